@@ -1,0 +1,45 @@
+# Needs Python 3.11 or newer; everything else is installed into .venv from the lock files.
+# PYTHON=... chooses the interpreter, ARGS=... hands words on to the command.
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check format lock run-tools check-tools
+
+PY := .venv/bin/python
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
+
+help: ## list what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
+		while IFS='	' read -r name does; do printf '  make %-8s %s\n' "$$name" "$$does"; done
+
+# On a terminal the command gets a process group of its own, so that Ctrl-C is its alone: make
+# waits for the drain and ends with the command's own code.
+run: run-tools ## serve everything in one process, on an embedded Postgres (Ctrl-C drains)
+	@if [ -t 0 ]; then trap '' TSTP; set -m; fi; $(PY) -m notifier dev $(ARGS)
+
+demo: run-tools ## 2,000 notifications with mixed fates, watched live, checked at the end
+	@$(PY) -m notifier.cli.demo $(ARGS)
+
+test: check-tools ## all tests; installs RabbitMQ if there is none
+	@deploy/install-rabbitmq
+	@$(PY) -m pytest $(ARGS)
+
+check: check-tools ## exactly what CI runs: format, lint, types, imports, locks, tests
+	@$(PY) -m ruff format --check --quiet . || { echo 'not formatted: run `make format`'; exit 1; }
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo --cache-dir .cache/import-linter
+	@$(PY) .ci/lock.py check
+	@$(MAKE) --no-print-directory test
+
+format: check-tools ## format, and mend what the linter can mend
+	@$(PY) -m ruff check --quiet --fix-only .
+	@$(PY) -m ruff format .
+
+lock: check-tools ## write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
+	@$(PY) .ci/lock.py write $(ARGS)
+
+run-tools:
+	@.ci/venv requirements.lock
+
+check-tools:
+	@.ci/venv requirements-dev.lock

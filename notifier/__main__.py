@@ -1,0 +1,16 @@
+"""`notifier`, and `python -m notifier`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    from notifier.cli.entry import run  # noqa: PLC0415 so that even this import is interruptible
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+-- $1 ids and $2 their claims, an id once; $3 this worker; $4, $5 the least and greatest id: they
+-- let the plan leave out the days that cannot hold any of them.
+UPDATE notifications SET
+    status = CASE WHEN expires_at <= now() THEN 'expired' ELSE 'sending' END::notification_status,
+    claim = claim + CASE WHEN expires_at <= now() THEN 0 ELSE 1 END,
+    claimed_by = CASE WHEN expires_at <= now() THEN NULL ELSE $3::uuid END,
+    rescues = 0,
+    due_at = NULL,
+    updated_at = now()
+WHERE id = ANY ($1::uuid[]) AND id BETWEEN $4 AND $5
+  AND status = 'queued'
+  AND claim = ($2::integer[])[array_position($1::uuid[], id)]
+RETURNING id, status::text AS status, claim, queue, recipient, content, tries, max_tries,
+          now() - ready_at AS waited, now() - created_at AS age

@@ -1,0 +1,4 @@
+SELECT right(child.relname, 8) AS day
+FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+WHERE inhparent = 'notifications'::regclass
+ORDER BY day

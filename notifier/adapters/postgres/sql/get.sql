@@ -1,0 +1,3 @@
+SELECT id, tenant, status::text AS status, queue, recipient, content, metadata, tries, max_tries, last_error,
+       created_at, updated_at, due_at, expires_at
+FROM notifications WHERE id = $1

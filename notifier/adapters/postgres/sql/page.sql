@@ -1,0 +1,12 @@
+-- Newest first: ids grow with time. $1 status, $2 pattern of the queue's name, $3 and $4 the first
+-- and last instant of acceptance, $5 the cursor, $6 how many. Null means any.
+SELECT id, tenant, status::text AS status, queue, recipient, content, metadata, tries, max_tries, last_error,
+       created_at, updated_at, due_at, expires_at
+FROM notifications
+WHERE ($1::text IS NULL OR status = $1::notification_status)
+  AND ($2::text IS NULL OR queue LIKE $2)
+  AND ($3::timestamptz IS NULL OR id >= uuid_at($3))
+  AND ($4::timestamptz IS NULL OR id <= uuid_at($4))
+  AND ($5::uuid IS NULL OR id < $5)
+ORDER BY id DESC
+LIMIT $6

@@ -1,0 +1,56 @@
+-- What came of attempts that are still ours: the row moves on, the attempt and a failure are kept.
+WITH result AS (
+    SELECT *, clock_timestamp() - finished_ago AS finished_at,
+           clock_timestamp() - finished_ago - took AS started_at
+    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::smallint[], $5::interval[],
+                $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
+                $12::real[], $13::interval[], $14::interval[])
+        AS t (id, claim, status, spent, after, reason, outcome, provider, code, detail, reference,
+              queue_wait_s, took, finished_ago)
+), moved AS (
+    UPDATE notifications n SET
+        status = CASE WHEN r.status = 'retrying' AND now() + r.after >= n.expires_at
+                      THEN 'expired' ELSE r.status END::notification_status,
+        tries = n.tries + r.spent,
+        due_at = CASE WHEN r.status = 'retrying' AND now() + r.after < n.expires_at
+                      THEN now() + r.after END,
+        ready_at = CASE WHEN r.status = 'retrying' THEN now() + r.after ELSE n.ready_at END,
+        is_retry = true,
+        claimed_by = NULL,
+        last_error = CASE WHEN r.status = 'sent' THEN n.last_error
+                          ELSE left(concat_ws(' ', r.outcome, r.code, r.detail), 500) END,
+        updated_at = now()
+    FROM result r
+    WHERE n.id = r.id AND n.id BETWEEN $16 AND $17
+      AND n.status = 'sending' AND n.claim = r.claim AND n.claimed_by = $15
+    RETURNING n.id, n.claim, n.queue, n.status, n.tries, n.due_at, n.created_at
+), throttled_again AS (
+    -- Only the row of the claim just before, and only if that was throttled too.
+    UPDATE attempts a SET
+        claim = r.claim, repeats = a.repeats + 1, finished_at = r.finished_at, next_at = m.due_at,
+        recorded_by = $15, code = r.code, detail = r.detail
+    FROM moved m JOIN result r ON r.id = m.id AND r.claim = m.claim
+    WHERE a.id = m.id AND a.id BETWEEN $16 AND $17 AND a.claim = m.claim - 1
+      AND a.outcome = 'throttled' AND a.provider = r.provider AND NOT a.late
+      AND r.outcome = 'throttled'
+    RETURNING a.id
+), attempted AS (
+    INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, next_at, queue_wait_s,
+                          provider, outcome, code, detail, reference)
+    SELECT m.id, m.claim, $15, r.started_at, r.finished_at, m.due_at, r.queue_wait_s,
+           r.provider, r.outcome, r.code, r.detail, r.reference
+    FROM moved m JOIN result r ON r.id = m.id AND r.claim = m.claim
+    WHERE m.id NOT IN (SELECT id FROM throttled_again)
+    ON CONFLICT (id, claim) DO NOTHING
+), failed AS (
+    INSERT INTO failures (id, queue, provider, reason, code, detail, tries, first_at, last_at)
+    SELECT m.id, m.queue, r.provider, r.reason, r.code, r.detail, m.tries,
+           least(r.started_at, (SELECT min(a.started_at) FROM attempts a WHERE a.id = m.id)),
+           r.finished_at
+    FROM moved m JOIN result r ON r.id = m.id AND r.claim = m.claim
+    WHERE m.status = 'failed'
+    ON CONFLICT (id) DO UPDATE SET
+        provider = excluded.provider, reason = excluded.reason, code = excluded.code,
+        detail = excluded.detail, tries = excluded.tries, last_at = excluded.last_at
+)
+SELECT id, claim, status::text AS status, now() - created_at AS age FROM moved

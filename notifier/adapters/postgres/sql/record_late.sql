@@ -1,0 +1,42 @@
+-- Results whose row had moved on. Written by us before: nothing to do. Else the attempt is added,
+-- or what another wrote of it is amended, as late; a late Accepted settles a row that still stands
+-- at this claim.
+WITH result AS (
+    SELECT *, clock_timestamp() - finished_ago AS finished_at,
+           clock_timestamp() - finished_ago - took AS started_at
+    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[],
+                $7::text[], $8::real[], $9::interval[], $10::interval[])
+        AS t (id, claim, outcome, provider, code, detail, reference, queue_wait_s, took,
+              finished_ago)
+), fresh AS (
+    SELECT r.* FROM result r JOIN notifications n ON n.id = r.id
+    WHERE n.claim >= r.claim AND NOT EXISTS (
+        SELECT FROM attempts a WHERE a.id = r.id AND a.claim = r.claim AND a.recorded_by = $11)
+), written AS (
+    INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, queue_wait_s, late,
+                          provider, outcome, code, detail, reference)
+    SELECT id, claim, $11, started_at, finished_at, queue_wait_s, true, provider, outcome, code,
+           detail, reference
+    FROM fresh
+    ON CONFLICT (id, claim) DO UPDATE SET
+        recorded_by = excluded.recorded_by, started_at = excluded.started_at,
+        finished_at = excluded.finished_at, late = true, provider = excluded.provider,
+        outcome = excluded.outcome, code = excluded.code, detail = excluded.detail,
+        reference = excluded.reference
+), settled AS (
+    UPDATE notifications n SET
+        status = 'sent', due_at = NULL, claimed_by = NULL, updated_at = now()
+    FROM fresh f
+    WHERE n.id = f.id AND n.claim = f.claim AND f.outcome = 'accepted'
+      AND n.status IN ('queued', 'retrying', 'failed', 'expired', 'cancelled')
+    RETURNING n.id
+), forgiven AS (
+    DELETE FROM failures WHERE id IN (SELECT id FROM settled)
+)
+SELECT r.id, f.id IS NOT NULL AS late, now() - n.created_at AS age,
+       CASE WHEN s.id IS NOT NULL THEN 'sent'
+            WHEN f.id IS NULL AND n.claim = r.claim THEN n.status::text END AS status
+FROM result r
+JOIN notifications n ON n.id = r.id
+LEFT JOIN fresh f ON f.id = r.id AND f.claim = r.claim
+LEFT JOIN settled s ON s.id = f.id AND n.claim = f.claim

@@ -1,0 +1,12 @@
+-- Waiting rows past their time; at most $1 a pass.
+WITH over AS (
+    SELECT id FROM notifications
+    WHERE status IN ('scheduled', 'queued', 'retrying') AND expires_at <= now()
+    ORDER BY expires_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE notifications n SET status = 'expired', due_at = NULL, updated_at = now()
+FROM over
+WHERE n.id = over.id AND n.status IN ('scheduled', 'queued', 'retrying') AND n.expires_at <= now()
+RETURNING n.queue, now() - n.created_at AS age

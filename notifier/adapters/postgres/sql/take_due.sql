@@ -1,0 +1,20 @@
+-- The relay's take: per queue and class ($1, $2) at most $3 rows, oldest first. Status and due_at
+-- are checked again under the lock. The transaction ends before anything is published.
+WITH taken AS (
+    SELECT due.id
+    FROM unnest($1::text[], $2::boolean[], $3::integer[]) AS quota (queue, is_retry, most)
+    CROSS JOIN LATERAL (
+        SELECT id FROM notifications n
+        WHERE n.queue = quota.queue AND n.is_retry = quota.is_retry AND n.due_at <= now()
+        ORDER BY n.due_at
+        LIMIT quota.most
+        FOR UPDATE SKIP LOCKED
+    ) due
+)
+UPDATE notifications n SET
+    status = 'queued', due_at = NULL, published_at = now(), updated_at = now()
+FROM taken
+WHERE n.id = taken.id
+  AND n.status IN ('scheduled', 'queued', 'retrying') AND n.due_at <= now()
+RETURNING n.id, n.claim, n.queue, n.is_retry, extract(epoch FROM n.ready_at)::float8 AS ready_at,
+          extract(epoch FROM n.published_at)::float8 AS published_at

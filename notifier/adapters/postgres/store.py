@@ -1,0 +1,309 @@
+"""What the core writes: each method is one statement (or one transaction), compare-and-set on
+(status, claim), so that everything may be repeated."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from notifier.adapters.postgres.link import Link, LinkSettings, open_link
+from notifier.adapters.postgres.statements import statement
+from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
+from notifier.ports import ClaimAsk, NotYours, Pointer, Recorded, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from datetime import date
+    from uuid import UUID
+
+    from asyncpg import Connection, Record
+
+    from notifier.domain.notification import NewNotification
+    from notifier.ports import ClaimAnswer, Quota, Result
+
+DUE_CEILING = 1000
+SWEEP_MOST = 5000
+NOW = timedelta(0)
+
+
+class Links(NamedTuple):
+    """A connection per kind of batch."""
+
+    accept: Link
+    claim: Link
+    record: Link
+    give_back: Link
+    relay: Link
+    watch: Link
+
+
+class PostgresStore:
+    """The truth about every notification. Raises the errors of errors.py.
+
+    `worker` is this run of this process: claims are in its name.
+    """
+
+    def __init__(self, worker: WorkerId, links: Links) -> None:
+        self.worker = worker
+        self._links = links
+
+    async def insert(self, items: Sequence[NewNotification]) -> Sequence[Status]:
+        """Store all, due at once or at their time. Repeating it is harmless."""
+        ordered = sorted(items, key=lambda item: item.id)
+        await self._links.accept.fetch(
+            statement("insert"),
+            [item.id for item in ordered],
+            [item.tenant for item in ordered],
+            [str(item.queue) for item in ordered],
+            [item.recipient for item in ordered],
+            [item.content for item in ordered],
+            [item.metadata for item in ordered],
+            [item.max_tries for item in ordered],
+            [item.delay or NOW for item in ordered],
+            [item.ttl for item in ordered],
+        )
+        return [
+            Status.SCHEDULED if item.delay is not None and item.delay > NOW else Status.QUEUED
+            for item in items
+        ]
+
+    async def claim(self, asks: Sequence[ClaimAsk]) -> Sequence[ClaimAnswer]:
+        """Take for this worker what still stands at the claim asked for; one answer per ask.
+
+        Of several asks for one id the first with the highest claim wins; the others get NotYours.
+        """
+        winner: dict[NotificationId, int] = {}
+        for index, ask in enumerate(asks):
+            best = winner.get(ask.id)
+            if best is None or ask.claim > asks[best].claim:
+                winner[ask.id] = index
+        ids = sorted(winner)
+        rows = await self._links.claim.fetch(
+            statement("claim"),
+            ids,
+            [asks[winner[id_]].claim for id_ in ids],
+            self.worker,
+            ids[0],
+            ids[-1],
+        )
+        answers: list[ClaimAnswer] = [NotYours()] * len(asks)
+        for row in rows:
+            answers[winner[row["id"]]] = _claim_answer(row)
+        return answers
+
+    async def record(self, results: Sequence[tuple[Result, float]]) -> Sequence[Recorded]:
+        """Write what came of attempts, each with its age (seconds since it ended).
+
+        A row that moved on meanwhile keeps its status, but for a late Accepted. Each result stands
+        or falls alone, so what a lost answer left half done is completed by repeating all of it.
+        """
+        ids = [result.id for result, _ in results]
+        async with self._links.record.use() as connection:
+            rows = await connection.fetch(
+                statement("record"), *_record_columns(results), self.worker, min(ids), max(ids)
+            )
+            moved = {row["id"]: row for row in rows}
+            missing = [item for item in results if not _is_in(item[0], moved)]
+            late = await self._record_late(connection, missing) if missing else {}
+        return [
+            _recorded(moved[result.id])
+            if _is_in(result, moved)
+            else late.get(result.id, Recorded(None, late=True, age=NOW))
+            for result, _ in results
+        ]
+
+    async def _record_late(
+        self, connection: Connection[Record], results: Sequence[tuple[Result, float]]
+    ) -> Mapping[UUID, Recorded]:
+        rows = await connection.fetch(
+            statement("record_late"), *_late_columns(results), self.worker
+        )
+        return {
+            row["id"]: Recorded(
+                Status(row["status"]) if row["status"] else None, late=row["late"], age=row["age"]
+            )
+            for row in rows
+        }
+
+    async def give_back(self, asks: Sequence[ClaimAsk]) -> Mapping[QueueKey, int]:
+        """Make unspent pointers due again; how many rows of each queue that moved."""
+        ordered = sorted({ask.id: ask for ask in asks}.values(), key=lambda ask: ask.id)
+        rows = await self._links.give_back.fetch(
+            statement("give_back"),
+            [ask.id for ask in ordered],
+            [ask.claim for ask in ordered],
+            self.worker,
+            ordered[0].id,
+            ordered[-1].id,
+        )
+        return _count_queues(rows)
+
+    async def claimed_by_me(self) -> Sequence[ClaimAsk]:
+        """What Postgres believes this worker is sending, as the claims before: what to give back."""
+        rows = await self._links.give_back.fetch(statement("orphans"), self.worker)
+        return [ClaimAsk(id=row["id"], claim=row["claim"] - 1) for row in rows]
+
+    async def take_due(self, quotas: Sequence[Quota]) -> Sequence[tuple[Pointer, bool]]:
+        """Mark due rows as published; each with whether it is a retry, the most urgent first."""
+        rows = await self._links.relay.fetch(
+            statement("take_due"),
+            [str(quota.queue) for quota in quotas],
+            [quota.is_retry for quota in quotas],
+            [quota.most for quota in quotas],
+        )
+        place = {str(quota.queue): index for index, quota in enumerate(quotas)}
+        rows.sort(key=lambda row: (place[row["queue"]], row["ready_at"]))
+        return [(_pointer(row), row["is_retry"]) for row in rows]
+
+    async def unpublish(self, pointers: Sequence[Pointer]) -> None:
+        """Make due again what the broker did not confirm."""
+        await self._links.relay.fetch(
+            statement("unpublish"),
+            [pointer.id for pointer in pointers],
+            [pointer.claim for pointer in pointers],
+            [pointer.published_at for pointer in pointers],
+        )
+
+    async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
+        """Due rows of each queue, counted to a ceiling of 1,000."""
+        rows = await self._links.watch.fetch(
+            statement("waiting"), [str(queue) for queue in queues], DUE_CEILING
+        )
+        return {
+            QueueKey.parse(row["queue"]): Waiting(
+                due=min(row["count"], DUE_CEILING),
+                is_ceiling=row["count"] >= DUE_CEILING,
+                oldest_wait=row["oldest"],
+            )
+            for row in rows
+        }
+
+    async def rescue(self, queue: QueueKey, published_before: float) -> int:
+        """Make due again what was published before that instant and never arrived; at most 500."""
+        async with self._links.watch.use() as connection:
+            done = await connection.execute(statement("rescue"), str(queue), published_before)
+        return int(done.rpartition(" ")[2])
+
+    async def database_now(self) -> float:
+        """Postgres's clock, in seconds since the epoch."""
+        rows = await self._links.watch.fetch("SELECT extract(epoch FROM now())::float8 AS now")
+        return float(rows[0]["now"])
+
+    async def sweep(self) -> Sequence[tuple[QueueKey, timedelta]]:
+        """Expire waiting rows past their time: queue and age of each, at most 5,000."""
+        rows = await self._links.watch.fetch(statement("sweep"), SWEEP_MOST)
+        return [(QueueKey.parse(row["queue"]), row["age"]) for row in rows]
+
+    async def ensure_days(self) -> int:
+        """Make the partitions of the days to come; how many were made."""
+        rows = await self._links.watch.fetch("SELECT ensure_days() AS made")
+        return int(rows[0]["made"])
+
+    async def days(self) -> Sequence[str]:
+        """The days that have a partition, oldest first, as YYYYMMDD."""
+        rows = await self._links.watch.fetch(statement("days"))
+        return [row["day"] for row in rows]
+
+    async def drop_day(self, day: date) -> str:
+        """Drop a day all of whose rows are final: 'dropped', 'kept' or 'absent'."""
+        rows = await self._links.watch.fetch("SELECT drop_day($1) AS what", day)
+        return str(rows[0]["what"])
+
+    async def forget_processes(self) -> None:
+        """Remove the heartbeat rows of processes silent for a day."""
+        await self._links.watch.fetch(
+            "DELETE FROM workers WHERE beat_at < now() - interval '1 day'"
+        )
+
+    async def estimate_backlog(self) -> int:
+        """Waiting rows, as the planner's statistics say: minutes old, never counted."""
+        rows = await self._links.watch.fetch(statement("backlog"))
+        return int(rows[0]["waiting"])
+
+    async def requeue_all(self) -> None:
+        """For a broker that starts empty: make due again everything published and not claimed."""
+        await self._links.watch.fetch(statement("requeue_all"))
+
+
+def _claim_answer(row: Record) -> ClaimAnswer:
+    if row["status"] != Status.SENDING:
+        return NotYours(Status(row["status"]), row["age"])
+    return Claimed(
+        id=row["id"],
+        claim=row["claim"],
+        queue=QueueKey.parse(row["queue"]),
+        recipient=row["recipient"],
+        content=row["content"],
+        tries=row["tries"],
+        max_tries=row["max_tries"],
+        waited=row["waited"],
+        age=row["age"],
+    )
+
+
+def _pointer(row: Record) -> Pointer:
+    return Pointer(
+        queue=QueueKey.parse(row["queue"]),
+        id=row["id"],
+        claim=row["claim"],
+        published_at=row["published_at"],
+    )
+
+
+def _is_in(result: Result, moved: Mapping[UUID, Record]) -> bool:
+    row = moved.get(result.id)
+    return row is not None and row["claim"] == result.claim
+
+
+def _recorded(row: Record) -> Recorded:
+    return Recorded(Status(row["status"]), late=False, age=row["age"])
+
+
+def _record_columns(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[object]]:
+    """The arrays of record.sql, $1 to $14."""
+    return _columns(
+        (
+            r.id,
+            r.claim,
+            r.status,
+            int(r.spends),
+            r.after or NOW,
+            r.reason,
+            r.outcome,
+            r.provider,
+            r.code,
+            r.detail,
+            r.reference,
+            r.waited.total_seconds(),
+            timedelta(seconds=r.finished_at_monotonic - r.started_at_monotonic),
+            timedelta(seconds=ago),
+        )
+        for r, ago in results
+    )
+
+
+def _late_columns(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[object]]:
+    """The arrays of record_late.sql, $1 to $10."""
+    columns = _record_columns(results)
+    return [columns[index] for index in (0, 1, 6, 7, 8, 9, 10, 11, 12, 13)]
+
+
+def _columns(rows: Iterable[tuple[object, ...]]) -> Sequence[Sequence[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _count_queues(rows: Sequence[Record]) -> Mapping[QueueKey, int]:
+    counts: dict[QueueKey, int] = {}
+    for row in rows:
+        queue = QueueKey.parse(row["queue"])
+        counts[queue] = counts.get(queue, 0) + 1
+    return counts
+
+
+@asynccontextmanager
+async def open_store(settings: LinkSettings, worker: WorkerId) -> AsyncIterator[PostgresStore]:
+    """The store, connecting when first used; closed at the end."""
+    async with AsyncExitStack() as stack:
+        links = [await stack.enter_async_context(open_link(settings)) for _ in Links._fields]
+        yield PostgresStore(worker, Links(*links))

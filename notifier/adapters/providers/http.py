@@ -1,0 +1,190 @@
+"""Any provider that takes one HTTP request a message: SMS gateways, FCM, webhooks.
+
+Nothing is sent twice inside one send: redirects are not followed, and the client's own repetition
+on a reused connection is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Final
+
+import aiohttp
+
+from notifier.adapters.providers.http_answers import (
+    json_document,
+    json_path,
+    retry_after,
+    verdict_of,
+)
+from notifier.adapters.providers.http_request import Request, Templates, Unrenderable
+from notifier.adapters.providers.settings import HttpSettings
+from notifier.adapters.providers.verdict import outcome
+from notifier.domain.outcome import Outcome
+from notifier.ports import Envelope
+
+_MAX_BODY: Final = 64 * 1024
+
+
+@asynccontextmanager
+async def open_http(name: str, settings: HttpSettings) -> AsyncIterator[HttpProvider]:
+    """An HTTP provider. Connects at the first send. Raises ConfigError for unusable settings."""
+    templates = Templates(name, settings)
+    connector = aiohttp.TCPConnector(
+        limit=settings.max_connections, keepalive_timeout=settings.idle_s
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auth=_basic_auth(settings),
+        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_s),
+        trace_configs=[_watch_connections()],
+        headers={"User-Agent": "Notifier"},
+    ) as session:
+        yield HttpProvider(name, settings, templates, session)
+
+
+class _Call:
+    """One request on its way.
+
+    `is_out` once it had a connection: from then on it may have been written. As a middleware it
+    lets the request through once; the client repeats GET and PUT by itself on a connection that
+    died in use.
+    """
+
+    def __init__(self) -> None:
+        self.is_out = False
+        self._lost: aiohttp.ClientError | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if self._lost is not None:
+            raise self._lost
+        try:
+            return await handler(request)
+        except aiohttp.ClientError as error:
+            self._lost = error
+            raise
+
+
+class HttpProvider:
+    """See `ports.Provider`."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: HttpSettings,
+        templates: Templates,
+        session: aiohttp.ClientSession,
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._templates = templates
+        self._session = session
+
+    @property
+    def name(self) -> str:
+        """The name it has in the settings."""
+        return self._name
+
+    async def send(self, envelope: Envelope) -> Outcome:
+        """One request for one recipient."""
+        try:
+            request = self._templates.render(envelope)
+        except Unrenderable as error:
+            return outcome("refused", "template", str(error))
+        call = _Call()
+        try:
+            async with asyncio.timeout(self._settings.timeout_s) as deadline:
+                return await self._ask(request, call, deadline)
+        except TimeoutError:
+            return outcome("ambiguous" if call.is_out else "unavailable", "timeout")
+        except aiohttp.InvalidURL as error:
+            return outcome("refused", "template", f"url: {error}")
+        except (aiohttp.ClientError, OSError) as error:
+            return lost_outcome(error, is_out=call.is_out)
+
+    async def _ask(self, request: Request, call: _Call, deadline: asyncio.Timeout) -> Outcome:
+        async with self._session.request(
+            self._settings.method,
+            request.url,
+            headers=request.headers,
+            data=request.body,
+            allow_redirects=False,
+            middlewares=(call,),
+            trace_request_ctx=call,
+        ) as response:
+            until = deadline.when()
+            deadline.reschedule(None)  # answered: the rest of the answer can only add to it
+            return self._outcome(response, await _body(response, until))
+
+    def _outcome(self, response: aiohttp.ClientResponse, body: bytes) -> Outcome:
+        settings, document = self._settings, json_document(body)
+        codes = tuple(filter(None, (json_path(document, path) for path in settings.error_code)))
+        return outcome(
+            verdict_of(response.status, codes, settings.statuses, settings.errors),
+            " ".join((str(response.status), *codes[:1])),
+            body.decode(errors="replace") if response.status >= 300 else "",  # noqa: PLR2004
+            after=retry_after(
+                response.headers.get("Retry-After"),
+                now=datetime.now(UTC),
+                date=response.headers.get("Date"),
+                most=timedelta(seconds=settings.retry_after_max_s),
+            ),
+            reference=json_path(document, settings.reference) if settings.reference else "",
+        )
+
+
+def lost_outcome(error: Exception, *, is_out: bool) -> Outcome:
+    """What a request that failed instead of being answered means."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
+            return outcome("credentials", "tls_certificate", str(error))
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return outcome("unavailable", "connection", str(error))
+        case _:
+            detail = f"{type(error).__name__}: {error}"
+            return outcome("ambiguous" if is_out else "unavailable", "disconnected", detail)
+
+
+async def _body(response: aiohttp.ClientResponse, until: float | None) -> bytes:
+    """What can be had of the body, at most 64 KiB, by the loop's instant `until`.
+
+    The status has decided already, so a body that breaks off or does not end is no loss.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout_at(until):
+            while len(body) < _MAX_BODY and (part := await response.content.readany()):
+                body += part
+    except (aiohttp.ClientError, OSError):
+        response.close()
+    if not response.content.at_eof():
+        response.close()
+    return bytes(body[:_MAX_BODY])
+
+
+def _basic_auth(settings: HttpSettings) -> aiohttp.BasicAuth | None:
+    if not settings.username:
+        return None
+    return aiohttp.BasicAuth(settings.username, settings.password, encoding="utf-8")
+
+
+def _watch_connections() -> aiohttp.TraceConfig:
+    """Tells each call when it gets its connection."""
+
+    async def connected(
+        _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
+    ) -> None:
+        context.trace_request_ctx.is_out = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(connected)
+    trace.on_connection_reuseconn.append(connected)
+    return trace

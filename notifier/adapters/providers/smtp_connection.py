@@ -1,0 +1,177 @@
+"""One SMTP session: how it opens, how it carries one mail after another, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from aiosmtplib import SMTP, SMTPHeloError, SMTPServerDisconnected
+from aiosmtplib.response import SMTPResponse
+
+from notifier.adapters.providers.smtp_message import Mailbox
+from notifier.adapters.providers.smtp_replies import full_code, reply_outcome
+from notifier.adapters.providers.verdict import outcome
+from notifier.domain.outcome import Outcome
+
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+_DOT: Final = re.compile(rb"(?m)^\.")
+_GO_AHEAD: Final = 354
+_CLOSING: Final = 421
+
+
+class Stale(Exception):
+    """A reused session had ended while idle; of this mail nothing was sent."""
+
+
+@dataclass(slots=True)
+class Mail:
+    """One mail on its way. `is_out` once its text left: from then on a lost reply is Ambiguous.
+
+    `reference` goes along as ENVID (RFC 3461) where the server offers it, so that bounces name it.
+    """
+
+    sender: Mailbox
+    to: Mailbox
+    message: bytes
+    reference: str
+    is_out: bool = field(default=False, init=False)
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether an address of it needs SMTPUTF8 (RFC 6531)."""
+        return self.sender.is_utf8 or self.to.is_utf8
+
+
+class Connection:
+    """A session after EHLO, STARTTLS and AUTH. Used by one mail at a time."""
+
+    def __init__(self, client: SMTP) -> None:
+        self._client = client
+        self._is_fresh = True
+        self._needs_reset = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next mail may use it, as far as known now."""
+        return self._client.is_connected
+
+    async def send(self, mail: Mail) -> Outcome:
+        """One mail transaction. Raises Stale, SMTPException or OSError when the session is lost."""
+        if mail.is_utf8 and not self._offers("smtputf8"):
+            return outcome("refused", "smtputf8", "the server does not take such an address")
+        try:
+            await self._reset()
+            return await self._transact(mail)
+        except SMTPServerDisconnected as error:
+            if self._is_fresh or mail.is_out:
+                raise
+            raise Stale from error
+        finally:
+            self._is_fresh = False
+
+    def close(self) -> None:
+        """Say goodbye without waiting for the answer."""
+        if self._client.protocol is not None and self.is_open:
+            self._client.protocol.write(b"QUIT\r\n")
+        self._client.close()
+
+    def abort(self) -> None:
+        """Drop it at once, also what is still in its buffer."""
+        if self._client.transport is not None:
+            cast("asyncio.WriteTransport", self._client.transport).abort()  # uvloop: no subclass
+        self._client.close()
+
+    async def _reset(self) -> None:
+        """A refused mail leaves its sender behind: RSET, and if that fails nothing is lost."""
+        if self._needs_reset:
+            reply = await self._client.execute_command(b"RSET")
+            if not _is_consent(reply):
+                raise Stale
+            self._needs_reset = False
+
+    async def _transact(self, mail: Mail) -> Outcome:
+        self._needs_reset = True
+        for command in (self._mail_from(mail), (b"RCPT", b"TO:<" + _spec(mail.to) + b">")):
+            reply = await self._client.execute_command(*command)
+            if reply.code == _CLOSING and not self._is_fresh:
+                raise Stale
+            if not _is_consent(reply):
+                return reply_outcome(reply.code, reply.message)
+        reply = await self._client.execute_command(b"DATA")
+        if reply.code != _GO_AHEAD:
+            return reply_outcome(reply.code, reply.message)
+        return _final(await self._text(mail))
+
+    async def _text(self, mail: Mail) -> SMTPResponse:
+        protocol = self._client.protocol
+        if protocol is None:
+            raise SMTPServerDisconnected("closed before the text")
+        protocol.write(_dotted(mail.message))
+        mail.is_out = True
+        reply = await protocol.read_response()
+        self._needs_reset = False
+        if reply.code == _CLOSING:
+            self._client.close()
+        return reply
+
+    def _mail_from(self, mail: Mail) -> tuple[bytes, ...]:
+        command = [b"MAIL", b"FROM:<" + _spec(mail.sender) + b">"]
+        if mail.is_utf8:
+            command.append(b"SMTPUTF8")
+        if self._offers("dsn"):
+            command.append(b"ENVID=" + mail.reference.encode("ascii"))
+        return tuple(command)
+
+    def _offers(self, extension: str) -> bool:
+        return self._client.supports_extension(extension)
+
+
+async def open_connection(
+    client: SMTP, *, security: str, tls: ssl.SSLContext | None, login: tuple[str, str] | None
+) -> Connection:
+    """A session ready for mail. Raises SMTPException or OSError, and is closed then."""
+    try:
+        await client.connect()
+        if security == "starttls":
+            await client.starttls(tls_context=tls)
+        await _hello(client)
+        if login is not None:
+            await client.login(*login)
+    except BaseException:
+        client.close()
+        raise
+    return Connection(client)
+
+
+async def _hello(client: SMTP) -> None:
+    try:
+        await client.ehlo()
+    except SMTPHeloError:
+        if not client.is_connected:
+            raise
+        await client.helo()
+
+
+def _final(reply: SMTPResponse) -> Outcome:
+    """The answer to the final dot: the only one that says the mail was taken."""
+    if not _is_consent(reply):
+        return reply_outcome(reply.code, reply.message, garbage="ambiguous")
+    return outcome("accepted", full_code(reply.code, reply.message), reference=reply.message)
+
+
+def _is_consent(reply: SMTPResponse) -> bool:
+    return reply.code // 100 == 2  # noqa: PLR2004 RFC 5321 4.2.1, the first digit
+
+
+def _dotted(message: bytes) -> bytes:
+    """RFC 5321 4.5.2: lines end in CRLF, a leading dot is doubled, a lone dot ends the text."""
+    lines = _LINE_END.sub(b"\r\n", message)
+    end = b".\r\n" if lines.endswith(b"\r\n") else b"\r\n.\r\n"
+    return _DOT.sub(b"..", lines) + end
+
+
+def _spec(mailbox: Mailbox) -> bytes:
+    return mailbox.spec.encode()

@@ -1,0 +1,151 @@
+"""An Envelope as the bytes of one mail. Nothing in it can add a header or a second recipient.
+
+The parts are made by the email package. The headers that hold only checked ASCII are written
+directly: its header parser would take half of the time of a send.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.header import Header
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, formataddr, parseaddr
+from typing import Final
+
+from notifier.ports import Envelope
+
+_POLICY: Final = SMTP.clone(cte_type="7bit")  # so that no server needs to offer 8BITMIME
+_PLAIN: Final = re.compile(r"[\x20-\x7e]{0,66}")  # fits one line as it is
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+_LOCAL: Final = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u00a1-\u2027\u202a-\ud7ff\ue000-\U0010ffff-]{1,64}"
+)
+_DOMAIN: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|\[[A-Za-z0-9.:]{1,64}\]")
+
+
+class Unsendable(Exception):
+    """This notification can never be one mail; `code` says why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """An address whose characters are safe in a command and in a header, unquoted.
+
+    The domain is in its ASCII form.
+    """
+
+    local: str
+    domain: str
+
+    @property
+    def spec(self) -> str:
+        """`local@domain`."""
+        return f"{self.local}@{self.domain}"
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether it needs SMTPUTF8 (RFC 6531); a domain alone never does, it has an ASCII form."""
+        return not self.local.isascii()
+
+    @classmethod
+    def parse(cls, text: str) -> Mailbox:
+        """Read `local@domain`; raises Unsendable for anything else."""
+        local, _, domain = text.rpartition("@")
+        try:
+            ascii_domain = domain if domain.isascii() else domain.encode("idna").decode()
+        except UnicodeError as error:
+            raise Unsendable("address", f"the domain has no ASCII form: {error}") from error
+        if not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(ascii_domain):
+            raise Unsendable("address", "expected an address like user@example.com")
+        return cls(local, ascii_domain)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who it is from: the address, the From header as bytes, and the Message-ID's domain."""
+
+    mailbox: Mailbox
+    header: bytes
+    domain: str
+
+    @classmethod
+    def parse(cls, text: str, domain: str) -> Sender:
+        """Read `Name <local@domain>`; raises Unsendable for anything else."""
+        if _CONTROL.search(text):
+            raise Unsendable("header", "a name takes no line breaks and no controls")
+        name, address = parseaddr(text)
+        mailbox = Mailbox.parse(address)
+        return cls(mailbox, _from(name, mailbox), domain or mailbox.domain)
+
+
+def compose(envelope: Envelope, to: Mailbox, sender: Sender, at: datetime) -> bytes:
+    """The mail, ready for DATA but for its dots. Raises Unsendable.
+
+    The Message-ID is the same for every attempt, so that a receiver may drop a second copy.
+    """
+    try:
+        headers = _headers(envelope, to, sender, at)
+        return headers + _parts(_text(envelope.content, "body"), _text(envelope.content, "html"))
+    except Unsendable:
+        raise
+    except Exception as error:  # the email package raises many kinds for content it cannot encode
+        raise Unsendable("content", f"{type(error).__name__}: {error}") from error
+
+
+def _headers(envelope: Envelope, to: Mailbox, sender: Sender, at: datetime) -> bytes:
+    plain = (
+        f"To: {to.spec}",
+        f"Date: {format_datetime(at)}",
+        f"Message-ID: <{envelope.id}@{sender.domain}>",
+        f"X-Notifier-Claim: {envelope.claim}",
+        "",
+    )
+    return sender.header + _subject(envelope.content) + "\r\n".join(plain).encode()
+
+
+def _from(name: str, mailbox: Mailbox) -> bytes:
+    if name.isascii() and mailbox.spec.isascii():
+        return f"From: {formataddr((name, mailbox.spec))}\r\n".encode()
+    return f"From: {_encoded('From', name)} <{mailbox.spec}>\r\n".encode()
+
+
+def _subject(content: Mapping[str, object]) -> bytes:
+    subject = _text(content, "subject") or ""
+    if _CONTROL.search(subject):
+        raise Unsendable("header", "subject: a header takes no line breaks and no controls")
+    if _PLAIN.fullmatch(subject) and "=?" not in subject:
+        return f"Subject: {subject}\r\n".encode()
+    return f"Subject: {_encoded('Subject', subject)}\r\n".encode()
+
+
+def _encoded(name: str, value: str) -> str:
+    """RFC 2047 words, folded. The newer `email.policy` folds long ones into lines of one space."""
+    return Header(value, "utf-8", header_name=name).encode(linesep="\r\n")
+
+
+def _parts(body: str | None, html: str | None) -> bytes:
+    message = EmailMessage(policy=_POLICY)
+    if html is None:
+        message.set_content(body or "")
+    elif body is None:
+        message.set_content(html, subtype="html")
+    else:
+        message.set_content(body)
+        message.add_alternative(html, subtype="html")
+    return bytes(message)
+
+
+def _text(content: Mapping[str, object], key: str) -> str | None:
+    value = content.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise Unsendable("content", f"{key}: expected a text")

@@ -1,0 +1,212 @@
+"""RabbitMQ as the broker: two connections, one task tree, subscriptions that resume by themselves.
+
+Publishing and consuming have a connection each, because an alarm stops RabbitMQ from reading one
+that publishes. Depths are polled on the consuming one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from notifier.adapters.rabbitmq.backoff import Backoff
+from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, Link
+from notifier.adapters.rabbitmq.depths import Depths
+from notifier.adapters.rabbitmq.presence import Presence
+from notifier.adapters.rabbitmq.publisher import Publisher
+from notifier.adapters.rabbitmq.subscription import BrokerObserver, RabbitSubscription
+from notifier.domain.errors import ConfigError
+from notifier.domain.notification import QueueKey
+from notifier.ports import Broker, Delivery, Depth, Pointer, Subscription
+
+OPEN_WAIT_S: Final = 2.0
+
+
+@asynccontextmanager
+async def open_rabbitmq_broker(
+    url: str,
+    queues: Sequence[QueueKey],
+    *,
+    observer: BrokerObserver,
+    publish_timeout_s: float = 5.0,
+    jitter: Callable[[], float] = random.random,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Broker]:
+    """Open the broker; it is usable at once, also while RabbitMQ is away.
+
+    Waits a moment for a first connection, so that a publish right after it usually works. Leaving
+    the block closes channels, then connections, in bounded time. Raises ConfigError for what is
+    no AMQP URL.
+    """
+    _check(url)
+    _quieten_driver()
+    async with asyncio.TaskGroup() as group:
+        broker = RabbitBroker(
+            url,
+            tuple(queues),
+            group=group,
+            observer=observer,
+            publish_timeout_s=publish_timeout_s,
+            jitter=jitter,
+            clock=clock,
+        )
+        try:
+            await broker.first_try()
+            yield broker
+        finally:
+            await broker.close()
+
+
+class RabbitBroker:
+    """Implements `notifier.ports.Broker`; its tasks are born in `group`."""
+
+    def __init__(
+        self,
+        url: str,
+        queues: Sequence[QueueKey],
+        *,
+        group: asyncio.TaskGroup,
+        observer: BrokerObserver,
+        publish_timeout_s: float,
+        jitter: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._queues = queues
+        self._group = group
+        self._observer = observer
+        self._jitter = jitter
+        self._subscriptions: set[RabbitSubscription] = set()
+        self._presence = Presence(("publish", "consume"))
+        declaring = asyncio.Lock()
+        self._out = self._link(url, "publish", declaring)
+        self._in = self._link(url, "consume", declaring)
+        self._publisher = Publisher(
+            self._out,
+            queues,
+            timeout_s=publish_timeout_s,
+            presence=self._presence,
+            backoff=Backoff(jitter),
+        )
+        self._depths = Depths(
+            self._in,
+            queues,
+            self._subscriptions,
+            presence=self._presence,
+            backoff=Backoff(jitter),
+            clock=clock,
+        )
+        self._channels = self._start((self._publisher, "publisher"), (self._depths, "depths"))
+        self._links = self._start((self._out, "publish"), (self._in, "consume"))
+
+    async def first_try(self) -> None:
+        """Wait, a moment at most, until it is known whether RabbitMQ is there."""
+        await _a_moment_for(self._presence.settled)
+
+    async def publish(self, pointers: Sequence[Pointer]) -> Sequence[bool]:
+        return await self._publisher.publish(pointers)
+
+    async def probe(self) -> bool:
+        return await self._publisher.probe()
+
+    async def depths(self) -> Mapping[QueueKey, Depth]:
+        return await self._depths.read()
+
+    @asynccontextmanager
+    async def subscribe(
+        self,
+        queue: QueueKey,
+        *,
+        on_delivery: Callable[[Delivery], None],
+        on_lost: Callable[[], None],
+    ) -> AsyncIterator[Subscription]:
+        """See `notifier.ports.Broker`. Raises ValueError for a queue this broker does not serve."""
+        if queue not in self._queues:
+            raise ValueError(f"no such queue: {queue}")
+        subscription = RabbitSubscription(
+            self._in,
+            queue,
+            on_delivery=on_delivery,
+            on_lost=on_lost,
+            observer=self._observer,
+            backoff=Backoff(self._jitter),
+        )
+        self._subscriptions.add(subscription)
+        task = self._group.create_task(subscription.run(), name=f"subscription {queue}")
+        try:
+            if self._in.is_connected:
+                await _a_moment_for(subscription.opened)
+            yield subscription
+        finally:
+            subscription.end(task)
+            try:
+                await asyncio.wait({task}, timeout=2 * CLOSE_TIMEOUT_S)
+            finally:
+                self._subscriptions.discard(subscription)
+                await _end({task})
+
+    async def close(self) -> None:
+        """Close the channels, then the connections."""
+        for running in (self._channels, self._links):
+            for task, part in running.items():
+                part.stop(task)
+            await asyncio.wait(running, timeout=2 * CLOSE_TIMEOUT_S)
+            await _end(running)
+
+    def _start(self, *parts: tuple[_Part, str]) -> dict[asyncio.Task[None], _Part]:
+        return {
+            self._group.create_task(part.run(), name=f"rabbitmq {name}"): part
+            for part, name in parts
+        }
+
+    def _link(self, url: str, name: str, declaring: asyncio.Lock) -> Link:
+        return Link(
+            url,
+            name,
+            self._queues,
+            declaring=declaring,
+            presence=self._presence,
+            backoff=Backoff(self._jitter),
+        )
+
+
+class _Part(Protocol):
+    async def run(self) -> None: ...
+    def stop(self, task: asyncio.Task[None]) -> None: ...
+
+
+async def _a_moment_for(event: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(OPEN_WAIT_S):
+            await event.wait()
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until all are done: the driver's wait_for can lose a cancel on Python 3.11."""
+    while pending := {task for task in tasks if not task.done()}:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=2 * CLOSE_TIMEOUT_S)
+
+
+def _check(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_amqp = parts.scheme in {"amqp", "amqps"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_amqp = False
+    if not is_amqp:
+        raise ConfigError(
+            "broker.url: expected amqp://user:password@host:port/vhost", key="broker.url"
+        )
+
+
+def _quieten_driver() -> None:
+    """The driver logs an ERROR for every failed connect; we say it once, as `broker_away`."""
+    for name in ("aio_pika", "aiormq"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,158 @@
+"""Polling the depths: a passive declare of every queue, live from its leader, on an own channel.
+
+Answers come from the driver's channel itself: aio-pika's queue objects repeat their first answer
+for ever. A quorum queue whose leader is missing or slow answers 0 ready, 0 consumers; from a
+process that consumes there, that says "unknown". The same poll is the watchdog over our consumers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+from aiormq.abc import AbstractChannel, AbstractConnection
+
+from notifier.adapters.rabbitmq.backoff import Backoff
+from notifier.adapters.rabbitmq.connection import (
+    Link,
+    close_channel,
+    keep_alive,
+    open_channel,
+    when_closed,
+)
+from notifier.adapters.rabbitmq.failures import translated
+from notifier.adapters.rabbitmq.presence import Presence
+from notifier.adapters.rabbitmq.question import Question
+from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare, queue_name
+from notifier.domain.notification import QueueKey
+from notifier.ports import Depth
+
+POLL_TIMEOUT_S: Final = 2.0
+WATCH_EVERY_S: Final = 1.0
+
+
+class Consuming(Protocol):
+    """A subscription, as the watchdog sees it."""
+
+    @property
+    def queue(self) -> QueueKey: ...
+    @property
+    def consumes(self) -> bool:
+        """Whether the broker has confirmed a consumer of it."""
+        ...
+
+    def rebuild(self, reason: str) -> None:
+        """Give up its channel and begin a new one."""
+        ...
+
+
+class Depths:
+    """The channel that polls, and the task that keeps it."""
+
+    def __init__(
+        self,
+        link: Link,
+        queues: Sequence[QueueKey],
+        subscriptions: Iterable[Consuming],
+        *,
+        presence: Presence,
+        backoff: Backoff,
+        clock: Callable[[], float],
+    ) -> None:
+        self._link = link
+        self._queues = queues
+        self._subscriptions = subscriptions
+        self._presence = presence
+        self._backoff = backoff
+        self._clock = clock
+        self._channel: AbstractChannel | None = None
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._asked: Question[Mapping[QueueKey, Depth]] = Question(self._wake)
+        self._missing_since: dict[Consuming, float] = {}
+
+    async def read(self) -> Mapping[QueueKey, Depth]:
+        """See `notifier.ports.Broker.depths`."""
+        if self._channel is None:
+            return {}
+        return await self._asked.ask(within_s=POLL_TIMEOUT_S, otherwise={})
+
+    async def run(self) -> None:
+        """Keep the channel open until `stop`."""
+        await keep_alive(self._link, self._backoff, self._one_life)
+
+    def stop(self, task: asyncio.Task[None]) -> None:
+        """End `run`, which is this task. A cancel during an RPC can get lost in the driver."""
+        self._stopping = True
+        self._wake.set()
+        if self._channel is None:
+            task.cancel()
+
+    async def _one_life(self, connection: AbstractConnection) -> bool:
+        channel = await open_channel(connection)
+        when_closed(channel, self._wake.set)
+        when_closed(connection, self._wake.set)
+        try:
+            await self._use(channel)
+        finally:
+            self._channel = None
+            self._missing_since.clear()
+            await close_channel(channel)
+        return not self._stopping
+
+    async def _use(self, channel: AbstractChannel) -> None:
+        await declare(channel, self._queues)
+        self._channel = channel
+        self._backoff.reset()
+        self._presence.up(self._link.name)
+        while not (self._stopping or channel.is_closed):
+            await self._asked_or_due()
+            asked = self._asked.take()
+            found = await self._poll(channel)
+            self._watch(found)
+            if asked is not None:
+                asked.set_result(self._known(found))
+
+    async def _asked_or_due(self) -> None:
+        try:
+            async with asyncio.timeout(WATCH_EVERY_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _poll(self, channel: AbstractChannel) -> dict[QueueKey, Depth]:
+        found = {}
+        for queue in self._queues:
+            with translated():
+                answer = await channel.queue_declare(
+                    queue_name(queue), passive=True, timeout=RPC_TIMEOUT_S
+                )
+            found[queue] = Depth(answer.message_count or 0, answer.consumer_count or 0)
+        return found
+
+    def _known(self, found: Mapping[QueueKey, Depth]) -> dict[QueueKey, Depth]:
+        ours = {each.queue for each in self._subscriptions if each.consumes}
+        nothing = Depth(0, 0)
+        return {
+            queue: depth
+            for queue, depth in found.items()
+            if not (depth == nothing and queue in ours)
+        }
+
+    def _watch(self, found: Mapping[QueueKey, Depth]) -> None:
+        """Rebuild a subscription whose consumer the broker denies on two polls, a while apart.
+
+        Only when messages wait there: 0 and 0 may be a leader that does not answer.
+        """
+        now = self._clock()
+        denied = {
+            each
+            for each in self._subscriptions
+            if each.consumes and found[each.queue].consumers == 0 and found[each.queue].ready > 0
+        }
+        self._missing_since = {each: self._missing_since.get(each, now) for each in denied}
+        for each in denied:
+            if now - self._missing_since[each] >= WATCH_EVERY_S / 2:
+                each.rebuild("RabbitMQ knows no consumer of it")

@@ -1,0 +1,189 @@
+"""Publishing, pipelined: every message is mandatory, persistent, confirmed by itself.
+
+The driver's `exchange.publish` waits for the socket under the channel's lock and reaches about half
+the rate; here messages of a call are handed to the channel without waiting and their confirms are
+awaited together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from typing import Final
+
+from aiormq.abc import AbstractConnection
+from aiormq.channel import Channel
+from aiormq.exceptions import PublishError
+from pamqp.commands import Basic
+
+from notifier.adapters.rabbitmq.backoff import Backoff
+from notifier.adapters.rabbitmq.connection import (
+    Link,
+    close_channel,
+    keep_alive,
+    open_channel,
+    when_closed,
+)
+from notifier.adapters.rabbitmq.failures import translated
+from notifier.adapters.rabbitmq.presence import Presence
+from notifier.adapters.rabbitmq.question import Question
+from notifier.adapters.rabbitmq.topology import EXCHANGE, declare
+from notifier.adapters.rabbitmq.wire import encode
+from notifier.domain.errors import BrokerUnavailable
+from notifier.domain.notification import QueueKey
+from notifier.ports import Pointer
+
+OUTSTANDING: Final = 1_000
+PERSISTENT: Final = 2
+PROBE_TIMEOUT_S: Final = 1.0
+BLOCKED_AFTER_S: Final = 0.05
+
+
+class Publisher:
+    """The one channel that publishes, and the task that keeps it."""
+
+    def __init__(
+        self,
+        link: Link,
+        queues: Sequence[QueueKey],
+        *,
+        timeout_s: float,
+        presence: Presence,
+        backoff: Backoff,
+    ) -> None:
+        self._link = link
+        self._queues = queues
+        self._timeout_s = timeout_s
+        self._presence = presence
+        self._backoff = backoff
+        self._channel: Channel | None = None
+        self._deadlines: set[asyncio.Timeout] = set()
+        self._room = asyncio.Semaphore(OUTSTANDING)
+        self._message_ids = count(1)
+        self._unroutable = False
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._alive: Question[bool] = Question(self._wake)
+
+    async def publish(self, pointers: Sequence[Pointer]) -> list[bool]:
+        """See `notifier.ports.Broker`. What is not confirmed in time may still arrive later."""
+        confirmed = [False] * len(pointers)
+        channel = self._channel
+        if channel is None or not await _is_unblocked(channel):
+            return confirmed
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout_s) as deadline:
+                self._deadlines.add(deadline)
+                try:
+                    for start in range(0, len(pointers), OUTSTANDING):
+                        await self._publish_chunk(channel, pointers, start, confirmed)
+                finally:
+                    self._deadlines.discard(deadline)
+        return confirmed
+
+    async def probe(self) -> bool:
+        """One round trip on the publishing channel, unless it is known to be blocked."""
+        channel = self._channel
+        if channel is None or not await _is_unblocked(channel):
+            return False
+        return await self._alive.ask(within_s=PROBE_TIMEOUT_S, otherwise=False)
+
+    async def run(self) -> None:
+        """Keep the channel open until `stop`."""
+        await keep_alive(self._link, self._backoff, self._one_life)
+
+    def stop(self, task: asyncio.Task[None]) -> None:
+        """End `run`, which is this task. A cancel during an RPC can get lost in the driver."""
+        self._stopping = True
+        self._wake.set()
+        if self._channel is None:
+            task.cancel()
+
+    async def _publish_chunk(
+        self, channel: Channel, pointers: Sequence[Pointer], start: int, done: list[bool]
+    ) -> None:
+        async with asyncio.TaskGroup() as group:
+            for index in range(start, min(start + OUTSTANDING, len(pointers))):
+                group.create_task(
+                    self._publish_one(channel, pointers[index], index, done), name="publish"
+                )
+
+    async def _publish_one(
+        self, channel: Channel, pointer: Pointer, index: int, done: list[bool]
+    ) -> None:
+        with suppress(BrokerUnavailable):
+            async with self._room:
+                done[index] = await self._confirm(channel, pointer)
+
+    async def _confirm(self, channel: Channel, pointer: Pointer) -> bool:
+        try:
+            with translated():
+                answer = await channel.basic_publish(
+                    encode(pointer),
+                    exchange=EXCHANGE,
+                    routing_key=str(pointer.queue),
+                    mandatory=True,
+                    wait=False,
+                    # Unique on the channel: the driver matches returns to publishes by it.
+                    properties=Basic.Properties(
+                        message_id=str(next(self._message_ids)),
+                        delivery_mode=PERSISTENT,
+                        content_type="application/json",
+                    ),
+                )
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, PublishError):
+                self._unroutable = True
+                self._wake.set()
+            return False
+        return isinstance(answer, Basic.Ack)
+
+    async def _one_life(self, connection: AbstractConnection) -> bool:
+        channel = await open_channel(connection, confirms=True)
+        when_closed(channel, self._wake.set)
+        when_closed(connection, self._wake.set)
+        try:
+            await self._use(channel)
+        finally:
+            self._channel = None
+            self._hurry()
+            await close_channel(channel)
+        return not self._stopping
+
+    def _hurry(self) -> None:
+        """End the calls that wait for the lost channel's write queue: nobody empties it."""
+        for deadline in self._deadlines:
+            if not deadline.expired():
+                deadline.reschedule(asyncio.get_running_loop().time())
+
+    async def _use(self, channel: Channel) -> None:
+        await declare(channel, self._queues)
+        self._channel = channel
+        self._backoff.reset()
+        self._presence.up(self._link.name)
+        while not (self._stopping or channel.is_closed):
+            await self._wake.wait()
+            self._wake.clear()
+            await self._serve(channel)
+
+    async def _serve(self, channel: Channel) -> None:
+        if self._unroutable:  # somebody deleted a queue or a binding
+            self._unroutable = False
+            await declare(channel, self._queues)
+        if (asked := self._alive.take()) is not None:
+            # Not a passive declare: that closes the channel when the thing is missing. No timeout:
+            # while an alarm blocks the connection a cancelled RPC would cost the channel.
+            await declare(channel, ())
+            asked.set_result(True)
+
+
+async def _is_unblocked(channel: Channel) -> bool:
+    """Whether RabbitMQ has not told us that an alarm blocks this connection."""
+    try:
+        async with asyncio.timeout(BLOCKED_AFTER_S):
+            await channel.connection.ready()
+    except TimeoutError:
+        return False
+    return not channel.is_closed

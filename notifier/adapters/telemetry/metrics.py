@@ -1,0 +1,237 @@
+"""Every metric of Notifier. Prefix `notifier_`, labels bounded by the settings.
+
+All series exist from the start, so that no panel is empty before the first event. What is measured
+in the broker or in Postgres (ready, due, oldest wait) is the deployment's, and every worker says
+the same: take the `max` over processes. All else is this process's own: take the `sum`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Final, Generic, TypeVar
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from notifier.domain.allocation import Limit
+from notifier.domain.notification import FINAL, Channel, QueueKey, Status
+from notifier.domain.outcome import Accepted, Ambiguous, Refused, Throttled, Unavailable
+
+OUTCOMES: Final = tuple(
+    outcome.name for outcome in (Accepted, Refused, Throttled, Unavailable, Ambiguous)
+)
+RETRY_REASONS: Final = (Throttled.name, Unavailable.name, Ambiguous.name)
+OTHER: Final = "other"
+
+# fmt: off
+BUCKETS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
+)
+# fmt: on
+
+K = TypeVar("K", bound=Hashable)
+M = TypeVar("M")
+
+# A `_created` series beside every counter would double the scrape and answers no question.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Children(dict[K, M], Generic[K, M]):
+    """The series of one metric by key: a plain lookup, where `labels()` formats and locks.
+
+    A key not known at the start shares the series `other`, so labels stay bounded whatever comes.
+    """
+
+    def __init__(self, child: Callable[..., M], labels: int, keys: Iterable[K]) -> None:
+        super().__init__((key, child(*_labels(key))) for key in keys)
+        self._child, self._width = child, labels
+
+    def __missing__(self, _: K) -> M:
+        return self._child(*[OTHER] * self._width)
+
+
+def _labels(key: object) -> tuple[str, ...]:
+    return tuple(str(part) for part in key) if isinstance(key, tuple) else (str(key),)
+
+
+class Metrics:
+    """The metrics of one process; implements `notifier.ports.Observer`.
+
+    `providers` names, for each channel, the providers it may use.
+    """
+
+    def __init__(
+        self,
+        queues: Sequence[QueueKey],
+        providers: Mapping[Channel, Sequence[str]],
+        *,
+        version: str,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self.registry = registry or CollectorRegistry()
+        routes = [(queue, name) for queue in queues for name in providers.get(queue.channel, ())]
+        self._define_counters(queues, routes)
+        self._define_histograms(queues, routes)
+        self._define_gauges(queues)
+        build = Info("notifier_build", "Which version runs.", registry=self.registry)
+        build.info({"version": version})
+        ProcessCollector(registry=self.registry)
+
+    def render(self) -> tuple[bytes, str]:
+        """The body of `/metrics` and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+    # ---- definitions -----------------------------------------------------------------------------
+
+    def _define_counters(
+        self, queues: Sequence[QueueKey], routes: Sequence[tuple[QueueKey, str]]
+    ) -> None:
+        by_queue = ("queue",)
+        self._accepted = self._counter("accepted", "Notifications stored.", by_queue, queues)
+        self._published = self._counter("published", "Pointers confirmed.", by_queue, queues)
+        self._attempts = self._counter(
+            "attempts",
+            "Attempts, by what the provider said.",
+            ("queue", "provider", "outcome"),
+            [(*route, outcome) for route in routes for outcome in OUTCOMES],
+        )
+        self._finished = self._counter(
+            "finished",
+            "Notifications that came to a final status.",
+            ("queue", "status"),
+            [(queue, status) for queue in queues for status in sorted(FINAL)],
+        )
+        self._retries = self._counter(
+            "retries",
+            "Retries planned, by the outcome that caused them.",
+            ("queue", "reason"),
+            [(queue, reason) for queue in queues for reason in RETRY_REASONS],
+        )
+        self._rescues = self._counter("rescues", "Lost messages, due again.", by_queue, queues)
+        self._released = self._counter("released", "Given back unspent.", by_queue, queues)
+        self._moves = self._counter("moves", "Consumers moved to this queue.", by_queue, queues)
+        self._unreadable = Counter(
+            "notifier_unreadable", "Messages that could not be read.", registry=self.registry
+        )
+
+    def _define_histograms(
+        self, queues: Sequence[QueueKey], routes: Sequence[tuple[QueueKey, str]]
+    ) -> None:
+        self._accept_seconds = Histogram(
+            "notifier_accept_seconds",
+            "From a submit to its commit.",
+            registry=self.registry,
+            buckets=BUCKETS,
+        )
+        self._queue_wait = self._histogram(
+            "queue_wait_seconds", "From due to claimed.", ("queue",), queues
+        )
+        self._attempt_seconds = self._histogram(
+            "attempt_seconds", "Length of a provider call.", ("queue", "provider"), routes
+        )
+        self._end_to_end = self._histogram(
+            "end_to_end_seconds", "From accepted to sent.", ("queue",), queues
+        )
+
+    def _define_gauges(self, queues: Sequence[QueueKey]) -> None:
+        by_queue = ("queue",)
+        self._ready = self._gauge("ready", "Messages ready in the broker.", by_queue, queues)
+        self._due = self._gauge("due", "Rows due, to a ceiling.", by_queue, queues)
+        self._oldest_wait = self._gauge(
+            "oldest_wait_seconds", "How long the oldest waits.", by_queue, queues
+        )
+        self._consumers = self._gauge("consumers", "Consumers assigned.", by_queue, queues)
+        self._busy = self._gauge("consumers_busy", "Consumers at an attempt.", by_queue, queues)
+        self._limited_by = self._gauge(
+            "limited_by",
+            "1 for what keeps the queue from more consumers.",
+            ("queue", "reason"),
+            [(queue, limit.value) for queue in queues for limit in Limit],
+        )
+        self._limits: dict[QueueKey, str] = {}
+
+    def _counter(
+        self, name: str, says: str, labels: Sequence[str], keys: Iterable[K]
+    ) -> Children[K, Counter]:
+        metric = Counter(f"notifier_{name}", says, labels, registry=self.registry)
+        return Children(metric.labels, len(labels), keys)
+
+    def _histogram(
+        self, name: str, says: str, labels: Sequence[str], keys: Iterable[K]
+    ) -> Children[K, Histogram]:
+        metric = Histogram(
+            f"notifier_{name}", says, labels, registry=self.registry, buckets=BUCKETS
+        )
+        return Children(metric.labels, len(labels), keys)
+
+    def _gauge(
+        self, name: str, says: str, labels: Sequence[str], keys: Iterable[K]
+    ) -> Children[K, Gauge]:
+        metric = Gauge(f"notifier_{name}", says, labels, registry=self.registry)
+        return Children(metric.labels, len(labels), keys)
+
+    # ---- Observer --------------------------------------------------------------------------------
+
+    def accepted(self, queue: QueueKey, count: int) -> None:
+        self._accepted[queue].inc(count)
+
+    def accept_seconds(self, seconds: float) -> None:
+        self._accept_seconds.observe(seconds)
+
+    def published(self, queue: QueueKey, count: int) -> None:
+        self._published[queue].inc(count)
+
+    def waited(self, queue: QueueKey, seconds: float) -> None:
+        self._queue_wait[queue].observe(seconds)
+
+    def attempted(self, queue: QueueKey, provider: str, outcome: str, seconds: float) -> None:
+        self._attempts[queue, provider, outcome].inc()
+        self._attempt_seconds[queue, provider].observe(seconds)
+
+    def retried(self, queue: QueueKey, reason: str) -> None:
+        self._retries[queue, reason].inc()
+
+    def finished(self, queue: QueueKey, status: Status, age_s: float) -> None:
+        self._finished[queue, status].inc()
+        if status is Status.SENT:
+            self._end_to_end[queue].observe(age_s)
+
+    def rescued(self, queue: QueueKey, count: int) -> None:
+        self._rescues[queue].inc(count)
+
+    def released(self, queue: QueueKey, count: int) -> None:
+        self._released[queue].inc(count)
+
+    def moved(self, queue: QueueKey, count: int) -> None:
+        self._moves[queue].inc(count)
+
+    def unreadable(self) -> None:
+        self._unreadable.inc()
+
+    def queue_measured(
+        self, queue: QueueKey, *, ready: int, due: int, oldest_wait_s: float
+    ) -> None:
+        self._ready[queue].set(ready)
+        self._due[queue].set(due)
+        self._oldest_wait[queue].set(oldest_wait_s)
+
+    def queue_held(self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str) -> None:
+        self._consumers[queue].set(consumers)
+        self._busy[queue].set(busy)
+        before = self._limits.get(queue)
+        if before == limited_by:
+            return
+        if before is not None:
+            self._limited_by[queue, before].set(0)
+        self._limits[queue] = limited_by
+        self._limited_by[queue, limited_by].set(1)

@@ -1,0 +1,41 @@
+"""A ready answer: the least an ASGI server needs. Litestar's Response costs ten times as much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from litestar.types import Receive, Scope, Send
+
+_JSON: Final = (b"content-type", b"application/json")
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class Answer:
+    """An ASGI app that says one thing."""
+
+    __slots__ = ("_body", "_headers", "_status")
+
+    def __init__(
+        self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = (_JSON,)
+    ) -> None:
+        self._status = status
+        self._body = body
+        self._headers = [*headers, (b"content-length", b"%d" % len(body))]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(
+            {"type": "http.response.start", "status": self._status, "headers": self._headers}
+        )
+        await send({"type": "http.response.body", "body": self._body, "more_body": False})
+
+
+def json_answer(
+    value: msgspec.Struct | Sequence[msgspec.Struct],
+    *,
+    status: int = 200,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Answer:
+    """Answer with a document."""
+    return Answer(status, _ENCODER.encode(value), (_JSON, *headers))

@@ -1,0 +1,146 @@
+"""From the bytes of a submit to a notification that Postgres can hold, or the field that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+from notifier.api.addresses import check_recipient
+from notifier.api.content import check_content, encode_content, encode_metadata
+from notifier.api.decode_errors import explain
+from notifier.api.flaws import NESTING, deepest_path, find_flaw, parse_anything
+from notifier.api.problems import WHOLE, Kind, Refusal
+from notifier.api.settings import ApiSettings, ChannelRules
+from notifier.api.wire import Batch, Submit
+from notifier.domain.errors import InvalidNotification
+from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
+
+_SUBMIT: Final = msgspec.json.Decoder(Submit)
+_BATCH: Final = msgspec.json.Decoder(Batch)
+_T = TypeVar("_T")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Submits:
+    """Reads submits under one set of rules."""
+
+    def __init__(
+        self, settings: ApiSettings, *, now: Callable[[], datetime] = _utc_now
+    ) -> None:
+        self._settings = settings
+        self._now = now
+        self._channels = f"one of {', '.join(settings.channels)}"
+
+    def read(self, body: bytes | msgspec.Raw) -> NewNotification:
+        """Read one. Raises InvalidNotification, or Refusal if it is no JSON object at all."""
+        return self._validated(_decoded(_SUBMIT, body))
+
+    def split(self, body: bytes) -> Sequence[bytes | msgspec.Raw | InvalidNotification]:
+        """Take a batch apart, unread, so that an item can harm no neighbour.
+
+        A lone surrogate stops the parser, wherever it stands: then the long way round is taken.
+        """
+        try:
+            items: Sequence[bytes | msgspec.Raw | InvalidNotification]
+            items = _BATCH.decode(body).notifications
+        except msgspec.ValidationError as error:
+            raise explain(str(error), batch=True) from error
+        except RecursionError as error:
+            raise InvalidNotification("notifications", NESTING) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            items = _split_slowly(body, error)
+        if not 1 <= len(items) <= self._settings.max_batch:
+            expected = f"1 to {self._settings.max_batch} notifications"
+            raise InvalidNotification("notifications", expected)
+        return items
+
+    def _validated(self, submit: Submit) -> NewNotification:
+        rules = self._rules(submit.channel)
+        check_recipient(rules.address, submit.recipient)
+        check_content(rules.address, submit.content)
+        delay = self._delay(submit.send_at)
+        return NewNotification(
+            id=NotificationId(uuid7()),
+            queue=QueueKey(Channel(submit.channel), submit.priority),
+            recipient=submit.recipient,
+            content=encode_content(submit.content, most=self._settings.max_content_bytes),
+            metadata=encode_metadata(submit.metadata, most=self._settings.max_metadata_bytes),
+            delay=delay,
+            ttl=self._ttl(submit, delay or timedelta()),
+            max_tries=submit.max_tries,
+        )
+
+    def _rules(self, channel: str) -> ChannelRules:
+        rules = self._settings.channels.get(channel)
+        if rules is None:
+            raise InvalidNotification("channel", self._channels)
+        return rules
+
+    def _delay(self, send_at: datetime | None) -> timedelta | None:
+        if send_at is None:
+            return None
+        delay = send_at - self._now()
+        if delay > self._settings.max_delay:
+            days = self._settings.max_delay.days
+            raise InvalidNotification("send_at", f"an instant at most {days} days ahead")
+        return delay if delay > timedelta() else None
+
+    def _ttl(self, submit: Submit, delay: timedelta) -> timedelta:
+        most = self._settings.max_ttl
+        if submit.ttl is None:
+            return min(delay + self._settings.default_ttl[submit.priority], most)
+        if submit.ttl > most.total_seconds():
+            raise InvalidNotification("ttl", f"at most {most.total_seconds():.0f} seconds")
+        ttl = timedelta(seconds=submit.ttl)
+        if ttl <= delay:
+            raise InvalidNotification("ttl", "more seconds than there are until send_at")
+        return ttl
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise explain(str(error)) from error
+    except RecursionError as error:
+        raise InvalidNotification(deepest_path(bytes(body)), NESTING) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _flaw_in(bytes(body)) or _not_json() from error
+
+
+def _flaw_in(body: bytes) -> InvalidNotification | None:
+    try:
+        document = parse_anything(body)
+    except (ValueError, RecursionError):
+        return None
+    return find_flaw(document, "")
+
+
+def _split_slowly(body: bytes, error: Exception) -> Sequence[bytes | InvalidNotification]:
+    try:
+        document = parse_anything(body)
+    except (ValueError, RecursionError):
+        raise _not_json() from error
+    match document:
+        case {"notifications": [*items], **others} if not others:
+            return [_flaw_or_bytes(item) for item in items]
+        case _:
+            raise find_flaw(document, "") or _not_json() from error
+
+
+def _flaw_or_bytes(item: object) -> bytes | InvalidNotification:
+    return find_flaw(item, "") or json.dumps(item).encode()
+
+
+def _not_json() -> Refusal:
+    expected = "a JSON object (RFC 8259) in UTF-8"
+    detail = "The body is empty, cut, or not JSON."
+    return Refusal(Kind.MALFORMED.problem(detail, field=WHOLE, expected=expected))

@@ -1,0 +1,81 @@
+"""The accepting side of a process: the HTTP server and the group commit behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from notifier.adapters.postgres.reader import open_reader
+from notifier.api.app import create_api
+from notifier.api.server import open_server
+from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
+from notifier.app.process import Process, link_settings
+from notifier.delivery.accept import Accept
+from notifier.domain.notification import Priority
+from notifier.scheduling.board import Board
+from notifier.settings import Settings
+
+
+@asynccontextmanager
+async def open_api(process: Process, *, stop: asyncio.Event) -> AsyncIterator[int]:
+    """Serve the API; yields its port. Leaving drains what is being asked, then writes what waits.
+
+    Raises ConfigError if the port is in use.
+    """
+    settings = process.settings
+    accept = Accept(
+        store=process.store,
+        observer=process.metrics,
+        wake_relay=process.relay.wake,
+        deadline_s=settings.api.request_deadline_s,
+        max_backlog=settings.api.max_backlog,
+    )
+    board = Board(
+        store=process.store,
+        broker=process.broker,
+        membership=process.membership,
+        queues=process.queues,
+    )
+    async with open_reader(link_settings(settings)) as reader, asyncio.TaskGroup() as group:
+        group.create_task(accept.run(), name="accept")
+        group.create_task(accept.watch_backlog(stop), name="backlog watch")
+        app = create_api(
+            acceptor=accept,
+            reader=reader,
+            board=board,
+            settings=api_settings(settings),
+            readiness=process.why_not_ready,
+            metrics=process.metrics.render,
+        )
+        try:
+            async with open_server(
+                app,
+                host=settings.api.host,
+                port=settings.api.port,
+                grace_s=settings.api.request_deadline_s + 1,
+            ) as port:
+                yield port
+        finally:
+            stop.set()
+            accept.close()
+
+
+def api_settings(settings: Settings) -> ApiSettings:
+    """What the API checks submits against."""
+    return ApiSettings(
+        channels={
+            name: ChannelRules(address=AddressKind(channel.address))
+            for name, channel in settings.channels.items()
+        },
+        default_ttl={
+            priority: timedelta(seconds=settings.priorities.of(priority).ttl_s)
+            for priority in Priority
+        },
+        retention=timedelta(days=settings.retention.days),
+        max_in_flight=settings.api.max_in_flight,
+        request_deadline_s=settings.api.request_deadline_s,
+        max_batch=settings.api.max_batch,
+        max_content_bytes=settings.api.max_content_bytes,
+    )

@@ -1,0 +1,168 @@
+"""`notifier dev`: API, worker and sandbox in one process, on a Postgres and a broker of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+from uuid import UUID
+
+import msgspec
+
+from notifier.adapters.postgres.migrate import migrate
+from notifier.adapters.postgres.store import open_store
+from notifier.adapters.providers import ProviderSettings, sandbox_providers
+from notifier.app.accepting import open_api
+from notifier.app.process import IN_PROCESS, link_settings, one_config_error, open_process
+from notifier.app.sending import open_worker, provider_settings
+from notifier.domain.notification import WorkerId
+from notifier.embedded.postgres import open_postgres, remove_postgres
+from notifier.embedded.rabbitmq import open_rabbitmq, remove_rabbitmq
+from notifier.sandbox import Sandbox, open_sandbox
+from notifier.settings import Settings
+
+NOBODY: Final = WorkerId(UUID(int=0))
+SANDBOX_OF: Final[Mapping[str, str]] = {"email": "smtp", "phone": "twilio", "token": "fcm"}
+"""Which of the sandbox's providers stands for a channel, by the kind of its addresses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevOptions:
+    """`data` is the folder of everything that is kept; `reset` clears it first.
+
+    `broker` is `inprocess`, `rabbitmq` (a private node) or a URL; `database` a URL, or None for
+    the embedded Postgres. `providers` says where messages go: to the sandbox, or to the
+    providers of the settings.
+    """
+
+    data: Path = Path(".notifier")
+    reset: bool = False
+    broker: str = "inprocess"
+    database: str | None = None
+    providers: Literal["sandbox", "settings"] = "sandbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevInfo:
+    """What a person needs to know once all is up."""
+
+    api_url: str
+    sandbox_url: str
+    smtp_port: int
+    data: Path
+    database: str
+    broker: str
+
+
+async def run_dev(
+    settings: Settings,
+    options: DevOptions,
+    *,
+    stop: asyncio.Event,
+    announce: Callable[[DevInfo], None] = lambda _: None,
+) -> None:
+    """Run everything until `stop`, then drain. What is unfinished then is finished next time.
+
+    Raises ConfigError for a wrong setting or a port in use, ServerFailed when the embedded
+    Postgres or RabbitMQ does not start.
+    """
+    with one_config_error():
+        async with AsyncExitStack() as stack:
+            sandbox = await stack.enter_async_context(
+                open_sandbox(
+                    host=settings.sandbox.host,
+                    http_port=settings.sandbox.http_port,
+                    smtp_port=settings.sandbox.smtp_port,
+                )
+            )
+            settings, providers = _directed(settings, options, sandbox)
+            settings, database = await _with_database(stack, settings, options)
+            settings, broker = await _with_broker(stack, settings, options)
+            await asyncio.to_thread(migrate, settings.database.url)
+            if settings.broker.url == IN_PROCESS:
+                await _requeue(settings)
+            process = await stack.enter_async_context(
+                open_process(settings, kind="dev", stop=stop)
+            )
+            await stack.enter_async_context(open_worker(process, providers, stop=stop))
+            port = await stack.enter_async_context(open_api(process, stop=stop))
+            announce(
+                DevInfo(
+                    api_url=f"http://{settings.api.host}:{port}",
+                    sandbox_url=sandbox.http_url,
+                    smtp_port=sandbox.smtp_port,
+                    data=options.data,
+                    database=database,
+                    broker=broker,
+                )
+            )
+            await stop.wait()
+
+
+def _directed(
+    settings: Settings, options: DevOptions, sandbox: Sandbox
+) -> tuple[Settings, Mapping[str, ProviderSettings]]:
+    """The settings with every channel's provider, and the providers."""
+    if options.providers == "settings":
+        return settings, provider_settings(settings)
+    channels = {
+        name: msgspec.structs.replace(channel, provider=SANDBOX_OF[channel.address])
+        for name, channel in settings.channels.items()
+    }
+    host = settings.sandbox.host
+    return (
+        msgspec.structs.replace(settings, channels=channels),
+        sandbox_providers(sandbox.http_url, host, sandbox.smtp_port),
+    )
+
+
+async def _with_database(
+    stack: AsyncExitStack, settings: Settings, options: DevOptions
+) -> tuple[Settings, str]:
+    """The settings with a database URL, and what to call the database."""
+    url = options.database or settings.database.url
+    if url:
+        return _at(settings, database=url), "yours"
+    folder = options.data / "postgres"
+    if options.reset:
+        await asyncio.to_thread(remove_postgres, folder)
+    server = await stack.enter_async_context(open_postgres(folder))
+    return _at(settings, database=server.url()), "embedded Postgres"
+
+
+async def _with_broker(
+    stack: AsyncExitStack, settings: Settings, options: DevOptions
+) -> tuple[Settings, str]:
+    """The settings with a broker URL (empty: in process), and what to call the broker."""
+    match options.broker:
+        case "inprocess":
+            return _at(settings, broker=IN_PROCESS), "in process"
+        case "rabbitmq":
+            folder = options.data / "rabbitmq"
+            if options.reset:
+                await asyncio.to_thread(remove_rabbitmq, folder)
+            node = await stack.enter_async_context(open_rabbitmq(folder))
+            return _at(settings, broker=node.url()), "private RabbitMQ"
+        case url:
+            return _at(settings, broker=url), "yours"
+
+
+def _at(
+    settings: Settings, *, database: str | None = None, broker: str | None = None
+) -> Settings:
+    if database is not None:
+        to = msgspec.structs.replace(settings.database, url=database)
+        settings = msgspec.structs.replace(settings, database=to)
+    if broker is not None:
+        at = msgspec.structs.replace(settings.broker, url=broker)
+        settings = msgspec.structs.replace(settings, broker=at)
+    return settings
+
+
+async def _requeue(settings: Settings) -> None:
+    """The broker in memory starts empty: what it held is due again."""
+    async with open_store(link_settings(settings), NOBODY) as store:
+        await store.requeue_all()

@@ -1,0 +1,177 @@
+"""What every process of ours has: store, broker, heartbeat, relay, sweeper, pruner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+
+from uuid_utils.compat import uuid7
+
+from notifier.adapters.inprocess.broker import open_inprocess_broker
+from notifier.adapters.postgres.heartbeat import open_heartbeat
+from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.store import PostgresStore, open_store
+from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
+from notifier.adapters.telemetry.metrics import Metrics
+from notifier.delivery import pruner, sweeper
+from notifier.delivery.pruner import Pruner
+from notifier.delivery.relay import Relay
+from notifier.delivery.sweeper import Sweeper
+from notifier.domain.errors import ConfigError
+from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
+from notifier.lifecycle import repeat, running
+from notifier.ports import Broker, QueueFigures
+from notifier.scheduling.crew import Crew
+from notifier.scheduling.membership import Membership
+from notifier.settings import Settings
+
+HEARTBEAT_TIMEOUT_S = 2.0
+LOOK_EVERY_S = 1.0
+IN_PROCESS = ""
+"""The broker URL that stands for the broker in this process's memory."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Process:
+    """The pieces, and two facts that change: who sends here, and whether the broker answers."""
+
+    settings: Settings
+    queues: Sequence[QueueKey]
+    metrics: Metrics
+    store: PostgresStore
+    broker: Broker
+    membership: Membership
+    relay: Relay
+    crew: Crew | None = None
+    is_broker_there: bool = False
+
+    def why_not_ready(self) -> list[str]:
+        """What keeps an API process from being ready: it accepts without a broker."""
+        return list(self.membership.why_not_ready())
+
+    def why_not_sending(self) -> list[str]:
+        """What keeps a worker from being ready."""
+        return self.why_not_ready() + ([] if self.is_broker_there else ["rabbitmq: no answer"])
+
+    async def look_at_broker(self) -> None:
+        """Note whether the broker answers."""
+        self.is_broker_there = await self.broker.probe()
+
+
+def queues_of(settings: Settings) -> list[QueueKey]:
+    """Every channel at every priority."""
+    return [
+        QueueKey(Channel(channel), priority)
+        for channel in settings.channels
+        for priority in Priority
+    ]
+
+
+def link_settings(settings: Settings, *, timeout_s: float | None = None) -> LinkSettings:
+    """How to reach Postgres."""
+    return LinkSettings(
+        url=settings.database.url,
+        statement_timeout_s=timeout_s or settings.database.statement_timeout_s,
+    )
+
+
+@asynccontextmanager
+async def open_process(
+    settings: Settings, *, kind: str, stop: asyncio.Event
+) -> AsyncIterator[Process]:
+    """Everything an API and a worker have in common, at work until `stop`.
+
+    Opens while Postgres or RabbitMQ is away, too: readiness says so until they are there.
+    """
+    queues, worker = queues_of(settings), WorkerId(uuid7())
+    metrics = Metrics(queues, _providers(settings), version=version("notifier"))
+    crew = _Seat()
+    async with (
+        open_store(link_settings(settings), worker) as store,
+        open_heartbeat(link_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker) as heartbeat,
+    ):
+        membership = Membership(
+            heartbeat, kind=kind, host=socket.gethostname(), pid=os.getpid(), mine=crew.figures
+        )
+        async with (
+            running(membership.run, "heartbeat"),
+            open_broker(settings, queues, metrics) as broker,
+        ):
+            relay = Relay(
+                store=store,
+                broker=broker,
+                observer=metrics,
+                queues=queues,
+                pace=membership.pace,
+                relays=membership.relays,
+            )
+            process = Process(
+                settings=settings,
+                queues=queues,
+                metrics=metrics,
+                store=store,
+                broker=broker,
+                membership=membership,
+                relay=relay,
+            )
+            crew.process = process
+            async with asyncio.TaskGroup() as group:
+                _look_after(group, process, stop)
+                yield process
+
+
+class _Seat:
+    """Where the heartbeat finds the figures of a crew that comes later, or never."""
+
+    process: Process | None = None
+
+    def figures(self) -> Mapping[QueueKey, QueueFigures]:
+        if self.process is None or self.process.crew is None:
+            return {}
+        return self.process.crew.figures()
+
+
+def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:
+    sweep = Sweeper(store=process.store, observer=process.metrics)
+    retention = timedelta(days=process.settings.retention.days)
+    prune = Pruner(store=process.store, retention=retention)
+    group.create_task(process.relay.run(stop), name="relay")
+    group.create_task(repeat(sweep.run_once, stop, sweeper.EVERY_S), name="sweeper")
+    group.create_task(repeat(prune.run_once, stop, pruner.EVERY_S), name="pruner")
+    group.create_task(repeat(process.look_at_broker, stop, LOOK_EVERY_S), name="broker watch")
+
+
+def open_broker(
+    settings: Settings, queues: Sequence[QueueKey], metrics: Metrics
+) -> AbstractAsyncContextManager[Broker]:
+    """RabbitMQ, or the broker in memory where the URL is empty."""
+    if settings.broker.url == IN_PROCESS:
+        return open_inprocess_broker(queues)
+    return open_rabbitmq_broker(
+        settings.broker.url,
+        queues,
+        observer=metrics,
+        publish_timeout_s=settings.broker.publish_timeout_s,
+    )
+
+
+def _providers(settings: Settings) -> Mapping[Channel, Sequence[str]]:
+    return {Channel(name): [channel.provider] for name, channel in settings.channels.items()}
+
+
+@contextmanager
+def one_config_error() -> Iterator[None]:
+    """A wrong setting may be found in any task: raise it as itself, not as a group of errors."""
+    try:
+        yield
+    except* ConfigError as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

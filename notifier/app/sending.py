@@ -1,0 +1,176 @@
+"""The sending side of a process: providers, attempts, crew, and the end of their work in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider
+from notifier.app.process import Process
+from notifier.delivery import rescuer
+from notifier.delivery.attempt import Attempts, Route
+from notifier.delivery.inflight import InFlight
+from notifier.delivery.rescuer import Rescuer
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.notification import Channel, Priority
+from notifier.domain.retry import OnAmbiguous, RetryPolicy
+from notifier.lifecycle import repeat
+from notifier.scheduling.crew import Crew, open_crew
+from notifier.scheduling.lane import QueueRule
+from notifier.settings import Settings, convert_table
+
+ORPHANS_EVERY_S: Final = 5.0
+LAST_RELEASE_WITHIN_S: Final = 2.0
+PROGRESS_EVERY_S: Final = 1.0
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def open_worker(
+    process: Process, providers: Mapping[str, ProviderSettings], *, stop: asyncio.Event
+) -> AsyncIterator[Crew]:
+    """Send until the block is left, which drains: see `_drain`."""
+    settings, inflight = process.settings, InFlight()
+    async with AsyncExitStack() as stack:
+        attempts = Attempts(
+            store=process.store,
+            observer=process.metrics,
+            inflight=inflight,
+            routes=await _open_routes(stack, settings, providers),
+            policies=retry_policies(settings),
+            is_alive=process.membership.is_alive,
+            draw=random.random,
+            send_timeout_s=settings.worker.send_timeout_s,
+        )
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        group.create_task(attempts.run(), name="batches")
+        async with open_crew(
+            broker=process.broker,
+            rules=queue_rules(process),
+            attempt=attempts.attempt,
+            give_back=attempts.give_back_pointers,
+            waiting=lambda: process.store.waiting(process.queues),
+            observer=process.metrics,
+            clock=time.monotonic,
+            random=random.Random(),  # noqa: S311 jitter, no secret
+            consumers=settings.worker.consumers,
+        ) as crew:
+            process.crew = crew
+            _look_after(group, process, attempts, stop)
+            yield crew
+            stop.set()
+            await _drain(crew, settings.worker.grace_s)
+        await _release_the_last(attempts)
+        attempts.close()
+
+
+def _look_after(
+    group: asyncio.TaskGroup, process: Process, attempts: Attempts, stop: asyncio.Event
+) -> None:
+    rescue = Rescuer(
+        store=process.store,
+        observer=process.metrics,
+        mine=lambda: process.crew.figures() if process.crew else {},
+        others=process.membership.others,
+    )
+    group.create_task(repeat(rescue.run_once, stop, rescuer.EVERY_S), name="rescuer")
+    group.create_task(_release_orphans(attempts, stop), name="orphans")
+
+
+async def _release_orphans(attempts: Attempts, stop: asyncio.Event) -> None:
+    async def release() -> None:
+        try:
+            await attempts.release_orphans()
+        except StoreUnavailable as error:
+            log.warning("orphans_wait", reason=str(error))
+
+    await repeat(release, stop, ORPHANS_EVERY_S)
+
+
+async def _drain(crew: Crew, grace_s: float) -> None:
+    """Take nothing new, give back what is buffered, let what is in flight finish, within grace.
+
+    What is left then is cancelled as the crew's block ends: each attempt records Ambiguous.
+    """
+    deadline = time.monotonic() + grace_s
+    log.info("draining", in_flight=crew.busy, grace_s=grace_s)
+    try:
+        async with asyncio.timeout(grace_s):
+            await crew.stop_taking()
+    except TimeoutError:
+        log.warning("buffers_not_given_back")
+    while (left_s := deadline - time.monotonic()) > 0:
+        left = await crew.finish(min(PROGRESS_EVERY_S, left_s))
+        if not left:
+            log.info("drained")
+            return
+        log.info("draining", in_flight=left, seconds_left=round(deadline - time.monotonic(), 1))
+    log.warning("grace_over", in_flight=crew.busy)
+
+
+async def _release_the_last(attempts: Attempts) -> None:
+    try:
+        async with asyncio.timeout(LAST_RELEASE_WITHIN_S):
+            await attempts.release_orphans()
+    except (StoreUnavailable, TimeoutError) as error:
+        log.warning("orphans_left", reason=str(error) or type(error).__name__)
+
+
+async def _open_routes(
+    stack: AsyncExitStack, settings: Settings, providers: Mapping[str, ProviderSettings]
+) -> Mapping[Channel, Route]:
+    opened = {
+        name: await stack.enter_async_context(open_provider(name, of))
+        for name, of in providers.items()
+    }
+    return {
+        Channel(name): Route(
+            provider=opened[channel.provider], on_ambiguous=OnAmbiguous(channel.ambiguous)
+        )
+        for name, channel in settings.channels.items()
+    }
+
+
+def provider_settings(settings: Settings) -> Mapping[str, ProviderSettings]:
+    """The providers that channels use, read from their tables. Raises ConfigError."""
+    used = {channel.provider for channel in settings.channels.values()}
+    return {
+        name: convert_table(settings.providers[name], PROVIDER_TYPES, key=f"providers.{name}")
+        for name in sorted(used)
+    }
+
+
+def retry_policies(settings: Settings) -> Mapping[Priority, RetryPolicy]:
+    """How the tries of each priority are spaced."""
+    return {
+        priority: RetryPolicy(
+            base=timedelta(seconds=of.retry_base_s),
+            factor=of.retry_factor,
+            cap=timedelta(seconds=of.retry_cap_s),
+            tries=of.tries,
+        )
+        for priority, of in ((priority, settings.priorities.of(priority)) for priority in Priority)
+    }
+
+
+def queue_rules(process: Process) -> list[QueueRule]:
+    """What the scheduler must know of each queue."""
+    settings = process.settings
+    return [
+        QueueRule(
+            queue=queue,
+            weight=settings.priorities.of(queue.priority).weight,
+            target_wait_s=settings.priorities.of(queue.priority).target_wait_s,
+            consumer_rate=settings.channels[queue.channel].consumer_rate,
+            max_consumers=settings.channels[queue.channel].max_consumers,
+        )
+        for queue in process.queues
+    ]

@@ -1,0 +1,98 @@
+"""A real `notifier dev` as a child process: its own folder, ports, broker and short retries."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import notifier
+from notifier.cli.demo.plan import TRIES
+from notifier.domain.errors import InfrastructureError
+from notifier.embedded.ports import free_ports
+from notifier.embedded.process import ending, run_steps_async, spawn, tail
+from notifier.embedded.rabbitmq_install import find_rabbitmq
+
+DRAIN_S = 40.0
+
+
+class NodeEnded(InfrastructureError):
+    """The child ended before the demo did; the message carries the end of its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A running child, and where it is reached."""
+
+    broker: str
+    api: str
+    sandbox: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def check(self) -> None:
+        """Raise NodeEnded if the child is no longer there."""
+        code = self.process.poll()
+        if code is not None:
+            end = "\n".join(tail(self.log).splitlines()[-20:])
+            raise NodeEnded(f"notifier dev ended with {code}:\n{end}")
+
+
+@asynccontextmanager
+async def open_node() -> AsyncIterator[Node]:
+    """Start the child; leaving the block drains and ends it and removes its folder.
+
+    The folder may be entered by all, since the embedded Postgres does not run as root.
+    """
+    with tempfile.TemporaryDirectory(prefix="notifier-demo-", ignore_cleanup_errors=True) as name:
+        node = _start(Path(name), "rabbitmq" if find_rabbitmq() else "in-process")
+        try:
+            yield node
+        finally:
+            await run_steps_async(ending(node.process, [(signal.SIGINT, DRAIN_S)]))
+
+
+def _start(folder: Path, broker: str) -> Node:
+    folder.chmod(0o711)
+    api, metrics, http, smtp = free_ports(4)
+    command = [sys.executable, "-m", "notifier", "dev", "--data", str(folder / "data")]
+    if broker == "rabbitmq":
+        command += ["--broker", "rabbitmq"]
+    log = folder / "log"
+    process = spawn(
+        command,
+        dies_by=signal.SIGTERM,
+        environment={
+            "HOME": str(folder),
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "PYTHONPATH": str(Path(notifier.__path__[0]).parent),
+            "NOTIFIER_API__PORT": str(api),
+            "NOTIFIER_WORKER__METRICS_PORT": str(metrics),
+            "NOTIFIER_SANDBOX__HTTP_PORT": str(http),
+            "NOTIFIER_SANDBOX__SMTP_PORT": str(smtp),
+            **_short_retries(),
+        },
+        folder=folder,
+        log=log,
+    )
+    return Node(
+        broker=broker,
+        api=f"http://127.0.0.1:{api}",
+        sandbox=f"http://127.0.0.1:{http}",
+        log=log,
+        process=process,
+    )
+
+
+def _short_retries() -> Mapping[str, str]:
+    keys = {"RETRY_BASE_S": "0.5", "RETRY_FACTOR": "2", "RETRY_CAP_S": "4", "TRIES": str(TRIES)}
+    return {
+        f"NOTIFIER_PRIORITIES__{priority}__{key}": value
+        for priority in ("HIGH", "MEDIUM", "LOW")
+        for key, value in keys.items()
+    }

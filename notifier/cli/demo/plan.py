@@ -1,0 +1,89 @@
+"""What the demo submits, and what must become of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+TRIES: Final = 4
+"""What the demo's settings allow; a notification that never gets through makes so many calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """How a recipient of the sandbox behaves, and what must follow for each notification to it."""
+
+    name: str
+    digit: int
+    status: str
+    calls: int
+    share: int
+    meaning: str
+
+
+FATES: Final = (
+    Fate("ok", 6, "sent", 1, 80, "taken at once"),
+    Fate("refuse", 1, "failed", 1, 4, "refused, never tried again"),
+    Fate("flaky-2", 2, "sent", 3, 6, "unavailable twice, then taken"),
+    Fate("throttle-2", 3, "sent", 3, 4, "too fast twice, then taken"),
+    Fate("down", 4, "failed", TRIES, 3, "unavailable until its tries are used up"),
+    Fate("cut", 7, "failed", TRIES, 3, "taken and cut, so sent again until its tries are used up"),
+)
+
+SIZES: Final[Mapping[str, int]] = {
+    "email.low": 700,
+    "push.low": 300,
+    "sms.low": 200,
+    "email.medium": 200,
+    "push.medium": 150,
+    "sms.medium": 100,
+    "push.high": 150,
+    "email.high": 100,
+    "sms.high": 100,
+}
+"""The newsletters are submitted first: what comes after them must not wait behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One notification to submit, and the fate its recipient gives it."""
+
+    queue: str
+    fate: Fate
+    recipient: str
+
+    def body(self) -> dict[str, object]:
+        """The document of `POST /v1/notifications`."""
+        channel, _, priority = self.queue.partition(".")
+        return {
+            "channel": channel,
+            "priority": priority,
+            "recipient": self.recipient,
+            "content": {"subject": "A demo", "body": f"This recipient's fate is {self.fate.name}."},
+        }
+
+
+def plan_orders() -> Sequence[Order]:
+    """All of the demo's notifications, in the order they are submitted. The same every time."""
+    draw = random.Random(2000)  # noqa: S311 the mix of a demo, no secret
+    return tuple(_orders(draw))
+
+
+def _orders(draw: random.Random) -> Iterator[Order]:
+    for queue, size in SIZES.items():
+        rest = draw.choices(FATES, weights=[fate.share for fate in FATES], k=size - len(FATES))
+        fates = draw.sample([*FATES, *rest], k=size)
+        for number, fate in enumerate(fates):
+            yield Order(queue, fate, _recipient(queue, fate, number))
+
+
+def _recipient(queue: str, fate: Fate, number: int) -> str:
+    match queue.partition(".")[0]:
+        case "email":
+            return f"{fate.name}+{number}@example.com"
+        case "sms":
+            return f"+150055500{number % 10}{fate.digit}"
+        case _:
+            return f"fate-{fate.name}-{number}"

@@ -1,0 +1,73 @@
+"""The live table of the demo, and the one it ends with."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from notifier.cli.demo.client import Figures, Queue
+from notifier.cli.demo.verdict import Line
+
+SPAN = 4
+"""Rates are taken over so many readings."""
+
+
+class LiveTable:
+    """Remembers the last few readings, to say how many are sent in a second."""
+
+    def __init__(self) -> None:
+        self._sent: deque[tuple[float, Counter[str]]] = deque(maxlen=SPAN)
+
+    def draw(self, queues: Sequence[Queue], figures: Figures) -> Table:
+        """A row for every queue, and the sum of each column."""
+        self._sent.append((time.monotonic(), figures.sent))
+        rows = [self._row(queue, figures) for queue in queues]
+        table = Table(title=f"{figures.finished:,} finished")
+        for name in ("queue", "ready", "due", "consumers", "sent/s", "sent", "retries", "failed"):
+            table.add_column(name, justify="left" if name == "queue" else "right")
+        for row in rows:
+            table.add_row(row[0], *(f"{value:,}" for value in row[1:]))
+        table.add_section()
+        sums = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
+        table.add_row("all", *(f"{value:,}" for value in sums), style="bold")
+        return table
+
+    def _row(self, queue: Queue, figures: Figures) -> tuple[str, *tuple[int, ...]]:
+        name = queue.queue
+        return (
+            name,
+            queue.ready,
+            queue.due,
+            queue.consumers,
+            self._rate(name),
+            figures.sent[name],
+            figures.retries[name],
+            figures.failed[name],
+        )
+
+    def _rate(self, name: str) -> int:
+        (start, before), (end, now) = self._sent[0], self._sent[-1]
+        return round((now[name] - before[name]) / (end - start)) if end > start else 0
+
+
+def draw_totals(lines: Sequence[Line]) -> Table:
+    """What was promised for each fate, what Notifier says, and what the sandbox logged."""
+    table = Table(title="what became of them")
+    table.add_column("recipients")
+    for name in ("submitted", "sent", "failed", "calls promised", "calls logged"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for line in lines:
+        table.add_row(
+            f"{line.fate.name}: {line.fate.meaning}",
+            f"{line.submitted:,}",
+            f"{line.sent:,}",
+            f"{line.failed:,}",
+            f"{line.submitted * line.fate.calls:,}",
+            f"{line.calls:,}",
+            "[red]differs[/]" if line.wrong else "[green]agrees[/]",
+        )
+    return table

@@ -1,0 +1,1 @@
+"""What happens to a notification: accepted, relayed, attempted, and looked after."""

@@ -1,0 +1,99 @@
+"""Accept: store a submit, committed, before the caller hears of it; then wake the relay."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from notifier.delivery.groupcommit import GroupCommit, WhenUnknown
+from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
+from notifier.domain.notification import Status
+from notifier.lifecycle import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from notifier.domain.notification import NewNotification
+    from notifier.ports import Observer, Store
+
+ESTIMATE_EVERY_S: Final = 1.0
+PENDING_MOST: Final = 20_000
+"""Notifications waiting to be stored in this process; more are refused at once."""
+
+
+class Accept:
+    """Implements ports.Acceptor."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        observer: Observer,
+        wake_relay: Callable[[], None],
+        deadline_s: float,
+        max_backlog: int,
+    ) -> None:
+        self._store = store
+        self._observer = observer
+        self._wake_relay = wake_relay
+        self._deadline_s = deadline_s
+        self._max_backlog = max_backlog
+        self._backlog = 0
+        self._batches = GroupCommit("accept", self._write, when_unknown=WhenUnknown.REPEAT)
+
+    async def run(self) -> None:
+        """Write the batches until `close` was called and all is written."""
+        await self._batches.run()
+
+    def close(self) -> None:
+        """No more will be submitted: write what is left and end."""
+        self._batches.close()
+
+    async def watch_backlog(self, stop: asyncio.Event) -> None:
+        """Estimate once a second how many rows wait."""
+        while not await wait(stop, ESTIMATE_EVERY_S):
+            try:
+                self._backlog = await self._store.estimate_backlog()
+            except StoreUnavailable:
+                continue  # accept itself says so to the callers
+
+    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
+        """Store all; see ports.Acceptor."""
+        self._refuse_if_full(len(items))
+        started_at = time.monotonic()
+        waiters = [self._batches.put(item) for item in items]
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                answers = [await _answer(waiter) for waiter in waiters]
+        except TimeoutError as error:
+            msg = f"not stored within {self._deadline_s:g} s; some of it may be"
+            raise StoreUnavailable(msg) from error
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+        self._observer.accept_seconds(time.monotonic() - started_at)
+        return answers
+
+    def _refuse_if_full(self, more: int) -> None:
+        if len(self._batches) + more > PENDING_MOST:
+            msg = "too many notifications wait to be stored"
+            raise Overloaded(msg)
+        if self._backlog >= self._max_backlog:
+            msg = f"about {self._backlog} notifications wait to be sent, the limit is {self._max_backlog}"
+            raise Overloaded(msg, retry_after_s=30)
+
+    async def _write(self, items: Sequence[NewNotification]) -> Sequence[Status]:
+        statuses = await self._store.insert(items)
+        self._wake_relay()
+        for queue, count in Counter(item.queue for item in items).items():
+            self._observer.accepted(queue, count)
+        return statuses
+
+
+async def _answer(waiter: asyncio.Future[Status]) -> Status | StoreRejected:
+    try:
+        return await waiter
+    except StoreRejected as error:
+        return error

@@ -1,0 +1,277 @@
+"""One attempt: claim, send, decide, record, acknowledge. In this order, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, assert_never
+
+import msgspec
+import structlog
+
+from notifier.delivery.groupcommit import GroupCommit, WhenUnknown
+from notifier.domain.allocation import AttemptTiming
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.notification import Claimed, Status
+from notifier.domain.outcome import Ambiguous, Outcome, Unavailable
+from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
+from notifier.lifecycle import finish
+from notifier.ports import ClaimAsk, Envelope, NotYours, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from notifier.delivery.inflight import InFlight
+    from notifier.domain.notification import Channel, Priority, QueueKey
+    from notifier.ports import ClaimAnswer, Delivery, Observer, Pointer, Provider, Recorded, Store
+
+CLAIM_STALE_S: Final = 4.0
+"""No provider call begins on a claim asked for longer ago than this: others may think us dead."""
+RECORD_WITHIN_S: Final = 5.0
+"""How long a known outcome may take to be written after the grace is over."""
+CODE_MOST: Final = 100
+DETAIL_MOST: Final = 500
+NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
+
+log = structlog.get_logger()
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """How a channel is sent: its provider, and what to do when nobody knows whether it was sent."""
+
+    provider: Provider
+    on_ambiguous: OnAmbiguous
+
+
+class Attempts:
+    """Carries out attempts for all consumers of this worker; its batches are shared by them."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        observer: Observer,
+        inflight: InFlight,
+        routes: Mapping[Channel, Route],
+        policies: Mapping[Priority, RetryPolicy],
+        is_alive: Callable[[], bool],
+        draw: Callable[[], float],
+        send_timeout_s: float,
+    ) -> None:
+        self._store = store
+        self._observer = observer
+        self._inflight = inflight
+        self._routes = routes
+        self._policies = policies
+        self._is_alive = is_alive
+        self._draw = draw
+        self._send_timeout_s = send_timeout_s
+        self._claims = GroupCommit("claim", store.claim, when_unknown=WhenUnknown.FAIL)
+        self._results = GroupCommit("record", self._write, when_unknown=WhenUnknown.REPEAT)
+        self._returns = GroupCommit("give_back", self._return, when_unknown=WhenUnknown.REPEAT)
+
+    async def run(self) -> None:
+        """Write the batches until `close` was called and all is written."""
+        async with asyncio.TaskGroup() as group:
+            for batches in (self._claims, self._results, self._returns):
+                group.create_task(batches.run(), name=f"batch:{batches.name}")
+
+    def close(self) -> None:
+        """No more attempts will begin: write what is left and end."""
+        for batches in (self._claims, self._results, self._returns):
+            batches.close()
+
+    async def attempt(
+        self, delivery: Delivery, ack: Callable[[Delivery], None]
+    ) -> AttemptTiming:
+        """Carry out one attempt and settle its message.
+
+        Cancelled during the provider's call it records Ambiguous itself before it ends; cancelled
+        elsewhere it leaves the message unacked and the row to the release of orphans.
+        """
+        pointer = delivery.pointer
+        ask = ClaimAsk(id=pointer.id, claim=pointer.claim)
+        asked_at = time.monotonic()
+        with self._inflight.holding(pointer.id):
+            timing = await self._carry_out(pointer.queue, ask, asked_at)
+            ack(delivery)
+        return timing
+
+    async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
+        """Make due again, unspent, what a lane buffered. Returns when that is confirmed."""
+        await self._give_back([ClaimAsk(id=one.id, claim=one.claim) for one in pointers])
+
+    async def _give_back(self, asks: Sequence[ClaimAsk]) -> None:
+        for confirmed in [self._returns.put(ask) for ask in asks]:
+            await confirmed
+
+    async def release_orphans(self) -> int:
+        """Give back what Postgres believes we send and we do not; how many.
+
+        The rows are read first and the set looked at after: an id enters the set before its claim
+        is asked, so a row that is read and not in the set is nobody's.
+        """
+        rows = await self._store.claimed_by_me()
+        orphans = [row for row in rows if row.id not in self._inflight]
+        if orphans:
+            log.warning("orphans_released", count=len(orphans))
+            await self._give_back(orphans)
+        return len(orphans)
+
+    # ---- the steps ------------------------------------------------------------------------------
+
+    async def _carry_out(self, queue: QueueKey, ask: ClaimAsk, asked_at: float) -> AttemptTiming:
+        answer = await self._claim(queue, ask)
+        if isinstance(answer, NotYours):
+            return NOT_SENT
+        if not self._is_alive() or time.monotonic() - asked_at > CLAIM_STALE_S:
+            await self._returns.put(ask)
+            return NOT_SENT
+        self._observer.waited(answer.queue, answer.waited.total_seconds())
+        started_at = time.monotonic()
+        outcome, is_stopping = await self._send(answer)
+        finished_at = time.monotonic()
+        await self._record(answer, outcome, started_at, finished_at)
+        if is_stopping:
+            raise asyncio.CancelledError
+        is_answered = not isinstance(outcome, Ambiguous)
+        return AttemptTiming(seconds=time.monotonic() - asked_at, answered=is_answered)
+
+    async def _claim(self, queue: QueueKey, ask: ClaimAsk) -> ClaimAnswer:
+        """Ask once. If the answer is lost it is never asked again: the row is given back instead."""
+        try:
+            answer = await self._claims.put(ask)
+        except StoreUnavailable:
+            await self._returns.put(ask)
+            return NotYours()
+        if isinstance(answer, NotYours) and answer.status is not None:
+            self._observer.finished(queue, answer.status, answer.age.total_seconds())
+            log.info("ended_unsent", id=str(ask.id), queue=str(queue), status=answer.status)
+        return answer
+
+    async def _send(self, claimed: Claimed) -> tuple[Outcome, bool]:
+        """The provider's answer, and whether the grace ended before it came."""
+        route = self._routes.get(claimed.queue.channel)
+        if route is None:
+            return Unavailable(code="no_provider", spends=False), False
+        envelope = Envelope(
+            id=claimed.id,
+            claim=claimed.claim,
+            queue=claimed.queue,
+            recipient=claimed.recipient,
+            content=_decode(claimed.content),
+        )
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                return await route.provider.send(envelope), False
+        except TimeoutError:
+            return Ambiguous(code="timeout", detail=f"no answer in {self._send_timeout_s:g} s"), False
+        except asyncio.CancelledError:
+            return Ambiguous(code="stopped", detail="the worker stopped before the answer"), True
+        except Exception as error:  # the attempt's edge: a bug in one sender must not stop the others
+            log.exception("provider_crashed", id=str(claimed.id), provider=route.provider.name)
+            return Ambiguous(code="error", detail=type(error).__name__), False
+
+    async def _record(
+        self, claimed: Claimed, outcome: Outcome, started_at: float, finished_at: float
+    ) -> None:
+        provider = self._provider_name(claimed.queue)
+        self._observer.attempted(
+            claimed.queue, provider, outcome.name, finished_at - started_at
+        )
+        decision = self._decide(claimed, outcome)
+        result = _result(claimed, outcome, decision, provider, started_at, finished_at)
+        recorded = await finish(self._results.put(result), RECORD_WITHIN_S)
+        self._tell(claimed, result, recorded)
+
+    def _decide(self, claimed: Claimed, outcome: Outcome) -> Decision:
+        route = self._routes.get(claimed.queue.channel)
+        return decide(
+            outcome,
+            tries=claimed.tries,
+            max_tries=claimed.max_tries,
+            policy=self._policies[claimed.queue.priority],
+            on_ambiguous=route.on_ambiguous if route else OnAmbiguous.RESEND,
+            draw=self._draw(),
+        )
+
+    def _provider_name(self, queue: QueueKey) -> str:
+        route = self._routes.get(queue.channel)
+        return route.provider.name if route else "none"
+
+    # ---- telling --------------------------------------------------------------------------------
+
+    def _tell(self, claimed: Claimed, result: Result, recorded: Recorded) -> None:
+        if recorded.late:
+            log.warning("recorded_late", id=str(claimed.id), claim=claimed.claim)
+        if recorded.status is Status.RETRYING:
+            self._observer.retried(claimed.queue, result.outcome)
+        elif recorded.status is not None:
+            self._observer.finished(claimed.queue, recorded.status, recorded.age.total_seconds())
+        log.info(
+            "attempted",
+            id=str(claimed.id),
+            claim=claimed.claim,
+            queue=str(claimed.queue),
+            outcome=result.outcome,
+            code=result.code,
+            status=recorded.status,
+        )
+
+    # ---- the batches ----------------------------------------------------------------------------
+
+    async def _write(self, results: Sequence[Result]) -> Sequence[Recorded]:
+        now = time.monotonic()
+        return await self._store.record(
+            [(result, now - result.finished_at_monotonic) for result in results]
+        )
+
+    async def _return(self, asks: Sequence[ClaimAsk]) -> Sequence[None]:
+        for queue, count in (await self._store.give_back(asks)).items():
+            self._observer.released(queue, count)
+        return [None] * len(asks)
+
+
+def _result(
+    claimed: Claimed,
+    outcome: Outcome,
+    decision: Decision,
+    provider: str,
+    started_at: float,
+    finished_at: float,
+) -> Result:
+    match decision:
+        case Settle():
+            status, spends, after, reason = Status.SENT, True, None, ""
+        case Retry():
+            status, spends, after, reason = Status.RETRYING, decision.spends, decision.after, ""
+        case Fail():
+            status, spends, after, reason = Status.FAILED, decision.spends, None, decision.reason
+        case _:
+            assert_never(decision)
+    return Result(
+        id=claimed.id,
+        claim=claimed.claim,
+        queue=claimed.queue,
+        status=status,
+        spends=spends,
+        after=after,
+        reason=reason,
+        outcome=outcome.name,
+        provider=provider,
+        code=_storable(outcome.code, CODE_MOST),
+        detail=_storable(outcome.detail, DETAIL_MOST),
+        reference=_storable(getattr(outcome, "reference", ""), CODE_MOST),
+        waited=claimed.waited,
+        started_at_monotonic=started_at,
+        finished_at_monotonic=finished_at,
+    )
+
+
+def _storable(text: str, most: int) -> str:
+    """What a provider said, as Postgres can hold it: bounded, no NUL, no lone surrogates."""
+    clean = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    return clean[:most]

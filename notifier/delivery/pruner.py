@@ -1,0 +1,51 @@
+"""The pruner: makes the days to come and drops those that are over, whole, when all is final."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from notifier.domain.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from notifier.ports import Store
+
+EVERY_S: Final = 600.0
+
+log = structlog.get_logger()
+
+
+class Pruner:
+    """Any process may run one; several do no harm."""
+
+    def __init__(self, *, store: Store, retention: timedelta) -> None:
+        self._store = store
+        self._retention = retention
+
+    async def run_once(self) -> list[str]:
+        """One pass; the days it dropped, as YYYYMMDD."""
+        dropped = []
+        try:
+            await self._store.ensure_days()
+            await self._store.forget_processes()
+            today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
+            for day in await self._store.days():
+                if _date(day) < today - self._retention and await self._drop(day):
+                    dropped.append(day)
+        except StoreUnavailable as error:
+            log.warning("pruner_waits", reason=str(error))
+        return dropped
+
+    async def _drop(self, day: str) -> bool:
+        what = await self._store.drop_day(_date(day))
+        if what == "kept":
+            log.warning("day_kept", day=day, reason="some of its notifications are not final")
+        return what == "dropped"
+
+
+def _date(day: str) -> date:
+    return datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date()

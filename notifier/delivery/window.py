@@ -1,0 +1,81 @@
+"""How many pointers of one queue the broker may hold: pure arithmetic, one object a queue.
+
+The broker stays small whatever the backlog: order among what waits is kept in Postgres.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Final, NamedTuple
+
+DRAIN_S: Final = 1.0
+LEAST: Final = 32
+"""A queue that nobody drained yet still gets so many; they are pointers of 100 bytes."""
+MOST: Final = 20_000
+UNKNOWN_AFTER_S: Final = 5.0
+RETRY_SHARE: Final = 4
+"""While first attempts wait, one in four taken is a retry."""
+
+
+class QueuePace(NamedTuple):
+    """What the deployment does with one queue: consumers on it, attempts finished per second."""
+
+    consumers: int
+    drain_per_s: float
+
+
+class Window:
+    """One relay's view of one queue.
+
+    `ready` is the broker's last word plus what was published since; a word older than 5 s counts
+    as 0. The window is a second of the queue's drain, at least twice its consumers, and doubles
+    each time it is found empty while rows are due.
+    """
+
+    def __init__(self) -> None:
+        self.ready = 0
+        self.polled_at = 0.0
+        self.is_backlogged = False
+        self._boost = 1
+        self._retry_credit = 0.0
+        self._firsts_wait = False
+        self._retries_wait = False
+
+    def limit(self, pace: QueuePace) -> int:
+        """How many pointers may be ready in the broker."""
+        plain = max(ceil(pace.drain_per_s * DRAIN_S), 2 * pace.consumers, LEAST)
+        return min(plain * self._boost, MOST)
+
+    def missing(self, limit: int, relays: int) -> int:
+        """How many of them this one of `relays` relays adds."""
+        return ceil(max(0, limit - self.ready) / max(1, relays))
+
+    def polled(self, ready: int | None, now: float, limit: int) -> None:
+        """The broker's word on the queue; None if it gave none."""
+        if ready is None:
+            if now - self.polled_at > UNKNOWN_AFTER_S:
+                self.ready = 0
+            return
+        self.ready, self.polled_at = ready, now
+        if ready == 0 and self.is_backlogged:
+            self._boost = min(self._boost * 2, MOST)
+        elif ready > limit // 2:
+            self._boost = max(1, self._boost // 2)
+
+    def split(self, most: int) -> tuple[int, int]:
+        """Of `most` rows to take, how many first attempts and how many retries."""
+        if not self._firsts_wait:
+            return most, most
+        retries = min(most, int(self._retry_credit + most / RETRY_SHARE))
+        if not self._retries_wait:
+            retries = min(retries, 1)  # enough to notice that some wait again
+        return most - retries, retries
+
+    def taken(self, *, asked: tuple[int, int], firsts: int, retries: int) -> None:
+        """What a pass brought of what was asked for."""
+        self.ready += firsts + retries
+        self.is_backlogged = firsts >= asked[0] > 0 or retries >= asked[1] > 0
+        self._firsts_wait = firsts >= asked[0] > 0 or (asked[0] == 0 and self._firsts_wait)
+        self._retries_wait = retries >= asked[1] > 0 or (asked[1] == 0 and self._retries_wait)
+        earned = firsts / (RETRY_SHARE - 1)
+        self._retry_credit = min(max(0.0, self._retry_credit + earned - retries), 1.0)

@@ -1,0 +1,1 @@
+"""Pure values and decisions: no asyncio, no drivers, no clock."""

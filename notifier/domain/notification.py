@@ -1,0 +1,192 @@
+"""What a caller asked for, the states it passes through, and which passage is legal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, NewType
+from uuid import UUID
+
+NotificationId = NewType("NotificationId", UUID)
+WorkerId = NewType("WorkerId", UUID)
+Channel = NewType("Channel", str)
+
+
+class Priority(StrEnum):
+    """How soon it matters: login codes, receipts, newsletters. Ordered, most urgent first."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class Status(StrEnum):
+    """Where a notification stands. The same names as the Postgres type `notification_status`."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    SENDING = "sending"
+    RETRYING = "retrying"
+    SENT = "sent"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    SUPPRESSED = "suppressed"
+    DELIVERED = "delivered"
+    UNDELIVERED = "undelivered"
+
+
+WAITING: Final = frozenset({Status.SCHEDULED, Status.QUEUED, Status.RETRYING})
+FINAL: Final = frozenset(Status) - WAITING - {Status.SENDING}
+
+TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
+    Status.SCHEDULED: frozenset(
+        {Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}
+    ),
+    Status.QUEUED: frozenset(
+        {
+            Status.SENDING,
+            Status.EXPIRED,
+            Status.CANCELLED,
+            Status.SUPPRESSED,
+            Status.SENT,  # a late Accepted for the row's present claim
+            Status.DELIVERED,
+        }
+    ),
+    Status.SENDING: frozenset(
+        {Status.SENT, Status.RETRYING, Status.QUEUED, Status.FAILED, Status.EXPIRED}
+    ),
+    Status.RETRYING: frozenset(
+        {
+            Status.QUEUED,
+            Status.EXPIRED,
+            Status.CANCELLED,
+            Status.SUPPRESSED,
+            Status.SENT,
+            Status.DELIVERED,
+        }
+    ),
+    Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED}),
+    Status.FAILED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
+    Status.EXPIRED: frozenset({Status.SENT, Status.DELIVERED}),
+    Status.CANCELLED: frozenset({Status.SENT, Status.DELIVERED}),
+    Status.SUPPRESSED: frozenset(),
+    Status.DELIVERED: frozenset(),
+    Status.UNDELIVERED: frozenset({Status.DELIVERED}),
+}
+"""DESIGN's table of the life of a notification, as data."""
+
+
+def is_legal(before: Status, after: Status) -> bool:
+    """Whether a notification may pass from one status to the other."""
+    return after in TRANSITIONS[before]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class QueueKey:
+    """One queue: a channel at a priority. `str()` gives its name, `email.high`."""
+
+    channel: Channel
+    priority: Priority
+
+    def __str__(self) -> str:
+        return f"{self.channel}.{self.priority}"
+
+    @classmethod
+    def parse(cls, name: str) -> QueueKey:
+        """Read `email.high`. Raises ValueError for anything else."""
+        channel, _, priority = name.rpartition(".")
+        return cls(Channel(channel), Priority(priority))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewNotification:
+    """A validated submit, ready to be stored.
+
+    `content` and `metadata` are JSON documents, encoded once. `delay` is None for "now"; a span
+    from the database's now otherwise. `ttl` is the span after which it expires, from acceptance.
+    """
+
+    id: NotificationId
+    queue: QueueKey
+    recipient: str
+    content: bytes
+    metadata: bytes
+    delay: timedelta | None
+    ttl: timedelta
+    max_tries: int | None
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A notification this worker may send now, once: the answer to a claim.
+
+    `claim` is the number of this claim (the fence). `tries` counts what was spent before it.
+    `waited` is how long it was ready before it was claimed; `age`, since it was accepted.
+    `content` is the JSON document of the submit.
+    """
+
+    id: NotificationId
+    claim: int
+    queue: QueueKey
+    recipient: str
+    content: bytes
+    tries: int
+    max_tries: int | None
+    waited: timedelta
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptView:
+    """One attempt as a reader sees it."""
+
+    claim: int
+    provider: str
+    outcome: str
+    code: str
+    detail: str
+    queue_wait_s: float
+    started_at: datetime
+    finished_at: datetime
+    next_at: datetime | None
+    repeats: int
+    late: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationView:
+    """A notification as a reader sees it, with its attempts in the order of their claims."""
+
+    id: NotificationId
+    tenant: str
+    status: Status
+    queue: QueueKey
+    recipient: str
+    content: bytes
+    metadata: bytes
+    tries: int
+    max_tries: int | None
+    last_error: str | None
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime | None
+    expires_at: datetime
+    attempts: tuple[AttemptView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureView:
+    """One row of the log of failures."""
+
+    id: NotificationId
+    queue: QueueKey
+    provider: str
+    reason: str
+    code: str
+    detail: str
+    tries: int
+    first_at: datetime
+    last_at: datetime

@@ -1,0 +1,63 @@
+"""What a provider said to one attempt. Every provider maps its answers to one of these five."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The provider took it. `reference` is its own id for the message, if it gave one."""
+
+    name: ClassVar[str] = "accepted"
+    code: str = ""
+    detail: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The provider will never take it. `gone` means the address itself no longer exists."""
+
+    name: ClassVar[str] = "refused"
+    code: str
+    detail: str = ""
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttled:
+    """Too fast: not sent for sure, no try spent. `after` is the wait it asked for, if it did."""
+
+    name: ClassVar[str] = "throttled"
+    code: str
+    detail: str = ""
+    after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    """Not sent for sure. Bad credentials are `spends=False`: not the notification's fault.
+
+    `after` is the least wait the provider asked for, if it did.
+    """
+
+    name: ClassVar[str] = "unavailable"
+    code: str
+    detail: str = ""
+    spends: bool = True
+    after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ambiguous:
+    """Cut or timed out after the request went out: it may have been sent."""
+
+    name: ClassVar[str] = "ambiguous"
+    code: str
+    detail: str = ""
+
+
+Outcome = Accepted | Refused | Throttled | Unavailable | Ambiguous

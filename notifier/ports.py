@@ -1,0 +1,386 @@
+"""What the core needs from the world, as narrow protocols. Adapters implement them, app.py wires them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Protocol
+
+from notifier.domain.errors import StoreRejected
+from notifier.domain.notification import (
+    Claimed,
+    FailureView,
+    NewNotification,
+    NotificationId,
+    NotificationView,
+    QueueKey,
+    Status,
+    WorkerId,
+)
+from notifier.domain.outcome import Outcome
+
+# ---- broker -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """All that ever enters the broker: which row, at which claim, published when.
+
+    `published_at` is the database's instant of the publish, in seconds since the epoch.
+    """
+
+    queue: QueueKey
+    id: NotificationId
+    claim: int
+    published_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a broker says of one queue. `ready` excludes what consumers already hold."""
+
+    ready: int
+    consumers: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """One message handed to a subscription. Compared by identity.
+
+    `tag` belongs to the broker. `redelivered` says that somebody held it before.
+    """
+
+    pointer: Pointer
+    redelivered: bool
+    tag: object
+
+
+class Subscription(Protocol):
+    """One process's hold on one queue. Survives the loss of the broker by itself."""
+
+    async def set_prefetch(self, prefetch: int) -> None:
+        """Hold at most `prefetch` unacked messages; 0 ends the subscription on the broker.
+
+        What is already held stays held. Returns when the broker has confirmed, or at once while
+        the broker is away (it then takes effect at the reconnect).
+        """
+        ...
+
+    def ack(self, delivery: Delivery) -> None:
+        """Settle a message. Does nothing if it came over a connection that is gone."""
+        ...
+
+
+class Broker(Protocol):
+    """RabbitMQ, or the in-process stand-in for `notifier dev`."""
+
+    async def publish(self, pointers: Sequence[Pointer]) -> Sequence[bool]:
+        """Publish all; for each, whether the broker confirmed that it is safely in its queue.
+
+        Takes at most the publish timeout (5 s). Never raises for a broker that is away: then
+        all are False.
+        """
+        ...
+
+    async def probe(self) -> bool:
+        """Whether publishing is possible now: connected, not blocked by an alarm."""
+        ...
+
+    async def depths(self) -> Mapping[QueueKey, Depth]:
+        """Depth of every queue known now; a queue whose depth is unknown is left out."""
+        ...
+
+    def subscribe(
+        self,
+        queue: QueueKey,
+        *,
+        on_delivery: Callable[[Delivery], None],
+        on_lost: Callable[[], None],
+    ) -> AbstractAsyncContextManager[Subscription]:
+        """A subscription with prefetch 0. Leaving the block ends it; what is unacked returns.
+
+        `on_delivery` is called for each message and must not block. `on_lost` is called when the
+        connection that carried the deliveries so far is gone: none of them can be acked any more
+        and the broker will deliver them again.
+        """
+        ...
+
+
+# ---- provider -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What a provider needs to send one notification.
+
+    `content` is the decoded document of the submit: `subject`, `body`, `html`, `data`; absent keys
+    are absent. `id` is stable per notification: providers derive `Message-ID` and idempotency keys
+    from it. `claim` tells attempts apart.
+    """
+
+    id: NotificationId
+    claim: int
+    queue: QueueKey
+    recipient: str
+    content: Mapping[str, object]
+
+
+class Provider(Protocol):
+    """One way to send on a channel."""
+
+    @property
+    def name(self) -> str:
+        """The name it has in the settings."""
+        ...
+
+    async def send(self, envelope: Envelope) -> Outcome:
+        """One attempt. Every expected answer is an Outcome, also time-outs and cut connections.
+
+        When cancelled it lets the connection go and re-raises. The caller bounds it by a timeout
+        and takes a cancelled send for Ambiguous.
+        """
+        ...
+
+
+# ---- store --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAsk:
+    """A pointer's wish to be claimed: only the row still `queued` at `claim` answers."""
+
+    id: NotificationId
+    claim: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotYours:
+    """The row moved on (claimed by another, cancelled, final) or ended in this claim.
+
+    In the latter case `status` is what it ended as (expired) and `age` how old it was.
+    """
+
+    status: Status | None = None
+    age: timedelta = timedelta(0)
+
+
+ClaimAnswer = Claimed | NotYours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one attempt, to be recorded.
+
+    `status` is sent, retrying or failed; `after` the span until it is due again (retrying only).
+    `reason` is the failure's reason (failed only). Start and finish of the provider call are
+    instants of the monotonic clock.
+    """
+
+    id: NotificationId
+    claim: int
+    queue: QueueKey
+    status: Status
+    spends: bool
+    after: timedelta | None
+    reason: str
+    outcome: str
+    provider: str
+    code: str
+    detail: str
+    reference: str
+    waited: timedelta
+    started_at_monotonic: float
+    finished_at_monotonic: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the row became: `late` if it had moved on before, then `status` is None unless the
+    result settled it all the same. `age` is the time since it was accepted."""
+
+    status: Status | None
+    late: bool
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """How many due rows of one queue and class (first attempts or retries) the relay may take."""
+
+    queue: QueueKey
+    is_retry: bool
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Due rows of one queue: how many (counted to a ceiling) and how long the oldest waits."""
+
+    due: int
+    is_ceiling: bool
+    oldest_wait: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFigures:
+    """What one worker says of its side of one queue, in its heartbeat.
+
+    `consumers` hold the queue (the standing one counted), `busy` of them carry out an attempt.
+    `held` messages are unacked here. `done` counts attempts finished since the process started.
+    `done_per_s` and `service_s` are moving averages. `limited_by` is the allocator's answer to
+    "why is it not moving?". `held_since` is the oldest `published_at` among the held, `mark` the
+    newest `published_at` of a non-redelivered message taken at least 10 s ago (both in seconds
+    since the epoch, None if there is none). `drained_s` is for how long, without a break, every
+    poll said ready = 0 with consumers > 0 while nothing was held here.
+    """
+
+    consumers: int
+    busy: int
+    held: int
+    done: int
+    done_per_s: float
+    service_s: float
+    limited_by: str
+    held_since: float | None
+    mark: float | None
+    drained_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFigures:
+    """One process's heartbeat, as read back: `kind` is `api` or `worker`; `age_s` on Postgres's clock."""
+
+    id: WorkerId
+    kind: str
+    host: str
+    pid: int
+    beat: int
+    age_s: float
+    queues: Mapping[QueueKey, QueueFigures]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beaten:
+    """What a heartbeat brings back: Postgres's clock (seconds since the epoch), and the others."""
+
+    now: float
+    others: Sequence[WorkerFigures]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """One row of `GET /v1/queues`."""
+
+    queue: QueueKey
+    ready: int
+    due: int
+    consumers: int
+    busy: int
+    rate_per_s: float
+    oldest_wait_s: float
+    limited_by: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which notifications or failures a reader wants; newest first, `before` is the cursor."""
+
+    status: Status | None = None
+    channel: str | None = None
+    priority: str | None = None
+    reason: str | None = None
+    created_from: float | None = None
+    created_to: float | None = None
+    before: NotificationId | None = None
+    limit: int = 50
+
+
+class Store(Protocol):
+    """What the core writes; see adapters/postgres/store.py for each method's contract.
+
+    Everything may be repeated. Raises StoreUnavailable (StoreConflict), StoreRejected.
+    """
+
+    async def insert(self, items: Sequence[NewNotification]) -> Sequence[Status]: ...
+    async def claim(self, asks: Sequence[ClaimAsk]) -> Sequence[ClaimAnswer]: ...
+    async def record(self, results: Sequence[tuple[Result, float]]) -> Sequence[Recorded]: ...
+    async def give_back(self, asks: Sequence[ClaimAsk]) -> Mapping[QueueKey, int]: ...
+    async def claimed_by_me(self) -> Sequence[ClaimAsk]: ...
+    async def take_due(self, quotas: Sequence[Quota]) -> Sequence[tuple[Pointer, bool]]: ...
+    async def unpublish(self, pointers: Sequence[Pointer]) -> None: ...
+    async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]: ...
+    async def rescue(self, queue: QueueKey, published_before: float) -> int: ...
+    async def database_now(self) -> float: ...
+    async def sweep(self) -> Sequence[tuple[QueueKey, timedelta]]: ...
+    async def ensure_days(self) -> int: ...
+    async def days(self) -> Sequence[str]: ...
+    async def drop_day(self, day: date) -> str: ...
+    async def forget_processes(self) -> None: ...
+    async def estimate_backlog(self) -> int: ...
+
+
+class Heartbeat(Protocol):
+    """One process's row among the living, on a connection of its own."""
+
+    async def beat(
+        self, *, kind: str, host: str, pid: int, beat: int, figures: Mapping[QueueKey, QueueFigures]
+    ) -> Beaten:
+        """Say that this process lives; returns the other processes' rows and the time."""
+        ...
+
+    async def leave(self) -> None:
+        """Remove the row: this process ends of its own will."""
+        ...
+
+
+class Acceptor(Protocol):
+    """Where a submit goes: see delivery/accept.py."""
+
+    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
+        """Store all; for each its status, or why Postgres refused that one.
+
+        Returns after the commit. Raises StoreUnavailable when the deadline passes first (some may
+        exist then) and Overloaded when the process or the deployment holds too much.
+        """
+        ...
+
+
+class Reader(Protocol):
+    """What the API and the command line read. Raises StoreUnavailable when Postgres is away."""
+
+    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the field's word
+        """One notification with its attempts."""
+        ...
+
+    async def notifications(self, which: Filter) -> Sequence[NotificationView]:
+        """At most `which.limit`, newest first, without attempts."""
+        ...
+
+    async def failures(self, which: Filter) -> Sequence[FailureView]:
+        """At most `which.limit`, newest first."""
+        ...
+
+
+class Observer(Protocol):
+    """Where the core says what happened, for metrics."""
+
+    def accepted(self, queue: QueueKey, count: int) -> None: ...
+    def accept_seconds(self, seconds: float) -> None: ...
+    def published(self, queue: QueueKey, count: int) -> None: ...
+    def waited(self, queue: QueueKey, seconds: float) -> None: ...
+    def attempted(self, queue: QueueKey, provider: str, outcome: str, seconds: float) -> None: ...
+    def retried(self, queue: QueueKey, reason: str) -> None: ...
+    def finished(self, queue: QueueKey, status: Status, age_s: float) -> None: ...
+    def rescued(self, queue: QueueKey, count: int) -> None: ...
+    def released(self, queue: QueueKey, count: int) -> None: ...
+    def moved(self, queue: QueueKey, count: int) -> None: ...
+    def unreadable(self) -> None: ...
+    def queue_measured(
+        self, queue: QueueKey, *, ready: int, due: int, oldest_wait_s: float
+    ) -> None: ...
+    def queue_held(
+        self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str
+    ) -> None: ...

@@ -1,0 +1,251 @@
+"""One worker's side of one queue: its subscription, its buffer and what it holds.
+
+The scheduler says how many consumers work here; the lane follows in its own task, so that a slow
+answer for one queue delays no other. What it has too much goes back through Postgres, and is out
+of the buffer before: no message is both given back and handed to a consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from notifier.domain.allocation import AttemptTiming, Limit
+from notifier.domain.errors import InfrastructureError
+from notifier.domain.notification import QueueKey
+from notifier.ports import Delivery, Pointer, QueueFigures, Subscription
+from notifier.scheduling.buffer import Buffer
+from notifier.scheduling.measures import Clock, QueueMeasures
+from notifier.scheduling.rates import prefetch_for
+from notifier.scheduling.trace import Trace
+
+Attempt = Callable[[Delivery, Callable[[Delivery], None]], Awaitable[AttemptTiming]]
+"""Carries one message through: claims, sends, records, and calls the ack it is given."""
+
+GiveBack = Callable[[Sequence[Pointer]], Awaitable[None]]
+"""Makes rows due again, unspent. Returns when confirmed, raises an InfrastructureError if not."""
+
+STALE_S: Final = 60.0
+RETRY_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRule:
+    """What the settings say of one queue. `consumer_rate` is per consumer and second.
+
+    `rate_per_s` and `max_consumers`, which counts the standing one, bound the queue in this worker.
+    """
+
+    queue: QueueKey
+    weight: float
+    target_wait_s: float
+    consumer_rate: float | None = None
+    rate_per_s: float | None = None
+    max_consumers: int | None = None
+
+
+class InFlight:
+    """How many attempts run now, over all lanes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def began(self) -> None:
+        self.count += 1
+        self._none.clear()
+
+    def ended(self) -> None:
+        self.count -= 1
+        if self.count == 0:
+            self._none.set()
+
+    async def landed(self) -> None:
+        """Wait until none runs."""
+        await self._none.wait()
+
+
+class Lane:
+    """Consumers wait at `buffer`; the broker's adapter calls `deliver` and `lose`."""
+
+    def __init__(
+        self,
+        rule: QueueRule,
+        *,
+        attempt: Attempt,
+        give_back: GiveBack,
+        clock: Clock,
+        on_full: Callable[[], None],
+        in_flight: InFlight,
+    ) -> None:
+        self.rule = rule
+        self.buffer = Buffer()
+        self.measures = QueueMeasures(clock)
+        self.trace = Trace()
+        self.consumers = 0
+        self.busy = 0
+        self.limited_by = Limit.NEED
+        self._attempt = attempt
+        self._give_back = give_back
+        self._clock = clock
+        self._on_full = on_full
+        self._in_flight = in_flight
+        self._subscription: Subscription | None = None
+        self._unacked: dict[Delivery, None] = {}
+        self._prefetch = 0
+        self._has_shrunk = False
+        self._was_full = False
+        self._is_closed = False
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+
+    # ---- the broker's side
+
+    def attach(self, subscription: Subscription) -> None:
+        """Name the subscription that delivers here, before `run`."""
+        self._subscription = subscription
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a message in."""
+        now = self._clock()
+        self._unacked[delivery] = None
+        self.trace.taken(delivery, now)
+        self.buffer.put(delivery, now)
+        if self._surplus_limit() == 0:
+            self._wake.set()
+        elif self.is_full and not self._was_full:
+            self._was_full = True
+            self._on_full()
+
+    def lose(self) -> None:
+        """The connection went: what is buffered comes again; what is in flight goes on."""
+        self._unacked.clear()
+        self.buffer.withdraw(keep=0, since=inf)
+        self.trace.lost()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all that may be held is held and nobody is free to take it."""
+        return len(self._unacked) >= self._prefetch > 0 and not self.buffer.has_idle
+
+    @property
+    def held(self) -> int:
+        """How many messages are unacked here."""
+        return len(self._unacked)
+
+    # ---- the consumers' side
+
+    async def carry_out(self, delivery: Delivery) -> None:
+        """Attempt one message taken from the buffer. Raises what the attempt raises."""
+        self.busy += 1
+        self._in_flight.began()
+        self.note_use()
+        try:
+            self.measures.finished(await self._attempt(delivery, self._ack))
+        finally:
+            self.busy -= 1
+            self._in_flight.ended()
+
+    def note_use(self) -> None:
+        """Remember how many consumers are in use: at work, or waiting for their rate."""
+        self.measures.peak.add(self.busy + self.buffer.promised)
+
+    def _ack(self, delivery: Delivery) -> None:
+        self._unacked.pop(delivery, None)
+        if self._subscription is not None:
+            self._subscription.ack(delivery)
+
+    # ---- the scheduler's side
+
+    def staff(self, consumers: int, *, may_take: bool) -> None:
+        """So many consumers, the standing one counted, work here, unless nobody may."""
+        self.consumers = consumers
+        self._was_full = self._was_full and self.is_full
+        if not self._is_closed:
+            own = self.rule.consumer_rate
+            rates = [self.rule.rate_per_s, None if own is None else own * consumers]
+            rate_per_s = min((rate for rate in rates if rate is not None), default=None)
+            self._want(prefetch_for(consumers, rate_per_s) if may_take else 0)
+        if self._has_surplus():
+            self._wake.set()
+
+    async def close(self) -> None:
+        """End the subscription and give everything buffered back; returns when that is confirmed.
+
+        Cancelled, it leaves the rest to the broker, which delivers it again.
+        """
+        self._is_closed = True
+        self.buffer.close()
+        self._want(0)
+        self._settled.clear()
+        self._wake.set()
+        await self._settled.wait()
+
+    async def run(self) -> None:
+        """Follow the scheduler's wishes until cancelled."""
+        applied = 0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._subscription is not None and applied != self._prefetch:
+                applied = self._prefetch
+                await self._subscription.set_prefetch(applied)
+            await self._return_surplus()
+            if not self._wake.is_set():
+                self._settled.set()
+
+    def figures(self) -> QueueFigures:
+        """This worker's side of the queue, for the heartbeat."""
+        now = self._clock()
+        return QueueFigures(
+            consumers=self.consumers,
+            busy=self.busy,
+            held=self.held,
+            done=self.measures.done,
+            done_per_s=self.measures.done_per_s,
+            service_s=self.measures.service_s,
+            limited_by=self.limited_by,
+            held_since=min((each.pointer.published_at for each in self._unacked), default=None),
+            mark=self.trace.mark(now),
+            drained_s=self.trace.drained_s(now),
+        )
+
+    # ---- what is too much
+
+    def _want(self, prefetch: int) -> None:
+        if prefetch == self._prefetch:
+            return
+        self._has_shrunk = prefetch < self._prefetch
+        self._prefetch = prefetch
+        self._settled.clear()
+        self._wake.set()
+
+    def _surplus_limit(self) -> int | None:
+        """How many may stay in the buffer, None for any number: only a decrease leaves too many."""
+        return self._prefetch if self._has_shrunk or self._prefetch == 0 else None
+
+    def _has_surplus(self) -> bool:
+        limit, oldest = self._surplus_limit(), self.buffer.oldest_since()
+        is_stale = oldest is not None and oldest < self._clock() - STALE_S
+        return is_stale or (limit is not None and len(self.buffer) > limit)
+
+    async def _return_surplus(self) -> None:
+        limit = self._surplus_limit()
+        surplus = self.buffer.withdraw(
+            keep=len(self.buffer) if limit is None else limit, since=self._clock() - STALE_S
+        )
+        if surplus:
+            await self._confirm_return([each.pointer for each in surplus])
+            for each in surplus:
+                self._ack(each)
+
+    async def _confirm_return(self, pointers: Sequence[Pointer]) -> None:
+        while True:
+            try:
+                return await self._give_back(pointers)
+            except InfrastructureError:
+                await asyncio.sleep(RETRY_S)

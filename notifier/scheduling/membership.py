@@ -1,0 +1,134 @@
+"""The heartbeat: who lives, what each does, and whether we may still take ourselves for alive.
+
+It never backs off, and outlives the consumers: as long as an attempt runs, its worker lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from notifier.delivery.window import QueuePace
+from notifier.domain.errors import StoreUnavailable
+from notifier.lifecycle import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from notifier.domain.notification import QueueKey
+    from notifier.ports import Heartbeat, QueueFigures, WorkerFigures
+
+EVERY_S: Final = 1.0
+STALE_S: Final = 4.0
+"""No provider call begins when the last heartbeat that arrived was asked for longer ago."""
+SILENT_S: Final = 6.0
+"""A process silent for so long takes no part in what the deployment does."""
+SKEW_MOST_S: Final = 5.0
+"""A process whose clock is further off Postgres's is not ready: its ids lie about their day."""
+LEAVE_WITHIN_S: Final = 2.0
+
+log = structlog.get_logger()
+
+
+class Membership:
+    """This process among the others: `kind` is `api`, `worker` or `dev`."""
+
+    def __init__(
+        self,
+        heartbeat: Heartbeat,
+        *,
+        kind: str,
+        host: str,
+        pid: int,
+        mine: Callable[[], Mapping[QueueKey, QueueFigures]],
+    ) -> None:
+        self._heartbeat = heartbeat
+        self._kind, self._host, self._pid = kind, host, pid
+        self._mine = mine
+        self._beat = 0
+        self._asked_at = float("-inf")
+        self._skew_s = 0.0
+        self._others: Sequence[WorkerFigures] = ()
+        self._reason = "no heartbeat yet"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Beat every second until `stop`, then remove the row."""
+        while not stop.is_set():
+            began = time.monotonic()
+            await self.run_once()
+            await wait(stop, max(0.0, EVERY_S - (time.monotonic() - began)))
+        await self._leave()
+
+    async def run_once(self) -> None:
+        """One heartbeat."""
+        asked_at = time.monotonic()
+        self._beat += 1
+        try:
+            beaten = await self._heartbeat.beat(
+                kind=self._kind,
+                host=self._host,
+                pid=self._pid,
+                beat=self._beat,
+                figures=self._mine(),
+            )
+        except StoreUnavailable as error:
+            self._miss(str(error))
+            return
+        if self._reason:
+            log.info("heartbeat_arrives", kind=self._kind)
+        self._asked_at, self._others, self._reason = asked_at, beaten.others, ""
+        self._skew_s = time.time() - beaten.now
+
+    def _miss(self, reason: str) -> None:
+        if reason != self._reason:
+            log.warning("heartbeat_missed", reason=reason)
+        self._reason = reason
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_WITHIN_S):
+                await self._heartbeat.leave()
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("heartbeat_row_stays", reason=str(error))
+
+    # ---- what the rest of the process asks ------------------------------------------------------
+
+    def is_alive(self) -> bool:
+        """Whether the others must take us for alive, so that a provider call may begin."""
+        return time.monotonic() - self._asked_at <= STALE_S
+
+    def why_not_ready(self) -> Iterator[str]:
+        """What keeps this process from being ready, as far as Postgres goes."""
+        if not self.is_alive():
+            yield f"postgres: {self._reason or 'no answer'}"
+        elif abs(self._skew_s) > SKEW_MOST_S:
+            yield f"clock: {self._skew_s:+.1f} s off Postgres, at most {SKEW_MOST_S:g} s allowed"
+
+    def others(self) -> Sequence[Mapping[QueueKey, QueueFigures]]:
+        """What the other living processes say of the queues."""
+        return [other.queues for other in self._others if other.age_s < SILENT_S]
+
+    def relays(self) -> int:
+        """How many relays the deployment has: every process runs one."""
+        return 1 + len(self.others())
+
+    def figures(self) -> Mapping[QueueKey, Sequence[QueueFigures]]:
+        """Per queue, what every living process says of it, this one first."""
+        said: dict[QueueKey, list[QueueFigures]] = {}
+        for queues in (self._mine(), *self.others()):
+            for queue, figures in queues.items():
+                said.setdefault(queue, []).append(figures)
+        return said
+
+    def pace(self) -> Mapping[QueueKey, QueuePace]:
+        """What the deployment does with each queue, for the relay."""
+        return {
+            queue: QueuePace(
+                consumers=sum(one.consumers for one in said),
+                drain_per_s=sum(one.done_per_s for one in said),
+            )
+            for queue, said in self.figures().items()
+        }

@@ -1,0 +1,54 @@
+"""What must hold between settings, once each is right by itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from notifier.domain.notification import Priority
+from notifier.settings.problems import Problems, did_you_mean
+from notifier.settings.tree import Settings
+
+_DAY_S: Final = 86_400
+
+
+def check(settings: Settings, problems: Problems) -> None:
+    """Adds a problem for each pair of settings that cannot stand together."""
+    _channels(settings, problems)
+    _priorities(settings, problems)
+    if settings.worker.send_timeout_s >= settings.worker.grace_s:
+        problems.wrong(
+            "worker.send_timeout_s",
+            settings.worker.send_timeout_s,
+            f"less than worker.grace_s ({settings.worker.grace_s:g}), "
+            "or a stop would cut what is being sent",
+        )
+
+
+def _channels(settings: Settings, problems: Problems) -> None:
+    if not settings.channels:
+        problems.missing("channels", "at least one table like [channels.email]")
+    for name, channel in settings.channels.items():
+        if channel.provider not in settings.providers:
+            problems.add(
+                f"channels.{name}.provider",
+                f"got {channel.provider!r}, expected a name in [providers]"
+                + did_you_mean(channel.provider, settings.providers),
+            )
+
+
+def _priorities(settings: Settings, problems: Problems) -> None:
+    longest = (settings.retention.days - 1) * _DAY_S
+    for name in Priority:
+        priority = settings.priorities.of(name)
+        if priority.retry_cap_s < priority.retry_base_s:
+            problems.wrong(
+                f"priorities.{name}.retry_cap_s",
+                priority.retry_cap_s,
+                f"at least retry_base_s ({priority.retry_base_s:g})",
+            )
+        if priority.ttl_s > longest:
+            problems.wrong(
+                f"priorities.{name}.ttl_s",
+                priority.ttl_s,
+                f"at most retention.days less one day ({longest})",
+            )

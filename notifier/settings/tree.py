@@ -1,0 +1,189 @@
+"""The settings as one frozen tree. Spans are floats of seconds and end in `_s`.
+
+Every field carries its own range, so that a wrong value can be said with what was expected.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from notifier.domain.notification import Priority
+from notifier.settings.secrets import masked
+
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Span = Annotated[float, Meta(gt=0, le=400 * 86_400)]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="a name like email")]
+Host = Annotated[str, Meta(min_length=1, max_length=255, description="a host name or address")]
+DatabaseUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^$|^postgres(ql)?://",
+        description="a URL like postgresql://user:password@host/database",
+    ),
+]
+BrokerUrl = Annotated[
+    str,
+    Meta(pattern=r"^$|^amqps?://", description="a URL like amqp://user:password@host/vhost"),
+]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the settings; its repr never shows a secret."""
+
+    def __repr__(self) -> str:
+        """The fields, with secrets masked."""
+        values = (
+            f"{name}={masked(name, getattr(self, name))!r}" for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(values)})"
+
+
+class DatabaseSettings(Section, frozen=True, kw_only=True):
+    """`[database]`: an empty URL means "not set"."""
+
+    url: DatabaseUrl = ""
+    statement_timeout_s: Seconds = 5.0
+    connect_timeout_s: Seconds = 10.0
+
+
+class BrokerSettings(Section, frozen=True, kw_only=True):
+    """`[broker]`: an empty URL means "not set"."""
+
+    url: BrokerUrl = ""
+    publish_timeout_s: Seconds = 5.0
+
+
+class ApiSettings(Section, frozen=True, kw_only=True):
+    """`[api]`."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8000
+    max_in_flight: Count = 2000
+    request_deadline_s: Seconds = 5.0
+    max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    max_content_bytes: Annotated[int, Meta(ge=1024, le=16 * 1024 * 1024)] = 262_144
+    max_backlog: Annotated[int, Meta(ge=1)] = 5_000_000
+    auth: Literal["off"] = "off"
+
+
+class WorkerSettings(Section, frozen=True, kw_only=True):
+    """`[worker]`."""
+
+    consumers: Annotated[int, Meta(ge=1, le=4096)] = 64
+    grace_s: Seconds = 25.0
+    send_timeout_s: Seconds = 20.0
+    metrics_host: Host = "127.0.0.1"
+    metrics_port: Port = 8001
+    tick_ms: Annotated[int, Meta(ge=10, le=10_000)] = 250
+
+
+class PrioritySettings(Section, frozen=True, kw_only=True):
+    """`[priorities.<name>]`: what a priority promises, and how it repeats.
+
+    The n-th retry waits about `min(retry_cap_s, retry_base_s * retry_factor ** (n - 1))`.
+    """
+
+    weight: Annotated[float, Meta(gt=0, le=1000)]
+    target_wait_s: Span
+    ttl_s: Span
+    retry_base_s: Span
+    retry_factor: Annotated[float, Meta(ge=1, le=100)]
+    retry_cap_s: Span
+    tries: Annotated[int, Meta(ge=1, le=1000)]
+
+
+_HIGH = PrioritySettings(
+    weight=8.0,
+    target_wait_s=1.0,
+    ttl_s=3600.0,
+    retry_base_s=1.0,
+    retry_factor=2.0,
+    retry_cap_s=60.0,
+    tries=8,
+)
+_MEDIUM = PrioritySettings(
+    weight=3.0,
+    target_wait_s=10.0,
+    ttl_s=86_400.0,
+    retry_base_s=5.0,
+    retry_factor=3.0,
+    retry_cap_s=900.0,
+    tries=8,
+)
+_LOW = PrioritySettings(
+    weight=1.0,
+    target_wait_s=60.0,
+    ttl_s=259_200.0,
+    retry_base_s=30.0,
+    retry_factor=3.0,
+    retry_cap_s=7200.0,
+    tries=10,
+)
+
+
+class PrioritiesSettings(Section, frozen=True, kw_only=True):
+    """`[priorities]`."""
+
+    high: PrioritySettings = _HIGH
+    medium: PrioritySettings = _MEDIUM
+    low: PrioritySettings = _LOW
+
+    def of(self, priority: Priority) -> PrioritySettings:
+        """What holds for one priority."""
+        match priority:
+            case Priority.HIGH:
+                return self.high
+            case Priority.MEDIUM:
+                return self.medium
+            case Priority.LOW:
+                return self.low
+
+
+class ChannelSettings(Section, frozen=True, kw_only=True):
+    """`[channels.<name>]`: what an address is, who sends, and how fast one consumer may go."""
+
+    address: Literal["email", "phone", "token"]
+    provider: Name
+    ambiguous: Literal["resend", "hold"] = "resend"
+    consumer_rate: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    max_consumers: Annotated[int, Meta(ge=1, le=4096)] | None = None
+
+
+class RetentionSettings(Section, frozen=True, kw_only=True):
+    """`[retention]`: how many days a notification is kept."""
+
+    days: Annotated[int, Meta(ge=9, le=400)] = 30
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """`[log]`: `auto` is `console` on a terminal and `json` elsewhere."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class SandboxSettings(Section, frozen=True, kw_only=True):
+    """`[sandbox]`: where the fake provider listens."""
+
+    host: Host = "127.0.0.1"
+    http_port: Port = 8025
+    smtp_port: Port = 2525
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """All of it. `providers` are raw tables: `convert_table` reads them into a provider's own."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    broker: BrokerSettings = BrokerSettings()
+    api: ApiSettings = ApiSettings()
+    worker: WorkerSettings = WorkerSettings()
+    priorities: PrioritiesSettings = PrioritiesSettings()
+    channels: Mapping[Name, ChannelSettings] = {}
+    providers: Mapping[Name, Mapping[str, object]] = {}
+    retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
+    sandbox: SandboxSettings = SandboxSettings()

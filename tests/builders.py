@@ -1,0 +1,108 @@
+"""Values for tests, each with one thing said and the rest left to taste."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from uuid_utils.compat import uuid7
+
+from notifier.domain.notification import (
+    Channel,
+    Claimed,
+    NewNotification,
+    NotificationId,
+    Priority,
+    QueueKey,
+    Status,
+    WorkerId,
+)
+from notifier.ports import ClaimAsk, Pointer, Quota, Result
+
+EMAIL_HIGH = QueueKey(Channel("email"), Priority.HIGH)
+EMAIL_LOW = QueueKey(Channel("email"), Priority.LOW)
+SMS_HIGH = QueueKey(Channel("sms"), Priority.HIGH)
+QUEUES = tuple(
+    QueueKey(Channel(channel), priority)
+    for channel in ("email", "sms", "push")
+    for priority in Priority
+)
+
+
+def new_id() -> NotificationId:
+    """A fresh notification id."""
+    return NotificationId(uuid7())
+
+
+def worker_id() -> WorkerId:
+    """A fresh worker id."""
+    return WorkerId(uuid7())
+
+
+def a_notification(
+    queue: QueueKey = EMAIL_HIGH,
+    *,
+    id_: NotificationId | None = None,
+    recipient: str = "ok@example.com",
+    content: bytes = b'{"subject":"Hello","body":"World"}',
+    delay: timedelta | None = None,
+    ttl: timedelta = timedelta(hours=1),
+    max_tries: int | None = None,
+) -> NewNotification:
+    """A submit that passed validation."""
+    return NewNotification(
+        id=id_ or new_id(),
+        queue=queue,
+        recipient=recipient,
+        content=content,
+        metadata=b"{}",
+        delay=delay,
+        ttl=ttl,
+        max_tries=max_tries,
+    )
+
+
+def quotas(*queues: QueueKey, most: int = 500) -> list[Quota]:
+    """Room for `most` first attempts and as many retries in each queue (all nine by default)."""
+    return [
+        Quota(queue=queue, is_retry=is_retry, most=most)
+        for queue in queues or QUEUES
+        for is_retry in (False, True)
+    ]
+
+
+def ask(pointer: Pointer) -> ClaimAsk:
+    """The claim that a pointer asks for."""
+    return ClaimAsk(id=pointer.id, claim=pointer.claim)
+
+
+def a_result(
+    claimed: Claimed,
+    status: Status = Status.SENT,
+    *,
+    outcome: str = "accepted",
+    spends: bool = True,
+    after: timedelta | None = None,
+    reason: str = "",
+    code: str = "250",
+) -> tuple[Result, float]:
+    """What came of an attempt that took 10 ms and ended just now."""
+    now = time.monotonic()
+    result = Result(
+        id=claimed.id,
+        claim=claimed.claim,
+        queue=claimed.queue,
+        status=status,
+        spends=spends,
+        after=after,
+        reason=reason,
+        outcome=outcome,
+        provider="smtp",
+        code=code,
+        detail="",
+        reference="",
+        waited=claimed.waited,
+        started_at_monotonic=now - 0.01,
+        finished_at_monotonic=now,
+    )
+    return result, 0.0

@@ -1,0 +1,285 @@
+"""Real servers for the tests, started by whoever asks first: a unit test starts nothing.
+
+A missing server is an error, never a skip. No test may leave a task, no run a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from notifier.embedded.postgres import PostgresServer, running_postgres
+from notifier.embedded.process import ServerFailed
+from notifier.embedded.rabbitmq import (
+    RabbitmqInstall,
+    RabbitmqServer,
+    find_rabbitmq,
+    running_rabbitmq,
+)
+from tests.tcp_proxy import TcpProxy, open_proxy
+
+NUMBERS = itertools.count(1)
+CANCELLED_TASKS_END_WITHIN_S = 5.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres-bin",
+        type=Path,
+        metavar="DIR",
+        help="run Postgres from this folder's programs, not from the wheel's",
+    )
+
+
+# ---- nothing is left behind ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left(session_folder: Path) -> Iterator[None]:
+    """Set up before any server, so it looks after the last has stopped."""
+    yield
+    seen = (_seen(process, session_folder) for process in Path("/proc").glob("[0-9]*"))
+    left = [line for line in seen if line]
+    assert not left, f"processes left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def session_folder() -> Iterator[Path]:
+    """The folder of the session's servers, which the server's user may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="notifier-tests-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _seen(process: Path, folder: Path) -> str:
+    """What a living process runs, if it is a child of ours or lives in the session's folder."""
+    try:
+        state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+        is_resident = (process / "cwd").readlink().is_relative_to(folder)
+        command = (process / "cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+    is_ours = int(parent) == os.getpid() or is_resident
+    return f"{process.name} {command}" if is_ours and state != "Z" else ""
+
+
+@pytest.fixture(autouse=True)
+def no_task_is_left_by_an_async_test(request: pytest.FixtureRequest) -> None:
+    """Asked for first, so it looks after every other fixture of the test has ended."""
+    function = getattr(request, "function", None)
+    hypothesis = getattr(function, "hypothesis", None)
+    if inspect.iscoroutinefunction(getattr(hypothesis, "inner_test", function)):
+        request.getfixturevalue("no_task_is_left")
+
+
+@pytest.fixture
+async def no_task_is_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    left = _tasks() - before
+    if cancelled := {task for task in left if task.cancelling()}:
+        await asyncio.wait(cancelled, timeout=CANCELLED_TASKS_END_WITHIN_S)
+    running = [repr(task) for task in left if not task.done()]
+    assert not running, f"tasks left running: {running}"
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    current = asyncio.current_task()
+    return {task for task in asyncio.all_tasks() if task is not current}
+
+
+# ---- Postgres -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_bin(pytestconfig: pytest.Config) -> Path | None:
+    """The folder given by --postgres-bin."""
+    given: Path | None = pytestconfig.getoption("--postgres-bin")
+    return given
+
+
+@pytest.fixture(scope="session")
+def postgres_server(session_folder: Path, postgres_bin: Path | None) -> Iterator[PostgresServer]:
+    """The session's Postgres. A test that stops it takes `private_postgres`."""
+    with running_postgres(
+        session_folder / "postgres", bin_folder=postgres_bin, durable=False, keep=False
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A fresh database with nothing in it."""
+    with _database(postgres_server, template="template0") as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
+    """A fresh database with all migrations applied."""
+    with _database(postgres_server, template=migrated_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: PostgresServer) -> str:
+    """A database to copy, migrated once."""
+    return _migrated(postgres_server)
+
+
+@pytest.fixture
+def private_postgres(session_folder: Path, postgres_bin: Path | None) -> Iterator[PostgresServer]:
+    """A Postgres of the test's own, to stop and to kill.
+
+    Where the loop must run meanwhile: `await run_steps_async(server.restarting())`.
+    """
+    folder = session_folder / f"postgres-{next(NUMBERS)}"
+    with running_postgres(folder, bin_folder=postgres_bin, durable=False, keep=False) as server:
+        yield server
+
+
+@pytest.fixture
+def private_database_url(private_postgres: PostgresServer) -> str:
+    """A migrated database on `private_postgres`."""
+    return private_postgres.url(_migrated(private_postgres))
+
+
+def _migrated(server: PostgresServer) -> str:
+    from notifier.adapters.postgres.migrate import migrate  # noqa: PLC0415 alembic loads slowly
+
+    execute(server, "CREATE DATABASE migrated TEMPLATE template0")
+    in_a_thread(lambda: migrate(server.url("migrated")))
+    return "migrated"
+
+
+@contextmanager
+def _database(server: PostgresServer, *, template: str) -> Iterator[str]:
+    name = f"test_{next(NUMBERS)}"
+    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.url(name)
+    execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def execute(server: PostgresServer, statement: str) -> None:
+    """Run one statement in the database `postgres`."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(server.url())
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    in_a_thread(lambda: run_alone(run()))
+
+
+def run_alone(work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner() as runner:
+        runner.run(work)
+
+
+def in_a_thread(work: Callable[[], object]) -> None:
+    """Run work that has an event loop of its own, where it cannot disturb the test's."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 handed to the test's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+# ---- RabbitMQ -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_install(pytestconfig: pytest.Config) -> RabbitmqInstall:
+    """The RabbitMQ to start."""
+    install = find_rabbitmq(pytestconfig.rootpath / ".notifier/rabbitmq-server")
+    if install is None:
+        raise ServerFailed("no RabbitMQ is installed: `make test` installs it")
+    return install
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(
+    session_folder: Path, rabbitmq_install: RabbitmqInstall
+) -> Iterator[RabbitmqServer]:
+    """The session's node. A test that stops it takes `private_rabbitmq`."""
+    with running_rabbitmq(
+        session_folder / "rabbitmq", install=rabbitmq_install, keep=False
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def vhost_url(rabbitmq_server: RabbitmqServer) -> Iterator[str]:
+    """A fresh vhost."""
+    with _vhost(rabbitmq_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def private_node(
+    session_folder: Path, rabbitmq_install: RabbitmqInstall
+) -> Iterator[RabbitmqServer]:
+    """One node for all tests of a module that stop it: a start takes seconds."""
+    folder = session_folder / f"rabbitmq-{next(NUMBERS)}"
+    with running_rabbitmq(folder, install=rabbitmq_install, keep=False) as server:
+        yield server
+
+
+@pytest.fixture
+def private_rabbitmq(private_node: RabbitmqServer) -> RabbitmqServer:
+    """A running node, to stop, to kill and to wipe.
+
+    Where the loop must run meanwhile: `await run_steps_async(server.restarting())`.
+    """
+    if private_node.pid is None:
+        private_node.start()
+    return private_node
+
+
+@pytest.fixture
+def private_vhost_url(private_rabbitmq: RabbitmqServer) -> Iterator[str]:
+    """A fresh vhost on `private_rabbitmq`."""
+    with _vhost(private_rabbitmq) as url:
+        yield url
+
+
+@contextmanager
+def _vhost(server: RabbitmqServer) -> Iterator[str]:
+    name = f"test-{next(NUMBERS)}"
+    server.create_vhost(name)
+    yield server.url(name)
+    if server.pid is None:
+        server.start()
+    server.delete_vhost(name)
+
+
+# ---- faults -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tcp_proxy() -> Callable[[str, int | str | Path], AbstractAsyncContextManager[TcpProxy]]:
+    """`async with tcp_proxy(host, port_or_socket_path) as proxy`; see tests/tcp_proxy.py."""
+    return open_proxy

@@ -1,0 +1,340 @@
+"""One attempt, on a real Postgres: what is sent, recorded, acknowledged, and given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.reader import PostgresReader, open_reader
+from notifier.adapters.postgres.store import PostgresStore, open_store
+from notifier.adapters.telemetry.metrics import Metrics
+from notifier.delivery.attempt import Attempts, Route
+from notifier.delivery.inflight import InFlight
+from notifier.domain.notification import Channel, NewNotification, Priority, Status
+from notifier.domain.outcome import (
+    Accepted,
+    Ambiguous,
+    Outcome,
+    Refused,
+    Throttled,
+    Unavailable,
+)
+from notifier.domain.retry import OnAmbiguous, RetryPolicy
+from notifier.ports import Delivery, Envelope, Filter, Pointer
+from tests.builders import QUEUES, a_notification, ask, quotas, worker_id
+from tests.tcp_proxy import TcpProxy, open_proxy_for
+
+QUICK = RetryPolicy(base=timedelta(milliseconds=1), factor=2, cap=timedelta(seconds=1), tries=3)
+
+
+class Script:
+    """A provider that answers what it is told, in order, and Accepted after that."""
+
+    name = "script"
+
+    def __init__(self, *answers: Outcome | Exception | asyncio.Event) -> None:
+        self.answers = list(answers)
+        self.calls: list[Envelope] = []
+        self.called = asyncio.Event()
+
+    async def send(self, envelope: Envelope) -> Outcome:
+        self.calls.append(envelope)
+        self.called.set()
+        answer = self.answers.pop(0) if self.answers else Accepted()
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+            return Accepted()
+        return answer
+
+
+class Bench(NamedTuple):
+    """A worker's attempts without lanes: pointers are handed in by the test."""
+
+    store: PostgresStore
+    reader: PostgresReader
+    attempts: Attempts
+    provider: Script
+    inflight: InFlight
+    acked: list[Delivery]
+
+    async def accept(self, item: NewNotification) -> None:
+        await self.store.insert([item])
+
+    async def due(self) -> list[Pointer]:
+        return [pointer for pointer, _ in await self.store.take_due(quotas())]
+
+    async def run(self, pointer: Pointer) -> Delivery:
+        delivery = Delivery(pointer, redelivered=False, tag=None)
+        await self.attempts.attempt(delivery, self.acked.append)
+        return delivery
+
+    async def run_until_final(self, item: NewNotification) -> Status:
+        while True:
+            for pointer in await self.due():
+                await self.run(pointer)
+            status = await self.status(item)
+            if status not in {Status.QUEUED, Status.RETRYING}:
+                return status
+
+    async def status(self, item: NewNotification) -> Status:
+        view = await self.reader.get(item.id)
+        assert view is not None
+        return view.status
+
+
+@asynccontextmanager
+async def open_bench(
+    url: str,
+    *answers: Outcome | Exception | asyncio.Event,
+    on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND,
+    is_alive: Callable[[], bool] = lambda: True,
+    send_timeout_s: float = 5.0,
+    reader_url: str | None = None,
+) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        link = LinkSettings(url=url, statement_timeout_s=0.5)
+        store = await stack.enter_async_context(open_store(link, worker_id()))
+        reader = await stack.enter_async_context(open_reader(LinkSettings(url=reader_url or url)))
+        provider, inflight = Script(*answers), InFlight()
+        attempts = Attempts(
+            store=store,
+            observer=Metrics(
+                QUEUES, {Channel("email"): ["script"]}, version="0", registry=CollectorRegistry()
+            ),
+            inflight=inflight,
+            routes={Channel("email"): Route(provider=provider, on_ambiguous=on_ambiguous)},
+            policies=dict.fromkeys(Priority, QUICK),
+            is_alive=is_alive,
+            draw=lambda: 0.5,
+            send_timeout_s=send_timeout_s,
+        )
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        group.create_task(attempts.run())
+        yield Bench(store, reader, attempts, provider, inflight, [])
+        attempts.close()
+
+
+Opening = Callable[..., AbstractAsyncContextManager[Bench]]
+
+
+@pytest.fixture
+def bench(database_url: str) -> Opening:
+    def opened(*answers: Outcome | Exception | asyncio.Event, **options: object) -> object:
+        return open_bench(database_url, *answers, **options)  # type: ignore[arg-type]
+
+    return opened  # type: ignore[return-value]
+
+
+async def test_an_accepted_message_is_recorded_then_acked(bench: Opening) -> None:
+    async with bench(Accepted(code="250", reference="abc")) as on:
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        delivery = await on.run(pointer)
+        assert on.acked == [delivery]
+        assert await on.status(item) is Status.SENT
+        assert on.provider.calls[0].content == {"subject": "Hello", "body": "World"}
+        assert len(on.inflight) == 0
+
+
+async def test_a_refused_one_fails_after_one_call_and_is_in_the_log_of_failures(
+    bench: Opening,
+) -> None:
+    async with bench(Refused(code="550", detail="no such user")) as on:
+        item = a_notification()
+        await on.accept(item)
+        assert await on.run_until_final(item) is Status.FAILED
+        [failure] = await on.reader.failures(Filter())
+        assert (failure.reason, failure.code, failure.tries) == ("refused", "550", 1)
+        assert len(on.provider.calls) == 1
+
+
+async def test_what_stays_unavailable_uses_its_tries(bench: Opening) -> None:
+    async with bench(*[Unavailable(code="503")] * 9) as on:
+        item = a_notification()
+        await on.accept(item)
+        assert await on.run_until_final(item) is Status.FAILED
+        assert [call.claim for call in on.provider.calls] == [1, 2, 3]
+
+
+async def test_throttling_spends_no_try(bench: Opening) -> None:
+    throttled = Throttled(code="429", after=timedelta(milliseconds=1))
+    async with bench(*[throttled] * 5) as on:
+        item = a_notification(max_tries=1)
+        await on.accept(item)
+        assert await on.run_until_final(item) is Status.SENT
+        assert len(on.provider.calls) == 6
+
+
+async def test_bad_credentials_spend_no_try_and_wait(bench: Opening) -> None:
+    async with bench(Unavailable(code="535", spends=False)) as on:
+        item = a_notification(max_tries=1)
+        await on.accept(item)
+        [pointer] = await on.due()
+        await on.run(pointer)
+        assert await on.status(item) is Status.RETRYING
+        assert await on.due() == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "calls"),
+    [(OnAmbiguous.RESEND, Status.SENT, 2), (OnAmbiguous.HOLD, Status.FAILED, 1)],
+)
+async def test_an_ambiguous_send_follows_the_channels_policy(
+    bench: Opening, policy: OnAmbiguous, status: Status, calls: int
+) -> None:
+    async with bench(Ambiguous(code="cut"), on_ambiguous=policy) as on:
+        item = a_notification()
+        await on.accept(item)
+        assert await on.run_until_final(item) is status
+        assert len(on.provider.calls) == calls
+
+
+async def test_a_send_without_an_answer_is_ambiguous_after_its_timeout(bench: Opening) -> None:
+    async with bench(
+        asyncio.Event(), on_ambiguous=OnAmbiguous.HOLD, send_timeout_s=0.05
+    ) as on:
+        item = a_notification()
+        await on.accept(item)
+        assert await on.run_until_final(item) is Status.FAILED
+        view = await on.reader.get(item.id)
+        assert view is not None
+        assert (view.attempts[0].outcome, view.attempts[0].code) == ("ambiguous", "timeout")
+
+
+async def test_a_crashing_sender_is_ambiguous_and_stops_nobody(bench: Opening) -> None:
+    async with bench(RuntimeError("bug"), on_ambiguous=OnAmbiguous.HOLD) as on:
+        item, other = a_notification(), a_notification()
+        await on.accept(item)
+        assert await on.run_until_final(item) is Status.FAILED
+        await on.accept(other)
+        assert await on.run_until_final(other) is Status.SENT
+
+
+async def test_the_second_copy_of_a_pointer_is_acked_and_not_sent(bench: Opening) -> None:
+    async with bench() as on:
+        await on.accept(a_notification())
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(on.run(pointer))
+            group.create_task(on.run(pointer))
+        assert len(on.provider.calls) == 1
+        assert len(on.acked) == 2
+
+
+async def test_a_worker_that_others_may_think_dead_sends_nothing(bench: Opening) -> None:
+    async with bench(is_alive=lambda: False) as on:
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        await on.run(pointer)
+        assert on.provider.calls == []
+        assert await on.status(item) is Status.QUEUED
+        [again] = await on.due()
+        assert again.claim == 1
+
+
+async def test_a_cancelled_send_is_recorded_as_ambiguous_by_us(bench: Opening) -> None:
+    async with bench(asyncio.Event(), on_ambiguous=OnAmbiguous.HOLD) as on:
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(on.run(pointer))
+            await on.provider.called.wait()
+            task.cancel()
+        assert await on.status(item) is Status.FAILED
+        view = await on.reader.get(item.id)
+        assert view is not None
+        assert view.attempts[0].code == "stopped"
+
+
+async def test_orphans_are_given_back_and_what_is_in_flight_is_not(bench: Opening) -> None:
+    hold = asyncio.Event()
+    async with bench(hold) as on:
+        await on.accept(a_notification())
+        [busy] = await on.due()
+        orphan = a_notification()
+        await on.accept(orphan)
+        [lost] = await on.due()
+        await on.store.claim([ask(lost)])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(on.run(busy))
+            await on.provider.called.wait()
+            assert await on.attempts.release_orphans() == 1
+            assert await on.status(orphan) is Status.QUEUED
+            hold.set()
+        assert [pointer.id for pointer in await on.due()] == [lost.id]
+
+
+async def _lose_the_answer(on: Bench, proxy: TcpProxy, pointer: Pointer) -> None:
+    """Run an attempt whose claim is done by Postgres, but nobody hears of it."""
+    proxy.swallow_replies()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(on.run(pointer))
+        while not await _is_sending(on, pointer):
+            await asyncio.sleep(0.01)
+        proxy.heal()
+
+
+async def _is_sending(on: Bench, pointer: Pointer) -> bool:
+    view = await on.reader.get(pointer.id)
+    return view is not None and view.status is Status.SENDING
+
+
+async def test_a_claim_whose_answer_is_lost_is_given_back_and_sent_once(
+    database_url: str,
+) -> None:
+    async with (
+        open_proxy_for(database_url) as proxy,
+        open_bench(proxy.url(database_url), reader_url=database_url) as on,
+    ):
+        warm, item = a_notification(), a_notification()
+        await on.accept(warm)
+        assert await on.run_until_final(warm) is Status.SENT
+        await on.accept(item)
+        [pointer] = await on.due()
+        await _lose_the_answer(on, proxy, pointer)
+        assert len(on.provider.calls) == 1  # the warm one only
+        assert len(on.acked) == 2
+        assert await on.run_until_final(item) is Status.SENT
+        assert len(on.provider.calls) == 2
+
+
+async def test_a_record_whose_answer_is_lost_is_repeated_and_nothing_sent_twice(
+    database_url: str,
+) -> None:
+    hold = asyncio.Event()
+    async with (
+        open_proxy_for(database_url) as proxy,
+        open_bench(proxy.url(database_url), Accepted(), hold, reader_url=database_url) as on,
+    ):
+        warm, item = a_notification(), a_notification()
+        await on.accept(warm)
+        await on.run_until_final(warm)
+        await on.accept(item)
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group:
+            on.provider.called.clear()
+            group.create_task(on.run(pointer))
+            await on.provider.called.wait()
+            proxy.swallow_replies()
+            hold.set()
+            while await on.status(item) is not Status.SENT:
+                await asyncio.sleep(0.01)
+            proxy.heal()
+        assert len(on.acked) == 2
+        view = await on.reader.get(item.id)
+        assert view is not None
+        assert [attempt.outcome for attempt in view.attempts] == ["accepted"]
+        assert len(on.provider.calls) == 2
+

@@ -1,0 +1,270 @@
+"""The command line as a person meets it: exit codes, what it says, what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+LONG_S = 60
+
+
+class Cli:
+    """Runs `python -m notifier` in a folder of its own, without our own environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")
+        }
+
+    def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "notifier", *words],
+            cwd=self.folder,
+            env=self.environ | environ,
+            capture_output=True,
+            text=True,
+            timeout=LONG_S,
+            check=False,
+        )
+
+    def start(self, *words: str, **environ: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "notifier", *words],
+            cwd=self.folder,
+            env=self.environ | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+COMMANDS = (
+    "dev",
+    "api",
+    "worker",
+    "migrate",
+    "send",
+    "status",
+    "queues",
+    "sandbox",
+    "load",
+    "check-config",
+)
+
+
+class TestWords:
+    def test_help_lists_every_command_with_what_it_does(self, cli: Cli) -> None:
+        done = cli.run("--help")
+        assert done.returncode == 0
+        listed = dict(
+            line.strip("│ ").split(maxsplit=1)
+            for line in done.stdout.splitlines()
+            if len(line.strip("│ ").split(maxsplit=1)) == 2
+        )
+        assert set(COMMANDS) <= set(listed)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_explains_itself(self, cli: Cli, command: str) -> None:
+        done = cli.run(command, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"notifier {command}" in done.stdout
+
+    def test_help_imports_nothing_heavy(self) -> None:
+        script = (
+            "import sys; from notifier.cli.entry import run; run(['--help']);"
+            "heavy = {'aiohttp', 'asyncpg', 'aio_pika', 'litestar', 'sqlalchemy', 'structlog'};"
+            "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or 0)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_the_version_is_told(self, cli: Cli) -> None:
+        done = cli.run("--version")
+        assert done.returncode == 0
+        assert done.stdout.strip()[0].isdigit()
+
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (("statsu",), 'Did you mean "status"?'),
+            (("send", "--chanel", "x"), "--chan"),
+            (("api", "--port", "x"), "--port"),
+            (("api", "--port", "70000"), "got 70000, expected an integer from 1 to 65535"),
+            (("dev", "--broker", "rabbit"), "expected inprocess, rabbitmq or a URL"),
+            (("load", "--mix", "emial.high=1"), 'did you mean "email.high"?'),
+            (("load", "--number", "0"), "expected an integer from 1 up"),
+        ],
+    )
+    def test_misuse_is_one_line_and_exit_code_2(
+        self, cli: Cli, words: tuple[str, ...], says: str
+    ) -> None:
+        done = cli.run(*words)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+class TestSettings:
+    @pytest.mark.parametrize("command", ["api", "worker"])
+    def test_without_urls_it_says_what_to_set(self, cli: Cli, command: str) -> None:
+        done = cli.run(command)
+        assert done.returncode == 2
+        assert done.stderr.splitlines() == [
+            f"notifier: {name} is not set: e.g. {example}"
+            for name, example in (
+                ("NOTIFIER_DATABASE_URL", "postgresql://user:password@host/database"),
+                ("NOTIFIER_BROKER_URL", "amqp://user:password@host/vhost"),
+            )
+        ]
+
+    def test_migrate_needs_a_database_only(self, cli: Cli) -> None:
+        done = cli.run("migrate")
+        assert done.returncode == 2
+        assert "NOTIFIER_DATABASE_URL is not set" in done.stderr
+        assert "BROKER" not in done.stderr
+
+    def test_a_wrong_setting_is_told_with_key_got_expected_and_a_guess(self, cli: Cli) -> None:
+        done = cli.run("check-config", NOTIFIER_WORKER__CONSUMRS="x", NOTIFIER_API__PORT="0")
+        assert done.returncode == 2
+        assert (
+            "api.port (NOTIFIER_API__PORT): got '0', expected an integer from 1 to 65535"
+            in done.stderr
+        )
+        assert 'did you mean "consumers"?' in done.stderr
+        assert len(done.stderr.splitlines()) == 2
+
+    def test_a_wrong_provider_is_found_before_anything_runs(self, cli: Cli) -> None:
+        done = cli.run("check-config", NOTIFIER_PROVIDERS__SMTP__PROT="25")
+        assert done.returncode == 2
+        assert "providers.smtp.prot: unknown key" in done.stderr
+        assert 'did you mean "port"?' in done.stderr
+
+    def test_check_config_shows_values_and_origins_and_no_secret(self, cli: Cli) -> None:
+        url = "postgresql://u:hunter2@h/d"
+        done = cli.run("check-config", NOTIFIER_DATABASE_URL=url)
+        assert done.returncode == 0
+        assert 'database.url = "postgresql://u:***@h/d"  # NOTIFIER_DATABASE_URL' in done.stdout
+        assert "api.port = 8000  # default" in done.stdout
+        assert "hunter2" not in done.stdout + done.stderr
+
+    def test_check_config_speaks_json(self, cli: Cli) -> None:
+        rows = json.loads(cli.run("check-config", "--json").stdout)
+        assert {"key": "api.port", "value": 8000, "from": "default"} in rows
+
+
+class TestWithoutAnApi:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("send", "-c", "email", "-t", "a@example.com", "-b", "x"),
+            ("status", "0192f0c1-0000-7000-8000-000000000000"),
+            ("queues",),
+            ("load", "-n", "3"),
+        ],
+    )
+    def test_it_is_said_in_one_line(self, cli: Cli, words: tuple[str, ...]) -> None:
+        url = f"http://127.0.0.1:{free_port()}"
+        done = cli.run(*words, "--url", url)
+        assert done.returncode == 1
+        assert f"no API at {url}" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_what_is_no_url_is_said(self, cli: Cli) -> None:
+        done = cli.run("queues", "--url", "localhost")
+        assert done.returncode == 1
+        assert "'localhost' is not a URL" in done.stderr
+
+
+class TestSignals:
+    def test_the_second_ends_a_process_that_does_not_stop_with_1(self) -> None:
+        script = (
+            "import asyncio\n"
+            "from notifier.cli.running import run_until_signal\n"
+            "async def stubborn(stop):\n"
+            "    print('up', flush=True)\n"
+            "    await stop.wait()\n"
+            "    print('told', flush=True)\n"
+            "    await asyncio.Event().wait()\n"
+            "run_until_signal(stubborn)\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as started:
+            assert started.stdout is not None
+            for line in ("up\n", "told\n"):
+                assert started.stdout.readline() == line
+                started.send_signal(signal.SIGINT)
+            _, said = started.communicate(timeout=LONG_S)
+        assert started.returncode == 1
+        assert "SIGINT again: ending at once" in said
+
+    def test_ctrl_c_ends_a_short_command_without_a_traceback(self, cli: Cli) -> None:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            cli.start("queues", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}") as started,
+            silent.accept()[0] as caller,
+        ):
+            caller.recv(1)
+            started.send_signal(signal.SIGINT)
+            out, said = started.communicate(timeout=LONG_S)
+        assert started.returncode == 130
+        assert (out, said) == ("", "")
+
+
+class TestSandbox:
+    def start(self, cli: Cli) -> subprocess.Popen[str]:
+        """A sandbox that is up, for it has said where."""
+        ports = ["--http-port", str(free_port()), "--smtp-port", str(free_port())]
+        started = cli.start("sandbox", *ports)
+        assert started.stdout is not None
+        assert "http://127.0.0.1:" in started.stdout.readline()
+        assert "smtp://127.0.0.1:" in started.stdout.readline()
+        assert "/calls" in started.stdout.readline()
+        return started
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_stops_it_in_order(self, cli: Cli, number: signal.Signals) -> None:
+        with self.start(cli) as started:
+            started.send_signal(number)
+            _, said = started.communicate(timeout=LONG_S)
+        assert started.returncode == 0
+        assert said.startswith(f"notifier: {number.name}: stopping")
+        assert "Traceback" not in said
+
+    def test_a_port_in_use_is_one_line(self, cli: Cli, busy: int) -> None:
+        done = cli.run("sandbox", "--http-port", str(busy), "--smtp-port", str(free_port()))
+        assert done.returncode == 1
+        assert str(busy) in done.stderr
+        assert len(done.stderr.splitlines()) == 1

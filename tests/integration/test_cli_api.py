@@ -1,0 +1,273 @@
+"""The commands that talk to the API, against the real API over a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from notifier.api.app import create_api
+from notifier.api.server import open_server
+from notifier.api.settings import ApiSettings
+from notifier.domain.errors import StoreRejected, StoreUnavailable
+from notifier.domain.notification import (
+    AttemptView,
+    Channel,
+    FailureView,
+    NewNotification,
+    NotificationId,
+    NotificationView,
+    Priority,
+    QueueKey,
+    Status,
+)
+from notifier.ports import Filter, QueueState
+
+
+class Memory:
+    """Keeps what is submitted, and has it sent, or refused, as soon as it is looked at."""
+
+    def __init__(self) -> None:
+        self.rows: dict[NotificationId, NotificationView] = {}
+        self.is_away = False
+
+    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
+        if self.is_away:
+            raise StoreUnavailable("away")
+        for item in items:
+            now = datetime.now(UTC)
+            self.rows[item.id] = NotificationView(
+                id=item.id,
+                tenant="",
+                status=Status.QUEUED,
+                queue=item.queue,
+                recipient=item.recipient,
+                content=item.content,
+                metadata=item.metadata,
+                tries=0,
+                max_tries=item.max_tries,
+                last_error=None,
+                created_at=now,
+                updated_at=now,
+                due_at=None,
+                expires_at=now + item.ttl,
+            )
+        return [Status.QUEUED for _ in items]
+
+    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002
+        row = self.rows.get(id)
+        if row is not None:
+            self.rows[id] = _carried_out(row)
+        return row
+
+    async def notifications(self, which: Filter) -> Sequence[NotificationView]:
+        newest_first = sorted(self.rows.values(), key=lambda row: row.id, reverse=True)
+        rows = [row for row in newest_first if which.before is None or row.id < which.before]
+        page = rows[: which.limit]
+        self.rows |= {row.id: _carried_out(row) for row in page}
+        return page
+
+    async def failures(self, _: Filter) -> Sequence[FailureView]:
+        return []
+
+
+def _carried_out(row: NotificationView) -> NotificationView:
+    is_refused = row.recipient.startswith("refuse")
+    attempt = AttemptView(
+        claim=1,
+        provider="smtp",
+        outcome="refused" if is_refused else "accepted",
+        code="550" if is_refused else "250",
+        detail="[no such user]" if is_refused else "",
+        queue_wait_s=0.25,
+        started_at=row.created_at,
+        finished_at=row.created_at,
+        next_at=None,
+        repeats=1,
+        late=False,
+    )
+    return replace(
+        row,
+        status=Status.FAILED if is_refused else Status.SENT,
+        tries=1,
+        last_error="550 no such user" if is_refused else None,
+        updated_at=row.created_at + timedelta(seconds=1.5),
+        attempts=(attempt,),
+    )
+
+
+class Board:
+    async def queues(self) -> Sequence[QueueState]:
+        return [
+            QueueState(
+                queue=QueueKey(Channel("email"), Priority.HIGH),
+                ready=3,
+                due=4,
+                consumers=5,
+                busy=2,
+                rate_per_s=12.5,
+                oldest_wait_s=0.75,
+                limited_by="rate",
+                paused=False,
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Cli:
+    """Runs commands beside the API, which lives in this process."""
+
+    url: str
+    folder: Path
+
+    async def run(self, *words: str) -> Done:
+        environ = {name: text for name, text in os.environ.items() if "NOTIFIER" not in name}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "notifier", *words, "--url", self.url),
+            cwd=self.folder,
+            env=environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+        assert process.returncode is not None
+        return Done(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+async def cli(memory: Memory, tmp_path: Path) -> AsyncIterator[Cli]:
+    app = create_api(
+        acceptor=memory,
+        reader=memory,
+        board=Board(),
+        settings=ApiSettings(),
+        readiness=list,
+        metrics=lambda: (b"", "text/plain"),
+    )
+    async with open_server(app, host="127.0.0.1", port=0, grace_s=5) as port:
+        yield Cli(f"http://127.0.0.1:{port}", tmp_path)
+
+
+MAIL = ("send", "-c", "email", "-s", "Hello", "-b", "It works.")
+
+
+async def test_send_prints_the_id_and_the_queue(cli: Cli, memory: Memory) -> None:
+    done = await cli.run(*MAIL, "-t", "ada@example.com", "--priority", "high")
+    (row,) = memory.rows.values()
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{row.id} queued on email.high\n"
+
+
+async def test_send_carries_all_that_was_said(cli: Cli, memory: Memory) -> None:
+    words = ("--data.code", "1", "--metadata.order", "7", "--ttl", "60", "--json")
+    done = await cli.run(*MAIL, "-t", "ada@example.com", *words)
+    (row,) = memory.rows.values()
+    assert json.loads(done.out)["id"] == str(row.id)
+    assert json.loads(row.content) == {
+        "subject": "Hello",
+        "body": "It works.",
+        "data": {"code": "1"},
+    }
+    assert json.loads(row.metadata) == {"order": "7"}
+    assert row.expires_at - row.created_at == timedelta(seconds=60)
+
+
+async def test_send_and_wait_shows_the_attempts_and_ends_with_0(cli: Cli) -> None:
+    done = await cli.run(*MAIL, "-t", "ada@example.com", "--wait")
+    assert done.code == 0
+    assert "sent" in done.out
+    assert "accepted" in done.out
+
+
+async def test_send_and_wait_ends_with_1_when_it_failed(cli: Cli) -> None:
+    done = await cli.run(*MAIL, "-t", "refuse@example.com", "--wait")
+    assert done.code == 1
+    assert "[no such user]" in done.out
+
+
+async def test_what_the_api_refuses_is_one_line(cli: Cli, memory: Memory) -> None:
+    done = await cli.run(*MAIL, "-t", "nobody")
+    assert done.code == 1
+    assert "the API answered 400" in done.err
+    assert "recipient" in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not memory.rows
+
+
+async def test_status_of_what_is_not_there_is_said(cli: Cli) -> None:
+    done = await cli.run("status", "0192f0c1-0000-7000-8000-000000000000")
+    assert done.code == 1
+    assert "404" in done.err
+
+
+async def test_status_speaks_json(cli: Cli, memory: Memory) -> None:
+    await cli.run(*MAIL, "-t", "ada@example.com", "--wait")
+    (row,) = memory.rows.values()
+    shown = json.loads((await cli.run("status", str(row.id), "--json")).out)
+    assert shown["status"] == "sent"
+    assert shown["attempts"][0]["queue_wait_s"] == 0.25
+
+
+async def test_queues_shows_what_limits_them(cli: Cli) -> None:
+    done = await cli.run("queues")
+    heading, row = done.out.splitlines()
+    assert heading.split()[:3] == ["queue", "ready", "due"]
+    assert row.split() == ["email.high", "3", "4", "5", "2", "12.5", "0.750", "rate", "-"]
+
+
+async def test_queues_speaks_json(cli: Cli) -> None:
+    (queue,) = json.loads((await cli.run("queues", "--json")).out)
+    assert (queue["queue"], queue["limited_by"]) == ("email.high", "rate")
+
+
+@pytest.mark.parametrize("batch", ["1", "64"])
+async def test_load_submits_all_follows_all_and_reports(
+    cli: Cli, memory: Memory, batch: str
+) -> None:
+    words = ("-n", "450", "--batch", batch, "--mix", "email.high=2,email.low=1")
+    done = await cli.run("load", *words, "--fates", "ok=8,refuse=2", "--json")
+
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    refused = sum(row.recipient.startswith("refuse") for row in memory.rows.values())
+    assert len(memory.rows) == 450
+    assert report["answers"] == {"202": 450}
+    assert sum(one["statuses"]["failed"] for one in report["queues"]) == refused
+    assert sum(one["statuses"]["sent"] for one in report["queues"]) == 450 - refused
+    assert {one["queue"] for one in report["queues"]} == {"email.high", "email.low"}
+    assert report["queues"][0]["end_to_end_s"]["p99"] == 1.5
+
+
+async def test_load_without_wait_only_submits(cli: Cli, memory: Memory) -> None:
+    done = await cli.run("load", "-n", "20", "--no-wait", "--rate", "500", "--poisson")
+    assert done.code == 0
+    assert "202" in done.out
+    assert {row.status for row in memory.rows.values()} == {Status.QUEUED}
+    assert {str(row.queue.channel) for row in memory.rows.values()} == {"email", "sms", "push"}
+
+
+async def test_load_counts_what_was_refused_and_ends_with_1(cli: Cli, memory: Memory) -> None:
+    memory.is_away = True
+    done = await cli.run("load", "-n", "10", "--json")
+    assert done.code == 1
+    assert json.loads(done.out)["answers"] == {"503": 10}

@@ -1,0 +1,66 @@
+"""The worker's health and metrics server, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import aiohttp
+import pytest
+
+from notifier.adapters.telemetry.health import open_metrics_server
+from notifier.domain.errors import ConfigError
+
+HOST = "127.0.0.1"
+
+
+def render() -> tuple[bytes, str]:
+    return b"notifier_up 1\n", "text/plain; version=1.0.0; charset=utf-8"
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.create_server((HOST, 0)) as server:
+        yield server.getsockname()[1]
+
+
+async def test_metrics_liveness_and_readiness_are_served() -> None:
+    reasons: list[str] = []
+    async with (
+        open_metrics_server(
+            HOST, 0, next_free=False, render=render, readiness=lambda: reasons
+        ) as port,
+        aiohttp.ClientSession(f"http://{HOST}:{port}") as client,
+    ):
+        async with client.get("/metrics") as answer:
+            assert await answer.read() == b"notifier_up 1\n"
+            assert answer.headers["Content-Type"] == render()[1]
+        async with client.get("/health/live") as answer:
+            assert answer.status == 200
+        async with client.get("/health/ready") as answer:
+            assert (answer.status, await answer.json()) == (200, {"status": "ready"})
+        reasons.append("RabbitMQ is away")
+        async with client.get("/health/ready") as answer:
+            assert answer.status == 503
+            assert (await answer.json())["reasons"] == ["RabbitMQ is away"]
+
+
+async def test_a_busy_port_gives_way_to_the_next(busy: int) -> None:
+    async with open_metrics_server(
+        HOST, busy, next_free=True, render=render, readiness=list
+    ) as port:
+        assert port > busy
+
+
+async def test_a_port_that_was_asked_for_must_be_had(busy: int) -> None:
+    with pytest.raises(ConfigError, match=f"cannot listen on {HOST}:{busy}"):
+        async with open_metrics_server(HOST, busy, next_free=False, render=render, readiness=list):
+            pass
+
+
+async def test_the_port_is_free_again_afterwards() -> None:
+    async with open_metrics_server(HOST, 0, next_free=False, render=render, readiness=list) as port:
+        pass
+    with socket.create_server((HOST, port)):
+        pass

@@ -1,0 +1,201 @@
+"""The real providers against the real sandbox, over sockets: every fate on every channel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import msgspec
+import pytest
+import uvloop
+
+from notifier.adapters.providers import open_provider, sandbox_providers
+from notifier.domain.notification import NotificationId, QueueKey
+from notifier.domain.outcome import Outcome, Refused, Throttled, Unavailable
+from notifier.ports import Envelope, Provider
+from notifier.sandbox import Sandbox, open_sandbox
+from notifier.sandbox.calls import Call, Wanted
+
+QUEUES = {"smtp": "email.high", "twilio": "sms.high", "fcm": "push.high"}
+CHANNELS = {"smtp": "email", "twilio": "sms", "fcm": "push"}
+DIGITS = {
+    "refuse": 1,
+    "flaky-2": 2,
+    "throttle-2": 3,
+    "down": 4,
+    "hang": 5,
+    "ok": 6,
+    "cut": 7,
+}
+EXPECTED = {
+    "ok": ["accepted"],
+    "refuse": ["refused", "refused"],
+    "flaky-2": ["unavailable", "unavailable", "accepted"],
+    "throttle-2": ["throttled", "throttled", "accepted"],
+    "down": ["unavailable"] * 4,
+    "hang": ["ambiguous"],
+    "cut": ["ambiguous", "ambiguous"],
+}
+TAKEN = {"ok": 1, "flaky-2": 1, "throttle-2": 1, "cut": 2}
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with open_sandbox(http_port=0, smtp_port=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def providers(sandbox: Sandbox) -> AsyncIterator[dict[str, Provider]]:
+    async with open_providers(sandbox) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_providers(sandbox: Sandbox) -> AsyncIterator[dict[str, Provider]]:
+    known = sandbox_providers(sandbox.http_url, sandbox.host, sandbox.smtp_port)
+    async with AsyncExitStack() as opened:
+        yield {
+            name: await opened.enter_async_context(open_provider(name, settings))
+            for name, settings in known.items()
+        }
+
+
+def recipient(provider: str, fate: str) -> str:
+    match provider:
+        case "smtp":
+            return f"{fate}+anything@example.com"
+        case "twilio":
+            return f"+15005550{DIGITS[fate]:03}"
+        case _:
+            return f"fate-{fate}-abc"
+
+
+def envelope(
+    provider: str,
+    to: str,
+    *,
+    claim: int = 1,
+    id: NotificationId | None = None,  # noqa: A002
+) -> Envelope:
+    return Envelope(
+        id=id or NotificationId(uuid4()),
+        claim=claim,
+        queue=QueueKey.parse(QUEUES[provider]),
+        recipient=to,
+        content={"subject": "Grüße", "body": "text\n.dot", "html": "<p>x</p>", "data": {"a": 1}},
+    )
+
+
+async def sent(provider: Provider, fate: str, id: NotificationId) -> list[Outcome]:  # noqa: A002
+    to = recipient(provider.name, fate)
+    claims = range(1, len(EXPECTED[fate]) + 1)
+    return [
+        await provider.send(envelope(provider.name, to, claim=claim, id=id)) for claim in claims
+    ]
+
+
+@pytest.mark.parametrize("name", list(QUEUES))
+@pytest.mark.parametrize("fate", [fate for fate in EXPECTED if fate != "hang"])
+async def test_each_fate_is_told_as_its_outcome_and_logged_call_by_call(
+    providers: dict[str, Provider], sandbox: Sandbox, name: str, fate: str
+) -> None:
+    id_ = NotificationId(uuid4())
+    outcomes = await sent(providers[name], fate, id_)
+    assert [one.name for one in outcomes] == EXPECTED[fate]
+    calls = _calls(sandbox)
+    assert [call.claim for call in calls] == list(range(1, len(outcomes) + 1))
+    assert {call.notification_id for call in calls} == {str(id_)}
+    assert {(call.channel, call.recipient, call.fate) for call in calls} == {
+        (CHANNELS[name], recipient(name, fate), fate)
+    }
+    assert sum(call.accepted for call in calls) == TAKEN.get(fate, 0)
+
+
+def test_every_fate_is_told_the_same_on_the_loop_that_workers_run_on() -> None:
+    async def outcomes() -> dict[tuple[str, str], list[str]]:
+        async with (
+            open_sandbox(http_port=0, smtp_port=0) as sandbox,
+            open_providers(sandbox) as providers,
+        ):
+            return {
+                (name, fate): [
+                    one.name for one in await sent(providers[name], fate, NotificationId(uuid4()))
+                ]
+                for name in QUEUES
+                for fate in EXPECTED
+                if fate != "hang"
+            }
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        told = runner.run(outcomes())
+    assert told == {(name, fate): EXPECTED[fate] for name, fate in told}
+
+
+@pytest.mark.parametrize("name", list(QUEUES))
+async def test_a_provider_that_hangs_is_given_up_and_the_outcome_is_ambiguous(
+    sandbox: Sandbox, name: str
+) -> None:
+    known = sandbox_providers(sandbox.http_url, sandbox.host, sandbox.smtp_port)
+    settings = msgspec.structs.replace(known[name], timeout_s=0.3)
+    async with open_provider(name, settings) as provider:
+        outcome = await provider.send(envelope(name, recipient(name, "hang")))
+        assert (outcome.name, outcome.code) == ("ambiguous", "timeout")
+        after = await provider.send(envelope(name, recipient(name, "ok")))
+    assert after.name == "accepted"
+    assert [(call.fate, call.status, call.accepted) for call in _calls(sandbox)] == [
+        ("hang", 0, False),
+        ("ok", {"smtp": 250, "twilio": 201, "fcm": 200}[name], True),
+    ]
+
+
+async def test_each_answer_keeps_what_the_provider_said(providers: dict[str, Provider]) -> None:
+    async def first(name: str, fate: str) -> Outcome:
+        return await providers[name].send(envelope(name, recipient(name, fate)))
+
+    assert await first("smtp", "refuse") == Refused(
+        code="550 5.1.1", detail="5.1.1 no such mailbox", gone=True
+    )
+    for name, code, gone in (("twilio", "400 21211", False), ("fcm", "404 UNREGISTERED", True)):
+        refused = await first(name, "refuse")
+        assert refused == Refused(code=code, detail=refused.detail, gone=gone)
+    second = timedelta(seconds=1)
+    for name, code, after in (
+        ("smtp", "450 4.2.1", None),
+        ("twilio", "429 20429", second),
+        ("fcm", "429 QUOTA_EXCEEDED", second),
+    ):
+        throttled = await first(name, "throttle-2")
+        assert throttled == Throttled(code=code, detail=throttled.detail, after=after)
+    for name, code in (("smtp", "451 4.3.0"), ("twilio", "503 20503"), ("fcm", "503 UNAVAILABLE")):
+        down = await first(name, "down")
+        assert down == Unavailable(code=code, detail=down.detail)
+
+
+@pytest.mark.parametrize("name", list(QUEUES))
+async def test_a_cancelled_send_lets_its_connection_go_and_the_next_one_works(
+    providers: dict[str, Provider], sandbox: Sandbox, name: str
+) -> None:
+    provider = providers[name]
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(provider.send(envelope(name, recipient(name, "hang"))))
+        while not len(sandbox.log):
+            await asyncio.sleep(0)
+        task.cancel()
+    assert task.cancelled()
+    assert (await provider.send(envelope(name, recipient(name, "ok")))).name == "accepted"
+
+
+async def test_a_foreign_address_goes_out_with_smtputf8(
+    providers: dict[str, Provider], sandbox: Sandbox
+) -> None:
+    outcome = await providers["smtp"].send(envelope("smtp", "änn@bücher.example"))
+    assert outcome.name == "accepted"
+    assert [call.recipient for call in _calls(sandbox)] == ["änn@xn--bcher-kva.example"]
+
+
+def _calls(sandbox: Sandbox) -> list[Call]:
+    return list(sandbox.log.select(Wanted()))

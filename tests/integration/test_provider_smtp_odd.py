@@ -1,0 +1,248 @@
+"""The SMTP provider against servers that misbehave, and how it shares its sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+
+from notifier.adapters.providers import SmtpSettings, open_smtp
+from notifier.domain.notification import NotificationId, QueueKey
+from notifier.domain.outcome import Refused, Throttled, Unavailable
+from notifier.embedded.ports import free_ports
+from notifier.ports import Envelope, Provider
+from tests.integration.raw_servers import CLOSE, HELLO, SILENCE, RawServer, open_smtp_script
+
+GARBAGE = "HTTP/1.1 400 Bad Request"
+
+
+def mail(to: str = "ann@example.com", claim: int = 1) -> Envelope:
+    return Envelope(
+        id=NotificationId(uuid4()),
+        claim=claim,
+        queue=QueueKey.parse("email.high"),
+        recipient=to,
+        content={"subject": "Hi", "body": "there"},
+    )
+
+
+@asynccontextmanager
+async def open_pair(
+    answers: Mapping[str, str | list[str]] | None = None,
+    *,
+    timeout_s: float = 5.0,
+    max_connections: int = 32,
+    idle_s: float = 30.0,
+) -> AsyncIterator[tuple[Provider, RawServer]]:
+    async with open_smtp_script(answers or {}) as raw:
+        settings = SmtpSettings(
+            host="127.0.0.1",
+            port=raw.port,
+            timeout_s=timeout_s,
+            max_connections=max_connections,
+            idle_s=idle_s,
+        )
+        async with open_smtp("smtp", settings) as provider:
+            yield provider, raw
+
+
+@pytest.mark.parametrize("verb", ["greeting", "EHLO", "MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize(
+    ("reply", "code"), [(CLOSE, "connection"), (SILENCE, "timeout"), (GARBAGE, "protocol")]
+)
+async def test_before_the_text_went_out_it_is_not_sent_for_sure(
+    verb: str, reply: str, code: str
+) -> None:
+    async with open_pair({verb: reply}, timeout_s=0.5) as (provider, raw):
+        outcome = await provider.send(mail())
+    assert (outcome.name, outcome.code) == ("unavailable", code)
+    assert raw.connections == 1
+    assert not any("Message-ID" in line for line in raw.seen)
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (CLOSE, "disconnected"),
+        (SILENCE, "timeout"),
+        (GARBAGE, "protocol"),
+        ("354 more?", "354"),
+        ("250-never ends", "timeout"),
+    ],
+)
+async def test_after_the_final_dot_it_may_have_been_sent_and_is_not_sent_again(
+    reply: str, code: str
+) -> None:
+    async with open_pair({".": reply}, timeout_s=0.5) as (provider, raw):
+        outcome = await provider.send(mail())
+    assert (outcome.name, outcome.code) == ("ambiguous", code)
+    assert sum("Message-ID" in line for line in raw.seen) == 1
+
+
+async def test_a_consent_where_the_go_ahead_belongs_is_not_an_acceptance() -> None:
+    async with open_pair({"DATA": "250 ok"}) as (provider, _):
+        assert (await provider.send(mail())).name == "unavailable"
+
+
+@pytest.mark.parametrize(
+    ("greeting", "expected"),
+    [
+        ("421 4.3.2 closing", Unavailable(code="421 4.3.2", detail="4.3.2 closing")),
+        ("421 4.7.0 too many", Throttled(code="421 4.7.0", detail="4.7.0 too many")),
+        ("554 no", Unavailable(code="554", detail="no", spends=False)),
+    ],
+)
+async def test_a_greeting_that_turns_us_away_does_not_refuse_the_recipient(
+    greeting: str, expected: Unavailable | Throttled
+) -> None:
+    async with open_pair({"greeting": greeting}) as (provider, _):
+        assert await provider.send(mail()) == expected
+
+
+async def test_nobody_listening_is_unavailable() -> None:
+    settings = SmtpSettings(host="127.0.0.1", port=free_ports(1)[0])
+    async with open_smtp("smtp", settings) as provider:
+        outcome = await provider.send(mail())
+    assert (outcome.name, outcome.code) == ("unavailable", "connection")
+
+
+async def test_a_server_without_ehlo_is_greeted_with_helo() -> None:
+    async with open_pair({"EHLO": "502 what?"}) as (provider, raw):
+        assert (await provider.send(mail())).name == "accepted"
+    assert [line.split()[0] for line in raw.seen[:3]] == ["EHLO", "HELO", "MAIL"]
+
+
+async def test_after_a_refused_recipient_the_session_is_reset_and_used_again() -> None:
+    async with open_pair({"RCPT": ["550 5.7.1 no", "250 ok"]}) as (provider, raw):
+        assert await provider.send(mail()) == Refused(code="550 5.7.1", detail="5.7.1 no")
+        assert (await provider.send(mail())).name == "accepted"
+    assert raw.connections == 1
+    verbs = [line.split()[0] for line in raw.seen if "Message-ID" not in line]
+    assert verbs[:7] == ["EHLO", "MAIL", "RCPT", "RSET", "MAIL", "RCPT", "DATA"]
+
+
+async def test_a_session_that_cannot_be_reset_is_replaced() -> None:
+    async with open_pair({"RCPT": ["550 no", "250 ok"], "RSET": "500 what?"}) as (provider, raw):
+        await provider.send(mail())
+        assert (await provider.send(mail())).name == "accepted"
+    assert raw.connections == 2
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
+async def test_a_session_that_died_while_idle_is_replaced_without_the_caller_noticing(
+    verb: str,
+) -> None:
+    usual = "354 go" if verb == "DATA" else "250 ok"
+    async with open_pair({verb: [usual, CLOSE, usual]}) as (provider, raw):
+        assert (await provider.send(mail())).name == "accepted"
+        assert (await provider.send(mail())).name == "accepted"
+    assert raw.connections == 2
+    assert sum("Message-ID" in line for line in raw.seen) == 2
+
+
+async def test_a_server_that_closes_an_idle_session_with_421_gets_a_new_one() -> None:
+    async with open_pair({"MAIL": ["250 ok", "421 4.4.2 idle", "250 ok"]}) as (provider, raw):
+        await provider.send(mail())
+        assert (await provider.send(mail())).name == "accepted"
+    assert raw.connections == 2
+
+
+async def test_a_second_dead_session_in_a_row_is_told() -> None:
+    async with open_pair({"MAIL": ["250 ok", CLOSE]}) as (provider, raw):
+        await provider.send(mail())
+        assert (await provider.send(mail())).name == "unavailable"
+    assert raw.connections == 2
+
+
+async def test_a_reused_session_cut_after_the_text_is_ambiguous_and_not_repeated() -> None:
+    async with open_pair({".": ["250 ok", CLOSE]}) as (provider, raw):
+        await provider.send(mail())
+        assert (await provider.send(mail())).name == "ambiguous"
+    assert raw.connections == 1
+
+
+async def test_a_hundred_sends_at_once_share_a_few_sessions_and_the_next_hundred_reuse_them() -> (
+    None
+):
+    async with open_pair(max_connections=8) as (provider, raw):
+        for _ in range(2):
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(provider.send(mail())) for _ in range(100)]
+            assert {task.result().name for task in tasks} == {"accepted"}
+    assert raw.connections == 8
+    assert sum(line.startswith("EHLO") for line in raw.seen) == 8
+    assert sum("Message-ID" in line for line in raw.seen) == 200
+
+
+async def test_sends_one_after_another_use_one_session() -> None:
+    async with open_pair() as (provider, raw):
+        for _ in range(20):
+            await provider.send(mail())
+    assert raw.connections == 1
+
+
+async def test_an_idle_session_is_ended_with_quit() -> None:
+    async with open_pair(idle_s=0.05) as (provider, raw):
+        await provider.send(mail())
+        async with asyncio.timeout(5):
+            while "QUIT" not in raw.seen:
+                raw.arrived.clear()
+                await raw.arrived.wait()
+        assert (await provider.send(mail())).name == "accepted"
+    assert raw.connections == 2
+
+
+async def test_waiting_for_a_session_is_not_ambiguous() -> None:
+    async with open_pair({".": SILENCE}, timeout_s=0.3, max_connections=1) as (provider, raw):
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(provider.send(mail()))
+            second = group.create_task(provider.send(mail()))
+        assert first.result().name == "ambiguous"
+        assert second.result().name == "unavailable"
+    assert sum("Message-ID" in line for line in raw.seen) == 1
+
+
+async def test_a_cancelled_send_gives_its_place_back() -> None:
+    async with open_pair({".": [SILENCE, "250 ok"]}, max_connections=1) as (provider, raw):
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(provider.send(mail()))
+            while not any("Message-ID" in line for line in raw.seen):
+                raw.arrived.clear()
+                await raw.arrived.wait()
+            task.cancel()
+        assert task.cancelled()
+        assert (await provider.send(mail())).name == "accepted"
+
+
+async def test_a_foreign_address_is_refused_where_smtputf8_is_not_offered() -> None:
+    async with open_pair() as (provider, raw):
+        outcome = await provider.send(mail("änn@example.com"))
+        assert (outcome.name, outcome.code) == ("refused", "smtputf8")
+        assert (await provider.send(mail())).name == "accepted"
+    assert raw.connections == 1
+
+
+async def test_an_address_that_would_add_a_command_never_leaves() -> None:
+    async with open_pair() as (provider, raw):
+        outcome = await provider.send(mail("ann@example.com>\r\nRCPT TO:<eve@example.com"))
+    assert (outcome.name, outcome.code) == ("refused", "address")
+    assert raw.connections == 0
+
+
+async def test_the_envelope_is_named_only_where_dsn_is_offered() -> None:
+    async with open_pair() as (provider, raw):
+        await provider.send(mail())
+    assert "MAIL FROM:<notifier@example.com>" in raw.seen
+    one = mail(claim=4)
+    async with open_pair({"EHLO": f"{HELLO[:8]}\r\n250 DSN"}) as (provider, raw):
+        await provider.send(one)
+    assert f"MAIL FROM:<notifier@example.com> ENVID={one.id}.4" in raw.seen
+
+
+async def test_an_endless_reply_is_cut_off() -> None:
+    async with open_pair({"MAIL": "250-" + "x" * 100_000}) as (provider, _):
+        outcome = await provider.send(mail())
+    assert (outcome.name, outcome.code) == ("unavailable", "protocol")

@@ -1,0 +1,343 @@
+"""RabbitMQ goes, returns, loses its disk, is in alarm: we resume by ourselves, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiormq
+import pytest
+import structlog.testing
+
+from notifier.adapters.rabbitmq.broker import RabbitBroker, open_rabbitmq_broker
+from notifier.adapters.rabbitmq.subscription import RabbitSubscription
+from notifier.embedded.process import Steps, run_steps_async
+from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer
+from notifier.embedded.rabbitmq_node import environment
+from notifier.ports import Broker, Pointer
+from tests.conformance.taking import (
+    EMAIL_LOW,
+    PATIENCE_S,
+    QUEUES,
+    CountingObserver,
+    pointers,
+    taking,
+    until_published,
+    until_ready,
+)
+from tests.tcp_proxy import open_proxy_for
+
+
+@asynccontextmanager
+async def _opened(url: str, *, publish_timeout_s: float = 5.0) -> AsyncIterator[Broker]:
+    async with open_rabbitmq_broker(
+        url, QUEUES, observer=CountingObserver(), publish_timeout_s=publish_timeout_s
+    ) as broker:
+        yield broker
+
+
+async def _until_probe(broker: Broker, wanted: bool) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await broker.probe() is not wanted:
+            await asyncio.sleep(0.02)
+
+
+class _Load:
+    """Publishes small batches until told to stop; keeps what was confirmed and what was not."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.confirmed: list[Pointer] = []
+        self.refused = 0
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        while not self._stop.is_set():
+            batch = pointers(20)
+            answers = await self._broker.publish(batch)
+            self.confirmed += [each for each, ok in zip(batch, answers, strict=True) if ok]
+            self.refused += list(answers).count(False)
+            await asyncio.sleep(0.01)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+@pytest.mark.parametrize(
+    ("fault", "keeps"), [("restarting", True), ("killing", True), ("wiping", False)]
+)
+async def test_a_node_that_goes_and_returns_is_used_again_and_confirmed_pointers_arrive(
+    private_rabbitmq: RabbitmqServer, private_vhost_url: str, fault: str, keeps: bool
+) -> None:
+    async with (
+        _opened(private_vhost_url) as broker,
+        taking(broker, prefetch=50, acks=True) as taker,
+        asyncio.TaskGroup() as group,
+    ):
+        load = _Load(broker)
+        group.create_task(load.run(), name="load")
+        await taker.has(100)
+        steps: Steps = getattr(private_rabbitmq, fault)()
+        await run_steps_async(steps)
+        if fault == "killing":
+            await run_steps_async(private_rabbitmq.starting())
+        marker = pointers(20)
+        await until_published(broker, marker)
+        await taker.has_all(marker)
+        load.stop()
+        if keeps:
+            await taker.has_all(load.confirmed)
+        assert load.refused > 0
+        assert taker.losses >= 1
+
+
+async def test_while_the_node_is_down_nothing_raises_and_nothing_is_confirmed(
+    private_rabbitmq: RabbitmqServer, private_vhost_url: str
+) -> None:
+    async with _opened(private_vhost_url) as broker, taking(broker, prefetch=4) as taker:
+        assert all(await broker.publish(pointers(4)))
+        await taker.has(4)
+        await run_steps_async(private_rabbitmq.killing())
+        await taker.lost(1)
+        await _until_probe(broker, wanted=False)
+        assert not any(await broker.publish(pointers(3)))
+        assert await broker.depths() == {}
+        taker.ack(taker.deliveries)
+        await taker.subscription.set_prefetch(8)
+        await run_steps_async(private_rabbitmq.starting())
+        await taker.has(8)
+        assert all(delivery.redelivered for delivery in taker.deliveries[4:])
+        assert taker.losses == 1
+        taker.ack(taker.deliveries[4:])
+        sent = pointers(8)
+        await until_published(broker, sent)
+        await taker.has_all(sent)
+
+
+async def test_a_queue_deleted_under_a_live_subscription_is_declared_and_consumed_again(
+    vhost_url: str,
+) -> None:
+    async with _opened(vhost_url) as broker, taking(broker, prefetch=10) as taker:
+        assert all(await broker.publish(pointers(3)))
+        await taker.has(3)
+        async with aiormq.connect(vhost_url) as connection:
+            channel = await connection.channel()
+            await channel.queue_delete("notifier.email.low")
+        await taker.lost(1)
+        taker.ack(taker.deliveries)
+        sent = pointers(5)
+        await until_published(broker, sent)
+        await taker.has_all(sent)
+
+
+async def test_a_queue_deleted_without_subscribers_is_declared_again_by_publishing(
+    vhost_url: str,
+) -> None:
+    async with _opened(vhost_url) as broker:
+        async with aiormq.connect(vhost_url) as connection:
+            channel = await connection.channel()
+            await channel.queue_delete("notifier.email.low")
+            await channel.queue_delete("notifier.sms.high")
+        await until_published(broker, pointers(2))
+        await until_published(broker, pointers(2, QUEUES[3]))
+        await until_ready(broker, 2)
+
+
+async def test_a_consumer_the_broker_forgot_is_made_anew(vhost_url: str) -> None:
+    async with _opened(vhost_url) as broker, taking(broker, prefetch=10, acks=True) as taker:
+        subscription = taker.subscription
+        assert isinstance(subscription, RabbitSubscription)
+        epoch = subscription._epoch
+        assert epoch is not None
+        assert epoch.consumer_tag is not None
+        await epoch.channel.basic_cancel(epoch.consumer_tag)  # behind the subscription's back
+        sent = pointers(3)
+        assert all(await broker.publish(sent))
+        await taker.has_all(sent)
+
+
+async def test_a_publish_that_is_cancelled_leaves_the_channel_usable(vhost_url: str) -> None:
+    async with _opened(vhost_url) as broker:
+        assert isinstance(broker, RabbitBroker)
+        channel = broker._publisher._channel
+        async with asyncio.TaskGroup() as group:
+            for waits in range(8):
+                publishing = group.create_task(broker.publish(pointers(500)), name="publishing")
+                for _ in range(waits * 3):
+                    await asyncio.sleep(0)
+                publishing.cancel()
+        assert all(await broker.publish(pointers(10)))
+        assert broker._publisher._channel is channel
+
+
+async def test_a_publish_timed_out_leaves_the_channel_usable(vhost_url: str) -> None:
+    async with _opened(vhost_url, publish_timeout_s=0.01) as broker:
+        assert isinstance(broker, RabbitBroker)
+        channel = broker._publisher._channel
+        assert not all(await broker.publish(pointers(3_000)))
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(await broker.publish(pointers(1))):
+                await asyncio.sleep(0.01)
+        assert broker._publisher._channel is channel
+
+
+async def test_a_broker_away_at_open_is_found_when_it_comes(vhost_url: str) -> None:
+    async with open_proxy_for(vhost_url) as proxy:
+        proxy.cut()
+        with structlog.testing.capture_logs() as logs:
+            async with (
+                _opened(proxy.url(vhost_url)) as broker,
+                taking(broker, prefetch=10, acks=True) as taker,
+            ):
+                assert not await broker.probe()
+                assert list(await broker.publish(pointers(2))) == [False, False]
+                assert await broker.depths() == {}
+                assert [each["event"] for each in logs] == ["broker_away"]
+                proxy.heal()
+                sent = pointers(5)
+                await until_published(broker, sent)
+                await taker.has_all(sent)
+                assert [each["event"] for each in logs] == ["broker_away", "broker_connected"]
+
+
+async def test_a_cut_connection_is_made_again_and_what_was_held_is_redelivered(
+    vhost_url: str,
+) -> None:
+    async with (
+        open_proxy_for(vhost_url) as proxy,
+        _opened(proxy.url(vhost_url)) as broker,
+        taking(broker, prefetch=10) as taker,
+    ):
+        assert all(await broker.publish(pointers(10)))
+        for cut in (1, 2, 3):
+            await taker.has(10 * cut)
+            proxy.cut()
+            await taker.lost(cut)
+            taker.ack(taker.deliveries)
+            proxy.heal()
+        await taker.has(40)
+        taker.ack(taker.deliveries)
+        sent = pointers(10)
+        await until_published(broker, sent)
+        await taker.has_all(sent)
+        assert len(set(taker.ids)) == 20
+        assert all(each.redelivered for each in taker.deliveries[10:40])
+
+
+async def test_a_confirm_lost_on_the_way_is_no_confirm(vhost_url: str) -> None:
+    async with (
+        open_proxy_for(vhost_url) as proxy,
+        _opened(proxy.url(vhost_url)) as broker,
+        _opened(vhost_url) as other,
+        asyncio.TaskGroup() as group,
+    ):
+        proxy.swallow_replies()
+        publishing = group.create_task(broker.publish(pointers(3)), name="publishing")
+        await until_ready(other, 3)
+        await proxy.swallowed.wait()
+        proxy.cut()
+        assert not any(await publishing)
+
+
+async def test_a_connection_gone_silent_confirms_nothing_within_the_timeout(
+    vhost_url: str,
+) -> None:
+    async with (
+        open_proxy_for(vhost_url) as proxy,
+        _opened(proxy.url(vhost_url), publish_timeout_s=0.3) as broker,
+    ):
+        assert all(await broker.publish(pointers(3)))
+        proxy.blackhole()
+        assert not any(await broker.publish(pointers(3)))
+        assert not await broker.probe()
+        assert await broker.depths() == {}
+        proxy.heal()
+        await until_published(broker, pointers(3))
+
+
+async def test_a_memory_alarm_stops_publishing_and_only_that_until_it_ends(
+    private_rabbitmq: RabbitmqServer, private_vhost_url: str, rabbitmq_install: RabbitmqInstall
+) -> None:
+    async with (
+        _opened(private_vhost_url, publish_timeout_s=1.0) as broker,
+        taking(broker, acks=True) as taker,
+    ):
+        before = pointers(5)
+        assert all(await broker.publish(before))
+        _set_memory_limit(private_rabbitmq, rabbitmq_install, 1)
+        try:
+            assert not any(await broker.publish(pointers(5)))
+            assert not await broker.probe()
+            assert not any(await broker.publish(pointers(5)))
+            await taker.subscription.set_prefetch(10)
+            await taker.has_all(before)
+        finally:
+            _set_memory_limit(private_rabbitmq, rabbitmq_install, 512_000_000)
+        await _until_probe(broker, wanted=True)
+        after = pointers(5)
+        await until_published(broker, after)
+        await taker.has_all(after)
+
+
+@pytest.mark.parametrize("part", ["password", "vhost"])
+async def test_a_refusal_is_said_once_with_its_reason_and_without_the_password(
+    vhost_url: str, part: str
+) -> None:
+    wrong = {
+        "password": vhost_url.replace("guest:guest", "guest:correct-horse"),
+        "vhost": vhost_url + "-of-nobody",
+    }[part]
+    with structlog.testing.capture_logs() as logs:
+        async with _opened(wrong) as broker, taking(broker, prefetch=1):
+            assert not await broker.probe()
+            assert not any(await broker.publish(pointers(1)))
+            assert await broker.depths() == {}
+    assert [(each["event"], each["log_level"]) for each in logs] == [("broker_away", "warning")]
+    assert logs[0]["refused"]
+    assert {"password": "ACCESS_REFUSED", "vhost": "vhost was refused"}[part] in logs[0]["reason"]
+    assert "correct-horse" not in str(logs)
+
+
+async def test_leaving_while_the_broker_is_silent_takes_bounded_time(vhost_url: str) -> None:
+    async with (
+        open_proxy_for(vhost_url) as proxy,
+        asyncio.timeout(PATIENCE_S),
+        _opened(proxy.url(vhost_url)) as broker,
+        taking(broker, prefetch=5) as taker,
+    ):
+        assert all(await broker.publish(pointers(5)))
+        await taker.has(5)
+        proxy.blackhole()
+
+
+async def test_a_mistake_in_the_subscriber_is_not_swallowed(vhost_url: str) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await _subscribe_with_a_mistake(vhost_url)
+    assert caught.group_contains(ZeroDivisionError)
+
+
+async def _subscribe_with_a_mistake(url: str) -> None:
+    def mistaken(_: object) -> None:
+        raise ZeroDivisionError
+
+    async with (
+        _opened(url) as broker,
+        broker.subscribe(EMAIL_LOW, on_delivery=mistaken, on_lost=lambda: None) as subscription,
+    ):
+        await subscription.set_prefetch(1)
+        await broker.publish(pointers(1))
+        await asyncio.Event().wait()
+
+
+def _set_memory_limit(server: RabbitmqServer, install: RabbitmqInstall, limit: int) -> None:
+    ctl = install.server.with_name("rabbitmqctl")
+    node = ["-n", "notifier@localhost", "set_vm_memory_high_watermark", "absolute", str(limit)]
+    subprocess.run(
+        [ctl, *node],
+        env=environment(server._folder, server._ports, install.path),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )

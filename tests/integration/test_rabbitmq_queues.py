@@ -1,0 +1,147 @@
+"""What stands in RabbitMQ, and what lies in it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiormq
+import pytest
+import structlog.testing
+from pamqp.commands import Basic
+
+from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
+from notifier.domain.errors import ConfigError
+from notifier.embedded.rabbitmq import RabbitmqServer
+from notifier.embedded.rabbitmq_management import HEADERS
+from tests.conformance.taking import (
+    EMAIL_LOW,
+    QUEUES,
+    CountingObserver,
+    pointers,
+    taking,
+    until_ready,
+)
+
+GOOD = {"id": str(uuid.uuid4()), "claim": 3, "published_at": 1.5}
+UNREADABLE = [
+    b"",
+    b"\xff\xfe",
+    b"not json",
+    b"[]",
+    b"{}",
+    json.dumps(GOOD | {"id": "someone@example.org"}).encode(),
+    json.dumps(GOOD | {"claim": "3"}).encode(),
+    json.dumps(GOOD | {"claim": -1}).encode(),
+    json.dumps(GOOD | {"claim": 2**31}).encode(),
+    json.dumps(GOOD | {"published_at": None}).encode(),
+    json.dumps({"id": GOOD["id"], "claim": 3}).encode(),
+    b'{"id":"' + str(GOOD["id"]).encode() + b'","claim":1,"published_at":1e999}',
+]
+
+
+def _manage(server: RabbitmqServer, path: str, url: str) -> Any:
+    """What the HTTP API lists for the vhost of an AMQP URL."""
+    vhost = urlsplit(url).path.removeprefix("/")
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.management_url).port)
+    with contextlib.closing(connection):
+        connection.request("GET", f"{path}/{vhost}", headers=HEADERS)
+        return json.load(connection.getresponse())
+
+
+async def test_nine_quorum_queues_are_declared_and_declared_again(
+    rabbitmq_server: RabbitmqServer, vhost_url: str
+) -> None:
+    for _ in range(2):
+        async with open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker:
+            assert await broker.probe()
+    found = {each["name"]: each for each in _manage(rabbitmq_server, "/api/queues", vhost_url)}
+    assert set(found) == {f"notifier.{queue}" for queue in QUEUES}
+    for each in found.values():
+        assert each["durable"]
+        assert each["arguments"] == {"x-queue-type": "quorum", "x-delivery-limit": 1000}
+    bound = _manage(rabbitmq_server, "/api/bindings", vhost_url)
+    assert {
+        (each["source"], each["routing_key"], each["destination"])
+        for each in bound
+        if each["source"]
+    } == {("notifier", str(queue), f"notifier.{queue}") for queue in QUEUES}
+
+
+async def test_two_processes_opening_an_empty_broker_at_once_both_work(vhost_url: str) -> None:
+    observer = CountingObserver()
+    async with (
+        open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as one,
+        open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as two,
+    ):
+        assert all(await one.publish(pointers(5)))
+        assert all(await two.publish(pointers(5)))
+        await until_ready(one, 10)
+
+
+async def test_the_body_holds_the_pointer_and_nothing_else(vhost_url: str) -> None:
+    async with open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker:
+        (sent,) = pointers(1)
+        assert all(await broker.publish([sent]))
+    async with aiormq.connect(vhost_url) as connection:
+        channel = await connection.channel()
+        message = await channel.basic_get("notifier.email.low", no_ack=True)
+    assert json.loads(message.body) == {
+        "id": str(sent.id),
+        "claim": sent.claim,
+        "published_at": sent.published_at,
+    }
+    properties = message.header.properties
+    assert properties.delivery_mode == 2
+    assert set(properties.headers or {}) <= {"x-delivery-count"}
+
+
+async def test_unreadable_messages_are_counted_acked_and_never_quoted(vhost_url: str) -> None:
+    observer = CountingObserver()
+    async with open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as broker:
+        async with aiormq.connect(vhost_url) as connection:
+            channel = await connection.channel()
+            for body in UNREADABLE:
+                await channel.basic_publish(body, exchange="notifier", routing_key="email.low")
+            await channel.basic_publish(
+                json.dumps(GOOD).encode(), exchange="", routing_key="notifier.email.low"
+            )
+        sent = pointers(1)
+        assert all(await broker.publish(sent))
+        with structlog.testing.capture_logs() as logs:
+            async with taking(broker, prefetch=100, acks=True) as taker:
+                await taker.has_all(sent)
+                assert len(taker.deliveries) == 1
+            async with taking(broker, prefetch=1) as taker:
+                await until_ready(broker, 0)
+                assert not taker.deliveries
+    assert observer.unreadables == len(UNREADABLE) + 1
+    assert len([each for each in logs if each["event"] == "unreadable_message"]) == 13
+    assert "someone@example.org" not in str(logs)
+
+
+async def test_a_pointer_of_a_later_version_with_more_fields_is_still_read(vhost_url: str) -> None:
+    async with open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker:
+        async with aiormq.connect(vhost_url) as connection:
+            channel = await connection.channel()
+            await channel.basic_publish(
+                json.dumps(GOOD | {"of_a_later_version": 1}).encode(),
+                exchange="notifier",
+                routing_key="email.low",
+                properties=Basic.Properties(delivery_mode=2),
+            )
+        async with taking(broker, prefetch=1, acks=True) as taker:
+            await taker.has(1)
+            assert taker.deliveries[0].pointer.queue == EMAIL_LOW
+            assert taker.deliveries[0].pointer.claim == 3
+
+
+@pytest.mark.parametrize("url", ["", "http://localhost/", "amqp://", "amqp://host:port/", "guest"])
+async def test_what_is_no_amqp_url_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"broker\.url"):
+        async with open_rabbitmq_broker(url, QUEUES, observer=CountingObserver()):
+            pass

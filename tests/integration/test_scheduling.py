@@ -1,0 +1,616 @@
+"""The whole crew with the in-process broker, on a loop whose clock jumps instead of waiting.
+
+Such a loop makes seconds of work exact and quick, and a wake-up that was lost an error: it raises
+when nothing is left that could ever wake anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from itertools import count
+from random import Random
+from typing import TypeVar
+from uuid import UUID
+
+import pytest
+
+from notifier.adapters.inprocess.broker import open_inprocess_broker
+from notifier.domain.allocation import AttemptTiming
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey, Status
+from notifier.ports import Broker, Delivery, Depth, Pointer, Subscription, Waiting
+from notifier.scheduling.crew import Crew, open_crew
+from notifier.scheduling.lane import QueueRule
+
+T = TypeVar("T")
+WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
+TARGETS = {Priority.HIGH: 1.0, Priority.MEDIUM: 10.0, Priority.LOW: 60.0}
+QUEUES = tuple(
+    QueueKey(Channel(channel), priority)
+    for channel in ("email", "sms", "push")
+    for priority in Priority
+)
+EMAIL_HIGH = QueueKey(Channel("email"), Priority.HIGH)
+EMAIL_LOW = QueueKey(Channel("email"), Priority.LOW)
+SMS_HIGH = QueueKey(Channel("sms"), Priority.HIGH)
+
+
+# ---- a clock that jumps
+
+
+class JumpingSelector(selectors.DefaultSelector):
+    """Never waits: a wait moves the clock."""
+
+    now = 1_000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise RuntimeError("everybody waits and nobody will come")
+        self.now += max(1e-9, timeout)  # a clock that stands still is one no limiter expects
+        return super().select(0)
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._jumping = JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+def play(scene: Awaitable[T]) -> T:
+    async def run() -> T:
+        return await scene
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        return runner.run(run())
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+# ---- the world around the crew
+
+
+class World:
+    """A provider that takes `latency_s`, a Postgres that remembers, and what they saw."""
+
+    def __init__(self) -> None:
+        self.latency_s = 0.02
+        self.calls: list[tuple[float, QueueKey, NotificationId]] = []
+        self.by_consumer: dict[str, list[float]] = defaultdict(list)
+        self.acked: Counter[NotificationId] = Counter()
+        self.returned: list[Pointer] = []
+        self.acked_at_return: list[int] = []
+        self.cancelled = 0
+        self.due: dict[QueueKey, Waiting] = {}
+        self.moved: Counter[QueueKey] = Counter()
+        self._ids = count(1)
+
+    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
+        pointer, began = delivery.pointer, now()
+        self.calls.append((began, pointer.queue, pointer.id))
+        task = asyncio.current_task()
+        self.by_consumer[task.get_name() if task else ""].append(began)
+        try:
+            await asyncio.sleep(self.latency_s)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        self.acked[pointer.id] += 1
+        ack(delivery)
+        return AttemptTiming(now() - began, answered=True)
+
+    async def give_back(self, pointers: Sequence[Pointer]) -> None:
+        await asyncio.sleep(0.005)
+        self.returned.extend(pointers)
+
+    async def waiting(self) -> Mapping[QueueKey, Waiting]:
+        await asyncio.sleep(0.002)
+        return self.due
+
+    def pointers(self, queue: QueueKey, number: int) -> list[Pointer]:
+        return [
+            Pointer(
+                queue=queue,
+                id=NotificationId(UUID(int=next(self._ids))),
+                claim=0,
+                published_at=now(),
+            )
+            for _ in range(number)
+        ]
+
+    def ids_called(self) -> Counter[NotificationId]:
+        return Counter(id_ for _, _, id_ in self.calls)
+
+    def calls_of(self, queue: QueueKey) -> list[float]:
+        return [at for at, of, _ in self.calls if of == queue]
+
+
+class Silent:
+    """An observer that keeps the moves."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def moved(self, queue: QueueKey, count: int) -> None:
+        self._world.moved[queue] += count
+
+    def accepted(self, queue: QueueKey, count: int) -> None: ...
+    def accept_seconds(self, seconds: float) -> None: ...
+    def published(self, queue: QueueKey, count: int) -> None: ...
+    def waited(self, queue: QueueKey, seconds: float) -> None: ...
+    def attempted(self, queue: QueueKey, provider: str, outcome: str, seconds: float) -> None: ...
+    def retried(self, queue: QueueKey, reason: str) -> None: ...
+    def finished(self, queue: QueueKey, status: Status, age_s: float) -> None: ...
+    def rescued(self, queue: QueueKey, count: int) -> None: ...
+    def released(self, queue: QueueKey, count: int) -> None: ...
+    def unreadable(self) -> None: ...
+    def queue_measured(
+        self, queue: QueueKey, *, ready: int, due: int, oldest_wait_s: float
+    ) -> None: ...
+    def queue_held(
+        self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str
+    ) -> None: ...
+
+
+class FragileBroker:
+    """The in-process broker behind connections that can be lost and that can answer slowly."""
+
+    def __init__(self, inner: Broker) -> None:
+        self._inner = inner
+        self._wires: list[Wire] = []
+        self.stuck: set[QueueKey] = set()
+        self.publish = inner.publish
+        self.probe = inner.probe
+
+    async def depths(self) -> Mapping[QueueKey, Depth]:
+        return await self._inner.depths()
+
+    @asynccontextmanager
+    async def subscribe(
+        self,
+        queue: QueueKey,
+        *,
+        on_delivery: Callable[[Delivery], None],
+        on_lost: Callable[[], None],
+    ) -> AsyncIterator[Subscription]:
+        async with AsyncExitStack() as stack:
+            wire = Wire(self, queue, stack, on_lost)
+            await wire.connect(self._inner, on_delivery)
+            self._wires.append(wire)
+            yield wire
+
+    async def lose(self) -> None:
+        for wire in self._wires:
+            await wire.cut()
+
+
+class Wire:
+    def __init__(
+        self,
+        broker: FragileBroker,
+        queue: QueueKey,
+        stack: AsyncExitStack,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._stack = stack
+        self._on_lost = on_lost
+        self._prefetch = 0
+
+    async def connect(self, inner: Broker, on_delivery: Callable[[Delivery], None]) -> None:
+        async def reconnect() -> None:
+            subscription = inner.subscribe(
+                self._queue, on_delivery=on_delivery, on_lost=self._on_lost
+            )
+            self._inner = await self._stack.enter_async_context(subscription)
+            await self._inner.set_prefetch(self._prefetch)
+
+        self._reconnect = reconnect
+        await reconnect()
+
+    async def set_prefetch(self, prefetch: int) -> None:
+        if self._queue in self._broker.stuck:
+            await asyncio.sleep(3600)
+        self._prefetch = prefetch
+        await self._inner.set_prefetch(prefetch)
+
+    def ack(self, delivery: Delivery) -> None:
+        self._inner.ack(delivery)
+
+    async def cut(self) -> None:
+        self._on_lost()
+        await self._stack.aclose()
+        await self._reconnect()
+
+
+def rule(queue: QueueKey, consumer_rate: float | None = None) -> QueueRule:
+    return QueueRule(
+        queue=queue,
+        weight=WEIGHTS[queue.priority],
+        target_wait_s=TARGETS[queue.priority],
+        consumer_rate=consumer_rate,
+    )
+
+
+@asynccontextmanager
+async def at_work(
+    world: World,
+    queues: Sequence[QueueKey] = QUEUES,
+    *,
+    consumers: int = 64,
+    consumer_rate: float | None = None,
+) -> AsyncIterator[tuple[Crew, FragileBroker]]:
+    async with open_inprocess_broker(queues) as inner:
+        broker = FragileBroker(inner)
+        async with open_crew(
+            broker=broker,
+            rules=[rule(queue, consumer_rate) for queue in queues],
+            attempt=world.attempt,
+            give_back=world.give_back,
+            waiting=world.waiting,
+            observer=Silent(world),
+            clock=asyncio.get_running_loop().time,
+            random=Random(1),
+            consumers=consumers,
+        ) as crew:
+            yield crew, broker
+
+
+def most_in_any_second(moments: Sequence[float]) -> int:
+    moments = sorted(moments)
+    return max(
+        (bisect_left(moments, at + 1 - 1e-9) - first for first, at in enumerate(moments)),
+        default=0,
+    )
+
+
+# ---- they move
+
+
+def test_five_thousand_low_draw_the_crew_and_a_high_one_is_still_taken_at_once() -> None:
+    async def scene() -> None:
+        world = World()
+        async with at_work(world) as (crew, broker):
+            await asyncio.sleep(1)
+            await broker.publish(world.pointers(EMAIL_LOW, 5_000))
+            await asyncio.sleep(0.5)
+            assert crew.figures()[EMAIL_LOW].consumers >= 0.8 * 64
+            assert crew.figures()[EMAIL_LOW].busy >= 0.8 * 64
+            asked = now()
+            await broker.publish(world.pointers(SMS_HIGH, 1))
+            await asyncio.sleep(0.001)
+            assert world.calls_of(SMS_HIGH) == [pytest.approx(asked, abs=1e-6)]
+            await asyncio.sleep(2)
+            assert len(world.acked) == 5_001
+            assert set(world.ids_called().values()) == {1}
+
+    play(scene())
+
+
+def test_rows_that_are_due_count_before_they_are_published() -> None:
+    async def scene() -> None:
+        world = World()
+        async with at_work(world) as (crew, _):
+            backlog = Waiting(due=1_000, is_ceiling=True, oldest_wait=timedelta(seconds=1))
+            world.due = {EMAIL_LOW: backlog}
+            await asyncio.sleep(0.5)
+            assert crew.figures()[EMAIL_LOW].consumers == 65
+            assert crew.figures()[EMAIL_LOW].limited_by == "consumers"
+
+    play(scene())
+
+
+def test_a_poke_ends_the_rest_early_but_not_again_and_again_for_nothing() -> None:
+    async def scene() -> None:
+        world = World()
+        asked: list[float] = []
+        original = world.waiting
+
+        async def waiting() -> Mapping[QueueKey, Waiting]:
+            asked.append(now())
+            return await original()
+
+        world.waiting = waiting  # type: ignore[method-assign]
+        async with at_work(world) as (crew, _):
+            for _ in range(2_000):
+                await asyncio.sleep(0.001)
+                crew.poke()
+        gaps = [later - before for before, later in zip(asked, asked[1:], strict=False)]
+        assert min(gaps) >= 0.05
+        assert len(asked) <= 12
+
+    play(scene())
+
+
+def test_a_lane_that_fills_up_wakes_the_scheduler() -> None:
+    async def scene() -> None:
+        world = World()
+        async with at_work(world) as (crew, broker):
+            await asyncio.sleep(1.01)
+            published = now()
+            await broker.publish(world.pointers(EMAIL_LOW, 5_000))
+            while crew.figures()[EMAIL_LOW].consumers < 64:
+                await asyncio.sleep(0.001)
+            assert now() - published < 0.1
+
+    play(scene())
+
+
+@pytest.mark.parametrize("fault", ["refuses", "hangs"])
+def test_a_postgres_that_is_away_stops_nobody_from_moving(fault: str) -> None:
+    async def scene() -> None:
+        world = World()
+
+        async def waiting() -> Mapping[QueueKey, Waiting]:
+            if fault == "hangs":
+                await asyncio.sleep(3600)
+            raise StoreUnavailable
+
+        world.waiting = waiting  # type: ignore[method-assign]
+        async with at_work(world) as (crew, broker):
+            await broker.publish(world.pointers(EMAIL_LOW, 5_000))
+            await asyncio.sleep(2.5)
+            assert crew.figures()[EMAIL_LOW].done > 3_000
+
+    play(scene())
+
+
+def test_a_lane_whose_broker_does_not_answer_delays_no_other() -> None:
+    async def scene() -> None:
+        world = World()
+        async with at_work(world) as (crew, broker):
+            await asyncio.sleep(1)
+            broker.stuck = {SMS_HIGH}
+            await broker.publish(world.pointers(SMS_HIGH, 3_000))
+            await asyncio.sleep(0.5)
+            await broker.publish(world.pointers(EMAIL_HIGH, 500))
+            await asyncio.sleep(2)
+            assert crew.figures()[EMAIL_HIGH].done == 500
+
+    play(scene())
+
+
+# ---- no message is lost, none is handed out twice
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_moves_and_breaks_every_message_is_carried_out(seed: int) -> None:
+    """Connections lost, bursts, slow and quick sends: each message at least once, and more than
+    once only if the broker delivered it again or it was given back."""
+
+    async def scene() -> None:
+        world, random = World(), Random(seed)
+        async with at_work(world, consumers=16) as (crew, broker):
+            published: list[Pointer] = []
+            losses = 0
+            for _ in range(60):
+                world.latency_s = random.choice([0.0, 0.001, 0.03, 0.3])
+                batch = world.pointers(random.choice(QUEUES), random.choice([1, 2, 40, 400]))
+                published += batch
+                await broker.publish(batch)
+                await asyncio.sleep(random.choice([0.0, 0.01, 0.2, 0.7]))
+                if random.random() < 0.1:
+                    await broker.lose()
+                    losses += 1
+            world.latency_s = 0.001
+            for _ in range(400):
+                again, world.returned = world.returned, []
+                published_again = await broker.publish(again)
+                assert all(published_again)
+                await asyncio.sleep(0.1)
+            assert set(world.acked) == {pointer.id for pointer in published}
+            assert losses or set(world.ids_called().values()) == {1}
+            assert all(side.held == 0 for side in crew.figures().values())
+
+    play(scene())
+
+
+def test_without_a_fault_each_message_is_carried_out_or_given_back_never_both() -> None:
+    async def scene() -> None:
+        world = World()
+        async with at_work(world) as (crew, broker):
+            world.latency_s = 0.3
+            low = world.pointers(EMAIL_LOW, 2_000)
+            await broker.publish(low)
+            await asyncio.sleep(2)
+            await broker.publish(world.pointers(EMAIL_HIGH, 5_000))
+            await asyncio.sleep(5)
+            assert crew.figures()[EMAIL_LOW].consumers < 32
+            called = {id_ for _, _, id_ in world.calls}
+            returned = {pointer.id for pointer in world.returned}
+            assert returned
+            assert not called & returned
+
+    play(scene())
+
+
+def test_after_a_loss_the_buffer_is_dropped_and_what_is_in_flight_goes_on() -> None:
+    async def scene() -> None:
+        world = World()
+        world.latency_s = 1.0
+        async with at_work(world, [EMAIL_LOW], consumers=3) as (crew, broker):
+            await broker.publish(world.pointers(EMAIL_LOW, 8))
+            await asyncio.sleep(0.5)
+            assert (crew.figures()[EMAIL_LOW].busy, crew.figures()[EMAIL_LOW].held) == (4, 4)
+            await broker.lose()
+            assert (crew.figures()[EMAIL_LOW].busy, crew.figures()[EMAIL_LOW].held) == (4, 0)
+            await asyncio.sleep(5)
+            # The four that were in flight came again: here the attempt's claim would refuse them.
+            assert crew.figures()[EMAIL_LOW].done == 12
+            assert len(world.acked) == 8
+
+    play(scene())
+
+
+# ---- going back through Postgres
+
+
+def test_what_waits_for_a_minute_goes_back_and_is_acked_only_then() -> None:
+    async def scene() -> None:
+        world = World()
+        rate = 0.005
+        async with at_work(world, [EMAIL_LOW], consumers=1, consumer_rate=rate) as (crew, broker):
+            pointers = world.pointers(EMAIL_LOW, 4)
+            await broker.publish(pointers)
+            await asyncio.sleep(1)
+            assert len(world.calls) == 2
+            broken = count()
+
+            async def give_back(these: Sequence[Pointer]) -> None:
+                assert crew.figures()[EMAIL_LOW].held > 0
+                if next(broken) < 2:
+                    raise StoreUnavailable
+                world.returned.extend(these)
+
+            world.give_back = give_back  # type: ignore[method-assign]
+            await asyncio.sleep(200)
+            taken = {id_ for _, _, id_ in world.calls}
+            assert not taken & {pointer.id for pointer in world.returned}
+            assert taken | {pointer.id for pointer in world.returned} == {
+                pointer.id for pointer in pointers
+            }
+            assert crew.figures()[EMAIL_LOW].held == 0
+
+    play(scene())
+
+
+def test_stopping_gives_the_buffers_back_lets_attempts_finish_and_cancels_the_rest() -> None:
+    async def scene() -> None:
+        world = World()
+        world.latency_s = 2.0
+        async with at_work(world, [EMAIL_LOW, EMAIL_HIGH], consumers=4) as (crew, broker):
+            await broker.publish(world.pointers(EMAIL_LOW, 20))
+            await asyncio.sleep(1.5)
+            running = crew.busy
+            await crew.stop_taking()
+            assert world.returned
+            assert crew.figures()[EMAIL_LOW].held == running
+            await broker.publish(world.pointers(EMAIL_HIGH, 5))
+            assert await crew.finish(0.1) == running > 0
+            assert await crew.finish(5) == 0
+            calls = len(world.calls)
+            await asyncio.sleep(5)
+            assert len(world.calls) == calls
+            assert not world.ids_called().keys() & {pointer.id for pointer in world.returned}
+            assert (await broker.depths())[EMAIL_HIGH] == Depth(5, 0)
+        assert world.cancelled == 0
+
+    play(scene())
+
+
+def test_what_does_not_finish_is_cancelled_at_the_end() -> None:
+    async def scene() -> None:
+        world = World()
+        world.latency_s = 3600
+        async with at_work(world, [EMAIL_LOW], consumers=4) as (crew, broker):
+            await broker.publish(world.pointers(EMAIL_LOW, 3))
+            await asyncio.sleep(0.5)
+            await crew.stop_taking()
+            assert await crew.finish(10) == 3
+        assert world.cancelled == 3
+
+    play(scene())
+
+
+def test_an_attempt_that_raises_ends_the_crew() -> None:
+    async def scene() -> None:
+        world = World()
+
+        async def attempt(*_: object) -> AttemptTiming:
+            raise ZeroDivisionError
+
+        world.attempt = attempt  # type: ignore[assignment,method-assign]
+        async with at_work(world) as (_, broker):
+            await broker.publish(world.pointers(EMAIL_LOW, 1))
+            await asyncio.sleep(3600)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        play(scene())
+    assert caught.group_contains(ZeroDivisionError, depth=1)
+
+
+# ---- rates
+
+
+@pytest.mark.parametrize(("consumers", "most"), [(0, 5), (1, 10)])
+def test_each_consumer_keeps_its_rate_in_any_second(consumers: int, most: int) -> None:
+    async def scene() -> None:
+        world = World()
+        async with at_work(world, [EMAIL_LOW], consumers=consumers, consumer_rate=5) as (_, broker):
+            await asyncio.sleep(10)
+            await broker.publish(world.pointers(EMAIL_LOW, 1_000))
+            await asyncio.sleep(60)
+            assert most_in_any_second(world.calls_of(EMAIL_LOW)) == most
+            assert len(world.calls) >= 0.96 * most * 60
+
+    play(scene())
+
+
+def test_a_rate_above_ten_is_kept_within_its_stated_burst_and_used() -> None:
+    async def scene() -> None:
+        world = World()
+        world.latency_s = 0.001
+        async with at_work(world, [EMAIL_LOW], consumers=0, consumer_rate=100) as (_, broker):
+            await asyncio.sleep(10)
+            await broker.publish(world.pointers(EMAIL_LOW, 20_000))
+            await asyncio.sleep(60)
+            assert most_in_any_second(world.calls_of(EMAIL_LOW)) <= 105
+            assert len(world.calls) >= 0.99 * 100 * 60
+
+    play(scene())
+
+
+def test_moving_gives_a_consumer_no_new_burst() -> None:
+    async def scene() -> None:
+        world = World()
+        async with at_work(world, consumers=4, consumer_rate=5) as (_, broker):
+            for turn in range(40):
+                queue = (EMAIL_LOW, EMAIL_HIGH)[turn % 2]
+                await broker.publish(world.pointers(queue, 60))
+                await asyncio.sleep(1.5)
+            assert world.moved[EMAIL_LOW]
+            assert world.moved[EMAIL_HIGH]
+            for name, moments in world.by_consumer.items():
+                assert most_in_any_second(moments) <= 5, name
+
+    play(scene())
+
+
+# ---- what the heartbeat says
+
+
+def test_the_figures_say_what_is_held_and_for_how_long_a_queue_was_drained() -> None:
+    async def scene() -> None:
+        world = World()
+        async with at_work(world, [EMAIL_LOW], consumers=2) as (crew, broker):
+            await broker.publish(world.pointers(EMAIL_LOW, 1))
+            published = now()
+            await asyncio.sleep(8)
+            figures = crew.figures()[EMAIL_LOW]
+            assert figures.mark is None
+            assert 6 < figures.drained_s < 8
+            assert (figures.consumers, figures.busy, figures.held) == (3, 0, 0)
+            assert figures.service_s == pytest.approx(0.02)
+            await asyncio.sleep(3)
+            assert crew.figures()[EMAIL_LOW].mark == pytest.approx(published, abs=1e-6)
+            world.latency_s = 5
+            await broker.publish(world.pointers(EMAIL_LOW, 1))
+            taken = now()
+            await asyncio.sleep(1)
+            figures = crew.figures()[EMAIL_LOW]
+            assert (figures.busy, figures.held) == (1, 1)
+            assert figures.held_since == pytest.approx(taken, abs=1e-6)
+            assert figures.drained_s == 0
+
+    play(scene())

@@ -1,0 +1,238 @@
+"""Consumers and the buffer they wait at, driven from both ends: no wake-up lost, none handed twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from math import inf
+from random import Random
+from uuid import UUID
+
+import pytest
+
+from notifier.domain.allocation import AttemptTiming
+from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
+from notifier.ports import Delivery, Pointer
+from notifier.scheduling.buffer import Buffer
+from notifier.scheduling.consumer import Consumer
+from notifier.scheduling.lane import Attempt, InFlight, Lane, QueueRule
+
+QUEUE = QueueKey(Channel("email"), Priority.HIGH)
+NUMBERS = count(1)
+
+
+def message() -> Delivery:
+    id_ = NotificationId(UUID(int=next(NUMBERS)))
+    return Delivery(Pointer(queue=QUEUE, id=id_, claim=0, published_at=0.0), False, tag=None)
+
+
+async def let_all_run() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def lane_of(attempt: Attempt, consumer_rate: float | None = None) -> Lane:
+    async def give_back(_: object) -> None: ...
+
+    return Lane(
+        QueueRule(queue=QUEUE, weight=1, target_wait_s=1, consumer_rate=consumer_rate),
+        attempt=attempt,
+        give_back=give_back,
+        clock=asyncio.get_running_loop().time,
+        on_full=lambda: None,
+        in_flight=InFlight(),
+    )
+
+
+class Bench:
+    """Attempts that end when told, and who made them."""
+
+    def __init__(self) -> None:
+        self.started: list[Delivery] = []
+        self.by: list[str] = []
+        self.go = asyncio.Event()
+
+    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
+        task = asyncio.current_task()
+        self.by.append(task.get_name() if task else "")
+        self.started.append(delivery)
+        await self.go.wait()
+        ack(delivery)
+        return AttemptTiming(0.0, answered=True)
+
+
+@asynccontextmanager
+async def at_work(*consumers: Consumer) -> AsyncIterator[list[asyncio.Task[None]]]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(consumer.run(), name=f"consumer {number}")
+            for number, consumer in enumerate(consumers)
+        ]
+        await let_all_run()
+        yield tasks
+        for task in tasks:
+            task.cancel()
+
+
+async def test_a_message_wakes_exactly_one_and_they_take_turns() -> None:
+    bench = Bench()
+    bench.go.set()
+    lane, consumers = lane_of(bench.attempt), [Consumer() for _ in range(4)]
+    for consumer in consumers:
+        consumer.assign(lane)
+    async with at_work(*consumers):
+        for _ in range(8):
+            lane.deliver(message())
+            assert sum(not consumer.is_idle for consumer in consumers) == 1
+            await let_all_run()
+    assert bench.by == [f"consumer {number}" for number in (0, 1, 2, 3, 0, 1, 2, 3)]
+
+
+async def test_a_reassigned_consumer_that_waits_wakes_at_once() -> None:
+    bench = Bench()
+    first, second, consumer = lane_of(bench.attempt), lane_of(bench.attempt), Consumer()
+    consumer.assign(first)
+    async with at_work(consumer):
+        second.deliver(message())
+        consumer.assign(second)
+        await let_all_run()
+        assert len(bench.started) == 1
+
+
+async def test_a_reassigned_consumer_at_work_finishes_first() -> None:
+    bench = Bench()
+    first, second, consumer = lane_of(bench.attempt), lane_of(bench.attempt), Consumer()
+    consumer.assign(first)
+    async with at_work(consumer):
+        first.deliver(message())
+        second.deliver(message())
+        await let_all_run()
+        consumer.assign(second)
+        await let_all_run()
+        assert (first.busy, second.busy, first.measures.done) == (1, 0, 0)
+        bench.go.set()
+        await let_all_run()
+        assert (first.measures.done, second.measures.done) == (1, 1)
+
+
+async def test_a_promise_to_one_who_is_moved_before_it_runs_goes_to_the_next() -> None:
+    bench = Bench()
+    lane, leaver, stayer = lane_of(bench.attempt), Consumer(), Consumer()
+    leaver.assign(lane)
+    stayer.assign(lane)
+    async with at_work(leaver, stayer):
+        lane.deliver(message())
+        leaver.assign(lane_of(bench.attempt))
+        await let_all_run()
+        assert bench.by == ["consumer 1"]
+
+
+async def test_one_who_is_moved_while_it_waits_for_its_rate_leaves_the_message_to_the_next() -> (
+    None
+):
+    bench = Bench()
+    bench.go.set()
+    lane, leaver, stayer = lane_of(bench.attempt, 0.01), Consumer(), Consumer()
+    leaver.assign(lane)
+    async with at_work(leaver, stayer):
+        lane.deliver(message())
+        await let_all_run()
+        lane.deliver(message())
+        await let_all_run()
+        assert len(bench.started) == 1
+        stayer.assign(lane)
+        await let_all_run()
+        assert len(bench.started) == 1
+        leaver.assign(lane_of(bench.attempt))
+        await let_all_run()
+        assert bench.by == ["consumer 0", "consumer 1"]
+
+
+async def test_a_promise_to_one_who_is_cancelled_goes_to_the_next() -> None:
+    bench = Bench()
+    lane, gone, stayer = lane_of(bench.attempt), Consumer(), Consumer()
+    gone.assign(lane)
+    stayer.assign(lane)
+    async with at_work(gone, stayer) as tasks:
+        lane.deliver(message())
+        tasks[0].cancel()
+        await let_all_run()
+        assert bench.by == ["consumer 1"]
+
+
+async def test_a_message_that_is_gone_when_its_consumer_comes_leaves_it_waiting() -> None:
+    bench = Bench()
+    lane, consumer = lane_of(bench.attempt), Consumer()
+    consumer.assign(lane)
+    async with at_work(consumer):
+        lane.deliver(message())
+        lane.lose()
+        await let_all_run()
+        assert bench.started == []
+        lane.deliver(message())
+        await let_all_run()
+        assert len(bench.started) == 1
+
+
+async def test_a_closed_buffer_hands_out_nothing_that_was_promised() -> None:
+    buffer = Buffer()
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(buffer.wait("consumer"), name="consumer")
+        await let_all_run()
+        buffer.put(message(), 0.0)
+        assert await waiting
+        buffer.close()
+        assert buffer.take() is None
+        assert len(buffer.withdraw(keep=0, since=inf)) == 1
+
+
+def test_what_is_withdrawn_is_the_stale_and_then_the_newest() -> None:
+    buffer = Buffer()
+    messages = [message() for _ in range(6)]
+    for second, each in enumerate(messages):
+        buffer.put(each, float(second))
+    out = buffer.withdraw(keep=2, since=2.0)
+    assert out == [messages[0], messages[1], messages[5], messages[4]]
+    assert len(buffer) == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_however_they_are_moved_all_is_carried_out_once(seed: int) -> None:
+    """Random assignments and arrivals between every two steps of the loop; then one consumer is
+    left at each lane, and nothing may remain."""
+    random, seen = Random(seed), Counter[Delivery]()
+
+    async def attempt(delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
+        seen[delivery] += 1
+        try:
+            for _ in range(random.choice([0, 0, 1, 3])):
+                await asyncio.sleep(0)
+        finally:
+            ack(delivery)
+        return AttemptTiming(0.001, answered=True)
+
+    rate = random.choice([None, 2_000.0])
+    lanes = [lane_of(attempt, rate) for _ in range(3)]
+    consumers = [Consumer() for _ in range(6)]
+    sent = []
+    async with at_work(*consumers) as tasks:
+        for _ in range(400):
+            for _ in range(random.choice([0, 1, 1, 2])):
+                random.choice(consumers).assign(random.choice([None, *lanes]))
+            for _ in range(random.choice([0, 0, 1, 2, 4])):
+                sent.append(message())
+                random.choice(lanes).deliver(sent[-1])
+            if random.random() < 0.01 and len(tasks) > 3:
+                tasks.pop().cancel()
+                consumers.pop()
+            if random.random() < 0.7:
+                await asyncio.sleep(0)
+        for lane, consumer in zip(lanes, consumers, strict=False):
+            consumer.assign(lane)
+        while any(lane.held for lane in lanes):
+            await asyncio.sleep(0.001)
+        assert all(lane.busy == 0 and lane.buffer.promised == 0 for lane in lanes)
+    assert seen == Counter(sent)

@@ -1,0 +1,453 @@
+"""The store's promises, on a real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.migrate import migrate
+from notifier.adapters.postgres.reader import open_reader
+from notifier.adapters.postgres.store import PostgresStore, open_store
+from notifier.domain.errors import ConfigError, StoreRejected, StoreUnavailable
+from notifier.domain.notification import Claimed, Status
+from notifier.ports import ClaimAsk, Filter, NotYours, Pointer
+from tests.builders import (
+    EMAIL_HIGH,
+    EMAIL_LOW,
+    QUEUES,
+    a_notification,
+    a_result,
+    ask,
+    new_id,
+    quotas,
+    worker_id,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from notifier.adapters.postgres.reader import PostgresReader
+    from notifier.domain.notification import NewNotification, NotificationView
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[PostgresStore]:
+    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+        yield store
+
+
+@pytest.fixture
+async def other(database_url: str) -> AsyncIterator[PostgresStore]:
+    """The store as another worker sees it."""
+    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+        yield store
+
+
+@pytest.fixture
+async def reader(database_url: str) -> AsyncIterator[PostgresReader]:
+    async with open_reader(LinkSettings(url=database_url)) as reader:
+        yield reader
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def published(store: PostgresStore, *items: NewNotification) -> Sequence[Pointer]:
+    await store.insert(items)
+    return [pointer for pointer, _ in await store.take_due(quotas())]
+
+
+async def claimed(store: PostgresStore, *items: NewNotification) -> Sequence[Claimed]:
+    answers = await store.claim([ask(pointer) for pointer in await published(store, *items)])
+    return [answer for answer in answers if isinstance(answer, Claimed)]
+
+
+async def seen(reader: PostgresReader, item: NewNotification | Claimed) -> NotificationView:
+    view = await reader.get(item.id)
+    assert view is not None
+    return view
+
+
+async def test_migrating_twice_does_nothing_the_second_time(empty_database_url: str) -> None:
+    assert await asyncio.to_thread(migrate, empty_database_url) == ["0001"]
+    assert await asyncio.to_thread(migrate, empty_database_url) == []
+
+
+async def test_a_database_without_our_tables_says_so(empty_database_url: str) -> None:
+    async with open_store(LinkSettings(url=empty_database_url), worker_id()) as store:
+        with pytest.raises(ConfigError, match="notifier migrate"):
+            await store.waiting(QUEUES)
+
+
+async def test_an_accepted_notification_is_due_at_once(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    item = a_notification()
+    assert await store.insert([item]) == [Status.QUEUED]
+    assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 1
+    view = await seen(reader, item)
+    assert (view.status, view.content, view.tries) == (Status.QUEUED, item.content, 0)
+    assert view.expires_at - view.created_at == item.ttl
+
+
+async def test_inserting_the_same_batch_again_stores_nothing_twice(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    items = [a_notification() for _ in range(3)]
+    await store.insert(items)
+    await store.insert(items)
+    assert len(await reader.notifications(Filter())) == 3
+
+
+async def test_a_scheduled_one_waits_for_its_time(
+    store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    item = a_notification(delay=timedelta(hours=1), ttl=timedelta(hours=2))
+    assert await store.insert([item]) == [Status.SCHEDULED]
+    assert await store.take_due(quotas()) == []
+    await connection.execute("UPDATE notifications SET due_at = now(), ready_at = now()")
+    assert [pointer.id for pointer, _ in await store.take_due(quotas())] == [item.id]
+
+
+async def test_the_relay_takes_nothing_twice_and_the_most_urgent_first(
+    store: PostgresStore,
+) -> None:
+    low, high = a_notification(EMAIL_LOW), a_notification(EMAIL_HIGH)
+    pointers = await published(store, low, high)
+    assert [pointer.id for pointer in pointers] == [high.id, low.id]
+    assert await store.take_due(quotas()) == []
+
+
+async def test_the_relay_takes_no_more_than_its_quota(store: PostgresStore) -> None:
+    await store.insert([a_notification() for _ in range(5)])
+    assert len(await store.take_due(quotas(EMAIL_HIGH, most=2))) == 2
+    assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 3
+
+
+async def test_two_copies_of_one_pointer_in_one_batch_are_claimed_once(
+    store: PostgresStore,
+) -> None:
+    [pointer] = await published(store, a_notification())
+    answers = await store.claim([ask(pointer), ask(pointer)])
+    assert [type(answer) for answer in answers] == [Claimed, NotYours]
+
+
+async def test_of_two_claims_in_one_batch_the_highest_wins(store: PostgresStore) -> None:
+    [pointer] = await published(store, a_notification())
+    [first] = await store.claim([ask(pointer)])
+    assert isinstance(first, Claimed)
+    await store.give_back([ask(pointer)])
+    [(again, _)] = await store.take_due(quotas())
+    answers = await store.claim([ask(pointer), ask(again)])
+    assert isinstance(answers[0], NotYours)
+    assert isinstance(answers[1], Claimed)
+    assert answers[1].claim == 2
+
+
+async def test_a_pointer_is_claimed_by_one_worker_only(
+    store: PostgresStore, other: PostgresStore
+) -> None:
+    [pointer] = await published(store, a_notification())
+    assert isinstance((await store.claim([ask(pointer)]))[0], Claimed)
+    assert isinstance((await other.claim([ask(pointer)]))[0], NotYours)
+
+
+async def test_what_is_past_its_time_expires_at_the_claim(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    item = a_notification(ttl=timedelta(microseconds=1))
+    [pointer] = await published(store, item)
+    [answer] = await store.claim([ask(pointer)])
+    assert isinstance(answer, NotYours)
+    assert answer.status is Status.EXPIRED
+    view = await seen(reader, item)
+    assert (view.status, view.attempts) == (Status.EXPIRED, ())
+
+
+async def test_a_record_settles_the_row_and_keeps_the_attempt(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    [mine] = await claimed(store, a_notification())
+    [recorded] = await store.record([a_result(mine)])
+    assert (recorded.status, recorded.late) == (Status.SENT, False)
+    view = await seen(reader, mine)
+    assert (view.status, view.tries, view.due_at) == (Status.SENT, 1, None)
+    [attempt] = view.attempts
+    assert (attempt.claim, attempt.outcome, attempt.code) == (1, "accepted", "250")
+    assert attempt.finished_at > attempt.started_at
+
+
+async def test_a_record_repeated_after_a_lost_answer_changes_nothing(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    [mine] = await claimed(store, a_notification())
+    result = a_result(mine, Status.RETRYING, outcome="unavailable", after=timedelta(0))
+    await store.record([result])
+    before = await seen(reader, mine)
+    [again] = await store.record([result])
+    assert (again.status, again.late) == (Status.RETRYING, False)
+    assert await seen(reader, mine) == before
+
+
+async def test_a_repeated_record_does_not_touch_the_next_claim(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    [mine] = await claimed(store, a_notification())
+    result = a_result(
+        mine, Status.RETRYING, outcome="throttled", spends=False, after=timedelta(0)
+    )
+    await store.record([result])
+    [(pointer, is_retry)] = await store.take_due(quotas())
+    assert is_retry
+    [second] = await store.claim([ask(pointer)])
+    assert isinstance(second, Claimed)
+    await store.record([result])
+    assert (await seen(reader, mine)).status is Status.SENDING
+
+
+async def test_a_poisoned_row_is_refused_and_stores_none_of_its_batch(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    with pytest.raises(StoreRejected):
+        await store.insert([a_notification(), a_notification(recipient="nul\0@example.com")])
+    assert await reader.notifications(Filter()) == []
+
+
+async def test_throttled_repeats_are_counted_on_one_attempt(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    [mine] = await claimed(store, a_notification())
+    for _ in range(3):
+        wait = timedelta(0)
+        await store.record(
+            [a_result(mine, Status.RETRYING, outcome="throttled", spends=False, after=wait)]
+        )
+        [(pointer, _)] = await store.take_due(quotas())
+        [answer] = await store.claim([ask(pointer)])
+        assert isinstance(answer, Claimed)
+        mine = answer
+    await store.record([a_result(mine)])
+    view = await seen(reader, mine)
+    assert [(a.claim, a.outcome, a.repeats) for a in view.attempts] == [
+        (3, "throttled", 2),
+        (4, "accepted", 0),
+    ]
+    assert view.tries == 1
+
+
+async def test_a_failure_is_logged_with_its_first_and_last_time(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    [mine] = await claimed(store, a_notification())
+    wait = timedelta(0)
+    await store.record([a_result(mine, Status.RETRYING, outcome="unavailable", after=wait)])
+    [(pointer, _)] = await store.take_due(quotas())
+    [second] = await store.claim([ask(pointer)])
+    assert isinstance(second, Claimed)
+    failed = a_result(
+        second, Status.FAILED, outcome="unavailable", reason="exhausted", code="503"
+    )
+    await store.record([failed])
+    [failure] = await reader.failures(Filter())
+    assert (failure.id, failure.reason, failure.code) == (mine.id, "exhausted", "503")
+    assert failure.tries == 2
+    first, last = (await seen(reader, mine)).attempts
+    assert (failure.first_at, failure.last_at) == (first.started_at, last.finished_at)
+
+
+async def test_a_retry_that_would_come_too_late_expires_now(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    [mine] = await claimed(store, a_notification(ttl=timedelta(minutes=1)))
+    late = a_result(mine, Status.RETRYING, outcome="unavailable", after=timedelta(minutes=2))
+    [recorded] = await store.record([late])
+    assert recorded.status is Status.EXPIRED
+    assert (await seen(reader, mine)).due_at is None
+
+
+async def test_what_is_given_back_keeps_its_place_and_its_tries(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    first, second = a_notification(), a_notification()
+    [a, _] = await published(store, first, second)
+    await store.claim([ask(a)])
+    assert await store.give_back([ask(a)]) == {EMAIL_HIGH: 1}
+    third = a_notification()
+    await store.insert([third])
+    assert [pointer.id for pointer, _ in await store.take_due(quotas())] == [a.id, third.id]
+    assert (await seen(reader, first)).tries == 0
+
+
+async def test_giving_back_does_not_touch_what_another_worker_sends(
+    store: PostgresStore, other: PostgresStore, reader: PostgresReader
+) -> None:
+    [pointer] = await published(store, a_notification())
+    [theirs] = await other.claim([ask(pointer)])
+    assert await store.give_back([ask(pointer)]) == {}
+    assert isinstance(theirs, Claimed)
+    assert (await seen(reader, theirs)).status is Status.SENDING
+
+
+async def test_giving_back_a_final_row_changes_nothing(store: PostgresStore) -> None:
+    [mine] = await claimed(store, a_notification())
+    await store.record([a_result(mine)])
+    assert await store.give_back([ClaimAsk(id=mine.id, claim=0)]) == {}
+    assert await store.give_back([ClaimAsk(id=mine.id, claim=1)]) == {}
+
+
+async def test_a_late_accepted_settles_a_row_that_still_stands_at_its_claim(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    [mine] = await claimed(store, a_notification())
+    await store.give_back([ClaimAsk(id=mine.id, claim=0)])
+    [recorded] = await store.record([a_result(mine)])
+    assert (recorded.status, recorded.late) == (Status.SENT, True)
+    view = await seen(reader, mine)
+    assert (view.status, view.due_at) == (Status.SENT, None)
+    assert [attempt.late for attempt in view.attempts] == [True]
+
+
+async def test_a_late_accepted_for_an_older_claim_is_kept_but_settles_nothing(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    [mine] = await claimed(store, a_notification())
+    await store.give_back([ClaimAsk(id=mine.id, claim=0)])
+    [(pointer, _)] = await store.take_due(quotas())
+    await store.claim([ask(pointer)])
+    [recorded] = await store.record([a_result(mine)])
+    assert (recorded.status, recorded.late) == (None, True)
+    view = await seen(reader, mine)
+    assert view.status is Status.SENDING
+    assert [(attempt.claim, attempt.late) for attempt in view.attempts] == [(1, True)]
+
+
+async def test_a_late_accepted_takes_the_failure_back(
+    store: PostgresStore, reader: PostgresReader, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    [mine] = await claimed(store, a_notification())
+    failed = a_result(mine, Status.FAILED, outcome="ambiguous", reason="ambiguous")
+    await store.record([failed])
+    await connection.execute("UPDATE attempts SET recorded_by = gen_random_uuid()")
+    [recorded] = await store.record([a_result(mine)])
+    assert recorded.status is Status.SENT
+    assert await reader.failures(Filter()) == []
+
+
+async def test_unconfirmed_pointers_are_due_again_unless_somebody_has_them(
+    store: PostgresStore,
+) -> None:
+    kept, lost = a_notification(), a_notification()
+    pointers = await published(store, kept, lost)
+    await store.claim([ask(pointers[0])])
+    await store.unpublish(pointers)
+    assert [pointer.id for pointer, _ in await store.take_due(quotas())] == [lost.id]
+
+
+async def test_what_postgres_believes_we_send_can_be_listed(store: PostgresStore) -> None:
+    [mine] = await claimed(store, a_notification())
+    assert await store.claimed_by_me() == [ClaimAsk(id=mine.id, claim=0)]
+    await store.record([a_result(mine)])
+    assert await store.claimed_by_me() == []
+
+
+async def test_only_old_messages_are_rescued_and_ever_more_seldom(
+    store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await published(store, a_notification())
+    now = await store.database_now()
+    assert await store.rescue(EMAIL_HIGH, now + 60) == 0  # not yet 10 s out
+    age = "UPDATE notifications SET published_at = now() - interval '{} s' WHERE due_at IS NULL"
+    await connection.execute(age.format(11))
+    assert await store.rescue(EMAIL_LOW, now) == 0
+    assert await store.rescue(EMAIL_HIGH, now - 12) == 0
+    assert await store.rescue(EMAIL_HIGH, now) == 1
+    [(pointer, _)] = await store.take_due(quotas())
+    assert pointer.claim == 0
+    await connection.execute(age.format(11))
+    assert await store.rescue(EMAIL_HIGH, now) == 0  # the second time after 20 s
+    await connection.execute(age.format(21))
+    assert await store.rescue(EMAIL_HIGH, now) == 1
+
+
+async def test_the_sweeper_expires_what_waits_past_its_time(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    over = a_notification(delay=timedelta(hours=1), ttl=timedelta(microseconds=1))
+    fine = a_notification()
+    await store.insert([over, fine])
+    assert [queue for queue, _ in await store.sweep()] == [EMAIL_HIGH]
+    assert (await seen(reader, over)).status is Status.EXPIRED
+    assert (await seen(reader, fine)).status is Status.QUEUED
+
+
+async def test_a_day_is_dropped_only_when_all_is_final(
+    store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    id_ = await connection.fetchval(
+        "SELECT uuid_at(day_start($1) + interval '1 hour')", yesterday
+    )
+    await store.insert([a_notification(id_=id_, ttl=timedelta(microseconds=1))])
+    assert await store.drop_day(yesterday) == "kept"
+    await store.sweep()
+    assert await store.drop_day(yesterday) == "dropped"
+    assert await store.drop_day(yesterday) == "absent"
+    with pytest.raises(StoreRejected):
+        await store.drop_day(datetime.now(UTC).date())
+
+
+async def test_the_days_to_come_are_made_once(store: PostgresStore) -> None:
+    days = await store.days()
+    assert len(days) == 9
+    assert await store.ensure_days() == 0
+    assert await store.days() == days
+
+
+async def test_pages_are_newest_first_and_follow_the_cursor(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    items = [a_notification(EMAIL_LOW if n % 2 else EMAIL_HIGH) for n in range(6)]
+    await store.insert(items)
+    newest = sorted((item.id for item in items), reverse=True)
+    first = await reader.notifications(Filter(limit=4))
+    assert [view.id for view in first] == newest[:4]
+    rest = await reader.notifications(Filter(limit=4, before=first[-1].id))
+    assert [view.id for view in rest] == newest[4:]
+    low = await reader.notifications(Filter(channel="email", priority="low"))
+    assert {view.queue for view in low} == {EMAIL_LOW}
+    assert len(low) == 3
+    assert await reader.notifications(Filter(channel="e%")) == []
+    assert await reader.notifications(Filter(status=Status.SENT)) == []
+
+
+async def test_an_unknown_id_is_nobody(reader: PostgresReader) -> None:
+    assert await reader.get(new_id()) is None
+
+
+async def test_everything_published_is_due_again_for_an_empty_broker(store: PostgresStore) -> None:
+    await published(store, a_notification())
+    await store.requeue_all()
+    assert len(await store.take_due(quotas())) == 1
+
+
+async def test_links_come_back_after_the_server_ended_them(
+    store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await store.waiting(QUEUES)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with suppress(StoreUnavailable):  # if the news has not arrived yet, this call brings it
+        await store.waiting(QUEUES)
+    assert len(await store.waiting(QUEUES)) == 9

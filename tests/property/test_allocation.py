@@ -1,0 +1,236 @@
+"""What holds of the allocator whatever was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.domain.allocation import Holding, QueueDemand, caps, entitlement, moves
+from notifier.domain.notification import Channel, Priority, QueueKey
+
+WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
+TARGETS = {Priority.HIGH: 1.0, Priority.MEDIUM: 10.0, Priority.LOW: 60.0}
+QUEUES = tuple(
+    QueueKey(Channel(channel), priority)
+    for channel in ("email", "push", "sms")
+    for priority in Priority
+)
+TICK_S = 0.25
+
+crews = st.integers(0, 100)
+
+
+@st.composite
+def demands_of(draw: st.DrawFn, queue: QueueKey) -> QueueDemand:
+    return QueueDemand(
+        queue=queue,
+        depth=draw(st.integers(0, 50) | st.integers(0, 100_000)),
+        arrivals_per_s=draw(st.just(0.0) | st.floats(0, 5_000)),
+        service_s=draw(st.floats(0.001, 30)),
+        target_wait_s=TARGETS[queue.priority],
+        weight=WEIGHTS[queue.priority],
+        oldest_wait_s=draw(st.floats(0, 300)),
+        rate_per_s=draw(st.none() | st.floats(0.01, 1_000)),
+        max_consumers=draw(st.none() | st.integers(1, 100)),
+        is_paused=draw(st.sampled_from([False, False, False, True])),
+        is_open=draw(st.sampled_from([False, False, False, True])),
+        held_at_most=draw(st.none() | st.integers(1, 100)),
+        standing=draw(st.sampled_from([1, 1, 0])),
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[QueueDemand]:
+    queues = draw(st.lists(st.sampled_from(QUEUES), min_size=1, max_size=9, unique=True))
+    bounds = {
+        channel: draw(st.none() | st.integers(0, 32))
+        for channel in sorted({queue.channel for queue in queues})
+    }
+    return [
+        replace(draw(demands_of(queue)), channel_at_most=bounds[queue.channel]) for queue in queues
+    ]
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[list[QueueDemand], dict[QueueKey, Holding], int]:
+    world = draw(worlds())
+    holdings = {
+        demand.queue: Holding(
+            consumers=draw(st.integers(0, 30)),
+            peak_use=draw(st.integers(0, 30)),
+            short_ticks=draw(st.integers(0, 8)),
+        )
+        for demand in world
+    }
+    return world, holdings, draw(st.integers(0, 10))
+
+
+def crew_of(holdings: dict[QueueKey, Holding], bench: int) -> int:
+    return bench + sum(holding.consumers for holding in holdings.values())
+
+
+@given(worlds(), crews)
+def test_everybody_has_a_place_as_far_as_the_caps_allow(
+    world: list[QueueDemand], crew: int
+) -> None:
+    shares = entitlement(world, crew)
+    assert sum(share.consumers for share in shares.values()) == min(crew, sum(caps(world).values()))
+
+
+@given(worlds(), crews)
+def test_no_queue_is_above_its_cap(world: list[QueueDemand], crew: int) -> None:
+    shares = entitlement(world, crew)
+    for demand in world:
+        share = shares[demand.queue].consumers
+        total = share + demand.standing if share else 0
+        assert share == 0 or not (demand.is_paused or demand.is_open)
+        assert total <= max(1, demand.max_consumers or total)
+        assert total <= max(1, demand.held_at_most or total)
+
+
+@given(worlds(), crews)
+def test_no_channel_is_above_its_hang_limit(world: list[QueueDemand], crew: int) -> None:
+    shares = entitlement(world, crew)
+    for channel in {demand.queue.channel for demand in world}:
+        members = [demand for demand in world if demand.queue.channel == channel]
+        most = members[0].channel_at_most
+        standing = sum(demand.standing for demand in members)
+        held = sum(shares[demand.queue].consumers for demand in members)
+        assert most is None or held <= max(0, most - standing)
+
+
+@given(worlds(), crews)
+def test_nobody_stands_by_while_a_queue_could_use_one(world: list[QueueDemand], crew: int) -> None:
+    shares, limits = entitlement(world, crew), caps(world)
+    spare = [each for each in world if shares[each.queue].consumers > each.seats(each.useful)]
+    lacking = [
+        each
+        for each in world
+        if shares[each.queue].consumers < min(limits[each.queue], each.seats(each.useful))
+    ]
+    assert not (spare and lacking)
+
+
+@given(worlds(), crews, st.integers(0, 8), st.integers(1, 10_000))
+def test_more_depth_never_means_a_smaller_entitlement(
+    world: list[QueueDemand], crew: int, which: int, more: int
+) -> None:
+    which %= len(world)
+    deeper = [*world]
+    deeper[which] = replace(world[which], depth=world[which].depth + more)
+    queue = world[which].queue
+    before, after = entitlement(world, crew)[queue], entitlement(deeper, crew)[queue]
+    assert after.consumers >= before.consumers
+
+
+@given(worlds(), crews, demands_of(QUEUES[0]), st.sampled_from(QUEUES))
+def test_of_two_queues_with_equal_measures_the_higher_priority_never_gets_less(
+    world: list[QueueDemand], crew: int, measured: QueueDemand, place: QueueKey
+) -> None:
+    pair = [
+        replace(
+            measured,
+            queue=QueueKey(place.channel, priority),
+            weight=WEIGHTS[priority],
+            target_wait_s=TARGETS[priority],
+        )
+        for priority in (Priority.HIGH, Priority.LOW)
+    ]
+    others = [demand for demand in world if demand.queue.channel != place.channel]
+    shares = entitlement([*others, *pair], crew)
+    assert shares[pair[0].queue].consumers >= shares[pair[1].queue].consumers
+
+
+@given(worlds(), crews, st.randoms(use_true_random=False))
+def test_the_order_of_the_queues_does_not_matter(
+    world: list[QueueDemand], crew: int, random: Random
+) -> None:
+    shuffled = random.sample(world, len(world))
+    assert entitlement(world, crew) == entitlement(shuffled, crew)
+
+
+@given(situations())
+def test_moves_take_only_what_is_there_and_lose_nobody(
+    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+) -> None:
+    world, holdings, bench = situation
+    crew = crew_of(holdings, bench)
+    places: dict[QueueKey | None, int] = {q: held.consumers for q, held in holdings.items()}
+    places[None] = bench
+    for move in moves(world, entitlement(world, crew), holdings, bench=bench):
+        assert move.count > 0
+        assert move.source != move.target
+        places[move.source] -= move.count
+        places[move.target] += move.count
+        assert places[move.source] >= 0
+    assert sum(places.values()) == crew
+
+
+@given(situations())
+def test_after_the_moves_no_queue_that_may_work_is_above_its_cap(
+    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+) -> None:
+    world, holdings, bench = situation
+    places, limits = after_moves(world, holdings, bench), caps(world)
+    for demand in world:
+        if not (demand.is_paused or demand.is_open):
+            assert places[demand.queue] <= limits[demand.queue]
+
+
+@given(situations())
+def test_after_the_moves_nobody_stands_by_while_a_queue_is_short_of_its_share(
+    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+) -> None:
+    """Standing by: more than were in use, at a queue that is not short without them."""
+    world, holdings, bench = situation
+    places = after_moves(world, holdings, bench)
+    shares = entitlement(world, crew_of(holdings, bench))
+    lacking = [
+        each
+        for each in world
+        if places[each.queue] < shares[each.queue].consumers
+        and each.is_short(places[each.queue] + each.standing, TICK_S)
+        and places[each.queue] < each.seats(each.needed_to_drain_in(2 * TICK_S))
+    ]
+    idle = [
+        each
+        for each in world
+        if places[each.queue] > 0
+        and places[each.queue] + each.standing > holdings[each.queue].peak_use
+        and not each.is_short(places[each.queue] + each.standing - 1, TICK_S)
+    ]
+    assert not lacking or (places[None] == 0 and not [e for e in idle if e not in lacking])
+
+
+@given(situations())
+def test_under_constant_load_moves_stop(
+    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+) -> None:
+    world, holdings, bench = situation
+    crew = crew_of(holdings, bench)
+    shares = entitlement(world, crew)
+    for _ in range(2 * crew + 10):
+        made = moves(world, shares, holdings, bench=bench)
+        if not made:
+            return
+        places = after_moves(world, holdings, bench)
+        bench = places.pop(None)
+        holdings = {
+            queue: replace(held, consumers=places[queue]) for queue, held in holdings.items()
+        }
+    raise AssertionError(f"still moving: {made}")
+
+
+def after_moves(
+    world: list[QueueDemand], holdings: dict[QueueKey, Holding], bench: int
+) -> dict[QueueKey | None, int]:
+    shares = entitlement(world, crew_of(holdings, bench))
+    places: dict[QueueKey | None, int] = {q: held.consumers for q, held in holdings.items()}
+    places[None] = bench
+    for move in moves(world, shares, holdings, bench=bench):
+        places[move.source] -= move.count
+        places[move.target] += move.count
+    return places

@@ -1,0 +1,226 @@
+"""A TCP proxy that breaks as networks do: cut, silent, or losing only the answers.
+
+Every change takes effect at once and without a wait, so a test can place it between two awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import Enum, auto
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from notifier.embedded.ports import free_ports
+
+LOOPBACK = "127.0.0.1"
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Flow(Enum):
+    """What happens to the bytes."""
+
+    PASS = auto()
+    HOLD = auto()
+    SWALLOW = auto()
+
+
+class End(asyncio.Protocol):
+    """One end of a link: the client's or the server's."""
+
+    def __init__(self, proxy: TcpProxy, *, is_client: bool) -> None:
+        self._proxy = proxy
+        self._held = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._is_client = is_client
+        self.peer: End | None = None
+        self.is_broken = False  # lost bytes, or closed while nobody was to see it
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._proxy.joined(self)
+        if self._is_client:
+            self._proxy.connect(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._proxy.flow is Flow.SWALLOW and not self._is_client:
+            self.is_broken = True
+            self._proxy.swallowed.set()
+            return
+        self._held += data
+        self.forward()
+
+    def forward(self) -> None:
+        """Hand what is held to the other end, if bytes may pass and there is one."""
+        if self._proxy.flow is Flow.HOLD or self.peer is None or self.peer._transport is None:
+            return
+        if self._held:
+            self.peer._transport.write(bytes(self._held))
+            self._held.clear()
+
+    def pause_writing(self) -> None:
+        if self.peer and self.peer._transport:
+            self.peer._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.peer and self.peer._transport:
+            self.peer._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._proxy.left(self)
+        if self._proxy.flow is Flow.HOLD:
+            self.is_broken = True
+            if self.peer:
+                self.peer.is_broken = True
+        elif self.peer and self.peer._transport:
+            self.peer._transport.close()
+
+    def reset(self) -> None:
+        """Close without a goodbye: the other side sees a reset."""
+        if self._transport is None:
+            return
+        own: socket.socket = self._transport.get_extra_info("socket")
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self._transport.abort()
+
+
+class TcpProxy:
+    """Carries connections from 127.0.0.1:`port` to the upstream it was opened for.
+
+    `swallowed` is set as soon as an answer was lost by `swallow_replies`.
+    """
+
+    def __init__(self, host: str, upstream: int | str | Path, group: asyncio.TaskGroup) -> None:
+        self._host = host
+        self._upstream = upstream
+        self._group = group
+        self._ends: set[End] = set()
+        self._server: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
+        (self.port,) = free_ports(1)
+        self.flow = Flow.PASS
+        self.swallowed = asyncio.Event()
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return sum(end._is_client for end in self._ends)
+
+    def url(self, original: str) -> str:
+        """`original`, a URL of the upstream, with the proxy's address instead."""
+        parts = urlsplit(original)
+        user = parts.netloc.rpartition("@")[0]
+        netloc = f"{user}@{LOOPBACK}:{self.port}" if user else f"{LOOPBACK}:{self.port}"
+        return parts._replace(netloc=netloc, query="").geturl()
+
+    def cut(self) -> None:
+        """Reset every connection and refuse new ones, until `heal`."""
+        self.flow = Flow.PASS
+        self._refuse()
+        for end in list(self._ends):
+            end.reset()
+
+    def blackhole(self) -> None:
+        """Let nothing through in either direction; connections stay, new ones are met by silence.
+
+        `heal` delivers what was sent meanwhile, as TCP would.
+        """
+        self.flow = Flow.HOLD
+
+    def swallow_replies(self) -> None:
+        """Lose what the server sends from now on; what clients send still arrives."""
+        self.swallowed.clear()
+        self.flow = Flow.SWALLOW
+
+    def heal(self) -> None:
+        """Carry again. Connections that lost bytes are reset, the others go on."""
+        self.flow = Flow.PASS
+        for end in list(self._ends):
+            if end.is_broken or (end.peer and end.peer.is_broken):
+                end.reset()
+            else:
+                end.forward()
+        self.listen()
+
+    def listen(self) -> None:
+        """Accept from now on: the socket listens at once, the loop takes it up in its turn."""
+        if self._socket is None:
+            self._socket = socket.create_server((LOOPBACK, self.port))
+            self._group.create_task(self._serve(self._socket), name="proxy serves")
+
+    def connect(self, client: End) -> None:
+        """Open the other half of a client's link."""
+        self._group.create_task(self._connect(client), name="proxy connects")
+
+    def joined(self, end: End) -> None:
+        """An end is connected."""
+        self._ends.add(end)
+
+    def left(self, end: End) -> None:
+        """An end is closed."""
+        self._ends.discard(end)
+
+    def _refuse(self) -> None:
+        if self._server:
+            self._server.close()
+        elif self._socket:
+            self._socket.close()
+        self._server = self._socket = None
+
+    async def _serve(self, listening: socket.socket) -> None:
+        if self._socket is not listening:
+            return
+        server = await asyncio.get_running_loop().create_server(
+            lambda: End(self, is_client=True), sock=listening
+        )
+        if self._socket is listening:
+            self._server = server
+        else:
+            server.close()
+
+    async def _connect(self, client: End) -> None:
+        loop = asyncio.get_running_loop()
+        end = End(self, is_client=False)
+        end.peer = client
+        try:
+            if isinstance(self._upstream, int):
+                await loop.create_connection(lambda: end, self._host, self._upstream)
+            else:
+                await loop.create_unix_connection(lambda: end, str(self._upstream))
+        except OSError:
+            client.reset()
+            return
+        client.peer = end
+        if client not in self._ends:
+            end.reset()
+        client.forward()
+
+
+@asynccontextmanager
+async def open_proxy(host: str, upstream: int | str | Path) -> AsyncIterator[TcpProxy]:
+    """A proxy to `host` and a port, or to a Unix socket's path (`host` then says nothing)."""
+    async with asyncio.TaskGroup() as group:
+        proxy = TcpProxy(host, upstream, group)
+        proxy.listen()
+        try:
+            yield proxy
+        finally:
+            proxy.cut()
+
+
+@asynccontextmanager
+async def open_proxy_for(url: str) -> AsyncIterator[TcpProxy]:
+    """A proxy to the server of an AMQP, HTTP or Postgres URL; see `TcpProxy.url`."""
+    parts = urlsplit(url)
+    folder = parse_qs(parts.query).get("host")
+    host, upstream = (
+        ("", f"{folder[0]}/.s.PGSQL.5432") if folder else (parts.hostname or LOOPBACK, parts.port)
+    )
+    assert upstream is not None, f"{url} names no port"
+    async with open_proxy(host, upstream) as proxy:
+        yield proxy

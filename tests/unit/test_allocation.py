@@ -1,0 +1,180 @@
+"""The allocator by example, with the numbers worked out."""
+
+from __future__ import annotations
+
+import pytest
+
+from notifier.domain.allocation import (
+    Holding,
+    Limit,
+    Move,
+    QueueDemand,
+    Share,
+    entitlement,
+    moves,
+)
+from notifier.domain.notification import Channel, Priority, QueueKey
+
+WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
+TARGETS = {Priority.HIGH: 1.0, Priority.MEDIUM: 10.0, Priority.LOW: 60.0}
+EMAIL_HIGH = QueueKey(Channel("email"), Priority.HIGH)
+EMAIL_LOW = QueueKey(Channel("email"), Priority.LOW)
+SMS_HIGH = QueueKey(Channel("sms"), Priority.HIGH)
+SMS_LOW = QueueKey(Channel("sms"), Priority.LOW)
+
+
+def demand(queue: QueueKey, depth: int = 0, **measured: float | bool | None) -> QueueDemand:
+    facts: dict[str, float | bool | None] = {"arrivals_per_s": 0.0, "service_s": 0.02}
+    return QueueDemand(
+        queue=queue,
+        depth=depth,
+        target_wait_s=TARGETS[queue.priority],
+        weight=WEIGHTS[queue.priority],
+        **{**facts, **measured},  # type: ignore[arg-type]
+    )
+
+
+def test_all_go_to_the_only_queue_with_a_backlog() -> None:
+    idle = [demand(EMAIL_HIGH), demand(SMS_HIGH), demand(SMS_LOW)]
+    shares = entitlement([*idle, demand(EMAIL_LOW, 5_000)], 64)
+    assert shares[EMAIL_LOW] == Share(64, Limit.CONSUMERS)
+    assert shares[SMS_HIGH] == Share(0, Limit.NEED)
+
+
+def test_need_is_load_plus_the_backlog_drained_in_the_promised_wait() -> None:
+    # 500/s * 0.02 s = 10 busy, and 200 * 0.02 s / 1 s = 4 to drain: 14.
+    assert demand(EMAIL_HIGH, 200, arrivals_per_s=500).need == 14
+    # The same backlog of low may take a minute: 200 * 0.02 / 60 = 0.07.
+    assert demand(EMAIL_LOW, 200, arrivals_per_s=500).need == 11
+
+
+def test_more_consumers_than_messages_are_no_use() -> None:
+    # 3 messages of 30 s each would "need" 90 to be through in a second.
+    assert demand(EMAIL_HIGH, 3, service_s=30).need == 3
+
+
+def test_low_keeps_its_floor_under_a_flood_of_high() -> None:
+    flood = [demand(EMAIL_HIGH, 50_000, oldest_wait_s=30), demand(SMS_HIGH, 50_000)]
+    shares = entitlement([*flood, demand(SMS_LOW, 1_000)], 64)
+    assert shares[SMS_LOW] == Share(2, Limit.CONSUMERS)
+    # A weight of 32 for the one that waits too long, 8 for the other: four to one of 62.
+    assert shares[EMAIL_HIGH].consumers == 49
+    assert shares[SMS_HIGH].consumers == 13
+
+
+def test_with_nothing_to_do_they_stand_by_weight() -> None:
+    shares = entitlement([demand(EMAIL_HIGH), demand(SMS_HIGH), demand(SMS_LOW)], 17)
+    assert [share.consumers for share in shares.values()] == [8, 8, 1]
+
+
+@pytest.mark.parametrize(
+    ("measured", "share"),
+    [
+        ({"is_paused": True}, Share(0, Limit.PAUSE)),
+        ({"is_open": True}, Share(0, Limit.BREAKER)),
+        # 1.25 * 100/s * 0.02 s = 2.5, so 3, and one of them is the standing one.
+        ({"rate_per_s": 100.0}, Share(2, Limit.RATE)),
+        ({"rate_per_s": 0.1}, Share(0, Limit.RATE)),
+        ({"max_consumers": 5}, Share(4, Limit.CONSUMERS)),
+        ({"held_at_most": 7}, Share(6, Limit.HANG)),
+        ({"channel_at_most": 16}, Share(15, Limit.HANG)),
+        ({"standing": 0, "max_consumers": 5}, Share(5, Limit.CONSUMERS)),
+    ],
+)
+def test_a_cap_holds_and_says_its_name(
+    measured: dict[str, float | bool | None], share: Share
+) -> None:
+    shares = entitlement([demand(EMAIL_LOW, 5_000, **measured), demand(SMS_LOW)], 64)
+    assert shares[EMAIL_LOW] == share
+
+
+def test_queues_of_a_hanging_channel_share_what_it_may_hold() -> None:
+    hung = [
+        demand(SMS_HIGH, 5_000, channel_at_most=16),
+        demand(SMS_LOW, 5_000, channel_at_most=16),
+    ]
+    shares = entitlement([*hung, demand(EMAIL_LOW, 5_000)], 64)
+    # 16 less two standing ones: 13 and 1 by weight, and the other channel has the rest.
+    assert [share.consumers for share in shares.values()] == [13, 1, 50]
+
+
+def test_no_consumers_is_an_answer_too() -> None:
+    assert entitlement([demand(EMAIL_HIGH, 10)], 0)[EMAIL_HIGH] == Share(0, Limit.CONSUMERS)
+
+
+def settle(
+    demands: list[QueueDemand], holdings: dict[QueueKey, Holding], bench: int = 0
+) -> tuple[Move, ...]:
+    crew = bench + sum(holding.consumers for holding in holdings.values())
+    return moves(demands, entitlement(demands, crew), holdings, bench=bench)
+
+
+def test_the_idle_go_to_the_short_queue_in_one_tick() -> None:
+    demands = [demand(EMAIL_HIGH), demand(EMAIL_LOW, 5_000)]
+    holdings = {EMAIL_HIGH: Holding(consumers=60), EMAIL_LOW: Holding(consumers=4, short_ticks=1)}
+    assert settle(demands, holdings) == (Move(EMAIL_HIGH, EMAIL_LOW, 60),)
+
+
+def test_surplus_stays_where_it_stands_while_nobody_is_short() -> None:
+    # One consumer clears 12 of 20 ms in a tick: 12 waiting is nothing to move for.
+    demands = [demand(EMAIL_HIGH), demand(EMAIL_LOW, 12)]
+    holdings = {EMAIL_HIGH: Holding(consumers=64), EMAIL_LOW: Holding(consumers=0)}
+    assert settle(demands, holdings) == ()
+
+
+def test_a_short_queue_takes_no_more_than_clear_it_in_two_ticks() -> None:
+    # 200 * 0.02 s / 0.5 s = 8, one of them the standing one, three there already.
+    demands = [demand(EMAIL_HIGH), demand(EMAIL_LOW, 200)]
+    holdings = {EMAIL_HIGH: Holding(consumers=61), EMAIL_LOW: Holding(consumers=3)}
+    assert settle(demands, holdings) == (Move(EMAIL_HIGH, EMAIL_LOW, 4),)
+
+
+def test_what_was_in_use_in_the_last_seconds_is_kept() -> None:
+    demands = [demand(EMAIL_HIGH, arrivals_per_s=1_000), demand(EMAIL_LOW, 5_000)]
+    holdings = {
+        EMAIL_HIGH: Holding(consumers=30, peak_use=21),
+        EMAIL_LOW: Holding(consumers=34, peak_use=35, short_ticks=9),
+    }
+    assert settle(demands, holdings) == (Move(EMAIL_HIGH, EMAIL_LOW, 10),)
+
+
+@pytest.mark.parametrize(("short_ticks", "moved"), [(3, 0), (4, 31)])
+def test_the_busy_are_taken_only_from_who_has_too_many_and_only_after_four_ticks(
+    short_ticks: int, moved: int
+) -> None:
+    demands = [demand(EMAIL_HIGH, 5_000), demand(SMS_HIGH, 5_000)]
+    holdings = {
+        EMAIL_HIGH: Holding(consumers=63, peak_use=64, short_ticks=99),
+        SMS_HIGH: Holding(consumers=1, peak_use=2, short_ticks=short_ticks),
+    }
+    made = settle(demands, holdings)
+    assert sum(move.count for move in made) <= moved
+    assert bool(made) == bool(moved)
+
+
+def test_small_differences_move_nobody() -> None:
+    demands = [demand(EMAIL_HIGH, 5_000), demand(SMS_HIGH, 5_000)]
+    holdings = {
+        EMAIL_HIGH: Holding(consumers=35, peak_use=36, short_ticks=99),
+        SMS_HIGH: Holding(consumers=29, peak_use=30, short_ticks=99),
+    }
+    assert settle(demands, holdings) == ()
+
+
+def test_the_bench_goes_first() -> None:
+    demands = [demand(EMAIL_HIGH), demand(EMAIL_LOW, 5_000)]
+    holdings = {EMAIL_HIGH: Holding(consumers=10), EMAIL_LOW: Holding(consumers=0)}
+    made = settle(demands, holdings, bench=5)
+    assert made == (Move(None, EMAIL_LOW, 5), Move(EMAIL_HIGH, EMAIL_LOW, 10))
+
+
+def test_what_is_above_a_cap_leaves_though_nobody_is_short() -> None:
+    demands = [demand(EMAIL_HIGH, max_consumers=4), demand(EMAIL_LOW)]
+    holdings = {EMAIL_HIGH: Holding(consumers=10, peak_use=11), EMAIL_LOW: Holding(consumers=0)}
+    assert settle(demands, holdings) == (Move(EMAIL_HIGH, None, 7),)
+
+
+def test_a_paused_queue_receives_nobody_and_keeps_who_is_not_asked_for() -> None:
+    demands = [demand(EMAIL_HIGH, 900, is_paused=True), demand(EMAIL_LOW)]
+    holdings = {EMAIL_HIGH: Holding(consumers=10, short_ticks=9), EMAIL_LOW: Holding(consumers=5)}
+    assert settle(demands, holdings) == ()

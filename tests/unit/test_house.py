@@ -1,0 +1,175 @@
+"""Promises about the repository itself, held by reading its files."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_OURS = {".git", ".venv", ".cache", ".hypothesis", ".notifier", "__pycache__", "dist"}
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+VAGUE = {"base", "common", "helpers", "manager", "managers", "misc", "util", "utils"}
+ADRS = sorted((ROOT / "docs/adr").glob("*.md"))
+
+# Put together here, so that this file does not name them.
+INDEX_HOSTS = re.compile(r"pypi\." + r"org|python" + r"hosted|find-" + r"links=|index-" + r"url=")
+MACHINE_PATH = re.compile(r"(?<![\w.}/-])/(?:" + "work|root|home|Users)" + r"/\w")
+UNFINISHED = re.compile(
+    "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X:", "NotImplemented" + "Error"))
+)
+PASSED_OVER = re.compile(r"mark\.(skip|xfail)|pytest\.(skip|xfail|importorskip)|flaky" + r"\(")
+
+
+def files(*suffixes: str) -> Iterator[Path]:
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in NOT_OURS]
+        paths = (Path(folder, name) for name in names)
+        yield from (path for path in paths if not suffixes or path.suffix in suffixes)
+
+
+def texts(*suffixes: str) -> Iterator[tuple[str, str]]:
+    for path in files(*suffixes):
+        content = path.read_bytes()
+        if b"\0" not in content:
+            yield str(path.relative_to(ROOT)), content.decode()
+
+
+def found(pattern: re.Pattern[str], *suffixes: str) -> list[str]:
+    lines = (
+        (name, number, line)
+        for name, text in texts(*suffixes)
+        for number, line in enumerate(text.splitlines(), 1)
+    )
+    return [
+        f"{name}:{number}: {line.strip()}" for name, number, line in lines if pattern.search(line)
+    ]
+
+
+def calls(folder: str) -> Iterator[tuple[str, ast.Call]]:
+    for name, text in texts(".py"):
+        if name.startswith(folder):
+            nodes = ast.walk(ast.parse(text))
+            yield from ((name, node) for node in nodes if isinstance(node, ast.Call))
+
+
+def packages(lock: str) -> dict[str, str]:
+    blocks = re.split(r"\n(?=[a-z0-9])", (ROOT / lock).read_text())[1:]
+    return {block.split(" ", 1)[0]: block for block in blocks}
+
+
+def test_no_file_names_the_host_of_a_package_index() -> None:
+    assert found(INDEX_HOSTS) == []
+
+
+def test_no_file_names_a_folder_of_somebodys_machine() -> None:
+    assert found(MACHINE_PATH) == []
+
+
+def test_nothing_is_left_unfinished() -> None:
+    assert found(UNFINISHED, ".py", ".sql", ".js", ".toml", ".md", ".yml") == []
+
+
+def test_no_test_is_passed_over() -> None:
+    assert found(PASSED_OVER, ".py") == []
+
+
+def test_every_ignored_rule_carries_its_reason() -> None:
+    lint = (ROOT / "pyproject.toml").read_text().partition("[tool.ruff.lint]")[2]
+    lists = lint.partition("[tool.ruff.lint.flake8-tidy-imports]")[0]
+    rules = [line.strip() for line in lists.splitlines() if re.match(r'\s+"[A-Z]+\d*",', line)]
+    assert len(rules) > 20
+    assert [rule for rule in rules if not re.search(r",\s+# \S", rule)] == []
+
+
+def test_a_file_that_breaks_a_rule_says_why() -> None:
+    unexplained = {
+        f"{name}: {code}"
+        for name, text in texts(".py")
+        for code in re.findall(r"# noqa: ([A-Z]+\d+)$", text, re.MULTILINE)
+        if not re.search(rf"# noqa: .*{code},? +[^\s,]", text)
+    }
+    assert unexplained == set()
+
+
+def test_modules_are_named_by_their_role() -> None:
+    assert [str(path) for path in files(".py") if path.stem in VAGUE] == []
+
+
+def test_every_task_is_born_with_a_name_in_a_task_group() -> None:
+    stray = [
+        f"{name}:{call.lineno}"
+        for name, call in calls("notifier/")
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr == "create_task"
+        and not (
+            "group" in ast.unparse(call.func.value)
+            and any(keyword.arg == "name" for keyword in call.keywords)
+        )
+    ]
+    assert stray == []
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    reading = found(re.compile(r"\bos\.(environ|getenv)\b"), ".py")
+    readers = {line.partition(":")[0] for line in reading if line.startswith("notifier/")}
+    assert len({name for name in readers if not name.startswith("notifier/settings/")}) <= 1
+    assert readers <= {"notifier/cli/configured.py", "notifier/settings/load.py"}
+
+
+def test_the_locks_match_pyproject() -> None:
+    checking = [sys.executable, str(ROOT / ".ci/lock.py"), "check"]
+    checked = subprocess.run(checking, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_address_and_no_folder(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert re.findall(r"\w+://\S+|^-.*|(?<!\w)/\w+/.*", text, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_knows_the_files_of_every_platform(lock: str) -> None:
+    hashes = {name: block.count("--hash=sha256:") for name, block in packages(lock).items()}
+    assert {name: count for name, count in hashes.items() if count < 2} == {}
+    assert sum(hashes.values()) > 10 * len(hashes)
+
+
+def test_what_is_run_is_what_is_checked() -> None:
+    run, check = (packages(lock) for lock in LOCKS)
+    assert set(run) <= set(check)
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    assert [adr.name[:4] for adr in ADRS] == [f"{n:04}" for n in range(1, len(ADRS) + 1)]
+
+
+@pytest.mark.parametrize("adr", ADRS, ids=lambda adr: adr.stem)
+def test_a_decision_has_its_three_headings_and_fits_a_page(adr: Path) -> None:
+    text = adr.read_text()
+    assert re.findall("^## .*", text, re.MULTILINE) == [
+        "## Context",
+        "## Decision",
+        "## Consequence",
+    ]
+    assert re.match(rf"# {int(adr.name[:4])}\. \S", text)
+    assert len(text.splitlines()) <= 40
+
+
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z]+):", makefile, re.MULTILINE)
+    helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.findall(r"^  make (\w+) +\S", helped.stdout, re.MULTILINE) == targets
+
+
+def test_ci_runs_make_check_and_nothing_else() -> None:
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert lines[-1] == "exec make --no-print-directory check"

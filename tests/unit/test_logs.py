@@ -1,0 +1,111 @@
+"""The logs: one format for us and for the libraries."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+import structlog
+
+from notifier.adapters.telemetry.logs import configure_logging
+
+
+@pytest.fixture
+def out() -> Iterator[io.StringIO]:
+    """A stream to log to; the process's logging is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
+    yield io.StringIO()
+    structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level)
+    for name in logging.root.manager.loggerDict:
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
+
+
+def lines(out: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_an_event_is_one_json_line_with_its_keys_and_an_instant_in_utc(out: io.StringIO) -> None:
+    configure_logging("json", "info", stream=out)
+    structlog.get_logger("a.b").info("worker_ready", port=8001, queues={"email.high"})
+
+    (line,) = lines(out)
+    assert list(line)[:3] == ["timestamp", "level", "event"]
+    assert (line["event"], line["level"], line["logger"]) == ("worker_ready", "info", "a.b")
+    assert (line["port"], line["queues"]) == (8001, ["email.high"])
+    assert datetime.fromisoformat(str(line["timestamp"])).tzinfo == UTC
+
+
+def test_bound_ids_are_on_every_line(out: io.StringIO) -> None:
+    configure_logging("json", "info", stream=out)
+    with structlog.contextvars.bound_contextvars(id="n1"):
+        structlog.get_logger().info("claimed")
+    assert lines(out)[0]["id"] == "n1"
+
+
+def test_a_library_takes_the_same_way_out(out: io.StringIO) -> None:
+    configure_logging("json", "info", stream=out)
+    logging.getLogger("some.library").warning("lost %s", "it", extra={"host": "h"})
+
+    (line,) = lines(out)
+    assert (line["event"], line["logger"], line["host"]) == ("lost it", "some.library", "h")
+
+
+def test_below_the_level_nothing_is_said(out: io.StringIO) -> None:
+    configure_logging("json", "warning", stream=out)
+    structlog.get_logger("x").info("quiet")
+    logging.getLogger("some.library").info("quiet")
+    structlog.get_logger("x").warning("loud")
+    assert [line["event"] for line in lines(out)] == ["loud"]
+
+
+@pytest.mark.parametrize("name", ["aiormq.connection", "mail.log", "aiohttp.access", "asyncio"])
+def test_libraries_that_chatter_are_kept_quiet_even_at_debug(out: io.StringIO, name: str) -> None:
+    configure_logging("json", "debug", stream=out)
+    logging.getLogger(name).info("jane@example.com sent this")
+    assert out.getvalue() == ""
+
+
+def test_an_exception_stays_on_one_line(out: io.StringIO) -> None:
+    configure_logging("json", "info", stream=out)
+    try:
+        int("boom")
+    except ValueError:
+        structlog.get_logger().exception("surprise")
+
+    (line,) = lines(out)
+    assert "ValueError: invalid literal" in str(line["exception"])
+
+
+def test_auto_is_json_where_nobody_reads_along(out: io.StringIO) -> None:
+    configure_logging("auto", "info", stream=out)
+    structlog.get_logger().info("hello")
+    assert lines(out)[0]["event"] == "hello"
+
+
+def test_auto_is_for_people_on_a_terminal(
+    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    configure_logging("auto", "info", stream=out)
+    structlog.get_logger().info("hello", port=1)
+    assert "hello" in out.getvalue()
+    assert not out.getvalue().startswith("{")
+
+
+def test_configuring_again_doubles_nothing(out: io.StringIO) -> None:
+    configure_logging("json", "info", stream=out)
+    configure_logging("json", "info", stream=out)
+    structlog.get_logger().info("once")
+    assert len(lines(out)) == 1

@@ -1,0 +1,174 @@
+"""The metrics: every call of the core shows, and the series stay bounded."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.adapters.telemetry.metrics import OUTCOMES, Metrics
+from notifier.domain.allocation import Limit
+from notifier.domain.notification import FINAL, Channel, Priority, QueueKey, Status
+from notifier.ports import Observer
+
+CHANNELS = (Channel("email"), Channel("sms"))
+QUEUES = [QueueKey(channel, priority) for channel in CHANNELS for priority in Priority]
+HIGH = QUEUES[0]
+NAME = str(HIGH)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Metrics:
+    providers = {Channel("email"): ["smtp", "backup"], Channel("sms"): ["sms"]}
+    return Metrics(QUEUES, providers, version="1.2.3", registry=registry)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    found = metrics.registry.get_sample_value(f"notifier_{name}", labels)
+    assert found is not None, f"no series {name} {labels}"
+    return found
+
+
+def series(metrics: Metrics) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+    return {
+        (sample.name, frozenset(sample.labels.items()))
+        for family in metrics.registry.collect()
+        for sample in family.samples
+    }
+
+
+def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> None:
+    observer.accepted(queue, 1)
+    observer.accept_seconds(0.1)
+    observer.published(queue, 1)
+    observer.waited(queue, 0.1)
+    observer.attempted(queue, provider, word, 0.1)
+    observer.retried(queue, word)
+    observer.finished(queue, Status.SENT, 1.0)
+    observer.rescued(queue, 1)
+    observer.released(queue, 1)
+    observer.moved(queue, 1)
+    observer.unreadable()
+    observer.queue_measured(queue, ready=1, due=1, oldest_wait_s=1.0)
+    observer.queue_held(queue, consumers=1, busy=1, limited_by=word)
+
+
+def test_counts_of_notifications_show_by_queue(metrics: Metrics) -> None:
+    metrics.accepted(HIGH, 3)
+    metrics.published(HIGH, 2)
+    metrics.rescued(HIGH, 4)
+    metrics.released(HIGH, 5)
+    metrics.moved(HIGH, 6)
+    metrics.unreadable()
+
+    assert value(metrics, "accepted_total", queue=NAME) == 3
+    assert value(metrics, "published_total", queue=NAME) == 2
+    assert value(metrics, "rescues_total", queue=NAME) == 4
+    assert value(metrics, "released_total", queue=NAME) == 5
+    assert value(metrics, "moves_total", queue=NAME) == 6
+    assert value(metrics, "unreadable_total") == 1
+    assert value(metrics, "accepted_total", queue="sms.low") == 0
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_an_attempt_shows_by_outcome_and_by_length(metrics: Metrics, outcome: str) -> None:
+    metrics.attempted(HIGH, "smtp", outcome, 0.02)
+
+    labels = {"queue": NAME, "provider": "smtp"}
+    assert value(metrics, "attempts_total", **labels, outcome=outcome) == 1
+    assert value(metrics, "attempt_seconds_count", **labels) == 1
+    assert value(metrics, "attempt_seconds_sum", **labels) == pytest.approx(0.02)
+    assert value(metrics, "attempt_seconds_bucket", **labels, le="0.01") == 0
+    assert value(metrics, "attempt_seconds_bucket", **labels, le="0.025") == 1
+
+
+def test_a_retry_shows_by_its_reason(metrics: Metrics) -> None:
+    metrics.retried(HIGH, "throttled")
+    assert value(metrics, "retries_total", queue=NAME, reason="throttled") == 1
+
+
+@pytest.mark.parametrize("status", sorted(FINAL))
+def test_a_final_status_shows_and_only_sent_is_timed(metrics: Metrics, status: Status) -> None:
+    metrics.finished(HIGH, status, 7.0)
+
+    assert value(metrics, "finished_total", queue=NAME, status=status) == 1
+    is_sent = status is Status.SENT
+    assert value(metrics, "end_to_end_seconds_count", queue=NAME) == is_sent
+
+
+def test_waits_are_timed_from_a_millisecond_to_an_hour(metrics: Metrics) -> None:
+    metrics.waited(HIGH, 0.0005)
+    metrics.waited(HIGH, 3000.0)
+    metrics.accept_seconds(0.004)
+
+    assert value(metrics, "queue_wait_seconds_bucket", queue=NAME, le="0.001") == 1
+    assert value(metrics, "queue_wait_seconds_bucket", queue=NAME, le="900.0") == 1
+    assert value(metrics, "queue_wait_seconds_bucket", queue=NAME, le="3600.0") == 2
+    assert value(metrics, "accept_seconds_bucket", le="0.005") == 1
+
+
+def test_gauges_show_the_last_measure(metrics: Metrics) -> None:
+    metrics.queue_measured(HIGH, ready=9, due=9, oldest_wait_s=9.0)
+    metrics.queue_measured(HIGH, ready=5, due=6, oldest_wait_s=7.5)
+    metrics.queue_held(HIGH, consumers=8, busy=3, limited_by=Limit.NEED)
+
+    assert value(metrics, "ready", queue=NAME) == 5
+    assert value(metrics, "due", queue=NAME) == 6
+    assert value(metrics, "oldest_wait_seconds", queue=NAME) == 7.5
+    assert value(metrics, "consumers", queue=NAME) == 8
+    assert value(metrics, "consumers_busy", queue=NAME) == 3
+
+
+def test_one_reason_at_a_time_limits_a_queue(metrics: Metrics) -> None:
+    for limit in (Limit.NEED, Limit.RATE, Limit.RATE, Limit.CONSUMERS):
+        metrics.queue_held(HIGH, consumers=1, busy=1, limited_by=limit)
+        shown = {one: value(metrics, "limited_by", queue=NAME, reason=one) for one in Limit}
+        assert shown == {one: float(one is limit) for one in Limit}
+
+
+def test_the_version_shows(metrics: Metrics) -> None:
+    assert value(metrics, "build_info", version="1.2.3") == 1
+
+
+def test_known_labels_make_no_new_series(metrics: Metrics) -> None:
+    before = series(metrics)
+    for queue in QUEUES:
+        for provider in ["smtp", "backup"] if queue.channel == "email" else ["sms"]:
+            exercise(metrics, queue, provider, "unavailable")
+        metrics.queue_held(queue, consumers=1, busy=1, limited_by=Limit.PAUSE)
+    added = {name for name, labels in series(metrics) - before}
+    assert added == {"notifier_limited_by"}  # "unavailable" is no limit: it went to `other`
+
+
+def test_unknown_labels_share_one_series(metrics: Metrics) -> None:
+    exercise(metrics, QueueKey(Channel("fax"), Priority.LOW), "x", "y")
+    once = series(metrics)
+    for number in range(50):
+        stranger = QueueKey(Channel(f"fax-{number}"), Priority.LOW)
+        exercise(metrics, stranger, f"x{number}", f"y{number}")
+
+    assert series(metrics) == once
+    assert value(metrics, "accepted_total", queue="other") == 51
+
+
+def test_every_metric_has_the_prefix_or_is_of_the_process(metrics: Metrics) -> None:
+    names = {name for name, _ in series(metrics)}
+    assert all(name.startswith(("notifier_", "process_")) for name in names)
+    assert not any(name.endswith("_created") for name in names)
+
+
+def test_two_processes_of_one_program_do_not_share_a_registry() -> None:
+    first, second = (Metrics(QUEUES, {}, version="1") for _ in range(2))
+    first.accepted(HIGH, 1)
+    assert value(second, "accepted_total", queue=NAME) == 0
+
+
+def test_rendering_gives_text_that_a_scraper_reads(metrics: Metrics) -> None:
+    metrics.accepted(HIGH, 3)
+    body, content_type = metrics.render()
+    assert b'notifier_accepted_total{queue="email.high"} 3.0' in body
+    assert content_type.startswith("text/plain")

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.adapters.providers.http_answers import (
+    json_document,
+    json_path,
+    retry_after,
+    verdict_of,
+)
+from notifier.adapters.providers.verdict import VerdictName
+
+NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (200, "accepted"),
+        (201, "accepted"),
+        (202, "accepted"),
+        (204, "accepted"),
+        (301, "refused"),
+        (307, "refused"),
+        (400, "refused"),
+        (401, "credentials"),
+        (403, "credentials"),
+        (404, "refused"),
+        (407, "credentials"),
+        (408, "unavailable"),
+        (409, "refused"),
+        (410, "gone"),
+        (413, "refused"),
+        (422, "refused"),
+        (425, "unavailable"),
+        (429, "throttled"),
+        (500, "unavailable"),
+        (502, "unavailable"),
+        (503, "unavailable"),
+        (504, "unavailable"),
+        (999, "ambiguous"),
+    ],
+)
+def test_each_status_means_what_the_table_says(status: int, verdict: VerdictName) -> None:
+    assert verdict_of(status, (), {}, {}) == verdict
+
+
+def test_a_known_error_code_counts_more_than_a_set_status_and_that_more_than_the_table() -> None:
+    assert verdict_of(400, ("9", "7"), {"400": "gone"}, {"7": "throttled"}) == "throttled"
+    assert verdict_of(400, ("9",), {"400": "gone"}, {"7": "throttled"}) == "gone"
+    assert verdict_of(400, ("9",), {"404": "gone"}, {"7": "throttled"}) == "refused"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1", timedelta(seconds=1)),
+        (" 30 ", timedelta(seconds=30)),
+        ("0", timedelta()),
+        ("86400", HOUR),
+        ("9" * 400, HOUR),
+        ("Thu, 31 Jan 2030 12:00:10 GMT", timedelta(seconds=10)),
+        ("Thu, 31 Jan 2030 11:00:00 GMT", timedelta()),
+        ("Thu, 31 Jan 2040 12:00:00 GMT", HOUR),
+        (None, None),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("²", None),
+        ("Thu, 99 Jan 2030 12:00:10 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms_and_bounded(
+    value: str | None, expected: timedelta | None
+) -> None:
+    assert retry_after(value, now=NOW, most=HOUR) == expected
+
+
+def test_a_date_is_measured_on_the_servers_own_clock() -> None:
+    wait = retry_after(
+        "Thu, 31 Jan 2030 15:00:05 GMT",
+        now=NOW,
+        date="Thu, 31 Jan 2030 15:00:00 GMT",
+        most=HOUR,
+    )
+    assert wait == timedelta(seconds=5)
+
+
+@given(st.text(max_size=60))
+def test_no_retry_after_breaks_anything(value: str) -> None:
+    wait = retry_after(value, now=NOW, date=value, most=HOUR)
+    assert wait is None or timedelta() <= wait <= HOUR
+
+
+def test_a_path_finds_texts_and_numbers_through_tables_and_lists() -> None:
+    document = {"sid": "SM1", "code": 7, "error": {"details": [{"errorCode": "GONE"}]}, "no": None}
+    assert json_path(document, "sid") == "SM1"
+    assert json_path(document, "code") == "7"
+    assert json_path(document, "error.details.0.errorCode") == "GONE"
+    for absent in ("no", "error", "error.details.1.errorCode", "sid.x", "error.details.x", ""):
+        assert json_path(document, absent) == ""
+
+
+@given(st.binary(max_size=50))
+def test_a_body_that_is_no_json_is_none(body: bytes) -> None:
+    json_path(json_document(body), "a.b")

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from urllib.parse import parse_qs
+from uuid import UUID
+
+import pytest
+
+from notifier.adapters.providers.http_request import Request, Templates, Unrenderable
+from notifier.adapters.providers.sandboxed import fcm, twilio
+from notifier.adapters.providers.settings import HttpSettings
+from notifier.domain.errors import ConfigError
+from notifier.domain.notification import NotificationId, QueueKey
+from notifier.ports import Envelope
+
+ID = NotificationId(UUID("018f0000-0000-7000-8000-000000000001"))
+URL = "https://sms.example.com/send"
+
+
+def rendered(
+    settings: HttpSettings,
+    content: Mapping[str, object] | None = None,
+    recipient: str = "+15005550006",
+) -> Request:
+    envelope = Envelope(
+        id=ID,
+        claim=2,
+        queue=QueueKey.parse("sms.low"),
+        recipient=recipient,
+        content={"body": "hi"} if content is None else content,
+    )
+    return Templates("sms", settings).render(envelope)
+
+
+def body_of(request: Request) -> str:
+    assert request.body is not None
+    return request.body.decode()
+
+
+def test_every_request_names_its_notification_and_its_claim() -> None:
+    headers = rendered(HttpSettings(url=URL)).headers
+    assert headers == {"Idempotency-Key": str(ID), "Notifier-Claim": "2"}
+
+
+def test_a_header_of_the_settings_replaces_ours_whatever_its_case() -> None:
+    settings = HttpSettings(url=URL, headers={"idempotency-key": "{{ id }}-{{ claim }}"})
+    headers = rendered(settings).headers
+    assert headers == {"idempotency-key": f"{ID}-2", "Notifier-Claim": "2"}
+
+
+def test_a_form_is_encoded_field_by_field() -> None:
+    settings = HttpSettings(url=URL, form={"To": "{{ recipient }}", "Body": "{{ content.body }}"})
+    request = rendered(settings, {"body": "a&To=+1=é\n"})
+    assert parse_qs(body_of(request)) == {"To": ["+15005550006"], "Body": ["a&To=+1=é\n"]}
+    assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+
+
+def test_tojson_makes_any_content_valid_json() -> None:
+    settings = HttpSettings(url=URL, json='{"b": {{ content.body|tojson }}, "p": "{{ priority }}"}')
+    request = rendered(settings, {"body": '"},\\ </script> \U0001f600\n'})
+    assert json.loads(body_of(request)) == {"b": '"},\\ </script> \U0001f600\n', "p": "low"}
+    assert request.headers["Content-Type"] == "application/json"
+
+
+def test_json_that_a_template_broke_is_not_sent() -> None:
+    with pytest.raises(Unrenderable):
+        rendered(HttpSettings(url=URL, json='{"b": "{{ content.body }}"}'), {"body": '"'})
+
+
+def test_urlencode_keeps_a_recipient_inside_its_place_in_the_url() -> None:
+    settings = HttpSettings(url=URL + "/{{ recipient|urlencode }}?c={{ channel }}")
+    request = rendered(settings, recipient="../a?b#c d+e")
+    assert str(request.url) == URL + "/..%2Fa%3Fb%23c%20d%2Be?c=sms"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        HttpSettings(url=URL, json="{{ content.nothing|tojson }}"),
+        HttpSettings(url=URL, form={"a": "{{ nothing }}"}),
+        HttpSettings(url=URL + "{{ content.nothing|urlencode }}"),
+        HttpSettings(url=URL, headers={"X-A": "{{ content.nothing }}"}),
+        HttpSettings(url="{{ content.nothing }}"),
+        HttpSettings(url=URL, form={"a": "{% for i in range(100000) %}{{ i }}{% endfor %}"}),
+        HttpSettings(url=URL, form={"a": "{{ content.body / 2 }}"}),
+        HttpSettings(url=URL, headers={"X-A": "{{ 'a\r\nX-B: c' }}"}),
+        HttpSettings(url="ftp://{{ recipient }}/"),
+        HttpSettings(url="{{ content.body }}"),
+        HttpSettings(url="http://[{{ content.body }}/"),
+    ],
+)
+def test_what_cannot_be_rendered_is_unrenderable(settings: HttpSettings) -> None:
+    with pytest.raises(Unrenderable):
+        rendered(settings)
+
+
+def test_a_default_covers_what_is_absent() -> None:
+    settings = HttpSettings(url=URL, form={"a": "{{ content.subject|default('none') }}"})
+    assert body_of(rendered(settings)) == "a=none"
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (HttpSettings(url="{{ a"), "providers.sms.url"),
+        (HttpSettings(url=URL, form={"To": "{% if %}"}), "providers.sms.form.To"),
+        (HttpSettings(url=URL, json="{{ a|nofilter( }}"), "providers.sms.json"),
+        (HttpSettings(url=URL, json="{}", form={}), "providers.sms.json"),
+        (HttpSettings(url=URL, headers={"a b": ""}), "providers.sms.headers.a b"),
+        (
+            HttpSettings(url=URL, username="a", headers={"authorization": "b"}),
+            "providers.sms.username",
+        ),
+    ],
+)
+def test_settings_that_cannot_work_are_found_at_the_start(settings: HttpSettings, key: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Templates("sms", settings)
+    assert raised.value.key == key
+
+
+def test_the_sms_form_is_the_one_twilio_takes() -> None:
+    request = rendered(twilio("https://api.example.com/", account="AC1"), {"body": "code 1"})
+    assert str(request.url) == "https://api.example.com/2010-04-01/Accounts/AC1/Messages.json"
+    assert parse_qs(body_of(request)) == {
+        "To": ["+15005550006"],
+        "From": ["+15005550006"],
+        "Body": ["code 1"],
+    }
+
+
+def test_the_push_document_is_the_one_fcm_takes_with_data_as_texts() -> None:
+    content = {
+        "subject": "S",
+        "body": "B",
+        "data": {"a": 1, "b": 'x"y', "c": {"d": [None]}, "e": None},
+    }
+    request = rendered(fcm("https://fcm.example.com", project="p", token="t"), content, "tok")
+    assert str(request.url) == "https://fcm.example.com/v1/projects/p/messages:send"
+    assert request.headers["Authorization"] == "Bearer t"
+    assert json.loads(body_of(request)) == {
+        "message": {
+            "token": "tok",
+            "notification": {"title": "S", "body": "B"},
+            "data": {"a": "1", "b": 'x"y', "c": '{"d":[null]}', "e": ""},
+        }
+    }
+    bare = json.loads(body_of(rendered(fcm("https://fcm.example.com", project="p"), {}, "tok")))
+    assert bare["message"] == {"token": "tok", "notification": {"title": "", "body": ""}}
+    empty = rendered(fcm("https://fcm.example.com", project="p"), {"data": {}}, "tok")
+    assert json.loads(body_of(empty))["message"]["data"] == {}

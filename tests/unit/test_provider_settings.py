@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from notifier.adapters.providers import (
+    PROVIDER_TYPES,
+    HttpSettings,
+    SmtpSettings,
+    open_provider,
+    sandbox_providers,
+)
+from notifier.domain.errors import ConfigError
+from notifier.settings import convert_table
+
+
+def test_a_table_of_the_settings_becomes_the_provider_its_type_names() -> None:
+    raw = {"type": "smtp", "host": "mail.example.com", "port": 587, "security": "starttls"}
+    assert convert_table(raw, PROVIDER_TYPES, key="providers.smtp") == SmtpSettings(
+        host="mail.example.com", port=587, security="starttls"
+    )
+    table = {
+        "type": "http",
+        "url": "https://sms.example.com",
+        "form": {"To": "{{ recipient }}"},
+        "headers": {"Authorization": "Bearer x"},
+        "statuses": {"404": "gone"},
+        "error_code": ["code"],
+        "errors": {"21211": "refused"},
+    }
+    made = convert_table(table, PROVIDER_TYPES, key="providers.sms")
+    assert made == HttpSettings(
+        url="https://sms.example.com",
+        form={"To": "{{ recipient }}"},
+        headers={"Authorization": "Bearer x"},
+        statuses={"404": "gone"},
+        error_code=("code",),
+        errors={"21211": "refused"},
+    )
+
+
+def test_a_secret_is_not_shown_by_the_settings() -> None:
+    http = HttpSettings(url="https://a.example", headers={"A": "s3cret"}, password="s3cret")
+    smtp = SmtpSettings(host="a", username="me", password="s3cret")
+    assert "s3cret" not in repr(http) + repr(smtp)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"type": "http", "url": "https://a", "statuses": {"4O4": "gone"}},
+        {"type": "http", "url": "https://a", "errors": {"1": "maybe"}},
+        {"type": "smtp", "host": "a", "security": "ssl"},
+        {"type": "smtp"},
+        {"type": "fax"},
+    ],
+)
+def test_a_wrong_value_is_an_error_of_the_configuration(raw: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        convert_table(raw, PROVIDER_TYPES, key="providers.x")
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (SmtpSettings(host="a", sender="nobody"), "providers.x.sender"),
+        (SmtpSettings(host="a", envelope_sender="no body"), "providers.x.envelope_sender"),
+        (SmtpSettings(host="a", security="tls", ca_file="/nowhere.pem"), "providers.x.ca_file"),
+        (HttpSettings(url="{{"), "providers.x.url"),
+    ],
+)
+async def test_settings_no_provider_can_use_are_found_when_it_opens(
+    settings: SmtpSettings | HttpSettings, key: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        async with open_provider("x", settings):
+            pass
+    assert raised.value.key == key
+
+
+def test_the_sandbox_has_a_provider_for_each_channel() -> None:
+    assert set(sandbox_providers("http://127.0.0.1:8025", "127.0.0.1", 2525)) == {
+        "smtp",
+        "twilio",
+        "fcm",
+    }

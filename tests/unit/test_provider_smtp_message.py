@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import email
+import email.policy
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.adapters.providers.smtp_message import Mailbox, Sender, Unsendable, compose
+from notifier.domain.notification import NotificationId, QueueKey
+from notifier.ports import Envelope
+
+ID = NotificationId(UUID("018f0000-0000-7000-8000-000000000001"))
+AT = datetime(2030, 1, 31, 12, tzinfo=UTC)
+SENDER = Sender.parse("Shop <shop@example.com>", "")
+TO = Mailbox.parse("ann@example.com")
+
+printable = st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=300
+)
+
+
+def made(content: Mapping[str, object], to: Mailbox = TO, sender: Sender = SENDER) -> bytes:
+    envelope = Envelope(
+        id=ID, claim=3, queue=QueueKey.parse("email.high"), recipient=to.spec, content=content
+    )
+    return compose(envelope, to, sender, AT)
+
+
+def read(content: Mapping[str, object], sender: Sender = SENDER) -> EmailMessage:
+    message = email.message_from_bytes(made(content, sender=sender), policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def text_of(message: EmailMessage, kind: str) -> str:
+    part = message.get_body((kind,))
+    assert isinstance(part, EmailMessage)
+    return str(part.get_content())
+
+
+def test_a_mail_names_its_notification_and_its_claim() -> None:
+    message = read({"subject": "Hi", "body": "there"})
+    assert message["Message-ID"] == f"<{ID}@example.com>"
+    assert message["X-Notifier-Claim"] == "3"
+    assert message["From"] == "Shop <shop@example.com>"
+    assert message["To"] == "ann@example.com"
+    assert message["Date"] == "Thu, 31 Jan 2030 12:00:00 +0000"
+    assert message["MIME-Version"] == "1.0"
+
+
+def test_text_and_html_are_alternatives_and_the_html_comes_last() -> None:
+    message = read({"body": "plain", "html": "<p>rich</p>"})
+    assert message.get_content_type() == "multipart/alternative"
+    assert text_of(message, "plain").strip() == "plain"
+    assert text_of(message, "html").strip() == "<p>rich</p>"
+
+
+def test_html_alone_is_one_html_part() -> None:
+    assert read({"html": "<p>rich</p>"}).get_content_type() == "text/html"
+
+
+@given(printable)
+def test_any_subject_arrives_as_it_was(subject: str) -> None:
+    raw = made({"subject": subject})
+    header = raw.split(b"\r\n\r\n")[0]
+    assert all(line.strip() for line in header.split(b"\r\n"))
+    assert max(map(len, header.split(b"\r\n"))) < 998
+    parsed = email.message_from_bytes(raw, policy=email.policy.default)
+    assert str(parsed["Subject"]).strip() == subject.strip()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=2000))
+def test_any_text_is_seven_bit_lines_that_no_server_refuses(body: str) -> None:
+    raw = made({"body": body, "html": body})
+    assert raw.isascii()
+    assert b"\r" not in raw.replace(b"\r\n", b"")
+    assert b"\n" not in raw.replace(b"\r\n", b"")
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+
+
+@pytest.mark.parametrize("subject", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb", "a\0b", "a\x85b"])
+def test_a_subject_cannot_add_a_header(subject: str) -> None:
+    with pytest.raises(Unsendable) as raised:
+        made({"subject": subject})
+    assert raised.value.code == "header"
+
+
+@pytest.mark.parametrize("content", [{"body": "\ud800"}, {"subject": 7}, {"html": ["x"]}])
+def test_content_that_is_no_text_is_unsendable(content: Mapping[str, object]) -> None:
+    with pytest.raises(Unsendable):
+        made(content)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "ann",
+        "@example.com",
+        "ann@",
+        "ann@exam ple.com",
+        "ann@example.com>\r\nRCPT TO:<eve@example.com",
+        "ann\r\n@example.com",
+        "a<b@example.com",
+        "a,b@example.com",
+        '"a b"@example.com',
+        "ann@example.com\u2028",
+        "ann@b@example.com",
+        "ann@" + "ü" * 80 + ".com",
+    ],
+)
+def test_an_address_that_could_break_a_command_is_unsendable(address: str) -> None:
+    with pytest.raises(Unsendable) as raised:
+        Mailbox.parse(address)
+    assert raised.value.code == "address"
+
+
+def test_a_foreign_domain_is_spelled_in_ascii_and_needs_no_extension() -> None:
+    mailbox = Mailbox.parse("ann@bücher.example")
+    assert mailbox.spec == "ann@xn--bcher-kva.example"
+    assert not mailbox.is_utf8
+    assert Mailbox.parse("änn@example.com").is_utf8
+
+
+def test_a_senders_name_may_be_foreign_or_hold_a_comma() -> None:
+    sender = Sender.parse('"Jürgen, Shop" <shop@example.com>', "mail.example.com")
+    message = read({}, sender)
+    assert message["From"].addresses[0].display_name == "Jürgen, Shop"
+    assert message["Message-ID"] == f"<{ID}@mail.example.com>"
+    assert read({}, Sender.parse('"A, B" <a@example.com>', ""))["From"] == '"A, B" <a@example.com>'
+
+
+@pytest.mark.parametrize("sender", ["nobody", "a b <c>", "A\r\nB: c <a@example.com>"])
+def test_a_sender_that_cannot_be_one_is_unsendable(sender: str) -> None:
+    with pytest.raises(Unsendable):
+        Sender.parse(sender, "")

@@ -1,0 +1,130 @@
+"""What follows from an outcome."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.domain.notification import FINAL, TRANSITIONS, WAITING, Status, is_legal
+from notifier.domain.outcome import (
+    Accepted,
+    Ambiguous,
+    Outcome,
+    Refused,
+    Throttled,
+    Unavailable,
+)
+from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
+
+POLICY = RetryPolicy(
+    base=timedelta(seconds=1), factor=2, cap=timedelta(seconds=60), tries=8
+)
+
+
+def decided(
+    outcome: Outcome,
+    *,
+    tries: int = 0,
+    max_tries: int | None = None,
+    on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND,
+    draw: float = 0.5,
+) -> Decision:
+    return decide(
+        outcome,
+        tries=tries,
+        max_tries=max_tries,
+        policy=POLICY,
+        on_ambiguous=on_ambiguous,
+        draw=draw,
+    )
+
+
+def test_accepted_settles() -> None:
+    assert decided(Accepted()) == Settle()
+
+
+def test_a_refused_recipient_is_never_retried() -> None:
+    assert decided(Refused(code="550"), tries=0) == Fail("refused")
+
+
+def test_throttled_waits_what_it_was_told_and_spends_nothing() -> None:
+    told = timedelta(seconds=7)
+    assert decided(Throttled(code="429", after=told), tries=99) == Retry(told, spends=False)
+
+
+def test_throttled_without_a_span_still_waits() -> None:
+    decision = decided(Throttled(code="450"))
+    assert isinstance(decision, Retry)
+    assert decision.after >= timedelta(seconds=1)
+
+
+def test_bad_credentials_spend_nothing() -> None:
+    decision = decided(Unavailable(code="535", spends=False), tries=99)
+    assert isinstance(decision, Retry)
+    assert not decision.spends
+
+
+def test_unavailable_is_retried_until_the_tries_are_used_up() -> None:
+    assert isinstance(decided(Unavailable(code="503"), tries=6), Retry)
+    assert decided(Unavailable(code="503"), tries=7) == Fail("exhausted")
+
+
+def test_a_notification_may_set_its_own_number_of_tries() -> None:
+    assert decided(Unavailable(code="503"), tries=0, max_tries=1) == Fail("exhausted")
+    assert isinstance(decided(Unavailable(code="503"), tries=8, max_tries=20), Retry)
+
+
+def test_an_unavailable_provider_that_names_a_span_gets_it() -> None:
+    decision = decided(Unavailable(code="503", after=timedelta(minutes=5)))
+    assert decision == Retry(timedelta(minutes=5), spends=True)
+
+
+@pytest.mark.parametrize("tries", [0, 7])
+def test_ambiguous_under_hold_fails_at_once(tries: int) -> None:
+    outcome = Ambiguous(code="timeout")
+    assert decided(outcome, tries=tries, on_ambiguous=OnAmbiguous.HOLD) == Fail("ambiguous")
+
+
+def test_ambiguous_under_resend_is_retried_like_unavailable() -> None:
+    assert isinstance(decided(Ambiguous(code="timeout"), tries=0), Retry)
+    assert decided(Ambiguous(code="timeout"), tries=7) == Fail("exhausted")
+
+
+@given(
+    base=st.floats(0.01, 1000),
+    factor=st.floats(2, 10),
+    spent=st.integers(1, 10_000),
+    draws=st.tuples(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True)),
+)
+def test_gaps_grow_until_the_cap(
+    base: float, factor: float, spent: int, draws: tuple[float, float]
+) -> None:
+    cap = timedelta(hours=2)
+    policy = RetryPolicy(base=timedelta(seconds=base), factor=factor, cap=cap, tries=8)
+    gap, next_gap = policy.delay(spent, draws[0]), policy.delay(spent + 1, draws[1])
+    assert timedelta(0) < gap <= cap
+    assert gap <= next_gap or next_gap >= cap / 2
+
+
+def test_every_status_has_its_transitions() -> None:
+    assert set(TRANSITIONS) == set(Status)
+
+
+def test_what_waits_can_always_be_taken_or_end() -> None:
+    for status in WAITING:
+        assert is_legal(status, Status.EXPIRED)
+        assert is_legal(status, Status.CANCELLED)
+
+
+def test_a_final_status_is_left_only_by_a_redrive_a_late_result_or_a_receipt() -> None:
+    for status in FINAL:
+        assert TRANSITIONS[status] <= {
+            Status.QUEUED,
+            Status.SENT,
+            Status.DELIVERED,
+            Status.UNDELIVERED,
+        }
+    assert not is_legal(Status.SENT, Status.QUEUED)

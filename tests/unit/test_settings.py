@@ -1,0 +1,430 @@
+"""The settings: where they come from, what is wrong with them, what is never shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pytest
+
+from notifier.adapters.providers import PROVIDER_TYPES, sandbox_providers
+from notifier.domain.errors import ConfigError
+from notifier.domain.notification import Priority
+from notifier.settings import Settings, convert_table, load_settings, load_with_origins
+
+REPOSITORY = Path(__file__).parents[2]
+
+WriteToml = Callable[[str], Path]
+
+
+@pytest.fixture
+def write_toml(tmp_path: Path) -> WriteToml:
+    def write(text: str) -> Path:
+        path = tmp_path / "config" / "notifier.toml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def problems(
+    cwd: Path, overrides: dict[str, object] | None = None, **environ: str
+) -> dict[str, str]:
+    """What is wrong, by the key each line starts with."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environ, cwd=cwd, overrides=overrides)
+    lines = str(caught.value).splitlines()
+    return {line.partition(":")[0].partition(" ")[0]: line for line in lines}
+
+
+class TestSources:
+    def test_nothing_set_gives_the_documented_defaults(self, tmp_path: Path) -> None:
+        settings = load_settings({}, cwd=tmp_path)
+
+        assert settings.database.url == ""
+        assert settings.api.port == 8000
+        assert settings.worker.consumers == 64
+        assert [settings.priorities.of(one).weight for one in Priority] == [8, 3, 1]
+        assert [settings.priorities.of(one).tries for one in Priority] == [8, 8, 10]
+        assert settings.retention.days == 30
+        assert set(settings.channels) == {"email", "sms", "push"}
+
+    def test_what_the_default_file_comments_out_is_the_default(self, tmp_path: Path) -> None:
+        text = (REPOSITORY / "config" / "notifier.toml").read_text()
+        shown = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", text)
+        optional = re.sub(
+            r"(?m)^(consumer_rate|max_consumers|security|username|\w+_file|sender) = .*$", "", shown
+        )
+        path = tmp_path / "shown.toml"
+        path.write_text(optional)
+
+        assert load_settings({"NOTIFIER_CONFIG": str(path)}, cwd=tmp_path) == load_settings(
+            {}, cwd=tmp_path
+        )
+
+    def test_the_default_file_changes_nothing_by_being_named(self, tmp_path: Path) -> None:
+        named = load_settings({}, cwd=REPOSITORY)
+        assert named == load_settings({}, cwd=tmp_path)
+
+    def test_the_default_file_shows_every_setting(self) -> None:
+        text = (REPOSITORY / "config" / "notifier.toml").read_text()
+        tree = msgspec.to_builtins(Settings())
+        for section in ("database", "broker", "api", "worker", "retention", "log", "sandbox"):
+            for key in tree[section]:
+                assert re.search(rf"(?m)^(# )?{key} = ", text), f"{section}.{key}"
+
+    def test_a_file_is_stronger_than_a_default_and_weaker_than_dotenv(
+        self, tmp_path: Path, write_toml: WriteToml
+    ) -> None:
+        write_toml("[api]\nport = 1001\nmax_batch = 1001\nmax_in_flight = 1001")
+        (tmp_path / ".env").write_text("NOTIFIER_API__PORT=1002\nNOTIFIER_API__MAX_BATCH=1002")
+        environ = {"NOTIFIER_API__PORT": "1003"}
+
+        api = load_settings(environ, cwd=tmp_path, overrides={"api.host": "::1"}).api
+
+        assert (api.port, api.max_batch, api.max_in_flight) == (1003, 1002, 1001)
+        assert api.host == "::1"
+
+    def test_the_command_line_is_strongest(self, tmp_path: Path) -> None:
+        environ = {"NOTIFIER_API__PORT": "1003"}
+        settings = load_settings(environ, cwd=tmp_path, overrides={"api.port": 1004})
+        assert settings.api.port == 1004
+
+    def test_an_override_of_none_was_not_given(self, tmp_path: Path) -> None:
+        assert load_settings({}, cwd=tmp_path, overrides={"api.port": None}).api.port == 8000
+
+    def test_notifier_config_names_the_file(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.toml").write_text("[worker]\nconsumers = 7")
+        settings = load_settings({"NOTIFIER_CONFIG": "mine.toml"}, cwd=tmp_path)
+        assert settings.worker.consumers == 7
+
+    def test_dotenv_may_name_the_file(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.toml").write_text("[worker]\nconsumers = 7")
+        (tmp_path / ".env").write_text("NOTIFIER_CONFIG=mine.toml")
+        assert load_settings({}, cwd=tmp_path).worker.consumers == 7
+
+    def test_short_names_stand_for_the_two_urls(self, tmp_path: Path) -> None:
+        environ = {
+            "NOTIFIER_DATABASE_URL": "postgresql://host/db",
+            "NOTIFIER_BROKER_URL": "amqp://host",
+        }
+        settings = load_settings(environ, cwd=tmp_path)
+        assert settings.database.url == "postgresql://host/db"
+        assert settings.broker.url == "amqp://host"
+
+    def test_nested_variables_reach_channels_priorities_and_providers(self, tmp_path: Path) -> None:
+        environ = {
+            "NOTIFIER_CHANNELS__EMAIL__CONSUMER_RATE": "2.5",
+            "NOTIFIER_PRIORITIES__HIGH__RETRY_BASE_S": "0.1",
+            "NOTIFIER_PROVIDERS__SMTP__PORT": "25",
+        }
+        settings = load_settings(environ, cwd=tmp_path)
+        assert settings.channels["email"].consumer_rate == 2.5
+        assert settings.priorities.high.retry_base_s == 0.1
+        assert settings.priorities.high.retry_cap_s == 60
+        assert settings.providers["smtp"]["port"] == "25"
+
+    def test_a_variable_finds_a_key_it_cannot_spell(
+        self, tmp_path: Path, write_toml: WriteToml
+    ) -> None:
+        write_toml(
+            '[channels.in-app]\naddress = "token"\nprovider = "app-1"\n'
+            '[providers.app-1]\ntype = "http"\n[providers.app-1.headers]\nX-Api-Key = "a"'
+        )
+        environ = {
+            "NOTIFIER_CHANNELS__IN_APP__MAX_CONSUMERS": "3",
+            "NOTIFIER_PROVIDERS__APP_1__HEADERS__X_API_KEY": "b",
+        }
+        settings = load_settings(environ, cwd=tmp_path)
+        assert settings.channels["in-app"].max_consumers == 3
+        assert settings.providers["app-1"]["headers"] == {"X-Api-Key": "b"}
+
+    def test_channels_of_a_file_replace_the_default_ones(
+        self, tmp_path: Path, write_toml: WriteToml
+    ) -> None:
+        write_toml('[channels.pager]\naddress = "phone"\nprovider = "twilio"')
+        assert set(load_settings({}, cwd=tmp_path).channels) == {"pager"}
+
+    def test_a_file_without_channels_keeps_the_default_ones(
+        self, tmp_path: Path, write_toml: WriteToml
+    ) -> None:
+        write_toml('[log]\nlevel = "debug"')
+        assert set(load_settings({}, cwd=tmp_path).channels) == {"email", "sms", "push"}
+
+    def test_dotenv_knows_comments_quotes_and_export(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text(
+            "# first\n\nexport NOTIFIER_API__HOST = '::1'  # why\nOTHER=1\n"
+            'NOTIFIER_DATABASE_URL="postgresql://u:p#1@h/d"\nNOTIFIER_LOG__LEVEL=debug # x\n'
+        )
+        settings = load_settings({}, cwd=tmp_path)
+        assert settings.api.host == "::1"
+        assert settings.database.url == "postgresql://u:p#1@h/d"
+        assert settings.log.level == "debug"
+
+    def test_the_origin_of_every_key_that_was_set_is_known(
+        self, tmp_path: Path, write_toml: WriteToml
+    ) -> None:
+        path = write_toml("[api]\nport = 1001")
+        loaded = load_with_origins(
+            {"NOTIFIER_API__HOST": "::1"}, cwd=tmp_path, overrides={"log.level": "debug"}
+        )
+        assert loaded.origins["api.port"] == str(path)
+        assert loaded.origins["api.host"] == "NOTIFIER_API__HOST"
+        assert loaded.origins["log.level"] == "command line"
+        assert "api.max_batch" not in loaded.origins
+
+    def test_variables_that_kubernetes_sets_for_a_service_are_passed_over(
+        self, tmp_path: Path
+    ) -> None:
+        environ = {
+            "NOTIFIER_SERVICE_HOST": "10.0.0.1",
+            "NOTIFIER_API_SERVICE_PORT_HTTP": "8000",
+            "NOTIFIER_API_PORT": "tcp://10.0.0.1:8000",
+            "NOTIFIER_API_PORT_8000_TCP_ADDR": "10.0.0.1",
+        }
+        assert load_settings(environ, cwd=tmp_path) == load_settings({}, cwd=tmp_path)
+
+
+class TestProblems:
+    def test_all_are_said_at_once(self, tmp_path: Path, write_toml: WriteToml) -> None:
+        write_toml("[api]\nprot = 1\n[worker]\nconsumers = 0\n")
+        found = problems(tmp_path, NOTIFIER_LOG__LEVEL="loud", NOTIFIER_NONSENSE="1")
+        assert set(found) == {"api.prot", "worker.consumers", "log.level", "NOTIFIER_NONSENSE"}
+
+    def test_the_error_names_the_first_key(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load_settings({"NOTIFIER_API__PORT": "x"}, cwd=tmp_path)
+        assert caught.value.key == "api.port"
+
+    def test_a_line_says_key_origin_what_it_got_and_what_it_expected(self, tmp_path: Path) -> None:
+        assert problems(tmp_path, NOTIFIER_API__PORT="99999")["api.port"] == (
+            "api.port (NOTIFIER_API__PORT): got '99999', expected an integer from 1 to 65535"
+        )
+
+    @pytest.mark.parametrize(
+        ("toml", "key", "says"),
+        [
+            ("[api]\nport = '8000'", "api.port", "an integer from 1 to 65535"),
+            ("[api]\nport = 80.5", "api.port", "an integer from 1 to 65535"),
+            ("[api]\nport = true", "api.port", "an integer from 1 to 65535"),
+            ("[api]\nhost = ''", "api.host", "a host name or address"),
+            ("[api]\nauth = 'on'", "api.auth", 'expected "off"'),
+            ("api = 1", "api", "expected a table"),
+            ("[worker]\ngrace_s = 0", "worker.grace_s", "above 0 and at most 3600"),
+            ("[worker]\ngrace_s = nan", "worker.grace_s", "above 0 and at most 3600"),
+            ("[worker]\ngrace_s = inf", "worker.grace_s", "above 0 and at most 3600"),
+            ("[worker]\ngrace_s = 20", "worker.send_timeout_s", "less than worker.grace_s (20)"),
+            ("[database]\nurl = 'mysql://h'", "database.url", "postgresql://user:password@"),
+            ("[broker]\nurl = 'redis://h'", "broker.url", "amqp://user:password@host/vhost"),
+            ("[log]\nformat = 'jsn'", "log.format", '"auto", "console" or "json"'),
+            ("[retention]\ndays = 2", "retention.days", "from 9 to 400"),
+            (
+                "[priorities.low]\nttl_s = 8640000",
+                "priorities.low.ttl_s",
+                "retention.days less one day",
+            ),
+            (
+                "[priorities.low]\nretry_cap_s = 1",
+                "priorities.low.retry_cap_s",
+                "at least retry_base_s (30)",
+            ),
+            ("[priorities.urgent]\nweight = 1", "priorities.urgent", "known: high, low, medium"),
+            ("[priorities.high]\nwieght = 1", "priorities.high.wieght", 'did you mean "weight"?'),
+            ("[wroker]\nconsumers = 1", "wroker", 'did you mean "worker"?'),
+            ("channels = 3", "channels", "a table"),
+            ("[channels]", "channels", "at least one table like [channels.email]"),
+            ("[channels.Big]\naddress='email'\nprovider='smtp'", "channels.Big", "a name like"),
+            ("[channels.email]\nprovider = 'smtp'", "channels.email.address", "is not set"),
+            (
+                "[channels.email]\naddress = 'mail'\nprovider = 'smtp'",
+                "channels.email.address",
+                '"email", "phone" or "token"',
+            ),
+            (
+                "[channels.email]\naddress = 'email'\nprovider = 'smpt'",
+                "channels.email.provider",
+                'did you mean "smtp"?',
+            ),
+            (
+                "[channels.x]\naddress = 'email'\nprovider = 'smtp'\nconsumer_rate = 0",
+                "channels.x.consumer_rate",
+                "a number above 0",
+            ),
+            (
+                "[channels.x]\naddress = 'email'\nprovider = 'smtp'\nconsumer_rates = 1",
+                "channels.x.consumer_rates",
+                'did you mean "consumer_rate"?',
+            ),
+            ("[providers]\nsmtp = 1", "providers.smtp", "a table"),
+        ],
+    )
+    def test_each_kind_of_wrong_value_is_explained(
+        self, tmp_path: Path, write_toml: WriteToml, toml: str, key: str, says: str
+    ) -> None:
+        write_toml(toml)
+        assert says in problems(tmp_path)[key]
+
+    def test_an_unknown_variable_offers_the_nearest(self, tmp_path: Path) -> None:
+        found = problems(
+            tmp_path,
+            NOTIFIER_DATABSE_URL="x",
+            NOTIFIER_API_PORT="9000",
+            NOTIFIER_CHANNELS_EMAIL_CONSUMER_RATE="5",
+        )
+        assert 'did you mean "NOTIFIER_DATABASE_URL"?' in found["NOTIFIER_DATABSE_URL"]
+        assert 'did you mean "NOTIFIER_API__PORT"?' in found["NOTIFIER_API_PORT"]
+        assert (
+            'did you mean "NOTIFIER_CHANNELS__EMAIL__CONSUMER_RATE"?'
+            in found["NOTIFIER_CHANNELS_EMAIL_CONSUMER_RATE"]
+        )
+
+    def test_an_unknown_variable_in_dotenv_is_one_too(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text("NOTIFIER_API__PRT=1")
+        line = problems(tmp_path)["api.prt"]
+        assert "NOTIFIER_API__PRT in .env" in line
+        assert 'did you mean "port"?' in line
+
+    def test_a_setting_below_a_value_is_no_table(self, tmp_path: Path) -> None:
+        assert "expected a table" in problems(tmp_path, NOTIFIER_API__PORT__X="1")["api.port"]
+
+    def test_a_url_set_twice_is_a_contradiction(self, tmp_path: Path) -> None:
+        found = problems(
+            tmp_path,
+            NOTIFIER_DATABASE_URL="postgresql://a/d",
+            NOTIFIER_DATABASE__URL="postgresql://b/d",
+        )
+        assert any("again" in line for line in found.values())
+
+    def test_a_file_that_is_not_there_or_not_toml_is_said(self, tmp_path: Path) -> None:
+        (tmp_path / "bad.toml").write_text("[api")
+        assert "No such file" in problems(tmp_path, NOTIFIER_CONFIG="none.toml")["NOTIFIER_CONFIG"]
+        found = problems(tmp_path, NOTIFIER_CONFIG="bad.toml")
+        assert "is not TOML" in found[str(tmp_path / "bad.toml")]
+
+    def test_a_dotenv_line_that_says_nothing_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text("A=1\nwhat is this\n")
+        with pytest.raises(ConfigError, match=r"\.env line 2: expected NAME=value"):
+            load_settings({}, cwd=tmp_path)
+
+
+class TestSecrets:
+    def test_a_variable_may_name_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "url").write_text("postgresql://u:p@h/d\n")
+        environ = {"NOTIFIER_DATABASE_URL_FILE": str(tmp_path / "url")}
+        assert load_settings(environ, cwd=tmp_path).database.url == "postgresql://u:p@h/d"
+
+    def test_a_nested_variable_may_name_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "password").write_text("hunter2")
+        environ = {"NOTIFIER_PROVIDERS__SMTP__PASSWORD_FILE": "password"}
+        assert load_settings(environ, cwd=tmp_path).providers["smtp"]["password"] == "hunter2"
+
+    def test_a_toml_key_may_name_a_file_beside_it(
+        self, tmp_path: Path, write_toml: WriteToml
+    ) -> None:
+        path = write_toml(
+            '[providers.smtp]\ntype = "smtp"\npassword_file = "pw"\n'
+            '[providers.twilio]\n[providers.fcm.headers]\nAuthorization_file = "pw"'
+        )
+        path.with_name("pw").write_text("hunter2\n")
+        providers = load_settings({}, cwd=tmp_path).providers
+        assert providers["smtp"] == {"type": "smtp", "password": "hunter2"}
+        assert providers["fcm"] == {"headers": {"Authorization": "hunter2"}}
+
+    def test_a_stronger_layer_wins_however_it_gives_the_secret(self, tmp_path: Path) -> None:
+        (tmp_path / "url").write_text("postgresql://weak/d")
+        (tmp_path / ".env").write_text("NOTIFIER_DATABASE_URL_FILE=url")
+        environ = {"NOTIFIER_DATABASE_URL": "postgresql://strong/d"}
+        assert load_settings(environ, cwd=tmp_path).database.url == "postgresql://strong/d"
+
+    def test_a_missing_secret_file_is_said(self, tmp_path: Path) -> None:
+        found = problems(tmp_path, NOTIFIER_BROKER_URL_FILE="/none/such")
+        assert "cannot read '/none/such'" in found["NOTIFIER_BROKER_URL_FILE"]
+
+    def test_a_secret_and_its_file_together_are_a_contradiction(
+        self, tmp_path: Path, write_toml: WriteToml
+    ) -> None:
+        write_toml("[database]\nurl = 'postgresql://h/d'\nurl_file = 'x'")
+        assert "expected one of the two" in problems(tmp_path)["database.url_file"]
+
+    def test_only_a_secret_may_come_from_a_file(self, tmp_path: Path) -> None:
+        assert "api.port_file" in problems(tmp_path, NOTIFIER_API__PORT_FILE="x")
+
+    def test_no_secret_is_in_a_repr(self, tmp_path: Path) -> None:
+        environ = {
+            "NOTIFIER_DATABASE_URL": "postgresql://u:hunter2@h/d?sslmode=require",
+            "NOTIFIER_BROKER_URL": "amqp://u:hunter2@h/v",
+            "NOTIFIER_PROVIDERS__SMTP__USERNAME": "hunter2",
+            "NOTIFIER_PROVIDERS__SMTP__PASSWORD": "hunter2",
+            "NOTIFIER_PROVIDERS__TWILIO__HEADERS__AUTHORIZATION": "Bearer hunter2",
+            "NOTIFIER_PROVIDERS__TWILIO__URL": "https://h/x?api_key=hunter2&v=1",
+        }
+        shown = repr(load_settings(environ, cwd=tmp_path))
+        assert "hunter2" not in shown
+        assert "postgresql://u:***@h/d?sslmode=require" in shown
+        assert "https://h/x?api_key=***&v=1" in shown
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "mysql://u:hunter2@h/d",
+            "u:hunter2@h/d",
+            "http://u:p/hunter2@h/d",
+            "http://[u:hunter2@h/d",
+            "hunter2@h",
+            "mysql://u:pass#hunter2@h/d",
+            "mysql://u:pass?hunter2@h/d",
+        ],
+    )
+    def test_no_secret_is_in_an_error(self, tmp_path: Path, url: str) -> None:
+        assert "hunter2" not in problems(tmp_path, NOTIFIER_DATABASE_URL=url)["database.url"]
+
+
+def test_the_default_providers_are_those_of_the_sandbox(tmp_path: Path) -> None:
+    settings = load_settings({}, cwd=tmp_path)
+    made = {
+        name: convert_table(raw, PROVIDER_TYPES, key=f"providers.{name}")
+        for name, raw in settings.providers.items()
+    }
+    ports = settings.sandbox
+    assert made == sandbox_providers(
+        f"http://{ports.host}:{ports.http_port}", ports.host, ports.smtp_port
+    )
+
+
+class Small(msgspec.Struct, frozen=True, kw_only=True):
+    host: str
+    port: int = 25
+    max_connections: int = 1
+    headers: dict[str, str] = {}
+    security: Literal["none", "tls"] = "none"
+
+
+class TestTaggedTables:
+    def test_a_table_becomes_the_struct_its_type_names(self, tmp_path: Path) -> None:
+        environ = {"NOTIFIER_PROVIDERS__SMTP__PORT": "26"}
+        raw = load_settings(environ, cwd=tmp_path).providers["smtp"]
+        made = convert_table(raw, {"smtp": Small}, key="providers.smtp")
+        assert made == Small(host="127.0.0.1", port=26, max_connections=128)
+
+    def test_a_key_that_is_almost_right_is_named_in_full(self) -> None:
+        with pytest.raises(ConfigError, match=r'providers\.smtp\.prot: .*did you mean "port"\?'):
+            convert_table(
+                {"type": "smtp", "host": "h", "prot": 1}, {"smtp": Small}, key="providers.smtp"
+            )
+
+    def test_an_unknown_type_says_which_there_are(self) -> None:
+        with pytest.raises(ConfigError, match=r"providers\.x\.type: got 'smpt', expected \"smtp\""):
+            convert_table({"type": "smpt"}, {"smtp": Small}, key="providers.x")
+
+    def test_a_missing_type_is_said(self) -> None:
+        with pytest.raises(ConfigError, match=r"providers\.x\.type: is not set"):
+            convert_table({}, {"smtp": Small}, key="providers.x")
+
+    def test_a_wrong_header_is_masked(self) -> None:
+        raw: dict[str, object] = {"type": "smtp", "host": "h", "headers": {"Key": 123456}}
+        with pytest.raises(ConfigError, match=r"headers\.Key: got '\*\*\*', expected a text"):
+            convert_table(raw, {"smtp": Small}, key="providers.x")

@@ -1,0 +1,99 @@
+"""How much of a queue the relay keeps in the broker, and how retries stand behind firsts."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.delivery.window import LEAST, MOST, QueuePace, Window
+
+
+def limit(window: Window, consumers: int = 1, drain: float = 0.0) -> int:
+    return window.limit(QueuePace(consumers=consumers, drain_per_s=drain))
+
+
+def passes(window: Window, size: int, firsts: int, retries: int) -> tuple[int, int]:
+    """One pass of `size` over a queue with that many due; what it took."""
+    asked = window.split(size)
+    taken = (min(asked[0], firsts), min(asked[1], retries))
+    window.taken(asked=asked, firsts=taken[0], retries=taken[1])
+    return taken
+
+
+def test_a_queue_is_kept_within_a_second_of_its_drain() -> None:
+    assert limit(Window(), consumers=4, drain=500.0) == 500
+
+
+def test_a_slow_queue_still_gets_twice_its_consumers() -> None:
+    assert limit(Window(), consumers=60, drain=1.0) == 120
+
+
+def test_no_window_is_wider_than_the_most() -> None:
+    assert limit(Window(), drain=1e9) == MOST
+
+
+def test_each_of_several_relays_fills_its_part_rounded_up() -> None:
+    window = Window()
+    window.polled(70, 0.0, 100)
+    assert window.missing(100, relays=1) == 30
+    assert window.missing(100, relays=4) == 8
+    window.polled(200, 0.0, 100)
+    assert window.missing(100, relays=1) == 0
+
+
+def test_a_window_found_empty_with_rows_due_doubles_and_comes_back() -> None:
+    window = Window()
+    passes(window, LEAST, firsts=10_000, retries=0)
+    for expected in (2 * LEAST, 4 * LEAST, 8 * LEAST):
+        window.polled(0, 1.0, limit(window))
+        assert limit(window) == expected
+    for _ in range(3):
+        window.polled(limit(window), 2.0, limit(window))
+    assert limit(window) == LEAST
+
+
+def test_a_window_found_empty_with_nothing_due_stays() -> None:
+    window = Window()
+    passes(window, LEAST, firsts=3, retries=0)
+    window.polled(0, 1.0, LEAST)
+    assert limit(window) == LEAST
+
+
+def test_what_is_published_counts_until_the_next_word_and_silence_counts_as_empty() -> None:
+    window = Window()
+    passes(window, 20, firsts=20, retries=0)
+    assert window.ready == 20
+    window.polled(5, 10.0, LEAST)
+    window.polled(None, 14.0, LEAST)
+    assert window.ready == 5
+    window.polled(None, 15.1, LEAST)
+    assert window.ready == 0
+
+
+@given(size=st.integers(1, 50))
+def test_one_in_four_is_a_retry_while_both_wait(size: int) -> None:
+    window = Window()
+    passes(window, size, 10_000, 10_000)
+    taken = [passes(window, size, 10_000, 10_000) for _ in range(400)]
+    firsts, retries = (sum(column) for column in zip(*taken, strict=True))
+    assert 0.2 <= retries / (firsts + retries) <= 0.3
+
+
+def test_retries_have_the_queue_when_no_first_attempt_waits() -> None:
+    window = Window()
+    passes(window, 40, firsts=0, retries=1000)
+    assert passes(window, 40, firsts=0, retries=1000) == (0, 40)
+
+
+def test_first_attempts_have_the_queue_when_no_retry_waits() -> None:
+    window = Window()
+    passes(window, 40, firsts=1000, retries=0)
+    assert passes(window, 40, firsts=1000, retries=0)[0] >= 39
+
+
+def test_retries_that_come_later_are_noticed() -> None:
+    window = Window()
+    for _ in range(5):
+        passes(window, 40, firsts=1000, retries=0)
+    taken = [passes(window, 40, firsts=1000, retries=1000)[1] for _ in range(20)]
+    assert sum(taken) >= 20 * 40 * 0.2
