@@ -58,10 +58,18 @@ def no_process_is_left(session_folder: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
     """The folder of the session's servers, which the server's user may enter."""
-    folder = Path(tempfile.mkdtemp(prefix="notifier-tests-"))
+    _forget_killed_sessions(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=f"notifier-tests-{os.getpid()}-"))
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder)
+
+
+def _forget_killed_sessions(where: Path) -> None:
+    """A session that was killed could not remove its folder; its servers died with it."""
+    for folder in where.glob("notifier-tests-*-*"):
+        if not Path("/proc", folder.name.split("-")[2]).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _seen(process: Path, folder: Path) -> str:

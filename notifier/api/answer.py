@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
+from litestar import HttpMethod, route
 from litestar.types import Receive, Scope, Send
 
 _JSON: Final = (b"content-type", b"application/json")
+read_route: Final = partial(route, http_method=[HttpMethod.GET, HttpMethod.HEAD])
+"""GET, and HEAD as some health checks ask; the server leaves the body of a HEAD out."""
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -24,7 +28,7 @@ class Answer:
         self._body = body
         self._headers = [*headers, (b"content-length", b"%d" % len(body))]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await send(
             {"type": "http.response.start", "status": self._status, "headers": self._headers}
         )

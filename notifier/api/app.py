@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from litestar import Litestar
+from litestar import HttpMethod, Litestar, route
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
 
+from notifier.api.answer import Answer
 from notifier.api.board import Board
 from notifier.api.health import health_handlers
 from notifier.api.problems import answer_problem
@@ -26,15 +30,36 @@ def create_api(
     metrics: Callable[[], tuple[bytes, str]],
 ) -> Litestar:
     """Make the ASGI app. `readiness` gives reasons why not; `metrics` text and content type."""
+    handlers = [
+        *submit_handlers(acceptor=acceptor, settings=settings),
+        *read_handlers(reader=reader, board=board, settings=settings),
+        *health_handlers(readiness=readiness, metrics=metrics),
+        *reference_handlers(settings),
+    ]
     return Litestar(
-        route_handlers=[
-            *submit_handlers(acceptor=acceptor, settings=settings),
-            *read_handlers(reader=reader, board=board, settings=settings),
-            *health_handlers(readiness=readiness, metrics=metrics),
-            *reference_handlers(settings),
-        ],
+        route_handlers=[*_options_handlers(handlers), *handlers],
         exception_handlers={Exception: answer_problem},
         openapi_config=None,
         logging_config=None,
         debug=False,
     )
+
+
+def _options_handlers(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    """Make what Litestar would add itself, but forgetting methods of a path with several handlers.
+
+    They have to be registered first: then it adds none.
+    """
+    methods: defaultdict[str, set[str]] = defaultdict(lambda: {"OPTIONS"})
+    for handler in handlers:
+        for path in handler.paths:
+            methods[path] |= handler.http_methods
+    return [_options(path, ", ".join(sorted(allowed))) for path, allowed in methods.items()]
+
+
+def _options(path: str, allowed: str) -> HTTPRouteHandler:
+    @route(path, http_method=HttpMethod.OPTIONS)
+    async def options() -> ASGIApp:
+        return Answer(200, b"", [(b"allow", allowed.encode())])
+
+    return options

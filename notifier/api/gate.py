@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from notifier.api.body import CLOSE
 from notifier.api.problems import Kind, Refusal
 
 
@@ -18,7 +17,7 @@ class Gate:
     def __enter__(self) -> Self:
         if self._free <= 0:
             problem = Kind.OVERLOADED.problem("Come back after the time in Retry-After.")
-            raise Refusal(problem, {"Retry-After": "1", **CLOSE})
+            raise Refusal(problem, {"Retry-After": "1"})
         self._free -= 1
         return self
 

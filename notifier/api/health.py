@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-from litestar import get
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from notifier.api.answer import Answer, json_answer
+from notifier.api.answer import Answer, json_answer, read_route
 from notifier.api.problems import Kind, Refusal
-from notifier.api.wire import Health
+from notifier.api.views import Health
 
 LIVE: Final = "/health/live"
 READY: Final = "/health/ready"
@@ -24,11 +23,11 @@ def health_handlers(
 ) -> Sequence[HTTPRouteHandler]:
     """`readiness` gives the reasons why not; none means ready."""
 
-    @get(LIVE)
+    @read_route(LIVE)
     async def live() -> ASGIApp:
         return json_answer(Health("live"))
 
-    @get(READY)
+    @read_route(READY)
     async def ready() -> ASGIApp:
         reasons = readiness()
         if reasons:
@@ -36,7 +35,7 @@ def health_handlers(
             raise Refusal(msgspec.structs.replace(problem, reasons=reasons), {"Retry-After": "1"})
         return json_answer(Health("ready"))
 
-    @get(METRICS)
+    @read_route(METRICS)
     async def expose() -> ASGIApp:
         text, media_type = metrics()
         return Answer(200, text, [(b"content-type", media_type.encode())])

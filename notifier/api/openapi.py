@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from notifier.api import wire
+from notifier.api import views, wire
 from notifier.api.operations import OPERATIONS, Operation
 from notifier.api.problems import PREFIX, PROBLEM_TYPE, Kind
 from notifier.api.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_REASON
@@ -20,11 +20,11 @@ _STRUCTS: Final = (
     wire.Accepted,
     wire.BatchAnswer,
     wire.BatchRefusal,
-    wire.Notification,
-    wire.NotificationPage,
-    wire.FailurePage,
-    wire.Queue,
-    wire.Health,
+    views.Notification,
+    views.NotificationPage,
+    views.FailurePage,
+    views.Queue,
+    views.Health,
     wire.Problem,
 )
 _INSTANT: Final = {"type": "string", "format": "date-time"}

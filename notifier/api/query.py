@@ -74,7 +74,7 @@ def _limit(text: str) -> int:
 
 def _instant(name: str, text: str) -> float:
     try:
-        at = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
+        at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
         return at.timestamp()
     except (msgspec.ValidationError, OverflowError) as error:
         raise InvalidNotification(name, f"{INSTANT} (a + is written %2B)") from error

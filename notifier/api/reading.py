@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from litestar import Request, get
+from litestar import Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from notifier.api.answer import json_answer
+from notifier.api.answer import json_answer, read_route
 from notifier.api.board import Board
 from notifier.api.query import ListQuery, cursor_after
 from notifier.api.settings import ApiSettings
 from notifier.api.submitting import NOTIFICATIONS
-from notifier.api.wire import (
+from notifier.api.views import (
     Failure,
     FailurePage,
     Notification,
@@ -49,7 +49,7 @@ def read_handlers(
     notification_query = ListQuery(*NOTIFICATION_FILTERS, channels=settings.channels)
     failure_query = ListQuery(*FAILURE_FILTERS, channels=settings.channels)
 
-    @get(ONE)
+    @read_route(ONE)
     async def read_one(request: Request[Any, Any, Any]) -> ASGIApp:
         wanted = _id(request.path_params["id"])
         async with _deadline(within_s):
@@ -58,7 +58,7 @@ def read_handlers(
             raise NotFound
         return json_answer(Notification.whole(view))
 
-    @get(NOTIFICATIONS)
+    @read_route(NOTIFICATIONS)
     async def read_list(request: Request[Any, Any, Any]) -> ASGIApp:
         which = notification_query.read(request)
         async with _deadline(within_s):
@@ -66,7 +66,7 @@ def read_handlers(
         shown, cursor = _page(views, which.limit)
         return json_answer(NotificationPage([Summary.of(one) for one in shown], cursor))
 
-    @get(FAILURES)
+    @read_route(FAILURES)
     async def read_failures(request: Request[Any, Any, Any]) -> ASGIApp:
         which = failure_query.read(request)
         async with _deadline(within_s):
@@ -74,8 +74,8 @@ def read_handlers(
         shown, cursor = _page(views, which.limit)
         return json_answer(FailurePage([Failure.of(one) for one in shown], cursor))
 
-    @get(QUEUES)
-    async def read_queues(request: Request[Any, Any, Any]) -> ASGIApp:
+    @read_route(QUEUES)
+    async def read_queues() -> ASGIApp:
         async with _deadline(within_s):
             states = await board.queues()
         return json_answer([Queue.of(one) for one in states])

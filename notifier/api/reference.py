@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from litestar import get
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from notifier.api.answer import Answer
+from notifier.api.answer import Answer, read_route
 from notifier.api.openapi import Json, openapi_document
 from notifier.api.settings import ApiSettings
 
@@ -59,15 +58,15 @@ def reference_handlers(settings: ApiSettings) -> Sequence[HTTPRouteHandler]:
     page_answer = Answer(200, reference_page(document).encode(), _HTML_HEADERS)
     document_answer = Answer(200, json.dumps(document).encode())
 
-    @get("/")
+    @read_route("/")
     async def root() -> ASGIApp:
         return Answer(307, b"", [(b"location", DOCS.encode())])
 
-    @get(DOCS)
+    @read_route(DOCS)
     async def page() -> ASGIApp:
         return page_answer
 
-    @get(DOCUMENT)
+    @read_route(DOCUMENT)
     async def openapi() -> ASGIApp:
         return document_answer
 

@@ -47,9 +47,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def open_server(
-    app: ASGIApp, *, host: str, port: int, grace_s: float
-) -> AsyncIterator[int]:
+async def open_server(app: ASGIApp, *, host: str, port: int, grace_s: float) -> AsyncIterator[int]:
     """Serve inside the block; gives the port. Leaving it drains: what is in flight is answered.
 
     What is not answered `grace_s` after that is cancelled. Raises ConfigError if the port is taken.
@@ -83,6 +81,7 @@ def _config(app: ASGIApp, grace_s: float) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=max(1, round(grace_s)),
     )

@@ -1,4 +1,4 @@
-"""From the bytes of a submit to a notification that Postgres can hold, or the field that is wrong."""
+"""From the bytes of a submit to a notification Postgres can hold, or to the field that is wrong."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def _utc_now() -> datetime:
 class Submits:
     """Reads submits under one set of rules."""
 
-    def __init__(
-        self, settings: ApiSettings, *, now: Callable[[], datetime] = _utc_now
-    ) -> None:
+    def __init__(self, settings: ApiSettings, *, now: Callable[[], datetime] = _utc_now) -> None:
         self._settings = settings
         self._now = now
         self._channels = f"one of {', '.join(settings.channels)}"

@@ -1,4 +1,4 @@
-"""The documents that come in and go out, as msgspec reads and writes them.
+"""The documents of a submit, and the problem of a refusal, as msgspec reads and writes them.
 
 The OpenAPI document is made from these, so what they say is what is enforced.
 """
@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from notifier.domain.notification import (
-    AttemptView,
-    FailureView,
     NotificationId,
-    NotificationView,
     Priority,
     Status,
 )
-from notifier.ports import QueueState
 
 _ANY_OBJECT = Meta(extra_json_schema={"type": "object"})
 JsonObject = Annotated[msgspec.Raw, _ANY_OBJECT]
@@ -28,11 +24,14 @@ OptionalObject = Annotated[
     msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"], "default": None})
 ]
 """Absent is empty, and a null is kept as such: msgspec knows no `Raw | None`."""
-Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset.")]
+Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offset.")]
 
 
 class Content(msgspec.Struct, forbid_unknown_fields=True):
-    """What the person gets to see. Which parts are needed depends on the channel."""
+    """What the person gets to see.
+
+    An email needs a subject, body or html; a text message a body; a push a subject, body or data.
+    """
 
     subject: str | None = None
     body: str | None = None
@@ -44,7 +43,14 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
     """One notification to one recipient."""
 
     channel: str
-    recipient: Annotated[str, Meta(min_length=1, max_length=4096)]
+    recipient: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=4096,
+            description="An email address, an E.164 phone number or a token, as the channel needs.",
+        ),
+    ]
     content: Content
     priority: Priority = Priority.MEDIUM
     ttl: Annotated[
@@ -96,153 +102,3 @@ class BatchAnswer(msgspec.Struct):
     """A result per item, in the order of the items: Accepted or BatchRefusal."""
 
     results: Sequence[Annotated[object, Meta(extra_json_schema={"oneOf": _RESULTS})]]
-
-
-class Attempt(msgspec.Struct):
-    """One claim that called a provider."""
-
-    claim: int
-    provider: str
-    outcome: str
-    code: str
-    detail: str
-    queue_wait_s: float
-    started_at: Instant
-    finished_at: Instant
-    next_at: Instant | None
-    repeats: int
-    late: bool
-
-    @classmethod
-    def of(cls, view: AttemptView) -> Attempt:
-        """Show an attempt."""
-        return cls(**{name: getattr(view, name) for name in cls.__struct_fields__})
-
-
-class Summary(msgspec.Struct):
-    """A notification in a list: without content and attempts."""
-
-    id: NotificationId
-    status: Status
-    channel: str
-    priority: Priority
-    queue: str
-    recipient: str
-    tries: int
-    max_tries: int | None
-    last_error: str | None
-    metadata: JsonObject
-    created_at: Instant
-    updated_at: Instant
-    due_at: Instant | None
-    expires_at: Instant
-
-    @classmethod
-    def of(cls, view: NotificationView) -> Summary:
-        """Show a notification in a list."""
-        return cls(**_summary(view))
-
-
-class Notification(Summary, kw_only=True):
-    """A notification with all that became of it."""
-
-    content: JsonObject
-    attempts: Sequence[Attempt]
-
-    @classmethod
-    def whole(cls, view: NotificationView) -> Notification:
-        """Show a notification with its content and attempts."""
-        return cls(
-            **_summary(view),
-            content=msgspec.Raw(view.content),
-            attempts=[Attempt.of(one) for one in view.attempts],
-        )
-
-
-def _summary(view: NotificationView) -> dict[str, Any]:
-    same = (
-        "id",
-        "status",
-        "recipient",
-        "tries",
-        "max_tries",
-        "last_error",
-        "created_at",
-        "updated_at",
-        "due_at",
-        "expires_at",
-    )
-    return {
-        **{name: getattr(view, name) for name in same},
-        "channel": view.queue.channel,
-        "priority": view.queue.priority,
-        "queue": str(view.queue),
-        "metadata": msgspec.Raw(view.metadata),
-    }
-
-
-class Failure(msgspec.Struct):
-    """One row of the log of failures."""
-
-    id: NotificationId
-    channel: str
-    priority: Priority
-    queue: str
-    provider: str
-    reason: str
-    code: str
-    detail: str
-    tries: int
-    first_at: Instant
-    last_at: Instant
-
-    @classmethod
-    def of(cls, view: FailureView) -> Failure:
-        """Show a failure."""
-        same = ("id", "provider", "reason", "code", "detail", "tries", "first_at", "last_at")
-        return cls(
-            **{name: getattr(view, name) for name in same},
-            channel=view.queue.channel,
-            priority=view.queue.priority,
-            queue=str(view.queue),
-        )
-
-
-class NotificationPage(msgspec.Struct):
-    """Notifications, newest first. `next_cursor` asks for the next page; null: there is none."""
-
-    notifications: Sequence[Summary]
-    next_cursor: str | None
-
-
-class FailurePage(msgspec.Struct):
-    """Failures, newest first."""
-
-    failures: Sequence[Failure]
-    next_cursor: str | None
-
-
-class Queue(msgspec.Struct):
-    """The state of one queue."""
-
-    queue: str
-    ready: int
-    due: int
-    consumers: int
-    busy: int
-    rate_per_s: float
-    oldest_wait_s: float
-    limited_by: str
-    paused: bool
-
-    @classmethod
-    def of(cls, state: QueueState) -> Queue:
-        """Show a queue."""
-        figures = {name: getattr(state, name) for name in cls.__struct_fields__}
-        return cls(**{**figures, "queue": str(state.queue)})
-
-
-class Health(msgspec.Struct):
-    """That all is well."""
-
-    status: str

@@ -44,4 +44,6 @@ def _is_expected(error: BaseException) -> bool:
 
 
 def _lines(error: BaseException) -> list[str]:
+    if isinstance(error, OSError) and error.strerror:
+        return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
     return (str(error) or type(error).__name__).splitlines()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
+from msgspec import structs
 
 from notifier.cli.configured import loaded_settings, require_urls, settings_with
 from notifier.cli.options import AsJson
@@ -35,9 +37,9 @@ def migrate(
 def check_config(*, json: AsJson = False) -> None:
     """Show every setting, where it comes from, and what is wrong with it."""
     loaded = loaded_settings()
-    check_providers(loaded.settings)
     rows = [
-        (key, value, loaded.origins.get(key, "default")) for key, value in _flat(loaded.settings)
+        (key, value, loaded.origins.get(key, "default"))
+        for key, value in _flat(with_providers(loaded.settings))
     ]
     if json:
         print_json([{"key": key, "value": value, "from": origin} for key, value, origin in rows])
@@ -45,24 +47,28 @@ def check_config(*, json: AsJson = False) -> None:
         print_settings(rows)
 
 
-def check_providers(settings: Settings) -> None:
-    """Raise ConfigError with every problem of every provider."""
+def with_providers(settings: Settings) -> Settings:
+    """The settings with every provider's table checked and complete.
+
+    Raises ConfigError with every problem of every provider.
+    """
     from notifier.adapters.providers import PROVIDER_TYPES  # noqa: PLC0415 start-up time
 
+    tables: dict[str, Mapping[str, object]] = {}
     problems: list[ConfigError] = []
     for name, raw in settings.providers.items():
         try:
-            convert_table(raw, PROVIDER_TYPES, key=f"providers.{name}")
+            made = convert_table(raw, PROVIDER_TYPES, key=f"providers.{name}")
+            tables[name] = msgspec.to_builtins(made)
         except ConfigError as error:
             problems.append(error)
     if problems:
         raise ConfigError("\n".join(map(str, problems)), key=problems[0].key)
+    return structs.replace(settings, providers=tables)
 
 
 def _flat(settings: Settings) -> Iterator[tuple[str, object]]:
     """Every dotted key with its value, secrets masked."""
-    import msgspec  # noqa: PLC0415 start-up time
-
     yield from _leaves("", msgspec.to_builtins(settings))
 
 

@@ -86,7 +86,7 @@ class Relay:
         quotas = self._quotas(limits)
         if not quotas:
             return 0
-        taken = await self._store.take_due(quotas)
+        taken = await self._store.take_due(quotas, MOST)
         self._account(quotas, taken)
         await self._publish([pointer for pointer, _ in taken])
         return len(taken)
@@ -127,18 +127,16 @@ class Relay:
         }
 
     def _quotas(self, limits: Mapping[QueueKey, int]) -> list[Quota]:
-        """What to take, the most urgent queues first, 500 in all."""
-        left, relays, quotas = MOST, self._relays(), list[Quota]()
+        """What there is room for, the most urgent queues first."""
+        relays, quotas = self._relays(), list[Quota]()
         for queue in self._queues:
             window = self._windows[queue]
-            most = min(window.missing(limits[queue], relays), left)
-            firsts, retries = window.split(most)
+            firsts, retries = window.split(min(window.missing(limits[queue], relays), MOST))
             quotas += [
                 Quota(queue=queue, is_retry=is_retry, most=count)
                 for is_retry, count in ((False, firsts), (True, retries))
                 if count
             ]
-            left -= most
         return quotas
 
     def _account(self, quotas: Sequence[Quota], taken: Sequence[tuple[Pointer, bool]]) -> None:
@@ -149,6 +147,7 @@ class Relay:
                 asked=(asked.get((queue, False), 0), asked.get((queue, True), 0)),
                 firsts=got[queue, False],
                 retries=got[queue, True],
+                is_cut=len(taken) >= MOST,
             )
 
     # ---- publishing -----------------------------------------------------------------------------

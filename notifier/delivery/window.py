@@ -59,7 +59,7 @@ class Window:
         self.ready, self.polled_at = ready, now
         if ready == 0 and self.is_backlogged:
             self._boost = min(self._boost * 2, MOST)
-        elif ready > limit // 2:
+        elif ready > limit // 2 or not self.is_backlogged:
             self._boost = max(1, self._boost // 2)
 
     def split(self, most: int) -> tuple[int, int]:
@@ -71,9 +71,15 @@ class Window:
             retries = min(retries, 1)  # enough to notice that some wait again
         return most - retries, retries
 
-    def taken(self, *, asked: tuple[int, int], firsts: int, retries: int) -> None:
-        """What a pass brought of what was asked for."""
+    def taken(
+        self, *, asked: tuple[int, int], firsts: int, retries: int, is_cut: bool = False
+    ) -> None:
+        """What a pass brought of what was asked for. `is_cut`: it was full before it was through,
+        so what is missing may still wait."""
         self.ready += firsts + retries
+        if is_cut and (firsts, retries) != asked:
+            self.is_backlogged = True
+            return
         self.is_backlogged = firsts >= asked[0] > 0 or retries >= asked[1] > 0
         self._firsts_wait = firsts >= asked[0] > 0 or (asked[0] == 0 and self._firsts_wait)
         self._retries_wait = retries >= asked[1] > 0 or (asked[1] == 0 and self._retries_wait)

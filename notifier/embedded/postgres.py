@@ -180,10 +180,11 @@ class PostgresServer(PrivateServer):
     def _is_ready(self, process: subprocess.Popen[bytes]) -> bool:
         """The eighth line of the pid file is what pg_ctl waits for, too."""
         try:
-            lines = (self._at_home().data / "postmaster.pid").read_text().splitlines()
+            text = (self._at_home().data / "postmaster.pid").read_text()
         except FileNotFoundError:
             return False
-        return lines[0] == str(process.pid) and [line.strip() for line in lines[7:8]] == ["ready"]
+        lines = [line.strip() for line in text.splitlines()]  # none yet, while it is being written
+        return lines[:1] == [str(process.pid)] and lines[7:8] == ["ready"]
 
     def _logged(self) -> int:
         return self.log.stat().st_size if self.log.exists() else 0

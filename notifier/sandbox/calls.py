@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
+from typing import Final
 
 import msgspec
+
+_PAGE: Final = 10_000
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
@@ -88,20 +92,18 @@ class CallLog:
         found = (call for call in self._from(wanted) if _is_wanted(call, wanted))
         return islice(found, wanted.limit)
 
-    def summary(self) -> Summary:
-        """One pass over the whole log."""
-        groups = Counter((call.channel, call.fate, call.accepted) for call in self._calls)
-        accepted = Counter(call.notification_id for call in self._calls if call.accepted)
-        named = {call.notification_id for call in self._calls} - {None}
-        del accepted[None]
-        return Summary(
-            calls=len(self._calls),
-            accepted=sum(count for (_, _, taken), count in groups.items() if taken),
-            notifications=len(named),
-            accepted_notifications=len(accepted),
-            doubled=sum(count > 1 for count in accepted.values()),
-            groups=[Group(*group, count) for group, count in sorted(groups.items())],
-        )
+    async def summary(self) -> Summary:
+        """One pass over the log as it stands now, page by page: others have their turn between."""
+        groups: Counter[tuple[str, str, bool]] = Counter()
+        accepted: Counter[str | None] = Counter()
+        named: set[str | None] = set()
+        calls = islice(self._calls, len(self._calls))
+        while page := list(islice(calls, _PAGE)):
+            groups.update((call.channel, call.fate, call.accepted) for call in page)
+            accepted.update(call.notification_id for call in page if call.accepted)
+            named.update(call.notification_id for call in page)
+            await asyncio.sleep(0)
+        return _summary(groups, accepted, named)
 
     def _from(self, wanted: Wanted) -> Iterator[Call]:
         first = wanted.after
@@ -109,6 +111,22 @@ class CallLog:
             since = bisect_left(self._calls, wanted.since, key=lambda call: call.at)
             first = max(first, since)
         return islice(self._calls, first, len(self._calls))
+
+
+def _summary(
+    groups: Counter[tuple[str, str, bool]],
+    accepted: Counter[str | None],
+    named: set[str | None],
+) -> Summary:
+    del accepted[None]
+    return Summary(
+        calls=groups.total(),
+        accepted=sum(count for (_, _, taken), count in groups.items() if taken),
+        notifications=len(named - {None}),
+        accepted_notifications=len(accepted),
+        doubled=sum(count > 1 for count in accepted.values()),
+        groups=[Group(*group, count) for group, count in sorted(groups.items())],
+    )
 
 
 def _is_wanted(call: Call, wanted: Wanted) -> bool:

@@ -29,7 +29,7 @@ def add_control_routes(app: web.Application, desk: Desk) -> None:
         return await _stream(request, desk.log.select(wanted), len(desk.log))
 
     async def read_summary(_request: web.Request) -> web.StreamResponse:
-        return _json(desk.log.summary())
+        return _json(await desk.log.summary())
 
     async def clear_calls(_request: web.Request) -> web.StreamResponse:
         desk.log.clear()

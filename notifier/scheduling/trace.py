@@ -24,17 +24,18 @@ class Trace:
     def taken(self, delivery: Delivery, now: float) -> None:
         """A message came: the queue is not drained, and its publish time may become the mark.
 
-        Kept is one entry each half second, dated by its last message: the mark may come late,
-        never early.
+        Kept is one entry for each half second, that counts as taken at its end: the mark may come
+        late, never early.
         """
         self._drained_since = None
         if delivery.redelivered:
             return
         published_at = delivery.pointer.published_at
-        if self._newest and now - self._newest[-1][0] < _GRAIN_S:
-            _, before = self._newest.pop()
-            published_at = max(before, published_at)
-        self._newest.append((now, published_at))
+        if self._newest and now < self._newest[-1][0]:
+            ends_at, before = self._newest.pop()
+            self._newest.append((ends_at, max(before, published_at)))
+        else:
+            self._newest.append((now + _GRAIN_S, published_at))
 
     def polled(self, depth: Depth | None, *, held: int, now: float) -> None:
         """The broker was asked; None means that it did not know."""

@@ -24,10 +24,8 @@ from notifier.settings.sources import (
 from notifier.settings.tree import ChannelSettings, Settings
 
 # An installed package carries its own copy; a checkout has the one file that people read.
-_PACKAGED: Final = (
-    Path(__file__).with_name("default.toml"),
-    Path(__file__).parents[2] / "config" / "notifier.toml",
-)
+_PACKAGED: Final = Path(__file__).with_name("default.toml")
+_CHECKOUT: Final = Path(__file__).parents[2] / "config" / "notifier.toml"
 _NAMED: Final = ("channels", "providers")
 
 
@@ -88,7 +86,7 @@ def _files(named: str | None, cwd: Path, problems: Problems) -> Iterator[list[En
     chosen = cwd / named if named else local if local.is_file() else None
     given = read_toml(chosen, problems) if chosen else []
     has = {entry.path[0] for entry in given}
-    packaged = next(path for path in _PACKAGED if path.is_file())
+    packaged = _PACKAGED if _PACKAGED.is_file() else _CHECKOUT
     yield [
         entry
         for entry in read_toml(packaged, problems)

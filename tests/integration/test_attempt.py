@@ -70,7 +70,7 @@ class Bench(NamedTuple):
         await self.store.insert([item])
 
     async def due(self) -> list[Pointer]:
-        return [pointer for pointer, _ in await self.store.take_due(quotas())]
+        return [pointer for pointer, _ in await self.store.take_due(quotas(), 500)]
 
     async def run(self, pointer: Pointer) -> Delivery:
         delivery = Delivery(pointer, redelivered=False, tag=None)

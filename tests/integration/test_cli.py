@@ -176,9 +176,28 @@ class TestSettings:
         assert "api.port = 8000  # default" in done.stdout
         assert "hunter2" not in done.stdout + done.stderr
 
+    def test_check_config_shows_providers_as_they_will_be_used(self, cli: Cli) -> None:
+        done = cli.run(
+            "check-config",
+            NOTIFIER_PROVIDERS__SMTP__PORT="25",
+            NOTIFIER_PROVIDERS__FCM__HEADERS__AUTHORIZATION="hunter2",
+        )
+        assert "providers.smtp.port = 25  # NOTIFIER_PROVIDERS__SMTP__PORT" in done.stdout
+        assert 'providers.smtp.security = "none"  # default' in done.stdout
+        assert 'providers.fcm.headers.authorization = "***"' in done.stdout
+
     def test_check_config_speaks_json(self, cli: Cli) -> None:
         rows = json.loads(cli.run("check-config", "--json").stdout)
         assert {"key": "api.port", "value": 8000, "from": "default"} in rows
+
+
+class TestWithoutAServer:
+    def test_migrate_says_in_one_line_that_postgres_is_away(self, cli: Cli) -> None:
+        url = f"postgresql://u:hunter2@127.0.0.1:{free_port()}/d"
+        done = cli.run("migrate", "--database", url)
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1
+        assert "hunter2" not in done.stderr
 
 
 class TestWithoutAnApi:

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Literal
 from uuid import uuid4
 
+import aiohttp
 import pytest
 
 from notifier.adapters.providers import HttpSettings, open_http
@@ -207,9 +209,18 @@ async def test_a_hundred_sends_at_once_share_a_few_connections() -> None:
 
 
 async def test_waiting_for_a_connection_is_not_ambiguous() -> None:
-    async with open_pair(SILENCE, max_connections=1, timeout_s=0.3) as (provider, raw):
-        sends = [provider.send(message()), provider.send(message())]
-        async with asyncio.TaskGroup() as group:
-            first, second = [group.create_task(send) for send in sends]
-        assert {first.result().name, second.result().name} == {"ambiguous", "unavailable"}
+    async with open_http_script(lambda _: SILENCE) as raw:
+        url = f"http://127.0.0.1:{raw.port}/"
+        settings = HttpSettings(url=url, max_connections=1, timeout_s=0.1)
+        async with open_http("sms", settings) as provider, asyncio.TaskGroup() as group:
+            holder = group.create_task(_held(provider._session, url))
+            await raw.arrived.wait()
+            outcome = await provider.send(message())
+            holder.cancel()
+    assert (outcome.name, outcome.code) == ("unavailable", "timeout")
     assert len(raw.seen) == 1
+
+
+async def _held(session: aiohttp.ClientSession, url: str) -> None:
+    async with session.get(url, trace_request_ctx=SimpleNamespace()):
+        pass

@@ -196,13 +196,14 @@ async def test_an_idle_session_is_ended_with_quit() -> None:
 
 
 async def test_waiting_for_a_session_is_not_ambiguous() -> None:
-    async with open_pair({".": SILENCE}, timeout_s=0.3, max_connections=1) as (provider, raw):
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(provider.send(mail()))
-            second = group.create_task(provider.send(mail()))
-        assert first.result().name == "ambiguous"
-        assert second.result().name == "unavailable"
-    assert sum("Message-ID" in line for line in raw.seen) == 1
+    async with open_smtp_script({}) as raw:
+        settings = SmtpSettings(host="127.0.0.1", port=raw.port, max_connections=1, timeout_s=0.1)
+        async with open_smtp("smtp", settings) as provider:
+            async with provider._pool.connection(fresh=True):
+                outcome = await provider.send(mail())
+            assert (outcome.name, outcome.code) == ("unavailable", "timeout")
+            assert (await provider.send(mail())).name == "accepted"
+    assert raw.connections == 1
 
 
 async def test_a_cancelled_send_gives_its_place_back() -> None:
@@ -240,6 +241,25 @@ async def test_the_envelope_is_named_only_where_dsn_is_offered() -> None:
     async with open_pair({"EHLO": f"{HELLO[:8]}\r\n250 DSN"}) as (provider, raw):
         await provider.send(one)
     assert f"MAIL FROM:<notifier@example.com> ENVID={one.id}.4" in raw.seen
+
+
+@pytest.mark.parametrize(
+    ("replies", "expected"),
+    [
+        (["535 5.7.8 no", CLOSE], Unavailable(code="535 5.7.8", detail="5.7.8 no", spends=False)),
+        (["535 5.7.8 no", "235 ok"], None),
+        (["454 4.7.0 later"], Unavailable(code="454 4.7.0", detail="4.7.0 later")),
+    ],
+)
+async def test_a_wrong_password_is_known_as_such_though_the_server_hangs_up(
+    replies: list[str], expected: Unavailable | None
+) -> None:
+    offer = "250-raw\r\n250 AUTH CRAM-MD5 PLAIN"
+    async with open_smtp_script({"EHLO": offer, "AUTH": replies}) as raw:
+        settings = SmtpSettings(host="127.0.0.1", port=raw.port, username="me", password="x")
+        async with open_smtp("smtp", settings) as provider:
+            outcome = await provider.send(mail())
+    assert (outcome == expected) if expected else (outcome.name == "accepted")
 
 
 async def test_an_endless_reply_is_cut_off() -> None:

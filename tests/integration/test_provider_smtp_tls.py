@@ -18,7 +18,6 @@ from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Outcome, Unavailable
 from notifier.ports import Envelope
 
-
 # Self-signed for DNS:localhost, of no use but here; valid for a hundred years.
 PEM = """\
 -----BEGIN PRIVATE KEY-----

@@ -300,6 +300,41 @@ async def test_a_refusal_is_said_once_with_its_reason_and_without_the_password(
     assert "correct-horse" not in str(logs)
 
 
+async def test_a_queue_of_another_kind_in_our_place_is_named_and_its_removal_noticed(
+    vhost_url: str,
+) -> None:
+    async with aiormq.connect(vhost_url) as connection:
+        channel = await connection.channel()
+        await channel.queue_declare("notifier.sms.low", durable=True)
+        with structlog.testing.capture_logs() as logs:
+            async with _opened(vhost_url) as broker, taking(broker, prefetch=5) as taker:
+                assert not await broker.probe()
+                assert logs[0]["event"] == "broker_away"
+                assert "notifier.sms.low" in logs[0]["reason"]
+                await channel.queue_delete("notifier.sms.low")
+                sent = pointers(3)
+                await until_published(broker, sent)
+                await taker.has_all(sent)
+
+
+async def test_a_channel_lost_alone_is_said_once_and_the_broker_not_called_away(
+    vhost_url: str,
+) -> None:
+    async with _opened(vhost_url) as broker, taking(broker, prefetch=5) as taker:
+        with structlog.testing.capture_logs() as logs:
+            async with aiormq.connect(vhost_url) as connection:
+                channel = await connection.channel()
+                await channel.queue_delete("notifier.email.low")
+            await taker.lost(1)
+            sent = pointers(3)
+            await until_published(broker, sent)
+            await taker.has_all(sent)
+        lost = [each for each in logs if each.get("channel") == "email.low"]
+        assert [each["event"] for each in lost] == ["broker_channel_lost"]
+        assert "cancelled the consumer" in lost[0]["reason"]
+        assert "broker_away" not in [each["event"] for each in logs]
+
+
 async def test_leaving_while_the_broker_is_silent_takes_bounded_time(vhost_url: str) -> None:
     async with (
         open_proxy_for(vhost_url) as proxy,

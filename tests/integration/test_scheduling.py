@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from itertools import count
+from itertools import count, pairwise
 from random import Random
 from typing import TypeVar
 from uuid import UUID
@@ -26,7 +26,8 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey, Status
 from notifier.ports import Broker, Delivery, Depth, Pointer, Subscription, Waiting
 from notifier.scheduling.crew import Crew, open_crew
-from notifier.scheduling.lane import QueueRule
+from notifier.scheduling.lane import Attempt, QueueRule
+from notifier.scheduling.survey import AskWaiting
 
 T = TypeVar("T")
 WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
@@ -89,7 +90,8 @@ class World:
         self.by_consumer: dict[str, list[float]] = defaultdict(list)
         self.acked: Counter[NotificationId] = Counter()
         self.returned: list[Pointer] = []
-        self.acked_at_return: list[int] = []
+        self.refusals = 0
+        self.on_return: Callable[[], None] = lambda: None
         self.cancelled = 0
         self.due: dict[QueueKey, Waiting] = {}
         self.moved: Counter[QueueKey] = Counter()
@@ -111,6 +113,10 @@ class World:
 
     async def give_back(self, pointers: Sequence[Pointer]) -> None:
         await asyncio.sleep(0.005)
+        self.on_return()
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable
         self.returned.extend(pointers)
 
     async def waiting(self) -> Mapping[QueueKey, Waiting]:
@@ -250,15 +256,17 @@ async def at_work(
     *,
     consumers: int = 64,
     consumer_rate: float | None = None,
+    attempt: Attempt | None = None,
+    waiting: AskWaiting | None = None,
 ) -> AsyncIterator[tuple[Crew, FragileBroker]]:
     async with open_inprocess_broker(queues) as inner:
         broker = FragileBroker(inner)
         async with open_crew(
             broker=broker,
             rules=[rule(queue, consumer_rate) for queue in queues],
-            attempt=world.attempt,
+            attempt=attempt or world.attempt,
             give_back=world.give_back,
-            waiting=world.waiting,
+            waiting=waiting or world.waiting,
             observer=Silent(world),
             clock=asyncio.get_running_loop().time,
             random=Random(1),
@@ -315,18 +323,16 @@ def test_a_poke_ends_the_rest_early_but_not_again_and_again_for_nothing() -> Non
     async def scene() -> None:
         world = World()
         asked: list[float] = []
-        original = world.waiting
 
         async def waiting() -> Mapping[QueueKey, Waiting]:
             asked.append(now())
-            return await original()
+            return await world.waiting()
 
-        world.waiting = waiting  # type: ignore[method-assign]
-        async with at_work(world) as (crew, _):
+        async with at_work(world, waiting=waiting) as (crew, _):
             for _ in range(2_000):
                 await asyncio.sleep(0.001)
                 crew.poke()
-        gaps = [later - before for before, later in zip(asked, asked[1:], strict=False)]
+        gaps = [later - before for before, later in pairwise(asked)]
         assert min(gaps) >= 0.05
         assert len(asked) <= 12
 
@@ -357,8 +363,7 @@ def test_a_postgres_that_is_away_stops_nobody_from_moving(fault: str) -> None:
                 await asyncio.sleep(3600)
             raise StoreUnavailable
 
-        world.waiting = waiting  # type: ignore[method-assign]
-        async with at_work(world) as (crew, broker):
+        async with at_work(world, waiting=waiting) as (crew, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))
             await asyncio.sleep(2.5)
             assert crew.figures()[EMAIL_LOW].done > 3_000
@@ -465,15 +470,9 @@ def test_what_waits_for_a_minute_goes_back_and_is_acked_only_then() -> None:
             await broker.publish(pointers)
             await asyncio.sleep(1)
             assert len(world.calls) == 2
-            broken = count()
-
-            async def give_back(these: Sequence[Pointer]) -> None:
-                assert crew.figures()[EMAIL_LOW].held > 0
-                if next(broken) < 2:
-                    raise StoreUnavailable
-                world.returned.extend(these)
-
-            world.give_back = give_back  # type: ignore[method-assign]
+            world.refusals = 2
+            held_at_return: list[int] = []
+            world.on_return = lambda: held_at_return.append(crew.figures()[EMAIL_LOW].held)
             await asyncio.sleep(200)
             taken = {id_ for _, _, id_ in world.calls}
             assert not taken & {pointer.id for pointer in world.returned}
@@ -481,6 +480,8 @@ def test_what_waits_for_a_minute_goes_back_and_is_acked_only_then() -> None:
                 pointer.id for pointer in pointers
             }
             assert crew.figures()[EMAIL_LOW].held == 0
+            assert world.refusals == 0
+            assert held_at_return[:3] == [1, 1, 1]
 
     play(scene())
 
@@ -527,11 +528,10 @@ def test_an_attempt_that_raises_ends_the_crew() -> None:
     async def scene() -> None:
         world = World()
 
-        async def attempt(*_: object) -> AttemptTiming:
+        async def attempt(_: Delivery, __: Callable[[Delivery], None]) -> AttemptTiming:
             raise ZeroDivisionError
 
-        world.attempt = attempt  # type: ignore[assignment,method-assign]
-        async with at_work(world) as (_, broker):
+        async with at_work(world, attempt=attempt) as (_, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 1))
             await asyncio.sleep(3600)
 

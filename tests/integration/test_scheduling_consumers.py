@@ -1,4 +1,4 @@
-"""Consumers and the buffer they wait at, driven from both ends: no wake-up lost, none handed twice."""
+"""Consumers and the buffer they wait at, driven from both ends: no wake-up is lost."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyn
 
 async def published(store: PostgresStore, *items: NewNotification) -> Sequence[Pointer]:
     await store.insert(items)
-    return [pointer for pointer, _ in await store.take_due(quotas())]
+    return [pointer for pointer, _ in await store.take_due(quotas(), 500)]
 
 
 async def claimed(store: PostgresStore, *items: NewNotification) -> Sequence[Claimed]:
@@ -114,9 +114,9 @@ async def test_a_scheduled_one_waits_for_its_time(
 ) -> None:
     item = a_notification(delay=timedelta(hours=1), ttl=timedelta(hours=2))
     assert await store.insert([item]) == [Status.SCHEDULED]
-    assert await store.take_due(quotas()) == []
+    assert await store.take_due(quotas(), 500) == []
     await connection.execute("UPDATE notifications SET due_at = now(), ready_at = now()")
-    assert [pointer.id for pointer, _ in await store.take_due(quotas())] == [item.id]
+    assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [item.id]
 
 
 async def test_the_relay_takes_nothing_twice_and_the_most_urgent_first(
@@ -125,13 +125,22 @@ async def test_the_relay_takes_nothing_twice_and_the_most_urgent_first(
     low, high = a_notification(EMAIL_LOW), a_notification(EMAIL_HIGH)
     pointers = await published(store, low, high)
     assert [pointer.id for pointer in pointers] == [high.id, low.id]
-    assert await store.take_due(quotas()) == []
+    assert await store.take_due(quotas(), 500) == []
 
 
 async def test_the_relay_takes_no_more_than_its_quota(store: PostgresStore) -> None:
     await store.insert([a_notification() for _ in range(5)])
-    assert len(await store.take_due(quotas(EMAIL_HIGH, most=2))) == 2
+    assert len(await store.take_due(quotas(EMAIL_HIGH, most=2), 500)) == 2
     assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 3
+
+
+async def test_what_one_queue_leaves_of_a_pass_is_the_next_ones(store: PostgresStore) -> None:
+    items = [a_notification(queue) for queue in QUEUES for _ in range(2)]
+    await store.insert(items)
+    taken = [await store.take_due(quotas(most=500), 7) for _ in range(3)]
+    assert [len(one) for one in taken] == [7, 7, 4]
+    first = [pointer.queue for pointer, _ in taken[0]]
+    assert first == [queue for queue in QUEUES[:3] for _ in range(2)] + [QUEUES[3]]
 
 
 async def test_two_copies_of_one_pointer_in_one_batch_are_claimed_once(
@@ -147,7 +156,7 @@ async def test_of_two_claims_in_one_batch_the_highest_wins(store: PostgresStore)
     [first] = await store.claim([ask(pointer)])
     assert isinstance(first, Claimed)
     await store.give_back([ask(pointer)])
-    [(again, _)] = await store.take_due(quotas())
+    [(again, _)] = await store.take_due(quotas(), 500)
     answers = await store.claim([ask(pointer), ask(again)])
     assert isinstance(answers[0], NotYours)
     assert isinstance(answers[1], Claimed)
@@ -207,7 +216,7 @@ async def test_a_repeated_record_does_not_touch_the_next_claim(
         mine, Status.RETRYING, outcome="throttled", spends=False, after=timedelta(0)
     )
     await store.record([result])
-    [(pointer, is_retry)] = await store.take_due(quotas())
+    [(pointer, is_retry)] = await store.take_due(quotas(), 500)
     assert is_retry
     [second] = await store.claim([ask(pointer)])
     assert isinstance(second, Claimed)
@@ -232,7 +241,7 @@ async def test_throttled_repeats_are_counted_on_one_attempt(
         await store.record(
             [a_result(mine, Status.RETRYING, outcome="throttled", spends=False, after=wait)]
         )
-        [(pointer, _)] = await store.take_due(quotas())
+        [(pointer, _)] = await store.take_due(quotas(), 500)
         [answer] = await store.claim([ask(pointer)])
         assert isinstance(answer, Claimed)
         mine = answer
@@ -251,7 +260,7 @@ async def test_a_failure_is_logged_with_its_first_and_last_time(
     [mine] = await claimed(store, a_notification())
     wait = timedelta(0)
     await store.record([a_result(mine, Status.RETRYING, outcome="unavailable", after=wait)])
-    [(pointer, _)] = await store.take_due(quotas())
+    [(pointer, _)] = await store.take_due(quotas(), 500)
     [second] = await store.claim([ask(pointer)])
     assert isinstance(second, Claimed)
     failed = a_result(
@@ -284,7 +293,7 @@ async def test_what_is_given_back_keeps_its_place_and_its_tries(
     assert await store.give_back([ask(a)]) == {EMAIL_HIGH: 1}
     third = a_notification()
     await store.insert([third])
-    assert [pointer.id for pointer, _ in await store.take_due(quotas())] == [a.id, third.id]
+    assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [a.id, third.id]
     assert (await seen(reader, first)).tries == 0
 
 
@@ -322,7 +331,7 @@ async def test_a_late_accepted_for_an_older_claim_is_kept_but_settles_nothing(
 ) -> None:
     [mine] = await claimed(store, a_notification())
     await store.give_back([ClaimAsk(id=mine.id, claim=0)])
-    [(pointer, _)] = await store.take_due(quotas())
+    [(pointer, _)] = await store.take_due(quotas(), 500)
     await store.claim([ask(pointer)])
     [recorded] = await store.record([a_result(mine)])
     assert (recorded.status, recorded.late) == (None, True)
@@ -350,7 +359,7 @@ async def test_unconfirmed_pointers_are_due_again_unless_somebody_has_them(
     pointers = await published(store, kept, lost)
     await store.claim([ask(pointers[0])])
     await store.unpublish(pointers)
-    assert [pointer.id for pointer, _ in await store.take_due(quotas())] == [lost.id]
+    assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [lost.id]
 
 
 async def test_what_postgres_believes_we_send_can_be_listed(store: PostgresStore) -> None:
@@ -371,7 +380,7 @@ async def test_only_old_messages_are_rescued_and_ever_more_seldom(
     assert await store.rescue(EMAIL_LOW, now) == 0
     assert await store.rescue(EMAIL_HIGH, now - 12) == 0
     assert await store.rescue(EMAIL_HIGH, now) == 1
-    [(pointer, _)] = await store.take_due(quotas())
+    [(pointer, _)] = await store.take_due(quotas(), 500)
     assert pointer.claim == 0
     await connection.execute(age.format(11))
     assert await store.rescue(EMAIL_HIGH, now) == 0  # the second time after 20 s
@@ -437,7 +446,7 @@ async def test_an_unknown_id_is_nobody(reader: PostgresReader) -> None:
 async def test_everything_published_is_due_again_for_an_empty_broker(store: PostgresStore) -> None:
     await published(store, a_notification())
     await store.requeue_all()
-    assert len(await store.take_due(quotas())) == 1
+    assert len(await store.take_due(quotas(), 500)) == 1
 
 
 async def test_links_come_back_after_the_server_ended_them(

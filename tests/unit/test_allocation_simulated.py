@@ -158,7 +158,7 @@ class Pool:
         return sum(self.sides[queue].sent for queue in queues or QUEUES)
 
 
-MIXES = {
+MIXES: dict[str, list[float]] = {
     "even": [1, 1, 1, 1, 1, 1, 1, 1, 1],
     "one queue has four fifths": [40, 1.25, 1.25, 1.25, 1.25, 1.25, 1.25, 1.25, 1.25],
     "mostly newsletters": [1, 1, 28, 1, 2, 3, 1, 1, 2],

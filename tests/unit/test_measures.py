@@ -154,8 +154,16 @@ def test_an_idle_tick_ends_the_peak_of_use() -> None:
 
 @pytest.mark.parametrize(
     ("consumers", "rate_per_s", "prefetch"),
-    [(0, None, 0), (1, None, 1), (3, None, 4), (64, None, 64), (65, None, 128)]
-    + [(64, 4.0, 20), (64, 1 / 60, 1), (2, 100.0, 2)],
+    [
+        (0, None, 0),
+        (1, None, 1),
+        (3, None, 4),
+        (64, None, 64),
+        (65, None, 128),
+        (64, 4.0, 20),
+        (64, 1 / 60, 1),
+        (2, 100.0, 2),
+    ],
 )
 def test_prefetch_is_the_next_power_of_two_within_five_seconds_of_the_rate(
     consumers: int, rate_per_s: float | None, prefetch: int
@@ -185,18 +193,20 @@ def test_the_mark_is_ten_seconds_old_and_no_redelivery_sets_it() -> None:
     trace.taken(delivery(40.0), now=1.0)
     trace.taken(delivery(99.0, redelivered=True), now=1.0)
     trace.taken(delivery(60.0), now=5.0)
-    assert trace.mark(9.9) is None
-    assert trace.mark(10.0) == 50.0
-    assert trace.mark(11.0) == 50.0
-    assert trace.mark(15.0) == 60.0
-
-
-def test_the_mark_is_never_early_for_messages_that_came_close_together() -> None:
-    trace = Trace()
-    trace.taken(delivery(50.0), now=0.0)
-    trace.taken(delivery(60.0), now=0.4)
     assert trace.mark(10.0) is None
-    assert trace.mark(10.4) == 60.0
+    assert trace.mark(10.5) == 50.0
+    assert trace.mark(11.5) == 50.0
+    assert trace.mark(15.5) == 60.0
+
+
+def test_the_mark_is_never_early_and_goes_on_in_a_steady_stream() -> None:
+    trace = Trace()
+    for tenth in range(300):
+        now = tenth / 10
+        trace.taken(delivery(1_000 + now), now)
+        mark = trace.mark(now)
+        assert (mark is None) == (now < 10.5)
+        assert mark is None or 1_000 + now - 11 < mark <= 1_000 + now - 10
 
 
 def polls(trace: Trace, *moments: float, depth: Depth | None = EMPTY, held: int = 0) -> None:

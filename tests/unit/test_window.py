@@ -59,6 +59,23 @@ def test_a_window_found_empty_with_nothing_due_stays() -> None:
     assert limit(window) == LEAST
 
 
+def test_a_widened_window_closes_again_when_nothing_is_due() -> None:
+    window = Window()
+    for _ in range(6):
+        passes(window, LEAST, firsts=10_000, retries=0)
+        window.polled(0, 1.0, limit(window))
+    passes(window, LEAST, firsts=0, retries=0)
+    for _ in range(6):
+        window.polled(0, 2.0, limit(window))
+    assert limit(window) == LEAST
+
+
+def test_what_a_full_pass_did_not_reach_still_waits() -> None:
+    window = Window()
+    window.taken(asked=(LEAST, LEAST), firsts=0, retries=0, is_cut=True)
+    assert window.is_backlogged
+
+
 def test_what_is_published_counts_until_the_next_word_and_silence_counts_as_empty() -> None:
     window = Window()
     passes(window, 20, firsts=20, retries=0)

@@ -144,13 +144,19 @@ class PostgresStore:
         rows = await self._links.give_back.fetch(statement("orphans"), self.worker)
         return [ClaimAsk(id=row["id"], claim=row["claim"] - 1) for row in rows]
 
-    async def take_due(self, quotas: Sequence[Quota]) -> Sequence[tuple[Pointer, bool]]:
-        """Mark due rows as published; each with whether it is a retry, the most urgent first."""
+    async def take_due(
+        self, quotas: Sequence[Quota], most: int
+    ) -> Sequence[tuple[Pointer, bool]]:
+        """Mark due rows as published, `most` in all, the first quotas first.
+
+        Each comes with whether it is a retry, in the order of the quotas and then of waiting.
+        """
         rows = await self._links.relay.fetch(
             statement("take_due"),
             [str(quota.queue) for quota in quotas],
             [quota.is_retry for quota in quotas],
             [quota.most for quota in quotas],
+            most,
         )
         place = {str(quota.queue): index for index, quota in enumerate(quotas)}
         rows.sort(key=lambda row: (place[row["queue"]], row["ready_at"]))

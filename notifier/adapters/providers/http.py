@@ -146,7 +146,7 @@ def lost_outcome(error: Exception, *, is_out: bool) -> Outcome:
     match error:
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
             return outcome("credentials", "tls_certificate", str(error))
-        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+        case aiohttp.ClientConnectorError():
             return outcome("unavailable", "connection", str(error))
         case _:
             detail = f"{type(error).__name__}: {error}"

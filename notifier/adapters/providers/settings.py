@@ -1,18 +1,34 @@
 """What a provider needs to know. Secrets are plain strings here, already read from their files."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
 from notifier.adapters.providers.verdict import VerdictName
-from notifier.settings.tree import Count, Host, Port, Seconds, Section
 
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Host = Annotated[str, Meta(min_length=1, max_length=255, description="a host name or address")]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Template = Annotated[str, Meta(max_length=65_536)]
 Status = Annotated[str, Meta(pattern=r"^[1-5][0-9]{2}$", description="an HTTP status like 404")]
 
+_SECRET: Final = frozenset({"username", "password", "headers", "url"})  # a URL may hold a key
 
-class SmtpSettings(Section, frozen=True, kw_only=True, tag_field="type", tag="smtp"):
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the settings; its repr never shows a secret."""
+
+    def __repr__(self) -> str:
+        """The fields that may be seen."""
+        shown = (name for name in self.__struct_fields__ if name not in _SECRET)
+        values = (f"{name}={getattr(self, name)!r}" for name in shown)
+        return f"{type(self).__name__}({', '.join(values)})"
+
+
+class SmtpSettings(_Table, frozen=True, kw_only=True, tag_field="type", tag="smtp"):
     """`[providers.<name>]` with `type = "smtp"`.
 
     `sender` is the From address, with or without a display name. `envelope_sender` (where bounces
@@ -35,7 +51,7 @@ class SmtpSettings(Section, frozen=True, kw_only=True, tag_field="type", tag="sm
     timeout_s: Seconds = 15.0
 
 
-class HttpSettings(Section, frozen=True, kw_only=True, tag_field="type", tag="http"):
+class HttpSettings(_Table, frozen=True, kw_only=True, tag_field="type", tag="http"):
     """`[providers.<name>]` with `type = "http"`: one request a send, made from templates.
 
     `url`, `headers`, `form` and `json` are minijinja templates over `recipient`, `id`, `claim`,

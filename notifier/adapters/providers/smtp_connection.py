@@ -8,7 +8,13 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from aiosmtplib import SMTP, SMTPHeloError, SMTPServerDisconnected
+from aiosmtplib import (
+    SMTP,
+    SMTPAuthenticationError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPServerDisconnected,
+)
 from aiosmtplib.response import SMTPResponse
 
 from notifier.adapters.providers.smtp_message import Mailbox
@@ -20,6 +26,7 @@ _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _DOT: Final = re.compile(rb"(?m)^\.")
 _GO_AHEAD: Final = 354
 _CLOSING: Final = 421
+_ANSWERS: Final = (2, 4, 5)  # first digits that end a mail, RFC 5321 4.2.1
 
 
 class Stale(Exception):
@@ -113,8 +120,8 @@ class Connection:
         mail.is_out = True
         reply = await protocol.read_response()
         self._needs_reset = False
-        if reply.code == _CLOSING:
-            self._client.close()
+        if reply.code == _CLOSING or reply.code // 100 not in _ANSWERS:
+            self._client.close()  # who answers so may be out of step with what we ask
         return reply
 
     def _mail_from(self, mail: Mail) -> tuple[bytes, ...]:
@@ -139,7 +146,7 @@ async def open_connection(
             await client.starttls(tls_context=tls)
         await _hello(client)
         if login is not None:
-            await client.login(*login)
+            await _sign_in(client, *login)
     except BaseException:
         client.close()
         raise
@@ -153,6 +160,28 @@ async def _hello(client: SMTP) -> None:
         if not client.is_connected:
             raise
         await client.helo()
+
+
+async def _sign_in(client: SMTP, username: str, password: str) -> None:
+    """Try what both sides know. A server that hangs up on a wrong password still refused it."""
+    ways = {
+        "cram-md5": client.auth_crammd5,
+        "plain": client.auth_plain,
+        "login": client.auth_login,
+    }
+    refused: SMTPException = SMTPException("the server offers no AUTH that we know")
+    for method in client.supported_auth_methods:
+        try:
+            await ways[method](username, password)
+        except SMTPAuthenticationError as error:
+            refused = error
+        except SMTPServerDisconnected as error:
+            if isinstance(refused, SMTPAuthenticationError):
+                raise refused from error
+            raise
+        else:
+            return
+    raise refused
 
 
 def _final(reply: SMTPResponse) -> Outcome:

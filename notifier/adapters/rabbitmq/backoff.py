@@ -16,6 +16,11 @@ class Backoff:
         self._random = random
         self._span_s = FIRST_S
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing failed since it worked."""
+        return self._span_s == FIRST_S
+
     def next_s(self) -> float:
         """The span to wait now, in seconds; the next one is longer."""
         span, self._span_s = self._span_s, min(self._span_s * 2, LONGEST_S)

@@ -12,6 +12,7 @@ import aio_pika.abc
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
 from aiormq.exceptions import AMQPConnectionError, ChannelClosed
+from structlog import get_logger
 
 from notifier.adapters.rabbitmq.backoff import Backoff
 from notifier.adapters.rabbitmq.failures import translated
@@ -22,7 +23,7 @@ from notifier.domain.notification import QueueKey
 
 HEARTBEAT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 5.0
-CLOSE_TIMEOUT_S: Final = 3.0
+CLOSE_TIMEOUT_S: Final = 2.5
 _FRAME_BUFFER: Final = 512
 
 
@@ -81,7 +82,7 @@ class Link:
         finally:
             self._live = None
             self._ready.clear()
-            await _close_connection(connection)
+            await _close(connection)
 
     async def _use(self, connection: AbstractConnection) -> None:
         if self._stopping:
@@ -100,19 +101,31 @@ class Link:
 
 
 async def keep_alive(
-    link: Link, backoff: Backoff, one_life: Callable[[AbstractConnection], Awaitable[bool]]
+    link: Link,
+    name: str,
+    backoff: Backoff,
+    one_life: Callable[[AbstractConnection], Awaitable[bool]],
 ) -> None:
     """Live again and again on the link's connection, until a life returns False.
 
-    `one_life` owns one channel: it opens, uses and closes it, returns or raises BrokerUnavailable
-    when the channel is gone. Whether the connection is gone too is the link's business.
+    `one_life` owns one channel: it opens, uses and closes it and raises BrokerUnavailable when the
+    channel is gone. It resets `backoff` once it works. The loss of the connection itself is the
+    link's to say; a channel that dies alone is said here, and not again for the same reason until
+    it worked.
     """
+    said = ""
     while True:
-        connection = await link.connected()
-        with suppress(BrokerUnavailable):
+        connection, reason = await link.connected(), ""
+        try:
             if not await one_life(connection):
                 return
+        except BrokerUnavailable as error:
+            reason = str(error)
+        is_news = backoff.is_fresh or reason != said
         await asyncio.sleep(backoff.next_s())
+        if is_news and not connection.is_closed:
+            said = reason
+            get_logger().warning("broker_channel_lost", channel=name, reason=reason)
 
 
 async def open_channel(connection: AbstractConnection, *, confirms: bool = False) -> Channel:
@@ -125,10 +138,27 @@ async def open_channel(connection: AbstractConnection, *, confirms: bool = False
 
 
 async def close_channel(channel: AbstractChannel) -> None:
-    """Close after everything sent before has been handled; in bounded time, never raises."""
-    with suppress(BrokerUnavailable), translated():
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await channel.close(ChannelClosed(0, "closed by us"))
+    """Close after everything sent before has been handled; in bounded time, never raises.
+
+    A connection on which that takes too long is dead, and closed too: the others need not wait.
+    """
+    try:
+        with translated():
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await channel.close(ChannelClosed(0, "closed by us"))
+    except BrokerUnavailable as error:
+        if isinstance(error.__cause__, TimeoutError):
+            await _close(channel.connection)
+
+
+def end_of(channel: AbstractChannel) -> BrokerUnavailable:
+    """Why a closed channel was closed."""
+    try:
+        with translated():
+            channel.closing.result()
+    except BrokerUnavailable as reason:
+        return reason
+    return BrokerUnavailable("the channel was closed")
 
 
 def when_closed(resource: AbstractChannel | AbstractConnection, then: Callable[[], None]) -> None:
@@ -160,7 +190,7 @@ async def _end_of(connection: AbstractConnection) -> None:
     raise BrokerUnavailable("the connection was closed")
 
 
-async def _close_connection(connection: aio_pika.abc.AbstractConnection) -> None:
+async def _close(connection: AbstractConnection | aio_pika.abc.AbstractConnection) -> None:
     with suppress(BrokerUnavailable), translated():
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await connection.close(AMQPConnectionError("closed by us"))

@@ -17,6 +17,7 @@ from notifier.adapters.rabbitmq.backoff import Backoff
 from notifier.adapters.rabbitmq.connection import (
     Link,
     close_channel,
+    end_of,
     keep_alive,
     open_channel,
     when_closed,
@@ -80,7 +81,7 @@ class Depths:
 
     async def run(self) -> None:
         """Keep the channel open until `stop`."""
-        await keep_alive(self._link, self._backoff, self._one_life)
+        await keep_alive(self._link, "depths", self._backoff, self._one_life)
 
     def stop(self, task: asyncio.Task[None]) -> None:
         """End `run`, which is this task. A cancel during an RPC can get lost in the driver."""
@@ -99,7 +100,9 @@ class Depths:
             self._channel = None
             self._missing_since.clear()
             await close_channel(channel)
-        return not self._stopping
+        if self._stopping:
+            return False
+        raise end_of(channel)
 
     async def _use(self, channel: AbstractChannel) -> None:
         await declare(channel, self._queues)

@@ -22,6 +22,7 @@ from notifier.adapters.rabbitmq.backoff import Backoff
 from notifier.adapters.rabbitmq.connection import (
     Link,
     close_channel,
+    end_of,
     keep_alive,
     open_channel,
     when_closed,
@@ -92,7 +93,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Keep the channel open until `stop`."""
-        await keep_alive(self._link, self._backoff, self._one_life)
+        await keep_alive(self._link, "publish", self._backoff, self._one_life)
 
     def stop(self, task: asyncio.Task[None]) -> None:
         """End `run`, which is this task. A cancel during an RPC can get lost in the driver."""
@@ -150,7 +151,9 @@ class Publisher:
             self._channel = None
             self._hurry()
             await close_channel(channel)
-        return not self._stopping
+        if self._stopping:
+            return False
+        raise end_of(channel)
 
     def _hurry(self) -> None:
         """End the calls that wait for the lost channel's write queue: nobody empties it."""

@@ -24,6 +24,7 @@ from notifier.adapters.rabbitmq.connection import (
     CLOSE_TIMEOUT_S,
     Link,
     close_channel,
+    end_of,
     keep_alive,
     open_channel,
     when_closed,
@@ -144,11 +145,9 @@ class RabbitSubscription:
 
     async def run(self) -> None:
         """Keep the subscription until `end`."""
-        await keep_alive(self._link, self._backoff, self._one_life)
+        await keep_alive(self._link, str(self.queue), self._backoff, self._one_life)
 
     async def _one_life(self, connection: AbstractConnection) -> bool:
-        if self._ending:
-            return False
         channel = await open_channel(connection)
         when_closed(channel, self._wake.set)
         when_closed(connection, self._wake.set)
@@ -161,7 +160,9 @@ class RabbitSubscription:
             await self._use(epoch)
         finally:
             await self._give_up(epoch)
-        return not self._ending
+        if self._ending:
+            return False
+        raise BrokerUnavailable(epoch.broken) if epoch.broken else end_of(channel)
 
     async def _use(self, epoch: Epoch) -> None:
         self._epoch = epoch
@@ -248,10 +249,6 @@ class RabbitSubscription:
         self._release_waiters()
         if carried and not self._ending:
             self._on_lost()
-            if not epoch.channel.connection.is_closed:
-                get_logger().warning(
-                    "broker_channel_lost", queue=str(self.queue), reason=epoch.broken
-                )
         await close_channel(epoch.channel)
 
     def _release_waiters(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import aiohttp
 import msgspec
@@ -25,6 +26,7 @@ LATENCY_MS = 40
 WAVE = 250
 WAVE_EVERY_S = 0.5
 READ_EVERY_S = 0.25
+_EXPECTED = (NotifierError, aiohttp.ClientError, TimeoutError, msgspec.MsgspecError)
 
 
 async def run(console: Console) -> int:
@@ -42,7 +44,7 @@ async def run(console: Console) -> int:
 
 
 async def _until_ready(node: Node, client: Client) -> None:
-    async with asyncio.timeout(START_S):
+    async with _within(START_S, node, "did not get ready"):
         while not await client.is_ready():
             node.check()
             await asyncio.sleep(0.1)
@@ -50,7 +52,7 @@ async def _until_ready(node: Node, client: Client) -> None:
 
 async def _submit_and_watch(node: Node, client: Client, console: Console) -> Mapping[str, Order]:
     orders: dict[str, Order] = {}
-    async with asyncio.timeout(FINISH_S), asyncio.TaskGroup() as group:
+    async with _within(FINISH_S, node, "did not finish"), asyncio.TaskGroup() as group:
         group.create_task(_submit(client, orders), name="submit")
         await _watch(node, client, len(plan_orders()), console)
     return orders
@@ -76,10 +78,19 @@ async def _watch(node: Node, client: Client, total: int, console: Console) -> No
             await asyncio.sleep(READ_EVERY_S)
 
 
+@asynccontextmanager
+async def _within(span_s: float, node: Node, how: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(span_s):
+            yield
+    except TimeoutError as error:
+        raise node.failed(f"{how} within {span_s:g} s") from error
+
+
 async def _judge(client: Client, orders: Mapping[str, Order], console: Console) -> int:
     calls = await client.calls()
     lines = compare(orders, await client.statuses(), calls)
-    console.print(draw_totals(lines))
+    console.print("\n", draw_totals(lines))
     foreign = strangers(orders, calls)
     wrong = sum(line.wrong for line in lines)
     if wrong or foreign:
@@ -96,9 +107,7 @@ def main() -> int:
         code = asyncio.run(run(console))
     except* KeyboardInterrupt:
         code = 130
-    except* TimeoutError:
-        console.print("the demo did not come to its end in time", style="red")
-    except* (NotifierError, aiohttp.ClientError, msgspec.MsgspecError) as group:
+    except* _EXPECTED as group:
         for error in group.exceptions:
             console.print(str(error), style="red", markup=False)
     return code

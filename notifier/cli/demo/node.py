@@ -19,10 +19,11 @@ from notifier.embedded.process import ending, run_steps_async, spawn, tail
 from notifier.embedded.rabbitmq_install import find_rabbitmq
 
 DRAIN_S = 40.0
+LINES = 20
 
 
-class NodeEnded(InfrastructureError):
-    """The child ended before the demo did; the message carries the end of its log."""
+class NodeFailed(InfrastructureError):
+    """The child ended before the demo did, or did not get done; carries the end of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +37,15 @@ class Node:
     process: subprocess.Popen[bytes]
 
     def check(self) -> None:
-        """Raise NodeEnded if the child is no longer there."""
+        """Raise NodeFailed if the child is no longer there."""
         code = self.process.poll()
         if code is not None:
-            end = "\n".join(tail(self.log).splitlines()[-20:])
-            raise NodeEnded(f"notifier dev ended with {code}:\n{end}")
+            raise self.failed(f"ended with {code}")
+
+    def failed(self, how: str) -> NodeFailed:
+        """The error that says how the child failed, and what it logged last."""
+        end = "\n".join(tail(self.log).splitlines()[-LINES:])
+        return NodeFailed(f"notifier dev {how}; its log ends:\n{end}")
 
 
 @asynccontextmanager

@@ -25,11 +25,11 @@ class Fate:
 
 FATES: Final = (
     Fate("ok", 6, "sent", 1, 80, "taken at once"),
-    Fate("refuse", 1, "failed", 1, 4, "refused, never tried again"),
-    Fate("flaky-2", 2, "sent", 3, 6, "unavailable twice, then taken"),
-    Fate("throttle-2", 3, "sent", 3, 4, "too fast twice, then taken"),
-    Fate("down", 4, "failed", TRIES, 3, "unavailable until its tries are used up"),
-    Fate("cut", 7, "failed", TRIES, 3, "taken and cut, so sent again until its tries are used up"),
+    Fate("refuse", 1, "failed", 1, 4, "refused for good"),
+    Fate("flaky-2", 2, "sent", 3, 6, "unavailable, twice"),
+    Fate("throttle-2", 3, "sent", 3, 4, "too fast, twice"),
+    Fate("down", 4, "failed", TRIES, 3, "always unavailable"),
+    Fate("cut", 7, "failed", TRIES, 3, "taken, then cut"),
 )
 
 SIZES: Final[Mapping[str, int]] = {

@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from notifier.cli.demo.client import Figures, Queue
@@ -54,10 +55,10 @@ class LiveTable:
 
 
 def draw_totals(lines: Sequence[Line]) -> Table:
-    """What was promised for each fate, what Notifier says, and what the sandbox logged."""
-    table = Table(title="what became of them")
-    table.add_column("recipients")
-    for name in ("submitted", "sent", "failed", "calls promised", "calls logged"):
+    """For each fate: what Notifier says, the calls it promises and those in the sandbox's log."""
+    table = Table(title="what became of them", box=SIMPLE_HEAD)
+    table.add_column("recipients", no_wrap=True)
+    for name in ("all", "sent", "failed", "promised", "calls"):
         table.add_column(name, justify="right")
     table.add_column("")
     for line in lines:

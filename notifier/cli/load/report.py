@@ -94,10 +94,9 @@ def print_report(report: Report) -> None:
     """Three tables for a person."""
     spread = report.submit_s
     print_table(
-        ["submit calls", "p50 s", "p90 s", "p99 s", "max s", "accepted/s", "took s", "behind s"],
+        ["submit p50 s", "p90 s", "p99 s", "max s", "accepted/s", "took s", "behind s"],
         [
             (
-                "",
                 spread.p50,
                 spread.p90,
                 spread.p99,

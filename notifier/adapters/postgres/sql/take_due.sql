@@ -1,5 +1,7 @@
--- The relay's take: per queue and class ($1, $2) at most $3 rows, oldest first. Status and due_at
--- are checked again under the lock. The transaction ends before anything is published.
+-- The relay's take: per queue and class ($1, $2) at most $3 rows, oldest first, and $4 in all, in
+-- the order of the quotas: the nested loop asks a later quota only for what the earlier left.
+-- Status and due_at are checked again under the lock. The transaction ends before anything is
+-- published.
 WITH taken AS (
     SELECT due.id
     FROM unnest($1::text[], $2::boolean[], $3::integer[]) AS quota (queue, is_retry, most)
@@ -10,6 +12,7 @@ WITH taken AS (
         LIMIT quota.most
         FOR UPDATE SKIP LOCKED
     ) due
+    LIMIT $4
 )
 UPDATE notifications n SET
     status = 'queued', due_at = NULL, published_at = now(), updated_at = now()

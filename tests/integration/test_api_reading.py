@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from typing_extensions import override
+
+from notifier.api.settings import ApiSettings
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.notification import NotificationId, Status
+from tests.unit.fakes_api import MemoryStore, a_submit, make_api, open_client
+
+ONE = "/v1/notifications"
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+async def client(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
+    async with open_client(make_api(store)) as client:
+        yield client
+
+
+async def submit(client: aiohttp.ClientSession, **changes: object) -> str:
+    async with client.post(ONE, json=a_submit(**changes)) as answer:
+        assert answer.status == 202
+        found: str = (await answer.json())["id"]
+        return found
+
+
+async def test_a_notification_is_shown_with_its_attempts(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    made = await submit(client, metadata={"order": 7}, max_tries=3)
+    store.fail(next(iter(store.views)))
+    async with client.get(f"{ONE}/{made}") as answer:
+        body = await answer.json()
+    assert body["id"] == made
+    assert (body["status"], body["tries"], body["last_error"]) == (Status.FAILED, 1, "550")
+    assert (body["channel"], body["priority"], body["queue"]) == ("email", "high", "email.high")
+    assert body["content"] == {"subject": "Your code", "body": "123456"}
+    assert body["metadata"] == {"order": 7}
+    assert [(one["claim"], one["outcome"]) for one in body["attempts"]] == [(1, "refused")]
+    assert body["created_at"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [str(uuid4()), "nonsense", "%00", "%ff", "{" + str(uuid4()) + "}", uuid4().hex, "1" * 36],
+)
+async def test_an_id_that_is_unknown_or_none_is_answered_404(
+    client: aiohttp.ClientSession, name: str
+) -> None:
+    async with client.get(f"{ONE}/{name}") as answer:
+        assert (answer.status, answer.content_type) == (404, "application/problem+json")
+
+
+async def test_pages_show_each_once_newest_first(client: aiohttp.ClientSession) -> None:
+    made = [await submit(client) for _ in range(5)]
+    seen: list[str] = []
+    params = {"limit": "2"}
+    while True:
+        async with client.get(ONE, params=params) as answer:
+            page = await answer.json()
+        seen += [one["id"] for one in page["notifications"]]
+        if page["next_cursor"] is None:
+            break
+        params["cursor"] = page["next_cursor"]
+    assert seen == sorted(made, reverse=True)
+
+
+async def test_filters_reach_the_store(client: aiohttp.ClientSession, store: MemoryStore) -> None:
+    params = {
+        "status": "queued",
+        "channel": "email",
+        "priority": "low",
+        "created_from": "2026-01-01T00:00:00Z",
+        "created_to": "2026-01-01T02:00:00+02:00",
+    }
+    async with client.get(ONE, params=params) as answer:
+        assert await answer.json() == {"notifications": [], "next_cursor": None}
+    (asked,) = store.asked
+    assert (asked.status, asked.channel, asked.priority) == (Status.QUEUED, "email", "low")
+    assert asked.created_from == asked.created_to == 1_767_225_600
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=x", "limit"),
+        ("limit=%D9%A1", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("cursor=x", "cursor"),
+        ("cursor=%00", "cursor"),
+        ("cursor=%C3%A9%C3%A9", "cursor"),
+        ("status=lost", "status"),
+        ("channel=fax", "channel"),
+        ("priority=urgent", "priority"),
+        ("created_from=yesterday", "created_from"),
+        ("created_to=2026-01-01T00:00:00", "created_to"),
+        ("created_to=2026-01-01T00:00:00+02:00", "created_to"),
+        ("reason=refused", "reason"),
+        ("colour=red", "colour"),
+    ],
+)
+async def test_a_bad_parameter_is_named(
+    client: aiohttp.ClientSession, query: str, field: str
+) -> None:
+    async with client.get(f"{ONE}?{query}") as answer:
+        assert (answer.status, answer.content_type) == (400, "application/problem+json")
+        assert (await answer.json(content_type=None))["field"] == field
+
+
+async def test_failures_are_listed_with_their_reason(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    made = await submit(client)
+    for one in list(store.views):
+        store.fail(one)
+    async with client.get("/v1/failures", params={"reason": "refused", "limit": "1"}) as answer:
+        page = await answer.json()
+    (failure,) = page["failures"]
+    assert (failure["id"], failure["reason"], failure["code"]) == (made, "refused", "550")
+    assert page["next_cursor"] is None
+    assert store.asked[0].reason == "refused"
+
+
+@pytest.mark.parametrize("reason", ["", "%00", "%ff", "x" * 101])
+async def test_a_reason_that_cannot_be_is_refused(
+    client: aiohttp.ClientSession, reason: str
+) -> None:
+    async with client.get(f"/v1/failures?reason={reason}") as answer:
+        assert answer.status == 400
+
+
+async def test_queues_are_a_bare_list(client: aiohttp.ClientSession) -> None:
+    async with client.get("/v1/queues") as answer:
+        (queue,) = await answer.json()
+    assert queue == {
+        "queue": "email.high",
+        "ready": 3,
+        "due": 1,
+        "consumers": 2,
+        "busy": 1,
+        "rate_per_s": 12.5,
+        "oldest_wait_s": 0.25,
+        "limited_by": "need",
+        "paused": False,
+    }
+
+
+@pytest.mark.parametrize("path", [ONE, f"{ONE}/{uuid4()}", "/v1/failures", "/v1/queues"])
+async def test_reads_say_that_postgres_is_away(
+    client: aiohttp.ClientSession, store: MemoryStore, path: str
+) -> None:
+    store.broken = StoreUnavailable("no")
+    async with client.get(path) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
+class Hanging(MemoryStore):
+    @override
+    async def get(self, id: NotificationId) -> None:
+        assert id not in self.views
+        await asyncio.Event().wait()
+
+
+async def test_a_read_that_hangs_ends_with_the_deadline() -> None:
+    app = make_api(Hanging(), ApiSettings(request_deadline_s=0.05))
+    async with open_client(app) as client, client.get(f"{ONE}/{uuid4()}") as answer:
+        assert answer.status == 503

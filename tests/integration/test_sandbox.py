@@ -1,0 +1,438 @@
+"""The sandbox as its users see it: over HTTP and SMTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import msgspec
+import pytest
+from aiosmtplib import SMTP, SMTPRecipientRefused
+
+from notifier.sandbox import Sandbox, open_sandbox
+from notifier.sandbox.calls import Call, CallLog, Wanted
+from notifier.sandbox.fates import (
+    Fate,
+    Kind,
+    fate_of_address,
+    fate_of_phone,
+    fate_of_token,
+    kind_of,
+)
+
+SMS = "/2010-04-01/Accounts/AC1/Messages.json"
+PUSH = "/v1/projects/p/messages:send"
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with open_sandbox(http_port=0, smtp_port=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def http(sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(sandbox.http_url) as session:
+        yield session
+
+
+@pytest.fixture
+async def smtp(sandbox: Sandbox) -> AsyncIterator[SMTP]:
+    client = SMTP(
+        hostname=sandbox.host, port=sandbox.smtp_port, local_hostname="t", start_tls=False
+    )
+    async with client:
+        yield client
+
+
+async def text(http: aiohttp.ClientSession, to: str, **headers: str) -> tuple[int, Any]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    form = {"To": to, "From": "+1", "Body": "hi"}
+    async with http.post(SMS, data=form, headers=named) as answer:
+        return answer.status, await answer.json()
+
+
+async def calls(http: aiohttp.ClientSession, query: str = "") -> list[dict[str, Any]]:
+    async with http.get(f"/calls{query}") as answer:
+        assert answer.status == 200
+        listed: list[dict[str, Any]] = await answer.json()
+        return listed
+
+
+async def put(http: aiohttp.ClientSession, body: object) -> tuple[int, Any]:
+    async with http.put("/behaviour", data=json.dumps(body)) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+def many(log: CallLog, count: int, start: datetime) -> None:
+    for n in range(count):
+        at = start + timedelta(milliseconds=n)
+        channel = ("email", "sms", "push")[n % 3]
+        log.add(Call(at, channel, f"a{n}@example.com", f"id-{n // 2}", 1, "ok", n % 5 > 0, 250))
+
+
+# ---- fates --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "fate"),
+    [
+        ("ann@example.com", Fate.OK),
+        ("refuse@example.com", Fate.REFUSE),
+        ("Flaky-2+17@example.com", Fate.FLAKY),
+        ("throttle-2+a+b@example.com", Fate.THROTTLE),
+        ("refused@example.com", Fate.OK),
+        ("a+down@example.com", Fate.OK),
+        ("hang", Fate.OK),
+    ],
+)
+def test_an_address_carries_its_fate_before_the_plus(address: str, fate: Fate) -> None:
+    assert fate_of_address(address) is fate
+
+
+@pytest.mark.parametrize(
+    ("number", "fate"),
+    [
+        ("+15005550001", Fate.REFUSE),
+        ("+15005550012", Fate.FLAKY),
+        ("+15005550093", Fate.THROTTLE),
+        ("+15005550004", Fate.DOWN),
+        ("+15005550005", Fate.HANG),
+        ("+15005550006", Fate.OK),
+        ("+15005550007", Fate.CUT),
+        ("+15005550008", Fate.OK),
+        ("+15005551001", Fate.OK),
+        ("+436641234561", Fate.OK),
+    ],
+)
+def test_a_number_carries_its_fate_in_its_last_digit(number: str, fate: Fate) -> None:
+    assert fate_of_phone(number) is fate
+
+
+def test_a_token_carries_its_fate_in_front() -> None:
+    for fate in Fate:
+        assert fate_of_token(f"fate-{fate}-abc") is fate
+    assert fate_of_token("fate-") is Fate.OK
+    assert fate_of_token("fate-unknown-a") is Fate.OK
+    assert fate_of_token("a-fate-down-a") is Fate.OK
+
+
+def test_only_the_fates_with_a_number_change_with_the_calls() -> None:
+    assert [kind_of(Fate.FLAKY, n) for n in range(4)] == [Kind.UNAVAILABLE] * 2 + [Kind.ACCEPT] * 2
+    assert [kind_of(Fate.THROTTLE, n) for n in range(4)] == [Kind.THROTTLE] * 2 + [Kind.ACCEPT] * 2
+    for fate in set(Fate) - {Fate.FLAKY, Fate.THROTTLE}:
+        assert len({kind_of(fate, n) for n in range(4)}) == 1
+
+
+# ---- the two real APIs --------------------------------------------------------------------------
+
+
+async def test_an_sms_is_answered_as_twilio_does(http: aiohttp.ClientSession) -> None:
+    status, taken = await text(http, "+15005550006", Idempotency_Key="n1", Notifier_Claim="3")
+    assert (status, taken["sid"][:2], taken["to"]) == (201, "SM", "+15005550006")
+    status, refused = await text(http, "+15005550001")
+    assert (status, refused["code"], refused["status"]) == (400, 21211, 400)
+    logged = await calls(http)
+    assert [(one["notification_id"], one["claim"]) for one in logged] == [("n1", 3), (None, None)]
+
+
+async def test_a_push_is_answered_as_fcm_does(http: aiohttp.ClientSession) -> None:
+    async with http.post(PUSH, json={"message": {"token": "t"}}) as answer:
+        assert answer.status == 200
+        assert (await answer.json())["name"].startswith("projects/p/messages/")
+    async with http.post(PUSH, json={"message": {"token": "fate-refuse-t"}}) as answer:
+        assert answer.status == 404
+        error = (await answer.json())["error"]
+    assert (error["status"], error["details"][0]["errorCode"]) == ("NOT_FOUND", "UNREGISTERED")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"message": {"token": 1}}', b"\xff"])
+async def test_a_push_without_a_token_is_refused_and_no_call(
+    http: aiohttp.ClientSession, body: bytes
+) -> None:
+    async with http.post(PUSH, data=body) as answer:
+        assert answer.status == 400
+    assert await calls(http) == []
+
+
+async def test_a_throttled_sms_says_how_long_and_is_counted_by_notification(
+    http: aiohttp.ClientSession,
+) -> None:
+    for id_ in ("a", "b"):
+        for expected in (429, 429, 201):
+            async with http.post(
+                SMS, data={"To": "+15005550003"}, headers={"Idempotency-Key": id_}
+            ) as answer:
+                assert answer.status == expected
+                assert answer.headers.get("Retry-After") == ("1" if expected == 429 else None)
+
+
+async def test_a_mail_is_logged_with_the_names_in_its_headers(
+    smtp: SMTP, http: aiohttp.ClientSession
+) -> None:
+    id_ = str(uuid4())
+    mail = f"Message-ID: <{id_}@shop.example>\r\nX-Notifier-Claim: 2\r\n\r\nMessage-ID: <no@x>\r\n"
+    await smtp.sendmail("me@example.com", ["ann@example.com"], mail)
+    [call] = await calls(http)
+    assert datetime.fromisoformat(call.pop("at")) <= datetime.now(UTC)
+    assert call == {
+        "channel": "email",
+        "recipient": "ann@example.com",
+        "notification_id": id_,
+        "claim": 2,
+        "fate": "ok",
+        "accepted": True,
+        "status": 250,
+    }
+
+
+async def test_a_refused_mail_hears_it_at_its_recipient_and_is_named_by_its_envid(
+    smtp: SMTP, http: aiohttp.ClientSession
+) -> None:
+    for options in ([], ["RET=HDRS", "ENVID=n1.4"]):
+        await smtp.mail("me@example.com", options=options)
+        with pytest.raises(SMTPRecipientRefused) as raised:
+            await smtp.rcpt("refuse@example.com")
+        assert (raised.value.code, raised.value.message[:5]) == (550, "5.1.1")
+        await smtp.rset()
+    logged = await calls(http)
+    assert [(one["notification_id"], one["claim"]) for one in logged] == [(None, None), ("n1", 4)]
+
+
+async def test_a_second_recipient_is_asked_to_come_alone(
+    smtp: SMTP, http: aiohttp.ClientSession
+) -> None:
+    errors, _ = await smtp.sendmail("me@x.example", ["a@x.example", "b@x.example"], "\r\nhi\r\n")
+    assert errors["b@x.example"].code == 452
+    assert [one["recipient"] for one in await calls(http)] == ["a@x.example"]
+
+
+# ---- the log ------------------------------------------------------------------------------------
+
+
+async def test_calls_are_filtered_and_paged(sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    many(sandbox.log, 60, start)
+    assert len(await calls(http)) == 60
+    assert len(await calls(http, "?channel=sms")) == 20
+    assert [one["recipient"] for one in await calls(http, "?notification_id=id-7")] == [
+        "a14@example.com",
+        "a15@example.com",
+    ]
+    for since in ("2030-01-01T00:00:00.050Z", f"{start.timestamp() + 0.05}"):
+        assert len(await calls(http, f"?since={since}")) == 10
+    page = await calls(http, "?after=20&limit=10")
+    assert [one["recipient"] for one in page] == [f"a{n}@example.com" for n in range(20, 30)]
+    assert await calls(http, "?after=60") == []
+    assert await calls(http, "?limit=0") == []
+
+
+@pytest.mark.parametrize(
+    "query", ["channel=fax", "since=soon", "after=-1", "limit=x", "chanel=sms", "limit=1e9"]
+)
+async def test_a_wrong_filter_names_its_field(http: aiohttp.ClientSession, query: str) -> None:
+    async with http.get(f"/calls?{query}") as answer:
+        assert answer.status == 400
+        assert answer.content_type == "application/problem+json"
+        assert (await answer.json())["field"] == query.partition("=")[0]
+
+
+async def test_a_long_log_comes_whole(sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
+    many(sandbox.log, 25_000, datetime(2030, 1, 1, tzinfo=UTC))
+    async with http.get("/calls") as answer:
+        listed = msgspec.json.decode(await answer.read(), type=list[Call])
+        assert answer.headers["Total-Calls"] == "25000"
+    assert listed == list(sandbox.log.select(Wanted()))
+
+
+async def test_the_summary_counts_doubles_and_groups(
+    sandbox: Sandbox, http: aiohttp.ClientSession
+) -> None:
+    for id_, claim in (("a", 1), ("a", 2), ("b", 1), ("b", 1), (None, None), (None, None)):
+        taken = claim != 2
+        sandbox.log.add(Call(datetime.now(UTC), "sms", "+1", id_, claim, "ok", taken, 201))
+    async with http.get("/calls/summary") as answer:
+        assert await answer.json() == {
+            "calls": 6,
+            "accepted": 5,
+            "notifications": 2,
+            "accepted_notifications": 2,
+            "doubled": 1,
+            "groups": [
+                {"channel": "sms", "fate": "ok", "accepted": False, "calls": 1},
+                {"channel": "sms", "fate": "ok", "accepted": True, "calls": 5},
+            ],
+        }
+
+
+async def test_a_cleared_log_starts_again(http: aiohttp.ClientSession) -> None:
+    statuses = [(await text(http, "+15005550002", Idempotency_Key="a"))[0] for _ in range(3)]
+    assert statuses == [503, 503, 201]
+    async with http.delete("/calls") as answer:
+        assert answer.status == 204
+    assert await calls(http) == []
+    assert (await text(http, "+15005550002", Idempotency_Key="a"))[0] == 503
+
+
+# ---- behaviour ----------------------------------------------------------------------------------
+
+
+async def test_errors_can_be_asked_for_on_one_channel(
+    http: aiohttp.ClientSession, smtp: SMTP
+) -> None:
+    wish = {"channel": "sms", "error_share": 1, "status": 429, "retry_after": 7}
+    status, behaviour = await put(http, wish)
+    assert status == 200
+    assert behaviour["email"]["error_share"] == 0
+    async with http.post(SMS, data={"To": "+1"}) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+    await smtp.sendmail("me@example.com", ["ann@example.com"], "\r\nhi\r\n")
+    assert [(one["status"], one["accepted"]) for one in await calls(http)] == [
+        (429, False),
+        (250, True),
+    ]
+
+
+@pytest.mark.parametrize(("status", "replied"), [(None, 451), (503, 451), (429, 450), (452, 452)])
+async def test_an_http_status_for_every_channel_says_the_same_over_smtp(
+    http: aiohttp.ClientSession, smtp: SMTP, status: int | None, replied: int
+) -> None:
+    await put(http, {"error_share": 1.0, "status": status})
+    await smtp.mail("me@example.com")
+    await smtp.rcpt("ann@example.com")
+    go_on = await smtp.execute_command(b"DATA")
+    assert go_on.code == 354
+    assert (await smtp.execute_command(b".")).code == replied
+
+
+async def test_a_share_of_errors_is_about_that_share(http: aiohttp.ClientSession) -> None:
+    await put(http, {"channel": "sms", "error_share": 0.3})
+    statuses = [(await text(http, "+15005550006"))[0] for _ in range(200)]
+    assert set(statuses) == {201, 503}
+    assert 30 <= statuses.count(503) <= 90
+
+
+async def test_what_is_left_out_is_as_at_the_start(http: aiohttp.ClientSession) -> None:
+    _, first = await put(http, {})
+    await put(http, {"latency_ms": 5, "error_share": 0.5, "hang_s": 1})
+    _, slow = await put(http, {"channel": "push", "latency_ms": 3.5, "status": None})
+    assert slow["push"] == {**first["push"], "latency_ms": 3.5}
+    assert slow["sms"]["error_share"] == 0.5
+    _, last = await put(http, {})
+    assert last == first
+    async with http.get("/behaviour") as answer:
+        assert await answer.json() == first
+
+
+async def test_a_slow_channel_does_not_hold_up_another(http: aiohttp.ClientSession) -> None:
+    await put(http, {"channel": "sms", "latency_ms": 600_000})
+    async with asyncio.TaskGroup() as group:
+        slow = group.create_task(text(http, "+15005550006"))
+        while not await calls(http):
+            await asyncio.sleep(0)
+        async with http.post(PUSH, json={"message": {"token": "t"}}) as answer:
+            assert answer.status == 200
+        slow.cancel()
+
+
+async def test_an_answer_comes_no_sooner_than_the_latency(
+    http: aiohttp.ClientSession, smtp: SMTP
+) -> None:
+    await put(http, {"latency_ms": 30})
+    loop = asyncio.get_running_loop()
+    for send in (text(http, "+15005550006"), smtp.sendmail("a@x.example", ["b@x.example"], "")):
+        started = loop.time()
+        await send
+        assert loop.time() - started >= 0.029
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"channel": "fax"}, "channel"),
+        ({"channel": 1}, "channel"),
+        ({"latency_ms": -1}, "latency_ms"),
+        ({"latency_ms": "1"}, "latency_ms"),
+        ({"error_share": 1.1}, "error_share"),
+        ({"status": 200}, "status"),
+        ({"retry_after": -1}, "retry_after"),
+        ({"retry_after": 1.5}, "retry_after"),
+        ({"hang_s": 1e9}, "hang_s"),
+        ({"lateny_ms": 1}, "lateny_ms"),
+        ([], "body"),
+        ("x", "body"),
+    ],
+)
+async def test_a_wrong_wish_names_its_field_and_changes_nothing(
+    http: aiohttp.ClientSession, body: object, field: str
+) -> None:
+    await put(http, {"latency_ms": 1})
+    status, problem = await put(http, body)
+    assert (status, problem["field"]) == (400, field)
+    async with http.get("/behaviour") as answer:
+        assert {one["latency_ms"] for one in (await answer.json()).values()} == {1}
+
+
+async def test_a_hanging_call_is_let_go_after_its_time(
+    http: aiohttp.ClientSession, smtp: SMTP
+) -> None:
+    await put(http, {"hang_s": 0.05})
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await text(http, "+15005550005")
+    with pytest.raises(ConnectionError):
+        await smtp.sendmail("me@example.com", ["hang@example.com"], "\r\nhi\r\n")
+    assert [one["accepted"] for one in await calls(http)] == [False, False]
+
+
+# ---- its life -----------------------------------------------------------------------------------
+
+
+async def test_it_closes_while_calls_hang() -> None:
+    async with (
+        asyncio.TaskGroup() as group,
+        aiohttp.ClientSession() as http,
+        open_sandbox(http_port=0, smtp_port=0) as sandbox,
+    ):
+        client = SMTP(
+            hostname=sandbox.host, port=sandbox.smtp_port, local_hostname="t", start_tls=False
+        )
+        await client.connect()
+        sms = group.create_task(_hanging_sms(http, sandbox.http_url))
+        email = group.create_task(_hanging_mail(client))
+        while len(sandbox.log) < 2:
+            await asyncio.sleep(0)
+    assert isinstance(sms.result(), aiohttp.ClientError)
+    assert isinstance(email.result(), ConnectionError)
+
+
+async def _hanging_sms(http: aiohttp.ClientSession, url: str) -> Exception | None:
+    try:
+        await http.post(url + SMS, data={"To": "+15005550005"})
+    except aiohttp.ClientError as error:
+        return error
+    return None
+
+
+async def _hanging_mail(client: SMTP) -> Exception | None:
+    try:
+        await client.sendmail("me@x.example", ["hang@x.example"], "\r\nhi\r\n")
+    except ConnectionError as error:
+        return error
+    return None
+
+
+async def test_a_port_in_use_is_an_os_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=str(port)):
+            async with open_sandbox(http_port=0, smtp_port=port):
+                pass
+        with pytest.raises(OSError, match=str(port)):
+            async with open_sandbox(http_port=port, smtp_port=0):
+                pass

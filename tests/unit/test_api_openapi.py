@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from notifier.api.openapi import openapi_document
+from notifier.api.reference import reference_page
+from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
+from tests.unit.fakes_api import MemoryStore, make_api
+
+UNDESCRIBED = {"/", "/docs", "/docs/openapi.json"}
+
+
+def references(part: object) -> set[str]:
+    match part:
+        case {"$ref": str(name)}:
+            return {name}
+        case dict():
+            return set().union(*(references(one) for one in part.values()))
+        case list():
+            return set().union(*(references(one) for one in part))
+        case _:
+            return set()
+
+
+def test_every_route_is_described_and_nothing_else() -> None:
+    served = {
+        (route.path_format, method.lower())
+        for route in make_api(MemoryStore()).routes
+        for method in getattr(route, "methods", ())
+        if method not in {"OPTIONS", "HEAD"} and route.path_format not in UNDESCRIBED
+    }
+    paths: dict[str, Any] = openapi_document(ApiSettings())["paths"]
+    assert {(path, method) for path, methods in paths.items() for method in methods} == served
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = openapi_document(ApiSettings())
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references(document) <= known
+
+
+def test_the_document_tells_the_settings() -> None:
+    settings = ApiSettings(
+        channels={"chat": ChannelRules(address=AddressKind.TOKEN)}, retention=timedelta(days=10)
+    )
+    submit = openapi_document(settings)["components"]["schemas"]["Submit"]["properties"]
+    assert submit["channel"]["enum"] == ["chat"]
+    assert submit["ttl"]["anyOf"][0]["maximum"] == 9 * 86_400
+
+
+def test_the_page_shows_every_operation_with_a_command_to_try() -> None:
+    document = openapi_document(ApiSettings())
+    page = reference_page(document)
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert f'<h2 id="{operation["operationId"]}">' in page
+        assert f"curl http://127.0.0.1:8000{path}" in page
+
+
+def test_the_page_escapes_what_it_shows() -> None:
+    document = openapi_document(ApiSettings())
+    document["info"]["description"] = "<script>alert(1)</script>"
+    assert "<script>" not in reference_page(document)
