@@ -19,7 +19,9 @@ async def wait(stop: asyncio.Event, span: float) -> bool:
         return stop.is_set()
 
 
-async def repeat(run_once: Callable[[], Awaitable[object]], stop: asyncio.Event, every: float) -> None:
+async def repeat(
+    run_once: Callable[[], Awaitable[object]], stop: asyncio.Event, every: float
+) -> None:
     """One pass after another, `every` seconds apart, until `stop`."""
     while not stop.is_set():
         await run_once()
@@ -52,4 +54,3 @@ async def running(
             yield
         finally:
             stop.set()
-

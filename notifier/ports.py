@@ -1,4 +1,4 @@
-"""What the core needs from the world, as narrow protocols. Adapters implement them, app.py wires them."""
+"""What the core needs from the world: narrow protocols. Adapters implement them, app wires them."""
 
 from __future__ import annotations
 
@@ -197,8 +197,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the row became: `late` if it had moved on before, then `status` is None unless the
-    result settled it all the same. `age` is the time since it was accepted."""
+    """What the row became.
+
+    `late` if it had moved on before: then `status` is None unless the result settled it all the
+    same. `age` is the time since it was accepted.
+    """
 
     status: Status | None
     late: bool
@@ -250,7 +253,7 @@ class QueueFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:
-    """One process's heartbeat, as read back: `kind` is `api` or `worker`; `age_s` on Postgres's clock."""
+    """A process's heartbeat, read back: `kind` is api, worker or dev, `age_s` by Postgres's clock."""
 
     id: WorkerId
     kind: str

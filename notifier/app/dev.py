@@ -84,9 +84,7 @@ async def run_dev(
             await asyncio.to_thread(migrate, settings.database.url)
             if settings.broker.url == IN_PROCESS:
                 await _requeue(settings)
-            process = await stack.enter_async_context(
-                open_process(settings, kind="dev", stop=stop)
-            )
+            process = await stack.enter_async_context(open_process(settings, kind="dev", stop=stop))
             await stack.enter_async_context(open_worker(process, providers, stop=stop))
             port = await stack.enter_async_context(open_api(process, stop=stop))
             announce(
@@ -150,9 +148,7 @@ async def _with_broker(
             return _at(settings, broker=url), "yours"
 
 
-def _at(
-    settings: Settings, *, database: str | None = None, broker: str | None = None
-) -> Settings:
+def _at(settings: Settings, *, database: str | None = None, broker: str | None = None) -> Settings:
     if database is not None:
         to = msgspec.structs.replace(settings.database, url=database)
         settings = msgspec.structs.replace(settings, database=to)

@@ -81,7 +81,7 @@ class Accept:
             msg = "too many notifications wait to be stored"
             raise Overloaded(msg)
         if self._backlog >= self._max_backlog:
-            msg = f"about {self._backlog} notifications wait to be sent, the limit is {self._max_backlog}"
+            msg = f"about {self._backlog} notifications wait; the limit is {self._max_backlog}"
             raise Overloaded(msg, retry_after_s=30)
 
     async def _write(self, items: Sequence[NewNotification]) -> Sequence[Status]:

@@ -84,9 +84,7 @@ class Attempts:
         for batches in (self._claims, self._results, self._returns):
             batches.close()
 
-    async def attempt(
-        self, delivery: Delivery, ack: Callable[[Delivery], None]
-    ) -> AttemptTiming:
+    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
         """Carry out one attempt and settle its message.
 
         Cancelled during the provider's call it records Ambiguous itself before it ends; cancelled
@@ -141,7 +139,7 @@ class Attempts:
         return AttemptTiming(seconds=time.monotonic() - asked_at, answered=is_answered)
 
     async def _claim(self, queue: QueueKey, ask: ClaimAsk) -> ClaimAnswer:
-        """Ask once. If the answer is lost it is never asked again: the row is given back instead."""
+        """Ask once. If the answer is lost it is not asked again: the row is given back instead."""
         try:
             answer = await self._claims.put(ask)
         except StoreUnavailable:
@@ -168,10 +166,14 @@ class Attempts:
             async with asyncio.timeout(self._send_timeout_s):
                 return await route.provider.send(envelope), False
         except TimeoutError:
-            return Ambiguous(code="timeout", detail=f"no answer in {self._send_timeout_s:g} s"), False
+            return Ambiguous(
+                code="timeout", detail=f"no answer in {self._send_timeout_s:g} s"
+            ), False
         except asyncio.CancelledError:
             return Ambiguous(code="stopped", detail="the worker stopped before the answer"), True
-        except Exception as error:  # the attempt's edge: a bug in one sender must not stop the others
+        except (
+            Exception
+        ) as error:  # the attempt's edge: a bug in one sender must not stop the others
             log.exception("provider_crashed", id=str(claimed.id), provider=route.provider.name)
             return Ambiguous(code="error", detail=type(error).__name__), False
 
@@ -179,9 +181,7 @@ class Attempts:
         self, claimed: Claimed, outcome: Outcome, started_at: float, finished_at: float
     ) -> None:
         provider = self._provider_name(claimed.queue)
-        self._observer.attempted(
-            claimed.queue, provider, outcome.name, finished_at - started_at
-        )
+        self._observer.attempted(claimed.queue, provider, outcome.name, finished_at - started_at)
         decision = self._decide(claimed, outcome)
         result = _result(claimed, outcome, decision, provider, started_at, finished_at)
         recorded = await finish(self._results.put(result), RECORD_WITHIN_S)

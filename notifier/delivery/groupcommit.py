@@ -87,9 +87,7 @@ class GroupCommit(Generic[Item, Answer]):
             self._fail(self._drain(), StoreUnavailable(f"{self.name}: stopped"))
 
     async def _write_next(self) -> None:
-        batch = [
-            self._items.popleft() for _ in range(min(MOST, len(self._items)))
-        ]
+        batch = [self._items.popleft() for _ in range(min(MOST, len(self._items)))]
         self._writing = len(batch)
         try:
             await self._settle(batch)
@@ -136,9 +134,7 @@ class GroupCommit(Generic[Item, Answer]):
             yield self._items.popleft()
 
     @staticmethod
-    def _fail(
-        batch: Iterable[tuple[Item, asyncio.Future[Answer]]], error: NotifierError
-    ) -> None:
+    def _fail(batch: Iterable[tuple[Item, asyncio.Future[Answer]]], error: NotifierError) -> None:
         for _, waiter in batch:
             if not waiter.done():
                 waiter.set_exception(error)

@@ -28,14 +28,14 @@ class Pruner:
 
     async def run_once(self) -> list[str]:
         """One pass; the days it dropped, as YYYYMMDD."""
-        dropped = []
+        dropped: list[str] = []
         try:
             await self._store.ensure_days()
             await self._store.forget_processes()
             today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
             for day in await self._store.days():
-                if _date(day) < today - self._retention and await self._drop(day):
-                    dropped.append(day)
+                if _date(day) < today - self._retention:
+                    dropped += [day] if await self._drop(day) else []
         except StoreUnavailable as error:
             log.warning("pruner_waits", reason=str(error))
         return dropped

@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 NO_PACE: Final = QueuePace(consumers=1, drain_per_s=0.0)
 
+
 class Relay:
     """One of the deployment's relays; every API and worker process runs one."""
 
@@ -110,7 +111,8 @@ class Relay:
         """Ask the broker how much is ready, where something may be; at most every 100 ms."""
         now = time.monotonic()
         stale = [
-            window for window in self._windows.values()
+            window
+            for window in self._windows.values()
             if (window.ready or window.is_backlogged) and now - window.polled_at >= EVERY_S
         ]
         if not stale:

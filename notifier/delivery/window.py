@@ -74,8 +74,10 @@ class Window:
     def taken(
         self, *, asked: tuple[int, int], firsts: int, retries: int, is_cut: bool = False
     ) -> None:
-        """What a pass brought of what was asked for. `is_cut`: it was full before it was through,
-        so what is missing may still wait."""
+        """What a pass brought of what was asked for.
+
+        `is_cut` says that it was full before it was through: what is missing may still wait.
+        """
         self.ready += firsts + retries
         if is_cut and (firsts, retries) != asked:
             self.is_backlogged = True

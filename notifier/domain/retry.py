@@ -26,7 +26,7 @@ class OnAmbiguous(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How the tries of a priority are spaced: `base * factor^(n-1)`, at most `cap`; `tries` in all."""
+    """How tries are spaced: `base * factor^(n-1)`, at most `cap`; `tries` in all."""
 
     base: timedelta
     factor: float
@@ -84,14 +84,16 @@ def decide(
     on_ambiguous: OnAmbiguous,
     draw: float,
 ) -> Decision:
-    """What follows from `outcome` when `tries` were spent before it; `draw` is uniform in [0, 1)."""
+    """What follows from `outcome` after `tries` spent ones; `draw` is uniform in [0, 1)."""
     match outcome:
         case Accepted():
             return Settle()
         case Refused():
             return Fail("refused")
         case Throttled(after=after):
-            return Retry(after if after is not None else _jittered(THROTTLED_WAIT, draw), spends=False)
+            return Retry(
+                after if after is not None else _jittered(THROTTLED_WAIT, draw), spends=False
+            )
         case Unavailable(spends=False):
             return Retry(_jittered(UNSPENT_WAIT, draw), spends=False)
         case Unavailable(after=after):

@@ -200,9 +200,7 @@ async def test_an_ambiguous_send_follows_the_channels_policy(
 
 
 async def test_a_send_without_an_answer_is_ambiguous_after_its_timeout(bench: Opening) -> None:
-    async with bench(
-        asyncio.Event(), on_ambiguous=OnAmbiguous.HOLD, send_timeout_s=0.05
-    ) as on:
+    async with bench(asyncio.Event(), on_ambiguous=OnAmbiguous.HOLD, send_timeout_s=0.05) as on:
         item = a_notification()
         await on.accept(item)
         assert await on.run_until_final(item) is Status.FAILED
@@ -337,4 +335,3 @@ async def test_a_record_whose_answer_is_lost_is_repeated_and_nothing_sent_twice(
         assert view is not None
         assert [attempt.outcome for attempt in view.attempts] == ["accepted"]
         assert len(on.provider.calls) == 2
-

@@ -212,9 +212,7 @@ async def test_a_repeated_record_does_not_touch_the_next_claim(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     [mine] = await claimed(store, a_notification())
-    result = a_result(
-        mine, Status.RETRYING, outcome="throttled", spends=False, after=timedelta(0)
-    )
+    result = a_result(mine, Status.RETRYING, outcome="throttled", spends=False, after=timedelta(0))
     await store.record([result])
     [(pointer, is_retry)] = await store.take_due(quotas(), 500)
     assert is_retry
@@ -263,9 +261,7 @@ async def test_a_failure_is_logged_with_its_first_and_last_time(
     [(pointer, _)] = await store.take_due(quotas(), 500)
     [second] = await store.claim([ask(pointer)])
     assert isinstance(second, Claimed)
-    failed = a_result(
-        second, Status.FAILED, outcome="unavailable", reason="exhausted", code="503"
-    )
+    failed = a_result(second, Status.FAILED, outcome="unavailable", reason="exhausted", code="503")
     await store.record([failed])
     [failure] = await reader.failures(Filter())
     assert (failure.id, failure.reason, failure.code) == (mine.id, "exhausted", "503")
@@ -403,9 +399,7 @@ async def test_a_day_is_dropped_only_when_all_is_final(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
-    id_ = await connection.fetchval(
-        "SELECT uuid_at(day_start($1) + interval '1 hour')", yesterday
-    )
+    id_ = await connection.fetchval("SELECT uuid_at(day_start($1) + interval '1 hour')", yesterday)
     await store.insert([a_notification(id_=id_, ttl=timedelta(microseconds=1))])
     assert await store.drop_day(yesterday) == "kept"
     await store.sweep()

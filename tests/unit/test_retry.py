@@ -19,9 +19,7 @@ from notifier.domain.outcome import (
 )
 from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
 
-POLICY = RetryPolicy(
-    base=timedelta(seconds=1), factor=2, cap=timedelta(seconds=60), tries=8
-)
+POLICY = RetryPolicy(base=timedelta(seconds=1), factor=2, cap=timedelta(seconds=60), tries=8)
 
 
 def decided(

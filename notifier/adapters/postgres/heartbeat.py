@@ -50,9 +50,7 @@ def _figures(row: Record) -> WorkerFigures:
         pid=row["pid"],
         beat=row["beat"],
         age_s=row["age_s"],
-        queues={
-            QueueKey.parse(name): of for name, of in _decoder.decode(row["figures"]).items()
-        },
+        queues={QueueKey.parse(name): of for name, of in _decoder.decode(row["figures"]).items()},
     )
 
 

@@ -1,5 +1,7 @@
-"""One Postgres connection that comes back by itself. Each kind of batch has its own, so that no
-kind waits behind another."""
+"""One Postgres connection that comes back by itself.
+
+Each kind of batch has its own, so that no kind waits behind another.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def migrate(url: str) -> list[str]:
-    """Apply what is missing; returns the revisions applied, oldest first. Safe to run twice at once.
+    """Apply what is missing; returns the revisions applied, oldest first. Two may run at once.
 
     Must not be called from a running event loop. Raises StoreUnavailable if Postgres is away.
     """

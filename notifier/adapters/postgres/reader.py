@@ -54,9 +54,7 @@ class PostgresReader:
     async def failures(self, which: Filter) -> Sequence[FailureView]:
         """A page, newest first."""
         rows = await next(self._links).fetch(statement("failures"), which.reason, *_bounds(which))
-        return [
-            FailureView(**{**row, "queue": QueueKey.parse(row["queue"])}) for row in rows
-        ]
+        return [FailureView(**{**row, "queue": QueueKey.parse(row["queue"])}) for row in rows]
 
 
 def _bounds(which: Filter) -> tuple[object, ...]:

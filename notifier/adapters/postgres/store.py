@@ -1,5 +1,8 @@
-"""What the core writes: each method is one statement (or one transaction), compare-and-set on
-(status, claim), so that everything may be repeated."""
+"""What the core writes.
+
+Each method is one statement or two, compare-and-set on (status, claim), so that everything may
+be repeated.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ class PostgresStore:
         return answers
 
     async def record(self, results: Sequence[tuple[Result, float]]) -> Sequence[Recorded]:
-        """Write what came of attempts, each with its age (seconds since it ended).
+        """Write what came of attempts, each with the seconds since it ended.
 
         A row that moved on meanwhile keeps its status, but for a late Accepted. Each result stands
         or falls alone, so what a lost answer left half done is completed by repeating all of it.
@@ -127,7 +130,7 @@ class PostgresStore:
         }
 
     async def give_back(self, asks: Sequence[ClaimAsk]) -> Mapping[QueueKey, int]:
-        """Make unspent pointers due again; how many rows of each queue that moved."""
+        """Make unspent pointers due again; how many rows of each queue moved."""
         ordered = sorted({ask.id: ask for ask in asks}.values(), key=lambda ask: ask.id)
         rows = await self._links.give_back.fetch(
             statement("give_back"),
@@ -144,9 +147,7 @@ class PostgresStore:
         rows = await self._links.give_back.fetch(statement("orphans"), self.worker)
         return [ClaimAsk(id=row["id"], claim=row["claim"] - 1) for row in rows]
 
-    async def take_due(
-        self, quotas: Sequence[Quota], most: int
-    ) -> Sequence[tuple[Pointer, bool]]:
+    async def take_due(self, quotas: Sequence[Quota], most: int) -> Sequence[tuple[Pointer, bool]]:
         """Mark due rows as published, `most` in all, the first quotas first.
 
         Each comes with whether it is a retry, in the order of the quotas and then of waiting.

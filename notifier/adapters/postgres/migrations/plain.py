@@ -1,4 +1,4 @@
-"""Migrations are plain SQL: alembic keeps their order, the text beside each revision does the work."""
+"""Migrations are plain SQL: alembic keeps their order, the text beside a revision does the work."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def run_sql_beside(revision_file: str) -> None:
     if connection is None:
         msg = "the migration's connection is gone"
         raise RuntimeError(msg)
-    # Prepared statements hold one command; the simple protocol of asyncpg's execute() takes a script.
+    # A prepared statement holds one command; asyncpg's execute() without arguments takes a script.
     connection.run_async(lambda driver: driver.execute(script))
