@@ -253,7 +253,7 @@ class QueueFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:
-    """A process's heartbeat, read back: `kind` is api, worker or dev, `age_s` by Postgres's clock."""
+    """A heartbeat read back: `kind` is api, worker or dev, `age_s` by Postgres's clock."""
 
     id: WorkerId
     kind: str

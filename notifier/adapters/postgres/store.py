@@ -143,7 +143,7 @@ class PostgresStore:
         return _count_queues(rows)
 
     async def claimed_by_me(self) -> Sequence[ClaimAsk]:
-        """What Postgres believes this worker is sending, as the claims before: what to give back."""
+        """What Postgres believes this worker sends, each at the claim before it: to give back."""
         rows = await self._links.give_back.fetch(statement("orphans"), self.worker)
         return [ClaimAsk(id=row["id"], claim=row["claim"] - 1) for row in rows]
 
