@@ -90,7 +90,7 @@ async def _release_orphans(attempts: Attempts, stop: asyncio.Event) -> None:
         try:
             await attempts.release_orphans()
         except StoreUnavailable as error:
-            log.warning("orphans_wait", reason=str(error))
+            log.debug("orphans_wait", reason=str(error))
 
     await repeat(release, stop, ORPHANS_EVERY_S)
 

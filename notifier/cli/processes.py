@@ -13,7 +13,7 @@ from notifier.cli.running import run_until_signal
 from notifier.domain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from notifier.app import DevInfo
+    from notifier.app.dev import DevInfo
     from notifier.settings import LogSettings
 
 Host = Annotated[str | None, Parameter(help="Address to listen on.")]
@@ -28,7 +28,7 @@ def api(*, host: Host = None, port: Port = None) -> None:
     settings = settings_with({"api.host": host, "api.port": port})
     require_urls(settings, "database", "broker")
     _configure_logging(settings.log)
-    from notifier.app import run_api  # noqa: PLC0415 start-up time
+    from notifier.app.roles import run_api  # noqa: PLC0415 start-up time
 
     def announce(bound: int) -> None:
         print(f"API on http://{settings.api.host}:{bound} (docs at /docs)", flush=True)
@@ -47,7 +47,7 @@ def worker(
     settings = settings_with({"worker.metrics_port": metrics_port, "worker.consumers": consumers})
     require_urls(settings, "database", "broker")
     _configure_logging(settings.log)
-    from notifier.app import run_worker  # noqa: PLC0415 start-up time
+    from notifier.app.roles import run_worker  # noqa: PLC0415 start-up time
 
     def announce(bound: int) -> None:
         print(f"health and metrics on http://{settings.worker.metrics_host}:{bound}", flush=True)
@@ -87,7 +87,7 @@ def dev(
     )
     _check_broker(broker)
     _configure_logging(settings.log)
-    from notifier.app import DevOptions, run_dev  # noqa: PLC0415 start-up time
+    from notifier.app.dev import DevOptions, run_dev  # noqa: PLC0415 start-up time
 
     options = DevOptions(
         data=data.resolve(), reset=reset, broker=broker, database=database, providers=providers

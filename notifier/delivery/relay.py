@@ -65,14 +65,18 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Pass after pass: when woken, every 100 ms, and at once while a pass was full."""
+        is_store_there = True
         while not stop.is_set():
             self._wake.clear()
             try:
                 taken = await self.run_once()
             except StoreUnavailable as error:
-                log.warning("relay_waits", reason=str(error))
+                if is_store_there:
+                    log.warning("relay_waits", reason=str(error))
+                is_store_there = False
                 await wait(stop, STORE_PAUSE_S)
                 continue
+            is_store_there = True
             if not self._is_publishing:
                 await wait(stop, BROKER_PROBE_S)
             elif taken < MOST:

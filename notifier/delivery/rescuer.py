@@ -51,7 +51,7 @@ class Rescuer:
                     self._observer.rescued(queue, count)
                 rescued += count
         except StoreUnavailable as error:
-            log.warning("rescuer_waits", reason=str(error))
+            log.debug("rescuer_waits", reason=str(error))
         return rescued
 
     async def _overdue(self) -> Mapping[QueueKey, float]:

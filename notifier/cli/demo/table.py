@@ -56,11 +56,11 @@ class LiveTable:
 
 def draw_totals(lines: Sequence[Line]) -> Table:
     """For each fate: what Notifier says, the calls it promises and those in the sandbox's log."""
-    table = Table(title="what became of them", box=SIMPLE_HEAD)
+    table = Table(title="what became of them", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("recipients", no_wrap=True)
     for name in ("all", "sent", "failed", "promised", "calls"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for line in lines:
         table.add_row(
             f"{line.fate.name}: {line.fate.meaning}",
