@@ -16,7 +16,7 @@ from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import open_store
 from notifier.adapters.providers import ProviderSettings, sandbox_providers
 from notifier.app.accepting import open_api
-from notifier.app.process import IN_PROCESS, link_settings, one_config_error, open_process
+from notifier.app.process import IN_PROCESS, link_settings, open_process
 from notifier.app.sending import open_worker, provider_settings
 from notifier.domain.notification import WorkerId
 from notifier.embedded.postgres import open_postgres, remove_postgres
@@ -66,38 +66,37 @@ async def run_dev(
 ) -> None:
     """Run everything until `stop`, then drain. What is unfinished then is finished next time.
 
-    Raises ConfigError for a wrong setting or a port in use, ServerFailed when the embedded
-    Postgres or RabbitMQ does not start.
+    Raises, alone or in a group, ConfigError for a wrong setting or a port in use, ServerFailed
+    when the embedded Postgres or RabbitMQ does not start.
     """
-    with one_config_error():
-        async with AsyncExitStack() as stack:
-            sandbox = await stack.enter_async_context(
-                open_sandbox(
-                    host=settings.sandbox.host,
-                    http_port=settings.sandbox.http_port,
-                    smtp_port=settings.sandbox.smtp_port,
-                )
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(
+            open_sandbox(
+                host=settings.sandbox.host,
+                http_port=settings.sandbox.http_port,
+                smtp_port=settings.sandbox.smtp_port,
             )
-            settings, providers = _directed(settings, options, sandbox)
-            settings, database = await _with_database(stack, settings, options)
-            settings, broker = await _with_broker(stack, settings, options)
-            await asyncio.to_thread(migrate, settings.database.url)
-            if settings.broker.url == IN_PROCESS:
-                await _requeue(settings)
-            process = await stack.enter_async_context(open_process(settings, kind="dev", stop=stop))
-            await stack.enter_async_context(open_worker(process, providers, stop=stop))
-            port = await stack.enter_async_context(open_api(process, stop=stop))
-            announce(
-                DevInfo(
-                    api_url=f"http://{settings.api.host}:{port}",
-                    sandbox_url=sandbox.http_url,
-                    smtp_port=sandbox.smtp_port,
-                    data=options.data,
-                    database=database,
-                    broker=broker,
-                )
+        )
+        settings, providers = _directed(settings, options, sandbox)
+        settings, database = await _with_database(stack, settings, options)
+        settings, broker = await _with_broker(stack, settings, options)
+        await asyncio.to_thread(migrate, settings.database.url)
+        if settings.broker.url == IN_PROCESS:
+            await _requeue(settings)
+        process = await stack.enter_async_context(open_process(settings, kind="dev", stop=stop))
+        await stack.enter_async_context(open_worker(process, providers, stop=stop))
+        port = await stack.enter_async_context(open_api(process, stop=stop))
+        announce(
+            DevInfo(
+                api_url=f"http://{settings.api.host}:{port}",
+                sandbox_url=sandbox.http_url,
+                smtp_port=sandbox.smtp_port,
+                data=options.data,
+                database=database,
+                broker=broker,
             )
-            await stop.wait()
+        )
+        await stop.wait()
 
 
 def _directed(
@@ -128,7 +127,7 @@ async def _with_database(
     if options.reset:
         await asyncio.to_thread(remove_postgres, folder)
     server = await stack.enter_async_context(open_postgres(folder))
-    return _at(settings, database=server.url()), "embedded Postgres"
+    return _at(settings, database=server.url()), f"embedded Postgres in {server.data_folder}"
 
 
 async def _with_broker(

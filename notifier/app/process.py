@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -23,7 +23,6 @@ from notifier.delivery import pruner, sweeper
 from notifier.delivery.pruner import Pruner
 from notifier.delivery.relay import Relay
 from notifier.delivery.sweeper import Sweeper
-from notifier.domain.errors import ConfigError
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import repeat, running
 from notifier.ports import Broker, QueueFigures
@@ -163,15 +162,3 @@ def open_broker(
 
 def _providers(settings: Settings) -> Mapping[Channel, Sequence[str]]:
     return {Channel(name): [channel.provider] for name, channel in settings.channels.items()}
-
-
-@contextmanager
-def one_config_error() -> Iterator[None]:
-    """A wrong setting may be found in any task: raise it as itself, not as a group of errors."""
-    try:
-        yield
-    except* ConfigError as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None

@@ -10,7 +10,7 @@ import structlog
 
 from notifier.adapters.telemetry.health import open_metrics_server
 from notifier.app.accepting import open_api
-from notifier.app.process import one_config_error, open_process
+from notifier.app.process import open_process
 from notifier.app.sending import open_worker, provider_settings
 from notifier.settings import Settings
 
@@ -24,15 +24,15 @@ async def run_api(
 ) -> None:
     """Serve the API until `stop`, then drain; `announce` is told the port.
 
-    Raises ConfigError for a wrong setting, a port in use or a database without our tables.
+    Raises ConfigError, alone or in a group, for a wrong setting, a port in use or a database
+    without our tables.
     """
-    with one_config_error():
-        async with (
-            open_process(settings, kind="api", stop=stop) as process,
-            open_api(process, stop=stop) as port,
-        ):
-            announce(port)
-            await stop.wait()
+    async with (
+        open_process(settings, kind="api", stop=stop) as process,
+        open_api(process, stop=stop) as port,
+    ):
+        announce(port)
+        await stop.wait()
 
 
 async def run_worker(
@@ -43,17 +43,16 @@ async def run_worker(
     Raises ConfigError as run_api does.
     """
     providers = provider_settings(settings)
-    with one_config_error():
-        async with (
-            open_process(settings, kind="worker", stop=stop) as process,
-            open_metrics_server(
-                settings.worker.metrics_host,
-                settings.worker.metrics_port,
-                next_free=settings.worker.metrics_port == DEFAULT_METRICS_PORT,
-                render=process.metrics.render,
-                readiness=process.why_not_sending,
-            ) as port,
-            open_worker(process, providers, stop=stop),
-        ):
-            announce(port)
-            await stop.wait()
+    async with (
+        open_process(settings, kind="worker", stop=stop) as process,
+        open_metrics_server(
+            settings.worker.metrics_host,
+            settings.worker.metrics_port,
+            next_free=settings.worker.metrics_port == DEFAULT_METRICS_PORT,
+            render=process.metrics.render,
+            readiness=process.why_not_sending,
+        ) as port,
+        open_worker(process, providers, stop=stop),
+    ):
+        announce(port)
+        await stop.wait()

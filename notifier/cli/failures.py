@@ -10,6 +10,8 @@ from notifier.domain.errors import ConfigError, NotifierError
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
+DEV_MODULES = frozenset({"aiosmtpd"})
+"""What only the extra `dev` brings."""
 
 
 class CommandFailed(NotifierError):
@@ -38,12 +40,16 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_expected(error: BaseException) -> bool:
+    if isinstance(error, ModuleNotFoundError):
+        return error.name in DEV_MODULES
     if isinstance(error, OSError):
         return error.errno in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}
     return isinstance(error, NotifierError)
 
 
 def _lines(error: BaseException) -> list[str]:
+    if isinstance(error, ModuleNotFoundError):
+        return [f"this command needs the extra `dev` (no {error.name}): pip install notifier[dev]"]
     if isinstance(error, OSError) and error.strerror:
         return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
     return (str(error) or type(error).__name__).splitlines()
