@@ -1,0 +1,189 @@
+"""Accept, on a real Postgres: one caller's trouble is not another's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.reader import open_reader
+from notifier.adapters.postgres.store import PostgresStore, open_store
+from notifier.adapters.telemetry.metrics import Metrics
+from notifier.delivery import accept as accepting
+from notifier.delivery.accept import Accept
+from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
+from notifier.domain.notification import NewNotification, Status
+from notifier.ports import Filter
+from tests.builders import QUEUES, a_notification, worker_id
+from tests.tcp_proxy import open_proxy_for
+
+
+class Gated:
+    """The real store behind a gate, so that a test can act while a batch is on its way."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.entered = asyncio.Event()
+        self.batches: list[int] = []
+
+    async def insert(self, items: Sequence[NewNotification]) -> Sequence[Status]:
+        self.batches.append(len(items))
+        self.entered.set()
+        await self.gate.wait()
+        return await self._store.insert(items)
+
+    async def estimate_backlog(self) -> int:
+        return await self._store.estimate_backlog()
+
+
+class Desk:
+    """An accept at work, and how often it woke the relay."""
+
+    def __init__(self, store: Gated, *, deadline_s: float, max_backlog: int) -> None:
+        self.store = store
+        self.woken = 0
+        self.accept = Accept(
+            store=store,  # type: ignore[arg-type] only what accept uses
+            observer=Metrics(QUEUES, {}, version="0"),
+            wake_relay=self._wake,
+            deadline_s=deadline_s,
+            max_backlog=max_backlog,
+        )
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+
+@asynccontextmanager
+async def open_desk(
+    url: str, *, deadline_s: float = 5.0, max_backlog: int = 1000
+) -> AsyncIterator[Desk]:
+    async with open_store(LinkSettings(url=url, statement_timeout_s=0.5), worker_id()) as store:
+        desk = Desk(Gated(store), deadline_s=deadline_s, max_backlog=max_backlog)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(desk.accept.run())
+            yield desk
+            desk.accept.close()
+
+
+async def stored(url: str) -> set[object]:
+    async with open_reader(LinkSettings(url=url)) as reader:
+        return {view.id for view in await reader.notifications(Filter(limit=200))}
+
+
+async def test_a_submit_returns_after_the_commit_and_wakes_the_relay(database_url: str) -> None:
+    async with open_desk(database_url) as desk:
+        item = a_notification()
+        assert await desk.accept.submit([item]) == [Status.QUEUED]
+        assert await stored(database_url) == {item.id}
+        assert desk.woken == 1
+
+
+async def test_a_poisoned_row_fails_alone(database_url: str) -> None:
+    poison = a_notification(recipient="nul\0@example.com")
+    good = [a_notification() for _ in range(20)]
+    async with open_desk(database_url) as desk:
+        desk.store.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(desk.accept.submit([a_notification()]))
+            await desk.store.entered.wait()  # the rest shares the next batch
+            one = group.create_task(desk.accept.submit([*good[:10], poison]))
+            other = group.create_task(desk.accept.submit(good[10:]))
+            await asyncio.sleep(0)
+            desk.store.gate.set()
+        assert first.result() == [Status.QUEUED]
+        assert other.result() == [Status.QUEUED] * 10
+        assert one.result()[:10] == [Status.QUEUED] * 10
+        assert isinstance(one.result()[10], StoreRejected)
+        assert desk.store.batches[1] == 21
+    assert {item.id for item in good} < await stored(database_url)
+    assert poison.id not in await stored(database_url)
+
+
+async def test_a_caller_that_disconnects_mid_submit_harms_nobody(database_url: str) -> None:
+    gone, stays = a_notification(), a_notification()
+    async with open_desk(database_url) as desk:
+        desk.store.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            left = group.create_task(desk.accept.submit([gone]))
+            await desk.store.entered.wait()
+            neighbour = group.create_task(desk.accept.submit([stays]))
+            left.cancel()
+            await asyncio.sleep(0)
+            desk.store.gate.set()
+        assert neighbour.result() == [Status.QUEUED]
+        assert await desk.accept.submit([a_notification()]) == [Status.QUEUED]
+    # Its batch was on its way: it is stored once, and will be sent like any other.
+    assert {gone.id, stays.id} < await stored(database_url)
+
+
+async def test_a_commit_whose_answer_is_lost_is_repeated_and_stored_once(
+    database_url: str,
+) -> None:
+    item = a_notification()
+    async with (
+        open_proxy_for(database_url) as proxy,
+        open_desk(proxy.url(database_url), deadline_s=30) as desk,
+        asyncio.TaskGroup() as group,
+    ):
+        await desk.accept.submit([a_notification()])
+        proxy.swallow_replies()
+        waiting = group.create_task(desk.accept.submit([item]))
+        await proxy.swallowed.wait()
+        proxy.heal()
+        assert await waiting == [Status.QUEUED]
+        assert len(desk.store.batches) >= 3
+    assert len(await stored(database_url)) == 2
+
+
+async def test_postgres_away_is_said_by_the_deadline(database_url: str) -> None:
+    async with (
+        open_proxy_for(database_url) as proxy,
+        open_desk(proxy.url(database_url), deadline_s=0.3) as desk,
+    ):
+        proxy.cut()
+        with pytest.raises(StoreUnavailable, match=r"not stored within 0\.3 s"):
+            await desk.accept.submit([a_notification()])
+        proxy.heal()
+        desk.accept._deadline_s = 30
+        assert await desk.accept.submit([a_notification()]) == [Status.QUEUED]
+
+
+async def test_more_than_the_process_may_hold_is_refused_at_once(database_url: str) -> None:
+    async with open_desk(database_url) as desk:
+        with pytest.raises(Overloaded):
+            await desk.accept.submit([a_notification()] * (accepting.PENDING_MOST + 1))
+    assert await stored(database_url) == set()
+
+
+async def test_a_backlog_over_the_limit_is_refused_until_it_shrinks(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncpg  # noqa: PLC0415 only here
+
+    monkeypatch.setattr(accepting, "ESTIMATE_EVERY_S", 0.01)
+    connection = await asyncpg.connect(database_url)
+    async with open_desk(database_url, max_backlog=10) as desk, asyncio.TaskGroup() as group:
+        stop = asyncio.Event()
+        group.create_task(desk.accept.watch_backlog(stop))
+        await desk.accept.submit([a_notification() for _ in range(50)])
+        await connection.execute("ANALYZE notifications")
+        with pytest.raises(Overloaded, match="about 50 notifications wait"):
+            while True:
+                await desk.accept.submit([])
+                await asyncio.sleep(0.01)
+        await connection.execute("UPDATE notifications SET status = 'sent', due_at = NULL")
+        await connection.execute("ANALYZE notifications")
+        while True:
+            try:
+                await desk.accept.submit([])
+                break
+            except Overloaded:
+                await asyncio.sleep(0.01)
+        stop.set()
+    await connection.close()
