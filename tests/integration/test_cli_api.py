@@ -61,7 +61,7 @@ class Memory:
             )
         return [Status.QUEUED for _ in items]
 
-    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002
+    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the port's word
         row = self.rows.get(id)
         if row is not None:
             self.rows[id] = _carried_out(row)

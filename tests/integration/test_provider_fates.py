@@ -79,7 +79,7 @@ def envelope(
     to: str,
     *,
     claim: int = 1,
-    id: NotificationId | None = None,  # noqa: A002
+    id: NotificationId | None = None,  # noqa: A002 the port's word
 ) -> Envelope:
     return Envelope(
         id=id or NotificationId(uuid4()),
@@ -90,7 +90,7 @@ def envelope(
     )
 
 
-async def sent(provider: Provider, fate: str, id: NotificationId) -> list[Outcome]:  # noqa: A002
+async def sent(provider: Provider, fate: str, id: NotificationId) -> list[Outcome]:  # noqa: A002 the port's word
     to = recipient(provider.name, fate)
     claims = range(1, len(EXPECTED[fate]) + 1)
     return [

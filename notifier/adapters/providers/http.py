@@ -130,7 +130,7 @@ class HttpProvider:
         return outcome(
             verdict_of(response.status, codes, settings.statuses, settings.errors),
             " ".join((str(response.status), *codes[:1])),
-            body.decode(errors="replace") if response.status >= 300 else "",  # noqa: PLR2004
+            body.decode(errors="replace") if response.status >= 300 else "",  # noqa: PLR2004 the class of a status is its hundreds
             after=retry_after(
                 response.headers.get("Retry-After"),
                 now=datetime.now(UTC),
