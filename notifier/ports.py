@@ -341,6 +341,16 @@ class Heartbeat(Protocol):
         ...
 
 
+class Pulse(Protocol):
+    """Whether the others must take this process for alive, so that a provider call may begin."""
+
+    def is_alive(self) -> bool: ...
+
+    async def until_alive(self) -> None:
+        """Return at once while alive, else with the next heartbeat that arrives."""
+        ...
+
+
 class Acceptor(Protocol):
     """Where a submit goes: see delivery/accept.py."""
 

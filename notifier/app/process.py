@@ -19,7 +19,7 @@ from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery import pruner, sweeper
+from notifier.delivery import pruner
 from notifier.delivery.pruner import Pruner
 from notifier.delivery.relay import Relay
 from notifier.delivery.sweeper import Sweeper
@@ -141,7 +141,7 @@ def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event)
     retention = timedelta(days=process.settings.retention.days)
     prune = Pruner(store=process.store, retention=retention)
     group.create_task(process.relay.run(stop), name="relay")
-    group.create_task(repeat(sweep.run_once, stop, sweeper.EVERY_S), name="sweeper")
+    group.create_task(sweep.run(stop), name="sweeper")
     group.create_task(repeat(prune.run_once, stop, pruner.EVERY_S), name="pruner")
     group.create_task(repeat(process.look_at_broker, stop, LOOK_EVERY_S), name="broker watch")
 

@@ -46,7 +46,7 @@ async def open_worker(
             inflight=inflight,
             routes=await _open_routes(stack, settings, providers),
             policies=retry_policies(settings),
-            is_alive=process.membership.is_alive,
+            pulse=process.membership,
             draw=random.random,
             send_timeout_s=settings.worker.send_timeout_s,
         )
@@ -88,8 +88,9 @@ def _look_after(
 async def _release_orphans(attempts: Attempts, stop: asyncio.Event) -> None:
     async def release() -> None:
         try:
-            await attempts.release_orphans()
-        except StoreUnavailable as error:
+            async with asyncio.timeout(ORPHANS_EVERY_S):
+                await attempts.release_orphans()
+        except (StoreUnavailable, TimeoutError) as error:
             log.debug("orphans_wait", reason=str(error))
 
     await repeat(release, stop, ORPHANS_EVERY_S)

@@ -27,7 +27,7 @@ def explain(error: BaseException) -> tuple[int, list[str]] | None:
     lines = [line for leaf in leaves for line in _lines(leaf)]
     if not all(_is_expected(leaf) for leaf in leaves):
         return None
-    is_misuse = any(isinstance(leaf, ConfigError) for leaf in leaves)
+    is_misuse = any(isinstance(leaf, ConfigError | OSError) for leaf in leaves)
     return MISUSED if is_misuse else FAILED, list(dict.fromkeys(lines))
 
 

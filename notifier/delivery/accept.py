@@ -41,7 +41,9 @@ class Accept:
         self._deadline_s = deadline_s
         self._max_backlog = max_backlog
         self._backlog = 0
-        self._batches = GroupCommit("accept", self._write, when_unknown=WhenUnknown.REPEAT)
+        self._batches = GroupCommit(
+            "accept", self._write, when_unknown=WhenUnknown.REPEAT, weigh=_bytes
+        )
 
     async def run(self) -> None:
         """Write the batches until `close` was called and all is written."""
@@ -90,6 +92,10 @@ class Accept:
         for queue, count in Counter(item.queue for item in items).items():
             self._observer.accepted(queue, count)
         return statuses
+
+
+def _bytes(item: NewNotification) -> int:
+    return len(item.content) + len(item.metadata)
 
 
 async def _answer(waiter: asyncio.Future[Status]) -> Status | StoreRejected:

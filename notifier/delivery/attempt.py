@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     from notifier.delivery.inflight import InFlight
     from notifier.domain.notification import Channel, Priority, QueueKey
-    from notifier.ports import ClaimAnswer, Delivery, Observer, Pointer, Provider, Recorded, Store
+    from notifier.ports import (
+        ClaimAnswer,
+        Delivery,
+        Observer,
+        Pointer,
+        Provider,
+        Pulse,
+        Recorded,
+        Store,
+    )
 
 CLAIM_STALE_S: Final = 4.0
 """No provider call begins on a claim asked for longer ago than this: others may think us dead."""
@@ -57,7 +66,7 @@ class Attempts:
         inflight: InFlight,
         routes: Mapping[Channel, Route],
         policies: Mapping[Priority, RetryPolicy],
-        is_alive: Callable[[], bool],
+        pulse: Pulse,
         draw: Callable[[], float],
         send_timeout_s: float,
     ) -> None:
@@ -66,7 +75,7 @@ class Attempts:
         self._inflight = inflight
         self._routes = routes
         self._policies = policies
-        self._is_alive = is_alive
+        self._pulse = pulse
         self._draw = draw
         self._send_timeout_s = send_timeout_s
         self._claims = GroupCommit("claim", store.claim, when_unknown=WhenUnknown.FAIL)
@@ -92,6 +101,7 @@ class Attempts:
         """
         pointer = delivery.pointer
         ask = ClaimAsk(id=pointer.id, claim=pointer.claim)
+        await self._pulse.until_alive()  # to claim before would only be to give back
         asked_at = time.monotonic()
         with self._inflight.holding(pointer.id):
             timing = await self._carry_out(pointer.queue, ask, asked_at)
@@ -103,8 +113,13 @@ class Attempts:
         await self._give_back([ClaimAsk(id=one.id, claim=one.claim) for one in pointers])
 
     async def _give_back(self, asks: Sequence[ClaimAsk]) -> None:
-        for confirmed in [self._returns.put(ask) for ask in asks]:
-            await confirmed
+        waiters = [self._returns.put(ask) for ask in asks]
+        try:
+            for waiter in waiters:
+                await waiter
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
 
     async def release_orphans(self) -> int:
         """Give back what Postgres believes we send and we do not; how many.
@@ -125,14 +140,17 @@ class Attempts:
         answer = await self._claim(queue, ask)
         if isinstance(answer, NotYours):
             return NOT_SENT
-        if not self._is_alive() or time.monotonic() - asked_at > CLAIM_STALE_S:
+        if not self._pulse.is_alive() or time.monotonic() - asked_at > CLAIM_STALE_S:
             await self._returns.put(ask)
             return NOT_SENT
         self._observer.waited(answer.queue, answer.waited.total_seconds())
         started_at = time.monotonic()
         outcome, is_stopping = await self._send(answer)
         finished_at = time.monotonic()
-        await self._record(answer, outcome, started_at, finished_at)
+        try:
+            await self._record(answer, outcome, started_at, finished_at, is_stopping=is_stopping)
+        except TimeoutError:
+            log.warning("outcome_not_recorded", id=str(answer.id), claim=answer.claim)
         if is_stopping:
             raise asyncio.CancelledError
         is_answered = not isinstance(outcome, Ambiguous)
@@ -170,6 +188,9 @@ class Attempts:
                 code="timeout", detail=f"no answer in {self._send_timeout_s:g} s"
             ), False
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # a library's own cancel, not ours
+                return Ambiguous(code="error", detail="CancelledError"), False
             return Ambiguous(code="stopped", detail="the worker stopped before the answer"), True
         except (
             Exception
@@ -178,13 +199,21 @@ class Attempts:
             return Ambiguous(code="error", detail=type(error).__name__), False
 
     async def _record(
-        self, claimed: Claimed, outcome: Outcome, started_at: float, finished_at: float
+        self,
+        claimed: Claimed,
+        outcome: Outcome,
+        started_at: float,
+        finished_at: float,
+        *,
+        is_stopping: bool,
     ) -> None:
+        """Write it down, whatever that takes; once the grace is over, within 5 s."""
         provider = self._provider_name(claimed.queue)
         self._observer.attempted(claimed.queue, provider, outcome.name, finished_at - started_at)
         decision = self._decide(claimed, outcome)
         result = _result(claimed, outcome, decision, provider, started_at, finished_at)
-        recorded = await finish(self._results.put(result), RECORD_WITHIN_S)
+        async with asyncio.timeout(RECORD_WITHIN_S if is_stopping else None):
+            recorded = await finish(self._results.put(result), RECORD_WITHIN_S)
         self._tell(claimed, result, recorded)
 
     def _decide(self, claimed: Claimed, outcome: Outcome) -> Decision:

@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 MOST: Final = 500
+HEAVIEST: Final = 8 * 1024 * 1024
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 
@@ -36,7 +37,11 @@ class WhenUnknown(Enum):
 
 
 class GroupCommit(Generic[Item, Answer]):
-    """A queue of items and the one task that writes them, in batches of at most 500."""
+    """A queue of items and the one task that writes them.
+
+    A batch has at most 500 items, and ends with the one that brings it to 8 MiB by `weigh`: what
+    must be written within a statement's time.
+    """
 
     def __init__(
         self,
@@ -44,13 +49,16 @@ class GroupCommit(Generic[Item, Answer]):
         write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
         when_unknown: WhenUnknown,
+        weigh: Callable[[Item], int] = lambda _: 0,
     ) -> None:
         self.name = name
         self._write = write
         self._when_unknown = when_unknown
+        self._weigh = weigh
         self._items: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._news = asyncio.Event()
         self._closed = False
+        self._ended = False
         self._writing = 0
 
     def __len__(self) -> int:
@@ -60,10 +68,13 @@ class GroupCommit(Generic[Item, Answer]):
     def put(self, item: Item) -> asyncio.Future[Answer]:
         """Have it written with the next batch. Cancelling the future gives up waiting, no more.
 
-        The future raises StoreRejected if Postgres refuses the item, and under FAIL
-        StoreUnavailable.
+        The future raises StoreRejected if Postgres refuses the item, and StoreUnavailable under
+        FAIL, or when `run` has ended.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if self._ended:
+            future.set_exception(StoreUnavailable(f"{self.name}: stopped"))
+            return future
         self._items.append((item, future))
         self._news.set()
         return future
@@ -84,10 +95,11 @@ class GroupCommit(Generic[Item, Answer]):
                 if self._closed:
                     return
         finally:
+            self._ended = True
             self._fail(self._drain(), StoreUnavailable(f"{self.name}: stopped"))
 
     async def _write_next(self) -> None:
-        batch = [self._items.popleft() for _ in range(min(MOST, len(self._items)))]
+        batch = self._next_batch()
         self._writing = len(batch)
         try:
             await self._settle(batch)
@@ -96,6 +108,14 @@ class GroupCommit(Generic[Item, Answer]):
             raise
         finally:
             self._writing = 0
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        weight = 0
+        while self._items and len(batch) < MOST and weight < HEAVIEST:
+            batch.append(self._items.popleft())
+            weight += self._weigh(batch[-1][0])
+        return batch
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         """Write the batch, whatever it takes: halve it, repeat it, or fail it."""

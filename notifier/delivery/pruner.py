@@ -41,7 +41,11 @@ class Pruner:
         return dropped
 
     async def _drop(self, day: str) -> bool:
-        what = await self._store.drop_day(_date(day))
+        try:
+            what = await self._store.drop_day(_date(day))
+        except StoreUnavailable as error:  # no lock in 200 ms: the next pass tries again
+            log.info("day_not_dropped", day=day, reason=str(error))
+            return False
         if what == "kept":
             log.warning("day_kept", day=day, reason="some of its notifications are not final")
         return what == "dropped"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Status
+from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
     from notifier.ports import Observer, Store
@@ -24,16 +26,21 @@ class Sweeper:
         self._store = store
         self._observer = observer
 
+    async def run(self, stop: asyncio.Event) -> None:
+        """Pass after pass: every minute, and at once while there is more."""
+        while not stop.is_set():
+            if not await self.run_once():
+                await wait(stop, EVERY_S)
+
     async def run_once(self) -> int:
-        """Expire all waiting rows past their time; how many that were."""
-        total = 0
+        """Expire some thousands of the rows past their time; how many that were."""
         try:
-            while expired := await self._store.sweep():
-                for queue, age in expired:
-                    self._observer.finished(queue, Status.EXPIRED, age.total_seconds())
-                total += len(expired)
+            expired = await self._store.sweep()
         except StoreUnavailable as error:
             log.warning("sweeper_waits", reason=str(error))
-        if total:
-            log.info("expired", count=total)
-        return total
+            return 0
+        for queue, age in expired:
+            self._observer.finished(queue, Status.EXPIRED, age.total_seconds())
+        if expired:
+            log.info("expired", count=len(expired))
+        return len(expired)

@@ -81,9 +81,12 @@ class Window:
         self.ready += firsts + retries
         if is_cut and (firsts, retries) != asked:
             self.is_backlogged = True
+            self._firsts_wait = self._firsts_wait or firsts >= asked[0] > 0
             return
-        self.is_backlogged = firsts >= asked[0] > 0 or retries >= asked[1] > 0
         self._firsts_wait = firsts >= asked[0] > 0 or (asked[0] == 0 and self._firsts_wait)
         self._retries_wait = retries >= asked[1] > 0 or (asked[1] == 0 and self._retries_wait)
+        self.is_backlogged = self._firsts_wait or self._retries_wait
         earned = firsts / (RETRY_SHARE - 1)
         self._retry_credit = min(max(0.0, self._retry_credit + earned - retries), 1.0)
+        if not self._retries_wait and asked[1]:
+            self._retry_credit = 0.0

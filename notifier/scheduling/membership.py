@@ -53,6 +53,7 @@ class Membership:
         self._skew_s = 0.0
         self._others: Sequence[WorkerFigures] = ()
         self._reason = "no heartbeat yet"
+        self._arrival = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beat every second until `stop`, then remove the row."""
@@ -81,6 +82,8 @@ class Membership:
             log.info("heartbeat_arrives", kind=self._kind)
         self._asked_at, self._others, self._reason = asked_at, beaten.others, ""
         self._skew_s = time.time() - beaten.now
+        self._arrival.set()
+        self._arrival = asyncio.Event()
 
     def _miss(self, reason: str) -> None:
         if reason != self._reason:
@@ -97,8 +100,13 @@ class Membership:
     # ---- what the rest of the process asks ------------------------------------------------------
 
     def is_alive(self) -> bool:
-        """Whether the others must take us for alive, so that a provider call may begin."""
+        """As ports.Pulse says."""
         return time.monotonic() - self._asked_at <= STALE_S
+
+    async def until_alive(self) -> None:
+        """As ports.Pulse says."""
+        while not self.is_alive():
+            await self._arrival.wait()
 
     def why_not_ready(self) -> Iterator[str]:
         """What keeps this process from being ready, as far as Postgres goes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import NamedTuple
@@ -39,7 +39,7 @@ class Script:
 
     name = "script"
 
-    def __init__(self, *answers: Outcome | Exception | asyncio.Event) -> None:
+    def __init__(self, *answers: Outcome | BaseException | asyncio.Event) -> None:
         self.answers = list(answers)
         self.calls: list[Envelope] = []
         self.called = asyncio.Event()
@@ -48,12 +48,26 @@ class Script:
         self.calls.append(envelope)
         self.called.set()
         answer = self.answers.pop(0) if self.answers else Accepted()
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         if isinstance(answer, asyncio.Event):
             await answer.wait()
             return Accepted()
         return answer
+
+
+class Beats:
+    """A pulse that says what it is told, and True after that."""
+
+    def __init__(self, *said: bool) -> None:
+        self.said = list(said)
+
+    def is_alive(self) -> bool:
+        return self.said.pop(0) if self.said else True
+
+    async def until_alive(self) -> None:
+        while not self.is_alive():
+            await asyncio.sleep(0)
 
 
 class Bench(NamedTuple):
@@ -94,9 +108,9 @@ class Bench(NamedTuple):
 @asynccontextmanager
 async def open_bench(
     url: str,
-    *answers: Outcome | Exception | asyncio.Event,
+    *answers: Outcome | BaseException | asyncio.Event,
     on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND,
-    is_alive: Callable[[], bool] = lambda: True,
+    alive: Sequence[bool] = (),
     send_timeout_s: float = 5.0,
     reader_url: str | None = None,
 ) -> AsyncIterator[Bench]:
@@ -113,7 +127,7 @@ async def open_bench(
             inflight=inflight,
             routes={Channel("email"): Route(provider=provider, on_ambiguous=on_ambiguous)},
             policies=dict.fromkeys(Priority, QUICK),
-            is_alive=is_alive,
+            pulse=Beats(*alive),
             draw=lambda: 0.5,
             send_timeout_s=send_timeout_s,
         )
@@ -128,7 +142,7 @@ Opening = Callable[..., AbstractAsyncContextManager[Bench]]
 
 @pytest.fixture
 def bench(database_url: str) -> Opening:
-    def opened(*answers: Outcome | Exception | asyncio.Event, **options: object) -> object:
+    def opened(*answers: Outcome | BaseException | asyncio.Event, **options: object) -> object:
         return open_bench(database_url, *answers, **options)  # type: ignore[arg-type]
 
     return opened  # type: ignore[return-value]
@@ -230,7 +244,7 @@ async def test_the_second_copy_of_a_pointer_is_acked_and_not_sent(bench: Opening
 
 
 async def test_a_worker_that_others_may_think_dead_sends_nothing(bench: Opening) -> None:
-    async with bench(is_alive=lambda: False) as on:
+    async with bench(alive=[True, False]) as on:
         item = a_notification()
         await on.accept(item)
         [pointer] = await on.due()
@@ -239,6 +253,57 @@ async def test_a_worker_that_others_may_think_dead_sends_nothing(bench: Opening)
         assert await on.status(item) is Status.QUEUED
         [again] = await on.due()
         assert again.claim == 1
+
+
+async def test_a_worker_that_is_not_alive_claims_nothing_until_it_is(bench: Opening) -> None:
+    async with bench(alive=[False, False, True, True]) as on:
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        await on.run(pointer)
+        assert [call.claim for call in on.provider.calls] == [1]
+
+
+async def test_a_cancel_that_is_not_ours_is_a_senders_fault(bench: Opening) -> None:
+    async with bench(asyncio.CancelledError(), on_ambiguous=OnAmbiguous.HOLD) as on:
+        item = a_notification()
+        await on.accept(item)
+        assert await on.run_until_final(item) is Status.FAILED
+        assert len(on.acked) == 1
+
+
+async def test_a_stopping_worker_without_postgres_gives_up_in_bounded_time(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.delivery.attempt.RECORD_WITHIN_S", 0.2)
+    async with (
+        open_proxy_for(database_url) as proxy,
+        open_bench(proxy.url(database_url), asyncio.Event(), reader_url=database_url) as on,
+    ):
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(on.run(pointer))
+            await on.provider.called.wait()
+            proxy.cut()
+            task.cancel()
+        assert on.acked == []
+    # Leaving the block ended the batches, too.
+
+
+async def test_a_cancelled_give_back_leaves_nothing_to_repeat(database_url: str) -> None:
+    async with (
+        open_proxy_for(database_url) as proxy,
+        open_bench(proxy.url(database_url), reader_url=database_url) as on,
+    ):
+        for _ in range(3):
+            await on.accept(a_notification())
+        pointers = await on.due()
+        proxy.cut()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await on.attempts.give_back_pointers(pointers)
 
 
 async def test_a_cancelled_send_is_recorded_as_ambiguous_by_us(bench: Opening) -> None:

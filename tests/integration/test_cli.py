@@ -284,6 +284,6 @@ class TestSandbox:
 
     def test_a_port_in_use_is_one_line(self, cli: Cli, busy: int) -> None:
         done = cli.run("sandbox", "--http-port", str(busy), "--smtp-port", str(free_port()))
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert str(busy) in done.stderr
         assert len(done.stderr.splitlines()) == 1

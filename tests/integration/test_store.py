@@ -293,6 +293,14 @@ async def test_what_is_given_back_keeps_its_place_and_its_tries(
     assert (await seen(reader, first)).tries == 0
 
 
+async def test_of_two_copies_given_back_the_highest_claim_counts(store: PostgresStore) -> None:
+    [old] = await published(store, a_notification())
+    await store.claim([ask(old)])
+    await store.give_back([ask(old)])
+    [(new, _)] = await store.take_due(quotas(), 500)
+    assert await store.give_back([ask(new), ask(old)]) == {EMAIL_HIGH: 1}
+
+
 async def test_giving_back_does_not_touch_what_another_worker_sends(
     store: PostgresStore, other: PostgresStore, reader: PostgresReader
 ) -> None:

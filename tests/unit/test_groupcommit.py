@@ -65,6 +65,18 @@ async def test_a_batch_holds_500_at_most() -> None:
     assert [len(batch) for batch in table.batches] == [500, 500, 200]
 
 
+async def test_a_batch_ends_with_what_makes_it_heavy() -> None:
+    table = Table()
+    batches: GroupCommit[int, int] = GroupCommit(
+        "test", table.write, when_unknown=WhenUnknown.REPEAT, weigh=lambda item: item * 2**20
+    )
+    waiters = [batches.put(megabytes) for megabytes in (3, 4, 5, 1, 9, 2)]
+    batches.close()
+    await batches.run()
+    assert all(waiter.done() for waiter in waiters)
+    assert table.batches == [[3, 4, 5], [1, 9], [2]]
+
+
 async def test_one_poisoned_item_fails_alone() -> None:
     table = Table()
     async with committing(table.write) as batches:
@@ -136,7 +148,7 @@ async def test_a_bug_ends_it_and_fails_every_waiter() -> None:
     waiters = [batches.put(1), batches.put(2)]
     with pytest.raises(KeyError):
         await batches.run()
-    for waiter in waiters:
+    for waiter in (*waiters, batches.put(3)):
         with pytest.raises(StoreUnavailable):
             await waiter
 

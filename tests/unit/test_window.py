@@ -108,6 +108,24 @@ def test_first_attempts_have_the_queue_when_no_retry_waits() -> None:
     assert passes(window, 40, firsts=1000, retries=0)[0] >= 39
 
 
+def test_a_window_of_one_is_not_wasted_on_retries_that_do_not_wait() -> None:
+    window = Window()
+    taken = [passes(window, 1, firsts=1000, retries=0)[0] for _ in range(100)]
+    assert sum(taken) >= 75
+    assert window.is_backlogged
+
+
+def test_retries_get_their_part_of_passes_that_are_cut() -> None:
+    window = Window()
+    retries = 0
+    for _ in range(40):
+        asked = window.split(500)
+        got = (asked[0], min(asked[1], 500 - asked[0]))
+        window.taken(asked=asked, firsts=got[0], retries=got[1], is_cut=True)
+        retries += got[1]
+    assert retries >= 40 * 500 * 0.2
+
+
 def test_retries_that_come_later_are_noticed() -> None:
     window = Window()
     for _ in range(5):

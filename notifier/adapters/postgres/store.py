@@ -130,8 +130,12 @@ class PostgresStore:
         }
 
     async def give_back(self, asks: Sequence[ClaimAsk]) -> Mapping[QueueKey, int]:
-        """Make unspent pointers due again; how many rows of each queue moved."""
-        ordered = sorted({ask.id: ask for ask in asks}.values(), key=lambda ask: ask.id)
+        """Make unspent pointers due again; how many rows of each queue moved.
+
+        Of several copies of one pointer the one with the highest claim counts.
+        """
+        highest = {ask.id: ask for ask in sorted(asks, key=lambda ask: ask.claim)}
+        ordered = sorted(highest.values(), key=lambda ask: ask.id)
         rows = await self._links.give_back.fetch(
             statement("give_back"),
             [ask.id for ask in ordered],

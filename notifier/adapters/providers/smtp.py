@@ -18,11 +18,11 @@ from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPRespons
 from notifier.adapters.providers.settings import SmtpSettings
 from notifier.adapters.providers.smtp_connection import Connection, Mail, Stale, open_connection
 from notifier.adapters.providers.smtp_message import Mailbox, Sender, Unsendable, compose
-from notifier.adapters.providers.smtp_pool import Pool
+from notifier.adapters.providers.smtp_pool import NoSlot, Pool
 from notifier.adapters.providers.smtp_replies import OPENING, SIGNING_IN, reply_outcome
 from notifier.adapters.providers.verdict import outcome
 from notifier.domain.errors import ConfigError
-from notifier.domain.outcome import Outcome
+from notifier.domain.outcome import Outcome, Unavailable
 from notifier.ports import Envelope
 
 
@@ -84,6 +84,8 @@ class SmtpProvider:
         try:
             async with self._pool.connection(fresh=fresh) as connection:
                 return await connection.send(mail)
+        except NoSlot:
+            return Unavailable(code="no_connection", detail="all sessions busy", spends=False)
         except (SMTPException, OSError) as error:
             return lost_outcome(error, is_out=mail.is_out)
 

@@ -6,8 +6,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from notifier.adapters.providers.smtp_connection import Connection
+
+SLOT_WITHIN_S: Final = 2.0
+"""A claim must be young when its call begins, so nobody waits long for a session."""
+
+
+class NoSlot(Exception):
+    """All sessions that are allowed are busy."""
 
 
 class Pool:
@@ -26,9 +34,10 @@ class Pool:
     async def connection(self, *, fresh: bool) -> AsyncIterator[Connection]:
         """A session for the block; a `fresh` one was not used before.
 
-        A block that raises, cancellation included, ends the session.
+        A block that raises, cancellation included, ends the session. Raises NoSlot when all that
+        are allowed stay busy for 2 s.
         """
-        async with self._slots:
+        async with self._slot():
             idle = None if fresh else self._take()
             connection = idle or await self._open_one()
             try:
@@ -37,6 +46,18 @@ class Pool:
                 connection.abort()
                 raise
             self._give_back(connection)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(SLOT_WITHIN_S):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise NoSlot from error
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def close(self) -> None:
         """End what is idle."""

@@ -3,7 +3,7 @@
 SELECT id, tenant, status::text AS status, queue, recipient, content, metadata, tries, max_tries, last_error,
        created_at, updated_at, due_at, expires_at
 FROM notifications
-WHERE ($1::text IS NULL OR status = $1::notification_status)
+WHERE ($1::notification_status IS NULL OR status = $1)
   AND ($2::text IS NULL OR queue LIKE $2)
   AND ($3::timestamptz IS NULL OR id >= uuid_at($3))
   AND ($4::timestamptz IS NULL OR id <= uuid_at($4))

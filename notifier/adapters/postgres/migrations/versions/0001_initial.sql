@@ -153,7 +153,8 @@ BEGIN
     IF alive THEN
         RETURN 'kept';
     END IF;
-    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', 'notifications' || suffix);
+    -- The parents first, as every other statement does: the other way round is a deadlock.
+    LOCK TABLE ONLY notifications, ONLY attempts, ONLY failures IN ACCESS EXCLUSIVE MODE;
     EXECUTE probe INTO alive;
     IF alive THEN
         RETURN 'kept';
