@@ -120,7 +120,7 @@ async def _drain(crew: Crew, grace_s: float) -> None:
 async def _release_the_last(attempts: Attempts) -> None:
     try:
         async with asyncio.timeout(LAST_RELEASE_WITHIN_S):
-            await attempts.release_orphans()
+            await attempts.release_the_last()
     except (StoreUnavailable, TimeoutError) as error:
         log.warning("orphans_left", reason=str(error) or type(error).__name__)
 

@@ -27,7 +27,7 @@ def explain(error: BaseException) -> tuple[int, list[str]] | None:
     lines = [line for leaf in leaves for line in _lines(leaf)]
     if not all(_is_expected(leaf) for leaf in leaves):
         return None
-    is_misuse = any(isinstance(leaf, ConfigError | OSError) for leaf in leaves)
+    is_misuse = any(_is_misuse(leaf) for leaf in leaves)
     return MISUSED if is_misuse else FAILED, list(dict.fromkeys(lines))
 
 
@@ -37,6 +37,13 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)
     else:
         yield error
+
+
+def _is_misuse(error: BaseException) -> bool:
+    """A wrong setting, which the address of a port in use is, too."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}
+    return isinstance(error, ConfigError)
 
 
 def _is_expected(error: BaseException) -> bool:

@@ -26,7 +26,11 @@ def run_until_signal(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     The first SIGINT or SIGTERM sets the event given to `main`; the second ends the process at once
     with exit code 1.
     """
-    run_briefly(_supervise(main))
+    try:
+        run_briefly(_supervise(main))
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # it has ended already: keep its exit code
 
 
 async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -39,7 +43,7 @@ async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
 def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
     if stop.is_set():
-        _tell(f"{number.name} again: ending at once; what was under way is taken up again later.")
+        _tell(f"{number.name} again: ending at once; what was under way stays `sending`.")
         os._exit(1)
     _tell(f"{number.name}: stopping, what is under way is finished. Once more ends at once.")
     stop.set()

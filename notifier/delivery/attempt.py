@@ -121,6 +121,11 @@ class Attempts:
             for waiter in waiters:
                 waiter.cancel()
 
+    async def release_the_last(self) -> None:
+        """With no attempt left: once no claim is on its way any more, give back what is ours."""
+        await self._claims.settled()
+        await self.release_orphans()
+
     async def release_orphans(self) -> int:
         """Give back what Postgres believes we send and we do not; how many.
 

@@ -59,6 +59,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._news = asyncio.Event()
         self._closed = False
         self._ended = False
+        self._quiet = asyncio.Event()
         self._writing = 0
 
     def __len__(self) -> int:
@@ -78,6 +79,11 @@ class GroupCommit(Generic[Item, Answer]):
         self._items.append((item, future))
         self._news.set()
         return future
+
+    async def settled(self) -> None:
+        """Return when nothing waits and nothing is being written."""
+        while len(self) and not self._ended:
+            await self._quiet.wait()
 
     def close(self) -> None:
         """No more will be put: `run` ends when all is written."""
@@ -108,6 +114,8 @@ class GroupCommit(Generic[Item, Answer]):
             raise
         finally:
             self._writing = 0
+            self._quiet.set()
+            self._quiet = asyncio.Event()
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from errno import EADDRINUSE
 from typing import Final
 
 from aiohttp import web
 
+from notifier.domain.errors import ConfigError
 from notifier.sandbox.calls import CallLog
 from notifier.sandbox.control import add_control_routes
 from notifier.sandbox.desk import Desk
@@ -40,7 +42,7 @@ class Sandbox:
 async def open_sandbox(
     *, host: str = _LOOPBACK, http_port: int = 8025, smtp_port: int = 2525
 ) -> AsyncIterator[Sandbox]:
-    """Both servers; port 0 takes a free one. Raises OSError for a port in use.
+    """Both servers; port 0 takes a free one. Raises ConfigError for a port that cannot be had.
 
     Leaving cuts every session, also those that hang.
     """
@@ -51,12 +53,26 @@ async def open_sandbox(
         yield Sandbox(host=host, http_port=http, smtp_port=smtp, log=desk.log)
 
 
+@contextmanager
+def _explained(setting: str, host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = "in use" if error.errno == EADDRINUSE else str(error)
+        variable = f"NOTIFIER_SANDBOX__{setting.upper()}"
+        raise ConfigError(
+            f"the sandbox cannot listen on {host}:{port}: {why}; choose another with {variable}",
+            key=f"sandbox.{setting}",
+        ) from error
+
+
 @asynccontextmanager
 async def _open_smtp(desk: Desk, host: str, port: int) -> AsyncIterator[int]:
     sessions: set[MailServer] = set()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: MailServer(desk, sessions), host, port
-    )
+    with _explained("smtp_port", host, port):
+        server = await asyncio.get_running_loop().create_server(
+            lambda: MailServer(desk, sessions), host, port
+        )
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -75,8 +91,8 @@ async def _open_http(desk: Desk, host: str, port: int) -> AsyncIterator[int]:
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
+        with _explained("http_port", host, port):
+            await web.TCPSite(runner, host, port).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

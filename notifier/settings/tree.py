@@ -47,7 +47,6 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
 
     url: DatabaseUrl = ""
     statement_timeout_s: Seconds = 5.0
-    connect_timeout_s: Seconds = 10.0
 
 
 class BrokerSettings(Section, frozen=True, kw_only=True):
@@ -78,7 +77,6 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     send_timeout_s: Seconds = 20.0
     metrics_host: Host = "127.0.0.1"
     metrics_port: Port = 8001
-    tick_ms: Annotated[int, Meta(ge=10, le=10_000)] = 250
 
 
 class PrioritySettings(Section, frozen=True, kw_only=True):

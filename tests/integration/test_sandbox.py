@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from aiosmtplib import SMTP, SMTPRecipientRefused
 
+from notifier.domain.errors import ConfigError
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.sandbox.calls import Call, CallLog, Wanted
 from notifier.sandbox.fates import (
@@ -427,12 +428,12 @@ async def _hanging_mail(client: SMTP) -> Exception | None:
     return None
 
 
-async def test_a_port_in_use_is_an_os_error() -> None:
+async def test_a_port_in_use_is_said_with_the_setting_to_change() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=str(port)):
+        with pytest.raises(ConfigError, match=f"{port}: in use.*NOTIFIER_SANDBOX__SMTP_PORT"):
             async with open_sandbox(http_port=0, smtp_port=port):
                 pass
-        with pytest.raises(OSError, match=str(port)):
+        with pytest.raises(ConfigError, match=f"{port}: in use.*NOTIFIER_SANDBOX__HTTP_PORT"):
             async with open_sandbox(http_port=port, smtp_port=0):
                 pass

@@ -16,7 +16,7 @@ from notifier.domain.errors import ConfigError, StoreUnavailable
         (CommandFailed("no API"), 1, ["no API"]),
         (StoreUnavailable("away"), 1, ["away"]),
         (ConfigError("a: wrong\nb: wrong"), 2, ["a: wrong", "b: wrong"]),
-        (OSError(errno.EADDRINUSE, "address in use"), 1, ["address in use"]),
+        (OSError(errno.EADDRINUSE, "address in use"), 2, ["address in use"]),
         (PermissionError(errno.EACCES, "denied", "/data"), 1, ["/data: denied"]),
     ],
 )

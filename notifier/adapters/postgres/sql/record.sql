@@ -18,7 +18,7 @@ WITH result AS (
         is_retry = true,
         claimed_by = NULL,
         last_error = CASE WHEN r.status = 'sent' THEN n.last_error
-                          ELSE left(concat_ws(' ', r.outcome, r.code, r.detail), 500) END,
+                          ELSE left(concat_ws(' ', r.outcome, nullif(r.code, ''), nullif(r.detail, '')), 500) END,
         updated_at = now()
     FROM result r
     WHERE n.id = r.id AND n.id BETWEEN $16 AND $17
