@@ -52,8 +52,7 @@ def reply_outcome(
     reply = full_code(code, text)
     found = (verdict for pattern, verdict in table if re.fullmatch(pattern, reply))
     verdict = next(found, garbage)
-    said = text.removeprefix(reply.partition(" ")[2]).lstrip()  # the enhanced code is in `reply`
-    return outcome(verdict, reply if code > 0 else "protocol", said)
+    return outcome(verdict, reply if code > 0 else "protocol", text)
 
 
 def full_code(code: int, text: str) -> str:
