@@ -208,6 +208,15 @@ class Recorded:
     age: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """A row that went back unspent: `queued`, or `expired` if it is past its time by now."""
+
+    queue: QueueKey
+    status: Status
+    age: timedelta
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
     """How many due rows of one queue and class (first attempts or retries) the relay may take."""
@@ -310,7 +319,7 @@ class Store(Protocol):
     async def insert(self, items: Sequence[NewNotification]) -> Sequence[Status]: ...
     async def claim(self, asks: Sequence[ClaimAsk]) -> Sequence[ClaimAnswer]: ...
     async def record(self, results: Sequence[tuple[Result, float]]) -> Sequence[Recorded]: ...
-    async def give_back(self, asks: Sequence[ClaimAsk]) -> Mapping[QueueKey, int]: ...
+    async def give_back(self, asks: Sequence[ClaimAsk]) -> Sequence[GivenBack]: ...
     async def claimed_by_me(self) -> Sequence[ClaimAsk]: ...
     async def take_due(
         self, quotas: Sequence[Quota], most: int

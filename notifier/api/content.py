@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,8 @@ from notifier.domain.errors import InvalidNotification
 
 _ENCODER: Final = msgspec.json.Encoder()
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+_NO_LINE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""C0, C1 and the separators of Unicode: each ends a line for some mail software."""
 _NEEDED: Final = {
     AddressKind.EMAIL: ("subject", "body", "html"),
     AddressKind.PHONE: ("body",),
@@ -28,20 +31,20 @@ def check_content(kind: AddressKind, content: Content) -> None:
     if not any(_is_there(one) and one for one in parts):
         field = f"content.{needed[0]}" if len(needed) == 1 else "content"
         raise InvalidNotification(field, f"a non-empty {' or '.join(needed)}")
-    if content.subject and ("\n" in content.subject or "\r" in content.subject):
-        raise InvalidNotification("content.subject", "one line: no CR, no LF")
+    if content.subject and _NO_LINE.search(content.subject):
+        raise InvalidNotification("content.subject", "one line, without control characters")
 
 
 def encode_content(content: Content, *, most: int) -> bytes:
     """Encode what was given, once. Raises InvalidNotification for what cannot be stored."""
     if _is_there(content.data):
+        _check_size(content.data, "content", most)
         check_object(content.data, "content.data")
     given = {part: getattr(content, part) for part in Content.__struct_fields__}
     encoded = _ENCODER.encode({part: one for part, one in given.items() if _is_there(one)})
+    _check_size(encoded, "content", most)
     if b"\\u0000" in encoded:
         _refuse_flaws(encoded, "content", room=MAX_DEPTH + 1)
-    if len(encoded) > most:
-        raise InvalidNotification("content", f"at most {most} bytes of JSON")
     return encoded
 
 
@@ -49,11 +52,9 @@ def encode_metadata(metadata: msgspec.Raw, *, most: int) -> bytes:
     """Take the metadata as they came; none is an empty object."""
     if not _is_there(metadata):
         return b"{}"
+    _check_size(metadata, "metadata", most)
     check_object(metadata, "metadata")
-    encoded = bytes(metadata)
-    if len(encoded) > most:
-        raise InvalidNotification("metadata", f"at most {most} bytes of JSON")
-    return encoded
+    return bytes(metadata)
 
 
 def check_object(raw: msgspec.Raw, path: str) -> None:
@@ -70,6 +71,12 @@ def check_object(raw: msgspec.Raw, path: str) -> None:
         raise InvalidNotification(path, NESTING) from error
     if is_suspicious(document):
         _refuse_flaws(document, path)
+
+
+def _check_size(part: bytes | msgspec.Raw, path: str, most: int) -> None:
+    """Before anything looks into it: its size bounds what that costs."""
+    if len(bytes(part)) > most:
+        raise InvalidNotification(path, f"at most {most:,} bytes of JSON")
 
 
 def _is_there(part: str | msgspec.Raw | None) -> bool:

@@ -15,6 +15,7 @@ _MISSING: Final = re.compile(r"(?s)Object missing required field `(.*)`")
 _UNKNOWN: Final = re.compile(r"(?s)Object contains unknown field `(.*)`")
 _EXPECTED: Final = re.compile(r"(?s)Expected `(?P<kind>[^`]*)`(?P<bound>.*?)(?:, got `.*`)?")
 _FIELDS: Final = {"": Submit.__struct_fields__, "content": Content.__struct_fields__}
+_ENDS: Final = 1000
 _WORDS: Final = {
     "str": "a string",
     "int": "an integer",
@@ -30,7 +31,7 @@ def explain(message: str, *, prefix: str = "", batch: bool = False) -> InvalidNo
 
     `prefix` is where the decoded part stands in the request.
     """
-    match = _MESSAGE.fullmatch(message)
+    match = _MESSAGE.fullmatch(_shortened(message))
     what, inner = (match["what"], match["path"] or "") if match else (message, "")
     path = _dotted(prefix, inner)
     if missing := _MISSING.fullmatch(what):
@@ -39,6 +40,13 @@ def explain(message: str, *, prefix: str = "", batch: bool = False) -> InvalidNo
         known = Batch.__struct_fields__ if batch else _FIELDS.get(path, ())
         return InvalidNotification(_dotted(path, unknown[1]), f"only {', '.join(known)} here")
     return InvalidNotification(path or "$", _expectation(what))
+
+
+def _shortened(message: str) -> str:
+    """The message quotes names of any length; what it says is at its start and its end."""
+    if len(message) <= 2 * _ENDS:
+        return message
+    return message[:_ENDS] + message[-_ENDS:]
 
 
 def _expectation(what: str) -> str:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import Final
 
+from notifier.api.wire import WHOLE
 from notifier.domain.errors import InvalidNotification
 
 MAX_DEPTH: Final = 32
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LARGEST: Final = 1.7976931348623157e308
-_LONG_NUMBER: Final = re.compile(rb"[0-9]{309}")
+_LONG_NUMBER: Final = re.compile(rb"(?<![0-9])[0-9]{309}")
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]')
 
 NESTING: Final = f"nesting of at most {MAX_DEPTH} levels"
@@ -35,20 +38,11 @@ def find_flaw(value: object, path: str, room: int = MAX_DEPTH) -> InvalidNotific
 
     `room` is how many levels the value may still have.
     """
-    match value:
-        case str():
-            return _text_flaw(value, path)
-        case int() | float() if not -_LARGEST <= value <= _LARGEST:
-            return InvalidNotification(path, NUMBER)
-        case dict() | list() if room == 0:
-            return InvalidNotification(path, NESTING)
-        case dict():
-            return _object_flaw(value, path, room)
-        case list():
-            found = (find_flaw(one, _join(path, i), room - 1) for i, one in enumerate(value))
-            return next((flaw for flaw in found if flaw), None)
-        case _:
-            return None
+    flaw = _search(value, room)
+    if flaw is None:
+        return None
+    steps = [path] if path else []
+    return InvalidNotification(".".join([*steps, *reversed(flaw.steps)]) or WHOLE, flaw.expected)
 
 
 def parse_anything(document: bytes) -> object:
@@ -60,8 +54,8 @@ def deepest_path(document: bytes) -> str:
     """Name the field of a submit that nests without end, for parsers that gave up on it."""
     keys: list[str] = []
     key = ""
-    for token in _TOKEN.findall(document):
-        match token:
+    for found in _TOKEN.finditer(document):
+        match token := found[0]:
             case b"{" | b"[":
                 keys.append(key)
                 key = ""
@@ -73,30 +67,58 @@ def deepest_path(document: bytes) -> str:
                 key = ""
             case _:
                 key = token[1:-1].decode("utf-8", "replace")
-    return ".".join([key for key in keys if key][:2]) or "$"
+    return ".".join([key for key in keys if key][:2]) or WHOLE
 
 
-def _object_flaw(value: dict[str, object], path: str, room: int) -> InvalidNotification | None:
+@dataclass(frozen=True, slots=True)
+class _Flaw:
+    """What was found; each level that it was found under adds its step, the innermost first."""
+
+    expected: str
+    steps: list[str]
+
+    def under(self, step: object) -> _Flaw:
+        self.steps.append(str(step))
+        return self
+
+
+def _search(value: object, room: int) -> _Flaw | None:
+    if not value and room:
+        return None
+    if isinstance(value, str):
+        return _text_flaw(value)
+    if isinstance(value, int | float):
+        return None if -_LARGEST <= value <= _LARGEST else _Flaw(NUMBER, [])
+    if isinstance(value, list | dict) and room == 0:
+        return _Flaw(NESTING, [])
+    if isinstance(value, list):
+        return _list_flaw(value, room)
+    return _object_flaw(value, room) if isinstance(value, dict) else None
+
+
+def _list_flaw(value: list[object], room: int) -> _Flaw | None:
+    for i, one in enumerate(value):
+        if flaw := _search(one, room - 1):
+            return flaw.under(i)
+    return None
+
+
+def _object_flaw(value: dict[str, object], room: int) -> _Flaw | None:
     for key, one in value.items():
-        flaw = _text_flaw(key, path) or find_flaw(one, _join(path, key), room - 1)
-        if flaw:
+        if flaw := _text_flaw(key):
             return flaw
+        if flaw := _search(one, room - 1):
+            return flaw.under(key)
     return None
 
 
-def _text_flaw(text: str, path: str) -> InvalidNotification | None:
+def _text_flaw(text: str) -> _Flaw | None:
     if "\0" in text:
-        return InvalidNotification(path or "$", "text without NUL")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return InvalidNotification(path or "$", "text without lone surrogates")
-    return None
+        return _Flaw("text without NUL", [])
+    if text.isascii() or not _SURROGATE.search(text):
+        return None
+    return _Flaw("text without lone surrogates", [])
 
 
 def _whole_number(digits: str) -> int | float:
     return int(digits) if len(digits) <= 310 else math.inf  # noqa: PLR2004 Python bounds int()
-
-
-def _join(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)

@@ -60,7 +60,9 @@ def openapi_document(settings: ApiSettings) -> Json:
         "info": {
             "title": "Notifier",
             "version": version("notifier"),
-            "description": "Submit notifications and follow what becomes of them.",
+            "description": (
+                f"Submit notifications and follow what becomes of them. {settings.bounds}"
+            ),
         },
         "servers": [{"url": "/"}],
         "paths": paths,

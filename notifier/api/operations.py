@@ -63,7 +63,10 @@ OPERATIONS: Final = (
         id="submitBatch",
         method="post",
         path=BATCH,
-        summary="Submit up to 1,000. A result per item, in order; a bad one harms no other.",
+        summary=(
+            "Submit many. A result per item, in order: a bad one harms no other. "
+            "What cannot be parsed as a whole (cut, no JSON, nested without end) is refused whole."
+        ),
         status=202,
         takes="Batch",
         answer="BatchAnswer",

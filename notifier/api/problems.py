@@ -14,7 +14,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from notifier.api.wire import BatchRefusal, Problem
+from notifier.api.wire import WHOLE, BatchRefusal, Problem
 from notifier.domain.errors import (
     DomainError,
     InfrastructureError,
@@ -26,8 +26,8 @@ from notifier.domain.errors import (
 
 PROBLEM_TYPE: Final = "application/problem+json"
 PREFIX: Final = "urn:notifier:problem:"
-WHOLE: Final = "$"
 MAX_PATH: Final = 200
+MAX_DETAIL: Final = 400
 log = structlog.get_logger(__name__)
 
 
@@ -50,7 +50,7 @@ class Kind(Enum):
     WRONG_METHOD = _Kind("method-not-allowed", "This method is not for this address", 405)
     TOO_SLOW = _Kind("body-timeout", "The body took too long to arrive", 408)
     TOO_LARGE = _Kind("body-too-large", "The body is too large", 413)
-    WRONG_TYPE = _Kind("unsupported-media-type", "The body has the wrong content type", 415)
+    WRONG_TYPE = _Kind("unsupported-media-type", "The body is of another type or encoding", 415)
     INTERNAL = _Kind("internal-error", "Something went wrong on our side", 500)
     STORE_AWAY = _Kind("store-unavailable", "The database is not available", 503)
     OVERLOADED = _Kind("overloaded", "More work than can be taken now", 503)
@@ -69,8 +69,8 @@ class Kind(Enum):
             type=PREFIX + self.value.slug,
             title=self.value.title,
             status=self.value.status,
-            detail=_shown(detail),
-            field=None if field is None else _shown(field),
+            detail=_shown(detail, MAX_DETAIL),
+            field=None if field is None else _shown(field, MAX_PATH),
             expected=expected,
         )
 
@@ -171,8 +171,8 @@ def _log_surprise(request: Request[Any, Any, Any], error: Exception) -> None:
     )
 
 
-def _shown(text: str) -> str:
-    return text[:MAX_PATH].encode("utf-8", "backslashreplace").decode("utf-8")
+def _shown(text: str, most: int) -> str:
+    return text[:most].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def refusal_of(error: Exception) -> BatchRefusal:

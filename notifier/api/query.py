@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -23,6 +23,9 @@ MAX_LIMIT: Final = 200
 MAX_REASON: Final = 100
 _UUID_BYTES: Final = 16
 _LONGEST_LIMIT: Final = 3
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 Parser = Callable[[str], Any]
 
@@ -75,9 +78,11 @@ def _limit(text: str) -> int:
 def _instant(name: str, text: str) -> float:
     try:
         at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
-        return at.timestamp()
-    except (msgspec.ValidationError, OverflowError) as error:
+    except msgspec.ValidationError as error:
         raise InvalidNotification(name, f"{INSTANT} (a + is written %2B)") from error
+    if not _EPOCH <= at <= _LAST:
+        raise InvalidNotification(name, "an instant from 1970 to 9999, in UTC")
+    return at.timestamp()
 
 
 def _one_of(name: str, allowed: tuple[str, ...], text: str) -> str:

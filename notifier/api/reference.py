@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from html import escape
-from typing import Final
+from typing import Any, Final
 
+from litestar import Request
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Scope
 
 from notifier.api.answer import Answer, read_route
 from notifier.api.openapi import Json, openapi_document
 from notifier.api.settings import ApiSettings
+from notifier.api.type_words import type_words
 
 DOCS: Final = "/docs"
 DOCUMENT: Final = "/docs/openapi.json"
@@ -40,6 +43,7 @@ _HTML_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _EXAMPLE: Final[Json] = {
     "channel": "email",
     "priority": "high",
@@ -53,9 +57,8 @@ _EXAMPLES: Final[dict[str, Json]] = {
 
 
 def reference_handlers(settings: ApiSettings) -> Sequence[HTTPRouteHandler]:
-    """Make the handlers of the reference. Both answers are made once."""
+    """Make the handlers of the reference. The page names the server as its reader does."""
     document = openapi_document(settings)
-    page_answer = Answer(200, reference_page(document).encode(), _HTML_HEADERS)
     document_answer = Answer(200, json.dumps(document).encode())
 
     @read_route("/")
@@ -63,8 +66,9 @@ def reference_handlers(settings: ApiSettings) -> Sequence[HTTPRouteHandler]:
         return Answer(307, b"", [(b"location", DOCS.encode())])
 
     @read_route(DOCS)
-    async def page() -> ASGIApp:
-        return page_answer
+    async def page(request: Request[Any, Any, Any]) -> ASGIApp:
+        shown = reference_page(document, base_of(request.scope))
+        return Answer(200, shown.encode(), _HTML_HEADERS)
 
     @read_route(DOCUMENT)
     async def openapi() -> ASGIApp:
@@ -73,11 +77,22 @@ def reference_handlers(settings: ApiSettings) -> Sequence[HTTPRouteHandler]:
     return [root, page, openapi]
 
 
-def reference_page(document: Json) -> str:
-    """Render the document."""
+def base_of(scope: Scope) -> str:
+    """Return where the reader found this server; it ends up in commands that are pasted."""
+    said = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    host, port = scope["server"] or ("127.0.0.1", None)
+    own = f"[{host}]" if ":" in host else host
+    return f"{scope['scheme']}://{said if _HOST.fullmatch(said) else f'{own}:{port}'}"
+
+
+def reference_page(document: Json, base: str) -> str:
+    """Render the document, with commands for the server at `base`, such as http://localhost:8000.
+
+    A `base` from a caller is escaped; that it is safe in a shell is for the caller to see to.
+    """
     info = document["info"]
     operations = "".join(
-        _operation(path, method, operation)
+        _operation(base, path, method, operation)
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     )
@@ -93,7 +108,7 @@ def reference_page(document: Json) -> str:
     )
 
 
-def _operation(path: str, method: str, operation: Json) -> str:
+def _operation(base: str, path: str, method: str, operation: Json) -> str:
     name = operation["operationId"]
     answers = "".join(
         f"<tr><td>{status}</td><td>{escape(one['description'])}</td><td>{_links(one)}</td></tr>"
@@ -105,22 +120,22 @@ def _operation(path: str, method: str, operation: Json) -> str:
         f"<p>{escape(operation['summary'])}</p>"
         f"{_parameters(operation)}"
         f"{f'<p>Body: {_links(takes)}</p>' if takes else ''}"
-        f"<table>{answers}</table><pre>{escape(_curl(path, method, name))}</pre>"
+        f"<table>{answers}</table><pre>{escape(_curl(base, path, method, name))}</pre>"
     )
 
 
 def _parameters(operation: Json) -> str:
     rows = "".join(
         f"<tr><td><code>{one['name']}</code></td><td>{escape(one['description'])}</td>"
-        f"<td><code>{escape(_brief(one['schema']))}</code></td></tr>"
+        f"<td>{type_words(one['schema'])}</td></tr>"
         for one in operation.get("parameters", ())
     )
     return f"<table>{rows}</table>" if rows else ""
 
 
-def _curl(path: str, method: str, name: str) -> str:
+def _curl(base: str, path: str, method: str, name: str) -> str:
     example = _EXAMPLES.get(name)
-    url = f"http://127.0.0.1:8000{path}"
+    url = base + path
     if example is None or method != "post":
         return f"curl {url}"
     body = json.dumps(example)
@@ -128,19 +143,22 @@ def _curl(path: str, method: str, name: str) -> str:
 
 
 def _links(part: Json) -> str:
-    names = (_name(one["schema"]) for one in part.get("content", {}).values())
-    return ", ".join(f'<a href="#{name}">{name}</a>' for name in names if name)
-
-
-def _name(schema: Json) -> str:
-    reference: str = schema.get("$ref") or schema.get("items", {}).get("$ref", "")
-    return reference.rpartition("/")[2]
-
-
-def _brief(schema: Json) -> str:
-    return _name(schema) or json.dumps(schema)
+    schemas = [one["schema"] for one in part.get("content", {}).values()]
+    return ", ".join(type_words(one) for one in schemas)
 
 
 def _schema(name: str, schema: Json) -> str:
-    text = escape(json.dumps(schema, indent=2))
-    return f'<h3 id="{name}">{name}</h3><pre>{text}</pre>'
+    title = f'<h3 id="{escape(name)}">{escape(name)}</h3><p>{_prose(schema)}</p>'
+    if "properties" not in schema:
+        return f"{title}<p>{type_words(schema)}</p>"
+    required = schema.get("required", ())
+    rows = "".join(
+        f"<tr><td><code>{escape(field)}</code></td><td>{type_words(one)}</td>"
+        f"<td>{'required' if field in required else ''}</td><td>{_prose(one)}</td></tr>"
+        for field, one in schema["properties"].items()
+    )
+    return f"{title}<table>{rows}</table>"
+
+
+def _prose(schema: Json) -> str:
+    return escape(schema.get("description", ""))

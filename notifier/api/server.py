@@ -12,6 +12,7 @@ from typing import Final
 import uvicorn
 from litestar.types import ASGIApp
 from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from notifier.domain.errors import ConfigError
 
@@ -34,6 +35,14 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.serving.set()
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, but a caller that asks for a WebSocket cannot fill the log with warnings."""
+
+    @override
+    def _unsupported_upgrade_warning(self) -> None:
+        """The request goes on as if it had not asked, as RFC 9110 has it."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -75,7 +84,7 @@ async def serve_api(
 def _config(app: ASGIApp, grace_s: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -45,7 +45,11 @@ DEFAULT_TTL: Final[Mapping[Priority, timedelta]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """Channels and bounds. `max_batches_in_flight` bounds memory: a batch may be 60 x a single."""
+    """Channels and bounds.
+
+    `max_batches_in_flight` bounds memory: a batch may be 16 x a single. The bounds in bytes and
+    `max_batch` together keep any one request from holding the event loop for long.
+    """
 
     channels: Mapping[str, ChannelRules] = field(default_factory=lambda: DEFAULT_CHANNELS)
     default_ttl: Mapping[Priority, timedelta] = field(default_factory=lambda: DEFAULT_TTL)
@@ -57,8 +61,22 @@ class ApiSettings:
     max_batch: int = 1000
     max_content_bytes: int = 256 * 1024
     max_metadata_bytes: int = 16 * 1024
-    max_body_bytes: int = 512 * 1024
-    max_batch_bytes: int = 32 * 1024 * 1024
+    max_batch_bytes: int = 8 * 1024 * 1024
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Of a single submit, or an item of a batch: room for the content, escapes, the rest."""
+        return 2 * self.max_content_bytes
+
+    @property
+    def bounds(self) -> str:
+        """All bounds of a request's body, in words."""
+        return (
+            f"A notification takes at most {self.max_body_bytes:,} bytes, with "
+            f"{self.max_content_bytes:,} of content and {self.max_metadata_bytes:,} of metadata; "
+            f"a batch at most {self.max_batch:,} notifications and {self.max_batch_bytes:,} bytes. "
+            "What does not fit into one batch goes into several."
+        )
 
     @property
     def max_ttl(self) -> timedelta:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
@@ -14,14 +13,13 @@ from notifier.api.addresses import check_recipient
 from notifier.api.content import check_content, encode_content, encode_metadata
 from notifier.api.decode_errors import explain
 from notifier.api.flaws import NESTING, deepest_path, find_flaw, parse_anything
-from notifier.api.problems import WHOLE, Kind, Refusal
+from notifier.api.problems import Kind, Refusal
 from notifier.api.settings import ApiSettings, ChannelRules
-from notifier.api.wire import Batch, Submit
+from notifier.api.wire import WHOLE, Submit
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
 
 _SUBMIT: Final = msgspec.json.Decoder(Submit)
-_BATCH: Final = msgspec.json.Decoder(Batch)
 _T = TypeVar("_T")
 
 
@@ -40,25 +38,6 @@ class Submits:
     def read(self, body: bytes | msgspec.Raw) -> NewNotification:
         """Read one. Raises InvalidNotification, or Refusal if it is no JSON object at all."""
         return self._validated(_decoded(_SUBMIT, body))
-
-    def split(self, body: bytes) -> Sequence[bytes | msgspec.Raw | InvalidNotification]:
-        """Take a batch apart, unread, so that an item can harm no neighbour.
-
-        A lone surrogate stops the parser, wherever it stands: then the long way round is taken.
-        """
-        try:
-            items: Sequence[bytes | msgspec.Raw | InvalidNotification]
-            items = _BATCH.decode(body).notifications
-        except msgspec.ValidationError as error:
-            raise explain(str(error), batch=True) from error
-        except RecursionError as error:
-            raise InvalidNotification("notifications", NESTING) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            items = _split_slowly(body, error)
-        if not 1 <= len(items) <= self._settings.max_batch:
-            expected = f"1 to {self._settings.max_batch} notifications"
-            raise InvalidNotification("notifications", expected)
-        return items
 
     def _validated(self, submit: Submit) -> NewNotification:
         rules = self._rules(submit.channel)
@@ -120,22 +99,6 @@ def _flaw_in(body: bytes) -> InvalidNotification | None:
     except (ValueError, RecursionError):
         return None
     return find_flaw(document, "")
-
-
-def _split_slowly(body: bytes, error: Exception) -> Sequence[bytes | InvalidNotification]:
-    try:
-        document = parse_anything(body)
-    except (ValueError, RecursionError):
-        raise _not_json() from error
-    match document:
-        case {"notifications": [*items], **others} if not others:
-            return [_flaw_or_bytes(item) for item in items]
-        case _:
-            raise find_flaw(document, "") or _not_json() from error
-
-
-def _flaw_or_bytes(item: object) -> bytes | InvalidNotification:
-    return find_flaw(item, "") or json.dumps(item).encode()
 
 
 def _not_json() -> Refusal:

@@ -12,10 +12,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
 from notifier.api.answer import json_answer
-from notifier.api.body import read_json
+from notifier.api.body import Bound, read_json
 from notifier.api.gate import Gate
 from notifier.api.problems import Kind, Refusal, refusal_of
 from notifier.api.settings import ApiSettings
+from notifier.api.split import Splitter
 from notifier.api.submit import Submits
 from notifier.api.wire import Accepted, BatchAnswer, BatchRefusal
 from notifier.domain.errors import InvalidNotification, StoreRejected
@@ -24,22 +25,24 @@ from notifier.ports import Acceptor
 
 NOTIFICATIONS: Final = "/v1/notifications"
 BATCH: Final = "/v1/notifications/batch"
-_BREATH: Final = 100
-"""Items of a batch that are read before other requests get their turn."""
+_TURN_S: Final = 0.01
+"""How long items of a batch are read before other requests get their turn."""
 
 _Item = NewNotification | BatchRefusal
 
 
 def submit_handlers(*, acceptor: Acceptor, settings: ApiSettings) -> Sequence[HTTPRouteHandler]:
     """Make the handlers that take notifications in."""
-    submits = Submits(settings)
+    submits, splitter = Submits(settings), Splitter(settings)
     singles, batches = Gate(settings.max_in_flight), Gate(settings.max_batches_in_flight)
-    within_s = settings.body_deadline_s
+    within_s, told = settings.body_deadline_s, settings.bounds
+    one = Bound(most=settings.max_body_bytes, within_s=within_s, detail=told)
+    many = Bound(most=settings.max_batch_bytes, within_s=within_s, detail=told)
 
     @post(NOTIFICATIONS, status_code=202)
     async def submit(request: Request[Any, Any, Any]) -> ASGIApp:
         with singles:
-            body = await read_json(request, most=settings.max_body_bytes, within_s=within_s)
+            body = await read_json(request, one)
             new = submits.read(body)
             (status,) = await acceptor.submit([new])
         if isinstance(status, StoreRejected):
@@ -50,29 +53,30 @@ def submit_handlers(*, acceptor: Acceptor, settings: ApiSettings) -> Sequence[HT
     @post(BATCH, status_code=202)
     async def submit_batch(request: Request[Any, Any, Any]) -> ASGIApp:
         with batches:
-            body = await read_json(request, most=settings.max_batch_bytes, within_s=within_s)
-            items = await _read_items(submits, submits.split(body))
+            body = await read_json(request, many)
+            items = await _read_items(submits, splitter.split(body), one)
             results = await _submit_items(acceptor, items)
         return _answer_batch(results)
 
     return [submit, submit_batch]
 
 
-async def _read_items(
-    submits: Submits, raws: Sequence[bytes | msgspec.Raw | InvalidNotification]
-) -> list[_Item]:
-    items = []
-    for number, raw in enumerate(raws, start=1):
-        items.append(_read_item(submits, raw))
-        if number % _BREATH == 0:
+async def _read_items(submits: Submits, raws: Sequence[bytes], bound: Bound) -> list[_Item]:
+    time = asyncio.get_running_loop().time
+    items: list[_Item] = []
+    until = time() + _TURN_S
+    for raw in raws:
+        items.append(_read_item(submits, raw, bound))
+        if time() > until:
             await asyncio.sleep(0)
+            until = time() + _TURN_S
     return items
 
 
-def _read_item(submits: Submits, raw: bytes | msgspec.Raw | InvalidNotification) -> _Item:
-    if isinstance(raw, InvalidNotification):
-        return refusal_of(raw)
+def _read_item(submits: Submits, raw: bytes, bound: Bound) -> _Item:
     try:
+        if len(raw) > bound.most:
+            raise bound.too_large()
         return submits.read(raw)
     except (InvalidNotification, Refusal) as error:
         return refusal_of(error)

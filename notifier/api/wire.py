@@ -18,6 +18,8 @@ from notifier.domain.notification import (
     Status,
 )
 
+WHOLE: Final = "$"
+"""The name of the whole body, where a field is named."""
 _ANY_OBJECT = Meta(extra_json_schema={"type": "object"})
 JsonObject = Annotated[msgspec.Raw, _ANY_OBJECT]
 OptionalObject = Annotated[
@@ -65,7 +67,7 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
 class Batch(msgspec.Struct, forbid_unknown_fields=True):
     """Notifications to be judged and stored one by one."""
 
-    notifications: list[msgspec.Raw]
+    notifications: msgspec.Raw
 
 
 class Accepted(msgspec.Struct):

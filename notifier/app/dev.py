@@ -119,10 +119,13 @@ def _directed(
 async def _with_database(
     stack: AsyncExitStack, settings: Settings, options: DevOptions
 ) -> tuple[Settings, str]:
-    """The settings with a database URL, and what to call the database."""
-    url = options.database or settings.database.url
-    if url:
-        return _at(settings, database=url), "yours"
+    """The settings with a database URL, and what to call the database.
+
+    Only `--database` names another than the embedded one: a URL in the environment may be that of
+    a real deployment, whose notifications must not go to the sandbox.
+    """
+    if options.database:
+        return _at(settings, database=options.database), "yours"
     folder = options.data / "postgres"
     if options.reset:
         await asyncio.to_thread(remove_postgres, folder)

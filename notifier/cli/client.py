@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 
 from notifier.cli.failures import CommandFailed
+from notifier.settings import masked
 
 T = TypeVar("T")
 
@@ -110,7 +111,8 @@ class Client:
         try:
             return msgspec.json.decode(body, type=into)
         except msgspec.MsgspecError as error:
-            raise CommandFailed(f"{self._url} answered what no Notifier would: {error}") from error
+            msg = f"{masked('url', self._url)} answered what no Notifier would: {error}"
+            raise CommandFailed(msg) from error
 
 
 @asynccontextmanager
@@ -144,14 +146,17 @@ def explain_problem(status: int, body: bytes) -> str:
 
 
 def unreachable(url: str, error: Exception) -> str:
-    """Why there was no answer, in one line."""
+    """Why there was no answer, in one line; the URL without its password."""
+    shown = masked("url", url)
     match error:
         case aiohttp.InvalidURL() | ValueError():
-            return f"{url!r} is not a URL, expected one like http://127.0.0.1:8000"
+            return f"{shown!r} is not a URL, expected one like http://127.0.0.1:8000"
         case aiohttp.ClientConnectorError():
             why = error.os_error.strerror or str(error.os_error)
-            return f"no API at {url}: {why}; `notifier dev` or `notifier api` starts one"
+            return f"no API at {shown}: {why}; `notifier dev` or `notifier api` starts one"
         case TimeoutError():
-            return f"{url} did not answer within {_TIMEOUT_S:g} s"
+            return f"{shown} did not answer within {_TIMEOUT_S:g} s"
+        case aiohttp.ClientResponseError():  # its text would hold the URL
+            return f"{shown} answered what is not HTTP: {' '.join(error.message.split())}"
         case _:
-            return f"{url} broke off: {str(error) or type(error).__name__}"
+            return f"{shown} broke off: {str(error) or type(error).__name__}"

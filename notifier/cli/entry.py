@@ -14,6 +14,14 @@ from notifier.cli.failures import FAILED, INTERRUPTED, MISUSED, explain
 
 def run(tokens: Sequence[str]) -> int:
     """Carry out one command. Expected failures are one line each on stderr."""
+    for token in tokens:
+        if not _is_unicode(token):
+            say(f"{token!r}: the argument is not UTF-8")
+            return MISUSED
+    return _written(_carry_out(tokens))
+
+
+def _carry_out(tokens: Sequence[str]) -> int:
     try:
         code = app(
             tokens,
@@ -26,9 +34,7 @@ def run(tokens: Sequence[str]) -> int:
         return MISUSED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away (`| head`). Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader went away (`| head`)
         return FAILED
     except Exception as error:
         # The edge of the process: what is expected is said in a line, a surprise is raised again.
@@ -39,6 +45,27 @@ def run(tokens: Sequence[str]) -> int:
             say(line)
         return code
     return code if isinstance(code, int) else 0
+
+
+def _written(code: int) -> int:
+    """The exit code once stdout has all that was printed: Python would look only at exit."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it complains at exit
+        if code == 0 and not isinstance(error, BrokenPipeError):
+            say(f"cannot write the output: {error.strerror}")
+        return code or FAILED
+    return code
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is free of the surrogates that stand for bytes nobody could decode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def say(line: str) -> None:

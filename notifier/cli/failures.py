@@ -50,7 +50,12 @@ def _is_expected(error: BaseException) -> bool:
     if isinstance(error, ModuleNotFoundError):
         return error.name in DEV_MODULES
     if isinstance(error, OSError):
-        return error.errno in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}
+        return error.errno in {
+            errno.EADDRINUSE,
+            errno.EACCES,
+            errno.EADDRNOTAVAIL,
+            errno.ENOSPC,
+        }
     return isinstance(error, NotifierError)
 
 

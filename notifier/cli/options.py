@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,3 +16,12 @@ Url = Annotated[
         show_default=lambda _: "where the settings say it listens",
     ),
 ]
+
+
+def _require_span(_: object, seconds: float | None) -> None:
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ValueError("Expected a number of seconds above 0.")
+
+
+Seconds = Annotated[float, Parameter(validator=_require_span)]
+"""A span: a finite number above 0."""

@@ -124,7 +124,8 @@ def sandbox(
 
 def _check_broker(broker: str) -> None:
     if "://" not in broker and broker not in {"inprocess", "rabbitmq"}:
-        raise ConfigError(f"--broker: got {broker!r}, expected inprocess, rabbitmq or a URL")
+        shown = broker if broker.isalnum() else "***"  # a URL that lost its // keeps its password
+        raise ConfigError(f"--broker: got {shown!r}, expected inprocess, rabbitmq or a URL")
 
 
 def _configure_logging(log: LogSettings) -> None:

@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
+from uuid import UUID
 
 from cyclopts import Parameter
 
 from notifier.cli.configured import api_url
 from notifier.cli.failures import FAILED, CommandFailed
-from notifier.cli.options import AsJson, Url
+from notifier.cli.options import AsJson, Seconds, Url
 from notifier.cli.running import run_briefly
 from notifier.domain.notification import FINAL
 
@@ -34,10 +35,10 @@ def send(
     metadata: Annotated[
         dict[str, str] | None, Parameter(help="Kept with it, as --metadata.KEY VALUE.")
     ] = None,
-    ttl: Annotated[int | None, Parameter(help="Seconds after which it expires.")] = None,
+    ttl: Annotated[Seconds | None, Parameter(help="Seconds after which it expires.")] = None,
     send_at: Annotated[str | None, Parameter(help="Not before this instant (RFC 3339).")] = None,
     wait: Annotated[bool, Parameter(negative="", help="Follow it until it is final.")] = False,
-    timeout: Annotated[float, Parameter(help="Seconds to wait at most.")] = 300.0,
+    timeout: Annotated[Seconds, Parameter(help="Seconds to wait at most.")] = 300.0,
     url: Url = None,
     json: AsJson = False,
 ) -> int:
@@ -54,15 +55,15 @@ def send(
 
 
 def status(
-    id: Annotated[str, Parameter(help="What `send` printed.")],  # noqa: A002 the field's word
+    id: Annotated[UUID, Parameter(help="What `send` printed.")],  # noqa: A002 the field's word
     *,
     wait: Annotated[bool, Parameter(negative="", help="Follow it until it is final.")] = False,
-    timeout: Annotated[float, Parameter(help="Seconds to wait at most.")] = 300.0,
+    timeout: Annotated[Seconds, Parameter(help="Seconds to wait at most.")] = 300.0,
     url: Url = None,
     json: AsJson = False,
 ) -> int:
     """Show one notification with its attempts."""
-    return run_briefly(_status(api_url(url), id, timeout if wait else None, as_json=json))
+    return run_briefly(_status(api_url(url), str(id), timeout if wait else None, as_json=json))
 
 
 def _given(values: Mapping[str, object]) -> dict[str, object]:
@@ -110,6 +111,8 @@ async def _follow(client: Client, wanted: str, timeout_s: float, *, as_json: boo
             await _show(client, wanted, as_json=as_json)
             return 0 if now.status in _ARRIVED else FAILED
         if time.monotonic() - began > timeout_s:
+            if as_json:
+                await _show(client, wanted, as_json=True)
             raise CommandFailed(f"{wanted} is still {now.status} after {timeout_s:g} s")
         if now.status != last and not as_json:
             print(_progress_line(now), file=sys.stderr, flush=True)

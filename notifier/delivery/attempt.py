@@ -264,8 +264,11 @@ class Attempts:
         )
 
     async def _return(self, asks: Sequence[ClaimAsk]) -> Sequence[None]:
-        for queue, count in (await self._store.give_back(asks)).items():
-            self._observer.released(queue, count)
+        for row in await self._store.give_back(asks):
+            if row.status is Status.EXPIRED:
+                self._observer.finished(row.queue, row.status, row.age.total_seconds())
+            else:
+                self._observer.released(row.queue, 1)
         return [None] * len(asks)
 
 

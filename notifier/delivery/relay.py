@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EVERY_S: Final = 0.1
 MOST: Final = 500
 BROKER_PROBE_S: Final = 1.0
+LONGEST_REST_S: Final = 60.0
 STORE_PAUSE_S: Final = 0.5
 ORDER: Final = {priority: place for place, priority in enumerate(Priority)}
 
@@ -34,6 +35,33 @@ log = structlog.get_logger()
 
 
 NO_PACE: Final = QueuePace(consumers=1, drain_per_s=0.0)
+
+
+class Rest:
+    """Why one queue that takes no publishes does not hold up the others.
+
+    It rests for 1 s, doubling to 60 s, and then is tried with a single pointer.
+    """
+
+    def __init__(self) -> None:
+        self._span_s = 0.0
+        self._until = 0.0
+
+    def begin(self, now: float) -> float:
+        """A publish was not confirmed; how long the queue rests."""
+        self._span_s = min(max(BROKER_PROBE_S, 2 * self._span_s), LONGEST_REST_S)
+        self._until = now + self._span_s
+        return self._span_s
+
+    def over(self) -> None:
+        """A publish was confirmed."""
+        self._span_s = 0.0
+
+    def most(self, now: float) -> int:
+        """How many pointers may be tried."""
+        if not self._span_s:
+            return MOST
+        return 1 if now >= self._until else 0
 
 
 class Relay:
@@ -58,6 +86,7 @@ class Relay:
         self._windows = {queue: Window() for queue in queues}
         self._wake = asyncio.Event()
         self._is_publishing = True
+        self._rests = {queue: Rest() for queue in queues}
 
     def wake(self) -> None:
         """Rows are due now."""
@@ -107,6 +136,8 @@ class Relay:
         self._is_publishing = await self._broker.probe()
         if self._is_publishing:
             log.info("relay_publishes_again")
+            for rest in self._rests.values():
+                rest.over()
         return self._is_publishing
 
     # ---- the window -----------------------------------------------------------------------------
@@ -134,10 +165,11 @@ class Relay:
 
     def _quotas(self, limits: Mapping[QueueKey, int]) -> list[Quota]:
         """What there is room for, the most urgent queues first."""
-        relays, quotas = self._relays(), list[Quota]()
+        relays, quotas, now = self._relays(), list[Quota](), time.monotonic()
         for queue in self._queues:
             window = self._windows[queue]
-            firsts, retries = window.split(min(window.missing(limits[queue], relays), MOST))
+            most = min(window.missing(limits[queue], relays), self._rests[queue].most(now))
+            firsts, retries = window.split(most)
             quotas += [
                 Quota(queue=queue, is_retry=is_retry, most=count)
                 for is_retry, count in ((False, firsts), (True, retries))
@@ -162,18 +194,25 @@ class Relay:
         if not pointers:
             return
         confirmed = await self._broker.publish(pointers)
-        lost = [pointer for pointer, is_in in zip(pointers, confirmed, strict=True) if not is_in]
-        for queue, count in Counter(
-            pointer.queue for pointer, is_in in zip(pointers, confirmed, strict=True) if is_in
-        ).items():
+        pairs = list(zip(pointers, confirmed, strict=True))
+        lost = [pointer for pointer, is_in in pairs if not is_in]
+        for queue, count in Counter(pointer.queue for pointer, is_in in pairs if is_in).items():
             self._observer.published(queue, count)
+            self._rests[queue].over()
         if lost:
-            await self._take_back(lost)
+            await self._take_back(lost, is_all=len(lost) == len(pairs))
 
-    async def _take_back(self, lost: Sequence[Pointer]) -> None:
-        """Not confirmed: due again, and nothing more is taken until a probe says yes."""
-        self._is_publishing = False
-        log.warning("publish_not_confirmed", count=len(lost))
+    async def _take_back(self, lost: Sequence[Pointer], *, is_all: bool) -> None:
+        """Not confirmed: due again, and nothing more is taken of these queues for a while.
+
+        If nothing at all was confirmed the broker may be away: then nothing is taken of any queue
+        until a probe says yes.
+        """
+        if is_all:
+            self._is_publishing = await self._broker.probe()
+        now = time.monotonic()
         for queue, count in Counter(pointer.queue for pointer in lost).items():
+            rest_s = self._rests[queue].begin(now)
+            log.warning("publish_not_confirmed", queue=str(queue), count=count, rest_s=rest_s)
             self._windows[queue].ready = max(0, self._windows[queue].ready - count)
         await self._store.unpublish(lost)

@@ -25,6 +25,7 @@ FLOOR_SHARE: Final = 32
 DRAIN_TICKS: Final = 2
 """A short queue gets what clears its depth in so many ticks: in one, a surge of slow sends moves
 twice as many, who then stand there."""
+STUCK_MADE_GOOD: Final = 4
 PATIENCE_TICKS: Final = 4
 RICHER: Final = 1.25
 _DUST: Final = 1e-9
@@ -57,6 +58,8 @@ class QueueDemand:
     `depth` is what waits: ready, due and buffered. `rate_per_s` is what the provider allows this
     worker, None for no limit. `max_consumers` and `held_at_most` (a hang limit) bound the queue,
     `channel_at_most` all queues of its channel together; each counts the standing consumers.
+    `stuck` of its consumers are with a call far older than usual and clear nothing: up to four of
+    them are made good. Where more hang it is the provider, and more consumers would hang too.
     """
 
     queue: QueueKey
@@ -73,11 +76,18 @@ class QueueDemand:
     held_at_most: int | None = None
     channel_at_most: int | None = None
     standing: int = 1
+    stuck: int = 0
+
+    @property
+    def made_good(self) -> int:
+        """How many consumers come for those that are stuck, if any message waits."""
+        return min(self.stuck, STUCK_MADE_GOOD) if self.depth else 0
 
     @property
     def useful(self) -> int:
         """How many consumers could be at work now: one a running call, one a waiting message."""
-        return ceil(self.arrivals_per_s * self.service_s - _DUST) + self.depth
+        running = ceil(self.arrivals_per_s * self.service_s - _DUST)
+        return running + self.depth + self.made_good
 
     @property
     def need(self) -> int:
@@ -93,12 +103,14 @@ class QueueDemand:
     def needed_to_drain_in(self, span_s: float) -> int:
         """Consumers, standing counted, that keep up with arrivals and clear the depth in time."""
         load = self.arrivals_per_s * self.service_s
-        return min(ceil(load + self.depth * self.service_s / span_s - _DUST), self.useful)
+        needed = ceil(load + self.depth * self.service_s / span_s - _DUST)
+        return min(needed + self.made_good, self.useful)
 
     def is_short(self, consumers: int, tick_s: float) -> bool:
         """Whether more waits than `consumers`, standing counted, clear in one tick."""
         may_work = not (self.is_paused or self.is_open)
-        return may_work and self.depth > consumers * tick_s / self.service_s
+        able = max(0, consumers - self.made_good)
+        return may_work and self.depth > able * tick_s / self.service_s
 
     def seats(self, consumers: int) -> int:
         """How many of so many are not the standing one."""

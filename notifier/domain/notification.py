@@ -75,7 +75,7 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     Status.DELIVERED: frozenset(),
     Status.UNDELIVERED: frozenset({Status.DELIVERED}),
 }
-"""DESIGN's table of the life of a notification, as data."""
+"""The life of a notification, as data; docs/design.md tells it in words."""
 
 
 def is_legal(before: Status, after: Status) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from notifier.embedded.process import ServerFailed
+
+LOCK: Final = "lock"
 
 
 class FolderInUse(ServerFailed):
@@ -16,6 +18,21 @@ class FolderInUse(ServerFailed):
     def __init__(self, folder: Path, pid: str) -> None:
         super().__init__(f"{folder} is in use by process {pid}; stop it or choose another folder")
         self.folder = folder
+
+
+class ForeignFolder(ServerFailed):
+    """The folder holds something that no launcher made: it is never removed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} holds what is not Notifier's; nothing was removed")
+        self.folder = folder
+
+
+def refuse_foreign(folder: Path, log: str) -> None:
+    """Raise ForeignFolder unless the folder is empty or has a launcher's lock and log."""
+    is_ours = (folder / LOCK).is_file() and (folder / log).is_file()
+    if not is_ours and any(folder.iterdir()):
+        raise ForeignFolder(folder)
 
 
 class FolderLock:
@@ -34,7 +51,7 @@ class FolderLock:
         """Hold the folder; does nothing if we hold it already. Raises FolderInUse."""
         if self.is_held:
             return
-        file = (self._folder / "lock").open("a+")
+        file = (self._folder / LOCK).open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from notifier.embedded.folder import FolderInUse, FolderLock, tenants
+from notifier.embedded.folder import FolderInUse, FolderLock, refuse_foreign, tenants
 from notifier.embedded.postgres_binaries import find_binaries, reachable_binaries
 from notifier.embedded.postgres_home import SOCKET, Home, close_home, open_home, remove_home
 from notifier.embedded.process import (
@@ -28,6 +28,7 @@ from notifier.embedded.process import (
 )
 from notifier.embedded.server import PrivateServer, opened, running
 
+LOG: Final = "postgres.log"
 START_S: Final = 120.0  # recovery after a kill may replay much
 LEAVE_S: Final = 10.0
 STOP: Final = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 5.0))
@@ -66,7 +67,7 @@ class PostgresServer(PrivateServer):
     @property
     def log(self) -> Path:
         """The server's log."""
-        return self._folder / "postgres.log"
+        return self._folder / LOG
 
     @property
     def data_folder(self) -> Path:
@@ -224,8 +225,12 @@ def open_postgres(
 
 
 def remove_postgres(folder: Path) -> None:
-    """Delete all data of `folder`, wherever it lies. Raises FolderInUse if a server runs there."""
+    """Delete all data of `folder`, wherever it lies.
+
+    Raises FolderInUse if a server runs there, ForeignFolder if no launcher made it.
+    """
     if folder.exists():
+        refuse_foreign(folder, LOG)
         lock = FolderLock(folder)
         lock.take()
         remove_home(folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from notifier.embedded.folder import FolderInUse, FolderLock, tenants
+from notifier.embedded.folder import FolderInUse, FolderLock, refuse_foreign, tenants
 from notifier.embedded.process import (
     ServerFailed,
     Steps,
@@ -45,6 +45,7 @@ __all__ = [
     "running_rabbitmq",
 ]
 
+LOG: Final = "rabbitmq.log"
 START_S: Final = 120.0
 LEAVE_S: Final = 10.0
 EVERY_S: Final = 0.1
@@ -68,7 +69,7 @@ class RabbitmqServer(PrivateServer):
     @property
     def log(self) -> Path:
         """The node's log."""
-        return self._folder / "rabbitmq.log"
+        return self._folder / LOG
 
     @property
     def port(self) -> int:
@@ -229,8 +230,12 @@ def open_rabbitmq(
 
 
 def remove_rabbitmq(folder: Path) -> None:
-    """Delete all data of `folder`. Raises FolderInUse if a node runs there."""
+    """Delete all data of `folder`.
+
+    Raises FolderInUse if a node runs there, ForeignFolder if no launcher made it.
+    """
     if folder.exists():
+        refuse_foreign(folder, LOG)
         lock = FolderLock(folder)
         lock.take()
         shutil.rmtree(folder, ignore_errors=True)

@@ -30,6 +30,8 @@ GiveBack = Callable[[Sequence[Pointer]], Awaitable[None]]
 
 STALE_S: Final = 60.0
 RETRY_S: Final = 0.5
+STUCK_LEAST_S: Final = 0.5
+STUCK_TIMES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,7 @@ class Lane:
         self.measures = QueueMeasures(clock)
         self.trace = Trace()
         self.consumers = 0
-        self.busy = 0
+        self._running: dict[Delivery, float] = {}
         self.limited_by = Limit.NEED
         self._attempt = attempt
         self._give_back = give_back
@@ -139,15 +141,27 @@ class Lane:
 
     # ---- the consumers' side
 
+    @property
+    def busy(self) -> int:
+        """How many attempts run here."""
+        return len(self._running)
+
+    @property
+    def stuck(self) -> int:
+        """How many attempts have run for far longer than they usually do."""
+        usual_s = max(STUCK_LEAST_S, STUCK_TIMES * self.measures.service_s)
+        since = self._clock() - usual_s
+        return sum(began < since for began in self._running.values())
+
     async def carry_out(self, delivery: Delivery) -> None:
         """Attempt one message taken from the buffer. Raises what the attempt raises."""
-        self.busy += 1
+        self._running[delivery] = self._clock()
         self._in_flight.began()
         self.note_use()
         try:
             self.measures.finished(await self._attempt(delivery, self._ack))
         finally:
-            self.busy -= 1
+            del self._running[delivery]
             self._in_flight.ended()
 
     def note_use(self) -> None:

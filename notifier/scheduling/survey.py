@@ -65,6 +65,7 @@ class Survey:
             oldest_wait_s=self.oldest_wait_s(lane),
             rate_per_s=rule.rate_per_s,
             max_consumers=rule.max_consumers,
+            stuck=lane.stuck,
         )
 
     def oldest_wait_s(self, lane: Lane) -> float:

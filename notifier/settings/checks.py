@@ -1,18 +1,22 @@
-"""What must hold between settings, once each is right by itself."""
+"""What must hold of the settings, and between them, that the type of none can say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from notifier.domain.notification import Priority
 from notifier.settings.problems import Problems, did_you_mean
-from notifier.settings.tree import Settings
+from notifier.settings.tree import BROKER_URL, DATABASE_URL, Settings
+from notifier.settings.urls import broker_url_faults, database_url_faults
 
 _DAY_S: Final = 86_400
 
 
 def check(settings: Settings, problems: Problems) -> None:
-    """Adds a problem for each pair of settings that cannot stand together."""
+    """Adds a problem for each URL no driver can use, and each pair that cannot stand together."""
+    _url("database.url", settings.database.url, DATABASE_URL, database_url_faults, problems)
+    _url("broker.url", settings.broker.url, BROKER_URL, broker_url_faults, problems)
     _channels(settings, problems)
     _priorities(settings, problems)
     if settings.worker.send_timeout_s >= settings.worker.grace_s:
@@ -22,6 +26,17 @@ def check(settings: Settings, problems: Problems) -> None:
             f"less than worker.grace_s ({settings.worker.grace_s:g}), "
             "or a stop would cut what is being sent",
         )
+
+
+def _url(
+    key: str,
+    url: str,
+    expected: str,
+    faults_of: Callable[[str], Iterable[str]],
+    problems: Problems,
+) -> None:
+    if url and (faults := list(faults_of(url))):
+        problems.wrong(key, url, f"{expected}: {'; '.join(faults)}")
 
 
 def _channels(settings: Settings, problems: Problems) -> None:

@@ -119,7 +119,8 @@ def _put(
         origins.setdefault(".".join(path), entry.origin)
         inner = table.setdefault(path[-1], {})
         if not isinstance(inner, dict):
-            problems.wrong(".".join(path), inner, "a table")
+            origins[key := ".".join(entry.path)] = entry.origin
+            problems.unknown(key, (), what=f"unknown key, {'.'.join(path)} is not a table")
             return
         table = inner
     path.append(_spelled(table, entry.path[-1]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from notifier.domain.errors import ConfigError
-from notifier.settings.secrets import masked
+from notifier.settings.secrets import shown_wrong
 
 
 @dataclass(slots=True)
@@ -19,8 +19,7 @@ class Problems:
 
     def wrong(self, key: str, got: object, expected: str) -> None:
         """A key has a value that cannot be."""
-        shown = masked(key, str(got) if isinstance(got, str) else got)
-        self.add(key, f"got {shown!r}, expected {expected}")
+        self.add(key, f"got {shown_wrong(key, got)}, expected {expected}")
 
     def missing(self, key: str, expected: str) -> None:
         """A key that must be set is not."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 MASK: Final = "***"
 FROM_FILE: Final = "_file"
 
 _WHOLE: Final = re.compile(r"(?:^|_)(?:username|password|token|secret|api_?key)$")
 _URLS: Final = frozenset({"url"})
-_QUERY: Final = re.compile(r"(?i)([^&=]*(?:key|token|secret|password|sig)[^&=]*)=[^&]*")
+_PARAMETER: Final = re.compile(r"(?i)key|token|secret|password|sig")
 
 
 def is_secret(key: str) -> bool:
@@ -32,6 +32,15 @@ def masked(key: str, value: object) -> object:
     return MASK
 
 
+def shown_wrong(key: str, value: object) -> str:
+    """A wrong value as an error may show it.
+
+    Nothing of a secret: what is wrong with a URL may be that its password stands in another place.
+    """
+    text = repr(str(value) if isinstance(value, str) else value)
+    return MASK if value and (is_secret(key) or "://" in text) else text
+
+
 def _masked_url(url: str) -> str:
     """The URL without its password, its user, and the query parameters that look like secrets."""
     try:
@@ -43,5 +52,10 @@ def _masked_url(url: str) -> str:
         return MASK  # malformed: what stands before the last @ may be a password
     name, colon, _ = user.partition(":")
     user = f"{name}:{MASK}" if colon else user
-    query = _QUERY.sub(rf"\1={MASK}", parts.query)
+    query = "&".join(map(_masked_parameter, parts.query.split("&")))
     return urlunsplit((parts.scheme, f"{user}{at}{host}", parts.path, query, ""))
+
+
+def _masked_parameter(parameter: str) -> str:
+    name, _, value = parameter.partition("=")
+    return f"{name}={MASK}" if value and _PARAMETER.search(unquote(name)) else parameter

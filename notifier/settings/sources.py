@@ -15,7 +15,7 @@ from typing import Final
 
 from notifier.settings.convert import Text
 from notifier.settings.problems import Problems
-from notifier.settings.secrets import FROM_FILE, is_secret
+from notifier.settings.secrets import FROM_FILE, is_secret, shown_wrong
 
 PREFIX: Final = "NOTIFIER_"
 SHORT: Final = {
@@ -81,7 +81,8 @@ def _fetched(
     try:
         text = (folder / str(value)).read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        problems.add(origin, f"cannot read {str(value)!r}: {_reason(error)}")
+        shown = shown_wrong(origin, str(value))
+        problems.add(origin, f"cannot read {shown}: {_reason(error)}")
         return
     yield Entry(path, Text(text), origin)
 
@@ -126,7 +127,9 @@ def read_environment(
             continue
         path, from_file = _path_of(name)
         origin = f"{name} in {where}" if where else name
-        if not path:
+        if not _is_unicode(value):
+            problems.add(name, "holds bytes that are not UTF-8")
+        elif not path:
             entries[name,] = Entry((name,), Text(value), origin)  # unknown: reported when merged
         elif path in entries:
             problems.add(name, f"sets {'.'.join(path)} again, after {entries[path].origin}")
@@ -156,6 +159,11 @@ def _path_of(name: str) -> tuple[tuple[str, ...], bool]:
     if base != path[-1] and is_secret(".".join((*path[:-1], base))):
         return (*path[:-1], base), True
     return path, False
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is free of the lone surrogates that stand for bytes nobody could decode."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _reason(error: Exception) -> str:

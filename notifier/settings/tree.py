@@ -4,7 +4,7 @@ Every field carries its own range, so that a wrong value can be said with what w
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,17 +18,12 @@ Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Span = Annotated[float, Meta(gt=0, le=400 * 86_400)]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="a name like email")]
 Host = Annotated[str, Meta(min_length=1, max_length=255, description="a host name or address")]
+DATABASE_URL: Final = "a URL like postgresql://user:password@host/database"
+BROKER_URL: Final = "a URL like amqp://user:password@host/vhost"
 DatabaseUrl = Annotated[
-    str,
-    Meta(
-        pattern=r"^$|^postgres(ql)?://",
-        description="a URL like postgresql://user:password@host/database",
-    ),
-]
-BrokerUrl = Annotated[
-    str,
-    Meta(pattern=r"^$|^amqps?://", description="a URL like amqp://user:password@host/vhost"),
-]
+    str, Meta(pattern=r"^$|^postgres(ql)?://", description=DATABASE_URL)
+]  # the rest of a URL is checked in checks.py
+BrokerUrl = Annotated[str, Meta(pattern=r"^$|^amqps?://", description=BROKER_URL)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -107,6 +107,10 @@ async def test_filters_reach_the_store(client: aiohttp.ClientSession, store: Mem
         ("created_from=yesterday", "created_from"),
         ("created_to=2026-01-01T00:00:00", "created_to"),
         ("created_to=2026-01-01T00:00:00+02:00", "created_to"),
+        ("created_from=0001-01-01T00:00:00Z", "created_from"),
+        ("created_from=0001-01-01T00:00:00%2B14:00", "created_from"),
+        ("created_from=1969-12-31T23:59:59.999Z", "created_from"),
+        ("created_to=9999-12-31T23:59:59-14:00", "created_to"),
         ("reason=refused", "reason"),
         ("colour=red", "colour"),
     ],
@@ -117,6 +121,31 @@ async def test_a_bad_parameter_is_named(
     async with client.get(f"{ONE}?{query}") as answer:
         assert (answer.status, answer.content_type) == (400, "application/problem+json")
         assert (await answer.json(content_type=None))["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("name", "instant"),
+    [
+        ("created_from", "0001-01-01T00:00:00Z"),
+        ("created_from", "0001-01-01T00:00:00+14:00"),
+        ("created_to", "9999-12-31T23:59:59-14:00"),
+    ],
+)
+async def test_failures_refuse_instants_postgres_cannot_hold(
+    client: aiohttp.ClientSession, name: str, instant: str
+) -> None:
+    async with client.get("/v1/failures", params={name: instant}) as answer:
+        problem = await answer.json(content_type=None)
+    assert (problem["status"], problem["field"]) == (400, name)
+    assert "an instant from 1970 to 9999" in problem["expected"]
+
+
+@pytest.mark.parametrize("instant", ["1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_the_first_and_the_last_instant_are_taken(
+    client: aiohttp.ClientSession, instant: str
+) -> None:
+    async with client.get(ONE, params={"created_from": instant}) as answer:
+        assert answer.status == 200
 
 
 async def test_failures_are_listed_with_their_reason(

@@ -103,7 +103,31 @@ async def test_the_reference_loads_nothing_and_runs_nothing(
         assert answer.content_type == "text/html"
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert not re.search(r"<script|<link|<img|@import|url\(", page)
-    assert "curl http://127.0.0.1:8000/v1/notifications -H" in page
+    assert f"curl {answer.url.origin()}/v1/notifications -H" in page
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("notify.example", True), ("[::1]:8000", True), ("$(reboot)", False), ("a'<b>", False)],
+)
+async def test_the_reference_names_the_host_its_reader_named_unless_it_is_none(
+    client: aiohttp.ClientSession, host: str, shown: bool
+) -> None:
+    async with client.get("/docs") as answer:
+        own = str(answer.url.origin())
+    async with client.get("/docs", headers={"Host": host}) as answer:
+        page = await answer.text()
+    assert f"curl {f'http://{host}' if shown else own}/v1/queues" in page
+    assert shown or host not in page
+
+
+async def test_a_wish_for_a_websocket_is_answered_and_not_logged(
+    client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    wish = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    async with client.get("/health/live", headers=wish) as answer:
+        assert answer.status == 200
+    assert not caplog.records
 
 
 async def test_live_and_metrics_answer(client: aiohttp.ClientSession) -> None:

@@ -17,7 +17,7 @@ ONE = "/v1/notifications"
 BATCH = "/v1/notifications/batch"
 JSON = {"Content-Type": "application/json"}
 SMALL = ApiSettings(
-    max_in_flight=1, max_batch=3, max_body_bytes=2000, max_batch_bytes=4000, body_deadline_s=0.2
+    max_in_flight=1, max_batch=3, max_content_bytes=1000, max_batch_bytes=4000, body_deadline_s=0.2
 )
 
 
@@ -91,6 +91,27 @@ async def test_another_content_type_is_answered_415(
     assert problem["expected"] == "application/json"
 
 
+@pytest.mark.parametrize("path", [ONE, BATCH])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity"])
+async def test_an_encoded_body_is_answered_415(
+    client: aiohttp.ClientSession, path: str, encoding: str
+) -> None:
+    body = json.dumps(a_submit()).encode()
+    async with client.post(
+        path, data=body, headers={**JSON, "Content-Encoding": encoding}
+    ) as answer:
+        problem = await refused(answer, 415, "unsupported-media-type")
+    assert (problem["field"], problem["expected"]) == ("Content-Encoding", "identity, or none")
+
+
+async def test_an_identity_encoding_is_none() -> None:
+    body = json.dumps(a_submit()).encode()
+    async with open_client(make_api(MemoryStore())) as client:
+        path, headers = ONE, {**JSON, "Content-Encoding": "Identity"}
+        async with client.post(path, data=body, headers=headers) as answer:
+            assert answer.status == 202
+
+
 async def test_parameters_of_the_content_type_do_no_harm(client: aiohttp.ClientSession) -> None:
     body = json.dumps(a_submit()).encode()
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
@@ -109,7 +130,9 @@ async def test_a_body_over_the_limit_is_answered_413_on_a_connection_that_goes_o
 
     data = endless() if is_chunked else b" " * 5000
     async with small.post(path, data=data, headers=JSON) as answer:
-        await refused(answer, 413, "body-too-large")
+        problem = await refused(answer, 413, "body-too-large")
+    assert problem["expected"] == f"at most {2000 if path == ONE else 4000:,} bytes"
+    assert problem["detail"] == SMALL.bounds
     async with small.post(ONE, json=a_submit()) as answer:
         assert answer.status == 202
     assert len(store.new) == 1
@@ -242,6 +265,17 @@ async def test_not_even_an_item_that_stops_the_parser_harms_its_neighbours(
         results = (await answer.json())["results"]
     assert results[1]["problem"]["field"].endswith("content.data.a.0")
     assert [json.loads(new.content)["data"]["a"] for new in store.new.values()] == [whole] * 2
+
+
+async def test_an_item_larger_than_a_single_may_be_harms_no_neighbour(
+    small: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    items = [a_submit(), a_submit(metadata={"a": "x" * 2000})]
+    async with small.post(BATCH, json={"notifications": items}) as answer:
+        assert answer.status == 202
+        results = (await answer.json())["results"]
+    assert results[1]["problem"]["type"] == "urn:notifier:problem:body-too-large"
+    assert len(store.new) == 1
 
 
 async def test_bytes_that_are_no_text_are_the_item_s_own_problem(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -36,12 +37,12 @@ class Cli:
             check=False,
         )
 
-    def start(self, *words: str, **environ: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "notifier", *words],
             cwd=self.folder,
-            env=self.environ | environ,
-            stdout=subprocess.PIPE,
+            env=self.environ,
+            stdout=out,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -65,6 +66,7 @@ def free_port() -> int:
         return port
 
 
+ID = "0192f0c1-0000-7000-8000-000000000000"
 COMMANDS = (
     "dev",
     "api",
@@ -122,6 +124,20 @@ class TestWords:
             (("dev", "--broker", "rabbit"), "expected inprocess, rabbitmq or a URL"),
             (("load", "--mix", "emial.high=1"), 'did you mean "email.high"?'),
             (("load", "--number", "0"), "expected an integer from 1 up"),
+            (("load", "--rate", "nan"), "--rate: got nan, expected a number from 0 up"),
+            (("load", "--rate=-1"), "--rate: got -1.0, expected a number from 0 up"),
+            (("load", "--timeout", "0"), "Expected a number of seconds above 0"),
+            (("queues", "--watch", "--every", "0"), "Expected a number of seconds above 0"),
+            (("queues", "--watch", "--every", "nan"), "Expected a number of seconds above 0"),
+            (("status", ID, "--timeout", "nan"), '"--timeout". Expected a number of seconds'),
+            (("status", ID, "--timeout=-1"), "Expected a number of seconds above 0"),
+            (("send", "-c", "email", "-t", "a@b.com", "--ttl", "inf"), "above 0"),
+            (("send", "-c", "email", "-t", "a\udcff@b.com"), "the argument is not UTF-8"),
+            (("send", "-c", "email", "-t", "a@b.com", "-b", "\udcff"), "is not UTF-8"),
+            (("status", "../queues"), "UUID"),
+            (("status", ""), "UUID"),
+            (("migrate", "--database", "postgresql://u:p@h"), "it names no database"),
+            (("dev", "--database", "postgresql://u:p@h"), "it names no database"),
         ],
     )
     def test_misuse_is_one_line_and_exit_code_2(
@@ -145,6 +161,24 @@ class TestSettings:
                 ("NOTIFIER_BROKER_URL", "amqp://user:password@host/vhost"),
             )
         ]
+
+    def test_a_secret_that_is_wrong_is_not_told(self, cli: Cli) -> None:
+        done = cli.run("check-config", NOTIFIER_DATABASE_URL="hunter2")
+        assert done.returncode == 2
+        assert "got ***, expected a URL like postgresql://" in done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
+
+    def test_a_broker_that_lost_its_slashes_is_not_told(self, cli: Cli) -> None:
+        done = cli.run("dev", "--broker", "amqp:u:hunter2@h")
+        assert done.returncode == 2
+        assert "hunter2" not in done.stdout + done.stderr
+
+    def test_an_output_nobody_can_write_is_one_line(self, cli: Cli) -> None:
+        with Path("/dev/full").open("w") as full, cli.start("check-config", out=full) as started:
+            _, said = started.communicate(timeout=LONG_S)
+        assert started.returncode == 1
+        assert "No space left on device" in said
+        assert len(said.splitlines()) == 1
 
     def test_migrate_needs_a_database_only(self, cli: Cli) -> None:
         done = cli.run("migrate")
@@ -205,7 +239,7 @@ class TestWithoutAnApi:
         "words",
         [
             ("send", "-c", "email", "-t", "a@example.com", "-b", "x"),
-            ("status", "0192f0c1-0000-7000-8000-000000000000"),
+            ("status", ID),
             ("queues",),
             ("load", "-n", "3"),
         ],
@@ -216,6 +250,27 @@ class TestWithoutAnApi:
         assert done.returncode == 1
         assert f"no API at {url}" in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        "url", ["http://u:hunter2@127.0.0.1:1", "http://u:hunter2@[::1", "u:hunter2@h"]
+    )
+    def test_the_password_of_its_url_is_not_told(self, cli: Cli, url: str) -> None:
+        done = cli.run("send", "-c", "email", "-t", "a@example.com", "--url", url)
+        assert done.returncode == 1
+        assert "***" in done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
+
+    def test_what_does_not_speak_http_is_said_without_the_url(self, cli: Cli) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            url = f"http://u:hunter2@127.0.0.1:{server.getsockname()[1]}"
+            with cli.start("queues", "--url", url) as started, server.accept()[0] as caller:
+                caller.recv(1)
+                caller.sendall(b"SSH-2.0\r\n\r\n")
+                _, said = started.communicate(timeout=LONG_S)
+        assert started.returncode == 1
+        assert "answered what is not HTTP" in said
+        assert len(said.splitlines()) == 1
+        assert "hunter2" not in said
 
     def test_what_is_no_url_is_said(self, cli: Cli) -> None:
         done = cli.run("queues", "--url", "localhost")

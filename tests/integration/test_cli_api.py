@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
+import re
+import shlex
 import sys
+import termios
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -79,6 +84,8 @@ class Memory:
 
 
 def _carried_out(row: NotificationView) -> NotificationView:
+    if row.recipient.startswith("never"):
+        return row
     is_refused = row.recipient.startswith("refuse")
     attempt = AttemptView(
         claim=1,
@@ -134,19 +141,30 @@ class Cli:
     url: str
     folder: Path
 
-    async def run(self, *words: str) -> Done:
-        environ = {name: text for name, text in os.environ.items() if "NOTIFIER" not in name}
+    async def run(self, *words: str, out: int | IO[str] = asyncio.subprocess.PIPE) -> Done:
+        return await self._run(self._words(*words), out)
+
+    async def run_into(self, reader: str, *words: str) -> Done:
+        """As the shell's `notifier ... | reader`."""
+        line = f"{shlex.join(self._words(*words))} | {reader}"
+        return await self._run(("sh", "-c", line), asyncio.subprocess.PIPE)
+
+    def _words(self, *words: str) -> tuple[str, ...]:
+        return (sys.executable, "-m", "notifier", *words, "--url", self.url)
+
+    async def _run(self, words: Sequence[str], out: int | IO[str]) -> Done:
+        passed_on = {name: text for name, text in os.environ.items() if "NOTIFIER" not in name}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "notifier", *words, "--url", self.url),
+            *words,
             cwd=self.folder,
-            env=environ,
-            stdout=asyncio.subprocess.PIPE,
+            env=passed_on,
+            stdout=out,
             stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(60):
-            out, err = await process.communicate()
+            told, err = await process.communicate()
         assert process.returncode is not None
-        return Done(process.returncode, out.decode(), err.decode())
+        return Done(process.returncode, (told or b"").decode(), err.decode())
 
 
 @pytest.fixture
@@ -199,6 +217,21 @@ async def test_send_and_wait_shows_the_attempts_and_ends_with_0(cli: Cli) -> Non
     assert "accepted" in done.out
 
 
+async def test_send_takes_a_part_of_a_second_to_live(cli: Cli, memory: Memory) -> None:
+    done = await cli.run(*MAIL, "-t", "ada@example.com", "--ttl", "0.5")
+    (row,) = memory.rows.values()
+    assert (done.code, row.expires_at - row.created_at) == (0, timedelta(seconds=0.5))
+
+
+async def test_what_is_not_final_in_time_is_still_told_as_json(cli: Cli) -> None:
+    words = ("--wait", "--timeout", "0.01", "--json")
+    done = await cli.run(*MAIL, "-t", "never@example.com", *words)
+    assert done.code == 1
+    assert json.loads(done.out)["status"] == "queued"
+    assert "is still queued after 0.01 s" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
 async def test_send_and_wait_ends_with_1_when_it_failed(cli: Cli) -> None:
     done = await cli.run(*MAIL, "-t", "refuse@example.com", "--wait")
     assert done.code == 1
@@ -233,6 +266,58 @@ async def test_queues_shows_what_limits_them(cli: Cli) -> None:
     heading, row = done.out.splitlines()
     assert heading.split()[:3] == ["queue", "ready", "due"]
     assert row.split() == ["email.high", "3", "4", "5", "2", "12.5", "0.750", "rate", "-"]
+
+
+async def shown_at(columns: int, cli: Cli) -> list[str]:
+    """The lines of `queues` on a terminal this wide, without its colours."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    try:
+        done = await cli.run("queues", out=theirs)
+        told = os.read(ours, 65_536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (done.code, done.err) == (0, "")
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", told).splitlines()]
+
+
+async def test_a_wide_terminal_shows_every_column_of_the_queues(cli: Cli) -> None:
+    heading, row = await shown_at(120, cli)
+    assert heading.split()[-1] == "paused"
+    assert row.split() == ["email.high", "3", "4", "5", "2", "12.5", "0.750", "rate", "-"]
+
+
+async def test_a_narrow_terminal_shows_fewer_columns_and_breaks_no_cell(cli: Cli) -> None:
+    *heading, row = await shown_at(40, cli)
+    assert [line.split() for line in heading] == [
+        ["ready", "con-", "limited"],
+        ["queue", "+due", "sumers", "by"],
+    ]
+    assert row.split() == ["email.high", "7", "5", "rate"]
+
+
+@pytest.mark.parametrize("lines", [1, 4])
+async def test_watching_queues_prints_until_the_reader_goes_away(cli: Cli, lines: int) -> None:
+    done = await cli.run_into(f"head -n {lines}", "queues", "--watch", "--every", "0.05")
+    told = done.out.splitlines()
+    assert (len(told), done.err) == (lines, "")
+    assert {line.split()[0] for line in told[::2]} == {"queue"}
+    assert {line.split()[0] for line in told[1::2]} <= {"email.high"}
+
+
+async def test_watching_queues_as_json_ends_with_its_reader(cli: Cli) -> None:
+    done = await cli.run_into("head -n 1", "queues", "--watch", "--every", "0.05", "--json")
+    assert (done.out, done.err) == ("[\n", "")
+
+
+@pytest.mark.parametrize("words", [("queues",), ("queues", "--json"), (*MAIL, "-t", "a@b.com")])
+async def test_an_output_nobody_can_write_is_one_line(cli: Cli, words: Sequence[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = await cli.run(*words, out=full)
+    assert done.code == 1
+    assert "No space left on device" in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 async def test_queues_speaks_json(cli: Cli) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from notifier.embedded.folder import FolderInUse, tenants
+from notifier.embedded.folder import FolderInUse, ForeignFolder, tenants
 from notifier.embedded.postgres import (
     PostgresServer,
     open_postgres,
@@ -219,3 +219,13 @@ def test_data_of_another_version_is_refused_with_the_servers_own_reason(folder: 
 async def test_a_server_is_not_started_from_a_thread_that_ends(folder: Path) -> None:
     with pytest.raises(RuntimeError, match="main thread"):
         await asyncio.to_thread(PostgresServer(folder, durable=False).start)
+
+
+def test_a_folder_that_no_launcher_made_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "report.txt").write_text("precious")
+    with pytest.raises(ForeignFolder, match="nothing was removed"):
+        remove_postgres(tmp_path)
+    (tmp_path / "lock").touch()
+    with pytest.raises(ForeignFolder):
+        remove_postgres(tmp_path)
+    assert (tmp_path / "report.txt").read_text() == "precious"

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from notifier.embedded.folder import FolderInUse, tenants
+from notifier.embedded.folder import FolderInUse, ForeignFolder, tenants
 from notifier.embedded.process import run_steps, run_steps_async, until
 from notifier.embedded.rabbitmq import (
     RabbitmqInstall,
@@ -172,3 +172,13 @@ def test_the_installer_has_nothing_to_do_where_a_rabbitmq_is_found(
     done = subprocess.run([script], cwd=pytestconfig.rootpath, check=True, capture_output=True)
     assert done.stdout.decode().startswith("install-rabbitmq: found ")
     assert find_rabbitmq(pytestconfig.rootpath / ".notifier/rabbitmq-server") == rabbitmq_install
+
+
+def test_a_folder_that_no_launcher_made_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "report.txt").write_text("precious")
+    with pytest.raises(ForeignFolder, match="nothing was removed"):
+        remove_rabbitmq(tmp_path)
+    (tmp_path / "lock").touch()
+    with pytest.raises(ForeignFolder):
+        remove_rabbitmq(tmp_path)
+    assert (tmp_path / "report.txt").read_text() == "precious"

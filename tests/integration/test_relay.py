@@ -11,8 +11,9 @@ from notifier.adapters.inprocess.broker import InProcessBroker
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.relay import Relay
+from notifier.delivery.relay import Relay, Rest
 from notifier.delivery.window import LEAST, QueuePace
+from notifier.domain.notification import QueueKey
 from notifier.lifecycle import running
 from notifier.ports import Pointer
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, a_notification, worker_id
@@ -22,11 +23,14 @@ class Refusing(InProcessBroker):
     """The broker in memory, until it is told to confirm nothing."""
 
     is_refusing = False
+    refused: QueueKey | None = None
 
     async def publish(self, pointers: Sequence[Pointer]) -> Sequence[bool]:
         if self.is_refusing:
             return [False] * len(pointers)
-        return await super().publish(pointers)
+        taken = [pointer for pointer in pointers if pointer.queue != self.refused]
+        await super().publish(taken)
+        return [pointer.queue != self.refused for pointer in pointers]
 
     async def probe(self) -> bool:
         return not self.is_refusing
@@ -118,7 +122,34 @@ async def test_what_is_not_confirmed_is_due_again_and_nothing_more_is_taken(
     assert await relay.run_once() >= LEAST - 1  # one place is kept for a retry
 
 
-async def test_waking_it_publishes_at_once(store: PostgresStore, broker: Refusing) -> None:
+async def test_a_queue_that_takes_no_publishes_holds_up_no_other(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    await store.insert([a_notification(EMAIL_LOW) for _ in range(40)])
+    relay = relay_of(store, broker)
+    broker.refused = EMAIL_LOW
+    await store.insert([a_notification(EMAIL_HIGH)])
+    await relay.run_once()
+    for _ in range(3):
+        await store.insert([a_notification(EMAIL_HIGH)])
+        assert await relay.run_once() == 1
+    assert (await ready(broker))["email.high"] == 4
+    assert await due(store) == 40
+
+
+def test_a_queue_rests_ever_longer_and_is_tried_with_one_pointer() -> None:
+    rest = Rest()
+    assert rest.most(0.0) == 500
+    assert [rest.begin(0.0) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert (rest.most(59.0), rest.most(60.0)) == (0, 1)
+    rest.over()
+    assert rest.most(0.0) == 500
+
+
+async def test_waking_it_publishes_at_once(
+    store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.delivery.relay.EVERY_S", 3600)
     arrived = asyncio.Event()
     relay = relay_of(store, broker)
     async with (
@@ -128,6 +159,10 @@ async def test_waking_it_publishes_at_once(store: PostgresStore, broker: Refusin
         running(relay.run, "relay"),
     ):
         await lane.set_prefetch(1)
-        await store.insert([a_notification(EMAIL_HIGH)])
-        relay.wake()
-        await arrived.wait()
+        for _ in range(2):  # the second after it has come to rest
+            arrived.clear()
+            await store.insert([a_notification(EMAIL_HIGH)])
+            relay.wake()
+            await arrived.wait()
+            await lane.set_prefetch(2)
+        relay.wake()  # to see that it is to stop

@@ -53,6 +53,25 @@ def test_more_consumers_than_messages_are_no_use() -> None:
     assert demand(EMAIL_HIGH, 3, service_s=30).need == 3
 
 
+def test_a_consumer_that_is_stuck_is_made_good_while_something_waits() -> None:
+    idle = demand(EMAIL_LOW)
+    hung = demand(SMS_HIGH, 1, service_s=0.005, stuck=1)
+    assert demand(SMS_HIGH, 1, service_s=0.005).is_short(1, 0.25) is False
+    assert hung.is_short(1, 0.25) is True
+    shares = entitlement([idle, hung], 64)
+    assert shares[SMS_HIGH].consumers >= 1
+    holdings = {
+        EMAIL_LOW: Holding(consumers=64, peak_use=0, short_ticks=0),
+        SMS_HIGH: Holding(consumers=0, peak_use=1, short_ticks=1),
+    }
+    assert moves([idle, hung], shares, holdings) == (Move(EMAIL_LOW, SMS_HIGH, 1),)
+    assert demand(SMS_HIGH, 0, stuck=1).is_short(1, 0.25) is False
+
+
+def test_a_provider_that_hangs_draws_no_more_than_four_consumers_for_its_stuck_ones() -> None:
+    assert demand(SMS_HIGH, 1_000, stuck=30).made_good == 4
+
+
 def test_low_keeps_its_floor_under_a_flood_of_high() -> None:
     flood = [demand(EMAIL_HIGH, 50_000, oldest_wait_s=30), demand(SMS_HIGH, 50_000)]
     shares = entitlement([*flood, demand(SMS_LOW, 1_000)], 64)

@@ -3,9 +3,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from notifier.api.openapi import openapi_document
 from notifier.api.reference import reference_page
 from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
+from notifier.api.type_words import type_words
 from tests.unit.fakes_api import MemoryStore, make_api
 
 UNDESCRIBED = {"/", "/docs", "/docs/openapi.json"}
@@ -51,14 +54,48 @@ def test_the_document_tells_the_settings() -> None:
 
 def test_the_page_shows_every_operation_with_a_command_to_try() -> None:
     document = openapi_document(ApiSettings())
-    page = reference_page(document)
+    page = reference_page(document, "http://notify.example:81")
     for path, methods in document["paths"].items():
         for operation in methods.values():
             assert f'<h2 id="{operation["operationId"]}">' in page
-        assert f"curl http://127.0.0.1:8000{path}" in page
+        assert f"curl http://notify.example:81{path}" in page
 
 
 def test_the_page_escapes_what_it_shows() -> None:
     document = openapi_document(ApiSettings())
     document["info"]["description"] = "<script>alert(1)</script>"
-    assert "<script>" not in reference_page(document)
+    assert "<script>" not in reference_page(document, "http://<script>")
+
+
+def test_the_page_states_the_bounds() -> None:
+    settings = ApiSettings(max_content_bytes=100_000, max_batch=77)
+    page = reference_page(openapi_document(settings), "")
+    for bound in ("200,000", "100,000", "16,384", "77 notifications", "8,388,608"):
+        assert bound in page
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "string", "format": "date-time"}, "string, date-time"),
+        (
+            {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
+            "integer, at least 1, at most 200, default 50",
+        ),
+        ({"anyOf": [{"type": "number"}, {"type": "null"}], "default": None}, "number or null"),
+        ({"type": ["object", "null"]}, "object or null"),
+        ({"enum": ["a", "<b>"]}, "one of a, &lt;b&gt;"),
+        (
+            {"type": "array", "items": {"$ref": "#/components/schemas/Queue"}},
+            'array of <a href="#Queue">Queue</a>',
+        ),
+        ({}, "anything"),
+    ],
+)
+def test_a_type_is_said_in_words(schema: dict[str, Any], words: str) -> None:
+    assert type_words(schema) == words
+
+
+def test_the_page_shows_no_raw_schema() -> None:
+    page = reference_page(openapi_document(ApiSettings()), "")
+    assert "&quot;type&quot;" not in page

@@ -60,7 +60,10 @@ BAD = [
     ({"content": {"subject": 7}}, "content.subject"),
     ({"content": {"subject": "a\nb"}}, "content.subject"),
     ({"content": {"subject": "a\rb"}}, "content.subject"),
-    ({"content": {"subject": "a\0b"}}, "content.subject"),
+    *(
+        ({"content": {"subject": f"a{chr(code)}b"}}, "content.subject")
+        for code in (0, 1, 9, 0x0B, 0x0C, 0x1B, 0x1F, 0x7F, 0x80, 0x85, 0x9F, 0x2028, 0x2029)
+    ),
     ({"content": {"body": "a\ud800"}}, "content.body"),
     ({"content": {"body": "a\udc00b"}}, "content.body"),
     ({"content": {"body": "x" * (256 * 1024)}}, "content"),
@@ -157,6 +160,17 @@ def test_data_and_metadata_are_kept_as_they_came() -> None:
     new = SUBMITS.read(body % str(2**80).encode())
     assert new.content == b'{"data":{"n":%s,"f":1.10}}' % str(2**80).encode()
     assert new.metadata == b'{"order":"7"}'
+
+
+def test_a_subject_keeps_every_other_character() -> None:
+    subject = "Ünï \u00a0 \u200b 🎉"
+    assert json.loads(read(content={"subject": subject}).content) == {"subject": subject}
+
+
+def test_what_is_too_large_is_refused_before_anything_looks_into_it() -> None:
+    with pytest.raises(InvalidNotification) as caught:
+        read(content=data({"a": ["\0"] * 100_000}))
+    assert caught.value.field == "content"
 
 
 @pytest.mark.parametrize("levels", [1, 31, 32])

@@ -17,6 +17,7 @@ from notifier.domain.errors import ConfigError, StoreUnavailable
         (StoreUnavailable("away"), 1, ["away"]),
         (ConfigError("a: wrong\nb: wrong"), 2, ["a: wrong", "b: wrong"]),
         (OSError(errno.EADDRINUSE, "address in use"), 2, ["address in use"]),
+        (OSError(errno.ENOSPC, "disk full"), 1, ["disk full"]),
         (PermissionError(errno.EACCES, "denied", "/data"), 1, ["/data: denied"]),
     ],
 )

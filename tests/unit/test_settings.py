@@ -158,11 +158,11 @@ class TestSources:
     def test_dotenv_knows_comments_quotes_and_export(self, tmp_path: Path) -> None:
         (tmp_path / ".env").write_text(
             "# first\n\nexport NOTIFIER_API__HOST = '::1'  # why\nOTHER=1\n"
-            'NOTIFIER_DATABASE_URL="postgresql://u:p#1@h/d"\nNOTIFIER_LOG__LEVEL=debug # x\n'
+            'NOTIFIER_PROVIDERS__SMTP__PASSWORD="p #1"\nNOTIFIER_LOG__LEVEL=debug # x\n'
         )
         settings = load_settings({}, cwd=tmp_path)
         assert settings.api.host == "::1"
-        assert settings.database.url == "postgresql://u:p#1@h/d"
+        assert settings.providers["smtp"]["password"] == "p #1"
         assert settings.log.level == "debug"
 
     def test_the_origin_of_every_key_that_was_set_is_known(
@@ -288,8 +288,14 @@ class TestProblems:
         assert "NOTIFIER_API__PRT in .env" in line
         assert 'did you mean "port"?' in line
 
-    def test_a_setting_below_a_value_is_no_table(self, tmp_path: Path) -> None:
-        assert "expected a table" in problems(tmp_path, NOTIFIER_API__PORT__X="1")["api.port"]
+    def test_a_setting_below_a_value_is_an_unknown_key(self, tmp_path: Path) -> None:
+        assert problems(tmp_path, NOTIFIER_API__PORT__X="1")["api.port.x"] == (
+            "api.port.x (NOTIFIER_API__PORT__X): unknown key, api.port is not a table"
+        )
+
+    def test_a_variable_that_is_not_utf_8_is_said(self, tmp_path: Path) -> None:
+        found = problems(tmp_path, NOTIFIER_API__HOST="h\udcff")
+        assert "bytes that are not UTF-8" in found["NOTIFIER_API__HOST"]
 
     def test_a_url_set_twice_is_a_contradiction(self, tmp_path: Path) -> None:
         found = problems(
@@ -377,10 +383,28 @@ class TestSecrets:
             "hunter2@h",
             "mysql://u:pass#hunter2@h/d",
             "mysql://u:pass?hunter2@h/d",
+            "hunter2",
+            "postgresql://u:hunter2@[::1/d",
         ],
     )
     def test_no_secret_is_in_an_error(self, tmp_path: Path, url: str) -> None:
-        assert "hunter2" not in problems(tmp_path, NOTIFIER_DATABASE_URL=url)["database.url"]
+        line = problems(tmp_path, NOTIFIER_DATABASE_URL=url)["database.url"]
+        assert "hunter2" not in line
+        assert "got ***, expected a URL like postgresql://user:password@host/database" in line
+
+    def test_a_url_in_the_wrong_place_is_no_secret_told(
+        self, tmp_path: Path, write_toml: WriteToml
+    ) -> None:
+        write_toml("database = 'postgresql://u:hunter2@h/d'")
+        assert "got ***, expected a table" in problems(tmp_path)["database"]
+        (tmp_path / "config" / "notifier.toml").unlink()
+        found = problems(tmp_path, NOTIFIER_DATABASE_URL_FILE="postgresql://u:hunter2@h/d")
+        assert "cannot read ***" in found["NOTIFIER_DATABASE_URL_FILE"]
+
+    def test_a_password_is_masked_however_its_parameter_is_spelled(self, tmp_path: Path) -> None:
+        environ = {"NOTIFIER_DATABASE_URL": "postgresql://h/d?p%61ssword=hunter2&user=u"}
+        shown = repr(load_settings(environ, cwd=tmp_path))
+        assert "postgresql://h/d?p%61ssword=***&user=u" in shown
 
 
 def test_the_default_providers_are_those_of_the_sandbox(tmp_path: Path) -> None:
@@ -426,5 +450,5 @@ class TestTaggedTables:
 
     def test_a_wrong_header_is_masked(self) -> None:
         raw: dict[str, object] = {"type": "smtp", "host": "h", "headers": {"Key": 123456}}
-        with pytest.raises(ConfigError, match=r"headers\.Key: got '\*\*\*', expected a text"):
+        with pytest.raises(ConfigError, match=r"headers\.Key: got \*\*\*, expected a text"):
             convert_table(raw, {"smtp": Small}, key="providers.x")

@@ -65,7 +65,12 @@ def translated() -> Iterator[None]:
         hint = " (run `notifier migrate`)" if error.sqlstate in UNMIGRATED else ""
         msg = f"Postgres: {error.args[0] if error.args else type(error).__name__}{hint}"
         raise kind(msg) from error
+    except asyncpg.ClientConfigurationError as error:
+        raise ConfigError("the database URL cannot be used", key="database.url") from error
     except asyncpg.InterfaceError as error:
+        # The driver's own DataError: a value it cannot even encode. Its text would show the value.
+        if isinstance(error, ValueError):
+            raise StoreRejected("Postgres: a value cannot be encoded") from error
         msg = f"Postgres: {error}"
         raise StoreUnavailable(msg) from error
     except (OSError, TimeoutError, asyncpg.InternalClientError) as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from notifier.adapters.postgres.link import Link, LinkSettings, open_link
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
-from notifier.ports import ClaimAsk, NotYours, Pointer, Recorded, Waiting
+from notifier.ports import ClaimAsk, GivenBack, NotYours, Pointer, Recorded, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -129,8 +129,8 @@ class PostgresStore:
             for row in rows
         }
 
-    async def give_back(self, asks: Sequence[ClaimAsk]) -> Mapping[QueueKey, int]:
-        """Make unspent pointers due again; how many rows of each queue moved.
+    async def give_back(self, asks: Sequence[ClaimAsk]) -> Sequence[GivenBack]:
+        """Make unspent pointers due again; the rows that moved.
 
         Of several copies of one pointer the one with the highest claim counts.
         """
@@ -144,7 +144,10 @@ class PostgresStore:
             ordered[0].id,
             ordered[-1].id,
         )
-        return _count_queues(rows)
+        return [
+            GivenBack(QueueKey.parse(row["queue"]), Status(row["status"]), row["age"])
+            for row in rows
+        ]
 
     async def claimed_by_me(self) -> Sequence[ClaimAsk]:
         """What Postgres believes this worker sends, each at the claim before it: to give back."""
@@ -302,14 +305,6 @@ def _late_columns(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[
 
 def _columns(rows: Iterable[tuple[object, ...]]) -> Sequence[Sequence[object]]:
     return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _count_queues(rows: Sequence[Record]) -> Mapping[QueueKey, int]:
-    counts: dict[QueueKey, int] = {}
-    for row in rows:
-        queue = QueueKey.parse(row["queue"])
-        counts[queue] = counts.get(queue, 0) + 1
-    return counts
 
 
 @asynccontextmanager

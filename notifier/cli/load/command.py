@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from notifier.cli.configured import api_url, settings_with
 from notifier.cli.failures import FAILED
 from notifier.cli.load.plan import Plan, read_fates, read_mix
-from notifier.cli.options import AsJson, Url
+from notifier.cli.options import AsJson, Seconds, Url
 from notifier.cli.running import run_briefly
 from notifier.domain.errors import ConfigError
 
@@ -60,7 +60,7 @@ def load(
     batch: Annotated[int, Parameter(help="Notifications in one call.")] = 1,
     concurrency: Annotated[int, Parameter(help="Calls at once.")] = 64,
     wait: Annotated[bool, Parameter(help="Follow all until they are final.")] = True,
-    timeout: Annotated[float, Parameter(help="Seconds to follow them at most.")] = 600.0,
+    timeout: Annotated[Seconds, Parameter(help="Seconds to follow them at most.")] = 600.0,
     seed: Annotated[int, Parameter(help="The same seed submits the same.")] = 1,
     url: Url = None,
     json: AsJson = False,

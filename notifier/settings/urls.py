@@ -1,0 +1,94 @@
+"""What is wrong with the URL of a database or a broker, before a driver meets it.
+
+The drivers guess what a URL leaves out (libpq's variables, a socket, the user's name as database)
+and quote its pieces in their errors. A fault is said in words that hold no piece of the URL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from notifier.settings.problems import did_you_mean
+
+_TLS: Final = frozenset({"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
+_CHOICES: Final[Mapping[str, frozenset[str]]] = {
+    "sslmode": frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}),
+    "sslnegotiation": frozenset({"postgres", "direct"}),
+    "ssl_min_protocol_version": _TLS,
+    "ssl_max_protocol_version": _TLS,
+    "target_session_attrs": frozenset(
+        {"any", "primary", "standby", "prefer-standby", "read-write", "read-only"}
+    ),
+    "gsslib": frozenset({"gssapi", "sspi"}),
+}
+# What asyncpg reads itself, then settings of the server, as which it sends every other key.
+_KEYS: Final = frozenset(
+    {"host", "port", "user", "password", "database", "dbname", "passfile", "krbsrvname"}
+    | {"sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", *_CHOICES}
+    | {"application_name", "options", "search_path", "timezone", "jit"}
+    | {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+)
+_TLS_ONLY: Final = frozenset({"require", "verify-ca", "verify-full"})
+_HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^\[\]:/@]+)(?::(?P<port>.*))?")
+_MAX_PORT: Final = 65_535
+
+
+def database_url_faults(url: str) -> Iterator[str]:
+    """What keeps asyncpg from reading this URL as it was meant, or from reading it at all."""
+    try:
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+    except ValueError:
+        yield "it cannot be read"
+        return
+    if not url.isprintable():
+        yield "it holds a character that cannot be printed"
+    if "#" in url or parts.netloc.count("@") > 1 or re.search("[@/]", parts.path[1:]):
+        yield "in a user, password or name, @ / ? # must be written as %40 %2F %3F %23"
+    yield from _host_faults(parts.netloc.rpartition("@")[2], query)
+    if not (parts.path[1:] or query.get("dbname") or query.get("database")):
+        yield "it names no database"
+    yield from _query_faults(query)
+
+
+def broker_url_faults(url: str) -> Iterator[str]:
+    """What keeps a broker's URL from naming a place."""
+    try:
+        netloc = urlsplit(url).netloc
+    except ValueError:
+        yield "it cannot be read"
+        return
+    yield from _host_faults(netloc.rpartition("@")[2], {})
+
+
+def _host_faults(authority: str, query: Mapping[str, str]) -> Iterator[str]:
+    hosts = (authority or query.get("host", "")).split(",")
+    if hosts == [""]:
+        yield "it names no host"
+        return
+    found = [_HOST.fullmatch(host) for host in hosts if not host.startswith("/")]  # / is a folder
+    if None in found:
+        yield "its host cannot be read"
+    ports = query["port"].split(",") if "port" in query else []
+    if not all(map(_is_port, [*ports, *(match["port"] or "" for match in found if match)])):
+        yield f"its port is no integer from 1 to {_MAX_PORT}"
+    if len(ports) not in {0, 1, len(hosts)}:
+        yield "its ports are not as many as its hosts"
+
+
+def _is_port(text: str) -> bool:
+    """Whether it is a port, or left out."""
+    return not text or (re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= _MAX_PORT)
+
+
+def _query_faults(query: Mapping[str, str]) -> Iterator[str]:
+    for key, value in query.items():
+        if key not in _KEYS:
+            yield f"it has an unknown query key{did_you_mean(key, _KEYS)}"
+        elif key in _CHOICES and value not in _CHOICES[key]:
+            yield f"its {key} is none of {', '.join(sorted(_CHOICES[key]))}"
+    if query.get("sslnegotiation") == "direct" and query.get("sslmode") not in _TLS_ONLY:
+        yield "sslnegotiation=direct needs sslmode=require, verify-ca or verify-full"

@@ -1,0 +1,213 @@
+"""The whole system as its operator runs it: real child processes, looked at from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from notifier.embedded.ports import free_ports
+from notifier.embedded.process import Steps, run_steps, spawn, until
+
+START_S: Final = 60.0
+STOP_S: Final = 40.0  # the grace of 25 s, and room for two busy cores
+ASK_S: Final = 5.0
+LINES: Final = 80
+LOOPBACK: Final = "127.0.0.1"
+
+
+class Child:
+    """One running `python -m notifier ...`; all it says goes to one log."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, ready_url: str) -> None:
+        self._process = process
+        self._ready_url = ready_url
+        self.log = log
+        self.has_started = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self._process.kill()
+        self._process.wait()
+
+    def starting(self) -> Steps:
+        yield from until(lambda: self._is_ready() or not self.is_running, within=START_S)
+        assert self.is_running, f"{self.log.name} ended with {self._process.poll()}: {self.said()}"
+        assert self._is_ready(), f"{self.log.name} is not ready after {START_S:g} s: {self.said()}"
+        self.has_started = True
+
+    def stopping(self, number: signal.Signals = signal.SIGTERM) -> Steps:
+        """Ask it to stop and wait: it must exit 0."""
+        if self.is_running:
+            self.send(number)
+        yield from until(lambda: not self.is_running, within=STOP_S)
+        code = self._process.poll()
+        assert code == 0, f"{self.log.name} stopped with {code}, expected 0: {self.said()}"
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        run_steps(self.stopping(number))
+
+    def said(self) -> str:
+        """The end of its log, without the line of every attempt."""
+        lines = [line for line in self.log.read_text().splitlines() if '"attempted"' not in line]
+        return "\n".join(lines[-LINES:])
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(self._ready_url, timeout=ASK_S):  # noqa: S310 our own port
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        except OSError:
+            return False
+
+
+class System:
+    """Starts processes that belong together: one folder, one set of ports, one environment.
+
+    `settings` are dotted keys, as in the TOML file. Folder 0711, for root's Postgres is `nobody`.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+        folder.mkdir(mode=0o711)
+        api, metrics, http, smtp = free_ports(4)
+        self.folder = folder
+        self.api_port, self.http_port, self.smtp_port = api, http, smtp
+        self.api_url = f"http://{LOOPBACK}:{api}"
+        self.worker_url = f"http://{LOOPBACK}:{metrics}"
+        self.sandbox_url = f"http://{LOOPBACK}:{http}"
+        self.providers = _providers(self.sandbox_url, smtp)
+        self.children: list[Child] = []
+        self._settings: dict[str, object] = {
+            "api.port": api,
+            "worker.metrics_port": metrics,
+            "sandbox.http_port": http,
+            "sandbox.smtp_port": smtp,
+            **self.providers,
+            **settings,
+        }
+
+    def start_sandbox(self) -> Child:
+        return self._start("sandbox", ready_url=f"{self.sandbox_url}/calls/summary")
+
+    def start_api(self) -> Child:
+        return self._start("api", ready_url=f"{self.api_url}/health/ready")
+
+    def start_worker(self) -> Child:
+        return self._start("worker", ready_url=f"{self.worker_url}/health/ready")
+
+    def start_all(self) -> None:
+        """Sandbox, API and worker, side by side."""
+        self._all_ready(
+            self._spawn("sandbox", ready_url=f"{self.sandbox_url}/calls/summary"),
+            self._spawn("api", ready_url=f"{self.api_url}/health/ready"),
+            self._spawn("worker", ready_url=f"{self.worker_url}/health/ready"),
+        )
+
+    def start_dev(self, *words: str) -> Child:
+        return self._start(*self.dev(*words), ready_url=f"{self.api_url}/health/ready")
+
+    def dev(self, *words: str) -> tuple[str, ...]:
+        """The words of a `dev` on this system's own data folder."""
+        return "dev", "--data", str(self.folder / "data"), *words
+
+    def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self._command(words),
+            cwd=self.folder,
+            env=self._environment() | environ,
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=False,
+        )
+
+    def end(self) -> None:
+        """Stop what still runs, the last first, and write the logs: shown if the test failed."""
+        try:
+            for child in reversed(self.children):
+                if child.is_running and child.has_started:
+                    child.stop()
+        finally:
+            for child in self.children:
+                if child.is_running:
+                    child.kill()
+                sys.stdout.write(f"---- {child.log.name} ----\n{child.said()}\n")
+
+    def _start(self, *words: str, ready_url: str) -> Child:
+        child = self._spawn(*words, ready_url=ready_url)
+        self._all_ready(child)
+        return child
+
+    def _spawn(self, *words: str, ready_url: str) -> Child:
+        log = self.folder / f"{len(self.children)}-{words[0]}.log"
+        process = spawn(
+            self._command(words),
+            dies_by=signal.SIGTERM,
+            environment=self._environment(),
+            folder=self.folder,
+            log=log,
+        )
+        child = Child(process, log, ready_url)
+        self.children.append(child)
+        return child
+
+    def _all_ready(self, *children: Child) -> None:
+        for child in children:
+            run_steps(child.starting())
+
+    def _command(self, words: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", "notifier", *words]
+
+    def _environment(self) -> dict[str, str]:
+        """Our own without its settings, and this system's settings."""
+        ours = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
+        return ours | {
+            f"NOTIFIER_{key.replace('.', '__').upper()}": str(value)
+            for key, value in self._settings.items()
+        }
+
+
+def _providers(sandbox_url: str, smtp_port: int) -> Mapping[str, object]:
+    """The settings that send to this sandbox."""
+    sms, push = "2010-04-01/Accounts/ACsandbox/Messages.json", "v1/projects/e2e/messages:send"
+    return {
+        "providers.smtp.port": smtp_port,
+        "providers.twilio.url": f"{sandbox_url}/{sms}",
+        "providers.fcm.url": f"{sandbox_url}/{push}",
+    }
+
+
+@contextmanager
+def running_system(folder: Path, settings: Mapping[str, object]) -> Iterator[System]:
+    """A system with nothing started; at the end all that was started must stop with 0."""
+    system = System(folder, settings)
+    try:
+        yield system
+    finally:
+        system.end()
+
+
+def urls(database: str, broker: str) -> dict[str, object]:
+    """The settings of a system on these servers."""
+    return {"database.url": database, "broker.url": broker}

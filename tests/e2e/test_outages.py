@@ -1,0 +1,105 @@
+"""RabbitMQ and Postgres go and come back; no process of ours is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from notifier.embedded.postgres import PostgresServer
+from notifier.embedded.process import Steps, run_steps_async
+from notifier.embedded.rabbitmq import RabbitmqServer
+from tests.e2e.client import Client, Document, an_order, orders, until
+from tests.e2e.system import System, running_system, urls
+
+WAITING = 1500
+LATENCY_MS = 300
+FIRST_CALLS = 100
+
+
+def is_unready(answer: tuple[int, Document]) -> bool:
+    return answer[0] == 503
+
+
+async def deliver_through(fault: Steps, system: System, client: Client) -> None:
+    """All is delivered although the fault strikes while most still waits."""
+    system.start_all()
+    before = [child.pid for child in system.children]
+    await client.behave(latency_ms=LATENCY_MS)
+    ids = await client.submit(orders(WAITING))
+    await client.called(FIRST_CALLS)
+    await run_steps_async(fault)
+    assert (await client.summary())["calls"] < WAITING, "too little waited for the fault"
+    assert await client.all_final(ids) == {"sent": WAITING}
+    assert set(await client.accepted()) == set(ids)
+    assert await client.unexplained_doubles() == []
+    assert [child.pid for child in system.children if child.is_running] == before
+
+
+class TestRabbitmq:
+    @pytest.fixture
+    def system(
+        self, system_folder: Path, database_url: str, private_vhost_url: str
+    ) -> Iterator[System]:
+        with running_system(system_folder, urls(database_url, private_vhost_url)) as system:
+            yield system
+
+    async def test_it_is_restarted_while_much_waits(
+        self, system: System, client: Client, private_rabbitmq: RabbitmqServer
+    ) -> None:
+        await deliver_through(private_rabbitmq.restarting(), system, client)
+
+    async def test_it_loses_all_it_had_while_much_waits(
+        self, system: System, client: Client, private_rabbitmq: RabbitmqServer
+    ) -> None:
+        await deliver_through(private_rabbitmq.wiping(), system, client)
+
+    async def test_the_api_accepts_while_it_is_away(
+        self, system: System, client: Client, private_rabbitmq: RabbitmqServer
+    ) -> None:
+        system.start_all()
+        await run_steps_async(private_rabbitmq.killing())
+        status, headers, accepted = await client.post(an_order())
+        assert status == 202
+        assert headers["Location"] == f"/v1/notifications/{accepted['id']}"
+        _, why = await until(lambda: client.readiness(system.worker_url), is_unready)
+        assert "rabbitmq" in str(why["reasons"])
+        assert (await client.readiness(system.api_url))[0] == 200
+
+        # Empty, for RabbitMQ 3.10 may lose a queue that it declared just before it was killed.
+        await run_steps_async(private_rabbitmq.wiping())
+        assert (await client.final(accepted["id"]))["status"] == "sent"
+        assert all(child.is_running for child in system.children)
+
+
+class TestPostgres:
+    @pytest.fixture
+    def system(
+        self, system_folder: Path, private_database_url: str, vhost_url: str
+    ) -> Iterator[System]:
+        at = urls(private_database_url, vhost_url)
+        with running_system(system_folder, at | {"api.request_deadline_s": 1}) as system:
+            yield system
+
+    async def test_it_is_restarted_under_load(
+        self, system: System, client: Client, private_postgres: PostgresServer
+    ) -> None:
+        await deliver_through(private_postgres.restarting(), system, client)
+
+    async def test_while_it_is_away_the_api_says_so_and_comes_back_by_itself(
+        self, system: System, client: Client, private_postgres: PostgresServer
+    ) -> None:
+        api = system.start_api()
+        await run_steps_async(private_postgres.killing())
+        status, headers, problem = await client.post(an_order())
+        assert (status, problem["status"]) == (503, 503)
+        assert int(headers["Retry-After"]) >= 1
+        _, why = await until(lambda: client.readiness(system.api_url), is_unready)
+        assert "postgres" in str(why["reasons"])
+
+        await run_steps_async(private_postgres.starting())
+        await until(lambda: client.readiness(system.api_url), lambda got: got[0] == 200)
+        status, _, _ = await client.post(an_order())
+        assert status == 202
+        assert api.is_running

@@ -1,0 +1,95 @@
+"""Which URLs a driver will read as they were meant, and what is said of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from notifier.domain.errors import ConfigError
+from notifier.settings import load_settings
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://postgres@/postgres?host=/tmp/sockets",
+        "postgresql://postgres@/of%20mine?host=/tmp/sockets",
+        "postgres://host/db",
+        "postgresql://u:p%40%2F%3F%23@host:5433/db",
+        "postgresql://u:p@[::1]:5433/db",
+        "postgresql://u:p@one:1,two:2/db?target_session_attrs=primary",
+        "postgresql://%2Ftmp%2Fsockets/db",
+        "postgresql:///?host=one,two&port=1,2&user=u&password=p&dbname=db",
+        "postgresql://h/db?sslmode=verify-full&sslrootcert=/ca.pem&sslnegotiation=direct",
+        "postgresql://h/db?application_name=mine&options=-c%20jit%3Doff",
+    ],
+)
+def test_a_database_url_that_says_all_is_taken(tmp_path: Path, url: str) -> None:
+    settings = load_settings({}, cwd=tmp_path, overrides={"database.url": url})
+    assert settings.database.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://", "it names no host; it names no database"),
+        ("postgresql:///db", "it names no host"),
+        ("postgresql://u:s3cret@/db", "it names no host"),
+        ("postgresql://u:s3cret@h", "it names no database"),
+        ("postgresql://u:s3cret@h/", "it names no database"),
+        ("postgresql://u:s3cret@[::1/x", "it cannot be read"),
+        ("postgresql://u:s3cret@h:abc/x", "its port is no integer"),
+        ("postgresql://u:s3cret@h:0/x", "its port is no integer"),
+        ("postgresql://u:s3cret@h:65536/x", "its port is no integer"),
+        ("postgresql:///d?host=/s3cret&port=x", "its port is no integer"),
+        ("postgresql:///d?host=a,b,c&port=1,2", "its ports are not as many as its hosts"),
+        ("postgresql://u:s3cret@a,,b/x", "its host cannot be read"),
+        ("postgresql://u:s3/cret@h/x", "must be written as %40 %2F %3F %23"),
+        ("postgresql://u:12/s3cret@h/x", "must be written as %40 %2F %3F %23"),
+        ("postgresql://u:s3#cret@h/x", "must be written as %40 %2F %3F %23"),
+        ("postgresql://u:s3@cret@h/x", "must be written as %40 %2F %3F %23"),
+        ("postgresql://u:s3?cret@h/x", "it cannot be read"),
+        ("postgresql://u:12?s3cret=x@h/x", "it has an unknown query key"),
+        ("postgresql://u:s3cret@h/x?sslmod=require", 'did you mean "sslmode"?'),
+        ("postgresql://u:s3cret@h/x?sslmode", "it cannot be read"),
+        ("postgresql://u:p@h/x?sslmode=s3cret", "its sslmode is none of allow, disable, prefer"),
+        ("postgresql://u:p@h/x?gsslib=s3cret", "its gsslib is none of gssapi, sspi"),
+        ("postgresql://u:p@h/x?sslnegotiation=direct", "needs sslmode=require"),
+        ("postgresql://u:s3cret@h/x\0", "a character that cannot be printed"),
+    ],
+)
+def test_what_is_wrong_with_a_database_url_is_one_line_without_its_pieces(
+    tmp_path: Path, url: str, says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"NOTIFIER_DATABASE_URL": url}, cwd=tmp_path)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(
+        "database.url (NOTIFIER_DATABASE_URL): "
+        "got ***, expected a URL like postgresql://user:password@host/database: "
+    )
+    assert says in line
+    assert not any(piece in line for piece in ("s3", "cret"))
+
+
+@pytest.mark.parametrize("url", ["amqp://host", "amqps://u:p@host:5671/v", "amqp://u:p@[::1]//"])
+def test_a_broker_url_that_names_a_place_is_taken(tmp_path: Path, url: str) -> None:
+    settings = load_settings({}, cwd=tmp_path, overrides={"broker.url": url})
+    assert settings.broker.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("amqp://", "it names no host"),
+        ("amqp://u:s3cret@[::1/x", "it cannot be read"),
+        ("amqp://u:s3/cret@h/x", "its port is no integer"),
+        ("amqp://u:s3cret@h:abc/x", "its port is no integer"),
+    ],
+)
+def test_a_broker_url_that_names_none_is_refused(tmp_path: Path, url: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=r"got \*\*\*, expected a URL like amqp://") as caught:
+        load_settings({"NOTIFIER_BROKER_URL": url}, cwd=tmp_path)
+    assert says in str(caught.value)
+    assert "cret" not in str(caught.value)
