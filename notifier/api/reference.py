@@ -27,7 +27,7 @@ color:#1a1a1a;background:#fff}
 pre{background:#f3f3f3;padding:.8rem;overflow-x:auto;border-radius:4px}
 code,pre{font-family:ui-monospace,monospace;font-size:.85rem}
 h2{border-top:1px solid #ccc;padding-top:1.5rem;overflow-wrap:anywhere}
-table{border-collapse:collapse}td,th{text-align:left;padding:.15rem 1.2rem .15rem 0;
+table{border-collapse:collapse;margin:.8rem 0}td,th{text-align:left;padding:.15rem 1.2rem .15rem 0;
 vertical-align:top}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}pre{background:#242424}
 a{color:#8ab4f8}h2{border-color:#444}}

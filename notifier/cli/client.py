@@ -149,7 +149,7 @@ def unreachable(url: str, error: Exception) -> str:
     """Why there was no answer, in one line; the URL without its password."""
     shown = masked("url", url)
     match error:
-        case aiohttp.InvalidURL() | ValueError():
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
             return f"{shown!r} is not a URL, expected one like http://127.0.0.1:8000"
         case aiohttp.ClientConnectorError():
             why = error.os_error.strerror or str(error.os_error)

@@ -14,7 +14,14 @@ from notifier.delivery.groupcommit import GroupCommit, WhenUnknown
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Claimed, Status
-from notifier.domain.outcome import Ambiguous, Outcome, Unavailable
+from notifier.domain.outcome import (
+    CODE_MOST,
+    DETAIL_MOST,
+    REFERENCE_MOST,
+    Ambiguous,
+    Outcome,
+    Unavailable,
+)
 from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
 from notifier.lifecycle import finish
 from notifier.ports import ClaimAsk, Envelope, NotYours, Result
@@ -35,12 +42,11 @@ if TYPE_CHECKING:
         Store,
     )
 
-CLAIM_STALE_S: Final = 4.0
-"""No provider call begins on a claim asked for longer ago than this: others may think us dead."""
+STALE_S: Final = 4.0
+"""No provider call begins when its claim, or this process's last heartbeat, was asked for longer
+ago than this: others may think us dead."""
 RECORD_WITHIN_S: Final = 5.0
 """How long a known outcome may take to be written after the grace is over."""
-CODE_MOST: Final = 100
-DETAIL_MOST: Final = 500
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
 
 log = structlog.get_logger()
@@ -145,7 +151,7 @@ class Attempts:
         answer = await self._claim(queue, ask)
         if isinstance(answer, NotYours):
             return NOT_SENT
-        if not self._pulse.is_alive() or time.monotonic() - asked_at > CLAIM_STALE_S:
+        if not self._pulse.is_alive() or time.monotonic() - asked_at > STALE_S:
             await self._returns.put(ask)
             return NOT_SENT
         self._observer.waited(answer.queue, answer.waited.total_seconds())
@@ -301,7 +307,7 @@ def _result(
         provider=provider,
         code=_storable(outcome.code, CODE_MOST),
         detail=_storable(outcome.detail, DETAIL_MOST),
-        reference=_storable(getattr(outcome, "reference", ""), CODE_MOST),
+        reference=_storable(getattr(outcome, "reference", ""), REFERENCE_MOST),
         waited=claimed.waited,
         started_at_monotonic=started_at,
         finished_at_monotonic=finished_at,

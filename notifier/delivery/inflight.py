@@ -24,9 +24,6 @@ class InFlight:
     def __contains__(self, id_: object) -> bool:
         return id_ in self._held
 
-    def __len__(self) -> int:
-        return self._held.total()
-
     @contextmanager
     def holding(self, id_: NotificationId) -> Iterator[None]:
         """In the set for the length of the block."""

@@ -10,7 +10,7 @@ NotifierError
     │   └── StoreConflict      Postgres undid the work (deadlock, serialization): safe to repeat
     ├── StoreRejected          Postgres refused the data itself: repeating cannot help
     ├── BrokerUnavailable      RabbitMQ did not answer, or refuses publishes
-    └── Overloaded             this process holds as much as it may
+    └── Overloaded             this process, or the deployment, holds as much as it may
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class BrokerUnavailable(InfrastructureError):
 
 
 class Overloaded(InfrastructureError):
-    """This process holds as much work as it may; `retry_after_s` says when to come back."""
+    """Process or deployment holds as much as it may; `retry_after_s` says when to come back."""
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)

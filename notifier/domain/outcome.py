@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, Final
+
+CODE_MOST: Final = 64
+DETAIL_MOST: Final = 300
+REFERENCE_MOST: Final = 300
+"""Characters kept of what a provider said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

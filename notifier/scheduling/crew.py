@@ -10,7 +10,7 @@ from random import Random
 from notifier.domain.notification import QueueKey
 from notifier.ports import Broker, Observer, QueueFigures
 from notifier.scheduling.consumer import Consumer
-from notifier.scheduling.lane import Attempt, GiveBack, InFlight, Lane, QueueRule
+from notifier.scheduling.lane import Attempt, GiveBack, Lane, QueueRule, Running
 from notifier.scheduling.measures import Clock
 from notifier.scheduling.scheduler import Scheduler
 from notifier.scheduling.survey import AskWaiting, Survey
@@ -23,7 +23,7 @@ class Crew:
         self,
         lanes: Mapping[QueueKey, Lane],
         scheduler: Scheduler,
-        in_flight: InFlight,
+        in_flight: Running,
         wake: asyncio.Event,
     ) -> None:
         self._lanes = lanes
@@ -83,7 +83,7 @@ async def open_crew(
     Leaving the block cancels what is in flight (the attempt itself records what that means) and
     ends the subscriptions. An error in any part leaves through the block as an exception group.
     """
-    wake, in_flight = asyncio.Event(), InFlight()
+    wake, in_flight = asyncio.Event(), Running()
     lanes = {
         rule.queue: Lane(
             rule,

@@ -28,7 +28,7 @@ Attempt = Callable[[Delivery, Callable[[Delivery], None]], Awaitable[AttemptTimi
 GiveBack = Callable[[Sequence[Pointer]], Awaitable[None]]
 """Makes rows due again, unspent. Returns when confirmed, raises an InfrastructureError if not."""
 
-STALE_S: Final = 60.0
+BUFFERED_MOST_S: Final = 60.0
 RETRY_S: Final = 0.5
 STUCK_LEAST_S: Final = 0.5
 STUCK_TIMES: Final = 4
@@ -49,7 +49,7 @@ class QueueRule:
     max_consumers: int | None = None
 
 
-class InFlight:
+class Running:
     """How many attempts run now, over all lanes."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Lane:
         give_back: GiveBack,
         clock: Clock,
         on_full: Callable[[], None],
-        in_flight: InFlight,
+        in_flight: Running,
     ) -> None:
         self.rule = rule
         self.buffer = Buffer()
@@ -244,13 +244,13 @@ class Lane:
 
     def _has_surplus(self) -> bool:
         limit, oldest = self._surplus_limit(), self.buffer.oldest_since()
-        is_stale = oldest is not None and oldest < self._clock() - STALE_S
+        is_stale = oldest is not None and oldest < self._clock() - BUFFERED_MOST_S
         return is_stale or (limit is not None and len(self.buffer) > limit)
 
     async def _return_surplus(self) -> None:
         limit = self._surplus_limit()
         surplus = self.buffer.withdraw(
-            keep=len(self.buffer) if limit is None else limit, since=self._clock() - STALE_S
+            keep=len(self.buffer) if limit is None else limit, since=self._clock() - BUFFERED_MOST_S
         )
         if surplus:
             await self._confirm_return([each.pointer for each in surplus])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from notifier.delivery.attempt import STALE_S
 from notifier.delivery.window import QueuePace
 from notifier.domain.errors import StoreUnavailable
 from notifier.lifecycle import wait
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     from notifier.ports import Heartbeat, QueueFigures, WorkerFigures
 
 EVERY_S: Final = 1.0
-STALE_S: Final = 4.0
-"""No provider call begins when the last heartbeat that arrived was asked for longer ago."""
 SILENT_S: Final = 6.0
-"""A process silent for so long takes no part in what the deployment does."""
+"""A process silent for so long takes no part in what the deployment does; more than STALE_S."""
 SKEW_MOST_S: Final = 5.0
 """A process whose clock is further off Postgres's is not ready: its ids lie about their day."""
 LEAVE_WITHIN_S: Final = 2.0

@@ -59,7 +59,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     max_in_flight: Count = 2000
     request_deadline_s: Seconds = 5.0
     max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 1000
-    max_content_bytes: Annotated[int, Meta(ge=1024, le=16 * 1024 * 1024)] = 262_144
+    max_content_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 262_144
     max_backlog: Annotated[int, Meta(ge=1)] = 5_000_000
     auth: Literal["off"] = "off"
 

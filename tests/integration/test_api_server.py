@@ -108,7 +108,7 @@ async def test_the_reference_loads_nothing_and_runs_nothing(
 
 @pytest.mark.parametrize(
     ("host", "shown"),
-    [("notify.example", True), ("[::1]:8000", True), ("$(reboot)", False), ("a'<b>", False)],
+    [("notify.example", True), ("[::1]:8000", True), ("$(reboot)", False), ("x;reboot", False)],
 )
 async def test_the_reference_names_the_host_its_reader_named_unless_it_is_none(
     client: aiohttp.ClientSession, host: str, shown: bool

@@ -129,7 +129,7 @@ class TestWords:
             (("load", "--timeout", "0"), "Expected a number of seconds above 0"),
             (("queues", "--watch", "--every", "0"), "Expected a number of seconds above 0"),
             (("queues", "--watch", "--every", "nan"), "Expected a number of seconds above 0"),
-            (("status", ID, "--timeout", "nan"), '"--timeout". Expected a number of seconds'),
+            (("status", ID, "--timeout", "nan"), "for --timeout. Expected a number of seconds"),
             (("status", ID, "--timeout=-1"), "Expected a number of seconds above 0"),
             (("send", "-c", "email", "-t", "a@b.com", "--ttl", "inf"), "above 0"),
             (("send", "-c", "email", "-t", "a\udcff@b.com"), "the argument is not UTF-8"),

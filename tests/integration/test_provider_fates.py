@@ -144,6 +144,7 @@ async def test_a_provider_that_hangs_is_given_up_and_the_outcome_is_ambiguous(
     async with open_provider(name, settings) as provider:
         outcome = await provider.send(envelope(name, recipient(name, "hang")))
         assert (outcome.name, outcome.code) == ("ambiguous", "timeout")
+    async with open_provider(name, known[name]) as provider:
         after = await provider.send(envelope(name, recipient(name, "ok")))
     assert after.name == "accepted"
     assert [(call.fate, call.status, call.accepted) for call in _calls(sandbox)] == [

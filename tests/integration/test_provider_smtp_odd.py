@@ -56,7 +56,8 @@ async def open_pair(
 async def test_before_the_text_went_out_it_is_not_sent_for_sure(
     verb: str, reply: str, code: str
 ) -> None:
-    async with open_pair({verb: reply}, timeout_s=0.5) as (provider, raw):
+    timeout_s = 0.5 if code == "timeout" else 10
+    async with open_pair({verb: reply}, timeout_s=timeout_s) as (provider, raw):
         outcome = await provider.send(mail())
     assert (outcome.name, outcome.code) == ("unavailable", code)
     assert raw.connections == 1
@@ -76,7 +77,8 @@ async def test_before_the_text_went_out_it_is_not_sent_for_sure(
 async def test_after_the_final_dot_it_may_have_been_sent_and_is_not_sent_again(
     reply: str, code: str
 ) -> None:
-    async with open_pair({".": reply}, timeout_s=0.5) as (provider, raw):
+    timeout_s = 0.5 if code == "timeout" else 10
+    async with open_pair({".": reply}, timeout_s=timeout_s) as (provider, raw):
         outcome = await provider.send(mail())
     assert (outcome.name, outcome.code) == ("ambiguous", code)
     assert sum("Message-ID" in line for line in raw.seen) == 1

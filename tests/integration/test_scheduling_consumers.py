@@ -18,7 +18,7 @@ from notifier.domain.notification import Channel, NotificationId, Priority, Queu
 from notifier.ports import Delivery, Pointer
 from notifier.scheduling.buffer import Buffer
 from notifier.scheduling.consumer import Consumer
-from notifier.scheduling.lane import Attempt, InFlight, Lane, QueueRule
+from notifier.scheduling.lane import Attempt, Lane, QueueRule, Running
 
 QUEUE = QueueKey(Channel("email"), Priority.HIGH)
 NUMBERS = count(1)
@@ -43,7 +43,7 @@ def lane_of(attempt: Attempt, consumer_rate: float | None = None) -> Lane:
         give_back=give_back,
         clock=asyncio.get_running_loop().time,
         on_full=lambda: None,
-        in_flight=InFlight(),
+        in_flight=Running(),
     )
 
 

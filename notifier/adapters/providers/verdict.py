@@ -7,6 +7,9 @@ from datetime import timedelta
 from typing import Final, Literal, assert_never
 
 from notifier.domain.outcome import (
+    CODE_MOST,
+    DETAIL_MOST,
+    REFERENCE_MOST,
     Accepted,
     Ambiguous,
     Outcome,
@@ -20,8 +23,6 @@ VerdictName = Literal[
 ]
 """`gone` is refused because the address no longer exists; `credentials` spends no try."""
 
-_MAX_CODE: Final = 64
-_MAX_DETAIL: Final = 300
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]+")
 
 
@@ -34,10 +35,10 @@ def outcome(
     reference: str = "",
 ) -> Outcome:
     """The verdict as a value; texts from the world are bounded and made safe to store."""
-    code, detail = printable(code, _MAX_CODE), printable(detail, _MAX_DETAIL)
+    code, detail = printable(code, CODE_MOST), printable(detail, DETAIL_MOST)
     match verdict:
         case "accepted":
-            known = printable(reference, _MAX_DETAIL)
+            known = printable(reference, REFERENCE_MOST)
             return Accepted(code=code, detail=detail, reference=known)
         case "refused" | "gone":
             return Refused(code=code, detail=detail, gone=verdict == "gone")
