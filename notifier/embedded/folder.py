@@ -77,6 +77,14 @@ def tenants(folder: Path) -> list[int]:
     return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _cwd(entry) == home]
 
 
+def program(pid: int) -> str:
+    """What a process runs, by the kernel's short name; empty if it is gone (or not on Linux)."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def _cwd(entry: Path) -> str:
     try:
         return str((entry / "cwd").readlink())

@@ -5,17 +5,18 @@ It has its own epmd, which is ended last. Whatever kills the parent ends both.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from notifier.embedded.folder import FolderInUse, FolderLock, refuse_foreign, tenants
+from notifier.embedded.folder import FolderInUse, FolderLock, program, refuse_foreign, tenants
 from notifier.embedded.process import (
     ServerFailed,
     Steps,
@@ -45,6 +46,8 @@ __all__ = [
     "running_rabbitmq",
 ]
 
+HELPERS: Final = frozenset({"beam.smp", "erl_child_setup", "inet_gethost"})
+HELPERS_S: Final = 2.0
 LOG: Final = "rabbitmq.log"
 START_S: Final = 120.0
 LEAVE_S: Final = 10.0
@@ -190,6 +193,22 @@ class RabbitmqServer(PrivateServer):
             if process:
                 run_steps(ending(process, ()))
         self._epmd = None
+        if self._lock.is_held:
+            run_steps(self._ending_helpers())
+
+    def _ending_helpers(self) -> Steps:
+        """The node's helpers end with it, a moment later; one that hangs is killed.
+
+        Seen: the `erl` by which a node makes sure of epmd, still there when its node had gone.
+        """
+        yield from until(lambda: not self._helpers(), within=HELPERS_S)
+        for pid in self._helpers():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        yield from until(lambda: not self._helpers(), within=HELPERS_S)
+
+    def _helpers(self) -> list[int]:
+        return [pid for pid in self._strangers() if program(pid) in HELPERS]
 
     def _tidy(self) -> None:
         if not self._keep:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,13 +14,14 @@ import aiohttp
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from notifier.embedded.folder import FolderInUse, ForeignFolder, tenants
+from notifier.embedded.folder import FolderInUse, ForeignFolder, program, tenants
 from notifier.embedded.process import run_steps, run_steps_async, until
 from notifier.embedded.rabbitmq import (
     RabbitmqInstall,
     RabbitmqServer,
     find_rabbitmq,
     remove_rabbitmq,
+    running_rabbitmq,
 )
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}  # as /proc/net/tcp and tcp6 write it
@@ -182,3 +185,26 @@ def test_a_folder_that_no_launcher_made_is_never_removed(tmp_path: Path) -> None
     with pytest.raises(ForeignFolder):
         remove_rabbitmq(tmp_path)
     assert (tmp_path / "report.txt").read_text() == "precious"
+
+
+def test_a_helper_that_outlives_its_node_is_ended_and_a_visitor_is_not(
+    session_folder: Path, rabbitmq_install: RabbitmqInstall
+) -> None:
+    folder = session_folder / "rabbitmq-helpers"
+    with running_rabbitmq(folder, install=rabbitmq_install, keep=True):
+        erl = shutil.which("erl", path=rabbitmq_install.path)
+        assert erl
+        visitor = subprocess.Popen(["/bin/sleep", "600"], cwd=folder)
+        helper = subprocess.Popen(
+            [erl, "-noshell", "-boot", "no_dot_erlang"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+        )
+        run_steps(until(lambda: program(helper.pid) == "beam.smp", within=30))
+        helper_pid = helper.pid
+    assert helper.wait(timeout=30) == -signal.SIGKILL
+    assert visitor.poll() is None
+    visitor.kill()
+    visitor.wait()
+    assert helper_pid not in tenants(folder)
+    remove_rabbitmq(folder)
