@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -203,10 +204,10 @@ class Attempts:
             if task is None or not task.cancelling():  # a library's own cancel, not ours
                 return Ambiguous(code="error", detail="CancelledError"), False
             return Ambiguous(code="stopped", detail="the worker stopped before the answer"), True
-        except (
-            Exception
-        ) as error:  # the attempt's edge: a bug in one sender must not stop the others
-            log.exception("provider_crashed", id=str(claimed.id), provider=route.provider.name)
+        except Exception as error:  # noqa: BLE001 a bug in one sender must not stop the others
+            # Its own words may hold the recipient: only its kind and place are logged.
+            crash = _kind_and_place(error)
+            log.error("provider_crashed", id=str(claimed.id), error=crash)  # noqa: TRY400 as above
             return Ambiguous(code="error", detail=type(error).__name__), False
 
     async def _record(
@@ -312,6 +313,11 @@ def _result(
         started_at_monotonic=started_at,
         finished_at_monotonic=finished_at,
     )
+
+
+def _kind_and_place(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {last.filename}:{last.lineno}"
 
 
 def _storable(text: str, most: int) -> str:
