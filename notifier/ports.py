@@ -180,7 +180,6 @@ class Result:
 
     id: NotificationId
     claim: int
-    queue: QueueKey
     status: Status
     spends: bool
     after: timedelta | None

@@ -91,7 +91,6 @@ def a_result(
     result = Result(
         id=claimed.id,
         claim=claimed.claim,
-        queue=claimed.queue,
         status=status,
         spends=spends,
         after=after,

@@ -50,6 +50,10 @@ class Process:
     crew: Crew | None = None
     is_broker_there: bool = False
 
+    def figures(self) -> Mapping[QueueKey, QueueFigures]:
+        """This process's side of every queue; none while nobody sends here."""
+        return self.crew.figures() if self.crew else {}
+
     def why_not_ready(self) -> list[str]:
         """What keeps an API process from being ready: it accepts without a broker."""
         return list(self.membership.why_not_ready())
@@ -90,13 +94,13 @@ async def open_process(
     """
     queues, worker = queues_of(settings), WorkerId(uuid7())
     metrics = Metrics(queues, _providers(settings), version=version("notifier"))
-    crew = _Seat()
+    seat = _Seat()
     async with (
         open_store(link_settings(settings), worker) as store,
         open_heartbeat(link_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker) as heartbeat,
     ):
         membership = Membership(
-            heartbeat, kind=kind, host=socket.gethostname(), pid=os.getpid(), mine=crew.figures
+            heartbeat, kind=kind, host=socket.gethostname(), pid=os.getpid(), mine=seat.figures
         )
         async with (
             running(membership.run, "heartbeat"),
@@ -119,21 +123,19 @@ async def open_process(
                 membership=membership,
                 relay=relay,
             )
-            crew.process = process
+            seat.process = process
             async with asyncio.TaskGroup() as group:
                 _look_after(group, process, stop)
                 yield process
 
 
 class _Seat:
-    """Where the heartbeat finds the figures of a crew that comes later, or never."""
+    """Where the heartbeat, which comes first, finds the figures of its process."""
 
     process: Process | None = None
 
     def figures(self) -> Mapping[QueueKey, QueueFigures]:
-        if self.process is None or self.process.crew is None:
-            return {}
-        return self.process.crew.figures()
+        return self.process.figures() if self.process else {}
 
 
 def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:

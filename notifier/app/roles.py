@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 import structlog
 
@@ -12,9 +11,7 @@ from notifier.adapters.telemetry.health import open_metrics_server
 from notifier.app.accepting import open_api
 from notifier.app.process import open_process
 from notifier.app.sending import open_worker, provider_settings
-from notifier.settings import Settings
-
-DEFAULT_METRICS_PORT: Final = 8001
+from notifier.settings import Settings, WorkerSettings
 
 log = structlog.get_logger()
 
@@ -48,7 +45,7 @@ async def run_worker(
         open_metrics_server(
             settings.worker.metrics_host,
             settings.worker.metrics_port,
-            next_free=settings.worker.metrics_port == DEFAULT_METRICS_PORT,
+            next_free=settings.worker.metrics_port == WorkerSettings().metrics_port,
             render=process.metrics.render,
             readiness=process.why_not_sending,
         ) as port,

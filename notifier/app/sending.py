@@ -78,7 +78,7 @@ def _look_after(
     rescue = Rescuer(
         store=process.store,
         observer=process.metrics,
-        mine=lambda: process.crew.figures() if process.crew else {},
+        mine=process.figures,
         others=process.membership.others,
     )
     group.create_task(repeat(rescue.run_once, stop, rescuer.EVERY_S), name="rescuer")

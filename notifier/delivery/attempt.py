@@ -299,7 +299,6 @@ def _result(
     return Result(
         id=claimed.id,
         claim=claimed.claim,
-        queue=claimed.queue,
         status=status,
         spends=spends,
         after=after,

@@ -124,7 +124,7 @@ class Claimed:
     """A notification this worker may send now, once: the answer to a claim.
 
     `claim` is the number of this claim (the fence). `tries` counts what was spent before it.
-    `waited` is how long it was ready before it was claimed; `age`, since it was accepted.
+    `waited` is how long it was ready before it was claimed.
     `content` is the JSON document of the submit.
     """
 
@@ -136,7 +136,6 @@ class Claimed:
     tries: int
     max_tries: int | None
     waited: timedelta
-    age: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

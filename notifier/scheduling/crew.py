@@ -22,14 +22,12 @@ class Crew:
     def __init__(
         self,
         lanes: Mapping[QueueKey, Lane],
-        scheduler: Scheduler,
         in_flight: Running,
         wake: asyncio.Event,
     ) -> None:
         self._lanes = lanes
         self._in_flight = in_flight
         self._wake = wake
-        self.scheduler = scheduler
         self.stop = asyncio.Event()
 
     def poke(self) -> None:
@@ -106,7 +104,7 @@ async def open_crew(
         random=random,
         wake=wake,
     )
-    crew = Crew(lanes, scheduler, in_flight, wake)
+    crew = Crew(lanes, in_flight, wake)
     async with AsyncExitStack() as stack:
         for queue, lane in lanes.items():
             subscription = broker.subscribe(queue, on_delivery=lane.deliver, on_lost=lane.lose)

@@ -252,7 +252,6 @@ def _claim_answer(row: Record) -> ClaimAnswer:
         tries=row["tries"],
         max_tries=row["max_tries"],
         waited=row["waited"],
-        age=row["age"],
     )
 
 
