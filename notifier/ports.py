@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Protocol
 
+from notifier.domain.breaker import ProviderFigures
+from notifier.domain.controls import Controls, Scope
 from notifier.domain.errors import StoreRejected
 from notifier.domain.notification import (
     Claimed,
@@ -260,6 +262,14 @@ class QueueFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """All that a process says in its heartbeat."""
+
+    queues: Mapping[QueueKey, QueueFigures]
+    providers: Mapping[str, ProviderFigures]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:
     """A heartbeat read back: `kind` is api, worker or dev, `age_s` by Postgres's clock."""
 
@@ -270,6 +280,7 @@ class WorkerFigures:
     beat: int
     age_s: float
     queues: Mapping[QueueKey, QueueFigures]
+    providers: Mapping[str, ProviderFigures]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +289,43 @@ class Beaten:
 
     now: float
     others: Sequence[WorkerFigures]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """A row that says `sending` by a process that is dead: `worker` at `claim`."""
+
+    id: NotificationId
+    claim: int
+    worker: WorkerId
+    queue: QueueKey
+    tries: int
+    max_tries: int | None
+    deaths: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """What follows for an orphan: `status` is queued (due at once) or failed, with its `reason`."""
+
+    orphan: Orphan
+    provider: str
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """A piece of a provider's schedule: `count` calls, `spacing_s` apart.
+
+    The first is due `starts_in_s` after the answer. A `count` of 0 says that the schedule is given
+    away up to there. `rate_per_s` is the rate now, after cuts.
+    """
+
+    starts_in_s: float
+    spacing_s: float
+    count: int
+    rate_per_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,6 +341,25 @@ class QueueState:
     oldest_wait_s: float
     limited_by: str
     paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderState:
+    """One row of `GET /v1/providers`.
+
+    `channels` are those it may send on. `breaker` is a BreakerState, `reason` why it opened, "" if
+    it never did; `probe_in_s` when it may be probed, 0 unless it is open or half-open. `calls` and
+    `failures` are those of the last 10 s, all workers together.
+    """
+
+    provider: str
+    channels: tuple[str, ...]
+    breaker: str
+    reason: str
+    probe_in_s: float
+    paused: bool
+    calls: int
+    failures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,6 +393,10 @@ class Store(Protocol):
     async def unpublish(self, pointers: Sequence[Pointer]) -> None: ...
     async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]: ...
     async def rescue(self, queue: QueueKey, published_before: float) -> int: ...
+    async def orphans_of(self, silent: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]: ...
+    async def bury(
+        self, deaths: Sequence[Death], silent: Sequence[tuple[WorkerId, int]]
+    ) -> Sequence[tuple[Death, Status, timedelta]]: ...
     async def database_now(self) -> float: ...
     async def sweep(self) -> Sequence[tuple[QueueKey, timedelta]]: ...
     async def ensure_days(self) -> int: ...
@@ -338,14 +409,66 @@ class Store(Protocol):
 class Heartbeat(Protocol):
     """One process's row among the living, on a connection of its own."""
 
-    async def beat(
-        self, *, kind: str, host: str, pid: int, beat: int, figures: Mapping[QueueKey, QueueFigures]
-    ) -> Beaten:
+    async def beat(self, *, kind: str, host: str, pid: int, beat: int, figures: Figures) -> Beaten:
         """Say that this process lives; returns the other processes' rows and the time."""
         ...
 
     async def leave(self) -> None:
         """Remove the row: this process ends of its own will."""
+        ...
+
+
+class ControlStore(Protocol):
+    """Pauses and breakers in Postgres. Every change tells all processes at once.
+
+    Raises StoreUnavailable. Each change is compare-and-set and says whether it was made.
+    """
+
+    async def read(self) -> Controls:
+        """All pauses that have not expired, and all breakers."""
+        ...
+
+    async def changed(self, within_s: float) -> None:
+        """Return when some process changed something, or after `within_s`; raises nothing else."""
+        ...
+
+    async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
+        """Begin or prolong a pause; None is until resumed."""
+        ...
+
+    async def resume(self, scope: Scope) -> bool:
+        """End a pause; False if there was none."""
+        ...
+
+    async def open_breaker(self, provider: str, reason: str) -> bool:
+        """Closed (or no row) -> open, to be probed in 5 s."""
+        ...
+
+    async def hold_probe(self, provider: str, within_s: float) -> bool:
+        """Open and past its wait, or half-open and past its hold -> half-open, held by us.
+
+        The hold ends after `within_s`.
+        """
+        ...
+
+    async def reopen_breaker(self, provider: str, reason: str) -> bool:
+        """Half-open and held by this process -> open, the wait doubled, 60 s at most."""
+        ...
+
+    async def close_breaker(self, provider: str) -> bool:
+        """Half-open and held by this process -> closed."""
+        ...
+
+
+class RateStore(Protocol):
+    """The schedules of provider rates. Raises StoreUnavailable."""
+
+    async def reserve(self, provider: str, rate_per_s: float, count: int) -> Slice:
+        """The next `count` calls of the schedule; none if it is given away 150 ms ahead."""
+        ...
+
+    async def cut(self, provider: str) -> bool:
+        """The provider said "too fast": 0.7 of what it was, at most once a second."""
         ...
 
 
@@ -397,7 +520,7 @@ class Observer(Protocol):
     def attempted(self, queue: QueueKey, provider: str, outcome: str, seconds: float) -> None: ...
     def retried(self, queue: QueueKey, reason: str) -> None: ...
     def finished(self, queue: QueueKey, status: Status, age_s: float) -> None: ...
-    def rescued(self, queue: QueueKey, count: int) -> None: ...
+    def rescued(self, queue: QueueKey, count: int, reason: str = "lost") -> None: ...
     def released(self, queue: QueueKey, count: int) -> None: ...
     def moved(self, queue: QueueKey, count: int) -> None: ...
     def unreadable(self) -> None: ...
@@ -407,3 +530,7 @@ class Observer(Protocol):
     def queue_held(
         self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str
     ) -> None: ...
+    def workers(self, count: int) -> None: ...
+    def breaker(self, provider: str, state: str) -> None: ...
+    def provider_failed(self, provider: str, reason: str) -> None: ...
+    def provider_rate(self, provider: str, rate_per_s: float) -> None: ...

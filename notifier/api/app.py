@@ -12,6 +12,7 @@ from litestar.types import ASGIApp
 from notifier.api.answer import Answer
 from notifier.api.board import Board
 from notifier.api.health import health_handlers
+from notifier.api.pausing import Pausing, pause_handlers
 from notifier.api.problems import answer_problem
 from notifier.api.reading import read_handlers
 from notifier.api.reference import reference_handlers
@@ -25,6 +26,7 @@ def create_api(
     acceptor: Acceptor,
     reader: Reader,
     board: Board,
+    pausing: Pausing,
     settings: ApiSettings,
     readiness: Callable[[], Sequence[str]],
     metrics: Callable[[], tuple[bytes, str]],
@@ -33,6 +35,7 @@ def create_api(
     handlers = [
         *submit_handlers(acceptor=acceptor, settings=settings),
         *read_handlers(reader=reader, board=board, settings=settings),
+        *pause_handlers(pausing=pausing, settings=settings),
         *health_handlers(readiness=readiness, metrics=metrics),
         *reference_handlers(settings),
     ]

@@ -15,8 +15,9 @@ from notifier.domain.errors import InvalidNotification
 
 _ENCODER: Final = msgspec.json.Encoder()
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
-_NO_LINE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+NO_LINE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """C0, C1 and the separators of Unicode: each ends a line for some mail software."""
+ONE_LINE: Final = "one line, without control characters"
 _NEEDED: Final = {
     AddressKind.EMAIL: ("subject", "body", "html"),
     AddressKind.PHONE: ("body",),
@@ -31,8 +32,8 @@ def check_content(kind: AddressKind, content: Content) -> None:
     if not any(_is_there(one) and one for one in parts):
         field = f"content.{needed[0]}" if len(needed) == 1 else "content"
         raise InvalidNotification(field, f"a non-empty {' or '.join(needed)}")
-    if content.subject and _NO_LINE.search(content.subject):
-        raise InvalidNotification("content.subject", "one line, without control characters")
+    if content.subject and NO_LINE.search(content.subject):
+        raise InvalidNotification("content.subject", ONE_LINE)
 
 
 def encode_content(content: Content, *, most: int) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
-from notifier.api.wire import Batch, Content, Submit
+from notifier.api.wire import Content, Submit
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import Priority
 
@@ -26,10 +27,11 @@ _WORDS: Final = {
 }
 
 
-def explain(message: str, *, prefix: str = "", batch: bool = False) -> InvalidNotification:
+def explain(message: str, *, prefix: str = "", known: Sequence[str] = ()) -> InvalidNotification:
     """Turn the text of a `msgspec.ValidationError` into the error of a field.
 
-    `prefix` is where the decoded part stands in the request.
+    `prefix` is where the decoded part stands in the request; `known` are the fields of a document
+    that is no submit.
     """
     match = _MESSAGE.fullmatch(_shortened(message))
     what, inner = (match["what"], match["path"] or "") if match else (message, "")
@@ -37,8 +39,8 @@ def explain(message: str, *, prefix: str = "", batch: bool = False) -> InvalidNo
     if missing := _MISSING.fullmatch(what):
         return InvalidNotification(_dotted(path, missing[1]), "a value: this field is required")
     if unknown := _UNKNOWN.fullmatch(what):
-        known = Batch.__struct_fields__ if batch else _FIELDS.get(path, ())
-        return InvalidNotification(_dotted(path, unknown[1]), f"only {', '.join(known)} here")
+        fields = known or _FIELDS.get(path, ())
+        return InvalidNotification(_dotted(path, unknown[1]), f"only {', '.join(fields)} here")
     return InvalidNotification(path or "$", _expectation(what))
 
 

@@ -12,11 +12,13 @@ from notifier.api.operations import OPERATIONS, Operation
 from notifier.api.problems import PREFIX, PROBLEM_TYPE, Kind
 from notifier.api.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_REASON
 from notifier.api.settings import ApiSettings
+from notifier.domain.controls import ScopeKind
 
 Json = dict[str, Any]
 _REF: Final = "#/components/schemas/{name}"
 _STRUCTS: Final = (
     wire.Submit,
+    wire.AskPause,
     wire.Accepted,
     wire.BatchAnswer,
     wire.BatchRefusal,
@@ -24,6 +26,9 @@ _STRUCTS: Final = (
     views.NotificationPage,
     views.FailurePage,
     views.Queue,
+    views.ProviderHealth,
+    views.PauseState,
+    views.Resumed,
     views.Health,
     wire.Problem,
 )
@@ -104,11 +109,13 @@ def _operation(operation: Operation, settings: ApiSettings) -> Json:
         "responses": answers,
     }
     if operation.parameters:
-        described["parameters"] = [_parameter(name, settings) for name in operation.parameters]
+        described["parameters"] = [
+            _parameter(name, operation, settings) for name in operation.parameters
+        ]
     if operation.takes:
         schema = {"$ref": _REF.format(name=operation.takes)}
         described["requestBody"] = {
-            "required": True,
+            "required": not operation.is_body_optional,
             "content": {"application/json": {"schema": schema}},
         }
     return described
@@ -135,13 +142,21 @@ def _problem(kind: Kind) -> Json:
     return {"description": kind.value.title, "content": {PROBLEM_TYPE: {"schema": schema}}}
 
 
-def _parameter(name: str, settings: ApiSettings) -> Json:
-    channel = ("Only on this channel.", {"enum": list(settings.channels)})
-    described, schema = _PARAMETERS.get(name, channel)
+def _parameter(name: str, operation: Operation, settings: ApiSettings) -> Json:
+    is_in_path = f"{{{name}:str}}" in operation.path
+    described, schema = _PARAMETERS.get(name) or _named(name, settings, is_in_path=is_in_path)
     return {
         "name": name,
-        "in": "path" if name == "id" else "query",
-        "required": name == "id",
+        "in": "path" if is_in_path else "query",
+        "required": is_in_path,
         "description": described,
         "schema": schema,
     }
+
+
+def _named(name: str, settings: ApiSettings, *, is_in_path: bool) -> tuple[str, Json]:
+    """Describe a parameter that names a queue, a channel or a provider."""
+    kind = ScopeKind(name)
+    names = list(settings.names_of(kind))
+    schema: Json = {"enum": names} if names else {"type": "string"}
+    return (f"The {kind}." if is_in_path else f"Only on this {kind}."), schema

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from notifier.api.health import LIVE, METRICS, READY
+from notifier.api.pausing import PATHS
 from notifier.api.problems import Kind
 from notifier.api.reading import (
     FAILURE_FILTERS,
     FAILURES,
     NOTIFICATION_FILTERS,
     ONE,
+    PAUSES,
+    PROVIDERS,
     QUEUES,
 )
 from notifier.api.submitting import BATCH, NOTIFICATIONS
+from notifier.domain.controls import ScopeKind
 
 PAGING: Final = ("cursor", "limit")
 _BODY_PROBLEMS: Final = (
@@ -29,7 +33,10 @@ _READ_PROBLEMS: Final = (Kind.INVALID, Kind.STORE_AWAY)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method on one path. `answer` and `takes` name a schema; None is plain text or nothing."""
+    """One method on one path. `answer` and `takes` name a schema; None is plain text or nothing.
+
+    `is_body_optional` says that what it takes may be left out.
+    """
 
     id: str
     method: str
@@ -37,6 +44,7 @@ class Operation:
     summary: str
     status: int = 200
     takes: str | None = None
+    is_body_optional: bool = False
     answer: str | None = None
     is_list: bool = False
     parameters: tuple[str, ...] = ()
@@ -46,6 +54,32 @@ class Operation:
     def shown_path(self) -> str:
         """The path as OpenAPI writes it."""
         return self.path.replace(":str}", "}")
+
+
+def _pausing(kind: ScopeKind) -> tuple[Operation, Operation]:
+    """Both operations on one kind of what can be paused."""
+    return (
+        Operation(
+            id=f"pause{kind.capitalize()}",
+            method="post",
+            path=f"{PATHS[kind]}/pause",
+            summary=f"Send nothing of this {kind}, on every worker within a second. Rows wait.",
+            takes="AskPause",
+            is_body_optional=True,
+            answer="PauseState",
+            parameters=(kind,),
+            problems=(*_BODY_PROBLEMS, Kind.NOT_FOUND),
+        ),
+        Operation(
+            id=f"resume{kind.capitalize()}",
+            method="post",
+            path=f"{PATHS[kind]}/resume",
+            summary=f"Send of this {kind} again. Other pauses that cover it stay.",
+            answer="Resumed",
+            parameters=(kind,),
+            problems=(Kind.NOT_FOUND, Kind.STORE_AWAY),
+        ),
+    )
 
 
 OPERATIONS: Final = (
@@ -108,6 +142,25 @@ OPERATIONS: Final = (
         is_list=True,
         problems=(Kind.STORE_AWAY,),
     ),
+    Operation(
+        id="listProviders",
+        method="get",
+        path=PROVIDERS,
+        summary="Every provider: its breaker, and its calls and failures of the last 10 s.",
+        answer="ProviderHealth",
+        is_list=True,
+        problems=(Kind.STORE_AWAY,),
+    ),
+    Operation(
+        id="listPauses",
+        method="get",
+        path=PAUSES,
+        summary="What is paused, why and for how long.",
+        answer="PauseState",
+        is_list=True,
+        problems=(Kind.STORE_AWAY,),
+    ),
+    *(operation for kind in ScopeKind for operation in _pausing(kind)),
     Operation(
         id="live",
         method="get",

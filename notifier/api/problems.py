@@ -141,7 +141,7 @@ def _tell_outage(error: InfrastructureError) -> _Told:
     if isinstance(error, Overloaded):
         wait = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
         return _Told(Kind.OVERLOADED.problem("Come back after the time in Retry-After."), wait)
-    detail = "It did not answer in time. Whether a submit was stored is not known."
+    detail = "It did not answer in time. Whether what was asked for is stored is not known."
     return _Told(Kind.STORE_AWAY.problem(detail), {"Retry-After": "1"})
 
 

@@ -1,11 +1,9 @@
-"""GET: one notification, lists of them, the log of failures, the queues."""
+"""GET: notifications, the log of failures; queues, providers and what is paused."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -16,6 +14,7 @@ from litestar.types import ASGIApp
 
 from notifier.api.answer import json_answer, read_route
 from notifier.api.board import Board
+from notifier.api.deadline import deadline
 from notifier.api.query import ListQuery, cursor_after
 from notifier.api.settings import ApiSettings
 from notifier.api.submitting import NOTIFICATIONS
@@ -24,16 +23,20 @@ from notifier.api.views import (
     FailurePage,
     Notification,
     NotificationPage,
+    PauseState,
+    ProviderHealth,
     Queue,
     Summary,
 )
-from notifier.domain.errors import NotFound, StoreUnavailable
+from notifier.domain.errors import NotFound
 from notifier.domain.notification import FailureView, NotificationId, NotificationView
 from notifier.ports import Filter, Reader
 
 ONE: Final = NOTIFICATIONS + "/{id:str}"
 FAILURES: Final = "/v1/failures"
 QUEUES: Final = "/v1/queues"
+PROVIDERS: Final = "/v1/providers"
+PAUSES: Final = "/v1/pauses"
 NOTIFICATION_FILTERS: Final = ("status", "channel", "priority", "created_from", "created_to")
 FAILURE_FILTERS: Final = ("channel", "priority", "reason", "created_from", "created_to")
 _CANONICAL: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -52,7 +55,7 @@ def read_handlers(
     @read_route(ONE)
     async def read_one(request: Request[Any, Any, Any]) -> ASGIApp:
         wanted = _id(request.path_params["id"])
-        async with _deadline(within_s):
+        async with deadline(within_s):
             view = await reader.get(wanted)
         if view is None:
             raise NotFound
@@ -61,7 +64,7 @@ def read_handlers(
     @read_route(NOTIFICATIONS)
     async def read_list(request: Request[Any, Any, Any]) -> ASGIApp:
         which = notification_query.read(request)
-        async with _deadline(within_s):
+        async with deadline(within_s):
             views = await reader.notifications(_one_more(which))
         shown, cursor = _page(views, which.limit)
         return json_answer(NotificationPage([Summary.of(one) for one in shown], cursor))
@@ -69,18 +72,30 @@ def read_handlers(
     @read_route(FAILURES)
     async def read_failures(request: Request[Any, Any, Any]) -> ASGIApp:
         which = failure_query.read(request)
-        async with _deadline(within_s):
+        async with deadline(within_s):
             views = await reader.failures(_one_more(which))
         shown, cursor = _page(views, which.limit)
         return json_answer(FailurePage([Failure.of(one) for one in shown], cursor))
 
     @read_route(QUEUES)
     async def read_queues() -> ASGIApp:
-        async with _deadline(within_s):
+        async with deadline(within_s):
             states = await board.queues()
         return json_answer([Queue.of(one) for one in states])
 
-    return [read_one, read_list, read_failures, read_queues]
+    @read_route(PROVIDERS)
+    async def read_providers() -> ASGIApp:
+        async with deadline(within_s):
+            states = await board.providers()
+        return json_answer([ProviderHealth.of(one) for one in states])
+
+    @read_route(PAUSES)
+    async def read_pauses() -> ASGIApp:
+        async with deadline(within_s):
+            pauses = await board.pauses()
+        return json_answer([PauseState.of(one) for one in pauses])
+
+    return [read_one, read_list, read_failures, read_queues, read_providers, read_pauses]
 
 
 def _id(text: str) -> NotificationId:
@@ -98,12 +113,3 @@ def _page(views: Sequence[_View], limit: int) -> tuple[Sequence[_View], str | No
     if len(views) <= limit:
         return views, None
     return views[:limit], cursor_after(views[limit - 1].id)
-
-
-@asynccontextmanager
-async def _deadline(within_s: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(within_s):
-            yield
-    except TimeoutError as error:
-        raise StoreUnavailable(f"no answer within {within_s:g} s") from error

@@ -18,6 +18,7 @@ from notifier.api.answer import Answer, read_route
 from notifier.api.openapi import Json, openapi_document
 from notifier.api.settings import ApiSettings
 from notifier.api.type_words import type_words
+from notifier.domain.controls import ScopeKind
 
 DOCS: Final = "/docs"
 DOCUMENT: Final = "/docs/openapi.json"
@@ -53,6 +54,7 @@ _EXAMPLE: Final[Json] = {
 _EXAMPLES: Final[dict[str, Json]] = {
     "submit": _EXAMPLE,
     "submitBatch": {"notifications": [_EXAMPLE]},
+    **{f"pause{kind.capitalize()}": {"reason": "maintenance", "for": 600} for kind in ScopeKind},
 }
 
 
@@ -136,8 +138,10 @@ def _parameters(operation: Json) -> str:
 def _curl(base: str, path: str, method: str, name: str) -> str:
     example = _EXAMPLES.get(name)
     url = base + path
-    if example is None or method != "post":
+    if method != "post":
         return f"curl {url}"
+    if example is None:
+        return f"curl {url} -X POST"
     body = json.dumps(example)
     return f"curl {url} -H 'Content-Type: application/json' \\\n  -d '{body}'"
 

@@ -45,23 +45,28 @@ class _Protocol(HttpToolsProtocol):
         """The request goes on as if it had not asked, as RFC 9110 has it."""
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take the port; 0 is any that is free. Raises ConfigError with one line for the operator."""
+def bind(host: str, port: int, *, share_port: bool = False) -> socket.socket:
+    """Take the port; 0 is any that is free. Raises ConfigError with one line for the operator.
+
+    With `share_port` all that say so listen there together, and each gets some of the callers.
+    """
     try:
         return socket.create_server(
-            (host, port), family=_family(host), backlog=BACKLOG, reuse_port=False
+            (host, port), family=_family(host), backlog=BACKLOG, reuse_port=share_port
         )
     except OSError as error:
         raise ConfigError(_why(error, host, port), key="api.port") from error
 
 
 @contextlib.asynccontextmanager
-async def open_server(app: ASGIApp, *, host: str, port: int, grace_s: float) -> AsyncIterator[int]:
+async def open_server(
+    app: ASGIApp, *, host: str, port: int, grace_s: float, share_port: bool = False
+) -> AsyncIterator[int]:
     """Serve inside the block; gives the port. Leaving it drains: what is in flight is answered.
 
     What is not answered `grace_s` after that is cancelled. Raises ConfigError if the port is taken.
     """
-    taken = bind(host, port)
+    taken = bind(host, port, share_port=share_port)
     with contextlib.closing(taken):
         server = _Server(_config(app, grace_s))
         async with asyncio.TaskGroup() as group:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from notifier.domain.controls import ScopeKind
 from notifier.domain.notification import Priority
 
 
@@ -52,6 +53,7 @@ class ApiSettings:
     """
 
     channels: Mapping[str, ChannelRules] = field(default_factory=lambda: DEFAULT_CHANNELS)
+    providers: Sequence[str] = ()
     default_ttl: Mapping[Priority, timedelta] = field(default_factory=lambda: DEFAULT_TTL)
     retention: timedelta = timedelta(days=30)
     max_in_flight: int = 2000
@@ -62,6 +64,18 @@ class ApiSettings:
     max_content_bytes: int = 256 * 1024
     max_metadata_bytes: int = 16 * 1024
     max_batch_bytes: int = 8 * 1024 * 1024
+
+    def names_of(self, kind: ScopeKind) -> Sequence[str]:
+        """All there is of a kind: queues, channels or providers."""
+        match kind:
+            case ScopeKind.QUEUE:
+                return [
+                    f"{channel}.{priority}" for channel in self.channels for priority in Priority
+                ]
+            case ScopeKind.CHANNEL:
+                return list(self.channels)
+            case ScopeKind.PROVIDER:
+                return list(self.providers)
 
     @property
     def max_body_bytes(self) -> int:

@@ -58,7 +58,7 @@ class Splitter:
             prefix = "notifications"
             row = msgspec.structs.astuple(self._items.decode(array))
         except msgspec.ValidationError as error:
-            raise explain(str(error), prefix=prefix, batch=True) from error
+            raise explain(str(error), prefix=prefix, known=Batch.__struct_fields__) from error
         except RecursionError as error:
             raise InvalidNotification("notifications", NESTING) from error
         items = [item for item in map(bytes, row) if item]

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 from uuid_utils.compat import uuid7
 
 from notifier.api.addresses import check_recipient
 from notifier.api.content import check_content, encode_content, encode_metadata
-from notifier.api.decode_errors import explain
-from notifier.api.flaws import NESTING, deepest_path, find_flaw, parse_anything
-from notifier.api.problems import Kind, Refusal
+from notifier.api.decoding import decode_body
 from notifier.api.settings import ApiSettings, ChannelRules
-from notifier.api.wire import WHOLE, Submit
+from notifier.api.wire import Submit
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
 
 _SUBMIT: Final = msgspec.json.Decoder(Submit)
-_T = TypeVar("_T")
 
 
 def _utc_now() -> datetime:
@@ -37,7 +34,7 @@ class Submits:
 
     def read(self, body: bytes | msgspec.Raw) -> NewNotification:
         """Read one. Raises InvalidNotification, or Refusal if it is no JSON object at all."""
-        return self._validated(_decoded(_SUBMIT, body))
+        return self._validated(decode_body(_SUBMIT, body))
 
     def _validated(self, submit: Submit) -> NewNotification:
         rules = self._rules(submit.channel)
@@ -80,28 +77,3 @@ class Submits:
         if ttl <= delay:
             raise InvalidNotification("ttl", "more seconds than there are until send_at")
         return ttl
-
-
-def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise explain(str(error)) from error
-    except RecursionError as error:
-        raise InvalidNotification(deepest_path(bytes(body)), NESTING) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _flaw_in(bytes(body)) or _not_json() from error
-
-
-def _flaw_in(body: bytes) -> InvalidNotification | None:
-    try:
-        document = parse_anything(body)
-    except (ValueError, RecursionError):
-        return None
-    return find_flaw(document, "")
-
-
-def _not_json() -> Refusal:
-    expected = "a JSON object (RFC 8259) in UTF-8"
-    detail = "The body is empty, cut, or not JSON."
-    return Refusal(Kind.MALFORMED.problem(detail, field=WHOLE, expected=expected))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from notifier.api.wire import Instant, JsonObject
+from notifier.domain.controls import BreakerState, Pause, ScopeKind
 from notifier.domain.notification import (
     AttemptView,
     FailureView,
@@ -16,7 +17,7 @@ from notifier.domain.notification import (
     Priority,
     Status,
 )
-from notifier.ports import QueueState
+from notifier.ports import ProviderState, QueueState
 
 
 class Attempt(msgspec.Struct):
@@ -161,6 +162,50 @@ class Queue(msgspec.Struct):
         """Show a queue."""
         figures = {name: getattr(state, name) for name in cls.__struct_fields__}
         return cls(**{**figures, "queue": str(state.queue)})
+
+
+class PauseState(msgspec.Struct):
+    """What is paused, and why. `expires_in_s` null: until it is resumed."""
+
+    kind: ScopeKind
+    name: str
+    reason: str
+    expires_in_s: float | None
+
+    @classmethod
+    def of(cls, pause: Pause) -> PauseState:
+        """Show a pause."""
+        ends = None if pause.expires_in_s is None else round(pause.expires_in_s, 3)
+        return cls(pause.scope.kind, pause.scope.name, pause.reason, ends)
+
+
+class Resumed(msgspec.Struct):
+    """What is not paused any more; `resumed` says whether it was."""
+
+    kind: ScopeKind
+    name: str
+    resumed: bool
+
+
+class ProviderHealth(msgspec.Struct):
+    """The state of one provider.
+
+    `reason` says why its breaker opened last. `calls` and `failures` are those of the last 10 s.
+    """
+
+    provider: str
+    channels: Sequence[str]
+    breaker: BreakerState
+    reason: str
+    probe_in_s: float
+    paused: bool
+    calls: int
+    failures: int
+
+    @classmethod
+    def of(cls, state: ProviderState) -> ProviderHealth:
+        """Show a provider."""
+        return cls(**{name: getattr(state, name) for name in cls.__struct_fields__})
 
 
 class Health(msgspec.Struct):

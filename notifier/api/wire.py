@@ -1,4 +1,4 @@
-"""The documents of a submit, and the problem of a refusal, as msgspec reads and writes them.
+"""The documents of a submit, of a pause and of a refusal, as msgspec reads and writes them.
 
 The OpenAPI document is made from these, so what they say is what is enforced.
 """
@@ -18,6 +18,7 @@ from notifier.domain.notification import (
     Status,
 )
 
+LONGEST_PAUSE_S: Final = 30 * 86_400.0
 WHOLE: Final = "$"
 """The name of the whole body, where a field is named."""
 _ANY_OBJECT = Meta(extra_json_schema={"type": "object"})
@@ -68,6 +69,18 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True):
     """Notifications to be judged and stored one by one."""
 
     notifications: msgspec.Raw
+
+
+class AskPause(msgspec.Struct, forbid_unknown_fields=True):
+    """Why, and for how long. All of it may be left out, the body too."""
+
+    reason: Annotated[
+        str, Meta(max_length=300, description="One line, without control characters.")
+    ] = ""
+    for_s: Annotated[
+        Annotated[float, Meta(gt=0, le=LONGEST_PAUSE_S)] | None,
+        Meta(description="Seconds. Absent: until resumed."),
+    ] = msgspec.field(name="for", default=None)
 
 
 class Accepted(msgspec.Struct):

@@ -19,10 +19,12 @@ from notifier.settings import Settings
 
 
 @asynccontextmanager
-async def open_api(process: Process, *, stop: asyncio.Event) -> AsyncIterator[int]:
+async def open_api(
+    process: Process, *, stop: asyncio.Event, share_port: bool = False
+) -> AsyncIterator[int]:
     """Serve the API; yields its port. Leaving drains what is being asked, then writes what waits.
 
-    Raises ConfigError if the port is in use.
+    Raises ConfigError if the port is in use, with `share_port` by others than those who share it.
     """
     settings = process.settings
     accept = Accept(
@@ -37,6 +39,7 @@ async def open_api(process: Process, *, stop: asyncio.Event) -> AsyncIterator[in
         broker=process.broker,
         membership=process.membership,
         queues=process.queues,
+        panel=process.panel,
     )
     async with open_reader(link_settings(settings)) as reader, asyncio.TaskGroup() as group:
         group.create_task(accept.run(), name="accept")
@@ -45,6 +48,7 @@ async def open_api(process: Process, *, stop: asyncio.Event) -> AsyncIterator[in
             acceptor=accept,
             reader=reader,
             board=board,
+            pausing=process.control_store,
             settings=api_settings(settings),
             readiness=process.why_not_ready,
             metrics=process.metrics.render,
@@ -55,6 +59,7 @@ async def open_api(process: Process, *, stop: asyncio.Event) -> AsyncIterator[in
                 host=settings.api.host,
                 port=settings.api.port,
                 grace_s=settings.api.request_deadline_s + 1,
+                share_port=share_port,
             ) as port:
                 yield port
         finally:
@@ -69,6 +74,7 @@ def api_settings(settings: Settings) -> ApiSettings:
             name: ChannelRules(address=AddressKind(channel.address))
             for name, channel in settings.channels.items()
         },
+        providers=sorted({channel.provider for channel in settings.channels.values()}),
         default_ttl={
             priority: timedelta(seconds=settings.priorities.of(priority).ttl_s)
             for priority in Priority

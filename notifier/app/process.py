@@ -14,6 +14,7 @@ from importlib.metadata import version
 from uuid_utils.compat import uuid7
 
 from notifier.adapters.inprocess.broker import open_inprocess_broker
+from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
@@ -25,7 +26,9 @@ from notifier.delivery.relay import Relay
 from notifier.delivery.sweeper import Sweeper
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import repeat, running
-from notifier.ports import Broker, QueueFigures
+from notifier.ports import Broker, Figures, QueueFigures
+from notifier.scheduling.breakers import Breakers
+from notifier.scheduling.controls import ControlPanel
 from notifier.scheduling.crew import Crew
 from notifier.scheduling.membership import Membership
 from notifier.settings import Settings
@@ -47,12 +50,30 @@ class Process:
     broker: Broker
     membership: Membership
     relay: Relay
+    control_store: PostgresControls
+    panel: ControlPanel
     crew: Crew | None = None
+    breakers: Breakers | None = None
     is_broker_there: bool = False
 
-    def figures(self) -> Mapping[QueueKey, QueueFigures]:
-        """This process's side of every queue; none while nobody sends here."""
+    def figures(self) -> Figures:
+        """What this process says of itself; nothing while nobody sends here."""
+        providers = self.breakers.figures() if self.breakers else {}
+        return Figures(queues=self.queue_figures(), providers=providers)
+
+    def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
+        """This process's side of every queue."""
         return self.crew.figures() if self.crew else {}
+
+    def has_work(self, queue: QueueKey) -> bool:
+        """Whether anything waits there that this process could send."""
+        return self.crew is not None and self.crew.has_work(queue)
+
+    def flows_changed(self) -> None:
+        """A queue may take work again, or no more: let relay and scheduler look at once."""
+        self.relay.wake()
+        if self.crew:
+            self.crew.poke()
 
     def why_not_ready(self) -> list[str]:
         """What keeps an API process from being ready: it accepts without a broker."""
@@ -93,17 +114,22 @@ async def open_process(
     Opens while Postgres or RabbitMQ is away, too: readiness says so until they are there.
     """
     queues, worker = queues_of(settings), WorkerId(uuid7())
-    metrics = Metrics(queues, _providers(settings), version=version("notifier"))
+    metrics = Metrics(queues, providers_of(settings), version=version("notifier"))
     seat = _Seat()
     async with (
         open_store(link_settings(settings), worker) as store,
         open_heartbeat(link_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker) as heartbeat,
+        open_controls(
+            link_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker
+        ) as control_store,
     ):
+        panel = ControlPanel(control_store, queues=queues, providers=providers_of(settings))
         membership = Membership(
             heartbeat, kind=kind, host=socket.gethostname(), pid=os.getpid(), mine=seat.figures
         )
         async with (
             running(membership.run, "heartbeat"),
+            running(panel.run, "controls"),
             open_broker(settings, queues, metrics) as broker,
         ):
             relay = Relay(
@@ -113,6 +139,7 @@ async def open_process(
                 queues=queues,
                 pace=membership.pace,
                 relays=membership.relays,
+                flow=panel.flow,
             )
             process = Process(
                 settings=settings,
@@ -122,8 +149,11 @@ async def open_process(
                 broker=broker,
                 membership=membership,
                 relay=relay,
+                control_store=control_store,
+                panel=panel,
             )
             seat.process = process
+            panel.on_change(process.flows_changed)
             async with asyncio.TaskGroup() as group:
                 _look_after(group, process, stop)
                 yield process
@@ -134,8 +164,8 @@ class _Seat:
 
     process: Process | None = None
 
-    def figures(self) -> Mapping[QueueKey, QueueFigures]:
-        return self.process.figures() if self.process else {}
+    def figures(self) -> Figures:
+        return self.process.figures() if self.process else Figures(queues={}, providers={})
 
 
 def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:
@@ -162,5 +192,6 @@ def open_broker(
     )
 
 
-def _providers(settings: Settings) -> Mapping[Channel, Sequence[str]]:
+def providers_of(settings: Settings) -> Mapping[Channel, Sequence[str]]:
+    """The providers that each channel may send through."""
     return {Channel(name): [channel.provider] for name, channel in settings.channels.items()}

@@ -5,25 +5,33 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
 
+from notifier.adapters.postgres.rates import open_rates
 from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider
-from notifier.app.process import Process
+from notifier.app.process import Process, link_settings
 from notifier.delivery import rescuer
-from notifier.delivery.attempt import Attempts, Route
+from notifier.delivery.attempt import Attempts, Heard, Route
+from notifier.delivery.dead import DeadWorkers
 from notifier.delivery.inflight import InFlight
 from notifier.delivery.rescuer import Rescuer
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.notification import Channel, Priority
+from notifier.domain.notification import Channel, Priority, QueueKey
+from notifier.domain.outcome import Outcome, Throttled
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
-from notifier.lifecycle import repeat
+from notifier.lifecycle import repeat, running
+from notifier.scheduling.breakers import Breakers
 from notifier.scheduling.crew import Crew, open_crew
 from notifier.scheduling.lane import QueueRule
+from notifier.scheduling.provider_rate import ProviderRate
+from notifier.scheduling.survey import Deployment
 from notifier.settings import Settings, convert_table
 
 ORPHANS_EVERY_S: Final = 5.0
@@ -35,20 +43,31 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def open_worker(
-    process: Process, providers: Mapping[str, ProviderSettings], *, stop: asyncio.Event
+    process: Process,
+    providers: Mapping[str, ProviderSettings],
+    *,
+    stop: asyncio.Event,
+    reload: Callable[[str], ProviderSettings] | None = None,
 ) -> AsyncIterator[Crew]:
-    """Send until the block is left, which drains: see `_drain`."""
+    """Send until the block is left, which drains: see `_drain`.
+
+    `reload` reads a provider's settings anew: a refused credential may have been changed.
+    """
     settings, inflight = process.settings, InFlight()
     async with AsyncExitStack() as stack:
+        routes = await _open_routes(stack, settings, providers, reload)
+        breakers = process.breakers = _breakers(process)
+        rates = await _open_rates(stack, process, providers)
         attempts = Attempts(
             store=process.store,
             observer=process.metrics,
             inflight=inflight,
-            routes=await _open_routes(stack, settings, providers),
+            routes=routes,
             policies=retry_policies(settings),
             pulse=process.membership,
             draw=random.random,
             send_timeout_s=settings.worker.send_timeout_s,
+            heard=_listeners(breakers, rates),
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run(), name="batches")
@@ -62,9 +81,20 @@ async def open_worker(
             clock=time.monotonic,
             random=random.Random(),  # noqa: S311 jitter, no secret
             consumers=settings.worker.consumers,
+            deployment=Deployment(
+                share=process.membership.share,
+                elsewhere=process.membership.elsewhere,
+                flow=process.panel.flow,
+                rates={
+                    queue: rates[settings.channels[queue.channel].provider]
+                    for queue in process.queues
+                    if settings.channels[queue.channel].provider in rates
+                },
+                bulkheads=_bulkheads(settings, providers),
+            ),
         ) as crew:
             process.crew = crew
-            _look_after(group, process, attempts, stop)
+            _look_after(group, process, attempts, routes, stop)
             yield crew
             stop.set()
             await _drain(crew, settings.worker.grace_s)
@@ -72,16 +102,87 @@ async def open_worker(
         attempts.close()
 
 
+async def _open_rates(
+    stack: AsyncExitStack, process: Process, providers: Mapping[str, ProviderSettings]
+) -> Mapping[str, ProviderRate]:
+    """The providers that have a rate, each served until the stack is closed."""
+    limited = {name: of.rate for name, of in providers.items() if of.rate is not None}
+    if not limited:
+        return {}
+    store = await stack.enter_async_context(open_rates(link_settings(process.settings)))
+    rates = {
+        name: ProviderRate(
+            name, rate_per_s, store=store, observer=process.metrics, clock=time.monotonic
+        )
+        for name, rate_per_s in limited.items()
+    }
+    for name, rate in rates.items():
+        await stack.enter_async_context(running(rate.run, f"rate {name}"))
+    return rates
+
+
+def _bulkheads(
+    settings: Settings, providers: Mapping[str, ProviderSettings]
+) -> Mapping[Channel, int]:
+    """How many calls at once each channel may make here: its part of its provider's connections."""
+    channels = Counter(channel.provider for channel in settings.channels.values())
+    return {
+        Channel(name): max(
+            1, providers[channel.provider].max_connections // channels[channel.provider]
+        )
+        for name, channel in settings.channels.items()
+    }
+
+
+def _listeners(breakers: Breakers, rates: Mapping[str, ProviderRate]) -> Heard:
+    """Who hears of every outcome: the breaker, and of "too fast" the rate."""
+
+    def heard(queue: QueueKey, provider: str, outcome: Outcome, started_at: float) -> None:
+        breakers.heard(queue, provider, outcome, started_at)
+        if isinstance(outcome, Throttled) and provider in rates:
+            rates[provider].throttled()
+
+    return heard
+
+
+def _breakers(process: Process) -> Breakers:
+    return Breakers(
+        store=process.control_store,
+        panel=process.panel,
+        observer=process.metrics,
+        everyone=process.membership.providers,
+        queues=process.queues,
+        has_work=process.has_work,
+        clock=time.monotonic,
+    )
+
+
 def _look_after(
-    group: asyncio.TaskGroup, process: Process, attempts: Attempts, stop: asyncio.Event
+    group: asyncio.TaskGroup,
+    process: Process,
+    attempts: Attempts,
+    routes: Mapping[Channel, Route],
+    stop: asyncio.Event,
 ) -> None:
     rescue = Rescuer(
         store=process.store,
         observer=process.metrics,
-        mine=process.figures,
+        mine=process.queue_figures,
         others=process.membership.others,
+        flow=process.panel.flow,
     )
+    dead = DeadWorkers(
+        store=process.store,
+        observer=process.metrics,
+        silent=process.membership.silent,
+        pulse=process.membership,
+        routes=routes,
+        policies=retry_policies(process.settings),
+    )
+    if process.breakers:
+        group.create_task(process.breakers.run(stop), name="breakers")
     group.create_task(repeat(rescue.run_once, stop, rescuer.EVERY_S), name="rescuer")
+    group.create_task(repeat(dead.run_once, stop, rescuer.EVERY_S), name="dead workers")
     group.create_task(_release_orphans(attempts, stop), name="orphans")
 
 
@@ -126,10 +227,15 @@ async def _release_the_last(attempts: Attempts) -> None:
 
 
 async def _open_routes(
-    stack: AsyncExitStack, settings: Settings, providers: Mapping[str, ProviderSettings]
+    stack: AsyncExitStack,
+    settings: Settings,
+    providers: Mapping[str, ProviderSettings],
+    reload: Callable[[str], ProviderSettings] | None,
 ) -> Mapping[Channel, Route]:
     opened = {
-        name: await stack.enter_async_context(open_provider(name, of))
+        name: await stack.enter_async_context(
+            open_provider(name, of, partial(reload, name) if reload else None)
+        )
         for name, of in providers.items()
     }
     return {

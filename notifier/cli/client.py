@@ -61,6 +61,36 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
 
 
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider, as the API shows it."""
+
+    provider: str
+    channels: list[str]
+    breaker: str
+    reason: str
+    probe_in_s: float
+    paused: bool
+    calls: int
+    failures: int
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """A pause, as the API shows it."""
+
+    kind: str
+    name: str
+    reason: str = ""
+    expires_in_s: float | None = None
+
+
+class Resumed(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a resume; `resumed` says whether there was a pause."""
+
+    kind: str
+    name: str
+    resumed: bool
+
+
 class Problem(msgspec.Struct, frozen=True):
     """An `application/problem+json`."""
 
@@ -84,8 +114,11 @@ class Client:
 
     async def submit(self, body: object) -> Mapping[str, str]:
         """POST one notification; `{"id", "status", "queue"}`."""
-        answer = await self._call("POST", "/v1/notifications", body=msgspec.json.encode(body))
-        return self._read(answer, dict[str, str])
+        return await self.post("/v1/notifications", body, dict[str, str])
+
+    async def post(self, path: str, body: object, into: type[T]) -> T:
+        """POST a JSON document; the answer."""
+        return self._read(await self._call("POST", path, body=msgspec.json.encode(body)), into)
 
     async def _call(
         self,

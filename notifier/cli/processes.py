@@ -6,53 +6,108 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
+from notifier.cli.children import Processes, Sibling, commands_of
 from notifier.cli.configured import require_urls, settings_with
 from notifier.cli.running import run_until_signal
 from notifier.domain.errors import ConfigError
+from notifier.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from notifier.app.dev import DevInfo
-    from notifier.settings import LogSettings
+    from notifier.settings import ApiSettings, LogSettings, Settings
 
 Host = Annotated[str | None, Parameter(help="Address to listen on.")]
 Port = Annotated[int | None, Parameter(help="Port to listen on.")]
 MetricsPort = Annotated[
     int | None, Parameter(help="Port of health and metrics; 8001 or the next free one.")
 ]
+ApiMetricsPort = Annotated[
+    int | None,
+    Parameter(
+        help="Port of health and metrics apart from the API's; of several, 9101 or the next.",
+        validator=validators.Number(gte=1, lte=65_535),
+    ),
+]
+Consumers = Annotated[int | None, Parameter(help="Consumers that move between the queues.")]
 
 
-def api(*, host: Host = None, port: Port = None) -> None:
+def api(
+    *,
+    host: Host = None,
+    port: Port = None,
+    metrics_port: ApiMetricsPort = None,
+    processes: Processes = 1,
+    sibling: Sibling = None,
+) -> int:
     """Run an API process: accepts notifications."""
     settings = settings_with({"api.host": host, "api.port": port})
     require_urls(settings, "database", "broker")
-    _configure_logging(settings.log)
-    from notifier.app.roles import run_api  # noqa: PLC0415 start-up time
+    _configure_logging(settings.log, sibling)
+    from notifier.app.roles import API_METRICS_PORT, run_api  # noqa: PLC0415 start-up time
 
-    def announce(bound: int) -> None:
+    if processes > 1:
+        commands = commands_of(
+            "api",
+            processes,
+            metrics_port=metrics_port or API_METRICS_PORT,
+            found_from=API_METRICS_PORT,
+            given={"--host": host, "--port": port},
+        )
+        return _run_apis(settings.api, commands)
+
+    def announce(bound: int, metrics: int | None) -> None:
         print(f"API on http://{settings.api.host}:{bound} (docs at /docs)", flush=True)
+        if metrics:
+            _announce_metrics(settings, metrics)
 
-    run_until_signal(lambda stop: run_api(settings, stop=stop, announce=announce))
+    run_until_signal(
+        lambda stop: run_api(
+            settings,
+            stop=stop,
+            announce=announce,
+            metrics_port=metrics_port,
+            share_port=sibling is not None,
+        )
+    )
+    return 0
 
 
 def worker(
     *,
     metrics_port: MetricsPort = None,
-    consumers: Annotated[
-        int | None, Parameter(help="Consumers that move between the queues.")
-    ] = None,
-) -> None:
+    consumers: Consumers = None,
+    processes: Processes = 1,
+    sibling: Sibling = None,
+) -> int:
     """Run a worker process: delivers what was accepted."""
-    settings = settings_with({"worker.metrics_port": metrics_port, "worker.consumers": consumers})
+    overrides = {"worker.metrics_port": metrics_port, "worker.consumers": consumers}
+    settings = settings_with(overrides)
     require_urls(settings, "database", "broker")
-    _configure_logging(settings.log)
+    _configure_logging(settings.log, sibling)
+    if processes > 1:
+        return _run_workers(
+            commands_of(
+                "worker",
+                processes,
+                metrics_port=settings.worker.metrics_port,
+                found_from=WorkerSettings().metrics_port,
+                given={"--consumers": consumers},
+            )
+        )
+
     from notifier.app.roles import run_worker  # noqa: PLC0415 start-up time
 
     def announce(bound: int) -> None:
-        print(f"health and metrics on http://{settings.worker.metrics_host}:{bound}", flush=True)
+        _announce_metrics(settings, bound)
 
-    run_until_signal(lambda stop: run_worker(settings, stop=stop, announce=announce))
+    run_until_signal(
+        lambda stop: run_worker(
+            settings, stop=stop, announce=announce, reload=lambda: settings_with(overrides)
+        )
+    )
+    return 0
 
 
 def dev(
@@ -71,9 +126,7 @@ def dev(
         Literal["sandbox", "settings"],
         Parameter(help="Send to the sandbox, or to the providers of the settings."),
     ] = "sandbox",
-    consumers: Annotated[
-        int | None, Parameter(help="Consumers that move between the queues.")
-    ] = None,
+    consumers: Consumers = None,
 ) -> None:
     """Run everything in one process, with a Postgres, a broker and a fake provider of its own."""
     settings = settings_with(
@@ -128,10 +181,33 @@ def _check_broker(broker: str) -> None:
         raise ConfigError(f"--broker: got {shown!r}, expected inprocess, rabbitmq or a URL")
 
 
-def _configure_logging(log: LogSettings) -> None:
+def _run_apis(at: ApiSettings, commands: list[list[str]]) -> int:
+    from notifier.api.server import bind  # noqa: PLC0415 start-up time
+    from notifier.cli.supervisor import run_children  # noqa: PLC0415 start-up time
+
+    bind(at.host, at.port).close()  # the children share it, with whoever else would
+    return run_children(commands)
+
+
+def _run_workers(commands: list[list[str]]) -> int:
+    from notifier.cli.supervisor import run_children  # noqa: PLC0415 start-up time
+
+    return run_children(commands)
+
+
+def _configure_logging(log: LogSettings, sibling: int | None = None) -> None:
+    """Send the logs out; of several processes each line says which one it is from."""
+    from structlog.contextvars import bind_contextvars  # noqa: PLC0415 start-up time
+
     from notifier.adapters.telemetry.logs import configure_logging  # noqa: PLC0415 start-up time
 
     configure_logging(log.format, log.level)
+    if sibling is not None:
+        bind_contextvars(process=sibling)
+
+
+def _announce_metrics(settings: Settings, port: int) -> None:
+    print(f"health and metrics on http://{settings.worker.metrics_host}:{port}", flush=True)
 
 
 def _announce_dev(info: DevInfo) -> None:

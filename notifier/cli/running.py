@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TypeVar
+from typing import Final, TypeVar
+
+_NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
 
 T = TypeVar("T")
 
@@ -26,28 +28,34 @@ def run_until_signal(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     The first SIGINT or SIGTERM sets the event given to `main`; the second ends the process at once
     with exit code 1.
     """
+    stop = asyncio.Event()
+    run_told(lambda: main(stop), lambda number: _on_signal(number, stop))
+
+
+def run_told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:
+    """Run a process until it ends by itself; every SIGINT and SIGTERM calls `on_signal`."""
     try:
-        run_briefly(_supervise(main))
+        return run_briefly(_told(main, on_signal))
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _NUMBERS:
             signal.signal(number, signal.SIG_IGN)  # it has ended already: keep its exit code
 
 
-async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    stop = asyncio.Event()
+async def _told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _on_signal, number, stop)
-    await main(stop)
+    for number in _NUMBERS:
+        loop.add_signal_handler(number, on_signal, number)
+    return await main()
 
 
 def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
     if stop.is_set():
-        _tell(f"{number.name} again: ending at once; what was under way stays `sending`.")
+        tell(f"{number.name} again: ending at once; what was under way counts as ambiguous.")
         os._exit(1)
-    _tell(f"{number.name}: stopping, what is under way is finished. Once more ends at once.")
+    tell(f"{number.name}: stopping, what is under way is finished. Once more ends at once.")
     stop.set()
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """One line for the person at the terminal."""
     print(f"notifier: {line}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -13,6 +14,7 @@ import structlog
 
 from notifier.delivery.groupcommit import GroupCommit, WhenUnknown
 from notifier.domain.allocation import AttemptTiming
+from notifier.domain.breaker import is_unasked
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Claimed, Status
 from notifier.domain.outcome import (
@@ -28,7 +30,7 @@ from notifier.lifecycle import finish
 from notifier.ports import ClaimAsk, Envelope, NotYours, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from notifier.delivery.inflight import InFlight
     from notifier.domain.notification import Channel, Priority, QueueKey
@@ -62,6 +64,14 @@ class Route:
     on_ambiguous: OnAmbiguous
 
 
+Heard = Callable[["QueueKey", str, Outcome, float], None]
+"""Told of every provider call that ended: queue, provider, outcome, and when it began."""
+
+
+def _nobody_listens(queue: QueueKey, provider: str, outcome: Outcome, started_at: float) -> None:
+    del queue, provider, outcome, started_at
+
+
 class Attempts:
     """Carries out attempts for all consumers of this worker; its batches are shared by them."""
 
@@ -76,6 +86,7 @@ class Attempts:
         pulse: Pulse,
         draw: Callable[[], float],
         send_timeout_s: float,
+        heard: Heard = _nobody_listens,
     ) -> None:
         self._store = store
         self._observer = observer
@@ -85,6 +96,7 @@ class Attempts:
         self._pulse = pulse
         self._draw = draw
         self._send_timeout_s = send_timeout_s
+        self._heard = heard
         self._claims = GroupCommit("claim", store.claim, when_unknown=WhenUnknown.FAIL)
         self._results = GroupCommit("record", self._write, when_unknown=WhenUnknown.REPEAT)
         self._returns = GroupCommit("give_back", self._return, when_unknown=WhenUnknown.REPEAT)
@@ -159,13 +171,14 @@ class Attempts:
         started_at = time.monotonic()
         outcome, is_stopping = await self._send(answer)
         finished_at = time.monotonic()
+        self._heard(answer.queue, self._provider_name(answer.queue), outcome, started_at)
         try:
             await self._record(answer, outcome, started_at, finished_at, is_stopping=is_stopping)
         except TimeoutError:
             log.warning("outcome_not_recorded", id=str(answer.id), claim=answer.claim)
         if is_stopping:
             raise asyncio.CancelledError
-        is_answered = not isinstance(outcome, Ambiguous)
+        is_answered = not (isinstance(outcome, Ambiguous) or is_unasked(outcome))
         return AttemptTiming(seconds=time.monotonic() - asked_at, answered=is_answered)
 
     async def _claim(self, queue: QueueKey, ask: ClaimAsk) -> ClaimAnswer:
@@ -184,7 +197,7 @@ class Attempts:
         """The provider's answer, and whether the grace ended before it came."""
         route = self._routes.get(claimed.queue.channel)
         if route is None:
-            return Unavailable(code="no_provider", spends=False), False
+            return Unavailable(code="no_provider", spends=False, is_local=True), False
         envelope = Envelope(
             id=claimed.id,
             claim=claimed.claim,

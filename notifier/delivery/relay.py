@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
 
 from notifier.delivery.window import QueuePace, Window
+from notifier.domain.controls import Flow
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
 from notifier.lifecycle import wait
@@ -76,6 +77,7 @@ class Relay:
         queues: Sequence[QueueKey],
         pace: Callable[[], Mapping[QueueKey, QueuePace]],
         relays: Callable[[], int],
+        flow: Callable[[QueueKey], Flow] = lambda _: Flow.FREE,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -83,10 +85,12 @@ class Relay:
         self._queues = sorted(queues, key=lambda queue: (ORDER[queue.priority], queue.channel))
         self._pace = pace
         self._relays = relays
+        self._flow = flow
         self._windows = {queue: Window() for queue in queues}
         self._wake = asyncio.Event()
         self._is_publishing = True
         self._rests = {queue: Rest() for queue in queues}
+        self._is_retry_probed = False
 
     def wake(self) -> None:
         """Rows are due now."""
@@ -115,9 +119,9 @@ class Relay:
         """One pass; how many pointers it took. Takes nothing while the broker takes nothing."""
         if not self._is_publishing and not await self._can_publish():
             return 0
-        limits = self._limits()
-        await self._poll(limits)
-        quotas = self._quotas(limits)
+        limits, flows = self._limits(), {queue: self._flow(queue) for queue in self._queues}
+        await self._poll(limits, flows)
+        quotas = self._quotas(limits, flows)
         if not quotas:
             return 0
         taken = await self._store.take_due(quotas, MOST)
@@ -142,18 +146,22 @@ class Relay:
 
     # ---- the window -----------------------------------------------------------------------------
 
-    async def _poll(self, limits: Mapping[QueueKey, int]) -> None:
-        """Ask the broker how much is ready, where something may be; at most every 100 ms."""
+    async def _poll(self, limits: Mapping[QueueKey, int], flows: Mapping[QueueKey, Flow]) -> None:
+        """Ask the broker how much is ready, where something may be; at most every 100 ms.
+
+        A window does not grow while its queue is held back: that it is empty says nothing then.
+        """
         now = time.monotonic()
-        stale = [
-            window
-            for window in self._windows.values()
-            if (window.ready or window.is_backlogged) and now - window.polled_at >= EVERY_S
-        ]
-        if not stale:
+        windows = {
+            queue: window
+            for queue, window in self._windows.items()
+            if flows[queue] in {Flow.FREE, Flow.PROBE}
+        }
+        if not any(_is_stale(window, now) for window in windows.values()):
             return
         depths = await self._broker.depths()
-        for queue, window in self._windows.items():
+        for queue, window in windows.items():
+            window.is_backlogged = window.is_backlogged and flows[queue] is Flow.FREE
             depth = depths.get(queue)
             window.polled(depth.ready if depth else None, now, limits[queue])
 
@@ -163,19 +171,30 @@ class Relay:
             queue: window.limit(pace.get(queue, NO_PACE)) for queue, window in self._windows.items()
         }
 
-    def _quotas(self, limits: Mapping[QueueKey, int]) -> list[Quota]:
-        """What there is room for, the most urgent queues first."""
+    def _quotas(
+        self, limits: Mapping[QueueKey, int], flows: Mapping[QueueKey, Flow]
+    ) -> list[Quota]:
+        """What there is room for, the most urgent queues first; nothing for what is held back."""
         relays, quotas, now = self._relays(), list[Quota](), time.monotonic()
+        self._is_retry_probed = not self._is_retry_probed
         for queue in self._queues:
-            window = self._windows[queue]
-            most = min(window.missing(limits[queue], relays), self._rests[queue].most(now))
-            firsts, retries = window.split(most)
-            quotas += [
-                Quota(queue=queue, is_retry=is_retry, most=count)
-                for is_retry, count in ((False, firsts), (True, retries))
-                if count
-            ]
+            match flows[queue]:
+                case Flow.FREE:
+                    missing = self._windows[queue].missing(limits[queue], relays)
+                    most = min(missing, self._rests[queue].most(now))
+                    quotas += _classes(queue, *self._windows[queue].split(most))
+                case Flow.PROBE:
+                    quotas += self._probe(queue, min(1, self._rests[queue].most(now)))
+                case Flow.PAUSED | Flow.BROKEN:
+                    pass
+                case _:
+                    assert_never(flows[queue])
         return quotas
+
+    def _probe(self, queue: QueueKey, most: int) -> list[Quota]:
+        """One pointer if none is there: a first attempt in one pass, a retry in the next."""
+        count = min(most, self._windows[queue].missing(1, relays=1))
+        return _classes(queue, 0, count) if self._is_retry_probed else _classes(queue, count, 0)
 
     def _account(self, quotas: Sequence[Quota], taken: Sequence[tuple[Pointer, bool]]) -> None:
         asked = {(quota.queue, quota.is_retry): quota.most for quota in quotas}
@@ -216,3 +235,15 @@ class Relay:
             log.warning("publish_not_confirmed", queue=str(queue), count=count, rest_s=rest_s)
             self._windows[queue].ready = max(0, self._windows[queue].ready - count)
         await self._store.unpublish(lost)
+
+
+def _is_stale(window: Window, now: float) -> bool:
+    return (window.ready > 0 or window.is_backlogged) and now - window.polled_at >= EVERY_S
+
+
+def _classes(queue: QueueKey, firsts: int, retries: int) -> list[Quota]:
+    return [
+        Quota(queue=queue, is_retry=is_retry, most=count)
+        for is_retry, count in ((False, firsts), (True, retries))
+        if count
+    ]

@@ -1,19 +1,23 @@
 """The rescuer: makes due again what was published and never arrived.
 
 A message is lost when newer ones of its queue were taken long ago, or when the queue has been
-empty for longer than the message is out. A slow backlog alone is never taken for lost.
+empty for longer than the message is out. A slow backlog alone is never taken for lost, nor is what
+waited out a pause, an open breaker or an outage.
 """
 
 from __future__ import annotations
 
+import time
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from notifier.domain.controls import Flow
 from notifier.domain.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from notifier.domain.notification import QueueKey
     from notifier.ports import Observer, QueueFigures, Store
@@ -34,11 +38,16 @@ class Rescuer:
         observer: Observer,
         mine: Callable[[], Mapping[QueueKey, QueueFigures]],
         others: Callable[[], Sequence[Mapping[QueueKey, QueueFigures]]],
+        flow: Callable[[QueueKey], Flow],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._observer = observer
         self._mine = mine
         self._others = others
+        self._flow = flow
+        self._clock = clock
+        self._barred_at: dict[QueueKey, float] = {}
 
     async def run_once(self) -> int:
         """One pass; how many rows it made due again, at most 500 a queue."""
@@ -52,12 +61,13 @@ class Rescuer:
                 rescued += count
         except StoreUnavailable as error:
             log.debug("rescuer_waits", reason=str(error))
+            self._bar(self._mine())  # what the others last said of them is as old as the outage
         return rescued
 
     async def _overdue(self) -> Mapping[QueueKey, float]:
         """Per queue, the instant (Postgres's, seconds since the epoch) before which all is lost."""
-        mine = self._mine()
-        others = self._others()
+        mine, others = self._mine(), self._others()
+        self._bar(queue for queue in mine if self._flow(queue) is not Flow.FREE)
         if not any(_is_telling(figures) for figures in mine.values()):
             return {}
         now = await self._store.database_now()
@@ -66,8 +76,20 @@ class Rescuer:
                 figures, [other[queue] for other in others if queue in other], now=now
             )
             for queue, figures in mine.items()
+            if not self._is_barred(queue)
         }
         return {queue: before for queue, before in instants.items() if before is not None}
+
+    def _bar(self, queues: Iterable[QueueKey]) -> None:
+        """From now on, and for 10 s more, what is known of these is no evidence of a loss.
+
+        Nobody may take what waits there. That newer messages were taken before says nothing of it:
+        a worker that died meanwhile left its own at the head of the queue.
+        """
+        self._barred_at |= dict.fromkeys(queues, self._clock())
+
+    def _is_barred(self, queue: QueueKey) -> bool:
+        return self._clock() - self._barred_at.get(queue, -inf) <= OVERDUE_S
 
 
 def _is_telling(figures: QueueFigures) -> bool:

@@ -7,7 +7,7 @@ consumer beside those that are divided here; caps count it, entitlements and mov
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
@@ -19,6 +19,9 @@ from notifier.domain.notification import QueueKey
 
 TICK_S: Final = 0.25
 RATE_HEADROOM: Final = 1.25
+RATE_AHEAD_S: Final = 0.02
+"""For so long a slot of the provider's schedule is reserved before it comes: waiters are gathered
+for 10 ms, and the store takes a few to answer."""
 WAIT_FACTOR_LIMIT: Final = 3.0
 FLOOR_SHARE: Final = 32
 """Nobody starves: a queue with work gets a 32nd of the consumers before the weights count."""
@@ -56,10 +59,14 @@ class QueueDemand:
     """What was measured of one queue, and its rules.
 
     `depth` is what waits: ready, due and buffered. `rate_per_s` is what the provider allows this
-    worker, None for no limit. `max_consumers` and `held_at_most` (a hang limit) bound the queue,
-    `channel_at_most` all queues of its channel together; each counts the standing consumers.
-    `stuck` of its consumers are with a call far older than usual and clear nothing: up to four of
-    them are made good. Where more hang it is the provider, and more consumers would hang too.
+    worker, None for no limit; `is_paced` says that each consumer's own rate is slower than its
+    calls. `max_consumers` and `held_at_most` (a hang limit) bound the queue, `channel_at_most` (a
+    hang limit) and `bulkhead` (what the provider takes at once) all queues of its channel together;
+    each counts the standing consumers, who stay also where there are more of them than the bound.
+    A queue that `is_probed` has its standing consumer alone. `stuck` of its consumers are with a
+    call far older than usual and clear nothing: up to four of them are made good. Where more hang
+    it is the provider, and more consumers would hang too. The `lost` are still with a call from
+    before the provider answered again: all of those are made good.
     """
 
     queue: QueueKey
@@ -73,15 +80,29 @@ class QueueDemand:
     max_consumers: int | None = None
     is_paused: bool = False
     is_open: bool = False
+    is_probed: bool = False
     held_at_most: int | None = None
     channel_at_most: int | None = None
+    bulkhead: int | None = None
     standing: int = 1
     stuck: int = 0
+    lost: int = 0
+    is_paced: bool = False
+
+    @property
+    def may_work(self) -> bool:
+        """Whether consumers that move may take anything here."""
+        return not (self.is_paused or self.is_open or self.is_probed)
+
+    @property
+    def out_of_use(self) -> int:
+        """How many consumers clear nothing and are to be made good."""
+        return min(self.stuck, STUCK_MADE_GOOD) + self.lost
 
     @property
     def made_good(self) -> int:
-        """How many consumers come for those that are stuck, if any message waits."""
-        return min(self.stuck, STUCK_MADE_GOOD) if self.depth else 0
+        """How many consumers come for those out of use, if any message waits."""
+        return self.out_of_use if self.depth else 0
 
     @property
     def useful(self) -> int:
@@ -108,9 +129,8 @@ class QueueDemand:
 
     def is_short(self, consumers: int, tick_s: float) -> bool:
         """Whether more waits than `consumers`, standing counted, clear in one tick."""
-        may_work = not (self.is_paused or self.is_open)
         able = max(0, consumers - self.made_good)
-        return may_work and self.depth > able * tick_s / self.service_s
+        return self.may_work and self.depth > able * tick_s / self.service_s
 
     def seats(self, consumers: int) -> int:
         """How many of so many are not the standing one."""
@@ -168,28 +188,59 @@ def entitlement(demands: Sequence[QueueDemand], consumers: int) -> Allocation:
 
 def caps(demands: Sequence[QueueDemand]) -> dict[QueueKey, int]:
     """The most each queue may get, its standing consumer not counted, after the hang limits."""
-    limits = {demand.queue: demand.seats(_own_cap(demand)) for demand in demands}
-    in_order = sorted(demands, key=lambda demand: demand.queue)
-    for _, members in groupby(in_order, key=lambda demand: demand.queue.channel):
-        channel = list(members)
-        bounds = [each.channel_at_most for each in channel if each.channel_at_most is not None]
-        if bounds:
-            standing = sum(each.standing for each in channel)
-            limits |= _divide(channel, limits, max(0, min(bounds) - standing))
+    return _caps(demands, _rate_cap)
+
+
+_RateCap = Callable[["QueueDemand"], "int | None"]
+
+
+def _caps(demands: Sequence[QueueDemand], rate_cap: _RateCap) -> dict[QueueKey, int]:
+    limits = {demand.queue: demand.seats(_own_cap(demand, rate_cap)) for demand in demands}
+    for channel in _channels(demands):
+        if (seats := _channel_seats(channel)) is not None:
+            limits |= _divide(channel, limits, seats)
     return limits
 
 
-def _own_cap(demand: QueueDemand) -> int:
+def _channels(demands: Sequence[QueueDemand]) -> list[list[QueueDemand]]:
+    in_order = sorted(demands, key=lambda demand: demand.queue)
+    return [list(group) for _, group in groupby(in_order, key=lambda each: each.queue.channel)]
+
+
+def _channel_seats(channel: Sequence[QueueDemand]) -> int | None:
+    """How many that move may be on all its queues together, None for any number."""
+    both = [bound for each in channel for bound in (each.channel_at_most, each.bulkhead)]
+    bounds = [bound for bound in both if bound is not None]
+    return max(0, min(bounds) - sum(each.standing for each in channel)) if bounds else None
+
+
+def _own_cap(demand: QueueDemand, rate_cap: _RateCap) -> int:
     if demand.is_paused or demand.is_open:
         return 0
-    bounds = [demand.max_consumers, _rate_cap(demand), demand.held_at_most]
+    if demand.is_probed:
+        return demand.standing
+    bounds = [demand.max_consumers, rate_cap(demand), demand.held_at_most]
     return max(1, min((bound for bound in bounds if bound is not None), default=_UNBOUNDED))
 
 
 def _rate_cap(demand: QueueDemand) -> int | None:
+    """As many as use the whole rate, the standing one counted.
+
+    Those in calls by Little's law and a quarter more, because calls are not equally long; those
+    whose slots are reserved; and one more who waits, because a slot that finds nobody is lost.
+    Simulated for 5 to 500 calls a second over 1 to 4 workers: 98 % of the rate and more is used,
+    without the last two 60 to 97 %. A consumer that is stuck uses none of the rate.
+    """
     if demand.rate_per_s is None:
         return None
-    return ceil(RATE_HEADROOM * demand.rate_per_s * demand.service_s - _DUST)
+    span_s = RATE_HEADROOM * demand.service_s + RATE_AHEAD_S
+    return ceil(demand.rate_per_s * span_s - _DUST) + 1 + demand.out_of_use
+
+
+def _rate_cap_to_stay(demand: QueueDemand) -> int | None:
+    """Up to here those who are there may stay, else each small change of S would move one."""
+    cap = _rate_cap(demand)
+    return None if cap is None else cap + max(1, cap // 4)
 
 
 _UNBOUNDED: Final = 1_000_000
@@ -239,22 +290,28 @@ def _fill(
 def _limited_by(demand: QueueDemand, share: int, cap: int) -> Limit:
     if demand.is_paused:
         return Limit.PAUSE
-    if demand.is_open:
+    if demand.is_open or demand.is_probed:
         return Limit.BREAKER
     if share >= demand.seats(demand.useful):
         return Limit.NEED
-    if share < cap:
-        return Limit.CONSUMERS
-    return _binding_cap(demand, cap)
+    limit = Limit.CONSUMERS if share < cap else _binding_cap(demand, cap)
+    return Limit.RATE if limit is Limit.CONSUMERS and demand.is_paced else limit
 
 
 def _binding_cap(demand: QueueDemand, cap: int) -> Limit:
-    by_rate, most = _rate_cap(demand), demand.max_consumers
-    if by_rate is not None and demand.seats(by_rate) <= cap:
-        return Limit.RATE
-    if most is not None and demand.seats(most) <= cap:
-        return Limit.CONSUMERS
-    return Limit.HANG
+    """A hang comes first: a higher rate would not help what hangs."""
+    if demand.held_at_most is not None and demand.seats(demand.held_at_most) <= cap:
+        return Limit.HANG
+    if cap < demand.seats(_own_cap(demand, _rate_cap)):
+        return Limit.HANG if _is_hang_the_lower(demand) else Limit.CONSUMERS
+    by_rate = _rate_cap(demand)
+    return Limit.RATE if by_rate is not None and demand.seats(by_rate) <= cap else Limit.CONSUMERS
+
+
+def _is_hang_the_lower(demand: QueueDemand) -> bool:
+    """Whether the channel is bound by a hang limit, and not by its bulkhead."""
+    hang, bulkhead = demand.channel_at_most, demand.bulkhead
+    return hang is not None and (bulkhead is None or hang <= bulkhead)
 
 
 def moves(
@@ -270,7 +327,9 @@ def moves(
     It receives up to its entitlement and no more than clear its depth in two ticks: first from the
     bench and from queues above their peak of use that are not short without; if all are busy,
     after 4 short ticks, from one above its entitlement and 1.25 times richer by it. What is above
-    a cap leaves in any case. `bench` counts those assigned nowhere.
+    a cap leaves in any case; what is a little above that of a rate goes first when another queue
+    is short. Whoever is stuck helps nobody: it goes where it may stay, and is given to none.
+    `bench` counts those assigned nowhere who are free.
     """
     return _Table(demands, allocation, holdings, bench, tick_s).settle()
 
@@ -288,6 +347,7 @@ class _Table:
     ) -> None:
         self._ranked = sorted(demands, key=lambda demand: (-demand.urgency, demand.queue))
         self._demands = {demand.queue: demand for demand in self._ranked}
+        self._limits = caps(self._ranked)
         self._due = {queue: share.consumers for queue, share in allocation.items()}
         self._holdings = holdings
         self._held = {demand.queue: holdings[demand.queue].consumers for demand in demands}
@@ -311,13 +371,23 @@ class _Table:
         return tuple(Move(*route, count) for route, count in self._made.items())
 
     def _clear_overfull(self) -> None:
-        limits = caps(self._ranked)
-        for queue, held in list(self._held.items()):
-            demand = self._demands[queue]
-            if demand.is_paused or demand.is_open:
-                continue  # nobody takes anything there: they may as well wait for other work
-            for _ in range(held - limits[queue]):
-                self._move(queue, None)
+        stay = _caps(self._ranked, _rate_cap_to_stay)
+        for channel in _channels(self._ranked):
+            seats = _channel_seats(channel)
+            # Nobody takes anything where it is paused or open: they may as well wait for other work
+            working = [each.queue for each in channel if not (each.is_paused or each.is_open)]
+            is_over = seats is not None and sum(self._held[queue] for queue in working) > seats
+            for queue in working:
+                limit = self._limits[queue]
+                if self._held[queue] > (limit if is_over else max(limit, stay[queue])):
+                    self._dismiss(self._demands[queue], self._held[queue] - limit)
+
+    def _dismiss(self, demand: QueueDemand, count: int) -> None:
+        """To the bench; those who are stuck come there when their calls end."""
+        free = max(0, self._held[demand.queue] - demand.stuck - demand.lost)
+        self._held[demand.queue] -= count
+        self._bench += min(count, free)
+        self._made[demand.queue, None] = count
 
     def _want(self, demand: QueueDemand) -> int:
         held = self._held[demand.queue]
@@ -334,19 +404,29 @@ class _Table:
             return idle, True
         if self._holdings[target].short_ticks < PATIENCE_TICKS:
             return None, False
-        rich = max(self._held, key=self._wealth)
-        above = self._held[rich] > self._due[rich]
-        if above and rich != target and self._wealth(rich) > RICHER * self._wealth(target):
+        rich = max(filter(self._may_give, self._held), key=self._wealth, default=target)
+        if self._wealth(rich) > RICHER * self._wealth(target):
             return rich, True
         return None, False
 
+    def _may_give(self, queue: QueueKey) -> bool:
+        """Whether it has more than it is due, and not only such as are stuck."""
+        demand, held = self._demands[queue], self._held[queue]
+        return held > self._due[queue] and held + demand.standing > demand.stuck + demand.lost
+
     def _spare(self, queue: QueueKey, target: QueueKey) -> int:
-        """How many a queue can do without: above its peak of use, and not short afterwards."""
+        """How many a queue can do without: above its peak of use, and not short afterwards.
+
+        Above the cap of its rate in any case: there they wait for slots, which looks like use.
+        """
         demand, held = self._demands[queue], self._held[queue]
         total = held + demand.standing
-        if queue == target or held == 0 or demand.is_short(total - 1, self._tick_s):
+        if queue == target or held == 0:
             return 0
-        return min(held, total - self._holdings[queue].peak_use)
+        over = held - self._limits[queue] if demand.may_work else 0
+        if demand.is_short(total - 1, self._tick_s):
+            return over
+        return max(over, min(held, total - self._holdings[queue].peak_use))
 
     def _wealth(self, queue: QueueKey) -> float:
         standing = max(1, self._demands[queue].standing)

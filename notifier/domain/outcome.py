@@ -46,13 +46,15 @@ class Throttled:
 class Unavailable:
     """Not sent for sure. Bad credentials are `spends=False`: not the notification's fault.
 
-    `after` is the least wait the provider asked for, if it did.
+    `after` is the least wait the provider asked for, if it did. `is_local` says that the provider
+    was not even asked (no session free, none configured): it tells nothing of its health.
     """
 
     name: ClassVar[str] = "unavailable"
     code: str
     detail: str = ""
     spends: bool = True
+    is_local: bool = False
     after: timedelta | None = None
 
 

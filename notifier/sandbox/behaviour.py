@@ -15,7 +15,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     """One channel's behaviour.
 
     `error_share` of the calls are answered with `status` (503, for email 451, when None) and, if
-    given, with `retry_after`. A hanging call is let go after `hang_s`.
+    given, with `retry_after`. A hanging call is let go after `hang_s`. A call over HTTP without
+    the `password`, if there is one, is answered with 401.
     """
 
     latency_ms: float = 0.0
@@ -23,6 +24,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     status: int | None = None
     retry_after: int | None = None
     hang_s: float = 60.0
+    password: str | None = None
 
 
 class Wish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -34,6 +36,7 @@ class Wish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     status: Annotated[int, Meta(ge=400, le=599)] | None = None
     retry_after: Annotated[int, Meta(ge=0, le=86_400)] | None = None
     hang_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
+    password: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
 class BadWish(Exception):
@@ -64,6 +67,8 @@ class Behaviours:
         wish = _read(body)
         if wish.channel is not None and wish.channel not in CHANNELS:
             raise BadWish("channel", f"expected one of {', '.join(CHANNELS)}")
+        if wish.password is not None and wish.channel in (None, "email"):
+            raise BadWish("password", "expected for channel sms or push: mail comes without one")
         given = {
             field: getattr(wish, field)
             for field in Behaviour.__struct_fields__

@@ -35,6 +35,7 @@ _AS_SMTP: Final = {
 """A `status` meant for every channel is an HTTP one; over SMTP it says the same."""
 
 _THROTTLED_FOR_S: Final = 1
+_UNAUTHORIZED: Final = 401
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,17 @@ class Desk:
         return _FATES[channel](recipient) is Fate.REFUSE
 
     def take(
-        self, channel: str, recipient: str, notification_id: str | None, claim: int | None
+        self,
+        channel: str,
+        recipient: str,
+        notification_id: str | None,
+        claim: int | None,
+        password: str | None = None,
     ) -> Answer:
         """Decide one call and log it. A caller that gave no id is counted by its recipient."""
         at, fate = datetime.now(UTC), _FATES[channel](recipient)
         behaviour = self.behaviours.of(channel)
-        answer = self._error(channel, behaviour)
+        answer = self._error(channel, behaviour, password)
         if answer is None:
             counts = fate in (Fate.FLAKY, Fate.THROTTLE)
             earlier = self.log.count(channel, notification_id or recipient) if counts else 0
@@ -77,19 +83,25 @@ class Desk:
         )
         return answer
 
-    def _error(self, channel: str, behaviour: Behaviour) -> Answer | None:
+    def _error(self, channel: str, behaviour: Behaviour, password: str | None) -> Answer | None:
+        if behaviour.password not in (None, password):
+            return _failure(_UNAUTHORIZED, behaviour)
         if self._random.random() >= behaviour.error_share:
             return None
         status = behaviour.status or _STATUSES[channel][Kind.UNAVAILABLE]
         if channel == "email":
             status = _AS_SMTP.get(status, status)
-        return Answer(
-            Kind.UNAVAILABLE,
-            status,
-            behaviour.latency_ms / 1000,
-            behaviour.retry_after,
-            behaviour.hang_s,
-        )
+        return _failure(status, behaviour)
+
+
+def _failure(status: int, behaviour: Behaviour) -> Answer:
+    return Answer(
+        Kind.UNAVAILABLE,
+        status,
+        behaviour.latency_ms / 1000,
+        behaviour.retry_after,
+        behaviour.hang_s,
+    )
 
 
 def _answer(channel: str, kind: Kind, behaviour: Behaviour) -> Answer:

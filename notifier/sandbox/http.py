@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import uuid4
@@ -65,7 +66,17 @@ def _take(desk: Desk, channel: str, recipient: str, request: web.Request) -> Ans
         recipient,
         request.headers.get("Idempotency-Key"),
         int(claim) if claim.isascii() and claim.isdigit() else None,
+        _password(request.headers.get("Authorization", "")),
     )
+
+
+def _password(authorization: str) -> str | None:
+    """The password of HTTP Basic (RFC 7617), None without one."""
+    try:
+        pair = b64decode(authorization.partition(" ")[2], validate=True).decode()
+    except ValueError:
+        return None
+    return pair.partition(":")[2]
 
 
 async def _carry_out(

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from notifier.domain.notification import QueueKey
 from notifier.ports import Delivery
 from notifier.scheduling.buffer import Buffer
 from notifier.scheduling.lane import Lane
-from notifier.scheduling.rates import Pace
+from notifier.scheduling.provider_rate import ProviderRate
+from notifier.scheduling.rates import Pace, Wait
+
+NO_RATES: Final[Mapping[QueueKey, ProviderRate]] = MappingProxyType({})
 
 
 class Consumer:
-    """Waits for a message of its lane, then for its rate, then takes it, then carries it out.
+    """Waits for a message of its lane, then for its turn, then takes it, then carries it out.
 
-    Reassigned, it wakes at once if it waits, and finishes first what it carries out.
+    Its turn comes by its own rate and then by its provider's, if there are any. Reassigned, it
+    wakes at once if it waits, and finishes first what it carries out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, provider_rates: Mapping[QueueKey, ProviderRate] = NO_RATES) -> None:
+        self._provider_rates = provider_rates
         self._pace = Pace()
+        self._wait = Wait()
         self._bench = Buffer()
         self._lane: Lane | None = None
 
@@ -29,7 +40,7 @@ class Consumer:
         if lane is self._lane:
             return
         self._buffer.dismiss(self)
-        self._pace.interrupt()
+        self._wait.interrupt()
         self._lane = lane
 
     async def run(self) -> None:
@@ -48,15 +59,29 @@ class Consumer:
         return self._bench if self._lane is None else self._lane.buffer
 
     async def _redeem(self, lane: Lane) -> Delivery | None:
-        """Turn a promise of the lane into a message once the rate allows it, or pass it on."""
-        is_paced = False
+        """Turn a promise of the lane into a message when it is its turn, or pass both on."""
+        has_turn = False
         try:
             if lane is self._lane:
-                rate_per_s = lane.rule.consumer_rate
-                is_paced = await self._pace.acquire(lane.rule.queue.channel, rate_per_s)
+                has_turn = await self._wait.until(self._turn(lane))
         finally:
             # Nothing awaits between here and the hand-over, so the lane cannot change any more.
-            may_take = is_paced and lane is self._lane
+            may_take = has_turn and lane is self._lane
             if not may_take:
                 lane.buffer.renounce()
-        return lane.buffer.take() if may_take else None
+        delivery = lane.buffer.take() if may_take else None
+        if has_turn and delivery is None:
+            self._restore_turn(lane)
+        return delivery
+
+    async def _turn(self, lane: Lane) -> None:
+        queue = lane.rule.queue
+        await self._pace.acquire(queue.channel, lane.rule.consumer_rate)
+        rate = self._provider_rates.get(queue)
+        if rate is not None:
+            await rate.acquire(queue.priority)
+
+    def _restore_turn(self, lane: Lane) -> None:
+        rate = self._provider_rates.get(lane.rule.queue)
+        if rate is not None:
+            rate.restore()

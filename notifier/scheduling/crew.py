@@ -10,10 +10,12 @@ from random import Random
 from notifier.domain.notification import QueueKey
 from notifier.ports import Broker, Observer, QueueFigures
 from notifier.scheduling.consumer import Consumer
+from notifier.scheduling.hangs import Hangs
 from notifier.scheduling.lane import Attempt, GiveBack, Lane, QueueRule, Running
 from notifier.scheduling.measures import Clock
+from notifier.scheduling.provider_rate import ProviderRate
 from notifier.scheduling.scheduler import Scheduler
-from notifier.scheduling.survey import AskWaiting, Survey
+from notifier.scheduling.survey import ALONE, AskWaiting, Deployment, Survey
 
 
 class Crew:
@@ -37,6 +39,11 @@ class Crew:
     def figures(self) -> Mapping[QueueKey, QueueFigures]:
         """For the heartbeat."""
         return {queue: lane.figures() for queue, lane in self._lanes.items()}
+
+    def has_work(self, queue: QueueKey) -> bool:
+        """Whether anything waits in this queue, as of the last look."""
+        lane = self._lanes[queue]
+        return lane.measures.ready + lane.measures.waiting.due + len(lane.buffer) > 0
 
     @property
     def busy(self) -> int:
@@ -75,6 +82,7 @@ async def open_crew(
     clock: Clock,
     random: Random,
     consumers: int = 64,
+    deployment: Deployment = ALONE,
 ) -> AsyncIterator[Crew]:
     """Put `consumers` that move, and a standing one a queue, to work.
 
@@ -93,8 +101,15 @@ async def open_crew(
         )
         for rule in rules
     }
-    movers = [Consumer() for _ in range(consumers)]
-    survey = Survey(lanes, broker=broker, waiting=waiting, clock=clock)
+    movers = [Consumer(deployment.rates) for _ in range(consumers)]
+    survey = Survey(
+        lanes,
+        broker=broker,
+        waiting=waiting,
+        clock=clock,
+        deployment=deployment,
+        hangs=Hangs(consumers),
+    )
     scheduler = Scheduler(
         lanes=lanes,
         movers=movers,
@@ -110,7 +125,7 @@ async def open_crew(
             subscription = broker.subscribe(queue, on_delivery=lane.deliver, on_lost=lane.lose)
             lane.attach(await stack.enter_async_context(subscription))
         async with asyncio.TaskGroup() as group:
-            tasks = _start(group, lanes, movers)
+            tasks = _start(group, lanes, movers, deployment.rates)
             tasks.append(group.create_task(scheduler.run(crew.stop), name="scheduler"))
             yield crew
             for task in tasks:
@@ -118,13 +133,16 @@ async def open_crew(
 
 
 def _start(
-    group: asyncio.TaskGroup, lanes: Mapping[QueueKey, Lane], movers: Sequence[Consumer]
+    group: asyncio.TaskGroup,
+    lanes: Mapping[QueueKey, Lane],
+    movers: Sequence[Consumer],
+    rates: Mapping[QueueKey, ProviderRate],
 ) -> list[asyncio.Task[None]]:
     tasks = [
         group.create_task(lane.run(), name=f"lane {lane.rule.queue}") for lane in lanes.values()
     ]
     for lane in lanes.values():
-        standing = Consumer()
+        standing = Consumer(rates)
         standing.assign(lane)
         tasks.append(group.create_task(standing.run(), name=f"standing {lane.rule.queue}"))
     for number, mover in enumerate(movers, 1):

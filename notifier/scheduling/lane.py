@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import floor, inf, log2
 from typing import Final
 
-from notifier.domain.allocation import AttemptTiming, Limit
+from notifier.domain.allocation import STUCK_MADE_GOOD, AttemptTiming, Limit
 from notifier.domain.errors import InfrastructureError
 from notifier.domain.notification import QueueKey
 from notifier.ports import Delivery, Pointer, QueueFigures, Subscription
@@ -30,7 +30,7 @@ GiveBack = Callable[[Sequence[Pointer]], Awaitable[None]]
 
 BUFFERED_MOST_S: Final = 60.0
 RETRY_S: Final = 0.5
-STUCK_LEAST_S: Final = 0.5
+STUCK_LEAST_S: Final = 1.0
 STUCK_TIMES: Final = 4
 
 
@@ -38,14 +38,13 @@ STUCK_TIMES: Final = 4
 class QueueRule:
     """What the settings say of one queue. `consumer_rate` is per consumer and second.
 
-    `rate_per_s` and `max_consumers`, which counts the standing one, bound the queue in this worker.
+    `max_consumers`, which counts the standing one, bounds the queue in this worker.
     """
 
     queue: QueueKey
     weight: float
     target_wait_s: float
     consumer_rate: float | None = None
-    rate_per_s: float | None = None
     max_consumers: int | None = None
 
 
@@ -89,6 +88,8 @@ class Lane:
         self.measures = QueueMeasures(clock)
         self.trace = Trace()
         self.consumers = 0
+        self.answered_at = -inf
+        self._recovered_at = -inf
         self._running: dict[Delivery, float] = {}
         self.limited_by = Limit.NEED
         self._attempt = attempt
@@ -148,10 +149,39 @@ class Lane:
 
     @property
     def stuck(self) -> int:
-        """How many attempts have run for far longer than they usually do."""
-        usual_s = max(STUCK_LEAST_S, STUCK_TIMES * self.measures.service_s)
-        since = self._clock() - usual_s
-        return sum(began < since for began in self._running.values())
+        """How many attempts have run for far longer than they usually do, the lost left out."""
+        until = self._usual_since
+        return sum(self._recovered_at <= began < until for began in self._running.values())
+
+    @property
+    def lost(self) -> int:
+        """How many still hang from before the provider recovered: they tell nothing of it now."""
+        until = min(self._recovered_at, self._usual_since)
+        return sum(began < until for began in self._running.values())
+
+    @property
+    def is_hanging(self) -> bool:
+        """Whether more attempts than can be made good are stuck: half of all and more."""
+        return self.stuck > STUCK_MADE_GOOD and 2 * self.stuck > self.busy - self.lost
+
+    @property
+    def oldest_call_s(self) -> float:
+        """How long the oldest of the running attempts has run, 0 if none does."""
+        now = self._clock()
+        return now - min(self._running.values(), default=now)
+
+    def began_since(self, instant: float) -> float | None:
+        """When the oldest of the attempts that run began, of those not before `instant`."""
+        return min((began for began in self._running.values() if began >= instant), default=None)
+
+    def recover(self, at: float) -> None:
+        """The provider, which hung, answers again: what began before is no sign of a hang."""
+        self._recovered_at = at
+
+    @property
+    def _usual_since(self) -> float:
+        """What began before runs for longer than usual."""
+        return self._clock() - max(STUCK_LEAST_S, STUCK_TIMES * self.measures.service_s)
 
     async def carry_out(self, delivery: Delivery) -> None:
         """Attempt one message taken from the buffer. Raises what the attempt raises."""
@@ -159,7 +189,10 @@ class Lane:
         self._in_flight.began()
         self.note_use()
         try:
-            self.measures.finished(await self._attempt(delivery, self._ack))
+            timing = await self._attempt(delivery, self._ack)
+            self.measures.finished(timing)
+            if timing.answered:
+                self.answered_at = self._clock()
         finally:
             del self._running[delivery]
             self._in_flight.ended()
@@ -175,15 +208,19 @@ class Lane:
 
     # ---- the scheduler's side
 
-    def staff(self, consumers: int, *, may_take: bool) -> None:
-        """So many consumers, the standing one counted, work here, unless nobody may."""
+    def staff(self, consumers: int, *, may_take: bool, rate_per_s: float | None = None) -> None:
+        """So many consumers, the standing one counted, work here, unless nobody may.
+
+        `rate_per_s` is this worker's part of the provider's rate.
+        """
         self.consumers = consumers
         self._was_full = self._was_full and self.is_full
         if not self._is_closed:
             own = self.rule.consumer_rate
-            rates = [self.rule.rate_per_s, None if own is None else own * consumers]
-            rate_per_s = min((rate for rate in rates if rate is not None), default=None)
-            self._want(prefetch_for(consumers, rate_per_s) if may_take else 0)
+            shared = None if rate_per_s is None else _steady(rate_per_s)
+            rates = [shared, None if own is None else own * consumers]
+            slowest = min((rate for rate in rates if rate is not None), default=None)
+            self._want(prefetch_for(consumers, slowest) if may_take else 0)
         if self._has_surplus():
             self._wake.set()
 
@@ -263,3 +300,8 @@ class Lane:
                 return await self._give_back(pointers)
             except InfrastructureError:
                 await asyncio.sleep(RETRY_S)
+
+
+def _steady(rate_per_s: float) -> float:
+    """The power of two below: a rate that grows again must not change the prefetch every tick."""
+    return 2.0 ** floor(log2(rate_per_s)) if rate_per_s > 0 else 0.0

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from math import exp
-from typing import Final
+from typing import Final, NamedTuple
 
 from notifier.domain.allocation import AttemptTiming
 from notifier.ports import Depth, Waiting
@@ -26,6 +26,16 @@ _SAMPLES: Final = 63
 _CLIP: Final = 5
 _SERVICE_GAIN: Final = 0.1
 _SHORTEST_S: Final = 0.01
+
+
+class Elsewhere(NamedTuple):
+    """What the other workers do with one queue, as their heartbeats said lately."""
+
+    held: int = 0
+    done_per_s: float = 0.0
+
+
+NOBODY_ELSE: Final = Elsewhere()
 
 
 class ServiceTime:
@@ -131,7 +141,7 @@ class QueueMeasures:
 
     @property
     def arrivals_per_s(self) -> float:
-        """How fast messages come, as the change of what is there plus what was done."""
+        """How fast messages come, all workers' together: what piles up plus what was done."""
         return max(0.0, self._arrivals.value)
 
     @property
@@ -144,8 +154,16 @@ class QueueMeasures:
         self.done += 1
         self._service.add(timing)
 
-    def observe(self, depth: Depth | None, waiting: Waiting | None, held: int) -> None:
+    def observe(
+        self,
+        depth: Depth | None,
+        waiting: Waiting | None,
+        held: int,
+        elsewhere: Elsewhere = NOBODY_ELSE,
+    ) -> None:
         """Count a poll; None is unknown and leaves the last known figure standing.
+
+        The arrivals are the deployment's: what the others hold and do is counted in.
 
         While the due rows are only known to be "at least so many", completions alone tell the
         arrivals; the same for the step into and out of what is unknown.
@@ -157,9 +175,9 @@ class QueueMeasures:
         completions = (self.done - self._counted_done) / span_s
         self._counted_at, self._counted_done = now, self.done
         self._completions.add(completions, span_s)
-        before, self._total = self._total, self._take_in(depth, waiting, held)
+        before, self._total = self._total, self._take_in(depth, waiting, held + elsewhere.held)
         growth = 0 if before is None or self._total is None else self._total - before
-        self._arrivals.add(growth / span_s + completions, span_s)
+        self._arrivals.add(growth / span_s + completions + elsewhere.done_per_s, span_s)
 
     def _take_in(self, depth: Depth | None, waiting: Waiting | None, held: int) -> int | None:
         if depth is not None:

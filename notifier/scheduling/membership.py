@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -14,17 +15,19 @@ import structlog
 from notifier.delivery.attempt import STALE_S
 from notifier.delivery.window import QueuePace
 from notifier.domain.errors import StoreUnavailable
+from notifier.domain.notification import QueueKey
 from notifier.lifecycle import wait
+from notifier.scheduling.living import Living
+from notifier.scheduling.measures import Elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from notifier.domain.notification import QueueKey
-    from notifier.ports import Heartbeat, QueueFigures, WorkerFigures
+    from notifier.domain.breaker import ProviderFigures
+    from notifier.domain.notification import WorkerId
+    from notifier.ports import Figures, Heartbeat, QueueFigures
 
 EVERY_S: Final = 1.0
-SILENT_S: Final = 6.0
-"""A process silent for so long takes no part in what the deployment does; more than STALE_S."""
 SKEW_MOST_S: Final = 5.0
 """A process whose clock is further off Postgres's is not ready: its ids lie about their day."""
 LEAVE_WITHIN_S: Final = 2.0
@@ -42,7 +45,7 @@ class Membership:
         kind: str,
         host: str,
         pid: int,
-        mine: Callable[[], Mapping[QueueKey, QueueFigures]],
+        mine: Callable[[], Figures],
     ) -> None:
         self._heartbeat = heartbeat
         self._kind, self._host, self._pid = kind, host, pid
@@ -50,7 +53,7 @@ class Membership:
         self._beat = 0
         self._asked_at = float("-inf")
         self._skew_s = 0.0
-        self._others: Sequence[WorkerFigures] = ()
+        self._living = Living()
         self._reason = "no heartbeat yet"
         self._arrival = asyncio.Event()
 
@@ -79,7 +82,8 @@ class Membership:
             return
         if self._reason:
             log.info("heartbeat_arrives", kind=self._kind)
-        self._asked_at, self._others, self._reason = asked_at, beaten.others, ""
+        self._asked_at, self._reason = asked_at, ""
+        self._living.beaten(beaten.others, time.monotonic())
         self._skew_s = time.time() - beaten.now
         self._arrival.set()
         self._arrival = asyncio.Event()
@@ -88,6 +92,7 @@ class Membership:
         if reason != self._reason:
             log.warning("heartbeat_missed", reason=reason)
         self._reason = reason
+        self._living.missed()
 
     async def _leave(self) -> None:
         try:
@@ -114,18 +119,41 @@ class Membership:
         elif abs(self._skew_s) > SKEW_MOST_S:
             yield f"clock: {self._skew_s:+.1f} s off Postgres, at most {SKEW_MOST_S:g} s allowed"
 
+    def silent(self) -> Sequence[tuple[WorkerId, int]]:
+        """The other processes that are dead and have a row, each with its last counter."""
+        return self._living.silent()
+
     def others(self) -> Sequence[Mapping[QueueKey, QueueFigures]]:
         """What the other living processes say of the queues."""
-        return [other.queues for other in self._others if other.age_s < SILENT_S]
+        return [other.queues for other in self._living.others()]
 
     def relays(self) -> int:
         """How many relays the deployment has: every process runs one."""
         return 1 + len(self.others())
 
+    def share(self) -> float:
+        """This process's part of all consumers of the deployment; 1 when it has them all."""
+        mine = _consumers(self._mine().queues)
+        everyones = mine + sum(_consumers(queues) for queues in self.others())
+        return mine / everyones if mine else 1.0
+
+    def elsewhere(self) -> Mapping[QueueKey, Elsewhere]:
+        """Per queue, what the other living processes hold and do."""
+        held, done = Counter[QueueKey](), dict[QueueKey, float]()
+        for queues in self.others():
+            for queue, figures in queues.items():
+                held[queue] += figures.held
+                done[queue] = done.get(queue, 0.0) + figures.done_per_s
+        return {queue: Elsewhere(held[queue], per_s) for queue, per_s in done.items()}
+
+    def providers(self) -> Sequence[Mapping[str, ProviderFigures]]:
+        """What every living process says of the providers, this one first."""
+        return [self._mine().providers, *(other.providers for other in self._living.others())]
+
     def figures(self) -> Mapping[QueueKey, Sequence[QueueFigures]]:
         """Per queue, what every living process says of it, this one first."""
         said: dict[QueueKey, list[QueueFigures]] = {}
-        for queues in (self._mine(), *self.others()):
+        for queues in (self._mine().queues, *self.others()):
             for queue, figures in queues.items():
                 said.setdefault(queue, []).append(figures)
         return said
@@ -139,3 +167,7 @@ class Membership:
             )
             for queue, said in self.figures().items()
         }
+
+
+def _consumers(queues: Mapping[QueueKey, QueueFigures]) -> int:
+    return sum(figures.consumers for figures in queues.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from math import floor
 from typing import Final
 
@@ -49,30 +50,40 @@ def prefetch_for(consumers: int, rate_per_s: float | None) -> int:
     return max(1, min(prefetch, floor(rate_per_s * HOLD_S)))
 
 
+class Wait:
+    """One consumer's wait for its turn, which somebody else may end."""
+
+    def __init__(self) -> None:
+        self._deadline: asyncio.Timeout | None = None
+
+    async def until(self, turn: Awaitable[None]) -> bool:
+        """Wait for the turn; False if interrupted before it."""
+        try:
+            async with asyncio.timeout(None) as self._deadline:
+                await turn
+        except TimeoutError:
+            return False
+        finally:
+            self._deadline = None
+        return True
+
+    def interrupt(self) -> None:
+        """End a wait that is going on, by a cancellation inside of it."""
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+
 class Pace:
     """One consumer's limiters, one a channel, kept for its life: moving gives no new burst."""
 
     def __init__(self) -> None:
         self._limiters: dict[tuple[Channel, float], AsyncLimiter] = {}
-        self._wait: asyncio.Timeout | None = None
 
-    async def acquire(self, channel: Channel, rate_per_s: float | None) -> bool:
-        """Wait for this consumer's next slot on the channel; False if interrupted before it."""
+    async def acquire(self, channel: Channel, rate_per_s: float | None) -> None:
+        """Wait for this consumer's next slot on the channel; cancelled, the slot stays free."""
         if rate_per_s is None:
-            return True
+            return
         limiter = self._limiters.get((channel, rate_per_s))
         if limiter is None:
             limiter = self._limiters[channel, rate_per_s] = consumer_limiter(rate_per_s)
-        try:
-            async with asyncio.timeout(None) as self._wait:
-                await limiter.acquire()
-        except TimeoutError:
-            return False
-        finally:
-            self._wait = None
-        return True
-
-    def interrupt(self) -> None:
-        """End a wait that is going on; its slot stays free."""
-        if self._wait is not None and not self._wait.expired():
-            self._wait.reschedule(asyncio.get_running_loop().time())
+        await limiter.acquire()

@@ -77,7 +77,9 @@ class Scheduler:
         """One tick; says how many consumers moved. Nothing the world may answer makes it raise."""
         demands = await self._survey.take()
         allocation = entitlement(demands, self._movers)
-        made = moves(demands, allocation, self._holdings(demands), bench=len(self._crews[None]))
+        # Whoever came to the bench in the middle of a call is still in it: nobody to count on.
+        bench = sum(consumer.is_idle for consumer in self._crews[None])
+        made = moves(demands, allocation, self._holdings(demands), bench=bench)
         before = self._counts()
         for move in made:
             self._carry_out(move)
@@ -131,9 +133,11 @@ class Scheduler:
     def _staff(self, demand: QueueDemand, allocation: Allocation) -> None:
         lane = self._lanes[demand.queue]
         lane.limited_by = allocation[demand.queue].limited_by
+        movers = 0 if demand.is_probed else len(self._crews[demand.queue])
         lane.staff(
-            len(self._crews[demand.queue]) + STANDING,
+            movers + STANDING,
             may_take=not (demand.is_paused or demand.is_open),
+            rate_per_s=demand.rate_per_s,
         )
 
     def _counts(self) -> dict[str, int]:

@@ -48,8 +48,10 @@ class Trace:
         self._polled_at = now
 
     def lost(self) -> None:
-        """The connection went: what was seen says nothing about what comes."""
+        """The connection went: what comes, comes anew, the oldest of it last perhaps."""
         self._drained_since = None
+        self._mark = None
+        self._newest.clear()
 
     def mark(self, now: float) -> float | None:
         """The newest publish time of a first delivery taken at least 10 s ago."""

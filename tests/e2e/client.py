@@ -88,6 +88,11 @@ class Client:
         found: Document = await self.read(f"{self.api}/v1/notifications/{which}")
         return found
 
+    async def hold(self, verb: str, kind: str, name: str) -> Document:
+        """`pause` or `resume` a queue, channel or provider."""
+        held: Document = await self._call("POST", f"{self.api}/v1/{kind}s/{name}/{verb}", json={})
+        return held
+
     async def final(self, which: str) -> Document:
         """The notification, once it is final."""
         found: Document = await until(
@@ -119,7 +124,11 @@ class Client:
 
     async def calls(self, which: str) -> Sequence[Document]:
         """The calls for one notification, oldest first, `at` as an instant."""
-        calls = await self.read(f"{self.sandbox}/calls", notification_id=which)
+        return await self.log(notification_id=which)
+
+    async def log(self, **wanted: str) -> Sequence[Document]:
+        """The calls wanted (`channel`, `since`, `notification_id`), or all; as `calls` has them."""
+        calls = await self.read(f"{self.sandbox}/calls", **wanted)
         return [call | {"at": datetime.fromisoformat(call["at"])} for call in calls]
 
     async def summary(self) -> Document:
@@ -149,6 +158,10 @@ class Client:
 
     async def read(self, url: str, **query: str) -> Any:
         return await self._call("GET", url, params=query)
+
+    async def text(self, url: str) -> str:
+        async with self._session.get(url) as answer:
+            return await answer.text()
 
     async def readiness(self, url: str) -> tuple[int, Document]:
         """The status and document of a process's /health/ready."""

@@ -37,6 +37,11 @@ class Child:
         return self._process.pid
 
     @property
+    def url(self) -> str:
+        """Where its health and metrics are."""
+        return self._ready_url.removesuffix("/health/ready")
+
+    @property
     def is_running(self) -> bool:
         return self._process.poll() is None
 
@@ -115,6 +120,22 @@ class System:
     def start_worker(self) -> Child:
         return self._start("worker", ready_url=f"{self.worker_url}/health/ready")
 
+    def start_another_worker(self) -> Child:
+        """One more beside `start_worker`'s, with a port of its own."""
+        child = self.spawn_worker()
+        self._all_ready(child)
+        return child
+
+    def spawn_worker(self) -> Child:
+        """As `start_another_worker`, not waited for: `run_steps_async(child.starting())` is."""
+        (port,) = free_ports(1)
+        ready = f"http://{LOOPBACK}:{port}/health/ready"
+        return self._spawn("worker", "--metrics-port", str(port), ready_url=ready)
+
+    def spawn_api(self, **environ: str) -> Child:
+        """As `start_api`, not waited for, with more in its environment."""
+        return self._spawn("api", ready_url=f"{self.api_url}/health/ready", **environ)
+
     def start_all(self) -> None:
         """Sandbox, API and worker, side by side."""
         self._all_ready(
@@ -159,12 +180,12 @@ class System:
         self._all_ready(child)
         return child
 
-    def _spawn(self, *words: str, ready_url: str) -> Child:
+    def _spawn(self, *words: str, ready_url: str, **environ: str) -> Child:
         log = self.folder / f"{len(self.children)}-{words[0]}.log"
         process = spawn(
             self._command(words),
             dies_by=signal.SIGTERM,
-            environment=self._environment(),
+            environment=self._environment() | environ,
             folder=self.folder,
             log=log,
         )

@@ -17,7 +17,7 @@ from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.attempt import Attempts, Route
 from notifier.delivery.inflight import InFlight
-from notifier.domain.notification import Channel, NewNotification, Priority, Status
+from notifier.domain.notification import Channel, NewNotification, Priority, QueueKey, Status
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
@@ -28,7 +28,15 @@ from notifier.domain.outcome import (
 )
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.ports import Delivery, Envelope, Filter, Pointer
-from tests.builders import QUEUES, a_notification, ask, quotas, worker_id
+from tests.builders import (
+    EMAIL_HIGH,
+    QUEUES,
+    SMS_HIGH,
+    a_notification,
+    ask,
+    quotas,
+    worker_id,
+)
 from tests.tcp_proxy import TcpProxy, open_proxy_for
 
 QUICK = RetryPolicy(base=timedelta(milliseconds=1), factor=2, cap=timedelta(seconds=1), tries=3)
@@ -79,6 +87,7 @@ class Bench(NamedTuple):
     provider: Script
     inflight: InFlight
     acked: list[Delivery]
+    heard: list[tuple[QueueKey, str, Outcome]]
 
     async def accept(self, item: NewNotification) -> None:
         await self.store.insert([item])
@@ -119,6 +128,7 @@ async def open_bench(
         store = await stack.enter_async_context(open_store(link, worker_id()))
         reader = await stack.enter_async_context(open_reader(LinkSettings(url=reader_url or url)))
         provider, inflight = Script(*answers), InFlight()
+        heard: list[tuple[QueueKey, str, Outcome]] = []
         attempts = Attempts(
             store=store,
             observer=Metrics(
@@ -130,10 +140,11 @@ async def open_bench(
             pulse=Beats(*alive),
             draw=lambda: 0.5,
             send_timeout_s=send_timeout_s,
+            heard=lambda queue, name, outcome, _: heard.append((queue, name, outcome)),
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run())
-        yield Bench(store, reader, attempts, provider, inflight, [])
+        yield Bench(store, reader, attempts, provider, inflight, [], heard)
         attempts.close()
 
 
@@ -197,6 +208,52 @@ async def test_bad_credentials_spend_no_try_and_wait(bench: Opening) -> None:
         await on.run(pointer)
         assert await on.status(item) is Status.RETRYING
         assert await on.due() == []
+
+
+async def test_every_call_is_told_once_with_its_queue_provider_and_outcome(
+    bench: Opening,
+) -> None:
+    down, sent = Unavailable(code="503"), Accepted(code="250")
+    async with bench(down, sent) as on:
+        item = a_notification()
+        await on.accept(item)
+        assert await on.run_until_final(item) is Status.SENT
+        assert on.heard == [(EMAIL_HIGH, "script", down), (EMAIL_HIGH, "script", sent)]
+
+
+async def test_a_call_cut_by_the_stop_is_told_too(bench: Opening) -> None:
+    async with bench(asyncio.Event()) as on:
+        await on.accept(a_notification())
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(on.run(pointer))
+            await on.provider.called.wait()
+            task.cancel()
+        [(_, _, outcome)] = on.heard
+        assert (outcome.name, outcome.code) == ("ambiguous", "stopped")
+
+
+async def test_what_is_not_claimed_is_no_call(bench: Opening) -> None:
+    async with bench() as on:
+        await on.accept(a_notification())
+        [pointer] = await on.due()
+        await on.run(pointer)
+        await on.run(pointer)
+        assert len(on.heard) == 1
+
+
+async def test_a_channel_without_a_provider_says_nothing_of_anyones_health(
+    bench: Opening,
+) -> None:
+    async with bench() as on:
+        item = a_notification(SMS_HIGH, recipient="+15005550006")
+        await on.accept(item)
+        [pointer] = await on.due()
+        await on.run(pointer)
+        [(_, name, outcome)] = on.heard
+        assert isinstance(outcome, Unavailable)
+        assert (name, outcome.code, outcome.is_local) == ("none", "no_provider", True)
+        assert await on.status(item) is Status.RETRYING
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from notifier.domain.notification import (
     Status,
 )
 from notifier.ports import Filter, QueueState
+from tests.unit.fakes_api import MemoryStore
 
 
 class Memory:
@@ -110,7 +111,7 @@ def _carried_out(row: NotificationView) -> NotificationView:
     )
 
 
-class Board:
+class Board(MemoryStore):
     async def queues(self) -> Sequence[QueueState]:
         return [
             QueueState(
@@ -173,12 +174,18 @@ def memory() -> Memory:
 
 
 @pytest.fixture
-async def cli(memory: Memory, tmp_path: Path) -> AsyncIterator[Cli]:
+def board() -> Board:
+    return Board()
+
+
+@pytest.fixture
+async def cli(memory: Memory, board: Board, tmp_path: Path) -> AsyncIterator[Cli]:
     app = create_api(
         acceptor=memory,
         reader=memory,
-        board=Board(),
-        settings=ApiSettings(),
+        board=board,
+        pausing=board,
+        settings=ApiSettings(providers=["smtp"]),
         readiness=list,
         metrics=lambda: (b"", "text/plain"),
     )
@@ -356,3 +363,109 @@ async def test_load_counts_what_was_refused_and_ends_with_1(cli: Cli, memory: Me
     done = await cli.run("load", "-n", "10", "--json")
     assert done.code == 1
     assert json.loads(done.out)["answers"] == {"503": 10}
+
+
+async def test_a_queue_is_paused_for_a_while_and_resumed(cli: Cli) -> None:
+    done = await cli.run("pause", "email.low", "--for", "1h30m", "--reason", "flood")
+    assert (done.code, done.out, done.err) == (0, "queue email.low paused for 1h30m\n", "")
+    done = await cli.run("resume", "email.low")
+    assert done.out == "queue email.low resumed\n"
+    done = await cli.run("resume", "email.low")
+    assert done.out == "queue email.low was not paused\n"
+
+
+async def test_a_long_pause_is_told_in_days(cli: Cli) -> None:
+    assert (await cli.run("pause", "push", "--for", "30d")).out == "channel push paused for 30d\n"
+
+
+async def test_a_channel_and_a_provider_are_paused_until_resumed(cli: Cli, board: Board) -> None:
+    assert (await cli.run("pause", "sms")).out == "channel sms paused until resumed\n"
+    done = await cli.run("pause", "--provider", "smtp", "-r", "new password")
+    assert done.out == "provider smtp paused until resumed\n"
+    assert {str(one): pause.reason for one, pause in board.paused.items()} == {
+        "channel:sms": "",
+        "provider:smtp": "new password",
+    }
+    done = await cli.run("resume", "--provider", "smtp")
+    assert (done.code, done.out) == (0, "provider smtp resumed\n")
+
+
+async def test_pause_and_resume_speak_json(cli: Cli) -> None:
+    done = await cli.run("pause", "sms.low", "--for", "90", "--reason", "flood", "--json")
+    assert json.loads(done.out) == {
+        "kind": "queue",
+        "name": "sms.low",
+        "reason": "flood",
+        "expires_in_s": 90.0,
+    }
+    done = await cli.run("resume", "sms.low", "--json")
+    assert json.loads(done.out) == {"kind": "queue", "name": "sms.low", "resumed": True}
+
+
+async def test_providers_show_their_breakers_and_pauses(cli: Cli) -> None:
+    await cli.run("pause", "--provider", "smtp")
+    heading, row = (await cli.run("providers")).out.splitlines()
+    assert re.split("  +", heading.strip()) == [
+        "provider",
+        "channels",
+        "breaker",
+        "why",
+        "probe in s",
+        "calls 10 s",
+        "failed",
+        "paused",
+    ]
+    assert row.split() == ["smtp", "email", "open", "errors", "3.500", "20", "11", "paused"]
+
+
+async def test_a_closed_breaker_keeps_its_old_reason_to_itself(cli: Cli, board: Board) -> None:
+    board.breaker = "closed"
+    _, row = (await cli.run("providers")).out.splitlines()
+    assert row.split() == ["smtp", "email", "closed", "-", "-", "20", "11", "-"]
+    (shown,) = json.loads((await cli.run("providers", "--json")).out)
+    assert (shown["breaker"], shown["reason"]) == ("closed", "errors")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("pause",), 2, "say what"),
+        (("pause", ""), 2, "say what"),
+        (("resume", "email", "--provider", "smtp"), 2, "say what"),
+        (("pause", "email", "--for", "soon"), 2, "--for: got 'soon', expected a span such as 90s"),
+        (("pause", "email", "--for", "1h30"), 2, "expected a span such as 90s"),
+        (("pause", "email", "--for", "0"), 2, "expected a span such as 90s"),
+        (("pause", "email", "--for", "31d"), 1, "400: for: expected a number <= 2592000.0"),
+        (("pause", "email", "--reason", "two\nlines"), 1, "400: reason: expected one line"),
+        (("pause", "email.urgent"), 1, "404: There is no queue 'email.urgent'. There are: email."),
+        (("resume", "fax"), 1, "404: There is no channel 'fax'. There are: email, sms, push."),
+        (("resume", "--provider", "a/b"), 1, "404"),
+        (("pause", ".."), 1, "404"),
+    ],
+)
+async def test_what_cannot_be_paused_is_said_in_one_line(
+    cli: Cli, board: Board, words: Sequence[str], code: int, said: str
+) -> None:
+    done = await cli.run(*words)
+    assert (done.code, done.out) == (code, "")
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert board.paused == {}
+
+
+@pytest.mark.parametrize("words", [("pause", "email"), ("resume", "email"), ("providers",)])
+async def test_while_postgres_is_away_it_is_said_in_one_line(
+    cli: Cli, board: Board, words: Sequence[str]
+) -> None:
+    board.broken = StoreUnavailable("away")
+    done = await cli.run(*words)
+    assert (done.code, done.out) == (1, "")
+    assert "the API answered 503" in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "providers"])
+async def test_each_explains_itself(cli: Cli, command: str) -> None:
+    done = await cli.run(command, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"notifier {command}" in done.out

@@ -209,7 +209,7 @@ async def test_a_hundred_sends_at_once_share_a_few_connections() -> None:
     assert len(raw.seen) == 200
 
 
-async def test_waiting_for_a_connection_is_not_ambiguous() -> None:
+async def test_waiting_for_a_connection_is_our_matter_and_spends_nothing() -> None:
     async with open_http_script(lambda _: SILENCE) as raw:
         url = f"http://127.0.0.1:{raw.port}/"
         settings = HttpSettings(url=url, max_connections=1, timeout_s=0.1)
@@ -218,7 +218,8 @@ async def test_waiting_for_a_connection_is_not_ambiguous() -> None:
             await raw.arrived.wait()
             outcome = await provider.send(message())
             holder.cancel()
-    assert (outcome.name, outcome.code) == ("unavailable", "timeout")
+    assert isinstance(outcome, Unavailable)
+    assert (outcome.code, outcome.spends, outcome.is_local) == ("no_connection", False, True)
     assert len(raw.seen) == 1
 
 

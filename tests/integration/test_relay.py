@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -11,12 +13,22 @@ from notifier.adapters.inprocess.broker import InProcessBroker
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.relay import Relay, Rest
+from notifier.delivery.relay import EVERY_S, Relay, Rest
 from notifier.delivery.window import LEAST, QueuePace
-from notifier.domain.notification import QueueKey
+from notifier.domain.controls import Flow
+from notifier.domain.notification import Claimed, QueueKey, Status
 from notifier.lifecycle import running
-from notifier.ports import Pointer
-from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, a_notification, worker_id
+from notifier.ports import Delivery, Pointer
+from tests.builders import (
+    EMAIL_HIGH,
+    EMAIL_LOW,
+    QUEUES,
+    a_notification,
+    a_result,
+    ask,
+    quotas,
+    worker_id,
+)
 
 
 class Refusing(InProcessBroker):
@@ -48,7 +60,12 @@ def broker() -> Refusing:
 
 
 def relay_of(
-    store: PostgresStore, broker: Refusing, *, drain_per_s: float = 0.0, relays: int = 1
+    store: PostgresStore,
+    broker: Refusing,
+    *,
+    drain_per_s: float = 0.0,
+    relays: int = 1,
+    flows: Mapping[QueueKey, Flow] = {},
 ) -> Relay:
     return Relay(
         store=store,
@@ -57,6 +74,7 @@ def relay_of(
         queues=QUEUES,
         pace=lambda: dict.fromkeys(QUEUES, QueuePace(1, drain_per_s)),
         relays=lambda: relays,
+        flow=lambda queue: flows.get(queue, Flow.FREE),
     )
 
 
@@ -166,3 +184,117 @@ async def test_waking_it_publishes_at_once(
             await arrived.wait()
             await lane.set_prefetch(2)
         relay.wake()  # to see that it is to stop
+
+
+@pytest.mark.parametrize("flow", [Flow.PAUSED, Flow.BROKEN])
+async def test_nothing_is_taken_of_what_is_held_back_and_the_rest_goes_on(
+    store: PostgresStore, broker: Refusing, flow: Flow
+) -> None:
+    await store.insert([a_notification(queue) for queue in (EMAIL_HIGH, EMAIL_LOW)])
+    flows = {EMAIL_HIGH: flow}
+    relay = relay_of(store, broker, flows=flows)
+    assert await relay.run_once() == 1
+    assert await relay.run_once() == 0
+    assert (await ready(broker))["email.high"] == 0
+    assert await due(store) == 1
+    flows.clear()
+    assert await relay.run_once() == 1
+
+
+async def test_a_window_does_not_grow_while_its_queue_is_held_back(
+    store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.delivery.relay.EVERY_S", 0)
+    await store.insert([a_notification(EMAIL_HIGH) for _ in range(400)])
+    flows = dict[QueueKey, Flow]()
+    relay = relay_of(store, broker, flows=flows)
+    await relay.run_once()
+    await drained(broker, EMAIL_HIGH)
+    flows[EMAIL_HIGH] = Flow.PAUSED
+    for _ in range(10):
+        await relay.run_once()
+    flows.clear()
+    assert await relay.run_once() <= 2 * LEAST
+
+
+async def drained(broker: Refusing, queue: QueueKey) -> None:
+    """Take and settle all that is ready there."""
+    held = list[Delivery]()
+    async with broker.subscribe(queue, on_delivery=held.append, on_lost=lambda: None) as lane:
+        await lane.set_prefetch(1000)
+        while (await ready(broker))[str(queue)]:
+            await asyncio.sleep(0)
+        await lane.set_prefetch(0)
+        for delivery in held:
+            lane.ack(delivery)
+
+
+async def test_a_probe_is_one_pointer_at_a_time(store: PostgresStore, broker: Refusing) -> None:
+    await store.insert([a_notification(EMAIL_HIGH) for _ in range(40)])
+    relay = relay_of(store, broker, flows={EMAIL_HIGH: Flow.PROBE})
+    for _ in range(6):
+        await relay.run_once()
+    assert (await ready(broker))["email.high"] == 1
+
+
+async def test_a_probe_may_be_a_retry_and_is_still_one(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    await a_retry_is_due(store)
+    flows = {EMAIL_HIGH: Flow.PROBE}
+    relay = relay_of(store, broker, flows=flows)
+    assert sum([await relay.run_once() for _ in range(2)]) == 1
+    await drained(broker, EMAIL_HIGH)
+    await a_retry_is_due(store)
+    await store.insert([a_notification(EMAIL_HIGH) for _ in range(3)])
+    relay = relay_of(store, broker, flows=flows)
+    assert sum([await relay.run_once() for _ in range(4)]) == 1
+
+
+async def a_retry_is_due(store: PostgresStore) -> None:
+    """A row of email.high that failed once and is due again."""
+    await store.insert([a_notification(EMAIL_HIGH)])
+    ((pointer, _),) = await store.take_due(quotas(EMAIL_HIGH), 10)
+    (claimed,) = await store.claim([ask(pointer)])
+    assert isinstance(claimed, Claimed)
+    await store.record([a_result(claimed, Status.RETRYING, after=timedelta(0))])
+
+
+async def test_the_probe_goes_first_to_what_is_ready_already(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    await store.insert([a_notification(EMAIL_HIGH) for _ in range(40)])
+    flows = dict[QueueKey, Flow]()
+    relay = relay_of(store, broker, flows=flows)
+    taken = await relay.run_once()
+    flows[EMAIL_HIGH] = Flow.PROBE
+    assert [await relay.run_once() for _ in range(3)] == [0, 0, 0]
+    assert (await ready(broker))["email.high"] == taken
+
+
+async def test_it_rests_while_all_that_is_due_is_held_back(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    await store.insert([a_notification(EMAIL_HIGH) for _ in range(600)])
+    asked = 0
+
+    def paused(_: QueueKey) -> Flow:
+        nonlocal asked
+        asked += 1
+        return Flow.PAUSED
+
+    relay = Relay(
+        store=store,
+        broker=broker,
+        observer=Metrics(QUEUES, {}, version="0"),
+        queues=QUEUES,
+        pace=dict,
+        relays=lambda: 1,
+        flow=paused,
+    )
+    began = time.monotonic()
+    async with running(relay.run, "relay"):
+        await asyncio.sleep(0.55)
+    passes = asked / len(QUEUES)
+    assert 1 <= passes <= 2 + (time.monotonic() - began) / EVERY_S
+    assert await due(store) == 600

@@ -319,6 +319,19 @@ async def test_a_share_of_errors_is_about_that_share(http: aiohttp.ClientSession
     assert 30 <= statuses.count(503) <= 90
 
 
+async def test_a_call_without_the_password_is_refused_until_it_has_it(
+    http: aiohttp.ClientSession,
+) -> None:
+    await put(http, {"channel": "sms", "password": "right"})
+    wrong = aiohttp.encode_basic_auth("AC1", "wrong")
+    right = aiohttp.encode_basic_auth("AC1", "right")
+    assert (await text(http, "+15005550006"))[0] == 401
+    assert (await text(http, "+15005550006", Authorization="Basic ***"))[0] == 401
+    assert (await text(http, "+15005550006", Authorization=wrong))[0] == 401
+    assert (await text(http, "+15005550006", Authorization=right))[0] == 201
+    assert [call["accepted"] for call in await calls(http)] == [False, False, False, True]
+
+
 async def test_what_is_left_out_is_as_at_the_start(http: aiohttp.ClientSession) -> None:
     _, first = await put(http, {})
     await put(http, {"latency_ms": 5, "error_share": 0.5, "hang_s": 1})
@@ -365,6 +378,8 @@ async def test_an_answer_comes_no_sooner_than_the_latency(
         ({"retry_after": -1}, "retry_after"),
         ({"retry_after": 1.5}, "retry_after"),
         ({"hang_s": 1e9}, "hang_s"),
+        ({"password": "x"}, "password"),
+        ({"channel": "email", "password": "x"}, "password"),
         ({"lateny_ms": 1}, "lateny_ms"),
         ([], "body"),
         ("x", "body"),

@@ -22,12 +22,15 @@ import pytest
 
 from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.domain.allocation import AttemptTiming
+from notifier.domain.controls import Flow
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey, Status
-from notifier.ports import Broker, Delivery, Depth, Pointer, Subscription, Waiting
+from notifier.ports import Broker, Delivery, Depth, Pointer, Slice, Subscription, Waiting
 from notifier.scheduling.crew import Crew, open_crew
 from notifier.scheduling.lane import Attempt, QueueRule
-from notifier.scheduling.survey import AskWaiting
+from notifier.scheduling.measures import Elsewhere
+from notifier.scheduling.provider_rate import ProviderRate
+from notifier.scheduling.survey import ALONE, AskWaiting, Deployment
 
 T = TypeVar("T")
 WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
@@ -157,7 +160,7 @@ class Silent:
     def attempted(self, queue: QueueKey, provider: str, outcome: str, seconds: float) -> None: ...
     def retried(self, queue: QueueKey, reason: str) -> None: ...
     def finished(self, queue: QueueKey, status: Status, age_s: float) -> None: ...
-    def rescued(self, queue: QueueKey, count: int) -> None: ...
+    def rescued(self, queue: QueueKey, count: int, reason: str = "lost") -> None: ...
     def released(self, queue: QueueKey, count: int) -> None: ...
     def unreadable(self) -> None: ...
     def queue_measured(
@@ -166,6 +169,10 @@ class Silent:
     def queue_held(
         self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str
     ) -> None: ...
+    def workers(self, count: int) -> None: ...
+    def breaker(self, provider: str, state: str) -> None: ...
+    def provider_failed(self, provider: str, reason: str) -> None: ...
+    def provider_rate(self, provider: str, rate_per_s: float) -> None: ...
 
 
 class FragileBroker:
@@ -258,6 +265,7 @@ async def at_work(
     consumer_rate: float | None = None,
     attempt: Attempt | None = None,
     waiting: AskWaiting | None = None,
+    deployment: Deployment = ALONE,
 ) -> AsyncIterator[tuple[Crew, FragileBroker]]:
     async with open_inprocess_broker(queues) as inner:
         broker = FragileBroker(inner)
@@ -271,6 +279,7 @@ async def at_work(
             clock=asyncio.get_running_loop().time,
             random=Random(1),
             consumers=consumers,
+            deployment=deployment,
         ) as crew:
             yield crew, broker
 
@@ -382,6 +391,255 @@ def test_a_lane_whose_broker_does_not_answer_delays_no_other() -> None:
             await broker.publish(world.pointers(EMAIL_HIGH, 500))
             await asyncio.sleep(2)
             assert crew.figures()[EMAIL_HIGH].done == 500
+
+    play(scene())
+
+
+# ---- many workers
+
+
+@asynccontextmanager
+async def three_workers(world: World) -> AsyncIterator[tuple[list[Crew], Broker]]:
+    """Each with 64 that move, at one broker; what they know of each other is a second old."""
+    crews: list[Crew] = []
+
+    def alike() -> Deployment:
+        me = len(crews)
+        return Deployment(share=lambda: 1 / 3, elsewhere=lambda: elsewhere_of(crews, me))
+
+    async with open_inprocess_broker(QUEUES) as broker, AsyncExitStack() as stack:
+        for number in range(3):
+            worker = open_crew(
+                broker=broker,
+                rules=[rule(queue) for queue in QUEUES],
+                attempt=world.attempt,
+                give_back=world.give_back,
+                waiting=world.waiting,
+                observer=Silent(world),
+                clock=asyncio.get_running_loop().time,
+                random=Random(number),
+                deployment=alike(),
+            )
+            crews.append(await stack.enter_async_context(worker))
+        yield crews, broker
+
+
+def elsewhere_of(crews: Sequence[Crew], me: int) -> dict[QueueKey, Elsewhere]:
+    said = [crew.figures() for number, crew in enumerate(crews) if number != me]
+    return {
+        queue: Elsewhere(
+            sum(each[queue].held for each in said), sum(each[queue].done_per_s for each in said)
+        )
+        for queue in QUEUES
+    }
+
+
+def test_three_workers_draw_to_a_burst_each_and_a_high_one_is_still_taken_at_once() -> None:
+    async def scene() -> None:
+        world = World()
+        async with three_workers(world) as (crews, broker):
+            await asyncio.sleep(1)
+            await broker.publish(world.pointers(EMAIL_LOW, 15_000))
+            await asyncio.sleep(0.5)
+            for crew in crews:
+                assert crew.figures()[EMAIL_LOW].consumers >= 0.8 * 64
+            asked = now()
+            await broker.publish(world.pointers(SMS_HIGH, 1))
+            await asyncio.sleep(0.001)
+            assert world.calls_of(SMS_HIGH) == [pytest.approx(asked, abs=1e-6)]
+            await asyncio.sleep(5)
+            assert len(world.acked) == 15_001
+
+    play(scene())
+
+
+def test_three_workers_move_for_their_part_of_what_waits_and_not_for_all_of_it() -> None:
+    async def scene() -> None:
+        world = World()
+        async with three_workers(world) as (crews, _):
+            # A third of 300 is 100: at 20 ms (0.1 s until known) cleared in two ticks by 20.
+            due = Waiting(due=300, is_ceiling=False, oldest_wait=timedelta(0))
+            world.due = {EMAIL_LOW: due}
+            await asyncio.sleep(0.5)
+            assert [crew.figures()[EMAIL_LOW].consumers for crew in crews] == [20, 20, 20]
+
+    play(scene())
+
+
+# ---- what is held back
+
+
+class Gate:
+    """What flows, set by the test."""
+
+    def __init__(self) -> None:
+        self.flows: dict[QueueKey, Flow] = {}
+
+    def flow(self, queue: QueueKey) -> Flow:
+        return self.flows.get(queue, Flow.FREE)
+
+
+def test_a_queue_that_is_broken_calls_nobody_and_one_that_probes_one_at_a_time() -> None:
+    async def scene() -> None:
+        world, gate = World(), Gate()
+        deployment = Deployment(flow=gate.flow)
+        async with at_work(world, deployment=deployment) as (crew, broker):
+            await broker.publish(world.pointers(SMS_HIGH, 50_000))
+            await asyncio.sleep(2)
+            gate.flows[SMS_HIGH] = Flow.BROKEN
+            await asyncio.sleep(1)
+            figures, calls = crew.figures()[SMS_HIGH], len(world.calls)
+            assert (figures.busy, figures.held, figures.limited_by) == (0, 0, "breaker")
+            gate.flows[SMS_HIGH] = Flow.PROBE
+            for _ in range(2_000):
+                await asyncio.sleep(0.001)
+                assert crew.figures()[SMS_HIGH].held <= 1
+            figures = crew.figures()[SMS_HIGH]
+            assert (figures.consumers, figures.limited_by) == (1, "breaker")
+            assert 1 <= len(world.calls) - calls <= 100
+            gate.flows[SMS_HIGH] = Flow.FREE
+            await asyncio.sleep(1)
+            assert crew.figures()[SMS_HIGH].busy > 40
+
+    play(scene())
+
+
+def test_a_paused_queue_calls_nobody_and_the_others_go_on() -> None:
+    async def scene() -> None:
+        world, gate = World(), Gate()
+        gate.flows[SMS_HIGH] = Flow.PAUSED
+        deployment = Deployment(flow=gate.flow)
+        async with at_work(world, deployment=deployment) as (crew, broker):
+            await broker.publish(world.pointers(SMS_HIGH, 100))
+            await broker.publish(world.pointers(EMAIL_LOW, 5_000))
+            await asyncio.sleep(3)
+            assert not world.calls_of(SMS_HIGH)
+            assert crew.figures()[SMS_HIGH].limited_by == "pause"
+            assert len(world.calls_of(EMAIL_LOW)) == 5_000
+
+    play(scene())
+
+
+def test_a_channel_calls_no_more_at_once_than_its_bulkhead() -> None:
+    async def scene() -> None:
+        world = World()
+        deployment = Deployment(bulkheads={Channel("sms"): 8})
+        async with at_work(world, deployment=deployment) as (crew, broker):
+            await asyncio.sleep(1)
+            for queue in QUEUES:
+                await broker.publish(world.pointers(queue, 2_000))
+            for _ in range(100):
+                await asyncio.sleep(0.02)
+                figures = crew.figures()
+                assert sum(figures[queue].busy for queue in QUEUES if queue.channel == "sms") <= 8
+            assert crew.figures()[SMS_HIGH].limited_by == "consumers"
+
+    play(scene())
+
+
+class Closed:
+    """A store of rates that gives no slot."""
+
+    async def reserve(self, provider: str, rate_per_s: float, count: int) -> Slice:
+        raise StoreUnavailable(f"{count} of {rate_per_s}/s for {provider}")
+
+    async def cut(self, provider: str) -> bool:
+        raise StoreUnavailable(provider)
+
+
+@pytest.mark.parametrize(("share", "consumers"), [(1.0, 30), (0.25, 9)])
+def test_a_worker_holds_what_its_part_of_the_providers_rate_employs(
+    share: float, consumers: int
+) -> None:
+    """200/s at 100 ms, in whole: 1.25 * 20 in calls, 4 reserved, one that waits."""
+
+    async def scene() -> None:
+        world = World()
+        rate = ProviderRate("smtp", 200.0, store=Closed(), clock=now, observer=Silent(world))
+        deployment = Deployment(share=lambda: share, rates={EMAIL_LOW: rate})
+        async with at_work(world, deployment=deployment) as (crew, broker):
+            await broker.publish(world.pointers(EMAIL_LOW, 5_000))
+            await asyncio.sleep(2)
+            figures = crew.figures()[EMAIL_LOW]
+            assert (figures.consumers, figures.limited_by) == (consumers, "rate")
+            assert figures.held <= 32
+
+    play(scene())
+
+
+class Hanging:
+    """A provider of sms that may hang: then a call ends by its time-out after 20 s, unanswered."""
+
+    def __init__(self, world: World) -> None:
+        self.is_hung = False
+        self.seconds = 20.0
+        self._world = world
+
+    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
+        if delivery.pointer.queue.channel != "sms" or not self.is_hung:
+            return await self._world.attempt(delivery, ack)
+        await asyncio.sleep(self.seconds)
+        ack(delivery)
+        return AttemptTiming(self.seconds, answered=False)
+
+
+async def keep_busy(
+    world: World, broker: Broker, queues: Sequence[QueueKey], span_s: float
+) -> None:
+    """1,000 a second, a third of what the crew is able to."""
+    for _ in range(round(span_s / 0.02)):
+        for queue in queues:
+            await broker.publish(world.pointers(queue, 20 // len(queues)))
+        await asyncio.sleep(0.02)
+
+
+def test_a_provider_that_hangs_holds_a_quarter_and_is_back_when_it_answers() -> None:
+    async def scene() -> None:
+        world = World()
+        provider = Hanging(world)
+        sms = [queue for queue in QUEUES if queue.channel == "sms"]
+        async with at_work(world, attempt=provider.attempt) as (crew, broker):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(keep_busy(world, broker, [SMS_HIGH, EMAIL_HIGH], 120))
+                await asyncio.sleep(10)
+                provider.is_hung = True
+                await asyncio.sleep(35)
+                for _ in range(200):
+                    await asyncio.sleep(0.25)
+                    figures = crew.figures()
+                    assert sum(figures[queue].consumers for queue in sms) <= 16
+                    assert sum(figures[queue].busy for queue in sms) <= 16
+                    assert figures[SMS_HIGH].limited_by == "hang"
+                    # Each is begun at once: none waits for a consumer that is not there.
+                    assert figures[EMAIL_HIGH].held <= 3 * 20
+                provider.is_hung = False
+                while crew.figures()[SMS_HIGH].limited_by == "hang":
+                    await asyncio.sleep(0.01)
+                answered = now()
+                done = crew.figures()[SMS_HIGH].done
+                await asyncio.sleep(2)
+                assert now() - answered == pytest.approx(2)
+                assert crew.figures()[SMS_HIGH].done - done > 1_000
+            await asyncio.sleep(60)
+            assert sum(crew.figures()[queue].held for queue in QUEUES) == 0
+
+    play(scene())
+
+
+def test_whoever_is_still_in_a_call_that_hangs_is_given_to_no_other_queue() -> None:
+    async def scene() -> None:
+        world = World()
+        provider = Hanging(world)
+        provider.is_hung = True
+        async with at_work(world, attempt=provider.attempt) as (crew, broker):
+            await broker.publish(world.pointers(SMS_HIGH, 200))
+            await asyncio.sleep(12)
+            hung = crew.figures()[SMS_HIGH]
+            assert (hung.busy, hung.consumers) == (40, 14)
+            await broker.publish(world.pointers(EMAIL_LOW, 10_000))
+            await asyncio.sleep(0.6)
+            email = crew.figures()[EMAIL_LOW]
+            assert email.busy == email.consumers == 1 + 64 - 39  # one of the 40 is standing
 
     play(scene())
 

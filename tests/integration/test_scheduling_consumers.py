@@ -15,12 +15,14 @@ import pytest
 
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
-from notifier.ports import Delivery, Pointer
+from notifier.ports import Delivery, Pointer, Slice
 from notifier.scheduling.buffer import Buffer
 from notifier.scheduling.consumer import Consumer
 from notifier.scheduling.lane import Attempt, Lane, QueueRule, Running
+from notifier.scheduling.provider_rate import ProviderRate
 
 QUEUE = QueueKey(Channel("email"), Priority.HIGH)
+LOW = QueueKey(Channel("email"), Priority.LOW)
 NUMBERS = count(1)
 
 
@@ -34,11 +36,11 @@ async def let_all_run() -> None:
         await asyncio.sleep(0)
 
 
-def lane_of(attempt: Attempt, consumer_rate: float | None = None) -> Lane:
+def lane_of(attempt: Attempt, consumer_rate: float | None = None, queue: QueueKey = QUEUE) -> Lane:
     async def give_back(_: object) -> None: ...
 
     return Lane(
-        QueueRule(queue=QUEUE, weight=1, target_wait_s=1, consumer_rate=consumer_rate),
+        QueueRule(queue=queue, weight=1, target_wait_s=1, consumer_rate=consumer_rate),
         attempt=attempt,
         give_back=give_back,
         clock=asyncio.get_running_loop().time,
@@ -199,6 +201,142 @@ def test_what_is_withdrawn_is_the_stale_and_then_the_newest() -> None:
     assert len(buffer) == 2
 
 
+# ---- with a provider's rate ---------------------------------------------------------------------
+
+
+class Slots:
+    """A schedule that gives as many slots as the test allows."""
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    async def reserve(self, provider: str, rate_per_s: float, count: int) -> Slice:
+        assert provider == "smtp"
+        given = min(count, self.left)
+        self.left -= given
+        await asyncio.sleep(0)
+        return Slice(starts_in_s=0.0, spacing_s=0.0, count=given, rate_per_s=rate_per_s)
+
+    async def cut(self, provider: str) -> bool:
+        raise AssertionError(provider)
+
+
+class Gauge:
+    """The part of an observer that a rate speaks to."""
+
+    def provider_rate(self, provider: str, rate_per_s: float) -> None:
+        assert (provider, rate_per_s) == ("smtp", 1000.0)
+
+
+@asynccontextmanager
+async def slots_given() -> AsyncIterator[tuple[Slots, ProviderRate]]:
+    slots, stop = Slots(), asyncio.Event()
+    rate = ProviderRate(
+        "smtp",
+        1000,
+        store=slots,
+        clock=asyncio.get_running_loop().time,
+        observer=Gauge(),  # type: ignore[arg-type]
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(rate.run(stop))
+        yield slots, rate
+        stop.set()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_message_is_not_taken_before_its_slot() -> None:
+    bench = Bench()
+    async with slots_given() as (slots, rate):
+        lane, consumer = lane_of(bench.attempt), Consumer({QUEUE: rate})
+        consumer.assign(lane)
+        async with at_work(consumer):
+            lane.deliver(message())
+            await asyncio.sleep(0.05)
+            assert (len(bench.started), len(lane.buffer)) == (0, 1)
+            slots.left = 1
+            await until(lambda: len(bench.started) == 1)
+
+
+async def test_of_lanes_that_share_a_rate_the_urgent_goes_first() -> None:
+    urgent, other = Bench(), Bench()
+    async with slots_given() as (slots, rate):
+        rates = {QUEUE: rate, LOW: rate}
+        high, low = lane_of(urgent.attempt), lane_of(other.attempt, queue=LOW)
+        consumers = [Consumer(rates) for _ in range(4)]
+        for consumer, lane in zip(consumers, (low, low, high, high), strict=True):
+            consumer.assign(lane)
+        async with at_work(*consumers):
+            for lane in (low, low, high, high):
+                lane.deliver(message())
+                await let_all_run()
+            slots.left = 2
+            await until(lambda: len(urgent.started) == 2)
+            assert other.started == []
+            slots.left = 2
+            await until(lambda: len(other.started) == 2)
+
+
+async def test_one_who_is_moved_while_it_waits_for_a_slot_wakes_at_once() -> None:
+    bench = Bench()
+    async with slots_given() as (slots, rate):
+        lane, free = lane_of(bench.attempt), lane_of(bench.attempt, queue=LOW)
+        leaver, stayer = Consumer({QUEUE: rate}), Consumer({QUEUE: rate})
+        leaver.assign(lane)
+        async with at_work(leaver, stayer):
+            lane.deliver(message())
+            free.deliver(message())
+            await let_all_run()
+            leaver.assign(free)
+            stayer.assign(lane)
+            await until(lambda: bench.by == ["consumer 0"])
+            assert (lane.busy, free.busy) == (0, 1)
+            slots.left = 1
+            await until(lambda: bench.by == ["consumer 0", "consumer 1"])
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_the_slot_of_one_who_is_moved_with_it_goes_to_another(steps: int) -> None:
+    """Moved so many steps of the loop after the slot came: before, as and after it is told."""
+    bench = Bench()
+    async with slots_given() as (slots, rate):
+        lane = lane_of(bench.attempt)
+        leaver, stayer = Consumer({QUEUE: rate}), Consumer({QUEUE: rate})
+        leaver.assign(lane)
+        async with at_work(leaver, stayer):
+            lane.deliver(message())
+            await let_all_run()
+            slots.left = 1
+            await until(lambda: slots.left == 0)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            stayer.assign(lane)
+            leaver.assign(lane_of(bench.attempt))
+            await until(lambda: len(bench.started) == 1)
+
+
+async def test_a_slot_whose_message_is_gone_goes_to_another_lane() -> None:
+    bench = Bench()
+    async with slots_given() as (slots, rate):
+        rates = {QUEUE: rate, LOW: rate}
+        high, low = lane_of(bench.attempt), lane_of(bench.attempt, queue=LOW)
+        first, second = Consumer(rates), Consumer(rates)
+        first.assign(high)
+        second.assign(low)
+        async with at_work(first, second):
+            high.deliver(message())
+            low.deliver(message())
+            await let_all_run()
+            high.lose()
+            slots.left = 1
+            await until(lambda: bench.by == ["consumer 1"])
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_however_they_are_moved_all_is_carried_out_once(seed: int) -> None:
     """Random assignments and arrivals between every two steps of the loop; then one consumer is
@@ -216,8 +354,17 @@ async def test_however_they_are_moved_all_is_carried_out_once(seed: int) -> None
 
     rate = random.choice([None, 2_000.0])
     lanes = [lane_of(attempt, rate) for _ in range(3)]
-    consumers = [Consumer() for _ in range(6)]
-    sent = []
+    sent = list[Delivery]()
+    async with slots_given() as (slots, shared):
+        slots.left = 100_000
+        consumers = [Consumer({QUEUE: shared} if seed % 2 else {}) for _ in range(6)]
+        await move_them_about(consumers, lanes, random, sent)
+    assert seen == Counter(sent)
+
+
+async def move_them_about(
+    consumers: list[Consumer], lanes: list[Lane], random: Random, sent: list[Delivery]
+) -> None:
     async with at_work(*consumers) as tasks:
         for _ in range(400):
             for _ in range(random.choice([0, 1, 1, 2])):
@@ -235,4 +382,3 @@ async def test_however_they_are_moved_all_is_carried_out_once(seed: int) -> None
         while any(lane.held for lane in lanes):
             await asyncio.sleep(0.001)
         assert all(lane.busy == 0 and lane.buffer.promised == 0 for lane in lanes)
-    assert seen == Counter(sent)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.domain.allocation import Holding, QueueDemand, caps, entitlement, moves
+from notifier.domain.allocation import Holding, Limit, Move, QueueDemand, caps, entitlement, moves
 from notifier.domain.notification import Channel, Priority, QueueKey
 
 WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
@@ -37,20 +39,28 @@ def demands_of(draw: st.DrawFn, queue: QueueKey) -> QueueDemand:
         max_consumers=draw(st.none() | st.integers(1, 100)),
         is_paused=draw(st.sampled_from([False, False, False, True])),
         is_open=draw(st.sampled_from([False, False, False, True])),
+        is_probed=draw(st.sampled_from([False, False, False, True])),
         held_at_most=draw(st.none() | st.integers(1, 100)),
         standing=draw(st.sampled_from([1, 1, 0])),
+        stuck=draw(st.just(0) | st.integers(0, 30)),
+        lost=draw(st.just(0) | st.integers(0, 30)),
+        is_paced=draw(st.booleans()),
     )
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> list[QueueDemand]:
     queues = draw(st.lists(st.sampled_from(QUEUES), min_size=1, max_size=9, unique=True))
-    bounds = {
-        channel: draw(st.none() | st.integers(0, 32))
-        for channel in sorted({queue.channel for queue in queues})
-    }
+    channels = sorted({queue.channel for queue in queues})
+    hangs = {channel: draw(st.none() | st.integers(0, 32)) for channel in channels}
+    bulkheads = {channel: draw(st.none() | st.integers(0, 64)) for channel in channels}
     return [
-        replace(draw(demands_of(queue)), channel_at_most=bounds[queue.channel]) for queue in queues
+        replace(
+            draw(demands_of(queue)),
+            channel_at_most=hangs[queue.channel],
+            bulkhead=bulkheads[queue.channel],
+        )
+        for queue in queues
     ]
 
 
@@ -92,14 +102,50 @@ def test_no_queue_is_above_its_cap(world: list[QueueDemand], crew: int) -> None:
 
 
 @given(worlds(), crews)
-def test_no_channel_is_above_its_hang_limit(world: list[QueueDemand], crew: int) -> None:
+def test_no_channel_is_above_its_hang_limit_or_bulkhead(
+    world: list[QueueDemand], crew: int
+) -> None:
     shares = entitlement(world, crew)
-    for channel in {demand.queue.channel for demand in world}:
-        members = [demand for demand in world if demand.queue.channel == channel]
-        most = members[0].channel_at_most
-        standing = sum(demand.standing for demand in members)
+    for members in channels_of(world):
         held = sum(shares[demand.queue].consumers for demand in members)
-        assert most is None or held <= max(0, most - standing)
+        assert held <= seats_of(members)
+
+
+@given(worlds(), crews)
+def test_what_is_held_back_says_so_whatever_else_binds(world: list[QueueDemand], crew: int) -> None:
+    shares = entitlement(world, crew)
+    for demand in world:
+        limit = shares[demand.queue].limited_by
+        assert (limit is Limit.PAUSE) == demand.is_paused
+        assert demand.is_paused or (limit is Limit.BREAKER) == (demand.is_open or demand.is_probed)
+        assert limit is not Limit.HANG or not demand.channel_at_most is demand.held_at_most is None
+        assert limit is not Limit.RATE or demand.is_paced or demand.rate_per_s is not None
+
+
+@given(worlds(), crews)
+def test_a_queue_that_is_probed_has_its_standing_consumer_alone(
+    world: list[QueueDemand], crew: int
+) -> None:
+    shares = entitlement(world, crew)
+    assert all(shares[each.queue].consumers == 0 for each in world if each.is_probed)
+
+
+@given(st.floats(0.1, 1_000), st.floats(0.001, 10))
+def test_the_cap_of_a_rate_leaves_one_to_wait_for_the_next_slot(
+    rate_per_s: float, service_s: float
+) -> None:
+    queue = QUEUES[0]
+    demand = QueueDemand(
+        queue=queue,
+        depth=100_000,
+        arrivals_per_s=0.0,
+        service_s=service_s,
+        target_wait_s=1.0,
+        weight=1.0,
+        rate_per_s=rate_per_s,
+    )
+    most = caps([demand])[queue] + demand.standing
+    assert rate_per_s * service_s + 1 <= most <= rate_per_s * (1.25 * service_s + 0.02) + 2
 
 
 @given(worlds(), crews)
@@ -177,15 +223,40 @@ def test_after_the_moves_no_queue_that_may_work_is_above_its_cap(
     places, limits = after_moves(world, holdings, bench), caps(world)
     for demand in world:
         if not (demand.is_paused or demand.is_open):
-            assert places[demand.queue] <= limits[demand.queue]
+            assert places[demand.queue] <= limits[demand.queue] + leeway(demand)
+
+
+@given(situations())
+def test_when_moves_stop_no_channel_is_above_its_bound(
+    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+) -> None:
+    world, holdings, bench = situation
+    shares = entitlement(world, crew_of(holdings, bench))
+    places: dict[QueueKey | None, int] = {}
+    for _ in range(50):
+        made = moves(world, shares, holdings, bench=bench)
+        places = moved(made, holdings, bench)
+        bench = places.pop(None)
+        holdings = {
+            queue: replace(held, consumers=places[queue]) for queue, held in holdings.items()
+        }
+        if not made:
+            break
+    for members in channels_of(world):
+        working = [each for each in members if not (each.is_paused or each.is_open)]
+        assert sum(places[each.queue] for each in working) <= seats_of(members)
 
 
 @given(situations())
 def test_after_the_moves_nobody_stands_by_while_a_queue_is_short_of_its_share(
     situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
 ) -> None:
-    """Standing by: more than were in use, at a queue that is not short without them."""
+    """Standing by: more than were in use, at a queue that is not short without them.
+
+    Who is stuck is left out here: it is given to none, though it may be on the bench.
+    """
     world, holdings, bench = situation
+    world = [replace(each, stuck=0, lost=0) for each in world]
     places = after_moves(world, holdings, bench)
     shares = entitlement(world, crew_of(holdings, bench))
     lacking = [
@@ -228,9 +299,35 @@ def after_moves(
     world: list[QueueDemand], holdings: dict[QueueKey, Holding], bench: int
 ) -> dict[QueueKey | None, int]:
     shares = entitlement(world, crew_of(holdings, bench))
+    return moved(moves(world, shares, holdings, bench=bench), holdings, bench)
+
+
+def moved(
+    made: Sequence[Move], holdings: dict[QueueKey, Holding], bench: int
+) -> dict[QueueKey | None, int]:
     places: dict[QueueKey | None, int] = {q: held.consumers for q, held in holdings.items()}
     places[None] = bench
-    for move in moves(world, shares, holdings, bench=bench):
+    for move in made:
         places[move.source] -= move.count
         places[move.target] += move.count
     return places
+
+
+def channels_of(world: list[QueueDemand]) -> list[list[QueueDemand]]:
+    channels = {demand.queue.channel for demand in world}
+    return [[each for each in world if each.queue.channel == channel] for channel in channels]
+
+
+def seats_of(members: list[QueueDemand]) -> float:
+    """How many that move may be on all queues of one channel."""
+    first = members[0]
+    bounds = [bound for bound in (first.channel_at_most, first.bulkhead) if bound is not None]
+    return max(0, min(bounds) - sum(each.standing for each in members)) if bounds else inf
+
+
+def leeway(demand: QueueDemand) -> int:
+    """Above the cap of a rate a few may stay."""
+    if demand.rate_per_s is None or demand.is_probed:
+        return 0
+    cap = demand.rate_per_s * (1.25 * demand.service_s + 0.02) + 2 + demand.out_of_use
+    return max(1, int(cap) // 4)

@@ -14,6 +14,7 @@ from litestar import Litestar
 from notifier.api.app import create_api
 from notifier.api.server import open_server
 from notifier.api.settings import ApiSettings
+from notifier.domain.controls import Pause, Scope, ScopeKind
 from notifier.domain.errors import StoreRejected
 from notifier.domain.notification import (
     AttemptView,
@@ -26,11 +27,14 @@ from notifier.domain.notification import (
     QueueKey,
     Status,
 )
-from notifier.ports import Filter, QueueState
+from notifier.ports import Filter, ProviderState, QueueState
 
 
 class MemoryStore:
-    """Acceptor, Reader and Board at once. `broken` is raised by all; `hold` makes submits wait."""
+    """Acceptor, Reader, Board and Pausing at once.
+
+    `broken` is raised by all; `hold` makes submits wait.
+    """
 
     def __init__(self) -> None:
         self.new: dict[NotificationId, NewNotification] = {}
@@ -42,6 +46,8 @@ class MemoryStore:
         self.hold = asyncio.Event()
         self.hold.set()
         self.asked: list[Filter] = []
+        self.paused: dict[Scope, Pause] = {}
+        self.breaker = "open"
 
     async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
         self._check()
@@ -82,6 +88,33 @@ class MemoryStore:
                 paused=False,
             )
         ]
+
+    async def providers(self) -> Sequence[ProviderState]:
+        self._check()
+        return [
+            ProviderState(
+                provider="smtp",
+                channels=("email",),
+                breaker=self.breaker,
+                reason="errors",
+                probe_in_s=3.5,
+                paused=Scope(ScopeKind.PROVIDER, "smtp") in self.paused,
+                calls=20,
+                failures=11,
+            )
+        ]
+
+    async def pauses(self) -> Sequence[Pause]:
+        self._check()
+        return [self.paused[scope] for scope in sorted(self.paused)]
+
+    async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
+        self._check()
+        self.paused[scope] = Pause(scope=scope, reason=reason, age_s=0.0, expires_in_s=for_s)
+
+    async def resume(self, scope: Scope) -> bool:
+        self._check()
+        return self.paused.pop(scope, None) is not None
 
     def fail(self, id: NotificationId) -> None:  # noqa: A002 the port's word
         """End a stored notification as failed, after one attempt."""
@@ -165,6 +198,7 @@ def make_api(
         acceptor=store,
         reader=store,
         board=store,
+        pausing=store,
         settings=settings or ApiSettings(),
         readiness=lambda: reasons,
         metrics=lambda: (b"notifier_up 1\n", "text/plain; version=1.0.0"),

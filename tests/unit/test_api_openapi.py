@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -72,6 +73,43 @@ def test_the_page_states_the_bounds() -> None:
     page = reference_page(openapi_document(settings), "")
     for bound in ("200,000", "100,000", "16,384", "77 notifications", "8,388,608"):
         assert bound in page
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/v1/queues/{queue}/pause", ["fax.high", "fax.medium", "fax.low"]),
+        ("/v1/channels/{channel}/pause", ["fax"]),
+        ("/v1/providers/{provider}/resume", ["telco"]),
+    ],
+)
+def test_what_can_be_paused_is_named(path: str, names: list[str]) -> None:
+    settings = ApiSettings(
+        channels={"fax": ChannelRules(address=AddressKind.PHONE)}, providers=["telco"]
+    )
+    (parameter,) = openapi_document(settings)["paths"][path]["post"]["parameters"]
+    assert (parameter["in"], parameter["required"]) == ("path", True)
+    assert parameter["schema"] == {"enum": names}
+
+
+def test_every_part_of_a_path_is_described_as_such() -> None:
+    for path, methods in openapi_document(ApiSettings())["paths"].items():
+        for operation in methods.values():
+            parameters = operation.get("parameters", ())
+            in_path = {one["name"] for one in parameters if one["in"] == "path"}
+            assert in_path == set(re.findall(r"{(\w+)}", path))
+
+
+def test_the_body_of_a_pause_may_be_left_out() -> None:
+    paths = openapi_document(ApiSettings())["paths"]
+    assert not paths["/v1/queues/{queue}/pause"]["post"]["requestBody"]["required"]
+    assert paths["/v1/notifications"]["post"]["requestBody"]["required"]
+
+
+def test_the_page_shows_how_to_pause_and_resume() -> None:
+    page = reference_page(openapi_document(ApiSettings()), "http://h")
+    assert "curl http://h/v1/queues/{queue}/resume -X POST" in page
+    assert "-d &#x27;{&quot;reason&quot;: &quot;maintenance&quot;, &quot;for&quot;: 600}" in page
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.ports import Delivery, Depth, Pointer, Waiting
-from notifier.scheduling.measures import PeakOfUse, QueueMeasures, ServiceTime
+from notifier.scheduling.measures import Elsewhere, PeakOfUse, QueueMeasures, ServiceTime
 from notifier.scheduling.rates import burst, consumer_limiter, prefetch_for
 from notifier.scheduling.trace import Trace
 
@@ -86,6 +88,75 @@ def test_arrivals_count_what_piles_up() -> None:
     measures = QueueMeasures(watch)
     run_ticks(watch, measures, [(Depth(10 * n, 1), due(15 * n), 5, 25) for n in range(80)])
     assert measures.arrivals_per_s == pytest.approx(200, rel=0.01)
+
+
+def test_what_the_others_do_is_counted_in_as_their_heartbeats_step() -> None:
+    """Three workers do 100/s each of 300/s that come; two of them are known a second late."""
+    watch = Watch()
+    measures = QueueMeasures(watch)
+    seen = []
+    for tick in range(80):
+        watch.now += 0.25
+        for _ in range(25):
+            measures.finished(answered(0.02))
+        held_elsewhere = 10 + (tick // 4) % 3
+        measures.observe(Depth(20, 3), due(0), 5, Elsewhere(held_elsewhere, 200.0))
+        seen.append(measures.arrivals_per_s)
+    assert all(280 < arrivals_per_s < 320 for arrivals_per_s in seen[1:])
+
+
+class Trio:
+    """Three workers at one queue; each knows of the others what their last heartbeats said."""
+
+    def __init__(self, arrivals_per_s: float, service_s: float) -> None:
+        self._random = Random(1)
+        self._watch = Watch()
+        self._arrivals_per_s, self._service_s = arrivals_per_s, service_s
+        self._ends: list[list[float]] = [[], [], []]
+        self._ready = 0.0
+        self._beaten = [Elsewhere()] * 3
+        self._known = [Elsewhere()] * 3
+        self.workers = [QueueMeasures(self._watch) for _ in range(3)]
+
+    def run(self, span_s: float) -> Iterator[float]:
+        """Step by step of 10 ms; says what each worker takes for the arrivals, every tick."""
+        for step in range(1, round(span_s * 100)):
+            self._watch.now += 0.01
+            self._ready += self._arrivals_per_s / 100
+            for number, ends in enumerate(self._ends):
+                self._work(number, ends)
+                if (step + 33 * number) % 100 == 0:
+                    self._beat(number, ends)
+                if (step + 8 * number) % 25 == 0:
+                    yield self._look(number, ends)
+
+    def _work(self, number: int, ends: list[float]) -> None:
+        now = self._watch.now
+        for _ in [end for end in ends if end <= now]:
+            self.workers[number].finished(answered(self._service_s))
+        ends[:] = [end for end in ends if end > now]
+        while self._ready >= 1 and len(ends) < 32 and self._random.random() < 0.5:
+            self._ready -= 1
+            ends.append(now + self._service_s * self._random.uniform(0.5, 1.5))
+
+    def _beat(self, number: int, ends: list[float]) -> None:
+        """What is said now is read by the others a second later at most: here, a second later."""
+        self._known[number] = self._beaten[number]
+        self._beaten[number] = Elsewhere(len(ends), self.workers[number].done_per_s)
+
+    def _look(self, number: int, ends: list[float]) -> float:
+        others = [each for other, each in enumerate(self._known) if other != number]
+        said = Elsewhere(sum(each.held for each in others), sum(each.done_per_s for each in others))
+        self.workers[number].observe(Depth(int(self._ready), 3), due(0), len(ends), said)
+        return self.workers[number].arrivals_per_s
+
+
+@pytest.mark.parametrize("service_s", [0.02, 0.2])
+def test_heartbeats_that_are_old_and_step_make_no_wave_of_a_constant_load(service_s: float) -> None:
+    seen = list(Trio(300, service_s).run(60))
+    settled = seen[len(seen) // 6 :]
+    assert all(240 < arrivals_per_s < 360 for arrivals_per_s in settled)
+    assert sum(settled) / len(settled) == pytest.approx(300, rel=0.03)
 
 
 def test_a_backlog_that_drains_is_no_arrival_and_never_a_negative_one() -> None:

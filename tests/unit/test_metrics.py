@@ -55,19 +55,25 @@ def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> N
     observer.unreadable()
     observer.queue_measured(queue, ready=1, due=1, oldest_wait_s=1.0)
     observer.queue_held(queue, consumers=1, busy=1, limited_by=word)
+    observer.workers(2)
+    observer.breaker(provider, "open")
+    observer.provider_failed(provider, word)
+    observer.provider_rate(provider, 5.0)
 
 
 def test_counts_of_notifications_show_by_queue(metrics: Metrics) -> None:
     metrics.accepted(HIGH, 3)
     metrics.published(HIGH, 2)
     metrics.rescued(HIGH, 4)
+    metrics.rescued(HIGH, 3, "died")
     metrics.released(HIGH, 5)
     metrics.moved(HIGH, 6)
     metrics.unreadable()
 
     assert value(metrics, "accepted_total", queue=NAME) == 3
     assert value(metrics, "published_total", queue=NAME) == 2
-    assert value(metrics, "rescues_total", queue=NAME) == 4
+    assert value(metrics, "rescues_total", queue=NAME, reason="lost") == 4
+    assert value(metrics, "rescues_total", queue=NAME, reason="died") == 3
     assert value(metrics, "released_total", queue=NAME) == 5
     assert value(metrics, "moves_total", queue=NAME) == 6
     assert value(metrics, "unreadable_total") == 1
@@ -141,7 +147,8 @@ def test_known_labels_make_no_new_series(metrics: Metrics) -> None:
             exercise(metrics, queue, provider, "unavailable")
         metrics.queue_held(queue, consumers=1, busy=1, limited_by=Limit.PAUSE)
     added = {name for name, labels in series(metrics) - before}
-    assert added == {"notifier_limited_by"}  # "unavailable" is no limit: it went to `other`
+    # "unavailable" is no limit and opens no breaker: it went to `other`
+    assert added == {"notifier_limited_by", "notifier_breaker_openings_total"}
 
 
 def test_unknown_labels_share_one_series(metrics: Metrics) -> None:

@@ -57,7 +57,9 @@ class TestSources:
         text = (REPOSITORY / "config" / "notifier.toml").read_text()
         shown = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", text)
         optional = re.sub(
-            r"(?m)^(consumer_rate|max_consumers|security|username|\w+_file|sender) = .*$", "", shown
+            r"(?m)^(consumer_rate|max_consumers|rate|security|username|\w+_file|sender) = .*$",
+            "",
+            shown,
         )
         path = tmp_path / "shown.toml"
         path.write_text(optional)

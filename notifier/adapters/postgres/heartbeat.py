@@ -9,15 +9,24 @@ import msgspec
 
 from notifier.adapters.postgres.link import Link, LinkSettings, open_link
 from notifier.adapters.postgres.statements import statement
+from notifier.domain.breaker import ProviderFigures
 from notifier.domain.notification import QueueKey, WorkerId
-from notifier.ports import Beaten, QueueFigures, WorkerFigures
+from notifier.ports import Beaten, Figures, QueueFigures, WorkerFigures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from asyncpg import Record
 
-_decoder = msgspec.json.Decoder(dict[str, QueueFigures])
+
+class _Said(msgspec.Struct):
+    """The figures of a process as its row holds them; an older version wrote less."""
+
+    queues: dict[str, QueueFigures] = {}
+    providers: dict[str, ProviderFigures] = {}
+
+
+_decode = msgspec.json.Decoder(_Said).decode
 
 
 class PostgresHeartbeat:
@@ -27,11 +36,10 @@ class PostgresHeartbeat:
         self.worker = worker
         self._link = link
 
-    async def beat(
-        self, *, kind: str, host: str, pid: int, beat: int, figures: Mapping[QueueKey, QueueFigures]
-    ) -> Beaten:
+    async def beat(self, *, kind: str, host: str, pid: int, beat: int, figures: Figures) -> Beaten:
         """Say that this process lives, with its figures; returns the others' rows and the time."""
-        said = msgspec.json.encode({str(queue): of for queue, of in figures.items()}).decode()
+        queues = {str(queue): of for queue, of in figures.queues.items()}
+        said = msgspec.json.encode({"queues": queues, "providers": figures.providers}).decode()
         rows = await self._link.fetch(statement("beat"), self.worker, kind, host, pid, beat, said)
         return Beaten(
             now=rows[0]["now"], others=[_figures(row) for row in rows if row["id"] is not None]
@@ -43,6 +51,7 @@ class PostgresHeartbeat:
 
 
 def _figures(row: Record) -> WorkerFigures:
+    said = _decode(row["figures"])
     return WorkerFigures(
         id=WorkerId(row["id"]),
         kind=row["kind"],
@@ -50,7 +59,8 @@ def _figures(row: Record) -> WorkerFigures:
         pid=row["pid"],
         beat=row["beat"],
         age_s=row["age_s"],
-        queues={QueueKey.parse(name): of for name, of in _decoder.decode(row["figures"]).items()},
+        queues={QueueKey.parse(name): of for name, of in said.queues.items()},
+        providers=said.providers,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from notifier.adapters.postgres.link import Link, LinkSettings, open_link
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
-from notifier.ports import ClaimAsk, GivenBack, NotYours, Pointer, Recorded, Waiting
+from notifier.ports import ClaimAsk, GivenBack, NotYours, Orphan, Pointer, Recorded, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification
-    from notifier.ports import ClaimAnswer, Quota, Result
+    from notifier.ports import ClaimAnswer, Death, Quota, Result
 
 DUE_CEILING = 1000
 SWEEP_MOST = 5000
@@ -199,6 +199,37 @@ class PostgresStore:
             done = await connection.execute(statement("rescue"), str(queue), published_before)
         return int(done.rpartition(" ")[2])
 
+    async def orphans_of(self, silent: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
+        """What dead processes were sending, at most 500.
+
+        Dead are those without a heartbeat row, and those of `silent` (id, counter) whose counter
+        has not moved since; never this one.
+        """
+        rows = await self._links.watch.fetch(
+            statement("orphans_of"),
+            [worker for worker, _ in silent],
+            [beat for _, beat in silent],
+            self.worker,
+        )
+        return [_orphan(row) for row in rows]
+
+    async def bury(
+        self, deaths: Sequence[Death], silent: Sequence[tuple[WorkerId, int]]
+    ) -> Sequence[tuple[Death, Status, timedelta]]:
+        """Write what follows for orphans whose process is dead still; the rows that moved.
+
+        Each comes with its new status (expired if it would wait past its time) and its age.
+        """
+        by_id = {death.orphan.id: death for death in deaths}
+        rows = await self._links.watch.fetch(
+            statement("bury"),
+            *_columns(_death_row(death) for death in by_id.values()),
+            self.worker,
+            [worker for worker, _ in silent],
+            [beat for _, beat in silent],
+        )
+        return [(by_id[row["id"]], Status(row["status"]), row["age"]) for row in rows]
+
     async def database_now(self) -> float:
         """Postgres's clock, in seconds since the epoch."""
         rows = await self._links.watch.fetch("SELECT extract(epoch FROM now())::float8 AS now")
@@ -262,6 +293,23 @@ def _pointer(row: Record) -> Pointer:
         claim=row["claim"],
         published_at=row["published_at"],
     )
+
+
+def _orphan(row: Record) -> Orphan:
+    return Orphan(
+        id=row["id"],
+        claim=row["claim"],
+        worker=WorkerId(row["claimed_by"]),
+        queue=QueueKey.parse(row["queue"]),
+        tries=row["tries"],
+        max_tries=row["max_tries"],
+        deaths=row["deaths"],
+    )
+
+
+def _death_row(death: Death) -> tuple[object, ...]:
+    orphan = death.orphan
+    return orphan.id, orphan.claim, orphan.worker, death.provider, death.status, death.reason
 
 
 def _is_in(result: Result, moved: Mapping[UUID, Record]) -> bool:

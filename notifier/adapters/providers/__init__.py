@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from notifier.adapters.providers.http import open_http
+from notifier.adapters.providers.reloading import open_reloading
 from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
 from notifier.adapters.providers.smtp import open_smtp
@@ -33,8 +34,23 @@ PROVIDER_TYPES: Final[Mapping[str, type[ProviderSettings]]] = {
 }
 
 
-def open_provider(name: str, settings: ProviderSettings) -> AbstractAsyncContextManager[Provider]:
-    """The provider that these settings ask for. Raises ConfigError, on entering, if they cannot."""
+def open_provider(
+    name: str, settings: ProviderSettings, reload: Callable[[], ProviderSettings] | None = None
+) -> AbstractAsyncContextManager[Provider]:
+    """The provider that these settings ask for. Raises ConfigError, on entering, if they cannot.
+
+    With `reload`, which reads the settings anew, refused credentials are looked for again.
+    """
+
+    def open_one(settings: ProviderSettings) -> AbstractAsyncContextManager[Provider]:
+        return _open(name, settings)
+
+    if reload is None:
+        return open_one(settings)
+    return open_reloading(name, settings, open_one=open_one, reload=reload)
+
+
+def _open(name: str, settings: ProviderSettings) -> AbstractAsyncContextManager[Provider]:
     match settings:
         case SmtpSettings():
             return open_smtp(name, settings)

@@ -25,7 +25,7 @@ from notifier.adapters.providers.http_answers import (
 from notifier.adapters.providers.http_request import Request, Templates, Unrenderable
 from notifier.adapters.providers.settings import HttpSettings
 from notifier.adapters.providers.verdict import outcome
-from notifier.domain.outcome import Outcome
+from notifier.domain.outcome import Outcome, Unavailable
 from notifier.ports import Envelope
 
 _MAX_BODY: Final = 64 * 1024
@@ -52,12 +52,13 @@ async def open_http(name: str, settings: HttpSettings) -> AsyncIterator[HttpProv
 class _Call:
     """One request on its way.
 
-    `is_out` once it had a connection: from then on it may have been written. As a middleware it
-    lets the request through once; the client repeats GET and PUT by itself on a connection that
-    died in use.
+    `is_queued` while all connections that are allowed are busy. `is_out` once it had one: from
+    then on it may have been written. As a middleware it lets the request through once; the client
+    repeats GET and PUT by itself on a connection that died in use.
     """
 
     def __init__(self) -> None:
+        self.is_queued = False
         self.is_out = False
         self._lost: aiohttp.ClientError | None = None
 
@@ -104,7 +105,7 @@ class HttpProvider:
             async with asyncio.timeout(self._settings.timeout_s) as deadline:
                 return await self._ask(request, call, deadline)
         except TimeoutError:
-            return outcome("ambiguous" if call.is_out else "unavailable", "timeout")
+            return late_outcome(call)
         except aiohttp.InvalidURL as error:
             return outcome("refused", "template", f"url: {error}")
         except (aiohttp.ClientError, OSError) as error:
@@ -139,6 +140,15 @@ class HttpProvider:
             ),
             reference=json_path(document, settings.reference) if settings.reference else "",
         )
+
+
+def late_outcome(call: _Call) -> Outcome:
+    """What a request that took too long means."""
+    if call.is_queued:
+        return Unavailable(
+            code="no_connection", detail="all connections busy", spends=False, is_local=True
+        )
+    return outcome("ambiguous" if call.is_out else "unavailable", "timeout")
 
 
 def lost_outcome(error: Exception, *, is_out: bool) -> Outcome:
@@ -177,7 +187,17 @@ def _basic_auth(settings: HttpSettings) -> aiohttp.BasicAuth | None:
 
 
 def _watch_connections() -> aiohttp.TraceConfig:
-    """Tells each call when it gets its connection."""
+    """Tells each call when it waits for its connection, and when it gets it."""
+
+    async def queued(
+        _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
+    ) -> None:
+        context.trace_request_ctx.is_queued = True
+
+    async def unqueued(
+        _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
+    ) -> None:
+        context.trace_request_ctx.is_queued = False
 
     async def connected(
         _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
@@ -185,6 +205,8 @@ def _watch_connections() -> aiohttp.TraceConfig:
         context.trace_request_ctx.is_out = True
 
     trace = aiohttp.TraceConfig()
+    trace.on_connection_queued_start.append(queued)
+    trace.on_connection_queued_end.append(unqueued)
     trace.on_connection_create_end.append(connected)
     trace.on_connection_reuseconn.append(connected)
     return trace

@@ -19,7 +19,12 @@ _SECRET: Final = frozenset({"username", "password", "headers", "url"})  # a URL 
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the settings; its repr never shows a secret."""
+    """One table of the settings; its repr never shows a secret.
+
+    `rate` is how many calls a second the provider allows, all workers together.
+    """
+
+    rate: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
 
     def __repr__(self) -> str:
         """The fields that may be seen."""

@@ -85,7 +85,9 @@ class SmtpProvider:
             async with self._pool.connection(fresh=fresh) as connection:
                 return await connection.send(mail)
         except NoSlot:
-            return Unavailable(code="no_connection", detail="all sessions busy", spends=False)
+            return Unavailable(
+                code="no_connection", detail="all sessions busy", spends=False, is_local=True
+            )
         except (SMTPException, OSError) as error:
             return lost_outcome(error, is_out=mail.is_out)
 

@@ -151,12 +151,11 @@ class RabbitBroker:
                 await _end({task})
 
     async def close(self) -> None:
-        """Close the channels, then the connections."""
-        for running in (self._channels, self._links):
-            for task, part in running.items():
-                part.stop(task)
-            await asyncio.wait(running, timeout=2 * CLOSE_TIMEOUT_S)
-            await _end(running)
+        """Close the channels, then the connections; both also when cancelled meanwhile."""
+        try:
+            await _stop(self._channels)
+        finally:
+            await _stop(self._links)
 
     def _start(self, *parts: tuple[_Part, str]) -> dict[asyncio.Task[None], _Part]:
         return {
@@ -186,12 +185,30 @@ async def _a_moment_for(event: asyncio.Event) -> None:
             await event.wait()
 
 
+async def _stop(running: Mapping[asyncio.Task[None], _Part]) -> None:
+    for task, part in running.items():
+        part.stop(task)
+    try:
+        await asyncio.wait(running, timeout=2 * CLOSE_TIMEOUT_S)
+    finally:
+        await _end(running)
+
+
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until all are done: the driver's wait_for can lose a cancel on Python 3.11."""
+    """Cancel until all are done: the driver's wait_for can lose a cancel on Python 3.11.
+
+    What cancels us meanwhile is raised after: left to its group a task might never end.
+    """
+    interrupted: asyncio.CancelledError | None = None
     while pending := {task for task in tasks if not task.done()}:
         for task in pending:
             task.cancel()
-        await asyncio.wait(pending, timeout=2 * CLOSE_TIMEOUT_S)
+        try:
+            await asyncio.wait(pending, timeout=2 * CLOSE_TIMEOUT_S)
+        except asyncio.CancelledError as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
 
 
 def _check(url: str) -> None:

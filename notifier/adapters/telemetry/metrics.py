@@ -23,6 +23,7 @@ from prometheus_client import (
 )
 
 from notifier.domain.allocation import Limit
+from notifier.domain.controls import BreakerState
 from notifier.domain.notification import FINAL, Channel, QueueKey, Status
 from notifier.domain.outcome import Accepted, Ambiguous, Refused, Throttled, Unavailable
 
@@ -30,6 +31,9 @@ OUTCOMES: Final = tuple(
     outcome.name for outcome in (Accepted, Refused, Throttled, Unavailable, Ambiguous)
 )
 RETRY_REASONS: Final = (Throttled.name, Unavailable.name, Ambiguous.name)
+RESCUE_REASONS: Final = ("lost", "died")
+OPENING_REASONS: Final = ("errors", "in_a_row", "credentials", "probe")
+"""Why a breaker opens: see domain/breaker.py; `probe` when a probe failed."""
 OTHER: Final = "other"
 
 # fmt: off
@@ -83,6 +87,7 @@ class Metrics:
         self._define_counters(queues, routes)
         self._define_histograms(queues, routes)
         self._define_gauges(queues)
+        self._define_providers(sorted({name for names in providers.values() for name in names}))
         build = Info("notifier_build", "Which version runs.", registry=self.registry)
         build.info({"version": version})
         ProcessCollector(registry=self.registry)
@@ -117,7 +122,12 @@ class Metrics:
             ("queue", "reason"),
             [(queue, reason) for queue in queues for reason in RETRY_REASONS],
         )
-        self._rescues = self._counter("rescues", "Lost messages, due again.", by_queue, queues)
+        self._rescues = self._counter(
+            "rescues",
+            "Taken up again: the message was lost, or its worker died.",
+            ("queue", "reason"),
+            [(queue, reason) for queue in queues for reason in RESCUE_REASONS],
+        )
         self._released = self._counter("released", "Given back unspent.", by_queue, queues)
         self._moves = self._counter("moves", "Consumers moved to this queue.", by_queue, queues)
         self._unreadable = Counter(
@@ -159,6 +169,31 @@ class Metrics:
             [(queue, limit.value) for queue in queues for limit in Limit],
         )
         self._limits: dict[QueueKey, str] = {}
+        self._workers = Gauge(
+            "notifier_workers", "Living processes, as this one sees it.", registry=self.registry
+        )
+
+    def _define_providers(self, names: Sequence[str]) -> None:
+        self._breakers = self._gauge(
+            "breaker",
+            "1 for the state the provider's breaker is in.",
+            ("provider", "state"),
+            [(name, state) for name in names for state in BreakerState],
+        )
+        self._openings = self._counter(
+            "breaker_openings",
+            "Breakers this process opened, by reason.",
+            ("provider", "reason"),
+            [(name, reason) for name in names for reason in OPENING_REASONS],
+        )
+        self._provider_rate = self._gauge(
+            "provider_rate_per_second",
+            "What the provider's rate is now, after cuts; 0 for no limit.",
+            ("provider",),
+            names,
+        )
+        for name in names:
+            self.breaker(name, BreakerState.CLOSED)
 
     def _counter(
         self, name: str, says: str, labels: Sequence[str], keys: Iterable[K]
@@ -206,8 +241,8 @@ class Metrics:
         if status is Status.SENT:
             self._end_to_end[queue].observe(age_s)
 
-    def rescued(self, queue: QueueKey, count: int) -> None:
-        self._rescues[queue].inc(count)
+    def rescued(self, queue: QueueKey, count: int, reason: str = "lost") -> None:
+        self._rescues[queue, reason].inc(count)
 
     def released(self, queue: QueueKey, count: int) -> None:
         self._released[queue].inc(count)
@@ -235,3 +270,16 @@ class Metrics:
             self._limited_by[queue, before].set(0)
         self._limits[queue] = limited_by
         self._limited_by[queue, limited_by].set(1)
+
+    def workers(self, count: int) -> None:
+        self._workers.set(count)
+
+    def breaker(self, provider: str, state: str) -> None:
+        for each in BreakerState:
+            self._breakers[provider, each].set(each == state)
+
+    def provider_failed(self, provider: str, reason: str) -> None:
+        self._openings[provider, reason].inc()
+
+    def provider_rate(self, provider: str, rate_per_s: float) -> None:
+        self._provider_rate[provider].set(rate_per_s)

@@ -1,0 +1,9 @@
+-- Past its wait, or past another's hold -> half-open, held by $2 for $3 seconds.
+WITH changed AS (
+    UPDATE breakers SET
+        state = 'half_open', held_by = $2, probe_at = now() + make_interval(secs => $3::float8),
+        changed_at = CASE WHEN state = 'half_open' THEN changed_at ELSE now() END
+    WHERE provider = $1 AND state <> 'closed' AND probe_at <= now()
+    RETURNING 1
+)
+SELECT pg_notify('notifier_controls', '') FROM changed

@@ -1,0 +1,48 @@
+-- What follows for orphans ($1 to $6: ids, claims, dead processes, providers, statuses, reasons), in
+-- the name of $7; only while their process is dead still ($8, $9 as in orphans_of.sql). The attempt
+-- is Ambiguous: a late result of the dead, should it come back, amends it.
+WITH death AS (
+    SELECT d.* FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[],
+                           $6::text[]) AS d (id, claim, worker, provider, status, reason)
+    LEFT JOIN workers w ON w.id = d.worker
+    WHERE w.id IS NULL OR (w.id, w.beat) IN (SELECT * FROM unnest($8::uuid[], $9::bigint[]))
+), orphan AS (
+    SELECT n.id, n.updated_at AS claimed_at, d.claim, d.worker, d.provider, d.status, d.reason
+    FROM death d JOIN notifications n ON n.id = d.id
+    WHERE n.status = 'sending' AND n.claim = d.claim AND n.claimed_by = d.worker
+    ORDER BY n.id
+    FOR UPDATE OF n SKIP LOCKED
+), moved AS (
+    UPDATE notifications n SET
+        status = CASE WHEN o.status = 'queued' AND n.expires_at <= now()
+                      THEN 'expired' ELSE o.status END::notification_status,
+        tries = n.tries + 1,
+        deaths = n.deaths + 1,
+        due_at = CASE WHEN o.status = 'queued' AND n.expires_at > now() THEN n.ready_at END,
+        is_retry = false,
+        published_at = NULL,
+        claimed_by = NULL,
+        last_error = 'ambiguous worker_died',
+        updated_at = now()
+    FROM orphan o
+    WHERE n.id = o.id
+    RETURNING n.id, n.claim, n.queue, n.status, n.tries, n.due_at, n.created_at, n.ready_at
+), attempted AS (
+    INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, next_at, queue_wait_s,
+                          provider, outcome, code, detail, reference)
+    SELECT m.id, m.claim, $7, o.claimed_at, clock_timestamp(), m.due_at,
+           greatest(0, extract(epoch FROM o.claimed_at - m.ready_at)), o.provider, 'ambiguous',
+           'worker_died', 'the worker died before it could say what came of it', ''
+    FROM moved m JOIN orphan o ON o.id = m.id
+    ON CONFLICT (id, claim) DO NOTHING
+), failed AS (
+    INSERT INTO failures (id, queue, provider, reason, code, detail, tries, first_at, last_at)
+    SELECT m.id, m.queue, o.provider, o.reason, 'worker_died', '', m.tries,
+           least(o.claimed_at, (SELECT min(a.started_at) FROM attempts a WHERE a.id = m.id)), now()
+    FROM moved m JOIN orphan o ON o.id = m.id
+    WHERE m.status = 'failed'
+    ON CONFLICT (id) DO UPDATE SET
+        provider = excluded.provider, reason = excluded.reason, code = excluded.code,
+        detail = excluded.detail, tries = excluded.tries, last_at = excluded.last_at
+)
+SELECT id, status::text AS status, now() - created_at AS age FROM moved

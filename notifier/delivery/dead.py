@@ -1,0 +1,108 @@
+"""The rescuer's other half: takes up what a dead worker was sending.
+
+Nobody knows whether it was sent, so it is Ambiguous, decided as always. What kills its worker for
+the third time is poison.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final, assert_never
+
+import structlog
+
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.notification import Status
+from notifier.domain.outcome import Ambiguous
+from notifier.domain.retry import Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
+from notifier.ports import Death
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
+
+    from notifier.delivery.attempt import Route
+    from notifier.domain.notification import Channel, Priority, WorkerId
+    from notifier.ports import Observer, Orphan, Pulse, Store
+
+DEATHS_MOST: Final = 3
+WORKER_DIED: Final = Ambiguous(code="worker_died")
+
+log = structlog.get_logger()
+
+
+class DeadWorkers:
+    """Decides what becomes of the rows that say `sending` by a process that is dead.
+
+    `silent` names those whose counter stands still; those without a heartbeat row are found in
+    Postgres.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        observer: Observer,
+        silent: Callable[[], Sequence[tuple[WorkerId, int]]],
+        pulse: Pulse,
+        routes: Mapping[Channel, Route],
+        policies: Mapping[Priority, RetryPolicy],
+    ) -> None:
+        self._store = store
+        self._observer = observer
+        self._silent = silent
+        self._pulse = pulse
+        self._routes = routes
+        self._policies = policies
+
+    async def run_once(self) -> int:
+        """One pass; how many rows it moved, at most 500. Nothing while we may be dead ourselves."""
+        if not self._pulse.is_alive():
+            return 0
+        try:
+            silent = self._silent()
+            orphans = await self._store.orphans_of(silent)
+            if not orphans:
+                return 0
+            moved = await self._store.bury([self._death(orphan) for orphan in orphans], silent)
+        except StoreUnavailable as error:
+            log.debug("dead_workers_wait", reason=str(error))
+            return 0
+        self._tell(moved)
+        return len(moved)
+
+    def _death(self, orphan: Orphan) -> Death:
+        route = self._routes.get(orphan.queue.channel)
+        status, reason = self._what_follows(orphan, route.on_ambiguous if route else None)
+        provider = route.provider.name if route else "none"
+        return Death(orphan=orphan, provider=provider, status=status, reason=reason)
+
+    def _what_follows(self, orphan: Orphan, on_ambiguous: OnAmbiguous | None) -> tuple[Status, str]:
+        """As for every Ambiguous, but due at once: the wait for its worker's death was enough."""
+        if orphan.deaths + 1 >= DEATHS_MOST:
+            return Status.FAILED, "poison"
+        decision = decide(
+            WORKER_DIED,
+            tries=orphan.tries,
+            max_tries=orphan.max_tries,
+            policy=self._policies[orphan.queue.priority],
+            on_ambiguous=on_ambiguous or OnAmbiguous.RESEND,
+            draw=0.0,
+        )
+        match decision:
+            case Fail(reason=reason):
+                return Status.FAILED, reason
+            case Retry() | Settle():
+                return Status.QUEUED, ""
+            case _:
+                assert_never(decision)
+
+    def _tell(self, moved: Sequence[tuple[Death, Status, timedelta]]) -> None:
+        for worker, count in Counter(death.orphan.worker for death, _, _ in moved).items():
+            log.warning("worker_died", worker=str(worker), in_flight=count)
+        for death, status, age in moved:
+            self._observer.rescued(death.orphan.queue, 1, "died")
+            if status is Status.QUEUED:
+                self._observer.retried(death.orphan.queue, "ambiguous")
+            else:
+                self._observer.finished(death.orphan.queue, status, age.total_seconds())

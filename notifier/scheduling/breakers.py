@@ -1,0 +1,185 @@
+"""One breaker a provider for the whole deployment: every worker counts, judges and may probe.
+
+The state is a row in Postgres and changes by compare-and-set; this process only asks for changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from notifier.domain.breaker import (
+    Opening,
+    ProviderFigures,
+    decide_opening,
+    is_about_credentials,
+    is_failure,
+)
+from notifier.domain.controls import Breaker, BreakerState
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.notification import QueueKey
+from notifier.domain.outcome import Outcome
+from notifier.ports import ControlStore, Observer
+from notifier.scheduling.controls import ControlPanel
+from notifier.scheduling.measures import Clock
+from notifier.scheduling.probes import Probes
+from notifier.scheduling.tally import Tally
+
+EVERY_S: Final = 0.25
+HOLD_S: Final = 30.0
+"""How long a probe may take: more than the longest call."""
+CREDENTIALS_ADVICE: Final = (
+    "the provider refuses our credentials: correct them in its settings; no restart is needed"
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Breakers:
+    """`everyone` says what all living workers counted, this one first."""
+
+    def __init__(
+        self,
+        *,
+        store: ControlStore,
+        panel: ControlPanel,
+        observer: Observer,
+        everyone: Callable[[], Sequence[Mapping[str, ProviderFigures]]],
+        queues: Sequence[QueueKey],
+        has_work: Callable[[QueueKey], bool],
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._panel = panel
+        self._observer = observer
+        self._everyone = everyone
+        self._clock = clock
+        names = {name for each in panel.providers.values() for name in each}
+        self._tallies = {name: Tally() for name in sorted(names)}
+        self._probes = Probes(panel, queues=queues, has_work=has_work)
+        self._answered = asyncio.Event()
+        panel.probing = self._probes.queue_of
+
+    def heard(self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float) -> None:
+        """Count a call that ended; it may have been the probe."""
+        tally = self._tallies.get(provider)
+        if tally is None:
+            return
+        tally.add(outcome, self._clock())
+        if self._probes.heard(queue, provider, outcome, started_at):
+            self._panel.review()
+            self._answered.set()
+
+    def figures(self) -> Mapping[str, ProviderFigures]:
+        """For the heartbeat."""
+        now = self._clock()
+        return {name: tally.figures(now) for name, tally in self._tallies.items()}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Judge every 250 ms, and as soon as a probe was answered, until `stop`."""
+        while not stop.is_set():
+            self._answered.clear()
+            await self.run_once()
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await self._answered.wait()
+            except TimeoutError:
+                continue
+
+    async def run_once(self) -> None:
+        """One pass over all providers. Without Postgres nothing changes."""
+        rows = {breaker.provider: breaker for breaker in self._panel.snapshot().breakers}
+        everyones = self._everyone()
+        for name in self._tallies:
+            said = [figures[name] for figures in everyones if name in figures]
+            try:
+                await self._look(name, rows.get(name), said)
+            except StoreUnavailable as error:
+                log.debug("breaker_waits", provider=name, reason=str(error))
+
+    async def _look(self, name: str, row: Breaker | None, said: Sequence[ProviderFigures]) -> None:
+        state = row.state if row else BreakerState.CLOSED
+        self._observer.breaker(name, state)
+        if row is None or not row.is_mine:
+            self._probes.forget(name)
+        if row is None or state is BreakerState.CLOSED:
+            await self._judge(name, said)
+            return
+        self._tallies[name].start_anew()
+        await self._probe(name, row)
+
+    # ---- opening --------------------------------------------------------------------------------
+
+    async def _judge(self, name: str, said: Sequence[ProviderFigures]) -> None:
+        reason = decide_opening(said)
+        if reason is None or not await self._store.open_breaker(name, reason):
+            return
+        self._tallies[name].start_anew()
+        self._observer.provider_failed(name, reason)
+        calls, failures = sum(one.calls for one in said), sum(one.failures for one in said)
+        log.error(
+            "breaker_opened",
+            provider=name,
+            reason=reason,
+            calls=calls,
+            failures=failures,
+            **_advice(reason),
+        )
+        await self._panel.run_once()
+
+    # ---- probing --------------------------------------------------------------------------------
+
+    async def _probe(self, name: str, row: Breaker) -> None:
+        answer = self._probes.answer(name)
+        if answer is not None:
+            await self._settle(name, answer)
+        elif row.probe_in_s <= 0:
+            await self._hold(name)
+        elif row.is_mine and name not in self._probes:  # Postgres's answer to the hold was lost
+            await self._begin(name, self._probes.choose(name))
+
+    async def _hold(self, name: str) -> None:
+        """Take the probe, if there is anything to send it with and nobody else took it."""
+        queue = self._probes.choose(name)
+        if queue is not None and await self._store.hold_probe(name, HOLD_S):
+            await self._begin(name, queue)
+
+    async def _begin(self, name: str, queue: QueueKey | None) -> None:
+        if queue is None:
+            return
+        self._probes.begin(name, queue, self._clock())
+        log.info("breaker_probed", provider=name, queue=str(queue))
+        await self._panel.run_once()
+
+    async def _settle(self, name: str, answer: Outcome) -> None:
+        """Close or reopen; if Postgres does not answer, the next pass tries again."""
+        if is_failure(answer) is False:
+            await self._close(name)
+        else:
+            await self._reopen(name, answer)
+        self._probes.forget(name)
+        await self._panel.run_once()
+
+    async def _close(self, name: str) -> None:
+        if await self._store.close_breaker(name):
+            log.info("breaker_closed", provider=name)
+
+    async def _reopen(self, name: str, answer: Outcome) -> None:
+        reason = Opening.CREDENTIALS if is_about_credentials(answer) else Opening.PROBE
+        if not await self._store.reopen_breaker(name, reason):
+            return
+        self._observer.provider_failed(name, reason)
+        log.warning(
+            "breaker_stays_open",
+            provider=name,
+            outcome=answer.name,
+            code=answer.code,
+            **_advice(reason),
+        )
+
+
+def _advice(reason: Opening) -> dict[str, str]:
+    return {"advice": CREDENTIALS_ADVICE} if reason is Opening.CREDENTIALS else {}

@@ -1,0 +1,41 @@
+"""A provider that fails, on real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.client import Client, Document, an_order, until
+from tests.e2e.system import System, running_system, urls
+
+
+@pytest.fixture
+def system(system_folder: Path, database_url: str, vhost_url: str) -> Iterator[System]:
+    quick = {"priorities.high.retry_base_s": 0.2, "priorities.high.retry_cap_s": 2}
+    with running_system(system_folder, urls(database_url, vhost_url) | quick) as system:
+        yield system
+
+
+async def limit_of(client: Client, queue: str) -> str:
+    rows: list[Document] = await client.read(f"{client.api}/v1/queues")
+    return next(str(row["limited_by"]) for row in rows if row["queue"] == queue)
+
+
+async def test_while_a_provider_fails_its_rows_wait_unspent_and_are_sent_when_it_heals(
+    system: System, client: Client
+) -> None:
+    system.start_all()
+    await client.behave(channel="sms", error_share=1)
+    ids = await client.submit([an_order("sms.high") for _ in range(300)])
+    await until(lambda: limit_of(client, "sms.high"), lambda limit: limit == "breaker")
+    assert (await client.notification(await client.submit_one(an_order())))["channel"] == "email"
+    await client.behave(channel="sms")
+    assert await client.all_final(ids) == {"sent": 300}
+    log = system.children[-1].log.read_text()
+    assert '"breaker_opened"' in log
+    assert '"breaker_closed"' in log
+    seen = [await client.notification(which) for which in ids[:20]]
+    for one in seen:
+        assert len(await client.calls(one["id"])) == one["tries"]

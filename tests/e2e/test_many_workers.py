@@ -1,0 +1,93 @@
+"""Several workers, of which one is killed, frozen or stopped under load: the sandbox judges."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.client import Client, orders, until
+from tests.e2e.system import Child, System, running_system, urls
+
+WAITING = 1500
+LATENCY_MS = 400
+IN_FLIGHT = 20
+
+
+@pytest.fixture
+def system(system_folder: Path, database_url: str, vhost_url: str) -> Iterator[System]:
+    with running_system(system_folder, urls(database_url, vhost_url)) as system:
+        yield system
+
+
+async def under_load(system: System, client: Client, workers: int) -> tuple[list[Child], list[str]]:
+    """So many workers in the middle of 1,500 slow sends; the workers, and the ids."""
+    system.start_all()
+    many = [system.start_another_worker() for _ in range(workers - 1)]
+    await client.behave(latency_ms=LATENCY_MS)
+    ids = await client.submit(orders(WAITING))
+    await client.called(100)
+    return many, ids
+
+
+async def ambiguous(client: Client, ids: list[str]) -> set[str]:
+    """Those whose worker died while sending them."""
+    seen = [await client.notification(which) for which in ids]
+    return {
+        one["id"] for one in seen if "worker_died" in {each["code"] for each in one["attempts"]}
+    }
+
+
+async def test_one_of_two_is_killed_and_the_other_takes_up_what_it_was_sending(
+    system: System, client: Client
+) -> None:
+    [doomed], ids = await under_load(system, client, 2)
+    doomed.kill()
+    doomed.has_started = False
+    assert await client.all_final(ids) == {"sent": WAITING}
+    accepted = await client.accepted()
+    assert set(accepted) == set(ids)
+    died = await ambiguous(client, ids)
+    assert len(died) >= IN_FLIGHT, "too little was in flight"
+    assert {which for which, count in accepted.items() if count > 1} <= died
+    assert max(accepted.values()) <= 2
+
+
+async def test_one_that_is_frozen_past_its_death_begins_nothing_when_it_continues(
+    system: System, client: Client
+) -> None:
+    [frozen], ids = await under_load(system, client, 2)
+    frozen.send(signal.SIGSTOP)
+    try:
+        assert await client.all_final(ids) == {"sent": WAITING}
+        calls = (await client.summary())["calls"]
+        died = await ambiguous(client, ids)  # before its late results amend them
+    finally:
+        frozen.send(signal.SIGCONT)
+    assert len(died) >= IN_FLIGHT, "too little was in flight"
+    await until(lambda: is_ready(client, frozen), bool)
+    accepted = await client.accepted()
+    assert (await client.summary())["calls"] == calls
+    assert {which for which, count in accepted.items() if count > 1} <= died
+    frozen.stop()
+    assert "recorded_late" in frozen.log.read_text()
+
+
+async def is_ready(client: Client, child: Child) -> bool:
+    status, _ = await client.readiness(child.url)
+    return status == 200
+
+
+async def test_workers_stopped_one_after_the_other_lose_and_double_nothing(
+    system: System, client: Client
+) -> None:
+    many, ids = await under_load(system, client, 3)
+    for child in many:
+        system.start_another_worker()
+        child.stop()
+    assert await client.all_final(ids) == {"sent": WAITING}
+    accepted = await client.accepted()
+    assert set(accepted) == set(ids)
+    assert set(accepted.values()) == {1}

@@ -1,0 +1,316 @@
+"""Credentials that were refused are read again from their file, without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+from structlog.testing import capture_logs
+
+from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider, reloading
+from notifier.domain.errors import ConfigError
+from notifier.domain.notification import NotificationId, QueueKey
+from notifier.domain.outcome import Accepted, Outcome, Refused, Throttled, Unavailable
+from notifier.ports import Envelope, Provider
+from notifier.settings import convert_table, load_settings
+from tests.integration.raw_servers import RawServer, http_answer, open_raw
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Requiring AUTH while not requiring TLS:UserWarning",
+    "ignore:BasicAuth is deprecated:DeprecationWarning",
+    "ignore:The 'auth' parameter is deprecated:DeprecationWarning",
+)
+
+OLD, NEW = "correct-horse", "hunter2-staple"
+
+
+def envelope(channel: str = "sms") -> Envelope:
+    return Envelope(
+        id=NotificationId(uuid4()),
+        claim=1,
+        queue=QueueKey.parse(f"{channel}.high"),
+        recipient="ann@example.com" if channel == "email" else "+4915112345678",
+        content={"subject": "Hi", "body": "there"},
+    )
+
+
+class Configured:
+    """A provider as a process has it, its password in a file of its own."""
+
+    def __init__(self, name: str, folder: Path, **environ: str) -> None:
+        self.name = name
+        self.folder = folder
+        self.reads = 0
+        of = f"NOTIFIER_PROVIDERS__{name.upper()}__"
+        given = {"USERNAME": "me", "PASSWORD_FILE": "password", **environ}
+        self.environ = {of + key: value for key, value in given.items()}
+        self.write(OLD)
+
+    def write(self, password: str) -> None:
+        (self.folder / "password").write_text(password + "\n")
+
+    def read(self) -> ProviderSettings:
+        self.reads += 1
+        raw = load_settings(self.environ, cwd=self.folder).providers[self.name]
+        return convert_table(raw, PROVIDER_TYPES, key=f"providers.{self.name}")
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Provider]:
+        async with open_provider(self.name, self.read(), self.read) as provider:
+            self.reads = 0
+            yield provider
+
+
+class Gateway:
+    """An HTTP server that lets in who has its password; `held` answers wait for `release`."""
+
+    def __init__(self) -> None:
+        self.password = NEW
+        self.asked = 0
+        self.connections = 0
+        self.held = 0
+        self.holding = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            size = next(line for line in head.lower().splitlines() if "content-length" in line)
+            await reader.readexactly(int(size.partition(":")[2]))
+            self.asked += 1
+            is_known = basic(self.password) in head
+            if self.held:
+                self.held -= 1
+                self.holding.set()
+                await self.release.wait()
+            writer.write(http_answer("201 Created" if is_known else "401 Unauthorized"))
+            await writer.drain()
+
+
+def basic(password: str) -> str:
+    return base64.b64encode(f"me:{password}".encode()).decode()
+
+
+@pytest.fixture
+async def gateway() -> Gateway:
+    return Gateway()
+
+
+@pytest.fixture
+async def sms(gateway: Gateway, tmp_path: Path) -> AsyncIterator[Configured]:
+    """An SMS provider of the settings, on the gateway; its file has the password of yesterday."""
+    async with open_raw(gateway.serve, RawServer()) as raw:
+        yield Configured("twilio", tmp_path, URL=f"http://127.0.0.1:{raw.port}/messages")
+
+
+async def test_new_credentials_in_the_file_are_used_by_the_very_send_that_was_refused(
+    sms: Configured, gateway: Gateway
+) -> None:
+    async with sms.open() as provider:
+        assert_refused(await provider.send(envelope()))
+        sms.write(NEW)
+        await a_look_may_be_taken()
+        assert isinstance(await provider.send(envelope()), Accepted)
+        asked = gateway.asked
+        assert isinstance(await provider.send(envelope()), Accepted)
+    assert gateway.asked == asked + 1
+    assert sms.reads == 2
+
+
+async def test_mail_with_a_password_that_was_changed_is_sent_without_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with open_mail_server(NEW) as port:
+        mail = Configured("smtp", tmp_path, HOST="127.0.0.1", PORT=str(port))
+        async with mail.open() as provider:
+            assert_refused(await provider.send(envelope("email")))
+            mail.write(NEW)
+            await a_look_may_be_taken()
+            assert isinstance(await provider.send(envelope("email")), Accepted)
+
+
+async def test_many_sends_refused_at_once_look_once_and_are_all_sent(
+    sms: Configured, gateway: Gateway
+) -> None:
+    async with sms.open() as provider:
+        sms.write(NEW)
+        async with asyncio.TaskGroup() as group:
+            sends = [
+                group.create_task(provider.send(envelope()), name=f"send {n}") for n in range(30)
+            ]
+    assert {send.result().name for send in sends} == {"accepted"}
+    assert sms.reads == 1
+    assert gateway.asked == 60
+
+
+async def test_a_file_that_did_not_change_is_read_once_a_second_and_nothing_is_repeated(
+    sms: Configured, gateway: Gateway
+) -> None:
+    async with sms.open() as provider:
+        for _ in range(20):
+            assert_refused(await provider.send(envelope()))
+        assert sms.reads < 20
+    assert gateway.asked == 20
+    assert gateway.connections == 1
+
+
+async def test_a_file_that_is_gone_is_logged_without_a_secret_and_looked_for_again(
+    sms: Configured,
+) -> None:
+    async with sms.open() as provider:
+        (sms.folder / "password").unlink()
+        with capture_logs() as logs:
+            assert_refused(await provider.send(envelope()))
+        [said] = logs
+        assert (said["event"], said["log_level"]) == ("provider_not_reloaded", "error")
+        assert said["provider"] == "twilio"
+        assert "No such file" in said["reason"]
+        assert OLD not in str(logs)
+        sms.write(NEW)
+        await a_look_may_be_taken()
+        assert isinstance(await provider.send(envelope()), Accepted)
+
+
+async def test_settings_that_cannot_be_used_leave_the_old_ones_in_place(
+    sms: Configured, gateway: Gateway
+) -> None:
+    url = sms.environ["NOTIFIER_PROVIDERS__TWILIO__URL"]
+    async with sms.open() as provider:
+        sms.environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = "{{ unclosed"
+        with capture_logs() as logs:
+            assert_refused(await provider.send(envelope()))
+        assert [said["event"] for said in logs] == ["provider_not_reloaded"]
+        gateway.password = OLD
+        assert isinstance(await provider.send(envelope()), Accepted)
+        sms.environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = url
+
+
+async def test_a_send_on_the_old_credentials_finishes_and_then_they_are_let_go(
+    sms: Configured, gateway: Gateway
+) -> None:
+    gateway.password, gateway.held = OLD, 1
+    async with sms.open() as provider, asyncio.TaskGroup() as group:
+        running = group.create_task(provider.send(envelope()), name="running")
+        await gateway.holding.wait()
+        gateway.password = NEW
+        sms.write(NEW)
+        assert isinstance(await provider.send(envelope()), Accepted)
+        assert isinstance(provider, reloading.ReloadingProvider)
+        assert len(provider._past) == 1
+        gateway.release.set()
+        assert isinstance(await running, Accepted)
+        assert not provider._past
+
+
+async def test_a_send_that_took_long_is_not_repeated_but_the_next_one_is_sent(
+    sms: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reloading, "REPEAT_WITHIN_S", -1.0)
+    async with sms.open() as provider:
+        sms.write(NEW)
+        assert_refused(await provider.send(envelope()))
+        assert isinstance(await provider.send(envelope()), Accepted)
+
+
+class Answering:
+    """A provider that always says the same."""
+
+    name = "twilio"
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    async def send(self, _: Envelope) -> Outcome:
+        return self._outcome
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Accepted(),
+        Refused(code="400"),
+        Throttled(code="429"),
+        Unavailable(code="500"),
+        Unavailable(code="no_connection", spends=False, is_local=True),
+    ],
+)
+async def test_what_is_not_about_credentials_reads_no_file(
+    sms: Configured, outcome: Outcome
+) -> None:
+    @asynccontextmanager
+    async def open_one(_: ProviderSettings) -> AsyncIterator[Provider]:
+        yield Answering(outcome)
+
+    def opened() -> AbstractAsyncContextManager[Provider]:
+        return reloading.open_reloading("twilio", sms.read(), open_one=open_one, reload=sms.read)
+
+    async with opened() as provider:
+        sms.reads = 0
+        assert await provider.send(envelope()) == outcome
+    assert sms.reads == 0
+
+
+async def test_unusable_settings_are_said_at_the_start(tmp_path: Path) -> None:
+    odd = Configured("smtp", tmp_path, SENDER="nobody")
+    with pytest.raises(ConfigError, match="expected a sender"):
+        async with odd.open():
+            pass
+
+
+def assert_refused(outcome: Outcome) -> None:
+    assert isinstance(outcome, Unavailable)
+    assert not outcome.spends
+
+
+async def a_look_may_be_taken() -> None:
+    await asyncio.sleep(reloading.LOOK_EVERY_S)
+
+
+@asynccontextmanager
+async def open_mail_server(password: str) -> AsyncIterator[int]:
+    """A mail server that asks for a password."""
+    logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+
+    class Handler:
+        async def handle_DATA(self, *_: object) -> str:  # noqa: N802 aiosmtpd's name for a hook
+            return "250 2.0.0 taken"
+
+    def authenticate(_: object, __: object, ___: object, ____: object, data: object) -> AuthResult:
+        is_known = isinstance(data, LoginPassword) and data.password == password.encode()
+        return AuthResult(success=is_known, handled=False)
+
+    sessions: list[SMTP] = []
+
+    def session() -> SMTP:
+        made = SMTP(
+            Handler(),
+            hostname="localhost",
+            auth_required=True,
+            auth_require_tls=False,
+            authenticator=authenticate,
+            loop=asyncio.get_running_loop(),
+        )
+        sessions.append(made)
+        return made
+
+    server = await asyncio.get_running_loop().create_server(session, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        over = [one._handler_coroutine for one in sessions if one._handler_coroutine]
+        for one in sessions:
+            if one.transport is not None:
+                one.transport.close()
+        for task in over:
+            task.cancel()
+        if over:
+            await asyncio.wait(over)

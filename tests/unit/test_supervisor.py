@@ -1,0 +1,35 @@
+"""How long a supervisor waits before a new life, and what its children are called with."""
+
+from __future__ import annotations
+
+import sys
+
+from notifier.cli.children import commands_of
+from notifier.cli.supervisor import STEADY_S, Backoff
+
+
+def test_the_pauses_double_from_a_second_to_half_a_minute() -> None:
+    backoff = Backoff()
+    assert [backoff.after(0.1) for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_after_a_life_of_a_minute_the_pauses_begin_anew() -> None:
+    backoff = Backoff()
+    assert [backoff.after(lived) for lived in (0, 0, 0, STEADY_S, 0)] == [1, 2, 4, 1, 2]
+
+
+def test_children_get_the_options_given_and_a_metrics_port_each() -> None:
+    given = {"--host": "::1", "--port": None}
+    made = commands_of("api", 3, metrics_port=7000, found_from=9101, given=given)
+    assert made == [
+        [
+            *(sys.executable, "-m", "notifier", "api", "--host=::1"),
+            *(f"--metrics-port={7000 + number}", f"--sibling={number}"),
+        ]
+        for number in range(3)
+    ]
+
+
+def test_where_nobody_chose_a_port_each_child_finds_its_own() -> None:
+    made = commands_of("worker", 2, metrics_port=8001, found_from=8001, given={})
+    assert [command[-2] for command in made] == ["--metrics-port=8001"] * 2
