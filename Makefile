@@ -2,7 +2,7 @@
 # PYTHON=... chooses the interpreter, ARGS=... hands words on to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format lock run-tools check-tools
+.PHONY: help run demo test check prove format lock run-tools check-tools
 
 PY := .venv/bin/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
@@ -30,6 +30,10 @@ check: check-tools ## exactly what CI runs: format, lint, types, imports, locks,
 	@.venv/bin/lint-imports --no-logo --cache-dir .cache/import-linter
 	@$(PY) .ci/lock.py check
 	@$(MAKE) --no-print-directory test
+
+prove: check-tools ## the promised figures on real processes, by hand (ARGS="name --rounds 1")
+	@deploy/install-rabbitmq
+	@$(PY) -m benchmarks.prove $(ARGS)
 
 format: check-tools ## format, and mend what the linter can mend
 	@$(PY) -m ruff check --quiet --fix-only .

@@ -1,0 +1,156 @@
+"""The API is killed: in the middle of a batch, and between its relay's commit and publish."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from uuid import UUID
+
+import aiohttp
+
+from benchmarks.prove.figure import Figure, never
+from benchmarks.prove.load import SEED
+from benchmarks.prove.metrics import total
+from benchmarks.prove.run import IN_FLIGHT_LEAST, Run, TooFewInFlight
+from benchmarks.prove.stack import Stack
+from notifier.embedded.process import run_steps_async
+from tests.e2e.client import QUEUES, orders, until
+from tests.tcp_proxy import TcpProxy, open_proxy_for
+
+KILLS = 20
+TRIES = 80
+RECOVERY_S = 30.0
+CALLERS, BATCH = 4, 25
+STUCK = 400
+TAKEN_S, SENT_S = 0.1, 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """`ids` were answered with 202 before the kill; `lost` say published and never arrived."""
+
+    at: float
+    ids: Sequence[str]
+    in_flight: int
+    lost: int = 0
+
+
+async def api_killed(stack: Stack) -> Sequence[Figure]:
+    async with stack.running() as run:
+        random = Random(SEED)
+        kills = await _counted(lambda: _kill_in_mid_batch(run, random))
+        return await _judged(run, f"API killed in mid-batch, {KILLS} times", kills)
+
+
+async def relay_killed(stack: Stack) -> Sequence[Figure]:
+    """Between API and RabbitMQ is a proxy: what the relay published stays in it for ever."""
+    async with stack.running() as run, open_proxy_for(run.broker) as proxy:
+        _kill_api(run)
+        await run.client.behave(latency_ms=100)
+        await _start_api(run, proxy)
+        kills = await _counted(lambda: _kill_before_publish(run, proxy))
+        name = f"relay killed before its publish, {KILLS} times"
+        lost = sum(kill.lost for kill in kills)
+        return [
+            *await _judged(run, name, kills),
+            Figure(name="... published by them and lost", value=lost, least=KILLS, always=True),
+        ]
+
+
+async def _counted(kill: Callable[[], Awaitable[Kill]]) -> list[Kill]:
+    """Kills until enough of them hit enough in flight."""
+    kills = list[Kill]()
+    for _ in range(TRIES):
+        done = await kill()
+        kills.append(done)
+        if sum(one.in_flight >= IN_FLIGHT_LEAST for one in kills) == KILLS:
+            return kills
+    raise TooFewInFlight(f"only {len(kills)} of {TRIES} kills")
+
+
+async def _judged(run: Run, name: str, kills: Sequence[Kill]) -> list[Figure]:
+    await run.all_final()
+    ids = [which for kill in kills for which in kill.ids]
+    recoveries = [await run.last_change(kill.ids) - kill.at for kill in kills if kill.ids]
+    accepted = await run.accepted()
+    in_flight = sorted(kill.in_flight for kill in kills)[-KILLS:]
+    return [
+        Figure(name=f"{name}: longest recovery", value=max(recoveries), unit="s", most=RECOVERY_S),
+        never("... answered and not sent", await run.not_sent(ids)),
+        never("... answered and never called", len(set(ids) - set(accepted))),
+        Figure(name="... least in flight at a kill", value=in_flight[0], least=20, always=True),
+    ]
+
+
+# ---- in mid-batch -------------------------------------------------------------------------------
+
+
+async def _kill_in_mid_batch(run: Run, random: Random) -> Kill:
+    """Every caller had one batch under way, and has the ids of those before."""
+    async with asyncio.TaskGroup() as group:
+        callers = [group.create_task(_answered(run)) for _ in range(CALLERS)]
+        await asyncio.sleep(random.uniform(0.1, 0.2))
+        _kill_api(run)
+        killed_at = time.time()
+    ids = [which for caller in callers for which in caller.result()]
+    await run_steps_async(run.system.spawn_api().starting())
+    return Kill(at=killed_at, ids=ids, in_flight=CALLERS * BATCH if ids else 0)
+
+
+async def _answered(run: Run) -> list[str]:
+    """One caller: the ids it was told, until nobody answers."""
+    ids = list[str]()
+    while True:
+        try:
+            ids += await run.client.submit(orders(BATCH))
+        except aiohttp.ClientError:
+            return ids
+
+
+# ---- before the publish -------------------------------------------------------------------------
+
+
+async def _kill_before_publish(run: Run, proxy: TcpProxy) -> Kill:
+    """In flight is what was answered and not called; without a loss the kill does not count."""
+    proxy.blackhole()
+    ids = await run.client.submit(orders(STUCK))
+    await asyncio.sleep(TAKEN_S)
+    _kill_api(run)
+    killed_at = time.time()
+    called = {call["notification_id"] for call in await run.client.log()}
+    proxy.cut()
+    proxy.heal()
+    await asyncio.sleep(SENT_S)
+    lost = await _lost(run, ids)
+    await _start_api(run, proxy)
+    in_flight = len(set(ids) - called) if lost else 0
+    return Kill(at=killed_at, ids=ids, in_flight=in_flight, lost=lost)
+
+
+async def _lost(run: Run, ids: Sequence[str]) -> int:
+    """How many say that they were published when all that was published has long been sent."""
+    sql = """SELECT count(*) FROM notifications WHERE id = ANY($1)
+             AND status = 'queued' AND due_at IS NULL AND published_at IS NOT NULL"""
+    return round(await run.number(sql, [UUID(which) for which in ids]))
+
+
+async def _start_api(run: Run, proxy: TcpProxy) -> None:
+    """An API whose only way to RabbitMQ is the proxy; its relay publishes."""
+    child = run.system.spawn_api(NOTIFIER_BROKER__URL=proxy.url(run.broker))
+    await run_steps_async(child.starting())
+
+    async def published() -> float:
+        await run.client.submit(orders(len(QUEUES)))
+        return await total([child], "notifier_published")
+
+    await until(published, bool)
+
+
+def _kill_api(run: Run) -> None:
+    (api,) = (
+        child for child in run.system.children if child.is_running and child.url == run.client.api
+    )
+    api.kill()

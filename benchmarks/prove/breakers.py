@@ -1,0 +1,120 @@
+"""The SMS provider answers with errors, or refuses our credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from benchmarks.prove.figure import Figure, never
+from benchmarks.prove.judge import instants
+from benchmarks.prove.load import steady
+from benchmarks.prove.metrics import total
+from benchmarks.prove.run import Run
+from benchmarks.prove.stack import Stack
+from tests.e2e.client import an_order, until
+
+BROKEN = {"channel": "sms", "error_share": 1.0}
+PROTECTED = {"channel": "sms", "password": "right"}
+BROKEN_S = 60.0
+LONE_S = 12.0
+HEALS_WITHIN_S = 300.0
+SMS = ("sms.high", "sms.medium")
+
+
+async def provider_fails(stack: Stack) -> Sequence[Figure]:
+    async with stack.running(workers=2) as run:
+        open_s, ids = await _broken(run, rate=50)
+        await run.client.behave()
+        await run.all_final(within=HEALS_WITHIN_S)
+        unsent, misspent = await run.not_sent(ids), await _misspent(run)
+    return [
+        Figure(name="SMS fails, 50/s: breaker open after", value=open_s, unit="s", most=10),
+        never("... tries that were no call, or calls that were no try", misspent),
+        never("... not sent after it healed", unsent),
+    ]
+
+
+async def provider_fails_slowly(stack: Stack) -> Sequence[Figure]:
+    async with stack.running() as run:
+        open_s, _ = await _broken(run, rate=1, span_s=15)
+        await run.client.behave()
+        await run.all_final(within=HEALS_WITHIN_S)
+    return [Figure(name="SMS fails, 1/s: breaker open after", value=open_s, unit="s", most=10)]
+
+
+async def one_failure(stack: Stack) -> Sequence[Figure]:
+    async with stack.running() as run:
+        await run.client.behave(**BROKEN)
+        which = await run.client.submit_one(an_order("sms.high"))
+        await run.client.called(1)
+        await run.client.behave()
+        await run.client.final(which)
+        await asyncio.sleep(LONE_S)
+        openings = await _openings(run)
+        failed = sum(not call["accepted"] for call in await run.client.calls(which))
+    return [
+        never("one lone 5xx: breakers opened", openings),
+        Figure(name="... failures before it was sent", value=failed, least=1, most=1, always=True),
+    ]
+
+
+async def wrong_credentials(stack: Stack) -> Sequence[Figure]:
+    secret = stack.folder / "twilio_token"
+    secret.write_text("wrong")
+    async with stack.running(
+        providers__twilio__username="AC1", providers__twilio__password_file=secret
+    ) as run:
+        await run.client.behave(**PROTECTED)
+        open_s, ids = await _broken(run, rate=50, span_s=15, behave=False)
+        tries = await run.number("SELECT max(tries) FROM notifications")
+        named = await _openings(run, provider="twilio", reason="credentials")
+        logged = _says_why(run)
+        before = [child.pid for child in run.system.children]
+        secret.write_text("right")
+        await run.all_final(within=HEALS_WITHIN_S)
+        unsent = await run.not_sent(ids)
+        is_same = before == [child.pid for child in run.system.children if child.is_running]
+    return [
+        Figure(name="wrong credentials: breaker open after", value=open_s, unit="s", most=5),
+        never("... most tries spent", tries),
+        Figure(name="... openings the metric names", value=named, least=1, always=True),
+        Figure(name="... lines of the log that say so", value=logged, least=1, always=True),
+        never("... not sent with the new file", unsent),
+        never("... restarts", not is_same),
+    ]
+
+
+async def _broken(
+    run: Run, *, rate: float, span_s: float = BROKEN_S, behave: bool = True
+) -> tuple[float, list[str]]:
+    """Fail for a while under load: seconds from the first call to the open breaker, and the ids."""
+    if behave:
+        await run.client.behave(**BROKEN)
+    async with asyncio.TaskGroup() as group:
+        load = group.create_task(steady(run.client, SMS, rate=rate, span_s=span_s))
+        await until(lambda: _open(run), bool, span_s)
+        opened_at = time.time()
+    return opened_at - instants(await run.client.log())[0], list(load.result())
+
+
+async def _open(run: Run) -> float:
+    return await total(run.workers, "notifier_breaker", provider="twilio", state="open")
+
+
+async def _openings(run: Run, **labels: str) -> float:
+    return await total(run.workers, "notifier_breaker_openings", **labels)
+
+
+async def _misspent(run: Run) -> int:
+    """How many notifications have not exactly as many tries as calls in the sandbox's log."""
+    called = Counter(call["notification_id"] for call in await run.client.log())
+    rows = await run.rows("SELECT id, tries FROM notifications")
+    return sum(row["tries"] != called[str(row["id"])] for row in rows)
+
+
+def _says_why(run: Run) -> int:
+    words = ("breaker_opened", "twilio", "credentials")
+    lines = (line for child in run.workers for line in child.log.read_text().splitlines())
+    return sum(all(word in line for word in words) for line in lines)

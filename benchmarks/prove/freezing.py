@@ -1,0 +1,111 @@
+"""One of two workers is stopped for longer than the others take it for alive, and continued."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
+
+import asyncpg
+
+from benchmarks.prove.figure import Figure, never
+from benchmarks.prove.judge import doubled, needless
+from benchmarks.prove.run import Held, Run, at_least_in_flight, sleep_until
+from benchmarks.prove.stack import Stack
+from tests.e2e.client import orders
+from tests.e2e.system import Child
+
+FROZEN_S = 20.0
+GATHERS_S, ASKED_S = 0.15, 0.04
+LOCK = "BEGIN; LOCK TABLE notifications IN EXCLUSIVE MODE"
+
+
+async def worker_frozen(stack: Stack) -> Sequence[Figure]:
+    """146 consumers at 400 ms a send have work before, during and after."""
+    async with stack.running(workers=2) as run:
+        await run.client.behave(latency_ms=400)
+        ids = await run.client.submit(orders(12_000))
+        await run.client.called(2_000)
+        frozen_at, continued_at, held = await _freeze(run, run.workers[0])
+        await run.all_final()
+        accepted, in_flight = await run.accepted(), {which for which, _ in held}
+        before, after = await _called(run, held, continued_at)
+        late, middle = await _late(run, held, frozen_at + 0.1)
+        unsent = await run.not_sent(ids)
+    return [
+        never("one of two frozen for 20 s: not sent", unsent),
+        never("... calls it began when it continued", len(after - middle)),
+        never("... results it had and did not record late", len(before - late)),
+        never("... doubles beyond its in-flight", needless(accepted, in_flight)),
+        Figure(name="... in flight when frozen", value=len(held), least=20, always=True),
+        Figure(name="... called, and the answer came late", value=len(before), least=1),
+        Figure(name="... claimed and not called", value=len(held - before), least=1),
+        Figure(name="... doubles", value=len(doubled(accepted))),
+    ]
+
+
+async def _freeze(run: Run, child: Child) -> tuple[float, float, Held]:
+    """When it was stopped and when continued, and what it held."""
+    worker = await run.identity(child)
+    frozen_at = await _stop_between_claim_and_call(run, child)
+    try:
+        await asyncio.sleep(1)
+        held = await run.sending(worker)
+        at_least_in_flight(held)
+        await sleep_until(frozen_at + FROZEN_S)
+    finally:
+        child.send(signal.SIGCONT)
+    return frozen_at, time.time(), held
+
+
+async def _stop_between_claim_and_call(run: Run, child: Child) -> float:
+    """SIGSTOP while a batch of claims is at Postgres: the answer will wait in its socket.
+
+    While the first lock holds one record up, others gather; the second holds up that batch; the
+    third, the claims of all whose record it was. Each is asked for before the last is let go.
+    """
+    async with AsyncExitStack() as stack:
+        locks = [await stack.enter_async_context(_connected(run)) for _ in range(3)]
+        await locks[0].execute(LOCK)
+        await asyncio.sleep(GATHERS_S)
+        for held, wanted in pairwise(locks):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(wanted.execute(LOCK))
+                await asyncio.sleep(ASKED_S)
+                await held.execute("COMMIT")
+            await asyncio.sleep(ASKED_S)
+        child.send(signal.SIGSTOP)
+        await locks[-1].execute("COMMIT")
+    return time.time()
+
+
+@asynccontextmanager
+async def _connected(run: Run) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(run.database)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _called(run: Run, held: Held, continued_at: float) -> tuple[Held, Held]:
+    """What it held and had called before it could go on, and what was called only then."""
+    before, after = Held(), Held()
+    for call in await run.client.log():
+        side = before if call["at"].timestamp() < continued_at else after
+        side.add((call["notification_id"], call["claim"]))
+    return held & before, held & after - before
+
+
+async def _late(run: Run, held: Held, begun_before: float) -> tuple[Held, Held]:
+    """What of it was recorded late; and of that, what it was in the middle of when stopped."""
+    sql = """SELECT id, claim, started_at < to_timestamp($1) AS is_middle
+             FROM attempts WHERE late"""
+    late = {
+        (str(row["id"]), row["claim"]): row["is_middle"]
+        for row in await run.rows(sql, begun_before)
+    }
+    return held & set(late), {which for which, is_middle in late.items() if is_middle}

@@ -1,0 +1,51 @@
+"""What the sandbox's log of calls says: pure, so that the judge can be judged by tests."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+Call = Mapping[str, Any]
+
+
+def instants(calls: Iterable[Call], ids: Collection[str] | None = None) -> list[float]:
+    """When these calls arrived, oldest first, in seconds since the epoch."""
+    found = (call for call in calls if ids is None or call["notification_id"] in ids)
+    return sorted(_instant(call["at"]) for call in found)
+
+
+def times_accepted(calls: Iterable[Call]) -> Counter[str]:
+    """How often each notification was accepted."""
+    return Counter(call["notification_id"] for call in calls if call["accepted"])
+
+
+def doubled(accepted: Mapping[str, int]) -> set[str]:
+    return {which for which, count in accepted.items() if count > 1}
+
+
+def needless(accepted: Mapping[str, int], in_flight: Collection[str]) -> int:
+    """Sends too many: one more is forgiven to each notification that was in flight."""
+    return sum(max(0, count - 1 - (which in in_flight)) for which, count in accepted.items())
+
+
+def most_in_any_second(at: Sequence[float]) -> int:
+    """The most calls in any span of one second; `at` is sorted."""
+    return max((bisect_left(at, start + 1) - n for n, start in enumerate(at)), default=0)
+
+
+def count_within(at: Sequence[float], start: float, end: float) -> int:
+    """How many of the sorted instants lie from `start` to before `end`."""
+    return bisect_left(at, end) - bisect_left(at, start)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The nearest-rank percentile of at least one value."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
+
+
+def _instant(at: datetime) -> float:
+    return at.timestamp()

@@ -1,0 +1,51 @@
+"""All that is promised in figures, by the name under which it can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from benchmarks.prove.api_faults import api_killed, relay_killed
+from benchmarks.prove.breakers import (
+    one_failure,
+    provider_fails,
+    provider_fails_slowly,
+    wrong_credentials,
+)
+from benchmarks.prove.figure import Figure
+from benchmarks.prove.freezing import worker_frozen
+from benchmarks.prove.hangs import provider_hangs
+from benchmarks.prove.one_worker import (
+    consumer_rate,
+    exactly_once,
+    movement,
+    starvation,
+    steady_moves,
+)
+from benchmarks.prove.outages import postgres_restarted, rabbitmq_wiped, slow_backlog
+from benchmarks.prove.pauses import pause
+from benchmarks.prove.rates import rate_50, rate_500
+from benchmarks.prove.stack import Stack
+from benchmarks.prove.worker_faults import rolling_restart, worker_killed
+
+Line = Callable[[Stack], Awaitable[Sequence[Figure]]]
+
+ONE_WORKER: Sequence[Line] = (exactly_once, movement, steady_moves, starvation, consumer_rate)
+MANY_WORKERS: Sequence[Line] = (
+    worker_killed,
+    worker_frozen,
+    rolling_restart,
+    api_killed,
+    relay_killed,
+    rabbitmq_wiped,
+    postgres_restarted,
+    slow_backlog,
+    rate_50,
+    rate_500,
+    provider_hangs,
+    provider_fails,
+    provider_fails_slowly,
+    one_failure,
+    wrong_credentials,
+    pause,
+)
+LINES: Mapping[str, Line] = {line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS)}

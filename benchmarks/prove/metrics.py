@@ -1,0 +1,50 @@
+"""What processes say of themselves on /metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from tests.e2e.system import Child
+
+
+async def samples(child: Child, family: str) -> Sequence[Sample]:
+    """All series of a metric family of one process."""
+    async with aiohttp.ClientSession() as session, session.get(f"{child.url}/metrics") as answer:
+        text = await answer.text()
+    return [
+        sample
+        for one in text_string_to_metric_families(text)
+        if one.name == family
+        for sample in one.samples
+        if not sample.name.endswith("_created")
+    ]
+
+
+async def total(children: Sequence[Child], family: str, **labels: str) -> float:
+    """The sum over these processes, of the series that have these labels."""
+    found = [sample for child in children for sample in await samples(child, family)]
+    return sum(
+        sample.value
+        for sample in found
+        if all(sample.labels.get(name) == value for name, value in labels.items())
+    )
+
+
+async def by_queue(children: Sequence[Child], family: str) -> Counter[str]:
+    """The same per queue, in whole numbers."""
+    found = [sample for child in children for sample in await samples(child, family)]
+    counted = Counter[str]()
+    for sample in found:
+        counted[sample.labels["queue"]] += round(sample.value)
+    return counted
+
+
+async def of_channel(children: Sequence[Child], family: str, channel: str) -> int:
+    """The same for all queues of a channel."""
+    queues = await by_queue(children, family)
+    return sum(count for queue, count in queues.items() if queue.startswith(f"{channel}."))

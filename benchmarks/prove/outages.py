@@ -1,0 +1,66 @@
+"""The servers are restarted under load; a backlog only has patience."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from benchmarks.prove.figure import Figure, never
+from benchmarks.prove.judge import doubled
+from benchmarks.prove.load import backlog
+from benchmarks.prove.metrics import total
+from benchmarks.prove.run import Run, at_least_in_flight
+from benchmarks.prove.stack import Stack
+from notifier.embedded.process import Steps, run_steps_async
+from tests.e2e.client import orders
+
+WAIT_S = 300.0
+SLOW = 12
+"""Consumers of the queue: at 200 ms a send, 20,000 take a little over five minutes."""
+
+
+async def rabbitmq_wiped(stack: Stack) -> Sequence[Figure]:
+    return await _restarted(stack, "RabbitMQ restarted empty", stack.rabbitmq.wiping)
+
+
+async def postgres_restarted(stack: Stack) -> Sequence[Figure]:
+    return await _restarted(stack, "Postgres restarted", stack.postgres.restarting)
+
+
+async def _restarted(stack: Stack, name: str, fault: Callable[[], Steps]) -> Sequence[Figure]:
+    """Three workers, 219 consumers at 300 ms a send."""
+    async with stack.running(workers=3) as run:
+        await run.client.behave(latency_ms=300)
+        ids = await run.client.submit(orders(6_000))
+        await run.client.called(1_000)
+        in_flight = at_least_in_flight(await run.sending())
+        await run_steps_async(fault())
+        await run.all_final()
+        accepted = await run.accepted()
+        return [
+            never(f"{name} under 3 workers: not sent", await run.not_sent(ids)),
+            never("... never called", len(set(ids) - set(accepted))),
+            never("... doubles", len(doubled(accepted))),
+            never("... declared dead", run.logged("worker_died")),
+            Figure(name="... in flight at the restart", value=in_flight, least=20, always=True),
+        ]
+
+
+async def slow_backlog(stack: Stack) -> Sequence[Figure]:
+    async with stack.running(workers=2, channels__email__max_consumers=SLOW // 2) as run:
+        await run.client.behave(latency_ms=200)
+        await backlog(run.client, "email.low", 20_000)
+        await asyncio.sleep(WAIT_S)
+        rescues, waiting = await _rescues(run), await _waiting(run)
+    return [
+        never("20,000 waiting for 5 minutes: rescues", rescues),
+        Figure(name="... waiting still", value=waiting, least=1, always=True),
+    ]
+
+
+async def _rescues(run: Run) -> float:
+    return await total([*run.workers, run.system.children[1]], "notifier_rescues")
+
+
+async def _waiting(run: Run) -> float:
+    return await run.number("SELECT count(*) FROM notifications WHERE status = 'queued'")

@@ -1,0 +1,60 @@
+"""Private servers; each measurement gets a database, a vhost and processes of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import asyncpg
+
+from benchmarks.prove.run import Run
+from notifier.adapters.postgres.migrate import migrate
+from notifier.embedded.postgres import PostgresServer, running_postgres
+from notifier.embedded.rabbitmq import RabbitmqServer, running_rabbitmq
+from tests.e2e.client import open_client
+from tests.e2e.system import running_system, urls
+
+
+class Stack:
+    """The servers are shared by all measurements, which follow each other."""
+
+    def __init__(self, folder: Path, postgres: PostgresServer, rabbitmq: RabbitmqServer) -> None:
+        self.folder = folder
+        self.postgres, self.rabbitmq = postgres, rabbitmq
+        self._runs = 0
+
+    @asynccontextmanager
+    async def running(self, workers: int = 1, **settings: object) -> AsyncIterator[Run]:
+        """Sandbox, API and workers; `a__b=1` is the setting `a.b`. All must stop with 0."""
+        self._runs += 1
+        name = f"prove_{self._runs}"
+        await self._make_database(name)
+        self.rabbitmq.create_vhost(name)
+        database, broker = self.postgres.url(name), self.rabbitmq.url(name)
+        dotted = {key.replace("__", "."): value for key, value in settings.items()}
+        with running_system(self.folder / name, {**urls(database, broker), **dotted}) as system:
+            system.start_all()
+            first = [system.children[-1]]
+            async with open_client(system.api_url, system.sandbox_url) as client:
+                run = Run(system, client, database, broker, first)
+                for _ in range(workers - 1):
+                    await run.join()
+                yield run
+        self.rabbitmq.delete_vhost(name)
+
+    async def _make_database(self, name: str) -> None:
+        connection = await asyncpg.connect(self.postgres.url())
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+        await asyncio.to_thread(migrate, self.postgres.url(name))
+
+
+@contextmanager
+def running_stack(folder: Path) -> Iterator[Stack]:
+    with (
+        running_postgres(folder / "postgres", keep=False) as postgres,
+        running_rabbitmq(folder / "rabbitmq", keep=False) as rabbitmq,
+    ):
+        yield Stack(folder, postgres, rabbitmq)

@@ -1,0 +1,75 @@
+"""Several workers, of which one is killed, or all are replaced in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from benchmarks.prove.figure import Figure, never
+from benchmarks.prove.judge import doubled, needless
+from benchmarks.prove.load import steady
+from benchmarks.prove.run import Run, at_least_in_flight
+from benchmarks.prove.stack import Stack
+from tests.e2e.client import QUEUES, orders
+from tests.e2e.system import Child
+
+GRACE_S = 25.0
+
+
+async def worker_killed(stack: Stack) -> Sequence[Figure]:
+    """146 consumers at 100 ms a send: killed when 4,000 of 10,000 were called."""
+    async with stack.running(workers=2) as run:
+        await run.client.behave(latency_ms=100)
+        ids = await run.client.submit(orders(10_000))
+        await run.client.called(4_000)
+        doomed = await run.identity(run.workers[0])
+        killed_at = run.kill(run.workers[0])
+        await asyncio.sleep(1)  # what its server still had to commit
+        held = await run.sending(doomed)
+        in_flight = at_least_in_flight(held)
+        await run.all_final()
+        took_s = await run.last_change(ids) - killed_at
+        judged = await _judged(run, ids, {which for which, _ in held})
+    return [
+        Figure(name="10,000, one of two killed: all final after", value=took_s, unit="s", most=30),
+        *judged,
+        Figure(name="... in flight at the kill", value=in_flight, least=20, always=True),
+    ]
+
+
+async def _judged(run: Run, ids: Sequence[str], in_flight: set[str]) -> list[Figure]:
+    accepted, ambiguous = await run.accepted(), await run.ambiguous()
+    return [
+        never("... not sent", await run.not_sent(ids)),
+        never("... never called", len(set(ids) - set(accepted))),
+        never("... doubles beyond the in-flight", needless(accepted, in_flight)),
+        never("... doubles not marked Ambiguous", len(doubled(accepted) - ambiguous)),
+        Figure(name="... doubles", value=len(doubled(accepted))),
+    ]
+
+
+async def rolling_restart(stack: Stack) -> Sequence[Figure]:
+    """Four workers replaced one after the other while 300/s come, 600 ms a send."""
+    async with stack.running(workers=4) as run:
+        await run.client.behave(latency_ms=600)
+        async with asyncio.TaskGroup() as group:
+            load = group.create_task(steady(run.client, QUEUES, rate=300, span_s=40))
+            await asyncio.sleep(5)
+            stops_s = [await _replace(run, child) for child in list(run.workers)]
+        ids = list(load.result())
+        await run.all_final()
+        accepted, ambiguous = await run.accepted(), await run.ambiguous()
+        unsent = await run.not_sent(ids)
+    return [
+        Figure(name="4 workers replaced: longest stop", value=max(stops_s), unit="s", most=GRACE_S),
+        never("... not sent", unsent),
+        never("... doubles", len(doubled(accepted))),
+        never("... Ambiguous", len(ambiguous)),
+    ]
+
+
+async def _replace(run: Run, child: Child) -> float:
+    """Start another and stop this one, in mid-work; how long the stop took."""
+    await run.join()
+    at_least_in_flight(await run.sending(await run.identity(child)))
+    return await run.stop(child)
