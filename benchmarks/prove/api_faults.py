@@ -26,6 +26,8 @@ RECOVERY_S = 30.0
 CALLERS, BATCH = 4, 25
 STUCK = 400
 TAKEN_S, SENT_S = 0.1, 1.5
+SETTLES_S = 0.5
+"""By then a relay knows that its queues are empty: it takes what comes before it asks again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ async def _counted(kill: Callable[[], Awaitable[Kill]]) -> list[Kill]:
         kills.append(done)
         if sum(one.in_flight >= IN_FLIGHT_LEAST for one in kills) == KILLS:
             return kills
-    raise TooFewInFlight(f"only {len(kills)} of {TRIES} kills")
+    raise TooFewInFlight(f"fewer than {KILLS} of {TRIES} kills hit enough")
 
 
 async def _judged(run: Run, name: str, kills: Sequence[Kill]) -> list[Figure]:
@@ -95,19 +97,22 @@ async def _kill_in_mid_batch(run: Run, random: Random) -> Kill:
         await asyncio.sleep(random.uniform(0.1, 0.2))
         _kill_api(run)
         killed_at = time.time()
-    ids = [which for caller in callers for which in caller.result()]
+    ids = [which for caller in callers for which in caller.result()[0]]
+    cut = sum(caller.result()[1] for caller in callers)
     await run_steps_async(run.system.spawn_api().starting())
-    return Kill(at=killed_at, ids=ids, in_flight=CALLERS * BATCH if ids else 0)
+    return Kill(at=killed_at, ids=ids, in_flight=cut if ids else 0)
 
 
-async def _answered(run: Run) -> list[str]:
-    """One caller: the ids it was told, until nobody answers."""
+async def _answered(run: Run) -> tuple[list[str], int]:
+    """One caller: the ids it was told, until nobody answers, and how many were under way then."""
     ids = list[str]()
     while True:
         try:
             ids += await run.client.submit(orders(BATCH))
+        except aiohttp.ClientConnectorError:
+            return ids, 0
         except aiohttp.ClientError:
-            return ids
+            return ids, BATCH
 
 
 # ---- before the publish -------------------------------------------------------------------------
@@ -147,6 +152,7 @@ async def _start_api(run: Run, proxy: TcpProxy) -> None:
         return await total([child], "notifier_published")
 
     await until(published, bool)
+    await asyncio.sleep(SETTLES_S)
 
 
 def _kill_api(run: Run) -> None:
