@@ -78,14 +78,6 @@ async def open_server(
                 server.should_exit = True
 
 
-async def serve_api(
-    app: ASGIApp, *, host: str, port: int, stop: asyncio.Event, grace_s: float
-) -> None:
-    """Serve until `stop`, then drain for at most `grace_s`."""
-    async with open_server(app, host=host, port=port, grace_s=grace_s):
-        await stop.wait()
-
-
 def _config(app: ASGIApp, grace_s: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,

@@ -24,6 +24,7 @@ from notifier.delivery import pruner
 from notifier.delivery.pruner import Pruner
 from notifier.delivery.relay import Relay
 from notifier.delivery.sweeper import Sweeper
+from notifier.domain.controls import BreakerState, Controls
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import repeat, running
 from notifier.ports import Broker, Figures, QueueFigures
@@ -73,7 +74,13 @@ class Process:
         """A queue may take work again, or no more: let relay and scheduler look at once."""
         self.relay.wake()
         if self.crew:
-            self.crew.poke()
+            self.crew.obey(self.panel.flow)
+
+    def report_breakers(self, controls: Controls) -> None:
+        """Every process shows the same, whether or not it sends."""
+        states = {breaker.provider: breaker.state for breaker in controls.breakers}
+        for name in {each for names in self.panel.providers.values() for each in names}:
+            self.metrics.breaker(name, states.get(name, BreakerState.CLOSED))
 
     def why_not_ready(self) -> list[str]:
         """What keeps an API process from being ready: it accepts without a broker."""
@@ -154,6 +161,7 @@ async def open_process(
             )
             seat.process = process
             panel.on_change(process.flows_changed)
+            panel.on_read(process.report_breakers)
             async with asyncio.TaskGroup() as group:
                 _look_after(group, process, stop)
                 yield process

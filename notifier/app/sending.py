@@ -18,7 +18,7 @@ from notifier.adapters.postgres.rates import open_rates
 from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider
 from notifier.app.process import Process, link_settings
 from notifier.delivery import rescuer
-from notifier.delivery.attempt import Attempts, Heard, Route
+from notifier.delivery.attempt import Attempts, Heard, NextTurn, Route
 from notifier.delivery.dead import DeadWorkers
 from notifier.delivery.inflight import InFlight
 from notifier.delivery.rescuer import Rescuer
@@ -68,6 +68,7 @@ async def open_worker(
             draw=random.random,
             send_timeout_s=settings.worker.send_timeout_s,
             heard=_listeners(breakers, rates),
+            next_turn=_turns(settings, rates),
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run(), name="batches")
@@ -91,10 +92,11 @@ async def open_worker(
                     if settings.channels[queue.channel].provider in rates
                 },
                 bulkheads=_bulkheads(settings, providers),
+                is_alive=process.membership.is_alive,
             ),
         ) as crew:
             process.crew = crew
-            _look_after(group, process, attempts, routes, stop)
+            _look_after(group, process, attempts, breakers, routes, stop)
             yield crew
             stop.set()
             await _drain(crew, settings.worker.grace_s)
@@ -145,6 +147,17 @@ def _listeners(breakers: Breakers, rates: Mapping[str, ProviderRate]) -> Heard:
     return heard
 
 
+def _turns(settings: Settings, rates: Mapping[str, ProviderRate]) -> NextTurn:
+    """Where a queue's provider has a rate: its next slot, before all who have had none."""
+
+    async def next_turn(queue: QueueKey) -> None:
+        channel = settings.channels.get(queue.channel)
+        if channel is not None and channel.provider in rates:
+            await rates[channel.provider].acquire(None)
+
+    return next_turn
+
+
 def _breakers(process: Process) -> Breakers:
     return Breakers(
         store=process.control_store,
@@ -154,6 +167,7 @@ def _breakers(process: Process) -> Breakers:
         queues=process.queues,
         has_work=process.has_work,
         clock=time.monotonic,
+        longest_call_s=process.settings.worker.send_timeout_s,
     )
 
 
@@ -161,6 +175,7 @@ def _look_after(
     group: asyncio.TaskGroup,
     process: Process,
     attempts: Attempts,
+    breakers: Breakers,
     routes: Mapping[Channel, Route],
     stop: asyncio.Event,
 ) -> None:
@@ -179,8 +194,7 @@ def _look_after(
         routes=routes,
         policies=retry_policies(process.settings),
     )
-    if process.breakers:
-        group.create_task(process.breakers.run(stop), name="breakers")
+    group.create_task(breakers.run(stop), name="breakers")
     group.create_task(repeat(rescue.run_once, stop, rescuer.EVERY_S), name="rescuer")
     group.create_task(repeat(dead.run_once, stop, rescuer.EVERY_S), name="dead workers")
     group.create_task(_release_orphans(attempts, stop), name="orphans")

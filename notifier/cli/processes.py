@@ -69,7 +69,8 @@ def api(
             announce=announce,
             metrics_port=metrics_port,
             share_port=sibling is not None,
-        )
+        ),
+        has_parent=sibling is not None,
     )
     return 0
 
@@ -105,7 +106,8 @@ def worker(
     run_until_signal(
         lambda stop: run_worker(
             settings, stop=stop, announce=announce, reload=lambda: settings_with(overrides)
-        )
+        ),
+        has_parent=sibling is not None,
     )
     return 0
 

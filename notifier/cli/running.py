@@ -6,10 +6,12 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, TypeVar
 
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
+ECHO_S: Final = 1.0
 
 T = TypeVar("T")
 
@@ -22,14 +24,17 @@ def run_briefly(work: Coroutine[object, object, T]) -> T:
         return runner.run(work)
 
 
-def run_until_signal(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+def run_until_signal(
+    main: Callable[[asyncio.Event], Awaitable[None]], *, has_parent: bool = False
+) -> None:
     """Run a process until it ends by itself or after a signal.
 
     The first SIGINT or SIGTERM sets the event given to `main`; the second ends the process at once
-    with exit code 1.
+    with exit code 1. With a parent, which hands signals on, one within a second of the first is the
+    same: whoever stops a service may have told them both.
     """
-    stop = asyncio.Event()
-    run_told(lambda: main(stop), lambda number: _on_signal(number, stop))
+    stop, told = asyncio.Event(), _Told(ECHO_S if has_parent else 0.0)
+    run_told(lambda: main(stop), lambda number: told.on_signal(number, stop))
 
 
 def run_told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:
@@ -48,12 +53,22 @@ async def _told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Si
     return await main()
 
 
-def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
-    if stop.is_set():
-        tell(f"{number.name} again: ending at once; what was under way counts as ambiguous.")
-        os._exit(1)
-    tell(f"{number.name}: stopping, what is under way is finished. Once more ends at once.")
-    stop.set()
+class _Told:
+    """What the signals mean that come one after the other."""
+
+    def __init__(self, echo_s: float) -> None:
+        self._echo_s = echo_s
+        self._first_at = float("inf")
+
+    def on_signal(self, number: signal.Signals, stop: asyncio.Event) -> None:
+        now = time.monotonic()
+        if now < self._first_at:
+            tell(f"{number.name}: stopping, what is under way is finished. Once more ends at once.")
+            self._first_at = now
+            stop.set()
+        elif now - self._first_at >= self._echo_s:
+            tell(f"{number.name} again: ending at once; what was under way counts as ambiguous.")
+            os._exit(1)
 
 
 def tell(line: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 STALE_S: Final = 4.0
 """No provider call begins when its claim, or this process's last heartbeat, was asked for longer
 ago than this: others may think us dead."""
+TURN_GOOD_S: Final = 0.1
+"""A turn is for a call now. Who waited longer for the claim needs another: those who waited with it
+would all call at once."""
 RECORD_WITHIN_S: Final = 5.0
 """How long a known outcome may take to be written after the grace is over."""
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
@@ -72,6 +75,14 @@ def _nobody_listens(queue: QueueKey, provider: str, outcome: Outcome, started_at
     del queue, provider, outcome, started_at
 
 
+NextTurn = Callable[["QueueKey"], Awaitable[None]]
+"""Returns when the provider of the queue may be called once more."""
+
+
+async def _any_time(queue: QueueKey) -> None:
+    del queue
+
+
 class Attempts:
     """Carries out attempts for all consumers of this worker; its batches are shared by them."""
 
@@ -87,6 +98,7 @@ class Attempts:
         draw: Callable[[], float],
         send_timeout_s: float,
         heard: Heard = _nobody_listens,
+        next_turn: NextTurn = _any_time,
     ) -> None:
         self._store = store
         self._observer = observer
@@ -97,6 +109,7 @@ class Attempts:
         self._draw = draw
         self._send_timeout_s = send_timeout_s
         self._heard = heard
+        self._next_turn = next_turn
         self._claims = GroupCommit("claim", store.claim, when_unknown=WhenUnknown.FAIL)
         self._results = GroupCommit("record", self._write, when_unknown=WhenUnknown.REPEAT)
         self._returns = GroupCommit("give_back", self._return, when_unknown=WhenUnknown.REPEAT)
@@ -120,10 +133,11 @@ class Attempts:
         """
         pointer = delivery.pointer
         ask = ClaimAsk(id=pointer.id, claim=pointer.claim)
+        turn_at = time.monotonic()
         await self._pulse.until_alive()  # to claim before would only be to give back
         asked_at = time.monotonic()
         with self._inflight.holding(pointer.id):
-            timing = await self._carry_out(pointer.queue, ask, asked_at)
+            timing = await self._carry_out(pointer.queue, ask, turn_at, asked_at)
             ack(delivery)
         return timing
 
@@ -160,11 +174,13 @@ class Attempts:
 
     # ---- the steps ------------------------------------------------------------------------------
 
-    async def _carry_out(self, queue: QueueKey, ask: ClaimAsk, asked_at: float) -> AttemptTiming:
+    async def _carry_out(
+        self, queue: QueueKey, ask: ClaimAsk, turn_at: float, asked_at: float
+    ) -> AttemptTiming:
         answer = await self._claim(queue, ask)
         if isinstance(answer, NotYours):
             return NOT_SENT
-        if not self._pulse.is_alive() or time.monotonic() - asked_at > STALE_S:
+        if not await self._may_call(answer.queue, turn_at, asked_at):
             await self._returns.put(ask)
             return NOT_SENT
         self._observer.waited(answer.queue, answer.waited.total_seconds())
@@ -180,6 +196,16 @@ class Attempts:
             raise asyncio.CancelledError
         is_answered = not (isinstance(outcome, Ambiguous) or is_unasked(outcome))
         return AttemptTiming(seconds=time.monotonic() - asked_at, answered=is_answered)
+
+    async def _may_call(self, queue: QueueKey, turn_at: float, asked_at: float) -> bool:
+        """Whether it is our turn still, or again, while others take us for alive."""
+        if time.monotonic() - turn_at > TURN_GOOD_S:
+            try:
+                async with asyncio.timeout(max(0.0, asked_at + STALE_S - time.monotonic())):
+                    await self._next_turn(queue)
+            except TimeoutError:
+                return False
+        return self._pulse.is_alive() and time.monotonic() - asked_at <= STALE_S
 
     async def _claim(self, queue: QueueKey, ask: ClaimAsk) -> ClaimAnswer:
         """Ask once. If the answer is lost it is not asked again: the row is given back instead."""

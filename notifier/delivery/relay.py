@@ -15,7 +15,6 @@ import structlog
 from notifier.delivery.window import QueuePace, Window
 from notifier.domain.controls import Flow
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.notification import Priority
 from notifier.lifecycle import wait
 from notifier.ports import Pointer, Quota
 
@@ -30,7 +29,6 @@ MOST: Final = 500
 BROKER_PROBE_S: Final = 1.0
 LONGEST_REST_S: Final = 60.0
 STORE_PAUSE_S: Final = 0.5
-ORDER: Final = {priority: place for place, priority in enumerate(Priority)}
 
 log = structlog.get_logger()
 
@@ -82,7 +80,7 @@ class Relay:
         self._store = store
         self._broker = broker
         self._observer = observer
-        self._queues = sorted(queues, key=lambda queue: (ORDER[queue.priority], queue.channel))
+        self._queues = sorted(queues, key=lambda queue: (queue.priority.rank, queue.channel))
         self._pace = pace
         self._relays = relays
         self._flow = flow

@@ -43,6 +43,7 @@ class Limit(StrEnum):
     HANG = "hang"
     BREAKER = "breaker"
     PAUSE = "pause"
+    CONNECTIONS = "connections"
     CONSUMERS = "consumers"
 
 
@@ -249,7 +250,7 @@ _UNBOUNDED: Final = 1_000_000
 def _divide(
     demands: Sequence[QueueDemand], limits: Mapping[QueueKey, int], seats: int
 ) -> dict[QueueKey, int]:
-    ranked = sorted(demands, key=lambda demand: (-demand.urgency, demand.queue))
+    ranked = sorted(demands, key=_most_urgent_first)
     floor = ceil(seats / FLOOR_SHARE)
     got = {demand.queue: 0 for demand in ranked}
     for wish in (
@@ -261,6 +262,10 @@ def _divide(
         tops = [min(top, limits[each.queue]) for top, each in zip(wish, ranked, strict=True)]
         seats -= _fill(got, ranked, tops, seats)
     return got
+
+
+def _most_urgent_first(demand: QueueDemand) -> tuple[float, int, QueueKey]:
+    return -demand.urgency, demand.queue.priority.rank, demand.queue
 
 
 def _fill(
@@ -303,7 +308,7 @@ def _binding_cap(demand: QueueDemand, cap: int) -> Limit:
     if demand.held_at_most is not None and demand.seats(demand.held_at_most) <= cap:
         return Limit.HANG
     if cap < demand.seats(_own_cap(demand, _rate_cap)):
-        return Limit.HANG if _is_hang_the_lower(demand) else Limit.CONSUMERS
+        return Limit.HANG if _is_hang_the_lower(demand) else Limit.CONNECTIONS
     by_rate = _rate_cap(demand)
     return Limit.RATE if by_rate is not None and demand.seats(by_rate) <= cap else Limit.CONSUMERS
 
@@ -345,7 +350,7 @@ class _Table:
         bench: int,
         tick_s: float,
     ) -> None:
-        self._ranked = sorted(demands, key=lambda demand: (-demand.urgency, demand.queue))
+        self._ranked = sorted(demands, key=_most_urgent_first)
         self._demands = {demand.queue: demand for demand in self._ranked}
         self._limits = caps(self._ranked)
         self._due = {queue: share.consumers for queue, share in allocation.items()}

@@ -24,8 +24,9 @@ IN_A_ROW: Final = 5
 IN_A_ROW_S: Final = 3.0
 CREDENTIALS_IN_A_ROW: Final = 3
 CREDENTIALS_S: Final = 1.0
-UNHEARD: Final = frozenset({"timeout", "stopped"})
-"""Codes of Ambiguous that tell nothing: a provider that hangs is the hang limits' matter."""
+UNHEARD: Final = frozenset({"timeout", "stopped", "error"})
+"""Codes of Ambiguous that tell nothing of the provider: a hang is the hang limits' matter, an error
+is a bug of ours."""
 
 
 class Opening(StrEnum):

@@ -14,11 +14,16 @@ Channel = NewType("Channel", str)
 
 
 class Priority(StrEnum):
-    """How soon it matters: login codes, receipts, newsletters. Ordered, most urgent first."""
+    """How soon it matters: login codes, receipts, newsletters. The most urgent stands first."""
 
     HIGH = "high"
     MEDIUM = "medium"
     LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """0 for the most urgent. As strings they sort otherwise."""
+        return tuple(Priority).index(self)
 
 
 class Status(StrEnum):

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from notifier.domain.breaker import (
+    WINDOW_S,
     Opening,
     ProviderFigures,
     decide_opening,
@@ -29,17 +30,20 @@ from notifier.scheduling.probes import Probes
 from notifier.scheduling.tally import Tally
 
 EVERY_S: Final = 0.25
-HOLD_S: Final = 30.0
-"""How long a probe may take: more than the longest call."""
+HOLD_MARGIN_S: Final = 10.0
+WAIT_MOST_S: Final = 60.0
 CREDENTIALS_ADVICE: Final = (
-    "the provider refuses our credentials: correct them in its settings; no restart is needed"
+    "it refuses our credentials or TLS: the attempts say how; files of secrets are read again"
 )
 
 log = structlog.get_logger(__name__)
 
 
 class Breakers:
-    """`everyone` says what all living workers counted, this one first."""
+    """`everyone` says what all living workers counted, this one first.
+
+    A probe is held for a little more than `longest_call_s`.
+    """
 
     def __init__(
         self,
@@ -51,12 +55,14 @@ class Breakers:
         queues: Sequence[QueueKey],
         has_work: Callable[[QueueKey], bool],
         clock: Clock,
+        longest_call_s: float,
     ) -> None:
         self._store = store
         self._panel = panel
         self._observer = observer
         self._everyone = everyone
         self._clock = clock
+        self._hold_s = longest_call_s + HOLD_MARGIN_S
         names = {name for each in panel.providers.values() for name in each}
         self._tallies = {name: Tally() for name in sorted(names)}
         self._probes = Probes(panel, queues=queues, has_work=has_work)
@@ -102,11 +108,10 @@ class Breakers:
 
     async def _look(self, name: str, row: Breaker | None, said: Sequence[ProviderFigures]) -> None:
         state = row.state if row else BreakerState.CLOSED
-        self._observer.breaker(name, state)
         if row is None or not row.is_mine:
             self._probes.forget(name)
         if row is None or state is BreakerState.CLOSED:
-            await self._judge(name, said)
+            await self._judge(name, _fresh(said, row))
             return
         self._tallies[name].start_anew()
         await self._probe(name, row)
@@ -120,7 +125,8 @@ class Breakers:
         self._tallies[name].start_anew()
         self._observer.provider_failed(name, reason)
         calls, failures = sum(one.calls for one in said), sum(one.failures for one in said)
-        log.error(
+        tell = log.error if reason is Opening.CREDENTIALS else log.warning
+        tell(
             "breaker_opened",
             provider=name,
             reason=reason,
@@ -136,7 +142,7 @@ class Breakers:
         answer = self._probes.answer(name)
         if answer is not None:
             await self._settle(name, answer)
-        elif row.probe_in_s <= 0:
+        elif row.probe_in_s <= 0 or row.probe_in_s > WAIT_MOST_S + self._hold_s:
             await self._hold(name)
         elif row.is_mine and name not in self._probes:  # Postgres's answer to the hold was lost
             await self._begin(name, self._probes.choose(name))
@@ -144,7 +150,7 @@ class Breakers:
     async def _hold(self, name: str) -> None:
         """Take the probe, if there is anything to send it with and nobody else took it."""
         queue = self._probes.choose(name)
-        if queue is not None and await self._store.hold_probe(name, HOLD_S):
+        if queue is not None and await self._store.hold_probe(name, self._hold_s):
             await self._begin(name, queue)
 
     async def _begin(self, name: str, queue: QueueKey | None) -> None:
@@ -172,13 +178,19 @@ class Breakers:
         if not await self._store.reopen_breaker(name, reason):
             return
         self._observer.provider_failed(name, reason)
-        log.warning(
+        tell = log.error if reason is Opening.CREDENTIALS else log.warning
+        tell(
             "breaker_stays_open",
             provider=name,
             outcome=answer.name,
             code=answer.code,
             **_advice(reason),
         )
+
+
+def _fresh(said: Sequence[ProviderFigures], row: Breaker | None) -> Sequence[ProviderFigures]:
+    """Just closed, only our own count: another's may be from before, of a worker that has ended."""
+    return said[:1] if row and row.age_s < WINDOW_S else said
 
 
 def _advice(reason: Opening) -> dict[str, str]:

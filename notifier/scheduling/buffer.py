@@ -22,6 +22,7 @@ class Buffer:
     def __init__(self) -> None:
         self._messages: deque[tuple[float, Delivery]] = deque()
         self._idle: dict[object, asyncio.Future[bool]] = {}
+        self._is_barred = False
         self._is_closed = False
         self.promised = 0
 
@@ -70,9 +71,9 @@ class Buffer:
             told.set_result(False)
 
     def take(self) -> Delivery | None:
-        """Redeem a promise; None if the messages are gone."""
+        """Redeem a promise; None if the messages are gone, or may not be taken now."""
         self.promised -= 1
-        return self._messages.popleft()[1] if self._messages and not self._is_closed else None
+        return self._messages.popleft()[1] if self._messages and self._is_open else None
 
     def renounce(self) -> None:
         """Give a promise back, for the next in line."""
@@ -88,12 +89,21 @@ class Buffer:
             out.append(self._messages.pop()[1])
         return out
 
+    def bar(self, *, is_so: bool) -> None:
+        """While barred nothing is handed to a consumer, not even what was promised."""
+        self._is_barred = is_so
+        self._promise()
+
     def close(self) -> None:
         """From now on nothing is handed to a consumer."""
         self._is_closed = True
 
+    @property
+    def _is_open(self) -> bool:
+        return not (self._is_barred or self._is_closed)
+
     def _promise(self) -> None:
-        while self._idle and len(self._messages) > self.promised and not self._is_closed:
+        while self._idle and len(self._messages) > self.promised and self._is_open:
             told = self._idle.pop(next(iter(self._idle)))
             if not told.cancelled():
                 self.promised += 1

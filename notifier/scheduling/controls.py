@@ -59,6 +59,7 @@ class ControlPanel:
         self._reason = ""
         self._flows = dict.fromkeys(queues, Flow.PAUSED)
         self._callbacks: list[Callable[[], None]] = []
+        self._readers: list[Callable[[Controls], None]] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow Postgres until `stop`."""
@@ -88,6 +89,8 @@ class ControlPanel:
         if self._reason:
             log.info("controls_known_again")
         self._reason = ""
+        for tell in self._readers:
+            tell(self._last)
         self.review()
         return self._last
 
@@ -118,6 +121,10 @@ class ControlPanel:
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call it whenever the flow of some queue has changed; it must not block."""
         self._callbacks.append(callback)
+
+    def on_read(self, callback: Callable[[Controls], None]) -> None:
+        """Call it with what each read brought."""
+        self._readers.append(callback)
 
     def review(self) -> None:
         """Tell of the flows that have changed; to be called when `probing` answers anew."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 
+from notifier.domain.controls import Flow
 from notifier.domain.notification import QueueKey
 from notifier.ports import Broker, Observer, QueueFigures
 from notifier.scheduling.consumer import Consumer
@@ -35,6 +36,13 @@ class Crew:
     def poke(self) -> None:
         """Let the next tick come sooner: work appeared where there was none."""
         self._wake.set()
+
+    def obey(self, flow: Callable[[QueueKey], Flow]) -> None:
+        """What may flow has changed: hold back at once what may not, and look soon at the rest."""
+        for queue, lane in self._lanes.items():
+            if flow(queue) in {Flow.PAUSED, Flow.BROKEN}:
+                lane.hold_back()
+        self.poke()
 
     def figures(self) -> Mapping[QueueKey, QueueFigures]:
         """For the heartbeat."""
@@ -108,7 +116,7 @@ async def open_crew(
         waiting=waiting,
         clock=clock,
         deployment=deployment,
-        hangs=Hangs(consumers),
+        hangs=Hangs(consumers, deployment.is_alive),
     )
     scheduler = Scheduler(
         lanes=lanes,

@@ -8,7 +8,7 @@ counted, until the first answer: that the calls end by their time-out is none.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -47,15 +47,23 @@ class _Silence:
 
 
 class Hangs:
-    """Which channels hang, as of the last look. `consumers` are all that move in this worker."""
+    """Which channels hang, as of the last look. `consumers` are all that move in this worker.
 
-    def __init__(self, consumers: int) -> None:
+    While Postgres does not hear of us, attempts wait for it and not for their provider.
+    """
+
+    def __init__(self, consumers: int, is_alive: Callable[[], bool]) -> None:
+        self._is_alive = is_alive
         self._most = max(1, consumers // SHARE)
         self._silences = defaultdict[Channel, _Silence](_Silence)
         self._queues: set[QueueKey] = set()
 
     def look(self, lanes: Collection[Lane], now: float) -> None:
         """See anew which channels hang."""
+        if not self._is_alive():
+            for lane in lanes:
+                lane.recover(now)
+            self._silences.clear()
         members = defaultdict[Channel, list[Lane]](list)
         for lane in lanes:
             members[lane.rule.queue.channel].append(lane)

@@ -171,11 +171,12 @@ class Lane:
         return now - min(self._running.values(), default=now)
 
     def began_since(self, instant: float) -> float | None:
-        """When the oldest of the attempts that run began, of those not before `instant`."""
-        return min((began for began in self._running.values() if began >= instant), default=None)
+        """When the oldest running attempt began, of those from `instant` and a recovery on."""
+        since = max(instant, self._recovered_at)
+        return min((began for began in self._running.values() if began >= since), default=None)
 
     def recover(self, at: float) -> None:
-        """The provider, which hung, answers again: what began before is no sign of a hang."""
+        """What began before is no sign of a hang: the provider, which hung, answers again."""
         self._recovered_at = at
 
     @property
@@ -224,6 +225,10 @@ class Lane:
         if self._has_surplus():
             self._wake.set()
 
+    def hold_back(self) -> None:
+        """Nothing more may be begun, from now on until `staff` says otherwise."""
+        self._want(0)
+
     async def close(self) -> None:
         """End the subscription and give everything buffered back; returns when that is confirmed.
 
@@ -253,7 +258,7 @@ class Lane:
         """This worker's side of the queue, for the heartbeat."""
         now = self._clock()
         return QueueFigures(
-            consumers=self.consumers,
+            consumers=0 if self._is_closed else self.consumers,
             busy=self.busy,
             held=self.held,
             done=self.measures.done,
@@ -272,6 +277,7 @@ class Lane:
             return
         self._has_shrunk = prefetch < self._prefetch
         self._prefetch = prefetch
+        self.buffer.bar(is_so=prefetch == 0)  # at once: the broker may take long to stop
         self._settled.clear()
         self._wake.set()
 

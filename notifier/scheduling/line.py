@@ -18,8 +18,8 @@ class Line:
     """
 
     def __init__(self) -> None:
-        self._waiters: dict[Priority, dict[asyncio.Future[None], int]] = {
-            priority: {} for priority in Priority
+        self._waiters: dict[Priority | None, dict[asyncio.Future[None], int]] = {
+            priority: {} for priority in (None, *Priority)
         }
         self._joined = 0
         self._called = 0
@@ -28,14 +28,14 @@ class Line:
         """How many wait."""
         return sum(len(waiters) for waiters in self._waiters.values())
 
-    def join(self, priority: Priority) -> asyncio.Future[None]:
-        """Wait here; the future is done when it is this waiter's turn."""
+    def join(self, priority: Priority | None) -> asyncio.Future[None]:
+        """Wait here, with None before all others; the future is done when it is one's turn."""
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._joined += 1
         self._waiters[priority][told] = self._joined
         return told
 
-    def leave(self, priority: Priority, told: asyncio.Future[None]) -> None:
+    def leave(self, priority: Priority | None, told: asyncio.Future[None]) -> None:
         """Go before one's turn; nothing if one was called already."""
         self._waiters[priority].pop(told, None)
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from notifier.domain.breaker import is_unasked
 from notifier.domain.controls import Flow
-from notifier.domain.notification import Priority, QueueKey
+from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
 from notifier.scheduling.controls import ControlPanel
-
-_RANK: Final = {priority: rank for rank, priority in enumerate(Priority)}
 
 
 @dataclass(slots=True)
@@ -33,7 +30,7 @@ class Probes:
         has_work: Callable[[QueueKey], bool],
     ) -> None:
         self._panel = panel
-        self._queues = sorted(queues, key=lambda queue: (_RANK[queue.priority], queue.channel))
+        self._queues = sorted(queues, key=lambda queue: (queue.priority.rank, queue.channel))
         self._has_work = has_work
         self._probes: dict[str, _Probe] = {}
 

@@ -62,6 +62,7 @@ class ProviderRate:
         self._is_wanted = asyncio.Event()
         self._may_call = asyncio.Event()
         self._is_throttled = asyncio.Event()
+        self._is_away = False
 
     @property
     def rate_per_s(self) -> float:
@@ -69,8 +70,10 @@ class ProviderRate:
         grown = REGROWN_PER_S * self._asked_per_s * (self._clock() - self._told_at)
         return min(self._asked_per_s, self._told_per_s + grown)
 
-    async def acquire(self, priority: Priority) -> None:
+    async def acquire(self, priority: Priority | None) -> None:
         """Wait for a slot; the most urgent first, and each sixteenth to whoever waits longest.
+
+        None comes before all: it had a slot and could not use it in time.
 
         Cancelled, it leaves its slot to the next. While nothing runs, and after the stop, it waits
         until it is cancelled.
@@ -123,8 +126,11 @@ class ProviderRate:
                 self.name, self._asked_per_s, min(self._missing(), most)
             )
         except StoreUnavailable as error:
-            log.warning("rate_not_reserved", provider=self.name, error=str(error))
+            if not self._is_away:
+                log.warning("rate_not_reserved", provider=self.name, reason=str(error))
+            self._is_away = True
             return AWAY_S
+        self._is_away = False
         self._take_in(piece, asked_at)
         return self._until_needed() if piece.count else self._until_free(piece)
 
@@ -174,7 +180,7 @@ class ProviderRate:
         try:
             is_cut = await self._store.cut(self.name)
         except StoreUnavailable as error:
-            log.warning("rate_not_cut", provider=self.name, error=str(error))
+            log.warning("rate_not_cut", provider=self.name, reason=str(error))
             return False
         if is_cut:
             log.warning("rate_cut", provider=self.name)

@@ -35,7 +35,7 @@ class Deployment(NamedTuple):
 
     `share` is its part of all consumers, `elsewhere` what the others hold and do. `rates` are those
     that providers have, for all workers together, `bulkheads` how many of a channel's calls its
-    provider takes at once from this worker.
+    provider takes at once from this worker. `is_alive` says whether Postgres hears of this one.
     """
 
     share: Callable[[], float] = lambda: 1.0
@@ -43,6 +43,7 @@ class Deployment(NamedTuple):
     flow: Callable[[QueueKey], Flow] = lambda _: Flow.FREE
     rates: Mapping[QueueKey, ProviderRate] = NO_RATES
     bulkheads: Mapping[Channel, int] = NO_BULKHEADS
+    is_alive: Callable[[], bool] = lambda: True
 
 
 ALONE: Final = Deployment()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from notifier.api.server import bind, open_server, serve_api
+from notifier.api.server import bind, open_server
 from notifier.domain.errors import ConfigError
 from tests.unit.fakes_api import MemoryStore, a_submit, make_api, open_client
 
@@ -81,12 +81,6 @@ async def _status(client: aiohttp.ClientSession, url: str) -> int | None:
             return answer.status
     except aiohttp.ClientError:
         return None
-
-
-async def test_serve_api_ends_when_it_is_told_to_stop() -> None:
-    stop = asyncio.Event()
-    stop.set()
-    await serve_api(make_api(MemoryStore()), host="127.0.0.1", port=0, stop=stop, grace_s=1)
 
 
 async def test_the_first_page_leads_to_the_reference(client: aiohttp.ClientSession) -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from datetime import timedelta
 from typing import NamedTuple
 
+import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -15,7 +16,7 @@ from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.attempt import Attempts, Route
+from notifier.delivery.attempt import Attempts, NextTurn, Route
 from notifier.delivery.inflight import InFlight
 from notifier.domain.notification import Channel, NewNotification, Priority, QueueKey, Status
 from notifier.domain.outcome import (
@@ -114,6 +115,9 @@ class Bench(NamedTuple):
         return view.status
 
 
+async def _any_time(_: QueueKey) -> None: ...
+
+
 @asynccontextmanager
 async def open_bench(
     url: str,
@@ -122,6 +126,7 @@ async def open_bench(
     alive: Sequence[bool] = (),
     send_timeout_s: float = 5.0,
     reader_url: str | None = None,
+    next_turn: NextTurn | None = None,
 ) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
         link = LinkSettings(url=url, statement_timeout_s=0.5)
@@ -141,6 +146,7 @@ async def open_bench(
             draw=lambda: 0.5,
             send_timeout_s=send_timeout_s,
             heard=lambda queue, name, outcome, _: heard.append((queue, name, outcome)),
+            next_turn=next_turn or _any_time,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run())
@@ -457,3 +463,82 @@ async def test_a_record_whose_answer_is_lost_is_repeated_and_nothing_sent_twice(
         assert view is not None
         assert [attempt.outcome for attempt in view.attempts] == ["accepted"]
         assert len(on.provider.calls) == 2
+
+
+# ---- turns --------------------------------------------------------------------------------------
+
+
+class Turns:
+    """Counts who asks for another turn, and gives it when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[QueueKey] = []
+        self.given = asyncio.Event()
+
+    async def __call__(self, queue: QueueKey) -> None:
+        self.asked.append(queue)
+        await self.given.wait()
+
+
+@asynccontextmanager
+async def rows_locked(url: str, span_s: float) -> AsyncIterator[asyncio.Task[None]]:
+    """No row can be claimed or given back until the span is over."""
+
+    async def hold() -> None:
+        await asyncio.sleep(span_s)
+        await lock.rollback()
+
+    connection = await asyncpg.connect(url)
+    lock = connection.transaction()
+    await lock.start()
+    await connection.execute("LOCK TABLE notifications IN EXCLUSIVE MODE")
+    async with asyncio.TaskGroup() as group:
+        yield group.create_task(hold())
+    await connection.close()
+
+
+async def test_a_claim_that_was_soon_answered_is_called_on_the_turn_it_had(bench: Opening) -> None:
+    turns = Turns()
+    async with bench(Accepted(), next_turn=turns) as on:
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        await on.run(pointer)
+        assert await on.status(item) is Status.SENT
+
+
+async def test_a_claim_that_took_long_needs_another_turn_before_its_call(
+    bench: Opening, database_url: str
+) -> None:
+    turns = Turns()
+    async with bench(Accepted(), next_turn=turns) as on:
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group:
+            async with rows_locked(database_url, 0.3):
+                running = group.create_task(on.run(pointer))
+            while not turns.asked:
+                await asyncio.sleep(0.01)
+            assert turns.asked == [item.queue]
+            assert not on.provider.calls
+            turns.given.set()
+            await running
+        assert await on.status(item) is Status.SENT
+
+
+async def test_a_turn_that_does_not_come_in_time_gives_the_row_back_unspent(
+    bench: Opening, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.delivery.attempt.STALE_S", 0.45)
+    turns = Turns()
+    async with bench(Accepted(), next_turn=turns) as on:
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group, rows_locked(database_url, 0.3):
+            group.create_task(on.run(pointer))
+        view = await on.reader.get(item.id)
+        assert view is not None
+        assert (view.status, view.tries) == (Status.QUEUED, 0)
+        assert not on.provider.calls

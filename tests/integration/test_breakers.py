@@ -50,6 +50,7 @@ class Worker:
             queues=QUEUES,
             has_work=lambda queue: queue in self.work,
             clock=lambda: self.now,
+            longest_call_s=20.0,
         )
 
     def _everyone(self) -> Sequence[Mapping[str, ProviderFigures]]:
@@ -225,6 +226,30 @@ async def test_old_failures_do_not_open_it_again_once_closed(
     for worker in (ann, ben):
         await worker.look()
     assert ben.state() is BreakerState.CLOSED
+
+
+async def test_what_another_said_before_it_ended_does_not_open_it_again(
+    ann: Worker, database_url: str
+) -> None:
+    ann.others = [
+        {"smtp": ProviderFigures(calls=40, failures=40, streak=40, streak_s=5.0, answered_s=None)}
+    ]
+    await begin_probe(ann, database_url)
+    ann.hear(Accepted())
+    await ann.look()
+    for _ in range(3):
+        await ann.look()
+    assert ann.state() is BreakerState.CLOSED
+
+
+async def test_a_clock_put_back_leaves_no_breaker_open(ann: Worker, database_url: str) -> None:
+    ann.hear(DOWN, 20)
+    await ann.look()
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE breakers SET probe_at = now() + interval '1 hour'")
+    await connection.close()
+    await ann.look()
+    assert ann.flows(EMAIL_HIGH) == [Flow.PROBE]
 
 
 async def test_what_another_counts_while_it_is_open_does_not_outlast_it(

@@ -167,6 +167,14 @@ async def test_a_rate_is_never_cut_below_a_twentieth_and_grows_back_to_all_of_it
     assert (await rates.reserve("smtp", 100.0, 1)).rate_per_s == 100
 
 
+async def test_a_cut_left_by_a_clock_put_back_does_not_last(
+    rates: PostgresRates, connection: Connection
+) -> None:
+    await begin(rates, connection)
+    await cut_at(connection, 0.1, ago_s=-3600)
+    assert (await rates.reserve("smtp", 100.0, 1)).rate_per_s == 100
+
+
 async def test_a_rate_nobody_asked_for_yet_has_nothing_to_cut(rates: PostgresRates) -> None:
     assert not await rates.cut("smtp")
 

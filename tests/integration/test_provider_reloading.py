@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -314,3 +315,24 @@ async def open_mail_server(password: str) -> AsyncIterator[int]:
             task.cancel()
         if over:
             await asyncio.wait(over)
+
+
+async def test_a_read_that_hangs_is_in_nobodys_way_and_keeps_no_process_from_ending() -> None:
+    script = """
+import asyncio, time
+from notifier.adapters.providers.one_read import OneRead
+async def main():
+    read = OneRead("settings", lambda: time.sleep(3600))
+    for _ in range(2):
+        try:
+            async with asyncio.timeout(0.1):
+                await read()
+        except TimeoutError:
+            print("given up")
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert (process.returncode, said.split(b"\n")) == (0, [b"given up", b"given up", b""])

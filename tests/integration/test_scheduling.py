@@ -520,6 +520,28 @@ def test_a_paused_queue_calls_nobody_and_the_others_go_on() -> None:
     play(scene())
 
 
+@pytest.mark.parametrize("flow", [Flow.PAUSED, Flow.BROKEN])
+def test_a_queue_held_back_begins_nothing_though_the_broker_is_slow_to_stop(flow: Flow) -> None:
+    async def scene() -> None:
+        world, gate = World(), Gate()
+        deployment = Deployment(flow=gate.flow)
+        async with at_work(world, deployment=deployment) as (crew, broker):
+            await broker.publish(world.pointers(SMS_HIGH, 50_000))
+            await asyncio.sleep(2)
+            broker.stuck.add(SMS_HIGH)
+            gate.flows[SMS_HIGH] = flow
+            crew.obey(gate.flow)
+            begun = len(world.calls_of(SMS_HIGH)) + 1  # one may stand between its turn and its call
+            await asyncio.sleep(5)
+            assert len(world.calls_of(SMS_HIGH)) <= begun
+            broker.stuck.clear()
+            gate.flows[SMS_HIGH] = Flow.FREE
+            await asyncio.sleep(2)
+            assert len(world.calls_of(SMS_HIGH)) > begun + 100
+
+    play(scene())
+
+
 def test_a_channel_calls_no_more_at_once_than_its_bulkhead() -> None:
     async def scene() -> None:
         world = World()
@@ -532,7 +554,7 @@ def test_a_channel_calls_no_more_at_once_than_its_bulkhead() -> None:
                 await asyncio.sleep(0.02)
                 figures = crew.figures()
                 assert sum(figures[queue].busy for queue in QUEUES if queue.channel == "sms") <= 8
-            assert crew.figures()[SMS_HIGH].limited_by == "consumers"
+            assert crew.figures()[SMS_HIGH].limited_by == "connections"
 
     play(scene())
 

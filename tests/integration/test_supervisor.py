@@ -57,6 +57,18 @@ while True:
     signal.pause()
 """
 
+# A process as the commands run it: drains for a while, and says so at its end.
+DRAINING = """
+import asyncio, os, sys
+from notifier.cli.running import run_until_signal
+async def main(stop):
+    print(f"up {sys.argv[1]} {os.getpid()}\\n", end="", flush=True)
+    await stop.wait()
+    await asyncio.sleep(0.5)
+    print(f"drained {sys.argv[1]} {os.getpid()}\\n", end="", flush=True)
+run_until_signal(main, has_parent=True)
+"""
+
 MISCONFIGURED = "import sys; print('a setting is wrong', file=sys.stderr); sys.exit(2)"
 
 
@@ -186,6 +198,27 @@ def test_a_second_signal_is_handed_on_and_then_nobody_is_waited_for(run: Run) ->
     parent.hear("told", 2)
     assert parent.ends() == 1
     assert "SIGTERM again: ending at once" in parent.said
+
+
+def test_a_service_manager_that_tells_parent_and_children_at_once_lets_them_drain(run: Run) -> None:
+    parent = run([DRAINING, "a"], [DRAINING, "b"])
+    children = parent.hear("up", 2)
+    for pid in children.values():
+        os.kill(int(pid), signal.SIGTERM)
+    parent.process.send_signal(signal.SIGTERM)
+    assert parent.hear("drained", 2) == children
+    assert parent.ends() == 0
+
+
+def test_a_second_signal_to_the_parent_ends_children_that_drain(run: Run) -> None:
+    parent = run([DRAINING.replace("sleep(0.5)", "sleep(60)"), "a"])
+    parent.hear("up", 1)
+    parent.process.send_signal(signal.SIGTERM)
+    while "stopping, what is under way" not in parent.said:
+        time.sleep(0.01)
+    parent.process.send_signal(signal.SIGTERM)
+    assert parent.ends() == 1
+    assert parent.rest() == []
 
 
 def test_children_are_told_when_their_parent_is_killed(run: Run) -> None:

@@ -23,7 +23,8 @@ class Scene:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.hangs = Hangs(consumers=64)
+        self.is_alive = True
+        self.hangs = Hangs(64, lambda: self.is_alive)
         self.lanes = {queue: self._lane(queue) for queue in (EMAIL_HIGH, EMAIL_LOW, SMS_HIGH)}
         self._calls: dict[QueueKey, list[asyncio.Future[bool]]] = {}
 
@@ -221,3 +222,16 @@ async def test_begin_and_end_are_told_once() -> None:
         "calls": 9,
     }
     assert (logs[1]["channel"], logs[1]["oldest_s"]) == ("sms", 10.2)
+
+
+async def test_what_waits_for_postgres_hangs_at_no_provider() -> None:
+    async with scene() as (one, group):
+        await one.call(group, SMS_HIGH, 9)
+        one.is_alive = False
+        for _ in range(30):
+            assert one.after(1.0).channel_at_most(SMS) is None
+        one.is_alive = True
+        assert one.after(9.9).channel_at_most(SMS) is None
+        await one.call(group, SMS_HIGH)
+        one.after(0.1)
+        assert one.after(10.1).channel_at_most(SMS) == 16

@@ -16,6 +16,7 @@ import pytest
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
 from notifier.ports import Slice
+from notifier.scheduling.line import Line
 from notifier.scheduling.provider_rate import ProviderRate
 from notifier.scheduling.slots import CARRY_S, even_rate
 from tests.virtual_time import VirtualLoop, run_virtually
@@ -206,6 +207,13 @@ async def turns_of(*priorities: Priority) -> list[tuple[Priority, int]]:
 def test_the_most_urgent_are_first_and_equals_in_the_order_they_came() -> None:
     turns = run_virtually(turns_of(LOW, HIGH, MEDIUM, LOW, HIGH, MEDIUM))
     assert turns == [(HIGH, 1), (HIGH, 4), (MEDIUM, 2), (MEDIUM, 5), (LOW, 0), (LOW, 3)]
+
+
+async def test_whoever_had_a_slot_and_needs_another_comes_before_all() -> None:
+    line = Line()
+    high, again = line.join(Priority.HIGH), line.join(None)
+    assert line.call()
+    assert (high.done(), again.done()) == (False, True)
 
 
 def test_every_sixteenth_slot_goes_to_whoever_waits_longest() -> None:

@@ -256,9 +256,9 @@ class PostgresStore:
         return str(rows[0]["what"])
 
     async def forget_processes(self) -> None:
-        """Remove the heartbeat rows of processes silent for a day."""
+        """Remove the heartbeat rows of processes silent for two hours; a crash loop leaves many."""
         await self._links.watch.fetch(
-            "DELETE FROM workers WHERE beat_at < now() - interval '1 day'"
+            "DELETE FROM workers WHERE beat_at < now() - interval '2 hours'"
         )
 
     async def estimate_backlog(self) -> int:

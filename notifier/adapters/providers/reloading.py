@@ -7,22 +7,18 @@ changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    contextmanager,
-)
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from notifier.adapters.providers.one_read import OneRead
 from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
+from notifier.domain.breaker import is_about_credentials
 from notifier.domain.errors import ConfigError
-from notifier.domain.outcome import Outcome, Unavailable
+from notifier.domain.outcome import Outcome
 from notifier.ports import Envelope, Provider
 
 LOOK_EVERY_S: Final = 1.0
@@ -46,14 +42,13 @@ async def open_reloading(
     `reload` reads the settings anew; it may raise ConfigError or OSError, whose words are logged.
     Raises ConfigError for unusable settings to begin with.
     """
-    with _one_thread(name) as thread:
-        provider = ReloadingProvider(
-            name, await _opened(settings, open_one), open_one=open_one, reload=reload, thread=thread
-        )
-        try:
-            yield provider
-        finally:
-            await provider.close()
+    first = await _opened(settings, open_one)
+    read = OneRead(f"settings of {name}", reload)
+    provider = ReloadingProvider(name, first, open_one=open_one, read=read)
+    try:
+        yield provider
+    finally:
+        await provider.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -75,15 +70,13 @@ class ReloadingProvider:
         first: _Edition,
         *,
         open_one: Open,
-        reload: Reload,
-        thread: ThreadPoolExecutor,
+        read: OneRead[Settings],
     ) -> None:
         self._name = name
         self._present = first
         self._past: set[_Edition] = set()
         self._open_one = open_one
-        self._reload = reload
-        self._thread = thread
+        self._read_anew = read
         self._looking = asyncio.Lock()
         self._look_at = 0.0
 
@@ -97,7 +90,7 @@ class ReloadingProvider:
         clock = asyncio.get_running_loop().time
         began, used = clock(), self._present
         outcome = await self._send_on(used, envelope)
-        if not _are_credentials_refused(outcome):
+        if not is_about_credentials(outcome):
             return outcome
         await self._look(used)
         if self._present is used or clock() - began > REPEAT_WITHIN_S:
@@ -141,7 +134,7 @@ class ReloadingProvider:
 
     async def _read(self) -> Settings:
         async with asyncio.timeout(LOOK_WITHIN_S):  # a TimeoutError is an OSError
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._reload)
+            return await self._read_anew()
 
     async def _close_unused(self) -> None:
         for edition in [one for one in self._past if one.sends == 0]:
@@ -149,24 +142,10 @@ class ReloadingProvider:
             await edition.stack.aclose()
 
 
-@contextmanager
-def _one_thread(name: str) -> Iterator[ThreadPoolExecutor]:
-    """Of its own, so there is one read at a time, and one that hangs is in nobody's way."""
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"settings of {name}")
-    try:
-        yield thread
-    finally:
-        thread.shutdown(wait=False, cancel_futures=True)
-
-
 async def _opened(settings: Settings, open_one: Open) -> _Edition:
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(open_one(settings))
         return _Edition(settings, provider, stack.pop_all())
-
-
-def _are_credentials_refused(outcome: Outcome) -> bool:
-    return isinstance(outcome, Unavailable) and not outcome.spends and not outcome.is_local
 
 
 def _reason(error: ConfigError | OSError) -> str:

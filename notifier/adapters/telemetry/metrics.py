@@ -23,6 +23,7 @@ from prometheus_client import (
 )
 
 from notifier.domain.allocation import Limit
+from notifier.domain.breaker import Opening
 from notifier.domain.controls import BreakerState
 from notifier.domain.notification import FINAL, Channel, QueueKey, Status
 from notifier.domain.outcome import Accepted, Ambiguous, Refused, Throttled, Unavailable
@@ -32,8 +33,6 @@ OUTCOMES: Final = tuple(
 )
 RETRY_REASONS: Final = (Throttled.name, Unavailable.name, Ambiguous.name)
 RESCUE_REASONS: Final = ("lost", "died")
-OPENING_REASONS: Final = ("errors", "in_a_row", "credentials", "probe")
-"""Why a breaker opens: see domain/breaker.py; `probe` when a probe failed."""
 OTHER: Final = "other"
 
 # fmt: off
@@ -184,7 +183,7 @@ class Metrics:
             "breaker_openings",
             "Breakers this process opened, by reason.",
             ("provider", "reason"),
-            [(name, reason) for name in names for reason in OPENING_REASONS],
+            [(name, str(reason)) for name in names for reason in Opening],
         )
         self._provider_rate = self._gauge(
             "provider_rate_per_second",
