@@ -57,7 +57,8 @@ class TestSources:
         text = (REPOSITORY / "config" / "notifier.toml").read_text()
         shown = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", text)
         optional = re.sub(
-            r"(?m)^(consumer_rate|max_consumers|rate|timeout_s|security|username|\w+_file|sender) = .*$",
+            r"(?m)^(consumer_rate|max_consumers|rate|timeout_s|security|username|\w+_file|sender)"
+            r" = .*$",
             "",
             shown,
         )
