@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from notifier.delivery.groupcommit import GroupCommit, WhenUnknown
+from notifier.delivery.usual import UsualWait
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.breaker import is_unasked
 from notifier.domain.errors import StoreUnavailable
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
 STALE_S: Final = 4.0
 """No provider call begins when its claim, or this process's last heartbeat, was asked for longer
 ago than this: others may think us dead."""
-TURN_GOOD_S: Final = 0.1
-"""A turn is for a call now. Who waited longer for the claim needs another: those who waited with it
-would all call at once."""
 RECORD_WITHIN_S: Final = 5.0
 """How long a known outcome may take to be written after the grace is over."""
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
@@ -110,6 +108,7 @@ class Attempts:
         self._send_timeout_s = send_timeout_s
         self._heard = heard
         self._next_turn = next_turn
+        self._claim_wait = UsualWait()
         self._claims = GroupCommit("claim", store.claim, when_unknown=WhenUnknown.FAIL)
         self._results = GroupCommit("record", self._write, when_unknown=WhenUnknown.REPEAT)
         self._returns = GroupCommit("give_back", self._return, when_unknown=WhenUnknown.REPEAT)
@@ -198,8 +197,11 @@ class Attempts:
         return AttemptTiming(seconds=time.monotonic() - asked_at, answered=is_answered)
 
     async def _may_call(self, queue: QueueKey, turn_at: float, asked_at: float) -> bool:
-        """Whether it is our turn still, or again, while others take us for alive."""
-        if time.monotonic() - turn_at > TURN_GOOD_S:
+        """Whether it is our turn still, or again, while others take us for alive.
+
+        A turn is for a call now: those who waited with a late claim would all call at once.
+        """
+        if self._claim_wait.is_late(time.monotonic() - turn_at):
             try:
                 async with asyncio.timeout(max(0.0, asked_at + STALE_S - time.monotonic())):
                     await self._next_turn(queue)

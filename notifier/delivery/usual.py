@@ -1,0 +1,23 @@
+"""Whether a wait is late, where some are always long. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LATE_S: Final = 0.04
+RISES_S: Final = 0.001
+FALLS_S: Final = 0.01
+"""What one wait moves the usual: a stall must not become usual while it lasts."""
+
+
+class UsualWait:
+    """Learns what is usual, and calls late what takes 40 ms longer."""
+
+    def __init__(self) -> None:
+        self._usual_s = 0.0
+
+    def is_late(self, took_s: float) -> bool:
+        """Whether this one, of so many seconds, was."""
+        more_s = took_s - self._usual_s
+        self._usual_s += min(max(more_s, -FALLS_S), RISES_S)
+        return more_s > LATE_S
