@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-LATE_S: Final = 0.04
+LATE_S: Final = 0.025
 RISES_S: Final = 0.001
 FALLS_S: Final = 0.01
 """What one wait moves the usual: a stall must not become usual while it lasts."""
 
 
 class UsualWait:
-    """Learns what is usual, and calls late what takes 40 ms longer."""
+    """Learns what is usual, and calls late what takes 25 ms longer."""
 
     def __init__(self) -> None:
         self._usual_s = 0.0

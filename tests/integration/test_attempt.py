@@ -497,16 +497,6 @@ async def rows_locked(url: str, span_s: float) -> AsyncIterator[asyncio.Task[Non
     await connection.close()
 
 
-async def test_a_claim_that_was_soon_answered_is_called_on_the_turn_it_had(bench: Opening) -> None:
-    turns = Turns()
-    async with bench(Accepted(), next_turn=turns) as on:
-        item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
-        await on.run(pointer)
-        assert await on.status(item) is Status.SENT
-
-
 async def test_a_claim_that_took_long_needs_another_turn_before_its_call(
     bench: Opening, database_url: str
 ) -> None:
