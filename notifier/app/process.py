@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
+from notifier.adapters.telemetry.looplag import watch_loop
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery import pruner
 from notifier.delivery.pruner import Pruner
@@ -91,8 +93,13 @@ class Process:
         return self.why_not_ready() + ([] if self.is_broker_there else ["rabbitmq: no answer"])
 
     async def look_at_broker(self) -> None:
-        """Note whether the broker answers."""
+        """Note whether the broker answers, and how soon."""
+        began = time.monotonic()
         self.is_broker_there = await self.broker.probe()
+        if self.is_broker_there:
+            self.metrics.answered("rabbitmq", time.monotonic() - began)
+        else:
+            self.metrics.unanswered("rabbitmq")
 
 
 def queues_of(settings: Settings) -> list[QueueKey]:
@@ -121,7 +128,12 @@ async def open_process(
     Opens while Postgres or RabbitMQ is away, too: readiness says so until they are there.
     """
     queues, worker = queues_of(settings), WorkerId(uuid7())
-    metrics = Metrics(queues, providers_of(settings), version=version("notifier"))
+    metrics = Metrics(
+        queues,
+        providers_of(settings),
+        version=version("notifier"),
+        target_wait_s={each: settings.priorities.of(each).target_wait_s for each in Priority},
+    )
     seat = _Seat()
     async with (
         open_store(link_settings(settings), worker) as store,
@@ -132,7 +144,12 @@ async def open_process(
     ):
         panel = ControlPanel(control_store, queues=queues, providers=providers_of(settings))
         membership = Membership(
-            heartbeat, kind=kind, host=socket.gethostname(), pid=os.getpid(), mine=seat.figures
+            heartbeat,
+            kind=kind,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            mine=seat.figures,
+            observer=metrics,
         )
         async with (
             running(membership.run, "heartbeat"),
@@ -179,11 +196,12 @@ class _Seat:
 def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:
     sweep = Sweeper(store=process.store, observer=process.metrics)
     retention = timedelta(days=process.settings.retention.days)
-    prune = Pruner(store=process.store, retention=retention)
+    prune = Pruner(store=process.store, observer=process.metrics, retention=retention)
     group.create_task(process.relay.run(stop), name="relay")
     group.create_task(sweep.run(stop), name="sweeper")
     group.create_task(repeat(prune.run_once, stop, pruner.EVERY_S), name="pruner")
     group.create_task(repeat(process.look_at_broker, stop, LOOK_EVERY_S), name="broker watch")
+    group.create_task(watch_loop(process.metrics.lagged, stop), name="loop watch")
 
 
 def open_broker(

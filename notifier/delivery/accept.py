@@ -58,6 +58,7 @@ class Accept:
         while not await wait(stop, ESTIMATE_EVERY_S):
             try:
                 self._backlog = await self._store.estimate_backlog()
+                self._observer.waiting(self._backlog, most=self._max_backlog)
             except StoreUnavailable:
                 continue  # accept itself says so to the callers
 

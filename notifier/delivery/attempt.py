@@ -262,7 +262,9 @@ class Attempts:
     ) -> None:
         """Write it down, whatever that takes; once the grace is over, within 5 s."""
         provider = self._provider_name(claimed.queue)
-        self._observer.attempted(claimed.queue, provider, outcome.name, finished_at - started_at)
+        self._observer.attempted(
+            claimed.queue, provider, outcome.name, outcome.code, finished_at - started_at
+        )
         decision = self._decide(claimed, outcome)
         result = _result(claimed, outcome, decision, provider, started_at, finished_at)
         async with asyncio.timeout(RECORD_WITHIN_S if is_stopping else None):
@@ -292,7 +294,9 @@ class Attempts:
         if recorded.status is Status.RETRYING:
             self._observer.retried(claimed.queue, result.outcome)
         elif recorded.status is not None:
-            self._observer.finished(claimed.queue, recorded.status, recorded.age.total_seconds())
+            self._observer.finished(
+                claimed.queue, recorded.status, recorded.age.total_seconds(), result.reason
+            )
         log.info(
             "attempted",
             id=str(claimed.id),

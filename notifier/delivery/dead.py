@@ -105,4 +105,6 @@ class DeadWorkers:
             if status is Status.QUEUED:
                 self._observer.retried(death.orphan.queue, "ambiguous")
             else:
-                self._observer.finished(death.orphan.queue, status, age.total_seconds())
+                self._observer.finished(
+                    death.orphan.queue, status, age.total_seconds(), death.reason
+                )

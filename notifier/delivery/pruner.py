@@ -12,7 +12,7 @@ from notifier.domain.errors import StoreUnavailable
 if TYPE_CHECKING:
     from datetime import date
 
-    from notifier.ports import Store
+    from notifier.ports import Observer, Store
 
 EVERY_S: Final = 600.0
 
@@ -22,33 +22,35 @@ log = structlog.get_logger()
 class Pruner:
     """Any process may run one; several do no harm."""
 
-    def __init__(self, *, store: Store, retention: timedelta) -> None:
+    def __init__(self, *, store: Store, observer: Observer, retention: timedelta) -> None:
         self._store = store
+        self._observer = observer
         self._retention = retention
 
     async def run_once(self) -> list[str]:
         """One pass; the days it dropped, as YYYYMMDD."""
-        dropped: list[str] = []
+        done: dict[str, str] = {}
         try:
             await self._store.ensure_days()
             await self._store.forget_processes()
             today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
             for day in await self._store.days():
                 if _date(day) < today - self._retention:
-                    dropped += [day] if await self._drop(day) else []
+                    done[day] = await self._drop(day)
+            self._observer.days_kept(sum(what == "kept" for what in done.values()))
         except StoreUnavailable as error:
             log.warning("pruner_waits", reason=str(error))
-        return dropped
+        return [day for day, what in done.items() if what == "dropped"]
 
-    async def _drop(self, day: str) -> bool:
+    async def _drop(self, day: str) -> str:
         try:
             what = await self._store.drop_day(_date(day))
         except StoreUnavailable as error:  # no lock in 200 ms: the next pass tries again
             log.info("day_not_dropped", day=day, reason=str(error))
-            return False
+            return "locked"
         if what == "kept":
             log.warning("day_kept", day=day, reason="some of its notifications are not final")
-        return what == "dropped"
+        return what
 
 
 def _date(day: str) -> date:

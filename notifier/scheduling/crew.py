@@ -116,7 +116,7 @@ async def open_crew(
         waiting=waiting,
         clock=clock,
         deployment=deployment,
-        hangs=Hangs(consumers, deployment.is_alive),
+        hangs=Hangs(consumers, observer=observer, is_alive=deployment.is_alive),
     )
     scheduler = Scheduler(
         lanes=lanes,

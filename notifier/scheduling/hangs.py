@@ -17,6 +17,7 @@ import structlog
 
 from notifier.domain.allocation import STUCK_MADE_GOOD
 from notifier.domain.notification import Channel, QueueKey
+from notifier.ports import Observer
 from notifier.scheduling.lane import Lane
 
 HANGS_AFTER_S: Final = 10.0
@@ -52,7 +53,10 @@ class Hangs:
     While Postgres does not hear of us, attempts wait for it and not for their provider.
     """
 
-    def __init__(self, consumers: int, is_alive: Callable[[], bool]) -> None:
+    def __init__(
+        self, consumers: int, *, observer: Observer, is_alive: Callable[[], bool]
+    ) -> None:
+        self._observer = observer
         self._is_alive = is_alive
         self._most = max(1, consumers // SHARE)
         self._silences = defaultdict[Channel, _Silence](_Silence)
@@ -87,6 +91,7 @@ class Hangs:
         began_at = min((began for began in running if began is not None), default=None)
         hung = silence.hangs
         silence.look(began_at, answered_at, now)
+        self._observer.hangs(channel, is_so=silence.hangs)
         if silence.hangs and not hung:
             oldest_s = round(now - silence.since, 1)
             log.warning(

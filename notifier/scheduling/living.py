@@ -57,6 +57,10 @@ class Living:
         """The dead that still have a row, each with the counter at which it stands."""
         return [(each.figures.id, each.figures.beat) for each in self._all() if self._is_dead(each)]
 
+    def lost(self) -> set[WorkerId]:
+        """Those of the dead that lived when we looked: not what others left behind long ago."""
+        return {each.figures.id for each in self._all() if each.has_moved and self._is_dead(each)}
+
     def others(self) -> list[WorkerFigures]:
         """The living: not dead, and seen to beat by us or, before that, lately by Postgres."""
         return [

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from notifier.domain.breaker import ProviderFigures
     from notifier.domain.notification import WorkerId
-    from notifier.ports import Figures, Heartbeat, QueueFigures
+    from notifier.ports import Figures, Heartbeat, Observer, QueueFigures
 
 EVERY_S: Final = 1.0
 SKEW_MOST_S: Final = 5.0
@@ -46,10 +46,13 @@ class Membership:
         host: str,
         pid: int,
         mine: Callable[[], Figures],
+        observer: Observer,
     ) -> None:
         self._heartbeat = heartbeat
         self._kind, self._host, self._pid = kind, host, pid
         self._mine = mine
+        self._observer = observer
+        self._lost: set[WorkerId] = set()
         self._beat = 0
         self._asked_at = float("-inf")
         self._skew_s = 0.0
@@ -83,7 +86,9 @@ class Membership:
         if self._reason:
             log.info("heartbeat_arrives", kind=self._kind)
         self._asked_at, self._reason = asked_at, ""
+        self._observer.answered("postgres", time.monotonic() - asked_at)
         self._living.beaten(beaten.others, time.monotonic())
+        self._count_processes()
         self._skew_s = time.time() - beaten.now
         self._arrival.set()
         self._arrival = asyncio.Event()
@@ -92,7 +97,15 @@ class Membership:
         if reason != self._reason:
             log.warning("heartbeat_missed", reason=reason)
         self._reason = reason
+        self._observer.unanswered("postgres")
         self._living.missed()
+
+    def _count_processes(self) -> None:
+        lost = self._living.lost()
+        self._observer.processes_lost(len(lost - self._lost))
+        self._lost = lost
+        everyones = (self._mine().queues, *self.others())
+        self._observer.workers(sum(_consumers(queues) > 0 for queues in everyones))
 
     async def _leave(self) -> None:
         try:

@@ -16,6 +16,7 @@ from notifier.adapters.postgres.controls import open_controls
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import open_store
+from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.app import create_api
 from notifier.api.pausing import MAX_BODY_BYTES
 from notifier.api.settings import ApiSettings
@@ -260,7 +261,14 @@ async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
             board=Board(
                 store=store,
                 broker=InProcessBroker(QUEUES),
-                membership=Membership(heartbeat, kind="api", host="here", pid=1, mine=silent),
+                membership=Membership(
+                    heartbeat,
+                    kind="api",
+                    host="here",
+                    pid=1,
+                    mine=silent,
+                    observer=Metrics(QUEUES, {}, version="0"),
+                ),
                 queues=QUEUES,
                 panel=ControlPanel(controls, queues=QUEUES, providers=PROVIDERS),
             ),

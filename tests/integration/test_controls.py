@@ -15,6 +15,7 @@ from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import open_store
+from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.controls import Breaker, BreakerState, Controls, Flow, Scope, ScopeKind
 from notifier.domain.errors import StoreUnavailable
@@ -431,7 +432,14 @@ async def a_board(url: str, controls: PostgresControls) -> AsyncIterator[Board]:
         yield Board(
             store=store,
             broker=InProcessBroker(QUEUES),
-            membership=Membership(heartbeat, kind="api", host="here", pid=1, mine=lambda: SAID),
+            membership=Membership(
+                heartbeat,
+                kind="api",
+                host="here",
+                pid=1,
+                mine=lambda: SAID,
+                observer=Metrics(QUEUES, {}, version="0"),
+            ),
             queues=QUEUES,
             panel=ControlPanel(controls, queues=QUEUES, providers=PROVIDERS),
         )

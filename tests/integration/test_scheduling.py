@@ -21,10 +21,11 @@ from uuid import UUID
 import pytest
 
 from notifier.adapters.inprocess.broker import open_inprocess_broker
+from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.controls import Flow
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey, Status
+from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.ports import Broker, Delivery, Depth, Pointer, Slice, Subscription, Waiting
 from notifier.scheduling.crew import Crew, open_crew
 from notifier.scheduling.lane import Attempt, QueueRule
@@ -144,35 +145,15 @@ class World:
         return [at for at, of, _ in self.calls if of == queue]
 
 
-class Silent:
-    """An observer that keeps the moves."""
+class Counting(Metrics):
+    """An observer that tells the world of the moves."""
 
     def __init__(self, world: World) -> None:
+        super().__init__((), {}, version="0")
         self._world = world
 
     def moved(self, queue: QueueKey, count: int) -> None:
         self._world.moved[queue] += count
-
-    def accepted(self, queue: QueueKey, count: int) -> None: ...
-    def accept_seconds(self, seconds: float) -> None: ...
-    def published(self, queue: QueueKey, count: int) -> None: ...
-    def waited(self, queue: QueueKey, seconds: float) -> None: ...
-    def attempted(self, queue: QueueKey, provider: str, outcome: str, seconds: float) -> None: ...
-    def retried(self, queue: QueueKey, reason: str) -> None: ...
-    def finished(self, queue: QueueKey, status: Status, age_s: float) -> None: ...
-    def rescued(self, queue: QueueKey, count: int, reason: str = "lost") -> None: ...
-    def released(self, queue: QueueKey, count: int) -> None: ...
-    def unreadable(self) -> None: ...
-    def queue_measured(
-        self, queue: QueueKey, *, ready: int, due: int, oldest_wait_s: float
-    ) -> None: ...
-    def queue_held(
-        self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str
-    ) -> None: ...
-    def workers(self, count: int) -> None: ...
-    def breaker(self, provider: str, state: str) -> None: ...
-    def provider_failed(self, provider: str, reason: str) -> None: ...
-    def provider_rate(self, provider: str, rate_per_s: float) -> None: ...
 
 
 class FragileBroker:
@@ -275,7 +256,7 @@ async def at_work(
             attempt=attempt or world.attempt,
             give_back=world.give_back,
             waiting=waiting or world.waiting,
-            observer=Silent(world),
+            observer=Counting(world),
             clock=asyncio.get_running_loop().time,
             random=Random(1),
             consumers=consumers,
@@ -415,7 +396,7 @@ async def three_workers(world: World) -> AsyncIterator[tuple[list[Crew], Broker]
                 attempt=world.attempt,
                 give_back=world.give_back,
                 waiting=world.waiting,
-                observer=Silent(world),
+                observer=Counting(world),
                 clock=asyncio.get_running_loop().time,
                 random=Random(number),
                 deployment=alike(),
@@ -577,7 +558,7 @@ def test_a_worker_holds_what_its_part_of_the_providers_rate_employs(
 
     async def scene() -> None:
         world = World()
-        rate = ProviderRate("smtp", 200.0, store=Closed(), clock=now, observer=Silent(world))
+        rate = ProviderRate("smtp", 200.0, store=Closed(), clock=now, observer=Counting(world))
         deployment = Deployment(share=lambda: share, rates={EMAIL_LOW: rate})
         async with at_work(world, deployment=deployment) as (crew, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))

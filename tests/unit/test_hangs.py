@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from structlog.testing import capture_logs
 
+from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, QueueKey
 from notifier.ports import Delivery, Pointer
@@ -24,7 +25,8 @@ class Scene:
     def __init__(self) -> None:
         self.now = 100.0
         self.is_alive = True
-        self.hangs = Hangs(64, lambda: self.is_alive)
+        self.metrics = Metrics([EMAIL_HIGH, SMS_HIGH], {}, version="0")
+        self.hangs = Hangs(64, observer=self.metrics, is_alive=lambda: self.is_alive)
         self.lanes = {queue: self._lane(queue) for queue in (EMAIL_HIGH, EMAIL_LOW, SMS_HIGH)}
         self._calls: dict[QueueKey, list[asyncio.Future[bool]]] = {}
 

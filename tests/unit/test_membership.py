@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey, WorkerId
@@ -73,13 +74,19 @@ def a_provider(calls: int) -> ProviderFigures:
     return ProviderFigures(calls=calls, failures=0, streak=0, streak_s=0.0, answered_s=None)
 
 
-def joined(table: Table, queues: dict[QueueKey, QueueFigures], calls: int = 0) -> Membership:
+def joined(
+    table: Table,
+    queues: dict[QueueKey, QueueFigures],
+    calls: int = 0,
+    metrics: Metrics | None = None,
+) -> Membership:
     return Membership(
         Heart(table, worker_id()),
         kind="worker",
         host="h",
         pid=1,
         mine=lambda: Figures(queues=queues, providers={"smtp": a_provider(calls)}),
+        observer=metrics or Metrics((), {}, version="0"),
     )
 
 

@@ -24,7 +24,13 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def metrics(registry: CollectorRegistry) -> Metrics:
     providers = {Channel("email"): ["smtp", "backup"], Channel("sms"): ["sms"]}
-    return Metrics(QUEUES, providers, version="1.2.3", registry=registry)
+    return Metrics(
+        QUEUES,
+        providers,
+        version="1.2.3",
+        target_wait_s={Priority.HIGH: 1.0, Priority.LOW: 60.0},
+        registry=registry,
+    )
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
@@ -46,7 +52,7 @@ def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> N
     observer.accept_seconds(0.1)
     observer.published(queue, 1)
     observer.waited(queue, 0.1)
-    observer.attempted(queue, provider, word, 0.1)
+    observer.attempted(queue, provider, word, word, 0.1)
     observer.retried(queue, word)
     observer.finished(queue, Status.SENT, 1.0)
     observer.rescued(queue, 1)
@@ -55,7 +61,14 @@ def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> N
     observer.unreadable()
     observer.queue_measured(queue, ready=1, due=1, oldest_wait_s=1.0)
     observer.queue_held(queue, consumers=1, busy=1, limited_by=word)
+    observer.hangs(queue.channel, is_so=True)
     observer.workers(2)
+    observer.processes_lost(1)
+    observer.answered(provider, 0.1)
+    observer.unanswered(provider)
+    observer.lagged(0.1)
+    observer.waiting(1, most=2)
+    observer.days_kept(1)
     observer.breaker(provider, "open")
     observer.provider_failed(provider, word)
     observer.provider_rate(provider, 5.0)
@@ -82,7 +95,7 @@ def test_counts_of_notifications_show_by_queue(metrics: Metrics) -> None:
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_an_attempt_shows_by_outcome_and_by_length(metrics: Metrics, outcome: str) -> None:
-    metrics.attempted(HIGH, "smtp", outcome, 0.02)
+    metrics.attempted(HIGH, "smtp", outcome, "", 0.02)
 
     labels = {"queue": NAME, "provider": "smtp"}
     assert value(metrics, "attempts_total", **labels, outcome=outcome) == 1
@@ -106,15 +119,86 @@ def test_a_final_status_shows_and_only_sent_is_timed(metrics: Metrics, status: S
     assert value(metrics, "end_to_end_seconds_count", queue=NAME) == is_sent
 
 
-def test_waits_are_timed_from_a_millisecond_to_an_hour(metrics: Metrics) -> None:
+def test_waits_are_timed_from_milliseconds_to_an_hour(metrics: Metrics) -> None:
     metrics.waited(HIGH, 0.0005)
     metrics.waited(HIGH, 3000.0)
     metrics.accept_seconds(0.004)
 
-    assert value(metrics, "queue_wait_seconds_bucket", queue=NAME, le="0.001") == 1
+    assert value(metrics, "queue_wait_seconds_bucket", queue=NAME, le="0.005") == 1
     assert value(metrics, "queue_wait_seconds_bucket", queue=NAME, le="900.0") == 1
     assert value(metrics, "queue_wait_seconds_bucket", queue=NAME, le="3600.0") == 2
     assert value(metrics, "accept_seconds_bucket", le="0.005") == 1
+
+
+def test_a_wait_beyond_the_promise_is_late(metrics: Metrics) -> None:
+    metrics.waited(HIGH, 1.0)
+    metrics.waited(HIGH, 1.1)
+    metrics.waited(QUEUES[1], 3000.0)  # promises nothing here
+
+    assert value(metrics, "target_wait_seconds", queue=NAME) == 1.0
+    assert value(metrics, "late_total", queue=NAME) == 1
+    assert value(metrics, "late_total", queue=str(QUEUES[1])) == 0
+
+
+def test_a_failure_shows_by_channel_and_reason(metrics: Metrics) -> None:
+    metrics.finished(HIGH, Status.FAILED, 1.0, "refused")
+    metrics.finished(QUEUES[1], Status.FAILED, 1.0, "refused")
+    metrics.finished(HIGH, Status.SENT, 1.0)
+
+    assert value(metrics, "failures_total", channel="email", reason="refused") == 2
+    assert value(metrics, "failures_total", channel="email", reason="poison") == 0
+
+
+def test_answers_are_counted_by_the_codes_a_provider_says_first(metrics: Metrics) -> None:
+    for number in range(30):
+        metrics.attempted(HIGH, "smtp", "refused", f"code {number}", 0.1)
+    metrics.attempted(HIGH, "smtp", "refused", "code 0", 0.1)
+    metrics.attempted(HIGH, "backup", "accepted", "", 0.1)
+
+    assert value(metrics, "answers_total", provider="smtp", code="code 0") == 2
+    assert value(metrics, "answers_total", provider="smtp", code="other") == 20
+    assert value(metrics, "answers_total", provider="backup", code="accepted") == 1
+
+
+def test_a_dependency_is_up_from_its_answer_to_its_silence(metrics: Metrics) -> None:
+    labels = {"dependency": "rabbitmq"}
+    assert value(metrics, "dependency_up", **labels) == 0
+    metrics.answered("rabbitmq", 0.02)
+    assert value(metrics, "dependency_up", **labels) == 1
+    assert value(metrics, "round_trip_seconds_count", **labels) == 1
+    metrics.unanswered("rabbitmq")
+    assert value(metrics, "dependency_up", **labels) == 0
+
+
+def test_what_a_process_says_of_itself_shows(metrics: Metrics) -> None:
+    metrics.hangs(Channel("sms"), is_so=True)
+    metrics.workers(3)
+    metrics.processes_lost(2)
+    metrics.lagged(0.3)
+    metrics.waiting(70, most=100)
+    metrics.days_kept(1)
+
+    assert value(metrics, "hangs", channel="sms") == 1
+    assert value(metrics, "hangs", channel="email") == 0
+    assert value(metrics, "workers") == 3
+    assert value(metrics, "processes_lost_total") == 2
+    assert value(metrics, "loop_lag_seconds_bucket", le="0.25") == 0
+    assert value(metrics, "loop_lag_seconds_bucket", le="1.0") == 1
+    assert value(metrics, "waiting") == 70
+    assert value(metrics, "waiting_most") == 100
+    assert value(metrics, "days_kept") == 1
+
+
+def test_the_default_queues_stay_below_a_thousand_series_whatever_providers_say() -> None:
+    channels = {Channel("email"): ["smtp"], Channel("sms"): ["twilio"], Channel("push"): ["fcm"]}
+    queues = [QueueKey(channel, priority) for channel in channels for priority in Priority]
+    metrics = Metrics(queues, channels, version="1", target_wait_s=dict.fromkeys(Priority, 1.0))
+    for queue in [*queues, QueueKey(Channel("fax"), Priority.LOW)]:
+        for number in range(1000):
+            (provider,) = channels.get(queue.channel, ["none"])
+            exercise(metrics, queue, provider, f"word {number}")
+
+    assert len(series(metrics)) <= 1000
 
 
 def test_gauges_show_the_last_measure(metrics: Metrics) -> None:
@@ -147,8 +231,17 @@ def test_known_labels_make_no_new_series(metrics: Metrics) -> None:
             exercise(metrics, queue, provider, "unavailable")
         metrics.queue_held(queue, consumers=1, busy=1, limited_by=Limit.PAUSE)
     added = {name for name, labels in series(metrics) - before}
-    # "unavailable" is no limit and opens no breaker: it went to `other`
-    assert added == {"notifier_limited_by", "notifier_breaker_openings_total"}
+    # "unavailable" is no limit and opens no breaker, and no dependency is called so: to `other`;
+    # codes are the world's, seen one by one
+    assert added == {
+        "notifier_limited_by",
+        "notifier_breaker_openings_total",
+        "notifier_answers_total",
+        "notifier_dependency_up",
+        "notifier_round_trip_seconds_bucket",
+        "notifier_round_trip_seconds_count",
+        "notifier_round_trip_seconds_sum",
+    }
 
 
 def test_unknown_labels_share_one_series(metrics: Metrics) -> None:

@@ -1,14 +1,17 @@
 """Every metric of Notifier. Prefix `notifier_`, labels bounded by the settings.
 
 All series exist from the start, so that no panel is empty before the first event. What is measured
-in the broker or in Postgres (ready, due, oldest wait) is the deployment's, and every worker says
-the same: take the `max` over processes. All else is this process's own: take the `sum`.
+in the broker or in Postgres (ready, due, oldest wait, waiting, workers, breaker, rate, lost
+processes, kept days) is the deployment's, and every process that measures it says the same: take
+the `max` over processes. All else is this process's own: take the `sum`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from math import inf
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -22,10 +25,11 @@ from prometheus_client import (
     generate_latest,
 )
 
+from notifier.adapters.telemetry.series import Children, FirstSeen
 from notifier.domain.allocation import Limit
 from notifier.domain.breaker import Opening
 from notifier.domain.controls import BreakerState
-from notifier.domain.notification import FINAL, Channel, QueueKey, Status
+from notifier.domain.notification import FINAL, Channel, Priority, QueueKey, Status
 from notifier.domain.outcome import Accepted, Ambiguous, Refused, Throttled, Unavailable
 
 OUTCOMES: Final = tuple(
@@ -33,44 +37,31 @@ OUTCOMES: Final = tuple(
 )
 RETRY_REASONS: Final = (Throttled.name, Unavailable.name, Ambiguous.name)
 RESCUE_REASONS: Final = ("lost", "died")
-OTHER: Final = "other"
 
-# fmt: off
-BUCKETS: Final = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-    1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
+FAILURE_REASONS: Final = ("refused", "exhausted", "ambiguous", "poison")
+DEPENDENCIES: Final = ("postgres", "rabbitmq")
+CODES_MOST: Final = 10
+"""Codes a provider's answers are counted by; those it says first, the rest are `other`."""
+
+WAITS: Final = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0),
+    *(30.0, 60.0, 300.0, 900.0, 3600.0),
 )
-# fmt: on
+CALLS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
+ROUND_TRIPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 K = TypeVar("K", bound=Hashable)
-M = TypeVar("M")
 
 # A `_created` series beside every counter would double the scrape and answers no question.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Children(dict[K, M], Generic[K, M]):
-    """The series of one metric by key: a plain lookup, where `labels()` formats and locks.
-
-    A key not known at the start shares the series `other`, so labels stay bounded whatever comes.
-    """
-
-    def __init__(self, child: Callable[..., M], labels: int, keys: Iterable[K]) -> None:
-        super().__init__((key, child(*_labels(key))) for key in keys)
-        self._child, self._width = child, labels
-
-    def __missing__(self, _: K) -> M:
-        return self._child(*[OTHER] * self._width)
-
-
-def _labels(key: object) -> tuple[str, ...]:
-    return tuple(str(part) for part in key) if isinstance(key, tuple) else (str(key),)
-
-
 class Metrics:
     """The metrics of one process; implements `notifier.ports.Observer`.
 
-    `providers` names, for each channel, the providers it may use.
+    `providers` names, for each channel, the providers it may use; `target_wait_s` is what each
+    priority promises.
     """
 
     def __init__(
@@ -79,6 +70,7 @@ class Metrics:
         providers: Mapping[Channel, Sequence[str]],
         *,
         version: str,
+        target_wait_s: Mapping[Priority, float] = MappingProxyType({}),
         registry: CollectorRegistry | None = None,
     ) -> None:
         self.registry = registry or CollectorRegistry()
@@ -86,6 +78,8 @@ class Metrics:
         self._define_counters(queues, routes)
         self._define_histograms(queues, routes)
         self._define_gauges(queues)
+        self._define_promises(queues, target_wait_s)
+        self._define_process(dict.fromkeys(queue.channel for queue in queues))
         self._define_providers(sorted({name for names in providers.values() for name in names}))
         build = Info("notifier_build", "Which version runs.", registry=self.registry)
         build.info({"version": version})
@@ -140,16 +134,16 @@ class Metrics:
             "notifier_accept_seconds",
             "From a submit to its commit.",
             registry=self.registry,
-            buckets=BUCKETS,
+            buckets=CALLS,
         )
         self._queue_wait = self._histogram(
-            "queue_wait_seconds", "From due to claimed.", ("queue",), queues
+            "queue_wait_seconds", "From due to claimed.", ("queue",), queues, WAITS
         )
         self._attempt_seconds = self._histogram(
-            "attempt_seconds", "Length of a provider call.", ("queue", "provider"), routes
+            "attempt_seconds", "Length of a provider call.", ("queue", "provider"), routes, CALLS
         )
         self._end_to_end = self._histogram(
-            "end_to_end_seconds", "From accepted to sent.", ("queue",), queues
+            "end_to_end_seconds", "From accepted to sent.", ("queue",), queues, WAITS
         )
 
     def _define_gauges(self, queues: Sequence[QueueKey]) -> None:
@@ -168,8 +162,67 @@ class Metrics:
             [(queue, limit.value) for queue in queues for limit in Limit],
         )
         self._limits: dict[QueueKey, str] = {}
+
+    def _define_promises(
+        self, queues: Sequence[QueueKey], target_wait_s: Mapping[Priority, float]
+    ) -> None:
+        self._targets = {
+            queue: target_wait_s[queue.priority]
+            for queue in queues
+            if queue.priority in target_wait_s
+        }
+        targets = self._gauge(
+            "target_wait_seconds", "The wait this queue promises.", ("queue",), self._targets
+        )
+        for queue, target_s in self._targets.items():
+            targets[queue].set(target_s)
+        self._late = self._counter(
+            "late", "Claimed later than the queue promises.", ("queue",), queues
+        )
+        channels = dict.fromkeys(queue.channel for queue in queues)
+        self._failures = self._counter(
+            "failures",
+            "Notifications that failed for good, by reason.",
+            ("channel", "reason"),
+            [(channel, reason) for channel in channels for reason in FAILURE_REASONS],
+        )
+
+    def _define_process(self, channels: Iterable[Channel]) -> None:
+        self._hangs = self._gauge(
+            "hangs", "1 while the channel's calls are not answered.", ("channel",), channels
+        )
+        self._is_up = self._gauge(
+            "dependency_up", "1 while it answers.", ("dependency",), DEPENDENCIES
+        )
+        self._round_trips = self._histogram(
+            "round_trip_seconds",
+            "A small question to it, once a second.",
+            ("dependency",),
+            DEPENDENCIES,
+            ROUND_TRIPS,
+        )
+        self._lag = Histogram(
+            "notifier_loop_lag_seconds",
+            "How late the event loop is, asked four times a second.",
+            registry=self.registry,
+            buckets=LAGS,
+        )
         self._workers = Gauge(
-            "notifier_workers", "Living processes, as this one sees it.", registry=self.registry
+            "notifier_workers", "Living workers, as this process sees it.", registry=self.registry
+        )
+        self._lost = Counter(
+            "notifier_processes_lost", "Others that died unsaid.", registry=self.registry
+        )
+        self._waiting = Gauge(
+            "notifier_waiting", "About how many rows wait (API).", registry=self.registry
+        )
+        self._waiting_most = Gauge(
+            "notifier_waiting_most", "Above it submits are refused.", registry=self.registry
+        )
+        self._days_kept = Gauge(
+            "notifier_days_kept",
+            "Days past retention with rows that are not final.",
+            registry=self.registry,
         )
 
     def _define_providers(self, names: Sequence[str]) -> None:
@@ -191,6 +244,13 @@ class Metrics:
             ("provider",),
             names,
         )
+        answers = Counter(
+            "notifier_answers",
+            "What a provider said, by its code; the rare ones are `other`.",
+            ("provider", "code"),
+            registry=self.registry,
+        )
+        self._answers = FirstSeen(answers.labels, names, CODES_MOST)
         for name in names:
             self.breaker(name, BreakerState.CLOSED)
 
@@ -201,10 +261,15 @@ class Metrics:
         return Children(metric.labels, len(labels), keys)
 
     def _histogram(
-        self, name: str, says: str, labels: Sequence[str], keys: Iterable[K]
+        self,
+        name: str,
+        says: str,
+        labels: Sequence[str],
+        keys: Iterable[K],
+        buckets: Sequence[float],
     ) -> Children[K, Histogram]:
         metric = Histogram(
-            f"notifier_{name}", says, labels, registry=self.registry, buckets=BUCKETS
+            f"notifier_{name}", says, labels, registry=self.registry, buckets=buckets
         )
         return Children(metric.labels, len(labels), keys)
 
@@ -227,16 +292,23 @@ class Metrics:
 
     def waited(self, queue: QueueKey, seconds: float) -> None:
         self._queue_wait[queue].observe(seconds)
+        if seconds > self._targets.get(queue, inf):
+            self._late[queue].inc()
 
-    def attempted(self, queue: QueueKey, provider: str, outcome: str, seconds: float) -> None:
+    def attempted(
+        self, queue: QueueKey, provider: str, outcome: str, code: str, seconds: float
+    ) -> None:
         self._attempts[queue, provider, outcome].inc()
+        self._answers[provider, code or outcome].inc()
         self._attempt_seconds[queue, provider].observe(seconds)
 
     def retried(self, queue: QueueKey, reason: str) -> None:
         self._retries[queue, reason].inc()
 
-    def finished(self, queue: QueueKey, status: Status, age_s: float) -> None:
+    def finished(self, queue: QueueKey, status: Status, age_s: float, reason: str = "") -> None:
         self._finished[queue, status].inc()
+        if status is Status.FAILED:
+            self._failures[queue.channel, reason].inc()
         if status is Status.SENT:
             self._end_to_end[queue].observe(age_s)
 
@@ -270,8 +342,31 @@ class Metrics:
         self._limits[queue] = limited_by
         self._limited_by[queue, limited_by].set(1)
 
+    def hangs(self, channel: Channel, *, is_so: bool) -> None:
+        self._hangs[channel].set(is_so)
+
     def workers(self, count: int) -> None:
         self._workers.set(count)
+
+    def processes_lost(self, count: int) -> None:
+        self._lost.inc(count)
+
+    def answered(self, dependency: str, seconds: float) -> None:
+        self._is_up[dependency].set(1)
+        self._round_trips[dependency].observe(seconds)
+
+    def unanswered(self, dependency: str) -> None:
+        self._is_up[dependency].set(0)
+
+    def lagged(self, seconds: float) -> None:
+        self._lag.observe(seconds)
+
+    def waiting(self, count: int, *, most: int) -> None:
+        self._waiting.set(count)
+        self._waiting_most.set(most)
+
+    def days_kept(self, count: int) -> None:
+        self._days_kept.set(count)
 
     def breaker(self, provider: str, state: str) -> None:
         for each in BreakerState:
