@@ -53,9 +53,7 @@ class Hangs:
     While Postgres does not hear of us, attempts wait for it and not for their provider.
     """
 
-    def __init__(
-        self, consumers: int, *, observer: Observer, is_alive: Callable[[], bool]
-    ) -> None:
+    def __init__(self, consumers: int, *, observer: Observer, is_alive: Callable[[], bool]) -> None:
         self._observer = observer
         self._is_alive = is_alive
         self._most = max(1, consumers // SHARE)
