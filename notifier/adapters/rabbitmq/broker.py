@@ -7,7 +7,6 @@ that publishes. Depths are polled on the consuming one.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, Link
+from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, Link, quieten_driver
 from notifier.adapters.rabbitmq.depths import Depths
 from notifier.adapters.rabbitmq.presence import Presence
 from notifier.adapters.rabbitmq.publisher import Publisher
@@ -45,7 +44,7 @@ async def open_rabbitmq_broker(
     no AMQP URL.
     """
     _check(url)
-    _quieten_driver()
+    quieten_driver()
     async with asyncio.TaskGroup() as group:
         broker = RabbitBroker(
             url,
@@ -221,9 +220,3 @@ def _check(url: str) -> None:
         raise ConfigError(
             "broker.url: expected amqp://user:password@host:port/vhost", key="broker.url"
         )
-
-
-def _quieten_driver() -> None:
-    """The driver logs an ERROR for every failed connect; we say it once, as `broker_away`."""
-    for name in ("aio_pika", "aiormq"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)

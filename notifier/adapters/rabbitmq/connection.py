@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final, cast
 
 import aio_pika
@@ -24,6 +25,7 @@ from notifier.domain.notification import QueueKey
 HEARTBEAT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 2.5
+BLOCKED_AFTER_S: Final = 0.05
 _FRAME_BUFFER: Final = 512
 
 
@@ -128,6 +130,22 @@ async def keep_alive(
             get_logger().warning("broker_channel_lost", channel=name, reason=reason)
 
 
+@asynccontextmanager
+async def open_connection(url: str, name: str) -> AsyncIterator[AbstractConnection]:
+    """One connection for the block, not kept alive. Raises BrokerUnavailable."""
+    connection = await _connect(url, f"notifier {name}")
+    try:
+        yield _driver(connection)
+    finally:
+        await _close(connection)
+
+
+def quieten_driver() -> None:
+    """The driver logs an ERROR for every failed connect, and more; we say it once, ourselves."""
+    for name in ("aio_pika", "aiormq"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 async def open_channel(connection: AbstractConnection, *, confirms: bool = False) -> Channel:
     """A new amqp_channel. Raises BrokerUnavailable."""
     with translated():
@@ -149,6 +167,16 @@ async def close_channel(channel: AbstractChannel) -> None:
     except BrokerUnavailable as error:
         if isinstance(error.__cause__, TimeoutError):
             await _close(channel.connection)
+
+
+async def is_unblocked(channel: AbstractChannel) -> bool:
+    """Whether RabbitMQ has not told us that an alarm blocks this connection."""
+    try:
+        async with asyncio.timeout(BLOCKED_AFTER_S):
+            await channel.connection.ready()
+    except TimeoutError:
+        return False
+    return not channel.is_closed
 
 
 def end_of(channel: AbstractChannel) -> BrokerUnavailable:

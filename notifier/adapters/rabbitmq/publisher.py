@@ -23,6 +23,7 @@ from notifier.adapters.rabbitmq.connection import (
     Link,
     close_channel,
     end_of,
+    is_unblocked,
     keep_alive,
     open_channel,
     when_closed,
@@ -39,7 +40,6 @@ from notifier.ports import Pointer
 OUTSTANDING: Final = 1_000
 PERSISTENT: Final = 2
 PROBE_TIMEOUT_S: Final = 1.0
-BLOCKED_AFTER_S: Final = 0.05
 
 
 class Publisher:
@@ -72,7 +72,7 @@ class Publisher:
         """See `notifier.ports.Broker`. What is not confirmed in time may still arrive later."""
         confirmed = [False] * len(pointers)
         channel = self._channel
-        if channel is None or not await _is_unblocked(channel):
+        if channel is None or not await is_unblocked(channel):
             return confirmed
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout_s) as deadline:
@@ -87,7 +87,7 @@ class Publisher:
     async def probe(self) -> bool:
         """One round trip on the publishing channel, unless it is known to be blocked."""
         channel = self._channel
-        if channel is None or not await _is_unblocked(channel):
+        if channel is None or not await is_unblocked(channel):
             return False
         return await self._alive.ask(within_s=PROBE_TIMEOUT_S, otherwise=False)
 
@@ -180,13 +180,3 @@ class Publisher:
             # while an alarm blocks the connection a cancelled RPC would cost the channel.
             await declare(channel, ())
             asked.set_result(True)
-
-
-async def _is_unblocked(channel: Channel) -> bool:
-    """Whether RabbitMQ has not told us that an alarm blocks this connection."""
-    try:
-        async with asyncio.timeout(BLOCKED_AFTER_S):
-            await channel.connection.ready()
-    except TimeoutError:
-        return False
-    return not channel.is_closed

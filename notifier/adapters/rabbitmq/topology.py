@@ -9,9 +9,10 @@ dropping healthy pointers.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum, auto
 from typing import Final
 
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, ArgumentsType
 
 from notifier.adapters.rabbitmq.failures import translated
 from notifier.domain.notification import QueueKey
@@ -21,6 +22,19 @@ DELIVERY_LIMIT: Final = 1_000
 RPC_TIMEOUT_S: Final = 10.0
 
 
+class Way(Enum):
+    """What a declare is for; RabbitMQ closes the channel to say no.
+
+    MAKE makes what is missing and compares what is there. LOOK only says whether it is there.
+    REHEARSE makes nothing, ever: it has an argument that cannot be, which RabbitMQ says (406) after
+    it has looked at our rights (403).
+    """
+
+    MAKE = auto()
+    LOOK = auto()
+    REHEARSE = auto()
+
+
 def queue_name(queue: QueueKey) -> str:
     """The name of a queue in RabbitMQ: `notifier.email.high`. Its routing key is `email.high`."""
     return f"{EXCHANGE}.{queue}"
@@ -28,20 +42,36 @@ def queue_name(queue: QueueKey) -> str:
 
 async def declare(channel: AbstractChannel, queues: Iterable[QueueKey]) -> None:
     """Make sure the exchange, these queues and their bindings exist. Raises BrokerUnavailable."""
+    await declare_exchange(channel)
+    for queue in queues:
+        await declare_queue(channel, queue)
+        with translated():
+            await channel.queue_bind(queue_name(queue), EXCHANGE, str(queue), timeout=RPC_TIMEOUT_S)
+
+
+async def declare_exchange(channel: AbstractChannel, way: Way = Way.MAKE) -> None:
+    """Make sure that the exchange exists, or one of the other ways. Raises BrokerUnavailable."""
     with translated():
         await channel.exchange_declare(
-            EXCHANGE, exchange_type="direct", durable=True, timeout=RPC_TIMEOUT_S
+            EXCHANGE,
+            exchange_type="direct",
+            durable=True,
+            passive=way is Way.LOOK,
+            arguments={"alternate-exchange": 0} if way is Way.REHEARSE else None,
+            timeout=RPC_TIMEOUT_S,
         )
-        for queue in queues:
-            await _declare_queue(channel, queue)
 
 
-async def _declare_queue(channel: AbstractChannel, queue: QueueKey) -> None:
-    name = queue_name(queue)
-    await channel.queue_declare(
-        name,
-        durable=True,
-        arguments={"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT},
-        timeout=RPC_TIMEOUT_S,
-    )
-    await channel.queue_bind(name, EXCHANGE, str(queue), timeout=RPC_TIMEOUT_S)
+async def declare_queue(channel: AbstractChannel, queue: QueueKey, way: Way = Way.MAKE) -> None:
+    """As declare_exchange; the queue is not bound by it."""
+    arguments: ArgumentsType = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+    if way is Way.REHEARSE:
+        arguments["x-expires"] = 0
+    with translated():
+        await channel.queue_declare(
+            queue_name(queue),
+            durable=True,
+            passive=way is Way.LOOK,
+            arguments=arguments,
+            timeout=RPC_TIMEOUT_S,
+        )
