@@ -30,6 +30,14 @@ def migrate(url: str) -> list[str]:
     return asyncio.run(_migrate(url))
 
 
+def revisions() -> list[str]:
+    """Every revision that this version knows, oldest first."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    walked = ScriptDirectory.from_config(config).walk_revisions()
+    return [revision.revision for revision in walked][::-1]
+
+
 async def _migrate(url: str) -> list[str]:
     # The driver reads the URL itself, so that all it understands (sockets, sslmode) works here too.
     engine = create_async_engine(

@@ -1,0 +1,7 @@
+-- Which of the days 0 (today, UTC) to $2 have a partition in every table of $1.
+SELECT n AS ahead FROM generate_series(0, $2::integer) AS n
+WHERE cardinality($1::text[]) = (
+    SELECT count(*) FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+    WHERE inhparent IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS t (name))
+      AND right(child.relname, 8) = to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')
+)
