@@ -65,6 +65,15 @@ class SmtpProvider:
         except TimeoutError:
             return outcome("ambiguous" if mail.is_out else "unavailable", "timeout")
 
+    async def look(self) -> Outcome | None:
+        """Open a session and end it without a mail: what stands in the way, or None."""
+        try:
+            connection = await self._open()
+        except (SMTPException, OSError) as error:
+            return lost_outcome(error, is_out=False)
+        connection.close()
+        return None
+
     def close(self) -> None:
         """End the idle sessions."""
         self._pool.close()
