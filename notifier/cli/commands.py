@@ -32,6 +32,7 @@ _COMMANDS: Final = (
     ("load.command:load", TOOLS, "Submit many notifications and measure what becomes of them."),
     ("setup:migrate", TOOLS, "Bring the database's tables up to date."),
     ("setup:check_config", TOOLS, "Show every setting and where it comes from."),
+    ("doctor:doctor", TOOLS, "Check everything it stands on, and say how to mend what is wrong."),
 )
 
 for _path, _group, _help in _COMMANDS:

@@ -27,6 +27,9 @@ _COLOURS = {
     "undelivered": "red",
     "cancelled": "dim",
     "suppressed": "dim",
+    "ok": "green",
+    "warning": "yellow",
+    "wrong": "bold red",
 }
 
 

@@ -78,6 +78,7 @@ COMMANDS = (
     "sandbox",
     "load",
     "check-config",
+    "doctor",
 )
 
 

@@ -1,0 +1,774 @@
+"""`notifier doctor` against real servers, well and broken: what it says, and that it only looks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+import aiormq
+import asyncpg
+import pytest
+from aiormq.abc import AbstractChannel
+from uuid_utils.compat import uuid7
+
+from notifier.adapters.postgres.checkup import _Questions, _schema
+from notifier.adapters.postgres.diagnosis import Server
+from notifier.adapters.postgres.heartbeat import open_heartbeat
+from notifier.adapters.postgres.link import LinkSettings, open_link
+from notifier.adapters.postgres.statements import statement
+from notifier.adapters.rabbitmq.checkup import _look_around
+from notifier.adapters.rabbitmq.connection import open_connection
+from notifier.adapters.rabbitmq.topology import EXCHANGE, declare, queue_name
+from notifier.app.doctor import examine
+from notifier.domain.errors import ConfigError
+from notifier.domain.finding import Finding, Health
+from notifier.domain.notification import QueueKey, WorkerId
+from notifier.embedded.postgres import PostgresServer
+from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer
+from notifier.ports import Figures
+from notifier.sandbox import Sandbox, open_sandbox
+from notifier.settings import load_settings
+from tests.conformance.taking import EMAIL_LOW, QUEUES
+from tests.conftest import execute
+from tests.integration.raw_servers import open_smtp_script
+from tests.integration.test_rabbitmq_faults import _set_memory_limit as set_memory_limit
+from tests.tcp_proxy import TcpProxy
+
+README = Path(__file__).parents[2] / "README.md"
+OF_TABLES = {
+    "postgres rights",
+    "postgres partitions",
+    "processes",
+    "postgres connections",
+}
+OF_POSTGRES = OF_TABLES | {
+    "postgres version",
+    "clock",
+    "postgres durability",
+    "postgres migrations",
+}
+OF_RABBITMQ = {
+    "rabbitmq version",
+    "rabbitmq exchange",
+    "rabbitmq alarm",
+    *(f"rabbitmq queue {queue}" for queue in QUEUES),
+}
+EVERYTHING = {
+    "settings",
+    "postgres",
+    "rabbitmq",
+    "provider smtp",
+    "provider twilio",
+    "provider fcm",
+    *OF_POSTGRES,
+    *OF_RABBITMQ,
+}
+PASSWORD = "correct-horse"
+
+Proxy = Callable[[str, int | str | Path], AbstractAsyncContextManager[TcpProxy]]
+
+
+class Said(NamedTuple):
+    """What the command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with open_sandbox(http_port=0, smtp_port=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+def environ(sandbox: Sandbox, database_url: str, vhost_url: str) -> dict[str, str]:
+    """Everything there; a test breaks what it is about."""
+    return {
+        "NOTIFIER_DATABASE_URL": database_url,
+        "NOTIFIER_BROKER_URL": vhost_url,
+        "NOTIFIER_PROVIDERS__SMTP__PORT": str(sandbox.smtp_port),
+        "NOTIFIER_PROVIDERS__TWILIO__URL": f"{sandbox.http_url}/twilio",
+        "NOTIFIER_PROVIDERS__FCM__URL": f"{sandbox.http_url}/fcm",
+    }
+
+
+@pytest.fixture(scope="module")
+def app_role(postgres_server: PostgresServer) -> Iterator[str]:
+    """A role that may log in; it outlives the databases that grant it something."""
+    execute(postgres_server, "CREATE ROLE app LOGIN")
+    yield "app"
+    execute(postgres_server, "DROP ROLE app")
+
+
+@pytest.fixture
+async def app_url(app_role: str, database_url: str) -> str:
+    """The database as a role sees it that has what the README grants."""
+    await in_database(database_url, granted_by_readme())
+    return database_url.replace("postgres@", f"{app_role}@")
+
+
+def granted_by_readme() -> str:
+    grants = re.findall(r"^GRANT .* TO app;.*$", README.read_text(), re.MULTILINE)
+    assert len(grants) >= 3
+    return "\n".join(grants)
+
+
+async def in_database(url: str, script: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(script)
+    finally:
+        await connection.close()
+
+
+async def with_channel(url: str, declaring: Callable[[AbstractChannel], object]) -> None:
+    connection = await aiormq.connect(url)
+    try:
+        work = declaring(await connection.channel())
+        assert asyncio.iscoroutine(work)
+        await work
+    finally:
+        await connection.close()
+
+
+async def beat(database_url: str, kind: str) -> None:
+    """A heartbeat as a process of that kind writes it."""
+    async with open_heartbeat(LinkSettings(url=database_url), WorkerId(uuid7())) as heartbeat:
+        figures = Figures(queues={}, providers={})
+        await heartbeat.beat(kind=kind, host="here", pid=1, beat=1, figures=figures)
+
+
+async def examined(
+    environ: Mapping[str, str], folder: Path, clock: Callable[[], float] = time.time
+) -> dict[str, Finding]:
+    found = await examine(load_settings(environ, cwd=folder), clock=clock)
+    names = [one.check for one in found]
+    assert len(names) == len(set(names))
+    for one in found:
+        assert one.finding
+        assert bool(one.mend) is (one.status is not Health.OK), one
+    return {one.check: one for one in found}
+
+
+async def run_doctor(environ: Mapping[str, str], folder: Path, *words: str) -> Said:
+    without = {name: at for name, at in os.environ.items() if not name.startswith("NOTIFIER_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "notifier", "doctor", *words),
+        cwd=folder,
+        env=without | dict(environ),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Said(process.returncode, out.decode(), err.decode())
+
+
+def troubled(found: Mapping[str, Finding]) -> set[str]:
+    return {name for name, one in found.items() if one.status is not Health.OK}
+
+
+def unchecked(found: Mapping[str, Finding]) -> set[str]:
+    return {name for name, one in found.items() if one.finding.startswith("not checked: ")}
+
+
+class TestCommand:
+    async def test_all_is_well_when_everything_is_there(
+        self, environ: dict[str, str], database_url: str, vhost_url: str, tmp_path: Path
+    ) -> None:
+        for kind in ("api", "worker", "worker"):
+            await beat(database_url, kind)
+        await with_channel(vhost_url, lambda channel: declare(channel, QUEUES))
+        found = await examined(environ, tmp_path)
+        assert troubled(found) == set()
+        assert set(found) == EVERYTHING
+        assert found["processes"].finding == "alive: 1 api, 2 worker"
+        assert "33 needed" in found["postgres connections"].finding
+
+    async def test_warnings_alone_end_with_0_and_json_has_every_check(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        said = await run_doctor(environ, tmp_path, "--json")
+        assert (said.code, said.err) == (0, "")
+        rows = json.loads(said.out)
+        assert {row["check"] for row in rows} == EVERYTHING
+        assert all(set(row) == {"check", "status", "finding", "mend"} for row in rows)
+        assert {row["check"] for row in rows if row["status"] == "warning"} == {"processes"}
+        assert not any(row["status"] == "wrong" for row in rows)
+
+    async def test_what_is_wrong_ends_with_1_and_the_table_says_how_to_mend_it(
+        self, environ: dict[str, str], empty_database_url: str, vhost_url: str, tmp_path: Path
+    ) -> None:
+        await with_channel(
+            vhost_url, lambda channel: channel.queue_declare(queue_name(EMAIL_LOW), durable=True)
+        )
+        environ["NOTIFIER_DATABASE_URL"] = empty_database_url
+        said = await run_doctor(environ, tmp_path)
+        assert (said.code, said.err) == (1, "")
+        assert re.search(r"postgres migrations +wrong +there are no tables of ours", said.out)
+        assert "mend: run `notifier migrate`" in said.out
+        assert re.search(r"rabbitmq queue email.low +wrong +PRECONDITION_FAILED", said.out)
+        assert said.out.count("put that right first") == 1
+
+    async def test_a_wrong_setting_ends_with_2_and_one_line(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        said = await run_doctor(environ | {"NOTIFIER_API__PORT": "0"}, tmp_path, "--json")
+        assert (said.code, said.out) == (2, "")
+        assert "api.port (NOTIFIER_API__PORT): got '0'" in said.err
+        assert len(said.err.splitlines()) == 1
+
+    async def test_without_urls_it_ends_with_2_and_says_what_to_set(self, tmp_path: Path) -> None:
+        said = await run_doctor({}, tmp_path)
+        assert (said.code, said.out) == (2, "")
+        assert "NOTIFIER_DATABASE_URL is not set" in said.err
+        assert "NOTIFIER_BROKER_URL is not set" in said.err
+
+    async def test_a_provider_no_worker_could_start_with_ends_with_2(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = "http://127.0.0.1/{{ recipient"
+        said = await run_doctor(environ, tmp_path)
+        assert (said.code, said.out) == (2, "")
+        assert "not a template" in said.err
+
+    @pytest.mark.parametrize("words", [(), ("--json",)])
+    async def test_no_secret_is_shown_while_everything_is_broken(
+        self, tmp_path: Path, words: tuple[str, ...]
+    ) -> None:
+        async with open_smtp_script(
+            {"EHLO": "250-raw\r\n250 AUTH PLAIN", "AUTH": f"535 {PASSWORD} is wrong"}
+        ) as mail:
+            said = await run_doctor(
+                {
+                    "NOTIFIER_DATABASE_URL": f"postgresql://u:{PASSWORD}@127.0.0.1:{free_port()}/d",
+                    "NOTIFIER_BROKER_URL": f"amqp://u:{PASSWORD}@127.0.0.1:{free_port()}/v",
+                    "NOTIFIER_PROVIDERS__SMTP__PORT": str(mail.port),
+                    "NOTIFIER_PROVIDERS__SMTP__USERNAME": "somebody",
+                    "NOTIFIER_PROVIDERS__SMTP__PASSWORD": PASSWORD,
+                    "NOTIFIER_PROVIDERS__TWILIO__URL": f"http://127.0.0.1:{free_port()}/{PASSWORD}",
+                    "NOTIFIER_PROVIDERS__FCM__URL": f"http://u:{PASSWORD}@127.0.0.1:{free_port()}/",
+                    "NOTIFIER_PROVIDERS__FCM__HEADERS__AUTHORIZATION": PASSWORD,
+                },
+                tmp_path,
+                *words,
+            )
+        assert (said.code, said.err) == (1, "")
+        assert said.out.count("wrong") >= 5
+        assert PASSWORD not in said.out
+        assert "somebody" not in said.out
+
+    async def test_it_changes_nothing(
+        self,
+        environ: dict[str, str],
+        empty_database_url: str,
+        rabbitmq_server: RabbitmqServer,
+        sandbox: Sandbox,
+        tmp_path: Path,
+    ) -> None:
+        before = await things_in(environ, rabbitmq_server)
+        await examined(environ, tmp_path)
+        await examined(environ | {"NOTIFIER_DATABASE_URL": empty_database_url}, tmp_path)
+        assert await things_in(environ, rabbitmq_server) == before
+        assert await tables_in(empty_database_url) == []
+        assert len(sandbox.log) == 0
+        assert list(tmp_path.iterdir()) == []
+
+
+async def tables_in(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT relname || ' ' || coalesce(n_live_tup::text, '') AS name FROM pg_class"
+            " LEFT JOIN pg_stat_user_tables USING (relname)"
+            " WHERE relnamespace = 'public'::regnamespace ORDER BY name"
+        )
+    finally:
+        await connection.close()
+    return [row["name"] for row in rows]
+
+
+async def things_in(environ: Mapping[str, str], server: RabbitmqServer) -> list[object]:
+    vhost = environ["NOTIFIER_BROKER_URL"].rpartition("/")[2]
+    kinds = ("exchanges", "queues", "bindings")
+    told = [await management(server, "GET", f"/api/{kind}/{vhost}") for kind in kinds]
+    named = [sorted(str(one.get("name", one)) for one in json.loads(each)) for each in told]
+    return [*named, await tables_in(environ["NOTIFIER_DATABASE_URL"])]
+
+
+async def management(server: RabbitmqServer, method: str, path: str, body: str = "") -> str:
+    import aiohttp  # noqa: PLC0415 used here alone
+
+    async with (
+        aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as session,
+        session.request(method, server.management_url + path, data=body) as answer,
+    ):
+        assert answer.ok, await answer.text()
+        return await answer.text()
+
+
+class TestPostgres:
+    async def test_one_that_is_away_hides_nothing_else(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        environ["NOTIFIER_DATABASE_URL"] = f"postgresql://u@127.0.0.1:{free_port()}/d"
+        found = await examined(environ, tmp_path)
+        assert set(found) == EVERYTHING
+        assert troubled(found) == {"postgres", *OF_POSTGRES}
+        assert found["postgres"].status is Health.WRONG
+        assert "start it" in found["postgres"].mend
+        assert unchecked(found) == OF_POSTGRES
+
+    async def test_servers_that_say_nothing_are_not_waited_for(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            at = f"127.0.0.1:{silent.getsockname()[1]}"
+            found = await examined(
+                environ
+                | {
+                    "NOTIFIER_DATABASE_URL": f"postgresql://u@{at}/d?sslmode=disable",
+                    "NOTIFIER_BROKER_URL": f"amqp://u:p@{at}/v",
+                    "NOTIFIER_PROVIDERS__SMTP__PORT": at.partition(":")[2],
+                    "NOTIFIER_PROVIDERS__FCM__URL": f"https://{at}/",
+                },
+                tmp_path,
+            )
+        for name in ("postgres", "rabbitmq", "provider smtp", "provider fcm"):
+            assert found[name].status is Health.WRONG
+            assert found[name].finding.endswith("no answer within 5 s"), name
+        assert unchecked(found) == OF_POSTGRES | OF_RABBITMQ
+
+    async def test_a_database_that_is_not_there_is_told_apart(
+        self, environ: dict[str, str], postgres_server: PostgresServer, tmp_path: Path
+    ) -> None:
+        environ["NOTIFIER_DATABASE_URL"] = postgres_server.url("nowhere")
+        found = await examined(environ, tmp_path)
+        assert 'database "nowhere" does not exist' in found["postgres"].finding
+        assert "correct user, password or database" in found["postgres"].mend
+
+    async def test_a_database_without_tables_wants_to_be_migrated(
+        self, environ: dict[str, str], empty_database_url: str, tmp_path: Path
+    ) -> None:
+        environ["NOTIFIER_DATABASE_URL"] = empty_database_url
+        found = await examined(environ, tmp_path)
+        assert found["postgres migrations"].status is Health.WRONG
+        assert found["postgres migrations"].mend == "run `notifier migrate`"
+        assert unchecked(found) == OF_TABLES
+
+    async def test_a_migration_that_is_missing_is_named(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await in_database(
+            database_url,
+            "UPDATE alembic_version SET version_num = '0001';"
+            "DROP TABLE provider_rates, breakers, pauses",
+        )
+        found = await examined(environ, tmp_path)
+        behind, rights = found["postgres migrations"], found["postgres rights"]
+        assert (behind.status, rights.status) == (Health.WRONG, Health.WRONG)
+        assert behind.finding.startswith("at 0001, not applied: 0002")
+        assert rights.finding == "not there: breakers, pauses, provider_rates"
+        assert (behind.mend, rights.mend) == ("run `notifier migrate`",) * 2
+
+    async def test_a_newer_schema_is_a_warning(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await in_database(database_url, "UPDATE alembic_version SET version_num = '9999'")
+        newer = (await examined(environ, tmp_path))["postgres migrations"]
+        assert newer.status is Health.WARNING
+        assert "9999" in newer.finding
+
+    async def test_the_readme_grants_all_a_role_needs(
+        self, environ: dict[str, str], app_url: str, tmp_path: Path
+    ) -> None:
+        found = await examined(environ | {"NOTIFIER_DATABASE_URL": app_url}, tmp_path)
+        assert troubled(found) == {"processes"}
+        assert found["postgres rights"].finding == "role app has all it needs"
+
+    @pytest.mark.parametrize(
+        ("right", "on"),
+        [
+            ("INSERT", "notifications"),
+            ("DELETE", "pauses"),
+            ("EXECUTE", "FUNCTION ensure_days(integer)"),
+        ],
+    )
+    async def test_a_missing_right_is_named_and_its_mend_gives_it(
+        self,
+        environ: dict[str, str],
+        app_url: str,
+        database_url: str,
+        tmp_path: Path,
+        right: str,
+        on: str,
+    ) -> None:
+        environ["NOTIFIER_DATABASE_URL"] = app_url
+        await in_database(database_url, f"REVOKE {right} ON {on} FROM app")
+        rights = (await examined(environ, tmp_path))["postgres rights"]
+        assert rights.status is Health.WRONG
+        assert rights.finding == f"role app lacks {right} on {on.removeprefix('FUNCTION ')}"
+        assert rights.mend == f"GRANT {right} ON {on} TO app"
+        await in_database(database_url, rights.mend)
+        assert (await examined(environ, tmp_path))["postgres rights"].status is Health.OK
+
+    async def test_what_a_role_may_not_read_is_not_checked_and_hides_nothing(
+        self, environ: dict[str, str], app_url: str, database_url: str, tmp_path: Path
+    ) -> None:
+        environ["NOTIFIER_DATABASE_URL"] = app_url
+        await in_database(database_url, "REVOKE ALL ON alembic_version, workers FROM app")
+        found = await examined(environ, tmp_path)
+        assert unchecked(found) == {"postgres migrations", "processes", "postgres connections"}
+        assert "permission denied" in found["processes"].finding
+        assert found["postgres migrations"].mend == "GRANT SELECT ON alembic_version TO app"
+        assert found["postgres partitions"].status is Health.OK
+
+    @pytest.mark.parametrize("off_s", [-60.0, 60.0])
+    async def test_a_clock_that_is_off_is_wrong(
+        self, environ: dict[str, str], tmp_path: Path, off_s: float
+    ) -> None:
+        found = await examined(environ, tmp_path, clock=lambda: time.time() + off_s)
+        assert found["clock"].status is Health.WRONG
+        assert "NTP" in found["clock"].mend
+        assert f"{off_s:+.0f}"[:2] in found["clock"].finding
+
+    async def test_commits_that_wait_for_no_disk_are_wrong(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await in_database(
+            database_url,
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off',"
+            " current_database()); END $$",
+        )
+        durability = (await examined(environ, tmp_path))["postgres durability"]
+        assert durability.status is Health.WRONG
+        assert "synchronous_commit is off" in durability.finding
+
+    async def test_a_database_that_is_read_only_is_wrong(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await in_database(
+            database_url,
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on',"
+            " current_database()); END $$",
+        )
+        reach = (await examined(environ, tmp_path))["postgres"]
+        assert (reach.status, "can only be read" in reach.finding) == (Health.WRONG, True)
+
+    @pytest.mark.parametrize(
+        ("parent", "day", "status"),
+        [
+            ("notifications", 0, Health.WRONG),
+            ("failures", 0, Health.WRONG),
+            ("attempts", 3, Health.WARNING),
+            ("notifications", 7, Health.OK),
+        ],
+    )
+    async def test_days_without_a_partition_are_noticed(
+        self,
+        environ: dict[str, str],
+        database_url: str,
+        tmp_path: Path,
+        parent: str,
+        day: int,
+        status: Health,
+    ) -> None:
+        await in_database(
+            database_url,
+            "DO $$ BEGIN EXECUTE 'DROP TABLE "
+            f"{parent}_' || to_char((now() AT TIME ZONE 'UTC')::date + {day}, 'YYYYMMDD');"
+            " END $$",
+        )
+        days = (await examined(environ, tmp_path))["postgres partitions"]
+        assert days.status is status
+
+    async def test_too_few_connections_for_the_processes_alive_are_wrong(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        for _ in range(20):
+            await beat(database_url, "worker")
+        short = (await examined(environ, tmp_path))["postgres connections"]
+        assert short.status is Health.WRONG
+        assert short.finding.startswith("200 needed, 97 allowed")
+        assert "max_connections" in short.mend
+
+    async def test_a_limit_of_the_database_counts(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await in_database(
+            database_url,
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 22',"
+            " current_database()); END $$",
+        )
+        short = (await examined(environ, tmp_path))["postgres connections"]
+        assert (short.status, short.finding[:21]) == (Health.WRONG, "23 needed, 22 allowed")
+
+    async def test_one_that_falls_silent_is_asked_no_more(
+        self, database_url: str, postgres_server: PostgresServer, tcp_proxy: Proxy
+    ) -> None:
+        async with (
+            tcp_proxy("", postgres_server.socket) as proxy,
+            open_link(LinkSettings(url=f"{proxy.url(database_url)}?sslmode=disable")) as link,
+        ):
+            questions = _Questions(link)
+            (row,) = await questions.ask(statement("checkup_server"))
+            proxy.blackhole()
+            found = {one.check: one for one in await _schema(questions, Server(**row), ["0001"])}
+        assert unchecked(found) == {"postgres migrations", *OF_TABLES}
+        assert "no answer within 5 s" in found["postgres migrations"].finding
+
+
+class TestProcesses:
+    @pytest.mark.parametrize(
+        ("kinds", "status", "says"),
+        [
+            ((), Health.WARNING, "alive: none; without a worker nothing is sent"),
+            (("api",), Health.WARNING, "alive: 1 api; without a worker nothing is sent"),
+            (("worker",), Health.WARNING, "alive: 1 worker; without an API nothing is accepted"),
+            (("dev",), Health.OK, "alive: 1 dev"),
+        ],
+    )
+    async def test_nobody_to_accept_or_to_send_is_a_warning(
+        self,
+        environ: dict[str, str],
+        database_url: str,
+        tmp_path: Path,
+        kinds: tuple[str, ...],
+        status: Health,
+        says: str,
+    ) -> None:
+        for kind in kinds:
+            await beat(database_url, kind)
+        alive = (await examined(environ, tmp_path))["processes"]
+        assert (alive.status, alive.finding) == (status, says)
+
+    async def test_a_heartbeat_of_long_ago_counts_for_nothing(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await beat(database_url, "worker")
+        await in_database(database_url, "UPDATE workers SET beat_at = now() - interval '1 minute'")
+        assert "alive: none" in (await examined(environ, tmp_path))["processes"].finding
+
+
+class TestRabbitmq:
+    async def test_one_that_is_away_hides_nothing_else(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        environ["NOTIFIER_BROKER_URL"] = f"amqp://u:{PASSWORD}@127.0.0.1:{free_port()}/v"
+        found = await examined(environ, tmp_path)
+        assert set(found) == EVERYTHING
+        assert found["rabbitmq"].status is Health.WRONG
+        assert "start it" in found["rabbitmq"].mend
+        assert unchecked(found) == OF_RABBITMQ
+        assert troubled(found) == {"rabbitmq", "processes", *OF_RABBITMQ}
+
+    @pytest.mark.parametrize("part", ["password", "vhost"])
+    async def test_a_refusal_is_told_apart_and_shows_no_password(
+        self, environ: dict[str, str], vhost_url: str, tmp_path: Path, part: str
+    ) -> None:
+        environ["NOTIFIER_BROKER_URL"] = {
+            "password": vhost_url.replace("guest:guest", f"guest:{PASSWORD}"),
+            "vhost": vhost_url + "-of-nobody",
+        }[part]
+        refused = (await examined(environ, tmp_path))["rabbitmq"]
+        assert refused.status is Health.WRONG
+        assert "correct user, password or vhost" in refused.mend
+        assert PASSWORD not in refused.finding
+
+    async def test_before_the_first_process_queues_are_not_there_and_that_is_well(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        found = await examined(environ, tmp_path)
+        assert troubled(found) == {"processes"}
+        for name in ("rabbitmq exchange", f"rabbitmq queue {EMAIL_LOW}"):
+            assert found[name].finding == "not there yet: the first process makes it"
+
+    async def test_a_queue_with_other_arguments_is_wrong_and_alone_so(
+        self, environ: dict[str, str], vhost_url: str, tmp_path: Path
+    ) -> None:
+        await with_channel(
+            vhost_url, lambda channel: channel.queue_declare(queue_name(EMAIL_LOW), durable=True)
+        )
+        others = [queue for queue in QUEUES if queue != EMAIL_LOW]
+        await with_channel(vhost_url, lambda channel: declare(channel, others))
+        found = await examined(environ, tmp_path)
+        other = found[f"rabbitmq queue {EMAIL_LOW}"]
+        assert troubled(found) == {"processes", other.check}
+        assert other.status is Health.WRONG
+        assert "inequivalent arg 'x-" in other.finding
+        assert f"delete_queue {queue_name(EMAIL_LOW)}" in other.mend
+
+    async def test_an_exchange_of_another_type_is_wrong(
+        self, environ: dict[str, str], vhost_url: str, tmp_path: Path
+    ) -> None:
+        await with_channel(
+            vhost_url,
+            lambda channel: channel.exchange_declare(EXCHANGE, exchange_type="fanout"),
+        )
+        other = (await examined(environ, tmp_path))["rabbitmq exchange"]
+        assert other.status is Health.WRONG
+        assert "inequivalent arg 'type'" in other.finding
+
+    async def test_a_queue_that_was_deleted_is_a_warning(
+        self, environ: dict[str, str], vhost_url: str, tmp_path: Path
+    ) -> None:
+        await with_channel(vhost_url, lambda channel: declare(channel, QUEUES))
+        await with_channel(vhost_url, lambda channel: channel.queue_delete(queue_name(EMAIL_LOW)))
+        found = await examined(environ, tmp_path)
+        assert troubled(found) == {"processes", f"rabbitmq queue {EMAIL_LOW}"}
+        assert found[f"rabbitmq queue {EMAIL_LOW}"].status is Health.WARNING
+
+    @pytest.mark.parametrize("present", [QUEUES, ()], ids=["queues", "nothing yet"])
+    async def test_a_user_with_too_few_rights_is_told_which(
+        self,
+        environ: dict[str, str],
+        vhost_url: str,
+        rabbitmq_server: RabbitmqServer,
+        tmp_path: Path,
+        present: Sequence[QueueKey],
+    ) -> None:
+        if present:
+            await with_channel(vhost_url, lambda channel: declare(channel, present))
+        vhost = vhost_url.rpartition("/")[2]
+        await management(
+            rabbitmq_server, "PUT", "/api/users/reader", '{"password": "reader", "tags": ""}'
+        )
+        rights = '{"configure": "^$", "write": "^$", "read": ".*"}'
+        await management(rabbitmq_server, "PUT", f"/api/permissions/{vhost}/reader", rights)
+        environ["NOTIFIER_BROKER_URL"] = vhost_url.replace("guest:guest", "reader:reader")
+        try:
+            found = await examined(environ, tmp_path)
+        finally:
+            await management(rabbitmq_server, "DELETE", "/api/users/reader")
+        for name in ("rabbitmq exchange", f"rabbitmq queue {EMAIL_LOW}"):
+            assert (found[name].status, found[name].finding[:14]) == (
+                Health.WRONG,
+                "ACCESS_REFUSED",
+            )
+            assert r"configure, write and read on ^notifier(\..*)?$" in found[name].mend
+        assert unchecked(found) == {"rabbitmq alarm"}
+
+    async def test_an_alarm_is_seen(
+        self,
+        environ: dict[str, str],
+        private_rabbitmq: RabbitmqServer,
+        private_vhost_url: str,
+        rabbitmq_install: RabbitmqInstall,
+        tmp_path: Path,
+    ) -> None:
+        environ["NOTIFIER_BROKER_URL"] = private_vhost_url
+        set_memory_limit(private_rabbitmq, rabbitmq_install, 1)
+        try:
+            found = await examined(environ, tmp_path)
+        finally:
+            set_memory_limit(private_rabbitmq, rabbitmq_install, 512_000_000)
+        assert found["rabbitmq alarm"].status is Health.WRONG
+        assert "takes no messages" in found["rabbitmq alarm"].finding
+        assert (await examined(environ, tmp_path))["rabbitmq alarm"].status is Health.OK
+
+    async def test_one_that_falls_silent_is_asked_no_more(
+        self, vhost_url: str, rabbitmq_server: RabbitmqServer, tcp_proxy: Proxy
+    ) -> None:
+        async with (
+            tcp_proxy("127.0.0.1", rabbitmq_server.port) as proxy,
+            open_connection(proxy.url(vhost_url), "doctor") as connection,
+        ):
+            proxy.blackhole()
+            found = {one.check: one for one in await _look_around(connection, QUEUES, "there")}
+        assert unchecked(found) == OF_RABBITMQ - {"rabbitmq version"}
+        assert "no answer within 5 s" in found["rabbitmq exchange"].finding
+        assert "stopped answering" in found[f"rabbitmq queue {EMAIL_LOW}"].finding
+
+
+class TestProviders:
+    async def test_one_that_refuses_connections_is_wrong_and_alone_so(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        port = free_port()
+        environ["NOTIFIER_PROVIDERS__FCM__URL"] = f"http://127.0.0.1:{port}/v1"
+        found = await examined(environ, tmp_path)
+        assert troubled(found) == {"processes", "provider fcm"}
+        assert found["provider fcm"].status is Health.WRONG
+        assert f"127.0.0.1:{port}" in found["provider fcm"].finding
+        assert "[providers.fcm]" in found["provider fcm"].mend
+
+    async def test_a_mail_server_that_refuses_connections_is_wrong(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        environ["NOTIFIER_PROVIDERS__SMTP__PORT"] = str(free_port())
+        found = await examined(environ, tmp_path)
+        assert troubled(found) == {"processes", "provider smtp"}
+        assert found["provider smtp"].status is Health.WRONG
+
+    @pytest.mark.parametrize(
+        ("answers", "status", "says"),
+        [
+            ({"AUTH": "235 ok"}, Health.OK, "lets us sign in"),
+            ({"AUTH": "535 5.7.8 somebody: no"}, Health.WRONG, ": 535 5.7.8"),
+            ({"greeting": "554 go away"}, Health.WRONG, ": 554"),
+            ({"EHLO": "250 raw"}, Health.WRONG, "no AUTH that we know"),
+            ({"greeting": "450 4.7.1 too many"}, Health.WARNING, ": 450 4.7.1"),
+        ],
+    )
+    async def test_a_mail_server_is_signed_in_to_and_sent_nothing(
+        self,
+        environ: dict[str, str],
+        tmp_path: Path,
+        answers: dict[str, str | list[str]],
+        status: Health,
+        says: str,
+    ) -> None:
+        hello: dict[str, str | list[str]] = {"EHLO": "250-raw\r\n250 AUTH PLAIN"}
+        async with open_smtp_script(hello | answers) as mail:
+            environ |= {
+                "NOTIFIER_PROVIDERS__SMTP__PORT": str(mail.port),
+                "NOTIFIER_PROVIDERS__SMTP__USERNAME": "somebody",
+                "NOTIFIER_PROVIDERS__SMTP__PASSWORD": PASSWORD,
+            }
+            found = (await examined(environ, tmp_path))["provider smtp"]
+        assert (found.status, says in found.finding) == (status, True), found
+        assert "somebody" not in found.finding
+        assert not [line for line in mail.seen if line.startswith(("MAIL", "RCPT", "DATA"))]
+
+    @pytest.mark.parametrize(
+        "url", ["{{ content.data.url }}", "https://{{ recipient }}/", "https://a{{ claim }}.b/"]
+    )
+    async def test_a_host_that_each_notification_names_is_left_alone(
+        self, environ: dict[str, str], tmp_path: Path, url: str
+    ) -> None:
+        environ["NOTIFIER_PROVIDERS__FCM__URL"] = url
+        found = (await examined(environ, tmp_path))["provider fcm"]
+        assert found.status is Health.OK
+        assert "each notification" in found.finding
+
+    async def test_a_provider_that_no_channel_uses_is_not_looked_at(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        environ["NOTIFIER_CHANNELS__PUSH__PROVIDER"] = "twilio"
+        assert set(await examined(environ, tmp_path)) == EVERYTHING - {"provider fcm"}
+
+    async def test_settings_no_send_could_use_are_an_error(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        environ["NOTIFIER_PROVIDERS__SMTP__SENDER"] = "nobody at all"
+        with pytest.raises(ExceptionGroup) as caught:
+            await examined(environ, tmp_path)
+        assert caught.group_contains(ConfigError)

@@ -1,0 +1,112 @@
+"""What `notifier doctor` says of servers that are not at hand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from notifier.adapters.postgres import diagnosis as postgres
+from notifier.adapters.postgres.checkup import FUNCTIONS, TABLES
+from notifier.adapters.providers.checkup import _place_of
+from notifier.adapters.rabbitmq import diagnosis as rabbitmq
+from notifier.domain.finding import Health, fine, unchecked
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+SERVER = postgres.Server(
+    major=15,
+    version="15.4",
+    is_read_only=False,
+    synchronous_commit="on",
+    role="app",
+    connections=97,
+    others=0,
+)
+
+
+def test_what_is_checked_is_what_the_readme_grants() -> None:
+    granted = ", ".join(
+        re.findall(r"^GRANT .* ON (?:FUNCTION )?(.*) TO app;", README, re.MULTILINE)
+    )
+    assert set(granted.split(", ")) == {*TABLES, *FUNCTIONS, "alembic_version"}
+
+
+def test_the_connections_counted_are_those_the_readme_names() -> None:
+    told = re.search(
+        r"API process holds up to (\d+) connections to Postgres, a worker (\d+)", README
+    )
+    assert told is not None
+    assert (postgres.HELD_BY["api"], postgres.HELD_BY["worker"]) == (int(told[1]), int(told[2]))
+
+
+@pytest.mark.parametrize(
+    ("major", "status"), [(14, Health.WRONG), (15, Health.OK), (18, Health.OK)]
+)
+def test_a_postgres_before_15_is_too_old(major: int, status: Health) -> None:
+    assert postgres.of_version(replace(SERVER, major=major)).status is status
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [("3.9.29", Health.WRONG), ("3.10.0", Health.OK), ("4.1.0-rc.1", Health.OK)],
+)
+def test_a_rabbitmq_before_3_10_is_too_old(version: str, status: Health) -> None:
+    found = rabbitmq.of_version({"product": "RabbitMQ", "version": version})
+    assert found.status is status
+
+
+def test_another_broker_is_a_warning() -> None:
+    found = rabbitmq.of_version({"product": "LavinMQ", "version": "2.0.0"})
+    assert (found.status, "LavinMQ 2.0.0" in found.finding) == (Health.WARNING, True)
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "status"), [(4.9, Health.OK), (-4.9, Health.OK), (5.1, Health.WRONG)]
+)
+def test_a_clock_may_be_5_s_off(skew_s: float, status: Health) -> None:
+    assert postgres.of_clock(skew_s).status is status
+
+
+def test_the_grants_of_a_mend_are_one_a_thing_and_quote_the_role() -> None:
+    lacks = [
+        postgres.Lack(is_function=False, name="pauses", lacking="DELETE"),
+        postgres.Lack(is_function=False, name="pauses", lacking="INSERT"),
+        postgres.Lack(is_function=True, name="drop_day(date)", lacking="EXECUTE"),
+    ]
+    assert postgres.of_rights(lacks, 'my "app"').mend == (
+        'GRANT DELETE, INSERT ON pauses TO "my ""app"""; '
+        'GRANT EXECUTE ON FUNCTION drop_day(date) TO "my ""app"""'
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "status"), [(74, Health.OK), (75, Health.WARNING), (97, Health.WARNING)]
+)
+def test_connections_that_others_hold_are_a_warning(others: int, status: Health) -> None:
+    found = postgres.of_connections(replace(SERVER, others=others), {})
+    assert found.status is status
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("http://a.example", "a.example:80"),
+        ("https://a.example/v1/{{ recipient }}", "a.example:443"),
+        ("https://key:secret@a.example:8443?to={{ recipient }}", "a.example:8443"),
+        ("http://[::1]:8025/x", "[::1]:8025"),
+        ("https://a.example:x/", None),
+        ("{{ content.data.url }}", None),
+        ("https://{{ recipient }}.example/", None),
+        ("https://a.example{{ path }}", None),
+    ],
+)
+def test_a_url_tells_its_place_unless_the_notification_does(url: str, place: str | None) -> None:
+    found = _place_of(url)
+    assert (str(found) if found else None) == place
+
+
+def test_a_finding_is_one_line() -> None:
+    assert fine("x", "two\n  lines").finding == "two lines"
+    assert unchecked("x", "that\nis away").finding == "not checked: that is away"
