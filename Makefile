@@ -19,8 +19,9 @@ run: run-tools ## serve everything in one process, on an embedded Postgres (Ctrl
 demo: run-tools ## 2,000 notifications with mixed fates, watched live, checked at the end
 	@$(PY) -m notifier.cli.demo $(ARGS)
 
-test: check-tools ## all tests; installs RabbitMQ if there is none
+test: check-tools ## all tests; installs RabbitMQ and Prometheus if there are none
 	@deploy/install-rabbitmq
+	@deploy/install-prometheus
 	@$(PY) -m pytest $(ARGS)
 
 check: check-tools ## exactly what CI runs: format, lint, types, imports, locks, tests
