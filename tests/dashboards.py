@@ -1,0 +1,60 @@
+"""The committed dashboards, as tests look at them."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+FILES: Final = sorted(ROOT.glob("grafana/dashboards/*.json"))
+VARIABLES: Final = {"$__rate_interval": "1m", "$provider": ".+", "$queue": "email.high"}
+"""What Grafana would put in place of its variables."""
+
+Json = dict[str, Any]
+
+
+class Asked(NamedTuple):
+    """One query of a panel."""
+
+    dashboard: str
+    panel: str
+    expr: str
+    legend: str
+
+    def __str__(self) -> str:
+        return f"{self.dashboard} / {self.panel} / {self.legend}"
+
+    def filled(self, **variables: str) -> str:
+        """The expression as Grafana sends it."""
+        text = self.expr
+        for name, value in (
+            VARIABLES | {f"${key}": each for key, each in variables.items()}
+        ).items():
+            text = text.replace(name, value)
+        return text
+
+
+def dashboards() -> list[Json]:
+    return [json.loads(file.read_text(encoding="utf-8")) for file in FILES]
+
+
+def panels(dashboard: Json) -> list[Json]:
+    """All but the headings."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def queries() -> list[Asked]:
+    return [
+        Asked(dashboard["uid"], panel["title"], target["expr"], target["legendFormat"])
+        for dashboard in dashboards()
+        for panel in panels(dashboard)
+        for target in panel.get("targets", ())
+    ]
+
+
+def cells(panel: Json) -> set[tuple[int, int]]:
+    """The cells of the grid that it covers."""
+    at = panel["gridPos"]
+    return set(product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])))
