@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from benchmarks.prove.alerting import alerts
 from benchmarks.prove.api_faults import api_killed, relay_killed
 from benchmarks.prove.breakers import (
     one_failure,
@@ -48,4 +49,5 @@ MANY_WORKERS: Sequence[Line] = (
     wrong_credentials,
     pause,
 )
-LINES: Mapping[str, Line] = {line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS)}
+WATCHED: Sequence[Line] = (alerts,)
+LINES: Mapping[str, Line] = {line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS, *WATCHED)}

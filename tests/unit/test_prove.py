@@ -17,7 +17,7 @@ from benchmarks.prove.judge import (
     percentile,
     times_accepted,
 )
-from benchmarks.prove.lines import LINES, MANY_WORKERS, ONE_WORKER
+from benchmarks.prove.lines import LINES, MANY_WORKERS, ONE_WORKER, WATCHED
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -94,5 +94,5 @@ def test_numbers_are_said_short(value: float, unit: str, words: str) -> None:
 
 
 def test_every_line_has_a_name_of_its_own() -> None:
-    assert len(LINES) == len((*ONE_WORKER, *MANY_WORKERS))
+    assert len(LINES) == len((*ONE_WORKER, *MANY_WORKERS, *WATCHED))
     assert all(name == line.__name__ for name, line in LINES.items())
