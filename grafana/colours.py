@@ -59,10 +59,11 @@ LIMIT_STATES: Final = (
     State(0, "no worker", "dark-red"),
     State(1, "need", "green"),
     State(2, "consumers", "yellow"),
-    State(3, "rate", "blue"),
-    State(4, "hang", "orange"),
-    State(5, "breaker", "red"),
-    State(6, "pause", "purple"),
+    State(3, "connections", "light-yellow"),
+    State(4, "rate", "blue"),
+    State(5, "hang", "orange"),
+    State(6, "breaker", "red"),
+    State(7, "pause", "purple"),
 )
 LIMIT_RANKS: Final = {state.name: state.number for state in LIMIT_STATES if state.number}
 
