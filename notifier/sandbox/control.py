@@ -1,4 +1,4 @@
-"""The sandbox's own paths: its log of calls and its behaviour. For tests and people."""
+"""The sandbox's own paths: its log of calls, its behaviour, and the alerts it was told of."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from notifier.sandbox.alerts import AlertLog
 from notifier.sandbox.behaviour import CHANNELS, BadWish
 from notifier.sandbox.calls import Call, Wanted
 from notifier.sandbox.desk import Desk
@@ -50,6 +51,24 @@ def add_control_routes(app: web.Application, desk: Desk) -> None:
     app.router.add_delete("/calls", clear_calls)
     app.router.add_get("/behaviour", read_behaviour)
     app.router.add_put("/behaviour", put_behaviour)
+
+
+def add_alert_routes(app: web.Application) -> None:
+    """Serve `/alerts`, where Alertmanager's webhook may point."""
+    log = AlertLog()
+
+    async def take_alerts(request: web.Request) -> web.StreamResponse:
+        try:
+            log.take(await request.read())
+        except BadWish as error:
+            return _problem(error)
+        return web.Response(status=204)
+
+    async def read_alerts(_request: web.Request) -> web.StreamResponse:
+        return _json(log.all())
+
+    app.router.add_post("/alerts", take_alerts)
+    app.router.add_get("/alerts", read_alerts)
 
 
 async def _stream(request: web.Request, calls: Iterator[Call], total: int) -> web.StreamResponse:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from notifier.domain.errors import ConfigError
 from notifier.sandbox.calls import CallLog
-from notifier.sandbox.control import add_control_routes
+from notifier.sandbox.control import add_alert_routes, add_control_routes
 from notifier.sandbox.desk import Desk
 from notifier.sandbox.http import add_provider_routes
 from notifier.sandbox.smtp import MailServer
@@ -87,6 +87,7 @@ async def _open_http(desk: Desk, host: str, port: int) -> AsyncIterator[int]:
     app = web.Application(client_max_size=_MAX_BODY)
     add_provider_routes(app, desk)
     add_control_routes(app, desk)
+    add_alert_routes(app)
     # A handler whose client went away is cancelled: so a hang ends with its client.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()

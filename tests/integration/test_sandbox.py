@@ -17,6 +17,7 @@ from aiosmtplib import SMTP, SMTPRecipientRefused
 
 from notifier.domain.errors import ConfigError
 from notifier.sandbox import Sandbox, open_sandbox
+from notifier.sandbox.alerts import MOST, AlertLog
 from notifier.sandbox.calls import Call, CallLog, Wanted
 from notifier.sandbox.fates import (
     Fate,
@@ -404,6 +405,60 @@ async def test_a_hanging_call_is_let_go_after_its_time(
     with pytest.raises(ConnectionError):
         await smtp.sendmail("me@example.com", ["hang@example.com"], "\r\nhi\r\n")
     assert [one["accepted"] for one in await calls(http)] == [False, False]
+
+
+# ---- alerts -------------------------------------------------------------------------------------
+
+NOTICE = {
+    "version": "4",
+    "receiver": "page",
+    "status": "firing",
+    "groupKey": "{}:{alertname='QueueWaits'}",
+    "commonLabels": {"alertname": "QueueWaits"},
+    "alerts": [
+        {
+            "status": status,
+            "labels": {"alertname": "QueueWaits", "queue": queue, "severity": "page"},
+            "annotations": {"summary": f"{queue} waits"},
+            "startsAt": "2030-01-31T12:00:00Z",
+        }
+        for status, queue in (("firing", "sms.high"), ("resolved", "email.high"))
+    ],
+}
+
+
+async def test_every_alert_of_a_notice_is_kept_in_order(http: aiohttp.ClientSession) -> None:
+    for receiver in ("page", "ticket"):
+        async with http.post("/alerts", json={**NOTICE, "receiver": receiver}) as answer:
+            assert answer.status == 204
+    async with http.get("/alerts") as answer:
+        kept = await answer.json()
+    assert [(one["receiver"], one["status"], one["labels"]["queue"]) for one in kept] == [
+        ("page", "firing", "sms.high"),
+        ("page", "resolved", "email.high"),
+        ("ticket", "firing", "sms.high"),
+        ("ticket", "resolved", "email.high"),
+    ]
+    assert kept[0]["annotations"] == {"summary": "sms.high waits"}
+    assert datetime.fromisoformat(kept[0]["at"]).tzinfo is not None
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b'{"receiver": "page"}'])
+async def test_what_is_no_notice_is_refused_and_not_kept(
+    http: aiohttp.ClientSession, body: bytes
+) -> None:
+    async with http.post("/alerts", data=body) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["field"]) == (400, "body")
+    async with http.get("/alerts") as answer:
+        assert await answer.json() == []
+
+
+def test_only_the_newest_alerts_are_kept() -> None:
+    log = AlertLog()
+    for number in range(MOST + 1):
+        told = {"status": "firing", "labels": {"number": str(number)}}
+        log.take(json.dumps({"receiver": "page", "alerts": [told]}).encode())
+    assert [one.labels["number"] for one in log.all()] == [str(n) for n in range(1, MOST + 1)]
 
 
 # ---- its life -----------------------------------------------------------------------------------
