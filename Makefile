@@ -2,7 +2,7 @@
 # PYTHON=... chooses the interpreter, ARGS=... hands words on to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check prove format lock run-tools check-tools
+.PHONY: help run demo test check check-deploy prove format lock run-tools check-tools
 
 PY := .venv/bin/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
@@ -24,13 +24,21 @@ test: check-tools ## all tests; installs RabbitMQ and Prometheus if there are no
 	@deploy/install-prometheus
 	@$(PY) -m pytest $(ARGS)
 
-check: check-tools ## exactly what CI runs: format, lint, types, imports, locks, tests
+check: check-tools ## exactly what CI runs: format, lint, types, imports, locks, deployment, tests
 	@$(PY) -m ruff format --check --quiet . || { echo 'not formatted: run `make format`'; exit 1; }
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo --cache-dir .cache/import-linter
 	@$(PY) .ci/lock.py check
+	@$(MAKE) --no-print-directory check-deploy
 	@$(MAKE) --no-print-directory test
+
+# What the files under deploy/ are read by, as far as it runs without an engine or a cluster.
+check-deploy: check-tools
+	@.venv/bin/docker-compose -f docker-compose.yml config --quiet
+	@.venv/bin/hadolint deploy/Dockerfile deploy/stand-ins/*/Dockerfile
+	@.venv/bin/kubernetes-validate --strict --quiet \
+		$(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
 prove: check-tools ## the promised figures on real processes, by hand (ARGS="name --rounds 1")
 	@deploy/install-rabbitmq
