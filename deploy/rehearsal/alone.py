@@ -1,0 +1,62 @@
+"""What is promised of the image: small, and enough by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from benchmarks.prove.figure import Figure
+from deploy.rehearsal import images
+from deploy.rehearsal.engine import CommandFailed, docker
+from deploy.rehearsal.load import AWAY
+from deploy.rehearsal.stack import Stack
+from notifier.embedded.ports import free_ports
+from tests.e2e.client import Client, an_order, open_client, until
+
+NAME = "notifier-rehearsal-alone"
+MOST_MB = 150
+
+
+async def small(_: Stack) -> Sequence[Figure]:
+    size_mb = await asyncio.to_thread(images.megabytes_over_base)
+    return [Figure(name="our image over its base", value=size_mb, unit="MB", most=MOST_MB)]
+
+
+async def alone(_: Stack) -> Sequence[Figure]:
+    """`docker run` of nothing but the image, with a root that is read-only."""
+    api, sandbox = free_ports(2)
+    published = (f"--publish=127.0.0.1:{api}:8000", f"--publish=127.0.0.1:{sandbox}:8025")
+    words = (
+        "run",
+        "--detach",
+        "--rm",
+        "--read-only",
+        "--cap-drop=ALL",
+        "--tmpfs=/tmp",
+        f"--name={NAME}",
+    )
+    began = time.monotonic()
+    await asyncio.to_thread(docker, *words, *published, images.names()[images.OURS])
+    try:
+        addresses = (f"http://127.0.0.1:{port}" for port in (api, sandbox))
+        async with open_client(*addresses) as client:
+            await until(lambda: _is_ready(client), bool)
+            ready_s = time.monotonic() - began
+            sent = await client.final(await client.submit_one(an_order()))
+    finally:
+        with suppress(CommandFailed):
+            await asyncio.to_thread(docker, "stop", "-t", "35", NAME)
+    return [
+        Figure(name="docker run of the image: ready", value=ready_s, unit="s"),
+        Figure(name="... one notification sent", value=int(sent["status"] == "sent"), least=1),
+    ]
+
+
+async def _is_ready(client: Client) -> bool:
+    try:
+        status, _ = await client.readiness(client.api)
+    except AWAY:
+        return False
+    return status == 200

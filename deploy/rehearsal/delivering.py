@@ -1,0 +1,83 @@
+"""What is promised of deliveries: nothing lost, nothing twice, however the stack is treated."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from benchmarks.prove.figure import Figure, never
+from deploy.rehearsal.load import lost_and_doubled, under_load
+from deploy.rehearsal.stack import Stack, ready_seconds
+from deploy.rehearsal.watching import workers_up
+from tests.e2e.client import orders, until
+
+RATE = 60
+WORKERS = 4
+WORKER_PORT = 8001
+SETTLE_S = 3.0
+
+
+async def started(stack: Stack) -> Sequence[Figure]:
+    """From nothing: order and health checks are the compose file's."""
+    began = time.monotonic()
+    await stack.up()
+    return [Figure(name="all services healthy", value=time.monotonic() - began, unit="s")]
+
+
+async def thousand(stack: Stack) -> Sequence[Figure]:
+    began = time.monotonic()
+    ids = await stack.client.submit(orders(1000))
+    figures = await lost_and_doubled(stack.client, ids)
+    return [*figures, Figure(name="until all were sent", value=time.monotonic() - began, unit="s")]
+
+
+async def scaled(stack: Stack) -> Sequence[Figure]:
+    """One worker to four and back."""
+    async with under_load(stack.client, rate=RATE) as ids:
+        ready = await _grown(stack)
+        await until(lambda: workers_up(stack), lambda count: count == WORKERS)
+        await stack.up("--no-recreate", "--scale", "worker=1")
+        await until(lambda: workers_up(stack), lambda count: count == 1)
+        await asyncio.sleep(SETTLE_S)
+    slowest = Figure(name="a new worker ready, the slowest", value=max(ready), unit="s", most=10)
+    return [slowest, *await lost_and_doubled(stack.client, ids)]
+
+
+async def restarted(stack: Stack) -> Sequence[Figure]:
+    """Every service once, but the sandbox, which would forget its log."""
+    names = [name for name in stack.services if name not in {"sandbox", "migrate"}]
+    async with under_load(stack.client, rate=RATE) as ids:
+        for name in names:
+            await stack.compose("restart", name)
+            await stack.healthy()
+            await asyncio.sleep(SETTLE_S)
+    restarts = Figure(name="services restarted", value=len(names), least=len(names))
+    return [restarts, *await lost_and_doubled(stack.client, ids)]
+
+
+async def sandbox_restarted(stack: Stack) -> Sequence[Figure]:
+    """Its log is gone with it: here the API is believed."""
+    async with under_load(stack.client, rate=RATE) as ids:
+        await stack.compose("restart", "sandbox")
+        await stack.healthy()
+        await asyncio.sleep(SETTLE_S)
+    ended = await stack.client.all_final(ids)
+    return [
+        Figure(name="accepted by the API", value=len(ids), least=1),
+        never("... and not sent", len(ids) - ended["sent"]),
+    ]
+
+
+async def _grown(stack: Stack) -> list[float]:
+    """How long each new worker took, looked at while compose still starts the others."""
+    before, tasks = set(stack.containers("worker")), dict[str, asyncio.Task[float]]()
+    async with asyncio.TaskGroup() as group:
+        scaling = stack.up("--no-recreate", "--scale", f"worker={WORKERS}")
+        group.create_task(scaling, name="scale")
+        while len(tasks) < WORKERS - 1:
+            found = await asyncio.to_thread(stack.containers, "worker")
+            for new in set(found) - before - set(tasks):
+                tasks[new] = group.create_task(ready_seconds(new, WORKER_PORT), name="ready")
+            await asyncio.sleep(0.1)
+    return [task.result() for task in tasks.values()]

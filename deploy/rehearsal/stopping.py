@@ -1,0 +1,59 @@
+"""What is promised of a stop: what is being sent finishes, and nobody sends it again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.prove.figure import Figure, never
+from deploy.rehearsal.engine import docker, inspected
+from deploy.rehearsal.load import lost_and_doubled
+from deploy.rehearsal.stack import Stack, address
+from tests.e2e.client import orders
+
+LATENCY_MS = 1000
+WAITING = 500
+BUSY_LEAST = 20
+REDELIVERED = "rabbitmq_global_messages_redelivered"
+RABBITMQ_METRICS = 15692
+
+
+async def stopped(stack: Stack) -> Sequence[Figure]:
+    """SIGTERM to the only worker while it sends; then it is started again and the rest goes out."""
+    (worker,) = stack.containers("worker")
+    await stack.client.behave(latency_ms=LATENCY_MS)
+    before, calls = await _redelivered(stack), (await stack.client.summary())["calls"]
+    ids = await stack.client.submit(orders(WAITING))
+    await stack.client.called(calls + BUSY_LEAST)
+    began = time.monotonic()
+    await asyncio.to_thread(docker, "stop", "-t", "35", worker)
+    took_s = time.monotonic() - began
+    code = (await asyncio.to_thread(inspected, "container", worker))["State"]["ExitCode"]
+    await stack.client.behave()
+    await stack.compose("start", "worker")
+    await stack.healthy()
+    figures = await lost_and_doubled(stack.client, ids)
+    return [
+        Figure(name="SIGTERM while sends take 1 s: exit", value=took_s, unit="s", most=10),
+        never("... exit code", code),
+        never("... redelivered by RabbitMQ", await _redelivered(stack) - before),
+        *figures,
+    ]
+
+
+async def _redelivered(stack: Stack) -> float:
+    (broker,) = stack.containers("rabbitmq")
+    found = await asyncio.to_thread(inspected, "container", broker)
+    url = f"http://{address(found)}:{RABBITMQ_METRICS}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        text = await answer.text()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        if family.name == REDELIVERED
+        for sample in family.samples
+    )
