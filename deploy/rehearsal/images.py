@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import yaml  # type: ignore[import-untyped]
 
@@ -45,7 +45,6 @@ def provided(
         yield there | {name: image for name, image in names().items() if name not in foreign}
     finally:
         if not keep:
-            _remove(names()[OURS])
             stand_ins.remove()
 
 
@@ -66,8 +65,3 @@ def _not_pulled(wanted: Mapping[str, str], tell: Callable[[str], None]) -> dict[
             tell(f"stand-ins for what is not here: {error}")
             return {name: image for name, image in missing.items() if not is_here(image)}
     return {}
-
-
-def _remove(image: str) -> None:
-    with suppress(CommandFailed):
-        docker("image", "rm", image)

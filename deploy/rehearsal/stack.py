@@ -38,7 +38,7 @@ class Stack:
 
     async def up(self, *words: str) -> None:
         """Start what is not there, and wait until all of it is healthy."""
-        await self.compose("up", "--detach", "--no-build", *words, *self.services)
+        await self.compose("up", "--detach", "--wait", "--no-build", *words, *self.services)
         await self.healthy()
 
     async def healthy(self) -> None:
