@@ -41,7 +41,7 @@ async def alert(stack: Stack) -> Sequence[Figure]:
 async def workers_up(stack: Stack) -> int:
     """How many workers Prometheus has found and reached."""
     found = await _targets(stack)
-    return sum(health == "up" for (job, _), health in found.items() if job == "worker")
+    return sum(health == "up" for (job, _), health in found.items() if job == "notifier-worker")
 
 
 async def _targets(stack: Stack) -> Mapping[tuple[str, str], str]:

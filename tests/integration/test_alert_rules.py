@@ -16,6 +16,7 @@ PROMETHEUS = ROOT / "deploy/prometheus"
     [
         ("check", "rules", "rules/notifier.yml"),
         ("test", "rules", "tests/notifier.yml"),
+        ("check", "config", "--syntax-only", "prometheus.yml"),
     ],
     ids=" ".join,
 )
