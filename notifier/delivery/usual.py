@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-LATE_S: Final = 0.025
-RISES_S: Final = 0.001
-FALLS_S: Final = 0.01
-"""What one wait moves the usual: a stall must not become usual while it lasts."""
+LATE_S: Final = 0.035
+STEP_S: Final = 0.001
+"""What one wait moves the usual, up or down: a stall must not become usual while it lasts."""
 
 
 class UsualWait:
-    """Learns what is usual, and calls late what takes 25 ms longer."""
+    """Learns the median of the waits, and calls late what takes 35 ms longer."""
 
     def __init__(self) -> None:
         self._usual_s = 0.0
@@ -19,5 +18,5 @@ class UsualWait:
     def is_late(self, took_s: float) -> bool:
         """Whether this one, of so many seconds, was."""
         more_s = took_s - self._usual_s
-        self._usual_s += min(max(more_s, -FALLS_S), RISES_S)
+        self._usual_s += min(max(more_s, -STEP_S), STEP_S)
         return more_s > LATE_S

@@ -13,6 +13,7 @@ from random import Random
 
 import pytest
 
+from notifier.delivery.usual import UsualWait
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
 from notifier.ports import Slice
@@ -119,23 +120,61 @@ class Calls:
         return sum(since <= each < until for each in self.at)
 
 
-async def consume(rate: ProviderRate, calls: Calls, random: Random, service_s: float) -> None:
+@dataclass
+class Claims:
+    """How long a claim takes, within these bounds; while they stall, none is answered."""
+
+    quickest_s: float = 0.002
+    slowest_s: float = 0.015
+    stalled_until: float = 0.0
+
+    async def claim(self, random: Random) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(random.uniform(self.quickest_s, self.slowest_s))
+        while (left_s := self.stalled_until - loop.time()) > 0:
+            await asyncio.sleep(left_s)
+
+    async def stall_now_and_then(self, span_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(7.3)
+            self.stalled_until = loop.time() + span_s
+
+
+async def consume(
+    rate: ProviderRate,
+    calls: Calls,
+    claims: Claims,
+    wait: UsualWait,
+    random: Random,
+    service_s: float,
+) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await rate.acquire(HIGH)
-        await asyncio.sleep(random.uniform(0.002, 0.015))  # the claim
+        turn_at = loop.time()
+        await claims.claim(random)
+        if wait.is_late(loop.time() - turn_at):
+            await rate.acquire(None)
         calls.at.append(loop.time())
         await asyncio.sleep(service_s)
 
 
 async def work(
-    schedule: Schedule, rate_per_s: float, calls: Calls, *, seed: int, consumers: int, for_s: float
+    schedule: Schedule,
+    rate_per_s: float,
+    calls: Calls,
+    claims: Claims,
+    *,
+    seed: int,
+    consumers: int,
+    for_s: float,
 ) -> None:
     """One worker; at the end it is gone in the middle of everything."""
-    random, rate = Random(seed), rate_of(schedule, rate_per_s, seed)
+    random, rate, wait = Random(seed), rate_of(schedule, rate_per_s, seed), UsualWait()
     async with running(rate) as group:
         for _ in range(consumers):
-            group.create_task(consume(rate, calls, random, service_s=0.05))
+            group.create_task(consume(rate, calls, claims, wait, random, service_s=0.05))
         await asyncio.sleep(for_s)
 
 
@@ -147,22 +186,26 @@ async def hold_up_the_loop(random: Random) -> None:
         loop.now += random.uniform(0, 0.012)
 
 
-async def simulate(rate_per_s: float, workers: int, seed: int) -> Calls:
+async def simulate(
+    rate_per_s: float, workers: int, seed: int, *, claims: Claims, stall_s: float = 0.0
+) -> Calls:
     """60 s; one worker joins at 20 s, one is gone at 40 s if there are more than one."""
     random, calls = Random(seed), Calls()
     schedule = Schedule(trip=lambda: random.uniform(0.0005, 0.003))
-    each = max(3, round(1.25 * rate_per_s * 0.06 / workers) + 2)
+    each = max(3, round(1.25 * rate_per_s * (0.05 + claims.slowest_s) / workers) + 2)
     async with asyncio.TaskGroup() as group:
         held_up = group.create_task(hold_up_the_loop(random))
+        stalling = group.create_task(claims.stall_now_and_then(stall_s))
         for number in range(workers):
             for_s = 40.0 if number == 0 and workers > 1 else 60.0
             group.create_task(
-                work(schedule, rate_per_s, calls, seed=number, consumers=each, for_s=for_s)
+                work(schedule, rate_per_s, calls, claims, seed=number, consumers=each, for_s=for_s)
             )
         await asyncio.sleep(20)
-        joined = work(schedule, rate_per_s, calls, seed=seed + 9, consumers=each, for_s=40)
+        joined = work(schedule, rate_per_s, calls, claims, seed=seed + 9, consumers=each, for_s=40)
         await group.create_task(joined)
         held_up.cancel()
+        stalling.cancel()
     return calls
 
 
@@ -171,10 +214,35 @@ async def simulate(rate_per_s: float, workers: int, seed: int) -> Calls:
 def test_no_second_is_above_the_rate_and_nearly_all_of_it_is_used(
     rate_per_s: float, workers: int
 ) -> None:
-    calls = run_virtually(simulate(rate_per_s, workers, seed=workers))
+    calls = run_virtually(simulate(rate_per_s, workers, seed=workers, claims=Claims()))
     assert calls.most_in_a_second() <= floor(1.05 * rate_per_s)
     assert calls.between(0, 60) >= 0.97 * 60 * rate_per_s - 1
     assert calls.between(40, 50) >= 0.9 * 10 * rate_per_s - 1
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("rate_per_s", [50, 500])
+def test_claims_that_are_always_slow_make_no_second_too_full_and_cost_little(
+    rate_per_s: float, workers: int
+) -> None:
+    slow = Claims(quickest_s=0.02, slowest_s=0.08)
+    calls = run_virtually(simulate(rate_per_s, workers, seed=workers, claims=slow))
+    assert calls.most_in_a_second() <= floor(1.05 * rate_per_s)
+    assert calls.between(1, 60) >= 0.9 * 59 * rate_per_s
+
+
+@pytest.mark.parametrize("stall_s", [0.2, 0.5, 2.0])
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("rate_per_s", [20, 50, 500])
+def test_claims_that_stall_make_no_second_too_full(
+    rate_per_s: float, workers: int, stall_s: float
+) -> None:
+    claims = Claims()
+    calls = run_virtually(
+        simulate(rate_per_s, workers, seed=workers, claims=claims, stall_s=stall_s)
+    )
+    assert calls.most_in_a_second() <= floor(1.05 * rate_per_s)
+    assert calls.between(0, 60) >= 0.9 * (60 - 8 * stall_s) * rate_per_s
 
 
 @pytest.mark.parametrize("rate_per_s", [0.1, 1, 1.9, 10, 19, 20, 39, 50, 140, 500, 21.9])

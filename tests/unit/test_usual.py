@@ -25,5 +25,5 @@ def test_fast_is_usual_again_soon() -> None:
     wait = UsualWait()
     for _ in range(400):
         wait.is_late(0.2)
-    assert not any(wait.is_late(0.005) for _ in range(25))
+    assert not any(wait.is_late(0.005) for _ in range(250))
     assert wait.is_late(0.05)
