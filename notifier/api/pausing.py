@@ -66,9 +66,11 @@ def _handlers_of(
 
     @post(f"{PATHS[kind]}/resume", status_code=200)
     async def resume(request: Request[Any, Any, Any]) -> ASGIApp:
-        scope = scope_of(request)
+        scope = Scope(kind, request.path_params[kind])
         async with deadline(within_s):
             was_paused = await pausing.resume(scope)
+        if not was_paused:  # what is no longer in the settings may have a pause left
+            scope_of(request)
         return json_answer(Resumed(scope.kind, scope.name, was_paused))
 
     return [pause, resume]

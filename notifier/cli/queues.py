@@ -27,7 +27,7 @@ _COLUMNS: Final[_Columns] = {
     "due": lambda one: one.due,
     "consumers": lambda one: one.consumers,
     "busy": lambda one: one.busy,
-    "sent/s": lambda one: one.rate_per_s,
+    "calls/s": lambda one: one.rate_per_s,
     "oldest s": lambda one: one.oldest_wait_s,
     "limited by": lambda one: one.limited_by,
     "paused": lambda one: "paused" if one.paused else "",

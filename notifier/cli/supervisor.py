@@ -61,12 +61,13 @@ class Child:
     def __init__(self, number: int, command: Sequence[str]) -> None:
         self.number = number
         self.backoff = Backoff()
-        self.was_steady = False
+        self.lives = 0
         self._command = command
         self._process: Process | None = None
 
     async def live(self, stop: asyncio.Event) -> tuple[int, float]:
         """One life from start to end; the exit code, and the seconds it took."""
+        self.lives += 1
         began = time.monotonic()
         try:
             self._process = await create_subprocess_exec(
@@ -79,9 +80,7 @@ class Child:
             self.tell(signal.SIGTERM)
         code = await self._process.wait()
         self._process = None
-        lived_s = time.monotonic() - began
-        self.was_steady |= lived_s >= STEADY_S
-        return code, lived_s
+        return code, time.monotonic() - began
 
     def tell(self, number: signal.Signals) -> None:
         """Send the signal, if there is somebody to send it to."""
@@ -122,7 +121,7 @@ class Supervisor:
             code, lived_s = await child.live(self._stop)
             if self._stop.is_set():
                 self._note(code)
-            elif code == MISUSED and not child.was_steady:
+            elif code == MISUSED and child.lives == 1:
                 self._end(MISUSED)  # it has said why; so would all others and every next life
             else:
                 pause = child.backoff.after(lived_s)

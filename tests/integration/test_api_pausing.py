@@ -317,6 +317,18 @@ async def test_what_one_process_pauses_every_other_shows_until_one_resumes_it(
         assert await paused_queues(one) == {}
 
 
+async def test_a_pause_of_what_the_settings_no_longer_have_can_be_ended(database_url: str) -> None:
+    async with (
+        real_api(database_url) as client,
+        open_controls(LinkSettings(url=database_url), worker_id()) as controls,
+    ):
+        await controls.pause(Scope(ScopeKind.PROVIDER, "gone"), reason="", for_s=None)
+        assert (await posted(client, "providers/gone/pause"))[0] == 404
+        assert (await posted(client, "providers/gone/resume"))[1]["resumed"] is True
+        assert (await posted(client, "providers/gone/resume"))[0] == 404
+        assert await shown(client, "pauses") == []
+
+
 async def test_a_pause_that_has_ended_is_gone(database_url: str) -> None:
     async with real_api(database_url) as client:
         for span in ("0.001", "1e-320"):

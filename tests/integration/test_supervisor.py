@@ -189,6 +189,19 @@ def test_a_wrong_setting_ends_all_with_2_and_is_said(run: Run) -> None:
     assert not parent.logged("process_ended")
 
 
+def test_one_that_cannot_start_again_leaves_the_others_alone(run: Run, tmp_path: Path) -> None:
+    once = "import os, sys; sys.exit(2) if os.path.exists(sys.argv[1]) else open(sys.argv[1], 'w')"
+    parent = run([once, str(tmp_path / "lived")], child("b"))
+    parent.hear("up", 1)
+    while len(parent.logged("process_ended")) < 2:
+        time.sleep(0.05)
+    assert [each["code"] for each in parent.logged("process_ended")] == [0, 2]
+    parent.process.send_signal(signal.SIGTERM)
+    assert parent.hear("told", 1) == {"b": "SIGTERM"}
+    parent.rest()
+    assert parent.ends() == 0
+
+
 def test_a_second_signal_is_handed_on_and_then_nobody_is_waited_for(run: Run) -> None:
     parent = run([STUBBORN, "a"], [STUBBORN, "b"])
     parent.hear("up", 2)
