@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
 COMPOSE = Path(sys.executable).with_name("docker-compose")
 WITHIN_S = 1800.0
-LAST = 2000
+LAST = 240
 
 ADVICE = """no Docker engine answers. On Debian, as root:
   apt-get install docker.io debootstrap
@@ -51,7 +51,7 @@ def run(
     )
     if done.returncode:
         words = (done.stderr.strip() or done.stdout.strip())[-LAST:]
-        raise CommandFailed(f"{' '.join(map(str, command[:4]))}: {done.returncode}: {words}")
+        raise CommandFailed(f"{Path(command[0]).name} ended with {done.returncode}: ...{words}")
     return done.stdout
 
 
