@@ -20,6 +20,7 @@ from notifier.scheduling.buffer import Buffer
 from notifier.scheduling.consumer import Consumer
 from notifier.scheduling.lane import Attempt, Lane, QueueRule, Running
 from notifier.scheduling.provider_rate import ProviderRate
+from notifier.scheduling.slots import even_rate
 
 QUEUE = QueueKey(Channel("email"), Priority.HIGH)
 LOW = QueueKey(Channel("email"), Priority.LOW)
@@ -225,7 +226,7 @@ class Gauge:
     """The part of an observer that a rate speaks to."""
 
     def provider_rate(self, provider: str, rate_per_s: float) -> None:
-        assert (provider, rate_per_s) == ("smtp", 1000.0)
+        assert (provider, rate_per_s) == ("smtp", even_rate(1000.0))
 
 
 @asynccontextmanager
