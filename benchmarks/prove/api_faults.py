@@ -23,7 +23,7 @@ from tests.tcp_proxy import TcpProxy, open_proxy_for
 KILLS = 20
 TRIES = 80
 RECOVERY_S = 30.0
-BURST_S = 15.0
+BURST_S = 8.0
 """Kills follow each other for less than any rescue takes: what one lost, no other loses again."""
 CALLERS, BATCH = 4, 25
 STUCK = 400
