@@ -14,7 +14,7 @@ ANSWER_MOST_S: Final = 0.01
 """How long ago an answer is taken to have been given, at most."""
 OVER_MOST: Final = 1.05
 JITTER_S: Final = 0.03
-BUSY_JITTER_S: Final = 0.06
+BUSY_JITTER_S: Final = 0.075
 USED_LEAST: Final = 0.98
 
 
@@ -24,7 +24,7 @@ def even_rate(rate_per_s: float) -> float:
     Slots are evenly spaced, but between slot and call lie a late event loop and a claim, now more
     and now less: with 30 ms of that a second of n calls a second may hold 1.03 n. Where the 5 %
     are less than that in whole calls (1.05 x 10 is still 10), the schedule is the slower by 3 %.
-    On a busy machine it may be 60 ms: for that too it is slower, but by no more than 2 %.
+    On a busy machine it may be 75 ms: for that too it is slower, but by no more than 2 %.
     """
     calls = max(floor(OVER_MOST * rate_per_s + 1e-9), rate_per_s)
     calm, busy = calls / (1 + JITTER_S), calls / (1 + BUSY_JITTER_S)
