@@ -107,10 +107,9 @@ class Breakers:
                 log.debug("breaker_waits", provider=name, reason=str(error))
 
     async def _look(self, name: str, row: Breaker | None, said: Sequence[ProviderFigures]) -> None:
-        state = row.state if row else BreakerState.CLOSED
         if row is None or not row.is_mine:
             self._probes.forget(name)
-        if row is None or state is BreakerState.CLOSED:
+        if row is None or row.state is BreakerState.CLOSED:
             await self._judge(name, _fresh(said, row))
             return
         self._tallies[name].start_anew()
@@ -125,14 +124,8 @@ class Breakers:
         self._tallies[name].start_anew()
         self._observer.provider_failed(name, reason)
         calls, failures = sum(one.calls for one in said), sum(one.failures for one in said)
-        tell = log.error if reason is Opening.CREDENTIALS else log.warning
-        tell(
-            "breaker_opened",
-            provider=name,
-            reason=reason,
-            calls=calls,
-            failures=failures,
-            **_advice(reason),
+        _tell(
+            "breaker_opened", reason, provider=name, reason=reason, calls=calls, failures=failures
         )
         await self._panel.run_once()
 
@@ -178,14 +171,7 @@ class Breakers:
         if not await self._store.reopen_breaker(name, reason):
             return
         self._observer.provider_failed(name, reason)
-        tell = log.error if reason is Opening.CREDENTIALS else log.warning
-        tell(
-            "breaker_stays_open",
-            provider=name,
-            outcome=answer.name,
-            code=answer.code,
-            **_advice(reason),
-        )
+        _tell("breaker_stays_open", reason, provider=name, outcome=answer.name, code=answer.code)
 
 
 def _fresh(said: Sequence[ProviderFigures], row: Breaker | None) -> Sequence[ProviderFigures]:
@@ -193,5 +179,9 @@ def _fresh(said: Sequence[ProviderFigures], row: Breaker | None) -> Sequence[Pro
     return said[:1] if row and row.age_s < WINDOW_S else said
 
 
-def _advice(reason: Opening) -> dict[str, str]:
-    return {"advice": CREDENTIALS_ADVICE} if reason is Opening.CREDENTIALS else {}
+def _tell(event: str, why: Opening, /, **facts: object) -> None:
+    """Refused credentials are the one case in which a person must act."""
+    if why is Opening.CREDENTIALS:
+        log.error(event, **facts, advice=CREDENTIALS_ADVICE)
+    else:
+        log.warning(event, **facts)
