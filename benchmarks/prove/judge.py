@@ -17,6 +17,20 @@ def instants(calls: Iterable[Call], ids: Collection[str] | None = None) -> list[
     return sorted(_instant(call["at"]) for call in found)
 
 
+def first_calls(calls: Iterable[Call]) -> dict[str, float]:
+    """When each notification was called first."""
+    first = dict[str, float]()
+    for call in calls:
+        which, at = call["notification_id"], _instant(call["at"])
+        first[which] = min(at, first.get(which, at))
+    return first
+
+
+def waits(since: Mapping[str, float], called: Mapping[str, float]) -> list[float]:
+    """From each of these instants to the call of the same notification, in milliseconds."""
+    return [(called[which] - at) * 1000 for which, at in since.items()]
+
+
 def times_accepted(calls: Iterable[Call]) -> Counter[str]:
     """How often each notification was accepted."""
     return Counter(call["notification_id"] for call in calls if call["accepted"])

@@ -15,6 +15,7 @@ from benchmarks.prove.breakers import (
 from benchmarks.prove.figure import Figure
 from benchmarks.prove.freezing import worker_frozen
 from benchmarks.prove.hangs import provider_hangs
+from benchmarks.prove.latency import flood, idle_latency
 from benchmarks.prove.one_worker import (
     consumer_rate,
     exactly_once,
@@ -25,6 +26,7 @@ from benchmarks.prove.one_worker import (
 from benchmarks.prove.outages import postgres_restarted, rabbitmq_wiped, slow_backlog
 from benchmarks.prove.pauses import pause
 from benchmarks.prove.rates import rate_50, rate_500
+from benchmarks.prove.skew import skewed_load
 from benchmarks.prove.stack import Stack
 from benchmarks.prove.worker_faults import rolling_restart, worker_killed
 
@@ -50,4 +52,7 @@ MANY_WORKERS: Sequence[Line] = (
     pause,
 )
 WATCHED: Sequence[Line] = (alerts,)
-LINES: Mapping[str, Line] = {line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS, *WATCHED)}
+SPEED: Sequence[Line] = (idle_latency, flood, skewed_load)
+LINES: Mapping[str, Line] = {
+    line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED)
+}

@@ -13,14 +13,28 @@ EVERY_S = 0.05
 SEED = 1
 
 
-async def poisson(client: Client, *, rate: float, span_s: float) -> None:
-    """Single submits at random over nine queues."""
+async def poisson(
+    client: Client, *, rate: float, span_s: float, queues: Sequence[str] = QUEUES
+) -> dict[str, float]:
+    """Single submits at random over these queues; their ids, and when each was asked for.
+
+    None waits for the answer to another, so that a slow answer delays no question.
+    """
     random, began, at = Random(SEED), time.monotonic(), 0.0
+    asked = dict[str, float]()
     async with asyncio.TaskGroup() as group:
         while at < span_s:
             at += random.expovariate(rate)
             await asyncio.sleep(max(0.0, began + at - time.monotonic()))
-            group.create_task(client.submit_one(an_order(random.choice(QUEUES))))
+            group.create_task(_submit_one(client, random.choice(queues), asked))
+    return asked
+
+
+async def _submit_one(client: Client, queue: str, asked: dict[str, float]) -> None:
+    now = time.time()
+    status, _, answer = await client.post(an_order(queue))
+    assert status == 202, f"{status}: {answer}"
+    asked[answer["id"]] = now
 
 
 async def steady(

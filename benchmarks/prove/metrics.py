@@ -14,11 +14,9 @@ from tests.e2e.system import Child
 
 async def samples(child: Child, family: str) -> Sequence[Sample]:
     """All series of a metric family of one process."""
-    async with aiohttp.ClientSession() as session, session.get(f"{child.url}/metrics") as answer:
-        text = await answer.text()
     return [
         sample
-        for one in text_string_to_metric_families(text)
+        for one in text_string_to_metric_families(await _page(child))
         if one.name == family
         for sample in one.samples
         if not sample.name.endswith("_created")
@@ -48,3 +46,19 @@ async def of_channel(children: Sequence[Child], family: str, channel: str) -> in
     """The same for all queues of a channel."""
     queues = await by_queue(children, family)
     return sum(count for queue, count in queues.items() if queue.startswith(f"{channel}."))
+
+
+async def series(child: Child) -> int:
+    """How many series a process has, as Prometheus counts them."""
+    lines = (await _page(child)).splitlines()
+    return sum(not line.startswith("#") for line in lines)
+
+
+async def resident_mib(child: Child) -> float:
+    """The memory of a process."""
+    return await total([child], "process_resident_memory_bytes") / 2**20
+
+
+async def _page(child: Child) -> str:
+    async with aiohttp.ClientSession() as session, session.get(f"{child.url}/metrics") as answer:
+        return await answer.text()

@@ -59,7 +59,7 @@ async def slow_backlog(stack: Stack) -> Sequence[Figure]:
 
 
 async def _rescues(run: Run) -> float:
-    return await total([*run.workers, run.system.children[1]], "notifier_rescues")
+    return await total([*run.workers, run.api], "notifier_rescues")
 
 
 async def _waiting(run: Run) -> float:

@@ -33,6 +33,10 @@ class Run:
     broker: str
     workers: list[Child] = field(default_factory=list)
 
+    @property
+    def api(self) -> Child:
+        return self.system.children[1]
+
     async def rows(self, sql: str, *values: object) -> Sequence[asyncpg.Record]:
         """On a connection of its own: the last may have died with its server."""
         connection = await asyncpg.connect(self.database)

@@ -43,12 +43,17 @@ class Stack:
                     await run.join()
                 yield run
         self.rabbitmq.delete_vhost(name)
+        # What a line leaves may be gigabytes, and vacuuming them would disturb the next.
+        await self._administer(f"DROP DATABASE {name} WITH (FORCE)")
 
     async def _make_database(self, name: str) -> None:
-        connection = await asyncpg.connect(self.postgres.url())
-        await connection.execute(f"CREATE DATABASE {name}")
-        await connection.close()
+        await self._administer(f"CREATE DATABASE {name}")
         await asyncio.to_thread(migrate, self.postgres.url(name))
+
+    async def _administer(self, sql: str) -> None:
+        connection = await asyncpg.connect(self.postgres.url())
+        await connection.execute(sql)
+        await connection.close()
 
 
 @contextmanager

@@ -11,13 +11,15 @@ from benchmarks.prove.figure import Figure, failed, judge, never, said
 from benchmarks.prove.judge import (
     count_within,
     doubled,
+    first_calls,
     instants,
     most_in_any_second,
     needless,
     percentile,
     times_accepted,
+    waits,
 )
-from benchmarks.prove.lines import LINES, MANY_WORKERS, ONE_WORKER, WATCHED
+from benchmarks.prove.lines import LINES, MANY_WORKERS, ONE_WORKER, SPEED, WATCHED
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -43,6 +45,11 @@ def test_one_send_more_is_forgiven_to_each_that_was_in_flight() -> None:
 def test_instants_are_sorted_and_of_those_asked_for() -> None:
     calls = [call("a", after_s=2), call("b", after_s=1), call("c")]
     assert instants(calls, {"a", "b"}) == [START.timestamp() + 1, START.timestamp() + 2]
+
+
+def test_a_wait_ends_with_the_first_call_of_the_same_notification() -> None:
+    called = first_calls([call("b", after_s=9), call("a", after_s=2), call("a", after_s=1)])
+    assert waits({"a": START.timestamp() + 0.5}, called) == [500]
 
 
 def test_a_second_is_looked_for_wherever_it_begins() -> None:
@@ -94,5 +101,5 @@ def test_numbers_are_said_short(value: float, unit: str, words: str) -> None:
 
 
 def test_every_line_has_a_name_of_its_own() -> None:
-    assert len(LINES) == len((*ONE_WORKER, *MANY_WORKERS, *WATCHED))
+    assert len(LINES) == len((*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED))
     assert all(name == line.__name__ for name, line in LINES.items())

@@ -1,0 +1,113 @@
+"""How soon a notification is called: on an idle system, and under a flood of less urgent ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from benchmarks.prove.bulk import insert_waiting, settle, templates
+from benchmarks.prove.figure import Figure
+from benchmarks.prove.judge import first_calls, percentile, waits
+from benchmarks.prove.load import poisson
+from benchmarks.prove.metrics import by_queue
+from benchmarks.prove.run import Run
+from benchmarks.prove.stack import Stack
+from tests.e2e.client import QUEUES, orders, until
+
+HIGH = ("email.high", "sms.high", "push.high")
+LOW = ("email.low", "sms.low", "push.low")
+HIGH_PER_S, HIGH_S = 20.0, 25.0
+WAITING = 100_000
+DRAINED_MEANWHILE = 60_000
+SEND_MS = 20
+FLOOD_ADDS_MS = 20.0
+
+
+async def idle_latency(stack: Stack) -> Sequence[Figure]:
+    """About 300 single submits, 50 ms apart on average, over nine queues.
+
+    `accepted` is the row's `created_at`: the instant of its transaction, before the commit and
+    before the caller's answer. The call is where the sandbox has the whole message. Each queue was
+    used a little before: a system that idles has its connections.
+    """
+    async with stack.running() as run:
+        await run.client.submit(orders(5 * len(QUEUES)))
+        await run.all_final()
+        asked = await poisson(run.client, rate=20, span_s=15)
+        await run.all_final()
+        called = first_calls(await run.client.log())
+        accepted = waits(await _accepted_at(run, list(asked)), called)
+    submitted = waits(asked, called)
+    return [
+        Figure(
+            name="idle: accepted to called, p50",
+            value=percentile(accepted, 0.5),
+            unit="ms",
+            most=10,
+        ),
+        Figure(name="... p99", value=percentile(accepted, 0.99), unit="ms", most=30),
+        Figure(name="... submit to called, p50", value=percentile(submitted, 0.5), unit="ms"),
+        Figure(name="... submit to called, p99", value=percentile(submitted, 0.99), unit="ms"),
+        Figure(name="... samples", value=len(asked), least=250, always=True),
+    ]
+
+
+async def flood(stack: Stack) -> Sequence[Figure]:
+    """20/s of high, alone and then while 100,000 of low wait and nobody is free.
+
+    The low are put into Postgres as copies, more than are sent meanwhile. A submit's wait is
+    counted from before its request to the instant at which the sandbox has the whole message.
+    """
+    async with stack.running() as run:
+        await run.client.behave(latency_ms=SEND_MS)
+        low = await templates(run, LOW)
+        idle = await _high(run)
+        await insert_waiting(run, low, WAITING + DRAINED_MEANWHILE)
+        await settle(run)
+        await until(lambda: _idle_consumers(run), lambda idle: idle <= 0)
+        flooded = await _high(run)
+        left = await run.number("SELECT count(*) FROM notifications WHERE status = 'queued'")
+        run.kill(run.workers[0])  # what is left is of no interest
+    alone, among = percentile(idle, 0.99), percentile(flooded, 0.99)
+    return [
+        Figure(name="20/s of high alone: submit to called, p99", value=alone, unit="ms"),
+        Figure(
+            name=f"... while {WAITING:,} low wait",
+            value=among,
+            unit="ms",
+            most=alone + FLOOD_ADDS_MS,
+        ),
+        Figure(name="... p50 alone", value=percentile(idle, 0.5), unit="ms"),
+        Figure(name="... p50 while low wait", value=percentile(flooded, 0.5), unit="ms"),
+        Figure(
+            name="... samples, the fewer",
+            value=min(len(idle), len(flooded)),
+            least=400,
+            always=True,
+        ),
+        Figure(name="... low still waiting", value=left, least=WAITING, always=True),
+    ]
+
+
+async def _high(run: Run) -> list[float]:
+    """How long each was on its way, in milliseconds."""
+    asked = await poisson(run.client, rate=HIGH_PER_S, span_s=HIGH_S, queues=HIGH)
+    ids = [UUID(which) for which in asked]
+    sql = "SELECT count(*) FROM notifications WHERE id = ANY($1) AND status <> 'sent'"
+    await until(lambda: run.number(sql, ids), lambda left: left == 0)
+    return waits(asked, first_calls(await run.client.log()))
+
+
+async def _idle_consumers(run: Run) -> int:
+    """Nobody is free where there is work: a queue without any has its standing one for itself."""
+    held = await by_queue(run.workers, "notifier_consumers")
+    busy = await by_queue(run.workers, "notifier_consumers_busy")
+    return sum(held[queue] - busy[queue] for queue in LOW) + sum(
+        held[queue] - 1 for queue in QUEUES if queue not in LOW
+    )
+
+
+async def _accepted_at(run: Run, ids: Sequence[str]) -> dict[str, float]:
+    sql = """SELECT id, extract(epoch FROM created_at)::float8 AS at
+             FROM notifications WHERE id = ANY($1)"""
+    return {str(row["id"]): row["at"] for row in await run.rows(sql, [UUID(one) for one in ids])}

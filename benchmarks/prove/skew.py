@@ -1,0 +1,61 @@
+"""What is lost because consumers must move: a load that changes queues against one that stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from benchmarks.prove.figure import Figure
+from benchmarks.prove.judge import instants
+from benchmarks.prove.load import backlog
+from benchmarks.prove.run import Run, sleep_until
+from benchmarks.prove.stack import Stack
+
+WORKING = 65
+"""64 that move, and the standing one of the queue that has the work."""
+
+SEND_S = 0.2
+PHASE_S = 10.0
+STAYS = ("email.low", "email.low", "email.low")
+SKEWS = ("sms.low", "push.high", "email.medium")
+
+
+async def skewed_load(stack: Stack) -> Sequence[Figure]:
+    """Every 10 s a lump of work for 10 s of 65 consumers comes, each time to another queue.
+
+    The ideal is a pool in which everybody may serve every queue. Such a pool is the same worker
+    whose lumps all come to one queue: the same process, lumps and timetable, measured just before,
+    with all costs of an attempt but those of moving. A lump is what 65 consumers do in 10 s if an
+    attempt takes nothing but its send, so that the work never runs out before the end, and what is
+    left of a lump must still be done while the next stands elsewhere. The rate is all calls by the
+    time from the first submit to the last call, so that whoever idles anywhere, also at the end,
+    is seen. Sends of 200 ms keep the two processors out of it.
+    """
+    async with stack.running() as run:
+        await run.client.behave(latency_ms=1000 * SEND_S)
+        await _rate(run, ("email.low",), lump=2 * WORKING)  # connections, usual lengths
+        stays, skews = await _rate(run, STAYS), await _rate(run, SKEWS)
+    arithmetic = WORKING / SEND_S
+    return [
+        Figure(
+            name="work moves over 3 queues, of one queue's rate",
+            value=skews / stays,
+            unit="%",
+            least=0.97,
+        ),
+        Figure(name="... of 65 consumers by 200 ms", value=skews / arithmetic, unit="%"),
+        Figure(name="... one queue's rate of the same", value=stays / arithmetic, unit="%"),
+    ]
+
+
+async def _rate(
+    run: Run, phases: Sequence[str], lump: int = round(WORKING / SEND_S * PHASE_S)
+) -> float:
+    """Calls a second over these phases, each with its lump on one queue."""
+    began, ids = time.time(), list[str]()
+    for number, queue in enumerate(phases):
+        await sleep_until(began + number * PHASE_S)
+        ids += await backlog(run.client, queue, lump)
+    await run.all_final()
+    at = instants(await run.client.log(), set(ids))
+    return len(at) / (at[-1] - began)
