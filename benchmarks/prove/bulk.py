@@ -17,6 +17,41 @@ WAITING = """
     FROM generate_series(1, $2::integer) AS n
     JOIN notifications ON id = ($1::uuid[])[1 + n % cardinality($1::uuid[])]"""
 
+DAYS = """
+    DO $$ DECLARE parent text; child text; day date; BEGIN
+        FOREACH parent IN ARRAY ARRAY['notifications', 'attempts', 'failures'] LOOP
+            FOR n IN 2..7 LOOP
+                day := (now() AT TIME ZONE 'UTC')::date - n;
+                child := parent || '_' || to_char(day, 'YYYYMMDD');
+                EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I '
+                               'FOR VALUES FROM (%L) TO (%L)',
+                               child, parent, uuid_at(day_start(day)), uuid_at(day_start(day + 1)));
+            END LOOP;
+        END LOOP;
+    END $$"""
+
+HISTORY = """
+    WITH past AS (
+        SELECT now() - interval '7 days' * (1 - n / $2::float8) AS at,
+               ($1::uuid[])[1 + n % cardinality($1::uuid[])] AS copied
+        FROM generate_series(0, $2::integer - 1) AS n
+    ), ids AS MATERIALIZED (
+        SELECT (left(uuid_at(at)::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid
+               AS new_id, * FROM past
+    ), sent AS (
+        INSERT INTO notifications (id, created_at, updated_at, expires_at, ready_at, published_at,
+                                   claim, tries, is_retry, status, tenant, queue, recipient,
+                                   content, metadata)
+        SELECT new_id, at, at, at + (expires_at - created_at), at, at,
+               claim, tries, is_retry, status, tenant, queue, recipient, content, metadata
+        FROM ids JOIN notifications ON id = copied
+    )
+    INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, queue_wait_s,
+                          provider, outcome, code, detail, reference)
+    SELECT new_id, claim, recorded_by, at, at, queue_wait_s,
+           provider, outcome, code, detail, reference
+    FROM ids JOIN attempts ON id = copied"""
+
 
 async def templates(run: Run, queues: Sequence[str]) -> list[UUID]:
     """One notification of each of these queues, submitted and sent."""
@@ -28,6 +63,12 @@ async def templates(run: Run, queues: Sequence[str]) -> list[UUID]:
 async def insert_waiting(run: Run, copied: Sequence[UUID], count: int) -> None:
     """So many more wait, in turn like these."""
     await run.rows(WAITING, copied, count)
+
+
+async def insert_history(run: Run, copied: Sequence[UUID], count: int) -> None:
+    """So many more were sent as these were, evenly over the last seven days."""
+    await run.rows(DAYS)
+    await run.rows(HISTORY, copied, count)
 
 
 async def settle(run: Run) -> None:

@@ -14,8 +14,11 @@ from benchmarks.prove.breakers import (
 )
 from benchmarks.prove.figure import Figure
 from benchmarks.prove.freezing import worker_frozen
+from benchmarks.prove.growth import growth
 from benchmarks.prove.hangs import provider_hangs
+from benchmarks.prove.history import history
 from benchmarks.prove.latency import flood, idle_latency
+from benchmarks.prove.million import million
 from benchmarks.prove.one_worker import (
     consumer_rate,
     exactly_once,
@@ -53,6 +56,7 @@ MANY_WORKERS: Sequence[Line] = (
 )
 WATCHED: Sequence[Line] = (alerts,)
 SPEED: Sequence[Line] = (idle_latency, flood, skewed_load)
+SIZE: Sequence[Line] = (growth, million, history)
 LINES: Mapping[str, Line] = {
-    line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED)
+    line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED, *SIZE)
 }

@@ -19,7 +19,7 @@ from benchmarks.prove.judge import (
     times_accepted,
     waits,
 )
-from benchmarks.prove.lines import LINES, MANY_WORKERS, ONE_WORKER, SPEED, WATCHED
+from benchmarks.prove.lines import LINES, MANY_WORKERS, ONE_WORKER, SIZE, SPEED, WATCHED
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -101,5 +101,5 @@ def test_numbers_are_said_short(value: float, unit: str, words: str) -> None:
 
 
 def test_every_line_has_a_name_of_its_own() -> None:
-    assert len(LINES) == len((*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED))
+    assert len(LINES) == len((*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED, *SIZE))
     assert all(name == line.__name__ for name, line in LINES.items())

@@ -1,0 +1,97 @@
+"""What a backlog costs the worker: 1,000,000 waiting against 10,000."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from benchmarks.prove.bulk import insert_waiting, settle, templates
+from benchmarks.prove.figure import Figure
+from benchmarks.prove.metrics import resident_mib, series, total
+from benchmarks.prove.run import Run
+from benchmarks.prove.stack import Stack
+from tests.e2e.client import QUEUES
+
+FEW, MANY = 10_000, 1_000_000
+SETTLES_S, SPAN_S, FEED_EVERY_S = 5.0, 25.0, 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """One worker with so much waiting."""
+
+    at_start_mib: float
+    mib: float
+    drain_per_s: float
+    worker_series: int
+    api_series: int
+
+
+async def growth(stack: Stack) -> Sequence[Figure]:
+    """Both backlogs are put into Postgres as copies, over nine queues, and kept at their size.
+
+    The same feeder tops both up with what was sent, so that both pay for it alike. The sandbox
+    answers at once. What is left of the many is of no interest; the few are all sent, and then
+    the database's size is divided by its notifications: rows, indexes and attempts.
+    """
+    async with stack.running() as run:
+        few = await _with_waiting(run, FEW)
+        await run.all_final()
+        row_bytes = await _bytes_a_notification(run)
+    async with stack.running() as run:
+        many = await _with_waiting(run, MANY)
+        run.kill(run.workers[0])
+    memory, rate = many.mib / few.mib, many.drain_per_s / few.drain_per_s
+    return [
+        Figure(name="worker's memory at its start", value=many.at_start_mib, unit="MiB", most=90),
+        Figure(name=f"... with {FEW:,} waiting", value=few.mib, unit="MiB"),
+        Figure(name=f"... with {MANY:,} of that", value=memory, unit="%", least=0.95, most=1.05),
+        Figure(name=f"drained with {FEW:,} waiting", value=few.drain_per_s, unit="/s"),
+        Figure(name=f"... with {MANY:,} of that", value=rate, unit="%", least=0.9),
+        Figure(name="series of a worker", value=many.worker_series, most=1000, always=True),
+        Figure(name="series of an API", value=many.api_series, most=1000, always=True),
+        Figure(name="database, all final, a notification", value=row_bytes, unit="bytes"),
+    ]
+
+
+async def _with_waiting(run: Run, waiting: int) -> Cost:
+    (worker,) = run.workers
+    at_start = await resident_mib(worker)
+    copied = await templates(run, QUEUES)
+    await insert_waiting(run, copied, waiting)
+    await settle(run)
+    await _feed(run, copied, SETTLES_S)
+    drained = await _feed(run, copied, SPAN_S)
+    return Cost(
+        at_start_mib=at_start,
+        mib=await resident_mib(worker),
+        drain_per_s=drained,
+        worker_series=await series(worker),
+        api_series=await series(run.api),
+    )
+
+
+async def _feed(run: Run, copied: Sequence[UUID], span_s: float) -> float:
+    """What was sent comes in again; how many were sent a second."""
+    began, first = time.monotonic(), await _sent(run)
+    seen, passed = first, 0.0
+    while passed < span_s:
+        await asyncio.sleep(FEED_EVERY_S)
+        now, passed = await _sent(run), time.monotonic() - began
+        await insert_waiting(run, copied, now - seen)
+        seen = now
+    return (seen - first) / passed
+
+
+async def _sent(run: Run) -> int:
+    return round(await total(run.workers, "notifier_finished", status="sent"))
+
+
+async def _bytes_a_notification(run: Run) -> float:
+    return await run.number("""
+        SELECT sum(pg_total_relation_size(relid)) / (SELECT count(*) FROM notifications)
+        FROM unnest(ARRAY['notifications', 'attempts', 'failures']) AS parent,
+             pg_partition_tree(parent::regclass)""")

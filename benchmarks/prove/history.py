@@ -1,0 +1,64 @@
+"""What a past of 2,000,000 sent notifications costs those that come now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from benchmarks.prove.bulk import insert_history, settle, templates
+from benchmarks.prove.figure import Figure
+from benchmarks.prove.run import Run
+from benchmarks.prove.stack import Stack
+from tests.e2e.client import QUEUES, orders
+
+FINISHED = 2_000_000
+COUNT = 20_000
+
+
+async def history(stack: Stack) -> Sequence[Figure]:
+    """Submitted while no worker runs, then drained by one that joins.
+
+    The history is copies of sent notifications and their attempts, spread over seven days up to
+    now, in a partition a day.
+    """
+    bare_submit, bare_drain = await _rates(stack, finished=0)
+    submit, drain = await _rates(stack, finished=FINISHED)
+    return [
+        Figure(name="submitted, no history", value=bare_submit, unit="/s"),
+        Figure(
+            name=f"... after {FINISHED:,} of that", value=submit / bare_submit, unit="%", least=0.9
+        ),
+        Figure(name="drained, no history", value=bare_drain, unit="/s"),
+        Figure(
+            name=f"... after {FINISHED:,} of that", value=drain / bare_drain, unit="%", least=0.9
+        ),
+    ]
+
+
+async def _rates(stack: Stack, *, finished: int) -> tuple[float, float]:
+    """Submits and sends a second."""
+    async with stack.running() as run:
+        copied = await templates(run, QUEUES)
+        await run.client.submit(orders(COUNT // 10))  # every plan and connection was used
+        await run.all_final()
+        await run.stop(run.workers[0])
+        if finished:
+            await insert_history(run, copied, finished)
+        await settle(run)
+        began = time.monotonic()
+        ids = await run.client.submit(orders(COUNT))
+        submit_s = time.monotonic() - began
+        await run.join()
+        await run.all_final()
+        return COUNT / submit_s, COUNT / await _drain_s(run, ids[0])
+
+
+async def _drain_s(run: Run, first: str) -> float:
+    """From the first call's begin to the last record."""
+    return await run.number(
+        """
+        SELECT extract(epoch FROM max(n.updated_at) - min(a.started_at))
+        FROM notifications n JOIN attempts a ON a.id = n.id AND a.id >= $1::text::uuid
+        WHERE n.id >= $1::text::uuid""",
+        first,
+    )

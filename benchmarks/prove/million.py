@@ -1,0 +1,77 @@
+"""A million notifications, really sent: each once, by processes that do not grow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from benchmarks.prove.figure import Figure, never
+from benchmarks.prove.metrics import resident_mib, series, total
+from benchmarks.prove.run import Run
+from benchmarks.prove.stack import Stack
+from tests.e2e.client import orders
+from tests.e2e.system import Child
+
+COUNT, FIRST, CHUNK = 1_000_000, 50_000, 10_000
+WITHIN_S = 3 * 3600.0
+LOOK_EVERY_S = 2.0
+
+
+async def million(stack: Stack) -> Sequence[Figure]:
+    """Over nine queues through the batch API, as fast as it takes them, to two workers.
+
+    Judged by rows, and by the sandbox's own summary of its log. Memory is compared with what it
+    was once the first 50,000 were sent.
+    """
+    async with stack.running(workers=2) as run:
+        await _submit(run, FIRST)
+        await _until_sent(run, FIRST)
+        before = [await resident_mib(child) for child in _processes(run)]
+        await _submit(run, COUNT - FIRST)
+        await _until_sent(run, COUNT)
+        await run.all_final()
+        after = [await resident_mib(child) for child in _processes(run)]
+        most_series = max([await series(child) for child in _processes(run)])
+        exact = await _exactly_once(run)
+    api, *workers = (then / first for first, then in zip(before, after, strict=True))
+    return [
+        *exact,
+        Figure(name="... series of a process", value=most_series, most=1000, always=True),
+        Figure(name="... API's memory, of that after 50,000", value=api, unit="x", most=1.1),
+        Figure(name="... workers' memory, the same", value=max(workers), unit="x", most=1.1),
+        Figure(name="... API's memory at the end", value=after[0], unit="MiB"),
+        Figure(name="... a worker's memory at the end", value=max(after[1:]), unit="MiB"),
+    ]
+
+
+async def _submit(run: Run, count: int) -> None:
+    for _ in range(count // CHUNK):
+        await run.client.submit(orders(CHUNK))
+
+
+async def _until_sent(run: Run, count: int) -> None:
+    """By the workers' own counters: to count rows or calls again and again would slow it all."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            if await total(run.workers, "notifier_finished") >= count:
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _exactly_once(run: Run) -> Sequence[Figure]:
+    sent = await run.number("SELECT count(*) FROM notifications WHERE status = 'sent'")
+    again = await run.number("""
+        SELECT count(*) FROM (SELECT FROM attempts GROUP BY id HAVING count(*) <> 1) AS id""")
+    tried = await run.number("SELECT count(DISTINCT id) FROM attempts")
+    summary = await run.client.summary()
+    return [
+        never(f"{COUNT:,} through the batch API: not sent", COUNT - sent),
+        never("... without an attempt", COUNT - tried),
+        never("... with more than one attempt", again),
+        never("... never accepted by the sandbox", COUNT - summary["accepted_notifications"]),
+        never("... accepted by it more than once", summary["doubled"]),
+    ]
+
+
+def _processes(run: Run) -> Sequence[Child]:
+    return [run.api, *run.workers]
