@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from benchmarks.prove.bulk import insert_history, settle, templates
 from benchmarks.prove.figure import Figure
+from benchmarks.prove.metrics import until_finished
 from benchmarks.prove.run import Run
 from benchmarks.prove.stack import Stack
 from tests.e2e.client import QUEUES, orders
 
 FINISHED = 2_000_000
 COUNT = 20_000
+WITHIN_S = 600.0
 
 
 async def history(stack: Stack) -> Sequence[Figure]:
@@ -48,7 +50,7 @@ async def _rates(stack: Stack, *, finished: int) -> tuple[float, float]:
         began = time.monotonic()
         ids = await run.client.submit(orders(COUNT))
         submit_s = time.monotonic() - began
-        await run.join()
+        await until_finished([await run.join()], COUNT, WITHIN_S)
         await run.all_final()
         return COUNT / submit_s, COUNT / await _drain_s(run, ids[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from tests.e2e.system import Child
+
+LOOK_EVERY_S = 1.0
 
 
 async def samples(child: Child, family: str) -> Sequence[Sample]:
@@ -46,6 +49,18 @@ async def of_channel(children: Sequence[Child], family: str, channel: str) -> in
     """The same for all queues of a channel."""
     queues = await by_queue(children, family)
     return sum(count for queue, count in queues.items() if queue.startswith(f"{channel}."))
+
+
+async def until_finished(children: Sequence[Child], count: float, within_s: float) -> None:
+    """Until these processes say that so many came to an end.
+
+    To count rows again and again would slow what is measured, the more the more rows there are.
+    """
+    async with asyncio.timeout(within_s):
+        while True:
+            if await total(children, "notifier_finished") >= count:
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def series(child: Child) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from benchmarks.prove.figure import Figure, never
-from benchmarks.prove.metrics import resident_mib, series, total
+from benchmarks.prove.metrics import resident_mib, series, until_finished
 from benchmarks.prove.run import Run
 from benchmarks.prove.stack import Stack
 from tests.e2e.client import orders
@@ -14,7 +13,6 @@ from tests.e2e.system import Child
 
 COUNT, FIRST, CHUNK = 1_000_000, 50_000, 10_000
 WITHIN_S = 3 * 3600.0
-LOOK_EVERY_S = 2.0
 
 
 async def million(stack: Stack) -> Sequence[Figure]:
@@ -25,10 +23,10 @@ async def million(stack: Stack) -> Sequence[Figure]:
     """
     async with stack.running(workers=2) as run:
         await _submit(run, FIRST)
-        await _until_sent(run, FIRST)
+        await until_finished(run.workers, FIRST, WITHIN_S)
         before = [await resident_mib(child) for child in _processes(run)]
         await _submit(run, COUNT - FIRST)
-        await _until_sent(run, COUNT)
+        await until_finished(run.workers, COUNT, WITHIN_S)
         await run.all_final()
         after = [await resident_mib(child) for child in _processes(run)]
         most_series = max([await series(child) for child in _processes(run)])
@@ -47,15 +45,6 @@ async def million(stack: Stack) -> Sequence[Figure]:
 async def _submit(run: Run, count: int) -> None:
     for _ in range(count // CHUNK):
         await run.client.submit(orders(CHUNK))
-
-
-async def _until_sent(run: Run, count: int) -> None:
-    """By the workers' own counters: to count rows or calls again and again would slow it all."""
-    async with asyncio.timeout(WITHIN_S):
-        while True:
-            if await total(run.workers, "notifier_finished") >= count:
-                return
-            await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _exactly_once(run: Run) -> Sequence[Figure]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from benchmarks.prove.figure import Figure
 from benchmarks.prove.judge import instants
 from benchmarks.prove.load import backlog
+from benchmarks.prove.metrics import total, until_finished
 from benchmarks.prove.run import Run, sleep_until
 from benchmarks.prove.stack import Stack
 
@@ -16,6 +17,7 @@ WORKING = 65
 
 SEND_S = 0.2
 PHASE_S = 10.0
+WITHIN_S = 300.0
 STAYS = ("email.low", "email.low", "email.low")
 SKEWS = ("sms.low", "push.high", "email.medium")
 
@@ -52,10 +54,11 @@ async def _rate(
     run: Run, phases: Sequence[str], lump: int = round(WORKING / SEND_S * PHASE_S)
 ) -> float:
     """Calls a second over these phases, each with its lump on one queue."""
+    finished = await total(run.workers, "notifier_finished")
     began, ids = time.time(), list[str]()
     for number, queue in enumerate(phases):
         await sleep_until(began + number * PHASE_S)
         ids += await backlog(run.client, queue, lump)
-    await run.all_final()
+    await until_finished(run.workers, finished + len(ids), WITHIN_S)
     at = instants(await run.client.log(), set(ids))
     return len(at) / (at[-1] - began)
