@@ -33,9 +33,9 @@ class Cost:
 async def growth(stack: Stack) -> Sequence[Figure]:
     """Both backlogs are put into Postgres as copies, over nine queues, and kept at their size.
 
-    The same feeder tops both up with what was sent, so that both pay for it alike. The sandbox
-    answers at once. What is left of the many is of no interest; the few are all sent, and then
-    the database's size is divided by its notifications: rows, indexes and attempts.
+    The same feeder tops both up once a second with what was sent, so that both pay for it alike.
+    The sandbox answers at once. What is left of the many is of no interest; the few are all sent,
+    and then the database's size is divided by its notifications: rows, indexes and attempts.
     """
     async with stack.running() as run:
         few = await _with_waiting(run, FEW)

@@ -21,7 +21,8 @@ async def history(stack: Stack) -> Sequence[Figure]:
     """Submitted while no worker runs, then drained by one that joins.
 
     The history is copies of sent notifications and their attempts, spread over seven days up to
-    now, in a partition a day.
+    now, in a partition a day. Postgres's statistics are of all that, and from before the load: as
+    for any load that comes at once.
     """
     bare_submit, bare_drain = await _rates(stack, finished=0)
     submit, drain = await _rates(stack, finished=FINISHED)
