@@ -42,6 +42,7 @@ check-deploy: check-tools
 
 prove: check-tools ## the promised figures on real processes, by hand (ARGS="name --rounds 1")
 	@deploy/install-rabbitmq
+	@deploy/install-prometheus
 	@$(PY) -m benchmarks.prove $(ARGS)
 
 format: check-tools ## format, and mend what the linter can mend
