@@ -59,7 +59,7 @@ class Stack:
 @contextmanager
 def running_stack(folder: Path) -> Iterator[Stack]:
     with (
-        running_postgres(folder / "postgres", keep=False) as postgres,
-        running_rabbitmq(folder / "rabbitmq", keep=False) as rabbitmq,
+        running_postgres(folder / "postgres") as postgres,
+        running_rabbitmq(folder / "rabbitmq") as rabbitmq,
     ):
         yield Stack(folder, postgres, rabbitmq)
