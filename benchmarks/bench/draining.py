@@ -1,0 +1,97 @@
+"""How many sends a second, of what waits already when the workers start."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+
+import asyncpg
+
+from benchmarks.bench.children import answer
+from benchmarks.bench.curve import Figures, Sample, throughput
+from benchmarks.bench.place import Place, Servers
+from benchmarks.bench.submitting import Void
+from benchmarks.bench.systems import NOTIFIER, Contender, Document, Manning, a_notification
+from notifier.embedded.ports import free_ports
+from tests.e2e.client import QUEUES
+
+POLL_S = 0.02
+DRAIN_S = 240.0
+RECORDED_S = 30.0
+SMS = "2010-04-01/Accounts/ACsandbox/Messages.json"
+
+
+def drain(servers: Servers, system: Contender, count: int) -> Figures:
+    """Sends that do nothing, from one queue."""
+    with servers.place() as place:
+        return _drained(place, system, Manning(), [a_notification()] * count)
+
+
+def drain_mixed(servers: Servers, count: int) -> Figures:
+    """Notifier alone, over nine queues."""
+    many = [a_notification(QUEUES[number % len(QUEUES)]) for number in range(count)]
+    with servers.place() as place:
+        return _drained(place, NOTIFIER, Manning(queues=QUEUES), many)
+
+
+def drain_http(servers: Servers, system: Contender, count: int) -> Figures:
+    """Each send is a POST to the sandbox, which is one Python process beside the workers."""
+    with servers.place() as place:
+        manning = Manning(
+            queues=("sms.medium",), sandbox_url=_sandbox(place), celery_processes=16
+        )
+        many = [a_notification("sms.medium", do="http")] * count
+        return _drained(place, system, manning, many)
+
+
+def _sandbox(place: Place) -> str:
+    http, smtp = free_ports(2)
+    words = ["sandbox", "--http-port", str(http), "--smtp-port", str(smtp)]
+    place.children.start("sandbox", [sys.executable, "-m", "notifier", *words], {})
+    url = f"http://127.0.0.1:{http}"
+    place.children.wait(lambda: answer(f"{url}/calls/summary") is not None, "the sandbox")
+    return f"{url}/{SMS}"
+
+
+def _drained(
+    place: Place, system: Contender, manning: Manning, many: Sequence[Document]
+) -> Figures:
+    place.log.touch()
+    system.fill(place, manning, many)
+    system.work(place, manning)
+    samples = _watch(place, len(many))
+    if system is NOTIFIER:
+        asyncio.run(_all_recorded(place, len(many)))
+    return {"per_s": throughput(samples, len(many))}
+
+
+def _watch(place: Place, count: int) -> Sequence[Sample]:
+    """Until all are done; none may be done twice."""
+    samples = list[Sample]()
+
+    def is_done() -> bool:
+        size = place.log.stat().st_size
+        samples.append((time.monotonic(), size))
+        return size >= count
+
+    place.children.wait(is_done, f"{count} sends", within=DRAIN_S)
+    if samples[-1][1] != count:
+        raise Void(f"{samples[-1][1]} sends of {count}")
+    return samples
+
+
+async def _all_recorded(place: Place, count: int) -> None:
+    """Claim and outcome of every send are committed: all stand as sent, after one attempt each."""
+    sql = """SELECT (SELECT count(*) FROM notifications WHERE status = 'sent'),
+                    (SELECT count(*) FROM attempts WHERE outcome = 'accepted')"""
+    connection = await asyncpg.connect(place.database_url)
+    try:
+        deadline = time.monotonic() + RECORDED_S
+        while (seen := tuple(await connection.fetchrow(sql))) != (count, count):
+            if time.monotonic() > deadline:
+                raise Void(f"of {count} stand as sent, with an attempt: {seen}")
+            await asyncio.sleep(0.1)
+    finally:
+        await connection.close()

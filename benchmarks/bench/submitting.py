@@ -1,0 +1,74 @@
+"""How many submits a second: single ones by wrk, for Notifier in batches, too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import aiohttp
+
+from benchmarks.bench.children import run_to_end
+from benchmarks.bench.curve import Figures
+from benchmarks.bench.place import Servers
+from benchmarks.bench.systems import NOTIFIER, Contender, Manning, a_notification
+
+SCRIPT = Path(__file__).with_name("submit.lua")
+CONNECTIONS = 64
+WARM_S, SPAN_S = 1, 5
+BATCH, CALLERS = 1000, 4
+
+
+class Void(Exception):
+    """The round does not count."""
+
+
+def single(servers: Servers, system: Contender, processes: int) -> Figures:
+    with servers.place() as place:
+        url = system.serve(place, Manning(), processes)
+        _wrk(url, WARM_S)
+        figures = _wrk(url, SPAN_S)
+        place.children.check()
+    return figures
+
+
+def _wrk(url: str, span_s: int) -> Figures:
+    how = ["-t1", f"-c{CONNECTIONS}", f"-d{span_s}s", "--timeout", "10s", "-s", str(SCRIPT)]
+    said = run_to_end(["wrk", *how, f"{url}/v1/notifications"], {}, span_s + 30)
+    seen = json.loads(said.splitlines()[-1])
+    if seen["errors"] or not seen["requests"]:
+        raise Void(f"of {seen['requests']} submits {seen['errors']} were not answered with 202")
+    return {
+        "per_s": seen["requests"] / seen["duration_us"] * 1e6,
+        "p50_ms": seen["p50_us"] / 1000,
+        "p99_ms": seen["p99_us"] / 1000,
+    }
+
+
+def batches(servers: Servers, processes: int) -> Figures:
+    """Four callers, 1,000 an HTTP call; from the first call's begin to the last one's answer."""
+    with servers.place() as place:
+        url = NOTIFIER.serve(place, Manning(), processes)
+        asyncio.run(_submit(url, WARM_S))
+        return {"per_s": asyncio.run(_submit(url, SPAN_S))}
+
+
+async def _submit(url: str, span_s: float) -> float:
+    body = json.dumps({"notifications": [a_notification()] * BATCH}).encode()
+    headers = {"Content-Type": "application/json"}
+    began, accepted = time.monotonic(), 0
+
+    async def call(session: aiohttp.ClientSession) -> None:
+        nonlocal accepted
+        while time.monotonic() - began < span_s:
+            async with session.post(f"{url}/v1/notifications/batch", data=body) as response:
+                said = await response.text()
+                if (good := said.count('"queued"')) != BATCH:
+                    raise Void(f"{good} of {BATCH} were accepted: {response.status} {said[:300]}")
+                accepted += good
+
+    async with aiohttp.ClientSession(headers=headers) as session, asyncio.TaskGroup() as group:
+        for number in range(CALLERS):
+            group.create_task(call(session), name=f"caller {number}")
+    return accepted / (time.monotonic() - began)

@@ -1,0 +1,223 @@
+"""What is measured: Notifier and its peers, each started, filled and addressed in its own way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import aiohttp
+
+from benchmarks.bench.children import answer, run_to_end
+from benchmarks.bench.place import ROOT, Place
+from notifier.embedded.ports import free_ports
+
+BATCH = 1000
+FILL_S = 300.0
+PEER_PYTHON = ROOT / ".cache/bench/venv/bin/python"
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manning:
+    """How the workers of a system are to be: the same number of jobs at once for all."""
+
+    processes: int = 2
+    concurrency: int = 64
+    prefetch: int = 128
+    queues: tuple[str, ...] = ("email.medium",)
+    has_priorities: bool = False
+    celery_processes: int = 2
+    """Its prefork pool; 0 is one process of `concurrency` threads, for jobs that wait."""
+    dramatiq_threads: int = 8
+    """In each of its processes; 8 is its own default."""
+    sandbox_url: str = ""
+
+
+class Contender(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def serve(self, place: Place, manning: Manning, processes: int) -> str:
+        """Start the submit API; its base URL, once all its processes answer."""
+        ...
+
+    def fill(
+        self, place: Place, manning: Manning, many: Sequence[Document], url: str = ""
+    ) -> None:
+        """Enqueue them while no worker runs; `url` is what `serve` said, if it was asked to."""
+        ...
+
+    def work(self, place: Place, manning: Manning) -> None:
+        """Start the workers; not waited for."""
+        ...
+
+
+def a_notification(queue: str = "email.medium", **data: object) -> Document:
+    """What every system takes: the same document."""
+    channel, _, priority = queue.partition(".")
+    recipient = {"email": "ada@example.com", "sms": "+15005550006", "push": "fate-ok-1"}[channel]
+    content = {"subject": "Hello", "body": "It works.", "data": {"do": "count", **data}}
+    return {"channel": channel, "priority": priority, "recipient": recipient, "content": content}
+
+
+# ---- Notifier -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Notifier:
+    """Its API runs on while the workers do: its relay is what brings them work."""
+
+    name: str = "Notifier"
+
+    def serve(self, place: Place, manning: Manning, processes: int) -> str:
+        (port,), first = free_ports(1), _two_in_a_row()
+        words = ["api", "--port", str(port), "--metrics-port", str(first)]
+        if processes > 1:
+            words += ["--processes", str(processes)]
+        command = [sys.executable, "-m", "notifier", *words]
+        place.children.start("api", command, self._environment(place, manning))
+        health = [f"http://127.0.0.1:{first + n}/health/ready" for n in range(processes)]
+        place.children.wait(lambda: all(map(answer, health)), "Notifier's API")
+        return f"http://127.0.0.1:{port}"
+
+    def fill(
+        self, place: Place, manning: Manning, many: Sequence[Document], url: str = ""
+    ) -> None:
+        asyncio.run(submit_batches(url or self.serve(place, manning, 1), many))
+
+    def work(self, place: Place, manning: Manning) -> None:
+        for port in free_ports(manning.processes):
+            command = [sys.executable, "-m", "benchmarks.bench.noop_worker"]
+            words = ["--metrics-port", str(port), "--consumers", str(manning.concurrency)]
+            place.children.start("worker", [*command, *words], self._environment(place, manning))
+
+    def _environment(self, place: Place, manning: Manning) -> Mapping[str, str]:
+        url = manning.sandbox_url
+        return {
+            "NOTIFIER_DATABASE__URL": place.database_url,
+            "NOTIFIER_BROKER__URL": place.broker_url,
+            "NOTIFIER_LOG__LEVEL": "warning",
+            "PYTHONPATH": str(ROOT),
+            "BENCH_LOG": str(place.log),
+            **({"BENCH_REAL": "1", "NOTIFIER_PROVIDERS__TWILIO__URL": url} if url else {}),
+        }
+
+
+async def submit_batches(url: str, many: Iterable[Document]) -> None:
+    """All, 1,000 an HTTP call."""
+    rest = iter(many)
+    async with aiohttp.ClientSession() as session:
+        while batch := list(islice(rest, BATCH)):
+            body = {"notifications": batch}
+            async with session.post(f"{url}/v1/notifications/batch", json=body) as response:
+                results = (await response.json())["results"]
+                assert all("id" in result for result in results), results[:3]
+
+
+def _two_in_a_row() -> int:
+    """A port that is free, as is the next."""
+    while True:
+        (port,) = free_ports(1)
+        with closing(socket.socket()) as other:
+            try:
+                other.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+# ---- the peers ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """`module` is `benchmarks/peers/<module>_peer.py`."""
+
+    name: str
+    module: str
+
+    def serve(self, place: Place, manning: Manning, processes: int) -> str:
+        (port,) = free_ports(1)
+        words = f"--port {port} --workers {processes} --loop uvloop --http httptools"
+        app = f"benchmarks.peers.{self.module}_peer:app"
+        command = [*_python("uvicorn"), app, *words.split(), "--no-access-log"]
+        environment = self._environment(place, manning)
+        place.children.start("api", [*command, "--log-level", "warning"], environment)
+        url, met = f"http://127.0.0.1:{port}", set[str]()
+
+        def all_answer() -> bool:
+            met.update({pid for pid in [answer(f"{url}/pid")] if pid})
+            return len(met) == processes
+
+        place.children.wait(all_answer, f"{self.name}'s API")
+        return url
+
+    def fill(
+        self, place: Place, manning: Manning, many: Sequence[Document], url: str = ""
+    ) -> None:
+        """All are alike."""
+        words = [self.module, str(len(many)), json.dumps(many[0])]
+        command = [*_python("benchmarks.peers.fill"), *words]
+        run_to_end(command, self._environment(place, manning), FILL_S)
+
+    def work(self, place: Place, manning: Manning) -> None:
+        environment = self._environment(place, manning)
+        place.children.start("worker", self._worker(manning), environment)
+
+    def _worker(self, manning: Manning) -> list[str]:
+        where = f"benchmarks.peers.{self.module}_peer"
+        match self.module:
+            case "celery":
+                threads = f"-P threads -c {manning.concurrency}"
+                pool = f"-c {manning.celery_processes}" if manning.celery_processes else threads
+                quiet = "--without-gossip --without-mingle --without-heartbeat -l WARNING"
+                words = f"-A {where}:celery worker {pool} {quiet}"
+            case "dramatiq":
+                at_once = f"--processes {manning.processes} --threads {manning.dramatiq_threads}"
+                words = f"{where} {at_once}"
+            case "taskiq":
+                words = (
+                    f"worker {where}:broker --workers {manning.processes} --log-level WARNING "
+                    f"--max-async-tasks {manning.concurrency} --ack-type when_executed"
+                )
+            case _:
+                words = (
+                    f"run {where}:faststream --log-level warning --workers {manning.processes}"
+                )
+        return [*_python(self.module), *words.split()]
+
+    def _environment(self, place: Place, manning: Manning) -> Mapping[str, str]:
+        slots = manning.concurrency
+        if self.module == "celery":
+            slots = manning.celery_processes or slots
+        return {
+            "PYTHONPATH": str(ROOT),
+            "BENCH_BROKER_URL": place.broker_url,
+            "BENCH_LOG": str(place.log),
+            "BENCH_SANDBOX_URL": manning.sandbox_url,
+            "BENCH_CONCURRENCY": str(slots),
+            "BENCH_PREFETCH": str(manning.prefetch),
+            "BENCH_QUEUE_NAMES": " ".join(manning.queues),
+            "BENCH_QUEUES": "priorities" if manning.has_priorities else "",
+            "dramatiq_queue_prefetch": str(manning.prefetch),
+        }
+
+
+def _python(module: str) -> list[str]:
+    return [str(PEER_PYTHON), "-m", module]
+
+
+NOTIFIER = Notifier()
+PEERS = (
+    Peer("Celery", "celery"),
+    Peer("Dramatiq", "dramatiq"),
+    Peer("Taskiq", "taskiq"),
+    Peer("FastStream", "faststream"),
+)

@@ -1,0 +1,130 @@
+"""How long an urgent email waits, from its submit to the start of its job, while others suffer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import aiohttp
+
+from benchmarks.bench.curve import Figures, latencies, waits_of
+from benchmarks.bench.place import Place, Servers
+from benchmarks.bench.submitting import Void
+from benchmarks.bench.systems import Contender, Document, Manning, a_notification
+
+URGENT = "email.high"
+RATE = 50.0
+BEFORE_S, SETTLE_S, DURING_S = 8.0, 0.5, 8.0
+HANGS, HANG_S = 200, 10.0
+FLOOD, NAP_S = 20_000, 0.02
+LEFT_S = 60.0
+
+
+def hang(servers: Servers, system: Contender) -> Figures:
+    """One worker serves both queues; 200 SMS jobs of 10 s each come in at once."""
+    manning = Manning(
+        processes=1,
+        prefetch=64,
+        queues=(URGENT, "sms.medium"),
+        celery_processes=0,
+        dramatiq_threads=64,
+    )
+    with servers.place() as place:
+        url = _started(place, system, manning)
+        return asyncio.run(_hang(place, url))
+
+
+def flood(servers: Servers, system: Contender) -> Figures:
+    """20,000 low ones of 20 ms each wait; the peers have one queue with priorities."""
+    manning = Manning(
+        processes=1,
+        prefetch=64,
+        queues=(URGENT, "email.low"),
+        has_priorities=True,
+        celery_processes=0,
+        dramatiq_threads=64,
+    )
+    with servers.place() as place:
+        place.log.touch()
+        url = system.serve(place, manning, 1)
+        low = a_notification("email.low", do="timed", at=time.time(), sleep_s=NAP_S)
+        system.fill(place, manning, [low] * FLOOD, url)
+        system.work(place, manning)
+        place.children.wait(lambda: place.log.stat().st_size > 0, "the first low one")
+        return asyncio.run(_flood(place, url))
+
+
+def _started(place: Place, system: Contender, manning: Manning) -> str:
+    """API and worker, which has taken a first one."""
+    place.log.touch()
+    url = system.serve(place, manning, 1)
+    system.work(place, manning)
+    asyncio.run(_submit(url, [URGENT]))
+    place.children.wait(lambda: place.log.stat().st_size > 0, "the first one")
+    return url
+
+
+async def _hang(place: Place, url: str) -> Figures:
+    await _steady(url, 2.0)  # warm
+    before = time.time()
+    await _steady(url, BEFORE_S)
+    during = time.time()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_submit(url, ["sms.medium"] * HANGS, HANG_S), name="hanging")
+        await _steady(url, SETTLE_S + DURING_S)
+    ended = time.time()
+    waits = await _waits(place, before, ended)
+    return {
+        **latencies([wait for at, wait in waits if at < during], "_before"),
+        **latencies([wait for at, wait in waits if at >= during], "_during"),
+    }
+
+
+async def _flood(place: Place, url: str) -> Figures:
+    began = time.time()
+    await _steady(url, BEFORE_S)
+    ended = time.time()
+    low = place.log.read_text().count("email.low")
+    if low >= FLOOD:
+        raise Void("the flood was over before the measurement")
+    return latencies([wait for _, wait in await _waits(place, began, ended)])
+
+
+async def _waits(place: Place, began: float, ended: float) -> Sequence[tuple[float, float]]:
+    """Of all that were submitted meanwhile, once all of them have begun."""
+    expected = round(RATE * (ended - began) * 0.9)
+    deadline = time.monotonic() + LEFT_S
+    known = -1
+    while True:
+        log = place.log.read_text()
+        waits = [one for one in waits_of(log, URGENT) if began <= one[0] < ended]
+        if len(waits) >= expected and len(waits) == known:
+            return waits
+        if time.monotonic() > deadline:
+            raise Void(f"only {len(waits)} of {expected} have begun")
+        known = len(waits)
+        await asyncio.sleep(1)
+
+
+async def _steady(url: str, span_s: float) -> None:
+    """So many urgent ones a second, each on its own; whoever is slow delays no other."""
+    began, number = time.monotonic(), 0
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        while (at := number / RATE) < span_s:
+            await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+            group.create_task(_post(session, url, URGENT, 0.0), name="submit")
+            number += 1
+
+
+async def _submit(url: str, queues: Sequence[str], sleep_s: float = 0.0) -> None:
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        for queue in queues:
+            group.create_task(_post(session, url, queue, sleep_s), name="submit")
+
+
+async def _post(session: aiohttp.ClientSession, url: str, queue: str, sleep_s: float) -> None:
+    one: Document = a_notification(queue, do="timed", at=time.time(), sleep_s=sleep_s)
+    async with session.post(f"{url}/v1/notifications", json=one) as response:
+        if response.status != 202:
+            raise Void(f"{response.status}: {await response.text()}")

@@ -1,0 +1,39 @@
+"""Fills a queue through a peer's own enqueue: `python -m benchmarks.peers.fill PEER COUNT JSON`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+AT_ONCE = 8
+AT_ONCE_ASYNC = 256
+
+
+def main(peer: str, count: int, notification: dict[str, Any]) -> None:
+    module = importlib.import_module(f"benchmarks.peers.{peer}_peer")
+    if hasattr(module, "connected"):
+        asyncio.run(_fill_async(module, count, notification))
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(module.enqueue, [notification] * count):
+            pass  # a failure is raised here
+
+
+async def _fill_async(module: Any, count: int, notification: dict[str, Any]) -> None:
+    left = iter(range(count))
+
+    async def some() -> None:
+        for _ in left:
+            await module.enqueue(notification)
+
+    async with module.connected(), asyncio.TaskGroup() as group:
+        for number in range(AT_ONCE_ASYNC):
+            group.create_task(some(), name=f"fill {number}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))
