@@ -1,0 +1,145 @@
+"""`make bench`: Notifier and its peers measured in turn on the same private servers.
+
+`python -m benchmarks.bench [workload ...] [--rounds N] [--quick]`. The results go into
+benchmarks/results/<date>.json and docs/performance.md. With --quick nothing is written: the ratios
+are held against the newest results, and the exit code is 1 if one has fallen below 80 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.bench import page
+from benchmarks.bench.curve import Figures
+from benchmarks.bench.judge import Verdict, judge
+from benchmarks.bench.limits import NotHere
+from benchmarks.bench.machine import machine, versions
+from benchmarks.bench.place import Servers, running_servers
+from benchmarks.bench.results import Results, Round, load, newest, save
+from benchmarks.bench.workloads import (
+    QUICK,
+    QUICK_SIZE,
+    QUICK_WORKLOADS,
+    WORKLOADS,
+    Size,
+)
+
+ROUNDS, QUICK_ROUNDS = 5, 2
+
+
+def main() -> int:
+    wanted = _arguments()
+    with tempfile.TemporaryDirectory(prefix="notifier-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # root's Postgres is another user
+        with running_servers(folder) as servers:
+            return _quick(servers, wanted) if wanted.quick else _full(servers, wanted)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench")
+    parser.add_argument("workloads", nargs="*", help=f"all by default: {', '.join(WORKLOADS)}")
+    parser.add_argument("--rounds", type=int, help=f"of each system; {ROUNDS}, or {QUICK_ROUNDS}")
+    parser.add_argument("--quick", action="store_true", help="hold ratios against the newest file")
+    parser.add_argument("--systems", nargs="*", default=[], help="these alone")
+    parser.add_argument("--no-save", action="store_true", help="print the figures, write nothing")
+    wanted = parser.parse_args()
+    if unknown := sorted(set(wanted.workloads) - set(WORKLOADS)):
+        parser.error(f"no workload {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
+    wanted.rounds = wanted.rounds or (QUICK_ROUNDS if wanted.quick else ROUNDS)
+    return wanted
+
+
+def _full(servers: Servers, wanted: argparse.Namespace) -> int:
+    measuring = Measuring(servers, Size(), wanted.rounds, wanted.systems)
+    measuring.run(wanted.workloads or list(WORKLOADS))
+    if not wanted.no_save:
+        results = Results(
+            date=datetime.now(UTC).date().isoformat(),
+            machine=machine(),
+            versions=versions(servers),
+            rounds=measuring.rounds,
+            left_out=measuring.left_out,
+        )
+        _tell(f"wrote {save(results)}")
+        page.write(results)
+    return 1 if any(one.error for one in measuring.rounds) else 0
+
+
+def _quick(servers: Servers, wanted: argparse.Namespace) -> int:
+    measuring = Measuring(servers, QUICK_SIZE, wanted.rounds, wanted.systems or QUICK)
+    measuring.run(wanted.workloads or QUICK_WORKLOADS)
+    path = newest()
+    verdicts = judge(measuring.rounds, load(path).rounds if path else [])
+    for one in verdicts:
+        _say(one)
+    is_whole = not any(one.error for one in measuring.rounds)
+    return 0 if is_whole and all(one.is_met for one in verdicts) else 1
+
+
+def _say(one: Verdict) -> None:
+    then = "not measured" if one.then is None else f"{one.then:.2f}"
+    verdict = "" if one.is_met else "  fallen below 80 %"
+    print(f"{one.workload:10} Notifier / {one.peer:10} {one.now:6.2f}  committed {then}{verdict}")
+
+
+@dataclass(slots=True)
+class Measuring:
+    """Round after round, in each of which every system has its turn."""
+
+    servers: Servers
+    size: Size
+    count: int
+    systems: Sequence[str]
+    rounds: list[Round] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def run(self, workloads: Sequence[str]) -> None:
+        for workload in workloads:
+            for number in range(1, self.count + 1):
+                self._round(workload, number)
+
+    def _round(self, workload: str, number: int) -> None:
+        for system, measure in WORKLOADS[workload].measures.items():
+            if self.systems and system not in self.systems:
+                continue
+            began, error = time.monotonic(), ""
+            figures: Figures = {}
+            try:
+                figures = measure(self.servers, self.size)
+            except NotHere as reason:
+                self._leave_out(f"{workload} of {system}: {reason}")
+                continue
+            except Exception as broken:  # noqa: BLE001 whatever broke the round is its result
+                error = f"{type(broken).__name__}: {broken}"
+            self.rounds.append(
+                Round(
+                    workload=workload, system=system, number=number, figures=figures, error=error
+                )
+            )
+            took_s = time.monotonic() - began
+            _tell(f"{workload} {number} {system}: {error or _shown(figures)} ({took_s:.0f} s)")
+
+    def _leave_out(self, reason: str) -> None:
+        if reason not in self.left_out:
+            self.left_out.append(reason)
+            _tell(f"left out: {reason}")
+
+
+def _shown(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:,.1f}" for name, value in figures.items())
+
+
+def _tell(words: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

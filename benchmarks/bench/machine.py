@@ -1,0 +1,63 @@
+"""What the figures were measured on and with."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import HTTPPasswordMgrWithDefaultRealm, HTTPBasicAuthHandler, build_opener
+
+from benchmarks.bench.place import ROOT, Servers
+from benchmarks.bench.systems import PEER_PYTHON
+
+PACKAGES = ("celery", "dramatiq", "taskiq", "taskiq-aio-pika", "faststream", "fastapi", "uvicorn")
+ASKING = (
+    "import json, sys; from importlib.metadata import version; "
+    "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+)
+
+
+def machine() -> Mapping[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _processor(),
+        "memory_gib": round(memory / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "commit": _said("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"),
+    }
+
+
+def versions(servers: Servers) -> Mapping[str, str]:
+    peers = json.loads(_said(str(PEER_PYTHON), "-c", ASKING, *PACKAGES))
+    return {**peers, "RabbitMQ": _rabbitmq(servers), "Postgres": servers.version()}
+
+
+def _rabbitmq(servers: Servers) -> str:
+    url = urlsplit(servers.rabbitmq.management_url)
+    where = f"http://{url.hostname}:{url.port}/api/overview"
+    passwords = HTTPPasswordMgrWithDefaultRealm()
+    passwords.add_password(None, where, url.username or "", url.password or "")
+    opener = build_opener(HTTPBasicAuthHandler(passwords))
+    with opener.open(where, timeout=10) as answer:
+        return str(json.load(answer)["rabbitmq_version"])
+
+
+def _processor() -> str:
+    """As Linux names it; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else ""
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,96 @@
+"""What was measured, as it is kept: every round's raw figures, and where they come from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parents[1] / "results"
+NOTIFIER = "Notifier"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One system measured once; `error` says why a round does not count."""
+
+    workload: str
+    system: str
+    number: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    date: str
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str]
+    rounds: Sequence[Round]
+    left_out: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Several rounds of one figure."""
+
+    median: float
+    least: float
+    most: float
+    rounds: int
+
+
+Table = Mapping[tuple[str, str, str], Spread]
+"""By workload, system and figure."""
+
+
+def spreads(rounds: Sequence[Round]) -> Table:
+    """Of every figure that was measured at least once, in the order of the rounds."""
+    values = dict[tuple[str, str, str], list[float]]()
+    for one in rounds:
+        for figure, value in one.figures.items():
+            values.setdefault((one.workload, one.system, figure), []).append(value)
+    return {key: spread(many) for key, many in values.items()}
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(median=median(values), least=min(values), most=max(values), rounds=len(values))
+
+
+def is_better_high(figure: str) -> bool:
+    """Rates are; latencies are not."""
+    return figure.endswith("_per_s") or figure == "per_s"
+
+
+def ratios(table: Table) -> Mapping[tuple[str, str, str], float]:
+    """How many times better Notifier's median is than a peer's: by workload, peer and figure."""
+    found = dict[tuple[str, str, str], float]()
+    for (workload, system, figure), of in table.items():
+        ours = table.get((workload, NOTIFIER, figure))
+        if system == NOTIFIER or ours is None or not of.median or not ours.median:
+            continue
+        better = ours.median / of.median
+        found[workload, system, figure] = better if is_better_high(figure) else 1 / better
+    return found
+
+
+def save(results: Results, folder: Path = FOLDER) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{results.date}.json"
+    path.write_text(json.dumps(asdict(results), indent=1) + "\n")
+    return path
+
+
+def load(path: Path) -> Results:
+    found = json.loads(path.read_text())
+    return Results(**{**found, "rounds": [Round(**one) for one in found["rounds"]]})
+
+
+def newest(folder: Path = FOLDER) -> Path | None:
+    """The file of the latest date."""
+    files = (path for path in folder.glob("*.json") if re.match(r"\d{4}-\d\d-\d\d", path.stem))
+    return max(files, key=lambda path: path.stem, default=None)

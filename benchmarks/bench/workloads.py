@@ -1,0 +1,68 @@
+"""All that can be measured, by name: which systems take part, and how each is measured once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.bench import draining, limits, submitting, waiting
+from benchmarks.bench.curve import Figures
+from benchmarks.bench.place import Servers
+from benchmarks.bench.systems import NOTIFIER, PEERS, Contender
+
+ALL: Sequence[Contender] = (NOTIFIER, *PEERS)
+QUICK = ("Notifier", "Taskiq", "Dramatiq")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much there is to drain."""
+
+    sends: int = 40_000
+    http_sends: int = 10_000
+    messages: int = 100_000
+
+
+QUICK_SIZE = Size(sends=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """`measures` has, in the order of a round, who is measured and how."""
+
+    measures: Mapping[str, Callable[[Servers, Size], Figures]]
+
+
+def _each(measure: Callable[[Servers, Contender, Size], Figures]) -> Workload:
+    """Every system in turn."""
+
+    def of(system: Contender) -> Callable[[Servers, Size], Figures]:
+        return lambda servers, size: measure(servers, system, size)
+
+    return Workload({system.name: of(system) for system in ALL})
+
+
+def _alone(measure: Callable[[Servers, Size], Figures]) -> Workload:
+    return Workload({NOTIFIER.name: measure})
+
+
+WORKLOADS: Mapping[str, Workload] = {
+    "submit_1": _each(lambda servers, system, _: submitting.single(servers, system, 1)),
+    "submit_2": _each(lambda servers, system, _: submitting.single(servers, system, 2)),
+    "submit_batch_1": _alone(lambda servers, _: submitting.batches(servers, 1)),
+    "submit_batch_2": _alone(lambda servers, _: submitting.batches(servers, 2)),
+    "drain": _each(lambda servers, system, size: draining.drain(servers, system, size.sends)),
+    "drain_mixed": _alone(lambda servers, size: draining.drain_mixed(servers, size.sends)),
+    "drain_http": _each(
+        lambda servers, system, size: draining.drain_http(servers, system, size.http_sends)
+    ),
+    "hang": _each(lambda servers, system, _: waiting.hang(servers, system)),
+    "flood": _each(lambda servers, system, _: waiting.flood(servers, system)),
+    "limits": Workload(
+        {
+            "RabbitMQ": lambda servers, size: limits.broker(servers, size.messages),
+            "Postgres": lambda servers, _: limits.database(servers),
+        }
+    ),
+}
+QUICK_WORKLOADS = ("submit_2", "drain")
