@@ -64,6 +64,8 @@ def _drained(
     samples = _watch(place, len(many))
     if system is NOTIFIER:
         asyncio.run(_all_recorded(place, len(many)))
+    else:
+        _all_acknowledged(place)
     return {"per_s": throughput(samples, len(many))}
 
 
@@ -80,6 +82,13 @@ def _watch(place: Place, count: int) -> Sequence[Sample]:
     if samples[-1][1] != count:
         raise Void(f"{samples[-1][1]} sends of {count}")
     return samples
+
+
+def _all_acknowledged(place: Place) -> None:
+    """Once the workers are gone, what they had not acknowledged is in its queue again."""
+    place.children.stop()
+    if left := asyncio.run(place.messages()):
+        raise Void(f"{left} sends were done and not acknowledged")
 
 
 async def _all_recorded(place: Place, count: int) -> None:

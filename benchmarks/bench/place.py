@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aio_pika
 import asyncpg
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import ChannelNotFoundEntity
 
 from benchmarks.bench.children import Children, running_children
+from benchmarks.peers.place import QUEUES
 from notifier.adapters.postgres.migrate import migrate
 from notifier.embedded.postgres import PostgresServer, running_postgres
 from notifier.embedded.rabbitmq import RabbitmqServer, running_rabbitmq
@@ -33,6 +37,33 @@ class Place:
     def log(self) -> Path:
         """Where the jobs leave their traces."""
         return self.folder / "jobs.log"
+
+    async def stored(self) -> int:
+        """What is kept of all submits: Notifier's rows, or a peer's messages."""
+        return await self.rows("SELECT count(*) FROM notifications") or await self.messages()
+
+    async def rows(self, sql: str) -> int:
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return int(await connection.fetchval(sql))
+        finally:
+            await connection.close()
+
+    async def messages(self) -> int:
+        """Ready in all of the peers' queues, as the broker counts this moment."""
+        connection = await aio_pika.connect(self.broker_url)
+        async with connection:
+            return sum([await _ready(connection, name) for name in QUEUES])
+
+
+async def _ready(connection: AbstractConnection, name: str) -> int:
+    """0 of a queue that does not exist, which closes the channel that asked."""
+    channel = await connection.channel()
+    try:
+        queue = await channel.declare_queue(name, passive=True)
+    except ChannelNotFoundEntity:
+        return 0
+    return queue.declaration_result.message_count or 0
 
 
 @dataclass(frozen=True, slots=True)

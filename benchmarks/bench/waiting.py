@@ -17,7 +17,8 @@ URGENT = "email.high"
 RATE = 50.0
 WARM_S, BEFORE_S, DURING_S = 2.0, 8.0, 8.0
 HANGS, HANG_S = 200, 10.0
-FLOOD, NAP_S = 20_000, 0.02
+FLOOD, NAP_S, FLOODED_S = 20_000, 0.02, 4.0
+"""64 at once are done with the flood after 6.25 s at best: it lasts longer than it is measured."""
 LEFT_S = 90.0
 
 
@@ -82,7 +83,7 @@ async def _hang(place: Place, url: str) -> Figures:
 
 async def _flood(place: Place, url: str) -> Figures:
     began = time.time()
-    count = await _steady(url, BEFORE_S)
+    count = await _steady(url, FLOODED_S)
     low = place.log.read_text().count("email.low")
     if low >= FLOOD:
         raise Void("the flood was over before the measurement")
