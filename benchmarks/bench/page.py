@@ -1,2 +1,172 @@
-"""placeholder"""
-def write(results): pass
+"""`python -m benchmarks.bench.page` writes docs/performance.md from the newest results."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.bench.results import (
+    NOTIFIER,
+    Results,
+    Spread,
+    Table,
+    is_better_high,
+    load,
+    newest,
+    ratios,
+    spreads,
+)
+from benchmarks.bench.words import CONFIGURATIONS, FIGURES, HOW, SHARES, TITLES, Share
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/performance.md"
+PLOTS = ROOT / "docs/performance"
+PYTHON = ROOT / ".cache/bench/venv/bin/python"
+
+
+def write(results: Results, page: Path = PAGE) -> None:
+    """The page and its plots."""
+    page.write_text(text(results))
+    draw(results)
+
+
+def draw(results: Results) -> None:
+    """Where matplotlib is not installed, the plots stay what they are."""
+    PLOTS.mkdir(exist_ok=True)
+    program = Path(__file__).with_name("plots.py")
+    words = [str(PYTHON), str(program), str(PLOTS)]
+    if not PYTHON.exists():
+        return
+    subprocess.run(words, input=plotted(spreads(results.rounds)), text=True, check=False)
+
+
+def plotted(table: Table) -> str:
+    """For plots.py, a line a bar: workload, title, unit, system, median, least, most."""
+    lines = [
+        "\t".join([workload, TITLES[workload], unit, system, *map(str, _three(of))])
+        for workload, (figure, unit) in FIGURES.items()
+        for (which, system, what), of in table.items()
+        if which == workload and what == figure
+    ]
+    return "\n".join(lines)
+
+
+def _three(of: Spread) -> tuple[float, float, float]:
+    return of.median, of.least, of.most
+
+
+def text(results: Results) -> str:
+    """The whole page."""
+    table = spreads(results.rounds)
+    parts = [
+        *_head(results),
+        *_workloads(results, table),
+        *_limits(table),
+        *_configurations(),
+        *_errors(results),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _head(results: Results) -> Iterator[str]:
+    about = results.machine
+    yield "# Performance"
+    yield ""
+    yield f"Measured on {results.date} with commit `{about['commit']}`. `make bench` measures anew"
+    yield "and writes this page from `benchmarks/results/`, which has every round's raw figures."
+    yield ""
+    yield f"Machine: {about['cores']} cores ({about['processor']}), {about['memory_gib']} GiB,"
+    yield f"{about['system']}, Python {about['python']}. Load generator, servers and the measured"
+    yield "system share it. "
+    yield ", ".join(f"{name} {number}" for name, number in results.versions.items()) + "."
+    yield ""
+    yield HOW
+
+
+def _workloads(results: Results, table: Table) -> Iterator[str]:
+    better = ratios(table)
+    for workload, title in TITLES.items():
+        rows = [key for key in table if key[0] == workload]
+        if not rows:
+            continue
+        yield from ("", f"## {title}", "")
+        yield from _table(table, better, rows)
+        if workload in FIGURES and (PLOTS / f"{workload}.svg").exists():
+            yield from ("", f"![{title}](performance/{workload}.svg)")
+
+
+def _table(
+    table: Table,
+    better: Mapping[tuple[str, str, str], float],
+    rows: Sequence[tuple[str, str, str]],
+) -> Iterator[str]:
+    yield "| system | figure | median | min - max | rounds | Notifier is better by |"
+    yield "|---|---|---:|---:|---:|---:|"
+    for workload, system, figure in rows:
+        if figure == "requests":
+            continue
+        of = table[workload, system, figure]
+        ratio = better.get((workload, system, figure))
+        beside = "" if ratio is None else f"{ratio:.2f} x"
+        span = f"{_shown(of.least)} - {_shown(of.most)}"
+        yield f"| {system} | {_said(figure)} | {_shown(of.median)} | {span} | {of.rounds} | {beside} |"
+
+
+def _limits(table: Table) -> Iterator[str]:
+    shares = [line for share in SHARES if (line := _share(table, share))]
+    if shares:
+        yield from ("", "## What share of the limits Notifier uses", "")
+        yield from ("| Notifier | of the limit | share |", "|---|---|---:|", *shares)
+
+
+def _share(table: Table, share: Share) -> str:
+    """Empty where one of the two was not measured."""
+    ours = table.get((share.workload, NOTIFIER, "per_s"))
+    limit = table.get(("limits", share.server, share.figure))
+    if ours is None or limit is None:
+        return ""
+    used = ours.median / limit.median
+    return f"| {TITLES[share.workload]} | {share.server}: {_said(share.figure)} | {used:.0%} |"
+
+
+def _configurations() -> Iterator[str]:
+    yield from ("", "## How each is configured", "")
+    yield from ("| system | configuration |", "|---|---|")
+    for system, words in CONFIGURATIONS.items():
+        yield f"| {system} | {words} |"
+
+
+def _errors(results: Results) -> Iterator[str]:
+    void = [one for one in results.rounds if one.error]
+    if void or results.left_out:
+        yield from ("", "## What does not count", "")
+    for one in void:
+        yield f"- {one.workload}, {one.system}, round {one.number}: {one.error.splitlines()[0]}"
+    for reason in results.left_out:
+        yield f"- left out: {reason.splitlines()[0]}"
+
+
+def _said(figure: str) -> str:
+    words = figure.removesuffix("_ms").replace("_per_s", "").replace("_", " ")
+    if figure == "per_s":
+        return "a second"
+    return f"{words} a second" if is_better_high(figure) else f"{words} (ms)"
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
+
+
+def main() -> int:
+    path = newest()
+    if path is None:
+        print("there are no results: make bench", file=sys.stderr)
+        return 1
+    write(load(path))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
