@@ -2,14 +2,15 @@
 # PYTHON=... chooses the interpreter, ARGS=... hands words on to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check check-deploy prove format lock run-tools check-tools
+.PHONY: help run demo test check check-deploy prove bench bench-quick bench-tools format lock \
+	run-tools check-tools
 
 PY := .venv/bin/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
 help: ## list what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
-		while IFS='	' read -r name does; do printf '  make %-8s %s\n' "$$name" "$$does"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
+		while IFS='	' read -r name does; do printf '  make %-12s %s\n' "$$name" "$$does"; done
 
 # On a terminal the command gets a process group of its own, so that Ctrl-C is its alone: make
 # waits for the drain and ends with the command's own code.
@@ -45,12 +46,23 @@ prove: check-tools ## the promised figures on real processes, by hand (ARGS="nam
 	@deploy/install-prometheus
 	@$(PY) -m benchmarks.prove $(ARGS)
 
+bench: bench-tools ## Notifier beside its peers, by hand; writes docs/performance.md (ARGS="drain --rounds 1")
+	@$(PY) -m benchmarks.bench $(ARGS)
+
+bench-quick: bench-tools ## three minutes of it, held against the committed ratios
+	@$(PY) -m benchmarks.bench --quick $(ARGS)
+
 format: check-tools ## format, and mend what the linter can mend
 	@$(PY) -m ruff check --quiet --fix-only .
 	@$(PY) -m ruff format .
 
 lock: check-tools ## write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@$(PY) .ci/lock.py write $(ARGS)
+
+bench-tools: check-tools
+	@deploy/install-rabbitmq
+	@benchmarks/install-tools
+	@benchmarks/install-peers
 
 run-tools:
 	@.ci/venv requirements.lock

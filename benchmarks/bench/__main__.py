@@ -120,9 +120,7 @@ class Measuring:
             except Exception as broken:  # noqa: BLE001 whatever broke the round is its result
                 error = f"{type(broken).__name__}: {broken}"
             self.rounds.append(
-                Round(
-                    workload=workload, system=system, number=number, figures=figures, error=error
-                )
+                Round(workload=workload, system=system, number=number, figures=figures, error=error)
             )
             took_s = time.monotonic() - began
             _tell(f"{workload} {number} {system}: {error or _shown(figures)} ({took_s:.0f} s)")

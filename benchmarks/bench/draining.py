@@ -39,9 +39,7 @@ def drain_mixed(servers: Servers, count: int) -> Figures:
 def drain_http(servers: Servers, system: Contender, count: int) -> Figures:
     """Each send is a POST to the sandbox, which is one Python process beside the workers."""
     with servers.place() as place:
-        manning = Manning(
-            queues=("sms.medium",), sandbox_url=_sandbox(place), celery_processes=16
-        )
+        manning = Manning(queues=("sms.medium",), sandbox_url=_sandbox(place), celery_processes=16)
         many = [a_notification("sms.medium", do="http")] * count
         return _drained(place, system, manning, many)
 
@@ -98,7 +96,7 @@ async def _all_recorded(place: Place, count: int) -> None:
     connection = await asyncpg.connect(place.database_url)
     try:
         deadline = time.monotonic() + RECORDED_S
-        while (seen := tuple(await connection.fetchrow(sql))) != (count, count):
+        while (seen := tuple((await connection.fetch(sql))[0])) != (count, count):
             if time.monotonic() > deadline:
                 raise Void(f"of {count} stand as sent, with an attempt: {seen}")
             await asyncio.sleep(0.1)

@@ -22,7 +22,7 @@ TABLE = "CREATE TABLE limits (id bigserial PRIMARY KEY, queue text, body text)"
 SINGLE = "INSERT INTO limits (queue, body) VALUES ('email.medium', repeat('x', 200));\n"
 BATCH = (
     "INSERT INTO limits (queue, body) "
-    f"SELECT 'email.medium', repeat('x', 200) FROM generate_series(1, {ROWS});\n"
+    "SELECT 'email.medium', repeat('x', 200) FROM generate_series(1, :rows);\n"
 )
 
 
@@ -72,7 +72,19 @@ def _pgbench(place: Place, sql: str, clients: int) -> float:
     script.write_text(sql)
     url = urlsplit(place.database_url)
     where = ["-h", parse_qs(url.query)["host"][0], "-U", url.username or "postgres"]
-    how = ["-n", "-c", str(clients), "-j", "1", "-T", str(SPAN_S), "-M", "prepared"]
+    how = [
+        "-n",
+        "-c",
+        str(clients),
+        "-j",
+        "1",
+        "-T",
+        str(SPAN_S),
+        "-M",
+        "prepared",
+        "-D",
+        f"rows={ROWS}",
+    ]
     words = [program, *where, *how, "-f", str(script), unquote(url.path[1:])]
     said = run_to_end(words, {}, SPAN_S + 30)
     rate = re.search(r"^tps = ([\d.]+)", said, re.MULTILINE)

@@ -62,7 +62,7 @@ def text(results: Results) -> str:
     table = spreads(results.rounds)
     parts = [
         *_head(results),
-        *_workloads(results, table),
+        *_workloads(table),
         *_limits(table),
         *_configurations(),
         *_errors(results),
@@ -85,7 +85,7 @@ def _head(results: Results) -> Iterator[str]:
     yield HOW
 
 
-def _workloads(results: Results, table: Table) -> Iterator[str]:
+def _workloads(table: Table) -> Iterator[str]:
     better = ratios(table)
     for workload, title in TITLES.items():
         rows = [key for key in table if key[0] == workload]
@@ -111,7 +111,8 @@ def _table(
         ratio = better.get((workload, system, figure))
         beside = "" if ratio is None else f"{ratio:.2f} x"
         span = f"{_shown(of.least)} - {_shown(of.most)}"
-        yield f"| {system} | {_said(figure)} | {_shown(of.median)} | {span} | {of.rounds} | {beside} |"
+        cells = (system, _said(figure), _shown(of.median), span, str(of.rounds), beside)
+        yield f"| {' | '.join(cells)} |"
 
 
 def _limits(table: Table) -> Iterator[str]:

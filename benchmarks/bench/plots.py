@@ -1,4 +1,4 @@
-"""Run by the measuring environment's Python, which has matplotlib: `plots.py FOLDER`, rows on stdin.
+"""`plots.py FOLDER`, rows on stdin; run by the Python of .cache/bench/venv, which has matplotlib.
 
 One horizontal bar chart a workload; the line across a bar is the least and the most.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 
 mpl.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402 the backend is chosen first
+import matplotlib.pyplot as plt
 
 mpl.rcParams["svg.hashsalt"] = "notifier"  # the same figures give the same file
 

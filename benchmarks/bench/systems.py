@@ -48,9 +48,7 @@ class Contender(Protocol):
         """Start the submit API; its base URL, once all its processes answer."""
         ...
 
-    def fill(
-        self, place: Place, manning: Manning, many: Sequence[Document], url: str = ""
-    ) -> None:
+    def fill(self, place: Place, manning: Manning, many: Sequence[Document], url: str = "") -> None:
         """Enqueue them while no worker runs; `url` is what `serve` said, if it was asked to."""
         ...
 
@@ -87,9 +85,7 @@ class Notifier:
         place.children.wait(lambda: all(map(answer, health)), "Notifier's API")
         return f"http://127.0.0.1:{port}"
 
-    def fill(
-        self, place: Place, manning: Manning, many: Sequence[Document], url: str = ""
-    ) -> None:
+    def fill(self, place: Place, manning: Manning, many: Sequence[Document], url: str = "") -> None:
         asyncio.run(submit_batches(url or self.serve(place, manning, 1), many))
 
     def work(self, place: Place, manning: Manning) -> None:
@@ -159,10 +155,9 @@ class Peer:
         place.children.wait(all_answer, f"{self.name}'s API")
         return url
 
-    def fill(
-        self, place: Place, manning: Manning, many: Sequence[Document], url: str = ""
-    ) -> None:
-        """All are alike."""
+    def fill(self, place: Place, manning: Manning, many: Sequence[Document], url: str = "") -> None:
+        """All are alike. The library enqueues; the submit app has no part in it."""
+        del url
         words = [self.module, str(len(many)), json.dumps(many[0])]
         command = [*_python("benchmarks.peers.fill"), *words]
         run_to_end(command, self._environment(place, manning), FILL_S)
@@ -188,9 +183,7 @@ class Peer:
                     f"--max-async-tasks {manning.concurrency} --ack-type when_executed"
                 )
             case _:
-                words = (
-                    f"run {where}:faststream --log-level warning --workers {manning.processes}"
-                )
+                words = f"run {where}:faststream --log-level warning --workers {manning.processes}"
         return [*_python(self.module), *words.split()]
 
     def _environment(self, place: Place, manning: Manning) -> Mapping[str, str]:

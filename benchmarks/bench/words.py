@@ -45,27 +45,30 @@ SHARES = (
 )
 
 HOW = """\
-All systems are measured in turn (A B C D E, A B C D E, ...) on one private RabbitMQ and one private
-Postgres with `fsync` on; each round has a vhost and a database of its own. Figures are medians of
-the rounds, with the least and the most. A ratio above 1 means that Notifier did better.
+All systems are measured in turn (A B C D E, A B C D E, ...) on one private RabbitMQ and one
+private Postgres with `fsync` on; each round has a vhost and a database of its own. Figures are
+medians of the rounds, with the least and the most. A ratio above 1 means that Notifier did
+better.
 
 - **Submits**: wrk, one thread, 64 connections, 5 s after 1 s of warming up, the same document for
-  all. A 202 of Notifier is a committed row, and its API's relay publishes meanwhile; a 202 of a peer
-  is a publish that RabbitMQ confirmed. No worker runs. A round with another answer than 202, or
-  with other than as many rows or messages afterwards, does not count. Batches: four callers.
-- **Draining**: all is enqueued before the workers start. Each send writes one byte to one file, whose
-  size is looked at every 20 ms; the rate is that between the 10th and the 90th percentile of the
-  completions. Afterwards all of Notifier's rows must stand as sent with one attempt each, and the
-  queues of the peers must be empty with their workers gone. Notifier's relay keeps but a window of
-  what waits in the broker. Its providers are replaced by the peers' job; nothing else is.
+  all. A 202 of Notifier is a committed row, and its API's relay publishes meanwhile; a 202 of a
+  peer is a publish that RabbitMQ confirmed. No worker runs. A round with another answer than 202,
+  or with other than as many rows or messages afterwards, does not count. Batches: four callers.
+- **Draining**: all is enqueued before the workers start. Each send writes one byte to one file,
+  whose size is looked at every 20 ms; the rate is that between the 10th and the 90th percentile
+  of the completions. Afterwards all of Notifier's rows must stand as sent with one attempt each,
+  and the queues of the peers must be empty with their workers gone. Notifier's relay keeps but a
+  window of what waits in the broker. Its providers are replaced by the peers' job; nothing else
+  is.
 - **Through HTTP**: each send is a POST to Notifier's sandbox, one Python process that shares the
   cores and limits all. Notifier sends through its own HTTP provider.
-- **Hang, flood**: 50 urgent emails a second, each submitted over HTTP on its own; a wait lasts from
-  just before the submit to the start of the job. One worker serves both queues, 64 jobs at once. For
-  the flood the peers have one classic queue with priorities (quorum queues of this RabbitMQ have
-  none); 64 jobs at once sleep 20 ms each. FastStream bounds each queue, not the process.
-- **Limits**: one C client, one quorum queue, persistent messages of 200 bytes, 1,000 unconfirmed at
-  most, then acknowledged by the hundred; `pgbench` with 16 clients and single rows, and with 2
+- **Hang, flood**: 50 urgent emails a second, each submitted over HTTP on its own; a wait lasts
+  from just before the submit to the start of the job. One worker serves both queues, 64 jobs at
+  once. For the flood the peers have one classic queue with priorities (quorum queues of this
+  RabbitMQ have none); 64 jobs at once sleep 20 ms each. FastStream bounds each queue, not the
+  process.
+- **Limits**: one C client, one quorum queue, persistent messages of 200 bytes, 1,000 unconfirmed
+  at most, then acknowledged by the hundred; `pgbench` with 16 clients and single rows, and with 2
   clients and 500 rows a statement, of 200 bytes, one index."""
 
 CONFIGURATIONS: Mapping[str, str] = {
@@ -73,8 +76,8 @@ CONFIGURATIONS: Mapping[str, str] = {
     "Celery": (
         "quorum queues, `confirm_publish`, `task_acks_late`, `task_reject_on_worker_lost`, no "
         "results, events, gossip, mingle, heartbeat. Draining: prefork with 2 processes, prefetch "
-        "64 each; through HTTP 16 processes, prefetch 8 each. Hang and flood: 64 threads, prefetch 1 "
-        "each"
+        "64 each; through HTTP 16 processes, prefetch 8 each. Hang and flood: 64 threads, prefetch "
+        "1 each"
     ),
     "Dramatiq": (
         "`confirm_delivery`; classic durable queues (it declares no others); 2 processes of 8 "
@@ -85,8 +88,8 @@ CONFIGURATIONS: Mapping[str, str] = {
         "tasks at once, `qos` 128; hang and flood: 1 process, `qos` 64"
     ),
     "FastStream": (
-        "quorum queues, `persist`, acknowledged after the handler, uvloop, 2 processes, prefetch 64; "
-        "hang and flood: 1 process, prefetch 64"
+        "quorum queues, `persist`, acknowledged after the handler, uvloop, 2 processes, prefetch "
+        "64; hang and flood: 1 process, prefetch 64"
     ),
     "Submit apps of the peers": (
         "FastAPI on uvicorn with uvloop and httptools, pydantic model; Celery and Dramatiq in its "

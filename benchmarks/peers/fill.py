@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 AT_ONCE = 8
@@ -23,7 +24,7 @@ def main(peer: str, count: int, notification: dict[str, Any]) -> None:
             pass  # a failure is raised here
 
 
-async def _fill_async(module: Any, count: int, notification: dict[str, Any]) -> None:
+async def _fill_async(module: ModuleType, count: int, notification: dict[str, Any]) -> None:
     left = iter(range(count))
 
     async def some() -> None:

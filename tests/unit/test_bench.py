@@ -1,0 +1,162 @@
+"""`make bench`: what it makes of samples, of rounds and of committed results, and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bench.curve import crossing, latencies, throughput, waits_of
+from benchmarks.bench.judge import judge
+from benchmarks.bench.page import plotted, text
+from benchmarks.bench.results import Results, Round, load, newest, ratios, save, spread, spreads
+from benchmarks.bench.words import CONFIGURATIONS, FIGURES, SHARES, TITLES
+from benchmarks.bench.workloads import ALL, QUICK, QUICK_WORKLOADS, WORKLOADS
+
+
+def a_round(
+    system: str, per_s: float, workload: str = "drain", figure: str = "per_s", number: int = 1
+) -> Round:
+    return Round(workload=workload, system=system, number=number, figures={figure: per_s})
+
+
+def results(*rounds: Round, date: str = "2030-01-02") -> Results:
+    machine = {
+        "cores": 2,
+        "processor": "one",
+        "memory_gib": 4.0,
+        "system": "Linux",
+        "python": "3.11.7",
+        "commit": "0123456789ab",
+    }
+    return Results(date=date, machine=machine, versions={"celery": "5.6"}, rounds=rounds)
+
+
+# ---- samples ------------------------------------------------------------------------------------
+
+
+def test_the_rate_is_that_between_the_tenth_and_the_ninetieth_percentile() -> None:
+    slow_ends = [(0.0, 0), (10.0, 100), (12.0, 900), (30.0, 1000)]
+    assert throughput(slow_ends, 1000) == pytest.approx(400)
+
+
+def test_an_instant_between_two_samples_is_on_their_line() -> None:
+    assert crossing([(1.0, 0), (2.0, 0), (3.0, 10)], 5) == pytest.approx(2.5)
+
+
+def test_what_was_never_done_has_no_instant() -> None:
+    with pytest.raises(ValueError, match="never came to 11"):
+        crossing([(1.0, 0), (2.0, 10)], 11)
+
+
+def test_only_the_queue_asked_for_has_waits() -> None:
+    log = "email.high 10.000000 10.250000\nsms.medium 10.0 19.0\nemail.high 11.0 11.5\n"
+    assert waits_of(log, "email.high") == [(10.0, 0.25), (11.0, 0.5)]
+
+
+def test_latencies_are_in_milliseconds() -> None:
+    assert latencies([0.1, 0.2, 0.3], "_before") == pytest.approx(
+        {"p50_before_ms": 200, "p99_before_ms": 300}
+    )
+
+
+# ---- rounds -------------------------------------------------------------------------------------
+
+
+def test_a_spread_has_the_median_and_both_ends() -> None:
+    found = spread([30.0, 10.0, 20.0])
+    assert (found.median, found.least, found.most, found.rounds) == (20, 10, 30, 3)
+
+
+def test_a_round_that_broke_does_not_count() -> None:
+    broken = Round(workload="drain", system="Taskiq", number=2, error="ChildFailed: no")
+    table = spreads([a_round("Taskiq", 5), broken])
+    assert table["drain", "Taskiq", "per_s"].rounds == 1
+
+
+def test_a_ratio_above_one_says_that_notifier_is_better() -> None:
+    rates = [a_round("Notifier", 300), a_round("Taskiq", 100)]
+    waits = [
+        a_round(name, ms, "hang", "p99_during_ms") for name, ms in (("Notifier", 10), ("A", 40))
+    ]
+    found = ratios(spreads([*rates, *waits]))
+    assert found["drain", "Taskiq", "per_s"] == pytest.approx(3)
+    assert found["hang", "A", "p99_during_ms"] == pytest.approx(4)
+
+
+def test_without_notifier_there_is_no_ratio() -> None:
+    assert ratios(spreads([a_round("Taskiq", 100)])) == {}
+
+
+# ---- the judge ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("now", "is_met"), [(160, True), (161, True), (159, False)])
+def test_a_ratio_may_fall_to_four_fifths_of_the_committed_one(now: float, is_met: bool) -> None:
+    committed = [a_round("Notifier", 200), a_round("Taskiq", 100)]
+    (verdict,) = judge([a_round("Notifier", now), a_round("Taskiq", 100)], committed)
+    assert verdict.is_met is is_met
+
+
+def test_a_slower_machine_is_no_miss() -> None:
+    committed = [a_round("Notifier", 200), a_round("Taskiq", 100)]
+    (verdict,) = judge([a_round("Notifier", 20), a_round("Taskiq", 10)], committed)
+    assert verdict.is_met
+
+
+def test_what_was_never_committed_is_no_miss() -> None:
+    (verdict,) = judge([a_round("Notifier", 1), a_round("Taskiq", 100)], [])
+    assert verdict.then is None
+    assert verdict.is_met
+
+
+# ---- files and page -----------------------------------------------------------------------------
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    written = results(a_round("Notifier", 1.5))
+    assert load(save(written, tmp_path)).rounds == list(written.rounds)
+
+
+def test_the_newest_results_are_those_of_the_latest_date(tmp_path: Path) -> None:
+    for date in ("2030-01-02", "2031-01-01", "2029-12-31"):
+        save(results(date=date), tmp_path)
+    found = newest(tmp_path)
+    assert found is not None
+    assert found.stem == "2031-01-01"
+
+
+def test_without_results_none_is_the_newest(tmp_path: Path) -> None:
+    assert newest(tmp_path) is None
+
+
+def test_the_page_has_medians_spreads_ratios_and_shares() -> None:
+    page = text(
+        results(
+            *(a_round("Notifier", value, number=n) for n, value in enumerate((90, 300, 200))),
+            a_round("Taskiq", 400),
+            Round(
+                workload="limits", system="RabbitMQ", number=1, figures={"consume_per_s": 2000.0}
+            ),
+            Round(workload="drain", system="Celery", number=1, error="Void: it broke\nlog"),
+        )
+    )
+    assert "| Notifier | a second | 200 | 90.0 - 300 | 3 |  |" in page
+    assert "| Taskiq | a second | 400 | 400 - 400 | 1 | 0.50 x |" in page
+    assert f"| {TITLES['drain']} | RabbitMQ: consume a second | 10% |" in page
+    assert "- drain, Celery, round 1: Void: it broke\n" in page
+
+
+def test_a_plot_has_a_bar_for_each_system() -> None:
+    lines = plotted(spreads([a_round("Notifier", 2), a_round("Taskiq", 4)])).splitlines()
+    assert [line.split("\t")[3:] for line in lines] == [
+        ["Notifier", "2", "2", "2"],
+        ["Taskiq", "4", "4", "4"],
+    ]
+
+
+def test_every_workload_has_a_title_and_every_system_a_configuration() -> None:
+    assert list(TITLES) == list(WORKLOADS)
+    assert {system.name for system in ALL} <= set(CONFIGURATIONS)
+    assert {*FIGURES, *(share.workload for share in SHARES), *QUICK_WORKLOADS} <= set(WORKLOADS)
+    assert set(QUICK) <= {system.name for system in ALL}
