@@ -1,7 +1,8 @@
-"""Write the two requirement files with hashes, or check that they match pyproject.toml.
+"""Write the requirement files with hashes, or check that they match what they are made from.
 
 `write` resolves with uv for every platform and names no host. `check` compares, offline, the digest
-of pyproject's dependency tables with the one recorded in the first lines of each file.
+of pyproject's dependency tables, or of the peers' requirements, with the one recorded in the first
+lines of each file.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = ROOT / "pyproject.toml"
 RUN = ROOT / "requirements.lock"
 CHECK = ROOT / "requirements-dev.lock"
+PEERS_IN = ROOT / "benchmarks/peers/requirements.in"
+PEERS = PEERS_IN.with_suffix(".lock")
 CONTENTS = {
     RUN: "to run Notifier: the dependencies, the `dev` extra and the `build` group",
     CHECK: "for `make check`: requirements.lock and the `dev` group",
+    PEERS: "for `make bench` beside it: what Notifier is measured with",
 }
 COMPILE = (
     "pip",
@@ -32,9 +36,8 @@ COMPILE = (
     "--no-emit-find-links",
     "--no-header",
     "--python-version=3.11",
-    "--extra=dev",
-    "--group=build",
 )
+OURS = ("--extra=dev", "--group=build")
 
 
 def digest(pyproject: Path) -> str:
@@ -50,37 +53,45 @@ def digest(pyproject: Path) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
+def recorded(lock: Path) -> str:
+    """What the lock file was made from, and its digest."""
+    if lock == PEERS:
+        return f"{PEERS_IN.name} sha256:{hashlib.sha256(PEERS_IN.read_bytes()).hexdigest()}"
+    return f"pyproject sha256:{digest(PYPROJECT)}"
+
+
 def header(lock: Path) -> str:
     """The comment a lock file begins with."""
     return (
         f"# What is installed {CONTENTS[lock]}.\n"
         "# Written by `make lock`; do not edit.\n"
-        f"# pyproject sha256:{digest(PYPROJECT)}\n"
+        f"# {recorded(lock)}\n"
     )
 
 
 def is_current(lock: Path) -> bool:
-    """Whether the lock file was written for the present pyproject.toml."""
+    """Whether the lock file was written for the present requirements."""
     return lock.is_file() and lock.read_text(encoding="utf-8").startswith(header(lock))
 
 
-def write(lock: Path, *options: str) -> None:
+def write(lock: Path, *options: str, source: Path = PYPROJECT) -> None:
     """Resolve into the lock file, keeping its present versions where they still fit."""
     uv = str(Path(sys.executable).with_name("uv"))
-    compiling = [uv, *COMPILE, *options, f"--output-file={lock.name}", PYPROJECT.name]
-    subprocess.run(compiling, cwd=ROOT, check=True)  # noqa: S603 our own words, no shell
+    compiling = [uv, *COMPILE, *options, f"--output-file={lock.name}", source.name]
+    subprocess.run(compiling, cwd=source.parent, check=True)  # noqa: S603 our own words, no shell
     lock.write_text(header(lock) + lock.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def main(command: str, *options: str) -> int:
     """Run `write` or `check`; the exit code says whether the files are right."""
     if command == "write":
-        write(CHECK, "--group=dev", *options)
-        write(RUN, f"--constraint={CHECK.name}", *options)
+        write(CHECK, *OURS, "--group=dev", *options)
+        write(RUN, *OURS, f"--constraint={CHECK.name}", *options)
+        write(PEERS, *options, source=PEERS_IN)
         return 0
     stale = [lock.name for lock in CONTENTS if not is_current(lock)]
     if stale:
-        print(f"{' and '.join(stale)} do not match pyproject.toml: run `make lock`")
+        print(f"{' and '.join(stale)} do not match what they are made from: run `make lock`")
     return len(stale)
 
 

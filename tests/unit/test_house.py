@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = {".git", ".venv", ".cache", ".hypothesis", ".notifier", "__pycache__", "dist"}
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+PEERS = "benchmarks/peers/requirements.lock"
 VAGUE = {"base", "common", "helpers", "manager", "managers", "misc", "util", "utils"}
 ADRS = sorted((ROOT / "docs/adr").glob("*.md"))
 
@@ -129,7 +130,7 @@ def test_the_locks_match_pyproject() -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", (*LOCKS, PEERS))
 def test_a_lock_names_no_address_and_no_folder(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert re.findall(r"\w+://\S+|^-.*|(?<!\w)/\w+/.*", text, re.MULTILINE) == []
