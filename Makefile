@@ -46,7 +46,7 @@ prove: check-tools ## the promised figures on real processes, by hand (ARGS="nam
 	@deploy/install-prometheus
 	@$(PY) -m benchmarks.prove $(ARGS)
 
-bench: bench-tools ## Notifier beside its peers, by hand; writes docs/performance.md (ARGS="drain --rounds 1")
+bench: bench-tools ## Notifier beside its peers; writes docs/performance.md, by hand (ARGS=drain)
 	@$(PY) -m benchmarks.bench $(ARGS)
 
 bench-quick: bench-tools ## three minutes of it, held against the committed ratios

@@ -14,7 +14,7 @@ TITLES: Mapping[str, str] = {
     "drain_mixed": "Draining over nine queues, 2 worker processes",
     "drain_http": "Draining through HTTP, 2 worker processes",
     "hang": "Urgent email while 200 SMS hang for 10 s",
-    "flood": "Urgent email while 20,000 low ones wait",
+    "flood": "Urgent email while 40,000 low ones wait",
     "limits": "What broker and database can do at all",
 }
 FIGURES: Mapping[str, tuple[str, str]] = {
