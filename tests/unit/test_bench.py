@@ -10,6 +10,7 @@ from benchmarks.bench.curve import crossing, latencies, throughput, waits_of
 from benchmarks.bench.judge import judge
 from benchmarks.bench.page import plotted, text
 from benchmarks.bench.results import Results, Round, load, newest, ratios, save, spread, spreads
+from benchmarks.bench.submitting import all_kept
 from benchmarks.bench.words import CONFIGURATIONS, FIGURES, SHARES, TITLES
 from benchmarks.bench.workloads import ALL, QUICK, QUICK_WORKLOADS, WORKLOADS
 
@@ -58,6 +59,15 @@ def test_latencies_are_in_milliseconds() -> None:
     assert latencies([0.1, 0.2, 0.3], "_before") == pytest.approx(
         {"p50_before_ms": 200, "p99_before_ms": 300}
     )
+
+
+@pytest.mark.parametrize(
+    ("stored", "is_kept"), [(99, False), (100, True), (164, True), (165, False)]
+)
+def test_not_one_answered_submit_may_be_lost_and_one_a_connection_be_under_way(
+    stored: int, is_kept: bool
+) -> None:
+    assert all_kept(100, stored) is is_kept
 
 
 # ---- rounds -------------------------------------------------------------------------------------
