@@ -130,7 +130,7 @@ def test_the_locks_match_pyproject() -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("lock", (*LOCKS, PEERS))
+@pytest.mark.parametrize("lock", [*LOCKS, PEERS])
 def test_a_lock_names_no_address_and_no_folder(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert re.findall(r"\w+://\S+|^-.*|(?<!\w)/\w+/.*", text, re.MULTILINE) == []
