@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
+AS_CONFIGURED: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +44,9 @@ class LinkSettings:
 class Link:
     """A connection opened when first used and again after it was lost; one user at a time."""
 
-    def __init__(self, settings: LinkSettings, *, plan: str = "auto") -> None:
+    def __init__(self, settings: LinkSettings, planner: Mapping[str, str] = AS_CONFIGURED) -> None:
         self._settings = settings
-        self._plan = plan
+        self._planner = planner
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._turn = asyncio.Lock()
 
@@ -77,10 +79,7 @@ class Link:
                 timeout=CONNECT_TIMEOUT_S,
                 # The server's limit comes first; this one is for a server that says nothing.
                 command_timeout=self._settings.statement_timeout_s + 2,
-                server_settings={
-                    **self._settings.server_settings(),
-                    "plan_cache_mode": self._plan,
-                },
+                server_settings={**self._settings.server_settings(), **self._planner},
             )
         return self._connection
 
@@ -101,9 +100,11 @@ class Link:
 
 
 @asynccontextmanager
-async def open_link(settings: LinkSettings, *, plan: str = "auto") -> AsyncIterator[Link]:
-    """A link, closed at the end. Connects only when used."""
-    link = Link(settings, plan=plan)
+async def open_link(
+    settings: LinkSettings, planner: Mapping[str, str] = AS_CONFIGURED
+) -> AsyncIterator[Link]:
+    """A link, closed at the end. Connects only when used; `planner` are settings of Postgres's."""
+    link = Link(settings, planner)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(link.close)
         yield link

@@ -90,7 +90,9 @@ async def open_reader(settings: LinkSettings) -> AsyncIterator[PostgresReader]:
     """The reader; its statements are planned for their parameters each time."""
     async with AsyncExitStack() as stack:
         links = [
-            await stack.enter_async_context(open_link(settings, plan="force_custom_plan"))
+            await stack.enter_async_context(
+                open_link(settings, {"plan_cache_mode": "force_custom_plan"})
+            )
             for _ in range(READ_LINKS)
         ]
         yield PostgresReader(links)

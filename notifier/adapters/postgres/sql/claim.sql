@@ -1,5 +1,6 @@
 -- $1 ids and $2 their claims, an id once; $3 this worker; $4, $5 the least and greatest id: they
--- let the plan leave out the days that cannot hold any of them.
+-- let the plan leave out the days that cannot hold any of them. The status is compared as text: no
+-- index of waiting rows, small in old statistics, may be taken for the way to these ids.
 UPDATE notifications SET
     status = CASE WHEN expires_at <= now() THEN 'expired' ELSE 'sending' END::notification_status,
     claim = claim + CASE WHEN expires_at <= now() THEN 0 ELSE 1 END,
@@ -8,7 +9,7 @@ UPDATE notifications SET
     due_at = NULL,
     updated_at = now()
 WHERE id = ANY ($1::uuid[]) AND id BETWEEN $4 AND $5
-  AND status = 'queued'
+  AND status::text = 'queued'
   AND claim = ($2::integer[])[array_position($1::uuid[], id)]
 RETURNING id, status::text AS status, claim, queue, recipient, content, tries, max_tries,
           now() - ready_at AS waited, now() - created_at AS age

@@ -21,8 +21,8 @@ WITH result AS (
                           ELSE left(concat_ws(' ', r.outcome, nullif(r.code, ''), nullif(r.detail, '')), 500) END,
         updated_at = now()
     FROM result r
-    WHERE n.id = r.id AND n.id BETWEEN $16 AND $17
-      AND n.status = 'sending' AND n.claim = r.claim AND n.claimed_by = $15
+    WHERE n.id = r.id AND n.id = ANY ($1::uuid[]) AND n.id BETWEEN $16 AND $17
+      AND n.status::text = 'sending' AND n.claim = r.claim AND n.claimed_by = $15
     RETURNING n.id, n.claim, n.queue, n.status, n.tries, n.due_at, n.created_at
 ), throttled_again AS (
     -- Only the row of the claim just before, and only if that was throttled too.
@@ -30,7 +30,8 @@ WITH result AS (
         claim = r.claim, repeats = a.repeats + 1, finished_at = r.finished_at, next_at = m.due_at,
         recorded_by = $15, code = r.code, detail = r.detail
     FROM moved m JOIN result r ON r.id = m.id AND r.claim = m.claim
-    WHERE a.id = m.id AND a.id BETWEEN $16 AND $17 AND a.claim = m.claim - 1
+    WHERE a.id = ANY (ARRAY(SELECT id FROM result WHERE outcome = 'throttled'))
+      AND a.id = m.id AND a.id BETWEEN $16 AND $17 AND a.claim = m.claim - 1
       AND a.outcome = 'throttled' AND a.provider = r.provider AND NOT a.late
       AND r.outcome = 'throttled'
     RETURNING a.id

@@ -1,0 +1,86 @@
+"""What Postgres reads for a batch is the batch, also when its statistics are older than a surge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.store import open_store
+from notifier.domain.notification import Claimed, QueueKey
+from tests.builders import (
+    EMAIL_HIGH,
+    EMAIL_LOW,
+    a_notification,
+    a_result,
+    ask,
+    quotas,
+    worker_id,
+)
+from tests.e2e.client import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from notifier.adapters.postgres.store import PostgresStore
+
+SURGE, BATCH = 4_000, 50
+READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
+               + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
+SESSIONS = """SELECT count(*) FROM pg_stat_activity
+              WHERE datname = current_database() AND application_name = 'notifier'"""
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def test_a_batch_reads_no_surge_that_statistics_do_not_know(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute("ANALYZE")  # nothing is there
+    before = await _read_by(database_url, connection, _surge)
+    after = await _read_by(database_url, connection, lambda store: _send(store, EMAIL_HIGH, BATCH))
+    assert 0 < after - before < SURGE
+
+
+async def _surge(store: PostgresStore) -> None:
+    """Many sent and many that wait, between the ids of one small batch of another queue."""
+    await _accept(store, EMAIL_HIGH, BATCH // 2)
+    await _accept(store, EMAIL_LOW, SURGE)
+    await _send(store, EMAIL_LOW, SURGE)
+    await _accept(store, EMAIL_LOW, SURGE)
+    await _accept(store, EMAIL_HIGH, BATCH // 2)
+
+
+async def _accept(store: PostgresStore, queue: QueueKey, count: int) -> None:
+    await store.insert([a_notification(queue) for _ in range(count)])
+
+
+async def _send(store: PostgresStore, queue: QueueKey, count: int) -> None:
+    await store.waiting([queue])
+    taken = await store.take_due(quotas(queue, most=count), count)
+    claims = await store.claim([ask(pointer) for pointer, _ in taken])
+    results = [a_result(claimed) for claimed in claims if isinstance(claimed, Claimed)]
+    assert len(results) == count
+    await store.record(results)
+
+
+async def _read_by(
+    url: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    work: Callable[[PostgresStore], Awaitable[object]],
+) -> int:
+    """How many rows and index entries had been read by the end of this work.
+
+    Sessions that end write their statistics, so the store is a new one.
+    """
+    async with open_store(LinkSettings(url=url), worker_id()) as store:
+        await work(store)
+    await until(lambda: connection.fetchval(SESSIONS), lambda left: left == 0)
+    return int(await connection.fetchval(READ))
