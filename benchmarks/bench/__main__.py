@@ -53,6 +53,9 @@ def _arguments() -> argparse.Namespace:
     wanted = parser.parse_args()
     if unknown := sorted(set(wanted.workloads) - set(WORKLOADS)):
         parser.error(f"no workload {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
+    there = sorted({system for one in WORKLOADS.values() for system in one.measures})
+    if unknown := sorted(set(wanted.systems) - set(there)):
+        parser.error(f"no system {', '.join(unknown)}; there are {', '.join(there)}")
     wanted.rounds = wanted.rounds or (QUICK_ROUNDS if wanted.quick else ROUNDS)
     return wanted
 
