@@ -11,6 +11,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from math import inf, nextafter
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -38,6 +39,8 @@ class End(asyncio.Protocol):
         self._is_client = is_client
         self.peer: End | None = None
         self.is_broken = False  # lost bytes, or closed while nobody was to see it
+        self._is_shut = False
+        self._arrives_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -59,8 +62,31 @@ class End(asyncio.Protocol):
         if self._proxy.flow is Flow.HOLD or self.peer is None or self.peer._transport is None:
             return
         if self._held:
-            self.peer._transport.write(bytes(self._held))
+            self._send(bytes(self._held))
             self._held.clear()
+
+    def _send(self, data: bytes) -> None:
+        """Let it arrive after the delay, and never before what was sent earlier."""
+        loop = asyncio.get_running_loop()
+        arrives_at = loop.time() + self._proxy.delay_s
+        if arrives_at <= self._arrives_at:  # equal times would keep no order
+            arrives_at = nextafter(self._arrives_at, inf)
+        elif not self._proxy.delay_s:
+            self._arrive(data)
+            return
+        self._arrives_at = arrives_at
+        loop.call_at(arrives_at, self._arrive, data)
+
+    def _arrive(self, data: bytes) -> None:
+        peer = self.peer
+        if peer and peer._transport and not peer._is_shut and not peer._transport.is_closing():
+            peer._transport.write(data)
+
+    def shut(self) -> None:
+        """Say that no more will come, and go on listening; what comes all the same is lost."""
+        if self._transport and not self._is_shut:
+            self._is_shut = self.is_broken = True
+            self._transport.write_eof()
 
     def pause_writing(self) -> None:
         if self.peer and self.peer._transport:
@@ -104,6 +130,7 @@ class TcpProxy:
         self._socket: socket.socket | None = None
         (self.port,) = free_ports(1)
         self.flow = Flow.PASS
+        self.delay_s = 0.0
         self.swallowed = asyncio.Event()
 
     @property
@@ -137,9 +164,22 @@ class TcpProxy:
         self.swallowed.clear()
         self.flow = Flow.SWALLOW
 
+    def slow(self, delay_s: float) -> None:
+        """Let everything arrive so much later, in both directions, until `heal`."""
+        self.delay_s = delay_s
+
+    def half_close(self) -> None:
+        """End every connection's way to the client alone: it may go on sending. New ones are whole.
+
+        `heal` resets what is closed by half.
+        """
+        for end in list(self._ends):
+            if end._is_client:
+                end.shut()
+
     def heal(self) -> None:
         """Carry again. Connections that lost bytes are reset, the others go on."""
-        self.flow = Flow.PASS
+        self.flow, self.delay_s = Flow.PASS, 0.0
         for end in list(self._ends):
             if end.is_broken or (end.peer and end.peer.is_broken):
                 end.reset()

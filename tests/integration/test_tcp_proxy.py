@@ -1,12 +1,13 @@
 """The proxy that breaks connections, against the real servers it will stand before."""
 
 import asyncio
+import time
 
 import asyncpg
 import pytest
 
 from notifier.embedded.postgres import PostgresServer
-from tests.tcp_proxy import TcpProxy, open_proxy, open_proxy_for
+from tests.tcp_proxy import LOOPBACK, TcpProxy, open_proxy, open_proxy_for
 
 SOON_S = 10.0
 
@@ -96,3 +97,39 @@ async def _answer(proxy: TcpProxy, url: str) -> object:
 async def _ends_in_an_error(connection: asyncpg.Connection, statement: str) -> None:
     with pytest.raises((OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
         await connection.execute(statement)
+
+
+async def test_a_slow_link_delays_both_ways_and_keeps_the_order(empty_database_url: str) -> None:
+    async with open_proxy_for(empty_database_url) as proxy:
+        connection = await asyncpg.connect(proxy.url(empty_database_url))
+        proxy.slow(0.05)
+        began = time.monotonic()
+        big = await connection.fetchval("SELECT repeat('x', 3000000)")
+        assert time.monotonic() - began >= 0.1
+        proxy.heal()
+        assert (len(big), await connection.fetchval("SELECT 1")) == (3_000_000, 1)
+        await connection.close()
+
+
+async def test_a_half_closed_link_says_its_end_and_carries_the_other_way_still() -> None:
+    heard = asyncio.Queue[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            heard.put_nowait(data)
+        writer.close()
+        await writer.wait_closed()
+        heard.put_nowait(b"")
+
+    server = await asyncio.start_server(serve, LOOPBACK, 0)
+    async with server, open_proxy(LOOPBACK, server.sockets[0].getsockname()[1]) as proxy:
+        reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
+        writer.write(b"before")
+        assert await heard.get() == b"before"
+        proxy.half_close()
+        async with asyncio.timeout(SOON_S):
+            assert await reader.read() == b""
+            writer.write(b"after")
+            assert await heard.get() == b"after"
+            writer.close()
+            assert await heard.get() == b""
