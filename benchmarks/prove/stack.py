@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -15,6 +16,15 @@ from notifier.embedded.postgres import PostgresServer, running_postgres
 from notifier.embedded.rabbitmq import RabbitmqServer, running_rabbitmq
 from tests.e2e.client import open_client
 from tests.e2e.system import running_system, urls
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one system may live; the folder is not made yet."""
+
+    folder: Path
+    database: str
+    broker: str
 
 
 class Stack:
@@ -28,20 +38,26 @@ class Stack:
     @asynccontextmanager
     async def running(self, workers: int = 1, **settings: object) -> AsyncIterator[Run]:
         """Sandbox, API and workers; `a__b=1` is the setting `a.b`. All must stop with 0."""
+        dotted = {key.replace("__", "."): value for key, value in settings.items()}
+        async with self.place() as place:
+            at = urls(place.database, place.broker)
+            with running_system(place.folder, {**at, **dotted}) as system:
+                system.start_all()
+                first = [system.children[-1]]
+                async with open_client(system.api_url, system.sandbox_url) as client:
+                    run = Run(system, client, place.database, place.broker, first)
+                    for _ in range(workers - 1):
+                        await run.join()
+                    yield run
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[Place]:
+        """A fresh database and vhost, and nothing that runs there."""
         self._runs += 1
-        name = f"prove_{self._runs}"
+        name = f"run_{self._runs}"
         await self._make_database(name)
         self.rabbitmq.create_vhost(name)
-        database, broker = self.postgres.url(name), self.rabbitmq.url(name)
-        dotted = {key.replace("__", "."): value for key, value in settings.items()}
-        with running_system(self.folder / name, {**urls(database, broker), **dotted}) as system:
-            system.start_all()
-            first = [system.children[-1]]
-            async with open_client(system.api_url, system.sandbox_url) as client:
-                run = Run(system, client, database, broker, first)
-                for _ in range(workers - 1):
-                    await run.join()
-                yield run
+        yield Place(self.folder / name, self.postgres.url(name), self.rabbitmq.url(name))
         self.rabbitmq.delete_vhost(name)
         # What a line leaves may be gigabytes, and vacuuming them would disturb the next.
         await self._administer(f"DROP DATABASE {name} WITH (FORCE)")

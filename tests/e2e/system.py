@@ -126,21 +126,30 @@ class System:
         self._all_ready(child)
         return child
 
-    def spawn_worker(self) -> Child:
-        """As `start_another_worker`, not waited for: `run_steps_async(child.starting())` is."""
+    def spawn_worker(self, *words: str, module: str = "notifier", **environ: str) -> Child:
+        """As `start_another_worker`, not waited for: `run_steps_async(child.starting())` is.
+
+        It may have more words, more in its environment, and another module that starts it.
+        """
         (port,) = free_ports(1)
         ready = f"http://{LOOPBACK}:{port}/health/ready"
-        return self._spawn("worker", "--metrics-port", str(port), ready_url=ready)
+        words = ("worker", "--metrics-port", str(port), *words)
+        return self._spawn(*words, ready_url=ready, module=module, **environ)
 
-    def spawn_api(self, **environ: str) -> Child:
-        """As `start_api`, not waited for, with more in its environment."""
-        return self._spawn("api", ready_url=f"{self.api_url}/health/ready", **environ)
+    def spawn_api(self, module: str = "notifier", **environ: str) -> Child:
+        """As `start_api`, not waited for; as `spawn_worker` else."""
+        ready = f"{self.api_url}/health/ready"
+        return self._spawn("api", ready_url=ready, module=module, **environ)
+
+    def spawn_sandbox(self) -> Child:
+        """As `start_sandbox`, not waited for."""
+        return self._spawn("sandbox", ready_url=f"{self.sandbox_url}/calls/summary")
 
     def start_all(self) -> None:
         """Sandbox, API and worker, side by side."""
         self._all_ready(
-            self._spawn("sandbox", ready_url=f"{self.sandbox_url}/calls/summary"),
-            self._spawn("api", ready_url=f"{self.api_url}/health/ready"),
+            self.spawn_sandbox(),
+            self.spawn_api(),
             self._spawn("worker", ready_url=f"{self.worker_url}/health/ready"),
         )
 
@@ -180,10 +189,12 @@ class System:
         self._all_ready(child)
         return child
 
-    def _spawn(self, *words: str, ready_url: str, **environ: str) -> Child:
+    def _spawn(
+        self, *words: str, ready_url: str, module: str = "notifier", **environ: str
+    ) -> Child:
         log = self.folder / f"{len(self.children)}-{words[0]}.log"
         process = spawn(
-            self._command(words),
+            [sys.executable, "-m", module, *words],
             dies_by=signal.SIGTERM,
             environment=self._environment() | environ,
             folder=self.folder,
