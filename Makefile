@@ -2,8 +2,8 @@
 # PYTHON=... chooses the interpreter, ARGS=... hands words on to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check check-deploy prove bench bench-quick bench-tools format lock \
-	run-tools check-tools
+.PHONY: help run demo test check check-deploy prove chaos bench bench-quick bench-tools \
+	format lock run-tools check-tools
 
 PY := .venv/bin/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
@@ -51,6 +51,12 @@ bench: bench-tools ## Notifier beside its peers; writes docs/performance.md, by 
 
 bench-quick: bench-tools ## three minutes of it, held against the committed ratios
 	@$(PY) -m benchmarks.bench --quick $(ARGS)
+
+ROUNDS ?= 10
+SEED ?= 1
+chaos: check-tools ## faults in a running system: what is lost or doubled (FAULTS= ROUNDS= SEED=)
+	@deploy/install-rabbitmq
+	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(FAULTS) $(ARGS)
 
 format: check-tools ## format, and mend what the linter can mend
 	@$(PY) -m ruff check --quiet --fix-only .

@@ -1,0 +1,65 @@
+"""`make chaos`: faults in a running Notifier, round after round, and what was lost or doubled.
+
+`python -m tests.chaos [fault ...] [--rounds N] [--seed N]` starts a private Postgres and RabbitMQ,
+and ends with a table of all that was played on this commit. It exits with 1 if something was lost,
+doubled without a mark, or recovered too late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.prove.stack import running_stack
+from tests.chaos.faults import FAULTS
+from tests.chaos.playing import play_all
+from tests.chaos.results import Result, keep, present_commit, read
+from tests.chaos.table import show
+
+
+def main() -> int:
+    wanted = _arguments()
+    names = [name for each in wanted.names for name in each.split(",") if name] or list(FAULTS)
+    if unknown := sorted(set(names) - set(FAULTS)):
+        _tell(f"no fault {', '.join(unknown)}; there are {', '.join(FAULTS)}")
+        return 2
+    commit, results = present_commit(), list[Result]()
+
+    def note(result: Result) -> None:
+        results.append(msgspec.structs.replace(result, commit=commit))
+        keep(results[-1])
+
+    with tempfile.TemporaryDirectory(prefix="notifier-chaos-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with running_stack(folder) as stack:
+            for fault in names:
+                rounds = play_all(stack, FAULTS[fault], wanted.rounds, wanted.seed, note, _tell)
+                asyncio.run(rounds)
+    show(read(commit), commit)
+    return 0 if all(one.is_kept for one in results) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos")
+    parser.add_argument("names", nargs="*", help=f"which faults; all: {', '.join(FAULTS)}")
+    parser.add_argument("--rounds", type=int, default=10, help="that count, of each fault")
+    parser.add_argument("--seed", type=int, default=1)
+    wanted = parser.parse_args()
+    if wanted.rounds < 1:
+        parser.error("--rounds: expected 1 or more")
+    return wanted
+
+
+def _tell(words: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

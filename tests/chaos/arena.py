@@ -1,0 +1,113 @@
+"""A running Notifier that is to be broken: it stays up for all rounds of one fault."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from benchmarks.prove.run import Run
+from benchmarks.prove.stack import Place, Stack
+from notifier.embedded.process import run_steps_async
+from tests.chaos.links import Links, open_links
+from tests.e2e.client import open_client
+from tests.e2e.system import Child, System, running_system, urls
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+ENTRY: Final = "tests.chaos.entry"
+SETTINGS: Final[Mapping[str, object]] = {
+    **{f"providers.{name}.timeout_s": 3 for name in ("smtp", "twilio", "fcm")},
+    **{
+        f"priorities.{priority}.retry_{key}": value
+        for priority in ("high", "medium", "low")
+        for key, value in {"base_s": 0.5, "factor": 2, "cap_s": 4}.items()
+    },
+    **{f"priorities.{priority}.tries": 12 for priority in ("high", "medium", "low")},
+}
+"""Retries follow soon enough for a round, and for long enough to outlast a fault."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Arena:
+    """The harness is the supervisor: what dies it starts again. `ended` died by themselves."""
+
+    stack: Stack
+    place: Place
+    run: Run
+    links: Links | None
+    api: Child
+    ended: list[str] = field(default_factory=list)
+
+    @property
+    def system(self) -> System:
+        return self.run.system
+
+    async def start_api(self, **broken: str) -> None:
+        """An API in the place of the last, which ends now if it runs."""
+        if self.api.is_running:
+            await run_steps_async(self.api.stopping())
+        self.api = _spawn_api(self.system, self.place, self.links, broken)
+        await run_steps_async(self.api.starting())
+
+    def spawn_worker(self, *words: str, **broken: str) -> Child:
+        """One more worker, not waited for; with `broken`, by the entry that breaks it."""
+        linked = self.links.of_worker(self.system, self.place) if self.links else {}
+        return self.system.spawn_worker(*words, **_through(broken), **linked, **broken)
+
+    async def join(self, *words: str, **broken: str) -> Child:
+        child = self.spawn_worker(*words, **broken)
+        await run_steps_async(child.starting())
+        self.run.workers.append(child)
+        return child
+
+    async def supervise(self) -> None:
+        """Start again what ended by itself, and note it."""
+        for child in [self.api, *self.run.workers]:
+            if not child.is_running:
+                self.ended.append(f"{child.log.name}: {child.said()[-2000:]}")
+        if not self.api.is_running:
+            await self.start_api()
+        for child in [child for child in self.run.workers if not child.is_running]:
+            self.run.workers.remove(child)
+            await self.join()
+
+    async def stop(self) -> None:
+        """In order and without blocking the loop, in which the links live."""
+        for child in reversed(self.system.children):
+            if child.is_running and child.has_started:
+                await run_steps_async(child.stopping())
+
+
+def _through(broken: Mapping[str, str]) -> dict[str, str]:
+    return {"module": ENTRY, "PYTHONPATH": str(ROOT)} if broken else {}
+
+
+def _spawn_api(
+    system: System, place: Place, links: Links | None, broken: Mapping[str, str]
+) -> Child:
+    linked = links.of_api(place) if links else {}
+    return system.spawn_api(**_through(broken), **linked, **broken)
+
+
+@asynccontextmanager
+async def open_arena(
+    stack: Stack, *, workers: Sequence[Sequence[str]], linked: bool, **settings: object
+) -> AsyncIterator[Arena]:
+    """Sandbox, API and a worker for each of `workers`, which are their words."""
+    async with AsyncExitStack() as exits:
+        place = await exits.enter_async_context(stack.place())
+        wanted = {**urls(place.database, place.broker), **SETTINGS, **settings}
+        system = exits.enter_context(running_system(place.folder, wanted))
+        client = await exits.enter_async_context(open_client(system.api_url, system.sandbox_url))
+        links = await exits.enter_async_context(open_links(system, place)) if linked else None
+        await run_steps_async(system.spawn_sandbox().starting())
+        api = _spawn_api(system, place, links, {})
+        run = Run(system, client, place.database, place.broker)
+        arena = Arena(stack=stack, place=place, run=run, links=links, api=api)
+        for words in workers:
+            await arena.join(*words)
+        await run_steps_async(api.starting())
+        yield arena
+        await arena.stop()

@@ -1,0 +1,12 @@
+"""All faults, by the name under which they can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tests.chaos.processes import PROCESSES
+from tests.chaos.round import Fault
+from tests.chaos.steps import STEPS
+
+FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in (*PROCESSES, *STEPS)}

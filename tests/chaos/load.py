@@ -1,0 +1,78 @@
+"""Who submits while faults strike: seeded, mixed, and patient with an API that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+import aiohttp
+
+from tests.e2e.client import QUEUES, Client, Document, an_order
+
+FATES: Final[Mapping[str, int]] = {
+    "ok": 82,
+    "refuse": 4,
+    "flaky-2": 4,
+    "throttle-2": 4,
+    "down": 2,
+    "cut": 2,
+    "hang": 2,
+}
+"""How many of a hundred; what fails stays far below what opens a breaker."""
+HOPELESS: Final = frozenset({"down", "cut", "hang"})
+TRIES_OF_THE_HOPELESS: Final = 2
+CALLERS, BATCH = 10, 10
+AGAIN_S = 0.1
+
+
+@dataclass(slots=True)
+class Load:
+    """What was answered with 202, by id its fate; the rest is nobody's promise."""
+
+    client: Client
+    random: Random
+    rate: float
+    accepted: dict[str, str] = field(default_factory=dict)
+    unanswered: int = 0
+    under_way: int = 0
+    _next_at: float = 0.0
+
+    async def run(self) -> None:
+        """Submit at the rate until cancelled."""
+        self._next_at = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for number in range(CALLERS):
+                group.create_task(self._call(), name=f"caller {number}")
+
+    async def _call(self) -> None:
+        while True:
+            await asyncio.sleep(self._wait())
+            fates = self.random.choices(list(FATES), list(FATES.values()), k=BATCH)
+            await self._submit(fates)
+
+    def _wait(self) -> float:
+        """Until this caller's turn; what could not be submitted in time is not made up for."""
+        now = time.monotonic()
+        self._next_at = max(now, self._next_at + BATCH / self.rate)
+        return self._next_at - now
+
+    async def _submit(self, fates: list[str]) -> None:
+        wanted = [_order(self.random.choice(QUEUES), fate) for fate in fates]
+        self.under_way += len(wanted)
+        try:
+            ids = await self.client.submit(wanted)
+            self.accepted |= dict(zip(ids, fates, strict=True))
+        except (AssertionError, aiohttp.ClientError, TimeoutError):  # 503, cut, not there
+            self.unanswered += len(wanted)
+            await asyncio.sleep(AGAIN_S)
+        finally:
+            self.under_way -= len(wanted)
+
+
+def _order(queue: str, fate: str) -> Document:
+    tries = {"max_tries": TRIES_OF_THE_HOPELESS} if fate in HOPELESS else {}
+    return an_order(queue, fate, **tries)

@@ -1,0 +1,145 @@
+"""One round: load, a fault in its middle, and the judgement when all is final again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Final
+from uuid import UUID
+
+from benchmarks.prove.run import IN_FLIGHT_LEAST, TooFewInFlight
+from tests.chaos.arena import Arena
+from tests.chaos.judge import FINAL, Row, judge, recovery_s
+from tests.chaos.load import Load
+from tests.chaos.results import Result
+from tests.e2e.client import until
+
+RATE, LATENCY_MS = 100.0, 400
+BEFORE_S, AFTER_S = 3.0, 4.0
+FINAL_WITHIN_S: Final = 90.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Round:
+    """What a fault is told, and what it says: `held` was in flight when it struck."""
+
+    arena: Arena
+    load: Load
+    random: Random
+    variant: str
+    held: set[str] = field(default_factory=set)
+
+    async def aim(self, *statuses: str, more: int = 0) -> None:
+        """Take what now stands so for in flight, and `more` beside; raises TooFewInFlight."""
+        rows = await _rows(self.arena, self.load.accepted)
+        self.hit({which for which, row in rows.items() if row.status in statuses}, more=more)
+
+    def hit(self, held: Collection[str], *, more: int = 0) -> None:
+        """The same of what is known to be in flight."""
+        if len(held) + more < IN_FLIGHT_LEAST:
+            raise TooFewInFlight(f"{len(held) + more} in flight, {IN_FLIGHT_LEAST} count")
+        self.held |= set(held)
+
+
+Strike = Callable[[Round], Awaitable[float]]
+"""Breaks something and lets it heal; the instant at which recovery begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A fault by name. `variants` take turns, round by round."""
+
+    strike: Strike
+    says: str
+    within_s: float
+    variants: Sequence[str] = ("",)
+    workers: Sequence[Sequence[str]] = ((), ())
+    linked: bool = False
+    on_small_disk: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.strike.__name__
+
+
+async def play(arena: Arena, fault: Fault, *, number: int, seed: int) -> Result:
+    """Play one round; raises TooFewInFlight, alone or in a group, if it does not count."""
+    random = Random(f"{seed} {fault.name} {number}")
+    variant = fault.variants[(number - 1) % len(fault.variants)]
+    load = Load(arena.run.client, random, RATE)
+    this = Round(arena=arena, load=load, random=random, variant=variant)
+    await arena.run.client.behave(latency_ms=LATENCY_MS)
+    began = datetime.now(UTC)
+    ended_at = await _loaded(this, fault.strike)
+    await arena.supervise()
+    rows = await _all_final(this)
+    calls = await arena.run.client.log(since=began.isoformat().replace("+00:00", "Z"))
+    verdict = judge(load.accepted, rows, calls)
+    return Result(
+        fault=fault.name,
+        variant=variant,
+        round=number,
+        seed=seed,
+        within_s=fault.within_s,
+        accepted=len(load.accepted),
+        unanswered=load.unanswered,
+        in_flight=len(this.held),
+        final=verdict.final,
+        lost=len(verdict.lost),
+        doubled=len(verdict.doubled),
+        unmarked=len(verdict.unmarked),
+        ambiguous=sum(row.is_ambiguous for row in rows.values()),
+        recovery_s=recovery_s(ended_at, this.held, load.accepted, rows),
+        evidence=[f"{which} {why}" for which, why in verdict.lost.items()][:20]
+        + [f"{which} doubled, unmarked" for which in verdict.unmarked][:20]
+        + arena.ended,
+    )
+
+
+async def _loaded(this: Round, strike: Strike) -> float:
+    """Strike under load, which goes on for a while after."""
+    async with asyncio.TaskGroup() as group:
+        submitting = group.create_task(this.load.run(), name="load")
+        await asyncio.sleep(BEFORE_S + this.random.random())
+        ended_at = await strike(this)
+        await asyncio.sleep(max(0.0, ended_at + AFTER_S - time.time()))
+        submitting.cancel()
+    return ended_at
+
+
+async def _all_final(this: Round) -> Mapping[str, Row]:
+    """The rows, once all are final or the patience is over."""
+    deadline = time.monotonic() + FINAL_WITHIN_S
+
+    async def look() -> Mapping[str, Row]:
+        return await _rows(this.arena, this.load.accepted)
+
+    def is_over(rows: Mapping[str, Row]) -> bool:
+        is_late = time.monotonic() > deadline
+        return is_late or sum(row.status in FINAL for row in rows.values()) == len(
+            this.load.accepted
+        )
+
+    found: Mapping[str, Row] = await until(look, is_over, FINAL_WITHIN_S * 2)
+    return found
+
+
+async def _rows(arena: Arena, ids: Collection[str]) -> Mapping[str, Row]:
+    sql = """SELECT id, status::text, extract(epoch FROM updated_at)::float8 AS at,
+                    EXISTS (SELECT FROM attempts
+                            WHERE attempts.id = notifications.id AND outcome = 'ambiguous')
+                    AS is_ambiguous
+             FROM notifications WHERE id = ANY($1)"""
+    rows = await arena.run.rows(sql, [UUID(which) for which in list(ids)])
+    return {
+        str(row["id"]): Row(status=row["status"], at=row["at"], is_ambiguous=row["is_ambiguous"])
+        for row in rows
+    }
+
+
+__all__ = ["Fault", "Round", "Strike", "TooFewInFlight", "play"]

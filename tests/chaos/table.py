@@ -1,0 +1,53 @@
+"""Rounds added up: a line a fault, for the terminal and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isinf
+from statistics import median
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.results import Result
+
+HEADS: Final = (
+    "fault",
+    "rounds",
+    "accepted",
+    "final",
+    "lost",
+    "doubled",
+    "unmarked",
+    "Ambiguous",
+    "recovery s: median",
+    "most",
+    "bound",
+)
+
+
+def line(rounds: Sequence[Result]) -> Sequence[str]:
+    """The cells of one fault."""
+    recoveries = [one.recovered_s for one in rounds]
+    counts = ("accepted", "final", "lost", "doubled", "unmarked", "ambiguous")
+    return (
+        rounds[0].fault,
+        f"{len(rounds)}",
+        *(f"{sum(getattr(one, name) for one in rounds):,}" for name in counts),
+        seconds(median(recoveries)),
+        seconds(max(recoveries)),
+        f"{rounds[0].within_s:g}",
+    )
+
+
+def seconds(span_s: float) -> str:
+    return "never" if isinf(span_s) else f"{span_s:.1f}"
+
+
+def show(found: Mapping[str, Sequence[Result]], commit: str) -> None:
+    table = Table(*HEADS, "", title=f"{commit}: all rounds so far")
+    for rounds in found.values():
+        is_kept = all(one.is_kept for one in rounds)
+        table.add_row(*line(rounds), "[green]kept[/]" if is_kept else "[red]broken[/]")
+    Console(width=160).print(table)
