@@ -20,8 +20,9 @@ from tests.e2e.system import running_system, urls
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one system may live; the folder is not made yet."""
+    """Where one system may live, its database and vhost by name; the folder is not made yet."""
 
+    name: str
     folder: Path
     database: str
     broker: str
@@ -57,7 +58,7 @@ class Stack:
         name = f"run_{self._runs}"
         await self._make_database(name)
         self.rabbitmq.create_vhost(name)
-        yield Place(self.folder / name, self.postgres.url(name), self.rabbitmq.url(name))
+        yield Place(name, self.folder / name, self.postgres.url(name), self.rabbitmq.url(name))
         self.rabbitmq.delete_vhost(name)
         # What a line leaves may be gigabytes, and vacuuming them would disturb the next.
         await self._administer(f"DROP DATABASE {name} WITH (FORCE)")

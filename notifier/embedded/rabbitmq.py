@@ -5,6 +5,7 @@ It has its own epmd, which is ended last. Whatever kills the parent ends both.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -97,6 +98,27 @@ class RabbitmqServer(PrivateServer):
         """Delete a vhost with its queues; its connections are closed."""
         self._management.delete_vhost(name)
         self._vhosts.discard(name)
+
+    async def control(self, *words: str) -> str:
+        """What `rabbitmqctl` says to these words on this node. Raises ServerFailed."""
+        install = self._installed()
+        process = await asyncio.create_subprocess_exec(
+            install.server.with_name("rabbitmqctl"),
+            *words,
+            env=environment(self._folder, self._ports, install.path),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            raise ServerFailed(f"rabbitmqctl {words[0]}: {said.decode(errors='replace').strip()}")
+        return said.decode(errors="replace")
 
     def wipe(self) -> None:
         """Lose everything, as if the disk was replaced: only empty vhosts come back."""

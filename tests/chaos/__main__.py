@@ -58,7 +58,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _tell(words: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {words}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,10 @@ from typing import Final
 
 from tests.chaos.processes import PROCESSES
 from tests.chaos.round import Fault
+from tests.chaos.servers import SERVERS
 from tests.chaos.steps import STEPS
+from tests.chaos.wires import WIRES
 
-FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in (*PROCESSES, *STEPS)}
+FAULTS: Final[Mapping[str, Fault]] = {
+    fault.name: fault for fault in (*PROCESSES, *STEPS, *SERVERS, *WIRES)
+}

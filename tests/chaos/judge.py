@@ -90,19 +90,27 @@ def _why_lost(fate: str, row: Row | None, *, is_called: bool, taken: int) -> str
 
 
 def recovery_s(
-    ended_at: float, held: Collection[str], accepted: Mapping[str, str], rows: Mapping[str, Row]
+    ended_at: float,
+    *,
+    held: Collection[str],
+    asked_at: Mapping[str, float],
+    accepted: Mapping[str, str],
+    rows: Mapping[str, Row],
 ) -> float:
-    """Seconds from the end of a fault until sends flow, and all that it held is final.
+    """Seconds from the end of a fault until work flows, and all that the fault held is final.
 
-    Only what a provider takes at once is looked at: the retries of the others take their time.
+    It flows when something submitted since is sent. Only what a provider takes at once is looked
+    at: the retries of the others take their time.
     """
-    sent = {
+    sent_at = {
         which: rows[which].at
         for which, fate in accepted.items()
         if fate == "ok" and which in rows and rows[which].status == "sent"
     }
-    flows_at = min((at for at in sent.values() if at >= ended_at), default=inf)
-    whole_at = max(
-        (sent.get(which, inf) for which in held if accepted.get(which) == "ok"), default=flows_at
+    flows_at = min(
+        (at for which, at in sent_at.items() if asked_at[which] >= ended_at), default=inf
     )
-    return max(flows_at, whole_at, ended_at) - ended_at
+    whole_at = max(
+        (sent_at.get(which, inf) for which in held if accepted.get(which) == "ok"), default=ended_at
+    )
+    return max(flows_at, whole_at) - ended_at

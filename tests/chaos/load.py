@@ -31,12 +31,13 @@ AGAIN_S = 0.1
 
 @dataclass(slots=True)
 class Load:
-    """What was answered with 202, by id its fate; the rest is nobody's promise."""
+    """What was answered with 202, by id its fate and when it was asked; the rest is no promise."""
 
     client: Client
     random: Random
     rate: float
     accepted: dict[str, str] = field(default_factory=dict)
+    asked_at: dict[str, float] = field(default_factory=dict)
     unanswered: int = 0
     under_way: int = 0
     _next_at: float = 0.0
@@ -63,9 +64,11 @@ class Load:
     async def _submit(self, fates: list[str]) -> None:
         wanted = [_order(self.random.choice(QUEUES), fate) for fate in fates]
         self.under_way += len(wanted)
+        asked_at = time.time()
         try:
             ids = await self.client.submit(wanted)
             self.accepted |= dict(zip(ids, fates, strict=True))
+            self.asked_at |= dict.fromkeys(ids, asked_at)
         except (AssertionError, aiohttp.ClientError, TimeoutError):  # 503, cut, not there
             self.unanswered += len(wanted)
             await asyncio.sleep(AGAIN_S)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, redirect_stdout
+from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
 
 from benchmarks.prove.run import TooFewInFlight
 from benchmarks.prove.stack import Stack
+from notifier.embedded.postgres import open_postgres
 from tests.chaos.arena import Arena, open_arena
+from tests.chaos.disk import small_disk
 from tests.chaos.results import Result
 from tests.chaos.round import Fault, play
 
@@ -50,11 +52,23 @@ def _first(error: BaseException) -> BaseException:
 @asynccontextmanager
 async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
     """Its processes' last words go to a file: there are many, and few are of interest."""
-    with (stack.folder / "logs").open("a") as logs, redirect_stdout(logs):
-        async with open_arena(
-            stack, workers=fault.workers, linked=fault.linked, **fault.settings
-        ) as arena:
-            yield arena
+    async with AsyncExitStack() as exits:
+        logs = exits.enter_context((stack.folder / "logs").open("a"))
+        exits.enter_context(redirect_stdout(logs))
+        if fault.on_small_disk:
+            stack = await exits.enter_async_context(_on_small_disk(stack))
+        yield await exits.enter_async_context(
+            open_arena(stack, workers=fault.workers, linked=fault.linked, **fault.settings)
+        )
+
+
+@asynccontextmanager
+async def _on_small_disk(stack: Stack) -> AsyncIterator[Stack]:
+    """The same with a Postgres of its own."""
+    folder = stack.folder / "small"
+    with small_disk(folder):
+        async with open_postgres(folder / "postgres", keep=False) as postgres:
+            yield Stack(folder, postgres, stack.rabbitmq)
 
 
 async def _counted(arena: Arena, fault: Fault, number: int, seed: int, tell: Tell) -> Result:

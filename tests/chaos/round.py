@@ -94,7 +94,13 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int) -> Result:
         doubled=len(verdict.doubled),
         unmarked=len(verdict.unmarked),
         ambiguous=sum(row.is_ambiguous for row in rows.values()),
-        recovery_s=recovery_s(ended_at, this.held, load.accepted, rows),
+        recovery_s=recovery_s(
+            ended_at,
+            held=this.held,
+            asked_at=load.asked_at,
+            accepted=load.accepted,
+            rows=rows,
+        ),
         evidence=[f"{which} {why}" for which, why in verdict.lost.items()][:20]
         + [f"{which} doubled, unmarked" for which in verdict.unmarked][:20]
         + arena.ended,
@@ -107,7 +113,7 @@ async def _loaded(this: Round, strike: Strike) -> float:
         submitting = group.create_task(this.load.run(), name="load")
         await asyncio.sleep(BEFORE_S + this.random.random())
         ended_at = await strike(this)
-        await asyncio.sleep(max(0.0, ended_at + AFTER_S - time.time()))
+        await asyncio.sleep(AFTER_S)
         submitting.cancel()
     return ended_at
 

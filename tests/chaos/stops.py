@@ -103,15 +103,17 @@ class BrokenSubscription(Broken):
 
 def break_at(step: str, *, how: str, items: int) -> None:
     """Let every store and broker that this process opens break at the step."""
+    from notifier.adapters.postgres.store import open_store  # noqa: PLC0415 loads much
     from notifier.app import process  # noqa: PLC0415 loads the whole product
 
     trigger = Trigger(step, how=how, items=items)
     if trigger.method not in STORE | BROKER:
         raise ValueError(f"no step {step}; there are {sorted(STORE | BROKER)}")
     if trigger.method in STORE:
-        process.open_store = _opening(process.open_store, Broken, trigger)  # type: ignore[assignment]
+        opened = _opening(open_store, Broken, trigger)
+        vars(process)["open_store"] = opened
     else:
-        process.open_broker = _opening(process.open_broker, BrokenBroker, trigger)
+        vars(process)["open_broker"] = _opening(process.open_broker, BrokenBroker, trigger)
 
 
 def _opening(

@@ -1,0 +1,38 @@
+"""A small disk for Postgres, and what fills it up."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+SIZE: Final = "400m"
+CHUNK: Final = bytes(1024 * 1024)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A tmpfs mounted there; raises CalledProcessError for anybody but root."""
+    folder.mkdir(mode=0o711)
+    options = f"size={SIZE},mode=711"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+
+
+@contextmanager
+def ballast(folder: Path) -> Iterator[None]:
+    """A file that takes all the room that is left."""
+    path = folder / "ballast"
+    try:
+        with path.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(CHUNK):
+                pass
+        yield
+    finally:
+        path.unlink(missing_ok=True)
