@@ -11,6 +11,5 @@ from tests.chaos.servers import SERVERS
 from tests.chaos.steps import STEPS
 from tests.chaos.wires import WIRES
 
-FAULTS: Final[Mapping[str, Fault]] = {
-    fault.name: fault for fault in (*PROCESSES, *STEPS, *SERVERS, *WIRES)
-}
+ALL: Final = (*PROCESSES, *STEPS, *SERVERS, *WIRES)
+FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in ALL}

@@ -53,7 +53,7 @@ def present_commit() -> str:
 
 def keep(result: Result, path: Path = RESULTS) -> None:
     """Append one: what was found so far outlives what may come."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.write(msgspec.json.encode(_storable(result)) + b"\n")
 

@@ -18,7 +18,7 @@ from tests.chaos.load import Load
 from tests.chaos.results import Result
 from tests.e2e.client import until
 
-RATE, LATENCY_MS = 100.0, 400
+RATE, LATENCY_MS = 110.0, 700
 BEFORE_S, AFTER_S = 3.0, 4.0
 FINAL_WITHIN_S: Final = 90.0
 
