@@ -146,6 +146,3 @@ async def _rows(arena: Arena, ids: Collection[str]) -> Mapping[str, Row]:
         str(row["id"]): Row(status=row["status"], at=row["at"], is_ambiguous=row["is_ambiguous"])
         for row in rows
     }
-
-
-__all__ = ["Fault", "Round", "Strike", "TooFewInFlight", "play"]

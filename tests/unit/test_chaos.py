@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.faults import ALL, FAULTS
 from tests.chaos.judge import RIGHT, Row, judge, recovery_s
 from tests.chaos.load import FATES, HOPELESS
+from tests.chaos.page import text
 from tests.chaos.results import Result, keep, read
 from tests.chaos.stops import Trigger
 from tests.chaos.table import line
@@ -138,3 +139,10 @@ def test_a_trigger_is_due_on_its_side_once_enough_has_passed() -> None:
 def test_every_fault_has_a_name_of_its_own_and_a_sentence() -> None:
     assert len(FAULTS) == len(ALL)
     assert [fault.name for fault in ALL if not fault.says.endswith(".")] == []
+
+
+def test_the_page_has_a_line_and_a_sentence_for_every_fault_that_was_played() -> None:
+    page = text({"api_killed": [result(accepted=70, final=70)]}, "abc")
+    assert "| api_killed | 1 | 70 | 70 | 0 | 0 | 0 | 0 | 1.0 | 1.0 | 10 |" in page
+    assert f"| `api_killed` | {FAULTS['api_killed'].says} |" in page
+    assert "commit `abc`" in page
