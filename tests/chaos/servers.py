@@ -17,8 +17,9 @@ from tests.chaos.round import Fault, Round
 SERVER_S: Final = 30.0
 ALARM_S, HELD_S, FULL_S = 8.0, 8.0, 8.0
 LOW, NORMAL = "1MB", "512MB"
-CLOSE_OURS: Final = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"""
+TAKERS, ROUNDS_OF_TAKING = 8, 100
+OURS: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1"
+CLOSE_OURS: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
 
 
 async def rabbitmq_killed(this: Round) -> float:
@@ -56,21 +57,31 @@ async def postgres_killed(this: Round) -> float:
 async def postgres_out_of_connections(this: Round) -> float:
     """Ours are closed, and somebody else has all there are."""
     await this.aim("queued", "sending")
-    async with _connected(this.arena.stack.postgres.url()) as first, AsyncExitStack() as held:
-        deadline = time.monotonic() + HELD_S
-        while time.monotonic() < deadline:
-            await first.execute(CLOSE_OURS, this.arena.place.name)
-            await _take_all(held, this.arena.stack.postgres.url())
-            await asyncio.sleep(0.2)
+    url, name = this.arena.stack.postgres.url(), this.arena.place.name
+    async with _connected(url) as first, AsyncExitStack() as held:
+        for _ in range(ROUNDS_OF_TAKING):
+            await _take_all(held, url)
+            if not await first.fetchval(OURS, name):
+                break
+            await first.fetch(CLOSE_OURS, name)
+        assert not await first.fetchval(OURS, name), "ours hold on to their connections"
+        await asyncio.sleep(HELD_S)
     return time.time()
 
 
 async def _take_all(held: AsyncExitStack, url: str) -> None:
-    while True:
-        try:
-            await held.enter_async_context(_connected(url))
-        except asyncpg.TooManyConnectionsError:
-            return
+    """All that are free, as fast as several can: ours ask for them, too."""
+
+    async def take() -> None:
+        while True:
+            try:
+                await held.enter_async_context(_connected(url))
+            except asyncpg.TooManyConnectionsError:
+                return
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(TAKERS):
+            group.create_task(take(), name=f"taker {number}")
 
 
 @asynccontextmanager
