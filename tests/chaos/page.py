@@ -11,7 +11,7 @@ from benchmarks.prove.run import IN_FLIGHT_LEAST
 from tests.chaos.faults import FAULTS
 from tests.chaos.load import FATES
 from tests.chaos.results import Result, present_commit, read
-from tests.chaos.round import AFTER_S, BEFORE_S, LATENCY_MS, RATE
+from tests.chaos.round import LATENCY_MS, PACE, RATE
 from tests.chaos.table import HEADS, line
 
 PAGE: Final = Path("docs/reliability.md")
@@ -25,8 +25,8 @@ def text(found: Mapping[str, Sequence[Result]], commit: str) -> str:
     return TEMPLATE.read_text().format(
         commit=commit,
         rate=RATE,
-        before=BEFORE_S,
-        after=AFTER_S,
+        before=PACE.before_s,
+        after=PACE.after_s,
         latency=LATENCY_MS,
         fates=", ".join(f"{count} `{fate}`" for fate, count in FATES.items()),
         least=IN_FLIGHT_LEAST,

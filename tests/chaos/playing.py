@@ -12,7 +12,7 @@ from notifier.embedded.postgres import open_postgres
 from tests.chaos.arena import Arena, open_arena
 from tests.chaos.disk import small_disk
 from tests.chaos.results import Result
-from tests.chaos.round import Fault, play
+from tests.chaos.round import PACE, Fault, Pace, play
 
 REPEATS = 5
 Note = Callable[[Result], None]
@@ -29,7 +29,7 @@ async def play_all(
             for done in range(rounds):
                 tell(f"{fault.name}: round {done + 1} of {rounds}")
                 began, arena.ended = time.monotonic(), []
-                result = await _counted(arena, fault, done + 1, seed, tell)
+                result = await counted(arena, fault, done + 1, seed, tell)
                 note(result)
                 tell(f"{_line(result)}  ({time.monotonic() - began:.0f} s)")
             done = rounds
@@ -71,11 +71,13 @@ async def _on_small_disk(stack: Stack) -> AsyncIterator[Stack]:
             yield Stack(folder, postgres, stack.rabbitmq)
 
 
-async def _counted(arena: Arena, fault: Fault, number: int, seed: int, tell: Tell) -> Result:
+async def counted(
+    arena: Arena, fault: Fault, number: int, seed: int, tell: Tell, pace: Pace = PACE
+) -> Result:
     """The first round in which the fault hit enough."""
     for repeat in range(REPEATS):
         try:
-            return await play(arena, fault, number=number, seed=seed + 1000 * repeat)
+            return await play(arena, fault, number=number, seed=seed + 1000 * repeat, pace=pace)
         except* TooFewInFlight as errors:
             tell(f"does not count: {_first(errors)}")
             await arena.supervise()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from benchmarks.prove.run import IN_FLIGHT_LEAST, TooFewInFlight
@@ -19,8 +19,17 @@ from tests.chaos.results import Result
 from tests.e2e.client import until
 
 RATE, LATENCY_MS = 110.0, 700
-BEFORE_S, AFTER_S = 3.0, 4.0
 FINAL_WITHIN_S: Final = 90.0
+
+
+class Pace(NamedTuple):
+    """How long there is load before a fault, and after it."""
+
+    before_s: float = 3.0
+    after_s: float = 4.0
+
+
+PACE: Final = Pace()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,7 +76,7 @@ class Fault:
         return self.strike.__name__
 
 
-async def play(arena: Arena, fault: Fault, *, number: int, seed: int) -> Result:
+async def play(arena: Arena, fault: Fault, *, number: int, seed: int, pace: Pace = PACE) -> Result:
     """Play one round; raises TooFewInFlight, alone or in a group, if it does not count."""
     random = Random(f"{seed} {fault.name} {number}")
     variant = fault.variants[(number - 1) % len(fault.variants)]
@@ -75,7 +84,7 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int) -> Result:
     this = Round(arena=arena, load=load, random=random, variant=variant)
     await arena.run.client.behave(latency_ms=LATENCY_MS)
     began = datetime.now(UTC)
-    ended_at = await _loaded(this, fault.strike)
+    ended_at = await _loaded(this, fault.strike, pace)
     await arena.supervise()
     rows = await _all_final(this)
     calls = await arena.run.client.log(since=began.isoformat().replace("+00:00", "Z"))
@@ -107,13 +116,13 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int) -> Result:
     )
 
 
-async def _loaded(this: Round, strike: Strike) -> float:
+async def _loaded(this: Round, strike: Strike, pace: Pace) -> float:
     """Strike under load, which goes on for a while after."""
     async with asyncio.TaskGroup() as group:
         submitting = group.create_task(this.load.run(), name="load")
-        await asyncio.sleep(BEFORE_S + this.random.random())
+        await asyncio.sleep(pace.before_s + this.random.random())
         ended_at = await strike(this)
-        await asyncio.sleep(AFTER_S)
+        await asyncio.sleep(pace.after_s)
         submitting.cancel()
     return ended_at
 

@@ -1,0 +1,36 @@
+"""Two rounds of `make chaos`, so that the suite knows that it still plays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.prove.stack import Stack
+from notifier.embedded.postgres import PostgresServer
+from notifier.embedded.rabbitmq import RabbitmqServer
+from tests.chaos.arena import open_arena
+from tests.chaos.faults import FAULTS
+from tests.chaos.playing import counted
+from tests.chaos.round import Pace
+
+SHORT = Pace(before_s=1.5, after_s=0.5)
+
+
+@pytest.fixture
+def stack(
+    e2e_folder: Path, postgres_server: PostgresServer, rabbitmq_server: RabbitmqServer
+) -> Stack:
+    folder = e2e_folder / "chaos"
+    folder.mkdir(mode=0o711)
+    return Stack(folder, postgres_server, rabbitmq_server)
+
+
+async def test_a_killed_worker_and_a_cut_database_lose_nothing_and_double_nothing_unmarked(
+    stack: Stack,
+) -> None:
+    async with open_arena(stack, workers=((), ()), linked=True) as arena:
+        for name in ("worker_killed", "postgres_cut"):
+            one = await counted(arena, FAULTS[name], 1, seed=1, tell=print, pace=SHORT)
+            assert (one.lost, one.unmarked) == (0, 0), one.evidence
+            assert one.final == one.accepted > 0
