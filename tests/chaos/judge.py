@@ -30,7 +30,8 @@ class Row:
 
     status: str
     at: float
-    is_ambiguous: bool
+    is_ambiguous: bool = False
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +51,10 @@ def judge(
     accepted: Mapping[str, str], rows: Mapping[str, Row], calls: Iterable[Mapping[str, Any]]
 ) -> Verdict:
     """`accepted` has the fate of everything that was answered with 202."""
-    log = list(calls)
-    called = {call["notification_id"] for call in log}
-    times = times_accepted(log)
+    times = times_accepted(calls)
     twice = doubled(times) & set(accepted)
     why = {
-        which: _why_lost(fate, rows.get(which), is_called=which in called, taken=times[which])
+        which: _why_lost(fate, rows.get(which), is_taken=times[which] > 0)
         for which, fate in accepted.items()
     }
     return Verdict(
@@ -74,7 +73,7 @@ def _is_marked(row: Row | None) -> bool:
     return row is not None and row.is_ambiguous
 
 
-def _why_lost(fate: str, row: Row | None, *, is_called: bool, taken: int) -> str:
+def _why_lost(fate: str, row: Row | None, *, is_taken: bool) -> str:
     """Why it counts as lost; empty if it does not."""
     if row is None:
         return f"{fate}: no row"
@@ -82,10 +81,10 @@ def _why_lost(fate: str, row: Row | None, *, is_called: bool, taken: int) -> str
         return f"{fate}: still {row.status}"
     if row.status != RIGHT[fate]:
         return f"{fate}: {row.status}, expected {RIGHT[fate]}"
-    if not is_called:
-        return f"{fate}: {row.status} and never called"
-    if row.status == "sent" and not taken:
+    if row.status == "sent" and not is_taken:
         return f"{fate}: sent and never taken"
+    if not row.attempts:
+        return f"{fate}: {row.status} and never tried"
     return ""
 
 

@@ -146,12 +146,19 @@ async def _all_final(this: Round) -> Mapping[str, Row]:
 
 async def _rows(arena: Arena, ids: Collection[str]) -> Mapping[str, Row]:
     sql = """SELECT id, status::text, extract(epoch FROM updated_at)::float8 AS at,
+                    (SELECT count(*) FROM attempts
+                     WHERE attempts.id = notifications.id)::int AS attempts,
                     EXISTS (SELECT FROM attempts
                             WHERE attempts.id = notifications.id AND outcome = 'ambiguous')
                     AS is_ambiguous
              FROM notifications WHERE id = ANY($1)"""
     rows = await arena.run.rows(sql, [UUID(which) for which in list(ids)])
     return {
-        str(row["id"]): Row(status=row["status"], at=row["at"], is_ambiguous=row["is_ambiguous"])
+        str(row["id"]): Row(
+            status=row["status"],
+            at=row["at"],
+            is_ambiguous=row["is_ambiguous"],
+            attempts=row["attempts"],
+        )
         for row in rows
     }

@@ -23,8 +23,14 @@ def call(which: str, *, accepted: bool = True) -> dict[str, object]:
     return {"notification_id": which, "at": AT, "accepted": accepted}
 
 
-def row(status: str = "sent", *, at: float = 0, is_ambiguous: bool = False) -> Row:
-    return Row(status=status, at=at, is_ambiguous=is_ambiguous)
+def row(
+    status: str = "sent", *, at: float = 0, is_ambiguous: bool = False, attempts: int = 1
+) -> Row:
+    return Row(status=status, at=at, is_ambiguous=is_ambiguous, attempts=attempts)
+
+
+def test_what_failed_because_no_provider_was_reached_is_not_lost() -> None:
+    assert judge({"a": "down"}, {"a": row("failed")}, []).lost == {}
 
 
 def result(**more: object) -> Result:
@@ -43,9 +49,9 @@ def test_what_was_answered_and_sent_once_is_whole() -> None:
         ("ok", None, [], "ok: no row"),
         ("ok", row("queued"), [], "ok: still queued"),
         ("ok", row("failed"), [call("a")], "ok: failed, expected sent"),
-        ("ok", row(), [], "ok: sent and never called"),
         ("ok", row(), [call("a", accepted=False)], "ok: sent and never taken"),
-        ("down", row("failed"), [], "down: failed and never called"),
+        ("ok", row(), [], "ok: sent and never taken"),
+        ("down", row("failed", attempts=0), [], "down: failed and never tried"),
         ("refuse", row(), [call("a")], "refuse: sent, expected failed"),
     ],
 )
