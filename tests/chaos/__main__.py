@@ -16,18 +16,21 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.prove.stack import running_stack
+from benchmarks.prove.stack import Stack, running_stack
 from tests.chaos.faults import FAULTS
-from tests.chaos.playing import play_all
+from tests.chaos.playing import Note, play_all, play_trial
 from tests.chaos.results import Result, keep, present_commit, read
 from tests.chaos.table import show
+from tests.chaos.trials import TRIALS
+
+ALL = (*FAULTS, *TRIALS)
 
 
 def main() -> int:
     wanted = _arguments()
-    names = [name for each in wanted.names for name in each.split(",") if name] or list(FAULTS)
-    if unknown := sorted(set(names) - set(FAULTS)):
-        _tell(f"no fault {', '.join(unknown)}; there are {', '.join(FAULTS)}")
+    names = [name for each in wanted.names for name in each.split(",") if name] or list(ALL)
+    if unknown := sorted(set(names) - set(ALL)):
+        _tell(f"no fault {', '.join(unknown)}; there are {', '.join(ALL)}")
         return 2
     commit, results = present_commit(), list[Result]()
 
@@ -40,15 +43,21 @@ def main() -> int:
         folder.chmod(0o711)
         with running_stack(folder) as stack:
             for fault in names:
-                rounds = play_all(stack, FAULTS[fault], wanted.rounds, wanted.seed, note, _tell)
-                asyncio.run(rounds)
+                asyncio.run(_played(stack, fault, wanted, note))
     show(read(commit), commit)
     return 0 if all(one.is_kept for one in results) else 1
 
 
+async def _played(stack: Stack, name: str, wanted: argparse.Namespace, note: Note) -> None:
+    if name in FAULTS:
+        await play_all(stack, FAULTS[name], wanted.rounds, wanted.seed, note, _tell)
+    else:
+        await play_trial(stack, TRIALS[name], wanted.seed, note, _tell)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
-    parser.add_argument("names", nargs="*", help=f"which faults; all: {', '.join(FAULTS)}")
+    parser.add_argument("names", nargs="*", help=f"which faults; all: {', '.join(ALL)}")
     parser.add_argument("--rounds", type=int, default=10, help="that count, of each fault")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()

@@ -13,6 +13,7 @@ from tests.chaos.load import FATES
 from tests.chaos.results import Result, present_commit, read
 from tests.chaos.round import LATENCY_MS, PACE, RATE
 from tests.chaos.table import HEADS, line
+from tests.chaos.trials import TRIALS
 
 PAGE: Final = Path("docs/reliability.md")
 TEMPLATE: Final = Path(__file__).with_suffix(".md")
@@ -20,8 +21,8 @@ TEMPLATE: Final = Path(__file__).with_suffix(".md")
 
 def text(found: Mapping[str, Sequence[Result]], commit: str) -> str:
     """The page."""
-    rows = [HEADS, ["---"] * len(HEADS), *(line(rounds) for rounds in found.values())]
-    played = [FAULTS[name] for name in found if name in FAULTS]
+    faults = {name: rounds for name, rounds in found.items() if name in FAULTS}
+    rows = [HEADS, ["---"] * len(HEADS), *(line(rounds) for rounds in faults.values())]
     return TEMPLATE.read_text().format(
         commit=commit,
         rate=RATE,
@@ -31,8 +32,14 @@ def text(found: Mapping[str, Sequence[Result]], commit: str) -> str:
         fates=", ".join(f"{count} `{fate}`" for fate, count in FATES.items()),
         least=IN_FLIGHT_LEAST,
         table="".join(f"| {' | '.join(row)} |\n" for row in rows),
-        faults="".join(f"| `{fault.name}` | {fault.says} |\n" for fault in played),
+        faults="".join(f"| `{name}` | {FAULTS[name].says} |\n" for name in faults),
+        loads="".join(_load(rounds[-1]) for rounds in found.values() if rounds[-1].figures),
     )
+
+
+def _load(result: Result) -> str:
+    says = TRIALS[result.fault].says
+    return f"| `{result.fault}` | {says} | {'<br>'.join(result.figures)} |\n"
 
 
 def main() -> int:

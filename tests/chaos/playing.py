@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
 
+import msgspec
+
 from benchmarks.prove.run import TooFewInFlight
 from benchmarks.prove.stack import Stack
 from notifier.embedded.postgres import open_postgres
@@ -13,6 +15,7 @@ from tests.chaos.arena import Arena, open_arena
 from tests.chaos.disk import small_disk
 from tests.chaos.results import Result
 from tests.chaos.round import PACE, Fault, Pace, play
+from tests.chaos.trials import Trial, try_out
 
 REPEATS = 5
 Note = Callable[[Result], None]
@@ -34,13 +37,27 @@ async def play_all(
                 tell(f"{_line(result)}  ({time.monotonic() - began:.0f} s)")
             done = rounds
     except Exception as error:  # noqa: BLE001 whatever broke the round is its result
-        words = f"{type(error).__name__}: {' '.join(str(_first(error)).split())[:500]}"
-        tell(f"{fault.name}: {words}")
-        note(
-            Result(
-                fault=fault.name, round=done + 1, seed=seed, within_s=fault.within_s, broke=words
-            )
-        )
+        broke = Result(fault=fault.name, round=done + 1, seed=seed, within_s=fault.within_s)
+        _tell_broken(broke, error, note, tell)
+
+
+async def play_trial(stack: Stack, trial: Trial, seed: int, note: Note, tell: Tell) -> None:
+    """The same of a trial, which is played once."""
+    tell(trial.name)
+    try:
+        async with _quiet(stack), open_arena(stack, workers=((),), linked=trial.linked) as arena:
+            result = await try_out(arena, trial, number=1, seed=seed)
+            note(result)
+            tell("\n    ".join([f"{trial.name}:", *result.figures, *result.evidence]))
+    except Exception as error:  # noqa: BLE001 whatever broke the trial is its result
+        broke = Result(fault=trial.name, round=1, seed=seed, within_s=0)
+        _tell_broken(broke, error, note, tell)
+
+
+def _tell_broken(result: Result, error: BaseException, note: Note, tell: Tell) -> None:
+    words = f"{type(error).__name__}: {' '.join(str(_first(error)).split())[:500]}"
+    tell(f"{result.fault}: {words}")
+    note(msgspec.structs.replace(result, broke=words))
 
 
 def _first(error: BaseException) -> BaseException:
@@ -50,11 +67,16 @@ def _first(error: BaseException) -> BaseException:
 
 
 @asynccontextmanager
-async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
+async def _quiet(stack: Stack) -> AsyncIterator[None]:
     """Its processes' last words go to a file: there are many, and few are of interest."""
+    with (stack.folder / "logs").open("a") as logs, redirect_stdout(logs):
+        yield
+
+
+@asynccontextmanager
+async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
     async with AsyncExitStack() as exits:
-        logs = exits.enter_context((stack.folder / "logs").open("a"))
-        exits.enter_context(redirect_stdout(logs))
+        await exits.enter_async_context(_quiet(stack))
         if fault.on_small_disk:
             stack = await exits.enter_async_context(_on_small_disk(stack))
         yield await exits.enter_async_context(

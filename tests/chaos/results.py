@@ -33,6 +33,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     recovery_s: float | None = None
     broke: str = ""
     evidence: Sequence[str] = ()
+    figures: Sequence[str] = ()
 
     @property
     def recovered_s(self) -> float:

@@ -46,8 +46,16 @@ def seconds(span_s: float) -> str:
 
 
 def show(found: Mapping[str, Sequence[Result]], commit: str) -> None:
+    """Print what was played: a line a fault, and a line a figure of each load."""
     table = Table(*HEADS, "", title=f"{commit}: all rounds so far")
-    for rounds in found.values():
+    loads = Table("load", "figure (its target)", "")
+    for name, rounds in found.items():
         is_kept = all(one.is_kept for one in rounds)
-        table.add_row(*line(rounds), "[green]kept[/]" if is_kept else "[red]broken[/]")
-    Console(width=160).print(table)
+        word = "[green]kept[/]" if is_kept else "[red]broken[/]"
+        if figures := rounds[-1].figures:
+            loads.add_row(name, "\n".join(figures), word)
+        else:
+            table.add_row(*line(rounds), word)
+    for one in (table, loads):
+        if one.row_count:
+            Console(width=160).print(one)

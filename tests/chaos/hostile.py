@@ -1,0 +1,189 @@
+"""Callers that mean no good, a few at a time; everybody else must be served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+
+from benchmarks.prove.figure import Figure
+from benchmarks.prove.judge import percentile
+from tests.chaos.arena import Arena
+from tests.chaos.memory import resident_mb
+from tests.e2e.client import an_order
+
+WATCHED_S: Final = 45.0
+EVERY_S, PATIENCE_S = 0.1, 5.0
+HEAD: Final = b"POST /v1/notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+CHUNK: Final = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+OPEN_FILES: Final = 1024
+"""What a service manager allows a process unless it is told otherwise."""
+
+LEAST: Final = 50
+"""Others that are asked to be served, at the least."""
+TOO_SLOW, TOO_LARGE, HEAD_TOO_LARGE = 408, 413, 431
+
+Attack = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+async def slow_heads(arena: Arena) -> Sequence[Figure]:
+    """A byte of a header a second."""
+    return await _attacked(arena, 500, _slow_head, {TOO_SLOW})
+
+
+async def idle_connections(arena: Arena) -> Sequence[Figure]:
+    """Five thousand, which say nothing."""
+    return await _attacked(arena, 5_000, _nothing, {TOO_SLOW})
+
+
+async def endless_bodies(arena: Arena) -> Sequence[Figure]:
+    """A body that does not end, as fast as it is taken."""
+    return await _attacked(arena, 20, _endless, {TOO_LARGE})
+
+
+async def slow_bodies(arena: Arena) -> Sequence[Figure]:
+    """A byte of a body a second."""
+    return await _attacked(arena, 500, _slow_body, {TOO_SLOW})
+
+
+async def many_headers(arena: Arena) -> Sequence[Figure]:
+    """Ten thousand in one request, again and again."""
+    return await _attacked(arena, 50, _headers, {HEAD_TOO_LARGE})
+
+
+async def _slow_head(writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b"X-Slow: ")
+    while True:
+        writer.write(b"a")
+        await writer.drain()
+        await asyncio.sleep(1)
+
+
+async def _nothing(_: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def _endless(writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(CHUNK)
+        await writer.drain()
+
+
+async def _slow_body(writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b"Content-Length: 5000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(1)
+
+
+async def _headers(writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD)
+    for number in range(10_000):
+        writer.write(b"X-%d: aaaaaaaaaaaaaaaa\r\n" % number)
+    writer.write(b"Content-Length: 2\r\n\r\n{}")
+    await writer.drain()
+    await asyncio.Event().wait()
+
+
+async def _attacked(
+    arena: Arena, count: int, attack: Attack, expected: Collection[int]
+) -> Sequence[Figure]:
+    _allow_files(count)
+    idle_mb, most_mb = resident_mb(arena.api.pid), 0.0
+    waits, failed = list[float](), 0
+    async with _attackers(arena, count, attack) as attackers:
+        deadline = time.monotonic() + WATCHED_S
+        while time.monotonic() < deadline and (attackers.connected or len(waits) < LEAST):
+            wait_s, is_served = await _ask(arena)
+            waits.append(wait_s)
+            failed += not is_served
+            most_mb = max(most_mb, resident_mb(arena.api.pid))
+            await asyncio.sleep(EVERY_S)
+        left = attackers.connected
+    otherwise = sum(status not in expected for status in attackers.statuses)
+    return [
+        Figure(name=f"{count} of them: connected still after {WATCHED_S:g} s", value=left, most=0),
+        Figure(name="... answered otherwise than to be refused", value=otherwise, most=0),
+        Figure(name="... of the others not served", value=failed, most=0),
+        Figure(name="... p99 of the others", value=percentile(waits, 0.99), unit="s", most=1),
+        Figure(name="... most memory of the API", value=most_mb / idle_mb, unit="x", most=2),
+    ]
+
+
+async def _ask(arena: Arena) -> tuple[float, bool]:
+    """One submit on a connection of its own: how long it took, and whether it was taken."""
+    began = time.monotonic()
+    url, timeout = f"{arena.run.client.api}/v1/notifications", aiohttp.ClientTimeout(PATIENCE_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(url, json=an_order()) as answer,
+        ):
+            return time.monotonic() - began, answer.status == 202
+    except (aiohttp.ClientError, TimeoutError):
+        return time.monotonic() - began, False
+
+
+def _allow_files(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count + OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count + OPEN_FILES, hard), hard))
+
+
+@dataclass(slots=True)
+class Attackers:
+    """How many are connected, or wait to be, and what they were answered."""
+
+    connected: int = 0
+    statuses: list[int] = field(default_factory=list)
+
+    async def strike(self, port: int, attack: Attack) -> None:
+        """One of them, until the other side ends its connection."""
+        self.connected += 1
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                await self._converse(reader, writer, attack)
+            finally:
+                writer.transport.abort()
+        except OSError:
+            return
+        finally:
+            self.connected -= 1
+
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, attack: Attack
+    ) -> None:
+        async with asyncio.TaskGroup() as group:
+            attacking = group.create_task(_quietly(attack(writer)))
+            first = await reader.readline()
+            if first.startswith(b"HTTP/1.1 "):
+                self.statuses.append(int(first.split()[1]))
+            while await reader.read(1000):
+                pass
+            attacking.cancel()
+
+
+async def _quietly(work: Awaitable[None]) -> None:
+    with suppress(OSError):
+        await work
+
+
+@asynccontextmanager
+async def _attackers(arena: Arena, count: int, attack: Attack) -> AsyncIterator[Attackers]:
+    """They are at work for the length of the block."""
+    port, attackers = arena.system.api_port, Attackers()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(attackers.strike(port, attack)) for _ in range(count)]
+        await asyncio.sleep(EVERY_S)
+        yield attackers
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,71 @@
+"""Loads that cannot be served: each is played once a run, and judged by its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.prove.figure import Figure, said
+from tests.chaos.arena import Arena
+from tests.chaos.hostile import (
+    endless_bodies,
+    idle_connections,
+    many_headers,
+    slow_bodies,
+    slow_heads,
+)
+from tests.chaos.overload import overload
+from tests.chaos.results import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A load by name."""
+
+    run: Callable[[Arena], Awaitable[Sequence[Figure]]]
+    says: str
+    linked: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
+
+
+async def try_out(arena: Arena, trial: Trial, *, number: int, seed: int) -> Result:
+    """Play it; a missed figure is what broke."""
+    figures = await trial.run(arena)
+    missed = [one for one in figures if not one.is_met]
+    await arena.supervise()
+    return Result(
+        fault=trial.name,
+        round=number,
+        seed=seed,
+        within_s=0,
+        recovery_s=0,
+        broke="; ".join(map(_words, missed)),
+        figures=[_words(one) for one in figures],
+        evidence=arena.ended,
+    )
+
+
+def _words(one: Figure) -> str:
+    return f"{one.name} {said(one.value, one.unit)} ({one.target})"
+
+
+TRIALS: Final[Mapping[str, Trial]] = {
+    trial.name: trial
+    for trial in (
+        Trial(
+            run=overload,
+            linked=True,
+            says="Three times the submits that can be committed, for a minute "
+            "(three with `CHAOS_LONG=1`).",
+        ),
+        Trial(run=slow_heads, says="500 callers send a byte of a header a second."),
+        Trial(run=slow_bodies, says="500 callers send a byte of a body a second."),
+        Trial(run=idle_connections, says="5,000 callers connect and say nothing."),
+        Trial(run=endless_bodies, says="20 callers send bodies without an end."),
+        Trial(run=many_headers, says="50 callers send 10,000 headers each."),
+    )
+}
