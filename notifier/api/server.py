@@ -12,8 +12,8 @@ from typing import Final
 import uvicorn
 from litestar.types import ASGIApp
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from notifier.api.protocol import BoundedProtocol
 from notifier.domain.errors import ConfigError
 
 BACKLOG: Final = 2048
@@ -35,14 +35,6 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.serving.set()
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's, but a caller that asks for a WebSocket cannot fill the log with warnings."""
-
-    @override
-    def _unsupported_upgrade_warning(self) -> None:
-        """The request goes on as if it had not asked, as RFC 9110 has it."""
 
 
 def bind(host: str, port: int, *, share_port: bool = False) -> socket.socket:
@@ -81,7 +73,7 @@ async def open_server(
 def _config(app: ASGIApp, grace_s: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_Protocol,
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
