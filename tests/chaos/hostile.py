@@ -154,8 +154,8 @@ class Attackers:
                 await self._converse(reader, writer, attack)
             finally:
                 writer.transport.abort()
-        except OSError:
-            return
+        except* OSError:  # reset, which is an end, too
+            pass
         finally:
             self.connected -= 1
 
