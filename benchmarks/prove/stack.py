@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from notifier.embedded.rabbitmq import RabbitmqServer, running_rabbitmq
 from tests.e2e.client import open_client
 from tests.e2e.system import running_system, urls
 
+NUMBERS = itertools.count(1)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -29,12 +32,14 @@ class Place:
 
 
 class Stack:
-    """The servers are shared by all measurements, which follow each other."""
+    """The servers are shared by all measurements, which follow each other.
 
-    def __init__(self, folder: Path, postgres: PostgresServer, rabbitmq: RabbitmqServer) -> None:
+    RabbitMQ may be a cluster: then systems are told of its first node.
+    """
+
+    def __init__(self, folder: Path, postgres: PostgresServer, *nodes: RabbitmqServer) -> None:
         self.folder = folder
-        self.postgres, self.rabbitmq = postgres, rabbitmq
-        self._runs = 0
+        self.postgres, self.rabbitmq, self.nodes = postgres, nodes[0], nodes
 
     @asynccontextmanager
     async def running(self, workers: int = 1, **settings: object) -> AsyncIterator[Run]:
@@ -54,8 +59,7 @@ class Stack:
     @asynccontextmanager
     async def place(self) -> AsyncIterator[Place]:
         """A fresh database and vhost, and nothing that runs there."""
-        self._runs += 1
-        name = f"run_{self._runs}"
+        name = f"run_{next(NUMBERS)}"
         await self._make_database(name)
         self.rabbitmq.create_vhost(name)
         yield Place(name, self.folder / name, self.postgres.url(name), self.rabbitmq.url(name))

@@ -31,6 +31,7 @@ from notifier.embedded.rabbitmq_install import RabbitmqInstall, find_rabbitmq
 from notifier.embedded.rabbitmq_management import Management
 from notifier.embedded.rabbitmq_node import (
     LOOPBACK,
+    NAME,
     Ports,
     environment,
     epmd_environment,
@@ -58,14 +59,25 @@ STOP: Final = ((signal.SIGTERM, 2.0),)
 
 
 class RabbitmqServer(PrivateServer):
-    """A node on one folder; see PrivateServer. Ports and vhosts outlast all but `stop`."""
+    """A node on one folder; see PrivateServer. Ports and vhosts outlast all but `stop`.
+
+    A node `beside` another has the other's epmd and cookie, so that the two can be a cluster; it
+    keeps nothing, and is to be stopped first.
+    """
 
     def __init__(
-        self, folder: Path, *, install: RabbitmqInstall | None = None, keep: bool = True
+        self,
+        folder: Path,
+        *,
+        install: RabbitmqInstall | None = None,
+        keep: bool = True,
+        beside: RabbitmqServer | None = None,
     ) -> None:
-        super().__init__(folder, keep=keep, stop=STOP)
+        super().__init__(folder, keep=keep and beside is None, stop=STOP)
         self._install = install
-        self._ports = Ports.free()
+        self._beside = beside
+        self._ports: Ports = Ports.beside(beside._ports) if beside else Ports.free()  # noqa: SLF001 a peer
+        self.node = f"notifier-{self._ports.distribution}@localhost" if beside else NAME
         self._management = Management(self._ports.management)
         self._vhosts: set[str] = set()
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -105,7 +117,7 @@ class RabbitmqServer(PrivateServer):
         process = await asyncio.create_subprocess_exec(
             install.server.with_name("rabbitmqctl"),
             *words,
-            env=environment(self._folder, self._ports, install.path),
+            env=environment(self._folder, self._ports, install.path, name=self.node),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -148,7 +160,8 @@ class RabbitmqServer(PrivateServer):
     def _launching(self) -> Steps:
         install = self._installed()
         yield from self._outlasting_the_dead()
-        write_files(self._folder, self._ports)
+        peer = self._beside._folder if self._beside else None  # noqa: SLF001 a peer
+        write_files(self._folder, self._ports, cookie_of=peer)
         yield from self._starting_epmd(install)
         yield from self._starting_node(install)
 
@@ -169,7 +182,7 @@ class RabbitmqServer(PrivateServer):
             raise FolderInUse(self._folder, str(left[0]))
 
     def _starting_epmd(self, install: RabbitmqInstall) -> Steps:
-        if self._epmd and self._epmd.poll() is None:
+        if self._beside or (self._epmd and self._epmd.poll() is None):
             return
         self._epmd = spawn(
             [install.epmd],
@@ -191,7 +204,7 @@ class RabbitmqServer(PrivateServer):
         self._process = spawn(
             [install.server],
             dies_by=signal.SIGKILL,
-            environment=environment(self._folder, self._ports, install.path),
+            environment=environment(self._folder, self._ports, install.path, name=self.node),
             folder=self._folder,
             log=self.log,
         )

@@ -13,6 +13,9 @@ from pathlib import Path
 from notifier.embedded.ports import free_ports
 
 LOOPBACK = "127.0.0.1"
+COOKIE = ".erlang.cookie"
+NAME = "notifier@localhost"
+"""Of a node that is alone with its epmd: what it keeps lies under its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +32,21 @@ class Ports:
         """Four that nobody listens on."""
         return cls(*free_ports(4))
 
+    @classmethod
+    def beside(cls, peer: Ports) -> Ports:
+        """Three, and the epmd of a node that this one is to meet."""
+        amqp, management, distribution = free_ports(3)
+        return cls(amqp, management, distribution, peer.epmd)
 
-def write_files(folder: Path, ports: Ports) -> None:
-    """The configuration, plugins and cookie of the node in `folder`."""
+
+def write_files(folder: Path, ports: Ports, *, cookie_of: Path | None = None) -> None:
+    """Configuration, plugins and cookie of the node in `folder`; the cookie may be another's."""
     (folder / "rabbitmq.conf").write_text(_configuration(ports))
     (folder / "plugins").write_text("[rabbitmq_management].\n")
-    cookie = folder / ".erlang.cookie"
+    cookie = folder / COOKIE
     if not cookie.exists():
         cookie.touch(mode=0o600)
-        cookie.write_text(secrets.token_hex(16))
+        cookie.write_text((cookie_of / COOKIE).read_text() if cookie_of else secrets.token_hex(16))
         cookie.chmod(0o400)
 
 
@@ -51,13 +60,14 @@ log.console.level = warning
 log.file = false
 vm_memory_high_watermark.absolute = 512MB
 disk_free_limit.absolute = 50MB
+cluster_partition_handling = pause_minority
 """
 
 
-def environment(folder: Path, ports: Ports, path: str) -> dict[str, str]:
-    """All the node may know of the world. Its name can be fixed, for it has an epmd of its own."""
+def environment(folder: Path, ports: Ports, path: str, *, name: str = NAME) -> dict[str, str]:
+    """All the node may know of the world. Its name can be fixed if it has an epmd of its own."""
     own = {
-        "NODENAME": "notifier@localhost",
+        "NODENAME": name,
         "NODE_PORT": str(ports.amqp),
         "NODE_IP_ADDRESS": LOOPBACK,
         "DIST_PORT": str(ports.distribution),

@@ -85,10 +85,8 @@ async def _slow_body(writer: asyncio.StreamWriter) -> None:
 
 
 async def _headers(writer: asyncio.StreamWriter) -> None:
-    writer.write(HEAD)
-    for number in range(10_000):
-        writer.write(b"X-%d: aaaaaaaaaaaaaaaa\r\n" % number)
-    writer.write(b"Content-Length: 2\r\n\r\n{}")
+    fields = b"".join(b"X-%d: aaaaaaaaaaaaaaaa\r\n" % number for number in range(10_000))
+    writer.write(HEAD + fields + b"Content-Length: 2\r\n\r\n{}")
     await writer.drain()
     await asyncio.Event().wait()
 

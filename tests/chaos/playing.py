@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
+from pathlib import Path
 
 import msgspec
 
@@ -12,6 +14,7 @@ from benchmarks.prove.run import TooFewInFlight
 from benchmarks.prove.stack import Stack
 from notifier.embedded.postgres import open_postgres
 from tests.chaos.arena import Arena, open_arena
+from tests.chaos.cluster import open_cluster
 from tests.chaos.disk import small_disk
 from tests.chaos.results import Result
 from tests.chaos.round import PACE, Fault, Pace, play
@@ -79,9 +82,20 @@ async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
         await exits.enter_async_context(_quiet(stack))
         if fault.on_small_disk:
             stack = await exits.enter_async_context(_on_small_disk(stack))
+        if fault.on_cluster:
+            stack = await exits.enter_async_context(_on_cluster(stack))
         yield await exits.enter_async_context(
             open_arena(stack, workers=fault.workers, linked=fault.linked, **fault.settings)
         )
+
+
+@asynccontextmanager
+async def _on_cluster(stack: Stack) -> AsyncIterator[Stack]:
+    """The same with three nodes of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="cluster-", dir=stack.folder))
+    folder.chmod(0o711)
+    async with open_cluster(folder) as nodes:
+        yield Stack(folder, stack.postgres, *nodes)
 
 
 @asynccontextmanager

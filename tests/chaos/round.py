@@ -69,6 +69,7 @@ class Fault:
     workers: Sequence[Sequence[str]] = ((), ())
     linked: bool = False
     on_small_disk: bool = False
+    on_cluster: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
