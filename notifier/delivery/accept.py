@@ -7,7 +7,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from notifier.delivery.groupcommit import GroupCommit, WhenUnknown
+from notifier.delivery.foreseen import ForeseenWait
+from notifier.delivery.groupcommit import MOST, GroupCommit, WhenUnknown
 from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 ESTIMATE_EVERY_S: Final = 1.0
 PENDING_MOST: Final = 20_000
 """Notifications waiting to be stored in this process; more are refused at once."""
+FORESEEN_MOST_S: Final = 0.8
+"""What would wait longer for its commit is refused at once, and told to come back: to take it would
+only be to let all wait for the deadline."""
 
 
 class Accept:
@@ -41,6 +45,7 @@ class Accept:
         self._deadline_s = deadline_s
         self._max_backlog = max_backlog
         self._backlog = 0
+        self._foreseen = ForeseenWait(most=MOST)
         self._batches = GroupCommit(
             "accept", self._write, when_unknown=WhenUnknown.REPEAT, weigh=_bytes
         )
@@ -80,7 +85,9 @@ class Accept:
         return answers
 
     def _refuse_if_full(self, more: int) -> None:
-        if len(self._batches) + more > PENDING_MOST:
+        waiting = len(self._batches)
+        is_slow = waiting and self._foreseen.of(waiting + more) > FORESEEN_MOST_S
+        if is_slow or waiting + more > PENDING_MOST:
             msg = "too many notifications wait to be stored"
             raise Overloaded(msg)
         if self._backlog >= self._max_backlog:
@@ -88,7 +95,9 @@ class Accept:
             raise Overloaded(msg, retry_after_s=30)
 
     async def _write(self, items: Sequence[NewNotification]) -> Sequence[Status]:
+        began = time.monotonic()
         statuses = await self._store.insert(items)
+        self._foreseen.wrote(time.monotonic() - began)
         self._wake_relay()
         for queue, count in Counter(item.queue for item in items).items():
             self._observer.accepted(queue, count)

@@ -25,7 +25,7 @@ from tests.e2e.client import orders
 SPAN_S: Final = 180.0 if os.environ.get("CHAOS_LONG") else 60.0
 DELAY_S: Final = 0.15
 MEASURED_S, AFTER_S, SHARE = 8.0, 10.0, 0.9
-SATURATING, BATCH, TIMES = 8, 100, 3
+SATURATING, BATCH, TIMES = 20, 100, 3
 JSON: Final = {"Content-Type": "application/json"}
 BODY: Final = json.dumps({"notifications": orders(BATCH)})
 

@@ -182,6 +182,24 @@ async def test_more_than_the_process_may_hold_is_refused_at_once(database_url: s
     assert await stored(database_url) == set()
 
 
+async def test_what_would_wait_long_behind_slow_commits_is_refused_unless_nothing_waits(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accepting, "FORESEEN_MOST_S", 0.0)
+    async with open_desk(database_url) as desk, asyncio.TaskGroup() as group:
+        await desk.accept.submit([a_notification()])
+        desk.store.gate.clear()
+        desk.store.entered.clear()
+        waiting = group.create_task(desk.accept.submit([a_notification()]))
+        await desk.store.entered.wait()
+        with pytest.raises(Overloaded) as caught:
+            await desk.accept.submit([a_notification()])
+        assert caught.value.retry_after_s == 1
+        desk.store.gate.set()
+        await waiting
+        await desk.accept.submit([a_notification()])
+
+
 async def test_a_backlog_over_the_limit_is_refused_until_it_shrinks(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
