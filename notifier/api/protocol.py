@@ -6,6 +6,7 @@ A body that somebody reads has its bounds in body.py.
 from __future__ import annotations
 
 import asyncio
+import resource
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -21,13 +22,20 @@ class ConnectionBounds:
     """A head's bytes, fields and time; how much, how long is read after a request was answered.
 
     The time of a head runs from the connect, or from its first byte on a connection that goes on.
+    Of the files that the process may open, so many are not for connections.
     """
 
+    files_kept: int = 256
     head_bytes: int = 64 * 1024
     head_fields: int = 100
     head_within_s: float = 10.0
     unread_bytes: int = 64 * 1024 * 1024
     unread_within_s: float = 30.0
+
+
+def _files() -> int:
+    """How many files the process may open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class _HeadTooLarge(Exception):
@@ -38,6 +46,9 @@ class BoundedProtocol(HttpToolsProtocol):
     """Ends a connection that asks for too much before it asks for anything."""
 
     bounds: ClassVar[ConnectionBounds] = ConnectionBounds()
+    _open: ClassVar[set[BoundedProtocol]] = set()
+    _idle: ClassVar[dict[BoundedProtocol, None]] = {}
+    """Those without a request, the longest first; of all servers, for they share the files."""
 
     @override
     def __init__(self, *words: Any, **named: Any) -> None:
@@ -53,9 +64,21 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch_head()
+        self._make_room()
+        self._open.add(self)
+        self._idle[self] = None
+
+    def _make_room(self) -> None:
+        """Without files the process could not even reach Postgres: who only waits must go."""
+        if len(self._open) >= _files() - self.bounds.files_kept:
+            longest = next(iter(self._idle), self)
+            self._idle.pop(longest, None)
+            longest.transport.abort()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
+        self._open.discard(self)
+        self._idle.pop(self, None)
         self._forget_head()
         self._forget_unread()
         super().connection_lost(exc)
@@ -90,6 +113,7 @@ class BoundedProtocol(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         self._is_head = False
+        self._idle.pop(self, None)
         self._forget_head()
         super().on_headers_complete()
 
@@ -144,6 +168,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_timer = self.loop.call_later(
                 self.bounds.unread_within_s, self.transport.abort
             )
+        elif self in self._open and not self.pipeline:
+            self._idle[self] = None
         super().on_response_complete()
 
     def _forget_unread(self) -> None:

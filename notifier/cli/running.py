@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
@@ -39,11 +40,18 @@ def run_until_signal(
 
 def run_told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:
     """Run a process until it ends by itself; every SIGINT and SIGTERM calls `on_signal`."""
+    _allow_files()
     try:
         return run_briefly(_told(main, on_signal))
     finally:
         for number in _NUMBERS:
             signal.signal(number, signal.SIG_IGN)  # it has ended already: keep its exit code
+
+
+def _allow_files() -> None:
+    """As many as we may: what a shell allows at first, 1,024, is less than the callers we take."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 
 def resident_mb(pid: int) -> float:
-    """VmRSS of a living process, in MiB (Linux)."""
+    """VmRSS of a process, in MiB (Linux); 0 if it has ended."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith("VmRSS:")]
-    return int(line.split()[1]) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 
@@ -108,3 +109,16 @@ async def test_a_connection_goes_on_after_a_body_that_nobody_read(port: int, qui
     answers = await told(port, whole, LIVE + b"Connection: close\r\n\r\n")
     assert answers.startswith(b"HTTP/1.1 415 ")
     assert b"HTTP/1.1 200 " in answers
+
+
+async def test_where_files_run_out_who_waits_longest_makes_room(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(BoundedProtocol, "bounds", ConnectionBounds(files_kept=soft - 3))
+    async with AsyncExitStack() as stack:
+        idle = [await stack.enter_async_context(connected(port)) for _ in range(3)]
+        assert (await told(port, LIVE + b"Connection: close\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert await idle[0][0].read() == b""
+        idle[2][1].write(LIVE + b"\r\n")
+        assert (await idle[2][0].readline()).startswith(b"HTTP/1.1 200 ")
