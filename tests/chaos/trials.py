@@ -66,8 +66,7 @@ TRIALS: Final[Mapping[str, Trial]] = {
         Trial(run=slow_bodies, says="500 callers send a byte of a body a second."),
         Trial(
             run=idle_connections,
-            says="5,000 callers connect to an API that may open 1,024 files, "
-            "and say nothing.",,
+            says="5,000 callers connect to an API that may open 1,024 files, and say nothing.",
         ),
         Trial(run=endless_bodies, says="20 callers send bodies without an end."),
         Trial(run=many_headers, says="50 callers send 10,000 headers each."),
