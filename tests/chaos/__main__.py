@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ def main() -> int:
         _tell(f"no fault {', '.join(unknown)}; there are {', '.join(ALL)}")
         return 2
     commit, results = present_commit(), list[Result]()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and tidy up
 
     def note(result: Result) -> None:
         results.append(msgspec.structs.replace(result, commit=commit))
