@@ -7,13 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from tests.chaos.processes import PROCESS_S, SETTLES_S
+from tests.chaos.processes import PROCESS_S, RESCUE_S, SETTLES_S
 from tests.chaos.round import Fault, Round
 from tests.e2e.client import until
 from tests.e2e.system import Child
 
-RESCUE_S: Final = 30.0
-"""A pointer that was lost on its way is rescued, at the earliest after 10 s."""
 ITEMS: Final = (80, 240)
 LOSES_EVERY: Final = 40
 LOSES_FOR_S: Final = 6.0
@@ -113,8 +111,9 @@ STEPS: Final[Sequence[Fault]] = (
     Fault(
         strike=stopped_in_accept,
         variants=ACCEPT,
-        within_s=PROCESS_S,
-        says="The API kills itself right before, or right after, the commit of a batch of submits.",
+        within_s=RESCUE_S,
+        says="The API kills itself right before, or right after, the commit of a batch of submits. "
+        "What its relay had taken is rescued.",
     ),
     Fault(
         strike=stopped_in_relay,
