@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar, Final
 
 from typing_extensions import override
@@ -33,9 +34,10 @@ class ConnectionBounds:
     unread_within_s: float = 30.0
 
 
-def _files() -> int:
+def _files() -> float:
     """How many files the process may open."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return inf if most == resource.RLIM_INFINITY else most
 
 
 class _HeadTooLarge(Exception):

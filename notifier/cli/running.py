@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
 ECHO_S: Final = 1.0
+FILES: Final = 65_536
 
 T = TypeVar("T")
 
@@ -49,9 +50,11 @@ def run_told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signa
 
 
 def _allow_files() -> None:
-    """As many as we may: what a shell allows at first, 1,024, is less than the callers we take."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """What a shell allows at first, 1,024, is less than the callers we take."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:

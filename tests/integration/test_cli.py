@@ -305,6 +305,21 @@ class TestSignals:
         assert started.returncode == 1
         assert "SIGINT again: ending at once" in said
 
+    def test_a_process_allows_itself_the_files_that_it_may_open(self) -> None:
+        script = (
+            "import resource\n"
+            "from notifier.cli.running import FILES, run_until_signal\n"
+            "_, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))\n"
+            "async def main(stop):\n"
+            "    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] in {FILES, most})\n"
+            "run_until_signal(main)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "True\n"
+
     def test_ctrl_c_ends_a_short_command_without_a_traceback(self, cli: Cli) -> None:
         with (
             socket.create_server(("127.0.0.1", 0)) as silent,
