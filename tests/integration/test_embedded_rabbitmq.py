@@ -15,7 +15,7 @@ import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from notifier.embedded.folder import FolderInUse, ForeignFolder, program, tenants
-from notifier.embedded.process import run_steps, run_steps_async, until
+from notifier.embedded.process import ServerFailed, run_steps, run_steps_async, until
 from notifier.embedded.rabbitmq import (
     RabbitmqInstall,
     RabbitmqServer,
@@ -23,6 +23,7 @@ from notifier.embedded.rabbitmq import (
     remove_rabbitmq,
     running_rabbitmq,
 )
+from notifier.embedded.server import opened
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}  # as /proc/net/tcp and tcp6 write it
 LISTENING = "0A"
@@ -208,3 +209,21 @@ def test_a_helper_that_outlives_its_node_is_ended_and_a_visitor_is_not(
     visitor.wait()
     assert helper_pid not in tenants(folder)
     remove_rabbitmq(folder)
+
+
+async def test_a_node_beside_another_can_be_a_cluster_with_it(
+    session_folder: Path, rabbitmq_install: RabbitmqInstall
+) -> None:
+    folders = [session_folder / f"rabbitmq-cluster-{number}" for number in range(2)]
+    first = RabbitmqServer(folders[0], install=rabbitmq_install, keep=False)
+    second = RabbitmqServer(folders[1], install=rabbitmq_install, beside=first)
+    async with opened(first), opened(second):
+        for words in (("stop_app",), ("join_cluster", first.node), ("start_app",)):
+            await second.control(*words)
+        assert second.node in await first.control("cluster_status")
+    assert not any(folder.exists() for folder in folders)
+
+
+async def test_what_rabbitmqctl_refuses_is_said(private_rabbitmq: RabbitmqServer) -> None:
+    with pytest.raises(ServerFailed, match="rabbitmqctl no_such_word: "):
+        await private_rabbitmq.control("no_such_word")
