@@ -11,15 +11,18 @@ from random import Random
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from benchmarks.prove.run import IN_FLIGHT_LEAST, TooFewInFlight
 from tests.chaos.arena import Arena
 from tests.chaos.judge import FINAL, Row, judge, recovery_s
 from tests.chaos.load import Load
 from tests.chaos.results import Result
-from tests.e2e.client import until
+from tests.e2e.client import Document, until
 
 RATE, LATENCY_MS = 110.0, 700
 FINAL_WITHIN_S: Final = 90.0
+EVIDENCE: Final = 20
 
 
 class Pace(NamedTuple):
@@ -89,13 +92,30 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int, pace: Pace
     await arena.supervise()
     rows = await _all_final(this)
     calls = await arena.run.client.log(since=began.isoformat().replace("+00:00", "Z"))
-    verdict = judge(load.accepted, rows, calls)
-    return Result(
-        fault=fault.name,
-        variant=variant,
-        round=number,
-        seed=seed,
-        within_s=fault.within_s,
+    played = Result(
+        fault=fault.name, variant=variant, round=number, seed=seed, within_s=fault.within_s
+    )
+    return _result(this, played, rows, calls, ended_at)
+
+
+def _result(
+    this: Round,
+    result: Result,
+    rows: Mapping[str, Row],
+    calls: Sequence[Document],
+    ended_at: float,
+) -> Result:
+    """What the judge makes of it, filled in."""
+    load, verdict = this.load, judge(this.load.accepted, rows, calls)
+    recovered_s = recovery_s(
+        ended_at, held=this.held, asked_at=load.asked_at, accepted=load.accepted, rows=rows
+    )
+    evidence = [
+        *(f"{which} {why}" for which, why in verdict.lost.items()),
+        *(f"{which} doubled, unmarked" for which in verdict.unmarked),
+    ]
+    return msgspec.structs.replace(
+        result,
         accepted=len(load.accepted),
         unanswered=load.unanswered,
         in_flight=len(this.held),
@@ -104,16 +124,8 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int, pace: Pace
         doubled=len(verdict.doubled),
         unmarked=len(verdict.unmarked),
         ambiguous=sum(row.is_ambiguous for row in rows.values()),
-        recovery_s=recovery_s(
-            ended_at,
-            held=this.held,
-            asked_at=load.asked_at,
-            accepted=load.accepted,
-            rows=rows,
-        ),
-        evidence=[f"{which} {why}" for which, why in verdict.lost.items()][:20]
-        + [f"{which} doubled, unmarked" for which in verdict.unmarked][:20]
-        + arena.ended,
+        recovery_s=recovered_s,
+        evidence=[*evidence[:EVIDENCE], *this.arena.ended],
     )
 
 
