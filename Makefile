@@ -2,7 +2,7 @@
 # PYTHON=... chooses the interpreter, ARGS=... hands words on to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check check-deploy prove chaos bench bench-quick bench-tools \
+.PHONY: help run demo test check check-deploy prove chaos fuzz bench bench-quick bench-tools \
 	format lock run-tools check-tools
 
 PY := .venv/bin/python
@@ -57,6 +57,9 @@ SEED ?= 1
 chaos: check-tools ## faults in a running system: what is lost or doubled (FAULTS= ROUNDS= SEED=)
 	@deploy/install-rabbitmq
 	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(FAULTS) $(ARGS)
+
+fuzz: check-tools ## every parser of outside input for SECONDS (60) each, by hand (ARGS=settings for some)
+	@nice $(PY) -m tests.property.fuzz $(or $(SECONDS),60) $(ARGS)
 
 format: check-tools ## format, and mend what the linter can mend
 	@$(PY) -m ruff check --quiet --fix-only .

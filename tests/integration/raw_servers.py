@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
+MOMENT_S = 0.02
 CLOSE = "close"
 SILENCE = "silence"
 HELLO = "250-raw\r\n250 ENHANCEDSTATUSCODES"
@@ -96,8 +97,33 @@ async def open_smtp_script(answers: Mapping[str, str | list[str]]) -> AsyncItera
 
 
 @asynccontextmanager
-async def open_http_script(answer: Callable[[int], bytes | str]) -> AsyncIterator[RawServer]:
-    """A web server whose n-th answer (from 1) is raw bytes, or CLOSE or SILENCE. Keeps alive."""
+async def open_raw_smtp(replies: Sequence[bytes]) -> AsyncIterator[RawServer]:
+    """A mail server that says the next bytes at the start and after each line; then it closes.
+
+    What waits for more than was said gets it, too, after a moment.
+    """
+    raw = RawServer()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for reply in replies:
+            writer.write(reply)
+            await writer.drain()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MOMENT_S):
+                    raw.seen.append((await reader.readline()).decode(errors="replace"))
+
+    async with open_raw(serve, raw):
+        yield raw
+
+
+@asynccontextmanager
+async def open_http_script(
+    answer: Callable[[int], bytes | str], *, closes: bool = False
+) -> AsyncIterator[RawServer]:
+    """A web server whose n-th answer (from 1) is raw bytes, or CLOSE or SILENCE.
+
+    It keeps alive, unless it `closes` after each answer.
+    """
     raw = RawServer()
     asked = 0
 
@@ -118,6 +144,10 @@ async def open_http_script(answer: Callable[[int], bytes | str]) -> AsyncIterato
             assert isinstance(said, bytes)
             writer.write(said)
             await writer.drain()
+            if closes:
+                writer.close()
+                await writer.wait_closed()
+                return
 
     async with open_raw(serve, raw):
         yield raw

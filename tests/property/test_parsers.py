@@ -1,0 +1,370 @@
+"""Everything that reads what the outside says: of any bytes, an answer or a named refusal.
+
+Each test is a target of `make fuzz`, too, which gives it minutes where the suite gives it moments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from unicodedata import category
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notifier.adapters.providers.http import open_http
+from notifier.adapters.providers.http_answers import (
+    json_document,
+    json_path,
+    retry_after,
+    verdict_of,
+)
+from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
+from notifier.adapters.providers.smtp import open_smtp
+from notifier.adapters.providers.smtp_replies import OPENING, REPLIES, SIGNING_IN, reply_outcome
+from notifier.adapters.providers.verdict import outcome
+from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
+from notifier.api.problems import Refusal
+from notifier.api.settings import ApiSettings
+from notifier.api.split import Splitter
+from notifier.api.submit import Submits
+from notifier.domain.errors import ConfigError, InvalidNotification
+from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
+from notifier.domain.outcome import CODE_MOST, DETAIL_MOST, REFERENCE_MOST, Outcome
+from notifier.ports import Envelope
+from notifier.settings.load import load_settings
+from tests.builders import EMAIL_HIGH, new_id
+from tests.integration.raw_servers import CLOSE, open_http_script, open_raw_smtp
+from tests.property.asgi import asked
+from tests.unit.fakes_api import MemoryStore, a_submit, make_api
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:BasicAuth is deprecated:DeprecationWarning",
+    "ignore:The 'auth' parameter is deprecated:DeprecationWarning",
+)
+
+SUBMITS: Final = Submits(ApiSettings())
+SPLITTER: Final = Splitter(ApiSettings())
+APP: Final = make_api(MemoryStore())
+CANARY: Final = "c4n4ry-s3cret"
+INT4_MOST: Final = 2**31 - 1
+
+# ---- what the outside says ----------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+CRUMBS = st.sampled_from([b"[" * 40, b"9" * 5000, b"\xff", b"\0", b"\r\n"]) | st.sampled_from(
+    rb'{ " \u0000 \ud800 NaN 1e999 null -0 true , : \ %00 & ='.split()
+)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, sound: st.SearchStrategy[bytes]) -> bytes:
+    """Something sound with pieces of it overwritten, doubled or cut out."""
+    data = draw(sound)
+    for _ in range(draw(st.integers(0, 4))):
+        at, end = sorted(draw(st.tuples(*[st.integers(0, len(data))] * 2)))
+        data = (
+            data[:at]
+            + draw(CRUMBS | st.binary(max_size=9) | st.just(data[at:end] * 2))
+            + (data[end:] if draw(st.booleans()) else data[at:])
+        )
+    return data
+
+
+def documents(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    """JSON objects with these fields, some left out, as bytes that json.dumps writes."""
+    return st.fixed_dictionaries({}, optional=fields).map(
+        lambda document: json.dumps(document).encode()
+    )
+
+
+SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "channel": st.sampled_from(["email", "sms", "push"]) | JSON,
+    "priority": st.sampled_from(list(Priority)) | JSON,
+    "recipient": st.sampled_from(["ada@example.com", "+15005550006", "tok"]) | st.text() | JSON,
+    "content": st.fixed_dictionaries(
+        {}, optional={"subject": st.text(), "body": st.text(), "html": st.text(), "data": JSON}
+    )
+    | JSON,
+    "ttl": st.integers() | JSON,
+    "max_tries": st.integers(0, 40) | JSON,
+    "send_at": st.datetimes().map(lambda at: at.isoformat() + "Z") | JSON,
+    "metadata": JSON,
+}
+SUBMITTED = spoiled(documents(**SUBMIT_FIELDS) | st.just(json.dumps(a_submit()).encode()))
+BATCHES = spoiled(
+    st.lists(SUBMITTED, max_size=4).map(
+        lambda items: b'{"notifications": [' + b",".join(items) + b"]}"
+    )
+)
+TEXTS = st.text(st.characters())
+REPLIED = st.lists(
+    st.tuples(st.integers(0, 999), st.sampled_from(["", "5.1.1 no", "4.7.1 slow"]) | TEXTS)
+    .map(lambda reply: f"{reply[0]:03} {reply[1]}\r\n".encode(errors="replace"))
+    .flatmap(lambda line: spoiled(st.just(line))),
+    max_size=8,
+)
+STATUS_LINES = st.integers(100, 999).map(lambda status: b"HTTP/1.1 %d Said" % status)
+HEADERS = st.lists(
+    st.sampled_from(
+        b"""Retry-After: 7
+Retry-After: Thu, 31 Jan 2030 12:00:10 GMT
+Connection: close
+Transfer-Encoding: chunked
+Content-Encoding: gzip
+Content-Length: 5
+Content-Type: application/json
+Set-Cookie: a=b
+Location: http://127.0.0.1:1/""".splitlines()
+    ),
+    max_size=3,
+)
+ANSWERED = spoiled(
+    st.builds(
+        lambda status, headers, body: b"\r\n".join([status, *headers, b"", body]),
+        STATUS_LINES,
+        HEADERS,
+        JSON.map(lambda document: json.dumps(document).encode()) | st.binary(max_size=60),
+    )
+)
+
+
+# ---- the API ------------------------------------------------------------------------------------
+
+
+@given(SUBMITTED | st.binary(max_size=200))
+def test_a_submit_is_read_and_can_be_stored_or_is_refused(body: bytes) -> None:
+    try:
+        new = SUBMITS.read(body)
+    except (InvalidNotification, Refusal):
+        return
+    stored = [new.recipient, new.content.decode(), new.metadata.decode()]
+    assert "\0" not in "".join(stored)
+    assert timedelta() < new.ttl <= ApiSettings().max_ttl
+    assert new.max_tries is None or 0 < new.max_tries < 2**15
+    msgspec.json.decode(new.content)
+
+
+@given(BATCHES | st.binary(max_size=200))
+def test_a_batch_is_taken_apart_or_is_refused(body: bytes) -> None:
+    try:
+        items = SPLITTER.split(body)
+    except (InvalidNotification, Refusal):
+        return
+    for item in items:
+        try:
+            SUBMITS.read(item)
+        except (InvalidNotification, Refusal):
+            continue
+
+
+PLACES = b"""
+/v1/notifications /v1/notifications/batch /v1/failures /v1/queues /v1/providers /v1/pauses
+/v1/queues/email.high/pause /v1/channels/email/pause /v1/providers/smtp/resume /health/ready
+/metrics /docs /docs/openapi.json / /v1/notifications/01a20443-2a37-7668-832f-a1c7af4765d6
+""".split()
+NAMES = b"status channel priority reason limit cursor created_from created_to else".split()
+VALUES = (
+    b"failed email high 50 -1 1e3 2030-01-31T12:00:00Z 9999-12-31T23:59:59-14:00 %00 %ff % "
+    b"AaIEQyo3dmiDL6HHr0dl1g %C2%B2"
+).split()
+QUERIES = st.lists(
+    st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES) | st.binary(max_size=9)).map(
+        b"=".join
+    ),
+    max_size=3,
+).map(b"&".join)
+TYPES = (b"application/json", b"application/json; charset=\xff", b"text/plain")
+ASKED_HEADERS = st.lists(
+    st.tuples(st.just(b"content-type"), st.sampled_from(TYPES))
+    | st.just((b"content-encoding", b"gzip"))
+    | st.just((b"content-length", b"5")),
+    max_size=3,
+)
+
+
+@given(
+    method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "X"]),
+    path=spoiled(st.sampled_from(PLACES)),
+    query=spoiled(QUERIES),
+    headers=ASKED_HEADERS,
+    body=SUBMITTED | BATCHES | st.just(b'{"reason": "why", "for": 60}') | st.binary(max_size=60),
+)
+def test_every_request_is_answered_and_none_breaks_the_server(
+    method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    answer = asyncio.run(asked(APP, method, path, query, headers, body))
+    assert answer.status < 500, answer
+    if answer.status >= 400:
+        assert answer.headers[b"content-type"] == b"application/problem+json"
+        assert json.loads(answer.body)["status"] == answer.status
+
+
+# ---- the providers ------------------------------------------------------------------------------
+
+
+def is_storable(found: Outcome) -> None:
+    reference = getattr(found, "reference", "")
+    for text, most in (
+        (found.code, CODE_MOST),
+        (found.detail, DETAIL_MOST),
+        (reference, REFERENCE_MOST),
+    ):
+        assert len(text) <= most
+        assert not {category(character) for character in text} & {"Cc", "Cs"}
+
+
+@given(st.integers(-1, 999), TEXTS, st.sampled_from([REPLIES, OPENING, SIGNING_IN]), st.booleans())
+def test_any_smtp_reply_is_an_outcome(
+    code: int, text: str, table: tuple[Any, ...], is_last: bool
+) -> None:
+    garbage: Any = "ambiguous" if is_last else "unavailable"
+    is_storable(reply_outcome(code, text, table, garbage=garbage))
+
+
+@given(ANSWERED | st.binary(max_size=99), st.integers(100, 999), TEXTS, TEXTS)
+def test_any_http_answer_is_an_outcome(body: bytes, status: int, waits: str, date: str) -> None:
+    document = json_document(body.rpartition(b"\r\n")[2])
+    codes = tuple(json_path(document, path) for path in ("code", "error.details.0.code", "0"))
+    after = retry_after(
+        waits, now=datetime(2030, 1, 31, tzinfo=UTC), date=date, most=timedelta(hours=1)
+    )
+    verdict = verdict_of(status, codes, {}, {"7": "gone"})
+    is_storable(outcome(verdict, " ".join(codes), waits, after=after, reference=date))
+
+
+def envelope(channel: str) -> Envelope:
+    return Envelope(
+        id=new_id(),
+        claim=1,
+        queue=QueueKey(Channel(channel), Priority.HIGH),
+        recipient="ada@example.com",
+        content={"subject": "Hello", "body": "World"},
+    )
+
+
+@settings(max_examples=40)
+@given(REPLIED, st.booleans())
+def test_whatever_a_mail_server_says_the_send_has_an_outcome(
+    replies: list[bytes], signs_in: bool
+) -> None:
+    async def send() -> Outcome:
+        async with open_raw_smtp(replies) as raw:
+            smtp = SmtpSettings(
+                host="127.0.0.1",
+                port=raw.port,
+                username="user" if signs_in else "",
+                password=CANARY,
+                timeout_s=5,
+            )
+            async with open_smtp("smtp", smtp) as provider:
+                return await provider.send(envelope("email"))
+
+    found = asyncio.run(send())
+    is_storable(found)
+    assert CANARY not in found.detail
+
+
+@settings(max_examples=40)
+@given(ANSWERED)
+def test_whatever_a_web_server_says_the_send_has_an_outcome(answer: bytes) -> None:
+    async def send() -> Outcome:
+        async with open_http_script(lambda n: answer if n == 1 else CLOSE, closes=True) as raw:
+            http = HttpSettings(
+                url=f"http://127.0.0.1:{raw.port}/",
+                json="{}",
+                password=CANARY,
+                username="user",
+                error_code=("code", "error.code"),
+                reference="id",
+                timeout_s=5,
+            )
+            async with open_http("http", http) as provider:
+                return await provider.send(envelope("sms"))
+
+    found = asyncio.run(send())
+    is_storable(found)
+    assert CANARY not in found.detail
+
+
+# ---- the broker ---------------------------------------------------------------------------------
+
+POINTERS = documents(
+    id=st.uuids().map(str) | JSON,
+    claim=st.integers() | JSON,
+    published_at=st.floats() | JSON,
+    more=JSON,
+)
+
+
+@given(spoiled(POINTERS) | st.binary(max_size=99), st.sampled_from(["email.high", "sms.low", None]))
+def test_a_message_is_a_pointer_that_postgres_can_hold_or_is_unreadable(
+    body: bytes, routing_key: str | None
+) -> None:
+    try:
+        found = decode(body, routing_key=routing_key, queue=EMAIL_HIGH)
+    except UnreadableMessage:
+        return
+    assert 0 <= found.claim <= INT4_MOST
+    assert decode(encode(found), routing_key="email.high", queue=EMAIL_HIGH) == found
+    assert NotificationId(found.id) == found.id
+    datetime.fromtimestamp(min(found.published_at, 253402300799.0), UTC)
+
+
+# ---- the settings -------------------------------------------------------------------------------
+
+TOML = spoiled(
+    st.sampled_from(
+        [
+            Path("config/notifier.toml").read_bytes(),
+            b'[api]\nport = 8000\n[log]\nlevel = "info"\n',
+            b'[providers.a]\ntype = "http"\nurl = "http://x/"\nheaders = { A = "c4n4ry-s3cret" }\n',
+            b'[providers.smtp]\ntype = "smtp"\nhost = "x"\npassword = "c4n4ry-s3cret"\nport = 25\n',
+            b'[database]\nurl = "postgresql://a:c4n4ry-s3cret@db/x"\n',
+        ]
+    )
+)
+SECRETS = st.sampled_from(
+    [CANARY, f"postgresql://a:{CANARY}@db/x", f"amqp://a:{CANARY}@[", f"amqp://{CANARY}@mq:x/"]
+)
+
+
+def variables(names: str, values: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, str]]:
+    known = st.sampled_from(names.split()).map("NOTIFIER_{}".format)
+    return st.dictionaries(known, values, max_size=3)
+
+
+SECRET = variables("DATABASE_URL BROKER_URL DATABASE__URL PROVIDERS__SMTP__PASSWORD", SECRETS)
+PLAIN = variables(
+    "API__PORT LOG__LEVEL PROVIDERS__SMTP__PORT X__Y CHANNELS__EMAIL__PROVIDER API __ API__PORT__X"
+    " PRIORITIES__HIGH__TRIES DATABASE_URL_FILE",
+    st.text(st.characters(exclude_characters="\0"), max_size=20) | st.sampled_from(["8", "-"]),
+)
+
+
+@given(TOML, spoiled(st.just(b"NOTIFIER_API__PORT=1\nexport A='b' # c\n")), SECRET, PLAIN)
+def test_settings_are_read_or_refused_and_no_secret_is_said(
+    toml: bytes, dotenv: bytes, secret: dict[str, str], plain: dict[str, str]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "notifier.toml").write_bytes(toml)
+        (folder / ".env").write_bytes(dotenv)
+        environ = {**secret, **plain, "NOTIFIER_CONFIG": "notifier.toml"}
+        try:
+            load_settings(environ, cwd=folder)
+        except ConfigError as error:
+            said = str(error)
+        else:
+            said = ""
+    assert CANARY not in said
