@@ -29,6 +29,7 @@ from notifier.embedded.rabbitmq import (
     find_rabbitmq,
     running_rabbitmq,
 )
+from tests.granted import ROLE
 from tests.tcp_proxy import TcpProxy, open_proxy
 
 NUMBERS = itertools.count(1)
@@ -170,6 +171,14 @@ def private_postgres(session_folder: Path, postgres_bin: Path | None) -> Iterato
 def private_database_url(private_postgres: PostgresServer) -> str:
     """A migrated database on `private_postgres`."""
     return private_postgres.url(_migrated(private_postgres))
+
+
+@pytest.fixture(scope="session")
+def app_role(postgres_server: PostgresServer) -> Iterator[str]:
+    """A role that may log in and nothing else; it outlives the databases that grant it more."""
+    execute(postgres_server, f"CREATE ROLE {ROLE} LOGIN")
+    yield ROLE
+    execute(postgres_server, f"DROP ROLE {ROLE}")
 
 
 def _migrated(server: PostgresServer) -> str:

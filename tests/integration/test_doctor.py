@@ -9,7 +9,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -38,12 +38,11 @@ from notifier.ports import Figures
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import load_settings
 from tests.conformance.taking import EMAIL_LOW, QUEUES
-from tests.conftest import execute
+from tests.granted import granted_by_readme
 from tests.integration.raw_servers import open_smtp_script
 from tests.integration.test_rabbitmq_faults import _set_memory_limit as set_memory_limit
 from tests.tcp_proxy import TcpProxy
 
-README = Path(__file__).parents[2] / "README.md"
 OF_TABLES = {
     "postgres rights",
     "postgres partitions",
@@ -109,25 +108,11 @@ def environ(sandbox: Sandbox, database_url: str, vhost_url: str) -> dict[str, st
     }
 
 
-@pytest.fixture(scope="module")
-def app_role(postgres_server: PostgresServer) -> Iterator[str]:
-    """A role that may log in; it outlives the databases that grant it something."""
-    execute(postgres_server, "CREATE ROLE app LOGIN")
-    yield "app"
-    execute(postgres_server, "DROP ROLE app")
-
-
 @pytest.fixture
 async def app_url(app_role: str, database_url: str) -> str:
     """The database as a role sees it that has what the README grants."""
     await in_database(database_url, granted_by_readme())
     return database_url.replace("postgres@", f"{app_role}@")
-
-
-def granted_by_readme() -> str:
-    grants = re.findall(r"^GRANT .* TO app;.*$", README.read_text(), re.MULTILINE)
-    assert len(grants) >= 3
-    return "\n".join(grants)
 
 
 async def in_database(url: str, script: str) -> None:
