@@ -51,7 +51,7 @@ def read_toml(path: Path, problems: Problems) -> list[Entry]:
     except (OSError, UnicodeDecodeError) as error:
         problems.add(CONFIG, f"cannot read {path}: {_reason(error)}")
         return []
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib lets int() and deep nesting through
         problems.add(str(path), f"is not TOML: {error}")
         return []
     return list(_flat(document, (), path, problems))

@@ -15,7 +15,7 @@ from unicodedata import category
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from notifier.adapters.providers.http import open_http
@@ -352,6 +352,8 @@ PLAIN = variables(
 )
 
 
+@example(b"a = " + b"9" * 5000, b"", {}, {})
+@example(b"a = " + b"[" * 5000, b"", {}, {})
 @given(TOML, spoiled(st.just(b"NOTIFIER_API__PORT=1\nexport A='b' # c\n")), SECRET, PLAIN)
 def test_settings_are_read_or_refused_and_no_secret_is_said(
     toml: bytes, dotenv: bytes, secret: dict[str, str], plain: dict[str, str]
