@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
@@ -63,6 +63,8 @@ class RabbitmqServer(PrivateServer):
 
     A node `beside` another has the other's epmd and cookie, so that the two can be a cluster; it
     keeps nothing, and is to be stopped first.
+
+    `settings` are lines of rabbitmq.conf, beside ours.
     """
 
     def __init__(
@@ -72,12 +74,14 @@ class RabbitmqServer(PrivateServer):
         install: RabbitmqInstall | None = None,
         keep: bool = True,
         beside: RabbitmqServer | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(folder, keep=keep and beside is None, stop=STOP)
         self._install = install
         self._beside = beside
         self._ports: Ports = Ports.beside(beside._ports) if beside else Ports.free()  # noqa: SLF001 a peer
         self.node = f"notifier-{self._ports.distribution}@localhost" if beside else NAME
+        self._settings = settings or {}
         self._management = Management(self._ports.management)
         self._vhosts: set[str] = set()
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -161,7 +165,7 @@ class RabbitmqServer(PrivateServer):
         install = self._installed()
         yield from self._outlasting_the_dead()
         peer = self._beside._folder if self._beside else None  # noqa: SLF001 a peer
-        write_files(self._folder, self._ports, cookie_of=peer)
+        write_files(self._folder, self._ports, self._settings, cookie_of=peer)
         yield from self._starting_epmd(install)
         yield from self._starting_node(install)
 
@@ -267,10 +271,14 @@ def _last_line(log: Path, start: int) -> str:
 
 
 def running_rabbitmq(
-    folder: Path, *, keep: bool = True, install: RabbitmqInstall | None = None
+    folder: Path,
+    *,
+    keep: bool = True,
+    install: RabbitmqInstall | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> AbstractContextManager[RabbitmqServer]:
     """A running node for the length of the block, without an event loop."""
-    return running(RabbitmqServer(folder, install=install, keep=keep))
+    return running(RabbitmqServer(folder, install=install, keep=keep, settings=settings))
 
 
 def open_rabbitmq(

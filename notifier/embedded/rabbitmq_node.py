@@ -7,6 +7,7 @@ the system's epmd is not asked, nothing listens but on the loopback.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,12 @@ class Ports:
         return cls(amqp, management, distribution, peer.epmd)
 
 
-def write_files(folder: Path, ports: Ports, *, cookie_of: Path | None = None) -> None:
-    """Configuration, plugins and cookie of the node in `folder`; the cookie may be another's."""
-    (folder / "rabbitmq.conf").write_text(_configuration(ports))
+def write_files(
+    folder: Path, ports: Ports, settings: Mapping[str, str], *, cookie_of: Path | None = None
+) -> None:
+    """Configuration with `settings`, plugins and cookie of a node; the cookie may be another's."""
+    more = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    (folder / "rabbitmq.conf").write_text(_configuration(ports) + more)
     (folder / "plugins").write_text("[rabbitmq_management].\n")
     cookie = folder / COOKIE
     if not cookie.exists():

@@ -6,8 +6,9 @@ and quote its pieces in their errors. A fault is said in words that hold no piec
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -31,6 +32,14 @@ _KEYS: Final = frozenset(
     | {"application_name", "options", "search_path", "timezone", "jit"}
     | {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
 )
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+# What aiormq reads. It ignores every other key, and takes any no_verify_ssl but 0 for yes.
+_BROKER_KEYS: Final = frozenset(
+    {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
+    | {"auth", "heartbeat", "name", "timeout"}
+)
+_BROKER_CHOICES: Final[Mapping[str, frozenset[str]]] = {"no_verify_ssl": frozenset({"0", "1"})}
+_BROKER_FILES: Final = ("cafile", "capath", "certfile", "keyfile")
 _TLS_ONLY: Final = frozenset({"require", "verify-ca", "verify-full"})
 _HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^\[\]:/@]+)(?::(?P<port>.*))?")
 _MAX_PORT: Final = 65_535
@@ -51,17 +60,23 @@ def database_url_faults(url: str) -> Iterator[str]:
     yield from _host_faults(parts.netloc.rpartition("@")[2], query)
     if not (parts.path[1:] or query.get("dbname") or query.get("database")):
         yield "it names no database"
-    yield from _query_faults(query)
+    yield from _key_faults(query, _KEYS, _CHOICES)
+    if query.get("sslnegotiation") == "direct" and query.get("sslmode") not in _TLS_ONLY:
+        yield "sslnegotiation=direct needs sslmode=require, verify-ca or verify-full"
+    yield from _file_faults(query, _FILES)
 
 
 def broker_url_faults(url: str) -> Iterator[str]:
-    """What keeps a broker's URL from naming a place."""
+    """What keeps a broker's URL from naming a place, or from being read as it was meant."""
     try:
-        netloc = urlsplit(url).netloc
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except ValueError:
         yield "it cannot be read"
         return
-    yield from _host_faults(netloc.rpartition("@")[2], {})
+    yield from _host_faults(parts.netloc.rpartition("@")[2], {})
+    yield from _key_faults(query, _BROKER_KEYS, _BROKER_CHOICES)
+    yield from _file_faults(query, _BROKER_FILES)
 
 
 def _host_faults(authority: str, query: Mapping[str, str]) -> Iterator[str]:
@@ -84,11 +99,18 @@ def _is_port(text: str) -> bool:
     return not text or (re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= _MAX_PORT)
 
 
-def _query_faults(query: Mapping[str, str]) -> Iterator[str]:
+def _key_faults(
+    query: Mapping[str, str], keys: frozenset[str], choices: Mapping[str, frozenset[str]]
+) -> Iterator[str]:
     for key, value in query.items():
-        if key not in _KEYS:
-            yield f"it has an unknown query key{did_you_mean(key, _KEYS)}"
-        elif key in _CHOICES and value not in _CHOICES[key]:
-            yield f"its {key} is none of {', '.join(sorted(_CHOICES[key]))}"
-    if query.get("sslnegotiation") == "direct" and query.get("sslmode") not in _TLS_ONLY:
-        yield "sslnegotiation=direct needs sslmode=require, verify-ca or verify-full"
+        if key not in keys:
+            yield f"it has an unknown query key{did_you_mean(key, keys)}"
+        elif key in choices and value not in choices[key]:
+            yield f"its {key} is none of {', '.join(sorted(choices[key]))}"
+
+
+def _file_faults(query: Mapping[str, str], keys: Sequence[str]) -> Iterator[str]:
+    """The drivers' own errors for a file that is not there do not say which."""
+    for key in keys:
+        if key in query and not os.access(query[key], os.R_OK):
+            yield f"its {key} names a file that cannot be read"

@@ -21,7 +21,7 @@ from notifier.settings import load_settings
         "postgresql://u:p@one:1,two:2/db?target_session_attrs=primary",
         "postgresql://%2Ftmp%2Fsockets/db",
         "postgresql:///?host=one,two&port=1,2&user=u&password=p&dbname=db",
-        "postgresql://h/db?sslmode=verify-full&sslrootcert=/ca.pem&sslnegotiation=direct",
+        "postgresql://h/db?sslmode=verify-full&sslrootcert=/dev/null&sslnegotiation=direct",
         "postgresql://h/db?application_name=mine&options=-c%20jit%3Doff",
     ],
 )
@@ -56,6 +56,7 @@ def test_a_database_url_that_says_all_is_taken(tmp_path: Path, url: str) -> None
         ("postgresql://u:p@h/x?sslmode=s3cret", "its sslmode is none of allow, disable, prefer"),
         ("postgresql://u:p@h/x?gsslib=s3cret", "its gsslib is none of gssapi, sspi"),
         ("postgresql://u:p@h/x?sslnegotiation=direct", "needs sslmode=require"),
+        ("postgresql://u:p@h/x?sslrootcert=/s3cret", "its sslrootcert names a file that cannot"),
         ("postgresql://u:s3cret@h/x\0", "a character that cannot be printed"),
     ],
 )
@@ -73,7 +74,15 @@ def test_what_is_wrong_with_a_database_url_is_one_line_without_its_pieces(
     assert not any(piece in line for piece in ("s3", "cret"))
 
 
-@pytest.mark.parametrize("url", ["amqp://host", "amqps://u:p@host:5671/v", "amqp://u:p@[::1]//"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://host",
+        "amqps://u:p@host:5671/v",
+        "amqp://u:p@[::1]//",
+        "amqps://host/v?cafile=/dev/null&no_verify_ssl=0&auth=external",
+    ],
+)
 def test_a_broker_url_that_names_a_place_is_taken(tmp_path: Path, url: str) -> None:
     settings = load_settings({}, cwd=tmp_path, overrides={"broker.url": url})
     assert settings.broker.url == url
@@ -86,6 +95,9 @@ def test_a_broker_url_that_names_a_place_is_taken(tmp_path: Path, url: str) -> N
         ("amqp://u:s3cret@[::1/x", "it cannot be read"),
         ("amqp://u:s3/cret@h/x", "its port is no integer"),
         ("amqp://u:s3cret@h:abc/x", "its port is no integer"),
+        ("amqps://u:s3cret@h/x?ca_file=/x", 'did you mean "cafile"?'),
+        ("amqps://u:s3cret@h/x?cafile=/s3cret", "its cafile names a file that cannot be read"),
+        ("amqps://u:s3cret@h/x?no_verify_ssl=false", "its no_verify_ssl is none of 0, 1"),
     ],
 )
 def test_a_broker_url_that_names_none_is_refused(tmp_path: Path, url: str, says: str) -> None:
