@@ -73,6 +73,10 @@ class Worker:
     def id(self) -> WorkerId:
         return self.store.worker
 
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.in_hand or self.results)
+
     def is_busy_with(self, id_: NotificationId) -> bool:
         return id_ in {*(one.id for one in self.in_hand), *(one.id for one, _ in self.results)}
 

@@ -43,11 +43,14 @@ from tests.property.deployment import (
 
 T = TypeVar("T")
 LONG, SHORT = timedelta(days=20), timedelta(seconds=60)
+ROWS_MOST = 3
+"""Few, so that much happens to each."""
 ROUNDS = 20
 """In which all must end: tries, and the deaths of workers, are fewer."""
 ROUND = timedelta(hours=3)
-OUTCOMES = st.sampled_from(
+OUTCOMES: st.SearchStrategy[Outcome] = st.sampled_from(
     [
+        Accepted(code="250"),
         Accepted(code="250"),
         Refused(code="550"),
         Throttled(code="451", after=timedelta(seconds=1)),
@@ -69,11 +72,19 @@ class Published(Enum):
 
 
 class Answer(Enum):
-    """Of a claim: heard; lost, and the rows go back; lost, and that fails as well."""
+    """Of a claim: heard; not asked for, and the messages go back unspent; lost, and the rows go
+    back; lost, and that fails as well.
+    """
 
     HEARD = auto()
+    UNASKED = auto()
     LOST = auto()
     FORGOTTEN = auto()
+
+
+MOSTLY = st.sampled_from([True, True, True, False])
+MOSTLY_WELL = st.sampled_from([Published.WELL] * 4 + list(Published))
+MOSTLY_HEARD = st.sampled_from([Answer.HEARD] * 4 + list(Answer))
 
 
 class Loop(Enum):
@@ -91,14 +102,16 @@ class Story(RuleBasedStateMachine):
         super().__init__()
         self.of = opened()
         self.lasting: set[NotificationId] = set()
+        self.is_forgetful = False
 
-    @initialize(count=st.integers(1, 3))
+    @initialize(count=st.integers(1, 2))
     def workers_start(self, count: int) -> None:
         for _ in range(count):
             self.of.start_worker()
 
     # ---- what callers and the relay do ----------------------------------------------------------
 
+    @precondition(lambda self: len(self.of.ledger.accepted) < ROWS_MOST)
     @rule(
         queue=st.sampled_from(STORY_QUEUES),
         ttl=st.sampled_from([LONG, SHORT]),
@@ -123,10 +136,11 @@ class Story(RuleBasedStateMachine):
             self.lasting.add(new.id)
         self.relay_takes_and_publishes(data)
 
+    @precondition(lambda self: not self.of.messages and self.of.ledger.accepted)
     @rule(data=st.data())
     def relay_takes_and_publishes(self, data: st.DataObject) -> None:
         for pointer, _ in self.of.do(self.of.relay.take_due(quotas(*STORY_QUEUES), 3)):
-            fate = data.draw(st.sampled_from(Published))
+            fate = data.draw(MOSTLY_WELL)
             arrived, is_confirmed = fate.value
             self.of.messages += [pointer] * arrived
             if not is_confirmed:
@@ -141,32 +155,28 @@ class Story(RuleBasedStateMachine):
     # ---- what workers do ------------------------------------------------------------------------
 
     @precondition(lambda self: self.of.messages)
-    @rule(data=st.data(), fate=st.sampled_from(Answer), is_redelivered=st.booleans())
-    def messages_are_claimed(self, data: st.DataObject, fate: Answer, is_redelivered: bool) -> None:
+    @rule(data=st.data(), fate=MOSTLY_HEARD, is_redelivered=st.booleans())
+    def a_worker_takes_messages(
+        self, data: st.DataObject, fate: Answer, is_redelivered: bool
+    ) -> None:
+        """It claims, calls and records; at each step some are left where they are."""
         worker = self._worker(data)
         pointers = self._taken(data, self.of.messages)
-        asks = [ask(one) for one in pointers]
-        answers = self.of.do(worker.store.claim(asks), by=worker.id)
-        claimed = [one for one in answers if isinstance(one, Claimed)]
-        wished = {(one.id, one.claim + 1) for one in asks}
-        assert {(one.id, one.claim) for one in claimed} <= wished, "claimed where the pointer says"
-        if fate is Answer.HEARD:
-            worker.in_hand += claimed
-        if fate is Answer.LOST:
-            self._give_back(worker, asks)
+        self._claim(worker, [ask(one) for one in pointers], fate)
         if is_redelivered:
             self.of.messages += pointers
-
-    @precondition(lambda self: self.of.messages)
-    @rule(data=st.data())
-    def unspent_messages_go_back(self, data: st.DataObject) -> None:
-        asks = [ask(one) for one in self._taken(data, self.of.messages)]
-        self._give_back(self._worker(data), asks)
+        goes_on: bool = data.draw(MOSTLY)
+        if worker.in_hand and goes_on:
+            self.providers_are_called(data)
+        is_recorded: bool = data.draw(MOSTLY)
+        if worker.results and is_recorded:
+            self.results_are_recorded(data, 1)
 
     @precondition(lambda self: any(worker.in_hand for worker in self.of.living))
-    @rule(data=st.data(), outcome=OUTCOMES)
-    def providers_are_called(self, data: st.DataObject, outcome: Outcome) -> None:
+    @rule(data=st.data())
+    def providers_are_called(self, data: st.DataObject) -> None:
         worker = self._worker(data, lambda one: one.in_hand)
+        outcome: Outcome = data.draw(OUTCOMES)
         for claimed in self._taken(data, worker.in_hand):
             self.of.ledger.send((claimed.id, claimed.claim))
             worker.results.append(result_of(claimed, outcome))
@@ -187,7 +197,7 @@ class Story(RuleBasedStateMachine):
         for _ in range(times):
             self._record(worker, results)
 
-    @precondition(lambda self: self.of.living)
+    @precondition(lambda self: self.is_forgetful)
     @rule(data=st.data())
     def a_worker_releases_what_it_does_not_send(self, data: st.DataObject) -> None:
         worker = self._worker(data)
@@ -197,35 +207,48 @@ class Story(RuleBasedStateMachine):
 
     # ---- who dies, and what looks after it ------------------------------------------------------
 
-    @rule(data=st.data(), leaves_row=st.booleans())
-    def a_worker_dies_and_another_starts(self, data: st.DataObject, leaves_row: bool) -> None:
+    @precondition(lambda self: any(one.is_busy for one in self.of.living) or self.is_forgetful)
+    @rule(data=st.data(), leaves_row=st.booleans(), is_buried=st.booleans())
+    def a_worker_dies_and_another_starts(
+        self, data: st.DataObject, leaves_row: bool, is_buried: bool
+    ) -> None:
         self.of.kill(self._worker(data), leaves_row=leaves_row)
         self.of.start_worker()
+        if is_buried:
+            self._bury(data)
 
-    @precondition(lambda self: self.of.gone)
+    @precondition(lambda self: any(one.is_busy for one in self.of.living))
     @rule(data=st.data())
-    def a_frozen_worker_continues(self, data: st.DataObject) -> None:
-        worker = data.draw(st.sampled_from(self.of.gone))
+    def a_worker_is_frozen_buried_and_continues(self, data: st.DataObject) -> None:
+        """What it had not begun goes back; what it had begun is recorded some time."""
+        worker = self._worker(data, lambda one: one.is_busy)
+        self.of.kill(worker, leaves_row=True)
+        self._bury(data)
         self.of.thaw(worker)
         if worker.in_hand:
             self._release(worker, worker.in_hand)
 
+    @precondition(lambda self: self.of.ledger.accepted)
     @rule(
         span=st.sampled_from([timedelta(seconds=s) for s in (2, 11, 90)]),
-        losing=st.booleans(),
+        losing=st.sampled_from([False, False, False, True]),
         loops=st.sets(st.sampled_from(Loop)),
+        data=st.data(),
     )
-    def time_passes(self, span: timedelta, losing: bool, loops: set[Loop]) -> None:
+    def time_passes(
+        self, span: timedelta, losing: bool, loops: set[Loop], data: st.DataObject
+    ) -> None:
         """Meanwhile the broker may be wiped, and some look after what was left."""
         self.of.pass_time(span)
         if losing:
             self.of.messages.clear()
         if Loop.UNDERTAKER in loops:
-            self.of.do(self.of.undertaker.run_once())
+            self._bury(data)
         if Loop.SWEEPER in loops:
             self.of.do(self.of.relay.sweep())
         if Loop.RESCUER in loops:
             self._rescue()
+        self.relay_takes_and_publishes(data)
 
     # ---- the end --------------------------------------------------------------------------------
 
@@ -280,12 +303,30 @@ class Story(RuleBasedStateMachine):
         calls = {(one.id, one.claim + 1) for one in asks}
         worker.in_hand = [one for one in worker.in_hand if (one.id, one.claim) not in calls]
 
+    def _claim(self, worker: Worker, asks: Sequence[ClaimAsk], fate: Answer) -> None:
+        if fate is Answer.UNASKED:
+            self._give_back(worker, asks)
+            return
+        answers = self.of.do(worker.store.claim(asks), by=worker.id)
+        claimed = [one for one in answers if isinstance(one, Claimed)]
+        wished = {(one.id, one.claim + 1) for one in asks}
+        assert {(one.id, one.claim) for one in claimed} <= wished, "claimed where the pointer says"
+        if fate is Answer.HEARD:
+            worker.in_hand += claimed
+        if fate is Answer.LOST:
+            self._give_back(worker, asks)
+        self.is_forgetful |= fate is Answer.FORGOTTEN
+
     def _release(self, worker: Worker, claimed: Sequence[Claimed]) -> None:
         self._give_back(worker, [ClaimAsk(id=one.id, claim=one.claim - 1) for one in claimed])
 
     def _record(self, worker: Worker, results: Sequence[tuple[Result, float]]) -> None:
         outcomes = {(one.id, one.claim): one.outcome for one, _ in results}
         self.of.do(worker.store.record(results), by=worker.id, recorded=outcomes)
+
+    def _bury(self, data: st.DataObject) -> None:
+        self.of.do(self.of.undertaker.run_once())
+        self.relay_takes_and_publishes(data)
 
     def _rescue(self) -> None:
         """Whether anything was lost is not asked: to rescue in vain must do no harm."""
@@ -321,5 +362,5 @@ def test_nothing_is_lost_and_no_claim_is_sent_twice(database_url: str) -> None:
     with Deployment.on(database_url) as opened:
         run_state_machine_as_test(
             cast("type[Story]", lambda: Story(opened)),  # any factory will do
-            settings=settings(stateful_step_count=40),
+            settings=settings(stateful_step_count=50),
         )
