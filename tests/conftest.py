@@ -43,7 +43,9 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no failure
 )
-settings.register_profile("long", max_examples=3000, deadline=None, print_blob=True)
+settings.register_profile(
+    "long", max_examples=2000, stateful_step_count=80, deadline=None, print_blob=True
+)
 settings.load_profile("short")
 
 

@@ -1,0 +1,211 @@
+"""A deployment with its world in memory: the rows are real, the broker and the workers are lists.
+
+So a message can be lost or doubled and a worker can die at any place between two statements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+import asyncpg
+from prometheus_client import CollectorRegistry
+
+from notifier.adapters.postgres.link import LinkSettings, open_link
+from notifier.adapters.postgres.store import PLANNERS, Links, PostgresStore
+from notifier.adapters.telemetry.metrics import Metrics
+from notifier.delivery.attempt import Route
+from notifier.delivery.dead import DeadWorkers
+from notifier.domain.notification import Claimed, NotificationId, Status, WorkerId
+from notifier.domain.outcome import Accepted, Outcome
+from notifier.domain.retry import OnAmbiguous, RetryPolicy
+from notifier.ports import Envelope, Pointer
+from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH
+
+T = TypeVar("T")
+
+ON_AMBIGUOUS: Final = {
+    EMAIL_HIGH.channel: OnAmbiguous.RESEND,
+    SMS_HIGH.channel: OnAmbiguous.HOLD,
+}
+POLICY: Final = RetryPolicy(
+    base=timedelta(seconds=10), factor=2.0, cap=timedelta(minutes=5), tries=4
+)
+AGEING: Final = """
+    UPDATE notifications SET
+        created_at = created_at - $1::interval, updated_at = updated_at - $1::interval,
+        expires_at = expires_at - $1::interval, ready_at = ready_at - $1::interval,
+        due_at = due_at - $1::interval, published_at = published_at - $1::interval
+"""
+LOOK: Final = """
+    SELECT n.id, n.status::text AS status, n.claim, n.tries, n.claimed_by,
+           n.due_at IS NOT NULL AS has_due_at, (n.due_at <= now()) IS TRUE AS is_due,
+           n.published_at IS NOT NULL AS is_published, f.id IS NOT NULL AS has_failure
+    FROM notifications n LEFT JOIN failures f ON f.id = n.id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What a step may change of a notification."""
+
+    status: Status
+    claim: int
+    tries: int
+    claimed_by: WorkerId | None
+    has_due_at: bool
+    is_due: bool
+    is_published: bool
+    has_failure: bool
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A message in a worker's hand. Without `claimed` it asked, and the answer was lost."""
+
+    pointer: Pointer
+    claimed: Claimed | None
+    is_sent: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One process: what it holds, and whether it runs or is frozen."""
+
+    store: PostgresStore
+    beat: int = 1
+    is_frozen: bool = False
+    hand: list[Held] = field(default_factory=list)
+
+    @property
+    def id(self) -> WorkerId:
+        return self.store.worker
+
+    def holds(self, id_: NotificationId) -> bool:
+        return any(held.pointer.id == id_ for held in self.hand)
+
+
+class Nobody:
+    """A provider that is named and never called."""
+
+    name = "smtp"
+
+    async def send(self, envelope: Envelope) -> Outcome:
+        return Accepted(code=str(envelope.claim))
+
+
+class Awake:
+    """The pulse of whoever looks after the dead."""
+
+    def is_alive(self) -> bool:
+        return True
+
+    async def until_alive(self) -> None:
+        return
+
+
+class Database:
+    """One real Postgres for all runs, driven step by step."""
+
+    def __init__(
+        self,
+        runner: asyncio.Runner,
+        links: Links,
+        connection: asyncpg.Connection[asyncpg.Record],
+    ) -> None:
+        self._runner = runner
+        self._links = links
+        self._connection = connection
+        self._metrics = Metrics(
+            QUEUES,
+            {channel: ["smtp"] for channel in ON_AMBIGUOUS},
+            version="0",
+            registry=CollectorRegistry(),
+        )
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    def clear(self) -> None:
+        for table in ("notifications", "attempts", "failures", "workers"):
+            self._execute(f"DELETE FROM {table}")
+
+    def store(self, worker: WorkerId) -> PostgresStore:
+        """The store as one worker has it. All share the connections: one step at a time."""
+        return PostgresStore(worker, self._links)
+
+    def beat(self, worker: Worker) -> None:
+        self._execute(
+            """
+            INSERT INTO workers (id, kind, host, pid, beat, figures)
+            VALUES ($1, 'worker', 'h', 1, $2, '{}')
+            ON CONFLICT (id) DO UPDATE SET beat = excluded.beat
+            """,
+            worker.id,
+            worker.beat,
+        )
+
+    def forget(self, worker: Worker) -> None:
+        self._execute("DELETE FROM workers WHERE id = $1", worker.id)
+
+    def bury(self, by: Worker, silent: list[tuple[WorkerId, int]]) -> None:
+        """One pass of the real look after the dead."""
+        dead_workers = DeadWorkers(
+            store=by.store,
+            observer=self._metrics,
+            silent=lambda: silent,
+            pulse=Awake(),
+            routes={
+                channel: Route(provider=Nobody(), on_ambiguous=on_ambiguous)
+                for channel, on_ambiguous in ON_AMBIGUOUS.items()
+            },
+            policies=dict.fromkeys((queue.priority for queue in QUEUES), POLICY),
+        )
+        self.run(dead_workers.run_once())
+
+    def let_pass(self, span: timedelta) -> None:
+        """Postgres's clock cannot be moved, so the rows grow older."""
+        self._execute(AGEING, span)
+
+    def let_all_be_overdue(self) -> None:
+        """Every wait is over: a retry's, a schedule's, and the longest before a rescue."""
+        self._execute("UPDATE notifications SET due_at = now() WHERE due_at > now()")
+        self._execute("UPDATE notifications SET published_at = published_at - interval '12 hours'")
+
+    def rows(self) -> dict[NotificationId, Row]:
+        return {
+            NotificationId(row["id"]): Row(
+                status=Status(row["status"]),
+                **{name: row[name] for name in Row.__slots__ if name != "status"},
+            )
+            for row in self.run(self._connection.fetch(LOOK))
+        }
+
+    def _execute(self, sql: str, *args: object) -> None:
+        self.run(self._connection.execute(sql, *args))
+
+
+@contextmanager
+def open_database(url: str) -> Iterator[Database]:
+    """A loop of its own, that no other test's knows of."""
+    settings = LinkSettings(url=url)
+    stack = AsyncExitStack()
+
+    async def opened(runner: asyncio.Runner) -> Database:
+        links = {
+            name: await stack.enter_async_context(open_link(settings, PLANNERS.get(name, {})))
+            for name in Links._fields
+        }
+        connection = await asyncpg.connect(url)
+        stack.push_async_callback(connection.close)
+        return Database(runner, Links(**links), connection)
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        try:
+            yield runner.run(opened(runner))
+        finally:
+            runner.run(stack.aclose())
