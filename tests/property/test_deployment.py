@@ -116,7 +116,7 @@ class Deployment(RuleBasedStateMachine):
         self.silent: list[tuple[WorkerId, int]] = []
         self.sends: dict[tuple[NotificationId, int], Send] = {}
         self.accepts_late: set[tuple[NotificationId, int]] = set()
-        self.actor: Worker | None = None
+        self.let_go: set[tuple[WorkerId, NotificationId, int]] = set()
         database.clear()
 
     # ---- accept and relay -----------------------------------------------------------------------
@@ -130,16 +130,12 @@ class Deployment(RuleBasedStateMachine):
     @rule(
         queue=A_QUEUE,
         delay=st.sampled_from((None, None, timedelta(seconds=30))),
-        max_tries=st.sampled_from((None, 1, 2)),
+        max_tries=st.sampled_from((None, None, 1, 2)),
     )
     def accept(self, queue: QueueKey, delay: timedelta | None, max_tries: int | None) -> None:
+        """Those before once more in the same batch: the answer to them was lost."""
         item = a_notification(queue, delay=delay, ttl=TTL, max_tries=max_tries)
-        self.database.run(self.workers[0].store.insert([item]))
         self.accepted[item.id] = item
-
-    @precondition(lambda self: self.accepted)
-    @rule()
-    def accept_all_again(self) -> None:
         self.database.run(self.workers[0].store.insert(list(self.accepted.values())))
 
     @precondition(lambda self: any(row.is_due for row in self.rows.values()))
@@ -161,8 +157,13 @@ class Deployment(RuleBasedStateMachine):
 
     @precondition(lambda self: self.broker)
     @rule(which=ONE_OF)
-    def lose_a_message(self, which: int) -> None:
-        self.broker.remove(one_of(self.broker, which))
+    def lose_messages(self, which: int) -> None:
+        """One; or all, as a broker in memory does at its start."""
+        if which:
+            self.broker.remove(one_of(self.broker, which))
+        else:
+            self.broker.clear()
+            self.database.run(self.workers[0].store.requeue_all())
 
     @precondition(lambda self: self.broker)
     @rule(which=ONE_OF)
@@ -175,11 +176,6 @@ class Deployment(RuleBasedStateMachine):
         """What was in hand is delivered again, while its workers go on."""
         for worker in self.workers:
             self.broker += [held.pointer for held in worker.hand]
-
-    @rule()
-    def start_the_broker_empty(self) -> None:
-        self.broker.clear()
-        self.database.run(self.workers[0].store.requeue_all())
 
     # ---- claim, send, record --------------------------------------------------------------------
 
@@ -230,7 +226,7 @@ class Deployment(RuleBasedStateMachine):
         worker.hand.remove(held)
         self.broker.append(held.pointer)
 
-    @precondition(lambda self: self.running)
+    @precondition(lambda self: self.running and Status.SENDING in self.statuses)
     @rule(who=ONE_OF)
     def release_orphans(self, who: int) -> None:
         worker = one_of(self.running, who)
@@ -278,7 +274,7 @@ class Deployment(RuleBasedStateMachine):
                 worker.beat += 1
                 self.database.beat(worker)
 
-    @precondition(lambda self: self.running)
+    @precondition(lambda self: self.running and Status.SENDING in self.statuses)
     @rule(who=ONE_OF)
     def bury_the_dead(self, who: int) -> None:
         self.database.bury(one_of(self.running, who), self.silent)
@@ -298,6 +294,7 @@ class Deployment(RuleBasedStateMachine):
         store = self.workers[0].store
         self.database.run(store.rescue(queue, self.database.run(store.database_now())))
 
+    @precondition(lambda self: self.rows)
     @rule()
     def sweep(self) -> None:
         self.database.run(self.workers[0].store.sweep())
@@ -313,7 +310,7 @@ class Deployment(RuleBasedStateMachine):
             assert row.has_failure is (row.status is Status.FAILED)
             if id_ in before and before[id_] != row:
                 self.may_become(id_, before[id_], row)
-        self.actor, self.accepts_late = None, set()
+        self.let_go, self.accepts_late = set(), set()
 
     def something_will_move(self, row: Row) -> None:
         """Relay, rescuer or record; or nothing needs to."""
@@ -340,16 +337,16 @@ class Deployment(RuleBasedStateMachine):
             assert row.status is Status.SENT
             assert (id_, before.claim) in self.accepts_late
         if before.status is Status.SENDING:
-            claimers = [worker for worker in self.running if worker.id == before.claimed_by]
-            assert not claimers or claimers == [self.actor], "taken from a living worker"
+            living = [worker.id for worker in self.running if worker.id == before.claimed_by]
+            let_go = [(worker, id_, before.claim) for worker in living]
+            assert self.let_go.issuperset(let_go), "taken from a living worker"
 
     def teardown(self) -> None:
         if sys.exception() is None:  # else that is what is to be told
             self.everything_becomes_final()
 
     def everything_becomes_final(self) -> None:
-        """All workers die, the broker is empty, and one new worker finishes it."""
-        self.broker.clear()
+        """All workers die, and one new worker finishes it, old copies and all."""
         self.start()
         while len(self.workers) > 1:
             self.kill(0, leaves_a_row=False)
@@ -362,14 +359,20 @@ class Deployment(RuleBasedStateMachine):
             self.check()
             pointers = self.take_due(500)
             self.check()
+            self.take(last, self.broker, Taken.SENDS)
+            self.check()
             self.take(last, pointers, Taken.SENDS)
             self.check()
             for held in list(last.hand):
                 self.settle(last, held, Accepted())
                 self.check()
-        assert {row.status for row in self.rows.values()} <= FINAL
+        assert self.statuses <= FINAL
 
     # ---- steps ----------------------------------------------------------------------------------
+
+    @property
+    def statuses(self) -> set[Status]:
+        return {row.status for row in self.rows.values()}
 
     @property
     def running(self) -> Sequence[Worker]:
@@ -440,14 +443,16 @@ class Deployment(RuleBasedStateMachine):
         assert self.database.rows() == before
 
     def write(self, worker: Worker, claimed: Claimed, result: Result) -> Recorded:
-        self.actor = worker
+        self.let_go.add((worker.id, claimed.id, claimed.claim))
         if result.status is Status.SENT:
             self.accepts_late.add((claimed.id, claimed.claim))
         [recorded] = self.database.run(worker.store.record([(result, 0.0)]))
         return recorded
 
     def give_back(self, worker: Worker, asks: Sequence[ClaimAsk]) -> None:
-        self.actor = worker
+        self.let_go |= {
+            (worker.id, each.id, each.claim + 1) for each in asks if not each.is_buffered
+        }
         self.database.run(worker.store.give_back(asks))
 
     def lose_connections(self, worker: Worker) -> None:
@@ -513,8 +518,8 @@ def bounded() -> settings:
     if settings.get_current_profile_name() == "long":
         return settings(suppress_health_check=list(HealthCheck))
     return settings(
-        max_examples=40,
-        stateful_step_count=40,
+        max_examples=150,
+        stateful_step_count=50,
         deadline=None,
         derandomize=True,
         suppress_health_check=[HealthCheck.too_slow],
