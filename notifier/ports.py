@@ -152,10 +152,14 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAsk:
-    """A pointer's wish to be claimed: only the row still `queued` at `claim` answers."""
+    """A pointer's wish to be claimed: only the row still `queued` at `claim` answers.
+
+    One that `is_buffered` was never asked for: given back, it moves no row that is being sent.
+    """
 
     id: NotificationId
     claim: int
+    is_buffered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,14 +135,19 @@ class Attempts:
         turn_at = time.monotonic()
         await self._pulse.until_alive()  # to claim before would only be to give back
         asked_at = time.monotonic()
-        with self._inflight.holding(pointer.id):
+        if self._inflight.has(ask):  # a copy: the row is the other's, to record or to give back
+            ack(delivery)
+            return NOT_SENT
+        with self._inflight.holding(ask):
             timing = await self._carry_out(pointer.queue, ask, turn_at, asked_at)
             ack(delivery)
         return timing
 
     async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
         """Make due again, unspent, what a lane buffered. Returns when that is confirmed."""
-        await self._give_back([ClaimAsk(id=one.id, claim=one.claim) for one in pointers])
+        await self._give_back(
+            [ClaimAsk(id=one.id, claim=one.claim, is_buffered=True) for one in pointers]
+        )
 
     async def _give_back(self, asks: Sequence[ClaimAsk]) -> None:
         waiters = [self._returns.put(ask) for ask in asks]

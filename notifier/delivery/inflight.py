@@ -1,11 +1,11 @@
 """Which notifications this worker has in its hands: the judge of what is an orphan.
 
-An id enters before its claim is asked and leaves when its record or release is confirmed.
+What it asked for enters before the claim is asked and leaves when its record or release is
+confirmed.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,24 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from notifier.domain.notification import NotificationId
+    from notifier.ports import ClaimAsk
 
 
 class InFlight:
-    """A multiset of ids: two copies of one pointer may be in hand at once."""
+    """The claims asked for, by id: two copies of a pointer are never in hand at once."""
 
     def __init__(self) -> None:
-        self._held: Counter[NotificationId] = Counter()
+        self._held: dict[NotificationId, set[int]] = {}
 
     def __contains__(self, id_: object) -> bool:
         return id_ in self._held
 
+    def has(self, ask: ClaimAsk) -> bool:
+        """Whether a copy of this pointer is in hand."""
+        return ask.claim in self._held.get(ask.id, ())
+
     @contextmanager
-    def holding(self, id_: NotificationId) -> Iterator[None]:
-        """In the set for the length of the block."""
-        self._held[id_] += 1
+    def holding(self, ask: ClaimAsk) -> Iterator[None]:
+        """In the set for the length of the block; it must not be in it yet."""
+        self._held.setdefault(ask.id, set()).add(ask.claim)
         try:
             yield
         finally:
-            self._held[id_] -= 1
-            if not self._held[id_]:
-                del self._held[id_]
+            self._held[ask.id].remove(ask.claim)
+            if not self._held[ask.id]:
+                del self._held[ask.id]

@@ -306,6 +306,38 @@ async def test_the_second_copy_of_a_pointer_is_acked_and_not_sent(bench: Opening
         assert len(on.acked) == 2
 
 
+async def test_a_buffered_copy_of_what_is_being_sent_goes_back_without_it(bench: Opening) -> None:
+    """RabbitMQ came back and delivered the message again; then the lane had to shrink."""
+    answered = asyncio.Event()
+    async with bench(answered) as on:
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(on.run(pointer))
+            await on.provider.called.wait()
+            await on.attempts.give_back_pointers([pointer])
+            assert await on.due() == []
+            answered.set()
+        assert await on.status(item) is Status.SENT
+        assert len(on.provider.calls) == 1
+
+
+async def test_a_copy_of_what_is_in_hand_is_acked_without_being_asked_for(bench: Opening) -> None:
+    answered = asyncio.Event()
+    async with bench(answered) as on:
+        await on.accept(a_notification())
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(on.run(pointer))
+            await on.provider.called.wait()
+            copy = await on.run(pointer)
+            assert on.acked == [copy]
+            assert on.inflight.has(ask(pointer))
+            answered.set()
+        assert len(on.provider.calls) == 1
+
+
 async def test_a_worker_that_others_may_think_dead_sends_nothing(bench: Opening) -> None:
     async with bench(alive=[True, False]) as on:
         item = a_notification()

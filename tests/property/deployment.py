@@ -65,11 +65,15 @@ class Row:
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A message in a worker's hand. Without `claimed` it asked, and the answer was lost."""
+    """A message in a worker's hand. Without `claimed` it asked, and the answer was lost.
+
+    `is_stale` if its worker was frozen since: no call begins on so old a claim.
+    """
 
     pointer: Pointer
     claimed: Claimed | None
     is_sent: bool = False
+    is_stale: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -56,8 +56,8 @@ from tests.property.deployment import (
 
 T = TypeVar("T")
 
-NOTIFICATIONS_MOST: Final = 5
-WORKERS_MOST: Final = 3
+NOTIFICATIONS_MOST: Final = 3
+WORKERS_MOST: Final = 2
 TTL: Final = timedelta(hours=1)
 BOTH: Final = (EMAIL_HIGH, SMS_HIGH)
 A_QUEUE: Final = st.sampled_from(BOTH)
@@ -153,6 +153,14 @@ class Deployment(RuleBasedStateMachine):
         self.database.run(self.workers[0].store.unpublish(self.unconfirmed))
         self.unconfirmed.clear()
 
+    @precondition(lambda self: self.running and any(row.is_due for row in self.rows.values()))
+    @rule(who=ONE_OF)
+    def relay_claim_and_send(self, who: int) -> None:
+        """What mostly happens, in one step, so that the rest happens to more than `queued`."""
+        pointers = self.take_due(NOTIFICATIONS_MOST)
+        self.check()
+        self.take(one_of(self.running, who), pointers, Taken.SENDS)
+
     # ---- the broker -----------------------------------------------------------------------------
 
     @precondition(lambda self: self.broker)
@@ -191,7 +199,7 @@ class Deployment(RuleBasedStateMachine):
     @rule(which=ONE_OF)
     def send_what_is_held(self, which: int) -> None:
         _, held = one_of(self.unsent, which)
-        if held.claimed is not None:
+        if held.claimed is not None and not held.is_stale:
             self.send(held)
 
     @precondition(lambda self: self.sent)
@@ -216,7 +224,7 @@ class Deployment(RuleBasedStateMachine):
     @rule(who=ONE_OF, which=ONE_OF)
     def give_back_what_was_buffered(self, who: int, which: int) -> None:
         pointer = self.broker.pop(which % len(self.broker))
-        self.give_back(one_of(self.running, who), [ask(pointer)])
+        self.give_back(one_of(self.running, who), [replace(ask(pointer), is_buffered=True)])
 
     @precondition(lambda self: self.unsent)
     @rule(which=ONE_OF)
@@ -261,6 +269,8 @@ class Deployment(RuleBasedStateMachine):
         """Others see its counter stand still; it knows nothing of that."""
         worker = one_of(self.running, who)
         self.lose_connections(worker)
+        for held in worker.hand:
+            held.is_stale = True
         worker.is_frozen = True
         self.silent.append((worker.id, worker.beat))
 
@@ -278,6 +288,15 @@ class Deployment(RuleBasedStateMachine):
     @rule(who=ONE_OF)
     def bury_the_dead(self, who: int) -> None:
         self.database.bury(one_of(self.running, who), self.silent)
+
+    @precondition(lambda self: len(self.running) > 1)
+    @rule(who=ONE_OF)
+    def freeze_until_buried(self, who: int) -> None:
+        """Long enough to be taken for dead, and no longer."""
+        self.freeze(who)
+        self.bury_the_dead(0)
+        self.check()
+        self.thaw()
 
     # ---- time -----------------------------------------------------------------------------------
 
@@ -392,6 +411,7 @@ class Deployment(RuleBasedStateMachine):
         return [pointer for pointer, _ in taken]
 
     def take(self, worker: Worker, pointers: Sequence[Pointer], what: Taken) -> None:
+        pointers = fresh(worker, pointers)
         if not pointers:
             return
         answers = self.database.run(worker.store.claim([ask(each) for each in pointers]))
@@ -461,6 +481,14 @@ class Deployment(RuleBasedStateMachine):
         for held in worker.hand:
             if held.is_sent and held.claimed is not None:
                 self.sends[held.claimed.id, held.claimed.claim] = Send.OF_THE_DEAD
+
+
+def fresh(worker: Worker, pointers: Sequence[Pointer]) -> Sequence[Pointer]:
+    """Without copies of what the worker has in hand, which it acknowledges and forgets."""
+    in_hand = {ask(held.pointer) for held in worker.hand}
+    return [
+        each for each in {ask(each): each for each in pointers}.values() if ask(each) not in in_hand
+    ]
 
 
 def one_of(things: Sequence[T], which: int) -> T:

@@ -138,9 +138,11 @@ class PostgresStore:
     async def give_back(self, asks: Sequence[ClaimAsk]) -> Sequence[GivenBack]:
         """Make unspent pointers due again; the rows that moved.
 
-        Of several copies of one pointer the one with the highest claim counts.
+        Of several copies of one pointer the one with the highest claim counts, and of these one
+        that was asked for.
         """
-        highest = {ask.id: ask for ask in sorted(asks, key=lambda ask: ask.claim)}
+        by_weight = sorted(asks, key=lambda ask: (ask.claim, not ask.is_buffered))
+        highest = {ask.id: ask for ask in by_weight}
         ordered = sorted(highest.values(), key=lambda ask: ask.id)
         rows = await self._links.give_back.fetch(
             statement("give_back"),
@@ -149,6 +151,7 @@ class PostgresStore:
             self.worker,
             ordered[0].id,
             ordered[-1].id,
+            [ask.is_buffered for ask in ordered],
         )
         return [
             GivenBack(QueueKey.parse(row["queue"]), Status(row["status"]), row["age"])
