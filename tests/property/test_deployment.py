@@ -365,27 +365,44 @@ class Deployment(RuleBasedStateMachine):
             self.everything_becomes_final()
 
     def everything_becomes_final(self) -> None:
-        """All workers die, and one new worker finishes it, old copies and all."""
+        """One worker is left, which was taken for dead, with all it held; it finishes the rest."""
         self.start()
+        self.thaw()
+        self.check()
+        self.freeze_until_buried(0)
+        self.check()
         while len(self.workers) > 1:
-            self.kill(0, leaves_a_row=False)
+            self.kill(1, leaves_a_row=False)
         [last] = self.workers
-        for _ in range(2):
-            self.database.bury(last, self.silent)
-            self.database.let_all_be_overdue()
-            for queue in BOTH:
-                self.rescue(queue)
-            self.check()
-            pointers = self.take_due(500)
-            self.check()
-            self.take(last, self.broker, Taken.SENDS)
-            self.check()
-            self.take(last, pointers, Taken.SENDS)
-            self.check()
+        for late_outcome in (Unavailable(code="503"), Accepted()):
+            held_before = list(last.hand)
+            self.finish_what_can_be(last)
+            for held in held_before:
+                self.let_go_of(last, held, late_outcome)
             for held in list(last.hand):
-                self.settle(last, held, Accepted())
-                self.check()
+                self.let_go_of(last, held, Accepted())
         assert self.statuses <= FINAL
+
+    def finish_what_can_be(self, last: Worker) -> None:
+        self.database.bury(last, self.silent)
+        self.database.let_all_be_overdue()
+        for queue in BOTH:
+            self.rescue(queue)
+        self.check()
+        pointers = self.take_due(500)
+        self.check()
+        self.take(last, self.broker, Taken.SENDS)
+        self.check()
+        self.take(last, pointers, Taken.SENDS)
+        self.check()
+
+    def let_go_of(self, last: Worker, held: Held, outcome: Outcome) -> None:
+        if held.is_sent:
+            self.settle(last, held, outcome)
+        else:
+            self.give_back(last, [ask(held.pointer)])
+            last.hand.remove(held)
+        self.check()
 
     # ---- steps ----------------------------------------------------------------------------------
 
