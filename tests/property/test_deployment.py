@@ -195,6 +195,13 @@ class Deployment(RuleBasedStateMachine):
         ]
         self.take(one_of(self.running, who), taken, what)
 
+    @precondition(lambda self: self.running and any(worker.hand for worker in self.workers))
+    @rule(who=ONE_OF, which=ONE_OF, what=st.sampled_from(Taken))
+    def claim_what_is_in_a_hand(self, who: int, which: int, what: Taken) -> None:
+        """Its connection was cut, and it was delivered again to another."""
+        held = one_of([held for worker in self.workers for held in worker.hand], which)
+        self.take(one_of(self.running, who), [held.pointer], what)
+
     @precondition(lambda self: self.unsent)
     @rule(which=ONE_OF)
     def send_what_is_held(self, which: int) -> None:
@@ -490,7 +497,12 @@ class Deployment(RuleBasedStateMachine):
         self.let_go |= {
             (worker.id, each.id, each.claim + 1) for each in asks if not each.is_buffered
         }
+        before = self.rows
         self.database.run(worker.store.give_back(asks))
+        after = self.database.rows()
+        for each in asks:
+            if before[each.id].claim not in {each.claim, each.claim + 1}:
+                assert after[each.id].has_due_at is before[each.id].has_due_at, "an old copy's"
 
     def lose_connections(self, worker: Worker) -> None:
         """Its messages return; what it was sending is nobody's knowledge any more."""
@@ -559,11 +571,11 @@ def test_no_claim_is_sent_twice_and_no_notification_is_forgotten(database_url: s
 
 
 def bounded() -> settings:
-    """The same some dozens every time, or as the profile says."""
+    """The same hundred every time, or as the profile says."""
     if settings.get_current_profile_name() == "long":
         return settings(suppress_health_check=list(HealthCheck))
     return settings(
-        max_examples=150,
+        max_examples=100,
         stateful_step_count=50,
         deadline=None,
         derandomize=True,
