@@ -571,11 +571,11 @@ def test_no_claim_is_sent_twice_and_no_notification_is_forgotten(database_url: s
 
 
 def bounded() -> settings:
-    """The same hundred every time, or as the profile says."""
+    """The same some dozens every time, or as the profile says."""
     if settings.get_current_profile_name() == "long":
         return settings(suppress_health_check=list(HealthCheck))
     return settings(
-        max_examples=100,
+        max_examples=60,
         stateful_step_count=50,
         deadline=None,
         derandomize=True,
