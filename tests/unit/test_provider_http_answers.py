@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.adapters.providers.http_answers import (
+    is_code,
     json_document,
     json_path,
     retry_after,
@@ -110,3 +111,16 @@ def test_a_path_finds_texts_and_numbers_through_tables_and_lists() -> None:
 @given(st.binary(max_size=50))
 def test_a_body_that_is_no_json_is_none(body: bytes) -> None:
     json_path(json_document(body), "a.b")
+
+
+@pytest.mark.parametrize("code", ["21211", "UNREGISTERED", "messaging/invalid-token", "E 7"])
+def test_a_word_is_a_code(code: str) -> None:
+    assert is_code(code, "+15005550006")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["", "+15005550006", "15005550006", "bad: 15005550006", "005550006", "a\nb", "é", "x" * 65],
+)
+def test_what_is_no_word_or_names_the_recipient_is_no_code(code: str) -> None:
+    assert not is_code(code, "+15005550006")

@@ -7,6 +7,7 @@ on a reused connection is cut off.
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from typing import Final
 import aiohttp
 
 from notifier.adapters.providers.http_answers import (
+    is_code,
     json_document,
     json_path,
     retry_after,
@@ -28,6 +30,9 @@ from notifier.adapters.providers.verdict import outcome
 from notifier.domain.outcome import Outcome, Unavailable
 from notifier.ports import Envelope
 
+MASK: Final = "***"
+SECRET_LEAST: Final = 6
+"""Characters: a shorter word says little, and would hide much of an innocent text."""
 _MAX_BODY: Final = 64 * 1024
 
 
@@ -88,6 +93,7 @@ class HttpProvider:
         self._settings = settings
         self._templates = templates
         self._session = session
+        self._secrets = _secrets_of(settings)
 
     @property
     def name(self) -> str:
@@ -103,7 +109,7 @@ class HttpProvider:
         call = _Call()
         try:
             async with asyncio.timeout(self._settings.timeout_s) as deadline:
-                return await self._ask(request, call, deadline)
+                return await self._ask(request, call, deadline, envelope.recipient)
         except TimeoutError:
             return late_outcome(call)
         except aiohttp.InvalidURL as error:
@@ -111,7 +117,9 @@ class HttpProvider:
         except (aiohttp.ClientError, OSError) as error:
             return lost_outcome(error, is_out=call.is_out)
 
-    async def _ask(self, request: Request, call: _Call, deadline: asyncio.Timeout) -> Outcome:
+    async def _ask(
+        self, request: Request, call: _Call, deadline: asyncio.Timeout, recipient: str
+    ) -> Outcome:
         async with self._session.request(
             self._settings.method,
             request.url,
@@ -123,15 +131,16 @@ class HttpProvider:
         ) as response:
             until = deadline.when()
             deadline.reschedule(None)  # answered: the rest of the answer can only add to it
-            return self._outcome(response, await _body(response, until))
+            return self._outcome(response, await _body(response, until), recipient)
 
-    def _outcome(self, response: aiohttp.ClientResponse, body: bytes) -> Outcome:
+    def _outcome(self, response: aiohttp.ClientResponse, body: bytes, recipient: str) -> Outcome:
         settings, document = self._settings, json_document(body)
-        codes = tuple(filter(None, (json_path(document, path) for path in settings.error_code)))
+        found = (json_path(document, path) for path in settings.error_code)
+        codes = tuple(code for code in found if is_code(code, recipient))
         return outcome(
             verdict_of(response.status, codes, settings.statuses, settings.errors),
             " ".join((str(response.status), *codes[:1])),
-            body.decode(errors="replace") if response.status >= 300 else "",  # noqa: PLR2004 the class of a status is its hundreds
+            self._told(body) if response.status >= 300 else "",  # noqa: PLR2004 the class of a status is its hundreds
             after=retry_after(
                 response.headers.get("Retry-After"),
                 now=datetime.now(UTC),
@@ -140,6 +149,22 @@ class HttpProvider:
             ),
             reference=json_path(document, settings.reference) if settings.reference else "",
         )
+
+    def _told(self, body: bytes) -> str:
+        """The body as it may be kept: a page that echoes our request holds our credentials."""
+        text = body.decode(errors="replace")
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+
+def _secrets_of(settings: HttpSettings) -> tuple[str, ...]:
+    """What we send to prove who we are; a header that is a template is the notification's."""
+    fixed = [value for value in settings.headers.values() if "{{" not in value]
+    words = [word for value in fixed for word in (value, value.rpartition(" ")[2])]
+    basic = base64.b64encode(f"{settings.username}:{settings.password}".encode()).decode()
+    known = {settings.password, basic if settings.password else "", *words}
+    return tuple(sorted((one for one in known if len(one) >= SECRET_LEAST), key=len, reverse=True))
 
 
 def late_outcome(call: _Call) -> Outcome:

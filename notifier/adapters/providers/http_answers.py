@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,8 @@ import msgspec
 
 from notifier.adapters.providers.verdict import VerdictName
 
+_CODE: Final = re.compile(r"[A-Za-z0-9_.:/ -]{1,64}")
+_PIECE_LEAST: Final = 6
 STATUSES: Final[tuple[tuple[range, VerdictName], ...]] = (
     (range(200, 300), "accepted"),
     (range(300, 400), "refused"),
@@ -77,6 +80,15 @@ def json_path(document: object, path: str) -> str:
         else:
             return ""
     return str(document) if isinstance(document, str | int | float) else ""
+
+
+def is_code(text: str, recipient: str) -> bool:
+    """Whether it is a word like `21211` or `UNREGISTERED`, and no piece of the recipient.
+
+    Codes enter logs and metrics, and a provider may answer anything in the place of one.
+    """
+    is_piece = len(text) >= _PIECE_LEAST and text in recipient
+    return bool(_CODE.fullmatch(text)) and not is_piece and recipient.lstrip("+") not in text
 
 
 def json_document(body: bytes) -> object:
