@@ -1,0 +1,125 @@
+"""Content is content: on the way to a provider nothing of it becomes a header, a command, a field,
+or a template.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+from collections.abc import Mapping
+from urllib.parse import parse_qs
+
+import pytest
+
+from notifier.adapters.providers.http_request import Templates, Unrenderable
+from notifier.adapters.providers.sandboxed import fcm, twilio
+from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
+from notifier.adapters.providers.smtp import open_smtp
+from notifier.domain.notification import QueueKey
+from notifier.domain.outcome import Accepted, Outcome, Refused
+from notifier.ports import Envelope
+from tests.builders import new_id
+from tests.integration.raw_servers import RawServer, open_smtp_script
+
+TEMPLATES = (
+    "{{ recipient }} {{ 7 * 7 }} {% for i in range(9) %}x{% endfor %}{# gone #}",
+    "${7*7} #{7*7} %(body)s %s {0} {body} $body <%= 7 %>",
+)
+BREAKS = ("\r\n", "\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "\0")
+SMUGGLED = "MAIL FROM:<eve@example.com>"
+END = "250 2.0.0 taken"
+
+
+def envelope(content: Mapping[str, object], recipient: str, queue: str = "sms.high") -> Envelope:
+    return Envelope(
+        id=new_id(), claim=1, queue=QueueKey.parse(queue), recipient=recipient, content=content
+    )
+
+
+async def mailed(content: Mapping[str, object], recipient: str) -> tuple[Outcome, RawServer]:
+    async with open_smtp_script({".": END}) as raw:
+        settings = SmtpSettings(host="127.0.0.1", port=raw.port)
+        async with open_smtp("smtp", settings) as provider:
+            return await provider.send(envelope(content, recipient, "email.high")), raw
+
+
+@pytest.mark.parametrize("text", TEMPLATES)
+async def test_a_mail_says_what_looks_like_a_template_as_it_is(text: str) -> None:
+    outcome, raw = await mailed({"subject": text, "body": text, "html": text}, "a@example.com")
+    assert isinstance(outcome, Accepted)
+    mail = email.message_from_string(raw.seen[-1], policy=email.policy.default)
+    parts = [part.get_content().strip().removesuffix("\n.") for part in mail.iter_parts()]
+    assert mail["Subject"] == text
+    assert parts == [text, text]
+
+
+@pytest.mark.parametrize("text", TEMPLATES)
+def test_a_request_says_what_looks_like_a_template_as_it_is(text: str) -> None:
+    content = {"subject": text, "body": text, "data": {text: text}}
+    form = Templates("sms", twilio("https://api.example.com/", account="A")).render(
+        envelope(content, text)
+    )
+    document = Templates("push", fcm("https://fcm.example.com", project="p")).render(
+        envelope(content, text)
+    )
+    assert parse_qs((form.body or b"").decode())["Body"] == [text]
+    message = json.loads(document.body or b"")["message"]
+    assert message["token"] == text
+    assert message["notification"] == {"title": text, "body": text}
+    assert message["data"] == {text: text}
+
+
+@pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r"])
+async def test_a_mail_cannot_end_early_and_begin_another(line_end: str) -> None:
+    body = f"hello{line_end}.{line_end}{SMUGGLED}{line_end}RCPT TO:<eve@example.com>{line_end}DATA"
+    outcome, raw = await mailed({"subject": "s", "body": body}, "a@example.com")
+    assert isinstance(outcome, Accepted)
+    assert [line.split(" ")[0] for line in raw.seen[:-1]] == ["EHLO", "MAIL", "RCPT", "DATA"]
+    assert f"\r\n..\r\n{SMUGGLED}\r\n" in raw.seen[-1], "its dot is doubled: it ends nothing"
+
+
+@pytest.mark.parametrize("line_break", BREAKS)
+async def test_no_line_break_gets_into_the_head_of_a_mail(line_break: str) -> None:
+    bcc = f"{line_break}Bcc: eve@example.com"
+    for content, recipient in (
+        ({"subject": f"s{bcc}", "body": "b"}, "a@example.com"),
+        ({"subject": "s", "body": "b"}, f"a@example.com{bcc}"),
+        ({"subject": "s", "body": "b"}, f"a{bcc}@example.com"),
+    ):
+        outcome, raw = await mailed(content, recipient)
+        assert isinstance(outcome, Refused), outcome
+        assert not [line for line in raw.seen if "eve" in line]
+
+
+@pytest.mark.parametrize("line_break", BREAKS[:3] + BREAKS[-1:])
+def test_no_line_break_of_the_content_gets_into_a_header_of_a_request(line_break: str) -> None:
+    settings = HttpSettings(url="https://x.example/", headers={"X-Title": "{{ content.subject }}"})
+    with pytest.raises(Unrenderable, match="a header takes no line breaks"):
+        Templates("sms", settings).render(
+            envelope({"subject": f"s{line_break}Authorization: Basic eve"}, "+15005550006")
+        )
+
+
+HOSTILE = ('", "to": "eve', '"}, "token": "eve"}//', "&To=eve", "%26To%3Deve", "a;To=eve", "\\")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_content_adds_no_field_to_a_form_and_none_to_a_document(text: str) -> None:
+    content = {"subject": text, "body": text, "data": {text: text}}
+    form = Templates("sms", twilio("https://api.example.com/", account="A")).render(
+        envelope(content, text)
+    )
+    document = Templates("push", fcm("https://fcm.example.com", project="p")).render(
+        envelope(content, text)
+    )
+    fields = parse_qs((form.body or b"").decode(), strict_parsing=True)
+    assert (set(fields), fields["To"], fields["Body"]) == ({"To", "From", "Body"}, [text], [text])
+    message = json.loads(document.body or b"")
+    assert message == {
+        "message": {
+            "token": text,
+            "notification": {"title": text, "body": text},
+            "data": {text: text},
+        }
+    }
