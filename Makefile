@@ -2,7 +2,7 @@
 # PYTHON=... chooses the interpreter, ARGS=... hands words on to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check check-deploy prove chaos fuzz bench bench-quick bench-tools \
+.PHONY: help run demo test check check-deploy prove chaos fuzz audit bench bench-quick bench-tools \
 	format lock run-tools check-tools
 
 PY := .venv/bin/python
@@ -60,6 +60,11 @@ chaos: check-tools ## faults in a running system: what is lost or doubled (FAULT
 
 fuzz: check-tools ## every parser of outside input for SECONDS (60) each, by hand (ARGS=settings for some)
 	@nice $(PY) -m tests.property.fuzz $(or $(SECONDS),60) $(ARGS)
+
+# Strict: what the index knows nothing of fails, and is not taken for well.
+audit: check-tools ## look the locked dependencies up among the known vulnerabilities, by hand
+	@.venv/bin/uv --quiet tool run pip-audit@2.10.1 --strict --no-deps --disable-pip \
+		--progress-spinner off --requirement requirements-dev.lock $(ARGS)
 
 format: check-tools ## format, and mend what the linter can mend
 	@$(PY) -m ruff check --quiet --fix-only .
