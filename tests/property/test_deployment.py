@@ -110,6 +110,7 @@ class Deployment(RuleBasedStateMachine):
         self.rows: dict[NotificationId, Row] = {}
         self.accepted: dict[NotificationId, NewNotification] = {}
         self.broker: list[Pointer] = []
+        self.published: list[Pointer] = []
         self.unconfirmed: list[Pointer] = []
         self.workers: list[Worker] = []
         self.gone: list[WorkerId] = []
@@ -201,6 +202,15 @@ class Deployment(RuleBasedStateMachine):
         """Its connection was cut, and it was delivered again to another."""
         held = one_of([held for worker in self.workers for held in worker.hand], which)
         self.take(one_of(self.running, who), [held.pointer], what)
+
+    @precondition(lambda self: self.running and self.outlived)
+    @rule(who=ONE_OF, which=ONE_OF)
+    def claim_an_old_copy(self, who: int, which: int) -> None:
+        """It turns up now, of all times: whoever takes it gets nothing."""
+        pointer = one_of(self.outlived, which)
+        claim = self.rows[pointer.id].claim
+        self.take(one_of(self.running, who), [pointer], Taken.HOLDS)
+        assert self.database.rows()[pointer.id].claim == claim
 
     @precondition(lambda self: self.unsent)
     @rule(which=ONE_OF)
@@ -317,8 +327,13 @@ class Deployment(RuleBasedStateMachine):
     @rule(queue=A_QUEUE)
     def rescue(self, queue: QueueKey) -> None:
         """Of whatever is out for 10 s, be it lost or not: a rescue in error must do no harm."""
-        store = self.workers[0].store
+        store, before = self.workers[0].store, self.database.rows()
         self.database.run(store.rescue(queue, self.database.run(store.database_now())))
+        for id_, row in self.database.rows().items():
+            if before[id_].is_published and not row.is_published:
+                assert row.rescues == before[id_].rescues + 1, (
+                    "the next is waited for twice as long"
+                )
 
     @precondition(lambda self: self.rows)
     @rule()
@@ -426,13 +441,25 @@ class Deployment(RuleBasedStateMachine):
         return [(by, held) for by in self.running for held in by.hand if not held.is_sent]
 
     @property
+    def outlived(self) -> Sequence[Pointer]:
+        """What names a claim that is over, of rows that wait for the next."""
+        return [
+            pointer
+            for pointer in self.published
+            if self.rows[pointer.id].status is Status.QUEUED
+            and pointer.claim < self.rows[pointer.id].claim
+        ]
+
+    @property
     def sent(self) -> Sequence[tuple[Worker, Held]]:
         return [(by, held) for by in self.running for held in by.hand if held.is_sent]
 
     def take_due(self, most: int) -> list[Pointer]:
         taken = self.database.run(self.workers[0].store.take_due(quotas(*BOTH), most))
         assert len(taken) <= most
-        return [pointer for pointer, _ in taken]
+        pointers = [pointer for pointer, _ in taken]
+        self.published += pointers
+        return pointers
 
     def take(self, worker: Worker, pointers: Sequence[Pointer], what: Taken) -> None:
         pointers = fresh(worker, pointers)
