@@ -329,8 +329,7 @@ class TestSignals:
             caller.recv(1)
             started.send_signal(signal.SIGINT)
             out, said = started.communicate(timeout=LONG_S)
-        assert started.returncode == 130
-        assert (out, said) == ("", "")
+        assert (started.returncode, out, said) == (130, "", "")
 
 
 class TestSandbox:
