@@ -26,7 +26,7 @@ from notifier.delivery import pruner
 from notifier.delivery.pruner import Pruner
 from notifier.delivery.relay import Relay
 from notifier.delivery.sweeper import Sweeper
-from notifier.domain.controls import BreakerState, Controls
+from notifier.domain.controls import BreakerState, Controls, Flow
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import repeat, running
 from notifier.ports import Broker, Figures, QueueFigures
@@ -163,7 +163,7 @@ async def open_process(
                 queues=queues,
                 pace=membership.pace,
                 relays=membership.relays,
-                flow=panel.flow,
+                flow=lambda queue: panel.flow(queue) if membership.is_known() else Flow.PAUSED,
             )
             process = Process(
                 settings=settings,

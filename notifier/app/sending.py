@@ -20,6 +20,7 @@ from notifier.app.process import Process, link_settings
 from notifier.delivery import rescuer
 from notifier.delivery.attempt import Attempts, Heard, NextTurn, Route
 from notifier.delivery.dead import DeadWorkers
+from notifier.delivery.dead_relays import DeadRelays
 from notifier.delivery.inflight import InFlight
 from notifier.delivery.rescuer import Rescuer
 from notifier.domain.errors import StoreUnavailable
@@ -194,9 +195,16 @@ def _look_after(
         routes=routes,
         policies=retry_policies(process.settings),
     )
+    relays = DeadRelays(
+        store=process.store,
+        observer=process.metrics,
+        queues=process.queues,
+        silent=process.membership.silent,
+    )
     group.create_task(breakers.run(stop), name="breakers")
     group.create_task(repeat(rescue.run_once, stop, rescuer.EVERY_S), name="rescuer")
     group.create_task(repeat(dead.run_once, stop, rescuer.EVERY_S), name="dead workers")
+    group.create_task(repeat(relays.run_once, stop, rescuer.EVERY_S), name="dead relays")
     group.create_task(_release_orphans(attempts, stop), name="orphans")
 
 

@@ -125,6 +125,10 @@ class Membership:
         while not self.is_alive():
             await self._arrival.wait()
 
+    def is_known(self) -> bool:
+        """Whether this process has its row, without which nobody would see that it died."""
+        return self._asked_at > float("-inf")
+
     def why_not_ready(self) -> Iterator[str]:
         """What keeps this process from being ready, as far as Postgres goes."""
         if not self.is_alive():

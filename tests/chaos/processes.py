@@ -121,9 +121,9 @@ async def clock_off(this: Round) -> float:
 PROCESSES: Final = (
     Fault(
         strike=api_killed,
-        within_s=RESCUE_S,
+        within_s=PROCESS_S,
         says="The API is killed (-9) and started again. What its relay had taken and not published "
-        "is rescued.",
+        "is due again when the workers take it for dead.",
     ),
     Fault(
         strike=worker_killed,

@@ -111,16 +111,17 @@ STEPS: Final[Sequence[Fault]] = (
     Fault(
         strike=stopped_in_accept,
         variants=ACCEPT,
-        within_s=RESCUE_S,
+        within_s=PROCESS_S,
         says="The API kills itself right before, or right after, the commit of a batch of submits. "
-        "What its relay had taken is rescued.",
+        "What its relay had taken is due again when the workers take it for dead.",
     ),
     Fault(
         strike=stopped_in_relay,
         variants=RELAY,
-        within_s=RESCUE_S,
+        within_s=PROCESS_S,
         says="The API kills itself before its relay takes due rows, between that commit and the "
-        "publish, or after the publish. What was lost in between is rescued.",
+        "publish, or after the publish. What it had taken is due again when the workers take it "
+        "for dead.",
     ),
     Fault(
         strike=stopped_in_claim,

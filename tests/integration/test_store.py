@@ -79,7 +79,7 @@ async def seen(reader: PostgresReader, item: NewNotification | Claimed) -> Notif
 
 
 async def test_migrating_twice_does_nothing_the_second_time(empty_database_url: str) -> None:
-    assert await asyncio.to_thread(migrate, empty_database_url) == ["0001", "0002"]
+    assert await asyncio.to_thread(migrate, empty_database_url) == ["0001", "0002", "0003"]
     assert await asyncio.to_thread(migrate, empty_database_url) == []
 
 

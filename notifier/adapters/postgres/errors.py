@@ -29,6 +29,7 @@ BY_SQLSTATE: Final[dict[str, type[NotifierError]]] = {
     "40001": StoreConflict,  # serialization failure
     "40P01": StoreConflict,  # deadlock
     "42501": ConfigError,  # insufficient privilege
+    "42703": ConfigError,  # undefined column
     "42883": ConfigError,  # undefined function
     "42P01": ConfigError,  # undefined table
     "53": StoreUnavailable,  # insufficient resources
@@ -38,7 +39,7 @@ BY_SQLSTATE: Final[dict[str, type[NotifierError]]] = {
     "57P": StoreUnavailable,  # shutdown, crash, cannot connect now
 }
 
-UNMIGRATED: Final = frozenset({"42P01", "42883"})
+UNMIGRATED: Final = frozenset({"42703", "42883", "42P01"})
 
 
 def _kind(sqlstate: str) -> type[NotifierError] | None:

@@ -6,6 +6,7 @@ be repeated.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -174,6 +175,7 @@ class PostgresStore:
             [quota.is_retry for quota in quotas],
             [quota.most for quota in quotas],
             most,
+            self.worker,
         )
         place = {str(quota.queue): index for index, quota in enumerate(quotas)}
         rows.sort(key=lambda row: (place[row["queue"]], row["ready_at"]))
@@ -207,6 +209,21 @@ class PostgresStore:
         async with self._links.watch.use() as connection:
             done = await connection.execute(statement("rescue"), str(queue), published_before)
         return int(done.rpartition(" ")[2])
+
+    async def rescue_from(
+        self, silent: Sequence[tuple[WorkerId, int]], queues: Sequence[QueueKey]
+    ) -> Mapping[QueueKey, int]:
+        """Make due again what dead processes took and may not have published; at most 500.
+
+        Dead are those of `silent` (id, counter) whose counter has not moved since.
+        """
+        rows = await self._links.watch.fetch(
+            statement("rescue_from"),
+            [worker for worker, _ in silent],
+            [beat for _, beat in silent],
+            [str(queue) for queue in queues],
+        )
+        return Counter(QueueKey.parse(row["queue"]) for row in rows)
 
     async def orphans_of(self, silent: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
         """What dead processes were sending, at most 500.

@@ -117,7 +117,7 @@ class Metrics:
         )
         self._rescues = self._counter(
             "rescues",
-            "Taken up again: the message was lost, or its worker died.",
+            "Taken up again: the message was lost, or its process died: sender or relay.",
             ("queue", "reason"),
             [(queue, reason) for queue in queues for reason in RESCUE_REASONS],
         )

@@ -1,5 +1,6 @@
 -- The relay's take: per queue and class ($1, $2) at most $3 rows, oldest first, and $4 in all, in
--- the order of the quotas: the nested loop asks a later quota only for what the earlier left.
+-- the order of the quotas: the nested loop asks a later quota only for what the earlier left. $5 is
+-- this process.
 -- Status and due_at are checked again under the lock. The transaction ends before anything is
 -- published. (An array, not a join: a join reads the day's whole partition once it is large. As text
 -- and IS TRUE: else an index of waiting rows is read whole when statistics are older than a surge.)
@@ -16,7 +17,7 @@ WITH taken AS (
     LIMIT $4
 )
 UPDATE notifications n SET
-    status = 'queued', due_at = NULL, published_at = now(), updated_at = now()
+    status = 'queued', due_at = NULL, published_at = now(), published_by = $5, updated_at = now()
 WHERE n.id = ANY (ARRAY(SELECT id FROM taken))
   AND n.status::text IN ('scheduled', 'queued', 'retrying') AND (n.due_at <= now()) IS TRUE
 RETURNING n.id, n.claim, n.queue, n.is_retry, extract(epoch FROM n.ready_at)::float8 AS ready_at,
