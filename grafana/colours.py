@@ -44,7 +44,7 @@ PROMISE: Final[dict[str, str]] = {"promised": "text"}
 
 TROUBLE: Final[Mapping[str, str]] = {
     "lost in RabbitMQ": "orange",
-    "its worker died": "red",
+    "its process died": "red",
     "given back unspent": "light-blue",
 }
 

@@ -209,10 +209,10 @@ def _taken_up_again() -> Json:
     lost, died = (f'{MINE}, reason="{reason}"' for reason in ("lost", "died"))
     return timeseries(
         "Taken up again",
-        "Lost in RabbitMQ: often somebody purged the queue, nothing to do. Its worker died: find "
+        "Lost in RabbitMQ: often somebody purged the queue, nothing to do. Its process died: find "
         "out why it died. Given back unspent: a stop or a move, normal in small numbers.",
         Query(counted("notifier_rescues_total", where=lost), "lost in RabbitMQ"),
-        Query(counted("notifier_rescues_total", where=died), "its worker died"),
+        Query(counted("notifier_rescues_total", where=died), "its process died"),
         Query(counted("notifier_released_total", where=MINE), "given back unspent"),
         unit="short",
         colours=TROUBLE,

@@ -17,7 +17,7 @@ import structlog
 from notifier.adapters.postgres.rates import open_rates
 from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider
 from notifier.app.process import Process, link_settings
-from notifier.delivery import rescuer
+from notifier.delivery import dead_relays, rescuer
 from notifier.delivery.attempt import Attempts, Heard, NextTurn, Route
 from notifier.delivery.dead import DeadWorkers
 from notifier.delivery.dead_relays import DeadRelays
@@ -204,7 +204,7 @@ def _look_after(
     group.create_task(breakers.run(stop), name="breakers")
     group.create_task(repeat(rescue.run_once, stop, rescuer.EVERY_S), name="rescuer")
     group.create_task(repeat(dead.run_once, stop, rescuer.EVERY_S), name="dead workers")
-    group.create_task(repeat(relays.run_once, stop, rescuer.EVERY_S), name="dead relays")
+    group.create_task(repeat(relays.run_once, stop, dead_relays.EVERY_S), name="dead relays")
     group.create_task(_release_orphans(attempts, stop), name="orphans")
 
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from notifier.domain.notification import QueueKey, WorkerId
     from notifier.ports import Observer, Store
 
-MOST: Final = 20
-"""Dead processes asked for at once: a crash loop leaves many rows, and each costs a look."""
+EVERY_S: Final = 0.25
+"""Postgres is asked only after a death."""
+MOST: Final = 100
+"""Dead processes asked for at once: a crash loop leaves many, and each costs a look."""
 
 log = structlog.get_logger()
 

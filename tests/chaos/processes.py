@@ -16,7 +16,7 @@ from tests.e2e.system import Child
 
 PROCESS_S: Final = 10.0
 RESCUE_S: Final = 30.0
-"""A pointer that was lost on its way to RabbitMQ is rescued, at the earliest after 10 s."""
+"""A pointer was lost, and no process died of it: it is rescued, at the earliest after 10 s."""
 FROZEN_S, WRONG_S = 20.0, 4.0
 SETTLES_S: Final = 0.3
 """What a killed client had sent, its server still commits."""
