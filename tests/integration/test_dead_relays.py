@@ -46,8 +46,8 @@ class Scene:
             store=self.mine, observer=self.metrics, queues=QUEUES, silent=lambda: self.silent
         )
 
-    async def beat(self, beat: int = 1, *, of: WorkerId | None = None) -> None:
-        async with open_heartbeat(LinkSettings(url=self.url), of or self.dying.worker) as heartbeat:
+    async def beat(self, beat: int = 1) -> None:
+        async with open_heartbeat(LinkSettings(url=self.url), self.dying.worker) as heartbeat:
             await heartbeat.beat(
                 kind="api", host="h", pid=1, beat=beat, figures=Figures(queues={}, providers={})
             )
@@ -185,10 +185,7 @@ async def test_it_is_asked_for_until_nothing_is_left_and_again_if_it_came_back(
 
 async def test_after_a_crash_loop_all_are_looked_after_some_at_a_time(scene: Scene) -> None:
     await scene.taken()
-    before = [worker_id() for _ in range(MOST)]
-    for worker in before:
-        await scene.beat(of=worker)
-    scene.silent = [(worker, 1) for worker in (*before, scene.dying.worker)]
+    scene.silent = [*((worker_id(), 1) for _ in range(MOST)), (scene.dying.worker, 1)]
     assert [await scene.relays.run_once() for _ in range(3)] == [0, 1, 0]
 
 

@@ -13,6 +13,7 @@ from notifier.domain.notification import Claimed, QueueKey
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
+    QUEUES,
     a_notification,
     a_result,
     ask,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 SURGE, BATCH = 4_000, 50
 READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
                + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
+A_DEATH_AN_HOUR_AGO = """INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
+                         VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
+AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
 SESSIONS = """SELECT count(*) FROM pg_stat_activity
               WHERE datname = current_database() AND application_name = 'notifier'"""
 
@@ -46,6 +50,24 @@ async def test_a_batch_reads_no_surge_that_statistics_do_not_know(
     await connection.execute("ANALYZE")  # nothing is there
     before = await _read_by(database_url, connection, _surge)
     after = await _read_by(database_url, connection, lambda store: _send(store, EMAIL_HIGH, BATCH))
+    assert 0 < after - before < SURGE
+
+
+async def test_what_a_dead_process_took_is_found_past_what_others_publish(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute("ANALYZE")  # nothing is there
+    async with open_store(LinkSettings(url=database_url), worker_id()) as dying:
+        await _accept(dying, EMAIL_HIGH, BATCH)
+        await dying.take_due(quotas(), BATCH)
+    await connection.execute(A_DEATH_AN_HOUR_AGO, dying.worker)
+    await connection.execute(AN_HOUR_AGO)
+    before = await _read_by(database_url, connection, _surge)
+
+    async def rescue(store: PostgresStore) -> None:
+        assert await store.rescue_from([(dying.worker, 1)], QUEUES) == {EMAIL_HIGH: BATCH}
+
+    after = await _read_by(database_url, connection, rescue)
     assert 0 < after - before < SURGE
 
 

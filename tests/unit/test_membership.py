@@ -138,6 +138,19 @@ async def test_what_all_say_of_the_providers_comes_with_our_own_first(table: Tab
     assert [said["smtp"].calls for said in mine.providers()] == [1, 2]
 
 
+async def test_a_process_is_known_from_its_first_heartbeat_that_arrives(table: Table) -> None:
+    mine = joined(table, {})
+    table.is_there = False
+    await mine.run_once()
+    assert not mine.is_known()
+    table.is_there = True
+    await mine.run_once()
+    assert mine.is_known()
+    table.is_there = False
+    await mine.run_once()
+    assert mine.is_known()
+
+
 async def test_one_that_left_is_gone_at_once(table: Table) -> None:
     mine, other = joined(table, {EMAIL_HIGH: a_queue(1)}), joined(table, {EMAIL_HIGH: a_queue(1)})
     await all_beat(mine, other)

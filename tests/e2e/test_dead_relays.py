@@ -1,0 +1,65 @@
+"""An API whose relay dies, or that nobody could see die, on real processes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+
+from notifier.embedded.process import run_steps_async
+from tests.e2e.client import Client, an_order, until
+from tests.e2e.system import System
+
+NUMBER = 20
+ROOT = Path(__file__).parents[2]
+TAKEN = "SELECT count(*) FROM notifications WHERE published_by IS NOT NULL"
+DIED = 'notifier_rescues_total{queue="email.high",reason="died"} 1.0'
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def test_what_an_api_died_over_a_worker_takes_up_that_starts_when_all_were_dead(
+    system: System, client: Client, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    system.start_sandbox()
+    environ = {"CHAOS_STOP_AT": "take_due:after", "CHAOS_HOW": "kill", "CHAOS_ITEMS": "1"}
+    api = system.spawn_api("tests.chaos.entry", PYTHONPATH=str(ROOT), **environ)
+    await run_steps_async(api.starting())
+    with suppress(aiohttp.ClientError):
+        await client.post(an_order())
+
+    async def is_dead() -> bool:
+        return not api.is_running
+
+    await until(is_dead, bool)
+    assert await connection.fetchval(TAKEN) == 1
+    worker = system.start_worker()
+    await until(client.summary, lambda summary: summary["accepted"] == 1)
+    assert DIED in await client.text(f"{worker.url}/metrics")
+
+
+async def test_a_relay_takes_nothing_before_others_could_see_that_its_process_died(
+    system: System, client: Client, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE workers IN EXCLUSIVE MODE")
+        api = system.spawn_api()
+
+        async def has_missed() -> bool:
+            return "heartbeat_missed" in api.said()
+
+        await until(has_missed, bool)
+        for _ in range(NUMBER):  # one after another: each wakes the relay
+            await client.submit_one(an_order())
+        assert await connection.fetchval(TAKEN) == 0
+    await until(lambda: connection.fetchval(TAKEN), lambda taken: taken == NUMBER)
+    await run_steps_async(api.starting())
