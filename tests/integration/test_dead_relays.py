@@ -122,6 +122,15 @@ async def test_what_it_took_long_before_it_had_published(scene: Scene) -> None:
     assert await scene.relays.run_once() == 0
 
 
+async def test_one_that_counts_as_dead_and_goes_on_keeps_what_it_takes_then(scene: Scene) -> None:
+    await scene.taken()
+    scene.dies()
+    assert await scene.relays.run_once() == 1
+    await scene.take(scene.dying)
+    await scene.execute("UPDATE notifications SET published_at = now() + interval '6 seconds'")
+    assert await scene.relays.run_once() == 0
+
+
 async def test_what_died_long_ago_is_looked_after_all_the_same(scene: Scene) -> None:
     await scene.taken()
     await scene.execute(

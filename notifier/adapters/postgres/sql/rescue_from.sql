@@ -1,7 +1,8 @@
 -- What the relays of dead processes took last, and may have died over before it was published: those
 -- whose counter still stands where the caller saw it stand for too long ($1 ids, $2 counters), in the
--- queues $3. What they took over 15 s before their last beat they had published, or taken back. The
--- claim stays, so a copy of a pointer that did arrive is harmless.
+-- queues $3. What they took over 15 s before their last beat they had published, or taken back. One
+-- that takes more over 5 s after it has no heartbeat and lives: it counted as dead after 6 s, and what
+-- it takes then must not go round. The claim stays: a copy of a pointer that did arrive is harmless.
 WITH lost AS (
     SELECT taken.id
     FROM unnest($1::uuid[], $2::bigint[]) AS silent (id, beat)
@@ -11,7 +12,7 @@ WITH lost AS (
         SELECT n.id FROM notifications n
         WHERE n.queue = of.queue AND n.status = 'queued' AND n.due_at IS NULL
           AND n.published_at BETWEEN w.beat_at - interval '15 seconds'
-                                 AND w.beat_at + interval '15 seconds'
+                                 AND w.beat_at + interval '5 seconds'
           AND n.published_by = w.id
         LIMIT 500
         FOR UPDATE SKIP LOCKED
