@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -9,7 +10,8 @@ import pytest
 
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import open_store
-from notifier.domain.notification import Claimed, QueueKey
+from notifier.domain.notification import Claimed, QueueKey, Status
+from notifier.ports import Death
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from notifier.adapters.postgres.store import PostgresStore
+    from notifier.ports import Orphan
 
 SURGE, BATCH = 4_000, 50
 READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
@@ -33,6 +36,12 @@ READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
 A_DEATH_AN_HOUR_AGO = """INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
                          VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
 AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
+CLAIMED = {"bury", "record_late"}
+AGED = {
+    "rescue": """UPDATE notifications SET published_at = published_at - interval '1 minute'
+                 WHERE queue = 'email.high'""",
+    "sweep": "UPDATE notifications SET expires_at = now() WHERE queue = 'email.high'",
+}
 SESSIONS = """SELECT count(*) FROM pg_stat_activity
               WHERE datname = current_database() AND application_name = 'notifier'"""
 
@@ -69,6 +78,50 @@ async def test_what_a_dead_process_took_is_found_past_what_others_publish(
 
     after = await _read_by(database_url, connection, rescue)
     assert 0 < after - before < SURGE
+
+
+@pytest.mark.parametrize("knows", [False, True], ids=["old statistics", "present statistics"])
+@pytest.mark.parametrize("name", ["bury", "record_late", "unpublish", "rescue", "sweep"])
+async def test_what_goes_wrong_for_a_few_reads_no_surge(
+    name: str, knows: bool, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute("ANALYZE")
+    async with open_store(LinkSettings(url=database_url), worker_id()) as dead:
+        await _surge(dead)
+        pointers = [pointer for pointer, _ in await dead.take_due(quotas(EMAIL_HIGH), BATCH)]
+        claims = await dead.claim([ask(one) for one in pointers]) if name in CLAIMED else []
+    await connection.execute(AGED.get(name, "SELECT"))
+    if knows:
+        await connection.execute("ANALYZE")
+
+    orphans: list[Orphan] = []
+
+    async def find(store: PostgresStore) -> None:
+        orphans.extend(await store.orphans_of([]))
+
+    async def mend(store: PostgresStore) -> None:
+        match name:
+            case "bury":
+                assert len(await store.bury([_death(one) for one in orphans], [])) == BATCH
+            case "record_late":
+                results = [a_result(one) for one in claims if isinstance(one, Claimed)]
+                assert all(one.late for one in await store.record(results))
+            case "unpublish":
+                await store.unpublish(pointers)
+            case "rescue":
+                assert await store.rescue(EMAIL_HIGH, time.time()) == BATCH
+            case "sweep":
+                assert len(await store.sweep()) == BATCH
+            case _:
+                raise AssertionError(name)
+
+    before = await _read_by(database_url, connection, find)
+    after = await _read_by(database_url, connection, mend)
+    assert 0 < after - before < SURGE
+
+
+def _death(orphan: Orphan) -> Death:
+    return Death(orphan=orphan, provider="smtp", status=Status.QUEUED, reason="")
 
 
 async def _surge(store: PostgresStore) -> None:

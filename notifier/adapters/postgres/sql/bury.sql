@@ -1,6 +1,7 @@
 -- What follows for orphans ($1 to $6: ids, claims, dead processes, providers, statuses, reasons), in
 -- the name of $7; only while their process is dead still ($8, $9 as in orphans_of.sql). The attempt
--- is Ambiguous: a late result of the dead, should it come back, amends it.
+-- is Ambiguous: a late result of the dead, should it come back, amends it. (ANY and as text: as in
+-- take_due.sql. What is locked is skipped, so their order does not matter.)
 WITH death AS (
     SELECT d.* FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[],
                            $6::text[]) AS d (id, claim, worker, provider, status, reason)
@@ -9,8 +10,8 @@ WITH death AS (
 ), orphan AS (
     SELECT n.id, n.updated_at AS claimed_at, d.claim, d.worker, d.provider, d.status, d.reason
     FROM death d JOIN notifications n ON n.id = d.id
-    WHERE n.status = 'sending' AND n.claim = d.claim AND n.claimed_by = d.worker
-    ORDER BY n.id
+    WHERE n.id = ANY ($1::uuid[]) AND n.status::text = 'sending'
+      AND n.claim = d.claim AND n.claimed_by = d.worker
     FOR UPDATE OF n SKIP LOCKED
 ), moved AS (
     UPDATE notifications n SET
@@ -25,7 +26,7 @@ WITH death AS (
         last_error = 'ambiguous worker_died',
         updated_at = now()
     FROM orphan o
-    WHERE n.id = o.id
+    WHERE n.id = o.id AND n.id = ANY ($1::uuid[])
     RETURNING n.id, n.claim, n.queue, n.status, n.tries, n.due_at, n.created_at, n.ready_at
 ), attempted AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, next_at, queue_wait_s,

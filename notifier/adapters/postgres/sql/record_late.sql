@@ -10,7 +10,7 @@ WITH result AS (
               finished_ago)
 ), fresh AS (
     SELECT r.* FROM result r JOIN notifications n ON n.id = r.id
-    WHERE n.claim >= r.claim AND NOT EXISTS (
+    WHERE n.id = ANY ($1::uuid[]) AND n.claim >= r.claim AND NOT EXISTS (
         SELECT FROM attempts a WHERE a.id = r.id AND a.claim = r.claim AND a.recorded_by = $11)
 ), written AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, queue_wait_s, late,
@@ -27,8 +27,8 @@ WITH result AS (
     UPDATE notifications n SET
         status = 'sent', due_at = NULL, claimed_by = NULL, updated_at = now()
     FROM fresh f
-    WHERE n.id = f.id AND n.claim = f.claim AND f.outcome = 'accepted'
-      AND n.status IN ('queued', 'retrying', 'failed', 'expired', 'cancelled')
+    WHERE n.id = f.id AND n.id = ANY ($1::uuid[]) AND n.claim = f.claim AND f.outcome = 'accepted'
+      AND n.status::text IN ('queued', 'retrying', 'failed', 'expired', 'cancelled')
     RETURNING n.id
 ), forgiven AS (
     DELETE FROM failures WHERE id IN (SELECT id FROM settled)
@@ -40,3 +40,4 @@ FROM result r
 JOIN notifications n ON n.id = r.id
 LEFT JOIN fresh f ON f.id = r.id AND f.claim = r.claim
 LEFT JOIN settled s ON s.id = f.id AND n.claim = f.claim
+WHERE n.id = ANY ($1::uuid[])

@@ -12,5 +12,4 @@ WITH lost AS (
 UPDATE notifications n SET
     published_at = NULL, due_at = n.ready_at, is_retry = false, rescues = n.rescues + 1,
     updated_at = now()
-FROM lost
-WHERE n.id = lost.id AND n.status = 'queued' AND n.due_at IS NULL
+WHERE n.id = ANY (ARRAY(SELECT id FROM lost)) AND n.status::text = 'queued' AND n.due_at IS NULL

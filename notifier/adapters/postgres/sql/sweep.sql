@@ -7,6 +7,6 @@ WITH over AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE notifications n SET status = 'expired', due_at = NULL, updated_at = now()
-FROM over
-WHERE n.id = over.id AND n.status IN ('scheduled', 'queued', 'retrying') AND n.expires_at <= now()
+WHERE n.id = ANY (ARRAY(SELECT id FROM over))
+  AND n.status::text IN ('scheduled', 'queued', 'retrying') AND n.expires_at <= now()
 RETURNING n.queue, now() - n.created_at AS age
