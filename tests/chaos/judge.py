@@ -5,12 +5,12 @@ The sandbox's log says what was sent, the rows what is claimed of it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
-from benchmarks.prove.judge import doubled, times_accepted
+from benchmarks.prove.judge import count_within, doubled, times_accepted
 
 RIGHT: Final[Mapping[str, str]] = {
     "ok": "sent",
@@ -113,3 +113,14 @@ def recovery_s(
         (sent_at.get(which, inf) for which in held if accepted.get(which) == "ok"), default=ended_at
     )
     return max(flows_at, whole_at) - ended_at
+
+
+def full_again_s(at: Sequence[float], since: float, *, wanted: float, span_s: float) -> float:
+    """Seconds from `since` until a span begins that has so many of the sorted instants a second.
+
+    It begins at one of them; infinity if none is so full.
+    """
+    least = wanted * span_s
+    begins = (start for start in at if start >= since)
+    full_at = next((each for each in begins if count_within(at, each, each + span_s) >= least), inf)
+    return full_at - since

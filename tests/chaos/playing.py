@@ -5,7 +5,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    redirect_stdout,
+)
 from pathlib import Path
 
 import msgspec
@@ -48,7 +53,7 @@ async def play_trial(stack: Stack, trial: Trial, seed: int, note: Note, tell: Te
     """The same of a trial, which is played once."""
     tell(trial.name)
     try:
-        async with _quiet(stack), open_arena(stack, workers=((),), linked=trial.linked) as arena:
+        async with _quiet(stack), _trial_arena(stack, trial) as arena:
             result = await try_out(arena, trial, number=1, seed=seed)
             note(result)
             tell("\n    ".join([f"{trial.name}:", *result.figures, *result.evidence]))
@@ -87,6 +92,10 @@ async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
         yield await exits.enter_async_context(
             open_arena(stack, workers=fault.workers, linked=fault.linked, **fault.settings)
         )
+
+
+def _trial_arena(stack: Stack, trial: Trial) -> AbstractAsyncContextManager[Arena]:
+    return open_arena(stack, workers=trial.workers, linked=trial.linked, **trial.settings)
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
-"""Loads that cannot be served: each is played once a run, and judged by its figures."""
+"""Loads that are too much: each is played once a run, and judged by its figures."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.prove.figure import Figure, said
@@ -16,6 +16,7 @@ from tests.chaos.hostile import (
     slow_heads,
 )
 from tests.chaos.overload import overload
+from tests.chaos.restart import RATES, everything_restarted
 from tests.chaos.results import Result
 
 
@@ -25,7 +26,9 @@ class Trial:
 
     run: Callable[[Arena], Awaitable[Sequence[Figure]]]
     says: str
+    workers: Sequence[Sequence[str]] = ((),)
     linked: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -70,5 +73,12 @@ TRIALS: Final[Mapping[str, Trial]] = {
         ),
         Trial(run=endless_bodies, says="20 callers send bodies without an end."),
         Trial(run=many_headers, says="50 callers send 10,000 headers each."),
+        Trial(
+            run=everything_restarted,
+            workers=((), ()),
+            settings=RATES,
+            says="1,000,000 wait, 600 are sent a second; then API, both workers, RabbitMQ and "
+            "Postgres are killed (-9) at once, and all started again at once.",
+        ),
     )
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.faults import ALL, FAULTS
-from tests.chaos.judge import RIGHT, Row, judge, recovery_s
+from tests.chaos.judge import RIGHT, Row, full_again_s, judge, recovery_s
 from tests.chaos.load import FATES, HOPELESS
 from tests.chaos.page import text
 from tests.chaos.results import Result, keep, read
@@ -100,6 +100,13 @@ def test_the_retries_of_the_unlucky_are_no_part_of_a_recovery() -> None:
     accepted, asked_at = {"held": "flaky-2", "new": "ok"}, {"held": 1.0, "new": 11.0}
     rows = {"held": row(at=30), "new": row(at=12)}
     assert recovery_s(10, held={"held"}, asked_at=asked_at, accepted=accepted, rows=rows) == 2
+
+
+def test_the_full_rate_is_back_where_a_whole_span_has_it() -> None:
+    slow, fast = [float(second) for second in range(10)], [10 + tenth / 10 for tenth in range(100)]
+    assert full_again_s([*slow, *fast], 2, wanted=9, span_s=5) == 8
+    assert full_again_s(slow, 2, wanted=9, span_s=5) == inf
+    assert full_again_s([], 2, wanted=9, span_s=5) == inf
 
 
 def test_every_fate_has_its_right_end_and_few_are_hopeless() -> None:

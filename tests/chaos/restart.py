@@ -1,0 +1,114 @@
+"""A million wait, and all is killed at once and started again: how soon it sends as fast again."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.prove.bulk import insert_waiting, settle, templates
+from benchmarks.prove.figure import Figure, never
+from benchmarks.prove.judge import count_within, doubled, instants, times_accepted
+from benchmarks.prove.run import Run
+from notifier.embedded.process import run_steps_async
+from tests.chaos.arena import Arena
+from tests.chaos.judge import full_again_s
+from tests.e2e.client import QUEUES, Document
+
+COUNT: Final = 1_000_000
+LATENCY_MS, RATE = 40, 200
+RATES: Final[Mapping[str, object]] = {
+    f"providers.{name}.rate": RATE for name in ("smtp", "twilio", "fcm")
+}
+"""What two cores can hold: the full rate is what the providers allow, whatever else runs here."""
+STEADY_S, BEFORE_S = 10.0, 10.0
+WITHIN_S, WINDOW_S, SHARE = 60.0, 5.0, 0.9
+UNTOUCHED: Final = """
+    SELECT count(*) FROM notifications
+    WHERE status IN ('queued', 'sending') AND due_at IS NULL AND updated_at < to_timestamp($1)"""
+SENT: Final = "SELECT id FROM notifications WHERE status = 'sent'"
+WAITING: Final = "SELECT count(*) FROM notifications WHERE status IN ('queued', 'retrying')"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """Its instants in seconds since the epoch: the kill, the start of all, when all were ready."""
+
+    killed_at: float
+    started_at: float
+    ready_at: float
+
+
+async def everything_restarted(arena: Arena) -> Sequence[Figure]:
+    """The million are copies, put into Postgres; the sandbox, which is the judge, stays up.
+
+    Counted from the start of all, not from when they are ready.
+    """
+    run = arena.run
+    copied = await templates(run, QUEUES)
+    await run.client.behave(latency_ms=LATENCY_MS)
+    await insert_waiting(run, copied, COUNT)
+    await settle(run)
+    await asyncio.sleep(STEADY_S + BEFORE_S)
+    restart = await _restart(arena)
+    await asyncio.sleep(restart.started_at + WITHIN_S + WINDOW_S - time.time())
+    untouched = await run.number(UNTOUCHED, restart.killed_at)
+    for child in list(run.workers):
+        await run.stop(child)
+    calls = await run.client.log()
+    return [
+        *_rates(instants(calls), restart),
+        never("held still by the dead", untouched),
+        *await _judged(run, calls, COUNT + len(copied)),
+    ]
+
+
+async def _restart(arena: Arena) -> Restart:
+    """SIGKILL to all at once, as if the power failed; then all are started side by side."""
+    ours = [arena.api, *arena.run.workers]
+    servers = [arena.stack.postgres, arena.stack.rabbitmq]
+    killed_at = time.time()
+    for child in ours:
+        child.send(signal.SIGKILL)
+    async with asyncio.TaskGroup() as group:
+        for server in servers:
+            group.create_task(run_steps_async(server.killing()))
+    for child in ours:
+        child.kill()
+    arena.run.workers.clear()
+    started_at = time.time()
+    async with asyncio.TaskGroup() as group:
+        for server in servers:
+            group.create_task(run_steps_async(server.starting()))
+        group.create_task(arena.start_api())
+        for _ in ours[1:]:
+            group.create_task(arena.join())
+    return Restart(killed_at=killed_at, started_at=started_at, ready_at=time.time())
+
+
+def _rates(at: Sequence[float], restart: Restart) -> Sequence[Figure]:
+    """Of the instants of all calls."""
+    before = count_within(at, restart.killed_at - BEFORE_S, restart.killed_at) / BEFORE_S
+    ready_s = restart.ready_at - restart.started_at
+    full_s = full_again_s(at, restart.started_at, wanted=SHARE * before, span_s=WINDOW_S)
+    return [
+        Figure(name=f"called with {COUNT:,} waiting", value=before, unit="/s", least=1),
+        Figure(name="all ready again after", value=ready_s, unit="s"),
+        Figure(name="at its full rate again after", value=full_s, unit="s", most=WITHIN_S),
+    ]
+
+
+async def _judged(run: Run, calls: Sequence[Document], count: int) -> Sequence[Figure]:
+    """No worker runs any more: rows and calls stand still."""
+    times, sent = times_accepted(calls), {str(row["id"]) for row in await run.rows(SENT)}
+    twice, waiting = doubled(times), await run.number(WAITING)
+    unmarked = (twice | (set(times) - sent)) - await run.ambiguous()
+    return [
+        never("neither sent nor waiting", count - len(sent) - waiting),
+        never("sent and never taken", len(sent - set(times))),
+        Figure(name="taken twice", value=len(twice)),
+        never("taken twice, or taken and not sent, without a mark", len(unmarked)),
+    ]
