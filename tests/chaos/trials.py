@@ -77,8 +77,9 @@ TRIALS: Final[Mapping[str, Trial]] = {
             run=everything_restarted,
             workers=((), ()),
             settings=RATES,
-            says="1,000,000 wait, 600 are sent a second; then API, both workers, RabbitMQ and "
-            "Postgres are killed (-9) at once, and all started again at once.",
+            says="1,000,000 wait, of which the providers allow 600 a second; API, both workers, "
+            "RabbitMQ and Postgres are killed (-9) at once, and started again at once. Counted "
+            "from then.",
         ),
     )
 }
