@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.controls import Controls, Scope
@@ -42,7 +43,10 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What a broker says of one queue. `ready` excludes what consumers already hold."""
+    """What a broker says of one queue, in pointers: about so many, if messages carry several.
+
+    `ready` excludes what consumers already hold.
+    """
 
     ready: int
     consumers: int
@@ -50,7 +54,7 @@ class Depth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """One message handed to a subscription. Compared by identity.
+    """One pointer handed to a subscription. Compared by identity.
 
     `tag` belongs to the broker. `redelivered` says that somebody held it before.
     """
@@ -64,23 +68,35 @@ class Subscription(Protocol):
     """One process's hold on one queue. Survives the loss of the broker by itself."""
 
     async def set_prefetch(self, prefetch: int) -> None:
-        """Hold at most `prefetch` unacked messages; 0 ends the subscription on the broker.
+        """Hold about `prefetch` unacked pointers; 0 ends the subscription on the broker.
 
         What is already held stays held. Returns when the broker has confirmed, or at once while
         the broker is away (it then takes effect at the reconnect).
         """
         ...
 
-    def ack(self, delivery: Delivery) -> None:
-        """Settle a message. Does nothing if it came over a connection that is gone."""
+    @property
+    def held_most(self) -> int:
+        """How many unacked pointers the prefetch comes to: more, where messages carry several."""
         ...
+
+    def ack(self, delivery: Delivery) -> None:
+        """Settle a pointer. Does nothing if it came over a connection that is gone."""
+        ...
+
+
+ONE_EACH: Final[Mapping[QueueKey, int]] = MappingProxyType({})
 
 
 class Broker(Protocol):
     """RabbitMQ, or the in-process stand-in for `notifier dev`."""
 
-    async def publish(self, pointers: Sequence[Pointer]) -> Sequence[bool]:
+    async def publish(
+        self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int] = ONE_EACH
+    ) -> Sequence[bool]:
         """Publish all; for each, whether the broker confirmed that it is safely in its queue.
+
+        At most `together` of a queue may share a message, 1 where nothing is said; 1 to 64.
 
         Takes at most the publish timeout (5 s). Never raises for a broker that is away: then
         all are False.
@@ -91,8 +107,11 @@ class Broker(Protocol):
         """Whether publishing is possible now: connected, not blocked by an alarm."""
         ...
 
-    async def depths(self) -> Mapping[QueueKey, Depth]:
-        """Depth of every queue known now; a queue whose depth is unknown is left out."""
+    async def depths(self, queues: Collection[QueueKey] = ()) -> Mapping[QueueKey, Depth]:
+        """Depths known now, of these queues at least, of all if none is named.
+
+        A queue whose depth is unknown is left out.
+        """
         ...
 
     def subscribe(
@@ -245,7 +264,7 @@ class Waiting:
 class QueueFigures:
     """What one worker says of its side of one queue, in its heartbeat.
 
-    `consumers` hold the queue (the standing one counted), `busy` of them carry out an attempt.
+    `consumers` hold the queue (the standing ones counted), `busy` of them carry out an attempt.
     `held` messages are unacked here. `done` counts attempts finished since the process started.
     `done_per_s` and `service_s` are moving averages. `limited_by` is the allocator's answer to
     "why is it not moving?". `held_since` is the oldest `published_at` among the held, `mark` the

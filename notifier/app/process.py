@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 
 from uuid_utils.compat import uuid7
@@ -24,7 +25,7 @@ from notifier.adapters.telemetry.looplag import watch_loop
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery import pruner
 from notifier.delivery.pruner import Pruner
-from notifier.delivery.relay import Relay
+from notifier.delivery.relay import Relay, Relays
 from notifier.delivery.sweeper import Sweeper
 from notifier.domain.controls import BreakerState, Controls, Flow
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
@@ -52,7 +53,7 @@ class Process:
     store: PostgresStore
     broker: Broker
     membership: Membership
-    relay: Relay
+    relays: Relays
     control_store: PostgresControls
     panel: ControlPanel
     crew: Crew | None = None
@@ -74,7 +75,7 @@ class Process:
 
     def flows_changed(self) -> None:
         """A queue may take work again, or no more: let relay and scheduler look at once."""
-        self.relay.wake()
+        self.relays.wake()
         if self.crew:
             self.crew.obey(self.panel.flow)
 
@@ -156,11 +157,11 @@ async def open_process(
             running(panel.run, "controls"),
             open_broker(settings, queues, metrics) as broker,
         ):
-            relay = Relay(
+            relay_of = partial(
+                Relay,
                 store=store,
                 broker=broker,
                 observer=metrics,
-                queues=queues,
                 pace=membership.pace,
                 relays=membership.relays,
                 flow=lambda queue: panel.flow(queue) if membership.is_known() else Flow.PAUSED,
@@ -172,7 +173,7 @@ async def open_process(
                 store=store,
                 broker=broker,
                 membership=membership,
-                relay=relay,
+                relays=Relays(lambda its: relay_of(queues=its), queues),
                 control_store=control_store,
                 panel=panel,
             )
@@ -197,7 +198,7 @@ def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event)
     sweep = Sweeper(store=process.store, observer=process.metrics)
     retention = timedelta(days=process.settings.retention.days)
     prune = Pruner(store=process.store, observer=process.metrics, retention=retention)
-    group.create_task(process.relay.run(stop), name="relay")
+    group.create_task(process.relays.run(stop), name="relays")
     group.create_task(sweep.run(stop), name="sweeper")
     group.create_task(repeat(prune.run_once, stop, pruner.EVERY_S), name="pruner")
     group.create_task(repeat(process.look_at_broker, stop, LOOK_EVERY_S), name="broker watch")

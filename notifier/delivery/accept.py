@@ -1,4 +1,4 @@
-"""Accept: store a submit, committed, before the caller hears of it; then wake the relay."""
+"""Accept: store a submit, committed, before the caller hears of it; then wake the relays."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from notifier.domain.notification import NewNotification
+    from notifier.domain.notification import NewNotification, Priority
     from notifier.ports import Observer, Store
 
 ESTIMATE_EVERY_S: Final = 1.0
@@ -35,13 +35,13 @@ class Accept:
         *,
         store: Store,
         observer: Observer,
-        wake_relay: Callable[[], None],
+        wake_relays: Callable[[Collection[Priority]], None],
         deadline_s: float,
         max_backlog: int,
     ) -> None:
         self._store = store
         self._observer = observer
-        self._wake_relay = wake_relay
+        self._wake_relays = wake_relays
         self._deadline_s = deadline_s
         self._max_backlog = max_backlog
         self._backlog = 0
@@ -98,7 +98,7 @@ class Accept:
         began = time.monotonic()
         statuses = await self._store.insert(items)
         self._foreseen.wrote(time.monotonic() - began)
-        self._wake_relay()
+        self._wake_relays({item.queue.priority for item in items})
         for queue, count in Counter(item.queue for item in items).items():
             self._observer.accepted(queue, count)
         return statuses

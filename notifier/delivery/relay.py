@@ -1,5 +1,8 @@
 """The relay: the one way into the broker. It takes due rows and publishes pointers to them.
 
+Each priority has one of its own in a process: a login code never waits while newsletters are taken
+and confirmed.
+
 Commit, then publish: the rows say `queued` and the transaction is over before a pointer is out.
 """
 
@@ -12,16 +15,16 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
 
-from notifier.delivery.window import QueuePace, Window
+from notifier.delivery.window import QueuePace, Window, together
 from notifier.domain.controls import Flow
 from notifier.domain.errors import StoreUnavailable
+from notifier.domain.notification import Priority, QueueKey
 from notifier.lifecycle import wait
 from notifier.ports import Pointer, Quota
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from notifier.domain.notification import QueueKey
     from notifier.ports import Broker, Observer, Store
 
 EVERY_S: Final = 0.1
@@ -63,8 +66,31 @@ class Rest:
         return 1 if now >= self._until else 0
 
 
+class Relays:
+    """What every API and worker process runs: a relay for each priority."""
+
+    def __init__(
+        self, of: Callable[[Sequence[QueueKey]], Relay], queues: Sequence[QueueKey]
+    ) -> None:
+        by_priority = dict[Priority, list[QueueKey]]()
+        for queue in queues:
+            by_priority.setdefault(queue.priority, []).append(queue)
+        self._relays = {priority: of(its) for priority, its in by_priority.items()}
+
+    def wake(self, priorities: Collection[Priority] = tuple(Priority)) -> None:
+        """Rows of these priorities are due now."""
+        for priority in priorities:
+            self._relays[priority].wake()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """All of them, until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            for priority, relay in self._relays.items():
+                group.create_task(relay.run(stop), name=f"relay {priority}")
+
+
 class Relay:
-    """One of the deployment's relays; every API and worker process runs one."""
+    """One of the deployment's relays: that of some queues in one process."""
 
     def __init__(
         self,
@@ -81,6 +107,7 @@ class Relay:
         self._broker = broker
         self._observer = observer
         self._queues = sorted(queues, key=lambda queue: (queue.priority.rank, queue.channel))
+        self._names = [str(queue) for queue in self._queues]
         self._pace = pace
         self._relays = relays
         self._flow = flow
@@ -103,7 +130,7 @@ class Relay:
                 taken = await self.run_once()
             except StoreUnavailable as error:
                 if is_store_there:
-                    log.warning("relay_waits", reason=str(error))
+                    log.warning("relay_waits", queues=self._names, reason=str(error))
                 is_store_there = False
                 await wait(stop, STORE_PAUSE_S)
                 continue
@@ -117,14 +144,18 @@ class Relay:
         """One pass; how many pointers it took. Takes nothing while the broker takes nothing."""
         if not self._is_publishing and not await self._can_publish():
             return 0
-        limits, flows = self._limits(), {queue: self._flow(queue) for queue in self._queues}
+        pace = self._pace()
+        limits = {
+            queue: window.limit(pace.get(queue, NO_PACE)) for queue, window in self._windows.items()
+        }
+        flows = {queue: self._flow(queue) for queue in self._queues}
         await self._poll(limits, flows)
         quotas = self._quotas(limits, flows)
         if not quotas:
             return 0
         taken = await self._store.take_due(quotas, MOST)
         self._account(quotas, taken)
-        await self._publish([pointer for pointer, _ in taken])
+        await self._publish([pointer for pointer, _ in taken], pace)
         return len(taken)
 
     async def _rest(self) -> None:
@@ -137,7 +168,7 @@ class Relay:
     async def _can_publish(self) -> bool:
         self._is_publishing = await self._broker.probe()
         if self._is_publishing:
-            log.info("relay_publishes_again")
+            log.info("relay_publishes_again", queues=self._names)
             for rest in self._rests.values():
                 rest.over()
         return self._is_publishing
@@ -157,17 +188,11 @@ class Relay:
         }
         if not any(_is_stale(window, now) for window in windows.values()):
             return
-        depths = await self._broker.depths()
+        depths = await self._broker.depths(self._queues)
         for queue, window in windows.items():
             window.is_backlogged = window.is_backlogged and flows[queue] is Flow.FREE
             depth = depths.get(queue)
             window.polled(depth.ready if depth else None, now, limits[queue])
-
-    def _limits(self) -> Mapping[QueueKey, int]:
-        pace = self._pace()
-        return {
-            queue: window.limit(pace.get(queue, NO_PACE)) for queue, window in self._windows.items()
-        }
 
     def _quotas(
         self, limits: Mapping[QueueKey, int], flows: Mapping[QueueKey, Flow]
@@ -207,10 +232,13 @@ class Relay:
 
     # ---- publishing -----------------------------------------------------------------------------
 
-    async def _publish(self, pointers: Sequence[Pointer]) -> None:
+    async def _publish(
+        self, pointers: Sequence[Pointer], pace: Mapping[QueueKey, QueuePace]
+    ) -> None:
         if not pointers:
             return
-        confirmed = await self._broker.publish(pointers)
+        at_once = {queue: together(pace.get(queue, NO_PACE)) for queue in self._queues}
+        confirmed = await self._broker.publish(pointers, at_once)
         pairs = list(zip(pointers, confirmed, strict=True))
         lost = [pointer for pointer, is_in in pairs if not is_in]
         for queue, count in Counter(pointer.queue for pointer, is_in in pairs if is_in).items():

@@ -13,6 +13,8 @@ LEAST: Final = 32
 """A queue that nobody drained yet still gets so many; they are pointers of 100 bytes."""
 MOST: Final = 20_000
 UNKNOWN_AFTER_S: Final = 5.0
+TOGETHER_S: Final = 0.03
+TOGETHER_MOST: Final = 16
 RETRY_SHARE: Final = 4
 """While first attempts wait, one in four taken is a retry."""
 
@@ -22,6 +24,14 @@ class QueuePace(NamedTuple):
 
     consumers: int
     drain_per_s: float
+
+
+def together(pace: QueuePace) -> int:
+    """How many pointers may share a message: what the deployment is done with in 30 ms.
+
+    A message goes to one worker as a whole; so little holds none of the others up.
+    """
+    return max(1, min(int(pace.drain_per_s * TOGETHER_S), TOGETHER_MOST))
 
 
 class Window:

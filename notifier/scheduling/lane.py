@@ -38,7 +38,7 @@ STUCK_TIMES: Final = 4
 class QueueRule:
     """What the settings say of one queue. `consumer_rate` is per consumer and second.
 
-    `max_consumers`, which counts the standing one, bounds the queue in this worker.
+    `max_consumers`, which counts the standing ones, bounds the queue in this worker.
     """
 
     queue: QueueKey
@@ -46,6 +46,7 @@ class QueueRule:
     target_wait_s: float
     consumer_rate: float | None = None
     max_consumers: int | None = None
+    standing: int = 1
 
 
 class Running:
@@ -210,7 +211,7 @@ class Lane:
     # ---- the scheduler's side
 
     def staff(self, consumers: int, *, may_take: bool, rate_per_s: float | None = None) -> None:
-        """So many consumers, the standing one counted, work here, unless nobody may.
+        """So many consumers, the standing ones counted, work here, unless nobody may.
 
         `rate_per_s` is this worker's part of the provider's rate.
         """
@@ -283,7 +284,12 @@ class Lane:
 
     def _surplus_limit(self) -> int | None:
         """How many may stay in the buffer, None for any number: only a decrease leaves too many."""
-        return self._prefetch if self._has_shrunk or self._prefetch == 0 else None
+        if self._prefetch == 0:
+            return 0
+        if not self._has_shrunk:
+            return None
+        allowed = self._subscription.held_most if self._subscription else 0
+        return max(self._prefetch, allowed)
 
     def _has_surplus(self) -> bool:
         limit, oldest = self._surplus_limit(), self.buffer.oldest_since()

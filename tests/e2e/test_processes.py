@@ -60,11 +60,9 @@ async def test_a_message_names_its_row_and_holds_nothing_of_the_notification(
     system.start_sandbox()
     system.start_api()
     which = await client.submit_one(an_order("sms.medium"))
-    assert set(await body_of_the_next(vhost_url, "notifier.sms.medium")) == {
-        "id",
-        "claim",
-        "published_at",
-    }
+    body = await body_of_the_next(vhost_url, "notifier.sms.medium")
+    assert set(body) == {"pointers", "published_at"}
+    assert body["pointers"] == [[which, 0]]
     system.start_worker()
     assert (await client.final(which))["status"] == "sent"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,7 +15,7 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery import accept as accepting
 from notifier.delivery.accept import Accept
 from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
-from notifier.domain.notification import NewNotification, Status
+from notifier.domain.notification import NewNotification, Priority, Status
 from notifier.ports import Filter
 from tests.builders import QUEUES, a_notification, worker_id
 from tests.tcp_proxy import open_proxy_for
@@ -50,12 +50,12 @@ class Desk:
         self.accept = Accept(
             store=store,  # type: ignore[arg-type]  # only what accept uses
             observer=Metrics(QUEUES, {}, version="0"),
-            wake_relay=self._wake,
+            wake_relays=self._wake,
             deadline_s=deadline_s,
             max_backlog=max_backlog,
         )
 
-    def _wake(self) -> None:
+    def _wake(self, _priorities: Collection[Priority]) -> None:
         self.woken += 1
 
 

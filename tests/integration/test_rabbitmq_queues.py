@@ -15,6 +15,7 @@ import structlog.testing
 from pamqp.commands import Basic
 
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
+from notifier.adapters.rabbitmq.carried import CARRIED_MOST
 from notifier.domain.errors import ConfigError
 from notifier.embedded.rabbitmq import RabbitmqServer
 from notifier.embedded.rabbitmq_management import HEADERS
@@ -27,20 +28,24 @@ from tests.conformance.taking import (
     until_ready,
 )
 
-GOOD = {"id": str(uuid.uuid4()), "claim": 3, "published_at": 1.5}
+ID = str(uuid.uuid4())
+GOOD = {"pointers": [[ID, 3]], "published_at": 1.5}
 UNREADABLE = [
     b"",
     b"\xff\xfe",
     b"not json",
     b"[]",
     b"{}",
-    json.dumps(GOOD | {"id": "someone@example.org"}).encode(),
-    json.dumps(GOOD | {"claim": "3"}).encode(),
-    json.dumps(GOOD | {"claim": -1}).encode(),
-    json.dumps(GOOD | {"claim": 2**31}).encode(),
+    json.dumps(GOOD | {"pointers": [["someone@example.org", 3]]}).encode(),
+    json.dumps(GOOD | {"pointers": [[ID, "3"]]}).encode(),
+    json.dumps(GOOD | {"pointers": [[ID, -1]]}).encode(),
+    json.dumps(GOOD | {"pointers": [[ID, 2**31]]}).encode(),
+    json.dumps(GOOD | {"pointers": [[ID]]}).encode(),
+    json.dumps(GOOD | {"pointers": []}).encode(),
+    json.dumps(GOOD | {"pointers": [[ID, 3]] * (CARRIED_MOST + 1)}).encode(),
     json.dumps(GOOD | {"published_at": None}).encode(),
-    json.dumps({"id": GOOD["id"], "claim": 3}).encode(),
-    b'{"id":"' + str(GOOD["id"]).encode() + b'","claim":1,"published_at":1e999}',
+    json.dumps({"pointers": [[ID, 3]]}).encode(),
+    b'{"pointers":[["' + ID.encode() + b'",1]],"published_at":1e999}',
 ]
 
 
@@ -91,8 +96,7 @@ async def test_the_body_holds_the_pointer_and_nothing_else(vhost_url: str) -> No
         channel = await connection.channel()
         message = await channel.basic_get("notifier.email.low", no_ack=True)
     assert json.loads(message.body) == {
-        "id": str(sent.id),
-        "claim": sent.claim,
+        "pointers": [[str(sent.id), sent.claim]],
         "published_at": sent.published_at,
     }
     properties = message.header.properties
@@ -120,7 +124,8 @@ async def test_unreadable_messages_are_counted_acked_and_never_quoted(vhost_url:
                 await until_ready(broker, 0)
                 assert not taker.deliveries
     assert observer.unreadables == len(UNREADABLE) + 1
-    assert len([each for each in logs if each["event"] == "unreadable_message"]) == 13
+    told = [each for each in logs if each["event"] == "unreadable_message"]
+    assert len(told) == len(UNREADABLE) + 1
     assert "someone@example.org" not in str(logs)
 
 

@@ -13,12 +13,12 @@ from notifier.adapters.inprocess.broker import InProcessBroker
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.relay import EVERY_S, Relay, Rest
-from notifier.delivery.window import LEAST, QueuePace
+from notifier.delivery.relay import EVERY_S, Relay, Relays, Rest
+from notifier.delivery.window import LEAST, TOGETHER_MOST, QueuePace
 from notifier.domain.controls import Flow
-from notifier.domain.notification import Claimed, QueueKey, Status
+from notifier.domain.notification import Claimed, Priority, QueueKey, Status
 from notifier.lifecycle import running
-from notifier.ports import Delivery, Pointer
+from notifier.ports import ONE_EACH, Delivery, Pointer
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -37,11 +37,13 @@ class Refusing(InProcessBroker):
     is_refusing = False
     refused: QueueKey | None = None
 
-    async def publish(self, pointers: Sequence[Pointer]) -> Sequence[bool]:
+    async def publish(
+        self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int] = ONE_EACH
+    ) -> Sequence[bool]:
         if self.is_refusing:
             return [False] * len(pointers)
         taken = [pointer for pointer in pointers if pointer.queue != self.refused]
-        await super().publish(taken)
+        await super().publish(taken, together)
         return [pointer.queue != self.refused for pointer in pointers]
 
     async def probe(self) -> bool:
@@ -61,8 +63,9 @@ def broker() -> Refusing:
 
 def relay_of(
     store: PostgresStore,
-    broker: Refusing,
+    broker: InProcessBroker,
     *,
+    queues: Sequence[QueueKey] = QUEUES,
     drain_per_s: float = 0.0,
     relays: int = 1,
     flows: Mapping[QueueKey, Flow] = {},
@@ -71,14 +74,14 @@ def relay_of(
         store=store,
         broker=broker,
         observer=Metrics(QUEUES, {}, version="0"),
-        queues=QUEUES,
+        queues=queues,
         pace=lambda: dict.fromkeys(QUEUES, QueuePace(1, drain_per_s)),
         relays=lambda: relays,
         flow=lambda queue: flows.get(queue, Flow.FREE),
     )
 
 
-async def ready(broker: Refusing) -> dict[str, int]:
+async def ready(broker: InProcessBroker) -> dict[str, int]:
     return {str(queue): depth.ready for queue, depth in (await broker.depths()).items()}
 
 
@@ -298,3 +301,55 @@ async def test_it_rests_while_all_that_is_due_is_held_back(
     passes = asked / len(QUEUES)
     assert 1 <= passes <= 2 + (time.monotonic() - began) / EVERY_S
     assert await due(store) == 600
+
+
+class Slow(InProcessBroker):
+    """The broker in memory, which confirms one queue's messages when it is told to."""
+
+    def __init__(self, queues: Sequence[QueueKey], slow: QueueKey) -> None:
+        super().__init__(queues)
+        self.slow = slow
+        self.asked = asyncio.Event()
+        self.confirms = asyncio.Event()
+
+    async def publish(
+        self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int] = ONE_EACH
+    ) -> Sequence[bool]:
+        if any(pointer.queue == self.slow for pointer in pointers):
+            self.asked.set()
+            await self.confirms.wait()
+        return await super().publish(pointers, together)
+
+
+async def test_what_is_urgent_waits_for_no_confirm_of_what_is_not(store: PostgresStore) -> None:
+    broker = Slow(QUEUES, EMAIL_LOW)
+    relays = Relays(lambda its: relay_of(store, broker, queues=its), QUEUES)
+    await store.insert([a_notification(EMAIL_LOW)])
+    async with running(relays.run, "relays"):
+        await broker.asked.wait()
+        await store.insert([a_notification(EMAIL_HIGH)])
+        relays.wake([Priority.HIGH])
+        while (await ready(broker))["email.high"] == 0:
+            await asyncio.sleep(0.01)
+        assert (await ready(broker))["email.low"] == 0
+        broker.confirms.set()
+        while (await ready(broker))["email.low"] == 0:
+            await asyncio.sleep(0.01)
+
+
+async def test_messages_carry_several_pointers_where_a_lot_is_drained(
+    store: PostgresStore,
+) -> None:
+    asked = list[Mapping[QueueKey, int]]()
+
+    class Listening(Refusing):
+        async def publish(
+            self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int] = ONE_EACH
+        ) -> Sequence[bool]:
+            asked.append(together)
+            return await super().publish(pointers, together)
+
+    for drain_per_s, carried in ((0.0, 1), (170.0, 5), (1e6, TOGETHER_MOST)):
+        await store.insert([a_notification(EMAIL_HIGH)])
+        await relay_of(store, Listening(QUEUES), drain_per_s=drain_per_s).run_once()
+        assert asked[-1][EMAIL_HIGH] == carried

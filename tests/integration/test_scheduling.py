@@ -10,7 +10,7 @@ import asyncio
 import selectors
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from itertools import count, pairwise
@@ -166,8 +166,8 @@ class FragileBroker:
         self.publish = inner.publish
         self.probe = inner.probe
 
-    async def depths(self) -> Mapping[QueueKey, Depth]:
-        return await self._inner.depths()
+    async def depths(self, queues: Collection[QueueKey] = ()) -> Mapping[QueueKey, Depth]:
+        return await self._inner.depths(queues)
 
     @asynccontextmanager
     async def subscribe(
@@ -218,6 +218,10 @@ class Wire:
             await asyncio.sleep(3600)
         self._prefetch = prefetch
         await self._inner.set_prefetch(prefetch)
+
+    @property
+    def held_most(self) -> int:
+        return self._inner.held_most
 
     def ack(self, delivery: Delivery) -> None:
         self._inner.ack(delivery)

@@ -29,6 +29,7 @@ from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
 from notifier.adapters.providers.smtp import open_smtp
 from notifier.adapters.providers.smtp_replies import OPENING, REPLIES, SIGNING_IN, reply_outcome
 from notifier.adapters.providers.verdict import outcome
+from notifier.adapters.rabbitmq.carried import CARRIED_MOST
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
 from notifier.api.problems import Refusal
 from notifier.api.settings import ApiSettings
@@ -300,25 +301,29 @@ def test_whatever_a_web_server_says_the_send_has_an_outcome(answer: bytes) -> No
 # ---- the broker ---------------------------------------------------------------------------------
 
 POINTERS = documents(
-    id=st.uuids().map(str) | JSON,
-    claim=st.integers() | JSON,
+    pointers=st.lists(
+        st.tuples(st.uuids().map(str) | JSON, st.integers(0, 9) | st.integers() | JSON), max_size=70
+    )
+    | JSON,
     published_at=st.floats() | JSON,
     more=JSON,
 )
 
 
 @given(spoiled(POINTERS) | st.binary(max_size=99), st.sampled_from(["email.high", "sms.low", None]))
-def test_a_message_is_a_pointer_that_postgres_can_hold_or_is_unreadable(
+def test_a_message_is_pointers_that_postgres_can_hold_or_is_unreadable(
     body: bytes, routing_key: str | None
 ) -> None:
     try:
         found = decode(body, routing_key=routing_key, queue=EMAIL_HIGH)
     except UnreadableMessage:
         return
-    assert 0 <= found.claim <= INT4_MOST
+    assert 1 <= len(found) <= CARRIED_MOST
     assert decode(encode(found), routing_key="email.high", queue=EMAIL_HIGH) == found
-    assert NotificationId(found.id) == found.id
-    datetime.fromtimestamp(min(found.published_at, 253402300799.0), UTC)
+    for pointer in found:
+        assert 0 <= pointer.claim <= INT4_MOST
+        assert NotificationId(pointer.id) == pointer.id
+        datetime.fromtimestamp(min(pointer.published_at, 253402300799.0), UTC)
 
 
 # ---- the settings -------------------------------------------------------------------------------

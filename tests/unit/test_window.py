@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.delivery.window import LEAST, MOST, QueuePace, Window
+from notifier.delivery.window import LEAST, MOST, TOGETHER_MOST, QueuePace, Window, together
 
 
 def limit(window: Window, consumers: int = 1, drain: float = 0.0) -> int:
@@ -132,3 +132,10 @@ def test_retries_that_come_later_are_noticed() -> None:
         passes(window, 40, firsts=1000, retries=0)
     taken = [passes(window, 40, firsts=1000, retries=1000)[1] for _ in range(20)]
     assert sum(taken) >= 20 * 40 * 0.2
+
+
+@given(st.floats(0, 1e6))
+def test_a_message_carries_what_is_done_in_thirty_milliseconds_and_never_many(drain: float) -> None:
+    count = together(QueuePace(consumers=1, drain_per_s=drain))
+    assert 1 <= count <= TOGETHER_MOST
+    assert count == 1 or count <= drain * 0.03

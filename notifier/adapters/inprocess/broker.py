@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from notifier.domain.notification import QueueKey
-from notifier.ports import Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
 
 
 @asynccontextmanager
@@ -35,13 +35,20 @@ class InProcessBroker:
     def __init__(self, queues: Sequence[QueueKey]) -> None:
         self._queues = {queue: _Queue() for queue in queues}
 
-    async def publish(self, pointers: Sequence[Pointer]) -> Sequence[bool]:
+    async def publish(
+        self,
+        pointers: Sequence[Pointer],
+        together: Mapping[QueueKey, int] = ONE_EACH,  # noqa: ARG002 nothing to be saved here
+    ) -> Sequence[bool]:
         return [self._put(pointer) for pointer in pointers]
 
     async def probe(self) -> bool:
         return True
 
-    async def depths(self) -> Mapping[QueueKey, Depth]:
+    async def depths(
+        self,
+        queues: Collection[QueueKey] = (),  # noqa: ARG002 all are at hand
+    ) -> Mapping[QueueKey, Depth]:
         return {key: queue.depth() for key, queue in self._queues.items()}
 
     @asynccontextmanager
@@ -128,6 +135,10 @@ class _Subscription:
         self._prefetch = 0
         self._held: dict[Delivery, _Message] = {}
         self._delivered = 0
+
+    @property
+    def held_most(self) -> int:
+        return self._prefetch
 
     @property
     def has_room(self) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from notifier.adapters.rabbitmq.backoff import Backoff
+from notifier.adapters.rabbitmq.carried import Carried
 from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, Link, quieten_driver
 from notifier.adapters.rabbitmq.depths import Depths
 from notifier.adapters.rabbitmq.presence import Presence
@@ -22,7 +23,7 @@ from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.subscription import BrokerObserver, RabbitSubscription
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import QueueKey
-from notifier.ports import Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
 
 OPEN_WAIT_S: Final = 2.0
 
@@ -81,6 +82,7 @@ class RabbitBroker:
         self._observer = observer
         self._jitter = jitter
         self._subscriptions: set[RabbitSubscription] = set()
+        self._carried = Carried()
         self._presence = Presence(("publish", "consume"))
         declaring = asyncio.Lock()
         self._out = self._link(url, "publish", declaring)
@@ -90,6 +92,7 @@ class RabbitBroker:
             queues,
             timeout_s=publish_timeout_s,
             presence=self._presence,
+            carried=self._carried,
             backoff=Backoff(jitter),
         )
         self._depths = Depths(
@@ -97,6 +100,7 @@ class RabbitBroker:
             queues,
             self._subscriptions,
             presence=self._presence,
+            carried=self._carried,
             backoff=Backoff(jitter),
             clock=clock,
         )
@@ -107,14 +111,16 @@ class RabbitBroker:
         """Wait, a moment at most, until it is known whether RabbitMQ is there."""
         await _a_moment_for(self._presence.settled)
 
-    async def publish(self, pointers: Sequence[Pointer]) -> Sequence[bool]:
-        return await self._publisher.publish(pointers)
+    async def publish(
+        self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int] = ONE_EACH
+    ) -> Sequence[bool]:
+        return await self._publisher.publish(pointers, together)
 
     async def probe(self) -> bool:
         return await self._publisher.probe()
 
-    async def depths(self) -> Mapping[QueueKey, Depth]:
-        return await self._depths.read()
+    async def depths(self, queues: Collection[QueueKey] = ()) -> Mapping[QueueKey, Depth]:
+        return await self._depths.read(queues or self._queues)
 
     @asynccontextmanager
     async def subscribe(
@@ -133,6 +139,7 @@ class RabbitBroker:
             on_delivery=on_delivery,
             on_lost=on_lost,
             observer=self._observer,
+            carried=self._carried,
             backoff=Backoff(self._jitter),
         )
         self._subscriptions.add(subscription)

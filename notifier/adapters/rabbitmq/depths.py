@@ -1,4 +1,4 @@
-"""Polling the depths: a passive declare of every queue, live from its leader, on an own channel.
+"""Polling the depths: a passive declare of each queue, live from its leader, on an own channel.
 
 Answers come from the driver's channel itself: aio-pika's queue objects repeat their first answer
 for ever. A quorum queue whose leader is missing or slow answers 0 ready, 0 consumers; from a
@@ -8,12 +8,13 @@ process that consumes there, that says "unknown". The same poll is the watchdog 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from aiormq.abc import AbstractChannel, AbstractConnection
 
 from notifier.adapters.rabbitmq.backoff import Backoff
+from notifier.adapters.rabbitmq.carried import Carried
 from notifier.adapters.rabbitmq.connection import (
     Link,
     close_channel,
@@ -58,6 +59,7 @@ class Depths:
         subscriptions: Iterable[Consuming],
         *,
         presence: Presence,
+        carried: Carried,
         backoff: Backoff,
         clock: Callable[[], float],
     ) -> None:
@@ -65,18 +67,21 @@ class Depths:
         self._queues = queues
         self._subscriptions = subscriptions
         self._presence = presence
+        self._carried = carried
         self._backoff = backoff
         self._clock = clock
         self._channel: AbstractChannel | None = None
         self._stopping = False
         self._wake = asyncio.Event()
         self._asked: Question[Mapping[QueueKey, Depth]] = Question(self._wake)
+        self._asked_for = set[QueueKey]()
         self._missing_since: dict[Consuming, float] = {}
 
-    async def read(self) -> Mapping[QueueKey, Depth]:
+    async def read(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, Depth]:
         """See `notifier.ports.Broker.depths`."""
         if self._channel is None:
             return {}
+        self._asked_for.update(queues)
         return await self._asked.ask(within_s=POLL_TIMEOUT_S, otherwise={})
 
     async def run(self) -> None:
@@ -112,7 +117,8 @@ class Depths:
         while not (self._stopping or channel.is_closed):
             await self._asked_or_due()
             asked = self._asked.take()
-            found = await self._poll(channel)
+            queues, self._asked_for = self._asked_for or self._queues, set()
+            found = await self._poll(channel, queues)
             self._watch(found)
             if asked is not None:
                 asked.set_result(self._known(found))
@@ -125,14 +131,17 @@ class Depths:
             return
         self._wake.clear()
 
-    async def _poll(self, channel: AbstractChannel) -> dict[QueueKey, Depth]:
+    async def _poll(
+        self, channel: AbstractChannel, queues: Collection[QueueKey]
+    ) -> dict[QueueKey, Depth]:
         found = {}
-        for queue in self._queues:
+        for queue in queues:
             with translated():
                 answer = await channel.queue_declare(
                     queue_name(queue), passive=True, timeout=RPC_TIMEOUT_S
                 )
-            found[queue] = Depth(answer.message_count or 0, answer.consumer_count or 0)
+            ready = self._carried.pointers(queue, answer.message_count or 0)
+            found[queue] = Depth(ready, answer.consumer_count or 0)
         return found
 
     def _known(self, found: Mapping[QueueKey, Depth]) -> dict[QueueKey, Depth]:
@@ -153,9 +162,15 @@ class Depths:
         denied = {
             each
             for each in self._subscriptions
-            if each.consumes and found[each.queue].consumers == 0 and found[each.queue].ready > 0
+            if each.consumes
+            and (depth := found.get(each.queue))
+            and depth.consumers == 0
+            and depth.ready > 0
         }
-        self._missing_since = {each: self._missing_since.get(each, now) for each in denied}
+        others = {
+            each: since for each, since in self._missing_since.items() if each.queue not in found
+        }
+        self._missing_since = others | {each: self._missing_since.get(each, now) for each in denied}
         for each in denied:
             if now - self._missing_since[each] >= WATCH_EVERY_S / 2:
                 each.rebuild("RabbitMQ knows no consumer of it")

@@ -1,5 +1,8 @@
 """Publishing, pipelined: every message is mandatory, persistent, confirmed by itself.
 
+Most of what a message costs, here, in RabbitMQ and in the worker, it costs however many pointers it
+carries.
+
 The driver's `exchange.publish` waits for the socket under the channel's lock and reaches about half
 the rate; here messages of a call are handed to the channel without waiting and their confirms are
 awaited together.
@@ -8,7 +11,7 @@ awaited together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Final
@@ -19,6 +22,7 @@ from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
 from notifier.adapters.rabbitmq.backoff import Backoff
+from notifier.adapters.rabbitmq.carried import Carried
 from notifier.adapters.rabbitmq.connection import (
     Link,
     close_channel,
@@ -42,6 +46,22 @@ PERSISTENT: Final = 2
 PROBE_TIMEOUT_S: Final = 1.0
 
 
+Places = Sequence[int]
+"""Where in a list the pointers of one message stand."""
+
+
+def in_messages(pointers: Sequence[Pointer], together: Mapping[QueueKey, int]) -> list[Places]:
+    """Divide pointers into messages: of one queue and one instant, in their order."""
+    alike = dict[tuple[QueueKey, float], list[int]]()
+    for place, pointer in enumerate(pointers):
+        alike.setdefault((pointer.queue, pointer.published_at), []).append(place)
+    return [
+        places[start : start + together.get(queue, 1)]
+        for (queue, _), places in alike.items()
+        for start in range(0, len(places), together.get(queue, 1))
+    ]
+
+
 class Publisher:
     """The one channel that publishes, and the task that keeps it."""
 
@@ -52,12 +72,14 @@ class Publisher:
         *,
         timeout_s: float,
         presence: Presence,
+        carried: Carried,
         backoff: Backoff,
     ) -> None:
         self._link = link
         self._queues = queues
         self._timeout_s = timeout_s
         self._presence = presence
+        self._carried = carried
         self._backoff = backoff
         self._channel: Channel | None = None
         self._deadlines: set[asyncio.Timeout] = set()
@@ -68,18 +90,22 @@ class Publisher:
         self._wake = asyncio.Event()
         self._alive: Question[bool] = Question(self._wake)
 
-    async def publish(self, pointers: Sequence[Pointer]) -> list[bool]:
+    async def publish(
+        self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int]
+    ) -> list[bool]:
         """See `notifier.ports.Broker`. What is not confirmed in time may still arrive later."""
         confirmed = [False] * len(pointers)
         channel = self._channel
         if channel is None or not await is_unblocked(channel):
             return confirmed
+        messages = in_messages(pointers, together)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout_s) as deadline:
                 self._deadlines.add(deadline)
                 try:
-                    for start in range(0, len(pointers), OUTSTANDING):
-                        await self._publish_chunk(channel, pointers, start, confirmed)
+                    for start in range(0, len(messages), OUTSTANDING):
+                        chunk = messages[start : start + OUTSTANDING]
+                        await self._publish_chunk(channel, pointers, chunk, confirmed)
                 finally:
                     self._deadlines.discard(deadline)
         return confirmed
@@ -103,28 +129,36 @@ class Publisher:
             task.cancel()
 
     async def _publish_chunk(
-        self, channel: Channel, pointers: Sequence[Pointer], start: int, done: list[bool]
+        self,
+        channel: Channel,
+        pointers: Sequence[Pointer],
+        messages: Sequence[Places],
+        done: list[bool],
     ) -> None:
         async with asyncio.TaskGroup() as group:
-            for index in range(start, min(start + OUTSTANDING, len(pointers))):
+            for message in messages:
                 group.create_task(
-                    self._publish_one(channel, pointers[index], index, done), name="publish"
+                    self._publish_one(channel, pointers, message, done), name="publish"
                 )
 
     async def _publish_one(
-        self, channel: Channel, pointer: Pointer, index: int, done: list[bool]
+        self, channel: Channel, pointers: Sequence[Pointer], message: Places, done: list[bool]
     ) -> None:
         with suppress(BrokerUnavailable):
             async with self._room:
-                done[index] = await self._confirm(channel, pointer)
+                is_in = await self._confirm(channel, [pointers[place] for place in message])
+                for place in message:
+                    done[place] = is_in
 
-    async def _confirm(self, channel: Channel, pointer: Pointer) -> bool:
+    async def _confirm(self, channel: Channel, message: Sequence[Pointer]) -> bool:
+        queue = message[0].queue
+        self._carried.saw(queue, len(message))
         try:
             with translated():
                 answer = await channel.basic_publish(
-                    encode(pointer),
+                    encode(message),
                     exchange=EXCHANGE,
-                    routing_key=str(pointer.queue),
+                    routing_key=str(queue),
                     mandatory=True,
                     wait=False,
                     # Unique on the channel: the driver matches returns to publishes by it.

@@ -20,6 +20,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from structlog import get_logger
 
 from notifier.adapters.rabbitmq.backoff import Backoff
+from notifier.adapters.rabbitmq.carried import Carried, Prefetch
 from notifier.adapters.rabbitmq.connection import (
     CLOSE_TIMEOUT_S,
     Link,
@@ -73,10 +74,13 @@ class Epoch:
                     await self.channel.basic_ack(ack.tag, multiple=ack.multiple, wait=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Tag:
+    """A message, of whose pointers so many are not settled yet."""
+
     epoch: Epoch
     number: int
+    left: int
 
 
 class RabbitSubscription:
@@ -90,6 +94,7 @@ class RabbitSubscription:
         on_delivery: Callable[[Delivery], None],
         on_lost: Callable[[], None],
         observer: BrokerObserver,
+        carried: Carried,
         backoff: Backoff,
     ) -> None:
         self.queue = queue
@@ -97,9 +102,10 @@ class RabbitSubscription:
         self._on_delivery = on_delivery
         self._on_lost = on_lost
         self._observer = observer
+        self._carried = carried
         self._backoff = backoff
         self._epoch: Epoch | None = None
-        self._wanted = 0
+        self._prefetch = Prefetch()
         self._ending = False
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -113,10 +119,15 @@ class RabbitSubscription:
         epoch = self._epoch
         return epoch is not None and not epoch.is_over and epoch.prefetch > 0
 
+    @property
+    def held_most(self) -> int:
+        """See `notifier.ports.Subscription`."""
+        return self._prefetch.held_most
+
     async def set_prefetch(self, prefetch: int) -> None:
         if not 0 <= prefetch <= MAX_PREFETCH:
             raise ValueError(f"prefetch must be 0 to {MAX_PREFETCH}, not {prefetch}")
-        self._wanted = prefetch
+        self._prefetch.pointers = prefetch
         self._wake.set()
         if self._epoch is None:
             return
@@ -128,7 +139,8 @@ class RabbitSubscription:
         tag = delivery.tag
         if not isinstance(tag, _Tag) or tag.epoch is not self._epoch:
             return
-        if tag.epoch.tags.settle(tag.number):
+        tag.left -= 1
+        if not tag.left and tag.epoch.tags.settle(tag.number):
             self._settled.set()
 
     def rebuild(self, reason: str) -> None:
@@ -190,8 +202,8 @@ class RabbitSubscription:
             epoch.broken = str(error)
 
     async def _apply(self, epoch: Epoch) -> None:
-        while epoch.prefetch != self._wanted and not epoch.is_over:
-            wanted, old = self._wanted, epoch.consumer_tag
+        while epoch.prefetch != self._prefetch.messages and not epoch.is_over:
+            wanted, old = self._prefetch.messages, epoch.consumer_tag
             epoch.consumer_tag = await self._consume(epoch, wanted) if wanted else None
             if old is not None:
                 with translated():
@@ -223,14 +235,19 @@ class RabbitSubscription:
         number = message.delivery_tag or 0
         epoch.tags.deliver(number)
         try:
-            pointer = decode(message.body, routing_key=message.routing_key, queue=self.queue)
+            pointers = decode(message.body, routing_key=message.routing_key, queue=self.queue)
         except UnreadableMessage as error:
             get_logger().warning("unreadable_message", queue=str(self.queue), reason=str(error))
             self._observer.unreadable()
             epoch.tags.settle(number)
             self._settled.set()
             return
-        self._on_delivery(Delivery(pointer, bool(message.redelivered), _Tag(epoch, number)))
+        self._carried.saw(self.queue, len(pointers))
+        if self._prefetch.follow(self._carried.mean(self.queue)):
+            self._wake.set()
+        tag = _Tag(epoch, number, len(pointers))
+        for pointer in pointers:
+            self._on_delivery(Delivery(pointer, bool(message.redelivered), tag))
 
     async def _ack_in_batches(self, epoch: Epoch) -> None:
         """Send acks as they come, all of one event-loop tick together, until cancelled."""

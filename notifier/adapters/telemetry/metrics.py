@@ -148,7 +148,12 @@ class Metrics:
 
     def _define_gauges(self, queues: Sequence[QueueKey]) -> None:
         by_queue = ("queue",)
-        self._ready = self._gauge("ready", "Messages ready in the broker.", by_queue, queues)
+        self._ready = self._gauge(
+            "ready",
+            "Pointers ready in the broker, about so many where messages carry several.",
+            by_queue,
+            queues,
+        )
         self._due = self._gauge("due", "Rows due, to a ceiling.", by_queue, queues)
         self._oldest_wait = self._gauge(
             "oldest_wait_seconds", "How long the oldest waits.", by_queue, queues
