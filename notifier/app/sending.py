@@ -23,6 +23,7 @@ from notifier.delivery.dead import DeadWorkers
 from notifier.delivery.dead_relays import DeadRelays
 from notifier.delivery.inflight import InFlight
 from notifier.delivery.rescuer import Rescuer
+from notifier.domain.allocation import STANDING
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.domain.outcome import Outcome, Throttled
@@ -71,11 +72,12 @@ async def open_worker(
             heard=_listeners(breakers, rates),
             next_turn=_turns(settings, rates),
         )
+        bulkheads = _bulkheads(settings, providers)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run(), name="batches")
         async with open_crew(
             broker=process.broker,
-            rules=queue_rules(process),
+            rules=queue_rules(process, bulkheads),
             attempt=attempts.attempt,
             give_back=attempts.give_back_pointers,
             waiting=lambda: process.store.waiting(process.queues),
@@ -92,7 +94,7 @@ async def open_worker(
                     for queue in process.queues
                     if settings.channels[queue.channel].provider in rates
                 },
-                bulkheads=_bulkheads(settings, providers),
+                bulkheads=bulkheads,
                 is_alive=process.membership.is_alive,
             ),
         ) as crew:
@@ -290,9 +292,16 @@ def retry_policies(settings: Settings) -> Mapping[Priority, RetryPolicy]:
     }
 
 
-def queue_rules(process: Process) -> list[QueueRule]:
+def queue_rules(process: Process, bulkheads: Mapping[Channel, int]) -> list[QueueRule]:
     """What the scheduler must know of each queue."""
     settings = process.settings
+
+    def standing(queue: QueueKey) -> int:
+        """Others of its channel need a connection, too."""
+        most = settings.channels[queue.channel].max_consumers or STANDING[queue.priority]
+        left = max(1, bulkheads[queue.channel] - len(Priority) + 1)
+        return min(STANDING[queue.priority], most, left)
+
     return [
         QueueRule(
             queue=queue,
@@ -300,6 +309,7 @@ def queue_rules(process: Process) -> list[QueueRule]:
             target_wait_s=settings.priorities.of(queue.priority).target_wait_s,
             consumer_rate=settings.channels[queue.channel].consumer_rate,
             max_consumers=settings.channels[queue.channel].max_consumers,
+            standing=standing(queue),
         )
         for queue in process.queues
     ]

@@ -1,8 +1,8 @@
 """The allocator: divides one worker's consumers over its queues. Pure.
 
 `entitlement` says what each queue should have, `moves` how to get there from what it has without
-restlessness. Everything around them only measures and carries out. A queue has one standing
-consumer beside those that are divided here; caps count it, entitlements and moves do not.
+restlessness. Everything around them only measures and carries out. A queue has standing consumers
+beside those that are divided here; caps count them, entitlements and moves do not.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from itertools import groupby
 from math import ceil
+from types import MappingProxyType
 from typing import Final
 
-from notifier.domain.notification import QueueKey
+from notifier.domain.notification import Priority, QueueKey
 
 TICK_S: Final = 0.25
 RATE_HEADROOM: Final = 1.25
@@ -28,6 +29,12 @@ FLOOR_SHARE: Final = 32
 DRAIN_TICKS: Final = 2
 """A short queue gets what clears its depth in so many ticks: in one, a surge of slow sends moves
 twice as many, who then stand there."""
+STANDING: Final[Mapping[Priority, int]] = MappingProxyType(
+    {Priority.HIGH: 4, Priority.MEDIUM: 1, Priority.LOW: 1}
+)
+"""How many consumers never leave a queue of this priority. With one, by Erlang's C formula, a fifth
+of a high queue's messages waits for the one before when a call runs a fifth of the time; with four
+2 % do when on average a whole one runs."""
 STUCK_MADE_GOOD: Final = 4
 PATIENCE_TICKS: Final = 4
 RICHER: Final = 1.25
@@ -64,7 +71,7 @@ class QueueDemand:
     calls. `max_consumers` and `held_at_most` (a hang limit) bound the queue, `channel_at_most` (a
     hang limit) and `bulkhead` (what the provider takes at once) all queues of its channel together;
     each counts the standing consumers, who stay also where there are more of them than the bound.
-    A queue that `is_probed` has its standing consumer alone. `stuck` of its consumers are with a
+    A queue that `is_probed` has one standing consumer alone. `stuck` of its consumers are with a
     call far older than usual and clear nothing: up to four of them are made good. Where more hang
     it is the provider, and more consumers would hang too. The `lost` are still with a call from
     before the provider answered again: all of those are made good.

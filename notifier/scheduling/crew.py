@@ -92,7 +92,7 @@ async def open_crew(
     consumers: int = 64,
     deployment: Deployment = ALONE,
 ) -> AsyncIterator[Crew]:
-    """Put `consumers` that move, and a standing one a queue, to work.
+    """Put `consumers` that move, and those that stand at a queue, to work.
 
     Leaving the block cancels what is in flight (the attempt itself records what that means) and
     ends the subscriptions. An error in any part leaves through the block as an exception group.
@@ -150,9 +150,10 @@ def _start(
         group.create_task(lane.run(), name=f"lane {lane.rule.queue}") for lane in lanes.values()
     ]
     for lane in lanes.values():
-        standing = Consumer(rates)
-        standing.assign(lane)
-        tasks.append(group.create_task(standing.run(), name=f"standing {lane.rule.queue}"))
+        for _ in range(lane.rule.standing):
+            standing = Consumer(rates)
+            standing.assign(lane)
+            tasks.append(group.create_task(standing.run(), name=f"standing {lane.rule.queue}"))
     for number, mover in enumerate(movers, 1):
         tasks.append(group.create_task(mover.run(), name=f"consumer {number}"))
     return tasks

@@ -75,7 +75,7 @@ class Hangs:
             self._look_at_queue(lane)
 
     def held_at_most(self, lane: Lane) -> int | None:
-        """A bound of the queue, its standing consumer counted; never less than are made good."""
+        """A bound of the queue, its standing consumers counted; never less than are made good."""
         return max(lane.consumers, 1 + STUCK_MADE_GOOD) if lane.is_hanging else None
 
     def channel_at_most(self, channel: Channel) -> int | None:

@@ -29,7 +29,6 @@ from notifier.scheduling.survey import Survey
 JITTER: Final = 0.1
 EARLIEST_S: Final = 0.05
 MUTED_S: Final = 1.0
-STANDING: Final = 1
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +111,7 @@ class Scheduler:
     def _holding(self, demand: QueueDemand, now: float) -> Holding:
         queue, consumers = demand.queue, len(self._crews[demand.queue])
         short_ticks = 0
-        if demand.is_short(consumers + STANDING, TICK_S):
+        if demand.is_short(consumers + demand.standing, TICK_S):
             # Counted in time: a poke must not make a short while seem long.
             short_ticks = 1 + int((now - self._short_since.setdefault(queue, now)) / TICK_S)
         else:
@@ -133,9 +132,9 @@ class Scheduler:
     def _staff(self, demand: QueueDemand, allocation: Allocation) -> None:
         lane = self._lanes[demand.queue]
         lane.limited_by = allocation[demand.queue].limited_by
-        movers = 0 if demand.is_probed else len(self._crews[demand.queue])
+        all_of_them = len(self._crews[demand.queue]) + demand.standing
         lane.staff(
-            movers + STANDING,
+            1 if demand.is_probed else all_of_them,
             may_take=not (demand.is_paused or demand.is_open),
             rate_per_s=demand.rate_per_s,
         )

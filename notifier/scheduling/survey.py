@@ -101,6 +101,7 @@ class Survey:
             oldest_wait_s=self.oldest_wait_s(lane),
             rate_per_s=None if rate is None else rate.rate_per_s * share,
             max_consumers=rule.max_consumers,
+            standing=rule.standing,
             is_paused=flow is Flow.PAUSED,
             is_open=flow is Flow.BROKEN,
             is_probed=flow is Flow.PROBE,
