@@ -10,7 +10,7 @@ from cyclopts import Parameter, validators
 
 from notifier.cli.children import Processes, Sibling, commands_of
 from notifier.cli.configured import require_urls, settings_with
-from notifier.cli.running import run_until_signal
+from notifier.cli.running import run_until_signal, started
 from notifier.domain.errors import ConfigError
 from notifier.settings import WorkerSettings
 
@@ -58,6 +58,7 @@ def api(
         return _run_apis(settings.api, commands)
 
     def announce(bound: int, metrics: int | None) -> None:
+        started()
         print(f"API on http://{settings.api.host}:{bound} (docs at /docs)", flush=True)
         if metrics:
             _announce_metrics(settings, metrics)
@@ -101,6 +102,7 @@ def worker(
     from notifier.app.roles import run_worker  # noqa: PLC0415 start-up time
 
     def announce(bound: int) -> None:
+        started()
         _announce_metrics(settings, bound)
 
     run_until_signal(
@@ -213,6 +215,7 @@ def _announce_metrics(settings: Settings, port: int) -> None:
 
 
 def _announce_dev(info: DevInfo) -> None:
+    started()
     submit = (
         f"curl -s {info.api_url}/v1/notifications -H 'Content-Type: application/json' \\\n"
         '    -d \'{"channel": "email", "priority": "high", "recipient": "ada@example.com", '

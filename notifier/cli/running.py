@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -37,6 +38,16 @@ def run_until_signal(
     """
     stop, told = asyncio.Event(), _Told(ECHO_S if has_parent else 0.0)
     run_told(lambda: main(stop), lambda number: told.on_signal(number, stop))
+
+
+def started() -> None:
+    """Say that what exists now is there to stay: the garbage collector passes over it.
+
+    Else it walks through every module's objects again, about once a second under load, and nothing
+    else runs for 35 ms.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def run_told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from enum import Enum, auto
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import structlog
@@ -62,6 +63,11 @@ class GroupCommit(Generic[Item, Answer]):
         self._quiet = asyncio.Event()
         self._writing = 0
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """Asked for once: on Python 3.11 that is a system call."""
+        return asyncio.get_running_loop()
+
     def __len__(self) -> int:
         """Items waiting or being written."""
         return len(self._items) + self._writing
@@ -72,7 +78,7 @@ class GroupCommit(Generic[Item, Answer]):
         The future raises StoreRejected if Postgres refuses the item, and StoreUnavailable under
         FAIL, or when `run` has ended.
         """
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer] = self._loop.create_future()
         if self._ended:
             future.set_exception(StoreUnavailable(f"{self.name}: stopped"))
             return future

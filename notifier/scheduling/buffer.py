@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import cached_property
 
 from notifier.ports import Delivery
 
@@ -25,6 +26,11 @@ class Buffer:
         self._is_barred = False
         self._is_closed = False
         self.promised = 0
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """Asked for once: on Python 3.11 that is a system call."""
+        return asyncio.get_running_loop()
 
     def __len__(self) -> int:
         """How many messages wait."""
@@ -49,7 +55,7 @@ class Buffer:
 
         A cancelled wait passes its promise on.
         """
-        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        told: asyncio.Future[bool] = self._loop.create_future()
         self._idle[consumer] = told
         self._promise()
         try:

@@ -63,7 +63,7 @@ class Consumer:
         has_turn = False
         try:
             if lane is self._lane:
-                has_turn = await self._wait.until(self._turn(lane))
+                has_turn = self._is_free(lane) or await self._wait.until(self._turn(lane))
         finally:
             # Nothing awaits between here and the hand-over, so the lane cannot change any more.
             may_take = has_turn and lane is self._lane
@@ -73,6 +73,10 @@ class Consumer:
         if has_turn and delivery is None:
             self._restore_turn(lane)
         return delivery
+
+    def _is_free(self, lane: Lane) -> bool:
+        """Whether no rate holds here, as in most attempts: nothing is waited for then."""
+        return lane.rule.consumer_rate is None and lane.rule.queue not in self._provider_rates
 
     async def _turn(self, lane: Lane) -> None:
         queue = lane.rule.queue
