@@ -166,11 +166,12 @@ class Attempts:
     async def release_orphans(self) -> int:
         """Give back what Postgres believes we send and we do not; how many.
 
-        The rows are read first and the set looked at after: an id enters the set before its claim
-        is asked, so a row that is read and not in the set is nobody's.
+        The set is looked at before and after the rows are read: an id enters it before its claim
+        is asked and leaves it after its record, so a row that is in neither is nobody's.
         """
+        before = self._inflight.ids()
         rows = await self._store.claimed_by_me()
-        orphans = [row for row in rows if row.id not in self._inflight]
+        orphans = [row for row in rows if row.id not in before and row.id not in self._inflight]
         if orphans:
             log.warning("orphans_released", count=len(orphans))
             await self._give_back(orphans)
@@ -272,8 +273,12 @@ class Attempts:
         )
         decision = self._decide(claimed, outcome)
         result = _result(claimed, outcome, decision, provider, started_at, finished_at)
-        async with asyncio.timeout(RECORD_WITHIN_S if is_stopping else None):
-            recorded = await finish(self._results.put(result), RECORD_WITHIN_S)
+        writing = finish(self._results.put(result), RECORD_WITHIN_S)
+        if is_stopping:
+            async with asyncio.timeout(RECORD_WITHIN_S):
+                recorded = await writing
+        else:
+            recorded = await writing
         self._tell(claimed, result, recorded)
 
     def _decide(self, claimed: Claimed, outcome: Outcome) -> Decision:

@@ -25,6 +25,10 @@ class InFlight:
     def __contains__(self, id_: object) -> bool:
         return id_ in self._held
 
+    def ids(self) -> frozenset[NotificationId]:
+        """What is in hand now."""
+        return frozenset(self._held)
+
     def has(self, ask: ClaimAsk) -> bool:
         """Whether a copy of this pointer is in hand."""
         return ask.claim in self._held.get(ask.id, ())

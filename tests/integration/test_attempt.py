@@ -28,7 +28,7 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
-from notifier.ports import Delivery, Envelope, Filter, Pointer
+from notifier.ports import ClaimAsk, Delivery, Envelope, Filter, Pointer
 from tests.builders import (
     EMAIL_HIGH,
     QUEUES,
@@ -432,6 +432,28 @@ async def test_orphans_are_given_back_and_what_is_in_flight_is_not(bench: Openin
             assert await on.status(orphan) is Status.QUEUED
             hold.set()
         assert [pointer.id for pointer in await on.due()] == [lost.id]
+
+
+async def test_what_is_recorded_while_the_orphans_are_read_is_none(
+    bench: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = asyncio.Event()
+    async with bench(hold) as on:
+        await on.accept(a_notification())
+        [busy] = await on.due()
+        read = on.store.claimed_by_me
+
+        async def read_slowly() -> Sequence[ClaimAsk]:
+            rows = await read()
+            hold.set()
+            await running
+            return rows
+
+        monkeypatch.setattr(on.store, "claimed_by_me", read_slowly)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(on.run(busy))
+            await on.provider.called.wait()
+            assert await on.attempts.release_orphans() == 0
 
 
 async def _lose_the_answer(on: Bench, proxy: TcpProxy, pointer: Pointer) -> None:
