@@ -22,7 +22,7 @@ from benchmarks.bench.judge import Verdict, judge
 from benchmarks.bench.limits import NotHere
 from benchmarks.bench.machine import machine, versions
 from benchmarks.bench.place import Servers, running_servers
-from benchmarks.bench.results import Results, Round, load, newest, save
+from benchmarks.bench.results import Results, Round, load, merged, newest, save
 from benchmarks.bench.workloads import (
     QUICK,
     QUICK_SIZE,
@@ -71,6 +71,8 @@ def _full(servers: Servers, wanted: argparse.Namespace) -> int:
             rounds=measuring.rounds,
             left_out=measuring.left_out,
         )
+        path = newest()
+        results = merged(results, load(path) if path else None)
         _tell(f"wrote {save(results)}")
         page.write(results)
     return 1 if any(one.error for one in measuring.rounds) else 0
@@ -106,7 +108,7 @@ class Measuring:
 
     def run(self, workloads: Sequence[str]) -> None:
         for workload in workloads:
-            for number in range(1, self.count + 1):
+            for number in range(1, min(self.count, WORKLOADS[workload].rounds_most) + 1):
                 self._round(workload, number)
 
     def _round(self, workload: str, number: int) -> None:

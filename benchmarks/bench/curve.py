@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
+from typing import TypeVar
 
 from benchmarks.prove.judge import percentile
 
+T = TypeVar("T")
 Sample = tuple[float, int]
 """An instant, and how many had been done by then."""
 Figures = Mapping[str, float]
@@ -25,6 +27,12 @@ def crossing(samples: Sequence[Sample], many: float) -> float:
         if few < many <= more:
             return before + (after - before) * (many - few) / (more - few)
     raise ValueError(f"never came to {many:g}")
+
+
+def points(figures: Mapping[str, T]) -> Mapping[int, T]:
+    """Of figures that are named `<x>_per_s`, each by its x."""
+    rates = {name.removesuffix("_per_s"): value for name, value in figures.items()}
+    return {int(x): value for x, value in rates.items() if x.isdigit()}
 
 
 def waits_of(log: str, queue: str) -> list[tuple[float, float]]:

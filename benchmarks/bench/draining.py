@@ -20,13 +20,14 @@ from tests.e2e.client import QUEUES
 POLL_S = 0.02
 DRAIN_S = 240.0
 RECORDED_S = 30.0
+AS_ALL = Manning()
 SMS = "2010-04-01/Accounts/ACsandbox/Messages.json"
 
 
-def drain(servers: Servers, system: Contender, count: int) -> Figures:
+def drain(servers: Servers, system: Contender, count: int, manning: Manning = AS_ALL) -> Figures:
     """Sends that do nothing, from one queue."""
     with servers.place() as place:
-        return _drained(place, system, Manning(), [a_notification()] * count)
+        return _drained(place, system, manning, [a_notification()] * count)
 
 
 def drain_mixed(servers: Servers, count: int) -> Figures:
@@ -59,7 +60,7 @@ def _drained(
     place.log.touch()
     system.fill(place, manning, many)
     system.work(place, manning)
-    samples = _watch(place, len(many))
+    samples = watch(place, len(many))
     if system is NOTIFIER:
         asyncio.run(_all_recorded(place, len(many)))
     else:
@@ -67,7 +68,7 @@ def _drained(
     return {"per_s": throughput(samples, len(many))}
 
 
-def _watch(place: Place, count: int) -> Sequence[Sample]:
+def watch(place: Place, count: int) -> Sequence[Sample]:
     """Until all are done; none may be done twice."""
     samples = list[Sample]()
 

@@ -30,8 +30,12 @@ def machine() -> Mapping[str, Any]:
         "memory_gib": round(memory / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "commit": _said("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"),
+        "commit": commit(),
     }
+
+
+def commit() -> str:
+    return _said("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
 
 
 def versions(servers: Servers) -> Mapping[str, str]:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks import promises
+from benchmarks.bench.curve import points
 from benchmarks.bench.results import (
     NOTIFIER,
     Results,
@@ -18,7 +20,15 @@ from benchmarks.bench.results import (
     ratios,
     spreads,
 )
-from benchmarks.bench.words import CONFIGURATIONS, FIGURES, HOW, SHARES, TITLES, Share
+from benchmarks.bench.words import (
+    CONFIGURATIONS,
+    CURVES,
+    FIGURES,
+    HOW,
+    SHARES,
+    TITLES,
+    Share,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/performance.md"
@@ -28,7 +38,7 @@ PYTHON = ROOT / ".cache/bench/venv/bin/python"
 
 def write(results: Results, page: Path = PAGE) -> None:
     """The page and its plots."""
-    page.write_text(text(results))
+    page.write_text(text(results, promises.load()))
     draw(results)
 
 
@@ -43,27 +53,39 @@ def draw(results: Results) -> None:
 
 
 def plotted(table: Table) -> str:
-    """For plots.py, a line a bar: workload, title, unit, system, median, least, most."""
-    lines = [
-        "\t".join([workload, TITLES[workload], unit, system, *map(str, _three(of))])
+    """For plots.py, a line a bar or point: workload, title, unit of x (of a curve), unit, system or
+    x, median, least, most.
+    """
+    bars = [
+        (workload, TITLES[workload], "", unit, system, *_three(of))
         for workload, (figure, unit) in FIGURES.items()
         for (which, system, what), of in table.items()
         if which == workload and what == figure
     ]
-    return "\n".join(lines)
+    curves = [
+        (workload, TITLES[workload], unit_of_x, unit, x, *_three(of))
+        for workload, (unit_of_x, unit) in CURVES.items()
+        for x, of in points(_figures(table, workload)).items()
+    ]
+    return "\n".join("\t".join(map(str, line)) for line in [*bars, *curves])
+
+
+def _figures(table: Table, workload: str) -> Mapping[str, Spread]:
+    return {figure: of for (which, _, figure), of in table.items() if which == workload}
 
 
 def _three(of: Spread) -> tuple[float, float, float]:
     return of.median, of.least, of.most
 
 
-def text(results: Results) -> str:
+def text(results: Results, promised: Sequence[promises.Row] = ()) -> str:
     """The whole page."""
     table = spreads(results.rounds)
     parts = [
         *_head(results),
         *_workloads(table),
         *_limits(table),
+        *_promised(promised),
         *_configurations(),
         *_errors(results),
     ]
@@ -93,7 +115,7 @@ def _workloads(table: Table) -> Iterator[str]:
             continue
         yield from ("", f"## {title}", "")
         yield from _table(table, better, rows)
-        if workload in FIGURES and (PLOTS / f"{workload}.svg").exists():
+        if workload in {*FIGURES, *CURVES} and (PLOTS / f"{workload}.svg").exists():
             yield from ("", f"![{title}](performance/{workload}.svg)")
 
 
@@ -132,6 +154,17 @@ def _share(table: Table, share: Share) -> str:
     return f"| {TITLES[share.workload]} | {share.server}: {_said(share.figure)} | {used:.0%} |"
 
 
+def _promised(rows: Sequence[promises.Row]) -> Iterator[str]:
+    if not rows:
+        return
+    yield from ("", "## What is promised", "")
+    yield "`make prove` measures these on real processes that send through the sandbox; the median"
+    yield "of the rounds counts, and in brackets is each. A figure without a target only informs."
+    yield from ("", "| line | figure | target | measured | | commit |", "|---|---|---|---|---|---|")
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
 def _configurations() -> Iterator[str]:
     yield from ("", "## How each is configured", "")
     yield from ("| system | configuration |", "|---|---|")
@@ -151,6 +184,8 @@ def _errors(results: Results) -> Iterator[str]:
 
 def _said(figure: str) -> str:
     words = figure.removesuffix("_ms").replace("_per_s", "").replace("_", " ")
+    if figure == "bytes":
+        return "bytes a notification"
     if figure == "per_s":
         return "a second"
     return f"{words} a second" if is_better_high(figure) else f"{words} (ms)"

@@ -1,6 +1,6 @@
 """`plots.py FOLDER`, rows on stdin; run by the Python of .cache/bench/venv, which has matplotlib.
 
-One horizontal bar chart a workload; the line across a bar is the least and the most.
+One horizontal bar chart or one curve a workload; the line across is the least and the most.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import matplotlib as mpl
 
 mpl.use("svg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 mpl.rcParams["svg.hashsalt"] = "notifier"  # the same figures give the same file
 
@@ -21,6 +23,7 @@ mpl.rcParams["svg.hashsalt"] = "notifier"  # the same figures give the same file
 class Bar(NamedTuple):
     workload: str
     title: str
+    unit_of_x: str
     unit: str
     system: str
     median: float
@@ -29,25 +32,46 @@ class Bar(NamedTuple):
 
 
 def main(folder: Path) -> None:
-    bars = [_read(line) for line in sys.stdin.read().splitlines()]
-    for workload, group in groupby(bars, key=lambda bar: bar.workload):
-        _draw(folder / f"{workload}.svg", list(group))
+    read = [_read(line) for line in sys.stdin.read().splitlines()]
+    for workload, group in groupby(read, key=lambda bar: bar.workload):
+        bars = list(group)
+        draw = _draw_curve if bars[0].unit_of_x else _draw_bars
+        draw(folder / f"{workload}.svg", bars)
 
 
 def _read(line: str) -> Bar:
-    workload, title, unit, system, *figures = line.split("\t")
-    return Bar(workload, title, unit, system, *map(float, figures))
+    *words, median, least, most = line.split("\t")
+    return Bar(*words, float(median), float(least), float(most))
 
 
-def _draw(path: Path, bars: list[Bar]) -> None:
+def _draw_bars(path: Path, bars: list[Bar]) -> None:
     figure, axes = plt.subplots(figsize=(7, 0.5 * len(bars) + 1.1))
-    spans = [[bar.median - bar.least for bar in bars], [bar.most - bar.median for bar in bars]]
     colours = ["#1f6feb" if bar.system == "Notifier" else "#9aa4b2" for bar in bars]
     names = [bar.system for bar in bars]
-    axes.barh(names, [bar.median for bar in bars], xerr=spans, color=colours, capsize=3)
+    axes.barh(names, [bar.median for bar in bars], xerr=_spans(bars), color=colours, capsize=3)
     axes.invert_yaxis()
     axes.set_xlabel(bars[0].unit)
-    axes.set_title(bars[0].title, fontsize=10)
+    _save(path, figure, axes, bars[0].title)
+
+
+def _draw_curve(path: Path, bars: list[Bar]) -> None:
+    figure, axes = plt.subplots(figsize=(7, 3))
+    xs = [float(bar.system) for bar in bars]
+    ys = [bar.median for bar in bars]
+    axes.errorbar(xs, ys, yerr=_spans(bars), color="#1f6feb", marker="o", capsize=3)
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(xs)
+    axes.set_xlabel(bars[0].unit_of_x)
+    axes.set_ylabel(bars[0].unit)
+    _save(path, figure, axes, bars[0].title)
+
+
+def _spans(bars: list[Bar]) -> list[list[float]]:
+    return [[bar.median - bar.least for bar in bars], [bar.most - bar.median for bar in bars]]
+
+
+def _save(path: Path, figure: Figure, axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})

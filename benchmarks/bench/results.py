@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -83,6 +83,16 @@ def save(results: Results, folder: Path = FOLDER) -> Path:
     path = folder / f"{results.date}.json"
     path.write_text(json.dumps(asdict(results), indent=1) + "\n")
     return path
+
+
+def merged(now: Results, before: Results | None) -> Results:
+    """With what was measured before at the same commit, and not now."""
+    if before is None or before.machine != now.machine:
+        return now
+    again = {one.workload for one in now.rounds}
+    kept = [one for one in before.rounds if one.workload not in again]
+    left_out = dict.fromkeys([*before.left_out, *now.left_out])
+    return replace(now, rounds=[*kept, *now.rounds], left_out=list(left_out))
 
 
 def load(path: Path) -> Results:

@@ -13,6 +13,8 @@ TITLES: Mapping[str, str] = {
     "drain": "Draining sends that do nothing, 2 worker processes",
     "drain_mixed": "Draining over nine queues, 2 worker processes",
     "drain_http": "Draining through HTTP, 2 worker processes",
+    "processes": "Draining with 1, 2 and 4 worker processes",
+    "rows": "Draining after 0 to 10 million sent notifications",
     "hang": "Urgent email while 200 SMS hang for 10 s",
     "flood": "Urgent email while 40,000 low ones wait",
     "limits": "What broker and database can do at all",
@@ -26,6 +28,11 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "flood": ("p99_ms", "p99, ms"),
 }
 """The figure that is plotted, and its unit."""
+CURVES: Mapping[str, tuple[str, str]] = {
+    "processes": ("worker processes", "sends a second"),
+    "rows": ("million notifications in the database", "sends a second"),
+}
+"""What is plotted as a curve: its axes."""
 
 
 class Share(NamedTuple):
@@ -60,6 +67,8 @@ better.
   and the queues of the peers must be empty with their workers gone. Notifier's relay keeps but a
   window of what waits in the broker. Its providers are replaced by the peers' job; nothing else
   is.
+- **Processes, past**: the same for Notifier alone; the past are copies of sent notifications and
+  their attempts, spread over seven days, with Postgres's statistics up to date. One round.
 - **Through HTTP**: each send is a POST to Notifier's sandbox, one Python process that shares the
   cores and limits all. Notifier sends through its own HTTP provider.
 - **Hang, flood**: 50 urgent emails a second, each submitted over HTTP on its own; a wait lasts

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.bench import draining, limits, submitting, waiting
+from benchmarks.bench import draining, growing, limits, submitting, waiting
 from benchmarks.bench.curve import Figures
 from benchmarks.bench.place import Servers
 from benchmarks.bench.systems import NOTIFIER, PEERS, Contender
@@ -28,9 +29,13 @@ QUICK_SIZE = Size(sends=10_000)
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`measures` has, in the order of a round, who is measured and how."""
+    """`measures` has, in the order of a round, who is measured and how.
+
+    What takes long has no more than `rounds_most`.
+    """
 
     measures: Mapping[str, Callable[[Servers, Size], Figures]]
+    rounds_most: int = sys.maxsize
 
 
 def _each(measure: Callable[[Servers, Contender, Size], Figures]) -> Workload:
@@ -42,8 +47,10 @@ def _each(measure: Callable[[Servers, Contender, Size], Figures]) -> Workload:
     return Workload({system.name: of(system) for system in ALL})
 
 
-def _alone(measure: Callable[[Servers, Size], Figures]) -> Workload:
-    return Workload({NOTIFIER.name: measure})
+def _alone(
+    measure: Callable[[Servers, Size], Figures], *, rounds_most: int = sys.maxsize
+) -> Workload:
+    return Workload({NOTIFIER.name: measure}, rounds_most)
 
 
 WORKLOADS: Mapping[str, Workload] = {
@@ -56,6 +63,8 @@ WORKLOADS: Mapping[str, Workload] = {
     "drain_http": _each(
         lambda servers, system, size: draining.drain_http(servers, system, size.http_sends)
     ),
+    "processes": _alone(lambda servers, size: growing.processes(servers, size.sends)),
+    "rows": _alone(lambda servers, size: growing.rows(servers, size.sends), rounds_most=1),
     "hang": _each(lambda servers, system, _: waiting.hang(servers, system)),
     "flood": _each(lambda servers, system, _: waiting.flood(servers, system)),
     "limits": Workload(

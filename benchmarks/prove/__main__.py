@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks import promises
+from benchmarks.bench.machine import commit
 from benchmarks.prove.figure import Figure, Verdict, failed, judge
 from benchmarks.prove.lines import LINES, Line
 from benchmarks.prove.run import TooFewInFlight
@@ -39,6 +41,8 @@ def main() -> int:
         folder.chmod(0o711)
         verdicts = _measure_all(folder, wanted.names or list(LINES), wanted.rounds)
     _show(verdicts)
+    if wanted.save:
+        _save(verdicts)
     return 0 if all(one.is_met for one in verdicts) else 1
 
 
@@ -46,6 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prove")
     parser.add_argument("names", nargs="*", help=f"which lines; all by default: {', '.join(LINES)}")
     parser.add_argument("--rounds", type=int, default=3, help="the median of so many counts")
+    parser.add_argument("--save", action="store_true", help="keep them for docs/performance.md")
     wanted = parser.parse_args()
     if wanted.rounds < 1:
         parser.error("--rounds: expected 1 or more")
@@ -99,6 +104,22 @@ def _append(verdicts: Sequence[Verdict]) -> None:
             verdict = "met" if one.is_met else "missed"
             file.write(f"{one.line}\t{one.name}\t{one.target}\t{one.measured}\t{verdict}\n")
             _tell(f"{verdict:6}  {one.name}: {one.measured}, target {one.target}")
+
+
+def _save(verdicts: Sequence[Verdict]) -> None:
+    at = commit()
+    promises.save(
+        [
+            promises.Row(one.line, one.name, one.target, one.measured, _verdict(one), at)
+            for one in verdicts
+        ]
+    )
+
+
+def _verdict(one: Verdict) -> str:
+    if one.target == "-":
+        return ""
+    return "met" if one.is_met else "missed"
 
 
 def _show(verdicts: Sequence[Verdict]) -> None:

@@ -19,7 +19,7 @@ SEND_S = 0.2
 PHASE_S = 10.0
 WITHIN_S = 300.0
 STAYS = ("email.low", "email.low", "email.low")
-SKEWS = ("sms.low", "push.high", "email.medium")
+SKEWS = ("sms.low", "push.medium", "email.medium")
 
 
 async def skewed_load(stack: Stack) -> Sequence[Figure]:

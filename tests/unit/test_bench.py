@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks import promises
 from benchmarks.bench.curve import crossing, latencies, throughput, waits_of
 from benchmarks.bench.judge import judge
 from benchmarks.bench.page import plotted, text
-from benchmarks.bench.results import Results, Round, load, newest, ratios, save, spread, spreads
+from benchmarks.bench.results import (
+    Results,
+    Round,
+    load,
+    merged,
+    newest,
+    ratios,
+    save,
+    spread,
+    spreads,
+)
 from benchmarks.bench.submitting import all_kept
-from benchmarks.bench.words import CONFIGURATIONS, FIGURES, SHARES, TITLES
+from benchmarks.bench.words import CONFIGURATIONS, CURVES, FIGURES, SHARES, TITLES
 from benchmarks.bench.workloads import ALL, QUICK, QUICK_WORKLOADS, WORKLOADS
+from benchmarks.promises import Row
 
 
 def a_round(
@@ -159,14 +172,49 @@ def test_the_page_has_medians_spreads_ratios_and_shares() -> None:
 
 def test_a_plot_has_a_bar_for_each_system() -> None:
     lines = plotted(spreads([a_round("Notifier", 2), a_round("Taskiq", 4)])).splitlines()
-    assert [line.split("\t")[3:] for line in lines] == [
-        ["Notifier", "2", "2", "2"],
-        ["Taskiq", "4", "4", "4"],
+    assert [line.split("\t")[2:] for line in lines] == [
+        ["", "sends a second", "Notifier", "2", "2", "2"],
+        ["", "sends a second", "Taskiq", "4", "4", "4"],
     ]
+
+
+def test_a_curve_has_its_points_and_nothing_else_of_what_was_measured() -> None:
+    figures = {"0_per_s": 5.0, "10_per_s": 4.0, "bytes": 900.0}
+    rounds = [Round(workload="rows", system="Notifier", number=1, figures=figures)]
+    assert [line.split("\t")[4:] for line in plotted(spreads(rounds)).splitlines()] == [
+        ["0", "5.0", "5.0", "5.0"],
+        ["10", "4.0", "4.0", "4.0"],
+    ]
+
+
+def test_what_is_measured_again_at_the_same_commit_takes_the_place_of_what_was_before() -> None:
+    before = results(a_round("Notifier", 1), a_round("Notifier", 2, workload="submit_1"))
+    now = results(a_round("Notifier", 3), date="2030-01-03")
+    both = merged(now, before)
+    assert [(one.workload, one.figures["per_s"]) for one in both.rounds] == [
+        ("submit_1", 2),
+        ("drain", 3),
+    ]
+    assert both.date == "2030-01-03"
+    assert merged(now, replace(before, machine={"commit": "another"})) == now
+
+
+def test_promises_are_kept_line_by_line_and_shown(tmp_path: Path) -> None:
+    path = tmp_path / "promised.tsv"
+    assert promises.load(path) == []
+    first, other = (Row(line, "p99", "<= 5 ms", "4 ms", "met", "abc") for line in ("one", "two"))
+    promises.save([first, other], path)
+    again = first._replace(measured="6 ms", verdict="missed", commit="def")
+    promises.save([again], path)
+    assert promises.load(path) == [again, other]
+    page = text(results(a_round("Notifier", 1)), promises.load(path))
+    assert "| one | p99 | <= 5 ms | 6 ms | missed | def |" in page
 
 
 def test_every_workload_has_a_title_and_every_system_a_configuration() -> None:
     assert list(TITLES) == list(WORKLOADS)
     assert {system.name for system in ALL} <= set(CONFIGURATIONS)
-    assert {*FIGURES, *(share.workload for share in SHARES), *QUICK_WORKLOADS} <= set(WORKLOADS)
+    assert {*FIGURES, *CURVES, *(share.workload for share in SHARES), *QUICK_WORKLOADS} <= set(
+        WORKLOADS
+    )
     assert set(QUICK) <= {system.name for system in ALL}

@@ -1,0 +1,77 @@
+"""How many sends a second with more processes, and with more of a past in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from benchmarks.bench.curve import Figures, throughput
+from benchmarks.bench.draining import drain, watch
+from benchmarks.bench.place import Place, Servers
+from benchmarks.bench.systems import NOTIFIER, Manning, a_notification
+from benchmarks.prove.bulk import DAYS, HISTORY
+
+PROCESSES = (1, 2, 4)
+MILLION = 1_000_000
+MILLIONS = (0, 1, 2, 4, 7, 10)
+TEMPLATES = 9
+INSERT_WITHIN = timedelta(minutes=10)
+BYTES = """
+    SELECT sum(pg_total_relation_size(relid)) / (SELECT count(*) FROM notifications)
+    FROM unnest(ARRAY['notifications', 'attempts']) AS parent,
+         pg_partition_tree(parent::regclass)"""
+
+
+def processes(servers: Servers, count: int) -> Figures:
+    """Sends that do nothing, by 1, 2 and 4 worker processes."""
+    return {
+        f"{number}_per_s": drain(servers, NOTIFIER, count, Manning(processes=number))["per_s"]
+        for number in PROCESSES
+    }
+
+
+def rows(servers: Servers, count: int) -> Figures:
+    """The same by 2 workers, after 0 to 10 million sent notifications of the last seven days.
+
+    They are copies, with their attempts; statistics are of all that. The last figure is what one of
+    them takes in the database, indexes and attempt included.
+    """
+    with servers.place() as place:
+        _drained(place, TEMPLATES)
+        copied = [row[0] for row in asyncio.run(_ask(place, "SELECT id FROM notifications"))]
+        figures, there = dict[str, float](), 0
+        for millions in MILLIONS:
+            asyncio.run(_age(place, copied, millions * MILLION - there))
+            there = millions * MILLION
+            figures[f"{millions}_per_s"] = _drained(place, count)
+        (size,) = asyncio.run(_ask(place, BYTES))
+    return {**figures, "bytes": float(size[0])}
+
+
+def _drained(place: Place, count: int) -> float:
+    place.log.write_bytes(b"")
+    NOTIFIER.fill(place, Manning(), [a_notification()] * count)
+    NOTIFIER.work(place, Manning())
+    samples = watch(place, count)
+    place.children.stop()
+    return throughput(samples, count)
+
+
+async def _age(place: Place, copied: list[UUID], count: int) -> None:
+    if count:
+        await _ask(place, DAYS)
+    for _ in range(count // MILLION):
+        await _ask(place, HISTORY, copied, MILLION)
+    for words in ("VACUUM (ANALYZE) notifications, attempts", "CHECKPOINT"):
+        await _ask(place, words)
+
+
+async def _ask(place: Place, sql: str, *values: object) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(place.database_url)
+    try:
+        return await connection.fetch(sql, *values, timeout=INSERT_WITHIN.total_seconds())
+    finally:
+        await connection.close()
