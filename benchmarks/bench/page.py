@@ -25,6 +25,7 @@ from benchmarks.bench.words import (
     CURVES,
     FIGURES,
     HOW,
+    REMAINS,
     SHARES,
     TITLES,
     Share,
@@ -85,6 +86,7 @@ def text(results: Results, promised: Sequence[promises.Row] = ()) -> str:
         *_head(results),
         *_workloads(table),
         *_limits(table),
+        *_remains(),
         *_promised(promised),
         *_configurations(),
         *_errors(results),
@@ -152,6 +154,10 @@ def _share(table: Table, share: Share) -> str:
         return ""
     used = ours.median / limit.median
     return f"| {TITLES[share.workload]} | {share.server}: {_said(share.figure)} | {used:.0%} |"
+
+
+def _remains() -> Iterator[str]:
+    yield from ("", "## What is missed, and why", "", REMAINS)
 
 
 def _promised(rows: Sequence[promises.Row]) -> Iterator[str]:
