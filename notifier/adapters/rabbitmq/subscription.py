@@ -74,13 +74,13 @@ class Epoch:
                     await self.channel.basic_ack(ack.tag, multiple=ack.multiple, wait=False)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Tag:
-    """A message, of whose pointers so many are not settled yet."""
+    """A message, and what of it is not settled yet."""
 
     epoch: Epoch
     number: int
-    left: int
+    left: set[Delivery]
 
 
 class RabbitSubscription:
@@ -139,7 +139,7 @@ class RabbitSubscription:
         tag = delivery.tag
         if not isinstance(tag, _Tag) or tag.epoch is not self._epoch:
             return
-        tag.left -= 1
+        tag.left.discard(delivery)
         if not tag.left and tag.epoch.tags.settle(tag.number):
             self._settled.set()
 
@@ -245,9 +245,11 @@ class RabbitSubscription:
         self._carried.saw(self.queue, len(pointers))
         if self._prefetch.follow(self._carried.mean(self.queue)):
             self._wake.set()
-        tag = _Tag(epoch, number, len(pointers))
-        for pointer in pointers:
-            self._on_delivery(Delivery(pointer, bool(message.redelivered), tag))
+        tag = _Tag(epoch, number, set())
+        deliveries = [Delivery(pointer, bool(message.redelivered), tag) for pointer in pointers]
+        tag.left.update(deliveries)  # all, before the first is settled
+        for delivery in deliveries:
+            self._on_delivery(delivery)
 
     async def _ack_in_batches(self, epoch: Epoch) -> None:
         """Send acks as they come, all of one event-loop tick together, until cancelled."""
