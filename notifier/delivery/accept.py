@@ -98,8 +98,9 @@ class Accept:
         began = time.monotonic()
         statuses = await self._store.insert(items)
         self._foreseen.wrote(time.monotonic() - began)
-        self._wake_relays({item.queue.priority for item in items})
-        for queue, count in Counter(item.queue for item in items).items():
+        counts = Counter(item.queue for item in items)
+        self._wake_relays({queue.priority for queue in counts})
+        for queue, count in counts.items():
             self._observer.accepted(queue, count)
         return statuses
 

@@ -144,10 +144,9 @@ class Relay:
         """One pass; how many pointers it took. Takes nothing while the broker takes nothing."""
         if not self._is_publishing and not await self._can_publish():
             return 0
-        pace = self._pace()
-        limits = {
-            queue: window.limit(pace.get(queue, NO_PACE)) for queue, window in self._windows.items()
-        }
+        known = self._pace()
+        pace = {queue: known.get(queue, NO_PACE) for queue in self._queues}
+        limits = {queue: self._windows[queue].limit(of) for queue, of in pace.items()}
         flows = {queue: self._flow(queue) for queue in self._queues}
         await self._poll(limits, flows)
         quotas = self._quotas(limits, flows)
@@ -237,7 +236,7 @@ class Relay:
     ) -> None:
         if not pointers:
             return
-        at_once = {queue: together(pace.get(queue, NO_PACE)) for queue in self._queues}
+        at_once = {queue: together(of) for queue, of in pace.items()}
         confirmed = await self._broker.publish(pointers, at_once)
         pairs = list(zip(pointers, confirmed, strict=True))
         lost = [pointer for pointer, is_in in pairs if not is_in]

@@ -159,18 +159,10 @@ class Depths:
         Only when messages wait there: 0 and 0 may be a leader that does not answer.
         """
         now = self._clock()
-        denied = {
-            each
-            for each in self._subscriptions
-            if each.consumes
-            and (depth := found.get(each.queue))
-            and depth.consumers == 0
-            and depth.ready > 0
-        }
-        others = {
-            each: since for each, since in self._missing_since.items() if each.queue not in found
-        }
-        self._missing_since = others | {each: self._missing_since.get(each, now) for each in denied}
-        for each in denied:
-            if now - self._missing_since[each] >= WATCH_EVERY_S / 2:
+        for each in self._subscriptions:
+            if (depth := found.get(each.queue)) is None:
+                continue
+            if not (each.consumes and depth.consumers == 0 and depth.ready > 0):
+                self._missing_since.pop(each, None)
+            elif now - self._missing_since.setdefault(each, now) >= WATCH_EVERY_S / 2:
                 each.rebuild("RabbitMQ knows no consumer of it")
