@@ -157,6 +157,14 @@ def database_url(postgres_server: PostgresServer, migrated_template: str) -> Ite
         yield url
 
 
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection to it."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: PostgresServer) -> str:
     """A database to copy, migrated once."""

@@ -12,17 +12,13 @@ from benchmarks.bench.curve import Figures, throughput
 from benchmarks.bench.draining import drain, watch
 from benchmarks.bench.place import Place, Servers
 from benchmarks.bench.systems import NOTIFIER, Manning, a_notification
-from benchmarks.prove.bulk import DAYS, HISTORY
+from benchmarks.prove.bulk import BYTES_EACH, DAYS, HISTORY
 
 PROCESSES = (1, 2, 4)
 MILLION = 1_000_000
 MILLIONS = (0, 1, 2, 4, 7, 10)
 TEMPLATES = 9
 INSERT_WITHIN = timedelta(minutes=10)
-BYTES = """
-    SELECT sum(pg_total_relation_size(relid)) / (SELECT count(*) FROM notifications)
-    FROM unnest(ARRAY['notifications', 'attempts']) AS parent,
-         pg_partition_tree(parent::regclass)"""
 
 
 def processes(servers: Servers, count: int) -> Figures:
@@ -47,7 +43,7 @@ def rows(servers: Servers, count: int) -> Figures:
             asyncio.run(_age(place, copied, millions * MILLION - there))
             there = millions * MILLION
             figures[f"{millions}_per_s"] = _drained(place, count)
-        (size,) = asyncio.run(_ask(place, BYTES))
+        (size,) = asyncio.run(_ask(place, BYTES_EACH))
     return {**figures, "bytes": float(size[0])}
 
 

@@ -53,6 +53,13 @@ HISTORY = """
     FROM ids JOIN attempts ON id = copied"""
 
 
+BYTES_EACH = """
+    SELECT sum(pg_total_relation_size(relid)) / (SELECT count(*) FROM notifications)
+    FROM unnest(ARRAY['notifications', 'attempts', 'failures']) AS parent,
+         pg_partition_tree(parent::regclass)"""
+"""What a notification takes, with its indexes and its attempts."""
+
+
 async def templates(run: Run, queues: Sequence[str]) -> list[UUID]:
     """One notification of each of these queues, submitted and sent."""
     ids = await run.client.submit([an_order(queue) for queue in queues])

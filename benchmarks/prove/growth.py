@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from benchmarks.prove.bulk import insert_waiting, settle, templates
+from benchmarks.prove.bulk import BYTES_EACH, insert_waiting, settle, templates
 from benchmarks.prove.figure import Figure
 from benchmarks.prove.metrics import resident_mib, series, total
 from benchmarks.prove.run import Run
@@ -40,7 +40,7 @@ async def growth(stack: Stack) -> Sequence[Figure]:
     async with stack.running() as run:
         few = await _with_waiting(run, FEW)
         await run.all_final()
-        row_bytes = await _bytes_a_notification(run)
+        row_bytes = await run.number(BYTES_EACH)
     async with stack.running() as run:
         many = await _with_waiting(run, MANY)
         run.kill(run.workers[0])
@@ -88,10 +88,3 @@ async def _feed(run: Run, copied: Sequence[UUID], span_s: float) -> float:
 
 async def _sent(run: Run) -> int:
     return round(await total(run.workers, "notifier_finished", status="sent"))
-
-
-async def _bytes_a_notification(run: Run) -> float:
-    return await run.number("""
-        SELECT sum(pg_total_relation_size(relid)) / (SELECT count(*) FROM notifications)
-        FROM unnest(ARRAY['notifications', 'attempts', 'failures']) AS parent,
-             pg_partition_tree(parent::regclass)""")

@@ -59,11 +59,7 @@ async def many_headers(arena: Arena) -> Sequence[Figure]:
 
 
 async def _slow_head(writer: asyncio.StreamWriter) -> None:
-    writer.write(HEAD + b"X-Slow: ")
-    while True:
-        writer.write(b"a")
-        await writer.drain()
-        await asyncio.sleep(1)
+    await _drip(writer, HEAD + b"X-Slow: ", b"a")
 
 
 async def _nothing(_: asyncio.StreamWriter) -> None:
@@ -78,9 +74,14 @@ async def _endless(writer: asyncio.StreamWriter) -> None:
 
 
 async def _slow_body(writer: asyncio.StreamWriter) -> None:
-    writer.write(HEAD + b"Content-Length: 5000\r\n\r\n")
+    await _drip(writer, HEAD + b"Content-Length: 5000\r\n\r\n", b" ")
+
+
+async def _drip(writer: asyncio.StreamWriter, first: bytes, drop: bytes) -> None:
+    """And then a drop a second, for ever."""
+    writer.write(first)
     while True:
-        writer.write(b" ")
+        writer.write(drop)
         await writer.drain()
         await asyncio.sleep(1)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import asyncpg
-import pytest
 
 from notifier.embedded.process import run_steps_async
 from tests.e2e.client import Client, an_order, until
@@ -18,13 +16,6 @@ NUMBER = 20
 ROOT = Path(__file__).parents[2]
 TAKEN = "SELECT count(*) FROM notifications WHERE published_by IS NOT NULL"
 DIED = 'notifier_rescues_total{queue="email.high",reason="died"} 1.0'
-
-
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
 
 
 async def test_what_an_api_died_over_a_worker_takes_up_that_starts_when_all_were_dead(

@@ -54,17 +54,19 @@ async def test_a_mail_says_what_looks_like_a_template_as_it_is(text: str) -> Non
     assert parts == [text, text]
 
 
+def bodies_with(text: str) -> tuple[bytes, bytes]:
+    """The form of an SMS and the document of a push whose recipient and content say this."""
+    one = envelope({"subject": text, "body": text, "data": {text: text}}, text)
+    form = Templates("sms", twilio("https://api.example.com/", account="A")).render(one)
+    document = Templates("push", fcm("https://fcm.example.com", project="p")).render(one)
+    return form.body or b"", document.body or b""
+
+
 @pytest.mark.parametrize("text", TEMPLATES)
 def test_a_request_says_what_looks_like_a_template_as_it_is(text: str) -> None:
-    content = {"subject": text, "body": text, "data": {text: text}}
-    form = Templates("sms", twilio("https://api.example.com/", account="A")).render(
-        envelope(content, text)
-    )
-    document = Templates("push", fcm("https://fcm.example.com", project="p")).render(
-        envelope(content, text)
-    )
-    assert parse_qs((form.body or b"").decode())["Body"] == [text]
-    message = json.loads(document.body or b"")["message"]
+    form, document = bodies_with(text)
+    assert parse_qs(form.decode())["Body"] == [text]
+    message = json.loads(document)["message"]
     assert message["token"] == text
     assert message["notification"] == {"title": text, "body": text}
     assert message["data"] == {text: text}
@@ -106,16 +108,10 @@ HOSTILE = ('", "to": "eve', '"}, "token": "eve"}//', "&To=eve", "%26To%3Deve", "
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_content_adds_no_field_to_a_form_and_none_to_a_document(text: str) -> None:
-    content = {"subject": text, "body": text, "data": {text: text}}
-    form = Templates("sms", twilio("https://api.example.com/", account="A")).render(
-        envelope(content, text)
-    )
-    document = Templates("push", fcm("https://fcm.example.com", project="p")).render(
-        envelope(content, text)
-    )
-    fields = parse_qs((form.body or b"").decode(), strict_parsing=True)
+    form, document = bodies_with(text)
+    fields = parse_qs(form.decode(), strict_parsing=True)
     assert (set(fields), fields["To"], fields["Body"]) == ({"To", "From", "Body"}, [text], [text])
-    message = json.loads(document.body or b"")
+    message = json.loads(document)
     assert message == {
         "message": {
             "token": text,

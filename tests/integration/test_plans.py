@@ -25,7 +25,7 @@ from tests.builders import (
 from tests.e2e.client import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from notifier.adapters.postgres.store import PostgresStore
     from notifier.ports import Orphan
@@ -44,13 +44,6 @@ AGED = {
 }
 SESSIONS = """SELECT count(*) FROM pg_stat_activity
               WHERE datname = current_database() AND application_name = 'notifier'"""
-
-
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
 
 
 async def test_a_batch_reads_no_surge_that_statistics_do_not_know(

@@ -36,13 +36,6 @@ async def rates(database_url: str) -> AsyncIterator[PostgresRates]:
         yield rates
 
 
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
-
-
 async def begin(rates: PostgresRates, connection: Connection, ahead_s: float = 0.0) -> None:
     """The schedule is given away up to `ahead_s` from now."""
     await rates.reserve("smtp", 100.0, 1)

@@ -55,13 +55,6 @@ async def reader(database_url: str) -> AsyncIterator[PostgresReader]:
         yield reader
 
 
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
-
-
 async def published(store: PostgresStore, *items: NewNotification) -> Sequence[Pointer]:
     await store.insert(items)
     return [pointer for pointer, _ in await store.take_due(quotas(), 500)]
