@@ -15,7 +15,7 @@ TITLES: Mapping[str, str] = {
     "drain_http": "Draining through HTTP, 2 worker processes",
     "processes": "Draining with 1, 2 and 4 worker processes",
     "rows": "Draining after 0 to 10 million sent notifications",
-    "hang": "Urgent email while 200 SMS hang for 10 s",
+    "hang": "Urgent email beside 20 SMS a second, which begin to take 10 s each",
     "flood": "Urgent email while 40,000 low ones wait",
     "limits": "What broker and database can do at all",
 }
@@ -73,7 +73,8 @@ better.
   cores and limits all. Notifier sends through its own HTTP provider.
 - **Hang, flood**: 50 urgent emails a second, each submitted over HTTP on its own; a wait lasts
   from just before the submit to the start of the job. One worker serves both queues, 64 jobs at
-  once. For the flood the peers have one classic queue with priorities (quorum queues of this
+  once. The hang: 20 SMS a second come in throughout, which take no time for 10 s and then 10 s
+  each; before and during differ in that alone. For the flood the peers have one classic queue with priorities (quorum queues of this
   RabbitMQ have none); 64 jobs at once sleep 20 ms each. FastStream bounds each queue, not the
   process.
 - **Limits**: one C client, one quorum queue, persistent messages of 200 bytes, 1,000 unconfirmed
