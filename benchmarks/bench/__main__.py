@@ -1,8 +1,8 @@
 """`make bench`: Notifier and its peers measured in turn on the same private servers.
 
 `python -m benchmarks.bench [workload ...] [--rounds N] [--quick]`. The results go into
-benchmarks/results/<date>.json and docs/performance.md. With --quick nothing is written: the ratios
-are held against the newest results, and the exit code is 1 if one has fallen below 80 %.
+benchmarks/results/<time>.json and docs/performance.md. With --quick nothing is written: the ratios
+are held against the committed results, and the exit code is 1 if one has fallen below 80 %.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.bench.judge import Verdict, judge
 from benchmarks.bench.limits import NotHere
 from benchmarks.bench.machine import machine, versions
 from benchmarks.bench.place import Servers, running_servers
-from benchmarks.bench.results import Results, Round, load, merged, newest, save
+from benchmarks.bench.results import Results, Round, load, save
 from benchmarks.bench.workloads import (
     QUICK,
     QUICK_SIZE,
@@ -47,7 +47,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench")
     parser.add_argument("workloads", nargs="*", help=f"all by default: {', '.join(WORKLOADS)}")
     parser.add_argument("--rounds", type=int, help=f"of each system; {ROUNDS}, or {QUICK_ROUNDS}")
-    parser.add_argument("--quick", action="store_true", help="hold ratios against the newest file")
+    parser.add_argument(
+        "--quick", action="store_true", help="hold ratios against the committed ones"
+    )
     parser.add_argument("--systems", nargs="*", default=[], help="these alone")
     parser.add_argument("--no-save", action="store_true", help="print the figures, write nothing")
     wanted = parser.parse_args()
@@ -65,24 +67,21 @@ def _full(servers: Servers, wanted: argparse.Namespace) -> int:
     measuring.run(wanted.workloads or list(WORKLOADS))
     if not wanted.no_save:
         results = Results(
-            date=datetime.now(UTC).date().isoformat(),
+            date=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
             machine=machine(),
             versions=versions(servers),
             rounds=measuring.rounds,
             left_out=measuring.left_out,
         )
-        path = newest()
-        results = merged(results, load(path) if path else None)
         _tell(f"wrote {save(results)}")
-        page.write(results)
+        page.write(load())
     return 1 if any(one.error for one in measuring.rounds) else 0
 
 
 def _quick(servers: Servers, wanted: argparse.Namespace) -> int:
     measuring = Measuring(servers, QUICK_SIZE, wanted.rounds, wanted.systems or QUICK)
     measuring.run(wanted.workloads or QUICK_WORKLOADS)
-    path = newest()
-    verdicts = judge(measuring.rounds, load(path).rounds if path else [])
+    verdicts = judge(measuring.rounds, [one for run in load() for one in run.rounds])
     for one in verdicts:
         _say(one)
     is_whole = not any(one.error for one in measuring.rounds)

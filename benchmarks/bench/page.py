@@ -1,4 +1,4 @@
-"""`python -m benchmarks.bench.page` writes docs/performance.md from the newest results."""
+"""`python -m benchmarks.bench.page` writes docs/performance.md from the results that count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from benchmarks.bench.results import (
     Table,
     is_better_high,
     load,
-    newest,
     ratios,
     spreads,
 )
@@ -24,6 +23,7 @@ from benchmarks.bench.words import (
     CONFIGURATIONS,
     CURVES,
     FIGURES,
+    HEAD,
     HOW,
     REMAINS,
     SHARES,
@@ -37,20 +37,20 @@ PLOTS = ROOT / "docs/performance"
 PYTHON = ROOT / ".cache/bench/venv/bin/python"
 
 
-def write(results: Results, page: Path = PAGE) -> None:
+def write(runs: Sequence[Results], page: Path = PAGE) -> None:
     """The page and its plots."""
-    page.write_text(text(results, promises.load()))
-    draw(results)
+    page.write_text(text(runs, promises.load()))
+    draw(runs)
 
 
-def draw(results: Results) -> None:
+def draw(runs: Sequence[Results]) -> None:
     """Where matplotlib is not installed, the plots stay what they are."""
     PLOTS.mkdir(exist_ok=True)
     program = Path(__file__).with_name("plots.py")
     words = [str(PYTHON), str(program), str(PLOTS)]
     if not PYTHON.exists():
         return
-    subprocess.run(words, input=plotted(spreads(results.rounds)), text=True, check=False)
+    subprocess.run(words, input=plotted(_table_of(runs)), text=True, check=False)
 
 
 def plotted(table: Table) -> str:
@@ -79,34 +79,42 @@ def _three(of: Spread) -> tuple[float, float, float]:
     return of.median, of.least, of.most
 
 
-def text(results: Results, promised: Sequence[promises.Row] = ()) -> str:
+def text(runs: Sequence[Results], promised: Sequence[promises.Row] = ()) -> str:
     """The whole page."""
-    table = spreads(results.rounds)
     parts = [
-        *_head(results),
-        *_workloads(table),
-        *_limits(table),
+        *_head(),
+        *_workloads(_table_of(runs)),
+        *_limits(runs),
         *_remains(),
         *_promised(promised),
         *_configurations(),
-        *_errors(results),
+        *_runs(runs),
+        *_errors(runs),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _head(results: Results) -> Iterator[str]:
-    about = results.machine
+def _table_of(runs: Sequence[Results]) -> Table:
+    return spreads([one for run in runs for one in run.rounds])
+
+
+def _head() -> Iterator[str]:
     yield "# Performance"
     yield ""
-    yield f"Measured on {results.date} with commit `{about['commit']}`. `make bench` measures anew"
-    yield "and writes this page from `benchmarks/results/`, which has every round's raw figures."
-    yield ""
-    yield f"Machine: {about['cores']} cores ({about['processor']}), {about['memory_gib']} GiB,"
-    yield f"{about['system']}, Python {about['python']}. Load generator, servers and the measured"
-    yield "system share it. "
-    yield ", ".join(f"{name} {number}" for name, number in results.versions.items()) + "."
+    yield HEAD
     yield ""
     yield HOW
+
+
+def _runs(runs: Sequence[Results]) -> Iterator[str]:
+    yield from ("", "## Where and when", "")
+    for run in runs:
+        about = run.machine
+        workloads = ", ".join(dict.fromkeys(one.workload for one in run.rounds))
+        versions = ", ".join(f"{name} {number}" for name, number in run.versions.items())
+        yield f"- {run.date} UTC, commit `{about['commit']}`: {workloads}. {about['cores']} cores"
+        yield f"  ({about['processor']}), {about['memory_gib']} GiB, {about['system']}, Python"
+        yield f"  {about['python']}, {versions}."
 
 
 def _workloads(table: Table) -> Iterator[str]:
@@ -139,8 +147,10 @@ def _table(
         yield f"| {' | '.join(cells)} |"
 
 
-def _limits(table: Table) -> Iterator[str]:
-    shares = [line for share in SHARES if (line := _share(table, share))]
+def _limits(runs: Sequence[Results]) -> Iterator[str]:
+    """Of workloads that were measured in one run with the limits."""
+    tables = [spreads(run.rounds) for run in runs]
+    shares = [line for table in tables for share in SHARES if (line := _share(table, share))]
     if shares:
         yield from ("", "## What share of the limits Notifier uses", "")
         yield from ("| Notifier | of the limit | share |", "|---|---|---:|", *shares)
@@ -178,13 +188,14 @@ def _configurations() -> Iterator[str]:
         yield f"| {system} | {words} |"
 
 
-def _errors(results: Results) -> Iterator[str]:
-    void = [one for one in results.rounds if one.error]
-    if void or results.left_out:
+def _errors(runs: Sequence[Results]) -> Iterator[str]:
+    void = [one for run in runs for one in run.rounds if one.error]
+    left_out = dict.fromkeys(reason for run in runs for reason in run.left_out)
+    if void or left_out:
         yield from ("", "## What does not count", "")
     for one in void:
         yield f"- {one.workload}, {one.system}, round {one.number}: {one.error.splitlines()[0]}"
-    for reason in results.left_out:
+    for reason in left_out:
         yield f"- left out: {reason.splitlines()[0]}"
 
 
@@ -202,11 +213,11 @@ def _shown(value: float) -> str:
 
 
 def main() -> int:
-    path = newest()
-    if path is None:
+    runs = load()
+    if not runs:
         print("there are no results: make bench", file=sys.stderr)
         return 1
-    write(load(path))
+    write(runs)
     return 0
 
 

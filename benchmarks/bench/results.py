@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,10 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
+    """One run of `make bench`: where, when and with what all its rounds were measured."""
+
     date: str
+    """To the minute, in UTC."""
     machine: Mapping[str, Any]
     versions: Mapping[str, str]
     rounds: Sequence[Round]
@@ -79,28 +81,25 @@ def ratios(table: Table) -> Mapping[tuple[str, str, str], float]:
 
 
 def save(results: Results, folder: Path = FOLDER) -> Path:
+    """In a file of its own."""
     folder.mkdir(exist_ok=True)
-    path = folder / f"{results.date}.json"
+    path = folder / f"{results.date.replace(' ', 'T').replace(':', '')}.json"
     path.write_text(json.dumps(asdict(results), indent=1) + "\n")
     return path
 
 
-def merged(now: Results, before: Results | None) -> Results:
-    """With what was measured before at the same commit, and not now."""
-    if before is None or before.machine != now.machine:
-        return now
-    again = {one.workload for one in now.rounds}
-    kept = [one for one in before.rounds if one.workload not in again]
-    left_out = dict.fromkeys([*before.left_out, *now.left_out])
-    return replace(now, rounds=[*kept, *now.rounds], left_out=list(left_out))
+def load(folder: Path = FOLDER) -> Sequence[Results]:
+    """What counts of all runs, oldest first: each workload as it was measured last."""
+    runs, seen = list[Results](), set[str]()
+    for path in sorted(folder.glob("*.json"), reverse=True):
+        run = _read(path)
+        counting = [one for one in run.rounds if one.workload not in seen]
+        if counting:
+            runs.append(replace(run, rounds=counting))
+            seen.update(one.workload for one in counting)
+    return runs[::-1]
 
 
-def load(path: Path) -> Results:
+def _read(path: Path) -> Results:
     found = json.loads(path.read_text())
     return Results(**{**found, "rounds": [Round(**one) for one in found["rounds"]]})
-
-
-def newest(folder: Path = FOLDER) -> Path | None:
-    """The file of the latest date."""
-    files = (path for path in folder.glob("*.json") if re.match(r"\d{4}-\d\d-\d\d", path.stem))
-    return max(files, key=lambda path: path.stem, default=None)

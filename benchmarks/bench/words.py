@@ -51,6 +51,12 @@ SHARES = (
     Share("drain", "RabbitMQ", "consume_per_s"),
 )
 
+HEAD = """\
+`make bench` measures anew and writes this page from `benchmarks/results/`, which has every round's
+raw figures. All systems of a workload are measured in one run, so that their ratios are of one
+machine and one hour. [Which run](#where-and-when) differs from workload to workload: compare no
+rates across them. Load generator, servers and the measured system share the machine."""
+
 HOW = """\
 All systems are measured in turn (A B C D E, A B C D E, ...) on one private RabbitMQ and one
 private Postgres with `fsync` on; each round has a vhost and a database of its own. Figures are
@@ -73,10 +79,10 @@ better.
   cores and limits all. Notifier sends through its own HTTP provider.
 - **Hang, flood**: 50 urgent emails a second, each submitted over HTTP on its own; a wait lasts
   from just before the submit to the start of the job. One worker serves both queues, 64 jobs at
-  once. The hang: 20 SMS a second come in throughout, which take no time for 10 s and then 10 s
-  each; before and during differ in that alone. For the flood the peers have one classic queue with priorities (quorum queues of this
-  RabbitMQ have none); 64 jobs at once sleep 20 ms each. FastStream bounds each queue, not the
-  process.
+  once. For the hang 20 SMS a second come in throughout; for 10 s they take no time, then 10 s
+  each: before and during differ in that alone. For the flood the peers have one classic queue with
+  priorities (quorum queues of this RabbitMQ have none); 64 jobs at once sleep 20 ms each.
+  FastStream bounds each queue, not the process.
 - **Limits**: one C client, one quorum queue, persistent messages of 200 bytes, 1,000 unconfirmed
   at most, then acknowledged by the hundred; `pgbench` with 16 clients and single rows, and with 2
   clients and 500 rows a statement, of 200 bytes, one index."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from benchmarks.bench.results import (
     Results,
     Round,
     load,
-    merged,
-    newest,
     ratios,
     save,
     spread,
@@ -34,7 +31,7 @@ def a_round(
     return Round(workload=workload, system=system, number=number, figures={figure: per_s})
 
 
-def results(*rounds: Round, date: str = "2030-01-02") -> Results:
+def results(*rounds: Round, date: str = "2030-01-02 00:00") -> Results:
     machine = {
         "cores": 2,
         "processor": "one",
@@ -138,36 +135,48 @@ def test_what_was_never_committed_is_no_miss() -> None:
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     written = results(a_round("Notifier", 1.5))
-    assert load(save(written, tmp_path)).rounds == list(written.rounds)
+    save(written, tmp_path)
+    (read,) = load(tmp_path)
+    assert read.rounds == list(written.rounds)
+    assert (read.date, read.machine) == (written.date, written.machine)
 
 
-def test_the_newest_results_are_those_of_the_latest_date(tmp_path: Path) -> None:
-    for date in ("2030-01-02", "2031-01-01", "2029-12-31"):
-        save(results(date=date), tmp_path)
-    found = newest(tmp_path)
-    assert found is not None
-    assert found.stem == "2031-01-01"
+def test_there_may_be_no_results(tmp_path: Path) -> None:
+    assert load(tmp_path) == []
 
 
-def test_without_results_none_is_the_newest(tmp_path: Path) -> None:
-    assert newest(tmp_path) is None
+def test_a_workload_counts_as_it_was_measured_last(tmp_path: Path) -> None:
+    save(results(a_round("Notifier", 3), date="2030-01-03 00:01"), tmp_path)
+    both = (a_round("Notifier", 1), a_round("Notifier", 2, workload="submit_1"))
+    save(results(*both, date="2030-01-02 23:59"), tmp_path)
+    save(results(a_round("Notifier", 0), date="2029-12-31 12:00"), tmp_path)
+    assert [
+        (run.date, one.workload, one.figures["per_s"])
+        for run in load(tmp_path)
+        for one in run.rounds
+    ] == [("2030-01-02 23:59", "submit_1", 2), ("2030-01-03 00:01", "drain", 3)]
 
 
 def test_the_page_has_medians_spreads_ratios_and_shares() -> None:
-    page = text(
-        results(
-            *(a_round("Notifier", value, number=n) for n, value in enumerate((90, 300, 200))),
-            a_round("Taskiq", 400),
-            Round(
-                workload="limits", system="RabbitMQ", number=1, figures={"consume_per_s": 2000.0}
-            ),
-            Round(workload="drain", system="Celery", number=1, error="Void: it broke\nlog"),
-        )
+    limit = Round(workload="limits", system="RabbitMQ", number=1, figures={"consume_per_s": 2000.0})
+    run = results(
+        *(a_round("Notifier", value, number=n) for n, value in enumerate((90, 300, 200))),
+        a_round("Taskiq", 400),
+        limit,
+        Round(workload="drain", system="Celery", number=1, error="Void: it broke\nlog"),
     )
+    page = text([run])
     assert "| Notifier | a second | 200 | 90.0 - 300 | 3 |  |" in page
     assert "| Taskiq | a second | 400 | 400 - 400 | 1 | 0.50 x |" in page
     assert f"| {TITLES['drain']} | RabbitMQ: consume a second | 10% |" in page
     assert "- drain, Celery, round 1: Void: it broke\n" in page
+    assert "- 2030-01-02 00:00 UTC, commit `0123456789ab`: drain, limits. 2 cores" in page
+
+
+def test_a_share_is_of_a_limit_of_the_same_run() -> None:
+    figures = {"consume_per_s": 2000.0}
+    limit = Round(workload="limits", system="RabbitMQ", number=1, figures=figures)
+    assert "of the limit" not in text([results(a_round("Notifier", 200)), results(limit)])
 
 
 def test_a_plot_has_a_bar_for_each_system() -> None:
@@ -187,18 +196,6 @@ def test_a_curve_has_its_points_and_nothing_else_of_what_was_measured() -> None:
     ]
 
 
-def test_what_is_measured_again_at_the_same_commit_takes_the_place_of_what_was_before() -> None:
-    before = results(a_round("Notifier", 1), a_round("Notifier", 2, workload="submit_1"))
-    now = results(a_round("Notifier", 3), date="2030-01-03")
-    both = merged(now, before)
-    assert [(one.workload, one.figures["per_s"]) for one in both.rounds] == [
-        ("submit_1", 2),
-        ("drain", 3),
-    ]
-    assert both.date == "2030-01-03"
-    assert merged(now, replace(before, machine={"commit": "another"})) == now
-
-
 def test_promises_are_kept_line_by_line_and_shown(tmp_path: Path) -> None:
     path = tmp_path / "promised.tsv"
     assert promises.load(path) == []
@@ -207,7 +204,7 @@ def test_promises_are_kept_line_by_line_and_shown(tmp_path: Path) -> None:
     again = first._replace(measured="6 ms", verdict="missed", commit="def")
     promises.save([again], path)
     assert promises.load(path) == [again, other]
-    page = text(results(a_round("Notifier", 1)), promises.load(path))
+    page = text([results(a_round("Notifier", 1))], promises.load(path))
     assert "| one | p99 | <= 5 ms | 6 ms | missed | def |" in page
 
 
