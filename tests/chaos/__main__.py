@@ -1,7 +1,7 @@
 """`make chaos`: faults in a running Notifier, round after round, and what was lost or doubled.
 
 `python -m tests.chaos [fault ...] [--rounds N] [--seed N]` starts a private Postgres and RabbitMQ,
-and ends with a table of all that was played on this commit. It exits with 1 if something was lost,
+and ends with a table of all that was played on this code. It exits with 1 if something was lost,
 doubled without a mark, or recovered too late.
 """
 
@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ import msgspec
 from benchmarks.prove.stack import Stack, running_stack
 from tests.chaos.faults import FAULTS
 from tests.chaos.playing import Note, play_all, play_trial
-from tests.chaos.results import Result, keep, present_commit, read
+from tests.chaos.results import Result, keep, present_code, read
 from tests.chaos.table import show
 from tests.chaos.trials import TRIALS
 
@@ -33,7 +34,7 @@ def main() -> int:
     if unknown := sorted(set(names) - set(ALL)):
         _tell(f"no fault {', '.join(unknown)}; there are {', '.join(ALL)}")
         return 2
-    commit, results = present_commit(), list[Result]()
+    commit, results = present_code(), list[Result]()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and tidy up
 
     def note(result: Result) -> None:
@@ -46,8 +47,15 @@ def main() -> int:
         with running_stack(folder) as stack:
             for fault in names:
                 asyncio.run(_played(stack, fault, wanted, note))
-    show(read(commit), commit)
+    show(_of(commit, results))
     return 0 if all(one.is_kept for one in results) else 1
+
+
+def _of(commit: str, results: Sequence[Result]) -> Mapping[str, Sequence[Result]]:
+    """All rounds on this code; where they are not kept, those just played."""
+    kept = {name: rounds for name, rounds in read().items() if rounds[-1].commit == commit}
+    played = dict.fromkeys(each.fault for each in results)
+    return kept or {name: [each for each in results if each.fault == name] for name in played}
 
 
 async def _played(stack: Stack, name: str, wanted: argparse.Namespace, note: Note) -> None:

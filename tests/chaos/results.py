@@ -1,4 +1,4 @@
-"""What rounds measured, kept with the commit they were played on: a full run may come in parts."""
+"""What rounds measured, kept with the code they were played on: a full run may come in parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Final
 
 import msgspec
 
-RESULTS: Final = Path(".cache/chaos.jsonl")
+ROUNDS: Final = Path(__file__).with_name("rounds.jsonl")
+PRODUCT: Final = "notifier"
+CHANGED: Final = "-dirty"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,15 +48,23 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return is_whole and self.recovered_s <= self.within_s
 
 
-def present_commit() -> str:
-    """The commit of the checkout; with `-dirty` if something is not committed."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--match", "no tag"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+def present_code() -> str:
+    """The last commit that changed the product; with `-dirty` if it has changed since."""
+    commit = _git("log", "-1", "--format=%h", "--abbrev=12", "--", PRODUCT)
+    return commit + (CHANGED if _git("status", "--porcelain", "--", PRODUCT) else "")
 
 
-def keep(result: Result, path: Path = RESULTS) -> None:
-    """Append one: what was found so far outlives what may come."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _git(*words: str) -> str:
+    where = ["git", "-C", str(Path(__file__).parents[2])]
+    return subprocess.run(
+        [*where, *words], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def keep(result: Result, path: Path = ROUNDS) -> None:
+    """Append one, if there is a commit to name: what was found so far outlives what may come."""
+    if result.commit.endswith(CHANGED):
+        return
     with path.open("ab") as file:
         file.write(msgspec.json.encode(_storable(result)) + b"\n")
 
@@ -66,14 +76,12 @@ def _storable(result: Result) -> Result:
     return msgspec.structs.replace(result, recovery_s=None)
 
 
-def read(commit: str, path: Path = RESULTS) -> Mapping[str, Sequence[Result]]:
-    """The rounds of a commit by fault, in the order in which they were played."""
-    if not path.exists():
-        return {}
-    lines = path.read_bytes().splitlines()
+def read(path: Path = ROUNDS) -> Mapping[str, Sequence[Result]]:
+    """By fault, the rounds on the code it was played on last."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
     found = [msgspec.json.decode(line, type=Result) for line in lines]
-    faults = dict.fromkeys(each.fault for each in found if each.commit == commit)
+    last = {each.fault: each.commit for each in found}
     return {
-        fault: [each for each in found if each.commit == commit and each.fault == fault]
-        for fault in faults
+        fault: [each for each in found if (each.fault, each.commit) == (fault, commit)]
+        for fault, commit in last.items()
     }

@@ -45,9 +45,9 @@ def seconds(span_s: float) -> str:
     return "never" if isinf(span_s) else f"{span_s:.1f}"
 
 
-def show(found: Mapping[str, Sequence[Result]], commit: str) -> None:
+def show(found: Mapping[str, Sequence[Result]]) -> None:
     """Print what was played: a line a fault, and a line a figure of each load."""
-    table = Table(*HEADS, "", title=f"{commit}: all rounds so far")
+    table = Table(*HEADS, "", title="all rounds on this code")
     loads = Table("load", "figure (its target)", "")
     for name, rounds in found.items():
         is_kept = all(one.is_kept for one in rounds)

@@ -124,12 +124,14 @@ def test_a_round_with_a_flaw_is_not_kept(flaw: dict[str, object]) -> None:
     assert not result(**flaw).is_kept
 
 
-def test_parts_of_a_run_add_up_for_their_commit_alone(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "chaos.jsonl"
+def test_parts_of_a_run_add_up_for_the_code_played_last(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    assert read(path) == {}
     for number, commit in enumerate(("old", "new", "new"), 1):
         keep(result(commit=commit, round=number, accepted=10, recovery_s=float(number)), path)
-    keep(result(commit="new", fault="other", recovery_s=inf), path)
-    found = read("new", path)
+    keep(result(commit="old", fault="other", recovery_s=inf), path)
+    keep(result(commit="new-dirty", accepted=10), path)
+    found = read(path)
     assert list(found) == ["api_killed", "other"]
     cells = line(found["api_killed"])
     assert (cells[0], cells[1], cells[2], *cells[-3:]) == (
@@ -155,7 +157,6 @@ def test_every_fault_has_a_name_of_its_own_and_a_sentence() -> None:
 
 
 def test_the_page_has_a_line_and_a_sentence_for_every_fault_that_was_played() -> None:
-    page = text({"api_killed": [result(accepted=70, final=70)]}, "abc")
-    assert "| api_killed | 1 | 70 | 70 | 0 | 0 | 0 | 0 | 1.0 | 1.0 | 10 |" in page
+    page = text({"api_killed": [result(accepted=70, final=70, commit="abc")]})
+    assert "| api_killed | 1 | 70 | 70 | 0 | 0 | 0 | 0 | 1.0 | 1.0 | 10 | `abc` |" in page
     assert f"| `api_killed` | {FAULTS['api_killed'].says} |" in page
-    assert "commit `abc`" in page
