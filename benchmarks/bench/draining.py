@@ -26,7 +26,7 @@ SMS = "2010-04-01/Accounts/ACsandbox/Messages.json"
 
 def drain(servers: Servers, system: Contender, count: int, manning: Manning = AS_ALL) -> Figures:
     """Sends that do nothing, from one queue."""
-    with servers.place() as place:
+    with servers.place(system.default_queue_type) as place:
         return _drained(place, system, manning, [a_notification()] * count)
 
 
@@ -39,7 +39,7 @@ def drain_mixed(servers: Servers, count: int) -> Figures:
 
 def drain_http(servers: Servers, system: Contender, count: int) -> Figures:
     """Each send is a POST to the sandbox, which is one Python process beside the workers."""
-    with servers.place() as place:
+    with servers.place(system.default_queue_type) as place:
         manning = Manning(queues=("sms.medium",), sandbox_url=_sandbox(place), celery_processes=16)
         many = [a_notification("sms.medium", do="http")] * count
         return _drained(place, system, manning, many)

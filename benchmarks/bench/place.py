@@ -73,13 +73,19 @@ class Servers:
     rabbitmq: RabbitmqServer
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
-        """Empty, and gone afterwards with all that runs there."""
+    def place(self, default_queue_type: str = "") -> Iterator[Place]:
+        """Empty, and gone afterwards with all that runs there.
+
+        The default is what RabbitMQ makes of a queue that is declared without a type.
+        """
         name = f"bench_{next(_NUMBERS)}"
         folder = self.folder / name
         folder.mkdir(mode=0o711)
         asyncio.run(self._ask(f"CREATE DATABASE {name}"))
         migrate(self.postgres.url(name))
+        if default_queue_type:
+            words = ("add_vhost", name, "--default-queue-type", default_queue_type)
+            asyncio.run(self.rabbitmq.control(*words))
         self.rabbitmq.create_vhost(name)
         try:
             with running_children(folder) as children:

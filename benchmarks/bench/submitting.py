@@ -26,7 +26,7 @@ class Void(Exception):
 
 
 def single(servers: Servers, system: Contender, processes: int) -> Figures:
-    with servers.place() as place:
+    with servers.place(system.default_queue_type) as place:
         url = system.serve(place, Manning(), processes)
         _wrk(url, WARM_S)
         before = _settled(place)

@@ -44,6 +44,11 @@ class Contender(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def default_queue_type(self) -> str:
+        """Of its vhost: see `Servers.place`."""
+        ...
+
     def serve(self, place: Place, manning: Manning, processes: int) -> str:
         """Start the submit API; its base URL, once all its processes answer."""
         ...
@@ -73,6 +78,7 @@ class Notifier:
     """Its API runs on while the workers do: its relay is what brings them work."""
 
     name: str = "Notifier"
+    default_queue_type: str = ""
 
     def serve(self, place: Place, manning: Manning, processes: int) -> str:
         (port,), first = free_ports(1), _two_in_a_row()
@@ -138,6 +144,7 @@ class Peer:
 
     name: str
     module: str
+    default_queue_type: str = ""
 
     def serve(self, place: Place, manning: Manning, processes: int) -> str:
         (port,) = free_ports(1)
@@ -210,7 +217,8 @@ def _python(module: str) -> list[str]:
 NOTIFIER = Notifier()
 PEERS = (
     Peer("Celery", "celery"),
-    Peer("Dramatiq", "dramatiq"),
+    Peer("Dramatiq", "dramatiq", default_queue_type="quorum"),
     Peer("Taskiq", "taskiq"),
     Peer("FastStream", "faststream"),
 )
+ON_CLASSIC_QUEUES = Peer("Dramatiq, classic queues", "dramatiq")

@@ -31,7 +31,7 @@ def hang(servers: Servers, system: Contender) -> Figures:
         celery_processes=0,
         dramatiq_threads=64,
     )
-    with servers.place() as place:
+    with servers.place(system.default_queue_type) as place:
         url = _started(place, system, manning)
         return asyncio.run(_hang(place, url))
 

@@ -106,9 +106,11 @@ CONFIGURATIONS: Mapping[str, str] = {
         "1 each"
     ),
     "Dramatiq": (
-        "`confirm_delivery`; classic durable queues (it declares no others); 2 processes of 8 "
-        "threads, prefetch 128; hang and flood: 1 process of 64 threads, prefetch 64"
+        "`confirm_delivery`; it declares queues without a type, which the vhost's default makes "
+        "quorum queues; 2 processes of 8 threads, prefetch 128; hang and flood: 1 process of 64 "
+        "threads, prefetch 64"
     ),
+    "Dramatiq, classic queues": "the same without that default, draining alone",
     "Taskiq": (
         "taskiq-aio-pika, quorum queues, uvloop, `--ack-type when_executed`, 2 processes of 64 "
         "tasks at once, `qos` 128; hang and flood: 1 process, `qos` 64"

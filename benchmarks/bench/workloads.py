@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.bench import draining, growing, limits, submitting, waiting
 from benchmarks.bench.curve import Figures
 from benchmarks.bench.place import Servers
-from benchmarks.bench.systems import NOTIFIER, PEERS, Contender
+from benchmarks.bench.systems import NOTIFIER, ON_CLASSIC_QUEUES, PEERS, Contender
 
 ALL: Sequence[Contender] = (NOTIFIER, *PEERS)
 QUICK = ("Notifier", "Taskiq", "Dramatiq")
@@ -38,13 +38,15 @@ class Workload:
     rounds_most: int = sys.maxsize
 
 
-def _each(measure: Callable[[Servers, Contender, Size], Figures]) -> Workload:
+def _each(
+    measure: Callable[[Servers, Contender, Size], Figures], systems: Sequence[Contender] = ALL
+) -> Workload:
     """Every system in turn."""
 
     def of(system: Contender) -> Callable[[Servers, Size], Figures]:
         return lambda servers, size: measure(servers, system, size)
 
-    return Workload({system.name: of(system) for system in ALL})
+    return Workload({system.name: of(system) for system in systems})
 
 
 def _alone(
@@ -58,7 +60,10 @@ WORKLOADS: Mapping[str, Workload] = {
     "submit_2": _each(lambda servers, system, _: submitting.single(servers, system, 2)),
     "submit_batch_1": _alone(lambda servers, _: submitting.batches(servers, 1)),
     "submit_batch_2": _alone(lambda servers, _: submitting.batches(servers, 2)),
-    "drain": _each(lambda servers, system, size: draining.drain(servers, system, size.sends)),
+    "drain": _each(
+        lambda servers, system, size: draining.drain(servers, system, size.sends),
+        (*ALL, ON_CLASSIC_QUEUES),
+    ),
     "drain_mixed": _alone(lambda servers, size: draining.drain_mixed(servers, size.sends)),
     "drain_http": _each(
         lambda servers, system, size: draining.drain_http(servers, system, size.http_sends)

@@ -1,8 +1,9 @@
 """Dramatiq on RabbitMQ.
 
-`confirm_delivery` as its reference has it. It declares classic queues and knows no others; its
-messages are persistent and acknowledged after the job. `dramatiq_queue_prefetch` is set beside the
-worker. Priorities are its `max_priority` and `broker_priority`.
+`confirm_delivery` as its reference has it. It declares queues without a type, which the vhost's
+default makes quorum queues; with priorities they are always classic. Its messages are persistent
+and acknowledged after the job. `dramatiq_queue_prefetch` is set beside the worker. Priorities are
+its `max_priority` and `broker_priority`.
 """
 
 from __future__ import annotations
