@@ -1,8 +1,8 @@
 """`make chaos`: faults in a running Notifier, round after round, and what was lost or doubled.
 
 `python -m tests.chaos [fault ...] [--rounds N] [--seed N]` starts a private Postgres and RabbitMQ,
-and ends with a table of all that was played on this code. It exits with 1 if something was lost,
-doubled without a mark, or recovered too late.
+plays the rounds of this seed that were not yet played on this code, and ends with a table of all
+that were. It exits with 1 if something was lost, doubled without a mark, or recovered too late.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from benchmarks.prove.stack import Stack, running_stack
 from tests.chaos.faults import FAULTS
-from tests.chaos.playing import Note, play_all, play_trial
-from tests.chaos.results import Result, keep, present_code, read
+from tests.chaos.playing import Note, missing, play_all, play_trial
+from tests.chaos.results import CHANGED, Result, by_fault, keep, played_on, present_code
 from tests.chaos.table import show
 from tests.chaos.trials import TRIALS
 
@@ -34,11 +34,11 @@ def main() -> int:
     if unknown := sorted(set(names) - set(ALL)):
         _tell(f"no fault {', '.join(unknown)}; there are {', '.join(ALL)}")
         return 2
-    commit, results = present_code(), list[Result]()
+    code, results = present_code(), list[Result]()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and tidy up
 
     def note(result: Result) -> None:
-        results.append(msgspec.structs.replace(result, commit=commit))
+        results.append(msgspec.structs.replace(result, commit=code))
         keep(results[-1])
 
     with tempfile.TemporaryDirectory(prefix="notifier-chaos-") as name:
@@ -46,21 +46,19 @@ def main() -> int:
         folder.chmod(0o711)
         with running_stack(folder) as stack:
             for fault in names:
-                asyncio.run(_played(stack, fault, wanted, note))
-    show(_of(commit, results))
+                asyncio.run(_play(stack, fault, wanted, played_on(code).get(fault, ()), note))
+    show(by_fault(results) if code.endswith(CHANGED) else played_on(code))
     return 0 if all(one.is_kept for one in results) else 1
 
 
-def _of(commit: str, results: Sequence[Result]) -> Mapping[str, Sequence[Result]]:
-    """All rounds on this code; where they are not kept, those just played."""
-    kept = {name: rounds for name, rounds in read().items() if rounds[-1].commit == commit}
-    played = dict.fromkeys(each.fault for each in results)
-    return kept or {name: [each for each in results if each.fault == name] for name in played}
-
-
-async def _played(stack: Stack, name: str, wanted: argparse.Namespace, note: Note) -> None:
-    if name in FAULTS:
-        await play_all(stack, FAULTS[name], wanted.rounds, wanted.seed, note, _tell)
+async def _play(
+    stack: Stack, name: str, wanted: argparse.Namespace, played: Sequence[Result], note: Note
+) -> None:
+    numbers = missing(wanted.rounds if name in FAULTS else 1, wanted.seed, played)
+    if not numbers:
+        _tell(f"{name}: played already with seed {wanted.seed}")
+    elif name in FAULTS:
+        await play_all(stack, FAULTS[name], numbers, wanted.seed, note, _tell)
     else:
         await play_trial(stack, TRIALS[name], wanted.seed, note, _tell)
 

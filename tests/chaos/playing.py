@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -12,6 +12,7 @@ from contextlib import (
     redirect_stdout,
 )
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -26,26 +27,33 @@ from tests.chaos.round import PACE, Fault, Pace, play
 from tests.chaos.trials import Trial, try_out
 
 REPEATS = 5
+SEEDS_APART: Final = 1000
+"""Between the seeds of a round that does not count and of its repetition."""
 Note = Callable[[Result], None]
 Tell = Callable[[str], None]
 
 
+def missing(rounds: int, seed: int, played: Sequence[Result]) -> Sequence[int]:
+    """The numbers of the rounds of this seed that were not played yet."""
+    done = {each.round for each in played if (each.seed - seed) % SEEDS_APART == 0}
+    return [number for number in range(1, rounds + 1) if number not in done]
+
+
 async def play_all(
-    stack: Stack, fault: Fault, rounds: int, seed: int, note: Note, tell: Tell
+    stack: Stack, fault: Fault, numbers: Sequence[int], seed: int, note: Note, tell: Tell
 ) -> None:
     """`note` is told every round that counts; what breaks ends this fault's rounds."""
-    done = 0
+    number = numbers[0]
     try:
         async with _arena(stack, fault) as arena:
-            for done in range(rounds):
-                tell(f"{fault.name}: round {done + 1} of {rounds}")
+            for number in numbers:
+                tell(f"{fault.name}: round {number} of {numbers[-1]}")
                 began, arena.ended = time.monotonic(), []
-                result = await counted(arena, fault, done + 1, seed, tell)
+                result = await counted(arena, fault, number, seed, tell)
                 note(result)
                 tell(f"{_line(result)}  ({time.monotonic() - began:.0f} s)")
-            done = rounds
     except Exception as error:  # noqa: BLE001 whatever broke the round is its result
-        broke = Result(fault=fault.name, round=done + 1, seed=seed, within_s=fault.within_s)
+        broke = Result(fault=fault.name, round=number, seed=seed, within_s=fault.within_s)
         _tell_broken(broke, error, note, tell)
 
 
@@ -122,7 +130,9 @@ async def counted(
     """The first round in which the fault hit enough."""
     for repeat in range(REPEATS):
         try:
-            return await play(arena, fault, number=number, seed=seed + 1000 * repeat, pace=pace)
+            return await play(
+                arena, fault, number=number, seed=seed + SEEDS_APART * repeat, pace=pace
+            )
         except* TooFewInFlight as errors:
             tell(f"does not count: {_first(errors)}")
             await arena.supervise()

@@ -79,9 +79,19 @@ def _storable(result: Result) -> Result:
 def read(path: Path = ROUNDS) -> Mapping[str, Sequence[Result]]:
     """By fault, the rounds on the code it was played on last."""
     lines = path.read_bytes().splitlines() if path.exists() else []
-    found = [msgspec.json.decode(line, type=Result) for line in lines]
-    last = {each.fault: each.commit for each in found}
+    found = by_fault([msgspec.json.decode(line, type=Result) for line in lines])
     return {
-        fault: [each for each in found if (each.fault, each.commit) == (fault, commit)]
-        for fault, commit in last.items()
+        fault: [each for each in rounds if each.commit == rounds[-1].commit]
+        for fault, rounds in found.items()
     }
+
+
+def played_on(code: str, path: Path = ROUNDS) -> Mapping[str, Sequence[Result]]:
+    """By fault, the rounds on this code, of those that were played on none since."""
+    return {name: rounds for name, rounds in read(path).items() if rounds[-1].commit == code}
+
+
+def by_fault(results: Sequence[Result]) -> Mapping[str, Sequence[Result]]:
+    """In the order in which they were played."""
+    faults = dict.fromkeys(each.fault for each in results)
+    return {fault: [each for each in results if each.fault == fault] for fault in faults}

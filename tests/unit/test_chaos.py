@@ -12,7 +12,8 @@ from tests.chaos.faults import ALL, FAULTS
 from tests.chaos.judge import RIGHT, Row, full_again_s, judge, recovery_s
 from tests.chaos.load import FATES, HOPELESS
 from tests.chaos.page import text
-from tests.chaos.results import Result, keep, read
+from tests.chaos.playing import SEEDS_APART, missing
+from tests.chaos.results import Result, keep, played_on, read
 from tests.chaos.stops import Trigger
 from tests.chaos.table import line
 
@@ -133,6 +134,7 @@ def test_parts_of_a_run_add_up_for_the_code_played_last(tmp_path: Path) -> None:
     keep(result(commit="new-dirty", accepted=10), path)
     found = read(path)
     assert list(found) == ["api_killed", "other"]
+    assert list(played_on("old", path)) == ["other"]
     cells = line(found["api_killed"])
     assert (cells[0], cells[1], cells[2], *cells[-3:]) == (
         "api_killed",
@@ -143,6 +145,12 @@ def test_parts_of_a_run_add_up_for_the_code_played_last(tmp_path: Path) -> None:
         "10",
     )
     assert line(found["other"])[-2] == "never"
+
+
+def test_a_round_is_played_once_with_a_seed() -> None:
+    played = [result(round=1, seed=1), result(round=3, seed=1 + 2 * SEEDS_APART)]
+    assert missing(4, 1, played) == [2, 4]
+    assert missing(4, 2, played) == [1, 2, 3, 4]
 
 
 def test_a_trigger_is_due_on_its_side_once_enough_has_passed() -> None:
