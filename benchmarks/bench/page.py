@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import promises
+from benchmarks.bench import targets
 from benchmarks.bench.curve import points
 from benchmarks.bench.results import (
     NOTIFIER,
@@ -86,7 +87,7 @@ def text(runs: Sequence[Results], promised: Sequence[promises.Row] = ()) -> str:
         *_workloads(_table_of(runs)),
         *_limits(runs),
         *_remains(),
-        *_promised(promised),
+        *_promised([*targets.rows(runs), *promised]),
         *_configurations(),
         *_runs(runs),
         *_errors(runs),
@@ -174,8 +175,10 @@ def _promised(rows: Sequence[promises.Row]) -> Iterator[str]:
     if not rows:
         return
     yield from ("", "## What is promised", "")
-    yield "`make prove` measures these on real processes that send through the sandbox; the median"
-    yield "of the rounds counts, and in brackets is each. A figure without a target only informs."
+    yield "The first lines are of the workloads above. `make prove` measures the others, on real"
+    yield "processes that send through the sandbox; the median of the rounds counts, and each is in"
+    yield "brackets. A figure without a target only informs. What is promised of faults is in"
+    yield "[What survives what](reliability.md)."
     yield from ("", "| line | figure | target | measured | | commit |", "|---|---|---|---|---|---|")
     for row in rows:
         yield f"| {' | '.join(row)} |"

@@ -20,6 +20,7 @@ from benchmarks.bench.results import (
     spreads,
 )
 from benchmarks.bench.submitting import all_kept
+from benchmarks.bench.targets import rows
 from benchmarks.bench.words import CONFIGURATIONS, CURVES, FIGURES, SHARES, TITLES
 from benchmarks.bench.workloads import ALL, QUICK, QUICK_WORKLOADS, WORKLOADS
 from benchmarks.promises import Row
@@ -171,6 +172,22 @@ def test_the_page_has_medians_spreads_ratios_and_shares() -> None:
     assert f"| {TITLES['drain']} | RabbitMQ: consume a second | 10% |" in page
     assert "- drain, Celery, round 1: Void: it broke\n" in page
     assert "- 2030-01-02 00:00 UTC, commit `0123456789ab`: drain, limits. 2 cores" in page
+
+
+def test_targets_are_judged_by_what_the_workloads_measured() -> None:
+    hang = {"p99_before_ms": 10.0, "p99_during_ms": 10.9}
+    run = results(
+        a_round("Notifier", 350),
+        a_round("Celery", 100),
+        a_round("Taskiq", 200),
+        Round(workload="hang", system="Notifier", number=1, figures=hang),
+    )
+    assert [(row.target, row.measured, row.verdict) for row in rows([run])] == [
+        (">= 1.5 x", "1.75 x", "met"),
+        (">= 4 x", "3.50 x", "missed"),
+        ("<= 1.1 x", "1.09 x", "met"),
+    ]
+    assert "| drain | ... beside Celery | >= 4 x | 3.50 x | missed | 0123456789ab |" in text([run])
 
 
 def test_a_share_is_of_a_limit_of_the_same_run() -> None:
