@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -11,7 +12,7 @@ import pytest
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import open_store
 from notifier.domain.notification import Claimed, QueueKey, Status
-from notifier.ports import Death
+from notifier.ports import ClaimAsk, Death
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from notifier.ports import Orphan
 
 SURGE, BATCH = 4_000, 50
+PLANNED_AFTER = 10
+"""Postgres plans five executions for their values; then it may keep a plan for all."""
 READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
                + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
 A_DEATH_AN_HOUR_AGO = """INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
@@ -52,6 +55,19 @@ async def test_a_batch_reads_no_surge_that_statistics_do_not_know(
     await connection.execute("ANALYZE")  # nothing is there
     before = await _read_by(database_url, connection, _surge)
     after = await _read_by(database_url, connection, lambda store: _send(store, EMAIL_HIGH, BATCH))
+    assert 0 < after - before < SURGE
+
+
+async def test_plans_kept_since_the_day_was_empty_read_no_surge(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+        await _use_in_vain(store)
+        sessions = await connection.fetchval(SESSIONS)
+        before = await _read_by(database_url, connection, _surge, besides=sessions)
+        await _send(store, EMAIL_HIGH, BATCH // 2)
+        await _give_back(store, EMAIL_HIGH, BATCH // 2)
+    after = await _read_by(database_url, connection, _do_nothing)
     assert 0 < after - before < SURGE
 
 
@@ -139,16 +155,46 @@ async def _send(store: PostgresStore, queue: QueueKey, count: int) -> None:
     await store.record(results)
 
 
+async def _give_back(store: PostgresStore, queue: QueueKey, count: int) -> None:
+    taken = await store.take_due(quotas(queue, most=count), count)
+    assert len(await store.give_back([ask(pointer) for pointer, _ in taken])) == count
+
+
+async def _use_in_vain(store: PostgresStore) -> None:
+    """So often that Postgres keeps the plan of each statement."""
+    stranger = Claimed(
+        id=a_notification().id,
+        claim=1,
+        queue=EMAIL_HIGH,
+        recipient="ada@example.com",
+        content=b"{}",
+        tries=0,
+        max_tries=None,
+        waited=timedelta(0),
+    )
+    for _ in range(PLANNED_AFTER):
+        await store.waiting([EMAIL_HIGH])
+        await store.take_due(quotas(), BATCH)
+        await store.claim([ClaimAsk(id=stranger.id, claim=0)])
+        await store.record([a_result(stranger)])
+        await store.give_back([ClaimAsk(id=stranger.id, claim=0)])
+
+
+async def _do_nothing(store: PostgresStore) -> None:
+    del store
+
+
 async def _read_by(
     url: str,
     connection: asyncpg.Connection[asyncpg.Record],
     work: Callable[[PostgresStore], Awaitable[object]],
+    besides: int = 0,
 ) -> int:
     """How many rows and index entries had been read by the end of this work.
 
-    Sessions that end write their statistics, so the store is a new one.
+    Sessions that end write their statistics, so the store is a new one; `besides` others are left.
     """
     async with open_store(LinkSettings(url=url), worker_id()) as store:
         await work(store)
-    await until(lambda: connection.fetchval(SESSIONS), lambda left: left == 0)
+    await until(lambda: connection.fetchval(SESSIONS), lambda left: left == besides)
     return int(await connection.fetchval(READ))

@@ -36,6 +36,7 @@ class LinkSettings:
         return {
             "application_name": "notifier",
             "jit": "off",  # our statements are short: compiling them costs more than they do
+            "enable_seqscan": "off",  # a plan made while a day is empty would read all of it later
             "statement_timeout": str(int(self.statement_timeout_s * 1000)),
             "idle_in_transaction_session_timeout": "10000",
         }
