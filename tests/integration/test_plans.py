@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ import pytest
 
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import open_store
+from notifier.delivery.groupcommit import MOST
 from notifier.domain.notification import Claimed, QueueKey, Status
-from notifier.ports import ClaimAsk, Death
+from notifier.ports import ClaimAsk, Death, Orphan, Pointer
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from notifier.adapters.postgres.store import PostgresStore
-    from notifier.ports import Orphan
 
 SURGE, BATCH = 4_000, 50
 PLANNED_AFTER = 10
@@ -39,6 +40,7 @@ READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
 A_DEATH_AN_HOUR_AGO = """INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
                          VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
 AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
+TROUBLES = ["bury", "record_late", "unpublish", "rescue", "sweep"]
 CLAIMED = {"bury", "record_late"}
 AGED = {
     "rescue": """UPDATE notifications SET published_at = published_at - interval '1 minute'
@@ -90,43 +92,69 @@ async def test_what_a_dead_process_took_is_found_past_what_others_publish(
 
 
 @pytest.mark.parametrize("knows", [False, True], ids=["old statistics", "present statistics"])
-@pytest.mark.parametrize("name", ["bury", "record_late", "unpublish", "rescue", "sweep"])
+@pytest.mark.parametrize("name", TROUBLES)
 async def test_what_goes_wrong_for_a_few_reads_no_surge(
     name: str, knows: bool, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await connection.execute("ANALYZE")
-    async with open_store(LinkSettings(url=database_url), worker_id()) as dead:
-        await _surge(dead)
-        pointers = [pointer for pointer, _ in await dead.take_due(quotas(EMAIL_HIGH), BATCH)]
-        claims = await dead.claim([ask(one) for one in pointers]) if name in CLAIMED else []
-    await connection.execute(AGED.get(name, "SELECT"))
+    trouble = await _go_wrong(name, database_url, connection)
     if knows:
         await connection.execute("ANALYZE")
+    before = await _read_by(database_url, connection, trouble.find)
+    after = await _read_by(database_url, connection, trouble.mend)
+    assert 0 < after - before < SURGE
 
-    orphans: list[Orphan] = []
 
-    async def find(store: PostgresStore) -> None:
-        orphans.extend(await store.orphans_of([]))
+@pytest.mark.parametrize("name", TROUBLES)
+async def test_plans_kept_since_the_day_was_empty_mend_without_reading_a_surge(
+    name: str, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+        await _use_in_vain(store)
+        sessions = await connection.fetchval(SESSIONS)
+        trouble = await _go_wrong(name, database_url, connection)
+        before = await _read_by(database_url, connection, trouble.find, besides=sessions)
+        await trouble.mend(store)
+    after = await _read_by(database_url, connection, _do_nothing)
+    assert 0 < after - before < SURGE
 
-    async def mend(store: PostgresStore) -> None:
-        match name:
+
+@dataclass
+class Trouble:
+    """What went wrong for a batch beside a surge, and who mends it."""
+
+    name: str
+    pointers: list[Pointer]
+    claims: list[Claimed]
+    orphans: list[Orphan] = field(default_factory=list)
+
+    async def find(self, store: PostgresStore) -> None:
+        self.orphans += await store.orphans_of([])
+
+    async def mend(self, store: PostgresStore) -> None:
+        match self.name:
             case "bury":
-                assert len(await store.bury([_death(one) for one in orphans], [])) == BATCH
+                assert len(await store.bury([_death(one) for one in self.orphans], [])) == BATCH
             case "record_late":
-                results = [a_result(one) for one in claims if isinstance(one, Claimed)]
-                assert all(one.late for one in await store.record(results))
+                recorded = await store.record([a_result(one) for one in self.claims])
+                assert all(one.late for one in recorded)
             case "unpublish":
-                await store.unpublish(pointers)
+                await store.unpublish(self.pointers)
             case "rescue":
                 assert await store.rescue(EMAIL_HIGH, time.time()) == BATCH
             case "sweep":
                 assert len(await store.sweep()) == BATCH
             case _:
-                raise AssertionError(name)
+                raise AssertionError(self.name)
 
-    before = await _read_by(database_url, connection, find)
-    after = await _read_by(database_url, connection, mend)
-    assert 0 < after - before < SURGE
+
+async def _go_wrong(name: str, url: str, connection: asyncpg.Connection[asyncpg.Record]) -> Trouble:
+    async with open_store(LinkSettings(url=url), worker_id()) as dead:
+        await _surge(dead)
+        pointers = [pointer for pointer, _ in await dead.take_due(quotas(EMAIL_HIGH), BATCH)]
+        claims = await dead.claim([ask(one) for one in pointers]) if name in CLAIMED else []
+    await connection.execute(AGED.get(name, "SELECT"))
+    return Trouble(name, pointers, [one for one in claims if isinstance(one, Claimed)])
 
 
 def _death(orphan: Orphan) -> Death:
@@ -147,12 +175,14 @@ async def _accept(store: PostgresStore, queue: QueueKey, count: int) -> None:
 
 
 async def _send(store: PostgresStore, queue: QueueKey, count: int) -> None:
+    """In batches of the size that they have."""
     await store.waiting([queue])
-    taken = await store.take_due(quotas(queue, most=count), count)
-    claims = await store.claim([ask(pointer) for pointer, _ in taken])
-    results = [a_result(claimed) for claimed in claims if isinstance(claimed, Claimed)]
-    assert len(results) == count
-    await store.record(results)
+    for size in [MOST] * (count // MOST) + [count % MOST] * (count % MOST > 0):
+        taken = await store.take_due(quotas(queue, most=size), size)
+        claims = await store.claim([ask(pointer) for pointer, _ in taken])
+        results = [a_result(claimed) for claimed in claims if isinstance(claimed, Claimed)]
+        assert len(results) == size
+        await store.record(results)
 
 
 async def _give_back(store: PostgresStore, queue: QueueKey, count: int) -> None:
@@ -172,12 +202,26 @@ async def _use_in_vain(store: PostgresStore) -> None:
         max_tries=None,
         waited=timedelta(0),
     )
+    orphan = Orphan(
+        id=stranger.id,
+        claim=1,
+        worker=worker_id(),
+        queue=EMAIL_HIGH,
+        tries=0,
+        max_tries=None,
+        deaths=0,
+    )
     for _ in range(PLANNED_AFTER):
         await store.waiting([EMAIL_HIGH])
         await store.take_due(quotas(), BATCH)
         await store.claim([ClaimAsk(id=stranger.id, claim=0)])
         await store.record([a_result(stranger)])
         await store.give_back([ClaimAsk(id=stranger.id, claim=0)])
+        await store.unpublish([Pointer(queue=EMAIL_HIGH, id=stranger.id, claim=0, published_at=0)])
+        await store.rescue(EMAIL_HIGH, time.time())
+        await store.sweep()
+        await store.orphans_of([])
+        await store.bury([_death(orphan)], [])
 
 
 async def _do_nothing(store: PostgresStore) -> None:
