@@ -195,8 +195,11 @@ class Attempts:
         self._heard(answer.queue, self._provider_name(answer.queue), outcome, started_at)
         try:
             await self._record(answer, outcome, started_at, finished_at, is_stopping=is_stopping)
-        except TimeoutError:
+        except BaseException as error:
+            self._inflight.keep(ask)  # given back as an orphan it would be sent once more, unmarked
             log.warning("outcome_not_recorded", id=str(answer.id), claim=answer.claim)
+            if not isinstance(error, TimeoutError):
+                raise
         if is_stopping:
             raise asyncio.CancelledError
         is_answered = not (isinstance(outcome, Ambiguous) or is_unasked(outcome))

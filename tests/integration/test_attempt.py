@@ -18,6 +18,7 @@ from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.attempt import Attempts, NextTurn, Route
 from notifier.delivery.inflight import InFlight
+from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NewNotification, Priority, QueueKey, Status
 from notifier.domain.outcome import (
     Accepted,
@@ -28,7 +29,7 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
-from notifier.ports import ClaimAsk, Delivery, Envelope, Filter, Pointer
+from notifier.ports import ClaimAsk, Delivery, Envelope, Filter, Pointer, Recorded
 from tests.builders import (
     EMAIL_HIGH,
     QUEUES,
@@ -414,6 +415,30 @@ async def test_a_cancelled_send_is_recorded_as_ambiguous_by_us(bench: Opening) -
         view = await on.reader.get(item.id)
         assert view is not None
         assert view.attempts[0].code == "stopped"
+
+
+@pytest.mark.parametrize("when", ["in the call", "in the record"])
+async def test_what_was_sent_and_could_not_be_recorded_is_not_given_back_as_unsent(
+    when: str, bench: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.delivery.attempt.RECORD_WITHIN_S", 0.2)
+    recording = asyncio.Event()
+
+    async def refuse(_: object) -> Sequence[Recorded]:
+        recording.set()
+        raise StoreUnavailable("away")
+
+    async with bench(asyncio.Event() if when == "in the call" else Accepted()) as on:
+        monkeypatch.setattr(on.store, "record", refuse)
+        item = a_notification()
+        await on.accept(item)
+        [pointer] = await on.due()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(on.run(pointer))
+            await (on.provider.called if when == "in the call" else recording).wait()
+            task.cancel()
+        await on.attempts.release_the_last()
+        assert await on.status(item) is Status.SENDING
 
 
 async def test_orphans_are_given_back_and_what_is_in_flight_is_not(bench: Opening) -> None:
