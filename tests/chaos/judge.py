@@ -26,11 +26,16 @@ FINAL: Final = frozenset({"sent", "failed", "expired"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A notification as it stands; `at` is the instant of its last change."""
+    """A notification as it stands; `at` is the instant of its last change.
+
+    Marks of a double are an attempt that is Ambiguous, or one whose outcome came late: of a worker
+    that was taken for dead, and amended the Ambiguous one that others had written.
+    """
 
     status: str
     at: float
     is_ambiguous: bool = False
+    is_late: bool = False
     attempts: int = 1
 
 
@@ -70,7 +75,7 @@ def _is_final(row: Row | None) -> bool:
 
 
 def _is_marked(row: Row | None) -> bool:
-    return row is not None and row.is_ambiguous
+    return row is not None and (row.is_ambiguous or row.is_late)
 
 
 def _why_lost(fate: str, row: Row | None, *, is_taken: bool) -> str:

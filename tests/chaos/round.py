@@ -163,7 +163,9 @@ async def _rows(arena: Arena, ids: Collection[str]) -> Mapping[str, Row]:
                      WHERE attempts.id = notifications.id)::int AS attempts,
                     EXISTS (SELECT FROM attempts
                             WHERE attempts.id = notifications.id AND outcome = 'ambiguous')
-                    AS is_ambiguous
+                    AS is_ambiguous,
+                    EXISTS (SELECT FROM attempts
+                            WHERE attempts.id = notifications.id AND late) AS is_late
              FROM notifications WHERE id = ANY($1)"""
     rows = await arena.run.rows(sql, [UUID(which) for which in list(ids)])
     return {
@@ -171,6 +173,7 @@ async def _rows(arena: Arena, ids: Collection[str]) -> Mapping[str, Row]:
             status=row["status"],
             at=row["at"],
             is_ambiguous=row["is_ambiguous"],
+            is_late=row["is_late"],
             attempts=row["attempts"],
         )
         for row in rows

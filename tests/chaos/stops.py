@@ -73,12 +73,12 @@ class Broken:
 class BrokenBroker(Broken):
     """A broker never raises for a publish: unconfirmed is how it loses an answer."""
 
-    async def publish(self, pointers: Sequence[Any]) -> Sequence[bool]:
+    async def publish(self, pointers: Sequence[Any], *more: Any) -> Sequence[bool]:
         publish = self._inner.publish
         if self._trigger.method == "publish":
             publish = self._trigger.around(publish)
         try:
-            confirmed: Sequence[bool] = await publish(pointers)
+            confirmed: Sequence[bool] = await publish(pointers, *more)
         except StoreUnavailable:
             return [False] * len(pointers)
         return confirmed

@@ -14,7 +14,7 @@ from tests.chaos.load import FATES, HOPELESS
 from tests.chaos.page import text
 from tests.chaos.playing import SEEDS_APART, missing
 from tests.chaos.results import Result, keep, played_on, read
-from tests.chaos.stops import Trigger
+from tests.chaos.stops import BrokenBroker, Trigger
 from tests.chaos.table import line
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -63,11 +63,12 @@ def test_a_loss_says_why(
     assert judge({"a": fate}, rows, calls).lost == {"a": why}
 
 
-def test_a_double_must_be_marked_by_an_ambiguous_attempt() -> None:
-    calls = [call(which) for which in "aabb"]
-    rows = {"a": row(is_ambiguous=True), "b": row()}
-    verdict = judge({"a": "ok", "b": "ok"}, rows, calls)
-    assert verdict.doubled == {"a", "b"}
+def test_a_double_must_be_marked_by_an_ambiguous_attempt_or_a_late_one() -> None:
+    calls = [call(which) for which in "aabbcc"]
+    late = Row(status="sent", at=0, is_late=True)
+    rows = {"a": row(is_ambiguous=True), "b": row(), "c": late}
+    verdict = judge(dict.fromkeys("abc", "ok"), rows, calls)
+    assert verdict.doubled == {"a", "b", "c"}
     assert verdict.unmarked == {"b"}
 
 
@@ -157,6 +158,19 @@ def test_a_trigger_is_due_on_its_side_once_enough_has_passed() -> None:
     trigger = Trigger("claim:after", how="raise", items=5)
     due = [trigger.is_due(side, 3) for side in ("before", "after", "before", "after", "after")]
     assert due == [False, False, False, True, False]
+
+
+async def test_a_publish_is_handed_on_whole_and_loses_its_answer() -> None:
+    said = list[object]()
+
+    class Inner:
+        async def publish(self, *words: object) -> list[bool]:
+            said.append(words)
+            return [True]
+
+    broker = BrokenBroker(Inner(), Trigger("publish:after", how="raise", items=2))
+    assert [await broker.publish(["one"], {"a": 2}) for _ in range(2)] == [[True], [False]]
+    assert said == [(["one"], {"a": 2})] * 2
 
 
 def test_every_fault_has_a_name_of_its_own_and_a_sentence() -> None:
