@@ -66,7 +66,8 @@ TARGETS = (
 
 def rows(runs: Sequence[Results]) -> Iterator[Row]:
     """Of what was measured."""
+    tables = [(spreads(run.rounds), str(run.machine["commit"])) for run in runs]
     for target in TARGETS:
-        for run in runs:
-            if row := target.row(spreads(run.rounds), str(run.machine["commit"])):
+        for table, commit in tables:
+            if row := target.row(table, commit):
                 yield row
