@@ -73,9 +73,11 @@ class Run:
 
     async def identity(self, child: Child) -> UUID:
         """The id of a process that beats."""
-        ids = await until(
-            lambda: self.rows("SELECT id FROM workers WHERE pid = $1", child.pid), bool
-        )
+        return await self.identity_of(child.pid)
+
+    async def identity_of(self, pid: int) -> UUID:
+        """The same of a process that another started."""
+        ids = await until(lambda: self.rows("SELECT id FROM workers WHERE pid = $1", pid), bool)
         found: UUID = ids[0]["id"]
         return found
 

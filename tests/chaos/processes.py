@@ -18,6 +18,9 @@ PROCESS_S: Final = 10.0
 RESCUE_S: Final = 30.0
 """A pointer was lost, and no process died of it: it is rescued, at the earliest after 10 s."""
 FROZEN_S, WRONG_S = 20.0, 4.0
+PAIR: Final = ("--processes", "2")
+WORK_S: Final = 2.0
+"""Two that have just joined have shared the work by then."""
 SETTLES_S: Final = 0.3
 """What a killed client had sent, its server still commits."""
 
@@ -58,15 +61,21 @@ async def all_workers_killed(this: Round) -> float:
 
 
 async def one_of_a_pair_killed(this: Round) -> float:
-    """`notifier worker --processes 2`: the parent starts the killed one again."""
-    (parent,) = this.arena.run.workers
-    pid = this.random.choice(_children(parent.pid))
-    sql = "SELECT id FROM workers WHERE pid = $1"
-    (row,) = await until(lambda: this.arena.run.rows(sql, pid), bool)
+    """`notifier worker --processes 2`: the parent starts the killed one again.
+
+    A parent that loses a child again within a minute waits longer before it starts the next: each
+    round has a parent of its own.
+    """
+    (worn,) = this.arena.run.workers
+    parent = await this.arena.join(*PAIR)
+    await this.arena.run.stop(worn)
+    workers = {pid: await this.arena.run.identity_of(pid) for pid in _children(parent.pid)}
+    await asyncio.sleep(WORK_S)
+    pid = this.random.choice(sorted(workers))
     os.kill(pid, signal.SIGKILL)
     killed_at = time.time()
     await asyncio.sleep(SETTLES_S)
-    this.hit({which for which, _ in await this.arena.run.sending(row["id"])})
+    this.hit({which for which, _ in await this.arena.run.sending(workers[pid])})
     return killed_at
 
 
@@ -138,7 +147,7 @@ PROCESSES: Final = (
     Fault(
         strike=one_of_a_pair_killed,
         within_s=PROCESS_S,
-        workers=(("--processes", "2"),),
+        workers=(PAIR,),
         says="Two workers of one parent on one host; one is killed, the parent starts it again.",
     ),
     Fault(
