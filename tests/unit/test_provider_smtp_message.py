@@ -8,7 +8,7 @@ from email.message import EmailMessage
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notifier.adapters.providers.smtp_message import Mailbox, Sender, Unsendable, compose
@@ -82,6 +82,36 @@ def test_any_text_is_seven_bit_lines_that_no_server_refuses(body: str) -> None:
     assert b"\r" not in raw.replace(b"\r\n", b"")
     assert b"\n" not in raw.replace(b"\r\n", b"")
     assert max(map(len, raw.split(b"\r\n"))) <= 998
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=400))
+@example("ends in a space \n.\n=\n\tand a tab\t\n\n")
+@example("é" * 200)
+@example("日本" * 200)
+@example("x" * 999)
+@example("--=_\n--=_--\n")
+@example("\0")
+def test_any_text_arrives_as_it_was_but_for_its_line_breaks(text: str) -> None:
+    lines = "".join(line.decode() + "\n" for line in text.encode().splitlines() or [b""])
+    message = read({"body": text, "html": text})
+    assert text_of(message, "plain").replace("\r\n", "\n") == lines
+    assert text_of(message, "html").replace("\r\n", "\n") == lines
+    alone = read({"body": text})
+    assert text_of(alone, "plain").replace("\r\n", "\n") == lines
+    assert not any(part.defects for part in (*message.walk(), *alone.walk()))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("plain\n", "7bit"),
+        ("Grüße aus Köln, mit einem langen Satz dazu", "quoted-printable"),
+        ("日本語のテキスト", "base64"),
+        ("x" * 999, "quoted-printable"),
+    ],
+)
+def test_a_text_travels_in_its_shortest_form(text: str, encoding: str) -> None:
+    assert read({"body": text})["Content-Transfer-Encoding"] == encoding
 
 
 @pytest.mark.parametrize("subject", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb", "a\0b", "a\x85b"])
