@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 from tests.chaos.faults import ALL, FAULTS
 from tests.chaos.judge import RIGHT, Row, full_again_s, judge, recovery_s
 from tests.chaos.load import FATES, HOPELESS
-from tests.chaos.page import text
+from tests.chaos.page import TEMPLATE, text
 from tests.chaos.playing import SEEDS_APART, missing
 from tests.chaos.results import Result, keep, played_on, read
 from tests.chaos.stops import BrokenBroker, Trigger
 from tests.chaos.table import line
 
+TESTS = Path(__file__).parents[1]
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -182,3 +184,11 @@ def test_the_page_has_a_line_and_a_sentence_for_every_fault_that_was_played() ->
     page = text({"api_killed": [result(accepted=70, final=70, commit="abc")]})
     assert "| api_killed | 1 | 70 | 70 | 0 | 0 | 0 | 0 | 1.0 | 1.0 | 10 | `abc` |" in page
     assert f"| `api_killed` | {FAULTS['api_killed'].says} |" in page
+
+
+def test_the_tests_that_hold_what_it_found_exist() -> None:
+    held = re.findall(r"`(\w+/test_\w+\.py)` `(test_\w+)`", TEMPLATE.read_text())
+    assert len(held) >= 14
+    for file, name in held:
+        source = (TESTS / file).read_text()
+        assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), name
