@@ -189,6 +189,20 @@ async def test_waking_it_publishes_at_once(
         relay.wake()  # to see that it is to stop
 
 
+async def test_a_backlog_is_taken_pass_after_pass_without_a_rest(
+    store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no retry waits, for which each pass leaves a place."""
+    monkeypatch.setattr("notifier.delivery.relay.EVERY_S", 3600)
+    for _ in range(4):
+        await store.insert([a_notification(EMAIL_HIGH) for _ in range(500)])
+    relay = relay_of(store, broker, drain_per_s=10_000)
+    async with running(relay.run, "relay"):
+        while (await ready(broker))["email.high"] < 1900:
+            await asyncio.sleep(0.01)
+        relay.wake()  # to see that it is to stop
+
+
 @pytest.mark.parametrize("flow", [Flow.PAUSED, Flow.BROKEN])
 async def test_nothing_is_taken_of_what_is_held_back_and_the_rest_goes_on(
     store: PostgresStore, broker: Refusing, flow: Flow
