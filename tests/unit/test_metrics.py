@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from notifier.adapters.telemetry.metrics import OUTCOMES, Metrics
+from notifier.adapters.telemetry.series import Distributions
 from notifier.domain.allocation import Limit
 from notifier.domain.notification import FINAL, Channel, Priority, QueueKey, Status
 from notifier.ports import Observer
@@ -272,3 +275,18 @@ def test_rendering_gives_text_that_a_scraper_reads(metrics: Metrics) -> None:
     body, content_type = metrics.render()
     assert b'notifier_accepted_total{queue="email.high"} 3.0' in body
     assert content_type.startswith("text/plain")
+
+
+@given(st.lists(st.floats(0, 100) | st.sampled_from([0.1, 1.0, 5.0])))
+def test_a_distribution_is_scraped_as_the_librarys_own_histogram(values: list[float]) -> None:
+    bounds = (0.1, 1.0, 5.0)
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    distributions = Distributions("wait_seconds", "A wait.", ["queue"], bounds)
+    ours.register(distributions)
+    histogram = Histogram("wait_seconds", "A wait.", ["queue"], registry=theirs, buckets=bounds)
+    for queue in ("a", "b"):
+        one, other = distributions.labels(queue), histogram.labels(queue)
+        for value in values:
+            one.observe(value)
+            other.observe(value)
+    assert generate_latest(ours) == generate_latest(theirs)

@@ -25,7 +25,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from notifier.adapters.telemetry.series import Children, FirstSeen
+from notifier.adapters.telemetry.series import Children, Distribution, Distributions, FirstSeen
 from notifier.domain.allocation import Limit
 from notifier.domain.breaker import Opening
 from notifier.domain.controls import BreakerState
@@ -272,10 +272,9 @@ class Metrics:
         labels: Sequence[str],
         keys: Iterable[K],
         buckets: Sequence[float],
-    ) -> Children[K, Histogram]:
-        metric = Histogram(
-            f"notifier_{name}", says, labels, registry=self.registry, buckets=buckets
-        )
+    ) -> Children[K, Distribution]:
+        metric = Distributions(f"notifier_{name}", says, labels, buckets)
+        self.registry.register(metric)
         return Children(metric.labels, len(labels), keys)
 
     def _gauge(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import accumulate
 from typing import Final, Generic, TypeVar
+
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 OTHER: Final = "other"
 
@@ -43,6 +49,51 @@ class FirstSeen(dict[tuple[str, str], M], Generic[M]):
         self._left[owner] -= 1
         made = self[key] = self._child(*key)
         return made
+
+
+class Distribution:
+    """The observations of one series: how many up to each bound, and their sum."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def cumulative(self) -> list[int]:
+        """How many up to each bound, and in all."""
+        return list(accumulate(self._counts))
+
+
+class Distributions(Collector):
+    """A histogram whose samples are made when it is scraped.
+
+    The library's own takes locks and loops for every observation, an eighth of what an attempt
+    costs in our own code.
+    """
+
+    def __init__(
+        self, name: str, says: str, labels: Sequence[str], bounds: Sequence[float]
+    ) -> None:
+        self._name, self._says, self._labels = name, says, labels
+        self._bounds = tuple(bounds)
+        self._words = [*map(floatToGoString, bounds), "+Inf"]
+        self._series: dict[tuple[str, ...], Distribution] = {}
+
+    def labels(self, *values: str) -> Distribution:
+        """The series with these labels."""
+        return self._series.setdefault(values, Distribution(self._bounds))
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        family = HistogramMetricFamily(self._name, self._says, labels=self._labels)
+        for values, series in self._series.items():
+            buckets = list(zip(self._words, series.cumulative(), strict=True))
+            family.add_metric(values, buckets, series.sum)
+        yield family
 
 
 def _labels(key: object) -> tuple[str, ...]:
