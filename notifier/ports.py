@@ -9,6 +9,8 @@ from datetime import date, timedelta
 from types import MappingProxyType
 from typing import Final, Protocol
 
+import msgspec
+
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.controls import Controls, Scope
 from notifier.domain.errors import StoreRejected
@@ -28,8 +30,7 @@ from notifier.domain.outcome import Outcome
 # ---- broker -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pointer:
+class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     """All that ever enters the broker: which row, at which claim, published when.
 
     `published_at` is the database's instant of the publish, in seconds since the epoch.
@@ -52,8 +53,7 @@ class Depth:
     consumers: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, eq=False):
     """One pointer handed to a subscription. Compared by identity.
 
     `tag` belongs to the broker. `redelivered` says that somebody held it before.
@@ -133,8 +133,7 @@ class Broker(Protocol):
 # ---- provider -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider needs to send one notification.
 
     `content` is the decoded document of the submit: `subject`, `body`, `html`, `data`; absent keys
@@ -169,8 +168,7 @@ class Provider(Protocol):
 # ---- store --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimAsk:
+class ClaimAsk(msgspec.Struct, frozen=True, kw_only=True):
     """A pointer's wish to be claimed: only the row still `queued` at `claim` answers.
 
     One that `is_buffered` was never asked for: given back, it moves no row that is being sent.
@@ -181,8 +179,7 @@ class ClaimAsk:
     is_buffered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class NotYours:
+class NotYours(msgspec.Struct, frozen=True):
     """The row moved on (claimed by another, cancelled, final) or ended in this claim.
 
     In the latter case `status` is what it ended as (expired) and `age` how old it was.
@@ -195,8 +192,7 @@ class NotYours:
 ClaimAnswer = Claimed | NotYours
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one attempt, to be recorded.
 
     `status` is sent, retrying or failed; `after` the span until it is due again (retrying only).
@@ -220,8 +216,7 @@ class Result:
     finished_at_monotonic: float
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """What the row became.
 
     `late` if it had moved on before: then `status` is None unless the result settled it all the

@@ -138,9 +138,12 @@ class Attempts:
         if self._inflight.has(ask):  # a copy: the row is the other's, to record or to give back
             ack(delivery)
             return NOT_SENT
-        with self._inflight.holding(ask):
+        self._inflight.enter(ask)
+        try:
             timing = await self._carry_out(pointer.queue, ask, turn_at, asked_at)
             ack(delivery)
+        finally:
+            self._inflight.leave(ask)
         return timing
 
     async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
@@ -379,5 +382,7 @@ def _kind_and_place(error: Exception) -> str:
 
 def _storable(text: str, most: int) -> str:
     """What a provider said, as Postgres can hold it: bounded, no NUL, no lone surrogates."""
+    if not text:
+        return text
     clean = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
     return clean[:most]

@@ -7,12 +7,9 @@ dead it is Ambiguous.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from notifier.domain.notification import NotificationId
     from notifier.ports import ClaimAsk
 
@@ -39,17 +36,15 @@ class InFlight:
         """Leave it in the set for good."""
         self._kept.add(ask)
 
-    @contextmanager
-    def holding(self, ask: ClaimAsk) -> Iterator[None]:
-        """In the set for the length of the block, or for good; it must not be in it yet."""
+    def enter(self, ask: ClaimAsk) -> None:
+        """Put it into the set; it must not be in it yet."""
         self._held.setdefault(ask.id, set()).add(ask.claim)
-        try:
-            yield
-        finally:
-            if ask not in self._kept:
-                self._remove(ask)
 
-    def _remove(self, ask: ClaimAsk) -> None:
-        self._held[ask.id].remove(ask.claim)
-        if not self._held[ask.id]:
+    def leave(self, ask: ClaimAsk) -> None:
+        """Take it out, unless it is kept."""
+        if self._kept and ask in self._kept:
+            return
+        claims = self._held[ask.id]
+        claims.remove(ask.claim)
+        if not claims:
             del self._held[ask.id]

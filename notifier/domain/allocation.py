@@ -16,6 +16,8 @@ from math import ceil
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from notifier.domain.notification import Priority, QueueKey
 
 TICK_S: Final = 0.25
@@ -54,8 +56,7 @@ class Limit(StrEnum):
     CONSUMERS = "consumers"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptTiming:
+class AttemptTiming(msgspec.Struct, frozen=True):
     """How long one attempt kept its consumer, and whether the provider answered at all."""
 
     seconds: float

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NewType
 from uuid import UUID
+
+import msgspec
 
 NotificationId = NewType("NotificationId", UUID)
 WorkerId = NewType("WorkerId", UUID)
@@ -19,6 +22,8 @@ class Priority(StrEnum):
     HIGH = "high"
     MEDIUM = "medium"
     LOW = "low"
+
+    __hash__ = str.__hash__  # an Enum's own is a call of Python, and these are keys everywhere
 
     @property
     def rank(self) -> int:
@@ -40,6 +45,8 @@ class Status(StrEnum):
     SUPPRESSED = "suppressed"
     DELIVERED = "delivered"
     UNDELIVERED = "undelivered"
+
+    __hash__ = str.__hash__  # as above
 
 
 WAITING: Final = frozenset({Status.SCHEDULED, Status.QUEUED, Status.RETRYING})
@@ -88,8 +95,7 @@ def is_legal(before: Status, after: Status) -> bool:
     return after in TRANSITIONS[before]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class QueueKey:
+class QueueKey(msgspec.Struct, frozen=True, order=True):
     """One queue: a channel at a priority. `str()` gives its name, `email.high`."""
 
     channel: Channel
@@ -98,11 +104,16 @@ class QueueKey:
     def __str__(self) -> str:
         return f"{self.channel}.{self.priority}"
 
-    @classmethod
-    def parse(cls, name: str) -> QueueKey:
+    @staticmethod
+    def parse(name: str) -> QueueKey:
         """Read `email.high`. Raises ValueError for anything else."""
-        channel, _, priority = name.rpartition(".")
-        return cls(Channel(channel), Priority(priority))
+        return _parsed(name)
+
+
+@lru_cache
+def _parsed(name: str) -> QueueKey:
+    channel, _, priority = name.rpartition(".")
+    return QueueKey(Channel(channel), Priority(priority))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +135,7 @@ class NewNotification:
     tenant: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A notification this worker may send now, once: the answer to a claim.
 
     `claim` is the number of this claim (the fence). `tries` counts what was spent before it.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar, Final
+
+import msgspec
 
 CODE_MOST: Final = 64
 DETAIL_MOST: Final = 300
@@ -12,8 +13,7 @@ REFERENCE_MOST: Final = 300
 """Characters kept of what a provider said."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """The provider took it. `reference` is its own id for the message, if it gave one."""
 
     name: ClassVar[str] = "accepted"
@@ -22,8 +22,7 @@ class Accepted:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The provider will never take it. `gone` means the address itself no longer exists."""
 
     name: ClassVar[str] = "refused"
@@ -32,8 +31,7 @@ class Refused:
     gone: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Throttled:
+class Throttled(msgspec.Struct, frozen=True, kw_only=True):
     """Too fast: not sent for sure, no try spent. `after` is the wait it asked for, if it did."""
 
     name: ClassVar[str] = "throttled"
@@ -42,8 +40,7 @@ class Throttled:
     after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unavailable:
+class Unavailable(msgspec.Struct, frozen=True, kw_only=True):
     """Not sent for sure. Bad credentials are `spends=False`: not the notification's fault.
 
     `after` is the least wait the provider asked for, if it did. `is_local` says that the provider
@@ -58,8 +55,7 @@ class Unavailable:
     after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ambiguous:
+class Ambiguous(msgspec.Struct, frozen=True, kw_only=True):
     """Cut or timed out after the request went out: it may have been sent."""
 
     name: ClassVar[str] = "ambiguous"

@@ -7,6 +7,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
+import msgspec
+
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
@@ -51,21 +53,18 @@ UNSPENT_WAIT: Final = timedelta(seconds=5)
 """The wait after an answer that is not the notification's fault (bad credentials)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """It was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """Due again after a span; `spends` says whether this try counts."""
 
     after: timedelta
     spends: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(msgspec.Struct, frozen=True):
     """It will not be sent: `refused`, `exhausted` or `ambiguous`. `spends` as in Retry."""
 
     reason: str

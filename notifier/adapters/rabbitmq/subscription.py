@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 from uuid import uuid4
 
+import msgspec
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from structlog import get_logger
 
@@ -74,8 +74,7 @@ class Epoch:
                     await self.channel.basic_ack(ack.tag, multiple=ack.multiple, wait=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tag:
+class _Tag(msgspec.Struct, frozen=True):
     """A message, and what of it is not settled yet."""
 
     epoch: Epoch
