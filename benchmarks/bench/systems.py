@@ -29,8 +29,8 @@ class Manning:
     """How the workers of a system are to be: the same number of jobs at once for all."""
 
     processes: int = 2
-    concurrency: int = 64
-    prefetch: int = 128
+    concurrency: int = 128
+    prefetch: int = 256
     queues: tuple[str, ...] = ("email.medium",)
     has_priorities: bool = False
     celery_processes: int = 2

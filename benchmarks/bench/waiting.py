@@ -26,6 +26,7 @@ def hang(servers: Servers, system: Contender) -> Figures:
     """One worker serves both queues; beside it 20 SMS a second take no time, then 10 s each."""
     manning = Manning(
         processes=1,
+        concurrency=64,
         prefetch=64,
         queues=(URGENT, "sms.medium"),
         celery_processes=0,
@@ -40,6 +41,7 @@ def flood(servers: Servers, system: Contender) -> Figures:
     """40,000 low ones of 20 ms each wait; the peers have one queue with priorities."""
     manning = Manning(
         processes=1,
+        concurrency=64,
         prefetch=64,
         queues=(URGENT, "email.low"),
         has_priorities=True,

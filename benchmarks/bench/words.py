@@ -103,26 +103,29 @@ Four tenths of a worker's are the composing of the message (`email.message`), a 
 session."""
 
 CONFIGURATIONS: Mapping[str, str] = {
-    "Notifier": "its defaults; 64 consumers a worker process; log level warning",
+    "Notifier": (
+        "its defaults, but for log level warning and 128 consumers a worker process; hang and "
+        "flood: 64"
+    ),
     "Celery": (
         "quorum queues, `confirm_publish`, `task_acks_late`, `task_reject_on_worker_lost`, no "
         "results, events, gossip, mingle, heartbeat. Draining: prefork with 2 processes, prefetch "
-        "64 each; through HTTP 16 processes, prefetch 8 each. Hang and flood: 64 threads, prefetch "
-        "1 each"
+        "128 each; through HTTP 16 processes, prefetch 16 each. Hang and flood: 64 threads, "
+        "prefetch 1 each"
     ),
     "Dramatiq": (
         "`confirm_delivery`; it declares queues without a type, which the vhost's default makes "
-        "quorum queues; 2 processes of 8 threads, prefetch 128; hang and flood: 1 process of 64 "
+        "quorum queues; 2 processes of 8 threads, prefetch 256; hang and flood: 1 process of 64 "
         "threads, prefetch 64"
     ),
     "Dramatiq, classic queues": "the same without that default",
     "Taskiq": (
-        "taskiq-aio-pika, quorum queues, uvloop, `--ack-type when_executed`, 2 processes of 64 "
-        "tasks at once, `qos` 128; hang and flood: 1 process, `qos` 64"
+        "taskiq-aio-pika, quorum queues, uvloop, `--ack-type when_executed`, 2 processes of 128 "
+        "tasks at once, `qos` 256; hang and flood: 1 process, `qos` 64"
     ),
     "FastStream": (
         "quorum queues, `persist`, acknowledged after the handler, uvloop, 2 processes, prefetch "
-        "64; hang and flood: 1 process, prefetch 64"
+        "128; hang and flood: 1 process, prefetch 64"
     ),
     "Submit apps of the peers": (
         "FastAPI on uvicorn with uvloop and httptools, pydantic model; Celery and Dramatiq in its "

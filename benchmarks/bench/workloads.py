@@ -19,7 +19,7 @@ QUICK = ("Notifier", "Taskiq", "Dramatiq")
 class Size:
     """How much there is to drain."""
 
-    sends: int = 40_000
+    sends: int = 80_000
     http_sends: int = 10_000
     messages: int = 100_000
 
