@@ -18,6 +18,8 @@ from notifier.domain.notification import (
     Status,
 )
 
+SUBJECT_MOST: Final = 998
+"""Characters: more than the longest line of a mail."""
 LONGEST_PAUSE_S: Final = 30 * 86_400.0
 WHOLE: Final = "$"
 """The name of the whole body, where a field is named."""
@@ -36,7 +38,7 @@ class Content(msgspec.Struct, forbid_unknown_fields=True):
     An email needs a subject, body or html; a text message a body; a push a subject, body or data.
     """
 
-    subject: str | None = None
+    subject: Annotated[str, Meta(max_length=SUBJECT_MOST)] | None = None
     body: str | None = None
     html: str | None = None
     data: OptionalObject = msgspec.field(default_factory=msgspec.Raw)

@@ -58,6 +58,7 @@ BAD = [
     ({"content": {"data": {"a": 1}}}, "content"),
     ({"channel": "sms", "recipient": "+15005550006", "content": {"subject": "x"}}, "content.body"),
     ({"content": {"subject": 7}}, "content.subject"),
+    ({"content": {"subject": "x" * 999}}, "content.subject"),
     ({"content": {"subject": "a\nb"}}, "content.subject"),
     ({"content": {"subject": "a\rb"}}, "content.subject"),
     *(

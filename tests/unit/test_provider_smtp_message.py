@@ -81,7 +81,9 @@ def test_any_text_is_seven_bit_lines_that_no_server_refuses(body: str) -> None:
     assert raw.isascii()
     assert b"\r" not in raw.replace(b"\r\n", b"")
     assert b"\n" not in raw.replace(b"\r\n", b"")
-    assert max(map(len, raw.split(b"\r\n"))) <= 998
+    assert max(map(len, raw.split(b"\r\n"))) <= 78
+    assert raw.endswith(b"\r\n")
+    assert not raw.startswith(b".")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=400))
@@ -107,7 +109,8 @@ def test_any_text_arrives_as_it_was_but_for_its_line_breaks(text: str) -> None:
         ("plain\n", "7bit"),
         ("Grüße aus Köln, mit einem langen Satz dazu", "quoted-printable"),
         ("日本語のテキスト", "base64"),
-        ("x" * 999, "quoted-printable"),
+        ("x" * 79, "quoted-printable"),
+        ("é" + "x" * 68 + " ", "base64"),  # a line of 77, quoted
     ],
 )
 def test_a_text_travels_in_its_shortest_form(text: str, encoding: str) -> None:
@@ -121,8 +124,12 @@ def test_a_subject_cannot_add_a_header(subject: str) -> None:
     assert raised.value.code == "header"
 
 
-@pytest.mark.parametrize("content", [{"body": "\ud800"}, {"subject": 7}, {"html": ["x"]}])
-def test_content_that_is_no_text_is_unsendable(content: Mapping[str, object]) -> None:
+@pytest.mark.parametrize(
+    "content", [{"body": "\ud800"}, {"subject": 7}, {"html": ["x"]}, {"subject": "x" * 999}]
+)
+def test_content_that_is_no_text_or_too_long_a_subject_is_unsendable(
+    content: Mapping[str, object],
+) -> None:
     with pytest.raises(Unsendable):
         made(content)
 
@@ -170,3 +177,9 @@ def test_a_senders_name_may_be_foreign_or_hold_a_comma() -> None:
 def test_a_sender_that_cannot_be_one_is_unsendable(sender: str) -> None:
     with pytest.raises(Unsendable):
         Sender.parse(sender, "")
+
+
+@pytest.mark.parametrize("domain", ["x>\r\nBcc: <eve@example.com", "bücher.example", "a b"])
+def test_a_domain_that_could_break_a_header_is_unsendable(domain: str) -> None:
+    with pytest.raises(Unsendable):
+        Sender.parse("Shop <shop@example.com>", domain)

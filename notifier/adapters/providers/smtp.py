@@ -144,6 +144,8 @@ def _sender(name: str, settings: SmtpSettings) -> Sender:
     try:
         return Sender.parse(settings.sender, settings.domain)
     except Unsendable as error:
+        if error.code == "domain":
+            raise ConfigError(str(error), key=f"providers.{name}.domain") from error
         raise ConfigError(
             f"expected a sender like Shop <shop@example.com>: {error}",
             key=f"providers.{name}.sender",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -22,8 +21,6 @@ from notifier.adapters.providers.smtp_replies import full_code, reply_outcome
 from notifier.adapters.providers.verdict import outcome
 from notifier.domain.outcome import Outcome
 
-_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_DOT: Final = re.compile(rb"(?m)^\.")
 _GO_AHEAD: Final = 354
 _CLOSING: Final = 421
 _ANSWERS: Final = (2, 4, 5)  # first digits that end a mail, RFC 5321 4.2.1
@@ -196,10 +193,8 @@ def _is_consent(reply: SMTPResponse) -> bool:
 
 
 def _dotted(message: bytes) -> bytes:
-    """RFC 5321 4.5.2: lines end in CRLF, a leading dot is doubled, a lone dot ends the text."""
-    lines = _LINE_END.sub(b"\r\n", message)
-    end = b".\r\n" if lines.endswith(b"\r\n") else b"\r\n.\r\n"
-    return _DOT.sub(b"..", lines) + end
+    """RFC 5321 4.5.2: a leading dot is doubled, a lone dot ends the text. All lines end in CRLF."""
+    return message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
 
 def _spec(mailbox: Mailbox) -> bytes:

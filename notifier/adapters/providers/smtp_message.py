@@ -20,7 +20,10 @@ from typing import Final
 from notifier.ports import Envelope
 
 _MIME: Final = b"MIME-Version: 1.0\r\n"
-_LINE_MOST: Final = 998  # RFC 5322, section 2.1.1
+_LINE_MOST: Final = 78  # RFC 5322, section 2.1.1: some relays break lines that are much longer
+_QUOTED_MOST: Final = 76  # RFC 2045, section 6.7
+SUBJECT_MOST: Final = 998
+"""Characters: no header line may be longer, and to encode and fold a subject takes its time."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{0,66}")  # fits one line as it is
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 _LOCAL: Final = re.compile(
@@ -86,6 +89,8 @@ class Sender:
             raise Unsendable("header", "a name takes no line breaks and no controls")
         name, address = parseaddr(text)
         mailbox = Mailbox.parse(address)
+        if domain and not _DOMAIN.fullmatch(domain):
+            raise Unsendable("domain", "expected a name like mail.example.com, in ASCII")
         return cls(mailbox, _from(name, mailbox), domain or mailbox.domain)
 
 
@@ -120,6 +125,8 @@ def _from(name: str, mailbox: Mailbox) -> bytes:
 
 def _subject(content: Mapping[str, object]) -> bytes:
     subject = _text(content, "subject") or ""
+    if len(subject) > SUBJECT_MOST:
+        raise Unsendable("header", f"subject: expected at most {SUBJECT_MOST} characters")
     if _CONTROL.search(subject):
         raise Unsendable("header", "subject: a header takes no line breaks and no controls")
     if _PLAIN.fullmatch(subject) and "=?" not in subject:
@@ -142,7 +149,7 @@ def _parts(body: str | None, html: str | None) -> bytes:
     boundary = b"=_" + secrets.token_hex(16).encode()
     return b"\r\n".join(
         [
-            _MIME + b'Content-Type: multipart/alternative; boundary="%b"\r\n' % boundary,
+            _MIME + b'Content-Type: multipart/alternative;\r\n boundary="%b"\r\n' % boundary,
             b"--%b" % boundary,
             _part("plain", body),
             b"--%b" % boundary,
@@ -169,7 +176,8 @@ def _part(subtype: str, text: str) -> bytes:
 def _hidden(content: bytes) -> tuple[str, bytes]:
     quoted = b2a_qp(content)
     in_base64 = base64mime.body_encode(content, eol="\r\n").encode()
-    if len(quoted) <= len(in_base64):
+    is_short = max(map(len, quoted.split(b"\r\n"))) <= _QUOTED_MOST  # a last blank may be beyond
+    if is_short and len(quoted) <= len(in_base64):
         return "quoted-printable", quoted
     return "base64", in_base64
 
