@@ -38,12 +38,13 @@ class Window:
     """One relay's view of one queue.
 
     `ready` is the broker's last word plus what was published since; a word older than 5 s counts
-    as 0. The window is a second of the queue's drain, at least twice its consumers, and doubles
-    each time it is found empty while rows are due.
+    as 0, for a second. The window is a second of the queue's drain, at least twice its consumers,
+    and doubles each time it is found empty while rows are due.
     """
 
     def __init__(self) -> None:
         self.ready = 0
+        self._word = 0
         self.polled_at = 0.0
         self.is_backlogged = False
         self._boost = 1
@@ -57,16 +58,19 @@ class Window:
         return min(plain * self._boost, MOST)
 
     def missing(self, limit: int, relays: int) -> int:
-        """How many of them this one of `relays` relays adds."""
-        return ceil(max(0, limit - self.ready) / max(1, relays))
+        """How many more this one of `relays` relays adds to its part of what the broker lacked."""
+        part = ceil(max(0, limit - self._word) / max(1, relays))
+        return max(0, part - max(0, self.ready - self._word))
 
     def polled(self, ready: int | None, now: float, limit: int) -> None:
         """The broker's word on the queue; None if it gave none."""
         if ready is None:
             if now - self.polled_at > UNKNOWN_AFTER_S:
-                self.ready = 0
+                self.ready = self._word = 0
+                self.polled_at = now - UNKNOWN_AFTER_S + DRAIN_S  # no more than a window a second
             return
-        self.ready, self.polled_at = ready, now
+        self.ready = self._word = ready
+        self.polled_at = now
         if ready == 0 and self.is_backlogged:
             self._boost = min(self._boost * 2, MOST)
         elif ready > limit // 2 or not self.is_backlogged:

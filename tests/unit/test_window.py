@@ -41,6 +41,17 @@ def test_each_of_several_relays_fills_its_part_rounded_up() -> None:
     assert window.missing(100, relays=1) == 0
 
 
+def test_between_two_words_a_relay_fills_its_part_once() -> None:
+    window = Window()
+    window.polled(60, 0.0, 100)
+    for _ in range(3):
+        missing = window.missing(100, relays=4)
+        passes(window, missing, firsts=missing, retries=0)
+    assert window.ready == 70
+    window.polled(64, 0.1, 100)
+    assert window.missing(100, relays=4) == 9
+
+
 def test_a_window_found_empty_with_rows_due_doubles_and_comes_back() -> None:
     window = Window()
     passes(window, LEAST, firsts=10_000, retries=0)
@@ -85,6 +96,11 @@ def test_what_is_published_counts_until_the_next_word_and_silence_counts_as_empt
     assert window.ready == 5
     window.polled(None, 15.1, LEAST)
     assert window.ready == 0
+    window.taken(asked=(LEAST, 0), firsts=LEAST, retries=0)
+    window.polled(None, 15.9, LEAST)
+    assert window.missing(LEAST, relays=1) == 0  # for a second, or it were published without end
+    window.polled(None, 16.2, LEAST)
+    assert window.missing(LEAST, relays=1) == LEAST
 
 
 @given(size=st.integers(1, 50))

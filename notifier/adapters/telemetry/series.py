@@ -88,8 +88,12 @@ class Distributions(Collector):
         """The series with these labels."""
         return self._series.setdefault(values, Distribution(self._bounds))
 
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        """Its names, so that none is registered twice."""
+        yield HistogramMetricFamily(self._name, self._says, labels=self._labels)
+
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        family = HistogramMetricFamily(self._name, self._says, labels=self._labels)
+        (family,) = self.describe()
         for values, series in self._series.items():
             buckets = list(zip(self._words, series.cumulative(), strict=True))
             family.add_metric(values, buckets, series.sum)
