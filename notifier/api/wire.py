@@ -19,7 +19,7 @@ from notifier.domain.notification import (
 )
 
 SUBJECT_MOST: Final = 998
-"""Characters: more than the longest line of a mail."""
+"""Characters: as the longest line of a mail (RFC 5322, section 2.1.1)."""
 LONGEST_PAUSE_S: Final = 30 * 86_400.0
 WHOLE: Final = "$"
 """The name of the whole body, where a field is named."""
