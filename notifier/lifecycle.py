@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from functools import cached_property
+from math import inf
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+OVER: Final = -inf
 
 
 async def wait(stop: asyncio.Event, span: float) -> bool:
@@ -28,18 +31,59 @@ async def repeat(
         await wait(stop, every)
 
 
-async def finish(work: asyncio.Future[T], within: float) -> T:
-    """Wait for work that must survive our own cancellation: it gets `within` more seconds.
+class TimeLimit:
+    """A time limit of `seconds` for many calls at once, as `asyncio.timeout` for each of them.
 
-    The cancellation is raised all the same, after the work is done, or given up at the span's end.
+    One timer watches over all: most calls end long before it.
     """
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        if not work.cancelled():
-            await asyncio.wait([work], timeout=within)
-            work.cancel()
-        raise
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._until: dict[asyncio.Task[Any], float] = {}
+        self._is_watched = False
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """Asked for once: on Python 3.11 that is a system call."""
+        return asyncio.get_running_loop()
+
+    async def hold(self, call: Awaitable[T]) -> T:
+        """Await the call, one at a time in a task. Raises TimeoutError once its time is over."""
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            raise RuntimeError("a call outside of a task cannot be cancelled")
+        cancelled_before = task.cancelling()
+        self._until[task] = self._loop.time() + self.seconds
+        if not self._is_watched:
+            self._is_watched = True
+            self._loop.call_later(self.seconds, self._watch)
+        try:
+            answer = await call
+        except asyncio.CancelledError as error:
+            if self._is_over(task, cancelled_before):
+                raise TimeoutError from error
+            raise
+        except BaseException:
+            self._is_over(task, cancelled_before)
+            raise
+        self._is_over(task, cancelled_before)
+        return answer
+
+    def _is_over(self, task: asyncio.Task[Any], cancelled_before: int) -> bool:
+        """Whether this call, which ended, was cancelled by us and by nobody else."""
+        return self._until.pop(task) == OVER and task.uncancel() <= cancelled_before
+
+    def _watch(self) -> None:
+        """Cancel what is over its time; they stand in the order in which they began."""
+        now = self._loop.time()
+        for task, until in self._until.items():
+            if until > now:
+                self._loop.call_at(until, self._watch)
+                return
+            if until != OVER:
+                self._until[task] = OVER
+                task.cancel()
+        self._is_watched = False
 
 
 @asynccontextmanager

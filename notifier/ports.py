@@ -182,11 +182,11 @@ class ClaimAsk(msgspec.Struct, frozen=True, kw_only=True):
 class NotYours(msgspec.Struct, frozen=True):
     """The row moved on (claimed by another, cancelled, final) or ended in this claim.
 
-    In the latter case `status` is what it ended as (expired) and `age` how old it was.
+    In the latter case `status` is what it ended as (expired) and `age_s` how old it was.
     """
 
     status: Status | None = None
-    age: timedelta = timedelta(0)
+    age_s: float = 0.0
 
 
 ClaimAnswer = Claimed | NotYours
@@ -211,7 +211,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     detail: str
     reference: str
-    waited: timedelta
+    waited_s: float
     started_at_monotonic: float
     finished_at_monotonic: float
 
@@ -220,12 +220,12 @@ class Recorded(msgspec.Struct, frozen=True):
     """What the row became.
 
     `late` if it had moved on before: then `status` is None unless the result settled it all the
-    same. `age` is the time since it was accepted.
+    same. `age_s` is the time since it was accepted.
     """
 
     status: Status | None
     late: bool
-    age: timedelta
+    age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class GivenBack:
 
     queue: QueueKey
     status: Status
-    age: timedelta
+    age_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,9 +418,9 @@ class Store(Protocol):
     async def orphans_of(self, silent: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]: ...
     async def bury(
         self, deaths: Sequence[Death], silent: Sequence[tuple[WorkerId, int]]
-    ) -> Sequence[tuple[Death, Status, timedelta]]: ...
+    ) -> Sequence[tuple[Death, Status, float]]: ...
     async def database_now(self) -> float: ...
-    async def sweep(self) -> Sequence[tuple[QueueKey, timedelta]]: ...
+    async def sweep(self) -> Sequence[tuple[QueueKey, float]]: ...
     async def ensure_days(self) -> int: ...
     async def days(self) -> Sequence[str]: ...
     async def drop_day(self, day: date) -> str: ...

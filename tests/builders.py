@@ -100,7 +100,7 @@ def a_result(
         code=code,
         detail="",
         reference="",
-        waited=claimed.waited,
+        waited_s=claimed.waited_s,
         started_at_monotonic=now - 0.01,
         finished_at_monotonic=now,
     )

@@ -27,7 +27,7 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
-from notifier.lifecycle import finish
+from notifier.lifecycle import TimeLimit
 from notifier.ports import ClaimAsk, Envelope, NotYours, Result
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Attempts:
         self._policies = policies
         self._pulse = pulse
         self._draw = draw
-        self._send_timeout_s = send_timeout_s
+        self._time_limit = TimeLimit(send_timeout_s)
         self._heard = heard
         self._next_turn = next_turn
         self._claim_wait = UsualWait()
@@ -191,7 +191,7 @@ class Attempts:
         if not await self._may_call(answer.queue, turn_at, asked_at):
             await self._returns.put(ask)
             return NOT_SENT
-        self._observer.waited(answer.queue, answer.waited.total_seconds())
+        self._observer.waited(answer.queue, answer.waited_s)
         started_at = time.monotonic()
         outcome, is_stopping = await self._send(answer)
         finished_at = time.monotonic()
@@ -229,7 +229,7 @@ class Attempts:
             await self._returns.put(ask)
             return NotYours()
         if isinstance(answer, NotYours) and answer.status is not None:
-            self._observer.finished(queue, answer.status, answer.age.total_seconds())
+            self._observer.finished(queue, answer.status, answer.age_s)
             log.info("ended_unsent", id=str(ask.id), queue=str(queue), status=answer.status)
         return answer
 
@@ -246,11 +246,10 @@ class Attempts:
             content=_decode(claimed.content),
         )
         try:
-            async with asyncio.timeout(self._send_timeout_s):
-                return await route.provider.send(envelope), False
+            return await self._time_limit.hold(route.provider.send(envelope)), False
         except TimeoutError:
             return Ambiguous(
-                code="timeout", detail=f"no answer in {self._send_timeout_s:g} s"
+                code="timeout", detail=f"no answer in {self._time_limit.seconds:g} s"
             ), False
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -279,13 +278,26 @@ class Attempts:
         )
         decision = self._decide(claimed, outcome)
         result = _result(claimed, outcome, decision, provider, started_at, finished_at)
-        writing = finish(self._results.put(result), RECORD_WITHIN_S)
         if is_stopping:
             async with asyncio.timeout(RECORD_WITHIN_S):
-                recorded = await writing
+                recorded = await self._written(result)
         else:
-            recorded = await writing
+            recorded = await self._written(result)
         self._tell(claimed, result, recorded)
+
+    async def _written(self, result: Result) -> Recorded:
+        """Have it written. Cancelled meanwhile it ends as cancelled, but only once it is written.
+
+        Then it is put anew, for at most 5 s: a batch leaves out what nobody waits for. What was
+        written already stays as it is.
+        """
+        try:
+            return await self._results.put(result)
+        except asyncio.CancelledError:
+            again = self._results.put(result)
+            await asyncio.wait([again], timeout=RECORD_WITHIN_S)
+            again.cancel()
+            raise
 
     def _decide(self, claimed: Claimed, outcome: Outcome) -> Decision:
         route = self._routes.get(claimed.queue.channel)
@@ -310,14 +322,12 @@ class Attempts:
         if recorded.status is Status.RETRYING:
             self._observer.retried(claimed.queue, result.outcome)
         elif recorded.status is not None:
-            self._observer.finished(
-                claimed.queue, recorded.status, recorded.age.total_seconds(), result.reason
-            )
+            self._observer.finished(claimed.queue, recorded.status, recorded.age_s, result.reason)
         log.info(
             "attempted",
-            id=str(claimed.id),
+            id=claimed.id,
             claim=claimed.claim,
-            queue=str(claimed.queue),
+            queue=claimed.queue,
             outcome=result.outcome,
             code=result.code,
             status=recorded.status,
@@ -334,7 +344,7 @@ class Attempts:
     async def _return(self, asks: Sequence[ClaimAsk]) -> Sequence[None]:
         for row in await self._store.give_back(asks):
             if row.status is Status.EXPIRED:
-                self._observer.finished(row.queue, row.status, row.age.total_seconds())
+                self._observer.finished(row.queue, row.status, row.age_s)
             else:
                 self._observer.released(row.queue, 1)
         return [None] * len(asks)
@@ -369,7 +379,7 @@ def _result(
         code=_storable(outcome.code, CODE_MOST),
         detail=_storable(outcome.detail, DETAIL_MOST),
         reference=_storable(getattr(outcome, "reference", ""), REFERENCE_MOST),
-        waited=claimed.waited,
+        waited_s=claimed.waited_s,
         started_at_monotonic=started_at,
         finished_at_monotonic=finished_at,
     )

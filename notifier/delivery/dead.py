@@ -19,7 +19,6 @@ from notifier.ports import Death
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import timedelta
 
     from notifier.delivery.attempt import Route
     from notifier.domain.notification import Channel, Priority, WorkerId
@@ -97,14 +96,12 @@ class DeadWorkers:
             case _:
                 assert_never(decision)
 
-    def _tell(self, moved: Sequence[tuple[Death, Status, timedelta]]) -> None:
+    def _tell(self, moved: Sequence[tuple[Death, Status, float]]) -> None:
         for worker, count in Counter(death.orphan.worker for death, _, _ in moved).items():
             log.warning("worker_died", worker=str(worker), in_flight=count)
-        for death, status, age in moved:
+        for death, status, age_s in moved:
             self._observer.rescued(death.orphan.queue, 1, "died")
             if status is Status.QUEUED:
                 self._observer.retried(death.orphan.queue, "ambiguous")
             else:
-                self._observer.finished(
-                    death.orphan.queue, status, age.total_seconds(), death.reason
-                )
+                self._observer.finished(death.orphan.queue, status, age_s, death.reason)

@@ -39,8 +39,8 @@ class Sweeper:
         except StoreUnavailable as error:
             log.warning("sweeper_waits", reason=str(error))
             return 0
-        for queue, age in expired:
-            self._observer.finished(queue, Status.EXPIRED, age.total_seconds())
+        for queue, age_s in expired:
+            self._observer.finished(queue, Status.EXPIRED, age_s)
         if expired:
             log.info("expired", count=len(expired))
         return len(expired)

@@ -139,7 +139,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A notification this worker may send now, once: the answer to a claim.
 
     `claim` is the number of this claim (the fence). `tries` counts what was spent before it.
-    `waited` is how long it was ready before it was claimed.
+    `waited_s` is how long it was ready before it was claimed.
     `content` is the JSON document of the submit.
     """
 
@@ -150,7 +150,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes
     tries: int
     max_tries: int | None
-    waited: timedelta
+    waited_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

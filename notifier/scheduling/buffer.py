@@ -55,6 +55,9 @@ class Buffer:
 
         A cancelled wait passes its promise on.
         """
+        if self._has_more and not self._idle:
+            self.promised += 1
+            return True
         told: asyncio.Future[bool] = self._loop.create_future()
         self._idle[consumer] = told
         self._promise()
@@ -108,8 +111,13 @@ class Buffer:
     def _is_open(self) -> bool:
         return not (self._is_barred or self._is_closed)
 
+    @property
+    def _has_more(self) -> bool:
+        """Whether a message waits that was promised to nobody."""
+        return len(self._messages) > self.promised and self._is_open
+
     def _promise(self) -> None:
-        while self._idle and len(self._messages) > self.promised and self._is_open:
+        while self._idle and self._has_more:
             told = self._idle.pop(next(iter(self._idle)))
             if not told.cancelled():
                 self.promised += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -200,7 +199,7 @@ async def _use_in_vain(store: PostgresStore) -> None:
         content=b"{}",
         tries=0,
         max_tries=None,
-        waited=timedelta(0),
+        waited_s=0.0,
     )
     orphan = Orphan(
         id=stranger.id,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DUE_CEILING = 1000
 SWEEP_MOST = 5000
 NOW = timedelta(0)
+STATUSES = {status.value: status for status in Status}
 
 
 IN_ORDER = {"enable_sort": "off", "enable_bitmapscan": "off"}
@@ -113,14 +114,13 @@ class PostgresStore:
             rows = await connection.fetch(
                 statement("record"), *_record_columns(results), self.worker, min(ids), max(ids)
             )
-            moved = {row["id"]: row for row in rows}
-            missing = [item for item in results if not _is_in(item[0], moved)]
+            moved = {(row["id"], row["claim"]): _recorded(row) for row in rows}
+            answers = [moved.get((result.id, result.claim)) for result, _ in results]
+            missing = [item for item, answer in zip(results, answers, strict=True) if not answer]
             late = await self._record_late(connection, missing) if missing else {}
         return [
-            _recorded(moved[result.id])
-            if _is_in(result, moved)
-            else late.get(result.id, Recorded(None, late=True, age=NOW))
-            for result, _ in results
+            answer or late.get(result.id, Recorded(None, late=True, age_s=0.0))
+            for (result, _), answer in zip(results, answers, strict=True)
         ]
 
     async def _record_late(
@@ -131,7 +131,9 @@ class PostgresStore:
         )
         return {
             row["id"]: Recorded(
-                Status(row["status"]) if row["status"] else None, late=row["late"], age=row["age"]
+                Status(row["status"]) if row["status"] else None,
+                late=row["late"],
+                age_s=row["age_s"],
             )
             for row in rows
         }
@@ -155,7 +157,7 @@ class PostgresStore:
             [ask.is_buffered for ask in ordered],
         )
         return [
-            GivenBack(QueueKey.parse(row["queue"]), Status(row["status"]), row["age"])
+            GivenBack(QueueKey.parse(row["queue"]), Status(row["status"]), row["age_s"])
             for row in rows
         ]
 
@@ -241,7 +243,7 @@ class PostgresStore:
 
     async def bury(
         self, deaths: Sequence[Death], silent: Sequence[tuple[WorkerId, int]]
-    ) -> Sequence[tuple[Death, Status, timedelta]]:
+    ) -> Sequence[tuple[Death, Status, float]]:
         """Write what follows for orphans whose process is dead still; the rows that moved.
 
         Each comes with its new status (expired if it would wait past its time) and its age.
@@ -254,17 +256,17 @@ class PostgresStore:
             [worker for worker, _ in silent],
             [beat for _, beat in silent],
         )
-        return [(by_id[row["id"]], Status(row["status"]), row["age"]) for row in rows]
+        return [(by_id[row["id"]], Status(row["status"]), row["age_s"]) for row in rows]
 
     async def database_now(self) -> float:
         """Postgres's clock, in seconds since the epoch."""
         rows = await self._links.watch.fetch("SELECT extract(epoch FROM now())::float8 AS now")
         return float(rows[0]["now"])
 
-    async def sweep(self) -> Sequence[tuple[QueueKey, timedelta]]:
+    async def sweep(self) -> Sequence[tuple[QueueKey, float]]:
         """Expire waiting rows past their time: queue and age of each, at most 5,000."""
         rows = await self._links.watch.fetch(statement("sweep"), SWEEP_MOST)
-        return [(QueueKey.parse(row["queue"]), row["age"]) for row in rows]
+        return [(QueueKey.parse(row["queue"]), row["age_s"]) for row in rows]
 
     async def ensure_days(self) -> int:
         """Make the partitions of the days to come; how many were made."""
@@ -299,7 +301,7 @@ class PostgresStore:
 
 def _claim_answer(row: Record) -> ClaimAnswer:
     if row["status"] != Status.SENDING:
-        return NotYours(Status(row["status"]), row["age"])
+        return NotYours(Status(row["status"]), row["age_s"])
     return Claimed(
         id=row["id"],
         claim=row["claim"],
@@ -308,7 +310,7 @@ def _claim_answer(row: Record) -> ClaimAnswer:
         content=row["content"],
         tries=row["tries"],
         max_tries=row["max_tries"],
-        waited=row["waited"],
+        waited_s=row["waited_s"],
     )
 
 
@@ -338,35 +340,32 @@ def _death_row(death: Death) -> tuple[object, ...]:
     return orphan.id, orphan.claim, orphan.worker, death.provider, death.status, death.reason
 
 
-def _is_in(result: Result, moved: Mapping[UUID, Record]) -> bool:
-    row = moved.get(result.id)
-    return row is not None and row["claim"] == result.claim
-
-
 def _recorded(row: Record) -> Recorded:
-    return Recorded(Status(row["status"]), late=False, age=row["age"])
+    return Recorded(STATUSES[row["status"]], late=False, age_s=row["age_s"])
 
 
 def _record_columns(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[object]]:
     """The arrays of record.sql, $1 to $14."""
     return _columns(
-        (
-            r.id,
-            r.claim,
-            r.status,
-            int(r.spends),
-            r.after or NOW,
-            r.reason,
-            r.outcome,
-            r.provider,
-            r.code,
-            r.detail,
-            r.reference,
-            r.waited.total_seconds(),
-            timedelta(seconds=r.finished_at_monotonic - r.started_at_monotonic),
-            timedelta(seconds=ago),
-        )
-        for r, ago in results
+        [
+            (
+                r.id,
+                r.claim,
+                r.status,
+                int(r.spends),
+                r.after.total_seconds() if r.after else 0.0,
+                r.reason,
+                r.outcome,
+                r.provider,
+                r.code,
+                r.detail,
+                r.reference,
+                r.waited_s,
+                r.finished_at_monotonic - r.started_at_monotonic,
+                ago,
+            )
+            for r, ago in results
+        ]
     )
 
 

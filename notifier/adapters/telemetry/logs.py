@@ -10,10 +10,13 @@ import logging
 import sys
 from collections.abc import MutableMapping
 from typing import Final, Literal, TextIO
+from uuid import UUID
 
 import msgspec
 import structlog
 from structlog.typing import Processor
+
+from notifier.domain.notification import QueueKey
 
 # What these say below an error is either chatter or said by us already: a driver's connection
 # attempts while its server is away, a client's requests with their addresses.
@@ -44,6 +47,7 @@ def configure_logging(
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _spelled,
     ]
     structlog.configure(
         processors=[
@@ -73,6 +77,14 @@ def _route_stdlib(out: TextIO, before: list[Processor], after: list[Processor], 
     for name, least in _QUIET.items():
         logging.getLogger(name).setLevel(max(least, root.level))
     logging.captureWarnings(capture=True)
+
+
+def _spelled(_: object, __: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
+    """Ids and queues as text; done here, so that a line that is not written costs nothing."""
+    for name, value in event.items():
+        if isinstance(value, UUID | QueueKey):
+            event[name] = str(value)
+    return event
 
 
 def _console(out: TextIO) -> list[Processor]:

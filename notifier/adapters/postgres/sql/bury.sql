@@ -46,4 +46,4 @@ WITH death AS (
         provider = excluded.provider, reason = excluded.reason, code = excluded.code,
         detail = excluded.detail, tries = excluded.tries, last_at = excluded.last_at
 )
-SELECT id, status::text AS status, now() - created_at AS age FROM moved
+SELECT id, status::text AS status, date_part('epoch', now() - created_at) AS age_s FROM moved

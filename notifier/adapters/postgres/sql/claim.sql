@@ -12,4 +12,5 @@ WHERE id = ANY ($1::uuid[]) AND id BETWEEN $4 AND $5
   AND status::text = 'queued'
   AND claim = ($2::integer[])[array_position($1::uuid[], id)]
 RETURNING id, status::text AS status, claim, queue, recipient, content, tries, max_tries,
-          now() - ready_at AS waited, now() - created_at AS age
+          date_part('epoch', now() - ready_at) AS waited_s,
+          date_part('epoch', now() - created_at) AS age_s

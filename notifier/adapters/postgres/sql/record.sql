@@ -1,12 +1,13 @@
 -- What came of attempts that are still ours: the row moves on, the attempt and a failure are kept.
 WITH result AS (
-    SELECT *, clock_timestamp() - finished_ago AS finished_at,
-           clock_timestamp() - finished_ago - took AS started_at
-    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::smallint[], $5::interval[],
+    SELECT *, after_s * interval '1 second' AS after,
+           clock_timestamp() - finished_ago_s * interval '1 second' AS finished_at,
+           clock_timestamp() - (finished_ago_s + took_s) * interval '1 second' AS started_at
+    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::smallint[], $5::float8[],
                 $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
-                $12::real[], $13::interval[], $14::interval[])
-        AS t (id, claim, status, spent, after, reason, outcome, provider, code, detail, reference,
-              queue_wait_s, took, finished_ago)
+                $12::real[], $13::float8[], $14::float8[])
+        AS t (id, claim, status, spent, after_s, reason, outcome, provider, code, detail, reference,
+              queue_wait_s, took_s, finished_ago_s)
 ), moved AS (
     UPDATE notifications n SET
         status = CASE WHEN r.status = 'retrying' AND now() + r.after >= n.expires_at
@@ -54,4 +55,4 @@ WITH result AS (
         provider = excluded.provider, reason = excluded.reason, code = excluded.code,
         detail = excluded.detail, tries = excluded.tries, last_at = excluded.last_at
 )
-SELECT id, claim, status::text AS status, now() - created_at AS age FROM moved
+SELECT id, claim, status::text AS status, date_part('epoch', now() - created_at) AS age_s FROM moved

@@ -2,12 +2,12 @@
 -- or what another wrote of it is amended, as late; a late Accepted settles a row that still stands
 -- at this claim.
 WITH result AS (
-    SELECT *, clock_timestamp() - finished_ago AS finished_at,
-           clock_timestamp() - finished_ago - took AS started_at
+    SELECT *, clock_timestamp() - finished_ago_s * interval '1 second' AS finished_at,
+           clock_timestamp() - (finished_ago_s + took_s) * interval '1 second' AS started_at
     FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::text[], $8::real[], $9::interval[], $10::interval[])
-        AS t (id, claim, outcome, provider, code, detail, reference, queue_wait_s, took,
-              finished_ago)
+                $7::text[], $8::real[], $9::float8[], $10::float8[])
+        AS t (id, claim, outcome, provider, code, detail, reference, queue_wait_s, took_s,
+              finished_ago_s)
 ), fresh AS (
     SELECT r.* FROM result r JOIN notifications n ON n.id = r.id
     WHERE n.id = ANY ($1::uuid[]) AND n.claim >= r.claim AND NOT EXISTS (
@@ -33,7 +33,7 @@ WITH result AS (
 ), forgiven AS (
     DELETE FROM failures WHERE id IN (SELECT id FROM settled)
 )
-SELECT r.id, f.id IS NOT NULL AS late, now() - n.created_at AS age,
+SELECT r.id, f.id IS NOT NULL AS late, date_part('epoch', now() - n.created_at) AS age_s,
        CASE WHEN s.id IS NOT NULL THEN 'sent'
             WHEN f.id IS NULL AND n.claim = r.claim THEN n.status::text END AS status
 FROM result r

@@ -9,4 +9,4 @@ WITH over AS (
 UPDATE notifications n SET status = 'expired', due_at = NULL, updated_at = now()
 WHERE n.id = ANY (ARRAY(SELECT id FROM over))
   AND n.status::text IN ('scheduled', 'queued', 'retrying') AND n.expires_at <= now()
-RETURNING n.queue, now() - n.created_at AS age
+RETURNING n.queue, date_part('epoch', now() - n.created_at) AS age_s
