@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
 ECHO_S: Final = 1.0
+GARBAGE_AT: Final = 20_000
 FILES: Final = 65_536
 
 T = TypeVar("T")
@@ -44,10 +45,11 @@ def started() -> None:
     """Say that what exists now is there to stay: the garbage collector passes over it.
 
     Else it walks through every module's objects again, about once a second under load, and nothing
-    else runs for 35 ms.
+    else runs for 35 ms. What a few hundred attempts hold at once is no garbage either.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GARBAGE_AT)
 
 
 def run_told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:

@@ -50,7 +50,7 @@ class GroupCommit(Generic[Item, Answer]):
         write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
         when_unknown: WhenUnknown,
-        weigh: Callable[[Item], int] = lambda _: 0,
+        weigh: Callable[[Item], int] | None = None,
     ) -> None:
         self.name = name
         self._write = write
@@ -124,11 +124,14 @@ class GroupCommit(Generic[Item, Answer]):
             self._quiet = asyncio.Event()
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        weigh, weight = self._weigh, 0
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
-        weight = 0
-        while self._items and len(batch) < MOST and weight < HEAVIEST:
+        for _ in range(min(len(self._items), MOST)):
             batch.append(self._items.popleft())
-            weight += self._weigh(batch[-1][0])
+            if weigh is not None:
+                weight += weigh(batch[-1][0])
+                if weight >= HEAVIEST:
+                    break
         return batch
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:

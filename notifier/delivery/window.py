@@ -14,7 +14,7 @@ LEAST: Final = 32
 MOST: Final = 20_000
 UNKNOWN_AFTER_S: Final = 5.0
 TOGETHER_S: Final = 0.03
-TOGETHER_MOST: Final = 32
+TOGETHER_MOST: Final = 64
 RETRY_SHARE: Final = 4
 """While first attempts wait, one in four taken is a retry."""
 

@@ -31,6 +31,7 @@ EVERY_S: Final = 1.0
 SKEW_MOST_S: Final = 5.0
 """A process whose clock is further off Postgres's is not ready: its ids lie about their day."""
 LEAVE_WITHIN_S: Final = 2.0
+PACE_FRESH_S: Final = 0.1
 
 log = structlog.get_logger()
 
@@ -59,6 +60,8 @@ class Membership:
         self._living = Living()
         self._reason = "no heartbeat yet"
         self._arrival = asyncio.Event()
+        self._pace: Mapping[QueueKey, QueuePace] = {}
+        self._pace_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beat every second until `stop`, then remove the row."""
@@ -176,14 +179,18 @@ class Membership:
         return said
 
     def pace(self) -> Mapping[QueueKey, QueuePace]:
-        """What the deployment does with each queue, for the relay."""
-        return {
-            queue: QueuePace(
-                consumers=sum(one.consumers for one in said),
-                drain_per_s=sum(one.done_per_s for one in said),
-            )
-            for queue, said in self.figures().items()
-        }
+        """What the deployment does with each queue, for the relays; made anew every 100 ms."""
+        now = time.monotonic()
+        if now - self._pace_at >= PACE_FRESH_S:
+            self._pace_at = now
+            self._pace = {
+                queue: QueuePace(
+                    consumers=sum(one.consumers for one in said),
+                    drain_per_s=sum(one.done_per_s for one in said),
+                )
+                for queue, said in self.figures().items()
+            }
+        return self._pace
 
 
 def _consumers(queues: Mapping[QueueKey, QueueFigures]) -> int:
