@@ -37,7 +37,14 @@ class Manning:
     """Its prefork pool; 0 is one process of `concurrency` threads, for jobs that wait."""
     dramatiq_threads: int = 8
     """In each of its processes; 8 is its own default."""
+    notifier_consumers: int = 0
+    """In each of its processes; 0 is `concurrency`."""
     sandbox_url: str = ""
+
+    @property
+    def consumers(self) -> int:
+        """Notifier's, in each process."""
+        return self.notifier_consumers or self.concurrency
 
 
 class Contender(Protocol):
@@ -97,7 +104,7 @@ class Notifier:
     def work(self, place: Place, manning: Manning) -> None:
         for port in free_ports(manning.processes):
             command = [sys.executable, "-m", "benchmarks.bench.noop_worker"]
-            words = ["--metrics-port", str(port), "--consumers", str(manning.concurrency)]
+            words = ["--metrics-port", str(port), "--consumers", str(manning.consumers)]
             place.children.start("worker", [*command, *words], self._environment(place, manning))
 
     def _environment(self, place: Place, manning: Manning) -> Mapping[str, str]:
@@ -106,6 +113,7 @@ class Notifier:
             "NOTIFIER_DATABASE__URL": place.database_url,
             "NOTIFIER_BROKER__URL": place.broker_url,
             "NOTIFIER_LOG__LEVEL": "warning",
+            "NOTIFIER_PROVIDERS__SMTP__MAX_CONNECTIONS": str(manning.consumers),
             "PYTHONPATH": str(ROOT),
             "BENCH_LOG": str(place.log),
             **({"BENCH_REAL": "1", "NOTIFIER_PROVIDERS__TWILIO__URL": url} if url else {}),

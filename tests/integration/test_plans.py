@@ -44,7 +44,9 @@ CLAIMED = {"bury", "record_late"}
 AGED = {
     "rescue": """UPDATE notifications SET published_at = published_at - interval '1 minute'
                  WHERE queue = 'email.high'""",
-    "sweep": "UPDATE notifications SET expires_at = now() WHERE queue = 'email.high'",
+    "sweep": """UPDATE notifications SET expires_at = now(),
+                                        published_at = published_at - interval '2 minutes'
+                WHERE queue = 'email.high'""",
 }
 SESSIONS = """SELECT count(*) FROM pg_stat_activity
               WHERE datname = current_database() AND application_name = 'notifier'"""

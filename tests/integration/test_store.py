@@ -72,7 +72,7 @@ async def seen(reader: PostgresReader, item: NewNotification | Claimed) -> Notif
 
 
 async def test_migrating_twice_does_nothing_the_second_time(empty_database_url: str) -> None:
-    assert await asyncio.to_thread(migrate, empty_database_url) == ["0001", "0002", "0003"]
+    assert await asyncio.to_thread(migrate, empty_database_url) == ["0001", "0002", "0003", "0004"]
     assert await asyncio.to_thread(migrate, empty_database_url) == []
 
 
@@ -403,6 +403,21 @@ async def test_the_sweeper_expires_what_waits_past_its_time(
     assert [queue for queue, _ in await store.sweep()] == [EMAIL_HIGH]
     assert (await seen(reader, over)).status is Status.EXPIRED
     assert (await seen(reader, fine)).status is Status.QUEUED
+
+
+async def test_the_sweeper_leaves_what_was_published_lately_to_who_claims_it(
+    store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await store.insert([a_notification(), a_notification()])
+    recent, _ = [pointer for pointer, _ in await store.take_due(quotas(EMAIL_HIGH), 2)]
+    await connection.execute("UPDATE notifications SET expires_at = now()")
+    await connection.execute(
+        "UPDATE notifications SET published_at = now() - interval '61 s' WHERE id <> $1", recent.id
+    )
+    assert [queue for queue, _ in await store.sweep()] == [EMAIL_HIGH]
+    (answer,) = await store.claim([ask(recent)])
+    assert isinstance(answer, NotYours)
+    assert answer.status is Status.EXPIRED
 
 
 async def test_a_day_is_dropped_only_when_all_is_final(

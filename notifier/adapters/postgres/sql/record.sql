@@ -1,4 +1,5 @@
 -- What came of attempts that are still ours: the row moves on, the attempt and a failure are kept.
+-- A row is in a claim once: who moves it on from there is the first to write that attempt.
 WITH result AS (
     SELECT *, after_s * interval '1 second' AS after,
            clock_timestamp() - finished_ago_s * interval '1 second' AS finished_at,
@@ -24,32 +25,33 @@ WITH result AS (
     FROM result r
     WHERE n.id = r.id AND n.id = ANY ($1::uuid[]) AND n.id BETWEEN $16 AND $17
       AND n.status::text = 'sending' AND n.claim = r.claim AND n.claimed_by = $15
-    RETURNING n.id, n.claim, n.queue, n.status, n.tries, n.due_at, n.created_at
+    RETURNING n.id, n.claim, n.queue, n.status, n.tries, n.due_at, n.created_at,
+              r.reason, r.outcome, r.provider, r.code, r.detail, r.reference, r.queue_wait_s,
+              r.started_at, r.finished_at
 ), throttled_again AS (
     -- Only the row of the claim just before, and only if that was throttled too.
     UPDATE attempts a SET
-        claim = r.claim, repeats = a.repeats + 1, finished_at = r.finished_at, next_at = m.due_at,
-        recorded_by = $15, code = r.code, detail = r.detail
-    FROM moved m JOIN result r ON r.id = m.id AND r.claim = m.claim
+        claim = m.claim, repeats = a.repeats + 1, finished_at = m.finished_at, next_at = m.due_at,
+        recorded_by = $15, code = m.code, detail = m.detail
+    FROM moved m
     WHERE a.id = ANY (ARRAY(SELECT id FROM result WHERE outcome = 'throttled'))
       AND a.id = m.id AND a.id BETWEEN $16 AND $17 AND a.claim = m.claim - 1
-      AND a.outcome = 'throttled' AND a.provider = r.provider AND NOT a.late
-      AND r.outcome = 'throttled'
+      AND a.outcome = 'throttled' AND a.provider = m.provider AND NOT a.late
+      AND m.outcome = 'throttled'
     RETURNING a.id
 ), attempted AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, next_at, queue_wait_s,
                           provider, outcome, code, detail, reference)
-    SELECT m.id, m.claim, $15, r.started_at, r.finished_at, m.due_at, r.queue_wait_s,
-           r.provider, r.outcome, r.code, r.detail, r.reference
-    FROM moved m JOIN result r ON r.id = m.id AND r.claim = m.claim
+    SELECT m.id, m.claim, $15, m.started_at, m.finished_at, m.due_at, m.queue_wait_s,
+           m.provider, m.outcome, m.code, m.detail, m.reference
+    FROM moved m
     WHERE m.id NOT IN (SELECT id FROM throttled_again)
-    ON CONFLICT (id, claim) DO NOTHING
 ), failed AS (
     INSERT INTO failures (id, queue, provider, reason, code, detail, tries, first_at, last_at)
-    SELECT m.id, m.queue, r.provider, r.reason, r.code, r.detail, m.tries,
-           least(r.started_at, (SELECT min(a.started_at) FROM attempts a WHERE a.id = m.id)),
-           r.finished_at
-    FROM moved m JOIN result r ON r.id = m.id AND r.claim = m.claim
+    SELECT m.id, m.queue, m.provider, m.reason, m.code, m.detail, m.tries,
+           least(m.started_at, (SELECT min(a.started_at) FROM attempts a WHERE a.id = m.id)),
+           m.finished_at
+    FROM moved m
     WHERE m.status = 'failed'
     ON CONFLICT (id) DO UPDATE SET
         provider = excluded.provider, reason = excluded.reason, code = excluded.code,

@@ -1,12 +1,19 @@
--- Waiting rows past their time; at most $1 a pass.
-WITH over AS (
+-- Waiting rows past their time, due or published; of each at most $1 a pass. Who claims what was
+-- published lately sees to it himself.
+WITH due AS (
     SELECT id FROM notifications
-    WHERE status IN ('scheduled', 'queued', 'retrying') AND expires_at <= now()
+    WHERE due_at IS NOT NULL AND expires_at <= now()
     ORDER BY expires_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), published AS (
+    SELECT id FROM notifications
+    WHERE status = 'queued' AND due_at IS NULL AND expires_at <= now()
+      AND published_at < now() - interval '1 minute'
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
 UPDATE notifications n SET status = 'expired', due_at = NULL, updated_at = now()
-WHERE n.id = ANY (ARRAY(SELECT id FROM over))
+WHERE n.id = ANY (ARRAY(SELECT id FROM due UNION ALL SELECT id FROM published))
   AND n.status::text IN ('scheduled', 'queued', 'retrying') AND n.expires_at <= now()
 RETURNING n.queue, date_part('epoch', now() - n.created_at) AS age_s
