@@ -20,7 +20,7 @@ from tests.e2e.client import QUEUES
 POLL_S = 0.02
 DRAIN_S = 240.0
 RECORDED_S = 30.0
-AT_ITS_BEST = Manning(notifier_consumers=256)
+AT_ITS_BEST = Manning(notifier_consumers=512)
 SMS = "2010-04-01/Accounts/ACsandbox/Messages.json"
 
 

@@ -20,5 +20,5 @@ UPDATE notifications n SET
     status = 'queued', due_at = NULL, published_at = now(), published_by = $5, updated_at = now()
 WHERE n.id = ANY (ARRAY(SELECT id FROM taken))
   AND n.status::text IN ('scheduled', 'queued', 'retrying') AND (n.due_at <= now()) IS TRUE
-RETURNING n.id, n.claim, n.queue, n.is_retry, extract(epoch FROM n.ready_at)::float8 AS ready_at,
-          extract(epoch FROM n.published_at)::float8 AS published_at
+RETURNING n.id, n.claim, n.queue, n.is_retry, date_part('epoch', n.ready_at) AS ready_at,
+          date_part('epoch', n.published_at) AS published_at
