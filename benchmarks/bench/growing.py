@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
 from benchmarks.bench.curve import Figures, throughput
-from benchmarks.bench.draining import drain, watch
+from benchmarks.bench.draining import AT_ITS_BEST, drain, watch
 from benchmarks.bench.place import Place, Servers
-from benchmarks.bench.systems import NOTIFIER, Manning, a_notification
+from benchmarks.bench.systems import NOTIFIER, a_notification
 from benchmarks.prove.bulk import BYTES_EACH, DAYS, HISTORY
 
 PROCESSES = (1, 2, 4)
@@ -24,7 +25,9 @@ INSERT_WITHIN = timedelta(minutes=10)
 def processes(servers: Servers, count: int) -> Figures:
     """Sends that do nothing, by 1, 2 and 4 worker processes."""
     return {
-        f"{number}_per_s": drain(servers, NOTIFIER, count, Manning(processes=number))["per_s"]
+        f"{number}_per_s": drain(servers, NOTIFIER, count, replace(AT_ITS_BEST, processes=number))[
+            "per_s"
+        ]
         for number in PROCESSES
     }
 
@@ -49,8 +52,8 @@ def rows(servers: Servers, count: int) -> Figures:
 
 def _drained(place: Place, count: int) -> float:
     place.log.write_bytes(b"")
-    NOTIFIER.fill(place, Manning(), [a_notification()] * count)
-    NOTIFIER.work(place, Manning())
+    NOTIFIER.fill(place, AT_ITS_BEST, [a_notification()] * count)
+    NOTIFIER.work(place, AT_ITS_BEST)
     samples = watch(place, count)
     place.children.stop()
     return throughput(samples, count)

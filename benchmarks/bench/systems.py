@@ -26,7 +26,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manning:
-    """How the workers of a system are to be: the same number of jobs at once for all."""
+    """How the workers of a system are to be."""
 
     processes: int = 2
     concurrency: int = 128

@@ -101,8 +101,8 @@ touches no index."""
 
 CONFIGURATIONS: Mapping[str, str] = {
     "Notifier": (
-        "its defaults, but for log level warning and 128 consumers a worker process; hang and "
-        "flood: 64"
+        "its defaults, but for log level warning and 512 consumers, with as many connections, a "
+        "worker process; over nine queues and through HTTP 128, hang and flood: 64"
     ),
     "Celery": (
         "quorum queues, `confirm_publish`, `task_acks_late`, `task_reject_on_worker_lost`, no "
