@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 OVER: Final = -inf
+TICK_S: Final = 0.001
+"""What uvloop's timers count in: less is at once, and would go round until the clock moves."""
 
 
 async def wait(stop: asyncio.Event, span: float) -> bool:
@@ -78,7 +80,7 @@ class TimeLimit:
         now = self._loop.time()
         for task, until in self._until.items():
             if until > now:
-                self._loop.call_at(until, self._watch)
+                self._loop.call_later(max(until - now, TICK_S), self._watch)
                 return
             if until != OVER:
                 self._until[task] = OVER

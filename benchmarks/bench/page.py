@@ -168,7 +168,7 @@ def _share(table: Table, share: Share) -> str:
 
 
 def _remains() -> Iterator[str]:
-    yield from ("", "## What is missed, and why", "", REMAINS)
+    yield from ("", "## Where the rest goes", "", REMAINS)
 
 
 def _promised(rows: Sequence[promises.Row]) -> Iterator[str]:

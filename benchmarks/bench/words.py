@@ -88,16 +88,13 @@ better.
   clients and 500 rows a statement, of 200 bytes, one index."""
 
 REMAINS = """\
-Draining misses one of its targets: Dramatiq, which keeps no record, was to be left behind by half,
-and is by a seventh. Claim and outcome of each send are committed before the next step. Of the
-113 us of the two cores that a notification then costs the workers take 59, Postgres 38, RabbitMQ
-10, the API 3, the measurement the rest. In a worker 26 are our own code, spread over claim, call,
-record and their metrics, with nothing above 8 %; the rest are the drivers' and the event loop's. A
-worker without any code of an attempt's own, which claims and records whole batches with the same
-statements and drivers, would come to 1.5 times Dramatiq and no further: it takes 43, and all
-together 101. What would cure it is therefore in Postgres: one version of the row less (due,
-published, claimed and ended are four now, each entered into two or three indexes), or a claim that
-touches no index."""
+Of the 114 us of the two cores that a notification costs in the drain the workers take 59, Postgres
+40, RabbitMQ 9, the API 5. Claim and outcome of each send are committed before the next step. In a
+worker some 20 us are our own code, spread over claim, call, record and their metrics; the rest are
+the drivers', the event loop's and the job's. What would save most is now in Postgres: one version
+of the row less (due, published, claimed and ended are four, each entered into two or three
+indexes), or a claim that touches no index
+([ADR 25](adr/0025-what-every-attempt-pays.md))."""
 
 CONFIGURATIONS: Mapping[str, str] = {
     "Notifier": (

@@ -280,7 +280,7 @@ class Attempts:
         result = _result(claimed, outcome, decision, provider, started_at, finished_at)
         if is_stopping:
             async with asyncio.timeout(RECORD_WITHIN_S):
-                recorded = await self._written(result)
+                recorded = await self._results.put(result)
         else:
             recorded = await self._written(result)
         self._tell(claimed, result, recorded)

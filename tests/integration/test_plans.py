@@ -10,10 +10,11 @@ import asyncpg
 import pytest
 
 from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import open_store
 from notifier.delivery.groupcommit import MOST
 from notifier.domain.notification import Claimed, QueueKey, Status
-from notifier.ports import ClaimAsk, Death, Orphan, Pointer
+from notifier.ports import ClaimAsk, Death, Filter, Orphan, Pointer
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -118,6 +119,29 @@ async def test_plans_kept_since_the_day_was_empty_mend_without_reading_a_surge(
         await trouble.mend(store)
     after = await _read_by(database_url, connection, _do_nothing)
     assert 0 < after - before < SURGE
+
+
+@pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED, Status.RETRYING])
+async def test_a_page_of_what_waits_reads_no_past(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record], status: Status
+) -> None:
+    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+        await _accept(store, EMAIL_HIGH, BATCH)
+        await _accept(store, EMAIL_LOW, SURGE)
+        await _send(store, EMAIL_LOW, SURGE)
+        if status is Status.QUEUED:
+            await store.take_due(quotas(EMAIL_HIGH), BATCH // 2)
+    await connection.execute(
+        "UPDATE notifications SET status = $1::text::notification_status WHERE status = 'queued'",
+        status,
+    )
+    await connection.execute("ANALYZE")
+    before = await _read(connection)
+    async with open_reader(LinkSettings(url=database_url)) as reader:
+        page = await reader.notifications(Filter(status=status, limit=2 * BATCH))
+        assert {view.status for view in page} == {status}
+        assert len(page) == BATCH
+    assert 0 < await _read(connection) - before < SURGE
 
 
 @dataclass
@@ -241,5 +265,9 @@ async def _read_by(
     """
     async with open_store(LinkSettings(url=url), worker_id()) as store:
         await work(store)
+    return await _read(connection, besides)
+
+
+async def _read(connection: asyncpg.Connection[asyncpg.Record], besides: int = 0) -> int:
     await until(lambda: connection.fetchval(SESSIONS), lambda left: left == besides)
     return int(await connection.fetchval(READ))

@@ -264,7 +264,10 @@ class PostgresStore:
         return float(rows[0]["now"])
 
     async def sweep(self) -> Sequence[tuple[QueueKey, float]]:
-        """Expire waiting rows past their time: queue and age of each, at most 5,000."""
+        """Expire waiting rows past their time: queue and age in seconds of each.
+
+        At most 5,000 that are due, and as many that are published.
+        """
         rows = await self._links.watch.fetch(statement("sweep"), SWEEP_MOST)
         return [(QueueKey.parse(row["queue"]), row["age_s"]) for row in rows]
 
@@ -290,7 +293,7 @@ class PostgresStore:
         )
 
     async def estimate_backlog(self) -> int:
-        """Waiting rows, as the planner's statistics say: minutes old, never counted."""
+        """Rows that wait for the relay, as the planner's statistics say: minutes old, no count."""
         rows = await self._links.watch.fetch(statement("backlog"))
         return int(rows[0]["waiting"])
 

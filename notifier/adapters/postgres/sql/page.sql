@@ -1,9 +1,13 @@
 -- Newest first: ids grow with time. $1 status, $2 pattern of the queue's name, $3 and $4 the first
--- and last instant of acceptance, $5 the cursor, $6 how many. Null means any.
+-- and last instant of acceptance, $5 the cursor, $6 how many. Null means any. What is said of due_at
+-- follows from the status: by it the few that wait are found in their own indexes.
 SELECT id, tenant, status::text AS status, queue, recipient, content, metadata, tries, max_tries, last_error,
        created_at, updated_at, due_at, expires_at
 FROM notifications
 WHERE ($1::notification_status IS NULL OR status = $1)
+  AND ($1::notification_status IS NULL OR $1 NOT IN ('scheduled', 'retrying') OR due_at IS NOT NULL)
+  AND ($1::notification_status IS NULL OR $1 <> 'queued'
+       OR due_at IS NOT NULL OR (status = 'queued' AND due_at IS NULL))
   AND ($2::text IS NULL OR queue LIKE $2)
   AND ($3::timestamptz IS NULL OR id >= uuid_at($3))
   AND ($4::timestamptz IS NULL OR id <= uuid_at($4))

@@ -1,5 +1,4 @@
 -- What came of attempts that are still ours: the row moves on, the attempt and a failure are kept.
--- A row is in a claim once: who moves it on from there is the first to write that attempt.
 WITH result AS (
     SELECT *, after_s * interval '1 second' AS after,
            clock_timestamp() - finished_ago_s * interval '1 second' AS finished_at,
@@ -46,6 +45,7 @@ WITH result AS (
            m.provider, m.outcome, m.code, m.detail, m.reference
     FROM moved m
     WHERE m.id NOT IN (SELECT id FROM throttled_again)
+    ON CONFLICT (id, claim) DO NOTHING
 ), failed AS (
     INSERT INTO failures (id, queue, provider, reason, code, detail, tries, first_at, last_at)
     SELECT m.id, m.queue, m.provider, m.reason, m.code, m.detail, m.tries,

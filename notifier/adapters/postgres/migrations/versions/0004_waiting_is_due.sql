@@ -1,6 +1,8 @@
 -- What waits for the relay. What is published is in notifications_published, and there are few.
+-- In this order, for readers wait from the drop to the end.
+CREATE INDEX notifications_due_expires ON notifications (expires_at) WHERE due_at IS NOT NULL;
 DROP INDEX notifications_waiting;
-CREATE INDEX notifications_waiting ON notifications (expires_at) WHERE due_at IS NOT NULL;
+ALTER INDEX notifications_due_expires RENAME TO notifications_waiting;
 
 -- Drops one day if all its notifications are final: 'dropped', 'kept' (some are not) or 'absent'.
 -- Refuses days that are not yet over. Gives up after 200 ms of waiting for a lock (55P03).
