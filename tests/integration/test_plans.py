@@ -135,7 +135,7 @@ async def test_a_page_of_what_waits_reads_no_past(
         "UPDATE notifications SET status = $1::text::notification_status WHERE status = 'queued'",
         status,
     )
-    await connection.execute("ANALYZE")
+    await connection.execute("VACUUM ANALYZE notifications")
     before = await _read(connection)
     async with open_reader(LinkSettings(url=database_url)) as reader:
         page = await reader.notifications(Filter(status=status, limit=2 * BATCH))
