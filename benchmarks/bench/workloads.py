@@ -17,14 +17,15 @@ QUICK = ("Notifier", "Taskiq", "Dramatiq")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much there is to drain."""
+    """How much there is to drain. A peer is at its full rate with the first sends."""
 
     sends: int = 80_000
+    peer_sends: int = 80_000
     http_sends: int = 10_000
     messages: int = 100_000
 
 
-QUICK_SIZE = Size(sends=10_000)
+QUICK_SIZE = Size(peer_sends=10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ WORKLOADS: Mapping[str, Workload] = {
     "submit_batch_1": _alone(lambda servers, _: submitting.batches(servers, 1)),
     "submit_batch_2": _alone(lambda servers, _: submitting.batches(servers, 2)),
     "drain": _each(
-        lambda servers, system, size: draining.drain(servers, system, size.sends),
+        lambda servers, system, size: draining.drain(
+            servers, system, size.sends if system is NOTIFIER else size.peer_sends
+        ),
         (*ALL, ON_CLASSIC_QUEUES),
     ),
     "drain_mixed": _alone(lambda servers, size: draining.drain_mixed(servers, size.sends)),
