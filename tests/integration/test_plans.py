@@ -37,6 +37,18 @@ PLANNED_AFTER = 10
 """Postgres plans five executions for their values; then it may keep a plan for all."""
 READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
                + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
+PLANS = """SELECT sum(custom_plans)::integer AS anew, sum(generic_plans)::integer AS kept
+           FROM pg_prepared_statements"""
+A_MONTH = """DO $$ DECLARE parent text; day date; BEGIN
+    FOREACH parent IN ARRAY ARRAY['notifications', 'attempts', 'failures'] LOOP
+        FOR n IN 2..29 LOOP
+            day := (now() AT TIME ZONE 'UTC')::date - n;
+            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
+                           parent || '_' || to_char(day, 'YYYYMMDD'), parent,
+                           uuid_at(day_start(day)), uuid_at(day_start(day + 1)));
+        END LOOP;
+    END LOOP;
+END $$"""
 A_DEATH_AN_HOUR_AGO = """INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
                          VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
 AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
@@ -119,6 +131,20 @@ async def test_plans_kept_since_the_day_was_empty_mend_without_reading_a_surge(
         await trouble.mend(store)
     after = await _read_by(database_url, connection, _do_nothing)
     assert 0 < after - before < SURGE
+
+
+async def test_a_batch_is_planned_once_however_many_days_there_are(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute(A_MONTH)
+    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+        for _ in range(2 * PLANNED_AFTER):
+            await _accept(store, EMAIL_HIGH, BATCH)
+            await _send(store, EMAIL_HIGH, BATCH)
+        for link in (store._links.relay, store._links.claim, store._links.record):
+            (plans,) = await link.fetch(PLANS)
+            assert plans["anew"] == 0
+            assert plans["kept"] >= 2 * PLANNED_AFTER
 
 
 @pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED, Status.RETRYING])

@@ -49,7 +49,8 @@ WITH result AS (
 ), failed AS (
     INSERT INTO failures (id, queue, provider, reason, code, detail, tries, first_at, last_at)
     SELECT m.id, m.queue, m.provider, m.reason, m.code, m.detail, m.tries,
-           least(m.started_at, (SELECT min(a.started_at) FROM attempts a WHERE a.id = m.id)),
+           least(m.started_at, (SELECT min(a.started_at) FROM attempts a
+                                WHERE a.id = m.id AND a.id BETWEEN $16 AND $17)),
            m.finished_at
     FROM moved m
     WHERE m.status = 'failed'
