@@ -30,7 +30,7 @@ async def open_api(
     accept = Accept(
         store=process.store,
         observer=process.metrics,
-        wake_relays=process.relays.wake,
+        relays=process.relays,
         deadline_s=settings.api.request_deadline_s,
         max_backlog=settings.api.max_backlog,
     )

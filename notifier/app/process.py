@@ -183,6 +183,7 @@ async def open_process(
             async with asyncio.TaskGroup() as group:
                 _look_after(group, process, stop)
                 yield process
+                process.relays.close()
 
 
 class _Seat:

@@ -1,4 +1,8 @@
-"""Accept: store a submit, committed, before the caller hears of it; then wake the relays."""
+"""Accept: store a submit, committed, before the caller hears of it; then let it be published.
+
+Where nothing waits before it and the broker has room, a row is stored as taken already and its
+pointer is handed to the relay; else it is due, and the relays are woken.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,10 @@ from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Sequence
 
-    from notifier.domain.notification import NewNotification, Priority
+    from notifier.delivery.relay import Relays
+    from notifier.domain.notification import NewNotification, NotificationId
     from notifier.ports import Observer, Store
 
 ESTIMATE_EVERY_S: Final = 1.0
@@ -35,13 +40,13 @@ class Accept:
         *,
         store: Store,
         observer: Observer,
-        wake_relays: Callable[[Collection[Priority]], None],
+        relays: Relays,
         deadline_s: float,
         max_backlog: int,
     ) -> None:
         self._store = store
         self._observer = observer
-        self._wake_relays = wake_relays
+        self._relays = relays
         self._deadline_s = deadline_s
         self._max_backlog = max_backlog
         self._backlog = 0
@@ -96,13 +101,25 @@ class Accept:
 
     async def _write(self, items: Sequence[NewNotification]) -> Sequence[Status]:
         began = time.monotonic()
-        statuses = await self._store.insert(items)
+        taken = self._admitted(items)
+        pointers = await self._store.insert(items, taken=taken)
         self._foreseen.wrote(time.monotonic() - began)
-        counts = Counter(item.queue for item in items)
-        self._wake_relays({queue.priority for queue in counts})
-        for queue, count in counts.items():
+        self._relays.hand_over(pointers)
+        self._relays.wake({item.queue.priority for item in items if item.id not in taken})
+        for queue, count in Counter(item.queue for item in items).items():
             self._observer.accepted(queue, count)
-        return statuses
+        return [item.status for item in items]
+
+    def _admitted(self, items: Sequence[NewNotification]) -> set[NotificationId]:
+        """Those that are published as soon as they are stored: of each queue the first."""
+        at_once = [item for item in items if item.status is Status.QUEUED]
+        room = self._relays.admit(Counter(item.queue for item in at_once))
+        taken: set[NotificationId] = set()
+        for item in at_once:
+            if room[item.queue]:
+                room[item.queue] -= 1
+                taken.add(item.id)
+        return taken
 
 
 def _bytes(item: NewNotification) -> int:

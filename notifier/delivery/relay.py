@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
+from math import inf
 from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
@@ -85,11 +86,26 @@ class Relays:
         for priority in priorities:
             self._relays[priority].wake()
 
+    def admit(self, wanted: Mapping[QueueKey, int]) -> dict[QueueKey, int]:
+        """Of so many new rows, how many may be stored as taken; see Relay.admit."""
+        return {queue: self._relays[queue.priority].admit(queue, n) for queue, n in wanted.items()}
+
+    def hand_over(self, pointers: Sequence[Pointer]) -> None:
+        """Publish what was stored as taken."""
+        for pointer in pointers:
+            self._relays[pointer.queue.priority].hand_over(pointer)
+
+    def close(self) -> None:
+        """No more is handed over: `run` ends when all is published."""
+        for relay in self._relays.values():
+            relay.close()
+
     async def run(self, stop: asyncio.Event) -> None:
-        """All of them, until `stop`."""
+        """All of them, until `stop` and closed."""
         async with asyncio.TaskGroup() as group:
             for priority, relay in self._relays.items():
                 group.create_task(relay.run(stop), name=f"relay {priority}")
+                group.create_task(relay.publish_handed(), name=f"handed {priority}")
 
 
 class Relay:
@@ -119,6 +135,11 @@ class Relay:
         self._is_publishing = True
         self._rests = {queue: Rest() for queue in queues}
         self._is_retry_probed = False
+        self._handed = deque[Pointer]()
+        self._has_handed = asyncio.Event()
+        self._publishing_since = inf
+        self._is_over = False
+        self._is_closed = False
 
     def wake(self) -> None:
         """Rows are due now."""
@@ -142,13 +163,63 @@ class Relay:
                 await wait(stop, BROKER_PROBE_S)
             elif taken < AT_ONCE:
                 await self._rest()
+        self._is_over = True
+
+    def admit(self, queue: QueueKey, wanted: int) -> int:
+        """Of so many new rows of a queue, how many may be stored as taken by this relay.
+
+        None if it would take none now, if a confirm is late (who waits in Postgres may be taken by
+        another process), or if others are known to wait: those come first.
+        """
+        window, now = self._windows[queue], time.monotonic()
+        may_take = not self._is_over and self._is_publishing and self._flow(queue) is Flow.FREE
+        is_late = now - self._publishing_since > EVERY_S
+        if not may_take or is_late or window.is_backlogged or self._rests[queue].most(now) < MOST:
+            return 0
+        limit = window.limit(self._pace().get(queue, NO_PACE))
+        count = min(wanted, window.missing(limit, self._relays()))
+        window.ready += count
+        return count
+
+    def hand_over(self, pointer: Pointer) -> None:
+        """Publish what was stored as taken."""
+        self._handed.append(pointer)
+        self._has_handed.set()
+
+    def close(self) -> None:
+        """No more is handed over: `publish_handed` ends when all is published."""
+        self._is_closed = True
+        self._has_handed.set()
+
+    async def publish_handed(self) -> None:
+        """Publish until closed; what is handed over during a publish shares the next."""
+        while True:
+            await self._has_handed.wait()
+            self._has_handed.clear()
+            while self._handed:
+                count = min(len(self._handed), MOST)
+                await self._publish_taken([self._handed.popleft() for _ in range(count)])
+            if self._is_closed:
+                return
+
+    async def _publish_taken(self, pointers: Sequence[Pointer]) -> None:
+        self._publishing_since = time.monotonic()
+        try:
+            await self._publish(pointers, self._paces())
+        except StoreUnavailable as error:  # not confirmed and not taken back: the rescuer's
+            log.warning("not_taken_back", queues=self._names, reason=str(error))
+        finally:
+            self._publishing_since = inf
+
+    def _paces(self) -> Mapping[QueueKey, QueuePace]:
+        known = self._pace()
+        return {queue: known.get(queue, NO_PACE) for queue in self._queues}
 
     async def run_once(self) -> int:
         """One pass; how many pointers it took. Takes nothing while the broker takes nothing."""
         if not self._is_publishing and not await self._can_publish():
             return 0
-        known = self._pace()
-        pace = {queue: known.get(queue, NO_PACE) for queue in self._queues}
+        pace = self._paces()
         limits = {queue: self._windows[queue].limit(of) for queue, of in pace.items()}
         flows = {queue: self._flow(queue) for queue in self._queues}
         await self._poll(limits, flows)

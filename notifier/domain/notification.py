@@ -134,6 +134,11 @@ class NewNotification:
     max_tries: int | None
     tenant: str = ""
 
+    @property
+    def status(self) -> Status:
+        """The first it has."""
+        return Status.SCHEDULED if self.delay and self.delay > timedelta(0) else Status.QUEUED
+
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A notification this worker may send now, once: the answer to a claim.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 
@@ -15,9 +16,15 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery import accept as accepting
 from notifier.delivery.accept import Accept
 from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
-from notifier.domain.notification import NewNotification, Priority, Status
-from notifier.ports import Filter
-from tests.builders import QUEUES, a_notification, worker_id
+from notifier.domain.notification import (
+    NewNotification,
+    NotificationId,
+    Priority,
+    QueueKey,
+    Status,
+)
+from notifier.ports import Filter, Pointer
+from tests.builders import QUEUES, SMS_HIGH, a_notification, quotas, worker_id
 from tests.tcp_proxy import open_proxy_for
 
 
@@ -31,32 +38,49 @@ class Gated:
         self.entered = asyncio.Event()
         self.batches: list[int] = []
 
-    async def insert(self, items: Sequence[NewNotification]) -> Sequence[Status]:
+    async def insert(
+        self, items: Sequence[NewNotification], *, taken: Collection[NotificationId] = ()
+    ) -> Sequence[Pointer]:
         self.batches.append(len(items))
         self.entered.set()
         await self.gate.wait()
-        return await self._store.insert(items)
+        return await self._store.insert(items, taken=taken)
 
     async def estimate_backlog(self) -> int:
         return await self._store.estimate_backlog()
 
 
+class Listening:
+    """In the place of the relays: has so much room for each queue, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.room = 0
+        self.woken = 0
+        self.handed = list[NotificationId]()
+
+    def admit(self, wanted: Mapping[QueueKey, int]) -> dict[QueueKey, int]:
+        return {queue: min(self.room, count) for queue, count in wanted.items()}
+
+    def hand_over(self, pointers: Sequence[Pointer]) -> None:
+        self.handed += [pointer.id for pointer in pointers]
+
+    def wake(self, priorities: Collection[Priority]) -> None:
+        self.woken += len(priorities)
+
+
 class Desk:
-    """An accept at work, and how often it woke the relay."""
+    """An accept at work, and what it told the relays."""
 
     def __init__(self, store: Gated, *, deadline_s: float, max_backlog: int) -> None:
         self.store = store
-        self.woken = 0
+        self.relays = Listening()
         self.accept = Accept(
             store=store,  # type: ignore[arg-type]  # only what accept uses
             observer=Metrics(QUEUES, {}, version="0"),
-            wake_relays=self._wake,
+            relays=self.relays,  # type: ignore[arg-type]  # only what accept uses
             deadline_s=deadline_s,
             max_backlog=max_backlog,
         )
-
-    def _wake(self, _priorities: Collection[Priority]) -> None:
-        self.woken += 1
 
 
 @asynccontextmanager
@@ -102,7 +126,24 @@ async def test_a_submit_returns_after_the_commit_and_wakes_the_relay(database_ur
         item = a_notification()
         assert await desk.accept.submit([item]) == [Status.QUEUED]
         assert await stored(database_url) == {item.id}
-        assert desk.woken == 1
+        assert (desk.relays.woken, desk.relays.handed) == (1, [])
+
+
+async def test_what_there_is_room_for_is_handed_over_and_the_rest_is_due(
+    database_url: str,
+) -> None:
+    first, second = a_notification(), a_notification()
+    later = a_notification(SMS_HIGH, delay=timedelta(minutes=1), ttl=timedelta(hours=1))
+    async with open_desk(database_url) as desk:
+        desk.relays.room = 1
+        statuses = await desk.accept.submit([later, first, second])
+        assert statuses == [Status.SCHEDULED, Status.QUEUED, Status.QUEUED]
+        assert desk.relays.handed == [first.id]
+        assert desk.relays.woken == 1
+        await desk.accept.submit([a_notification()])
+        assert desk.relays.woken == 1
+    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+        assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [second.id]
 
 
 async def test_a_poisoned_row_fails_alone(database_url: str) -> None:

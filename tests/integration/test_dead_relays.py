@@ -96,6 +96,15 @@ async def test_what_it_took_last_is_due_again_at_its_place_and_counted(scene: Sc
     assert counted == 3
 
 
+async def test_what_it_stored_as_taken_is_due_again(scene: Scene) -> None:
+    await scene.beat()
+    item = a_notification()
+    await scene.dying.insert([item], taken={item.id})
+    scene.dies()
+    assert await scene.relays.run_once() == 1
+    assert ids(await scene.take(scene.mine)) == [item.id]
+
+
 async def test_one_that_beats_is_left_alone_also_when_it_did_so_just_now(scene: Scene) -> None:
     await scene.taken()
     assert await scene.relays.run_once() == 0

@@ -349,6 +349,105 @@ async def test_what_is_urgent_waits_for_no_confirm_of_what_is_not(store: Postgre
         broker.confirms.set()
         while (await ready(broker))["email.low"] == 0:
             await asyncio.sleep(0.01)
+        relays.close()
+
+
+# ---- what is stored as taken --------------------------------------------------------------------
+
+
+async def test_new_rows_are_admitted_to_what_is_left_of_the_window(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    relay = relay_of(store, broker)
+    assert relay.admit(EMAIL_HIGH, 10) == 10
+    assert relay.admit(EMAIL_HIGH, 1000) == LEAST - 10
+    assert relay.admit(EMAIL_HIGH, 1) == 0
+    assert relay.admit(EMAIL_LOW, 1) == 1
+    assert relay_of(store, broker, relays=4).admit(EMAIL_HIGH, 1000) == LEAST / 4
+
+
+@pytest.mark.parametrize("flow", [Flow.PAUSED, Flow.BROKEN, Flow.PROBE])
+async def test_none_is_admitted_to_what_is_held_back(
+    store: PostgresStore, broker: Refusing, flow: Flow
+) -> None:
+    relay = relay_of(store, broker, flows={EMAIL_HIGH: flow})
+    assert relay.admit(EMAIL_HIGH, 1) == 0
+    assert relay.admit(EMAIL_LOW, 1) == 1
+
+
+async def test_none_is_admitted_before_those_that_wait(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    await store.insert([a_notification(EMAIL_HIGH) for _ in range(100)])
+    relay = relay_of(store, broker)
+    await relay.run_once()
+    assert relay.admit(EMAIL_HIGH, 1) == 0
+    assert relay.admit(EMAIL_LOW, 1) == 1
+
+
+async def test_none_is_admitted_while_the_queue_or_the_broker_takes_nothing(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    relay = relay_of(store, broker)
+    broker.refused = EMAIL_HIGH
+    await store.insert([a_notification(EMAIL_HIGH), a_notification(EMAIL_LOW)])
+    await relay.run_once()
+    assert relay.admit(EMAIL_HIGH, 1) == 0
+    assert relay.admit(EMAIL_LOW, 1) == 1
+    broker.is_refusing = True
+    await store.insert([a_notification(EMAIL_LOW)])
+    await relay.run_once()
+    assert relay.admit(EMAIL_LOW, 1) == 0
+
+
+async def test_what_is_handed_over_is_published_also_after_the_stop(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    relays = Relays(lambda its: relay_of(store, broker, queues=its), QUEUES)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(relays.run(stop))
+        stop.set()
+        relays.wake()
+        while relays.admit({EMAIL_HIGH: 1})[EMAIL_HIGH]:
+            await asyncio.sleep(0.01)
+        items = [a_notification(queue) for queue in QUEUES]
+        relays.hand_over(await store.insert(items, taken={item.id for item in items}))
+        assert not run.done()
+        relays.close()
+    assert await ready(broker) == {str(queue): 1 for queue in QUEUES}
+
+
+async def test_what_is_handed_over_and_not_confirmed_is_due(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    broker.is_refusing = True
+    relay = relay_of(store, broker)
+    items = [a_notification(EMAIL_HIGH) for _ in range(3)]
+    for pointer in await store.insert(items, taken={item.id for item in items}):
+        relay.hand_over(pointer)
+    relay.close()
+    await relay.publish_handed()
+    assert await due(store) == 3
+
+
+async def test_none_is_admitted_while_a_confirm_is_late(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.delivery.relay.EVERY_S", 0.0)
+    broker = Slow(QUEUES, EMAIL_HIGH)
+    relay, item = relay_of(store, broker), a_notification(EMAIL_HIGH)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(relay.publish_handed())
+        for pointer in await store.insert([item], taken={item.id}):
+            relay.hand_over(pointer)
+        assert relay.admit(EMAIL_HIGH, 1) == 1
+        await broker.asked.wait()
+        await asyncio.sleep(0.01)
+        assert relay.admit(EMAIL_HIGH, 1) == 0
+        broker.confirms.set()
+        relay.close()
+    assert relay.admit(EMAIL_HIGH, 1) == 1
 
 
 async def test_messages_carry_several_pointers_where_a_lot_is_drained(

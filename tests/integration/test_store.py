@@ -86,7 +86,7 @@ async def test_an_accepted_notification_is_due_at_once(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     item = a_notification()
-    assert await store.insert([item]) == [Status.QUEUED]
+    assert await store.insert([item]) == []
     assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 1
     view = await seen(reader, item)
     assert (view.status, view.content, view.tries) == (Status.QUEUED, item.content, 0)
@@ -102,11 +102,57 @@ async def test_inserting_the_same_batch_again_stores_nothing_twice(
     assert len(await reader.notifications(Filter())) == 3
 
 
+async def test_what_is_stored_as_taken_is_not_due_and_may_be_claimed(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    taken, due = a_notification(), a_notification()
+    (pointer,) = await store.insert([due, taken], taken={taken.id})
+    assert (pointer.id, pointer.queue, pointer.claim) == (taken.id, EMAIL_HIGH, 0)
+    assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [due.id]
+    (answer,) = await store.claim([ask(pointer)])
+    assert isinstance(answer, Claimed)
+    assert (await seen(reader, taken)).status is Status.SENDING
+
+
+async def test_what_is_stored_as_taken_is_due_if_it_is_not_confirmed(store: PostgresStore) -> None:
+    item = a_notification()
+    await store.unpublish(await store.insert([item], taken={item.id}))
+    assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [item.id]
+
+
+async def test_a_repeated_insert_says_anew_what_is_taken(store: PostgresStore) -> None:
+    item = a_notification()
+    await store.insert([item], taken={item.id})
+    pointers = await store.insert([item], taken={item.id})
+    await store.unpublish(pointers)  # of the second go, by its instant
+    assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 1
+    ((pointer, _),) = await store.take_due(quotas(), 500)
+    await store.insert([item])
+    assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 1
+    ((pointer, _),) = await store.take_due(quotas(), 500)
+    await store.claim([ask(pointer)])
+    await store.insert([item], taken={item.id})
+    await store.insert([item])
+    assert await store.take_due(quotas(), 500) == []
+
+
+async def test_a_repeated_insert_leaves_what_another_process_took(
+    store: PostgresStore, database_url: str
+) -> None:
+    item = a_notification()
+    await store.insert([item])
+    async with open_store(LinkSettings(url=database_url), worker_id()) as other:
+        assert len(await other.take_due(quotas(), 500)) == 1
+    await store.insert([item])
+    assert await store.take_due(quotas(), 500) == []
+
+
 async def test_a_scheduled_one_waits_for_its_time(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     item = a_notification(delay=timedelta(hours=1), ttl=timedelta(hours=2))
-    assert await store.insert([item]) == [Status.SCHEDULED]
+    await store.insert([item])
+    assert item.status is Status.SCHEDULED
     assert await store.take_due(quotas(), 500) == []
     await connection.execute("UPDATE notifications SET due_at = now(), ready_at = now()")
     assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [item.id]

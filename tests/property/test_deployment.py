@@ -132,17 +132,33 @@ class Deployment(RuleBasedStateMachine):
         queue=A_QUEUE,
         delay=st.sampled_from((None, None, timedelta(seconds=30))),
         max_tries=st.sampled_from((None, None, 1, 2)),
+        what=st.none() | st.sampled_from(Publish),
     )
-    def accept(self, queue: QueueKey, delay: timedelta | None, max_tries: int | None) -> None:
-        """Those before once more in the same batch: the answer to them was lost."""
+    def accept(
+        self,
+        queue: QueueKey,
+        delay: timedelta | None,
+        max_tries: int | None,
+        what: Publish | None,
+    ) -> None:
+        """Those before once more in the same batch: the answer to them was lost.
+
+        All are due, or stored as taken and published.
+        """
         item = a_notification(queue, delay=delay, ttl=TTL, max_tries=max_tries)
         self.accepted[item.id] = item
-        self.database.run(self.workers[0].store.insert(list(self.accepted.values())))
+        items = list(self.accepted.values())
+        taken = {each.id for each in items if what and each.status is Status.QUEUED}
+        pointers = self.database.run(self.workers[0].store.insert(items, taken=taken))
+        self.published += pointers
+        self.publish(pointers, what or Publish.RELAY_DIED)
 
     @precondition(lambda self: any(row.is_due for row in self.rows.values()))
     @rule(most=st.integers(1, 3), what=st.sampled_from(Publish))
     def relay(self, most: int, what: Publish) -> None:
-        pointers = self.take_due(most)
+        self.publish(self.take_due(most), what)
+
+    def publish(self, pointers: Sequence[Pointer], what: Publish) -> None:
         if what in {Publish.CONFIRMED, Publish.ARRIVED_UNCONFIRMED}:
             self.broker += pointers
         if what in {Publish.ARRIVED_UNCONFIRMED, Publish.LOST_UNCONFIRMED}:

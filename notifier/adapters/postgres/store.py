@@ -17,7 +17,7 @@ from notifier.domain.notification import Claimed, NotificationId, QueueKey, Stat
 from notifier.ports import ClaimAsk, GivenBack, NotYours, Orphan, Pointer, Recorded, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
     from datetime import date
     from uuid import UUID
 
@@ -62,10 +62,16 @@ class PostgresStore:
         self.worker = worker
         self._links = links
 
-    async def insert(self, items: Sequence[NewNotification]) -> Sequence[Status]:
-        """Store all, due at once or at their time. Repeating it is harmless."""
+    async def insert(
+        self, items: Sequence[NewNotification], *, taken: Collection[NotificationId] = ()
+    ) -> Sequence[Pointer]:
+        """Store all, due at once or at their time. Repeating it is harmless.
+
+        Those of `taken` are stored as if a relay of this process had taken them: to be published
+        are the pointers that come back.
+        """
         ordered = sorted(items, key=lambda item: item.id)
-        await self._links.accept.fetch(
+        rows = await self._links.accept.fetch(
             statement("insert"),
             [item.id for item in ordered],
             [item.tenant for item in ordered],
@@ -76,10 +82,14 @@ class PostgresStore:
             [item.max_tries for item in ordered],
             [item.delay or NOW for item in ordered],
             [item.ttl for item in ordered],
+            [item.id in taken for item in ordered],
+            self.worker,
         )
+        now = rows[0]["now"]
         return [
-            Status.SCHEDULED if item.delay is not None and item.delay > NOW else Status.QUEUED
-            for item in items
+            Pointer(queue=item.queue, id=item.id, claim=0, published_at=now)
+            for item in ordered
+            if item.id in taken
         ]
 
     async def claim(self, asks: Sequence[ClaimAsk]) -> Sequence[ClaimAnswer]:

@@ -1,10 +1,19 @@
--- A batch of accepted notifications, already due (or scheduled). Repeatable: an id is stored once.
-INSERT INTO notifications
-    (id, tenant, queue, recipient, content, metadata, max_tries, status, ready_at, due_at, expires_at)
-SELECT id, tenant, queue, recipient, content, metadata, max_tries,
-       CASE WHEN delay > interval '0' THEN 'scheduled' ELSE 'queued' END::notification_status,
-       now() + delay, now() + delay, now() + ttl
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[],
-            $7::smallint[], $8::interval[], $9::interval[])
-    AS t (id, tenant, queue, recipient, content, metadata, max_tries, delay, ttl)
-ON CONFLICT (id) DO NOTHING
+-- A batch of accepted notifications: due (or scheduled), or taken already by this process ($11)
+-- where $10 says so: then it publishes them once this is committed. Repeatable: an id is stored once,
+-- and what an earlier go left taken is as this one says.
+WITH stored AS (
+    INSERT INTO notifications AS n
+        (id, tenant, queue, recipient, content, metadata, max_tries, status, ready_at, due_at,
+         expires_at, published_at, published_by)
+    SELECT id, tenant, queue, recipient, content, metadata, max_tries,
+           CASE WHEN delay > interval '0' THEN 'scheduled' ELSE 'queued' END::notification_status,
+           now() + delay, CASE WHEN NOT is_taken THEN now() + delay END,
+           now() + ttl, CASE WHEN is_taken THEN now() END, CASE WHEN is_taken THEN $11::uuid END
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[],
+                $7::smallint[], $8::interval[], $9::interval[], $10::boolean[])
+        AS t (id, tenant, queue, recipient, content, metadata, max_tries, delay, ttl, is_taken)
+    ON CONFLICT (id) DO UPDATE SET
+        due_at = excluded.due_at, published_at = excluded.published_at, updated_at = now()
+    WHERE n.status = 'queued' AND n.claim = 0 AND n.due_at IS NULL AND n.published_by = $11
+)
+SELECT date_part('epoch', now()) AS now
