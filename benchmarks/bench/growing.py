@@ -13,7 +13,7 @@ from benchmarks.bench.curve import Figures, throughput
 from benchmarks.bench.draining import AT_ITS_BEST, drain, watch
 from benchmarks.bench.place import Place, Servers
 from benchmarks.bench.systems import NOTIFIER, a_notification
-from benchmarks.prove.bulk import BYTES_EACH, DAYS, HISTORY
+from benchmarks.prove.bulk import BYTES_EACH, HISTORY, days
 
 PROCESSES = (1, 2, 4)
 MILLION = 1_000_000
@@ -61,7 +61,7 @@ def _drained(place: Place, count: int) -> float:
 
 async def _age(place: Place, copied: list[UUID], count: int) -> None:
     if count:
-        await _ask(place, DAYS)
+        await _ask(place, days(7))
     for _ in range(count // MILLION):
         await _ask(place, HISTORY, copied, MILLION)
     for words in ("VACUUM (ANALYZE) notifications, attempts", "CHECKPOINT"):

@@ -20,6 +20,8 @@ from notifier.embedded.ports import free_ports
 
 BATCH = 1000
 FILL_S = 300.0
+CONNECTIONS = 128
+"""A provider's in config/notifier.toml."""
 PEER_PYTHON = ROOT / ".cache/bench/venv/bin/python"
 Document = dict[str, Any]
 
@@ -113,7 +115,7 @@ class Notifier:
             "NOTIFIER_DATABASE__URL": place.database_url,
             "NOTIFIER_BROKER__URL": place.broker_url,
             "NOTIFIER_LOG__LEVEL": "warning",
-            "NOTIFIER_PROVIDERS__SMTP__MAX_CONNECTIONS": str(manning.consumers),
+            "NOTIFIER_PROVIDERS__SMTP__MAX_CONNECTIONS": str(max(CONNECTIONS, manning.consumers)),
             "PYTHONPATH": str(ROOT),
             "BENCH_LOG": str(place.log),
             **({"BENCH_REAL": "1", "NOTIFIER_PROVIDERS__TWILIO__URL": url} if url else {}),

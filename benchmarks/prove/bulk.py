@@ -17,10 +17,10 @@ WAITING = """
     FROM generate_series(1, $2::integer) AS n
     JOIN notifications ON id = ($1::uuid[])[1 + n % cardinality($1::uuid[])]"""
 
-DAYS = """
+_DAYS = """
     DO $$ DECLARE parent text; child text; day date; BEGIN
         FOREACH parent IN ARRAY ARRAY['notifications', 'attempts', 'failures'] LOOP
-            FOR n IN 2..7 LOOP
+            FOR n IN 2..{last} LOOP
                 day := (now() AT TIME ZONE 'UTC')::date - n;
                 child := parent || '_' || to_char(day, 'YYYYMMDD');
                 EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I '
@@ -29,6 +29,12 @@ DAYS = """
             END LOOP;
         END LOOP;
     END $$"""
+
+
+def days(last: int) -> str:
+    """Makes the partitions of the days before, as far as so many days ago."""
+    return _DAYS.format(last=last)
+
 
 HISTORY = """
     WITH past AS (
@@ -74,7 +80,7 @@ async def insert_waiting(run: Run, copied: Sequence[UUID], count: int) -> None:
 
 async def insert_history(run: Run, copied: Sequence[UUID], count: int) -> None:
     """So many more were sent as these were, evenly over the last seven days."""
-    await run.rows(DAYS)
+    await run.rows(days(7))
     await run.rows(HISTORY, copied, count)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from benchmarks.prove.bulk import days
 from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import open_store
@@ -39,16 +40,6 @@ READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
                + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
 PLANS = """SELECT sum(custom_plans)::integer AS anew, sum(generic_plans)::integer AS kept
            FROM pg_prepared_statements"""
-A_MONTH = """DO $$ DECLARE parent text; day date; BEGIN
-    FOREACH parent IN ARRAY ARRAY['notifications', 'attempts', 'failures'] LOOP
-        FOR n IN 2..29 LOOP
-            day := (now() AT TIME ZONE 'UTC')::date - n;
-            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
-                           parent || '_' || to_char(day, 'YYYYMMDD'), parent,
-                           uuid_at(day_start(day)), uuid_at(day_start(day + 1)));
-        END LOOP;
-    END LOOP;
-END $$"""
 A_DEATH_AN_HOUR_AGO = """INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
                          VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
 AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
@@ -136,7 +127,7 @@ async def test_plans_kept_since_the_day_was_empty_mend_without_reading_a_surge(
 async def test_a_batch_is_planned_once_however_many_days_there_are(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    await connection.execute(A_MONTH)
+    await connection.execute(days(29))
     async with open_store(LinkSettings(url=database_url), worker_id()) as store:
         for _ in range(2 * PLANNED_AFTER):
             await _accept(store, EMAIL_HIGH, BATCH)
