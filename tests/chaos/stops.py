@@ -48,11 +48,12 @@ class Trigger:
     ) -> Callable[..., Awaitable[Sequence[Any]]]:
         """The call, broken before or after it does its work."""
 
-        async def broken(*words: Any) -> Sequence[Any]:
-            if self.is_due("before", 1 if self.method == "take_due" else len(words[0])):
+        async def broken(*words: Any, **named: Any) -> Sequence[Any]:
+            is_take = self.method == "take_due"
+            if self.is_due("before", 1 if is_take else len(words[0])):
                 self.strike()
-            done = await call(*words)
-            if self.is_due("after", len(done)):
+            done = await call(*words, **named)
+            if self.is_due("after", len(done if is_take else words[0])):
                 self.strike()
             return done
 
