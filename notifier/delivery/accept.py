@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Final
 
 from notifier.delivery.foreseen import ForeseenWait
 from notifier.delivery.groupcommit import MOST, GroupCommit, WhenUnknown
-from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
+from notifier.domain.errors import NotifierError, Overloaded, StoreRejected, StoreUnavailable
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from notifier.delivery.relay import Relays
-    from notifier.domain.notification import NewNotification, NotificationId
+    from notifier.domain.notification import NewNotification, NotificationId, QueueKey
     from notifier.ports import Observer, Store
 
 ESTIMATE_EVERY_S: Final = 1.0
@@ -101,8 +101,15 @@ class Accept:
 
     async def _write(self, items: Sequence[NewNotification]) -> Sequence[Status]:
         began = time.monotonic()
-        taken = self._admitted(items)
-        pointers = await self._store.insert(items, taken=taken)
+        admitted = self._relays.admit(
+            Counter(item.queue for item in items if item.status is Status.QUEUED)
+        )
+        taken = _first_of_each(items, admitted)
+        try:
+            pointers = await self._store.insert(items, taken=taken)
+        except NotifierError:
+            self._relays.withdraw(admitted)
+            raise
         self._foreseen.wrote(time.monotonic() - began)
         self._relays.hand_over(pointers)
         self._relays.wake({item.queue.priority for item in items if item.id not in taken})
@@ -110,16 +117,18 @@ class Accept:
             self._observer.accepted(queue, count)
         return [item.status for item in items]
 
-    def _admitted(self, items: Sequence[NewNotification]) -> set[NotificationId]:
-        """Those that are published as soon as they are stored: of each queue the first."""
-        at_once = [item for item in items if item.status is Status.QUEUED]
-        room = self._relays.admit(Counter(item.queue for item in at_once))
-        taken: set[NotificationId] = set()
-        for item in at_once:
-            if room[item.queue]:
-                room[item.queue] -= 1
-                taken.add(item.id)
-        return taken
+
+def _first_of_each(
+    items: Sequence[NewNotification], admitted: Mapping[QueueKey, int]
+) -> set[NotificationId]:
+    """So many of each queue, of those that are due at once."""
+    room = dict(admitted)
+    first: set[NotificationId] = set()
+    for item in items:
+        if item.status is Status.QUEUED and room[item.queue]:
+            room[item.queue] -= 1
+            first.add(item.id)
+    return first
 
 
 def _bytes(item: NewNotification) -> int:

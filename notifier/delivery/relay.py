@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from math import inf
 from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
 
+from notifier.delivery.outlet import Outlet
 from notifier.delivery.window import QueuePace, Window, together
 from notifier.domain.controls import Flow
 from notifier.domain.errors import StoreUnavailable
@@ -36,6 +37,7 @@ no retry waits, the one that is asked for is missing."""
 BROKER_PROBE_S: Final = 1.0
 LONGEST_REST_S: Final = 60.0
 STORE_PAUSE_S: Final = 0.5
+LOOKED_LATELY_S: Final = 0.5
 
 log = structlog.get_logger()
 
@@ -54,14 +56,16 @@ class Rest:
         self._until = 0.0
 
     def begin(self, now: float) -> float:
-        """A publish was not confirmed; how long the queue rests."""
+        """A publish was not confirmed; how long the queue rests. While it does, that is no news."""
+        if now < self._until:
+            return self._until - now
         self._span_s = min(max(BROKER_PROBE_S, 2 * self._span_s), LONGEST_REST_S)
         self._until = now + self._span_s
         return self._span_s
 
     def over(self) -> None:
         """A publish was confirmed."""
-        self._span_s = 0.0
+        self._span_s = self._until = 0.0
 
     def most(self, now: float) -> int:
         """How many pointers may be tried."""
@@ -90,8 +94,13 @@ class Relays:
         """Of so many new rows, how many may be stored as taken; see Relay.admit."""
         return {queue: self._relays[queue.priority].admit(queue, n) for queue, n in wanted.items()}
 
+    def withdraw(self, admitted: Mapping[QueueKey, int]) -> None:
+        """These were not stored."""
+        for queue, count in admitted.items():
+            self._relays[queue.priority].withdraw(queue, count)
+
     def hand_over(self, pointers: Sequence[Pointer]) -> None:
-        """Publish what was stored as taken."""
+        """Publish what was admitted and is stored."""
         for pointer in pointers:
             self._relays[pointer.queue.priority].hand_over(pointer)
 
@@ -135,11 +144,9 @@ class Relay:
         self._is_publishing = True
         self._rests = {queue: Rest() for queue in queues}
         self._is_retry_probed = False
-        self._handed = deque[Pointer]()
-        self._has_handed = asyncio.Event()
-        self._publishing_since = inf
+        self._outlets = {queue: Outlet(time.monotonic) for queue in queues}
+        self._looked_at = -inf
         self._is_over = False
-        self._is_closed = False
 
     def wake(self) -> None:
         """Rows are due now."""
@@ -168,48 +175,49 @@ class Relay:
     def admit(self, queue: QueueKey, wanted: int) -> int:
         """Of so many new rows of a queue, how many may be stored as taken by this relay.
 
-        None if it would take none now, if a confirm is late (who waits in Postgres may be taken by
-        another process), or if others are known to wait: those come first.
+        None if it would take none now, if others are known to wait or it has not looked lately
+        (those come first), or if a confirm is late (who waits in Postgres may be taken by another
+        process). What is admitted is handed over or withdrawn.
         """
-        window, now = self._windows[queue], time.monotonic()
+        window, outlet, now = self._windows[queue], self._outlets[queue], time.monotonic()
         may_take = not self._is_over and self._is_publishing and self._flow(queue) is Flow.FREE
-        is_late = now - self._publishing_since > EVERY_S
-        if not may_take or is_late or window.is_backlogged or self._rests[queue].most(now) < MOST:
+        is_open = may_take and not outlet.is_late and self._rests[queue].most(now) == MOST
+        if not is_open or window.is_backlogged or now - self._looked_at > LOOKED_LATELY_S:
             return 0
         limit = window.limit(self._pace().get(queue, NO_PACE))
-        count = min(wanted, window.missing(limit, self._relays()))
-        window.ready += count
+        count = min(wanted, self._missing(queue, limit))
+        outlet.admitted += count
         return count
 
+    def withdraw(self, queue: QueueKey, count: int) -> None:
+        """So many that were admitted were not stored."""
+        self._outlets[queue].admitted -= count
+
     def hand_over(self, pointer: Pointer) -> None:
-        """Publish what was stored as taken."""
-        self._handed.append(pointer)
-        self._has_handed.set()
+        """Publish what was admitted and is stored."""
+        self._outlets[pointer.queue].hand_over(pointer)
 
     def close(self) -> None:
         """No more is handed over: `publish_handed` ends when all is published."""
-        self._is_closed = True
-        self._has_handed.set()
+        for outlet in self._outlets.values():
+            outlet.close()
 
     async def publish_handed(self) -> None:
-        """Publish until closed; what is handed over during a publish shares the next."""
-        while True:
-            await self._has_handed.wait()
-            self._has_handed.clear()
-            while self._handed:
-                count = min(len(self._handed), MOST)
-                await self._publish_taken([self._handed.popleft() for _ in range(count)])
-            if self._is_closed:
-                return
+        """Publish what is handed over, until closed."""
+        async with asyncio.TaskGroup() as group:
+            for queue, outlet in self._outlets.items():
+                group.create_task(outlet.run(self._publish_new), name=f"outlet {queue}")
 
-    async def _publish_taken(self, pointers: Sequence[Pointer]) -> None:
-        self._publishing_since = time.monotonic()
+    async def _publish_new(self, pointers: Sequence[Pointer]) -> None:
+        queue = pointers[0].queue
         try:
-            await self._publish(pointers, self._paces())
-        except StoreUnavailable as error:  # not confirmed and not taken back: the rescuer's
-            log.warning("not_taken_back", queues=self._names, reason=str(error))
-        finally:
-            self._publishing_since = inf
+            if self._is_publishing and self._rests[queue].most(time.monotonic()) == MOST:
+                await self._publish(pointers, self._paces())
+                self._windows[queue].ready += len(pointers)
+            else:
+                await self._store.unpublish(pointers)
+        except StoreUnavailable as error:  # neither confirmed nor due again: the rescuer's
+            log.warning("not_taken_back", queues=[str(queue)], reason=str(error))
 
     def _paces(self) -> Mapping[QueueKey, QueuePace]:
         known = self._pace()
@@ -224,10 +232,9 @@ class Relay:
         flows = {queue: self._flow(queue) for queue in self._queues}
         await self._poll(limits, flows)
         quotas = self._quotas(limits, flows)
-        if not quotas:
-            return 0
-        taken = await self._store.take_due(quotas, MOST)
+        taken = await self._store.take_due(quotas, MOST) if quotas else []
         self._account(quotas, taken)
+        self._looked_at = time.monotonic()
         await self._publish([pointer for pointer, _ in taken], pace)
         return len(taken)
 
@@ -271,12 +278,12 @@ class Relay:
         self, limits: Mapping[QueueKey, int], flows: Mapping[QueueKey, Flow]
     ) -> list[Quota]:
         """What there is room for, the most urgent queues first; nothing for what is held back."""
-        relays, quotas, now = self._relays(), list[Quota](), time.monotonic()
+        quotas, now = list[Quota](), time.monotonic()
         self._is_retry_probed = not self._is_retry_probed
         for queue in self._queues:
             match flows[queue]:
                 case Flow.FREE:
-                    missing = self._windows[queue].missing(limits[queue], relays)
+                    missing = self._missing(queue, limits[queue])
                     most = min(missing, self._rests[queue].most(now))
                     quotas += _classes(queue, *self._windows[queue].split(most))
                 case Flow.PROBE:
@@ -286,6 +293,10 @@ class Relay:
                 case _:
                     assert_never(flows[queue])
         return quotas
+
+    def _missing(self, queue: QueueKey, limit: int) -> int:
+        missing = self._windows[queue].missing(limit, self._relays())
+        return max(0, missing - self._outlets[queue].admitted)
 
     def _probe(self, queue: QueueKey, most: int) -> list[Quota]:
         """One pointer if none is there: a first attempt in one pass, a retry in the next."""
@@ -326,8 +337,8 @@ class Relay:
         If nothing at all was confirmed the broker may be away: then nothing is taken of any queue
         until a probe says yes.
         """
-        if is_all:
-            self._is_publishing = await self._broker.probe()
+        if is_all and self._is_publishing and not await self._broker.probe():
+            self._is_publishing = False
         now = time.monotonic()
         for queue, count in Counter(pointer.queue for pointer in lost).items():
             rest_s = self._rests[queue].begin(now)

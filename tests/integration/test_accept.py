@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -24,7 +25,7 @@ from notifier.domain.notification import (
     Status,
 )
 from notifier.ports import Filter, Pointer
-from tests.builders import QUEUES, SMS_HIGH, a_notification, quotas, worker_id
+from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, quotas, worker_id
 from tests.tcp_proxy import open_proxy_for
 
 
@@ -57,12 +58,19 @@ class Listening:
         self.room = 0
         self.woken = 0
         self.handed = list[NotificationId]()
+        self.admitted = Counter[QueueKey]()
 
     def admit(self, wanted: Mapping[QueueKey, int]) -> dict[QueueKey, int]:
-        return {queue: min(self.room, count) for queue, count in wanted.items()}
+        admitted = {queue: min(self.room, count) for queue, count in wanted.items()}
+        self.admitted.update(admitted)
+        return admitted
+
+    def withdraw(self, admitted: Mapping[QueueKey, int]) -> None:
+        self.admitted.subtract(admitted)
 
     def hand_over(self, pointers: Sequence[Pointer]) -> None:
         self.handed += [pointer.id for pointer in pointers]
+        self.admitted.subtract(pointer.queue for pointer in pointers)
 
     def wake(self, priorities: Collection[Priority]) -> None:
         self.woken += len(priorities)
@@ -144,6 +152,17 @@ async def test_what_there_is_room_for_is_handed_over_and_the_rest_is_due(
         assert desk.relays.woken == 1
     async with open_store(LinkSettings(url=database_url), worker_id()) as store:
         assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [second.id]
+
+
+async def test_what_is_admitted_and_not_stored_is_withdrawn(database_url: str) -> None:
+    poison, good = a_notification(recipient="nul\0@example.com"), a_notification()
+    async with open_desk(database_url) as desk:
+        desk.relays.room = 10
+        refused, stored = await desk.accept.submit([poison, good])
+        assert isinstance(refused, StoreRejected)
+        assert stored is Status.QUEUED
+        assert desk.relays.handed == [good.id]
+        assert desk.relays.admitted[EMAIL_HIGH] == 0
 
 
 async def test_a_poisoned_row_fails_alone(database_url: str) -> None:

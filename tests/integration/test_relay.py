@@ -23,6 +23,7 @@ from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
     QUEUES,
+    SMS_HIGH,
     a_notification,
     a_result,
     ask,
@@ -161,8 +162,9 @@ async def test_a_queue_that_takes_no_publishes_holds_up_no_other(
 def test_a_queue_rests_ever_longer_and_is_tried_with_one_pointer() -> None:
     rest = Rest()
     assert rest.most(0.0) == 500
-    assert [rest.begin(0.0) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert (rest.most(59.0), rest.most(60.0)) == (0, 1)
+    assert [rest.begin(100.0 * n) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert rest.begin(730.0) == 30
+    assert (rest.most(759.0), rest.most(760.0)) == (0, 1)
     rest.over()
     assert rest.most(0.0) == 500
 
@@ -355,22 +357,50 @@ async def test_what_is_urgent_waits_for_no_confirm_of_what_is_not(store: Postgre
 # ---- what is stored as taken --------------------------------------------------------------------
 
 
+async def looked(relay: Relay) -> Relay:
+    """The relay, after a pass."""
+    await relay.run_once()
+    return relay
+
+
 async def test_new_rows_are_admitted_to_what_is_left_of_the_window(
     store: PostgresStore, broker: Refusing
 ) -> None:
-    relay = relay_of(store, broker)
+    relay = await looked(relay_of(store, broker))
     assert relay.admit(EMAIL_HIGH, 10) == 10
     assert relay.admit(EMAIL_HIGH, 1000) == LEAST - 10
     assert relay.admit(EMAIL_HIGH, 1) == 0
     assert relay.admit(EMAIL_LOW, 1) == 1
-    assert relay_of(store, broker, relays=4).admit(EMAIL_HIGH, 1000) == LEAST / 4
+    relay.withdraw(EMAIL_HIGH, 5)
+    assert relay.admit(EMAIL_HIGH, 1000) == 5
+    other = await looked(relay_of(store, broker, relays=4))
+    assert other.admit(EMAIL_HIGH, 1000) == LEAST / 4
+
+
+async def test_what_is_admitted_takes_the_room_of_what_is_due(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    relay = await looked(relay_of(store, broker))
+    relay.admit(EMAIL_HIGH, 20)
+    await store.insert([a_notification(EMAIL_HIGH) for _ in range(100)])
+    assert await relay.run_once() == LEAST - 20
+
+
+async def test_none_is_admitted_before_the_relay_has_looked_nor_long_after(
+    store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = relay_of(store, broker)
+    assert relay.admit(EMAIL_HIGH, 1) == 0
+    assert (await looked(relay)).admit(EMAIL_HIGH, 1) == 1
+    monkeypatch.setattr("notifier.delivery.relay.LOOKED_LATELY_S", 0.0)
+    assert relay.admit(EMAIL_HIGH, 1) == 0
 
 
 @pytest.mark.parametrize("flow", [Flow.PAUSED, Flow.BROKEN, Flow.PROBE])
 async def test_none_is_admitted_to_what_is_held_back(
     store: PostgresStore, broker: Refusing, flow: Flow
 ) -> None:
-    relay = relay_of(store, broker, flows={EMAIL_HIGH: flow})
+    relay = await looked(relay_of(store, broker, flows={EMAIL_HIGH: flow}))
     assert relay.admit(EMAIL_HIGH, 1) == 0
     assert relay.admit(EMAIL_LOW, 1) == 1
 
@@ -378,11 +408,10 @@ async def test_none_is_admitted_to_what_is_held_back(
 async def test_none_is_admitted_before_those_that_wait(
     store: PostgresStore, broker: Refusing
 ) -> None:
-    await store.insert([a_notification(EMAIL_HIGH) for _ in range(100)])
-    relay = relay_of(store, broker)
-    await relay.run_once()
+    await store.insert([a_notification(EMAIL_HIGH) for _ in range(600)])
+    relay = relay_of(store, broker, drain_per_s=2000)
+    assert await relay.run_once() == 500  # a whole pass: there is room for the rest
     assert relay.admit(EMAIL_HIGH, 1) == 0
-    assert relay.admit(EMAIL_LOW, 1) == 1
 
 
 async def test_none_is_admitted_while_the_queue_or_the_broker_takes_nothing(
@@ -397,7 +426,14 @@ async def test_none_is_admitted_while_the_queue_or_the_broker_takes_nothing(
     broker.is_refusing = True
     await store.insert([a_notification(EMAIL_LOW)])
     await relay.run_once()
-    assert relay.admit(EMAIL_LOW, 1) == 0
+    assert relay.admit(SMS_HIGH, 1) == 0
+
+
+async def handed(store: PostgresStore, relay: Relay, *queues: QueueKey) -> None:
+    """New rows of these queues, stored as taken and handed over."""
+    items = [a_notification(queue) for queue in queues]
+    for pointer in await store.insert(items, taken={item.id for item in items}):
+        relay.hand_over(pointer)
 
 
 async def test_what_is_handed_over_is_published_also_after_the_stop(
@@ -407,6 +443,8 @@ async def test_what_is_handed_over_is_published_also_after_the_stop(
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         run = group.create_task(relays.run(stop))
+        while not relays.admit({EMAIL_HIGH: 1})[EMAIL_HIGH]:
+            await asyncio.sleep(0.01)
         stop.set()
         relays.wake()
         while relays.admit({EMAIL_HIGH: 1})[EMAIL_HIGH]:
@@ -423,31 +461,51 @@ async def test_what_is_handed_over_and_not_confirmed_is_due(
 ) -> None:
     broker.is_refusing = True
     relay = relay_of(store, broker)
-    items = [a_notification(EMAIL_HIGH) for _ in range(3)]
-    for pointer in await store.insert(items, taken={item.id for item in items}):
-        relay.hand_over(pointer)
+    await handed(store, relay, EMAIL_HIGH, EMAIL_HIGH, EMAIL_LOW)
     relay.close()
     await relay.publish_handed()
     assert await due(store) == 3
+    assert await relay.run_once() == 0
 
 
-async def test_none_is_admitted_while_a_confirm_is_late(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+async def test_what_is_handed_over_while_its_queue_rests_is_due_and_not_published(
+    store: PostgresStore, broker: Refusing
 ) -> None:
-    monkeypatch.setattr("notifier.delivery.relay.EVERY_S", 0.0)
-    broker = Slow(QUEUES, EMAIL_HIGH)
-    relay, item = relay_of(store, broker), a_notification(EMAIL_HIGH)
+    relay = relay_of(store, broker)
+    broker.refused = EMAIL_HIGH
+    await handed(store, relay, EMAIL_HIGH)
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.publish_handed())
-        for pointer in await store.insert([item], taken={item.id}):
-            relay.hand_over(pointer)
-        assert relay.admit(EMAIL_HIGH, 1) == 1
+        while await due(store) < 1:
+            await asyncio.sleep(0.01)
+        broker.refused = None
+        await handed(store, relay, EMAIL_HIGH)
+        relay.close()
+    assert await due(store) == 2
+    assert (await ready(broker))["email.high"] == 0
+
+
+async def test_a_confirm_that_is_late_closes_its_queue_and_holds_up_no_other(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.delivery.outlet.LATE_S", 0.0)
+    broker = Slow(QUEUES, EMAIL_HIGH)
+    relay = await looked(relay_of(store, broker))
+    assert relay.admit(EMAIL_HIGH, 1) == 1
+    async with asyncio.TaskGroup() as group:
+        group.create_task(relay.publish_handed())
+        await handed(store, relay, EMAIL_HIGH)
         await broker.asked.wait()
-        await asyncio.sleep(0.01)
+        await handed(store, relay, SMS_HIGH)
+        while (await ready(broker))["sms.high"] == 0:
+            await asyncio.sleep(0.01)
+        await looked(relay)
         assert relay.admit(EMAIL_HIGH, 1) == 0
         broker.confirms.set()
         relay.close()
-    assert relay.admit(EMAIL_HIGH, 1) == 1
+    assert (await ready(broker))["email.high"] == 1
+    await looked(relay)
+    assert relay.admit(EMAIL_HIGH, 1000) == LEAST - 1
 
 
 async def test_messages_carry_several_pointers_where_a_lot_is_drained(

@@ -130,6 +130,7 @@ async def test_a_repeated_insert_says_anew_what_is_taken(store: PostgresStore) -
     await store.insert([item])
     assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 1
     ((pointer, _),) = await store.take_due(quotas(), 500)
+    assert pointer.published_at > pointers[0].published_at
     await store.claim([ask(pointer)])
     await store.insert([item], taken={item.id})
     await store.insert([item])

@@ -13,7 +13,8 @@ WITH stored AS (
                 $7::smallint[], $8::interval[], $9::interval[], $10::boolean[])
         AS t (id, tenant, queue, recipient, content, metadata, max_tries, delay, ttl, is_taken)
     ON CONFLICT (id) DO UPDATE SET
-        due_at = excluded.due_at, published_at = excluded.published_at, updated_at = now()
+        due_at = CASE WHEN excluded.published_at IS NULL THEN n.ready_at END,
+        published_at = excluded.published_at, updated_at = now()
     WHERE n.status = 'queued' AND n.claim = 0 AND n.due_at IS NULL AND n.published_by = $11
 )
 SELECT date_part('epoch', now()) AS now
