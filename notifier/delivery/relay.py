@@ -146,7 +146,6 @@ class Relay:
         self._is_retry_probed = False
         self._outlets = {queue: Outlet(time.monotonic) for queue in queues}
         self._looked_at = -inf
-        self._is_over = False
 
     def wake(self) -> None:
         """Rows are due now."""
@@ -170,7 +169,7 @@ class Relay:
                 await wait(stop, BROKER_PROBE_S)
             elif taken < AT_ONCE:
                 await self._rest()
-        self._is_over = True
+        self._looked_at = -inf
 
     def admit(self, queue: QueueKey, wanted: int) -> int:
         """Of so many new rows of a queue, how many may be stored as taken by this relay.
@@ -179,13 +178,13 @@ class Relay:
         (those come first), or if a confirm is late (who waits in Postgres may be taken by another
         process). What is admitted is handed over or withdrawn.
         """
-        window, outlet, now = self._windows[queue], self._outlets[queue], time.monotonic()
-        may_take = not self._is_over and self._is_publishing and self._flow(queue) is Flow.FREE
-        is_open = may_take and not outlet.is_late and self._rests[queue].most(now) == MOST
-        if not is_open or window.is_backlogged or now - self._looked_at > LOOKED_LATELY_S:
+        window, outlet = self._windows[queue], self._outlets[queue]
+        may_take = self._is_publishing_to(queue) and self._flow(queue) is Flow.FREE
+        has_looked = time.monotonic() - self._looked_at <= LOOKED_LATELY_S
+        if not (may_take and has_looked) or outlet.is_late or window.is_backlogged:
             return 0
         limit = window.limit(self._pace().get(queue, NO_PACE))
-        count = min(wanted, self._missing(queue, limit))
+        count = min(wanted, self._missing(queue, limit, self._relays()))
         outlet.admitted += count
         return count
 
@@ -211,23 +210,24 @@ class Relay:
     async def _publish_new(self, pointers: Sequence[Pointer]) -> None:
         queue = pointers[0].queue
         try:
-            if self._is_publishing and self._rests[queue].most(time.monotonic()) == MOST:
-                await self._publish(pointers, self._paces())
+            if self._is_publishing_to(queue):
+                await self._publish(pointers, {queue: self._pace().get(queue, NO_PACE)})
                 self._windows[queue].ready += len(pointers)
             else:
                 await self._store.unpublish(pointers)
         except StoreUnavailable as error:  # neither confirmed nor due again: the rescuer's
             log.warning("not_taken_back", queues=[str(queue)], reason=str(error))
 
-    def _paces(self) -> Mapping[QueueKey, QueuePace]:
-        known = self._pace()
-        return {queue: known.get(queue, NO_PACE) for queue in self._queues}
+    def _is_publishing_to(self, queue: QueueKey) -> bool:
+        """Whether the broker takes publishes, and this queue does not rest."""
+        return self._is_publishing and self._rests[queue].most(time.monotonic()) == MOST
 
     async def run_once(self) -> int:
         """One pass; how many pointers it took. Takes nothing while the broker takes nothing."""
         if not self._is_publishing and not await self._can_publish():
             return 0
-        pace = self._paces()
+        known = self._pace()
+        pace = {queue: known.get(queue, NO_PACE) for queue in self._queues}
         limits = {queue: self._windows[queue].limit(of) for queue, of in pace.items()}
         flows = {queue: self._flow(queue) for queue in self._queues}
         await self._poll(limits, flows)
@@ -278,12 +278,12 @@ class Relay:
         self, limits: Mapping[QueueKey, int], flows: Mapping[QueueKey, Flow]
     ) -> list[Quota]:
         """What there is room for, the most urgent queues first; nothing for what is held back."""
-        quotas, now = list[Quota](), time.monotonic()
+        relays, quotas, now = self._relays(), list[Quota](), time.monotonic()
         self._is_retry_probed = not self._is_retry_probed
         for queue in self._queues:
             match flows[queue]:
                 case Flow.FREE:
-                    missing = self._missing(queue, limits[queue])
+                    missing = self._missing(queue, limits[queue], relays)
                     most = min(missing, self._rests[queue].most(now))
                     quotas += _classes(queue, *self._windows[queue].split(most))
                 case Flow.PROBE:
@@ -294,8 +294,8 @@ class Relay:
                     assert_never(flows[queue])
         return quotas
 
-    def _missing(self, queue: QueueKey, limit: int) -> int:
-        missing = self._windows[queue].missing(limit, self._relays())
+    def _missing(self, queue: QueueKey, limit: int, relays: int) -> int:
+        missing = self._windows[queue].missing(limit, relays)
         return max(0, missing - self._outlets[queue].admitted)
 
     def _probe(self, queue: QueueKey, most: int) -> list[Quota]:
