@@ -17,7 +17,7 @@ from notifier.app.sending import open_worker, provider_settings
 from notifier.domain.errors import ConfigError
 from notifier.settings import Settings, WorkerSettings
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 API_METRICS_PORT: Final = 9101

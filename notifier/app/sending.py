@@ -40,7 +40,7 @@ ORPHANS_EVERY_S: Final = 5.0
 LAST_RELEASE_WITHIN_S: Final = 2.0
 PROGRESS_EVERY_S: Final = 1.0
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ KILL_AFTER_S: Final = 2.0
 ORDERLY: Final = (0, -signal.SIGTERM)
 """How a child ends that was told to stop: the second before it had begun."""
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def run_children(commands: Iterable[Sequence[str]]) -> int:

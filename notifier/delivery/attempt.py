@@ -53,7 +53,7 @@ RECORD_WITHIN_S: Final = 5.0
 """How long a known outcome may take to be written after the grace is over."""
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 
 

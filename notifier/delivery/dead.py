@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEATHS_MOST: Final = 3
 WORKER_DIED: Final = Ambiguous(code="worker_died")
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class DeadWorkers:

@@ -23,7 +23,7 @@ EVERY_S: Final = 0.25
 MOST: Final = 100
 """Dead processes asked for at once: a crash loop leaves many, and each costs a look."""
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class DeadRelays:

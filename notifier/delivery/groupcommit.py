@@ -27,7 +27,7 @@ HEAVIEST: Final = 8 * 1024 * 1024
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class WhenUnknown(Enum):

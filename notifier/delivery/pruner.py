@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EVERY_S: Final = 600.0
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Pruner:

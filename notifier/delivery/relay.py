@@ -39,7 +39,7 @@ LONGEST_REST_S: Final = 60.0
 STORE_PAUSE_S: Final = 0.5
 LOOKED_LATELY_S: Final = 0.5
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 NO_PACE: Final = QueuePace(consumers=1, drain_per_s=0.0)

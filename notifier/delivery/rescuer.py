@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EVERY_S: Final = 1.0
 OVERDUE_S: Final = 10.0
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Rescuer:

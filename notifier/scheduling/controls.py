@@ -26,7 +26,7 @@ EVERY_S: Final = 0.8
 """A change whose notice was lost is still known within a second."""
 LEAST_REST_S: Final = 0.01
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class ControlReader(Protocol):

@@ -33,7 +33,7 @@ SKEW_MOST_S: Final = 5.0
 LEAVE_WITHIN_S: Final = 2.0
 PACE_FRESH_S: Final = 0.1
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Membership:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import structlog
@@ -109,3 +111,33 @@ def test_configuring_again_doubles_nothing(out: io.StringIO) -> None:
     configure_logging("json", "info", stream=out)
     structlog.get_logger().info("once")
     assert len(lines(out)) == 1
+
+
+def test_a_stream_that_is_gone_is_nobodys_error(out: io.StringIO) -> None:
+    configure_logging("json", "info", stream=out)
+    log = structlog.get_logger()
+    log.info("heard")
+    assert out.getvalue()
+    out.close()
+    log.info("unheard")
+    log.error("unheard")
+
+
+def test_a_disk_that_is_full_is_nobodys_error(out: io.StringIO) -> None:
+    with Path("/dev/full").open("w", buffering=1, encoding="utf-8") as full:
+        configure_logging("json", "info", stream=full)
+        structlog.get_logger().error("unheard")
+        with contextlib.suppress(OSError):
+            full.close()
+    assert out.getvalue() == ""
+
+
+def test_an_exception_shows_no_values_on_a_terminal(out: io.StringIO) -> None:
+    configure_logging("console", "info", stream=out)
+    recipient = "jane" + "@example.com"
+    try:
+        int(recipient[:0])
+    except ValueError:
+        structlog.get_logger().exception("surprise")
+    assert "ValueError" in out.getvalue()
+    assert "jane@example.com" not in out.getvalue()

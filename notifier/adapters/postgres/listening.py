@@ -23,7 +23,7 @@ RECONNECT_S: Final = 0.5
 PROVE_EVERY_S: Final = 10.0
 """A connection that a firewall forgot is silent like one on which nothing happens."""
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Listening:

@@ -30,7 +30,7 @@ Settings = SmtpSettings | HttpSettings
 Open = Callable[[Settings], AbstractAsyncContextManager[Provider]]
 Reload = Callable[[], Settings]
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ ever hold a recipient or content: the libraries are kept to warnings, where they
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -49,16 +50,32 @@ def configure_logging(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _spelled,
     ]
+    after = _console(out) if is_console else _json()
     structlog.configure(
-        processors=[
-            *before,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[*before, *after],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=lambda *names: _Lines(out, *names),
         cache_logger_on_first_use=True,
     )
-    _route_stdlib(out, before, _console(out) if is_console else _json(), level.upper())
+    _route_stdlib(out, before, after, level.upper())
+
+
+class _Lines:
+    """Where ours go, past the standard library: each attempt is a line, and its way is the dearer.
+
+    Whoever logs must not fail for it: what a stream that is closed or full does not take is lost.
+    """
+
+    def __init__(self, out: TextIO, name: str = "notifier") -> None:
+        self.name = name
+        self._out = out
+
+    def debug(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._out.write(line + "\n")
+            self._out.flush()
+
+    info = warning = error = critical = exception = debug
 
 
 def _route_stdlib(out: TextIO, before: list[Processor], after: list[Processor], level: str) -> None:
@@ -88,7 +105,8 @@ def _spelled(_: object, __: str, event: MutableMapping[str, object]) -> MutableM
 
 
 def _console(out: TextIO) -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    plain = structlog.dev.plain_traceback  # the other prints locals, where a recipient may stand
+    return [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
 
 
 def _json() -> list[Processor]:
