@@ -12,6 +12,7 @@ from benchmarks.prove.figure import Figure
 from benchmarks.prove.judge import first_calls, percentile, waits
 from benchmarks.prove.load import poisson
 from benchmarks.prove.metrics import by_queue, total
+from benchmarks.prove.processors import Ticks
 from benchmarks.prove.run import Run
 from benchmarks.prove.stack import Stack
 from notifier.domain.allocation import STANDING
@@ -82,7 +83,9 @@ async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequen
         await settle(run)
         await until(lambda: _idle_consumers(run), lambda idle: idle <= 0)
         began, before = time.monotonic(), await total(run.workers, "notifier_finished")
+        used = Ticks.now()
         flooded = await _high(run)
+        busy = Ticks.now().busy_since(used)
         sent = await total(run.workers, "notifier_finished") - before
         rate = sent / (time.monotonic() - began)
         left = await run.number("SELECT count(*) FROM notifications WHERE status = 'queued'")
@@ -99,6 +102,7 @@ async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequen
         Figure(name="... p50 alone", value=percentile(idle, 0.5), unit="ms"),
         Figure(name="... p50 while low wait", value=percentile(flooded, 0.5), unit="ms"),
         Figure(name="... sent meanwhile", value=rate, unit="/s"),
+        Figure(name="... processors busy meanwhile", value=busy, unit="%"),
         Figure(
             name="... samples, the fewer",
             value=min(len(idle), len(flooded)),
