@@ -10,6 +10,7 @@ import inspect
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -47,6 +48,9 @@ settings.register_profile(
     "long", max_examples=2000, stateful_step_count=80, deadline=None, print_blob=True
 )
 settings.load_profile("short")
+
+# A shell that starts us in the background has us ignore Ctrl-C, and what we start would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
