@@ -145,7 +145,7 @@ class Relay:
         self._rests = {queue: Rest() for queue in queues}
         self._is_retry_probed = False
         self._outlets = {queue: Outlet(time.monotonic) for queue in queues}
-        self._looked_at = -inf
+        self._looked_at: dict[QueueKey, float] = {}
 
     def wake(self) -> None:
         """Rows are due now."""
@@ -169,7 +169,7 @@ class Relay:
                 await wait(stop, BROKER_PROBE_S)
             elif taken < AT_ONCE:
                 await self._rest()
-        self._looked_at = -inf
+        self._looked_at.clear()
 
     def admit(self, queue: QueueKey, wanted: int) -> int:
         """Of so many new rows of a queue, how many may be stored as taken by this relay.
@@ -179,9 +179,9 @@ class Relay:
         process). What is admitted is handed over or withdrawn.
         """
         window, outlet = self._windows[queue], self._outlets[queue]
-        may_take = self._is_publishing_to(queue) and self._flow(queue) is Flow.FREE
-        has_looked = time.monotonic() - self._looked_at <= LOOKED_LATELY_S
-        if not (may_take and has_looked) or outlet.is_late or window.is_backlogged:
+        has_looked = time.monotonic() - self._looked_at.get(queue, -inf) <= LOOKED_LATELY_S
+        may_take = has_looked and self._is_publishing_to(queue)
+        if not may_take or outlet.is_late or window.is_backlogged:
             return 0
         limit = window.limit(self._pace().get(queue, NO_PACE))
         count = min(wanted, self._missing(queue, limit, self._relays()))
@@ -219,8 +219,9 @@ class Relay:
             log.warning("not_taken_back", queues=[str(queue)], reason=str(error))
 
     def _is_publishing_to(self, queue: QueueKey) -> bool:
-        """Whether the broker takes publishes, and this queue does not rest."""
-        return self._is_publishing and self._rests[queue].most(time.monotonic()) == MOST
+        """Whether the broker takes publishes, and this queue does not rest nor is held back."""
+        is_resting = self._rests[queue].most(time.monotonic()) < MOST
+        return self._is_publishing and not is_resting and self._flow(queue) is Flow.FREE
 
     async def run_once(self) -> int:
         """One pass; how many pointers it took. Takes nothing while the broker takes nothing."""
@@ -234,7 +235,6 @@ class Relay:
         quotas = self._quotas(limits, flows)
         taken = await self._store.take_due(quotas, MOST) if quotas else []
         self._account(quotas, taken)
-        self._looked_at = time.monotonic()
         await self._publish([pointer for pointer, _ in taken], pace)
         return len(taken)
 
@@ -307,6 +307,7 @@ class Relay:
         asked = {(quota.queue, quota.is_retry): quota.most for quota in quotas}
         got = Counter((pointer.queue, is_retry) for pointer, is_retry in taken)
         for queue in {quota.queue for quota in quotas}:
+            self._looked_at[queue] = time.monotonic()
             self._windows[queue].taken(
                 asked=(asked.get((queue, False), 0), asked.get((queue, True), 0)),
                 firsts=got[queue, False],
@@ -343,7 +344,7 @@ class Relay:
         for queue, count in Counter(pointer.queue for pointer in lost).items():
             rest_s = self._rests[queue].begin(now)
             log.warning("publish_not_confirmed", queue=str(queue), count=count, rest_s=rest_s)
-            self._windows[queue].ready = max(0, self._windows[queue].ready - count)
+            self._windows[queue].lost(count)
         await self._store.unpublish(lost)
 
 

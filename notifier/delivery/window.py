@@ -76,6 +76,11 @@ class Window:
         elif ready > limit // 2 or not self.is_backlogged:
             self._boost = max(1, self._boost // 2)
 
+    def lost(self, count: int) -> None:
+        """So many were not confirmed. The broker's word falls with it, or room would be gone."""
+        self.ready = max(0, self.ready - count)
+        self._word = min(self._word, self.ready)
+
     def split(self, most: int) -> tuple[int, int]:
         """Of `most` rows to take, how many first attempts and how many retries."""
         if not self._firsts_wait:

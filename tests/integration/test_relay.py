@@ -405,6 +405,16 @@ async def test_none_is_admitted_to_what_is_held_back(
     assert relay.admit(EMAIL_LOW, 1) == 1
 
 
+async def test_none_is_admitted_to_what_was_held_back_before_the_relay_has_looked_again(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    flows = {EMAIL_HIGH: Flow.PAUSED}
+    relay = await looked(relay_of(store, broker, flows=flows))
+    flows.clear()
+    assert relay.admit(EMAIL_HIGH, 1) == 0
+    assert (await looked(relay)).admit(EMAIL_HIGH, 1) == 1
+
+
 async def test_none_is_admitted_before_those_that_wait(
     store: PostgresStore, broker: Refusing
 ) -> None:
@@ -483,6 +493,20 @@ async def test_what_is_handed_over_while_its_queue_rests_is_due_and_not_publishe
         relay.close()
     assert await due(store) == 2
     assert (await ready(broker))["email.high"] == 0
+
+
+async def test_what_is_handed_over_when_its_queue_was_paused_meanwhile_is_due_and_not_published(
+    store: PostgresStore, broker: Refusing
+) -> None:
+    flows = dict[QueueKey, Flow]()
+    relay = await looked(relay_of(store, broker, flows=flows))
+    assert relay.admit(EMAIL_HIGH, 1) == 1
+    flows[EMAIL_HIGH] = Flow.PAUSED
+    await handed(store, relay, EMAIL_HIGH, EMAIL_LOW)
+    relay.close()
+    await relay.publish_handed()
+    assert await due(store) == 1
+    assert await ready(broker) == {str(queue): queue == EMAIL_LOW for queue in QUEUES}
 
 
 async def test_a_confirm_that_is_late_closes_its_queue_and_holds_up_no_other(

@@ -155,3 +155,11 @@ def test_a_message_carries_what_is_done_in_thirty_milliseconds_and_never_many(dr
     count = together(QueuePace(consumers=1, drain_per_s=drain))
     assert 1 <= count <= TOGETHER_MOST
     assert count == 1 or count <= drain * 0.03
+
+
+def test_what_is_lost_leaves_its_room_also_where_the_broker_has_told_of_more() -> None:
+    window = Window()
+    window.polled(40, now=0.0, limit=128)
+    window.lost(60)
+    assert window.ready == 0
+    assert window.missing(LEAST, relays=1) == LEAST
