@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from notifier.adapters.telemetry.logs import configure_logging
+from notifier.domain.notification import QueueKey
 
 
 @pytest.fixture
@@ -141,3 +142,10 @@ def test_an_exception_shows_no_values_on_a_terminal(out: io.StringIO) -> None:
         structlog.get_logger().exception("surprise")
     assert "ValueError" in out.getvalue()
     assert "jane@example.com" not in out.getvalue()
+
+
+def test_what_utf_8_cannot_hold_is_written_all_the_same(out: io.StringIO) -> None:
+    configure_logging("json", "info", stream=out)
+    structlog.get_logger().info("read", path="a\udce9b", queue=QueueKey.parse("email.high"))
+    (line,) = lines(out)
+    assert (line["path"], line["queue"]) == ("a\udce9b", "email.high")

@@ -49,7 +49,7 @@ class Presence:
         if state is self._state:
             return
         self._state = state
-        log = get_logger()
+        log = get_logger(__name__)
         if state is _State.THERE:
             log.info("broker_connected")
         else:

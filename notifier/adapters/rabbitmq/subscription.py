@@ -236,7 +236,8 @@ class RabbitSubscription:
         try:
             pointers = decode(message.body, routing_key=message.routing_key, queue=self.queue)
         except UnreadableMessage as error:
-            get_logger().warning("unreadable_message", queue=str(self.queue), reason=str(error))
+            log = get_logger(__name__)
+            log.warning("unreadable_message", queue=str(self.queue), reason=str(error))
             self._observer.unreadable()
             epoch.tags.settle(number)
             self._settled.set()

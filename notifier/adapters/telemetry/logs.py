@@ -7,6 +7,7 @@ ever hold a recipient or content: the libraries are kept to warnings, where they
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -120,4 +121,7 @@ def _renamed(_: object, __: str, event: MutableMapping[str, object]) -> MutableM
 
 
 def _encoded(_: object, __: str, event: MutableMapping[str, object]) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    try:
+        return msgspec.json.encode(event, enc_hook=str).decode()
+    except UnicodeEncodeError:  # what UTF-8 cannot hold, a lone surrogate, is written as ASCII
+        return json.dumps(event, default=str)
