@@ -179,8 +179,7 @@ def _promised(rows: Sequence[promises.Row]) -> Iterator[str]:
     yield "processes that send through the sandbox; the median of the rounds counts, and each is in"
     yield "brackets. A figure without a target only informs. Why the flood is held against 24"
     yield "consumers is in [ADR 27](adr/0027-the-flood-is-judged-below-full-processors.md), what is"
-    yield "promised of faults in"
-    yield "[What survives what](reliability.md)."
+    yield "promised of faults in [What survives what](reliability.md)."
     yield from ("", "| line | figure | target | measured | | commit |", "|---|---|---|---|---|---|")
     for row in rows:
         yield f"| {' | '.join(row)} |"
