@@ -36,14 +36,15 @@ async def growth(stack: Stack) -> Sequence[Figure]:
     The same feeder tops both up once a second with what was sent, so that both pay for it alike.
     The sandbox answers at once. The few are measured before and after the many, which stand against
     the mean of both: that a machine becomes slower or faster meanwhile is no cost of theirs.
-    What is left of the many is of no interest; the few are all sent, and then the database's size
-    is divided by its notifications: rows, indexes and attempts.
+    The few of the first time are all sent, and then the database's size is divided by its
+    notifications: rows, indexes and attempts. What is left of the others is of no interest.
     """
-    few, row_bytes = await _few(stack)
     async with stack.running() as run:
-        many = await _with_waiting(run, MANY)
-        run.kill(run.workers[0])
-    after, _ = await _few(stack)
+        few = await _with_waiting(run, FEW)
+        await run.all_final()
+        row_bytes = await run.number(BYTES_EACH)
+    many = await _alone(stack, MANY)
+    after = await _alone(stack, FEW)
     few_per_s = (few.drain_per_s + after.drain_per_s) / 2
     memory, rate = many.mib / few.mib, many.drain_per_s / few_per_s
     return [
@@ -58,12 +59,12 @@ async def growth(stack: Stack) -> Sequence[Figure]:
     ]
 
 
-async def _few(stack: Stack) -> tuple[Cost, float]:
-    """What it costs with few, and the bytes that each takes once all are sent."""
+async def _alone(stack: Stack, waiting: int) -> Cost:
+    """On a system of its own, which ends with what is left."""
     async with stack.running() as run:
-        few = await _with_waiting(run, FEW)
-        await run.all_final()
-        return few, await run.number(BYTES_EACH)
+        cost = await _with_waiting(run, waiting)
+        run.kill(run.workers[0])
+        return cost
 
 
 async def _with_waiting(run: Run, waiting: int) -> Cost:

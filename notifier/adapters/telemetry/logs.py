@@ -76,7 +76,7 @@ class _Lines:
             self._out.write(line + "\n")
             self._out.flush()
 
-    info = warning = error = critical = exception = debug
+    info = warning = error = critical = debug
 
 
 def _route_stdlib(out: TextIO, before: list[Processor], after: list[Processor], level: str) -> None:
