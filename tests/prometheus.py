@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 from notifier.embedded.process import (
     ServerFailed,
     Steps,

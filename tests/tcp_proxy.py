@@ -15,7 +15,7 @@ from math import inf, nextafter
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 
 LOOPBACK = "127.0.0.1"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)

@@ -16,7 +16,7 @@ import aiohttp
 
 from benchmarks.bench.children import answer, run_to_end
 from benchmarks.bench.place import ROOT, Place
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 
 BATCH = 1000
 FILL_S = 300.0

@@ -12,7 +12,7 @@ from deploy.rehearsal import images
 from deploy.rehearsal.engine import CommandFailed, docker
 from deploy.rehearsal.load import AWAY
 from deploy.rehearsal.stack import Stack
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 from tests.e2e.client import Client, an_order, open_client, until
 
 NAME = "notifier-rehearsal-alone"

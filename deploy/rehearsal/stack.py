@@ -12,7 +12,7 @@ from datetime import datetime
 import aiohttp
 
 from deploy.rehearsal.engine import COMPOSE, COMPOSE_FILE, Document, docker, inspected, run
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 from tests.e2e.client import Client, open_client, until
 
 PROJECT = "notifier-rehearsal"

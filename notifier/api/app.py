@@ -9,15 +9,15 @@ from litestar import HttpMethod, Litestar, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from notifier.api.answer import Answer
-from notifier.api.board import Board
-from notifier.api.health import health_handlers
-from notifier.api.pausing import Pausing, pause_handlers
-from notifier.api.problems import answer_problem
-from notifier.api.reading import read_handlers
-from notifier.api.reference import reference_handlers
+from notifier.api.docs.reference import reference_handlers
+from notifier.api.http.problems import answer_problem
+from notifier.api.http.raw_response import Answer
+from notifier.api.routes.health import health_handlers
+from notifier.api.routes.pauses import Pausing, pause_handlers
+from notifier.api.routes.reading import read_handlers
+from notifier.api.routes.submit import submit_handlers
 from notifier.api.settings import ApiSettings
-from notifier.api.submitting import submit_handlers
+from notifier.api.status_reader import Board
 from notifier.ports import Acceptor, Reader
 
 

@@ -9,12 +9,12 @@ from datetime import timedelta
 
 from notifier.adapters.postgres.reader import open_reader
 from notifier.api.app import create_api
-from notifier.api.server import open_server
+from notifier.api.http.server import open_server
 from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
 from notifier.app.process import Process, link_settings
 from notifier.delivery.accept import Accept
 from notifier.domain.notification import Priority
-from notifier.scheduling.board import Board
+from notifier.scheduling.deployment_status import Board
 from notifier.settings import Settings
 
 

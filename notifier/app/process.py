@@ -16,25 +16,25 @@ from importlib.metadata import version
 from uuid_utils.compat import uuid7
 
 from notifier.adapters.inprocess.broker import open_inprocess_broker
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.heartbeat import open_heartbeat
-from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.adapters.telemetry.looplag import watch_loop
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery import pruner
-from notifier.delivery.pruner import Pruner
 from notifier.delivery.relay import Relay, Relays
-from notifier.delivery.sweeper import Sweeper
 from notifier.domain.controls import BreakerState, Controls, Flow
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import repeat, running
 from notifier.ports import Broker, Figures, QueueFigures
-from notifier.scheduling.breakers import Breakers
-from notifier.scheduling.controls import ControlPanel
-from notifier.scheduling.crew import Crew
-from notifier.scheduling.membership import Membership
+from notifier.recovery import pruner
+from notifier.recovery.pruner import Pruner
+from notifier.recovery.sweeper import Sweeper
+from notifier.scheduling.cluster.membership import Membership
+from notifier.scheduling.consumers.pool import Crew
+from notifier.scheduling.gates.breakers import Breakers
+from notifier.scheduling.gates.queue_gates import ControlPanel
 from notifier.settings import Settings
 
 HEARTBEAT_TIMEOUT_S = 2.0

@@ -17,23 +17,23 @@ import structlog
 from notifier.adapters.postgres.rates import open_rates
 from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider
 from notifier.app.process import Process, link_settings
-from notifier.delivery import dead_relays, rescuer
 from notifier.delivery.attempt import Attempts, Heard, NextTurn, Route
-from notifier.delivery.dead import DeadWorkers
-from notifier.delivery.dead_relays import DeadRelays
-from notifier.delivery.inflight import InFlight
-from notifier.delivery.rescuer import Rescuer
+from notifier.delivery.in_flight import InFlight
 from notifier.domain.allocation import STANDING
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.domain.outcome import Outcome, Throttled
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.lifecycle import repeat, running
-from notifier.scheduling.breakers import Breakers
-from notifier.scheduling.crew import Crew, open_crew
-from notifier.scheduling.lane import QueueRule
-from notifier.scheduling.provider_rate import ProviderRate
-from notifier.scheduling.survey import Deployment
+from notifier.recovery import rescuer, unpublished
+from notifier.recovery.orphans import DeadWorkers
+from notifier.recovery.rescuer import Rescuer
+from notifier.recovery.unpublished import DeadRelays
+from notifier.scheduling.consumers.lane import QueueRule
+from notifier.scheduling.consumers.pool import Crew, open_crew
+from notifier.scheduling.consumers.sampler import Deployment
+from notifier.scheduling.gates.breakers import Breakers
+from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.settings import Settings, convert_table
 
 ORPHANS_EVERY_S: Final = 5.0
@@ -206,7 +206,7 @@ def _look_after(
     group.create_task(breakers.run(stop), name="breakers")
     group.create_task(repeat(rescue.run_once, stop, rescuer.EVERY_S), name="rescuer")
     group.create_task(repeat(dead.run_once, stop, rescuer.EVERY_S), name="dead workers")
-    group.create_task(repeat(relays.run_once, stop, dead_relays.EVERY_S), name="dead relays")
+    group.create_task(repeat(relays.run_once, stop, unpublished.EVERY_S), name="dead relays")
     group.create_task(_release_orphans(attempts, stop), name="orphans")
 
 

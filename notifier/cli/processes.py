@@ -186,7 +186,7 @@ def _check_broker(broker: str) -> None:
 
 
 def _run_apis(at: ApiSettings, commands: list[list[str]]) -> int:
-    from notifier.api.server import bind  # noqa: PLC0415 start-up time
+    from notifier.api.http.server import bind  # noqa: PLC0415 start-up time
     from notifier.cli.supervisor import run_children  # noqa: PLC0415 start-up time
 
     bind(at.host, at.port).close()  # the children share it, with whoever else would

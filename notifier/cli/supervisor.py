@@ -19,7 +19,7 @@ import structlog
 
 from notifier.cli.failures import FAILED, MISUSED
 from notifier.cli.running import run_told, tell
-from notifier.embedded import leash
+from notifier.embedded import parent_death
 from notifier.lifecycle import wait
 
 FIRST_PAUSE_S: Final = 1.0
@@ -145,4 +145,4 @@ class Supervisor:
 def _leashed(command: Sequence[str]) -> list[str]:
     """The command bound to this process's life."""
     bound = [str(os.getpid()), str(int(signal.SIGTERM)), "-1", "-1"]
-    return [sys.executable, "-I", "-S", leash.__file__, *bound, *command]
+    return [sys.executable, "-I", "-S", parent_death.__file__, *bound, *command]

@@ -11,8 +11,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from notifier.delivery.foreseen import ForeseenWait
-from notifier.delivery.groupcommit import MOST, GroupCommit, WhenUnknown
+from notifier.delivery.commit_delay import ForeseenWait
+from notifier.delivery.group_commit import MOST, GroupCommit, WhenUnknown
 from notifier.domain.errors import NotifierError, Overloaded, StoreRejected, StoreUnavailable
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, assert_never
 import msgspec
 import structlog
 
-from notifier.delivery.groupcommit import GroupCommit, WhenUnknown
-from notifier.delivery.usual import UsualWait
+from notifier.delivery.group_commit import GroupCommit, WhenUnknown
+from notifier.delivery.lateness import UsualWait
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.breaker import is_unasked
 from notifier.domain.errors import StoreUnavailable
@@ -33,7 +33,7 @@ from notifier.ports import ClaimAsk, Envelope, NotYours, Result
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from notifier.delivery.inflight import InFlight
+    from notifier.delivery.in_flight import InFlight
     from notifier.domain.notification import Channel, Priority, QueueKey
     from notifier.ports import (
         ClaimAnswer,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
 
-from notifier.delivery.outlet import Outlet
-from notifier.delivery.window import QueuePace, Window, together
+from notifier.delivery.direct_publisher import Outlet
+from notifier.delivery.publish_window import QueuePace, Window, together
 from notifier.domain.controls import Flow
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority, QueueKey

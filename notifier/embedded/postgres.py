@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from notifier.embedded.data_layout import SOCKET, Home, close_home, open_home, remove_home
 from notifier.embedded.folder import FolderInUse, FolderLock, refuse_foreign, tenants
 from notifier.embedded.postgres_binaries import find_binaries, reachable_binaries
-from notifier.embedded.postgres_home import SOCKET, Home, close_home, open_home, remove_home
 from notifier.embedded.process import (
     ServerFailed,
     Steps,

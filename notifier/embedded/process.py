@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from notifier.domain.errors import NotifierError
-from notifier.embedded import leash
+from notifier.embedded import parent_death
 
 Steps = Generator[float, None, None]
 Signals = Sequence[tuple[signal.Signals, float]]
@@ -82,7 +82,7 @@ def spawn(
     log.touch(mode=0o600)
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", leash.__file__, *map(str, [*bound, *command])],
+            [sys.executable, "-I", "-S", parent_death.__file__, *map(str, [*bound, *command])],
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,

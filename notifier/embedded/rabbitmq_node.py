@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 
 LOOPBACK = "127.0.0.1"
 COOKIE = ".erlang.cookie"

@@ -13,7 +13,7 @@ from aiohttp import web
 from notifier.sandbox.alerts import AlertLog
 from notifier.sandbox.behaviour import CHANNELS, BadWish
 from notifier.sandbox.calls import Call, Wanted
-from notifier.sandbox.desk import Desk
+from notifier.sandbox.fake_provider import Desk
 
 _PAGE: Final = 5000  # calls encoded at once, between two turns of the loop
 _FILTERS: Final = frozenset({"notification_id", "channel", "since", "after", "limit"})

@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
-from notifier.sandbox.desk import Answer, Desk
+from notifier.sandbox.fake_provider import Answer, Desk
 from notifier.sandbox.fates import Kind
 
 _TWILIO_ERRORS: Final = {

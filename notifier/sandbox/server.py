@@ -14,7 +14,7 @@ from aiohttp import web
 from notifier.domain.errors import ConfigError
 from notifier.sandbox.calls import CallLog
 from notifier.sandbox.control import add_alert_routes, add_control_routes
-from notifier.sandbox.desk import Desk
+from notifier.sandbox.fake_provider import Desk
 from notifier.sandbox.http import add_provider_routes
 from notifier.sandbox.smtp import MailServer
 

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from notifier.sandbox.desk import Answer, Desk
+from notifier.sandbox.fake_provider import Answer, Desk
 from notifier.sandbox.fates import Kind
 
 _ENVID: Final = re.compile(r"\s+ENVID=(?P<id>[^\s.]+)(?:\.(?P<claim>\d+))?", re.IGNORECASE)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 from notifier.embedded.process import Steps, run_steps, spawn, until
 
 START_S: Final = 60.0

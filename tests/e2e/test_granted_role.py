@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg
 import pytest
 
-from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.embedded.postgres import PostgresServer

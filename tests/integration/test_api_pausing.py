@@ -12,13 +12,13 @@ import pytest
 from typing_extensions import override
 
 from notifier.adapters.inprocess.broker import InProcessBroker
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.controls import open_controls
 from notifier.adapters.postgres.heartbeat import open_heartbeat
-from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.app import create_api
-from notifier.api.pausing import MAX_BODY_BYTES
+from notifier.api.routes.pauses import MAX_BODY_BYTES
 from notifier.api.settings import ApiSettings
 from notifier.domain.controls import Pause, Scope, ScopeKind
 from notifier.domain.errors import StoreUnavailable
@@ -26,9 +26,9 @@ from notifier.domain.notification import Channel
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
 from notifier.ports import Figures
-from notifier.scheduling.board import Board
-from notifier.scheduling.controls import ControlPanel
-from notifier.scheduling.membership import Membership
+from notifier.scheduling.cluster.membership import Membership
+from notifier.scheduling.deployment_status import Board
+from notifier.scheduling.gates.queue_gates import ControlPanel
 from tests.builders import QUEUES, worker_id
 from tests.unit.fakes_api import MemoryStore, make_api, open_client
 

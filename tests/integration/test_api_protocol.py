@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 
-from notifier.api.protocol import BoundedProtocol, ConnectionBounds
-from notifier.api.server import open_server
+from notifier.api.http.protocol import BoundedProtocol, ConnectionBounds
+from notifier.api.http.server import open_server
 from tests.unit.fakes_api import MemoryStore, make_api
 
 SOON_S = 10.0

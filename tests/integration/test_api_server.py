@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from notifier.api.server import bind, open_server
+from notifier.api.http.server import bind, open_server
 from notifier.domain.errors import ConfigError
 from tests.unit.fakes_api import MemoryStore, a_submit, make_api, open_client
 

@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.attempt import Attempts, NextTurn, Route
-from notifier.delivery.inflight import InFlight
+from notifier.delivery.in_flight import InFlight
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NewNotification, Priority, QueueKey, Status
 from notifier.domain.outcome import (

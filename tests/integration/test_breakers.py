@@ -12,15 +12,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
-from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.controls import BreakerState, Flow, Scope, ScopeKind
 from notifier.domain.notification import Channel, QueueKey
 from notifier.domain.outcome import Accepted, Ambiguous, Outcome, Unavailable
-from notifier.scheduling.breakers import Breakers
-from notifier.scheduling.controls import ControlPanel
+from notifier.scheduling.gates.breakers import Breakers
+from notifier.scheduling.gates.queue_gates import ControlPanel
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, SMS_HIGH, worker_id
 from tests.tcp_proxy import open_proxy_for
 

@@ -19,7 +19,7 @@ from typing import IO
 import pytest
 
 from notifier.api.app import create_api
-from notifier.api.server import open_server
+from notifier.api.http.server import open_server
 from notifier.api.settings import ApiSettings
 from notifier.domain.errors import StoreRejected, StoreUnavailable
 from notifier.domain.notification import (

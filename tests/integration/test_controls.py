@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 
 from notifier.adapters.inprocess.broker import InProcessBroker
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.heartbeat import open_heartbeat
-from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
@@ -24,9 +24,9 @@ from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
 from notifier.lifecycle import running
 from notifier.ports import Figures
-from notifier.scheduling.board import Board
-from notifier.scheduling.controls import ControlPanel
-from notifier.scheduling.membership import Membership
+from notifier.scheduling.cluster.membership import Membership
+from notifier.scheduling.deployment_status import Board
+from notifier.scheduling.gates.queue_gates import ControlPanel
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, worker_id
 from tests.tcp_proxy import open_proxy_for
 
@@ -278,7 +278,7 @@ async def test_a_wait_for_changes_ends_by_itself(one: PostgresControls) -> None:
 async def test_a_pause_reaches_the_other_process_by_its_notice_alone(
     one: PostgresControls, other: PostgresControls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.scheduling.controls.EVERY_S", LONG_S)
+    monkeypatch.setattr("notifier.scheduling.gates.queue_gates.EVERY_S", LONG_S)
     async with following(other) as panel:
         await becomes(panel, EMAIL_HIGH, Flow.FREE)
         await one.pause(EMAIL, reason="", for_s=None)
@@ -303,7 +303,7 @@ async def test_a_pause_whose_notice_is_lost_is_found_by_the_next_look(
 async def test_a_pause_ends_by_itself_everywhere(
     one: PostgresControls, other: PostgresControls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.scheduling.controls.EVERY_S", LONG_S)
+    monkeypatch.setattr("notifier.scheduling.gates.queue_gates.EVERY_S", LONG_S)
     async with following(other) as panel:
         await becomes(panel, EMAIL_HIGH, Flow.FREE)
         await one.pause(EMAIL, reason="", for_s=1.0)

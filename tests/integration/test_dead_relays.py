@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.heartbeat import open_heartbeat
-from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.dead_relays import MOST, DeadRelays
 from notifier.domain.notification import Claimed, NotificationId, WorkerId
 from notifier.ports import Figures, Pointer
+from notifier.recovery.unpublished import MOST, DeadRelays
 from tests.builders import (
     EMAIL_HIGH,
     QUEUES,

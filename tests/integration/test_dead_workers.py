@@ -11,13 +11,12 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.heartbeat import open_heartbeat
-from notifier.adapters.postgres.link import LinkSettings
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.attempt import Route
-from notifier.delivery.dead import DeadWorkers
 from notifier.domain.notification import (
     Channel,
     Claimed,
@@ -30,6 +29,7 @@ from notifier.domain.notification import (
 from notifier.domain.outcome import Accepted, Outcome
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.ports import Death, Envelope, Figures, Filter
+from notifier.recovery.orphans import DeadWorkers
 from tests.builders import EMAIL_HIGH, QUEUES, a_notification, a_result, ask, quotas, worker_id
 from tests.tcp_proxy import open_proxy_for
 

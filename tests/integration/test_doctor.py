@@ -21,9 +21,9 @@ from aiormq.abc import AbstractChannel
 from uuid_utils.compat import uuid7
 
 from notifier.adapters.postgres.checkup import _Questions, _schema
+from notifier.adapters.postgres.connection import LinkSettings, open_link
 from notifier.adapters.postgres.diagnosis import Server
 from notifier.adapters.postgres.heartbeat import open_heartbeat
-from notifier.adapters.postgres.link import LinkSettings, open_link
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.rabbitmq.checkup import _look_around
 from notifier.adapters.rabbitmq.connection import open_connection

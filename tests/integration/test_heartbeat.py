@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
-from notifier.adapters.postgres.link import LinkSettings
 from notifier.domain.breaker import ProviderFigures
 from notifier.ports import Beaten, Figures, QueueFigures
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, worker_id

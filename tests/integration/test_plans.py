@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 
 from benchmarks.prove.bulk import days
-from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import open_store
-from notifier.delivery.groupcommit import MOST
+from notifier.delivery.group_commit import MOST
 from notifier.domain.notification import Claimed, QueueKey, Status
 from notifier.ports import ClaimAsk, Death, Filter, Orphan, Pointer
 from tests.builders import (

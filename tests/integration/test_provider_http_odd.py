@@ -16,7 +16,7 @@ import pytest
 from notifier.adapters.providers import HttpSettings, open_http
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Refused, Throttled, Unavailable
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 from notifier.ports import Envelope, Provider
 from tests.integration.raw_servers import (
     CLOSE,

@@ -12,13 +12,13 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.rates import PostgresRates, open_rates
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
-from notifier.scheduling.provider_rate import ProviderRate
+from notifier.scheduling.rates.provider_rate import ProviderRate
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

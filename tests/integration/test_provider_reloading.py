@@ -320,7 +320,7 @@ async def open_mail_server(password: str) -> AsyncIterator[int]:
 async def test_a_read_that_hangs_is_in_nobodys_way_and_keeps_no_process_from_ending() -> None:
     script = """
 import asyncio, time
-from notifier.adapters.providers.one_read import OneRead
+from notifier.adapters.providers.threaded_read import OneRead
 async def main():
     read = OneRead("settings", lambda: time.sleep(3600))
     for _ in range(2):

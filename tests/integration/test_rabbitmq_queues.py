@@ -14,8 +14,8 @@ import pytest
 import structlog.testing
 from pamqp.commands import Basic
 
+from notifier.adapters.rabbitmq.batch_size import CARRIED_MOST
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
-from notifier.adapters.rabbitmq.carried import CARRIED_MOST
 from notifier.domain.errors import ConfigError
 from notifier.embedded.rabbitmq import RabbitmqServer
 from notifier.embedded.rabbitmq_management import HEADERS

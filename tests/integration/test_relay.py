@@ -10,11 +10,11 @@ from datetime import timedelta
 import pytest
 
 from notifier.adapters.inprocess.broker import InProcessBroker
-from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
+from notifier.delivery.publish_window import LEAST, TOGETHER_MOST, QueuePace
 from notifier.delivery.relay import EVERY_S, Relay, Relays, Rest
-from notifier.delivery.window import LEAST, TOGETHER_MOST, QueuePace
 from notifier.domain.controls import Flow
 from notifier.domain.notification import Claimed, Priority, QueueKey, Status
 from notifier.lifecycle import running
@@ -512,7 +512,7 @@ async def test_what_is_handed_over_when_its_queue_was_paused_meanwhile_is_due_an
 async def test_a_confirm_that_is_late_closes_its_queue_and_holds_up_no_other(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.delivery.outlet.LATE_S", 0.0)
+    monkeypatch.setattr("notifier.delivery.direct_publisher.LATE_S", 0.0)
     broker = Slow(QUEUES, EMAIL_HIGH)
     relay = await looked(relay_of(store, broker))
     assert relay.admit(EMAIL_HIGH, 1) == 1

@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.rescuer import EVERY_S, OVERDUE_S, Rescuer
 from notifier.domain.controls import Flow
 from notifier.domain.notification import QueueKey
 from notifier.ports import QueueFigures
+from notifier.recovery.rescuer import EVERY_S, OVERDUE_S, Rescuer
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, a_notification, quotas, worker_id
 from tests.tcp_proxy import open_proxy_for
 

@@ -27,11 +27,11 @@ from notifier.domain.controls import Flow
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.ports import Broker, Delivery, Depth, Pointer, Slice, Subscription, Waiting
-from notifier.scheduling.crew import Crew, open_crew
-from notifier.scheduling.lane import Attempt, QueueRule
-from notifier.scheduling.measures import Elsewhere
-from notifier.scheduling.provider_rate import ProviderRate
-from notifier.scheduling.survey import ALONE, AskWaiting, Deployment
+from notifier.scheduling.consumers.lane import Attempt, QueueRule
+from notifier.scheduling.consumers.measurements import Elsewhere
+from notifier.scheduling.consumers.pool import Crew, open_crew
+from notifier.scheduling.consumers.sampler import ALONE, AskWaiting, Deployment
+from notifier.scheduling.rates.provider_rate import ProviderRate
 
 T = TypeVar("T")
 WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}

@@ -16,11 +16,11 @@ import pytest
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.ports import Delivery, Pointer, Slice
-from notifier.scheduling.buffer import Buffer
-from notifier.scheduling.consumer import Consumer
-from notifier.scheduling.lane import Attempt, Lane, QueueRule, Running
-from notifier.scheduling.provider_rate import ProviderRate
-from notifier.scheduling.slots import even_rate
+from notifier.scheduling.consumers.buffer import Buffer
+from notifier.scheduling.consumers.consumer import Consumer
+from notifier.scheduling.consumers.lane import Attempt, Lane, QueueRule, Running
+from notifier.scheduling.rates.provider_rate import ProviderRate
+from notifier.scheduling.rates.slots import even_rate
 
 QUEUE = QueueKey(Channel("email"), Priority.HIGH)
 LOW = QueueKey(Channel("email"), Priority.LOW)

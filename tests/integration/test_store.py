@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from notifier.adapters.postgres.link import LinkSettings
+from notifier.adapters.postgres.connection import LinkSettings
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store

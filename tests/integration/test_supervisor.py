@@ -19,7 +19,7 @@ from typing import IO
 import aiohttp
 import pytest
 
-from notifier.api.server import bind, open_server
+from notifier.api.http.server import bind, open_server
 from notifier.domain.errors import ConfigError
 from tests.unit.fakes_api import MemoryStore, make_api
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 import trustme
 
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqInstall, running_rabbitmq
 from tests.conftest import NUMBERS

@@ -15,15 +15,15 @@ from typing import Any, Final, TypeVar
 import asyncpg
 from prometheus_client import CollectorRegistry
 
-from notifier.adapters.postgres.link import LinkSettings, open_link
+from notifier.adapters.postgres.connection import LinkSettings, open_link
 from notifier.adapters.postgres.store import PLANNERS, Links, PostgresStore
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.attempt import Route
-from notifier.delivery.dead import DeadWorkers
 from notifier.domain.notification import Claimed, NotificationId, Status, WorkerId
 from notifier.domain.outcome import Accepted, Outcome
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.ports import Envelope, Pointer
+from notifier.recovery.orphans import DeadWorkers
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from notifier.domain.breaker import (
     is_failure,
 )
 from notifier.domain.outcome import Accepted, Ambiguous, Outcome, Throttled, Unavailable
-from notifier.scheduling.tally import Tally
+from notifier.scheduling.gates.failure_window import Tally
 
 GRAIN_S = 0.5
 WORKERS = 3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.ports import WorkerFigures
-from notifier.scheduling.living import GAP_MOST_S, SILENT_S, Living
+from notifier.scheduling.cluster.failure_detector import GAP_MOST_S, SILENT_S, Living
 from tests.builders import worker_id
 
 ANN = worker_id()

@@ -29,12 +29,12 @@ from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
 from notifier.adapters.providers.smtp import open_smtp
 from notifier.adapters.providers.smtp_replies import OPENING, REPLIES, SIGNING_IN, reply_outcome
 from notifier.adapters.providers.verdict import outcome
-from notifier.adapters.rabbitmq.carried import CARRIED_MOST
+from notifier.adapters.rabbitmq.batch_size import CARRIED_MOST
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
-from notifier.api.problems import Refusal
+from notifier.api.http.problems import Refusal
 from notifier.api.settings import ApiSettings
-from notifier.api.split import Splitter
-from notifier.api.submit import Submits
+from notifier.api.submission.batch_split import Splitter
+from notifier.api.submission.validation import Submits
 from notifier.domain.errors import ConfigError, InvalidNotification
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.domain.outcome import CODE_MOST, DETAIL_MOST, REFERENCE_MOST, Outcome

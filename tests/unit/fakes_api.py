@@ -12,7 +12,7 @@ import aiohttp
 from litestar import Litestar
 
 from notifier.api.app import create_api
-from notifier.api.server import open_server
+from notifier.api.http.server import open_server
 from notifier.api.settings import ApiSettings
 from notifier.domain.controls import Pause, Scope, ScopeKind
 from notifier.domain.errors import StoreRejected

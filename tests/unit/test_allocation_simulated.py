@@ -22,7 +22,7 @@ from notifier.domain.allocation import (
 )
 from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.ports import Depth, Waiting
-from notifier.scheduling.measures import QueueMeasures
+from notifier.scheduling.consumers.measurements import QueueMeasures
 
 CONSUMERS = 64
 WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}

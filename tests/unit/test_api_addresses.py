@@ -5,8 +5,8 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, validate_email
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from notifier.api.addresses import _PLAIN_EMAIL, check_recipient
 from notifier.api.settings import AddressKind
+from notifier.api.submission.addresses import _PLAIN_EMAIL, check_recipient
 from notifier.domain.errors import InvalidNotification
 
 GOOD = [

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from notifier.api.openapi import openapi_document
-from notifier.api.reference import reference_page
+from notifier.api.docs.openapi import openapi_document
+from notifier.api.docs.reference import reference_page
+from notifier.api.docs.type_words import type_words
 from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
-from notifier.api.type_words import type_words
 from tests.unit.fakes_api import MemoryStore, make_api
 
 UNDESCRIBED = {"/", "/docs", "/docs/openapi.json"}

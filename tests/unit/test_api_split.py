@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.api.problems import Refusal
+from notifier.api.http.problems import Refusal
 from notifier.api.settings import ApiSettings
-from notifier.api.split import Splitter
+from notifier.api.submission.batch_split import Splitter
 from notifier.domain.errors import InvalidNotification
 
 SPLITTER = Splitter(ApiSettings(max_batch=10))

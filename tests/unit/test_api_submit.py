@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifier.api.problems import Refusal
+from notifier.api.http.problems import Refusal
 from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
-from notifier.api.submit import Submits
+from notifier.api.submission.validation import Submits
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NewNotification, Priority
 from tests.unit.fakes_api import a_submit

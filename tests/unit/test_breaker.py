@@ -20,7 +20,7 @@ from notifier.domain.outcome import (
     Throttled,
     Unavailable,
 )
-from notifier.scheduling.tally import Tally
+from notifier.scheduling.gates.failure_window import Tally
 
 DOWN = Unavailable(code="503")
 DENIED = Unavailable(code="401", spends=False)

@@ -19,8 +19,8 @@ from notifier.domain.controls import (
 )
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, QueueKey
-from notifier.scheduling.controls import ControlPanel
-from notifier.scheduling.flows import aged, flow_of, next_end_s
+from notifier.scheduling.gates.permissions import aged, flow_of, next_end_s
+from notifier.scheduling.gates.queue_gates import ControlPanel
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, SMS_HIGH
 
 OPEN, HALF_OPEN, CLOSED = BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.delivery.foreseen import ForeseenWait
+from notifier.delivery.commit_delay import ForeseenWait
 
 
 def foreseen(*took_s: float) -> ForeseenWait:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from notifier.delivery.groupcommit import GroupCommit, WhenUnknown
+from notifier.delivery.group_commit import GroupCommit, WhenUnknown
 from notifier.domain.errors import StoreConflict, StoreRejected, StoreUnavailable
 
 

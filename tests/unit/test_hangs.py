@@ -12,8 +12,8 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, QueueKey
 from notifier.ports import Delivery, Pointer
-from notifier.scheduling.hangs import Hangs
-from notifier.scheduling.lane import Lane, QueueRule, Running
+from notifier.scheduling.consumers.lane import Lane, QueueRule, Running
+from notifier.scheduling.gates.hang_detector import Hangs
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, SMS_HIGH, new_id
 
 EMAIL, SMS = Channel("email"), Channel("sms")

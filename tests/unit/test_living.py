@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from notifier.domain.notification import WorkerId
 from notifier.ports import WorkerFigures
-from notifier.scheduling.living import Living
+from notifier.scheduling.cluster.failure_detector import Living
 from tests.builders import worker_id
 
 ANN, BEN = worker_id(), worker_id()

@@ -12,9 +12,14 @@ import pytest
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.ports import Delivery, Depth, Pointer, Waiting
-from notifier.scheduling.measures import Elsewhere, PeakOfUse, QueueMeasures, ServiceTime
-from notifier.scheduling.rates import burst, consumer_limiter, prefetch_for
-from notifier.scheduling.trace import Trace
+from notifier.scheduling.cluster.loss_detector import Trace
+from notifier.scheduling.consumers.measurements import (
+    Elsewhere,
+    PeakOfUse,
+    QueueMeasures,
+    ServiceTime,
+)
+from notifier.scheduling.rates.consumer_rate import burst, consumer_limiter, prefetch_for
 
 QUEUE = QueueKey(Channel("email"), Priority.HIGH)
 EMPTY = Depth(0, 1)

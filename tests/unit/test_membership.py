@@ -12,8 +12,8 @@ from notifier.domain.breaker import ProviderFigures
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.ports import Beaten, Figures, QueueFigures, WorkerFigures
-from notifier.scheduling.measures import Elsewhere
-from notifier.scheduling.membership import Membership
+from notifier.scheduling.cluster.membership import Membership
+from notifier.scheduling.consumers.measurements import Elsewhere
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, worker_id
 
 

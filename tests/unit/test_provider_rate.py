@@ -13,13 +13,13 @@ from random import Random
 
 import pytest
 
-from notifier.delivery.usual import UsualWait
+from notifier.delivery.lateness import UsualWait
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
 from notifier.ports import Slice
-from notifier.scheduling.line import Line
-from notifier.scheduling.provider_rate import ProviderRate
-from notifier.scheduling.slots import CARRY_S, even_rate
+from notifier.scheduling.rates.provider_rate import ProviderRate
+from notifier.scheduling.rates.slots import CARRY_S, even_rate
+from notifier.scheduling.rates.waiter_queue import Line
 from tests.virtual_time import VirtualLoop, run_virtually
 
 HIGH, MEDIUM, LOW = Priority

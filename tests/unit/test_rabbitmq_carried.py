@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.adapters.rabbitmq.carried import Carried, Prefetch
+from notifier.adapters.rabbitmq.batch_size import Carried, Prefetch
 from notifier.domain.notification import Channel, Priority, QueueKey
 
 QUEUE = QueueKey(Channel("email"), Priority.LOW)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from notifier.delivery.rescuer import overdue_before
 from notifier.ports import QueueFigures
+from notifier.recovery.rescuer import overdue_before
 
 NOW = 1000.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notifier.delivery.usual import UsualWait
+from notifier.delivery.lateness import UsualWait
 
 
 def test_a_stall_is_late_for_all_who_waited_through_it() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.delivery.window import LEAST, MOST, TOGETHER_MOST, QueuePace, Window, together
+from notifier.delivery.publish_window import LEAST, MOST, TOGETHER_MOST, QueuePace, Window, together
 
 
 def limit(window: Window, consumers: int = 1, drain: float = 0.0) -> int:

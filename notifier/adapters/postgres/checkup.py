@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from notifier.adapters.postgres import diagnosis
+from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
 from notifier.adapters.postgres.diagnosis import Lack, Server
-from notifier.adapters.postgres.link import Link, LinkSettings, open_link
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.errors import ConfigError, NotifierError, StoreUnavailable
 from notifier.domain.finding import Finding, unchecked, wrong
-from notifier.scheduling.living import SILENT_S
+from notifier.scheduling.cluster.failure_detector import SILENT_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -9,7 +9,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from notifier.adapters.postgres.link import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
 from notifier.adapters.postgres.listening import Listening
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.controls import Breaker, BreakerState, Controls, Pause, Scope, ScopeKind

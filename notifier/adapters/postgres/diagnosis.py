@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from notifier.adapters.postgres.reader import READ_LINKS
 from notifier.adapters.postgres.store import Links
 from notifier.domain.finding import Finding, doubtful, fine, unchecked, wrong
-from notifier.scheduling.membership import SKEW_MOST_S
+from notifier.scheduling.cluster.membership import SKEW_MOST_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from notifier.adapters.postgres.link import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.notification import QueueKey, WorkerId

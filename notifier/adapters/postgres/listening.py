@@ -17,7 +17,7 @@ from notifier.lifecycle import wait
 if TYPE_CHECKING:
     import asyncpg
 
-    from notifier.adapters.postgres.link import Link
+    from notifier.adapters.postgres.connection import Link
 
 RECONNECT_S: Final = 0.5
 PROVE_EVERY_S: Final = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from notifier.adapters.postgres.link import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
 from notifier.adapters.postgres.statements import statement
 from notifier.ports import Slice
 

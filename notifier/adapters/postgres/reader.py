@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-from notifier.adapters.postgres.link import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import (
     AttemptView,

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from notifier.adapters.postgres.link import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
 from notifier.ports import ClaimAsk, GivenBack, NotYours, Orphan, Pointer, Recorded, Waiting

@@ -14,8 +14,8 @@ from typing import Final
 
 import structlog
 
-from notifier.adapters.providers.one_read import OneRead
 from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
+from notifier.adapters.providers.threaded_read import OneRead
 from notifier.domain.breaker import is_about_credentials
 from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Outcome

@@ -15,10 +15,10 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.carried import Carried
+from notifier.adapters.rabbitmq.batch_size import Carried
 from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, Link, quieten_driver
+from notifier.adapters.rabbitmq.connection_state import Presence
 from notifier.adapters.rabbitmq.depths import Depths
-from notifier.adapters.rabbitmq.presence import Presence
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.subscription import BrokerObserver, RabbitSubscription
 from notifier.domain.errors import ConfigError

@@ -31,7 +31,7 @@ from notifier.adapters.rabbitmq.connection import (
     quieten_driver,
 )
 from notifier.adapters.rabbitmq.diagnosis import Alarm, Sight, State
-from notifier.adapters.rabbitmq.failures import translated
+from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.topology import Way, declare_exchange, declare_queue
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.finding import Finding

@@ -16,8 +16,8 @@ from aiormq.exceptions import AMQPConnectionError, ChannelClosed
 from structlog import get_logger
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.failures import translated
-from notifier.adapters.rabbitmq.presence import Presence
+from notifier.adapters.rabbitmq.connection_state import Presence
+from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from aiormq.abc import AbstractChannel, AbstractConnection
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.carried import Carried
+from notifier.adapters.rabbitmq.batch_size import Carried
 from notifier.adapters.rabbitmq.connection import (
     Link,
     close_channel,
@@ -23,9 +23,9 @@ from notifier.adapters.rabbitmq.connection import (
     open_channel,
     when_closed,
 )
-from notifier.adapters.rabbitmq.failures import translated
-from notifier.adapters.rabbitmq.presence import Presence
-from notifier.adapters.rabbitmq.question import Question
+from notifier.adapters.rabbitmq.connection_state import Presence
+from notifier.adapters.rabbitmq.errors import translated
+from notifier.adapters.rabbitmq.shared_request import Question
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare, queue_name
 from notifier.domain.notification import QueueKey
 from notifier.ports import Depth

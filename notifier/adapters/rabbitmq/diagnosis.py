@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, assert_never
 
-from notifier.adapters.rabbitmq.failures import BrokerRefused
+from notifier.adapters.rabbitmq.errors import BrokerRefused
 from notifier.adapters.rabbitmq.topology import EXCHANGE, queue_name
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.finding import Finding, doubtful, fine, unchecked, wrong

@@ -22,7 +22,7 @@ from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.carried import Carried
+from notifier.adapters.rabbitmq.batch_size import Carried
 from notifier.adapters.rabbitmq.connection import (
     Link,
     close_channel,
@@ -32,9 +32,9 @@ from notifier.adapters.rabbitmq.connection import (
     open_channel,
     when_closed,
 )
-from notifier.adapters.rabbitmq.failures import translated
-from notifier.adapters.rabbitmq.presence import Presence
-from notifier.adapters.rabbitmq.question import Question
+from notifier.adapters.rabbitmq.connection_state import Presence
+from notifier.adapters.rabbitmq.errors import translated
+from notifier.adapters.rabbitmq.shared_request import Question
 from notifier.adapters.rabbitmq.topology import EXCHANGE, declare
 from notifier.adapters.rabbitmq.wire import encode
 from notifier.domain.errors import BrokerUnavailable

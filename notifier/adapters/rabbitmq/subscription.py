@@ -20,7 +20,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from structlog import get_logger
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.carried import Carried, Prefetch
+from notifier.adapters.rabbitmq.batch_size import Carried, Prefetch
 from notifier.adapters.rabbitmq.connection import (
     CLOSE_TIMEOUT_S,
     Link,
@@ -30,7 +30,7 @@ from notifier.adapters.rabbitmq.connection import (
     open_channel,
     when_closed,
 )
-from notifier.adapters.rabbitmq.failures import translated
+from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.tags import DeliveryTags
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare, queue_name
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode

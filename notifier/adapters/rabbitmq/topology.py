@@ -14,7 +14,7 @@ from typing import Final
 
 from aiormq.abc import AbstractChannel, ArgumentsType
 
-from notifier.adapters.rabbitmq.failures import translated
+from notifier.adapters.rabbitmq.errors import translated
 from notifier.domain.notification import QueueKey
 
 EXCHANGE: Final = "notifier"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from notifier.adapters.rabbitmq.carried import CARRIED_MOST
+from notifier.adapters.rabbitmq.batch_size import CARRIED_MOST
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.ports import Pointer
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import notifier
 from notifier.cli.demo.plan import TRIES
 from notifier.domain.errors import InfrastructureError
-from notifier.embedded.ports import free_ports
+from notifier.embedded.free_ports import free_ports
 from notifier.embedded.process import ending, run_steps_async, spawn, tail
 from notifier.embedded.rabbitmq_install import find_rabbitmq
 

@@ -1,0 +1,1 @@
+"""HTTP without our resources: bodies, bounds, problems, the server."""

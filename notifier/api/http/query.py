@@ -1,0 +1,112 @@
+"""The query strings of the lists: each parameter at most once, none that is unknown."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Request
+
+from notifier.api.http.decode_errors import INSTANT
+from notifier.domain.errors import InvalidNotification
+from notifier.domain.notification import NotificationId, Priority, Status
+from notifier.ports import Filter
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 200
+MAX_REASON: Final = 100
+_UUID_BYTES: Final = 16
+_LONGEST_LIMIT: Final = 3
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+
+Parser = Callable[[str], Any]
+
+
+class ListQuery:
+    """Reads a Filter from a query string that may hold the parameters named."""
+
+    def __init__(self, *names: str, channels: Mapping[str, object]) -> None:
+        channel = partial(_one_of, "channel", tuple(channels))
+        parsers: dict[str, Parser] = {**_PARSERS, "channel": channel}
+        self._parsers = {name: parsers[name] for name in (*names, "cursor", "limit")}
+
+    def read(self, request: Request[Any, Any, Any]) -> Filter:
+        """Raises InvalidNotification with the parameter's name."""
+        values: dict[str, Any] = {"limit": DEFAULT_LIMIT}
+        seen: set[str] = set()
+        for name, text in request.query_params.multi_items():
+            if name not in self._parsers:
+                raise InvalidNotification(name, f"only {', '.join(self._parsers)} here")
+            if name in seen:
+                raise InvalidNotification(name, "one value, not several")
+            seen.add(name)
+            values["before" if name == "cursor" else name] = self._parsers[name](str(text))
+        return Filter(**values)
+
+
+def cursor_after(last: NotificationId) -> str:
+    """Make the cursor of the page that follows this one. Opaque to callers."""
+    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
+
+
+def _cursor(text: str) -> NotificationId:
+    try:
+        raw = base64.b64decode(text + "==", altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != _UUID_BYTES:
+        raise InvalidNotification("cursor", "the next_cursor of the page before")
+    return NotificationId(UUID(bytes=raw))
+
+
+def _limit(text: str) -> int:
+    is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_LIMIT
+    limit = int(text) if is_number else 0
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidNotification("limit", f"a whole number from 1 to {MAX_LIMIT}")
+    return limit
+
+
+def _instant(name: str, text: str) -> float:
+    try:
+        at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
+    except msgspec.ValidationError as error:
+        raise InvalidNotification(name, f"{INSTANT} (a + is written %2B)") from error
+    if not _EPOCH <= at <= _LAST:
+        raise InvalidNotification(name, "an instant from 1970 to 9999, in UTC")
+    return at.timestamp()
+
+
+def _one_of(name: str, allowed: tuple[str, ...], text: str) -> str:
+    if text not in allowed:
+        raise InvalidNotification(name, f"one of {', '.join(allowed)}")
+    return text
+
+
+def _status(text: str) -> Status:
+    return Status(_one_of("status", tuple(Status), text))
+
+
+def _reason(text: str) -> str:
+    if not (0 < len(text) <= MAX_REASON and text.isascii() and text.isprintable()):
+        raise InvalidNotification("reason", f"1 to {MAX_REASON} printable ASCII characters")
+    return text
+
+
+_PARSERS: Final[Mapping[str, Parser]] = {
+    "status": _status,
+    "priority": partial(_one_of, "priority", tuple(Priority)),
+    "reason": _reason,
+    "created_from": partial(_instant, "created_from"),
+    "created_to": partial(_instant, "created_to"),
+    "cursor": _cursor,
+    "limit": _limit,
+}

@@ -1,0 +1,103 @@
+"""The app on a port, in the caller's event loop. Signals stay the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import uvicorn
+from litestar.types import ASGIApp
+from typing_extensions import override
+
+from notifier.api.http.protocol import BoundedProtocol
+from notifier.domain.errors import ConfigError
+
+BACKLOG: Final = 2048
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, and with a way to wait for its start."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    @contextlib.contextmanager
+    @override
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
+
+def bind(host: str, port: int, *, share_port: bool = False) -> socket.socket:
+    """Take the port; 0 is any that is free. Raises ConfigError with one line for the operator.
+
+    With `share_port` all that say so listen there together, and each gets some of the callers.
+    """
+    try:
+        return socket.create_server(
+            (host, port), family=_family(host), backlog=BACKLOG, reuse_port=share_port
+        )
+    except OSError as error:
+        raise ConfigError(_why(error, host, port), key="api.port") from error
+
+
+@contextlib.asynccontextmanager
+async def open_server(
+    app: ASGIApp, *, host: str, port: int, grace_s: float, share_port: bool = False
+) -> AsyncIterator[int]:
+    """Serve inside the block; gives the port. Leaving it drains: what is in flight is answered.
+
+    What is not answered `grace_s` after that is cancelled. Raises ConfigError if the port is taken.
+    """
+    taken = bind(host, port, share_port=share_port)
+    with contextlib.closing(taken):
+        server = _Server(_config(app, grace_s))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.serve([taken]), name="http-server")
+            await server.serving.wait()
+            try:
+                yield taken.getsockname()[1]
+            finally:
+                server.should_exit = True
+
+
+def _config(app: ASGIApp, grace_s: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=max(1, round(grace_s)),
+    )
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            reason = "is in use: another process listens there; choose another with --port"
+        case errno.EACCES:
+            reason = "needs more rights than this process has; choose another with --port"
+        case errno.EADDRNOTAVAIL:
+            reason = "is not an address of this machine; choose another with --host"
+        case _:
+            reason = f"cannot be listened on: {error.strerror or error}"
+    return f"{where} {reason}"

@@ -1,0 +1,1 @@
+"""A submit, from its bytes to a notification that can be stored."""

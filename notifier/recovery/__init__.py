@@ -1,0 +1,1 @@
+"""What puts right what a fault left behind."""

@@ -1,0 +1,1 @@
+"""The other processes: which of them live, and which messages were lost."""

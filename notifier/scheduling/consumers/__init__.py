@@ -1,0 +1,1 @@
+"""The consumers of one worker, and the loop that moves them between the queues."""

@@ -1,0 +1,113 @@
+"""What a provider that hangs may hold of a worker's consumers.
+
+A queue most of whose calls are far older than usual gets no more consumers than it holds. A channel
+of whose calls none was answered for over 10 s gets a quarter of them all, its standing consumers
+counted, until the first answer: that the calls end by their time-out is none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+import structlog
+
+from notifier.domain.allocation import STUCK_MADE_GOOD
+from notifier.domain.notification import Channel, QueueKey
+from notifier.ports import Observer
+from notifier.scheduling.consumers.lane import Lane
+
+HANGS_AFTER_S: Final = 10.0
+SHARE: Final = 4
+IDLE_AFTER_S: Final = 1.0
+"""A channel that called nobody for so long is not silent, it has nothing to say."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Silence:
+    """Since when a channel calls without an answer."""
+
+    since: float = inf
+    seen_at: float = -inf
+    hangs: bool = False
+
+    def look(self, began_at: float | None, answered_at: float, now: float) -> None:
+        """`began_at` is that of the oldest call that runs, of those after the last answer."""
+        idle_s = (now if began_at is None else began_at) - self.seen_at
+        if answered_at > self.since or (idle_s > IDLE_AFTER_S and not self.hangs):
+            self.since = inf
+        if began_at is not None:
+            self.since = min(self.since, began_at)
+            self.seen_at = now
+        self.hangs = now - self.since > HANGS_AFTER_S
+
+
+class Hangs:
+    """Which channels hang, as of the last look. `consumers` are all that move in this worker.
+
+    While Postgres does not hear of us, attempts wait for it and not for their provider.
+    """
+
+    def __init__(self, consumers: int, *, observer: Observer, is_alive: Callable[[], bool]) -> None:
+        self._observer = observer
+        self._is_alive = is_alive
+        self._most = max(1, consumers // SHARE)
+        self._silences = defaultdict[Channel, _Silence](_Silence)
+        self._queues: set[QueueKey] = set()
+
+    def look(self, lanes: Collection[Lane], now: float) -> None:
+        """See anew which channels hang."""
+        if not self._is_alive():
+            for lane in lanes:
+                lane.recover(now)
+            self._silences.clear()
+        members = defaultdict[Channel, list[Lane]](list)
+        for lane in lanes:
+            members[lane.rule.queue.channel].append(lane)
+        for channel, each in members.items():
+            self._look_at_channel(channel, each, now)
+        for lane in lanes:
+            self._look_at_queue(lane)
+
+    def held_at_most(self, lane: Lane) -> int | None:
+        """A bound of the queue, its standing consumers counted; never less than are made good."""
+        return max(lane.consumers, 1 + STUCK_MADE_GOOD) if lane.is_hanging else None
+
+    def channel_at_most(self, channel: Channel) -> int | None:
+        """A bound of all queues of the channel together, standing consumers counted."""
+        return self._most if self._silences[channel].hangs else None
+
+    def _look_at_channel(self, channel: Channel, lanes: Sequence[Lane], now: float) -> None:
+        silence = self._silences[channel]
+        answered_at = max(lane.answered_at for lane in lanes)
+        running = [lane.began_since(answered_at) for lane in lanes]
+        began_at = min((began for began in running if began is not None), default=None)
+        hung = silence.hangs
+        silence.look(began_at, answered_at, now)
+        self._observer.hangs(channel, is_so=silence.hangs)
+        if silence.hangs and not hung:
+            oldest_s = round(now - silence.since, 1)
+            log.warning(
+                "provider_hangs", channel=channel, oldest_s=oldest_s, consumers_at_most=self._most
+            )
+        elif hung and not silence.hangs:
+            log.info("provider_hangs_no_more", channel=channel)
+            for lane in lanes:
+                lane.recover(answered_at)
+
+    def _look_at_queue(self, lane: Lane) -> None:
+        """Tell once, and the end not before all is well: it may hang for some calls only."""
+        queue, told = lane.rule.queue, self._queues
+        is_well = not lane.stuck and not self._silences[queue.channel].hangs
+        if lane.is_hanging and queue not in told:
+            told.add(queue)
+            oldest_s = round(lane.oldest_call_s, 1)
+            log.warning("queue_hangs", queue=str(queue), oldest_s=oldest_s, calls=lane.stuck)
+        elif is_well and queue in told:
+            told.remove(queue)
+            log.info("queue_hangs_no_more", queue=str(queue))
