@@ -17,7 +17,8 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
-from notifier.ports import ClaimAsk, Pointer, Quota, Result
+from notifier.ports.broker import Pointer
+from notifier.ports.store import ClaimRequest, Quota, Result
 
 EMAIL_HIGH = QueueKey(Channel("email"), Priority.HIGH)
 EMAIL_LOW = QueueKey(Channel("email"), Priority.LOW)
@@ -71,9 +72,9 @@ def quotas(*queues: QueueKey, most: int = 500) -> list[Quota]:
     ]
 
 
-def ask(pointer: Pointer) -> ClaimAsk:
+def ask(pointer: Pointer) -> ClaimRequest:
     """The claim that a pointer asks for."""
-    return ClaimAsk(id=pointer.id, claim=pointer.claim)
+    return ClaimRequest(id=pointer.id, claim=pointer.claim)
 
 
 def a_result(

@@ -22,6 +22,7 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from harness.tcp_proxy import TcpProxy, open_proxy
 from notifier.embedded.postgres import PostgresServer, running_postgres
 from notifier.embedded.process import ServerFailed
 from notifier.embedded.rabbitmq import (
@@ -31,7 +32,6 @@ from notifier.embedded.rabbitmq import (
     running_rabbitmq,
 )
 from tests.granted import ROLE
-from tests.tcp_proxy import TcpProxy, open_proxy
 
 NUMBERS = itertools.count(1)
 CANCELLED_TASKS_END_WITHIN_S = 5.0
@@ -324,5 +324,5 @@ def _vhost(server: RabbitmqServer) -> Iterator[str]:
 
 @pytest.fixture
 def tcp_proxy() -> Callable[[str, int | str | Path], AbstractAsyncContextManager[TcpProxy]]:
-    """`async with tcp_proxy(host, port_or_socket_path) as proxy`; see tests/tcp_proxy.py."""
+    """`async with tcp_proxy(host, port_or_socket_path) as proxy`; see harness/tcp_proxy.py."""
     return open_proxy

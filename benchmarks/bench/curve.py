@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TypeVar
 
-from benchmarks.prove.judge import percentile
+from harness.judge import percentile
 
 T = TypeVar("T")
 Sample = tuple[float, int]

@@ -14,8 +14,8 @@ from benchmarks.bench.curve import Figures, Sample, throughput
 from benchmarks.bench.place import Place, Servers
 from benchmarks.bench.submitting import Void
 from benchmarks.bench.systems import NOTIFIER, Contender, Document, Manning, a_notification
+from harness.client import QUEUES
 from notifier.embedded.free_ports import free_ports
-from tests.e2e.client import QUEUES
 
 POLL_S = 0.02
 DRAIN_S = 240.0

@@ -17,7 +17,7 @@ from benchmarks.peers.job import done, perform_async
 from notifier.adapters.providers import ProviderSettings, open_provider
 from notifier.cli.entry import run
 from notifier.domain.outcome import Accepted, Outcome
-from notifier.ports import Envelope, Provider
+from notifier.ports.provider import Envelope, Provider
 
 Reload = Callable[[], ProviderSettings] | None
 

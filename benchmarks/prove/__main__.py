@@ -21,10 +21,10 @@ from rich.table import Table
 
 from benchmarks import promises
 from benchmarks.bench.machine import commit
-from benchmarks.prove.figure import Figure, Verdict, failed, judge
-from benchmarks.prove.lines import LINES, Line
-from benchmarks.prove.run import TooFewInFlight
-from benchmarks.prove.stack import Stack, running_stack
+from benchmarks.prove.lines import LINES, Measurement
+from harness.figure import Figure, Verdict, failed, judge
+from harness.run import TooFewInFlight
+from harness.stack import Stack, running_stack
 
 REPEATS = 5
 RESULTS = Path(".cache/prove.tsv")
@@ -86,7 +86,7 @@ def _measure(stack: Stack, name: str, rounds: int) -> list[Verdict]:
     return judge(name, done)
 
 
-async def _counted(line: Line, stack: Stack) -> Sequence[Figure]:
+async def _counted(line: Measurement, stack: Stack) -> Sequence[Figure]:
     """The first round in which the fault hit enough."""
     for _ in range(REPEATS):
         try:

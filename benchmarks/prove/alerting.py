@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from benchmarks.prove.figure import Figure, never
 from benchmarks.prove.load import backlog, steady
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Stack
+from harness.client import QUEUES, until
+from harness.figure import Figure, never
+from harness.prometheus import ROOT, Prometheus, open_prometheus, scraping
+from harness.run import Run
+from harness.stack import Stack
 from notifier.embedded.process import run_steps_async
-from tests.e2e.client import QUEUES, until
-from tests.prometheus import ROOT, Prometheus, open_prometheus, scraping
 
 RULES = ROOT / "deploy/prometheus/rules/notifier.yml"
 EVERY = "15s"
@@ -28,7 +28,7 @@ class Fault:
 
     alert: str
     strike: Callable[[Stack, Run], Awaitable[None]]
-    mend: Callable[[Stack, Run], Awaitable[None]] | None = None
+    fix: Callable[[Stack, Run], Awaitable[None]] | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -49,8 +49,8 @@ async def _watched(stack: Stack, fault: Fault) -> Sequence[Figure]:
         struck_at = time.monotonic()
         await fault.strike(stack, run)
         fired_s, pages = await _watch(prometheus, fault.alert, struck_at)
-        if fault.mend:
-            await fault.mend(stack, run)
+        if fault.fix:
+            await fault.fix(stack, run)
         for child in list(run.workers):
             run.kill(child)  # what is left is of no interest
     return [
@@ -158,10 +158,10 @@ async def _high_is_flooded(_: Stack, run: Run) -> None:
 FAULTS = (
     Fault(alert="NotifierWorkerLost", strike=_a_worker_is_killed),
     Fault(
-        alert="NotifierRabbitmqUnreachable", strike=_rabbitmq_goes_down, mend=_rabbitmq_comes_back
+        alert="NotifierRabbitmqUnreachable", strike=_rabbitmq_goes_down, fix=_rabbitmq_comes_back
     ),
     Fault(
-        alert="NotifierPostgresUnreachable", strike=_postgres_goes_down, mend=_postgres_comes_back
+        alert="NotifierPostgresUnreachable", strike=_postgres_goes_down, fix=_postgres_comes_back
     ),
     Fault(alert="NotifierBreakerOpen", strike=_a_provider_answers_5xx),
     Fault(alert="NotifierProviderHangs", strike=_a_provider_hangs),

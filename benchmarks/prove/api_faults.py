@@ -11,14 +11,14 @@ from uuid import UUID
 
 import aiohttp
 
-from benchmarks.prove.figure import Figure, never
 from benchmarks.prove.load import SEED
 from benchmarks.prove.metrics import total
-from benchmarks.prove.run import IN_FLIGHT_LEAST, Run, TooFewInFlight
-from benchmarks.prove.stack import Stack
+from harness.client import QUEUES, orders, until
+from harness.figure import Figure, never
+from harness.run import IN_FLIGHT_LEAST, Run, TooFewInFlight
+from harness.stack import Stack
+from harness.tcp_proxy import TcpProxy, open_proxy_for
 from notifier.embedded.process import run_steps_async
-from tests.e2e.client import QUEUES, orders, until
-from tests.tcp_proxy import TcpProxy, open_proxy_for
 
 KILLS = 20
 TRIES = 80

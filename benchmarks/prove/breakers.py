@@ -7,15 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from benchmarks.prove.figure import Figure, never
-from benchmarks.prove.judge import instants
 from benchmarks.prove.load import steady
 from benchmarks.prove.metrics import total
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Stack
-from tests.e2e.client import an_order, until
+from harness.client import an_order, until
+from harness.figure import Figure, never
+from harness.judge import instants
+from harness.run import Run
+from harness.stack import Stack
 
-BROKEN = {"channel": "sms", "error_share": 1.0}
+ALL_FAIL = {"channel": "sms", "error_share": 1.0}
 PROTECTED = {"channel": "sms", "password": "right"}
 BROKEN_S = 60.0
 LONE_S = 12.0
@@ -46,7 +46,7 @@ async def provider_fails_slowly(stack: Stack) -> Sequence[Figure]:
 
 async def one_failure(stack: Stack) -> Sequence[Figure]:
     async with stack.running() as run:
-        await run.client.behave(**BROKEN)
+        await run.client.behave(**ALL_FAIL)
         which = await run.client.submit_one(an_order("sms.high"))
         await run.client.called(1)
         await run.client.behave()
@@ -91,7 +91,7 @@ async def _broken(
 ) -> tuple[float, list[str]]:
     """Fail for a while under load: seconds from the first call to the open breaker, and the ids."""
     if behave:
-        await run.client.behave(**BROKEN)
+        await run.client.behave(**ALL_FAIL)
     async with asyncio.TaskGroup() as group:
         load = group.create_task(steady(run.client, SMS, rate=rate, span_s=span_s))
         await until(lambda: _open(run), bool, span_s)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from benchmarks.prove.run import Run
-from tests.e2e.client import an_order
+from harness.client import an_order
+from harness.run import Run
 
 WAITING = """
     INSERT INTO notifications (id, tenant, queue, recipient, content, metadata, max_tries, status,

@@ -11,12 +11,12 @@ from itertools import pairwise
 
 import asyncpg
 
-from benchmarks.prove.figure import Figure, never
-from benchmarks.prove.judge import doubled, needless
-from benchmarks.prove.run import Held, Run, at_least_in_flight, sleep_until
-from benchmarks.prove.stack import Stack
-from tests.e2e.client import orders
-from tests.e2e.system import Child
+from harness.client import orders
+from harness.figure import Figure, never
+from harness.judge import doubled, needless
+from harness.run import Held, Run, at_least_in_flight, sleep_until
+from harness.stack import Stack
+from harness.system import Child
 
 FROZEN_S = 20.0
 GATHERS_S, ASKED_S = 0.15, 0.04

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from benchmarks.prove.bulk import BYTES_EACH, insert_waiting, settle, templates
-from benchmarks.prove.figure import Figure
 from benchmarks.prove.metrics import resident_mib, series, total
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Stack
-from tests.e2e.client import QUEUES
+from harness.client import QUEUES
+from harness.figure import Figure
+from harness.run import Run
+from harness.stack import Stack
 
 FEW, MANY = 10_000, 1_000_000
 SETTLES_S, SPAN_S, FEED_EVERY_S = 5.0, 25.0, 1.0

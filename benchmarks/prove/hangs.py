@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from benchmarks.prove.figure import Figure, never
-from benchmarks.prove.judge import count_within, instants, percentile
 from benchmarks.prove.load import steady
 from benchmarks.prove.metrics import of_channel
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Stack
-from tests.e2e.client import Client, until
-from tests.e2e.client import Document as Call
+from harness.client import Client, until
+from harness.client import Document as Call
+from harness.figure import Figure, never
+from harness.judge import count_within, instants, percentile
+from harness.run import Run
+from harness.stack import Stack
 
 CONSUMERS = 64
 LATENCY_MS = 100

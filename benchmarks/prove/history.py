@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.prove.bulk import insert_history, settle, templates
-from benchmarks.prove.figure import Figure
 from benchmarks.prove.metrics import until_finished
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Stack
-from tests.e2e.client import QUEUES, orders
+from harness.client import QUEUES, orders
+from harness.figure import Figure
+from harness.run import Run
+from harness.stack import Stack
 
 FINISHED = 2_000_000
 COUNT = 20_000

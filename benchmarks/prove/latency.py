@@ -8,17 +8,17 @@ from math import inf
 from uuid import UUID
 
 from benchmarks.prove.bulk import insert_waiting, settle, templates
-from benchmarks.prove.figure import Figure
-from benchmarks.prove.judge import first_calls, percentile, waits
 from benchmarks.prove.load import poisson
 from benchmarks.prove.metrics import by_queue, total
 from benchmarks.prove.processors import Ticks
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Stack
-from notifier.domain.allocation import STANDING
+from harness.client import QUEUES, orders, until
+from harness.figure import Figure
+from harness.judge import first_calls, percentile, waits
+from harness.run import Run
+from harness.stack import Stack
+from notifier.domain.allocation import RESERVED_CONSUMERS
 from notifier.domain.notification import QueueKey
 from notifier.settings import WorkerSettings
-from tests.e2e.client import QUEUES, orders, until
 
 HIGH = ("email.high", "sms.high", "push.high")
 LOW = ("email.low", "sms.low", "push.low")
@@ -123,7 +123,7 @@ async def _idle_consumers(run: Run) -> int:
     held = await by_queue(run.workers, "notifier_consumers")
     busy = await by_queue(run.workers, "notifier_consumers_busy")
     return sum(held[queue] - busy[queue] for queue in LOW) + sum(
-        held[queue] - STANDING[QueueKey.parse(queue).priority]
+        held[queue] - RESERVED_CONSUMERS[QueueKey.parse(queue).priority]
         for queue in QUEUES
         if queue not in LOW
     )

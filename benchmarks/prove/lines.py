@@ -12,7 +12,6 @@ from benchmarks.prove.breakers import (
     provider_fails_slowly,
     wrong_credentials,
 )
-from benchmarks.prove.figure import Figure
 from benchmarks.prove.freezing import worker_frozen
 from benchmarks.prove.growth import growth
 from benchmarks.prove.hangs import provider_hangs
@@ -30,13 +29,20 @@ from benchmarks.prove.outages import postgres_restarted, rabbitmq_wiped, slow_ba
 from benchmarks.prove.pauses import pause
 from benchmarks.prove.rates import rate_50, rate_500
 from benchmarks.prove.skew import skewed_load
-from benchmarks.prove.stack import Stack
 from benchmarks.prove.worker_faults import rolling_restart, worker_killed
+from harness.figure import Figure
+from harness.stack import Stack
 
-Line = Callable[[Stack], Awaitable[Sequence[Figure]]]
+Measurement = Callable[[Stack], Awaitable[Sequence[Figure]]]
 
-ONE_WORKER: Sequence[Line] = (exactly_once, movement, steady_moves, starvation, consumer_rate)
-MANY_WORKERS: Sequence[Line] = (
+ONE_WORKER: Sequence[Measurement] = (
+    exactly_once,
+    movement,
+    steady_moves,
+    starvation,
+    consumer_rate,
+)
+MANY_WORKERS: Sequence[Measurement] = (
     worker_killed,
     worker_frozen,
     rolling_restart,
@@ -54,9 +60,9 @@ MANY_WORKERS: Sequence[Line] = (
     wrong_credentials,
     pause,
 )
-WATCHED: Sequence[Line] = (alerts,)
-SPEED: Sequence[Line] = (idle_latency, flood, skewed_load)
-SIZE: Sequence[Line] = (growth, million, history)
-LINES: Mapping[str, Line] = {
+WATCHED: Sequence[Measurement] = (alerts,)
+SPEED: Sequence[Measurement] = (idle_latency, flood, skewed_load)
+SIZE: Sequence[Measurement] = (growth, million, history)
+LINES: Mapping[str, Measurement] = {
     line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED, *SIZE)
 }

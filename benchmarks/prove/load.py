@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from tests.e2e.client import QUEUES, Client, an_order
+from harness.client import QUEUES, Client, an_order
 
 EVERY_S = 0.05
 SEED = 1

@@ -10,7 +10,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.e2e.system import Child
+from harness.system import Child
 
 LOOK_EVERY_S = 1.0
 

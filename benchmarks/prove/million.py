@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.prove.figure import Figure, never
 from benchmarks.prove.metrics import resident_mib, series, until_finished
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Stack
-from tests.e2e.client import orders
-from tests.e2e.system import Child
+from harness.client import orders
+from harness.figure import Figure, never
+from harness.run import Run
+from harness.stack import Stack
+from harness.system import Child
 
 COUNT, FIRST, CHUNK = 1_000_000, 50_000, 10_000
 WITHIN_S = 3 * 3600.0

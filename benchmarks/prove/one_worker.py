@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from benchmarks.prove.figure import Figure, never
-from benchmarks.prove.judge import instants, most_in_any_second
 from benchmarks.prove.load import backlog, poisson
 from benchmarks.prove.metrics import by_queue, total
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Stack
-from tests.e2e.client import an_order, orders
+from harness.client import an_order, orders
+from harness.figure import Figure, never
+from harness.judge import instants, most_in_any_second
+from harness.run import Run
+from harness.stack import Stack
 
 CONSUMERS = 64
 FLOOD = ("email.high", "sms.high", "push.high")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from benchmarks.prove.figure import Figure, never
-from benchmarks.prove.judge import doubled
 from benchmarks.prove.load import backlog
 from benchmarks.prove.metrics import total
-from benchmarks.prove.run import Run, at_least_in_flight
-from benchmarks.prove.stack import Stack
+from harness.client import orders
+from harness.figure import Figure, never
+from harness.judge import doubled
+from harness.run import Run, at_least_in_flight
+from harness.stack import Stack
 from notifier.embedded.process import Steps, run_steps_async
-from tests.e2e.client import orders
 
 WAIT_S = 300.0
 SLOW = 12

@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from benchmarks.prove.figure import Figure
-from benchmarks.prove.judge import instants
 from benchmarks.prove.load import backlog
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Stack
+from harness.figure import Figure
+from harness.judge import instants
+from harness.run import Run
+from harness.stack import Stack
 
 SCOPES = (("queue", "email.low"), ("channel", "email"), ("provider", "smtp"))
 PAUSED_S = 4.0

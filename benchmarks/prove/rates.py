@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from benchmarks.prove.figure import Figure
-from benchmarks.prove.judge import count_within, instants, most_in_any_second
 from benchmarks.prove.load import backlog, steady
-from benchmarks.prove.run import Run, sleep_until
-from benchmarks.prove.stack import Stack
+from harness.figure import Figure
+from harness.judge import count_within, instants, most_in_any_second
+from harness.run import Run, sleep_until
+from harness.stack import Stack
 
 SPAN_S, JOIN_S, KILL_S, AROUND_S = 60.0, 15.0, 40.0, 5.0
 SETTLES_S = 3.0

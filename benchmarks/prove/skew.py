@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from benchmarks.prove.figure import Figure
-from benchmarks.prove.judge import instants
 from benchmarks.prove.load import backlog
 from benchmarks.prove.metrics import total, until_finished
-from benchmarks.prove.run import Run, sleep_until
-from benchmarks.prove.stack import Stack
+from harness.figure import Figure
+from harness.judge import instants
+from harness.run import Run, sleep_until
+from harness.stack import Stack
 
 WORKING = 65
 """64 that move, and the standing one of the queue that has the work."""

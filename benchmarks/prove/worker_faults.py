@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from benchmarks.prove.figure import Figure, never
-from benchmarks.prove.judge import doubled, needless
 from benchmarks.prove.load import steady
-from benchmarks.prove.run import Run, at_least_in_flight
-from benchmarks.prove.stack import Stack
-from tests.e2e.client import QUEUES, orders
-from tests.e2e.system import Child
+from harness.client import QUEUES, orders
+from harness.figure import Figure, never
+from harness.judge import doubled, needless
+from harness.run import Run, at_least_in_flight
+from harness.stack import Stack
+from harness.system import Child
 
 GRACE_S = 25.0
 

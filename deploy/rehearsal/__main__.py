@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.prove.figure import Figure, Verdict, failed, judge
 from deploy.rehearsal import alone, delivering, images, stopping, watching
 from deploy.rehearsal.engine import CommandFailed, EngineAway, require_engine
 from deploy.rehearsal.stack import Stack, open_stack
+from harness.figure import Figure, Verdict, failed, judge
 
 Trial = Callable[[Stack], Awaitable[Sequence[Figure]]]
 TRIALS: Mapping[str, Trial] = {

@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from benchmarks.prove.figure import Figure
 from deploy.rehearsal import images
 from deploy.rehearsal.engine import CommandFailed, docker
 from deploy.rehearsal.load import AWAY
 from deploy.rehearsal.stack import Stack
+from harness.client import Client, an_order, open_client, until
+from harness.figure import Figure
 from notifier.embedded.free_ports import free_ports
-from tests.e2e.client import Client, an_order, open_client, until
 
 NAME = "notifier-rehearsal-alone"
 MOST_MB = 150

@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from benchmarks.prove.figure import Figure, never
 from deploy.rehearsal.load import lost_and_doubled, under_load
 from deploy.rehearsal.stack import Stack, ready_seconds
 from deploy.rehearsal.watching import workers_up
-from tests.e2e.client import orders, until
+from harness.client import orders, until
+from harness.figure import Figure, never
 
 RATE = 60
 WORKERS = 4

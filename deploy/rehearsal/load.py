@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 
-from benchmarks.prove.figure import Figure, never
-from tests.e2e.client import QUEUES, Client, an_order
+from harness.client import QUEUES, Client, an_order
+from harness.figure import Figure, never
 
 EVERY_S = 0.1
 AWAY = (aiohttp.ClientError, TimeoutError, AssertionError)

@@ -12,8 +12,8 @@ from datetime import datetime
 import aiohttp
 
 from deploy.rehearsal.engine import COMPOSE, COMPOSE_FILE, Document, docker, inspected, run
+from harness.client import Client, open_client, until
 from notifier.embedded.free_ports import free_ports
-from tests.e2e.client import Client, open_client, until
 
 PROJECT = "notifier-rehearsal"
 PUBLISHED = ("API", "SANDBOX", "RABBITMQ", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")

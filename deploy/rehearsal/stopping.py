@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.prove.figure import Figure, never
 from deploy.rehearsal.engine import docker, inspected
 from deploy.rehearsal.load import lost_and_doubled
 from deploy.rehearsal.stack import Stack, address
-from tests.e2e.client import orders
+from harness.client import orders
+from harness.figure import Figure, never
 
 LATENCY_MS = 1000
 WAITING = 500

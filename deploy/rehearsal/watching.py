@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.prove.figure import Figure, never
 from deploy.rehearsal.stack import Stack
-from tests.e2e.client import until
+from harness.client import until
+from harness.figure import Figure, never
 
 TARGETS = 5  # a job each: api, worker, rabbitmq, alertmanager, prometheus itself
 RULES = ("notifier:wait_over_promise:max", "notifier:consumers_busy:share")

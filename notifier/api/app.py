@@ -11,14 +11,15 @@ from litestar.types import ASGIApp
 
 from notifier.api.docs.reference import reference_handlers
 from notifier.api.http.problems import answer_problem
-from notifier.api.http.raw_response import Answer
+from notifier.api.http.raw_response import RawResponse
 from notifier.api.routes.health import health_handlers
 from notifier.api.routes.pauses import Pausing, pause_handlers
 from notifier.api.routes.reading import read_handlers
 from notifier.api.routes.submit import submit_handlers
 from notifier.api.settings import ApiSettings
 from notifier.api.status_reader import Board
-from notifier.ports import Acceptor, Reader
+from notifier.ports.queries import Reader
+from notifier.ports.store import Acceptor
 
 
 def create_api(
@@ -63,6 +64,6 @@ def _options_handlers(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHan
 def _options(path: str, allowed: str) -> HTTPRouteHandler:
     @route(path, http_method=HttpMethod.OPTIONS)
     async def options() -> ASGIApp:
-        return Answer(200, b"", [(b"allow", allowed.encode())])
+        return RawResponse(200, b"", [(b"allow", allowed.encode())])
 
     return options

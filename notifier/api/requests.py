@@ -18,7 +18,7 @@ from notifier.domain.notification import (
     Status,
 )
 
-SUBJECT_MOST: Final = 998
+MAX_SUBJECT_LENGTH: Final = 998
 """Characters: as the longest line of a mail (RFC 5322, section 2.1.1)."""
 LONGEST_PAUSE_S: Final = 30 * 86_400.0
 WHOLE: Final = "$"
@@ -38,7 +38,7 @@ class Content(msgspec.Struct, forbid_unknown_fields=True):
     An email needs a subject, body or html; a text message a body; a push a subject, body or data.
     """
 
-    subject: Annotated[str, Meta(max_length=SUBJECT_MOST)] | None = None
+    subject: Annotated[str, Meta(max_length=MAX_SUBJECT_LENGTH)] | None = None
     body: str | None = None
     html: str | None = None
     data: OptionalObject = msgspec.field(default_factory=msgspec.Raw)
@@ -115,7 +115,7 @@ class BatchRefusal(msgspec.Struct):
 _RESULTS: Final = [{"$ref": f"#/components/schemas/{one}"} for one in ("Accepted", "BatchRefusal")]
 
 
-class BatchAnswer(msgspec.Struct):
+class BatchResponse(msgspec.Struct):
     """A result per item, in the order of the items: Accepted or BatchRefusal."""
 
     results: Sequence[Annotated[object, Meta(extra_json_schema={"oneOf": _RESULTS})]]

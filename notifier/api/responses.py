@@ -17,7 +17,7 @@ from notifier.domain.notification import (
     Priority,
     Status,
 )
-from notifier.ports import ProviderState, QueueState
+from notifier.ports.queries import ProviderState, QueueState
 
 
 class Attempt(msgspec.Struct):

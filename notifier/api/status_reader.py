@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from notifier.domain.controls import Pause
-from notifier.ports import ProviderState, QueueState
+from notifier.ports.queries import ProviderState, QueueState
 
 
 class Board(Protocol):

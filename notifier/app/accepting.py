@@ -11,7 +11,7 @@ from notifier.adapters.postgres.reader import open_reader
 from notifier.api.app import create_api
 from notifier.api.http.server import open_server
 from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
-from notifier.app.process import Process, link_settings
+from notifier.app.process import Process, connection_settings
 from notifier.delivery.accept import Accept
 from notifier.domain.notification import Priority
 from notifier.scheduling.deployment_status import Board
@@ -39,9 +39,9 @@ async def open_api(
         broker=process.broker,
         membership=process.membership,
         queues=process.queues,
-        panel=process.panel,
+        gates=process.gates,
     )
-    async with open_reader(link_settings(settings)) as reader, asyncio.TaskGroup() as group:
+    async with open_reader(connection_settings(settings)) as reader, asyncio.TaskGroup() as group:
         group.create_task(accept.run(), name="accept")
         group.create_task(accept.watch_backlog(stop), name="backlog watch")
         app = create_api(

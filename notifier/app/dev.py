@@ -16,7 +16,7 @@ from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import open_store
 from notifier.adapters.providers import ProviderSettings, sandbox_providers
 from notifier.app.accepting import open_api
-from notifier.app.process import IN_PROCESS, link_settings, open_process
+from notifier.app.process import IN_PROCESS, connection_settings, open_process
 from notifier.app.sending import open_worker, provider_settings
 from notifier.domain.notification import WorkerId
 from notifier.embedded.postgres import open_postgres, remove_postgres
@@ -162,5 +162,5 @@ def _at(settings: Settings, *, database: str | None = None, broker: str | None =
 
 async def _requeue(settings: Settings) -> None:
     """The broker in memory starts empty: what it held is due again."""
-    async with open_store(link_settings(settings), NOBODY) as store:
+    async with open_store(connection_settings(settings), NOBODY) as store:
         await store.requeue_all()

@@ -10,7 +10,7 @@ from notifier.adapters.postgres.checkup import examine_postgres
 from notifier.adapters.postgres.migrate import revisions
 from notifier.adapters.providers.checkup import examine_provider
 from notifier.adapters.rabbitmq.checkup import examine_rabbitmq
-from notifier.app.process import link_settings, queues_of
+from notifier.app.process import connection_settings, queues_of
 from notifier.app.sending import provider_settings
 from notifier.domain.finding import Finding, fine
 from notifier.settings import Settings, masked
@@ -27,7 +27,7 @@ async def examine(settings: Settings, *, clock: Callable[[], float] = time.time)
     async with asyncio.TaskGroup() as group:
         postgres = group.create_task(
             examine_postgres(
-                link_settings(settings),
+                connection_settings(settings),
                 place=str(masked("url", database)),
                 revisions=revisions(),
                 clock=clock,

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from uuid_utils.compat import uuid7
 
 from notifier.adapters.inprocess.broker import open_inprocess_broker
-from notifier.adapters.postgres.connection import LinkSettings
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.store import PostgresStore, open_store
@@ -24,17 +24,18 @@ from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.adapters.telemetry.looplag import watch_loop
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.relay import Relay, Relays
-from notifier.domain.controls import BreakerState, Controls, Flow
+from notifier.domain.controls import BreakerState, Controls, SendPermission
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import repeat, running
-from notifier.ports import Broker, Figures, QueueFigures
+from notifier.ports.broker import Broker
+from notifier.ports.heartbeat import Figures, QueueFigures
 from notifier.recovery import pruner
 from notifier.recovery.pruner import Pruner
 from notifier.recovery.sweeper import Sweeper
 from notifier.scheduling.cluster.membership import Membership
-from notifier.scheduling.consumers.pool import Crew
+from notifier.scheduling.consumers.pool import ConsumerPool
 from notifier.scheduling.gates.breakers import Breakers
-from notifier.scheduling.gates.queue_gates import ControlPanel
+from notifier.scheduling.gates.queue_gates import QueueGates
 from notifier.settings import Settings
 
 HEARTBEAT_TIMEOUT_S = 2.0
@@ -55,8 +56,8 @@ class Process:
     membership: Membership
     relays: Relays
     control_store: PostgresControls
-    panel: ControlPanel
-    crew: Crew | None = None
+    gates: QueueGates
+    pool: ConsumerPool | None = None
     breakers: Breakers | None = None
     is_broker_there: bool = False
 
@@ -67,22 +68,22 @@ class Process:
 
     def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
         """This process's side of every queue."""
-        return self.crew.figures() if self.crew else {}
+        return self.pool.figures() if self.pool else {}
 
     def has_work(self, queue: QueueKey) -> bool:
         """Whether anything waits there that this process could send."""
-        return self.crew is not None and self.crew.has_work(queue)
+        return self.pool is not None and self.pool.has_work(queue)
 
-    def flows_changed(self) -> None:
+    def permissions_changed(self) -> None:
         """A queue may take work again, or no more: let relay and scheduler look at once."""
         self.relays.wake()
-        if self.crew:
-            self.crew.obey(self.panel.flow)
+        if self.pool:
+            self.pool.apply(self.gates.permission)
 
     def report_breakers(self, controls: Controls) -> None:
         """Every process shows the same, whether or not it sends."""
         states = {breaker.provider: breaker.state for breaker in controls.breakers}
-        for name in {each for names in self.panel.providers.values() for each in names}:
+        for name in {each for names in self.gates.providers.values() for each in names}:
             self.metrics.breaker(name, states.get(name, BreakerState.CLOSED))
 
     def why_not_ready(self) -> list[str]:
@@ -112,9 +113,11 @@ def queues_of(settings: Settings) -> list[QueueKey]:
     ]
 
 
-def link_settings(settings: Settings, *, timeout_s: float | None = None) -> LinkSettings:
+def connection_settings(
+    settings: Settings, *, timeout_s: float | None = None
+) -> ConnectionSettings:
     """How to reach Postgres."""
-    return LinkSettings(
+    return ConnectionSettings(
         url=settings.database.url,
         statement_timeout_s=timeout_s or settings.database.statement_timeout_s,
     )
@@ -137,13 +140,15 @@ async def open_process(
     )
     seat = _Seat()
     async with (
-        open_store(link_settings(settings), worker) as store,
-        open_heartbeat(link_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker) as heartbeat,
+        open_store(connection_settings(settings), worker) as store,
+        open_heartbeat(
+            connection_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker
+        ) as heartbeat,
         open_controls(
-            link_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker
+            connection_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker
         ) as control_store,
     ):
-        panel = ControlPanel(control_store, queues=queues, providers=providers_of(settings))
+        gates = QueueGates(control_store, queues=queues, providers=providers_of(settings))
         membership = Membership(
             heartbeat,
             kind=kind,
@@ -154,7 +159,7 @@ async def open_process(
         )
         async with (
             running(membership.run, "heartbeat"),
-            running(panel.run, "controls"),
+            running(gates.run, "controls"),
             open_broker(settings, queues, metrics) as broker,
         ):
             relay_of = partial(
@@ -164,7 +169,9 @@ async def open_process(
                 observer=metrics,
                 pace=membership.pace,
                 relays=membership.relays,
-                flow=lambda queue: panel.flow(queue) if membership.is_known() else Flow.PAUSED,
+                permission=lambda queue: (
+                    gates.permission(queue) if membership.is_known() else SendPermission.PAUSED
+                ),
             )
             process = Process(
                 settings=settings,
@@ -175,11 +182,11 @@ async def open_process(
                 membership=membership,
                 relays=Relays(lambda its: relay_of(queues=its), queues),
                 control_store=control_store,
-                panel=panel,
+                gates=gates,
             )
             seat.process = process
-            panel.on_change(process.flows_changed)
-            panel.on_read(process.report_breakers)
+            gates.on_change(process.permissions_changed)
+            gates.on_read(process.report_breakers)
             async with asyncio.TaskGroup() as group:
                 _look_after(group, process, stop)
                 yield process
@@ -201,7 +208,7 @@ def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event)
     prune = Pruner(store=process.store, observer=process.metrics, retention=retention)
     group.create_task(process.relays.run(stop), name="relays")
     group.create_task(sweep.run(stop), name="sweeper")
-    group.create_task(repeat(prune.run_once, stop, pruner.EVERY_S), name="pruner")
+    group.create_task(repeat(prune.run_once, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
     group.create_task(repeat(process.look_at_broker, stop, LOOK_EVERY_S), name="broker watch")
     group.create_task(watch_loop(process.metrics.lagged, stop), name="loop watch")
 

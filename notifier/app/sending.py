@@ -16,21 +16,21 @@ import structlog
 
 from notifier.adapters.postgres.rates import open_rates
 from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider
-from notifier.app.process import Process, link_settings
+from notifier.app.process import Process, connection_settings
 from notifier.delivery.attempt import Attempts, Heard, NextTurn, Route
-from notifier.delivery.in_flight import InFlight
-from notifier.domain.allocation import STANDING
+from notifier.delivery.in_flight import InFlightClaims
+from notifier.domain.allocation import RESERVED_CONSUMERS
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.domain.outcome import Outcome, Throttled
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.lifecycle import repeat, running
 from notifier.recovery import rescuer, unpublished
-from notifier.recovery.orphans import DeadWorkers
+from notifier.recovery.orphans import OrphanRecovery
 from notifier.recovery.rescuer import Rescuer
-from notifier.recovery.unpublished import DeadRelays
+from notifier.recovery.unpublished import UnpublishedRecovery
 from notifier.scheduling.consumers.lane import QueueRule
-from notifier.scheduling.consumers.pool import Crew, open_crew
+from notifier.scheduling.consumers.pool import ConsumerPool, open_consumer_pool
 from notifier.scheduling.consumers.sampler import Deployment
 from notifier.scheduling.gates.breakers import Breakers
 from notifier.scheduling.rates.provider_rate import ProviderRate
@@ -50,12 +50,12 @@ async def open_worker(
     *,
     stop: asyncio.Event,
     reload: Callable[[str], ProviderSettings] | None = None,
-) -> AsyncIterator[Crew]:
+) -> AsyncIterator[ConsumerPool]:
     """Send until the block is left, which drains: see `_drain`.
 
     `reload` reads a provider's settings anew: a refused credential may have been changed.
     """
-    settings, inflight = process.settings, InFlight()
+    settings, inflight = process.settings, InFlightClaims()
     async with AsyncExitStack() as stack:
         routes = await _open_routes(stack, settings, providers, reload)
         breakers = process.breakers = _breakers(process)
@@ -66,16 +66,16 @@ async def open_worker(
             inflight=inflight,
             routes=routes,
             policies=retry_policies(settings),
-            pulse=process.membership,
+            liveness=process.membership,
             draw=random.random,
             send_timeout_s=settings.worker.send_timeout_s,
-            heard=_listeners(breakers, rates),
+            on_outcome=_listeners(breakers, rates),
             next_turn=_turns(settings, rates),
         )
         bulkheads = _bulkheads(settings, providers)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run(), name="batches")
-        async with open_crew(
+        async with open_consumer_pool(
             broker=process.broker,
             rules=queue_rules(process, bulkheads),
             attempt=attempts.attempt,
@@ -87,8 +87,8 @@ async def open_worker(
             consumers=settings.worker.consumers,
             deployment=Deployment(
                 share=process.membership.share,
-                elsewhere=process.membership.elsewhere,
-                flow=process.panel.flow,
+                peer_load=process.membership.peer_load,
+                permission=process.gates.permission,
                 rates={
                     queue: rates[settings.channels[queue.channel].provider]
                     for queue in process.queues
@@ -97,12 +97,12 @@ async def open_worker(
                 bulkheads=bulkheads,
                 is_alive=process.membership.is_alive,
             ),
-        ) as crew:
-            process.crew = crew
+        ) as pool:
+            process.pool = pool
             _look_after(group, process, attempts, breakers, routes, stop)
-            yield crew
+            yield pool
             stop.set()
-            await _drain(crew, settings.worker.grace_s)
+            await _drain(pool, settings.worker.grace_s)
         await _release_the_last(attempts)
         attempts.close()
 
@@ -114,7 +114,7 @@ async def _open_rates(
     limited = {name: of.rate for name, of in providers.items() if of.rate is not None}
     if not limited:
         return {}
-    store = await stack.enter_async_context(open_rates(link_settings(process.settings)))
+    store = await stack.enter_async_context(open_rates(connection_settings(process.settings)))
     rates = {
         name: ProviderRate(
             name, rate_per_s, store=store, observer=process.metrics, clock=time.monotonic
@@ -142,12 +142,12 @@ def _bulkheads(
 def _listeners(breakers: Breakers, rates: Mapping[str, ProviderRate]) -> Heard:
     """Who hears of every outcome: the breaker, and of "too fast" the rate."""
 
-    def heard(queue: QueueKey, provider: str, outcome: Outcome, started_at: float) -> None:
-        breakers.heard(queue, provider, outcome, started_at)
+    def on_outcome(queue: QueueKey, provider: str, outcome: Outcome, started_at: float) -> None:
+        breakers.on_outcome(queue, provider, outcome, started_at)
         if isinstance(outcome, Throttled) and provider in rates:
             rates[provider].throttled()
 
-    return heard
+    return on_outcome
 
 
 def _turns(settings: Settings, rates: Mapping[str, ProviderRate]) -> NextTurn:
@@ -164,7 +164,7 @@ def _turns(settings: Settings, rates: Mapping[str, ProviderRate]) -> NextTurn:
 def _breakers(process: Process) -> Breakers:
     return Breakers(
         store=process.control_store,
-        panel=process.panel,
+        gates=process.gates,
         observer=process.metrics,
         everyone=process.membership.providers,
         queues=process.queues,
@@ -187,26 +187,28 @@ def _look_after(
         observer=process.metrics,
         mine=process.queue_figures,
         others=process.membership.others,
-        flow=process.panel.flow,
+        permission=process.gates.permission,
     )
-    dead = DeadWorkers(
+    dead = OrphanRecovery(
         store=process.store,
         observer=process.metrics,
         silent=process.membership.silent,
-        pulse=process.membership,
+        liveness=process.membership,
         routes=routes,
         policies=retry_policies(process.settings),
     )
-    relays = DeadRelays(
+    relays = UnpublishedRecovery(
         store=process.store,
         observer=process.metrics,
         queues=process.queues,
         silent=process.membership.silent,
     )
     group.create_task(breakers.run(stop), name="breakers")
-    group.create_task(repeat(rescue.run_once, stop, rescuer.EVERY_S), name="rescuer")
-    group.create_task(repeat(dead.run_once, stop, rescuer.EVERY_S), name="dead workers")
-    group.create_task(repeat(relays.run_once, stop, unpublished.EVERY_S), name="dead relays")
+    group.create_task(repeat(rescue.run_once, stop, rescuer.CHECK_INTERVAL_S), name="rescuer")
+    group.create_task(repeat(dead.run_once, stop, rescuer.CHECK_INTERVAL_S), name="dead workers")
+    group.create_task(
+        repeat(relays.run_once, stop, unpublished.CHECK_INTERVAL_S), name="dead relays"
+    )
     group.create_task(_release_orphans(attempts, stop), name="orphans")
 
 
@@ -221,25 +223,25 @@ async def _release_orphans(attempts: Attempts, stop: asyncio.Event) -> None:
     await repeat(release, stop, ORPHANS_EVERY_S)
 
 
-async def _drain(crew: Crew, grace_s: float) -> None:
+async def _drain(pool: ConsumerPool, grace_s: float) -> None:
     """Take nothing new, give back what is buffered, let what is in flight finish, within grace.
 
     What is left then is cancelled as the crew's block ends: each attempt records Ambiguous.
     """
     deadline = time.monotonic() + grace_s
-    log.info("draining", in_flight=crew.busy, grace_s=grace_s)
+    log.info("draining", in_flight=pool.busy, grace_s=grace_s)
     try:
         async with asyncio.timeout(grace_s):
-            await crew.stop_taking()
+            await pool.stop_taking()
     except TimeoutError:
         log.warning("buffers_not_given_back")
     while (left_s := deadline - time.monotonic()) > 0:
-        left = await crew.finish(min(PROGRESS_EVERY_S, left_s))
+        left = await pool.finish(min(PROGRESS_EVERY_S, left_s))
         if not left:
             log.info("drained")
             return
         log.info("draining", in_flight=left, seconds_left=round(deadline - time.monotonic(), 1))
-    log.warning("grace_over", in_flight=crew.busy)
+    log.warning("grace_over", in_flight=pool.busy)
 
 
 async def _release_the_last(attempts: Attempts) -> None:
@@ -298,9 +300,9 @@ def queue_rules(process: Process, bulkheads: Mapping[Channel, int]) -> list[Queu
 
     def standing(queue: QueueKey) -> int:
         """Others of its channel need a connection, too."""
-        most = settings.channels[queue.channel].max_consumers or STANDING[queue.priority]
+        most = settings.channels[queue.channel].max_consumers or RESERVED_CONSUMERS[queue.priority]
         left = max(1, bulkheads[queue.channel] - len(Priority) + 1)
-        return min(STANDING[queue.priority], most, left)
+        return min(RESERVED_CONSUMERS[queue.priority], most, left)
 
     return [
         QueueRule(

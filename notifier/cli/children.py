@@ -8,13 +8,13 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter, validators
 
-MOST: Final = 64
+MAX_PROCESSES: Final = 64
 
 Processes = Annotated[
     int,
     Parameter(
         help="How many of them, kept running by a parent. Metrics ports count up.",
-        validator=validators.Number(gte=1, lte=MOST),
+        validator=validators.Number(gte=1, lte=MAX_PROCESSES),
     ),
 ]
 Sibling = Annotated[int | None, Parameter(show=False, help="Which of several this is, from 0.")]

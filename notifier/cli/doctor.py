@@ -39,8 +39,8 @@ def _print(findings: Sequence[Finding]) -> None:
 
 
 def _differ(one: Finding, other: Finding) -> bool:
-    return (one.finding, one.mend) != (other.finding, other.mend)
+    return (one.finding, one.fix) != (other.finding, other.fix)
 
 
 def _told(one: Finding, *, is_last: bool) -> str:
-    return f"{one.finding}\n  mend: {one.mend}" if one.mend and is_last else one.finding
+    return f"{one.finding}\n  mend: {one.fix}" if one.fix and is_last else one.finding

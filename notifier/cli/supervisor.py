@@ -71,7 +71,7 @@ class Child:
         began = time.monotonic()
         try:
             self._process = await create_subprocess_exec(
-                *_leashed(self._command), stdin=DEVNULL, start_new_session=True
+                *_dying_with_parent(self._command), stdin=DEVNULL, start_new_session=True
             )
         except OSError as error:  # no memory for one more must not end those that run
             log.error("process_not_started", process=self.number, reason=error.strerror)  # noqa: TRY400 the reason is enough
@@ -142,7 +142,7 @@ class Supervisor:
             child.tell(number)
 
 
-def _leashed(command: Sequence[str]) -> list[str]:
+def _dying_with_parent(command: Sequence[str]) -> list[str]:
     """The command bound to this process's life."""
     bound = [str(os.getpid()), str(int(signal.SIGTERM)), "-1", "-1"]
     return [sys.executable, "-I", "-S", parent_death.__file__, *bound, *command]

@@ -11,8 +11,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from notifier.delivery.commit_delay import ForeseenWait
-from notifier.delivery.group_commit import MOST, GroupCommit, WhenUnknown
+from notifier.delivery.commit_delay import CommitDelayEstimator
+from notifier.delivery.group_commit import MAX_BATCH, GroupCommit, WhenUnknown
 from notifier.domain.errors import NotifierError, Overloaded, StoreRejected, StoreUnavailable
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 
     from notifier.delivery.relay import Relays
     from notifier.domain.notification import NewNotification, NotificationId, QueueKey
-    from notifier.ports import Observer, Store
+    from notifier.ports.observer import Observer
+    from notifier.ports.store import Store
 
 ESTIMATE_EVERY_S: Final = 1.0
-PENDING_MOST: Final = 20_000
+MAX_PENDING: Final = 20_000
 """Notifications waiting to be stored in this process; more are refused at once."""
-FORESEEN_MOST_S: Final = 0.8
+MAX_COMMIT_DELAY_S: Final = 0.8
 """What would wait longer for its commit is refused at once, and told to come back: to take it would
 only be to let all wait for the deadline."""
 
 
 class Accept:
-    """Implements ports.Acceptor."""
+    """Implements ports.store.Acceptor."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Accept:
         self._deadline_s = deadline_s
         self._max_backlog = max_backlog
         self._backlog = 0
-        self._foreseen = ForeseenWait(most=MOST)
+        self._foreseen = CommitDelayEstimator(most=MAX_BATCH)
         self._batches = GroupCommit(
             "accept", self._write, when_unknown=WhenUnknown.REPEAT, weigh=_bytes
         )
@@ -73,7 +74,7 @@ class Accept:
                 continue  # accept itself says so to the callers
 
     async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
-        """Store all; see ports.Acceptor."""
+        """Store all; see ports.store.Acceptor."""
         self._refuse_if_full(len(items))
         started_at = time.monotonic()
         waiters = [self._batches.put(item) for item in items]
@@ -91,8 +92,8 @@ class Accept:
 
     def _refuse_if_full(self, more: int) -> None:
         waiting = len(self._batches)
-        is_slow = waiting and self._foreseen.of(waiting + more) > FORESEEN_MOST_S
-        if is_slow or waiting + more > PENDING_MOST:
+        is_slow = waiting and self._foreseen.of(waiting + more) > MAX_COMMIT_DELAY_S
+        if is_slow or waiting + more > MAX_PENDING:
             msg = "too many notifications wait to be stored"
             raise Overloaded(msg)
         if self._backlog >= self._max_backlog:

@@ -13,38 +13,34 @@ import msgspec
 import structlog
 
 from notifier.delivery.group_commit import GroupCommit, WhenUnknown
-from notifier.delivery.lateness import UsualWait
+from notifier.delivery.lateness import LatenessDetector
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.breaker import is_unasked
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Claimed, Status
 from notifier.domain.outcome import (
-    CODE_MOST,
-    DETAIL_MOST,
-    REFERENCE_MOST,
+    MAX_CODE_LENGTH,
+    MAX_DETAIL_LENGTH,
+    MAX_REFERENCE_LENGTH,
     Ambiguous,
     Outcome,
     Unavailable,
 )
 from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
 from notifier.lifecycle import TimeLimit
-from notifier.ports import ClaimAsk, Envelope, NotYours, Result
+from notifier.ports.provider import Envelope
+from notifier.ports.store import ClaimRequest, NotClaimed, Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from notifier.delivery.in_flight import InFlight
+    from notifier.delivery.in_flight import InFlightClaims
     from notifier.domain.notification import Channel, Priority, QueueKey
-    from notifier.ports import (
-        ClaimAnswer,
-        Delivery,
-        Observer,
-        Pointer,
-        Provider,
-        Pulse,
-        Recorded,
-        Store,
-    )
+    from notifier.ports.broker import Delivery, Pointer
+    from notifier.ports.heartbeat import Liveness
+    from notifier.ports.observer import Observer
+    from notifier.ports.provider import Provider
+    from notifier.ports.store import ClaimAnswer, Recorded, Store
 
 STALE_S: Final = 4.0
 """No provider call begins when its claim, or this process's last heartbeat, was asked for longer
@@ -89,13 +85,13 @@ class Attempts:
         *,
         store: Store,
         observer: Observer,
-        inflight: InFlight,
+        inflight: InFlightClaims,
         routes: Mapping[Channel, Route],
         policies: Mapping[Priority, RetryPolicy],
-        pulse: Pulse,
+        liveness: Liveness,
         draw: Callable[[], float],
         send_timeout_s: float,
-        heard: Heard = _nobody_listens,
+        on_outcome: Heard = _nobody_listens,
         next_turn: NextTurn = _any_time,
     ) -> None:
         self._store = store
@@ -103,12 +99,12 @@ class Attempts:
         self._inflight = inflight
         self._routes = routes
         self._policies = policies
-        self._pulse = pulse
+        self._liveness = liveness
         self._draw = draw
         self._time_limit = TimeLimit(send_timeout_s)
-        self._heard = heard
+        self._heard = on_outcome
         self._next_turn = next_turn
-        self._claim_wait = UsualWait()
+        self._claim_wait = LatenessDetector()
         self._claims = GroupCommit("claim", store.claim, when_unknown=WhenUnknown.FAIL)
         self._results = GroupCommit("record", self._write, when_unknown=WhenUnknown.REPEAT)
         self._returns = GroupCommit("give_back", self._return, when_unknown=WhenUnknown.REPEAT)
@@ -131,9 +127,9 @@ class Attempts:
         elsewhere it leaves the message unacked and the row to the release of orphans.
         """
         pointer = delivery.pointer
-        ask = ClaimAsk(id=pointer.id, claim=pointer.claim)
+        ask = ClaimRequest(id=pointer.id, claim=pointer.claim)
         turn_at = time.monotonic()
-        await self._pulse.until_alive()  # to claim before would only be to give back
+        await self._liveness.wait_until_alive()  # to claim before would only be to give back
         asked_at = time.monotonic()
         if self._inflight.has(ask):  # a copy: the row is the other's, to record or to give back
             ack(delivery)
@@ -149,10 +145,10 @@ class Attempts:
     async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
         """Make due again, unspent, what a lane buffered. Returns when that is confirmed."""
         await self._give_back(
-            [ClaimAsk(id=one.id, claim=one.claim, is_buffered=True) for one in pointers]
+            [ClaimRequest(id=one.id, claim=one.claim, is_buffered=True) for one in pointers]
         )
 
-    async def _give_back(self, asks: Sequence[ClaimAsk]) -> None:
+    async def _give_back(self, asks: Sequence[ClaimRequest]) -> None:
         waiters = [self._returns.put(ask) for ask in asks]
         try:
             for waiter in waiters:
@@ -183,10 +179,10 @@ class Attempts:
     # ---- the steps ------------------------------------------------------------------------------
 
     async def _carry_out(
-        self, queue: QueueKey, ask: ClaimAsk, turn_at: float, asked_at: float
+        self, queue: QueueKey, ask: ClaimRequest, turn_at: float, asked_at: float
     ) -> AttemptTiming:
         answer = await self._claim(queue, ask)
-        if isinstance(answer, NotYours):
+        if isinstance(answer, NotClaimed):
             return NOT_SENT
         if not await self._may_call(answer.queue, turn_at, asked_at):
             await self._returns.put(ask)
@@ -219,16 +215,16 @@ class Attempts:
                     await self._next_turn(queue)
             except TimeoutError:
                 return False
-        return self._pulse.is_alive() and time.monotonic() - asked_at <= STALE_S
+        return self._liveness.is_alive() and time.monotonic() - asked_at <= STALE_S
 
-    async def _claim(self, queue: QueueKey, ask: ClaimAsk) -> ClaimAnswer:
+    async def _claim(self, queue: QueueKey, ask: ClaimRequest) -> ClaimAnswer:
         """Ask once. If the answer is lost it is not asked again: the row is given back instead."""
         try:
             answer = await self._claims.put(ask)
         except StoreUnavailable:
             await self._returns.put(ask)
-            return NotYours()
-        if isinstance(answer, NotYours) and answer.status is not None:
+            return NotClaimed()
+        if isinstance(answer, NotClaimed) and answer.status is not None:
             self._observer.finished(queue, answer.status, answer.age_s)
             log.info("ended_unsent", id=str(ask.id), queue=str(queue), status=answer.status)
         return answer
@@ -341,7 +337,7 @@ class Attempts:
             [(result, now - result.finished_at_monotonic) for result in results]
         )
 
-    async def _return(self, asks: Sequence[ClaimAsk]) -> Sequence[None]:
+    async def _return(self, asks: Sequence[ClaimRequest]) -> Sequence[None]:
         for row in await self._store.give_back(asks):
             if row.status is Status.EXPIRED:
                 self._observer.finished(row.queue, row.status, row.age_s)
@@ -376,9 +372,9 @@ def _result(
         reason=reason,
         outcome=outcome.name,
         provider=provider,
-        code=_storable(outcome.code, CODE_MOST),
-        detail=_storable(outcome.detail, DETAIL_MOST),
-        reference=_storable(getattr(outcome, "reference", ""), REFERENCE_MOST),
+        code=_storable(outcome.code, MAX_CODE_LENGTH),
+        detail=_storable(outcome.detail, MAX_DETAIL_LENGTH),
+        reference=_storable(getattr(outcome, "reference", ""), MAX_REFERENCE_LENGTH),
         waited_s=claimed.waited_s,
         started_at_monotonic=started_at,
         finished_at_monotonic=finished_at,

@@ -7,16 +7,16 @@ from math import ceil
 from statistics import median
 from typing import Final
 
-WRITES: Final = 7
+REMEMBERED_WRITES: Final = 7
 """The median of so many: one write that stalled foretells nothing."""
 
 
-class ForeseenWait:
+class CommitDelayEstimator:
     """Learns from the writes that were done; one that failed says nothing of the next."""
 
     def __init__(self, *, most: int) -> None:
         self._most = most
-        self._took_s = deque[float](maxlen=WRITES)
+        self._took_s = deque[float](maxlen=REMEMBERED_WRITES)
 
     def wrote(self, took_s: float) -> None:
         """A batch was written in so many seconds."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from notifier.ports import Pointer
+    from notifier.ports.broker import Pointer
 
-MOST: Final = 500
-LATE_S: Final = 0.1
+MAX_BATCH: Final = 500
+PUBLISH_LATE_S: Final = 0.1
 
 
-class Outlet:
+class DirectPublisher:
     """What is handed over during a publish shares the next; each queue's wait for no other's."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -32,7 +32,7 @@ class Outlet:
     def is_late(self) -> bool:
         """Whether the oldest pointer here has waited for its confirm for over 100 ms."""
         handed = self._handed[0][0] if self._handed else inf
-        return self._clock() - min(self._publishing_since, handed) > LATE_S
+        return self._clock() - min(self._publishing_since, handed) > PUBLISH_LATE_S
 
     def hand_over(self, pointer: Pointer) -> None:
         """Have it published: its row is committed."""
@@ -51,7 +51,7 @@ class Outlet:
             self._wake.clear()
             while self._handed:
                 self._publishing_since = self._handed[0][0]
-                count = min(len(self._handed), MOST)
+                count = min(len(self._handed), MAX_BATCH)
                 batch = [self._handed.popleft()[1] for _ in range(count)]
                 await publish(batch)
                 self._publishing_since = inf

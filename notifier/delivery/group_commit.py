@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-MOST: Final = 500
-HEAVIEST: Final = 8 * 1024 * 1024
+MAX_BATCH: Final = 500
+MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 
@@ -126,11 +126,11 @@ class GroupCommit(Generic[Item, Answer]):
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
         weigh, weight = self._weigh, 0
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
-        for _ in range(min(len(self._items), MOST)):
+        for _ in range(min(len(self._items), MAX_BATCH)):
             batch.append(self._items.popleft())
             if weigh is not None:
                 weight += weigh(batch[-1][0])
-                if weight >= HEAVIEST:
+                if weight >= MAX_BATCH_BYTES:
                     break
         return batch
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from notifier.domain.notification import NotificationId
-    from notifier.ports import ClaimAsk
+    from notifier.ports.store import ClaimRequest
 
 
-class InFlight:
+class InFlightClaims:
     """The claims asked for, by id: two copies of a pointer are never in hand at once."""
 
     def __init__(self) -> None:
         self._held: dict[NotificationId, set[int]] = {}
-        self._kept: set[ClaimAsk] = set()
+        self._kept: set[ClaimRequest] = set()
 
     def __contains__(self, id_: object) -> bool:
         return id_ in self._held
@@ -28,19 +28,19 @@ class InFlight:
         """What is in hand now."""
         return frozenset(self._held)
 
-    def has(self, ask: ClaimAsk) -> bool:
+    def has(self, ask: ClaimRequest) -> bool:
         """Whether a copy of this pointer is in hand."""
         return ask.claim in self._held.get(ask.id, ())
 
-    def keep(self, ask: ClaimAsk) -> None:
+    def keep(self, ask: ClaimRequest) -> None:
         """Leave it in the set for good."""
         self._kept.add(ask)
 
-    def enter(self, ask: ClaimAsk) -> None:
+    def enter(self, ask: ClaimRequest) -> None:
         """Put it into the set; it must not be in it yet."""
         self._held.setdefault(ask.id, set()).add(ask.claim)
 
-    def leave(self, ask: ClaimAsk) -> None:
+    def leave(self, ask: ClaimRequest) -> None:
         """Take it out, unless it is kept."""
         if self._kept and ask in self._kept:
             return

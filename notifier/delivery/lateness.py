@@ -9,7 +9,7 @@ STEP_S: Final = 0.001
 """What one wait moves the usual, up or down: a stall must not become usual while it lasts."""
 
 
-class UsualWait:
+class LatenessDetector:
     """Learns the median of the waits, and calls late what takes 35 ms longer."""
 
     def __init__(self) -> None:

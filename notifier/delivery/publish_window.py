@@ -9,12 +9,12 @@ from math import ceil
 from typing import Final, NamedTuple
 
 DRAIN_S: Final = 1.0
-LEAST: Final = 32
+MIN_WINDOW: Final = 32
 """A queue that nobody drained yet still gets so many; they are pointers of 100 bytes."""
-MOST: Final = 20_000
+MAX_WINDOW: Final = 20_000
 UNKNOWN_AFTER_S: Final = 5.0
-TOGETHER_S: Final = 0.03
-TOGETHER_MOST: Final = 64
+MESSAGE_SPAN_S: Final = 0.03
+MAX_POINTERS_PER_MESSAGE: Final = 64
 RETRY_SHARE: Final = 4
 """While first attempts wait, one in four taken is a retry."""
 
@@ -26,12 +26,12 @@ class QueuePace(NamedTuple):
     drain_per_s: float
 
 
-def together(pace: QueuePace) -> int:
+def max_batch(pace: QueuePace) -> int:
     """How many pointers may share a message: what the deployment is done with in 30 ms.
 
     A message goes to one worker as a whole; so little holds none of the others up.
     """
-    return max(1, min(int(pace.drain_per_s * TOGETHER_S), TOGETHER_MOST))
+    return max(1, min(int(pace.drain_per_s * MESSAGE_SPAN_S), MAX_POINTERS_PER_MESSAGE))
 
 
 class Window:
@@ -54,8 +54,8 @@ class Window:
 
     def limit(self, pace: QueuePace) -> int:
         """How many pointers may be ready in the broker."""
-        plain = max(ceil(pace.drain_per_s * DRAIN_S), 2 * pace.consumers, LEAST)
-        return min(plain * self._boost, MOST)
+        plain = max(ceil(pace.drain_per_s * DRAIN_S), 2 * pace.consumers, MIN_WINDOW)
+        return min(plain * self._boost, MAX_WINDOW)
 
     def missing(self, limit: int, relays: int) -> int:
         """How many more this one of `relays` relays adds to its part of what the broker lacked."""
@@ -72,7 +72,7 @@ class Window:
         self.ready = self._word = ready
         self.polled_at = now
         if ready == 0 and self.is_backlogged:
-            self._boost = min(self._boost * 2, MOST)
+            self._boost = min(self._boost * 2, MAX_WINDOW)
         elif ready > limit // 2 or not self.is_backlogged:
             self._boost = max(1, self._boost // 2)
 

@@ -16,28 +16,31 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
 
-from notifier.delivery.direct_publisher import Outlet
-from notifier.delivery.publish_window import QueuePace, Window, together
-from notifier.domain.controls import Flow
+from notifier.delivery.direct_publisher import DirectPublisher
+from notifier.delivery.publish_window import QueuePace, Window, max_batch
+from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority, QueueKey
 from notifier.lifecycle import wait
-from notifier.ports import Pointer, Quota
+from notifier.ports.broker import Pointer
+from notifier.ports.store import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from notifier.ports import Broker, Observer, Store
+    from notifier.ports.broker import Broker
+    from notifier.ports.observer import Observer
+    from notifier.ports.store import Store
 
-EVERY_S: Final = 0.1
-MOST: Final = 500
-AT_ONCE: Final = MOST // 2
+POLL_INTERVAL_S: Final = 0.1
+MAX_PASS_ROWS: Final = 500
+FULL_PASS_ROWS: Final = MAX_PASS_ROWS // 2
 """After a pass that took so many the next follows without a rest. Few passes are quite full: where
 no retry waits, the one that is asked for is missing."""
 BROKER_PROBE_S: Final = 1.0
-LONGEST_REST_S: Final = 60.0
+MAX_BACKOFF_S: Final = 60.0
 STORE_PAUSE_S: Final = 0.5
-LOOKED_LATELY_S: Final = 0.5
+RECENT_POLL_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +48,7 @@ log = structlog.get_logger(__name__)
 NO_PACE: Final = QueuePace(consumers=1, drain_per_s=0.0)
 
 
-class Rest:
+class PublishBackoff:
     """Why one queue that takes no publishes does not hold up the others.
 
     It rests for 1 s, doubling to 60 s, and then is tried with a single pointer.
@@ -59,7 +62,7 @@ class Rest:
         """A publish was not confirmed; how long the queue rests. While it does, that is no news."""
         if now < self._until:
             return self._until - now
-        self._span_s = min(max(BROKER_PROBE_S, 2 * self._span_s), LONGEST_REST_S)
+        self._span_s = min(max(BROKER_PROBE_S, 2 * self._span_s), MAX_BACKOFF_S)
         self._until = now + self._span_s
         return self._span_s
 
@@ -70,7 +73,7 @@ class Rest:
     def most(self, now: float) -> int:
         """How many pointers may be tried."""
         if not self._span_s:
-            return MOST
+            return MAX_PASS_ROWS
         return 1 if now >= self._until else 0
 
 
@@ -129,7 +132,7 @@ class Relay:
         queues: Sequence[QueueKey],
         pace: Callable[[], Mapping[QueueKey, QueuePace]],
         relays: Callable[[], int],
-        flow: Callable[[QueueKey], Flow] = lambda _: Flow.FREE,
+        permission: Callable[[QueueKey], SendPermission] = lambda _: SendPermission.ALLOWED,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -138,13 +141,13 @@ class Relay:
         self._names = [str(queue) for queue in self._queues]
         self._pace = pace
         self._relays = relays
-        self._flow = flow
+        self._permission = permission
         self._windows = {queue: Window() for queue in queues}
         self._wake = asyncio.Event()
         self._is_publishing = True
-        self._rests = {queue: Rest() for queue in queues}
+        self._rests = {queue: PublishBackoff() for queue in queues}
         self._is_retry_probed = False
-        self._outlets = {queue: Outlet(time.monotonic) for queue in queues}
+        self._direct_publishers = {queue: DirectPublisher(time.monotonic) for queue in queues}
         self._looked_at: dict[QueueKey, float] = {}
 
     def wake(self) -> None:
@@ -167,7 +170,7 @@ class Relay:
             is_store_there = True
             if not self._is_publishing:
                 await wait(stop, BROKER_PROBE_S)
-            elif taken < AT_ONCE:
+            elif taken < FULL_PASS_ROWS:
                 await self._rest()
         self._looked_at.clear()
 
@@ -178,34 +181,34 @@ class Relay:
         (those come first), or if a confirm is late (who waits in Postgres may be taken by another
         process). What is admitted is handed over or withdrawn.
         """
-        window, outlet = self._windows[queue], self._outlets[queue]
-        has_looked = time.monotonic() - self._looked_at.get(queue, -inf) <= LOOKED_LATELY_S
+        window, direct_publisher = self._windows[queue], self._direct_publishers[queue]
+        has_looked = time.monotonic() - self._looked_at.get(queue, -inf) <= RECENT_POLL_S
         may_take = has_looked and self._is_publishing_to(queue)
-        if not may_take or outlet.is_late or window.is_backlogged:
+        if not may_take or direct_publisher.is_late or window.is_backlogged:
             return 0
         limit = window.limit(self._pace().get(queue, NO_PACE))
         count = min(wanted, self._missing(queue, limit, self._relays()))
-        outlet.admitted += count
+        direct_publisher.admitted += count
         return count
 
     def withdraw(self, queue: QueueKey, count: int) -> None:
         """So many that were admitted were not stored."""
-        self._outlets[queue].admitted -= count
+        self._direct_publishers[queue].admitted -= count
 
     def hand_over(self, pointer: Pointer) -> None:
         """Publish what was admitted and is stored."""
-        self._outlets[pointer.queue].hand_over(pointer)
+        self._direct_publishers[pointer.queue].hand_over(pointer)
 
     def close(self) -> None:
         """No more is handed over: `publish_handed` ends when all is published."""
-        for outlet in self._outlets.values():
-            outlet.close()
+        for direct_publisher in self._direct_publishers.values():
+            direct_publisher.close()
 
     async def publish_handed(self) -> None:
         """Publish what is handed over, until closed."""
         async with asyncio.TaskGroup() as group:
-            for queue, outlet in self._outlets.items():
-                group.create_task(outlet.run(self._publish_new), name=f"outlet {queue}")
+            for queue, direct_publisher in self._direct_publishers.items():
+                group.create_task(direct_publisher.run(self._publish_new), name=f"outlet {queue}")
 
     async def _publish_new(self, pointers: Sequence[Pointer]) -> None:
         queue = pointers[0].queue
@@ -220,8 +223,12 @@ class Relay:
 
     def _is_publishing_to(self, queue: QueueKey) -> bool:
         """Whether the broker takes publishes, and this queue does not rest nor is held back."""
-        is_resting = self._rests[queue].most(time.monotonic()) < MOST
-        return self._is_publishing and not is_resting and self._flow(queue) is Flow.FREE
+        is_resting = self._rests[queue].most(time.monotonic()) < MAX_PASS_ROWS
+        return (
+            self._is_publishing
+            and not is_resting
+            and self._permission(queue) is SendPermission.ALLOWED
+        )
 
     async def run_once(self) -> int:
         """One pass; how many pointers it took. Takes nothing while the broker takes nothing."""
@@ -230,17 +237,17 @@ class Relay:
         known = self._pace()
         pace = {queue: known.get(queue, NO_PACE) for queue in self._queues}
         limits = {queue: self._windows[queue].limit(of) for queue, of in pace.items()}
-        flows = {queue: self._flow(queue) for queue in self._queues}
-        await self._poll(limits, flows)
-        quotas = self._quotas(limits, flows)
-        taken = await self._store.take_due(quotas, MOST) if quotas else []
+        permissions = {queue: self._permission(queue) for queue in self._queues}
+        await self._poll(limits, permissions)
+        quotas = self._quotas(limits, permissions)
+        taken = await self._store.take_due(quotas, MAX_PASS_ROWS) if quotas else []
         self._account(quotas, taken)
         await self._publish([pointer for pointer, _ in taken], pace)
         return len(taken)
 
     async def _rest(self) -> None:
         try:
-            async with asyncio.timeout(EVERY_S):
+            async with asyncio.timeout(POLL_INTERVAL_S):
                 await self._wake.wait()
         except TimeoutError:
             return
@@ -255,7 +262,9 @@ class Relay:
 
     # ---- the window -----------------------------------------------------------------------------
 
-    async def _poll(self, limits: Mapping[QueueKey, int], flows: Mapping[QueueKey, Flow]) -> None:
+    async def _poll(
+        self, limits: Mapping[QueueKey, int], permissions: Mapping[QueueKey, SendPermission]
+    ) -> None:
         """Ask the broker how much is ready, where something may be; at most every 100 ms.
 
         A window does not grow while its queue is held back: that it is empty says nothing then.
@@ -264,39 +273,41 @@ class Relay:
         windows = {
             queue: window
             for queue, window in self._windows.items()
-            if flows[queue] in {Flow.FREE, Flow.PROBE}
+            if permissions[queue] in {SendPermission.ALLOWED, SendPermission.PROBE}
         }
         if not any(_is_stale(window, now) for window in windows.values()):
             return
         depths = await self._broker.depths(self._queues)
         for queue, window in windows.items():
-            window.is_backlogged = window.is_backlogged and flows[queue] is Flow.FREE
+            window.is_backlogged = (
+                window.is_backlogged and permissions[queue] is SendPermission.ALLOWED
+            )
             depth = depths.get(queue)
             window.polled(depth.ready if depth else None, now, limits[queue])
 
     def _quotas(
-        self, limits: Mapping[QueueKey, int], flows: Mapping[QueueKey, Flow]
+        self, limits: Mapping[QueueKey, int], permissions: Mapping[QueueKey, SendPermission]
     ) -> list[Quota]:
         """What there is room for, the most urgent queues first; nothing for what is held back."""
         relays, quotas, now = self._relays(), list[Quota](), time.monotonic()
         self._is_retry_probed = not self._is_retry_probed
         for queue in self._queues:
-            match flows[queue]:
-                case Flow.FREE:
+            match permissions[queue]:
+                case SendPermission.ALLOWED:
                     missing = self._missing(queue, limits[queue], relays)
                     most = min(missing, self._rests[queue].most(now))
                     quotas += _classes(queue, *self._windows[queue].split(most))
-                case Flow.PROBE:
+                case SendPermission.PROBE:
                     quotas += self._probe(queue, min(1, self._rests[queue].most(now)))
-                case Flow.PAUSED | Flow.BROKEN:
+                case SendPermission.PAUSED | SendPermission.BREAKER_OPEN:
                     pass
                 case _:
-                    assert_never(flows[queue])
+                    assert_never(permissions[queue])
         return quotas
 
     def _missing(self, queue: QueueKey, limit: int, relays: int) -> int:
         missing = self._windows[queue].missing(limit, relays)
-        return max(0, missing - self._outlets[queue].admitted)
+        return max(0, missing - self._direct_publishers[queue].admitted)
 
     def _probe(self, queue: QueueKey, most: int) -> list[Quota]:
         """One pointer if none is there: a first attempt in one pass, a retry in the next."""
@@ -312,7 +323,7 @@ class Relay:
                 asked=(asked.get((queue, False), 0), asked.get((queue, True), 0)),
                 firsts=got[queue, False],
                 retries=got[queue, True],
-                is_cut=len(taken) >= MOST,
+                is_cut=len(taken) >= MAX_PASS_ROWS,
             )
 
     # ---- publishing -----------------------------------------------------------------------------
@@ -322,7 +333,7 @@ class Relay:
     ) -> None:
         if not pointers:
             return
-        at_once = {queue: together(of) for queue, of in pace.items()}
+        at_once = {queue: max_batch(of) for queue, of in pace.items()}
         confirmed = await self._broker.publish(pointers, at_once)
         pairs = list(zip(pointers, confirmed, strict=True))
         lost = [pointer for pointer, is_in in pairs if not is_in]
@@ -349,7 +360,7 @@ class Relay:
 
 
 def _is_stale(window: Window, now: float) -> bool:
-    return (window.ready > 0 or window.is_backlogged) and now - window.polled_at >= EVERY_S
+    return (window.ready > 0 or window.is_backlogged) and now - window.polled_at >= POLL_INTERVAL_S
 
 
 def _classes(queue: QueueKey, firsts: int, retries: int) -> list[Quota]:

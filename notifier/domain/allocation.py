@@ -31,13 +31,13 @@ FLOOR_SHARE: Final = 32
 DRAIN_TICKS: Final = 2
 """A short queue gets what clears its depth in so many ticks: in one, a surge of slow sends moves
 twice as many, who then stand there."""
-STANDING: Final[Mapping[Priority, int]] = MappingProxyType(
+RESERVED_CONSUMERS: Final[Mapping[Priority, int]] = MappingProxyType(
     {Priority.HIGH: 4, Priority.MEDIUM: 1, Priority.LOW: 1}
 )
 """How many consumers never leave a queue of this priority. With one, by Erlang's C formula, a fifth
 of a high queue's messages waits for the one before when a call runs a fifth of the time; with four
 2 % do when on average a whole one runs."""
-STUCK_MADE_GOOD: Final = 4
+MAX_STUCK_REPLACED: Final = 4
 PATIENCE_TICKS: Final = 4
 RICHER: Final = 1.25
 _DUST: Final = 1e-9
@@ -106,7 +106,7 @@ class QueueDemand:
     @property
     def out_of_use(self) -> int:
         """How many consumers clear nothing and are to be made good."""
-        return min(self.stuck, STUCK_MADE_GOOD) + self.lost
+        return min(self.stuck, MAX_STUCK_REPLACED) + self.lost
 
     @property
     def made_good(self) -> int:

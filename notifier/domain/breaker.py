@@ -18,13 +18,13 @@ from notifier.domain.outcome import (
 )
 
 WINDOW_S: Final = 10.0
-CALLS_LEAST: Final = 20
+MIN_CALLS: Final = 20
 SHARE: Final = 0.5
 IN_A_ROW: Final = 5
 IN_A_ROW_S: Final = 3.0
 CREDENTIALS_IN_A_ROW: Final = 3
 CREDENTIALS_S: Final = 1.0
-UNHEARD: Final = frozenset({"timeout", "stopped", "error"})
+NO_ANSWER_CODES: Final = frozenset({"timeout", "stopped", "error"})
 """Codes of Ambiguous that tell nothing of the provider: a hang is the hang limits' matter, an error
 is a bug of ours."""
 
@@ -64,7 +64,7 @@ def is_failure(outcome: Outcome) -> bool | None:
         case Unavailable():
             return None if outcome.is_local else True
         case Ambiguous(code=code):
-            return None if code in UNHEARD else True
+            return None if code in NO_ANSWER_CODES else True
         case _:
             assert_never(outcome)
 
@@ -101,7 +101,7 @@ def decide_opening(everyones: Sequence[ProviderFigures]) -> Opening | None:
 
 def _is_half(everyones: Sequence[ProviderFigures]) -> bool:
     calls = sum(one.calls for one in everyones)
-    return calls >= CALLS_LEAST and sum(one.failures for one in everyones) >= SHARE * calls
+    return calls >= MIN_CALLS and sum(one.failures for one in everyones) >= SHARE * calls
 
 
 def _since_last_answer(everyones: Sequence[ProviderFigures]) -> list[ProviderFigures]:

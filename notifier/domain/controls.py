@@ -75,10 +75,10 @@ class Controls:
     breakers: tuple[Breaker, ...] = ()
 
 
-class Flow(StrEnum):
+class SendPermission(StrEnum):
     """What a queue may do now: flow, nothing (and why), or send its provider's one probe."""
 
-    FREE = "free"
+    ALLOWED = "free"
     PAUSED = "paused"
-    BROKEN = "broken"
+    BREAKER_OPEN = "broken"
     PROBE = "probe"

@@ -24,7 +24,7 @@ class Finding:
     check: str
     status: Health
     finding: str
-    mend: str = ""
+    fix: str = ""
 
 
 def fine(check: str, finding: str) -> Finding:
@@ -32,19 +32,19 @@ def fine(check: str, finding: str) -> Finding:
     return Finding(check=check, status=Health.OK, finding=_line(finding))
 
 
-def doubtful(check: str, finding: str, mend: str) -> Finding:
+def doubtful(check: str, finding: str, fix: str) -> Finding:
     """It works, and somebody should look at it."""
-    return Finding(check=check, status=Health.WARNING, finding=_line(finding), mend=_line(mend))
+    return Finding(check=check, status=Health.WARNING, finding=_line(finding), fix=_line(fix))
 
 
-def wrong(check: str, finding: str, mend: str) -> Finding:
+def wrong(check: str, finding: str, fix: str) -> Finding:
     """It does not work, or does not keep what is promised."""
-    return Finding(check=check, status=Health.WRONG, finding=_line(finding), mend=_line(mend))
+    return Finding(check=check, status=Health.WRONG, finding=_line(finding), fix=_line(fix))
 
 
-def unchecked(check: str, because: str, mend: str = "put that right first") -> Finding:
+def unchecked(check: str, because: str, fix: str = "put that right first") -> Finding:
     """It could not be looked at."""
-    return doubtful(check, f"not checked: {because}", mend)
+    return doubtful(check, f"not checked: {because}", fix)
 
 
 def _line(text: str) -> str:

@@ -7,9 +7,9 @@ from typing import ClassVar, Final
 
 import msgspec
 
-CODE_MOST: Final = 64
-DETAIL_MOST: Final = 300
-REFERENCE_MOST: Final = 300
+MAX_CODE_LENGTH: Final = 64
+MAX_DETAIL_LENGTH: Final = 300
+MAX_REFERENCE_LENGTH: Final = 300
 """Characters kept of what a provider said."""
 
 

@@ -22,7 +22,7 @@ LONGEST_SOCKET_PATH = 103  # bytes; 107 on Linux
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
+class DataLayout:
     """`root` holds `data` and copied programs; `sockets` is `data` itself if its path is short."""
 
     root: Path
@@ -37,23 +37,25 @@ class Home:
             os.chown(path, self.account.uid, self.account.gid)
 
 
-def open_home(folder: Path) -> Home:
+def open_data_layout(folder: Path) -> DataLayout:
     """Find or make the home of `folder`. Raises ServerFailed if its data cannot be reached."""
     known = _elsewhere(folder) or folder
     account = _account(known / "data")
     root = _root(folder, account)
-    home = Home(root=root, data=root / "data", sockets=_sockets(folder, root), account=account)
+    home = DataLayout(
+        root=root, data=root / "data", sockets=_sockets(folder, root), account=account
+    )
     if home.sockets != home.data:
         home.give(home.sockets)
     return home
 
 
-def close_home(folder: Path) -> None:
+def close_data_layout(folder: Path) -> None:
     """Remove what was only for this run."""
     _forget(folder / "sockets")
 
 
-def remove_home(folder: Path) -> None:
+def remove_data_layout(folder: Path) -> None:
     """Remove the folder and whatever of it lies elsewhere."""
     _forget(folder / "sockets")
     _forget(folder / "elsewhere")
@@ -75,8 +77,8 @@ def _account(data: Path) -> Account | None:
 
 
 def _root(folder: Path, account: Account | None) -> Path:
-    if elsewhere := _elsewhere(folder):
-        return elsewhere
+    if peer_load := _elsewhere(folder):
+        return peer_load
     if can_reach(account, folder):
         return folder.resolve()
     if (folder / "data").exists():

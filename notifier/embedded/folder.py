@@ -71,7 +71,7 @@ class FolderLock:
             self._file = None
 
 
-def tenants(folder: Path) -> list[int]:
+def processes_in(folder: Path) -> list[int]:
     """Processes whose working directory is `folder` (Linux; elsewhere none are seen)."""
     home = os.path.realpath(folder)
     return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _cwd(entry) == home]

@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from notifier.embedded.data_layout import SOCKET, Home, close_home, open_home, remove_home
-from notifier.embedded.folder import FolderInUse, FolderLock, refuse_foreign, tenants
+from notifier.embedded.data_layout import (
+    SOCKET,
+    DataLayout,
+    close_data_layout,
+    open_data_layout,
+    remove_data_layout,
+)
+from notifier.embedded.folder import FolderInUse, FolderLock, processes_in, refuse_foreign
 from notifier.embedded.postgres_binaries import find_binaries, reachable_binaries
 from notifier.embedded.process import (
     ServerFailed,
@@ -62,7 +68,7 @@ class PostgresServer(PrivateServer):
         super().__init__(folder, keep=keep, stop=STOP)
         self._given = bin_folder
         self._durable = durable
-        self._home: Home | None = None
+        self._home: DataLayout | None = None
 
     @property
     def log(self) -> Path:
@@ -91,18 +97,18 @@ class PostgresServer(PrivateServer):
         self._process.kill()
         self._process.wait()
         home = self._at_home()
-        for pid in tenants(home.data):
+        for pid in processes_in(home.data):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        yield from until(lambda: not tenants(home.data), within=LEAVE_S)
+        yield from until(lambda: not processes_in(home.data), within=LEAVE_S)
 
-    def _at_home(self) -> Home:
+    def _at_home(self) -> DataLayout:
         if self._home is None:
             raise ServerFailed(f"the Postgres of {self._folder} was never started")
         return self._home
 
     def _launching(self) -> Steps:
-        self._home = home = open_home(self._folder)
+        self._home = home = open_data_layout(self._folder)
         binaries = reachable_binaries(
             find_binaries(self._given), account=home.account, home=home.root
         )
@@ -110,19 +116,19 @@ class PostgresServer(PrivateServer):
         yield from self._initialising(binaries, home)
         yield from self._serving(binaries, home)
 
-    def _outlasting_the_dead(self, home: Home) -> Steps:
+    def _outlasting_the_dead(self, home: DataLayout) -> Steps:
         """Wait for processes of a killed predecessor; then its pid file means nothing.
 
         Its pid may belong to anything by now, and Postgres would refuse to start because of it.
         """
-        yield from until(lambda: not tenants(home.data), within=LEAVE_S)
-        if left := tenants(home.data):
+        yield from until(lambda: not processes_in(home.data), within=LEAVE_S)
+        if left := processes_in(home.data):
             raise FolderInUse(self._folder, str(left[0]))
         if Path("/proc/self").exists():
             (home.data / "postmaster.pid").unlink(missing_ok=True)
             (home.sockets / f"{SOCKET}.lock").unlink(missing_ok=True)
 
-    def _initialising(self, binaries: Path, home: Home) -> Steps:
+    def _initialising(self, binaries: Path, home: DataLayout) -> Steps:
         """Make the data folder if there is none. A half-made one never takes its name."""
         if home.data.exists():
             return
@@ -137,7 +143,7 @@ class PostgresServer(PrivateServer):
         )
         part.rename(home.data)
 
-    def _running(self, home: Home, folder: Path, command: list[str | Path]) -> Steps:
+    def _running(self, home: DataLayout, folder: Path, command: list[str | Path]) -> Steps:
         start = self._logged()
         process = self._spawn(home, folder, command, dies_by=signal.SIGKILL)
         try:
@@ -148,7 +154,7 @@ class PostgresServer(PrivateServer):
         if process.returncode != 0:
             raise self._failed("could not make its data folder", start)
 
-    def _serving(self, binaries: Path, home: Home) -> Steps:
+    def _serving(self, binaries: Path, home: DataLayout) -> Steps:
         start = self._logged()
         settings = {
             **SETTINGS,
@@ -167,7 +173,7 @@ class PostgresServer(PrivateServer):
             raise self._failed("did not start", start)
 
     def _spawn(
-        self, home: Home, folder: Path, command: list[str | Path], dies_by: signal.Signals
+        self, home: DataLayout, folder: Path, command: list[str | Path], dies_by: signal.Signals
     ) -> subprocess.Popen[bytes]:
         return spawn(
             command,
@@ -202,9 +208,9 @@ class PostgresServer(PrivateServer):
 
     def _tidy(self) -> None:
         if self._keep:
-            close_home(self._folder)
+            close_data_layout(self._folder)
         else:
-            remove_home(self._folder)
+            remove_data_layout(self._folder)
 
 
 def running_postgres(
@@ -233,5 +239,5 @@ def remove_postgres(folder: Path) -> None:
         refuse_foreign(folder, LOG)
         lock = FolderLock(folder)
         lock.take()
-        remove_home(folder)
+        remove_data_layout(folder)
         lock.release()

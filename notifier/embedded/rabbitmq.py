@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from notifier.embedded.folder import FolderInUse, FolderLock, program, refuse_foreign, tenants
+from notifier.embedded.folder import FolderInUse, FolderLock, processes_in, program, refuse_foreign
 from notifier.embedded.process import (
     ServerFailed,
     Steps,
@@ -53,7 +53,7 @@ HELPERS_S: Final = 2.0
 LOG: Final = "rabbitmq.log"
 START_S: Final = 120.0
 LEAVE_S: Final = 10.0
-EVERY_S: Final = 0.1
+CHECK_INTERVAL_S: Final = 0.1
 # Its stores are closed at once; the management plugin then takes 5 s, and is not waited for.
 STOP: Final = ((signal.SIGTERM, 2.0),)
 
@@ -178,7 +178,7 @@ class RabbitmqServer(PrivateServer):
     def _strangers(self) -> list[int]:
         """Who lives in our folder beside epmd and node: helpers, or what a dead launcher left."""
         own = {process.pid for process in (self._epmd, self._process) if process}
-        return [pid for pid in tenants(self._folder) if pid not in own]
+        return [pid for pid in processes_in(self._folder) if pid not in own]
 
     def _outlasting_the_dead(self) -> Steps:
         yield from until(lambda: not self._strangers(), within=LEAVE_S)
@@ -222,7 +222,7 @@ class RabbitmqServer(PrivateServer):
     ) -> Steps:
         start = log.stat().st_size
         yield from until(
-            lambda: process.poll() is not None or answers(), within=START_S, every=EVERY_S
+            lambda: process.poll() is not None or answers(), within=START_S, every=CHECK_INTERVAL_S
         )
         if process.poll() is not None or not answers():
             raise ServerFailed(f"RabbitMQ did not start: {_last_line(log, start)} (see {log})")

@@ -15,22 +15,24 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Status
 from notifier.domain.outcome import Ambiguous
 from notifier.domain.retry import Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
-from notifier.ports import Death
+from notifier.ports.store import OrphanDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from notifier.delivery.attempt import Route
     from notifier.domain.notification import Channel, Priority, WorkerId
-    from notifier.ports import Observer, Orphan, Pulse, Store
+    from notifier.ports.heartbeat import Liveness
+    from notifier.ports.observer import Observer
+    from notifier.ports.store import Orphan, Store
 
-DEATHS_MOST: Final = 3
+MAX_DEATHS: Final = 3
 WORKER_DIED: Final = Ambiguous(code="worker_died")
 
 log = structlog.get_logger(__name__)
 
 
-class DeadWorkers:
+class OrphanRecovery:
     """Decides what becomes of the rows that say `sending` by a process that is dead.
 
     `silent` names those whose counter stands still; those without a heartbeat row are found in
@@ -43,42 +45,44 @@ class DeadWorkers:
         store: Store,
         observer: Observer,
         silent: Callable[[], Sequence[tuple[WorkerId, int]]],
-        pulse: Pulse,
+        liveness: Liveness,
         routes: Mapping[Channel, Route],
         policies: Mapping[Priority, RetryPolicy],
     ) -> None:
         self._store = store
         self._observer = observer
         self._silent = silent
-        self._pulse = pulse
+        self._liveness = liveness
         self._routes = routes
         self._policies = policies
 
     async def run_once(self) -> int:
         """One pass; how many rows it moved, at most 500. Nothing while we may be dead ourselves."""
-        if not self._pulse.is_alive():
+        if not self._liveness.is_alive():
             return 0
         try:
             silent = self._silent()
-            orphans = await self._store.orphans_of(silent)
+            orphans = await self._store.claimed_by_dead(silent)
             if not orphans:
                 return 0
-            moved = await self._store.bury([self._death(orphan) for orphan in orphans], silent)
+            moved = await self._store.settle_orphans(
+                [self._decision(orphan) for orphan in orphans], silent
+            )
         except StoreUnavailable as error:
-            log.debug("dead_workers_wait", reason=str(error))
+            log.debug("orphan_recovery_paused", reason=str(error))
             return 0
         self._tell(moved)
         return len(moved)
 
-    def _death(self, orphan: Orphan) -> Death:
+    def _decision(self, orphan: Orphan) -> OrphanDecision:
         route = self._routes.get(orphan.queue.channel)
         status, reason = self._what_follows(orphan, route.on_ambiguous if route else None)
         provider = route.provider.name if route else "none"
-        return Death(orphan=orphan, provider=provider, status=status, reason=reason)
+        return OrphanDecision(orphan=orphan, provider=provider, status=status, reason=reason)
 
     def _what_follows(self, orphan: Orphan, on_ambiguous: OnAmbiguous | None) -> tuple[Status, str]:
         """As for every Ambiguous, but due at once: the wait for its worker's death was enough."""
-        if orphan.deaths + 1 >= DEATHS_MOST:
+        if orphan.deaths + 1 >= MAX_DEATHS:
             return Status.FAILED, "poison"
         decision = decide(
             WORKER_DIED,
@@ -96,7 +100,7 @@ class DeadWorkers:
             case _:
                 assert_never(decision)
 
-    def _tell(self, moved: Sequence[tuple[Death, Status, float]]) -> None:
+    def _tell(self, moved: Sequence[tuple[OrphanDecision, Status, float]]) -> None:
         for worker, count in Counter(death.orphan.worker for death, _, _ in moved).items():
             log.warning("worker_died", worker=str(worker), in_flight=count)
         for death, status, age_s in moved:

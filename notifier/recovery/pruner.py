@@ -12,9 +12,10 @@ from notifier.domain.errors import StoreUnavailable
 if TYPE_CHECKING:
     from datetime import date
 
-    from notifier.ports import Observer, Store
+    from notifier.ports.observer import Observer
+    from notifier.ports.store import Store
 
-EVERY_S: Final = 600.0
+PRUNE_INTERVAL_S: Final = 600.0
 
 log = structlog.get_logger(__name__)
 

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from notifier.domain.controls import Flow
+from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from notifier.domain.notification import QueueKey
-    from notifier.ports import Observer, QueueFigures, Store
+    from notifier.ports.heartbeat import QueueFigures
+    from notifier.ports.observer import Observer
+    from notifier.ports.store import Store
 
-EVERY_S: Final = 1.0
+CHECK_INTERVAL_S: Final = 1.0
 OVERDUE_S: Final = 10.0
 
 log = structlog.get_logger(__name__)
@@ -38,14 +40,14 @@ class Rescuer:
         observer: Observer,
         mine: Callable[[], Mapping[QueueKey, QueueFigures]],
         others: Callable[[], Sequence[Mapping[QueueKey, QueueFigures]]],
-        flow: Callable[[QueueKey], Flow],
+        permission: Callable[[QueueKey], SendPermission],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._observer = observer
         self._mine = mine
         self._others = others
-        self._flow = flow
+        self._permission = permission
         self._clock = clock
         self._barred_at: dict[QueueKey, float] = {}
 
@@ -67,7 +69,7 @@ class Rescuer:
     async def _overdue(self) -> Mapping[QueueKey, float]:
         """Per queue, the instant (Postgres's, seconds since the epoch) before which all is lost."""
         mine, others = self._mine(), self._others()
-        self._bar(queue for queue in mine if self._flow(queue) is not Flow.FREE)
+        self._bar(queue for queue in mine if self._permission(queue) is not SendPermission.ALLOWED)
         if not any(_is_telling(figures) for figures in mine.values()):
             return {}
         now = await self._store.database_now()

@@ -12,9 +12,10 @@ from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
-    from notifier.ports import Observer, Store
+    from notifier.ports.observer import Observer
+    from notifier.ports.store import Store
 
-EVERY_S: Final = 60.0
+SWEEP_INTERVAL_S: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,7 @@ class Sweeper:
         """Pass after pass: every minute, and at once while there is more."""
         while not stop.is_set():
             if not await self.run_once():
-                await wait(stop, EVERY_S)
+                await wait(stop, SWEEP_INTERVAL_S)
 
     async def run_once(self) -> int:
         """Expire some thousands of the rows past their time; how many that were."""

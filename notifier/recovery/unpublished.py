@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from notifier.domain.notification import QueueKey, WorkerId
-    from notifier.ports import Observer, Store
+    from notifier.ports.observer import Observer
+    from notifier.ports.store import Store
 
-EVERY_S: Final = 0.25
+CHECK_INTERVAL_S: Final = 0.25
 """Postgres is asked only after a death."""
-MOST: Final = 100
+MAX_DEAD_PER_RUN: Final = 100
 """Dead processes asked for at once: a crash loop leaves many, and each costs a look."""
 
 log = structlog.get_logger(__name__)
 
 
-class DeadRelays:
+class UnpublishedRecovery:
     """Looks once after each process that died.
 
     `silent` names those whose counter stands still. One without a heartbeat row left in order: a
@@ -51,13 +52,13 @@ class DeadRelays:
         """One pass; how many rows it made due again, at most 500."""
         silent = self._silent()
         self._done &= set(silent)
-        dead = [each for each in silent if each not in self._done][:MOST]
+        dead = [each for each in silent if each not in self._done][:MAX_DEAD_PER_RUN]
         if not dead:
             return 0
         try:
             rescued = await self._store.rescue_from(dead, self._queues)
         except StoreUnavailable as error:
-            log.debug("dead_relays_wait", reason=str(error))
+            log.debug("unpublished_recovery_paused", reason=str(error))
             return 0
         if not rescued:
             self._done |= set(dead)

@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from notifier.sandbox.behaviour import BadWish
+from notifier.sandbox.behaviour import InvalidBehaviour
 
-MOST: Final = 1000
+MAX_ALERTS: Final = 1000
 """How many are kept; the oldest go first."""
 
 
@@ -44,10 +44,10 @@ class AlertLog:
     """Alerts in the order they arrived. In memory, bounded."""
 
     def __init__(self) -> None:
-        self._alerts: deque[Alert] = deque(maxlen=MOST)
+        self._alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
 
     def take(self, body: bytes) -> None:
-        """Log every alert of a notice. Raises BadWish; then nothing was logged."""
+        """Log every alert of a notice. Raises InvalidBehaviour; then nothing was logged."""
         notice, at = _read(body), datetime.now(UTC)
         self._alerts.extend(
             Alert(at, notice.receiver, told.status, told.labels, told.annotations)
@@ -63,4 +63,4 @@ def _read(body: bytes) -> Notice:
     try:
         return msgspec.json.decode(body, type=Notice)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise BadWish("body", f"expected Alertmanager's webhook: {error}") from error
+        raise InvalidBehaviour("body", f"expected Alertmanager's webhook: {error}") from error

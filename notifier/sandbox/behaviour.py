@@ -27,7 +27,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     password: str | None = None
 
 
-class Wish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class BehaviourPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `PUT /behaviour`: what is left out, or null, is as at the start."""
 
     channel: str | None = None
@@ -39,7 +39,7 @@ class Wish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     password: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
-class BadWish(Exception):
+class InvalidBehaviour(Exception):
     """The body is wrong; `field` says where, `expected` what would be right."""
 
     def __init__(self, field: str, expected: str) -> None:
@@ -63,12 +63,17 @@ class Behaviours:
         return self._of
 
     def put(self, body: bytes) -> None:
-        """Replace the behaviour of one channel, or of all. Raises BadWish; then nothing changed."""
+        """Replace the behaviour of one channel, or of all.
+
+        Raises InvalidBehaviour, and then changes nothing.
+        """
         wish = _read(body)
         if wish.channel is not None and wish.channel not in CHANNELS:
-            raise BadWish("channel", f"expected one of {', '.join(CHANNELS)}")
+            raise InvalidBehaviour("channel", f"expected one of {', '.join(CHANNELS)}")
         if wish.password is not None and wish.channel in (None, "email"):
-            raise BadWish("password", "expected for channel sms or push: mail comes without one")
+            raise InvalidBehaviour(
+                "password", "expected for channel sms or push: mail comes without one"
+            )
         given = {
             field: getattr(wish, field)
             for field in Behaviour.__struct_fields__
@@ -78,12 +83,12 @@ class Behaviours:
             self._of[channel] = Behaviour(**given)
 
 
-def _read(body: bytes) -> Wish:
+def _read(body: bytes) -> BehaviourPatch:
     try:
-        return msgspec.json.decode(body, type=Wish)
+        return msgspec.json.decode(body, type=BehaviourPatch)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
         unknown = message.partition("unknown field `")[2]
-        raise BadWish((path or unknown or "body").rstrip("`"), message) from error
+        raise InvalidBehaviour((path or unknown or "body").rstrip("`"), message) from error
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise BadWish("body", f"expected a JSON object: {error}") from error
+        raise InvalidBehaviour("body", f"expected a JSON object: {error}") from error

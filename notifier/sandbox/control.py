@@ -11,21 +11,21 @@ import msgspec
 from aiohttp import web
 
 from notifier.sandbox.alerts import AlertLog
-from notifier.sandbox.behaviour import CHANNELS, BadWish
+from notifier.sandbox.behaviour import CHANNELS, InvalidBehaviour
 from notifier.sandbox.calls import Call, Wanted
-from notifier.sandbox.fake_provider import Desk
+from notifier.sandbox.fake_provider import FakeProvider
 
 _PAGE: Final = 5000  # calls encoded at once, between two turns of the loop
 _FILTERS: Final = frozenset({"notification_id", "channel", "since", "after", "limit"})
 
 
-def add_control_routes(app: web.Application, desk: Desk) -> None:
+def add_control_routes(app: web.Application, desk: FakeProvider) -> None:
     """Serve `/calls`, `/calls/summary` and `/behaviour`."""
 
     async def read_calls(request: web.Request) -> web.StreamResponse:
         try:
             wanted = _wanted(request)
-        except BadWish as error:
+        except InvalidBehaviour as error:
             return _problem(error)
         return await _stream(request, desk.log.select(wanted), len(desk.log))
 
@@ -42,7 +42,7 @@ def add_control_routes(app: web.Application, desk: Desk) -> None:
     async def put_behaviour(request: web.Request) -> web.StreamResponse:
         try:
             desk.behaviours.put(await request.read())
-        except BadWish as error:
+        except InvalidBehaviour as error:
             return _problem(error)
         return _json(desk.behaviours.all())
 
@@ -60,7 +60,7 @@ def add_alert_routes(app: web.Application) -> None:
     async def take_alerts(request: web.Request) -> web.StreamResponse:
         try:
             log.take(await request.read())
-        except BadWish as error:
+        except InvalidBehaviour as error:
             return _problem(error)
         return web.Response(status=204)
 
@@ -88,10 +88,10 @@ def _wanted(request: web.Request) -> Wanted:
     query = request.query
     for name in query:
         if name not in _FILTERS:
-            raise BadWish(name, f"expected one of {', '.join(sorted(_FILTERS))}")
+            raise InvalidBehaviour(name, f"expected one of {', '.join(sorted(_FILTERS))}")
     channel = query.get("channel")
     if channel is not None and channel not in CHANNELS:
-        raise BadWish("channel", f"expected one of {', '.join(CHANNELS)}")
+        raise InvalidBehaviour("channel", f"expected one of {', '.join(CHANNELS)}")
     return Wanted(
         notification_id=query.get("notification_id"),
         channel=channel,
@@ -103,7 +103,7 @@ def _wanted(request: web.Request) -> Wanted:
 
 def _number(text: str, field: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):  # noqa: PLR2004 digits
-        raise BadWish(field, "expected a number of calls, 0 or more")
+        raise InvalidBehaviour(field, "expected a number of calls, 0 or more")
     return int(text)
 
 
@@ -118,10 +118,10 @@ def _instant(text: str) -> datetime:
     try:
         return datetime.fromtimestamp(float(text), UTC)
     except (ValueError, OverflowError, OSError) as error:
-        raise BadWish("since", "expected an instant like 2030-01-31T12:00:00Z") from error
+        raise InvalidBehaviour("since", "expected an instant like 2030-01-31T12:00:00Z") from error
 
 
-def _problem(error: BadWish) -> web.Response:
+def _problem(error: InvalidBehaviour) -> web.Response:
     problem = {
         "title": "Bad Request",
         "status": 400,

@@ -49,7 +49,7 @@ class Answer:
     hang_s: float
 
 
-class Desk:
+class FakeProvider:
     """Fates, behaviours and the log, together."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
-from notifier.sandbox.fake_provider import Answer, Desk
+from notifier.sandbox.fake_provider import Answer, FakeProvider
 from notifier.sandbox.fates import Kind
 
 _TWILIO_ERRORS: Final = {
@@ -36,7 +36,7 @@ _FCM_TYPE: Final = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 _TWILIO_DOCS: Final = "https://www.twilio.com/docs/errors/"
 
 
-def add_provider_routes(app: web.Application, desk: Desk) -> None:
+def add_provider_routes(app: web.Application, desk: FakeProvider) -> None:
     """Serve the two real paths."""
 
     async def sms(request: web.Request) -> web.StreamResponse:
@@ -59,7 +59,7 @@ def add_provider_routes(app: web.Application, desk: Desk) -> None:
     app.router.add_post("/v1/projects/{project}/messages:send", push)
 
 
-def _take(desk: Desk, channel: str, recipient: str, request: web.Request) -> Answer:
+def _take(desk: FakeProvider, channel: str, recipient: str, request: web.Request) -> Answer:
     claim = request.headers.get("Notifier-Claim", "")
     return desk.take(
         channel,

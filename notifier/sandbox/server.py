@@ -14,7 +14,7 @@ from aiohttp import web
 from notifier.domain.errors import ConfigError
 from notifier.sandbox.calls import CallLog
 from notifier.sandbox.control import add_alert_routes, add_control_routes
-from notifier.sandbox.fake_provider import Desk
+from notifier.sandbox.fake_provider import FakeProvider
 from notifier.sandbox.http import add_provider_routes
 from notifier.sandbox.smtp import MailServer
 
@@ -46,7 +46,7 @@ async def open_sandbox(
 
     Leaving cuts every session, also those that hang.
     """
-    desk = Desk()
+    desk = FakeProvider()
     async with AsyncExitStack() as opened:
         smtp = await opened.enter_async_context(_open_smtp(desk, host, smtp_port))
         http = await opened.enter_async_context(_open_http(desk, host, http_port))
@@ -67,7 +67,7 @@ def _explained(setting: str, host: str, port: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _open_smtp(desk: Desk, host: str, port: int) -> AsyncIterator[int]:
+async def _open_smtp(desk: FakeProvider, host: str, port: int) -> AsyncIterator[int]:
     sessions: set[MailServer] = set()
     with _explained("smtp_port", host, port):
         server = await asyncio.get_running_loop().create_server(
@@ -83,7 +83,7 @@ async def _open_smtp(desk: Desk, host: str, port: int) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def _open_http(desk: Desk, host: str, port: int) -> AsyncIterator[int]:
+async def _open_http(desk: FakeProvider, host: str, port: int) -> AsyncIterator[int]:
     app = web.Application(client_max_size=_MAX_BODY)
     add_provider_routes(app, desk)
     add_control_routes(app, desk)

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from notifier.sandbox.fake_provider import Answer, Desk
+from notifier.sandbox.fake_provider import Answer, FakeProvider
 from notifier.sandbox.fates import Kind
 
 _ENVID: Final = re.compile(r"\s+ENVID=(?P<id>[^\s.]+)(?:\.(?P<claim>\d+))?", re.IGNORECASE)
@@ -41,7 +41,7 @@ logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd's own: it n
 class MailServer(SMTP):
     """One client's session. It runs in our loop; aiosmtpd makes its one task by itself."""
 
-    def __init__(self, desk: Desk, sessions: set[MailServer]) -> None:
+    def __init__(self, desk: FakeProvider, sessions: set[MailServer]) -> None:
         self.envid: tuple[str, int | None] | None = None
         self._sessions = sessions
         super().__init__(
@@ -97,7 +97,7 @@ class MailServer(SMTP):
 class Mailroom:
     """The hooks that aiosmtpd calls for one session."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: FakeProvider) -> None:
         self._desk = desk
 
     async def handle_EHLO(  # noqa: N802 aiosmtpd's name for a hook

@@ -6,8 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from notifier.domain.allocation import Limit
-from notifier.domain.controls import BreakerState, Controls, Flow, Scope, ScopeKind
-from notifier.ports import Depth, ProviderState, QueueState
+from notifier.domain.controls import BreakerState, Controls, Scope, ScopeKind, SendPermission
+from notifier.ports.broker import Depth
+from notifier.ports.queries import ProviderState, QueueState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
     from notifier.domain.breaker import ProviderFigures
     from notifier.domain.controls import Breaker, Pause
     from notifier.domain.notification import QueueKey
-    from notifier.ports import Broker, QueueFigures, Store, Waiting
+    from notifier.ports.broker import Broker
+    from notifier.ports.heartbeat import QueueFigures
+    from notifier.ports.store import Store, Waiting
     from notifier.scheduling.cluster.membership import Membership
-    from notifier.scheduling.gates.queue_gates import ControlPanel
+    from notifier.scheduling.gates.queue_gates import QueueGates
 
 NO_WORKER: Final = "no worker"
-HELD_BACK_BY: Final = {
-    Flow.PAUSED: Limit.PAUSE,
-    Flow.BROKEN: Limit.BREAKER,
-    Flow.PROBE: Limit.BREAKER,
+LIMIT_OF_PERMISSION: Final = {
+    SendPermission.PAUSED: Limit.PAUSE,
+    SendPermission.BREAKER_OPEN: Limit.BREAKER,
+    SendPermission.PROBE: Limit.BREAKER,
 }
 
 
@@ -41,13 +44,13 @@ class Board:
         broker: Broker,
         membership: Membership,
         queues: Sequence[QueueKey],
-        panel: ControlPanel | None = None,
+        gates: QueueGates | None = None,
     ) -> None:
         self._store = store
         self._broker = broker
         self._membership = membership
         self._queues = queues
-        self._panel = panel
+        self._gates = gates
 
     async def queues(self) -> Sequence[QueueState]:
         """One row a queue; what the broker does not know counts as 0."""
@@ -61,7 +64,7 @@ class Board:
                 waiting.get(queue),
                 depths.get(queue),
                 said.get(queue, ()),
-                self._panel.flow(queue) if self._panel else Flow.FREE,
+                self._gates.permission(queue) if self._gates else SendPermission.ALLOWED,
             )
             for queue in self._queues
         ]
@@ -69,7 +72,7 @@ class Board:
     async def providers(self) -> Sequence[ProviderState]:
         """One row a provider, by name."""
         controls = await self._controls()
-        channels = self._panel.providers if self._panel else {}
+        channels = self._gates.providers if self._gates else {}
         names = sorted({name for each in channels.values() for name in each})
         said = self._membership.providers()
         return [
@@ -87,7 +90,7 @@ class Board:
         return sorted((await self._controls()).pauses, key=lambda pause: pause.scope)
 
     async def _controls(self) -> Controls:
-        return await self._panel.refresh() if self._panel else Controls()
+        return await self._gates.refresh() if self._gates else Controls()
 
 
 def _state(
@@ -95,7 +98,7 @@ def _state(
     waiting: Waiting | None,
     depth: Depth | None,
     said: Sequence[QueueFigures],
-    flow: Flow,
+    permission: SendPermission,
 ) -> QueueState:
     return QueueState(
         queue=queue,
@@ -105,15 +108,15 @@ def _state(
         busy=sum(one.busy for one in said),
         rate_per_s=round(sum(one.done_per_s for one in said), 3),
         oldest_wait_s=round(waiting.oldest_wait.total_seconds(), 3) if waiting else 0.0,
-        limited_by=_limited_by(said, flow),
-        paused=flow is Flow.PAUSED,
+        limited_by=_limited_by(said, permission),
+        paused=permission is SendPermission.PAUSED,
     )
 
 
-def _limited_by(said: Sequence[QueueFigures], flow: Flow) -> str:
+def _limited_by(said: Sequence[QueueFigures], permission: SendPermission) -> str:
     """A pause and a breaker count at once, the rest as most workers say."""
-    if flow is not Flow.FREE:
-        return HELD_BACK_BY[flow]
+    if permission is not SendPermission.ALLOWED:
+        return LIMIT_OF_PERMISSION[permission]
     limits = Counter(one.limited_by for one in said)
     return limits.most_common(1)[0][0] if limits else NO_WORKER
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.prove.stack import Stack, running_stack
+from harness.stack import Stack, running_stack
 from tests.chaos.faults import FAULTS
 from tests.chaos.playing import Note, missing, play_all, play_trial
 from tests.chaos.results import CHANGED, Result, by_fault, keep, played_on, present_code

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.prove.run import Run
-from benchmarks.prove.stack import Place, Stack
+from harness.client import open_client
+from harness.run import Run
+from harness.stack import Place, Stack
+from harness.system import Child, System, running_system, urls
 from notifier.embedded.process import run_steps_async
-from tests.chaos.links import Links, open_links
-from tests.e2e.client import open_client
-from tests.e2e.system import Child, System, running_system, urls
+from tests.chaos.links import StoreConnections, open_links
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENTRY: Final = "tests.chaos.entry"
@@ -36,7 +36,7 @@ class Arena:
     stack: Stack
     place: Place
     run: Run
-    links: Links | None
+    links: StoreConnections | None
     api: Child
     ended: list[str] = field(default_factory=list)
 
@@ -85,7 +85,7 @@ def _through(broken: Mapping[str, str]) -> dict[str, str]:
 
 
 def _spawn_api(
-    system: System, place: Place, links: Links | None, broken: Mapping[str, str]
+    system: System, place: Place, links: StoreConnections | None, broken: Mapping[str, str]
 ) -> Child:
     linked = links.of_api(place) if links else {}
     return system.spawn_api(**_through(broken), **linked, **broken)

@@ -12,11 +12,11 @@ from typing import Final
 
 import aiohttp
 
-from benchmarks.prove.figure import Figure
-from benchmarks.prove.judge import percentile
+from harness.client import an_order
+from harness.figure import Figure
+from harness.judge import percentile
 from tests.chaos.arena import Arena
 from tests.chaos.memory import resident_mb
-from tests.e2e.client import an_order
 
 WATCHED_S: Final = 45.0
 EVERY_S, PATIENCE_S = 0.1, 5.0

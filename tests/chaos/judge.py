@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
-from benchmarks.prove.judge import count_within, doubled, times_accepted
+from harness.judge import count_within, doubled, times_accepted
 
 RIGHT: Final[Mapping[str, str]] = {
     "ok": "sent",

@@ -7,15 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.prove.stack import Place
-from tests.e2e.system import System
-from tests.tcp_proxy import LOOPBACK, TcpProxy, open_proxy, open_proxy_for
+from harness.stack import Place
+from harness.system import System
+from harness.tcp_proxy import LOOPBACK, TcpProxy, open_proxy, open_proxy_for
 
 SIDES: Final = ("api and workers", "api", "workers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Links:
+class StoreConnections:
     """From the API, and from all workers, to each server; to the provider from the workers."""
 
     api_postgres: TcpProxy
@@ -66,10 +66,10 @@ def _environment(place: Place, postgres: TcpProxy, rabbitmq: TcpProxy) -> dict[s
 
 
 @asynccontextmanager
-async def open_links(system: System, place: Place) -> AsyncIterator[Links]:
+async def open_links(system: System, place: Place) -> AsyncIterator[StoreConnections]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        yield Links(
+        yield StoreConnections(
             api_postgres=await enter(open_proxy_for(place.database)),
             api_rabbitmq=await enter(open_proxy_for(place.broker)),
             postgres=await enter(open_proxy_for(place.database)),

@@ -11,7 +11,7 @@ from typing import Final
 
 import aiohttp
 
-from tests.e2e.client import QUEUES, Client, Document, an_order
+from harness.client import QUEUES, Client, Document, an_order
 
 FATES: Final[Mapping[str, int]] = {
     "ok": 82,

@@ -16,11 +16,11 @@ from typing import Final
 
 import aiohttp
 
-from benchmarks.prove.figure import Figure
-from benchmarks.prove.judge import percentile
+from harness.client import orders
+from harness.figure import Figure
+from harness.judge import percentile
 from tests.chaos.arena import Arena
 from tests.chaos.memory import resident_mb
-from tests.e2e.client import orders
 
 SPAN_S: Final = 180.0 if os.environ.get("CHAOS_LONG") else 60.0
 DELAY_S: Final = 0.15

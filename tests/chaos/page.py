@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.prove.run import IN_FLIGHT_LEAST
+from harness.run import IN_FLIGHT_LEAST
 from tests.chaos.faults import FAULTS
 from tests.chaos.load import FATES
 from tests.chaos.results import Result, read

@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.prove.run import TooFewInFlight
-from benchmarks.prove.stack import Stack
+from harness.run import TooFewInFlight
+from harness.stack import Stack
 from notifier.embedded.postgres import open_postgres
 from tests.chaos.arena import Arena, open_arena
 from tests.chaos.cluster import open_cluster

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Final
 
+from harness.client import until
+from harness.system import Child
 from notifier.embedded.process import run_steps_async
 from tests.chaos.round import Fault, Round
-from tests.e2e.client import until
-from tests.e2e.system import Child
 
 PROCESS_S: Final = 10.0
 RESCUE_S: Final = 30.0

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.prove.bulk import insert_waiting, settle, templates
-from benchmarks.prove.figure import Figure, never
-from benchmarks.prove.judge import count_within, doubled, instants, times_accepted
-from benchmarks.prove.run import Run
+from harness.client import QUEUES, Document
+from harness.figure import Figure, never
+from harness.judge import count_within, doubled, instants, times_accepted
+from harness.run import Run
 from notifier.embedded.process import run_steps_async
 from tests.chaos.arena import Arena
 from tests.chaos.judge import full_again_s
-from tests.e2e.client import QUEUES, Document
 
 COUNT: Final = 1_000_000
 LATENCY_MS, RATE = 40, 200

@@ -13,12 +13,12 @@ from uuid import UUID
 
 import msgspec
 
-from benchmarks.prove.run import IN_FLIGHT_LEAST, TooFewInFlight
+from harness.client import Document, until
+from harness.run import IN_FLIGHT_LEAST, TooFewInFlight
 from tests.chaos.arena import Arena
 from tests.chaos.judge import FINAL, Row, judge, recovery_s
 from tests.chaos.load import Load
 from tests.chaos.results import Result
-from tests.e2e.client import Document, until
 
 RATE, LATENCY_MS = 110.0, 700
 FINAL_WITHIN_S: Final = 90.0

@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from harness.client import until
+from harness.system import Child
 from tests.chaos.processes import PROCESS_S, RESCUE_S, SETTLES_S
 from tests.chaos.round import Fault, Round
-from tests.e2e.client import until
-from tests.e2e.system import Child
 
 ITEMS: Final = (80, 240)
 LOSES_EVERY: Final = 40

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 from notifier.domain.errors import StoreUnavailable
-from notifier.ports import Delivery
+from notifier.ports.broker import Delivery
 
 STORE: Final = frozenset({"insert", "take_due", "claim", "record"})
 BROKER: Final = frozenset({"publish", "ack"})

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from benchmarks.prove.figure import Figure, said
+from harness.figure import Figure, said
 from tests.chaos.arena import Arena
 from tests.chaos.hostile import (
     endless_bodies,

@@ -7,62 +7,62 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.chaos.links import SIDES, Links
+from harness.tcp_proxy import TcpProxy
+from tests.chaos.links import SIDES, StoreConnections
 from tests.chaos.round import Fault, Round
 from tests.chaos.servers import SERVER_S
-from tests.tcp_proxy import TcpProxy
 
-CUT_S, SILENT_S, SLOW_S, HALF_S = 3.0, 10.0, 6.0, 3.0
+CUT_S, DEAD_AFTER_S, SLOW_S, HALF_S = 3.0, 10.0, 6.0, 3.0
 DELAY_S: Final = 0.2
-Reach = Callable[[Links, str], Sequence[TcpProxy]]
+Reach = Callable[[StoreConnections, str], Sequence[TcpProxy]]
 
 
 async def postgres_cut(this: Round) -> float:
-    return await _broken(this, Links.to_postgres, TcpProxy.cut, CUT_S)
+    return await _broken(this, StoreConnections.to_postgres, TcpProxy.cut, CUT_S)
 
 
 async def postgres_slow(this: Round) -> float:
-    return await _broken(this, Links.to_postgres, _slow, SLOW_S)
+    return await _broken(this, StoreConnections.to_postgres, _slow, SLOW_S)
 
 
 async def postgres_silent(this: Round) -> float:
-    return await _broken(this, Links.to_postgres, TcpProxy.blackhole, SILENT_S)
+    return await _broken(this, StoreConnections.to_postgres, TcpProxy.blackhole, DEAD_AFTER_S)
 
 
 async def postgres_half_closed(this: Round) -> float:
-    return await _broken(this, Links.to_postgres, TcpProxy.half_close, HALF_S)
+    return await _broken(this, StoreConnections.to_postgres, TcpProxy.half_close, HALF_S)
 
 
 async def rabbitmq_cut(this: Round) -> float:
-    return await _broken(this, Links.to_rabbitmq, TcpProxy.cut, CUT_S)
+    return await _broken(this, StoreConnections.to_rabbitmq, TcpProxy.cut, CUT_S)
 
 
 async def rabbitmq_slow(this: Round) -> float:
-    return await _broken(this, Links.to_rabbitmq, _slow, SLOW_S)
+    return await _broken(this, StoreConnections.to_rabbitmq, _slow, SLOW_S)
 
 
 async def rabbitmq_silent(this: Round) -> float:
-    return await _broken(this, Links.to_rabbitmq, TcpProxy.blackhole, SILENT_S)
+    return await _broken(this, StoreConnections.to_rabbitmq, TcpProxy.blackhole, DEAD_AFTER_S)
 
 
 async def rabbitmq_half_closed(this: Round) -> float:
-    return await _broken(this, Links.to_rabbitmq, TcpProxy.half_close, HALF_S)
+    return await _broken(this, StoreConnections.to_rabbitmq, TcpProxy.half_close, HALF_S)
 
 
 async def provider_cut(this: Round) -> float:
-    return await _broken(this, Links.to_provider, TcpProxy.cut, CUT_S)
+    return await _broken(this, StoreConnections.to_provider, TcpProxy.cut, CUT_S)
 
 
 async def provider_slow(this: Round) -> float:
-    return await _broken(this, Links.to_provider, _slow, SLOW_S)
+    return await _broken(this, StoreConnections.to_provider, _slow, SLOW_S)
 
 
 async def provider_silent(this: Round) -> float:
-    return await _broken(this, Links.to_provider, TcpProxy.blackhole, SILENT_S)
+    return await _broken(this, StoreConnections.to_provider, TcpProxy.blackhole, DEAD_AFTER_S)
 
 
 async def provider_half_closed(this: Round) -> float:
-    return await _broken(this, Links.to_provider, TcpProxy.half_close, HALF_S)
+    return await _broken(this, StoreConnections.to_provider, TcpProxy.half_close, HALF_S)
 
 
 async def _broken(
@@ -86,7 +86,7 @@ def _slow(proxy: TcpProxy) -> None:
 _HOW: Final = {
     "cut": f"are cut (reset, and refused for {CUT_S:g} s)",
     "slow": f"are slow for {SLOW_S:g} s: {DELAY_S * 1000:g} ms each way",
-    "silent": f"let nothing through for {SILENT_S:g} s, then all that was sent",
+    "silent": f"let nothing through for {DEAD_AFTER_S:g} s, then all that was sent",
     "half_closed": f"are half closed: they say their end, and listen, for {HALF_S:g} s",
 }
 _STRIKES: Final = (

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
-from notifier.ports import Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports.broker import Broker, Delivery, Depth, Pointer, Subscription
 
 QUEUES = tuple(
     QueueKey(Channel(channel), priority)

@@ -11,7 +11,7 @@ import pytest
 from notifier.adapters.inprocess.broker import InProcessBroker, open_inprocess_broker
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.domain.notification import Channel, Priority, QueueKey
-from notifier.ports import Broker, Depth
+from notifier.ports.broker import Broker, Depth
 from tests.conformance.taking import (
     EMAIL_LOW,
     QUEUES,

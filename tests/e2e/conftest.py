@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Client, open_client
-from tests.e2e.system import System, running_system, urls
+from harness.client import Client, open_client
+from harness.system import System, running_system, urls
 
 NUMBERS = itertools.count(1)
 

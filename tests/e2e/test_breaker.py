@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Client, Document, an_order, until
-from tests.e2e.system import System, running_system, urls
+from harness.client import Client, Document, an_order, until
+from harness.system import System, running_system, urls
 
 
 @pytest.fixture

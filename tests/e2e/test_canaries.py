@@ -18,8 +18,8 @@ import aio_pika
 import aiohttp
 import pytest
 
-from tests.e2e.client import QUEUES, Client
-from tests.e2e.system import System, running_system, urls
+from harness.client import QUEUES, Client
+from harness.system import System, running_system, urls
 from tests.integration.raw_servers import RawServer, http_answer, open_http_script
 
 DATABASE = "canary-of-database"

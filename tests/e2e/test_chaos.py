@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.prove.stack import Stack
+from harness.stack import Stack
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqServer
 from tests.chaos.arena import open_arena

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Client, an_order, until
-from tests.e2e.system import Child, System, running_system, urls
+from harness.client import Client, an_order, until
+from harness.system import Child, System, running_system, urls
 
 WAITING = 60
 OPEN = 'notifier_breaker{provider="twilio",state="open"} 1.0'

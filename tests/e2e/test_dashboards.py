@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.client import QUEUES, Client, Document, an_order, open_client, until
+from harness.prometheus import Prometheus, running_prometheus, scraping
+from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqServer
 from tests.conftest import execute
 from tests.dashboards import Asked, Json, dashboards, panels, queries
-from tests.e2e.client import QUEUES, Client, Document, an_order, open_client, until
-from tests.e2e.system import System, running_system, urls
-from tests.prometheus import Prometheus, running_prometheus, scraping
 
 # What is not sent comes first: a breaker opens where the last calls of all failed.
 FATES = {"down": 1, "cut": 1, "refuse": 2, "flaky-2": 2, "throttle-2": 2, "ok": 20}

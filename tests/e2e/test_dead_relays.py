@@ -8,9 +8,9 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
+from harness.client import Client, an_order, until
+from harness.system import System
 from notifier.embedded.process import run_steps_async
-from tests.e2e.client import Client, an_order, until
-from tests.e2e.system import System
 
 NUMBER = 20
 ROOT = Path(__file__).parents[2]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from notifier.embedded.folder import tenants
+from harness.client import Client, an_order, open_client, orders
+from harness.system import System, running_system
+from notifier.embedded.folder import processes_in
 from notifier.embedded.process import run_steps
 from notifier.embedded.process import until as pauses_until
-from tests.e2e.client import Client, an_order, open_client, orders
-from tests.e2e.system import System, running_system
 
 NUMBER = 600
 PORTS = ("api.port", "sandbox.http_port", "sandbox.smtp_port")
@@ -28,7 +28,7 @@ def system(system_folder: Path) -> Iterator[System]:
 
 
 def postgres_of(system: System) -> list[int]:
-    return tenants(system.folder / "data/postgres/data")
+    return processes_in(system.folder / "data/postgres/data")
 
 
 class TestWithAProviderOfItsOwn:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.client import Client, Document, an_order, open_client, until
+from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqServer
 from tests.conftest import execute
-from tests.e2e.client import Client, Document, an_order, open_client, until
-from tests.e2e.system import System, running_system, urls
 
 TRIES = 3
 # A gap lies between x/2 and x: with a factor of 3 each is longer than any before it.

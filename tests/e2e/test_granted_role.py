@@ -12,14 +12,14 @@ from typing import Final
 import asyncpg
 import pytest
 
-from notifier.adapters.postgres.connection import LinkSettings
+from harness.client import Client, orders
+from harness.system import System, running_system, urls
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.embedded.postgres import PostgresServer
 from tests.builders import EMAIL_HIGH, a_notification, quotas, worker_id
 from tests.conftest import execute
-from tests.e2e.client import Client, orders
-from tests.e2e.system import System, running_system, urls
 from tests.granted import granted_by_readme
 
 OWNER: Final = "owner"
@@ -66,7 +66,7 @@ async def connection(app_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.R
 
 @pytest.fixture
 async def store(app_url: str) -> AsyncIterator[PostgresStore]:
-    async with open_store(LinkSettings(url=app_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=app_url), worker_id()) as store:
         yield store
 
 

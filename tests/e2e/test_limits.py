@@ -8,8 +8,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.e2e.client import Client, an_order, until
-from tests.e2e.system import System, running_system, urls
+from harness.client import Client, an_order, until
+from harness.system import System, running_system, urls
 
 RATE = 40.0
 CONNECTIONS = 6

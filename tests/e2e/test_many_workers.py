@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Client, orders, until
-from tests.e2e.system import Child, System, running_system, urls
+from harness.client import Client, orders, until
+from harness.system import Child, System, running_system, urls
 
 WAITING = 1500
 LATENCY_MS = 400

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.client import Client, Document, an_order, orders, until
+from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import Steps, run_steps_async
 from notifier.embedded.rabbitmq import RabbitmqServer
-from tests.e2e.client import Client, Document, an_order, orders, until
-from tests.e2e.system import System, running_system, urls
 
 WAITING = 1500
 LATENCY_MS = 300

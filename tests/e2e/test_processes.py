@@ -13,10 +13,10 @@ import aio_pika
 import aiohttp
 import pytest
 
+from harness.client import QUEUES, Client, an_order, orders, until
+from harness.system import System, running_system, urls
 from notifier.embedded.process import run_steps_async
 from notifier.embedded.rabbitmq import RabbitmqServer
-from tests.e2e.client import QUEUES, Client, an_order, orders, until
-from tests.e2e.system import System, running_system, urls
 
 NUMBER = 2000
 

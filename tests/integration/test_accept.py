@@ -10,11 +10,12 @@ from datetime import timedelta
 
 import pytest
 
-from notifier.adapters.postgres.connection import LinkSettings
+from harness.tcp_proxy import open_proxy_for
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery import accept as accepting
+from notifier.delivery import accept as accept_module
 from notifier.delivery.accept import Accept
 from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
 from notifier.domain.notification import (
@@ -24,9 +25,9 @@ from notifier.domain.notification import (
     QueueKey,
     Status,
 )
-from notifier.ports import Filter, Pointer
+from notifier.ports.broker import Pointer
+from notifier.ports.queries import Filter
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, quotas, worker_id
-from tests.tcp_proxy import open_proxy_for
 
 
 class Gated:
@@ -76,7 +77,7 @@ class Listening:
         self.woken += len(priorities)
 
 
-class Desk:
+class Accepting:
     """An accept at work, and what it told the relays."""
 
     def __init__(self, store: Gated, *, deadline_s: float, max_backlog: int) -> None:
@@ -92,32 +93,34 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(
+async def open_accepting(
     url: str, *, deadline_s: float = 5.0, max_backlog: int = 1000
-) -> AsyncIterator[Desk]:
-    async with open_store(LinkSettings(url=url, statement_timeout_s=0.5), worker_id()) as store:
-        desk = Desk(Gated(store), deadline_s=deadline_s, max_backlog=max_backlog)
+) -> AsyncIterator[Accepting]:
+    async with open_store(
+        ConnectionSettings(url=url, statement_timeout_s=0.5), worker_id()
+    ) as store:
+        accepting = Accepting(Gated(store), deadline_s=deadline_s, max_backlog=max_backlog)
         async with asyncio.TaskGroup() as group:
-            group.create_task(desk.accept.run())
-            yield desk
-            desk.accept.close()
+            group.create_task(accepting.accept.run())
+            yield accepting
+            accepting.accept.close()
 
 
-async def refused(desk: Desk) -> str:
+async def refused(accepting: Accepting) -> str:
     """Why it refuses, once it does."""
     while True:
         try:
-            await desk.accept.submit([])
+            await accepting.accept.submit([])
         except Overloaded as error:
             return str(error)
         await asyncio.sleep(0.01)
 
 
-async def taken(desk: Desk) -> None:
+async def taken(accepting: Accepting) -> None:
     """Until it takes submits again."""
     while True:
         try:
-            await desk.accept.submit([])
+            await accepting.accept.submit([])
         except Overloaded:
             await asyncio.sleep(0.01)
         else:
@@ -125,16 +128,16 @@ async def taken(desk: Desk) -> None:
 
 
 async def stored(url: str) -> set[object]:
-    async with open_reader(LinkSettings(url=url)) as reader:
+    async with open_reader(ConnectionSettings(url=url)) as reader:
         return {view.id for view in await reader.notifications(Filter(limit=200))}
 
 
 async def test_a_submit_returns_after_the_commit_and_wakes_the_relay(database_url: str) -> None:
-    async with open_desk(database_url) as desk:
+    async with open_accepting(database_url) as accepting:
         item = a_notification()
-        assert await desk.accept.submit([item]) == [Status.QUEUED]
+        assert await accepting.accept.submit([item]) == [Status.QUEUED]
         assert await stored(database_url) == {item.id}
-        assert (desk.relays.woken, desk.relays.handed) == (1, [])
+        assert (accepting.relays.woken, accepting.relays.handed) == (1, [])
 
 
 async def test_what_there_is_room_for_is_handed_over_and_the_rest_is_due(
@@ -142,63 +145,63 @@ async def test_what_there_is_room_for_is_handed_over_and_the_rest_is_due(
 ) -> None:
     first, second = a_notification(), a_notification()
     later = a_notification(SMS_HIGH, delay=timedelta(minutes=1), ttl=timedelta(hours=1))
-    async with open_desk(database_url) as desk:
-        desk.relays.room = 1
-        statuses = await desk.accept.submit([later, first, second])
+    async with open_accepting(database_url) as accepting:
+        accepting.relays.room = 1
+        statuses = await accepting.accept.submit([later, first, second])
         assert statuses == [Status.SCHEDULED, Status.QUEUED, Status.QUEUED]
-        assert desk.relays.handed == [first.id]
-        assert desk.relays.woken == 1
-        await desk.accept.submit([a_notification()])
-        assert desk.relays.woken == 1
-    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+        assert accepting.relays.handed == [first.id]
+        assert accepting.relays.woken == 1
+        await accepting.accept.submit([a_notification()])
+        assert accepting.relays.woken == 1
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [second.id]
 
 
 async def test_what_is_admitted_and_not_stored_is_withdrawn(database_url: str) -> None:
     poison, good = a_notification(recipient="nul\0@example.com"), a_notification()
-    async with open_desk(database_url) as desk:
-        desk.relays.room = 10
-        refused, stored = await desk.accept.submit([poison, good])
+    async with open_accepting(database_url) as accepting:
+        accepting.relays.room = 10
+        refused, stored = await accepting.accept.submit([poison, good])
         assert isinstance(refused, StoreRejected)
         assert stored is Status.QUEUED
-        assert desk.relays.handed == [good.id]
-        assert desk.relays.admitted[EMAIL_HIGH] == 0
+        assert accepting.relays.handed == [good.id]
+        assert accepting.relays.admitted[EMAIL_HIGH] == 0
 
 
 async def test_a_poisoned_row_fails_alone(database_url: str) -> None:
     poison = a_notification(recipient="nul\0@example.com")
     good = [a_notification() for _ in range(20)]
-    async with open_desk(database_url) as desk:
-        desk.store.gate.clear()
+    async with open_accepting(database_url) as accepting:
+        accepting.store.gate.clear()
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(desk.accept.submit([a_notification()]))
-            await desk.store.entered.wait()  # the rest shares the next batch
-            one = group.create_task(desk.accept.submit([*good[:10], poison]))
-            other = group.create_task(desk.accept.submit(good[10:]))
+            first = group.create_task(accepting.accept.submit([a_notification()]))
+            await accepting.store.entered.wait()  # the rest shares the next batch
+            one = group.create_task(accepting.accept.submit([*good[:10], poison]))
+            other = group.create_task(accepting.accept.submit(good[10:]))
             await asyncio.sleep(0)
-            desk.store.gate.set()
+            accepting.store.gate.set()
         assert first.result() == [Status.QUEUED]
         assert other.result() == [Status.QUEUED] * 10
         assert one.result()[:10] == [Status.QUEUED] * 10
         assert isinstance(one.result()[10], StoreRejected)
-        assert 21 in desk.store.batches
+        assert 21 in accepting.store.batches
     assert {item.id for item in good} < await stored(database_url)
     assert poison.id not in await stored(database_url)
 
 
 async def test_a_caller_that_disconnects_mid_submit_harms_nobody(database_url: str) -> None:
     gone, stays = a_notification(), a_notification()
-    async with open_desk(database_url) as desk:
-        desk.store.gate.clear()
+    async with open_accepting(database_url) as accepting:
+        accepting.store.gate.clear()
         async with asyncio.TaskGroup() as group:
-            left = group.create_task(desk.accept.submit([gone]))
-            await desk.store.entered.wait()
-            neighbour = group.create_task(desk.accept.submit([stays]))
+            left = group.create_task(accepting.accept.submit([gone]))
+            await accepting.store.entered.wait()
+            neighbour = group.create_task(accepting.accept.submit([stays]))
             left.cancel()
             await asyncio.sleep(0)
-            desk.store.gate.set()
+            accepting.store.gate.set()
         assert neighbour.result() == [Status.QUEUED]
-        assert await desk.accept.submit([a_notification()]) == [Status.QUEUED]
+        assert await accepting.accept.submit([a_notification()]) == [Status.QUEUED]
     # Its batch was on its way: it is stored once, and will be sent like any other.
     assert {gone.id, stays.id} < await stored(database_url)
 
@@ -209,55 +212,55 @@ async def test_a_commit_whose_answer_is_lost_is_repeated_and_stored_once(
     item = a_notification()
     async with (
         open_proxy_for(database_url) as proxy,
-        open_desk(proxy.url(database_url), deadline_s=30) as desk,
+        open_accepting(proxy.url(database_url), deadline_s=30) as accepting,
         asyncio.TaskGroup() as group,
     ):
-        await desk.accept.submit([a_notification()])
+        await accepting.accept.submit([a_notification()])
         proxy.swallow_replies()
-        waiting = group.create_task(desk.accept.submit([item]))
+        waiting = group.create_task(accepting.accept.submit([item]))
         await proxy.swallowed.wait()
         proxy.heal()
         assert await waiting == [Status.QUEUED]
-        assert len(desk.store.batches) >= 3
+        assert len(accepting.store.batches) >= 3
     assert len(await stored(database_url)) == 2
 
 
 async def test_postgres_away_is_said_by_the_deadline(database_url: str) -> None:
     async with (
         open_proxy_for(database_url) as proxy,
-        open_desk(proxy.url(database_url), deadline_s=0.3) as desk,
+        open_accepting(proxy.url(database_url), deadline_s=0.3) as accepting,
     ):
         proxy.cut()
         with pytest.raises(StoreUnavailable, match=r"not stored within 0\.3 s"):
-            await desk.accept.submit([a_notification()])
+            await accepting.accept.submit([a_notification()])
         proxy.heal()
-        desk.accept._deadline_s = 30
-        assert await desk.accept.submit([a_notification()]) == [Status.QUEUED]
+        accepting.accept._deadline_s = 30
+        assert await accepting.accept.submit([a_notification()]) == [Status.QUEUED]
 
 
 async def test_more_than_the_process_may_hold_is_refused_at_once(database_url: str) -> None:
-    async with open_desk(database_url) as desk:
+    async with open_accepting(database_url) as accepting:
         with pytest.raises(Overloaded):
-            await desk.accept.submit([a_notification()] * (accepting.PENDING_MOST + 1))
+            await accepting.accept.submit([a_notification()] * (accept_module.MAX_PENDING + 1))
     assert await stored(database_url) == set()
 
 
 async def test_what_would_wait_long_behind_slow_commits_is_refused_unless_nothing_waits(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accepting, "FORESEEN_MOST_S", 0.0)
-    async with open_desk(database_url) as desk, asyncio.TaskGroup() as group:
-        await desk.accept.submit([a_notification()])
-        desk.store.gate.clear()
-        desk.store.entered.clear()
-        waiting = group.create_task(desk.accept.submit([a_notification()]))
-        await desk.store.entered.wait()
+    monkeypatch.setattr(accept_module, "MAX_COMMIT_DELAY_S", 0.0)
+    async with open_accepting(database_url) as accepting, asyncio.TaskGroup() as group:
+        await accepting.accept.submit([a_notification()])
+        accepting.store.gate.clear()
+        accepting.store.entered.clear()
+        waiting = group.create_task(accepting.accept.submit([a_notification()]))
+        await accepting.store.entered.wait()
         with pytest.raises(Overloaded) as caught:
-            await desk.accept.submit([a_notification()])
+            await accepting.accept.submit([a_notification()])
         assert caught.value.retry_after_s == 1
-        desk.store.gate.set()
+        accepting.store.gate.set()
         await waiting
-        await desk.accept.submit([a_notification()])
+        await accepting.accept.submit([a_notification()])
 
 
 async def test_a_backlog_over_the_limit_is_refused_until_it_shrinks(
@@ -265,16 +268,19 @@ async def test_a_backlog_over_the_limit_is_refused_until_it_shrinks(
 ) -> None:
     import asyncpg  # noqa: PLC0415 only here
 
-    monkeypatch.setattr(accepting, "ESTIMATE_EVERY_S", 0.01)
+    monkeypatch.setattr(accept_module, "ESTIMATE_EVERY_S", 0.01)
     connection = await asyncpg.connect(database_url)
-    async with open_desk(database_url, max_backlog=10) as desk, asyncio.TaskGroup() as group:
+    async with (
+        open_accepting(database_url, max_backlog=10) as accepting,
+        asyncio.TaskGroup() as group,
+    ):
         stop = asyncio.Event()
-        group.create_task(desk.accept.watch_backlog(stop))
-        await desk.accept.submit([a_notification() for _ in range(50)])
+        group.create_task(accepting.accept.watch_backlog(stop))
+        await accepting.accept.submit([a_notification() for _ in range(50)])
         await connection.execute("ANALYZE notifications")
-        assert "about 50 notifications wait" in await refused(desk)
+        assert "about 50 notifications wait" in await refused(accepting)
         await connection.execute("UPDATE notifications SET status = 'sent', due_at = NULL")
         await connection.execute("ANALYZE notifications")
-        await taken(desk)
+        await taken(accepting)
         stop.set()
     await connection.close()

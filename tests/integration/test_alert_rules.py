@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.prometheus import ROOT, find_prometheus
+from harness.prometheus import ROOT, find_prometheus
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 

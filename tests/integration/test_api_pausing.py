@@ -12,7 +12,7 @@ import pytest
 from typing_extensions import override
 
 from notifier.adapters.inprocess.broker import InProcessBroker
-from notifier.adapters.postgres.connection import LinkSettings
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import open_controls
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.store import open_store
@@ -25,10 +25,10 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
-from notifier.ports import Figures
+from notifier.ports.heartbeat import Figures
 from notifier.scheduling.cluster.membership import Membership
 from notifier.scheduling.deployment_status import Board
-from notifier.scheduling.gates.queue_gates import ControlPanel
+from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import QUEUES, worker_id
 from tests.unit.fakes_api import MemoryStore, make_api, open_client
 
@@ -249,7 +249,7 @@ async def test_the_providers_show_their_breakers(client: aiohttp.ClientSession) 
 @asynccontextmanager
 async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
     """One process's API, whose pauses and board stand on Postgres."""
-    settings, worker, memory = LinkSettings(url=url), worker_id(), MemoryStore()
+    settings, worker, memory = ConnectionSettings(url=url), worker_id(), MemoryStore()
     async with (
         open_store(settings, worker) as store,
         open_heartbeat(settings, worker) as heartbeat,
@@ -270,7 +270,7 @@ async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
                     observer=Metrics(QUEUES, {}, version="0"),
                 ),
                 queues=QUEUES,
-                panel=ControlPanel(controls, queues=QUEUES, providers=PROVIDERS),
+                gates=QueueGates(controls, queues=QUEUES, providers=PROVIDERS),
             ),
             pausing=controls,
             settings=SETTINGS,
@@ -320,7 +320,7 @@ async def test_what_one_process_pauses_every_other_shows_until_one_resumes_it(
 async def test_a_pause_of_what_the_settings_no_longer_have_can_be_ended(database_url: str) -> None:
     async with (
         real_api(database_url) as client,
-        open_controls(LinkSettings(url=database_url), worker_id()) as controls,
+        open_controls(ConnectionSettings(url=database_url), worker_id()) as controls,
     ):
         await controls.pause(Scope(ScopeKind.PROVIDER, "gone"), reason="", for_s=None)
         assert (await posted(client, "providers/gone/pause"))[0] == 404

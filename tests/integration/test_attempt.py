@@ -12,12 +12,13 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.adapters.postgres.connection import LinkSettings
+from harness.tcp_proxy import TcpProxy, open_proxy_for
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.attempt import Attempts, NextTurn, Route
-from notifier.delivery.in_flight import InFlight
+from notifier.delivery.in_flight import InFlightClaims
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NewNotification, Priority, QueueKey, Status
 from notifier.domain.outcome import (
@@ -29,7 +30,10 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
-from notifier.ports import ClaimAsk, Delivery, Envelope, Filter, Pointer, Recorded
+from notifier.ports.broker import Delivery, Pointer
+from notifier.ports.provider import Envelope
+from notifier.ports.queries import Filter
+from notifier.ports.store import ClaimRequest, Recorded
 from tests.builders import (
     EMAIL_HIGH,
     QUEUES,
@@ -39,7 +43,6 @@ from tests.builders import (
     quotas,
     worker_id,
 )
-from tests.tcp_proxy import TcpProxy, open_proxy_for
 
 QUICK = RetryPolicy(base=timedelta(milliseconds=1), factor=2, cap=timedelta(seconds=1), tries=3)
 
@@ -75,7 +78,7 @@ class Beats:
     def is_alive(self) -> bool:
         return self.said.pop(0) if self.said else True
 
-    async def until_alive(self) -> None:
+    async def wait_until_alive(self) -> None:
         while not self.is_alive():
             await asyncio.sleep(0)
 
@@ -87,9 +90,9 @@ class Bench(NamedTuple):
     reader: PostgresReader
     attempts: Attempts
     provider: Script
-    inflight: InFlight
+    inflight: InFlightClaims
     acked: list[Delivery]
-    heard: list[tuple[QueueKey, str, Outcome]]
+    on_outcome: list[tuple[QueueKey, str, Outcome]]
 
     async def accept(self, item: NewNotification) -> None:
         await self.store.insert([item])
@@ -130,11 +133,13 @@ async def open_bench(
     next_turn: NextTurn | None = None,
 ) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
-        link = LinkSettings(url=url, statement_timeout_s=0.5)
+        link = ConnectionSettings(url=url, statement_timeout_s=0.5)
         store = await stack.enter_async_context(open_store(link, worker_id()))
-        reader = await stack.enter_async_context(open_reader(LinkSettings(url=reader_url or url)))
-        provider, inflight = Script(*answers), InFlight()
-        heard: list[tuple[QueueKey, str, Outcome]] = []
+        reader = await stack.enter_async_context(
+            open_reader(ConnectionSettings(url=reader_url or url))
+        )
+        provider, inflight = Script(*answers), InFlightClaims()
+        on_outcome: list[tuple[QueueKey, str, Outcome]] = []
         attempts = Attempts(
             store=store,
             observer=Metrics(
@@ -143,15 +148,15 @@ async def open_bench(
             inflight=inflight,
             routes={Channel("email"): Route(provider=provider, on_ambiguous=on_ambiguous)},
             policies=dict.fromkeys(Priority, QUICK),
-            pulse=Beats(*alive),
+            liveness=Beats(*alive),
             draw=lambda: 0.5,
             send_timeout_s=send_timeout_s,
-            heard=lambda queue, name, outcome, _: heard.append((queue, name, outcome)),
+            on_outcome=lambda queue, name, outcome, _: on_outcome.append((queue, name, outcome)),
             next_turn=next_turn or _any_time,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run())
-        yield Bench(store, reader, attempts, provider, inflight, [], heard)
+        yield Bench(store, reader, attempts, provider, inflight, [], on_outcome)
         attempts.close()
 
 
@@ -225,7 +230,7 @@ async def test_every_call_is_told_once_with_its_queue_provider_and_outcome(
         item = a_notification()
         await on.accept(item)
         assert await on.run_until_final(item) is Status.SENT
-        assert on.heard == [(EMAIL_HIGH, "script", down), (EMAIL_HIGH, "script", sent)]
+        assert on.on_outcome == [(EMAIL_HIGH, "script", down), (EMAIL_HIGH, "script", sent)]
 
 
 async def test_a_call_cut_by_the_stop_is_told_too(bench: Opening) -> None:
@@ -236,7 +241,7 @@ async def test_a_call_cut_by_the_stop_is_told_too(bench: Opening) -> None:
             task = group.create_task(on.run(pointer))
             await on.provider.called.wait()
             task.cancel()
-        [(_, _, outcome)] = on.heard
+        [(_, _, outcome)] = on.on_outcome
         assert (outcome.name, outcome.code) == ("ambiguous", "stopped")
 
 
@@ -246,7 +251,7 @@ async def test_what_is_not_claimed_is_no_call(bench: Opening) -> None:
         [pointer] = await on.due()
         await on.run(pointer)
         await on.run(pointer)
-        assert len(on.heard) == 1
+        assert len(on.on_outcome) == 1
 
 
 async def test_a_channel_without_a_provider_says_nothing_of_anyones_health(
@@ -257,7 +262,7 @@ async def test_a_channel_without_a_provider_says_nothing_of_anyones_health(
         await on.accept(item)
         [pointer] = await on.due()
         await on.run(pointer)
-        [(_, name, outcome)] = on.heard
+        [(_, name, outcome)] = on.on_outcome
         assert isinstance(outcome, Unavailable)
         assert (name, outcome.code, outcome.is_local) == ("none", "no_provider", True)
         assert await on.status(item) is Status.RETRYING
@@ -468,7 +473,7 @@ async def test_what_is_recorded_while_the_orphans_are_read_is_none(
         [busy] = await on.due()
         read = on.store.claimed_by_me
 
-        async def read_slowly() -> Sequence[ClaimAsk]:
+        async def read_slowly() -> Sequence[ClaimRequest]:
             rows = await read()
             hold.set()
             await running

@@ -12,17 +12,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from notifier.adapters.postgres.connection import LinkSettings
+from harness.tcp_proxy import open_proxy_for
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
-from notifier.domain.controls import BreakerState, Flow, Scope, ScopeKind
+from notifier.domain.controls import BreakerState, Scope, ScopeKind, SendPermission
 from notifier.domain.notification import Channel, QueueKey
 from notifier.domain.outcome import Accepted, Ambiguous, Outcome, Unavailable
 from notifier.scheduling.gates.breakers import Breakers
-from notifier.scheduling.gates.queue_gates import ControlPanel
+from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, SMS_HIGH, worker_id
-from tests.tcp_proxy import open_proxy_for
 
 PROVIDERS = {Channel("email"): ["smtp"], Channel("sms"): ["twilio"], Channel("push"): ["fcm"]}
 DOWN = Unavailable(code="503")
@@ -41,10 +41,10 @@ class Worker:
     now: float = 1000.0
 
     def __post_init__(self) -> None:
-        self.panel = ControlPanel(self.store, queues=QUEUES, providers=PROVIDERS)
+        self.gates = QueueGates(self.store, queues=QUEUES, providers=PROVIDERS)
         self.breakers = Breakers(
             store=self.store,
-            panel=self.panel,
+            gates=self.gates,
             observer=self.metrics,
             everyone=self._everyone,
             queues=QUEUES,
@@ -58,15 +58,15 @@ class Worker:
 
     def hear(self, outcome: Outcome, count: int = 1, queue: QueueKey = EMAIL_HIGH) -> None:
         for _ in range(count):
-            self.breakers.heard(queue, "smtp", outcome, self.now)
+            self.breakers.on_outcome(queue, "smtp", outcome, self.now)
 
     async def look(self) -> None:
-        await self.panel.run_once()
+        await self.gates.run_once()
         await self.breakers.run_once()
 
     def state(self) -> BreakerState:
         return next(
-            (each.state for each in self.panel.snapshot().breakers if each.provider == "smtp"),
+            (each.state for each in self.gates.snapshot().breakers if each.provider == "smtp"),
             BreakerState.CLOSED,
         )
 
@@ -75,15 +75,15 @@ class Worker:
             "notifier_breaker_openings_total", {"provider": "smtp", "reason": reason}
         )
 
-    def flows(self, *queues: QueueKey) -> list[Flow]:
-        return [self.panel.flow(queue) for queue in queues]
+    def permissions(self, *queues: QueueKey) -> list[SendPermission]:
+        return [self.gates.permission(queue) for queue in queues]
 
 
 @asynccontextmanager
 async def a_worker(url: str) -> AsyncIterator[Worker]:
     providers = {channel: list(names) for channel, names in PROVIDERS.items()}
     metrics = Metrics(QUEUES, providers, version="0", registry=CollectorRegistry())
-    async with open_controls(LinkSettings(url=url), worker_id()) as store:
+    async with open_controls(ConnectionSettings(url=url), worker_id()) as store:
         yield Worker(store, metrics)
 
 
@@ -110,7 +110,7 @@ async def begin_probe(worker: Worker, url: str) -> None:
     await worker.look()
     await may_probe(url)
     await worker.look()
-    assert worker.flows(EMAIL_HIGH) == [Flow.PROBE]
+    assert worker.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
 
 
 async def test_one_failure_opens_nothing(ann: Worker) -> None:
@@ -127,7 +127,11 @@ async def test_it_opens_for_all_workers_and_for_its_own_queues_only(
     ann.hear(DOWN, 20)
     await ann.look()
     await ben.look()
-    assert ben.flows(EMAIL_HIGH, EMAIL_LOW, SMS_HIGH) == [Flow.BROKEN, Flow.BROKEN, Flow.FREE]
+    assert ben.permissions(EMAIL_HIGH, EMAIL_LOW, SMS_HIGH) == [
+        SendPermission.BREAKER_OPEN,
+        SendPermission.BREAKER_OPEN,
+        SendPermission.ALLOWED,
+    ]
     assert (ann.openings("errors"), ben.openings("errors")) == (1, 0)
 
 
@@ -150,14 +154,26 @@ async def test_one_worker_probes_with_the_most_urgent_work_and_an_answer_closes(
     for worker in (ann, ben):
         await worker.look()
         await worker.look()
-    assert ann.flows(EMAIL_HIGH, EMAIL_LOW) == [Flow.PROBE, Flow.BROKEN]
-    assert ben.flows(EMAIL_HIGH, EMAIL_LOW) == [Flow.BROKEN, Flow.BROKEN]
+    assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [
+        SendPermission.PROBE,
+        SendPermission.BREAKER_OPEN,
+    ]
+    assert ben.permissions(EMAIL_HIGH, EMAIL_LOW) == [
+        SendPermission.BREAKER_OPEN,
+        SendPermission.BREAKER_OPEN,
+    ]
     ann.now += 1
     ann.hear(Accepted())
     await ann.look()
     await ben.look()
-    assert ann.flows(EMAIL_HIGH, EMAIL_LOW) == [Flow.FREE, Flow.FREE]
-    assert ben.flows(EMAIL_HIGH, EMAIL_LOW) == [Flow.FREE, Flow.FREE]
+    assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [
+        SendPermission.ALLOWED,
+        SendPermission.ALLOWED,
+    ]
+    assert ben.permissions(EMAIL_HIGH, EMAIL_LOW) == [
+        SendPermission.ALLOWED,
+        SendPermission.ALLOWED,
+    ]
 
 
 @pytest.mark.parametrize("outcome", [DOWN, Ambiguous(code="timeout")])
@@ -170,7 +186,7 @@ async def test_a_probe_that_fails_or_hangs_opens_it_for_longer(
     await ann.look()
     ann.hear(outcome)
     await ann.look()
-    [breaker] = ann.panel.snapshot().breakers
+    [breaker] = ann.gates.snapshot().breakers
     assert (breaker.state, breaker.openings) == (BreakerState.OPEN, 2)
     assert 9 < breaker.probe_in_s <= 10
 
@@ -183,7 +199,7 @@ async def test_a_call_that_began_before_the_probe_settles_nothing(
     await may_probe(database_url)
     began_at, ann.now = ann.now, ann.now + 5
     await ann.look()
-    ann.breakers.heard(EMAIL_HIGH, "smtp", Accepted(), began_at)
+    ann.breakers.on_outcome(EMAIL_HIGH, "smtp", Accepted(), began_at)
     await ann.look()
     assert ann.state() is BreakerState.HALF_OPEN
 
@@ -207,9 +223,9 @@ async def test_a_probe_whose_holder_died_is_taken_by_another(
     await may_probe(database_url)
     await ben.look()
     await ben.look()
-    assert ben.flows(EMAIL_HIGH) == [Flow.PROBE]
+    assert ben.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
     await ann.look()
-    assert ann.flows(EMAIL_HIGH) == [Flow.BROKEN]
+    assert ann.permissions(EMAIL_HIGH) == [SendPermission.BREAKER_OPEN]
 
 
 async def test_old_failures_do_not_open_it_again_once_closed(
@@ -249,7 +265,7 @@ async def test_a_clock_put_back_leaves_no_breaker_open(ann: Worker, database_url
     await connection.execute("UPDATE breakers SET probe_at = now() + interval '1 hour'")
     await connection.close()
     await ann.look()
-    assert ann.flows(EMAIL_HIGH) == [Flow.PROBE]
+    assert ann.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
 
 
 async def test_what_another_counts_while_it_is_open_does_not_outlast_it(
@@ -284,7 +300,7 @@ async def test_refused_credentials_are_the_reason_and_the_log_says_what_to_do(
     assert stays["event"] == "breaker_stays_open"
     assert stays["advice"] == opened["advice"]
     assert ann.openings("credentials") == 2
-    [breaker] = ann.panel.snapshot().breakers
+    [breaker] = ann.gates.snapshot().breakers
     assert breaker.reason == "credentials"
 
 
@@ -294,7 +310,7 @@ async def test_the_probe_comes_from_no_paused_queue(ann: Worker, database_url: s
     await ann.look()
     await may_probe(database_url)
     await ann.look()
-    assert ann.flows(EMAIL_HIGH, EMAIL_LOW) == [Flow.PAUSED, Flow.PROBE]
+    assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [SendPermission.PAUSED, SendPermission.PROBE]
 
 
 async def test_a_provider_that_is_paused_is_not_probed(ann: Worker, database_url: str) -> None:
@@ -311,7 +327,7 @@ async def test_once_answered_nothing_more_is_sent_until_it_is_settled(
 ) -> None:
     await begin_probe(ann, database_url)
     ann.hear(DOWN)
-    assert ann.flows(EMAIL_HIGH) == [Flow.BROKEN]
+    assert ann.permissions(EMAIL_HIGH) == [SendPermission.BREAKER_OPEN]
 
 
 @pytest.mark.parametrize(("queue", "outcome"), [(EMAIL_HIGH, BUSY), (EMAIL_LOW, Accepted())])
@@ -322,7 +338,7 @@ async def test_only_a_call_of_the_probes_queue_that_asked_the_provider_is_the_pr
     ann.hear(outcome, queue=queue)
     await ann.look()
     assert ann.state() is BreakerState.HALF_OPEN
-    assert ann.flows(EMAIL_HIGH) == [Flow.PROBE]
+    assert ann.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
 
 
 async def test_a_probe_whose_message_never_came_is_chosen_again_when_its_hold_ends(
@@ -331,10 +347,16 @@ async def test_a_probe_whose_message_never_came_is_chosen_again_when_its_hold_en
     await begin_probe(ann, database_url)
     ann.work = {EMAIL_LOW}
     await ann.look()
-    assert ann.flows(EMAIL_HIGH, EMAIL_LOW) == [Flow.PROBE, Flow.BROKEN]
+    assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [
+        SendPermission.PROBE,
+        SendPermission.BREAKER_OPEN,
+    ]
     await may_probe(database_url)
     await ann.look()
-    assert ann.flows(EMAIL_HIGH, EMAIL_LOW) == [Flow.BROKEN, Flow.PROBE]
+    assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [
+        SendPermission.BREAKER_OPEN,
+        SendPermission.PROBE,
+    ]
 
 
 async def test_a_hold_whose_confirmation_was_lost_is_used_all_the_same(
@@ -345,7 +367,7 @@ async def test_a_hold_whose_confirmation_was_lost_is_used_all_the_same(
     await may_probe(database_url)
     assert await ann.store.hold_probe("smtp", 30.0)
     await ann.look()
-    assert ann.flows(EMAIL_HIGH) == [Flow.PROBE]
+    assert ann.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
 
 
 async def test_an_answer_is_kept_until_postgres_is_back(database_url: str) -> None:
@@ -368,7 +390,7 @@ async def test_an_answer_settles_it_at_once_and_the_stop_ends_the_watch(
 ) -> None:
     await begin_probe(ann, database_url)
     closed, stop = asyncio.Event(), asyncio.Event()
-    ann.panel.on_change(closed.set)
+    ann.gates.on_change(closed.set)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(ann.breakers.run(stop), name="breakers")
         await asyncio.sleep(0)

@@ -33,7 +33,7 @@ from notifier.domain.notification import (
     QueueKey,
     Status,
 )
-from notifier.ports import Filter, QueueState
+from notifier.ports.queries import Filter, QueueState
 from tests.unit.fakes_api import MemoryStore
 
 

@@ -10,25 +10,32 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import asyncpg
 import pytest
 
+from harness.tcp_proxy import open_proxy_for
 from notifier.adapters.inprocess.broker import InProcessBroker
-from notifier.adapters.postgres.connection import LinkSettings
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.store import open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
-from notifier.domain.controls import Breaker, BreakerState, Controls, Flow, Scope, ScopeKind
+from notifier.domain.controls import (
+    Breaker,
+    BreakerState,
+    Controls,
+    Scope,
+    ScopeKind,
+    SendPermission,
+)
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, QueueKey
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
 from notifier.lifecycle import running
-from notifier.ports import Figures
+from notifier.ports.heartbeat import Figures
 from notifier.scheduling.cluster.membership import Membership
 from notifier.scheduling.deployment_status import Board
-from notifier.scheduling.gates.queue_gates import ControlPanel
+from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, worker_id
-from tests.tcp_proxy import open_proxy_for
 
 EMAIL = Scope(ScopeKind.CHANNEL, "email")
 PROVIDERS = {Channel("email"): ["smtp"], Channel("sms"): ["http"], Channel("push"): ["http"]}
@@ -39,22 +46,22 @@ BOUND_S = 20.0
 
 def opened(url: str) -> AbstractAsyncContextManager[PostgresControls]:
     """One process's controls."""
-    return open_controls(LinkSettings(url=url), worker_id())
+    return open_controls(ConnectionSettings(url=url), worker_id())
 
 
 @asynccontextmanager
-async def following(controls: PostgresControls) -> AsyncIterator[ControlPanel]:
+async def following(controls: PostgresControls) -> AsyncIterator[QueueGates]:
     """One process's panel, at work."""
-    panel = ControlPanel(controls, queues=QUEUES, providers=PROVIDERS)
-    async with running(panel.run, "panel"):
-        yield panel
+    gates = QueueGates(controls, queues=QUEUES, providers=PROVIDERS)
+    async with running(gates.run, "panel"):
+        yield gates
 
 
-async def becomes(panel: ControlPanel, queue: QueueKey, flow: Flow) -> None:
+async def becomes(gates: QueueGates, queue: QueueKey, permission: SendPermission) -> None:
     changed = asyncio.Event()
-    panel.on_change(changed.set)
+    gates.on_change(changed.set)
     async with asyncio.timeout(BOUND_S):
-        while panel.flow(queue) is not flow:
+        while gates.permission(queue) is not permission:
             await changed.wait()
             changed.clear()
 
@@ -278,37 +285,37 @@ async def test_a_wait_for_changes_ends_by_itself(one: PostgresControls) -> None:
 async def test_a_pause_reaches_the_other_process_by_its_notice_alone(
     one: PostgresControls, other: PostgresControls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.scheduling.gates.queue_gates.EVERY_S", LONG_S)
-    async with following(other) as panel:
-        await becomes(panel, EMAIL_HIGH, Flow.FREE)
+    monkeypatch.setattr("notifier.scheduling.gates.queue_gates.READ_INTERVAL_S", LONG_S)
+    async with following(other) as gates:
+        await becomes(gates, EMAIL_HIGH, SendPermission.ALLOWED)
         await one.pause(EMAIL, reason="", for_s=None)
-        await becomes(panel, EMAIL_HIGH, Flow.PAUSED)
-        assert panel.flow(SMS_HIGH) is Flow.FREE
+        await becomes(gates, EMAIL_HIGH, SendPermission.PAUSED)
+        assert gates.permission(SMS_HIGH) is SendPermission.ALLOWED
         await one.resume(EMAIL)
-        await becomes(panel, EMAIL_HIGH, Flow.FREE)
+        await becomes(gates, EMAIL_HIGH, SendPermission.ALLOWED)
 
 
 async def test_a_pause_whose_notice_is_lost_is_found_by_the_next_look(
     other: PostgresControls, database_url: str
 ) -> None:
-    async with following(other) as panel:
-        await becomes(panel, EMAIL_HIGH, Flow.FREE)
+    async with following(other) as gates:
+        await becomes(gates, EMAIL_HIGH, SendPermission.ALLOWED)
         await execute(
             database_url,
             "INSERT INTO pauses (kind, name, reason) VALUES ('channel', 'email', 'untold')",
         )
-        await becomes(panel, EMAIL_HIGH, Flow.PAUSED)
+        await becomes(gates, EMAIL_HIGH, SendPermission.PAUSED)
 
 
 async def test_a_pause_ends_by_itself_everywhere(
     one: PostgresControls, other: PostgresControls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.scheduling.gates.queue_gates.EVERY_S", LONG_S)
-    async with following(other) as panel:
-        await becomes(panel, EMAIL_HIGH, Flow.FREE)
+    monkeypatch.setattr("notifier.scheduling.gates.queue_gates.READ_INTERVAL_S", LONG_S)
+    async with following(other) as gates:
+        await becomes(gates, EMAIL_HIGH, SendPermission.ALLOWED)
         await one.pause(EMAIL, reason="", for_s=1.0)
-        await becomes(panel, EMAIL_HIGH, Flow.PAUSED)
-        await becomes(panel, EMAIL_HIGH, Flow.FREE)
+        await becomes(gates, EMAIL_HIGH, SendPermission.PAUSED)
+        await becomes(gates, EMAIL_HIGH, SendPermission.ALLOWED)
 
 
 # ---- faults -------------------------------------------------------------------------------------
@@ -336,23 +343,23 @@ async def test_a_pause_made_while_the_network_was_cut_is_known_when_it_is_back(
     async with (
         open_proxy_for(database_url) as proxy,
         opened(proxy.url(database_url)) as far,
-        following(far) as panel,
+        following(far) as gates,
     ):
-        await becomes(panel, EMAIL_HIGH, Flow.FREE)
+        await becomes(gates, EMAIL_HIGH, SendPermission.ALLOWED)
         proxy.cut()
         with pytest.raises(StoreUnavailable):
             await far.read()
         await one.pause(EMAIL, reason="", for_s=None)
-        assert panel.flow(EMAIL_HIGH) is Flow.FREE
+        assert gates.permission(EMAIL_HIGH) is SendPermission.ALLOWED
         proxy.heal()
-        await becomes(panel, EMAIL_HIGH, Flow.PAUSED)
+        await becomes(gates, EMAIL_HIGH, SendPermission.PAUSED)
         proxy.cut()
         with pytest.raises(StoreUnavailable):
             await far.read()
-        assert panel.flow(EMAIL_HIGH) is Flow.PAUSED
+        assert gates.permission(EMAIL_HIGH) is SendPermission.PAUSED
         proxy.heal()
         await one.resume(EMAIL)
-        await becomes(panel, EMAIL_HIGH, Flow.FREE)
+        await becomes(gates, EMAIL_HIGH, SendPermission.ALLOWED)
 
 
 async def test_waiting_while_postgres_is_away_neither_raises_nor_returns_early(
@@ -376,7 +383,7 @@ async def test_a_silent_listener_is_given_up(
 ) -> None:
     monkeypatch.setattr("notifier.adapters.postgres.listening.PROVE_EVERY_S", 0.1)
     async with open_proxy_for(database_url) as proxy:
-        far = LinkSettings(url=proxy.url(database_url), statement_timeout_s=0.1)
+        far = ConnectionSettings(url=proxy.url(database_url), statement_timeout_s=0.1)
         async with open_controls(far, worker_id()) as controls, opened(database_url) as near:
             await is_told(controls)
             proxy.swallow_replies()
@@ -393,15 +400,15 @@ async def test_a_pause_outlives_a_restart_of_postgres(
     async with (
         opened(private_database_url) as one,
         opened(private_database_url) as other,
-        following(other) as panel,
+        following(other) as gates,
     ):
         await one.pause(EMAIL, reason="", for_s=None)
-        await becomes(panel, SMS_HIGH, Flow.FREE)
-        await becomes(panel, EMAIL_HIGH, Flow.PAUSED)
+        await becomes(gates, SMS_HIGH, SendPermission.ALLOWED)
+        await becomes(gates, EMAIL_HIGH, SendPermission.PAUSED)
         await run_steps_async(private_postgres.restarting())
-        assert panel.flow(EMAIL_HIGH) is Flow.PAUSED
+        assert gates.permission(EMAIL_HIGH) is SendPermission.PAUSED
         await until_resumed(one)
-        await becomes(panel, EMAIL_HIGH, Flow.FREE)
+        await becomes(gates, EMAIL_HIGH, SendPermission.ALLOWED)
 
 
 async def until_resumed(controls: PostgresControls) -> None:
@@ -427,7 +434,7 @@ SAID = Figures(
 
 @asynccontextmanager
 async def a_board(url: str, controls: PostgresControls) -> AsyncIterator[Board]:
-    settings, worker = LinkSettings(url=url), worker_id()
+    settings, worker = ConnectionSettings(url=url), worker_id()
     async with open_store(settings, worker) as store, open_heartbeat(settings, worker) as heartbeat:
         yield Board(
             store=store,
@@ -441,7 +448,7 @@ async def a_board(url: str, controls: PostgresControls) -> AsyncIterator[Board]:
                 observer=Metrics(QUEUES, {}, version="0"),
             ),
             queues=QUEUES,
-            panel=ControlPanel(controls, queues=QUEUES, providers=PROVIDERS),
+            gates=QueueGates(controls, queues=QUEUES, providers=PROVIDERS),
         )
 
 

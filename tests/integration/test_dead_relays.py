@@ -9,13 +9,15 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.adapters.postgres.connection import LinkSettings
+from harness.tcp_proxy import open_proxy_for
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.notification import Claimed, NotificationId, WorkerId
-from notifier.ports import Figures, Pointer
-from notifier.recovery.unpublished import MOST, DeadRelays
+from notifier.ports.broker import Pointer
+from notifier.ports.heartbeat import Figures
+from notifier.recovery.unpublished import MAX_DEAD_PER_RUN, UnpublishedRecovery
 from tests.builders import (
     EMAIL_HIGH,
     QUEUES,
@@ -26,7 +28,6 @@ from tests.builders import (
     quotas,
     worker_id,
 )
-from tests.tcp_proxy import open_proxy_for
 
 
 @dataclass
@@ -42,12 +43,12 @@ class Scene:
     )
 
     def __post_init__(self) -> None:
-        self.relays = DeadRelays(
+        self.relays = UnpublishedRecovery(
             store=self.mine, observer=self.metrics, queues=QUEUES, silent=lambda: self.silent
         )
 
     async def beat(self, beat: int = 1) -> None:
-        async with open_heartbeat(LinkSettings(url=self.url), self.dying.worker) as heartbeat:
+        async with open_heartbeat(ConnectionSettings(url=self.url), self.dying.worker) as heartbeat:
             await heartbeat.beat(
                 kind="api", host="h", pid=1, beat=beat, figures=Figures(queues={}, providers={})
             )
@@ -75,7 +76,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(database_url: str) -> AsyncIterator[Scene]:
-    link = LinkSettings(url=database_url)
+    link = ConnectionSettings(url=database_url)
     async with open_store(link, worker_id()) as dying, open_store(link, worker_id()) as mine:
         yield Scene(database_url, dying, mine)
 
@@ -203,7 +204,7 @@ async def test_it_is_asked_for_until_nothing_is_left_and_again_if_it_came_back(
 
 async def test_after_a_crash_loop_all_are_looked_after_some_at_a_time(scene: Scene) -> None:
     await scene.taken()
-    scene.silent = [*((worker_id(), 1) for _ in range(MOST)), (scene.dying.worker, 1)]
+    scene.silent = [*((worker_id(), 1) for _ in range(MAX_DEAD_PER_RUN)), (scene.dying.worker, 1)]
     assert [await scene.relays.run_once() for _ in range(3)] == [0, 1, 0]
 
 
@@ -211,7 +212,7 @@ async def test_two_that_look_at_once_make_each_row_due_once(scene: Scene) -> Non
     await scene.mine.insert([a_notification(queue) for queue in (EMAIL_HIGH, SMS_HIGH)])
     await scene.beat()
     await scene.take(scene.dying)
-    async with open_store(LinkSettings(url=scene.url), worker_id()) as other:
+    async with open_store(ConnectionSettings(url=scene.url), worker_id()) as other:
         found = [
             await store.rescue_from([(scene.dying.worker, 1)], QUEUES)
             for store in (scene.mine, other)
@@ -225,9 +226,9 @@ async def test_without_postgres_a_pass_raises_nothing_and_the_next_makes_up_for_
     await scene.taken()
     scene.dies()
     async with open_proxy_for(scene.url) as proxy:
-        link = LinkSettings(url=proxy.url(scene.url))
+        link = ConnectionSettings(url=proxy.url(scene.url))
         async with open_store(link, worker_id()) as store:
-            relays = DeadRelays(
+            relays = UnpublishedRecovery(
                 store=store, observer=scene.metrics, queues=QUEUES, silent=lambda: scene.silent
             )
             proxy.cut()

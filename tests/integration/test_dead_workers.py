@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.adapters.postgres.connection import LinkSettings
+from harness.tcp_proxy import open_proxy_for
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
@@ -28,10 +29,12 @@ from notifier.domain.notification import (
 )
 from notifier.domain.outcome import Accepted, Outcome
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
-from notifier.ports import Death, Envelope, Figures, Filter
-from notifier.recovery.orphans import DeadWorkers
+from notifier.ports.heartbeat import Figures
+from notifier.ports.provider import Envelope
+from notifier.ports.queries import Filter
+from notifier.ports.store import OrphanDecision
+from notifier.recovery.orphans import OrphanRecovery
 from tests.builders import EMAIL_HIGH, QUEUES, a_notification, a_result, ask, quotas, worker_id
-from tests.tcp_proxy import open_proxy_for
 
 POLICY = RetryPolicy(base=timedelta(hours=1), factor=2.0, cap=timedelta(hours=9), tries=5)
 SOON = timedelta(0)
@@ -53,7 +56,7 @@ class Alive:
     def is_alive(self) -> bool:
         return self.is_so
 
-    async def until_alive(self) -> None:
+    async def wait_until_alive(self) -> None:
         return
 
 
@@ -65,7 +68,7 @@ class Scene:
     dying: PostgresStore
     mine: PostgresStore
     reader: PostgresReader
-    pulse: Alive = field(default_factory=Alive)
+    liveness: Alive = field(default_factory=Alive)
     silent: list[tuple[WorkerId, int]] = field(default_factory=list)
     metrics: Metrics = field(
         default_factory=lambda: Metrics(
@@ -73,19 +76,19 @@ class Scene:
         )
     )
 
-    def rescuer(self, on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND) -> DeadWorkers:
-        return DeadWorkers(
+    def rescuer(self, on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND) -> OrphanRecovery:
+        return OrphanRecovery(
             store=self.mine,
             observer=self.metrics,
             silent=lambda: self.silent,
-            pulse=self.pulse,
+            liveness=self.liveness,
             routes={Channel("email"): Route(provider=Nobody(), on_ambiguous=on_ambiguous)},
             policies=dict.fromkeys(Priority, POLICY),
         )
 
     async def beat(self, beat: int) -> None:
         """The dying worker's heartbeat."""
-        async with open_heartbeat(LinkSettings(url=self.url), self.dying.worker) as heartbeat:
+        async with open_heartbeat(ConnectionSettings(url=self.url), self.dying.worker) as heartbeat:
             await heartbeat.beat(
                 kind="worker", host="h", pid=1, beat=beat, figures=Figures(queues={}, providers={})
             )
@@ -114,7 +117,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(database_url: str) -> AsyncIterator[Scene]:
-    link = LinkSettings(url=database_url)
+    link = ConnectionSettings(url=database_url)
     async with (
         open_store(link, worker_id()) as dying,
         open_store(link, worker_id()) as mine,
@@ -162,20 +165,24 @@ async def test_it_is_due_at_once_and_stands_where_it_stood_before_younger_ones(
 async def test_nobody_takes_up_its_own_not_even_when_its_own_row_is_gone(scene: Scene) -> None:
     await scene.sending()
     itself = [(scene.dying.worker, 3)]
-    assert await scene.dying.orphans_of(itself) == []
+    assert await scene.dying.claimed_by_dead(itself) == []
     await scene.beat(3)
-    assert await scene.dying.orphans_of(itself) == []
+    assert await scene.dying.claimed_by_dead(itself) == []
 
 
 async def test_two_that_look_at_once_take_each_row_up_once(scene: Scene, database_url: str) -> None:
     claimed = await scene.sending()
-    orphans = await scene.mine.orphans_of([])
-    deaths = [Death(orphan=o, provider="smtp", status=Status.QUEUED, reason="") for o in orphans]
-    async with open_store(LinkSettings(url=database_url), worker_id()) as other:
+    orphans = await scene.mine.claimed_by_dead([])
+    deaths = [
+        OrphanDecision(orphan=o, provider="smtp", status=Status.QUEUED, reason="") for o in orphans
+    ]
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as other:
         async with asyncio.TaskGroup() as group:
-            burials = [group.create_task(store.bury(deaths, [])) for store in (scene.mine, other)]
+            burials = [
+                group.create_task(store.settle_orphans(deaths, [])) for store in (scene.mine, other)
+            ]
         assert sum(len(burial.result()) for burial in burials) == 1
-        assert await other.bury(deaths, []) == []
+        assert await other.settle_orphans(deaths, []) == []
     assert (await scene.view(claimed)).tries == 1
 
 
@@ -184,7 +191,7 @@ async def test_without_postgres_a_pass_takes_up_nothing_and_raises_nothing(
 ) -> None:
     await scene.sending()
     async with open_proxy_for(database_url) as proxy:
-        link = LinkSettings(url=proxy.url(database_url))
+        link = ConnectionSettings(url=proxy.url(database_url))
         async with open_store(link, worker_id()) as scene.mine:
             proxy.cut()
             assert await scene.rescuer().run_once() == 0
@@ -214,7 +221,7 @@ async def test_one_that_beats_between_the_look_and_the_burial_is_left_alone(scen
     claimed = await scene.sending()
     await scene.beat(3)
     silent = [(scene.dying.worker, 3)]
-    orphans = await scene.mine.orphans_of(silent)
+    orphans = await scene.mine.claimed_by_dead(silent)
     assert [orphan.id for orphan in orphans] == [claimed.id]
     await scene.beat(4)
     scene.silent = silent
@@ -224,7 +231,7 @@ async def test_one_that_beats_between_the_look_and_the_burial_is_left_alone(scen
 
 async def test_whoever_may_be_dead_itself_buries_nobody(scene: Scene) -> None:
     await scene.sending()
-    scene.pulse.is_so = False
+    scene.liveness.is_so = False
     assert await scene.rescuer().run_once() == 0
 
 

@@ -20,13 +20,14 @@ import pytest
 from aiormq.abc import AbstractChannel
 from uuid_utils.compat import uuid7
 
+from harness.tcp_proxy import TcpProxy
 from notifier.adapters.postgres.checkup import _Questions, _schema
-from notifier.adapters.postgres.connection import LinkSettings, open_link
+from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
 from notifier.adapters.postgres.diagnosis import Server
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.rabbitmq.checkup import _look_around
-from notifier.adapters.rabbitmq.connection import open_connection
+from notifier.adapters.rabbitmq.connection import open_connection as open_rabbitmq_connection
 from notifier.adapters.rabbitmq.topology import EXCHANGE, declare, queue_name
 from notifier.app.doctor import examine
 from notifier.domain.errors import ConfigError
@@ -34,14 +35,13 @@ from notifier.domain.finding import Finding, Health
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer
-from notifier.ports import Figures
+from notifier.ports.heartbeat import Figures
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import load_settings
 from tests.conformance.taking import EMAIL_LOW, QUEUES
 from tests.granted import granted_by_readme
 from tests.integration.raw_servers import open_smtp_script
 from tests.integration.test_rabbitmq_faults import _set_memory_limit as set_memory_limit
-from tests.tcp_proxy import TcpProxy
 
 OF_TABLES = {
     "postgres rights",
@@ -135,7 +135,7 @@ async def with_channel(url: str, declaring: Callable[[AbstractChannel], object])
 
 async def beat(database_url: str, kind: str) -> None:
     """A heartbeat as a process of that kind writes it."""
-    async with open_heartbeat(LinkSettings(url=database_url), WorkerId(uuid7())) as heartbeat:
+    async with open_heartbeat(ConnectionSettings(url=database_url), WorkerId(uuid7())) as heartbeat:
         figures = Figures(queues={}, providers={})
         await heartbeat.beat(kind=kind, host="here", pid=1, beat=1, figures=figures)
 
@@ -148,7 +148,7 @@ async def examined(
     assert len(names) == len(set(names))
     for one in found:
         assert one.finding
-        assert bool(one.mend) is (one.status is not Health.OK), one
+        assert bool(one.fix) is (one.status is not Health.OK), one
     return {one.check: one for one in found}
 
 
@@ -319,7 +319,7 @@ class TestPostgres:
         assert set(found) == EVERYTHING
         assert troubled(found) == {"postgres", *OF_POSTGRES}
         assert found["postgres"].status is Health.WRONG
-        assert "start it" in found["postgres"].mend
+        assert "start it" in found["postgres"].fix
         assert unchecked(found) == OF_POSTGRES
 
     async def test_servers_that_say_nothing_are_not_waited_for(
@@ -348,7 +348,7 @@ class TestPostgres:
         environ["NOTIFIER_DATABASE_URL"] = postgres_server.url("nowhere")
         found = await examined(environ, tmp_path)
         assert 'database "nowhere" does not exist' in found["postgres"].finding
-        assert "correct user, password or database" in found["postgres"].mend
+        assert "correct user, password or database" in found["postgres"].fix
 
     async def test_a_database_without_tables_wants_to_be_migrated(
         self, environ: dict[str, str], empty_database_url: str, tmp_path: Path
@@ -356,7 +356,7 @@ class TestPostgres:
         environ["NOTIFIER_DATABASE_URL"] = empty_database_url
         found = await examined(environ, tmp_path)
         assert found["postgres migrations"].status is Health.WRONG
-        assert found["postgres migrations"].mend == "run `notifier migrate`"
+        assert found["postgres migrations"].fix == "run `notifier migrate`"
         assert unchecked(found) == OF_TABLES
 
     async def test_a_migration_that_is_missing_is_named(
@@ -372,7 +372,7 @@ class TestPostgres:
         assert (behind.status, rights.status) == (Health.WRONG, Health.WRONG)
         assert behind.finding.startswith("at 0001, not applied: 0002")
         assert rights.finding == "not there: breakers, pauses, provider_rates"
-        assert (behind.mend, rights.mend) == ("run `notifier migrate`",) * 2
+        assert (behind.fix, rights.fix) == ("run `notifier migrate`",) * 2
 
     async def test_a_newer_schema_is_a_warning(
         self, environ: dict[str, str], database_url: str, tmp_path: Path
@@ -411,8 +411,8 @@ class TestPostgres:
         rights = (await examined(environ, tmp_path))["postgres rights"]
         assert rights.status is Health.WRONG
         assert rights.finding == f"role app lacks {right} on {on.removeprefix('FUNCTION ')}"
-        assert rights.mend == f"GRANT {right} ON {on} TO app"
-        await in_database(database_url, rights.mend)
+        assert rights.fix == f"GRANT {right} ON {on} TO app"
+        await in_database(database_url, rights.fix)
         assert (await examined(environ, tmp_path))["postgres rights"].status is Health.OK
 
     async def test_what_a_role_may_not_read_is_not_checked_and_hides_nothing(
@@ -423,7 +423,7 @@ class TestPostgres:
         found = await examined(environ, tmp_path)
         assert unchecked(found) == {"postgres migrations", "processes", "postgres connections"}
         assert "permission denied" in found["processes"].finding
-        assert found["postgres migrations"].mend == "GRANT SELECT ON alembic_version TO app"
+        assert found["postgres migrations"].fix == "GRANT SELECT ON alembic_version TO app"
         assert found["postgres partitions"].status is Health.OK
 
     @pytest.mark.parametrize("off_s", [-60.0, 60.0])
@@ -432,7 +432,7 @@ class TestPostgres:
     ) -> None:
         found = await examined(environ, tmp_path, clock=lambda: time.time() + off_s)
         assert found["clock"].status is Health.WRONG
-        assert "NTP" in found["clock"].mend
+        assert "NTP" in found["clock"].fix
         assert f"{off_s:+.0f}"[:2] in found["clock"].finding
 
     async def test_commits_that_wait_for_no_disk_are_wrong(
@@ -493,7 +493,7 @@ class TestPostgres:
         short = (await examined(environ, tmp_path))["postgres connections"]
         assert short.status is Health.WRONG
         assert short.finding.startswith("200 needed, 97 allowed")
-        assert "max_connections" in short.mend
+        assert "max_connections" in short.fix
 
     async def test_a_limit_of_the_database_counts(
         self, environ: dict[str, str], database_url: str, tmp_path: Path
@@ -511,7 +511,9 @@ class TestPostgres:
     ) -> None:
         async with (
             tcp_proxy("", postgres_server.socket) as proxy,
-            open_link(LinkSettings(url=f"{proxy.url(database_url)}?sslmode=disable")) as link,
+            open_connection(
+                ConnectionSettings(url=f"{proxy.url(database_url)}?sslmode=disable")
+            ) as link,
         ):
             questions = _Questions(link)
             (row,) = await questions.ask(statement("checkup_server"))
@@ -561,7 +563,7 @@ class TestRabbitmq:
         found = await examined(environ, tmp_path)
         assert set(found) == EVERYTHING
         assert found["rabbitmq"].status is Health.WRONG
-        assert "start it" in found["rabbitmq"].mend
+        assert "start it" in found["rabbitmq"].fix
         assert unchecked(found) == OF_RABBITMQ
         assert troubled(found) == {"rabbitmq", "processes", *OF_RABBITMQ}
 
@@ -575,7 +577,7 @@ class TestRabbitmq:
         }[part]
         refused = (await examined(environ, tmp_path))["rabbitmq"]
         assert refused.status is Health.WRONG
-        assert "correct user, password or vhost" in refused.mend
+        assert "correct user, password or vhost" in refused.fix
         assert PASSWORD not in refused.finding
 
     async def test_before_the_first_process_queues_are_not_there_and_that_is_well(
@@ -599,7 +601,7 @@ class TestRabbitmq:
         assert troubled(found) == {"processes", other.check}
         assert other.status is Health.WRONG
         assert "inequivalent arg 'x-" in other.finding
-        assert f"delete_queue {queue_name(EMAIL_LOW)}" in other.mend
+        assert f"delete_queue {queue_name(EMAIL_LOW)}" in other.fix
 
     async def test_an_exchange_of_another_type_is_wrong(
         self, environ: dict[str, str], vhost_url: str, tmp_path: Path
@@ -648,7 +650,7 @@ class TestRabbitmq:
                 Health.WRONG,
                 "ACCESS_REFUSED",
             )
-            assert r"configure, write and read on ^notifier(\..*)?$" in found[name].mend
+            assert r"configure, write and read on ^notifier(\..*)?$" in found[name].fix
         assert unchecked(found) == {"rabbitmq alarm"}
 
     async def test_an_alarm_is_seen(
@@ -674,7 +676,7 @@ class TestRabbitmq:
     ) -> None:
         async with (
             tcp_proxy("127.0.0.1", rabbitmq_server.port) as proxy,
-            open_connection(proxy.url(vhost_url), "doctor") as connection,
+            open_rabbitmq_connection(proxy.url(vhost_url), "doctor") as connection,
         ):
             proxy.blackhole()
             found = {one.check: one for one in await _look_around(connection, QUEUES, "there")}
@@ -693,7 +695,7 @@ class TestProviders:
         assert troubled(found) == {"processes", "provider fcm"}
         assert found["provider fcm"].status is Health.WRONG
         assert f"127.0.0.1:{port}" in found["provider fcm"].finding
-        assert "[providers.fcm]" in found["provider fcm"].mend
+        assert "[providers.fcm]" in found["provider fcm"].fix
 
     async def test_a_mail_server_that_refuses_connections_is_wrong(
         self, environ: dict[str, str], tmp_path: Path

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from notifier.embedded.folder import FolderInUse, ForeignFolder, tenants
+from notifier.embedded.folder import FolderInUse, ForeignFolder, processes_in
 from notifier.embedded.postgres import (
     PostgresServer,
     open_postgres,
@@ -97,7 +97,7 @@ async def test_nothing_of_a_server_that_is_not_kept_remains(folder: Path) -> Non
         data = server.data_folder
     assert not folder.exists()
     assert not data.exists()
-    assert not tenants(data)
+    assert not processes_in(data)
 
 
 async def test_a_folder_with_a_long_path_gets_a_short_socket(folder: Path) -> None:
@@ -159,10 +159,10 @@ async def test_a_killed_parent_takes_its_server_along(folder: Path) -> None:
     ) as parent:
         assert parent.stdout
         data = Path(parent.stdout.readline().strip())
-        assert tenants(data)
+        assert processes_in(data)
         parent.kill()
-    run_steps(until(lambda: not tenants(data), within=30))
-    assert not tenants(data)
+    run_steps(until(lambda: not processes_in(data), within=30))
+    assert not processes_in(data)
     async with open_postgres(folder, durable=False, keep=False) as server:
         assert await _run(server, "SELECT 1") == 1
 
@@ -173,7 +173,7 @@ async def test_a_start_right_after_everything_was_killed_waits_for_the_dead(fold
     ) as parent:
         assert parent.stdout
         data = Path(parent.stdout.readline().strip())
-        for pid in tenants(data):
+        for pid in processes_in(data):
             os.kill(pid, signal.SIGKILL)
         parent.kill()
     async with open_postgres(folder, durable=False, keep=False) as server:
@@ -197,7 +197,7 @@ async def test_a_cancelled_start_leaves_no_process_and_a_usable_folder(folder: P
     steps = server.starting()
     next(steps)
     steps.close()
-    assert not tenants(folder / "data-part")
+    assert not processes_in(folder / "data-part")
     async with open_postgres(folder, durable=False, keep=False) as again:
         assert await _run(again, "SELECT 1") == 1
 
@@ -213,7 +213,7 @@ def test_data_of_another_version_is_refused_with_the_servers_own_reason(folder: 
     with pytest.raises(ServerFailed, match="initialized by PostgreSQL version 9") as refused:
         server.start()
     assert "\n" not in str(refused.value)
-    assert not tenants(server.data_folder)
+    assert not processes_in(server.data_folder)
 
 
 async def test_a_server_is_not_started_from_a_thread_that_ends(folder: Path) -> None:

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from notifier.embedded.folder import FolderInUse, ForeignFolder, program, tenants
+from notifier.embedded.folder import FolderInUse, ForeignFolder, processes_in, program
 from notifier.embedded.process import ServerFailed, run_steps, run_steps_async, until
 from notifier.embedded.rabbitmq import (
     RabbitmqInstall,
@@ -105,7 +105,7 @@ def test_a_node_listens_on_the_loopback_only(rabbitmq_server: RabbitmqServer) ->
     folder = rabbitmq_server.log.parent
     sockets = {
         str(link.readlink())
-        for pid in tenants(folder)
+        for pid in processes_in(folder)
         for link in Path(f"/proc/{pid}/fd").iterdir()
         if link.is_symlink()
     }
@@ -147,10 +147,10 @@ def test_a_killed_parent_takes_node_and_epmd_along(
     ) as parent:
         assert parent.stdout
         assert int(parent.stdout.readline())
-        assert len(tenants(folder)) >= 2
+        assert len(processes_in(folder)) >= 2
         parent.kill()
-    run_steps(until(lambda: not tenants(folder), within=30))
-    assert not tenants(folder)
+    run_steps(until(lambda: not processes_in(folder), within=30))
+    assert not processes_in(folder)
     assert folder.exists()
     remove_rabbitmq(folder)
     assert not folder.exists()
@@ -164,8 +164,8 @@ def test_an_abandoned_start_leaves_no_process(
     for _ in zip(range(10), steps, strict=False):
         pass
     steps.close()
-    run_steps(until(lambda: not tenants(folder), within=30))
-    assert not tenants(folder)
+    run_steps(until(lambda: not processes_in(folder), within=30))
+    assert not processes_in(folder)
     assert not folder.exists()
 
 
@@ -207,7 +207,7 @@ def test_a_helper_that_outlives_its_node_is_ended_and_a_visitor_is_not(
     assert visitor.poll() is None
     visitor.kill()
     visitor.wait()
-    assert helper_pid not in tenants(folder)
+    assert helper_pid not in processes_in(folder)
     remove_rabbitmq(folder)
 
 

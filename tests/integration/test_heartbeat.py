@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncpg
 
-from notifier.adapters.postgres.connection import LinkSettings
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
 from notifier.domain.breaker import ProviderFigures
-from notifier.ports import Beaten, Figures, QueueFigures
+from notifier.ports.heartbeat import Figures, HeartbeatReply, QueueFigures
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, worker_id
 
 NOTHING = Figures(queues={}, providers={})
@@ -47,12 +47,14 @@ MUCH = Figures(
 )
 
 
-async def beat(heartbeat: PostgresHeartbeat, number: int, figures: Figures = NOTHING) -> Beaten:
+async def beat(
+    heartbeat: PostgresHeartbeat, number: int, figures: Figures = NOTHING
+) -> HeartbeatReply:
     return await heartbeat.beat(kind="worker", host="h", pid=7, beat=number, figures=figures)
 
 
 async def test_what_a_process_says_is_read_back_whole_by_the_others(database_url: str) -> None:
-    link = LinkSettings(url=database_url)
+    link = ConnectionSettings(url=database_url)
     async with open_heartbeat(link, worker_id()) as one, open_heartbeat(link, worker_id()) as two:
         assert (await beat(one, 1, MUCH)).others == []
         await beat(one, 2, MUCH)
@@ -63,7 +65,7 @@ async def test_what_a_process_says_is_read_back_whole_by_the_others(database_url
 
 
 async def test_one_that_leaves_has_no_row(database_url: str) -> None:
-    link = LinkSettings(url=database_url)
+    link = ConnectionSettings(url=database_url)
     async with open_heartbeat(link, worker_id()) as one, open_heartbeat(link, worker_id()) as two:
         await beat(one, 1)
         await one.leave()
@@ -77,6 +79,6 @@ async def test_a_row_of_an_older_version_says_less(database_url: str) -> None:
         " VALUES (gen_random_uuid(), 'worker', 'h', 1, 1, '{\"queues\": {}}')"
     )
     await connection.close()
-    async with open_heartbeat(LinkSettings(url=database_url), worker_id()) as heartbeat:
+    async with open_heartbeat(ConnectionSettings(url=database_url), worker_id()) as heartbeat:
         [seen] = (await beat(heartbeat, 1)).others
     assert (seen.queues, seen.providers) == ({}, {})

@@ -18,7 +18,7 @@ from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
 from notifier.adapters.providers.smtp import open_smtp
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Accepted, Outcome, Refused
-from notifier.ports import Envelope
+from notifier.ports.provider import Envelope
 from tests.builders import new_id
 from tests.integration.raw_servers import RawServer, open_smtp_script
 

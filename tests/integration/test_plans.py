@@ -10,12 +10,15 @@ import asyncpg
 import pytest
 
 from benchmarks.prove.bulk import days
-from notifier.adapters.postgres.connection import LinkSettings
+from harness.client import until
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import open_store
-from notifier.delivery.group_commit import MOST
+from notifier.delivery.group_commit import MAX_BATCH
 from notifier.domain.notification import Claimed, QueueKey, Status
-from notifier.ports import ClaimAsk, Death, Filter, Orphan, Pointer
+from notifier.ports.broker import Pointer
+from notifier.ports.queries import Filter
+from notifier.ports.store import ClaimRequest, Orphan, OrphanDecision
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -26,7 +29,6 @@ from tests.builders import (
     quotas,
     worker_id,
 )
-from tests.e2e.client import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +70,7 @@ async def test_a_batch_reads_no_surge_that_statistics_do_not_know(
 async def test_plans_kept_since_the_day_was_empty_read_no_surge(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         await _use_in_vain(store)
         sessions = await connection.fetchval(SESSIONS)
         before = await _read_by(database_url, connection, _surge, besides=sessions)
@@ -82,7 +84,7 @@ async def test_what_a_dead_process_took_is_found_past_what_others_publish(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await connection.execute("ANALYZE")  # nothing is there
-    async with open_store(LinkSettings(url=database_url), worker_id()) as dying:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as dying:
         await _accept(dying, EMAIL_HIGH, BATCH)
         await dying.take_due(quotas(), BATCH)
     await connection.execute(A_DEATH_AN_HOUR_AGO, dying.worker)
@@ -106,7 +108,7 @@ async def test_what_goes_wrong_for_a_few_reads_no_surge(
     if knows:
         await connection.execute("ANALYZE")
     before = await _read_by(database_url, connection, trouble.find)
-    after = await _read_by(database_url, connection, trouble.mend)
+    after = await _read_by(database_url, connection, trouble.fix)
     assert 0 < after - before < SURGE
 
 
@@ -114,12 +116,12 @@ async def test_what_goes_wrong_for_a_few_reads_no_surge(
 async def test_plans_kept_since_the_day_was_empty_mend_without_reading_a_surge(
     name: str, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         await _use_in_vain(store)
         sessions = await connection.fetchval(SESSIONS)
         trouble = await _go_wrong(name, database_url, connection)
         before = await _read_by(database_url, connection, trouble.find, besides=sessions)
-        await trouble.mend(store)
+        await trouble.fix(store)
     after = await _read_by(database_url, connection, _do_nothing)
     assert 0 < after - before < SURGE
 
@@ -128,7 +130,7 @@ async def test_a_batch_is_planned_once_however_many_days_there_are(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await connection.execute(days(29))
-    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         for _ in range(2 * PLANNED_AFTER):
             await _accept(store, EMAIL_HIGH, BATCH)
             await _send(store, EMAIL_HIGH, BATCH)
@@ -142,7 +144,7 @@ async def test_a_batch_is_planned_once_however_many_days_there_are(
 async def test_a_page_of_what_waits_reads_no_past(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record], status: Status
 ) -> None:
-    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         await _accept(store, EMAIL_HIGH, BATCH)
         await _accept(store, EMAIL_LOW, SURGE)
         await _send(store, EMAIL_LOW, SURGE)
@@ -154,7 +156,7 @@ async def test_a_page_of_what_waits_reads_no_past(
     )
     await connection.execute("VACUUM ANALYZE notifications")
     before = await _read(connection)
-    async with open_reader(LinkSettings(url=database_url)) as reader:
+    async with open_reader(ConnectionSettings(url=database_url)) as reader:
         page = await reader.notifications(Filter(status=status, limit=2 * BATCH))
         assert {view.status for view in page} == {status}
         assert len(page) == BATCH
@@ -171,12 +173,15 @@ class Trouble:
     orphans: list[Orphan] = field(default_factory=list)
 
     async def find(self, store: PostgresStore) -> None:
-        self.orphans += await store.orphans_of([])
+        self.orphans += await store.claimed_by_dead([])
 
-    async def mend(self, store: PostgresStore) -> None:
+    async def fix(self, store: PostgresStore) -> None:
         match self.name:
             case "bury":
-                assert len(await store.bury([_death(one) for one in self.orphans], [])) == BATCH
+                assert (
+                    len(await store.settle_orphans([_decision(one) for one in self.orphans], []))
+                    == BATCH
+                )
             case "record_late":
                 recorded = await store.record([a_result(one) for one in self.claims])
                 assert all(one.late for one in recorded)
@@ -191,7 +196,7 @@ class Trouble:
 
 
 async def _go_wrong(name: str, url: str, connection: asyncpg.Connection[asyncpg.Record]) -> Trouble:
-    async with open_store(LinkSettings(url=url), worker_id()) as dead:
+    async with open_store(ConnectionSettings(url=url), worker_id()) as dead:
         await _surge(dead)
         pointers = [pointer for pointer, _ in await dead.take_due(quotas(EMAIL_HIGH), BATCH)]
         claims = await dead.claim([ask(one) for one in pointers]) if name in CLAIMED else []
@@ -199,8 +204,8 @@ async def _go_wrong(name: str, url: str, connection: asyncpg.Connection[asyncpg.
     return Trouble(name, pointers, [one for one in claims if isinstance(one, Claimed)])
 
 
-def _death(orphan: Orphan) -> Death:
-    return Death(orphan=orphan, provider="smtp", status=Status.QUEUED, reason="")
+def _decision(orphan: Orphan) -> OrphanDecision:
+    return OrphanDecision(orphan=orphan, provider="smtp", status=Status.QUEUED, reason="")
 
 
 async def _surge(store: PostgresStore) -> None:
@@ -219,7 +224,7 @@ async def _accept(store: PostgresStore, queue: QueueKey, count: int) -> None:
 async def _send(store: PostgresStore, queue: QueueKey, count: int) -> None:
     """In batches of the size that they have."""
     await store.waiting([queue])
-    for size in [MOST] * (count // MOST) + [count % MOST] * (count % MOST > 0):
+    for size in [MAX_BATCH] * (count // MAX_BATCH) + [count % MAX_BATCH] * (count % MAX_BATCH > 0):
         taken = await store.take_due(quotas(queue, most=size), size)
         claims = await store.claim([ask(pointer) for pointer, _ in taken])
         results = [a_result(claimed) for claimed in claims if isinstance(claimed, Claimed)]
@@ -256,14 +261,14 @@ async def _use_in_vain(store: PostgresStore) -> None:
     for _ in range(PLANNED_AFTER):
         await store.waiting([EMAIL_HIGH])
         await store.take_due(quotas(), BATCH)
-        await store.claim([ClaimAsk(id=stranger.id, claim=0)])
+        await store.claim([ClaimRequest(id=stranger.id, claim=0)])
         await store.record([a_result(stranger)])
-        await store.give_back([ClaimAsk(id=stranger.id, claim=0)])
+        await store.give_back([ClaimRequest(id=stranger.id, claim=0)])
         await store.unpublish([Pointer(queue=EMAIL_HIGH, id=stranger.id, claim=0, published_at=0)])
         await store.rescue(EMAIL_HIGH, time.time())
         await store.sweep()
-        await store.orphans_of([])
-        await store.bury([_death(orphan)], [])
+        await store.claimed_by_dead([])
+        await store.settle_orphans([_decision(orphan)], [])
 
 
 async def _do_nothing(store: PostgresStore) -> None:
@@ -280,7 +285,7 @@ async def _read_by(
 
     Sessions that end write their statistics, so the store is a new one; `besides` others are left.
     """
-    async with open_store(LinkSettings(url=url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=url), worker_id()) as store:
         await work(store)
     return await _read(connection, besides)
 

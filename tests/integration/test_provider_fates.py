@@ -15,7 +15,7 @@ import uvloop
 from notifier.adapters.providers import open_provider, sandbox_providers
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Outcome, Refused, Throttled, Unavailable
-from notifier.ports import Envelope, Provider
+from notifier.ports.provider import Envelope, Provider
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.sandbox.calls import Call, Wanted
 

@@ -17,7 +17,7 @@ from notifier.adapters.providers import HttpSettings, open_http
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Refused, Throttled, Unavailable
 from notifier.embedded.free_ports import free_ports
-from notifier.ports import Envelope, Provider
+from notifier.ports.provider import Envelope, Provider
 from tests.integration.raw_servers import (
     CLOSE,
     SILENCE,

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from notifier.adapters.postgres.connection import LinkSettings
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.rates import PostgresRates, open_rates
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
@@ -32,7 +32,7 @@ class Gauge:
 
 @pytest.fixture
 async def rates(database_url: str) -> AsyncIterator[PostgresRates]:
-    async with open_rates(LinkSettings(url=database_url)) as rates:
+    async with open_rates(ConnectionSettings(url=database_url)) as rates:
         yield rates
 
 
@@ -116,7 +116,7 @@ async def test_pieces_asked_for_by_many_at_once_do_not_overlap(
     database_url: str, connection: Connection
 ) -> None:
     async with AsyncExitStack() as stack:
-        settings = LinkSettings(url=database_url)
+        settings = ConnectionSettings(url=database_url)
         workers = [await stack.enter_async_context(open_rates(settings)) for _ in range(8)]
         await begin(workers[0], connection)
         before = await connection.fetchval("SELECT tat FROM provider_rates")
@@ -179,7 +179,7 @@ async def take(rate: ProviderRate, calls: list[float]) -> None:
 
 
 async def worker(url: str, calls: list[float], stop: asyncio.Event) -> None:
-    async with open_rates(LinkSettings(url=url)) as store, asyncio.TaskGroup() as group:
+    async with open_rates(ConnectionSettings(url=url)) as store, asyncio.TaskGroup() as group:
         rate = ProviderRate(
             "smtp",
             200,
@@ -229,7 +229,7 @@ async def test_slots_come_again_after_a_restart_of_postgres(
 async def test_without_postgres_the_ask_says_so(
     private_postgres: PostgresServer, private_database_url: str
 ) -> None:
-    async with open_rates(LinkSettings(url=private_database_url)) as rates:
+    async with open_rates(ConnectionSettings(url=private_database_url)) as rates:
         await run_steps_async(private_postgres.stopping())
         with pytest.raises(StoreUnavailable):
             await rates.reserve("smtp", 100.0, 1)

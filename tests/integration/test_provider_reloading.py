@@ -19,7 +19,7 @@ from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_p
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Outcome, Refused, Throttled, Unavailable
-from notifier.ports import Envelope, Provider
+from notifier.ports.provider import Envelope, Provider
 from notifier.settings import convert_table, load_settings
 from tests.integration.raw_servers import RawServer, http_answer, open_raw
 
@@ -320,9 +320,9 @@ async def open_mail_server(password: str) -> AsyncIterator[int]:
 async def test_a_read_that_hangs_is_in_nobodys_way_and_keeps_no_process_from_ending() -> None:
     script = """
 import asyncio, time
-from notifier.adapters.providers.threaded_read import OneRead
+from notifier.adapters.providers.threaded_read import ThreadedRead
 async def main():
-    read = OneRead("settings", lambda: time.sleep(3600))
+    read = ThreadedRead("settings", lambda: time.sleep(3600))
     for _ in range(2):
         try:
             async with asyncio.timeout(0.1):

@@ -13,7 +13,7 @@ from notifier.adapters.providers import SmtpSettings, open_smtp
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Refused, Throttled, Unavailable
 from notifier.embedded.free_ports import free_ports
-from notifier.ports import Envelope, Provider
+from notifier.ports.provider import Envelope, Provider
 from tests.integration.raw_servers import CLOSE, HELLO, SILENCE, RawServer, open_smtp_script
 
 GARBAGE = "HTTP/1.1 400 Bad Request"

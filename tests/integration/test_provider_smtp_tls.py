@@ -16,7 +16,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from notifier.adapters.providers import SmtpSettings, open_smtp
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Outcome, Unavailable
-from notifier.ports import Envelope
+from notifier.ports.provider import Envelope
 
 # Self-signed for DNS:localhost, of no use but here; valid for a hundred years.
 PEM = """\

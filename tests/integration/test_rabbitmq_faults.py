@@ -11,12 +11,13 @@ import aiormq
 import pytest
 import structlog.testing
 
+from harness.tcp_proxy import open_proxy_for
 from notifier.adapters.rabbitmq.broker import RabbitBroker, open_rabbitmq_broker
 from notifier.adapters.rabbitmq.subscription import RabbitSubscription
 from notifier.embedded.process import Steps, run_steps_async
 from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer
 from notifier.embedded.rabbitmq_node import environment
-from notifier.ports import Broker, Pointer
+from notifier.ports.broker import Broker, Pointer
 from tests.conformance.taking import (
     EMAIL_LOW,
     PATIENCE_S,
@@ -27,7 +28,6 @@ from tests.conformance.taking import (
     until_published,
     until_ready,
 )
-from tests.tcp_proxy import open_proxy_for
 
 
 @asynccontextmanager
@@ -149,7 +149,7 @@ async def test_a_consumer_the_broker_forgot_is_made_anew(vhost_url: str) -> None
     async with _opened(vhost_url) as broker, taking(broker, prefetch=10, acks=True) as taker:
         subscription = taker.subscription
         assert isinstance(subscription, RabbitSubscription)
-        epoch = subscription._epoch
+        epoch = subscription._session
         assert epoch is not None
         assert epoch.consumer_tag is not None
         await epoch.channel.basic_cancel(epoch.consumer_tag)  # behind the subscription's back

@@ -11,7 +11,7 @@ import pytest
 
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.domain.notification import Channel, Priority, QueueKey
-from notifier.ports import Broker, Pointer
+from notifier.ports.broker import Broker, Pointer
 from tests.conformance.taking import (
     EMAIL_LOW,
     QUEUES,
@@ -104,10 +104,10 @@ async def test_a_subscription_holds_about_as_many_pointers_whatever_a_message_ca
             await taker.has(acked + 1)
             held = len(taker.deliveries) - acked
             if acked > len(sent) * 3 // 4:
-                assert held <= taker.subscription.held_most
+                assert held <= taker.subscription.max_held
             taker.ack(taker.deliveries[acked : acked + 16])
             acked = min(acked + 16, len(taker.deliveries))
-        assert PREFETCH < taker.subscription.held_most <= 4 * PREFETCH
+        assert PREFETCH < taker.subscription.max_held <= 4 * PREFETCH
         assert Counter(taker.ids) == Counter(each.id for each in sent)
         singles = pointers(400)
         assert all(await broker.publish(singles))
@@ -115,4 +115,4 @@ async def test_a_subscription_holds_about_as_many_pointers_whatever_a_message_ca
             await taker.has(acked + 1)
             taker.ack(taker.deliveries[acked:])
             acked = len(taker.deliveries)
-        assert taker.subscription.held_most == PREFETCH
+        assert taker.subscription.max_held == PREFETCH

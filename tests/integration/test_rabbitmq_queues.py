@@ -14,7 +14,7 @@ import pytest
 import structlog.testing
 from pamqp.commands import Basic
 
-from notifier.adapters.rabbitmq.batch_size import CARRIED_MOST
+from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.domain.errors import ConfigError
 from notifier.embedded.rabbitmq import RabbitmqServer
@@ -42,7 +42,7 @@ UNREADABLE = [
     json.dumps(GOOD | {"pointers": [[ID, 2**31]]}).encode(),
     json.dumps(GOOD | {"pointers": [[ID]]}).encode(),
     json.dumps(GOOD | {"pointers": []}).encode(),
-    json.dumps(GOOD | {"pointers": [[ID, 3]] * (CARRIED_MOST + 1)}).encode(),
+    json.dumps(GOOD | {"pointers": [[ID, 3]] * (MAX_POINTERS_PER_MESSAGE + 1)}).encode(),
     json.dumps(GOOD | {"published_at": None}).encode(),
     json.dumps({"pointers": [[ID, 3]]}).encode(),
     b'{"pointers":[["' + ID.encode() + b'",1]],"published_at":1e999}',

@@ -10,15 +10,15 @@ from datetime import timedelta
 import pytest
 
 from notifier.adapters.inprocess.broker import InProcessBroker
-from notifier.adapters.postgres.connection import LinkSettings
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.publish_window import LEAST, TOGETHER_MOST, QueuePace
-from notifier.delivery.relay import EVERY_S, Relay, Relays, Rest
-from notifier.domain.controls import Flow
+from notifier.delivery.publish_window import MAX_POINTERS_PER_MESSAGE, MIN_WINDOW, QueuePace
+from notifier.delivery.relay import POLL_INTERVAL_S, PublishBackoff, Relay, Relays
+from notifier.domain.controls import SendPermission
 from notifier.domain.notification import Claimed, Priority, QueueKey, Status
 from notifier.lifecycle import running
-from notifier.ports import ONE_EACH, Delivery, Pointer
+from notifier.ports.broker import ONE_EACH, Delivery, Pointer
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -39,12 +39,12 @@ class Refusing(InProcessBroker):
     refused: QueueKey | None = None
 
     async def publish(
-        self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int] = ONE_EACH
+        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
     ) -> Sequence[bool]:
         if self.is_refusing:
             return [False] * len(pointers)
         taken = [pointer for pointer in pointers if pointer.queue != self.refused]
-        await super().publish(taken, together)
+        await super().publish(taken, max_batch)
         return [pointer.queue != self.refused for pointer in pointers]
 
     async def probe(self) -> bool:
@@ -53,7 +53,7 @@ class Refusing(InProcessBroker):
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         yield store
 
 
@@ -69,7 +69,7 @@ def relay_of(
     queues: Sequence[QueueKey] = QUEUES,
     drain_per_s: float = 0.0,
     relays: int = 1,
-    flows: Mapping[QueueKey, Flow] = {},
+    permissions: Mapping[QueueKey, SendPermission] = {},
 ) -> Relay:
     return Relay(
         store=store,
@@ -78,7 +78,7 @@ def relay_of(
         queues=queues,
         pace=lambda: dict.fromkeys(QUEUES, QueuePace(1, drain_per_s)),
         relays=lambda: relays,
-        flow=lambda queue: flows.get(queue, Flow.FREE),
+        permission=lambda queue: permissions.get(queue, SendPermission.ALLOWED),
     )
 
 
@@ -106,8 +106,8 @@ async def test_a_backlog_stays_in_postgres_beyond_the_window(
     relay = relay_of(store, broker)
     for _ in range(5):
         await relay.run_once()
-    assert (await ready(broker))["email.low"] == LEAST
-    assert await due(store) == 300 - LEAST
+    assert (await ready(broker))["email.low"] == MIN_WINDOW
+    assert await due(store) == 300 - MIN_WINDOW
 
 
 async def test_two_relays_fill_a_window_once_between_them(
@@ -141,7 +141,7 @@ async def test_what_is_not_confirmed_is_due_again_and_nothing_more_is_taken(
     assert await relay.run_once() == 0
     assert await due(store) == 40
     broker.is_refusing = False
-    assert await relay.run_once() >= LEAST - 1  # one place is kept for a retry
+    assert await relay.run_once() >= MIN_WINDOW - 1  # one place is kept for a retry
 
 
 async def test_a_queue_that_takes_no_publishes_holds_up_no_other(
@@ -160,7 +160,7 @@ async def test_a_queue_that_takes_no_publishes_holds_up_no_other(
 
 
 def test_a_queue_rests_ever_longer_and_is_tried_with_one_pointer() -> None:
-    rest = Rest()
+    rest = PublishBackoff()
     assert rest.most(0.0) == 500
     assert [rest.begin(100.0 * n) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert rest.begin(730.0) == 30
@@ -172,7 +172,7 @@ def test_a_queue_rests_ever_longer_and_is_tried_with_one_pointer() -> None:
 async def test_waking_it_publishes_at_once(
     store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.delivery.relay.EVERY_S", 3600)
+    monkeypatch.setattr("notifier.delivery.relay.POLL_INTERVAL_S", 3600)
     arrived = asyncio.Event()
     relay = relay_of(store, broker)
     async with (
@@ -195,7 +195,7 @@ async def test_a_backlog_is_taken_pass_after_pass_without_a_rest(
     store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where no retry waits, for which each pass leaves a place."""
-    monkeypatch.setattr("notifier.delivery.relay.EVERY_S", 3600)
+    monkeypatch.setattr("notifier.delivery.relay.POLL_INTERVAL_S", 3600)
     for _ in range(4):
         await store.insert([a_notification(EMAIL_HIGH) for _ in range(500)])
     relay = relay_of(store, broker, drain_per_s=10_000)
@@ -205,35 +205,35 @@ async def test_a_backlog_is_taken_pass_after_pass_without_a_rest(
         relay.wake()  # to see that it is to stop
 
 
-@pytest.mark.parametrize("flow", [Flow.PAUSED, Flow.BROKEN])
+@pytest.mark.parametrize("permission", [SendPermission.PAUSED, SendPermission.BREAKER_OPEN])
 async def test_nothing_is_taken_of_what_is_held_back_and_the_rest_goes_on(
-    store: PostgresStore, broker: Refusing, flow: Flow
+    store: PostgresStore, broker: Refusing, permission: SendPermission
 ) -> None:
     await store.insert([a_notification(queue) for queue in (EMAIL_HIGH, EMAIL_LOW)])
-    flows = {EMAIL_HIGH: flow}
-    relay = relay_of(store, broker, flows=flows)
+    permissions = {EMAIL_HIGH: permission}
+    relay = relay_of(store, broker, permissions=permissions)
     assert await relay.run_once() == 1
     assert await relay.run_once() == 0
     assert (await ready(broker))["email.high"] == 0
     assert await due(store) == 1
-    flows.clear()
+    permissions.clear()
     assert await relay.run_once() == 1
 
 
 async def test_a_window_does_not_grow_while_its_queue_is_held_back(
     store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.delivery.relay.EVERY_S", 0)
+    monkeypatch.setattr("notifier.delivery.relay.POLL_INTERVAL_S", 0)
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(400)])
-    flows = dict[QueueKey, Flow]()
-    relay = relay_of(store, broker, flows=flows)
+    permissions = dict[QueueKey, SendPermission]()
+    relay = relay_of(store, broker, permissions=permissions)
     await relay.run_once()
     await drained(broker, EMAIL_HIGH)
-    flows[EMAIL_HIGH] = Flow.PAUSED
+    permissions[EMAIL_HIGH] = SendPermission.PAUSED
     for _ in range(10):
         await relay.run_once()
-    flows.clear()
-    assert await relay.run_once() <= 2 * LEAST
+    permissions.clear()
+    assert await relay.run_once() <= 2 * MIN_WINDOW
 
 
 async def drained(broker: Refusing, queue: QueueKey) -> None:
@@ -250,7 +250,7 @@ async def drained(broker: Refusing, queue: QueueKey) -> None:
 
 async def test_a_probe_is_one_pointer_at_a_time(store: PostgresStore, broker: Refusing) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(40)])
-    relay = relay_of(store, broker, flows={EMAIL_HIGH: Flow.PROBE})
+    relay = relay_of(store, broker, permissions={EMAIL_HIGH: SendPermission.PROBE})
     for _ in range(6):
         await relay.run_once()
     assert (await ready(broker))["email.high"] == 1
@@ -260,13 +260,13 @@ async def test_a_probe_may_be_a_retry_and_is_still_one(
     store: PostgresStore, broker: Refusing
 ) -> None:
     await a_retry_is_due(store)
-    flows = {EMAIL_HIGH: Flow.PROBE}
-    relay = relay_of(store, broker, flows=flows)
+    permissions = {EMAIL_HIGH: SendPermission.PROBE}
+    relay = relay_of(store, broker, permissions=permissions)
     assert sum([await relay.run_once() for _ in range(2)]) == 1
     await drained(broker, EMAIL_HIGH)
     await a_retry_is_due(store)
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(3)])
-    relay = relay_of(store, broker, flows=flows)
+    relay = relay_of(store, broker, permissions=permissions)
     assert sum([await relay.run_once() for _ in range(4)]) == 1
 
 
@@ -283,10 +283,10 @@ async def test_the_probe_goes_first_to_what_is_ready_already(
     store: PostgresStore, broker: Refusing
 ) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(40)])
-    flows = dict[QueueKey, Flow]()
-    relay = relay_of(store, broker, flows=flows)
+    permissions = dict[QueueKey, SendPermission]()
+    relay = relay_of(store, broker, permissions=permissions)
     taken = await relay.run_once()
-    flows[EMAIL_HIGH] = Flow.PROBE
+    permissions[EMAIL_HIGH] = SendPermission.PROBE
     assert [await relay.run_once() for _ in range(3)] == [0, 0, 0]
     assert (await ready(broker))["email.high"] == taken
 
@@ -297,10 +297,10 @@ async def test_it_rests_while_all_that_is_due_is_held_back(
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(600)])
     asked = 0
 
-    def paused(_: QueueKey) -> Flow:
+    def paused(_: QueueKey) -> SendPermission:
         nonlocal asked
         asked += 1
-        return Flow.PAUSED
+        return SendPermission.PAUSED
 
     relay = Relay(
         store=store,
@@ -309,13 +309,13 @@ async def test_it_rests_while_all_that_is_due_is_held_back(
         queues=QUEUES,
         pace=dict,
         relays=lambda: 1,
-        flow=paused,
+        permission=paused,
     )
     began = time.monotonic()
     async with running(relay.run, "relay"):
         await asyncio.sleep(0.55)
     passes = asked / len(QUEUES)
-    assert 1 <= passes <= 2 + (time.monotonic() - began) / EVERY_S
+    assert 1 <= passes <= 2 + (time.monotonic() - began) / POLL_INTERVAL_S
     assert await due(store) == 600
 
 
@@ -329,12 +329,12 @@ class Slow(InProcessBroker):
         self.confirms = asyncio.Event()
 
     async def publish(
-        self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int] = ONE_EACH
+        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
     ) -> Sequence[bool]:
         if any(pointer.queue == self.slow for pointer in pointers):
             self.asked.set()
             await self.confirms.wait()
-        return await super().publish(pointers, together)
+        return await super().publish(pointers, max_batch)
 
 
 async def test_what_is_urgent_waits_for_no_confirm_of_what_is_not(store: PostgresStore) -> None:
@@ -368,13 +368,13 @@ async def test_new_rows_are_admitted_to_what_is_left_of_the_window(
 ) -> None:
     relay = await looked(relay_of(store, broker))
     assert relay.admit(EMAIL_HIGH, 10) == 10
-    assert relay.admit(EMAIL_HIGH, 1000) == LEAST - 10
+    assert relay.admit(EMAIL_HIGH, 1000) == MIN_WINDOW - 10
     assert relay.admit(EMAIL_HIGH, 1) == 0
     assert relay.admit(EMAIL_LOW, 1) == 1
     relay.withdraw(EMAIL_HIGH, 5)
     assert relay.admit(EMAIL_HIGH, 1000) == 5
     other = await looked(relay_of(store, broker, relays=4))
-    assert other.admit(EMAIL_HIGH, 1000) == LEAST / 4
+    assert other.admit(EMAIL_HIGH, 1000) == MIN_WINDOW / 4
 
 
 async def test_what_is_admitted_takes_the_room_of_what_is_due(
@@ -383,7 +383,7 @@ async def test_what_is_admitted_takes_the_room_of_what_is_due(
     relay = await looked(relay_of(store, broker))
     relay.admit(EMAIL_HIGH, 20)
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(100)])
-    assert await relay.run_once() == LEAST - 20
+    assert await relay.run_once() == MIN_WINDOW - 20
 
 
 async def test_none_is_admitted_before_the_relay_has_looked_nor_long_after(
@@ -392,15 +392,17 @@ async def test_none_is_admitted_before_the_relay_has_looked_nor_long_after(
     relay = relay_of(store, broker)
     assert relay.admit(EMAIL_HIGH, 1) == 0
     assert (await looked(relay)).admit(EMAIL_HIGH, 1) == 1
-    monkeypatch.setattr("notifier.delivery.relay.LOOKED_LATELY_S", 0.0)
+    monkeypatch.setattr("notifier.delivery.relay.RECENT_POLL_S", 0.0)
     assert relay.admit(EMAIL_HIGH, 1) == 0
 
 
-@pytest.mark.parametrize("flow", [Flow.PAUSED, Flow.BROKEN, Flow.PROBE])
+@pytest.mark.parametrize(
+    "permission", [SendPermission.PAUSED, SendPermission.BREAKER_OPEN, SendPermission.PROBE]
+)
 async def test_none_is_admitted_to_what_is_held_back(
-    store: PostgresStore, broker: Refusing, flow: Flow
+    store: PostgresStore, broker: Refusing, permission: SendPermission
 ) -> None:
-    relay = await looked(relay_of(store, broker, flows={EMAIL_HIGH: flow}))
+    relay = await looked(relay_of(store, broker, permissions={EMAIL_HIGH: permission}))
     assert relay.admit(EMAIL_HIGH, 1) == 0
     assert relay.admit(EMAIL_LOW, 1) == 1
 
@@ -408,9 +410,9 @@ async def test_none_is_admitted_to_what_is_held_back(
 async def test_none_is_admitted_to_what_was_held_back_before_the_relay_has_looked_again(
     store: PostgresStore, broker: Refusing
 ) -> None:
-    flows = {EMAIL_HIGH: Flow.PAUSED}
-    relay = await looked(relay_of(store, broker, flows=flows))
-    flows.clear()
+    permissions = {EMAIL_HIGH: SendPermission.PAUSED}
+    relay = await looked(relay_of(store, broker, permissions=permissions))
+    permissions.clear()
     assert relay.admit(EMAIL_HIGH, 1) == 0
     assert (await looked(relay)).admit(EMAIL_HIGH, 1) == 1
 
@@ -498,10 +500,10 @@ async def test_what_is_handed_over_while_its_queue_rests_is_due_and_not_publishe
 async def test_what_is_handed_over_when_its_queue_was_paused_meanwhile_is_due_and_not_published(
     store: PostgresStore, broker: Refusing
 ) -> None:
-    flows = dict[QueueKey, Flow]()
-    relay = await looked(relay_of(store, broker, flows=flows))
+    permissions = dict[QueueKey, SendPermission]()
+    relay = await looked(relay_of(store, broker, permissions=permissions))
     assert relay.admit(EMAIL_HIGH, 1) == 1
-    flows[EMAIL_HIGH] = Flow.PAUSED
+    permissions[EMAIL_HIGH] = SendPermission.PAUSED
     await handed(store, relay, EMAIL_HIGH, EMAIL_LOW)
     relay.close()
     await relay.publish_handed()
@@ -512,7 +514,7 @@ async def test_what_is_handed_over_when_its_queue_was_paused_meanwhile_is_due_an
 async def test_a_confirm_that_is_late_closes_its_queue_and_holds_up_no_other(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.delivery.direct_publisher.LATE_S", 0.0)
+    monkeypatch.setattr("notifier.delivery.direct_publisher.PUBLISH_LATE_S", 0.0)
     broker = Slow(QUEUES, EMAIL_HIGH)
     relay = await looked(relay_of(store, broker))
     assert relay.admit(EMAIL_HIGH, 1) == 1
@@ -529,7 +531,7 @@ async def test_a_confirm_that_is_late_closes_its_queue_and_holds_up_no_other(
         relay.close()
     assert (await ready(broker))["email.high"] == 1
     await looked(relay)
-    assert relay.admit(EMAIL_HIGH, 1000) == LEAST - 1
+    assert relay.admit(EMAIL_HIGH, 1000) == MIN_WINDOW - 1
 
 
 async def test_messages_carry_several_pointers_where_a_lot_is_drained(
@@ -539,12 +541,12 @@ async def test_messages_carry_several_pointers_where_a_lot_is_drained(
 
     class Listening(Refusing):
         async def publish(
-            self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int] = ONE_EACH
+            self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
         ) -> Sequence[bool]:
-            asked.append(together)
-            return await super().publish(pointers, together)
+            asked.append(max_batch)
+            return await super().publish(pointers, max_batch)
 
-    for drain_per_s, carried in ((0.0, 1), (170.0, 5), (1e6, TOGETHER_MOST)):
+    for drain_per_s, batch_sizes in ((0.0, 1), (170.0, 5), (1e6, MAX_POINTERS_PER_MESSAGE)):
         await store.insert([a_notification(EMAIL_HIGH)])
         await relay_of(store, Listening(QUEUES), drain_per_s=drain_per_s).run_once()
-        assert asked[-1][EMAIL_HIGH] == carried
+        assert asked[-1][EMAIL_HIGH] == batch_sizes

@@ -9,15 +9,15 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.adapters.postgres.connection import LinkSettings
+from harness.tcp_proxy import open_proxy_for
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.domain.controls import Flow
+from notifier.domain.controls import SendPermission
 from notifier.domain.notification import QueueKey
-from notifier.ports import QueueFigures
-from notifier.recovery.rescuer import EVERY_S, OVERDUE_S, Rescuer
+from notifier.ports.heartbeat import QueueFigures
+from notifier.recovery.rescuer import CHECK_INTERVAL_S, OVERDUE_S, Rescuer
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, a_notification, quotas, worker_id
-from tests.tcp_proxy import open_proxy_for
 
 AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
 
@@ -43,7 +43,7 @@ class Scene:
 
     store: PostgresStore
     now: float = 1000.0
-    flows: dict[QueueKey, Flow] = field(default_factory=dict)
+    permissions: dict[QueueKey, SendPermission] = field(default_factory=dict)
     mine: dict[QueueKey, QueueFigures] = field(
         default_factory=lambda: dict.fromkeys((EMAIL_HIGH, EMAIL_LOW), figures())
     )
@@ -58,7 +58,7 @@ class Scene:
             observer=self.metrics,
             mine=lambda: self.mine,
             others=lambda: self.others,
-            flow=lambda queue: self.flows.get(queue, Flow.FREE),
+            permission=lambda queue: self.permissions.get(queue, SendPermission.ALLOWED),
             clock=lambda: self.now,
         )
 
@@ -66,14 +66,14 @@ class Scene:
         """Let the rescuer pass every second for so long; how many rows it made due again."""
         end, rescued = self.now + seconds, 0
         while self.now < end:
-            self.now += EVERY_S
+            self.now += CHECK_INTERVAL_S
             rescued += await self.rescuer.run_once()
         return rescued
 
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         yield store
 
 
@@ -105,11 +105,13 @@ async def test_what_another_worker_may_hold_is_left_alone(store: PostgresStore) 
 
 
 @pytest.mark.usefixtures("lost")
-@pytest.mark.parametrize("flow", [Flow.PAUSED, Flow.BROKEN, Flow.PROBE])
+@pytest.mark.parametrize(
+    "permission", [SendPermission.PAUSED, SendPermission.BREAKER_OPEN, SendPermission.PROBE]
+)
 async def test_what_is_held_back_is_not_lost_and_the_other_queues_are_looked_after(
-    store: PostgresStore, flow: Flow
+    store: PostgresStore, permission: SendPermission
 ) -> None:
-    scene = Scene(store, flows={EMAIL_HIGH: flow})
+    scene = Scene(store, permissions={EMAIL_HIGH: permission})
     assert await scene.passes(60) == 1
     [(pointer, _)] = await store.take_due(quotas(), 500)
     assert pointer.queue == EMAIL_LOW
@@ -119,9 +121,9 @@ async def test_what_is_held_back_is_not_lost_and_the_other_queues_are_looked_aft
 async def test_a_pause_of_any_length_must_be_over_for_a_while_before_anything_counts_as_lost(
     store: PostgresStore,
 ) -> None:
-    scene = Scene(store, flows=dict.fromkeys((EMAIL_HIGH, EMAIL_LOW), Flow.PAUSED))
+    scene = Scene(store, permissions=dict.fromkeys((EMAIL_HIGH, EMAIL_LOW), SendPermission.PAUSED))
     await scene.passes(3600)
-    scene.flows.clear()
+    scene.permissions.clear()
     assert await scene.passes(OVERDUE_S) == 0
     assert await scene.passes(1) == 2
 
@@ -131,10 +133,10 @@ async def test_a_mark_from_before_the_pause_says_nothing_of_what_waited_it_out(
     store: PostgresStore,
 ) -> None:
     taken_at = await store.database_now()
-    scene = Scene(store, flows={EMAIL_HIGH: Flow.PAUSED})
+    scene = Scene(store, permissions={EMAIL_HIGH: SendPermission.PAUSED})
     scene.mine = {EMAIL_HIGH: figures(mark=taken_at, drained_s=0.0)}
     assert await scene.passes(1) == 0
-    scene.flows.clear()
+    scene.permissions.clear()
     assert await scene.passes(OVERDUE_S) == 0
 
 
@@ -143,7 +145,7 @@ async def test_nothing_counts_as_lost_for_a_while_after_postgres_was_away(
     database_url: str,
 ) -> None:
     async with open_proxy_for(database_url) as proxy:
-        link = LinkSettings(url=proxy.url(database_url))
+        link = ConnectionSettings(url=proxy.url(database_url))
         async with open_store(link, worker_id()) as store:
             scene = Scene(store)
             proxy.cut()

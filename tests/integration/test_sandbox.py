@@ -17,7 +17,7 @@ from aiosmtplib import SMTP, SMTPRecipientRefused
 
 from notifier.domain.errors import ConfigError
 from notifier.sandbox import Sandbox, open_sandbox
-from notifier.sandbox.alerts import MOST, AlertLog
+from notifier.sandbox.alerts import MAX_ALERTS, AlertLog
 from notifier.sandbox.calls import Call, CallLog, Wanted
 from notifier.sandbox.fates import (
     Fate,
@@ -455,10 +455,10 @@ async def test_what_is_no_notice_is_refused_and_not_kept(
 
 def test_only_the_newest_alerts_are_kept() -> None:
     log = AlertLog()
-    for number in range(MOST + 1):
+    for number in range(MAX_ALERTS + 1):
         told = {"status": "firing", "labels": {"number": str(number)}}
         log.take(json.dumps({"receiver": "page", "alerts": [told]}).encode())
-    assert [one.labels["number"] for one in log.all()] == [str(n) for n in range(1, MOST + 1)]
+    assert [one.labels["number"] for one in log.all()] == [str(n) for n in range(1, MAX_ALERTS + 1)]
 
 
 # ---- its life -----------------------------------------------------------------------------------

@@ -23,13 +23,15 @@ import pytest
 from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.allocation import AttemptTiming
-from notifier.domain.controls import Flow
+from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
-from notifier.ports import Broker, Delivery, Depth, Pointer, Slice, Subscription, Waiting
+from notifier.ports.broker import Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports.rates import Slice
+from notifier.ports.store import Waiting
 from notifier.scheduling.consumers.lane import Attempt, QueueRule
-from notifier.scheduling.consumers.measurements import Elsewhere
-from notifier.scheduling.consumers.pool import Crew, open_crew
+from notifier.scheduling.consumers.measurements import PeerLoad
+from notifier.scheduling.consumers.pool import ConsumerPool, open_consumer_pool
 from notifier.scheduling.consumers.sampler import ALONE, AskWaiting, Deployment
 from notifier.scheduling.rates.provider_rate import ProviderRate
 
@@ -220,8 +222,8 @@ class Wire:
         await self._inner.set_prefetch(prefetch)
 
     @property
-    def held_most(self) -> int:
-        return self._inner.held_most
+    def max_held(self) -> int:
+        return self._inner.max_held
 
     def ack(self, delivery: Delivery) -> None:
         self._inner.ack(delivery)
@@ -251,10 +253,10 @@ async def at_work(
     attempt: Attempt | None = None,
     waiting: AskWaiting | None = None,
     deployment: Deployment = ALONE,
-) -> AsyncIterator[tuple[Crew, FragileBroker]]:
+) -> AsyncIterator[tuple[ConsumerPool, FragileBroker]]:
     async with open_inprocess_broker(queues) as inner:
         broker = FragileBroker(inner)
-        async with open_crew(
+        async with open_consumer_pool(
             broker=broker,
             rules=[rule(queue, consumer_rate) for queue in queues],
             attempt=attempt or world.attempt,
@@ -265,8 +267,8 @@ async def at_work(
             random=Random(1),
             consumers=consumers,
             deployment=deployment,
-        ) as crew:
-            yield crew, broker
+        ) as pool:
+            yield pool, broker
 
 
 def most_in_any_second(moments: Sequence[float]) -> int:
@@ -283,12 +285,12 @@ def most_in_any_second(moments: Sequence[float]) -> int:
 def test_five_thousand_low_draw_the_crew_and_a_high_one_is_still_taken_at_once() -> None:
     async def scene() -> None:
         world = World()
-        async with at_work(world) as (crew, broker):
+        async with at_work(world) as (pool, broker):
             await asyncio.sleep(1)
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))
             await asyncio.sleep(0.5)
-            assert crew.figures()[EMAIL_LOW].consumers >= 0.8 * 64
-            assert crew.figures()[EMAIL_LOW].busy >= 0.8 * 64
+            assert pool.figures()[EMAIL_LOW].consumers >= 0.8 * 64
+            assert pool.figures()[EMAIL_LOW].busy >= 0.8 * 64
             asked = now()
             await broker.publish(world.pointers(SMS_HIGH, 1))
             await asyncio.sleep(0.001)
@@ -303,12 +305,12 @@ def test_five_thousand_low_draw_the_crew_and_a_high_one_is_still_taken_at_once()
 def test_rows_that_are_due_count_before_they_are_published() -> None:
     async def scene() -> None:
         world = World()
-        async with at_work(world) as (crew, _):
+        async with at_work(world) as (pool, _):
             backlog = Waiting(due=1_000, is_ceiling=True, oldest_wait=timedelta(seconds=1))
             world.due = {EMAIL_LOW: backlog}
             await asyncio.sleep(0.5)
-            assert crew.figures()[EMAIL_LOW].consumers == 65
-            assert crew.figures()[EMAIL_LOW].limited_by == "consumers"
+            assert pool.figures()[EMAIL_LOW].consumers == 65
+            assert pool.figures()[EMAIL_LOW].limited_by == "consumers"
 
     play(scene())
 
@@ -322,10 +324,10 @@ def test_a_poke_ends_the_rest_early_but_not_again_and_again_for_nothing() -> Non
             asked.append(now())
             return await world.waiting()
 
-        async with at_work(world, waiting=waiting) as (crew, _):
+        async with at_work(world, waiting=waiting) as (pool, _):
             for _ in range(2_000):
                 await asyncio.sleep(0.001)
-                crew.poke()
+                pool.wake()
         gaps = [later - before for before, later in pairwise(asked)]
         assert min(gaps) >= 0.05
         assert len(asked) <= 12
@@ -336,11 +338,11 @@ def test_a_poke_ends_the_rest_early_but_not_again_and_again_for_nothing() -> Non
 def test_a_lane_that_fills_up_wakes_the_scheduler() -> None:
     async def scene() -> None:
         world = World()
-        async with at_work(world) as (crew, broker):
+        async with at_work(world) as (pool, broker):
             await asyncio.sleep(1.01)
             published = now()
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))
-            while crew.figures()[EMAIL_LOW].consumers < 64:
+            while pool.figures()[EMAIL_LOW].consumers < 64:
                 await asyncio.sleep(0.001)
             assert now() - published < 0.1
 
@@ -357,10 +359,10 @@ def test_a_postgres_that_is_away_stops_nobody_from_moving(fault: str) -> None:
                 await asyncio.sleep(3600)
             raise StoreUnavailable
 
-        async with at_work(world, waiting=waiting) as (crew, broker):
+        async with at_work(world, waiting=waiting) as (pool, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))
             await asyncio.sleep(2.5)
-            assert crew.figures()[EMAIL_LOW].done > 3_000
+            assert pool.figures()[EMAIL_LOW].done > 3_000
 
     play(scene())
 
@@ -368,14 +370,14 @@ def test_a_postgres_that_is_away_stops_nobody_from_moving(fault: str) -> None:
 def test_a_lane_whose_broker_does_not_answer_delays_no_other() -> None:
     async def scene() -> None:
         world = World()
-        async with at_work(world) as (crew, broker):
+        async with at_work(world) as (pool, broker):
             await asyncio.sleep(1)
             broker.stuck = {SMS_HIGH}
             await broker.publish(world.pointers(SMS_HIGH, 3_000))
             await asyncio.sleep(0.5)
             await broker.publish(world.pointers(EMAIL_HIGH, 500))
             await asyncio.sleep(2)
-            assert crew.figures()[EMAIL_HIGH].done == 500
+            assert pool.figures()[EMAIL_HIGH].done == 500
 
     play(scene())
 
@@ -384,17 +386,17 @@ def test_a_lane_whose_broker_does_not_answer_delays_no_other() -> None:
 
 
 @asynccontextmanager
-async def three_workers(world: World) -> AsyncIterator[tuple[list[Crew], Broker]]:
+async def three_workers(world: World) -> AsyncIterator[tuple[list[ConsumerPool], Broker]]:
     """Each with 64 that move, at one broker; what they know of each other is a second old."""
-    crews: list[Crew] = []
+    crews: list[ConsumerPool] = []
 
     def alike() -> Deployment:
         me = len(crews)
-        return Deployment(share=lambda: 1 / 3, elsewhere=lambda: elsewhere_of(crews, me))
+        return Deployment(share=lambda: 1 / 3, peer_load=lambda: elsewhere_of(crews, me))
 
     async with open_inprocess_broker(QUEUES) as broker, AsyncExitStack() as stack:
         for number in range(3):
-            worker = open_crew(
+            worker = open_consumer_pool(
                 broker=broker,
                 rules=[rule(queue) for queue in QUEUES],
                 attempt=world.attempt,
@@ -409,10 +411,10 @@ async def three_workers(world: World) -> AsyncIterator[tuple[list[Crew], Broker]
         yield crews, broker
 
 
-def elsewhere_of(crews: Sequence[Crew], me: int) -> dict[QueueKey, Elsewhere]:
-    said = [crew.figures() for number, crew in enumerate(crews) if number != me]
+def elsewhere_of(crews: Sequence[ConsumerPool], me: int) -> dict[QueueKey, PeerLoad]:
+    said = [pool.figures() for number, pool in enumerate(crews) if number != me]
     return {
-        queue: Elsewhere(
+        queue: PeerLoad(
             sum(each[queue].held for each in said), sum(each[queue].done_per_s for each in said)
         )
         for queue in QUEUES
@@ -426,8 +428,8 @@ def test_three_workers_draw_to_a_burst_each_and_a_high_one_is_still_taken_at_onc
             await asyncio.sleep(1)
             await broker.publish(world.pointers(EMAIL_LOW, 15_000))
             await asyncio.sleep(0.5)
-            for crew in crews:
-                assert crew.figures()[EMAIL_LOW].consumers >= 0.8 * 64
+            for pool in crews:
+                assert pool.figures()[EMAIL_LOW].consumers >= 0.8 * 64
             asked = now()
             await broker.publish(world.pointers(SMS_HIGH, 1))
             await asyncio.sleep(0.001)
@@ -446,7 +448,7 @@ def test_three_workers_move_for_their_part_of_what_waits_and_not_for_all_of_it()
             due = Waiting(due=300, is_ceiling=False, oldest_wait=timedelta(0))
             world.due = {EMAIL_LOW: due}
             await asyncio.sleep(0.5)
-            assert [crew.figures()[EMAIL_LOW].consumers for crew in crews] == [20, 20, 20]
+            assert [pool.figures()[EMAIL_LOW].consumers for pool in crews] == [20, 20, 20]
 
     play(scene())
 
@@ -458,33 +460,33 @@ class Gate:
     """What flows, set by the test."""
 
     def __init__(self) -> None:
-        self.flows: dict[QueueKey, Flow] = {}
+        self.permissions: dict[QueueKey, SendPermission] = {}
 
-    def flow(self, queue: QueueKey) -> Flow:
-        return self.flows.get(queue, Flow.FREE)
+    def permission(self, queue: QueueKey) -> SendPermission:
+        return self.permissions.get(queue, SendPermission.ALLOWED)
 
 
 def test_a_queue_that_is_broken_calls_nobody_and_one_that_probes_one_at_a_time() -> None:
     async def scene() -> None:
         world, gate = World(), Gate()
-        deployment = Deployment(flow=gate.flow)
-        async with at_work(world, deployment=deployment) as (crew, broker):
+        deployment = Deployment(permission=gate.permission)
+        async with at_work(world, deployment=deployment) as (pool, broker):
             await broker.publish(world.pointers(SMS_HIGH, 50_000))
             await asyncio.sleep(2)
-            gate.flows[SMS_HIGH] = Flow.BROKEN
+            gate.permissions[SMS_HIGH] = SendPermission.BREAKER_OPEN
             await asyncio.sleep(1)
-            figures, calls = crew.figures()[SMS_HIGH], len(world.calls)
+            figures, calls = pool.figures()[SMS_HIGH], len(world.calls)
             assert (figures.busy, figures.held, figures.limited_by) == (0, 0, "breaker")
-            gate.flows[SMS_HIGH] = Flow.PROBE
+            gate.permissions[SMS_HIGH] = SendPermission.PROBE
             for _ in range(2_000):
                 await asyncio.sleep(0.001)
-                assert crew.figures()[SMS_HIGH].held <= 1
-            figures = crew.figures()[SMS_HIGH]
+                assert pool.figures()[SMS_HIGH].held <= 1
+            figures = pool.figures()[SMS_HIGH]
             assert (figures.consumers, figures.limited_by) == (1, "breaker")
             assert 1 <= len(world.calls) - calls <= 100
-            gate.flows[SMS_HIGH] = Flow.FREE
+            gate.permissions[SMS_HIGH] = SendPermission.ALLOWED
             await asyncio.sleep(1)
-            assert crew.figures()[SMS_HIGH].busy > 40
+            assert pool.figures()[SMS_HIGH].busy > 40
 
     play(scene())
 
@@ -492,35 +494,37 @@ def test_a_queue_that_is_broken_calls_nobody_and_one_that_probes_one_at_a_time()
 def test_a_paused_queue_calls_nobody_and_the_others_go_on() -> None:
     async def scene() -> None:
         world, gate = World(), Gate()
-        gate.flows[SMS_HIGH] = Flow.PAUSED
-        deployment = Deployment(flow=gate.flow)
-        async with at_work(world, deployment=deployment) as (crew, broker):
+        gate.permissions[SMS_HIGH] = SendPermission.PAUSED
+        deployment = Deployment(permission=gate.permission)
+        async with at_work(world, deployment=deployment) as (pool, broker):
             await broker.publish(world.pointers(SMS_HIGH, 100))
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))
             await asyncio.sleep(3)
             assert not world.calls_of(SMS_HIGH)
-            assert crew.figures()[SMS_HIGH].limited_by == "pause"
+            assert pool.figures()[SMS_HIGH].limited_by == "pause"
             assert len(world.calls_of(EMAIL_LOW)) == 5_000
 
     play(scene())
 
 
-@pytest.mark.parametrize("flow", [Flow.PAUSED, Flow.BROKEN])
-def test_a_queue_held_back_begins_nothing_though_the_broker_is_slow_to_stop(flow: Flow) -> None:
+@pytest.mark.parametrize("permission", [SendPermission.PAUSED, SendPermission.BREAKER_OPEN])
+def test_a_queue_held_back_begins_nothing_though_the_broker_is_slow_to_stop(
+    permission: SendPermission,
+) -> None:
     async def scene() -> None:
         world, gate = World(), Gate()
-        deployment = Deployment(flow=gate.flow)
-        async with at_work(world, deployment=deployment) as (crew, broker):
+        deployment = Deployment(permission=gate.permission)
+        async with at_work(world, deployment=deployment) as (pool, broker):
             await broker.publish(world.pointers(SMS_HIGH, 50_000))
             await asyncio.sleep(2)
             broker.stuck.add(SMS_HIGH)
-            gate.flows[SMS_HIGH] = flow
-            crew.obey(gate.flow)
+            gate.permissions[SMS_HIGH] = permission
+            pool.apply(gate.permission)
             begun = len(world.calls_of(SMS_HIGH)) + 1  # one may stand between its turn and its call
             await asyncio.sleep(5)
             assert len(world.calls_of(SMS_HIGH)) <= begun
             broker.stuck.clear()
-            gate.flows[SMS_HIGH] = Flow.FREE
+            gate.permissions[SMS_HIGH] = SendPermission.ALLOWED
             await asyncio.sleep(2)
             assert len(world.calls_of(SMS_HIGH)) > begun + 100
 
@@ -531,15 +535,15 @@ def test_a_channel_calls_no_more_at_once_than_its_bulkhead() -> None:
     async def scene() -> None:
         world = World()
         deployment = Deployment(bulkheads={Channel("sms"): 8})
-        async with at_work(world, deployment=deployment) as (crew, broker):
+        async with at_work(world, deployment=deployment) as (pool, broker):
             await asyncio.sleep(1)
             for queue in QUEUES:
                 await broker.publish(world.pointers(queue, 2_000))
             for _ in range(100):
                 await asyncio.sleep(0.02)
-                figures = crew.figures()
+                figures = pool.figures()
                 assert sum(figures[queue].busy for queue in QUEUES if queue.channel == "sms") <= 8
-            assert crew.figures()[SMS_HIGH].limited_by == "connections"
+            assert pool.figures()[SMS_HIGH].limited_by == "connections"
 
     play(scene())
 
@@ -564,10 +568,10 @@ def test_a_worker_holds_what_its_part_of_the_providers_rate_employs(
         world = World()
         rate = ProviderRate("smtp", 200.0, store=Closed(), clock=now, observer=Counting(world))
         deployment = Deployment(share=lambda: share, rates={EMAIL_LOW: rate})
-        async with at_work(world, deployment=deployment) as (crew, broker):
+        async with at_work(world, deployment=deployment) as (pool, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))
             await asyncio.sleep(2)
-            figures = crew.figures()[EMAIL_LOW]
+            figures = pool.figures()[EMAIL_LOW]
             assert (figures.consumers, figures.limited_by) == (consumers, "rate")
             assert figures.held <= 32
 
@@ -605,7 +609,7 @@ def test_a_provider_that_hangs_holds_a_quarter_and_is_back_when_it_answers() -> 
         world = World()
         provider = Hanging(world)
         sms = [queue for queue in QUEUES if queue.channel == "sms"]
-        async with at_work(world, attempt=provider.attempt) as (crew, broker):
+        async with at_work(world, attempt=provider.attempt) as (pool, broker):
             async with asyncio.TaskGroup() as group:
                 group.create_task(keep_busy(world, broker, [SMS_HIGH, EMAIL_HIGH], 120))
                 await asyncio.sleep(10)
@@ -613,22 +617,22 @@ def test_a_provider_that_hangs_holds_a_quarter_and_is_back_when_it_answers() -> 
                 await asyncio.sleep(35)
                 for _ in range(200):
                     await asyncio.sleep(0.25)
-                    figures = crew.figures()
+                    figures = pool.figures()
                     assert sum(figures[queue].consumers for queue in sms) <= 16
                     assert sum(figures[queue].busy for queue in sms) <= 16
                     assert figures[SMS_HIGH].limited_by == "hang"
                     # Each is begun at once: none waits for a consumer that is not there.
                     assert figures[EMAIL_HIGH].held <= 3 * 20
                 provider.is_hung = False
-                while crew.figures()[SMS_HIGH].limited_by == "hang":
+                while pool.figures()[SMS_HIGH].limited_by == "hang":
                     await asyncio.sleep(0.01)
                 answered = now()
-                done = crew.figures()[SMS_HIGH].done
+                done = pool.figures()[SMS_HIGH].done
                 await asyncio.sleep(2)
                 assert now() - answered == pytest.approx(2)
-                assert crew.figures()[SMS_HIGH].done - done > 1_000
+                assert pool.figures()[SMS_HIGH].done - done > 1_000
             await asyncio.sleep(60)
-            assert sum(crew.figures()[queue].held for queue in QUEUES) == 0
+            assert sum(pool.figures()[queue].held for queue in QUEUES) == 0
 
     play(scene())
 
@@ -638,14 +642,14 @@ def test_whoever_is_still_in_a_call_that_hangs_is_given_to_no_other_queue() -> N
         world = World()
         provider = Hanging(world)
         provider.is_hung = True
-        async with at_work(world, attempt=provider.attempt) as (crew, broker):
+        async with at_work(world, attempt=provider.attempt) as (pool, broker):
             await broker.publish(world.pointers(SMS_HIGH, 200))
             await asyncio.sleep(12)
-            hung = crew.figures()[SMS_HIGH]
+            hung = pool.figures()[SMS_HIGH]
             assert (hung.busy, hung.consumers) == (40, 14)
             await broker.publish(world.pointers(EMAIL_LOW, 10_000))
             await asyncio.sleep(0.6)
-            email = crew.figures()[EMAIL_LOW]
+            email = pool.figures()[EMAIL_LOW]
             assert email.busy == email.consumers == 1 + 64 - 39  # one of the 40 is standing
 
     play(scene())
@@ -661,7 +665,7 @@ def test_whatever_moves_and_breaks_every_message_is_carried_out(seed: int) -> No
 
     async def scene() -> None:
         world, random = World(), Random(seed)
-        async with at_work(world, consumers=16) as (crew, broker):
+        async with at_work(world, consumers=16) as (pool, broker):
             published: list[Pointer] = []
             losses = 0
             for _ in range(60):
@@ -681,7 +685,7 @@ def test_whatever_moves_and_breaks_every_message_is_carried_out(seed: int) -> No
                 await asyncio.sleep(0.1)
             assert set(world.acked) == {pointer.id for pointer in published}
             assert losses or set(world.ids_called().values()) == {1}
-            assert all(side.held == 0 for side in crew.figures().values())
+            assert all(side.held == 0 for side in pool.figures().values())
 
     play(scene())
 
@@ -689,14 +693,14 @@ def test_whatever_moves_and_breaks_every_message_is_carried_out(seed: int) -> No
 def test_without_a_fault_each_message_is_carried_out_or_given_back_never_both() -> None:
     async def scene() -> None:
         world = World()
-        async with at_work(world) as (crew, broker):
+        async with at_work(world) as (pool, broker):
             world.latency_s = 0.3
             low = world.pointers(EMAIL_LOW, 2_000)
             await broker.publish(low)
             await asyncio.sleep(2)
             await broker.publish(world.pointers(EMAIL_HIGH, 5_000))
             await asyncio.sleep(5)
-            assert crew.figures()[EMAIL_LOW].consumers < 32
+            assert pool.figures()[EMAIL_LOW].consumers < 32
             called = {id_ for _, _, id_ in world.calls}
             returned = {pointer.id for pointer in world.returned}
             assert returned
@@ -709,15 +713,15 @@ def test_after_a_loss_the_buffer_is_dropped_and_what_is_in_flight_goes_on() -> N
     async def scene() -> None:
         world = World()
         world.latency_s = 1.0
-        async with at_work(world, [EMAIL_LOW], consumers=3) as (crew, broker):
+        async with at_work(world, [EMAIL_LOW], consumers=3) as (pool, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 8))
             await asyncio.sleep(0.5)
-            assert (crew.figures()[EMAIL_LOW].busy, crew.figures()[EMAIL_LOW].held) == (4, 4)
+            assert (pool.figures()[EMAIL_LOW].busy, pool.figures()[EMAIL_LOW].held) == (4, 4)
             await broker.lose()
-            assert (crew.figures()[EMAIL_LOW].busy, crew.figures()[EMAIL_LOW].held) == (4, 0)
+            assert (pool.figures()[EMAIL_LOW].busy, pool.figures()[EMAIL_LOW].held) == (4, 0)
             await asyncio.sleep(5)
             # The four that were in flight came again: here the attempt's claim would refuse them.
-            assert crew.figures()[EMAIL_LOW].done == 12
+            assert pool.figures()[EMAIL_LOW].done == 12
             assert len(world.acked) == 8
 
     play(scene())
@@ -730,21 +734,21 @@ def test_what_waits_for_a_minute_goes_back_and_is_acked_only_then() -> None:
     async def scene() -> None:
         world = World()
         rate = 0.005
-        async with at_work(world, [EMAIL_LOW], consumers=1, consumer_rate=rate) as (crew, broker):
+        async with at_work(world, [EMAIL_LOW], consumers=1, consumer_rate=rate) as (pool, broker):
             pointers = world.pointers(EMAIL_LOW, 4)
             await broker.publish(pointers)
             await asyncio.sleep(1)
             assert len(world.calls) == 2
             world.refusals = 2
             held_at_return: list[int] = []
-            world.on_return = lambda: held_at_return.append(crew.figures()[EMAIL_LOW].held)
+            world.on_return = lambda: held_at_return.append(pool.figures()[EMAIL_LOW].held)
             await asyncio.sleep(200)
             taken = {id_ for _, _, id_ in world.calls}
             assert not taken & {pointer.id for pointer in world.returned}
             assert taken | {pointer.id for pointer in world.returned} == {
                 pointer.id for pointer in pointers
             }
-            assert crew.figures()[EMAIL_LOW].held == 0
+            assert pool.figures()[EMAIL_LOW].held == 0
             assert world.refusals == 0
             assert held_at_return[:3] == [1, 1, 1]
 
@@ -755,16 +759,16 @@ def test_stopping_gives_the_buffers_back_lets_attempts_finish_and_cancels_the_re
     async def scene() -> None:
         world = World()
         world.latency_s = 2.0
-        async with at_work(world, [EMAIL_LOW, EMAIL_HIGH], consumers=4) as (crew, broker):
+        async with at_work(world, [EMAIL_LOW, EMAIL_HIGH], consumers=4) as (pool, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 20))
             await asyncio.sleep(1.5)
-            running = crew.busy
-            await crew.stop_taking()
+            running = pool.busy
+            await pool.stop_taking()
             assert world.returned
-            assert crew.figures()[EMAIL_LOW].held == running
+            assert pool.figures()[EMAIL_LOW].held == running
             await broker.publish(world.pointers(EMAIL_HIGH, 5))
-            assert await crew.finish(0.1) == running > 0
-            assert await crew.finish(5) == 0
+            assert await pool.finish(0.1) == running > 0
+            assert await pool.finish(5) == 0
             calls = len(world.calls)
             await asyncio.sleep(5)
             assert len(world.calls) == calls
@@ -779,11 +783,11 @@ def test_what_does_not_finish_is_cancelled_at_the_end() -> None:
     async def scene() -> None:
         world = World()
         world.latency_s = 3600
-        async with at_work(world, [EMAIL_LOW], consumers=4) as (crew, broker):
+        async with at_work(world, [EMAIL_LOW], consumers=4) as (pool, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 3))
             await asyncio.sleep(0.5)
-            await crew.stop_taking()
-            assert await crew.finish(10) == 3
+            await pool.stop_taking()
+            assert await pool.finish(10) == 3
         assert world.cancelled == 3
 
     play(scene())
@@ -858,22 +862,22 @@ def test_moving_gives_a_consumer_no_new_burst() -> None:
 def test_the_figures_say_what_is_held_and_for_how_long_a_queue_was_drained() -> None:
     async def scene() -> None:
         world = World()
-        async with at_work(world, [EMAIL_LOW], consumers=2) as (crew, broker):
+        async with at_work(world, [EMAIL_LOW], consumers=2) as (pool, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 1))
             published = now()
             await asyncio.sleep(8)
-            figures = crew.figures()[EMAIL_LOW]
+            figures = pool.figures()[EMAIL_LOW]
             assert figures.mark is None
             assert 6 < figures.drained_s < 8
             assert (figures.consumers, figures.busy, figures.held) == (3, 0, 0)
             assert figures.service_s == pytest.approx(0.02)
             await asyncio.sleep(3)
-            assert crew.figures()[EMAIL_LOW].mark == pytest.approx(published, abs=1e-6)
+            assert pool.figures()[EMAIL_LOW].mark == pytest.approx(published, abs=1e-6)
             world.latency_s = 5
             await broker.publish(world.pointers(EMAIL_LOW, 1))
             taken = now()
             await asyncio.sleep(1)
-            figures = crew.figures()[EMAIL_LOW]
+            figures = pool.figures()[EMAIL_LOW]
             assert (figures.busy, figures.held) == (1, 1)
             assert figures.held_since == pytest.approx(taken, abs=1e-6)
             assert figures.drained_s == 0

@@ -15,10 +15,11 @@ import pytest
 
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
-from notifier.ports import Delivery, Pointer, Slice
+from notifier.ports.broker import Delivery, Pointer
+from notifier.ports.rates import Slice
 from notifier.scheduling.consumers.buffer import Buffer
 from notifier.scheduling.consumers.consumer import Consumer
-from notifier.scheduling.consumers.lane import Attempt, Lane, QueueRule, Running
+from notifier.scheduling.consumers.lane import Attempt, InFlightCounter, Lane, QueueRule
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.slots import even_rate
 
@@ -46,7 +47,7 @@ def lane_of(attempt: Attempt, consumer_rate: float | None = None, queue: QueueKe
         give_back=give_back,
         clock=asyncio.get_running_loop().time,
         on_full=lambda: None,
-        in_flight=Running(),
+        in_flight=InFlightCounter(),
     )
 
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from notifier.adapters.postgres.connection import LinkSettings
+from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.errors import ConfigError, StoreRejected, StoreUnavailable
 from notifier.domain.notification import Claimed, Status
-from notifier.ports import ClaimAsk, Filter, NotYours, Pointer
+from notifier.ports.broker import Pointer
+from notifier.ports.queries import Filter
+from notifier.ports.store import ClaimRequest, NotClaimed
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -38,20 +40,20 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         yield store
 
 
 @pytest.fixture
 async def other(database_url: str) -> AsyncIterator[PostgresStore]:
     """The store as another worker sees it."""
-    async with open_store(LinkSettings(url=database_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         yield store
 
 
 @pytest.fixture
 async def reader(database_url: str) -> AsyncIterator[PostgresReader]:
-    async with open_reader(LinkSettings(url=database_url)) as reader:
+    async with open_reader(ConnectionSettings(url=database_url)) as reader:
         yield reader
 
 
@@ -77,7 +79,7 @@ async def test_migrating_twice_does_nothing_the_second_time(empty_database_url: 
 
 
 async def test_a_database_without_our_tables_says_so(empty_database_url: str) -> None:
-    async with open_store(LinkSettings(url=empty_database_url), worker_id()) as store:
+    async with open_store(ConnectionSettings(url=empty_database_url), worker_id()) as store:
         with pytest.raises(ConfigError, match="notifier migrate"):
             await store.waiting(QUEUES)
 
@@ -142,7 +144,7 @@ async def test_a_repeated_insert_leaves_what_another_process_took(
 ) -> None:
     item = a_notification()
     await store.insert([item])
-    async with open_store(LinkSettings(url=database_url), worker_id()) as other:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as other:
         assert len(await other.take_due(quotas(), 500)) == 1
     await store.insert([item])
     assert await store.take_due(quotas(), 500) == []
@@ -188,7 +190,7 @@ async def test_two_copies_of_one_pointer_in_one_batch_are_claimed_once(
 ) -> None:
     [pointer] = await published(store, a_notification())
     answers = await store.claim([ask(pointer), ask(pointer)])
-    assert [type(answer) for answer in answers] == [Claimed, NotYours]
+    assert [type(answer) for answer in answers] == [Claimed, NotClaimed]
 
 
 async def test_of_two_claims_in_one_batch_the_highest_wins(store: PostgresStore) -> None:
@@ -198,7 +200,7 @@ async def test_of_two_claims_in_one_batch_the_highest_wins(store: PostgresStore)
     await store.give_back([ask(pointer)])
     [(again, _)] = await store.take_due(quotas(), 500)
     answers = await store.claim([ask(pointer), ask(again)])
-    assert isinstance(answers[0], NotYours)
+    assert isinstance(answers[0], NotClaimed)
     assert isinstance(answers[1], Claimed)
     assert answers[1].claim == 2
 
@@ -208,7 +210,7 @@ async def test_a_pointer_is_claimed_by_one_worker_only(
 ) -> None:
     [pointer] = await published(store, a_notification())
     assert isinstance((await store.claim([ask(pointer)]))[0], Claimed)
-    assert isinstance((await other.claim([ask(pointer)]))[0], NotYours)
+    assert isinstance((await other.claim([ask(pointer)]))[0], NotClaimed)
 
 
 async def test_what_is_past_its_time_expires_at_the_claim(
@@ -217,7 +219,7 @@ async def test_what_is_past_its_time_expires_at_the_claim(
     item = a_notification(ttl=timedelta(microseconds=1))
     [pointer] = await published(store, item)
     [answer] = await store.claim([ask(pointer)])
-    assert isinstance(answer, NotYours)
+    assert isinstance(answer, NotClaimed)
     assert answer.status is Status.EXPIRED
     view = await seen(reader, item)
     assert (view.status, view.attempts) == (Status.EXPIRED, ())
@@ -363,15 +365,15 @@ async def test_giving_back_does_not_touch_what_another_worker_sends(
 async def test_giving_back_a_final_row_changes_nothing(store: PostgresStore) -> None:
     [mine] = await claimed(store, a_notification())
     await store.record([a_result(mine)])
-    assert await store.give_back([ClaimAsk(id=mine.id, claim=0)]) == []
-    assert await store.give_back([ClaimAsk(id=mine.id, claim=1)]) == []
+    assert await store.give_back([ClaimRequest(id=mine.id, claim=0)]) == []
+    assert await store.give_back([ClaimRequest(id=mine.id, claim=1)]) == []
 
 
 async def test_a_late_accepted_settles_a_row_that_still_stands_at_its_claim(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     [mine] = await claimed(store, a_notification())
-    await store.give_back([ClaimAsk(id=mine.id, claim=0)])
+    await store.give_back([ClaimRequest(id=mine.id, claim=0)])
     [recorded] = await store.record([a_result(mine)])
     assert (recorded.status, recorded.late) == (Status.SENT, True)
     view = await seen(reader, mine)
@@ -383,7 +385,7 @@ async def test_a_late_accepted_for_an_older_claim_is_kept_but_settles_nothing(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     [mine] = await claimed(store, a_notification())
-    await store.give_back([ClaimAsk(id=mine.id, claim=0)])
+    await store.give_back([ClaimRequest(id=mine.id, claim=0)])
     [(pointer, _)] = await store.take_due(quotas(), 500)
     await store.claim([ask(pointer)])
     [recorded] = await store.record([a_result(mine)])
@@ -417,7 +419,7 @@ async def test_unconfirmed_pointers_are_due_again_unless_somebody_has_them(
 
 async def test_what_postgres_believes_we_send_can_be_listed(store: PostgresStore) -> None:
     [mine] = await claimed(store, a_notification())
-    assert await store.claimed_by_me() == [ClaimAsk(id=mine.id, claim=0)]
+    assert await store.claimed_by_me() == [ClaimRequest(id=mine.id, claim=0)]
     await store.record([a_result(mine)])
     assert await store.claimed_by_me() == []
 
@@ -463,7 +465,7 @@ async def test_the_sweeper_leaves_what_was_published_lately_to_who_claims_it(
     )
     assert [queue for queue, _ in await store.sweep()] == [EMAIL_HIGH]
     (answer,) = await store.claim([ask(recent)])
-    assert isinstance(answer, NotYours)
+    assert isinstance(answer, NotClaimed)
     assert answer.status is Status.EXPIRED
 
 

@@ -94,10 +94,10 @@ class Parent:
 
     def hear(self, word: str, count: int) -> dict[str, str]:
         """So many next lines, in any order, that must begin with the word: the last by name."""
-        heard = [self._line() for _ in range(count)]
-        assert {words[0] for words in heard} == {word}, heard
-        assert len({words[1] for words in heard}) == count, heard
-        return {words[1]: words[2] for words in heard}
+        on_outcome = [self._line() for _ in range(count)]
+        assert {words[0] for words in on_outcome} == {word}, on_outcome
+        assert len({words[1] for words in on_outcome}) == count, on_outcome
+        return {words[1]: words[2] for words in on_outcome}
 
     def rest(self) -> list[str]:
         """What is said until everybody who could has gone."""

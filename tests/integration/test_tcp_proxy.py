@@ -6,8 +6,8 @@ import time
 import asyncpg
 import pytest
 
+from harness.tcp_proxy import LOOPBACK, TcpProxy, open_proxy, open_proxy_for
 from notifier.embedded.postgres import PostgresServer
-from tests.tcp_proxy import LOOPBACK, TcpProxy, open_proxy, open_proxy_for
 
 SOON_S = 10.0
 
@@ -112,24 +112,24 @@ async def test_a_slow_link_delays_both_ways_and_keeps_the_order(empty_database_u
 
 
 async def test_a_half_closed_link_says_its_end_and_carries_the_other_way_still() -> None:
-    heard = asyncio.Queue[bytes]()
+    on_outcome = asyncio.Queue[bytes]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(100):
-            heard.put_nowait(data)
+            on_outcome.put_nowait(data)
         writer.close()
         await writer.wait_closed()
-        heard.put_nowait(b"")
+        on_outcome.put_nowait(b"")
 
     server = await asyncio.start_server(serve, LOOPBACK, 0)
     async with server, open_proxy(LOOPBACK, server.sockets[0].getsockname()[1]) as proxy:
         reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
         writer.write(b"before")
-        assert await heard.get() == b"before"
+        assert await on_outcome.get() == b"before"
         proxy.half_close()
         async with asyncio.timeout(SOON_S):
             assert await reader.read() == b""
             writer.write(b"after")
-            assert await heard.get() == b"after"
+            assert await on_outcome.get() == b"after"
             writer.close()
-            assert await heard.get() == b""
+            assert await on_outcome.get() == b""

@@ -11,12 +11,12 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 import trustme
 
+from harness.client import an_order, open_client
+from harness.system import running_system, urls
 from notifier.embedded.free_ports import free_ports
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqInstall, running_rabbitmq
 from tests.conftest import NUMBERS
-from tests.e2e.client import an_order, open_client
-from tests.e2e.system import running_system, urls
 from tests.tls_front import tls_before
 
 PASSWORD = "correct-horse"

@@ -15,15 +15,16 @@ from typing import Any, Final, TypeVar
 import asyncpg
 from prometheus_client import CollectorRegistry
 
-from notifier.adapters.postgres.connection import LinkSettings, open_link
-from notifier.adapters.postgres.store import PLANNERS, Links, PostgresStore
+from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
+from notifier.adapters.postgres.store import PLANNERS, PostgresStore, StoreConnections
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.attempt import Route
 from notifier.domain.notification import Claimed, NotificationId, Status, WorkerId
 from notifier.domain.outcome import Accepted, Outcome
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
-from notifier.ports import Envelope, Pointer
-from notifier.recovery.orphans import DeadWorkers
+from notifier.ports.broker import Pointer
+from notifier.ports.provider import Envelope
+from notifier.recovery.orphans import OrphanRecovery
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH
 
 T = TypeVar("T")
@@ -109,7 +110,7 @@ class Awake:
     def is_alive(self) -> bool:
         return True
 
-    async def until_alive(self) -> None:
+    async def wait_until_alive(self) -> None:
         return
 
 
@@ -119,7 +120,7 @@ class Database:
     def __init__(
         self,
         runner: asyncio.Runner,
-        links: Links,
+        links: StoreConnections,
         connection: asyncpg.Connection[asyncpg.Record],
     ) -> None:
         self._runner = runner
@@ -157,20 +158,20 @@ class Database:
     def forget(self, worker: Worker) -> None:
         self._execute("DELETE FROM workers WHERE id = $1", worker.id)
 
-    def bury(self, by: Worker, silent: list[tuple[WorkerId, int]]) -> None:
+    def settle_orphans(self, by: Worker, silent: list[tuple[WorkerId, int]]) -> None:
         """One pass of the real look after the dead."""
-        dead_workers = DeadWorkers(
+        orphan_recovery = OrphanRecovery(
             store=by.store,
             observer=self._metrics,
             silent=lambda: silent,
-            pulse=Awake(),
+            liveness=Awake(),
             routes={
                 channel: Route(provider=Nobody(), on_ambiguous=on_ambiguous)
                 for channel, on_ambiguous in ON_AMBIGUOUS.items()
             },
             policies=dict.fromkeys((queue.priority for queue in QUEUES), POLICY),
         )
-        self.run(dead_workers.run_once())
+        self.run(orphan_recovery.run_once())
 
     def let_pass(self, span: timedelta) -> None:
         """Postgres's clock cannot be moved, so the rows grow older."""
@@ -197,17 +198,17 @@ class Database:
 @contextmanager
 def open_database(url: str) -> Iterator[Database]:
     """A loop of its own, that no other test's knows of."""
-    settings = LinkSettings(url=url)
+    settings = ConnectionSettings(url=url)
     stack = AsyncExitStack()
 
     async def opened(runner: asyncio.Runner) -> Database:
         links = {
-            name: await stack.enter_async_context(open_link(settings, PLANNERS.get(name, {})))
-            for name in Links._fields
+            name: await stack.enter_async_context(open_connection(settings, PLANNERS.get(name, {})))
+            for name in StoreConnections._fields
         }
         connection = await asyncpg.connect(url)
         stack.push_async_callback(connection.close)
-        return Database(runner, Links(**links), connection)
+        return Database(runner, StoreConnections(**links), connection)
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         try:

@@ -84,15 +84,15 @@ def crew_of(holdings: dict[QueueKey, Holding], bench: int) -> int:
 
 @given(worlds(), crews)
 def test_everybody_has_a_place_as_far_as_the_caps_allow(
-    world: list[QueueDemand], crew: int
+    world: list[QueueDemand], pool: int
 ) -> None:
-    shares = entitlement(world, crew)
-    assert sum(share.consumers for share in shares.values()) == min(crew, sum(caps(world).values()))
+    shares = entitlement(world, pool)
+    assert sum(share.consumers for share in shares.values()) == min(pool, sum(caps(world).values()))
 
 
 @given(worlds(), crews)
-def test_no_queue_is_above_its_cap(world: list[QueueDemand], crew: int) -> None:
-    shares = entitlement(world, crew)
+def test_no_queue_is_above_its_cap(world: list[QueueDemand], pool: int) -> None:
+    shares = entitlement(world, pool)
     for demand in world:
         share = shares[demand.queue].consumers
         total = share + demand.standing if share else 0
@@ -103,17 +103,17 @@ def test_no_queue_is_above_its_cap(world: list[QueueDemand], crew: int) -> None:
 
 @given(worlds(), crews)
 def test_no_channel_is_above_its_hang_limit_or_bulkhead(
-    world: list[QueueDemand], crew: int
+    world: list[QueueDemand], pool: int
 ) -> None:
-    shares = entitlement(world, crew)
+    shares = entitlement(world, pool)
     for members in channels_of(world):
         held = sum(shares[demand.queue].consumers for demand in members)
         assert held <= seats_of(members)
 
 
 @given(worlds(), crews)
-def test_what_is_held_back_says_so_whatever_else_binds(world: list[QueueDemand], crew: int) -> None:
-    shares = entitlement(world, crew)
+def test_what_is_held_back_says_so_whatever_else_binds(world: list[QueueDemand], pool: int) -> None:
+    shares = entitlement(world, pool)
     for demand in world:
         limit = shares[demand.queue].limited_by
         assert (limit is Limit.PAUSE) == demand.is_paused
@@ -124,9 +124,9 @@ def test_what_is_held_back_says_so_whatever_else_binds(world: list[QueueDemand],
 
 @given(worlds(), crews)
 def test_a_queue_that_is_probed_has_its_standing_consumer_alone(
-    world: list[QueueDemand], crew: int
+    world: list[QueueDemand], pool: int
 ) -> None:
-    shares = entitlement(world, crew)
+    shares = entitlement(world, pool)
     assert all(shares[each.queue].consumers == 0 for each in world if each.is_probed)
 
 
@@ -149,8 +149,8 @@ def test_the_cap_of_a_rate_leaves_one_to_wait_for_the_next_slot(
 
 
 @given(worlds(), crews)
-def test_nobody_stands_by_while_a_queue_could_use_one(world: list[QueueDemand], crew: int) -> None:
-    shares, limits = entitlement(world, crew), caps(world)
+def test_nobody_stands_by_while_a_queue_could_use_one(world: list[QueueDemand], pool: int) -> None:
+    shares, limits = entitlement(world, pool), caps(world)
     spare = [each for each in world if shares[each.queue].consumers > each.seats(each.useful)]
     lacking = [
         each
@@ -162,19 +162,19 @@ def test_nobody_stands_by_while_a_queue_could_use_one(world: list[QueueDemand], 
 
 @given(worlds(), crews, st.integers(0, 8), st.integers(1, 10_000))
 def test_more_depth_never_means_a_smaller_entitlement(
-    world: list[QueueDemand], crew: int, which: int, more: int
+    world: list[QueueDemand], pool: int, which: int, more: int
 ) -> None:
     which %= len(world)
     deeper = [*world]
     deeper[which] = replace(world[which], depth=world[which].depth + more)
     queue = world[which].queue
-    before, after = entitlement(world, crew)[queue], entitlement(deeper, crew)[queue]
+    before, after = entitlement(world, pool)[queue], entitlement(deeper, pool)[queue]
     assert after.consumers >= before.consumers
 
 
 @given(worlds(), crews, demands_of(QUEUES[0]), st.sampled_from(QUEUES))
 def test_of_two_queues_with_equal_measures_the_higher_priority_never_gets_less(
-    world: list[QueueDemand], crew: int, measured: QueueDemand, place: QueueKey
+    world: list[QueueDemand], pool: int, measured: QueueDemand, place: QueueKey
 ) -> None:
     pair = [
         replace(
@@ -186,16 +186,16 @@ def test_of_two_queues_with_equal_measures_the_higher_priority_never_gets_less(
         for priority in (Priority.HIGH, Priority.LOW)
     ]
     others = [demand for demand in world if demand.queue.channel != place.channel]
-    shares = entitlement([*others, *pair], crew)
+    shares = entitlement([*others, *pair], pool)
     assert shares[pair[0].queue].consumers >= shares[pair[1].queue].consumers
 
 
 @given(worlds(), crews, st.randoms(use_true_random=False))
 def test_the_order_of_the_queues_does_not_matter(
-    world: list[QueueDemand], crew: int, random: Random
+    world: list[QueueDemand], pool: int, random: Random
 ) -> None:
     shuffled = random.sample(world, len(world))
-    assert entitlement(world, crew) == entitlement(shuffled, crew)
+    assert entitlement(world, pool) == entitlement(shuffled, pool)
 
 
 @given(situations())
@@ -203,16 +203,16 @@ def test_moves_take_only_what_is_there_and_lose_nobody(
     situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
 ) -> None:
     world, holdings, bench = situation
-    crew = crew_of(holdings, bench)
+    pool = crew_of(holdings, bench)
     places: dict[QueueKey | None, int] = {q: held.consumers for q, held in holdings.items()}
     places[None] = bench
-    for move in moves(world, entitlement(world, crew), holdings, bench=bench):
+    for move in moves(world, entitlement(world, pool), holdings, bench=bench):
         assert move.count > 0
         assert move.source != move.target
         places[move.source] -= move.count
         places[move.target] += move.count
         assert places[move.source] >= 0
-    assert sum(places.values()) == crew
+    assert sum(places.values()) == pool
 
 
 @given(situations())
@@ -281,9 +281,9 @@ def test_under_constant_load_moves_stop(
     situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
 ) -> None:
     world, holdings, bench = situation
-    crew = crew_of(holdings, bench)
-    shares = entitlement(world, crew)
-    for _ in range(2 * crew + 10):
+    pool = crew_of(holdings, bench)
+    shares = entitlement(world, pool)
+    for _ in range(2 * pool + 10):
         made = moves(world, shares, holdings, bench=bench)
         if not made:
             return

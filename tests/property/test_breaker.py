@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.domain.breaker import (
-    CALLS_LEAST,
     CREDENTIALS_IN_A_ROW,
+    MIN_CALLS,
     WINDOW_S,
     ProviderFigures,
     decide_opening,
     is_failure,
 )
 from notifier.domain.outcome import Accepted, Ambiguous, Outcome, Throttled, Unavailable
-from notifier.scheduling.gates.failure_window import Tally
+from notifier.scheduling.gates.failure_window import FailureWindow
 
 GRAIN_S = 0.5
 WORKERS = 3
@@ -57,7 +57,7 @@ def said(draw: st.DrawFn) -> ProviderFigures:
 
 
 def counted(history: list[Call], now: float) -> list[ProviderFigures]:
-    tallies = [Tally() for _ in range(WORKERS)]
+    tallies = [FailureWindow() for _ in range(WORKERS)]
     for at, worker, outcome in history:
         tallies[worker].add(outcome, at)
     return [tally.figures(now) for tally in tallies]
@@ -116,7 +116,7 @@ def test_it_never_opens_on_one_failure(
 def test_right_after_an_answer_only_half_of_many_calls_opens_it(history: list[Call]) -> None:
     now = end_of(history) + 0.001
     everyones = counted([*history, (now, 0, Accepted())], now)
-    if sum(one.calls for one in everyones) < CALLS_LEAST:
+    if sum(one.calls for one in everyones) < MIN_CALLS:
         assert decide_opening(everyones) is None
 
 

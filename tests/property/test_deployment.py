@@ -42,7 +42,8 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import Fail, Retry, Settle, decide
-from notifier.ports import ClaimAsk, Pointer, Recorded, Result
+from notifier.ports.broker import Pointer
+from notifier.ports.store import ClaimRequest, Recorded, Result
 from tests.builders import EMAIL_HIGH, SMS_HIGH, a_notification, a_result, ask, quotas, worker_id
 from tests.property.deployment import (
     ON_AMBIGUOUS,
@@ -320,7 +321,7 @@ class Deployment(RuleBasedStateMachine):
     @precondition(lambda self: self.running and Status.SENDING in self.statuses)
     @rule(who=ONE_OF)
     def bury_the_dead(self, who: int) -> None:
-        self.database.bury(one_of(self.running, who), self.silent)
+        self.database.settle_orphans(one_of(self.running, who), self.silent)
 
     @precondition(lambda self: len(self.running) > 1)
     @rule(who=ONE_OF)
@@ -422,7 +423,7 @@ class Deployment(RuleBasedStateMachine):
         assert self.statuses <= FINAL
 
     def finish_what_can_be(self, last: Worker) -> None:
-        self.database.bury(last, self.silent)
+        self.database.settle_orphans(last, self.silent)
         self.database.let_all_be_overdue()
         for queue in BOTH:
             self.rescue(queue)
@@ -536,7 +537,7 @@ class Deployment(RuleBasedStateMachine):
         [recorded] = self.database.run(worker.store.record([(result, 0.0)]))
         return recorded
 
-    def give_back(self, worker: Worker, asks: Sequence[ClaimAsk]) -> None:
+    def give_back(self, worker: Worker, asks: Sequence[ClaimRequest]) -> None:
         self.let_go |= {
             (worker.id, each.id, each.claim + 1) for each in asks if not each.is_buffered
         }

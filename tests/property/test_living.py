@@ -7,8 +7,12 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.ports import WorkerFigures
-from notifier.scheduling.cluster.failure_detector import GAP_MOST_S, SILENT_S, Living
+from notifier.ports.heartbeat import WorkerFigures
+from notifier.scheduling.cluster.failure_detector import (
+    DEAD_AFTER_S,
+    MAX_BEAT_GAP_S,
+    FailureDetector,
+)
 from tests.builders import worker_id
 
 ANN = worker_id()
@@ -35,7 +39,7 @@ BEATS = st.lists(
 
 @given(BEATS)
 def test_who_is_dead_stood_still_through_six_seconds_of_unbroken_beats(beats: list[Beat]) -> None:
-    living, now, counter = Living(), 0.0, 1
+    living, now, counter = FailureDetector(), 0.0, 1
     stood_still_s = 0.0  # over an unbroken run of beats that all saw the same counter
     is_broken = True
     for beat in beats:
@@ -50,12 +54,12 @@ def test_who_is_dead_stood_still_through_six_seconds_of_unbroken_beats(beats: li
             id=ANN, kind="worker", host="h", pid=1, beat=counter, age_s=1.0, queues={}, providers={}
         )
         living.beaten([row], now)
-        starts_anew = is_broken or beat.has_moved or beat.after_s > GAP_MOST_S
+        starts_anew = is_broken or beat.has_moved or beat.after_s > MAX_BEAT_GAP_S
         stood_still_s = 0.0 if starts_anew else stood_still_s + beat.after_s
         is_broken = False
-        if stood_still_s < SILENT_S - 1e-6:
+        if stood_still_s < DEAD_AFTER_S - 1e-6:
             assert living.silent() == []
             assert [other.id for other in living.others()] == [ANN]
-        elif stood_still_s > SILENT_S + 1e-6:
+        elif stood_still_s > DEAD_AFTER_S + 1e-6:
             assert living.silent() == [(ANN, counter)]
             assert living.others() == []

@@ -29,7 +29,7 @@ from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
 from notifier.adapters.providers.smtp import open_smtp
 from notifier.adapters.providers.smtp_replies import OPENING, REPLIES, SIGNING_IN, reply_outcome
 from notifier.adapters.providers.verdict import outcome
-from notifier.adapters.rabbitmq.batch_size import CARRIED_MOST
+from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
 from notifier.api.http.problems import Refusal
 from notifier.api.settings import ApiSettings
@@ -37,8 +37,13 @@ from notifier.api.submission.batch_split import Splitter
 from notifier.api.submission.validation import Submits
 from notifier.domain.errors import ConfigError, InvalidNotification
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
-from notifier.domain.outcome import CODE_MOST, DETAIL_MOST, REFERENCE_MOST, Outcome
-from notifier.ports import Envelope
+from notifier.domain.outcome import (
+    MAX_CODE_LENGTH,
+    MAX_DETAIL_LENGTH,
+    MAX_REFERENCE_LENGTH,
+    Outcome,
+)
+from notifier.ports.provider import Envelope
 from notifier.settings.load import load_settings
 from tests.builders import EMAIL_HIGH, new_id
 from tests.integration.raw_servers import CLOSE, open_http_script, open_raw_smtp
@@ -217,9 +222,9 @@ def test_every_request_is_answered_and_none_breaks_the_server(
 def is_storable(found: Outcome) -> None:
     reference = getattr(found, "reference", "")
     for text, most in (
-        (found.code, CODE_MOST),
-        (found.detail, DETAIL_MOST),
-        (reference, REFERENCE_MOST),
+        (found.code, MAX_CODE_LENGTH),
+        (found.detail, MAX_DETAIL_LENGTH),
+        (reference, MAX_REFERENCE_LENGTH),
     ):
         assert len(text) <= most
         assert not {category(character) for character in text} & {"Cc", "Cs"}
@@ -318,7 +323,7 @@ def test_a_message_is_pointers_that_postgres_can_hold_or_is_unreadable(
         found = decode(body, routing_key=routing_key, queue=EMAIL_HIGH)
     except UnreadableMessage:
         return
-    assert 1 <= len(found) <= CARRIED_MOST
+    assert 1 <= len(found) <= MAX_POINTERS_PER_MESSAGE
     assert decode(encode(found), routing_key="email.high", queue=EMAIL_HIGH) == found
     for pointer in found:
         assert 0 <= pointer.claim <= INT4_MOST

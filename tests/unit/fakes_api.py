@@ -27,7 +27,7 @@ from notifier.domain.notification import (
     QueueKey,
     Status,
 )
-from notifier.ports import Filter, ProviderState, QueueState
+from notifier.ports.queries import Filter, ProviderState, QueueState
 
 
 class MemoryStore:

@@ -148,8 +148,8 @@ def test_no_consumers_is_an_answer_too() -> None:
 def settle(
     demands: list[QueueDemand], holdings: dict[QueueKey, Holding], bench: int = 0
 ) -> tuple[Move, ...]:
-    crew = bench + sum(holding.consumers for holding in holdings.values())
-    return moves(demands, entitlement(demands, crew), holdings, bench=bench)
+    pool = bench + sum(holding.consumers for holding in holdings.values())
+    return moves(demands, entitlement(demands, pool), holdings, bench=bench)
 
 
 def test_the_idle_go_to_the_short_queue_in_one_tick() -> None:

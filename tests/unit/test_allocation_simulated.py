@@ -21,7 +21,8 @@ from notifier.domain.allocation import (
     moves,
 )
 from notifier.domain.notification import Channel, Priority, QueueKey
-from notifier.ports import Depth, Waiting
+from notifier.ports.broker import Depth
+from notifier.ports.store import Waiting
 from notifier.scheduling.consumers.measurements import QueueMeasures
 
 CONSUMERS = 64

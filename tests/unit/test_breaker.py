@@ -20,7 +20,7 @@ from notifier.domain.outcome import (
     Throttled,
     Unavailable,
 )
-from notifier.scheduling.gates.failure_window import Tally
+from notifier.scheduling.gates.failure_window import FailureWindow
 
 DOWN = Unavailable(code="503")
 DENIED = Unavailable(code="401", spends=False)
@@ -103,7 +103,7 @@ def test_when_it_opens(everyones: list[ProviderFigures], opening: Opening | None
 
 
 def test_a_tally_forgets_after_ten_seconds_and_keeps_the_streak() -> None:
-    tally = Tally()
+    tally = FailureWindow()
     for second in range(5):
         tally.add(DOWN, float(second))
     now = tally.figures(5.0)
@@ -113,7 +113,7 @@ def test_a_tally_forgets_after_ten_seconds_and_keeps_the_streak() -> None:
 
 
 def test_an_answer_ends_the_streak_and_a_time_out_does_not() -> None:
-    tally = Tally()
+    tally = FailureWindow()
     tally.add(DOWN, 0.0)
     tally.add(Ambiguous(code="timeout"), 1.0)
     assert tally.figures(1.0).streak == 1
@@ -123,10 +123,10 @@ def test_an_answer_ends_the_streak_and_a_time_out_does_not() -> None:
 
 
 def test_refused_credentials_are_told_as_such() -> None:
-    tally = Tally()
+    tally = FailureWindow()
     tally.add(DENIED, 0.0)
     assert tally.figures(1.0).credentials
     tally.add(DOWN, 1.0)
     assert not tally.figures(1.0).credentials
-    tally.start_anew()
+    tally.reset()
     assert tally.figures(2.0) == said()

@@ -12,15 +12,15 @@ from notifier.domain.controls import (
     Breaker,
     BreakerState,
     Controls,
-    Flow,
     Pause,
     Scope,
     ScopeKind,
+    SendPermission,
 )
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, QueueKey
-from notifier.scheduling.gates.permissions import aged, flow_of, next_end_s
-from notifier.scheduling.gates.queue_gates import ControlPanel
+from notifier.scheduling.gates.permissions import aged, next_end_s, permission_of
+from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, SMS_HIGH
 
 OPEN, HALF_OPEN, CLOSED = BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED
@@ -48,17 +48,17 @@ def a_breaker(
     )
 
 
-def flow(
+def permission(
     *held: Pause | Breaker,
     queue: QueueKey = EMAIL_HIGH,
     providers: Sequence[str] = ("smtp",),
     probed: QueueKey | None = None,
-) -> Flow:
+) -> SendPermission:
     controls = Controls(
         pauses=tuple(each for each in held if isinstance(each, Pause)),
         breakers=tuple(each for each in held if isinstance(each, Breaker)),
     )
-    return flow_of(controls, queue, providers, lambda _: probed)
+    return permission_of(controls, queue, providers, lambda _: probed)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,10 @@ def flow(
 def test_a_pause_covers_its_scope_and_nothing_else(
     pause: Pause, covers_high: bool, covers_low: bool, covers_sms: bool
 ) -> None:
-    seen = [flow(pause, queue=queue) is Flow.PAUSED for queue in (EMAIL_HIGH, EMAIL_LOW, SMS_HIGH)]
+    seen = [
+        permission(pause, queue=queue) is SendPermission.PAUSED
+        for queue in (EMAIL_HIGH, EMAIL_LOW, SMS_HIGH)
+    ]
     assert seen == [covers_high, covers_low, covers_sms]
 
 
@@ -82,38 +85,45 @@ def test_a_queue_is_held_back_only_when_none_of_its_providers_is_left() -> None:
     both = ("smtp", "http")
     smtp_paused = a_pause(ScopeKind.PROVIDER, "smtp")
     http_paused = a_pause(ScopeKind.PROVIDER, "http")
-    assert flow(smtp_paused, providers=both) is Flow.FREE
-    assert flow(smtp_paused, http_paused, providers=both) is Flow.PAUSED
-    assert flow(a_breaker("smtp"), providers=both) is Flow.FREE
-    assert flow(a_breaker("smtp"), a_breaker("http"), providers=both) is Flow.BROKEN
-    assert flow(smtp_paused, a_breaker("http"), providers=both) is Flow.BROKEN
+    assert permission(smtp_paused, providers=both) is SendPermission.ALLOWED
+    assert permission(smtp_paused, http_paused, providers=both) is SendPermission.PAUSED
+    assert permission(a_breaker("smtp"), providers=both) is SendPermission.ALLOWED
+    assert (
+        permission(a_breaker("smtp"), a_breaker("http"), providers=both)
+        is SendPermission.BREAKER_OPEN
+    )
+    assert permission(smtp_paused, a_breaker("http"), providers=both) is SendPermission.BREAKER_OPEN
 
 
 def test_a_queue_without_providers_is_free_unless_it_is_paused_itself() -> None:
-    assert flow(providers=()) is Flow.FREE
-    assert flow(a_pause(ScopeKind.CHANNEL, "email"), providers=()) is Flow.PAUSED
+    assert permission(providers=()) is SendPermission.ALLOWED
+    assert permission(a_pause(ScopeKind.CHANNEL, "email"), providers=()) is SendPermission.PAUSED
 
 
 @pytest.mark.parametrize(
     ("breaker", "probed", "expected"),
     [
-        (a_breaker(state=CLOSED), None, Flow.FREE),
-        (a_breaker(state=OPEN), EMAIL_HIGH, Flow.BROKEN),
-        (a_breaker(state=HALF_OPEN), EMAIL_HIGH, Flow.BROKEN),
-        (a_breaker(state=HALF_OPEN, is_mine=True), None, Flow.BROKEN),
-        (a_breaker(state=HALF_OPEN, is_mine=True), EMAIL_LOW, Flow.BROKEN),
-        (a_breaker(state=HALF_OPEN, is_mine=True), EMAIL_HIGH, Flow.PROBE),
-        (a_breaker(state=HALF_OPEN, is_mine=True, probe_in_s=0), EMAIL_HIGH, Flow.BROKEN),
+        (a_breaker(state=CLOSED), None, SendPermission.ALLOWED),
+        (a_breaker(state=OPEN), EMAIL_HIGH, SendPermission.BREAKER_OPEN),
+        (a_breaker(state=HALF_OPEN), EMAIL_HIGH, SendPermission.BREAKER_OPEN),
+        (a_breaker(state=HALF_OPEN, is_mine=True), None, SendPermission.BREAKER_OPEN),
+        (a_breaker(state=HALF_OPEN, is_mine=True), EMAIL_LOW, SendPermission.BREAKER_OPEN),
+        (a_breaker(state=HALF_OPEN, is_mine=True), EMAIL_HIGH, SendPermission.PROBE),
+        (
+            a_breaker(state=HALF_OPEN, is_mine=True, probe_in_s=0),
+            EMAIL_HIGH,
+            SendPermission.BREAKER_OPEN,
+        ),
     ],
 )
 def test_only_the_holder_probes_and_only_from_one_queue(
-    breaker: Breaker, probed: QueueKey | None, expected: Flow
+    breaker: Breaker, probed: QueueKey | None, expected: SendPermission
 ) -> None:
-    assert flow(breaker, probed=probed) is expected
+    assert permission(breaker, probed=probed) is expected
 
 
 def test_a_pause_counts_before_a_breaker() -> None:
-    assert flow(a_breaker(), a_pause(ScopeKind.QUEUE, "email.high")) is Flow.PAUSED
+    assert permission(a_breaker(), a_pause(ScopeKind.QUEUE, "email.high")) is SendPermission.PAUSED
 
 
 def test_spans_age_and_what_expires_is_gone() -> None:
@@ -172,78 +182,78 @@ class HandClock:
         return self.now
 
 
-def a_panel(store: MemoryControls, clock: HandClock | None = None) -> ControlPanel:
+def a_panel(store: MemoryControls, clock: HandClock | None = None) -> QueueGates:
     providers = {Channel(name): ["smtp"] for name in ("email", "sms", "push")}
-    return ControlPanel(store, queues=QUEUES, providers=providers, clock=clock or HandClock())
+    return QueueGates(store, queues=QUEUES, providers=providers, clock=clock or HandClock())
 
 
 async def test_before_the_first_read_every_queue_counts_as_paused() -> None:
     store = MemoryControls()
     store.is_away = True
-    panel = a_panel(store)
-    await panel.run_once()
-    assert {panel.flow(queue) for queue in QUEUES} == {Flow.PAUSED}
-    assert panel.snapshot() == Controls()
+    gates = a_panel(store)
+    await gates.run_once()
+    assert {gates.permission(queue) for queue in QUEUES} == {SendPermission.PAUSED}
+    assert gates.snapshot() == Controls()
     store.is_away = False
-    await panel.run_once()
-    assert {panel.flow(queue) for queue in QUEUES} == {Flow.FREE}
+    await gates.run_once()
+    assert {gates.permission(queue) for queue in QUEUES} == {SendPermission.ALLOWED}
 
 
 async def test_a_pause_is_not_forgotten_while_postgres_is_away() -> None:
     store = MemoryControls()
     store.controls = Controls(pauses=(a_pause(ScopeKind.CHANNEL, "email"),))
     clock = HandClock()
-    panel = a_panel(store, clock)
-    await panel.run_once()
+    gates = a_panel(store, clock)
+    await gates.run_once()
     store.is_away = True
     for _ in range(10):
         clock.now += 3600
-        await panel.run_once()
-    assert panel.flow(EMAIL_HIGH) is Flow.PAUSED
-    assert panel.flow(SMS_HIGH) is Flow.FREE
+        await gates.run_once()
+    assert gates.permission(EMAIL_HIGH) is SendPermission.PAUSED
+    assert gates.permission(SMS_HIGH) is SendPermission.ALLOWED
 
 
 async def test_a_pause_ends_on_time_without_a_read() -> None:
     store, clock = MemoryControls(), HandClock()
     store.controls = Controls(pauses=(a_pause(ScopeKind.CHANNEL, "email", 10.0),))
-    panel = a_panel(store, clock)
-    await panel.run_once()
+    gates = a_panel(store, clock)
+    await gates.run_once()
     clock.now += 9.5
-    assert panel.snapshot().pauses[0].expires_in_s == 0.5
-    assert panel.flow(EMAIL_HIGH) is Flow.PAUSED
+    assert gates.snapshot().pauses[0].expires_in_s == 0.5
+    assert gates.permission(EMAIL_HIGH) is SendPermission.PAUSED
     clock.now += 0.5
-    assert panel.flow(EMAIL_HIGH) is Flow.FREE
+    assert gates.permission(EMAIL_HIGH) is SendPermission.ALLOWED
     assert store.reads == 1
 
 
 async def test_it_tells_when_a_flow_changed_and_only_then() -> None:
-    store, told = MemoryControls(), list[Flow]()
-    panel = a_panel(store)
-    panel.on_change(lambda: told.append(panel.flow(EMAIL_HIGH)))
-    await panel.run_once()
-    await panel.run_once()
-    assert told == [Flow.FREE]
+    store, told = MemoryControls(), list[SendPermission]()
+    gates = a_panel(store)
+    gates.on_change(lambda: told.append(gates.permission(EMAIL_HIGH)))
+    await gates.run_once()
+    await gates.run_once()
+    assert told == [SendPermission.ALLOWED]
     store.controls = Controls(breakers=(a_breaker(state=HALF_OPEN, is_mine=True),))
-    await panel.run_once()
-    await panel.run_once()
-    assert told == [Flow.FREE, Flow.BROKEN]
-    panel.probing = lambda _: EMAIL_HIGH
-    panel.review()
-    panel.review()
-    assert told == [Flow.FREE, Flow.BROKEN, Flow.PROBE]
+    await gates.run_once()
+    await gates.run_once()
+    assert told == [SendPermission.ALLOWED, SendPermission.BREAKER_OPEN]
+    gates.probing = lambda _: EMAIL_HIGH
+    gates.review()
+    gates.review()
+    assert told == [SendPermission.ALLOWED, SendPermission.BREAKER_OPEN, SendPermission.PROBE]
 
 
 async def test_while_it_runs_an_expiry_is_told_though_postgres_is_away() -> None:
     store, free = MemoryControls(), asyncio.Event()
     store.controls = Controls(pauses=(a_pause(ScopeKind.CHANNEL, "email", 0.2),))
     providers = {Channel("email"): ["smtp"]}
-    panel = ControlPanel(store, queues=[EMAIL_HIGH], providers=providers)
-    panel.on_change(free.set)
+    gates = QueueGates(store, queues=[EMAIL_HIGH], providers=providers)
+    gates.on_change(free.set)
     stop = asyncio.Event()
-    await panel.run_once()
+    await gates.run_once()
     store.is_away = True
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        group.create_task(panel.run(stop))
+        group.create_task(gates.run(stop))
         await free.wait()
-        assert panel.flow(EMAIL_HIGH) is Flow.FREE
+        assert gates.permission(EMAIL_HIGH) is SendPermission.ALLOWED
         stop.set()

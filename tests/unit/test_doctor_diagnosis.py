@@ -75,7 +75,7 @@ def test_the_grants_of_a_mend_are_one_a_thing_and_quote_the_role() -> None:
         postgres.Lack(is_function=False, name="pauses", lacking="INSERT"),
         postgres.Lack(is_function=True, name="drop_day(date)", lacking="EXECUTE"),
     ]
-    assert postgres.of_rights(lacks, 'my "app"').mend == (
+    assert postgres.of_rights(lacks, 'my "app"').fix == (
         'GRANT DELETE, INSERT ON pauses TO "my ""app"""; '
         'GRANT EXECUTE ON FUNCTION drop_day(date) TO "my ""app"""'
     )

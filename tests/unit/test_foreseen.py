@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.delivery.commit_delay import ForeseenWait
+from notifier.delivery.commit_delay import CommitDelayEstimator
 
 
-def foreseen(*took_s: float) -> ForeseenWait:
-    wait = ForeseenWait(most=500)
+def foreseen(*took_s: float) -> CommitDelayEstimator:
+    wait = CommitDelayEstimator(most=500)
     for each in took_s:
         wait.wrote(each)
     return wait

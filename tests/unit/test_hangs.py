@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, QueueKey
-from notifier.ports import Delivery, Pointer
-from notifier.scheduling.consumers.lane import Lane, QueueRule, Running
-from notifier.scheduling.gates.hang_detector import Hangs
+from notifier.ports.broker import Delivery, Pointer
+from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
+from notifier.scheduling.gates.hang_detector import HangDetector
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, SMS_HIGH, new_id
 
 EMAIL, SMS = Channel("email"), Channel("sms")
@@ -26,7 +26,7 @@ class Scene:
         self.now = 100.0
         self.is_alive = True
         self.metrics = Metrics([EMAIL_HIGH, SMS_HIGH], {}, version="0")
-        self.hangs = Hangs(64, observer=self.metrics, is_alive=lambda: self.is_alive)
+        self.hangs = HangDetector(64, observer=self.metrics, is_alive=lambda: self.is_alive)
         self.lanes = {queue: self._lane(queue) for queue in (EMAIL_HIGH, EMAIL_LOW, SMS_HIGH)}
         self._calls: dict[QueueKey, list[asyncio.Future[bool]]] = {}
 
@@ -37,7 +37,7 @@ class Scene:
             give_back=_never,
             clock=lambda: self.now,
             on_full=lambda: None,
-            in_flight=Running(),
+            in_flight=InFlightCounter(),
         )
 
     async def _attempt(self, delivery: Delivery, _: Callable[[Delivery], None]) -> AttemptTiming:
@@ -58,7 +58,7 @@ class Scene:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
-    def after(self, span_s: float) -> Hangs:
+    def after(self, span_s: float) -> HangDetector:
         self.now += span_s
         self.hangs.look(self.lanes.values(), self.now)
         return self.hangs

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from notifier.domain.notification import WorkerId
-from notifier.ports import WorkerFigures
-from notifier.scheduling.cluster.failure_detector import Living
+from notifier.ports.heartbeat import WorkerFigures
+from notifier.scheduling.cluster.failure_detector import FailureDetector
 from tests.builders import worker_id
 
 ANN, BEN = worker_id(), worker_id()
@@ -16,12 +16,12 @@ def row(id_: WorkerId, beat: int, age_s: float = 0.5) -> WorkerFigures:
     )
 
 
-def names(living: Living) -> list[WorkerId]:
+def names(living: FailureDetector) -> list[WorkerId]:
     return [other.id for other in living.others()]
 
 
 def test_one_whose_counter_stands_for_six_seconds_of_our_beats_is_dead() -> None:
-    living = Living()
+    living = FailureDetector()
     for second in range(6):
         living.beaten([row(ANN, 7), row(BEN, second)], float(second))
     assert living.silent() == []
@@ -31,7 +31,7 @@ def test_one_whose_counter_stands_for_six_seconds_of_our_beats_is_dead() -> None
 
 
 def test_one_that_beats_again_lives_again() -> None:
-    living = Living()
+    living = FailureDetector()
     for second in range(8):
         living.beaten([row(ANN, 7)], float(second))
     living.beaten([row(ANN, 8)], 8.0)
@@ -40,7 +40,7 @@ def test_one_that_beats_again_lives_again() -> None:
 
 
 def test_a_heartbeat_of_ours_that_failed_starts_every_span_anew() -> None:
-    living = Living()
+    living = FailureDetector()
     for second in range(4):
         living.beaten([row(ANN, 7)], float(second))
     living.missed()
@@ -52,20 +52,20 @@ def test_a_heartbeat_of_ours_that_failed_starts_every_span_anew() -> None:
 
 
 def test_a_pause_of_our_own_declares_nobody_dead() -> None:
-    living = Living()
+    living = FailureDetector()
     living.beaten([row(ANN, 7)], 0.0)
     living.beaten([row(ANN, 7)], 20.0)
     assert living.silent() == []
 
 
 def test_a_row_that_was_old_when_first_seen_takes_no_part() -> None:
-    living = Living()
+    living = FailureDetector()
     living.beaten([row(ANN, 7, age_s=900.0), row(BEN, 1)], 0.0)
     assert names(living) == [BEN]
 
 
 def test_after_an_outage_of_postgres_the_living_stay_known() -> None:
-    living = Living()
+    living = FailureDetector()
     living.beaten([row(ANN, 7)], 0.0)
     living.beaten([row(ANN, 8)], 1.0)
     living.missed()

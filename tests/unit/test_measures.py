@@ -11,11 +11,12 @@ import pytest
 
 from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
-from notifier.ports import Delivery, Depth, Pointer, Waiting
-from notifier.scheduling.cluster.loss_detector import Trace
+from notifier.ports.broker import Delivery, Depth, Pointer
+from notifier.ports.store import Waiting
+from notifier.scheduling.cluster.loss_detector import LossDetector
 from notifier.scheduling.consumers.measurements import (
-    Elsewhere,
     PeakOfUse,
+    PeerLoad,
     QueueMeasures,
     ServiceTime,
 )
@@ -105,7 +106,7 @@ def test_what_the_others_do_is_counted_in_as_their_heartbeats_step() -> None:
         for _ in range(25):
             measures.finished(answered(0.02))
         held_elsewhere = 10 + (tick // 4) % 3
-        measures.observe(Depth(20, 3), due(0), 5, Elsewhere(held_elsewhere, 200.0))
+        measures.observe(Depth(20, 3), due(0), 5, PeerLoad(held_elsewhere, 200.0))
         seen.append(measures.arrivals_per_s)
     assert all(280 < arrivals_per_s < 320 for arrivals_per_s in seen[1:])
 
@@ -119,8 +120,8 @@ class Trio:
         self._arrivals_per_s, self._service_s = arrivals_per_s, service_s
         self._ends: list[list[float]] = [[], [], []]
         self._ready = 0.0
-        self._beaten = [Elsewhere()] * 3
-        self._known = [Elsewhere()] * 3
+        self._beaten = [PeerLoad()] * 3
+        self._known = [PeerLoad()] * 3
         self.workers = [QueueMeasures(self._watch) for _ in range(3)]
 
     def run(self, span_s: float) -> Iterator[float]:
@@ -147,11 +148,11 @@ class Trio:
     def _beat(self, number: int, ends: list[float]) -> None:
         """What is said now is read by the others a second later at most: here, a second later."""
         self._known[number] = self._beaten[number]
-        self._beaten[number] = Elsewhere(len(ends), self.workers[number].done_per_s)
+        self._beaten[number] = PeerLoad(len(ends), self.workers[number].done_per_s)
 
     def _look(self, number: int, ends: list[float]) -> float:
         others = [each for other, each in enumerate(self._known) if other != number]
-        said = Elsewhere(sum(each.held for each in others), sum(each.done_per_s for each in others))
+        said = PeerLoad(sum(each.held for each in others), sum(each.done_per_s for each in others))
         self.workers[number].observe(Depth(int(self._ready), 3), due(0), len(ends), said)
         return self.workers[number].arrivals_per_s
 
@@ -264,7 +265,7 @@ def delivery(published_at: float, *, redelivered: bool = False) -> Delivery:
 
 
 def test_the_mark_is_ten_seconds_old_and_no_redelivery_sets_it() -> None:
-    trace = Trace()
+    trace = LossDetector()
     trace.taken(delivery(50.0), now=0.0)
     trace.taken(delivery(40.0), now=1.0)
     trace.taken(delivery(99.0, redelivered=True), now=1.0)
@@ -276,7 +277,7 @@ def test_the_mark_is_ten_seconds_old_and_no_redelivery_sets_it() -> None:
 
 
 def test_the_mark_is_never_early_and_goes_on_in_a_steady_stream() -> None:
-    trace = Trace()
+    trace = LossDetector()
     for tenth in range(300):
         now = tenth / 10
         trace.taken(delivery(1_000 + now), now)
@@ -285,13 +286,13 @@ def test_the_mark_is_never_early_and_goes_on_in_a_steady_stream() -> None:
         assert mark is None or 1_000 + now - 11 < mark <= 1_000 + now - 10
 
 
-def polls(trace: Trace, *moments: float, depth: Depth | None = EMPTY, held: int = 0) -> None:
+def polls(trace: LossDetector, *moments: float, depth: Depth | None = EMPTY, held: int = 0) -> None:
     for now in moments:
         trace.polled(depth, held=held, now=now)
 
 
 def test_a_queue_is_drained_for_as_long_as_every_poll_said_so() -> None:
-    trace = Trace()
+    trace = LossDetector()
     polls(trace, 0.0, 0.5, 1.0, 1.5)
     assert trace.drained_s(1.6) == 1.5
 
@@ -299,7 +300,7 @@ def test_a_queue_is_drained_for_as_long_as_every_poll_said_so() -> None:
 @pytest.mark.parametrize("held", [0, 1])
 @pytest.mark.parametrize("depth", [EMPTY, None, Depth(1, 1), Depth(0, 0)])
 def test_anything_else_breaks_it(depth: Depth | None, held: int) -> None:
-    trace = Trace()
+    trace = LossDetector()
     polls(trace, 0.0, 0.5)
     polls(trace, 1.0, depth=depth, held=held)
     polls(trace, 1.5)
@@ -307,7 +308,7 @@ def test_anything_else_breaks_it(depth: Depth | None, held: int) -> None:
 
 
 def test_silence_a_message_and_a_lost_connection_break_it() -> None:
-    silent, taken, lost = Trace(), Trace(), Trace()
+    silent, taken, lost = LossDetector(), LossDetector(), LossDetector()
     for trace in (silent, taken, lost):
         polls(trace, 0.0, 0.5)
     polls(silent, 1.6)

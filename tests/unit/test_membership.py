@@ -11,9 +11,9 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey, WorkerId
-from notifier.ports import Beaten, Figures, QueueFigures, WorkerFigures
+from notifier.ports.heartbeat import Figures, HeartbeatReply, QueueFigures, WorkerFigures
 from notifier.scheduling.cluster.membership import Membership
-from notifier.scheduling.consumers.measurements import Elsewhere
+from notifier.scheduling.consumers.measurements import PeerLoad
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, worker_id
 
 
@@ -31,7 +31,9 @@ class Heart:
     def __init__(self, table: Table, worker: WorkerId) -> None:
         self._table, self._worker = table, worker
 
-    async def beat(self, *, kind: str, host: str, pid: int, beat: int, figures: Figures) -> Beaten:
+    async def beat(
+        self, *, kind: str, host: str, pid: int, beat: int, figures: Figures
+    ) -> HeartbeatReply:
         self._look()
         others = [row for id_, row in self._table.rows.items() if id_ != self._worker]
         self._table.rows[self._worker] = WorkerFigures(
@@ -44,7 +46,7 @@ class Heart:
             queues=figures.queues,
             providers=figures.providers,
         )
-        return Beaten(now=time.time(), others=others)
+        return HeartbeatReply(now=time.time(), others=others)
 
     async def leave(self) -> None:
         self._look()
@@ -104,7 +106,7 @@ async def all_beat(*processes: Membership) -> None:
 async def test_whoever_is_alone_has_all_consumers(table: Table) -> None:
     alone = joined(table, {EMAIL_HIGH: a_queue(3)})
     await alone.run_once()
-    assert (alone.share(), alone.relays(), alone.elsewhere()) == (1.0, 1, {})
+    assert (alone.share(), alone.relays(), alone.peer_load()) == (1.0, 1, {})
 
 
 async def test_one_that_has_no_consumers_yet_takes_itself_for_all(table: Table) -> None:
@@ -127,7 +129,7 @@ async def test_what_the_others_hold_and_do_is_summed_by_queue(table: Table) -> N
     ann = joined(table, {EMAIL_HIGH: a_queue(1, held=2, done_per_s=3.0)})
     ben = joined(table, {EMAIL_HIGH: a_queue(1, held=4), EMAIL_LOW: a_queue(1, done_per_s=5.0)})
     await all_beat(mine, ann, ben)
-    assert mine.elsewhere() == {EMAIL_HIGH: Elsewhere(6, 3.0), EMAIL_LOW: Elsewhere(0, 5.0)}
+    assert mine.peer_load() == {EMAIL_HIGH: PeerLoad(6, 3.0), EMAIL_LOW: PeerLoad(0, 5.0)}
     assert mine.pace()[EMAIL_HIGH].consumers == 3
     assert mine.pace()[EMAIL_HIGH].drain_per_s == 12.0
 

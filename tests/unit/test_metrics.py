@@ -11,7 +11,7 @@ from notifier.adapters.telemetry.metrics import OUTCOMES, Metrics
 from notifier.adapters.telemetry.series import Distributions
 from notifier.domain.allocation import Limit
 from notifier.domain.notification import FINAL, Channel, Priority, QueueKey, Status
-from notifier.ports import Observer
+from notifier.ports.observer import Observer
 
 CHANNELS = (Channel("email"), Channel("sms"))
 QUEUES = [QueueKey(channel, priority) for channel in CHANNELS for priority in Priority]

@@ -7,8 +7,9 @@ from math import inf
 
 import pytest
 
-from benchmarks.prove.figure import Figure, failed, judge, never, said
-from benchmarks.prove.judge import (
+from benchmarks.prove.lines import LINES, MANY_WORKERS, ONE_WORKER, SIZE, SPEED, WATCHED
+from harness.figure import Figure, failed, judge, never, said
+from harness.judge import (
     count_within,
     doubled,
     first_calls,
@@ -19,7 +20,6 @@ from benchmarks.prove.judge import (
     times_accepted,
     waits,
 )
-from benchmarks.prove.lines import LINES, MANY_WORKERS, ONE_WORKER, SIZE, SPEED, WATCHED
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 

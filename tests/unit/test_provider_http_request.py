@@ -12,7 +12,7 @@ from notifier.adapters.providers.sandboxed import fcm, twilio
 from notifier.adapters.providers.settings import HttpSettings
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.ports import Envelope
+from notifier.ports.provider import Envelope
 
 ID = NotificationId(UUID("018f0000-0000-7000-8000-000000000001"))
 URL = "https://sms.example.com/send"

@@ -13,13 +13,13 @@ from random import Random
 
 import pytest
 
-from notifier.delivery.lateness import UsualWait
+from notifier.delivery.lateness import LatenessDetector
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
-from notifier.ports import Slice
+from notifier.ports.rates import Slice
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.slots import CARRY_S, even_rate
-from notifier.scheduling.rates.waiter_queue import Line
+from notifier.scheduling.rates.waiter_queue import WaiterQueue
 from tests.virtual_time import VirtualLoop, run_virtually
 
 HIGH, MEDIUM, LOW = Priority
@@ -145,7 +145,7 @@ async def consume(
     rate: ProviderRate,
     calls: Calls,
     claims: Claims,
-    wait: UsualWait,
+    wait: LatenessDetector,
     random: Random,
     service_s: float,
 ) -> None:
@@ -171,7 +171,7 @@ async def work(
     for_s: float,
 ) -> None:
     """One worker; at the end it is gone in the middle of everything."""
-    random, rate, wait = Random(seed), rate_of(schedule, rate_per_s, seed), UsualWait()
+    random, rate, wait = Random(seed), rate_of(schedule, rate_per_s, seed), LatenessDetector()
     async with running(rate) as group:
         for _ in range(consumers):
             group.create_task(consume(rate, calls, claims, wait, random, service_s=0.05))
@@ -278,7 +278,7 @@ def test_the_most_urgent_are_first_and_equals_in_the_order_they_came() -> None:
 
 
 async def test_whoever_had_a_slot_and_needs_another_comes_before_all() -> None:
-    line = Line()
+    line = WaiterQueue()
     high, again = line.join(Priority.HIGH), line.join(None)
     assert line.call()
     assert (high.done(), again.done()) == (False, True)

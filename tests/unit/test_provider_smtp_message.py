@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from notifier.adapters.providers.smtp_message import Mailbox, Sender, Unsendable, compose
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.ports import Envelope
+from notifier.ports.provider import Envelope
 
 ID = NotificationId(UUID("018f0000-0000-7000-8000-000000000001"))
 AT = datetime(2030, 1, 31, 12, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notifier.ports import QueueFigures
+from notifier.ports.heartbeat import QueueFigures
 from notifier.recovery.rescuer import overdue_before
 
 NOW = 1000.0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from notifier.delivery.lateness import UsualWait
+from notifier.delivery.lateness import LatenessDetector
 
 
 def test_a_stall_is_late_for_all_who_waited_through_it() -> None:
-    wait = UsualWait()
+    wait = LatenessDetector()
     for _ in range(100):
         assert not wait.is_late(0.005)
     assert all(wait.is_late(0.5 - 0.02 * number) for number in range(20))
@@ -14,7 +14,7 @@ def test_a_stall_is_late_for_all_who_waited_through_it() -> None:
 
 
 def test_what_is_always_slow_is_late_only_at_first() -> None:
-    wait = UsualWait()
+    wait = LatenessDetector()
     late = [wait.is_late(0.2) for _ in range(400)]
     assert late[0]
     assert not any(late[200:])
@@ -22,7 +22,7 @@ def test_what_is_always_slow_is_late_only_at_first() -> None:
 
 
 def test_fast_is_usual_again_soon() -> None:
-    wait = UsualWait()
+    wait = LatenessDetector()
     for _ in range(400):
         wait.is_late(0.2)
     assert not any(wait.is_late(0.005) for _ in range(250))

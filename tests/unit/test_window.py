@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.delivery.publish_window import LEAST, MOST, TOGETHER_MOST, QueuePace, Window, together
+from notifier.delivery.publish_window import (
+    MAX_POINTERS_PER_MESSAGE,
+    MAX_WINDOW,
+    MIN_WINDOW,
+    QueuePace,
+    Window,
+    max_batch,
+)
 
 
 def limit(window: Window, consumers: int = 1, drain: float = 0.0) -> int:
@@ -29,7 +36,7 @@ def test_a_slow_queue_still_gets_twice_its_consumers() -> None:
 
 
 def test_no_window_is_wider_than_the_most() -> None:
-    assert limit(Window(), drain=1e9) == MOST
+    assert limit(Window(), drain=1e9) == MAX_WINDOW
 
 
 def test_each_of_several_relays_fills_its_part_rounded_up() -> None:
@@ -54,36 +61,36 @@ def test_between_two_words_a_relay_fills_its_part_once() -> None:
 
 def test_a_window_found_empty_with_rows_due_doubles_and_comes_back() -> None:
     window = Window()
-    passes(window, LEAST, firsts=10_000, retries=0)
-    for expected in (2 * LEAST, 4 * LEAST, 8 * LEAST):
+    passes(window, MIN_WINDOW, firsts=10_000, retries=0)
+    for expected in (2 * MIN_WINDOW, 4 * MIN_WINDOW, 8 * MIN_WINDOW):
         window.polled(0, 1.0, limit(window))
         assert limit(window) == expected
     for _ in range(3):
         window.polled(limit(window), 2.0, limit(window))
-    assert limit(window) == LEAST
+    assert limit(window) == MIN_WINDOW
 
 
 def test_a_window_found_empty_with_nothing_due_stays() -> None:
     window = Window()
-    passes(window, LEAST, firsts=3, retries=0)
-    window.polled(0, 1.0, LEAST)
-    assert limit(window) == LEAST
+    passes(window, MIN_WINDOW, firsts=3, retries=0)
+    window.polled(0, 1.0, MIN_WINDOW)
+    assert limit(window) == MIN_WINDOW
 
 
 def test_a_widened_window_closes_again_when_nothing_is_due() -> None:
     window = Window()
     for _ in range(6):
-        passes(window, LEAST, firsts=10_000, retries=0)
+        passes(window, MIN_WINDOW, firsts=10_000, retries=0)
         window.polled(0, 1.0, limit(window))
-    passes(window, LEAST, firsts=0, retries=0)
+    passes(window, MIN_WINDOW, firsts=0, retries=0)
     for _ in range(6):
         window.polled(0, 2.0, limit(window))
-    assert limit(window) == LEAST
+    assert limit(window) == MIN_WINDOW
 
 
 def test_what_a_full_pass_did_not_reach_still_waits() -> None:
     window = Window()
-    window.taken(asked=(LEAST, LEAST), firsts=0, retries=0, is_cut=True)
+    window.taken(asked=(MIN_WINDOW, MIN_WINDOW), firsts=0, retries=0, is_cut=True)
     assert window.is_backlogged
 
 
@@ -91,16 +98,18 @@ def test_what_is_published_counts_until_the_next_word_and_silence_counts_as_empt
     window = Window()
     passes(window, 20, firsts=20, retries=0)
     assert window.ready == 20
-    window.polled(5, 10.0, LEAST)
-    window.polled(None, 14.0, LEAST)
+    window.polled(5, 10.0, MIN_WINDOW)
+    window.polled(None, 14.0, MIN_WINDOW)
     assert window.ready == 5
-    window.polled(None, 15.1, LEAST)
+    window.polled(None, 15.1, MIN_WINDOW)
     assert window.ready == 0
-    window.taken(asked=(LEAST, 0), firsts=LEAST, retries=0)
-    window.polled(None, 15.9, LEAST)
-    assert window.missing(LEAST, relays=1) == 0  # for a second, or it were published without end
-    window.polled(None, 16.2, LEAST)
-    assert window.missing(LEAST, relays=1) == LEAST
+    window.taken(asked=(MIN_WINDOW, 0), firsts=MIN_WINDOW, retries=0)
+    window.polled(None, 15.9, MIN_WINDOW)
+    assert (
+        window.missing(MIN_WINDOW, relays=1) == 0
+    )  # for a second, or it were published without end
+    window.polled(None, 16.2, MIN_WINDOW)
+    assert window.missing(MIN_WINDOW, relays=1) == MIN_WINDOW
 
 
 @given(size=st.integers(1, 50))
@@ -152,8 +161,8 @@ def test_retries_that_come_later_are_noticed() -> None:
 
 @given(st.floats(0, 1e6))
 def test_a_message_carries_what_is_done_in_thirty_milliseconds_and_never_many(drain: float) -> None:
-    count = together(QueuePace(consumers=1, drain_per_s=drain))
-    assert 1 <= count <= TOGETHER_MOST
+    count = max_batch(QueuePace(consumers=1, drain_per_s=drain))
+    assert 1 <= count <= MAX_POINTERS_PER_MESSAGE
     assert count == 1 or count <= drain * 0.03
 
 
@@ -162,4 +171,4 @@ def test_what_is_lost_leaves_its_room_also_where_the_broker_has_told_of_more() -
     window.polled(40, now=0.0, limit=128)
     window.lost(60)
     assert window.ready == 0
-    assert window.missing(LEAST, relays=1) == LEAST
+    assert window.missing(MIN_WINDOW, relays=1) == MIN_WINDOW

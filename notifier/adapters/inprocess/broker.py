@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from notifier.domain.notification import QueueKey
-from notifier.ports import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports.broker import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
 
 
 @asynccontextmanager
@@ -30,7 +30,7 @@ class _Message:
 
 
 class InProcessBroker:
-    """Implements `notifier.ports.Broker`."""
+    """Implements `notifier.ports.broker.Broker`."""
 
     def __init__(self, queues: Sequence[QueueKey]) -> None:
         self._queues = {queue: _Queue() for queue in queues}
@@ -38,7 +38,7 @@ class InProcessBroker:
     async def publish(
         self,
         pointers: Sequence[Pointer],
-        together: Mapping[QueueKey, int] = ONE_EACH,  # noqa: ARG002 nothing to be saved here
+        max_batch: Mapping[QueueKey, int] = ONE_EACH,  # noqa: ARG002 nothing to be saved here
     ) -> Sequence[bool]:
         return [self._put(pointer) for pointer in pointers]
 
@@ -59,7 +59,7 @@ class InProcessBroker:
         on_delivery: Callable[[Delivery], None],
         on_lost: Callable[[], None],  # noqa: ARG002 there is no connection to lose
     ) -> AsyncIterator[Subscription]:
-        """See `notifier.ports.Broker`. Raises ValueError for a queue this broker does not serve."""
+        """See `ports.broker.Broker`. Raises ValueError for a queue this broker does not serve."""
         if queue not in self._queues:
             raise ValueError(f"no such queue: {queue}")
         subscription = _Subscription(self._queues[queue], on_delivery)
@@ -127,7 +127,7 @@ class _Queue:
 
 
 class _Subscription:
-    """Implements `notifier.ports.Subscription`; a tag is its count of deliveries."""
+    """Implements `notifier.ports.broker.Subscription`; a tag is its count of deliveries."""
 
     def __init__(self, queue: _Queue, on_delivery: Callable[[Delivery], None]) -> None:
         self._queue = queue
@@ -137,7 +137,7 @@ class _Subscription:
         self._delivered = 0
 
     @property
-    def held_most(self) -> int:
+    def max_held(self) -> int:
         return self._prefetch
 
     @property

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from notifier.adapters.postgres import diagnosis
-from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import (
+    ConnectionSettings,
+    PostgresConnection,
+    open_connection,
+)
 from notifier.adapters.postgres.diagnosis import Lack, Server
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.errors import ConfigError, NotifierError, StoreUnavailable
 from notifier.domain.finding import Finding, unchecked, wrong
-from notifier.scheduling.cluster.failure_detector import SILENT_S
+from notifier.scheduling.cluster.failure_detector import DEAD_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,7 +39,7 @@ class _Unanswered(Exception):
 class _Questions:
     """One statement at a time, each within 5 s; none any more once Postgres is gone."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: PostgresConnection) -> None:
         self._link = link
         self._is_gone = False
 
@@ -58,7 +62,7 @@ class _Questions:
 
 
 async def examine_postgres(
-    settings: LinkSettings,
+    settings: ConnectionSettings,
     *,
     place: str,
     revisions: Sequence[str],
@@ -69,7 +73,7 @@ async def examine_postgres(
     `revisions` are the known ones, oldest first; `clock` is this machine's, seconds since the
     epoch. Raises nothing for what is wrong with the server.
     """
-    async with open_link(settings) as link:
+    async with open_connection(settings) as link:
         questions = _Questions(link)
         try:
             (row,) = await questions.ask(statement("checkup_server"))
@@ -140,7 +144,7 @@ async def _days(questions: _Questions) -> Finding:
 
 
 async def _counts(questions: _Questions) -> Mapping[str, int]:
-    rows = await questions.ask(statement("checkup_processes"), SILENT_S)
+    rows = await questions.ask(statement("checkup_processes"), DEAD_AFTER_S)
     return {row["kind"]: row["count"] for row in rows}
 
 

@@ -25,7 +25,7 @@ AS_CONFIGURED: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkSettings:
+class ConnectionSettings:
     """Where Postgres is, and how long one statement may take there."""
 
     url: str
@@ -42,10 +42,12 @@ class LinkSettings:
         }
 
 
-class Link:
+class PostgresConnection:
     """A connection opened when first used and again after it was lost; one user at a time."""
 
-    def __init__(self, settings: LinkSettings, planner: Mapping[str, str] = AS_CONFIGURED) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, planner: Mapping[str, str] = AS_CONFIGURED
+    ) -> None:
         self._settings = settings
         self._planner = planner
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
@@ -101,11 +103,11 @@ class Link:
 
 
 @asynccontextmanager
-async def open_link(
-    settings: LinkSettings, planner: Mapping[str, str] = AS_CONFIGURED
-) -> AsyncIterator[Link]:
+async def open_connection(
+    settings: ConnectionSettings, planner: Mapping[str, str] = AS_CONFIGURED
+) -> AsyncIterator[PostgresConnection]:
     """A link, closed at the end. Connects only when used; `planner` are settings of Postgres's."""
-    link = Link(settings, planner)
+    link = PostgresConnection(settings, planner)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(link.close)
         yield link

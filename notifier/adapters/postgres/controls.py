@@ -9,7 +9,11 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import (
+    ConnectionSettings,
+    PostgresConnection,
+    open_connection,
+)
 from notifier.adapters.postgres.listening import Listening
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.controls import Breaker, BreakerState, Controls, Pause, Scope, ScopeKind
@@ -25,9 +29,9 @@ CHANNEL = "notifier_controls"
 
 
 class PostgresControls:
-    """As ports.ControlStore says, for one process. `changed` has one caller at a time."""
+    """As ports.controls.ControlStore says, for one process. `changed` has one caller at a time."""
 
-    def __init__(self, worker: WorkerId, link: Link, listening: Listening) -> None:
+    def __init__(self, worker: WorkerId, link: PostgresConnection, listening: Listening) -> None:
         self._worker = worker
         self._link = link
         self._listening = listening
@@ -47,7 +51,7 @@ class PostgresControls:
 
         Also returns when the connection that listens is back: something may have been missed.
         """
-        await self._listening.heard(within_s)
+        await self._listening.on_outcome(within_s)
 
     async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
         """Begin or prolong a pause; None is until resumed."""
@@ -101,11 +105,11 @@ def _breaker(row: Record) -> Breaker:
 
 @asynccontextmanager
 async def open_controls(
-    settings: LinkSettings, worker: WorkerId
+    settings: ConnectionSettings, worker: WorkerId
 ) -> AsyncIterator[PostgresControls]:
     """Two connections of its own: one asks and changes, opened when first used; one listens."""
     stop = asyncio.Event()
-    async with open_link(settings) as link, open_link(settings) as ear:
+    async with open_connection(settings) as link, open_connection(settings) as ear:
         listening = Listening(ear, CHANNEL)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(listening.run(stop), name="controls listen")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres.reader import READ_LINKS
-from notifier.adapters.postgres.store import Links
+from notifier.adapters.postgres.store import StoreConnections
 from notifier.domain.finding import Finding, doubtful, fine, unchecked, wrong
-from notifier.scheduling.cluster.membership import SKEW_MOST_S
+from notifier.scheduling.cluster.membership import MAX_CLOCK_SKEW_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,11 +25,13 @@ DAYS: Final = "postgres partitions"
 PROCESSES: Final = "processes"
 CONNECTIONS: Final = "postgres connections"
 
-MAJOR_LEAST: Final = 15
+MIN_MAJOR_VERSION: Final = 15
 DAYS_AHEAD: Final = 7
 """What ensure_days() makes; one less is there until it runs again after midnight."""
 
-_EVERY: Final = len(Links._fields) + 1 + 2  # the store's, the heartbeat's, those of the controls
+_EVERY: Final = (
+    len(StoreConnections._fields) + 1 + 2
+)  # the store's, the heartbeat's, those of the controls
 HELD_BY: Final[Mapping[str, int]] = {
     "api": _EVERY + READ_LINKS,
     "worker": _EVERY + 1,  # the rates'
@@ -74,17 +76,17 @@ def of_reach(server: Server, place: str) -> Finding:
 
 def of_version(server: Server) -> Finding:
     """Old enough to lack what the statements use, or not."""
-    if server.major < MAJOR_LEAST:
-        mend = f"upgrade to Postgres {MAJOR_LEAST} or newer"
-        return wrong(VERSION, f"{server.version} is too old", mend)
+    if server.major < MIN_MAJOR_VERSION:
+        fix = f"upgrade to Postgres {MIN_MAJOR_VERSION} or newer"
+        return wrong(VERSION, f"{server.version} is too old", fix)
     return fine(VERSION, server.version)
 
 
 def of_clock(skew_s: float) -> Finding:
     """`skew_s` is how far this machine's clock is ahead of Postgres's."""
     shown_s = round(skew_s, 1) + 0.0  # no -0.0
-    said = f"this machine is {shown_s:+.1f} s off Postgres, at most {SKEW_MOST_S:g} s allowed"
-    if abs(skew_s) > SKEW_MOST_S:
+    said = f"this machine is {shown_s:+.1f} s off Postgres, at most {MAX_CLOCK_SKEW_S:g} s allowed"
+    if abs(skew_s) > MAX_CLOCK_SKEW_S:
         return wrong(CLOCK, said, "let NTP set the clocks of both: until then no process is ready")
     return fine(CLOCK, said)
 
@@ -93,8 +95,8 @@ def of_durability(server: Server) -> Finding:
     """Whether a commit waits for the disk, which a 202 promises."""
     said = f"synchronous_commit is {server.synchronous_commit}"
     if server.synchronous_commit == "off":
-        mend = "set synchronous_commit = on where it was turned off: server, database or role"
-        return wrong(DURABILITY, f"{said}: what was accepted can be lost in a crash", mend)
+        fix = "set synchronous_commit = on where it was turned off: server, database or role"
+        return wrong(DURABILITY, f"{said}: what was accepted can be lost in a crash", fix)
     return fine(DURABILITY, said)
 
 
@@ -113,8 +115,8 @@ def of_migrations(present: str | None, known: Sequence[str]) -> Finding:
 def of_hidden_migrations(role: str) -> Finding:
     """The role may do its work, and not look at the revision."""
     because = f"role {role} may not read alembic_version"
-    mend = f"GRANT SELECT ON alembic_version TO {_identifier(role)}"
-    return unchecked(MIGRATIONS, because, mend)
+    fix = f"GRANT SELECT ON alembic_version TO {_identifier(role)}"
+    return unchecked(MIGRATIONS, because, fix)
 
 
 def of_rights(lacks: Sequence[Lack], role: str) -> Finding:
@@ -131,12 +133,12 @@ def of_days(days: Iterable[int]) -> Finding:
     """`days` are those, counted from today, that have their partitions."""
     there = set(days)
     ahead = next(n for n in range(DAYS_AHEAD + 2) if n not in there) - 1
-    mend = "start a process, which makes them, or run: SELECT ensure_days()"
+    fix = "start a process, which makes them, or run: SELECT ensure_days()"
     if ahead < 0:
-        return wrong(DAYS, "none for today: nothing can be stored", mend)
+        return wrong(DAYS, "none for today: nothing can be stored", fix)
     if ahead < DAYS_AHEAD - 1:
         said = f"for today and {ahead} days more, of {DAYS_AHEAD}: none were made lately"
-        return doubtful(DAYS, said, mend)
+        return doubtful(DAYS, said, fix)
     return fine(DAYS, f"for today and {ahead} days more")
 
 
@@ -160,11 +162,11 @@ def of_connections(server: Server, counts: Mapping[str, int]) -> Finding:
     alive = sum(HELD_BY.get(kind, 0) * count for kind, count in counts.items())
     need, room = max(alive, HELD_BY["api"] + HELD_BY["worker"]), server.connections
     said = f"{need} needed, {room} allowed, {server.others} of them taken by others"
-    mend = "raise max_connections (or the limit of the role or database), or run fewer processes"
+    fix = "raise max_connections (or the limit of the role or database), or run fewer processes"
     if need > room:
-        return wrong(CONNECTIONS, said, mend)
+        return wrong(CONNECTIONS, said, fix)
     if need > room - server.others:
-        return doubtful(CONNECTIONS, said, mend)
+        return doubtful(CONNECTIONS, said, fix)
     return fine(CONNECTIONS, said)
 
 

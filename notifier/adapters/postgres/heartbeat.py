@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import (
+    ConnectionSettings,
+    PostgresConnection,
+    open_connection,
+)
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.notification import QueueKey, WorkerId
-from notifier.ports import Beaten, Figures, QueueFigures, WorkerFigures
+from notifier.ports.heartbeat import Figures, HeartbeatReply, QueueFigures, WorkerFigures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,16 +36,18 @@ _decode = msgspec.json.Decoder(_Said).decode
 class PostgresHeartbeat:
     """Writes this process's heartbeat and reads everybody else's."""
 
-    def __init__(self, worker: WorkerId, link: Link) -> None:
+    def __init__(self, worker: WorkerId, link: PostgresConnection) -> None:
         self.worker = worker
         self._link = link
 
-    async def beat(self, *, kind: str, host: str, pid: int, beat: int, figures: Figures) -> Beaten:
+    async def beat(
+        self, *, kind: str, host: str, pid: int, beat: int, figures: Figures
+    ) -> HeartbeatReply:
         """Say that this process lives, with its figures; returns the others' rows and the time."""
         queues = {str(queue): of for queue, of in figures.queues.items()}
         said = msgspec.json.encode({"queues": queues, "providers": figures.providers}).decode()
         rows = await self._link.fetch(statement("beat"), self.worker, kind, host, pid, beat, said)
-        return Beaten(
+        return HeartbeatReply(
             now=rows[0]["now"], others=[_figures(row) for row in rows if row["id"] is not None]
         )
 
@@ -66,8 +72,8 @@ def _figures(row: Record) -> WorkerFigures:
 
 @asynccontextmanager
 async def open_heartbeat(
-    settings: LinkSettings, worker: WorkerId
+    settings: ConnectionSettings, worker: WorkerId
 ) -> AsyncIterator[PostgresHeartbeat]:
     """The heartbeat's own connection, opened when first used."""
-    async with open_link(settings) as link:
+    async with open_connection(settings) as link:
         yield PostgresHeartbeat(worker, link)

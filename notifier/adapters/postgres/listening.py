@@ -17,7 +17,7 @@ from notifier.lifecycle import wait
 if TYPE_CHECKING:
     import asyncpg
 
-    from notifier.adapters.postgres.connection import Link
+    from notifier.adapters.postgres.connection import PostgresConnection
 
 RECONNECT_S: Final = 0.5
 PROVE_EVERY_S: Final = 10.0
@@ -29,13 +29,13 @@ log = structlog.get_logger(__name__)
 class Listening:
     """One channel's notices; many between two looks count as one."""
 
-    def __init__(self, link: Link, channel: str) -> None:
+    def __init__(self, link: PostgresConnection, channel: str) -> None:
         self._link = link
         self._channel = channel
         self._notice = asyncio.Event()
         self._reason = ""
 
-    async def heard(self, within_s: float) -> None:
+    async def on_outcome(self, within_s: float) -> None:
         """Return at a notice, or when the connection is back, or after `within_s`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):

@@ -5,9 +5,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import (
+    ConnectionSettings,
+    PostgresConnection,
+    open_connection,
+)
 from notifier.adapters.postgres.statements import statement
-from notifier.ports import Slice
+from notifier.ports.rates import Slice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 class PostgresRates:
     """One row a provider; see sql/reserve_slice.sql for how a schedule works."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: PostgresConnection) -> None:
         self._link = link
 
     async def reserve(self, provider: str, rate_per_s: float, count: int) -> Slice:
@@ -38,7 +42,7 @@ class PostgresRates:
 
 
 @asynccontextmanager
-async def open_rates(settings: LinkSettings) -> AsyncIterator[PostgresRates]:
+async def open_rates(settings: ConnectionSettings) -> AsyncIterator[PostgresRates]:
     """The connection of the schedules, opened when first used."""
-    async with open_link(settings) as link:
+    async with open_connection(settings) as link:
         yield PostgresRates(link)

@@ -7,7 +7,11 @@ from datetime import UTC, datetime
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import (
+    ConnectionSettings,
+    PostgresConnection,
+    open_connection,
+)
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import (
     AttemptView,
@@ -23,15 +27,15 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from notifier.domain.notification import NotificationId
-    from notifier.ports import Filter
+    from notifier.ports.queries import Filter
 
 READ_LINKS = 4
 
 
 class PostgresReader:
-    """Implements ports.Reader over a few connections, used in turn."""
+    """Implements ports.queries.Reader over a few connections, used in turn."""
 
-    def __init__(self, links: Sequence[Link]) -> None:
+    def __init__(self, links: Sequence[PostgresConnection]) -> None:
         self._links = cycle(links)
 
     async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the port's word
@@ -86,12 +90,12 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
 
 
 @asynccontextmanager
-async def open_reader(settings: LinkSettings) -> AsyncIterator[PostgresReader]:
+async def open_reader(settings: ConnectionSettings) -> AsyncIterator[PostgresReader]:
     """The reader; its statements are planned for their parameters each time."""
     async with AsyncExitStack() as stack:
         links = [
             await stack.enter_async_context(
-                open_link(settings, {"plan_cache_mode": "force_custom_plan"})
+                open_connection(settings, {"plan_cache_mode": "force_custom_plan"})
             )
             for _ in range(READ_LINKS)
         ]

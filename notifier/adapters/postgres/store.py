@@ -11,10 +11,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from notifier.adapters.postgres.connection import Link, LinkSettings, open_link
+from notifier.adapters.postgres.connection import (
+    ConnectionSettings,
+    PostgresConnection,
+    open_connection,
+)
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
-from notifier.ports import ClaimAsk, GivenBack, NotYours, Orphan, Pointer, Recorded, Waiting
+from notifier.ports.broker import Pointer
+from notifier.ports.store import ClaimRequest, GivenBack, NotClaimed, Orphan, Recorded, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -24,10 +29,10 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification
-    from notifier.ports import ClaimAnswer, Death, Quota, Result
+    from notifier.ports.store import ClaimAnswer, OrphanDecision, Quota, Result
 
 DUE_CEILING = 1000
-SWEEP_MOST = 5000
+MAX_SWEEP_ROWS = 5000
 NOW = timedelta(0)
 STATUSES = {status.value: status for status in Status}
 
@@ -41,15 +46,15 @@ does not see that to plan over a month of days takes longer than the batch."""
 PLANNERS = {"claim": KEPT, "record": KEPT, "relay": IN_ORDER | KEPT, "watch": IN_ORDER}
 
 
-class Links(NamedTuple):
+class StoreConnections(NamedTuple):
     """A connection per kind of batch."""
 
-    accept: Link
-    claim: Link
-    record: Link
-    give_back: Link
-    relay: Link
-    watch: Link
+    accept: PostgresConnection
+    claim: PostgresConnection
+    record: PostgresConnection
+    give_back: PostgresConnection
+    relay: PostgresConnection
+    watch: PostgresConnection
 
 
 class PostgresStore:
@@ -58,7 +63,7 @@ class PostgresStore:
     `worker` is this run of this process: claims are in its name.
     """
 
-    def __init__(self, worker: WorkerId, links: Links) -> None:
+    def __init__(self, worker: WorkerId, links: StoreConnections) -> None:
         self.worker = worker
         self._links = links
 
@@ -92,10 +97,10 @@ class PostgresStore:
             if item.id in taken
         ]
 
-    async def claim(self, asks: Sequence[ClaimAsk]) -> Sequence[ClaimAnswer]:
+    async def claim(self, asks: Sequence[ClaimRequest]) -> Sequence[ClaimAnswer]:
         """Take for this worker what still stands at the claim asked for; one answer per ask.
 
-        Of several asks for one id the first with the highest claim wins; the others get NotYours.
+        Of several asks for one id the first with the highest claim wins; the others get NotClaimed.
         """
         winner: dict[NotificationId, int] = {}
         for index, ask in enumerate(asks):
@@ -111,7 +116,7 @@ class PostgresStore:
             ids[0],
             ids[-1],
         )
-        answers: list[ClaimAnswer] = [NotYours()] * len(asks)
+        answers: list[ClaimAnswer] = [NotClaimed()] * len(asks)
         for row in rows:
             answers[winner[row["id"]]] = _claim_answer(row)
         return answers
@@ -151,7 +156,7 @@ class PostgresStore:
             for row in rows
         }
 
-    async def give_back(self, asks: Sequence[ClaimAsk]) -> Sequence[GivenBack]:
+    async def give_back(self, asks: Sequence[ClaimRequest]) -> Sequence[GivenBack]:
         """Make unspent pointers due again; the rows that moved.
 
         Of several copies of one pointer the one with the highest claim counts, and of these one
@@ -174,10 +179,10 @@ class PostgresStore:
             for row in rows
         ]
 
-    async def claimed_by_me(self) -> Sequence[ClaimAsk]:
+    async def claimed_by_me(self) -> Sequence[ClaimRequest]:
         """What Postgres believes this worker sends, each at the claim before it: to give back."""
         rows = await self._links.give_back.fetch(statement("orphans"), self.worker)
-        return [ClaimAsk(id=row["id"], claim=row["claim"] - 1) for row in rows]
+        return [ClaimRequest(id=row["id"], claim=row["claim"] - 1) for row in rows]
 
     async def take_due(self, quotas: Sequence[Quota], most: int) -> Sequence[tuple[Pointer, bool]]:
         """Mark due rows as published, `most` in all, the first quotas first.
@@ -240,23 +245,23 @@ class PostgresStore:
         )
         return Counter(QueueKey.parse(row["queue"]) for row in rows)
 
-    async def orphans_of(self, silent: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
+    async def claimed_by_dead(self, silent: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
         """What dead processes were sending, at most 500.
 
         Dead are those without a heartbeat row, and those of `silent` (id, counter) whose counter
         has not moved since; never this one.
         """
         rows = await self._links.watch.fetch(
-            statement("orphans_of"),
+            statement("claimed_by_dead"),
             [worker for worker, _ in silent],
             [beat for _, beat in silent],
             self.worker,
         )
         return [_orphan(row) for row in rows]
 
-    async def bury(
-        self, deaths: Sequence[Death], silent: Sequence[tuple[WorkerId, int]]
-    ) -> Sequence[tuple[Death, Status, float]]:
+    async def settle_orphans(
+        self, deaths: Sequence[OrphanDecision], silent: Sequence[tuple[WorkerId, int]]
+    ) -> Sequence[tuple[OrphanDecision, Status, float]]:
         """Write what follows for orphans whose process is dead still; the rows that moved.
 
         Each comes with its new status (expired if it would wait past its time) and its age.
@@ -264,7 +269,7 @@ class PostgresStore:
         by_id = {death.orphan.id: death for death in deaths}
         rows = await self._links.watch.fetch(
             statement("bury"),
-            *_columns(_death_row(death) for death in by_id.values()),
+            *_columns(_decision_row(death) for death in by_id.values()),
             self.worker,
             [worker for worker, _ in silent],
             [beat for _, beat in silent],
@@ -281,7 +286,7 @@ class PostgresStore:
 
         At most 5,000 that are due, and as many that are published.
         """
-        rows = await self._links.watch.fetch(statement("sweep"), SWEEP_MOST)
+        rows = await self._links.watch.fetch(statement("sweep"), MAX_SWEEP_ROWS)
         return [(QueueKey.parse(row["queue"]), row["age_s"]) for row in rows]
 
     async def ensure_days(self) -> int:
@@ -317,7 +322,7 @@ class PostgresStore:
 
 def _claim_answer(row: Record) -> ClaimAnswer:
     if row["status"] != Status.SENDING:
-        return NotYours(Status(row["status"]), row["age_s"])
+        return NotClaimed(Status(row["status"]), row["age_s"])
     return Claimed(
         id=row["id"],
         claim=row["claim"],
@@ -351,7 +356,7 @@ def _orphan(row: Record) -> Orphan:
     )
 
 
-def _death_row(death: Death) -> tuple[object, ...]:
+def _decision_row(death: OrphanDecision) -> tuple[object, ...]:
     orphan = death.orphan
     return orphan.id, orphan.claim, orphan.worker, death.provider, death.status, death.reason
 
@@ -396,11 +401,13 @@ def _columns(rows: Iterable[tuple[object, ...]]) -> Sequence[Sequence[object]]:
 
 
 @asynccontextmanager
-async def open_store(settings: LinkSettings, worker: WorkerId) -> AsyncIterator[PostgresStore]:
+async def open_store(
+    settings: ConnectionSettings, worker: WorkerId
+) -> AsyncIterator[PostgresStore]:
     """The store, connecting when first used; closed at the end."""
     async with AsyncExitStack() as stack:
         links = {
-            name: await stack.enter_async_context(open_link(settings, PLANNERS.get(name, {})))
-            for name in Links._fields
+            name: await stack.enter_async_context(open_connection(settings, PLANNERS.get(name, {})))
+            for name in StoreConnections._fields
         }
-        yield PostgresStore(worker, Links(**links))
+        yield PostgresStore(worker, StoreConnections(**links))

@@ -14,7 +14,7 @@ from notifier.adapters.providers.reloading import open_reloading
 from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
 from notifier.adapters.providers.smtp import open_smtp
-from notifier.ports import Provider
+from notifier.ports.provider import Provider
 
 __all__ = [
     "PROVIDER_TYPES",

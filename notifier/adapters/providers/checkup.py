@@ -72,8 +72,8 @@ def _of_obstacle(name: str, place: _Place, obstacle: Outcome) -> Finding:
         case Unavailable(code="tls_certificate"):
             return _untrusted(name, said)
         case Unavailable(spends=False):
-            mend = f"correct username, password and security in [providers.{name}]"
-            return wrong(_check(name), said, mend)
+            fix = f"correct username, password and security in [providers.{name}]"
+            return wrong(_check(name), said, fix)
         case _:
             return _unreachable(name, said)
 
@@ -120,8 +120,8 @@ def _unreachable(name: str, said: str) -> Finding:
 
 
 def _untrusted(name: str, said: str) -> Finding:
-    mend = "renew its certificate, or trust the one who signed it (for mail: ca_file)"
-    return wrong(_check(name), said, mend)
+    fix = "renew its certificate, or trust the one who signed it (for mail: ca_file)"
+    return wrong(_check(name), said, fix)
 
 
 def _check(name: str) -> str:

@@ -28,10 +28,10 @@ from notifier.adapters.providers.http_request import Request, Templates, Unrende
 from notifier.adapters.providers.settings import HttpSettings
 from notifier.adapters.providers.verdict import outcome
 from notifier.domain.outcome import Outcome, Unavailable
-from notifier.ports import Envelope
+from notifier.ports.provider import Envelope
 
 MASK: Final = "***"
-SECRET_LEAST: Final = 6
+MIN_SECRET_LENGTH: Final = 6
 """Characters: a shorter word says little, and would hide much of an innocent text."""
 _MAX_BODY: Final = 64 * 1024
 
@@ -80,7 +80,7 @@ class _Call:
 
 
 class HttpProvider:
-    """See `ports.Provider`."""
+    """See `ports.provider.Provider`."""
 
     def __init__(
         self,
@@ -164,7 +164,9 @@ def _secrets_of(settings: HttpSettings) -> tuple[str, ...]:
     words = [word for value in fixed for word in (value, value.rpartition(" ")[2])]
     basic = base64.b64encode(f"{settings.username}:{settings.password}".encode()).decode()
     known = {settings.password, basic if settings.password else "", *words}
-    return tuple(sorted((one for one in known if len(one) >= SECRET_LEAST), key=len, reverse=True))
+    return tuple(
+        sorted((one for one in known if len(one) >= MIN_SECRET_LENGTH), key=len, reverse=True)
+    )
 
 
 def late_outcome(call: _Call) -> Outcome:

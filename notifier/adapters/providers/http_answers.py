@@ -13,7 +13,7 @@ import msgspec
 from notifier.adapters.providers.verdict import VerdictName
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:/ -]{1,64}")
-_PIECE_LEAST: Final = 6
+_MIN_PIECE_LENGTH: Final = 6
 STATUSES: Final[tuple[tuple[range, VerdictName], ...]] = (
     (range(200, 300), "accepted"),
     (range(300, 400), "refused"),
@@ -87,7 +87,7 @@ def is_code(text: str, recipient: str) -> bool:
 
     Codes enter logs and metrics, and a provider may answer anything in the place of one.
     """
-    is_piece = len(text) >= _PIECE_LEAST and text in recipient
+    is_piece = len(text) >= _MIN_PIECE_LENGTH and text in recipient
     return bool(_CODE.fullmatch(text)) and not is_piece and recipient.lstrip("+") not in text
 
 

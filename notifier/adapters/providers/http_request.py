@@ -14,7 +14,7 @@ from yarl import URL
 
 from notifier.adapters.providers.settings import HttpSettings
 from notifier.domain.errors import ConfigError
-from notifier.ports import Envelope
+from notifier.ports.provider import Envelope
 
 _FUEL: Final = 100_000
 _FORM: Final = "application/x-www-form-urlencoded"

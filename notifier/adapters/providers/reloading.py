@@ -15,11 +15,11 @@ from typing import Final
 import structlog
 
 from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
-from notifier.adapters.providers.threaded_read import OneRead
+from notifier.adapters.providers.threaded_read import ThreadedRead
 from notifier.domain.breaker import is_about_credentials
 from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Outcome
-from notifier.ports import Envelope, Provider
+from notifier.ports.provider import Envelope, Provider
 
 LOOK_EVERY_S: Final = 1.0
 LOOK_WITHIN_S: Final = 2.0
@@ -43,7 +43,7 @@ async def open_reloading(
     Raises ConfigError for unusable settings to begin with.
     """
     first = await _opened(settings, open_one)
-    read = OneRead(f"settings of {name}", reload)
+    read = ThreadedRead(f"settings of {name}", reload)
     provider = ReloadingProvider(name, first, open_one=open_one, read=read)
     try:
         yield provider
@@ -62,7 +62,7 @@ class _Edition:
 
 
 class ReloadingProvider:
-    """See `ports.Provider`. A send that was refused is repeated once on newer settings."""
+    """See `ports.provider.Provider`. A send that was refused is repeated once on newer settings."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ReloadingProvider:
         first: _Edition,
         *,
         open_one: Open,
-        read: OneRead[Settings],
+        read: ThreadedRead[Settings],
     ) -> None:
         self._name = name
         self._present = first

@@ -23,7 +23,7 @@ from notifier.adapters.providers.smtp_replies import OPENING, SIGNING_IN, reply_
 from notifier.adapters.providers.verdict import outcome
 from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Outcome, Unavailable
-from notifier.ports import Envelope
+from notifier.ports.provider import Envelope
 
 
 @asynccontextmanager
@@ -37,7 +37,7 @@ async def open_smtp(name: str, settings: SmtpSettings) -> AsyncIterator[SmtpProv
 
 
 class SmtpProvider:
-    """See `ports.Provider`."""
+    """See `ports.provider.Provider`."""
 
     def __init__(self, name: str, settings: SmtpSettings) -> None:
         self._name = name

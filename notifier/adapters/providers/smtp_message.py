@@ -17,12 +17,14 @@ from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
 from typing import Final
 
-from notifier.ports import Envelope
+from notifier.ports.provider import Envelope
 
 _MIME: Final = b"MIME-Version: 1.0\r\n"
-_LINE_MOST: Final = 78  # RFC 5322, section 2.1.1: some relays break lines that are much longer
-_QUOTED_MOST: Final = 76  # RFC 2045, section 6.7
-SUBJECT_MOST: Final = 998
+_MAX_LINE_LENGTH: Final = (
+    78  # RFC 5322, section 2.1.1: some relays break lines that are much longer
+)
+_MAX_QUOTED_LENGTH: Final = 76  # RFC 2045, section 6.7
+MAX_SUBJECT_LENGTH: Final = 998
 """Characters: no header line may be longer, and to encode and fold a subject takes its time."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{0,66}")  # fits one line as it is
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
@@ -125,8 +127,8 @@ def _from(name: str, mailbox: Mailbox) -> bytes:
 
 def _subject(content: Mapping[str, object]) -> bytes:
     subject = _text(content, "subject") or ""
-    if len(subject) > SUBJECT_MOST:
-        raise Unsendable("header", f"subject: expected at most {SUBJECT_MOST} characters")
+    if len(subject) > MAX_SUBJECT_LENGTH:
+        raise Unsendable("header", f"subject: expected at most {MAX_SUBJECT_LENGTH} characters")
     if _CONTROL.search(subject):
         raise Unsendable("header", "subject: a header takes no line breaks and no controls")
     if _PLAIN.fullmatch(subject) and "=?" not in subject:
@@ -167,7 +169,7 @@ def _part(subtype: str, text: str) -> bytes:
     lines = text.encode().splitlines() or [b""]
     content = b"\r\n".join(lines) + b"\r\n"
     encoding = "7bit"
-    if not text.isascii() or "\0" in text or max(map(len, lines)) > _LINE_MOST:
+    if not text.isascii() or "\0" in text or max(map(len, lines)) > _MAX_LINE_LENGTH:
         encoding, content = _hidden(content)
     head = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}'
     return f"{head}\r\n\r\n".encode() + content
@@ -176,7 +178,9 @@ def _part(subtype: str, text: str) -> bytes:
 def _hidden(content: bytes) -> tuple[str, bytes]:
     quoted = b2a_qp(content)
     in_base64 = base64mime.body_encode(content, eol="\r\n").encode()
-    is_short = max(map(len, quoted.split(b"\r\n"))) <= _QUOTED_MOST  # a last blank may be beyond
+    is_short = (
+        max(map(len, quoted.split(b"\r\n"))) <= _MAX_QUOTED_LENGTH
+    )  # a last blank may be beyond
     if is_short and len(quoted) <= len(in_base64):
         return "quoted-printable", quoted
     return "base64", in_base64

@@ -14,7 +14,7 @@ from notifier.domain.errors import ConfigError
 T = TypeVar("T")
 
 
-class OneRead(Generic[T]):
+class ThreadedRead(Generic[T]):
     """Calls `read`, which may raise ConfigError or OSError, one at a time.
 
     A thread of an executor would be joined when the interpreter ends, however long it hangs.

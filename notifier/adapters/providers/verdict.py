@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Final, Literal, assert_never
 
 from notifier.domain.outcome import (
-    CODE_MOST,
-    DETAIL_MOST,
-    REFERENCE_MOST,
+    MAX_CODE_LENGTH,
+    MAX_DETAIL_LENGTH,
+    MAX_REFERENCE_LENGTH,
     Accepted,
     Ambiguous,
     Outcome,
@@ -35,10 +35,10 @@ def outcome(
     reference: str = "",
 ) -> Outcome:
     """The verdict as a value; texts from the world are bounded and made safe to store."""
-    code, detail = printable(code, CODE_MOST), printable(detail, DETAIL_MOST)
+    code, detail = printable(code, MAX_CODE_LENGTH), printable(detail, MAX_DETAIL_LENGTH)
     match verdict:
         case "accepted":
-            known = printable(reference, REFERENCE_MOST)
+            known = printable(reference, MAX_REFERENCE_LENGTH)
             return Accepted(code=code, detail=detail, reference=known)
         case "refused" | "gone":
             return Refused(code=code, detail=detail, gone=verdict == "gone")

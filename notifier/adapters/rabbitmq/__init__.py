@@ -1,1 +1,1 @@
-"""RabbitMQ behind `notifier.ports.Broker`: it reconnects, redeclares and resumes by itself."""
+"""RabbitMQ behind `ports.broker.Broker`: it reconnects, redeclares and resumes by itself."""

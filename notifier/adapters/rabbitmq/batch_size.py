@@ -10,14 +10,14 @@ from typing import Final
 
 from notifier.domain.notification import QueueKey
 
-CARRIED_MOST: Final = 64
+MAX_POINTERS_PER_MESSAGE: Final = 64
 """A message that says it carries more is none of ours."""
 _MEMORY: Final = 64
 _RAISED_AT: Final = 1.5
 _LOWERED_AT: Final = 0.6
 
 
-class Carried:
+class BatchSizeEstimate:
     """The moving average over the last few messages of each queue, published or delivered."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Prefetch:
         return min(self.pointers, max(2, 2 * self.pointers // self._each))
 
     @property
-    def held_most(self) -> int:
+    def max_held(self) -> int:
         """How many pointers these messages carry, rather more than less."""
         return self.messages if self._each == 1 else 2 * self.messages * self._each
 

@@ -15,15 +15,15 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.batch_size import Carried
-from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, Link, quieten_driver
-from notifier.adapters.rabbitmq.connection_state import Presence
+from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
+from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, RabbitConnection, quieten_driver
+from notifier.adapters.rabbitmq.connection_state import ConnectionState
 from notifier.adapters.rabbitmq.depths import Depths
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.subscription import BrokerObserver, RabbitSubscription
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import QueueKey
-from notifier.ports import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports.broker import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
 
 OPEN_WAIT_S: Final = 2.0
 
@@ -64,7 +64,7 @@ async def open_rabbitmq_broker(
 
 
 class RabbitBroker:
-    """Implements `notifier.ports.Broker`; its tasks are born in `group`."""
+    """Implements `notifier.ports.broker.Broker`; its tasks are born in `group`."""
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ class RabbitBroker:
         self._observer = observer
         self._jitter = jitter
         self._subscriptions: set[RabbitSubscription] = set()
-        self._carried = Carried()
-        self._presence = Presence(("publish", "consume"))
+        self._batch_sizes = BatchSizeEstimate()
+        self._connection_state = ConnectionState(("publish", "consume"))
         declaring = asyncio.Lock()
         self._out = self._link(url, "publish", declaring)
         self._in = self._link(url, "consume", declaring)
@@ -91,16 +91,16 @@ class RabbitBroker:
             self._out,
             queues,
             timeout_s=publish_timeout_s,
-            presence=self._presence,
-            carried=self._carried,
+            connection_state=self._connection_state,
+            batch_sizes=self._batch_sizes,
             backoff=Backoff(jitter),
         )
         self._depths = Depths(
             self._in,
             queues,
             self._subscriptions,
-            presence=self._presence,
-            carried=self._carried,
+            connection_state=self._connection_state,
+            batch_sizes=self._batch_sizes,
             backoff=Backoff(jitter),
             clock=clock,
         )
@@ -109,12 +109,12 @@ class RabbitBroker:
 
     async def first_try(self) -> None:
         """Wait, a moment at most, until it is known whether RabbitMQ is there."""
-        await _a_moment_for(self._presence.settled)
+        await _a_moment_for(self._connection_state.settled)
 
     async def publish(
-        self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int] = ONE_EACH
+        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
     ) -> Sequence[bool]:
-        return await self._publisher.publish(pointers, together)
+        return await self._publisher.publish(pointers, max_batch)
 
     async def probe(self) -> bool:
         return await self._publisher.probe()
@@ -130,7 +130,7 @@ class RabbitBroker:
         on_delivery: Callable[[Delivery], None],
         on_lost: Callable[[], None],
     ) -> AsyncIterator[Subscription]:
-        """See `notifier.ports.Broker`. Raises ValueError for a queue this broker does not serve."""
+        """See `ports.broker.Broker`. Raises ValueError for a queue this broker does not serve."""
         if queue not in self._queues:
             raise ValueError(f"no such queue: {queue}")
         subscription = RabbitSubscription(
@@ -139,7 +139,7 @@ class RabbitBroker:
             on_delivery=on_delivery,
             on_lost=on_lost,
             observer=self._observer,
-            carried=self._carried,
+            batch_sizes=self._batch_sizes,
             backoff=Backoff(self._jitter),
         )
         self._subscriptions.add(subscription)
@@ -169,13 +169,13 @@ class RabbitBroker:
             for part, name in parts
         }
 
-    def _link(self, url: str, name: str, declaring: asyncio.Lock) -> Link:
-        return Link(
+    def _link(self, url: str, name: str, declaring: asyncio.Lock) -> RabbitConnection:
+        return RabbitConnection(
             url,
             name,
             self._queues,
             declaring=declaring,
-            presence=self._presence,
+            connection_state=self._connection_state,
             backoff=Backoff(self._jitter),
         )
 

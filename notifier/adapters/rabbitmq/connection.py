@@ -16,7 +16,7 @@ from aiormq.exceptions import AMQPConnectionError, ChannelClosed
 from structlog import get_logger
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.connection_state import Presence
+from notifier.adapters.rabbitmq.connection_state import ConnectionState
 from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare
 from notifier.domain.errors import BrokerUnavailable
@@ -29,7 +29,7 @@ BLOCKED_AFTER_S: Final = 0.05
 _FRAME_BUFFER: Final = 512
 
 
-class Link:
+class RabbitConnection:
     """One connection. Channels on it are opened by those who need them, in `keep_alive`."""
 
     def __init__(
@@ -39,14 +39,14 @@ class Link:
         queues: Sequence[QueueKey],
         *,
         declaring: asyncio.Lock,
-        presence: Presence,
+        connection_state: ConnectionState,
         backoff: Backoff,
     ) -> None:
         self.name = name
         self._url = url
         self._queues = queues
         self._declaring = declaring
-        self._presence = presence
+        self._connection_state = connection_state
         self._backoff = backoff
         self._live: AbstractConnection | None = None
         self._ready = asyncio.Event()
@@ -58,7 +58,7 @@ class Link:
             try:
                 await self._one_life()
             except BrokerUnavailable as error:
-                self._presence.down(self.name, error)
+                self._connection_state.down(self.name, error)
             await asyncio.sleep(self._backoff.next_s())
 
     def stop(self, task: asyncio.Task[None]) -> None:
@@ -103,7 +103,7 @@ class Link:
 
 
 async def keep_alive(
-    link: Link,
+    link: RabbitConnection,
     name: str,
     backoff: Backoff,
     one_life: Callable[[AbstractConnection], Awaitable[bool]],

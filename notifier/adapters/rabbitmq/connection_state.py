@@ -19,7 +19,7 @@ class _State(Enum):
     REFUSED = auto()
 
 
-class Presence:
+class ConnectionState:
     """Sums up the parts (connections with their work on them) of one broker.
 
     `settled` is set once it is known for the first time whether the broker is there.

@@ -14,21 +14,21 @@ from typing import Final, Protocol
 from aiormq.abc import AbstractChannel, AbstractConnection
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.batch_size import Carried
+from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
 from notifier.adapters.rabbitmq.connection import (
-    Link,
+    RabbitConnection,
     close_channel,
     end_of,
     keep_alive,
     open_channel,
     when_closed,
 )
-from notifier.adapters.rabbitmq.connection_state import Presence
+from notifier.adapters.rabbitmq.connection_state import ConnectionState
 from notifier.adapters.rabbitmq.errors import translated
-from notifier.adapters.rabbitmq.shared_request import Question
+from notifier.adapters.rabbitmq.shared_request import SharedRequest
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare, queue_name
 from notifier.domain.notification import QueueKey
-from notifier.ports import Depth
+from notifier.ports.broker import Depth
 
 POLL_TIMEOUT_S: Final = 2.0
 WATCH_EVERY_S: Final = 1.0
@@ -54,31 +54,31 @@ class Depths:
 
     def __init__(
         self,
-        link: Link,
+        link: RabbitConnection,
         queues: Sequence[QueueKey],
         subscriptions: Iterable[Consuming],
         *,
-        presence: Presence,
-        carried: Carried,
+        connection_state: ConnectionState,
+        batch_sizes: BatchSizeEstimate,
         backoff: Backoff,
         clock: Callable[[], float],
     ) -> None:
         self._link = link
         self._queues = queues
         self._subscriptions = subscriptions
-        self._presence = presence
-        self._carried = carried
+        self._connection_state = connection_state
+        self._batch_sizes = batch_sizes
         self._backoff = backoff
         self._clock = clock
         self._channel: AbstractChannel | None = None
         self._stopping = False
         self._wake = asyncio.Event()
-        self._asked: Question[Mapping[QueueKey, Depth]] = Question(self._wake)
+        self._asked: SharedRequest[Mapping[QueueKey, Depth]] = SharedRequest(self._wake)
         self._asked_for = set[QueueKey]()
         self._missing_since: dict[Consuming, float] = {}
 
     async def read(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, Depth]:
-        """See `notifier.ports.Broker.depths`."""
+        """See `notifier.ports.broker.Broker.depths`."""
         if self._channel is None:
             return {}
         self._asked_for.update(queues)
@@ -113,7 +113,7 @@ class Depths:
         await declare(channel, self._queues)
         self._channel = channel
         self._backoff.reset()
-        self._presence.up(self._link.name)
+        self._connection_state.up(self._link.name)
         while not (self._stopping or channel.is_closed):
             await self._asked_or_due()
             asked = self._asked.take()
@@ -140,7 +140,7 @@ class Depths:
                 answer = await channel.queue_declare(
                     queue_name(queue), passive=True, timeout=RPC_TIMEOUT_S
                 )
-            ready = self._carried.pointers(queue, answer.message_count or 0)
+            ready = self._batch_sizes.pointers(queue, answer.message_count or 0)
             found[queue] = Depth(ready, answer.consumer_count or 0)
         return found
 

@@ -19,8 +19,8 @@ VERSION: Final = "rabbitmq version"
 OF_EXCHANGE: Final = "rabbitmq exchange"
 ALARM: Final = "rabbitmq alarm"
 
-VERSION_LEAST: Final = (3, 10)
-_LEAST: Final = ".".join(map(str, VERSION_LEAST))
+MIN_VERSION: Final = (3, 10)
+_LEAST: Final = ".".join(map(str, MIN_VERSION))
 _RIGHTS: Final = (
     f"give the user configure, write and read on ^{EXCHANGE}(\\..*)?$ in this vhost: "
     "`rabbitmqctl set_permissions`"
@@ -70,14 +70,14 @@ def of_no_connection(
     """It did not: nothing else is known."""
     is_late = isinstance(error.__cause__, TimeoutError)
     said = f"no answer within {within_s:g} s" if is_late else str(error)
-    mend = (
+    fix = (
         "correct user, password or vhost in NOTIFIER_BROKER_URL, or make them"
         if isinstance(error, BrokerRefused)
         else "start it, open the way to it, or correct NOTIFIER_BROKER_URL"
     )
     rest = [VERSION, OF_EXCHANGE, *map(of_queue_name, queues), ALARM]
     return [
-        wrong(REACH, f"{place}: {said}", mend),
+        wrong(REACH, f"{place}: {said}", fix),
         *(unchecked(check, "RabbitMQ cannot be asked") for check in rest),
     ]
 
@@ -90,7 +90,7 @@ def of_version(properties: Mapping[str, object]) -> Finding:
             VERSION, f"this is {product} {version}", "use RabbitMQ: all else is untried"
         )
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if numbers < VERSION_LEAST:
+    if numbers < MIN_VERSION:
         return wrong(VERSION, f"{version} is too old", f"upgrade to RabbitMQ {_LEAST} or newer")
     return fine(VERSION, version)
 
@@ -103,8 +103,8 @@ def of_exchange(sight: Sight) -> Finding:
         case State.ABSENT:
             return fine(OF_EXCHANGE, "not there yet: the first process makes it")
         case State.UNLIKE:
-            mend = f"delete exchange {EXCHANGE}, and restart: a process makes it anew"
-            return wrong(OF_EXCHANGE, sight.reason, mend)
+            fix = f"delete exchange {EXCHANGE}, and restart: a process makes it anew"
+            return wrong(OF_EXCHANGE, sight.reason, fix)
         case State.REFUSED:
             return wrong(OF_EXCHANGE, sight.reason, _RIGHTS)
         case State.UNKNOWN:
@@ -120,16 +120,16 @@ def of_queue(sight: Sight, queue: QueueKey, *, has_exchange: bool) -> Finding:
         case State.OURS:
             return fine(check, "as it should be")
         case State.ABSENT if has_exchange:
-            mend = "restart a process: it makes what its settings name"
-            return doubtful(check, "not there, though the exchange is", mend)
+            fix = "restart a process: it makes what its settings name"
+            return doubtful(check, "not there, though the exchange is", fix)
         case State.ABSENT:
             return fine(check, "not there yet: the first process makes it")
         case State.UNLIKE:
-            mend = (
+            fix = (
                 f"`rabbitmqctl delete_queue {name}` on its vhost, and restart: a process makes it "
                 "anew, and what was in it is taken from Postgres again"
             )
-            return wrong(check, sight.reason, mend)
+            return wrong(check, sight.reason, fix)
         case State.REFUSED:
             return wrong(check, sight.reason, _RIGHTS)
         case State.UNKNOWN:
@@ -145,8 +145,8 @@ def of_alarm(alarm: Alarm) -> Finding:
         case Alarm.OFF:
             return fine(ALARM, "none: it takes messages")
         case Alarm.ON:
-            mend = f"give it memory or disk; {look} which"
-            return wrong(ALARM, "it is in alarm and takes no messages", mend)
+            fix = f"give it memory or disk; {look} which"
+            return wrong(ALARM, "it is in alarm and takes no messages", fix)
         case Alarm.HIDDEN:
             because = "this user may not publish to the default exchange"
             return unchecked(ALARM, because, look)

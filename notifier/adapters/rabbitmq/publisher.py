@@ -22,9 +22,9 @@ from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.batch_size import Carried
+from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
 from notifier.adapters.rabbitmq.connection import (
-    Link,
+    RabbitConnection,
     close_channel,
     end_of,
     is_unblocked,
@@ -32,14 +32,14 @@ from notifier.adapters.rabbitmq.connection import (
     open_channel,
     when_closed,
 )
-from notifier.adapters.rabbitmq.connection_state import Presence
+from notifier.adapters.rabbitmq.connection_state import ConnectionState
 from notifier.adapters.rabbitmq.errors import translated
-from notifier.adapters.rabbitmq.shared_request import Question
+from notifier.adapters.rabbitmq.shared_request import SharedRequest
 from notifier.adapters.rabbitmq.topology import EXCHANGE, declare
 from notifier.adapters.rabbitmq.wire import encode
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
-from notifier.ports import Pointer
+from notifier.ports.broker import Pointer
 
 OUTSTANDING: Final = 1_000
 PERSISTENT: Final = 2
@@ -50,15 +50,15 @@ Places = Sequence[int]
 """Where in a list the pointers of one message stand."""
 
 
-def in_messages(pointers: Sequence[Pointer], together: Mapping[QueueKey, int]) -> list[Places]:
+def in_messages(pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int]) -> list[Places]:
     """Divide pointers into messages: of one queue and one instant, in their order."""
     alike = dict[tuple[QueueKey, float], list[int]]()
     for place, pointer in enumerate(pointers):
         alike.setdefault((pointer.queue, pointer.published_at), []).append(place)
     return [
-        places[start : start + together.get(queue, 1)]
+        places[start : start + max_batch.get(queue, 1)]
         for (queue, _), places in alike.items()
-        for start in range(0, len(places), together.get(queue, 1))
+        for start in range(0, len(places), max_batch.get(queue, 1))
     ]
 
 
@@ -67,19 +67,19 @@ class Publisher:
 
     def __init__(
         self,
-        link: Link,
+        link: RabbitConnection,
         queues: Sequence[QueueKey],
         *,
         timeout_s: float,
-        presence: Presence,
-        carried: Carried,
+        connection_state: ConnectionState,
+        batch_sizes: BatchSizeEstimate,
         backoff: Backoff,
     ) -> None:
         self._link = link
         self._queues = queues
         self._timeout_s = timeout_s
-        self._presence = presence
-        self._carried = carried
+        self._connection_state = connection_state
+        self._batch_sizes = batch_sizes
         self._backoff = backoff
         self._channel: Channel | None = None
         self._deadlines: set[asyncio.Timeout] = set()
@@ -88,17 +88,17 @@ class Publisher:
         self._unroutable = False
         self._stopping = False
         self._wake = asyncio.Event()
-        self._alive: Question[bool] = Question(self._wake)
+        self._alive: SharedRequest[bool] = SharedRequest(self._wake)
 
     async def publish(
-        self, pointers: Sequence[Pointer], together: Mapping[QueueKey, int]
+        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int]
     ) -> list[bool]:
-        """See `notifier.ports.Broker`. What is not confirmed in time may still arrive later."""
+        """See `ports.broker.Broker`. What is not confirmed in time may still arrive later."""
         confirmed = [False] * len(pointers)
         channel = self._channel
         if channel is None or not await is_unblocked(channel):
             return confirmed
-        messages = in_messages(pointers, together)
+        messages = in_messages(pointers, max_batch)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout_s) as deadline:
                 self._deadlines.add(deadline)
@@ -152,7 +152,7 @@ class Publisher:
 
     async def _confirm(self, channel: Channel, message: Sequence[Pointer]) -> bool:
         queue = message[0].queue
-        self._carried.saw(queue, len(message))
+        self._batch_sizes.saw(queue, len(message))
         try:
             with translated():
                 answer = await channel.basic_publish(
@@ -199,7 +199,7 @@ class Publisher:
         await declare(channel, self._queues)
         self._channel = channel
         self._backoff.reset()
-        self._presence.up(self._link.name)
+        self._connection_state.up(self._link.name)
         while not (self._stopping or channel.is_closed):
             await self._wake.wait()
             self._wake.clear()

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Question(Generic[T]):
+class SharedRequest(Generic[T]):
     """`wake` is set when somebody asks."""
 
     def __init__(self, wake: asyncio.Event) -> None:

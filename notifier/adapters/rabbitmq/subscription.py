@@ -20,10 +20,10 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from structlog import get_logger
 
 from notifier.adapters.rabbitmq.backoff import Backoff
-from notifier.adapters.rabbitmq.batch_size import Carried, Prefetch
+from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate, Prefetch
 from notifier.adapters.rabbitmq.connection import (
     CLOSE_TIMEOUT_S,
-    Link,
+    RabbitConnection,
     close_channel,
     end_of,
     keep_alive,
@@ -36,18 +36,18 @@ from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare, queue_na
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
-from notifier.ports import Delivery
+from notifier.ports.broker import Delivery
 
 MAX_PREFETCH: Final = 65_535  # an unsigned short on the wire
 
 
 class BrokerObserver(Protocol):
-    """The part of `notifier.ports.Observer` a broker needs."""
+    """The part of `notifier.ports.observer.Observer` a broker needs."""
 
     def unreadable(self) -> None: ...
 
 
-class Epoch:
+class ChannelSession:
     """One channel's life: its delivery tags mean nothing on any other."""
 
     def __init__(self, channel: AbstractChannel) -> None:
@@ -77,23 +77,23 @@ class Epoch:
 class _Tag(msgspec.Struct, frozen=True):
     """A message, and what of it is not settled yet."""
 
-    epoch: Epoch
+    session: ChannelSession
     number: int
     left: set[Delivery]
 
 
 class RabbitSubscription:
-    """Implements `notifier.ports.Subscription`; `run` is its task."""
+    """Implements `notifier.ports.broker.Subscription`; `run` is its task."""
 
     def __init__(
         self,
-        link: Link,
+        link: RabbitConnection,
         queue: QueueKey,
         *,
         on_delivery: Callable[[Delivery], None],
         on_lost: Callable[[], None],
         observer: BrokerObserver,
-        carried: Carried,
+        batch_sizes: BatchSizeEstimate,
         backoff: Backoff,
     ) -> None:
         self.queue = queue
@@ -101,9 +101,9 @@ class RabbitSubscription:
         self._on_delivery = on_delivery
         self._on_lost = on_lost
         self._observer = observer
-        self._carried = carried
+        self._batch_sizes = batch_sizes
         self._backoff = backoff
-        self._epoch: Epoch | None = None
+        self._session: ChannelSession | None = None
         self._prefetch = Prefetch()
         self._ending = False
         self._wake = asyncio.Event()
@@ -115,20 +115,20 @@ class RabbitSubscription:
     @property
     def consumes(self) -> bool:
         """Whether the broker has confirmed a consumer and it was not given up since."""
-        epoch = self._epoch
-        return epoch is not None and not epoch.is_over and epoch.prefetch > 0
+        session = self._session
+        return session is not None and not session.is_over and session.prefetch > 0
 
     @property
-    def held_most(self) -> int:
-        """See `notifier.ports.Subscription`."""
-        return self._prefetch.held_most
+    def max_held(self) -> int:
+        """See `notifier.ports.broker.Subscription`."""
+        return self._prefetch.max_held
 
     async def set_prefetch(self, prefetch: int) -> None:
         if not 0 <= prefetch <= MAX_PREFETCH:
             raise ValueError(f"prefetch must be 0 to {MAX_PREFETCH}, not {prefetch}")
         self._prefetch.pointers = prefetch
         self._wake.set()
-        if self._epoch is None:
+        if self._session is None:
             return
         applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._applying.append(applied)
@@ -136,22 +136,22 @@ class RabbitSubscription:
 
     def ack(self, delivery: Delivery) -> None:
         tag = delivery.tag
-        if not isinstance(tag, _Tag) or tag.epoch is not self._epoch:
+        if not isinstance(tag, _Tag) or tag.session is not self._session:
             return
         tag.left.discard(delivery)
-        if not tag.left and tag.epoch.tags.settle(tag.number):
+        if not tag.left and tag.session.tags.settle(tag.number):
             self._settled.set()
 
     def rebuild(self, reason: str) -> None:
         """Give up the channel and begin a new one; what is unacked is delivered again."""
-        if self._epoch is not None:
-            self._break(self._epoch, reason)
+        if self._session is not None:
+            self._break(self._session, reason)
 
     def end(self, task: asyncio.Task[None]) -> None:
         """Ask `run`, which is this task, to flush the acks, close the channel and return."""
         self._ending = True
         self._wake.set()
-        if self._epoch is None:
+        if self._session is None:
             task.cancel()
 
     async def run(self) -> None:
@@ -162,113 +162,113 @@ class RabbitSubscription:
         channel = await open_channel(connection)
         when_closed(channel, self._wake.set)
         when_closed(connection, self._wake.set)
-        epoch = Epoch(channel)
+        session = ChannelSession(channel)
         channel.on_consumer_cancel_callbacks.add(
-            lambda _: self._break(epoch, "RabbitMQ cancelled the consumer")
+            lambda _: self._break(session, "RabbitMQ cancelled the consumer")
         )
         try:
             await declare(channel, [self.queue])
-            await self._use(epoch)
+            await self._use(session)
         finally:
-            await self._give_up(epoch)
+            await self._give_up(session)
         if self._ending:
             return False
-        raise BrokerUnavailable(epoch.broken) if epoch.broken else end_of(channel)
+        raise BrokerUnavailable(session.broken) if session.broken else end_of(channel)
 
-    async def _use(self, epoch: Epoch) -> None:
-        self._epoch = epoch
+    async def _use(self, session: ChannelSession) -> None:
+        self._session = session
         self.opened.set()
         async with asyncio.TaskGroup() as group:
-            acks = group.create_task(self._ack_in_batches(epoch), name=f"acks {self.queue}")
+            acks = group.create_task(self._ack_in_batches(session), name=f"acks {self.queue}")
             try:
-                await self._serve(epoch)
+                await self._serve(session)
             finally:
                 acks.cancel()
 
-    async def _serve(self, epoch: Epoch) -> None:
+    async def _serve(self, session: ChannelSession) -> None:
         try:
-            while not (self._ending or epoch.is_over):
+            while not (self._ending or session.is_over):
                 self._wake.clear()
-                await self._apply(epoch)
+                await self._apply(session)
                 self._backoff.reset()
                 await self._wake.wait()
                 if self._mistake is not None:
                     raise self._mistake
             if self._ending:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await epoch.send_acks()
+                    await session.send_acks()
         except (BrokerUnavailable, TimeoutError) as error:
-            epoch.broken = str(error)
+            session.broken = str(error)
 
-    async def _apply(self, epoch: Epoch) -> None:
-        while epoch.prefetch != self._prefetch.messages and not epoch.is_over:
-            wanted, old = self._prefetch.messages, epoch.consumer_tag
-            epoch.consumer_tag = await self._consume(epoch, wanted) if wanted else None
+    async def _apply(self, session: ChannelSession) -> None:
+        while session.prefetch != self._prefetch.messages and not session.is_over:
+            wanted, old = self._prefetch.messages, session.consumer_tag
+            session.consumer_tag = await self._consume(session, wanted) if wanted else None
             if old is not None:
                 with translated():
-                    await epoch.channel.basic_cancel(old, timeout=RPC_TIMEOUT_S)
-            epoch.prefetch = wanted
+                    await session.channel.basic_cancel(old, timeout=RPC_TIMEOUT_S)
+            session.prefetch = wanted
         self._release_waiters()
 
-    async def _consume(self, epoch: Epoch, prefetch: int) -> str:
+    async def _consume(self, session: ChannelSession, prefetch: int) -> str:
         fresh = uuid4().hex  # RabbitMQ 3.10 can crash the channel when a tag is used twice
         with translated():
-            await epoch.channel.basic_qos(prefetch_count=prefetch, timeout=RPC_TIMEOUT_S)
-            await epoch.channel.basic_consume(
+            await session.channel.basic_qos(prefetch_count=prefetch, timeout=RPC_TIMEOUT_S)
+            await session.channel.basic_consume(
                 queue_name(self.queue),
-                partial(self._received, epoch),
+                partial(self._received, session),
                 consumer_tag=fresh,
                 timeout=RPC_TIMEOUT_S,
             )
         return fresh
 
-    async def _received(self, epoch: Epoch, message: DeliveredMessage) -> None:
+    async def _received(self, session: ChannelSession, message: DeliveredMessage) -> None:
         try:
-            if epoch is self._epoch and not self._ending:
-                self._hand_over(epoch, message)
+            if session is self._session and not self._ending:
+                self._hand_over(session, message)
         except Exception as error:  # noqa: BLE001 it would vanish in the driver's task: `run` raises it
             self._mistake = error
             self._wake.set()
 
-    def _hand_over(self, epoch: Epoch, message: DeliveredMessage) -> None:
+    def _hand_over(self, session: ChannelSession, message: DeliveredMessage) -> None:
         number = message.delivery_tag or 0
-        epoch.tags.deliver(number)
+        session.tags.deliver(number)
         try:
             pointers = decode(message.body, routing_key=message.routing_key, queue=self.queue)
         except UnreadableMessage as error:
             log = get_logger(__name__)
             log.warning("unreadable_message", queue=str(self.queue), reason=str(error))
             self._observer.unreadable()
-            epoch.tags.settle(number)
+            session.tags.settle(number)
             self._settled.set()
             return
-        self._carried.saw(self.queue, len(pointers))
-        if self._prefetch.follow(self._carried.mean(self.queue)):
+        self._batch_sizes.saw(self.queue, len(pointers))
+        if self._prefetch.follow(self._batch_sizes.mean(self.queue)):
             self._wake.set()
-        tag = _Tag(epoch, number, set())
+        tag = _Tag(session, number, set())
         deliveries = [Delivery(pointer, bool(message.redelivered), tag) for pointer in pointers]
         tag.left.update(deliveries)  # all, before the first is settled
         for delivery in deliveries:
             self._on_delivery(delivery)
 
-    async def _ack_in_batches(self, epoch: Epoch) -> None:
+    async def _ack_in_batches(self, session: ChannelSession) -> None:
         """Send acks as they come, all of one event-loop tick together, until cancelled."""
         with suppress(BrokerUnavailable):  # the end of the channel is noticed in `_serve`
             while True:
                 await self._settled.wait()
                 self._settled.clear()
-                await epoch.send_acks()
+                await session.send_acks()
 
-    def _break(self, epoch: Epoch, reason: str) -> None:
-        epoch.broken = reason
+    def _break(self, session: ChannelSession, reason: str) -> None:
+        session.broken = reason
         self._wake.set()
 
-    async def _give_up(self, epoch: Epoch) -> None:
-        carried, self._epoch = self._epoch is epoch, None
+    async def _give_up(self, session: ChannelSession) -> None:
+        batch_sizes, self._session = self._session is session, None
         self._release_waiters()
-        if carried and not self._ending:
+        if batch_sizes and not self._ending:
             self._on_lost()
-        await close_channel(epoch.channel)
+        await close_channel(session.channel)
 
     def _release_waiters(self) -> None:
         waiting, self._applying = self._applying, []

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import msgspec
 
-from notifier.adapters.rabbitmq.batch_size import CARRIED_MOST
+from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.ports import Pointer
+from notifier.ports.broker import Pointer
 
 _MAX_CLAIM = 2**31 - 1  # what Postgres's integer holds: one beyond it would sink a batch of claims
 _MAX_INSTANT = 253402300800.0  # the year 10000
@@ -25,7 +25,8 @@ _Claim = Annotated[int, msgspec.Meta(ge=0, le=_MAX_CLAIM)]
 
 class _Body(msgspec.Struct, frozen=True):
     pointers: Annotated[
-        list[tuple[uuid.UUID, _Claim]], msgspec.Meta(min_length=1, max_length=CARRIED_MOST)
+        list[tuple[uuid.UUID, _Claim]],
+        msgspec.Meta(min_length=1, max_length=MAX_POINTERS_PER_MESSAGE),
     ]
     published_at: Annotated[float, msgspec.Meta(ge=0, le=_MAX_INSTANT)]
 

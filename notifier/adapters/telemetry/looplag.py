@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-EVERY_S: Final = 0.25
+SAMPLE_INTERVAL_S: Final = 0.25
 
 
 async def watch_loop(tell: Callable[[float], None], stop: asyncio.Event) -> None:
     """Tell, four times a second until `stop`, how many seconds late a sleep ended."""
     while not stop.is_set():
         began = time.monotonic()
-        await asyncio.sleep(EVERY_S)
-        tell(max(0.0, time.monotonic() - began - EVERY_S))
+        await asyncio.sleep(SAMPLE_INTERVAL_S)
+        tell(max(0.0, time.monotonic() - began - SAMPLE_INTERVAL_S))

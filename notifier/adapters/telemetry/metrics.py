@@ -40,7 +40,7 @@ RESCUE_REASONS: Final = ("lost", "died")
 
 FAILURE_REASONS: Final = ("refused", "exhausted", "ambiguous", "poison")
 DEPENDENCIES: Final = ("postgres", "rabbitmq")
-CODES_MOST: Final = 10
+MAX_CODES: Final = 10
 """Codes a provider's answers are counted by; those it says first, the rest are `other`."""
 
 WAITS: Final = (
@@ -58,7 +58,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """The metrics of one process; implements `notifier.ports.Observer`.
+    """The metrics of one process; implements `notifier.ports.observer.Observer`.
 
     `providers` names, for each channel, the providers it may use; `target_wait_s` is what each
     priority promises.
@@ -255,7 +255,7 @@ class Metrics:
             ("provider", "code"),
             registry=self.registry,
         )
-        self._answers = FirstSeen(answers.labels, names, CODES_MOST)
+        self._answers = FirstSeen(answers.labels, names, MAX_CODES)
         for name in names:
             self.breaker(name, BreakerState.CLOSED)
 

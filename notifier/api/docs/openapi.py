@@ -10,7 +10,7 @@ import msgspec
 from notifier.api import requests, responses
 from notifier.api.http.problems import PREFIX, PROBLEM_TYPE, Kind
 from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_REASON
-from notifier.api.routes.table import OPERATIONS, Operation
+from notifier.api.routes.table import ROUTES, Route
 from notifier.api.settings import ApiSettings
 from notifier.domain.controls import ScopeKind
 
@@ -20,7 +20,7 @@ _STRUCTS: Final = (
     requests.Submit,
     requests.AskPause,
     requests.Accepted,
-    requests.BatchAnswer,
+    requests.BatchResponse,
     requests.BatchRefusal,
     responses.Notification,
     responses.NotificationPage,
@@ -57,7 +57,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
 def openapi_document(settings: ApiSettings) -> Json:
     """Describe the API as it is under these settings."""
     paths: Json = {}
-    for operation in OPERATIONS:
+    for operation in ROUTES:
         path = paths.setdefault(operation.shown_path, {})
         path[operation.method] = _operation(operation, settings)
     return {
@@ -99,7 +99,7 @@ def _batch(settings: ApiSettings) -> Json:
     }
 
 
-def _operation(operation: Operation, settings: ApiSettings) -> Json:
+def _operation(operation: Route, settings: ApiSettings) -> Json:
     answers: Json = {str(operation.status): _answer(operation)}
     for kind in operation.problems:
         answers[str(kind.status)] = _problem(kind)
@@ -121,7 +121,7 @@ def _operation(operation: Operation, settings: ApiSettings) -> Json:
     return described
 
 
-def _answer(operation: Operation) -> Json:
+def _answer(operation: Route) -> Json:
     if operation.answer is None:
         return {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     schema: Json = {"$ref": _REF.format(name=operation.answer)}
@@ -142,7 +142,7 @@ def _problem(kind: Kind) -> Json:
     return {"description": kind.value.title, "content": {PROBLEM_TYPE: {"schema": schema}}}
 
 
-def _parameter(name: str, operation: Operation, settings: ApiSettings) -> Json:
+def _parameter(name: str, operation: Route, settings: ApiSettings) -> Json:
     is_in_path = f"{{{name}:str}}" in operation.path
     described, schema = _PARAMETERS.get(name) or _named(name, settings, is_in_path=is_in_path)
     return {

@@ -16,7 +16,7 @@ from litestar.types import ASGIApp, Scope
 
 from notifier.api.docs.openapi import Json, openapi_document
 from notifier.api.docs.type_words import type_words
-from notifier.api.http.raw_response import Answer, read_route
+from notifier.api.http.raw_response import RawResponse, read_route
 from notifier.api.settings import ApiSettings
 from notifier.domain.controls import ScopeKind
 
@@ -61,16 +61,16 @@ _EXAMPLES: Final[dict[str, Json]] = {
 def reference_handlers(settings: ApiSettings) -> Sequence[HTTPRouteHandler]:
     """Make the handlers of the reference. The page names the server as its reader does."""
     document = openapi_document(settings)
-    document_answer = Answer(200, json.dumps(document).encode())
+    document_answer = RawResponse(200, json.dumps(document).encode())
 
     @read_route("/")
     async def root() -> ASGIApp:
-        return Answer(307, b"", [(b"location", DOCS.encode())])
+        return RawResponse(307, b"", [(b"location", DOCS.encode())])
 
     @read_route(DOCS)
     async def page(request: Request[Any, Any, Any]) -> ASGIApp:
         shown = reference_page(document, base_of(request.scope))
-        return Answer(200, shown.encode(), _HTML_HEADERS)
+        return RawResponse(200, shown.encode(), _HTML_HEADERS)
 
     @read_route(DOCUMENT)
     async def openapi() -> ASGIApp:

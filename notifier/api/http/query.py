@@ -16,7 +16,7 @@ from litestar import Request
 from notifier.api.http.decode_errors import INSTANT
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NotificationId, Priority, Status
-from notifier.ports import Filter
+from notifier.ports.queries import Filter
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200

@@ -16,7 +16,7 @@ read_route: Final = partial(route, http_method=[HttpMethod.GET, HttpMethod.HEAD]
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-class Answer:
+class RawResponse:
     """An ASGI app that says one thing."""
 
     __slots__ = ("_body", "_headers", "_status")
@@ -35,11 +35,11 @@ class Answer:
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
 
-def json_answer(
+def json_response(
     value: msgspec.Struct | Sequence[msgspec.Struct],
     *,
     status: int = 200,
     headers: Sequence[tuple[bytes, bytes]] = (),
-) -> Answer:
+) -> RawResponse:
     """Answer with a document."""
-    return Answer(status, _ENCODER.encode(value), (_JSON, *headers))
+    return RawResponse(status, _ENCODER.encode(value), (_JSON, *headers))

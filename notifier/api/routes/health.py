@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
 from notifier.api.http.problems import Kind, Refusal
-from notifier.api.http.raw_response import Answer, json_answer, read_route
+from notifier.api.http.raw_response import RawResponse, json_response, read_route
 from notifier.api.responses import Health
 
 LIVE: Final = "/health/live"
@@ -25,7 +25,7 @@ def health_handlers(
 
     @read_route(LIVE)
     async def live() -> ASGIApp:
-        return json_answer(Health("live"))
+        return json_response(Health("live"))
 
     @read_route(READY)
     async def ready() -> ASGIApp:
@@ -33,11 +33,11 @@ def health_handlers(
         if reasons:
             problem = Kind.NOT_READY.problem("; ".join(reasons))
             raise Refusal(msgspec.structs.replace(problem, reasons=reasons), {"Retry-After": "1"})
-        return json_answer(Health("ready"))
+        return json_response(Health("ready"))
 
     @read_route(METRICS)
     async def expose() -> ASGIApp:
         text, media_type = metrics()
-        return Answer(200, text, [(b"content-type", media_type.encode())])
+        return RawResponse(200, text, [(b"content-type", media_type.encode())])
 
     return [live, ready, expose]

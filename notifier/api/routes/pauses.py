@@ -14,7 +14,7 @@ from notifier.api.http.body import Bound, read_json
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import decode_body
 from notifier.api.http.problems import Kind, Refusal
-from notifier.api.http.raw_response import json_answer
+from notifier.api.http.raw_response import json_response
 from notifier.api.requests import AskPause
 from notifier.api.responses import PauseState, Resumed
 from notifier.api.settings import ApiSettings
@@ -30,7 +30,7 @@ _NO_BODY: Final = b"{}"
 
 
 class Pausing(Protocol):
-    """The half of a ports.ControlStore that people use; see there. Raises StoreUnavailable."""
+    """The half of `ports.controls.ControlStore` that people use. Raises StoreUnavailable."""
 
     async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None: ...
     async def resume(self, scope: Scope) -> bool: ...
@@ -62,7 +62,7 @@ def _handlers_of(
         asked = _asked(await _body(request, bound))
         async with deadline(within_s):
             await pausing.pause(scope, reason=asked.reason, for_s=asked.for_s)
-        return json_answer(PauseState(scope.kind, scope.name, asked.reason, asked.for_s))
+        return json_response(PauseState(scope.kind, scope.name, asked.reason, asked.for_s))
 
     @post(f"{PATHS[kind]}/resume", status_code=200)
     async def resume(request: Request[Any, Any, Any]) -> ASGIApp:
@@ -71,7 +71,7 @@ def _handlers_of(
             was_paused = await pausing.resume(scope)
         if not was_paused:  # what is no longer in the settings may have a pause left
             scope_of(request)
-        return json_answer(Resumed(scope.kind, scope.name, was_paused))
+        return json_response(Resumed(scope.kind, scope.name, was_paused))
 
     return [pause, resume]
 

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp
 
 from notifier.api.http.deadline import deadline
 from notifier.api.http.query import ListQuery, cursor_after
-from notifier.api.http.raw_response import json_answer, read_route
+from notifier.api.http.raw_response import json_response, read_route
 from notifier.api.responses import (
     Failure,
     FailurePage,
@@ -30,7 +30,7 @@ from notifier.api.settings import ApiSettings
 from notifier.api.status_reader import Board
 from notifier.domain.errors import NotFound
 from notifier.domain.notification import FailureView, NotificationId, NotificationView
-from notifier.ports import Filter, Reader
+from notifier.ports.queries import Filter, Reader
 
 ONE: Final = NOTIFICATIONS + "/{id:str}"
 FAILURES: Final = "/v1/failures"
@@ -59,7 +59,7 @@ def read_handlers(
             view = await reader.get(wanted)
         if view is None:
             raise NotFound
-        return json_answer(Notification.whole(view))
+        return json_response(Notification.whole(view))
 
     @read_route(NOTIFICATIONS)
     async def read_list(request: Request[Any, Any, Any]) -> ASGIApp:
@@ -67,7 +67,7 @@ def read_handlers(
         async with deadline(within_s):
             views = await reader.notifications(_one_more(which))
         shown, cursor = _page(views, which.limit)
-        return json_answer(NotificationPage([Summary.of(one) for one in shown], cursor))
+        return json_response(NotificationPage([Summary.of(one) for one in shown], cursor))
 
     @read_route(FAILURES)
     async def read_failures(request: Request[Any, Any, Any]) -> ASGIApp:
@@ -75,25 +75,25 @@ def read_handlers(
         async with deadline(within_s):
             views = await reader.failures(_one_more(which))
         shown, cursor = _page(views, which.limit)
-        return json_answer(FailurePage([Failure.of(one) for one in shown], cursor))
+        return json_response(FailurePage([Failure.of(one) for one in shown], cursor))
 
     @read_route(QUEUES)
     async def read_queues() -> ASGIApp:
         async with deadline(within_s):
             states = await board.queues()
-        return json_answer([Queue.of(one) for one in states])
+        return json_response([Queue.of(one) for one in states])
 
     @read_route(PROVIDERS)
     async def read_providers() -> ASGIApp:
         async with deadline(within_s):
             states = await board.providers()
-        return json_answer([ProviderHealth.of(one) for one in states])
+        return json_response([ProviderHealth.of(one) for one in states])
 
     @read_route(PAUSES)
     async def read_pauses() -> ASGIApp:
         async with deadline(within_s):
             pauses = await board.pauses()
-        return json_answer([PauseState.of(one) for one in pauses])
+        return json_response([PauseState.of(one) for one in pauses])
 
     return [read_one, read_list, read_failures, read_queues, read_providers, read_pauses]
 

@@ -14,14 +14,14 @@ from litestar.types import ASGIApp
 from notifier.api.http.body import Bound, read_json
 from notifier.api.http.in_flight_limit import Gate
 from notifier.api.http.problems import Kind, Refusal, refusal_of
-from notifier.api.http.raw_response import json_answer
-from notifier.api.requests import Accepted, BatchAnswer, BatchRefusal
+from notifier.api.http.raw_response import json_response
+from notifier.api.requests import Accepted, BatchRefusal, BatchResponse
 from notifier.api.settings import ApiSettings
 from notifier.api.submission.batch_split import Splitter
 from notifier.api.submission.validation import Submits
 from notifier.domain.errors import InvalidNotification, StoreRejected
 from notifier.domain.notification import NewNotification, Status
-from notifier.ports import Acceptor
+from notifier.ports.store import Acceptor
 
 NOTIFICATIONS: Final = "/v1/notifications"
 BATCH: Final = "/v1/notifications/batch"
@@ -48,7 +48,7 @@ def submit_handlers(*, acceptor: Acceptor, settings: ApiSettings) -> Sequence[HT
         if isinstance(status, StoreRejected):
             raise status
         location = f"{NOTIFICATIONS}/{new.id}".encode()
-        return json_answer(_accepted(new, status), status=202, headers=[(b"location", location)])
+        return json_response(_accepted(new, status), status=202, headers=[(b"location", location)])
 
     @post(BATCH, status_code=202)
     async def submit_batch(request: Request[Any, Any, Any]) -> ASGIApp:
@@ -99,7 +99,7 @@ def _result(new: NewNotification, status: Status | StoreRejected) -> Accepted | 
 def _answer_batch(results: Sequence[Accepted | BatchRefusal]) -> ASGIApp:
     refused = [result for result in results if isinstance(result, BatchRefusal)]
     if len(refused) < len(results):
-        return json_answer(BatchAnswer(results), status=202)
+        return json_response(BatchResponse(results), status=202)
     problem = Kind.NOTHING_ACCEPTED.problem("Every item has its own problem in `results`.")
     raise Refusal(msgspec.structs.replace(problem, results=refused))
 

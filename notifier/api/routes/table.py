@@ -32,7 +32,7 @@ _READ_PROBLEMS: Final = (Kind.INVALID, Kind.STORE_AWAY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Route:
     """One method on one path. `answer` and `takes` name a schema; None is plain text or nothing.
 
     `is_body_optional` says that what it takes may be left out.
@@ -56,10 +56,10 @@ class Operation:
         return self.path.replace(":str}", "}")
 
 
-def _pausing(kind: ScopeKind) -> tuple[Operation, Operation]:
+def _pausing(kind: ScopeKind) -> tuple[Route, Route]:
     """Both operations on one kind of what can be paused."""
     return (
-        Operation(
+        Route(
             id=f"pause{kind.capitalize()}",
             method="post",
             path=f"{PATHS[kind]}/pause",
@@ -70,7 +70,7 @@ def _pausing(kind: ScopeKind) -> tuple[Operation, Operation]:
             parameters=(kind,),
             problems=(*_BODY_PROBLEMS, Kind.NOT_FOUND),
         ),
-        Operation(
+        Route(
             id=f"resume{kind.capitalize()}",
             method="post",
             path=f"{PATHS[kind]}/resume",
@@ -82,8 +82,8 @@ def _pausing(kind: ScopeKind) -> tuple[Operation, Operation]:
     )
 
 
-OPERATIONS: Final = (
-    Operation(
+ROUTES: Final = (
+    Route(
         id="submit",
         method="post",
         path=NOTIFICATIONS,
@@ -93,7 +93,7 @@ OPERATIONS: Final = (
         answer="Accepted",
         problems=_BODY_PROBLEMS,
     ),
-    Operation(
+    Route(
         id="submitBatch",
         method="post",
         path=BATCH,
@@ -103,10 +103,10 @@ OPERATIONS: Final = (
         ),
         status=202,
         takes="Batch",
-        answer="BatchAnswer",
+        answer="BatchResponse",
         problems=_BODY_PROBLEMS,
     ),
-    Operation(
+    Route(
         id="getNotification",
         method="get",
         path=ONE,
@@ -115,7 +115,7 @@ OPERATIONS: Final = (
         parameters=("id",),
         problems=(Kind.NOT_FOUND, Kind.STORE_AWAY),
     ),
-    Operation(
+    Route(
         id="listNotifications",
         method="get",
         path=NOTIFICATIONS,
@@ -124,7 +124,7 @@ OPERATIONS: Final = (
         parameters=(*NOTIFICATION_FILTERS, *PAGING),
         problems=_READ_PROBLEMS,
     ),
-    Operation(
+    Route(
         id="listFailures",
         method="get",
         path=FAILURES,
@@ -133,7 +133,7 @@ OPERATIONS: Final = (
         parameters=(*FAILURE_FILTERS, *PAGING),
         problems=_READ_PROBLEMS,
     ),
-    Operation(
+    Route(
         id="listQueues",
         method="get",
         path=QUEUES,
@@ -142,7 +142,7 @@ OPERATIONS: Final = (
         is_list=True,
         problems=(Kind.STORE_AWAY,),
     ),
-    Operation(
+    Route(
         id="listProviders",
         method="get",
         path=PROVIDERS,
@@ -151,7 +151,7 @@ OPERATIONS: Final = (
         is_list=True,
         problems=(Kind.STORE_AWAY,),
     ),
-    Operation(
+    Route(
         id="listPauses",
         method="get",
         path=PAUSES,
@@ -161,14 +161,14 @@ OPERATIONS: Final = (
         problems=(Kind.STORE_AWAY,),
     ),
     *(operation for kind in ScopeKind for operation in _pausing(kind)),
-    Operation(
+    Route(
         id="live",
         method="get",
         path=LIVE,
         summary="Whether the process lives.",
         answer="Health",
     ),
-    Operation(
+    Route(
         id="ready",
         method="get",
         path=READY,
@@ -176,5 +176,5 @@ OPERATIONS: Final = (
         answer="Health",
         problems=(Kind.NOT_READY,),
     ),
-    Operation(id="metrics", method="get", path=METRICS, summary="Metrics for Prometheus."),
+    Route(id="metrics", method="get", path=METRICS, summary="Metrics for Prometheus."),
 )

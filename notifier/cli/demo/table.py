@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from notifier.cli.demo.client import Figures, Queue
-from notifier.cli.demo.verdict import Line
+from notifier.cli.demo.verdict import WaiterQueue
 
 SPAN = 4
 """Rates are taken over so many readings."""
@@ -54,7 +54,7 @@ class LiveTable:
         return round((now[name] - before[name]) / (end - start)) if end > start else 0
 
 
-def draw_totals(lines: Sequence[Line]) -> Table:
+def draw_totals(lines: Sequence[WaiterQueue]) -> Table:
     """For each fate: what Notifier says, the calls it promises and those in the sandbox's log."""
     table = Table(title="what became of them", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("recipients", no_wrap=True)

@@ -9,7 +9,7 @@ from notifier.cli.demo.plan import FATES, Fate, Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class WaiterQueue:
     """All notifications of one fate. `wrong` of them have another status or number of calls."""
 
     fate: Fate
@@ -22,7 +22,7 @@ class Line:
 
 def compare(
     orders: Mapping[str, Order], statuses: Mapping[str, str], calls: Mapping[str, int]
-) -> Sequence[Line]:
+) -> Sequence[WaiterQueue]:
     """Hold the API's answers and the sandbox's log against the plan, one notification at a time.
 
     All three are by id; an id that is missing somewhere is wrong.
@@ -40,10 +40,10 @@ def _line(
     orders: Mapping[str, Order],
     statuses: Mapping[str, str],
     calls: Mapping[str, int],
-) -> Line:
+) -> WaiterQueue:
     ids = [id_ for id_, order in orders.items() if order.fate is fate]
     ends = [(statuses.get(id_, "unknown"), calls.get(id_, 0)) for id_ in ids]
-    return Line(
+    return WaiterQueue(
         fate=fate,
         submitted=len(ids),
         sent=sum(status == "sent" for status, _ in ends),

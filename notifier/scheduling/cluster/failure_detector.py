@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from notifier.domain.notification import WorkerId
-from notifier.ports import WorkerFigures
+from notifier.ports.heartbeat import WorkerFigures
 
-SILENT_S: Final = 6.0
+DEAD_AFTER_S: Final = 6.0
 """More than STALE_S: whoever is taken for dead has stopped to begin calls before."""
-GAP_MOST_S: Final = 2.5
+MAX_BEAT_GAP_S: Final = 2.5
 """Beats of ours that are further apart than this were not "without error": we stood still."""
 
 
@@ -26,7 +26,7 @@ class _Seen:
     has_moved: bool = False
 
 
-class Living:
+class FailureDetector:
     """Fed with every heartbeat of ours that brought an answer; times are monotonic seconds."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Living:
 
     def beaten(self, others: Sequence[WorkerFigures], now: float) -> None:
         """A heartbeat of ours brought the rows of the others."""
-        if now - self._beat_at > GAP_MOST_S:
+        if now - self._beat_at > MAX_BEAT_GAP_S:
             self._unbroken_since = now
         self._beat_at = now
         self._seen = {other.id: self._look(other, now) for other in others}
@@ -66,11 +66,11 @@ class Living:
         return [
             each.figures
             for each in self._all()
-            if not self._is_dead(each) and (each.has_moved or each.figures.age_s < SILENT_S)
+            if not self._is_dead(each) and (each.has_moved or each.figures.age_s < DEAD_AFTER_S)
         ]
 
     def _all(self) -> Sequence[_Seen]:
         return list(self._seen.values())
 
     def _is_dead(self, seen: _Seen) -> bool:
-        return self._beat_at - max(seen.moved_at, self._unbroken_since) >= SILENT_S
+        return self._beat_at - max(seen.moved_at, self._unbroken_since) >= DEAD_AFTER_S

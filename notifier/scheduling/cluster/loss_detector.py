@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from notifier.ports import Delivery, Depth
+from notifier.ports.broker import Delivery, Depth
 
 SETTLED_S: Final = 10.0
 SILENCE_S: Final = 1.0
 _GRAIN_S: Final = 0.5
 
 
-class Trace:
+class LossDetector:
     """The mark, and for how long the queue was seen to be drained. Times are monotonic seconds."""
 
     def __init__(self) -> None:

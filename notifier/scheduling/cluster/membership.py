@@ -17,18 +17,19 @@ from notifier.delivery.publish_window import QueuePace
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import wait
-from notifier.scheduling.cluster.failure_detector import Living
-from notifier.scheduling.consumers.measurements import Elsewhere
+from notifier.scheduling.cluster.failure_detector import FailureDetector
+from notifier.scheduling.consumers.measurements import PeerLoad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from notifier.domain.breaker import ProviderFigures
     from notifier.domain.notification import WorkerId
-    from notifier.ports import Figures, Heartbeat, Observer, QueueFigures
+    from notifier.ports.heartbeat import Figures, Heartbeat, QueueFigures
+    from notifier.ports.observer import Observer
 
-EVERY_S: Final = 1.0
-SKEW_MOST_S: Final = 5.0
+BEAT_INTERVAL_S: Final = 1.0
+MAX_CLOCK_SKEW_S: Final = 5.0
 """A process whose clock is further off Postgres's is not ready: its ids lie about their day."""
 LEAVE_WITHIN_S: Final = 2.0
 PACE_FRESH_S: Final = 0.1
@@ -57,7 +58,7 @@ class Membership:
         self._beat = 0
         self._asked_at = float("-inf")
         self._skew_s = 0.0
-        self._living = Living()
+        self._living = FailureDetector()
         self._reason = "no heartbeat yet"
         self._arrival = asyncio.Event()
         self._pace: Mapping[QueueKey, QueuePace] = {}
@@ -68,7 +69,7 @@ class Membership:
         while not stop.is_set():
             began = time.monotonic()
             await self.run_once()
-            await wait(stop, max(0.0, EVERY_S - (time.monotonic() - began)))
+            await wait(stop, max(0.0, BEAT_INTERVAL_S - (time.monotonic() - began)))
         await self._leave()
 
     async def run_once(self) -> None:
@@ -123,7 +124,7 @@ class Membership:
         """As ports.Pulse says."""
         return time.monotonic() - self._asked_at <= STALE_S
 
-    async def until_alive(self) -> None:
+    async def wait_until_alive(self) -> None:
         """As ports.Pulse says."""
         while not self.is_alive():
             await self._arrival.wait()
@@ -136,8 +137,9 @@ class Membership:
         """What keeps this process from being ready, as far as Postgres goes."""
         if not self.is_alive():
             yield f"postgres: {self._reason or 'no answer'}"
-        elif abs(self._skew_s) > SKEW_MOST_S:
-            yield f"clock: {self._skew_s:+.1f} s off Postgres, at most {SKEW_MOST_S:g} s allowed"
+        elif abs(self._skew_s) > MAX_CLOCK_SKEW_S:
+            limit = f"at most {MAX_CLOCK_SKEW_S:g} s allowed"
+            yield f"clock: {self._skew_s:+.1f} s off Postgres, {limit}"
 
     def silent(self) -> Sequence[tuple[WorkerId, int]]:
         """The other processes that are dead and have a row, each with its last counter."""
@@ -157,14 +159,14 @@ class Membership:
         everyones = mine + sum(_consumers(queues) for queues in self.others())
         return mine / everyones if mine else 1.0
 
-    def elsewhere(self) -> Mapping[QueueKey, Elsewhere]:
+    def peer_load(self) -> Mapping[QueueKey, PeerLoad]:
         """Per queue, what the other living processes hold and do."""
         held, done = Counter[QueueKey](), dict[QueueKey, float]()
         for queues in self.others():
             for queue, figures in queues.items():
                 held[queue] += figures.held
                 done[queue] = done.get(queue, 0.0) + figures.done_per_s
-        return {queue: Elsewhere(held[queue], per_s) for queue, per_s in done.items()}
+        return {queue: PeerLoad(held[queue], per_s) for queue, per_s in done.items()}
 
     def providers(self) -> Sequence[Mapping[str, ProviderFigures]]:
         """What every living process says of the providers, this one first."""

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from functools import cached_property
 
-from notifier.ports import Delivery
+from notifier.ports.broker import Delivery
 
 
 class Buffer:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from notifier.domain.notification import QueueKey
-from notifier.ports import Delivery
+from notifier.ports.broker import Delivery
 from notifier.scheduling.consumers.buffer import Buffer
 from notifier.scheduling.consumers.lane import Lane
 from notifier.scheduling.rates.consumer_rate import Pace, Wait

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from math import floor, inf, log2
 from typing import Final
 
-from notifier.domain.allocation import STUCK_MADE_GOOD, AttemptTiming, Limit
+from notifier.domain.allocation import MAX_STUCK_REPLACED, AttemptTiming, Limit
 from notifier.domain.errors import InfrastructureError
 from notifier.domain.notification import QueueKey
-from notifier.ports import Delivery, Pointer, QueueFigures, Subscription
-from notifier.scheduling.cluster.loss_detector import Trace
+from notifier.ports.broker import Delivery, Pointer, Subscription
+from notifier.ports.heartbeat import QueueFigures
+from notifier.scheduling.cluster.loss_detector import LossDetector
 from notifier.scheduling.consumers.buffer import Buffer
 from notifier.scheduling.consumers.measurements import Clock, QueueMeasures
 from notifier.scheduling.rates.consumer_rate import prefetch_for
@@ -28,9 +29,9 @@ Attempt = Callable[[Delivery, Callable[[Delivery], None]], Awaitable[AttemptTimi
 GiveBack = Callable[[Sequence[Pointer]], Awaitable[None]]
 """Makes rows due again, unspent. Returns when confirmed, raises an InfrastructureError if not."""
 
-BUFFERED_MOST_S: Final = 60.0
+MAX_BUFFERED_S: Final = 60.0
 RETRY_S: Final = 0.5
-STUCK_LEAST_S: Final = 1.0
+MIN_STUCK_S: Final = 1.0
 STUCK_TIMES: Final = 4
 
 
@@ -49,7 +50,7 @@ class QueueRule:
     standing: int = 1
 
 
-class Running:
+class InFlightCounter:
     """How many attempts run now, over all lanes."""
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class Running:
         if self.count == 0:
             self._none.set()
 
-    async def landed(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until none runs."""
         await self._none.wait()
 
@@ -82,12 +83,12 @@ class Lane:
         give_back: GiveBack,
         clock: Clock,
         on_full: Callable[[], None],
-        in_flight: Running,
+        in_flight: InFlightCounter,
     ) -> None:
         self.rule = rule
         self.buffer = Buffer()
         self.measures = QueueMeasures(clock)
-        self.trace = Trace()
+        self.trace = LossDetector()
         self.consumers = 0
         self.answered_at = -inf
         self._recovered_at = -inf
@@ -163,7 +164,7 @@ class Lane:
     @property
     def is_hanging(self) -> bool:
         """Whether more attempts than can be made good are stuck: half of all and more."""
-        return self.stuck > STUCK_MADE_GOOD and 2 * self.stuck > self.busy - self.lost
+        return self.stuck > MAX_STUCK_REPLACED and 2 * self.stuck > self.busy - self.lost
 
     @property
     def oldest_call_s(self) -> float:
@@ -183,7 +184,7 @@ class Lane:
     @property
     def _usual_since(self) -> float:
         """What began before runs for longer than usual."""
-        return self._clock() - max(STUCK_LEAST_S, STUCK_TIMES * self.measures.service_s)
+        return self._clock() - max(MIN_STUCK_S, STUCK_TIMES * self.measures.service_s)
 
     async def carry_out(self, delivery: Delivery) -> None:
         """Attempt one message taken from the buffer. Raises what the attempt raises."""
@@ -210,7 +211,9 @@ class Lane:
 
     # ---- the scheduler's side
 
-    def staff(self, consumers: int, *, may_take: bool, rate_per_s: float | None = None) -> None:
+    def set_consumers(
+        self, consumers: int, *, may_take: bool, rate_per_s: float | None = None
+    ) -> None:
         """So many consumers, the standing ones counted, work here, unless nobody may.
 
         `rate_per_s` is this worker's part of the provider's rate.
@@ -288,18 +291,18 @@ class Lane:
             return 0
         if not self._has_shrunk:
             return None
-        allowed = self._subscription.held_most if self._subscription else 0
+        allowed = self._subscription.max_held if self._subscription else 0
         return max(self._prefetch, allowed)
 
     def _has_surplus(self) -> bool:
         limit, oldest = self._surplus_limit(), self.buffer.oldest_since()
-        is_stale = oldest is not None and oldest < self._clock() - BUFFERED_MOST_S
+        is_stale = oldest is not None and oldest < self._clock() - MAX_BUFFERED_S
         return is_stale or (limit is not None and len(self.buffer) > limit)
 
     async def _return_surplus(self) -> None:
         limit = self._surplus_limit()
         surplus = self.buffer.withdraw(
-            keep=len(self.buffer) if limit is None else limit, since=self._clock() - BUFFERED_MOST_S
+            keep=len(self.buffer) if limit is None else limit, since=self._clock() - MAX_BUFFERED_S
         )
         if surplus:
             await self._confirm_return([each.pointer for each in surplus])

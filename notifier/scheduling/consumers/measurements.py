@@ -13,7 +13,8 @@ from math import exp
 from typing import Final, NamedTuple
 
 from notifier.domain.allocation import AttemptTiming
-from notifier.ports import Depth, Waiting
+from notifier.ports.broker import Depth
+from notifier.ports.store import Waiting
 
 Clock = Callable[[], float]
 
@@ -28,14 +29,14 @@ _SERVICE_GAIN: Final = 0.1
 _SHORTEST_S: Final = 0.01
 
 
-class Elsewhere(NamedTuple):
+class PeerLoad(NamedTuple):
     """What the other workers do with one queue, as their heartbeats said lately."""
 
     held: int = 0
     done_per_s: float = 0.0
 
 
-NOBODY_ELSE: Final = Elsewhere()
+NO_PEER_LOAD: Final = PeerLoad()
 
 
 class ServiceTime:
@@ -159,7 +160,7 @@ class QueueMeasures:
         depth: Depth | None,
         waiting: Waiting | None,
         held: int,
-        elsewhere: Elsewhere = NOBODY_ELSE,
+        peer_load: PeerLoad = NO_PEER_LOAD,
     ) -> None:
         """Count a poll; None is unknown and leaves the last known figure standing.
 
@@ -175,9 +176,9 @@ class QueueMeasures:
         completions = (self.done - self._counted_done) / span_s
         self._counted_at, self._counted_done = now, self.done
         self._completions.add(completions, span_s)
-        before, self._total = self._total, self._take_in(depth, waiting, held + elsewhere.held)
+        before, self._total = self._total, self._take_in(depth, waiting, held + peer_load.held)
         growth = 0 if before is None or self._total is None else self._total - before
-        self._arrivals.add(growth / span_s + completions + elsewhere.done_per_s, span_s)
+        self._arrivals.add(growth / span_s + completions + peer_load.done_per_s, span_s)
 
     def _take_in(self, depth: Depth | None, waiting: Waiting | None, held: int) -> int | None:
         if depth is not None:

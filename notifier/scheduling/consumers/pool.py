@@ -7,25 +7,27 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 
-from notifier.domain.controls import Flow
+from notifier.domain.controls import SendPermission
 from notifier.domain.notification import QueueKey
-from notifier.ports import Broker, Observer, QueueFigures
+from notifier.ports.broker import Broker
+from notifier.ports.heartbeat import QueueFigures
+from notifier.ports.observer import Observer
 from notifier.scheduling.consumers.consumer import Consumer
-from notifier.scheduling.consumers.lane import Attempt, GiveBack, Lane, QueueRule, Running
+from notifier.scheduling.consumers.lane import Attempt, GiveBack, InFlightCounter, Lane, QueueRule
 from notifier.scheduling.consumers.measurements import Clock
-from notifier.scheduling.consumers.sampler import ALONE, AskWaiting, Deployment, Survey
+from notifier.scheduling.consumers.sampler import ALONE, AskWaiting, DemandSampler, Deployment
 from notifier.scheduling.consumers.scheduler import Scheduler
-from notifier.scheduling.gates.hang_detector import Hangs
+from notifier.scheduling.gates.hang_detector import HangDetector
 from notifier.scheduling.rates.provider_rate import ProviderRate
 
 
-class Crew:
+class ConsumerPool:
     """Lanes, consumers and scheduler at work. The stop sequence calls the methods in order."""
 
     def __init__(
         self,
         lanes: Mapping[QueueKey, Lane],
-        in_flight: Running,
+        in_flight: InFlightCounter,
         wake: asyncio.Event,
     ) -> None:
         self._lanes = lanes
@@ -33,16 +35,16 @@ class Crew:
         self._wake = wake
         self.stop = asyncio.Event()
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Let the next tick come sooner: work appeared where there was none."""
         self._wake.set()
 
-    def obey(self, flow: Callable[[QueueKey], Flow]) -> None:
+    def apply(self, permission: Callable[[QueueKey], SendPermission]) -> None:
         """What may flow has changed: hold back at once what may not, and look soon at the rest."""
         for queue, lane in self._lanes.items():
-            if flow(queue) in {Flow.PAUSED, Flow.BROKEN}:
+            if permission(queue) in {SendPermission.PAUSED, SendPermission.BREAKER_OPEN}:
                 lane.hold_back()
-        self.poke()
+        self.wake()
 
     def figures(self) -> Mapping[QueueKey, QueueFigures]:
         """For the heartbeat."""
@@ -65,7 +67,7 @@ class Crew:
         stays unacked, and the broker delivers it again.
         """
         self.stop.set()
-        self.poke()
+        self.wake()
         async with asyncio.TaskGroup() as group:
             for queue, lane in self._lanes.items():
                 group.create_task(lane.close(), name=f"close {queue}")
@@ -74,12 +76,12 @@ class Crew:
         """Wait for the attempts in flight, so long at most; says how many are left."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self._in_flight.landed()
+                await self._in_flight.wait_idle()
         return self._in_flight.count
 
 
 @asynccontextmanager
-async def open_crew(
+async def open_consumer_pool(
     *,
     broker: Broker,
     rules: Sequence[QueueRule],
@@ -91,13 +93,13 @@ async def open_crew(
     random: Random,
     consumers: int = 64,
     deployment: Deployment = ALONE,
-) -> AsyncIterator[Crew]:
+) -> AsyncIterator[ConsumerPool]:
     """Put `consumers` that move, and those that stand at a queue, to work.
 
     Leaving the block cancels what is in flight (the attempt itself records what that means) and
     ends the subscriptions. An error in any part leaves through the block as an exception group.
     """
-    wake, in_flight = asyncio.Event(), Running()
+    wake, in_flight = asyncio.Event(), InFlightCounter()
     lanes = {
         rule.queue: Lane(
             rule,
@@ -110,32 +112,32 @@ async def open_crew(
         for rule in rules
     }
     movers = [Consumer(deployment.rates) for _ in range(consumers)]
-    survey = Survey(
+    sampler = DemandSampler(
         lanes,
         broker=broker,
         waiting=waiting,
         clock=clock,
         deployment=deployment,
-        hangs=Hangs(consumers, observer=observer, is_alive=deployment.is_alive),
+        hangs=HangDetector(consumers, observer=observer, is_alive=deployment.is_alive),
     )
     scheduler = Scheduler(
         lanes=lanes,
         movers=movers,
-        survey=survey,
+        sampler=sampler,
         observer=observer,
         clock=clock,
         random=random,
         wake=wake,
     )
-    crew = Crew(lanes, in_flight, wake)
+    pool = ConsumerPool(lanes, in_flight, wake)
     async with AsyncExitStack() as stack:
         for queue, lane in lanes.items():
             subscription = broker.subscribe(queue, on_delivery=lane.deliver, on_lost=lane.lose)
             lane.attach(await stack.enter_async_context(subscription))
         async with asyncio.TaskGroup() as group:
             tasks = _start(group, lanes, movers, deployment.rates)
-            tasks.append(group.create_task(scheduler.run(crew.stop), name="scheduler"))
-            yield crew
+            tasks.append(group.create_task(scheduler.run(pool.stop), name="scheduler"))
+            yield pool
             for task in tasks:
                 task.cancel()
 

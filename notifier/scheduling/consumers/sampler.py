@@ -9,14 +9,15 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
 from notifier.domain.allocation import QueueDemand
-from notifier.domain.controls import Flow
+from notifier.domain.controls import SendPermission
 from notifier.domain.errors import InfrastructureError
 from notifier.domain.notification import Channel, QueueKey
-from notifier.ports import Broker, Waiting
+from notifier.ports.broker import Broker
+from notifier.ports.store import Waiting
 from notifier.scheduling.consumers.consumer import NO_RATES
 from notifier.scheduling.consumers.lane import Lane
-from notifier.scheduling.consumers.measurements import NOBODY_ELSE, NOTHING_WAITS, Clock, Elsewhere
-from notifier.scheduling.gates.hang_detector import Hangs
+from notifier.scheduling.consumers.measurements import NO_PEER_LOAD, NOTHING_WAITS, Clock, PeerLoad
+from notifier.scheduling.gates.hang_detector import HangDetector
 from notifier.scheduling.rates.provider_rate import ProviderRate
 
 ANSWER_TIMEOUT_S: Final = 1.0
@@ -39,8 +40,8 @@ class Deployment(NamedTuple):
     """
 
     share: Callable[[], float] = lambda: 1.0
-    elsewhere: Callable[[], Mapping[QueueKey, Elsewhere]] = dict
-    flow: Callable[[QueueKey], Flow] = lambda _: Flow.FREE
+    peer_load: Callable[[], Mapping[QueueKey, PeerLoad]] = dict
+    permission: Callable[[QueueKey], SendPermission] = lambda _: SendPermission.ALLOWED
     rates: Mapping[QueueKey, ProviderRate] = NO_RATES
     bulkheads: Mapping[Channel, int] = NO_BULKHEADS
     is_alive: Callable[[], bool] = lambda: True
@@ -49,7 +50,7 @@ class Deployment(NamedTuple):
 ALONE: Final = Deployment()
 
 
-class Survey:
+class DemandSampler:
     """What is known of every lane's queue. A side that does not answer leaves its last figures."""
 
     def __init__(
@@ -60,7 +61,7 @@ class Survey:
         waiting: AskWaiting,
         clock: Clock,
         deployment: Deployment,
-        hangs: Hangs,
+        hangs: HangDetector,
     ) -> None:
         self._lanes = lanes
         self._deployment = deployment
@@ -75,12 +76,12 @@ class Survey:
             depths = group.create_task(_ask(self._broker.depths), name="depths")
             waiting = group.create_task(_ask(self._ask_waiting), name="waiting")
         ready, due = depths.result() or {}, waiting.result()
-        elsewhere = self._deployment.elsewhere()
+        peer_load = self._deployment.peer_load()
         for queue, lane in self._lanes.items():
             depth = ready.get(queue)
             lane.trace.polled(depth, held=lane.held, now=self._clock())
             rows = None if due is None else due.get(queue, NOTHING_WAITS)
-            lane.measures.observe(depth, rows, lane.held, elsewhere.get(queue, NOBODY_ELSE))
+            lane.measures.observe(depth, rows, lane.held, peer_load.get(queue, NO_PEER_LOAD))
             lane.note_use()
         self._hangs.look(self._lanes.values(), self._clock())
         return [self.demand(lane) for lane in self._lanes.values()]
@@ -88,7 +89,7 @@ class Survey:
     def demand(self, lane: Lane) -> QueueDemand:
         """The allocator's input, from what is known now: this worker's share of what there is."""
         rule, measures = lane.rule, lane.measures
-        share, flow = self._deployment.share(), self._deployment.flow(rule.queue)
+        share, permission = self._deployment.share(), self._deployment.permission(rule.queue)
         rate = self._deployment.rates.get(rule.queue)
         slot_s = 0.0 if rule.consumer_rate is None else 1 / rule.consumer_rate
         return QueueDemand(
@@ -102,9 +103,9 @@ class Survey:
             rate_per_s=None if rate is None else rate.rate_per_s * share,
             max_consumers=rule.max_consumers,
             standing=rule.standing,
-            is_paused=flow is Flow.PAUSED,
-            is_open=flow is Flow.BROKEN,
-            is_probed=flow is Flow.PROBE,
+            is_paused=permission is SendPermission.PAUSED,
+            is_open=permission is SendPermission.BREAKER_OPEN,
+            is_probed=permission is SendPermission.PROBE,
             held_at_most=self._hangs.held_at_most(lane),
             channel_at_most=self._hangs.channel_at_most(rule.queue.channel),
             bulkhead=self._deployment.bulkheads.get(rule.queue.channel),

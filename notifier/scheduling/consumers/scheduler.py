@@ -20,11 +20,11 @@ from notifier.domain.allocation import (
     moves,
 )
 from notifier.domain.notification import QueueKey
-from notifier.ports import Observer
+from notifier.ports.observer import Observer
 from notifier.scheduling.consumers.consumer import Consumer
 from notifier.scheduling.consumers.lane import Lane
 from notifier.scheduling.consumers.measurements import Clock
-from notifier.scheduling.consumers.sampler import Survey
+from notifier.scheduling.consumers.sampler import DemandSampler
 
 JITTER: Final = 0.1
 EARLIEST_S: Final = 0.05
@@ -44,7 +44,7 @@ class Scheduler:
         *,
         lanes: Mapping[QueueKey, Lane],
         movers: Sequence[Consumer],
-        survey: Survey,
+        sampler: DemandSampler,
         observer: Observer,
         clock: Clock,
         random: Random,
@@ -52,9 +52,9 @@ class Scheduler:
     ) -> None:
         self._lanes = lanes
         self._movers = len(movers)
-        self._crews: dict[QueueKey | None, list[Consumer]] = {queue: [] for queue in lanes}
-        self._crews[None] = list(movers)
-        self._survey = survey
+        self._assigned: dict[QueueKey | None, list[Consumer]] = {queue: [] for queue in lanes}
+        self._assigned[None] = list(movers)
+        self._sampler = sampler
         self._observer = observer
         self._clock = clock
         self._random = random
@@ -74,10 +74,10 @@ class Scheduler:
 
     async def run_once(self) -> int:
         """One tick; says how many consumers moved. Nothing the world may answer makes it raise."""
-        demands = await self._survey.take()
+        demands = await self._sampler.take()
         allocation = entitlement(demands, self._movers)
         # Whoever came to the bench in the middle of a call is still in it: nobody to count on.
-        bench = sum(consumer.is_idle for consumer in self._crews[None])
+        bench = sum(consumer.is_idle for consumer in self._assigned[None])
         made = moves(demands, allocation, self._holdings(demands), bench=bench)
         before = self._counts()
         for move in made:
@@ -98,7 +98,7 @@ class Scheduler:
 
     def _deal(self) -> None:
         """Before anything is measured everybody stands where the weights say."""
-        demands = [self._survey.demand(lane) for lane in self._lanes.values()]
+        demands = [self._sampler.demand(lane) for lane in self._lanes.values()]
         allocation = entitlement(demands, self._movers)
         for demand in demands:
             self._carry_out(Move(None, demand.queue, allocation[demand.queue].consumers))
@@ -109,7 +109,7 @@ class Scheduler:
         return {demand.queue: self._holding(demand, now) for demand in demands}
 
     def _holding(self, demand: QueueDemand, now: float) -> Holding:
-        queue, consumers = demand.queue, len(self._crews[demand.queue])
+        queue, consumers = demand.queue, len(self._assigned[demand.queue])
         short_ticks = 0
         if demand.is_short(consumers + demand.standing, TICK_S):
             # Counted in time: a poke must not make a short while seem long.
@@ -121,26 +121,26 @@ class Scheduler:
 
     def _carry_out(self, move: Move) -> None:
         """Whoever waits goes first: it can start at once."""
-        crew = self._crews[move.source]
-        crew.sort(key=lambda consumer: consumer.is_idle)
+        pool = self._assigned[move.source]
+        pool.sort(key=lambda consumer: consumer.is_idle)
         lane = None if move.target is None else self._lanes[move.target]
         for _ in range(move.count):
-            consumer = crew.pop()
+            consumer = pool.pop()
             consumer.assign(lane)
-            self._crews[move.target].append(consumer)
+            self._assigned[move.target].append(consumer)
 
     def _staff(self, demand: QueueDemand, allocation: Allocation) -> None:
         lane = self._lanes[demand.queue]
         lane.limited_by = allocation[demand.queue].limited_by
-        all_of_them = len(self._crews[demand.queue]) + demand.standing
-        lane.staff(
+        all_of_them = len(self._assigned[demand.queue]) + demand.standing
+        lane.set_consumers(
             1 if demand.is_probed else all_of_them,
             may_take=not (demand.is_paused or demand.is_open),
             rate_per_s=demand.rate_per_s,
         )
 
     def _counts(self) -> dict[str, int]:
-        return {str(queue or "bench"): len(crew) for queue, crew in self._crews.items()}
+        return {str(queue or "bench"): len(pool) for queue, pool in self._assigned.items()}
 
     def _report(self, made: Sequence[Move], before: Mapping[str, int]) -> None:
         for queue, lane in self._lanes.items():
@@ -149,7 +149,7 @@ class Scheduler:
                 queue,
                 ready=measures.ready,
                 due=measures.waiting.due,
-                oldest_wait_s=self._survey.oldest_wait_s(lane),
+                oldest_wait_s=self._sampler.oldest_wait_s(lane),
             )
             self._observer.queue_held(
                 queue, consumers=lane.consumers, busy=lane.busy, limited_by=lane.limited_by

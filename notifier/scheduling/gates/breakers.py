@@ -23,15 +23,16 @@ from notifier.domain.controls import Breaker, BreakerState
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
-from notifier.ports import ControlStore, Observer
+from notifier.ports.controls import ControlStore
+from notifier.ports.observer import Observer
 from notifier.scheduling.consumers.measurements import Clock
-from notifier.scheduling.gates.failure_window import Tally
+from notifier.scheduling.gates.failure_window import FailureWindow
 from notifier.scheduling.gates.probes import Probes
-from notifier.scheduling.gates.queue_gates import ControlPanel
+from notifier.scheduling.gates.queue_gates import QueueGates
 
-EVERY_S: Final = 0.25
+CHECK_INTERVAL_S: Final = 0.25
 HOLD_MARGIN_S: Final = 10.0
-WAIT_MOST_S: Final = 60.0
+MAX_PROBE_WAIT_S: Final = 60.0
 CREDENTIALS_ADVICE: Final = (
     "it refuses our credentials or TLS: the attempts say how; files of secrets are read again"
 )
@@ -49,7 +50,7 @@ class Breakers:
         self,
         *,
         store: ControlStore,
-        panel: ControlPanel,
+        gates: QueueGates,
         observer: Observer,
         everyone: Callable[[], Sequence[Mapping[str, ProviderFigures]]],
         queues: Sequence[QueueKey],
@@ -58,25 +59,27 @@ class Breakers:
         longest_call_s: float,
     ) -> None:
         self._store = store
-        self._panel = panel
+        self._gates = gates
         self._observer = observer
         self._everyone = everyone
         self._clock = clock
         self._hold_s = longest_call_s + HOLD_MARGIN_S
-        names = {name for each in panel.providers.values() for name in each}
-        self._tallies = {name: Tally() for name in sorted(names)}
-        self._probes = Probes(panel, queues=queues, has_work=has_work)
+        names = {name for each in gates.providers.values() for name in each}
+        self._tallies = {name: FailureWindow() for name in sorted(names)}
+        self._probes = Probes(gates, queues=queues, has_work=has_work)
         self._answered = asyncio.Event()
-        panel.probing = self._probes.queue_of
+        gates.probing = self._probes.queue_of
 
-    def heard(self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float) -> None:
+    def on_outcome(
+        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
+    ) -> None:
         """Count a call that ended; it may have been the probe."""
         tally = self._tallies.get(provider)
         if tally is None:
             return
         tally.add(outcome, self._clock())
-        if self._probes.heard(queue, provider, outcome, started_at):
-            self._panel.review()
+        if self._probes.on_outcome(queue, provider, outcome, started_at):
+            self._gates.review()
             self._answered.set()
 
     def figures(self) -> Mapping[str, ProviderFigures]:
@@ -90,14 +93,14 @@ class Breakers:
             self._answered.clear()
             await self.run_once()
             try:
-                async with asyncio.timeout(EVERY_S):
+                async with asyncio.timeout(CHECK_INTERVAL_S):
                     await self._answered.wait()
             except TimeoutError:
                 continue
 
     async def run_once(self) -> None:
         """One pass over all providers. Without Postgres nothing changes."""
-        rows = {breaker.provider: breaker for breaker in self._panel.snapshot().breakers}
+        rows = {breaker.provider: breaker for breaker in self._gates.snapshot().breakers}
         everyones = self._everyone()
         for name in self._tallies:
             said = [figures[name] for figures in everyones if name in figures]
@@ -112,7 +115,7 @@ class Breakers:
         if row is None or row.state is BreakerState.CLOSED:
             await self._judge(name, _fresh(said, row))
             return
-        self._tallies[name].start_anew()
+        self._tallies[name].reset()
         await self._probe(name, row)
 
     # ---- opening --------------------------------------------------------------------------------
@@ -121,13 +124,13 @@ class Breakers:
         reason = decide_opening(said)
         if reason is None or not await self._store.open_breaker(name, reason):
             return
-        self._tallies[name].start_anew()
+        self._tallies[name].reset()
         self._observer.provider_failed(name, reason)
         calls, failures = sum(one.calls for one in said), sum(one.failures for one in said)
         _tell(
             "breaker_opened", reason, provider=name, reason=reason, calls=calls, failures=failures
         )
-        await self._panel.run_once()
+        await self._gates.run_once()
 
     # ---- probing --------------------------------------------------------------------------------
 
@@ -135,7 +138,7 @@ class Breakers:
         answer = self._probes.answer(name)
         if answer is not None:
             await self._settle(name, answer)
-        elif row.probe_in_s <= 0 or row.probe_in_s > WAIT_MOST_S + self._hold_s:
+        elif row.probe_in_s <= 0 or row.probe_in_s > MAX_PROBE_WAIT_S + self._hold_s:
             await self._hold(name)
         elif row.is_mine and name not in self._probes:  # Postgres's answer to the hold was lost
             await self._begin(name, self._probes.choose(name))
@@ -151,7 +154,7 @@ class Breakers:
             return
         self._probes.begin(name, queue, self._clock())
         log.info("breaker_probed", provider=name, queue=str(queue))
-        await self._panel.run_once()
+        await self._gates.run_once()
 
     async def _settle(self, name: str, answer: Outcome) -> None:
         """Close or reopen; if Postgres does not answer, the next pass tries again."""
@@ -160,7 +163,7 @@ class Breakers:
         else:
             await self._reopen(name, answer)
         self._probes.forget(name)
-        await self._panel.run_once()
+        await self._gates.run_once()
 
     async def _close(self, name: str) -> None:
         if await self._store.close_breaker(name):

@@ -16,14 +16,14 @@ from notifier.domain.outcome import Outcome
 _GRAIN_S: Final = 0.5
 
 
-class Tally:
+class FailureWindow:
     """Times are monotonic seconds. Bounded: one entry for each half second of the window."""
 
     def __init__(self) -> None:
         self._answered_at: float | None = None
-        self.start_anew()
+        self.reset()
 
-    def start_anew(self) -> None:
+    def reset(self) -> None:
         """Forget the failures: what was counted belongs to a breaker that has opened."""
         self._buckets: deque[tuple[float, int, int]] = deque()
         self._streak = 0

@@ -15,9 +15,9 @@ from typing import Final
 
 import structlog
 
-from notifier.domain.allocation import STUCK_MADE_GOOD
+from notifier.domain.allocation import MAX_STUCK_REPLACED
 from notifier.domain.notification import Channel, QueueKey
-from notifier.ports import Observer
+from notifier.ports.observer import Observer
 from notifier.scheduling.consumers.lane import Lane
 
 HANGS_AFTER_S: Final = 10.0
@@ -47,7 +47,7 @@ class _Silence:
         self.hangs = now - self.since > HANGS_AFTER_S
 
 
-class Hangs:
+class HangDetector:
     """Which channels hang, as of the last look. `consumers` are all that move in this worker.
 
     While Postgres does not hear of us, attempts wait for it and not for their provider.
@@ -76,7 +76,7 @@ class Hangs:
 
     def held_at_most(self, lane: Lane) -> int | None:
         """A bound of the queue, its standing consumers counted; never less than are made good."""
-        return max(lane.consumers, 1 + STUCK_MADE_GOOD) if lane.is_hanging else None
+        return max(lane.consumers, 1 + MAX_STUCK_REPLACED) if lane.is_hanging else None
 
     def channel_at_most(self, channel: Channel) -> int | None:
         """A bound of all queues of the channel together, standing consumers counted."""

@@ -10,10 +10,10 @@ from notifier.domain.controls import (
     Breaker,
     BreakerState,
     Controls,
-    Flow,
     Pause,
     Scope,
     ScopeKind,
+    SendPermission,
 )
 from notifier.domain.notification import QueueKey
 
@@ -47,30 +47,38 @@ def next_end_s(controls: Controls) -> float:
     return min([*pauses, *holds], default=inf)
 
 
-def flow_of(
+def permission_of(
     controls: Controls, queue: QueueKey, providers: Sequence[str], probing: Probing
-) -> Flow:
+) -> SendPermission:
     """What `queue` may do, whose channel sends through any of `providers`.
 
     A provider that is paused counts as none; the others decide, the freest of them.
     """
     paused = {pause.scope for pause in controls.pauses}
     if {Scope(ScopeKind.QUEUE, str(queue)), Scope(ScopeKind.CHANNEL, queue.channel)} & paused:
-        return Flow.PAUSED
+        return SendPermission.PAUSED
     usable = [name for name in providers if Scope(ScopeKind.PROVIDER, name) not in paused]
     if not usable:
-        return Flow.PAUSED if providers else Flow.FREE
+        return SendPermission.PAUSED if providers else SendPermission.ALLOWED
     breakers = {breaker.provider: breaker for breaker in controls.breakers}
-    flows = {_through(breakers.get(name), queue, probing) for name in usable}
-    return next(flow for flow in (Flow.FREE, Flow.PROBE, Flow.BROKEN) if flow in flows)
+    permissions = {_through(breakers.get(name), queue, probing) for name in usable}
+    return next(
+        permission
+        for permission in (
+            SendPermission.ALLOWED,
+            SendPermission.PROBE,
+            SendPermission.BREAKER_OPEN,
+        )
+        if permission in permissions
+    )
 
 
-def _through(breaker: Breaker | None, queue: QueueKey, probing: Probing) -> Flow:
+def _through(breaker: Breaker | None, queue: QueueKey, probing: Probing) -> SendPermission:
     if breaker is None or breaker.state is BreakerState.CLOSED:
-        return Flow.FREE
+        return SendPermission.ALLOWED
     if _is_held(breaker) and probing(breaker.provider) == queue:
-        return Flow.PROBE
-    return Flow.BROKEN
+        return SendPermission.PROBE
+    return SendPermission.BREAKER_OPEN
 
 
 def _is_held(breaker: Breaker) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from notifier.domain.breaker import is_unasked
-from notifier.domain.controls import Flow
+from notifier.domain.controls import SendPermission
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
-from notifier.scheduling.gates.queue_gates import ControlPanel
+from notifier.scheduling.gates.queue_gates import QueueGates
 
 
 @dataclass(slots=True)
@@ -24,12 +24,12 @@ class Probes:
 
     def __init__(
         self,
-        panel: ControlPanel,
+        gates: QueueGates,
         *,
         queues: Sequence[QueueKey],
         has_work: Callable[[QueueKey], bool],
     ) -> None:
-        self._panel = panel
+        self._gates = gates
         self._queues = sorted(queues, key=lambda queue: (queue.priority.rank, queue.channel))
         self._has_work = has_work
         self._probes: dict[str, _Probe] = {}
@@ -42,14 +42,20 @@ class Probes:
         return next((queue for queue in self._queues if self._may_probe(queue, provider)), None)
 
     def _may_probe(self, queue: QueueKey, provider: str) -> bool:
-        is_its = provider in self._panel.providers.get(queue.channel, ())
-        return is_its and self._has_work(queue) and self._panel.flow(queue) is not Flow.PAUSED
+        is_its = provider in self._gates.providers.get(queue.channel, ())
+        return (
+            is_its
+            and self._has_work(queue)
+            and self._gates.permission(queue) is not SendPermission.PAUSED
+        )
 
     def begin(self, provider: str, queue: QueueKey, now: float) -> None:
         """From now on a call of this queue is the probe."""
         self._probes[provider] = _Probe(queue, now)
 
-    def heard(self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float) -> bool:
+    def on_outcome(
+        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
+    ) -> bool:
         """Whether this was the answer; not what began before or never reached the provider."""
         probe = self._probes.get(provider)
         if probe is None or probe.queue != queue or started_at < probe.since:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from notifier.domain.controls import Controls, Flow
+from notifier.domain.controls import Controls, SendPermission
 from notifier.domain.errors import StoreUnavailable
-from notifier.scheduling.gates.permissions import Probing, aged, flow_of, next_end_s
+from notifier.scheduling.gates.permissions import Probing, aged, next_end_s, permission_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from notifier.domain.notification import Channel, QueueKey
     from notifier.scheduling.consumers.measurements import Clock
 
-EVERY_S: Final = 0.8
+READ_INTERVAL_S: Final = 0.8
 """A change whose notice was lost is still known within a second."""
 LEAST_REST_S: Final = 0.01
 
@@ -30,13 +30,13 @@ log = structlog.get_logger(__name__)
 
 
 class ControlReader(Protocol):
-    """The half of a ports.ControlStore that is asked here; see there."""
+    """The half of a ports.controls.ControlStore that is asked here; see there."""
 
     async def read(self) -> Controls: ...
     async def changed(self, within_s: float) -> None: ...
 
 
-class ControlPanel:
+class QueueGates:
     """Asked by everything that may send. `probing` is set by whoever sends probes.
 
     `providers` are the channels' ways to send.
@@ -57,7 +57,7 @@ class ControlPanel:
         self._last: Controls | None = None
         self._read_at = 0.0
         self._reason = ""
-        self._flows = dict.fromkeys(queues, Flow.PAUSED)
+        self._permissions = dict.fromkeys(queues, SendPermission.PAUSED)
         self._callbacks: list[Callable[[], None]] = []
         self._readers: list[Callable[[Controls], None]] = []
 
@@ -72,7 +72,7 @@ class ControlPanel:
         while not stop.is_set():
             await self.run_once()
             ends_in_s = max(LEAST_REST_S, next_end_s(self.snapshot()))
-            await self._store.changed(min(EVERY_S, ends_in_s))
+            await self._store.changed(min(READ_INTERVAL_S, ends_in_s))
             self.review()  # before the read, which may take long: a pause ends on time
 
     async def run_once(self) -> None:
@@ -107,16 +107,16 @@ class ControlPanel:
             return Controls()
         return aged(self._last, self._clock() - self._read_at)
 
-    def flow(self, queue: QueueKey) -> Flow:
+    def permission(self, queue: QueueKey) -> SendPermission:
         """What this process may do with the queue now; PAUSED before the first read."""
         if self._last is None:
-            return Flow.PAUSED
+            return SendPermission.PAUSED
         if not self._last.pauses and not self._last.breakers:
-            return Flow.FREE
-        return self._flow(self.snapshot(), queue)
+            return SendPermission.ALLOWED
+        return self._permission(self.snapshot(), queue)
 
-    def _flow(self, controls: Controls, queue: QueueKey) -> Flow:
-        return flow_of(controls, queue, self.providers.get(queue.channel, ()), self.probing)
+    def _permission(self, controls: Controls, queue: QueueKey) -> SendPermission:
+        return permission_of(controls, queue, self.providers.get(queue.channel, ()), self.probing)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call it whenever the flow of some queue has changed; it must not block."""
@@ -128,20 +128,24 @@ class ControlPanel:
 
     def review(self) -> None:
         """Tell of the flows that have changed; to be called when `probing` answers anew."""
-        flows = {queue: self.flow(queue) for queue in self._flows}
-        changed = {queue: flow for queue, flow in flows.items() if flow != self._flows[queue]}
+        permissions = {queue: self.permission(queue) for queue in self._permissions}
+        changed = {
+            queue: permission
+            for queue, permission in permissions.items()
+            if permission != self._permissions[queue]
+        }
         if not changed:
             return
-        self._flows = flows
-        log.info("flows_changed", **_by_flow(changed))
+        self._permissions = permissions
+        log.info("permissions_changed", **_by_flow(changed))
         for callback in self._callbacks:
             callback()
 
 
-def _by_flow(flows: Mapping[QueueKey, Flow]) -> dict[str, list[str]]:
+def _by_flow(permissions: Mapping[QueueKey, SendPermission]) -> dict[str, list[str]]:
     named: dict[str, list[str]] = {}
-    for queue, flow in flows.items():
-        named.setdefault(flow.value, []).append(str(queue))
+    for queue, permission in permissions.items():
+        named.setdefault(permission.value, []).append(str(queue))
     return named
 
 

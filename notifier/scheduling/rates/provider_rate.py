@@ -17,10 +17,11 @@ import structlog
 
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
-from notifier.ports import Observer, RateStore, Slice
+from notifier.ports.observer import Observer
+from notifier.ports.rates import RateStore, Slice
 from notifier.scheduling.consumers.measurements import Clock
 from notifier.scheduling.rates.slots import Slots, even_rate
-from notifier.scheduling.rates.waiter_queue import Line
+from notifier.scheduling.rates.waiter_queue import WaiterQueue
 
 SLICE_S: Final = 0.05
 LEAD_S: Final = 0.075
@@ -57,7 +58,7 @@ class ProviderRate:
         self._draw = draw
         self._asked_per_s = even_rate(rate_per_s)
         self._told_per_s, self._told_at = self._asked_per_s, clock()
-        self._line = Line()
+        self._line = WaiterQueue()
         self._slots = Slots(clock)
         self._is_wanted = asyncio.Event()
         self._may_call = asyncio.Event()

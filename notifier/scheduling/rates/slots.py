@@ -6,16 +6,16 @@ from collections import deque
 from math import floor
 from typing import Final
 
-from notifier.ports import Slice
+from notifier.ports.rates import Slice
 from notifier.scheduling.consumers.measurements import Clock
 
 CARRY_S: Final = 0.02
-ANSWER_MOST_S: Final = 0.01
+MAX_ANSWER_S: Final = 0.01
 """How long ago an answer is taken to have been given, at most."""
-OVER_MOST: Final = 1.05
+MAX_OVER_RATE: Final = 1.05
 JITTER_S: Final = 0.03
 BUSY_JITTER_S: Final = 0.075
-USED_LEAST: Final = 0.98
+MIN_USED_SHARE: Final = 0.98
 
 
 def even_rate(rate_per_s: float) -> float:
@@ -26,9 +26,9 @@ def even_rate(rate_per_s: float) -> float:
     are less than that in whole calls (1.05 x 10 is still 10), the schedule is the slower by 3 %.
     On a busy machine it may be 75 ms: for that too it is slower, but by no more than 2 %.
     """
-    calls = max(floor(OVER_MOST * rate_per_s + 1e-9), rate_per_s)
+    calls = max(floor(MAX_OVER_RATE * rate_per_s + 1e-9), rate_per_s)
     calm, busy = calls / (1 + JITTER_S), calls / (1 + BUSY_JITTER_S)
-    return min(rate_per_s, calm, max(busy, USED_LEAST * rate_per_s))
+    return min(rate_per_s, calm, max(busy, MIN_USED_SHARE * rate_per_s))
 
 
 class Slots:
@@ -48,7 +48,7 @@ class Slots:
     def add(self, piece: Slice, asked_at: float) -> None:
         """What the store answered just now; it was true half a round trip ago."""
         now = self._clock()
-        starts_at = now - min((now - asked_at) / 2, ANSWER_MOST_S) + piece.starts_in_s
+        starts_at = now - min((now - asked_at) / 2, MAX_ANSWER_S) + piece.starts_in_s
         self._due_at.extend(starts_at + piece.spacing_s * number for number in range(piece.count))
 
     def restore(self) -> None:

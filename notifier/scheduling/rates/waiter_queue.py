@@ -11,7 +11,7 @@ FOR_THE_OLDEST: Final = 16
 """Every so many slots one goes to whoever waits longest, so that no priority starves."""
 
 
-class Line:
+class WaiterQueue:
     """The most urgent first, first in first out among equals. Nothing here awaits.
 
     A waiter leaves by one door only: called, or gone.

@@ -21,7 +21,7 @@ LOOPBACK = "127.0.0.1"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Flow(Enum):
+class Forwarding(Enum):
     """What happens to the bytes."""
 
     PASS = auto()
@@ -50,7 +50,7 @@ class End(asyncio.Protocol):
             self._proxy.connect(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._proxy.flow is Flow.SWALLOW and not self._is_client:
+        if self._proxy.flow is Forwarding.SWALLOW and not self._is_client:
             self.is_broken = True
             self._proxy.swallowed.set()
             return
@@ -59,7 +59,7 @@ class End(asyncio.Protocol):
 
     def forward(self) -> None:
         """Hand what is held to the other end, if bytes may pass and there is one."""
-        if self._proxy.flow is Flow.HOLD or self.peer is None or self.peer._transport is None:
+        if self._proxy.flow is Forwarding.HOLD or self.peer is None or self.peer._transport is None:
             return
         if self._held:
             self._send(bytes(self._held))
@@ -99,7 +99,7 @@ class End(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._proxy.left(self)
-        if self._proxy.flow is Flow.HOLD:
+        if self._proxy.flow is Forwarding.HOLD:
             self.is_broken = True
             if self.peer:
                 self.peer.is_broken = True
@@ -129,7 +129,7 @@ class TcpProxy:
         self._server: asyncio.Server | None = None
         self._socket: socket.socket | None = None
         (self.port,) = free_ports(1)
-        self.flow = Flow.PASS
+        self.flow = Forwarding.PASS
         self.delay_s = 0.0
         self.swallowed = asyncio.Event()
 
@@ -147,7 +147,7 @@ class TcpProxy:
 
     def cut(self) -> None:
         """Reset every connection and refuse new ones, until `heal`."""
-        self.flow = Flow.PASS
+        self.flow = Forwarding.PASS
         self._refuse()
         for end in list(self._ends):
             end.reset()
@@ -157,12 +157,12 @@ class TcpProxy:
 
         `heal` delivers what was sent meanwhile, as TCP would.
         """
-        self.flow = Flow.HOLD
+        self.flow = Forwarding.HOLD
 
     def swallow_replies(self) -> None:
         """Lose what the server sends from now on; what clients send still arrives."""
         self.swallowed.clear()
-        self.flow = Flow.SWALLOW
+        self.flow = Forwarding.SWALLOW
 
     def slow(self, delay_s: float) -> None:
         """Let everything arrive so much later, in both directions, until `heal`."""
@@ -179,7 +179,7 @@ class TcpProxy:
 
     def heal(self) -> None:
         """Carry again. Connections that lost bytes are reset, the others go on."""
-        self.flow, self.delay_s = Flow.PASS, 0.0
+        self.flow, self.delay_s = Forwarding.PASS, 0.0
         for end in list(self._ends):
             if end.is_broken or (end.peer and end.peer.is_broken):
                 end.reset()

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import asyncpg
 
-from benchmarks.prove.run import Run
+from harness.client import open_client
+from harness.run import Run
+from harness.system import running_system, urls
 from notifier.adapters.postgres.migrate import migrate
 from notifier.embedded.postgres import PostgresServer, running_postgres
 from notifier.embedded.rabbitmq import RabbitmqServer, running_rabbitmq
-from tests.e2e.client import open_client
-from tests.e2e.system import running_system, urls
 
 NUMBERS = itertools.count(1)
 

@@ -11,9 +11,9 @@ from uuid import UUID
 
 import asyncpg
 
+from harness.client import FINAL, Client, until
+from harness.system import Child, System
 from notifier.embedded.process import run_steps_async
-from tests.e2e.client import FINAL, Client, until
-from tests.e2e.system import Child, System
 
 IN_FLIGHT_LEAST = 20
 Held = set[tuple[str, int]]

@@ -1,0 +1,1 @@
+"""What the core needs from the world: narrow Protocols. Adapters implement them, app wires them."""
