@@ -1,4 +1,4 @@
-"""The only clever asyncio: stopping. Stop is an event, cancellation is the deadline."""
+"""Waiting, repeating and stopping. A stop is an event, a deadline is a cancellation."""
 
 from __future__ import annotations
 
@@ -10,89 +10,34 @@ from math import inf
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
-OVER: Final = -inf
-TICK_S: Final = 0.001
-"""What uvloop's timers count in: less is at once, and would go round until the clock moves."""
+EXPIRED: Final = -inf
+MIN_TIMER_S: Final = 0.001
+"""uvloop's timers have a resolution of 1 ms: a shorter one fires at once, in a busy loop."""
 
 
-async def wait(stop: asyncio.Event, span: float) -> bool:
-    """Sleep `span` seconds or until `stop`, whichever is first; True if stopped."""
+async def wait(event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait until `event` is set or `timeout_s` have passed; return whether it is set."""
     try:
-        async with asyncio.timeout(span):
-            return await stop.wait()
+        async with asyncio.timeout(timeout_s):
+            return await event.wait()
     except TimeoutError:
-        return stop.is_set()
+        return event.is_set()
 
 
 async def repeat(
-    run_once: Callable[[], Awaitable[object]], stop: asyncio.Event, every: float
+    run_once: Callable[[], Awaitable[object]], stop: asyncio.Event, interval_s: float
 ) -> None:
-    """One pass after another, `every` seconds apart, until `stop`."""
+    """Call `run_once`, wait `interval_s`, and so on until `stop` is set."""
     while not stop.is_set():
         await run_once()
-        await wait(stop, every)
-
-
-class TimeLimit:
-    """A time limit of `seconds` for many calls at once, as `asyncio.timeout` for each of them.
-
-    One timer watches over all: most calls end long before it.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._until: dict[asyncio.Task[Any], float] = {}
-        self._is_watched = False
-
-    @cached_property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        """Asked for once: on Python 3.11 that is a system call."""
-        return asyncio.get_running_loop()
-
-    async def hold(self, call: Awaitable[T]) -> T:
-        """Await the call, one at a time in a task. Raises TimeoutError once its time is over."""
-        task = asyncio.current_task(self._loop)
-        if task is None:
-            raise RuntimeError("a call outside of a task cannot be cancelled")
-        cancelled_before = task.cancelling()
-        self._until[task] = self._loop.time() + self.seconds
-        if not self._is_watched:
-            self._is_watched = True
-            self._loop.call_later(self.seconds, self._watch)
-        try:
-            answer = await call
-        except asyncio.CancelledError as error:
-            if self._is_over(task, cancelled_before):
-                raise TimeoutError from error
-            raise
-        except BaseException:
-            self._is_over(task, cancelled_before)
-            raise
-        self._is_over(task, cancelled_before)
-        return answer
-
-    def _is_over(self, task: asyncio.Task[Any], cancelled_before: int) -> bool:
-        """Whether this call, which ended, was cancelled by us and by nobody else."""
-        return self._until.pop(task) == OVER and task.uncancel() <= cancelled_before
-
-    def _watch(self) -> None:
-        """Cancel what is over its time; they stand in the order in which they began."""
-        now = self._loop.time()
-        for task, until in self._until.items():
-            if until > now:
-                self._loop.call_later(max(until - now, TICK_S), self._watch)
-                return
-            if until != OVER:
-                self._until[task] = OVER
-                task.cancel()
-        self._is_watched = False
+        await wait(stop, interval_s)
 
 
 @asynccontextmanager
-async def running(
+async def background_task(
     run: Callable[[asyncio.Event], Coroutine[None, None, None]], name: str
 ) -> AsyncIterator[None]:
-    """Run something beside the block, and stop it when the block is left."""
+    """Run a task during the block. Leaving the block sets its stop event and waits for its end."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(run(stop), name=name)
@@ -100,3 +45,96 @@ async def running(
             yield
         finally:
             stop.set()
+
+
+def _full_delay() -> float:
+    return 1.0
+
+
+class Backoff:
+    """Delays that double from `first_s` to `max_s`, to wait between attempts that fail.
+
+    `random` returns a number from 0 to 1. Half of a delay is fixed and half is multiplied by it, so
+    that many processes do not retry in step. By default the delays are exact.
+    """
+
+    def __init__(
+        self, first_s: float, max_s: float, *, random: Callable[[], float] = _full_delay
+    ) -> None:
+        self._first_s = first_s
+        self._max_s = max_s
+        self._random = random
+        self._next_s = first_s
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no attempt has failed since the last success."""
+        return self._next_s == self._first_s
+
+    def next_s(self) -> float:
+        """Return the delay after one more failure, in seconds."""
+        delay_s, self._next_s = self._next_s, min(2 * self._next_s, self._max_s)
+        return delay_s / 2 + self._random() * delay_s / 2
+
+    def reset(self) -> None:
+        """Record a success: the next delay is the first one again."""
+        self._next_s = self._first_s
+
+
+class TimeLimit:
+    """A limit of `seconds` on each of many concurrent calls.
+
+    Each call is treated as by `asyncio.timeout`, but one timer serves them all: nearly every call
+    ends long before its limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._deadlines: dict[asyncio.Task[Any], float] = {}
+        self._is_timer_set = False
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Read once: on Python 3.11 `get_running_loop` makes a system call.
+        return asyncio.get_running_loop()
+
+    async def run(self, call: Awaitable[T]) -> T:
+        """Await `call` in the current task; one call per task at a time.
+
+        Raises TimeoutError when the limit is exceeded.
+        """
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            raise RuntimeError("TimeLimit.run needs a task, because it cancels the one it runs in")
+        cancelled_before = task.cancelling()
+        self._deadlines[task] = self._loop.time() + self.seconds
+        if not self._is_timer_set:
+            self._is_timer_set = True
+            self._loop.call_later(self.seconds, self._cancel_expired)
+        try:
+            result = await call
+        except asyncio.CancelledError as error:
+            if self._has_expired(task, cancelled_before):
+                raise TimeoutError from error
+            raise
+        except BaseException:
+            self._has_expired(task, cancelled_before)
+            raise
+        self._has_expired(task, cancelled_before)
+        return result
+
+    def _has_expired(self, task: asyncio.Task[Any], cancelled_before: int) -> bool:
+        """Forget a call that ended; return whether only its time limit cancelled it."""
+        return self._deadlines.pop(task) == EXPIRED and task.uncancel() <= cancelled_before
+
+    def _cancel_expired(self) -> None:
+        """Cancel the calls past their deadline and set the timer for the next one."""
+        now = self._loop.time()
+        for task, deadline in self._deadlines.items():  # in the order of their deadlines
+            if deadline > now:
+                self._loop.call_later(max(deadline - now, MIN_TIMER_S), self._cancel_expired)
+                return
+            if deadline != EXPIRED:
+                self._deadlines[task] = EXPIRED
+                task.cancel()
+        self._is_timer_set = False

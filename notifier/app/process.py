@@ -26,7 +26,7 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.relay import Relay, Relays
 from notifier.domain.controls import BreakerState, Controls, SendPermission
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
-from notifier.lifecycle import repeat, running
+from notifier.lifecycle import background_task, repeat
 from notifier.ports.broker import Broker
 from notifier.ports.heartbeat import Figures, QueueFigures
 from notifier.recovery import pruner
@@ -158,8 +158,8 @@ async def open_process(
             observer=metrics,
         )
         async with (
-            running(membership.run, "heartbeat"),
-            running(gates.run, "controls"),
+            background_task(membership.run, "heartbeat"),
+            background_task(gates.run, "controls"),
             open_broker(settings, queues, metrics) as broker,
         ):
             relay_of = partial(

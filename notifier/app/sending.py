@@ -24,7 +24,7 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.domain.outcome import Outcome, Throttled
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
-from notifier.lifecycle import repeat, running
+from notifier.lifecycle import background_task, repeat
 from notifier.recovery import rescuer, unpublished
 from notifier.recovery.orphans import OrphanRecovery
 from notifier.recovery.rescuer import Rescuer
@@ -122,7 +122,7 @@ async def _open_rates(
         for name, rate_per_s in limited.items()
     }
     for name, rate in rates.items():
-        await stack.enter_async_context(running(rate.run, f"rate {name}"))
+        await stack.enter_async_context(background_task(rate.run, f"rate {name}"))
     return rates
 
 

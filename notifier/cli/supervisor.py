@@ -20,12 +20,12 @@ import structlog
 from notifier.cli.failures import FAILED, MISUSED
 from notifier.cli.running import run_told, tell
 from notifier.embedded import parent_death
-from notifier.lifecycle import wait
+from notifier.lifecycle import Backoff, wait
 
 FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 30.0
+MAX_PAUSE_S: Final = 30.0
 STEADY_S: Final = 60.0
-"""A life as long as this was no failed start: the pauses begin anew."""
+"""A process that ran this long did start: the pauses begin at 1 s again."""
 KILL_AFTER_S: Final = 2.0
 ORDERLY: Final = (0, -signal.SIGTERM)
 """How a child ends that was told to stop: the second before it had begun."""
@@ -42,25 +42,12 @@ def run_children(commands: Iterable[Sequence[str]]) -> int:
     return run_told(supervisor.run, supervisor.on_signal)
 
 
-class Backoff:
-    """The pause before the next life: 1 s doubling to 30 s, 1 s again after a life of 60 s."""
-
-    def __init__(self) -> None:
-        self._next = FIRST_PAUSE_S
-
-    def after(self, lived_s: float) -> float:
-        """The pause after a life of so many seconds."""
-        pause = FIRST_PAUSE_S if lived_s >= STEADY_S else self._next
-        self._next = min(2 * pause, LONGEST_PAUSE_S)
-        return pause
-
-
 class Child:
     """One command and, while it lives, its process."""
 
     def __init__(self, number: int, command: Sequence[str]) -> None:
         self.number = number
-        self.backoff = Backoff()
+        self._backoff = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
         self.lives = 0
         self._command = command
         self._process: Process | None = None
@@ -81,6 +68,12 @@ class Child:
         code = await self._process.wait()
         self._process = None
         return code, time.monotonic() - began
+
+    def restart_delay_s(self, ran_s: float) -> float:
+        """Return the pause before the next start, after a process that ran for `ran_s`."""
+        if ran_s >= STEADY_S:
+            self._backoff.reset()
+        return self._backoff.next_s()
 
     def tell(self, number: signal.Signals) -> None:
         """Send the signal, if there is somebody to send it to."""
@@ -124,7 +117,7 @@ class Supervisor:
             elif code == MISUSED and child.lives == 1:
                 self._end(MISUSED)  # it has said why; so would all others and every next life
             else:
-                pause = child.backoff.after(lived_s)
+                pause = child.restart_delay_s(lived_s)
                 log.error("process_ended", process=child.number, code=code, again_in_s=pause)
                 await wait(self._stop, pause)
 

@@ -242,7 +242,7 @@ class Attempts:
             content=_decode(claimed.content),
         )
         try:
-            return await self._time_limit.hold(route.provider.send(envelope)), False
+            return await self._time_limit.run(route.provider.send(envelope)), False
         except TimeoutError:
             return Ambiguous(
                 code="timeout", detail=f"no answer in {self._time_limit.seconds:g} s"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import structlog
 
 from notifier.domain.errors import NotifierError, StoreConflict, StoreRejected, StoreUnavailable
+from notifier.lifecycle import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -25,7 +26,7 @@ Answer = TypeVar("Answer")
 MAX_BATCH: Final = 500
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 FIRST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 1.0
+MAX_PAUSE_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -136,7 +137,7 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         """Write the batch, whatever it takes: halve it, repeat it, or fail it."""
-        pause = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
         while batch := [(item, waiter) for item, waiter in batch if not waiter.done()]:
             try:
                 answers = await self._write([item for item, _ in batch])
@@ -148,8 +149,7 @@ class GroupCommit(Generic[Item, Answer]):
                     self._fail(batch, error)
                     return
                 log.warning("batch_repeated", batch=self.name, size=len(batch), error=str(error))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_S)
+                await asyncio.sleep(backoff.next_s())
             else:
                 for (_, waiter), answer in zip(batch, answers, strict=True):
                     if not waiter.done():

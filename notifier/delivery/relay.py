@@ -21,7 +21,7 @@ from notifier.delivery.publish_window import QueuePace, Window, max_batch
 from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority, QueueKey
-from notifier.lifecycle import wait
+from notifier.lifecycle import Backoff, wait
 from notifier.ports.broker import Pointer
 from notifier.ports.store import Quota
 
@@ -55,24 +55,25 @@ class PublishBackoff:
     """
 
     def __init__(self) -> None:
-        self._span_s = 0.0
+        self._backoff = Backoff(BROKER_PROBE_S, MAX_BACKOFF_S)
         self._until = 0.0
 
     def begin(self, now: float) -> float:
         """A publish was not confirmed; how long the queue rests. While it does, that is no news."""
         if now < self._until:
             return self._until - now
-        self._span_s = min(max(BROKER_PROBE_S, 2 * self._span_s), MAX_BACKOFF_S)
-        self._until = now + self._span_s
-        return self._span_s
+        delay_s = self._backoff.next_s()
+        self._until = now + delay_s
+        return delay_s
 
     def over(self) -> None:
         """A publish was confirmed."""
-        self._span_s = self._until = 0.0
+        self._backoff.reset()
+        self._until = 0.0
 
     def most(self, now: float) -> int:
         """How many pointers may be tried."""
-        if not self._span_s:
+        if self._backoff.is_fresh:
             return MAX_PASS_ROWS
         return 1 if now >= self._until else 0
 
@@ -171,7 +172,7 @@ class Relay:
             if not self._is_publishing:
                 await wait(stop, BROKER_PROBE_S)
             elif taken < FULL_PASS_ROWS:
-                await self._rest()
+                await wait(self._wake, POLL_INTERVAL_S)
         self._looked_at.clear()
 
     def admit(self, queue: QueueKey, wanted: int) -> int:
@@ -244,13 +245,6 @@ class Relay:
         self._account(quotas, taken)
         await self._publish([pointer for pointer, _ in taken], pace)
         return len(taken)
-
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(POLL_INTERVAL_S):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _can_publish(self) -> bool:
         self._is_publishing = await self._broker.probe()

@@ -30,7 +30,7 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, QueueKey
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
-from notifier.lifecycle import running
+from notifier.lifecycle import background_task
 from notifier.ports.heartbeat import Figures
 from notifier.scheduling.cluster.membership import Membership
 from notifier.scheduling.deployment_status import Board
@@ -53,7 +53,7 @@ def opened(url: str) -> AbstractAsyncContextManager[PostgresControls]:
 async def following(controls: PostgresControls) -> AsyncIterator[QueueGates]:
     """One process's panel, at work."""
     gates = QueueGates(controls, queues=QUEUES, providers=PROVIDERS)
-    async with running(gates.run, "panel"):
+    async with background_task(gates.run, "panel"):
         yield gates
 
 

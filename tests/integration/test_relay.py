@@ -17,7 +17,7 @@ from notifier.delivery.publish_window import MAX_POINTERS_PER_MESSAGE, MIN_WINDO
 from notifier.delivery.relay import POLL_INTERVAL_S, PublishBackoff, Relay, Relays
 from notifier.domain.controls import SendPermission
 from notifier.domain.notification import Claimed, Priority, QueueKey, Status
-from notifier.lifecycle import running
+from notifier.lifecycle import background_task
 from notifier.ports.broker import ONE_EACH, Delivery, Pointer
 from tests.builders import (
     EMAIL_HIGH,
@@ -179,7 +179,7 @@ async def test_waking_it_publishes_at_once(
         broker.subscribe(
             EMAIL_HIGH, on_delivery=lambda _: arrived.set(), on_lost=lambda: None
         ) as lane,
-        running(relay.run, "relay"),
+        background_task(relay.run, "relay"),
     ):
         await lane.set_prefetch(1)
         for _ in range(2):  # the second after it has come to rest
@@ -199,7 +199,7 @@ async def test_a_backlog_is_taken_pass_after_pass_without_a_rest(
     for _ in range(4):
         await store.insert([a_notification(EMAIL_HIGH) for _ in range(500)])
     relay = relay_of(store, broker, drain_per_s=10_000)
-    async with running(relay.run, "relay"):
+    async with background_task(relay.run, "relay"):
         while (await ready(broker))["email.high"] < 1900:
             await asyncio.sleep(0.01)
         relay.wake()  # to see that it is to stop
@@ -312,7 +312,7 @@ async def test_it_rests_while_all_that_is_due_is_held_back(
         permission=paused,
     )
     began = time.monotonic()
-    async with running(relay.run, "relay"):
+    async with background_task(relay.run, "relay"):
         await asyncio.sleep(0.55)
     passes = asked / len(QUEUES)
     assert 1 <= passes <= 2 + (time.monotonic() - began) / POLL_INTERVAL_S
@@ -341,7 +341,7 @@ async def test_what_is_urgent_waits_for_no_confirm_of_what_is_not(store: Postgre
     broker = Slow(QUEUES, EMAIL_LOW)
     relays = Relays(lambda its: relay_of(store, broker, queues=its), QUEUES)
     await store.insert([a_notification(EMAIL_LOW)])
-    async with running(relays.run, "relays"):
+    async with background_task(relays.run, "relays"):
         await broker.asked.wait()
         await store.insert([a_notification(EMAIL_HIGH)])
         relays.wake([Priority.HIGH])

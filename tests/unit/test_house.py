@@ -31,7 +31,7 @@ PASSED_OVER = re.compile(r"mark\.(skip|xfail)|pytest\.(skip|xfail|importorskip)|
 def files(*suffixes: str) -> Iterator[Path]:
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if name not in NOT_OURS]
-        paths = (Path(folder, name) for name in names)
+        paths = (Path(folder, name) for name in names if name not in NOT_OURS)
         yield from (path for path in paths if not suffixes or path.suffix in suffixes)
 
 

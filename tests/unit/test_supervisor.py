@@ -1,21 +1,21 @@
-"""How long a supervisor waits before a new life, and what its children are called with."""
+"""The supervisor's pauses between starts, and the commands of its child processes."""
 
 from __future__ import annotations
 
 import sys
 
 from notifier.cli.children import commands_of
-from notifier.cli.supervisor import STEADY_S, Backoff
+from notifier.cli.supervisor import STEADY_S, Child
 
 
 def test_the_pauses_double_from_a_second_to_half_a_minute() -> None:
-    backoff = Backoff()
-    assert [backoff.after(0.1) for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    child = Child(0, [])
+    assert [child.restart_delay_s(0.1) for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
 
 
-def test_after_a_life_of_a_minute_the_pauses_begin_anew() -> None:
-    backoff = Backoff()
-    assert [backoff.after(lived) for lived in (0, 0, 0, STEADY_S, 0)] == [1, 2, 4, 1, 2]
+def test_after_a_process_that_ran_for_a_minute_the_pauses_start_at_a_second() -> None:
+    child = Child(0, [])
+    assert [child.restart_delay_s(ran) for ran in (0, 0, 0, STEADY_S, 0)] == [1, 2, 4, 1, 2]
 
 
 def test_children_get_the_options_given_and_a_metrics_port_each() -> None:

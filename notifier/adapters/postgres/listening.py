@@ -6,7 +6,6 @@ A notice may be lost with its connection, so whoever listens asks now and then a
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -37,9 +36,7 @@ class Listening:
 
     async def on_outcome(self, within_s: float) -> None:
         """Return at a notice, or when the connection is back, or after `within_s`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._notice.wait()
+        await wait(self._notice, within_s)
         self._notice.clear()
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -10,11 +10,10 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from notifier.adapters.rabbitmq.backoff import Backoff
 from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
 from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, RabbitConnection, quieten_driver
 from notifier.adapters.rabbitmq.connection_state import ConnectionState
@@ -23,9 +22,12 @@ from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.subscription import BrokerObserver, RabbitSubscription
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import QueueKey
+from notifier.lifecycle import Backoff, wait
 from notifier.ports.broker import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
 
 OPEN_WAIT_S: Final = 2.0
+FIRST_RETRY_S: Final = 0.1
+MAX_RETRY_S: Final = 2.0
 
 
 @asynccontextmanager
@@ -93,7 +95,7 @@ class RabbitBroker:
             timeout_s=publish_timeout_s,
             connection_state=self._connection_state,
             batch_sizes=self._batch_sizes,
-            backoff=Backoff(jitter),
+            backoff=_backoff(jitter),
         )
         self._depths = Depths(
             self._in,
@@ -101,7 +103,7 @@ class RabbitBroker:
             self._subscriptions,
             connection_state=self._connection_state,
             batch_sizes=self._batch_sizes,
-            backoff=Backoff(jitter),
+            backoff=_backoff(jitter),
             clock=clock,
         )
         self._channels = self._start((self._publisher, "publisher"), (self._depths, "depths"))
@@ -109,7 +111,7 @@ class RabbitBroker:
 
     async def first_try(self) -> None:
         """Wait, a moment at most, until it is known whether RabbitMQ is there."""
-        await _a_moment_for(self._connection_state.settled)
+        await wait(self._connection_state.settled, OPEN_WAIT_S)
 
     async def publish(
         self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
@@ -140,13 +142,13 @@ class RabbitBroker:
             on_lost=on_lost,
             observer=self._observer,
             batch_sizes=self._batch_sizes,
-            backoff=Backoff(self._jitter),
+            backoff=_backoff(self._jitter),
         )
         self._subscriptions.add(subscription)
         task = self._group.create_task(subscription.run(), name=f"subscription {queue}")
         try:
             if self._in.is_connected:
-                await _a_moment_for(subscription.opened)
+                await wait(subscription.opened, OPEN_WAIT_S)
             yield subscription
         finally:
             subscription.end(task)
@@ -176,7 +178,7 @@ class RabbitBroker:
             self._queues,
             declaring=declaring,
             connection_state=self._connection_state,
-            backoff=Backoff(self._jitter),
+            backoff=_backoff(self._jitter),
         )
 
 
@@ -185,10 +187,8 @@ class _Part(Protocol):
     def stop(self, task: asyncio.Task[None]) -> None: ...
 
 
-async def _a_moment_for(event: asyncio.Event) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(OPEN_WAIT_S):
-            await event.wait()
+def _backoff(jitter: Callable[[], float]) -> Backoff:
+    return Backoff(FIRST_RETRY_S, MAX_RETRY_S, random=jitter)
 
 
 async def _stop(running: Mapping[asyncio.Task[None], _Part]) -> None:

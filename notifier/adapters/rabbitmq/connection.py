@@ -15,12 +15,12 @@ from aiormq.channel import Channel
 from aiormq.exceptions import AMQPConnectionError, ChannelClosed
 from structlog import get_logger
 
-from notifier.adapters.rabbitmq.backoff import Backoff
 from notifier.adapters.rabbitmq.connection_state import ConnectionState
 from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
+from notifier.lifecycle import Backoff
 
 HEARTBEAT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 5.0

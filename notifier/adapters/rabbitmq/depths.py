@@ -13,7 +13,6 @@ from typing import Final, Protocol
 
 from aiormq.abc import AbstractChannel, AbstractConnection
 
-from notifier.adapters.rabbitmq.backoff import Backoff
 from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
 from notifier.adapters.rabbitmq.connection import (
     RabbitConnection,
@@ -28,6 +27,7 @@ from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.shared_request import SharedRequest
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare, queue_name
 from notifier.domain.notification import QueueKey
+from notifier.lifecycle import Backoff, wait
 from notifier.ports.broker import Depth
 
 POLL_TIMEOUT_S: Final = 2.0
@@ -115,21 +115,14 @@ class Depths:
         self._backoff.reset()
         self._connection_state.up(self._link.name)
         while not (self._stopping or channel.is_closed):
-            await self._asked_or_due()
+            if await wait(self._wake, WATCH_EVERY_S):
+                self._wake.clear()
             asked = self._asked.take()
             queues, self._asked_for = self._asked_for or self._queues, set()
             found = await self._poll(channel, queues)
             self._watch(found)
             if asked is not None:
                 asked.set_result(self._known(found))
-
-    async def _asked_or_due(self) -> None:
-        try:
-            async with asyncio.timeout(WATCH_EVERY_S):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-        self._wake.clear()
 
     async def _poll(
         self, channel: AbstractChannel, queues: Collection[QueueKey]

@@ -21,7 +21,6 @@ from aiormq.channel import Channel
 from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
-from notifier.adapters.rabbitmq.backoff import Backoff
 from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
 from notifier.adapters.rabbitmq.connection import (
     RabbitConnection,
@@ -39,6 +38,7 @@ from notifier.adapters.rabbitmq.topology import EXCHANGE, declare
 from notifier.adapters.rabbitmq.wire import encode
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
+from notifier.lifecycle import Backoff
 from notifier.ports.broker import Pointer
 
 OUTSTANDING: Final = 1_000

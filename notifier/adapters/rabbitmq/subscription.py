@@ -19,7 +19,6 @@ import msgspec
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from structlog import get_logger
 
-from notifier.adapters.rabbitmq.backoff import Backoff
 from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate, Prefetch
 from notifier.adapters.rabbitmq.connection import (
     CLOSE_TIMEOUT_S,
@@ -36,6 +35,7 @@ from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare, queue_na
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
+from notifier.lifecycle import Backoff
 from notifier.ports.broker import Delivery
 
 MAX_PREFETCH: Final = 65_535  # an unsigned short on the wire

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from random import Random
 from typing import Final
 
@@ -20,6 +19,7 @@ from notifier.domain.allocation import (
     moves,
 )
 from notifier.domain.notification import QueueKey
+from notifier.lifecycle import wait
 from notifier.ports.observer import Observer
 from notifier.scheduling.consumers.consumer import Consumer
 from notifier.scheduling.consumers.lane import Lane
@@ -92,9 +92,7 @@ class Scheduler:
         began = self._clock()
         latest = began + TICK_S * self._random.uniform(1 - JITTER, 1 + JITTER)
         await asyncio.sleep(min(latest, max(began + EARLIEST_S, self._muted_until)) - began)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, latest - self._clock())):
-                await self._wake.wait()
+        await wait(self._wake, max(0.0, latest - self._clock()))
 
     def _deal(self) -> None:
         """Before anything is measured everybody stands where the weights say."""

@@ -23,6 +23,7 @@ from notifier.domain.controls import Breaker, BreakerState
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
+from notifier.lifecycle import wait
 from notifier.ports.controls import ControlStore
 from notifier.ports.observer import Observer
 from notifier.scheduling.consumers.measurements import Clock
@@ -92,11 +93,7 @@ class Breakers:
         while not stop.is_set():
             self._answered.clear()
             await self.run_once()
-            try:
-                async with asyncio.timeout(CHECK_INTERVAL_S):
-                    await self._answered.wait()
-            except TimeoutError:
-                continue
+            await wait(self._answered, CHECK_INTERVAL_S)
 
     async def run_once(self) -> None:
         """One pass over all providers. Without Postgres nothing changes."""
