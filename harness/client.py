@@ -1,4 +1,4 @@
-"""What tests ask the system: of Notifier's API, and of the sandbox's own log."""
+"""A client of a running system: Notifier's API and the sandbox's log of calls."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ QUEUES: Final = tuple(
     for channel in ("email", "sms", "push")
     for priority in ("high", "medium", "low")
 )
-WITHIN_S: Final = 90.0
-LOOK_EVERY_S: Final = 0.1
+TIMEOUT_S: Final = 90.0
+POLL_INTERVAL_S: Final = 0.1
 BATCH: Final = 1000
 PAGE: Final = 200
 DIGITS: Final = {
@@ -35,8 +35,8 @@ DIGITS: Final = {
 Document = dict[str, Any]
 
 
-def an_order(queue: str = "email.high", fate: str = "ok", **more: object) -> Document:
-    """The body of a submit to a recipient with this fate."""
+def submit_body(queue: str = "email.high", fate: str = "ok", **more: object) -> Document:
+    """Return the body of a submit to a recipient with this fate."""
     channel, _, priority = queue.partition(".")
     recipient = {
         "email": f"{fate}+e2e@example.com",
@@ -53,35 +53,33 @@ def an_order(queue: str = "email.high", fate: str = "ok", **more: object) -> Doc
 
 
 def orders(count: int) -> Sequence[Document]:
-    """As many over all nine queues."""
-    return [an_order(QUEUES[number % len(QUEUES)]) for number in range(count)]
+    """Return `count` submit bodies, spread over the nine queues."""
+    return [submit_body(QUEUES[number % len(QUEUES)]) for number in range(count)]
 
 
 class Client:
-    """Where the system refuses what it must not, the call raises AssertionError with its words."""
+    """Calls one system. An unexpected error response raises AssertionError with its text."""
 
     def __init__(self, session: aiohttp.ClientSession, api: str, sandbox: str) -> None:
         self._session, self.api, self.sandbox = session, api, sandbox
 
-    # ---- Notifier's API -------------------------------------------------------------------------
+    async def post(self, body: Document) -> tuple[int, Mapping[str, str], Document]:
+        """Submit one notification. Returns status, headers and document of any response."""
+        async with self._session.post(f"{self.api}/v1/notifications", json=body) as response:
+            return response.status, response.headers, await response.json(content_type=None)
 
-    async def post(self, order: Document) -> tuple[int, Mapping[str, str], Document]:
-        """Submit one, whatever is answered: status, headers, document."""
-        async with self._session.post(f"{self.api}/v1/notifications", json=order) as answer:
-            return answer.status, answer.headers, await answer.json(content_type=None)
-
-    async def submit_one(self, order: Document) -> str:
-        """Submit one; its id."""
-        (accepted,) = await self.submit([order])
+    async def submit_one(self, body: Document) -> str:
+        """Submit one notification and return its id."""
+        (accepted,) = await self.submit([body])
         return accepted
 
-    async def submit(self, wanted: Sequence[Document]) -> list[str]:
-        """Submit all, in batches; their ids in order."""
-        rest, ids = iter(wanted), list[str]()
-        while batch := list(islice(rest, BATCH)):
+    async def submit(self, bodies: Sequence[Document]) -> list[str]:
+        """Submit all in batches and return the ids in the same order."""
+        remaining, ids = iter(bodies), list[str]()
+        while batch := list(islice(remaining, BATCH)):
             url = f"{self.api}/v1/notifications/batch"
-            answer = await self._call("POST", url, json={"notifications": batch})
-            ids += [result["id"] for result in answer["results"]]
+            response = await self._call("POST", url, json={"notifications": batch})
+            ids += [result["id"] for result in response["results"]]
         return ids
 
     async def notification(self, which: str) -> Document:
@@ -89,19 +87,19 @@ class Client:
         return found
 
     async def hold(self, verb: str, kind: str, name: str) -> Document:
-        """`pause` or `resume` a queue, channel or provider."""
+        """Pause or resume (`verb`) a queue, channel or provider (`kind`)."""
         held: Document = await self._call("POST", f"{self.api}/v1/{kind}s/{name}/{verb}", json={})
         return held
 
     async def final(self, which: str) -> Document:
-        """The notification, once it is final."""
+        """Wait until the notification has a final status and return it."""
         found: Document = await until(
-            lambda: self.notification(which), lambda seen: seen["status"] in FINAL
+            lambda: self.notification(which), lambda document: document["status"] in FINAL
         )
         return found
 
     async def statuses(self) -> Mapping[str, str]:
-        """The status of every notification there is, by id."""
+        """Return the status of every notification by id."""
         rows = await self._pages("notifications")
         return {row["id"]: row["status"] for row in rows}
 
@@ -109,25 +107,23 @@ class Client:
         return await self._pages("failures")
 
     async def all_final(self, ids: Sequence[str]) -> Counter[str]:
-        """How many of these ended as what, once all are final."""
+        """Wait until all of these are final and count them by status."""
 
-        def is_over(found: Mapping[str, str]) -> bool:
+        def all_are_final(found: Mapping[str, str]) -> bool:
             return all(found.get(which) in FINAL for which in ids)
 
-        found = await until(self.statuses, is_over)
+        found = await until(self.statuses, all_are_final)
         return Counter(found[which] for which in ids)
 
-    # ---- the sandbox ----------------------------------------------------------------------------
-
-    async def behave(self, **wish: object) -> None:
-        await self._call("PUT", f"{self.sandbox}/behaviour", json=wish)
+    async def set_behaviour(self, **behaviour: object) -> None:
+        await self._call("PUT", f"{self.sandbox}/behaviour", json=behaviour)
 
     async def calls(self, which: str) -> Sequence[Document]:
-        """The calls for one notification, oldest first, `at` as an instant."""
+        """Return the calls for one notification, oldest first; `at` is a datetime."""
         return await self.log(notification_id=which)
 
     async def log(self, **wanted: str) -> Sequence[Document]:
-        """The calls wanted (`channel`, `since`, `notification_id`), or all; as `calls` has them."""
+        """Return the calls that match `channel`, `since` and `notification_id`, oldest first."""
         calls = await self.read(f"{self.sandbox}/calls", **wanted)
         return [call | {"at": datetime.fromisoformat(call["at"])} for call in calls]
 
@@ -135,17 +131,17 @@ class Client:
         found: Document = await self.read(f"{self.sandbox}/calls/summary")
         return found
 
-    async def called(self, least: int) -> None:
-        """Wait until the sandbox had at least so many calls."""
-        await until(self.summary, lambda found: found["calls"] >= least)
+    async def wait_for_calls(self, minimum: int) -> None:
+        """Wait until the sandbox has received at least `minimum` calls."""
+        await until(self.summary, lambda found: found["calls"] >= minimum)
 
     async def accepted(self) -> Counter[str]:
-        """How often the sandbox accepted each notification."""
+        """Count how often the sandbox accepted each notification."""
         calls = await self.read(f"{self.sandbox}/calls")
         return Counter(call["notification_id"] for call in calls if call["accepted"])
 
-    async def unexplained_doubles(self) -> list[str]:
-        """What was accepted more than once without an ambiguous attempt that would explain it."""
+    async def unexplained_duplicates(self) -> list[str]:
+        """Return the ids that were accepted more than once without an ambiguous attempt."""
         doubled = [which for which, count in (await self.accepted()).items() if count > 1]
         return [
             which
@@ -154,25 +150,23 @@ class Client:
             not in {attempt["outcome"] for attempt in (await self.notification(which))["attempts"]}
         ]
 
-    # ---- HTTP -----------------------------------------------------------------------------------
-
     async def read(self, url: str, **query: str) -> Any:
         return await self._call("GET", url, params=query)
 
     async def text(self, url: str) -> str:
-        async with self._session.get(url) as answer:
-            return await answer.text()
+        async with self._session.get(url) as response:
+            return await response.text()
 
     async def readiness(self, url: str) -> tuple[int, Document]:
-        """The status and document of a process's /health/ready."""
+        """Return the HTTP status and the document of a process's /health/ready."""
         ready = f"{url}/health/ready"
-        async with self._session.get(ready) as answer:
-            return answer.status, await answer.json(content_type=None)
+        async with self._session.get(ready) as response:
+            return response.status, await response.json(content_type=None)
 
     async def _call(self, method: str, url: str, **more: Any) -> Any:
-        async with self._session.request(method, url, **more) as answer:
-            assert answer.ok, f"{method} {url}: {answer.status} {await answer.text()}"
-            return await answer.json()
+        async with self._session.request(method, url, **more) as response:
+            assert response.ok, f"{method} {url}: {response.status} {await response.text()}"
+            return await response.json()
 
     async def _pages(self, what: str) -> list[Document]:
         rows, query = list[Document](), {"limit": str(PAGE)}
@@ -185,19 +179,24 @@ class Client:
 
 
 async def until(
-    look: Callable[[], Awaitable[Any]], is_so: Callable[[Any], bool], within: float = WITHIN_S
+    read: Callable[[], Awaitable[Any]],
+    condition: Callable[[Any], bool],
+    timeout_s: float = TIMEOUT_S,
 ) -> Any:
-    """Look again and again until it is so; what was seen then."""
-    seen: Any = None
+    """Call `read` every 0.1 s until `condition` holds for its value, and return that value.
+
+    Raises AssertionError with the last value after `timeout_s`.
+    """
+    last: Any = None
     try:
-        async with asyncio.timeout(within):
-            while not is_so(seen := await look()):
-                await asyncio.sleep(LOOK_EVERY_S)
+        async with asyncio.timeout(timeout_s):
+            while not condition(last := await read()):
+                await asyncio.sleep(POLL_INTERVAL_S)
     except TimeoutError as error:
         raise AssertionError(
-            f"not so within {within:g} s, last seen: {str(seen)[:2000]}"
+            f"condition not met within {timeout_s:g} s, last value: {str(last)[:2000]}"
         ) from error
-    return seen
+    return last
 
 
 @asynccontextmanager

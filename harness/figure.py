@@ -1,4 +1,4 @@
-"""A promised number as one round measured it, and what several rounds of it say together."""
+"""A promised figure, measured in several rounds, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One number of one round. Without a bound it only informs.
+    """One number measured in one round. A figure without bounds is only reported.
 
-    A figure that `always` holds is judged by its worst round, the others by the median.
+    The median of all rounds is compared with the bounds, or the worst round if `always` is set.
     """
 
     name: str
     value: float
     unit: str = ""
-    least: float = -inf
-    most: float = inf
+    low: float = -inf
+    high: float = inf
     always: bool = False
 
     @property
     def is_met(self) -> bool:
-        return self.least <= self.value <= self.most
+        return self.low <= self.value <= self.high
 
     @property
     def target(self) -> str:
-        if self.least == self.most:
-            return said(self.most, self.unit)
-        low = f">= {said(self.least, self.unit)}" if self.least > -inf else ""
-        high = f"<= {said(self.most, self.unit)}" if self.most < inf else ""
-        return " ".join(part for part in (low, high) if part) or "-"
+        if self.low == self.high:
+            return format_value(self.high, self.unit)
+        lower = f">= {format_value(self.low, self.unit)}" if self.low > -inf else ""
+        upper = f"<= {format_value(self.high, self.unit)}" if self.high < inf else ""
+        return " ".join(part for part in (lower, upper) if part) or "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One row of the table."""
+    """One row of the result table."""
 
     line: str
     name: str
@@ -47,23 +47,23 @@ class Verdict:
 
 
 def never(name: str, count: float) -> Figure:
-    """What must not happen, not in any round."""
-    return Figure(name=name, value=count, least=0, most=0, always=True)
+    """Return a figure that must be 0 in every round."""
+    return Figure(name=name, value=count, low=0, high=0, always=True)
 
 
 def judge(line: str, rounds: Sequence[Sequence[Figure]]) -> list[Verdict]:
-    """The verdicts on a line's rounds, each of which has the same figures in the same order."""
+    """Return the verdicts on a line; each round has the same figures in the same order."""
     return [_verdict(line, same) for same in zip(*rounds, strict=True)]
 
 
 def failed(line: str, error: BaseException) -> Verdict:
-    """A line that broke before it could be measured is missed."""
-    words = " ".join(str(error).split())[:300] or "no word"
-    measured = f"{type(error).__name__}: {words}"
+    """Return the verdict on a line that raised an error before it was measured: missed."""
+    text = " ".join(str(error).split())[:300] or "no message"
+    measured = f"{type(error).__name__}: {text}"
     return Verdict(line=line, name="", target="measured", measured=measured, is_met=False)
 
 
-def said(value: float, unit: str) -> str:
+def format_value(value: float, unit: str) -> str:
     if isinf(value):
         return "never"
     if unit == "%":
@@ -73,23 +73,24 @@ def said(value: float, unit: str) -> str:
 
 
 def _verdict(line: str, same: Sequence[Figure]) -> Verdict:
-    first, counts = same[0], _counting(same)
-    rounds = ", ".join(said(one.value, "" if one.unit != "%" else "%") for one in same)
+    first, decisive = same[0], _decisive(same)
+    rounds = ", ".join(
+        format_value(figure.value, "" if figure.unit != "%" else "%") for figure in same
+    )
     return Verdict(
         line=line,
         name=first.name,
         target=first.target,
-        measured=said(counts.value, counts.unit) + (f"  ({rounds})" if len(same) > 1 else ""),
-        is_met=all(one.is_met for one in same) if first.always else counts.is_met,
+        measured=format_value(decisive.value, decisive.unit)
+        + (f"  ({rounds})" if len(same) > 1 else ""),
+        is_met=all(figure.is_met for figure in same) if first.always else decisive.is_met,
     )
 
 
-def _counting(same: Sequence[Figure]) -> Figure:
-    """The figure that the table shows: the worst, or the one in the middle."""
+def _decisive(same: Sequence[Figure]) -> Figure:
+    """Return the figure that the table shows: the worst or the median."""
     first = same[0]
     if first.always:
-        return next((one for one in same if not one.is_met), first)
-    middle = median(one.value for one in same)
-    return Figure(
-        name=first.name, value=middle, unit=first.unit, least=first.least, most=first.most
-    )
+        return next((figure for figure in same if not figure.is_met), first)
+    middle = median(figure.value for figure in same)
+    return Figure(name=first.name, value=middle, unit=first.unit, low=first.low, high=first.high)

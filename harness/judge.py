@@ -1,4 +1,4 @@
-"""What the sandbox's log of calls says: pure, so that the judge can be judged by tests."""
+"""Figures computed from the sandbox's log of calls. Pure, so that tests can check them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Call = Mapping[str, Any]
 
 
 def instants(calls: Iterable[Call], ids: Collection[str] | None = None) -> list[float]:
-    """When these calls arrived, oldest first, in seconds since the epoch."""
+    """Return when these calls arrived, oldest first, in seconds since the epoch."""
     found = (call for call in calls if ids is None or call["notification_id"] in ids)
     return sorted(_instant(call["at"]) for call in found)
 
 
 def first_calls(calls: Iterable[Call]) -> dict[str, float]:
-    """When each notification was called first."""
+    """Return the time of the first call of each notification."""
     first = dict[str, float]()
     for call in calls:
         which, at = call["notification_id"], _instant(call["at"])
@@ -27,12 +27,12 @@ def first_calls(calls: Iterable[Call]) -> dict[str, float]:
 
 
 def waits(since: Mapping[str, float], called: Mapping[str, float]) -> list[float]:
-    """From each of these instants to the call of the same notification, in milliseconds."""
+    """Return the milliseconds from each of these instants to the call of the same notification."""
     return [(called[which] - at) * 1000 for which, at in since.items()]
 
 
 def times_accepted(calls: Iterable[Call]) -> Counter[str]:
-    """How often each notification was accepted."""
+    """Count how often each notification was accepted."""
     return Counter(call["notification_id"] for call in calls if call["accepted"])
 
 
@@ -40,23 +40,23 @@ def doubled(accepted: Mapping[str, int]) -> set[str]:
     return {which for which, count in accepted.items() if count > 1}
 
 
-def needless(accepted: Mapping[str, int], in_flight: Collection[str]) -> int:
-    """Sends too many: one more is forgiven to each notification that was in flight."""
+def unexplained_repeats(accepted: Mapping[str, int], in_flight: Collection[str]) -> int:
+    """Count repeated sends, less one for each notification that was in flight."""
     return sum(max(0, count - 1 - (which in in_flight)) for which, count in accepted.items())
 
 
-def most_in_any_second(at: Sequence[float]) -> int:
-    """The most calls in any span of one second; `at` is sorted."""
+def max_in_any_second(at: Sequence[float]) -> int:
+    """Return the largest number of calls in any span of one second; `at` is sorted."""
     return max((bisect_left(at, start + 1) - n for n, start in enumerate(at)), default=0)
 
 
 def count_within(at: Sequence[float], start: float, end: float) -> int:
-    """How many of the sorted instants lie from `start` to before `end`."""
+    """Count the sorted instants in [`start`, `end`)."""
     return bisect_left(at, end) - bisect_left(at, start)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile of at least one value."""
+    """Return the nearest-rank percentile of at least one value."""
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
 

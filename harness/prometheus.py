@@ -1,4 +1,4 @@
-"""A private Prometheus: the real server on a folder and a port of its own."""
+"""A private Prometheus server with its own folder and port."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOLDERS: Final = ("/usr/bin", "/usr/local/bin", "/opt/prometheus")
 UNPACKED: Final = ROOT / ".notifier/prometheus"
 START_S: Final = 60.0
 STOP: Final = ((signal.SIGTERM, 20.0),)
-ASK_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 10.0
 
 Config = Mapping[str, Any]
 
@@ -46,7 +46,7 @@ class PrometheusInstall:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One series of an answer, with its value then."""
+    """One series of a query result with its value."""
 
     labels: Mapping[str, str]
     value: float
@@ -57,7 +57,7 @@ class PrometheusError(AssertionError):
 
 
 def find_prometheus(unpacked: Path = UNPACKED) -> PrometheusInstall:
-    """The system's, else what deploy/install-prometheus left in `unpacked`. Raises ServerFailed."""
+    """Find the installed Prometheus, else the one in `unpacked`. Raises ServerFailed."""
     for folder in (*map(Path, FOLDERS), unpacked / "usr/bin"):
         install = PrometheusInstall(folder / "prometheus", folder / "promtool")
         if install.server.is_file() and install.promtool.is_file():
@@ -66,7 +66,7 @@ def find_prometheus(unpacked: Path = UNPACKED) -> PrometheusInstall:
 
 
 def scraping(jobs: Mapping[str, Sequence[str]], *, every: str = "1s") -> Config:
-    """A configuration that scrapes these URLs, by job."""
+    """Return a configuration that scrapes these URLs by job."""
     return {
         "global": {"scrape_interval": every, "evaluation_interval": every},
         "scrape_configs": [
@@ -80,7 +80,7 @@ def scraping(jobs: Mapping[str, Sequence[str]], *, every: str = "1s") -> Config:
 
 
 class Prometheus:
-    """A running server, and what it is asked. A question blocks, for it is answered at once."""
+    """A Prometheus server and its query API. Queries block the caller."""
 
     def __init__(self, folder: Path, config: Config, *, install: PrometheusInstall) -> None:
         self._folder, self._config, self._install = folder, config, install
@@ -92,35 +92,31 @@ class Prometheus:
     def log(self) -> Path:
         return self._folder / "prometheus.log"
 
-    # ---- questions ------------------------------------------------------------------------------
-
     def query(self, expr: str) -> Sequence[Sample]:
-        """The expression's value now, a vector or a scalar. Raises PrometheusError."""
-        data = self.ask("query", query=expr)
+        """Evaluate an expression now; a scalar becomes one sample. Raises PrometheusError."""
+        data = self.get("query", query=expr)
         if data["resultType"] == "scalar":
             return [Sample({}, float(data["result"][1]))]
         return [Sample(each["metric"], float(each["value"][1])) for each in data["result"]]
 
     def value(self, expr: str) -> float:
-        """The one value of the expression, 0 if there is none."""
+        """Return the sum of the expression's values, 0 if it has none."""
         return sum(sample.value for sample in self.query(expr))
 
     def label_values(self, label: str, *, of: str) -> Sequence[str]:
-        """The values of a label of a metric."""
-        values: Sequence[str] = self.ask(f"label/{label}/values", **{"match[]": of})
+        """Return the values of a label of a metric."""
+        values: Sequence[str] = self.get(f"label/{label}/values", **{"match[]": of})
         return values
 
-    def ask(self, path: str, **question: str) -> Any:
-        """The data of an answer of /api/v1. Raises PrometheusError."""
-        url = f"{self.url}/api/v1/{path}?{urlencode(question)}"
+    def get(self, path: str, **parameters: str) -> Any:
+        """Return `data` of a response of /api/v1. Raises PrometheusError."""
+        url = f"{self.url}/api/v1/{path}?{urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=ASK_S) as answer:  # noqa: S310 our own port
-                return json.load(answer)["data"]
+            with urllib.request.urlopen(url, timeout=REQUEST_TIMEOUT_S) as response:  # noqa: S310 our own port
+                return json.load(response)["data"]
         except urllib.error.HTTPError as error:
             with error:
-                raise PrometheusError(f"{question}: {error.read().decode()}") from error
-
-    # ---- life -----------------------------------------------------------------------------------
+                raise PrometheusError(f"{parameters}: {error.read().decode()}") from error
 
     def starting(self) -> Steps:
         """Start and wait until it is ready. Raises ServerFailed with the log."""
@@ -134,14 +130,14 @@ class Prometheus:
         )
         try:
             yield from until(lambda: self._is_ready() or self._has_ended(), within=START_S)
-            self._check_that_it_started()
+            self._require_ready()
         except BaseException:
             self._process.kill()
             self._process.wait()
             raise
 
     def stopping(self) -> Steps:
-        """Stop it in order."""
+        """Stop the server with SIGTERM."""
         if self._process:
             yield from ending(self._process, STOP)
 
@@ -156,7 +152,7 @@ class Prometheus:
             "--log.level=warn",
         ]
 
-    def _check_that_it_started(self) -> None:
+    def _require_ready(self) -> None:
         if not self._is_ready():
             raise ServerFailed(f"prometheus did not start: {tail(self.log)}")
 
@@ -165,7 +161,7 @@ class Prometheus:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=ASK_S):  # noqa: S310 ours
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=REQUEST_TIMEOUT_S):  # noqa: S310 ours
                 return not self._has_ended()
         except urllib.error.HTTPError as error:
             error.close()
@@ -176,7 +172,7 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(folder: Path, config: Config) -> Iterator[Prometheus]:
-    """A Prometheus for the length of the block; its data stay in the folder."""
+    """Run a Prometheus during the block; its data stay in the folder."""
     server = Prometheus(folder, config, install=find_prometheus())
     run_steps(server.starting())
     try:
@@ -187,7 +183,7 @@ def running_prometheus(folder: Path, config: Config) -> Iterator[Prometheus]:
 
 @asynccontextmanager
 async def open_prometheus(folder: Path, config: Config) -> AsyncIterator[Prometheus]:
-    """The same in an event loop, which goes on meanwhile."""
+    """Run a Prometheus during the block without blocking the event loop."""
     server = Prometheus(folder, config, install=find_prometheus())
     await run_steps_async(server.starting())
     try:

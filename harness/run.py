@@ -1,4 +1,4 @@
-"""One system of real processes while it is measured: asked through its API, judged by its rows."""
+"""A running system under measurement: its processes, its API and its rows in Postgres."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from harness.client import FINAL, Client, until
 from harness.system import Child, System
 from notifier.embedded.process import run_steps_async
 
-IN_FLIGHT_LEAST = 20
+MIN_IN_FLIGHT = 20
 Held = set[tuple[str, int]]
 
 
 class TooFewInFlight(Exception):
-    """The fault hit too little to prove anything: the round does not count."""
+    """Too few notifications were in flight when the fault began; the round does not count."""
 
 
 @dataclass(slots=True)
 class Run:
-    """`workers` are those started and not stopped or killed by us."""
+    """A system, its client and its running workers."""
 
     system: System
     client: Client
@@ -38,7 +38,7 @@ class Run:
         return self.system.children[1]
 
     async def rows(self, sql: str, *values: object) -> Sequence[asyncpg.Record]:
-        """On a connection of its own: the last may have died with its server."""
+        """Run a query on a new connection, because the last one may have died with its server."""
         connection = await asyncpg.connect(self.database)
         try:
             return await connection.fetch(sql, *values)
@@ -49,66 +49,62 @@ class Run:
         (row,) = await self.rows(sql, *values)
         return float(row[0] or 0)
 
-    # ---- processes ------------------------------------------------------------------------------
-
     async def join(self) -> Child:
-        """One more worker, ready."""
+        """Start one more worker and wait until it is ready."""
         child = self.system.spawn_worker()
         await run_steps_async(child.starting())
         self.workers.append(child)
         return child
 
     def kill(self, child: Child) -> float:
-        """SIGKILL; the instant."""
+        """Send SIGKILL to a worker and return the time of day."""
         child.kill()
         self.workers.remove(child)
         return time.time()
 
     async def stop(self, child: Child) -> float:
-        """SIGTERM, and it must exit 0; how many seconds it took."""
+        """Stop a worker with SIGTERM, expect exit code 0, and return the seconds it took."""
         began = time.monotonic()
         self.workers.remove(child)
         await run_steps_async(child.stopping())
         return time.monotonic() - began
 
     async def identity(self, child: Child) -> UUID:
-        """The id of a process that beats."""
+        """Return the worker id of a process from its heartbeat row."""
         return await self.identity_of(child.pid)
 
     async def identity_of(self, pid: int) -> UUID:
-        """The same of a process that another started."""
+        """Return the worker id of the process with this pid."""
         ids = await until(lambda: self.rows("SELECT id FROM workers WHERE pid = $1", pid), bool)
         found: UUID = ids[0]["id"]
         return found
 
     def logged(self, event: str) -> int:
-        """In how many lines of all logs an event stands."""
+        """Count the lines of all logs that contain an event."""
         return sum(child.log.read_text().count(event) for child in self.system.children)
 
-    # ---- rows -----------------------------------------------------------------------------------
-
-    async def all_final(self, within: float = 180) -> None:
+    async def all_final(self, timeout_s: float = 180) -> None:
         sql = "SELECT count(*) FROM notifications WHERE status::text <> ALL($1)"
-        await until(lambda: self.number(sql, FINAL), lambda left: left == 0, within)
+        await until(lambda: self.number(sql, FINAL), lambda left: left == 0, timeout_s)
 
     async def not_sent(self, ids: Sequence[str]) -> int:
-        """How many of these do not stand as sent, whether or not they exist."""
+        """Count those of these ids that have no row with status `sent`."""
         sql = "SELECT count(*) FROM notifications WHERE id = ANY($1) AND status = 'sent'"
         return len(set(ids)) - round(await self.number(sql, _uuids(ids)))
 
     async def last_change(self, ids: Sequence[str]) -> float:
-        """When the last of these came to its status."""
+        """Return when the last of these changed its status."""
         sql = "SELECT extract(epoch FROM max(updated_at)) FROM notifications WHERE id = ANY($1)"
         return await self.number(sql, _uuids(ids))
 
     async def sending(self, worker: UUID | None = None) -> Held:
-        """What says `sending`, by this worker or by anyone: ids and claims."""
+        """Return id and claim of all rows in `sending`, of this worker or of all workers."""
         sql = """SELECT id, claim FROM notifications
                  WHERE status = 'sending' AND ($1::uuid IS NULL OR claimed_by = $1)"""
         return {(str(row["id"]), row["claim"]) for row in await self.rows(sql, worker)}
 
     async def ambiguous(self) -> set[str]:
-        """What has an attempt of which nobody knows what came."""
+        """Return the ids that have an ambiguous attempt."""
         rows = await self.rows("SELECT DISTINCT id FROM attempts WHERE outcome = 'ambiguous'")
         return {str(row["id"]) for row in rows}
 
@@ -117,14 +113,14 @@ class Run:
 
 
 def at_least_in_flight(held: Collection[object]) -> int:
-    """How many; raises TooFewInFlight."""
-    if len(held) < IN_FLIGHT_LEAST:
-        raise TooFewInFlight(f"{len(held)} in flight, at least {IN_FLIGHT_LEAST} count")
+    """Return how many are in flight. Raises TooFewInFlight below 20."""
+    if len(held) < MIN_IN_FLIGHT:
+        raise TooFewInFlight(f"{len(held)} in flight, expected at least {MIN_IN_FLIGHT}")
     return len(held)
 
 
 async def sleep_until(moment: float) -> None:
-    """Until this instant of `time.time()`."""
+    """Sleep until `time.time()` reaches this value."""
     await asyncio.sleep(max(0.0, moment - time.time()))
 
 

@@ -1,4 +1,4 @@
-"""Private servers; each measurement gets a database, a vhost and processes of its own."""
+"""Private servers for measurements; each one gets its own database, vhost and processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUMBERS = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one system may live, its database and vhost by name; the folder is not made yet."""
+    """The folder (not created yet), database and vhost of one system."""
 
     name: str
     folder: Path
@@ -32,9 +32,9 @@ class Place:
 
 
 class Stack:
-    """The servers are shared by all measurements, which follow each other.
+    """The servers that all measurements share; measurements run one after the other.
 
-    RabbitMQ may be a cluster: then systems are told of its first node.
+    RabbitMQ may be a cluster. Systems connect to its first node.
     """
 
     def __init__(self, folder: Path, postgres: PostgresServer, *nodes: RabbitmqServer) -> None:
@@ -43,7 +43,7 @@ class Stack:
 
     @asynccontextmanager
     async def running(self, workers: int = 1, **settings: object) -> AsyncIterator[Run]:
-        """Sandbox, API and workers; `a__b=1` is the setting `a.b`. All must stop with 0."""
+        """Run sandbox, API and workers; `a__b=1` sets `a.b`. All processes must exit with 0."""
         dotted = {key.replace("__", "."): value for key, value in settings.items()}
         async with self.place() as place:
             at = urls(place.database, place.broker)
@@ -58,13 +58,13 @@ class Stack:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[Place]:
-        """A fresh database and vhost, and nothing that runs there."""
+        """Yield a new database and vhost, used by no process yet."""
         name = f"run_{next(NUMBERS)}"
         await self._make_database(name)
         self.rabbitmq.create_vhost(name)
         yield Place(name, self.folder / name, self.postgres.url(name), self.rabbitmq.url(name))
         self.rabbitmq.delete_vhost(name)
-        # What a line leaves may be gigabytes, and vacuuming them would disturb the next.
+        # A measurement may leave gigabytes; vacuuming them would disturb the next one.
         await self._administer(f"DROP DATABASE {name} WITH (FORCE)")
 
     async def _make_database(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The whole system as its operator runs it: real child processes, looked at from outside."""
+"""A whole system as an operator runs it: real child processes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from notifier.embedded.process import Steps, run_steps, spawn, until
 
 START_S: Final = 60.0
 STOP_S: Final = 40.0  # the grace of 25 s, and room for two busy cores
-ASK_S: Final = 5.0
-LINES: Final = 80
+REQUEST_TIMEOUT_S: Final = 5.0
+LOG_LINES: Final = 80
 LOOPBACK: Final = "127.0.0.1"
 
 
 class Child:
-    """One running `python -m notifier ...`; all it says goes to one log."""
+    """One running `python -m notifier ...` with its log file."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, ready_url: str) -> None:
         self._process = process
@@ -38,7 +38,7 @@ class Child:
 
     @property
     def url(self) -> str:
-        """Where its health and metrics are."""
+        """The base URL of its health and metrics endpoints."""
         return self._ready_url.removesuffix("/health/ready")
 
     @property
@@ -49,35 +49,39 @@ class Child:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
+        """Send SIGKILL and wait for the exit."""
         self._process.kill()
         self._process.wait()
 
     def starting(self) -> Steps:
         yield from until(lambda: self._is_ready() or not self.is_running, within=START_S)
-        assert self.is_running, f"{self.log.name} ended with {self._process.poll()}: {self.said()}"
-        assert self._is_ready(), f"{self.log.name} is not ready after {START_S:g} s: {self.said()}"
+        assert self.is_running, (
+            f"{self.log.name} ended with {self._process.poll()}: {self.log_tail()}"
+        )
+        assert self._is_ready(), (
+            f"{self.log.name} is not ready after {START_S:g} s: {self.log_tail()}"
+        )
         self.has_started = True
 
     def stopping(self, number: signal.Signals = signal.SIGTERM) -> Steps:
-        """Ask it to stop and wait: it must exit 0."""
+        """Send the signal and wait for exit code 0."""
         if self.is_running:
             self.send(number)
         yield from until(lambda: not self.is_running, within=STOP_S)
         code = self._process.poll()
-        assert code == 0, f"{self.log.name} stopped with {code}, expected 0: {self.said()}"
+        assert code == 0, f"{self.log.name} stopped with {code}, expected 0: {self.log_tail()}"
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         run_steps(self.stopping(number))
 
-    def said(self) -> str:
-        """The end of its log, without the line of every attempt."""
+    def log_tail(self) -> str:
+        """Return the last lines of its log, without the line per attempt."""
         lines = [line for line in self.log.read_text().splitlines() if '"attempted"' not in line]
-        return "\n".join(lines[-LINES:])
+        return "\n".join(lines[-LOG_LINES:])
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(self._ready_url, timeout=ASK_S):  # noqa: S310 our own port
+            with urllib.request.urlopen(self._ready_url, timeout=REQUEST_TIMEOUT_S):  # noqa: S310 our own port
                 return True
         except urllib.error.HTTPError as error:
             error.close()
@@ -87,9 +91,10 @@ class Child:
 
 
 class System:
-    """Starts processes that belong together: one folder, one set of ports, one environment.
+    """Starts the processes of one system: one folder, one set of ports, one environment.
 
-    `settings` are dotted keys, as in the TOML file. Folder 0711, for root's Postgres is `nobody`.
+    `settings` are dotted keys, as in the TOML file. The folder has mode 0711, because a Postgres
+    that root starts runs as `nobody`.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
@@ -121,15 +126,15 @@ class System:
         return self._start("worker", ready_url=f"{self.worker_url}/health/ready")
 
     def start_another_worker(self) -> Child:
-        """One more beside `start_worker`'s, with a port of its own."""
+        """Start a further worker on a free port and wait until it is ready."""
         child = self.spawn_worker()
         self._all_ready(child)
         return child
 
     def spawn_worker(self, *words: str, module: str = "notifier", **environ: str) -> Child:
-        """As `start_another_worker`, not waited for: `run_steps_async(child.starting())` is.
+        """Start a further worker without waiting; `child.starting()` waits until it is ready.
 
-        It may have more words, more in its environment, and another module that starts it.
+        `words` are more arguments, `environ` more variables, `module` is what `python -m` runs.
         """
         (port,) = free_ports(1)
         ready = f"http://{LOOPBACK}:{port}/health/ready"
@@ -137,16 +142,16 @@ class System:
         return self._spawn(*words, ready_url=ready, module=module, **environ)
 
     def spawn_api(self, module: str = "notifier", **environ: str) -> Child:
-        """As `start_api`, not waited for; as `spawn_worker` else."""
+        """Start the API without waiting; parameters as in `spawn_worker`."""
         ready = f"{self.api_url}/health/ready"
         return self._spawn("api", ready_url=ready, module=module, **environ)
 
     def spawn_sandbox(self) -> Child:
-        """As `start_sandbox`, not waited for."""
+        """Start the sandbox without waiting."""
         return self._spawn("sandbox", ready_url=f"{self.sandbox_url}/calls/summary")
 
     def start_all(self) -> None:
-        """Sandbox, API and worker, side by side."""
+        """Start sandbox, API and worker in parallel and wait until all are ready."""
         self._all_ready(
             self.spawn_sandbox(),
             self.spawn_api(),
@@ -157,11 +162,11 @@ class System:
         return self._start(*self.dev(*words), ready_url=f"{self.api_url}/health/ready")
 
     def dev(self, *words: str) -> tuple[str, ...]:
-        """The words of a `dev` on this system's own data folder."""
+        """Return the arguments of a `notifier dev` on this system's data folder."""
         return "dev", "--data", str(self.folder / "data"), *words
 
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command until it exits."""
         return subprocess.run(
             self._command(words),
             cwd=self.folder,
@@ -173,7 +178,7 @@ class System:
         )
 
     def end(self) -> None:
-        """Stop what still runs, the last first, and write the logs: shown if the test failed."""
+        """Stop the running children in reverse order and print the logs for a failed test."""
         try:
             for child in reversed(self.children):
                 if child.is_running and child.has_started:
@@ -182,7 +187,7 @@ class System:
             for child in self.children:
                 if child.is_running:
                     child.kill()
-                sys.stdout.write(f"---- {child.log.name} ----\n{child.said()}\n")
+                sys.stdout.write(f"---- {child.log.name} ----\n{child.log_tail()}\n")
 
     def _start(self, *words: str, ready_url: str) -> Child:
         child = self._spawn(*words, ready_url=ready_url)
@@ -212,7 +217,7 @@ class System:
         return [sys.executable, "-m", "notifier", *words]
 
     def _environment(self) -> dict[str, str]:
-        """Our own without its settings, and this system's settings."""
+        """Return our environment without NOTIFIER_ variables, plus this system's settings."""
         ours = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
         return ours | {
             f"NOTIFIER_{key.replace('.', '__').upper()}": str(value)
@@ -221,7 +226,7 @@ class System:
 
 
 def _providers(sandbox_url: str, smtp_port: int) -> Mapping[str, object]:
-    """The settings that send to this sandbox."""
+    """Return the provider settings that send to this sandbox."""
     sms, push = "2010-04-01/Accounts/ACsandbox/Messages.json", "v1/projects/e2e/messages:send"
     return {
         "providers.smtp.port": smtp_port,
@@ -232,7 +237,7 @@ def _providers(sandbox_url: str, smtp_port: int) -> Mapping[str, object]:
 
 @contextmanager
 def running_system(folder: Path, settings: Mapping[str, object]) -> Iterator[System]:
-    """A system with nothing started; at the end all that was started must stop with 0."""
+    """Yield a system with no process started; on exit every started process must stop with 0."""
     system = System(folder, settings)
     try:
         yield system
@@ -241,5 +246,5 @@ def running_system(folder: Path, settings: Mapping[str, object]) -> Iterator[Sys
 
 
 def urls(database: str, broker: str) -> dict[str, object]:
-    """The settings of a system on these servers."""
+    """Return the settings that name these servers."""
     return {"database.url": database, "broker.url": broker}

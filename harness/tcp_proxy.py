@@ -1,6 +1,6 @@
-"""A TCP proxy that breaks as networks do: cut, silent, or losing only the answers.
+"""A TCP proxy that injects network faults: resets, silence, delays, lost replies.
 
-Every change takes effect at once and without a wait, so a test can place it between two awaits.
+Every change takes effect at once without awaiting, so a test can make it between two awaits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Forwarding(Enum):
-    """What happens to the bytes."""
+    """What the proxy does with bytes it receives."""
 
     PASS = auto()
     HOLD = auto()
@@ -30,7 +30,7 @@ class Forwarding(Enum):
 
 
 class End(asyncio.Protocol):
-    """One end of a link: the client's or the server's."""
+    """One end of a proxied connection: the client's or the server's."""
 
     def __init__(self, proxy: TcpProxy, *, is_client: bool) -> None:
         self._proxy = proxy
@@ -38,7 +38,7 @@ class End(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._is_client = is_client
         self.peer: End | None = None
-        self.is_broken = False  # lost bytes, or closed while nobody was to see it
+        self.is_broken = False  # lost bytes, or closed while its peer could not see it
         self._is_shut = False
         self._arrives_at = 0.0
 
@@ -58,7 +58,7 @@ class End(asyncio.Protocol):
         self.forward()
 
     def forward(self) -> None:
-        """Hand what is held to the other end, if bytes may pass and there is one."""
+        """Send the held bytes to the peer, if forwarding is on and the peer is connected."""
         if self._proxy.flow is Forwarding.HOLD or self.peer is None or self.peer._transport is None:
             return
         if self._held:
@@ -66,10 +66,10 @@ class End(asyncio.Protocol):
             self._held.clear()
 
     def _send(self, data: bytes) -> None:
-        """Let it arrive after the delay, and never before what was sent earlier."""
+        """Write the bytes to the peer after the delay, never before earlier bytes."""
         loop = asyncio.get_running_loop()
         arrives_at = loop.time() + self._proxy.delay_s
-        if arrives_at <= self._arrives_at:  # equal times would keep no order
+        if arrives_at <= self._arrives_at:  # equal times have no order
             arrives_at = nextafter(self._arrives_at, inf)
         elif not self._proxy.delay_s:
             self._arrive(data)
@@ -83,7 +83,7 @@ class End(asyncio.Protocol):
             peer._transport.write(data)
 
     def shut(self) -> None:
-        """Say that no more will come, and go on listening; what comes all the same is lost."""
+        """Send EOF and keep reading; bytes for this end are dropped from now on."""
         if self._transport and not self._is_shut:
             self._is_shut = self.is_broken = True
             self._transport.write_eof()
@@ -107,7 +107,7 @@ class End(asyncio.Protocol):
             self.peer._transport.close()
 
     def reset(self) -> None:
-        """Close without a goodbye: the other side sees a reset."""
+        """Close with a TCP reset."""
         if self._transport is None:
             return
         own: socket.socket = self._transport.get_extra_info("socket")
@@ -116,9 +116,9 @@ class End(asyncio.Protocol):
 
 
 class TcpProxy:
-    """Carries connections from 127.0.0.1:`port` to the upstream it was opened for.
+    """Forwards connections from 127.0.0.1:`port` to its upstream.
 
-    `swallowed` is set as soon as an answer was lost by `swallow_replies`.
+    `swallowed` is set when `swallow_replies` has dropped a reply.
     """
 
     def __init__(self, host: str, upstream: int | str | Path, group: asyncio.TaskGroup) -> None:
@@ -135,11 +135,11 @@ class TcpProxy:
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """The number of connected clients."""
         return sum(end._is_client for end in self._ends)
 
     def url(self, original: str) -> str:
-        """`original`, a URL of the upstream, with the proxy's address instead."""
+        """Return `original`, a URL of the upstream, with the proxy's address."""
         parts = urlsplit(original)
         user = parts.netloc.rpartition("@")[0]
         netloc = f"{user}@{LOOPBACK}:{self.port}" if user else f"{LOOPBACK}:{self.port}"
@@ -153,32 +153,32 @@ class TcpProxy:
             end.reset()
 
     def blackhole(self) -> None:
-        """Let nothing through in either direction; connections stay, new ones are met by silence.
+        """Forward nothing in either direction; connections stay open, new ones get no reply.
 
-        `heal` delivers what was sent meanwhile, as TCP would.
+        `heal` delivers the bytes sent meanwhile, as TCP would.
         """
         self.flow = Forwarding.HOLD
 
     def swallow_replies(self) -> None:
-        """Lose what the server sends from now on; what clients send still arrives."""
+        """Drop what the server sends from now on; bytes from clients still arrive."""
         self.swallowed.clear()
         self.flow = Forwarding.SWALLOW
 
     def slow(self, delay_s: float) -> None:
-        """Let everything arrive so much later, in both directions, until `heal`."""
+        """Delay all bytes by `delay_s` in both directions, until `heal`."""
         self.delay_s = delay_s
 
     def half_close(self) -> None:
-        """End every connection's way to the client alone: it may go on sending. New ones are whole.
+        """Send EOF to the client of every open connection; the client may go on sending.
 
-        `heal` resets what is closed by half.
+        New connections are not affected. `heal` resets the half-closed ones.
         """
         for end in list(self._ends):
             if end._is_client:
                 end.shut()
 
     def heal(self) -> None:
-        """Carry again. Connections that lost bytes are reset, the others go on."""
+        """Forward again. Connections that lost bytes are reset, the others continue."""
         self.flow, self.delay_s = Forwarding.PASS, 0.0
         for end in list(self._ends):
             if end.is_broken or (end.peer and end.peer.is_broken):
@@ -188,21 +188,21 @@ class TcpProxy:
         self.listen()
 
     def listen(self) -> None:
-        """Accept from now on: the socket listens at once, the loop takes it up in its turn."""
+        """Accept connections; the socket listens at once, the event loop serves it later."""
         if self._socket is None:
             self._socket = socket.create_server((LOOPBACK, self.port))
             self._group.create_task(self._serve(self._socket), name="proxy serves")
 
     def connect(self, client: End) -> None:
-        """Open the other half of a client's link."""
+        """Open the upstream connection for a client."""
         self._group.create_task(self._connect(client), name="proxy connects")
 
     def joined(self, end: End) -> None:
-        """An end is connected."""
+        """Register a connected end."""
         self._ends.add(end)
 
     def left(self, end: End) -> None:
-        """An end is closed."""
+        """Forget a closed end."""
         self._ends.discard(end)
 
     def _refuse(self) -> None:
@@ -243,7 +243,7 @@ class TcpProxy:
 
 @asynccontextmanager
 async def open_proxy(host: str, upstream: int | str | Path) -> AsyncIterator[TcpProxy]:
-    """A proxy to `host` and a port, or to a Unix socket's path (`host` then says nothing)."""
+    """Run a proxy to `host` and a port, or to the path of a Unix socket (`host` is ignored)."""
     async with asyncio.TaskGroup() as group:
         proxy = TcpProxy(host, upstream, group)
         proxy.listen()
@@ -255,12 +255,12 @@ async def open_proxy(host: str, upstream: int | str | Path) -> AsyncIterator[Tcp
 
 @asynccontextmanager
 async def open_proxy_for(url: str) -> AsyncIterator[TcpProxy]:
-    """A proxy to the server of an AMQP, HTTP or Postgres URL; see `TcpProxy.url`."""
+    """Run a proxy to the server of an AMQP, HTTP or Postgres URL; see `TcpProxy.url`."""
     parts = urlsplit(url)
     folder = parse_qs(parts.query).get("host")
     host, upstream = (
         ("", f"{folder[0]}/.s.PGSQL.5432") if folder else (parts.hostname or LOOPBACK, parts.port)
     )
-    assert upstream is not None, f"{url} names no port"
+    assert upstream is not None, f"{url} has no port"
     async with open_proxy(host, upstream) as proxy:
         yield proxy

@@ -55,7 +55,7 @@ async def _watched(stack: Stack, fault: Fault) -> Sequence[Figure]:
             run.kill(child)  # what is left is of no interest
     return [
         never(f"{name}: alerts before it", len(calm)),
-        Figure(name=f"... {fault.alert} after", value=fired_s, unit="s", most=WATCHED_S),
+        Figure(name=f"... {fault.alert} after", value=fired_s, unit="s", high=WATCHED_S),
         never(f"... other pages {' '.join(sorted(pages))}".rstrip(), len(pages)),
     ]
 
@@ -76,7 +76,7 @@ def _firing(prometheus: Prometheus) -> Mapping[str, str]:
     """Which alerts fire, and how grave each is."""
     return {
         each["labels"]["alertname"]: each["labels"]["severity"]
-        for each in prometheus.ask("alerts")["alerts"]
+        for each in prometheus.get("alerts")["alerts"]
         if each["state"] == "firing"
     }
 
@@ -106,7 +106,7 @@ async def _loaded(run: Run) -> AsyncIterator[None]:
             except AssertionError:  # 503: Postgres is away
                 await asyncio.sleep(0.5)
 
-    await run.client.behave(latency_ms=LATENCY_MS)
+    await run.client.set_behaviour(latency_ms=LATENCY_MS)
     async with asyncio.TaskGroup() as group:
         load = group.create_task(submit())
         yield
@@ -137,11 +137,11 @@ async def _postgres_comes_back(stack: Stack, _: Run) -> None:
 
 
 async def _a_provider_answers_5xx(_: Stack, run: Run) -> None:
-    await run.client.behave(channel="sms", error_share=1.0)
+    await run.client.set_behaviour(channel="sms", error_share=1.0)
 
 
 async def _a_provider_hangs(_: Stack, run: Run) -> None:
-    await run.client.behave(channel="sms", latency_ms=30_000)
+    await run.client.set_behaviour(channel="sms", latency_ms=30_000)
 
 
 async def _a_rate_is_used_up(_: Stack, run: Run) -> None:
@@ -151,7 +151,7 @@ async def _a_rate_is_used_up(_: Stack, run: Run) -> None:
 
 async def _high_is_flooded(_: Stack, run: Run) -> None:
     """146 consumers at 500 ms a send do 292/s."""
-    await run.client.behave(latency_ms=500)
+    await run.client.set_behaviour(latency_ms=500)
     await backlog(run.client, "email.high", 60_000)
 
 

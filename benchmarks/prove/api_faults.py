@@ -15,7 +15,7 @@ from benchmarks.prove.load import SEED
 from benchmarks.prove.metrics import total
 from harness.client import QUEUES, orders, until
 from harness.figure import Figure, never
-from harness.run import IN_FLIGHT_LEAST, Run, TooFewInFlight
+from harness.run import MIN_IN_FLIGHT, Run, TooFewInFlight
 from harness.stack import Stack
 from harness.tcp_proxy import TcpProxy, open_proxy_for
 from notifier.embedded.process import run_steps_async
@@ -53,14 +53,14 @@ async def relay_killed(stack: Stack) -> Sequence[Figure]:
     """Between API and RabbitMQ is a proxy: what the relay published stays in it for ever."""
     async with stack.running() as run, open_proxy_for(run.broker) as proxy:
         _kill_api(run)
-        await run.client.behave(latency_ms=100)
+        await run.client.set_behaviour(latency_ms=100)
         await _start_api(run, proxy)
         kills = await _counted(run, lambda: _kill_before_publish(run, proxy))
         name = f"relay killed before its publish, {KILLS} times"
         lost = sum(kill.lost for kill in kills)
         return [
             *await _judged(run, name, kills),
-            Figure(name="... published by them and lost", value=lost, least=KILLS, always=True),
+            Figure(name="... published by them and lost", value=lost, low=KILLS, always=True),
         ]
 
 
@@ -69,7 +69,7 @@ async def _counted(run: Run, kill: Callable[[], Awaitable[Kill]]) -> list[Kill]:
     kills, began = list[Kill](), time.monotonic()
     for _ in range(TRIES):
         kills.append(await kill())
-        if sum(one.in_flight >= IN_FLIGHT_LEAST for one in kills) == KILLS:
+        if sum(one.in_flight >= MIN_IN_FLIGHT for one in kills) == KILLS:
             return kills
         if time.monotonic() - began > BURST_S:
             await run.all_final()
@@ -84,10 +84,10 @@ async def _judged(run: Run, name: str, kills: Sequence[Kill]) -> list[Figure]:
     accepted = await run.accepted()
     in_flight = sorted(kill.in_flight for kill in kills)[-KILLS:]
     return [
-        Figure(name=f"{name}: longest recovery", value=max(recoveries), unit="s", most=RECOVERY_S),
+        Figure(name=f"{name}: longest recovery", value=max(recoveries), unit="s", high=RECOVERY_S),
         never("... answered and not sent", await run.not_sent(ids)),
         never("... answered and never called", len(set(ids) - set(accepted))),
-        Figure(name="... least in flight at a kill", value=in_flight[0], least=20, always=True),
+        Figure(name="... least in flight at a kill", value=in_flight[0], low=20, always=True),
     ]
 
 

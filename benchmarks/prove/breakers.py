@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks.prove.load import steady
 from benchmarks.prove.metrics import total
-from harness.client import an_order, until
+from harness.client import submit_body, until
 from harness.figure import Figure, never
 from harness.judge import instants
 from harness.run import Run
@@ -26,11 +26,11 @@ SMS = ("sms.high", "sms.medium")
 async def provider_fails(stack: Stack) -> Sequence[Figure]:
     async with stack.running(workers=2) as run:
         open_s, ids = await _broken(run, rate=50)
-        await run.client.behave()
-        await run.all_final(within=HEALS_WITHIN_S)
+        await run.client.set_behaviour()
+        await run.all_final(timeout_s=HEALS_WITHIN_S)
         unsent, misspent = await run.not_sent(ids), await _misspent(run)
     return [
-        Figure(name="SMS fails, 50/s: breaker open after", value=open_s, unit="s", most=10),
+        Figure(name="SMS fails, 50/s: breaker open after", value=open_s, unit="s", high=10),
         never("... tries that were no call, or calls that were no try", misspent),
         never("... not sent after it healed", unsent),
     ]
@@ -39,24 +39,24 @@ async def provider_fails(stack: Stack) -> Sequence[Figure]:
 async def provider_fails_slowly(stack: Stack) -> Sequence[Figure]:
     async with stack.running() as run:
         open_s, _ = await _broken(run, rate=1, span_s=15)
-        await run.client.behave()
-        await run.all_final(within=HEALS_WITHIN_S)
-    return [Figure(name="SMS fails, 1/s: breaker open after", value=open_s, unit="s", most=10)]
+        await run.client.set_behaviour()
+        await run.all_final(timeout_s=HEALS_WITHIN_S)
+    return [Figure(name="SMS fails, 1/s: breaker open after", value=open_s, unit="s", high=10)]
 
 
 async def one_failure(stack: Stack) -> Sequence[Figure]:
     async with stack.running() as run:
-        await run.client.behave(**ALL_FAIL)
-        which = await run.client.submit_one(an_order("sms.high"))
-        await run.client.called(1)
-        await run.client.behave()
+        await run.client.set_behaviour(**ALL_FAIL)
+        which = await run.client.submit_one(submit_body("sms.high"))
+        await run.client.wait_for_calls(1)
+        await run.client.set_behaviour()
         await run.client.final(which)
         await asyncio.sleep(LONE_S)
         openings = await _openings(run)
         failed = sum(not call["accepted"] for call in await run.client.calls(which))
     return [
         never("one lone 5xx: breakers opened", openings),
-        Figure(name="... failures before it was sent", value=failed, least=1, most=1, always=True),
+        Figure(name="... failures before it was sent", value=failed, low=1, high=1, always=True),
     ]
 
 
@@ -66,21 +66,21 @@ async def wrong_credentials(stack: Stack) -> Sequence[Figure]:
     async with stack.running(
         providers__twilio__username="AC1", providers__twilio__password_file=secret
     ) as run:
-        await run.client.behave(**PROTECTED)
+        await run.client.set_behaviour(**PROTECTED)
         open_s, ids = await _broken(run, rate=50, span_s=15, behave=False)
         tries = await run.number("SELECT max(tries) FROM notifications")
         named = await _openings(run, provider="twilio", reason="credentials")
         logged = _says_why(run)
         before = [child.pid for child in run.system.children]
         secret.write_text("right")
-        await run.all_final(within=HEALS_WITHIN_S)
+        await run.all_final(timeout_s=HEALS_WITHIN_S)
         unsent = await run.not_sent(ids)
         is_same = before == [child.pid for child in run.system.children if child.is_running]
     return [
-        Figure(name="wrong credentials: breaker open after", value=open_s, unit="s", most=5),
+        Figure(name="wrong credentials: breaker open after", value=open_s, unit="s", high=5),
         never("... most tries spent", tries),
-        Figure(name="... openings the metric names", value=named, least=1, always=True),
-        Figure(name="... lines of the log that say so", value=logged, least=1, always=True),
+        Figure(name="... openings the metric names", value=named, low=1, always=True),
+        Figure(name="... lines of the log that say so", value=logged, low=1, always=True),
         never("... not sent with the new file", unsent),
         never("... restarts", not is_same),
     ]
@@ -91,7 +91,7 @@ async def _broken(
 ) -> tuple[float, list[str]]:
     """Fail for a while under load: seconds from the first call to the open breaker, and the ids."""
     if behave:
-        await run.client.behave(**ALL_FAIL)
+        await run.client.set_behaviour(**ALL_FAIL)
     async with asyncio.TaskGroup() as group:
         load = group.create_task(steady(run.client, SMS, rate=rate, span_s=span_s))
         await until(lambda: _open(run), bool, span_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from harness.client import an_order
+from harness.client import submit_body
 from harness.run import Run
 
 WAITING = """
@@ -68,7 +68,7 @@ BYTES_EACH = """
 
 async def templates(run: Run, queues: Sequence[str]) -> list[UUID]:
     """One notification of each of these queues, submitted and sent."""
-    ids = await run.client.submit([an_order(queue) for queue in queues])
+    ids = await run.client.submit([submit_body(queue) for queue in queues])
     await run.all_final()
     return [UUID(which) for which in ids]
 

@@ -13,7 +13,7 @@ import asyncpg
 
 from harness.client import orders
 from harness.figure import Figure, never
-from harness.judge import doubled, needless
+from harness.judge import doubled, unexplained_repeats
 from harness.run import Held, Run, at_least_in_flight, sleep_until
 from harness.stack import Stack
 from harness.system import Child
@@ -26,9 +26,9 @@ LOCK = "BEGIN; LOCK TABLE notifications IN EXCLUSIVE MODE"
 async def worker_frozen(stack: Stack) -> Sequence[Figure]:
     """146 consumers at 400 ms a send have work before, during and after."""
     async with stack.running(workers=2) as run:
-        await run.client.behave(latency_ms=400)
+        await run.client.set_behaviour(latency_ms=400)
         ids = await run.client.submit(orders(12_000))
-        await run.client.called(2_000)
+        await run.client.wait_for_calls(2_000)
         frozen_at, continued_at, held = await _freeze(run, run.workers[0])
         await run.all_final()
         accepted, in_flight = await run.accepted(), {which for which, _ in held}
@@ -39,10 +39,10 @@ async def worker_frozen(stack: Stack) -> Sequence[Figure]:
         never("one of two frozen for 20 s: not sent", unsent),
         never("... calls it began when it continued", len(after - middle)),
         never("... results it had and did not record late", len(before - late)),
-        never("... doubles beyond its in-flight", needless(accepted, in_flight)),
-        Figure(name="... in flight when frozen", value=len(held), least=20, always=True),
-        Figure(name="... called, and the answer came late", value=len(before), least=1),
-        Figure(name="... claimed and not called", value=len(held - before), least=1),
+        never("... doubles beyond its in-flight", unexplained_repeats(accepted, in_flight)),
+        Figure(name="... in flight when frozen", value=len(held), low=20, always=True),
+        Figure(name="... called, and the answer came late", value=len(before), low=1),
+        Figure(name="... claimed and not called", value=len(held - before), low=1),
         Figure(name="... doubles", value=len(doubled(accepted))),
     ]
 

@@ -48,13 +48,13 @@ async def growth(stack: Stack) -> Sequence[Figure]:
     few_per_s = (few.drain_per_s + after.drain_per_s) / 2
     memory, rate = many.mib / few.mib, many.drain_per_s / few_per_s
     return [
-        Figure(name="worker's memory at its start", value=many.at_start_mib, unit="MiB", most=90),
+        Figure(name="worker's memory at its start", value=many.at_start_mib, unit="MiB", high=90),
         Figure(name=f"... with {FEW:,} waiting", value=few.mib, unit="MiB"),
-        Figure(name=f"... with {MANY:,} of that", value=memory, unit="%", least=0.95, most=1.05),
+        Figure(name=f"... with {MANY:,} of that", value=memory, unit="%", low=0.95, high=1.05),
         Figure(name=f"drained with {FEW:,} waiting", value=few_per_s, unit="/s"),
-        Figure(name=f"... with {MANY:,} of that", value=rate, unit="%", least=0.9),
-        Figure(name="series of a worker", value=many.worker_series, most=1000, always=True),
-        Figure(name="series of an API", value=many.api_series, most=1000, always=True),
+        Figure(name=f"... with {MANY:,} of that", value=rate, unit="%", low=0.9),
+        Figure(name="series of a worker", value=many.worker_series, high=1000, always=True),
+        Figure(name="series of an API", value=many.api_series, high=1000, always=True),
         Figure(name="database, all final, a notification", value=row_bytes, unit="bytes"),
     ]
 

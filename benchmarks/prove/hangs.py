@@ -25,7 +25,7 @@ HANGING = {"channel": "sms", "latency_ms": 30_000}
 async def provider_hangs(stack: Stack) -> Sequence[Figure]:
     """300 SMS a second at 100 ms each use 30 of 73 consumers, more than a quarter."""
     async with stack.running() as run:
-        await run.client.behave(latency_ms=LATENCY_MS)
+        await run.client.set_behaviour(latency_ms=LATENCY_MS)
         async with asyncio.TaskGroup() as group:
             span_s = BEFORE_S + HANG_S + AFTER_S
             mail = group.create_task(
@@ -43,15 +43,15 @@ async def provider_hangs(stack: Stack) -> Sequence[Figure]:
     before, during = _ends_ms(mail.result(), calls, hung_at)
     return [
         *_slower(before, during),
-        Figure(name="... consumers at SMS, of 64", value=held, most=CONSUMERS / 4),
+        Figure(name="... consumers at SMS, of 64", value=held, high=CONSUMERS / 4),
         never("... connections idle in a transaction", kept),
-        Figure(name="... SMS of before, 2 s after the first answer", value=back, unit="%", least=1),
+        Figure(name="... SMS of before, 2 s after the first answer", value=back, unit="%", low=1),
     ]
 
 
 async def _hang(run: Run) -> tuple[float, int, int]:
     """When it began, the most busy at SMS once it was known, connections held meanwhile."""
-    await run.client.behave(**HANGING)
+    await run.client.set_behaviour(**HANGING)
     began, most, kept = time.time(), 0, 0
     while (passed := time.time() - began) < HANG_S:
         if passed > KNOWN_S:
@@ -59,7 +59,7 @@ async def _hang(run: Run) -> tuple[float, int, int]:
             most = max(most, busy)
         kept += await _idle_in_transaction(run)
         await asyncio.sleep(0.5)
-    await run.client.behave(channel="sms", latency_ms=LATENCY_MS)
+    await run.client.set_behaviour(channel="sms", latency_ms=LATENCY_MS)
     return began, most, kept
 
 
@@ -101,6 +101,6 @@ def _slower(before: Sequence[float], during: Sequence[float]) -> Sequence[Figure
     first, then = percentile(before, 0.99), percentile(during, 0.99)
     name = "SMS hangs: p99 of email.high (100 ms a send) of before"
     return [
-        Figure(name=name, value=then / first, unit="%", most=1.1),
+        Figure(name=name, value=then / first, unit="%", high=1.1),
         Figure(name="... p99 before", value=first, unit="ms"),
     ]

@@ -50,12 +50,12 @@ async def idle_latency(stack: Stack) -> Sequence[Figure]:
             name="idle: accepted to called, p50",
             value=percentile(accepted, 0.5),
             unit="ms",
-            most=10,
+            high=10,
         ),
-        Figure(name="... p99", value=percentile(accepted, 0.99), unit="ms", most=30),
+        Figure(name="... p99", value=percentile(accepted, 0.99), unit="ms", high=30),
         Figure(name="... submit to called, p50", value=percentile(submitted, 0.5), unit="ms"),
         Figure(name="... submit to called, p99", value=percentile(submitted, 0.99), unit="ms"),
-        Figure(name="... samples", value=len(asked), least=250, always=True),
+        Figure(name="... samples", value=len(asked), low=250, always=True),
     ]
 
 
@@ -76,7 +76,7 @@ async def flood(stack: Stack) -> Sequence[Figure]:
 
 async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequence[Figure]:
     async with stack.running(worker__consumers=consumers) as run:
-        await run.client.behave(latency_ms=SEND_MS)
+        await run.client.set_behaviour(latency_ms=SEND_MS)
         low = await templates(run, LOW)
         idle = await _high(run)
         await insert_waiting(run, low, WAITING + DRAINED_MEANWHILE)
@@ -94,7 +94,7 @@ async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequen
     return [
         Figure(name=f"20/s of high alone, {consumers} consumers: p99", value=alone, unit="ms"),
         Figure(name=f"... while {WAITING:,} low wait", value=among, unit="ms"),
-        Figure(name="... that is more by", value=among - alone, unit="ms", most=adds_most_ms),
+        Figure(name="... that is more by", value=among - alone, unit="ms", high=adds_most_ms),
         Figure(name="... p50 alone", value=percentile(idle, 0.5), unit="ms"),
         Figure(name="... p50 while low wait", value=percentile(flooded, 0.5), unit="ms"),
         Figure(name="... sent meanwhile", value=rate, unit="/s"),
@@ -102,10 +102,10 @@ async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequen
         Figure(
             name="... samples, the fewer",
             value=min(len(idle), len(flooded)),
-            least=400,
+            low=400,
             always=True,
         ),
-        Figure(name="... low still waiting", value=left, least=WAITING, always=True),
+        Figure(name="... low still waiting", value=left, low=WAITING, always=True),
     ]
 
 

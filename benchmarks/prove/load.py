@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from harness.client import QUEUES, Client, an_order
+from harness.client import QUEUES, Client, submit_body
 
 EVERY_S = 0.05
 SEED = 1
@@ -32,7 +32,7 @@ async def poisson(
 
 async def _submit_one(client: Client, queue: str, asked: dict[str, float]) -> None:
     now = time.time()
-    status, _, answer = await client.post(an_order(queue))
+    status, _, answer = await client.post(submit_body(queue))
     assert status == 202, f"{status}: {answer}"
     asked[answer["id"]] = now
 
@@ -44,7 +44,7 @@ async def steady(
     began, submitted = time.monotonic(), dict[str, float]()
     while (passed := time.monotonic() - began) < span_s:
         first, after = len(submitted), round(rate * (passed + EVERY_S))
-        wanted = [an_order(queues[number % len(queues)]) for number in range(first, after)]
+        wanted = [submit_body(queues[number % len(queues)]) for number in range(first, after)]
         asked = time.time()
         submitted |= dict.fromkeys(await client.submit(wanted), asked)
         await asyncio.sleep(max(0.0, began + passed + EVERY_S - time.monotonic()))
@@ -53,4 +53,4 @@ async def steady(
 
 async def backlog(client: Client, queue: str, count: int) -> list[str]:
     """All at once."""
-    return await client.submit([an_order(queue) for _ in range(count)])
+    return await client.submit([submit_body(queue) for _ in range(count)])

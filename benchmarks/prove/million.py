@@ -34,9 +34,9 @@ async def million(stack: Stack) -> Sequence[Figure]:
     api, *workers = (then / first for first, then in zip(before, after, strict=True))
     return [
         *exact,
-        Figure(name="... series of a process", value=most_series, most=1000, always=True),
-        Figure(name="... API's memory, of that after 50,000", value=api, unit="x", most=1.1),
-        Figure(name="... workers' memory, the same", value=max(workers), unit="x", most=1.1),
+        Figure(name="... series of a process", value=most_series, high=1000, always=True),
+        Figure(name="... API's memory, of that after 50,000", value=api, unit="x", high=1.1),
+        Figure(name="... workers' memory, the same", value=max(workers), unit="x", high=1.1),
         Figure(name="... API's memory at the end", value=after[0], unit="MiB"),
         Figure(name="... a worker's memory at the end", value=max(after[1:]), unit="MiB"),
     ]

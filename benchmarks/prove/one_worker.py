@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from benchmarks.prove.load import backlog, poisson
 from benchmarks.prove.metrics import by_queue, total
-from harness.client import an_order, orders
+from harness.client import orders, submit_body
 from harness.figure import Figure, never
-from harness.judge import instants, most_in_any_second
+from harness.judge import instants, max_in_any_second
 from harness.run import Run
 from harness.stack import Stack
 
@@ -33,27 +33,27 @@ async def exactly_once(stack: Stack) -> Sequence[Figure]:
 
 async def movement(stack: Stack) -> Sequence[Figure]:
     async with stack.running() as run:
-        await run.client.behave(latency_ms=20)
+        await run.client.set_behaviour(latency_ms=20)
         began = time.time()
         async with asyncio.TaskGroup() as group:
             there = group.create_task(_until_there(run, "email.low", 0.8 * CONSUMERS))
             for _ in range(5):
                 await backlog(run.client, "email.low", 1000)
         asked = time.time()
-        code = await run.client.submit_one(an_order("sms.high"))
+        code = await run.client.submit_one(submit_body("sms.high"))
         await run.client.final(code)
         (called, *_) = instants(await run.client.calls(code))
     there_ms, call_ms = (there.result() - began) * 1000, (called - asked) * 1000
     return [
-        Figure(name="80 % of 64 consumers at email.low", value=there_ms, unit="ms", most=500),
-        Figure(name="then one on sms.high: its call", value=call_ms, unit="ms", most=100),
+        Figure(name="80 % of 64 consumers at email.low", value=there_ms, unit="ms", high=500),
+        Figure(name="then one on sms.high: its call", value=call_ms, unit="ms", high=100),
     ]
 
 
 async def steady_moves(stack: Stack) -> Sequence[Figure]:
     """64 + 9 consumers at 200 ms a send do 365/s; half of that, at random, over nine queues."""
     async with stack.running() as run:
-        await run.client.behave(latency_ms=200)
+        await run.client.set_behaviour(latency_ms=200)
         async with asyncio.TaskGroup() as group:
             load = group.create_task(poisson(run.client, rate=180, span_s=72))
             await asyncio.sleep(10)
@@ -61,20 +61,20 @@ async def steady_moves(stack: Stack) -> Sequence[Figure]:
             await asyncio.sleep(60)
             moves = await total(run.workers, "notifier_moves") - before
             await load
-    return [Figure(name="moves in 60 s of half load (200 ms)", value=moves, most=12)]
+    return [Figure(name="moves in 60 s of half load (200 ms)", value=moves, high=12)]
 
 
 async def starvation(stack: Stack) -> Sequence[Figure]:
     """Capacity at 100 ms a send is 730/s; 1,100/s of high come for 30 s over a backlog of low."""
     async with stack.running() as run:
-        await run.client.behave(latency_ms=100)
+        await run.client.set_behaviour(latency_ms=100)
         await backlog(run.client, "email.low", 2000)
         before = await by_queue(run.workers, "notifier_attempts")
         await _flood(run, rate=1100, span_s=30)
         done = await by_queue(run.workers, "notifier_attempts") - before
         run.kill(run.workers[0])  # what is left is of no interest
     share = done["email.low"] / done.total()
-    return [Figure(name="low under 30 s of too much high", value=share, unit="%", least=0.03)]
+    return [Figure(name="low under 30 s of too much high", value=share, unit="%", low=0.03)]
 
 
 async def consumer_rate(stack: Stack) -> Sequence[Figure]:
@@ -90,7 +90,7 @@ async def _at_consumer_rate(stack: Stack, *, held: int, most: int) -> Figure:
         await run.all_final()
         at = instants(await run.client.log())
     name = f"consumer_rate 5/s, {held} on the queue: calls in any second"
-    return Figure(name=name, value=most_in_any_second(at), most=most, always=True)
+    return Figure(name=name, value=max_in_any_second(at), high=most, always=True)
 
 
 async def _until_there(run: Run, queue: str, consumers: float) -> float:

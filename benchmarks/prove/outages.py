@@ -30,9 +30,9 @@ async def postgres_restarted(stack: Stack) -> Sequence[Figure]:
 async def _restarted(stack: Stack, name: str, fault: Callable[[], Steps]) -> Sequence[Figure]:
     """Three workers, 219 consumers at 300 ms a send."""
     async with stack.running(workers=3) as run:
-        await run.client.behave(latency_ms=300)
+        await run.client.set_behaviour(latency_ms=300)
         ids = await run.client.submit(orders(6_000))
-        await run.client.called(1_000)
+        await run.client.wait_for_calls(1_000)
         in_flight = at_least_in_flight(await run.sending())
         await run_steps_async(fault())
         await run.all_final()
@@ -42,19 +42,19 @@ async def _restarted(stack: Stack, name: str, fault: Callable[[], Steps]) -> Seq
             never("... never called", len(set(ids) - set(accepted))),
             never("... doubles", len(doubled(accepted))),
             never("... declared dead", run.logged("worker_died")),
-            Figure(name="... in flight at the restart", value=in_flight, least=20, always=True),
+            Figure(name="... in flight at the restart", value=in_flight, low=20, always=True),
         ]
 
 
 async def slow_backlog(stack: Stack) -> Sequence[Figure]:
     async with stack.running(workers=2, channels__email__max_consumers=SLOW // 2) as run:
-        await run.client.behave(latency_ms=200)
+        await run.client.set_behaviour(latency_ms=200)
         await backlog(run.client, "email.low", 20_000)
         await asyncio.sleep(WAIT_S)
         rescues, waiting = await _rescues(run), await _waiting(run)
     return [
         never("20,000 waiting for 5 minutes: rescues", rescues),
-        Figure(name="... waiting still", value=waiting, least=1, always=True),
+        Figure(name="... waiting still", value=waiting, low=1, always=True),
     ]
 
 

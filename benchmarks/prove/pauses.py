@@ -19,9 +19,9 @@ PAUSED_S = 4.0
 async def pause(stack: Stack) -> Sequence[Figure]:
     """Four workers send from one long queue; the last call of any of them counts."""
     async with stack.running(workers=4) as run:
-        await run.client.behave(latency_ms=100)
+        await run.client.set_behaviour(latency_ms=100)
         await backlog(run.client, "email.low", 30_000)
-        await run.client.called(2_000)
+        await run.client.wait_for_calls(2_000)
         figures = [figure for kind, name in SCOPES for figure in await _paused(run, kind, name)]
         for child in list(run.workers):
             run.kill(child)  # what is left is of no interest
@@ -39,6 +39,6 @@ async def _paused(run: Run, kind: str, name: str) -> Sequence[Figure]:
     last = max(one for one in at if one < resumed_at) - paused_at
     first = min((one for one in at if one >= resumed_at), default=float("inf")) - resumed_at
     return [
-        Figure(name=f"pause of a {kind}: last call after", value=max(0, last), unit="s", most=1),
-        Figure(name="... resumed: first call after", value=first, unit="s", most=1),
+        Figure(name=f"pause of a {kind}: last call after", value=max(0, last), unit="s", high=1),
+        Figure(name="... resumed: first call after", value=first, unit="s", high=1),
     ]

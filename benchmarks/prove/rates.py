@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.prove.load import backlog, steady
 from harness.figure import Figure
-from harness.judge import count_within, instants, most_in_any_second
+from harness.judge import count_within, instants, max_in_any_second
 from harness.run import Run, sleep_until
 from harness.stack import Stack
 
@@ -33,9 +33,9 @@ async def _rate(stack: Stack, rate: int) -> Sequence[Figure]:
 async def _over(stack: Stack, rate: int, workers: int) -> Sequence[Figure]:
     """More low than can be sent waits all the time; high comes at half the rate."""
     async with stack.running(workers=workers, providers__smtp__rate=rate) as run:
-        await run.client.behave(latency_ms=20)
+        await run.client.set_behaviour(latency_ms=20)
         await backlog(run.client, "email.low", round(rate * SPAN_S))
-        await run.client.called(rate)
+        await run.client.wait_for_calls(rate)
         await asyncio.sleep(SETTLES_S)
         began = time.time()
         async with asyncio.TaskGroup() as group:
@@ -49,7 +49,7 @@ async def _over(stack: Stack, rate: int, workers: int) -> Sequence[Figure]:
     called = count_within(instants(calls, high), began, ended) / len(high)
     return [
         *_used(f"{rate}/s over {workers}, one joins, one killed", rate, at, began, killed_at),
-        Figure(name="... high called of what came", value=called, unit="%", least=0.97),
+        Figure(name="... high called of what came", value=called, unit="%", low=0.97),
     ]
 
 
@@ -71,9 +71,9 @@ def _used(
     around = count_within(at, first, last) / (rate * 2 * AROUND_S)
     quiet = count_within(at, began, first) + count_within(at, last, began + SPAN_S)
     used = quiet / (rate * (SPAN_S - 2 * AROUND_S))
-    most = most_in_any_second(at) / rate
+    most = max_in_any_second(at) / rate
     return [
-        Figure(name=f"{name}: most in any second", value=most, unit="x", most=1.05, always=True),
-        Figure(name="... used", value=used, unit="%", least=0.97),
-        Figure(name="... used in the 10 s around the kill", value=around, unit="%", least=0.9),
+        Figure(name=f"{name}: most in any second", value=most, unit="x", high=1.05, always=True),
+        Figure(name="... used", value=used, unit="%", low=0.97),
+        Figure(name="... used in the 10 s around the kill", value=around, unit="%", low=0.9),
     ]

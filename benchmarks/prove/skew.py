@@ -34,7 +34,7 @@ async def skewed_load(stack: Stack) -> Sequence[Figure]:
     is seen. Sends of 200 ms keep the two processors out of it.
     """
     async with stack.running() as run:
-        await run.client.behave(latency_ms=1000 * SEND_S)
+        await run.client.set_behaviour(latency_ms=1000 * SEND_S)
         await _rate(run, ("email.low",), lump=2 * WORKING)  # connections, usual lengths
         stays, skews = await _rate(run, STAYS), await _rate(run, SKEWS)
     arithmetic = WORKING / SEND_S
@@ -43,7 +43,7 @@ async def skewed_load(stack: Stack) -> Sequence[Figure]:
             name="work moves over 3 queues, of one queue's rate",
             value=skews / stays,
             unit="%",
-            least=0.97,
+            low=0.97,
         ),
         Figure(name="... of 65 consumers by 200 ms", value=skews / arithmetic, unit="%"),
         Figure(name="... one queue's rate of the same", value=stays / arithmetic, unit="%"),

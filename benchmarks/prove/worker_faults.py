@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from benchmarks.prove.load import steady
 from harness.client import QUEUES, orders
 from harness.figure import Figure, never
-from harness.judge import doubled, needless
+from harness.judge import doubled, unexplained_repeats
 from harness.run import Run, at_least_in_flight
 from harness.stack import Stack
 from harness.system import Child
@@ -19,9 +19,9 @@ GRACE_S = 25.0
 async def worker_killed(stack: Stack) -> Sequence[Figure]:
     """146 consumers at 100 ms a send: killed when 4,000 of 10,000 were called."""
     async with stack.running(workers=2) as run:
-        await run.client.behave(latency_ms=100)
+        await run.client.set_behaviour(latency_ms=100)
         ids = await run.client.submit(orders(10_000))
-        await run.client.called(4_000)
+        await run.client.wait_for_calls(4_000)
         doomed = await run.identity(run.workers[0])
         killed_at = run.kill(run.workers[0])
         await asyncio.sleep(1)  # what its server still had to commit
@@ -31,9 +31,9 @@ async def worker_killed(stack: Stack) -> Sequence[Figure]:
         took_s = await run.last_change(ids) - killed_at
         judged = await _judged(run, ids, {which for which, _ in held})
     return [
-        Figure(name="10,000, one of two killed: all final after", value=took_s, unit="s", most=30),
+        Figure(name="10,000, one of two killed: all final after", value=took_s, unit="s", high=30),
         *judged,
-        Figure(name="... in flight at the kill", value=in_flight, least=20, always=True),
+        Figure(name="... in flight at the kill", value=in_flight, low=20, always=True),
     ]
 
 
@@ -42,7 +42,7 @@ async def _judged(run: Run, ids: Sequence[str], in_flight: set[str]) -> list[Fig
     return [
         never("... not sent", await run.not_sent(ids)),
         never("... never called", len(set(ids) - set(accepted))),
-        never("... doubles beyond the in-flight", needless(accepted, in_flight)),
+        never("... doubles beyond the in-flight", unexplained_repeats(accepted, in_flight)),
         never("... doubles not marked Ambiguous", len(doubled(accepted) - ambiguous)),
         Figure(name="... doubles", value=len(doubled(accepted))),
     ]
@@ -51,7 +51,7 @@ async def _judged(run: Run, ids: Sequence[str], in_flight: set[str]) -> list[Fig
 async def rolling_restart(stack: Stack) -> Sequence[Figure]:
     """Four workers replaced one after the other while 300/s come, 600 ms a send."""
     async with stack.running(workers=4) as run:
-        await run.client.behave(latency_ms=600)
+        await run.client.set_behaviour(latency_ms=600)
         async with asyncio.TaskGroup() as group:
             load = group.create_task(steady(run.client, QUEUES, rate=300, span_s=40))
             await asyncio.sleep(5)
@@ -61,7 +61,7 @@ async def rolling_restart(stack: Stack) -> Sequence[Figure]:
         accepted, ambiguous = await run.accepted(), await run.ambiguous()
         unsent = await run.not_sent(ids)
     return [
-        Figure(name="4 workers replaced: longest stop", value=max(stops_s), unit="s", most=GRACE_S),
+        Figure(name="4 workers replaced: longest stop", value=max(stops_s), unit="s", high=GRACE_S),
         never("... not sent", unsent),
         never("... doubles", len(doubled(accepted))),
         never("... Ambiguous", len(ambiguous)),

@@ -11,7 +11,7 @@ from deploy.rehearsal import images
 from deploy.rehearsal.engine import CommandFailed, docker
 from deploy.rehearsal.load import AWAY
 from deploy.rehearsal.stack import Stack
-from harness.client import Client, an_order, open_client, until
+from harness.client import Client, open_client, submit_body, until
 from harness.figure import Figure
 from notifier.embedded.free_ports import free_ports
 
@@ -21,7 +21,7 @@ MOST_MB = 150
 
 async def small(_: Stack) -> Sequence[Figure]:
     size_mb = await asyncio.to_thread(images.megabytes_over_base)
-    return [Figure(name="our image over its base", value=size_mb, unit="MB", most=MOST_MB)]
+    return [Figure(name="our image over its base", value=size_mb, unit="MB", high=MOST_MB)]
 
 
 async def alone(_: Stack) -> Sequence[Figure]:
@@ -44,13 +44,13 @@ async def alone(_: Stack) -> Sequence[Figure]:
         async with open_client(*addresses) as client:
             await until(lambda: _is_ready(client), bool)
             ready_s = time.monotonic() - began
-            sent = await client.final(await client.submit_one(an_order()))
+            sent = await client.final(await client.submit_one(submit_body()))
     finally:
         with suppress(CommandFailed):
             await asyncio.to_thread(docker, "stop", "-t", "35", NAME)
     return [
         Figure(name="docker run of the image: ready", value=ready_s, unit="s"),
-        Figure(name="... one notification sent", value=int(sent["status"] == "sent"), least=1),
+        Figure(name="... one notification sent", value=int(sent["status"] == "sent"), low=1),
     ]
 
 

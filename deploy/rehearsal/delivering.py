@@ -40,7 +40,7 @@ async def scaled(stack: Stack) -> Sequence[Figure]:
         await stack.up("--no-recreate", "--scale", "worker=1")
         await until(lambda: workers_up(stack), lambda count: count == 1)
         await asyncio.sleep(SETTLE_S)
-    slowest = Figure(name="a new worker ready, the slowest", value=max(ready), unit="s", most=10)
+    slowest = Figure(name="a new worker ready, the slowest", value=max(ready), unit="s", high=10)
     return [slowest, *await lost_and_doubled(stack.client, ids)]
 
 
@@ -52,7 +52,7 @@ async def restarted(stack: Stack) -> Sequence[Figure]:
             await stack.compose("restart", name)
             await stack.healthy()
             await asyncio.sleep(SETTLE_S)
-    restarts = Figure(name="services restarted", value=len(names), least=len(names))
+    restarts = Figure(name="services restarted", value=len(names), low=len(names))
     return [restarts, *await lost_and_doubled(stack.client, ids)]
 
 
@@ -64,7 +64,7 @@ async def sandbox_restarted(stack: Stack) -> Sequence[Figure]:
         await asyncio.sleep(SETTLE_S)
     ended = await stack.client.all_final(ids)
     return [
-        Figure(name="accepted by the API", value=len(ids), least=1),
+        Figure(name="accepted by the API", value=len(ids), low=1),
         never("... and not sent", len(ids) - ended["sent"]),
     ]
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 
-from harness.client import QUEUES, Client, an_order
+from harness.client import QUEUES, Client, submit_body
 from harness.figure import Figure, never
 
 EVERY_S = 0.1
@@ -33,7 +33,7 @@ async def lost_and_doubled(client: Client, ids: Sequence[str]) -> list[Figure]:
     await client.all_final(ids)
     accepted = await client.accepted()
     return [
-        Figure(name="accepted by the API", value=len(ids), least=1),
+        Figure(name="accepted by the API", value=len(ids), low=1),
         never("... and never called", sum(accepted[which] == 0 for which in ids)),
         never("... called more than once", sum(accepted[which] > 1 for which in ids)),
     ]
@@ -42,7 +42,7 @@ async def lost_and_doubled(client: Client, ids: Sequence[str]) -> list[Figure]:
 async def _submit(client: Client, batch: int, ids: list[str]) -> None:
     while True:
         first = len(ids)
-        wanted = [an_order(QUEUES[(first + number) % len(QUEUES)]) for number in range(batch)]
+        wanted = [submit_body(QUEUES[(first + number) % len(QUEUES)]) for number in range(batch)]
         with suppress(*AWAY):
             ids += await client.submit(wanted)
         await asyncio.sleep(EVERY_S)

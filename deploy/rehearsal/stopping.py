@@ -25,20 +25,20 @@ RABBITMQ_METRICS = 15692
 async def stopped(stack: Stack) -> Sequence[Figure]:
     """SIGTERM to the only worker while it sends; then it is started again and the rest goes out."""
     (worker,) = stack.containers("worker")
-    await stack.client.behave(latency_ms=LATENCY_MS)
+    await stack.client.set_behaviour(latency_ms=LATENCY_MS)
     before, calls = await _redelivered(stack), (await stack.client.summary())["calls"]
     ids = await stack.client.submit(orders(WAITING))
-    await stack.client.called(calls + BUSY_LEAST)
+    await stack.client.wait_for_calls(calls + BUSY_LEAST)
     began = time.monotonic()
     await asyncio.to_thread(docker, "stop", "-t", "35", worker)
     took_s = time.monotonic() - began
     code = (await asyncio.to_thread(inspected, "container", worker))["State"]["ExitCode"]
-    await stack.client.behave()
+    await stack.client.set_behaviour()
     await stack.compose("start", "worker")
     await stack.healthy()
     figures = await lost_and_doubled(stack.client, ids)
     return [
-        Figure(name="SIGTERM while sends take 1 s: exit", value=took_s, unit="s", most=10),
+        Figure(name="SIGTERM while sends take 1 s: exit", value=took_s, unit="s", high=10),
         never("... exit code", code),
         *figures,
         Figure(name="... pointers delivered again", value=await _redelivered(stack) - before),

@@ -22,7 +22,7 @@ async def targets(stack: Stack) -> Sequence[Figure]:
     found = await until(lambda: _targets(stack), _all_up)
     silent = [rule for rule in RULES if not await _value(stack, rule)]
     return [
-        Figure(name="targets of Prometheus that are up", value=len(found), least=TARGETS),
+        Figure(name="targets of Prometheus that are up", value=len(found), low=TARGETS),
         never("rules to scale by without a value", len(silent)),
     ]
 
@@ -35,7 +35,7 @@ async def alert(stack: Stack) -> Sequence[Figure]:
         await _fire(stack, severity)
         await until(partial(_arrived, stack, severity), bool)
         took_s = time.monotonic() - began
-        figures.append(Figure(name=f"a {severity} arrives", value=took_s, unit="s", most=most))
+        figures.append(Figure(name=f"a {severity} arrives", value=took_s, unit="s", high=most))
     return figures
 
 

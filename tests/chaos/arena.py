@@ -66,7 +66,7 @@ class Arena:
         """Start again what ended by itself, and note it."""
         for child in [self.api, *self.run.workers]:
             if not child.is_running:
-                self.ended.append(f"{child.log.name}: {child.said()[-2000:]}")
+                self.ended.append(f"{child.log.name}: {child.log_tail()[-2000:]}")
         if not self.api.is_running:
             await self.start_api()
         for child in [child for child in self.run.workers if not child.is_running]:

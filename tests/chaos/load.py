@@ -11,7 +11,7 @@ from typing import Final
 
 import aiohttp
 
-from harness.client import QUEUES, Client, Document, an_order
+from harness.client import QUEUES, Client, Document, submit_body
 
 FATES: Final[Mapping[str, int]] = {
     "ok": 82,
@@ -78,4 +78,4 @@ class Load:
 
 def _order(queue: str, fate: str) -> Document:
     tries = {"max_tries": TRIES_OF_THE_HOPELESS} if fate in HOPELESS else {}
-    return an_order(queue, fate, **tries)
+    return submit_body(queue, fate, **tries)

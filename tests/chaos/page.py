@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from harness.run import IN_FLIGHT_LEAST
+from harness.run import MIN_IN_FLIGHT
 from tests.chaos.faults import FAULTS
 from tests.chaos.load import FATES
 from tests.chaos.results import Result, read
@@ -30,7 +30,7 @@ def text(found: Mapping[str, Sequence[Result]]) -> str:
         after=PACE.after_s,
         latency=LATENCY_MS,
         fates=", ".join(f"{count} `{fate}`" for fate, count in FATES.items()),
-        least=IN_FLIGHT_LEAST,
+        least=MIN_IN_FLIGHT,
         table="".join(f"| {' | '.join(row)} |\n" for row in rows),
         faults="".join(f"| `{name}` | {FAULTS[name].says} |\n" for name in faults),
         loads="".join(_load(found[name][-1]) for name in TRIALS if name in found),

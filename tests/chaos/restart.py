@@ -49,7 +49,7 @@ async def everything_restarted(arena: Arena) -> Sequence[Figure]:
     """
     run = arena.run
     copied = await templates(run, QUEUES)
-    await run.client.behave(latency_ms=LATENCY_MS)
+    await run.client.set_behaviour(latency_ms=LATENCY_MS)
     await insert_waiting(run, copied, COUNT)
     await settle(run)
     await asyncio.sleep(STEADY_S + BEFORE_S)
@@ -95,9 +95,9 @@ def _rates(at: Sequence[float], restart: Restart) -> Sequence[Figure]:
     ready_s = restart.ready_at - restart.started_at
     full_s = full_again_s(at, restart.started_at, wanted=SHARE * before, span_s=WINDOW_S)
     return [
-        Figure(name=f"called with {COUNT:,} waiting", value=before, unit="/s", least=1),
+        Figure(name=f"called with {COUNT:,} waiting", value=before, unit="/s", low=1),
         Figure(name="all ready again after", value=ready_s, unit="s"),
-        Figure(name="at its full rate again after", value=full_s, unit="s", most=WITHIN_S),
+        Figure(name="at its full rate again after", value=full_s, unit="s", high=WITHIN_S),
     ]
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from harness.client import Document, until
-from harness.run import IN_FLIGHT_LEAST, TooFewInFlight
+from harness.run import MIN_IN_FLIGHT, TooFewInFlight
 from tests.chaos.arena import Arena
 from tests.chaos.judge import FINAL, Row, judge, recovery_s
 from tests.chaos.load import Load
@@ -52,8 +52,8 @@ class Round:
 
     def hit(self, held: Collection[str], *, more: int = 0) -> None:
         """The same of what is known to be in flight."""
-        if len(held) + more < IN_FLIGHT_LEAST:
-            raise TooFewInFlight(f"{len(held) + more} in flight, {IN_FLIGHT_LEAST} count")
+        if len(held) + more < MIN_IN_FLIGHT:
+            raise TooFewInFlight(f"{len(held) + more} in flight, {MIN_IN_FLIGHT} count")
         self.held |= set(held)
 
 
@@ -86,7 +86,7 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int, pace: Pace
     variant = fault.variants[(number - 1) % len(fault.variants)]
     load = Load(arena.run.client, random, RATE)
     this = Round(arena=arena, load=load, random=random, variant=variant)
-    await arena.run.client.behave(latency_ms=LATENCY_MS)
+    await arena.run.client.set_behaviour(latency_ms=LATENCY_MS)
     began = datetime.now(UTC)
     ended_at = await _loaded(this, fault.strike, pace)
     await arena.supervise()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from harness.figure import Figure, said
+from harness.figure import Figure, format_value
 from tests.chaos.arena import Arena
 from tests.chaos.hostile import (
     endless_bodies,
@@ -53,7 +53,7 @@ async def try_out(arena: Arena, trial: Trial, *, number: int, seed: int) -> Resu
 
 
 def _words(one: Figure) -> str:
-    return f"{one.name} {said(one.value, one.unit)} ({one.target})"
+    return f"{one.name} {format_value(one.value, one.unit)} ({one.target})"
 
 
 TRIALS: Final[Mapping[str, Trial]] = {

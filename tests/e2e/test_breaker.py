@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.client import Client, Document, an_order, until
+from harness.client import Client, Document, submit_body, until
 from harness.system import System, running_system, urls
 
 
@@ -27,11 +27,11 @@ async def test_while_a_provider_fails_its_rows_wait_unspent_and_are_sent_when_it
     system: System, client: Client
 ) -> None:
     system.start_all()
-    await client.behave(channel="sms", error_share=1)
-    ids = await client.submit([an_order("sms.high") for _ in range(300)])
+    await client.set_behaviour(channel="sms", error_share=1)
+    ids = await client.submit([submit_body("sms.high") for _ in range(300)])
     await until(lambda: limit_of(client, "sms.high"), lambda limit: limit == "breaker")
-    assert (await client.final(await client.submit_one(an_order())))["status"] == "sent"
-    await client.behave(channel="sms")
+    assert (await client.final(await client.submit_one(submit_body())))["status"] == "sent"
+    await client.set_behaviour(channel="sms")
     assert await client.all_final(ids) == {"sent": 300}
     log = system.children[-1].log.read_text()
     assert '"breaker_opened"' in log

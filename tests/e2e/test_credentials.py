@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.client import Client, an_order, until
+from harness.client import Client, submit_body, until
 from harness.system import Child, System, running_system, urls
 
 WAITING = 60
@@ -39,8 +39,8 @@ async def test_wrong_credentials_spend_no_try_and_new_ones_in_the_file_are_taken
 ) -> None:
     system.start_all()
     workers = [system.children[-1], system.start_another_worker()]
-    await client.behave(channel="sms", password="right")
-    ids = await client.submit([an_order("sms.high")] * WAITING)
+    await client.set_behaviour(channel="sms", password="right")
+    ids = await client.submit([submit_body("sms.high")] * WAITING)
 
     await until(lambda: said(client, workers), lambda text: text.count(OPEN) == len(workers))
     text = await said(client, workers)

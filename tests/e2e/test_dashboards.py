@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.client import QUEUES, Client, Document, an_order, open_client, until
+from harness.client import QUEUES, Client, Document, open_client, submit_body, until
 from harness.prometheus import Prometheus, running_prometheus, scraping
 from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
@@ -59,7 +59,7 @@ def prometheus(system: System) -> Iterator[Prometheus]:
 async def client(system: System) -> AsyncIterator[Client]:
     async with open_client(system.api_url, system.sandbox_url) as client:
         yield client
-        await client.behave()
+        await client.set_behaviour()
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def the_load() -> Iterator[Document]:
     for fate, count in FATES.items():
         tries = {"max_tries": 1} if fate == "down" else {}
         for queue in QUEUES:
-            yield from [an_order(queue, fate, **tries)] * count
+            yield from [submit_body(queue, fate, **tries)] * count
 
 
 async def comes(prometheus: Prometheus, expr: str, is_so: Callable[[float], bool]) -> None:
@@ -179,8 +179,8 @@ async def test_a_pause_shows_as_what_limits_the_queue(loaded: Prometheus, client
 async def test_an_open_breaker_shows_though_only_workers_see_it(
     loaded: Prometheus, client: Client
 ) -> None:
-    await client.behave(channel="push", error_share=1.0, status=503)
-    await client.submit([an_order("push.high") for _ in range(60)])
+    await client.set_behaviour(channel="push", error_share=1.0, status=503)
+    await client.submit([submit_body("push.high") for _ in range(60)])
     shown = asked_of("notifier-providers", "Breaker", "{{provider}}")
     open_ = state("notifier-providers", "open")
     await comes(loaded, shown.filled(provider="fcm"), lambda found: found == open_)

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
-from harness.client import Client, an_order, until
+from harness.client import Client, submit_body, until
 from harness.system import System
 from notifier.embedded.process import run_steps_async
 
@@ -26,7 +26,7 @@ async def test_what_an_api_died_over_a_worker_takes_up_that_starts_when_all_were
     api = system.spawn_api("tests.chaos.entry", PYTHONPATH=str(ROOT), **environ)
     await run_steps_async(api.starting())
     with suppress(aiohttp.ClientError):
-        await client.post(an_order())
+        await client.post(submit_body())
 
     async def is_dead() -> bool:
         return not api.is_running
@@ -46,11 +46,11 @@ async def test_a_relay_takes_nothing_before_others_could_see_that_its_process_di
         api = system.spawn_api()
 
         async def has_missed() -> bool:
-            return "heartbeat_missed" in api.said()
+            return "heartbeat_missed" in api.log_tail()
 
         await until(has_missed, bool)
         for _ in range(NUMBER):  # one after another: each wakes the relay
-            await client.submit_one(an_order())
+            await client.submit_one(submit_body())
         assert await connection.fetchval(TAKEN) == 0
     await until(lambda: connection.fetchval(TAKEN), lambda taken: taken == NUMBER)
     await run_steps_async(api.starting())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.client import Client, an_order, open_client, orders
+from harness.client import Client, open_client, orders, submit_body
 from harness.system import System, running_system
 from notifier.embedded.folder import processes_in
 from notifier.embedded.process import run_steps
@@ -53,12 +53,12 @@ class TestWithAProviderOfItsOwn:
     async def test_what_ctrl_c_leaves_unfinished_the_next_start_finishes_exactly_once(
         self, system: System, client: Client
     ) -> None:
-        await client.behave(latency_ms=500)
+        await client.set_behaviour(latency_ms=500)
         first = system.start_dev("--providers", "settings")
         ids = await client.submit(orders(NUMBER))
-        await client.called(NUMBER // 10)
+        await client.wait_for_calls(NUMBER // 10)
         first.stop(signal.SIGINT)
-        assert '"drained"' in first.said()
+        assert '"drained"' in first.log_tail()
         assert (await client.summary())["calls"] < NUMBER, "nothing was left for the next start"
         assert postgres_of(system) == []
 
@@ -71,10 +71,10 @@ async def test_killed_it_leaves_no_postgres_and_the_next_start_goes_on(
     system: System, client: Client
 ) -> None:
     first = system.start_dev()
-    sent = await client.submit_one(an_order())
+    sent = await client.submit_one(submit_body())
     assert (await client.final(sent))["status"] == "sent"
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    later = await client.submit_one(an_order("sms.low", send_at=tomorrow))
+    later = await client.submit_one(submit_body("sms.low", send_at=tomorrow))
     assert postgres_of(system) != []
 
     first.kill()
@@ -83,7 +83,7 @@ async def test_killed_it_leaves_no_postgres_and_the_next_start_goes_on(
     system.start_dev()
     assert (await client.notification(sent))["status"] == "sent"
     assert (await client.notification(later))["status"] == "scheduled"
-    again = await client.submit_one(an_order("push.high"))
+    again = await client.submit_one(submit_body("push.high"))
     assert (await client.final(again))["status"] == "sent"
 
 

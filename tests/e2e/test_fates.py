@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.client import Client, Document, an_order, open_client, until
+from harness.client import Client, Document, open_client, submit_body, until
 from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqServer
@@ -51,7 +51,7 @@ def system(
 async def client(system: System) -> AsyncIterator[Client]:
     async with open_client(system.api_url, system.sandbox_url) as client:
         yield client
-        await client.behave()
+        await client.set_behaviour()
 
 
 async def failure_of(client: Client, which: str) -> Document:
@@ -69,7 +69,7 @@ def gap(attempt: Document) -> timedelta:
 async def test_unavailable_twice_ends_sent_after_two_growing_gaps(
     client: Client, queue: str
 ) -> None:
-    found = await client.final(await client.submit_one(an_order(queue, "flaky-2")))
+    found = await client.final(await client.submit_one(submit_body(queue, "flaky-2")))
     *failed, last = found["attempts"]
     assert (found["status"], found["tries"]) == ("sent", 3)
     assert [attempt["outcome"] for attempt in failed] == ["unavailable"] * 2
@@ -83,7 +83,7 @@ async def test_unavailable_twice_ends_sent_after_two_growing_gaps(
 async def test_throttled_twice_waits_what_it_was_told_and_spends_no_try(
     client: Client, queue: str
 ) -> None:
-    found = await client.final(await client.submit_one(an_order(queue, "throttle-2")))
+    found = await client.final(await client.submit_one(submit_body(queue, "throttle-2")))
     assert (found["status"], found["tries"]) == ("sent", 1)
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["throttled", "accepted"]
     calls = await client.calls(found["id"])
@@ -96,7 +96,7 @@ async def test_throttled_twice_waits_what_it_was_told_and_spends_no_try(
 async def test_refused_fails_after_one_attempt_and_leaves_a_failure(
     client: Client, queue: str
 ) -> None:
-    found = await client.final(await client.submit_one(an_order(queue, "refuse")))
+    found = await client.final(await client.submit_one(submit_body(queue, "refuse")))
     assert found["status"] == "failed"
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["refused"]
     assert len(await client.calls(found["id"])) == 1
@@ -108,7 +108,7 @@ async def test_refused_fails_after_one_attempt_and_leaves_a_failure(
 async def test_always_unavailable_uses_its_tries_and_leaves_one_failure_with_the_last_code(
     client: Client, queue: str
 ) -> None:
-    found = await client.final(await client.submit_one(an_order(queue, "down")))
+    found = await client.final(await client.submit_one(submit_body(queue, "down")))
     assert (found["status"], found["tries"]) == ("failed", TRIES)
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["unavailable"] * TRIES
     failure = await failure_of(client, found["id"])
@@ -119,7 +119,7 @@ async def test_always_unavailable_uses_its_tries_and_leaves_one_failure_with_the
 async def test_cut_is_sent_again_where_the_channel_resends_until_its_tries_are_used(
     client: Client,
 ) -> None:
-    found = await client.final(await client.submit_one(an_order("email.high", "cut")))
+    found = await client.final(await client.submit_one(submit_body("email.high", "cut")))
     assert found["status"] == "failed"
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["ambiguous"] * TRIES
     assert len(await client.calls(found["id"])) == TRIES
@@ -127,7 +127,7 @@ async def test_cut_is_sent_again_where_the_channel_resends_until_its_tries_are_u
 
 
 async def test_cut_is_never_sent_again_where_the_channel_holds(client: Client) -> None:
-    found = await client.final(await client.submit_one(an_order("sms.high", "cut")))
+    found = await client.final(await client.submit_one(submit_body("sms.high", "cut")))
     assert found["status"] == "failed"
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["ambiguous"]
     assert len(await client.calls(found["id"])) == 1
@@ -135,10 +135,10 @@ async def test_cut_is_never_sent_again_where_the_channel_holds(client: Client) -
 
 
 async def test_what_waits_longer_than_its_ttl_expires_without_a_call(client: Client) -> None:
-    await client.behave(channel="push", latency_ms=1500)
-    ahead = await client.submit([an_order("push.medium")] * 2)
+    await client.set_behaviour(channel="push", latency_ms=1500)
+    ahead = await client.submit([submit_body("push.medium")] * 2)
     await until(lambda: client.calls(ahead[0]), bool)
-    which = await client.submit_one(an_order("push.medium", ttl=1))
+    which = await client.submit_one(submit_body("push.medium", ttl=1))
     found = await client.final(which)
     assert (found["status"], found["attempts"]) == ("expired", [])
     assert await client.calls(which) == []
@@ -147,7 +147,7 @@ async def test_what_waits_longer_than_its_ttl_expires_without_a_call(client: Cli
 
 async def test_what_is_sent_at_an_instant_arrives_not_before(client: Client) -> None:
     at = datetime.now(UTC) + timedelta(seconds=2)
-    which = await client.submit_one(an_order("email.medium", send_at=at.isoformat()))
+    which = await client.submit_one(submit_body("email.medium", send_at=at.isoformat()))
     assert (await client.notification(which))["status"] == "scheduled"
     assert (await client.final(which))["status"] == "sent"
     (call,) = await client.calls(which)

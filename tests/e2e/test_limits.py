@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from harness.client import Client, an_order, until
+from harness.client import Client, submit_body, until
 from harness.system import System, running_system, urls
 
 RATE = 40.0
@@ -47,8 +47,8 @@ async def test_what_is_paused_through_the_api_waits_and_is_sent_when_it_is_resum
     system: System, client: Client, kind: str, name: str
 ) -> None:
     await client.hold("pause", kind, name)
-    paused = await client.submit_one(an_order("push.high"))
-    other = await client.submit_one(an_order("sms.high"))
+    paused = await client.submit_one(submit_body("push.high"))
+    other = await client.submit_one(submit_body("sms.high"))
     assert (await client.final(other))["status"] == "sent"
     assert await limit_of(client, "push.high") == "pause"
     assert not await client.calls(paused)
@@ -57,11 +57,11 @@ async def test_what_is_paused_through_the_api_waits_and_is_sent_when_it_is_resum
 
 
 async def test_too_fast_cuts_the_rate_and_all_is_sent(system: System, client: Client) -> None:
-    throttled = [an_order("email.high", "throttle-2") for _ in range(20)]
+    throttled = [submit_body("email.high", "throttle-2") for _ in range(20)]
     ids = await client.submit(throttled)
     await until(lambda: rate_of(system, "smtp"), lambda rate: 0 < rate < 0.8 * RATE)
     assert await client.all_final(ids) == {"sent": 20}
-    more = await client.submit([an_order("email.high") for _ in range(20)])
+    more = await client.submit([submit_body("email.high") for _ in range(20)])
     assert await client.all_final(more) == {"sent": 20}
     assert "rate_cut" in system.children[-1].log.read_text()
 
@@ -69,8 +69,8 @@ async def test_too_fast_cuts_the_rate_and_all_is_sent(system: System, client: Cl
 async def test_a_channel_calls_no_more_at_once_than_its_provider_takes(
     system: System, client: Client
 ) -> None:
-    await client.behave(channel="sms", latency_ms=300)
-    ids = await client.submit([an_order("sms.low") for _ in range(120)])
+    await client.set_behaviour(channel="sms", latency_ms=300)
+    ids = await client.submit([submit_body("sms.low") for _ in range(120)])
     await until(lambda: limit_of(client, "sms.low"), lambda limit: limit == "connections")
     assert await client.all_final(ids) == {"sent": 120}
     at = [call["at"].timestamp() for call in await client.log(channel="sms")]

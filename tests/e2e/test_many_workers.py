@@ -26,9 +26,9 @@ async def under_load(system: System, client: Client, workers: int) -> tuple[list
     """So many workers in the middle of 1,500 slow sends; the workers, and the ids."""
     system.start_all()
     many = [system.start_another_worker() for _ in range(workers - 1)]
-    await client.behave(latency_ms=LATENCY_MS)
+    await client.set_behaviour(latency_ms=LATENCY_MS)
     ids = await client.submit(orders(WAITING))
-    await client.called(100)
+    await client.wait_for_calls(100)
     return many, ids
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.client import Client, Document, an_order, orders, until
+from harness.client import Client, Document, orders, submit_body, until
 from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import Steps, run_steps_async
@@ -26,14 +26,14 @@ async def deliver_through(fault: Steps, system: System, client: Client) -> None:
     """All is delivered although the fault strikes while most still waits."""
     system.start_all()
     before = [child.pid for child in system.children]
-    await client.behave(latency_ms=LATENCY_MS)
+    await client.set_behaviour(latency_ms=LATENCY_MS)
     ids = await client.submit(orders(WAITING))
-    await client.called(FIRST_CALLS)
+    await client.wait_for_calls(FIRST_CALLS)
     await run_steps_async(fault)
     assert (await client.summary())["calls"] < WAITING, "too little waited for the fault"
     assert await client.all_final(ids) == {"sent": WAITING}
     assert set(await client.accepted()) == set(ids)
-    assert await client.unexplained_doubles() == []
+    assert await client.unexplained_duplicates() == []
     assert [child.pid for child in system.children if child.is_running] == before
 
 
@@ -60,7 +60,7 @@ class TestRabbitmq:
     ) -> None:
         system.start_all()
         await run_steps_async(private_rabbitmq.killing())
-        status, headers, accepted = await client.post(an_order())
+        status, headers, accepted = await client.post(submit_body())
         assert status == 202
         assert headers["Location"] == f"/v1/notifications/{accepted['id']}"
         _, why = await until(lambda: client.readiness(system.worker_url), is_unready)
@@ -92,7 +92,7 @@ class TestPostgres:
     ) -> None:
         api = system.start_api()
         await run_steps_async(private_postgres.killing())
-        status, headers, problem = await client.post(an_order())
+        status, headers, problem = await client.post(submit_body())
         assert (status, problem["status"]) == (503, 503)
         assert int(headers["Retry-After"]) >= 1
         _, why = await until(lambda: client.readiness(system.api_url), is_unready)
@@ -100,6 +100,6 @@ class TestPostgres:
 
         await run_steps_async(private_postgres.starting())
         await until(lambda: client.readiness(system.api_url), lambda got: got[0] == 200)
-        status, _, _ = await client.post(an_order())
+        status, _, _ = await client.post(submit_body())
         assert status == 202
         assert api.is_running

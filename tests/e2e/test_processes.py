@@ -13,7 +13,7 @@ import aio_pika
 import aiohttp
 import pytest
 
-from harness.client import QUEUES, Client, an_order, orders, until
+from harness.client import QUEUES, Client, orders, submit_body, until
 from harness.system import System, running_system, urls
 from notifier.embedded.process import run_steps_async
 from notifier.embedded.rabbitmq import RabbitmqServer
@@ -59,7 +59,7 @@ async def test_a_message_names_its_row_and_holds_nothing_of_the_notification(
 ) -> None:
     system.start_sandbox()
     system.start_api()
-    which = await client.submit_one(an_order("sms.medium"))
+    which = await client.submit_one(submit_body("sms.medium"))
     body = await body_of_the_next(vhost_url, "notifier.sms.medium")
     assert set(body) == {"pointers", "published_at"}
     assert body["pointers"] == [[which, 0]]
@@ -82,10 +82,10 @@ async def test_a_worker_and_an_api_stopped_under_load_lose_nothing_and_double_no
     system: System, client: Client
 ) -> None:
     system.start_sandbox()
-    await client.behave(latency_ms=1000)
+    await client.set_behaviour(latency_ms=1000)
     api, worker = system.start_api(), system.start_worker()
     ids = await client.submit(orders(300))
-    await client.called(50)
+    await client.wait_for_calls(50)
 
     await run_steps_async(worker.stopping())
     async with asyncio.TaskGroup() as group:
@@ -94,7 +94,7 @@ async def test_a_worker_and_an_api_stopped_under_load_lose_nothing_and_double_no
         await run_steps_async(api.stopping())
     ids += [which for caller in callers for which in caller.result()]
 
-    await client.behave()
+    await client.set_behaviour()
     system.start_api()
     system.start_worker()
     assert await client.all_final(ids) == {"sent": len(ids)}
@@ -108,7 +108,7 @@ async def submit_until_refused(client: Client) -> list[str]:
     ids = list[str]()
     while True:
         try:
-            status, _, document = await client.post(an_order("push.high"))
+            status, _, document = await client.post(submit_body("push.high"))
         except aiohttp.ClientError:
             return ids
         if status != 202:

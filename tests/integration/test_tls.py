@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 import trustme
 
-from harness.client import an_order, open_client
+from harness.client import open_client, submit_body
 from harness.system import running_system, urls
 from notifier.embedded.free_ports import free_ports
 from notifier.embedded.postgres import PostgresServer
@@ -99,7 +99,7 @@ async def test_both_are_reached_and_a_notification_is_sent(
     with running_system(folder_of_system, urls(way.database, way.broker)) as system:
         system.start_all()
         async with open_client(system.api_url, system.sandbox_url) as client:
-            which = await client.submit_one(an_order())
+            which = await client.submit_one(submit_body())
             assert (await client.final(which))["status"] == "sent"
         examined = system.run("doctor")
         assert examined.returncode == 0, examined.stdout

@@ -8,16 +8,16 @@ from math import inf
 import pytest
 
 from benchmarks.prove.lines import LINES, MANY_WORKERS, ONE_WORKER, SIZE, SPEED, WATCHED
-from harness.figure import Figure, failed, judge, never, said
+from harness.figure import Figure, failed, format_value, judge, never
 from harness.judge import (
     count_within,
     doubled,
     first_calls,
     instants,
-    most_in_any_second,
-    needless,
+    max_in_any_second,
     percentile,
     times_accepted,
+    unexplained_repeats,
     waits,
 )
 
@@ -36,10 +36,10 @@ def test_only_what_was_accepted_counts_as_sent() -> None:
 
 
 def test_one_send_more_is_forgiven_to_each_that_was_in_flight() -> None:
-    assert needless({"a": 2, "b": 1}, {"a"}) == 0
-    assert needless({"a": 2, "b": 1}, {"b"}) == 1
-    assert needless({"a": 3, "b": 1}, {"a", "b"}) == 1
-    assert needless({"a": 1}, {"a"}) == 0
+    assert unexplained_repeats({"a": 2, "b": 1}, {"a"}) == 0
+    assert unexplained_repeats({"a": 2, "b": 1}, {"b"}) == 1
+    assert unexplained_repeats({"a": 3, "b": 1}, {"a", "b"}) == 1
+    assert unexplained_repeats({"a": 1}, {"a"}) == 0
 
 
 def test_instants_are_sorted_and_of_those_asked_for() -> None:
@@ -53,9 +53,9 @@ def test_a_wait_ends_with_the_first_call_of_the_same_notification() -> None:
 
 
 def test_a_second_is_looked_for_wherever_it_begins() -> None:
-    assert most_in_any_second([]) == 0
-    assert most_in_any_second([0.0, 0.9, 1.0, 1.1, 1.8]) == 4
-    assert most_in_any_second([0.0, 1.0, 2.0]) == 1
+    assert max_in_any_second([]) == 0
+    assert max_in_any_second([0.0, 0.9, 1.0, 1.1, 1.8]) == 4
+    assert max_in_any_second([0.0, 1.0, 2.0]) == 1
 
 
 def test_a_span_has_its_start_and_not_its_end() -> None:
@@ -68,7 +68,7 @@ def test_a_percentile_is_one_of_the_values(share: float, value: float) -> None:
 
 
 def test_the_median_decides_where_one_slow_round_may_be() -> None:
-    rounds = [[Figure(name="n", value=value, most=10)] for value in (1, 99, 2)]
+    rounds = [[Figure(name="n", value=value, high=10)] for value in (1, 99, 2)]
     (verdict,) = judge("line", rounds)
     assert verdict.is_met
     assert verdict.measured == "2  (1, 99, 2)"
@@ -97,7 +97,7 @@ def test_a_figure_without_a_bound_is_met_and_a_line_that_broke_is_not() -> None:
     [(0.973, "%", "97.3 %"), (12000, "", "12,000"), (3.14159, "s", "3.14 s"), (inf, "s", "never")],
 )
 def test_numbers_are_said_short(value: float, unit: str, words: str) -> None:
-    assert said(value, unit) == words
+    assert format_value(value, unit) == words
 
 
 def test_every_line_has_a_name_of_its_own() -> None:
