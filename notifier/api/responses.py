@@ -1,11 +1,16 @@
-"""The documents that are read: notifications, failures and queues, as they are shown."""
+"""Response bodies. The API encodes them, and the command line decodes them.
+
+Nothing here imports the web framework, so a client can import this module cheaply.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
+from typing_extensions import override
 
 from notifier.api.requests import Instant, JsonObject
 from notifier.domain.controls import BreakerState, Pause, ScopeKind
@@ -20,8 +25,46 @@ from notifier.domain.notification import (
 from notifier.ports.queries import ProviderState, QueueState
 
 
+class Accepted(msgspec.Struct):
+    """A notification that is committed to the database."""
+
+    id: NotificationId
+    status: Status
+    queue: str
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """An RFC 9457 problem. `field` is a dotted path into the request; `$` is the whole body."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    expected: str | None = None
+    reasons: Sequence[str] | None = None
+    results: Sequence[BatchRefusal] | None = None
+
+
+class BatchRefusal(msgspec.Struct):
+    """The problem of one batch item that was not stored."""
+
+    problem: Problem
+
+
+_RESULT_SCHEMAS: Final = [
+    {"$ref": f"#/components/schemas/{name}"} for name in ("Accepted", "BatchRefusal")
+]
+
+
+class BatchResponse(msgspec.Struct):
+    """One result per item, in the order of the items: Accepted or BatchRefusal."""
+
+    results: Sequence[Annotated[object, Meta(extra_json_schema={"oneOf": _RESULT_SCHEMAS})]]
+
+
 class Attempt(msgspec.Struct):
-    """One claim that called a provider."""
+    """One claim of a notification and the provider call that followed."""
 
     claim: int
     provider: str
@@ -37,7 +80,7 @@ class Attempt(msgspec.Struct):
 
     @classmethod
     def of(cls, view: AttemptView) -> Attempt:
-        """Show an attempt."""
+        """Builds the document of an attempt."""
         return cls(**{name: getattr(view, name) for name in cls.__struct_fields__})
 
 
@@ -61,28 +104,29 @@ class Summary(msgspec.Struct):
 
     @classmethod
     def of(cls, view: NotificationView) -> Summary:
-        """Show a notification in a list."""
-        return cls(**_summary(view))
+        """Builds the list entry of a notification."""
+        return cls(**_summary_fields(view))
 
 
 class Notification(Summary, kw_only=True):
-    """A notification with all that became of it."""
+    """A notification with its content and its attempts."""
 
     content: JsonObject
     attempts: Sequence[Attempt]
 
     @classmethod
-    def whole(cls, view: NotificationView) -> Notification:
-        """Show a notification with its content and attempts."""
+    @override
+    def of(cls, view: NotificationView) -> Notification:
+        """Builds the whole document of a notification."""
         return cls(
-            **_summary(view),
+            **_summary_fields(view),
             content=msgspec.Raw(view.content),
-            attempts=[Attempt.of(one) for one in view.attempts],
+            attempts=[Attempt.of(attempt) for attempt in view.attempts],
         )
 
 
-def _summary(view: NotificationView) -> dict[str, Any]:
-    same = (
+def _summary_fields(view: NotificationView) -> dict[str, Any]:
+    same_names = (
         "id",
         "status",
         "recipient",
@@ -95,7 +139,7 @@ def _summary(view: NotificationView) -> dict[str, Any]:
         "expires_at",
     )
     return {
-        **{name: getattr(view, name) for name in same},
+        **{name: getattr(view, name) for name in same_names},
         "channel": view.queue.channel,
         "priority": view.queue.priority,
         "queue": str(view.queue),
@@ -104,7 +148,7 @@ def _summary(view: NotificationView) -> dict[str, Any]:
 
 
 class Failure(msgspec.Struct):
-    """One row of the log of failures."""
+    """One row of the failure log."""
 
     id: NotificationId
     channel: str
@@ -120,10 +164,10 @@ class Failure(msgspec.Struct):
 
     @classmethod
     def of(cls, view: FailureView) -> Failure:
-        """Show a failure."""
-        same = ("id", "provider", "reason", "code", "detail", "tries", "first_at", "last_at")
+        """Builds the document of a failure."""
+        same_names = ("id", "provider", "reason", "code", "detail", "tries", "first_at", "last_at")
         return cls(
-            **{name: getattr(view, name) for name in same},
+            **{name: getattr(view, name) for name in same_names},
             channel=view.queue.channel,
             priority=view.queue.priority,
             queue=str(view.queue),
@@ -131,14 +175,14 @@ class Failure(msgspec.Struct):
 
 
 class NotificationPage(msgspec.Struct):
-    """Notifications, newest first. `next_cursor` asks for the next page; null: there is none."""
+    """Notifications, newest first. `next_cursor` is null on the last page."""
 
     notifications: Sequence[Summary]
     next_cursor: str | None
 
 
 class FailurePage(msgspec.Struct):
-    """Failures, newest first."""
+    """Failures, newest first. `next_cursor` is null on the last page."""
 
     failures: Sequence[Failure]
     next_cursor: str | None
@@ -159,13 +203,13 @@ class Queue(msgspec.Struct):
 
     @classmethod
     def of(cls, state: QueueState) -> Queue:
-        """Show a queue."""
+        """Builds the document of a queue."""
         figures = {name: getattr(state, name) for name in cls.__struct_fields__}
         return cls(**{**figures, "queue": str(state.queue)})
 
 
 class PauseState(msgspec.Struct):
-    """What is paused, and why. `expires_in_s` null: until it is resumed."""
+    """An active pause. `expires_in_s` is null if the pause lasts until it is resumed."""
 
     kind: ScopeKind
     name: str
@@ -174,13 +218,13 @@ class PauseState(msgspec.Struct):
 
     @classmethod
     def of(cls, pause: Pause) -> PauseState:
-        """Show a pause."""
-        ends = None if pause.expires_in_s is None else round(pause.expires_in_s, 3)
-        return cls(pause.scope.kind, pause.scope.name, pause.reason, ends)
+        """Builds the document of a pause; its remaining time is rounded to milliseconds."""
+        expires_in_s = None if pause.expires_in_s is None else round(pause.expires_in_s, 3)
+        return cls(pause.scope.kind, pause.scope.name, pause.reason, expires_in_s)
 
 
 class Resumed(msgspec.Struct):
-    """What is not paused any more; `resumed` says whether it was."""
+    """The result of a resume. `resumed` is false if there was no pause."""
 
     kind: ScopeKind
     name: str
@@ -190,7 +234,7 @@ class Resumed(msgspec.Struct):
 class ProviderHealth(msgspec.Struct):
     """The state of one provider.
 
-    `reason` says why its breaker opened last. `calls` and `failures` are those of the last 10 s.
+    `reason` is why its breaker opened last. `calls` and `failures` cover the last 10 s.
     """
 
     provider: str
@@ -204,11 +248,11 @@ class ProviderHealth(msgspec.Struct):
 
     @classmethod
     def of(cls, state: ProviderState) -> ProviderHealth:
-        """Show a provider."""
+        """Builds the document of a provider."""
         return cls(**{name: getattr(state, name) for name in cls.__struct_fields__})
 
 
 class Health(msgspec.Struct):
-    """That all is well."""
+    """The answer of a health check that passed."""
 
     status: str

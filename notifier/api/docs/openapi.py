@@ -18,10 +18,10 @@ Json = dict[str, Any]
 _REF: Final = "#/components/schemas/{name}"
 _STRUCTS: Final = (
     requests.Submit,
-    requests.AskPause,
-    requests.Accepted,
-    requests.BatchResponse,
-    requests.BatchRefusal,
+    requests.PauseRequest,
+    responses.Accepted,
+    responses.BatchResponse,
+    responses.BatchRefusal,
     responses.Notification,
     responses.NotificationPage,
     responses.FailurePage,
@@ -30,7 +30,7 @@ _STRUCTS: Final = (
     responses.PauseState,
     responses.Resumed,
     responses.Health,
-    requests.Problem,
+    responses.Problem,
 )
 _INSTANT: Final = {"type": "string", "format": "date-time"}
 _REASON: Final = {

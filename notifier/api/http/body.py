@@ -14,7 +14,7 @@ from litestar import Request
 from litestar.types import Receive
 
 from notifier.api.http.problems import Kind, Refusal
-from notifier.api.requests import WHOLE
+from notifier.api.requests import WHOLE_BODY
 
 CLOSE: Final = {"Connection": "close"}
 """A connection whose body stopped cannot carry another request."""
@@ -31,7 +31,7 @@ class Bound:
     def too_large(self) -> Refusal:
         """Make the 413."""
         expected = f"at most {self.most:,} bytes"
-        return Refusal(Kind.TOO_LARGE.problem(self.detail, field=WHOLE, expected=expected))
+        return Refusal(Kind.TOO_LARGE.problem(self.detail, field=WHOLE_BODY, expected=expected))
 
 
 async def read_json(request: Request[Any, Any, Any], bound: Bound) -> bytes:
@@ -42,7 +42,7 @@ async def read_json(request: Request[Any, Any, Any], bound: Bound) -> bytes:
             return await _read(request.receive, bound)
     except TimeoutError as error:
         expected = f"the whole body within {bound.within_s:g} seconds"
-        problem = Kind.TOO_SLOW.problem("Send it again.", field=WHOLE, expected=expected)
+        problem = Kind.TOO_SLOW.problem("Send it again.", field=WHOLE_BODY, expected=expected)
         raise Refusal(problem, CLOSE) from error
 
 

@@ -10,7 +10,7 @@ import msgspec
 from notifier.api.http.decode_errors import explain
 from notifier.api.http.json_checks import NESTING, deepest_path, find_flaw, parse_anything
 from notifier.api.http.problems import Kind, Refusal
-from notifier.api.requests import WHOLE
+from notifier.api.requests import WHOLE_BODY
 from notifier.domain.errors import InvalidNotification
 
 _T = TypeVar("_T")
@@ -44,4 +44,4 @@ def _flaw_in(body: bytes) -> InvalidNotification | None:
 def _not_json() -> Refusal:
     expected = "a JSON object (RFC 8259) in UTF-8"
     detail = "The body is empty, cut, or not JSON."
-    return Refusal(Kind.MALFORMED.problem(detail, field=WHOLE, expected=expected))
+    return Refusal(Kind.MALFORMED.problem(detail, field=WHOLE_BODY, expected=expected))

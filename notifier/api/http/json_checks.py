@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from notifier.api.requests import WHOLE
+from notifier.api.requests import WHOLE_BODY
 from notifier.domain.errors import InvalidNotification
 
 MAX_DEPTH: Final = 32
@@ -42,7 +42,9 @@ def find_flaw(value: object, path: str, room: int = MAX_DEPTH) -> InvalidNotific
     if flaw is None:
         return None
     steps = [path] if path else []
-    return InvalidNotification(".".join([*steps, *reversed(flaw.steps)]) or WHOLE, flaw.expected)
+    return InvalidNotification(
+        ".".join([*steps, *reversed(flaw.steps)]) or WHOLE_BODY, flaw.expected
+    )
 
 
 def parse_anything(document: bytes) -> object:
@@ -67,7 +69,7 @@ def deepest_path(document: bytes) -> str:
                 key = ""
             case _:
                 key = token[1:-1].decode("utf-8", "replace")
-    return ".".join([key for key in keys if key][:2]) or WHOLE
+    return ".".join([key for key in keys if key][:2]) or WHOLE_BODY
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from notifier.api.requests import WHOLE, BatchRefusal, Problem
+from notifier.api.requests import WHOLE_BODY
+from notifier.api.responses import BatchRefusal, Problem
 from notifier.domain.errors import (
     DomainError,
     InfrastructureError,
@@ -124,7 +125,9 @@ def _tell(error: Exception) -> _Told:
         case StoreRejected():
             detail = "The database cannot hold what is in it; the same request will not help."
             return _Told(
-                Kind.UNSTORABLE.problem(detail, field=WHOLE, expected="text a database can hold"),
+                Kind.UNSTORABLE.problem(
+                    detail, field=WHOLE_BODY, expected="text a database can hold"
+                ),
                 {},
             )
         case NotFound():

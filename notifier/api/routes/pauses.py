@@ -15,7 +15,7 @@ from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import decode_body
 from notifier.api.http.problems import Kind, Refusal
 from notifier.api.http.raw_response import json_response
-from notifier.api.requests import AskPause
+from notifier.api.requests import PauseRequest
 from notifier.api.responses import PauseState, Resumed
 from notifier.api.settings import ApiSettings
 from notifier.api.submission.content import NO_LINE, ONE_LINE
@@ -25,7 +25,7 @@ from notifier.domain.errors import InvalidNotification
 PATHS: Final = {kind: f"/v1/{kind}s/{{{kind}:str}}" for kind in ScopeKind}
 MAX_BODY_BYTES: Final = 8192
 _SHOWN: Final = 60
-_ASK: Final = msgspec.json.Decoder(AskPause)
+_ASK: Final = msgspec.json.Decoder(PauseRequest)
 _NO_BODY: Final = b"{}"
 
 
@@ -97,8 +97,8 @@ async def _body(request: Request[Any, Any, Any], bound: Bound) -> bytes:
     return await read_json(request, bound)
 
 
-def _asked(body: bytes) -> AskPause:
-    asked = decode_body(_ASK, body, known=AskPause.__struct_encode_fields__)
+def _asked(body: bytes) -> PauseRequest:
+    asked = decode_body(_ASK, body, known=PauseRequest.__struct_encode_fields__)
     if NO_LINE.search(asked.reason):
         raise InvalidNotification("reason", ONE_LINE)
     return asked

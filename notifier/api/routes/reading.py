@@ -59,7 +59,7 @@ def read_handlers(
             view = await reader.get(wanted)
         if view is None:
             raise NotFound
-        return json_response(Notification.whole(view))
+        return json_response(Notification.of(view))
 
     @read_route(NOTIFICATIONS)
     async def read_list(request: Request[Any, Any, Any]) -> ASGIApp:

@@ -15,7 +15,7 @@ from notifier.api.http.body import Bound, read_json
 from notifier.api.http.in_flight_limit import Gate
 from notifier.api.http.problems import Kind, Refusal, refusal_of
 from notifier.api.http.raw_response import json_response
-from notifier.api.requests import Accepted, BatchRefusal, BatchResponse
+from notifier.api.responses import Accepted, BatchRefusal, BatchResponse
 from notifier.api.settings import ApiSettings
 from notifier.api.submission.batch_split import Splitter
 from notifier.api.submission.validation import Submits

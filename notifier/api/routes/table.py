@@ -64,7 +64,7 @@ def _pausing(kind: ScopeKind) -> tuple[Route, Route]:
             method="post",
             path=f"{PATHS[kind]}/pause",
             summary=f"Send nothing of this {kind}, on every worker within a second. Rows wait.",
-            takes="AskPause",
+            takes="PauseRequest",
             is_body_optional=True,
             answer="PauseState",
             parameters=(kind,),

@@ -15,7 +15,7 @@ import msgspec
 from notifier.api.http.decode_errors import explain
 from notifier.api.http.json_checks import NESTING
 from notifier.api.http.problems import Kind, Refusal
-from notifier.api.requests import WHOLE, Batch
+from notifier.api.requests import WHOLE_BODY, Batch
 from notifier.api.settings import ApiSettings
 from notifier.domain.errors import InvalidNotification
 
@@ -97,4 +97,4 @@ def _not_json() -> Refusal:
         f"Infinity is that item's own problem in batches of up to {_MAX_MENDED:,} bytes only."
     )
     expected = "a JSON object (RFC 8259) in UTF-8"
-    return Refusal(Kind.MALFORMED.problem(detail, field=WHOLE, expected=expected))
+    return Refusal(Kind.MALFORMED.problem(detail, field=WHOLE_BODY, expected=expected))
