@@ -268,7 +268,7 @@ class PostgresStore:
         """
         by_id = {death.orphan.id: death for death in deaths}
         rows = await self._links.watch.fetch(
-            statement("bury"),
+            statement("settle_orphans"),
             *_columns(_decision_row(death) for death in by_id.values()),
             self.worker,
             [worker for worker, _ in silent],

@@ -1,5 +1,5 @@
 -- What follows for orphans ($1 to $6: ids, claims, dead processes, providers, statuses, reasons), in
--- the name of $7; only while their process is dead still ($8, $9 as in orphans_of.sql). The attempt
+-- the name of $7; only while their process is dead still ($8, $9 as in claimed_by_dead.sql). The attempt
 -- is Ambiguous: a late result of the dead, should it come back, amends it. (ANY and as text: as in
 -- take_due.sql. What is locked is skipped, so their order does not matter.)
 WITH death AS (
