@@ -28,7 +28,7 @@ async def examine(settings: Settings, *, clock: Callable[[], float] = time.time)
         postgres = group.create_task(
             examine_postgres(
                 connection_settings(settings),
-                place=str(masked("url", database)),
+                shown_url=str(masked("url", database)),
                 revisions=revisions(),
                 clock=clock,
             ),

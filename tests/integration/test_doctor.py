@@ -21,7 +21,7 @@ from aiormq.abc import AbstractChannel
 from uuid_utils.compat import uuid7
 
 from harness.tcp_proxy import TcpProxy
-from notifier.adapters.postgres.checkup import _Questions, _schema
+from notifier.adapters.postgres.checkup import _ReadOnlySession, _schema
 from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
 from notifier.adapters.postgres.diagnosis import Server
 from notifier.adapters.postgres.heartbeat import open_heartbeat
@@ -195,7 +195,7 @@ class TestCommand:
         assert (said.code, said.err) == (0, "")
         rows = json.loads(said.out)
         assert {row["check"] for row in rows} == EVERYTHING
-        assert all(set(row) == {"check", "status", "finding", "mend"} for row in rows)
+        assert all(set(row) == {"check", "status", "finding", "fix"} for row in rows)
         assert {row["check"] for row in rows if row["status"] == "warning"} == {"processes"}
         assert not any(row["status"] == "wrong" for row in rows)
 
@@ -208,7 +208,9 @@ class TestCommand:
         environ["NOTIFIER_DATABASE_URL"] = empty_database_url
         said = await run_doctor(environ, tmp_path)
         assert (said.code, said.err) == (1, "")
-        assert re.search(r"postgres migrations +wrong +there are no tables of ours", said.out)
+        assert re.search(
+            r"postgres migrations +wrong +the database has no Notifier tables", said.out
+        )
         assert "mend: run `notifier migrate`" in said.out
         assert re.search(r"rabbitmq queue email.low +wrong +PRECONDITION_FAILED", said.out)
         assert said.out.count("put that right first") == 1
@@ -319,7 +321,7 @@ class TestPostgres:
         assert set(found) == EVERYTHING
         assert troubled(found) == {"postgres", *OF_POSTGRES}
         assert found["postgres"].status is Health.WRONG
-        assert "start it" in found["postgres"].fix
+        assert "start Postgres" in found["postgres"].fix
         assert unchecked(found) == OF_POSTGRES
 
     async def test_servers_that_say_nothing_are_not_waited_for(
@@ -370,8 +372,8 @@ class TestPostgres:
         found = await examined(environ, tmp_path)
         behind, rights = found["postgres migrations"], found["postgres rights"]
         assert (behind.status, rights.status) == (Health.WRONG, Health.WRONG)
-        assert behind.finding.startswith("at 0001, not applied: 0002")
-        assert rights.finding == "not there: breakers, pauses, provider_rates"
+        assert behind.finding.startswith("the schema is at 0001; not applied: 0002")
+        assert rights.finding == "missing: breakers, pauses, provider_rates"
         assert (behind.fix, rights.fix) == ("run `notifier migrate`",) * 2
 
     async def test_a_newer_schema_is_a_warning(
@@ -387,7 +389,7 @@ class TestPostgres:
     ) -> None:
         found = await examined(environ | {"NOTIFIER_DATABASE_URL": app_url}, tmp_path)
         assert troubled(found) == {"processes"}
-        assert found["postgres rights"].finding == "role app has all it needs"
+        assert found["postgres rights"].finding == "role app has all required rights"
 
     @pytest.mark.parametrize(
         ("right", "on"),
@@ -456,7 +458,7 @@ class TestPostgres:
             " current_database()); END $$",
         )
         reach = (await examined(environ, tmp_path))["postgres"]
-        assert (reach.status, "can only be read" in reach.finding) == (Health.WRONG, True)
+        assert (reach.status, "read-only" in reach.finding) == (Health.WRONG, True)
 
     @pytest.mark.parametrize(
         ("parent", "day", "status"),
@@ -513,12 +515,12 @@ class TestPostgres:
             tcp_proxy("", postgres_server.socket) as proxy,
             open_connection(
                 ConnectionSettings(url=f"{proxy.url(database_url)}?sslmode=disable")
-            ) as link,
+            ) as connection,
         ):
-            questions = _Questions(link)
-            (row,) = await questions.ask(statement("checkup_server"))
+            session = _ReadOnlySession(connection)
+            (row,) = await session.fetch(statement("checkup_server"))
             proxy.blackhole()
-            found = {one.check: one for one in await _schema(questions, Server(**row), ["0001"])}
+            found = {one.check: one for one in await _schema(session, Server(**row), ["0001"])}
         assert unchecked(found) == {"postgres migrations", *OF_TABLES}
         assert "no answer within 5 s" in found["postgres migrations"].finding
 

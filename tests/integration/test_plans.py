@@ -45,8 +45,8 @@ PLANS = """SELECT sum(custom_plans)::integer AS anew, sum(generic_plans)::intege
 A_DEATH_AN_HOUR_AGO = """INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
                          VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
 AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
-TROUBLES = ["bury", "record_late", "unpublish", "rescue", "sweep"]
-CLAIMED = {"bury", "record_late"}
+TROUBLES = ["settle_orphans", "record_late", "unpublish", "rescue", "sweep"]
+CLAIMED = {"settle_orphans", "record_late"}
 AGED = {
     "rescue": """UPDATE notifications SET published_at = published_at - interval '1 minute'
                  WHERE queue = 'email.high'""",
@@ -134,8 +134,9 @@ async def test_a_batch_is_planned_once_however_many_days_there_are(
         for _ in range(2 * PLANNED_AFTER):
             await _accept(store, EMAIL_HIGH, BATCH)
             await _send(store, EMAIL_HIGH, BATCH)
-        for link in (store._links.relay, store._links.claim, store._links.record):
-            (plans,) = await link.fetch(PLANS)
+        connections = store._connections
+        for planned in (connections.relay, connections.claim, connections.record):
+            (plans,) = await planned.fetch(PLANS)
             assert plans["anew"] == 0
             assert plans["kept"] >= 2 * PLANNED_AFTER
 
@@ -177,7 +178,7 @@ class Trouble:
 
     async def fix(self, store: PostgresStore) -> None:
         match self.name:
-            case "bury":
+            case "settle_orphans":
                 assert (
                     len(await store.settle_orphans([_decision(one) for one in self.orphans], []))
                     == BATCH

@@ -15,8 +15,12 @@ from typing import Any, Final, TypeVar
 import asyncpg
 from prometheus_client import CollectorRegistry
 
-from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
-from notifier.adapters.postgres.store import PLANNERS, PostgresStore, StoreConnections
+from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.store import (
+    PostgresStore,
+    StoreConnections,
+    open_store_connections,
+)
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.attempt import Route
 from notifier.domain.notification import Claimed, NotificationId, Status, WorkerId
@@ -120,11 +124,11 @@ class Database:
     def __init__(
         self,
         runner: asyncio.Runner,
-        links: StoreConnections,
+        connections: StoreConnections,
         connection: asyncpg.Connection[asyncpg.Record],
     ) -> None:
         self._runner = runner
-        self._links = links
+        self._connections = connections
         self._connection = connection
         self._metrics = Metrics(
             QUEUES,
@@ -142,7 +146,7 @@ class Database:
 
     def store(self, worker: WorkerId) -> PostgresStore:
         """The store as one worker has it. All share the connections: one step at a time."""
-        return PostgresStore(worker, self._links)
+        return PostgresStore(worker, self._connections)
 
     def beat(self, worker: Worker) -> None:
         self._execute(
@@ -202,13 +206,10 @@ def open_database(url: str) -> Iterator[Database]:
     stack = AsyncExitStack()
 
     async def opened(runner: asyncio.Runner) -> Database:
-        links = {
-            name: await stack.enter_async_context(open_connection(settings, PLANNERS.get(name, {})))
-            for name in StoreConnections._fields
-        }
+        connections = await stack.enter_async_context(open_store_connections(settings))
         connection = await asyncpg.connect(url)
         stack.push_async_callback(connection.close)
-        return Database(runner, StoreConnections(**links), connection)
+        return Database(runner, connections, connection)
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         try:

@@ -38,7 +38,10 @@ def test_the_connections_counted_are_those_the_readme_names() -> None:
         r"API process holds up to (\d+) connections to Postgres, a worker (\d+)", README
     )
     assert told is not None
-    assert (postgres.HELD_BY["api"], postgres.HELD_BY["worker"]) == (int(told[1]), int(told[2]))
+    assert (postgres.CONNECTIONS_BY_KIND["api"], postgres.CONNECTIONS_BY_KIND["worker"]) == (
+        int(told[1]),
+        int(told[2]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,9 +74,9 @@ def test_a_clock_may_be_5_s_off(skew_s: float, status: Health) -> None:
 
 def test_the_grants_of_a_mend_are_one_a_thing_and_quote_the_role() -> None:
     lacks = [
-        postgres.Lack(is_function=False, name="pauses", lacking="DELETE"),
-        postgres.Lack(is_function=False, name="pauses", lacking="INSERT"),
-        postgres.Lack(is_function=True, name="drop_day(date)", lacking="EXECUTE"),
+        postgres.MissingRight(is_function=False, name="pauses", missing="DELETE"),
+        postgres.MissingRight(is_function=False, name="pauses", missing="INSERT"),
+        postgres.MissingRight(is_function=True, name="drop_day(date)", missing="EXECUTE"),
     ]
     assert postgres.of_rights(lacks, 'my "app"').fix == (
         'GRANT DELETE, INSERT ON pauses TO "my ""app"""; '

@@ -1,4 +1,4 @@
-"""Looks at a Postgres, over one connection, and changes nothing: every question is read-only."""
+"""The checks of a Postgres that `doctor` runs: over one connection, with read-only queries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
-from notifier.adapters.postgres.diagnosis import Lack, Server
+from notifier.adapters.postgres.diagnosis import MissingRight, Server
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.errors import ConfigError, NotifierError, StoreUnavailable
 from notifier.domain.finding import Finding, unchecked, wrong
@@ -22,99 +22,118 @@ from notifier.scheduling.cluster.failure_detector import DEAD_AFTER_S
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-WITHIN_S: Final = 5.0
-DAILY: Final = ("notifications", "attempts", "failures")
-TABLES: Final = (*DAILY, "workers", "provider_rates", "breakers", "pauses")
+QUERY_TIMEOUT_S: Final = 5.0
+PARTITIONED_TABLES: Final = ("notifications", "attempts", "failures")
+TABLES: Final = (*PARTITIONED_TABLES, "workers", "provider_rates", "breakers", "pauses")
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)")
-"""What the role of a process needs: all of the tables' rows, and to call the functions."""
+"""A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the
+functions."""
 
-_OF_TABLES: Final = (diagnosis.RIGHTS, diagnosis.DAYS, diagnosis.PROCESSES, diagnosis.CONNECTIONS)
-_OF_SERVER: Final = (diagnosis.VERSION, diagnosis.CLOCK, diagnosis.DURABILITY, diagnosis.MIGRATIONS)
+_TABLE_CHECKS: Final = (
+    diagnosis.RIGHTS,
+    diagnosis.DAYS,
+    diagnosis.PROCESSES,
+    diagnosis.CONNECTIONS,
+)
+_SERVER_CHECKS: Final = (
+    diagnosis.VERSION,
+    diagnosis.CLOCK,
+    diagnosis.DURABILITY,
+    diagnosis.MIGRATIONS,
+)
 
 
-class _Unanswered(Exception):
-    """There was no answer to a question, and why."""
+class _QueryFailed(Exception):
+    """A query returned no result; the text is the reason, the cause is the error."""
 
 
-class _Questions:
-    """One statement at a time, each within 5 s; none any more once Postgres is gone."""
+class _ReadOnlySession:
+    """Runs one read-only query at a time, each within 5 s.
 
-    def __init__(self, link: PostgresConnection) -> None:
-        self._link = link
-        self._is_gone = False
+    After Postgres was unreachable once, all later queries fail at once.
+    """
 
-    async def ask(self, sql: str, *args: object) -> Sequence[asyncpg.Record]:
-        """The rows. Raises _Unanswered, its cause the error."""
-        if self._is_gone:
-            raise _Unanswered("Postgres stopped answering")
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
+        self._is_unreachable = False
+
+    async def fetch(self, sql: str, *args: object) -> Sequence[asyncpg.Record]:
+        """Return the rows. Raises _QueryFailed."""
+        if self._is_unreachable:
+            raise _QueryFailed("Postgres stopped responding")
         try:
-            async with asyncio.timeout(WITHIN_S):
-                return await self._read(sql, *args)
+            async with asyncio.timeout(QUERY_TIMEOUT_S):
+                return await self._fetch(sql, *args)
         except (StoreUnavailable, TimeoutError) as error:
-            self._is_gone = True
-            raise _Unanswered(_reason(error)) from error
+            self._is_unreachable = True
+            raise _QueryFailed(_reason(error)) from error
         except (NotifierError, asyncpg.PostgresError) as error:
-            raise _Unanswered(_reason(error)) from error
+            raise _QueryFailed(_reason(error)) from error
 
-    async def _read(self, sql: str, *args: object) -> Sequence[asyncpg.Record]:
-        async with self._link.use() as connection, connection.transaction(readonly=True):
+    async def _fetch(self, sql: str, *args: object) -> Sequence[asyncpg.Record]:
+        async with (
+            self._connection.acquire() as connection,
+            connection.transaction(readonly=True),
+        ):
             return await connection.fetch(sql, *args)
 
 
 async def examine_postgres(
     settings: ConnectionSettings,
     *,
-    place: str,
+    shown_url: str,
     revisions: Sequence[str],
     clock: Callable[[], float],
 ) -> list[Finding]:
-    """All there is to say of a Postgres; `place` is its URL as it may be shown.
+    """Return the findings of all checks of a Postgres. Raises nothing that is wrong with it.
 
-    `revisions` are the known ones, oldest first; `clock` is this machine's, seconds since the
-    epoch. Raises nothing for what is wrong with the server.
+    `shown_url` is its URL without secrets. `revisions` are the known schema revisions, oldest
+    first. `clock` is this machine's, in seconds since the epoch.
     """
-    async with open_connection(settings) as link:
-        questions = _Questions(link)
+    async with open_connection(settings) as connection:
+        session = _ReadOnlySession(connection)
         try:
-            (row,) = await questions.ask(statement("checkup_server"))
-        except _Unanswered as error:
-            return _unreachable(error, place)
+            (row,) = await session.fetch(statement("checkup_server"))
+        except _QueryFailed as error:
+            return _unreachable(error, shown_url)
         server = Server(**row)
         findings = [
-            diagnosis.of_reach(server, place),
+            diagnosis.of_reach(server, shown_url),
             diagnosis.of_version(server),
-            await _asked(diagnosis.CLOCK, _clock(questions, clock)),
+            await _or_unchecked(diagnosis.CLOCK, _clock(session, clock)),
             diagnosis.of_durability(server),
         ]
-        return findings + await _schema(questions, server, revisions)
+        return findings + await _schema(session, server, revisions)
 
 
-async def _schema(questions: _Questions, server: Server, revisions: Sequence[str]) -> list[Finding]:
+async def _schema(
+    session: _ReadOnlySession, server: Server, revisions: Sequence[str]
+) -> list[Finding]:
     try:
-        (table,) = await questions.ask(statement("checkup_revision"))
-    except _Unanswered as error:
-        return _all_unchecked((diagnosis.MIGRATIONS, *_OF_TABLES), str(error))
+        (table,) = await session.fetch(statement("checkup_revision"))
+    except _QueryFailed as error:
+        return _all_unchecked((diagnosis.MIGRATIONS, *_TABLE_CHECKS), str(error))
     if not table["is_there"]:
-        without = _all_unchecked(_OF_TABLES, "there are no tables of ours")
-        return [diagnosis.of_migrations(None, revisions), *without]
+        unmigrated = _all_unchecked(_TABLE_CHECKS, "the database has no Notifier tables")
+        return [diagnosis.of_migrations(None, revisions), *unmigrated]
     migrations = (
-        await _asked(diagnosis.MIGRATIONS, _migrations(questions, revisions))
+        await _or_unchecked(diagnosis.MIGRATIONS, _migrations(session, revisions))
         if table["may_read"]
         else diagnosis.of_hidden_migrations(server.role)
     )
-    return [migrations, *await _tables(questions, server)]
+    return [migrations, *await _tables(session, server)]
 
 
-async def _tables(questions: _Questions, server: Server) -> list[Finding]:
+async def _tables(session: _ReadOnlySession, server: Server) -> list[Finding]:
     findings = [
-        await _asked(diagnosis.RIGHTS, _rights(questions, server.role)),
-        await _asked(diagnosis.DAYS, _days(questions)),
+        await _or_unchecked(diagnosis.RIGHTS, _rights(session, server.role)),
+        await _or_unchecked(diagnosis.DAYS, _days(session)),
     ]
     try:
-        counts = await _counts(questions)
-    except _Unanswered as error:
-        rest = (diagnosis.PROCESSES, diagnosis.CONNECTIONS)
-        return findings + _all_unchecked(rest, str(error))
+        counts = await _process_counts(session)
+    except _QueryFailed as error:
+        remaining = (diagnosis.PROCESSES, diagnosis.CONNECTIONS)
+        return findings + _all_unchecked(remaining, str(error))
     return [
         *findings,
         diagnosis.of_processes(counts),
@@ -122,51 +141,53 @@ async def _tables(questions: _Questions, server: Server) -> list[Finding]:
     ]
 
 
-async def _clock(questions: _Questions, clock: Callable[[], float]) -> Finding:
-    asked_at = clock()
-    (row,) = await questions.ask("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
-    return diagnosis.of_clock((asked_at + clock()) / 2 - row["now"])
+async def _clock(session: _ReadOnlySession, clock: Callable[[], float]) -> Finding:
+    sent_at = clock()
+    (row,) = await session.fetch("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
+    return diagnosis.of_clock((sent_at + clock()) / 2 - row["now"])
 
 
-async def _migrations(questions: _Questions, revisions: Sequence[str]) -> Finding:
-    rows = await questions.ask("SELECT version_num FROM alembic_version")
+async def _migrations(session: _ReadOnlySession, revisions: Sequence[str]) -> Finding:
+    rows = await session.fetch("SELECT version_num FROM alembic_version")
     return diagnosis.of_migrations(rows[0]["version_num"] if rows else None, revisions)
 
 
-async def _rights(questions: _Questions, role: str) -> Finding:
-    rows = await questions.ask(statement("checkup_rights"), TABLES, FUNCTIONS)
-    return diagnosis.of_rights([Lack(**row) for row in rows], role)
+async def _rights(session: _ReadOnlySession, role: str) -> Finding:
+    rows = await session.fetch(statement("checkup_rights"), TABLES, FUNCTIONS)
+    return diagnosis.of_rights([MissingRight(**row) for row in rows], role)
 
 
-async def _days(questions: _Questions) -> Finding:
-    rows = await questions.ask(statement("checkup_days"), DAILY, diagnosis.DAYS_AHEAD)
+async def _days(session: _ReadOnlySession) -> Finding:
+    rows = await session.fetch(
+        statement("checkup_days"), PARTITIONED_TABLES, diagnosis.MAX_DAYS_AHEAD
+    )
     return diagnosis.of_days(row["ahead"] for row in rows)
 
 
-async def _counts(questions: _Questions) -> Mapping[str, int]:
-    rows = await questions.ask(statement("checkup_processes"), DEAD_AFTER_S)
+async def _process_counts(session: _ReadOnlySession) -> Mapping[str, int]:
+    rows = await session.fetch(statement("checkup_processes"), DEAD_AFTER_S)
     return {row["kind"]: row["count"] for row in rows}
 
 
-async def _asked(check: str, finding: Awaitable[Finding]) -> Finding:
-    """The finding, or that the question got no answer."""
+async def _or_unchecked(check: str, finding: Awaitable[Finding]) -> Finding:
+    """Return the finding, or the finding "not checked" if its query failed."""
     try:
         return await finding
-    except _Unanswered as error:
+    except _QueryFailed as error:
         return unchecked(check, str(error))
 
 
-def _unreachable(error: _Unanswered, place: str) -> list[Finding]:
-    reach = wrong(diagnosis.REACH, f"{place}: {error}", _how_to_reach(error.__cause__))
-    return [reach, *_all_unchecked((*_OF_SERVER, *_OF_TABLES), "Postgres cannot be asked")]
+def _unreachable(error: _QueryFailed, shown_url: str) -> list[Finding]:
+    reach = wrong(diagnosis.REACH, f"{shown_url}: {error}", _fix_for(error.__cause__))
+    return [reach, *_all_unchecked((*_SERVER_CHECKS, *_TABLE_CHECKS), "Postgres cannot be reached")]
 
 
-def _how_to_reach(error: BaseException | None) -> str:
+def _fix_for(error: BaseException | None) -> str:
     if isinstance(error, ConfigError):
         return "correct user, password or database in NOTIFIER_DATABASE_URL"
     if error is not None and isinstance(error.__cause__, asyncpg.TooManyConnectionsError):
-        return "raise max_connections, or run fewer processes"
-    return "start it, open the way to it, or correct NOTIFIER_DATABASE_URL"
+        return "raise max_connections or run fewer processes"
+    return "start Postgres, allow connections to it, or correct NOTIFIER_DATABASE_URL"
 
 
 def _all_unchecked(checks: Sequence[str], because: str) -> list[Finding]:
@@ -175,5 +196,5 @@ def _all_unchecked(checks: Sequence[str], because: str) -> list[Finding]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
-        return f"no answer within {WITHIN_S:g} s"
+        return f"no answer within {QUERY_TIMEOUT_S:g} s"
     return str(error) or type(error).__name__

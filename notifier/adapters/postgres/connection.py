@@ -1,6 +1,6 @@
-"""One Postgres connection that comes back by itself.
+"""A Postgres connection that reconnects after it was lost.
 
-Each kind of batch has its own, so that no kind waits behind another.
+Each kind of batch has its own connection, so that no kind waits behind another.
 """
 
 from __future__ import annotations
@@ -19,80 +19,85 @@ from notifier.domain.errors import NotifierError, StoreConflict, StoreRejected
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-CONNECT_TIMEOUT_S = 5.0
-CLOSE_TIMEOUT_S = 2.0
-AS_CONFIGURED: Final[Mapping[str, str]] = MappingProxyType({})
+CONNECT_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 2.0
+CLIENT_TIMEOUT_MARGIN_S: Final = 2.0
+"""Added to the server's statement time-out to get the client's."""
+NO_PLANNER_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionSettings:
-    """Where Postgres is, and how long one statement may take there."""
+    """The address of Postgres and the time limit of one statement."""
 
     url: str
     statement_timeout_s: float = 5.0
 
     def server_settings(self) -> Mapping[str, str]:
-        """What every connection of ours says at its start."""
+        """The session parameters that every connection sets when it connects."""
         return {
             "application_name": "notifier",
-            "jit": "off",  # our statements are short: compiling them costs more than they do
-            "enable_seqscan": "off",  # a plan made while a day is empty would read all of it later
+            "jit": "off",  # the statements are short: compiling them costs more than it saves
+            # A plan made while a day's partition is empty would later read all of it.
+            "enable_seqscan": "off",
             "statement_timeout": str(int(self.statement_timeout_s * 1000)),
             "idle_in_transaction_session_timeout": "10000",
         }
 
 
 class PostgresConnection:
-    """A connection opened when first used and again after it was lost; one user at a time."""
+    """A connection that is opened at first use and reopened after a loss. One user at a time."""
 
     def __init__(
-        self, settings: ConnectionSettings, planner: Mapping[str, str] = AS_CONFIGURED
+        self,
+        settings: ConnectionSettings,
+        planner_settings: Mapping[str, str] = NO_PLANNER_SETTINGS,
     ) -> None:
         self._settings = settings
-        self._planner = planner
+        self._planner_settings = planner_settings
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
-        """Run one statement. Raises the errors of errors.py."""
-        async with self.use() as connection:
+        """Run one statement and return its rows. Raises the errors of errors.py."""
+        async with self.acquire() as connection:
             return await connection.fetch(sql, *args)
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """The connection, for more than one statement.
+    async def acquire(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """Hold the connection for more than one statement; other callers wait.
 
-        After an error of which the server did not say that the session goes on, and after a
-        cancellation, the connection is thrown away: what it still holds is unknown.
+        Raises the errors of errors.py. After a cancellation, and after any error but StoreConflict
+        and StoreRejected, the connection is terminated: the state of its session is unknown.
         """
-        async with self._turn:
+        async with self._lock:
             try:
                 with translated():
-                    yield await self._opened()
+                    yield await self._connected()
             except (StoreConflict, StoreRejected):
                 raise
             except (NotifierError, asyncio.CancelledError):
-                self._discard()
+                self._terminate()
                 raise
 
-    async def _opened(self) -> asyncpg.Connection[asyncpg.Record]:
+    async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
         if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(
                 self._settings.url,
                 timeout=CONNECT_TIMEOUT_S,
-                # The server's limit comes first; this one is for a server that says nothing.
-                command_timeout=self._settings.statement_timeout_s + 2,
-                server_settings={**self._settings.server_settings(), **self._planner},
+                # Fires after the server's own limit, for a server that no longer responds.
+                command_timeout=self._settings.statement_timeout_s + CLIENT_TIMEOUT_MARGIN_S,
+                server_settings={**self._settings.server_settings(), **self._planner_settings},
             )
         return self._connection
 
-    def _discard(self) -> None:
+    def _terminate(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
 
     async def close(self) -> None:
-        """Say goodbye to the server, within 2 s."""
+        """Close the session in order; terminate it after 2 s."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -104,10 +109,13 @@ class PostgresConnection:
 
 @asynccontextmanager
 async def open_connection(
-    settings: ConnectionSettings, planner: Mapping[str, str] = AS_CONFIGURED
+    settings: ConnectionSettings, planner_settings: Mapping[str, str] = NO_PLANNER_SETTINGS
 ) -> AsyncIterator[PostgresConnection]:
-    """A link, closed at the end. Connects only when used; `planner` are settings of Postgres's."""
-    link = PostgresConnection(settings, planner)
+    """A connection that connects at first use and is closed at the end of the block.
+
+    `planner_settings` are session parameters of Postgres's query planner.
+    """
+    connection = PostgresConnection(settings, planner_settings)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(link.close)
-        yield link
+        stack.push_async_callback(connection.close)
+        yield connection

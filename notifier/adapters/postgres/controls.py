@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from notifier.domain.notification import WorkerId
 
 CHANNEL = "notifier_controls"
+CONNECTIONS: Final = 2
+"""How many connections `open_controls` opens at most."""
 
 
 class PostgresControls:
@@ -38,7 +40,7 @@ class PostgresControls:
 
     async def read(self) -> Controls:
         """All pauses that have not expired, and all breakers."""
-        async with self._link.use() as connection:
+        async with self._link.acquire() as connection:
             pauses = await connection.fetch(statement("controls_pauses"))
             breakers = await connection.fetch(statement("controls_breakers"), self._worker)
         return Controls(

@@ -1,4 +1,4 @@
-"""What is to be said of a Postgres, and how to mend it. Pure: checkup.py asks."""
+"""Judges what checkup.py read from a Postgres: a finding and its fix for each check. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from notifier.adapters.postgres.reader import READ_LINKS
-from notifier.adapters.postgres.store import StoreConnections
+from notifier.adapters.postgres import controls, heartbeat, rates, reader, store
 from notifier.domain.finding import Finding, doubtful, fine, unchecked, wrong
 from notifier.scheduling.cluster.membership import MAX_CLOCK_SKEW_S
 
@@ -26,26 +25,30 @@ PROCESSES: Final = "processes"
 CONNECTIONS: Final = "postgres connections"
 
 MIN_MAJOR_VERSION: Final = 15
-DAYS_AHEAD: Final = 7
-"""What ensure_days() makes; one less is there until it runs again after midnight."""
+MAX_DAYS_AHEAD: Final = 7
+"""How far ahead ensure_days() creates partitions. After midnight, until it runs again, one day less
+exists."""
 
-_EVERY: Final = (
-    len(StoreConnections._fields) + 1 + 2
-)  # the store's, the heartbeat's, those of the controls
-HELD_BY: Final[Mapping[str, int]] = {
-    "api": _EVERY + READ_LINKS,
-    "worker": _EVERY + 1,  # the rates'
-    "dev": _EVERY + READ_LINKS + 1,
+_CONNECTIONS_OF_EVERY_PROCESS: Final = (
+    store.CONNECTIONS + heartbeat.CONNECTIONS + controls.CONNECTIONS
+)
+CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
+    "api": _CONNECTIONS_OF_EVERY_PROCESS + reader.CONNECTIONS,
+    "worker": _CONNECTIONS_OF_EVERY_PROCESS + rates.CONNECTIONS,
+    "dev": _CONNECTIONS_OF_EVERY_PROCESS + reader.CONNECTIONS + rates.CONNECTIONS,
 }
-"""The connections that a process of each kind opens at most."""
+"""How many connections a process of each kind opens at most."""
 
-_PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]*")
+_UNQUOTED_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*")
 _MIGRATE: Final = "run `notifier migrate`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A row of checkup_server.sql. `connections` are those this role may have, `others` in use."""
+    """A row of checkup_server.sql.
+
+    `connections` is how many this role may open; `others` is how many other programs have open.
+    """
 
     major: int
     version: str
@@ -57,25 +60,25 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lack:
-    """A row of checkup_rights.sql: without `lacking` the thing itself is not there."""
+class MissingRight:
+    """A row of checkup_rights.sql. `missing` is None if the table or function does not exist."""
 
     is_function: bool
     name: str
-    lacking: str | None
+    missing: str | None
 
 
-def of_reach(server: Server, place: str) -> Finding:
-    """It answered; whether it can be written to."""
+def of_reach(server: Server, shown_url: str) -> Finding:
+    """Judge whether a server that responded accepts writes."""
     if server.is_read_only:
         return wrong(
-            REACH, f"{place} can only be read", "let NOTIFIER_DATABASE_URL name the primary"
+            REACH, f"{shown_url} is read-only", "set NOTIFIER_DATABASE_URL to the primary's URL"
         )
-    return fine(REACH, f"{place} answers")
+    return fine(REACH, f"{shown_url} responds")
 
 
 def of_version(server: Server) -> Finding:
-    """Old enough to lack what the statements use, or not."""
+    """Judge whether the server has the features that the statements use."""
     if server.major < MIN_MAJOR_VERSION:
         fix = f"upgrade to Postgres {MIN_MAJOR_VERSION} or newer"
         return wrong(VERSION, f"{server.version} is too old", fix)
@@ -83,103 +86,110 @@ def of_version(server: Server) -> Finding:
 
 
 def of_clock(skew_s: float) -> Finding:
-    """`skew_s` is how far this machine's clock is ahead of Postgres's."""
+    """Judge the clocks. `skew_s` is how far this machine's is ahead of Postgres's."""
     shown_s = round(skew_s, 1) + 0.0  # no -0.0
-    said = f"this machine is {shown_s:+.1f} s off Postgres, at most {MAX_CLOCK_SKEW_S:g} s allowed"
+    finding = (
+        f"this machine's clock differs from Postgres's by {shown_s:+.1f} s; "
+        f"at most {MAX_CLOCK_SKEW_S:g} s is allowed"
+    )
     if abs(skew_s) > MAX_CLOCK_SKEW_S:
-        return wrong(CLOCK, said, "let NTP set the clocks of both: until then no process is ready")
-    return fine(CLOCK, said)
+        fix = "synchronise both clocks with NTP; until then no process is ready"
+        return wrong(CLOCK, finding, fix)
+    return fine(CLOCK, finding)
 
 
 def of_durability(server: Server) -> Finding:
-    """Whether a commit waits for the disk, which a 202 promises."""
-    said = f"synchronous_commit is {server.synchronous_commit}"
+    """Judge whether a commit waits for the disk: a 202 response promises that."""
+    finding = f"synchronous_commit is {server.synchronous_commit}"
     if server.synchronous_commit == "off":
-        fix = "set synchronous_commit = on where it was turned off: server, database or role"
-        return wrong(DURABILITY, f"{said}: what was accepted can be lost in a crash", fix)
-    return fine(DURABILITY, said)
+        fix = "set synchronous_commit = on where it was set to off: server, database or role"
+        return wrong(DURABILITY, f"{finding}: a crash can lose accepted notifications", fix)
+    return fine(DURABILITY, finding)
 
 
 def of_migrations(present: str | None, known: Sequence[str]) -> Finding:
-    """`present` is the database's revision; `known` are ours, oldest first."""
+    """Judge the schema: `present` is the database's revision, `known` are all, oldest first."""
     if present is None:
-        return wrong(MIGRATIONS, "there are no tables of ours", _MIGRATE)
+        return wrong(MIGRATIONS, "the database has no Notifier tables", _MIGRATE)
     if present not in known:
-        said = f"the database is at {present}, which is newer than this version's {known[-1]}"
-        return doubtful(MIGRATIONS, said, "run the version of Notifier that migrated it")
+        finding = f"the schema is at {present}, which is newer than this version's {known[-1]}"
+        return doubtful(MIGRATIONS, finding, "run the version of Notifier that migrated it")
     if missing := known[known.index(present) + 1 :]:
-        return wrong(MIGRATIONS, f"at {present}, not applied: {', '.join(missing)}", _MIGRATE)
-    return fine(MIGRATIONS, f"at {present}, the newest")
+        return wrong(
+            MIGRATIONS, f"the schema is at {present}; not applied: {', '.join(missing)}", _MIGRATE
+        )
+    return fine(MIGRATIONS, f"the schema is at {present}, the newest")
 
 
 def of_hidden_migrations(role: str) -> Finding:
-    """The role may do its work, and not look at the revision."""
+    """Return the finding for a role that may not read the schema's revision."""
     because = f"role {role} may not read alembic_version"
     fix = f"GRANT SELECT ON alembic_version TO {_identifier(role)}"
     return unchecked(MIGRATIONS, because, fix)
 
 
-def of_rights(lacks: Sequence[Lack], role: str) -> Finding:
-    """What the role lacks, and the GRANTs that give it."""
-    if absent := [lack.name for lack in lacks if lack.lacking is None]:
-        return wrong(RIGHTS, f"not there: {', '.join(absent)}", _MIGRATE)
-    if lacks:
-        said = ", ".join(f"{lack.lacking} on {lack.name}" for lack in lacks)
-        return wrong(RIGHTS, f"role {role} lacks {said}", "; ".join(_grants(lacks, role)))
-    return fine(RIGHTS, f"role {role} has all it needs")
+def of_rights(missing: Sequence[MissingRight], role: str) -> Finding:
+    """Judge the role's rights; the fix is the GRANT statements."""
+    if absent := [item.name for item in missing if item.missing is None]:
+        return wrong(RIGHTS, f"missing: {', '.join(absent)}", _MIGRATE)
+    if missing:
+        rights = ", ".join(f"{item.missing} on {item.name}" for item in missing)
+        return wrong(RIGHTS, f"role {role} lacks {rights}", "; ".join(_grants(missing, role)))
+    return fine(RIGHTS, f"role {role} has all required rights")
 
 
 def of_days(days: Iterable[int]) -> Finding:
-    """`days` are those, counted from today, that have their partitions."""
-    there = set(days)
-    ahead = next(n for n in range(DAYS_AHEAD + 2) if n not in there) - 1
-    fix = "start a process, which makes them, or run: SELECT ensure_days()"
+    """Judge the partitions. `days` are those that exist, counted from today."""
+    existing = set(days)
+    ahead = next(n for n in range(MAX_DAYS_AHEAD + 2) if n not in existing) - 1
+    fix = "start a process, which creates them, or run: SELECT ensure_days()"
     if ahead < 0:
-        return wrong(DAYS, "none for today: nothing can be stored", fix)
-    if ahead < DAYS_AHEAD - 1:
-        said = f"for today and {ahead} days more, of {DAYS_AHEAD}: none were made lately"
-        return doubtful(DAYS, said, fix)
-    return fine(DAYS, f"for today and {ahead} days more")
+        return wrong(DAYS, "none for today: no notification can be stored", fix)
+    if ahead < MAX_DAYS_AHEAD - 1:
+        finding = f"for today and the next {ahead} days, not {MAX_DAYS_AHEAD}: creation has stopped"
+        return doubtful(DAYS, finding, fix)
+    return fine(DAYS, f"for today and the next {ahead} days")
 
 
 def of_processes(counts: Mapping[str, int]) -> Finding:
-    """Who beats, by kind; `dev` accepts and sends."""
-    said = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)) or "none"
-    said = f"alive: {said}"
+    """Judge the live processes, counted by kind. A `dev` process is API and worker."""
+    listed = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)) or "none"
+    finding = f"alive: {listed}"
     if not counts.get("worker", 0) + counts.get("dev", 0):
         return doubtful(
-            PROCESSES, f"{said}; without a worker nothing is sent", "start `notifier worker`"
+            PROCESSES, f"{finding}; without a worker nothing is sent", "start `notifier worker`"
         )
     if not counts.get("api", 0) + counts.get("dev", 0):
         return doubtful(
-            PROCESSES, f"{said}; without an API nothing is accepted", "start `notifier api`"
+            PROCESSES, f"{finding}; without an API nothing is accepted", "start `notifier api`"
         )
-    return fine(PROCESSES, said)
+    return fine(PROCESSES, finding)
 
 
 def of_connections(server: Server, counts: Mapping[str, int]) -> Finding:
-    """Whether those alive, or at least an API and a worker, may open all that they use."""
-    alive = sum(HELD_BY.get(kind, 0) * count for kind, count in counts.items())
-    need, room = max(alive, HELD_BY["api"] + HELD_BY["worker"]), server.connections
-    said = f"{need} needed, {room} allowed, {server.others} of them taken by others"
+    """Judge whether the live processes, at least one API and one worker, can connect."""
+    live = sum(CONNECTIONS_BY_KIND.get(kind, 0) * count for kind, count in counts.items())
+    needed = max(live, CONNECTIONS_BY_KIND["api"] + CONNECTIONS_BY_KIND["worker"])
+    allowed = server.connections
+    finding = f"{needed} needed, {allowed} allowed, {server.others} of them used by other programs"
     fix = "raise max_connections (or the limit of the role or database), or run fewer processes"
-    if need > room:
-        return wrong(CONNECTIONS, said, fix)
-    if need > room - server.others:
-        return doubtful(CONNECTIONS, said, fix)
-    return fine(CONNECTIONS, said)
+    if needed > allowed:
+        return wrong(CONNECTIONS, finding, fix)
+    if needed > allowed - server.others:
+        return doubtful(CONNECTIONS, finding, fix)
+    return fine(CONNECTIONS, finding)
 
 
-def _grants(lacks: Iterable[Lack], role: str) -> list[str]:
-    rights = defaultdict[str, list[str]](list)
-    for lack in lacks:
-        thing = f"FUNCTION {lack.name}" if lack.is_function else lack.name
-        rights[thing].append(lack.lacking or "")
+def _grants(missing: Iterable[MissingRight], role: str) -> list[str]:
+    rights_on = defaultdict[str, list[str]](list)
+    for item in missing:
+        target = f"FUNCTION {item.name}" if item.is_function else item.name
+        rights_on[target].append(item.missing or "")
     return [
-        f"GRANT {', '.join(some)} ON {thing} TO {_identifier(role)}"
-        for thing, some in rights.items()
+        f"GRANT {', '.join(rights)} ON {target} TO {_identifier(role)}"
+        for target, rights in rights_on.items()
     ]
 
 
 def _identifier(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+    return name if _UNQUOTED_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""Postgres's errors in our words: one table, by SQLSTATE."""
+"""Translates Postgres's errors into the errors of domain/errors.py: one table, by SQLSTATE."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from notifier.domain.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# PostgreSQL documentation, appendix A. The longest prefix that fits counts.
+# Source of the codes: PostgreSQL documentation, appendix A. The longest matching prefix applies.
 BY_SQLSTATE: Final[dict[str, type[NotifierError]]] = {
     "08": StoreUnavailable,  # connection exception
     "22": StoreRejected,  # data exception
     "23": StoreRejected,  # integrity constraint violation
-    "25006": StoreUnavailable,  # read-only transaction: a standby, for now
+    "25006": StoreUnavailable,  # read-only transaction: a standby, until it is promoted
     "28": ConfigError,  # invalid authorization
     "3D": ConfigError,  # the database does not exist
     "40001": StoreConflict,  # serialization failure
@@ -42,34 +42,35 @@ BY_SQLSTATE: Final[dict[str, type[NotifierError]]] = {
 UNMIGRATED: Final = frozenset({"42703", "42883", "42P01"})
 
 
-def _kind(sqlstate: str) -> type[NotifierError] | None:
+def _error_type(sqlstate: str) -> type[NotifierError] | None:
     for length in (5, 3, 2):
-        kind = BY_SQLSTATE.get(sqlstate[:length])
-        if kind is not None:
-            return kind
+        error_type = BY_SQLSTATE.get(sqlstate[:length])
+        if error_type is not None:
+            return error_type
     return None
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise our errors for the driver's.
+    """Raise the errors of domain/errors.py in place of the driver's.
 
-    What no table names is a bug of ours and passes unchanged. Messages never hold row values:
-    asyncpg keeps those in `detail`, which is left behind.
+    An SQLSTATE that the table does not list is a bug in Notifier; the driver's error passes
+    unchanged. No message contains values of rows: asyncpg puts those into `detail`, which is
+    dropped.
     """
     try:
         yield
     except asyncpg.PostgresError as error:
-        kind = _kind(error.sqlstate or "")
-        if kind is None:
+        error_type = _error_type(error.sqlstate or "")
+        if error_type is None:
             raise
         hint = " (run `notifier migrate`)" if error.sqlstate in UNMIGRATED else ""
         msg = f"Postgres: {error.args[0] if error.args else type(error).__name__}{hint}"
-        raise kind(msg) from error
+        raise error_type(msg) from error
     except asyncpg.ClientConfigurationError as error:
         raise ConfigError("the database URL cannot be used", key="database.url") from error
     except asyncpg.InterfaceError as error:
-        # The driver's own DataError: a value it cannot even encode. Its text would show the value.
+        # The driver's own DataError: a value that it cannot encode. Its text contains the value.
         if isinstance(error, ValueError):
             raise StoreRejected("Postgres: a value cannot be encoded") from error
         msg = f"Postgres: {error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from asyncpg import Record
+
+
+CONNECTIONS: Final = 1
+"""How many connections `open_heartbeat` opens at most."""
 
 
 class _Said(msgspec.Struct):

@@ -51,7 +51,7 @@ class Listening:
     async def _listen(self, stop: asyncio.Event) -> None:
         """One connection's life."""
         lost = asyncio.Event()
-        async with self._link.use() as connection:
+        async with self._link.acquire() as connection:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(self._channel, lambda *_: self._notice.set())
             self._begin()

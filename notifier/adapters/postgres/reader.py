@@ -1,11 +1,11 @@
-"""What the API reads."""
+"""What the API reads from Postgres."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
@@ -29,41 +29,44 @@ if TYPE_CHECKING:
     from notifier.domain.notification import NotificationId
     from notifier.ports.queries import Filter
 
-READ_LINKS = 4
+CONNECTIONS: Final = 4
+"""How many connections `open_reader` opens at most."""
 
 
 class PostgresReader:
     """Implements ports.queries.Reader over a few connections, used in turn."""
 
-    def __init__(self, links: Sequence[PostgresConnection]) -> None:
-        self._links = cycle(links)
+    def __init__(self, connections: Sequence[PostgresConnection]) -> None:
+        self._connections = cycle(connections)
 
-    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the port's word
-        """One notification with its attempts, as of one instant."""
+    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the port's name
+        # One snapshot: the attempts belong to the status that is read.
         async with (
-            next(self._links).use() as connection,
+            next(self._connections).acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            row = await connection.fetchrow(statement("get"), id)
+            row = await connection.fetchrow(statement("get_notification"), id)
             if row is None:
                 return None
-            attempts = await connection.fetch(statement("attempts"), id)
+            attempts = await connection.fetch(statement("get_attempts"), id)
         return _notification(row, tuple(AttemptView(**attempt) for attempt in attempts))
 
     async def notifications(self, which: Filter) -> Sequence[NotificationView]:
-        """A page, newest first."""
-        rows = await next(self._links).fetch(statement("page"), which.status, *_bounds(which))
+        rows = await next(self._connections).fetch(
+            statement("list_notifications"), which.status, *_filter_parameters(which)
+        )
         return [_notification(row) for row in rows]
 
     async def failures(self, which: Filter) -> Sequence[FailureView]:
-        """A page, newest first."""
-        rows = await next(self._links).fetch(statement("failures"), which.reason, *_bounds(which))
+        rows = await next(self._connections).fetch(
+            statement("list_failures"), which.reason, *_filter_parameters(which)
+        )
         return [FailureView(**{**row, "queue": QueueKey.parse(row["queue"])}) for row in rows]
 
 
-def _bounds(which: Filter) -> tuple[object, ...]:
-    """The parameters after the first of page.sql and failures.sql."""
-    pattern = f"{_literal(which.channel)}.{_literal(which.priority)}"
+def _filter_parameters(which: Filter) -> tuple[object, ...]:
+    """Return the parameters $2 to $6 of list_notifications.sql and list_failures.sql."""
+    pattern = f"{_like_pattern(which.channel)}.{_like_pattern(which.priority)}"
     return (
         None if pattern == "%.%" else pattern,
         _instant(which.created_from),
@@ -73,8 +76,8 @@ def _bounds(which: Filter) -> tuple[object, ...]:
     )
 
 
-def _literal(name: str | None) -> str:
-    """A name inside a LIKE pattern; any if it is None."""
+def _like_pattern(name: str | None) -> str:
+    """Return a LIKE pattern that matches this name only, or any name if it is None."""
     if name is None:
         return "%"
     return name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
@@ -91,12 +94,12 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
 
 @asynccontextmanager
 async def open_reader(settings: ConnectionSettings) -> AsyncIterator[PostgresReader]:
-    """The reader; its statements are planned for their parameters each time."""
+    """A reader whose statements are planned for their parameters at each execution."""
     async with AsyncExitStack() as stack:
-        links = [
+        connections = [
             await stack.enter_async_context(
                 open_connection(settings, {"plan_cache_mode": "force_custom_plan"})
             )
-            for _ in range(READ_LINKS)
+            for _ in range(CONNECTIONS)
         ]
-        yield PostgresReader(links)
+        yield PostgresReader(connections)

@@ -1,4 +1,4 @@
-"""The SQL of this adapter, read from sql/ once."""
+"""The SQL statements of this adapter: the files in sql/, read once."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from importlib.resources import files
 
 
 def statement(name: str) -> str:
-    """The text of sql/<name>.sql."""
-    return _all()[f"{name}.sql"]
+    """Return the text of sql/<name>.sql."""
+    return _statements()[f"{name}.sql"]
 
 
 @cache
-def _all() -> Mapping[str, str]:
-    """All of them with the first: later the process may be out of files."""
+def _statements() -> Mapping[str, str]:
+    # All files are read at the first call: later the process may have no file descriptor left.
     return {
-        one.name: one.read_text(encoding="utf-8")
-        for one in files(__package__).joinpath("sql").iterdir()
-        if one.name.endswith(".sql")
+        path.name: path.read_text(encoding="utf-8")
+        for path in files(__package__).joinpath("sql").iterdir()
+        if path.name.endswith(".sql")
     }

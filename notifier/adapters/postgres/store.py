@@ -1,7 +1,7 @@
-"""What the core writes.
+"""What the core writes to Postgres about notifications.
 
-Each method is one statement or two, compare-and-set on (status, claim), so that everything may
-be repeated.
+Each method runs one statement or two. Every statement is compare-and-set on a row's status and
+claim, so every call may be repeated.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from notifier.adapters.postgres.connection import (
+    NO_PLANNER_SETTINGS,
     ConnectionSettings,
     PostgresConnection,
     open_connection,
@@ -22,7 +24,7 @@ from notifier.ports.broker import Pointer
 from notifier.ports.store import ClaimRequest, GivenBack, NotClaimed, Orphan, Recorded, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
     from datetime import date
     from uuid import UUID
 
@@ -31,52 +33,65 @@ if TYPE_CHECKING:
     from notifier.domain.notification import NewNotification
     from notifier.ports.store import ClaimAnswer, OrphanDecision, Quota, Result
 
-DUE_CEILING = 1000
-MAX_SWEEP_ROWS = 5000
-NOW = timedelta(0)
-STATUSES = {status.value: status for status in Status}
+MAX_COUNTED_DUE: Final = 1000
+MAX_SWEEP_ROWS: Final = 5000
+MAX_RECOVERED_ROWS: Final = 500
+"""The LIMIT in rescue.sql, rescue_from.sql and claimed_by_dead.sql. It is a literal there: with a
+parameter Postgres would plan for a tenth of the rows. A unit test compares them."""
+NO_DELAY: Final = timedelta(0)
+STATUS_BY_NAME: Final[Mapping[str, Status]] = {status.value: status for status in Status}
 
-
-IN_ORDER = {"enable_sort": "off", "enable_bitmapscan": "off"}
-"""Take the first rows from the index, which has them in order. Statistics older than a surge say
-that few wait: Postgres would read and sort all of them, each time."""
-KEPT = {"plan_cache_mode": "force_generic_plan"}
-"""Plan a statement once. Leaving out the other days while planning looks cheaper to Postgres, which
-does not see that to plan over a month of days takes longer than the batch."""
-PLANNERS = {"claim": KEPT, "record": KEPT, "relay": IN_ORDER | KEPT, "watch": IN_ORDER}
+# Read rows in the order of the index. Statistics from before a surge claim that few rows wait:
+# Postgres would then read and sort all of them for each batch.
+_INDEX_ORDER: Final = {"enable_sort": "off", "enable_bitmapscan": "off"}
+# Plan each statement once. A plan for given values skips the partitions of other days, which looks
+# cheaper to Postgres; but planning over a month of partitions takes longer than the batch.
+_PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
+_PLANNER_SETTINGS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "claim": _PLAN_ONCE,
+        "record": _PLAN_ONCE,
+        "relay": _INDEX_ORDER | _PLAN_ONCE,
+        "maintenance": _INDEX_ORDER,
+    }
+)
 
 
 class StoreConnections(NamedTuple):
-    """A connection per kind of batch."""
+    """One connection for each kind of batch."""
 
     accept: PostgresConnection
     claim: PostgresConnection
     record: PostgresConnection
     give_back: PostgresConnection
     relay: PostgresConnection
-    watch: PostgresConnection
+    maintenance: PostgresConnection
+
+
+CONNECTIONS: Final = len(StoreConnections._fields)
+"""How many connections `open_store` opens at most."""
 
 
 class PostgresStore:
-    """The truth about every notification. Raises the errors of errors.py.
+    """Implements ports.store.Store. Raises the errors of errors.py.
 
-    `worker` is this run of this process: claims are in its name.
+    `worker` is the id of this process's run: it claims in this name.
     """
 
-    def __init__(self, worker: WorkerId, links: StoreConnections) -> None:
+    def __init__(self, worker: WorkerId, connections: StoreConnections) -> None:
         self.worker = worker
-        self._links = links
+        self._connections = connections
 
     async def insert(
         self, items: Sequence[NewNotification], *, taken: Collection[NotificationId] = ()
     ) -> Sequence[Pointer]:
-        """Store all, due at once or at their time. Repeating it is harmless.
+        """Store all notifications, due at once or after their delay. May be repeated.
 
-        Those of `taken` are stored as if a relay of this process had taken them: to be published
-        are the pointers that come back.
+        The rows in `taken` are stored as if a relay of this process had taken them already. Returns
+        their pointers, which the caller must publish.
         """
         ordered = sorted(items, key=lambda item: item.id)
-        rows = await self._links.accept.fetch(
+        rows = await self._connections.accept.fetch(
             statement("insert"),
             [item.id for item in ordered],
             [item.tenant for item in ordered],
@@ -85,7 +100,7 @@ class PostgresStore:
             [item.content for item in ordered],
             [item.metadata for item in ordered],
             [item.max_tries for item in ordered],
-            [item.delay or NOW for item in ordered],
+            [item.delay or NO_DELAY for item in ordered],
             [item.ttl for item in ordered],
             [item.id in taken for item in ordered],
             self.worker,
@@ -97,56 +112,55 @@ class PostgresStore:
             if item.id in taken
         ]
 
-    async def claim(self, asks: Sequence[ClaimRequest]) -> Sequence[ClaimAnswer]:
-        """Take for this worker what still stands at the claim asked for; one answer per ask.
+    async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimAnswer]:
+        """Claim for this worker each row that is still queued at the requested claim.
 
-        Of several asks for one id the first with the highest claim wins; the others get NotClaimed.
+        Returns one reply for each request, in their order. Of several requests for one id the first
+        with the highest claim wins; the others get NotClaimed.
         """
-        winner: dict[NotificationId, int] = {}
-        for index, ask in enumerate(asks):
-            best = winner.get(ask.id)
-            if best is None or ask.claim > asks[best].claim:
-                winner[ask.id] = index
-        ids = sorted(winner)
-        rows = await self._links.claim.fetch(
+        winners: dict[NotificationId, int] = {}
+        for index, request in enumerate(requests):
+            winner = winners.get(request.id)
+            if winner is None or request.claim > requests[winner].claim:
+                winners[request.id] = index
+        ids = sorted(winners)
+        rows = await self._connections.claim.fetch(
             statement("claim"),
             ids,
-            [asks[winner[id_]].claim for id_ in ids],
+            [requests[winners[id_]].claim for id_ in ids],
             self.worker,
             ids[0],
             ids[-1],
         )
-        answers: list[ClaimAnswer] = [NotClaimed()] * len(asks)
+        replies: list[ClaimAnswer] = [NotClaimed()] * len(requests)
         for row in rows:
-            answers[winner[row["id"]]] = _claim_answer(row)
-        return answers
+            replies[winners[row["id"]]] = _claim_reply(row)
+        return replies
 
     async def record(self, results: Sequence[tuple[Result, float]]) -> Sequence[Recorded]:
-        """Write what came of attempts, each with the seconds since it ended.
+        """Write the results of attempts, each with the seconds since it ended.
 
-        A row that moved on meanwhile keeps its status, but for a late Accepted. Each result stands
-        or falls alone, so what a lost answer left half done is completed by repeating all of it.
+        A row that has moved on keeps its status, except for a late Accepted. Each result is written
+        independently of the others: repeating the call completes one whose response was lost.
         """
         ids = [result.id for result, _ in results]
-        async with self._links.record.use() as connection:
+        async with self._connections.record.acquire() as connection:
             rows = await connection.fetch(
-                statement("record"), *_record_columns(results), self.worker, min(ids), max(ids)
+                statement("record"), *_record_arrays(results), self.worker, min(ids), max(ids)
             )
             moved = {(row["id"], row["claim"]): _recorded(row) for row in rows}
-            answers = [moved.get((result.id, result.claim)) for result, _ in results]
-            missing = [item for item, answer in zip(results, answers, strict=True) if not answer]
+            replies = [moved.get((result.id, result.claim)) for result, _ in results]
+            missing = [item for item, reply in zip(results, replies, strict=True) if not reply]
             late = await self._record_late(connection, missing) if missing else {}
         return [
-            answer or late.get(result.id, Recorded(None, late=True, age_s=0.0))
-            for (result, _), answer in zip(results, answers, strict=True)
+            reply or late.get(result.id, Recorded(None, late=True, age_s=0.0))
+            for (result, _), reply in zip(results, replies, strict=True)
         ]
 
     async def _record_late(
         self, connection: Connection[Record], results: Sequence[tuple[Result, float]]
     ) -> Mapping[UUID, Recorded]:
-        rows = await connection.fetch(
-            statement("record_late"), *_late_columns(results), self.worker
-        )
+        rows = await connection.fetch(statement("record_late"), *_late_arrays(results), self.worker)
         return {
             row["id"]: Recorded(
                 Status(row["status"]) if row["status"] else None,
@@ -156,23 +170,23 @@ class PostgresStore:
             for row in rows
         }
 
-    async def give_back(self, asks: Sequence[ClaimRequest]) -> Sequence[GivenBack]:
-        """Make unspent pointers due again; the rows that moved.
+    async def give_back(self, requests: Sequence[ClaimRequest]) -> Sequence[GivenBack]:
+        """Make rows due again without spending a try; returns the rows that changed.
 
-        Of several copies of one pointer the one with the highest claim counts, and of these one
-        that was asked for.
+        Of several requests for one id the one with the highest claim counts, and among those one
+        that is not `is_buffered`.
         """
-        by_weight = sorted(asks, key=lambda ask: (ask.claim, not ask.is_buffered))
-        highest = {ask.id: ask for ask in by_weight}
-        ordered = sorted(highest.values(), key=lambda ask: ask.id)
-        rows = await self._links.give_back.fetch(
+        by_weight = sorted(requests, key=lambda request: (request.claim, not request.is_buffered))
+        highest = {request.id: request for request in by_weight}
+        ordered = sorted(highest.values(), key=lambda request: request.id)
+        rows = await self._connections.give_back.fetch(
             statement("give_back"),
-            [ask.id for ask in ordered],
-            [ask.claim for ask in ordered],
+            [request.id for request in ordered],
+            [request.claim for request in ordered],
             self.worker,
             ordered[0].id,
             ordered[-1].id,
-            [ask.is_buffered for ask in ordered],
+            [request.is_buffered for request in ordered],
         )
         return [
             GivenBack(QueueKey.parse(row["queue"]), Status(row["status"]), row["age_s"])
@@ -180,30 +194,34 @@ class PostgresStore:
         ]
 
     async def claimed_by_me(self) -> Sequence[ClaimRequest]:
-        """What Postgres believes this worker sends, each at the claim before it: to give back."""
-        rows = await self._links.give_back.fetch(statement("orphans"), self.worker)
+        """Return the rows that this worker is sending according to Postgres.
+
+        Each has the number of the claim before its present one, as `give_back` expects it.
+        """
+        rows = await self._connections.give_back.fetch(statement("claimed_by_me"), self.worker)
         return [ClaimRequest(id=row["id"], claim=row["claim"] - 1) for row in rows]
 
-    async def take_due(self, quotas: Sequence[Quota], most: int) -> Sequence[tuple[Pointer, bool]]:
-        """Mark due rows as published, `most` in all, the first quotas first.
+    async def take_due(self, quotas: Sequence[Quota], limit: int) -> Sequence[tuple[Pointer, bool]]:
+        """Mark due rows as published by this process: at most `limit`, the first quotas first.
 
-        Each comes with whether it is a retry, in the order of the quotas and then of waiting.
+        Returns the pointers, each with whether it is a retry, in the order of the quotas and within
+        each by the time that they became ready.
         """
-        rows = await self._links.relay.fetch(
+        rows = await self._connections.relay.fetch(
             statement("take_due"),
             [str(quota.queue) for quota in quotas],
             [quota.is_retry for quota in quotas],
             [quota.most for quota in quotas],
-            most,
+            limit,
             self.worker,
         )
-        place = {str(quota.queue): index for index, quota in enumerate(quotas)}
-        rows.sort(key=lambda row: (place[row["queue"]], row["ready_at"]))
+        rank = {str(quota.queue): index for index, quota in enumerate(quotas)}
+        rows.sort(key=lambda row: (rank[row["queue"]], row["ready_at"]))
         return [(_pointer(row), row["is_retry"]) for row in rows]
 
     async def unpublish(self, pointers: Sequence[Pointer]) -> None:
-        """Make due again what the broker did not confirm."""
-        await self._links.relay.fetch(
+        """Make rows due again whose pointers the broker did not confirm."""
+        await self._connections.relay.fetch(
             statement("unpublish"),
             [pointer.id for pointer in pointers],
             [pointer.claim for pointer in pointers],
@@ -211,116 +229,126 @@ class PostgresStore:
         )
 
     async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
-        """Due rows of each queue, counted to a ceiling of 1,000."""
-        rows = await self._links.watch.fetch(
-            statement("waiting"), [str(queue) for queue in queues], DUE_CEILING
+        """Count the due rows of each queue, up to 1,000."""
+        rows = await self._connections.maintenance.fetch(
+            statement("waiting"), [str(queue) for queue in queues], MAX_COUNTED_DUE
         )
         return {
             QueueKey.parse(row["queue"]): Waiting(
-                due=min(row["count"], DUE_CEILING),
-                is_ceiling=row["count"] >= DUE_CEILING,
+                due=min(row["count"], MAX_COUNTED_DUE),
+                is_ceiling=row["count"] >= MAX_COUNTED_DUE,
                 oldest_wait=row["oldest"],
             )
             for row in rows
         }
 
     async def rescue(self, queue: QueueKey, published_before: float) -> int:
-        """Make due again what was published before that instant and never arrived; at most 500."""
-        async with self._links.watch.use() as connection:
-            done = await connection.execute(statement("rescue"), str(queue), published_before)
-        return int(done.rpartition(" ")[2])
+        """Make due again the rows published before that instant and not claimed; at most 500.
+
+        The instant is Postgres's, in seconds since the epoch. Returns the number of rows.
+        """
+        async with self._connections.maintenance.acquire() as connection:
+            tag = await connection.execute(statement("rescue"), str(queue), published_before)
+        return int(tag.rpartition(" ")[2])  # the command tag is "UPDATE <count>"
 
     async def rescue_from(
-        self, silent: Sequence[tuple[WorkerId, int]], queues: Sequence[QueueKey]
+        self, dead: Sequence[tuple[WorkerId, int]], queues: Sequence[QueueKey]
     ) -> Mapping[QueueKey, int]:
-        """Make due again what dead processes took and may not have published; at most 500.
+        """Make due again the rows that dead processes took and may not have published.
 
-        Dead are those of `silent` (id, counter) whose counter has not moved since.
+        `dead` are ids and heartbeat counters; a process whose counter has moved since is alive. At
+        most 500 rows. Returns the number of rows in each queue.
         """
-        rows = await self._links.watch.fetch(
+        rows = await self._connections.maintenance.fetch(
             statement("rescue_from"),
-            [worker for worker, _ in silent],
-            [beat for _, beat in silent],
+            [worker for worker, _ in dead],
+            [beat for _, beat in dead],
             [str(queue) for queue in queues],
         )
         return Counter(QueueKey.parse(row["queue"]) for row in rows)
 
-    async def claimed_by_dead(self, silent: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
-        """What dead processes were sending, at most 500.
+    async def claimed_by_dead(self, dead: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
+        """Return the rows that dead processes were sending, at most 500.
 
-        Dead are those without a heartbeat row, and those of `silent` (id, counter) whose counter
-        has not moved since; never this one.
+        Dead are the processes without a heartbeat row, and those of `dead` (id, counter) whose
+        counter has not moved since; never this process.
         """
-        rows = await self._links.watch.fetch(
+        rows = await self._connections.maintenance.fetch(
             statement("claimed_by_dead"),
-            [worker for worker, _ in silent],
-            [beat for _, beat in silent],
+            [worker for worker, _ in dead],
+            [beat for _, beat in dead],
             self.worker,
         )
         return [_orphan(row) for row in rows]
 
     async def settle_orphans(
-        self, deaths: Sequence[OrphanDecision], silent: Sequence[tuple[WorkerId, int]]
+        self, decisions: Sequence[OrphanDecision], dead: Sequence[tuple[WorkerId, int]]
     ) -> Sequence[tuple[OrphanDecision, Status, float]]:
-        """Write what follows for orphans whose process is dead still; the rows that moved.
+        """Write the decisions for orphans whose process is still dead; returns the changed rows.
 
-        Each comes with its new status (expired if it would wait past its time) and its age.
+        Each comes with its new status (expired if its time would be over before it is sent) and its
+        age in seconds.
         """
-        by_id = {death.orphan.id: death for death in deaths}
-        rows = await self._links.watch.fetch(
+        by_id = {decision.orphan.id: decision for decision in decisions}
+        rows = await self._connections.maintenance.fetch(
             statement("settle_orphans"),
-            *_columns(_decision_row(death) for death in by_id.values()),
+            *_decision_arrays(list(by_id.values())),
             self.worker,
-            [worker for worker, _ in silent],
-            [beat for _, beat in silent],
+            [worker for worker, _ in dead],
+            [beat for _, beat in dead],
         )
         return [(by_id[row["id"]], Status(row["status"]), row["age_s"]) for row in rows]
 
     async def database_now(self) -> float:
-        """Postgres's clock, in seconds since the epoch."""
-        rows = await self._links.watch.fetch("SELECT extract(epoch FROM now())::float8 AS now")
+        """Return the time of Postgres's clock, in seconds since the epoch."""
+        rows = await self._connections.maintenance.fetch(
+            "SELECT extract(epoch FROM now())::float8 AS now"
+        )
         return float(rows[0]["now"])
 
     async def sweep(self) -> Sequence[tuple[QueueKey, float]]:
-        """Expire waiting rows past their time: queue and age in seconds of each.
+        """Expire waiting rows whose time is over; returns the queue and age in seconds of each.
 
-        At most 5,000 that are due, and as many that are published.
+        At most 5,000 of the due rows and 5,000 of the published ones.
         """
-        rows = await self._links.watch.fetch(statement("sweep"), MAX_SWEEP_ROWS)
+        rows = await self._connections.maintenance.fetch(statement("sweep"), MAX_SWEEP_ROWS)
         return [(QueueKey.parse(row["queue"]), row["age_s"]) for row in rows]
 
     async def ensure_days(self) -> int:
-        """Make the partitions of the days to come; how many were made."""
-        rows = await self._links.watch.fetch("SELECT ensure_days() AS made")
-        return int(rows[0]["made"])
+        """Create the partitions of the coming days; returns how many were created."""
+        rows = await self._connections.maintenance.fetch("SELECT ensure_days() AS created")
+        return int(rows[0]["created"])
 
     async def days(self) -> Sequence[str]:
-        """The days that have a partition, oldest first, as YYYYMMDD."""
-        rows = await self._links.watch.fetch(statement("days"))
+        """Return the days that have a partition, oldest first, as YYYYMMDD."""
+        rows = await self._connections.maintenance.fetch(statement("partition_days"))
         return [row["day"] for row in rows]
 
     async def drop_day(self, day: date) -> str:
-        """Drop a day all of whose rows are final: 'dropped', 'kept' or 'absent'."""
-        rows = await self._links.watch.fetch("SELECT drop_day($1) AS what", day)
-        return str(rows[0]["what"])
+        """Drop the partition of a day if all its rows are final: 'dropped', 'kept' or 'absent'."""
+        rows = await self._connections.maintenance.fetch("SELECT drop_day($1) AS outcome", day)
+        return str(rows[0]["outcome"])
 
     async def forget_processes(self) -> None:
-        """Remove the heartbeat rows of processes silent for two hours; a crash loop leaves many."""
-        await self._links.watch.fetch(
+        """Remove heartbeat rows that are two hours old; a crash loop leaves many of them."""
+        await self._connections.maintenance.fetch(
             "DELETE FROM workers WHERE beat_at < now() - interval '2 hours'"
         )
 
     async def estimate_backlog(self) -> int:
-        """Rows that wait for the relay, as the planner's statistics say: minutes old, no count."""
-        rows = await self._links.watch.fetch(statement("backlog"))
+        """Return about how many rows wait for the relay.
+
+        Read from the planner's statistics, which may be minutes old; nothing is counted.
+        """
+        rows = await self._connections.maintenance.fetch(statement("estimate_backlog"))
         return int(rows[0]["waiting"])
 
     async def requeue_all(self) -> None:
-        """For a broker that starts empty: make due again everything published and not claimed."""
-        await self._links.watch.fetch(statement("requeue_all"))
+        """Make due again every row that is published and not claimed: the broker starts empty."""
+        await self._connections.maintenance.fetch(statement("requeue_all"))
 
 
-def _claim_answer(row: Record) -> ClaimAnswer:
+def _claim_reply(row: Record) -> ClaimAnswer:
     if row["status"] != Status.SENDING:
         return NotClaimed(Status(row["status"]), row["age_s"])
     return Claimed(
@@ -356,58 +384,77 @@ def _orphan(row: Record) -> Orphan:
     )
 
 
-def _decision_row(death: OrphanDecision) -> tuple[object, ...]:
-    orphan = death.orphan
-    return orphan.id, orphan.claim, orphan.worker, death.provider, death.status, death.reason
-
-
 def _recorded(row: Record) -> Recorded:
-    return Recorded(STATUSES[row["status"]], late=False, age_s=row["age_s"])
+    return Recorded(STATUS_BY_NAME[row["status"]], late=False, age_s=row["age_s"])
 
 
-def _record_columns(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[object]]:
-    """The arrays of record.sql, $1 to $14."""
-    return _columns(
-        [
-            (
-                r.id,
-                r.claim,
-                r.status,
-                int(r.spends),
-                r.after.total_seconds() if r.after else 0.0,
-                r.reason,
-                r.outcome,
-                r.provider,
-                r.code,
-                r.detail,
-                r.reference,
-                r.waited_s,
-                r.finished_at_monotonic - r.started_at_monotonic,
-                ago,
-            )
-            for r, ago in results
-        ]
+def _record_arrays(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[object]]:
+    """Return the arrays $1 to $14 of record.sql, in its order."""
+    return (
+        [result.id for result, _ in results],
+        [result.claim for result, _ in results],
+        [result.status for result, _ in results],
+        [int(result.spends) for result, _ in results],
+        [result.after.total_seconds() if result.after else 0.0 for result, _ in results],
+        [result.reason for result, _ in results],
+        [result.outcome for result, _ in results],
+        [result.provider for result, _ in results],
+        [result.code for result, _ in results],
+        [result.detail for result, _ in results],
+        [result.reference for result, _ in results],
+        [result.waited_s for result, _ in results],
+        [result.finished_at_monotonic - result.started_at_monotonic for result, _ in results],
+        [ended_ago_s for _, ended_ago_s in results],
     )
 
 
-def _late_columns(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[object]]:
-    """The arrays of record_late.sql, $1 to $10."""
-    columns = _record_columns(results)
-    return [columns[index] for index in (0, 1, 6, 7, 8, 9, 10, 11, 12, 13)]
+def _late_arrays(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[object]]:
+    """Return the arrays $1 to $10 of record_late.sql, in its order."""
+    return (
+        [result.id for result, _ in results],
+        [result.claim for result, _ in results],
+        [result.outcome for result, _ in results],
+        [result.provider for result, _ in results],
+        [result.code for result, _ in results],
+        [result.detail for result, _ in results],
+        [result.reference for result, _ in results],
+        [result.waited_s for result, _ in results],
+        [result.finished_at_monotonic - result.started_at_monotonic for result, _ in results],
+        [ended_ago_s for _, ended_ago_s in results],
+    )
 
 
-def _columns(rows: Iterable[tuple[object, ...]]) -> Sequence[Sequence[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def _decision_arrays(decisions: Sequence[OrphanDecision]) -> Sequence[Sequence[object]]:
+    """Return the arrays $1 to $6 of settle_orphans.sql, in its order."""
+    return (
+        [decision.orphan.id for decision in decisions],
+        [decision.orphan.claim for decision in decisions],
+        [decision.orphan.worker for decision in decisions],
+        [decision.provider for decision in decisions],
+        [decision.status for decision in decisions],
+        [decision.reason for decision in decisions],
+    )
+
+
+@asynccontextmanager
+async def open_store_connections(
+    settings: ConnectionSettings,
+) -> AsyncIterator[StoreConnections]:
+    """The connections of a store, each with its planner settings; closed at the end."""
+    async with AsyncExitStack() as stack:
+        connections = {
+            name: await stack.enter_async_context(
+                open_connection(settings, _PLANNER_SETTINGS.get(name, NO_PLANNER_SETTINGS))
+            )
+            for name in StoreConnections._fields
+        }
+        yield StoreConnections(**connections)
 
 
 @asynccontextmanager
 async def open_store(
     settings: ConnectionSettings, worker: WorkerId
 ) -> AsyncIterator[PostgresStore]:
-    """The store, connecting when first used; closed at the end."""
-    async with AsyncExitStack() as stack:
-        links = {
-            name: await stack.enter_async_context(open_connection(settings, PLANNERS.get(name, {})))
-            for name in StoreConnections._fields
-        }
-        yield PostgresStore(worker, StoreConnections(**links))
+    """A store whose connections connect at first use; closed at the end."""
+    async with open_store_connections(settings) as connections:
+        yield PostgresStore(worker, connections)

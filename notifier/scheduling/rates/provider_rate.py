@@ -17,23 +17,19 @@ import structlog
 
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
+from notifier.domain.provider_rate import CUT_INTERVAL_S, MAX_LEAD_S, REGROWTH_PER_S, SLICE_S
 from notifier.ports.observer import Observer
 from notifier.ports.rates import RateStore, Slice
 from notifier.scheduling.consumers.measurements import Clock
 from notifier.scheduling.rates.slots import Slots, even_rate
 from notifier.scheduling.rates.waiter_queue import WaiterQueue
 
-SLICE_S: Final = 0.05
 LEAD_S: Final = 0.075
 """With slots for so long in hand a worker leaves the schedule to the others."""
-AHEAD_S: Final = 0.15
-"""So far ahead the store gives the schedule away."""
 SPREAD_S: Final = 0.01
 COALESCE_S: Final = 0.025
 """How long more waiters are gathered before the next piece, while there are slots in hand."""
 AWAY_S: Final = 0.5
-CUT_EVERY_S: Final = 1.0
-REGROWN_PER_S: Final = 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +64,7 @@ class ProviderRate:
     @property
     def rate_per_s(self) -> float:
         """The deployment's rate as it is now: as last told, and grown since."""
-        grown = REGROWN_PER_S * self._asked_per_s * (self._clock() - self._told_at)
+        grown = REGROWTH_PER_S * self._asked_per_s * (self._clock() - self._told_at)
         return min(self._asked_per_s, self._told_per_s + grown)
 
     async def acquire(self, priority: Priority | None) -> None:
@@ -143,7 +139,7 @@ class ProviderRate:
 
     def _until_free(self, piece: Slice) -> float:
         """Spread, so that no worker always comes just after another."""
-        return max(0.0, piece.starts_in_s - AHEAD_S) + SPREAD_S * (0.2 + 0.8 * self._draw())
+        return max(0.0, piece.starts_in_s - MAX_LEAD_S) + SPREAD_S * (0.2 + 0.8 * self._draw())
 
     def _until_needed(self) -> float:
         covered_s = self._slots.covered_s
@@ -174,7 +170,7 @@ class ProviderRate:
         while True:
             await self._is_throttled.wait()
             is_cut = await self._cut()
-            await asyncio.sleep(CUT_EVERY_S if is_cut else CUT_EVERY_S / 4)
+            await asyncio.sleep(CUT_INTERVAL_S if is_cut else CUT_INTERVAL_S / 4)
             self._is_throttled.clear()
 
     async def _cut(self) -> bool:

@@ -1,5 +1,9 @@
--- Past its wait, or past another's hold -> half-open, held by $2 for $3 seconds. An instant further
--- ahead than the longest wait and hold was left by a clock put back.
+-- Reserves a breaker's probe for this process: past its wait, or past another process's hold ->
+-- half-open. A `probe_at` further ahead than the longest wait (60 s) plus the hold was written
+-- before the clock was set back, and does not count.
+-- Parameters: $1 provider, $2 this process's id, $3 how long the hold lasts, in seconds.
+-- Returns: one row if it changed something; listening processes are notified at the commit.
+-- Repeating it changes nothing and returns no row until the hold is over.
 WITH changed AS (
     UPDATE breakers SET
         state = 'half_open', held_by = $2, probe_at = now() + make_interval(secs => $3::float8),

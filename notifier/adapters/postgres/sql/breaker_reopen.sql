@@ -1,4 +1,8 @@
--- Half-open and held by $2 -> open. The wait is 5 s doubled at each opening in a row, 60 s at most.
+-- Reopens a breaker after a failed probe: half-open and held by this process -> open. The wait for
+-- the next probe is 5 s, doubled for each opening in a row, at most 60 s.
+-- Parameters: $1 provider, $2 this process's id, $3 reason.
+-- Returns: one row if it changed something; listening processes are notified at the commit.
+-- Repeating it changes nothing and returns no row.
 WITH changed AS (
     UPDATE breakers SET
         state = 'open', reason = $3, openings = openings + 1, changed_at = now(), held_by = NULL,

@@ -1,5 +1,7 @@
--- What processes need of the tables $1 and the functions $2: a row for each right that this role
--- lacks, and one without a right for each that does not exist.
+-- Reads which rights this role lacks on the tables and functions that a process needs.
+-- Parameters: $1 the tables, $2 the functions with their argument types.
+-- Returns: one row per missing right; one row whose `missing` is null per table or function that does
+-- not exist.
 WITH needed AS (
     SELECT false AS is_function, name, to_regclass(name)::oid AS oid, wanted
     FROM unnest($1::text[]) AS t (name)
@@ -7,10 +9,10 @@ WITH needed AS (
     UNION ALL
     SELECT true, name, to_regprocedure(name)::oid, 'EXECUTE' FROM unnest($2::text[]) AS f (name)
 )
-SELECT DISTINCT is_function, name, CASE WHEN oid IS NOT NULL THEN wanted END AS lacking
+SELECT DISTINCT is_function, name, CASE WHEN oid IS NOT NULL THEN wanted END AS missing
 FROM needed
 WHERE oid IS NULL OR NOT CASE
     WHEN is_function THEN has_function_privilege(oid, wanted)
     ELSE has_table_privilege(oid, wanted)
 END
-ORDER BY is_function, name, lacking
+ORDER BY is_function, name, missing

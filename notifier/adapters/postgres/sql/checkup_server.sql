@@ -1,5 +1,8 @@
--- What a server says of itself and of this session. What other programs hold is counted by name: a
--- role that may not read all of pg_stat_activity sees that much of every session.
+-- Reads the server's version, the session's settings and the connections of other programs.
+-- Parameters: none.
+-- Returns: one row. `connections` is how many this role may open. `others` counts the sessions
+-- whose application_name is not `notifier`: a role that may not read all of pg_stat_activity still
+-- sees the name of every session.
 SELECT
     current_setting('server_version_num')::integer / 10000 AS major,
     current_setting('server_version') AS version,

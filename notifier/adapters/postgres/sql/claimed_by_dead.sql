@@ -1,7 +1,11 @@
--- What dead processes were sending: those without a row in workers, and those whose counter still
--- stands where the caller saw it stand for too long ($1 ids, $2 counters). One snapshot: a process
--- has its row before its first claim. The dead are found first, by steps through the small index of
--- what is being sent, then their rows.
+-- Reads the rows that dead processes were sending, at most 500. Dead is a process without a row in
+-- `workers`, and one whose counter is still the one that the caller saw unchanged for too long.
+-- Both are read in one snapshot: a process has its row before its first claim.
+-- Parameters: $1 ids of the processes that look dead, $2 their counters, $3 this process's id,
+-- which is never dead.
+-- Returns: one row per notification.
+-- (The recursive part steps through the small index of rows being sent, from one claiming process
+-- to the next, and finds the dead ones before their rows are read.)
 WITH RECURSIVE claimer AS (
     (SELECT claimed_by AS id FROM notifications
      WHERE status = 'sending' AND claimed_by IS NOT NULL ORDER BY claimed_by LIMIT 1)

@@ -1,4 +1,7 @@
--- All pauses that hold, their spans as of now; those that have expired are deleted on the way.
+-- Reads all pauses in force, and deletes the expired ones.
+-- Parameters: none.
+-- Returns: one row per pause; `age_s` and `expires_in_s` in seconds as of now, the latter null for
+-- a pause without an end.
 WITH expired AS (DELETE FROM pauses WHERE expires_at <= now())
 SELECT kind::text AS kind, name, reason,
        extract(epoch FROM now() - paused_at)::float8 AS age_s,

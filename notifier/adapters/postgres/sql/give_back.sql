@@ -1,6 +1,11 @@
--- Unspent pointers ($1 ids, $2 claims): a row still queued at that claim, or claimed from it by
--- this worker ($3) and not sent, is due again at its old place; $4, $5 bound the ids. A pointer that
--- was never asked for ($6) leaves a row alone that is being sent: another copy of it is in hand.
+-- Makes rows due again without spending a try: those still queued at the requested claim, and those
+-- that this worker claimed from it and has not sent. A row keeps its place in the queue; one whose
+-- time is over expires instead.
+-- Parameters: $1 ids without duplicates, $2 the claim of each, $3 this worker's id, $4 and $5 the
+-- least and the greatest id, $6 whether the pointer was only buffered and never claimed: then a row
+-- that is being sent stays, because this worker is sending it for another copy of the pointer.
+-- Returns: one row per changed notification; `age_s` since it was accepted, in seconds.
+-- Repeating it changes nothing.
 UPDATE notifications n SET
     status = CASE WHEN expires_at <= now() THEN 'expired' ELSE 'queued' END::notification_status,
     due_at = CASE WHEN expires_at <= now() THEN NULL ELSE ready_at END,

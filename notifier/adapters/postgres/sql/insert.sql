@@ -1,6 +1,11 @@
--- A batch of accepted notifications: due (or scheduled), or taken already by this process ($11)
--- where $10 says so: then it publishes them once this is committed. Repeatable: an id is stored once,
--- and what an earlier go left taken is as this one says.
+-- Stores a batch of accepted notifications: each due at once, after its delay, or as already
+-- published by this process, which then publishes it after the commit.
+-- Parameters: $1 ids, $2 tenants, $3 queues, $4 recipients, $5 contents, $6 metadata, $7 greatest
+-- numbers of tries, $8 delays, $9 times to live, $10 whether each is stored as published, $11 this
+-- process's id.
+-- Returns: one row, `now`: the transaction's time in seconds since the epoch.
+-- Repeating it stores no id twice. For rows of this process that are unclaimed and stored as
+-- published, the last call's $10 decides.
 WITH stored AS (
     INSERT INTO notifications AS n
         (id, tenant, queue, recipient, content, metadata, max_tries, status, ready_at, due_at,

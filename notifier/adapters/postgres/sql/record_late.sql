@@ -1,6 +1,12 @@
--- Results whose row had moved on. Written by us before: nothing to do. Else the attempt is added,
--- or what another wrote of it is amended, as late; a late Accepted settles a row that still stands
--- at this claim.
+-- Writes results whose row had moved on before record.sql. A result that this worker has written
+-- already changes nothing. Otherwise the attempt is added, or another process's attempt of this
+-- claim is corrected, and marked late. A late Accepted settles a row that is still at this claim.
+-- Parameters: $1 ids, $2 claims, $3 outcomes, $4 providers, $5 codes, $6 details, $7 references of
+-- the provider, $8 seconds waited in the queue, $9 seconds that the call took, $10 seconds since it
+-- ended, $11 this worker's id.
+-- Returns: one row per notification that exists. `status` is 'sent' if this result settled the row,
+-- the row's status if this worker had written the result before, otherwise null.
+-- Repeating it changes nothing.
 WITH result AS (
     SELECT *, clock_timestamp() - finished_ago_s * interval '1 second' AS finished_at,
            clock_timestamp() - (finished_ago_s + took_s) * interval '1 second' AS started_at

@@ -1,16 +1,20 @@
--- What the relays of dead processes took last, and may have died over before it was published: those
--- whose counter still stands where the caller saw it stand for too long ($1 ids, $2 counters), in the
--- queues $3. What they took over 15 s before their last beat they had published, or taken back. One
--- that takes more over 5 s after it has no heartbeat and lives: it counted as dead after 6 s, and what
--- it takes then must not go round. The claim stays: a copy of a pointer that did arrive is harmless.
+-- Makes due again the rows that the relays of dead processes took last and may not have published,
+-- at most 500. Dead is a process whose counter is still the one that the caller saw unchanged for
+-- too long. What a process took more than 15 s before its last heartbeat it had published or made
+-- due again. A process that takes rows more than 5 s after its last heartbeat is alive but cannot
+-- write heartbeats: it counts as dead after 6 s, and the rows that it takes then must not be
+-- requeued over and over. The claim stays, so a copy of the message that did arrive does no harm.
+-- Parameters: $1 ids of the processes that look dead, $2 their counters, $3 the queues.
+-- Returns: one row per changed notification.
+-- Repeating it changes nothing: the rows are no longer published.
 WITH lost AS (
     SELECT taken.id
-    FROM unnest($1::uuid[], $2::bigint[]) AS silent (id, beat)
+    FROM unnest($1::uuid[], $2::bigint[]) AS dead (id, beat)
     JOIN workers w USING (id, beat)
-    CROSS JOIN unnest($3::text[]) AS of (queue)
+    CROSS JOIN unnest($3::text[]) AS watched (queue)
     CROSS JOIN LATERAL (
         SELECT n.id FROM notifications n
-        WHERE n.queue = of.queue AND n.status = 'queued' AND n.due_at IS NULL
+        WHERE n.queue = watched.queue AND n.status = 'queued' AND n.due_at IS NULL
           AND n.published_at BETWEEN w.beat_at - interval '15 seconds'
                                  AND w.beat_at + interval '5 seconds'
           AND n.published_by = w.id

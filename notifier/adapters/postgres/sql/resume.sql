@@ -1,4 +1,7 @@
--- End a pause. One that had expired is none, though its row is removed.
+-- Ends a pause. An expired one is removed as well, but does not count.
+-- Parameters: $1 kind, $2 name.
+-- Returns: one row if a pause in force was ended; listening processes are notified at the commit.
+-- Repeating it changes nothing and returns no row.
 WITH changed AS (
     DELETE FROM pauses WHERE kind = $1::text::pause_kind AND name = $2
     RETURNING expires_at IS NULL OR expires_at > now() AS has_held

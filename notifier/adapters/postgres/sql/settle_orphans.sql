@@ -1,15 +1,21 @@
--- What follows for orphans ($1 to $6: ids, claims, dead processes, providers, statuses, reasons), in
--- the name of $7; only while their process is dead still ($8, $9 as in claimed_by_dead.sql). The attempt
--- is Ambiguous: a late result of the dead, should it come back, amends it. (ANY and as text: as in
--- take_due.sql. What is locked is skipped, so their order does not matter.)
-WITH death AS (
+-- Writes the decisions for orphans, as long as their process is still dead. The attempt becomes
+-- Ambiguous; if the process comes back, its late result corrects it.
+-- Parameters: $1 ids, $2 claims, $3 the dead processes, $4 providers, $5 statuses (queued, failed),
+-- $6 reasons, $7 this process's id, $8 and $9 the processes that look dead and their counters, as
+-- in claimed_by_dead.sql.
+-- Returns: one row per changed notification; `age_s` since it was accepted, in seconds. A row that
+-- another process has locked is left out.
+-- Repeating it changes nothing.
+-- (ANY and the status as text: see take_due.sql. Locked rows are skipped, so the order of the locks
+-- does not matter.)
+WITH decision AS (
     SELECT d.* FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[],
                            $6::text[]) AS d (id, claim, worker, provider, status, reason)
     LEFT JOIN workers w ON w.id = d.worker
     WHERE w.id IS NULL OR (w.id, w.beat) IN (SELECT * FROM unnest($8::uuid[], $9::bigint[]))
 ), orphan AS (
     SELECT n.id, n.updated_at AS claimed_at, d.claim, d.worker, d.provider, d.status, d.reason
-    FROM death d JOIN notifications n ON n.id = d.id
+    FROM decision d JOIN notifications n ON n.id = d.id
     WHERE n.id = ANY ($1::uuid[]) AND n.status::text = 'sending'
       AND n.claim = d.claim AND n.claimed_by = d.worker
     FOR UPDATE OF n SKIP LOCKED
@@ -33,7 +39,7 @@ WITH death AS (
                           provider, outcome, code, detail, reference)
     SELECT m.id, m.claim, $7, o.claimed_at, clock_timestamp(), m.due_at,
            greatest(0, extract(epoch FROM o.claimed_at - m.ready_at)), o.provider, 'ambiguous',
-           'worker_died', 'the worker died before it could say what came of it', ''
+           'worker_died', 'the worker died before it recorded a result', ''
     FROM moved m JOIN orphan o ON o.id = m.id
     ON CONFLICT (id, claim) DO NOTHING
 ), failed AS (

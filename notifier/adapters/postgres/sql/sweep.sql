@@ -1,5 +1,8 @@
--- Waiting rows past their time, due or published; of each at most $1 a pass. Who claims what was
--- published lately sees to it himself.
+-- Expires waiting rows whose time is over, due or published. Rows published within the last minute
+-- are left to the worker that claims them.
+-- Parameters: $1 the greatest number of rows of each kind.
+-- Returns: one row per expired notification; `age_s` since it was accepted, in seconds.
+-- Repeating it expires the next rows.
 WITH due AS (
     SELECT id FROM notifications
     WHERE due_at IS NOT NULL AND expires_at <= now()

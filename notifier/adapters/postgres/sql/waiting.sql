@@ -1,5 +1,7 @@
--- Per queue ($1): due rows, of each class counted to $2, and how long the oldest has waited, be it
--- due or published and not yet claimed. A due row's due_at is its ready_at.
+-- Counts the due rows of each queue.
+-- Parameters: $1 queues, $2 the number up to which each class (first attempts, retries) is counted.
+-- Returns: one row per queue; `oldest` is how long its oldest row has waited, due or published and
+-- not yet claimed. (The due_at of a due row equals its ready_at.)
 SELECT queue.name AS queue, due.count,
        coalesce(now() - least(due.oldest, published.ready_at), interval '0') AS oldest
 FROM unnest($1::text[]) AS queue (name)
@@ -12,7 +14,7 @@ CROSS JOIN LATERAL (
         (SELECT n.due_at FROM notifications n
          WHERE n.queue = queue.name AND n.is_retry AND n.due_at <= now()
          ORDER BY n.due_at LIMIT $2)
-    ) AS one
+    ) AS due_row
 ) due
 LEFT JOIN LATERAL (
     SELECT n.ready_at FROM notifications n

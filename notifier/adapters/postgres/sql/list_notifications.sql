@@ -1,6 +1,10 @@
--- Newest first: ids grow with time. $1 status, $2 pattern of the queue's name, $3 and $4 the first
--- and last instant of acceptance, $5 the cursor, $6 how many. Null means any. What is said of due_at
--- follows from the status: by it the few that wait are found in their own indexes.
+-- Reads one page of notifications, newest first: ids grow with time. A parameter that is null
+-- filters nothing.
+-- Parameters: $1 status, $2 LIKE pattern of the queue's name, $3 and $4 the earliest and latest
+-- time of acceptance, $5 the cursor (the last id of the page before), $6 the page's size.
+-- Returns: one row per notification.
+-- (The conditions on due_at follow from the status. They let Postgres use the small indexes of
+-- waiting rows.)
 SELECT id, tenant, status::text AS status, queue, recipient, content, metadata, tries, max_tries, last_error,
        created_at, updated_at, due_at, expires_at
 FROM notifications

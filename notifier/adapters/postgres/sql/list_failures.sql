@@ -1,5 +1,7 @@
--- Newest first; $1 reason, $2 pattern of the queue's name, $3 and $4 the first and last instant of
--- acceptance, $5 the cursor, $6 how many. Null means any.
+-- Reads one page of the log of failures, newest first. A parameter that is null filters nothing.
+-- Parameters: $1 reason, $2 LIKE pattern of the queue's name, $3 and $4 the earliest and latest
+-- time of acceptance, $5 the cursor (the last id of the page before), $6 the page's size.
+-- Returns: one row per failure.
 SELECT id, queue, provider, reason, code, detail, tries, first_at, last_at
 FROM failures
 WHERE ($1::text IS NULL OR reason = $1)
