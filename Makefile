@@ -18,7 +18,7 @@ run: run-tools ## serve everything in one process, on an embedded Postgres (Ctrl
 	@if [ -t 0 ]; then trap '' TSTP; set -m; fi; $(PY) -m notifier dev $(ARGS)
 
 demo: run-tools ## 2,000 notifications with mixed fates, watched live, checked at the end
-	@$(PY) -m notifier.cli.demo $(ARGS)
+	@$(PY) -m harness.demo $(ARGS)
 
 test: check-tools ## all tests; installs RabbitMQ and Prometheus if there are none
 	@deploy/install-rabbitmq

@@ -1,1 +1,3 @@
 """Self-hosted notification delivery engine."""
+
+__version__ = "0.1.0"

@@ -11,10 +11,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import version
 
 from uuid_utils.compat import uuid7
 
+from notifier import __version__
 from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
@@ -135,7 +135,7 @@ async def open_process(
     metrics = Metrics(
         queues,
         providers_of(settings),
-        version=version("notifier"),
+        version=__version__,
         target_wait_s={each: settings.priorities.of(each).target_wait_s for each in Priority},
     )
     seat = _Seat()

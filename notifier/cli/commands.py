@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Final
 
 from cyclopts import App, Group
+
+from notifier import __version__
 
 PROCESSES: Final = Group("Processes", sort_key=1)
 NOTIFICATIONS: Final = Group("Notifications", sort_key=2)
@@ -14,7 +15,7 @@ TOOLS: Final = Group("Tools", sort_key=3)
 app: Final = App(
     name="notifier",
     help="Self-hosted notification delivery: real priorities, consumers that move, nothing lost.",
-    version=lambda: version("notifier"),
+    version=__version__,
     help_format="plaintext",
 )
 

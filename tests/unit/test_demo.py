@@ -4,69 +4,77 @@ from collections import Counter
 
 from prometheus_client import CollectorRegistry
 
+from harness.demo.comparison import compare, unknown_calls
+from harness.demo.figures import read_figures
+from harness.demo.plan import FATES, SIZES, PlannedNotification, plan_notifications
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.cli.demo.client import read_figures
-from notifier.cli.demo.plan import FATES, SIZES, Order, plan_orders
-from notifier.cli.demo.verdict import compare, strangers
 from notifier.domain.notification import Channel, QueueKey, Status
 from notifier.sandbox.fates import fate_of_address, fate_of_phone, fate_of_token
 
-READ = {"email": fate_of_address, "sms": fate_of_phone, "push": fate_of_token}
+FATE_OF = {"email": fate_of_address, "sms": fate_of_phone, "push": fate_of_token}
 
 
-def as_planned() -> tuple[dict[str, Order], dict[str, str], dict[str, int]]:
-    orders = {str(number): order for number, order in enumerate(plan_orders())}
-    statuses = {id_: order.fate.status for id_, order in orders.items()}
-    return orders, statuses, {id_: order.fate.calls for id_, order in orders.items()}
+def as_planned() -> tuple[dict[str, PlannedNotification], dict[str, str], dict[str, int]]:
+    planned = {
+        str(number): notification for number, notification in enumerate(plan_notifications())
+    }
+    statuses = {id_: notification.fate.status for id_, notification in planned.items()}
+    return (
+        planned,
+        statuses,
+        {id_: notification.fate.calls for id_, notification in planned.items()},
+    )
 
 
 def test_two_thousand_notifications_go_to_nine_queues() -> None:
-    orders = plan_orders()
-    assert len(orders) == 2000
-    assert Counter(order.queue for order in orders) == SIZES
+    planned = plan_notifications()
+    assert len(planned) == 2000
+    assert Counter(notification.queue for notification in planned) == SIZES
     assert len(SIZES) == 9
 
 
-def test_every_queue_meets_every_fate() -> None:
-    met = {(order.queue, order.fate.name) for order in plan_orders()}
-    assert met == {(queue, fate.name) for queue in SIZES for fate in FATES}
+def test_every_queue_has_every_fate() -> None:
+    pairs = {(notification.queue, notification.fate.name) for notification in plan_notifications()}
+    assert pairs == {(queue, fate.name) for queue in SIZES for fate in FATES}
 
 
-def test_the_sandbox_reads_the_fate_that_was_planned() -> None:
-    for order in plan_orders():
-        channel = order.queue.partition(".")[0]
-        assert READ[channel](order.recipient) == order.fate.name
+def test_the_sandbox_reads_the_planned_fate_of_every_recipient() -> None:
+    for notification in plan_notifications():
+        channel = notification.queue.partition(".")[0]
+        assert FATE_OF[channel](notification.recipient) == notification.fate.name
 
 
-def test_the_demo_agrees_when_all_went_as_planned() -> None:
-    orders, statuses, calls = as_planned()
-    lines = compare(orders, statuses, calls)
-    assert sum(line.wrong for line in lines) == 0
-    assert sum(line.submitted for line in lines) == 2000
-    assert sum(line.calls for line in lines) == sum(calls.values())
-    assert strangers(orders, calls) == 0
+def test_all_totals_agree_when_everything_went_as_planned() -> None:
+    planned, statuses, calls = as_planned()
+    totals = compare(planned, statuses, calls)
+    assert sum(total.wrong for total in totals) == 0
+    assert sum(total.submitted for total in totals) == 2000
+    assert sum(total.calls for total in totals) == sum(calls.values())
+    assert unknown_calls(planned, calls) == 0
 
 
-def test_one_call_too_many_is_noticed_even_if_another_one_is_missing() -> None:
-    orders, statuses, calls = as_planned()
-    first, second = [id_ for id_, order in orders.items() if order.fate.name == "ok"][:2]
+def test_an_extra_call_is_wrong_even_if_another_call_is_missing() -> None:
+    planned, statuses, calls = as_planned()
+    first, second = [
+        id_ for id_, notification in planned.items() if notification.fate.name == "ok"
+    ][:2]
     calls[first] += 1
     del calls[second]
-    assert sum(line.wrong for line in compare(orders, statuses, calls)) == 2
+    assert sum(total.wrong for total in compare(planned, statuses, calls)) == 2
 
 
-def test_a_notification_the_api_does_not_know_is_noticed() -> None:
-    orders, statuses, calls = as_planned()
+def test_a_notification_that_the_api_does_not_list_is_wrong() -> None:
+    planned, statuses, calls = as_planned()
     del statuses["7"]
-    assert sum(line.wrong for line in compare(orders, statuses, calls)) == 1
+    assert sum(total.wrong for total in compare(planned, statuses, calls)) == 1
 
 
-def test_a_call_for_somebody_else_is_noticed() -> None:
-    orders, _, calls = as_planned()
-    assert strangers(orders, {**calls, "": 2}) == 2
+def test_calls_for_other_notifications_are_counted() -> None:
+    planned, _, calls = as_planned()
+    assert unknown_calls(planned, {**calls, "": 2}) == 2
 
 
-def test_the_figures_are_those_of_the_metrics() -> None:
+def test_the_figures_are_read_from_the_metrics() -> None:
     queue = QueueKey.parse("email.low")
     providers = {Channel("email"): ["smtp"]}
     metrics = Metrics([queue], providers, version="0", registry=CollectorRegistry())

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from notifier import __version__
 from notifier.adapters.providers import PROVIDER_TYPES
 from notifier.settings import Settings, WorkerSettings, convert_table, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-IMAGE = f"notifier:{PROJECT['version']}"
+IMAGE = f"notifier-engine:{__version__}"
 OURS = {"migrate", "api", "worker", "sandbox"}
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: Mapping[str, Mapping[str, Any]] = COMPOSE["services"]
@@ -168,8 +168,8 @@ def test_every_image_is_pinned_and_from_the_default_registry() -> None:
 
 def test_our_image_is_named_for_the_version_it_holds() -> None:
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
-    assert f'image.version="{PROJECT["version"]}"' in dockerfile
-    assert {image for image in images() if image.startswith("notifier:")} == {IMAGE}
+    assert f'image.version="{__version__}"' in dockerfile
+    assert {image for image in images() if image.startswith("notifier")} == {IMAGE}
 
 
 def test_the_image_sets_nothing_that_is_no_setting(tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
 
+from notifier import __version__
 from notifier.api import requests, responses
 from notifier.api.http.problems import PREFIX, PROBLEM_TYPE, Kind
 from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_REASON
@@ -64,7 +64,7 @@ def openapi_document(settings: ApiSettings) -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "Notifier",
-            "version": version("notifier"),
+            "version": __version__,
             "description": (
                 f"Submit notifications and follow what becomes of them. {settings.bounds}"
             ),

@@ -1,4 +1,4 @@
-"""A real `notifier dev` as a child process: its own folder, ports, broker and short retries."""
+"""A real `notifier dev` as a child process with its own folder, ports, broker and short retries."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import notifier
-from notifier.cli.demo.plan import TRIES
+from harness.demo.plan import TRIES
 from notifier.domain.errors import InfrastructureError
 from notifier.embedded.free_ports import free_ports
 from notifier.embedded.process import ending, run_steps_async, spawn, tail
 from notifier.embedded.rabbitmq_install import find_rabbitmq
 
-DRAIN_S = 40.0
-LINES = 20
+STOP_TIMEOUT_S = 40.0
+MAX_LOG_LINES = 20
 
 
 class NodeFailed(InfrastructureError):
-    """The child ended before the demo did, or did not get done; carries the end of its log."""
+    """The child ended too early or took too long. The message ends with its last log lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A running child, and where it is reached."""
+    """A running child and its addresses."""
 
     broker: str
     api: str
@@ -37,29 +37,29 @@ class Node:
     process: subprocess.Popen[bytes]
 
     def check(self) -> None:
-        """Raise NodeFailed if the child is no longer there."""
+        """Raise NodeFailed if the child has ended."""
         code = self.process.poll()
         if code is not None:
             raise self.failed(f"ended with {code}")
 
-    def failed(self, how: str) -> NodeFailed:
-        """The error that says how the child failed, and what it logged last."""
-        end = "\n".join(tail(self.log).splitlines()[-LINES:])
-        return NodeFailed(f"notifier dev {how}; its log ends:\n{end}")
+    def failed(self, failure: str) -> NodeFailed:
+        """An error with how the child failed and its last log lines."""
+        last_lines = "\n".join(tail(self.log).splitlines()[-MAX_LOG_LINES:])
+        return NodeFailed(f"notifier dev {failure}; its log ends:\n{last_lines}")
 
 
 @asynccontextmanager
 async def open_node() -> AsyncIterator[Node]:
-    """Start the child; leaving the block drains and ends it and removes its folder.
+    """Start the child. Leaving the block drains and ends it, and removes its folder.
 
-    The folder may be entered by all, since the embedded Postgres does not run as root.
+    Every user may enter the folder, since the embedded Postgres does not run as root.
     """
     with tempfile.TemporaryDirectory(prefix="notifier-demo-", ignore_cleanup_errors=True) as name:
         node = _start(Path(name), "rabbitmq" if find_rabbitmq() else "in-process")
         try:
             yield node
         finally:
-            await run_steps_async(ending(node.process, [(signal.SIGINT, DRAIN_S)]))
+            await run_steps_async(ending(node.process, [(signal.SIGINT, STOP_TIMEOUT_S)]))
 
 
 def _start(folder: Path, broker: str) -> Node:

@@ -1,4 +1,4 @@
-"""The live table of the demo, and the one it ends with."""
+"""The live table of the demo and its final table."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from notifier.cli.demo.client import Figures, Queue
-from notifier.cli.demo.verdict import WaiterQueue
+from harness.demo.comparison import FateTotals
+from harness.demo.figures import Figures
+from notifier.api.responses import Queue
 
-SPAN = 4
-"""Rates are taken over so many readings."""
+RATE_READINGS = 4
+"""Rates are measured over this many readings."""
 
 
 class LiveTable:
-    """Remembers the last few readings, to say how many are sent in a second."""
+    """A row for each queue. Keeps the last readings to compute how many are sent a second."""
 
     def __init__(self) -> None:
-        self._sent: deque[tuple[float, Counter[str]]] = deque(maxlen=SPAN)
+        self._sent: deque[tuple[float, Counter[str]]] = deque(maxlen=RATE_READINGS)
 
     def draw(self, queues: Sequence[Queue], figures: Figures) -> Table:
-        """A row for every queue, and the sum of each column."""
+        """A row for every queue, then the sum of each column."""
         self._sent.append((time.monotonic(), figures.sent))
         rows = [self._row(queue, figures) for queue in queues]
         table = Table(title=f"{figures.finished:,} finished")
@@ -54,21 +55,21 @@ class LiveTable:
         return round((now[name] - before[name]) / (end - start)) if end > start else 0
 
 
-def draw_totals(lines: Sequence[WaiterQueue]) -> Table:
-    """For each fate: what Notifier says, the calls it promises and those in the sandbox's log."""
-    table = Table(title="what became of them", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def draw_totals(totals: Sequence[FateTotals]) -> Table:
+    """For each fate: the statuses of the API, the planned calls and those of the sandbox's log."""
+    table = Table(title="results", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("recipients", no_wrap=True)
-    for name in ("all", "sent", "failed", "promised", "calls"):
+    for name in ("all", "sent", "failed", "planned", "calls"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for line in lines:
+    for total in totals:
         table.add_row(
-            f"{line.fate.name}: {line.fate.meaning}",
-            f"{line.submitted:,}",
-            f"{line.sent:,}",
-            f"{line.failed:,}",
-            f"{line.submitted * line.fate.calls:,}",
-            f"{line.calls:,}",
-            "[red]differs[/]" if line.wrong else "[green]agrees[/]",
+            f"{total.fate.name}: {total.fate.meaning}",
+            f"{total.submitted:,}",
+            f"{total.sent:,}",
+            f"{total.failed:,}",
+            f"{total.submitted * total.fate.calls:,}",
+            f"{total.calls:,}",
+            "[red]differs[/]" if total.wrong else "[green]agrees[/]",
         )
     return table

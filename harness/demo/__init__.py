@@ -1,4 +1,4 @@
 """`make demo`: 2,000 notifications with mixed fates through a real `notifier dev`, checked.
 
-It speaks HTTP only, and believes the log of the sandbox, not Notifier's own figures.
+The demo uses only HTTP. It compares the API's statuses with the call log of the sandbox.
 """

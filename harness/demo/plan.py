@@ -1,19 +1,19 @@
-"""What the demo submits, and what must become of it."""
+"""What the demo submits, and the status and calls that must follow."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 TRIES: Final = 4
-"""What the demo's settings allow; a notification that never gets through makes so many calls."""
+"""`tries` in the demo's settings: the calls of a notification that never succeeds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """How a recipient of the sandbox behaves, and what must follow for each notification to it."""
+    """How a recipient of the sandbox behaves, and the result of each notification to it."""
 
     name: str
     digit: int
@@ -24,12 +24,12 @@ class Fate:
 
 
 FATES: Final = (
-    Fate("ok", 6, "sent", 1, 80, "taken at once"),
-    Fate("refuse", 1, "failed", 1, 4, "refused for good"),
+    Fate("ok", 6, "sent", 1, 80, "accepted at once"),
+    Fate("refuse", 1, "failed", 1, 4, "refused"),
     Fate("flaky-2", 2, "sent", 3, 6, "unavailable, twice"),
     Fate("throttle-2", 3, "sent", 3, 4, "too fast, twice"),
     Fate("down", 4, "failed", TRIES, 3, "always unavailable"),
-    Fate("cut", 7, "failed", TRIES, 3, "taken, then cut"),
+    Fate("cut", 7, "failed", TRIES, 3, "accepted, connection cut"),
 )
 
 SIZES: Final[Mapping[str, int]] = {
@@ -43,19 +43,19 @@ SIZES: Final[Mapping[str, int]] = {
     "email.high": 100,
     "sms.high": 100,
 }
-"""The newsletters are submitted first: what comes after them must not wait behind them."""
+"""Submitted in this order: the newsletters first, and later queues must not wait behind them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One notification to submit, and the fate its recipient gives it."""
+class PlannedNotification:
+    """One notification to submit, and the fate of its recipient."""
 
     queue: str
     fate: Fate
     recipient: str
 
-    def body(self) -> dict[str, object]:
-        """The document of `POST /v1/notifications`."""
+    def body(self) -> dict[str, Any]:
+        """The body of `POST /v1/notifications`."""
         channel, _, priority = self.queue.partition(".")
         return {
             "channel": channel,
@@ -65,18 +65,17 @@ class Order:
         }
 
 
-def plan_orders() -> Sequence[Order]:
-    """All of the demo's notifications, in the order they are submitted. The same every time."""
-    draw = random.Random(2000)  # noqa: S311 the mix of a demo, no secret
-    return tuple(_orders(draw))
+def plan_notifications() -> Sequence[PlannedNotification]:
+    """All notifications of the demo in the order of their submit. Every call returns the same."""
+    return tuple(_plan(random.Random(2000)))  # noqa: S311 a mix of fates, no secret
 
 
-def _orders(draw: random.Random) -> Iterator[Order]:
+def _plan(draw: random.Random) -> Iterator[PlannedNotification]:
     for queue, size in SIZES.items():
         rest = draw.choices(FATES, weights=[fate.share for fate in FATES], k=size - len(FATES))
         fates = draw.sample([*FATES, *rest], k=size)
         for number, fate in enumerate(fates):
-            yield Order(queue, fate, _recipient(queue, fate, number))
+            yield PlannedNotification(queue, fate, _recipient(queue, fate, number))
 
 
 def _recipient(queue: str, fate: Fate, number: int) -> str:
