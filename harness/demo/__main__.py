@@ -46,7 +46,7 @@ async def run(console: Console) -> int:
     async with open_node() as node, open_client(node.api, node.sandbox) as client:
         console.print(f"starting notifier dev with a private Postgres, broker: {node.broker}")
         await _wait_until_ready(node, client)
-        await client.behave(latency_ms=LATENCY_MS)
+        await client.set_behaviour(latency_ms=LATENCY_MS)
         console.print(f"API {node.api}/docs, sandbox {node.sandbox}/calls, log {node.log}")
         planned = await _submit_and_watch(node, client, console)
         code = await _judge(client, planned, console)
