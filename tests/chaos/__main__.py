@@ -1,8 +1,9 @@
-"""`make chaos`: faults in a running Notifier, round after round, and what was lost or doubled.
+"""`make chaos`: injects faults into a running Notifier and counts what was lost or sent twice.
 
 `python -m tests.chaos [fault ...] [--rounds N] [--seed N]` starts a private Postgres and RabbitMQ,
-plays the rounds of this seed that were not yet played on this code, and ends with a table of all
-that were. It exits with 1 if something was lost, doubled without a mark, or recovered too late.
+plays the rounds of this seed that are not recorded for this code yet, and prints a table of all
+rounds. It exits with 1 if a notification was lost, was sent twice without an attempt that explains
+it, or if a recovery took too long.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ ALL = (*FAULTS, *TRIALS)
 
 
 def main() -> int:
-    wanted = _arguments()
-    names = [name for each in wanted.names for name in each.split(",") if name] or list(ALL)
+    arguments = _arguments()
+    names = [name for each in arguments.names for name in each.split(",") if name] or list(ALL)
     if unknown := sorted(set(names) - set(ALL)):
-        _tell(f"no fault {', '.join(unknown)}; there are {', '.join(ALL)}")
+        _report(f"unknown fault {', '.join(unknown)}; expected one of {', '.join(ALL)}")
         return 2
     code, results = present_code(), list[Result]()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and tidy up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # run exit handlers
 
     def note(result: Result) -> None:
         results.append(msgspec.structs.replace(result, commit=code))
@@ -46,36 +47,36 @@ def main() -> int:
         folder.chmod(0o711)
         with running_stack(folder) as stack:
             for fault in names:
-                asyncio.run(_play(stack, fault, wanted, played_on(code).get(fault, ()), note))
+                asyncio.run(_play(stack, fault, arguments, played_on(code).get(fault, ()), note))
     show(by_fault(results) if code.endswith(CHANGED) else played_on(code))
-    return 0 if all(one.is_kept for one in results) else 1
+    return 0 if all(result.is_kept for result in results) else 1
 
 
 async def _play(
-    stack: Stack, name: str, wanted: argparse.Namespace, played: Sequence[Result], note: Note
+    stack: Stack, name: str, arguments: argparse.Namespace, played: Sequence[Result], note: Note
 ) -> None:
-    numbers = missing(wanted.rounds if name in FAULTS else 1, wanted.seed, played)
+    numbers = missing(arguments.rounds if name in FAULTS else 1, arguments.seed, played)
     if not numbers:
-        _tell(f"{name}: played already with seed {wanted.seed}")
+        _report(f"{name}: already played with seed {arguments.seed}")
     elif name in FAULTS:
-        await play_all(stack, FAULTS[name], numbers, wanted.seed, note, _tell)
+        await play_all(stack, FAULTS[name], numbers, arguments.seed, note, _report)
     else:
-        await play_trial(stack, TRIALS[name], wanted.seed, note, _tell)
+        await play_trial(stack, TRIALS[name], arguments.seed, note, _report)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
-    parser.add_argument("names", nargs="*", help=f"which faults; all: {', '.join(ALL)}")
-    parser.add_argument("--rounds", type=int, default=10, help="that count, of each fault")
+    parser.add_argument("names", nargs="*", help=f"faults to inject; all: {', '.join(ALL)}")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds per fault")
     parser.add_argument("--seed", type=int, default=1)
-    wanted = parser.parse_args()
-    if wanted.rounds < 1:
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
         parser.error("--rounds: expected 1 or more")
-    return wanted
+    return arguments
 
 
-def _tell(words: str) -> None:
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {words}\n")
+def _report(line: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stderr.flush()
 
 

@@ -1,4 +1,4 @@
-"""A running Notifier that is to be broken: it stays up for all rounds of one fault."""
+"""The system under test: one running Notifier for all rounds of one fault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.run import Run
 from harness.stack import Place, Stack
 from harness.system import Child, System, running_system, urls
 from notifier.embedded.process import run_steps_async
-from tests.chaos.links import StoreConnections, open_links
+from tests.chaos.links import ProxiedLinks, open_links
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENTRY: Final = "tests.chaos.entry"
@@ -26,17 +26,17 @@ SETTINGS: Final[Mapping[str, object]] = {
     },
     **{f"priorities.{priority}.tries": 12 for priority in ("high", "medium", "low")},
 }
-"""Retries follow soon enough for a round, and for long enough to outlast a fault."""
+"""Retries that are short enough for a round and numerous enough to outlast a fault."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Arena:
-    """The harness is the supervisor: what dies it starts again. `ended` died by themselves."""
+    """A running system that restarts its dead processes; `ended` lists the unexpected exits."""
 
     stack: Stack
     place: Place
     run: Run
-    links: StoreConnections | None
+    links: ProxiedLinks | None
     api: Child
     ended: list[str] = field(default_factory=list)
 
@@ -45,14 +45,14 @@ class Arena:
         return self.run.system
 
     async def start_api(self, **broken: str) -> None:
-        """An API in the place of the last, which ends now if it runs."""
+        """Start an API; a running one is stopped first."""
         if self.api.is_running:
             await run_steps_async(self.api.stopping())
         self.api = _spawn_api(self.system, self.place, self.links, broken)
         await run_steps_async(self.api.starting())
 
     def spawn_worker(self, *words: str, **broken: str) -> Child:
-        """One more worker, not waited for; with `broken`, by the entry that breaks it."""
+        """Start a worker without waiting; `broken` are variables for tests.chaos.entry."""
         linked = self.links.of_worker(self.system, self.place) if self.links else {}
         return self.system.spawn_worker(*words, **_through(broken), **linked, **broken)
 
@@ -63,7 +63,7 @@ class Arena:
         return child
 
     async def supervise(self) -> None:
-        """Start again what ended by itself, and note it."""
+        """Record the processes that exited unexpectedly and start them again."""
         for child in [self.api, *self.run.workers]:
             if not child.is_running:
                 self.ended.append(f"{child.log.name}: {child.log_tail()[-2000:]}")
@@ -74,7 +74,7 @@ class Arena:
             await self.join()
 
     async def stop(self) -> None:
-        """In order and without blocking the loop, in which the links live."""
+        """Stop all processes in reverse order without blocking the loop that runs the proxies."""
         for child in reversed(self.system.children):
             if child.is_running and child.has_started:
                 await run_steps_async(child.stopping())
@@ -85,7 +85,7 @@ def _through(broken: Mapping[str, str]) -> dict[str, str]:
 
 
 def _spawn_api(
-    system: System, place: Place, links: StoreConnections | None, broken: Mapping[str, str]
+    system: System, place: Place, links: ProxiedLinks | None, broken: Mapping[str, str]
 ) -> Child:
     linked = links.of_api(place) if links else {}
     return system.spawn_api(**_through(broken), **linked, **broken)
@@ -95,11 +95,11 @@ def _spawn_api(
 async def open_arena(
     stack: Stack, *, workers: Sequence[Sequence[str]], linked: bool, **settings: object
 ) -> AsyncIterator[Arena]:
-    """Sandbox, API and a worker for each of `workers`, which are their words."""
+    """Run sandbox, API and one worker per entry of `workers`, its arguments."""
     async with AsyncExitStack() as exits:
         place = await exits.enter_async_context(stack.place())
-        wanted = {**urls(place.database, place.broker), **SETTINGS, **settings}
-        system = exits.enter_context(running_system(place.folder, wanted))
+        merged = {**urls(place.database, place.broker), **SETTINGS, **settings}
+        system = exits.enter_context(running_system(place.folder, merged))
         client = await exits.enter_async_context(open_client(system.api_url, system.sandbox_url))
         links = await exits.enter_async_context(open_links(system, place)) if linked else None
         await run_steps_async(system.spawn_sandbox().starting())

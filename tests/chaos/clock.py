@@ -1,4 +1,4 @@
-"""A process whose clock is off: whatever of the product asks for the time, shifted by a span."""
+"""A process with a wrong clock: every wall-clock reading is shifted by a span."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import uuid_utils.compat
 
 
 def shift(off_s: float) -> None:
-    """Let the wall clock be so much ahead; the monotonic one stays, as after a wrong NTP.
+    """Shift the wall clock by `off_s` seconds; the monotonic clock stays, as after a bad NTP.
 
-    Ids are made in Rust, which asks the system itself: they are told this process's time.
+    UUIDs are made in Rust, which reads the system clock itself, so uuid7 gets the shifted time.
     """
     now, now_ns, make = time.time, time.time_ns, uuid_utils.compat.uuid7
 

@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes on one host: one with leaders of queues is lost, one is cut off."""
+"""Faults of a RabbitMQ cluster with three nodes: a lost leader, a partitioned node."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SIZE: Final = 3
 CUT_OFF_S: Final = 12.0
 ANOTHER, OURS = "a node that we do not use", "the node that we use"
 CUT: Final = "erlang:set_cookie({node}, chaos), erlang:disconnect_node({node})"
-MEND: Final = "erlang:set_cookie({node}, erlang:get_cookie())"
-"""Whoever comes with another cookie is not let in; so a wire is cut without a firewall."""
+HEAL: Final = "erlang:set_cookie({node}, erlang:get_cookie())"
+"""A node with another cookie cannot connect; this partitions a node without a firewall."""
 SPREAD: Final = 'rabbit_amqqueue:rebalance(quorum, ".*", ".*").'
 
 
 @asynccontextmanager
 async def open_cluster(folder: Path) -> AsyncIterator[Sequence[RabbitmqServer]]:
-    """The first is the one that Notifier is told of."""
+    """Run a cluster of three nodes; Notifier connects to the first."""
     async with AsyncExitStack() as exits:
         first = await exits.enter_async_context(opened(RabbitmqServer(folder / "0", keep=False)))
         nodes = [first]
@@ -41,10 +41,10 @@ async def open_cluster(folder: Path) -> AsyncIterator[Sequence[RabbitmqServer]]:
         yield nodes
 
 
-async def leader_lost(this: Round) -> float:
-    """Counted from the kill, for the others hold the majority."""
-    doomed = await _most_leading(this)
-    await this.aim("queued", "sending")
+async def leader_lost(round_: Round) -> float:
+    """Kill a node that leads queues. Recovery counts from the kill: the others have a majority."""
+    doomed = await _most_leading(round_)
+    await round_.aim("queued", "sending")
     await run_steps_async(doomed.killing())
     killed_at = time.time()
     await asyncio.sleep(CUT_OFF_S)
@@ -52,49 +52,49 @@ async def leader_lost(this: Round) -> float:
     return killed_at
 
 
-async def _most_leading(this: Round) -> RabbitmqServer:
-    """The node that leads most queues, of those that Notifier is not connected to."""
-    first, *others = this.arena.stack.nodes
+async def _most_leading(round_: Round) -> RabbitmqServer:
+    """Return the node that leads most queues, among those Notifier is not connected to."""
+    first, *others = round_.arena.stack.nodes
     await first.control("eval", SPREAD)
-    said = await first.control(
-        "list_queues", "-p", this.arena.place.name, "leader", "--formatter", "json", "--quiet"
+    listed = await first.control(
+        "list_queues", "-p", round_.arena.place.name, "leader", "--formatter", "json", "--quiet"
     )
-    leads = Counter(str(row["leader"]) for row in json.loads(said))
+    leads = Counter(str(row["leader"]) for row in json.loads(listed))
     doomed = max(others, key=lambda node: leads[node.node])
     assert leads[doomed.node], f"the leaders are {dict(leads)}"
     return doomed
 
 
-async def minority_cut_off(this: Round) -> float:
-    """It pauses itself; it is back when it sees the others again."""
-    nodes = this.arena.stack.nodes
-    lone = nodes[0] if this.variant == OURS else nodes[1]
+async def minority_cut_off(round_: Round) -> float:
+    """Partition one node, which pauses itself until it sees the others again."""
+    nodes = round_.arena.stack.nodes
+    lone = nodes[0] if round_.variant == OURS else nodes[1]
     others = [node for node in nodes if node is not lone]
-    await this.aim("queued", "sending")
-    await _tell(lone, others, CUT)
+    await round_.aim("queued", "sending")
+    await _eval_on(lone, others, CUT)
     await asyncio.sleep(CUT_OFF_S)
-    await _tell(lone, others, MEND)
+    await _eval_on(lone, others, HEAL)
     return time.time()
 
 
-async def _tell(lone: RabbitmqServer, others: Sequence[RabbitmqServer], words: str) -> None:
-    steps = ", ".join(words.format(node=f"'{other.node}'") for other in others)
+async def _eval_on(lone: RabbitmqServer, others: Sequence[RabbitmqServer], expression: str) -> None:
+    steps = ", ".join(expression.format(node=f"'{other.node}'") for other in others)
     await lone.control("eval", f"{steps}.")
 
 
 CLUSTER: Final = (
     Fault(
         strike=leader_lost,
-        within_s=SERVER_S,
+        timeout_s=SERVER_S,
         on_cluster=True,
-        says="Of three RabbitMQ nodes one that leads queues is killed (-9) for 12 s.",
+        text="One of three RabbitMQ nodes, one that leads queues, is killed (-9) for 12 s.",
     ),
     Fault(
         strike=minority_cut_off,
-        within_s=SERVER_S,
+        timeout_s=SERVER_S,
         on_cluster=True,
         variants=(ANOTHER, OURS),
-        says="Of three RabbitMQ nodes one is cut off from the others for 12 s, by turns one that "
-        "is not used and the one that is.",
+        text="One of three RabbitMQ nodes is partitioned from the others for 12 s: in turn a node "
+        "that Notifier does not use and the node that it uses.",
     ),
 )

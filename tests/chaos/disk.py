@@ -1,4 +1,4 @@
-"""A small disk for Postgres, and what fills it up."""
+"""A small disk for Postgres, and a file that fills it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHUNK: Final = bytes(1024 * 1024)
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A tmpfs mounted there; raises CalledProcessError for anybody but root."""
+    """Mount a tmpfs at `folder`. Raises CalledProcessError unless run as root."""
     folder.mkdir(mode=0o711)
     options = f"size={SIZE},mode=711"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
@@ -27,7 +27,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def ballast(folder: Path) -> Iterator[None]:
-    """A file that takes all the room that is left."""
+    """Fill the rest of the disk with one file."""
     path = folder / "ballast"
     try:
         with path.open("wb", buffering=0) as file, suppress(OSError):

@@ -1,7 +1,7 @@
-"""`python -m tests.chaos.entry worker ...`: the ordinary command in a process that is to break.
+"""`python -m tests.chaos.entry worker ...`: runs a command in a process that will fail.
 
-The environment says how: `CHAOS_STOP_AT` at which step (see stops.py), `CHAOS_CLOCK_S` by how much
-its clock is off.
+The environment sets the failure: `CHAOS_STOP_AT` is the step (see stops.py), `CHAOS_CLOCK_S` the
+seconds by which its clock is wrong.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import os
 
 def main() -> None:
     if off_s := os.environ.get("CHAOS_CLOCK_S"):
-        from tests.chaos.clock import shift  # noqa: PLC0415 before anything asks for the time
+        from tests.chaos.clock import shift  # noqa: PLC0415 before any module reads the clock
 
         shift(float(off_s))
     if step := os.environ.get("CHAOS_STOP_AT"):
-        from tests.chaos.stops import break_at  # noqa: PLC0415 only who breaks loads it
+        from tests.chaos.stops import break_at  # noqa: PLC0415 only loaded when needed
 
         break_at(step, how=os.environ["CHAOS_HOW"], items=int(os.environ["CHAOS_ITEMS"]))
-    from notifier.__main__ import main as run  # noqa: PLC0415 what it imports is broken by now
+    from notifier.__main__ import main as run  # noqa: PLC0415 after the patches above
 
     run()
 

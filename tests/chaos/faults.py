@@ -1,4 +1,4 @@
-"""All faults, by the name under which they can be asked for."""
+"""All faults by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callers that mean no good, a few at a time; everybody else must be served meanwhile."""
+"""Attacks by hostile clients; other clients must be served meanwhile."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from tests.chaos.arena import Arena
 from tests.chaos.memory import resident_mb
 
 WATCHED_S: Final = 45.0
-EVERY_S, PATIENCE_S = 0.1, 5.0
+POLL_INTERVAL_S, REQUEST_TIMEOUT_S = 0.1, 5.0
 HEAD: Final = b"POST /v1/notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 CHUNK: Final = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 OPEN_FILES: Final = 1024
-"""What a service manager allows a process unless it is told otherwise."""
+"""The default limit of open files under a service manager."""
 
-LEAST: Final = 50
-"""Others that are asked to be served, at the least."""
+MIN_REQUESTS: Final = 50
+"""Requests of other clients during the attack."""
 TOO_SLOW, TOO_LARGE, HEAD_TOO_LARGE = 408, 413, 431
 
 Attack = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 async def slow_heads(arena: Arena) -> Sequence[Figure]:
-    """A byte of a header a second."""
+    """Each client sends one byte of a header per second."""
     return await _attacked(arena, 500, _slow_head, {TOO_SLOW})
 
 
 async def idle_connections(arena: Arena) -> Sequence[Figure]:
-    """Five thousand, which say nothing, to a process that may open a fifth as many files."""
+    """5,000 clients connect and send nothing; the process may open 1,024 files."""
     resource.prlimit(arena.api.pid, resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     return await _attacked(arena, 5_000, _nothing, {TOO_SLOW})
 
 
 async def endless_bodies(arena: Arena) -> Sequence[Figure]:
-    """A body that does not end, as fast as it is taken."""
+    """Each client sends an endless body at full speed."""
     return await _attacked(arena, 20, _endless, {TOO_LARGE})
 
 
 async def slow_bodies(arena: Arena) -> Sequence[Figure]:
-    """A byte of a body a second."""
+    """Each client sends one byte of a body per second."""
     return await _attacked(arena, 500, _slow_body, {TOO_SLOW})
 
 
 async def many_headers(arena: Arena) -> Sequence[Figure]:
-    """Ten thousand in one request, again and again."""
+    """Each client sends 10,000 headers in one request."""
     return await _attacked(arena, 50, _headers, {HEAD_TOO_LARGE})
 
 
@@ -78,7 +78,7 @@ async def _slow_body(writer: asyncio.StreamWriter) -> None:
 
 
 async def _drip(writer: asyncio.StreamWriter, first: bytes, drop: bytes) -> None:
-    """And then a drop a second, for ever."""
+    """Write `first`, then one byte per second forever."""
     writer.write(first)
     while True:
         writer.write(drop)
@@ -97,31 +97,34 @@ async def _attacked(
     arena: Arena, count: int, attack: Attack, expected: Collection[int]
 ) -> Sequence[Figure]:
     _allow_files(count)
-    idle_mb, most_mb = resident_mb(arena.api.pid), 0.0
+    idle_mb, peak_mb = resident_mb(arena.api.pid), 0.0
     waits, failed = list[float](), 0
     async with _attackers(arena, count, attack) as attackers:
         deadline = time.monotonic() + WATCHED_S
-        while time.monotonic() < deadline and (attackers.connected or len(waits) < LEAST):
+        while time.monotonic() < deadline and (attackers.connected or len(waits) < MIN_REQUESTS):
             wait_s, is_served = await _ask(arena)
             waits.append(wait_s)
             failed += not is_served
-            most_mb = max(most_mb, resident_mb(arena.api.pid))
-            await asyncio.sleep(EVERY_S)
+            peak_mb = max(peak_mb, resident_mb(arena.api.pid))
+            await asyncio.sleep(POLL_INTERVAL_S)
         left = attackers.connected
     otherwise = sum(status not in expected for status in attackers.statuses)
     return [
         Figure(name=f"{count} of them: connected still after {WATCHED_S:g} s", value=left, high=0),
-        Figure(name="... answered otherwise than to be refused", value=otherwise, high=0),
+        Figure(name="... answered with another status than expected", value=otherwise, high=0),
         Figure(name="... of the others not served", value=failed, high=0),
         Figure(name="... p99 of the others", value=percentile(waits, 0.99), unit="s", high=1),
-        Figure(name="... most memory of the API", value=most_mb / idle_mb, unit="x", high=2),
+        Figure(name="... most memory of the API", value=peak_mb / idle_mb, unit="x", high=2),
     ]
 
 
 async def _ask(arena: Arena) -> tuple[float, bool]:
-    """One submit on a connection of its own: how long it took, and whether it was taken."""
+    """Submit once on a new connection; return its seconds and whether it got a 202."""
     began = time.monotonic()
-    url, timeout = f"{arena.run.client.api}/v1/notifications", aiohttp.ClientTimeout(PATIENCE_S)
+    url, timeout = (
+        f"{arena.run.client.api}/v1/notifications",
+        aiohttp.ClientTimeout(REQUEST_TIMEOUT_S),
+    )
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
@@ -140,13 +143,13 @@ def _allow_files(count: int) -> None:
 
 @dataclass(slots=True)
 class Attackers:
-    """How many are connected, or wait to be, and what they were answered."""
+    """Counts the connected clients and collects the statuses they got."""
 
     connected: int = 0
     statuses: list[int] = field(default_factory=list)
 
     async def strike(self, port: int, attack: Attack) -> None:
-        """One of them, until the other side ends its connection."""
+        """Run one client until the server closes its connection."""
         self.connected += 1
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -154,7 +157,7 @@ class Attackers:
                 await self._converse(reader, writer, attack)
             finally:
                 writer.transport.abort()
-        except* OSError:  # reset, which is an end, too
+        except* OSError:  # a reset closes it too
             pass
         finally:
             self.connected -= 1
@@ -179,11 +182,11 @@ async def _quietly(work: Awaitable[None]) -> None:
 
 @asynccontextmanager
 async def _attackers(arena: Arena, count: int, attack: Attack) -> AsyncIterator[Attackers]:
-    """They are at work for the length of the block."""
+    """Run the attackers during the block."""
     port, attackers = arena.system.api_port, Attackers()
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(attackers.strike(port, attack)) for _ in range(count)]
-        await asyncio.sleep(EVERY_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
         yield attackers
         for task in tasks:
             task.cancel()

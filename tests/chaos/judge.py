@@ -1,6 +1,6 @@
-"""What became of a round: pure, so that the judge can be judged by tests.
+"""The verdict on a round. Pure, so that tests can check it.
 
-The sandbox's log says what was sent, the rows what is claimed of it.
+The sandbox's log shows what was sent; the rows in Postgres show what Notifier recorded.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ RIGHT: Final[Mapping[str, str]] = {
     "refuse": "failed",
     "down": "failed",
     "hang": "failed",
-    "cut": "failed",  # taken each time, and never answered
+    "cut": "failed",  # accepted each time, but the reply is cut
 }
 FINAL: Final = frozenset({"sent", "failed", "expired"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A notification as it stands; `at` is the instant of its last change.
+    """The row of a notification; `at` is the time of its last change.
 
-    Marks of a double are an attempt that is Ambiguous, or one whose outcome came late: of a worker
-    that was taken for dead, and amended the Ambiguous one that others had written.
+    Two things explain a second send: an Ambiguous attempt, or an attempt whose outcome came late.
+    The latter is of a worker that was considered dead; it amended the Ambiguous attempt that
+    another process had written.
     """
 
     status: str
@@ -41,9 +42,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`lost` says of each id why; `unmarked` doubles are those that no attempt explains.
+    """`lost` maps ids to the reason; `unmarked` are duplicates that no attempt explains.
 
-    What a provider takes and cuts by its fate is doubled by design: it counts in `unmarked` alone.
+    Recipients whose fate is `cut` are sent to repeatedly by design and count in `unmarked` alone.
     """
 
     final: int
@@ -55,11 +56,11 @@ class Verdict:
 def judge(
     accepted: Mapping[str, str], rows: Mapping[str, Row], calls: Iterable[Mapping[str, Any]]
 ) -> Verdict:
-    """`accepted` has the fate of everything that was answered with 202."""
+    """Judge a round; `accepted` maps every id that got a 202 to its fate."""
     times = times_accepted(calls)
     twice = doubled(times) & set(accepted)
     why = {
-        which: _why_lost(fate, rows.get(which), is_taken=times[which] > 0)
+        which: _why_lost(fate, rows.get(which), was_accepted=times[which] > 0)
         for which, fate in accepted.items()
     }
     return Verdict(
@@ -78,18 +79,18 @@ def _is_marked(row: Row | None) -> bool:
     return row is not None and (row.is_ambiguous or row.is_late)
 
 
-def _why_lost(fate: str, row: Row | None, *, is_taken: bool) -> str:
-    """Why it counts as lost; empty if it does not."""
+def _why_lost(fate: str, row: Row | None, *, was_accepted: bool) -> str:
+    """Return why the notification counts as lost, or "" if it does not."""
     if row is None:
         return f"{fate}: no row"
     if not _is_final(row):
         return f"{fate}: still {row.status}"
     if row.status != RIGHT[fate]:
         return f"{fate}: {row.status}, expected {RIGHT[fate]}"
-    if row.status == "sent" and not is_taken:
-        return f"{fate}: sent and never taken"
+    if row.status == "sent" and not was_accepted:
+        return f"{fate}: sent and never accepted by the provider"
     if not row.attempts:
-        return f"{fate}: {row.status} and never tried"
+        return f"{fate}: {row.status} and never attempted"
     return ""
 
 
@@ -101,31 +102,33 @@ def recovery_s(
     accepted: Mapping[str, str],
     rows: Mapping[str, Row],
 ) -> float:
-    """Seconds from the end of a fault until work flows, and all that the fault held is final.
+    """Return the seconds from the end of a fault until the system has recovered.
 
-    It flows when something submitted since is sent. Only what a provider takes at once is looked
-    at: the retries of the others take their time.
+    It has recovered when a notification submitted since is sent and all that was in flight at the
+    fault is final. Only recipients with fate `ok` count, since retries take their own time.
     """
     sent_at = {
         which: rows[which].at
         for which, fate in accepted.items()
         if fate == "ok" and which in rows and rows[which].status == "sent"
     }
-    flows_at = min(
+    next_sent_at = min(
         (at for which, at in sent_at.items() if asked_at[which] >= ended_at), default=inf
     )
-    whole_at = max(
+    held_final_at = max(
         (sent_at.get(which, inf) for which in held if accepted.get(which) == "ok"), default=ended_at
     )
-    return max(flows_at, whole_at) - ended_at
+    return max(next_sent_at, held_final_at) - ended_at
 
 
-def full_again_s(at: Sequence[float], since: float, *, wanted: float, span_s: float) -> float:
-    """Seconds from `since` until a span begins that has so many of the sorted instants a second.
+def full_rate_after_s(at: Sequence[float], since: float, *, target: float, span_s: float) -> float:
+    """Return the seconds from `since` until the first span with the target rate begins.
 
-    It begins at one of them; infinity if none is so full.
+    `at` are sorted instants and `target` is per second. Infinity if no span reaches it.
     """
-    least = wanted * span_s
+    minimum = target * span_s
     begins = (start for start in at if start >= since)
-    full_at = next((each for each in begins if count_within(at, each, each + span_s) >= least), inf)
+    full_at = next(
+        (each for each in begins if count_within(at, each, each + span_s) >= minimum), inf
+    )
     return full_at - since

@@ -1,4 +1,4 @@
-"""Every wire between our processes and what they stand on, each through a proxy that breaks."""
+"""Proxies between our processes and their servers, one per connection path."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SIDES: Final = ("api and workers", "api", "workers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreConnections:
-    """From the API, and from all workers, to each server; to the provider from the workers."""
+class ProxiedLinks:
+    """Proxies from the API and the workers to each server, and from the workers to the provider."""
 
     api_postgres: TcpProxy
     api_rabbitmq: TcpProxy
@@ -35,11 +35,11 @@ class StoreConnections:
         return [self.provider_http, self.provider_smtp]
 
     def of_api(self, place: Place) -> dict[str, str]:
-        """The environment of an API that has these links."""
+        """Return the environment of an API that connects through the proxies."""
         return _environment(place, self.api_postgres, self.api_rabbitmq)
 
     def of_worker(self, system: System, place: Place) -> dict[str, str]:
-        """The environment of a worker that has these links."""
+        """Return the environment of a worker that connects through the proxies."""
         sms, push = (
             str(system.providers[f"providers.{name}.url"]).replace(
                 system.sandbox_url, f"http://{LOOPBACK}:{self.provider_http.port}"
@@ -66,10 +66,10 @@ def _environment(place: Place, postgres: TcpProxy, rabbitmq: TcpProxy) -> dict[s
 
 
 @asynccontextmanager
-async def open_links(system: System, place: Place) -> AsyncIterator[StoreConnections]:
+async def open_links(system: System, place: Place) -> AsyncIterator[ProxiedLinks]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        yield StoreConnections(
+        yield ProxiedLinks(
             api_postgres=await enter(open_proxy_for(place.database)),
             api_rabbitmq=await enter(open_proxy_for(place.broker)),
             postgres=await enter(open_proxy_for(place.database)),

@@ -1,4 +1,4 @@
-"""Who submits while faults strike: seeded, mixed, and patient with an API that is away."""
+"""The load during a round: seeded, mixed, and it repeats while the API is away."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FATES: Final[Mapping[str, int]] = {
     "cut": 2,
     "hang": 2,
 }
-"""How many of a hundred; what fails stays far below what opens a breaker."""
+"""Recipients per fate of a hundred; the failures stay far below what opens a breaker."""
 HOPELESS: Final = frozenset({"down", "cut", "hang"})
 TRIES_OF_THE_HOPELESS: Final = 2
 CALLERS, BATCH = 10, 10
@@ -31,7 +31,7 @@ AGAIN_S = 0.1
 
 @dataclass(slots=True)
 class Load:
-    """What was answered with 202, by id its fate and when it was asked; the rest is no promise."""
+    """Submits at a rate; `accepted` and `asked_at` hold fate and time of every id with a 202."""
 
     client: Client
     random: Random
@@ -39,7 +39,7 @@ class Load:
     accepted: dict[str, str] = field(default_factory=dict)
     asked_at: dict[str, float] = field(default_factory=dict)
     unanswered: int = 0
-    under_way: int = 0
+    in_flight_submits: int = 0
     _next_at: float = 0.0
 
     async def run(self) -> None:
@@ -56,14 +56,14 @@ class Load:
             await self._submit(fates)
 
     def _wait(self) -> float:
-        """Until this caller's turn; what could not be submitted in time is not made up for."""
+        """Wait for this caller's next slot; missed slots are skipped."""
         now = time.monotonic()
         self._next_at = max(now, self._next_at + BATCH / self.rate)
         return self._next_at - now
 
     async def _submit(self, fates: list[str]) -> None:
         wanted = [_order(self.random.choice(QUEUES), fate) for fate in fates]
-        self.under_way += len(wanted)
+        self.in_flight_submits += len(wanted)
         asked_at = time.time()
         try:
             ids = await self.client.submit(wanted)
@@ -73,7 +73,7 @@ class Load:
             self.unanswered += len(wanted)
             await asyncio.sleep(AGAIN_S)
         finally:
-            self.under_way -= len(wanted)
+            self.in_flight_submits -= len(wanted)
 
 
 def _order(queue: str, fate: str) -> Document:

@@ -1,4 +1,4 @@
-"""How much memory a process has."""
+"""The memory of a process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pathlib import Path
 
 
 def resident_mb(pid: int) -> float:
-    """VmRSS of a process, in MiB (Linux); 0 if it has ended."""
+    """Return VmRSS of a process in MiB (Linux), 0 if it has exited."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024

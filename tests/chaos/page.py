@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.page`: docs/reliability.md, from what was played."""
+"""`python -m tests.chaos.page` writes docs/reliability.md from the recorded rounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEMPLATE: Final = Path(__file__).with_suffix(".md")
 
 
 def text(found: Mapping[str, Sequence[Result]]) -> str:
-    """The page."""
+    """Return the page as Markdown."""
     faults = {name: found[name] for name in FAULTS if name in found}
     heads = [*HEADS, "on commit"]
     rows = [heads, ["---"] * len(heads), *map(_row, faults.values())]
@@ -32,7 +32,7 @@ def text(found: Mapping[str, Sequence[Result]]) -> str:
         fates=", ".join(f"{count} `{fate}`" for fate, count in FATES.items()),
         least=MIN_IN_FLIGHT,
         table="".join(f"| {' | '.join(row)} |\n" for row in rows),
-        faults="".join(f"| `{name}` | {FAULTS[name].says} |\n" for name in faults),
+        faults="".join(f"| `{name}` | {FAULTS[name].text} |\n" for name in faults),
         loads="".join(_load(found[name][-1]) for name in TRIALS if name in found),
     )
 
@@ -42,9 +42,9 @@ def _row(rounds: Sequence[Result]) -> Sequence[str]:
 
 
 def _load(result: Result) -> str:
-    says = TRIALS[result.fault].says
+    text = TRIALS[result.fault].text
     figures = "<br>".join(result.figures)
-    return f"| `{result.fault}` | {says} | {figures} | `{result.commit}` |\n"
+    return f"| `{result.fault}` | {text} | {figures} | `{result.commit}` |\n"
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""All rounds of one fault, on one system."""
+"""Plays all rounds of one fault on one system."""
 
 from __future__ import annotations
 
@@ -28,51 +28,51 @@ from tests.chaos.trials import Trial, try_out
 
 REPEATS = 5
 SEEDS_APART: Final = 1000
-"""Between the seeds of a round that does not count and of its repetition."""
+"""Difference between the seeds of a round that does not count and of its repetition."""
 Note = Callable[[Result], None]
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def missing(rounds: int, seed: int, played: Sequence[Result]) -> Sequence[int]:
-    """The numbers of the rounds of this seed that were not played yet."""
+    """Return the numbers of the rounds of this seed that are not recorded yet."""
     done = {each.round for each in played if (each.seed - seed) % SEEDS_APART == 0}
     return [number for number in range(1, rounds + 1) if number not in done]
 
 
 async def play_all(
-    stack: Stack, fault: Fault, numbers: Sequence[int], seed: int, note: Note, tell: Tell
+    stack: Stack, fault: Fault, numbers: Sequence[int], seed: int, note: Note, report: Report
 ) -> None:
-    """`note` is told every round that counts; what breaks ends this fault's rounds."""
+    """Play the rounds and pass each result to `note`; an error ends this fault's rounds."""
     number = numbers[0]
     try:
         async with _arena(stack, fault) as arena:
             for number in numbers:
-                tell(f"{fault.name}: round {number} of {numbers[-1]}")
+                report(f"{fault.name}: round {number} of {numbers[-1]}")
                 began, arena.ended = time.monotonic(), []
-                result = await counted(arena, fault, number, seed, tell)
+                result = await play_until_it_counts(arena, fault, number, seed, report)
                 note(result)
-                tell(f"{_line(result)}  ({time.monotonic() - began:.0f} s)")
-    except Exception as error:  # noqa: BLE001 whatever broke the round is its result
-        broke = Result(fault=fault.name, round=number, seed=seed, within_s=fault.within_s)
-        _tell_broken(broke, error, note, tell)
+                report(f"{_line(result)}  ({time.monotonic() - began:.0f} s)")
+    except Exception as error:  # noqa: BLE001 the error is the result of the round
+        broke = Result(fault=fault.name, round=number, seed=seed, within_s=fault.timeout_s)
+        _report_error(broke, error, note, report)
 
 
-async def play_trial(stack: Stack, trial: Trial, seed: int, note: Note, tell: Tell) -> None:
-    """The same of a trial, which is played once."""
-    tell(trial.name)
+async def play_trial(stack: Stack, trial: Trial, seed: int, note: Note, report: Report) -> None:
+    """Play a trial once and pass its result to `note`."""
+    report(trial.name)
     try:
         async with _quiet(stack), _trial_arena(stack, trial) as arena:
             result = await try_out(arena, trial, number=1, seed=seed)
             note(result)
-            tell("\n    ".join([f"{trial.name}:", *result.figures, *result.evidence]))
-    except Exception as error:  # noqa: BLE001 whatever broke the trial is its result
+            report("\n    ".join([f"{trial.name}:", *result.figures, *result.evidence]))
+    except Exception as error:  # noqa: BLE001 the error is the result of the trial
         broke = Result(fault=trial.name, round=1, seed=seed, within_s=0)
-        _tell_broken(broke, error, note, tell)
+        _report_error(broke, error, note, report)
 
 
-def _tell_broken(result: Result, error: BaseException, note: Note, tell: Tell) -> None:
+def _report_error(result: Result, error: BaseException, note: Note, report: Report) -> None:
     words = f"{type(error).__name__}: {' '.join(str(_first(error)).split())[:500]}"
-    tell(f"{result.fault}: {words}")
+    report(f"{result.fault}: {words}")
     note(msgspec.structs.replace(result, broke=words))
 
 
@@ -84,7 +84,7 @@ def _first(error: BaseException) -> BaseException:
 
 @asynccontextmanager
 async def _quiet(stack: Stack) -> AsyncIterator[None]:
-    """Its processes' last words go to a file: there are many, and few are of interest."""
+    """Redirect the logs that processes print at their end to a file."""
     with (stack.folder / "logs").open("a") as logs, redirect_stdout(logs):
         yield
 
@@ -108,7 +108,7 @@ def _trial_arena(stack: Stack, trial: Trial) -> AbstractAsyncContextManager[Aren
 
 @asynccontextmanager
 async def _on_cluster(stack: Stack) -> AsyncIterator[Stack]:
-    """The same with three nodes of its own."""
+    """Yield the stack with a private RabbitMQ cluster of three nodes."""
     folder = Path(tempfile.mkdtemp(prefix="cluster-", dir=stack.folder))
     folder.chmod(0o711)
     async with open_cluster(folder) as nodes:
@@ -117,33 +117,34 @@ async def _on_cluster(stack: Stack) -> AsyncIterator[Stack]:
 
 @asynccontextmanager
 async def _on_small_disk(stack: Stack) -> AsyncIterator[Stack]:
-    """The same with a Postgres of its own."""
+    """Yield the stack with a private Postgres on a small disk."""
     folder = stack.folder / "small"
     with small_disk(folder):
         async with open_postgres(folder / "postgres", keep=False) as postgres:
             yield Stack(folder, postgres, stack.rabbitmq)
 
 
-async def counted(
-    arena: Arena, fault: Fault, number: int, seed: int, tell: Tell, pace: Pace = PACE
+async def play_until_it_counts(
+    arena: Arena, fault: Fault, number: int, seed: int, report: Report, pace: Pace = PACE
 ) -> Result:
-    """The first round in which the fault hit enough."""
+    """Play rounds until one had enough notifications in flight. Raises TooFewInFlight."""
     for repeat in range(REPEATS):
         try:
             return await play(
                 arena, fault, number=number, seed=seed + SEEDS_APART * repeat, pace=pace
             )
         except* TooFewInFlight as errors:
-            tell(f"does not count: {_first(errors)}")
+            report(f"does not count: {_first(errors)}")
             await arena.supervise()
-    raise TooFewInFlight(f"in {REPEATS} rounds")
+    raise TooFewInFlight(f"too few notifications in flight in {REPEATS} rounds")
 
 
-def _line(one: Result) -> str:
-    word = "kept  " if one.is_kept else "BROKEN"
+def _line(result: Result) -> str:
+    word = "kept  " if result.is_kept else "BROKEN"
     return (
-        f"{word} {one.fault} {one.variant}: {one.accepted} accepted, {one.unanswered} refused, "
-        f"{one.in_flight} in flight, {one.lost} lost, {one.doubled} doubled, "
-        f"{one.unmarked} unmarked, {one.recovered_s:.1f} s"
-        + "".join(f"\n    {each[:300]}" for each in one.evidence)
+        f"{word} {result.fault} {result.variant}: "
+        f"{result.accepted} accepted, {result.unanswered} refused, "
+        f"{result.in_flight} in flight, {result.lost} lost, {result.doubled} doubled, "
+        f"{result.unmarked} unmarked, {result.recovered_s:.1f} s"
+        + "".join(f"\n    {each[:300]}" for each in result.evidence)
     )

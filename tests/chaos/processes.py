@@ -1,4 +1,4 @@
-"""Our own processes are killed, frozen, replaced."""
+"""Faults of Notifier's processes: killed, frozen, replaced."""
 
 from __future__ import annotations
 
@@ -16,66 +16,66 @@ from tests.chaos.round import Fault, Round
 
 PROCESS_S: Final = 10.0
 RESCUE_S: Final = 30.0
-"""A pointer was lost, and no process died of it: it is rescued, at the earliest after 10 s."""
+"""Bound where a pointer is lost and no process died: the rescuer acts after at least 10 s."""
 FROZEN_S, WRONG_S = 20.0, 4.0
 PAIR: Final = ("--processes", "2")
 WORK_S: Final = 2.0
-"""Two that have just joined have shared the work by then."""
+"""Time after which two workers that have just joined share the work."""
 SETTLES_S: Final = 0.3
-"""What a killed client had sent, its server still commits."""
+"""Time for the server to commit what a killed client had sent."""
 
 
-async def api_killed(this: Round) -> float:
-    await this.aim("queued", "sending", more=this.load.under_way)
-    this.arena.api.kill()
+async def api_killed(round_: Round) -> float:
+    await round_.aim("queued", "sending", more=round_.load.in_flight_submits)
+    round_.arena.api.kill()
     killed_at = time.time()
-    await this.arena.start_api()
+    await round_.arena.start_api()
     return killed_at
 
 
-async def worker_killed(this: Round) -> float:
-    return await _killed(this, this.arena.run.workers[0])
+async def worker_killed(round_: Round) -> float:
+    return await _killed(round_, round_.arena.run.workers[0])
 
 
-async def _killed(this: Round, child: Child) -> float:
-    worker = await this.arena.run.identity(child)
-    killed_at = this.arena.run.kill(child)
+async def _killed(round_: Round, child: Child) -> float:
+    worker = await round_.arena.run.identity(child)
+    killed_at = round_.arena.run.kill(child)
     await asyncio.sleep(SETTLES_S)
-    this.hit({which for which, _ in await this.arena.run.sending(worker)})
-    await this.arena.join()
+    round_.hit({which for which, _ in await round_.arena.run.sending(worker)})
+    await round_.arena.join()
     return killed_at
 
 
-async def all_workers_killed(this: Round) -> float:
-    """Until the first of the new is ready there is nobody who could recover."""
-    workers = list(this.arena.run.workers)
+async def all_workers_killed(round_: Round) -> float:
+    """Kill all workers. Recovery counts from when the first new worker is ready."""
+    workers = list(round_.arena.run.workers)
     for child in workers:
-        this.arena.run.kill(child)
+        round_.arena.run.kill(child)
     await asyncio.sleep(SETTLES_S)
-    await this.aim("sending")
-    await this.arena.join()
+    await round_.aim("sending")
+    await round_.arena.join()
     ended_at = time.time()
     for _ in workers[1:]:
-        await this.arena.join()
+        await round_.arena.join()
     return ended_at
 
 
-async def one_of_a_pair_killed(this: Round) -> float:
-    """`notifier worker --processes 2`: the parent starts the killed one again.
+async def one_of_a_pair_killed(round_: Round) -> float:
+    """Kill a child of `notifier worker --processes 2`, whose parent restarts it.
 
     A parent that loses a child again within a minute waits longer before it starts the next: each
     round has a parent of its own.
     """
-    (worn,) = this.arena.run.workers
-    parent = await this.arena.join(*PAIR)
-    await this.arena.run.stop(worn)
-    workers = {pid: await this.arena.run.identity_of(pid) for pid in _children(parent.pid)}
+    (previous,) = round_.arena.run.workers
+    parent = await round_.arena.join(*PAIR)
+    await round_.arena.run.stop(previous)
+    workers = {pid: await round_.arena.run.identity_of(pid) for pid in _children(parent.pid)}
     await asyncio.sleep(WORK_S)
-    pid = this.random.choice(sorted(workers))
+    pid = round_.random.choice(sorted(workers))
     os.kill(pid, signal.SIGKILL)
     killed_at = time.time()
     await asyncio.sleep(SETTLES_S)
-    this.hit({which for which, _ in await this.arena.run.sending(workers[pid])})
+    round_.hit({which for which, _ in await round_.arena.run.sending(workers[pid])})
     return killed_at
 
 
@@ -91,38 +91,38 @@ def _children(parent: int) -> list[int]:
     return sorted(found)
 
 
-async def worker_frozen(this: Round) -> float:
-    """For longer than the others take it for alive; what it held they send meanwhile."""
-    child = this.arena.run.workers[0]
-    worker = await this.arena.run.identity(child)
+async def worker_frozen(round_: Round) -> float:
+    """Freeze a worker for longer than its peers consider it alive; they send what it held."""
+    child = round_.arena.run.workers[0]
+    worker = await round_.arena.run.identity(child)
     child.send(signal.SIGSTOP)
     try:
         frozen_at = time.time()
         await asyncio.sleep(SETTLES_S)
-        this.hit({which for which, _ in await this.arena.run.sending(worker)})
+        round_.hit({which for which, _ in await round_.arena.run.sending(worker)})
         await asyncio.sleep(frozen_at + FROZEN_S - time.time())
     finally:
         child.send(signal.SIGCONT)
     return time.time()
 
 
-async def rolling_restart(this: Round) -> float:
-    """Every worker in turn: another joins, this one stops."""
-    for child in list(this.arena.run.workers):
-        await this.arena.join()
-        worker = await this.arena.run.identity(child)
-        this.hit({which for which, _ in await this.arena.run.sending(worker)})
-        await this.arena.run.stop(child)
+async def rolling_restart(round_: Round) -> float:
+    """Replace every worker in turn: a new one joins, the old one stops."""
+    for child in list(round_.arena.run.workers):
+        await round_.arena.join()
+        worker = await round_.arena.run.identity(child)
+        round_.hit({which for which, _ in await round_.arena.run.sending(worker)})
+        await round_.arena.run.stop(child)
     return time.time()
 
 
-async def clock_off(this: Round) -> float:
-    """A worker joins whose clock is ten minutes off; it is never ready, and it sends."""
-    child = this.arena.spawn_worker(CHAOS_CLOCK_S=this.variant)
-    worker = await this.arena.run.identity(child)
-    await until(lambda: this.arena.run.sending(worker), bool)
+async def clock_off(round_: Round) -> float:
+    """A worker whose clock is ten minutes wrong joins; it never becomes ready, but it sends."""
+    child = round_.arena.spawn_worker(CHAOS_CLOCK_S=round_.variant)
+    worker = await round_.arena.run.identity(child)
+    await until(lambda: round_.arena.run.sending(worker), bool)
     await asyncio.sleep(WRONG_S)
-    this.hit({which for which, _ in await this.arena.run.sending(worker)})
+    round_.hit({which for which, _ in await round_.arena.run.sending(worker)})
     await run_steps_async(child.stopping())
     return time.time()
 
@@ -130,41 +130,41 @@ async def clock_off(this: Round) -> float:
 PROCESSES: Final = (
     Fault(
         strike=api_killed,
-        within_s=PROCESS_S,
-        says="The API is killed (-9) and started again. What its relay had taken and not published "
-        "is due again when the workers take it for dead.",
+        timeout_s=PROCESS_S,
+        text="The API is killed (-9) and restarted. Rows its relay had taken and not published "
+        "are due again when the workers consider it dead.",
     ),
     Fault(
         strike=worker_killed,
-        within_s=PROCESS_S,
-        says="One of two workers is killed (-9); another joins.",
+        timeout_s=PROCESS_S,
+        text="One of two workers is killed (-9); another joins.",
     ),
     Fault(
         strike=all_workers_killed,
-        within_s=PROCESS_S,
-        says="Both workers are killed (-9); two others join. Counted from when the first is ready.",
+        timeout_s=PROCESS_S,
+        text="Both workers are killed (-9); two others join. Counted from the first ready.",
     ),
     Fault(
         strike=one_of_a_pair_killed,
-        within_s=PROCESS_S,
+        timeout_s=PROCESS_S,
         workers=(PAIR,),
-        says="Two workers of one parent on one host; one is killed, the parent starts it again.",
+        text="Two workers of one parent on one host; one is killed, the parent restarts it.",
     ),
     Fault(
         strike=worker_frozen,
-        within_s=PROCESS_S,
-        says="One of two workers is stopped (SIGSTOP) for 20 s, which is past its death, and goes "
-        "on. Counted from then.",
+        timeout_s=PROCESS_S,
+        text="One of two workers is stopped (SIGSTOP) for 20 s, longer than its peers consider it "
+        "alive, and then continued. Counted from then.",
     ),
     Fault(
         strike=rolling_restart,
-        within_s=PROCESS_S,
-        says="Both workers are replaced one after the other, in order.",
+        timeout_s=PROCESS_S,
+        text="Both workers are replaced one after the other with SIGTERM.",
     ),
     Fault(
         strike=clock_off,
-        within_s=PROCESS_S,
+        timeout_s=PROCESS_S,
         variants=("600", "-600"),
-        says="A third worker joins whose clock is ten minutes fast or slow, works, and stops.",
+        text="A third worker joins whose clock is ten minutes fast or slow, works, and stops.",
     ),
 )

@@ -1,4 +1,4 @@
-"""A million wait, and all is killed at once and started again: how soon it sends as fast again."""
+"""Kills everything while a million notifications wait; measures the time to the full rate."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from harness.judge import count_within, doubled, instants, times_accepted
 from harness.run import Run
 from notifier.embedded.process import run_steps_async
 from tests.chaos.arena import Arena
-from tests.chaos.judge import full_again_s
+from tests.chaos.judge import full_rate_after_s
 
 COUNT: Final = 1_000_000
 LATENCY_MS, RATE = 40, 200
 RATES: Final[Mapping[str, object]] = {
     f"providers.{name}.rate": RATE for name in ("smtp", "twilio", "fcm")
 }
-"""What two cores can hold: the full rate is what the providers allow, whatever else runs here."""
+"""Provider rates that two cores can keep up, so that the full rate is the providers' limit."""
 STEADY_S, BEFORE_S = 10.0, 10.0
 WITHIN_S, WINDOW_S, SHARE = 60.0, 5.0, 0.9
 UNTOUCHED: Final = """
@@ -35,7 +35,7 @@ WAITING: Final = "SELECT count(*) FROM notifications WHERE status IN ('queued', 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:
-    """Its instants in seconds since the epoch: the kill, the start of all, when all were ready."""
+    """The times of a restart, in seconds since the epoch: kill, start, all ready."""
 
     killed_at: float
     started_at: float
@@ -43,7 +43,7 @@ class Restart:
 
 
 async def everything_restarted(arena: Arena) -> Sequence[Figure]:
-    """The million are copies, put into Postgres; the sandbox, which is the judge, stays up.
+    """The million rows are copies inserted into Postgres; the sandbox, which judges, stays up.
 
     Counted from the start of all, not from when they are ready.
     """
@@ -67,7 +67,7 @@ async def everything_restarted(arena: Arena) -> Sequence[Figure]:
 
 
 async def _restart(arena: Arena) -> Restart:
-    """SIGKILL to all at once, as if the power failed; then all are started side by side."""
+    """Send SIGKILL to all at once, as in a power failure, then start all in parallel."""
     ours = [arena.api, *arena.run.workers]
     servers = [arena.stack.postgres, arena.stack.rabbitmq]
     killed_at = time.time()
@@ -90,10 +90,10 @@ async def _restart(arena: Arena) -> Restart:
 
 
 def _rates(at: Sequence[float], restart: Restart) -> Sequence[Figure]:
-    """Of the instants of all calls."""
+    """Return the figures computed from the times of all calls."""
     before = count_within(at, restart.killed_at - BEFORE_S, restart.killed_at) / BEFORE_S
     ready_s = restart.ready_at - restart.started_at
-    full_s = full_again_s(at, restart.started_at, wanted=SHARE * before, span_s=WINDOW_S)
+    full_s = full_rate_after_s(at, restart.started_at, target=SHARE * before, span_s=WINDOW_S)
     return [
         Figure(name=f"called with {COUNT:,} waiting", value=before, unit="/s", low=1),
         Figure(name="all ready again after", value=ready_s, unit="s"),
@@ -102,7 +102,7 @@ def _rates(at: Sequence[float], restart: Restart) -> Sequence[Figure]:
 
 
 async def _judged(run: Run, calls: Sequence[Document], count: int) -> Sequence[Figure]:
-    """No worker runs any more: rows and calls stand still."""
+    """Return the figures once no worker runs and nothing changes."""
     times, sent = times_accepted(calls), {str(row["id"]) for row in await run.rows(SENT)}
     twice, waiting = doubled(times), await run.number(WAITING)
     unmarked = (twice | (set(times) - sent)) - await run.ambiguous()

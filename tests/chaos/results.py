@@ -1,4 +1,4 @@
-"""What rounds measured, kept with the code they were played on: a full run may come in parts."""
+"""Results of rounds, stored with the commit they ran on, so that a full run may be split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANGED: Final = "-dirty"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One round. `recovery_s` is None if it never recovered."""
+    """The result of one round. `recovery_s` is None if the system never recovered."""
 
     fault: str
     round: int
@@ -43,13 +43,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_kept(self) -> bool:
-        """Whether the round kept what is promised."""
+        """Whether nothing was lost or sent twice unmarked, and recovery was fast enough."""
         is_whole = not (self.lost or self.unmarked or self.broke)
         return is_whole and self.recovered_s <= self.within_s
 
 
 def present_code() -> str:
-    """The last commit that changed the product; with `-dirty` if it has changed since."""
+    """Return the last commit that changed the product, with `-dirty` if it has changed since."""
     commit = _git("log", "-1", "--format=%h", "--abbrev=12", "--", PRODUCT)
     return commit + (CHANGED if _git("status", "--porcelain", "--", PRODUCT) else "")
 
@@ -62,7 +62,7 @@ def _git(*words: str) -> str:
 
 
 def keep(result: Result, path: Path = ROUNDS) -> None:
-    """Append one, if there is a commit to name: what was found so far outlives what may come."""
+    """Append a result to the file at once, unless the code has uncommitted changes."""
     if result.commit.endswith(CHANGED):
         return
     with path.open("ab") as file:
@@ -70,14 +70,14 @@ def keep(result: Result, path: Path = ROUNDS) -> None:
 
 
 def _storable(result: Result) -> Result:
-    """JSON has no infinity."""
+    """Return the result with an infinite recovery replaced by None, since JSON has no infinity."""
     if result.recovered_s < inf:
         return result
     return msgspec.structs.replace(result, recovery_s=None)
 
 
 def read(path: Path = ROUNDS) -> Mapping[str, Sequence[Result]]:
-    """By fault, the rounds on the code it was played on last."""
+    """Return, by fault, the rounds on the commit it was played on last."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     found = by_fault([msgspec.json.decode(line, type=Result) for line in lines])
     return {
@@ -87,11 +87,11 @@ def read(path: Path = ROUNDS) -> Mapping[str, Sequence[Result]]:
 
 
 def played_on(code: str, path: Path = ROUNDS) -> Mapping[str, Sequence[Result]]:
-    """By fault, the rounds on this code, of those that were played on none since."""
+    """Return, by fault, the rounds on this commit, for faults not played on a later one."""
     return {name: rounds for name, rounds in read(path).items() if rounds[-1].commit == code}
 
 
 def by_fault(results: Sequence[Result]) -> Mapping[str, Sequence[Result]]:
-    """In the order in which they were played."""
+    """Group results by fault, in the order they were played."""
     faults = dict.fromkeys(each.fault for each in results)
     return {fault: [each for each in results if each.fault == fault] for fault in faults}

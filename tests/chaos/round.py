@@ -1,4 +1,4 @@
-"""One round: load, a fault in its middle, and the judgement when all is final again."""
+"""One round: load, a fault during the load, and the verdict when all is final."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVIDENCE: Final = 20
 
 
 class Pace(NamedTuple):
-    """How long there is load before a fault, and after it."""
+    """Seconds of load before and after a fault."""
 
     before_s: float = 3.0
     after_s: float = 4.0
@@ -37,7 +37,7 @@ PACE: Final = Pace()
 
 @dataclass(slots=True, kw_only=True)
 class Round:
-    """What a fault is told, and what it says: `held` was in flight when it struck."""
+    """One round as its fault sees it; `held` was in flight when the fault began."""
 
     arena: Arena
     load: Load
@@ -46,28 +46,31 @@ class Round:
     held: set[str] = field(default_factory=set)
 
     async def aim(self, *statuses: str, more: int = 0) -> None:
-        """Take what now stands so for in flight, and `more` beside; raises TooFewInFlight."""
+        """Record the ids with these statuses as in flight. Raises TooFewInFlight.
+
+        `more` is added to their count.
+        """
         rows = await _rows(self.arena, self.load.accepted)
         self.hit({which for which, row in rows.items() if row.status in statuses}, more=more)
 
     def hit(self, held: Collection[str], *, more: int = 0) -> None:
-        """The same of what is known to be in flight."""
+        """Record these ids as in flight. Raises TooFewInFlight."""
         if len(held) + more < MIN_IN_FLIGHT:
-            raise TooFewInFlight(f"{len(held) + more} in flight, {MIN_IN_FLIGHT} count")
+            raise TooFewInFlight(f"{len(held) + more} in flight, expected {MIN_IN_FLIGHT}")
         self.held |= set(held)
 
 
 Strike = Callable[[Round], Awaitable[float]]
-"""Breaks something and lets it heal; the instant at which recovery begins."""
+"""Injects a fault, heals it, and returns the time at which recovery begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault by name. `variants` take turns, round by round."""
+    """A fault. Its `variants` alternate from round to round."""
 
     strike: Strike
-    says: str
-    within_s: float
+    text: str
+    timeout_s: float
     variants: Sequence[str] = ("",)
     workers: Sequence[Sequence[str]] = ((), ())
     linked: bool = False
@@ -81,34 +84,34 @@ class Fault:
 
 
 async def play(arena: Arena, fault: Fault, *, number: int, seed: int, pace: Pace = PACE) -> Result:
-    """Play one round; raises TooFewInFlight, alone or in a group, if it does not count."""
+    """Play one round. Raises TooFewInFlight, perhaps in a group, if it does not count."""
     random = Random(f"{seed} {fault.name} {number}")
     variant = fault.variants[(number - 1) % len(fault.variants)]
     load = Load(arena.run.client, random, RATE)
-    this = Round(arena=arena, load=load, random=random, variant=variant)
+    round_ = Round(arena=arena, load=load, random=random, variant=variant)
     await arena.run.client.set_behaviour(latency_ms=LATENCY_MS)
     began = datetime.now(UTC)
-    ended_at = await _loaded(this, fault.strike, pace)
+    ended_at = await _loaded(round_, fault.strike, pace)
     await arena.supervise()
-    rows = await _all_final(this)
+    rows = await _all_final(round_)
     calls = await arena.run.client.log(since=began.isoformat().replace("+00:00", "Z"))
     played = Result(
-        fault=fault.name, variant=variant, round=number, seed=seed, within_s=fault.within_s
+        fault=fault.name, variant=variant, round=number, seed=seed, within_s=fault.timeout_s
     )
-    return _result(this, played, rows, calls, ended_at)
+    return _result(round_, played, rows, calls, ended_at)
 
 
 def _result(
-    this: Round,
+    round_: Round,
     result: Result,
     rows: Mapping[str, Row],
     calls: Sequence[Document],
     ended_at: float,
 ) -> Result:
-    """What the judge makes of it, filled in."""
-    load, verdict = this.load, judge(this.load.accepted, rows, calls)
+    """Fill in the verdict."""
+    load, verdict = round_.load, judge(round_.load.accepted, rows, calls)
     recovered_s = recovery_s(
-        ended_at, held=this.held, asked_at=load.asked_at, accepted=load.accepted, rows=rows
+        ended_at, held=round_.held, asked_at=load.asked_at, accepted=load.accepted, rows=rows
     )
     evidence = [
         *(f"{which} {why}" for which, why in verdict.lost.items()),
@@ -118,42 +121,42 @@ def _result(
         result,
         accepted=len(load.accepted),
         unanswered=load.unanswered,
-        in_flight=len(this.held),
+        in_flight=len(round_.held),
         final=verdict.final,
         lost=len(verdict.lost),
         doubled=len(verdict.doubled),
         unmarked=len(verdict.unmarked),
         ambiguous=sum(row.is_ambiguous for row in rows.values()),
         recovery_s=recovered_s,
-        evidence=[*evidence[:EVIDENCE], *this.arena.ended],
+        evidence=[*evidence[:EVIDENCE], *round_.arena.ended],
     )
 
 
-async def _loaded(this: Round, strike: Strike, pace: Pace) -> float:
-    """Strike under load, which goes on for a while after."""
+async def _loaded(round_: Round, strike: Strike, pace: Pace) -> float:
+    """Inject the fault under load; the load continues for a while."""
     async with asyncio.TaskGroup() as group:
-        submitting = group.create_task(this.load.run(), name="load")
-        await asyncio.sleep(pace.before_s + this.random.random())
-        ended_at = await strike(this)
+        submitting = group.create_task(round_.load.run(), name="load")
+        await asyncio.sleep(pace.before_s + round_.random.random())
+        ended_at = await strike(round_)
         await asyncio.sleep(pace.after_s)
         submitting.cancel()
     return ended_at
 
 
-async def _all_final(this: Round) -> Mapping[str, Row]:
-    """The rows, once all are final or the patience is over."""
+async def _all_final(round_: Round) -> Mapping[str, Row]:
+    """Return the rows once all are final or the time is over."""
     deadline = time.monotonic() + FINAL_WITHIN_S
 
-    async def look() -> Mapping[str, Row]:
-        return await _rows(this.arena, this.load.accepted)
+    async def read() -> Mapping[str, Row]:
+        return await _rows(round_.arena, round_.load.accepted)
 
-    def is_over(rows: Mapping[str, Row]) -> bool:
+    def is_done(rows: Mapping[str, Row]) -> bool:
         is_late = time.monotonic() > deadline
         return is_late or sum(row.status in FINAL for row in rows.values()) == len(
-            this.load.accepted
+            round_.load.accepted
         )
 
-    found: Mapping[str, Row] = await until(look, is_over, FINAL_WITHIN_S * 2)
+    found: Mapping[str, Row] = await until(read, is_done, FINAL_WITHIN_S * 2)
     return found
 
 

@@ -1,4 +1,4 @@
-"""RabbitMQ and Postgres are killed, wiped, filled up."""
+"""Faults of RabbitMQ and Postgres: killed, wiped, out of memory, disk or connections."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ OURS: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1"
 CLOSE_OURS: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
 
 
-async def rabbitmq_killed(this: Round) -> float:
-    await this.aim("queued", "sending")
-    await run_steps_async(this.arena.stack.rabbitmq.killing())
-    await run_steps_async(this.arena.stack.rabbitmq.starting())
+async def rabbitmq_killed(round_: Round) -> float:
+    await round_.aim("queued", "sending")
+    await run_steps_async(round_.arena.stack.rabbitmq.killing())
+    await run_steps_async(round_.arena.stack.rabbitmq.starting())
     return time.time()
 
 
-async def rabbitmq_wiped(this: Round) -> float:
-    await this.aim("queued", "sending")
-    await run_steps_async(this.arena.stack.rabbitmq.wiping())
+async def rabbitmq_wiped(round_: Round) -> float:
+    await round_.aim("queued", "sending")
+    await run_steps_async(round_.arena.stack.rabbitmq.wiping())
     return time.time()
 
 
-async def rabbitmq_in_alarm(this: Round) -> float:
-    """It takes no publishes; what it has it delivers."""
-    server = this.arena.stack.rabbitmq
-    await this.aim("queued", "sending")
+async def rabbitmq_in_alarm(round_: Round) -> float:
+    """Put RabbitMQ into a memory alarm: it blocks publishes and still delivers."""
+    server = round_.arena.stack.rabbitmq
+    await round_.aim("queued", "sending")
     await server.control("set_vm_memory_high_watermark", "absolute", LOW)
     try:
         await asyncio.sleep(ALARM_S)
@@ -47,17 +47,17 @@ async def rabbitmq_in_alarm(this: Round) -> float:
     return time.time()
 
 
-async def postgres_killed(this: Round) -> float:
-    await this.aim("queued", "sending")
-    await run_steps_async(this.arena.stack.postgres.killing())
-    await run_steps_async(this.arena.stack.postgres.starting())
+async def postgres_killed(round_: Round) -> float:
+    await round_.aim("queued", "sending")
+    await run_steps_async(round_.arena.stack.postgres.killing())
+    await run_steps_async(round_.arena.stack.postgres.starting())
     return time.time()
 
 
-async def postgres_out_of_connections(this: Round) -> float:
-    """Ours are closed, and somebody else has all there are."""
-    await this.aim("queued", "sending")
-    url, name = this.arena.stack.postgres.url(), this.arena.place.name
+async def postgres_out_of_connections(round_: Round) -> float:
+    """Close our connections and let another client hold all of Postgres's."""
+    await round_.aim("queued", "sending")
+    url, name = round_.arena.stack.postgres.url(), round_.arena.place.name
     async with _connected(url) as first, AsyncExitStack() as held:
         for _ in range(ROUNDS_OF_TAKING):
             await _take_all(held, url)
@@ -70,7 +70,7 @@ async def postgres_out_of_connections(this: Round) -> float:
 
 
 async def _take_all(held: AsyncExitStack, url: str) -> None:
-    """All that are free, as fast as several can: ours ask for them, too."""
+    """Open all free connections with several tasks, since Notifier competes for them."""
 
     async def take() -> None:
         while True:
@@ -93,10 +93,10 @@ async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def postgres_disk_full(this: Round) -> float:
-    """Its disk has no room for a while; if it gave up, it is started again."""
-    await this.aim("queued", "sending")
-    postgres = this.arena.stack.postgres
+async def postgres_disk_full(round_: Round) -> float:
+    """Fill the disk of Postgres for a while; restart Postgres if it exited."""
+    await round_.aim("queued", "sending")
+    postgres = round_.arena.stack.postgres
     with ballast(postgres.data_folder):
         await asyncio.sleep(FULL_S)
     if postgres.pid is None:
@@ -107,33 +107,33 @@ async def postgres_disk_full(this: Round) -> float:
 SERVERS: Final = (
     Fault(
         strike=rabbitmq_killed,
-        within_s=SERVER_S,
-        says="RabbitMQ is killed (-9) and started again.",
+        timeout_s=SERVER_S,
+        text="RabbitMQ is killed (-9) and restarted.",
     ),
     Fault(
         strike=rabbitmq_wiped,
-        within_s=SERVER_S,
-        says="RabbitMQ is killed and comes back with nothing but an empty vhost.",
+        timeout_s=SERVER_S,
+        text="RabbitMQ is killed and comes back with an empty vhost.",
     ),
     Fault(
         strike=rabbitmq_in_alarm,
-        within_s=SERVER_S,
-        says="RabbitMQ is in a memory alarm for 8 s: it takes no publishes.",
+        timeout_s=SERVER_S,
+        text="RabbitMQ is in a memory alarm for 8 s and blocks publishes.",
     ),
     Fault(
         strike=postgres_killed,
-        within_s=SERVER_S,
-        says="Postgres and all its processes are killed (-9) and started again.",
+        timeout_s=SERVER_S,
+        text="Postgres and all its processes are killed (-9) and restarted.",
     ),
     Fault(
         strike=postgres_out_of_connections,
-        within_s=SERVER_S,
-        says="All connections of ours are closed, and for 8 s others hold all that Postgres has.",
+        timeout_s=SERVER_S,
+        text="Our connections are closed, and for 8 s another client holds all of Postgres's.",
     ),
     Fault(
         strike=postgres_disk_full,
-        within_s=SERVER_S,
+        timeout_s=SERVER_S,
         on_small_disk=True,
-        says="The disk of Postgres is full for 8 s (a small tmpfs: only root can play it).",
+        text="The disk of Postgres is full for 8 s (a small tmpfs, which needs root).",
     ),
 )

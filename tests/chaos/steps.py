@@ -1,4 +1,4 @@
-"""Stops between every two steps of accept, relay, claim, record, acknowledge."""
+"""Faults between every two steps of accept, relay, claim, record and acknowledge."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ LOSES_FOR_S: Final = 6.0
 DIES_WITHIN_S: Final = 40.0
 
 
-async def stopped_in_accept(this: Round) -> float:
-    return await _api_stops(this)
+async def stopped_in_accept(round_: Round) -> float:
+    return await _api_stops(round_)
 
 
-async def stopped_in_relay(this: Round) -> float:
-    return await _api_stops(this)
+async def stopped_in_relay(round_: Round) -> float:
+    return await _api_stops(round_)
 
 
-async def stopped_in_claim(this: Round) -> float:
-    return await _worker_stops(this)
+async def stopped_in_claim(round_: Round) -> float:
+    return await _worker_stops(round_)
 
 
-async def stopped_in_record(this: Round) -> float:
-    return await _worker_stops(this)
+async def stopped_in_record(round_: Round) -> float:
+    return await _worker_stops(round_)
 
 
-async def stopped_in_ack(this: Round) -> float:
-    return await _worker_stops(this)
+async def stopped_in_ack(round_: Round) -> float:
+    return await _worker_stops(round_)
 
 
-async def _api_stops(this: Round) -> float:
-    """The API of this round kills itself at the step; another takes its place."""
-    await this.arena.start_api(**_kills(this))
-    died_at = await _death_of(this.arena.api)
-    await this.aim("queued", "sending", more=this.load.under_way)
-    await this.arena.start_api()
+async def _api_stops(round_: Round) -> float:
+    """Run an API that kills itself at the step, then start another one."""
+    await round_.arena.start_api(**_kills(round_))
+    died_at = await _death_of(round_.arena.api)
+    await round_.aim("queued", "sending", more=round_.load.in_flight_submits)
+    await round_.arena.start_api()
     return died_at
 
 
-async def _worker_stops(this: Round) -> float:
-    """A third worker joins and kills itself at the step."""
-    child = this.arena.spawn_worker(**_kills(this))
-    worker = await this.arena.run.identity(child)
+async def _worker_stops(round_: Round) -> float:
+    """Run a third worker that kills itself at the step."""
+    child = round_.arena.spawn_worker(**_kills(round_))
+    worker = await round_.arena.run.identity(child)
     died_at = await _death_of(child)
     await asyncio.sleep(SETTLES_S)
-    rows = await this.arena.run.sending(worker)
-    this.hit({which for which, _ in rows})
+    rows = await round_.arena.run.sending(worker)
+    round_.hit({which for which, _ in rows})
     return died_at
 
 
@@ -66,40 +66,40 @@ async def _death_of(child: Child) -> float:
     return time.time()
 
 
-def _kills(this: Round) -> dict[str, str]:
-    items = this.random.randint(*ITEMS)
-    return {"CHAOS_STOP_AT": this.variant, "CHAOS_HOW": "kill", "CHAOS_ITEMS": str(items)}
+def _kills(round_: Round) -> dict[str, str]:
+    items = round_.random.randint(*ITEMS)
+    return {"CHAOS_STOP_AT": round_.variant, "CHAOS_HOW": "kill", "CHAOS_ITEMS": str(items)}
 
 
-async def answers_lost_in_accept(this: Round) -> float:
-    await this.arena.start_api(**_loses(this))
+async def answers_lost_in_accept(round_: Round) -> float:
+    await round_.arena.start_api(**_loses(round_))
     await asyncio.sleep(LOSES_FOR_S)
-    await this.aim("queued", "sending", more=this.load.under_way)
-    await this.arena.start_api()
+    await round_.aim("queued", "sending", more=round_.load.in_flight_submits)
+    await round_.arena.start_api()
     return time.time()
 
 
-async def answers_lost_in_relay(this: Round) -> float:
-    return await answers_lost_in_accept(this)
+async def answers_lost_in_relay(round_: Round) -> float:
+    return await answers_lost_in_accept(round_)
 
 
-async def answers_lost_in_claim(this: Round) -> float:
-    """A worker that loses answers works, and stops in order."""
-    child = await this.arena.join(**_loses(this))
-    worker = await this.arena.run.identity(child)
+async def answers_lost_in_claim(round_: Round) -> float:
+    """Run a worker that loses replies, then stop it with SIGTERM."""
+    child = await round_.arena.join(**_loses(round_))
+    worker = await round_.arena.run.identity(child)
     await asyncio.sleep(LOSES_FOR_S)
-    this.hit({which for which, _ in await this.arena.run.sending(worker)})
-    await this.arena.run.stop(child)
+    round_.hit({which for which, _ in await round_.arena.run.sending(worker)})
+    await round_.arena.run.stop(child)
     return time.time()
 
 
-async def answers_lost_in_record(this: Round) -> float:
-    return await answers_lost_in_claim(this)
+async def answers_lost_in_record(round_: Round) -> float:
+    return await answers_lost_in_claim(round_)
 
 
-def _loses(this: Round) -> dict[str, str]:
+def _loses(round_: Round) -> dict[str, str]:
     every = str(LOSES_EVERY)
-    return {"CHAOS_STOP_AT": this.variant, "CHAOS_HOW": "raise", "CHAOS_ITEMS": every}
+    return {"CHAOS_STOP_AT": round_.variant, "CHAOS_HOW": "raise", "CHAOS_ITEMS": every}
 
 
 ACCEPT: Final = ("insert:before", "insert:after")
@@ -111,58 +111,58 @@ STEPS: Final[Sequence[Fault]] = (
     Fault(
         strike=stopped_in_accept,
         variants=ACCEPT,
-        within_s=PROCESS_S,
-        says="The API kills itself right before, or right after, the commit of a batch of submits. "
-        "What its relay had taken is due again when the workers take it for dead.",
+        timeout_s=PROCESS_S,
+        text="The API kills itself right before or after the commit of a batch of submits. Rows "
+        "that its relay had taken are due again when the workers consider it dead.",
     ),
     Fault(
         strike=stopped_in_relay,
         variants=RELAY,
-        within_s=PROCESS_S,
-        says="The API kills itself before its relay takes due rows, between that commit and the "
-        "publish, or after the publish. What it had taken is due again when the workers take it "
-        "for dead.",
+        timeout_s=PROCESS_S,
+        text="The API kills itself before its relay takes due rows, between that commit and the "
+        "publish, or after the publish. The rows it had taken are due again when the workers "
+        "consider it dead.",
     ),
     Fault(
         strike=stopped_in_claim,
         variants=CLAIM,
-        within_s=PROCESS_S,
-        says="A worker kills itself before or after a claim.",
+        timeout_s=PROCESS_S,
+        text="A worker kills itself before or after a claim.",
     ),
     Fault(
         strike=stopped_in_record,
         variants=RECORD,
-        within_s=PROCESS_S,
-        says="A worker kills itself after calls and before, or after, their record.",
+        timeout_s=PROCESS_S,
+        text="A worker kills itself after provider calls, before or after their record.",
     ),
     Fault(
         strike=stopped_in_ack,
         variants=ACK,
-        within_s=PROCESS_S,
-        says="A worker kills itself before or after it acknowledges a message.",
+        timeout_s=PROCESS_S,
+        text="A worker kills itself before or after it acknowledges a message.",
     ),
     Fault(
         strike=answers_lost_in_accept,
         variants=ACCEPT,
-        within_s=PROCESS_S,
-        says="For every fortieth row the API's store fails before or after an accept's commit.",
+        timeout_s=PROCESS_S,
+        text="For every fortieth row the API's store fails before or after an accept's commit.",
     ),
     Fault(
         strike=answers_lost_in_relay,
         variants=(*RELAY, "publish:before"),
-        within_s=RESCUE_S,
-        says="The same around the taking of due rows and around the publish.",
+        timeout_s=RESCUE_S,
+        text="The same faults around taking due rows and around the publish.",
     ),
     Fault(
         strike=answers_lost_in_claim,
         variants=CLAIM,
-        within_s=PROCESS_S,
-        says="The same around a worker's claims.",
+        timeout_s=PROCESS_S,
+        text="The same faults around a worker's claims.",
     ),
     Fault(
         strike=answers_lost_in_record,
         variants=RECORD,
-        within_s=PROCESS_S,
-        says="The same around a worker's records.",
+        timeout_s=PROCESS_S,
+        text="The same faults around a worker's records.",
     ),
 )

@@ -1,7 +1,7 @@
-"""A process that stops between two steps: the ports are wrapped, nothing in the product knows.
+"""Makes a process fail between two steps by wrapping its ports; the product is unchanged.
 
-A step is `port method:before|after`: insert (accept), take_due and publish (relay), claim, record,
-ack. `kill` ends the process there; `raise` loses the answer there, again and again.
+A step is `method:before|after`, where the method is insert (accept), take_due or publish (relay),
+claim, record or ack. `kill` kills the process there; `raise` loses the reply there repeatedly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BROKER: Final = frozenset({"publish", "ack"})
 
 
 class Trigger:
-    """Counts what passes the step; from `items` on it breaks there."""
+    """Counts the items that pass the step and fails at every `items`."""
 
     def __init__(self, step: str, *, how: str, items: int) -> None:
         self.method, _, self._side = step.partition(":")
@@ -28,7 +28,7 @@ class Trigger:
         self._passed = 0
 
     def is_due(self, side: str, count: int) -> bool:
-        """Whether to break on this side of a call that carries so many."""
+        """Whether to fail on this side of a call that carries `count` items."""
         if side != self._side or not count:
             return False
         self._passed += count
@@ -38,7 +38,7 @@ class Trigger:
         return True
 
     def strike(self) -> None:
-        """End here, or lose the answer."""
+        """Kill the process, or lose the reply."""
         if self._how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise StoreUnavailable("chaos")
@@ -46,14 +46,14 @@ class Trigger:
     def around(
         self, call: Callable[..., Awaitable[Sequence[Any]]]
     ) -> Callable[..., Awaitable[Sequence[Any]]]:
-        """The call, broken before or after it does its work."""
+        """Wrap a call so that it fails before or after its work."""
 
-        async def broken(*words: Any, **named: Any) -> Sequence[Any]:
+        async def broken(*args: Any, **kwargs: Any) -> Sequence[Any]:
             is_take = self.method == "take_due"
-            if self.is_due("before", 1 if is_take else len(words[0])):
+            if self.is_due("before", 1 if is_take else len(args[0])):
                 self.strike()
-            done = await call(*words, **named)
-            if self.is_due("after", len(done if is_take else words[0])):
+            done = await call(*args, **kwargs)
+            if self.is_due("after", len(done if is_take else args[0])):
                 self.strike()
             return done
 
@@ -61,7 +61,7 @@ class Trigger:
 
 
 class Broken:
-    """Hands everything on to a port, and breaks at one of its methods."""
+    """Delegates to a port and fails at one of its methods."""
 
     def __init__(self, inner: Any, trigger: Trigger) -> None:
         self._inner, self._trigger = inner, trigger
@@ -72,7 +72,7 @@ class Broken:
 
 
 class BrokenBroker(Broken):
-    """A broker never raises for a publish: unconfirmed is how it loses an answer."""
+    """A broker whose publish fails. Publish never raises: a lost confirm is reported as False."""
 
     async def publish(self, pointers: Sequence[Any], *more: Any) -> Sequence[bool]:
         publish = self._inner.publish
@@ -85,13 +85,13 @@ class BrokenBroker(Broken):
         return confirmed
 
     @asynccontextmanager
-    async def subscribe(self, *words: Any, **named: Any) -> AsyncIterator[Any]:
-        async with self._inner.subscribe(*words, **named) as subscription:
+    async def subscribe(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async with self._inner.subscribe(*args, **kwargs) as subscription:
             yield BrokenSubscription(subscription, self._trigger)
 
 
 class BrokenSubscription(Broken):
-    """An ack has no answer to lose: it breaks by the kill alone."""
+    """A subscription that is killed at an ack, which has no reply to lose."""
 
     def ack(self, delivery: Delivery) -> None:
         is_ack = self._trigger.method == "ack"
@@ -103,13 +103,13 @@ class BrokenSubscription(Broken):
 
 
 def break_at(step: str, *, how: str, items: int) -> None:
-    """Let every store and broker that this process opens break at the step."""
+    """Make every store and broker that this process opens fail at the step."""
     from notifier.adapters.postgres.store import open_store  # noqa: PLC0415 loads much
     from notifier.app import process  # noqa: PLC0415 loads the whole product
 
     trigger = Trigger(step, how=how, items=items)
     if trigger.method not in STORE | BROKER:
-        raise ValueError(f"no step {step}; there are {sorted(STORE | BROKER)}")
+        raise ValueError(f"unknown step {step}; expected one of {sorted(STORE | BROKER)}")
     if trigger.method in STORE:
         opened = _opening(open_store, Broken, trigger)
         vars(process)["open_store"] = opened
@@ -121,8 +121,8 @@ def _opening(
     opens: Callable[..., AbstractAsyncContextManager[Any]], kind: type[Broken], trigger: Trigger
 ) -> Callable[..., AbstractAsyncContextManager[Any]]:
     @asynccontextmanager
-    async def opened(*words: Any, **named: Any) -> AsyncIterator[Any]:
-        async with opens(*words, **named) as inner:
+    async def opened(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async with opens(*args, **kwargs) as inner:
             yield kind(inner, trigger)
 
     return opened

@@ -1,4 +1,4 @@
-"""Rounds added up: a line a fault, for the terminal and for a page."""
+"""Totals of rounds, one line per fault, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ HEADS: Final = (
 
 
 def line(rounds: Sequence[Result]) -> Sequence[str]:
-    """The cells of one fault."""
-    recoveries = [one.recovered_s for one in rounds]
+    """Return the table cells of one fault."""
+    recoveries = [result.recovered_s for result in rounds]
     counts = ("accepted", "final", "lost", "doubled", "unmarked", "ambiguous")
     return (
         rounds[0].fault,
         f"{len(rounds)}",
-        *(f"{sum(getattr(one, name) for one in rounds):,}" for name in counts),
+        *(f"{sum(getattr(result, name) for result in rounds):,}" for name in counts),
         seconds(median(recoveries)),
         seconds(max(recoveries)),
         f"{rounds[0].within_s:g}",
@@ -46,16 +46,16 @@ def seconds(span_s: float) -> str:
 
 
 def show(found: Mapping[str, Sequence[Result]]) -> None:
-    """Print what was played: a line a fault, and a line a figure of each load."""
+    """Print one line per fault and one line per figure of each trial."""
     table = Table(*HEADS, "", title="all rounds on this code")
     loads = Table("load", "figure (its target)", "")
     for name, rounds in found.items():
-        is_kept = all(one.is_kept for one in rounds)
+        is_kept = all(result.is_kept for result in rounds)
         word = "[green]kept[/]" if is_kept else "[red]broken[/]"
         if figures := rounds[-1].figures:
             loads.add_row(name, "\n".join(figures), word)
         else:
             table.add_row(*line(rounds), word)
-    for one in (table, loads):
-        if one.row_count:
-            Console(width=160).print(one)
+    for printed in (table, loads):
+        if printed.row_count:
+            Console(width=160).print(printed)

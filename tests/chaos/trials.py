@@ -1,4 +1,4 @@
-"""Loads that are too much: each is played once a run, and judged by its figures."""
+"""Overload trials: each is played once per run and judged by its figures."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.chaos.results import Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A load by name."""
+    """An overload trial."""
 
     run: Callable[[Arena], Awaitable[Sequence[Figure]]]
-    says: str
+    text: str
     workers: Sequence[Sequence[str]] = ((),)
     linked: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -36,9 +36,9 @@ class Trial:
 
 
 async def try_out(arena: Arena, trial: Trial, *, number: int, seed: int) -> Result:
-    """Play it; a missed figure is what broke."""
+    """Play a trial; its missed figures are the error."""
     figures = await trial.run(arena)
-    missed = [one for one in figures if not one.is_met]
+    missed = [figure for figure in figures if not figure.is_met]
     await arena.supervise()
     return Result(
         fault=trial.name,
@@ -47,13 +47,13 @@ async def try_out(arena: Arena, trial: Trial, *, number: int, seed: int) -> Resu
         within_s=0,
         recovery_s=0,
         broke="; ".join(map(_words, missed)),
-        figures=[_words(one) for one in figures],
+        figures=[_words(figure) for figure in figures],
         evidence=arena.ended,
     )
 
 
-def _words(one: Figure) -> str:
-    return f"{one.name} {format_value(one.value, one.unit)} ({one.target})"
+def _words(figure: Figure) -> str:
+    return f"{figure.name} {format_value(figure.value, figure.unit)} ({figure.target})"
 
 
 TRIALS: Final[Mapping[str, Trial]] = {
@@ -62,24 +62,24 @@ TRIALS: Final[Mapping[str, Trial]] = {
         Trial(
             run=overload,
             linked=True,
-            says="Three times the submits that can be committed, for a minute "
+            text="Three times the submits that Postgres can commit, for a minute "
             "(three with `CHAOS_LONG=1`).",
         ),
-        Trial(run=slow_heads, says="500 callers send a byte of a header a second."),
-        Trial(run=slow_bodies, says="500 callers send a byte of a body a second."),
+        Trial(run=slow_heads, text="500 callers send a byte of a header a second."),
+        Trial(run=slow_bodies, text="500 callers send a byte of a body a second."),
         Trial(
             run=idle_connections,
-            says="5,000 callers connect to an API that may open 1,024 files, and say nothing.",
+            text="5,000 callers connect to an API that may open 1,024 files, and send nothing.",
         ),
-        Trial(run=endless_bodies, says="20 callers send bodies without an end."),
-        Trial(run=many_headers, says="50 callers send 10,000 headers each."),
+        Trial(run=endless_bodies, text="20 callers send bodies without an end."),
+        Trial(run=many_headers, text="50 callers send 10,000 headers each."),
         Trial(
             run=everything_restarted,
             workers=((), ()),
             settings=RATES,
-            says="1,000,000 wait, of which the providers allow 600 a second; API, both workers, "
-            "RabbitMQ and Postgres are killed (-9) at once, and started again at once. Counted "
-            "from then.",
+            text="1,000,000 notifications wait and the providers allow 600 per second; API, both "
+            "workers, RabbitMQ and Postgres are killed (-9) at once and restarted at once. "
+            "Counted from then.",
         ),
     )
 }

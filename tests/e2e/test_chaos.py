@@ -11,7 +11,7 @@ from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqServer
 from tests.chaos.arena import open_arena
 from tests.chaos.faults import FAULTS
-from tests.chaos.playing import counted
+from tests.chaos.playing import play_until_it_counts
 from tests.chaos.round import Pace
 
 SHORT = Pace(before_s=1.5, after_s=0.5)
@@ -31,6 +31,8 @@ async def test_a_killed_worker_and_a_cut_database_lose_nothing_and_double_nothin
 ) -> None:
     async with open_arena(stack, workers=((), ()), linked=True) as arena:
         for name in ("worker_killed", "postgres_cut"):
-            one = await counted(arena, FAULTS[name], 1, seed=1, tell=print, pace=SHORT)
-            assert (one.lost, one.unmarked) == (0, 0), one.evidence
-            assert one.final == one.accepted > 0
+            result = await play_until_it_counts(
+                arena, FAULTS[name], 1, seed=1, report=print, pace=SHORT
+            )
+            assert (result.lost, result.unmarked) == (0, 0), result.evidence
+            assert result.final == result.accepted > 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.faults import ALL, FAULTS
-from tests.chaos.judge import RIGHT, Row, full_again_s, judge, recovery_s
+from tests.chaos.judge import RIGHT, Row, full_rate_after_s, judge, recovery_s
 from tests.chaos.load import FATES, HOPELESS
 from tests.chaos.page import TEMPLATE, text
 from tests.chaos.playing import SEEDS_APART, missing
@@ -52,9 +52,9 @@ def test_what_was_answered_and_sent_once_is_whole() -> None:
         ("ok", None, [], "ok: no row"),
         ("ok", row("queued"), [], "ok: still queued"),
         ("ok", row("failed"), [call("a")], "ok: failed, expected sent"),
-        ("ok", row(), [call("a", accepted=False)], "ok: sent and never taken"),
-        ("ok", row(), [], "ok: sent and never taken"),
-        ("down", row("failed", attempts=0), [], "down: failed and never tried"),
+        ("ok", row(), [call("a", accepted=False)], "ok: sent and never accepted by the provider"),
+        ("ok", row(), [], "ok: sent and never accepted by the provider"),
+        ("down", row("failed", attempts=0), [], "down: failed and never attempted"),
         ("refuse", row(), [call("a")], "refuse: sent, expected failed"),
     ],
 )
@@ -108,9 +108,9 @@ def test_the_retries_of_the_unlucky_are_no_part_of_a_recovery() -> None:
 
 def test_the_full_rate_is_back_where_a_whole_span_has_it() -> None:
     slow, fast = [float(second) for second in range(10)], [10 + tenth / 10 for tenth in range(100)]
-    assert full_again_s([*slow, *fast], 2, wanted=9, span_s=5) == 8
-    assert full_again_s(slow, 2, wanted=9, span_s=5) == inf
-    assert full_again_s([], 2, wanted=9, span_s=5) == inf
+    assert full_rate_after_s([*slow, *fast], 2, target=9, span_s=5) == 8
+    assert full_rate_after_s(slow, 2, target=9, span_s=5) == inf
+    assert full_rate_after_s([], 2, target=9, span_s=5) == inf
 
 
 def test_every_fate_has_its_right_end_and_few_are_hopeless() -> None:
@@ -177,13 +177,13 @@ async def test_a_publish_is_handed_on_whole_and_loses_its_answer() -> None:
 
 def test_every_fault_has_a_name_of_its_own_and_a_sentence() -> None:
     assert len(FAULTS) == len(ALL)
-    assert [fault.name for fault in ALL if not fault.says.endswith(".")] == []
+    assert [fault.name for fault in ALL if not fault.text.endswith(".")] == []
 
 
 def test_the_page_has_a_line_and_a_sentence_for_every_fault_that_was_played() -> None:
     page = text({"api_killed": [result(accepted=70, final=70, commit="abc")]})
     assert "| api_killed | 1 | 70 | 70 | 0 | 0 | 0 | 0 | 1.0 | 1.0 | 10 | `abc` |" in page
-    assert f"| `api_killed` | {FAULTS['api_killed'].says} |" in page
+    assert f"| `api_killed` | {FAULTS['api_killed'].text} |" in page
 
 
 def test_the_tests_that_hold_what_it_found_exist() -> None:
