@@ -76,7 +76,9 @@ class Child:
 
     def log_tail(self) -> str:
         """Return the last lines of its log, without the line per attempt."""
-        lines = [line for line in self.log.read_text().splitlines() if '"attempted"' not in line]
+        lines = [
+            line for line in self.log.read_text().splitlines() if '"attempt_finished"' not in line
+        ]
         return "\n".join(lines[-LOG_LINES:])
 
     def _is_ready(self) -> bool:

@@ -218,7 +218,7 @@ async def _release_orphans(attempts: Attempts, stop: asyncio.Event) -> None:
             async with asyncio.timeout(ORPHANS_EVERY_S):
                 await attempts.release_orphans()
         except (StoreUnavailable, TimeoutError) as error:
-            log.debug("orphans_wait", reason=str(error))
+            log.debug("orphan_release_failed", reason=str(error))
 
     await repeat(release, stop, ORPHANS_EVERY_S)
 
@@ -229,19 +229,19 @@ async def _drain(pool: ConsumerPool, grace_s: float) -> None:
     What is left then is cancelled as the crew's block ends: each attempt records Ambiguous.
     """
     deadline = time.monotonic() + grace_s
-    log.info("draining", in_flight=pool.busy, grace_s=grace_s)
+    log.info("drain_started", in_flight=pool.busy, grace_s=grace_s)
     try:
         async with asyncio.timeout(grace_s):
             await pool.stop_taking()
     except TimeoutError:
-        log.warning("buffers_not_given_back")
+        log.warning("buffer_release_timed_out")
     while (left_s := deadline - time.monotonic()) > 0:
         left = await pool.finish(min(PROGRESS_EVERY_S, left_s))
         if not left:
-            log.info("drained")
+            log.info("drain_finished")
             return
-        log.info("draining", in_flight=left, seconds_left=round(deadline - time.monotonic(), 1))
-    log.warning("grace_over", in_flight=pool.busy)
+        log.info("drain_continued", in_flight=left, left_s=round(deadline - time.monotonic(), 1))
+    log.warning("drain_timed_out", in_flight=pool.busy)
 
 
 async def _release_the_last(attempts: Attempts) -> None:
@@ -249,7 +249,7 @@ async def _release_the_last(attempts: Attempts) -> None:
         async with asyncio.timeout(LAST_RELEASE_WITHIN_S):
             await attempts.release_the_last()
     except (StoreUnavailable, TimeoutError) as error:
-        log.warning("orphans_left", reason=str(error) or type(error).__name__)
+        log.warning("orphans_not_released", reason=str(error) or type(error).__name__)
 
 
 async def _open_routes(

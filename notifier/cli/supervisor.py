@@ -61,7 +61,7 @@ class Child:
                 *_dying_with_parent(self._command), stdin=DEVNULL, start_new_session=True
             )
         except OSError as error:  # no memory for one more must not end those that run
-            log.error("process_not_started", process=self.number, reason=error.strerror)  # noqa: TRY400 the reason is enough
+            log.error("process_start_failed", process=self.number, reason=error.strerror)  # noqa: TRY400 the reason is enough
             return FAILED, 0.0
         if stop.is_set():  # told while it was being born
             self.tell(signal.SIGTERM)
@@ -118,7 +118,7 @@ class Supervisor:
                 self._end(MISUSED)  # it has said why; so would all others and every next life
             else:
                 pause = child.restart_delay_s(lived_s)
-                log.error("process_ended", process=child.number, code=code, again_in_s=pause)
+                log.error("process_exited", process=child.number, code=code, restart_in_s=pause)
                 await wait(self._stop, pause)
 
     def _end(self, code: int) -> None:

@@ -196,7 +196,7 @@ class Attempts:
             await self._record(answer, outcome, started_at, finished_at, is_stopping=is_stopping)
         except BaseException as error:
             self._inflight.keep(ask)  # given back as an orphan it would be sent once more, unmarked
-            log.warning("outcome_not_recorded", id=str(answer.id), claim=answer.claim)
+            log.warning("outcome_unrecorded", id=str(answer.id), claim=answer.claim)
             if not isinstance(error, TimeoutError):
                 raise
         if is_stopping:
@@ -226,7 +226,12 @@ class Attempts:
             return NotClaimed()
         if isinstance(answer, NotClaimed) and answer.status is not None:
             self._observer.finished(queue, answer.status, answer.age_s)
-            log.info("ended_unsent", id=str(ask.id), queue=str(queue), status=answer.status)
+            log.info(
+                "notification_finished_unsent",
+                id=str(ask.id),
+                queue=str(queue),
+                status=answer.status,
+            )
         return answer
 
     async def _send(self, claimed: Claimed) -> tuple[Outcome, bool]:
@@ -255,7 +260,7 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 a bug in one sender must not stop the others
             # Its own words may hold the recipient: only its kind and place are logged.
             crash = _kind_and_place(error)
-            log.error("provider_crashed", id=str(claimed.id), error=crash)  # noqa: TRY400 as above
+            log.error("provider_call_raised", id=str(claimed.id), error=crash)  # noqa: TRY400 as above
             return Ambiguous(code="error", detail=type(error).__name__), False
 
     async def _record(
@@ -314,13 +319,13 @@ class Attempts:
 
     def _tell(self, claimed: Claimed, result: Result, recorded: Recorded) -> None:
         if recorded.late:
-            log.warning("recorded_late", id=str(claimed.id), claim=claimed.claim)
+            log.warning("outcome_recorded_late", id=str(claimed.id), claim=claimed.claim)
         if recorded.status is Status.RETRYING:
             self._observer.retried(claimed.queue, result.outcome)
         elif recorded.status is not None:
             self._observer.finished(claimed.queue, recorded.status, recorded.age_s, result.reason)
         log.info(
-            "attempted",
+            "attempt_finished",
             id=claimed.id,
             claim=claimed.claim,
             queue=claimed.queue,

@@ -148,7 +148,7 @@ class GroupCommit(Generic[Item, Answer]):
                 if self._when_unknown is WhenUnknown.FAIL and not isinstance(error, StoreConflict):
                     self._fail(batch, error)
                     return
-                log.warning("batch_repeated", batch=self.name, size=len(batch), error=str(error))
+                log.warning("batch_retried", batch=self.name, size=len(batch), reason=str(error))
                 await asyncio.sleep(backoff.next_s())
             else:
                 for (_, waiter), answer in zip(batch, answers, strict=True):

@@ -164,7 +164,7 @@ class Relay:
                 taken = await self.run_once()
             except StoreUnavailable as error:
                 if is_store_there:
-                    log.warning("relay_waits", queues=self._names, reason=str(error))
+                    log.warning("relay_pass_failed", queues=self._names, reason=str(error))
                 is_store_there = False
                 await wait(stop, STORE_PAUSE_S)
                 continue
@@ -220,7 +220,7 @@ class Relay:
             else:
                 await self._store.unpublish(pointers)
         except StoreUnavailable as error:  # neither confirmed nor due again: the rescuer's
-            log.warning("not_taken_back", queues=[str(queue)], reason=str(error))
+            log.warning("unpublish_failed", queues=[str(queue)], reason=str(error))
 
     def _is_publishing_to(self, queue: QueueKey) -> bool:
         """Whether the broker takes publishes, and this queue does not rest nor is held back."""
@@ -249,7 +249,7 @@ class Relay:
     async def _can_publish(self) -> bool:
         self._is_publishing = await self._broker.probe()
         if self._is_publishing:
-            log.info("relay_publishes_again", queues=self._names)
+            log.info("relay_resumed", queues=self._names)
             for rest in self._rests.values():
                 rest.over()
         return self._is_publishing
@@ -348,7 +348,7 @@ class Relay:
         now = time.monotonic()
         for queue, count in Counter(pointer.queue for pointer in lost).items():
             rest_s = self._rests[queue].begin(now)
-            log.warning("publish_not_confirmed", queue=str(queue), count=count, rest_s=rest_s)
+            log.warning("publish_unconfirmed", queue=str(queue), count=count, retry_in_s=rest_s)
             self._windows[queue].lost(count)
         await self._store.unpublish(lost)
 

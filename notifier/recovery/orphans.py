@@ -69,7 +69,7 @@ class OrphanRecovery:
                 [self._decision(orphan) for orphan in orphans], silent
             )
         except StoreUnavailable as error:
-            log.debug("orphan_recovery_paused", reason=str(error))
+            log.debug("orphan_recovery_failed", reason=str(error))
             return 0
         self._tell(moved)
         return len(moved)

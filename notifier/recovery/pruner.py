@@ -40,17 +40,17 @@ class Pruner:
                     done[day] = await self._drop(day)
             self._observer.days_kept(sum(what == "kept" for what in done.values()))
         except StoreUnavailable as error:
-            log.warning("pruner_waits", reason=str(error))
+            log.warning("prune_failed", reason=str(error))
         return [day for day, what in done.items() if what == "dropped"]
 
     async def _drop(self, day: str) -> str:
         try:
             what = await self._store.drop_day(_date(day))
         except StoreUnavailable as error:  # no lock in 200 ms: the next pass tries again
-            log.info("day_not_dropped", day=day, reason=str(error))
+            log.info("partition_drop_postponed", day=day, reason=str(error))
             return "locked"
         if what == "kept":
-            log.warning("day_kept", day=day, reason="some of its notifications are not final")
+            log.warning("partition_kept", day=day, reason="some of its notifications are not final")
         return what
 
 

@@ -58,11 +58,11 @@ class Rescuer:
             for queue, before in (await self._overdue()).items():
                 count = await self._store.rescue(queue, before)
                 if count:
-                    log.warning("rescued", queue=str(queue), count=count)
+                    log.warning("lost_messages_rescued", queue=str(queue), count=count)
                     self._observer.rescued(queue, count)
                 rescued += count
         except StoreUnavailable as error:
-            log.debug("rescuer_waits", reason=str(error))
+            log.debug("rescue_failed", reason=str(error))
             self._bar(self._mine())  # what the others last said of them is as old as the outage
         return rescued
 

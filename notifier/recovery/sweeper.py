@@ -38,10 +38,10 @@ class Sweeper:
         try:
             expired = await self._store.sweep()
         except StoreUnavailable as error:
-            log.warning("sweeper_waits", reason=str(error))
+            log.warning("sweep_failed", reason=str(error))
             return 0
         for queue, age_s in expired:
             self._observer.finished(queue, Status.EXPIRED, age_s)
         if expired:
-            log.info("expired", count=len(expired))
+            log.info("notifications_expired", count=len(expired))
         return len(expired)

@@ -58,11 +58,11 @@ class UnpublishedRecovery:
         try:
             rescued = await self._store.rescue_from(dead, self._queues)
         except StoreUnavailable as error:
-            log.debug("unpublished_recovery_paused", reason=str(error))
+            log.debug("unpublished_recovery_failed", reason=str(error))
             return 0
         if not rescued:
             self._done |= set(dead)
         for queue, count in rescued.items():
-            log.warning("rescued_from_dead", queue=str(queue), count=count)
+            log.warning("unpublished_recovered", queue=str(queue), count=count)
             self._observer.rescued(queue, count, "died")
         return sum(rescued.values())

@@ -46,7 +46,7 @@ async def test_a_relay_takes_nothing_before_others_could_see_that_its_process_di
         api = system.spawn_api()
 
         async def has_missed() -> bool:
-            return "heartbeat_missed" in api.log_tail()
+            return "heartbeat_failed" in api.log_tail()
 
         await until(has_missed, bool)
         for _ in range(NUMBER):  # one after another: each wakes the relay

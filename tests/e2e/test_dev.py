@@ -58,7 +58,7 @@ class TestWithAProviderOfItsOwn:
         ids = await client.submit(orders(NUMBER))
         await client.wait_for_calls(NUMBER // 10)
         first.stop(signal.SIGINT)
-        assert '"drained"' in first.log_tail()
+        assert '"drain_finished"' in first.log_tail()
         assert (await client.summary())["calls"] < NUMBER, "nothing was left for the next start"
         assert postgres_of(system) == []
 

@@ -72,7 +72,7 @@ async def test_one_that_is_frozen_past_its_death_begins_nothing_when_it_continue
     assert (await client.summary())["calls"] == calls
     assert {which for which, count in accepted.items() if count > 1} <= died
     frozen.stop()
-    assert "recorded_late" in frozen.log.read_text()
+    assert "outcome_recorded_late" in frozen.log.read_text()
 
 
 async def is_ready(client: Client, child: Child) -> bool:

@@ -212,7 +212,7 @@ async def test_a_surprise_is_answered_500_and_logged_once_without_what_it_says(
         await refused(answer, 500, "internal-error")
         assert "could not be stored" not in await answer.text()
     logged = "".join(capsys.readouterr())
-    assert logged.count("api.surprise") == 1
+    assert logged.count("request_failed") == 1
     assert "ada@example.com" not in logged
 
 

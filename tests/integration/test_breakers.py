@@ -296,8 +296,8 @@ async def test_refused_credentials_are_the_reason_and_the_log_says_what_to_do(
     assert (opened["event"], opened["log_level"]) == ("breaker_opened", "error")
     assert (opened["provider"], opened["reason"]) == ("smtp", "credentials")
     assert "credentials" in opened["advice"]
-    assert probed["event"] == "breaker_probed"
-    assert stays["event"] == "breaker_stays_open"
+    assert probed["event"] == "breaker_probe_started"
+    assert stays["event"] == "breaker_reopened"
     assert stays["advice"] == opened["advice"]
     assert ann.openings("credentials") == 2
     [breaker] = ann.gates.snapshot().breakers

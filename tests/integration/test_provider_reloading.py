@@ -171,7 +171,7 @@ async def test_a_file_that_is_gone_is_logged_without_a_secret_and_looked_for_aga
         with capture_logs() as logs:
             assert_refused(await provider.send(envelope()))
         [said] = logs
-        assert (said["event"], said["log_level"]) == ("provider_not_reloaded", "error")
+        assert (said["event"], said["log_level"]) == ("provider_reload_failed", "error")
         assert said["provider"] == "twilio"
         assert "No such file" in said["reason"]
         assert OLD not in str(logs)
@@ -188,7 +188,7 @@ async def test_settings_that_cannot_be_used_leave_the_old_ones_in_place(
         sms.environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = "{{ unclosed"
         with capture_logs() as logs:
             assert_refused(await provider.send(envelope()))
-        assert [said["event"] for said in logs] == ["provider_not_reloaded"]
+        assert [said["event"] for said in logs] == ["provider_reload_failed"]
         gateway.password = OLD
         assert isinstance(await provider.send(envelope()), Accepted)
         sms.environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = url

@@ -194,12 +194,15 @@ async def test_a_broker_away_at_open_is_found_when_it_comes(vhost_url: str) -> N
                 assert not await broker.probe()
                 assert list(await broker.publish(pointers(2))) == [False, False]
                 assert await broker.depths() == {}
-                assert [each["event"] for each in logs] == ["broker_away"]
+                assert [each["event"] for each in logs] == ["broker_unavailable"]
                 proxy.heal()
                 sent = pointers(5)
                 await until_published(broker, sent)
                 await taker.has_all(sent)
-                assert [each["event"] for each in logs] == ["broker_away", "broker_connected"]
+                assert [each["event"] for each in logs] == [
+                    "broker_unavailable",
+                    "broker_connected",
+                ]
 
 
 async def test_a_cut_connection_is_made_again_and_what_was_held_is_redelivered(
@@ -294,7 +297,9 @@ async def test_a_refusal_is_said_once_with_its_reason_and_without_the_password(
             assert not await broker.probe()
             assert not any(await broker.publish(pointers(1)))
             assert await broker.depths() == {}
-    assert [(each["event"], each["log_level"]) for each in logs] == [("broker_away", "warning")]
+    assert [(each["event"], each["log_level"]) for each in logs] == [
+        ("broker_unavailable", "warning")
+    ]
     assert logs[0]["refused"]
     assert {"password": "ACCESS_REFUSED", "vhost": "vhost was refused"}[part] in logs[0]["reason"]
     assert "correct-horse" not in str(logs)
@@ -309,7 +314,7 @@ async def test_a_queue_of_another_kind_in_our_place_is_named_and_its_removal_not
         with structlog.testing.capture_logs() as logs:
             async with _opened(vhost_url) as broker, taking(broker, prefetch=5) as taker:
                 assert not await broker.probe()
-                assert logs[0]["event"] == "broker_away"
+                assert logs[0]["event"] == "broker_unavailable"
                 assert "notifier.sms.low" in logs[0]["reason"]
                 await channel.queue_delete("notifier.sms.low")
                 sent = pointers(3)
@@ -330,9 +335,9 @@ async def test_a_channel_lost_alone_is_said_once_and_the_broker_not_called_away(
             await until_published(broker, sent)
             await taker.has_all(sent)
         lost = [each for each in logs if each.get("channel") == "email.low"]
-        assert [each["event"] for each in lost] == ["broker_channel_lost"]
+        assert [each["event"] for each in lost] == ["broker_channel_closed"]
         assert "cancelled the consumer" in lost[0]["reason"]
-        assert "broker_away" not in [each["event"] for each in logs]
+        assert "broker_unavailable" not in [each["event"] for each in logs]
 
 
 async def test_leaving_while_the_broker_is_silent_takes_bounded_time(vhost_url: str) -> None:

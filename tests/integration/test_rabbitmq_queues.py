@@ -124,7 +124,7 @@ async def test_unreadable_messages_are_counted_acked_and_never_quoted(vhost_url:
                 await until_ready(broker, 0)
                 assert not taker.deliveries
     assert observer.unreadables == len(UNREADABLE) + 1
-    told = [each for each in logs if each["event"] == "unreadable_message"]
+    told = [each for each in logs if each["event"] == "message_unreadable"]
     assert len(told) == len(UNREADABLE) + 1
     assert "someone@example.org" not in str(logs)
 

@@ -166,8 +166,8 @@ def test_one_that_dies_is_started_again_and_the_others_are_left_alone(run: Run) 
     pids = parent.hear("up", 2)
     os.kill(int(pids["b"]), signal.SIGKILL)
     assert parent.hear("up", 1)["b"] != pids["b"]
-    [ended] = parent.logged("process_ended")
-    assert (ended["process"], ended["code"], ended["again_in_s"]) == (1, -9, 1.0)
+    [ended] = parent.logged("process_exited")
+    assert (ended["process"], ended["code"], ended["restart_in_s"]) == (1, -9, 1.0)
     parent.process.terminate()
     parent.hear("told", 2)
     assert parent.ends() == 0
@@ -176,26 +176,26 @@ def test_one_that_dies_is_started_again_and_the_others_are_left_alone(run: Run) 
 def test_a_stop_does_not_wait_for_the_pause_of_one_that_died(run: Run) -> None:
     parent = run(child("a"), ["import sys; sys.exit(7)"])
     parent.hear("up", 1)
-    until(lambda: len(parent.logged("process_ended")) == 2)  # the next pause is 2 s
+    until(lambda: len(parent.logged("process_exited")) == 2)  # the next pause is 2 s
     parent.process.terminate()
     assert parent.ends() == 0
-    assert {line["again_in_s"] for line in parent.logged("process_ended")} == {1.0, 2.0}
+    assert {line["restart_in_s"] for line in parent.logged("process_exited")} == {1.0, 2.0}
 
 
 def test_a_wrong_setting_ends_all_with_2_and_is_said(run: Run) -> None:
     parent = run(child("a"), [MISCONFIGURED])
     assert parent.ends() == 2
     assert "a setting is wrong" in parent.said
-    assert not parent.logged("process_ended")
+    assert not parent.logged("process_exited")
 
 
 def test_one_that_cannot_start_again_leaves_the_others_alone(run: Run, tmp_path: Path) -> None:
     once = "import os, sys; sys.exit(2) if os.path.exists(sys.argv[1]) else open(sys.argv[1], 'w')"
     parent = run([once, str(tmp_path / "lived")], child("b"))
     parent.hear("up", 1)
-    while len(parent.logged("process_ended")) < 2:
+    while len(parent.logged("process_exited")) < 2:
         time.sleep(0.05)
-    assert [each["code"] for each in parent.logged("process_ended")] == [0, 2]
+    assert [each["code"] for each in parent.logged("process_exited")] == [0, 2]
     parent.process.send_signal(signal.SIGTERM)
     assert parent.hear("told", 1) == {"b": "SIGTERM"}
     parent.rest()

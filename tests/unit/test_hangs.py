@@ -211,13 +211,13 @@ async def test_begin_and_end_are_told_once() -> None:
                 one.after(0.25)
     told = [(each["event"], each["log_level"]) for each in logs]
     assert told == [
-        ("queue_hangs", "warning"),
-        ("provider_hangs", "warning"),
-        ("provider_hangs_no_more", "info"),
-        ("queue_hangs_no_more", "info"),
+        ("queue_hang_detected", "warning"),
+        ("provider_hang_detected", "warning"),
+        ("provider_recovered_from_hang", "info"),
+        ("queue_recovered_from_hang", "info"),
     ]
     assert logs[0] == {
-        "event": "queue_hangs",
+        "event": "queue_hang_detected",
         "log_level": "warning",
         "queue": "sms.high",
         "oldest_s": 1.2,

@@ -63,13 +63,13 @@ class Listening:
     def _begin(self) -> None:
         """Listening now; what was said before was not heard."""
         if self._reason:
-            log.info("controls_listen_again", channel=self._channel)
+            log.info("listener_reconnected", channel=self._channel)
         self._reason = ""
         self._notice.set()
 
     def _miss(self, reason: str) -> None:
         if not self._reason:
-            log.warning("controls_not_listening", channel=self._channel, reason=reason)
+            log.warning("listener_disconnected", channel=self._channel, reason=reason)
         self._reason = reason
 
 

@@ -125,7 +125,7 @@ class ReloadingProvider:
                 return
             newer = await _opened(settings, self._open_one)
         except (ConfigError, OSError) as error:
-            log.error("provider_not_reloaded", provider=self._name, reason=_reason(error))  # noqa: TRY400 the reason is enough
+            log.error("provider_reload_failed", provider=self._name, reason=_reason(error))  # noqa: TRY400 the reason is enough
             return
         self._past.add(self._present)
         self._present = newer

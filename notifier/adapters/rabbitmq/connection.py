@@ -127,7 +127,7 @@ async def keep_alive(
         await asyncio.sleep(backoff.next_s())
         if is_news and not connection.is_closed:
             said = reason
-            get_logger(__name__).warning("broker_channel_lost", channel=name, reason=reason)
+            get_logger(__name__).warning("broker_channel_closed", channel=name, reason=reason)
 
 
 @asynccontextmanager

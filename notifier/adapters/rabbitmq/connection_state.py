@@ -53,4 +53,4 @@ class ConnectionState:
         if state is _State.THERE:
             log.info("broker_connected")
         else:
-            log.warning("broker_away", refused=state is _State.REFUSED, reason=str(reason))
+            log.warning("broker_unavailable", refused=state is _State.REFUSED, reason=str(reason))

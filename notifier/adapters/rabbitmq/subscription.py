@@ -237,7 +237,7 @@ class RabbitSubscription:
             pointers = decode(message.body, routing_key=message.routing_key, queue=self.queue)
         except UnreadableMessage as error:
             log = get_logger(__name__)
-            log.warning("unreadable_message", queue=str(self.queue), reason=str(error))
+            log.warning("message_unreadable", queue=str(self.queue), reason=str(error))
             self._observer.unreadable()
             session.tags.settle(number)
             self._settled.set()

@@ -166,7 +166,7 @@ def _log_surprise(request: Request[Any, Any, Any], error: Exception) -> None:
     """Log where it happened, not what was said: messages of drivers quote values."""
     frames = traceback.extract_tb(error.__traceback__)
     log.error(
-        "api.surprise",
+        "request_failed",
         error=type(error).__qualname__,
         method=request.method,
         route=request.scope.get("path_template", ""),

@@ -88,7 +88,7 @@ class Membership:
             self._miss(str(error))
             return
         if self._reason:
-            log.info("heartbeat_arrives", kind=self._kind)
+            log.info("heartbeat_recovered", kind=self._kind)
         self._asked_at, self._reason = asked_at, ""
         self._observer.answered("postgres", time.monotonic() - asked_at)
         self._living.beaten(beaten.others, time.monotonic())
@@ -99,7 +99,7 @@ class Membership:
 
     def _miss(self, reason: str) -> None:
         if reason != self._reason:
-            log.warning("heartbeat_missed", reason=reason)
+            log.warning("heartbeat_failed", reason=reason)
         self._reason = reason
         self._observer.unanswered("postgres")
         self._living.missed()
@@ -116,7 +116,7 @@ class Membership:
             async with asyncio.timeout(LEAVE_WITHIN_S):
                 await self._heartbeat.leave()
         except (StoreUnavailable, TimeoutError) as error:
-            log.warning("heartbeat_row_stays", reason=str(error))
+            log.warning("heartbeat_row_not_deleted", reason=str(error))
 
     # ---- what the rest of the process asks ------------------------------------------------------
 

@@ -104,7 +104,7 @@ class Breakers:
             try:
                 await self._look(name, rows.get(name), said)
             except StoreUnavailable as error:
-                log.debug("breaker_waits", provider=name, reason=str(error))
+                log.debug("breaker_check_failed", provider=name, reason=str(error))
 
     async def _look(self, name: str, row: Breaker | None, said: Sequence[ProviderFigures]) -> None:
         if row is None or not row.is_mine:
@@ -150,7 +150,7 @@ class Breakers:
         if queue is None:
             return
         self._probes.begin(name, queue, self._clock())
-        log.info("breaker_probed", provider=name, queue=str(queue))
+        log.info("breaker_probe_started", provider=name, queue=str(queue))
         await self._gates.run_once()
 
     async def _settle(self, name: str, answer: Outcome) -> None:
@@ -171,7 +171,7 @@ class Breakers:
         if not await self._store.reopen_breaker(name, reason):
             return
         self._observer.provider_failed(name, reason)
-        _tell("breaker_stays_open", reason, provider=name, outcome=answer.name, code=answer.code)
+        _tell("breaker_reopened", reason, provider=name, outcome=answer.name, code=answer.code)
 
 
 def _fresh(said: Sequence[ProviderFigures], row: Breaker | None) -> Sequence[ProviderFigures]:

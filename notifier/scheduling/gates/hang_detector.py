@@ -93,10 +93,13 @@ class HangDetector:
         if silence.hangs and not hung:
             oldest_s = round(now - silence.since, 1)
             log.warning(
-                "provider_hangs", channel=channel, oldest_s=oldest_s, consumers_at_most=self._most
+                "provider_hang_detected",
+                channel=channel,
+                oldest_s=oldest_s,
+                max_consumers=self._most,
             )
         elif hung and not silence.hangs:
-            log.info("provider_hangs_no_more", channel=channel)
+            log.info("provider_recovered_from_hang", channel=channel)
             for lane in lanes:
                 lane.recover(answered_at)
 
@@ -107,7 +110,9 @@ class HangDetector:
         if lane.is_hanging and queue not in told:
             told.add(queue)
             oldest_s = round(lane.oldest_call_s, 1)
-            log.warning("queue_hangs", queue=str(queue), oldest_s=oldest_s, calls=lane.stuck)
+            log.warning(
+                "queue_hang_detected", queue=str(queue), oldest_s=oldest_s, calls=lane.stuck
+            )
         elif is_well and queue in told:
             told.remove(queue)
-            log.info("queue_hangs_no_more", queue=str(queue))
+            log.info("queue_recovered_from_hang", queue=str(queue))

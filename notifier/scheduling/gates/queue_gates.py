@@ -87,7 +87,7 @@ class QueueGates:
         self._last = await self._store.read()
         self._read_at = self._clock()
         if self._reason:
-            log.info("controls_known_again")
+            log.info("controls_read_recovered")
         self._reason = ""
         for tell in self._readers:
             tell(self._last)
@@ -96,7 +96,7 @@ class QueueGates:
 
     def _miss(self, reason: str) -> None:
         if not self._reason:
-            log.warning("controls_not_read", reason=reason, is_known=self._last is not None)
+            log.warning("controls_read_failed", reason=reason, is_known=self._last is not None)
         self._reason = reason
 
     # ---- what the rest of the process asks ------------------------------------------------------

@@ -124,7 +124,7 @@ class ProviderRate:
             )
         except StoreUnavailable as error:
             if not self._is_away:
-                log.warning("rate_not_reserved", provider=self.name, reason=str(error))
+                log.warning("rate_reservation_failed", provider=self.name, reason=str(error))
             self._is_away = True
             return AWAY_S
         self._is_away = False
@@ -177,7 +177,7 @@ class ProviderRate:
         try:
             is_cut = await self._store.cut(self.name)
         except StoreUnavailable as error:
-            log.warning("rate_not_cut", provider=self.name, reason=str(error))
+            log.warning("rate_cut_failed", provider=self.name, reason=str(error))
             return False
         if is_cut:
             log.warning("rate_cut", provider=self.name)
