@@ -179,7 +179,7 @@ def _moves() -> Json:
         "Moves",
         "Consumers that came to a queue. Many while the load changes is normal; many under a "
         "steady load is not: report it with the log lines consumers_moved.",
-        Query(counted("notifier_moves_total", by="queue"), "{{queue}}"),
+        Query(counted("notifier_consumer_moves_total", by="queue"), "{{queue}}"),
         unit="short",
         stacked=True,
         bars=True,

@@ -61,7 +61,7 @@ def _hangs() -> Json:
         "Hangs, by channel",
         "hangs: calls are not answered, and at most a quarter of the consumers wait for them. "
         "Nothing to do, or pause the provider so that no try is spent.",
-        Query(seen("notifier_hangs", by="channel"), "{{channel}}"),
+        Query(seen("notifier_provider_hanging", by="channel"), "{{channel}}"),
         states=HANG_STATES,
     )
 
@@ -114,7 +114,7 @@ def _codes() -> Json:
         "The provider's own codes, for its documentation or its support. A code that is new since "
         "the trouble began is where to look first; timeout and no_connection are Notifier's words.",
         Query(
-            per_second("notifier_answers_total", by="provider, code", where=CHOSEN),
+            per_second("notifier_provider_responses_total", by="provider, code", where=CHOSEN),
             "{{provider}} {{code}}",
         ),
         unit="reqps",

@@ -85,7 +85,7 @@ def _late() -> Json:
         "minutes: read what limits it; if that is consumers, start workers.",
         Query(
             share(
-                per_second("notifier_late_total", where=MINE),
+                per_second("notifier_claimed_late_total", where=MINE),
                 per_second("notifier_queue_wait_seconds_count", where=MINE),
             ),
             "late",
@@ -206,7 +206,7 @@ def _retries() -> Json:
 
 
 def _taken_up_again() -> Json:
-    lost, died = (f'{MINE}, reason="{reason}"' for reason in ("lost", "died"))
+    lost, died = (f'{MINE}, reason="{reason}"' for reason in ("message_lost", "process_died"))
     return timeseries(
         "Taken up again",
         "Lost in RabbitMQ: often somebody purged the queue, nothing to do. Its process died: find "

@@ -56,7 +56,7 @@ def _lost() -> Json:
         "Processes lost",
         "Processes that ended without saying so, as the log line worker_died. What they were "
         "sending is taken up; find out why they died: memory, SIGKILL, a lost machine.",
-        Query(f"max (increase(notifier_processes_lost_total[{WINDOW}]))", "lost"),
+        Query(f"max (increase(notifier_processes_died_total[{WINDOW}]))", "lost"),
         unit="short",
         colours={"lost": "red"},
         bars=True,

@@ -24,12 +24,12 @@ DEPLOYMENT: Final = frozenset(
         "notifier_oldest_wait_seconds",
         "notifier_target_wait_seconds",
         "notifier_waiting",
-        "notifier_waiting_most",
+        "notifier_waiting_limit",
         "notifier_workers",
         "notifier_breaker",
         "notifier_provider_rate_per_second",
-        "notifier_processes_lost_total",
-        "notifier_days_kept",
+        "notifier_processes_died_total",
+        "notifier_partitions_kept",
     }
 )
 """What every process says alike: a sum over processes would count it many times."""

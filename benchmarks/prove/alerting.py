@@ -156,7 +156,7 @@ async def _high_is_flooded(_: Stack, run: Run) -> None:
 
 
 FAULTS = (
-    Fault(alert="NotifierWorkerLost", strike=_a_worker_is_killed),
+    Fault(alert="NotifierProcessDied", strike=_a_worker_is_killed),
     Fault(
         alert="NotifierRabbitmqUnreachable", strike=_rabbitmq_goes_down, fix=_rabbitmq_comes_back
     ),

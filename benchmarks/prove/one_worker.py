@@ -57,9 +57,9 @@ async def steady_moves(stack: Stack) -> Sequence[Figure]:
         async with asyncio.TaskGroup() as group:
             load = group.create_task(poisson(run.client, rate=180, span_s=72))
             await asyncio.sleep(10)
-            before = await total(run.workers, "notifier_moves")
+            before = await total(run.workers, "notifier_consumer_moves")
             await asyncio.sleep(60)
-            moves = await total(run.workers, "notifier_moves") - before
+            moves = await total(run.workers, "notifier_consumer_moves") - before
             await load
     return [Figure(name="moves in 60 s of half load (200 ms)", value=moves, high=12)]
 

@@ -84,7 +84,7 @@ class Process:
         """Every process shows the same, whether or not it sends."""
         states = {breaker.provider: breaker.state for breaker in controls.breakers}
         for name in {each for names in self.gates.providers.values() for each in names}:
-            self.metrics.breaker(name, states.get(name, BreakerState.CLOSED))
+            self.metrics.breaker_changed(name, states.get(name, BreakerState.CLOSED))
 
     def why_not_ready(self) -> list[str]:
         """What keeps an API process from being ready: it accepts without a broker."""
@@ -99,9 +99,9 @@ class Process:
         began = time.monotonic()
         self.is_broker_there = await self.broker.probe()
         if self.is_broker_there:
-            self.metrics.answered("rabbitmq", time.monotonic() - began)
+            self.metrics.dependency_answered("rabbitmq", time.monotonic() - began)
         else:
-            self.metrics.unanswered("rabbitmq")
+            self.metrics.dependency_unavailable("rabbitmq")
 
 
 def queues_of(settings: Settings) -> list[QueueKey]:
@@ -210,7 +210,7 @@ def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event)
     group.create_task(sweep.run(stop), name="sweeper")
     group.create_task(repeat(prune.run_once, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
     group.create_task(repeat(process.look_at_broker, stop, LOOK_EVERY_S), name="broker watch")
-    group.create_task(watch_loop(process.metrics.lagged, stop), name="loop watch")
+    group.create_task(watch_loop(process.metrics.loop_lagged, stop), name="loop watch")
 
 
 def open_broker(

@@ -69,7 +69,7 @@ class Accept:
         while not await wait(stop, ESTIMATE_EVERY_S):
             try:
                 self._backlog = await self._store.estimate_backlog()
-                self._observer.waiting(self._backlog, most=self._max_backlog)
+                self._observer.waiting_counted(self._backlog, limit=self._max_backlog)
             except StoreUnavailable:
                 continue  # accept itself says so to the callers
 
@@ -87,7 +87,7 @@ class Accept:
         finally:
             for waiter in waiters:
                 waiter.cancel()
-        self._observer.accept_seconds(time.monotonic() - started_at)
+        self._observer.submit_committed(time.monotonic() - started_at)
         return answers
 
     def _refuse_if_full(self, more: int) -> None:

@@ -187,7 +187,7 @@ class Attempts:
         if not await self._may_call(answer.queue, turn_at, asked_at):
             await self._returns.put(ask)
             return NOT_SENT
-        self._observer.waited(answer.queue, answer.waited_s)
+        self._observer.claimed(answer.queue, answer.waited_s)
         started_at = time.monotonic()
         outcome, is_stopping = await self._send(answer)
         finished_at = time.monotonic()

@@ -1,7 +1,8 @@
-"""Where the core reports what happened, for metrics."""
+"""What the core reports to its metrics. No method raises or blocks."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Protocol
 
 from notifier.domain.notification import (
@@ -11,36 +12,130 @@ from notifier.domain.notification import (
 )
 
 
-class Observer(Protocol):
-    """Where the core says what happened, for metrics."""
+class RescueReason(StrEnum):
+    """Why a published or claimed notification was made due again."""
 
-    def accepted(self, queue: QueueKey, count: int) -> None: ...
-    def accept_seconds(self, seconds: float) -> None: ...
-    def published(self, queue: QueueKey, count: int) -> None: ...
-    def waited(self, queue: QueueKey, seconds: float) -> None: ...
+    MESSAGE_LOST = "message_lost"
+    PROCESS_DIED = "process_died"
+
+
+class NotificationObserver(Protocol):
+    """What happens to notifications."""
+
+    def accepted(self, queue: QueueKey, count: int) -> None:
+        """Report stored notifications."""
+        ...
+
+    def submit_committed(self, seconds: float) -> None:
+        """Report the time from a submit to its commit."""
+        ...
+
+    def published(self, queue: QueueKey, count: int) -> None:
+        """Report pointers whose publish the broker confirmed."""
+        ...
+
+    def claimed(self, queue: QueueKey, wait_s: float) -> None:
+        """Report a claim, and for how long the notification had been due."""
+        ...
+
     def attempted(
         self, queue: QueueKey, provider: str, outcome: str, code: str, seconds: float
-    ) -> None: ...
-    def retried(self, queue: QueueKey, reason: str) -> None: ...
-    def finished(self, queue: QueueKey, status: Status, age_s: float, reason: str = "") -> None: ...
-    def rescued(self, queue: QueueKey, count: int, reason: str = "lost") -> None: ...
-    def released(self, queue: QueueKey, count: int) -> None: ...
-    def moved(self, queue: QueueKey, count: int) -> None: ...
-    def unreadable(self) -> None: ...
+    ) -> None:
+        """Report a provider call that ended, its outcome, the provider's code and its duration."""
+        ...
+
+    def retried(self, queue: QueueKey, reason: str) -> None:
+        """Report a planned retry; `reason` is the outcome that caused it."""
+        ...
+
+    def finished(self, queue: QueueKey, status: Status, age_s: float, reason: str = "") -> None:
+        """Report a final status, the age since the submit, and the reason of a failure."""
+        ...
+
+    def rescued(self, queue: QueueKey, count: int, reason: RescueReason) -> None:
+        """Report notifications that were made due again after a fault."""
+        ...
+
+    def released(self, queue: QueueKey, count: int) -> None:
+        """Report notifications that a worker gave back without an attempt."""
+        ...
+
+    def message_unreadable(self) -> None:
+        """Report a message of the broker that is not one of ours."""
+        ...
+
+
+class QueueObserver(Protocol):
+    """The load of the queues, and the consumers assigned to them."""
+
     def queue_measured(
         self, queue: QueueKey, *, ready: int, due: int, oldest_wait_s: float
-    ) -> None: ...
-    def queue_held(
+    ) -> None:
+        """Report the pointers ready in the broker, the due rows and the longest wait."""
+        ...
+
+    def consumers_measured(
         self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str
-    ) -> None: ...
-    def hangs(self, channel: Channel, *, is_so: bool) -> None: ...
-    def workers(self, count: int) -> None: ...
-    def processes_lost(self, count: int) -> None: ...
-    def answered(self, dependency: str, seconds: float) -> None: ...
-    def unanswered(self, dependency: str) -> None: ...
-    def lagged(self, seconds: float) -> None: ...
-    def waiting(self, count: int, *, most: int) -> None: ...
-    def days_kept(self, count: int) -> None: ...
-    def breaker(self, provider: str, state: str) -> None: ...
-    def provider_failed(self, provider: str, reason: str) -> None: ...
-    def provider_rate(self, provider: str, rate_per_s: float) -> None: ...
+    ) -> None:
+        """Report this worker's consumers of a queue, and what limits their number."""
+        ...
+
+    def consumers_moved(self, queue: QueueKey, count: int) -> None:
+        """Report consumers that the scheduler moved to this queue."""
+        ...
+
+    def waiting_counted(self, count: int, *, limit: int) -> None:
+        """Report about how many rows wait, and above which number submits are refused."""
+        ...
+
+    def partitions_kept(self, count: int) -> None:
+        """Report the days past retention that still hold rows that are not final."""
+        ...
+
+
+class ProviderObserver(Protocol):
+    """The state of the providers."""
+
+    def breaker_changed(self, provider: str, state: str) -> None:
+        """Report the state of a provider's breaker."""
+        ...
+
+    def breaker_opened(self, provider: str, reason: str) -> None:
+        """Report that this process opened a breaker."""
+        ...
+
+    def provider_hanging(self, channel: Channel, *, is_hanging: bool) -> None:
+        """Report whether a channel's provider leaves its calls unanswered."""
+        ...
+
+    def provider_rate_changed(self, provider: str, rate_per_s: float) -> None:
+        """Report a provider's present rate; 0 for no limit."""
+        ...
+
+
+class ProcessObserver(Protocol):
+    """The state of this process, of its servers and of the other processes."""
+
+    def workers_counted(self, count: int) -> None:
+        """Report how many workers are alive."""
+        ...
+
+    def processes_died(self, count: int) -> None:
+        """Report processes that died without deregistering."""
+        ...
+
+    def dependency_answered(self, dependency: str, seconds: float) -> None:
+        """Report a round trip to Postgres or RabbitMQ."""
+        ...
+
+    def dependency_unavailable(self, dependency: str) -> None:
+        """Report that Postgres or RabbitMQ did not answer."""
+        ...
+
+    def loop_lagged(self, seconds: float) -> None:
+        """Report how late the event loop ran a timer."""
+        ...
+
+
+class Observer(NotificationObserver, QueueObserver, ProviderObserver, ProcessObserver, Protocol):
+    """All that the core reports."""

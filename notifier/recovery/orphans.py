@@ -15,6 +15,7 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Status
 from notifier.domain.outcome import Ambiguous
 from notifier.domain.retry import Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
+from notifier.ports.observer import RescueReason
 from notifier.ports.store import OrphanDecision
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class OrphanRecovery:
         for worker, count in Counter(death.orphan.worker for death, _, _ in moved).items():
             log.warning("worker_died", worker=str(worker), in_flight=count)
         for death, status, age_s in moved:
-            self._observer.rescued(death.orphan.queue, 1, "died")
+            self._observer.rescued(death.orphan.queue, 1, RescueReason.PROCESS_DIED)
             if status is Status.QUEUED:
                 self._observer.retried(death.orphan.queue, "ambiguous")
             else:

@@ -38,7 +38,7 @@ class Pruner:
             for day in await self._store.days():
                 if _date(day) < today - self._retention:
                     done[day] = await self._drop(day)
-            self._observer.days_kept(sum(what == "kept" for what in done.values()))
+            self._observer.partitions_kept(sum(what == "kept" for what in done.values()))
         except StoreUnavailable as error:
             log.warning("prune_failed", reason=str(error))
         return [day for day, what in done.items() if what == "dropped"]

@@ -15,6 +15,7 @@ import structlog
 
 from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
+from notifier.ports.observer import RescueReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,7 +60,7 @@ class Rescuer:
                 count = await self._store.rescue(queue, before)
                 if count:
                     log.warning("lost_messages_rescued", queue=str(queue), count=count)
-                    self._observer.rescued(queue, count)
+                    self._observer.rescued(queue, count, RescueReason.MESSAGE_LOST)
                 rescued += count
         except StoreUnavailable as error:
             log.debug("rescue_failed", reason=str(error))

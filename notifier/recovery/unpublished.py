@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from notifier.domain.errors import StoreUnavailable
+from notifier.ports.observer import RescueReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,5 +65,5 @@ class UnpublishedRecovery:
             self._done |= set(dead)
         for queue, count in rescued.items():
             log.warning("unpublished_recovered", queue=str(queue), count=count)
-            self._observer.rescued(queue, count, "died")
+            self._observer.rescued(queue, count, RescueReason.PROCESS_DIED)
         return sum(rescued.values())

@@ -25,7 +25,7 @@ class CountingObserver:
     def __init__(self) -> None:
         self.unreadables = 0
 
-    def unreadable(self) -> None:
+    def message_unreadable(self) -> None:
         self.unreadables += 1
 
 

@@ -70,7 +70,7 @@ async def loaded(prometheus: Prometheus, client: Client) -> Prometheus:
         await client.submit(list(the_load()))
     sent = 'sum(notifier_finished_total{status="sent"})'
     await comes(prometheus, sent, lambda found: found >= SENT)
-    for metric in ("up", "notifier_answers_total"):
+    for metric in ("up", "notifier_provider_responses_total"):
         samples = f"min(count_over_time({metric}[1m]))"
         await comes(prometheus, samples, lambda found: found >= SAMPLES_LEAST)
     return prometheus

@@ -15,7 +15,7 @@ from notifier.embedded.process import run_steps_async
 NUMBER = 20
 ROOT = Path(__file__).parents[2]
 TAKEN = "SELECT count(*) FROM notifications WHERE published_by IS NOT NULL"
-DIED = 'notifier_rescues_total{queue="email.high",reason="died"} 1.0'
+DIED = 'notifier_rescues_total{queue="email.high",reason="process_died"} 1.0'
 
 
 async def test_what_an_api_died_over_a_worker_takes_up_that_starts_when_all_were_dead(

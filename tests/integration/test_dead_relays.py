@@ -92,7 +92,7 @@ async def test_what_it_took_last_is_due_again_at_its_place_and_counted(scene: Sc
     assert await scene.relays.run_once() == 3
     assert ids(await scene.take(scene.mine))[:3] == ids(taken)
     counted = scene.metrics.registry.get_sample_value(
-        "notifier_rescues_total", {"queue": "email.high", "reason": "died"}
+        "notifier_rescues_total", {"queue": "email.high", "reason": "process_died"}
     )
     assert counted == 3
 

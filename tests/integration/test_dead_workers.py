@@ -139,14 +139,14 @@ async def test_without_a_heartbeat_row_it_is_dead_and_its_sends_are_ambiguous(sc
 async def test_what_is_taken_up_is_counted_as_a_rescue_and_as_a_retry(scene: Scene) -> None:
     await scene.sending()
     await scene.rescuer().run_once()
-    assert scene.counted("rescues", reason="died") == 1
+    assert scene.counted("rescues", reason="process_died") == 1
     assert scene.counted("retries", reason="ambiguous") == 1
 
 
 async def test_what_fails_with_its_worker_is_counted_as_finished(scene: Scene) -> None:
     await scene.sending()
     await scene.rescuer(OnAmbiguous.HOLD).run_once()
-    assert scene.counted("rescues", reason="died") == 1
+    assert scene.counted("rescues", reason="process_died") == 1
     assert scene.counted("retries", reason="ambiguous") == 0
     assert scene.counted("finished", status="failed") == 1
 

@@ -92,7 +92,7 @@ async def test_what_a_drained_queue_lost_is_due_again_and_counted(store: Postgre
     scene = Scene(store)
     assert await scene.rescuer.run_once() == 2
     counted = scene.metrics.registry.get_sample_value(
-        "notifier_rescues_total", {"queue": "email.high", "reason": "lost"}
+        "notifier_rescues_total", {"queue": "email.high", "reason": "message_lost"}
     )
     assert counted == 1
     assert len(await store.take_due(quotas(), 500)) == 2

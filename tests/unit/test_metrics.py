@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from notifier.adapters.telemetry.metrics import OUTCOMES, Metrics
+from notifier.adapters.telemetry.metrics import Metrics
+from notifier.adapters.telemetry.notification_metrics import OUTCOMES
 from notifier.adapters.telemetry.series import Distributions
 from notifier.domain.allocation import Limit
 from notifier.domain.notification import FINAL, Channel, Priority, QueueKey, Status
-from notifier.ports.observer import Observer
+from notifier.ports.observer import Observer, RescueReason
 
 CHANNELS = (Channel("email"), Channel("sms"))
 QUEUES = [QueueKey(channel, priority) for channel in CHANNELS for priority in Priority]
@@ -52,47 +53,47 @@ def series(metrics: Metrics) -> set[tuple[str, frozenset[tuple[str, str]]]]:
 
 def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> None:
     observer.accepted(queue, 1)
-    observer.accept_seconds(0.1)
+    observer.submit_committed(0.1)
     observer.published(queue, 1)
-    observer.waited(queue, 0.1)
+    observer.claimed(queue, 0.1)
     observer.attempted(queue, provider, word, word, 0.1)
     observer.retried(queue, word)
     observer.finished(queue, Status.SENT, 1.0)
-    observer.rescued(queue, 1)
+    observer.rescued(queue, 1, RescueReason.MESSAGE_LOST)
     observer.released(queue, 1)
-    observer.moved(queue, 1)
-    observer.unreadable()
+    observer.consumers_moved(queue, 1)
+    observer.message_unreadable()
     observer.queue_measured(queue, ready=1, due=1, oldest_wait_s=1.0)
-    observer.queue_held(queue, consumers=1, busy=1, limited_by=word)
-    observer.hangs(queue.channel, is_so=True)
-    observer.workers(2)
-    observer.processes_lost(1)
-    observer.answered(provider, 0.1)
-    observer.unanswered(provider)
-    observer.lagged(0.1)
-    observer.waiting(1, most=2)
-    observer.days_kept(1)
-    observer.breaker(provider, "open")
-    observer.provider_failed(provider, word)
-    observer.provider_rate(provider, 5.0)
+    observer.consumers_measured(queue, consumers=1, busy=1, limited_by=word)
+    observer.provider_hanging(queue.channel, is_hanging=True)
+    observer.workers_counted(2)
+    observer.processes_died(1)
+    observer.dependency_answered(provider, 0.1)
+    observer.dependency_unavailable(provider)
+    observer.loop_lagged(0.1)
+    observer.waiting_counted(1, limit=2)
+    observer.partitions_kept(1)
+    observer.breaker_changed(provider, "open")
+    observer.breaker_opened(provider, word)
+    observer.provider_rate_changed(provider, 5.0)
 
 
 def test_counts_of_notifications_show_by_queue(metrics: Metrics) -> None:
     metrics.accepted(HIGH, 3)
     metrics.published(HIGH, 2)
-    metrics.rescued(HIGH, 4)
-    metrics.rescued(HIGH, 3, "died")
+    metrics.rescued(HIGH, 4, RescueReason.MESSAGE_LOST)
+    metrics.rescued(HIGH, 3, RescueReason.PROCESS_DIED)
     metrics.released(HIGH, 5)
-    metrics.moved(HIGH, 6)
-    metrics.unreadable()
+    metrics.consumers_moved(HIGH, 6)
+    metrics.message_unreadable()
 
     assert value(metrics, "accepted_total", queue=NAME) == 3
     assert value(metrics, "published_total", queue=NAME) == 2
-    assert value(metrics, "rescues_total", queue=NAME, reason="lost") == 4
-    assert value(metrics, "rescues_total", queue=NAME, reason="died") == 3
+    assert value(metrics, "rescues_total", queue=NAME, reason="message_lost") == 4
+    assert value(metrics, "rescues_total", queue=NAME, reason="process_died") == 3
     assert value(metrics, "released_total", queue=NAME) == 5
-    assert value(metrics, "moves_total", queue=NAME) == 6
-    assert value(metrics, "unreadable_total") == 1
+    assert value(metrics, "consumer_moves_total", queue=NAME) == 6
+    assert value(metrics, "unreadable_messages_total") == 1
     assert value(metrics, "accepted_total", queue="sms.low") == 0
 
 
@@ -123,9 +124,9 @@ def test_a_final_status_shows_and_only_sent_is_timed(metrics: Metrics, status: S
 
 
 def test_waits_are_timed_from_milliseconds_to_an_hour(metrics: Metrics) -> None:
-    metrics.waited(HIGH, 0.0005)
-    metrics.waited(HIGH, 3000.0)
-    metrics.accept_seconds(0.004)
+    metrics.claimed(HIGH, 0.0005)
+    metrics.claimed(HIGH, 3000.0)
+    metrics.submit_committed(0.004)
 
     assert value(metrics, "queue_wait_seconds_bucket", queue=NAME, le="0.005") == 1
     assert value(metrics, "queue_wait_seconds_bucket", queue=NAME, le="900.0") == 1
@@ -134,13 +135,13 @@ def test_waits_are_timed_from_milliseconds_to_an_hour(metrics: Metrics) -> None:
 
 
 def test_a_wait_beyond_the_promise_is_late(metrics: Metrics) -> None:
-    metrics.waited(HIGH, 1.0)
-    metrics.waited(HIGH, 1.1)
-    metrics.waited(QUEUES[1], 3000.0)  # promises nothing here
+    metrics.claimed(HIGH, 1.0)
+    metrics.claimed(HIGH, 1.1)
+    metrics.claimed(QUEUES[1], 3000.0)  # promises nothing here
 
     assert value(metrics, "target_wait_seconds", queue=NAME) == 1.0
-    assert value(metrics, "late_total", queue=NAME) == 1
-    assert value(metrics, "late_total", queue=str(QUEUES[1])) == 0
+    assert value(metrics, "claimed_late_total", queue=NAME) == 1
+    assert value(metrics, "claimed_late_total", queue=str(QUEUES[1])) == 0
 
 
 def test_a_failure_shows_by_channel_and_reason(metrics: Metrics) -> None:
@@ -158,38 +159,38 @@ def test_answers_are_counted_by_the_codes_a_provider_says_first(metrics: Metrics
     metrics.attempted(HIGH, "smtp", "refused", "code 0", 0.1)
     metrics.attempted(HIGH, "backup", "accepted", "", 0.1)
 
-    assert value(metrics, "answers_total", provider="smtp", code="code 0") == 2
-    assert value(metrics, "answers_total", provider="smtp", code="other") == 20
-    assert value(metrics, "answers_total", provider="backup", code="accepted") == 1
+    assert value(metrics, "provider_responses_total", provider="smtp", code="code 0") == 2
+    assert value(metrics, "provider_responses_total", provider="smtp", code="other") == 20
+    assert value(metrics, "provider_responses_total", provider="backup", code="accepted") == 1
 
 
 def test_a_dependency_is_up_from_its_answer_to_its_silence(metrics: Metrics) -> None:
     labels = {"dependency": "rabbitmq"}
     assert value(metrics, "dependency_up", **labels) == 0
-    metrics.answered("rabbitmq", 0.02)
+    metrics.dependency_answered("rabbitmq", 0.02)
     assert value(metrics, "dependency_up", **labels) == 1
     assert value(metrics, "round_trip_seconds_count", **labels) == 1
-    metrics.unanswered("rabbitmq")
+    metrics.dependency_unavailable("rabbitmq")
     assert value(metrics, "dependency_up", **labels) == 0
 
 
 def test_what_a_process_says_of_itself_shows(metrics: Metrics) -> None:
-    metrics.hangs(Channel("sms"), is_so=True)
-    metrics.workers(3)
-    metrics.processes_lost(2)
-    metrics.lagged(0.3)
-    metrics.waiting(70, most=100)
-    metrics.days_kept(1)
+    metrics.provider_hanging(Channel("sms"), is_hanging=True)
+    metrics.workers_counted(3)
+    metrics.processes_died(2)
+    metrics.loop_lagged(0.3)
+    metrics.waiting_counted(70, limit=100)
+    metrics.partitions_kept(1)
 
-    assert value(metrics, "hangs", channel="sms") == 1
-    assert value(metrics, "hangs", channel="email") == 0
+    assert value(metrics, "provider_hanging", channel="sms") == 1
+    assert value(metrics, "provider_hanging", channel="email") == 0
     assert value(metrics, "workers") == 3
-    assert value(metrics, "processes_lost_total") == 2
+    assert value(metrics, "processes_died_total") == 2
     assert value(metrics, "loop_lag_seconds_bucket", le="0.25") == 0
     assert value(metrics, "loop_lag_seconds_bucket", le="1.0") == 1
     assert value(metrics, "waiting") == 70
-    assert value(metrics, "waiting_most") == 100
-    assert value(metrics, "days_kept") == 1
+    assert value(metrics, "waiting_limit") == 100
+    assert value(metrics, "partitions_kept") == 1
 
 
 def test_the_default_queues_stay_below_a_thousand_series_whatever_providers_say() -> None:
@@ -207,7 +208,7 @@ def test_the_default_queues_stay_below_a_thousand_series_whatever_providers_say(
 def test_gauges_show_the_last_measure(metrics: Metrics) -> None:
     metrics.queue_measured(HIGH, ready=9, due=9, oldest_wait_s=9.0)
     metrics.queue_measured(HIGH, ready=5, due=6, oldest_wait_s=7.5)
-    metrics.queue_held(HIGH, consumers=8, busy=3, limited_by=Limit.NEED)
+    metrics.consumers_measured(HIGH, consumers=8, busy=3, limited_by=Limit.NEED)
 
     assert value(metrics, "ready", queue=NAME) == 5
     assert value(metrics, "due", queue=NAME) == 6
@@ -218,7 +219,7 @@ def test_gauges_show_the_last_measure(metrics: Metrics) -> None:
 
 def test_one_reason_at_a_time_limits_a_queue(metrics: Metrics) -> None:
     for limit in (Limit.NEED, Limit.RATE, Limit.RATE, Limit.CONSUMERS):
-        metrics.queue_held(HIGH, consumers=1, busy=1, limited_by=limit)
+        metrics.consumers_measured(HIGH, consumers=1, busy=1, limited_by=limit)
         shown = {one: value(metrics, "limited_by", queue=NAME, reason=one) for one in Limit}
         assert shown == {one: float(one is limit) for one in Limit}
 
@@ -232,14 +233,14 @@ def test_known_labels_make_no_new_series(metrics: Metrics) -> None:
     for queue in QUEUES:
         for provider in ["smtp", "backup"] if queue.channel == "email" else ["sms"]:
             exercise(metrics, queue, provider, "unavailable")
-        metrics.queue_held(queue, consumers=1, busy=1, limited_by=Limit.PAUSE)
+        metrics.consumers_measured(queue, consumers=1, busy=1, limited_by=Limit.PAUSE)
     added = {name for name, labels in series(metrics) - before}
-    # "unavailable" is no limit and opens no breaker, and no dependency is called so: to `other`;
-    # codes are the world's, seen one by one
+    # "unavailable" is not a limit, an opening reason or a dependency: it counts as `other`.
+    # Codes are chosen by the provider and get series as they come.
     assert added == {
         "notifier_limited_by",
         "notifier_breaker_openings_total",
-        "notifier_answers_total",
+        "notifier_provider_responses_total",
         "notifier_dependency_up",
         "notifier_round_trip_seconds_bucket",
         "notifier_round_trip_seconds_count",

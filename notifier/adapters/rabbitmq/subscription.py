@@ -44,7 +44,7 @@ MAX_PREFETCH: Final = 65_535  # an unsigned short on the wire
 class BrokerObserver(Protocol):
     """The part of `notifier.ports.observer.Observer` a broker needs."""
 
-    def unreadable(self) -> None: ...
+    def message_unreadable(self) -> None: ...
 
 
 class ChannelSession:
@@ -238,7 +238,7 @@ class RabbitSubscription:
         except UnreadableMessage as error:
             log = get_logger(__name__)
             log.warning("message_unreadable", queue=str(self.queue), reason=str(error))
-            self._observer.unreadable()
+            self._observer.message_unreadable()
             session.tags.settle(number)
             self._settled.set()
             return

@@ -1,4 +1,4 @@
-"""The series of one metric by key, bounded: whatever comes, a process has only so many."""
+"""The label sets of one metric, bounded: a process has a fixed number of series."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import accumulate
 from typing import Final, Generic, TypeVar
 
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -18,29 +19,30 @@ M = TypeVar("M")
 
 
 class Children(dict[K, M], Generic[K, M]):
-    """A plain lookup, where `labels()` formats and locks. All known keys are made at the start.
+    """The series of a metric by key, where `labels()` of the library would format and lock.
 
-    A key not known at the start shares the series `other`.
+    All known keys get their series at the start. Every other key shares the series `other`.
     """
 
-    def __init__(self, child: Callable[..., M], labels: int, keys: Iterable[K]) -> None:
-        super().__init__((key, child(*_labels(key))) for key in keys)
-        self._child, self._width = child, labels
+    def __init__(self, child: Callable[..., M], label_count: int, keys: Iterable[K]) -> None:
+        super().__init__((key, child(*_label_values(key))) for key in keys)
+        self._child, self._label_count = child, label_count
 
     def __missing__(self, _: K) -> M:
-        return self._child(*[OTHER] * self._width)
+        return self._child(*[OTHER] * self._label_count)
 
 
 class FirstSeen(dict[tuple[str, str], M], Generic[M]):
-    """Series by (owner, word), where words are the world's: the first `most` of each owner.
+    """Series by (owner, value) for values that others choose, such as a provider's codes.
 
-    The words that come later share its series `other`, as do all owners that are not known.
+    The first `limit` values of each owner get their own series. Later values share the owner's
+    series `other`, and all unknown owners share one.
     """
 
-    def __init__(self, child: Callable[[str, str], M], owners: Iterable[str], most: int) -> None:
+    def __init__(self, child: Callable[[str, str], M], owners: Iterable[str], limit: int) -> None:
         super().__init__()
         self._child = child
-        self._left = dict.fromkeys(owners, most)
+        self._left = dict.fromkeys(owners, limit)
 
     def __missing__(self, key: tuple[str, str]) -> M:
         owner, _ = key
@@ -52,7 +54,7 @@ class FirstSeen(dict[tuple[str, str], M], Generic[M]):
 
 
 class Distribution:
-    """The observations of one series: how many up to each bound, and their sum."""
+    """The observations of one series: a count per bucket, and their sum."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -60,45 +62,80 @@ class Distribution:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count one."""
+        """Count one observation."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
     def cumulative(self) -> list[int]:
-        """How many up to each bound, and in all."""
+        """Return how many observations are up to each bound; the last number is the total."""
         return list(accumulate(self._counts))
 
 
 class Distributions(Collector):
-    """A histogram whose samples are made when it is scraped.
+    """A histogram that builds its samples when it is scraped.
 
-    The library's own takes locks and loops for every observation, an eighth of what an attempt
-    costs in our own code.
+    The library's histogram locks and loops at every observation, which took an eighth of the time
+    that our own code spends on an attempt.
     """
 
     def __init__(
-        self, name: str, says: str, labels: Sequence[str], bounds: Sequence[float]
+        self, name: str, help_text: str, labels: Sequence[str], bounds: Sequence[float]
     ) -> None:
-        self._name, self._says, self._labels = name, says, labels
+        self._name, self._help_text, self._labels = name, help_text, labels
         self._bounds = tuple(bounds)
-        self._words = [*map(floatToGoString, bounds), "+Inf"]
+        self._bucket_names = [*map(floatToGoString, bounds), "+Inf"]
         self._series: dict[tuple[str, ...], Distribution] = {}
 
     def labels(self, *values: str) -> Distribution:
-        """The series with these labels."""
+        """Return the series with these labels."""
         return self._series.setdefault(values, Distribution(self._bounds))
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
-        """Its names, so that none is registered twice."""
-        yield HistogramMetricFamily(self._name, self._says, labels=self._labels)
+        """Return the family without samples; the registry refuses a second one of its name."""
+        yield HistogramMetricFamily(self._name, self._help_text, labels=self._labels)
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
+        """Return the family with its samples."""
         (family,) = self.describe()
         for values, series in self._series.items():
-            buckets = list(zip(self._words, series.cumulative(), strict=True))
+            buckets = list(zip(self._bucket_names, series.cumulative(), strict=True))
             family.add_metric(values, buckets, series.sum)
         yield family
 
 
-def _labels(key: object) -> tuple[str, ...]:
+class SeriesFactory:
+    """Registers metrics named `notifier_*` and makes their series."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+
+    def counter(
+        self, name: str, help_text: str, labels: Sequence[str], keys: Iterable[K]
+    ) -> Children[K, Counter]:
+        """Return a counter's series, one per key."""
+        metric = Counter(f"notifier_{name}", help_text, labels, registry=self.registry)
+        return Children(metric.labels, len(labels), keys)
+
+    def gauge(
+        self, name: str, help_text: str, labels: Sequence[str], keys: Iterable[K]
+    ) -> Children[K, Gauge]:
+        """Return a gauge's series, one per key."""
+        metric = Gauge(f"notifier_{name}", help_text, labels, registry=self.registry)
+        return Children(metric.labels, len(labels), keys)
+
+    def histogram(
+        self,
+        name: str,
+        help_text: str,
+        labels: Sequence[str],
+        keys: Iterable[K],
+        buckets: Sequence[float],
+    ) -> Children[K, Distribution]:
+        """Return a histogram's series, one per key."""
+        metric = Distributions(f"notifier_{name}", help_text, labels, buckets)
+        self.registry.register(metric)
+        return Children(metric.labels, len(labels), keys)
+
+
+def _label_values(key: object) -> tuple[str, ...]:
     return tuple(str(part) for part in key) if isinstance(key, tuple) else (str(key),)

@@ -90,7 +90,7 @@ class Membership:
         if self._reason:
             log.info("heartbeat_recovered", kind=self._kind)
         self._asked_at, self._reason = asked_at, ""
-        self._observer.answered("postgres", time.monotonic() - asked_at)
+        self._observer.dependency_answered("postgres", time.monotonic() - asked_at)
         self._living.beaten(beaten.others, time.monotonic())
         self._count_processes()
         self._skew_s = time.time() - beaten.now
@@ -101,15 +101,15 @@ class Membership:
         if reason != self._reason:
             log.warning("heartbeat_failed", reason=reason)
         self._reason = reason
-        self._observer.unanswered("postgres")
+        self._observer.dependency_unavailable("postgres")
         self._living.missed()
 
     def _count_processes(self) -> None:
         lost = self._living.lost()
-        self._observer.processes_lost(len(lost - self._lost))
+        self._observer.processes_died(len(lost - self._lost))
         self._lost = lost
         everyones = (self._mine().queues, *self.others())
-        self._observer.workers(sum(_consumers(queues) > 0 for queues in everyones))
+        self._observer.workers_counted(sum(_consumers(queues) > 0 for queues in everyones))
 
     async def _leave(self) -> None:
         try:

@@ -149,12 +149,12 @@ class Scheduler:
                 due=measures.waiting.due,
                 oldest_wait_s=self._sampler.oldest_wait_s(lane),
             )
-            self._observer.queue_held(
+            self._observer.consumers_measured(
                 queue, consumers=lane.consumers, busy=lane.busy, limited_by=lane.limited_by
             )
         for move in made:
             if move.target is not None:
-                self._observer.moved(move.target, move.count)
+                self._observer.consumers_moved(move.target, move.count)
         if made:
             after = self._counts()
             changed = {name: [before[name], after[name]] for name in after}

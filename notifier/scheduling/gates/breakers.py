@@ -122,7 +122,7 @@ class Breakers:
         if reason is None or not await self._store.open_breaker(name, reason):
             return
         self._tallies[name].reset()
-        self._observer.provider_failed(name, reason)
+        self._observer.breaker_opened(name, reason)
         calls, failures = sum(one.calls for one in said), sum(one.failures for one in said)
         _tell(
             "breaker_opened", reason, provider=name, reason=reason, calls=calls, failures=failures
@@ -170,7 +170,7 @@ class Breakers:
         reason = Opening.CREDENTIALS if is_about_credentials(answer) else Opening.PROBE
         if not await self._store.reopen_breaker(name, reason):
             return
-        self._observer.provider_failed(name, reason)
+        self._observer.breaker_opened(name, reason)
         _tell("breaker_reopened", reason, provider=name, outcome=answer.name, code=answer.code)
 
 

@@ -89,7 +89,7 @@ class HangDetector:
         began_at = min((began for began in running if began is not None), default=None)
         hung = silence.hangs
         silence.look(began_at, answered_at, now)
-        self._observer.hangs(channel, is_so=silence.hangs)
+        self._observer.provider_hanging(channel, is_hanging=silence.hangs)
         if silence.hangs and not hung:
             oldest_s = round(now - silence.since, 1)
             log.warning(

@@ -97,7 +97,7 @@ class ProviderRate:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Reserve, hand out and cut, until `stop`. Survives a store that is away."""
-        self._observer.provider_rate(self.name, self.rate_per_s)
+        self._observer.provider_rate_changed(self.name, self.rate_per_s)
         async with asyncio.TaskGroup() as group:
             loops = (self._keep_reserving(), self._keep_calling(), self._keep_cutting())
             tasks = [group.create_task(each, name=f"rate of {self.name}") for each in loops]
@@ -134,7 +134,7 @@ class ProviderRate:
     def _take_in(self, piece: Slice, asked_at: float) -> None:
         self._slots.add(piece, asked_at)
         self._told_per_s, self._told_at = piece.rate_per_s, self._clock()
-        self._observer.provider_rate(self.name, piece.rate_per_s)
+        self._observer.provider_rate_changed(self.name, piece.rate_per_s)
         self._may_call.set()
 
     def _until_free(self, piece: Slice) -> float:

@@ -1,0 +1,105 @@
+"""The metrics of queues: what waits in them, and the consumers assigned to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import Gauge
+
+from notifier.adapters.telemetry.series import SeriesFactory
+from notifier.domain.allocation import Limit
+from notifier.domain.notification import QueueKey
+
+
+class QueueMetrics:
+    """Implements notifier.ports.observer.QueueObserver."""
+
+    def __init__(self, factory: SeriesFactory, queues: Sequence[QueueKey]) -> None:
+        self._limited_by_now: dict[QueueKey, str] = {}
+        self._define_load(factory, queues)
+        self._define_consumers(factory, queues)
+
+    def _define_load(self, factory: SeriesFactory, queues: Sequence[QueueKey]) -> None:
+        by_queue = ("queue",)
+        self._ready = factory.gauge(
+            "ready",
+            "Notifications ready in RabbitMQ. An estimate where messages carry several.",
+            by_queue,
+            queues,
+        )
+        self._due = factory.gauge(
+            "due",
+            "Rows in Postgres that are due and not yet published. Counting stops at a ceiling.",
+            by_queue,
+            queues,
+        )
+        self._oldest_wait = factory.gauge(
+            "oldest_wait_seconds",
+            "For how long the oldest notification of this queue has waited, in seconds.",
+            by_queue,
+            queues,
+        )
+        self._waiting = Gauge(
+            "notifier_waiting",
+            "About how many notifications wait in Postgres. Measured by API processes.",
+            registry=factory.registry,
+        )
+        self._waiting_limit = Gauge(
+            "notifier_waiting_limit",
+            "The number of waiting notifications above which the API refuses submits.",
+            registry=factory.registry,
+        )
+        self._partitions_kept = Gauge(
+            "notifier_partitions_kept",
+            "Days past their retention that were not dropped, because some of their "
+            "notifications have no final status.",
+            registry=factory.registry,
+        )
+
+    def _define_consumers(self, factory: SeriesFactory, queues: Sequence[QueueKey]) -> None:
+        by_queue = ("queue",)
+        self._consumers = factory.gauge(
+            "consumers", "Consumers of this worker assigned to the queue.", by_queue, queues
+        )
+        self._busy = factory.gauge(
+            "consumers_busy", "Consumers of this worker that run an attempt.", by_queue, queues
+        )
+        self._moves = factory.counter(
+            "consumer_moves", "Consumers that the scheduler moved to this queue.", by_queue, queues
+        )
+        self._limited_by = factory.gauge(
+            "limited_by",
+            "1 for the reason why the queue has no more consumers.",
+            ("queue", "reason"),
+            [(queue, limit.value) for queue in queues for limit in Limit],
+        )
+
+    def queue_measured(
+        self, queue: QueueKey, *, ready: int, due: int, oldest_wait_s: float
+    ) -> None:
+        self._ready[queue].set(ready)
+        self._due[queue].set(due)
+        self._oldest_wait[queue].set(oldest_wait_s)
+
+    def consumers_measured(
+        self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str
+    ) -> None:
+        self._consumers[queue].set(consumers)
+        self._busy[queue].set(busy)
+        before = self._limited_by_now.get(queue)
+        if before == limited_by:
+            return
+        if before is not None:
+            self._limited_by[queue, before].set(0)
+        self._limited_by_now[queue] = limited_by
+        self._limited_by[queue, limited_by].set(1)
+
+    def consumers_moved(self, queue: QueueKey, count: int) -> None:
+        self._moves[queue].inc(count)
+
+    def waiting_counted(self, count: int, *, limit: int) -> None:
+        self._waiting.set(count)
+        self._waiting_limit.set(limit)
+
+    def partitions_kept(self, count: int) -> None:
+        self._partitions_kept.set(count)
