@@ -178,7 +178,7 @@ def _promised(rows: Sequence[promises.Row]) -> Iterator[str]:
     yield "The first lines are of the workloads above. `make prove` measures the others, on real"
     yield "processes that send through the sandbox; the median of the rounds counts, and each is in"
     yield "brackets. A figure without a target only informs. Why the flood is held against 24"
-    yield "consumers is in [ADR 27](adr/0027-the-flood-is-judged-below-full-processors.md), what is"
+    yield "consumers is in [ADR 27](adr/0027-judge-the-flood-test-below-full-cpu-load.md), what is"
     yield "promised of faults in [What survives what](reliability.md)."
     yield from ("", "| line | figure | target | measured | | commit |", "|---|---|---|---|---|---|")
     for row in rows:

@@ -94,7 +94,7 @@ worker some 20 us are our own code, spread over claim, call, record and their me
 the drivers', the event loop's and the job's. What would save most is now in Postgres: one version
 of the row less (due, published, claimed and ended are four, each entered into two or three
 indexes), or a claim that touches no index
-([ADR 25](adr/0025-what-every-attempt-pays.md))."""
+([ADR 25](adr/0025-cut-the-fixed-cost-of-every-attempt.md))."""
 
 CONFIGURATIONS: Mapping[str, str] = {
     "Notifier": (
