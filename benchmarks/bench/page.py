@@ -153,8 +153,8 @@ def _limits(runs: Sequence[Results]) -> Iterator[str]:
     tables = [spreads(run.rounds) for run in runs]
     shares = [line for table in tables for share in SHARES if (line := _share(table, share))]
     if shares:
-        yield from ("", "## What share of the limits Notifier uses", "")
-        yield from ("| Notifier | of the limit | share |", "|---|---|---:|", *shares)
+        yield from ("", "## Share of the limits that Notifier uses", "")
+        yield from ("| Notifier | limit | share |", "|---|---|---:|", *shares)
 
 
 def _share(table: Table, share: Share) -> str:
@@ -168,25 +168,25 @@ def _share(table: Table, share: Share) -> str:
 
 
 def _remains() -> Iterator[str]:
-    yield from ("", "## Where the rest goes", "", REMAINS)
+    yield from ("", "## Where the remaining time goes", "", REMAINS)
 
 
 def _promised(rows: Sequence[promises.Row]) -> Iterator[str]:
     if not rows:
         return
-    yield from ("", "## What is promised", "")
-    yield "The first lines are of the workloads above. `make prove` measures the others, on real"
-    yield "processes that send through the sandbox; the median of the rounds counts, and each is in"
-    yield "brackets. A figure without a target only informs. Why the flood is held against 24"
-    yield "consumers is in [ADR 27](adr/0027-judge-the-flood-test-below-full-cpu-load.md), what is"
-    yield "promised of faults in [What survives what](reliability.md)."
+    yield from ("", "## Promises and measurements", "")
+    yield "The first lines belong to the workloads above. `make prove` measures the others, on real"
+    yield "processes that send through the sandbox; the median of the rounds counts, and every round"
+    yield "is in parentheses. A figure without a target is for information."
+    yield "[ADR 27](adr/0027-judge-the-flood-test-below-full-cpu-load.md) explains why the flood is"
+    yield "judged with 24 consumers; [Reliability](reliability.md) has the promises about faults."
     yield from ("", "| line | figure | target | measured | | commit |", "|---|---|---|---|---|---|")
     for row in rows:
         yield f"| {' | '.join(row)} |"
 
 
 def _configurations() -> Iterator[str]:
-    yield from ("", "## How each is configured", "")
+    yield from ("", "## Configuration of each system", "")
     yield from ("| system | configuration |", "|---|---|")
     for system, words in CONFIGURATIONS.items():
         yield f"| {system} | {words} |"
@@ -196,7 +196,7 @@ def _errors(runs: Sequence[Results]) -> Iterator[str]:
     void = [one for run in runs for one in run.rounds if one.error]
     left_out = dict.fromkeys(reason for run in runs for reason in run.left_out)
     if void or left_out:
-        yield from ("", "## What does not count", "")
+        yield from ("", "## Rounds that do not count", "")
     for one in void:
         yield f"- {one.workload}, {one.system}, round {one.number}: {one.error.splitlines()[0]}"
     for reason in left_out:
@@ -206,10 +206,10 @@ def _errors(runs: Sequence[Results]) -> Iterator[str]:
 def _said(figure: str) -> str:
     words = figure.removesuffix("_ms").replace("_per_s", "").replace("_", " ")
     if figure == "bytes":
-        return "bytes a notification"
+        return "bytes per notification"
     if figure == "per_s":
-        return "a second"
-    return f"{words} a second" if is_better_high(figure) else f"{words} (ms)"
+        return "per second"
+    return f"{words} per second" if is_better_high(figure) else f"{words} (ms)"
 
 
 def _shown(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What the page says of the workloads, of their figures and of how each system is configured."""
+"""The texts of docs/performance.md: workloads, figures, and the configuration of each system."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ TITLES: Mapping[str, str] = {
     "submit_2": "Single submits, 2 API processes",
     "submit_batch_1": "Submits in batches of 1,000, 1 API process",
     "submit_batch_2": "Submits in batches of 1,000, 2 API processes",
-    "drain": "Draining sends that do nothing, 2 worker processes",
+    "drain": "Draining no-op sends, 2 worker processes",
     "drain_mixed": "Draining over nine queues, 2 worker processes",
     "drain_http": "Draining through HTTP, 2 worker processes",
     "processes": "Draining with 1, 2 and 4 worker processes",
     "rows": "Draining after 0 to 10 million sent notifications",
-    "hang": "Urgent email beside 20 SMS a second, which begin to take 10 s each",
-    "flood": "Urgent email while 40,000 low ones wait",
-    "limits": "What broker and database can do at all",
+    "hang": "Urgent email beside 20 SMS per second that start to take 10 s each",
+    "flood": "Urgent email while 40,000 low-priority emails wait",
+    "limits": "Limits of the broker and the database",
 }
 FIGURES: Mapping[str, tuple[str, str]] = {
-    "submit_1": ("per_s", "submits a second"),
-    "submit_2": ("per_s", "submits a second"),
-    "drain": ("per_s", "sends a second"),
-    "drain_http": ("per_s", "sends a second"),
+    "submit_1": ("per_s", "submits per second"),
+    "submit_2": ("per_s", "submits per second"),
+    "drain": ("per_s", "sends per second"),
+    "drain_http": ("per_s", "sends per second"),
     "hang": ("p99_during_ms", "p99, ms"),
     "flood": ("p99_ms", "p99, ms"),
 }
-"""The figure that is plotted, and its unit."""
+"""The plotted figure of each workload, and its unit."""
 CURVES: Mapping[str, tuple[str, str]] = {
-    "processes": ("worker processes", "sends a second"),
-    "rows": ("million notifications in the database", "sends a second"),
+    "processes": ("worker processes", "sends per second"),
+    "rows": ("million notifications in the database", "sends per second"),
 }
-"""What is plotted as a curve: its axes."""
+"""The axes of the workloads that are plotted as a curve."""
 
 
 class Share(NamedTuple):
-    """A rate of Notifier's beside one of a server."""
+    """A rate of Notifier to compare with the limit of a server."""
 
     workload: str
     server: str
@@ -52,54 +52,54 @@ SHARES = (
 )
 
 HEAD = """\
-`make bench` measures anew and writes this page from `benchmarks/results/`, which has every round's
-raw figures. All systems of a workload are measured in one run, so that their ratios are of one
-machine and one hour. [Which run](#where-and-when) differs from workload to workload: compare no
-rates across them. Load generator, servers and the measured system share the machine."""
+`make bench` measures and writes this page from `benchmarks/results/`, which contains the raw figures
+of every round. All systems of a workload are measured in one run, so their ratios come from one
+machine and one hour. [The run](#where-and-when) differs between workloads: do not compare rates
+across workloads. The load generator, the servers and the measured system share the machine."""
 
 HOW = """\
-All systems are measured in turn (A B C D E, A B C D E, ...) on one private RabbitMQ and one
-private Postgres with `fsync` on; each round has a vhost and a database of its own. Figures are
-medians of the rounds, with the least and the most. A ratio above 1 means that Notifier did
-better.
+The systems are measured in turn (A B C D E, A B C D E, ...) on one private RabbitMQ and one private
+Postgres with `fsync` on; each round has its own vhost and database. Figures are medians of the
+rounds, with the minimum and the maximum. A ratio above 1 means that Notifier did better.
 
-- **Submits**: wrk, one thread, 64 connections, 5 s after 1 s of warming up, the same document for
+- **Submits**: wrk, one thread, 64 connections, 5 s after a warm-up of 1 s, the same document for
   all. A 202 of Notifier is a committed row, and its API's relay publishes meanwhile; a 202 of a
-  peer is a publish that RabbitMQ confirmed. No worker runs. A round with another answer than 202,
-  or with other than as many rows or messages afterwards, does not count. Batches: four callers.
-- **Draining**: all is enqueued before the workers start. Each send writes one byte to one file,
-  whose size is looked at every 20 ms; the rate is that between the 10th and the 90th percentile
-  of the completions. Afterwards all of Notifier's rows must stand as sent with one attempt each,
-  and the queues of the peers must be empty with their workers gone. Notifier's relay keeps but a
-  window of what waits in the broker. Its providers are replaced by the peers' job; nothing else
-  is.
-- **Processes, past**: the same for Notifier alone; the past are copies of sent notifications and
-  their attempts, spread over seven days, with Postgres's statistics up to date. One round.
+  peer is a publish that RabbitMQ confirmed. No worker runs. A round with any response other than
+  202, or with a different number of rows or messages afterwards, does not count. Batches: four
+  callers.
+- **Draining**: everything is enqueued before the workers start. Each send writes one byte to one
+  file, whose size is read every 20 ms; the rate is the one between the 10th and the 90th percentile
+  of the completions. Afterwards all rows of Notifier must be `sent` with one attempt each, and the
+  queues of the peers must be empty with their workers stopped. Notifier's relay keeps only a window
+  of the backlog in the broker. Its providers are replaced by the peers' job; nothing else is.
+- **Processes, history**: the same for Notifier alone. The history consists of copies of sent
+  notifications and their attempts, spread over seven days, with up-to-date statistics in Postgres.
+  One round.
 - **Through HTTP**: each send is a POST to Notifier's sandbox, one Python process that shares the
-  cores and limits all. Notifier sends through its own HTTP provider.
-- **Hang, flood**: 50 urgent emails a second, each submitted over HTTP on its own; a wait lasts
+  cores and limits all systems. Notifier sends through its own HTTP provider.
+- **Hang, flood**: 50 urgent emails per second, each submitted over HTTP on its own; a wait lasts
   from just before the submit to the start of the job. One worker serves both queues, 64 jobs at
-  once. For the hang 20 SMS a second come in throughout; for 10 s they take no time, then 10 s
-  each: before and during differ in that alone. For the flood the peers have one classic queue with
-  priorities (quorum queues of this RabbitMQ have none); 64 jobs at once sleep 20 ms each.
-  FastStream bounds each queue, not the process.
-- **Limits**: one C client, one quorum queue, persistent messages of 200 bytes, 1,000 unconfirmed
-  at most, then acknowledged by the hundred; `pgbench` with 16 clients and single rows, and with 2
-  clients and 500 rows a statement, of 200 bytes, one index."""
+  once. For the hang, 20 SMS per second arrive throughout; for 10 s they take no time, then 10 s
+  each: this is the only difference between before and during. For the flood the peers have one
+  classic queue with priorities (quorum queues of this RabbitMQ have none); 64 jobs at once sleep
+  20 ms each. FastStream limits each queue, not the process.
+- **Limits**: one C client, one quorum queue, persistent messages of 200 bytes, at most 1,000
+  unconfirmed, then acknowledged in hundreds; `pgbench` with 16 clients and single rows, and with 2
+  clients and 500 rows per statement, of 200 bytes, one index."""
 
 REMAINS = """\
-Of the 114 us of the two cores that a notification costs in the drain the workers take 59, Postgres
-40, RabbitMQ 9, the API 5. Claim and outcome of each send are committed before the next step. In a
-worker some 20 us are our own code, spread over claim, call, record and their metrics; the rest are
-the drivers', the event loop's and the job's. What would save most is now in Postgres: one version
-of the row less (due, published, claimed and ended are four, each entered into two or three
-indexes), or a claim that touches no index
+A notification costs 114 us of the two cores in the drain: the workers take 59, Postgres 40, RabbitMQ
+9, the API 5. Claim and outcome of each send are committed before the next step. In a worker about
+20 us are Notifier's own code, divided over claim, call, record and their metrics; the rest are the
+drivers, the event loop and the job. The largest possible saving is now in Postgres: one row version
+less (due, published, claimed and finished are four, each inserted into two or three indexes), or a
+claim that touches no index
 ([ADR 25](adr/0025-cut-the-fixed-cost-of-every-attempt.md))."""
 
 CONFIGURATIONS: Mapping[str, str] = {
     "Notifier": (
-        "its defaults, but for log level warning and 512 consumers, with as many connections, a "
-        "worker process; over nine queues and through HTTP 128, hang and flood: 64"
+        "defaults, except log level warning and, per worker process, 512 consumers and as many "
+        "connections; over nine queues and through HTTP 128, hang and flood: 64"
     ),
     "Celery": (
         "quorum queues, `confirm_publish`, `task_acks_late`, `task_reject_on_worker_lost`, no "
@@ -112,7 +112,7 @@ CONFIGURATIONS: Mapping[str, str] = {
         "quorum queues; 2 processes of 8 threads, prefetch 256; hang and flood: 1 process of 64 "
         "threads, prefetch 64"
     ),
-    "Dramatiq, classic queues": "the same without that default",
+    "Dramatiq, classic queues": "the same without that vhost default",
     "Taskiq": (
         "taskiq-aio-pika, quorum queues, uvloop, `--ack-type when_executed`, 2 processes of 128 "
         "tasks at once, `qos` 256; hang and flood: 1 process, `qos` 64"

@@ -22,7 +22,7 @@ TEMPLATE: Final = Path(__file__).with_suffix(".md")
 def text(found: Mapping[str, Sequence[Result]]) -> str:
     """Return the page as Markdown."""
     faults = {name: found[name] for name in FAULTS if name in found}
-    heads = [*HEADS, "on commit"]
+    heads = [*HEADS, "commit"]
     rows = [heads, ["---"] * len(heads), *map(_row, faults.values())]
     return TEMPLATE.read_text().format(
         rate=RATE,

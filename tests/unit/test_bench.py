@@ -167,9 +167,9 @@ def test_the_page_has_medians_spreads_ratios_and_shares() -> None:
         Round(workload="drain", system="Celery", number=1, error="Void: it broke\nlog"),
     )
     page = text([run])
-    assert "| Notifier | a second | 200 | 90.0 - 300 | 3 |  |" in page
-    assert "| Taskiq | a second | 400 | 400 - 400 | 1 | 0.50 x |" in page
-    assert f"| {TITLES['drain']} | RabbitMQ: consume a second | 10% |" in page
+    assert "| Notifier | per second | 200 | 90.0 - 300 | 3 |  |" in page
+    assert "| Taskiq | per second | 400 | 400 - 400 | 1 | 0.50 x |" in page
+    assert f"| {TITLES['drain']} | RabbitMQ: consume per second | 10% |" in page
     assert "- drain, Celery, round 1: Void: it broke\n" in page
     assert "- 2030-01-02 00:00 UTC, commit `0123456789ab`: drain, limits. 2 cores" in page
 
@@ -199,8 +199,8 @@ def test_a_share_is_of_a_limit_of_the_same_run() -> None:
 def test_a_plot_has_a_bar_for_each_system() -> None:
     lines = plotted(spreads([a_round("Notifier", 2), a_round("Taskiq", 4)])).splitlines()
     assert [line.split("\t")[2:] for line in lines] == [
-        ["", "sends a second", "Notifier", "2", "2", "2"],
-        ["", "sends a second", "Taskiq", "4", "4", "4"],
+        ["", "sends per second", "Notifier", "2", "2", "2"],
+        ["", "sends per second", "Taskiq", "4", "4", "4"],
     ]
 
 
