@@ -1,4 +1,4 @@
-"""What README.md has an owner grant to the role of the processes."""
+"""The privileges that docs/deploy.md grants to the role of the processes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Final
 
-README: Final = Path(__file__).parents[1] / "README.md"
+GUIDE: Final = Path(__file__).parents[1] / "docs/deploy.md"
 ROLE: Final = "app"
 
 
-def granted_by_readme() -> str:
-    """The statements as they stand there, to a role called `app`."""
-    [block] = re.findall(r"^```sql\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+def granted_by_the_deploy_guide() -> str:
+    """Returns the GRANT statements of the guide, for a role named `app`."""
+    [block] = re.findall(r"^```sql\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     statements = [line for line in block.splitlines() if line]
     assert all(re.match(rf"GRANT .* TO {ROLE};", line) for line in statements)
     return str(block)

@@ -1,4 +1,4 @@
-"""What README.md grants is enough: the tables are one role's, the processes run as another."""
+"""The grants of docs/deploy.md are enough: one role owns the tables, the processes use another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.embedded.postgres import PostgresServer
 from tests.builders import EMAIL_HIGH, a_notification, quotas, worker_id
 from tests.conftest import execute
-from tests.granted import granted_by_readme
+from tests.granted import granted_by_the_deploy_guide
 
 OWNER: Final = "owner"
 DATABASE: Final = "granted"
@@ -42,7 +42,7 @@ async def app_url(owner_url: str, app_role: str, postgres_server: PostgresServer
     """The database as the processes' role sees it, once the owner has migrated and granted."""
     await asyncio.to_thread(migrate, owner_url)
     connection = await asyncpg.connect(owner_url)
-    await connection.execute(granted_by_readme())
+    await connection.execute(granted_by_the_deploy_guide())
     await connection.close()
     return as_role(app_role, postgres_server.url(DATABASE))
 

@@ -39,7 +39,7 @@ from notifier.ports.heartbeat import Figures
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import load_settings
 from tests.conformance.taking import EMAIL_LOW, QUEUES
-from tests.granted import granted_by_readme
+from tests.granted import granted_by_the_deploy_guide
 from tests.integration.raw_servers import open_smtp_script
 from tests.integration.test_rabbitmq_faults import _set_memory_limit as set_memory_limit
 
@@ -110,8 +110,8 @@ def environ(sandbox: Sandbox, database_url: str, vhost_url: str) -> dict[str, st
 
 @pytest.fixture
 async def app_url(app_role: str, database_url: str) -> str:
-    """The database as a role sees it that has what the README grants."""
-    await in_database(database_url, granted_by_readme())
+    """The database as seen by a role with the privileges of docs/deploy.md."""
+    await in_database(database_url, granted_by_the_deploy_guide())
     return database_url.replace("postgres@", f"{app_role}@")
 
 
@@ -384,7 +384,7 @@ class TestPostgres:
         assert newer.status is Health.WARNING
         assert "9999" in newer.finding
 
-    async def test_the_readme_grants_all_a_role_needs(
+    async def test_the_deploy_guide_grants_all_privileges_that_a_role_needs(
         self, environ: dict[str, str], app_url: str, tmp_path: Path
     ) -> None:
         found = await examined(environ | {"NOTIFIER_DATABASE_URL": app_url}, tmp_path)

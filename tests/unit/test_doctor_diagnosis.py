@@ -14,7 +14,7 @@ from notifier.adapters.providers.checkup import _place_of
 from notifier.adapters.rabbitmq import diagnosis as rabbitmq
 from notifier.domain.finding import Health, fine, unchecked
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+DEPLOY_GUIDE = (Path(__file__).parents[2] / "docs/deploy.md").read_text()
 SERVER = postgres.Server(
     major=15,
     version="15.4",
@@ -26,16 +26,16 @@ SERVER = postgres.Server(
 )
 
 
-def test_what_is_checked_is_what_the_readme_grants() -> None:
+def test_doctor_checks_exactly_the_privileges_that_the_deploy_guide_grants() -> None:
     granted = ", ".join(
-        re.findall(r"^GRANT .* ON (?:FUNCTION )?(.*) TO app;", README, re.MULTILINE)
+        re.findall(r"^GRANT .* ON (?:FUNCTION )?(.*) TO app;", DEPLOY_GUIDE, re.MULTILINE)
     )
     assert set(granted.split(", ")) == {*TABLES, *FUNCTIONS, "alembic_version"}
 
 
-def test_the_connections_counted_are_those_the_readme_names() -> None:
+def test_the_deploy_guide_states_the_connections_that_doctor_counts() -> None:
     told = re.search(
-        r"API process holds up to (\d+) connections to Postgres, a worker (\d+)", README
+        r"API process holds up to (\d+) connections to Postgres, a worker (\d+)", DEPLOY_GUIDE
     )
     assert told is not None
     assert (postgres.CONNECTIONS_BY_KIND["api"], postgres.CONNECTIONS_BY_KIND["worker"]) == (
