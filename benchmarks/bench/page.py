@@ -176,8 +176,8 @@ def _promised(rows: Sequence[promises.Row]) -> Iterator[str]:
         return
     yield from ("", "## Promises and measurements", "")
     yield "The first lines belong to the workloads above. `make prove` measures the others, on real"
-    yield "processes that send through the sandbox; the median of the rounds counts, and every round"
-    yield "is in parentheses. A figure without a target is for information."
+    yield "processes that send through the sandbox; the median of the rounds counts, and every"
+    yield "round is in parentheses. A figure without a target is for information."
     yield "[ADR 27](adr/0027-judge-the-flood-test-below-full-cpu-load.md) explains why the flood is"
     yield "judged with 24 consumers; [Reliability](reliability.md) has the promises about faults."
     yield from ("", "| line | figure | target | measured | | commit |", "|---|---|---|---|---|---|")

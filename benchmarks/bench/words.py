@@ -52,9 +52,9 @@ SHARES = (
 )
 
 HEAD = """\
-`make bench` measures and writes this page from `benchmarks/results/`, which contains the raw figures
-of every round. All systems of a workload are measured in one run, so their ratios come from one
-machine and one hour. [The run](#where-and-when) differs between workloads: do not compare rates
+`make bench` measures and writes this page from `benchmarks/results/`, which contains the raw
+figures of every round. All systems of a workload are measured in one run, so their ratios come from
+one machine and one hour. [The run](#where-and-when) differs between workloads: do not compare rates
 across workloads. The load generator, the servers and the measured system share the machine."""
 
 HOW = """\
@@ -88,13 +88,13 @@ rounds, with the minimum and the maximum. A ratio above 1 means that Notifier di
   clients and 500 rows per statement, of 200 bytes, one index."""
 
 REMAINS = """\
-A notification costs 114 us of the two cores in the drain: the workers take 59, Postgres 40, RabbitMQ
-9, the API 5. Claim and outcome of each send are committed before the next step. In a worker about
-20 us are Notifier's own code, divided over claim, call, record and their metrics; the rest are the
-drivers, the event loop and the job. The largest possible saving is now in Postgres: one row version
-less (due, published, claimed and finished are four, each inserted into two or three indexes), or a
-claim that touches no index
-([ADR 25](adr/0025-cut-the-fixed-cost-of-every-attempt.md))."""
+A notification costs 114 us of the two cores in the drain: the workers take 59, Postgres 40,
+RabbitMQ 9, the API 5. Claim and outcome of each send are committed before the next step. In a
+worker about 20 us are Notifier's own code, divided over claim, call, record and their metrics; the
+rest are the drivers, the event loop and the job. The largest possible saving is now in Postgres:
+one row version less (due, published, claimed and finished are four, each inserted into two or three
+indexes), or a claim that touches no index ([ADR
+25](adr/0025-cut-the-fixed-cost-of-every-attempt.md))."""
 
 CONFIGURATIONS: Mapping[str, str] = {
     "Notifier": (
