@@ -10,6 +10,8 @@ from math import inf
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+Clock = Callable[[], float]
+"""Monotonic seconds."""
 EXPIRED: Final = -inf
 MIN_TIMER_S: Final = 0.001
 """uvloop's timers have a resolution of 1 ms: a shorter one fires at once, in a busy loop."""

@@ -16,7 +16,7 @@ from harness.figure import Figure
 from harness.judge import first_calls, percentile, waits
 from harness.run import Run
 from harness.stack import Stack
-from notifier.domain.allocation import RESERVED_CONSUMERS
+from notifier.domain.allocation.demand import RESERVED_CONSUMERS
 from notifier.domain.notification import QueueKey
 from notifier.settings import WorkerSettings
 

@@ -78,7 +78,7 @@ class Process:
         """A queue may take work again, or no more: let relay and scheduler look at once."""
         self.relays.wake()
         if self.pool:
-            self.pool.apply(self.gates.permission)
+            self.pool.apply_permissions()
 
     def report_breakers(self, controls: Controls) -> None:
         """Every process shows the same, whether or not it sends."""

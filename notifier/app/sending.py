@@ -19,7 +19,7 @@ from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_p
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.attempt import Attempts, Heard, NextTurn, Route
 from notifier.delivery.in_flight import InFlightClaims
-from notifier.domain.allocation import RESERVED_CONSUMERS
+from notifier.domain.allocation.demand import RESERVED_CONSUMERS
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.domain.outcome import Outcome, Throttled
@@ -29,9 +29,14 @@ from notifier.recovery import rescuer, unpublished
 from notifier.recovery.orphans import OrphanRecovery
 from notifier.recovery.rescuer import Rescuer
 from notifier.recovery.unpublished import UnpublishedRecovery
+from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import QueueRule
-from notifier.scheduling.consumers.pool import ConsumerPool, open_consumer_pool
-from notifier.scheduling.consumers.sampler import Deployment
+from notifier.scheduling.consumers.pool import (
+    ConsumerPool,
+    PoolPorts,
+    PoolSettings,
+    open_consumer_pool,
+)
 from notifier.scheduling.gates.breakers import Breakers
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.settings import Settings, convert_table
@@ -76,27 +81,26 @@ async def open_worker(
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run(), name="batches")
         async with open_consumer_pool(
-            broker=process.broker,
-            rules=queue_rules(process, bulkheads),
-            attempt=attempts.attempt,
-            give_back=attempts.give_back_pointers,
-            waiting=lambda: process.store.waiting(process.queues),
-            observer=process.metrics,
-            clock=time.monotonic,
-            random=random.Random(),  # noqa: S311 jitter, no secret
-            consumers=settings.worker.consumers,
-            deployment=Deployment(
-                share=process.membership.share,
-                peer_load=process.membership.peer_load,
-                permission=process.gates.permission,
+            PoolSettings(
+                rules=queue_rules(process, bulkheads), consumers=settings.worker.consumers
+            ),
+            PoolPorts(
+                broker=process.broker,
+                store=process.store,
+                attempts=attempts,
+                observer=process.metrics,
+            ),
+            Deployment(
+                cluster=process.membership,
+                gates=process.gates,
                 rates={
                     queue: rates[settings.channels[queue.channel].provider]
                     for queue in process.queues
                     if settings.channels[queue.channel].provider in rates
                 },
-                bulkheads=bulkheads,
-                is_alive=process.membership.is_alive,
             ),
+            clock=time.monotonic,
+            random=random.Random(),  # noqa: S311 jitter, no secret
         ) as pool:
             process.pool = pool
             _look_after(group, process, attempts, breakers, routes, stop)
@@ -117,7 +121,12 @@ async def _open_rates(
     store = await stack.enter_async_context(open_rates(connection_settings(process.settings)))
     rates = {
         name: ProviderRate(
-            name, rate_per_s, store=store, observer=process.metrics, clock=time.monotonic
+            name,
+            rate_per_s,
+            store=store,
+            observer=process.metrics,
+            clock=time.monotonic,
+            random=random.Random(),  # noqa: S311 jitter, no secret
         )
         for name, rate_per_s in limited.items()
     }
@@ -298,11 +307,11 @@ def queue_rules(process: Process, bulkheads: Mapping[Channel, int]) -> list[Queu
     """What the scheduler must know of each queue."""
     settings = process.settings
 
-    def standing(queue: QueueKey) -> int:
-        """Others of its channel need a connection, too."""
-        most = settings.channels[queue.channel].max_consumers or RESERVED_CONSUMERS[queue.priority]
+    def reserved(queue: QueueKey) -> int:
+        """The reserved consumers; the channel's other queues need a connection too."""
+        limit = settings.channels[queue.channel].max_consumers or RESERVED_CONSUMERS[queue.priority]
         left = max(1, bulkheads[queue.channel] - len(Priority) + 1)
-        return min(RESERVED_CONSUMERS[queue.priority], most, left)
+        return min(RESERVED_CONSUMERS[queue.priority], limit, left)
 
     return [
         QueueRule(
@@ -311,7 +320,8 @@ def queue_rules(process: Process, bulkheads: Mapping[Channel, int]) -> list[Queu
             target_wait_s=settings.priorities.of(queue.priority).target_wait_s,
             consumer_rate=settings.channels[queue.channel].consumer_rate,
             max_consumers=settings.channels[queue.channel].max_consumers,
-            standing=standing(queue),
+            bulkhead=bulkheads[queue.channel],
+            reserved=reserved(queue),
         )
         for queue in process.queues
     ]

@@ -14,7 +14,6 @@ import structlog
 
 from notifier.delivery.group_commit import GroupCommit, WhenUnknown
 from notifier.delivery.lateness import LatenessDetector
-from notifier.domain.allocation import AttemptTiming
 from notifier.domain.breaker import is_unasked
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Claimed, Status
@@ -27,6 +26,7 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
+from notifier.domain.timing import AttemptTiming
 from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
 from notifier.ports.store import ClaimRequest, NotClaimed, Result
@@ -78,7 +78,7 @@ async def _any_time(queue: QueueKey) -> None:
 
 
 class Attempts:
-    """Carries out attempts for all consumers of this worker; its batches are shared by them."""
+    """Implements ports.attempts.AttemptRunner. All consumers of the worker share its batches."""
 
     def __init__(
         self,

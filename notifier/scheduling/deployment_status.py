@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from notifier.domain.allocation import Limit
+from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.controls import BreakerState, Controls, Scope, ScopeKind, SendPermission
 from notifier.ports.broker import Depth
 from notifier.ports.queries import ProviderState, QueueState

@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from random import Random
 from typing import TypeAlias
 
 import asyncpg
@@ -26,7 +27,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 class Gauge:
     """The part of an observer that a rate speaks to."""
 
-    def provider_rate(self, provider: str, rate_per_s: float) -> None:
+    def provider_rate_changed(self, provider: str, rate_per_s: float) -> None:
         assert (provider, rate_per_s > 0) == ("smtp", True)
 
 
@@ -185,7 +186,8 @@ async def worker(url: str, calls: list[float], stop: asyncio.Event) -> None:
             200,
             store=store,
             clock=time.monotonic,
-            observer=Gauge(),  # type: ignore[arg-type]
+            observer=Gauge(),
+            random=Random(1),
         )
         group.create_task(rate.run(stop))
         takers = [group.create_task(take(rate, calls)) for _ in range(20)]

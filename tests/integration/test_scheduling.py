@@ -22,18 +22,23 @@ import pytest
 
 from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.domain.allocation import AttemptTiming
 from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
+from notifier.domain.timing import AttemptTiming
 from notifier.ports.broker import Broker, Delivery, Depth, Pointer, Subscription
 from notifier.ports.rates import Slice
 from notifier.ports.store import Waiting
-from notifier.scheduling.consumers.lane import Attempt, QueueRule
-from notifier.scheduling.consumers.measurements import PeerLoad
-from notifier.scheduling.consumers.pool import ConsumerPool, open_consumer_pool
-from notifier.scheduling.consumers.sampler import ALONE, AskWaiting, Deployment
+from notifier.scheduling.consumers.deployment import Deployment
+from notifier.scheduling.consumers.lane import QueueRule
+from notifier.scheduling.consumers.pool import (
+    ConsumerPool,
+    PoolPorts,
+    PoolSettings,
+    open_consumer_pool,
+)
 from notifier.scheduling.rates.provider_rate import ProviderRate
+from tests.scheduling_fakes import FakeGates, Peers, SingleWorker, deployment
 
 T = TypeVar("T")
 WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
@@ -88,7 +93,10 @@ def now() -> float:
 
 
 class World:
-    """A provider that takes `latency_s`, a Postgres that remembers, and what they saw."""
+    """A provider that takes `latency_s`, a Postgres in memory, and a record of their calls.
+
+    It implements ports.attempts.AttemptRunner and the store's `waiting`.
+    """
 
     def __init__(self) -> None:
         self.latency_s = 0.02
@@ -100,6 +108,7 @@ class World:
         self.on_return: Callable[[], None] = lambda: None
         self.cancelled = 0
         self.due: dict[QueueKey, Waiting] = {}
+        self.polled: list[float] = []
         self.moved: Counter[QueueKey] = Counter()
         self._ids = count(1)
 
@@ -117,7 +126,7 @@ class World:
         ack(delivery)
         return AttemptTiming(now() - began, answered=True)
 
-    async def give_back(self, pointers: Sequence[Pointer]) -> None:
+    async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
         await asyncio.sleep(0.005)
         self.on_return()
         if self.refusals:
@@ -125,7 +134,8 @@ class World:
             raise StoreUnavailable
         self.returned.extend(pointers)
 
-    async def waiting(self) -> Mapping[QueueKey, Waiting]:
+    async def waiting(self, _queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
+        self.polled.append(now())
         await asyncio.sleep(0.002)
         return self.due
 
@@ -154,7 +164,7 @@ class Counting(Metrics):
         super().__init__((), {}, version="0")
         self._world = world
 
-    def moved(self, queue: QueueKey, count: int) -> None:
+    def consumers_moved(self, queue: QueueKey, count: int) -> None:
         self._world.moved[queue] += count
 
 
@@ -234,13 +244,20 @@ class Wire:
         await self._reconnect()
 
 
-def rule(queue: QueueKey, consumer_rate: float | None = None) -> QueueRule:
+def rule(
+    queue: QueueKey, consumer_rate: float | None = None, bulkhead: int | None = None
+) -> QueueRule:
     return QueueRule(
         queue=queue,
         weight=WEIGHTS[queue.priority],
         target_wait_s=TARGETS[queue.priority],
         consumer_rate=consumer_rate,
+        bulkhead=bulkhead,
     )
+
+
+def ports_of(world: World, broker: Broker) -> PoolPorts:
+    return PoolPorts(broker=broker, store=world, attempts=world, observer=Counting(world))
 
 
 @asynccontextmanager
@@ -250,23 +267,20 @@ async def at_work(
     *,
     consumers: int = 64,
     consumer_rate: float | None = None,
-    attempt: Attempt | None = None,
-    waiting: AskWaiting | None = None,
-    deployment: Deployment = ALONE,
+    bulkhead: int | None = None,
+    environment: Deployment | None = None,
 ) -> AsyncIterator[tuple[ConsumerPool, FragileBroker]]:
     async with open_inprocess_broker(queues) as inner:
         broker = FragileBroker(inner)
         async with open_consumer_pool(
-            broker=broker,
-            rules=[rule(queue, consumer_rate) for queue in queues],
-            attempt=attempt or world.attempt,
-            give_back=world.give_back,
-            waiting=waiting or world.waiting,
-            observer=Counting(world),
+            PoolSettings(
+                rules=[rule(queue, consumer_rate, bulkhead) for queue in queues],
+                consumers=consumers,
+            ),
+            ports_of(world, broker),
+            environment or deployment(),
             clock=asyncio.get_running_loop().time,
             random=Random(1),
-            consumers=consumers,
-            deployment=deployment,
         ) as pool:
             yield pool, broker
 
@@ -318,19 +332,13 @@ def test_rows_that_are_due_count_before_they_are_published() -> None:
 def test_a_poke_ends_the_rest_early_but_not_again_and_again_for_nothing() -> None:
     async def scene() -> None:
         world = World()
-        asked: list[float] = []
-
-        async def waiting() -> Mapping[QueueKey, Waiting]:
-            asked.append(now())
-            return await world.waiting()
-
-        async with at_work(world, waiting=waiting) as (pool, _):
+        async with at_work(world) as (pool, _):
             for _ in range(2_000):
                 await asyncio.sleep(0.001)
                 pool.wake()
-        gaps = [later - before for before, later in pairwise(asked)]
+        gaps = [later - before for before, later in pairwise(world.polled)]
         assert min(gaps) >= 0.05
-        assert len(asked) <= 12
+        assert len(world.polled) <= 12
 
     play(scene())
 
@@ -349,17 +357,23 @@ def test_a_lane_that_fills_up_wakes_the_scheduler() -> None:
     play(scene())
 
 
+class FaultyStore(World):
+    """A store that refuses or hangs when it is asked what waits."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self._fault = fault
+
+    async def waiting(self, _queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
+        if self._fault == "hangs":
+            await asyncio.sleep(3600)
+        raise StoreUnavailable
+
+
 @pytest.mark.parametrize("fault", ["refuses", "hangs"])
 def test_a_postgres_that_is_away_stops_nobody_from_moving(fault: str) -> None:
     async def scene() -> None:
-        world = World()
-
-        async def waiting() -> Mapping[QueueKey, Waiting]:
-            if fault == "hangs":
-                await asyncio.sleep(3600)
-            raise StoreUnavailable
-
-        async with at_work(world, waiting=waiting) as (pool, broker):
+        async with at_work(world := FaultyStore(fault)) as (pool, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))
             await asyncio.sleep(2.5)
             assert pool.figures()[EMAIL_LOW].done > 3_000
@@ -388,47 +402,28 @@ def test_a_lane_whose_broker_does_not_answer_delays_no_other() -> None:
 @asynccontextmanager
 async def three_workers(world: World) -> AsyncIterator[tuple[list[ConsumerPool], Broker]]:
     """Each with 64 that move, at one broker; what they know of each other is a second old."""
-    crews: list[ConsumerPool] = []
-
-    def alike() -> Deployment:
-        me = len(crews)
-        return Deployment(share=lambda: 1 / 3, peer_load=lambda: elsewhere_of(crews, me))
-
+    pools: list[ConsumerPool] = []
     async with open_inprocess_broker(QUEUES) as broker, AsyncExitStack() as stack:
         for number in range(3):
             worker = open_consumer_pool(
-                broker=broker,
-                rules=[rule(queue) for queue in QUEUES],
-                attempt=world.attempt,
-                give_back=world.give_back,
-                waiting=world.waiting,
-                observer=Counting(world),
+                PoolSettings(rules=[rule(queue) for queue in QUEUES]),
+                ports_of(world, broker),
+                deployment(cluster=Peers(pools, number, workers=3)),
                 clock=asyncio.get_running_loop().time,
                 random=Random(number),
-                deployment=alike(),
             )
-            crews.append(await stack.enter_async_context(worker))
-        yield crews, broker
-
-
-def elsewhere_of(crews: Sequence[ConsumerPool], me: int) -> dict[QueueKey, PeerLoad]:
-    said = [pool.figures() for number, pool in enumerate(crews) if number != me]
-    return {
-        queue: PeerLoad(
-            sum(each[queue].held for each in said), sum(each[queue].done_per_s for each in said)
-        )
-        for queue in QUEUES
-    }
+            pools.append(await stack.enter_async_context(worker))
+        yield pools, broker
 
 
 def test_three_workers_draw_to_a_burst_each_and_a_high_one_is_still_taken_at_once() -> None:
     async def scene() -> None:
         world = World()
-        async with three_workers(world) as (crews, broker):
+        async with three_workers(world) as (pools, broker):
             await asyncio.sleep(1)
             await broker.publish(world.pointers(EMAIL_LOW, 15_000))
             await asyncio.sleep(0.5)
-            for pool in crews:
+            for pool in pools:
                 assert pool.figures()[EMAIL_LOW].consumers >= 0.8 * 64
             asked = now()
             await broker.publish(world.pointers(SMS_HIGH, 1))
@@ -443,12 +438,12 @@ def test_three_workers_draw_to_a_burst_each_and_a_high_one_is_still_taken_at_onc
 def test_three_workers_move_for_their_part_of_what_waits_and_not_for_all_of_it() -> None:
     async def scene() -> None:
         world = World()
-        async with three_workers(world) as (crews, _):
+        async with three_workers(world) as (pools, _):
             # A third of 300 is 100: at 20 ms (0.1 s until known) cleared in two ticks by 20.
             due = Waiting(due=300, is_ceiling=False, oldest_wait=timedelta(0))
             world.due = {EMAIL_LOW: due}
             await asyncio.sleep(0.5)
-            assert [pool.figures()[EMAIL_LOW].consumers for pool in crews] == [20, 20, 20]
+            assert [pool.figures()[EMAIL_LOW].consumers for pool in pools] == [20, 20, 20]
 
     play(scene())
 
@@ -456,35 +451,24 @@ def test_three_workers_move_for_their_part_of_what_waits_and_not_for_all_of_it()
 # ---- what is held back
 
 
-class Gate:
-    """What flows, set by the test."""
-
-    def __init__(self) -> None:
-        self.permissions: dict[QueueKey, SendPermission] = {}
-
-    def permission(self, queue: QueueKey) -> SendPermission:
-        return self.permissions.get(queue, SendPermission.ALLOWED)
-
-
 def test_a_queue_that_is_broken_calls_nobody_and_one_that_probes_one_at_a_time() -> None:
     async def scene() -> None:
-        world, gate = World(), Gate()
-        deployment = Deployment(permission=gate.permission)
-        async with at_work(world, deployment=deployment) as (pool, broker):
+        world, gates = World(), FakeGates()
+        async with at_work(world, environment=deployment(gates=gates)) as (pool, broker):
             await broker.publish(world.pointers(SMS_HIGH, 50_000))
             await asyncio.sleep(2)
-            gate.permissions[SMS_HIGH] = SendPermission.BREAKER_OPEN
+            gates.permissions[SMS_HIGH] = SendPermission.BREAKER_OPEN
             await asyncio.sleep(1)
             figures, calls = pool.figures()[SMS_HIGH], len(world.calls)
             assert (figures.busy, figures.held, figures.limited_by) == (0, 0, "breaker")
-            gate.permissions[SMS_HIGH] = SendPermission.PROBE
+            gates.permissions[SMS_HIGH] = SendPermission.PROBE
             for _ in range(2_000):
                 await asyncio.sleep(0.001)
                 assert pool.figures()[SMS_HIGH].held <= 1
             figures = pool.figures()[SMS_HIGH]
             assert (figures.consumers, figures.limited_by) == (1, "breaker")
             assert 1 <= len(world.calls) - calls <= 100
-            gate.permissions[SMS_HIGH] = SendPermission.ALLOWED
+            gates.permissions[SMS_HIGH] = SendPermission.ALLOWED
             await asyncio.sleep(1)
             assert pool.figures()[SMS_HIGH].busy > 40
 
@@ -493,10 +477,9 @@ def test_a_queue_that_is_broken_calls_nobody_and_one_that_probes_one_at_a_time()
 
 def test_a_paused_queue_calls_nobody_and_the_others_go_on() -> None:
     async def scene() -> None:
-        world, gate = World(), Gate()
-        gate.permissions[SMS_HIGH] = SendPermission.PAUSED
-        deployment = Deployment(permission=gate.permission)
-        async with at_work(world, deployment=deployment) as (pool, broker):
+        world, gates = World(), FakeGates()
+        gates.permissions[SMS_HIGH] = SendPermission.PAUSED
+        async with at_work(world, environment=deployment(gates=gates)) as (pool, broker):
             await broker.publish(world.pointers(SMS_HIGH, 100))
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))
             await asyncio.sleep(3)
@@ -512,19 +495,18 @@ def test_a_queue_held_back_begins_nothing_though_the_broker_is_slow_to_stop(
     permission: SendPermission,
 ) -> None:
     async def scene() -> None:
-        world, gate = World(), Gate()
-        deployment = Deployment(permission=gate.permission)
-        async with at_work(world, deployment=deployment) as (pool, broker):
+        world, gates = World(), FakeGates()
+        async with at_work(world, environment=deployment(gates=gates)) as (pool, broker):
             await broker.publish(world.pointers(SMS_HIGH, 50_000))
             await asyncio.sleep(2)
             broker.stuck.add(SMS_HIGH)
-            gate.permissions[SMS_HIGH] = permission
-            pool.apply(gate.permission)
+            gates.permissions[SMS_HIGH] = permission
+            pool.apply_permissions()
             begun = len(world.calls_of(SMS_HIGH)) + 1  # one may stand between its turn and its call
             await asyncio.sleep(5)
             assert len(world.calls_of(SMS_HIGH)) <= begun
             broker.stuck.clear()
-            gate.permissions[SMS_HIGH] = SendPermission.ALLOWED
+            gates.permissions[SMS_HIGH] = SendPermission.ALLOWED
             await asyncio.sleep(2)
             assert len(world.calls_of(SMS_HIGH)) > begun + 100
 
@@ -534,8 +516,7 @@ def test_a_queue_held_back_begins_nothing_though_the_broker_is_slow_to_stop(
 def test_a_channel_calls_no_more_at_once_than_its_bulkhead() -> None:
     async def scene() -> None:
         world = World()
-        deployment = Deployment(bulkheads={Channel("sms"): 8})
-        async with at_work(world, deployment=deployment) as (pool, broker):
+        async with at_work(world, bulkhead=8) as (pool, broker):
             await asyncio.sleep(1)
             for queue in QUEUES:
                 await broker.publish(world.pointers(queue, 2_000))
@@ -566,9 +547,16 @@ def test_a_worker_holds_what_its_part_of_the_providers_rate_employs(
 
     async def scene() -> None:
         world = World()
-        rate = ProviderRate("smtp", 200.0, store=Closed(), clock=now, observer=Counting(world))
-        deployment = Deployment(share=lambda: share, rates={EMAIL_LOW: rate})
-        async with at_work(world, deployment=deployment) as (pool, broker):
+        rate = ProviderRate(
+            "smtp",
+            200.0,
+            store=Closed(),
+            observer=Counting(world),
+            clock=now,
+            random=Random(1),
+        )
+        environment = deployment(cluster=SingleWorker(share), rates={EMAIL_LOW: rate})
+        async with at_work(world, environment=environment) as (pool, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 5_000))
             await asyncio.sleep(2)
             figures = pool.figures()[EMAIL_LOW]
@@ -578,17 +566,17 @@ def test_a_worker_holds_what_its_part_of_the_providers_rate_employs(
     play(scene())
 
 
-class Hanging:
-    """A provider of sms that may hang: then a call ends by its time-out after 20 s, unanswered."""
+class HangingWorld(World):
+    """A provider of sms that may hang: its calls then time out after 20 s without an answer."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self.is_hung = False
         self.seconds = 20.0
-        self._world = world
 
     async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
         if delivery.pointer.queue.channel != "sms" or not self.is_hung:
-            return await self._world.attempt(delivery, ack)
+            return await super().attempt(delivery, ack)
         await asyncio.sleep(self.seconds)
         ack(delivery)
         return AttemptTiming(self.seconds, answered=False)
@@ -606,14 +594,13 @@ async def keep_busy(
 
 def test_a_provider_that_hangs_holds_a_quarter_and_is_back_when_it_answers() -> None:
     async def scene() -> None:
-        world = World()
-        provider = Hanging(world)
+        world = HangingWorld()
         sms = [queue for queue in QUEUES if queue.channel == "sms"]
-        async with at_work(world, attempt=provider.attempt) as (pool, broker):
+        async with at_work(world) as (pool, broker):
             async with asyncio.TaskGroup() as group:
                 group.create_task(keep_busy(world, broker, [SMS_HIGH, EMAIL_HIGH], 120))
                 await asyncio.sleep(10)
-                provider.is_hung = True
+                world.is_hung = True
                 await asyncio.sleep(35)
                 for _ in range(200):
                     await asyncio.sleep(0.25)
@@ -623,7 +610,7 @@ def test_a_provider_that_hangs_holds_a_quarter_and_is_back_when_it_answers() -> 
                     assert figures[SMS_HIGH].limited_by == "hang"
                     # Each is begun at once: none waits for a consumer that is not there.
                     assert figures[EMAIL_HIGH].held <= 3 * 20
-                provider.is_hung = False
+                world.is_hung = False
                 while pool.figures()[SMS_HIGH].limited_by == "hang":
                     await asyncio.sleep(0.01)
                 answered = now()
@@ -639,10 +626,9 @@ def test_a_provider_that_hangs_holds_a_quarter_and_is_back_when_it_answers() -> 
 
 def test_whoever_is_still_in_a_call_that_hangs_is_given_to_no_other_queue() -> None:
     async def scene() -> None:
-        world = World()
-        provider = Hanging(world)
-        provider.is_hung = True
-        async with at_work(world, attempt=provider.attempt) as (pool, broker):
+        world = HangingWorld()
+        world.is_hung = True
+        async with at_work(world) as (pool, broker):
             await broker.publish(world.pointers(SMS_HIGH, 200))
             await asyncio.sleep(12)
             hung = pool.figures()[SMS_HIGH]
@@ -793,14 +779,16 @@ def test_what_does_not_finish_is_cancelled_at_the_end() -> None:
     play(scene())
 
 
-def test_an_attempt_that_raises_ends_the_crew() -> None:
+class FailingAttempts(World):
+    """A world whose attempts raise."""
+
+    async def attempt(self, _: Delivery, __: Callable[[Delivery], None]) -> AttemptTiming:
+        raise ZeroDivisionError
+
+
+def test_an_attempt_that_raises_ends_the_pool() -> None:
     async def scene() -> None:
-        world = World()
-
-        async def attempt(_: Delivery, __: Callable[[Delivery], None]) -> AttemptTiming:
-            raise ZeroDivisionError
-
-        async with at_work(world, attempt=attempt) as (_, broker):
+        async with at_work(world := FailingAttempts()) as (_, broker):
             await broker.publish(world.pointers(EMAIL_LOW, 1))
             await asyncio.sleep(3600)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from math import inf
@@ -13,13 +13,15 @@ from uuid import UUID
 
 import pytest
 
-from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
+from notifier.domain.timing import AttemptTiming
+from notifier.ports.attempts import AttemptRunner
 from notifier.ports.broker import Delivery, Pointer
 from notifier.ports.rates import Slice
 from notifier.scheduling.consumers.buffer import Buffer
 from notifier.scheduling.consumers.consumer import Consumer
-from notifier.scheduling.consumers.lane import Attempt, InFlightCounter, Lane, QueueRule
+from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
+from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.slots import even_rate
 
@@ -38,21 +40,21 @@ async def let_all_run() -> None:
         await asyncio.sleep(0)
 
 
-def lane_of(attempt: Attempt, consumer_rate: float | None = None, queue: QueueKey = QUEUE) -> Lane:
-    async def give_back(_: object) -> None: ...
-
+def lane_of(
+    attempts: AttemptRunner, consumer_rate: float | None = None, queue: QueueKey = QUEUE
+) -> Lane:
+    clock = asyncio.get_running_loop().time
     return Lane(
         QueueRule(queue=queue, weight=1, target_wait_s=1, consumer_rate=consumer_rate),
-        attempt=attempt,
-        give_back=give_back,
-        clock=asyncio.get_running_loop().time,
-        on_full=lambda: None,
+        attempts=attempts,
+        ticker=Ticker(clock, Random(1)),
         in_flight=InFlightCounter(),
+        clock=clock,
     )
 
 
-class Bench:
-    """Attempts that end when told, and who made them."""
+class FakeAttempts:
+    """Attempts that end once `go` is set, and the names of the consumers that ran them."""
 
     def __init__(self) -> None:
         self.started: list[Delivery] = []
@@ -66,6 +68,27 @@ class Bench:
         await self.go.wait()
         ack(delivery)
         return AttemptTiming(0.0, answered=True)
+
+    async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
+        raise AssertionError(pointers)
+
+
+class RandomAttempts(FakeAttempts):
+    """Attempts that take a few steps of the loop, counted by message."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.seen = Counter[Delivery]()
+        self._random = random
+
+    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
+        self.seen[delivery] += 1
+        try:
+            for _ in range(self._random.choice([0, 0, 1, 3])):
+                await asyncio.sleep(0)
+        finally:
+            ack(delivery)
+        return AttemptTiming(0.001, answered=True)
 
 
 @asynccontextmanager
@@ -82,9 +105,9 @@ async def at_work(*consumers: Consumer) -> AsyncIterator[list[asyncio.Task[None]
 
 
 async def test_a_message_wakes_exactly_one_and_they_take_turns() -> None:
-    bench = Bench()
-    bench.go.set()
-    lane, consumers = lane_of(bench.attempt), [Consumer() for _ in range(4)]
+    attempts = FakeAttempts()
+    attempts.go.set()
+    lane, consumers = lane_of(attempts), [Consumer({}) for _ in range(4)]
     for consumer in consumers:
         consumer.assign(lane)
     async with at_work(*consumers):
@@ -92,23 +115,23 @@ async def test_a_message_wakes_exactly_one_and_they_take_turns() -> None:
             lane.deliver(message())
             assert sum(not consumer.is_idle for consumer in consumers) == 1
             await let_all_run()
-    assert bench.by == [f"consumer {number}" for number in (0, 1, 2, 3, 0, 1, 2, 3)]
+    assert attempts.by == [f"consumer {number}" for number in (0, 1, 2, 3, 0, 1, 2, 3)]
 
 
 async def test_a_reassigned_consumer_that_waits_wakes_at_once() -> None:
-    bench = Bench()
-    first, second, consumer = lane_of(bench.attempt), lane_of(bench.attempt), Consumer()
+    attempts = FakeAttempts()
+    first, second, consumer = lane_of(attempts), lane_of(attempts), Consumer({})
     consumer.assign(first)
     async with at_work(consumer):
         second.deliver(message())
         consumer.assign(second)
         await let_all_run()
-        assert len(bench.started) == 1
+        assert len(attempts.started) == 1
 
 
 async def test_a_reassigned_consumer_at_work_finishes_first() -> None:
-    bench = Bench()
-    first, second, consumer = lane_of(bench.attempt), lane_of(bench.attempt), Consumer()
+    attempts = FakeAttempts()
+    first, second, consumer = lane_of(attempts), lane_of(attempts), Consumer({})
     consumer.assign(first)
     async with at_work(consumer):
         first.deliver(message())
@@ -116,69 +139,69 @@ async def test_a_reassigned_consumer_at_work_finishes_first() -> None:
         await let_all_run()
         consumer.assign(second)
         await let_all_run()
-        assert (first.busy, second.busy, first.measures.done) == (1, 0, 0)
-        bench.go.set()
+        assert (first.busy, second.busy, first.figures().done) == (1, 0, 0)
+        attempts.go.set()
         await let_all_run()
-        assert (first.measures.done, second.measures.done) == (1, 1)
+        assert (first.figures().done, second.figures().done) == (1, 1)
 
 
 async def test_a_promise_to_one_who_is_moved_before_it_runs_goes_to_the_next() -> None:
-    bench = Bench()
-    lane, leaver, stayer = lane_of(bench.attempt), Consumer(), Consumer()
+    attempts = FakeAttempts()
+    lane, leaver, stayer = lane_of(attempts), Consumer({}), Consumer({})
     leaver.assign(lane)
     stayer.assign(lane)
     async with at_work(leaver, stayer):
         lane.deliver(message())
-        leaver.assign(lane_of(bench.attempt))
+        leaver.assign(lane_of(attempts))
         await let_all_run()
-        assert bench.by == ["consumer 1"]
+        assert attempts.by == ["consumer 1"]
 
 
 async def test_one_who_is_moved_while_it_waits_for_its_rate_leaves_the_message_to_the_next() -> (
     None
 ):
-    bench = Bench()
-    bench.go.set()
-    lane, leaver, stayer = lane_of(bench.attempt, 0.01), Consumer(), Consumer()
+    attempts = FakeAttempts()
+    attempts.go.set()
+    lane, leaver, stayer = lane_of(attempts, 0.01), Consumer({}), Consumer({})
     leaver.assign(lane)
     async with at_work(leaver, stayer):
         lane.deliver(message())
         await let_all_run()
         lane.deliver(message())
         await let_all_run()
-        assert len(bench.started) == 1
+        assert len(attempts.started) == 1
         stayer.assign(lane)
         await let_all_run()
-        assert len(bench.started) == 1
-        leaver.assign(lane_of(bench.attempt))
+        assert len(attempts.started) == 1
+        leaver.assign(lane_of(attempts))
         await let_all_run()
-        assert bench.by == ["consumer 0", "consumer 1"]
+        assert attempts.by == ["consumer 0", "consumer 1"]
 
 
 async def test_a_promise_to_one_who_is_cancelled_goes_to_the_next() -> None:
-    bench = Bench()
-    lane, gone, stayer = lane_of(bench.attempt), Consumer(), Consumer()
+    attempts = FakeAttempts()
+    lane, gone, stayer = lane_of(attempts), Consumer({}), Consumer({})
     gone.assign(lane)
     stayer.assign(lane)
     async with at_work(gone, stayer) as tasks:
         lane.deliver(message())
         tasks[0].cancel()
         await let_all_run()
-        assert bench.by == ["consumer 1"]
+        assert attempts.by == ["consumer 1"]
 
 
 async def test_a_message_that_is_gone_when_its_consumer_comes_leaves_it_waiting() -> None:
-    bench = Bench()
-    lane, consumer = lane_of(bench.attempt), Consumer()
+    attempts = FakeAttempts()
+    lane, consumer = lane_of(attempts), Consumer({})
     consumer.assign(lane)
     async with at_work(consumer):
         lane.deliver(message())
-        lane.lose()
+        lane.connection_lost()
         await let_all_run()
-        assert bench.started == []
+        assert attempts.started == []
         lane.deliver(message())
         await let_all_run()
-        assert len(bench.started) == 1
+        assert len(attempts.started) == 1
 
 
 async def test_a_closed_buffer_hands_out_nothing_that_was_promised() -> None:
@@ -190,7 +213,7 @@ async def test_a_closed_buffer_hands_out_nothing_that_was_promised() -> None:
         assert await waiting
         buffer.close()
         assert buffer.take() is None
-        assert len(buffer.withdraw(keep=0, since=inf)) == 1
+        assert len(buffer.remove(keep=0, put_before=inf)) == 1
 
 
 def test_what_is_withdrawn_is_the_stale_and_then_the_newest() -> None:
@@ -198,7 +221,7 @@ def test_what_is_withdrawn_is_the_stale_and_then_the_newest() -> None:
     messages = [message() for _ in range(6)]
     for second, each in enumerate(messages):
         buffer.put(each, float(second))
-    out = buffer.withdraw(keep=2, since=2.0)
+    out = buffer.remove(keep=2, put_before=2.0)
     assert out == [messages[0], messages[1], messages[5], messages[4]]
     assert len(buffer) == 2
 
@@ -226,7 +249,7 @@ class Slots:
 class Gauge:
     """The part of an observer that a rate speaks to."""
 
-    def provider_rate(self, provider: str, rate_per_s: float) -> None:
+    def provider_rate_changed(self, provider: str, rate_per_s: float) -> None:
         assert (provider, rate_per_s) == ("smtp", even_rate(1000.0))
 
 
@@ -238,7 +261,8 @@ async def slots_given() -> AsyncIterator[tuple[Slots, ProviderRate]]:
         1000,
         store=slots,
         clock=asyncio.get_running_loop().time,
-        observer=Gauge(),  # type: ignore[arg-type]
+        observer=Gauge(),
+        random=Random(1),
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(rate.run(stop))
@@ -253,23 +277,23 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 async def test_a_message_is_not_taken_before_its_slot() -> None:
-    bench = Bench()
+    attempts = FakeAttempts()
     async with slots_given() as (slots, rate):
-        lane, consumer = lane_of(bench.attempt), Consumer({QUEUE: rate})
+        lane, consumer = lane_of(attempts), Consumer({QUEUE: rate})
         consumer.assign(lane)
         async with at_work(consumer):
             lane.deliver(message())
             await asyncio.sleep(0.05)
-            assert (len(bench.started), len(lane.buffer)) == (0, 1)
+            assert (len(attempts.started), lane.snapshot().buffered) == (0, 1)
             slots.left = 1
-            await until(lambda: len(bench.started) == 1)
+            await until(lambda: len(attempts.started) == 1)
 
 
 async def test_of_lanes_that_share_a_rate_the_urgent_goes_first() -> None:
-    urgent, other = Bench(), Bench()
+    urgent, other = FakeAttempts(), FakeAttempts()
     async with slots_given() as (slots, rate):
         rates = {QUEUE: rate, LOW: rate}
-        high, low = lane_of(urgent.attempt), lane_of(other.attempt, queue=LOW)
+        high, low = lane_of(urgent), lane_of(other, queue=LOW)
         consumers = [Consumer(rates) for _ in range(4)]
         for consumer, lane in zip(consumers, (low, low, high, high), strict=True):
             consumer.assign(lane)
@@ -285,9 +309,9 @@ async def test_of_lanes_that_share_a_rate_the_urgent_goes_first() -> None:
 
 
 async def test_one_who_is_moved_while_it_waits_for_a_slot_wakes_at_once() -> None:
-    bench = Bench()
+    attempts = FakeAttempts()
     async with slots_given() as (slots, rate):
-        lane, free = lane_of(bench.attempt), lane_of(bench.attempt, queue=LOW)
+        lane, free = lane_of(attempts), lane_of(attempts, queue=LOW)
         leaver, stayer = Consumer({QUEUE: rate}), Consumer({QUEUE: rate})
         leaver.assign(lane)
         async with at_work(leaver, stayer):
@@ -296,18 +320,18 @@ async def test_one_who_is_moved_while_it_waits_for_a_slot_wakes_at_once() -> Non
             await let_all_run()
             leaver.assign(free)
             stayer.assign(lane)
-            await until(lambda: bench.by == ["consumer 0"])
+            await until(lambda: attempts.by == ["consumer 0"])
             assert (lane.busy, free.busy) == (0, 1)
             slots.left = 1
-            await until(lambda: bench.by == ["consumer 0", "consumer 1"])
+            await until(lambda: attempts.by == ["consumer 0", "consumer 1"])
 
 
 @pytest.mark.parametrize("steps", range(6))
 async def test_the_slot_of_one_who_is_moved_with_it_goes_to_another(steps: int) -> None:
     """Moved so many steps of the loop after the slot came: before, as and after it is told."""
-    bench = Bench()
+    attempts = FakeAttempts()
     async with slots_given() as (slots, rate):
-        lane = lane_of(bench.attempt)
+        lane = lane_of(attempts)
         leaver, stayer = Consumer({QUEUE: rate}), Consumer({QUEUE: rate})
         leaver.assign(lane)
         async with at_work(leaver, stayer):
@@ -318,15 +342,15 @@ async def test_the_slot_of_one_who_is_moved_with_it_goes_to_another(steps: int) 
             for _ in range(steps):
                 await asyncio.sleep(0)
             stayer.assign(lane)
-            leaver.assign(lane_of(bench.attempt))
-            await until(lambda: len(bench.started) == 1)
+            leaver.assign(lane_of(attempts))
+            await until(lambda: len(attempts.started) == 1)
 
 
 async def test_a_slot_whose_message_is_gone_goes_to_another_lane() -> None:
-    bench = Bench()
+    attempts = FakeAttempts()
     async with slots_given() as (slots, rate):
         rates = {QUEUE: rate, LOW: rate}
-        high, low = lane_of(bench.attempt), lane_of(bench.attempt, queue=LOW)
+        high, low = lane_of(attempts), lane_of(attempts, queue=LOW)
         first, second = Consumer(rates), Consumer(rates)
         first.assign(high)
         second.assign(low)
@@ -334,34 +358,25 @@ async def test_a_slot_whose_message_is_gone_goes_to_another_lane() -> None:
             high.deliver(message())
             low.deliver(message())
             await let_all_run()
-            high.lose()
+            high.connection_lost()
             slots.left = 1
-            await until(lambda: bench.by == ["consumer 1"])
+            await until(lambda: attempts.by == ["consumer 1"])
 
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_however_they_are_moved_all_is_carried_out_once(seed: int) -> None:
     """Random assignments and arrivals between every two steps of the loop; then one consumer is
     left at each lane, and nothing may remain."""
-    random, seen = Random(seed), Counter[Delivery]()
-
-    async def attempt(delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
-        seen[delivery] += 1
-        try:
-            for _ in range(random.choice([0, 0, 1, 3])):
-                await asyncio.sleep(0)
-        finally:
-            ack(delivery)
-        return AttemptTiming(0.001, answered=True)
-
+    random = Random(seed)
+    attempts = RandomAttempts(random)
     rate = random.choice([None, 2_000.0])
-    lanes = [lane_of(attempt, rate) for _ in range(3)]
+    lanes = [lane_of(attempts, rate) for _ in range(3)]
     sent = list[Delivery]()
     async with slots_given() as (slots, shared):
         slots.left = 100_000
         consumers = [Consumer({QUEUE: shared} if seed % 2 else {}) for _ in range(6)]
         await move_them_about(consumers, lanes, random, sent)
-    assert seen == Counter(sent)
+    assert attempts.seen == Counter(sent)
 
 
 async def move_them_about(
@@ -383,4 +398,4 @@ async def move_them_about(
             consumer.assign(lane)
         while any(lane.held for lane in lanes):
             await asyncio.sleep(0.001)
-        assert all(lane.busy == 0 and lane.buffer.promised == 0 for lane in lanes)
+        assert all(lane.busy == 0 and lane.in_use == 0 for lane in lanes)

@@ -1,4 +1,4 @@
-"""What holds of the allocator whatever was measured."""
+"""Properties that the allocator keeps for any measurements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.domain.allocation import Holding, Limit, Move, QueueDemand, caps, entitlement, moves
+from notifier.domain.allocation.caps import floating_caps
+from notifier.domain.allocation.demand import QueueDemand
+from notifier.domain.allocation.entitlement import Limit, allocate
+from notifier.domain.allocation.moves import UNASSIGNED, Assignment, Move, Place, plan_moves
+from notifier.domain.controls import SendPermission
 from notifier.domain.notification import Channel, Priority, QueueKey
 
 WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
@@ -22,7 +26,11 @@ QUEUES = tuple(
 )
 TICK_S = 0.25
 
-crews = st.integers(0, 100)
+CONSUMERS = st.integers(0, 100)
+PERMISSIONS = st.sampled_from(
+    [SendPermission.ALLOWED] * 3
+    + [SendPermission.PAUSED, SendPermission.BREAKER_OPEN, SendPermission.PROBE]
+)
 
 
 @st.composite
@@ -37,19 +45,17 @@ def demands_of(draw: st.DrawFn, queue: QueueKey) -> QueueDemand:
         oldest_wait_s=draw(st.floats(0, 300)),
         rate_per_s=draw(st.none() | st.floats(0.01, 1_000)),
         max_consumers=draw(st.none() | st.integers(1, 100)),
-        is_paused=draw(st.sampled_from([False, False, False, True])),
-        is_open=draw(st.sampled_from([False, False, False, True])),
-        is_probed=draw(st.sampled_from([False, False, False, True])),
-        held_at_most=draw(st.none() | st.integers(1, 100)),
-        standing=draw(st.sampled_from([1, 1, 0])),
+        permission=draw(PERMISSIONS),
+        hang_limit=draw(st.none() | st.integers(1, 100)),
+        reserved=draw(st.sampled_from([1, 1, 0])),
         stuck=draw(st.just(0) | st.integers(0, 30)),
-        lost=draw(st.just(0) | st.integers(0, 30)),
-        is_paced=draw(st.booleans()),
+        stuck_before_recovery=draw(st.just(0) | st.integers(0, 30)),
+        has_slow_consumer_rate=draw(st.booleans()),
     )
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> list[QueueDemand]:
+def demand_lists(draw: st.DrawFn) -> list[QueueDemand]:
     queues = draw(st.lists(st.sampled_from(QUEUES), min_size=1, max_size=9, unique=True))
     channels = sorted({queue.channel for queue in queues})
     hangs = {channel: draw(st.none() | st.integers(0, 32)) for channel in channels}
@@ -57,7 +63,7 @@ def worlds(draw: st.DrawFn) -> list[QueueDemand]:
     return [
         replace(
             draw(demands_of(queue)),
-            channel_at_most=hangs[queue.channel],
+            channel_hang_limit=hangs[queue.channel],
             bulkhead=bulkheads[queue.channel],
         )
         for queue in queues
@@ -65,73 +71,87 @@ def worlds(draw: st.DrawFn) -> list[QueueDemand]:
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[list[QueueDemand], dict[QueueKey, Holding], int]:
-    world = draw(worlds())
-    holdings = {
-        demand.queue: Holding(
+def states(draw: st.DrawFn) -> tuple[list[QueueDemand], dict[QueueKey, Assignment], int]:
+    demands = draw(demand_lists())
+    assignments = {
+        demand.queue: Assignment(
             consumers=draw(st.integers(0, 30)),
             peak_use=draw(st.integers(0, 30)),
             short_ticks=draw(st.integers(0, 8)),
         )
-        for demand in world
+        for demand in demands
     }
-    return world, holdings, draw(st.integers(0, 10))
+    return demands, assignments, draw(st.integers(0, 10))
 
 
-def crew_of(holdings: dict[QueueKey, Holding], bench: int) -> int:
-    return bench + sum(holding.consumers for holding in holdings.values())
+def consumers_of(assignments: dict[QueueKey, Assignment], unassigned: int) -> int:
+    return unassigned + sum(assignment.consumers for assignment in assignments.values())
 
 
-@given(worlds(), crews)
-def test_everybody_has_a_place_as_far_as_the_caps_allow(
-    world: list[QueueDemand], pool: int
+@given(demand_lists(), CONSUMERS)
+def test_all_consumers_are_assigned_as_far_as_the_caps_allow(
+    demands: list[QueueDemand], consumers: int
 ) -> None:
-    shares = entitlement(world, pool)
-    assert sum(share.consumers for share in shares.values()) == min(pool, sum(caps(world).values()))
+    allocation = allocate(demands, consumers)
+    assert sum(entitlement.consumers for entitlement in allocation.values()) == min(
+        consumers, sum(floating_caps(demands).values())
+    )
 
 
-@given(worlds(), crews)
-def test_no_queue_is_above_its_cap(world: list[QueueDemand], pool: int) -> None:
-    shares = entitlement(world, pool)
-    for demand in world:
-        share = shares[demand.queue].consumers
-        total = share + demand.standing if share else 0
-        assert share == 0 or not (demand.is_paused or demand.is_open)
+@given(demand_lists(), CONSUMERS)
+def test_no_queue_is_above_its_cap(demands: list[QueueDemand], consumers: int) -> None:
+    allocation = allocate(demands, consumers)
+    for demand in demands:
+        floating = allocation[demand.queue].consumers
+        total = floating + demand.reserved if floating else 0
+        assert floating == 0 or not demand.is_stopped
         assert total <= max(1, demand.max_consumers or total)
-        assert total <= max(1, demand.held_at_most or total)
+        assert total <= max(1, demand.hang_limit or total)
 
 
-@given(worlds(), crews)
+@given(demand_lists(), CONSUMERS)
 def test_no_channel_is_above_its_hang_limit_or_bulkhead(
-    world: list[QueueDemand], pool: int
+    demands: list[QueueDemand], consumers: int
 ) -> None:
-    shares = entitlement(world, pool)
-    for members in channels_of(world):
-        held = sum(shares[demand.queue].consumers for demand in members)
-        assert held <= seats_of(members)
+    allocation = allocate(demands, consumers)
+    for members in channels_of(demands):
+        held = sum(allocation[demand.queue].consumers for demand in members)
+        assert held <= channel_cap_of(members)
 
 
-@given(worlds(), crews)
-def test_what_is_held_back_says_so_whatever_else_binds(world: list[QueueDemand], pool: int) -> None:
-    shares = entitlement(world, pool)
-    for demand in world:
-        limit = shares[demand.queue].limited_by
-        assert (limit is Limit.PAUSE) == demand.is_paused
-        assert demand.is_paused or (limit is Limit.BREAKER) == (demand.is_open or demand.is_probed)
-        assert limit is not Limit.HANG or not demand.channel_at_most is demand.held_at_most is None
-        assert limit is not Limit.RATE or demand.is_paced or demand.rate_per_s is not None
-
-
-@given(worlds(), crews)
-def test_a_queue_that_is_probed_has_its_standing_consumer_alone(
-    world: list[QueueDemand], pool: int
+@given(demand_lists(), CONSUMERS)
+def test_a_stopped_or_probed_queue_reports_it_whatever_else_limits_it(
+    demands: list[QueueDemand], consumers: int
 ) -> None:
-    shares = entitlement(world, pool)
-    assert all(shares[each.queue].consumers == 0 for each in world if each.is_probed)
+    allocation = allocate(demands, consumers)
+    for demand in demands:
+        limit = allocation[demand.queue].limited_by
+        assert (limit is Limit.PAUSE) == (demand.permission is SendPermission.PAUSED)
+        assert (limit is Limit.BREAKER) == (
+            demand.permission in {SendPermission.BREAKER_OPEN, SendPermission.PROBE}
+        )
+        assert limit is not Limit.HANG or not demand.channel_hang_limit is demand.hang_limit is None
+        assert (
+            limit is not Limit.RATE
+            or demand.has_slow_consumer_rate
+            or demand.rate_per_s is not None
+        )
+
+
+@given(demand_lists(), CONSUMERS)
+def test_a_probed_queue_has_only_its_reserved_consumer(
+    demands: list[QueueDemand], consumers: int
+) -> None:
+    allocation = allocate(demands, consumers)
+    assert all(
+        allocation[demand.queue].consumers == 0
+        for demand in demands
+        if demand.permission is SendPermission.PROBE
+    )
 
 
 @given(st.floats(0.1, 1_000), st.floats(0.001, 10))
-def test_the_cap_of_a_rate_leaves_one_to_wait_for_the_next_slot(
+def test_the_cap_of_a_rate_leaves_one_consumer_to_wait_for_the_next_slot(
     rate_per_s: float, service_s: float
 ) -> None:
     queue = QUEUES[0]
@@ -144,190 +164,205 @@ def test_the_cap_of_a_rate_leaves_one_to_wait_for_the_next_slot(
         weight=1.0,
         rate_per_s=rate_per_s,
     )
-    most = caps([demand])[queue] + demand.standing
-    assert rate_per_s * service_s + 1 <= most <= rate_per_s * (1.25 * service_s + 0.02) + 2
+    cap = floating_caps([demand])[queue] + demand.reserved
+    assert rate_per_s * service_s + 1 <= cap <= rate_per_s * (1.25 * service_s + 0.02) + 2
 
 
-@given(worlds(), crews)
-def test_nobody_stands_by_while_a_queue_could_use_one(world: list[QueueDemand], pool: int) -> None:
-    shares, limits = entitlement(world, pool), caps(world)
-    spare = [each for each in world if shares[each.queue].consumers > each.seats(each.useful)]
-    lacking = [
-        each
-        for each in world
-        if shares[each.queue].consumers < min(limits[each.queue], each.seats(each.useful))
-    ]
-    assert not (spare and lacking)
-
-
-@given(worlds(), crews, st.integers(0, 8), st.integers(1, 10_000))
-def test_more_depth_never_means_a_smaller_entitlement(
-    world: list[QueueDemand], pool: int, which: int, more: int
+@given(demand_lists(), CONSUMERS)
+def test_no_consumer_is_surplus_while_a_queue_could_use_one(
+    demands: list[QueueDemand], consumers: int
 ) -> None:
-    which %= len(world)
-    deeper = [*world]
-    deeper[which] = replace(world[which], depth=world[which].depth + more)
-    queue = world[which].queue
-    before, after = entitlement(world, pool)[queue], entitlement(deeper, pool)[queue]
+    allocation, limits = allocate(demands, consumers), floating_caps(demands)
+    surplus = [
+        demand
+        for demand in demands
+        if allocation[demand.queue].consumers > demand.floating_of(demand.useful)
+    ]
+    lacking = [
+        demand
+        for demand in demands
+        if allocation[demand.queue].consumers
+        < min(limits[demand.queue], demand.floating_of(demand.useful))
+    ]
+    assert not (surplus and lacking)
+
+
+@given(demand_lists(), CONSUMERS, st.integers(0, 8), st.integers(1, 10_000))
+def test_more_depth_never_means_a_smaller_entitlement(
+    demands: list[QueueDemand], consumers: int, index: int, growth: int
+) -> None:
+    index %= len(demands)
+    deeper = [*demands]
+    deeper[index] = replace(demands[index], depth=demands[index].depth + growth)
+    queue = demands[index].queue
+    before, after = allocate(demands, consumers)[queue], allocate(deeper, consumers)[queue]
     assert after.consumers >= before.consumers
 
 
-@given(worlds(), crews, demands_of(QUEUES[0]), st.sampled_from(QUEUES))
+@given(demand_lists(), CONSUMERS, demands_of(QUEUES[0]), st.sampled_from(QUEUES))
 def test_of_two_queues_with_equal_measures_the_higher_priority_never_gets_less(
-    world: list[QueueDemand], pool: int, measured: QueueDemand, place: QueueKey
+    demands: list[QueueDemand], consumers: int, measured: QueueDemand, queue: QueueKey
 ) -> None:
     pair = [
         replace(
             measured,
-            queue=QueueKey(place.channel, priority),
+            queue=QueueKey(queue.channel, priority),
             weight=WEIGHTS[priority],
             target_wait_s=TARGETS[priority],
         )
         for priority in (Priority.HIGH, Priority.LOW)
     ]
-    others = [demand for demand in world if demand.queue.channel != place.channel]
-    shares = entitlement([*others, *pair], pool)
-    assert shares[pair[0].queue].consumers >= shares[pair[1].queue].consumers
+    others = [demand for demand in demands if demand.queue.channel != queue.channel]
+    allocation = allocate([*others, *pair], consumers)
+    assert allocation[pair[0].queue].consumers >= allocation[pair[1].queue].consumers
 
 
-@given(worlds(), crews, st.randoms(use_true_random=False))
+@given(demand_lists(), CONSUMERS, st.randoms(use_true_random=False))
 def test_the_order_of_the_queues_does_not_matter(
-    world: list[QueueDemand], pool: int, random: Random
+    demands: list[QueueDemand], consumers: int, random: Random
 ) -> None:
-    shuffled = random.sample(world, len(world))
-    assert entitlement(world, pool) == entitlement(shuffled, pool)
+    shuffled = random.sample(demands, len(demands))
+    assert allocate(demands, consumers) == allocate(shuffled, consumers)
 
 
-@given(situations())
-def test_moves_take_only_what_is_there_and_lose_nobody(
-    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+@given(states())
+def test_moves_take_only_existing_consumers_and_lose_none(
+    state: tuple[list[QueueDemand], dict[QueueKey, Assignment], int],
 ) -> None:
-    world, holdings, bench = situation
-    pool = crew_of(holdings, bench)
-    places: dict[QueueKey | None, int] = {q: held.consumers for q, held in holdings.items()}
-    places[None] = bench
-    for move in moves(world, entitlement(world, pool), holdings, bench=bench):
+    demands, assignments, unassigned = state
+    consumers = consumers_of(assignments, unassigned)
+    places: dict[Place, int] = {q: held.consumers for q, held in assignments.items()}
+    places[UNASSIGNED] = unassigned
+    for move in plan_moves(
+        demands, allocate(demands, consumers), assignments, unassigned=unassigned
+    ):
         assert move.count > 0
         assert move.source != move.target
         places[move.source] -= move.count
         places[move.target] += move.count
         assert places[move.source] >= 0
-    assert sum(places.values()) == pool
+    assert sum(places.values()) == consumers
 
 
-@given(situations())
+@given(states())
 def test_after_the_moves_no_queue_that_may_work_is_above_its_cap(
-    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+    state: tuple[list[QueueDemand], dict[QueueKey, Assignment], int],
 ) -> None:
-    world, holdings, bench = situation
-    places, limits = after_moves(world, holdings, bench), caps(world)
-    for demand in world:
-        if not (demand.is_paused or demand.is_open):
-            assert places[demand.queue] <= limits[demand.queue] + leeway(demand)
+    demands, assignments, unassigned = state
+    places, limits = after_moves(demands, assignments, unassigned), floating_caps(demands)
+    for demand in demands:
+        if not demand.is_stopped:
+            assert places[demand.queue] <= limits[demand.queue] + rate_slack(demand)
 
 
-@given(situations())
+@given(states())
 def test_when_moves_stop_no_channel_is_above_its_bound(
-    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+    state: tuple[list[QueueDemand], dict[QueueKey, Assignment], int],
 ) -> None:
-    world, holdings, bench = situation
-    shares = entitlement(world, crew_of(holdings, bench))
-    places: dict[QueueKey | None, int] = {}
+    demands, assignments, unassigned = state
+    allocation = allocate(demands, consumers_of(assignments, unassigned))
+    places: dict[Place, int] = {}
     for _ in range(50):
-        made = moves(world, shares, holdings, bench=bench)
-        places = moved(made, holdings, bench)
-        bench = places.pop(None)
-        holdings = {
-            queue: replace(held, consumers=places[queue]) for queue, held in holdings.items()
+        moves = plan_moves(demands, allocation, assignments, unassigned=unassigned)
+        places = apply_moves(moves, assignments, unassigned)
+        unassigned = places.pop(UNASSIGNED)
+        assignments = {
+            queue: replace(held, consumers=places[queue]) for queue, held in assignments.items()
         }
-        if not made:
+        if not moves:
             break
-    for members in channels_of(world):
-        working = [each for each in members if not (each.is_paused or each.is_open)]
-        assert sum(places[each.queue] for each in working) <= seats_of(members)
+    for members in channels_of(demands):
+        working = [demand for demand in members if not demand.is_stopped]
+        assert sum(places[demand.queue] for demand in working) <= channel_cap_of(members)
 
 
-@given(situations())
-def test_after_the_moves_nobody_stands_by_while_a_queue_is_short_of_its_share(
-    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+@given(states())
+def test_after_the_moves_no_consumer_is_surplus_while_a_queue_is_below_its_entitlement(
+    state: tuple[list[QueueDemand], dict[QueueKey, Assignment], int],
 ) -> None:
-    """Standing by: more than were in use, at a queue that is not short without them.
+    """Surplus: more than the peak of use, at a queue that is not short without them.
 
-    Who is stuck is left out here: it is given to none, though it may be on the bench.
+    Stuck consumers are left out: they are given to no queue, though they may be unassigned.
     """
-    world, holdings, bench = situation
-    world = [replace(each, stuck=0, lost=0) for each in world]
-    places = after_moves(world, holdings, bench)
-    shares = entitlement(world, crew_of(holdings, bench))
+    demands, assignments, unassigned = state
+    demands = [replace(demand, stuck=0, stuck_before_recovery=0) for demand in demands]
+    places = after_moves(demands, assignments, unassigned)
+    allocation = allocate(demands, consumers_of(assignments, unassigned))
     lacking = [
-        each
-        for each in world
-        if places[each.queue] < shares[each.queue].consumers
-        and each.is_short(places[each.queue] + each.standing, TICK_S)
-        and places[each.queue] < each.seats(each.needed_to_drain_in(2 * TICK_S))
+        demand
+        for demand in demands
+        if places[demand.queue] < allocation[demand.queue].consumers
+        and demand.is_short(places[demand.queue] + demand.reserved, TICK_S)
+        and places[demand.queue] < demand.floating_of(demand.needed_to_drain(2 * TICK_S))
     ]
-    idle = [
-        each
-        for each in world
-        if places[each.queue] > 0
-        and places[each.queue] + each.standing > holdings[each.queue].peak_use
-        and not each.is_short(places[each.queue] + each.standing - 1, TICK_S)
+    surplus = [
+        demand
+        for demand in demands
+        if places[demand.queue] > 0
+        and places[demand.queue] + demand.reserved > assignments[demand.queue].peak_use
+        and not demand.is_short(places[demand.queue] + demand.reserved - 1, TICK_S)
     ]
-    assert not lacking or (places[None] == 0 and not [e for e in idle if e not in lacking])
+    assert not lacking or (
+        places[UNASSIGNED] == 0 and not [demand for demand in surplus if demand not in lacking]
+    )
 
 
-@given(situations())
+@given(states())
 def test_under_constant_load_moves_stop(
-    situation: tuple[list[QueueDemand], dict[QueueKey, Holding], int],
+    state: tuple[list[QueueDemand], dict[QueueKey, Assignment], int],
 ) -> None:
-    world, holdings, bench = situation
-    pool = crew_of(holdings, bench)
-    shares = entitlement(world, pool)
-    for _ in range(2 * pool + 10):
-        made = moves(world, shares, holdings, bench=bench)
-        if not made:
+    demands, assignments, unassigned = state
+    consumers = consumers_of(assignments, unassigned)
+    allocation = allocate(demands, consumers)
+    for _ in range(2 * consumers + 10):
+        moves = plan_moves(demands, allocation, assignments, unassigned=unassigned)
+        if not moves:
             return
-        places = after_moves(world, holdings, bench)
-        bench = places.pop(None)
-        holdings = {
-            queue: replace(held, consumers=places[queue]) for queue, held in holdings.items()
+        places = after_moves(demands, assignments, unassigned)
+        unassigned = places.pop(UNASSIGNED)
+        assignments = {
+            queue: replace(held, consumers=places[queue]) for queue, held in assignments.items()
         }
     raise AssertionError("still moving")
 
 
 def after_moves(
-    world: list[QueueDemand], holdings: dict[QueueKey, Holding], bench: int
-) -> dict[QueueKey | None, int]:
-    shares = entitlement(world, crew_of(holdings, bench))
-    return moved(moves(world, shares, holdings, bench=bench), holdings, bench)
+    demands: list[QueueDemand], assignments: dict[QueueKey, Assignment], unassigned: int
+) -> dict[Place, int]:
+    allocation = allocate(demands, consumers_of(assignments, unassigned))
+    return apply_moves(
+        plan_moves(demands, allocation, assignments, unassigned=unassigned), assignments, unassigned
+    )
 
 
-def moved(
-    made: Sequence[Move], holdings: dict[QueueKey, Holding], bench: int
-) -> dict[QueueKey | None, int]:
-    places: dict[QueueKey | None, int] = {q: held.consumers for q, held in holdings.items()}
-    places[None] = bench
-    for move in made:
+def apply_moves(
+    moves: Sequence[Move], assignments: dict[QueueKey, Assignment], unassigned: int
+) -> dict[Place, int]:
+    places: dict[Place, int] = {q: held.consumers for q, held in assignments.items()}
+    places[UNASSIGNED] = unassigned
+    for move in moves:
         places[move.source] -= move.count
         places[move.target] += move.count
     return places
 
 
-def channels_of(world: list[QueueDemand]) -> list[list[QueueDemand]]:
-    channels = {demand.queue.channel for demand in world}
-    return [[each for each in world if each.queue.channel == channel] for channel in channels]
+def channels_of(demands: list[QueueDemand]) -> list[list[QueueDemand]]:
+    channels = {demand.queue.channel for demand in demands}
+    return [
+        [demand for demand in demands if demand.queue.channel == channel] for channel in channels
+    ]
 
 
-def seats_of(members: list[QueueDemand]) -> float:
-    """How many that move may be on all queues of one channel."""
+def channel_cap_of(members: list[QueueDemand]) -> float:
+    """How many floating consumers may be on all queues of one channel."""
     first = members[0]
-    bounds = [bound for bound in (first.channel_at_most, first.bulkhead) if bound is not None]
-    return max(0, min(bounds) - sum(each.standing for each in members)) if bounds else inf
+    bounds = [bound for bound in (first.channel_hang_limit, first.bulkhead) if bound is not None]
+    return max(0, min(bounds) - sum(demand.reserved for demand in members)) if bounds else inf
 
 
-def leeway(demand: QueueDemand) -> int:
-    """Above the cap of a rate a few may stay."""
-    if demand.rate_per_s is None or demand.is_probed:
+def rate_slack(demand: QueueDemand) -> int:
+    """How many consumers may stay above the cap of a rate."""
+    if demand.rate_per_s is None or demand.permission is SendPermission.PROBE:
         return 0
-    cap = demand.rate_per_s * (1.25 * demand.service_s + 0.02) + 2 + demand.out_of_use
+    cap = demand.rate_per_s * (1.25 * demand.service_s + 0.02) + 2 + demand.unproductive
     return max(1, int(cap) // 4)

@@ -1,4 +1,4 @@
-"""The allocator on a virtual clock: queues of a whole minute, played in a second or two."""
+"""The allocator on a virtual clock: a minute of load is simulated in one or two seconds."""
 
 from __future__ import annotations
 
@@ -11,19 +11,14 @@ from random import Random
 
 import pytest
 
-from notifier.domain.allocation import (
-    TICK_S,
-    AttemptTiming,
-    Holding,
-    Move,
-    QueueDemand,
-    entitlement,
-    moves,
-)
+from notifier.domain.allocation.demand import TICK_S, QueueDemand
+from notifier.domain.allocation.entitlement import allocate
+from notifier.domain.allocation.moves import Assignment, Move, plan_moves
 from notifier.domain.notification import Channel, Priority, QueueKey
+from notifier.domain.timing import AttemptTiming
 from notifier.ports.broker import Depth
 from notifier.ports.store import Waiting
-from notifier.scheduling.consumers.measurements import QueueMeasures
+from notifier.scheduling.consumers.measurements import QueueMeasurements
 
 CONSUMERS = 64
 WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
@@ -38,10 +33,10 @@ SMS_HIGH = QueueKey(Channel("sms"), Priority.HIGH)
 
 
 @dataclass
-class Side:
-    """One queue with its consumers, as the worker sees it."""
+class SimulatedQueue:
+    """One queue with its consumers, as the worker measures it."""
 
-    measures: QueueMeasures
+    measurements: QueueMeasurements
     waiting: deque[float] = field(default_factory=deque)
     consumers: int = 0
     busy: int = 0
@@ -50,7 +45,7 @@ class Side:
 
 
 class Pool:
-    """64 consumers that move and nine that stand, on a clock that jumps from event to event."""
+    """64 floating consumers and nine reserved ones, on a clock that jumps from event to event."""
 
     def __init__(self, service_s: float, *, seed: int = 1) -> None:
         self.now = 0.0
@@ -59,10 +54,12 @@ class Pool:
         self._service_s = service_s
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
-        self.sides = {queue: Side(QueueMeasures(lambda: self.now)) for queue in QUEUES}
-        dealt = entitlement(self._demands(), CONSUMERS)
-        for queue, side in self.sides.items():
-            side.consumers = dealt[queue].consumers
+        self.queues = {
+            queue: SimulatedQueue(QueueMeasurements(lambda: self.now)) for queue in QUEUES
+        }
+        allocation = allocate(self._demands(), CONSUMERS)
+        for queue, state in self.queues.items():
+            state.consumers = allocation[queue].consumers
         self.at(TICK_S, self._tick)
 
     def at(self, when: float, event: Callable[[], None]) -> None:
@@ -76,9 +73,9 @@ class Pool:
         self.now = until
 
     def arrive(self, queue: QueueKey, count: int = 1) -> None:
-        side = self.sides[queue]
-        side.waiting.extend([self.now] * count)
-        self._start(side)
+        state = self.queues[queue]
+        state.waiting.extend([self.now] * count)
+        self._start(state)
 
     def poisson(self, rates: Mapping[QueueKey, float]) -> None:
         for queue, rate in rates.items():
@@ -92,71 +89,71 @@ class Pool:
 
         return event
 
-    def _start(self, side: Side) -> None:
-        while side.waiting and side.busy < side.consumers + 1:
-            side.waiting.popleft()
-            side.busy += 1
-            side.measures.peak.add(side.busy)
+    def _start(self, state: SimulatedQueue) -> None:
+        while state.waiting and state.busy < state.consumers + 1:
+            state.waiting.popleft()
+            state.busy += 1
+            state.measurements.peak_use.add(state.busy)
             seconds = self._service_s * self._random.uniform(0.7, 1.3)
-            self.at(self.now + seconds, self._end(side, seconds))
+            self.at(self.now + seconds, self._end(state, seconds))
 
-    def _end(self, side: Side, seconds: float) -> Callable[[], None]:
+    def _end(self, state: SimulatedQueue, seconds: float) -> Callable[[], None]:
         def event() -> None:
-            side.busy -= 1
-            side.sent += 1
-            side.measures.finished(AttemptTiming(seconds, answered=True))
-            self._start(side)
+            state.busy -= 1
+            state.sent += 1
+            state.measurements.attempt_finished(AttemptTiming(seconds, answered=True))
+            self._start(state)
 
         return event
 
     def _tick(self) -> None:
-        for side in self.sides.values():
-            side.measures.peak.add(side.busy)
+        for state in self.queues.values():
+            state.measurements.peak_use.add(state.busy)
             rows = Waiting(due=0, is_ceiling=False, oldest_wait=timedelta(0))
-            side.measures.observe(Depth(len(side.waiting), 1), rows, side.busy)
+            state.measurements.observe(Depth(len(state.waiting), 1), rows, state.busy)
         demands = self._demands()
-        allocation = entitlement(demands, CONSUMERS)
-        holdings = {demand.queue: self._holding(demand) for demand in demands}
-        for move in moves(demands, allocation, holdings):
-            assert move.source is not None
-            assert move.target is not None
-            self.sides[move.source].consumers -= move.count
-            self.sides[move.target].consumers += move.count
+        allocation = allocate(demands, CONSUMERS)
+        assignments = {demand.queue: self._assignment(demand) for demand in demands}
+        for move in plan_moves(demands, allocation, assignments):
+            assert isinstance(move.source, QueueKey)
+            assert isinstance(move.target, QueueKey)
+            self.queues[move.source].consumers -= move.count
+            self.queues[move.target].consumers += move.count
             self.moved.append((self.now, move))
-        for side in self.sides.values():
-            self._start(side)
+        for state in self.queues.values():
+            self._start(state)
         self.at(self.now + TICK_S * self._random.uniform(0.9, 1.1), self._tick)
 
     def _demands(self) -> list[QueueDemand]:
         return [
             QueueDemand(
                 queue=queue,
-                depth=len(side.waiting),
-                arrivals_per_s=side.measures.arrivals_per_s,
-                service_s=side.measures.service_s,
+                depth=len(state.waiting),
+                arrivals_per_s=state.measurements.arrivals_per_s,
+                service_s=state.measurements.service_s,
                 target_wait_s=TARGETS[queue.priority],
                 weight=WEIGHTS[queue.priority],
-                oldest_wait_s=self.now - side.waiting[0] if side.waiting else 0.0,
+                oldest_wait_s=self.now - state.waiting[0] if state.waiting else 0.0,
             )
-            for queue, side in self.sides.items()
+            for queue, state in self.queues.items()
         ]
 
-    def _holding(self, demand: QueueDemand) -> Holding:
-        side, ticks = self.sides[demand.queue], 0
-        if demand.is_short(side.consumers + 1, TICK_S):
-            side.short_since = self.now if side.short_since is None else side.short_since
-            ticks = 1 + int((self.now - side.short_since) / TICK_S)
+    def _assignment(self, demand: QueueDemand) -> Assignment:
+        state, ticks = self.queues[demand.queue], 0
+        if demand.is_short(state.consumers + 1, TICK_S):
+            state.short_since = self.now if state.short_since is None else state.short_since
+            ticks = 1 + int((self.now - state.short_since) / TICK_S)
         else:
-            side.short_since = None
-        return Holding(
-            consumers=side.consumers, peak_use=side.measures.peak.value, short_ticks=ticks
+            state.short_since = None
+        return Assignment(
+            consumers=state.consumers, peak_use=state.measurements.peak_use.value, short_ticks=ticks
         )
 
     def moves_between(self, start: float, end: float) -> int:
         return sum(move.count for at, move in self.moved if start <= at < end)
 
     def sent(self, *queues: QueueKey) -> int:
-        return sum(self.sides[queue].sent for queue in queues or QUEUES)
+        return sum(self.queues[queue].sent for queue in queues or QUEUES)
 
 
 MIXES: dict[str, list[float]] = {
@@ -174,7 +171,7 @@ def rates(mix: list[float], per_s: float) -> dict[QueueKey, float]:
 
 @pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES.keys())
 @pytest.mark.parametrize(("service_s", "minutes"), [(0.005, 0.25), (0.02, 1), (0.2, 1)])
-def test_steady_load_at_half_capacity_moves_few_after_ten_seconds(
+def test_steady_load_at_half_capacity_moves_few_consumers_after_ten_seconds(
     mix: list[float], service_s: float, minutes: float
 ) -> None:
     pool = Pool(service_s)
@@ -183,25 +180,25 @@ def test_steady_load_at_half_capacity_moves_few_after_ten_seconds(
     assert pool.moves_between(10, pool.now) <= 12
 
 
-def test_five_thousand_low_have_four_fifths_of_the_consumers_after_two_ticks() -> None:
+def test_a_burst_of_low_has_four_fifths_of_the_consumers_after_two_ticks() -> None:
     pool = Pool(0.02)
     pool.run(5)
     pool.arrive(EMAIL_LOW, 5_000)
     pool.run(5 + 2.2 * TICK_S)
-    assert pool.sides[EMAIL_LOW].consumers >= 0.8 * CONSUMERS
+    assert pool.queues[EMAIL_LOW].consumers >= 0.8 * CONSUMERS
 
 
-def test_a_high_one_is_taken_at_once_while_everybody_works_on_low() -> None:
+def test_a_high_message_starts_at_once_while_all_floating_consumers_work_on_low() -> None:
     pool = Pool(0.02)
     pool.arrive(EMAIL_LOW, 50_000)
     pool.run(5)
     pool.arrive(SMS_HIGH)
-    assert pool.sides[SMS_HIGH].busy == 1
+    assert pool.queues[SMS_HIGH].busy == 1
 
 
 @pytest.mark.parametrize("high_queues", [1, 3])
 @pytest.mark.parametrize("low_queues", [1, 3])
-def test_a_flood_of_high_leaves_low_three_percent(high_queues: int, low_queues: int) -> None:
+def test_a_flood_of_high_leaves_three_percent_to_low(high_queues: int, low_queues: int) -> None:
     pool = Pool(0.02)
     high = [queue for queue in QUEUES if queue.priority is Priority.HIGH][:high_queues]
     low = [queue for queue in QUEUES if queue.priority is Priority.LOW][-low_queues:]
@@ -212,7 +209,7 @@ def test_a_flood_of_high_leaves_low_three_percent(high_queues: int, low_queues: 
     assert pool.sent(*low) >= 0.03 * pool.sent()
 
 
-def test_a_batch_skewed_over_nine_queues_takes_as_long_as_in_one_ideal_pool() -> None:
+def test_a_batch_skewed_over_nine_queues_takes_as_long_as_in_one_shared_queue() -> None:
     pool = Pool(0.02)
     sizes = {
         queue: int(200 * share) for queue, share in zip(QUEUES, MIXES["doubling"], strict=True)
@@ -225,8 +222,8 @@ def test_a_batch_skewed_over_nine_queues_takes_as_long_as_in_one_ideal_pool() ->
 
 
 @pytest.mark.parametrize("hot_for_s", [3, 10])
-def test_a_hot_spot_that_wanders_is_followed(hot_for_s: int) -> None:
-    """Work for one queue alone, above capacity, then for the next: 64 of 73 can be there."""
+def test_consumers_follow_a_hot_spot_that_moves(hot_for_s: int) -> None:
+    """Work above capacity for one queue alone, then for the next: 64 of 73 consumers can follow."""
     pool = Pool(0.02)
     capacity = CONSUMERS / 0.02
     for turn in range(60 // hot_for_s):

@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from grafana import generate
 from grafana.colours import BREAKER_RANKS, LIMIT_RANKS
-from notifier.domain.allocation import Limit
+from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.controls import BreakerState
 from tests.dashboards import FILES, Asked, Json, cells, dashboards, panels, queries
 from tests.promql import TARGET, exposed, labels_of

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 
 from structlog.testing import capture_logs
 
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.domain.allocation import AttemptTiming
 from notifier.domain.notification import Channel, QueueKey
+from notifier.domain.timing import AttemptTiming
 from notifier.ports.broker import Delivery, Pointer
 from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
+from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.gates.hang_detector import HangDetector
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, SMS_HIGH, new_id
 
@@ -33,23 +35,25 @@ class Scene:
     def _lane(self, queue: QueueKey) -> Lane:
         return Lane(
             QueueRule(queue=queue, weight=1.0, target_wait_s=1.0),
-            attempt=self._attempt,
-            give_back=_never,
-            clock=lambda: self.now,
-            on_full=lambda: None,
+            attempts=self,
+            ticker=Ticker(lambda: self.now, Random(1)),
             in_flight=InFlightCounter(),
+            clock=lambda: self.now,
         )
 
-    async def _attempt(self, delivery: Delivery, _: Callable[[Delivery], None]) -> AttemptTiming:
+    async def attempt(self, delivery: Delivery, _: Callable[[Delivery], None]) -> AttemptTiming:
         call: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._calls.setdefault(delivery.pointer.queue, []).append(call)
         return AttemptTiming(seconds=1.0, answered=await call)
+
+    async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
+        raise AssertionError(pointers)
 
     async def call(self, group: asyncio.TaskGroup, queue: QueueKey, count: int = 1) -> None:
         for _ in range(count):
             pointer = Pointer(queue=queue, id=new_id(), claim=0, published_at=0.0)
             delivery = Delivery(pointer, redelivered=False, tag=None)
-            group.create_task(self.lanes[queue].carry_out(delivery))
+            group.create_task(self.lanes[queue].run_attempt(delivery))
         await asyncio.sleep(0)
 
     async def end(self, queue: QueueKey, *, answered: bool, count: int = 1) -> None:
@@ -67,10 +71,6 @@ class Scene:
         for calls in self._calls.values():
             while calls:
                 calls.pop().set_result(False)
-
-
-async def _never(_: Sequence[Pointer]) -> None:
-    raise AssertionError
 
 
 @asynccontextmanager
@@ -184,15 +184,15 @@ async def test_what_still_hangs_after_the_first_answer_is_lost_and_binds_nothing
         lane.consumers = 9
         await one.call(group, SMS_HIGH, 9)
         assert one.after(11).held_at_most(lane) == 9
-        assert (lane.stuck, lane.lost) == (9, 0)
+        assert (lane.stuck, lane.stuck_before_recovery) == (9, 0)
         one.after(1)
         await one.end(SMS_HIGH, answered=True)
         assert one.after(0.1).channel_at_most(SMS) is None
         assert one.hangs.held_at_most(lane) is None
-        assert (lane.stuck, lane.lost) == (0, 8)
+        assert (lane.stuck, lane.stuck_before_recovery) == (0, 8)
         await one.call(group, SMS_HIGH, 6)
         assert one.after(5).held_at_most(lane) == 9
-        assert (lane.stuck, lane.lost) == (6, 8)
+        assert (lane.stuck, lane.stuck_before_recovery) == (6, 8)
 
 
 async def test_begin_and_end_are_told_once() -> None:

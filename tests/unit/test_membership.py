@@ -13,7 +13,7 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.ports.heartbeat import Figures, HeartbeatReply, QueueFigures, WorkerFigures
 from notifier.scheduling.cluster.membership import Membership
-from notifier.scheduling.consumers.measurements import PeerLoad
+from notifier.scheduling.cluster.peer_load import PeerLoad
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, worker_id
 
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.adapters.telemetry.notification_metrics import OUTCOMES
 from notifier.adapters.telemetry.series import Distributions
-from notifier.domain.allocation import Limit
+from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.notification import FINAL, Channel, Priority, QueueKey, Status
 from notifier.ports.observer import Observer, RescueReason
 

@@ -18,7 +18,7 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
 from notifier.ports.rates import Slice
 from notifier.scheduling.rates.provider_rate import ProviderRate
-from notifier.scheduling.rates.slots import CARRY_S, even_rate
+from notifier.scheduling.rates.slots import SLOT_VALID_S, even_rate
 from notifier.scheduling.rates.waiter_queue import WaiterQueue
 from tests.virtual_time import VirtualLoop, run_virtually
 
@@ -28,7 +28,7 @@ HIGH, MEDIUM, LOW = Priority
 class Gauge:
     """The part of an observer that a rate speaks to."""
 
-    def provider_rate(self, provider: str, rate_per_s: float) -> None:
+    def provider_rate_changed(self, provider: str, rate_per_s: float) -> None:
         assert provider == "smtp"
         assert rate_per_s > 0
 
@@ -80,8 +80,8 @@ def rate_of(schedule: Schedule, rate_per_s: float, seed: int = 0) -> ProviderRat
         rate_per_s,
         store=schedule,
         clock=asyncio.get_running_loop().time,
-        observer=Gauge(),  # type: ignore[arg-type]
-        draw=Random(seed).random,
+        observer=Gauge(),
+        random=Random(seed),
     )
 
 
@@ -278,9 +278,9 @@ def test_the_most_urgent_are_first_and_equals_in_the_order_they_came() -> None:
 
 
 async def test_whoever_had_a_slot_and_needs_another_comes_before_all() -> None:
-    line = WaiterQueue()
-    high, again = line.join(Priority.HIGH), line.join(None)
-    assert line.call()
+    waiters = WaiterQueue()
+    high, again = waiters.join(Priority.HIGH), waiters.join(None)
+    assert waiters.wake_next()
     assert (high.done(), again.done()) == (False, True)
 
 
@@ -300,7 +300,7 @@ async def test_a_slot_of_one_who_is_cancelled_goes_to_the_next() -> None:
         second = consumers.create_task(rate.acquire(LOW))
         while not rate._slots:
             await asyncio.sleep(0)
-        rate._call()
+        rate._wake_waiters()
         first.cancel()
         async with asyncio.timeout(5):
             await second
@@ -314,7 +314,7 @@ async def test_no_slot_is_handed_to_one_whose_wait_was_cancelled_just_now() -> N
         while not rate._slots:
             await asyncio.sleep(0)
         first.cancel()
-        rate._call()
+        rate._wake_waiters()
         async with asyncio.timeout(5):
             await second
     assert first.cancelled()
@@ -342,8 +342,8 @@ async def second_wait_s(after_s: float) -> float:
 
 
 def test_a_slot_is_good_for_a_little_and_is_lost_then() -> None:
-    assert run_virtually(second_wait_s(CARRY_S * 0.9)) < 0.001
-    assert run_virtually(second_wait_s(CARRY_S * 1.1)) > 0.9
+    assert run_virtually(second_wait_s(SLOT_VALID_S * 0.9)) < 0.001
+    assert run_virtually(second_wait_s(SLOT_VALID_S * 1.1)) > 0.9
 
 
 # ---- the store -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from prometheus_client import Gauge
 
 from notifier.adapters.telemetry.series import SeriesFactory
-from notifier.domain.allocation import Limit
+from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.notification import QueueKey
 
 

@@ -18,7 +18,7 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import wait
 from notifier.scheduling.cluster.failure_detector import FailureDetector
-from notifier.scheduling.consumers.measurements import PeerLoad
+from notifier.scheduling.cluster.peer_load import PeerLoad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

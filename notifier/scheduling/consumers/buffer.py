@@ -1,7 +1,7 @@
 """Messages that wait for consumers, and consumers that wait for messages.
 
-Two invariants: whoever waits is told of a message as long as there are more messages than were
-promised, and a message leaves by one door only, to a consumer or out of the buffer.
+Two invariants: while there are more messages than offers, a waiting consumer is offered one; and a
+message leaves once only, to a consumer or by `remove`.
 """
 
 from __future__ import annotations
@@ -14,111 +14,111 @@ from notifier.ports.broker import Delivery
 
 
 class Buffer:
-    """First in, first out on both sides. Nothing here awaits but `wait`.
+    """First in, first out on both sides. Only `wait` is asynchronous.
 
-    A consumer told of a message holds a promise, not the message: it may have to wait for its
-    rate first. It then calls `take` or `renounce`, exactly once.
+    An offer is the right to take one message, not the message itself: the consumer may first have
+    to wait for its rate. It then calls `take` or `decline`, exactly once.
     """
 
     def __init__(self) -> None:
         self._messages: deque[tuple[float, Delivery]] = deque()
-        self._idle: dict[object, asyncio.Future[bool]] = {}
-        self._is_barred = False
+        self._waiting: dict[object, asyncio.Future[bool]] = {}
+        self._is_blocked = False
         self._is_closed = False
-        self.promised = 0
+        self.offered = 0
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
-        """Asked for once: on Python 3.11 that is a system call."""
+        # Cached: on Python 3.11 get_running_loop() is a system call.
         return asyncio.get_running_loop()
 
     def __len__(self) -> int:
-        """How many messages wait."""
+        """The number of messages."""
         return len(self._messages)
 
     @property
-    def has_idle(self) -> bool:
+    def has_waiting_consumer(self) -> bool:
         """Whether a consumer waits for a message."""
-        return bool(self._idle)
+        return bool(self._waiting)
 
-    def oldest_since(self) -> float | None:
-        """When the first of the waiting messages came, on the clock of `put`."""
+    def oldest_put_at(self) -> float | None:
+        """When the oldest message was put, on the clock of `put`; None without messages."""
         return self._messages[0][0] if self._messages else None
 
     def put(self, delivery: Delivery, now: float) -> None:
-        """Add a message and tell the consumer that waited longest."""
+        """Add a message and offer it to the consumer that has waited longest."""
         self._messages.append((now, delivery))
-        self._promise()
+        self._offer()
 
     async def wait(self, consumer: object) -> bool:
-        """Wait in line for a promise; False when dismissed before it came.
+        """Wait until a message is offered; False if `dismiss` came first.
 
-        A cancelled wait passes its promise on.
+        Cancelled, it passes its offer on to the next consumer.
         """
-        if self._has_more and not self._idle:
-            self.promised += 1
+        if self._has_more and not self._waiting:
+            self.offered += 1
             return True
-        told: asyncio.Future[bool] = self._loop.create_future()
-        self._idle[consumer] = told
-        self._promise()
+        future: asyncio.Future[bool] = self._loop.create_future()
+        self._waiting[consumer] = future
+        self._offer()
         try:
-            return await told
+            return await future
         except asyncio.CancelledError:
-            if not told.cancelled() and told.result():
-                self.renounce()
-            self._idle.pop(consumer, None)
+            if not future.cancelled() and future.result():
+                self.decline()
+            self._waiting.pop(consumer, None)
             raise
 
-    def is_idle(self, consumer: object) -> bool:
-        """Whether this consumer waits here and nothing was promised to it."""
-        return consumer in self._idle
+    def is_waiting(self, consumer: object) -> bool:
+        """Whether this consumer waits here without an offer."""
+        return consumer in self._waiting
 
     def dismiss(self, consumer: object) -> None:
-        """End a wait, if it goes on and nothing was promised yet."""
-        told = self._idle.pop(consumer, None)
-        if told is not None and not told.done():
-            told.set_result(False)
+        """End the consumer's wait. Does nothing if it does not wait or has an offer already."""
+        future = self._waiting.pop(consumer, None)
+        if future is not None and not future.done():
+            future.set_result(False)
 
     def take(self) -> Delivery | None:
-        """Redeem a promise; None if the messages are gone, or may not be taken now."""
-        self.promised -= 1
+        """Accept an offer; None if no message is left, or messages may not be taken now."""
+        self.offered -= 1
         return self._messages.popleft()[1] if self._messages and self._is_open else None
 
-    def renounce(self) -> None:
-        """Give a promise back, for the next in line."""
-        self.promised -= 1
-        self._promise()
+    def decline(self) -> None:
+        """Return an offer, which goes to the next waiting consumer."""
+        self.offered -= 1
+        self._offer()
 
-    def withdraw(self, *, keep: int, since: float) -> list[Delivery]:
-        """Take out what came before `since`, and the newest beyond `keep`."""
-        out: list[Delivery] = []
-        while self._messages and self._messages[0][0] < since:
-            out.append(self._messages.popleft()[1])
+    def remove(self, *, keep: float, put_before: float) -> list[Delivery]:
+        """Remove the messages put before `put_before`, then the newest until `keep` are left."""
+        removed: list[Delivery] = []
+        while self._messages and self._messages[0][0] < put_before:
+            removed.append(self._messages.popleft()[1])
         while len(self._messages) > keep:
-            out.append(self._messages.pop()[1])
-        return out
+            removed.append(self._messages.pop()[1])
+        return removed
 
-    def bar(self, *, is_so: bool) -> None:
-        """While barred nothing is handed to a consumer, not even what was promised."""
-        self._is_barred = is_so
-        self._promise()
+    def set_blocked(self, *, blocked: bool) -> None:
+        """While blocked, no consumer gets a message, not even for an offer made before."""
+        self._is_blocked = blocked
+        self._offer()
 
     def close(self) -> None:
-        """From now on nothing is handed to a consumer."""
+        """Give no message to a consumer from now on."""
         self._is_closed = True
 
     @property
     def _is_open(self) -> bool:
-        return not (self._is_barred or self._is_closed)
+        return not (self._is_blocked or self._is_closed)
 
     @property
     def _has_more(self) -> bool:
-        """Whether a message waits that was promised to nobody."""
-        return len(self._messages) > self.promised and self._is_open
+        """Whether there are more messages than offers."""
+        return len(self._messages) > self.offered and self._is_open
 
-    def _promise(self) -> None:
-        while self._idle and self._has_more:
-            told = self._idle.pop(next(iter(self._idle)))
-            if not told.cancelled():
-                self.promised += 1
-                told.set_result(True)
+    def _offer(self) -> None:
+        while self._waiting and self._has_more:
+            future = self._waiting.pop(next(iter(self._waiting)))
+            if not future.cancelled():
+                self.offered += 1
+                future.set_result(True)

@@ -1,91 +1,89 @@
-"""One coroutine that takes messages of the lane it is assigned to and carries out attempts."""
+"""A coroutine that takes messages from the lane it is assigned to and runs attempts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Final
 
 from notifier.domain.notification import QueueKey
 from notifier.ports.broker import Delivery
 from notifier.scheduling.consumers.buffer import Buffer
 from notifier.scheduling.consumers.lane import Lane
-from notifier.scheduling.rates.consumer_rate import Pace, Wait
+from notifier.scheduling.rates.consumer_rate import ConsumerRate, InterruptibleWait
 from notifier.scheduling.rates.provider_rate import ProviderRate
-
-NO_RATES: Final[Mapping[QueueKey, ProviderRate]] = MappingProxyType({})
 
 
 class Consumer:
-    """Waits for a message of its lane, then for its turn, then takes it, then carries it out.
+    """Waits for a message of its lane, then for its rates, then takes the message and runs it.
 
-    Its turn comes by its own rate and then by its provider's, if there are any. Reassigned, it
-    wakes at once if it waits, and finishes first what it carries out.
+    It waits for its own rate first and then for its provider's, where they exist. A reassigned
+    consumer stops waiting at once; one in an attempt finishes the attempt first.
     """
 
-    def __init__(self, provider_rates: Mapping[QueueKey, ProviderRate] = NO_RATES) -> None:
+    def __init__(self, provider_rates: Mapping[QueueKey, ProviderRate]) -> None:
         self._provider_rates = provider_rates
-        self._pace = Pace()
-        self._wait = Wait()
-        self._bench = Buffer()
+        self._own_rate = ConsumerRate()
+        self._rate_wait = InterruptibleWait()
+        self._unassigned = Buffer()
         self._lane: Lane | None = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits and no message was promised to it."""
-        return self._buffer.is_idle(self)
+        """Whether it waits without an offer."""
+        return self._place.is_waiting(self)
 
     def assign(self, lane: Lane | None) -> None:
-        """Work for another lane from now on; None is the bench."""
+        """Work for another lane from now on; None unassigns the consumer."""
         if lane is self._lane:
             return
-        self._buffer.dismiss(self)
-        self._wait.interrupt()
+        self._place.dismiss(self)
+        self._rate_wait.interrupt()
         self._lane = lane
 
     async def run(self) -> None:
-        """Work until cancelled. What an attempt raises ends it, and with it the process."""
+        """Work until cancelled. An error of an attempt ends the consumer, and so the process."""
         while True:
             lane = self._lane
             if lane is None:
-                await self._bench.wait(self)
-            elif await lane.buffer.wait(self):
-                delivery = await self._redeem(lane)
+                await self._unassigned.wait(self)
+            elif await lane.wait(self):
+                delivery = await self._take(lane)
                 if delivery is not None:
-                    await lane.carry_out(delivery)
+                    await lane.run_attempt(delivery)
 
     @property
-    def _buffer(self) -> Buffer:
-        return self._bench if self._lane is None else self._lane.buffer
+    def _place(self) -> Buffer | Lane:
+        return self._unassigned if self._lane is None else self._lane
 
-    async def _redeem(self, lane: Lane) -> Delivery | None:
-        """Turn a promise of the lane into a message when it is its turn, or pass both on."""
-        has_turn = False
+    async def _take(self, lane: Lane) -> Delivery | None:
+        """Take the offered message when the rates allow it, or pass offer and slot on."""
+        has_slot = False
         try:
             if lane is self._lane:
-                has_turn = self._is_free(lane) or await self._wait.until(self._turn(lane))
+                has_slot = self._has_no_rate(lane) or await self._rate_wait.wait_for(
+                    self._acquire_slots(lane)
+                )
         finally:
-            # Nothing awaits between here and the hand-over, so the lane cannot change any more.
-            may_take = has_turn and lane is self._lane
+            # No await follows before the message is taken, so the lane cannot change any more.
+            may_take = has_slot and lane is self._lane
             if not may_take:
-                lane.buffer.renounce()
-        delivery = lane.buffer.take() if may_take else None
-        if has_turn and delivery is None:
-            self._restore_turn(lane)
+                lane.decline()
+        delivery = lane.take() if may_take else None
+        if has_slot and delivery is None:
+            self._restore_slot(lane)
         return delivery
 
-    def _is_free(self, lane: Lane) -> bool:
-        """Whether no rate holds here, as in most attempts: nothing is waited for then."""
+    def _has_no_rate(self, lane: Lane) -> bool:
+        # The usual case: it saves most attempts a wait.
         return lane.rule.consumer_rate is None and lane.rule.queue not in self._provider_rates
 
-    async def _turn(self, lane: Lane) -> None:
+    async def _acquire_slots(self, lane: Lane) -> None:
         queue = lane.rule.queue
-        await self._pace.acquire(queue.channel, lane.rule.consumer_rate)
+        await self._own_rate.acquire(queue.channel, lane.rule.consumer_rate)
         rate = self._provider_rates.get(queue)
         if rate is not None:
             await rate.acquire(queue.priority)
 
-    def _restore_turn(self, lane: Lane) -> None:
+    def _restore_slot(self, lane: Lane) -> None:
         rate = self._provider_rates.get(lane.rule.queue)
         if rate is not None:
             rate.restore()

@@ -1,45 +1,47 @@
-"""One worker's side of one queue: its subscription, its buffer and what it holds.
+"""One worker's side of one queue: its subscription, its buffer and the messages it holds.
 
-The scheduler says how many consumers work here; the lane follows in its own task, so that a slow
-answer for one queue delays no other. What it has too much goes back through Postgres, and is out
-of the buffer before: no message is both given back and handed to a consumer.
+The scheduler decides how many consumers work here. The lane applies that in its own task, so that
+a slow reply for one queue delays no other. Surplus messages go back through Postgres; each is
+removed from the buffer first, so no message is both given back and given to a consumer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, inf, log2
 from typing import Final
 
-from notifier.domain.allocation import MAX_STUCK_REPLACED, AttemptTiming, Limit
+from notifier.domain.allocation.demand import MAX_STUCK_REPLACED
+from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.errors import InfrastructureError
 from notifier.domain.notification import QueueKey
-from notifier.ports.broker import Delivery, Pointer, Subscription
+from notifier.lifecycle import Clock
+from notifier.ports.attempts import AttemptRunner
+from notifier.ports.broker import Delivery, Depth, Pointer, Subscription
 from notifier.ports.heartbeat import QueueFigures
+from notifier.ports.store import Waiting
 from notifier.scheduling.cluster.loss_detector import LossDetector
+from notifier.scheduling.cluster.peer_load import PeerLoad
 from notifier.scheduling.consumers.buffer import Buffer
-from notifier.scheduling.consumers.measurements import Clock, QueueMeasures
+from notifier.scheduling.consumers.measurements import QueueMeasurements
+from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.rates.consumer_rate import prefetch_for
 
-Attempt = Callable[[Delivery, Callable[[Delivery], None]], Awaitable[AttemptTiming]]
-"""Carries one message through: claims, sends, records, and calls the ack it is given."""
-
-GiveBack = Callable[[Sequence[Pointer]], Awaitable[None]]
-"""Makes rows due again, unspent. Returns when confirmed, raises an InfrastructureError if not."""
-
 MAX_BUFFERED_S: Final = 60.0
-RETRY_S: Final = 0.5
+GIVE_BACK_RETRY_S: Final = 0.5
 MIN_STUCK_S: Final = 1.0
-STUCK_TIMES: Final = 4
+STUCK_FACTOR: Final = 4
+"""An attempt is stuck once it runs this many times the average, and at least 1 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRule:
-    """What the settings say of one queue. `consumer_rate` is per consumer and second.
+    """The settings of one queue.
 
-    `max_consumers`, which counts the standing ones, bounds the queue in this worker.
+    `consumer_rate` is calls per second of one consumer. `max_consumers`, reserved included, bounds
+    the queue in this worker; `bulkhead` bounds all queues of its channel together.
     """
 
     queue: QueueKey
@@ -47,216 +49,280 @@ class QueueRule:
     target_wait_s: float
     consumer_rate: float | None = None
     max_consumers: int | None = None
-    standing: int = 1
+    bulkhead: int | None = None
+    reserved: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSnapshot:
+    """The measurements of one lane at one instant.
+
+    `ready` waits in the broker, `due` in Postgres, `buffered` here. `arrivals_per_s` is the whole
+    deployment's. `peak_use` is the highest number of consumers in use in the last 3 s.
+    """
+
+    ready: int
+    due: int
+    buffered: int
+    oldest_wait_s: float
+    arrivals_per_s: float
+    service_s: float
+    peak_use: int
 
 
 class InFlightCounter:
-    """How many attempts run now, over all lanes."""
+    """The number of attempts that run now, over all lanes."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._none = asyncio.Event()
-        self._none.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
-    def began(self) -> None:
+    def started(self) -> None:
         self.count += 1
-        self._none.clear()
+        self._idle.clear()
 
-    def ended(self) -> None:
+    def finished(self) -> None:
         self.count -= 1
         if self.count == 0:
-            self._none.set()
+            self._idle.set()
 
     async def wait_idle(self) -> None:
-        """Wait until none runs."""
-        await self._none.wait()
+        """Wait until no attempt runs."""
+        await self._idle.wait()
 
 
 class Lane:
-    """Consumers wait at `buffer`; the broker's adapter calls `deliver` and `lose`."""
+    """Messages come in by `deliver`; consumers call `wait`, then `take` or `decline`."""
 
     def __init__(
         self,
         rule: QueueRule,
         *,
-        attempt: Attempt,
-        give_back: GiveBack,
-        clock: Clock,
-        on_full: Callable[[], None],
+        attempts: AttemptRunner,
+        ticker: Ticker,
         in_flight: InFlightCounter,
+        clock: Clock,
     ) -> None:
         self.rule = rule
-        self.buffer = Buffer()
-        self.measures = QueueMeasures(clock)
-        self.trace = LossDetector()
         self.consumers = 0
+        self.limited_by = Limit.NEED
         self.answered_at = -inf
+        self._attempts = attempts
+        self._ticker = ticker
+        self._in_flight = in_flight
+        self._clock = clock
+        self._buffer = Buffer()
+        self._measurements = QueueMeasurements(clock)
+        self._losses = LossDetector()
         self._recovered_at = -inf
         self._running: dict[Delivery, float] = {}
-        self.limited_by = Limit.NEED
-        self._attempt = attempt
-        self._give_back = give_back
-        self._clock = clock
-        self._on_full = on_full
-        self._in_flight = in_flight
         self._subscription: Subscription | None = None
         self._unacked: dict[Delivery, None] = {}
         self._prefetch = 0
         self._has_shrunk = False
         self._was_full = False
         self._is_closed = False
-        self._wake = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._applied = asyncio.Event()
 
-    # ---- the broker's side
+    @property
+    def queue(self) -> QueueKey:
+        """The queue it belongs to."""
+        return self.rule.queue
 
     def attach(self, subscription: Subscription) -> None:
-        """Name the subscription that delivers here, before `run`."""
+        """Set the subscription that delivers here. Call it before `run`."""
         self._subscription = subscription
 
     def deliver(self, delivery: Delivery) -> None:
-        """Take a message in."""
+        """Take in a message from the broker."""
         now = self._clock()
         self._unacked[delivery] = None
-        self.trace.taken(delivery, now)
-        self.buffer.put(delivery, now)
-        if self._surplus_limit() == 0:
-            self._wake.set()
+        self._losses.taken(delivery, now)
+        self._buffer.put(delivery, now)
+        if self._prefetch == 0:
+            self._changed.set()
         elif self.is_full and not self._was_full:
             self._was_full = True
-            self._on_full()
+            self._ticker.wake()
 
-    def lose(self) -> None:
-        """The connection went: what is buffered comes again; what is in flight goes on."""
+    def connection_lost(self) -> None:
+        """Drop the buffer: the broker delivers it again. Attempts in flight continue."""
         self._unacked.clear()
-        self.buffer.withdraw(keep=0, since=inf)
-        self.trace.lost()
+        self._buffer.remove(keep=0, put_before=inf)
+        self._losses.lost()
 
     @property
     def is_full(self) -> bool:
-        """Whether all that may be held is held and nobody is free to take it."""
-        return len(self._unacked) >= self._prefetch > 0 and not self.buffer.has_idle
+        """Whether the prefetch is used up and no consumer waits."""
+        return len(self._unacked) >= self._prefetch > 0 and not self._buffer.has_waiting_consumer
 
     @property
     def held(self) -> int:
-        """How many messages are unacked here."""
+        """The number of unacknowledged messages."""
         return len(self._unacked)
-
-    # ---- the consumers' side
 
     @property
     def busy(self) -> int:
-        """How many attempts run here."""
+        """The number of attempts that run here."""
         return len(self._running)
 
     @property
-    def stuck(self) -> int:
-        """How many attempts have run for far longer than they usually do, the lost left out."""
-        until = self._usual_since
-        return sum(self._recovered_at <= began < until for began in self._running.values())
+    def in_use(self) -> int:
+        """Consumers that run an attempt or have an offer, for instance while awaiting a rate."""
+        return self.busy + self._buffer.offered
 
     @property
-    def lost(self) -> int:
-        """How many still hang from before the provider recovered: they tell nothing of it now."""
-        until = min(self._recovered_at, self._usual_since)
-        return sum(began < until for began in self._running.values())
+    def stuck(self) -> int:
+        """Attempts that run far longer than usual, without those from before a recovery."""
+        until = self._stuck_if_before
+        return sum(self._recovered_at <= started < until for started in self._running.values())
+
+    @property
+    def stuck_before_recovery(self) -> int:
+        """Stuck attempts from before the provider recovered; they say nothing about it now."""
+        until = min(self._recovered_at, self._stuck_if_before)
+        return sum(started < until for started in self._running.values())
 
     @property
     def is_hanging(self) -> bool:
-        """Whether more attempts than can be made good are stuck: half of all and more."""
-        return self.stuck > MAX_STUCK_REPLACED and 2 * self.stuck > self.busy - self.lost
+        """Whether over half of the attempts are stuck, and more of them than can be replaced."""
+        current = self.busy - self.stuck_before_recovery
+        return self.stuck > MAX_STUCK_REPLACED and 2 * self.stuck > current
 
     @property
     def oldest_call_s(self) -> float:
-        """How long the oldest of the running attempts has run, 0 if none does."""
+        """How long the oldest running attempt has run, 0 if none runs."""
         now = self._clock()
         return now - min(self._running.values(), default=now)
 
-    def began_since(self, instant: float) -> float | None:
-        """When the oldest running attempt began, of those from `instant` and a recovery on."""
+    def oldest_start_since(self, instant: float) -> float | None:
+        """When the oldest attempt started of those running since `instant` and any recovery."""
         since = max(instant, self._recovered_at)
-        return min((began for began in self._running.values() if began >= since), default=None)
+        return min(
+            (started for started in self._running.values() if started >= since), default=None
+        )
 
-    def recover(self, at: float) -> None:
-        """What began before is no sign of a hang: the provider, which hung, answers again."""
+    def mark_recovered(self, at: float) -> None:
+        """The provider answers again after a hang: attempts from before `at` are no hang."""
         self._recovered_at = at
 
     @property
-    def _usual_since(self) -> float:
-        """What began before runs for longer than usual."""
-        return self._clock() - max(MIN_STUCK_S, STUCK_TIMES * self.measures.service_s)
+    def _stuck_if_before(self) -> float:
+        return self._clock() - max(MIN_STUCK_S, STUCK_FACTOR * self._measurements.service_s)
 
-    async def carry_out(self, delivery: Delivery) -> None:
-        """Attempt one message taken from the buffer. Raises what the attempt raises."""
+    async def wait(self, consumer: object) -> bool:
+        """Wait until a message is offered to the consumer; False if it was dismissed."""
+        return await self._buffer.wait(consumer)
+
+    def is_waiting(self, consumer: object) -> bool:
+        """Whether this consumer waits here without an offer."""
+        return self._buffer.is_waiting(consumer)
+
+    def dismiss(self, consumer: object) -> None:
+        """End the consumer's wait, unless it has an offer already."""
+        self._buffer.dismiss(consumer)
+
+    def take(self) -> Delivery | None:
+        """Accept an offer; None if no message may be taken any more."""
+        return self._buffer.take()
+
+    def decline(self) -> None:
+        """Return an offer, which goes to the next waiting consumer."""
+        self._buffer.decline()
+
+    async def run_attempt(self, delivery: Delivery) -> None:
+        """Run the attempt of a message taken from here. Raises what the attempt raises."""
         self._running[delivery] = self._clock()
-        self._in_flight.began()
-        self.note_use()
+        self._in_flight.started()
+        self._measurements.peak_use.add(self.in_use)
         try:
-            timing = await self._attempt(delivery, self._ack)
-            self.measures.finished(timing)
+            timing = await self._attempts.attempt(delivery, self._ack)
+            self._measurements.attempt_finished(timing)
             if timing.answered:
                 self.answered_at = self._clock()
         finally:
             del self._running[delivery]
-            self._in_flight.ended()
-
-    def note_use(self) -> None:
-        """Remember how many consumers are in use: at work, or waiting for their rate."""
-        self.measures.peak.add(self.busy + self.buffer.promised)
+            self._in_flight.finished()
 
     def _ack(self, delivery: Delivery) -> None:
         self._unacked.pop(delivery, None)
         if self._subscription is not None:
             self._subscription.ack(delivery)
 
-    # ---- the scheduler's side
-
     def set_consumers(
-        self, consumers: int, *, may_take: bool, rate_per_s: float | None = None
+        self,
+        consumers: int,
+        *,
+        limited_by: Limit,
+        may_take: bool,
+        rate_per_s: float | None = None,
     ) -> None:
-        """So many consumers, the standing ones counted, work here, unless nobody may.
+        """Prepare for `consumers`, reserved included; they get messages only if `may_take`.
 
         `rate_per_s` is this worker's part of the provider's rate.
         """
         self.consumers = consumers
+        self.limited_by = limited_by
         self._was_full = self._was_full and self.is_full
         if not self._is_closed:
             own = self.rule.consumer_rate
-            shared = None if rate_per_s is None else _steady(rate_per_s)
-            rates = [shared, None if own is None else own * consumers]
+            provider = None if rate_per_s is None else _power_of_two_below(rate_per_s)
+            rates = [provider, None if own is None else own * consumers]
             slowest = min((rate for rate in rates if rate is not None), default=None)
-            self._want(prefetch_for(consumers, slowest) if may_take else 0)
+            self._set_prefetch(prefetch_for(consumers, slowest) if may_take else 0)
         if self._has_surplus():
-            self._wake.set()
+            self._changed.set()
 
-    def hold_back(self) -> None:
-        """Nothing more may be begun, from now on until `staff` says otherwise."""
-        self._want(0)
+    def suspend(self) -> None:
+        """Give no message to a consumer until the next `set_consumers`."""
+        self._set_prefetch(0)
 
     async def close(self) -> None:
-        """End the subscription and give everything buffered back; returns when that is confirmed.
+        """End the subscription and give the buffer back; returns when that is confirmed.
 
         Cancelled, it leaves the rest to the broker, which delivers it again.
         """
         self._is_closed = True
-        self.buffer.close()
-        self._want(0)
-        self._settled.clear()
-        self._wake.set()
-        await self._settled.wait()
+        self._buffer.close()
+        self._set_prefetch(0)
+        self._applied.clear()
+        self._changed.set()
+        await self._applied.wait()
 
     async def run(self) -> None:
-        """Follow the scheduler's wishes until cancelled."""
+        """Apply the prefetch and give surplus messages back, until cancelled."""
         applied = 0
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            await self._changed.wait()
+            self._changed.clear()
             if self._subscription is not None and applied != self._prefetch:
                 applied = self._prefetch
                 await self._subscription.set_prefetch(applied)
-            await self._return_surplus()
-            if not self._wake.is_set():
-                self._settled.set()
+            await self._give_surplus_back()
+            if not self._changed.is_set():
+                self._applied.set()
+
+    def observe(self, depth: Depth | None, waiting: Waiting | None, peer_load: PeerLoad) -> None:
+        """Record one poll of the broker and of Postgres; None is an unknown value."""
+        self._losses.polled(depth, held=self.held, now=self._clock())
+        self._measurements.observe(depth, waiting, self.held, peer_load)
+        self._measurements.peak_use.add(self.in_use)
+
+    def snapshot(self) -> LaneSnapshot:
+        """The measurements as of now."""
+        measurements, oldest_put_at = self._measurements, self._buffer.oldest_put_at()
+        buffered_s = 0.0 if oldest_put_at is None else self._clock() - oldest_put_at
+        return LaneSnapshot(
+            ready=measurements.ready,
+            due=measurements.waiting.due,
+            buffered=len(self._buffer),
+            oldest_wait_s=max(measurements.waiting.oldest_wait.total_seconds(), buffered_s),
+            arrivals_per_s=measurements.arrivals_per_s,
+            service_s=measurements.service_s,
+            peak_use=measurements.peak_use.value,
+        )
 
     def figures(self) -> QueueFigures:
         """This worker's side of the queue, for the heartbeat."""
@@ -265,58 +331,58 @@ class Lane:
             consumers=0 if self._is_closed else self.consumers,
             busy=self.busy,
             held=self.held,
-            done=self.measures.done,
-            done_per_s=self.measures.done_per_s,
-            service_s=self.measures.service_s,
+            done=self._measurements.done,
+            done_per_s=self._measurements.done_per_s,
+            service_s=self._measurements.service_s,
             limited_by=self.limited_by,
-            held_since=min((each.pointer.published_at for each in self._unacked), default=None),
-            mark=self.trace.mark(now),
-            drained_s=self.trace.drained_s(now),
+            held_since=min(
+                (delivery.pointer.published_at for delivery in self._unacked), default=None
+            ),
+            mark=self._losses.mark(now),
+            drained_s=self._losses.drained_s(now),
         )
 
-    # ---- what is too much
-
-    def _want(self, prefetch: int) -> None:
+    def _set_prefetch(self, prefetch: int) -> None:
         if prefetch == self._prefetch:
             return
         self._has_shrunk = prefetch < self._prefetch
         self._prefetch = prefetch
-        self.buffer.bar(is_so=prefetch == 0)  # at once: the broker may take long to stop
-        self._settled.clear()
-        self._wake.set()
+        # Blocked here at once: the broker may take long to stop delivering.
+        self._buffer.set_blocked(blocked=prefetch == 0)
+        self._applied.clear()
+        self._changed.set()
 
-    def _surplus_limit(self) -> int | None:
-        """How many may stay in the buffer, None for any number: only a decrease leaves too many."""
+    def _max_buffered(self) -> float:
+        """The number of messages that may stay in the buffer."""
         if self._prefetch == 0:
             return 0
         if not self._has_shrunk:
-            return None
-        allowed = self._subscription.max_held if self._subscription else 0
-        return max(self._prefetch, allowed)
+            return inf  # only a lower prefetch leaves too many
+        max_held = self._subscription.max_held if self._subscription else 0
+        return max(self._prefetch, max_held)
 
     def _has_surplus(self) -> bool:
-        limit, oldest = self._surplus_limit(), self.buffer.oldest_since()
-        is_stale = oldest is not None and oldest < self._clock() - MAX_BUFFERED_S
-        return is_stale or (limit is not None and len(self.buffer) > limit)
+        oldest_put_at = self._buffer.oldest_put_at()
+        is_stale = oldest_put_at is not None and oldest_put_at < self._clock() - MAX_BUFFERED_S
+        return is_stale or len(self._buffer) > self._max_buffered()
 
-    async def _return_surplus(self) -> None:
-        limit = self._surplus_limit()
-        surplus = self.buffer.withdraw(
-            keep=len(self.buffer) if limit is None else limit, since=self._clock() - MAX_BUFFERED_S
+    async def _give_surplus_back(self) -> None:
+        surplus = self._buffer.remove(
+            keep=self._max_buffered(), put_before=self._clock() - MAX_BUFFERED_S
         )
         if surplus:
-            await self._confirm_return([each.pointer for each in surplus])
-            for each in surplus:
-                self._ack(each)
+            await self._give_back([delivery.pointer for delivery in surplus])
+            for delivery in surplus:
+                self._ack(delivery)
 
-    async def _confirm_return(self, pointers: Sequence[Pointer]) -> None:
+    async def _give_back(self, pointers: Sequence[Pointer]) -> None:
         while True:
             try:
-                return await self._give_back(pointers)
+                return await self._attempts.give_back_pointers(pointers)
             except InfrastructureError:
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(GIVE_BACK_RETRY_S)
 
 
-def _steady(rate_per_s: float) -> float:
-    """The power of two below: a rate that grows again must not change the prefetch every tick."""
+def _power_of_two_below(rate_per_s: float) -> float:
+    """The power of two at or below a rate: while a rate grows, the prefetch changes rarely."""
     return 2.0 ** floor(log2(rate_per_s)) if rate_per_s > 0 else 0.0

@@ -1,48 +1,38 @@
-"""What one worker measures of one queue: moving averages that an odd sample does not upset.
+"""What one worker measures of one queue: moving averages that resist outliers.
 
-Time comes from an injected monotonic clock.
+Times are seconds of an injected monotonic clock.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable
 from datetime import timedelta
 from math import exp
-from typing import Final, NamedTuple
+from typing import Final
 
-from notifier.domain.allocation import AttemptTiming
+from notifier.domain.timing import AttemptTiming
+from notifier.lifecycle import Clock
 from notifier.ports.broker import Depth
 from notifier.ports.store import Waiting
-
-Clock = Callable[[], float]
+from notifier.scheduling.cluster.peer_load import NO_PEER_LOAD, PeerLoad
 
 NOTHING_WAITS: Final = Waiting(due=0, is_ceiling=False, oldest_wait=timedelta(0))
 UNKNOWN_SERVICE_S: Final = 0.1
 SMOOTHING_S: Final = 2.0
 PEAK_WINDOW_S: Final = 3.0
 IDLE_AFTER_S: Final = 0.25
-_SAMPLES: Final = 63
-_CLIP: Final = 5
+_MAX_SAMPLES: Final = 63
+_MAX_MEDIANS: Final = 5
 _SERVICE_GAIN: Final = 0.1
-_SHORTEST_S: Final = 0.01
-
-
-class PeerLoad(NamedTuple):
-    """What the other workers do with one queue, as their heartbeats said lately."""
-
-    held: int = 0
-    done_per_s: float = 0.0
-
-
-NO_PEER_LOAD: Final = PeerLoad()
+_MIN_SERVICE_S: Final = 1e-6
+_MIN_SPAN_S: Final = 0.01
 
 
 class ServiceTime:
-    """The consumer seconds of one attempt: 0.1 s until known.
+    """The average seconds that an attempt occupies its consumer: 0.1 s until measured.
 
-    Only answered calls count, each at no more than 5 times the median of the last 63, so that a
+    Counts answered calls only, and each with up to 5 times the median of the last 63, so that a
     provider that hangs does not look like one that needs more consumers.
     """
 
@@ -53,15 +43,15 @@ class ServiceTime:
 
     @property
     def seconds(self) -> float:
-        """The average, never 0."""
-        return UNKNOWN_SERVICE_S if self._mean is None else max(self._mean, 1e-6)
+        """The average, always above 0."""
+        return UNKNOWN_SERVICE_S if self._mean is None else max(self._mean, _MIN_SERVICE_S)
 
     def add(self, timing: AttemptTiming) -> None:
         """Count one attempt."""
         if not timing.answered:
             return
         self._remember(timing.seconds)
-        sample = min(timing.seconds, _CLIP * self._sorted[len(self._sorted) // 2])
+        sample = min(timing.seconds, _MAX_MEDIANS * self._sorted[len(self._sorted) // 2])
         if self._mean is None:
             self._mean = sample
         self._mean += _SERVICE_GAIN * (sample - self._mean)
@@ -69,29 +59,29 @@ class ServiceTime:
     def _remember(self, seconds: float) -> None:
         self._recent.append(seconds)
         insort(self._sorted, seconds)
-        if len(self._recent) > _SAMPLES:
+        if len(self._recent) > _MAX_SAMPLES:
             oldest = self._recent.popleft()
             del self._sorted[bisect_left(self._sorted, oldest)]
 
 
-class Average:
+class MovingAverage:
     """An exponentially weighted mean over time; samples may come at any interval."""
 
     def __init__(self) -> None:
         self.value = 0.0
-        self._is_known = False
+        self._has_samples = False
 
     def add(self, sample: float, span_s: float) -> None:
-        """Count a value that held for so long."""
-        gain = 1 - exp(-span_s / SMOOTHING_S) if self._is_known else 1.0
+        """Count a value that held for the last `span_s` seconds."""
+        gain = 1 - exp(-span_s / SMOOTHING_S) if self._has_samples else 1.0
         self.value += gain * (sample - self.value)
-        self._is_known = True
+        self._has_samples = True
 
 
-class PeakOfUse:
-    """The most consumers in use at once in the last 3 s; none if none was in the last tick.
+class PeakUse:
+    """The most consumers in use at once in the last 3 s; 0 if none was in use in the last tick.
 
-    Without the second half everybody would stand 3 s at a queue that has just been drained.
+    Without the second rule, consumers would stay for 3 s at a queue that has just been drained.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -100,10 +90,11 @@ class PeakOfUse:
         self._used_at = -IDLE_AFTER_S
 
     def add(self, in_use: int) -> None:
-        """Count an observation; only those that may yet become the peak are kept."""
+        """Count the number of consumers in use now."""
         now = self._clock()
         if in_use:
             self._used_at = now
+        # Older and lower samples can never become the peak again.
         while self._peaks and self._peaks[-1][1] <= in_use:
             self._peaks.pop()
         self._peaks.append((now, in_use))
@@ -119,38 +110,38 @@ class PeakOfUse:
         return self._peaks[0][1]
 
 
-class QueueMeasures:
-    """Everything the allocator wants to know of one queue, as far as this worker saw it."""
+class QueueMeasurements:
+    """Depth, arrivals, completions and service time of one queue, as this worker measures them."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._arrivals = Average()
-        self._completions = Average()
+        self._arrivals = MovingAverage()
+        self._completions = MovingAverage()
         self._service = ServiceTime()
-        self._counted_at = clock()
-        self._counted_done = 0
+        self._observed_at = clock()
+        self._observed_done = 0
         self._total: int | None = None
-        self.peak = PeakOfUse(clock)
+        self.peak_use = PeakUse(clock)
         self.done = 0
         self.ready = 0
         self.waiting = NOTHING_WAITS
 
     @property
     def service_s(self) -> float:
-        """Consumer seconds of one attempt."""
+        """The average seconds that an attempt occupies its consumer."""
         return self._service.seconds
 
     @property
     def arrivals_per_s(self) -> float:
-        """How fast messages come, all workers' together: what piles up plus what was done."""
+        """Arrivals per second in the whole deployment: growth of the backlog plus completions."""
         return max(0.0, self._arrivals.value)
 
     @property
     def done_per_s(self) -> float:
-        """How fast attempts end here."""
+        """Attempts finished per second in this worker."""
         return self._completions.value
 
-    def finished(self, timing: AttemptTiming) -> None:
+    def attempt_finished(self, timing: AttemptTiming) -> None:
         """Count an attempt that ended."""
         self.done += 1
         self._service.add(timing)
@@ -162,25 +153,26 @@ class QueueMeasures:
         held: int,
         peer_load: PeerLoad = NO_PEER_LOAD,
     ) -> None:
-        """Count a poll; None is unknown and leaves the last known figure standing.
+        """Record one poll; None is unknown and keeps the last known figure.
 
-        The arrivals are the deployment's: what the others hold and do is counted in.
-
-        While the due rows are only known to be "at least so many", completions alone tell the
-        arrivals; the same for the step into and out of what is unknown.
+        `held` is what this worker holds; the arrivals include what the peers hold and finish. While
+        the due rows are only known as "at least n", the arrivals are taken from the completions
+        alone, and so are the steps into and out of an unknown total.
         """
         now = self._clock()
-        span_s = now - self._counted_at
-        if span_s < _SHORTEST_S:
+        span_s = now - self._observed_at
+        if span_s < _MIN_SPAN_S:
             return
-        completions = (self.done - self._counted_done) / span_s
-        self._counted_at, self._counted_done = now, self.done
+        completions = (self.done - self._observed_done) / span_s
+        self._observed_at, self._observed_done = now, self.done
         self._completions.add(completions, span_s)
-        before, self._total = self._total, self._take_in(depth, waiting, held + peer_load.held)
+        before = self._total
+        self._total = self._update_total(depth, waiting, held + peer_load.held)
         growth = 0 if before is None or self._total is None else self._total - before
         self._arrivals.add(growth / span_s + completions + peer_load.done_per_s, span_s)
 
-    def _take_in(self, depth: Depth | None, waiting: Waiting | None, held: int) -> int | None:
+    def _update_total(self, depth: Depth | None, waiting: Waiting | None, held: int) -> int | None:
+        """The messages of this queue in the whole deployment, None if unknown."""
         if depth is not None:
             self.ready = depth.ready
         if waiting is not None:

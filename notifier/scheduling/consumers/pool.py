@@ -1,70 +1,96 @@
-"""The whole scheduling side of a worker, opened and closed in one piece."""
+"""The scheduling side of a worker, opened and closed as one."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from random import Random
 
 from notifier.domain.controls import SendPermission
 from notifier.domain.notification import QueueKey
+from notifier.lifecycle import Clock
+from notifier.ports.attempts import AttemptRunner
 from notifier.ports.broker import Broker
 from notifier.ports.heartbeat import QueueFigures
 from notifier.ports.observer import Observer
 from notifier.scheduling.consumers.consumer import Consumer
-from notifier.scheduling.consumers.lane import Attempt, GiveBack, InFlightCounter, Lane, QueueRule
-from notifier.scheduling.consumers.measurements import Clock
-from notifier.scheduling.consumers.sampler import ALONE, AskWaiting, DemandSampler, Deployment
+from notifier.scheduling.consumers.deployment import Deployment, Gates
+from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
+from notifier.scheduling.consumers.sampler import DemandSampler, WaitingCounter
 from notifier.scheduling.consumers.scheduler import Scheduler
+from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.gates.hang_detector import HangDetector
 from notifier.scheduling.rates.provider_rate import ProviderRate
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """The rule of each queue, and the number of floating consumers."""
+
+    rules: Sequence[QueueRule]
+    consumers: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolPorts:
+    """What a consumer pool works with."""
+
+    broker: Broker
+    store: WaitingCounter
+    attempts: AttemptRunner
+    observer: Observer
+
+
 class ConsumerPool:
-    """Lanes, consumers and scheduler at work. The stop sequence calls the methods in order."""
+    """The running lanes, consumers and scheduler. To stop: `stop_taking`, then `finish`."""
 
     def __init__(
         self,
         lanes: Mapping[QueueKey, Lane],
+        *,
+        gates: Gates,
+        ticker: Ticker,
         in_flight: InFlightCounter,
-        wake: asyncio.Event,
     ) -> None:
         self._lanes = lanes
+        self._gates = gates
+        self._ticker = ticker
         self._in_flight = in_flight
-        self._wake = wake
         self.stop = asyncio.Event()
 
     def wake(self) -> None:
-        """Let the next tick come sooner: work appeared where there was none."""
-        self._wake.set()
+        """Make the next tick come earlier: a queue that was empty has work."""
+        self._ticker.wake()
 
-    def apply(self, permission: Callable[[QueueKey], SendPermission]) -> None:
-        """What may flow has changed: hold back at once what may not, and look soon at the rest."""
+    def apply_permissions(self) -> None:
+        """Suspend the queues that are paused or whose breaker is open, and tick earlier."""
+        stopped = {SendPermission.PAUSED, SendPermission.BREAKER_OPEN}
         for queue, lane in self._lanes.items():
-            if permission(queue) in {SendPermission.PAUSED, SendPermission.BREAKER_OPEN}:
-                lane.hold_back()
+            if self._gates.permission(queue) in stopped:
+                lane.suspend()
         self.wake()
 
     def figures(self) -> Mapping[QueueKey, QueueFigures]:
-        """For the heartbeat."""
+        """This worker's side of every queue, for the heartbeat."""
         return {queue: lane.figures() for queue, lane in self._lanes.items()}
 
     def has_work(self, queue: QueueKey) -> bool:
-        """Whether anything waits in this queue, as of the last look."""
-        lane = self._lanes[queue]
-        return lane.measures.ready + lane.measures.waiting.due + len(lane.buffer) > 0
+        """Whether messages of this queue waited at the last poll."""
+        measured = self._lanes[queue].snapshot()
+        return measured.ready + measured.due + measured.buffered > 0
 
     @property
     def busy(self) -> int:
-        """How many attempts are in flight."""
+        """The number of attempts in flight."""
         return self._in_flight.count
 
     async def stop_taking(self) -> None:
-        """End all subscriptions and give every buffer back through Postgres; final.
+        """End all subscriptions and give every buffer back through Postgres, for good.
 
-        Returns when all is confirmed, so bound it by a timeout: what was not confirmed by then
-        stays unacked, and the broker delivers it again.
+        Returns when all is confirmed, so bound it by a timeout: messages not confirmed by then
+        stay unacknowledged, and the broker delivers them again.
         """
         self.stop.set()
         self.wake()
@@ -72,70 +98,59 @@ class ConsumerPool:
             for queue, lane in self._lanes.items():
                 group.create_task(lane.close(), name=f"close {queue}")
 
-    async def finish(self, within_s: float) -> int:
-        """Wait for the attempts in flight, so long at most; says how many are left."""
+    async def finish(self, timeout_s: float) -> int:
+        """Wait up to `timeout_s` for the attempts in flight; returns how many are left."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(timeout_s):
                 await self._in_flight.wait_idle()
-        return self._in_flight.count
+        return self.busy
 
 
 @asynccontextmanager
 async def open_consumer_pool(
+    settings: PoolSettings,
+    ports: PoolPorts,
+    deployment: Deployment,
     *,
-    broker: Broker,
-    rules: Sequence[QueueRule],
-    attempt: Attempt,
-    give_back: GiveBack,
-    waiting: AskWaiting,
-    observer: Observer,
     clock: Clock,
     random: Random,
-    consumers: int = 64,
-    deployment: Deployment = ALONE,
 ) -> AsyncIterator[ConsumerPool]:
-    """Put `consumers` that move, and those that stand at a queue, to work.
+    """Start the floating consumers and the reserved ones of each queue.
 
-    Leaving the block cancels what is in flight (the attempt itself records what that means) and
-    ends the subscriptions. An error in any part leaves through the block as an exception group.
+    Leaving the block cancels the attempts in flight (each records what that means for its outcome)
+    and ends the subscriptions. An error in any part leaves the block as an exception group.
     """
-    wake, in_flight = asyncio.Event(), InFlightCounter()
+    ticker, in_flight = Ticker(clock, random), InFlightCounter()
     lanes = {
         rule.queue: Lane(
-            rule,
-            attempt=attempt,
-            give_back=give_back,
-            clock=clock,
-            on_full=wake.set,
-            in_flight=in_flight,
+            rule, attempts=ports.attempts, ticker=ticker, in_flight=in_flight, clock=clock
         )
-        for rule in rules
+        for rule in settings.rules
     }
-    movers = [Consumer(deployment.rates) for _ in range(consumers)]
+    floating = [Consumer(deployment.rates) for _ in range(settings.consumers)]
+    hangs = HangDetector(
+        settings.consumers, observer=ports.observer, is_alive=deployment.cluster.is_alive
+    )
     sampler = DemandSampler(
         lanes,
-        broker=broker,
-        waiting=waiting,
-        clock=clock,
+        broker=ports.broker,
+        store=ports.store,
         deployment=deployment,
-        hangs=HangDetector(consumers, observer=observer, is_alive=deployment.is_alive),
+        hangs=hangs,
+        clock=clock,
     )
     scheduler = Scheduler(
-        lanes=lanes,
-        movers=movers,
-        sampler=sampler,
-        observer=observer,
-        clock=clock,
-        random=random,
-        wake=wake,
+        lanes, floating, sampler=sampler, ticker=ticker, observer=ports.observer, clock=clock
     )
-    pool = ConsumerPool(lanes, in_flight, wake)
+    pool = ConsumerPool(lanes, gates=deployment.gates, ticker=ticker, in_flight=in_flight)
     async with AsyncExitStack() as stack:
         for queue, lane in lanes.items():
-            subscription = broker.subscribe(queue, on_delivery=lane.deliver, on_lost=lane.lose)
+            subscription = ports.broker.subscribe(
+                queue, on_delivery=lane.deliver, on_lost=lane.connection_lost
+            )
             lane.attach(await stack.enter_async_context(subscription))
         async with asyncio.TaskGroup() as group:
-            tasks = _start(group, lanes, movers, deployment.rates)
+            tasks = _start(group, lanes, floating, deployment.rates)
             tasks.append(group.create_task(scheduler.run(pool.stop), name="scheduler"))
             yield pool
             for task in tasks:
@@ -145,17 +160,17 @@ async def open_consumer_pool(
 def _start(
     group: asyncio.TaskGroup,
     lanes: Mapping[QueueKey, Lane],
-    movers: Sequence[Consumer],
+    floating: Sequence[Consumer],
     rates: Mapping[QueueKey, ProviderRate],
 ) -> list[asyncio.Task[None]]:
     tasks = [
         group.create_task(lane.run(), name=f"lane {lane.rule.queue}") for lane in lanes.values()
     ]
     for lane in lanes.values():
-        for _ in range(lane.rule.standing):
-            standing = Consumer(rates)
-            standing.assign(lane)
-            tasks.append(group.create_task(standing.run(), name=f"standing {lane.rule.queue}"))
-    for number, mover in enumerate(movers, 1):
-        tasks.append(group.create_task(mover.run(), name=f"consumer {number}"))
+        for _ in range(lane.rule.reserved):
+            reserved = Consumer(rates)
+            reserved.assign(lane)
+            tasks.append(group.create_task(reserved.run(), name=f"reserved {lane.rule.queue}"))
+    for number, consumer in enumerate(floating, 1):
+        tasks.append(group.create_task(consumer.run(), name=f"consumer {number}"))
     return tasks

@@ -23,10 +23,9 @@ from notifier.domain.controls import Breaker, BreakerState
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
-from notifier.lifecycle import wait
+from notifier.lifecycle import Clock, wait
 from notifier.ports.controls import ControlStore
 from notifier.ports.observer import Observer
-from notifier.scheduling.consumers.measurements import Clock
 from notifier.scheduling.gates.failure_window import FailureWindow
 from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates

@@ -11,14 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
-from notifier.domain.allocation import MAX_STUCK_REPLACED
+from notifier.domain.allocation.demand import MAX_STUCK_REPLACED
 from notifier.domain.notification import Channel, QueueKey
 from notifier.ports.observer import Observer
-from notifier.scheduling.consumers.lane import Lane
 
 HANGS_AFTER_S: Final = 10.0
 SHARE: Final = 4
@@ -26,6 +25,41 @@ IDLE_AFTER_S: Final = 1.0
 """A channel that called nobody for so long is not silent, it has nothing to say."""
 
 log = structlog.get_logger(__name__)
+
+
+class MonitoredLane(Protocol):
+    """The attempts that run for one queue. Implemented by scheduling.consumers.lane.Lane."""
+
+    consumers: int
+    answered_at: float
+
+    @property
+    def queue(self) -> QueueKey:
+        """The queue it belongs to."""
+        ...
+
+    @property
+    def stuck(self) -> int:
+        """Attempts that run far longer than usual, without those from before a recovery."""
+        ...
+
+    @property
+    def is_hanging(self) -> bool:
+        """Whether over half of the attempts are stuck, and more of them than can be replaced."""
+        ...
+
+    @property
+    def oldest_call_s(self) -> float:
+        """How long the oldest running attempt has run, 0 if none runs."""
+        ...
+
+    def oldest_start_since(self, instant: float) -> float | None:
+        """When the oldest attempt started of those running since `instant` and any recovery."""
+        ...
+
+    def mark_recovered(self, at: float) -> None:
+        """The provider answers again after a hang: attempts from before `at` are no hang."""
+        ...
 
 
 @dataclass(slots=True)
@@ -60,21 +94,21 @@ class HangDetector:
         self._silences = defaultdict[Channel, _Silence](_Silence)
         self._queues: set[QueueKey] = set()
 
-    def look(self, lanes: Collection[Lane], now: float) -> None:
+    def look(self, lanes: Collection[MonitoredLane], now: float) -> None:
         """See anew which channels hang."""
         if not self._is_alive():
             for lane in lanes:
-                lane.recover(now)
+                lane.mark_recovered(now)
             self._silences.clear()
-        members = defaultdict[Channel, list[Lane]](list)
+        members = defaultdict[Channel, list[MonitoredLane]](list)
         for lane in lanes:
-            members[lane.rule.queue.channel].append(lane)
+            members[lane.queue.channel].append(lane)
         for channel, each in members.items():
             self._look_at_channel(channel, each, now)
         for lane in lanes:
             self._look_at_queue(lane)
 
-    def held_at_most(self, lane: Lane) -> int | None:
+    def held_at_most(self, lane: MonitoredLane) -> int | None:
         """A bound of the queue, its standing consumers counted; never less than are made good."""
         return max(lane.consumers, 1 + MAX_STUCK_REPLACED) if lane.is_hanging else None
 
@@ -82,10 +116,12 @@ class HangDetector:
         """A bound of all queues of the channel together, standing consumers counted."""
         return self._most if self._silences[channel].hangs else None
 
-    def _look_at_channel(self, channel: Channel, lanes: Sequence[Lane], now: float) -> None:
+    def _look_at_channel(
+        self, channel: Channel, lanes: Sequence[MonitoredLane], now: float
+    ) -> None:
         silence = self._silences[channel]
         answered_at = max(lane.answered_at for lane in lanes)
-        running = [lane.began_since(answered_at) for lane in lanes]
+        running = [lane.oldest_start_since(answered_at) for lane in lanes]
         began_at = min((began for began in running if began is not None), default=None)
         hung = silence.hangs
         silence.look(began_at, answered_at, now)
@@ -101,11 +137,11 @@ class HangDetector:
         elif hung and not silence.hangs:
             log.info("provider_recovered_from_hang", channel=channel)
             for lane in lanes:
-                lane.recover(answered_at)
+                lane.mark_recovered(answered_at)
 
-    def _look_at_queue(self, lane: Lane) -> None:
+    def _look_at_queue(self, lane: MonitoredLane) -> None:
         """Tell once, and the end not before all is well: it may hang for some calls only."""
-        queue, told = lane.rule.queue, self._queues
+        queue, told = lane.queue, self._queues
         is_well = not lane.stuck and not self._silences[queue.channel].hangs
         if lane.is_hanging and queue not in told:
             told.add(queue)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from notifier.domain.notification import Channel, QueueKey
-    from notifier.scheduling.consumers.measurements import Clock
+    from notifier.lifecycle import Clock
 
 READ_INTERVAL_S: Final = 0.8
 """A change whose notice was lost is still known within a second."""

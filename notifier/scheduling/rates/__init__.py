@@ -1,1 +1,1 @@
-"""How fast one consumer and one provider may be called."""
+"""How often one consumer and one provider may be called."""

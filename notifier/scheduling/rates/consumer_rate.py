@@ -1,4 +1,4 @@
-"""How fast one consumer may go, and how much a lane may hold because of it."""
+"""The rate of one consumer, and how many messages a lane may hold because of it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from aiolimiter import AsyncLimiter
 
 from notifier.domain.notification import Channel
 
-SMOOTH_UP_TO_PER_S: Final = 10.0
+MAX_EVEN_RATE_PER_S: Final = 10.0
 CLAIM_JITTER_S: Final = 0.03
 BURST_S: Final = 0.05
-HOLD_S: Final = 5.0
+MAX_HOLD_S: Final = 5.0
 
 
 def burst(rate_per_s: float) -> float:
-    """How far above its rate a consumer may go in any one second.
+    """The calls by which a consumer may exceed its rate in any one second.
 
-    A leaky bucket of b lets b pass at once and `rate` a second besides. Up to 10/s there is no
-    burst; above, it is two or 50 ms of the rate, because at such a pace a bucket of one loses to
-    the lateness of the event loop.
+    A leaky bucket of size b lets b calls pass at once and `rate_per_s` per second besides. Up to
+    10/s there is no burst. Above, it is 50 ms of the rate and at least 2, because at that pace a
+    bucket of one would lose slots to the lateness of the event loop.
     """
-    return 0.0 if rate_per_s <= SMOOTH_UP_TO_PER_S else max(2.0, BURST_S * rate_per_s)
+    return 0.0 if rate_per_s <= MAX_EVEN_RATE_PER_S else max(2.0, BURST_S * rate_per_s)
 
 
 def consumer_limiter(rate_per_s: float) -> AsyncLimiter:
     """The limiter of one consumer on one channel.
 
-    Up to 10/s it is a bucket of one, that is even spacing, and 30 ms a second slower than asked:
-    the claim between limiter and provider takes now more and now less, and the provider should
-    count no more than the rate in any second either.
+    Up to 10/s it is a bucket of one, which spaces calls evenly, and 30 ms per second slower than
+    configured: the claim between limiter and provider takes a varying time, and the provider must
+    not count more than the rate in any second either.
     """
     bucket = burst(rate_per_s)
     if bucket:
@@ -41,26 +41,26 @@ def consumer_limiter(rate_per_s: float) -> AsyncLimiter:
 
 
 def prefetch_for(consumers: int, rate_per_s: float | None) -> int:
-    """What a lane may hold unacked: the next power of two, but no more than 5 s of its rate."""
+    """The messages a lane may hold: the next power of two, and no more than 5 s of the rate."""
     if consumers <= 0:
         return 0
     prefetch: int = 1 << (consumers - 1).bit_length()
     if rate_per_s is None:
         return prefetch
-    return max(1, min(prefetch, floor(rate_per_s * HOLD_S)))
+    return max(1, min(prefetch, floor(rate_per_s * MAX_HOLD_S)))
 
 
-class Wait:
-    """One consumer's wait for its turn, which somebody else may end."""
+class InterruptibleWait:
+    """A wait of one consumer that another task may end."""
 
     def __init__(self) -> None:
         self._deadline: asyncio.Timeout | None = None
 
-    async def until(self, turn: Awaitable[None]) -> bool:
-        """Wait for the turn; False if interrupted before it."""
+    async def wait_for(self, awaitable: Awaitable[None]) -> bool:
+        """Await it; False if `interrupt` came first."""
         try:
             async with asyncio.timeout(None) as self._deadline:
-                await turn
+                await awaitable
         except TimeoutError:
             return False
         finally:
@@ -68,19 +68,22 @@ class Wait:
         return True
 
     def interrupt(self) -> None:
-        """End a wait that is going on, by a cancellation inside of it."""
+        """End the wait, if there is one, by cancelling what it awaits."""
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
 
 
-class Pace:
-    """One consumer's limiters, one a channel, kept for its life: moving gives no new burst."""
+class ConsumerRate:
+    """The limiters of one consumer, one per channel.
+
+    They live as long as the consumer: being moved gives it no new burst.
+    """
 
     def __init__(self) -> None:
         self._limiters: dict[tuple[Channel, float], AsyncLimiter] = {}
 
     async def acquire(self, channel: Channel, rate_per_s: float | None) -> None:
-        """Wait for this consumer's next slot on the channel; cancelled, the slot stays free."""
+        """Wait for the consumer's next slot on the channel; cancelled, the slot stays unused."""
         if rate_per_s is None:
             return
         limiter = self._limiters.get((channel, rate_per_s))

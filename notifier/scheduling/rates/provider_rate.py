@@ -1,41 +1,48 @@
 """One provider's rate, shared by the whole deployment.
 
-The schedule is kept in the store; a worker reserves pieces of it ahead, no more slots than it has
-waiters, and spends each at its time. A slot that finds nobody is good for 20 ms more, then it is
-lost: calls made up for later would be too many in one second.
+The store keeps the schedule. A worker reserves slices of it ahead, with no more slots than it has
+waiters, and uses each slot at its time. A slot without a waiter stays valid for 20 ms and is then
+lost: calls that catch up later would be too many in one second.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
 from math import ceil
-from typing import Final
+from random import Random
+from typing import Final, Protocol
 
 import structlog
 
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
 from notifier.domain.provider_rate import CUT_INTERVAL_S, MAX_LEAD_S, REGROWTH_PER_S, SLICE_S
-from notifier.ports.observer import Observer
+from notifier.lifecycle import Clock
 from notifier.ports.rates import RateStore, Slice
-from notifier.scheduling.consumers.measurements import Clock
 from notifier.scheduling.rates.slots import Slots, even_rate
 from notifier.scheduling.rates.waiter_queue import WaiterQueue
 
-LEAD_S: Final = 0.075
-"""With slots for so long in hand a worker leaves the schedule to the others."""
+MAX_COVERED_S: Final = 0.075
+"""A worker whose slots cover this much time reserves no more and leaves the schedule to others."""
 SPREAD_S: Final = 0.01
 COALESCE_S: Final = 0.025
-"""How long more waiters are gathered before the next piece, while there are slots in hand."""
-AWAY_S: Final = 0.5
+"""How long a worker that still has slots collects waiters before it reserves the next slice."""
+STORE_RETRY_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
 
+class RateObserver(Protocol):
+    """The part of ports.observer.Observer that a rate reports to."""
+
+    def provider_rate_changed(self, provider: str, rate_per_s: float) -> None: ...
+
+
 class ProviderRate:
-    """This process's share of one provider's schedule. `run` must run for `acquire` to return."""
+    """This process's share of one provider's schedule.
+
+    `acquire` returns only while `run` runs.
+    """
 
     def __init__(
         self,
@@ -43,133 +50,135 @@ class ProviderRate:
         rate_per_s: float,
         *,
         store: RateStore,
+        observer: RateObserver,
         clock: Clock,
-        observer: Observer,
-        draw: Callable[[], float] = random.random,
+        random: Random,
     ) -> None:
         self.name = name
         self._store = store
-        self._clock = clock
         self._observer = observer
-        self._draw = draw
-        self._asked_per_s = even_rate(rate_per_s)
-        self._told_per_s, self._told_at = self._asked_per_s, clock()
-        self._line = WaiterQueue()
+        self._clock = clock
+        self._random = random
+        self._configured_per_s = even_rate(rate_per_s)
+        self._reported_per_s, self._reported_at = self._configured_per_s, clock()
+        self._waiters = WaiterQueue()
         self._slots = Slots(clock)
-        self._is_wanted = asyncio.Event()
-        self._may_call = asyncio.Event()
+        self._needs_slots = asyncio.Event()
+        self._may_wake = asyncio.Event()
         self._is_throttled = asyncio.Event()
-        self._is_away = False
+        self._is_store_away = False
 
     @property
     def rate_per_s(self) -> float:
-        """The deployment's rate as it is now: as last told, and grown since."""
-        grown = REGROWTH_PER_S * self._asked_per_s * (self._clock() - self._told_at)
-        return min(self._asked_per_s, self._told_per_s + grown)
+        """The deployment's rate now: what the store reported last, plus regrowth since."""
+        age_s = self._clock() - self._reported_at
+        regrown = self._reported_per_s + REGROWTH_PER_S * self._configured_per_s * age_s
+        return min(self._configured_per_s, regrown)
 
     async def acquire(self, priority: Priority | None) -> None:
-        """Wait for a slot; the most urgent first, and each sixteenth to whoever waits longest.
+        """Wait for a slot: the most urgent first, and each 16th slot to the oldest waiter.
 
-        None comes before all: it had a slot and could not use it in time.
-
-        Cancelled, it leaves its slot to the next. While nothing runs, and after the stop, it waits
-        until it is cancelled.
+        None comes before all priorities: such a caller had a slot and could not use it in time.
+        Cancelled, it leaves its slot to the next waiter. While `run` does not run, and after it
+        stopped, it waits until it is cancelled.
         """
-        told = self._line.join(priority)
-        self._is_wanted.set()
-        self._may_call.set()
+        future = self._waiters.join(priority)
+        self._needs_slots.set()
+        self._may_wake.set()
         try:
-            await told
+            await future
         except asyncio.CancelledError:
-            self._line.leave(priority, told)
-            if not told.cancelled():
+            self._waiters.leave(priority, future)
+            if not future.cancelled():
                 self.restore()
             raise
 
     def restore(self) -> None:
-        """A slot acquired just now was not used: it goes to the next."""
+        """Give a slot that was acquired just now and not used to the next waiter."""
         self._slots.restore()
-        self._may_call.set()
+        self._may_wake.set()
 
     def throttled(self) -> None:
-        """The provider said "too fast": cut the rate, for all workers."""
+        """The provider answered "too fast": cut the rate of all workers."""
         self._is_throttled.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Reserve, hand out and cut, until `stop`. Survives a store that is away."""
+        """Reserve slots, give them to waiters and cut the rate, until `stop`.
+
+        Continues while the store is unavailable.
+        """
         self._observer.provider_rate_changed(self.name, self.rate_per_s)
         async with asyncio.TaskGroup() as group:
-            loops = (self._keep_reserving(), self._keep_calling(), self._keep_cutting())
-            tasks = [group.create_task(each, name=f"rate of {self.name}") for each in loops]
+            loops = (self._keep_reserving(), self._keep_waking(), self._keep_cutting())
+            tasks = [group.create_task(loop, name=f"rate of {self.name}") for loop in loops]
             await stop.wait()
             for task in tasks:
                 task.cancel()
 
-    # ---- reserving
-
     async def _keep_reserving(self) -> None:
         while True:
             while self._missing() <= 0:
-                self._is_wanted.clear()
-                await self._is_wanted.wait()
+                self._needs_slots.clear()
+                await self._needs_slots.wait()
             await asyncio.sleep(await self._reserve())
 
     async def _reserve(self) -> float:
-        """Ask for one piece; returns how long not to ask again."""
-        most = max(1, ceil(self.rate_per_s * SLICE_S))
-        asked_at = self._clock()
+        """Reserve one slice; returns the seconds until the next attempt."""
+        limit = max(1, ceil(self.rate_per_s * SLICE_S))
+        requested_at = self._clock()
         try:
             piece = await self._store.reserve(
-                self.name, self._asked_per_s, min(self._missing(), most)
+                self.name, self._configured_per_s, min(self._missing(), limit)
             )
         except StoreUnavailable as error:
-            if not self._is_away:
+            if not self._is_store_away:
                 log.warning("rate_reservation_failed", provider=self.name, reason=str(error))
-            self._is_away = True
-            return AWAY_S
-        self._is_away = False
-        self._take_in(piece, asked_at)
+            self._is_store_away = True
+            return STORE_RETRY_S
+        self._is_store_away = False
+        self._add(piece, requested_at)
         return self._until_needed() if piece.count else self._until_free(piece)
 
-    def _take_in(self, piece: Slice, asked_at: float) -> None:
-        self._slots.add(piece, asked_at)
-        self._told_per_s, self._told_at = piece.rate_per_s, self._clock()
+    def _add(self, piece: Slice, requested_at: float) -> None:
+        self._slots.add(piece, requested_at)
+        self._reported_per_s, self._reported_at = piece.rate_per_s, self._clock()
         self._observer.provider_rate_changed(self.name, piece.rate_per_s)
-        self._may_call.set()
+        self._may_wake.set()
 
     def _until_free(self, piece: Slice) -> float:
-        """Spread, so that no worker always comes just after another."""
-        return max(0.0, piece.starts_in_s - MAX_LEAD_S) + SPREAD_S * (0.2 + 0.8 * self._draw())
+        """Seconds until the schedule has slots to give away again.
+
+        Spread at random, so that no worker always comes just after another.
+        """
+        spread_s = SPREAD_S * (0.2 + 0.8 * self._random.random())
+        return max(0.0, piece.starts_in_s - MAX_LEAD_S) + spread_s
 
     def _until_needed(self) -> float:
+        """Seconds until this worker should reserve its next slice."""
         covered_s = self._slots.covered_s
-        return max(0.0, covered_s - LEAD_S, min(covered_s / 2, COALESCE_S))
+        return max(0.0, covered_s - MAX_COVERED_S, min(covered_s / 2, COALESCE_S))
 
     def _missing(self) -> int:
-        return len(self._line) - len(self._slots)
+        return len(self._waiters) - len(self._slots)
 
-    # ---- handing out
-
-    async def _keep_calling(self) -> None:
+    async def _keep_waking(self) -> None:
         while True:
-            while not (self._slots and self._line):
-                self._may_call.clear()
-                await self._may_call.wait()
+            while not (self._slots and self._waiters):
+                self._may_wake.clear()
+                await self._may_wake.wait()
             await asyncio.sleep(self._slots.first_in_s)
-            self._call()
+            self._wake_waiters()
 
-    def _call(self) -> None:
-        while self._slots and self._slots.first_in_s <= 0 and self._line.call():
+    def _wake_waiters(self) -> None:
+        while self._slots and self._slots.first_in_s <= 0 and self._waiters.wake_next():
             self._slots.take()
-        self._is_wanted.set()
-
-    # ---- cutting
+        self._needs_slots.set()
 
     async def _keep_cutting(self) -> None:
-        """What is answered within a second of a cut was called before it."""
         while True:
             await self._is_throttled.wait()
             is_cut = await self._cut()
+            # Replies within a second of a cut belong to calls made before it.
             await asyncio.sleep(CUT_INTERVAL_S if is_cut else CUT_INTERVAL_S / 4)
             self._is_throttled.clear()
 

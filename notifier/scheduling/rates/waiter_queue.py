@@ -1,4 +1,4 @@
-"""Who waits for a slot, and whose turn it is."""
+"""The waiters for slots of a rate, and the order in which they get one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Final
 
 from notifier.domain.notification import Priority
 
-FOR_THE_OLDEST: Final = 16
-"""Every so many slots one goes to whoever waits longest, so that no priority starves."""
+OLDEST_FIRST_EVERY: Final = 16
+"""Every 16th slot goes to the oldest waiter of all, so that no priority starves."""
 
 
 class WaiterQueue:
-    """The most urgent first, first in first out among equals. Nothing here awaits.
+    """The most urgent priority first; first in, first out within one. Nothing here awaits.
 
-    A waiter leaves by one door only: called, or gone.
+    A waiter is removed exactly once: by `wake_next` or by `leave`.
     """
 
     def __init__(self) -> None:
@@ -22,36 +22,36 @@ class WaiterQueue:
             priority: {} for priority in (None, *Priority)
         }
         self._joined = 0
-        self._called = 0
+        self._woken = 0
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of waiters."""
         return sum(len(waiters) for waiters in self._waiters.values())
 
     def join(self, priority: Priority | None) -> asyncio.Future[None]:
-        """Wait here, with None before all others; the future is done when it is one's turn."""
-        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Add a waiter, None before all priorities; the future is done when it gets its slot."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._joined += 1
-        self._waiters[priority][told] = self._joined
-        return told
+        self._waiters[priority][future] = self._joined
+        return future
 
-    def leave(self, priority: Priority | None, told: asyncio.Future[None]) -> None:
-        """Go before one's turn; nothing if one was called already."""
-        self._waiters[priority].pop(told, None)
+    def leave(self, priority: Priority | None, future: asyncio.Future[None]) -> None:
+        """Remove a waiter. Does nothing if it was woken already."""
+        self._waiters[priority].pop(future, None)
 
-    def call(self) -> bool:
-        """Tell the next who still waits; False if nobody does."""
-        self._called += 1
-        is_for_the_oldest = self._called % FOR_THE_OLDEST == 0
-        while heads := [waiters for waiters in self._waiters.values() if waiters]:
-            waiters = min(heads, key=_joined_first) if is_for_the_oldest else heads[0]
-            told = next(iter(waiters))
-            del waiters[told]
-            if not told.done():  # else its task was cancelled just now
-                told.set_result(None)
+    def wake_next(self) -> bool:
+        """Wake the next waiter; False if there is none."""
+        self._woken += 1
+        is_for_oldest = self._woken % OLDEST_FIRST_EVERY == 0
+        while groups := [waiters for waiters in self._waiters.values() if waiters]:
+            waiters = min(groups, key=_oldest_number) if is_for_oldest else groups[0]
+            future = next(iter(waiters))
+            del waiters[future]
+            if not future.done():  # done: its task was cancelled just now
+                future.set_result(None)
                 return True
         return False
 
 
-def _joined_first(waiters: dict[asyncio.Future[None], int]) -> int:
+def _oldest_number(waiters: dict[asyncio.Future[None], int]) -> int:
     return next(iter(waiters.values()))
