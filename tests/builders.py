@@ -18,7 +18,7 @@ from notifier.domain.notification import (
     WorkerId,
 )
 from notifier.ports.broker import Pointer
-from notifier.ports.store import ClaimRequest, Quota, Result
+from notifier.ports.store import AttemptResult, ClaimRequest, Quota
 
 EMAIL_HIGH = QueueKey(Channel("email"), Priority.HIGH)
 EMAIL_LOW = QueueKey(Channel("email"), Priority.LOW)
@@ -63,16 +63,16 @@ def a_notification(
     )
 
 
-def quotas(*queues: QueueKey, most: int = 500) -> list[Quota]:
+def quotas(*queues: QueueKey, limit: int = 500) -> list[Quota]:
     """Room for `most` first attempts and as many retries in each queue (all nine by default)."""
     return [
-        Quota(queue=queue, is_retry=is_retry, most=most)
+        Quota(queue=queue, is_retry=is_retry, limit=limit)
         for queue in queues or QUEUES
         for is_retry in (False, True)
     ]
 
 
-def ask(pointer: Pointer) -> ClaimRequest:
+def claim_request(pointer: Pointer) -> ClaimRequest:
     """The claim that a pointer asks for."""
     return ClaimRequest(id=pointer.id, claim=pointer.claim)
 
@@ -86,10 +86,10 @@ def a_result(
     after: timedelta | None = None,
     reason: str = "",
     code: str = "250",
-) -> tuple[Result, float]:
+) -> tuple[AttemptResult, float]:
     """What came of an attempt that took 10 ms and ended just now."""
     now = time.monotonic()
-    result = Result(
+    result = AttemptResult(
         id=claimed.id,
         claim=claimed.claim,
         status=status,

@@ -18,8 +18,8 @@ from notifier.api.routes.reading import read_handlers
 from notifier.api.routes.submit import submit_handlers
 from notifier.api.settings import ApiSettings
 from notifier.api.status_reader import Board
+from notifier.ports.acceptor import Acceptor
 from notifier.ports.queries import Reader
-from notifier.ports.store import Acceptor
 
 
 def create_api(

@@ -30,7 +30,7 @@ async def open_api(
     accept = Accept(
         store=process.store,
         observer=process.metrics,
-        relays=process.relays,
+        publisher=process.relays,
         deadline_s=settings.api.request_deadline_s,
         max_backlog=settings.api.max_backlog,
     )

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 
 from uuid_utils.compat import uuid7
 
@@ -23,8 +22,8 @@ from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.adapters.telemetry.looplag import watch_loop
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.relay import Relay, Relays
-from notifier.domain.controls import BreakerState, Controls, SendPermission
+from notifier.delivery.relay import Relays
+from notifier.domain.controls import BreakerState, Controls
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, repeat
 from notifier.ports.broker import Broker
@@ -162,16 +161,13 @@ async def open_process(
             background_task(gates.run, "controls"),
             open_broker(settings, queues, metrics) as broker,
         ):
-            relay_of = partial(
-                Relay,
+            relays = Relays(
                 store=store,
                 broker=broker,
                 observer=metrics,
-                pace=membership.pace,
-                relays=membership.relays,
-                permission=lambda queue: (
-                    gates.permission(queue) if membership.is_known() else SendPermission.PAUSED
-                ),
+                queues=queues,
+                cluster=membership,
+                gates=gates,
             )
             process = Process(
                 settings=settings,
@@ -180,7 +176,7 @@ async def open_process(
                 store=store,
                 broker=broker,
                 membership=membership,
-                relays=Relays(lambda its: relay_of(queues=its), queues),
+                relays=relays,
                 control_store=control_store,
                 gates=gates,
             )
@@ -210,7 +206,7 @@ def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event)
     group.create_task(sweep.run(stop), name="sweeper")
     group.create_task(repeat(prune.run_once, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
     group.create_task(repeat(process.look_at_broker, stop, LOOK_EVERY_S), name="broker watch")
-    group.create_task(watch_loop(process.metrics.loop_lagged, stop), name="loop watch")
+    group.create_task(watch_loop(process.metrics, stop), name="loop watch")
 
 
 def open_broker(

@@ -17,12 +17,11 @@ import structlog
 from notifier.adapters.postgres.rates import open_rates
 from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider
 from notifier.app.process import Process, connection_settings
-from notifier.delivery.attempt import Attempts, Heard, NextTurn, Route
-from notifier.delivery.in_flight import InFlightClaims
+from notifier.delivery.attempt import Attempts
+from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
 from notifier.domain.allocation.demand import RESERVED_CONSUMERS
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, Priority, QueueKey
-from notifier.domain.outcome import Outcome, Throttled
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.lifecycle import background_task, repeat
 from notifier.recovery import rescuer, unpublished
@@ -39,6 +38,7 @@ from notifier.scheduling.consumers.pool import (
 )
 from notifier.scheduling.gates.breakers import Breakers
 from notifier.scheduling.rates.provider_rate import ProviderRate
+from notifier.scheduling.rates.provider_rates import ProviderRates
 from notifier.settings import Settings, convert_table
 
 ORPHANS_EVERY_S: Final = 5.0
@@ -60,22 +60,23 @@ async def open_worker(
 
     `reload` reads a provider's settings anew: a refused credential may have been changed.
     """
-    settings, inflight = process.settings, InFlightClaims()
+    settings = process.settings
     async with AsyncExitStack() as stack:
-        routes = await _open_routes(stack, settings, providers, reload)
+        rules = DeliveryRules(
+            bindings=await _open_bindings(stack, settings, providers, reload),
+            policies=retry_policies(settings),
+        )
         breakers = process.breakers = _breakers(process)
         rates = await _open_rates(stack, process, providers)
         attempts = Attempts(
             store=process.store,
             observer=process.metrics,
-            inflight=inflight,
-            routes=routes,
-            policies=retry_policies(settings),
+            rules=rules,
             liveness=process.membership,
+            rate_limiter=rates,
+            outcome_listeners=(breakers, rates),
             draw=random.random,
             send_timeout_s=settings.worker.send_timeout_s,
-            on_outcome=_listeners(breakers, rates),
-            next_turn=_turns(settings, rates),
         )
         bulkheads = _bulkheads(settings, providers)
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -93,17 +94,13 @@ async def open_worker(
             Deployment(
                 cluster=process.membership,
                 gates=process.gates,
-                rates={
-                    queue: rates[settings.channels[queue.channel].provider]
-                    for queue in process.queues
-                    if settings.channels[queue.channel].provider in rates
-                },
+                rates=rates.by_queue(process.queues),
             ),
             clock=time.monotonic,
             random=random.Random(),  # noqa: S311 jitter, no secret
         ) as pool:
             process.pool = pool
-            _look_after(group, process, attempts, breakers, routes, stop)
+            _look_after(group, process, attempts, breakers, rules, stop)
             yield pool
             stop.set()
             await _drain(pool, settings.worker.grace_s)
@@ -113,11 +110,14 @@ async def open_worker(
 
 async def _open_rates(
     stack: AsyncExitStack, process: Process, providers: Mapping[str, ProviderSettings]
-) -> Mapping[str, ProviderRate]:
+) -> ProviderRates:
     """The providers that have a rate, each served until the stack is closed."""
     limited = {name: of.rate for name, of in providers.items() if of.rate is not None}
+    channels = {
+        Channel(name): channel.provider for name, channel in process.settings.channels.items()
+    }
     if not limited:
-        return {}
+        return ProviderRates(channels, {})
     store = await stack.enter_async_context(open_rates(connection_settings(process.settings)))
     rates = {
         name: ProviderRate(
@@ -132,7 +132,7 @@ async def _open_rates(
     }
     for name, rate in rates.items():
         await stack.enter_async_context(background_task(rate.run, f"rate {name}"))
-    return rates
+    return ProviderRates(channels, rates)
 
 
 def _bulkheads(
@@ -146,28 +146,6 @@ def _bulkheads(
         )
         for name, channel in settings.channels.items()
     }
-
-
-def _listeners(breakers: Breakers, rates: Mapping[str, ProviderRate]) -> Heard:
-    """Who hears of every outcome: the breaker, and of "too fast" the rate."""
-
-    def on_outcome(queue: QueueKey, provider: str, outcome: Outcome, started_at: float) -> None:
-        breakers.on_outcome(queue, provider, outcome, started_at)
-        if isinstance(outcome, Throttled) and provider in rates:
-            rates[provider].throttled()
-
-    return on_outcome
-
-
-def _turns(settings: Settings, rates: Mapping[str, ProviderRate]) -> NextTurn:
-    """Where a queue's provider has a rate: its next slot, before all who have had none."""
-
-    async def next_turn(queue: QueueKey) -> None:
-        channel = settings.channels.get(queue.channel)
-        if channel is not None and channel.provider in rates:
-            await rates[channel.provider].acquire(None)
-
-    return next_turn
 
 
 def _breakers(process: Process) -> Breakers:
@@ -188,7 +166,7 @@ def _look_after(
     process: Process,
     attempts: Attempts,
     breakers: Breakers,
-    routes: Mapping[Channel, Route],
+    rules: DeliveryRules,
     stop: asyncio.Event,
 ) -> None:
     rescue = Rescuer(
@@ -203,8 +181,7 @@ def _look_after(
         observer=process.metrics,
         silent=process.membership.silent,
         liveness=process.membership,
-        routes=routes,
-        policies=retry_policies(process.settings),
+        rules=rules,
     )
     relays = UnpublishedRecovery(
         store=process.store,
@@ -261,12 +238,12 @@ async def _release_the_last(attempts: Attempts) -> None:
         log.warning("orphans_not_released", reason=str(error) or type(error).__name__)
 
 
-async def _open_routes(
+async def _open_bindings(
     stack: AsyncExitStack,
     settings: Settings,
     providers: Mapping[str, ProviderSettings],
     reload: Callable[[str], ProviderSettings] | None,
-) -> Mapping[Channel, Route]:
+) -> Mapping[Channel, ProviderBinding]:
     opened = {
         name: await stack.enter_async_context(
             open_provider(name, of, partial(reload, name) if reload else None)
@@ -274,7 +251,7 @@ async def _open_routes(
         for name, of in providers.items()
     }
     return {
-        Channel(name): Route(
+        Channel(name): ProviderBinding(
             provider=opened[channel.provider], on_ambiguous=OnAmbiguous(channel.ambiguous)
         )
         for name, channel in settings.channels.items()

@@ -1,1 +1,1 @@
-"""What happens to a notification: accepted, relayed, attempted, and looked after."""
+"""Delivery of one notification: accept, relay to the broker, attempt."""

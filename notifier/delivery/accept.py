@@ -1,7 +1,7 @@
-"""Accept: store a submit, committed, before the caller hears of it; then let it be published.
+"""Accept: stores submitted notifications and returns after the commit.
 
-Where nothing waits before it and the broker has room, a row is stored as taken already and its
-pointer is handed to the relay; else it is due, and the relays are woken.
+While the relay has room for a queue, its new rows are stored as already published and their
+pointers are published directly after the commit. All other rows are due, and the relay is woken.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from notifier.delivery.commit_delay import CommitDelayEstimator
 from notifier.delivery.group_commit import MAX_BATCH, GroupCommit, WhenUnknown
@@ -18,82 +18,104 @@ from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from notifier.delivery.relay import Relays
-    from notifier.domain.notification import NewNotification, NotificationId, QueueKey
-    from notifier.ports.observer import Observer
-    from notifier.ports.store import Store
+    from notifier.domain.notification import NewNotification, NotificationId, Priority, QueueKey
+    from notifier.ports.broker import Pointer
+    from notifier.ports.observer import AcceptObserver
+    from notifier.ports.store import AcceptStore
 
-ESTIMATE_EVERY_S: Final = 1.0
+ESTIMATE_INTERVAL_S: Final = 1.0
 MAX_PENDING: Final = 20_000
-"""Notifications waiting to be stored in this process; more are refused at once."""
+"""Notifications that may wait to be stored in this process; more are refused at once."""
 MAX_COMMIT_DELAY_S: Final = 0.8
-"""What would wait longer for its commit is refused at once, and told to come back: to take it would
-only be to let all wait for the deadline."""
+"""A submit whose commit would take longer is refused at once, to be retried by the caller:
+otherwise every caller would wait until its deadline."""
+
+
+class PointerPublisher(Protocol):
+    """Publishes the pointers of new rows; implemented by delivery.relay.Relays."""
+
+    def reserve(self, wanted: Mapping[QueueKey, int]) -> Mapping[QueueKey, int]:
+        """Return how many of the wanted new rows of each queue may be published directly.
+
+        Their places are held until they are enqueued or released.
+        """
+        ...
+
+    def release(self, reserved: Mapping[QueueKey, int]) -> None:
+        """Give back reserved places whose rows were not stored."""
+        ...
+
+    def enqueue(self, pointers: Sequence[Pointer]) -> None:
+        """Publish pointers whose places were reserved and whose rows are committed."""
+        ...
+
+    def wake(self, priorities: Collection[Priority]) -> None:
+        """Let the relays of these priorities look for due rows now."""
+        ...
 
 
 class Accept:
-    """Implements ports.store.Acceptor."""
+    """Implements ports.acceptor.Acceptor."""
 
     def __init__(
         self,
         *,
-        store: Store,
-        observer: Observer,
-        relays: Relays,
+        store: AcceptStore,
+        observer: AcceptObserver,
+        publisher: PointerPublisher,
         deadline_s: float,
         max_backlog: int,
     ) -> None:
         self._store = store
         self._observer = observer
-        self._relays = relays
+        self._publisher = publisher
         self._deadline_s = deadline_s
         self._max_backlog = max_backlog
         self._backlog = 0
-        self._foreseen = CommitDelayEstimator(most=MAX_BATCH)
+        self._commit_delay = CommitDelayEstimator(batch_size=MAX_BATCH)
         self._batches = GroupCommit(
-            "accept", self._write, when_unknown=WhenUnknown.REPEAT, weigh=_bytes
+            "accept", self._write, when_unknown=WhenUnknown.REPEAT, size_of=_size_bytes
         )
 
     async def run(self) -> None:
-        """Write the batches until `close` was called and all is written."""
+        """Write batches until closed and empty."""
         await self._batches.run()
 
     def close(self) -> None:
-        """No more will be submitted: write what is left and end."""
+        """Let `run` end once everything is written; nothing may be submitted after."""
         self._batches.close()
 
     async def watch_backlog(self, stop: asyncio.Event) -> None:
-        """Estimate once a second how many rows wait."""
-        while not await wait(stop, ESTIMATE_EVERY_S):
+        """Estimate once a second how many rows wait, until `stop`."""
+        while not await wait(stop, ESTIMATE_INTERVAL_S):
             try:
                 self._backlog = await self._store.estimate_backlog()
                 self._observer.waiting_counted(self._backlog, limit=self._max_backlog)
             except StoreUnavailable:
-                continue  # accept itself says so to the callers
+                continue  # callers of `submit` see the same error
 
     async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
-        """Store all; see ports.store.Acceptor."""
         self._refuse_if_full(len(items))
         started_at = time.monotonic()
-        waiters = [self._batches.put(item) for item in items]
+        futures = [self._batches.put(item) for item in items]
         try:
             async with asyncio.timeout(self._deadline_s):
-                answers = [await _answer(waiter) for waiter in waiters]
+                results = [await _status_or_rejection(future) for future in futures]
         except TimeoutError as error:
-            msg = f"not stored within {self._deadline_s:g} s; some of it may be"
+            msg = f"not stored within {self._deadline_s:g} s; some of it may be stored later"
             raise StoreUnavailable(msg) from error
         finally:
-            for waiter in waiters:
-                waiter.cancel()
+            for future in futures:
+                future.cancel()
         self._observer.submit_committed(time.monotonic() - started_at)
-        return answers
+        return results
 
-    def _refuse_if_full(self, more: int) -> None:
-        waiting = len(self._batches)
-        is_slow = waiting and self._foreseen.of(waiting + more) > MAX_COMMIT_DELAY_S
-        if is_slow or waiting + more > MAX_PENDING:
+    def _refuse_if_full(self, new: int) -> None:
+        pending = len(self._batches)
+        is_slow = pending and self._commit_delay.estimate_s(pending + new) > MAX_COMMIT_DELAY_S
+        if is_slow or pending + new > MAX_PENDING:
             msg = "too many notifications wait to be stored"
             raise Overloaded(msg)
         if self._backlog >= self._max_backlog:
@@ -101,43 +123,43 @@ class Accept:
             raise Overloaded(msg, retry_after_s=30)
 
     async def _write(self, items: Sequence[NewNotification]) -> Sequence[Status]:
-        began = time.monotonic()
-        admitted = self._relays.admit(
+        started_at = time.monotonic()
+        reserved = self._publisher.reserve(
             Counter(item.queue for item in items if item.status is Status.QUEUED)
         )
-        taken = _first_of_each(items, admitted)
+        published = _first_of_each_queue(items, reserved)
         try:
-            pointers = await self._store.insert(items, taken=taken)
+            pointers = await self._store.insert(items, published=published)
         except NotifierError:
-            self._relays.withdraw(admitted)
+            self._publisher.release(reserved)
             raise
-        self._foreseen.wrote(time.monotonic() - began)
-        self._relays.hand_over(pointers)
-        self._relays.wake({item.queue.priority for item in items if item.id not in taken})
+        self._commit_delay.record_write(time.monotonic() - started_at)
+        self._publisher.enqueue(pointers)
+        self._publisher.wake({item.queue.priority for item in items if item.id not in published})
         for queue, count in Counter(item.queue for item in items).items():
             self._observer.accepted(queue, count)
         return [item.status for item in items]
 
 
-def _first_of_each(
-    items: Sequence[NewNotification], admitted: Mapping[QueueKey, int]
+def _first_of_each_queue(
+    items: Sequence[NewNotification], counts: Mapping[QueueKey, int]
 ) -> set[NotificationId]:
-    """So many of each queue, of those that are due at once."""
-    room = dict(admitted)
+    """Return the ids of the first items of each queue that are due at once, `counts` of them."""
+    left = dict(counts)
     first: set[NotificationId] = set()
     for item in items:
-        if item.status is Status.QUEUED and room[item.queue]:
-            room[item.queue] -= 1
+        if item.status is Status.QUEUED and left[item.queue]:
+            left[item.queue] -= 1
             first.add(item.id)
     return first
 
 
-def _bytes(item: NewNotification) -> int:
+def _size_bytes(item: NewNotification) -> int:
     return len(item.content) + len(item.metadata)
 
 
-async def _answer(waiter: asyncio.Future[Status]) -> Status | StoreRejected:
+async def _status_or_rejection(future: asyncio.Future[Status]) -> Status | StoreRejected:
     try:
-        return await waiter
+        return await future
     except StoreRejected as error:
         return error

@@ -1,18 +1,17 @@
-"""One attempt: claim, send, decide, record, acknowledge. In this order, whatever happens."""
+"""One attempt: claim, send, decide, record, acknowledge, always in this order."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 import msgspec
 import structlog
 
 from notifier.delivery.group_commit import GroupCommit, WhenUnknown
+from notifier.delivery.in_flight import InFlightClaims
 from notifier.delivery.lateness import LatenessDetector
 from notifier.domain.breaker import is_unasked
 from notifier.domain.errors import StoreUnavailable
@@ -25,56 +24,49 @@ from notifier.domain.outcome import (
     Outcome,
     Unavailable,
 )
-from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
+from notifier.domain.retry import Decision, Fail, Retry, Settle
 from notifier.domain.timing import AttemptTiming
 from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
-from notifier.ports.store import ClaimRequest, NotClaimed, Result
+from notifier.ports.store import AttemptResult, ClaimRequest, NotClaimed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from notifier.delivery.in_flight import InFlightClaims
-    from notifier.domain.notification import Channel, Priority, QueueKey
+    from notifier.delivery.delivery_rules import DeliveryRules
+    from notifier.domain.notification import QueueKey
     from notifier.ports.broker import Delivery, Pointer
     from notifier.ports.heartbeat import Liveness
-    from notifier.ports.observer import Observer
-    from notifier.ports.provider import Provider
-    from notifier.ports.store import ClaimAnswer, Recorded, Store
+    from notifier.ports.observer import AttemptObserver
+    from notifier.ports.store import AttemptStore, ClaimReply, Recorded
 
 STALE_S: Final = 4.0
-"""No provider call begins when its claim, or this process's last heartbeat, was asked for longer
-ago than this: others may think us dead."""
-RECORD_WITHIN_S: Final = 5.0
-"""How long a known outcome may take to be written after the grace is over."""
+"""No provider call starts if the claim, or this process's last heartbeat, was requested longer ago:
+other processes may take this one for dead."""
+RECORD_TIMEOUT_S: Final = 5.0
+"""How long writing a known outcome may take once the grace period is over."""
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
 
 log = structlog.get_logger(__name__)
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """How a channel is sent: its provider, and what to do when nobody knows whether it was sent."""
+class OutcomeListener(Protocol):
+    """Is notified of the outcome of each provider call."""
 
-    provider: Provider
-    on_ambiguous: OnAmbiguous
-
-
-Heard = Callable[["QueueKey", str, Outcome, float], None]
-"""Told of every provider call that ended: queue, provider, outcome, and when it began."""
+    def on_outcome(
+        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
+    ) -> None:
+        """Take note of a call that ended; `started_at` is an instant of the monotonic clock."""
+        ...
 
 
-def _nobody_listens(queue: QueueKey, provider: str, outcome: Outcome, started_at: float) -> None:
-    del queue, provider, outcome, started_at
+class RateLimiter(Protocol):
+    """Limits the calls to each queue's provider."""
 
-
-NextTurn = Callable[["QueueKey"], Awaitable[None]]
-"""Returns when the provider of the queue may be called once more."""
-
-
-async def _any_time(queue: QueueKey) -> None:
-    del queue
+    async def acquire(self, queue: QueueKey) -> None:
+        """Return when the queue's provider may be called once."""
+        ...
 
 
 class Attempts:
@@ -83,161 +75,164 @@ class Attempts:
     def __init__(
         self,
         *,
-        store: Store,
-        observer: Observer,
-        inflight: InFlightClaims,
-        routes: Mapping[Channel, Route],
-        policies: Mapping[Priority, RetryPolicy],
+        store: AttemptStore,
+        observer: AttemptObserver,
+        rules: DeliveryRules,
         liveness: Liveness,
+        rate_limiter: RateLimiter,
+        outcome_listeners: Sequence[OutcomeListener],
         draw: Callable[[], float],
         send_timeout_s: float,
-        on_outcome: Heard = _nobody_listens,
-        next_turn: NextTurn = _any_time,
     ) -> None:
+        self.in_flight = InFlightClaims()
         self._store = store
         self._observer = observer
-        self._inflight = inflight
-        self._routes = routes
-        self._policies = policies
+        self._rules = rules
         self._liveness = liveness
+        self._rate_limiter = rate_limiter
+        self._outcome_listeners = outcome_listeners
         self._draw = draw
         self._time_limit = TimeLimit(send_timeout_s)
-        self._heard = on_outcome
-        self._next_turn = next_turn
-        self._claim_wait = LatenessDetector()
+        self._claim_lateness = LatenessDetector()
         self._claims = GroupCommit("claim", store.claim, when_unknown=WhenUnknown.FAIL)
-        self._results = GroupCommit("record", self._write, when_unknown=WhenUnknown.REPEAT)
-        self._returns = GroupCommit("give_back", self._return, when_unknown=WhenUnknown.REPEAT)
+        self._results = GroupCommit("record", self._write_results, when_unknown=WhenUnknown.REPEAT)
+        self._returns = GroupCommit(
+            "give_back", self._write_returns, when_unknown=WhenUnknown.REPEAT
+        )
 
     async def run(self) -> None:
-        """Write the batches until `close` was called and all is written."""
+        """Write batches until closed and empty."""
         async with asyncio.TaskGroup() as group:
             for batches in (self._claims, self._results, self._returns):
                 group.create_task(batches.run(), name=f"batch:{batches.name}")
 
     def close(self) -> None:
-        """No more attempts will begin: write what is left and end."""
+        """Let `run` end once everything is written; no attempt may start after."""
         for batches in (self._claims, self._results, self._returns):
             batches.close()
 
     async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
-        """Carry out one attempt and settle its message.
-
-        Cancelled during the provider's call it records Ambiguous itself before it ends; cancelled
-        elsewhere it leaves the message unacked and the row to the release of orphans.
-        """
         pointer = delivery.pointer
-        ask = ClaimRequest(id=pointer.id, claim=pointer.claim)
-        turn_at = time.monotonic()
-        await self._liveness.wait_until_alive()  # to claim before would only be to give back
-        asked_at = time.monotonic()
-        if self._inflight.has(ask):  # a copy: the row is the other's, to record or to give back
+        request = ClaimRequest(id=pointer.id, claim=pointer.claim)
+        acquired_at = time.monotonic()
+        # A claim made before would only have to be given back.
+        await self._liveness.wait_until_alive()
+        requested_at = time.monotonic()
+        if self.in_flight.has(request):  # the other copy records the row or gives it back
             ack(delivery)
             return NOT_SENT
-        self._inflight.enter(ask)
+        self.in_flight.add(request)
         try:
-            timing = await self._carry_out(pointer.queue, ask, turn_at, asked_at)
+            timing = await self._carry_out(pointer.queue, request, acquired_at, requested_at)
             ack(delivery)
         finally:
-            self._inflight.leave(ask)
+            self.in_flight.remove(request)
         return timing
 
     async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
-        """Make due again, unspent, what a lane buffered. Returns when that is confirmed."""
         await self._give_back(
-            [ClaimRequest(id=one.id, claim=one.claim, is_buffered=True) for one in pointers]
+            [
+                ClaimRequest(id=pointer.id, claim=pointer.claim, is_buffered=True)
+                for pointer in pointers
+            ]
         )
 
-    async def _give_back(self, asks: Sequence[ClaimRequest]) -> None:
-        waiters = [self._returns.put(ask) for ask in asks]
+    async def _give_back(self, requests: Sequence[ClaimRequest]) -> None:
+        futures = [self._returns.put(request) for request in requests]
         try:
-            for waiter in waiters:
-                await waiter
+            for future in futures:
+                await future
         finally:
-            for waiter in waiters:
-                waiter.cancel()
+            for future in futures:
+                future.cancel()
 
     async def release_the_last(self) -> None:
-        """With no attempt left: once no claim is on its way any more, give back what is ours."""
-        await self._claims.settled()
+        """After the last attempt, wait for claims on their way and give back all orphans."""
+        await self._claims.wait_idle()
         await self.release_orphans()
 
     async def release_orphans(self) -> int:
-        """Give back what Postgres believes we send and we do not; how many.
+        """Give back rows that this worker claimed in Postgres but is not sending; returns how many.
 
-        The set is looked at before and after the rows are read: an id enters it before its claim
-        is asked and leaves it after its record, so a row that is in neither is nobody's.
+        The claims in flight are read before and after the rows. A claim is in flight from before
+        its request until after its record, so a row that is in neither reading is an orphan.
         """
-        before = self._inflight.ids()
+        before = self.in_flight.ids()
         rows = await self._store.claimed_by_me()
-        orphans = [row for row in rows if row.id not in before and row.id not in self._inflight]
+        orphans = [row for row in rows if row.id not in before and row.id not in self.in_flight]
         if orphans:
             log.warning("orphans_released", count=len(orphans))
             await self._give_back(orphans)
         return len(orphans)
 
-    # ---- the steps ------------------------------------------------------------------------------
-
     async def _carry_out(
-        self, queue: QueueKey, ask: ClaimRequest, turn_at: float, asked_at: float
+        self, queue: QueueKey, request: ClaimRequest, acquired_at: float, requested_at: float
     ) -> AttemptTiming:
-        answer = await self._claim(queue, ask)
-        if isinstance(answer, NotClaimed):
+        claimed = await self._claim(queue, request)
+        if isinstance(claimed, NotClaimed):
             return NOT_SENT
-        if not await self._may_call(answer.queue, turn_at, asked_at):
-            await self._returns.put(ask)
+        if not await self._may_call(claimed.queue, acquired_at, requested_at):
+            await self._returns.put(request)
             return NOT_SENT
-        self._observer.claimed(answer.queue, answer.waited_s)
+        self._observer.claimed(claimed.queue, claimed.waited_s)
         started_at = time.monotonic()
-        outcome, is_stopping = await self._send(answer)
+        outcome, is_stopping = await self._send(claimed)
         finished_at = time.monotonic()
-        self._heard(answer.queue, self._provider_name(answer.queue), outcome, started_at)
+        self._notify_listeners(claimed.queue, outcome, started_at)
         try:
-            await self._record(answer, outcome, started_at, finished_at, is_stopping=is_stopping)
+            await self._record(claimed, outcome, started_at, finished_at, is_stopping=is_stopping)
         except BaseException as error:
-            self._inflight.keep(ask)  # given back as an orphan it would be sent once more, unmarked
-            log.warning("outcome_unrecorded", id=str(answer.id), claim=answer.claim)
+            # Given back as an orphan it would be sent again without being marked ambiguous.
+            self.in_flight.retain(request)
+            log.warning("outcome_unrecorded", id=str(claimed.id), claim=claimed.claim)
             if not isinstance(error, TimeoutError):
                 raise
         if is_stopping:
             raise asyncio.CancelledError
         is_answered = not (isinstance(outcome, Ambiguous) or is_unasked(outcome))
-        return AttemptTiming(seconds=time.monotonic() - asked_at, answered=is_answered)
+        return AttemptTiming(seconds=time.monotonic() - requested_at, answered=is_answered)
 
-    async def _may_call(self, queue: QueueKey, turn_at: float, asked_at: float) -> bool:
-        """Whether it is our turn still, or again, while others take us for alive.
+    def _notify_listeners(self, queue: QueueKey, outcome: Outcome, started_at: float) -> None:
+        provider = self._rules.provider_name(queue)
+        for listener in self._outcome_listeners:
+            listener.on_outcome(queue, provider, outcome, started_at)
 
-        A turn is for a call now: those who waited with a late claim would all call at once.
+    async def _may_call(self, queue: QueueKey, acquired_at: float, requested_at: float) -> bool:
+        """Return whether the provider may be called now, after waiting for a new slot if needed.
+
+        The consumer acquired a slot of the provider's rate before the claim. After a late claim
+        that slot is over, and all attempts that waited for the same claim would call at once: each
+        acquires a new slot.
         """
-        if self._claim_wait.is_late(time.monotonic() - turn_at):
+        if self._claim_lateness.is_late(time.monotonic() - acquired_at):
             try:
-                async with asyncio.timeout(max(0.0, asked_at + STALE_S - time.monotonic())):
-                    await self._next_turn(queue)
+                async with asyncio.timeout(max(0.0, requested_at + STALE_S - time.monotonic())):
+                    await self._rate_limiter.acquire(queue)
             except TimeoutError:
                 return False
-        return self._liveness.is_alive() and time.monotonic() - asked_at <= STALE_S
+        return self._liveness.is_alive() and time.monotonic() - requested_at <= STALE_S
 
-    async def _claim(self, queue: QueueKey, ask: ClaimRequest) -> ClaimAnswer:
-        """Ask once. If the answer is lost it is not asked again: the row is given back instead."""
+    async def _claim(self, queue: QueueKey, request: ClaimRequest) -> ClaimReply:
+        """Claim once. If the reply is lost the claim is not repeated: the row is given back."""
         try:
-            answer = await self._claims.put(ask)
+            reply = await self._claims.put(request)
         except StoreUnavailable:
-            await self._returns.put(ask)
+            await self._returns.put(request)
             return NotClaimed()
-        if isinstance(answer, NotClaimed) and answer.status is not None:
-            self._observer.finished(queue, answer.status, answer.age_s)
+        if isinstance(reply, NotClaimed) and reply.status is not None:
+            self._observer.finished(queue, reply.status, reply.age_s)
             log.info(
                 "notification_finished_unsent",
-                id=str(ask.id),
+                id=str(request.id),
                 queue=str(queue),
-                status=answer.status,
+                status=reply.status,
             )
-        return answer
+        return reply
 
     async def _send(self, claimed: Claimed) -> tuple[Outcome, bool]:
-        """The provider's answer, and whether the grace ended before it came."""
-        route = self._routes.get(claimed.queue.channel)
-        if route is None:
+        """Call the provider; returns its outcome and whether the grace period ended before it."""
+        provider = self._rules.provider(claimed.queue)
+        if provider is None:
             return Unavailable(code="no_provider", spends=False, is_local=True), False
         envelope = Envelope(
             id=claimed.id,
@@ -247,19 +242,19 @@ class Attempts:
             content=_decode(claimed.content),
         )
         try:
-            return await self._time_limit.run(route.provider.send(envelope)), False
+            return await self._time_limit.run(provider.send(envelope)), False
         except TimeoutError:
             return Ambiguous(
                 code="timeout", detail=f"no answer in {self._time_limit.seconds:g} s"
             ), False
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if task is None or not task.cancelling():  # a library's own cancel, not ours
+            if task is None or not task.cancelling():  # a library cancelled itself, not this task
                 return Ambiguous(code="error", detail="CancelledError"), False
             return Ambiguous(code="stopped", detail="the worker stopped before the answer"), True
-        except Exception as error:  # noqa: BLE001 a bug in one sender must not stop the others
-            # Its own words may hold the recipient: only its kind and place are logged.
-            crash = _kind_and_place(error)
+        except Exception as error:  # noqa: BLE001 a bug in one provider must not stop the others
+            # The message may contain the recipient, so only the error's type and place are logged.
+            crash = _type_and_place(error)
             log.error("provider_call_raised", id=str(claimed.id), error=crash)  # noqa: TRY400 as above
             return Ambiguous(code="error", detail=type(error).__name__), False
 
@@ -272,52 +267,39 @@ class Attempts:
         *,
         is_stopping: bool,
     ) -> None:
-        """Write it down, whatever that takes; once the grace is over, within 5 s."""
-        provider = self._provider_name(claimed.queue)
+        """Record the outcome, however long it takes; at most 5 s once the grace period is over."""
+        provider = self._rules.provider_name(claimed.queue)
         self._observer.attempted(
             claimed.queue, provider, outcome.name, outcome.code, finished_at - started_at
         )
-        decision = self._decide(claimed, outcome)
-        result = _result(claimed, outcome, decision, provider, started_at, finished_at)
-        if is_stopping:
-            async with asyncio.timeout(RECORD_WITHIN_S):
-                recorded = await self._results.put(result)
-        else:
-            recorded = await self._written(result)
-        self._tell(claimed, result, recorded)
-
-    async def _written(self, result: Result) -> Recorded:
-        """Have it written. Cancelled meanwhile it ends as cancelled, but only once it is written.
-
-        Then it is put anew, for at most 5 s: a batch leaves out what nobody waits for. What was
-        written already stays as it is.
-        """
-        try:
-            return await self._results.put(result)
-        except asyncio.CancelledError:
-            again = self._results.put(result)
-            await asyncio.wait([again], timeout=RECORD_WITHIN_S)
-            again.cancel()
-            raise
-
-    def _decide(self, claimed: Claimed, outcome: Outcome) -> Decision:
-        route = self._routes.get(claimed.queue.channel)
-        return decide(
+        decision = self._rules.decide(
+            claimed.queue,
             outcome,
             tries=claimed.tries,
             max_tries=claimed.max_tries,
-            policy=self._policies[claimed.queue.priority],
-            on_ambiguous=route.on_ambiguous if route else OnAmbiguous.RESEND,
             draw=self._draw(),
         )
+        result = _result(claimed, outcome, decision, provider, started_at, finished_at)
+        if is_stopping:
+            async with asyncio.timeout(RECORD_TIMEOUT_S):
+                recorded = await self._results.put(result)
+        else:
+            recorded = await self._put_result(result)
+        self._report(claimed, result, recorded)
 
-    def _provider_name(self, queue: QueueKey) -> str:
-        route = self._routes.get(queue.channel)
-        return route.provider.name if route else "none"
+    async def _put_result(self, result: AttemptResult) -> Recorded:
+        """Write the result. Cancelled meanwhile, it is still written before the error is raised."""
+        try:
+            return await self._results.put(result)
+        except asyncio.CancelledError:
+            # The batch leaves out an item whose future was cancelled, so the result is put again.
+            # Writing it twice does no harm.
+            again = self._results.put(result)
+            await asyncio.wait([again], timeout=RECORD_TIMEOUT_S)
+            again.cancel()
+            raise
 
-    # ---- telling --------------------------------------------------------------------------------
-
-    def _tell(self, claimed: Claimed, result: Result, recorded: Recorded) -> None:
+    def _report(self, claimed: Claimed, result: AttemptResult, recorded: Recorded) -> None:
         if recorded.late:
             log.warning("outcome_recorded_late", id=str(claimed.id), claim=claimed.claim)
         if recorded.status is Status.RETRYING:
@@ -334,21 +316,19 @@ class Attempts:
             status=recorded.status,
         )
 
-    # ---- the batches ----------------------------------------------------------------------------
-
-    async def _write(self, results: Sequence[Result]) -> Sequence[Recorded]:
+    async def _write_results(self, results: Sequence[AttemptResult]) -> Sequence[Recorded]:
         now = time.monotonic()
         return await self._store.record(
             [(result, now - result.finished_at_monotonic) for result in results]
         )
 
-    async def _return(self, asks: Sequence[ClaimRequest]) -> Sequence[None]:
-        for row in await self._store.give_back(asks):
+    async def _write_returns(self, requests: Sequence[ClaimRequest]) -> Sequence[None]:
+        for row in await self._store.give_back(requests):
             if row.status is Status.EXPIRED:
                 self._observer.finished(row.queue, row.status, row.age_s)
             else:
                 self._observer.released(row.queue, 1)
-        return [None] * len(asks)
+        return [None] * len(requests)
 
 
 def _result(
@@ -358,7 +338,7 @@ def _result(
     provider: str,
     started_at: float,
     finished_at: float,
-) -> Result:
+) -> AttemptResult:
     match decision:
         case Settle():
             status, spends, after, reason = Status.SENT, True, None, ""
@@ -368,7 +348,7 @@ def _result(
             status, spends, after, reason = Status.FAILED, decision.spends, None, decision.reason
         case _:
             assert_never(decision)
-    return Result(
+    return AttemptResult(
         id=claimed.id,
         claim=claimed.claim,
         status=status,
@@ -386,14 +366,14 @@ def _result(
     )
 
 
-def _kind_and_place(error: Exception) -> str:
+def _type_and_place(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} at {last.filename}:{last.lineno}"
 
 
-def _storable(text: str, most: int) -> str:
-    """What a provider said, as Postgres can hold it: bounded, no NUL, no lone surrogates."""
+def _storable(text: str, max_length: int) -> str:
+    """Return a provider's text as Postgres can store it: cut, without NUL or lone surrogates."""
     if not text:
         return text
     clean = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
-    return clean[:most]
+    return clean[:max_length]

@@ -1,4 +1,4 @@
-"""How long what joins a group commit would wait for its write. Pure."""
+"""Estimates how long an item that joins a group commit waits for its write. Pure."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from statistics import median
 from typing import Final
 
 REMEMBERED_WRITES: Final = 7
-"""The median of so many: one write that stalled foretells nothing."""
+"""The estimate is the median of this many writes, so one stalled write does not change it."""
 
 
 class CommitDelayEstimator:
-    """Learns from the writes that were done; one that failed says nothing of the next."""
+    """Learns from completed writes; failed writes are not recorded."""
 
-    def __init__(self, *, most: int) -> None:
-        self._most = most
-        self._took_s = deque[float](maxlen=REMEMBERED_WRITES)
+    def __init__(self, *, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._durations_s = deque[float](maxlen=REMEMBERED_WRITES)
 
-    def wrote(self, took_s: float) -> None:
-        """A batch was written in so many seconds."""
-        self._took_s.append(took_s)
+    def record_write(self, duration_s: float) -> None:
+        """Record how long a batch took to write."""
+        self._durations_s.append(duration_s)
 
-    def of(self, position: int) -> float:
-        """Seconds until the item at this place of the queue is written, at `most` a write."""
-        if not self._took_s:
+    def estimate_s(self, position: int) -> float:
+        """Estimate the seconds until the item at this position in the queue is written.
+
+        Returns 0 before the first write. The first position is 1.
+        """
+        if not self._durations_s:
             return 0.0
-        return ceil(position / self._most) * median(self._took_s)
+        return ceil(position / self._batch_size) * median(self._durations_s)

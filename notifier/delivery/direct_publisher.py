@@ -1,4 +1,4 @@
-"""The new rows of one queue that were stored as taken, until the broker has their pointers."""
+"""Publishes the pointers of new rows of one queue that were stored as already published."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ PUBLISH_LATE_S: Final = 0.1
 
 
 class DirectPublisher:
-    """What is handed over during a publish shares the next; each queue's wait for no other's."""
+    """Pointers that arrive during a publish form the next batch.
+
+    Each queue has a publisher of its own, so queues publish independently.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.admitted = 0
-        """Rows that may be stored as taken, or are, and of which nothing is confirmed yet."""
+        self.reserved = 0
+        """Places in the publish window held by rows that are not confirmed yet, stored or not."""
         self._clock = clock
-        self._handed: deque[tuple[float, Pointer]] = deque()
+        self._pointers: deque[tuple[float, Pointer]] = deque()
         self._publishing_since = inf
         self._wake = asyncio.Event()
         self._is_closed = False
@@ -31,30 +34,30 @@ class DirectPublisher:
     @property
     def is_late(self) -> bool:
         """Whether the oldest pointer here has waited for its confirm for over 100 ms."""
-        handed = self._handed[0][0] if self._handed else inf
-        return self._clock() - min(self._publishing_since, handed) > PUBLISH_LATE_S
+        enqueued_at = self._pointers[0][0] if self._pointers else inf
+        return self._clock() - min(self._publishing_since, enqueued_at) > PUBLISH_LATE_S
 
-    def hand_over(self, pointer: Pointer) -> None:
-        """Have it published: its row is committed."""
-        self._handed.append((self._clock(), pointer))
+    def enqueue(self, pointer: Pointer) -> None:
+        """Publish a pointer whose row is committed and whose place was reserved."""
+        self._pointers.append((self._clock(), pointer))
         self._wake.set()
 
     def close(self) -> None:
-        """No more is handed over: `run` ends when all is published."""
+        """Let `run` end once everything enqueued is published; nothing may be enqueued after."""
         self._is_closed = True
         self._wake.set()
 
     async def run(self, publish: Callable[[Sequence[Pointer]], Awaitable[None]]) -> None:
-        """Publish what is handed over, at most 500 at once, until closed."""
+        """Publish what is enqueued, at most 500 pointers at once, until closed and empty."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._handed:
-                self._publishing_since = self._handed[0][0]
-                count = min(len(self._handed), MAX_BATCH)
-                batch = [self._handed.popleft()[1] for _ in range(count)]
+            while self._pointers:
+                self._publishing_since = self._pointers[0][0]
+                count = min(len(self._pointers), MAX_BATCH)
+                batch = [self._pointers.popleft()[1] for _ in range(count)]
                 await publish(batch)
                 self._publishing_since = inf
-                self.admitted -= len(batch)
+                self.reserved -= len(batch)
             if self._is_closed:
                 return

@@ -1,7 +1,7 @@
-"""Group commit: whatever arrived while the last batch was being written forms the next.
+"""Group commit: items that arrive while a batch is being written form the next batch.
 
-No timer and no wait when idle, few round trips when busy. One bad item fails alone, and a waiter
-that went away never disturbs its neighbours.
+There is no timer: an idle queue writes at once, a busy one needs few round trips. A rejected item
+fails alone, and a caller that stops waiting does not disturb the others.
 """
 
 from __future__ import annotations
@@ -21,126 +21,131 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Reply = TypeVar("Reply")
 
 MAX_BATCH: Final = 500
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
-FIRST_PAUSE_S: Final = 0.05
-MAX_PAUSE_S: Final = 1.0
+MIN_BACKOFF_S: Final = 0.05
+MAX_BACKOFF_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 class WhenUnknown(Enum):
-    """What to do with a batch of which it is unknown whether it was written."""
+    """What to do with a batch when it is unknown whether it was written."""
 
     REPEAT = auto()  # the write is idempotent
-    FAIL = auto()  # its waiters are told, and make good themselves
+    FAIL = auto()  # the callers get StoreUnavailable and clean up themselves
 
 
-class GroupCommit(Generic[Item, Answer]):
+class GroupCommit(Generic[Item, Reply]):
     """A queue of items and the one task that writes them.
 
-    A batch has at most 500 items, and ends with the one that brings it to 8 MiB by `weigh`: what
-    must be written within a statement's time.
+    A batch holds at most 500 items and ends with the item that brings its size to 8 MiB, so that
+    one statement can be written within its time-out. `size_of` gives an item's bytes.
     """
 
     def __init__(
         self,
         name: str,
-        write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Reply]]],
         *,
         when_unknown: WhenUnknown,
-        weigh: Callable[[Item], int] | None = None,
+        size_of: Callable[[Item], int] | None = None,
     ) -> None:
         self.name = name
         self._write = write
         self._when_unknown = when_unknown
-        self._weigh = weigh
-        self._items: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
-        self._news = asyncio.Event()
-        self._closed = False
-        self._ended = False
-        self._quiet = asyncio.Event()
+        self._size_of = size_of
+        self._items: deque[tuple[Item, asyncio.Future[Reply]]] = deque()
+        self._wake = asyncio.Event()
+        self._is_closed = False
+        self._has_ended = False
+        self._batch_done = asyncio.Event()
         self._writing = 0
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
-        """Asked for once: on Python 3.11 that is a system call."""
+        # Cached because on Python 3.11 asking for it is a system call.
         return asyncio.get_running_loop()
 
     def __len__(self) -> int:
-        """Items waiting or being written."""
+        """Return the number of items that wait or are being written."""
         return len(self._items) + self._writing
 
-    def put(self, item: Item) -> asyncio.Future[Answer]:
-        """Have it written with the next batch. Cancelling the future gives up waiting, no more.
+    def put(self, item: Item) -> asyncio.Future[Reply]:
+        """Add an item to the next batch; returns the future of its reply.
 
-        The future raises StoreRejected if Postgres refuses the item, and StoreUnavailable under
-        FAIL, or when `run` has ended.
+        Cancelling the future only stops the waiting: the item may still be written. The future
+        raises StoreRejected if Postgres refuses the item, and StoreUnavailable under
+        WhenUnknown.FAIL or when `run` has ended.
         """
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        if self._ended:
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        if self._has_ended:
             future.set_exception(StoreUnavailable(f"{self.name}: stopped"))
             return future
         self._items.append((item, future))
-        self._news.set()
+        self._wake.set()
         return future
 
-    async def settled(self) -> None:
-        """Return when nothing waits and nothing is being written."""
-        while len(self) and not self._ended:
-            await self._quiet.wait()
+    async def wait_idle(self) -> None:
+        """Return when no item waits and none is being written."""
+        while len(self) and not self._has_ended:
+            await self._batch_done.wait()
 
     def close(self) -> None:
-        """No more will be put: `run` ends when all is written."""
-        self._closed = True
-        self._news.set()
+        """Let `run` end once everything is written; nothing may be put after."""
+        self._is_closed = True
+        self._wake.set()
 
     async def run(self) -> None:
-        """Write until closed and empty. An error that is not the store's ends it, and is raised."""
+        """Write batches until closed and empty. Ends with any error that is not the store's."""
         try:
             while True:
-                await self._news.wait()
-                self._news.clear()
+                await self._wake.wait()
+                self._wake.clear()
                 while self._items:
                     await self._write_next()
-                if self._closed:
+                if self._is_closed:
                     return
         finally:
-            self._ended = True
+            self._has_ended = True
             self._fail(self._drain(), StoreUnavailable(f"{self.name}: stopped"))
 
     async def _write_next(self) -> None:
         batch = self._next_batch()
         self._writing = len(batch)
         try:
-            await self._settle(batch)
+            await self._write_batch(batch)
         except BaseException:
             self._fail(batch, StoreUnavailable(f"{self.name}: stopped"))
             raise
         finally:
             self._writing = 0
-            self._quiet.set()
-            self._quiet = asyncio.Event()
+            self._batch_done.set()
+            self._batch_done = asyncio.Event()
 
-    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
-        weigh, weight = self._weigh, 0
-        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Reply]]]:
+        size_of, size = self._size_of, 0
+        batch: list[tuple[Item, asyncio.Future[Reply]]] = []
         for _ in range(min(len(self._items), MAX_BATCH)):
             batch.append(self._items.popleft())
-            if weigh is not None:
-                weight += weigh(batch[-1][0])
-                if weight >= MAX_BATCH_BYTES:
+            if size_of is not None:
+                size += size_of(batch[-1][0])
+                if size >= MAX_BATCH_BYTES:
                     break
         return batch
 
-    async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
-        """Write the batch, whatever it takes: halve it, repeat it, or fail it."""
-        backoff = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
-        while batch := [(item, waiter) for item, waiter in batch if not waiter.done()]:
+    async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Reply]]]) -> None:
+        """Write the batch until every future is done.
+
+        A rejected batch is halved. A batch of unknown result is repeated or failed, as
+        `when_unknown` says. Items whose future is done (cancelled) are left out of a repetition.
+        """
+        backoff = Backoff(MIN_BACKOFF_S, MAX_BACKOFF_S)
+        while batch := [(item, future) for item, future in batch if not future.done()]:
             try:
-                answers = await self._write([item for item, _ in batch])
+                replies = await self._write([item for item, _ in batch])
             except StoreRejected as error:
                 await self._halve(batch, error)
                 return
@@ -151,27 +156,27 @@ class GroupCommit(Generic[Item, Answer]):
                 log.warning("batch_retried", batch=self.name, size=len(batch), reason=str(error))
                 await asyncio.sleep(backoff.next_s())
             else:
-                for (_, waiter), answer in zip(batch, answers, strict=True):
-                    if not waiter.done():
-                        waiter.set_result(answer)
+                for (_, future), reply in zip(batch, replies, strict=True):
+                    if not future.done():
+                        future.set_result(reply)
                 return
 
     async def _halve(
-        self, batch: list[tuple[Item, asyncio.Future[Answer]]], error: StoreRejected
+        self, batch: list[tuple[Item, asyncio.Future[Reply]]], error: StoreRejected
     ) -> None:
         if len(batch) == 1:
             self._fail(batch, error)
             return
         middle = len(batch) // 2
-        await self._settle(batch[:middle])
-        await self._settle(batch[middle:])
+        await self._write_batch(batch[:middle])
+        await self._write_batch(batch[middle:])
 
-    def _drain(self) -> Iterable[tuple[Item, asyncio.Future[Answer]]]:
+    def _drain(self) -> Iterable[tuple[Item, asyncio.Future[Reply]]]:
         while self._items:
             yield self._items.popleft()
 
     @staticmethod
-    def _fail(batch: Iterable[tuple[Item, asyncio.Future[Answer]]], error: NotifierError) -> None:
-        for _, waiter in batch:
-            if not waiter.done():
-                waiter.set_exception(error)
+    def _fail(batch: Iterable[tuple[Item, asyncio.Future[Reply]]], error: NotifierError) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)

@@ -1,8 +1,8 @@
-"""Which notifications this worker has in its hands: the judge of what is an orphan.
+"""The claims that this worker has in flight; decides which claimed rows are orphans.
 
-What it asked for enters before the claim is asked and leaves when its record or release is
-confirmed. What was sent and could not be recorded never leaves: to whoever takes this worker for
-dead it is Ambiguous.
+A claim is added before it is requested and removed once its result or its return is confirmed.
+A claim that was sent but could not be recorded is retained for good: the process that finds this
+worker dead treats it as Ambiguous.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 
 
 class InFlightClaims:
-    """The claims asked for, by id: two copies of a pointer are never in hand at once."""
+    """The requested claims by notification id; no claim is in flight twice."""
 
     def __init__(self) -> None:
-        self._held: dict[NotificationId, set[int]] = {}
-        self._kept: set[ClaimRequest] = set()
+        self._claims: dict[NotificationId, set[int]] = {}
+        self._retained: set[ClaimRequest] = set()
 
     def __contains__(self, id_: object) -> bool:
-        return id_ in self._held
+        return id_ in self._claims
 
     def ids(self) -> frozenset[NotificationId]:
-        """What is in hand now."""
-        return frozenset(self._held)
+        """Return the ids of all notifications in flight."""
+        return frozenset(self._claims)
 
-    def has(self, ask: ClaimRequest) -> bool:
-        """Whether a copy of this pointer is in hand."""
-        return ask.claim in self._held.get(ask.id, ())
+    def has(self, request: ClaimRequest) -> bool:
+        """Return whether this very claim is in flight."""
+        return request.claim in self._claims.get(request.id, ())
 
-    def keep(self, ask: ClaimRequest) -> None:
-        """Leave it in the set for good."""
-        self._kept.add(ask)
+    def add(self, request: ClaimRequest) -> None:
+        """Add a claim that is not in flight yet."""
+        self._claims.setdefault(request.id, set()).add(request.claim)
 
-    def enter(self, ask: ClaimRequest) -> None:
-        """Put it into the set; it must not be in it yet."""
-        self._held.setdefault(ask.id, set()).add(ask.claim)
+    def retain(self, request: ClaimRequest) -> None:
+        """Keep the claim for good: `remove` then does nothing."""
+        self._retained.add(request)
 
-    def leave(self, ask: ClaimRequest) -> None:
-        """Take it out, unless it is kept."""
-        if self._kept and ask in self._kept:
+    def remove(self, request: ClaimRequest) -> None:
+        """Remove a claim, unless it is retained."""
+        if self._retained and request in self._retained:
             return
-        claims = self._held[ask.id]
-        claims.remove(ask.claim)
+        claims = self._claims[request.id]
+        claims.remove(request.claim)
         if not claims:
-            del self._held[ask.id]
+            del self._claims[request.id]

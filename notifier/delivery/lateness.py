@@ -1,4 +1,4 @@
-"""Whether a wait is late, where some are always long. Pure."""
+"""Detects waits well above the running median. Pure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Final
 
 LATE_S: Final = 0.035
 STEP_S: Final = 0.001
-"""What one wait moves the usual, up or down: a stall must not become usual while it lasts."""
+"""The most that one wait moves the median, so that a stall is late for as long as it lasts."""
 
 
 class LatenessDetector:
-    """Learns the median of the waits, and calls late what takes 35 ms longer."""
+    """Tracks the median of the waits; a wait is late if it exceeds the median by 35 ms."""
 
     def __init__(self) -> None:
-        self._usual_s = 0.0
+        self._median_s = 0.0
 
-    def is_late(self, took_s: float) -> bool:
-        """Whether this one, of so many seconds, was."""
-        more_s = took_s - self._usual_s
-        self._usual_s += min(max(more_s, -STEP_S), STEP_S)
-        return more_s > LATE_S
+    def is_late(self, wait_s: float) -> bool:
+        """Record a wait and return whether it was late."""
+        excess_s = wait_s - self._median_s
+        self._median_s += min(max(excess_s, -STEP_S), STEP_S)
+        return excess_s > LATE_S

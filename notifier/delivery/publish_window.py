@@ -1,6 +1,6 @@
-"""How many pointers of one queue the broker may hold: pure arithmetic, one object a queue.
+"""How many pointers of one queue the broker may hold. Pure.
 
-The broker stays small whatever the backlog: order among what waits is kept in Postgres.
+The broker holds little however long the backlog is: Postgres keeps the order of what waits.
 """
 
 from __future__ import annotations
@@ -10,102 +10,125 @@ from typing import Final, NamedTuple
 
 DRAIN_S: Final = 1.0
 MIN_WINDOW: Final = 32
-"""A queue that nobody drained yet still gets so many; they are pointers of 100 bytes."""
+"""The smallest window, also of a queue that was never drained; a pointer is about 100 bytes."""
 MAX_WINDOW: Final = 20_000
 UNKNOWN_AFTER_S: Final = 5.0
 MESSAGE_SPAN_S: Final = 0.03
 MAX_POINTERS_PER_MESSAGE: Final = 64
 RETRY_SHARE: Final = 4
-"""While first attempts wait, one in four taken is a retry."""
+"""While first attempts wait, one row in four is a retry."""
 
 
-class QueuePace(NamedTuple):
-    """What the deployment does with one queue: consumers on it, attempts finished per second."""
+class QueueThroughput(NamedTuple):
+    """One queue's consumers and finished attempts per second, in the whole deployment."""
 
     consumers: int
     drain_per_s: float
 
 
-def max_batch(pace: QueuePace) -> int:
-    """How many pointers may share a message: what the deployment is done with in 30 ms.
+class RowClass(NamedTuple):
+    """How many rows of one class (first attempts or retries) a pass asked for and got."""
 
-    A message goes to one worker as a whole; so little holds none of the others up.
+    asked: int
+    got: int
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more of these rows may wait: the pass got all that it asked for."""
+        return self.got >= self.asked > 0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the pass got fewer than it asked for."""
+        return self.got != self.asked
+
+
+def max_batch(throughput: QueueThroughput) -> int:
+    """Return how many pointers may share a message: what the deployment drains in 30 ms.
+
+    A message goes to one worker as a whole; a larger one would leave the other workers idle.
     """
-    return max(1, min(int(pace.drain_per_s * MESSAGE_SPAN_S), MAX_POINTERS_PER_MESSAGE))
+    return max(1, min(int(throughput.drain_per_s * MESSAGE_SPAN_S), MAX_POINTERS_PER_MESSAGE))
 
 
-class Window:
-    """One relay's view of one queue.
+class PublishWindow:
+    """One relay's window of one queue.
 
-    `ready` is the broker's last word plus what was published since; a word older than 5 s counts
-    as 0, for a second. The window is a second of the queue's drain, at least twice its consumers,
-    and doubles each time it is found empty while rows are due.
+    `ready` is the depth that the broker last reported plus what this relay has published since.
+    After 5 s without a report the queue counts as empty, once a second. The window is one second of
+    the queue's drain, at least twice its consumers, and doubles whenever the queue is found empty
+    while rows are due.
     """
 
     def __init__(self) -> None:
         self.ready = 0
-        self._word = 0
+        self._reported = 0
         self.polled_at = 0.0
         self.is_backlogged = False
-        self._boost = 1
+        self._multiplier = 1
         self._retry_credit = 0.0
-        self._firsts_wait = False
+        self._first_attempts_wait = False
         self._retries_wait = False
 
-    def limit(self, pace: QueuePace) -> int:
-        """How many pointers may be ready in the broker."""
-        plain = max(ceil(pace.drain_per_s * DRAIN_S), 2 * pace.consumers, MIN_WINDOW)
-        return min(plain * self._boost, MAX_WINDOW)
+    def limit(self, throughput: QueueThroughput) -> int:
+        """Return how many pointers may be ready in the broker."""
+        base = max(ceil(throughput.drain_per_s * DRAIN_S), 2 * throughput.consumers, MIN_WINDOW)
+        return min(base * self._multiplier, MAX_WINDOW)
 
-    def missing(self, limit: int, relays: int) -> int:
-        """How many more this one of `relays` relays adds to its part of what the broker lacked."""
-        part = ceil(max(0, limit - self._word) / max(1, relays))
-        return max(0, part - max(0, self.ready - self._word))
+    def room(self, limit: int, relays: int) -> int:
+        """Return how many pointers this relay may add: its share of the room at the last report.
 
-    def polled(self, ready: int | None, now: float, limit: int) -> None:
-        """The broker's word on the queue; None if it gave none."""
+        `relays` is the number of relays that share the room.
+        """
+        share = ceil(max(0, limit - self._reported) / max(1, relays))
+        return max(0, share - max(0, self.ready - self._reported))
+
+    def record_poll(self, ready: int | None, now: float, limit: int) -> None:
+        """Record the depth that the broker reported; None if it reported none."""
         if ready is None:
             if now - self.polled_at > UNKNOWN_AFTER_S:
-                self.ready = self._word = 0
-                self.polled_at = now - UNKNOWN_AFTER_S + DRAIN_S  # no more than a window a second
+                self.ready = self._reported = 0
+                self.polled_at = now - UNKNOWN_AFTER_S + DRAIN_S  # at most one window a second
             return
-        self.ready = self._word = ready
+        self.ready = self._reported = ready
         self.polled_at = now
         if ready == 0 and self.is_backlogged:
-            self._boost = min(self._boost * 2, MAX_WINDOW)
+            self._multiplier = min(self._multiplier * 2, MAX_WINDOW)
         elif ready > limit // 2 or not self.is_backlogged:
-            self._boost = max(1, self._boost // 2)
+            self._multiplier = max(1, self._multiplier // 2)
 
-    def lost(self, count: int) -> None:
-        """So many were not confirmed. The broker's word falls with it, or room would be gone."""
+    def record_unconfirmed(self, count: int) -> None:
+        """Record that `count` published pointers were not confirmed."""
         self.ready = max(0, self.ready - count)
-        self._word = min(self._word, self.ready)
+        # The reported depth may include them; left as it was, their room would never come back.
+        self._reported = min(self._reported, self.ready)
 
-    def split(self, most: int) -> tuple[int, int]:
-        """Of `most` rows to take, how many first attempts and how many retries."""
-        if not self._firsts_wait:
-            return most, most
-        retries = min(most, int(self._retry_credit + most / RETRY_SHARE))
+    def split(self, limit: int) -> tuple[int, int]:
+        """Divide a pass of `limit` rows; returns the limits of first attempts and of retries."""
+        if not self._first_attempts_wait:
+            return limit, limit
+        retries = min(limit, int(self._retry_credit + limit / RETRY_SHARE))
         if not self._retries_wait:
             retries = min(retries, 1)  # enough to notice that some wait again
-        return most - retries, retries
+        return limit - retries, retries
 
-    def taken(
-        self, *, asked: tuple[int, int], firsts: int, retries: int, is_cut: bool = False
-    ) -> None:
-        """What a pass brought of what was asked for.
+    def record_pass(self, first: RowClass, retry: RowClass, *, is_cut: bool = False) -> None:
+        """Record the first attempts and the retries of one pass over this queue.
 
-        `is_cut` says that it was full before it was through: what is missing may still wait.
+        `is_cut` says that the pass reached its limit before it had looked at all queues: rows that
+        it did not get may still wait.
         """
-        self.ready += firsts + retries
-        if is_cut and (firsts, retries) != asked:
+        self.ready += first.got + retry.got
+        if is_cut and (first.is_short or retry.is_short):
             self.is_backlogged = True
-            self._firsts_wait = self._firsts_wait or firsts >= asked[0] > 0
+            self._first_attempts_wait = self._first_attempts_wait or first.has_more
             return
-        self._firsts_wait = firsts >= asked[0] > 0 or (asked[0] == 0 and self._firsts_wait)
-        self._retries_wait = retries >= asked[1] > 0 or (asked[1] == 0 and self._retries_wait)
-        self.is_backlogged = self._firsts_wait or self._retries_wait
-        earned = firsts / (RETRY_SHARE - 1)
-        self._retry_credit = min(max(0.0, self._retry_credit + earned - retries), 1.0)
-        if not self._retries_wait and asked[1]:
+        if first.asked:
+            self._first_attempts_wait = first.has_more
+        if retry.asked:
+            self._retries_wait = retry.has_more
+        self.is_backlogged = self._first_attempts_wait or self._retries_wait
+        earned = first.got / (RETRY_SHARE - 1)
+        self._retry_credit = min(max(0.0, self._retry_credit + earned - retry.got), 1.0)
+        if not self._retries_wait and retry.asked:
             self._retry_credit = 0.0

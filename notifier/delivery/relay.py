@@ -1,9 +1,9 @@
-"""The relay: the one way into the broker. It takes due rows and publishes pointers to them.
+"""The relay: takes due rows from Postgres and publishes pointers to them to the broker.
 
-Each priority has one of its own in a process: a login code never waits while newsletters are taken
-and confirmed.
+Each process runs one relay for each priority, so that an urgent notification never waits while
+others are taken and confirmed.
 
-Commit, then publish: the rows say `queued` and the transaction is over before a pointer is out.
+Rows are marked as published and committed before their pointers are published.
 """
 
 from __future__ import annotations
@@ -12,256 +12,276 @@ import asyncio
 import time
 from collections import Counter
 from math import inf
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 import structlog
 
 from notifier.delivery.direct_publisher import DirectPublisher
-from notifier.delivery.publish_window import QueuePace, Window, max_batch
+from notifier.delivery.publish_backoff import PublishBackoff
+from notifier.delivery.publish_window import PublishWindow, QueueThroughput, RowClass, max_batch
 from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority, QueueKey
-from notifier.lifecycle import Backoff, wait
+from notifier.lifecycle import wait
 from notifier.ports.broker import Pointer
 from notifier.ports.store import Quota
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from notifier.ports.broker import Broker
-    from notifier.ports.observer import Observer
-    from notifier.ports.store import Store
+    from notifier.ports.observer import RelayObserver
+    from notifier.ports.store import DuePointer, RelayStore
 
 POLL_INTERVAL_S: Final = 0.1
 MAX_PASS_ROWS: Final = 500
 FULL_PASS_ROWS: Final = MAX_PASS_ROWS // 2
-"""After a pass that took so many the next follows without a rest. Few passes are quite full: where
-no retry waits, the one that is asked for is missing."""
-BROKER_PROBE_S: Final = 1.0
-MAX_BACKOFF_S: Final = 60.0
-STORE_PAUSE_S: Final = 0.5
-RECENT_POLL_S: Final = 0.5
+"""After a pass of this many rows the next one follows at once. A pass rarely reaches its limit:
+one place of it is kept for a retry, also where none waits."""
+BROKER_PROBE_INTERVAL_S: Final = 1.0
+STORE_RETRY_S: Final = 0.5
+RECENT_PASS_S: Final = 0.5
+
+NO_THROUGHPUT: Final = QueueThroughput(consumers=1, drain_per_s=0.0)
 
 log = structlog.get_logger(__name__)
 
 
-NO_PACE: Final = QueuePace(consumers=1, drain_per_s=0.0)
+class Cluster(Protocol):
+    """What a relay must know about the other processes."""
+
+    def throughput(self) -> Mapping[QueueKey, QueueThroughput]:
+        """Return each queue's consumers and drain in the whole deployment."""
+        ...
+
+    def relay_count(self) -> int:
+        """Return how many processes run relays, this one included."""
+        ...
+
+    def is_registered(self) -> bool:
+        """Whether this process has a heartbeat row, so that others would notice its death."""
+        ...
 
 
-class PublishBackoff:
-    """Why one queue that takes no publishes does not hold up the others.
+class Gates(Protocol):
+    """Says what may be sent."""
 
-    It rests for 1 s, doubling to 60 s, and then is tried with a single pointer.
-    """
-
-    def __init__(self) -> None:
-        self._backoff = Backoff(BROKER_PROBE_S, MAX_BACKOFF_S)
-        self._until = 0.0
-
-    def begin(self, now: float) -> float:
-        """A publish was not confirmed; how long the queue rests. While it does, that is no news."""
-        if now < self._until:
-            return self._until - now
-        delay_s = self._backoff.next_s()
-        self._until = now + delay_s
-        return delay_s
-
-    def over(self) -> None:
-        """A publish was confirmed."""
-        self._backoff.reset()
-        self._until = 0.0
-
-    def most(self, now: float) -> int:
-        """How many pointers may be tried."""
-        if self._backoff.is_fresh:
-            return MAX_PASS_ROWS
-        return 1 if now >= self._until else 0
+    def permission(self, queue: QueueKey) -> SendPermission:
+        """Return what pauses and breakers allow for the queue now."""
+        ...
 
 
 class Relays:
-    """What every API and worker process runs: a relay for each priority."""
-
-    def __init__(
-        self, of: Callable[[Sequence[QueueKey]], Relay], queues: Sequence[QueueKey]
-    ) -> None:
-        by_priority = dict[Priority, list[QueueKey]]()
-        for queue in queues:
-            by_priority.setdefault(queue.priority, []).append(queue)
-        self._relays = {priority: of(its) for priority, its in by_priority.items()}
-
-    def wake(self, priorities: Collection[Priority] = tuple(Priority)) -> None:
-        """Rows of these priorities are due now."""
-        for priority in priorities:
-            self._relays[priority].wake()
-
-    def admit(self, wanted: Mapping[QueueKey, int]) -> dict[QueueKey, int]:
-        """Of so many new rows, how many may be stored as taken; see Relay.admit."""
-        return {queue: self._relays[queue.priority].admit(queue, n) for queue, n in wanted.items()}
-
-    def withdraw(self, admitted: Mapping[QueueKey, int]) -> None:
-        """These were not stored."""
-        for queue, count in admitted.items():
-            self._relays[queue.priority].withdraw(queue, count)
-
-    def hand_over(self, pointers: Sequence[Pointer]) -> None:
-        """Publish what was admitted and is stored."""
-        for pointer in pointers:
-            self._relays[pointer.queue.priority].hand_over(pointer)
-
-    def close(self) -> None:
-        """No more is handed over: `run` ends when all is published."""
-        for relay in self._relays.values():
-            relay.close()
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """All of them, until `stop` and closed."""
-        async with asyncio.TaskGroup() as group:
-            for priority, relay in self._relays.items():
-                group.create_task(relay.run(stop), name=f"relay {priority}")
-                group.create_task(relay.publish_handed(), name=f"handed {priority}")
-
-
-class Relay:
-    """One of the deployment's relays: that of some queues in one process."""
+    """All relays of one process, one for each priority. Implements accept.PointerPublisher."""
 
     def __init__(
         self,
         *,
-        store: Store,
+        store: RelayStore,
         broker: Broker,
-        observer: Observer,
+        observer: RelayObserver,
         queues: Sequence[QueueKey],
-        pace: Callable[[], Mapping[QueueKey, QueuePace]],
-        relays: Callable[[], int],
-        permission: Callable[[QueueKey], SendPermission] = lambda _: SendPermission.ALLOWED,
+        cluster: Cluster,
+        gates: Gates,
+    ) -> None:
+        by_priority = dict[Priority, list[QueueKey]]()
+        for queue in queues:
+            by_priority.setdefault(queue.priority, []).append(queue)
+        self._relays = {
+            priority: Relay(
+                store=store,
+                broker=broker,
+                observer=observer,
+                queues=queues_of_priority,
+                cluster=cluster,
+                gates=gates,
+            )
+            for priority, queues_of_priority in by_priority.items()
+        }
+
+    def wake(self, priorities: Collection[Priority] = tuple(Priority)) -> None:
+        """Let the relays of these priorities look for due rows now."""
+        for priority in priorities:
+            self._relays[priority].wake()
+
+    def reserve(self, wanted: Mapping[QueueKey, int]) -> dict[QueueKey, int]:
+        """Return how many of the wanted new rows may be published directly; see Relay.reserve."""
+        return {
+            queue: self._relays[queue.priority].reserve(queue, count)
+            for queue, count in wanted.items()
+        }
+
+    def release(self, reserved: Mapping[QueueKey, int]) -> None:
+        """Give back reserved places whose rows were not stored."""
+        for queue, count in reserved.items():
+            self._relays[queue.priority].release(queue, count)
+
+    def enqueue(self, pointers: Sequence[Pointer]) -> None:
+        """Publish pointers whose places were reserved and whose rows are committed."""
+        for pointer in pointers:
+            self._relays[pointer.queue.priority].enqueue(pointer)
+
+    def close(self) -> None:
+        """Let `run` end once everything enqueued is published; nothing may be enqueued after."""
+        for relay in self._relays.values():
+            relay.close()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run all relays until `stop` is set and `close` was called."""
+        async with asyncio.TaskGroup() as group:
+            for priority, relay in self._relays.items():
+                group.create_task(relay.run(stop), name=f"relay {priority}")
+                group.create_task(relay.publish_directly(), name=f"direct publish {priority}")
+
+
+class Relay:
+    """Publishes the due rows of some queues, and new rows of these queues directly."""
+
+    def __init__(
+        self,
+        *,
+        store: RelayStore,
+        broker: Broker,
+        observer: RelayObserver,
+        queues: Sequence[QueueKey],
+        cluster: Cluster,
+        gates: Gates,
     ) -> None:
         self._store = store
         self._broker = broker
         self._observer = observer
         self._queues = sorted(queues, key=lambda queue: (queue.priority.rank, queue.channel))
         self._names = [str(queue) for queue in self._queues]
-        self._pace = pace
-        self._relays = relays
-        self._permission = permission
-        self._windows = {queue: Window() for queue in queues}
+        self._cluster = cluster
+        self._gates = gates
+        self._windows = {queue: PublishWindow() for queue in queues}
         self._wake = asyncio.Event()
         self._is_publishing = True
-        self._rests = {queue: PublishBackoff() for queue in queues}
+        self._backoffs = {queue: PublishBackoff() for queue in queues}
         self._is_retry_probed = False
         self._direct_publishers = {queue: DirectPublisher(time.monotonic) for queue in queues}
-        self._looked_at: dict[QueueKey, float] = {}
+        self._last_pass_at: dict[QueueKey, float] = {}
 
     def wake(self) -> None:
-        """Rows are due now."""
+        """Look for due rows now."""
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Pass after pass: when woken, every 100 ms, and at once while much is taken."""
-        is_store_there = True
+        """Run passes until `stop`: every 100 ms, when woken, and at once after a full pass."""
+        is_store_available = True
         while not stop.is_set():
             self._wake.clear()
             try:
-                taken = await self.run_once()
+                count = await self.run_once()
             except StoreUnavailable as error:
-                if is_store_there:
+                if is_store_available:
                     log.warning("relay_pass_failed", queues=self._names, reason=str(error))
-                is_store_there = False
-                await wait(stop, STORE_PAUSE_S)
+                is_store_available = False
+                await wait(stop, STORE_RETRY_S)
                 continue
-            is_store_there = True
+            is_store_available = True
             if not self._is_publishing:
-                await wait(stop, BROKER_PROBE_S)
-            elif taken < FULL_PASS_ROWS:
+                await wait(stop, BROKER_PROBE_INTERVAL_S)
+            elif count < FULL_PASS_ROWS:
                 await wait(self._wake, POLL_INTERVAL_S)
-        self._looked_at.clear()
+        self._last_pass_at.clear()
 
-    def admit(self, queue: QueueKey, wanted: int) -> int:
-        """Of so many new rows of a queue, how many may be stored as taken by this relay.
+    def reserve(self, queue: QueueKey, wanted: int) -> int:
+        """Return how many of the wanted new rows of a queue may be published directly.
 
-        None if it would take none now, if others are known to wait or it has not looked lately
-        (those come first), or if a confirm is late (who waits in Postgres may be taken by another
-        process). What is admitted is handed over or withdrawn.
+        None may while the queue is not published to, while older rows are due or may be (no recent
+        pass looked for them), or while a confirm is late: a row that is due can be published by
+        another process. The caller must enqueue or release what is reserved.
         """
         window, direct_publisher = self._windows[queue], self._direct_publishers[queue]
-        has_looked = time.monotonic() - self._looked_at.get(queue, -inf) <= RECENT_POLL_S
-        may_take = has_looked and self._is_publishing_to(queue)
-        if not may_take or direct_publisher.is_late or window.is_backlogged:
+        pass_at = self._last_pass_at.get(queue, -inf)
+        may_publish = time.monotonic() - pass_at <= RECENT_PASS_S and self._is_publishing_to(queue)
+        if not may_publish or direct_publisher.is_late or window.is_backlogged:
             return 0
-        limit = window.limit(self._pace().get(queue, NO_PACE))
-        count = min(wanted, self._missing(queue, limit, self._relays()))
-        direct_publisher.admitted += count
+        limit = window.limit(self._throughput(queue))
+        count = min(wanted, self._room(queue, limit, self._cluster.relay_count()))
+        direct_publisher.reserved += count
         return count
 
-    def withdraw(self, queue: QueueKey, count: int) -> None:
-        """So many that were admitted were not stored."""
-        self._direct_publishers[queue].admitted -= count
+    def release(self, queue: QueueKey, count: int) -> None:
+        """Give back reserved places whose rows were not stored."""
+        self._direct_publishers[queue].reserved -= count
 
-    def hand_over(self, pointer: Pointer) -> None:
-        """Publish what was admitted and is stored."""
-        self._direct_publishers[pointer.queue].hand_over(pointer)
+    def enqueue(self, pointer: Pointer) -> None:
+        """Publish a pointer whose place was reserved and whose row is committed."""
+        self._direct_publishers[pointer.queue].enqueue(pointer)
 
     def close(self) -> None:
-        """No more is handed over: `publish_handed` ends when all is published."""
+        """Let `publish_directly` end once everything enqueued is published."""
         for direct_publisher in self._direct_publishers.values():
             direct_publisher.close()
 
-    async def publish_handed(self) -> None:
-        """Publish what is handed over, until closed."""
+    async def publish_directly(self) -> None:
+        """Publish what is enqueued, until closed and empty."""
         async with asyncio.TaskGroup() as group:
             for queue, direct_publisher in self._direct_publishers.items():
-                group.create_task(direct_publisher.run(self._publish_new), name=f"outlet {queue}")
+                group.create_task(
+                    direct_publisher.run(self._publish_new), name=f"direct publisher {queue}"
+                )
 
     async def _publish_new(self, pointers: Sequence[Pointer]) -> None:
         queue = pointers[0].queue
         try:
             if self._is_publishing_to(queue):
-                await self._publish(pointers, {queue: self._pace().get(queue, NO_PACE)})
+                await self._publish(pointers, {queue: self._throughput(queue)})
                 self._windows[queue].ready += len(pointers)
             else:
                 await self._store.unpublish(pointers)
-        except StoreUnavailable as error:  # neither confirmed nor due again: the rescuer's
+        except StoreUnavailable as error:
+            # The rows are neither confirmed nor due; the rescuer makes them due later.
             log.warning("unpublish_failed", queues=[str(queue)], reason=str(error))
 
     def _is_publishing_to(self, queue: QueueKey) -> bool:
-        """Whether the broker takes publishes, and this queue does not rest nor is held back."""
-        is_resting = self._rests[queue].most(time.monotonic()) < MAX_PASS_ROWS
         return (
             self._is_publishing
-            and not is_resting
+            and not self._backoffs[queue].is_active
             and self._permission(queue) is SendPermission.ALLOWED
         )
 
+    def _permission(self, queue: QueueKey) -> SendPermission:
+        # Without a heartbeat row nobody would recover what this process takes and dies with.
+        if not self._cluster.is_registered():
+            return SendPermission.PAUSED
+        return self._gates.permission(queue)
+
+    def _throughput(self, queue: QueueKey) -> QueueThroughput:
+        return self._cluster.throughput().get(queue, NO_THROUGHPUT)
+
     async def run_once(self) -> int:
-        """One pass; how many pointers it took. Takes nothing while the broker takes nothing."""
+        """Run one pass; returns how many rows it took. Takes none while the broker is away."""
         if not self._is_publishing and not await self._can_publish():
             return 0
-        known = self._pace()
-        pace = {queue: known.get(queue, NO_PACE) for queue in self._queues}
-        limits = {queue: self._windows[queue].limit(of) for queue, of in pace.items()}
+        known = self._cluster.throughput()
+        throughput = {queue: known.get(queue, NO_THROUGHPUT) for queue in self._queues}
+        limits = {queue: self._windows[queue].limit(of) for queue, of in throughput.items()}
         permissions = {queue: self._permission(queue) for queue in self._queues}
-        await self._poll(limits, permissions)
+        await self._poll_depths(limits, permissions)
         quotas = self._quotas(limits, permissions)
-        taken = await self._store.take_due(quotas, MAX_PASS_ROWS) if quotas else []
-        self._account(quotas, taken)
-        await self._publish([pointer for pointer, _ in taken], pace)
-        return len(taken)
+        due = await self._store.take_due(quotas, MAX_PASS_ROWS) if quotas else []
+        self._record_pass(quotas, due)
+        await self._publish([row.pointer for row in due], throughput)
+        return len(due)
 
     async def _can_publish(self) -> bool:
         self._is_publishing = await self._broker.probe()
         if self._is_publishing:
             log.info("relay_resumed", queues=self._names)
-            for rest in self._rests.values():
-                rest.over()
+            for backoff in self._backoffs.values():
+                backoff.reset()
         return self._is_publishing
 
-    # ---- the window -----------------------------------------------------------------------------
-
-    async def _poll(
+    async def _poll_depths(
         self, limits: Mapping[QueueKey, int], permissions: Mapping[QueueKey, SendPermission]
     ) -> None:
-        """Ask the broker how much is ready, where something may be; at most every 100 ms.
+        """Read the depths of the queues from the broker, if one may have changed.
 
-        A window does not grow while its queue is held back: that it is empty says nothing then.
+        At most every 100 ms. Queues that may not send are left out: an empty one is no reason to
+        widen its window.
         """
         now = time.monotonic()
         windows = {
@@ -277,89 +297,91 @@ class Relay:
                 window.is_backlogged and permissions[queue] is SendPermission.ALLOWED
             )
             depth = depths.get(queue)
-            window.polled(depth.ready if depth else None, now, limits[queue])
+            window.record_poll(depth.ready if depth else None, now, limits[queue])
 
     def _quotas(
         self, limits: Mapping[QueueKey, int], permissions: Mapping[QueueKey, SendPermission]
     ) -> list[Quota]:
-        """What there is room for, the most urgent queues first; nothing for what is held back."""
-        relays, quotas, now = self._relays(), list[Quota](), time.monotonic()
+        """Return how many rows the pass may take of each queue, the most urgent queues first."""
+        relays, quotas, now = self._cluster.relay_count(), list[Quota](), time.monotonic()
         self._is_retry_probed = not self._is_retry_probed
         for queue in self._queues:
             match permissions[queue]:
                 case SendPermission.ALLOWED:
-                    missing = self._missing(queue, limits[queue], relays)
-                    most = min(missing, self._rests[queue].most(now))
-                    quotas += _classes(queue, *self._windows[queue].split(most))
+                    room = self._room(queue, limits[queue], relays)
+                    limit = self._backoffs[queue].limit(now, min(room, MAX_PASS_ROWS))
+                    quotas += _queue_quotas(queue, *self._windows[queue].split(limit))
                 case SendPermission.PROBE:
-                    quotas += self._probe(queue, min(1, self._rests[queue].most(now)))
+                    quotas += self._probe_quota(queue, self._backoffs[queue].limit(now, 1))
                 case SendPermission.PAUSED | SendPermission.BREAKER_OPEN:
                     pass
                 case _:
                     assert_never(permissions[queue])
         return quotas
 
-    def _missing(self, queue: QueueKey, limit: int, relays: int) -> int:
-        missing = self._windows[queue].missing(limit, relays)
-        return max(0, missing - self._direct_publishers[queue].admitted)
+    def _room(self, queue: QueueKey, limit: int, relays: int) -> int:
+        room = self._windows[queue].room(limit, relays)
+        return max(0, room - self._direct_publishers[queue].reserved)
 
-    def _probe(self, queue: QueueKey, most: int) -> list[Quota]:
-        """One pointer if none is there: a first attempt in one pass, a retry in the next."""
-        count = min(most, self._windows[queue].missing(1, relays=1))
-        return _classes(queue, 0, count) if self._is_retry_probed else _classes(queue, count, 0)
+    def _probe_quota(self, queue: QueueKey, limit: int) -> list[Quota]:
+        """Allow one row if none is ready: a first attempt in one pass, a retry in the next."""
+        count = min(limit, self._windows[queue].room(1, relays=1))
+        return (
+            _queue_quotas(queue, 0, count)
+            if self._is_retry_probed
+            else _queue_quotas(queue, count, 0)
+        )
 
-    def _account(self, quotas: Sequence[Quota], taken: Sequence[tuple[Pointer, bool]]) -> None:
-        asked = {(quota.queue, quota.is_retry): quota.most for quota in quotas}
-        got = Counter((pointer.queue, is_retry) for pointer, is_retry in taken)
+    def _record_pass(self, quotas: Sequence[Quota], due: Sequence[DuePointer]) -> None:
+        asked = Counter({(quota.queue, quota.is_retry): quota.limit for quota in quotas})
+        got = Counter((row.pointer.queue, row.is_retry) for row in due)
         for queue in {quota.queue for quota in quotas}:
-            self._looked_at[queue] = time.monotonic()
-            self._windows[queue].taken(
-                asked=(asked.get((queue, False), 0), asked.get((queue, True), 0)),
-                firsts=got[queue, False],
-                retries=got[queue, True],
-                is_cut=len(taken) >= MAX_PASS_ROWS,
+            self._last_pass_at[queue] = time.monotonic()
+            self._windows[queue].record_pass(
+                RowClass(asked[queue, False], got[queue, False]),
+                RowClass(asked[queue, True], got[queue, True]),
+                is_cut=len(due) >= MAX_PASS_ROWS,
             )
 
-    # ---- publishing -----------------------------------------------------------------------------
-
     async def _publish(
-        self, pointers: Sequence[Pointer], pace: Mapping[QueueKey, QueuePace]
+        self, pointers: Sequence[Pointer], throughput: Mapping[QueueKey, QueueThroughput]
     ) -> None:
         if not pointers:
             return
-        at_once = {queue: max_batch(of) for queue, of in pace.items()}
-        confirmed = await self._broker.publish(pointers, at_once)
-        pairs = list(zip(pointers, confirmed, strict=True))
-        lost = [pointer for pointer, is_in in pairs if not is_in]
-        for queue, count in Counter(pointer.queue for pointer, is_in in pairs if is_in).items():
+        max_batches = {queue: max_batch(of) for queue, of in throughput.items()}
+        confirms = await self._broker.publish(pointers, max_batches)
+        pairs = list(zip(pointers, confirms, strict=True))
+        unconfirmed = [pointer for pointer, is_confirmed in pairs if not is_confirmed]
+        confirmed = Counter(pointer.queue for pointer, is_confirmed in pairs if is_confirmed)
+        for queue, count in confirmed.items():
             self._observer.published(queue, count)
-            self._rests[queue].over()
-        if lost:
-            await self._take_back(lost, is_all=len(lost) == len(pairs))
+            self._backoffs[queue].reset()
+        if unconfirmed:
+            await self._unpublish(unconfirmed, is_all=len(unconfirmed) == len(pairs))
 
-    async def _take_back(self, lost: Sequence[Pointer], *, is_all: bool) -> None:
-        """Not confirmed: due again, and nothing more is taken of these queues for a while.
+    async def _unpublish(self, unconfirmed: Sequence[Pointer], *, is_all: bool) -> None:
+        """Make unconfirmed rows due again and let their queues back off.
 
-        If nothing at all was confirmed the broker may be away: then nothing is taken of any queue
-        until a probe says yes.
+        If nothing at all was confirmed and the broker does not answer a probe, nothing is taken of
+        any queue until it does.
         """
         if is_all and self._is_publishing and not await self._broker.probe():
             self._is_publishing = False
         now = time.monotonic()
-        for queue, count in Counter(pointer.queue for pointer in lost).items():
-            rest_s = self._rests[queue].begin(now)
-            log.warning("publish_unconfirmed", queue=str(queue), count=count, retry_in_s=rest_s)
-            self._windows[queue].lost(count)
-        await self._store.unpublish(lost)
+        for queue, count in Counter(pointer.queue for pointer in unconfirmed).items():
+            retry_in_s = self._backoffs[queue].record_failure(now)
+            log.warning("publish_unconfirmed", queue=str(queue), count=count, retry_in_s=retry_in_s)
+            self._windows[queue].record_unconfirmed(count)
+        await self._store.unpublish(unconfirmed)
 
 
-def _is_stale(window: Window, now: float) -> bool:
+def _is_stale(window: PublishWindow, now: float) -> bool:
     return (window.ready > 0 or window.is_backlogged) and now - window.polled_at >= POLL_INTERVAL_S
 
 
-def _classes(queue: QueueKey, firsts: int, retries: int) -> list[Quota]:
+def _queue_quotas(queue: QueueKey, first_attempts: int, retries: int) -> list[Quota]:
     return [
-        Quota(queue=queue, is_retry=is_retry, most=count)
-        for is_retry, count in ((False, firsts), (True, retries))
-        if count
+        Quota(queue=queue, is_retry=is_retry, limit=limit)
+        for is_retry, limit in ((False, first_attempts), (True, retries))
+        if limit
     ]

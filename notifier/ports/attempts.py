@@ -15,13 +15,15 @@ class AttemptRunner(Protocol):
     async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
         """Claim, send and record one notification, then call `ack` with the delivery.
 
-        Whatever it raises ends the worker. Cancelled, it leaves the message unacknowledged or
-        records the outcome as ambiguous before it ends.
+        A duplicate delivery of a notification in flight is acknowledged and ignored. Whatever
+        else it raises than CancelledError ends the worker. Cancelled during the provider call,
+        it records the outcome as Ambiguous before it ends; cancelled elsewhere, it leaves the
+        message unacknowledged, and the release of orphans gives the row back.
         """
         ...
 
     async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
-        """Make the rows due again without spending a try.
+        """Make buffered, unclaimed rows due again without spending a try.
 
         Returns when Postgres has confirmed it; raises an InfrastructureError if it has not.
         """

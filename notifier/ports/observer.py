@@ -1,4 +1,7 @@
-"""What the core reports to its metrics. No method raises or blocks."""
+"""What the core reports to its metrics: one Protocol for each part that reports.
+
+No method raises or blocks.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ class RescueReason(StrEnum):
     PROCESS_DIED = "process_died"
 
 
-class NotificationObserver(Protocol):
-    """What happens to notifications."""
+class AcceptObserver(Protocol):
+    """What accept reports."""
 
     def accepted(self, queue: QueueKey, count: int) -> None:
         """Report stored notifications."""
@@ -30,9 +33,29 @@ class NotificationObserver(Protocol):
         """Report the time from a submit to its commit."""
         ...
 
+    def waiting_counted(self, count: int, *, limit: int) -> None:
+        """Report about how many rows wait, and above which number submits are refused."""
+        ...
+
+
+class RelayObserver(Protocol):
+    """What the relay reports."""
+
     def published(self, queue: QueueKey, count: int) -> None:
         """Report pointers whose publish the broker confirmed."""
         ...
+
+
+class FinishObserver(Protocol):
+    """What each part reports that ends notifications."""
+
+    def finished(self, queue: QueueKey, status: Status, age_s: float, reason: str = "") -> None:
+        """Report a final status, the age since the submit, and the reason of a failure."""
+        ...
+
+
+class AttemptObserver(FinishObserver, Protocol):
+    """What attempts report."""
 
     def claimed(self, queue: QueueKey, wait_s: float) -> None:
         """Report a claim, and for how long the notification had been due."""
@@ -48,25 +71,33 @@ class NotificationObserver(Protocol):
         """Report a planned retry; `reason` is the outcome that caused it."""
         ...
 
-    def finished(self, queue: QueueKey, status: Status, age_s: float, reason: str = "") -> None:
-        """Report a final status, the age since the submit, and the reason of a failure."""
+    def released(self, queue: QueueKey, count: int) -> None:
+        """Report notifications that a worker gave back without an attempt."""
         ...
+
+
+class RecoveryObserver(FinishObserver, Protocol):
+    """What the recovery of lost messages and of dead processes reports."""
 
     def rescued(self, queue: QueueKey, count: int, reason: RescueReason) -> None:
         """Report notifications that were made due again after a fault."""
         ...
 
-    def released(self, queue: QueueKey, count: int) -> None:
-        """Report notifications that a worker gave back without an attempt."""
-        ...
-
-    def message_unreadable(self) -> None:
-        """Report a message of the broker that is not one of ours."""
+    def retried(self, queue: QueueKey, reason: str) -> None:
+        """Report a planned retry; `reason` is the outcome that caused it."""
         ...
 
 
-class QueueObserver(Protocol):
-    """The load of the queues, and the consumers assigned to them."""
+class PrunerObserver(Protocol):
+    """What the pruner reports."""
+
+    def partitions_kept(self, count: int) -> None:
+        """Report the days past retention that still hold rows that are not final."""
+        ...
+
+
+class SchedulerObserver(Protocol):
+    """What the scheduler of consumers reports."""
 
     def queue_measured(
         self, queue: QueueKey, *, ready: int, due: int, oldest_wait_s: float
@@ -84,17 +115,21 @@ class QueueObserver(Protocol):
         """Report consumers that the scheduler moved to this queue."""
         ...
 
-    def waiting_counted(self, count: int, *, limit: int) -> None:
-        """Report about how many rows wait, and above which number submits are refused."""
+
+class HangObserver(Protocol):
+    """What the hang detector reports."""
+
+    def provider_hanging(self, channel: Channel, *, is_hanging: bool) -> None:
+        """Report whether a channel's provider leaves its calls unanswered."""
         ...
 
-    def partitions_kept(self, count: int) -> None:
-        """Report the days past retention that still hold rows that are not final."""
-        ...
+
+class PoolObserver(SchedulerObserver, HangObserver, Protocol):
+    """What a consumer pool reports."""
 
 
-class ProviderObserver(Protocol):
-    """The state of the providers."""
+class BreakerObserver(Protocol):
+    """What the circuit breakers report."""
 
     def breaker_changed(self, provider: str, state: str) -> None:
         """Report the state of a provider's breaker."""
@@ -104,25 +139,17 @@ class ProviderObserver(Protocol):
         """Report that this process opened a breaker."""
         ...
 
-    def provider_hanging(self, channel: Channel, *, is_hanging: bool) -> None:
-        """Report whether a channel's provider leaves its calls unanswered."""
-        ...
+
+class RateObserver(Protocol):
+    """What a provider's rate reports."""
 
     def provider_rate_changed(self, provider: str, rate_per_s: float) -> None:
         """Report a provider's present rate; 0 for no limit."""
         ...
 
 
-class ProcessObserver(Protocol):
-    """The state of this process, of its servers and of the other processes."""
-
-    def workers_counted(self, count: int) -> None:
-        """Report how many workers are alive."""
-        ...
-
-    def processes_died(self, count: int) -> None:
-        """Report processes that died without deregistering."""
-        ...
+class DependencyObserver(Protocol):
+    """What is known about the servers that this process depends on."""
 
     def dependency_answered(self, dependency: str, seconds: float) -> None:
         """Report a round trip to Postgres or RabbitMQ."""
@@ -132,10 +159,47 @@ class ProcessObserver(Protocol):
         """Report that Postgres or RabbitMQ did not answer."""
         ...
 
+
+class MembershipObserver(DependencyObserver, Protocol):
+    """What the membership reports with each heartbeat."""
+
+    def workers_counted(self, count: int) -> None:
+        """Report how many workers are alive."""
+        ...
+
+    def processes_died(self, count: int) -> None:
+        """Report processes that died without deregistering."""
+        ...
+
+
+class BrokerObserver(Protocol):
+    """What a broker reports."""
+
+    def message_unreadable(self) -> None:
+        """Report a message of the broker that could not be decoded."""
+        ...
+
+
+class LoopObserver(Protocol):
+    """What the watch of the event loop reports."""
+
     def loop_lagged(self, seconds: float) -> None:
         """Report how late the event loop ran a timer."""
         ...
 
 
-class Observer(NotificationObserver, QueueObserver, ProviderObserver, ProcessObserver, Protocol):
-    """All that the core reports."""
+class Observer(
+    AcceptObserver,
+    RelayObserver,
+    AttemptObserver,
+    RecoveryObserver,
+    PrunerObserver,
+    PoolObserver,
+    BreakerObserver,
+    RateObserver,
+    MembershipObserver,
+    BrokerObserver,
+    LoopObserver,
+    Protocol,
+):
+    """All that the core reports; the parts of the core take the narrow Protocols."""

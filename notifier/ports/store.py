@@ -1,15 +1,18 @@
-"""The store: what the core writes to Postgres about notifications."""
+"""The store: what the core writes to Postgres about notifications, one Protocol for each user.
+
+Every write is compare-and-set on a row's status and claim, so each method may be repeated.
+All methods raise StoreUnavailable (StoreConflict if the work was undone) and StoreRejected.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from notifier.domain.errors import StoreRejected
 from notifier.domain.notification import (
     Claimed,
     NewNotification,
@@ -22,9 +25,10 @@ from notifier.ports.broker import Pointer
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A pointer's wish to be claimed: only the row still `queued` at `claim` answers.
+    """Asks for the row `id` if it is still `queued` at this `claim`.
 
-    One that `is_buffered` was never asked for: given back, it moves no row that is being sent.
+    `is_buffered` marks a pointer that was only buffered and never claimed: giving it back leaves a
+    row that is being sent alone.
     """
 
     id: NotificationId
@@ -33,23 +37,24 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotClaimed(msgspec.Struct, frozen=True):
-    """The row moved on (claimed by another, cancelled, final) or ended in this claim.
+    """The row could not be claimed.
 
-    In the latter case `status` is what it ended as (expired) and `age_s` how old it was.
+    `status` is None if the row had moved on (claimed by another worker, cancelled, final). If the
+    row ended in this very claim, `status` is its final status (expired) and `age_s` its age.
     """
 
     status: Status | None = None
     age_s: float = 0.0
 
 
-ClaimAnswer = Claimed | NotClaimed
+ClaimReply = Claimed | NotClaimed
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one attempt, to be recorded.
+class AttemptResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of one attempt, to be recorded.
 
-    `status` is sent, retrying or failed; `after` the span until it is due again (retrying only).
-    `reason` is the failure's reason (failed only). Start and finish of the provider call are
+    `status` is sent, retrying or failed. `after` is the span until the row is due again (retrying
+    only). `reason` is the failure's reason (failed only). The provider call's start and finish are
     instants of the monotonic clock.
     """
 
@@ -70,10 +75,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What the row became.
+    """What recording a result did to its row.
 
-    `late` if it had moved on before: then `status` is None unless the result settled it all the
-    same. `age_s` is the time since it was accepted.
+    `late` means that the row had moved on before; `status` is then None, unless the late result
+    settled the row all the same. `age_s` is the time since the notification was accepted.
     """
 
     status: Status | None
@@ -83,7 +88,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """A row that went back unspent: `queued`, or `expired` if it is past its time by now."""
+    """A row that was given back unspent: `queued`, or `expired` if its time was over."""
 
     queue: QueueKey
     status: Status
@@ -92,16 +97,26 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """How many due rows of one queue and class (first attempts or retries) the relay may take."""
+    """The maximum of due rows of one queue and class that the relay may take.
+
+    A class is either the first attempts or the retries.
+    """
 
     queue: QueueKey
     is_retry: bool
-    most: int
+    limit: int
+
+
+class DuePointer(NamedTuple):
+    """A pointer to a row that the relay has just taken, to be published."""
+
+    pointer: Pointer
+    is_retry: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Due rows of one queue: how many (counted to a ceiling) and how long the oldest waits."""
+    """The due rows of one queue: their number (counted to a ceiling) and the oldest one's wait."""
 
     due: int
     is_ceiling: bool
@@ -110,7 +125,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
-    """A row that says `sending` by a process that is dead: `worker` at `claim`."""
+    """A row in status `sending` whose worker is dead. `worker` made the claim `claim`.
+
+    `deaths` counts the workers that died while they were sending this notification before.
+    """
 
     id: NotificationId
     claim: int
@@ -123,7 +141,7 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanDecision:
-    """What follows for an orphan: `status` is queued (due at once) or failed, with its `reason`."""
+    """What to do with an orphan: `status` is queued (due at once) or failed, with its `reason`."""
 
     orphan: Orphan
     provider: str
@@ -131,48 +149,174 @@ class OrphanDecision:
     reason: str
 
 
-class Store(Protocol):
-    """What the core writes; see adapters/postgres/store.py for each method's contract.
+class SettledOrphan(NamedTuple):
+    """An orphan whose decision was written, with the row's new status and its age."""
 
-    Everything may be repeated. Raises StoreUnavailable (StoreConflict), StoreRejected.
-    """
+    decision: OrphanDecision
+    status: Status
+    age_s: float
+
+
+class ExpiredRow(NamedTuple):
+    """A row that the sweeper has just expired."""
+
+    queue: QueueKey
+    age_s: float
+
+
+class AcceptStore(Protocol):
+    """The part of the store that accept uses."""
 
     async def insert(
-        self, items: Sequence[NewNotification], *, taken: Collection[NotificationId] = ()
-    ) -> Sequence[Pointer]: ...
-    async def claim(self, asks: Sequence[ClaimRequest]) -> Sequence[ClaimAnswer]: ...
-    async def record(self, results: Sequence[tuple[Result, float]]) -> Sequence[Recorded]: ...
-    async def give_back(self, asks: Sequence[ClaimRequest]) -> Sequence[GivenBack]: ...
-    async def claimed_by_me(self) -> Sequence[ClaimRequest]: ...
-    async def take_due(
-        self, quotas: Sequence[Quota], most: int
-    ) -> Sequence[tuple[Pointer, bool]]: ...
-    async def unpublish(self, pointers: Sequence[Pointer]) -> None: ...
-    async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]: ...
-    async def rescue(self, queue: QueueKey, published_before: float) -> int: ...
-    async def rescue_from(
-        self, silent: Sequence[tuple[WorkerId, int]], queues: Sequence[QueueKey]
-    ) -> Mapping[QueueKey, int]: ...
-    async def claimed_by_dead(self, silent: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]: ...
-    async def settle_orphans(
-        self, deaths: Sequence[OrphanDecision], silent: Sequence[tuple[WorkerId, int]]
-    ) -> Sequence[tuple[OrphanDecision, Status, float]]: ...
-    async def database_now(self) -> float: ...
-    async def sweep(self) -> Sequence[tuple[QueueKey, float]]: ...
-    async def ensure_days(self) -> int: ...
-    async def days(self) -> Sequence[str]: ...
-    async def drop_day(self, day: date) -> str: ...
-    async def forget_processes(self) -> None: ...
-    async def estimate_backlog(self) -> int: ...
+        self, items: Sequence[NewNotification], *, published: Collection[NotificationId] = ()
+    ) -> Sequence[Pointer]:
+        """Store all notifications, due at once or when their delay is over.
 
-
-class Acceptor(Protocol):
-    """Where a submit goes: see delivery/accept.py."""
-
-    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
-        """Store all; for each its status, or why Postgres refused that one.
-
-        Returns after the commit. Raises StoreUnavailable when the deadline passes first (some may
-        exist then) and Overloaded when the process or the deployment holds too much.
+        The rows in `published` are stored as if a relay of this process had taken them already.
+        Returns their pointers, which the caller must publish. When a call is repeated, its own
+        `published` replaces that of the call before.
         """
+        ...
+
+    async def estimate_backlog(self) -> int:
+        """Return about how many rows wait for the relay.
+
+        Taken from the planner's statistics, which may be minutes old; nothing is counted.
+        """
+        ...
+
+
+class AttemptStore(Protocol):
+    """The part of the store that attempts use."""
+
+    async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
+        """Claim for this worker each row that is still `queued` at the requested claim.
+
+        Returns one reply for each request, in their order. Of several requests for one id the first
+        with the highest claim wins; the others get NotClaimed.
+        """
+        ...
+
+    async def record(self, results: Sequence[tuple[AttemptResult, float]]) -> Sequence[Recorded]:
+        """Write the results of attempts, each with the seconds since it ended.
+
+        A row that has moved on keeps its status, except for a late Accepted. Each result is written
+        independently of the others, so repeating the call completes one that was interrupted.
+        """
+        ...
+
+    async def give_back(self, requests: Sequence[ClaimRequest]) -> Sequence[GivenBack]:
+        """Make rows due again without spending a try; returns the rows that changed.
+
+        Of several requests for one id the one with the highest claim counts, and among those one
+        that is not `is_buffered`.
+        """
+        ...
+
+    async def claimed_by_me(self) -> Sequence[ClaimRequest]:
+        """Return the rows that this worker is sending according to Postgres.
+
+        Each has the number of the claim before its present one: what `give_back` expects.
+        """
+        ...
+
+
+class RelayStore(Protocol):
+    """The part of the store that the relay uses."""
+
+    async def take_due(self, quotas: Sequence[Quota], limit: int) -> Sequence[DuePointer]:
+        """Mark due rows as published by this process, at most `limit`, the first quotas first.
+
+        Returns their pointers in the order of the quotas, within each by the time they were due.
+        """
+        ...
+
+    async def unpublish(self, pointers: Sequence[Pointer]) -> None:
+        """Make rows due again whose pointers the broker did not confirm."""
+        ...
+
+
+class WaitingCounter(Protocol):
+    """Counts the rows that wait."""
+
+    async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
+        """Count the due rows of each queue, to a ceiling of 1,000. Empty queues are left out."""
+        ...
+
+
+class RecoveryStore(Protocol):
+    """The part of the store that the recovery of lost messages and dead processes uses.
+
+    `dead` names dead processes, each by its id and its last heartbeat counter. A process whose
+    counter has moved since is alive and left alone.
+    """
+
+    async def rescue(self, queue: QueueKey, published_before: float) -> int:
+        """Make due again the rows published before that instant and not claimed; at most 500.
+
+        The instant is Postgres's, in seconds since the epoch. Returns the number of rows.
+        """
+        ...
+
+    async def rescue_from(
+        self, dead: Sequence[tuple[WorkerId, int]], queues: Sequence[QueueKey]
+    ) -> Mapping[QueueKey, int]:
+        """Make due again the rows that dead processes took and may not have published.
+
+        At most 500. Returns the number of rows in each queue.
+        """
+        ...
+
+    async def claimed_by_dead(self, dead: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
+        """Return the rows that dead processes were sending, at most 500.
+
+        Processes without a heartbeat row count as dead too; this process never does.
+        """
+        ...
+
+    async def settle_orphans(
+        self, decisions: Sequence[OrphanDecision], dead: Sequence[tuple[WorkerId, int]]
+    ) -> Sequence[SettledOrphan]:
+        """Write the decisions for orphans whose process is still dead; returns the rows changed.
+
+        A row decided as queued becomes expired instead if its time would be over before it is sent.
+        """
+        ...
+
+    async def database_now(self) -> float:
+        """Return the time of Postgres's clock, in seconds since the epoch."""
+        ...
+
+
+class UpkeepStore(Protocol):
+    """The part of the store that the sweeper and the pruner use."""
+
+    async def sweep(self) -> Sequence[ExpiredRow]:
+        """Expire waiting rows whose time is over.
+
+        At most 5,000 of the due rows and 5,000 of the published ones.
+        """
+        ...
+
+    async def ensure_days(self) -> int:
+        """Create the partitions of the coming days; returns how many were created."""
+        ...
+
+    async def days(self) -> Sequence[str]:
+        """Return the days that have a partition, oldest first, as YYYYMMDD."""
+        ...
+
+    async def drop_day(self, day: date) -> str:
+        """Drop the partition of a day if all its rows are final.
+
+        Returns 'dropped', 'kept' (some rows are not final) or 'absent'.
+        """
+        ...
+
+    async def forget_processes(self) -> None:
+        """Remove heartbeat rows that are two hours old; a crash loop leaves many of them."""
+        ...
+
+    async def database_now(self) -> float:
+        """Return the time of Postgres's clock, in seconds since the epoch."""
         ...

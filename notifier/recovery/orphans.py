@@ -14,18 +14,18 @@ import structlog
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Status
 from notifier.domain.outcome import Ambiguous
-from notifier.domain.retry import Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
+from notifier.domain.retry import Fail, Retry, Settle
 from notifier.ports.observer import RescueReason
 from notifier.ports.store import OrphanDecision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from notifier.delivery.attempt import Route
-    from notifier.domain.notification import Channel, Priority, WorkerId
+    from notifier.delivery.delivery_rules import DeliveryRules
+    from notifier.domain.notification import WorkerId
     from notifier.ports.heartbeat import Liveness
-    from notifier.ports.observer import Observer
-    from notifier.ports.store import Orphan, Store
+    from notifier.ports.observer import RecoveryObserver
+    from notifier.ports.store import Orphan, RecoveryStore, SettledOrphan
 
 MAX_DEATHS: Final = 3
 WORKER_DIED: Final = Ambiguous(code="worker_died")
@@ -43,19 +43,17 @@ class OrphanRecovery:
     def __init__(
         self,
         *,
-        store: Store,
-        observer: Observer,
+        store: RecoveryStore,
+        observer: RecoveryObserver,
         silent: Callable[[], Sequence[tuple[WorkerId, int]]],
         liveness: Liveness,
-        routes: Mapping[Channel, Route],
-        policies: Mapping[Priority, RetryPolicy],
+        rules: DeliveryRules,
     ) -> None:
         self._store = store
         self._observer = observer
         self._silent = silent
         self._liveness = liveness
-        self._routes = routes
-        self._policies = policies
+        self._rules = rules
 
     async def run_once(self) -> int:
         """One pass; how many rows it moved, at most 500. Nothing while we may be dead ourselves."""
@@ -76,22 +74,16 @@ class OrphanRecovery:
         return len(moved)
 
     def _decision(self, orphan: Orphan) -> OrphanDecision:
-        route = self._routes.get(orphan.queue.channel)
-        status, reason = self._what_follows(orphan, route.on_ambiguous if route else None)
-        provider = route.provider.name if route else "none"
+        status, reason = self._what_follows(orphan)
+        provider = self._rules.provider_name(orphan.queue)
         return OrphanDecision(orphan=orphan, provider=provider, status=status, reason=reason)
 
-    def _what_follows(self, orphan: Orphan, on_ambiguous: OnAmbiguous | None) -> tuple[Status, str]:
+    def _what_follows(self, orphan: Orphan) -> tuple[Status, str]:
         """As for every Ambiguous, but due at once: the wait for its worker's death was enough."""
         if orphan.deaths + 1 >= MAX_DEATHS:
             return Status.FAILED, "poison"
-        decision = decide(
-            WORKER_DIED,
-            tries=orphan.tries,
-            max_tries=orphan.max_tries,
-            policy=self._policies[orphan.queue.priority],
-            on_ambiguous=on_ambiguous or OnAmbiguous.RESEND,
-            draw=0.0,
+        decision = self._rules.decide(
+            orphan.queue, WORKER_DIED, tries=orphan.tries, max_tries=orphan.max_tries, draw=0.0
         )
         match decision:
             case Fail(reason=reason):
@@ -101,7 +93,7 @@ class OrphanRecovery:
             case _:
                 assert_never(decision)
 
-    def _tell(self, moved: Sequence[tuple[OrphanDecision, Status, float]]) -> None:
+    def _tell(self, moved: Sequence[SettledOrphan]) -> None:
         for worker, count in Counter(death.orphan.worker for death, _, _ in moved).items():
             log.warning("worker_died", worker=str(worker), in_flight=count)
         for death, status, age_s in moved:

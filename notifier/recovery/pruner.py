@@ -12,8 +12,8 @@ from notifier.domain.errors import StoreUnavailable
 if TYPE_CHECKING:
     from datetime import date
 
-    from notifier.ports.observer import Observer
-    from notifier.ports.store import Store
+    from notifier.ports.observer import PrunerObserver
+    from notifier.ports.store import UpkeepStore
 
 PRUNE_INTERVAL_S: Final = 600.0
 
@@ -23,7 +23,9 @@ log = structlog.get_logger(__name__)
 class Pruner:
     """Any process may run one; several do no harm."""
 
-    def __init__(self, *, store: Store, observer: Observer, retention: timedelta) -> None:
+    def __init__(
+        self, *, store: UpkeepStore, observer: PrunerObserver, retention: timedelta
+    ) -> None:
         self._store = store
         self._observer = observer
         self._retention = retention

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from notifier.domain.notification import QueueKey
     from notifier.ports.heartbeat import QueueFigures
-    from notifier.ports.observer import Observer
-    from notifier.ports.store import Store
+    from notifier.ports.observer import RecoveryObserver
+    from notifier.ports.store import RecoveryStore
 
 CHECK_INTERVAL_S: Final = 1.0
 OVERDUE_S: Final = 10.0
@@ -37,8 +37,8 @@ class Rescuer:
     def __init__(
         self,
         *,
-        store: Store,
-        observer: Observer,
+        store: RecoveryStore,
+        observer: RecoveryObserver,
         mine: Callable[[], Mapping[QueueKey, QueueFigures]],
         others: Callable[[], Sequence[Mapping[QueueKey, QueueFigures]]],
         permission: Callable[[QueueKey], SendPermission],

@@ -12,8 +12,8 @@ from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
-    from notifier.ports.observer import Observer
-    from notifier.ports.store import Store
+    from notifier.ports.observer import FinishObserver
+    from notifier.ports.store import UpkeepStore
 
 SWEEP_INTERVAL_S: Final = 60.0
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 class Sweeper:
     """Any process may run one; several do no harm."""
 
-    def __init__(self, *, store: Store, observer: Observer) -> None:
+    def __init__(self, *, store: UpkeepStore, observer: FinishObserver) -> None:
         self._store = store
         self._observer = observer
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from notifier.domain.notification import QueueKey, WorkerId
-    from notifier.ports.observer import Observer
-    from notifier.ports.store import Store
+    from notifier.ports.observer import RecoveryObserver
+    from notifier.ports.store import RecoveryStore
 
 CHECK_INTERVAL_S: Final = 0.25
 """Postgres is asked only after a death."""
@@ -38,8 +38,8 @@ class UnpublishedRecovery:
     def __init__(
         self,
         *,
-        store: Store,
-        observer: Observer,
+        store: RecoveryStore,
+        observer: RecoveryObserver,
         queues: Sequence[QueueKey],
         silent: Callable[[], Sequence[tuple[WorkerId, int]]],
     ) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from notifier.domain.notification import QueueKey
     from notifier.ports.broker import Broker
     from notifier.ports.heartbeat import QueueFigures
-    from notifier.ports.store import Store, Waiting
+    from notifier.ports.store import Waiting, WaitingCounter
     from notifier.scheduling.cluster.membership import Membership
     from notifier.scheduling.gates.queue_gates import QueueGates
 
@@ -40,7 +40,7 @@ class Board:
     def __init__(
         self,
         *,
-        store: Store,
+        store: WaitingCounter,
         broker: Broker,
         membership: Membership,
         queues: Sequence[QueueKey],

@@ -20,7 +20,7 @@ PATIENCE_S = 60.0
 
 
 class CountingObserver:
-    """Hears what a broker may say; the rest of `Observer` is the core's."""
+    """Implements ports.observer.BrokerObserver."""
 
     def __init__(self) -> None:
         self.unreadables = 0

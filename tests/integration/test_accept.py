@@ -41,37 +41,37 @@ class Gated:
         self.batches: list[int] = []
 
     async def insert(
-        self, items: Sequence[NewNotification], *, taken: Collection[NotificationId] = ()
+        self, items: Sequence[NewNotification], *, published: Collection[NotificationId] = ()
     ) -> Sequence[Pointer]:
         self.batches.append(len(items))
         self.entered.set()
         await self.gate.wait()
-        return await self._store.insert(items, taken=taken)
+        return await self._store.insert(items, published=published)
 
     async def estimate_backlog(self) -> int:
         return await self._store.estimate_backlog()
 
 
-class Listening:
-    """In the place of the relays: has so much room for each queue, and notes what it is told."""
+class RecordingPublisher:
+    """Has `room` places for each queue and records the calls."""
 
     def __init__(self) -> None:
         self.room = 0
         self.woken = 0
-        self.handed = list[NotificationId]()
-        self.admitted = Counter[QueueKey]()
+        self.enqueued = list[NotificationId]()
+        self.reserved = Counter[QueueKey]()
 
-    def admit(self, wanted: Mapping[QueueKey, int]) -> dict[QueueKey, int]:
-        admitted = {queue: min(self.room, count) for queue, count in wanted.items()}
-        self.admitted.update(admitted)
-        return admitted
+    def reserve(self, wanted: Mapping[QueueKey, int]) -> dict[QueueKey, int]:
+        reserved = {queue: min(self.room, count) for queue, count in wanted.items()}
+        self.reserved.update(reserved)
+        return reserved
 
-    def withdraw(self, admitted: Mapping[QueueKey, int]) -> None:
-        self.admitted.subtract(admitted)
+    def release(self, reserved: Mapping[QueueKey, int]) -> None:
+        self.reserved.subtract(reserved)
 
-    def hand_over(self, pointers: Sequence[Pointer]) -> None:
-        self.handed += [pointer.id for pointer in pointers]
-        self.admitted.subtract(pointer.queue for pointer in pointers)
+    def enqueue(self, pointers: Sequence[Pointer]) -> None:
+        self.enqueued += [pointer.id for pointer in pointers]
+        self.reserved.subtract(pointer.queue for pointer in pointers)
 
     def wake(self, priorities: Collection[Priority]) -> None:
         self.woken += len(priorities)
@@ -82,11 +82,11 @@ class Accepting:
 
     def __init__(self, store: Gated, *, deadline_s: float, max_backlog: int) -> None:
         self.store = store
-        self.relays = Listening()
+        self.publisher = RecordingPublisher()
         self.accept = Accept(
-            store=store,  # type: ignore[arg-type]  # only what accept uses
+            store=store,
             observer=Metrics(QUEUES, {}, version="0"),
-            relays=self.relays,  # type: ignore[arg-type]  # only what accept uses
+            publisher=self.publisher,
             deadline_s=deadline_s,
             max_backlog=max_backlog,
         )
@@ -137,7 +137,7 @@ async def test_a_submit_returns_after_the_commit_and_wakes_the_relay(database_ur
         item = a_notification()
         assert await accepting.accept.submit([item]) == [Status.QUEUED]
         assert await stored(database_url) == {item.id}
-        assert (accepting.relays.woken, accepting.relays.handed) == (1, [])
+        assert (accepting.publisher.woken, accepting.publisher.enqueued) == (1, [])
 
 
 async def test_what_there_is_room_for_is_handed_over_and_the_rest_is_due(
@@ -146,13 +146,13 @@ async def test_what_there_is_room_for_is_handed_over_and_the_rest_is_due(
     first, second = a_notification(), a_notification()
     later = a_notification(SMS_HIGH, delay=timedelta(minutes=1), ttl=timedelta(hours=1))
     async with open_accepting(database_url) as accepting:
-        accepting.relays.room = 1
+        accepting.publisher.room = 1
         statuses = await accepting.accept.submit([later, first, second])
         assert statuses == [Status.SCHEDULED, Status.QUEUED, Status.QUEUED]
-        assert accepting.relays.handed == [first.id]
-        assert accepting.relays.woken == 1
+        assert accepting.publisher.enqueued == [first.id]
+        assert accepting.publisher.woken == 1
         await accepting.accept.submit([a_notification()])
-        assert accepting.relays.woken == 1
+        assert accepting.publisher.woken == 1
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [second.id]
 
@@ -160,12 +160,12 @@ async def test_what_there_is_room_for_is_handed_over_and_the_rest_is_due(
 async def test_what_is_admitted_and_not_stored_is_withdrawn(database_url: str) -> None:
     poison, good = a_notification(recipient="nul\0@example.com"), a_notification()
     async with open_accepting(database_url) as accepting:
-        accepting.relays.room = 10
+        accepting.publisher.room = 10
         refused, stored = await accepting.accept.submit([poison, good])
         assert isinstance(refused, StoreRejected)
         assert stored is Status.QUEUED
-        assert accepting.relays.handed == [good.id]
-        assert accepting.relays.admitted[EMAIL_HIGH] == 0
+        assert accepting.publisher.enqueued == [good.id]
+        assert accepting.publisher.reserved[EMAIL_HIGH] == 0
 
 
 async def test_a_poisoned_row_fails_alone(database_url: str) -> None:
@@ -268,7 +268,7 @@ async def test_a_backlog_over_the_limit_is_refused_until_it_shrinks(
 ) -> None:
     import asyncpg  # noqa: PLC0415 only here
 
-    monkeypatch.setattr(accept_module, "ESTIMATE_EVERY_S", 0.01)
+    monkeypatch.setattr(accept_module, "ESTIMATE_INTERVAL_S", 0.01)
     connection = await asyncpg.connect(database_url)
     async with (
         open_accepting(database_url, max_backlog=10) as accepting,

@@ -17,8 +17,8 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.attempt import Attempts, NextTurn, Route
-from notifier.delivery.in_flight import InFlightClaims
+from notifier.delivery.attempt import Attempts, RateLimiter
+from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NewNotification, Priority, QueueKey, Status
 from notifier.domain.outcome import (
@@ -39,7 +39,7 @@ from tests.builders import (
     QUEUES,
     SMS_HIGH,
     a_notification,
-    ask,
+    claim_request,
     quotas,
     worker_id,
 )
@@ -90,9 +90,8 @@ class Bench(NamedTuple):
     reader: PostgresReader
     attempts: Attempts
     provider: Script
-    inflight: InFlightClaims
     acked: list[Delivery]
-    on_outcome: list[tuple[QueueKey, str, Outcome]]
+    outcomes: list[tuple[QueueKey, str, Outcome]]
 
     async def accept(self, item: NewNotification) -> None:
         await self.store.insert([item])
@@ -119,7 +118,20 @@ class Bench(NamedTuple):
         return view.status
 
 
-async def _any_time(_: QueueKey) -> None: ...
+class Outcomes(list[tuple[QueueKey, str, Outcome]]):
+    """Records the outcome of each call; implements delivery.attempt.OutcomeListener."""
+
+    def on_outcome(
+        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
+    ) -> None:
+        del started_at
+        self.append((queue, provider, outcome))
+
+
+class Unlimited:
+    """A rate limiter that lets every call pass at once."""
+
+    async def acquire(self, queue: QueueKey) -> None: ...
 
 
 @asynccontextmanager
@@ -130,7 +142,7 @@ async def open_bench(
     alive: Sequence[bool] = (),
     send_timeout_s: float = 5.0,
     reader_url: str | None = None,
-    next_turn: NextTurn | None = None,
+    rate_limiter: RateLimiter | None = None,
 ) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
         link = ConnectionSettings(url=url, statement_timeout_s=0.5)
@@ -138,25 +150,27 @@ async def open_bench(
         reader = await stack.enter_async_context(
             open_reader(ConnectionSettings(url=reader_url or url))
         )
-        provider, inflight = Script(*answers), InFlightClaims()
-        on_outcome: list[tuple[QueueKey, str, Outcome]] = []
+        provider, outcomes = Script(*answers), Outcomes()
         attempts = Attempts(
             store=store,
             observer=Metrics(
                 QUEUES, {Channel("email"): ["script"]}, version="0", registry=CollectorRegistry()
             ),
-            inflight=inflight,
-            routes={Channel("email"): Route(provider=provider, on_ambiguous=on_ambiguous)},
-            policies=dict.fromkeys(Priority, QUICK),
+            rules=DeliveryRules(
+                bindings={
+                    Channel("email"): ProviderBinding(provider=provider, on_ambiguous=on_ambiguous)
+                },
+                policies=dict.fromkeys(Priority, QUICK),
+            ),
             liveness=Beats(*alive),
             draw=lambda: 0.5,
             send_timeout_s=send_timeout_s,
-            on_outcome=lambda queue, name, outcome, _: on_outcome.append((queue, name, outcome)),
-            next_turn=next_turn or _any_time,
+            rate_limiter=rate_limiter or Unlimited(),
+            outcome_listeners=[outcomes],
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run())
-        yield Bench(store, reader, attempts, provider, inflight, [], on_outcome)
+        yield Bench(store, reader, attempts, provider, [], outcomes)
         attempts.close()
 
 
@@ -180,7 +194,7 @@ async def test_an_accepted_message_is_recorded_then_acked(bench: Opening) -> Non
         assert on.acked == [delivery]
         assert await on.status(item) is Status.SENT
         assert on.provider.calls[0].content == {"subject": "Hello", "body": "World"}
-        assert item.id not in on.inflight
+        assert item.id not in on.attempts.in_flight
 
 
 async def test_a_refused_one_fails_after_one_call_and_is_in_the_log_of_failures(
@@ -230,7 +244,7 @@ async def test_every_call_is_told_once_with_its_queue_provider_and_outcome(
         item = a_notification()
         await on.accept(item)
         assert await on.run_until_final(item) is Status.SENT
-        assert on.on_outcome == [(EMAIL_HIGH, "script", down), (EMAIL_HIGH, "script", sent)]
+        assert on.outcomes == [(EMAIL_HIGH, "script", down), (EMAIL_HIGH, "script", sent)]
 
 
 async def test_a_call_cut_by_the_stop_is_told_too(bench: Opening) -> None:
@@ -241,7 +255,7 @@ async def test_a_call_cut_by_the_stop_is_told_too(bench: Opening) -> None:
             task = group.create_task(on.run(pointer))
             await on.provider.called.wait()
             task.cancel()
-        [(_, _, outcome)] = on.on_outcome
+        [(_, _, outcome)] = on.outcomes
         assert (outcome.name, outcome.code) == ("ambiguous", "stopped")
 
 
@@ -251,7 +265,7 @@ async def test_what_is_not_claimed_is_no_call(bench: Opening) -> None:
         [pointer] = await on.due()
         await on.run(pointer)
         await on.run(pointer)
-        assert len(on.on_outcome) == 1
+        assert len(on.outcomes) == 1
 
 
 async def test_a_channel_without_a_provider_says_nothing_of_anyones_health(
@@ -262,7 +276,7 @@ async def test_a_channel_without_a_provider_says_nothing_of_anyones_health(
         await on.accept(item)
         [pointer] = await on.due()
         await on.run(pointer)
-        [(_, name, outcome)] = on.on_outcome
+        [(_, name, outcome)] = on.outcomes
         assert isinstance(outcome, Unavailable)
         assert (name, outcome.code, outcome.is_local) == ("none", "no_provider", True)
         assert await on.status(item) is Status.RETRYING
@@ -339,7 +353,7 @@ async def test_a_copy_of_what_is_in_hand_is_acked_without_being_asked_for(bench:
             await on.provider.called.wait()
             copy = await on.run(pointer)
             assert on.acked == [copy]
-            assert on.inflight.has(ask(pointer))
+            assert on.attempts.in_flight.has(claim_request(pointer))
             answered.set()
         assert len(on.provider.calls) == 1
 
@@ -376,7 +390,7 @@ async def test_a_cancel_that_is_not_ours_is_a_senders_fault(bench: Opening) -> N
 async def test_a_stopping_worker_without_postgres_gives_up_in_bounded_time(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.delivery.attempt.RECORD_WITHIN_S", 0.2)
+    monkeypatch.setattr("notifier.delivery.attempt.RECORD_TIMEOUT_S", 0.2)
     async with (
         open_proxy_for(database_url) as proxy,
         open_bench(proxy.url(database_url), asyncio.Event(), reader_url=database_url) as on,
@@ -426,7 +440,7 @@ async def test_a_cancelled_send_is_recorded_as_ambiguous_by_us(bench: Opening) -
 async def test_what_was_sent_and_could_not_be_recorded_is_not_given_back_as_unsent(
     when: str, bench: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.delivery.attempt.RECORD_WITHIN_S", 0.2)
+    monkeypatch.setattr("notifier.delivery.attempt.RECORD_TIMEOUT_S", 0.2)
     recording = asyncio.Event()
 
     async def refuse(_: object) -> Sequence[Recorded]:
@@ -454,7 +468,7 @@ async def test_orphans_are_given_back_and_what_is_in_flight_is_not(bench: Openin
         orphan = a_notification()
         await on.accept(orphan)
         [lost] = await on.due()
-        await on.store.claim([ask(lost)])
+        await on.store.claim([claim_request(lost)])
         async with asyncio.TaskGroup() as group:
             group.create_task(on.run(busy))
             await on.provider.called.wait()
@@ -549,9 +563,6 @@ async def test_a_record_whose_answer_is_lost_is_repeated_and_nothing_sent_twice(
         assert len(on.provider.calls) == 2
 
 
-# ---- turns --------------------------------------------------------------------------------------
-
-
 class Turns:
     """Counts who asks for another turn, and gives it when the test says so."""
 
@@ -559,7 +570,7 @@ class Turns:
         self.asked: list[QueueKey] = []
         self.given = asyncio.Event()
 
-    async def __call__(self, queue: QueueKey) -> None:
+    async def acquire(self, queue: QueueKey) -> None:
         self.asked.append(queue)
         await self.given.wait()
 
@@ -585,7 +596,7 @@ async def test_a_claim_that_took_long_needs_another_turn_before_its_call(
     bench: Opening, database_url: str
 ) -> None:
     turns = Turns()
-    async with bench(Accepted(), next_turn=turns) as on:
+    async with bench(Accepted(), rate_limiter=turns) as on:
         item = a_notification()
         await on.accept(item)
         [pointer] = await on.due()
@@ -606,7 +617,7 @@ async def test_a_turn_that_does_not_come_in_time_gives_the_row_back_unspent(
 ) -> None:
     monkeypatch.setattr("notifier.delivery.attempt.STALE_S", 0.45)
     turns = Turns()
-    async with bench(Accepted(), next_turn=turns) as on:
+    async with bench(Accepted(), rate_limiter=turns) as on:
         item = a_notification()
         await on.accept(item)
         [pointer] = await on.due()

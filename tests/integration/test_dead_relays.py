@@ -24,7 +24,7 @@ from tests.builders import (
     SMS_HIGH,
     a_notification,
     a_result,
-    ask,
+    claim_request,
     quotas,
     worker_id,
 )
@@ -100,7 +100,7 @@ async def test_what_it_took_last_is_due_again_at_its_place_and_counted(scene: Sc
 async def test_what_it_stored_as_taken_is_due_again(scene: Scene) -> None:
     await scene.beat()
     item = a_notification()
-    await scene.dying.insert([item], taken={item.id})
+    await scene.dying.insert([item], published={item.id})
     scene.dies()
     assert await scene.relays.run_once() == 1
     assert ids(await scene.take(scene.mine)) == [item.id]
@@ -156,10 +156,10 @@ async def test_a_pointer_that_did_arrive_is_claimed_and_its_copy_is_nobodys(scen
     scene.dies()
     assert await scene.relays.run_once() == 1
     [copy] = await scene.take(scene.mine)
-    [claimed] = await scene.mine.claim([ask(arrived)])
+    [claimed] = await scene.mine.claim([claim_request(arrived)])
     assert isinstance(claimed, Claimed)
     await scene.mine.record([a_result(claimed)])
-    [again] = await scene.mine.claim([ask(copy)])
+    [again] = await scene.mine.claim([claim_request(copy)])
     assert not isinstance(again, Claimed)
 
 
@@ -167,12 +167,12 @@ async def test_what_is_claimed_before_the_copy_is_published_has_none(scene: Scen
     [arrived] = await scene.taken()
     scene.dies()
     assert await scene.relays.run_once() == 1
-    await scene.mine.claim([ask(arrived)])
+    await scene.mine.claim([claim_request(arrived)])
     assert await scene.due() == 0
 
 
 async def test_what_is_being_sent_stays_so(scene: Scene) -> None:
-    await scene.mine.claim([ask(pointer) for pointer in await scene.taken()])
+    await scene.mine.claim([claim_request(pointer) for pointer in await scene.taken()])
     scene.dies()
     assert await scene.relays.run_once() == 0
 

@@ -17,7 +17,7 @@ from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.attempt import Route
+from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
 from notifier.domain.notification import (
     Channel,
     Claimed,
@@ -34,7 +34,15 @@ from notifier.ports.provider import Envelope
 from notifier.ports.queries import Filter
 from notifier.ports.store import OrphanDecision
 from notifier.recovery.orphans import OrphanRecovery
-from tests.builders import EMAIL_HIGH, QUEUES, a_notification, a_result, ask, quotas, worker_id
+from tests.builders import (
+    EMAIL_HIGH,
+    QUEUES,
+    a_notification,
+    a_result,
+    claim_request,
+    quotas,
+    worker_id,
+)
 
 POLICY = RetryPolicy(base=timedelta(hours=1), factor=2.0, cap=timedelta(hours=9), tries=5)
 SOON = timedelta(0)
@@ -82,8 +90,12 @@ class Scene:
             observer=self.metrics,
             silent=lambda: self.silent,
             liveness=self.liveness,
-            routes={Channel("email"): Route(provider=Nobody(), on_ambiguous=on_ambiguous)},
-            policies=dict.fromkeys(Priority, POLICY),
+            rules=DeliveryRules(
+                bindings={
+                    Channel("email"): ProviderBinding(provider=Nobody(), on_ambiguous=on_ambiguous)
+                },
+                policies=dict.fromkeys(Priority, POLICY),
+            ),
         )
 
     async def beat(self, beat: int) -> None:
@@ -95,7 +107,7 @@ class Scene:
 
     async def taken(self, store: PostgresStore) -> Claimed:
         [(pointer, _)] = await store.take_due(quotas(EMAIL_HIGH), 1)
-        [claimed] = await store.claim([ask(pointer)])
+        [claimed] = await store.claim([claim_request(pointer)])
         assert isinstance(claimed, Claimed)
         return claimed
 
@@ -310,8 +322,8 @@ async def test_a_late_acceptance_leaves_a_row_alone_that_another_sends(scene: Sc
 async def test_many_dead_with_many_rows_are_taken_up_in_passes_of_500(scene: Scene) -> None:
     await scene.dying.insert([a_notification() for _ in range(600)])
     pointers = [
-        pointer for pointer, _ in await scene.dying.take_due(quotas(EMAIL_HIGH, most=600), 600)
+        pointer for pointer, _ in await scene.dying.take_due(quotas(EMAIL_HIGH, limit=600), 600)
     ]
-    await scene.dying.claim([ask(pointer) for pointer in pointers])
+    await scene.dying.claim([claim_request(pointer) for pointer in pointers])
     rescuer = scene.rescuer()
     assert [await rescuer.run_once() for _ in range(3)] == [500, 100, 0]

@@ -25,7 +25,7 @@ from tests.builders import (
     QUEUES,
     a_notification,
     a_result,
-    ask,
+    claim_request,
     quotas,
     worker_id,
 )
@@ -200,7 +200,9 @@ async def _go_wrong(name: str, url: str, connection: asyncpg.Connection[asyncpg.
     async with open_store(ConnectionSettings(url=url), worker_id()) as dead:
         await _surge(dead)
         pointers = [pointer for pointer, _ in await dead.take_due(quotas(EMAIL_HIGH), BATCH)]
-        claims = await dead.claim([ask(one) for one in pointers]) if name in CLAIMED else []
+        claims = (
+            await dead.claim([claim_request(one) for one in pointers]) if name in CLAIMED else []
+        )
     await connection.execute(AGED.get(name, "SELECT"))
     return Trouble(name, pointers, [one for one in claims if isinstance(one, Claimed)])
 
@@ -226,16 +228,16 @@ async def _send(store: PostgresStore, queue: QueueKey, count: int) -> None:
     """In batches of the size that they have."""
     await store.waiting([queue])
     for size in [MAX_BATCH] * (count // MAX_BATCH) + [count % MAX_BATCH] * (count % MAX_BATCH > 0):
-        taken = await store.take_due(quotas(queue, most=size), size)
-        claims = await store.claim([ask(pointer) for pointer, _ in taken])
+        taken = await store.take_due(quotas(queue, limit=size), size)
+        claims = await store.claim([claim_request(pointer) for pointer, _ in taken])
         results = [a_result(claimed) for claimed in claims if isinstance(claimed, Claimed)]
         assert len(results) == size
         await store.record(results)
 
 
 async def _give_back(store: PostgresStore, queue: QueueKey, count: int) -> None:
-    taken = await store.take_due(quotas(queue, most=count), count)
-    assert len(await store.give_back([ask(pointer) for pointer, _ in taken])) == count
+    taken = await store.take_due(quotas(queue, limit=count), count)
+    assert len(await store.give_back([claim_request(pointer) for pointer, _ in taken])) == count
 
 
 async def _use_in_vain(store: PostgresStore) -> None:

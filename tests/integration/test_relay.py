@@ -13,8 +13,13 @@ from notifier.adapters.inprocess.broker import InProcessBroker
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.publish_window import MAX_POINTERS_PER_MESSAGE, MIN_WINDOW, QueuePace
-from notifier.delivery.relay import POLL_INTERVAL_S, PublishBackoff, Relay, Relays
+from notifier.delivery.publish_backoff import PublishBackoff
+from notifier.delivery.publish_window import (
+    MAX_POINTERS_PER_MESSAGE,
+    MIN_WINDOW,
+    QueueThroughput,
+)
+from notifier.delivery.relay import POLL_INTERVAL_S, Relay, Relays
 from notifier.domain.controls import SendPermission
 from notifier.domain.notification import Claimed, Priority, QueueKey, Status
 from notifier.lifecycle import background_task
@@ -26,7 +31,7 @@ from tests.builders import (
     SMS_HIGH,
     a_notification,
     a_result,
-    ask,
+    claim_request,
     quotas,
     worker_id,
 )
@@ -62,6 +67,33 @@ def broker() -> Refusing:
     return Refusing(QUEUES)
 
 
+class FixedCluster:
+    """A cluster of `relays` registered processes, each queue drained at the same rate."""
+
+    def __init__(self, relays: int = 1, drain_per_s: float = 0.0) -> None:
+        self.relays = relays
+        self.drain_per_s = drain_per_s
+
+    def throughput(self) -> Mapping[QueueKey, QueueThroughput]:
+        return dict.fromkeys(QUEUES, QueueThroughput(1, self.drain_per_s))
+
+    def relay_count(self) -> int:
+        return self.relays
+
+    def is_registered(self) -> bool:
+        return True
+
+
+class FixedGates:
+    """Gates that allow what the mapping says; every other queue is allowed."""
+
+    def __init__(self, permissions: Mapping[QueueKey, SendPermission]) -> None:
+        self.permissions = permissions
+
+    def permission(self, queue: QueueKey) -> SendPermission:
+        return self.permissions.get(queue, SendPermission.ALLOWED)
+
+
 def relay_of(
     store: PostgresStore,
     broker: InProcessBroker,
@@ -76,9 +108,19 @@ def relay_of(
         broker=broker,
         observer=Metrics(QUEUES, {}, version="0"),
         queues=queues,
-        pace=lambda: dict.fromkeys(QUEUES, QueuePace(1, drain_per_s)),
-        relays=lambda: relays,
-        permission=lambda queue: permissions.get(queue, SendPermission.ALLOWED),
+        cluster=FixedCluster(relays, drain_per_s),
+        gates=FixedGates(permissions),
+    )
+
+
+def relays_of(store: PostgresStore, broker: InProcessBroker) -> Relays:
+    return Relays(
+        store=store,
+        broker=broker,
+        observer=Metrics(QUEUES, {}, version="0"),
+        queues=QUEUES,
+        cluster=FixedCluster(),
+        gates=FixedGates({}),
     )
 
 
@@ -160,13 +202,13 @@ async def test_a_queue_that_takes_no_publishes_holds_up_no_other(
 
 
 def test_a_queue_rests_ever_longer_and_is_tried_with_one_pointer() -> None:
-    rest = PublishBackoff()
-    assert rest.most(0.0) == 500
-    assert [rest.begin(100.0 * n) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert rest.begin(730.0) == 30
-    assert (rest.most(759.0), rest.most(760.0)) == (0, 1)
-    rest.over()
-    assert rest.most(0.0) == 500
+    backoff = PublishBackoff()
+    assert backoff.limit(0.0, 500) == 500
+    assert [backoff.record_failure(100.0 * n) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert backoff.record_failure(730.0) == 30
+    assert (backoff.limit(759.0, 500), backoff.limit(760.0, 500)) == (0, 1)
+    backoff.reset()
+    assert backoff.limit(0.0, 500) == 500
 
 
 async def test_waking_it_publishes_at_once(
@@ -274,7 +316,7 @@ async def a_retry_is_due(store: PostgresStore) -> None:
     """A row of email.high that failed once and is due again."""
     await store.insert([a_notification(EMAIL_HIGH)])
     ((pointer, _),) = await store.take_due(quotas(EMAIL_HIGH), 10)
-    (claimed,) = await store.claim([ask(pointer)])
+    (claimed,) = await store.claim([claim_request(pointer)])
     assert isinstance(claimed, Claimed)
     await store.record([a_result(claimed, Status.RETRYING, after=timedelta(0))])
 
@@ -295,26 +337,27 @@ async def test_it_rests_while_all_that_is_due_is_held_back(
     store: PostgresStore, broker: Refusing
 ) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(600)])
-    asked = 0
 
-    def paused(_: QueueKey) -> SendPermission:
-        nonlocal asked
-        asked += 1
-        return SendPermission.PAUSED
+    class Paused:
+        checks = 0
 
+        def permission(self, _: QueueKey) -> SendPermission:
+            self.checks += 1
+            return SendPermission.PAUSED
+
+    gates = Paused()
     relay = Relay(
         store=store,
         broker=broker,
         observer=Metrics(QUEUES, {}, version="0"),
         queues=QUEUES,
-        pace=dict,
-        relays=lambda: 1,
-        permission=paused,
+        cluster=FixedCluster(),
+        gates=gates,
     )
     began = time.monotonic()
     async with background_task(relay.run, "relay"):
         await asyncio.sleep(0.55)
-    passes = asked / len(QUEUES)
+    passes = gates.checks / len(QUEUES)
     assert 1 <= passes <= 2 + (time.monotonic() - began) / POLL_INTERVAL_S
     assert await due(store) == 600
 
@@ -339,7 +382,7 @@ class Slow(InProcessBroker):
 
 async def test_what_is_urgent_waits_for_no_confirm_of_what_is_not(store: PostgresStore) -> None:
     broker = Slow(QUEUES, EMAIL_LOW)
-    relays = Relays(lambda its: relay_of(store, broker, queues=its), QUEUES)
+    relays = relays_of(store, broker)
     await store.insert([a_notification(EMAIL_LOW)])
     async with background_task(relays.run, "relays"):
         await broker.asked.wait()
@@ -354,9 +397,6 @@ async def test_what_is_urgent_waits_for_no_confirm_of_what_is_not(store: Postgre
         relays.close()
 
 
-# ---- what is stored as taken --------------------------------------------------------------------
-
-
 async def looked(relay: Relay) -> Relay:
     """The relay, after a pass."""
     await relay.run_once()
@@ -367,21 +407,21 @@ async def test_new_rows_are_admitted_to_what_is_left_of_the_window(
     store: PostgresStore, broker: Refusing
 ) -> None:
     relay = await looked(relay_of(store, broker))
-    assert relay.admit(EMAIL_HIGH, 10) == 10
-    assert relay.admit(EMAIL_HIGH, 1000) == MIN_WINDOW - 10
-    assert relay.admit(EMAIL_HIGH, 1) == 0
-    assert relay.admit(EMAIL_LOW, 1) == 1
-    relay.withdraw(EMAIL_HIGH, 5)
-    assert relay.admit(EMAIL_HIGH, 1000) == 5
+    assert relay.reserve(EMAIL_HIGH, 10) == 10
+    assert relay.reserve(EMAIL_HIGH, 1000) == MIN_WINDOW - 10
+    assert relay.reserve(EMAIL_HIGH, 1) == 0
+    assert relay.reserve(EMAIL_LOW, 1) == 1
+    relay.release(EMAIL_HIGH, 5)
+    assert relay.reserve(EMAIL_HIGH, 1000) == 5
     other = await looked(relay_of(store, broker, relays=4))
-    assert other.admit(EMAIL_HIGH, 1000) == MIN_WINDOW / 4
+    assert other.reserve(EMAIL_HIGH, 1000) == MIN_WINDOW / 4
 
 
 async def test_what_is_admitted_takes_the_room_of_what_is_due(
     store: PostgresStore, broker: Refusing
 ) -> None:
     relay = await looked(relay_of(store, broker))
-    relay.admit(EMAIL_HIGH, 20)
+    relay.reserve(EMAIL_HIGH, 20)
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(100)])
     assert await relay.run_once() == MIN_WINDOW - 20
 
@@ -390,10 +430,10 @@ async def test_none_is_admitted_before_the_relay_has_looked_nor_long_after(
     store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relay = relay_of(store, broker)
-    assert relay.admit(EMAIL_HIGH, 1) == 0
-    assert (await looked(relay)).admit(EMAIL_HIGH, 1) == 1
-    monkeypatch.setattr("notifier.delivery.relay.RECENT_POLL_S", 0.0)
-    assert relay.admit(EMAIL_HIGH, 1) == 0
+    assert relay.reserve(EMAIL_HIGH, 1) == 0
+    assert (await looked(relay)).reserve(EMAIL_HIGH, 1) == 1
+    monkeypatch.setattr("notifier.delivery.relay.RECENT_PASS_S", 0.0)
+    assert relay.reserve(EMAIL_HIGH, 1) == 0
 
 
 @pytest.mark.parametrize(
@@ -403,8 +443,8 @@ async def test_none_is_admitted_to_what_is_held_back(
     store: PostgresStore, broker: Refusing, permission: SendPermission
 ) -> None:
     relay = await looked(relay_of(store, broker, permissions={EMAIL_HIGH: permission}))
-    assert relay.admit(EMAIL_HIGH, 1) == 0
-    assert relay.admit(EMAIL_LOW, 1) == 1
+    assert relay.reserve(EMAIL_HIGH, 1) == 0
+    assert relay.reserve(EMAIL_LOW, 1) == 1
 
 
 async def test_none_is_admitted_to_what_was_held_back_before_the_relay_has_looked_again(
@@ -413,8 +453,8 @@ async def test_none_is_admitted_to_what_was_held_back_before_the_relay_has_looke
     permissions = {EMAIL_HIGH: SendPermission.PAUSED}
     relay = await looked(relay_of(store, broker, permissions=permissions))
     permissions.clear()
-    assert relay.admit(EMAIL_HIGH, 1) == 0
-    assert (await looked(relay)).admit(EMAIL_HIGH, 1) == 1
+    assert relay.reserve(EMAIL_HIGH, 1) == 0
+    assert (await looked(relay)).reserve(EMAIL_HIGH, 1) == 1
 
 
 async def test_none_is_admitted_before_those_that_wait(
@@ -423,7 +463,7 @@ async def test_none_is_admitted_before_those_that_wait(
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(600)])
     relay = relay_of(store, broker, drain_per_s=2000)
     assert await relay.run_once() == 500  # a whole pass: there is room for the rest
-    assert relay.admit(EMAIL_HIGH, 1) == 0
+    assert relay.reserve(EMAIL_HIGH, 1) == 0
 
 
 async def test_none_is_admitted_while_the_queue_or_the_broker_takes_nothing(
@@ -433,36 +473,36 @@ async def test_none_is_admitted_while_the_queue_or_the_broker_takes_nothing(
     broker.refused = EMAIL_HIGH
     await store.insert([a_notification(EMAIL_HIGH), a_notification(EMAIL_LOW)])
     await relay.run_once()
-    assert relay.admit(EMAIL_HIGH, 1) == 0
-    assert relay.admit(EMAIL_LOW, 1) == 1
+    assert relay.reserve(EMAIL_HIGH, 1) == 0
+    assert relay.reserve(EMAIL_LOW, 1) == 1
     broker.is_refusing = True
     await store.insert([a_notification(EMAIL_LOW)])
     await relay.run_once()
-    assert relay.admit(SMS_HIGH, 1) == 0
+    assert relay.reserve(SMS_HIGH, 1) == 0
 
 
 async def handed(store: PostgresStore, relay: Relay, *queues: QueueKey) -> None:
     """New rows of these queues, stored as taken and handed over."""
     items = [a_notification(queue) for queue in queues]
-    for pointer in await store.insert(items, taken={item.id for item in items}):
-        relay.hand_over(pointer)
+    for pointer in await store.insert(items, published={item.id for item in items}):
+        relay.enqueue(pointer)
 
 
 async def test_what_is_handed_over_is_published_also_after_the_stop(
     store: PostgresStore, broker: Refusing
 ) -> None:
-    relays = Relays(lambda its: relay_of(store, broker, queues=its), QUEUES)
+    relays = relays_of(store, broker)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         run = group.create_task(relays.run(stop))
-        while not relays.admit({EMAIL_HIGH: 1})[EMAIL_HIGH]:
+        while not relays.reserve({EMAIL_HIGH: 1})[EMAIL_HIGH]:
             await asyncio.sleep(0.01)
         stop.set()
         relays.wake()
-        while relays.admit({EMAIL_HIGH: 1})[EMAIL_HIGH]:
+        while relays.reserve({EMAIL_HIGH: 1})[EMAIL_HIGH]:
             await asyncio.sleep(0.01)
         items = [a_notification(queue) for queue in QUEUES]
-        relays.hand_over(await store.insert(items, taken={item.id for item in items}))
+        relays.enqueue(await store.insert(items, published={item.id for item in items}))
         assert not run.done()
         relays.close()
     assert await ready(broker) == {str(queue): 1 for queue in QUEUES}
@@ -475,7 +515,7 @@ async def test_what_is_handed_over_and_not_confirmed_is_due(
     relay = relay_of(store, broker)
     await handed(store, relay, EMAIL_HIGH, EMAIL_HIGH, EMAIL_LOW)
     relay.close()
-    await relay.publish_handed()
+    await relay.publish_directly()
     assert await due(store) == 3
     assert await relay.run_once() == 0
 
@@ -487,7 +527,7 @@ async def test_what_is_handed_over_while_its_queue_rests_is_due_and_not_publishe
     broker.refused = EMAIL_HIGH
     await handed(store, relay, EMAIL_HIGH)
     async with asyncio.TaskGroup() as group:
-        group.create_task(relay.publish_handed())
+        group.create_task(relay.publish_directly())
         while await due(store) < 1:
             await asyncio.sleep(0.01)
         broker.refused = None
@@ -502,11 +542,11 @@ async def test_what_is_handed_over_when_its_queue_was_paused_meanwhile_is_due_an
 ) -> None:
     permissions = dict[QueueKey, SendPermission]()
     relay = await looked(relay_of(store, broker, permissions=permissions))
-    assert relay.admit(EMAIL_HIGH, 1) == 1
+    assert relay.reserve(EMAIL_HIGH, 1) == 1
     permissions[EMAIL_HIGH] = SendPermission.PAUSED
     await handed(store, relay, EMAIL_HIGH, EMAIL_LOW)
     relay.close()
-    await relay.publish_handed()
+    await relay.publish_directly()
     assert await due(store) == 1
     assert await ready(broker) == {str(queue): queue == EMAIL_LOW for queue in QUEUES}
 
@@ -517,21 +557,21 @@ async def test_a_confirm_that_is_late_closes_its_queue_and_holds_up_no_other(
     monkeypatch.setattr("notifier.delivery.direct_publisher.PUBLISH_LATE_S", 0.0)
     broker = Slow(QUEUES, EMAIL_HIGH)
     relay = await looked(relay_of(store, broker))
-    assert relay.admit(EMAIL_HIGH, 1) == 1
+    assert relay.reserve(EMAIL_HIGH, 1) == 1
     async with asyncio.TaskGroup() as group:
-        group.create_task(relay.publish_handed())
+        group.create_task(relay.publish_directly())
         await handed(store, relay, EMAIL_HIGH)
         await broker.asked.wait()
         await handed(store, relay, SMS_HIGH)
         while (await ready(broker))["sms.high"] == 0:
             await asyncio.sleep(0.01)
         await looked(relay)
-        assert relay.admit(EMAIL_HIGH, 1) == 0
+        assert relay.reserve(EMAIL_HIGH, 1) == 0
         broker.confirms.set()
         relay.close()
     assert (await ready(broker))["email.high"] == 1
     await looked(relay)
-    assert relay.admit(EMAIL_HIGH, 1000) == MIN_WINDOW - 1
+    assert relay.reserve(EMAIL_HIGH, 1000) == MIN_WINDOW - 1
 
 
 async def test_messages_carry_several_pointers_where_a_lot_is_drained(

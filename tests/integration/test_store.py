@@ -25,7 +25,7 @@ from tests.builders import (
     QUEUES,
     a_notification,
     a_result,
-    ask,
+    claim_request,
     new_id,
     quotas,
     worker_id,
@@ -63,7 +63,9 @@ async def published(store: PostgresStore, *items: NewNotification) -> Sequence[P
 
 
 async def claimed(store: PostgresStore, *items: NewNotification) -> Sequence[Claimed]:
-    answers = await store.claim([ask(pointer) for pointer in await published(store, *items)])
+    answers = await store.claim(
+        [claim_request(pointer) for pointer in await published(store, *items)]
+    )
     return [answer for answer in answers if isinstance(answer, Claimed)]
 
 
@@ -108,24 +110,24 @@ async def test_what_is_stored_as_taken_is_not_due_and_may_be_claimed(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     taken, due = a_notification(), a_notification()
-    (pointer,) = await store.insert([due, taken], taken={taken.id})
+    (pointer,) = await store.insert([due, taken], published={taken.id})
     assert (pointer.id, pointer.queue, pointer.claim) == (taken.id, EMAIL_HIGH, 0)
     assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [due.id]
-    (answer,) = await store.claim([ask(pointer)])
+    (answer,) = await store.claim([claim_request(pointer)])
     assert isinstance(answer, Claimed)
     assert (await seen(reader, taken)).status is Status.SENDING
 
 
 async def test_what_is_stored_as_taken_is_due_if_it_is_not_confirmed(store: PostgresStore) -> None:
     item = a_notification()
-    await store.unpublish(await store.insert([item], taken={item.id}))
+    await store.unpublish(await store.insert([item], published={item.id}))
     assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [item.id]
 
 
 async def test_a_repeated_insert_says_anew_what_is_taken(store: PostgresStore) -> None:
     item = a_notification()
-    await store.insert([item], taken={item.id})
-    pointers = await store.insert([item], taken={item.id})
+    await store.insert([item], published={item.id})
+    pointers = await store.insert([item], published={item.id})
     await store.unpublish(pointers)  # of the second go, by its instant
     assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 1
     ((pointer, _),) = await store.take_due(quotas(), 500)
@@ -133,8 +135,8 @@ async def test_a_repeated_insert_says_anew_what_is_taken(store: PostgresStore) -
     assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 1
     ((pointer, _),) = await store.take_due(quotas(), 500)
     assert pointer.published_at > pointers[0].published_at
-    await store.claim([ask(pointer)])
-    await store.insert([item], taken={item.id})
+    await store.claim([claim_request(pointer)])
+    await store.insert([item], published={item.id})
     await store.insert([item])
     assert await store.take_due(quotas(), 500) == []
 
@@ -172,14 +174,14 @@ async def test_the_relay_takes_nothing_twice_and_the_most_urgent_first(
 
 async def test_the_relay_takes_no_more_than_its_quota(store: PostgresStore) -> None:
     await store.insert([a_notification() for _ in range(5)])
-    assert len(await store.take_due(quotas(EMAIL_HIGH, most=2), 500)) == 2
+    assert len(await store.take_due(quotas(EMAIL_HIGH, limit=2), 500)) == 2
     assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 3
 
 
 async def test_what_one_queue_leaves_of_a_pass_is_the_next_ones(store: PostgresStore) -> None:
     items = [a_notification(queue) for queue in QUEUES for _ in range(2)]
     await store.insert(items)
-    taken = [await store.take_due(quotas(most=500), 7) for _ in range(3)]
+    taken = [await store.take_due(quotas(limit=500), 7) for _ in range(3)]
     assert [len(one) for one in taken] == [7, 7, 4]
     first = [pointer.queue for pointer, _ in taken[0]]
     assert first == [queue for queue in QUEUES[:3] for _ in range(2)] + [QUEUES[3]]
@@ -189,17 +191,17 @@ async def test_two_copies_of_one_pointer_in_one_batch_are_claimed_once(
     store: PostgresStore,
 ) -> None:
     [pointer] = await published(store, a_notification())
-    answers = await store.claim([ask(pointer), ask(pointer)])
+    answers = await store.claim([claim_request(pointer), claim_request(pointer)])
     assert [type(answer) for answer in answers] == [Claimed, NotClaimed]
 
 
 async def test_of_two_claims_in_one_batch_the_highest_wins(store: PostgresStore) -> None:
     [pointer] = await published(store, a_notification())
-    [first] = await store.claim([ask(pointer)])
+    [first] = await store.claim([claim_request(pointer)])
     assert isinstance(first, Claimed)
-    await store.give_back([ask(pointer)])
+    await store.give_back([claim_request(pointer)])
     [(again, _)] = await store.take_due(quotas(), 500)
-    answers = await store.claim([ask(pointer), ask(again)])
+    answers = await store.claim([claim_request(pointer), claim_request(again)])
     assert isinstance(answers[0], NotClaimed)
     assert isinstance(answers[1], Claimed)
     assert answers[1].claim == 2
@@ -209,8 +211,8 @@ async def test_a_pointer_is_claimed_by_one_worker_only(
     store: PostgresStore, other: PostgresStore
 ) -> None:
     [pointer] = await published(store, a_notification())
-    assert isinstance((await store.claim([ask(pointer)]))[0], Claimed)
-    assert isinstance((await other.claim([ask(pointer)]))[0], NotClaimed)
+    assert isinstance((await store.claim([claim_request(pointer)]))[0], Claimed)
+    assert isinstance((await other.claim([claim_request(pointer)]))[0], NotClaimed)
 
 
 async def test_what_is_past_its_time_expires_at_the_claim(
@@ -218,7 +220,7 @@ async def test_what_is_past_its_time_expires_at_the_claim(
 ) -> None:
     item = a_notification(ttl=timedelta(microseconds=1))
     [pointer] = await published(store, item)
-    [answer] = await store.claim([ask(pointer)])
+    [answer] = await store.claim([claim_request(pointer)])
     assert isinstance(answer, NotClaimed)
     assert answer.status is Status.EXPIRED
     view = await seen(reader, item)
@@ -258,7 +260,7 @@ async def test_a_repeated_record_does_not_touch_the_next_claim(
     await store.record([result])
     [(pointer, is_retry)] = await store.take_due(quotas(), 500)
     assert is_retry
-    [second] = await store.claim([ask(pointer)])
+    [second] = await store.claim([claim_request(pointer)])
     assert isinstance(second, Claimed)
     await store.record([result])
     assert (await seen(reader, mine)).status is Status.SENDING
@@ -282,7 +284,7 @@ async def test_throttled_repeats_are_counted_on_one_attempt(
             [a_result(mine, Status.RETRYING, outcome="throttled", spends=False, after=wait)]
         )
         [(pointer, _)] = await store.take_due(quotas(), 500)
-        [answer] = await store.claim([ask(pointer)])
+        [answer] = await store.claim([claim_request(pointer)])
         assert isinstance(answer, Claimed)
         mine = answer
     await store.record([a_result(mine)])
@@ -301,7 +303,7 @@ async def test_a_failure_is_logged_with_its_first_and_last_time(
     wait = timedelta(0)
     await store.record([a_result(mine, Status.RETRYING, outcome="unavailable", after=wait)])
     [(pointer, _)] = await store.take_due(quotas(), 500)
-    [second] = await store.claim([ask(pointer)])
+    [second] = await store.claim([claim_request(pointer)])
     assert isinstance(second, Claimed)
     failed = a_result(second, Status.FAILED, outcome="unavailable", reason="exhausted", code="503")
     await store.record([failed])
@@ -327,8 +329,8 @@ async def test_what_is_given_back_keeps_its_place_and_its_tries(
 ) -> None:
     first, second = a_notification(), a_notification()
     [a, _] = await published(store, first, second)
-    await store.claim([ask(a)])
-    assert [row.status for row in await store.give_back([ask(a)])] == [Status.QUEUED]
+    await store.claim([claim_request(a)])
+    assert [row.status for row in await store.give_back([claim_request(a)])] == [Status.QUEUED]
     third = a_notification()
     await store.insert([third])
     assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [a.id, third.id]
@@ -340,24 +342,24 @@ async def test_what_is_given_back_past_its_time_expires(
 ) -> None:
     [pointer] = await published(store, a_notification())
     await connection.execute("UPDATE notifications SET expires_at = now()")
-    [row] = await store.give_back([ask(pointer)])
+    [row] = await store.give_back([claim_request(pointer)])
     assert (row.queue, row.status) == (EMAIL_HIGH, Status.EXPIRED)
 
 
 async def test_of_two_copies_given_back_the_highest_claim_counts(store: PostgresStore) -> None:
     [old] = await published(store, a_notification())
-    await store.claim([ask(old)])
-    await store.give_back([ask(old)])
+    await store.claim([claim_request(old)])
+    await store.give_back([claim_request(old)])
     [(new, _)] = await store.take_due(quotas(), 500)
-    assert len(await store.give_back([ask(new), ask(old)])) == 1
+    assert len(await store.give_back([claim_request(new), claim_request(old)])) == 1
 
 
 async def test_giving_back_does_not_touch_what_another_worker_sends(
     store: PostgresStore, other: PostgresStore, reader: PostgresReader
 ) -> None:
     [pointer] = await published(store, a_notification())
-    [theirs] = await other.claim([ask(pointer)])
-    assert await store.give_back([ask(pointer)]) == []
+    [theirs] = await other.claim([claim_request(pointer)])
+    assert await store.give_back([claim_request(pointer)]) == []
     assert isinstance(theirs, Claimed)
     assert (await seen(reader, theirs)).status is Status.SENDING
 
@@ -387,7 +389,7 @@ async def test_a_late_accepted_for_an_older_claim_is_kept_but_settles_nothing(
     [mine] = await claimed(store, a_notification())
     await store.give_back([ClaimRequest(id=mine.id, claim=0)])
     [(pointer, _)] = await store.take_due(quotas(), 500)
-    await store.claim([ask(pointer)])
+    await store.claim([claim_request(pointer)])
     [recorded] = await store.record([a_result(mine)])
     assert (recorded.status, recorded.late) == (None, True)
     view = await seen(reader, mine)
@@ -412,7 +414,7 @@ async def test_unconfirmed_pointers_are_due_again_unless_somebody_has_them(
 ) -> None:
     kept, lost = a_notification(), a_notification()
     pointers = await published(store, kept, lost)
-    await store.claim([ask(pointers[0])])
+    await store.claim([claim_request(pointers[0])])
     await store.unpublish(pointers)
     assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [lost.id]
 
@@ -464,7 +466,7 @@ async def test_the_sweeper_leaves_what_was_published_lately_to_who_claims_it(
         "UPDATE notifications SET published_at = now() - interval '61 s' WHERE id <> $1", recent.id
     )
     assert [queue for queue, _ in await store.sweep()] == [EMAIL_HIGH]
-    (answer,) = await store.claim([ask(recent)])
+    (answer,) = await store.claim([claim_request(recent)])
     assert isinstance(answer, NotClaimed)
     assert answer.status is Status.EXPIRED
 

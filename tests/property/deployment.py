@@ -22,7 +22,7 @@ from notifier.adapters.postgres.store import (
     open_store_connections,
 )
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.attempt import Route
+from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
 from notifier.domain.notification import Claimed, NotificationId, Status, WorkerId
 from notifier.domain.outcome import Accepted, Outcome
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
@@ -169,11 +169,13 @@ class Database:
             observer=self._metrics,
             silent=lambda: silent,
             liveness=Awake(),
-            routes={
-                channel: Route(provider=Nobody(), on_ambiguous=on_ambiguous)
-                for channel, on_ambiguous in ON_AMBIGUOUS.items()
-            },
-            policies=dict.fromkeys((queue.priority for queue in QUEUES), POLICY),
+            rules=DeliveryRules(
+                bindings={
+                    channel: ProviderBinding(provider=Nobody(), on_ambiguous=on_ambiguous)
+                    for channel, on_ambiguous in ON_AMBIGUOUS.items()
+                },
+                policies=dict.fromkeys((queue.priority for queue in QUEUES), POLICY),
+            ),
         )
         self.run(orphan_recovery.run_once())
 

@@ -43,8 +43,16 @@ from notifier.domain.outcome import (
 )
 from notifier.domain.retry import Fail, Retry, Settle, decide
 from notifier.ports.broker import Pointer
-from notifier.ports.store import ClaimRequest, Recorded, Result
-from tests.builders import EMAIL_HIGH, SMS_HIGH, a_notification, a_result, ask, quotas, worker_id
+from notifier.ports.store import AttemptResult, ClaimRequest, Recorded
+from tests.builders import (
+    EMAIL_HIGH,
+    SMS_HIGH,
+    a_notification,
+    a_result,
+    claim_request,
+    quotas,
+    worker_id,
+)
 from tests.property.deployment import (
     ON_AMBIGUOUS,
     POLICY,
@@ -150,7 +158,7 @@ class Deployment(RuleBasedStateMachine):
         self.accepted[item.id] = item
         items = list(self.accepted.values())
         taken = {each.id for each in items if what and each.status is Status.QUEUED}
-        pointers = self.database.run(self.workers[0].store.insert(items, taken=taken))
+        pointers = self.database.run(self.workers[0].store.insert(items, published=taken))
         self.published += pointers
         self.publish(pointers, what or Publish.RELAY_DIED)
 
@@ -251,14 +259,16 @@ class Deployment(RuleBasedStateMachine):
     @rule(which=ONE_OF)
     def give_back_what_was_not_sent(self, which: int) -> None:
         worker, held = one_of(self.unsent, which)
-        self.give_back(worker, [ask(held.pointer)])
+        self.give_back(worker, [claim_request(held.pointer)])
         worker.hand.remove(held)
 
     @precondition(lambda self: self.broker and self.running)
     @rule(who=ONE_OF, which=ONE_OF)
     def give_back_what_was_buffered(self, who: int, which: int) -> None:
         pointer = self.broker.pop(which % len(self.broker))
-        self.give_back(one_of(self.running, who), [replace(ask(pointer), is_buffered=True)])
+        self.give_back(
+            one_of(self.running, who), [replace(claim_request(pointer), is_buffered=True)]
+        )
 
     @precondition(lambda self: self.unsent)
     @rule(which=ONE_OF)
@@ -439,7 +449,7 @@ class Deployment(RuleBasedStateMachine):
         if held.is_sent:
             self.settle(last, held, outcome)
         else:
-            self.give_back(last, [ask(held.pointer)])
+            self.give_back(last, [claim_request(held.pointer)])
             last.hand.remove(held)
         self.check()
 
@@ -482,7 +492,7 @@ class Deployment(RuleBasedStateMachine):
         pointers = fresh(worker, pointers)
         if not pointers:
             return
-        answers = self.database.run(worker.store.claim([ask(each) for each in pointers]))
+        answers = self.database.run(worker.store.claim([claim_request(each) for each in pointers]))
         for pointer, answer in zip(pointers, answers, strict=True):
             if what is Taken.NEVER_HEARS:
                 worker.hand.append(Held(pointer, None))
@@ -530,7 +540,7 @@ class Deployment(RuleBasedStateMachine):
         assert not recorded.late
         assert self.database.rows() == before
 
-    def write(self, worker: Worker, claimed: Claimed, result: Result) -> Recorded:
+    def write(self, worker: Worker, claimed: Claimed, result: AttemptResult) -> Recorded:
         self.let_go.add((worker.id, claimed.id, claimed.claim))
         if result.status is Status.SENT:
             self.accepts_late.add((claimed.id, claimed.claim))
@@ -558,9 +568,11 @@ class Deployment(RuleBasedStateMachine):
 
 def fresh(worker: Worker, pointers: Sequence[Pointer]) -> Sequence[Pointer]:
     """Without copies of what the worker has in hand, which it acknowledges and forgets."""
-    in_hand = {ask(held.pointer) for held in worker.hand}
+    in_hand = {claim_request(held.pointer) for held in worker.hand}
     return [
-        each for each in {ask(each): each for each in pointers}.values() if ask(each) not in in_hand
+        each
+        for each in {claim_request(each): each for each in pointers}.values()
+        if claim_request(each) not in in_hand
     ]
 
 
@@ -576,7 +588,7 @@ def expired_instead_of(status: Status) -> Status:
     return Status.EXPIRED if status is Status.RETRYING else status
 
 
-def result_of(claimed: Claimed, outcome: Outcome) -> Result:
+def result_of(claimed: Claimed, outcome: Outcome) -> AttemptResult:
     decision = decide(
         outcome,
         tries=claimed.tries,

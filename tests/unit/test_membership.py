@@ -106,7 +106,7 @@ async def all_beat(*processes: Membership) -> None:
 async def test_whoever_is_alone_has_all_consumers(table: Table) -> None:
     alone = joined(table, {EMAIL_HIGH: a_queue(3)})
     await alone.run_once()
-    assert (alone.share(), alone.relays(), alone.peer_load()) == (1.0, 1, {})
+    assert (alone.share(), alone.relay_count(), alone.peer_load()) == (1.0, 1, {})
 
 
 async def test_one_that_has_no_consumers_yet_takes_itself_for_all(table: Table) -> None:
@@ -121,7 +121,7 @@ async def test_a_share_is_of_all_queues_consumers_together(table: Table) -> None
     api = joined(table, {})
     await all_beat(small, large, api)
     assert (small.share(), large.share()) == (0.25, 0.75)
-    assert small.relays() == 3
+    assert small.relay_count() == 3
 
 
 async def test_what_the_others_hold_and_do_is_summed_by_queue(table: Table) -> None:
@@ -130,8 +130,8 @@ async def test_what_the_others_hold_and_do_is_summed_by_queue(table: Table) -> N
     ben = joined(table, {EMAIL_HIGH: a_queue(1, held=4), EMAIL_LOW: a_queue(1, done_per_s=5.0)})
     await all_beat(mine, ann, ben)
     assert mine.peer_load() == {EMAIL_HIGH: PeerLoad(6, 3.0), EMAIL_LOW: PeerLoad(0, 5.0)}
-    assert mine.pace()[EMAIL_HIGH].consumers == 3
-    assert mine.pace()[EMAIL_HIGH].drain_per_s == 12.0
+    assert mine.throughput()[EMAIL_HIGH].consumers == 3
+    assert mine.throughput()[EMAIL_HIGH].drain_per_s == 12.0
 
 
 async def test_what_all_say_of_the_providers_comes_with_our_own_first(table: Table) -> None:
@@ -144,13 +144,13 @@ async def test_a_process_is_known_from_its_first_heartbeat_that_arrives(table: T
     mine = joined(table, {})
     table.is_there = False
     await mine.run_once()
-    assert not mine.is_known()
+    assert not mine.is_registered()
     table.is_there = True
     await mine.run_once()
-    assert mine.is_known()
+    assert mine.is_registered()
     table.is_there = False
     await mine.run_once()
-    assert mine.is_known()
+    assert mine.is_registered()
 
 
 async def test_one_that_left_is_gone_at_once(table: Table) -> None:
@@ -158,7 +158,7 @@ async def test_one_that_left_is_gone_at_once(table: Table) -> None:
     await all_beat(mine, other)
     table.rows = dict(list(table.rows.items())[:1])
     await mine.run_once()
-    assert (mine.relays(), mine.silent()) == (1, [])
+    assert (mine.relay_count(), mine.silent()) == (1, [])
 
 
 async def test_while_the_table_is_away_nobody_is_forgotten_and_nobody_dead(table: Table) -> None:
@@ -167,4 +167,4 @@ async def test_while_the_table_is_away_nobody_is_forgotten_and_nobody_dead(table
     table.is_there = False
     for _ in range(20):
         await mine.run_once()
-    assert (mine.share(), mine.relays(), mine.silent()) == (0.25, 2, [])
+    assert (mine.share(), mine.relay_count(), mine.silent()) == (0.25, 2, [])

@@ -21,7 +21,17 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
 from notifier.ports.broker import Pointer
-from notifier.ports.store import ClaimRequest, GivenBack, NotClaimed, Orphan, Recorded, Waiting
+from notifier.ports.store import (
+    ClaimRequest,
+    DuePointer,
+    ExpiredRow,
+    GivenBack,
+    NotClaimed,
+    Orphan,
+    Recorded,
+    SettledOrphan,
+    Waiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification
-    from notifier.ports.store import ClaimAnswer, OrphanDecision, Quota, Result
+    from notifier.ports.store import AttemptResult, ClaimReply, OrphanDecision, Quota
 
 MAX_COUNTED_DUE: Final = 1000
 MAX_SWEEP_ROWS: Final = 5000
@@ -73,7 +83,7 @@ CONNECTIONS: Final = len(StoreConnections._fields)
 
 
 class PostgresStore:
-    """Implements ports.store.Store. Raises the errors of errors.py.
+    """Implements all Protocols of ports.store, which hold the contracts.
 
     `worker` is the id of this process's run: it claims in this name.
     """
@@ -83,13 +93,8 @@ class PostgresStore:
         self._connections = connections
 
     async def insert(
-        self, items: Sequence[NewNotification], *, taken: Collection[NotificationId] = ()
+        self, items: Sequence[NewNotification], *, published: Collection[NotificationId] = ()
     ) -> Sequence[Pointer]:
-        """Store all notifications, due at once or after their delay. May be repeated.
-
-        The rows in `taken` are stored as if a relay of this process had taken them already. Returns
-        their pointers, which the caller must publish.
-        """
         ordered = sorted(items, key=lambda item: item.id)
         rows = await self._connections.accept.fetch(
             statement("insert"),
@@ -102,22 +107,17 @@ class PostgresStore:
             [item.max_tries for item in ordered],
             [item.delay or NO_DELAY for item in ordered],
             [item.ttl for item in ordered],
-            [item.id in taken for item in ordered],
+            [item.id in published for item in ordered],
             self.worker,
         )
         now = rows[0]["now"]
         return [
             Pointer(queue=item.queue, id=item.id, claim=0, published_at=now)
             for item in ordered
-            if item.id in taken
+            if item.id in published
         ]
 
-    async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimAnswer]:
-        """Claim for this worker each row that is still queued at the requested claim.
-
-        Returns one reply for each request, in their order. Of several requests for one id the first
-        with the highest claim wins; the others get NotClaimed.
-        """
+    async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
         winners: dict[NotificationId, int] = {}
         for index, request in enumerate(requests):
             winner = winners.get(request.id)
@@ -132,17 +132,12 @@ class PostgresStore:
             ids[0],
             ids[-1],
         )
-        replies: list[ClaimAnswer] = [NotClaimed()] * len(requests)
+        replies: list[ClaimReply] = [NotClaimed()] * len(requests)
         for row in rows:
             replies[winners[row["id"]]] = _claim_reply(row)
         return replies
 
-    async def record(self, results: Sequence[tuple[Result, float]]) -> Sequence[Recorded]:
-        """Write the results of attempts, each with the seconds since it ended.
-
-        A row that has moved on keeps its status, except for a late Accepted. Each result is written
-        independently of the others: repeating the call completes one whose response was lost.
-        """
+    async def record(self, results: Sequence[tuple[AttemptResult, float]]) -> Sequence[Recorded]:
         ids = [result.id for result, _ in results]
         async with self._connections.record.acquire() as connection:
             rows = await connection.fetch(
@@ -158,7 +153,7 @@ class PostgresStore:
         ]
 
     async def _record_late(
-        self, connection: Connection[Record], results: Sequence[tuple[Result, float]]
+        self, connection: Connection[Record], results: Sequence[tuple[AttemptResult, float]]
     ) -> Mapping[UUID, Recorded]:
         rows = await connection.fetch(statement("record_late"), *_late_arrays(results), self.worker)
         return {
@@ -171,11 +166,6 @@ class PostgresStore:
         }
 
     async def give_back(self, requests: Sequence[ClaimRequest]) -> Sequence[GivenBack]:
-        """Make rows due again without spending a try; returns the rows that changed.
-
-        Of several requests for one id the one with the highest claim counts, and among those one
-        that is not `is_buffered`.
-        """
         by_weight = sorted(requests, key=lambda request: (request.claim, not request.is_buffered))
         highest = {request.id: request for request in by_weight}
         ordered = sorted(highest.values(), key=lambda request: request.id)
@@ -194,33 +184,23 @@ class PostgresStore:
         ]
 
     async def claimed_by_me(self) -> Sequence[ClaimRequest]:
-        """Return the rows that this worker is sending according to Postgres.
-
-        Each has the number of the claim before its present one, as `give_back` expects it.
-        """
         rows = await self._connections.give_back.fetch(statement("claimed_by_me"), self.worker)
         return [ClaimRequest(id=row["id"], claim=row["claim"] - 1) for row in rows]
 
-    async def take_due(self, quotas: Sequence[Quota], limit: int) -> Sequence[tuple[Pointer, bool]]:
-        """Mark due rows as published by this process: at most `limit`, the first quotas first.
-
-        Returns the pointers, each with whether it is a retry, in the order of the quotas and within
-        each by the time that they became ready.
-        """
+    async def take_due(self, quotas: Sequence[Quota], limit: int) -> Sequence[DuePointer]:
         rows = await self._connections.relay.fetch(
             statement("take_due"),
             [str(quota.queue) for quota in quotas],
             [quota.is_retry for quota in quotas],
-            [quota.most for quota in quotas],
+            [quota.limit for quota in quotas],
             limit,
             self.worker,
         )
         rank = {str(quota.queue): index for index, quota in enumerate(quotas)}
         rows.sort(key=lambda row: (rank[row["queue"]], row["ready_at"]))
-        return [(_pointer(row), row["is_retry"]) for row in rows]
+        return [DuePointer(_pointer(row), row["is_retry"]) for row in rows]
 
     async def unpublish(self, pointers: Sequence[Pointer]) -> None:
-        """Make rows due again whose pointers the broker did not confirm."""
         await self._connections.relay.fetch(
             statement("unpublish"),
             [pointer.id for pointer in pointers],
@@ -229,7 +209,6 @@ class PostgresStore:
         )
 
     async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
-        """Count the due rows of each queue, up to 1,000."""
         rows = await self._connections.maintenance.fetch(
             statement("waiting"), [str(queue) for queue in queues], MAX_COUNTED_DUE
         )
@@ -243,10 +222,6 @@ class PostgresStore:
         }
 
     async def rescue(self, queue: QueueKey, published_before: float) -> int:
-        """Make due again the rows published before that instant and not claimed; at most 500.
-
-        The instant is Postgres's, in seconds since the epoch. Returns the number of rows.
-        """
         async with self._connections.maintenance.acquire() as connection:
             tag = await connection.execute(statement("rescue"), str(queue), published_before)
         return int(tag.rpartition(" ")[2])  # the command tag is "UPDATE <count>"
@@ -254,11 +229,6 @@ class PostgresStore:
     async def rescue_from(
         self, dead: Sequence[tuple[WorkerId, int]], queues: Sequence[QueueKey]
     ) -> Mapping[QueueKey, int]:
-        """Make due again the rows that dead processes took and may not have published.
-
-        `dead` are ids and heartbeat counters; a process whose counter has moved since is alive. At
-        most 500 rows. Returns the number of rows in each queue.
-        """
         rows = await self._connections.maintenance.fetch(
             statement("rescue_from"),
             [worker for worker, _ in dead],
@@ -268,11 +238,6 @@ class PostgresStore:
         return Counter(QueueKey.parse(row["queue"]) for row in rows)
 
     async def claimed_by_dead(self, dead: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
-        """Return the rows that dead processes were sending, at most 500.
-
-        Dead are the processes without a heartbeat row, and those of `dead` (id, counter) whose
-        counter has not moved since; never this process.
-        """
         rows = await self._connections.maintenance.fetch(
             statement("claimed_by_dead"),
             [worker for worker, _ in dead],
@@ -283,12 +248,7 @@ class PostgresStore:
 
     async def settle_orphans(
         self, decisions: Sequence[OrphanDecision], dead: Sequence[tuple[WorkerId, int]]
-    ) -> Sequence[tuple[OrphanDecision, Status, float]]:
-        """Write the decisions for orphans whose process is still dead; returns the changed rows.
-
-        Each comes with its new status (expired if its time would be over before it is sent) and its
-        age in seconds.
-        """
+    ) -> Sequence[SettledOrphan]:
         by_id = {decision.orphan.id: decision for decision in decisions}
         rows = await self._connections.maintenance.fetch(
             statement("settle_orphans"),
@@ -297,49 +257,38 @@ class PostgresStore:
             [worker for worker, _ in dead],
             [beat for _, beat in dead],
         )
-        return [(by_id[row["id"]], Status(row["status"]), row["age_s"]) for row in rows]
+        return [
+            SettledOrphan(by_id[row["id"]], Status(row["status"]), row["age_s"]) for row in rows
+        ]
 
     async def database_now(self) -> float:
-        """Return the time of Postgres's clock, in seconds since the epoch."""
         rows = await self._connections.maintenance.fetch(
             "SELECT extract(epoch FROM now())::float8 AS now"
         )
         return float(rows[0]["now"])
 
-    async def sweep(self) -> Sequence[tuple[QueueKey, float]]:
-        """Expire waiting rows whose time is over; returns the queue and age in seconds of each.
-
-        At most 5,000 of the due rows and 5,000 of the published ones.
-        """
+    async def sweep(self) -> Sequence[ExpiredRow]:
         rows = await self._connections.maintenance.fetch(statement("sweep"), MAX_SWEEP_ROWS)
-        return [(QueueKey.parse(row["queue"]), row["age_s"]) for row in rows]
+        return [ExpiredRow(QueueKey.parse(row["queue"]), row["age_s"]) for row in rows]
 
     async def ensure_days(self) -> int:
-        """Create the partitions of the coming days; returns how many were created."""
         rows = await self._connections.maintenance.fetch("SELECT ensure_days() AS created")
         return int(rows[0]["created"])
 
     async def days(self) -> Sequence[str]:
-        """Return the days that have a partition, oldest first, as YYYYMMDD."""
         rows = await self._connections.maintenance.fetch(statement("partition_days"))
         return [row["day"] for row in rows]
 
     async def drop_day(self, day: date) -> str:
-        """Drop the partition of a day if all its rows are final: 'dropped', 'kept' or 'absent'."""
         rows = await self._connections.maintenance.fetch("SELECT drop_day($1) AS outcome", day)
         return str(rows[0]["outcome"])
 
     async def forget_processes(self) -> None:
-        """Remove heartbeat rows that are two hours old; a crash loop leaves many of them."""
         await self._connections.maintenance.fetch(
             "DELETE FROM workers WHERE beat_at < now() - interval '2 hours'"
         )
 
     async def estimate_backlog(self) -> int:
-        """Return about how many rows wait for the relay.
-
-        Read from the planner's statistics, which may be minutes old; nothing is counted.
-        """
         rows = await self._connections.maintenance.fetch(statement("estimate_backlog"))
         return int(rows[0]["waiting"])
 
@@ -348,7 +297,7 @@ class PostgresStore:
         await self._connections.maintenance.fetch(statement("requeue_all"))
 
 
-def _claim_reply(row: Record) -> ClaimAnswer:
+def _claim_reply(row: Record) -> ClaimReply:
     if row["status"] != Status.SENDING:
         return NotClaimed(Status(row["status"]), row["age_s"])
     return Claimed(
@@ -388,7 +337,7 @@ def _recorded(row: Record) -> Recorded:
     return Recorded(STATUS_BY_NAME[row["status"]], late=False, age_s=row["age_s"])
 
 
-def _record_arrays(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[object]]:
+def _record_arrays(results: Sequence[tuple[AttemptResult, float]]) -> Sequence[Sequence[object]]:
     """Return the arrays $1 to $14 of record.sql, in its order."""
     return (
         [result.id for result, _ in results],
@@ -408,7 +357,7 @@ def _record_arrays(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence
     )
 
 
-def _late_arrays(results: Sequence[tuple[Result, float]]) -> Sequence[Sequence[object]]:
+def _late_arrays(results: Sequence[tuple[AttemptResult, float]]) -> Sequence[Sequence[object]]:
     """Return the arrays $1 to $10 of record_late.sql, in its order."""
     return (
         [result.id for result, _ in results],

@@ -19,11 +19,12 @@ from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, RabbitConnect
 from notifier.adapters.rabbitmq.connection_state import ConnectionState
 from notifier.adapters.rabbitmq.depths import Depths
 from notifier.adapters.rabbitmq.publisher import Publisher
-from notifier.adapters.rabbitmq.subscription import BrokerObserver, RabbitSubscription
+from notifier.adapters.rabbitmq.subscription import RabbitSubscription
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Backoff, wait
 from notifier.ports.broker import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports.observer import BrokerObserver
 
 OPEN_WAIT_S: Final = 2.0
 FIRST_RETRY_S: Final = 0.1

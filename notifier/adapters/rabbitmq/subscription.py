@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 from uuid import uuid4
 
 import msgspec
@@ -37,14 +37,9 @@ from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Backoff
 from notifier.ports.broker import Delivery
+from notifier.ports.observer import BrokerObserver
 
 MAX_PREFETCH: Final = 65_535  # an unsigned short on the wire
-
-
-class BrokerObserver(Protocol):
-    """The part of `notifier.ports.observer.Observer` a broker needs."""
-
-    def message_unreadable(self) -> None: ...
 
 
 class ChannelSession:

@@ -21,7 +21,7 @@ from notifier.api.submission.batch_split import Splitter
 from notifier.api.submission.validation import Submits
 from notifier.domain.errors import InvalidNotification, StoreRejected
 from notifier.domain.notification import NewNotification, Status
-from notifier.ports.store import Acceptor
+from notifier.ports.acceptor import Acceptor
 
 NOTIFICATIONS: Final = "/v1/notifications"
 BATCH: Final = "/v1/notifications/batch"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from notifier.delivery.attempt import STALE_S
-from notifier.delivery.publish_window import QueuePace
+from notifier.delivery.publish_window import QueueThroughput
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import wait
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from notifier.domain.breaker import ProviderFigures
     from notifier.domain.notification import WorkerId
     from notifier.ports.heartbeat import Figures, Heartbeat, QueueFigures
-    from notifier.ports.observer import Observer
+    from notifier.ports.observer import MembershipObserver
 
 BEAT_INTERVAL_S: Final = 1.0
 MAX_CLOCK_SKEW_S: Final = 5.0
 """A process whose clock is further off Postgres's is not ready: its ids lie about their day."""
 LEAVE_WITHIN_S: Final = 2.0
-PACE_FRESH_S: Final = 0.1
+MAX_THROUGHPUT_AGE_S: Final = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ class Membership:
         host: str,
         pid: int,
         mine: Callable[[], Figures],
-        observer: Observer,
+        observer: MembershipObserver,
     ) -> None:
         self._heartbeat = heartbeat
         self._kind, self._host, self._pid = kind, host, pid
@@ -61,8 +61,8 @@ class Membership:
         self._living = FailureDetector()
         self._reason = "no heartbeat yet"
         self._arrival = asyncio.Event()
-        self._pace: Mapping[QueueKey, QueuePace] = {}
-        self._pace_at = float("-inf")
+        self._throughput: Mapping[QueueKey, QueueThroughput] = {}
+        self._throughput_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beat every second until `stop`, then remove the row."""
@@ -129,7 +129,7 @@ class Membership:
         while not self.is_alive():
             await self._arrival.wait()
 
-    def is_known(self) -> bool:
+    def is_registered(self) -> bool:
         """Whether this process has its row, without which nobody would see that it died."""
         return self._asked_at > float("-inf")
 
@@ -149,7 +149,7 @@ class Membership:
         """What the other living processes say of the queues."""
         return [other.queues for other in self._living.others()]
 
-    def relays(self) -> int:
+    def relay_count(self) -> int:
         """How many relays the deployment has: every process runs one."""
         return 1 + len(self.others())
 
@@ -180,19 +180,19 @@ class Membership:
                 said.setdefault(queue, []).append(figures)
         return said
 
-    def pace(self) -> Mapping[QueueKey, QueuePace]:
+    def throughput(self) -> Mapping[QueueKey, QueueThroughput]:
         """What the deployment does with each queue, for the relays; made anew every 100 ms."""
         now = time.monotonic()
-        if now - self._pace_at >= PACE_FRESH_S:
-            self._pace_at = now
-            self._pace = {
-                queue: QueuePace(
+        if now - self._throughput_at >= MAX_THROUGHPUT_AGE_S:
+            self._throughput_at = now
+            self._throughput = {
+                queue: QueueThroughput(
                     consumers=sum(one.consumers for one in said),
                     drain_per_s=sum(one.done_per_s for one in said),
                 )
                 for queue, said in self.figures().items()
             }
-        return self._pace
+        return self._throughput
 
 
 def _consumers(queues: Mapping[QueueKey, QueueFigures]) -> int:

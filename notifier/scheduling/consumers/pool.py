@@ -14,11 +14,12 @@ from notifier.lifecycle import Clock
 from notifier.ports.attempts import AttemptRunner
 from notifier.ports.broker import Broker
 from notifier.ports.heartbeat import QueueFigures
-from notifier.ports.observer import Observer
+from notifier.ports.observer import PoolObserver
+from notifier.ports.store import WaitingCounter
 from notifier.scheduling.consumers.consumer import Consumer
 from notifier.scheduling.consumers.deployment import Deployment, Gates
 from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
-from notifier.scheduling.consumers.sampler import DemandSampler, WaitingCounter
+from notifier.scheduling.consumers.sampler import DemandSampler
 from notifier.scheduling.consumers.scheduler import Scheduler
 from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.gates.hang_detector import HangDetector
@@ -40,7 +41,7 @@ class PoolPorts:
     broker: Broker
     store: WaitingCounter
     attempts: AttemptRunner
-    observer: Observer
+    observer: PoolObserver
 
 
 class ConsumerPool:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import ceil
-from typing import Final, Protocol
+from typing import Final
 
 from notifier.domain.allocation.demand import ROUNDING_TOLERANCE, QueueDemand
 from notifier.domain.errors import InfrastructureError
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Clock
 from notifier.ports.broker import Broker, Depth
-from notifier.ports.store import Waiting
+from notifier.ports.store import Waiting, WaitingCounter
 from notifier.scheduling.cluster.peer_load import NO_PEER_LOAD
 from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import Lane
@@ -20,14 +20,6 @@ from notifier.scheduling.consumers.measurements import NOTHING_WAITS
 from notifier.scheduling.gates.hang_detector import HangDetector
 
 POLL_TIMEOUT_S: Final = 1.0
-
-
-class WaitingCounter(Protocol):
-    """The part of ports.store.Store that counts due rows."""
-
-    async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
-        """The due rows of each queue; a queue without any is left out."""
-        ...
 
 
 class DemandSampler:

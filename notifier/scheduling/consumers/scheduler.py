@@ -13,7 +13,7 @@ from notifier.domain.allocation.moves import UNASSIGNED, Assignment, Move, Place
 from notifier.domain.controls import SendPermission
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Clock
-from notifier.ports.observer import Observer
+from notifier.ports.observer import SchedulerObserver
 from notifier.scheduling.consumers.consumer import Consumer
 from notifier.scheduling.consumers.lane import Lane
 from notifier.scheduling.consumers.sampler import DemandSampler
@@ -32,7 +32,7 @@ class Scheduler:
         *,
         sampler: DemandSampler,
         ticker: Ticker,
-        observer: Observer,
+        observer: SchedulerObserver,
         clock: Clock,
     ) -> None:
         self._lanes = lanes

@@ -25,7 +25,7 @@ from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
 from notifier.lifecycle import Clock, wait
 from notifier.ports.controls import ControlStore
-from notifier.ports.observer import Observer
+from notifier.ports.observer import BreakerObserver
 from notifier.scheduling.gates.failure_window import FailureWindow
 from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
@@ -51,7 +51,7 @@ class Breakers:
         *,
         store: ControlStore,
         gates: QueueGates,
-        observer: Observer,
+        observer: BreakerObserver,
         everyone: Callable[[], Sequence[Mapping[str, ProviderFigures]]],
         queues: Sequence[QueueKey],
         has_work: Callable[[QueueKey], bool],

@@ -17,7 +17,7 @@ import structlog
 
 from notifier.domain.allocation.demand import MAX_STUCK_REPLACED
 from notifier.domain.notification import Channel, QueueKey
-from notifier.ports.observer import Observer
+from notifier.ports.observer import HangObserver
 
 HANGS_AFTER_S: Final = 10.0
 SHARE: Final = 4
@@ -87,7 +87,9 @@ class HangDetector:
     While Postgres does not hear of us, attempts wait for it and not for their provider.
     """
 
-    def __init__(self, consumers: int, *, observer: Observer, is_alive: Callable[[], bool]) -> None:
+    def __init__(
+        self, consumers: int, *, observer: HangObserver, is_alive: Callable[[], bool]
+    ) -> None:
         self._observer = observer
         self._is_alive = is_alive
         self._most = max(1, consumers // SHARE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from math import ceil
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -18,6 +18,7 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
 from notifier.domain.provider_rate import CUT_INTERVAL_S, MAX_LEAD_S, REGROWTH_PER_S, SLICE_S
 from notifier.lifecycle import Clock
+from notifier.ports.observer import RateObserver
 from notifier.ports.rates import RateStore, Slice
 from notifier.scheduling.rates.slots import Slots, even_rate
 from notifier.scheduling.rates.waiter_queue import WaiterQueue
@@ -30,12 +31,6 @@ COALESCE_S: Final = 0.025
 STORE_RETRY_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
-
-
-class RateObserver(Protocol):
-    """The part of ports.observer.Observer that a rate reports to."""
-
-    def provider_rate_changed(self, provider: str, rate_per_s: float) -> None: ...
 
 
 class ProviderRate:

@@ -1,4 +1,4 @@
-"""Group commit: one bad item fails alone, one waiter that leaves harms nobody."""
+"""Group commit: a rejected item fails alone; a cancelled future disturbs no other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from notifier.domain.errors import StoreConflict, StoreRejected, StoreUnavailabl
 
 
 class Table:
-    """Writes numbers; refuses negative ones; fails as often as it is told before it works."""
+    """Writes numbers and rejects negative ones; its first writes fail with `failures`."""
 
     def __init__(self, *failures: StoreUnavailable) -> None:
         self.failures = list(failures)
@@ -53,108 +53,108 @@ async def test_what_arrives_during_a_write_forms_the_next_batch() -> None:
         rest = [batches.put(n) for n in (2, 3, 4)]
         table.gate.set()
         assert await first == 10
-        assert [await waiter for waiter in rest] == [20, 30, 40]
+        assert [await future for future in rest] == [20, 30, 40]
     assert table.batches == [[1], [2, 3, 4]]
 
 
-async def test_a_batch_holds_500_at_most() -> None:
+async def test_a_batch_holds_at_most_500_items() -> None:
     table = Table()
     async with committing(table.write) as batches:
-        waiters = [batches.put(n) for n in range(1200)]
-        assert [await waiter for waiter in waiters] == [n * 10 for n in range(1200)]
+        futures = [batches.put(n) for n in range(1200)]
+        assert [await future for future in futures] == [n * 10 for n in range(1200)]
     assert [len(batch) for batch in table.batches] == [500, 500, 200]
 
 
-async def test_a_batch_ends_with_what_makes_it_heavy() -> None:
+async def test_a_batch_ends_with_the_item_that_reaches_its_maximum_size() -> None:
     table = Table()
     batches: GroupCommit[int, int] = GroupCommit(
-        "test", table.write, when_unknown=WhenUnknown.REPEAT, weigh=lambda item: item * 2**20
+        "test", table.write, when_unknown=WhenUnknown.REPEAT, size_of=lambda item: item * 2**20
     )
-    waiters = [batches.put(megabytes) for megabytes in (3, 4, 5, 1, 9, 2)]
+    futures = [batches.put(megabytes) for megabytes in (3, 4, 5, 1, 9, 2)]
     batches.close()
     await batches.run()
-    assert all(waiter.done() for waiter in waiters)
+    assert all(future.done() for future in futures)
     assert table.batches == [[3, 4, 5], [1, 9], [2]]
 
 
-async def test_one_poisoned_item_fails_alone() -> None:
+async def test_one_rejected_item_fails_alone() -> None:
     table = Table()
     async with committing(table.write) as batches:
-        waiters = [batches.put(n) for n in (*range(100), -1, *range(100, 200))]
-        results = [await _settled(waiter) for waiter in waiters]
+        futures = [batches.put(n) for n in (*range(100), -1, *range(100, 200))]
+        results = [await _settled(future) for future in futures]
     assert [type(result) for result in results].count(StoreRejected) == 1
     assert isinstance(results[100], StoreRejected)
     assert sum(isinstance(result, int) for result in results) == 200
 
 
-async def test_a_waiter_that_goes_away_harms_nobody() -> None:
+async def test_a_cancelled_future_does_not_disturb_the_others() -> None:
     table = Table()
     table.gate.clear()
     async with committing(table.write) as batches:
-        gone, stays = batches.put(1), batches.put(2)
+        cancelled, kept = batches.put(1), batches.put(2)
         await table.entered.wait()
-        gone.cancel()
+        cancelled.cancel()
         table.gate.set()
-        assert await stays == 20
+        assert await kept == 20
         assert await batches.put(3) == 30
 
 
-async def test_a_batch_of_unknown_fate_is_repeated_when_that_is_harmless() -> None:
+async def test_a_batch_of_unknown_result_is_repeated_if_the_write_is_idempotent() -> None:
     table = Table(StoreUnavailable("away"), StoreUnavailable("away"))
     async with committing(table.write) as batches:
         assert await batches.put(7) == 70
     assert table.batches == [[7], [7], [7]]
 
 
-async def test_a_repeated_batch_leaves_out_who_has_given_up() -> None:
+async def test_a_repeated_batch_leaves_out_cancelled_items() -> None:
     table = Table(StoreUnavailable("away"))
     table.gate.clear()
     async with committing(table.write) as batches:
-        gone, stays = batches.put(1), batches.put(2)
+        cancelled, kept = batches.put(1), batches.put(2)
         await table.entered.wait()
-        gone.cancel()
+        cancelled.cancel()
         table.gate.set()
-        assert await stays == 20
+        assert await kept == 20
     assert table.batches == [[1, 2], [2]]
 
 
-async def test_a_claim_of_unknown_fate_is_never_repeated() -> None:
-    table = Table(StoreUnavailable("answer lost"))
+async def test_a_claim_of_unknown_result_is_never_repeated() -> None:
+    table = Table(StoreUnavailable("reply lost"))
     async with committing(table.write, WhenUnknown.FAIL) as batches:
-        with pytest.raises(StoreUnavailable, match="answer lost"):
+        with pytest.raises(StoreUnavailable, match="reply lost"):
             await batches.put(1)
     assert table.batches == [[1]]
 
 
-async def test_a_claim_that_was_undone_is_repeated() -> None:
+async def test_a_claim_that_postgres_undid_is_repeated() -> None:
     table = Table(StoreConflict("deadlock"))
     async with committing(table.write, WhenUnknown.FAIL) as batches:
         assert await batches.put(1) == 10
 
 
-async def test_closing_writes_what_is_left() -> None:
+async def test_closing_writes_the_remaining_items() -> None:
     table = Table()
     async with committing(table.write) as batches:
-        waiter = batches.put(5)
-    assert await waiter == 50
+        future = batches.put(5)
+    assert await future == 50
     assert len(batches) == 0
 
 
-async def test_a_bug_ends_it_and_fails_every_waiter() -> None:
+async def test_an_unexpected_error_ends_the_run_and_fails_every_future() -> None:
     async def broken(items: Sequence[int]) -> Sequence[int]:
         raise KeyError(items[0])
 
     batches: GroupCommit[int, int] = GroupCommit("test", broken, when_unknown=WhenUnknown.REPEAT)
-    waiters = [batches.put(1), batches.put(2)]
+    futures = [batches.put(1), batches.put(2)]
     with pytest.raises(KeyError):
         await batches.run()
-    for waiter in (*waiters, batches.put(3)):
+    for future in (*futures, batches.put(3)):
         with pytest.raises(StoreUnavailable):
-            await waiter
+            await future
 
 
-async def _settled(waiter: asyncio.Future[int]) -> int | StoreRejected:
+async def _settled(future: asyncio.Future[int]) -> int | StoreRejected:
     try:
-        return await waiter
+        return await future
     except StoreRejected as error:
         return error

@@ -1,0 +1,63 @@
+"""The settings of sending: each channel's provider, each priority's retry policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from notifier.domain.retry import Decision, OnAmbiguous, RetryPolicy, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from notifier.domain.notification import Channel, Priority, QueueKey
+    from notifier.domain.outcome import Outcome
+    from notifier.ports.provider import Provider
+
+NO_PROVIDER: Final = "none"
+"""The provider name that is recorded for a channel without a provider."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderBinding:
+    """A channel's provider, and the channel's rule for ambiguous sends."""
+
+    provider: Provider
+    on_ambiguous: OnAmbiguous
+
+
+class DeliveryRules:
+    """Looks up a queue's provider and decides what follows from an outcome."""
+
+    def __init__(
+        self,
+        *,
+        bindings: Mapping[Channel, ProviderBinding],
+        policies: Mapping[Priority, RetryPolicy],
+    ) -> None:
+        self._bindings = bindings
+        self._policies = policies
+
+    def provider(self, queue: QueueKey) -> Provider | None:
+        """Return the provider that sends this queue's notifications; None if it has none."""
+        binding = self._bindings.get(queue.channel)
+        return binding.provider if binding else None
+
+    def provider_name(self, queue: QueueKey) -> str:
+        """Return the name of the queue's provider, `none` if it has none."""
+        provider = self.provider(queue)
+        return provider.name if provider else NO_PROVIDER
+
+    def decide(
+        self, queue: QueueKey, outcome: Outcome, *, tries: int, max_tries: int | None, draw: float
+    ) -> Decision:
+        """Decide what follows from an outcome; see domain.retry.decide."""
+        binding = self._bindings.get(queue.channel)
+        return decide(
+            outcome,
+            tries=tries,
+            max_tries=max_tries,
+            policy=self._policies[queue.priority],
+            on_ambiguous=binding.on_ambiguous if binding else OnAmbiguous.RESEND,
+            draw=draw,
+        )

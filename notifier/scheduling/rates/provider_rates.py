@@ -1,0 +1,42 @@
+"""The rates of all providers that have one, looked up by queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from notifier.domain.notification import Channel, QueueKey
+from notifier.domain.outcome import Outcome, Throttled
+from notifier.scheduling.rates.provider_rate import ProviderRate
+
+
+class ProviderRates:
+    """Implements delivery.attempt.RateLimiter and OutcomeListener.
+
+    `providers` names the provider of each channel; `rates` are the rates by provider name.
+    """
+
+    def __init__(self, providers: Mapping[Channel, str], rates: Mapping[str, ProviderRate]) -> None:
+        self._providers = providers
+        self._rates = rates
+
+    def by_queue(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, ProviderRate]:
+        """Return the rate of each queue; queues whose provider has none are left out."""
+        rates = {queue: self._rate(queue) for queue in queues}
+        return {queue: rate for queue, rate in rates.items() if rate is not None}
+
+    async def acquire(self, queue: QueueKey) -> None:
+        """Wait for a slot of the queue's provider, before all consumers that had no slot yet."""
+        rate = self._rate(queue)
+        if rate is not None:
+            await rate.acquire(None)
+
+    def on_outcome(
+        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
+    ) -> None:
+        """Cut the provider's rate if it throttled the call."""
+        del queue, started_at
+        if isinstance(outcome, Throttled) and provider in self._rates:
+            self._rates[provider].throttled()
+
+    def _rate(self, queue: QueueKey) -> ProviderRate | None:
+        return self._rates.get(self._providers.get(queue.channel, ""))

@@ -1,0 +1,178 @@
+"""How many pointers of a queue the broker holds, and how retries share a pass with new rows."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.delivery.publish_window import (
+    MAX_POINTERS_PER_MESSAGE,
+    MAX_WINDOW,
+    MIN_WINDOW,
+    PublishWindow,
+    QueueThroughput,
+    RowClass,
+    max_batch,
+)
+
+
+def limit(window: PublishWindow, consumers: int = 1, drain: float = 0.0) -> int:
+    return window.limit(QueueThroughput(consumers=consumers, drain_per_s=drain))
+
+
+def run_pass(
+    window: PublishWindow, size: int, first_attempts: int, retries: int
+) -> tuple[int, int]:
+    """Run a pass of `size` over a queue with this many rows due; returns how many it took."""
+    asked = window.split(size)
+    got = (min(asked[0], first_attempts), min(asked[1], retries))
+    window.record_pass(RowClass(asked[0], got[0]), RowClass(asked[1], got[1]))
+    return got
+
+
+def test_the_window_is_one_second_of_the_queues_drain() -> None:
+    assert limit(PublishWindow(), consumers=4, drain=500.0) == 500
+
+
+def test_the_window_of_a_slow_queue_is_twice_its_consumers() -> None:
+    assert limit(PublishWindow(), consumers=60, drain=1.0) == 120
+
+
+def test_the_window_never_exceeds_its_maximum() -> None:
+    assert limit(PublishWindow(), drain=1e9) == MAX_WINDOW
+
+
+def test_each_of_several_relays_fills_its_share_rounded_up() -> None:
+    window = PublishWindow()
+    window.record_poll(70, 0.0, 100)
+    assert window.room(100, relays=1) == 30
+    assert window.room(100, relays=4) == 8
+    window.record_poll(200, 0.0, 100)
+    assert window.room(100, relays=1) == 0
+
+
+def test_a_relay_fills_its_share_once_between_two_polls() -> None:
+    window = PublishWindow()
+    window.record_poll(60, 0.0, 100)
+    for _ in range(3):
+        room = window.room(100, relays=4)
+        run_pass(window, room, first_attempts=room, retries=0)
+    assert window.ready == 70
+    window.record_poll(64, 0.1, 100)
+    assert window.room(100, relays=4) == 9
+
+
+def test_a_window_found_empty_while_rows_are_due_doubles_and_shrinks_again() -> None:
+    window = PublishWindow()
+    run_pass(window, MIN_WINDOW, first_attempts=10_000, retries=0)
+    for expected in (2 * MIN_WINDOW, 4 * MIN_WINDOW, 8 * MIN_WINDOW):
+        window.record_poll(0, 1.0, limit(window))
+        assert limit(window) == expected
+    for _ in range(3):
+        window.record_poll(limit(window), 2.0, limit(window))
+    assert limit(window) == MIN_WINDOW
+
+
+def test_a_window_found_empty_while_no_row_is_due_keeps_its_size() -> None:
+    window = PublishWindow()
+    run_pass(window, MIN_WINDOW, first_attempts=3, retries=0)
+    window.record_poll(0, 1.0, MIN_WINDOW)
+    assert limit(window) == MIN_WINDOW
+
+
+def test_a_widened_window_shrinks_when_no_row_is_due() -> None:
+    window = PublishWindow()
+    for _ in range(6):
+        run_pass(window, MIN_WINDOW, first_attempts=10_000, retries=0)
+        window.record_poll(0, 1.0, limit(window))
+    run_pass(window, MIN_WINDOW, first_attempts=0, retries=0)
+    for _ in range(6):
+        window.record_poll(0, 2.0, limit(window))
+    assert limit(window) == MIN_WINDOW
+
+
+def test_rows_that_a_full_pass_did_not_reach_still_count_as_a_backlog() -> None:
+    window = PublishWindow()
+    window.record_pass(RowClass(MIN_WINDOW, 0), RowClass(MIN_WINDOW, 0), is_cut=True)
+    assert window.is_backlogged
+
+
+def test_published_pointers_count_until_the_next_poll_and_no_reply_counts_as_empty() -> None:
+    window = PublishWindow()
+    run_pass(window, 20, first_attempts=20, retries=0)
+    assert window.ready == 20
+    window.record_poll(5, 10.0, MIN_WINDOW)
+    window.record_poll(None, 14.0, MIN_WINDOW)
+    assert window.ready == 5
+    window.record_poll(None, 15.1, MIN_WINDOW)
+    assert window.ready == 0
+    window.record_pass(RowClass(MIN_WINDOW, MIN_WINDOW), RowClass(0, 0))
+    window.record_poll(None, 15.9, MIN_WINDOW)
+    # For one second: otherwise the relay would publish without end.
+    assert window.room(MIN_WINDOW, relays=1) == 0
+    window.record_poll(None, 16.2, MIN_WINDOW)
+    assert window.room(MIN_WINDOW, relays=1) == MIN_WINDOW
+
+
+@given(size=st.integers(1, 50))
+def test_one_row_in_four_is_a_retry_while_both_classes_wait(size: int) -> None:
+    window = PublishWindow()
+    run_pass(window, size, 10_000, 10_000)
+    passes = [run_pass(window, size, 10_000, 10_000) for _ in range(400)]
+    first_attempts, retries = (sum(column) for column in zip(*passes, strict=True))
+    assert 0.2 <= retries / (first_attempts + retries) <= 0.3
+
+
+def test_retries_get_the_whole_pass_when_no_first_attempt_waits() -> None:
+    window = PublishWindow()
+    run_pass(window, 40, first_attempts=0, retries=1000)
+    assert run_pass(window, 40, first_attempts=0, retries=1000) == (0, 40)
+
+
+def test_first_attempts_get_almost_the_whole_pass_when_no_retry_waits() -> None:
+    window = PublishWindow()
+    run_pass(window, 40, first_attempts=1000, retries=0)
+    assert run_pass(window, 40, first_attempts=1000, retries=0)[0] >= 39
+
+
+def test_a_window_of_one_is_not_spent_on_retries_when_none_wait() -> None:
+    window = PublishWindow()
+    first_attempts = [run_pass(window, 1, first_attempts=1000, retries=0)[0] for _ in range(100)]
+    assert sum(first_attempts) >= 75
+    assert window.is_backlogged
+
+
+def test_retries_get_their_share_of_passes_that_are_cut() -> None:
+    window = PublishWindow()
+    retries = 0
+    for _ in range(40):
+        asked = window.split(500)
+        got = (asked[0], min(asked[1], 500 - asked[0]))
+        window.record_pass(RowClass(asked[0], got[0]), RowClass(asked[1], got[1]), is_cut=True)
+        retries += got[1]
+    assert retries >= 40 * 500 * 0.2
+
+
+def test_retries_that_become_due_later_are_noticed() -> None:
+    window = PublishWindow()
+    for _ in range(5):
+        run_pass(window, 40, first_attempts=1000, retries=0)
+    retries = [run_pass(window, 40, first_attempts=1000, retries=1000)[1] for _ in range(20)]
+    assert sum(retries) >= 20 * 40 * 0.2
+
+
+@given(st.floats(0, 1e6))
+def test_a_message_carries_what_is_drained_in_thirty_milliseconds_up_to_a_maximum(
+    drain: float,
+) -> None:
+    count = max_batch(QueueThroughput(consumers=1, drain_per_s=drain))
+    assert 1 <= count <= MAX_POINTERS_PER_MESSAGE
+    assert count == 1 or count <= drain * 0.03
+
+
+def test_unconfirmed_pointers_leave_their_room_also_after_a_higher_report() -> None:
+    window = PublishWindow()
+    window.record_poll(40, now=0.0, limit=128)
+    window.record_unconfirmed(60)
+    assert window.ready == 0
+    assert window.room(MIN_WINDOW, relays=1) == MIN_WINDOW
