@@ -1,4 +1,4 @@
-"""What `make prove` found, kept for the page: one row a figure, the newest of each line."""
+"""The stored results of `make prove`: one row per figure, the newest of each measurement."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
 
 def load(path: Path = PATH) -> list[Row]:
-    """In the order in which the lines were measured first; none without a file."""
+    """Return the rows in the order of their first measurement; none without a file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -28,7 +28,7 @@ def load(path: Path = PATH) -> list[Row]:
 
 
 def save(rows: Sequence[Row], path: Path = PATH) -> None:
-    """In place of the older rows of the same lines."""
+    """Replace the older rows of the same measurements."""
     before = load(path)
     path.parent.mkdir(exist_ok=True)
     order = dict.fromkeys(row.line for row in [*before, *rows])

@@ -1,8 +1,8 @@
-"""`make bench`: Notifier and its peers measured in turn on the same private servers.
+"""`make bench`: measures Notifier and its peers in turn on the same private servers.
 
 `python -m benchmarks.bench [workload ...] [--rounds N] [--quick]`. The results go into
 benchmarks/results/<time>.json and docs/performance.md. With --quick nothing is written: the ratios
-are held against the committed results, and the exit code is 1 if one has fallen below 80 %.
+are compared with the committed results, and the exit code is 1 if one is below 80 % of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> int:
     wanted = _arguments()
     with tempfile.TemporaryDirectory(prefix="notifier-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o711)  # root's Postgres is another user
+        folder.chmod(0o711)  # a Postgres that root starts runs as another user
         with running_servers(folder) as servers:
             return _quick(servers, wanted) if wanted.quick else _full(servers, wanted)
 
@@ -46,11 +46,15 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench")
     parser.add_argument("workloads", nargs="*", help=f"all by default: {', '.join(WORKLOADS)}")
-    parser.add_argument("--rounds", type=int, help=f"of each system; {ROUNDS}, or {QUICK_ROUNDS}")
     parser.add_argument(
-        "--quick", action="store_true", help="hold ratios against the committed ones"
+        "--rounds",
+        type=int,
+        help=f"per system; {ROUNDS}, or {QUICK_ROUNDS}",
     )
-    parser.add_argument("--systems", nargs="*", default=[], help="these alone")
+    parser.add_argument(
+        "--quick", action="store_true", help="compare ratios with the committed ones"
+    )
+    parser.add_argument("--systems", nargs="*", default=[], help="only these systems")
     parser.add_argument("--no-save", action="store_true", help="print the figures, write nothing")
     wanted = parser.parse_args()
     if unknown := sorted(set(wanted.workloads) - set(WORKLOADS)):
@@ -96,7 +100,7 @@ def _say(one: Verdict) -> None:
 
 @dataclass(slots=True)
 class Measuring:
-    """Round after round, in each of which every system has its turn."""
+    """Run the rounds; each round measures every system once."""
 
     servers: Servers
     size: Size
@@ -107,27 +111,29 @@ class Measuring:
 
     def run(self, workloads: Sequence[str]) -> None:
         for workload in workloads:
-            for number in range(1, min(self.count, WORKLOADS[workload].rounds_most) + 1):
+            for number in range(1, min(self.count, WORKLOADS[workload].max_rounds) + 1):
                 self._round(workload, number)
 
     def _round(self, workload: str, number: int) -> None:
         for system, measure in WORKLOADS[workload].measures.items():
             if self.systems and system not in self.systems:
                 continue
-            began, error = time.monotonic(), ""
+            began, failure = time.monotonic(), ""
             figures: Figures = {}
             try:
                 figures = measure(self.servers, self.size)
             except NotHere as reason:
                 self._leave_out(f"{workload} of {system}: {reason}")
                 continue
-            except Exception as broken:  # noqa: BLE001 whatever broke the round is its result
-                error = f"{type(broken).__name__}: {broken}"
+            except Exception as error:  # noqa: BLE001 the error is the result of the round
+                failure = f"{type(error).__name__}: {error}"
             self.rounds.append(
-                Round(workload=workload, system=system, number=number, figures=figures, error=error)
+                Round(
+                    workload=workload, system=system, number=number, figures=figures, error=failure
+                )
             )
             took_s = time.monotonic() - began
-            _tell(f"{workload} {number} {system}: {error or _shown(figures)} ({took_s:.0f} s)")
+            _tell(f"{workload} {number} {system}: {failure or _shown(figures)} ({took_s:.0f} s)")
 
     def _leave_out(self, reason: str) -> None:
         if reason not in self.left_out:

@@ -1,4 +1,4 @@
-"""Processes of one round: each with a log, all gone at the end, whatever happened."""
+"""The processes of one round, each with a log; all are stopped at the end."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ASK_S = 2.0
 
 
 class ChildFailed(Exception):
-    """A process ended or never got ready; the message has the end of its log."""
+    """A process exited or did not become ready; the message has the end of its log."""
 
 
 @dataclass(slots=True)
 class Children:
-    """Starts processes in one folder; `stop` ends the last first."""
+    """Starts processes in one folder and stops them in reverse order."""
 
     folder: Path
     running: list[tuple[subprocess.Popen[bytes], Path]] = field(default_factory=list)
@@ -44,13 +44,13 @@ class Children:
         self.running.append((process, log))
 
     def check(self) -> None:
-        """Raises ChildFailed if one has ended."""
+        """Raise ChildFailed if a process has exited."""
         for process, log in self.running:
             if process.poll() is not None:
                 raise ChildFailed(f"{log.stem} ended with {process.returncode}:\n{said(log)}")
 
     def wait(self, is_so: Callable[[], bool], what: str, within: float = START_S) -> None:
-        """Until it is so; raises ChildFailed if it does not come to that."""
+        """Wait until the condition holds. Raises ChildFailed at the time-out."""
         deadline = time.monotonic() + within
         while not is_so():
             self.check()
@@ -60,7 +60,7 @@ class Children:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End all, the last first, and with each whatever it has started."""
+        """Stop all in reverse order, each with its child processes."""
         while self.running:
             process, _ = self.running.pop()
             run_steps(ending(process, STOP))
@@ -78,7 +78,7 @@ def running_children(folder: Path) -> Iterator[Children]:
 
 
 def run_to_end(command: Sequence[str], environment: Mapping[str, str], within: float) -> str:
-    """What it printed; raises ChildFailed."""
+    """Run a command and return its output. Raises ChildFailed."""
     try:
         ended = subprocess.run(
             command,
@@ -101,7 +101,7 @@ def said(log: Path) -> str:
 
 
 def answer(url: str) -> str | None:
-    """The body of a 200, else None."""
+    """Return the body of a 200 response, else None."""
     try:
         with urllib.request.urlopen(url, timeout=ASK_S) as response:  # noqa: S310 our own port
             return str(response.read().decode())

@@ -1,4 +1,4 @@
-"""From what was seen of a running job log to figures: pure."""
+"""Figures from samples of a job log. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from harness.judge import percentile
 
 T = TypeVar("T")
 Sample = tuple[float, int]
-"""An instant, and how many had been done by then."""
+"""A time and the number of jobs done by then."""
 Figures = Mapping[str, float]
 
 
 def throughput(samples: Sequence[Sample], count: int) -> float:
-    """How many a second between the tenth and the ninetieth percentile of `count` completions."""
+    """Return the rate between the 10th and the 90th percentile of `count` completions."""
     first, last = count * 0.1, count * 0.9
     return (last - first) / (crossing(samples, last) - crossing(samples, first))
 
 
 def crossing(samples: Sequence[Sample], many: float) -> float:
-    """When so many had been done, read off the straight line between two samples."""
+    """Return when `count` jobs were done, interpolated between two samples."""
     for (before, few), (after, more) in pairwise(samples):
         if few < many <= more:
             return before + (after - before) * (many - few) / (more - few)
@@ -30,13 +30,13 @@ def crossing(samples: Sequence[Sample], many: float) -> float:
 
 
 def points(figures: Mapping[str, T]) -> Mapping[int, T]:
-    """Of figures that are named `<x>_per_s`, each by its x."""
+    """Return the figures named `<x>_per_s` by x."""
     rates = {name.removesuffix("_per_s"): value for name, value in figures.items()}
     return {int(x): value for x, value in rates.items() if x.isdigit()}
 
 
 def waits_of(log: str, queue: str) -> list[tuple[float, float]]:
-    """Of each job of a queue that has begun: when it was submitted, and the seconds until then."""
+    """Return, for each started job of a queue, its submit time and its wait in seconds."""
     waits = list[tuple[float, float]]()
     for line in log.splitlines():
         which, submitted_at, began_at = line.split()

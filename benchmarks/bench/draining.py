@@ -1,4 +1,4 @@
-"""How many sends a second, of what waits already when the workers start."""
+"""Drain workloads: sends per second from a backlog that exists when the workers start."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ SMS = "2010-04-01/Accounts/ACsandbox/Messages.json"
 def drain(
     servers: Servers, system: Contender, count: int, manning: Manning = AT_ITS_BEST
 ) -> Figures:
-    """Sends that do nothing, from one queue."""
+    """No-op sends from one queue."""
     with servers.place(system.default_queue_type) as place:
         return _drained(place, system, manning, [a_notification()] * count)
 
 
 def drain_mixed(servers: Servers, count: int) -> Figures:
-    """Notifier alone, over nine queues."""
+    """Notifier only, over nine queues."""
     many = [a_notification(QUEUES[number % len(QUEUES)]) for number in range(count)]
     with servers.place() as place:
         return _drained(place, NOTIFIER, Manning(queues=QUEUES), many)
 
 
 def drain_http(servers: Servers, system: Contender, count: int) -> Figures:
-    """Each send is a POST to the sandbox, which is one Python process beside the workers."""
+    """Each send is a POST to the sandbox, one Python process on the same machine."""
     with servers.place(system.default_queue_type) as place:
         manning = Manning(queues=("sms.medium",), sandbox_url=_sandbox(place), celery_processes=16)
         many = [a_notification("sms.medium", do="http")] * count
@@ -71,7 +71,7 @@ def _drained(
 
 
 def watch(place: Place, count: int) -> Sequence[Sample]:
-    """Until all are done; none may be done twice."""
+    """Wait until all are done; none may be done twice."""
     samples = list[Sample]()
 
     def is_done() -> bool:
@@ -86,14 +86,14 @@ def watch(place: Place, count: int) -> Sequence[Sample]:
 
 
 def _all_acknowledged(place: Place) -> None:
-    """Once the workers are gone, what they had not acknowledged is in its queue again."""
+    """Check after the workers stopped: an unacknowledged message would be back in its queue."""
     place.children.stop()
     if left := asyncio.run(place.messages()):
         raise Void(f"{left} sends were done and not acknowledged")
 
 
 async def _all_recorded(place: Place, count: int) -> None:
-    """Claim and outcome of every send are committed: all stand as sent, after one attempt each."""
+    """Check that every row is sent and has exactly one accepted attempt."""
     sql = """SELECT (SELECT count(*) FROM notifications WHERE status = 'sent'),
                     (SELECT count(*) FROM attempts WHERE outcome = 'accepted')"""
     connection = await asyncpg.connect(place.database_url)

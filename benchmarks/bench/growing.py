@@ -1,4 +1,4 @@
-"""How many sends a second with more processes, and with more of a past in the database."""
+"""Drain workloads by number of processes, and by rows of the past in the database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSERT_WITHIN = timedelta(minutes=10)
 
 
 def processes(servers: Servers, count: int) -> Figures:
-    """Sends that do nothing, by 1, 2 and 4 worker processes."""
+    """No-op sends with 1, 2 and 4 worker processes."""
     return {
         f"{number}_per_s": drain(servers, NOTIFIER, count, replace(AT_ITS_BEST, processes=number))[
             "per_s"
@@ -33,10 +33,10 @@ def processes(servers: Servers, count: int) -> Figures:
 
 
 def rows(servers: Servers, count: int) -> Figures:
-    """The same by 2 workers, after 0 to 10 million sent notifications of the last seven days.
+    """No-op sends by 2 workers beside 0 to 10 million sent notifications of seven days.
 
-    They are copies, with their attempts; statistics are of all that. The last figure is what one of
-    them takes in the database, indexes and attempt included.
+    The past consists of copies with their attempts, with fresh statistics. The last figure is the
+    bytes per notification, with indexes and attempt.
     """
     with servers.place() as place:
         _drained(place, TEMPLATES)

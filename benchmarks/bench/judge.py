@@ -1,4 +1,4 @@
-"""`make bench-quick`: whether Notifier has lost ground to its peers since the committed results."""
+"""`make bench-quick`: compares the ratios to peers with the committed ones."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from benchmarks.bench.results import Round, ratios, spreads
 
 LEAST = 0.8
-"""Of the committed ratio; below it is a miss. Quick rounds spread by less."""
+"""Share of the committed ratio below which a ratio is a miss; quick rounds vary by less."""
 FIGURE = "per_s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`then` is the committed ratio, None where none was measured: that is no miss."""
+    """A ratio now and in the committed results (`then`); None, if not measured, is no miss."""
 
     workload: str
     peer: str
@@ -27,7 +27,7 @@ class Verdict:
 
 
 def judge(rounds: Sequence[Round], committed: Sequence[Round]) -> Sequence[Verdict]:
-    """Every ratio of throughputs of these rounds beside the committed one."""
+    """Return every throughput ratio of these rounds with the committed one."""
     then = _throughputs(committed)
     return [
         Verdict(workload=workload, peer=peer, now=now, then=then.get((workload, peer)))

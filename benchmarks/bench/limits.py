@@ -1,4 +1,4 @@
-"""How fast this broker and this database go at all, with nobody's code in between."""
+"""The limits of this broker and this database, measured with minimal clients."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ BATCH = (
 
 
 class NotHere(Exception):
-    """A tool is missing: the figure is left out, with this message."""
+    """A tool is missing; the figure is left out with this message."""
 
 
 def broker(servers: Servers, count: int) -> Figures:
-    """Confirmed publishes and acknowledged deliveries a second, one C client, one quorum queue."""
+    """Confirmed publishes and acked deliveries per second: one C client, one quorum queue."""
     with servers.place() as place:
         program = _built(place.folder)
         url = urlsplit(place.broker_url)
@@ -41,7 +41,7 @@ def broker(servers: Servers, count: int) -> Figures:
 
 
 def database(servers: Servers) -> Figures:
-    """Committed rows a second: 16 clients one by one, 2 clients 500 at once."""
+    """Committed rows per second: 16 clients with single rows, 2 clients with 500 rows."""
     with servers.place() as place:
         asyncio.run(_prepare(place))
         return {

@@ -1,4 +1,4 @@
-"""What the figures were measured on and with."""
+"""The machine and the software versions of a measurement."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _rabbitmq(servers: Servers) -> str:
 
 
 def _processor() -> str:
-    """As Linux names it; empty elsewhere."""
+    """Return the processor's name on Linux, "" elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

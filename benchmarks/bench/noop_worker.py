@@ -1,7 +1,7 @@
-"""`python -m benchmarks.bench.noop_worker ...`: `notifier worker ...`, whose providers count.
+"""`python -m benchmarks.bench.noop_worker ...`: a `notifier worker` whose providers count sends.
 
-With BENCH_REAL=1 every provider stays what the settings say, and leaves a byte for each acceptance;
-otherwise it is replaced by the job the peers run.
+With BENCH_REAL=1 the configured providers are used and write one byte per accepted send; otherwise
+each provider is replaced by the job that the peers run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Reload = Callable[[], ProviderSettings] | None
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A provider that carries out the peers' job."""
+    """A provider that runs the peers' job."""
 
     name: str
 
@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A real provider, its acceptances counted."""
+    """A real provider that counts its accepted sends."""
 
     name: str
     provider: Provider

@@ -1,4 +1,4 @@
-"""Private servers for all rounds; a vhost, a database and a folder of its own for each round."""
+"""Private servers for all rounds; each round gets its own vhost, database and folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NUMBERS = itertools.count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one system is measured once."""
+    """The servers and folder of one measurement of one system."""
 
     folder: Path
     broker_url: str
@@ -35,11 +35,11 @@ class Place:
 
     @property
     def log(self) -> Path:
-        """Where the jobs leave their traces."""
+        """The folder in which the jobs log."""
         return self.folder / "jobs.log"
 
     async def stored(self) -> int:
-        """What is kept of all submits: Notifier's rows, or a peer's messages."""
+        """Count what is stored of all submits: Notifier's rows or a peer's messages."""
         return await self.rows("SELECT count(*) FROM notifications") or await self.messages()
 
     async def rows(self, sql: str) -> int:
@@ -50,14 +50,14 @@ class Place:
             await connection.close()
 
     async def messages(self) -> int:
-        """Ready in all of the peers' queues, as the broker counts this moment."""
+        """Count the ready messages in all of the peers' queues."""
         connection = await aio_pika.connect(self.broker_url)
         async with connection:
             return sum([await _ready(connection, name) for name in QUEUES])
 
 
 async def _ready(connection: AbstractConnection, name: str) -> int:
-    """0 of a queue that does not exist, which closes the channel that asked."""
+    """Return 0 for a missing queue, whose declare closes the channel."""
     channel = await connection.channel()
     try:
         queue = await channel.declare_queue(name, passive=True)
@@ -74,9 +74,9 @@ class Servers:
 
     @contextmanager
     def place(self, default_queue_type: str = "") -> Iterator[Place]:
-        """Empty, and gone afterwards with all that runs there.
+        """Yield an empty place and remove it afterwards with all its processes.
 
-        The default is what RabbitMQ makes of a queue that is declared without a type.
+        `default` is the queue type that RabbitMQ uses for a queue declared without a type.
         """
         name = f"bench_{next(_NUMBERS)}"
         folder = self.folder / name
@@ -100,7 +100,7 @@ class Servers:
             asyncio.run(self._ask(f"DROP DATABASE {name} WITH (FORCE)"))
 
     def version(self) -> str:
-        """Postgres's own words."""
+        """Return a setting or version as Postgres reports it."""
         return str(asyncio.run(self._ask("SHOW server_version")))
 
     async def _ask(self, sql: str) -> object:

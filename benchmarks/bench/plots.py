@@ -1,6 +1,6 @@
-"""`plots.py FOLDER`, rows on stdin; run by the Python of .cache/bench/venv, which has matplotlib.
+"""`plots.py FOLDER` draws plots of the rows on stdin; it needs the matplotlib of .cache/bench/venv.
 
-One horizontal bar chart or one curve a workload; the line across is the least and the most.
+One horizontal bar chart or one curve per workload; error bars show minimum and maximum.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-mpl.rcParams["svg.hashsalt"] = "notifier"  # the same figures give the same file
+mpl.rcParams["svg.hashsalt"] = "notifier"  # equal figures give equal files
 
 
 class Bar(NamedTuple):

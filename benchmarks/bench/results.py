@@ -1,4 +1,4 @@
-"""What was measured, as it is kept: every round's raw figures, and where they come from."""
+"""Stored results: the raw figures of every round and their origin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTIFIER = "Notifier"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One system measured once; `error` says why a round does not count."""
+    """One system measured once; `error` is why a round does not count."""
 
     workload: str
     system: str
@@ -26,10 +26,10 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """One run of `make bench`: where, when and with what all its rounds were measured."""
+    """One run of `make bench`: machine, time, versions and rounds."""
 
     date: str
-    """To the minute, in UTC."""
+    """The time to the minute, in UTC."""
     machine: Mapping[str, Any]
     versions: Mapping[str, str]
     rounds: Sequence[Round]
@@ -38,7 +38,7 @@ class Results:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Several rounds of one figure."""
+    """The values of one figure over several rounds."""
 
     median: float
     least: float
@@ -47,11 +47,11 @@ class Spread:
 
 
 Table = Mapping[tuple[str, str, str], Spread]
-"""By workload, system and figure."""
+"""Spreads by workload, system and figure."""
 
 
 def spreads(rounds: Sequence[Round]) -> Table:
-    """Of every figure that was measured at least once, in the order of the rounds."""
+    """Return the spread of every measured figure, in the order of the rounds."""
     values = dict[tuple[str, str, str], list[float]]()
     for one in rounds:
         for figure, value in one.figures.items():
@@ -64,12 +64,12 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def is_better_high(figure: str) -> bool:
-    """Rates are; latencies are not."""
+    """Whether more is better: true for rates, false for latencies."""
     return figure.endswith("_per_s") or figure == "per_s"
 
 
 def ratios(table: Table) -> Mapping[tuple[str, str, str], float]:
-    """How many times better Notifier's median is than a peer's: by workload, peer and figure."""
+    """Return how many times better Notifier's median is, by workload, peer and figure."""
     found = dict[tuple[str, str, str], float]()
     for (workload, system, figure), of in table.items():
         ours = table.get((workload, NOTIFIER, figure))
@@ -81,7 +81,7 @@ def ratios(table: Table) -> Mapping[tuple[str, str, str], float]:
 
 
 def save(results: Results, folder: Path = FOLDER) -> Path:
-    """In a file of its own."""
+    """Write the run to a new file."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{results.date.replace(' ', 'T').replace(':', '')}.json"
     path.write_text(json.dumps(asdict(results), indent=1) + "\n")
@@ -89,7 +89,7 @@ def save(results: Results, folder: Path = FOLDER) -> Path:
 
 
 def load(folder: Path = FOLDER) -> Sequence[Results]:
-    """What counts of all runs, oldest first: each workload as it was measured last."""
+    """Return the runs, oldest first, reduced to the latest measurement of each workload."""
     runs, seen = list[Results](), set[str]()
     for path in sorted(folder.glob("*.json"), reverse=True):
         run = _read(path)

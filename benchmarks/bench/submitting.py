@@ -1,4 +1,4 @@
-"""How many submits a second: single ones by wrk, for Notifier in batches, too."""
+"""Submit workloads: submits per second, single by wrk and, for Notifier, in batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH, CALLERS = 1000, 4
 
 
 class Void(Exception):
-    """The round does not count."""
+    """A response was not a 202, or stored counts differ; the round does not count."""
 
 
 def single(servers: Servers, system: Contender, processes: int) -> Figures:
@@ -39,12 +39,12 @@ def single(servers: Servers, system: Contender, processes: int) -> Figures:
 
 
 def all_kept(answered: float, stored: int) -> bool:
-    """Every 202 is; what was under way when wrk left may be one more for each connection."""
+    """Check that every 202 is stored; open requests may add one per connection."""
     return answered <= stored <= answered + CONNECTIONS
 
 
 def _settled(place: Place) -> int:
-    """What is stored, once it stays the same: what wrk left under way ends after it."""
+    """Return the stored count once it is stable; requests of wrk may finish after its exit."""
     seen, deadline = -1, time.monotonic() + SETTLE_S
     while seen != (now := asyncio.run(place.stored())):
         if time.monotonic() > deadline:
@@ -69,7 +69,7 @@ def _wrk(url: str, span_s: int) -> Figures:
 
 
 def batches(servers: Servers, processes: int) -> Figures:
-    """Four callers, 1,000 an HTTP call; from the first call's begin to the last one's answer."""
+    """Four callers submit 1,000 per request; timed from the first request to the last response."""
     with servers.place() as place:
         url = NOTIFIER.serve(place, Manning(), processes)
         asyncio.run(_submit(url, WARM_S))

@@ -1,4 +1,4 @@
-"""What is measured: Notifier and its peers, each started, filled and addressed in its own way."""
+"""The measured systems: how Notifier and each peer are started, filled and called."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from notifier.embedded.free_ports import free_ports
 BATCH = 1000
 FILL_S = 300.0
 CONNECTIONS = 128
-"""A provider's in config/notifier.toml."""
+"""The `max_connections` of a provider in config/notifier.toml."""
 PEER_PYTHON = ROOT / ".cache/bench/venv/bin/python"
 Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manning:
-    """How the workers of a system are to be."""
+    """The configuration of a system's workers."""
 
     processes: int = 2
     concurrency: int = 128
@@ -36,16 +36,16 @@ class Manning:
     queues: tuple[str, ...] = ("email.medium",)
     has_priorities: bool = False
     celery_processes: int = 2
-    """Its prefork pool; 0 is one process of `concurrency` threads, for jobs that wait."""
+    """Celery's prefork pool; 0 means one process of `concurrency` threads, for jobs that wait."""
     dramatiq_threads: int = 8
-    """In each of its processes; 8 is its own default."""
+    """Dramatiq's threads per process; its default is 8."""
     notifier_consumers: int = 0
-    """In each of its processes; 0 is `concurrency`."""
+    """Notifier's consumers per process; 0 means `concurrency`."""
     sandbox_url: str = ""
 
     @property
     def consumers(self) -> int:
-        """Notifier's, in each process."""
+        """Notifier's consumers per process."""
         return self.notifier_consumers or self.concurrency
 
 
@@ -55,24 +55,24 @@ class Contender(Protocol):
 
     @property
     def default_queue_type(self) -> str:
-        """Of its vhost: see `Servers.place`."""
+        """The default queue type of its vhost: see `Servers.place`."""
         ...
 
     def serve(self, place: Place, manning: Manning, processes: int) -> str:
-        """Start the submit API; its base URL, once all its processes answer."""
+        """Start the submit API and return its base URL once all its processes respond."""
         ...
 
     def fill(self, place: Place, manning: Manning, many: Sequence[Document], url: str = "") -> None:
-        """Enqueue them while no worker runs; `url` is what `serve` said, if it was asked to."""
+        """Enqueue jobs while no worker runs; `url` is what `serve` returned, if it was called."""
         ...
 
     def work(self, place: Place, manning: Manning) -> None:
-        """Start the workers; not waited for."""
+        """Start the workers without waiting."""
         ...
 
 
 def a_notification(queue: str = "email.medium", **data: object) -> Document:
-    """What every system takes: the same document."""
+    """Return the document that every system accepts."""
     channel, _, priority = queue.partition(".")
     recipient = {"email": "ada@example.com", "sms": "+15005550006", "push": "fate-ok-1"}[channel]
     content = {"subject": "Hello", "body": "It works.", "data": {"do": "count", **data}}
@@ -84,7 +84,7 @@ def a_notification(queue: str = "email.medium", **data: object) -> Document:
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Its API runs on while the workers do: its relay is what brings them work."""
+    """Notifier. Its API keeps running, since its relay publishes to the workers."""
 
     name: str = "Notifier"
     default_queue_type: str = ""
@@ -123,7 +123,7 @@ class Notifier:
 
 
 async def submit_batches(url: str, many: Iterable[Document]) -> None:
-    """All, 1,000 an HTTP call."""
+    """Submit all, 1,000 per request."""
     rest = iter(many)
     async with aiohttp.ClientSession() as session:
         while batch := list(islice(rest, BATCH)):
@@ -134,7 +134,7 @@ async def submit_batches(url: str, many: Iterable[Document]) -> None:
 
 
 def _two_in_a_row() -> int:
-    """A port that is free, as is the next."""
+    """Return a free port whose successor is free too."""
     while True:
         (port,) = free_ports(1)
         with closing(socket.socket()) as other:
@@ -150,7 +150,7 @@ def _two_in_a_row() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`module` is `benchmarks/peers/<module>_peer.py`."""
+    """A peer; its code is `benchmarks/peers/<module>_peer.py`."""
 
     name: str
     module: str
@@ -173,7 +173,7 @@ class Peer:
         return url
 
     def fill(self, place: Place, manning: Manning, many: Sequence[Document], url: str = "") -> None:
-        """All are alike. The library enqueues; the submit app has no part in it."""
+        """Enqueue with the peer's library, without the submit app."""
         del url
         words = [self.module, str(len(many)), json.dumps(many[0])]
         command = [*_python("benchmarks.peers.fill"), *words]

@@ -1,4 +1,4 @@
-"""What is promised of the workloads: each a row as `make prove` has them."""
+"""The promised figures of the workloads, as rows like those of `make prove`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.promises import Row
 
 
 class Target(NamedTuple):
-    """`measure` finds the figure, None where there is none; `bound` is the least, or the `most`."""
+    """A target: `measure` returns the figure or None; `bound` is a minimum unless `most`."""
 
     workload: str
     says: str
@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
 
 def _beside(workload: str, peer: str = "") -> Callable[[Table], float | None]:
-    """Notifier's rate as a multiple of this peer's, or of the fastest one's."""
+    """Return Notifier's rate as a multiple of a peer's, or of the fastest peer's."""
 
     def measure(table: Table) -> float | None:
         found = [
@@ -65,7 +65,7 @@ TARGETS = (
 
 
 def rows(runs: Sequence[Results]) -> Iterator[Row]:
-    """Of what was measured."""
+    """Return the rows of the targets that were measured."""
     tables = [(spreads(run.rounds), str(run.machine["commit"])) for run in runs]
     for target in TARGETS:
         for table, commit in tables:

@@ -1,4 +1,4 @@
-"""How long an urgent email waits, from its submit to the start of its job, while others suffer."""
+"""Wait of an urgent email, from submit to the start of its job, under a hang or a flood."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ RATE = 50.0
 WARM_S, DURING_S = 2.0, 8.0
 SMS_RATE, SMS_S, HANG_S = 20.0, 10.0, 10.0
 FLOOD, NAP_S = 40_000, 0.02
-"""64 at once are done with the flood after 12.5 s at best: it lasts longer than it is measured."""
+"""64 concurrent jobs need at least 12.5 s for the flood, longer than the measurement."""
 LEFT_S = 90.0
 
 
 def hang(servers: Servers, system: Contender) -> Figures:
-    """One worker serves both queues; beside it 20 SMS a second take no time, then 10 s each."""
+    """One worker serves both queues; 20 SMS/s take no time at first, then 10 s each."""
     manning = Manning(
         processes=1,
         concurrency=64,
@@ -38,7 +38,7 @@ def hang(servers: Servers, system: Contender) -> Figures:
 
 
 def flood(servers: Servers, system: Contender) -> Figures:
-    """40,000 low ones of 20 ms each wait; the peers have one queue with priorities."""
+    """40,000 low jobs of 20 ms each wait; the peers use one queue with priorities."""
     manning = Manning(
         processes=1,
         concurrency=64,
@@ -59,7 +59,7 @@ def flood(servers: Servers, system: Contender) -> Figures:
 
 
 def _started(place: Place, system: Contender, manning: Manning) -> str:
-    """API and worker, which has taken a first one."""
+    """Start API and worker and wait until the worker has done one job."""
     place.log.touch()
     url = system.serve(place, manning, 1)
     system.work(place, manning)
@@ -92,7 +92,7 @@ async def _flood(place: Place, url: str) -> Figures:
 
 
 async def _waits(place: Place, since: float, count: int) -> Sequence[tuple[float, float]]:
-    """Of all that were submitted since, once all of them have begun."""
+    """Return the waits of all jobs submitted since, once all have started."""
     deadline = time.monotonic() + LEFT_S
     while True:
         waits = [one for one in waits_of(place.log.read_text(), URGENT) if one[0] >= since]
@@ -104,9 +104,9 @@ async def _waits(place: Place, since: float, count: int) -> Sequence[tuple[float
 
 
 async def _steady(url: str, span_s: float, *, sms_s: float | None = None) -> int:
-    """So many urgent ones a second, each on its own; how many there were.
+    """Submit urgent jobs at a rate, one per request, and return their number.
 
-    With `sms_s`, the seconds of each, SMS come in beside them.
+    With `sms_s`, SMS jobs of that many seconds are submitted too.
     """
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
         if sms_s is not None:
@@ -117,7 +117,7 @@ async def _steady(url: str, span_s: float, *, sms_s: float | None = None) -> int
 async def _stream(
     session: aiohttp.ClientSession, url: str, queue: str, rate: float, span_s: float, job_s: float
 ) -> int:
-    """Returns when all are accepted."""
+    """Submit all and return when all are accepted."""
     began, number = time.monotonic(), 0
     async with asyncio.TaskGroup() as group:
         while (at := number / rate) < span_s:

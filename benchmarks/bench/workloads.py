@@ -1,4 +1,4 @@
-"""All that can be measured, by name: which systems take part, and how each is measured once."""
+"""All workloads by name: the systems that take part and how each is measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK = ("Notifier", "Taskiq", "Dramatiq")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much there is to drain. A peer is at its full rate with the first sends."""
+    """Jobs to drain. A peer reaches its full rate with the first sends."""
 
     sends: int = 80_000
     peer_sends: int = 80_000
@@ -30,19 +30,19 @@ QUICK_SIZE = Size(peer_sends=10_000)
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`measures` has, in the order of a round, who is measured and how.
+    """A workload: `measures` has the systems and their measurement in the order of a round.
 
-    What takes long has no more than `rounds_most`.
+    Long workloads are limited to `max_rounds` rounds.
     """
 
     measures: Mapping[str, Callable[[Servers, Size], Figures]]
-    rounds_most: int = sys.maxsize
+    max_rounds: int = sys.maxsize
 
 
 def _each(
     measure: Callable[[Servers, Contender, Size], Figures], systems: Sequence[Contender] = ALL
 ) -> Workload:
-    """Every system in turn."""
+    """Measure every system in turn."""
 
     def of(system: Contender) -> Callable[[Servers, Size], Figures]:
         return lambda servers, size: measure(servers, system, size)
@@ -51,9 +51,9 @@ def _each(
 
 
 def _alone(
-    measure: Callable[[Servers, Size], Figures], *, rounds_most: int = sys.maxsize
+    measure: Callable[[Servers, Size], Figures], *, max_rounds: int = sys.maxsize
 ) -> Workload:
-    return Workload({NOTIFIER.name: measure}, rounds_most)
+    return Workload({NOTIFIER.name: measure}, max_rounds)
 
 
 WORKLOADS: Mapping[str, Workload] = {
@@ -72,7 +72,7 @@ WORKLOADS: Mapping[str, Workload] = {
         lambda servers, system, size: draining.drain_http(servers, system, size.http_sends)
     ),
     "processes": _alone(lambda servers, size: growing.processes(servers, size.sends)),
-    "rows": _alone(lambda servers, size: growing.rows(servers, size.sends), rounds_most=1),
+    "rows": _alone(lambda servers, size: growing.rows(servers, size.sends), max_rounds=1),
     "hang": _each(lambda servers, system, _: waiting.hang(servers, system)),
     "flood": _each(lambda servers, system, _: waiting.flood(servers, system)),
     "limits": Workload(

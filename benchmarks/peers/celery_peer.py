@@ -1,9 +1,9 @@
 """Celery on RabbitMQ.
 
-Quorum queues and `confirm_publish` as its page on RabbitMQ has it; late acknowledgement and
+Quorum queues and `confirm_publish` as its RabbitMQ page advises; late acknowledgement and
 `task_reject_on_worker_lost`, so that a crash loses nothing; no results, no events, no gossip,
-mingle or heartbeat, as its page on optimizing has it. `worker_prefetch_multiplier` is 64 for jobs
-that take no time and 1 for jobs that do, as that page says. `broker_pool_limit` is one connection
+mingle or heartbeat, as its optimizing page advises. `worker_prefetch_multiplier` is 64 for no-op
+jobs and 1 for jobs that take time, as that page advises. `broker_pool_limit` is one connection
 for each of FastAPI's 40 threads. Priorities need a classic queue.
 """
 

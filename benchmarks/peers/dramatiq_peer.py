@@ -1,6 +1,6 @@
 """Dramatiq on RabbitMQ.
 
-`confirm_delivery` as its reference has it. It declares queues without a type, which the vhost's
+`confirm_delivery` as its reference advises. It declares queues without a type, which the vhost's
 default makes quorum queues; with priorities they are always classic. Its messages are persistent
 and acknowledged after the job. `dramatiq_queue_prefetch` is set beside the worker. Priorities are
 its `max_priority` and `broker_priority`.
@@ -30,7 +30,7 @@ def send(notification: dict[str, Any]) -> None:
     perform(notification)
 
 
-# The workers consume what is declared; an actor declares but its own queue.
+# Workers consume declared queues; an actor declares only its own queue.
 for name in place.queue_names():
     broker.declare_queue(name)
 

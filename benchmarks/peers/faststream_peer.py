@@ -1,7 +1,7 @@
 """FastStream on RabbitMQ.
 
 Quorum queues by its `queue_type`, `persist=True`, publisher confirms by default; acknowledged
-after the handler. `prefetch_count` of the channel is also how many handlers run at once, for each
+after the handler. `prefetch_count` of the channel is also the number of concurrent handlers per
 queue. `faststream run` takes uvloop when it is installed. Priorities are `x-max-priority` and
 `priority=`, on a classic queue.
 """
@@ -25,7 +25,7 @@ from benchmarks.peers.submit import async_app
 broker = RabbitBroker(
     place.broker_url(),
     default_channel=Channel(prefetch_count=place.concurrency()),
-    log_level=logging.DEBUG,  # the line of every message, which `--log-level warning` leaves out
+    log_level=logging.DEBUG,  # log lines per message, which `--log-level warning` hides
 )
 faststream = FastStream(broker)
 
@@ -61,7 +61,7 @@ async def enqueue(notification: dict[str, Any]) -> str:
 
 @asynccontextmanager
 async def connected(_: FastAPI | None = None) -> AsyncIterator[None]:
-    """To publish, a connection is enough; the queues may be missing before the first worker."""
+    """Publishing needs only a connection; the queues may not exist before the first worker."""
     await broker.connect()
     for queue in QUEUES.values():
         await broker.declare_queue(queue)

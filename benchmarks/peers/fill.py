@@ -1,4 +1,4 @@
-"""Fills a queue through a peer's own enqueue: `python -m benchmarks.peers.fill PEER COUNT JSON`."""
+"""Fills a queue with a peer's enqueue call: `python -m benchmarks.peers.fill PEER COUNT JSON`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What a send does, the same in every system: Notifier's provider and the peers' jobs call it.
+"""The job of a send, equal in every system: called by Notifier's provider and the peers' jobs.
 
-`content.data` of the notification says what: `count` leaves one byte, `timed` leaves a line with
-its queue and how long ago it was submitted and then sleeps, `http` posts to the sandbox and leaves
-one byte.
+`content.data` of the notification selects it: `count` writes one byte, `timed` writes a line with
+its queue and its age and then sleeps, `http` posts to the sandbox and writes one byte.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _shared: dict[str, Any] = {}
 
 
 def perform(notification: Mapping[str, Any]) -> None:
-    """In a thread or a process of its own."""
+    """Run the job in a thread or process."""
     data = notification["content"]["data"]
     match data["do"]:
         case "timed":
@@ -35,8 +34,8 @@ def perform(notification: Mapping[str, Any]) -> None:
 
 
 async def perform_async(notification: Mapping[str, Any]) -> None:
-    """On an event loop."""
-    import asyncio  # noqa: PLC0415 the threaded peers have no use for it
+    """Run the job on an event loop."""
+    import asyncio  # noqa: PLC0415 not needed by the threaded peers
 
     data = notification["content"]["data"]
     match data["do"]:
@@ -55,19 +54,19 @@ def done() -> None:
 
 
 def begun(notification: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """A line is one write: lines of several processes do not mix."""
+    """Write a line with one call, so that lines of several processes do not mix."""
     queue = f"{notification['channel']}.{notification['priority']}"
     os.write(_LOG, f"{queue} {data['at']:.6f} {time.time():.6f}\n".encode())
 
 
 def _form(notification: Mapping[str, Any]) -> dict[str, str]:
-    """As Notifier's own HTTP provider fills it."""
+    """Return the body, filled as Notifier's HTTP provider fills it."""
     body = notification["content"]["body"]
     return {"To": notification["recipient"], "From": "+15005550006", "Body": body}
 
 
 def _post(notification: Mapping[str, Any]) -> None:
-    """One pooled session a thread, as requests advises."""
+    """Return one pooled session per thread, as requests advises."""
     import requests  # noqa: PLC0415 not in Notifier's environment
 
     if not hasattr(_thread, "session"):
@@ -77,8 +76,8 @@ def _post(notification: Mapping[str, Any]) -> None:
 
 
 async def _post_async(notification: Mapping[str, Any]) -> None:
-    """One session a process, as aiohttp advises."""
-    import aiohttp  # noqa: PLC0415 the threaded peers have no use for it
+    """Return one session per process, as aiohttp advises."""
+    import aiohttp  # noqa: PLC0415 not needed by the threaded peers
 
     if "session" not in _shared:
         connector = aiohttp.TCPConnector(limit=place.concurrency())

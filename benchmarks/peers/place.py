@@ -1,4 +1,4 @@
-"""Where a peer runs: what the measurer tells it in the environment."""
+"""The environment variables that configure a peer."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def sandbox_url() -> str:
 
 
 def concurrency() -> int:
-    """How many jobs one worker process carries out at once."""
+    """Concurrent jobs of one worker process."""
     return int(os.environ.get("BENCH_CONCURRENCY", "64"))
 
 
 def prefetch() -> int:
-    """How many messages one worker process may hold."""
+    """Messages that one worker process may hold."""
     return int(os.environ.get("BENCH_PREFETCH", "128"))
 
 
 def has_priorities() -> bool:
-    """Whether all goes into one queue with priorities, rather than into a queue for each."""
+    """Whether there is one queue with priorities instead of a queue per priority."""
     return os.environ.get("BENCH_QUEUES") == "priorities"
 
 
 def queue_names() -> tuple[str, ...]:
-    """The queues that are declared and worked on."""
+    """The queues that are declared and consumed."""
     if has_priorities():
         return (ONE_QUEUE,)
     return tuple(os.environ.get("BENCH_QUEUE_NAMES", " ".join(QUEUES)).split())
@@ -52,5 +52,5 @@ def queue_of(notification: Mapping[str, Any]) -> str:
 
 
 def priority_of(notification: Mapping[str, Any]) -> int | None:
-    """The higher the more urgent, as RabbitMQ counts; None where queues have no priorities."""
+    """RabbitMQ's priority, higher is more urgent; None without queue priorities."""
     return PRIORITIES[notification["priority"]] if has_priorities() else None

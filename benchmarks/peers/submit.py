@@ -1,4 +1,4 @@
-"""The submit app of every peer: FastAPI, the same route and the same document as Notifier's."""
+"""The submit app of every peer: FastAPI with the route and the document of Notifier."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def threaded_app(enqueue: Callable[[dict[str, Any]], str]) -> FastAPI:
-    """For libraries that block: FastAPI runs a plain `def` in its pool of 40 threads."""
+    """A handler for blocking libraries: FastAPI runs a plain `def` in a pool of 40 threads."""
     app = _app(None)
 
     @app.post("/v1/notifications", status_code=202)
@@ -53,7 +53,7 @@ def _app(lifespan: Lifespan | None) -> FastAPI:
 
     @app.get("/pid")
     async def pid() -> int:
-        """Which process answers: the measurer waits until it has met all of them."""
+        """Return the process id; the measurement waits until every process has responded."""
         return os.getpid()
 
     return app

@@ -1,8 +1,8 @@
 """Taskiq with taskiq-aio-pika.
 
-Quorum queues, persistent and confirmed publishes are its defaults. `qos` is what a worker process
-may hold; `--max-async-tasks` how many it runs at once; `--ack-type when_executed` acknowledges
-after the job. Its workers take uvloop when it is installed. Priorities are its `max_priority` and
+Quorum queues, persistent and confirmed publishes are its defaults. `qos` limits the messages a
+worker process holds, `--max-async-tasks` its concurrent jobs; `--ack-type when_executed` acks after
+the job. Its workers take uvloop when it is installed. Priorities are its `max_priority` and
 the label `priority`, on a classic queue.
 """
 

@@ -1,7 +1,7 @@
-"""`make prove`: the promised figures, measured on real processes, several rounds of each.
+"""`make prove`: measures the promised figures on real processes, several rounds of each.
 
-`python -m benchmarks.prove [name ...] [--rounds N]` starts a private Postgres and RabbitMQ,
-measures line after line, prints one table and exits with 1 on a miss. A line that breaks is a miss.
+`python -m benchmarks.prove [name ...] [--rounds N]` starts a private Postgres and RabbitMQ, runs
+one measurement after the other, prints a table and exits with 1 on a miss. An error is a miss.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prove")
-    parser.add_argument("names", nargs="*", help=f"which lines; all by default: {', '.join(LINES)}")
-    parser.add_argument("--rounds", type=int, default=3, help="the median of so many counts")
-    parser.add_argument("--save", action="store_true", help="keep them for docs/performance.md")
+    parser.add_argument("names", nargs="*", help=f"which ones; all by default: {', '.join(LINES)}")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each; the median counts")
+    parser.add_argument("--save", action="store_true", help="save them for docs/performance.md")
     wanted = parser.parse_args()
     if wanted.rounds < 1:
         parser.error("--rounds: expected 1 or more")
@@ -72,7 +72,7 @@ def _measure_all(folder: Path, names: Sequence[str], rounds: int) -> list[Verdic
 
 
 def _measure(stack: Stack, name: str, rounds: int) -> list[Verdict]:
-    """One line's verdicts; a round that breaks ends the line, not the others."""
+    """Return the verdicts of one measurement; an error ends it but not the others."""
     done = list[Sequence[Figure]]()
     try:
         for number in range(1, rounds + 1):
@@ -80,14 +80,14 @@ def _measure(stack: Stack, name: str, rounds: int) -> list[Verdict]:
             _tell(f"{name}: round {number} of {rounds}")
             done.append(asyncio.run(_counted(LINES[name], stack)))
             _tell(f"{name}: round {number} took {time.monotonic() - began:.0f} s")
-    except Exception as error:  # noqa: BLE001 whatever broke the line is its result
+    except Exception as error:  # noqa: BLE001 the error is its result
         _tell(f"{name}: {type(error).__name__}: {error}")
         return [failed(name, error)]
     return judge(name, done)
 
 
 async def _counted(line: Measurement, stack: Stack) -> Sequence[Figure]:
-    """The first round in which the fault hit enough."""
+    """Repeat a round until enough was in flight when its fault began."""
     for _ in range(REPEATS):
         try:
             return await line(stack)
@@ -97,7 +97,7 @@ async def _counted(line: Measurement, stack: Stack) -> Sequence[Figure]:
 
 
 def _append(verdicts: Sequence[Verdict]) -> None:
-    """What was found so far outlives what may come."""
+    """Save after each measurement, so that a later error loses nothing."""
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a") as file:
         for one in verdicts:

@@ -1,4 +1,4 @@
-"""Seven faults under load, watched by a real Prometheus with the shipped rules."""
+"""Seven faults under load; a real Prometheus with the shipped rules must alert."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RATE, LATENCY_MS = 100.0, 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is done to a system under steady load, and which alert must say so."""
+    """A fault injected under steady load, and the alert that must fire."""
 
     alert: str
     strike: Callable[[Stack, Run], Awaitable[None]]
@@ -33,7 +33,7 @@ class Fault:
 
 
 async def alerts(stack: Stack) -> Sequence[Figure]:
-    """Scraped and evaluated every 15 s, as shipped."""
+    """Run a Prometheus that scrapes and evaluates every 15 s, as shipped."""
     return [figure for fault in FAULTS for figure in await _watched(stack, fault)]
 
 
@@ -52,7 +52,7 @@ async def _watched(stack: Stack, fault: Fault) -> Sequence[Figure]:
         if fault.fix:
             await fault.fix(stack, run)
         for child in list(run.workers):
-            run.kill(child)  # what is left is of no interest
+            run.kill(child)  # the rest of the backlog does not matter
     return [
         never(f"{name}: alerts before it", len(calm)),
         Figure(name=f"... {fault.alert} after", value=fired_s, unit="s", high=WATCHED_S),
@@ -61,7 +61,7 @@ async def _watched(stack: Stack, fault: Fault) -> Sequence[Figure]:
 
 
 async def _watch(prometheus: Prometheus, alert: str, struck_at: float) -> tuple[float, set[str]]:
-    """How long until the alert fired, and which other pages there were in two minutes."""
+    """Return the seconds until the alert fired, and the other pages within two minutes."""
     fired_s, pages = float("inf"), set[str]()
     while (passed := time.monotonic() - struck_at) < WATCHED_S:
         firing = _firing(prometheus)
@@ -73,7 +73,7 @@ async def _watch(prometheus: Prometheus, alert: str, struck_at: float) -> tuple[
 
 
 def _firing(prometheus: Prometheus) -> Mapping[str, str]:
-    """Which alerts fire, and how grave each is."""
+    """Return the firing alerts with their severity."""
     return {
         each["labels"]["alertname"]: each["labels"]["severity"]
         for each in prometheus.get("alerts")["alerts"]
@@ -97,7 +97,7 @@ async def _up(prometheus: Prometheus) -> float:
 
 @asynccontextmanager
 async def _loaded(run: Run) -> AsyncIterator[None]:
-    """Steady work on every queue; while submits are refused, nobody is told."""
+    """Keep steady work on every queue; refused submits are ignored."""
 
     async def submit() -> None:
         while True:
@@ -145,12 +145,12 @@ async def _a_provider_hangs(_: Stack, run: Run) -> None:
 
 
 async def _a_rate_is_used_up(_: Stack, run: Run) -> None:
-    """At 40 a second, of which the steady load takes 33, these take ten minutes and more."""
+    """At 40/s, of which the steady load takes 33, this backlog lasts over ten minutes."""
     await backlog(run.client, "sms.medium", 5_000)
 
 
 async def _high_is_flooded(_: Stack, run: Run) -> None:
-    """146 consumers at 500 ms a send do 292/s."""
+    """146 consumers at 500 ms per send reach 292/s."""
     await run.client.set_behaviour(latency_ms=500)
     await backlog(run.client, "email.high", 60_000)
 

@@ -1,4 +1,4 @@
-"""The API is killed: in the middle of a batch, and between its relay's commit and publish."""
+"""Kills the API during a batch and between its relay's commit and publish."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ KILLS = 20
 TRIES = 80
 RECOVERY_S = 30.0
 BURST_S = 8.0
-"""Kills follow each other for less than any rescue takes: what one lost, no other loses again."""
+"""A burst of kills is shorter than any rescue, so that no pointer is lost twice."""
 CALLERS, BATCH = 4, 25
 STUCK = 400
 TAKEN_S, SENT_S = 0.1, 1.5
 SETTLES_S = 0.5
-"""By then a relay knows that its queues are empty: it takes what comes before it asks again."""
+"""Time for a relay to learn that its queues are empty; it then takes rows without polling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """`ids` were answered with 202 before the kill; `lost` say published and never arrived."""
+    """`ids` got a 202 before the kill; `lost` rows are marked published and never arrived."""
 
     at: float
     ids: Sequence[str]
@@ -50,7 +50,7 @@ async def api_killed(stack: Stack) -> Sequence[Figure]:
 
 
 async def relay_killed(stack: Stack) -> Sequence[Figure]:
-    """Between API and RabbitMQ is a proxy: what the relay published stays in it for ever."""
+    """A proxy between API and RabbitMQ keeps what the relay published forever."""
     async with stack.running() as run, open_proxy_for(run.broker) as proxy:
         _kill_api(run)
         await run.client.set_behaviour(latency_ms=100)
@@ -65,7 +65,7 @@ async def relay_killed(stack: Stack) -> Sequence[Figure]:
 
 
 async def _counted(run: Run, kill: Callable[[], Awaitable[Kill]]) -> list[Kill]:
-    """Kills until enough of them hit enough in flight; after each burst all must be final."""
+    """Kill until enough kills had enough in flight; after each burst all must become final."""
     kills, began = list[Kill](), time.monotonic()
     for _ in range(TRIES):
         kills.append(await kill())
@@ -85,9 +85,9 @@ async def _judged(run: Run, name: str, kills: Sequence[Kill]) -> list[Figure]:
     in_flight = sorted(kill.in_flight for kill in kills)[-KILLS:]
     return [
         Figure(name=f"{name}: longest recovery", value=max(recoveries), unit="s", high=RECOVERY_S),
-        never("... answered and not sent", await run.not_sent(ids)),
-        never("... answered and never called", len(set(ids) - set(accepted))),
-        Figure(name="... least in flight at a kill", value=in_flight[0], low=20, always=True),
+        never("... accepted (202) and not sent", await run.not_sent(ids)),
+        never("... accepted (202) and never called", len(set(ids) - set(accepted))),
+        Figure(name="... fewest in flight at a kill", value=in_flight[0], low=20, always=True),
     ]
 
 
@@ -95,7 +95,7 @@ async def _judged(run: Run, name: str, kills: Sequence[Kill]) -> list[Figure]:
 
 
 async def _kill_in_mid_batch(run: Run, random: Random) -> Kill:
-    """Every caller had one batch under way, and has the ids of those before."""
+    """Return the ids from all callers; each had one batch in flight at the kill."""
     async with asyncio.TaskGroup() as group:
         callers = [group.create_task(_answered(run)) for _ in range(CALLERS)]
         await asyncio.sleep(random.uniform(0.1, 0.2))
@@ -108,7 +108,7 @@ async def _kill_in_mid_batch(run: Run, random: Random) -> Kill:
 
 
 async def _answered(run: Run) -> tuple[list[str], int]:
-    """One caller: the ids it was told, until nobody answers, and how many were under way then."""
+    """Submit batches until the API is gone; return the ids and the size of the open batch."""
     ids = list[str]()
     while True:
         try:
@@ -123,7 +123,7 @@ async def _answered(run: Run) -> tuple[list[str], int]:
 
 
 async def _kill_before_publish(run: Run, proxy: TcpProxy) -> Kill:
-    """In flight is what was answered and not called; without a loss the kill does not count."""
+    """In flight are ids with a 202 that were not called; a kill without a loss does not count."""
     proxy.blackhole()
     ids = await run.client.submit(orders(STUCK))
     await asyncio.sleep(TAKEN_S)
@@ -140,14 +140,14 @@ async def _kill_before_publish(run: Run, proxy: TcpProxy) -> Kill:
 
 
 async def _lost(run: Run, ids: Sequence[str]) -> int:
-    """How many say that they were published when all that was published has long been sent."""
+    """Count the rows marked published after everything published has been sent."""
     sql = """SELECT count(*) FROM notifications WHERE id = ANY($1)
              AND status = 'queued' AND due_at IS NULL AND published_at IS NOT NULL"""
     return round(await run.number(sql, [UUID(which) for which in ids]))
 
 
 async def _start_api(run: Run, proxy: TcpProxy) -> None:
-    """An API whose only way to RabbitMQ is the proxy; its relay publishes."""
+    """Start an API that reaches RabbitMQ only through the proxy; its relay publishes."""
     child = run.system.spawn_api(NOTIFIER_BROKER__URL=proxy.url(run.broker))
     await run_steps_async(child.starting())
 

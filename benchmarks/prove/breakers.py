@@ -1,4 +1,4 @@
-"""The SMS provider answers with errors, or refuses our credentials."""
+"""Breaker figures: the SMS provider returns errors or refuses our credentials."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def provider_fails(stack: Stack) -> Sequence[Figure]:
         unsent, misspent = await run.not_sent(ids), await _misspent(run)
     return [
         Figure(name="SMS fails, 50/s: breaker open after", value=open_s, unit="s", high=10),
-        never("... tries that were no call, or calls that were no try", misspent),
+        never("... tries without a call, or calls without a try", misspent),
         never("... not sent after it healed", unsent),
     ]
 
@@ -79,8 +79,8 @@ async def wrong_credentials(stack: Stack) -> Sequence[Figure]:
     return [
         Figure(name="wrong credentials: breaker open after", value=open_s, unit="s", high=5),
         never("... most tries spent", tries),
-        Figure(name="... openings the metric names", value=named, low=1, always=True),
-        Figure(name="... lines of the log that say so", value=logged, low=1, always=True),
+        Figure(name="... openings in the metric", value=named, low=1, always=True),
+        Figure(name="... log lines about it", value=logged, low=1, always=True),
         never("... not sent with the new file", unsent),
         never("... restarts", not is_same),
     ]
@@ -89,7 +89,7 @@ async def wrong_credentials(stack: Stack) -> Sequence[Figure]:
 async def _broken(
     run: Run, *, rate: float, span_s: float = BROKEN_S, behave: bool = True
 ) -> tuple[float, list[str]]:
-    """Fail for a while under load: seconds from the first call to the open breaker, and the ids."""
+    """Let the provider fail under load; return the seconds until the breaker opened, and ids."""
     if behave:
         await run.client.set_behaviour(**ALL_FAIL)
     async with asyncio.TaskGroup() as group:
@@ -108,7 +108,7 @@ async def _openings(run: Run, **labels: str) -> float:
 
 
 async def _misspent(run: Run) -> int:
-    """How many notifications have not exactly as many tries as calls in the sandbox's log."""
+    """Count the notifications whose tries differ from the calls in the sandbox's log."""
     called = Counter(call["notification_id"] for call in await run.client.log())
     rows = await run.rows("SELECT id, tries FROM notifications")
     return sum(row["tries"] != called[str(row["id"])] for row in rows)

@@ -1,4 +1,4 @@
-"""Rows by the hundred thousand, straight into Postgres: copies of what the API stored itself."""
+"""Bulk rows in Postgres: copies of rows that the API itself stored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DAYS = """
 
 
 def days(last: int) -> str:
-    """Makes the partitions of the days before, as far as so many days ago."""
+    """Creates the daily partitions of the past, as far back as `days`."""
     return _DAYS.format(last=last)
 
 
@@ -63,28 +63,28 @@ BYTES_EACH = """
     SELECT sum(pg_total_relation_size(relid)) / (SELECT count(*) FROM notifications)
     FROM unnest(ARRAY['notifications', 'attempts', 'failures']) AS parent,
          pg_partition_tree(parent::regclass)"""
-"""What a notification takes, with its indexes and its attempts."""
+"""Bytes per notification, with its indexes and attempts."""
 
 
 async def templates(run: Run, queues: Sequence[str]) -> list[UUID]:
-    """One notification of each of these queues, submitted and sent."""
+    """Submit one notification to each queue, wait until they are sent, and return the ids."""
     ids = await run.client.submit([submit_body(queue) for queue in queues])
     await run.all_final()
     return [UUID(which) for which in ids]
 
 
 async def insert_waiting(run: Run, copied: Sequence[UUID], count: int) -> None:
-    """So many more wait, in turn like these."""
+    """Insert `count` waiting copies of these, in turn."""
     await run.rows(WAITING, copied, count)
 
 
 async def insert_history(run: Run, copied: Sequence[UUID], count: int) -> None:
-    """So many more were sent as these were, evenly over the last seven days."""
+    """Insert `count` sent copies of these, spread evenly over the last seven days."""
     await run.rows(days(7))
     await run.rows(HISTORY, copied, count)
 
 
 async def settle(run: Run) -> None:
-    """What a server would have done by itself in the hours that such a load takes to come."""
+    """Vacuum and analyze, as a server does during the hours in which such a load grows."""
     await run.rows("VACUUM (ANALYZE) notifications, attempts")
     await run.rows("CHECKPOINT")

@@ -1,4 +1,4 @@
-"""One of two workers is stopped for longer than the others take it for alive, and continued."""
+"""Freezes one of two workers for longer than its peers consider it alive, then continues it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCK = "BEGIN; LOCK TABLE notifications IN EXCLUSIVE MODE"
 
 
 async def worker_frozen(stack: Stack) -> Sequence[Figure]:
-    """146 consumers at 400 ms a send have work before, during and after."""
+    """146 consumers at 400 ms per send have work before, during and after the freeze."""
     async with stack.running(workers=2) as run:
         await run.client.set_behaviour(latency_ms=400)
         ids = await run.client.submit(orders(12_000))
@@ -37,18 +37,18 @@ async def worker_frozen(stack: Stack) -> Sequence[Figure]:
         unsent = await run.not_sent(ids)
     return [
         never("one of two frozen for 20 s: not sent", unsent),
-        never("... calls it began when it continued", len(after - middle)),
-        never("... results it had and did not record late", len(before - late)),
-        never("... doubles beyond its in-flight", unexplained_repeats(accepted, in_flight)),
+        never("... calls it began after it continued", len(after - middle)),
+        never("... results that it did not record late", len(before - late)),
+        never("... duplicates beyond its in-flight", unexplained_repeats(accepted, in_flight)),
         Figure(name="... in flight when frozen", value=len(held), low=20, always=True),
-        Figure(name="... called, and the answer came late", value=len(before), low=1),
+        Figure(name="... called, and the result came late", value=len(before), low=1),
         Figure(name="... claimed and not called", value=len(held - before), low=1),
-        Figure(name="... doubles", value=len(doubled(accepted))),
+        Figure(name="... duplicates", value=len(doubled(accepted))),
     ]
 
 
 async def _freeze(run: Run, child: Child) -> tuple[float, float, Held]:
-    """When it was stopped and when continued, and what it held."""
+    """Return when the worker was stopped and continued, and what it held."""
     worker = await run.identity(child)
     frozen_at = await _stop_between_claim_and_call(run, child)
     try:
@@ -62,10 +62,10 @@ async def _freeze(run: Run, child: Child) -> tuple[float, float, Held]:
 
 
 async def _stop_between_claim_and_call(run: Run, child: Child) -> float:
-    """SIGSTOP while a batch of claims is at Postgres: the answer will wait in its socket.
+    """Send SIGSTOP while a batch of claims is at Postgres; the reply waits in the socket.
 
-    While the first lock holds one record up, others gather; the second holds up that batch; the
-    third, the claims of all whose record it was. Each is asked for before the last is let go.
+    The first lock blocks one record while others gather, the second blocks that batch, the third
+    blocks the claims of its consumers. Each lock is requested before the previous one is released.
     """
     async with AsyncExitStack() as stack:
         locks = [await stack.enter_async_context(_connected(run)) for _ in range(3)]
@@ -92,7 +92,7 @@ async def _connected(run: Run) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def _called(run: Run, held: Held, continued_at: float) -> tuple[Held, Held]:
-    """What it held and had called before it could go on, and what was called only then."""
+    """Split what it held into calls before it continued and calls after."""
     before, after = Held(), Held()
     for call in await run.client.log():
         side = before if call["at"].timestamp() < continued_at else after
@@ -101,7 +101,7 @@ async def _called(run: Run, held: Held, continued_at: float) -> tuple[Held, Held
 
 
 async def _late(run: Run, held: Held, begun_before: float) -> tuple[Held, Held]:
-    """What of it was recorded late; and of that, what it was in the middle of when stopped."""
+    """Return what was recorded late, and the part that was being called at the stop."""
     sql = """SELECT id, claim, started_at < to_timestamp($1) AS is_middle
              FROM attempts WHERE late"""
     late = {

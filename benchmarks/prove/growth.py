@@ -1,4 +1,4 @@
-"""What a backlog costs the worker: 1,000,000 waiting against 10,000."""
+"""The cost of a backlog for a worker: 1,000,000 waiting against 10,000."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTLES_S, SPAN_S, FEED_EVERY_S = 5.0, 25.0, 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """One worker with so much waiting."""
+    """One worker with a backlog of this size."""
 
     at_start_mib: float
     mib: float
@@ -31,13 +31,13 @@ class Cost:
 
 
 async def growth(stack: Stack) -> Sequence[Figure]:
-    """Both backlogs are put into Postgres as copies, over nine queues, and kept at their size.
+    """Compare a small and a large backlog, copied into Postgres over nine queues.
 
-    The same feeder tops both up once a second with what was sent, so that both pay for it alike.
-    The sandbox answers at once. The few are measured before and after the many, which stand against
-    the mean of both: that a machine becomes slower or faster meanwhile is no cost of theirs.
-    The few of the first time are all sent, and then the database's size is divided by its
-    notifications: rows, indexes and attempts. What is left of the others is of no interest.
+    A feeder replaces once a second what was sent, at the same cost for both sizes. The sandbox
+    answers at once. The small backlog is measured before and after the large one, and the large one
+    is compared with the mean, so that a change of the machine's speed does not count. The first
+    small backlog is sent completely; then the size of the database, with indexes and attempts, is
+    divided by its notifications.
     """
     async with stack.running() as run:
         few = await _with_waiting(run, FEW)
@@ -60,7 +60,7 @@ async def growth(stack: Stack) -> Sequence[Figure]:
 
 
 async def _alone(stack: Stack, waiting: int) -> Cost:
-    """On a system of its own, which ends with what is left."""
+    """Measure one backlog on a new system, which is killed at the end."""
     async with stack.running() as run:
         cost = await _with_waiting(run, waiting)
         run.kill(run.workers[0])
@@ -85,7 +85,7 @@ async def _with_waiting(run: Run, waiting: int) -> Cost:
 
 
 async def _feed(run: Run, copied: Sequence[UUID], span_s: float) -> float:
-    """What was sent comes in again; how many were sent a second."""
+    """Refill the backlog as it is sent; return the sends per second."""
     began, first = time.monotonic(), await _sent(run)
     seen, passed = first, 0.0
     while passed < span_s:

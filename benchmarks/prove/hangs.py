@@ -1,4 +1,4 @@
-"""The SMS provider hangs while email goes on."""
+"""Figures of a hang: the SMS provider hangs while email continues."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HANGING = {"channel": "sms", "latency_ms": 30_000}
 
 
 async def provider_hangs(stack: Stack) -> Sequence[Figure]:
-    """300 SMS a second at 100 ms each use 30 of 73 consumers, more than a quarter."""
+    """300 SMS/s at 100 ms each use 30 of 73 consumers, more than a quarter."""
     async with stack.running() as run:
         await run.client.set_behaviour(latency_ms=LATENCY_MS)
         async with asyncio.TaskGroup() as group:
@@ -39,18 +39,18 @@ async def provider_hangs(stack: Stack) -> Sequence[Figure]:
             healed_at = time.time()
             back = await _back_after(run.client, healed_at)
         calls = await run.client.log(channel="email")
-        run.kill(run.workers[0])  # what is left is of no interest
+        run.kill(run.workers[0])  # the rest of the backlog does not matter
     before, during = _ends_ms(mail.result(), calls, hung_at)
     return [
         *_slower(before, during),
         Figure(name="... consumers at SMS, of 64", value=held, high=CONSUMERS / 4),
         never("... connections idle in a transaction", kept),
-        Figure(name="... SMS of before, 2 s after the first answer", value=back, unit="%", low=1),
+        Figure(name="... SMS rate 2 s after the first reply", value=back, unit="%", low=1),
     ]
 
 
 async def _hang(run: Run) -> tuple[float, int, int]:
-    """When it began, the most busy at SMS once it was known, connections held meanwhile."""
+    """Return when the hang began, the most consumers at SMS, and the connections held."""
     await run.client.set_behaviour(**HANGING)
     began, most, kept = time.time(), 0, 0
     while (passed := time.time() - began) < HANG_S:
@@ -70,7 +70,7 @@ async def _idle_in_transaction(run: Run) -> int:
 
 
 async def _back_after(client: Client, healed_at: float) -> float:
-    """The rate of SMS calls from 2 s after the first answer on, as a share of before."""
+    """Return the rate of SMS calls from 2 s after the first reply, as a share of before."""
 
     async def seen() -> list[float]:
         at = instants(await client.log(channel="sms"))
@@ -85,7 +85,7 @@ async def _back_after(client: Client, healed_at: float) -> float:
 def _ends_ms(
     submitted: Mapping[str, float], calls: Sequence[Call], hung_at: float
 ) -> tuple[list[float], list[float]]:
-    """From submit to answer, of what came before the hang and during it."""
+    """Return the seconds from submit to reply before the hang and during it."""
     before, during = list[float](), list[float]()
     for call in calls:
         asked = submitted[call["notification_id"]]

@@ -1,4 +1,4 @@
-"""What a past of 2,000,000 sent notifications costs those that come now."""
+"""The cost of 2,000,000 sent notifications for new ones."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ WITHIN_S = 600.0
 
 
 async def history(stack: Stack) -> Sequence[Figure]:
-    """Submitted while no worker runs, then drained by one that joins.
+    """Submit while no worker runs, then drain with one worker.
 
-    The history is copies of sent notifications and their attempts, spread over seven days up to
-    now, in a partition a day. Postgres's statistics are of all that, and from before the load: as
-    for any load that comes at once.
+    The history consists of copies of sent notifications and attempts over the last seven days, one
+    partition per day. Postgres's statistics are from before the load, as for any sudden load.
     """
     bare_submit, bare_drain = await _rates(stack, finished=0)
     submit, drain = await _rates(stack, finished=FINISHED)
@@ -40,10 +39,10 @@ async def history(stack: Stack) -> Sequence[Figure]:
 
 
 async def _rates(stack: Stack, *, finished: int) -> tuple[float, float]:
-    """Submits and sends a second."""
+    """Return submits and sends per second."""
     async with stack.running() as run:
         copied = await templates(run, QUEUES)
-        await run.client.submit(orders(COUNT // 10))  # every plan and connection was used
+        await run.client.submit(orders(COUNT // 10))  # warm up plans and connections
         await run.all_final()
         await run.stop(run.workers[0])
         if finished:
@@ -58,7 +57,7 @@ async def _rates(stack: Stack, *, finished: int) -> tuple[float, float]:
 
 
 async def _drain_s(run: Run, first: str) -> float:
-    """From the first call's begin to the last record."""
+    """Return the seconds from the start of the first call to the last record."""
     return await run.number(
         """
         SELECT extract(epoch FROM max(n.updated_at) - min(a.started_at))

@@ -1,4 +1,4 @@
-"""How soon a notification is called: on an idle system, and under a flood of less urgent ones."""
+"""Latency from submit to provider call: on an idle system and under a flood."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ FEW_CONSUMERS = 24
 
 
 async def idle_latency(stack: Stack) -> Sequence[Figure]:
-    """About 300 single submits, 50 ms apart on average, over nine queues.
+    """Submit about 300 notifications, 50 ms apart on average, over nine queues.
 
-    `accepted` is the row's `created_at`: the instant of its transaction, before the commit and
-    before the caller's answer. The call is where the sandbox has the whole message. Each queue was
-    used a little before: a system that idles has its connections.
+    `accepted` is the row's `created_at`: the time of its transaction, before the commit and the
+    response. `called` is when the sandbox has the whole message. Each queue was used before, since
+    an idle system has open connections.
     """
     async with stack.running() as run:
         await run.client.submit(orders(5 * len(QUEUES)))
@@ -60,13 +60,12 @@ async def idle_latency(stack: Stack) -> Sequence[Figure]:
 
 
 async def flood(stack: Stack) -> Sequence[Figure]:
-    """20/s of high, alone and then while 100,000 of low wait and nobody is free.
+    """Submit 20/s of high, alone and then while 100,000 of low wait and all consumers are busy.
 
-    The low are put into Postgres as copies, more than are sent meanwhile. A submit's wait is
-    counted from before its request to the instant at which the sandbox has the whole message. The
-    target is for consumers as many as the processors of the machine can serve, sandbox and servers
-    included; what it comes to with as many as are the default, when nothing has a processor to
-    itself any more, is told beside it.
+    The low rows are copies in Postgres, more than can be sent meanwhile. A wait is counted from
+    before the request until the sandbox has the whole message. The target holds for as many
+    consumers as the processors can serve, sandbox and servers included. The figure for the default
+    number of consumers, where the processors are full, is reported beside it.
     """
     return [
         *await _flood(stack, FEW_CONSUMERS, adds_most_ms=FLOOD_ADDS_MS),
@@ -89,18 +88,18 @@ async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequen
         sent = await total(run.workers, "notifier_finished") - before
         rate = sent / (time.monotonic() - began)
         left = await run.number("SELECT count(*) FROM notifications WHERE status = 'queued'")
-        run.kill(run.workers[0])  # what is left is of no interest
+        run.kill(run.workers[0])  # the rest of the backlog does not matter
     alone, among = percentile(idle, 0.99), percentile(flooded, 0.99)
     return [
         Figure(name=f"20/s of high alone, {consumers} consumers: p99", value=alone, unit="ms"),
         Figure(name=f"... while {WAITING:,} low wait", value=among, unit="ms"),
-        Figure(name="... that is more by", value=among - alone, unit="ms", high=adds_most_ms),
+        Figure(name="... more by", value=among - alone, unit="ms", high=adds_most_ms),
         Figure(name="... p50 alone", value=percentile(idle, 0.5), unit="ms"),
         Figure(name="... p50 while low wait", value=percentile(flooded, 0.5), unit="ms"),
         Figure(name="... sent meanwhile", value=rate, unit="/s"),
         Figure(name="... processors busy meanwhile", value=busy, unit="%"),
         Figure(
-            name="... samples, the fewer",
+            name="... samples, the smaller number",
             value=min(len(idle), len(flooded)),
             low=400,
             always=True,
@@ -110,7 +109,7 @@ async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequen
 
 
 async def _high(run: Run) -> list[float]:
-    """How long each was on its way, in milliseconds."""
+    """Return the milliseconds from submit to call of each."""
     asked = await poisson(run.client, rate=HIGH_PER_S, span_s=HIGH_S, queues=HIGH)
     ids = [UUID(which) for which in asked]
     sql = "SELECT count(*) FROM notifications WHERE id = ANY($1) AND status <> 'sent'"
@@ -119,7 +118,7 @@ async def _high(run: Run) -> list[float]:
 
 
 async def _idle_consumers(run: Run) -> int:
-    """Nobody is free where there is work: a queue without any has its standing ones for itself."""
+    """Wait until no consumer is free, except the reserved ones of queues without work."""
     held = await by_queue(run.workers, "notifier_consumers")
     busy = await by_queue(run.workers, "notifier_consumers_busy")
     return sum(held[queue] - busy[queue] for queue in LOW) + sum(

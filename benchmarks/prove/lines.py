@@ -1,4 +1,4 @@
-"""All that is promised in figures, by the name under which it can be asked for."""
+"""All measurements of promised figures by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who submits, and how steadily."""
+"""Loads: submits at random intervals, at a steady rate, or all at once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SEED = 1
 async def poisson(
     client: Client, *, rate: float, span_s: float, queues: Sequence[str] = QUEUES
 ) -> dict[str, float]:
-    """Single submits at random over these queues; their ids, and when each was asked for.
+    """Submit single notifications at random intervals over these queues.
 
-    None waits for the answer to another, so that a slow answer delays no question.
+    Returns the ids with the time of each request. No request waits for the response to another.
     """
     random, began, at = Random(SEED), time.monotonic(), 0.0
     asked = dict[str, float]()
@@ -40,7 +40,7 @@ async def _submit_one(client: Client, queue: str, asked: dict[str, float]) -> No
 async def steady(
     client: Client, queues: Sequence[str], *, rate: float, span_s: float
 ) -> dict[str, float]:
-    """So many a second in turn over these queues; their ids, and when each was submitted."""
+    """Submit at a steady rate, in turn over these queues; return the ids with their times."""
     began, submitted = time.monotonic(), dict[str, float]()
     while (passed := time.monotonic() - began) < span_s:
         first, after = len(submitted), round(rate * (passed + EVERY_S))
@@ -52,5 +52,5 @@ async def steady(
 
 
 async def backlog(client: Client, queue: str, count: int) -> list[str]:
-    """All at once."""
+    """Submit all at once."""
     return await client.submit([submit_body(queue) for _ in range(count)])

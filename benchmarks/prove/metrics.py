@@ -1,4 +1,4 @@
-"""What processes say of themselves on /metrics."""
+"""Reads the metrics of processes from /metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOK_EVERY_S = 1.0
 
 
 async def samples(child: Child, family: str) -> Sequence[Sample]:
-    """All series of a metric family of one process."""
+    """Return all series of a metric family of one process."""
     return [
         sample
         for one in text_string_to_metric_families(await _page(child))
@@ -27,7 +27,7 @@ async def samples(child: Child, family: str) -> Sequence[Sample]:
 
 
 async def total(children: Sequence[Child], family: str, **labels: str) -> float:
-    """The sum over these processes, of the series that have these labels."""
+    """Return the sum over these processes of the series with these labels."""
     found = [sample for child in children for sample in await samples(child, family)]
     return sum(
         sample.value
@@ -37,7 +37,7 @@ async def total(children: Sequence[Child], family: str, **labels: str) -> float:
 
 
 async def by_queue(children: Sequence[Child], family: str) -> Counter[str]:
-    """The same per queue, in whole numbers."""
+    """Return the sum per queue as integers."""
     found = [sample for child in children for sample in await samples(child, family)]
     counted = Counter[str]()
     for sample in found:
@@ -46,15 +46,15 @@ async def by_queue(children: Sequence[Child], family: str) -> Counter[str]:
 
 
 async def of_channel(children: Sequence[Child], family: str, channel: str) -> int:
-    """The same for all queues of a channel."""
+    """Return the sum over all queues of a channel."""
     queues = await by_queue(children, family)
     return sum(count for queue, count in queues.items() if queue.startswith(f"{channel}."))
 
 
 async def until_finished(children: Sequence[Child], count: float, within_s: float) -> None:
-    """Until these processes say that so many came to an end.
+    """Wait until the processes report this many finished notifications.
 
-    To count rows again and again would slow what is measured, the more the more rows there are.
+    Metrics are read because counting rows repeatedly would slow what is measured.
     """
     async with asyncio.timeout(within_s):
         while True:
@@ -64,13 +64,13 @@ async def until_finished(children: Sequence[Child], count: float, within_s: floa
 
 
 async def series(child: Child) -> int:
-    """How many series a process has, as Prometheus counts them."""
+    """Return the number of series of a process, as Prometheus counts them."""
     lines = (await _page(child)).splitlines()
     return sum(not line.startswith("#") for line in lines)
 
 
 async def resident_mib(child: Child) -> float:
-    """The memory of a process."""
+    """Return the resident memory of a process in MiB."""
     return await total([child], "process_resident_memory_bytes") / 2**20
 
 

@@ -1,4 +1,4 @@
-"""A million notifications, really sent: each once, by processes that do not grow."""
+"""Sends a million notifications: each once, by processes that do not grow."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ WITHIN_S = 3 * 3600.0
 
 
 async def million(stack: Stack) -> Sequence[Figure]:
-    """Over nine queues through the batch API, as fast as it takes them, to two workers.
+    """Submit over nine queues through the batch API at full speed, to two workers.
 
-    Judged by rows, and by the sandbox's own summary of its log. Memory is compared with what it
-    was once the first 50,000 were sent.
+    Judged by the rows and by the sandbox's summary of its log. Memory is compared with the memory
+    after the first 50,000 sends.
     """
     async with stack.running(workers=2) as run:
         await _submit(run, FIRST)

@@ -1,4 +1,4 @@
-"""The servers are restarted under load; a backlog only has patience."""
+"""Server restarts under load, and a backlog that waits for minutes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from notifier.embedded.process import Steps, run_steps_async
 
 WAIT_S = 300.0
 SLOW = 12
-"""Consumers of the queue: at 200 ms a send, 20,000 take a little over five minutes."""
+"""Consumers of the queue: at 200 ms per send, 20,000 take a little over five minutes."""
 
 
 async def rabbitmq_wiped(stack: Stack) -> Sequence[Figure]:
@@ -28,7 +28,7 @@ async def postgres_restarted(stack: Stack) -> Sequence[Figure]:
 
 
 async def _restarted(stack: Stack, name: str, fault: Callable[[], Steps]) -> Sequence[Figure]:
-    """Three workers, 219 consumers at 300 ms a send."""
+    """Three workers, 219 consumers at 300 ms per send."""
     async with stack.running(workers=3) as run:
         await run.client.set_behaviour(latency_ms=300)
         ids = await run.client.submit(orders(6_000))
@@ -40,7 +40,7 @@ async def _restarted(stack: Stack, name: str, fault: Callable[[], Steps]) -> Seq
         return [
             never(f"{name} under 3 workers: not sent", await run.not_sent(ids)),
             never("... never called", len(set(ids) - set(accepted))),
-            never("... doubles", len(doubled(accepted))),
+            never("... duplicates", len(doubled(accepted))),
             never("... declared dead", run.logged("worker_died")),
             Figure(name="... in flight at the restart", value=in_flight, low=20, always=True),
         ]
@@ -54,7 +54,7 @@ async def slow_backlog(stack: Stack) -> Sequence[Figure]:
         rescues, waiting = await _rescues(run), await _waiting(run)
     return [
         never("20,000 waiting for 5 minutes: rescues", rescues),
-        Figure(name="... waiting still", value=waiting, low=1, always=True),
+        Figure(name="... still waiting", value=waiting, low=1, always=True),
     ]
 
 

@@ -1,4 +1,4 @@
-"""A pause reaches every worker."""
+"""The time until a pause and a resume reach every worker."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PAUSED_S = 4.0
 
 
 async def pause(stack: Stack) -> Sequence[Figure]:
-    """Four workers send from one long queue; the last call of any of them counts."""
+    """Four workers send from one long queue; the last call of any worker counts."""
     async with stack.running(workers=4) as run:
         await run.client.set_behaviour(latency_ms=100)
         await backlog(run.client, "email.low", 30_000)
         await run.client.wait_for_calls(2_000)
         figures = [figure for kind, name in SCOPES for figure in await _paused(run, kind, name)]
         for child in list(run.workers):
-            run.kill(child)  # what is left is of no interest
+            run.kill(child)  # the rest of the backlog does not matter
     return figures
 
 

@@ -1,4 +1,4 @@
-"""How busy the processors of the machine are, whoever uses them."""
+"""The share of processor time that the whole machine uses."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Ticks:
-    """What all processors together have spent since the machine started; proc(5), /proc/stat."""
+    """Processor time of the machine since its start, from /proc/stat (see proc(5))."""
 
     idle: int
     total: int
 
     @classmethod
     def now(cls) -> Self:
-        """Raises OSError where there is no /proc."""
+        """Read the times. Raises OSError where there is no /proc."""
         first = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
         user, nice, system, idle, iowait, *others = map(int, first.split()[1:9])
         return cls(idle + iowait, user + nice + system + idle + iowait + sum(others))
 
     def busy_since(self, before: Ticks) -> float:
-        """Their share of the span since then, 0 to 1."""
+        """Return the busy share since an earlier reading, 0 to 1."""
         return 1 - (self.idle - before.idle) / (self.total - before.total)

@@ -1,4 +1,4 @@
-"""One rate over several workers, of which one joins and one is killed on the way."""
+"""One provider rate over several workers, of which one joins and one is killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.stack import Stack
 SPAN_S, JOIN_S, KILL_S, AROUND_S = 60.0, 15.0, 40.0, 5.0
 SETTLES_S = 3.0
 LATE_S = 2.0
-"""High that came in the last two seconds need not have been called by the end."""
+"""High notifications of the last two seconds need not be called by the end."""
 
 
 async def rate_50(stack: Stack) -> Sequence[Figure]:
@@ -31,7 +31,7 @@ async def _rate(stack: Stack, rate: int) -> Sequence[Figure]:
 
 
 async def _over(stack: Stack, rate: int, workers: int) -> Sequence[Figure]:
-    """More low than can be sent waits all the time; high comes at half the rate."""
+    """More low than can be sent waits all the time; high arrives at half the rate."""
     async with stack.running(workers=workers, providers__smtp__rate=rate) as run:
         await run.client.set_behaviour(latency_ms=20)
         await backlog(run.client, "email.low", round(rate * SPAN_S))
@@ -49,7 +49,7 @@ async def _over(stack: Stack, rate: int, workers: int) -> Sequence[Figure]:
     called = count_within(instants(calls, high), began, ended) / len(high)
     return [
         *_used(f"{rate}/s over {workers}, one joins, one killed", rate, at, began, killed_at),
-        Figure(name="... high called of what came", value=called, unit="%", low=0.97),
+        Figure(name="... high called of high submitted", value=called, unit="%", low=0.97),
     ]
 
 
@@ -66,14 +66,14 @@ async def _one_joins_one_is_killed(run: Run, began: float) -> float:
 def _used(
     name: str, rate: float, at: Sequence[float], began: float, killed_at: float
 ) -> Sequence[Figure]:
-    """The ten seconds around the kill have a bound of their own."""
+    """Judge the rate; the ten seconds around the kill have a separate bound."""
     first, last = killed_at - AROUND_S, killed_at + AROUND_S
     around = count_within(at, first, last) / (rate * 2 * AROUND_S)
     quiet = count_within(at, began, first) + count_within(at, last, began + SPAN_S)
     used = quiet / (rate * (SPAN_S - 2 * AROUND_S))
     most = max_in_any_second(at) / rate
     return [
-        Figure(name=f"{name}: most in any second", value=most, unit="x", high=1.05, always=True),
+        Figure(name=f"{name}: maximum in any second", value=most, unit="x", high=1.05, always=True),
         Figure(name="... used", value=used, unit="%", low=0.97),
         Figure(name="... used in the 10 s around the kill", value=around, unit="%", low=0.9),
     ]

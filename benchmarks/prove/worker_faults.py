@@ -1,4 +1,4 @@
-"""Several workers, of which one is killed, or all are replaced in turn."""
+"""Several workers: one is killed, or all are replaced in turn."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ GRACE_S = 25.0
 
 
 async def worker_killed(stack: Stack) -> Sequence[Figure]:
-    """146 consumers at 100 ms a send: killed when 4,000 of 10,000 were called."""
+    """146 consumers at 100 ms per send; the kill comes when 4,000 of 10,000 were called."""
     async with stack.running(workers=2) as run:
         await run.client.set_behaviour(latency_ms=100)
         ids = await run.client.submit(orders(10_000))
         await run.client.wait_for_calls(4_000)
         doomed = await run.identity(run.workers[0])
         killed_at = run.kill(run.workers[0])
-        await asyncio.sleep(1)  # what its server still had to commit
+        await asyncio.sleep(1)  # lets the server commit what was sent to it
         held = await run.sending(doomed)
         in_flight = at_least_in_flight(held)
         await run.all_final()
@@ -42,14 +42,14 @@ async def _judged(run: Run, ids: Sequence[str], in_flight: set[str]) -> list[Fig
     return [
         never("... not sent", await run.not_sent(ids)),
         never("... never called", len(set(ids) - set(accepted))),
-        never("... doubles beyond the in-flight", unexplained_repeats(accepted, in_flight)),
-        never("... doubles not marked Ambiguous", len(doubled(accepted) - ambiguous)),
-        Figure(name="... doubles", value=len(doubled(accepted))),
+        never("... duplicates beyond the in-flight", unexplained_repeats(accepted, in_flight)),
+        never("... duplicates not marked Ambiguous", len(doubled(accepted) - ambiguous)),
+        Figure(name="... duplicates", value=len(doubled(accepted))),
     ]
 
 
 async def rolling_restart(stack: Stack) -> Sequence[Figure]:
-    """Four workers replaced one after the other while 300/s come, 600 ms a send."""
+    """Replace four workers one after the other at 300/s, 600 ms per send."""
     async with stack.running(workers=4) as run:
         await run.client.set_behaviour(latency_ms=600)
         async with asyncio.TaskGroup() as group:
@@ -63,13 +63,13 @@ async def rolling_restart(stack: Stack) -> Sequence[Figure]:
     return [
         Figure(name="4 workers replaced: longest stop", value=max(stops_s), unit="s", high=GRACE_S),
         never("... not sent", unsent),
-        never("... doubles", len(doubled(accepted))),
+        never("... duplicates", len(doubled(accepted))),
         never("... Ambiguous", len(ambiguous)),
     ]
 
 
 async def _replace(run: Run, child: Child) -> float:
-    """Start another and stop this one, in mid-work; how long the stop took."""
+    """Start a new worker, stop this one while it works, and return the seconds of the stop."""
     await run.join()
     at_least_in_flight(await run.sending(await run.identity(child)))
     return await run.stop(child)

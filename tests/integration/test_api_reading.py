@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from uuid import UUID
 
 import aiohttp
 import pytest
@@ -14,6 +14,7 @@ from notifier.domain.notification import NotificationId, Status
 from tests.unit.fakes_api import MemoryStore, a_submit, make_api, open_client
 
 ONE = "/v1/notifications"
+UNKNOWN_ID = UUID("01a22375-b455-7605-a5d8-2a5c96469f96")
 
 
 @pytest.fixture
@@ -52,7 +53,15 @@ async def test_a_notification_is_shown_with_its_attempts(
 
 @pytest.mark.parametrize(
     "name",
-    [str(uuid4()), "nonsense", "%00", "%ff", "{" + str(uuid4()) + "}", uuid4().hex, "1" * 36],
+    [
+        str(UNKNOWN_ID),
+        "nonsense",
+        "%00",
+        "%ff",
+        "{" + str(UNKNOWN_ID) + "}",
+        UNKNOWN_ID.hex,
+        "1" * 36,
+    ],
 )
 async def test_an_id_that_is_unknown_or_none_is_answered_404(
     client: aiohttp.ClientSession, name: str
@@ -186,7 +195,7 @@ async def test_queues_are_a_bare_list(client: aiohttp.ClientSession) -> None:
     }
 
 
-@pytest.mark.parametrize("path", [ONE, f"{ONE}/{uuid4()}", "/v1/failures", "/v1/queues"])
+@pytest.mark.parametrize("path", [ONE, f"{ONE}/{UNKNOWN_ID}", "/v1/failures", "/v1/queues"])
 async def test_reads_say_that_postgres_is_away(
     client: aiohttp.ClientSession, store: MemoryStore, path: str
 ) -> None:
@@ -204,5 +213,5 @@ class Hanging(MemoryStore):
 
 async def test_a_read_that_hangs_ends_with_the_deadline() -> None:
     app = make_api(Hanging(), ApiSettings(request_deadline_s=0.05))
-    async with open_client(app) as client, client.get(f"{ONE}/{uuid4()}") as answer:
+    async with open_client(app) as client, client.get(f"{ONE}/{UNKNOWN_ID}") as answer:
         assert answer.status == 503
