@@ -12,7 +12,7 @@ from notifier.adapters.providers.checkup import examine_provider
 from notifier.adapters.rabbitmq.checkup import examine_rabbitmq
 from notifier.app.process import connection_settings, queues_of
 from notifier.app.sending import provider_settings
-from notifier.domain.finding import Finding, fine
+from notifier.domain.finding import Finding, ok
 from notifier.settings import Settings, masked
 
 
@@ -52,4 +52,4 @@ async def examine(settings: Settings, *, clock: Callable[[], float] = time.time)
 
 def _of_settings(settings: Settings) -> Finding:
     channels, queues = len(settings.channels), len(queues_of(settings))
-    return fine("settings", f"read; {channels} channels, {queues} queues")
+    return ok("settings", f"read; {channels} channels, {queues} queues")

@@ -10,7 +10,7 @@ from notifier.cli.options import AsJson
 from notifier.cli.running import run_briefly
 from notifier.cli.setup import with_providers
 from notifier.cli.show import print_json, print_table
-from notifier.domain.finding import Finding, Health
+from notifier.domain.finding import CheckStatus, Finding
 
 
 def doctor(*, json: AsJson = False) -> int:
@@ -25,7 +25,7 @@ def doctor(*, json: AsJson = False) -> int:
 
     findings = run_briefly(examine(settings))
     print_json(findings) if json else _print(findings)
-    return FAILED if any(one.status is Health.WRONG for one in findings) else 0
+    return FAILED if any(one.status is CheckStatus.WRONG for one in findings) else 0
 
 
 def _print(findings: Sequence[Finding]) -> None:

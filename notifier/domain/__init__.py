@@ -1,1 +1,1 @@
-"""Pure values and decisions: no asyncio, no drivers, no clock."""
+"""Values and decisions: pure, without asyncio, drivers or a clock."""

@@ -1,23 +1,23 @@
-"""The exceptions of Notifier. Expected results are values; these are the surprises.
+"""The exceptions of Notifier. Expected results are values; exceptions are for everything else.
 
 NotifierError
-├── ConfigError                a setting is wrong; the process exits with 2
-├── DomainError                the caller asked for something that cannot be (a 4xx)
-│   ├── InvalidNotification    a field of a submit is wrong; nothing was stored
-│   └── NotFound               no such notification
-└── InfrastructureError        a part we stand on is away; worth repeating
+├── ConfigError                a setting is wrong; the process exits with code 2
+├── DomainError                the caller's request cannot be fulfilled (a 4xx response)
+│   ├── InvalidNotification    a field of a submit is invalid; nothing was stored
+│   └── NotFound               no notification has this id
+└── InfrastructureError        a server is unavailable; the call may succeed later
     ├── StoreUnavailable       Postgres did not answer: whether it did the work is unknown
     │   └── StoreConflict      Postgres undid the work (deadlock, serialization): safe to repeat
-    ├── StoreRejected          Postgres refused the data itself: repeating cannot help
+    ├── StoreRejected          Postgres rejected the data: repeating cannot succeed
     ├── BrokerUnavailable      RabbitMQ did not answer, or refuses publishes
-    └── Overloaded             this process, or the deployment, holds as much as it may
+    └── Overloaded             this process or the deployment has reached a limit
 """
 
 from __future__ import annotations
 
 
 class NotifierError(Exception):
-    """Root of everything this package raises."""
+    """The root of all exceptions that this package raises."""
 
 
 class ConfigError(NotifierError):
@@ -29,13 +29,13 @@ class ConfigError(NotifierError):
 
 
 class DomainError(NotifierError):
-    """The caller asked for something that cannot be."""
+    """The caller's request cannot be fulfilled."""
 
 
 class InvalidNotification(DomainError):
-    """A field of a submit is wrong; nothing was stored.
+    """A field of a submit is invalid; nothing was stored.
 
-    `field` is a dotted path into the body (`content.subject`), `expected` says what would be right.
+    `field` is a dotted path into the body (`content.subject`); `expected` describes a valid value.
     """
 
     def __init__(self, field: str, expected: str) -> None:
@@ -49,7 +49,7 @@ class NotFound(DomainError):
 
 
 class InfrastructureError(NotifierError):
-    """A part we stand on is away."""
+    """A server that Notifier depends on is unavailable, or refuses the work."""
 
 
 class StoreUnavailable(InfrastructureError):
@@ -61,7 +61,7 @@ class StoreConflict(StoreUnavailable):
 
 
 class StoreRejected(InfrastructureError):
-    """Postgres refused the data itself (SQLSTATE classes 22, 23, 54)."""
+    """Postgres rejected the data itself (SQLSTATE classes 22, 23, 54)."""
 
 
 class BrokerUnavailable(InfrastructureError):
@@ -69,7 +69,7 @@ class BrokerUnavailable(InfrastructureError):
 
 
 class Overloaded(InfrastructureError):
-    """Process or deployment holds as much as it may; `retry_after_s` says when to come back."""
+    """The process or the deployment has reached a limit; `retry_after_s` is when to try again."""
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What a check-up found of one thing we stand on, and how to mend it."""
+"""The result of one check of a dependency, and how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Health(StrEnum):
-    """How one thing is; `warning` lets everything run, for now or in part."""
+class CheckStatus(StrEnum):
+    """The result of a check. After a `warning` Notifier works, at least for now or in part."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,36 +16,40 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One check: its name, how it ended, and a line each of what was seen and what to do.
+    """One check: its name, its status, one line about what was found, one about how to fix it.
 
-    Neither line holds a secret. `mend` is empty where all is well.
+    Neither line contains a secret. `fix` is empty if the status is `ok`.
     """
 
     check: str
-    status: Health
+    status: CheckStatus
     finding: str
     fix: str = ""
 
 
-def fine(check: str, finding: str) -> Finding:
-    """All is well."""
-    return Finding(check=check, status=Health.OK, finding=_line(finding))
+def ok(check: str, finding: str) -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(check=check, status=CheckStatus.OK, finding=_one_line(finding))
 
 
-def doubtful(check: str, finding: str, fix: str) -> Finding:
-    """It works, and somebody should look at it."""
-    return Finding(check=check, status=Health.WARNING, finding=_line(finding), fix=_line(fix))
+def warning(check: str, finding: str, fix: str) -> Finding:
+    """Return a finding that somebody should look into, though Notifier works."""
+    return Finding(
+        check=check, status=CheckStatus.WARNING, finding=_one_line(finding), fix=_one_line(fix)
+    )
 
 
 def wrong(check: str, finding: str, fix: str) -> Finding:
-    """It does not work, or does not keep what is promised."""
-    return Finding(check=check, status=Health.WRONG, finding=_line(finding), fix=_line(fix))
+    """Return a finding that keeps Notifier from working or from keeping its promises."""
+    return Finding(
+        check=check, status=CheckStatus.WRONG, finding=_one_line(finding), fix=_one_line(fix)
+    )
 
 
-def unchecked(check: str, because: str, fix: str = "put that right first") -> Finding:
-    """It could not be looked at."""
-    return doubtful(check, f"not checked: {because}", fix)
+def not_checked(check: str, reason: str, fix: str = "fix that first") -> Finding:
+    """Return a warning that the check could not be made."""
+    return warning(check, f"not checked: {reason}", fix)
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""What a caller asked for, the states it passes through, and which passage is legal."""
+"""A notification: what the caller submitted, its status, its queue, and how readers see it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ Channel = NewType("Channel", str)
 
 
 class Priority(StrEnum):
-    """How soon it matters: login codes, receipts, newsletters. The most urgent stands first."""
+    """How urgent a notification is (a login code, a receipt, a newsletter); most urgent first."""
 
     HIGH = "high"
     MEDIUM = "medium"
     LOW = "low"
 
-    __hash__ = str.__hash__  # an Enum's own is a call of Python, and these are keys everywhere
+    # Enum.__hash__ is a Python function; str.__hash__ is faster, and these are keys everywhere.
+    __hash__ = str.__hash__
 
     @property
     def rank(self) -> int:
-        """0 for the most urgent. As strings they sort otherwise."""
+        """The position by urgency, 0 for the most urgent. The names sort differently."""
         return tuple(Priority).index(self)
 
 
 class Status(StrEnum):
-    """Where a notification stands. The same names as the Postgres type `notification_status`."""
+    """The status of a notification, named as in the Postgres type `notification_status`."""
 
     SCHEDULED = "scheduled"
     QUEUED = "queued"
@@ -46,57 +47,15 @@ class Status(StrEnum):
     DELIVERED = "delivered"
     UNDELIVERED = "undelivered"
 
-    __hash__ = str.__hash__  # as above
+    __hash__ = str.__hash__  # as in Priority
 
 
 WAITING: Final = frozenset({Status.SCHEDULED, Status.QUEUED, Status.RETRYING})
 FINAL: Final = frozenset(Status) - WAITING - {Status.SENDING}
 
-TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
-    Status.SCHEDULED: frozenset(
-        {Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}
-    ),
-    Status.QUEUED: frozenset(
-        {
-            Status.SENDING,
-            Status.EXPIRED,
-            Status.CANCELLED,
-            Status.SUPPRESSED,
-            Status.SENT,  # a late Accepted for the row's present claim
-            Status.DELIVERED,
-        }
-    ),
-    Status.SENDING: frozenset(
-        {Status.SENT, Status.RETRYING, Status.QUEUED, Status.FAILED, Status.EXPIRED}
-    ),
-    Status.RETRYING: frozenset(
-        {
-            Status.QUEUED,
-            Status.EXPIRED,
-            Status.CANCELLED,
-            Status.SUPPRESSED,
-            Status.SENT,
-            Status.DELIVERED,
-        }
-    ),
-    Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED}),
-    Status.FAILED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
-    Status.EXPIRED: frozenset({Status.SENT, Status.DELIVERED}),
-    Status.CANCELLED: frozenset({Status.SENT, Status.DELIVERED}),
-    Status.SUPPRESSED: frozenset(),
-    Status.DELIVERED: frozenset(),
-    Status.UNDELIVERED: frozenset({Status.DELIVERED}),
-}
-"""The life of a notification, as data; docs/design.md tells it in words."""
-
-
-def is_legal(before: Status, after: Status) -> bool:
-    """Whether a notification may pass from one status to the other."""
-    return after in TRANSITIONS[before]
-
 
 class QueueKey(msgspec.Struct, frozen=True, order=True):
-    """One queue: a channel at a priority. `str()` gives its name, `email.high`."""
+    """A queue: one channel at one priority. `str()` returns its name, such as `email.high`."""
 
     channel: Channel
     priority: Priority
@@ -106,7 +65,7 @@ class QueueKey(msgspec.Struct, frozen=True, order=True):
 
     @staticmethod
     def parse(name: str) -> QueueKey:
-        """Read `email.high`. Raises ValueError for anything else."""
+        """Parse a name such as `email.high`; raises ValueError for anything else."""
         return _parsed(name)
 
 
@@ -120,8 +79,8 @@ def _parsed(name: str) -> QueueKey:
 class NewNotification:
     """A validated submit, ready to be stored.
 
-    `content` and `metadata` are JSON documents, encoded once. `delay` is None for "now"; a span
-    from the database's now otherwise. `ttl` is the span after which it expires, from acceptance.
+    `content` and `metadata` are encoded JSON documents. `delay` counts from the database's present
+    time; None means none. `ttl` is the time from the acceptance until the notification expires.
     """
 
     id: NotificationId
@@ -132,20 +91,18 @@ class NewNotification:
     delay: timedelta | None
     ttl: timedelta
     max_tries: int | None
-    tenant: str = ""
 
     @property
     def status(self) -> Status:
-        """The first it has."""
+        """Its first status."""
         return Status.SCHEDULED if self.delay and self.delay > timedelta(0) else Status.QUEUED
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """A notification this worker may send now, once: the answer to a claim.
+    """A notification that this worker has claimed and may send once.
 
-    `claim` is the number of this claim (the fence). `tries` counts what was spent before it.
-    `waited_s` is how long it was ready before it was claimed.
-    `content` is the JSON document of the submit.
+    `claim` is the number of this claim, a fencing token. `tries` counts the tries spent before it.
+    `waited_s` is how long the row had been due. `content` is the JSON document of the submit.
     """
 
     id: NotificationId
@@ -160,7 +117,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptView:
-    """One attempt as a reader sees it."""
+    """One attempt, as readers see it."""
 
     claim: int
     provider: str
@@ -177,10 +134,9 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationView:
-    """A notification as a reader sees it, with its attempts in the order of their claims."""
+    """A notification as readers see it, with its attempts in the order of their claims."""
 
     id: NotificationId
-    tenant: str
     status: Status
     queue: QueueKey
     recipient: str
@@ -198,7 +154,7 @@ class NotificationView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureView:
-    """One row of the log of failures."""
+    """One row of the failure log."""
 
     id: NotificationId
     queue: QueueKey

@@ -1,4 +1,4 @@
-"""What a provider said to one attempt. Every provider maps its answers to one of these five."""
+"""The outcome of one provider call. Every provider maps its responses to one of these five."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import msgspec
 MAX_CODE_LENGTH: Final = 64
 MAX_DETAIL_LENGTH: Final = 300
 MAX_REFERENCE_LENGTH: Final = 300
-"""Characters kept of what a provider said."""
+"""The number of characters that are kept of each text from a provider."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
-    """The provider took it. `reference` is its own id for the message, if it gave one."""
+    """The provider accepted the message. `reference` is the provider's id of it, if it sent one."""
 
     name: ClassVar[str] = "accepted"
     code: str = ""
@@ -23,7 +23,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The provider will never take it. `gone` means the address itself no longer exists."""
+    """The provider rejected the message for good. `gone`: the address does not exist any longer."""
 
     name: ClassVar[str] = "refused"
     code: str
@@ -32,7 +32,10 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Throttled(msgspec.Struct, frozen=True, kw_only=True):
-    """Too fast: not sent for sure, no try spent. `after` is the wait it asked for, if it did."""
+    """The provider limits the rate: surely not sent, and no try is spent.
+
+    `after` is the wait that the provider asked for, if it asked for one.
+    """
 
     name: ClassVar[str] = "throttled"
     code: str
@@ -41,10 +44,12 @@ class Throttled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unavailable(msgspec.Struct, frozen=True, kw_only=True):
-    """Not sent for sure. Bad credentials are `spends=False`: not the notification's fault.
+    """Surely not sent.
 
-    `after` is the least wait the provider asked for, if it did. `is_local` says that the provider
-    was not even asked (no session free, none configured): it tells nothing of its health.
+    `spends` is False if the notification is not the cause (rejected credentials): no try is spent.
+    `after` is the minimum wait that the provider asked for, if it asked for one. `is_local` means
+    that the provider was not called (no session free, none configured), so the outcome says nothing
+    about its health.
     """
 
     name: ClassVar[str] = "unavailable"
@@ -56,7 +61,7 @@ class Unavailable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ambiguous(msgspec.Struct, frozen=True, kw_only=True):
-    """Cut or timed out after the request went out: it may have been sent."""
+    """The connection broke or timed out after the request: it may have been sent."""
 
     name: ClassVar[str] = "ambiguous"
     code: str

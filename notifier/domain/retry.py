@@ -1,4 +1,4 @@
-"""What follows from an outcome: a pure decision. Spans only; instants are the database's."""
+"""Decides what follows from an outcome. Pure; all times are spans, the database has the clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from notifier.domain.outcome import (
 
 
 class OnAmbiguous(StrEnum):
-    """What a channel does with a message that may have been sent."""
+    """What a channel does with a notification that may have been sent."""
 
     RESEND = "resend"
     HOLD = "hold"
@@ -28,7 +28,7 @@ class OnAmbiguous(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How tries are spaced: `base * factor^(n-1)`, at most `cap`; `tries` in all."""
+    """The delays between tries, `base * factor^(n-1)` up to `cap`, and the number of tries."""
 
     base: timedelta
     factor: float
@@ -36,36 +36,36 @@ class RetryPolicy:
     tries: int
 
     def delay(self, spent: int, draw: float) -> timedelta:
-        """The wait after the `spent`-th try. `draw` is uniform in [0, 1).
+        """Return the delay after the `spent`-th try; `draw` is uniform in [0, 1).
 
         Equal jitter, x/2 + U(0, x/2) ("Exponential Backoff And Jitter", AWS Architecture Blog,
-        2015): with a factor of 2 or more every gap is at least as long as the one before.
+        2015): with a factor of 2 or more no delay is shorter than the one before.
         """
-        grown = self.base.total_seconds() * self.factor ** min(spent - 1, MAX_EXPONENT)
-        x = min(self.cap.total_seconds(), grown)
-        return timedelta(seconds=x / 2 + draw * x / 2)
+        grown_s = self.base.total_seconds() * self.factor ** min(spent - 1, MAX_EXPONENT)
+        delay_s = min(self.cap.total_seconds(), grown_s)
+        return timedelta(seconds=delay_s / 2 + draw * delay_s / 2)
 
 
 MAX_EXPONENT: Final = 64
-THROTTLED_WAIT: Final = timedelta(seconds=1)
-"""The wait after "too fast" when the provider named none."""
-UNSPENT_WAIT: Final = timedelta(seconds=5)
-"""The wait after an answer that is not the notification's fault (bad credentials)."""
+THROTTLED_DELAY: Final = timedelta(seconds=1)
+"""The delay after Throttled if the provider asked for none."""
+UNSPENT_DELAY: Final = timedelta(seconds=5)
+"""The delay after an outcome that the notification did not cause (rejected credentials)."""
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """It was sent."""
+    """The notification was sent."""
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Due again after a span; `spends` says whether this try counts."""
+    """The notification is due again after a delay; `spends` says whether this try counts."""
 
     after: timedelta
     spends: bool
 
 
 class Fail(msgspec.Struct, frozen=True):
-    """It will not be sent: `refused`, `exhausted` or `ambiguous`. `spends` as in Retry."""
+    """The notification failed: `refused`, `exhausted` or `ambiguous`. `spends` as in Retry."""
 
     reason: str
     spends: bool = True
@@ -83,7 +83,11 @@ def decide(
     on_ambiguous: OnAmbiguous,
     draw: float,
 ) -> Decision:
-    """What follows from `outcome` after `tries` spent ones; `draw` is uniform in [0, 1)."""
+    """Decide what follows from an outcome.
+
+    `tries` counts the tries spent before it. `max_tries` replaces the policy's number if it is set.
+    `draw` is uniform in [0, 1).
+    """
     match outcome:
         case Accepted():
             return Settle()
@@ -91,27 +95,27 @@ def decide(
             return Fail("refused")
         case Throttled(after=after):
             return Retry(
-                after if after is not None else _jittered(THROTTLED_WAIT, draw), spends=False
+                after if after is not None else _jittered(THROTTLED_DELAY, draw), spends=False
             )
         case Unavailable(spends=False):
-            return Retry(_jittered(UNSPENT_WAIT, draw), spends=False)
+            return Retry(_jittered(UNSPENT_DELAY, draw), spends=False)
         case Unavailable(after=after):
-            return _again(tries + 1, max_tries, policy, draw, after or timedelta(0))
+            return _retry_or_fail(tries + 1, max_tries, policy, draw, after or timedelta(0))
         case Ambiguous():
             if on_ambiguous is OnAmbiguous.HOLD:
                 return Fail("ambiguous")
-            return _again(tries + 1, max_tries, policy, draw, timedelta(0))
+            return _retry_or_fail(tries + 1, max_tries, policy, draw, timedelta(0))
         case _:
             assert_never(outcome)
 
 
-def _again(
-    spent: int, max_tries: int | None, policy: RetryPolicy, draw: float, least: timedelta
+def _retry_or_fail(
+    spent: int, max_tries: int | None, policy: RetryPolicy, draw: float, min_delay: timedelta
 ) -> Decision:
     if spent >= (max_tries or policy.tries):
         return Fail("exhausted")
-    return Retry(max(policy.delay(spent, draw), least), spends=True)
+    return Retry(max(policy.delay(spent, draw), min_delay), spends=True)
 
 
-def _jittered(span: timedelta, draw: float) -> timedelta:
-    return span * (1 + draw / 2)
+def _jittered(delay: timedelta, draw: float) -> timedelta:
+    return delay * (1 + draw / 2)

@@ -51,7 +51,6 @@ class Memory:
             now = datetime.now(UTC)
             self.rows[item.id] = NotificationView(
                 id=item.id,
-                tenant="",
                 status=Status.QUEUED,
                 queue=item.queue,
                 recipient=item.recipient,

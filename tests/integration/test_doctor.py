@@ -31,7 +31,7 @@ from notifier.adapters.rabbitmq.connection import open_connection as open_rabbit
 from notifier.adapters.rabbitmq.topology import EXCHANGE, declare, queue_name
 from notifier.app.doctor import examine
 from notifier.domain.errors import ConfigError
-from notifier.domain.finding import Finding, Health
+from notifier.domain.finding import CheckStatus, Finding
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer
@@ -148,7 +148,7 @@ async def examined(
     assert len(names) == len(set(names))
     for one in found:
         assert one.finding
-        assert bool(one.fix) is (one.status is not Health.OK), one
+        assert bool(one.fix) is (one.status is not CheckStatus.OK), one
     return {one.check: one for one in found}
 
 
@@ -168,10 +168,10 @@ async def run_doctor(environ: Mapping[str, str], folder: Path, *words: str) -> S
 
 
 def troubled(found: Mapping[str, Finding]) -> set[str]:
-    return {name for name, one in found.items() if one.status is not Health.OK}
+    return {name for name, one in found.items() if one.status is not CheckStatus.OK}
 
 
-def unchecked(found: Mapping[str, Finding]) -> set[str]:
+def not_checked(found: Mapping[str, Finding]) -> set[str]:
     return {name for name, one in found.items() if one.finding.startswith("not checked: ")}
 
 
@@ -213,7 +213,7 @@ class TestCommand:
         )
         assert "mend: run `notifier migrate`" in said.out
         assert re.search(r"rabbitmq queue email.low +wrong +PRECONDITION_FAILED", said.out)
-        assert said.out.count("put that right first") == 1
+        assert said.out.count("fix that first") == 1
 
     async def test_a_wrong_setting_ends_with_2_and_one_line(
         self, environ: dict[str, str], tmp_path: Path
@@ -320,9 +320,9 @@ class TestPostgres:
         found = await examined(environ, tmp_path)
         assert set(found) == EVERYTHING
         assert troubled(found) == {"postgres", *OF_POSTGRES}
-        assert found["postgres"].status is Health.WRONG
+        assert found["postgres"].status is CheckStatus.WRONG
         assert "start Postgres" in found["postgres"].fix
-        assert unchecked(found) == OF_POSTGRES
+        assert not_checked(found) == OF_POSTGRES
 
     async def test_servers_that_say_nothing_are_not_waited_for(
         self, environ: dict[str, str], tmp_path: Path
@@ -340,9 +340,9 @@ class TestPostgres:
                 tmp_path,
             )
         for name in ("postgres", "rabbitmq", "provider smtp", "provider fcm"):
-            assert found[name].status is Health.WRONG
+            assert found[name].status is CheckStatus.WRONG
             assert found[name].finding.endswith("no answer within 5 s"), name
-        assert unchecked(found) == OF_POSTGRES | OF_RABBITMQ
+        assert not_checked(found) == OF_POSTGRES | OF_RABBITMQ
 
     async def test_a_database_that_is_not_there_is_told_apart(
         self, environ: dict[str, str], postgres_server: PostgresServer, tmp_path: Path
@@ -357,9 +357,9 @@ class TestPostgres:
     ) -> None:
         environ["NOTIFIER_DATABASE_URL"] = empty_database_url
         found = await examined(environ, tmp_path)
-        assert found["postgres migrations"].status is Health.WRONG
+        assert found["postgres migrations"].status is CheckStatus.WRONG
         assert found["postgres migrations"].fix == "run `notifier migrate`"
-        assert unchecked(found) == OF_TABLES
+        assert not_checked(found) == OF_TABLES
 
     async def test_a_migration_that_is_missing_is_named(
         self, environ: dict[str, str], database_url: str, tmp_path: Path
@@ -371,7 +371,7 @@ class TestPostgres:
         )
         found = await examined(environ, tmp_path)
         behind, rights = found["postgres migrations"], found["postgres rights"]
-        assert (behind.status, rights.status) == (Health.WRONG, Health.WRONG)
+        assert (behind.status, rights.status) == (CheckStatus.WRONG, CheckStatus.WRONG)
         assert behind.finding.startswith("the schema is at 0001; not applied: 0002")
         assert rights.finding == "missing: breakers, pauses, provider_rates"
         assert (behind.fix, rights.fix) == ("run `notifier migrate`",) * 2
@@ -381,7 +381,7 @@ class TestPostgres:
     ) -> None:
         await in_database(database_url, "UPDATE alembic_version SET version_num = '9999'")
         newer = (await examined(environ, tmp_path))["postgres migrations"]
-        assert newer.status is Health.WARNING
+        assert newer.status is CheckStatus.WARNING
         assert "9999" in newer.finding
 
     async def test_the_deploy_guide_grants_all_privileges_that_a_role_needs(
@@ -411,11 +411,11 @@ class TestPostgres:
         environ["NOTIFIER_DATABASE_URL"] = app_url
         await in_database(database_url, f"REVOKE {right} ON {on} FROM app")
         rights = (await examined(environ, tmp_path))["postgres rights"]
-        assert rights.status is Health.WRONG
+        assert rights.status is CheckStatus.WRONG
         assert rights.finding == f"role app lacks {right} on {on.removeprefix('FUNCTION ')}"
         assert rights.fix == f"GRANT {right} ON {on} TO app"
         await in_database(database_url, rights.fix)
-        assert (await examined(environ, tmp_path))["postgres rights"].status is Health.OK
+        assert (await examined(environ, tmp_path))["postgres rights"].status is CheckStatus.OK
 
     async def test_what_a_role_may_not_read_is_not_checked_and_hides_nothing(
         self, environ: dict[str, str], app_url: str, database_url: str, tmp_path: Path
@@ -423,17 +423,17 @@ class TestPostgres:
         environ["NOTIFIER_DATABASE_URL"] = app_url
         await in_database(database_url, "REVOKE ALL ON alembic_version, workers FROM app")
         found = await examined(environ, tmp_path)
-        assert unchecked(found) == {"postgres migrations", "processes", "postgres connections"}
+        assert not_checked(found) == {"postgres migrations", "processes", "postgres connections"}
         assert "permission denied" in found["processes"].finding
         assert found["postgres migrations"].fix == "GRANT SELECT ON alembic_version TO app"
-        assert found["postgres partitions"].status is Health.OK
+        assert found["postgres partitions"].status is CheckStatus.OK
 
     @pytest.mark.parametrize("off_s", [-60.0, 60.0])
     async def test_a_clock_that_is_off_is_wrong(
         self, environ: dict[str, str], tmp_path: Path, off_s: float
     ) -> None:
         found = await examined(environ, tmp_path, clock=lambda: time.time() + off_s)
-        assert found["clock"].status is Health.WRONG
+        assert found["clock"].status is CheckStatus.WRONG
         assert "NTP" in found["clock"].fix
         assert f"{off_s:+.0f}"[:2] in found["clock"].finding
 
@@ -446,7 +446,7 @@ class TestPostgres:
             " current_database()); END $$",
         )
         durability = (await examined(environ, tmp_path))["postgres durability"]
-        assert durability.status is Health.WRONG
+        assert durability.status is CheckStatus.WRONG
         assert "synchronous_commit is off" in durability.finding
 
     async def test_a_database_that_is_read_only_is_wrong(
@@ -458,15 +458,15 @@ class TestPostgres:
             " current_database()); END $$",
         )
         reach = (await examined(environ, tmp_path))["postgres"]
-        assert (reach.status, "read-only" in reach.finding) == (Health.WRONG, True)
+        assert (reach.status, "read-only" in reach.finding) == (CheckStatus.WRONG, True)
 
     @pytest.mark.parametrize(
         ("parent", "day", "status"),
         [
-            ("notifications", 0, Health.WRONG),
-            ("failures", 0, Health.WRONG),
-            ("attempts", 3, Health.WARNING),
-            ("notifications", 7, Health.OK),
+            ("notifications", 0, CheckStatus.WRONG),
+            ("failures", 0, CheckStatus.WRONG),
+            ("attempts", 3, CheckStatus.WARNING),
+            ("notifications", 7, CheckStatus.OK),
         ],
     )
     async def test_days_without_a_partition_are_noticed(
@@ -476,7 +476,7 @@ class TestPostgres:
         tmp_path: Path,
         parent: str,
         day: int,
-        status: Health,
+        status: CheckStatus,
     ) -> None:
         await in_database(
             database_url,
@@ -493,7 +493,7 @@ class TestPostgres:
         for _ in range(20):
             await beat(database_url, "worker")
         short = (await examined(environ, tmp_path))["postgres connections"]
-        assert short.status is Health.WRONG
+        assert short.status is CheckStatus.WRONG
         assert short.finding.startswith("200 needed, 97 allowed")
         assert "max_connections" in short.fix
 
@@ -506,7 +506,7 @@ class TestPostgres:
             " current_database()); END $$",
         )
         short = (await examined(environ, tmp_path))["postgres connections"]
-        assert (short.status, short.finding[:21]) == (Health.WRONG, "23 needed, 22 allowed")
+        assert (short.status, short.finding[:21]) == (CheckStatus.WRONG, "23 needed, 22 allowed")
 
     async def test_one_that_falls_silent_is_asked_no_more(
         self, database_url: str, postgres_server: PostgresServer, tcp_proxy: Proxy
@@ -521,7 +521,7 @@ class TestPostgres:
             (row,) = await session.fetch(statement("checkup_server"))
             proxy.blackhole()
             found = {one.check: one for one in await _schema(session, Server(**row), ["0001"])}
-        assert unchecked(found) == {"postgres migrations", *OF_TABLES}
+        assert not_checked(found) == {"postgres migrations", *OF_TABLES}
         assert "no answer within 5 s" in found["postgres migrations"].finding
 
 
@@ -529,10 +529,14 @@ class TestProcesses:
     @pytest.mark.parametrize(
         ("kinds", "status", "says"),
         [
-            ((), Health.WARNING, "alive: none; without a worker nothing is sent"),
-            (("api",), Health.WARNING, "alive: 1 api; without a worker nothing is sent"),
-            (("worker",), Health.WARNING, "alive: 1 worker; without an API nothing is accepted"),
-            (("dev",), Health.OK, "alive: 1 dev"),
+            ((), CheckStatus.WARNING, "alive: none; without a worker nothing is sent"),
+            (("api",), CheckStatus.WARNING, "alive: 1 api; without a worker nothing is sent"),
+            (
+                ("worker",),
+                CheckStatus.WARNING,
+                "alive: 1 worker; without an API nothing is accepted",
+            ),
+            (("dev",), CheckStatus.OK, "alive: 1 dev"),
         ],
     )
     async def test_nobody_to_accept_or_to_send_is_a_warning(
@@ -541,7 +545,7 @@ class TestProcesses:
         database_url: str,
         tmp_path: Path,
         kinds: tuple[str, ...],
-        status: Health,
+        status: CheckStatus,
         says: str,
     ) -> None:
         for kind in kinds:
@@ -564,9 +568,9 @@ class TestRabbitmq:
         environ["NOTIFIER_BROKER_URL"] = f"amqp://u:{PASSWORD}@127.0.0.1:{free_port()}/v"
         found = await examined(environ, tmp_path)
         assert set(found) == EVERYTHING
-        assert found["rabbitmq"].status is Health.WRONG
+        assert found["rabbitmq"].status is CheckStatus.WRONG
         assert "start it" in found["rabbitmq"].fix
-        assert unchecked(found) == OF_RABBITMQ
+        assert not_checked(found) == OF_RABBITMQ
         assert troubled(found) == {"rabbitmq", "processes", *OF_RABBITMQ}
 
     @pytest.mark.parametrize("part", ["password", "vhost"])
@@ -578,7 +582,7 @@ class TestRabbitmq:
             "vhost": vhost_url + "-of-nobody",
         }[part]
         refused = (await examined(environ, tmp_path))["rabbitmq"]
-        assert refused.status is Health.WRONG
+        assert refused.status is CheckStatus.WRONG
         assert "correct user, password or vhost" in refused.fix
         assert PASSWORD not in refused.finding
 
@@ -601,7 +605,7 @@ class TestRabbitmq:
         found = await examined(environ, tmp_path)
         other = found[f"rabbitmq queue {EMAIL_LOW}"]
         assert troubled(found) == {"processes", other.check}
-        assert other.status is Health.WRONG
+        assert other.status is CheckStatus.WRONG
         assert "inequivalent arg 'x-" in other.finding
         assert f"delete_queue {queue_name(EMAIL_LOW)}" in other.fix
 
@@ -613,7 +617,7 @@ class TestRabbitmq:
             lambda channel: channel.exchange_declare(EXCHANGE, exchange_type="fanout"),
         )
         other = (await examined(environ, tmp_path))["rabbitmq exchange"]
-        assert other.status is Health.WRONG
+        assert other.status is CheckStatus.WRONG
         assert "inequivalent arg 'type'" in other.finding
 
     async def test_a_queue_that_was_deleted_is_a_warning(
@@ -623,7 +627,7 @@ class TestRabbitmq:
         await with_channel(vhost_url, lambda channel: channel.queue_delete(queue_name(EMAIL_LOW)))
         found = await examined(environ, tmp_path)
         assert troubled(found) == {"processes", f"rabbitmq queue {EMAIL_LOW}"}
-        assert found[f"rabbitmq queue {EMAIL_LOW}"].status is Health.WARNING
+        assert found[f"rabbitmq queue {EMAIL_LOW}"].status is CheckStatus.WARNING
 
     @pytest.mark.parametrize("present", [QUEUES, ()], ids=["queues", "nothing yet"])
     async def test_a_user_with_too_few_rights_is_told_which(
@@ -649,11 +653,11 @@ class TestRabbitmq:
             await management(rabbitmq_server, "DELETE", "/api/users/reader")
         for name in ("rabbitmq exchange", f"rabbitmq queue {EMAIL_LOW}"):
             assert (found[name].status, found[name].finding[:14]) == (
-                Health.WRONG,
+                CheckStatus.WRONG,
                 "ACCESS_REFUSED",
             )
             assert r"configure, write and read on ^notifier(\..*)?$" in found[name].fix
-        assert unchecked(found) == {"rabbitmq alarm"}
+        assert not_checked(found) == {"rabbitmq alarm"}
 
     async def test_an_alarm_is_seen(
         self,
@@ -669,9 +673,9 @@ class TestRabbitmq:
             found = await examined(environ, tmp_path)
         finally:
             set_memory_limit(private_rabbitmq, rabbitmq_install, 512_000_000)
-        assert found["rabbitmq alarm"].status is Health.WRONG
+        assert found["rabbitmq alarm"].status is CheckStatus.WRONG
         assert "takes no messages" in found["rabbitmq alarm"].finding
-        assert (await examined(environ, tmp_path))["rabbitmq alarm"].status is Health.OK
+        assert (await examined(environ, tmp_path))["rabbitmq alarm"].status is CheckStatus.OK
 
     async def test_one_that_falls_silent_is_asked_no_more(
         self, vhost_url: str, rabbitmq_server: RabbitmqServer, tcp_proxy: Proxy
@@ -682,7 +686,7 @@ class TestRabbitmq:
         ):
             proxy.blackhole()
             found = {one.check: one for one in await _look_around(connection, QUEUES, "there")}
-        assert unchecked(found) == OF_RABBITMQ - {"rabbitmq version"}
+        assert not_checked(found) == OF_RABBITMQ - {"rabbitmq version"}
         assert "no answer within 5 s" in found["rabbitmq exchange"].finding
         assert "stopped answering" in found[f"rabbitmq queue {EMAIL_LOW}"].finding
 
@@ -695,7 +699,7 @@ class TestProviders:
         environ["NOTIFIER_PROVIDERS__FCM__URL"] = f"http://127.0.0.1:{port}/v1"
         found = await examined(environ, tmp_path)
         assert troubled(found) == {"processes", "provider fcm"}
-        assert found["provider fcm"].status is Health.WRONG
+        assert found["provider fcm"].status is CheckStatus.WRONG
         assert f"127.0.0.1:{port}" in found["provider fcm"].finding
         assert "[providers.fcm]" in found["provider fcm"].fix
 
@@ -705,16 +709,16 @@ class TestProviders:
         environ["NOTIFIER_PROVIDERS__SMTP__PORT"] = str(free_port())
         found = await examined(environ, tmp_path)
         assert troubled(found) == {"processes", "provider smtp"}
-        assert found["provider smtp"].status is Health.WRONG
+        assert found["provider smtp"].status is CheckStatus.WRONG
 
     @pytest.mark.parametrize(
         ("answers", "status", "says"),
         [
-            ({"AUTH": "235 ok"}, Health.OK, "lets us sign in"),
-            ({"AUTH": "535 5.7.8 somebody: no"}, Health.WRONG, ": 535 5.7.8"),
-            ({"greeting": "554 go away"}, Health.WRONG, ": 554"),
-            ({"EHLO": "250 raw"}, Health.WRONG, "no AUTH that we know"),
-            ({"greeting": "450 4.7.1 too many"}, Health.WARNING, ": 450 4.7.1"),
+            ({"AUTH": "235 ok"}, CheckStatus.OK, "lets us sign in"),
+            ({"AUTH": "535 5.7.8 somebody: no"}, CheckStatus.WRONG, ": 535 5.7.8"),
+            ({"greeting": "554 go away"}, CheckStatus.WRONG, ": 554"),
+            ({"EHLO": "250 raw"}, CheckStatus.WRONG, "no AUTH that we know"),
+            ({"greeting": "450 4.7.1 too many"}, CheckStatus.WARNING, ": 450 4.7.1"),
         ],
     )
     async def test_a_mail_server_is_signed_in_to_and_sent_nothing(
@@ -722,7 +726,7 @@ class TestProviders:
         environ: dict[str, str],
         tmp_path: Path,
         answers: dict[str, str | list[str]],
-        status: Health,
+        status: CheckStatus,
         says: str,
     ) -> None:
         hello: dict[str, str | list[str]] = {"EHLO": "250-raw\r\n250 AUTH PLAIN"}
@@ -745,7 +749,7 @@ class TestProviders:
     ) -> None:
         environ["NOTIFIER_PROVIDERS__FCM__URL"] = url
         found = (await examined(environ, tmp_path))["provider fcm"]
-        assert found.status is Health.OK
+        assert found.status is CheckStatus.OK
         assert "each notification" in found.finding
 
     async def test_a_provider_that_no_channel_uses_is_not_looked_at(

@@ -31,7 +31,6 @@ from notifier.domain.notification import (
     QueueKey,
     Status,
     WorkerId,
-    is_legal,
 )
 from notifier.domain.outcome import (
     Accepted,
@@ -62,6 +61,7 @@ from tests.property.deployment import (
     Worker,
     open_database,
 )
+from tests.transitions import is_legal
 
 T = TypeVar("T")
 

@@ -162,7 +162,6 @@ class MemoryStore:
         self.new[item.id] = item
         self.views[item.id] = NotificationView(
             id=item.id,
-            tenant=item.tenant,
             status=status,
             queue=item.queue,
             recipient=item.recipient,

@@ -12,7 +12,7 @@ from notifier.adapters.postgres import diagnosis as postgres
 from notifier.adapters.postgres.checkup import FUNCTIONS, TABLES
 from notifier.adapters.providers.checkup import _place_of
 from notifier.adapters.rabbitmq import diagnosis as rabbitmq
-from notifier.domain.finding import Health, fine, unchecked
+from notifier.domain.finding import CheckStatus, not_checked, ok
 
 DEPLOY_GUIDE = (Path(__file__).parents[2] / "docs/deploy.md").read_text()
 SERVER = postgres.Server(
@@ -45,30 +45,30 @@ def test_the_deploy_guide_states_the_connections_that_doctor_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("major", "status"), [(14, Health.WRONG), (15, Health.OK), (18, Health.OK)]
+    ("major", "status"), [(14, CheckStatus.WRONG), (15, CheckStatus.OK), (18, CheckStatus.OK)]
 )
-def test_a_postgres_before_15_is_too_old(major: int, status: Health) -> None:
+def test_a_postgres_before_15_is_too_old(major: int, status: CheckStatus) -> None:
     assert postgres.of_version(replace(SERVER, major=major)).status is status
 
 
 @pytest.mark.parametrize(
     ("version", "status"),
-    [("3.9.29", Health.WRONG), ("3.10.0", Health.OK), ("4.1.0-rc.1", Health.OK)],
+    [("3.9.29", CheckStatus.WRONG), ("3.10.0", CheckStatus.OK), ("4.1.0-rc.1", CheckStatus.OK)],
 )
-def test_a_rabbitmq_before_3_10_is_too_old(version: str, status: Health) -> None:
+def test_a_rabbitmq_before_3_10_is_too_old(version: str, status: CheckStatus) -> None:
     found = rabbitmq.of_version({"product": "RabbitMQ", "version": version})
     assert found.status is status
 
 
 def test_another_broker_is_a_warning() -> None:
     found = rabbitmq.of_version({"product": "LavinMQ", "version": "2.0.0"})
-    assert (found.status, "LavinMQ 2.0.0" in found.finding) == (Health.WARNING, True)
+    assert (found.status, "LavinMQ 2.0.0" in found.finding) == (CheckStatus.WARNING, True)
 
 
 @pytest.mark.parametrize(
-    ("skew_s", "status"), [(4.9, Health.OK), (-4.9, Health.OK), (5.1, Health.WRONG)]
+    ("skew_s", "status"), [(4.9, CheckStatus.OK), (-4.9, CheckStatus.OK), (5.1, CheckStatus.WRONG)]
 )
-def test_a_clock_may_be_5_s_off(skew_s: float, status: Health) -> None:
+def test_a_clock_may_be_5_s_off(skew_s: float, status: CheckStatus) -> None:
     assert postgres.of_clock(skew_s).status is status
 
 
@@ -85,9 +85,10 @@ def test_the_grants_of_a_mend_are_one_a_thing_and_quote_the_role() -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "status"), [(74, Health.OK), (75, Health.WARNING), (97, Health.WARNING)]
+    ("others", "status"),
+    [(74, CheckStatus.OK), (75, CheckStatus.WARNING), (97, CheckStatus.WARNING)],
 )
-def test_connections_that_others_hold_are_a_warning(others: int, status: Health) -> None:
+def test_connections_that_others_hold_are_a_warning(others: int, status: CheckStatus) -> None:
     found = postgres.of_connections(replace(SERVER, others=others), {})
     assert found.status is status
 
@@ -111,5 +112,5 @@ def test_a_url_tells_its_place_unless_the_notification_does(url: str, place: str
 
 
 def test_a_finding_is_one_line() -> None:
-    assert fine("x", "two\n  lines").finding == "two lines"
-    assert unchecked("x", "that\nis away").finding == "not checked: that is away"
+    assert ok("x", "two\n  lines").finding == "two lines"
+    assert not_checked("x", "that\nis away").finding == "not checked: that is away"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.domain.notification import FINAL, TRANSITIONS, WAITING, Status, is_legal
+from notifier.domain.notification import FINAL, WAITING, Status
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
@@ -18,6 +18,7 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
+from tests.transitions import TRANSITIONS, is_legal
 
 POLICY = RetryPolicy(base=timedelta(seconds=1), factor=2, cap=timedelta(seconds=60), tries=8)
 

@@ -16,7 +16,7 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.diagnosis import MissingRight, Server
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.errors import ConfigError, NotifierError, StoreUnavailable
-from notifier.domain.finding import Finding, unchecked, wrong
+from notifier.domain.finding import Finding, not_checked, wrong
 from notifier.scheduling.cluster.failure_detector import DEAD_AFTER_S
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ async def _or_unchecked(check: str, finding: Awaitable[Finding]) -> Finding:
     try:
         return await finding
     except _QueryFailed as error:
-        return unchecked(check, str(error))
+        return not_checked(check, str(error))
 
 
 def _unreachable(error: _QueryFailed, shown_url: str) -> list[Finding]:
@@ -191,7 +191,7 @@ def _fix_for(error: BaseException | None) -> str:
 
 
 def _all_unchecked(checks: Sequence[str], because: str) -> list[Finding]:
-    return [unchecked(check, because) for check in checks]
+    return [not_checked(check, because) for check in checks]
 
 
 def _reason(error: Exception) -> str:

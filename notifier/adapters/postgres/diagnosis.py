@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres import controls, heartbeat, rates, reader, store
-from notifier.domain.finding import Finding, doubtful, fine, unchecked, wrong
+from notifier.domain.finding import Finding, not_checked, ok, warning, wrong
 from notifier.scheduling.cluster.membership import MAX_CLOCK_SKEW_S
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def of_reach(server: Server, shown_url: str) -> Finding:
         return wrong(
             REACH, f"{shown_url} is read-only", "set NOTIFIER_DATABASE_URL to the primary's URL"
         )
-    return fine(REACH, f"{shown_url} responds")
+    return ok(REACH, f"{shown_url} responds")
 
 
 def of_version(server: Server) -> Finding:
@@ -82,7 +82,7 @@ def of_version(server: Server) -> Finding:
     if server.major < MIN_MAJOR_VERSION:
         fix = f"upgrade to Postgres {MIN_MAJOR_VERSION} or newer"
         return wrong(VERSION, f"{server.version} is too old", fix)
-    return fine(VERSION, server.version)
+    return ok(VERSION, server.version)
 
 
 def of_clock(skew_s: float) -> Finding:
@@ -95,7 +95,7 @@ def of_clock(skew_s: float) -> Finding:
     if abs(skew_s) > MAX_CLOCK_SKEW_S:
         fix = "synchronise both clocks with NTP; until then no process is ready"
         return wrong(CLOCK, finding, fix)
-    return fine(CLOCK, finding)
+    return ok(CLOCK, finding)
 
 
 def of_durability(server: Server) -> Finding:
@@ -104,7 +104,7 @@ def of_durability(server: Server) -> Finding:
     if server.synchronous_commit == "off":
         fix = "set synchronous_commit = on where it was set to off: server, database or role"
         return wrong(DURABILITY, f"{finding}: a crash can lose accepted notifications", fix)
-    return fine(DURABILITY, finding)
+    return ok(DURABILITY, finding)
 
 
 def of_migrations(present: str | None, known: Sequence[str]) -> Finding:
@@ -113,19 +113,19 @@ def of_migrations(present: str | None, known: Sequence[str]) -> Finding:
         return wrong(MIGRATIONS, "the database has no Notifier tables", _MIGRATE)
     if present not in known:
         finding = f"the schema is at {present}, which is newer than this version's {known[-1]}"
-        return doubtful(MIGRATIONS, finding, "run the version of Notifier that migrated it")
+        return warning(MIGRATIONS, finding, "run the version of Notifier that migrated it")
     if missing := known[known.index(present) + 1 :]:
         return wrong(
             MIGRATIONS, f"the schema is at {present}; not applied: {', '.join(missing)}", _MIGRATE
         )
-    return fine(MIGRATIONS, f"the schema is at {present}, the newest")
+    return ok(MIGRATIONS, f"the schema is at {present}, the newest")
 
 
 def of_hidden_migrations(role: str) -> Finding:
     """Return the finding for a role that may not read the schema's revision."""
     because = f"role {role} may not read alembic_version"
     fix = f"GRANT SELECT ON alembic_version TO {_identifier(role)}"
-    return unchecked(MIGRATIONS, because, fix)
+    return not_checked(MIGRATIONS, because, fix)
 
 
 def of_rights(missing: Sequence[MissingRight], role: str) -> Finding:
@@ -135,7 +135,7 @@ def of_rights(missing: Sequence[MissingRight], role: str) -> Finding:
     if missing:
         rights = ", ".join(f"{item.missing} on {item.name}" for item in missing)
         return wrong(RIGHTS, f"role {role} lacks {rights}", "; ".join(_grants(missing, role)))
-    return fine(RIGHTS, f"role {role} has all required rights")
+    return ok(RIGHTS, f"role {role} has all required rights")
 
 
 def of_days(days: Iterable[int]) -> Finding:
@@ -147,8 +147,8 @@ def of_days(days: Iterable[int]) -> Finding:
         return wrong(DAYS, "none for today: no notification can be stored", fix)
     if ahead < MAX_DAYS_AHEAD - 1:
         finding = f"for today and the next {ahead} days, not {MAX_DAYS_AHEAD}: creation has stopped"
-        return doubtful(DAYS, finding, fix)
-    return fine(DAYS, f"for today and the next {ahead} days")
+        return warning(DAYS, finding, fix)
+    return ok(DAYS, f"for today and the next {ahead} days")
 
 
 def of_processes(counts: Mapping[str, int]) -> Finding:
@@ -156,14 +156,14 @@ def of_processes(counts: Mapping[str, int]) -> Finding:
     listed = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)) or "none"
     finding = f"alive: {listed}"
     if not counts.get("worker", 0) + counts.get("dev", 0):
-        return doubtful(
+        return warning(
             PROCESSES, f"{finding}; without a worker nothing is sent", "start `notifier worker`"
         )
     if not counts.get("api", 0) + counts.get("dev", 0):
-        return doubtful(
+        return warning(
             PROCESSES, f"{finding}; without an API nothing is accepted", "start `notifier api`"
         )
-    return fine(PROCESSES, finding)
+    return ok(PROCESSES, finding)
 
 
 def of_connections(server: Server, counts: Mapping[str, int]) -> Finding:
@@ -176,8 +176,8 @@ def of_connections(server: Server, counts: Mapping[str, int]) -> Finding:
     if needed > allowed:
         return wrong(CONNECTIONS, finding, fix)
     if needed > allowed - server.others:
-        return doubtful(CONNECTIONS, finding, fix)
-    return fine(CONNECTIONS, finding)
+        return warning(CONNECTIONS, finding, fix)
+    return ok(CONNECTIONS, finding)
 
 
 def _grants(missing: Iterable[MissingRight], role: str) -> list[str]:

@@ -99,7 +99,6 @@ class PostgresStore:
         rows = await self._connections.accept.fetch(
             statement("insert"),
             [item.id for item in ordered],
-            [item.tenant for item in ordered],
             [str(item.queue) for item in ordered],
             [item.recipient for item in ordered],
             [item.content for item in ordered],

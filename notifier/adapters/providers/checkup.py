@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from notifier.adapters.providers.http import open_http
 from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
 from notifier.adapters.providers.smtp import open_smtp
-from notifier.domain.finding import Finding, doubtful, fine, wrong
+from notifier.domain.finding import Finding, ok, warning, wrong
 from notifier.domain.outcome import Outcome, Throttled, Unavailable
 
 WITHIN_S: Final = 5.0
@@ -60,7 +60,7 @@ async def _examine_smtp(name: str, settings: SmtpSettings) -> Finding:
             return _unreachable(name, f"{place}: no answer within {WITHIN_S:g} s")
     if obstacle is None:
         what = "lets us sign in" if settings.username else "takes sessions"
-        return fine(_check(name), f"{place} {what}")
+        return ok(_check(name), f"{place} {what}")
     return _of_obstacle(name, place, obstacle)
 
 
@@ -68,7 +68,7 @@ def _of_obstacle(name: str, place: _Place, obstacle: Outcome) -> Finding:
     said = f"{place}: {obstacle.detail if obstacle.code in _OUR_WORDS else obstacle.code}"
     match obstacle:
         case Throttled():
-            return doubtful(_check(name), said, "wait: it says that we come too often")
+            return warning(_check(name), said, "wait: it says that we come too often")
         case Unavailable(code="tls_certificate"):
             return _untrusted(name, said)
         case Unavailable(spends=False):
@@ -82,7 +82,7 @@ async def _examine_http(name: str, settings: HttpSettings) -> Finding:
     async with open_http(name, settings):
         place = _place_of(settings.url)
     if place is None:
-        return fine(_check(name), "each notification says where its request goes")
+        return ok(_check(name), "each notification says where its request goes")
     try:
         async with asyncio.timeout(WITHIN_S):
             await _connect(place)
@@ -92,7 +92,7 @@ async def _examine_http(name: str, settings: HttpSettings) -> Finding:
         return _untrusted(name, f"{place}: {error.verify_message}")
     except (OSError, UnicodeError) as error:
         return _unreachable(name, f"{place}: {error}")
-    return fine(_check(name), f"{place} takes connections")
+    return ok(_check(name), f"{place} takes connections")
 
 
 async def _connect(place: _Place) -> None:

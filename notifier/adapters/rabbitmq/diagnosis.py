@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from notifier.adapters.rabbitmq.errors import BrokerRefused
 from notifier.adapters.rabbitmq.topology import EXCHANGE, queue_name
 from notifier.domain.errors import BrokerUnavailable
-from notifier.domain.finding import Finding, doubtful, fine, unchecked, wrong
+from notifier.domain.finding import Finding, not_checked, ok, warning, wrong
 from notifier.domain.notification import QueueKey
 
 REACH: Final = "rabbitmq"
@@ -61,7 +61,7 @@ def of_queue_name(queue: QueueKey) -> str:
 
 def of_reach(place: str) -> Finding:
     """It let us in."""
-    return fine(REACH, f"{place} answers")
+    return ok(REACH, f"{place} answers")
 
 
 def of_no_connection(
@@ -78,7 +78,7 @@ def of_no_connection(
     rest = [VERSION, OF_EXCHANGE, *map(of_queue_name, queues), ALARM]
     return [
         wrong(REACH, f"{place}: {said}", fix),
-        *(unchecked(check, "RabbitMQ cannot be asked") for check in rest),
+        *(not_checked(check, "RabbitMQ cannot be asked") for check in rest),
     ]
 
 
@@ -86,29 +86,27 @@ def of_version(properties: Mapping[str, object]) -> Finding:
     """`properties` are what the server says of itself."""
     product, version = str(properties.get("product")), str(properties.get("version"))
     if product != "RabbitMQ":
-        return doubtful(
-            VERSION, f"this is {product} {version}", "use RabbitMQ: all else is untried"
-        )
+        return warning(VERSION, f"this is {product} {version}", "use RabbitMQ: all else is untried")
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < MIN_VERSION:
         return wrong(VERSION, f"{version} is too old", f"upgrade to RabbitMQ {_LEAST} or newer")
-    return fine(VERSION, version)
+    return ok(VERSION, version)
 
 
 def of_exchange(sight: Sight) -> Finding:
     """There as ours, or not yet."""
     match sight.state:
         case State.OURS:
-            return fine(OF_EXCHANGE, "as it should be")
+            return ok(OF_EXCHANGE, "as it should be")
         case State.ABSENT:
-            return fine(OF_EXCHANGE, "not there yet: the first process makes it")
+            return ok(OF_EXCHANGE, "not there yet: the first process makes it")
         case State.UNLIKE:
             fix = f"delete exchange {EXCHANGE}, and restart: a process makes it anew"
             return wrong(OF_EXCHANGE, sight.reason, fix)
         case State.REFUSED:
             return wrong(OF_EXCHANGE, sight.reason, _RIGHTS)
         case State.UNKNOWN:
-            return unchecked(OF_EXCHANGE, sight.reason)
+            return not_checked(OF_EXCHANGE, sight.reason)
         case _:
             assert_never(sight.state)
 
@@ -118,12 +116,12 @@ def of_queue(sight: Sight, queue: QueueKey, *, has_exchange: bool) -> Finding:
     check, name = of_queue_name(queue), queue_name(queue)
     match sight.state:
         case State.OURS:
-            return fine(check, "as it should be")
+            return ok(check, "as it should be")
         case State.ABSENT if has_exchange:
             fix = "restart a process: it makes what its settings name"
-            return doubtful(check, "not there, though the exchange is", fix)
+            return warning(check, "not there, though the exchange is", fix)
         case State.ABSENT:
-            return fine(check, "not there yet: the first process makes it")
+            return ok(check, "not there yet: the first process makes it")
         case State.UNLIKE:
             fix = (
                 f"`rabbitmqctl delete_queue {name}` on its vhost, and restart: a process makes it "
@@ -133,7 +131,7 @@ def of_queue(sight: Sight, queue: QueueKey, *, has_exchange: bool) -> Finding:
         case State.REFUSED:
             return wrong(check, sight.reason, _RIGHTS)
         case State.UNKNOWN:
-            return unchecked(check, sight.reason)
+            return not_checked(check, sight.reason)
         case _:
             assert_never(sight.state)
 
@@ -143,14 +141,14 @@ def of_alarm(alarm: Alarm) -> Finding:
     look = "`rabbitmq-diagnostics alarms` on the broker's machine says"
     match alarm:
         case Alarm.OFF:
-            return fine(ALARM, "none: it takes messages")
+            return ok(ALARM, "none: it takes messages")
         case Alarm.ON:
             fix = f"give it memory or disk; {look} which"
             return wrong(ALARM, "it is in alarm and takes no messages", fix)
         case Alarm.HIDDEN:
             because = "this user may not publish to the default exchange"
-            return unchecked(ALARM, because, look)
+            return not_checked(ALARM, because, look)
         case Alarm.UNKNOWN:
-            return unchecked(ALARM, "no answer", look)
+            return not_checked(ALARM, "no answer", look)
         case _:
             assert_never(alarm)

@@ -5,7 +5,7 @@
 -- Returns: one row per notification.
 -- (The conditions on due_at follow from the status. They let Postgres use the small indexes of
 -- waiting rows.)
-SELECT id, tenant, status::text AS status, queue, recipient, content, metadata, tries, max_tries, last_error,
+SELECT id, status::text AS status, queue, recipient, content, metadata, tries, max_tries, last_error,
        created_at, updated_at, due_at, expires_at
 FROM notifications
 WHERE ($1::notification_status IS NULL OR status = $1)

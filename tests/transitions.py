@@ -1,0 +1,48 @@
+"""The legal status changes of a notification, for tests to check against; see docs/design.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from notifier.domain.notification import Status
+
+TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
+    Status.SCHEDULED: frozenset(
+        {Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}
+    ),
+    Status.QUEUED: frozenset(
+        {
+            Status.SENDING,
+            Status.EXPIRED,
+            Status.CANCELLED,
+            Status.SUPPRESSED,
+            Status.SENT,  # a late Accepted for the present claim of the row
+            Status.DELIVERED,
+        }
+    ),
+    Status.SENDING: frozenset(
+        {Status.SENT, Status.RETRYING, Status.QUEUED, Status.FAILED, Status.EXPIRED}
+    ),
+    Status.RETRYING: frozenset(
+        {
+            Status.QUEUED,
+            Status.EXPIRED,
+            Status.CANCELLED,
+            Status.SUPPRESSED,
+            Status.SENT,
+            Status.DELIVERED,
+        }
+    ),
+    Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED}),
+    Status.FAILED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
+    Status.EXPIRED: frozenset({Status.SENT, Status.DELIVERED}),
+    Status.CANCELLED: frozenset({Status.SENT, Status.DELIVERED}),
+    Status.SUPPRESSED: frozenset(),
+    Status.DELIVERED: frozenset(),
+    Status.UNDELIVERED: frozenset({Status.DELIVERED}),
+}
+
+
+def is_legal(before: Status, after: Status) -> bool:
+    """Return whether a notification may change from one status to the other."""
+    return after in TRANSITIONS[before]
