@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from uuid_utils.compat import uuid7
 
+from notifier.domain.controls import Breaker, BreakerState, Pause, Scope, ScopeKind
 from notifier.domain.notification import (
     Channel,
     Claimed,
@@ -38,6 +39,29 @@ def new_id() -> NotificationId:
 def worker_id() -> WorkerId:
     """A fresh worker id."""
     return WorkerId(uuid7())
+
+
+def a_pause(kind: ScopeKind, name: str, expires_in_s: float | None = None) -> Pause:
+    """A pause that is one second old."""
+    return Pause(scope=Scope(kind, name), reason="why", age_s=1.0, expires_in_s=expires_in_s)
+
+
+def a_breaker(
+    provider: str = "smtp",
+    state: BreakerState = BreakerState.OPEN,
+    *,
+    is_mine: bool = False,
+    probe_in_s: float = 5.0,
+) -> Breaker:
+    """A breaker that has been in its state for one second."""
+    return Breaker(
+        provider=provider,
+        state=state,
+        reason="errors",
+        age_s=1.0,
+        probe_in_s=probe_in_s,
+        is_mine=is_mine,
+    )
 
 
 def a_notification(

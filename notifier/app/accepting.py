@@ -14,7 +14,7 @@ from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.accept import Accept
 from notifier.domain.notification import Priority
-from notifier.scheduling.deployment_status import Board
+from notifier.scheduling.deployment_status import DeploymentStatus
 from notifier.settings import Settings
 
 
@@ -34,11 +34,10 @@ async def open_api(
         deadline_s=settings.api.request_deadline_s,
         max_backlog=settings.api.max_backlog,
     )
-    board = Board(
+    status = DeploymentStatus(
         store=process.store,
         broker=process.broker,
-        membership=process.membership,
-        queues=process.queues,
+        cluster=process.membership,
         gates=process.gates,
     )
     async with open_reader(connection_settings(settings)) as reader, asyncio.TaskGroup() as group:
@@ -47,7 +46,7 @@ async def open_api(
         app = create_api(
             acceptor=accept,
             reader=reader,
-            board=board,
+            board=status,
             pausing=process.control_store,
             settings=api_settings(settings),
             readiness=process.why_not_ready,

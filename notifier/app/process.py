@@ -1,13 +1,12 @@
-"""What every process of ours has: store, broker, heartbeat, relay, sweeper, pruner."""
+"""What every process has: store, broker, heartbeat, gates, relays, sweeper and pruner."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,90 +16,174 @@ from notifier import __version__
 from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
-from notifier.adapters.postgres.heartbeat import open_heartbeat
+from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.adapters.telemetry.looplag import watch_loop
 from notifier.adapters.telemetry.metrics import Metrics
+from notifier.app import broker_check
+from notifier.app.broker_check import BrokerCheck
+from notifier.app.sending_side import SendingSide
 from notifier.delivery.relay import Relays
-from notifier.domain.controls import BreakerState, Controls
+from notifier.domain.liveness import BEAT_TIMEOUT_S
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, repeat
 from notifier.ports.broker import Broker
-from notifier.ports.heartbeat import Figures, QueueFigures
 from notifier.recovery import pruner
 from notifier.recovery.pruner import Pruner
 from notifier.recovery.sweeper import Sweeper
-from notifier.scheduling.cluster.membership import Membership
-from notifier.scheduling.consumers.pool import ConsumerPool
-from notifier.scheduling.gates.breakers import Breakers
+from notifier.scheduling.cluster.membership import Membership, ProcessIdentity
+from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
 from notifier.settings import Settings
 
-HEARTBEAT_TIMEOUT_S = 2.0
-LOOK_EVERY_S = 1.0
 IN_PROCESS = ""
-"""The broker URL that stands for the broker in this process's memory."""
+"""The broker URL that selects the broker in this process's memory."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """The pieces, and two facts that change: who sends here, and whether the broker answers."""
+    """The parts of an open process. `sending` is empty in an API process."""
 
     settings: Settings
-    queues: Sequence[QueueKey]
     metrics: Metrics
     store: PostgresStore
     broker: Broker
+    broker_check: BrokerCheck
     membership: Membership
-    relays: Relays
     control_store: PostgresControls
     gates: QueueGates
-    pool: ConsumerPool | None = None
-    breakers: Breakers | None = None
-    is_broker_there: bool = False
+    relays: Relays
+    sending: SendingSide
 
-    def figures(self) -> Figures:
-        """What this process says of itself; nothing while nobody sends here."""
-        providers = self.breakers.figures() if self.breakers else {}
-        return Figures(queues=self.queue_figures(), providers=providers)
-
-    def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
-        """This process's side of every queue."""
-        return self.pool.figures() if self.pool else {}
-
-    def has_work(self, queue: QueueKey) -> bool:
-        """Whether anything waits there that this process could send."""
-        return self.pool is not None and self.pool.has_work(queue)
-
-    def permissions_changed(self) -> None:
-        """A queue may take work again, or no more: let relay and scheduler look at once."""
-        self.relays.wake()
-        if self.pool:
-            self.pool.apply_permissions()
-
-    def report_breakers(self, controls: Controls) -> None:
-        """Every process shows the same, whether or not it sends."""
-        states = {breaker.provider: breaker.state for breaker in controls.breakers}
-        for name in {each for names in self.gates.providers.values() for each in names}:
-            self.metrics.breaker_changed(name, states.get(name, BreakerState.CLOSED))
+    @property
+    def queues(self) -> Sequence[QueueKey]:
+        """Every channel at every priority."""
+        return self.gates.queues
 
     def why_not_ready(self) -> list[str]:
-        """What keeps an API process from being ready: it accepts without a broker."""
+        """What keeps an API process from being ready, one sentence each.
+
+        An API process needs no broker: it accepts notifications without one.
+        """
         return list(self.membership.why_not_ready())
 
     def why_not_sending(self) -> list[str]:
-        """What keeps a worker from being ready."""
-        return self.why_not_ready() + ([] if self.is_broker_there else ["rabbitmq: no answer"])
+        """What keeps a worker from being ready, one sentence each."""
+        is_broker_missing = not self.broker_check.is_available
+        return self.why_not_ready() + ["rabbitmq: no answer"] * is_broker_missing
 
-    async def look_at_broker(self) -> None:
-        """Note whether the broker answers, and how soon."""
-        began = time.monotonic()
-        self.is_broker_there = await self.broker.probe()
-        if self.is_broker_there:
-            self.metrics.dependency_answered("rabbitmq", time.monotonic() - began)
-        else:
-            self.metrics.dependency_unavailable("rabbitmq")
+
+class PermissionForwarder:
+    """Implements queue_gates.PermissionListener for the relays and the consumers."""
+
+    def __init__(self, relays: Relays, sending: SendingSide) -> None:
+        self._relays = relays
+        self._sending = sending
+
+    def permissions_changed(self) -> None:
+        """Let relays and consumers apply the permissions now."""
+        self._relays.wake()
+        self._sending.apply_permissions()
+
+
+@asynccontextmanager
+async def open_process(
+    settings: Settings, *, kind: str, stop: asyncio.Event
+) -> AsyncIterator[Process]:
+    """Open what API and worker have in common, and run it until `stop`. `kind` names the role.
+
+    Opens also while Postgres or RabbitMQ is unreachable: then the process is not ready.
+    """
+    async with AsyncExitStack() as stack:
+        process = await _open_parts(stack, settings, kind)
+        process.gates.add_listener(PermissionForwarder(process.relays, process.sending))
+        async with asyncio.TaskGroup() as group:
+            _start_background(group, process, stop)
+            yield process
+            process.relays.close()
+
+
+async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> Process:
+    """Open the parts in the order in which they need each other; the stack closes them."""
+    queues, providers, worker = queues_of(settings), providers_of(settings), WorkerId(uuid7())
+    sending = SendingSide()
+    metrics = Metrics(
+        queues,
+        providers,
+        version=__version__,
+        target_wait_s={
+            priority: settings.priorities.of(priority).target_wait_s for priority in Priority
+        },
+    )
+    short_timeout = connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)
+    store = await stack.enter_async_context(open_store(connection_settings(settings), worker))
+    heartbeat = await stack.enter_async_context(open_heartbeat(short_timeout, worker))
+    control_store = await stack.enter_async_context(open_controls(short_timeout, worker))
+    gates = QueueGates(
+        control_store, queues=queues, providers=providers, probes=Probes(), observer=metrics
+    )
+    membership = _membership(heartbeat, kind, sending, metrics)
+    await stack.enter_async_context(background_task(membership.run, "heartbeat"))
+    await stack.enter_async_context(background_task(gates.run, "controls"))
+    broker = await stack.enter_async_context(open_broker(settings, queues, metrics))
+    return Process(
+        settings=settings,
+        metrics=metrics,
+        store=store,
+        broker=broker,
+        broker_check=BrokerCheck(broker, metrics),
+        membership=membership,
+        control_store=control_store,
+        gates=gates,
+        relays=Relays(
+            store=store,
+            broker=broker,
+            observer=metrics,
+            queues=queues,
+            cluster=membership,
+            gates=gates,
+        ),
+        sending=sending,
+    )
+
+
+def _membership(
+    heartbeat: PostgresHeartbeat, kind: str, sending: SendingSide, metrics: Metrics
+) -> Membership:
+    identity = ProcessIdentity(kind=kind, host=socket.gethostname(), pid=os.getpid())
+    return Membership(heartbeat, identity=identity, own=sending, observer=metrics)
+
+
+def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:
+    sweeper = Sweeper(store=process.store, observer=process.metrics)
+    pruning = Pruner(
+        store=process.store,
+        observer=process.metrics,
+        retention=timedelta(days=process.settings.retention.days),
+    )
+    group.create_task(process.relays.run(stop), name="relays")
+    group.create_task(sweeper.run(stop), name="sweeper")
+    group.create_task(repeat(pruning.run_once, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
+    group.create_task(
+        repeat(process.broker_check.run_once, stop, broker_check.CHECK_INTERVAL_S),
+        name="broker check",
+    )
+    group.create_task(watch_loop(process.metrics, stop), name="loop watch")
+
+
+def open_broker(
+    settings: Settings, queues: Sequence[QueueKey], metrics: Metrics
+) -> AbstractAsyncContextManager[Broker]:
+    """Open RabbitMQ, or the broker in memory if the URL is empty."""
+    if settings.broker.url == IN_PROCESS:
+        return open_inprocess_broker(queues)
+    return open_rabbitmq_broker(
+        settings.broker.url,
+        queues,
+        observer=metrics,
+        publish_timeout_s=settings.broker.publish_timeout_s,
+    )
 
 
 def queues_of(settings: Settings) -> list[QueueKey]:
@@ -112,117 +195,16 @@ def queues_of(settings: Settings) -> list[QueueKey]:
     ]
 
 
+def providers_of(settings: Settings) -> Mapping[Channel, Sequence[str]]:
+    """The names of the providers that each channel sends through."""
+    return {Channel(name): [channel.provider] for name, channel in settings.channels.items()}
+
+
 def connection_settings(
     settings: Settings, *, timeout_s: float | None = None
 ) -> ConnectionSettings:
-    """How to reach Postgres."""
+    """How to connect to Postgres; `timeout_s` replaces the statement time-out of the settings."""
     return ConnectionSettings(
         url=settings.database.url,
         statement_timeout_s=timeout_s or settings.database.statement_timeout_s,
     )
-
-
-@asynccontextmanager
-async def open_process(
-    settings: Settings, *, kind: str, stop: asyncio.Event
-) -> AsyncIterator[Process]:
-    """Everything an API and a worker have in common, at work until `stop`.
-
-    Opens while Postgres or RabbitMQ is away, too: readiness says so until they are there.
-    """
-    queues, worker = queues_of(settings), WorkerId(uuid7())
-    metrics = Metrics(
-        queues,
-        providers_of(settings),
-        version=__version__,
-        target_wait_s={each: settings.priorities.of(each).target_wait_s for each in Priority},
-    )
-    seat = _Seat()
-    async with (
-        open_store(connection_settings(settings), worker) as store,
-        open_heartbeat(
-            connection_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker
-        ) as heartbeat,
-        open_controls(
-            connection_settings(settings, timeout_s=HEARTBEAT_TIMEOUT_S), worker
-        ) as control_store,
-    ):
-        gates = QueueGates(control_store, queues=queues, providers=providers_of(settings))
-        membership = Membership(
-            heartbeat,
-            kind=kind,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            mine=seat.figures,
-            observer=metrics,
-        )
-        async with (
-            background_task(membership.run, "heartbeat"),
-            background_task(gates.run, "controls"),
-            open_broker(settings, queues, metrics) as broker,
-        ):
-            relays = Relays(
-                store=store,
-                broker=broker,
-                observer=metrics,
-                queues=queues,
-                cluster=membership,
-                gates=gates,
-            )
-            process = Process(
-                settings=settings,
-                queues=queues,
-                metrics=metrics,
-                store=store,
-                broker=broker,
-                membership=membership,
-                relays=relays,
-                control_store=control_store,
-                gates=gates,
-            )
-            seat.process = process
-            gates.on_change(process.permissions_changed)
-            gates.on_read(process.report_breakers)
-            async with asyncio.TaskGroup() as group:
-                _look_after(group, process, stop)
-                yield process
-                process.relays.close()
-
-
-class _Seat:
-    """Where the heartbeat, which comes first, finds the figures of its process."""
-
-    process: Process | None = None
-
-    def figures(self) -> Figures:
-        return self.process.figures() if self.process else Figures(queues={}, providers={})
-
-
-def _look_after(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:
-    sweep = Sweeper(store=process.store, observer=process.metrics)
-    retention = timedelta(days=process.settings.retention.days)
-    prune = Pruner(store=process.store, observer=process.metrics, retention=retention)
-    group.create_task(process.relays.run(stop), name="relays")
-    group.create_task(sweep.run(stop), name="sweeper")
-    group.create_task(repeat(prune.run_once, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
-    group.create_task(repeat(process.look_at_broker, stop, LOOK_EVERY_S), name="broker watch")
-    group.create_task(watch_loop(process.metrics, stop), name="loop watch")
-
-
-def open_broker(
-    settings: Settings, queues: Sequence[QueueKey], metrics: Metrics
-) -> AbstractAsyncContextManager[Broker]:
-    """RabbitMQ, or the broker in memory where the URL is empty."""
-    if settings.broker.url == IN_PROCESS:
-        return open_inprocess_broker(queues)
-    return open_rabbitmq_broker(
-        settings.broker.url,
-        queues,
-        observer=metrics,
-        publish_timeout_s=settings.broker.publish_timeout_s,
-    )
-
-
-def providers_of(settings: Settings) -> Mapping[Channel, Sequence[str]]:
-    """The providers that each channel may send through."""
-    return {Channel(name): [channel.provider] for name, channel in settings.channels.items()}

@@ -37,6 +37,7 @@ from notifier.scheduling.consumers.pool import (
     open_consumer_pool,
 )
 from notifier.scheduling.gates.breakers import Breakers
+from notifier.scheduling.gates.prober import Prober
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.provider_rates import ProviderRates
 from notifier.settings import Settings, convert_table
@@ -66,7 +67,7 @@ async def open_worker(
             bindings=await _open_bindings(stack, settings, providers, reload),
             policies=retry_policies(settings),
         )
-        breakers = process.breakers = _breakers(process)
+        breakers = process.sending.breakers = _breakers(process)
         rates = await _open_rates(stack, process, providers)
         attempts = Attempts(
             store=process.store,
@@ -99,7 +100,7 @@ async def open_worker(
             clock=time.monotonic,
             random=random.Random(),  # noqa: S311 jitter, no secret
         ) as pool:
-            process.pool = pool
+            process.sending.pool = pool
             _look_after(group, process, attempts, breakers, rules, stop)
             yield pool
             stop.set()
@@ -149,15 +150,22 @@ def _bulkheads(
 
 
 def _breakers(process: Process) -> Breakers:
+    prober = Prober(
+        store=process.control_store,
+        gates=process.gates,
+        probes=process.gates.probes,
+        backlog=process.sending,
+        observer=process.metrics,
+        clock=time.monotonic,
+        longest_call_s=process.settings.worker.send_timeout_s,
+    )
     return Breakers(
         store=process.control_store,
         gates=process.gates,
+        prober=prober,
+        reports=process.membership,
         observer=process.metrics,
-        everyone=process.membership.providers,
-        queues=process.queues,
-        has_work=process.has_work,
         clock=time.monotonic,
-        longest_call_s=process.settings.worker.send_timeout_s,
     )
 
 
@@ -172,14 +180,14 @@ def _look_after(
     rescue = Rescuer(
         store=process.store,
         observer=process.metrics,
-        mine=process.queue_figures,
-        others=process.membership.others,
-        permission=process.gates.permission,
+        own=process.sending,
+        peers=process.membership,
+        gates=process.gates,
     )
     dead = OrphanRecovery(
         store=process.store,
         observer=process.metrics,
-        silent=process.membership.silent,
+        processes=process.membership,
         liveness=process.membership,
         rules=rules,
     )
@@ -187,7 +195,7 @@ def _look_after(
         store=process.store,
         observer=process.metrics,
         queues=process.queues,
-        silent=process.membership.silent,
+        processes=process.membership,
     )
     group.create_task(breakers.run(stop), name="breakers")
     group.create_task(repeat(rescue.run_once, stop, rescuer.CHECK_INTERVAL_S), name="rescuer")

@@ -15,6 +15,7 @@ from notifier.delivery.in_flight import InFlightClaims
 from notifier.delivery.lateness import LatenessDetector
 from notifier.domain.breaker import is_unasked
 from notifier.domain.errors import StoreUnavailable
+from notifier.domain.liveness import STALE_AFTER_S
 from notifier.domain.notification import Claimed, Status
 from notifier.domain.outcome import (
     MAX_CODE_LENGTH,
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from notifier.ports.observer import AttemptObserver
     from notifier.ports.store import AttemptStore, ClaimReply, Recorded
 
-STALE_S: Final = 4.0
-"""No provider call starts if the claim, or this process's last heartbeat, was requested longer ago:
-other processes may take this one for dead."""
 RECORD_TIMEOUT_S: Final = 5.0
 """How long writing a known outcome may take once the grace period is over."""
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
@@ -206,11 +204,13 @@ class Attempts:
         """
         if self._claim_lateness.is_late(time.monotonic() - acquired_at):
             try:
-                async with asyncio.timeout(max(0.0, requested_at + STALE_S - time.monotonic())):
+                async with asyncio.timeout(
+                    max(0.0, requested_at + STALE_AFTER_S - time.monotonic())
+                ):
                     await self._rate_limiter.acquire(queue)
             except TimeoutError:
                 return False
-        return self._liveness.is_alive() and time.monotonic() - requested_at <= STALE_S
+        return self._liveness.is_alive() and time.monotonic() - requested_at <= STALE_AFTER_S
 
     async def _claim(self, queue: QueueKey, request: ClaimRequest) -> ClaimReply:
         """Claim once. If the reply is lost the claim is not repeated: the row is given back."""

@@ -1,12 +1,13 @@
-"""When a provider's breaker opens: pure, from what all workers counted."""
+"""When a provider's circuit breaker opens: decided from what all workers counted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from typing import Final, assert_never
+
+import msgspec
 
 from notifier.domain.outcome import (
     Accepted,
@@ -19,18 +20,18 @@ from notifier.domain.outcome import (
 
 WINDOW_S: Final = 10.0
 MIN_CALLS: Final = 20
-SHARE: Final = 0.5
-IN_A_ROW: Final = 5
-IN_A_ROW_S: Final = 3.0
-CREDENTIALS_IN_A_ROW: Final = 3
-CREDENTIALS_S: Final = 1.0
+FAILURE_SHARE: Final = 0.5
+STREAK_LENGTH: Final = 5
+STREAK_SPAN_S: Final = 3.0
+CREDENTIALS_STREAK_LENGTH: Final = 3
+CREDENTIALS_STREAK_SPAN_S: Final = 1.0
 NO_ANSWER_CODES: Final = frozenset({"timeout", "stopped", "error"})
-"""Codes of Ambiguous that tell nothing of the provider: a hang is the hang limits' matter, an error
-is a bug of ours."""
+"""Codes of Ambiguous that are no evidence about the provider: hanging calls are limited elsewhere
+(scheduling/gates/hang_detector.py), and an error is a bug of this program."""
 
 
 class Opening(StrEnum):
-    """Why a breaker opens; PROBE: it stays open, since a probe failed."""
+    """Why a breaker opens. PROBE: it stays open because a probe failed."""
 
     ERRORS = "errors"
     IN_A_ROW = "in_a_row"
@@ -38,26 +39,27 @@ class Opening(StrEnum):
     PROBE = "probe"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderFigures:
-    """What one worker says of one provider, in its heartbeat.
+class ProviderFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker counted of one provider's calls, as its heartbeat reports it.
 
-    `calls` and `failures` are those that ended in the last 10 s. `streak` counts the failures
-    since the last answer that was none, over `streak_s` seconds from the first of them to now;
-    that answer came `answered_s` seconds ago, None if there never was one. `credentials` says
-    that the last failure was a refusal of our credentials.
+    `calls` and `failures` are those that ended in the last 10 s. `streak` is the number of failures
+    since the last answer, `streak_s` the seconds from the first of them until now. `answered_s` is
+    how many seconds ago the last answer came, None if there was none. `credentials`: the last
+    failure was a refusal of our credentials.
+
+    Written by one version and read by another: see ports/heartbeat.py.
     """
 
-    calls: int
-    failures: int
-    streak: int
-    streak_s: float
-    answered_s: float | None
+    calls: int = 0
+    failures: int = 0
+    streak: int = 0
+    streak_s: float = 0.0
+    answered_s: float | None = None
     credentials: bool = False
 
 
 def is_failure(outcome: Outcome) -> bool | None:
-    """Whether it speaks against the provider's health; None if it says nothing of it."""
+    """Whether the outcome is a failure of the provider; None if it is no evidence either way."""
     match outcome:
         case Accepted() | Refused() | Throttled():
             return False
@@ -70,42 +72,44 @@ def is_failure(outcome: Outcome) -> bool | None:
 
 
 def is_unasked(outcome: Outcome) -> bool:
-    """Whether the call ended before the provider was asked."""
+    """Whether the call ended before anything was sent to the provider."""
     return isinstance(outcome, Unavailable) and outcome.is_local
 
 
 def is_about_credentials(outcome: Outcome) -> bool:
-    """Whether the provider refused us, and not the notification."""
+    """Whether the provider refused our credentials rather than the notification."""
     return isinstance(outcome, Unavailable) and not outcome.spends and not outcome.is_local
 
 
-def decide_opening(everyones: Sequence[ProviderFigures]) -> Opening | None:
-    """Why the breaker of a provider opens, by what every living worker says of it.
+def decide_opening(reports: Sequence[ProviderFigures]) -> Opening | None:
+    """Why the provider's breaker must open, None if it stays closed.
 
-    It opens at half of at least 20 calls in 10 s, or at 5 failures in a row over at least 3 s;
-    with refused credentials at 3 over a second; never on one. Refused credentials are the reason
-    whenever most of the failures in a row are such.
+    `reports` holds one entry per live worker. The breaker opens when half of at least 20 calls in
+    10 s failed, or after 5 failures in a row over at least 3 s; after 3 over 1 s if the credentials
+    are refused. One failure never opens it. CREDENTIALS is the reason when more than half of the
+    failures in a row are refused credentials.
     """
-    streaks = _since_last_answer(everyones)
-    count = sum(one.streak for one in streaks)
-    span_s = max((one.streak_s for one in streaks), default=0.0)
-    is_refused = 2 * sum(one.streak for one in streaks if one.credentials) > count
-    if is_refused and count >= CREDENTIALS_IN_A_ROW and span_s >= CREDENTIALS_S:
+    streaks = _since_last_answer(reports)
+    length = sum(report.streak for report in streaks)
+    span_s = max((report.streak_s for report in streaks), default=0.0)
+    is_refused = 2 * sum(report.streak for report in streaks if report.credentials) > length
+    if is_refused and length >= CREDENTIALS_STREAK_LENGTH and span_s >= CREDENTIALS_STREAK_SPAN_S:
         return Opening.CREDENTIALS
-    if _is_half(everyones):
+    if _is_failing_often(reports):
         return Opening.CREDENTIALS if is_refused else Opening.ERRORS
-    if count >= IN_A_ROW and span_s >= IN_A_ROW_S:
+    if length >= STREAK_LENGTH and span_s >= STREAK_SPAN_S:
         return Opening.IN_A_ROW
     return None
 
 
-def _is_half(everyones: Sequence[ProviderFigures]) -> bool:
-    calls = sum(one.calls for one in everyones)
-    return calls >= MIN_CALLS and sum(one.failures for one in everyones) >= SHARE * calls
+def _is_failing_often(reports: Sequence[ProviderFigures]) -> bool:
+    calls = sum(report.calls for report in reports)
+    failures = sum(report.failures for report in reports)
+    return calls >= MIN_CALLS and failures >= FAILURE_SHARE * calls
 
 
-def _since_last_answer(everyones: Sequence[ProviderFigures]) -> list[ProviderFigures]:
-    """Those whose failures in a row all came after the last answer that any worker had."""
-    answers = [one.answered_s for one in everyones if one.answered_s is not None]
+def _since_last_answer(reports: Sequence[ProviderFigures]) -> list[ProviderFigures]:
+    """The workers whose streak began after the last answer that any worker received."""
+    answers = [report.answered_s for report in reports if report.answered_s is not None]
     last_answer_s = min(answers, default=inf)
-    return [one for one in everyones if one.streak and one.streak_s <= last_answer_s]
+    return [report for report in reports if report.streak and report.streak_s <= last_answer_s]

@@ -1,4 +1,4 @@
-"""What may hold work back beside its own demand: a pause, asked for, or an open breaker."""
+"""Pauses and circuit breakers: what may forbid a queue to send although it has work."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """Nothing of this scope is sent. Spans are Postgres's, as of the read.
+    """A scope for which nothing is sent. Spans are by Postgres's clock, as of the read.
 
-    `expires_in_s` None means until resumed.
+    `expires_in_s` None: until it is resumed.
     """
 
     scope: Scope
@@ -42,7 +42,7 @@ class Pause:
 
 
 class BreakerState(StrEnum):
-    """Closed lets all pass, open nothing, half-open one probe at a time."""
+    """CLOSED lets every call pass, OPEN none, HALF_OPEN one probe at a time."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -51,17 +51,16 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
-    """One provider's breaker as Postgres has it. A provider without a row is closed.
+    """One provider's breaker as stored in Postgres. A provider without a row is closed.
 
-    `openings` counts how often it opened in a row; `age_s` is how long it has been in this state
-    for the reader; `probe_in_s` when it may be probed (0 or less: now; in half-open, when the
-    holder's hold ends). `is_mine` says that this process holds the probe.
+    `age_s` is how long it has been in this state. `probe_in_s` is the time until it may be probed,
+    0 or less if it may be now; while half-open, the time until the holder's claim on the probe
+    ends. `is_mine`: this process holds the probe.
     """
 
     provider: str
     state: BreakerState
     reason: str
-    openings: int
     age_s: float
     probe_in_s: float
     is_mine: bool
@@ -69,14 +68,18 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controls:
-    """All that holds work back in the deployment, as of one read."""
+    """All pauses and breakers of the deployment, as of one read."""
 
     pauses: tuple[Pause, ...] = ()
     breakers: tuple[Breaker, ...] = ()
 
 
 class SendPermission(StrEnum):
-    """What a queue may do now: flow, nothing (and why), or send its provider's one probe."""
+    """What this process may do with a queue now.
+
+    ALLOWED: send. PAUSED, BREAKER_OPEN: send nothing. PROBE: send one message, as the probe of the
+    queue's provider.
+    """
 
     ALLOWED = "free"
     PAUSED = "paused"

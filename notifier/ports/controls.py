@@ -4,46 +4,71 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from notifier.domain.controls import Controls, Scope
+from notifier.domain.controls import Controls, Scope, SendPermission
+from notifier.domain.notification import QueueKey
 
 
-class ControlStore(Protocol):
-    """Pauses and breakers in Postgres. Every change tells all processes at once.
-
-    Raises StoreUnavailable. Each change is compare-and-set and says whether it was made.
-    """
+class ControlReader(Protocol):
+    """Reads pauses and breakers and waits for their changes."""
 
     async def read(self) -> Controls:
-        """All pauses that have not expired, and all breakers."""
+        """All pauses that have not expired, and all breakers. Raises StoreUnavailable."""
         ...
 
-    async def changed(self, within_s: float) -> None:
-        """Return when some process changed something, or after `within_s`; raises nothing else."""
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """Return when some process changed something, or after `timeout_s`.
+
+        Also returns when a lost connection is restored: a change may have been missed. Raises
+        nothing, also while Postgres is unreachable. For one caller at a time.
+        """
         ...
+
+
+class BreakerStore(Protocol):
+    """Changes breakers by compare-and-set; each method returns whether the change was made.
+
+    All processes are notified of a change when it commits. Raises StoreUnavailable.
+    """
+
+    async def open_breaker(self, provider: str, reason: str) -> bool:
+        """Closed, or without a row -> open; the first probe is allowed after 5 s."""
+        ...
+
+    async def hold_probe(self, provider: str, hold_s: float) -> bool:
+        """Open and due for a probe, or half-open and its hold expired -> half-open, held by us.
+
+        The hold expires after `hold_s`: then another process may take the probe.
+        """
+        ...
+
+    async def reopen_breaker(self, provider: str, reason: str) -> bool:
+        """Half-open and held by this process -> open, with twice the wait, at most 60 s."""
+        ...
+
+    async def close_breaker(self, provider: str) -> bool:
+        """Half-open and held by this process -> closed."""
+        ...
+
+
+class PauseStore(Protocol):
+    """Begins and ends pauses. All processes are notified. Raises StoreUnavailable."""
 
     async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
-        """Begin or prolong a pause; None is until resumed."""
+        """Begin a pause, or give an existing one a new reason and end; None: until resumed."""
         ...
 
     async def resume(self, scope: Scope) -> bool:
         """End a pause; False if there was none."""
         ...
 
-    async def open_breaker(self, provider: str, reason: str) -> bool:
-        """Closed (or no row) -> open, to be probed in 5 s."""
-        ...
 
-    async def hold_probe(self, provider: str, within_s: float) -> bool:
-        """Open and past its wait, or half-open and past its hold -> half-open, held by us.
+class ControlStore(ControlReader, BreakerStore, PauseStore, Protocol):
+    """Pauses and breakers in Postgres."""
 
-        The hold ends after `within_s`.
-        """
-        ...
 
-    async def reopen_breaker(self, provider: str, reason: str) -> bool:
-        """Half-open and held by this process -> open, the wait doubled, 60 s at most."""
-        ...
+class Permissions(Protocol):
+    """What this process may send now, by pauses and breakers."""
 
-    async def close_breaker(self, provider: str) -> bool:
-        """Half-open and held by this process -> closed."""
+    def permission(self, queue: QueueKey) -> SendPermission:
+        """What this process may do with the queue now."""
         ...

@@ -1,10 +1,17 @@
-"""The heartbeat: what a process reports about itself and reads about the others."""
+"""The heartbeat: what a process reports about itself and reads about the others.
+
+The figures are a wire format: every process decodes what the others wrote, also those of an older
+or a newer version. Therefore every field has a default, unknown fields are ignored, and a field
+keeps the name under which it was first written (`name=`), whatever it is called in Python.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import msgspec
 
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.notification import (
@@ -13,42 +20,58 @@ from notifier.domain.notification import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueFigures:
-    """What one worker says of its side of one queue, in its heartbeat.
+class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker's figures of one queue.
 
-    `consumers` hold the queue (the standing ones counted), `busy` of them carry out an attempt.
-    `held` messages are unacked here. `done` counts attempts finished since the process started.
-    `done_per_s` and `service_s` are moving averages. `limited_by` is the allocator's answer to
-    "why is it not moving?". `held_since` is the oldest `published_at` among the held, `mark` the
-    newest `published_at` of a non-redelivered message taken at least 10 s ago (both in seconds
-    since the epoch, None if there is none). `drained_s` is for how long, without a break, every
-    poll said ready = 0 with consumers > 0 while nothing was held here.
+    `consumers` is the number assigned to the queue, the reserved ones included; `busy` of them run
+    an attempt. `held` counts messages delivered to this worker and not acknowledged. `done` counts
+    attempts finished since the process started. `done_per_s` and `service_s` are moving averages.
+    `limited_by` is the allocator's limit. `held_since` is the oldest `published_at` among the held
+    messages, `watermark` the newest `published_at` of a message that was delivered for the first
+    time at least 10 s ago; both are seconds since the epoch, None if there is no such message.
+    `drained_s` is for how long, without interruption, every poll of the broker reported ready = 0
+    and consumers > 0 while this worker held nothing.
     """
 
-    consumers: int
-    busy: int
-    held: int
-    done: int
-    done_per_s: float
-    service_s: float
-    limited_by: str
-    held_since: float | None
-    mark: float | None
-    drained_s: float
+    consumers: int = 0
+    busy: int = 0
+    held: int = 0
+    done: int = 0
+    done_per_s: float = 0.0
+    service_s: float = 0.0
+    limited_by: str = ""
+    held_since: float | None = None
+    watermark: float | None = msgspec.field(default=None, name="mark")
+    drained_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """All that a process says in its heartbeat."""
+    """What a process reports about itself in its heartbeat."""
 
     queues: Mapping[QueueKey, QueueFigures]
     providers: Mapping[str, ProviderFigures]
 
 
+NO_FIGURES = Figures(queues={}, providers={})
+"""What a process reports that does not send."""
+
+
+class FigureSource(Protocol):
+    """Where the heartbeat takes this process's own figures from."""
+
+    def figures(self) -> Figures:
+        """The figures as of now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:
-    """A heartbeat read back: `kind` is api, worker or dev, `age_s` by Postgres's clock."""
+    """Another process's heartbeat row.
+
+    `kind` is api, worker or dev. `beat` is its counter. `age_s` is the age of the row by Postgres's
+    clock.
+    """
 
     id: WorkerId
     kind: str
@@ -62,31 +85,68 @@ class WorkerFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatReply:
-    """What a heartbeat brings back: Postgres's clock (seconds since the epoch), and the others."""
+    """What a heartbeat returns: Postgres's clock (seconds since the epoch) and the other rows."""
 
     now: float
     others: Sequence[WorkerFigures]
 
 
 class Heartbeat(Protocol):
-    """One process's row among the living, on a connection of its own."""
+    """This process's row in the table of live processes."""
 
     async def beat(
         self, *, kind: str, host: str, pid: int, beat: int, figures: Figures
     ) -> HeartbeatReply:
-        """Say that this process lives; returns the other processes' rows and the time."""
+        """Write this process's row; return the other processes' rows and the time.
+
+        `beat` is a counter that grows with each call. A row whose figures cannot be decoded is
+        returned without figures: its process is alive. Raises StoreUnavailable.
+        """
         ...
 
     async def leave(self) -> None:
-        """Remove the row: this process ends of its own will."""
+        """Delete this process's row, at a regular shutdown. Raises StoreUnavailable."""
         ...
 
 
 class Liveness(Protocol):
-    """Whether the others must take this process for alive, so that a provider call may begin."""
+    """Whether this process may begin provider calls; see domain/liveness.py."""
 
-    def is_alive(self) -> bool: ...
+    def is_alive(self) -> bool:
+        """Whether the last successful heartbeat is recent enough that no process counts us dead."""
+        ...
 
     async def wait_until_alive(self) -> None:
-        """Return at once while alive, else with the next heartbeat that arrives."""
+        """Return at once while alive, otherwise after the next successful heartbeat."""
+        ...
+
+
+class DeadProcess(NamedTuple):
+    """A process that has a heartbeat row and counts as dead, with the counter where it stopped."""
+
+    id: WorkerId
+    beat: int
+
+
+class DeadProcesses(Protocol):
+    """Which processes count as dead; see domain/liveness.py."""
+
+    def dead(self) -> Sequence[DeadProcess]:
+        """The other processes that are dead and still have a row."""
+        ...
+
+
+class PeerFigures(Protocol):
+    """What the other live processes reported in their last heartbeat."""
+
+    def peer_queue_figures(self) -> Sequence[Mapping[QueueKey, QueueFigures]]:
+        """Each other live process's figures of its queues."""
+        ...
+
+
+class QueueFigureSource(Protocol):
+    """This process's own figures of its queues."""
+
+    def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
+        """The figures as of now; empty in a process that does not send."""
         ...

@@ -1,1 +1,1 @@
-"""What puts right what a fault left behind."""
+"""Repairs what a fault left behind: lost messages, orphans, unpublished, expired and old rows."""

@@ -1,7 +1,7 @@
-"""The rescuer's other half: takes up what a dead worker was sending.
+"""Orphan recovery: settles the notifications that a dead worker was sending.
 
-Nobody knows whether it was sent, so it is Ambiguous, decided as always. What kills its worker for
-the third time is poison.
+Whether they were sent is unknown. So the attempt's outcome is Ambiguous, and the usual rules decide
+what follows. A notification whose worker dies for the third time is poison and fails.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from notifier.ports.observer import RescueReason
 from notifier.ports.store import OrphanDecision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from notifier.delivery.delivery_rules import DeliveryRules
-    from notifier.domain.notification import WorkerId
-    from notifier.ports.heartbeat import Liveness
+    from notifier.ports.heartbeat import DeadProcesses, Liveness
     from notifier.ports.observer import RecoveryObserver
     from notifier.ports.store import Orphan, RecoveryStore, SettledOrphan
 
@@ -34,10 +33,9 @@ log = structlog.get_logger(__name__)
 
 
 class OrphanRecovery:
-    """Decides what becomes of the rows that say `sending` by a process that is dead.
+    """Decides what follows for rows in status `sending` whose worker is dead.
 
-    `silent` names those whose counter stands still; those without a heartbeat row are found in
-    Postgres.
+    A worker is dead if `processes` says so, or if it has no heartbeat row, which Postgres finds.
     """
 
     def __init__(
@@ -45,41 +43,47 @@ class OrphanRecovery:
         *,
         store: RecoveryStore,
         observer: RecoveryObserver,
-        silent: Callable[[], Sequence[tuple[WorkerId, int]]],
+        processes: DeadProcesses,
         liveness: Liveness,
         rules: DeliveryRules,
     ) -> None:
         self._store = store
         self._observer = observer
-        self._silent = silent
+        self._processes = processes
         self._liveness = liveness
         self._rules = rules
 
     async def run_once(self) -> int:
-        """One pass; how many rows it moved, at most 500. Nothing while we may be dead ourselves."""
+        """Settle at most 500 orphans; returns how many.
+
+        Does nothing while this process may count as dead itself, or Postgres is unreachable.
+        """
         if not self._liveness.is_alive():
             return 0
+        dead = self._processes.dead()
         try:
-            silent = self._silent()
-            orphans = await self._store.claimed_by_dead(silent)
+            orphans = await self._store.claimed_by_dead(dead)
             if not orphans:
                 return 0
-            moved = await self._store.settle_orphans(
-                [self._decision(orphan) for orphan in orphans], silent
+            settled = await self._store.settle_orphans(
+                [self._decision(orphan) for orphan in orphans], dead
             )
         except StoreUnavailable as error:
             log.debug("orphan_recovery_failed", reason=str(error))
             return 0
-        self._tell(moved)
-        return len(moved)
+        self._report(settled)
+        return len(settled)
 
     def _decision(self, orphan: Orphan) -> OrphanDecision:
-        status, reason = self._what_follows(orphan)
+        status, reason = self._next_status(orphan)
         provider = self._rules.provider_name(orphan.queue)
         return OrphanDecision(orphan=orphan, provider=provider, status=status, reason=reason)
 
-    def _what_follows(self, orphan: Orphan) -> tuple[Status, str]:
-        """As for every Ambiguous, but due at once: the wait for its worker's death was enough."""
+    def _next_status(self, orphan: Orphan) -> tuple[Status, str]:
+        """The status and the failure's reason, by the rules of an Ambiguous outcome.
+
+        A retry is due at once: the time until the worker counted as dead was delay enough.
+        """
         if orphan.deaths + 1 >= MAX_DEATHS:
             return Status.FAILED, "poison"
         decision = self._rules.decide(
@@ -93,12 +97,14 @@ class OrphanRecovery:
             case _:
                 assert_never(decision)
 
-    def _tell(self, moved: Sequence[SettledOrphan]) -> None:
-        for worker, count in Counter(death.orphan.worker for death, _, _ in moved).items():
+    def _report(self, settled: Sequence[SettledOrphan]) -> None:
+        workers = Counter(decision.orphan.worker for decision, _, _ in settled)
+        for worker, count in workers.items():
             log.warning("worker_died", worker=str(worker), in_flight=count)
-        for death, status, age_s in moved:
-            self._observer.rescued(death.orphan.queue, 1, RescueReason.PROCESS_DIED)
+        for decision, status, age_s in settled:
+            queue = decision.orphan.queue
+            self._observer.rescued(queue, 1, RescueReason.PROCESS_DIED)
             if status is Status.QUEUED:
-                self._observer.retried(death.orphan.queue, "ambiguous")
+                self._observer.retried(queue, "ambiguous")
             else:
-                self._observer.finished(death.orphan.queue, status, age_s, death.reason)
+                self._observer.finished(queue, status, age_s, decision.reason)

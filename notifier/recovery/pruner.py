@@ -1,4 +1,7 @@
-"""The pruner: makes the days to come and drops those that are over, whole, when all is final."""
+"""The pruner: creates the partitions of the coming days and drops those past retention.
+
+A day is dropped as a whole, and only when all its notifications are final.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class Pruner:
-    """Any process may run one; several do no harm."""
+    """Every process runs one; concurrent passes do no harm."""
 
     def __init__(
         self, *, store: UpkeepStore, observer: PrunerObserver, retention: timedelta
@@ -31,29 +34,29 @@ class Pruner:
         self._retention = retention
 
     async def run_once(self) -> list[str]:
-        """One pass; the days it dropped, as YYYYMMDD."""
-        done: dict[str, str] = {}
+        """Run one pass; returns the days it dropped, as YYYYMMDD."""
+        results: dict[str, str] = {}
         try:
             await self._store.ensure_days()
             await self._store.forget_processes()
             today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
             for day in await self._store.days():
                 if _date(day) < today - self._retention:
-                    done[day] = await self._drop(day)
-            self._observer.partitions_kept(sum(what == "kept" for what in done.values()))
+                    results[day] = await self._drop(day)
+            self._observer.partitions_kept(sum(result == "kept" for result in results.values()))
         except StoreUnavailable as error:
             log.warning("prune_failed", reason=str(error))
-        return [day for day, what in done.items() if what == "dropped"]
+        return [day for day, result in results.items() if result == "dropped"]
 
     async def _drop(self, day: str) -> str:
         try:
-            what = await self._store.drop_day(_date(day))
-        except StoreUnavailable as error:  # no lock in 200 ms: the next pass tries again
+            result = await self._store.drop_day(_date(day))
+        except StoreUnavailable as error:  # no lock within 200 ms: the next pass tries again
             log.info("partition_drop_postponed", day=day, reason=str(error))
             return "locked"
-        if what == "kept":
+        if result == "kept":
             log.warning("partition_kept", day=day, reason="some of its notifications are not final")
-        return what
+        return result
 
 
 def _date(day: str) -> date:

@@ -1,4 +1,4 @@
-"""The sweeper: expires what waited past its time."""
+"""The sweeper: expires notifications that were not sent within their time to live."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    """Any process may run one; several do no harm."""
+    """Every process runs one; concurrent passes do no harm."""
 
     def __init__(self, *, store: UpkeepStore, observer: FinishObserver) -> None:
         self._store = store
         self._observer = observer
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Pass after pass: every minute, and at once while there is more."""
+        """Run a pass every minute until `stop`, and the next one at once while rows are found."""
         while not stop.is_set():
             if not await self.run_once():
                 await wait(stop, SWEEP_INTERVAL_S)
 
     async def run_once(self) -> int:
-        """Expire some thousands of the rows past their time; how many that were."""
+        """Expire a batch of rows past their time; returns how many."""
         try:
             expired = await self._store.sweep()
         except StoreUnavailable as error:

@@ -1,7 +1,8 @@
-"""The rescuer's third part: publishes again what a process may have died over.
+"""Publishes again what a process took from Postgres and may not have published before it died.
 
-Between the commit of a take and the publish nobody else knows of the rows. They are due again as
-soon as their process counts as dead: the claim stays, so it does no harm if they were published.
+Between the commit of a take and the publish only the taking process knows of the rows. They become
+due again as soon as it counts as dead. Their claim is unchanged: if they were published after all,
+the second pointer does no harm.
 """
 
 from __future__ import annotations
@@ -14,25 +15,26 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.ports.observer import RescueReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from notifier.domain.notification import QueueKey, WorkerId
+    from notifier.domain.notification import QueueKey
+    from notifier.ports.heartbeat import DeadProcess, DeadProcesses
     from notifier.ports.observer import RecoveryObserver
     from notifier.ports.store import RecoveryStore
 
 CHECK_INTERVAL_S: Final = 0.25
-"""Postgres is asked only after a death."""
+"""Short, because Postgres is only asked after a death."""
 MAX_DEAD_PER_RUN: Final = 100
-"""Dead processes asked for at once: a crash loop leaves many, and each costs a look."""
+"""Dead processes per query: a crash loop leaves many, and each costs an index lookup per queue."""
 
 log = structlog.get_logger(__name__)
 
 
 class UnpublishedRecovery:
-    """Looks once after each process that died.
+    """Checks once after each death of a process.
 
-    `silent` names those whose counter stands still. One without a heartbeat row left in order: a
-    relay takes nothing before its process has its row.
+    A process without a heartbeat row has shut down regularly: a relay takes nothing before its
+    process has a row.
     """
 
     def __init__(
@@ -41,28 +43,28 @@ class UnpublishedRecovery:
         store: RecoveryStore,
         observer: RecoveryObserver,
         queues: Sequence[QueueKey],
-        silent: Callable[[], Sequence[tuple[WorkerId, int]]],
+        processes: DeadProcesses,
     ) -> None:
         self._store = store
         self._observer = observer
         self._queues = queues
-        self._silent = silent
-        self._done: set[tuple[WorkerId, int]] = set()
+        self._processes = processes
+        self._done: set[DeadProcess] = set()
 
     async def run_once(self) -> int:
-        """One pass; how many rows it made due again, at most 500."""
-        silent = self._silent()
-        self._done &= set(silent)
-        dead = [each for each in silent if each not in self._done][:MAX_DEAD_PER_RUN]
-        if not dead:
+        """Make at most 500 rows due again; returns how many. Repeats until a process has none."""
+        dead = self._processes.dead()
+        self._done &= set(dead)
+        remaining = [process for process in dead if process not in self._done][:MAX_DEAD_PER_RUN]
+        if not remaining:
             return 0
         try:
-            rescued = await self._store.rescue_from(dead, self._queues)
+            rescued = await self._store.rescue_from(remaining, self._queues)
         except StoreUnavailable as error:
             log.debug("unpublished_recovery_failed", reason=str(error))
             return 0
         if not rescued:
-            self._done |= set(dead)
+            self._done |= set(remaining)
         for queue, count in rescued.items():
             log.warning("unpublished_recovered", queue=str(queue), count=count)
             self._observer.rescued(queue, count, RescueReason.PROCESS_DIED)

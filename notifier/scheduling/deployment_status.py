@@ -1,4 +1,4 @@
-"""The state of every queue and provider: from Postgres, the broker and the heartbeats."""
+"""The state of every queue and provider, from Postgres, the broker and the heartbeats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.controls import BreakerState, Controls, Scope, ScopeKind, SendPermission
-from notifier.ports.broker import Depth
 from notifier.ports.queries import ProviderState, QueueState
 
 if TYPE_CHECKING:
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
     from notifier.domain.breaker import ProviderFigures
     from notifier.domain.controls import Breaker, Pause
     from notifier.domain.notification import QueueKey
-    from notifier.ports.broker import Broker
+    from notifier.ports.broker import Broker, Depth
     from notifier.ports.heartbeat import QueueFigures
     from notifier.ports.store import Waiting, WaitingCounter
-    from notifier.scheduling.cluster.membership import Membership
+    from notifier.scheduling.cluster.cluster_figures import ClusterFigures
     from notifier.scheduling.gates.queue_gates import QueueGates
 
 NO_WORKER: Final = "no worker"
@@ -30,11 +29,10 @@ LIMIT_OF_PERMISSION: Final = {
 }
 
 
-class Board:
-    """What `GET /v1/queues`, `/v1/providers` and `/v1/pauses` show. Raises StoreUnavailable.
+class DeploymentStatus:
+    """Implements api.status_reader.StatusReader. Every method raises StoreUnavailable.
 
-    Pauses and breakers are read for each answer, so that a change just made is seen at once.
-    Without `panel` nothing is ever held back.
+    Pauses and breakers are read at each call, so that a change just made is seen at once.
     """
 
     def __init__(
@@ -42,89 +40,84 @@ class Board:
         *,
         store: WaitingCounter,
         broker: Broker,
-        membership: Membership,
-        queues: Sequence[QueueKey],
-        gates: QueueGates | None = None,
+        cluster: ClusterFigures,
+        gates: QueueGates,
     ) -> None:
         self._store = store
         self._broker = broker
-        self._membership = membership
-        self._queues = queues
+        self._cluster = cluster
         self._gates = gates
 
     async def queues(self) -> Sequence[QueueState]:
-        """One row a queue; what the broker does not know counts as 0."""
-        await self._controls()
-        waiting = await self._store.waiting(self._queues)
+        """One row per queue. A queue whose depth the broker does not know has `ready` 0."""
+        await self._gates.refresh()
+        waiting = await self._store.waiting(self._gates.queues)
         depths = await self._broker.depths()
-        said = self._membership.figures()
+        reports = self._cluster.queue_figures()
         return [
-            _state(
+            _queue_state(
                 queue,
                 waiting.get(queue),
                 depths.get(queue),
-                said.get(queue, ()),
-                self._gates.permission(queue) if self._gates else SendPermission.ALLOWED,
+                reports.get(queue, ()),
+                self._gates.permission(queue),
             )
-            for queue in self._queues
+            for queue in self._gates.queues
         ]
 
     async def providers(self) -> Sequence[ProviderState]:
-        """One row a provider, by name."""
-        controls = await self._controls()
-        channels = self._gates.providers if self._gates else {}
-        names = sorted({name for each in channels.values() for name in each})
-        said = self._membership.providers()
+        """One row per provider, by name."""
+        controls = await self._gates.refresh()
+        channels = self._gates.providers
+        reports = self._cluster.provider_figures()
         return [
-            _provider(
+            _provider_state(
                 name,
-                tuple(channel for channel, each in channels.items() if name in each),
+                tuple(channel for channel, names in channels.items() if name in names),
                 controls,
-                [figures[name] for figures in said if name in figures],
+                [figures[name] for figures in reports if name in figures],
             )
-            for name in names
+            for name in self._gates.provider_names
         ]
 
     async def pauses(self) -> Sequence[Pause]:
-        """All that have not expired, by scope."""
-        return sorted((await self._controls()).pauses, key=lambda pause: pause.scope)
-
-    async def _controls(self) -> Controls:
-        return await self._gates.refresh() if self._gates else Controls()
+        """All pauses that have not expired, by scope."""
+        controls = await self._gates.refresh()
+        return sorted(controls.pauses, key=lambda pause: pause.scope)
 
 
-def _state(
+def _queue_state(
     queue: QueueKey,
     waiting: Waiting | None,
     depth: Depth | None,
-    said: Sequence[QueueFigures],
+    reports: Sequence[QueueFigures],
     permission: SendPermission,
 ) -> QueueState:
     return QueueState(
         queue=queue,
         ready=depth.ready if depth else 0,
         due=waiting.due if waiting else 0,
-        consumers=sum(one.consumers for one in said),
-        busy=sum(one.busy for one in said),
-        rate_per_s=round(sum(one.done_per_s for one in said), 3),
+        consumers=sum(figures.consumers for figures in reports),
+        busy=sum(figures.busy for figures in reports),
+        rate_per_s=round(sum(figures.done_per_s for figures in reports), 3),
         oldest_wait_s=round(waiting.oldest_wait.total_seconds(), 3) if waiting else 0.0,
-        limited_by=_limited_by(said, permission),
+        limited_by=_limited_by(reports, permission),
         paused=permission is SendPermission.PAUSED,
     )
 
 
-def _limited_by(said: Sequence[QueueFigures], permission: SendPermission) -> str:
-    """A pause and a breaker count at once, the rest as most workers say."""
+def _limited_by(reports: Sequence[QueueFigures], permission: SendPermission) -> str:
+    """A pause or breaker if there is one, otherwise the limit that most workers report."""
     if permission is not SendPermission.ALLOWED:
         return LIMIT_OF_PERMISSION[permission]
-    limits = Counter(one.limited_by for one in said)
+    limits = Counter(figures.limited_by for figures in reports)
     return limits.most_common(1)[0][0] if limits else NO_WORKER
 
 
-def _provider(
-    name: str, channels: tuple[str, ...], controls: Controls, said: Sequence[ProviderFigures]
+def _provider_state(
+    name: str, channels: tuple[str, ...], controls: Controls, reports: Sequence[ProviderFigures]
 ) -> ProviderState:
-    breaker = next((each for each in controls.breakers if each.provider == name), None)
+    breaker = next((row for row in controls.breakers if row.provider == name), None)
     return ProviderState(
         provider=name,
         channels=channels,
@@ -132,8 +125,8 @@ def _provider(
         reason=breaker.reason if breaker else "",
         probe_in_s=_probe_in_s(breaker),
         paused=any(pause.scope == Scope(ScopeKind.PROVIDER, name) for pause in controls.pauses),
-        calls=sum(one.calls for one in said),
-        failures=sum(one.failures for one in said),
+        calls=sum(figures.calls for figures in reports),
+        failures=sum(figures.failures for figures in reports),
     )
 
 

@@ -14,7 +14,6 @@ from typing_extensions import override
 from notifier.adapters.inprocess.broker import InProcessBroker
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import open_controls
-from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.store import open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.app import create_api
@@ -25,11 +24,13 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
-from notifier.ports.heartbeat import Figures
-from notifier.scheduling.cluster.membership import Membership
-from notifier.scheduling.deployment_status import Board
+from notifier.scheduling.cluster.cluster_figures import ClusterFigures
+from notifier.scheduling.cluster.failure_detector import FailureDetector
+from notifier.scheduling.deployment_status import DeploymentStatus
+from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import QUEUES, worker_id
+from tests.doubles import FixedFigures
 from tests.unit.fakes_api import MemoryStore, make_api, open_client
 
 SETTINGS = ApiSettings(providers=("http", "smtp"), request_deadline_s=2.0)
@@ -248,29 +249,26 @@ async def test_the_providers_show_their_breakers(client: aiohttp.ClientSession) 
 
 @asynccontextmanager
 async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
-    """One process's API, whose pauses and board stand on Postgres."""
+    """One process's API, whose pauses and status come from Postgres."""
     settings, worker, memory = ConnectionSettings(url=url), worker_id(), MemoryStore()
     async with (
         open_store(settings, worker) as store,
-        open_heartbeat(settings, worker) as heartbeat,
         open_controls(settings, worker) as controls,
     ):
         app = create_api(
             acceptor=memory,
             reader=memory,
-            board=Board(
+            board=DeploymentStatus(
                 store=store,
                 broker=InProcessBroker(QUEUES),
-                membership=Membership(
-                    heartbeat,
-                    kind="api",
-                    host="here",
-                    pid=1,
-                    mine=silent,
-                    observer=Metrics(QUEUES, {}, version="0"),
+                cluster=ClusterFigures(own=FixedFigures(), detector=FailureDetector()),
+                gates=QueueGates(
+                    controls,
+                    queues=QUEUES,
+                    providers=PROVIDERS,
+                    probes=Probes(),
+                    observer=Metrics(QUEUES, PROVIDERS, version="0"),
                 ),
-                queues=QUEUES,
-                gates=QueueGates(controls, queues=QUEUES, providers=PROVIDERS),
             ),
             pausing=controls,
             settings=SETTINGS,
@@ -279,10 +277,6 @@ async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
         )
         async with open_client(app) as client:
             yield client
-
-
-def silent() -> Figures:
-    return Figures(queues={}, providers={})
 
 
 async def paused_queues(client: aiohttp.ClientSession) -> dict[str, str]:

@@ -615,7 +615,7 @@ async def test_a_claim_that_took_long_needs_another_turn_before_its_call(
 async def test_a_turn_that_does_not_come_in_time_gives_the_row_back_unspent(
     bench: Opening, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.delivery.attempt.STALE_S", 0.45)
+    monkeypatch.setattr("notifier.delivery.attempt.STALE_AFTER_S", 0.45)
     turns = Turns()
     async with bench(Accepted(), rate_limiter=turns) as on:
         item = a_notification()

@@ -1,4 +1,4 @@
-"""Two workers' breakers over one row in Postgres; their clocks are turned by the test."""
+"""Two workers' breakers over one row in Postgres; the test moves their clocks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from notifier.domain.controls import BreakerState, Scope, ScopeKind, SendPermiss
 from notifier.domain.notification import Channel, QueueKey
 from notifier.domain.outcome import Accepted, Ambiguous, Outcome, Unavailable
 from notifier.scheduling.gates.breakers import Breakers
+from notifier.scheduling.gates.prober import Prober
+from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, SMS_HIGH, worker_id
+from tests.doubles import PermissionChange
 
 PROVIDERS = {Channel("email"): ["smtp"], Channel("sms"): ["twilio"], Channel("push"): ["fcm"]}
 DOWN = Unavailable(code="503")
 DENIED = Unavailable(code="401", spends=False)
-BUSY = Unavailable(code="no_connection", spends=False, is_local=True)
+NO_CONNECTION = Unavailable(code="no_connection", spends=False, is_local=True)
 
 
 @dataclass
@@ -37,36 +40,54 @@ class Worker:
     store: PostgresControls
     metrics: Metrics
     work: set[QueueKey] = field(default_factory=lambda: {EMAIL_LOW, EMAIL_HIGH, SMS_HIGH})
-    others: list[Mapping[str, ProviderFigures]] = field(default_factory=list)
+    peers: list[Mapping[str, ProviderFigures]] = field(default_factory=list)
     now: float = 1000.0
 
     def __post_init__(self) -> None:
-        self.gates = QueueGates(self.store, queues=QUEUES, providers=PROVIDERS)
-        self.breakers = Breakers(
+        probes = Probes()
+        self.gates = QueueGates(
+            self.store,
+            queues=QUEUES,
+            providers=PROVIDERS,
+            probes=probes,
+            observer=self.metrics,
+        )
+        prober = Prober(
             store=self.store,
             gates=self.gates,
+            probes=probes,
+            backlog=self,
             observer=self.metrics,
-            everyone=self._everyone,
-            queues=QUEUES,
-            has_work=lambda queue: queue in self.work,
             clock=lambda: self.now,
             longest_call_s=20.0,
         )
+        self.breakers = Breakers(
+            store=self.store,
+            gates=self.gates,
+            prober=prober,
+            reports=self,
+            observer=self.metrics,
+            clock=lambda: self.now,
+        )
 
-    def _everyone(self) -> Sequence[Mapping[str, ProviderFigures]]:
-        return [self.breakers.figures(), *self.others]
+    def has_work(self, queue: QueueKey) -> bool:
+        return queue in self.work
 
-    def hear(self, outcome: Outcome, count: int = 1, queue: QueueKey = EMAIL_HIGH) -> None:
+    def provider_figures(self) -> Sequence[Mapping[str, ProviderFigures]]:
+        return [self.breakers.figures(), *self.peers]
+
+    def record(self, outcome: Outcome, count: int = 1, queue: QueueKey = EMAIL_HIGH) -> None:
         for _ in range(count):
             self.breakers.on_outcome(queue, "smtp", outcome, self.now)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         await self.gates.run_once()
         await self.breakers.run_once()
 
     def state(self) -> BreakerState:
+        breakers = self.gates.snapshot().breakers
         return next(
-            (each.state for each in self.gates.snapshot().breakers if each.provider == "smtp"),
+            (breaker.state for breaker in breakers if breaker.provider == "smtp"),
             BreakerState.CLOSED,
         )
 
@@ -99,34 +120,42 @@ async def ben(database_url: str) -> AsyncIterator[Worker]:
         yield worker
 
 
-async def may_probe(url: str) -> None:
+async def end_probe_wait(url: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute("UPDATE breakers SET probe_at = now()")
     await connection.close()
 
 
+async def stored_openings(url: str) -> int:
+    """How often the breaker opened in a row."""
+    connection = await asyncpg.connect(url)
+    openings: int = await connection.fetchval("SELECT openings FROM breakers")
+    await connection.close()
+    return openings
+
+
 async def begin_probe(worker: Worker, url: str) -> None:
-    worker.hear(DOWN, 20)
-    await worker.look()
-    await may_probe(url)
-    await worker.look()
+    worker.record(DOWN, 20)
+    await worker.check()
+    await end_probe_wait(url)
+    await worker.check()
     assert worker.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
 
 
-async def test_one_failure_opens_nothing(ann: Worker) -> None:
-    ann.hear(DOWN)
-    await ann.look()
+async def test_one_failure_does_not_open_a_breaker(ann: Worker) -> None:
+    ann.record(DOWN)
+    await ann.check()
     ann.now += 60
-    await ann.look()
+    await ann.check()
     assert ann.state() is BreakerState.CLOSED
 
 
-async def test_it_opens_for_all_workers_and_for_its_own_queues_only(
+async def test_a_breaker_opens_for_all_workers_and_only_for_the_queues_of_its_provider(
     ann: Worker, ben: Worker
 ) -> None:
-    ann.hear(DOWN, 20)
-    await ann.look()
-    await ben.look()
+    ann.record(DOWN, 20)
+    await ann.check()
+    await ben.check()
     assert ben.permissions(EMAIL_HIGH, EMAIL_LOW, SMS_HIGH) == [
         SendPermission.BREAKER_OPEN,
         SendPermission.BREAKER_OPEN,
@@ -135,25 +164,27 @@ async def test_it_opens_for_all_workers_and_for_its_own_queues_only(
     assert (ann.openings("errors"), ben.openings("errors")) == (1, 0)
 
 
-async def test_it_opens_by_what_all_workers_counted(ann: Worker, ben: Worker) -> None:
-    ann.hear(DOWN, 10)
-    ben.hear(DOWN, 10)
-    await ann.look()
+async def test_a_breaker_opens_by_the_counts_of_all_workers_together(
+    ann: Worker, ben: Worker
+) -> None:
+    ann.record(DOWN, 10)
+    ben.record(DOWN, 10)
+    await ann.check()
     assert ann.state() is BreakerState.CLOSED
-    ann.others = [ben.breakers.figures()]
-    await ann.look()
+    ann.peers = [ben.breakers.figures()]
+    await ann.check()
     assert ann.state() is BreakerState.OPEN
 
 
-async def test_one_worker_probes_with_the_most_urgent_work_and_an_answer_closes(
+async def test_one_worker_probes_from_the_most_urgent_queue_and_an_answer_closes_the_breaker(
     ann: Worker, ben: Worker, database_url: str
 ) -> None:
-    ann.hear(DOWN, 20)
-    await ann.look()
-    await may_probe(database_url)
+    ann.record(DOWN, 20)
+    await ann.check()
+    await end_probe_wait(database_url)
     for worker in (ann, ben):
-        await worker.look()
-        await worker.look()
+        await worker.check()
+        await worker.check()
     assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [
         SendPermission.PROBE,
         SendPermission.BREAKER_OPEN,
@@ -163,9 +194,9 @@ async def test_one_worker_probes_with_the_most_urgent_work_and_an_answer_closes(
         SendPermission.BREAKER_OPEN,
     ]
     ann.now += 1
-    ann.hear(Accepted())
-    await ann.look()
-    await ben.look()
+    ann.record(Accepted())
+    await ann.check()
+    await ben.check()
     assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [
         SendPermission.ALLOWED,
         SendPermission.ALLOWED,
@@ -177,225 +208,227 @@ async def test_one_worker_probes_with_the_most_urgent_work_and_an_answer_closes(
 
 
 @pytest.mark.parametrize("outcome", [DOWN, Ambiguous(code="timeout")])
-async def test_a_probe_that_fails_or_hangs_opens_it_for_longer(
+async def test_a_probe_that_fails_or_hangs_reopens_the_breaker_for_longer(
     ann: Worker, database_url: str, outcome: Outcome
 ) -> None:
-    ann.hear(DOWN, 20)
-    await ann.look()
-    await may_probe(database_url)
-    await ann.look()
-    ann.hear(outcome)
-    await ann.look()
+    ann.record(DOWN, 20)
+    await ann.check()
+    await end_probe_wait(database_url)
+    await ann.check()
+    ann.record(outcome)
+    await ann.check()
     [breaker] = ann.gates.snapshot().breakers
-    assert (breaker.state, breaker.openings) == (BreakerState.OPEN, 2)
+    assert (breaker.state, await stored_openings(database_url)) == (BreakerState.OPEN, 2)
     assert 9 < breaker.probe_in_s <= 10
 
 
-async def test_a_call_that_began_before_the_probe_settles_nothing(
+async def test_a_call_that_began_before_the_probe_does_not_close_the_breaker(
     ann: Worker, database_url: str
 ) -> None:
-    ann.hear(DOWN, 20)
-    await ann.look()
-    await may_probe(database_url)
+    ann.record(DOWN, 20)
+    await ann.check()
+    await end_probe_wait(database_url)
     began_at, ann.now = ann.now, ann.now + 5
-    await ann.look()
+    await ann.check()
     ann.breakers.on_outcome(EMAIL_HIGH, "smtp", Accepted(), began_at)
-    await ann.look()
+    await ann.check()
     assert ann.state() is BreakerState.HALF_OPEN
 
 
-async def test_nobody_probes_without_work(ann: Worker, database_url: str) -> None:
-    ann.hear(DOWN, 20)
-    await ann.look()
-    await may_probe(database_url)
+async def test_no_probe_is_sent_without_work(ann: Worker, database_url: str) -> None:
+    ann.record(DOWN, 20)
+    await ann.check()
+    await end_probe_wait(database_url)
     ann.work = {SMS_HIGH}
-    await ann.look()
+    await ann.check()
     assert ann.state() is BreakerState.OPEN
 
 
-async def test_a_probe_whose_holder_died_is_taken_by_another(
+async def test_a_probe_whose_holder_died_is_taken_by_another_worker(
     ann: Worker, ben: Worker, database_url: str
 ) -> None:
-    ann.hear(DOWN, 20)
-    await ann.look()
-    await may_probe(database_url)
-    await ann.look()
-    await may_probe(database_url)
-    await ben.look()
-    await ben.look()
+    ann.record(DOWN, 20)
+    await ann.check()
+    await end_probe_wait(database_url)
+    await ann.check()
+    await end_probe_wait(database_url)
+    await ben.check()
+    await ben.check()
     assert ben.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
-    await ann.look()
+    await ann.check()
     assert ann.permissions(EMAIL_HIGH) == [SendPermission.BREAKER_OPEN]
 
 
-async def test_old_failures_do_not_open_it_again_once_closed(
+async def test_old_failures_do_not_reopen_a_closed_breaker(
     ann: Worker, ben: Worker, database_url: str
 ) -> None:
     for worker in (ann, ben):
-        worker.hear(DOWN, 20)
-        await worker.look()
-        await worker.look()
-    await may_probe(database_url)
-    await ann.look()
-    ann.hear(Accepted())
-    await ann.look()
+        worker.record(DOWN, 20)
+        await worker.check()
+        await worker.check()
+    await end_probe_wait(database_url)
+    await ann.check()
+    ann.record(Accepted())
+    await ann.check()
     for worker in (ann, ben):
-        await worker.look()
+        await worker.check()
     assert ben.state() is BreakerState.CLOSED
 
 
-async def test_what_another_said_before_it_ended_does_not_open_it_again(
+async def test_the_last_report_of_an_ended_worker_does_not_reopen_a_closed_breaker(
     ann: Worker, database_url: str
 ) -> None:
-    ann.others = [
-        {"smtp": ProviderFigures(calls=40, failures=40, streak=40, streak_s=5.0, answered_s=None)}
-    ]
+    ann.peers = [{"smtp": ProviderFigures(calls=40, failures=40, streak=40, streak_s=5.0)}]
     await begin_probe(ann, database_url)
-    ann.hear(Accepted())
-    await ann.look()
+    ann.record(Accepted())
+    await ann.check()
     for _ in range(3):
-        await ann.look()
+        await ann.check()
     assert ann.state() is BreakerState.CLOSED
 
 
-async def test_a_clock_put_back_leaves_no_breaker_open(ann: Worker, database_url: str) -> None:
-    ann.hear(DOWN, 20)
-    await ann.look()
+async def test_a_breaker_closes_again_after_a_clock_was_put_back(
+    ann: Worker, database_url: str
+) -> None:
+    ann.record(DOWN, 20)
+    await ann.check()
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE breakers SET probe_at = now() + interval '1 hour'")
     await connection.close()
-    await ann.look()
+    await ann.check()
     assert ann.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
 
 
-async def test_what_another_counts_while_it_is_open_does_not_outlast_it(
+async def test_failures_counted_while_the_breaker_is_open_do_not_reopen_it(
     ann: Worker, ben: Worker, database_url: str
 ) -> None:
     await begin_probe(ann, database_url)
-    ben.hear(DOWN, 20)
-    await ben.look()
-    ann.hear(Accepted())
-    await ann.look()
-    ann.others = [ben.breakers.figures()]
+    ben.record(DOWN, 20)
+    await ben.check()
+    ann.record(Accepted())
+    await ann.check()
+    ann.peers = [ben.breakers.figures()]
     for worker in (ann, ben):
-        await worker.look()
+        await worker.check()
     assert ann.state() is BreakerState.CLOSED
 
 
-async def test_refused_credentials_are_the_reason_and_the_log_says_what_to_do(
+async def test_refused_credentials_are_the_reason_and_the_log_advises_what_to_do(
     ann: Worker, database_url: str
 ) -> None:
-    ann.hear(DENIED, 20)
+    ann.record(DENIED, 20)
     with capture_logs() as logs:
-        await ann.look()
-        await may_probe(database_url)
-        await ann.look()
-        ann.hear(DENIED)
-        await ann.look()
-    opened, probed, stays = [each for each in logs if each["event"].startswith("breaker_")]
+        await ann.check()
+        await end_probe_wait(database_url)
+        await ann.check()
+        ann.record(DENIED)
+        await ann.check()
+    opened, probed, reopened = [entry for entry in logs if entry["event"].startswith("breaker_")]
     assert (opened["event"], opened["log_level"]) == ("breaker_opened", "error")
     assert (opened["provider"], opened["reason"]) == ("smtp", "credentials")
     assert "credentials" in opened["advice"]
     assert probed["event"] == "breaker_probe_started"
-    assert stays["event"] == "breaker_reopened"
-    assert stays["advice"] == opened["advice"]
+    assert reopened["event"] == "breaker_reopened"
+    assert reopened["advice"] == opened["advice"]
     assert ann.openings("credentials") == 2
     [breaker] = ann.gates.snapshot().breakers
     assert breaker.reason == "credentials"
 
 
-async def test_the_probe_comes_from_no_paused_queue(ann: Worker, database_url: str) -> None:
+async def test_the_probe_is_not_sent_from_a_paused_queue(ann: Worker, database_url: str) -> None:
     await ann.store.pause(Scope(ScopeKind.QUEUE, "email.high"), reason="test", for_s=None)
-    ann.hear(DOWN, 20, EMAIL_LOW)
-    await ann.look()
-    await may_probe(database_url)
-    await ann.look()
+    ann.record(DOWN, 20, EMAIL_LOW)
+    await ann.check()
+    await end_probe_wait(database_url)
+    await ann.check()
     assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [SendPermission.PAUSED, SendPermission.PROBE]
 
 
-async def test_a_provider_that_is_paused_is_not_probed(ann: Worker, database_url: str) -> None:
-    ann.hear(DOWN, 20)
-    await ann.look()
+async def test_a_paused_provider_is_not_probed(ann: Worker, database_url: str) -> None:
+    ann.record(DOWN, 20)
+    await ann.check()
     await ann.store.pause(Scope(ScopeKind.PROVIDER, "smtp"), reason="test", for_s=None)
-    await may_probe(database_url)
-    await ann.look()
+    await end_probe_wait(database_url)
+    await ann.check()
     assert ann.state() is BreakerState.OPEN
 
 
-async def test_once_answered_nothing_more_is_sent_until_it_is_settled(
+async def test_after_the_probe_nothing_is_sent_until_the_breaker_changes(
     ann: Worker, database_url: str
 ) -> None:
     await begin_probe(ann, database_url)
-    ann.hear(DOWN)
+    ann.record(DOWN)
     assert ann.permissions(EMAIL_HIGH) == [SendPermission.BREAKER_OPEN]
 
 
-@pytest.mark.parametrize(("queue", "outcome"), [(EMAIL_HIGH, BUSY), (EMAIL_LOW, Accepted())])
-async def test_only_a_call_of_the_probes_queue_that_asked_the_provider_is_the_probe(
+@pytest.mark.parametrize(
+    ("queue", "outcome"), [(EMAIL_HIGH, NO_CONNECTION), (EMAIL_LOW, Accepted())]
+)
+async def test_the_probe_is_a_call_from_its_queue_that_reached_the_provider(
     ann: Worker, database_url: str, queue: QueueKey, outcome: Outcome
 ) -> None:
     await begin_probe(ann, database_url)
-    ann.hear(outcome, queue=queue)
-    await ann.look()
+    ann.record(outcome, queue=queue)
+    await ann.check()
     assert ann.state() is BreakerState.HALF_OPEN
     assert ann.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
 
 
-async def test_a_probe_whose_message_never_came_is_chosen_again_when_its_hold_ends(
+async def test_a_probe_without_a_message_is_sent_from_another_queue_when_its_hold_ends(
     ann: Worker, database_url: str
 ) -> None:
     await begin_probe(ann, database_url)
     ann.work = {EMAIL_LOW}
-    await ann.look()
+    await ann.check()
     assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [
         SendPermission.PROBE,
         SendPermission.BREAKER_OPEN,
     ]
-    await may_probe(database_url)
-    await ann.look()
+    await end_probe_wait(database_url)
+    await ann.check()
     assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [
         SendPermission.BREAKER_OPEN,
         SendPermission.PROBE,
     ]
 
 
-async def test_a_hold_whose_confirmation_was_lost_is_used_all_the_same(
-    ann: Worker, database_url: str
-) -> None:
-    ann.hear(DOWN, 20)
-    await ann.look()
-    await may_probe(database_url)
+async def test_a_hold_whose_confirmation_was_lost_is_used(ann: Worker, database_url: str) -> None:
+    ann.record(DOWN, 20)
+    await ann.check()
+    await end_probe_wait(database_url)
     assert await ann.store.hold_probe("smtp", 30.0)
-    await ann.look()
+    await ann.check()
     assert ann.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
 
 
-async def test_an_answer_is_kept_until_postgres_is_back(database_url: str) -> None:
+async def test_the_outcome_of_a_probe_is_kept_during_an_outage_of_postgres(
+    database_url: str,
+) -> None:
     async with (
         open_proxy_for(database_url) as proxy,
         a_worker(proxy.url(database_url)) as ann,
     ):
         await begin_probe(ann, database_url)
         proxy.cut()
-        ann.hear(Accepted())
-        await ann.look()
+        ann.record(Accepted())
+        await ann.check()
         assert ann.state() is BreakerState.HALF_OPEN
         proxy.heal()
-        await ann.look()
+        await ann.check()
         assert ann.state() is BreakerState.CLOSED
 
 
-async def test_an_answer_settles_it_at_once_and_the_stop_ends_the_watch(
+async def test_the_running_check_closes_the_breaker_at_once_after_the_probe_and_ends_at_stop(
     ann: Worker, database_url: str
 ) -> None:
     await begin_probe(ann, database_url)
-    closed, stop = asyncio.Event(), asyncio.Event()
-    ann.gates.on_change(closed.set)
+    changed, stop = PermissionChange(), asyncio.Event()
+    ann.gates.add_listener(changed)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(ann.breakers.run(stop), name="breakers")
         await asyncio.sleep(0)
-        ann.hear(Accepted())
+        ann.record(Accepted())
         while ann.state() is not BreakerState.CLOSED:
-            closed.clear()
-            await closed.wait()
+            changed.clear()
+            await changed.wait()
         stop.set()

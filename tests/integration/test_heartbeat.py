@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncpg
+import pytest
+from structlog.testing import capture_logs
 
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
 from notifier.domain.breaker import ProviderFigures
-from notifier.ports.heartbeat import Figures, HeartbeatReply, QueueFigures
+from notifier.ports.heartbeat import NO_FIGURES, Figures, HeartbeatReply, QueueFigures
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, worker_id
 
-NOTHING = Figures(queues={}, providers={})
-MUCH = Figures(
+FIGURES = Figures(
     queues={
         EMAIL_HIGH: QueueFigures(
             consumers=3,
@@ -22,7 +23,7 @@ MUCH = Figures(
             service_s=0.25,
             limited_by="rate",
             held_since=1_800_000_000.25,
-            mark=None,
+            watermark=None,
             drained_s=0.0,
         ),
         EMAIL_LOW: QueueFigures(
@@ -34,7 +35,7 @@ MUCH = Figures(
             service_s=0.1,
             limited_by="need",
             held_since=None,
-            mark=1_800_000_000.5,
+            watermark=1_800_000_000.5,
             drained_s=7.5,
         ),
     },
@@ -48,37 +49,71 @@ MUCH = Figures(
 
 
 async def beat(
-    heartbeat: PostgresHeartbeat, number: int, figures: Figures = NOTHING
+    heartbeat: PostgresHeartbeat, number: int, figures: Figures = NO_FIGURES
 ) -> HeartbeatReply:
     return await heartbeat.beat(kind="worker", host="h", pid=7, beat=number, figures=figures)
 
 
-async def test_what_a_process_says_is_read_back_whole_by_the_others(database_url: str) -> None:
-    link = ConnectionSettings(url=database_url)
-    async with open_heartbeat(link, worker_id()) as one, open_heartbeat(link, worker_id()) as two:
-        assert (await beat(one, 1, MUCH)).others == []
-        await beat(one, 2, MUCH)
-        [seen] = (await beat(two, 1)).others
-    assert (seen.id, seen.kind, seen.host, seen.pid, seen.beat) == (one.worker, "worker", "h", 7, 2)
-    assert (seen.queues, seen.providers) == (MUCH.queues, MUCH.providers)
-    assert 0 <= seen.age_s < 60
+async def test_other_processes_read_all_figures_that_a_process_wrote(database_url: str) -> None:
+    settings = ConnectionSettings(url=database_url)
+    async with (
+        open_heartbeat(settings, worker_id()) as one,
+        open_heartbeat(settings, worker_id()) as two,
+    ):
+        assert (await beat(one, 1, FIGURES)).others == []
+        await beat(one, 2, FIGURES)
+        [row] = (await beat(two, 1)).others
+    assert (row.id, row.kind, row.host, row.pid, row.beat) == (one.worker, "worker", "h", 7, 2)
+    assert (row.queues, row.providers) == (FIGURES.queues, FIGURES.providers)
+    assert 0 <= row.age_s < 60
 
 
-async def test_one_that_leaves_has_no_row(database_url: str) -> None:
-    link = ConnectionSettings(url=database_url)
-    async with open_heartbeat(link, worker_id()) as one, open_heartbeat(link, worker_id()) as two:
+async def test_a_process_that_leaves_has_no_row(database_url: str) -> None:
+    settings = ConnectionSettings(url=database_url)
+    async with (
+        open_heartbeat(settings, worker_id()) as one,
+        open_heartbeat(settings, worker_id()) as two,
+    ):
         await beat(one, 1)
         await one.leave()
         assert (await beat(two, 1)).others == []
 
 
-async def test_a_row_of_an_older_version_says_less(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
+async def insert_row(url: str, figures: str) -> None:
+    """Write another process's heartbeat row, as a different version would."""
+    connection = await asyncpg.connect(url)
     await connection.execute(
         "INSERT INTO workers (id, kind, host, pid, beat, figures)"
-        " VALUES (gen_random_uuid(), 'worker', 'h', 1, 1, '{\"queues\": {}}')"
+        " VALUES (gen_random_uuid(), 'worker', 'h', 1, 1, $1)",
+        figures,
     )
     await connection.close()
+
+
+async def test_a_row_with_fewer_fields_is_read_with_defaults(database_url: str) -> None:
+    await insert_row(database_url, '{"queues": {}}')
     async with open_heartbeat(ConnectionSettings(url=database_url), worker_id()) as heartbeat:
-        [seen] = (await beat(heartbeat, 1)).others
-    assert (seen.queues, seen.providers) == ({}, {})
+        [row] = (await beat(heartbeat, 1)).others
+    assert (row.queues, row.providers) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        '{"queues": {"email.high": {"consumers": "three"}}}',
+        '{"queues": {"email.urgent": {}}}',
+        '{"queues": []}',
+        "[]",
+    ],
+    ids=["type", "queue", "shape", "list"],
+)
+async def test_a_row_that_cannot_be_decoded_is_a_live_process_without_figures(
+    database_url: str, figures: str
+) -> None:
+    await insert_row(database_url, figures)
+    async with open_heartbeat(ConnectionSettings(url=database_url), worker_id()) as heartbeat:
+        with capture_logs() as logs:
+            await beat(heartbeat, 1)
+            [row] = (await beat(heartbeat, 2)).others
+    assert (row.kind, row.queues, row.providers) == ("worker", {}, {})
+    assert [entry["event"] for entry in logs] == ["heartbeat_unreadable"]

@@ -1,8 +1,8 @@
-"""Lost messages, on a real Postgres: what is made due again, and when nothing is."""
+"""Which lost messages become due again, and when none do, on a real Postgres."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -22,32 +22,23 @@ from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, a_notification, quotas
 AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
 
 
-def figures(*, held: int = 0, mark: float | None = None, drained_s: float = 3600.0) -> QueueFigures:
-    return QueueFigures(
-        consumers=1,
-        busy=0,
-        held=held,
-        done=0,
-        done_per_s=0.0,
-        service_s=0.1,
-        limited_by="need",
-        held_since=None,
-        mark=mark,
-        drained_s=drained_s,
-    )
+def figures(
+    *, held: int = 0, watermark: float | None = None, drained_s: float = 3600.0
+) -> QueueFigures:
+    return QueueFigures(consumers=1, held=held, watermark=watermark, drained_s=drained_s)
 
 
 @dataclass
-class Scene:
-    """A worker that saw both queues drained for an hour, and rows that were lost on the way."""
+class Worker:
+    """A worker that saw both queues drained for an hour, while their rows were lost."""
 
     store: PostgresStore
     now: float = 1000.0
     permissions: dict[QueueKey, SendPermission] = field(default_factory=dict)
-    mine: dict[QueueKey, QueueFigures] = field(
+    own: dict[QueueKey, QueueFigures] = field(
         default_factory=lambda: dict.fromkeys((EMAIL_HIGH, EMAIL_LOW), figures())
     )
-    others: list[dict[QueueKey, QueueFigures]] = field(default_factory=list)
+    peers: list[dict[QueueKey, QueueFigures]] = field(default_factory=list)
     metrics: Metrics = field(
         default_factory=lambda: Metrics(QUEUES, {}, version="0", registry=CollectorRegistry())
     )
@@ -56,14 +47,23 @@ class Scene:
         self.rescuer = Rescuer(
             store=self.store,
             observer=self.metrics,
-            mine=lambda: self.mine,
-            others=lambda: self.others,
-            permission=lambda queue: self.permissions.get(queue, SendPermission.ALLOWED),
+            own=self,
+            peers=self,
+            gates=self,
             clock=lambda: self.now,
         )
 
-    async def passes(self, seconds: float) -> int:
-        """Let the rescuer pass every second for so long; how many rows it made due again."""
+    def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
+        return self.own
+
+    def peer_queue_figures(self) -> Sequence[Mapping[QueueKey, QueueFigures]]:
+        return self.peers
+
+    def permission(self, queue: QueueKey) -> SendPermission:
+        return self.permissions.get(queue, SendPermission.ALLOWED)
+
+    async def run_for(self, seconds: float) -> int:
+        """Run the rescuer every second for this long; returns how many rows it made due again."""
         end, rescued = self.now + seconds, 0
         while self.now < end:
             self.now += CHECK_INTERVAL_S
@@ -88,10 +88,12 @@ async def lost(database_url: str, store: PostgresStore) -> None:
 
 
 @pytest.mark.usefixtures("lost")
-async def test_what_a_drained_queue_lost_is_due_again_and_counted(store: PostgresStore) -> None:
-    scene = Scene(store)
-    assert await scene.rescuer.run_once() == 2
-    counted = scene.metrics.registry.get_sample_value(
+async def test_messages_lost_by_a_drained_queue_are_due_again_and_counted(
+    store: PostgresStore,
+) -> None:
+    worker = Worker(store)
+    assert await worker.rescuer.run_once() == 2
+    counted = worker.metrics.registry.get_sample_value(
         "notifier_rescues_total", {"queue": "email.high", "reason": "message_lost"}
     )
     assert counted == 1
@@ -99,57 +101,59 @@ async def test_what_a_drained_queue_lost_is_due_again_and_counted(store: Postgre
 
 
 @pytest.mark.usefixtures("lost")
-async def test_what_another_worker_may_hold_is_left_alone(store: PostgresStore) -> None:
-    scene = Scene(store, others=[{EMAIL_HIGH: figures(held=1)}])
-    assert await scene.passes(30) == 1
+async def test_messages_that_another_worker_may_hold_stay_published(store: PostgresStore) -> None:
+    worker = Worker(store, peers=[{EMAIL_HIGH: figures(held=1)}])
+    assert await worker.run_for(30) == 1
 
 
 @pytest.mark.usefixtures("lost")
 @pytest.mark.parametrize(
     "permission", [SendPermission.PAUSED, SendPermission.BREAKER_OPEN, SendPermission.PROBE]
 )
-async def test_what_is_held_back_is_not_lost_and_the_other_queues_are_looked_after(
+async def test_messages_that_may_not_be_sent_are_not_lost_and_other_queues_are_rescued(
     store: PostgresStore, permission: SendPermission
 ) -> None:
-    scene = Scene(store, permissions={EMAIL_HIGH: permission})
-    assert await scene.passes(60) == 1
+    worker = Worker(store, permissions={EMAIL_HIGH: permission})
+    assert await worker.run_for(60) == 1
     [(pointer, _)] = await store.take_due(quotas(), 500)
     assert pointer.queue == EMAIL_LOW
 
 
 @pytest.mark.usefixtures("lost")
-async def test_a_pause_of_any_length_must_be_over_for_a_while_before_anything_counts_as_lost(
+async def test_nothing_counts_as_lost_until_ten_seconds_after_a_pause_of_any_length(
     store: PostgresStore,
 ) -> None:
-    scene = Scene(store, permissions=dict.fromkeys((EMAIL_HIGH, EMAIL_LOW), SendPermission.PAUSED))
-    await scene.passes(3600)
-    scene.permissions.clear()
-    assert await scene.passes(OVERDUE_S) == 0
-    assert await scene.passes(1) == 2
+    worker = Worker(
+        store, permissions=dict.fromkeys((EMAIL_HIGH, EMAIL_LOW), SendPermission.PAUSED)
+    )
+    await worker.run_for(3600)
+    worker.permissions.clear()
+    assert await worker.run_for(OVERDUE_S) == 0
+    assert await worker.run_for(1) == 2
 
 
 @pytest.mark.usefixtures("lost")
-async def test_a_mark_from_before_the_pause_says_nothing_of_what_waited_it_out(
+async def test_a_watermark_from_before_a_pause_is_no_evidence_of_a_loss(
     store: PostgresStore,
 ) -> None:
     taken_at = await store.database_now()
-    scene = Scene(store, permissions={EMAIL_HIGH: SendPermission.PAUSED})
-    scene.mine = {EMAIL_HIGH: figures(mark=taken_at, drained_s=0.0)}
-    assert await scene.passes(1) == 0
-    scene.permissions.clear()
-    assert await scene.passes(OVERDUE_S) == 0
+    worker = Worker(store, permissions={EMAIL_HIGH: SendPermission.PAUSED})
+    worker.own = {EMAIL_HIGH: figures(watermark=taken_at, drained_s=0.0)}
+    assert await worker.run_for(1) == 0
+    worker.permissions.clear()
+    assert await worker.run_for(OVERDUE_S) == 0
 
 
 @pytest.mark.usefixtures("lost")
-async def test_nothing_counts_as_lost_for_a_while_after_postgres_was_away(
+async def test_nothing_counts_as_lost_until_ten_seconds_after_an_outage_of_postgres(
     database_url: str,
 ) -> None:
     async with open_proxy_for(database_url) as proxy:
-        link = ConnectionSettings(url=proxy.url(database_url))
-        async with open_store(link, worker_id()) as store:
-            scene = Scene(store)
+        settings = ConnectionSettings(url=proxy.url(database_url))
+        async with open_store(settings, worker_id()) as store:
+            worker = Worker(store)
             proxy.cut()
-            assert await scene.passes(30) == 0
+            assert await worker.run_for(30) == 0
             proxy.heal()
-            assert await scene.passes(OVERDUE_S) == 0
-            assert await scene.passes(1) == 2
+            assert await worker.run_for(OVERDUE_S) == 0
+            assert await worker.run_for(1) == 2

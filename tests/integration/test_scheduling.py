@@ -855,12 +855,12 @@ def test_the_figures_say_what_is_held_and_for_how_long_a_queue_was_drained() -> 
             published = now()
             await asyncio.sleep(8)
             figures = pool.figures()[EMAIL_LOW]
-            assert figures.mark is None
+            assert figures.watermark is None
             assert 6 < figures.drained_s < 8
             assert (figures.consumers, figures.busy, figures.held) == (3, 0, 0)
             assert figures.service_s == pytest.approx(0.02)
             await asyncio.sleep(3)
-            assert pool.figures()[EMAIL_LOW].mark == pytest.approx(published, abs=1e-6)
+            assert pool.figures()[EMAIL_LOW].watermark == pytest.approx(published, abs=1e-6)
             world.latency_s = 5
             await broker.publish(world.pointers(EMAIL_LOW, 1))
             taken = now()

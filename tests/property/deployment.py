@@ -27,9 +27,11 @@ from notifier.domain.notification import Claimed, NotificationId, Status, Worker
 from notifier.domain.outcome import Accepted, Outcome
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.ports.broker import Pointer
+from notifier.ports.heartbeat import DeadProcess
 from notifier.ports.provider import Envelope
 from notifier.recovery.orphans import OrphanRecovery
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH
+from tests.doubles import DeadList
 
 T = TypeVar("T")
 
@@ -167,7 +169,7 @@ class Database:
         orphan_recovery = OrphanRecovery(
             store=by.store,
             observer=self._metrics,
-            silent=lambda: silent,
+            processes=DeadList([DeadProcess(*process) for process in silent]),
             liveness=Awake(),
             rules=DeliveryRules(
                 bindings={

@@ -1,15 +1,15 @@
-"""What holds of breakers whatever the workers counted."""
+"""Properties of the decision to open a breaker, whatever the workers counted."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import accumulate
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from notifier.domain.breaker import (
-    CREDENTIALS_IN_A_ROW,
+    CREDENTIALS_STREAK_LENGTH,
     MIN_CALLS,
     WINDOW_S,
     ProviderFigures,
@@ -17,9 +17,8 @@ from notifier.domain.breaker import (
     is_failure,
 )
 from notifier.domain.outcome import Accepted, Ambiguous, Outcome, Throttled, Unavailable
-from notifier.scheduling.gates.failure_window import FailureWindow
+from notifier.scheduling.gates.failure_window import BUCKET_S, FailureWindow
 
-GRAIN_S = 0.5
 WORKERS = 3
 DOWN = Unavailable(code="503")
 OUTCOMES: tuple[Outcome, ...] = (
@@ -32,7 +31,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     Ambiguous(code="disconnected"),
 )
 Call = tuple[float, int, Outcome]
-"""When it ended, which worker's it was, and how it ended."""
+"""When the call ended, the number of its worker, and its outcome."""
 
 
 @st.composite
@@ -43,7 +42,7 @@ def calls(draw: st.DrawFn, outcomes: tuple[Outcome, ...] = OUTCOMES) -> list[Cal
 
 
 @st.composite
-def said(draw: st.DrawFn) -> ProviderFigures:
+def reports(draw: st.DrawFn) -> ProviderFigures:
     streak = draw(st.integers(0, 30))
     failures = draw(st.integers(0, 60))
     return ProviderFigures(
@@ -57,10 +56,10 @@ def said(draw: st.DrawFn) -> ProviderFigures:
 
 
 def counted(history: list[Call], now: float) -> list[ProviderFigures]:
-    tallies = [FailureWindow() for _ in range(WORKERS)]
+    windows = [FailureWindow() for _ in range(WORKERS)]
     for at, worker, outcome in history:
-        tallies[worker].add(outcome, at)
-    return [tally.figures(now) for tally in tallies]
+        windows[worker].add(outcome, at)
+    return [window.figures(now) for window in windows]
 
 
 def end_of(history: list[Call]) -> float:
@@ -68,20 +67,20 @@ def end_of(history: list[Call]) -> float:
 
 
 @given(calls(), st.floats(0, 12))
-def test_a_tally_counts_the_last_ten_seconds_to_half_a_second(
+def test_a_window_counts_the_last_ten_seconds_to_half_a_second(
     history: list[Call], later_s: float
 ) -> None:
     now = end_of(history) + later_s
     for worker, figures in enumerate(counted(history, now)):
         known = [
             (at, failed)
-            for at, whose, outcome in history
-            if whose == worker and (failed := is_failure(outcome)) is not None
+            for at, caller, outcome in history
+            if caller == worker and (failed := is_failure(outcome)) is not None
         ]
-        surely = [failed for at, failed in known if at > now - WINDOW_S + 1.01 * GRAIN_S]
-        at_most = [failed for at, failed in known if at >= now - WINDOW_S]
-        assert len(surely) <= figures.calls <= len(at_most)
-        assert sum(surely) <= figures.failures <= sum(at_most)
+        certain = [failed for at, failed in known if at > now - WINDOW_S + 1.01 * BUCKET_S]
+        possible = [failed for at, failed in known if at >= now - WINDOW_S]
+        assert len(certain) <= figures.calls <= len(possible)
+        assert sum(certain) <= figures.failures <= sum(possible)
 
 
 @given(calls())
@@ -90,8 +89,8 @@ def test_a_streak_is_all_failures_since_the_last_answer(history: list[Call]) -> 
     for worker, figures in enumerate(counted(history, now)):
         known = [
             (at, failed)
-            for at, whose, outcome in history
-            if whose == worker and (failed := is_failure(outcome)) is not None
+            for at, caller, outcome in history
+            if caller == worker and (failed := is_failure(outcome)) is not None
         ]
         last = max((n for n, (_, failed) in enumerate(known, 1) if not failed), default=0)
         assert figures.streak == len(known) - last
@@ -100,49 +99,51 @@ def test_a_streak_is_all_failures_since_the_last_answer(history: list[Call]) -> 
 
 
 @given(calls((Accepted(), Throttled(code="429"), Ambiguous(code="timeout"))), st.floats(0, 60))
-def test_without_a_failure_it_stays_closed(history: list[Call], later_s: float) -> None:
+def test_without_a_failure_a_breaker_stays_closed(history: list[Call], later_s: float) -> None:
     assert decide_opening(counted(history, end_of(history) + later_s)) is None
 
 
 @given(calls((Accepted(), Ambiguous(code="timeout"))), calls(), st.floats(0, 60))
-def test_it_never_opens_on_one_failure(
-    quiet: list[Call], noise: list[Call], later_s: float
+def test_a_breaker_never_opens_on_one_failure(
+    answered: list[Call], failing: list[Call], later_s: float
 ) -> None:
-    lone = next(((0.0, worker, outcome) for _, worker, outcome in noise), (0.0, 0, DOWN))
-    assert decide_opening(counted([lone, *quiet], end_of(quiet) + later_s)) is None
+    lone = next(((0.0, worker, outcome) for _, worker, outcome in failing), (0.0, 0, DOWN))
+    assert decide_opening(counted([lone, *answered], end_of(answered) + later_s)) is None
 
 
 @given(calls())
-def test_right_after_an_answer_only_half_of_many_calls_opens_it(history: list[Call]) -> None:
-    now = end_of(history) + 0.001
-    everyones = counted([*history, (now, 0, Accepted())], now)
-    if sum(one.calls for one in everyones) < MIN_CALLS:
-        assert decide_opening(everyones) is None
-
-
-@given(st.lists(said(), max_size=5))
-def test_the_order_of_the_workers_does_not_matter(everyones: list[ProviderFigures]) -> None:
-    assert decide_opening(everyones) is decide_opening(everyones[::-1])
-
-
-@given(st.lists(said(), max_size=5))
-def test_what_opens_it_is_at_least_three_failures(everyones: list[ProviderFigures]) -> None:
-    if decide_opening(everyones) is not None:
-        failures = sum(one.failures for one in everyones)
-        streaks = sum(one.streak for one in everyones)
-        assert max(failures, streaks) >= CREDENTIALS_IN_A_ROW
-
-
-@given(st.lists(said(), max_size=5))
-def test_a_worker_that_called_nobody_changes_nothing(everyones: list[ProviderFigures]) -> None:
-    idle = ProviderFigures(calls=0, failures=0, streak=0, streak_s=0.0, answered_s=None)
-    assert decide_opening([*everyones, idle]) is decide_opening(everyones)
-
-
-@given(st.lists(said(), max_size=5))
-def test_refused_credentials_open_it_no_later(
-    everyones: list[ProviderFigures],
+def test_right_after_an_answer_only_half_of_many_calls_opens_a_breaker(
+    history: list[Call],
 ) -> None:
-    refused = [replace(one, credentials=one.streak > 0) for one in everyones]
-    if decide_opening(everyones) is not None:
+    now = end_of(history) + 0.001
+    all_reports = counted([*history, (now, 0, Accepted())], now)
+    if sum(report.calls for report in all_reports) < MIN_CALLS:
+        assert decide_opening(all_reports) is None
+
+
+@given(st.lists(reports(), max_size=5))
+def test_the_order_of_the_workers_does_not_matter(all_reports: list[ProviderFigures]) -> None:
+    assert decide_opening(all_reports) is decide_opening(all_reports[::-1])
+
+
+@given(st.lists(reports(), max_size=5))
+def test_a_breaker_opens_on_three_failures_at_least(all_reports: list[ProviderFigures]) -> None:
+    if decide_opening(all_reports) is not None:
+        failures = sum(report.failures for report in all_reports)
+        streaks = sum(report.streak for report in all_reports)
+        assert max(failures, streaks) >= CREDENTIALS_STREAK_LENGTH
+
+
+@given(st.lists(reports(), max_size=5))
+def test_a_worker_without_calls_changes_nothing(all_reports: list[ProviderFigures]) -> None:
+    idle = ProviderFigures()
+    assert decide_opening([*all_reports, idle]) is decide_opening(all_reports)
+
+
+@given(st.lists(reports(), max_size=5))
+def test_with_refused_credentials_a_breaker_opens_no_later(
+    all_reports: list[ProviderFigures],
+) -> None:
+    refused = [replace(report, credentials=report.streak > 0) for report in all_reports]
+    if decide_opening(all_reports) is not None:
         assert decide_opening(refused) is not None

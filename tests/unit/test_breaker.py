@@ -1,4 +1,4 @@
-"""When a breaker opens, by example."""
+"""When a breaker opens, by examples."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from notifier.domain.outcome import (
     Throttled,
     Unavailable,
 )
-from notifier.scheduling.gates.failure_window import FailureWindow
 
 DOWN = Unavailable(code="503")
 DENIED = Unavailable(code="401", spends=False)
-BUSY = Unavailable(code="no_connection", spends=False, is_local=True)
+NO_CONNECTION = Unavailable(code="no_connection", spends=False, is_local=True)
 
 
-def said(
+def report(
     calls: int = 0,
     failures: int = 0,
     streak: int = 0,
@@ -47,86 +46,58 @@ def said(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "failed"),
+    ("outcome", "expected"),
     [
         (Accepted(), False),
         (Refused(code="550"), False),
         (Throttled(code="429"), False),
         (DOWN, True),
         (DENIED, True),
-        (BUSY, None),
+        (NO_CONNECTION, None),
         (Ambiguous(code="disconnected"), True),
         (Ambiguous(code="timeout"), None),
         (Ambiguous(code="stopped"), None),
     ],
 )
-def test_what_speaks_against_a_provider(outcome: Outcome, failed: bool | None) -> None:
-    assert is_failure(outcome) is failed
+def test_which_outcomes_are_failures_of_the_provider(
+    outcome: Outcome, expected: bool | None
+) -> None:
+    assert is_failure(outcome) is expected
 
 
-def test_a_refusal_of_us_is_about_credentials() -> None:
+def test_a_refusal_that_spends_no_try_is_about_credentials() -> None:
     assert is_about_credentials(DENIED)
     assert not is_about_credentials(DOWN)
-    assert not is_about_credentials(BUSY)
+    assert not is_about_credentials(NO_CONNECTION)
 
 
-def test_only_what_never_left_us_is_unasked() -> None:
-    assert is_unasked(BUSY)
+def test_only_a_call_that_did_not_reach_the_provider_is_unasked() -> None:
+    assert is_unasked(NO_CONNECTION)
     assert not is_unasked(DENIED)
     assert not is_unasked(Ambiguous(code="timeout"))
 
 
 @pytest.mark.parametrize(
-    ("everyones", "opening"),
+    ("reports", "opening"),
     [
         ([], None),
-        ([said(1, 1, 1, 9.0)], None),
-        ([said(19, 19, 4, 1.0)], None),
-        ([said(20, 10)], Opening.ERRORS),
-        ([said(20, 9)], None),
-        ([said(10, 5), said(10, 5)], Opening.ERRORS),
-        ([said(5, 5, 5, 3.0)], Opening.IN_A_ROW),
-        ([said(5, 5, 5, 2.9)], None),
-        ([said(3, 3, 3, 3.0), said(2, 2, 2, 1.0)], Opening.IN_A_ROW),
-        ([said(5, 5, 5, 4.0), said(1, 0, 0, 0.0, 1.0)], None),
-        ([said(5, 5, 5, 4.0), said(1, 0, 0, 0.0, 6.0)], Opening.IN_A_ROW),
-        ([said(3, 3, 3, 1.0, credentials=True)], Opening.CREDENTIALS),
-        ([said(2, 2, 2, 5.0, credentials=True)], None),
-        ([said(3, 3, 3, 0.9, credentials=True)], None),
-        ([said(20, 20, 20, 0.4, credentials=True)], Opening.CREDENTIALS),
-        ([said(10, 10, 10, 0.4, credentials=True), said(10, 10, 10, 0.3)], Opening.ERRORS),
-        ([said(19, 19, 19, 2.0), said(1, 1, 1, 2.0, credentials=True)], Opening.ERRORS),
+        ([report(1, 1, 1, 9.0)], None),
+        ([report(19, 19, 4, 1.0)], None),
+        ([report(20, 10)], Opening.ERRORS),
+        ([report(20, 9)], None),
+        ([report(10, 5), report(10, 5)], Opening.ERRORS),
+        ([report(5, 5, 5, 3.0)], Opening.IN_A_ROW),
+        ([report(5, 5, 5, 2.9)], None),
+        ([report(3, 3, 3, 3.0), report(2, 2, 2, 1.0)], Opening.IN_A_ROW),
+        ([report(5, 5, 5, 4.0), report(1, 0, 0, 0.0, 1.0)], None),
+        ([report(5, 5, 5, 4.0), report(1, 0, 0, 0.0, 6.0)], Opening.IN_A_ROW),
+        ([report(3, 3, 3, 1.0, credentials=True)], Opening.CREDENTIALS),
+        ([report(2, 2, 2, 5.0, credentials=True)], None),
+        ([report(3, 3, 3, 0.9, credentials=True)], None),
+        ([report(20, 20, 20, 0.4, credentials=True)], Opening.CREDENTIALS),
+        ([report(10, 10, 10, 0.4, credentials=True), report(10, 10, 10, 0.3)], Opening.ERRORS),
+        ([report(19, 19, 19, 2.0), report(1, 1, 1, 2.0, credentials=True)], Opening.ERRORS),
     ],
 )
-def test_when_it_opens(everyones: list[ProviderFigures], opening: Opening | None) -> None:
-    assert decide_opening(everyones) is opening
-
-
-def test_a_tally_forgets_after_ten_seconds_and_keeps_the_streak() -> None:
-    tally = FailureWindow()
-    for second in range(5):
-        tally.add(DOWN, float(second))
-    now = tally.figures(5.0)
-    assert (now.calls, now.failures, now.streak, now.streak_s) == (5, 5, 5, 5.0)
-    later = tally.figures(14.0)
-    assert (later.calls, later.streak, later.streak_s) == (1, 5, 14.0)
-
-
-def test_an_answer_ends_the_streak_and_a_time_out_does_not() -> None:
-    tally = FailureWindow()
-    tally.add(DOWN, 0.0)
-    tally.add(Ambiguous(code="timeout"), 1.0)
-    assert tally.figures(1.0).streak == 1
-    tally.add(Refused(code="550"), 2.0)
-    now = tally.figures(3.0)
-    assert (now.streak, now.answered_s, now.calls) == (0, 1.0, 2)
-
-
-def test_refused_credentials_are_told_as_such() -> None:
-    tally = FailureWindow()
-    tally.add(DENIED, 0.0)
-    assert tally.figures(1.0).credentials
-    tally.add(DOWN, 1.0)
-    assert not tally.figures(1.0).credentials
-    tally.reset()
-    assert tally.figures(2.0) == said()
+def test_when_a_breaker_opens(reports: list[ProviderFigures], opening: Opening | None) -> None:
+    assert decide_opening(reports) is opening

@@ -264,22 +264,22 @@ def delivery(published_at: float, *, redelivered: bool = False) -> Delivery:
 
 def test_the_watermark_is_ten_seconds_old_and_ignores_redeliveries() -> None:
     detector = LossDetector()
-    detector.taken(delivery(50.0), now=0.0)
-    detector.taken(delivery(40.0), now=1.0)
-    detector.taken(delivery(99.0, redelivered=True), now=1.0)
-    detector.taken(delivery(60.0), now=5.0)
-    assert detector.mark(10.0) is None
-    assert detector.mark(10.5) == 50.0
-    assert detector.mark(11.5) == 50.0
-    assert detector.mark(15.5) == 60.0
+    detector.delivered(delivery(50.0), now=0.0)
+    detector.delivered(delivery(40.0), now=1.0)
+    detector.delivered(delivery(99.0, redelivered=True), now=1.0)
+    detector.delivered(delivery(60.0), now=5.0)
+    assert detector.watermark(10.0) is None
+    assert detector.watermark(10.5) == 50.0
+    assert detector.watermark(11.5) == 50.0
+    assert detector.watermark(15.5) == 60.0
 
 
 def test_the_watermark_is_never_early_and_advances_in_a_steady_stream() -> None:
     detector = LossDetector()
     for tenth in range(300):
         now = tenth / 10
-        detector.taken(delivery(1_000 + now), now)
-        mark = detector.mark(now)
+        detector.delivered(delivery(1_000 + now), now)
+        mark = detector.watermark(now)
         assert (mark is None) == (now < 10.5)
         assert mark is None or 1_000 + now - 11 < mark <= 1_000 + now - 10
 
@@ -312,8 +312,8 @@ def test_a_missing_poll_a_message_and_a_lost_connection_restart_the_drained_time
     for detector in (silent, taken, lost):
         polls(detector, 0.0, 0.5)
     polls(silent, 1.6)
-    taken.taken(delivery(1.0), now=0.6)
-    lost.lost()
+    taken.delivered(delivery(1.0), now=0.6)
+    lost.connection_lost()
     assert silent.drained_s(1.6) == taken.drained_s(0.6) == lost.drained_s(0.6) == 0.0
     polls(taken, 1.0, 1.5)
     assert taken.drained_s(1.5) == 0.5

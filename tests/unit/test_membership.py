@@ -1,4 +1,4 @@
-"""What a process knows of the others by their heartbeats."""
+"""What a process knows about the others from their heartbeats."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from notifier.domain.breaker import ProviderFigures
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.ports.heartbeat import Figures, HeartbeatReply, QueueFigures, WorkerFigures
-from notifier.scheduling.cluster.membership import Membership
+from notifier.scheduling.cluster.membership import Membership, ProcessIdentity
 from notifier.scheduling.cluster.peer_load import PeerLoad
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, worker_id
+from tests.doubles import FixedFigures
 
 
 @dataclass
 class Table:
-    """The rows of all processes, and whether it can be reached."""
+    """The heartbeat rows of all processes, and whether they can be reached."""
 
     rows: dict[WorkerId, WorkerFigures] = field(default_factory=dict)
-    is_there: bool = True
+    is_available: bool = True
 
 
-class Heart:
-    """One process's side of the table."""
+class MemoryHeartbeat:
+    """One process's heartbeat. Implements ports.heartbeat.Heartbeat."""
 
     def __init__(self, table: Table, worker: WorkerId) -> None:
         self._table, self._worker = table, worker
@@ -34,7 +35,7 @@ class Heart:
     async def beat(
         self, *, kind: str, host: str, pid: int, beat: int, figures: Figures
     ) -> HeartbeatReply:
-        self._look()
+        self._check()
         others = [row for id_, row in self._table.rows.items() if id_ != self._worker]
         self._table.rows[self._worker] = WorkerFigures(
             id=self._worker,
@@ -49,45 +50,32 @@ class Heart:
         return HeartbeatReply(now=time.time(), others=others)
 
     async def leave(self) -> None:
-        self._look()
+        self._check()
         del self._table.rows[self._worker]
 
-    def _look(self) -> None:
-        if not self._table.is_there:
+    def _check(self) -> None:
+        if not self._table.is_available:
             raise StoreUnavailable("away")
 
 
 def a_queue(consumers: int, *, held: int = 0, done_per_s: float = 0.0) -> QueueFigures:
-    return QueueFigures(
-        consumers=consumers,
-        busy=0,
-        held=held,
-        done=0,
-        done_per_s=done_per_s,
-        service_s=0.1,
-        limited_by="need",
-        held_since=None,
-        mark=None,
-        drained_s=0.0,
-    )
+    return QueueFigures(consumers=consumers, held=held, done_per_s=done_per_s)
 
 
 def a_provider(calls: int) -> ProviderFigures:
-    return ProviderFigures(calls=calls, failures=0, streak=0, streak_s=0.0, answered_s=None)
+    return ProviderFigures(calls=calls)
 
 
-def joined(
+def join(
     table: Table,
     queues: dict[QueueKey, QueueFigures],
     calls: int = 0,
     metrics: Metrics | None = None,
 ) -> Membership:
     return Membership(
-        Heart(table, worker_id()),
-        kind="worker",
-        host="h",
-        pid=1,
-        mine=lambda: Figures(queues=queues, providers={"smtp": a_provider(calls)}),
+        MemoryHeartbeat(table, worker_id()),
+        identity=ProcessIdentity(kind="worker", host="h", pid=1),
+        own=FixedFigures(Figures(queues=queues, providers={"smtp": a_provider(calls)})),
         observer=metrics or Metrics((), {}, version="0"),
     )
 
@@ -98,73 +86,73 @@ def table() -> Table:
 
 
 async def all_beat(*processes: Membership) -> None:
-    for _ in range(2):  # the first of them saw nobody at first
+    for _ in range(2):  # the first process read no other row in the first round
         for process in processes:
             await process.run_once()
 
 
-async def test_whoever_is_alone_has_all_consumers(table: Table) -> None:
-    alone = joined(table, {EMAIL_HIGH: a_queue(3)})
+async def test_a_process_that_is_alone_has_all_consumers(table: Table) -> None:
+    alone = join(table, {EMAIL_HIGH: a_queue(3)})
     await alone.run_once()
     assert (alone.share(), alone.relay_count(), alone.peer_load()) == (1.0, 1, {})
 
 
-async def test_one_that_has_no_consumers_yet_takes_itself_for_all(table: Table) -> None:
-    new = joined(table, {})
-    await all_beat(new, joined(table, {EMAIL_HIGH: a_queue(3)}))
+async def test_a_process_without_consumers_has_a_share_of_one(table: Table) -> None:
+    new = join(table, {})
+    await all_beat(new, join(table, {EMAIL_HIGH: a_queue(3)}))
     assert new.share() == 1.0
 
 
-async def test_a_share_is_of_all_queues_consumers_together(table: Table) -> None:
-    small = joined(table, {EMAIL_HIGH: a_queue(4), EMAIL_LOW: a_queue(12)})
-    large = joined(table, {EMAIL_LOW: a_queue(48)})
-    api = joined(table, {})
+async def test_the_share_counts_the_consumers_of_all_queues_together(table: Table) -> None:
+    small = join(table, {EMAIL_HIGH: a_queue(4), EMAIL_LOW: a_queue(12)})
+    large = join(table, {EMAIL_LOW: a_queue(48)})
+    api = join(table, {})
     await all_beat(small, large, api)
     assert (small.share(), large.share()) == (0.25, 0.75)
     assert small.relay_count() == 3
 
 
-async def test_what_the_others_hold_and_do_is_summed_by_queue(table: Table) -> None:
-    mine = joined(table, {EMAIL_HIGH: a_queue(1, held=9, done_per_s=9.0)})
-    ann = joined(table, {EMAIL_HIGH: a_queue(1, held=2, done_per_s=3.0)})
-    ben = joined(table, {EMAIL_HIGH: a_queue(1, held=4), EMAIL_LOW: a_queue(1, done_per_s=5.0)})
-    await all_beat(mine, ann, ben)
-    assert mine.peer_load() == {EMAIL_HIGH: PeerLoad(6, 3.0), EMAIL_LOW: PeerLoad(0, 5.0)}
-    assert mine.throughput()[EMAIL_HIGH].consumers == 3
-    assert mine.throughput()[EMAIL_HIGH].drain_per_s == 12.0
+async def test_the_load_of_the_peers_is_summed_by_queue(table: Table) -> None:
+    own = join(table, {EMAIL_HIGH: a_queue(1, held=9, done_per_s=9.0)})
+    ann = join(table, {EMAIL_HIGH: a_queue(1, held=2, done_per_s=3.0)})
+    ben = join(table, {EMAIL_HIGH: a_queue(1, held=4), EMAIL_LOW: a_queue(1, done_per_s=5.0)})
+    await all_beat(own, ann, ben)
+    assert own.peer_load() == {EMAIL_HIGH: PeerLoad(6, 3.0), EMAIL_LOW: PeerLoad(0, 5.0)}
+    assert own.throughput()[EMAIL_HIGH].consumers == 3
+    assert own.throughput()[EMAIL_HIGH].drain_per_s == 12.0
 
 
-async def test_what_all_say_of_the_providers_comes_with_our_own_first(table: Table) -> None:
-    mine, other = joined(table, {}, calls=1), joined(table, {}, calls=2)
-    await all_beat(other, mine)
-    assert [said["smtp"].calls for said in mine.providers()] == [1, 2]
+async def test_provider_figures_list_this_process_first(table: Table) -> None:
+    own, other = join(table, {}, calls=1), join(table, {}, calls=2)
+    await all_beat(other, own)
+    assert [report["smtp"].calls for report in own.provider_figures()] == [1, 2]
 
 
-async def test_a_process_is_known_from_its_first_heartbeat_that_arrives(table: Table) -> None:
-    mine = joined(table, {})
-    table.is_there = False
-    await mine.run_once()
-    assert not mine.is_registered()
-    table.is_there = True
-    await mine.run_once()
-    assert mine.is_registered()
-    table.is_there = False
-    await mine.run_once()
-    assert mine.is_registered()
+async def test_a_process_is_registered_after_its_first_successful_heartbeat(table: Table) -> None:
+    own = join(table, {})
+    table.is_available = False
+    await own.run_once()
+    assert not own.is_registered()
+    table.is_available = True
+    await own.run_once()
+    assert own.is_registered()
+    table.is_available = False
+    await own.run_once()
+    assert own.is_registered()
 
 
-async def test_one_that_left_is_gone_at_once(table: Table) -> None:
-    mine, other = joined(table, {EMAIL_HIGH: a_queue(1)}), joined(table, {EMAIL_HIGH: a_queue(1)})
-    await all_beat(mine, other)
+async def test_a_process_that_left_is_not_counted_any_more(table: Table) -> None:
+    own, other = join(table, {EMAIL_HIGH: a_queue(1)}), join(table, {EMAIL_HIGH: a_queue(1)})
+    await all_beat(own, other)
     table.rows = dict(list(table.rows.items())[:1])
-    await mine.run_once()
-    assert (mine.relay_count(), mine.silent()) == (1, [])
+    await own.run_once()
+    assert (own.relay_count(), own.dead()) == (1, [])
 
 
-async def test_while_the_table_is_away_nobody_is_forgotten_and_nobody_dead(table: Table) -> None:
-    mine, other = joined(table, {EMAIL_HIGH: a_queue(1)}), joined(table, {EMAIL_HIGH: a_queue(3)})
-    await all_beat(mine, other)
-    table.is_there = False
+async def test_during_an_outage_of_postgres_no_process_is_forgotten_or_dead(table: Table) -> None:
+    own, other = join(table, {EMAIL_HIGH: a_queue(1)}), join(table, {EMAIL_HIGH: a_queue(3)})
+    await all_beat(own, other)
+    table.is_available = False
     for _ in range(20):
-        await mine.run_once()
-    assert (mine.share(), mine.relay_count(), mine.silent()) == (0.25, 2, [])
+        await own.run_once()
+    assert (own.share(), own.relay_count(), own.dead()) == (0.25, 2, [])

@@ -17,7 +17,7 @@ from notifier.adapters.postgres.diagnosis import MissingRight, Server
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.errors import ConfigError, NotifierError, StoreUnavailable
 from notifier.domain.finding import Finding, not_checked, wrong
-from notifier.scheduling.cluster.failure_detector import DEAD_AFTER_S
+from notifier.domain.liveness import DEAD_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

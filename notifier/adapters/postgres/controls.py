@@ -1,6 +1,6 @@
-"""Pauses and breakers in Postgres: every change is compare-and-set, and told to all at its commit.
+"""Pauses and breakers in Postgres. Every change is compare-and-set and notifies at its commit.
 
-All spans and instants are Postgres's own.
+All spans and instants are by Postgres's clock.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
-from notifier.adapters.postgres.listening import Listening
+from notifier.adapters.postgres.listening import NotifyListener
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.controls import Breaker, BreakerState, Controls, Pause, Scope, ScopeKind
 
@@ -25,22 +25,24 @@ if TYPE_CHECKING:
 
     from notifier.domain.notification import WorkerId
 
-CHANNEL = "notifier_controls"
 CONNECTIONS: Final = 2
 """How many connections `open_controls` opens at most."""
+CHANNEL: Final = "notifier_controls"
 
 
 class PostgresControls:
-    """As ports.controls.ControlStore says, for one process. `changed` has one caller at a time."""
+    """Implements ports.controls.ControlReader, BreakerStore and PauseStore for one process."""
 
-    def __init__(self, worker: WorkerId, link: PostgresConnection, listening: Listening) -> None:
+    def __init__(
+        self, worker: WorkerId, connection: PostgresConnection, listener: NotifyListener
+    ) -> None:
         self._worker = worker
-        self._link = link
-        self._listening = listening
+        self._connection = connection
+        self._listener = listener
 
     async def read(self) -> Controls:
         """All pauses that have not expired, and all breakers."""
-        async with self._link.acquire() as connection:
+        async with self._connection.acquire() as connection:
             pauses = await connection.fetch(statement("controls_pauses"))
             breakers = await connection.fetch(statement("controls_breakers"), self._worker)
         return Controls(
@@ -48,40 +50,37 @@ class PostgresControls:
             breakers=tuple(_breaker(row) for row in breakers),
         )
 
-    async def changed(self, within_s: float) -> None:
-        """Return when some process changed something, or after `within_s`.
-
-        Also returns when the connection that listens is back: something may have been missed.
-        """
-        await self._listening.on_outcome(within_s)
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """Return at a change, when a lost connection is restored, or after `timeout_s`."""
+        await self._listener.wait(timeout_s)
 
     async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
-        """Begin or prolong a pause; None is until resumed."""
+        """Begin or prolong a pause."""
         await self._change("pause", scope.kind, scope.name, reason, for_s)
 
     async def resume(self, scope: Scope) -> bool:
-        """End a pause; False if there was none."""
+        """End a pause."""
         return await self._change("resume", scope.kind, scope.name)
 
     async def open_breaker(self, provider: str, reason: str) -> bool:
-        """Closed (or no row) -> open."""
+        """Closed -> open."""
         return await self._change("breaker_open", provider, reason)
 
-    async def hold_probe(self, provider: str, within_s: float) -> bool:
-        """Open and past its wait, or half-open and past its hold -> half-open, held by us."""
-        return await self._change("breaker_hold", provider, self._worker, within_s)
+    async def hold_probe(self, provider: str, hold_s: float) -> bool:
+        """Open or half-open -> half-open, held by this process."""
+        return await self._change("breaker_hold", provider, self._worker, hold_s)
 
     async def reopen_breaker(self, provider: str, reason: str) -> bool:
-        """Half-open and held by this process -> open, the wait doubled."""
+        """Half-open -> open."""
         return await self._change("breaker_reopen", provider, self._worker, reason)
 
     async def close_breaker(self, provider: str) -> bool:
-        """Half-open and held by this process -> closed."""
+        """Half-open -> closed."""
         return await self._change("breaker_close", provider, self._worker)
 
     async def _change(self, name: str, *args: object) -> bool:
-        """Each change answers with one row, that of its notice, if it was made."""
-        return bool(await self._link.fetch(statement(name), *args))
+        # Each statement returns one row, that of its pg_notify, if it changed something.
+        return bool(await self._connection.fetch(statement(name), *args))
 
 
 def _pause(row: Record) -> Pause:
@@ -98,7 +97,6 @@ def _breaker(row: Record) -> Breaker:
         provider=row["provider"],
         state=BreakerState(row["state"]),
         reason=row["reason"],
-        openings=row["openings"],
         age_s=row["age_s"],
         probe_in_s=row["probe_in_s"],
         is_mine=row["is_mine"],
@@ -109,14 +107,20 @@ def _breaker(row: Record) -> Breaker:
 async def open_controls(
     settings: ConnectionSettings, worker: WorkerId
 ) -> AsyncIterator[PostgresControls]:
-    """Two connections of its own: one asks and changes, opened when first used; one listens."""
+    """Yield the controls with two connections of their own.
+
+    One reads and writes and opens at the first use; the other listens for changes.
+    """
     stop = asyncio.Event()
-    async with open_connection(settings) as link, open_connection(settings) as ear:
-        listening = Listening(ear, CHANNEL)
+    async with (
+        open_connection(settings) as connection,
+        open_connection(settings) as listening_connection,
+    ):
+        listener = NotifyListener(listening_connection, CHANNEL)
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(listening.run(stop), name="controls listen")
+            task = group.create_task(listener.run(stop), name="controls listener")
             try:
-                yield PostgresControls(worker, link, listening)
+                yield PostgresControls(worker, connection, listener)
             finally:
                 stop.set()
                 task.cancel()

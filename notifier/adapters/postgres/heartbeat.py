@@ -1,4 +1,4 @@
-"""The row that says "this process lives", on its own connection."""
+"""The heartbeat row of one process, on its own connection."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import structlog
 
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
@@ -15,53 +16,93 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.notification import QueueKey, WorkerId
-from notifier.ports.heartbeat import Figures, HeartbeatReply, QueueFigures, WorkerFigures
+from notifier.ports.heartbeat import (
+    NO_FIGURES,
+    Figures,
+    HeartbeatReply,
+    QueueFigures,
+    WorkerFigures,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from asyncpg import Record
-
 
 CONNECTIONS: Final = 1
 """How many connections `open_heartbeat` opens at most."""
 
+log = structlog.get_logger(__name__)
 
-class _Said(msgspec.Struct):
-    """The figures of a process as its row holds them; an older version wrote less."""
+
+class _StoredFigures(msgspec.Struct):
+    """The column `figures`. Other versions may have written fewer fields, or more."""
 
     queues: dict[str, QueueFigures] = {}
     providers: dict[str, ProviderFigures] = {}
 
 
-_decode = msgspec.json.Decoder(_Said).decode
+_decoder = msgspec.json.Decoder(_StoredFigures)
+
+
+def encode_figures(figures: Figures) -> str:
+    """The value of the column `figures`."""
+    queues = {str(queue): row for queue, row in figures.queues.items()}
+    return msgspec.json.encode({"queues": queues, "providers": figures.providers}).decode()
+
+
+def decode_figures(stored: str) -> Figures:
+    """Read the column `figures`. Raises ValueError if another version's figures do not fit."""
+    try:
+        decoded = _decoder.decode(stored)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error
+    return Figures(
+        queues={QueueKey.parse(name): row for name, row in decoded.queues.items()},
+        providers=decoded.providers,
+    )
 
 
 class PostgresHeartbeat:
-    """Writes this process's heartbeat and reads everybody else's."""
+    """Implements ports.heartbeat.Heartbeat."""
 
-    def __init__(self, worker: WorkerId, link: PostgresConnection) -> None:
+    def __init__(self, worker: WorkerId, connection: PostgresConnection) -> None:
         self.worker = worker
-        self._link = link
+        self._connection = connection
+        self._unreadable: set[WorkerId] = set()
 
     async def beat(
         self, *, kind: str, host: str, pid: int, beat: int, figures: Figures
     ) -> HeartbeatReply:
-        """Say that this process lives, with its figures; returns the others' rows and the time."""
-        queues = {str(queue): of for queue, of in figures.queues.items()}
-        said = msgspec.json.encode({"queues": queues, "providers": figures.providers}).decode()
-        rows = await self._link.fetch(statement("beat"), self.worker, kind, host, pid, beat, said)
-        return HeartbeatReply(
-            now=rows[0]["now"], others=[_figures(row) for row in rows if row["id"] is not None]
+        """Write this process's row; return the other processes' rows and the time."""
+        rows = await self._connection.fetch(
+            statement("beat"), self.worker, kind, host, pid, beat, encode_figures(figures)
         )
+        # One row without id is returned when there is no other process.
+        others = [row for row in rows if row["id"] is not None]
+        return HeartbeatReply(now=rows[0]["now"], others=self._read(others))
 
     async def leave(self) -> None:
-        """Remove the row: this process ends of its own will."""
-        await self._link.fetch("DELETE FROM workers WHERE id = $1", self.worker)
+        """Delete this process's row."""
+        await self._connection.fetch("DELETE FROM workers WHERE id = $1", self.worker)
+
+    def _read(self, rows: Sequence[Record]) -> list[WorkerFigures]:
+        before, self._unreadable = self._unreadable, set()
+        read = []
+        for row in rows:
+            try:
+                figures = decode_figures(row["figures"])
+            except ValueError as error:
+                self._unreadable.add(row["id"])
+                if row["id"] not in before:
+                    reason = str(error)
+                    log.warning("heartbeat_unreadable", worker=str(row["id"]), reason=reason)
+                figures = NO_FIGURES
+            read.append(_worker_figures(row, figures))
+        return read
 
 
-def _figures(row: Record) -> WorkerFigures:
-    said = _decode(row["figures"])
+def _worker_figures(row: Record, figures: Figures) -> WorkerFigures:
     return WorkerFigures(
         id=WorkerId(row["id"]),
         kind=row["kind"],
@@ -69,8 +110,8 @@ def _figures(row: Record) -> WorkerFigures:
         pid=row["pid"],
         beat=row["beat"],
         age_s=row["age_s"],
-        queues={QueueKey.parse(name): of for name, of in said.queues.items()},
-        providers=said.providers,
+        queues=figures.queues,
+        providers=figures.providers,
     )
 
 
@@ -78,6 +119,6 @@ def _figures(row: Record) -> WorkerFigures:
 async def open_heartbeat(
     settings: ConnectionSettings, worker: WorkerId
 ) -> AsyncIterator[PostgresHeartbeat]:
-    """The heartbeat's own connection, opened when first used."""
-    async with open_connection(settings) as link:
-        yield PostgresHeartbeat(worker, link)
+    """Yield the heartbeat with its own connection, which opens at the first use."""
+    async with open_connection(settings) as connection:
+        yield PostgresHeartbeat(worker, connection)

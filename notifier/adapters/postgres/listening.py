@@ -1,6 +1,7 @@
-"""Hearing NOTIFY on one channel, over a connection that comes back by itself.
+"""Receives NOTIFY on one channel, over a connection that is restored when it is lost.
 
-A notice may be lost with its connection, so whoever listens asks now and then all the same.
+A notification can be lost with its connection. The caller must therefore also read from time to
+time.
 """
 
 from __future__ import annotations
@@ -18,60 +19,61 @@ if TYPE_CHECKING:
 
     from notifier.adapters.postgres.connection import PostgresConnection
 
-RECONNECT_S: Final = 0.5
-PROVE_EVERY_S: Final = 10.0
-"""A connection that a firewall forgot is silent like one on which nothing happens."""
+RECONNECT_DELAY_S: Final = 0.5
+CHECK_INTERVAL_S: Final = 10.0
+"""A connection that a firewall has dropped is as quiet as one without notifications: only a query
+shows the difference."""
 
 log = structlog.get_logger(__name__)
 
 
-class Listening:
-    """One channel's notices; many between two looks count as one."""
+class NotifyListener:
+    """The notifications of one channel; all that arrive between two calls of `wait` count once."""
 
-    def __init__(self, link: PostgresConnection, channel: str) -> None:
-        self._link = link
+    def __init__(self, connection: PostgresConnection, channel: str) -> None:
+        self._connection = connection
         self._channel = channel
-        self._notice = asyncio.Event()
-        self._reason = ""
+        self._notified = asyncio.Event()
+        self._failure = ""
 
-    async def on_outcome(self, within_s: float) -> None:
-        """Return at a notice, or when the connection is back, or after `within_s`."""
-        await wait(self._notice, within_s)
-        self._notice.clear()
+    async def wait(self, timeout_s: float) -> None:
+        """Return at a notification, when a lost connection is restored, or after `timeout_s`."""
+        await wait(self._notified, timeout_s)
+        self._notified.clear()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Listen until `stop`, and again 0.5 s after each loss."""
+        """Listen until `stop`; connect again 0.5 s after each loss."""
         while not stop.is_set():
             try:
                 await self._listen(stop)
             except StoreUnavailable as error:
-                self._miss(str(error))
-            await wait(stop, RECONNECT_S)
+                self._note_failure(str(error))
+            await wait(stop, RECONNECT_DELAY_S)
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        """One connection's life."""
+        """Listen on one connection until `stop`. Raises StoreUnavailable when it is lost."""
         lost = asyncio.Event()
-        async with self._link.acquire() as connection:
+        async with self._connection.acquire() as connection:
             connection.add_termination_listener(lambda _: lost.set())
-            await connection.add_listener(self._channel, lambda *_: self._notice.set())
-            self._begin()
+            await connection.add_listener(self._channel, lambda *_: self._notified.set())
+            self._note_success()
             while not stop.is_set():
-                if await wait(lost, PROVE_EVERY_S):
-                    raise StoreUnavailable("Postgres: the connection that listens is gone")
-                await _prove(connection)
+                if await wait(lost, CHECK_INTERVAL_S):
+                    raise StoreUnavailable("Postgres: the listening connection was lost")
+                await _check(connection)
 
-    def _begin(self) -> None:
-        """Listening now; what was said before was not heard."""
-        if self._reason:
+    def _note_success(self) -> None:
+        if self._failure:
             log.info("listener_reconnected", channel=self._channel)
-        self._reason = ""
-        self._notice.set()
+        self._failure = ""
+        # Earlier notifications were not received: let the caller read.
+        self._notified.set()
 
-    def _miss(self, reason: str) -> None:
-        if not self._reason:
+    def _note_failure(self, reason: str) -> None:
+        if not self._failure:
             log.warning("listener_disconnected", channel=self._channel, reason=reason)
-        self._reason = reason
+        self._failure = reason
 
 
-async def _prove(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def _check(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     await connection.execute("SELECT")

@@ -19,6 +19,7 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.statements import statement
+from notifier.domain.liveness import UNPUBLISHED_AFTER_BEAT_S, UNPUBLISHED_BEFORE_BEAT_S
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
 from notifier.ports.broker import Pointer
 from notifier.ports.store import (
@@ -233,6 +234,8 @@ class PostgresStore:
             [worker for worker, _ in dead],
             [beat for _, beat in dead],
             [str(queue) for queue in queues],
+            UNPUBLISHED_BEFORE_BEAT_S,
+            UNPUBLISHED_AFTER_BEAT_S,
         )
         return Counter(QueueKey.parse(row["queue"]) for row in rows)
 

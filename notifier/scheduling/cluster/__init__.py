@@ -1,1 +1,1 @@
-"""The other processes: which of them live, and which messages were lost."""
+"""The other processes: which are alive, what they report, and which messages are lost."""

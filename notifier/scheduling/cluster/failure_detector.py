@@ -1,76 +1,80 @@
-"""Who of the others lives, as one process sees it by its own monotonic clock.
+"""Which other processes are alive, judged by one process with its own monotonic clock.
 
-A process is dead when its counter has not moved for 6 s in which we ourselves beat without error: a
-Postgres that was away, or a pause of our own, declares nobody dead.
+A process is dead when its counter has not moved for DEAD_AFTER_S during which every heartbeat of
+this process succeeded. An outage of Postgres or a pause of this process declares no process dead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
+from notifier.domain.liveness import DEAD_AFTER_S, MAX_BEAT_GAP_S
 from notifier.domain.notification import WorkerId
-from notifier.ports.heartbeat import WorkerFigures
-
-DEAD_AFTER_S: Final = 6.0
-"""More than STALE_S: whoever is taken for dead has stopped to begin calls before."""
-MAX_BEAT_GAP_S: Final = 2.5
-"""Beats of ours that are further apart than this were not "without error": we stood still."""
+from notifier.ports.heartbeat import DeadProcess, WorkerFigures
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Peer:
     figures: WorkerFigures
     moved_at: float
     has_moved: bool = False
 
 
 class FailureDetector:
-    """Fed with every heartbeat of ours that brought an answer; times are monotonic seconds."""
+    """Receives the result of every heartbeat of this process. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._seen: dict[WorkerId, _Seen] = {}
+        self._peers: dict[WorkerId, _Peer] = {}
         self._beat_at = float("-inf")
         self._unbroken_since = float("-inf")
 
-    def missed(self) -> None:
-        """A heartbeat of ours failed: all spans start anew with the next that does not."""
+    def beat_failed(self) -> None:
+        """A heartbeat of this process failed: all spans restart at the next one that succeeds."""
         self._beat_at = float("-inf")
 
-    def beaten(self, others: Sequence[WorkerFigures], now: float) -> None:
-        """A heartbeat of ours brought the rows of the others."""
+    def beat_succeeded(self, rows: Sequence[WorkerFigures], now: float) -> None:
+        """A heartbeat of this process returned the rows of the other processes."""
         if now - self._beat_at > MAX_BEAT_GAP_S:
             self._unbroken_since = now
         self._beat_at = now
-        self._seen = {other.id: self._look(other, now) for other in others}
+        self._peers = {row.id: self._observed(row, now) for row in rows}
 
-    def _look(self, other: WorkerFigures, now: float) -> _Seen:
-        seen = self._seen.get(other.id)
-        if seen is None:
-            return _Seen(other, now)
-        if seen.figures.beat == other.beat:
-            return _Seen(other, seen.moved_at, seen.has_moved)
-        return _Seen(other, now, has_moved=True)
+    def _observed(self, row: WorkerFigures, now: float) -> _Peer:
+        before = self._peers.get(row.id)
+        if before is None:
+            return _Peer(row, now)
+        if before.figures.beat == row.beat:
+            return _Peer(row, before.moved_at, before.has_moved)
+        return _Peer(row, now, has_moved=True)
 
-    def silent(self) -> list[tuple[WorkerId, int]]:
-        """The dead that still have a row, each with the counter at which it stands."""
-        return [(each.figures.id, each.figures.beat) for each in self._all() if self._is_dead(each)]
-
-    def lost(self) -> set[WorkerId]:
-        """Those of the dead that lived when we looked: not what others left behind long ago."""
-        return {each.figures.id for each in self._all() if each.has_moved and self._is_dead(each)}
-
-    def others(self) -> list[WorkerFigures]:
-        """The living: not dead, and seen to beat by us or, before that, lately by Postgres."""
+    def dead(self) -> list[DeadProcess]:
+        """The dead processes that still have a row, each with its last counter."""
         return [
-            each.figures
-            for each in self._all()
-            if not self._is_dead(each) and (each.has_moved or each.figures.age_s < DEAD_AFTER_S)
+            DeadProcess(peer.figures.id, peer.figures.beat)
+            for peer in self._peers.values()
+            if self._is_dead(peer)
         ]
 
-    def _all(self) -> Sequence[_Seen]:
-        return list(self._seen.values())
+    def observed_deaths(self) -> set[WorkerId]:
+        """The dead processes that this process saw alive; older rows do not count."""
+        return {
+            peer.figures.id
+            for peer in self._peers.values()
+            if peer.has_moved and self._is_dead(peer)
+        }
 
-    def _is_dead(self, seen: _Seen) -> bool:
-        return self._beat_at - max(seen.moved_at, self._unbroken_since) >= DEAD_AFTER_S
+    def live(self) -> list[WorkerFigures]:
+        """The other live processes.
+
+        Live is a process that is not dead and whose counter has moved since this process observes
+        it, or whose row was recent when it was read first.
+        """
+        return [
+            peer.figures
+            for peer in self._peers.values()
+            if not self._is_dead(peer) and (peer.has_moved or peer.figures.age_s < DEAD_AFTER_S)
+        ]
+
+    def _is_dead(self, peer: _Peer) -> bool:
+        return self._beat_at - max(peer.moved_at, self._unbroken_since) >= DEAD_AFTER_S

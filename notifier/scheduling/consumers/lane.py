@@ -139,7 +139,7 @@ class Lane:
         """Take in a message from the broker."""
         now = self._clock()
         self._unacked[delivery] = None
-        self._losses.taken(delivery, now)
+        self._losses.delivered(delivery, now)
         self._buffer.put(delivery, now)
         if self._prefetch == 0:
             self._changed.set()
@@ -151,7 +151,7 @@ class Lane:
         """Drop the buffer: the broker delivers it again. Attempts in flight continue."""
         self._unacked.clear()
         self._buffer.remove(keep=0, put_before=inf)
-        self._losses.lost()
+        self._losses.connection_lost()
 
     @property
     def is_full(self) -> bool:
@@ -338,7 +338,7 @@ class Lane:
             held_since=min(
                 (delivery.pointer.published_at for delivery in self._unacked), default=None
             ),
-            mark=self._losses.mark(now),
+            watermark=self._losses.watermark(now),
             drained_s=self._losses.drained_s(now),
         )
 

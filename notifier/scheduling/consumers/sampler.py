@@ -54,7 +54,7 @@ class DemandSampler:
                 waiting.result().get(queue),
                 peer_load.get(queue, NO_PEER_LOAD),
             )
-        self._hangs.look(self._lanes.values(), self._clock())
+        self._hangs.check(self._lanes.values(), self._clock())
         return self.demands()
 
     async def _depths(self) -> Mapping[QueueKey, Depth]:
@@ -94,8 +94,8 @@ class DemandSampler:
             max_consumers=rule.max_consumers,
             reserved=rule.reserved,
             permission=self._deployment.gates.permission(rule.queue),
-            hang_limit=self._hangs.held_at_most(lane),
-            channel_hang_limit=self._hangs.channel_at_most(rule.queue.channel),
+            hang_limit=self._hangs.queue_limit(lane),
+            channel_hang_limit=self._hangs.channel_limit(rule.queue.channel),
             bulkhead=rule.bulkhead,
             stuck=lane.stuck,
             stuck_before_recovery=lane.stuck_before_recovery,

@@ -1,1 +1,1 @@
-"""What may hold a queue back: a pause, an open breaker, a provider that hangs."""
+"""What stops a queue from sending although it has work: a pause, an open breaker, a hang limit."""

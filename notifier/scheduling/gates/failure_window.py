@@ -1,9 +1,9 @@
-"""What one worker counted of one provider's calls: a sliding window and the present streak."""
+"""What one worker counts of one provider's calls: a sliding window and the current streak."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 from notifier.domain.breaker import (
     WINDOW_S,
@@ -13,19 +13,25 @@ from notifier.domain.breaker import (
 )
 from notifier.domain.outcome import Outcome
 
-_GRAIN_S: Final = 0.5
+BUCKET_S: Final = 0.5
+
+
+class _Bucket(NamedTuple):
+    began_at: float
+    calls: int
+    failures: int
 
 
 class FailureWindow:
-    """Times are monotonic seconds. Bounded: one entry for each half second of the window."""
+    """Times are monotonic seconds. Holds one bucket per half second of the window at most."""
 
     def __init__(self) -> None:
         self._answered_at: float | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget the failures: what was counted belongs to a breaker that has opened."""
-        self._buckets: deque[tuple[float, int, int]] = deque()
+        """Drop calls and failures: they belong to an opening of the breaker that has been made."""
+        self._buckets: deque[_Bucket] = deque()
         self._streak = 0
         self._streak_since = 0.0
         self._is_about_credentials = False
@@ -45,23 +51,23 @@ class FailureWindow:
         self._is_about_credentials = is_about_credentials(outcome)
 
     def _count(self, now: float, *, failed: bool) -> None:
-        self._forget(now)
-        if self._buckets and now - self._buckets[-1][0] < _GRAIN_S:
-            since, calls, failures = self._buckets.pop()
+        self._drop_old(now)
+        if self._buckets and now - self._buckets[-1].began_at < BUCKET_S:
+            bucket = self._buckets.pop()
         else:
-            since, calls, failures = now, 0, 0
-        self._buckets.append((since, calls + 1, failures + failed))
+            bucket = _Bucket(now, 0, 0)
+        self._buckets.append(_Bucket(bucket.began_at, bucket.calls + 1, bucket.failures + failed))
 
-    def _forget(self, now: float) -> None:
-        while self._buckets and self._buckets[0][0] < now - WINDOW_S:
+    def _drop_old(self, now: float) -> None:
+        while self._buckets and self._buckets[0].began_at < now - WINDOW_S:
             self._buckets.popleft()
 
     def figures(self, now: float) -> ProviderFigures:
-        """For the heartbeat and for our own judgement."""
-        self._forget(now)
+        """The counts as of now, for the heartbeat and for this worker's own decision."""
+        self._drop_old(now)
         return ProviderFigures(
-            calls=sum(calls for _, calls, _ in self._buckets),
-            failures=sum(failures for _, _, failures in self._buckets),
+            calls=sum(bucket.calls for bucket in self._buckets),
+            failures=sum(bucket.failures for bucket in self._buckets),
             streak=self._streak,
             streak_s=now - self._streak_since if self._streak else 0.0,
             answered_s=None if self._answered_at is None else now - self._answered_at,

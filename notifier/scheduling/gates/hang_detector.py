@@ -1,8 +1,8 @@
-"""What a provider that hangs may hold of a worker's consumers.
+"""Limits the consumers that a hanging provider can occupy.
 
-A queue most of whose calls are far older than usual gets no more consumers than it holds. A channel
-of whose calls none was answered for over 10 s gets a quarter of them all, its standing consumers
-counted, until the first answer: that the calls end by their time-out is none.
+A queue most of whose calls run far longer than usual gets no more consumers than it has. A channel
+none of whose calls was answered for over 10 s gets a quarter of this worker's consumers, reserved
+ones included, until the first answer. A call that ends by its time-out is not an answer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Final, Protocol
 
 import structlog
@@ -20,9 +19,9 @@ from notifier.domain.notification import Channel, QueueKey
 from notifier.ports.observer import HangObserver
 
 HANGS_AFTER_S: Final = 10.0
-SHARE: Final = 4
+HANGING_CHANNEL_DIVISOR: Final = 4
 IDLE_AFTER_S: Final = 1.0
-"""A channel that called nobody for so long is not silent, it has nothing to say."""
+"""Without a running call for this long a channel is idle: that nothing is answered is no hang."""
 
 log = structlog.get_logger(__name__)
 
@@ -63,28 +62,48 @@ class MonitoredLane(Protocol):
 
 
 @dataclass(slots=True)
-class _Silence:
-    """Since when a channel calls without an answer."""
+class _ChannelCalls:
+    """How long a channel has been calling without an answer. Times are monotonic seconds.
 
-    since: float = inf
-    seen_at: float = -inf
-    hangs: bool = False
+    `unanswered_since` is when the first of the calls began that had no answer since, None if there
+    is none. `last_running_at` is the last check at which a call ran, None before the first.
+    """
 
-    def look(self, began_at: float | None, answered_at: float, now: float) -> None:
-        """`began_at` is that of the oldest call that runs, of those after the last answer."""
-        idle_s = (now if began_at is None else began_at) - self.seen_at
-        if answered_at > self.since or (idle_s > IDLE_AFTER_S and not self.hangs):
-            self.since = inf
-        if began_at is not None:
-            self.since = min(self.since, began_at)
-            self.seen_at = now
-        self.hangs = now - self.since > HANGS_AFTER_S
+    unanswered_since: float | None = None
+    last_running_at: float | None = None
+    is_hanging: bool = False
+
+    def check(self, oldest_started_at: float | None, answered_at: float, now: float) -> None:
+        """Update from what holds now.
+
+        `oldest_started_at` is when the oldest call began that runs and began after the last answer,
+        which came at `answered_at`; None if no such call runs.
+        """
+        was_answered = self.unanswered_since is not None and answered_at > self.unanswered_since
+        if was_answered or (not self.is_hanging and self._was_idle(oldest_started_at, now)):
+            self.unanswered_since = None
+        if oldest_started_at is not None:
+            self.last_running_at = now
+            if self.unanswered_since is None or oldest_started_at < self.unanswered_since:
+                self.unanswered_since = oldest_started_at
+        self.is_hanging = self.unanswered_for_s(now) > HANGS_AFTER_S
+
+    def _was_idle(self, oldest_started_at: float | None, now: float) -> bool:
+        if self.last_running_at is None:
+            return True
+        idle_until = now if oldest_started_at is None else oldest_started_at
+        return idle_until - self.last_running_at > IDLE_AFTER_S
+
+    def unanswered_for_s(self, now: float) -> float:
+        """How long no call has been answered, 0 if none waits for an answer."""
+        return 0.0 if self.unanswered_since is None else now - self.unanswered_since
 
 
 class HangDetector:
-    """Which channels hang, as of the last look. `consumers` are all that move in this worker.
+    """Which channels and queues hang, as of the last check.
 
-    While Postgres does not hear of us, attempts wait for it and not for their provider.
+    `consumers` is the number of floating consumers of this worker. While `is_alive` is false,
+    attempts wait for Postgres and not for their provider: then nothing counts as a hang.
     """
 
     def __init__(
@@ -92,65 +111,67 @@ class HangDetector:
     ) -> None:
         self._observer = observer
         self._is_alive = is_alive
-        self._most = max(1, consumers // SHARE)
-        self._silences = defaultdict[Channel, _Silence](_Silence)
-        self._queues: set[QueueKey] = set()
+        self._hanging_channel_limit = max(1, consumers // HANGING_CHANNEL_DIVISOR)
+        self._channels = defaultdict[Channel, _ChannelCalls](_ChannelCalls)
+        self._reported_queues: set[QueueKey] = set()
 
-    def look(self, lanes: Collection[MonitoredLane], now: float) -> None:
-        """See anew which channels hang."""
+    def check(self, lanes: Collection[MonitoredLane], now: float) -> None:
+        """Decide again which channels and queues hang; log and count what changed."""
         if not self._is_alive():
             for lane in lanes:
                 lane.mark_recovered(now)
-            self._silences.clear()
-        members = defaultdict[Channel, list[MonitoredLane]](list)
+            self._channels.clear()
+        lanes_by_channel = defaultdict[Channel, list[MonitoredLane]](list)
         for lane in lanes:
-            members[lane.queue.channel].append(lane)
-        for channel, each in members.items():
-            self._look_at_channel(channel, each, now)
+            lanes_by_channel[lane.queue.channel].append(lane)
+        for channel, channel_lanes in lanes_by_channel.items():
+            self._check_channel(channel, channel_lanes, now)
         for lane in lanes:
-            self._look_at_queue(lane)
+            self._report_queue(lane)
 
-    def held_at_most(self, lane: MonitoredLane) -> int | None:
-        """A bound of the queue, its standing consumers counted; never less than are made good."""
+    def queue_limit(self, lane: MonitoredLane) -> int | None:
+        """The maximum of consumers of a hanging queue, reserved included; None without a hang.
+
+        Not less than the stuck calls that are replaced, and one.
+        """
         return max(lane.consumers, 1 + MAX_STUCK_REPLACED) if lane.is_hanging else None
 
-    def channel_at_most(self, channel: Channel) -> int | None:
-        """A bound of all queues of the channel together, standing consumers counted."""
-        return self._most if self._silences[channel].hangs else None
+    def channel_limit(self, channel: Channel) -> int | None:
+        """The maximum of consumers of all queues of a hanging channel; None without a hang."""
+        return self._hanging_channel_limit if self._channels[channel].is_hanging else None
 
-    def _look_at_channel(
-        self, channel: Channel, lanes: Sequence[MonitoredLane], now: float
-    ) -> None:
-        silence = self._silences[channel]
+    def _check_channel(self, channel: Channel, lanes: Sequence[MonitoredLane], now: float) -> None:
+        calls = self._channels[channel]
         answered_at = max(lane.answered_at for lane in lanes)
-        running = [lane.oldest_start_since(answered_at) for lane in lanes]
-        began_at = min((began for began in running if began is not None), default=None)
-        hung = silence.hangs
-        silence.look(began_at, answered_at, now)
-        self._observer.provider_hanging(channel, is_hanging=silence.hangs)
-        if silence.hangs and not hung:
-            oldest_s = round(now - silence.since, 1)
+        started = [lane.oldest_start_since(answered_at) for lane in lanes]
+        was_hanging = calls.is_hanging
+        calls.check(min((at for at in started if at is not None), default=None), answered_at, now)
+        self._observer.provider_hanging(channel, is_hanging=calls.is_hanging)
+        if calls.is_hanging and not was_hanging:
             log.warning(
                 "provider_hang_detected",
                 channel=channel,
-                oldest_s=oldest_s,
-                max_consumers=self._most,
+                oldest_s=round(calls.unanswered_for_s(now), 1),
+                max_consumers=self._hanging_channel_limit,
             )
-        elif hung and not silence.hangs:
+        elif was_hanging and not calls.is_hanging:
             log.info("provider_recovered_from_hang", channel=channel)
             for lane in lanes:
                 lane.mark_recovered(answered_at)
 
-    def _look_at_queue(self, lane: MonitoredLane) -> None:
-        """Tell once, and the end not before all is well: it may hang for some calls only."""
-        queue, told = lane.queue, self._queues
-        is_well = not lane.stuck and not self._silences[queue.channel].hangs
-        if lane.is_hanging and queue not in told:
-            told.add(queue)
+    def _report_queue(self, lane: MonitoredLane) -> None:
+        """Log once that a queue hangs, and once that all its calls are well again.
+
+        The end is logged only when no call is stuck: a provider may hang for some calls only.
+        """
+        queue = lane.queue
+        is_well = not lane.stuck and not self._channels[queue.channel].is_hanging
+        if lane.is_hanging and queue not in self._reported_queues:
+            self._reported_queues.add(queue)
             oldest_s = round(lane.oldest_call_s, 1)
             log.warning(
                 "queue_hang_detected", queue=str(queue), oldest_s=oldest_s, calls=lane.stuck
             )
-        elif is_well and queue in told:
-            told.remove(queue)
+        elif is_well and queue in self._reported_queues:
+            self._reported_queues.remove(queue)
             log.info("queue_recovered_from_hang", queue=str(queue))

@@ -1,8 +1,8 @@
-"""What pauses and breakers mean for a queue, and how they age between two reads. Pure."""
+"""What a queue may do under given pauses and breakers, and how these age between two reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -17,12 +17,9 @@ from notifier.domain.controls import (
 )
 from notifier.domain.notification import QueueKey
 
-Probing = Callable[[str], QueueKey | None]
-"""Which queue this process sends a provider's probe from, if it holds it."""
-
 
 def aged(controls: Controls, by_s: float) -> Controls:
-    """The same, `by_s` later: what has expired by then is gone."""
+    """The same controls `by_s` seconds later, without the pauses that have expired by then."""
     return Controls(
         pauses=tuple(
             replace(
@@ -34,25 +31,32 @@ def aged(controls: Controls, by_s: float) -> Controls:
             if _ends_in_s(pause) > by_s
         ),
         breakers=tuple(
-            replace(each, age_s=each.age_s + by_s, probe_in_s=each.probe_in_s - by_s)
-            for each in controls.breakers
+            replace(breaker, age_s=breaker.age_s + by_s, probe_in_s=breaker.probe_in_s - by_s)
+            for breaker in controls.breakers
         ),
     )
 
 
-def next_end_s(controls: Controls) -> float:
-    """When a flow changes by the passing of time alone: a pause ends, or our hold on a probe."""
+def next_expiry_s(controls: Controls) -> float:
+    """Seconds until a permission changes without a write: a pause or our hold on a probe ends.
+
+    Infinity if nothing expires.
+    """
     pauses = [_ends_in_s(pause) for pause in controls.pauses]
     holds = [breaker.probe_in_s for breaker in controls.breakers if _is_held(breaker)]
     return min([*pauses, *holds], default=inf)
 
 
 def permission_of(
-    controls: Controls, queue: QueueKey, providers: Sequence[str], probing: Probing
+    controls: Controls,
+    queue: QueueKey,
+    providers: Sequence[str],
+    probes: Mapping[str, QueueKey],
 ) -> SendPermission:
-    """What `queue` may do, whose channel sends through any of `providers`.
+    """What `queue` may do, whose channel sends through `providers`.
 
-    A provider that is paused counts as none; the others decide, the freest of them.
+    `probes` names, per provider that this process probes, the queue that sends the probe. Paused
+    providers are ignored unless all are paused; of the others the most permissive counts.
     """
     paused = {pause.scope for pause in controls.pauses}
     if {Scope(ScopeKind.QUEUE, str(queue)), Scope(ScopeKind.CHANNEL, queue.channel)} & paused:
@@ -61,7 +65,7 @@ def permission_of(
     if not usable:
         return SendPermission.PAUSED if providers else SendPermission.ALLOWED
     breakers = {breaker.provider: breaker for breaker in controls.breakers}
-    permissions = {_through(breakers.get(name), queue, probing) for name in usable}
+    permissions = {_permission_through(breakers.get(name), queue, probes) for name in usable}
     return next(
         permission
         for permission in (
@@ -73,16 +77,18 @@ def permission_of(
     )
 
 
-def _through(breaker: Breaker | None, queue: QueueKey, probing: Probing) -> SendPermission:
+def _permission_through(
+    breaker: Breaker | None, queue: QueueKey, probes: Mapping[str, QueueKey]
+) -> SendPermission:
     if breaker is None or breaker.state is BreakerState.CLOSED:
         return SendPermission.ALLOWED
-    if _is_held(breaker) and probing(breaker.provider) == queue:
+    if _is_held(breaker) and probes.get(breaker.provider) == queue:
         return SendPermission.PROBE
     return SendPermission.BREAKER_OPEN
 
 
 def _is_held(breaker: Breaker) -> bool:
-    """Ours to probe; past its end another may have taken the hold."""
+    """Whether this process holds the probe; once the hold expires another may have taken it."""
     return breaker.state is BreakerState.HALF_OPEN and breaker.is_mine and breaker.probe_in_s > 0
 
 

@@ -1,80 +1,67 @@
-"""Which providers this process probes, from which queue, and what came of it."""
+"""The probes that this process sends: at most one per provider with an open breaker."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from notifier.domain.breaker import is_unasked
-from notifier.domain.controls import SendPermission
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
-from notifier.scheduling.gates.queue_gates import QueueGates
 
 
 @dataclass(slots=True)
 class _Probe:
     queue: QueueKey
-    since: float
-    answer: Outcome | None = None
+    began_at: float
+    outcome: Outcome | None = None
 
 
 class Probes:
-    """At most one a provider. Times are monotonic seconds."""
+    """The running probes and their outcomes, shared by gates and prober.
 
-    def __init__(
-        self,
-        gates: QueueGates,
-        *,
-        queues: Sequence[QueueKey],
-        has_work: Callable[[QueueKey], bool],
-    ) -> None:
-        self._gates = gates
-        self._queues = sorted(queues, key=lambda queue: (queue.priority.rank, queue.channel))
-        self._has_work = has_work
+    The gates let the queues in `queues()` send; the prober begins probes and settles the breaker by
+    their outcome. Times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
         self._probes: dict[str, _Probe] = {}
 
     def __contains__(self, provider: str) -> bool:
         return provider in self._probes
 
-    def choose(self, provider: str) -> QueueKey | None:
-        """The most urgent of its queues that has work and is not paused."""
-        return next((queue for queue in self._queues if self._may_probe(queue, provider)), None)
-
-    def _may_probe(self, queue: QueueKey, provider: str) -> bool:
-        is_its = provider in self._gates.providers.get(queue.channel, ())
-        return (
-            is_its
-            and self._has_work(queue)
-            and self._gates.permission(queue) is not SendPermission.PAUSED
-        )
+    def queues(self) -> Mapping[str, QueueKey]:
+        """Per provider, the queue that must send its probe; without the probes that have ended."""
+        return {
+            provider: probe.queue
+            for provider, probe in self._probes.items()
+            if probe.outcome is None
+        }
 
     def begin(self, provider: str, queue: QueueKey, now: float) -> None:
-        """From now on a call of this queue is the probe."""
+        """From now on the next call of this queue is the probe."""
         self._probes[provider] = _Probe(queue, now)
 
     def on_outcome(
         self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
     ) -> bool:
-        """Whether this was the answer; not what began before or never reached the provider."""
+        """Record the outcome of a call if the call was the probe; returns whether it was.
+
+        A call that began before the probe, or did not reach the provider, is not the probe.
+        """
         probe = self._probes.get(provider)
-        if probe is None or probe.queue != queue or started_at < probe.since:
+        if probe is None or probe.queue != queue or started_at < probe.began_at:
             return False
         if is_unasked(outcome):
             return False
-        probe.answer = outcome
+        probe.outcome = outcome
         return True
 
-    def queue_of(self, provider: str) -> QueueKey | None:
-        """Where the probe is to be sent from; None once it was answered."""
+    def outcome(self, provider: str) -> Outcome | None:
+        """How the probe ended, None while it runs or if there is none."""
         probe = self._probes.get(provider)
-        return probe.queue if probe and probe.answer is None else None
-
-    def answer(self, provider: str) -> Outcome | None:
-        """What the provider said, if it did."""
-        probe = self._probes.get(provider)
-        return probe.answer if probe else None
+        return probe.outcome if probe else None
 
     def forget(self, provider: str) -> None:
-        """It is over."""
+        """End the probe, if there is one."""
         self._probes.pop(provider, None)

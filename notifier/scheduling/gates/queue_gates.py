@@ -1,7 +1,7 @@
-"""What is paused and what is open, as this process knows it: told by Postgres, within a second.
+"""What each queue may do, as this process knows it: read from Postgres at least every second.
 
-While Postgres is away the last read holds: a pause is not forgotten. Before the first read nothing
-is known and every queue counts as paused: a process that starts sends nothing into a pause.
+While Postgres is unreachable the last read stays in force: a pause is not forgotten. Before the
+first read every queue counts as paused, so that a process that starts sends nothing into a pause.
 """
 
 from __future__ import annotations
@@ -12,34 +12,39 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from notifier.domain.controls import Controls, SendPermission
+from notifier.domain.controls import BreakerState, Controls, SendPermission
 from notifier.domain.errors import StoreUnavailable
-from notifier.scheduling.gates.permissions import Probing, aged, next_end_s, permission_of
+from notifier.scheduling.gates.permissions import aged, next_expiry_s, permission_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from notifier.domain.notification import Channel, QueueKey
     from notifier.lifecycle import Clock
+    from notifier.ports.controls import ControlReader
+    from notifier.ports.observer import BreakerObserver
+    from notifier.scheduling.gates.probes import Probes
 
 READ_INTERVAL_S: Final = 0.8
-"""A change whose notice was lost is still known within a second."""
-LEAST_REST_S: Final = 0.01
+"""A change whose notification was lost is still seen within a second."""
+MIN_WAIT_S: Final = 0.01
 
 log = structlog.get_logger(__name__)
 
 
-class ControlReader(Protocol):
-    """The half of a ports.controls.ControlStore that is asked here; see there."""
+class PermissionListener(Protocol):
+    """Is called when the permission of some queue has changed."""
 
-    async def read(self) -> Controls: ...
-    async def changed(self, within_s: float) -> None: ...
+    def permissions_changed(self) -> None:
+        """Read the permissions again. Must not block."""
+        ...
 
 
 class QueueGates:
-    """Asked by everything that may send. `probing` is set by whoever sends probes.
+    """Implements ports.controls.Permissions: asked before anything is sent.
 
-    `providers` are the channels' ways to send.
+    `providers` are those that each channel sends through. `probes` are this process's own; whoever
+    changes them calls `review`.
     """
 
     def __init__(
@@ -48,21 +53,25 @@ class QueueGates:
         *,
         queues: Sequence[QueueKey],
         providers: Mapping[Channel, Sequence[str]],
+        probes: Probes,
+        observer: BreakerObserver,
         clock: Clock = time.monotonic,
     ) -> None:
+        self.queues = queues
         self.providers = providers
-        self.probing: Probing = _nothing
+        self.provider_names = sorted({name for names in providers.values() for name in names})
+        self.probes = probes
         self._store = store
+        self._observer = observer
         self._clock = clock
         self._last: Controls | None = None
         self._read_at = 0.0
-        self._reason = ""
+        self._failure = ""
         self._permissions = dict.fromkeys(queues, SendPermission.PAUSED)
-        self._callbacks: list[Callable[[], None]] = []
-        self._readers: list[Callable[[Controls], None]] = []
+        self._listeners: list[PermissionListener] = []
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow Postgres until `stop`."""
+        """Follow the changes in Postgres until `stop`."""
         async with asyncio.TaskGroup() as group:
             following = group.create_task(self._follow(stop), name="controls follow")
             await stop.wait()
@@ -71,38 +80,41 @@ class QueueGates:
     async def _follow(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             await self.run_once()
-            ends_in_s = max(LEAST_REST_S, next_end_s(self.snapshot()))
-            await self._store.changed(min(READ_INTERVAL_S, ends_in_s))
+            expires_in_s = max(MIN_WAIT_S, next_expiry_s(self.snapshot()))
+            await self._store.wait_for_change(min(READ_INTERVAL_S, expires_in_s))
             self.review()  # before the read, which may take long: a pause ends on time
 
     async def run_once(self) -> None:
-        """One read; if there is no answer, the last one holds."""
+        """Read once. If that fails the last read stays in force."""
         try:
             await self.refresh()
         except StoreUnavailable as error:
-            self._miss(str(error))
+            self._note_failure(str(error))
 
     async def refresh(self) -> Controls:
-        """What holds now, by Postgres. Raises StoreUnavailable."""
+        """Read the pauses and breakers and return them. Raises StoreUnavailable."""
         self._last = await self._store.read()
         self._read_at = self._clock()
-        if self._reason:
+        if self._failure:
             log.info("controls_read_recovered")
-        self._reason = ""
-        for tell in self._readers:
-            tell(self._last)
+        self._failure = ""
+        self._report_breakers(self._last)
         self.review()
         return self._last
 
-    def _miss(self, reason: str) -> None:
-        if not self._reason:
+    def _note_failure(self, reason: str) -> None:
+        if not self._failure:
             log.warning("controls_read_failed", reason=reason, is_known=self._last is not None)
-        self._reason = reason
+        self._failure = reason
 
-    # ---- what the rest of the process asks ------------------------------------------------------
+    def _report_breakers(self, controls: Controls) -> None:
+        """Every process reports the same states, whether or not it sends."""
+        states = {breaker.provider: breaker.state for breaker in controls.breakers}
+        for name in self.provider_names:
+            self._observer.breaker_changed(name, states.get(name, BreakerState.CLOSED))
 
     def snapshot(self) -> Controls:
-        """What holds now as far as this process knows, all spans as of now."""
+        """The last read, with all spans as of now; empty before the first."""
         if self._last is None:
             return Controls()
         return aged(self._last, self._clock() - self._read_at)
@@ -113,21 +125,24 @@ class QueueGates:
             return SendPermission.PAUSED
         if not self._last.pauses and not self._last.breakers:
             return SendPermission.ALLOWED
-        return self._permission(self.snapshot(), queue)
+        providers = self.providers.get(queue.channel, ())
+        return permission_of(self.snapshot(), queue, providers, self.probes.queues())
 
-    def _permission(self, controls: Controls, queue: QueueKey) -> SendPermission:
-        return permission_of(controls, queue, self.providers.get(queue.channel, ()), self.probing)
+    def unpaused_queues(self, provider: str) -> Sequence[QueueKey]:
+        """The queues that send through the provider and are not paused, the most urgent first."""
+        return [
+            queue
+            for queue in sorted(self.queues, key=_urgency)
+            if provider in self.providers.get(queue.channel, ())
+            and self.permission(queue) is not SendPermission.PAUSED
+        ]
 
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Call it whenever the flow of some queue has changed; it must not block."""
-        self._callbacks.append(callback)
-
-    def on_read(self, callback: Callable[[Controls], None]) -> None:
-        """Call it with what each read brought."""
-        self._readers.append(callback)
+    def add_listener(self, listener: PermissionListener) -> None:
+        """Call the listener whenever the permission of some queue has changed."""
+        self._listeners.append(listener)
 
     def review(self) -> None:
-        """Tell of the flows that have changed; to be called when `probing` answers anew."""
+        """Compute all permissions and call the listeners if one has changed."""
         permissions = {queue: self.permission(queue) for queue in self._permissions}
         changed = {
             queue: permission
@@ -137,18 +152,17 @@ class QueueGates:
         if not changed:
             return
         self._permissions = permissions
-        log.info("permissions_changed", **_by_flow(changed))
-        for callback in self._callbacks:
-            callback()
+        log.info("permissions_changed", **_by_permission(changed))
+        for listener in self._listeners:
+            listener.permissions_changed()
 
 
-def _by_flow(permissions: Mapping[QueueKey, SendPermission]) -> dict[str, list[str]]:
-    named: dict[str, list[str]] = {}
+def _urgency(queue: QueueKey) -> tuple[int, str]:
+    return queue.priority.rank, queue.channel
+
+
+def _by_permission(permissions: Mapping[QueueKey, SendPermission]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
     for queue, permission in permissions.items():
-        named.setdefault(permission.value, []).append(str(queue))
-    return named
-
-
-def _nothing(provider: str) -> QueueKey | None:
-    del provider
-    return None
+        grouped.setdefault(permission.value, []).append(str(queue))
+    return grouped

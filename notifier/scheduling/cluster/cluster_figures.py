@@ -1,0 +1,93 @@
+"""What all live processes of the deployment report, this one included."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from notifier.delivery.publish_window import QueueThroughput
+from notifier.domain.notification import QueueKey
+from notifier.scheduling.cluster.peer_load import PeerLoad
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from notifier.domain.breaker import ProviderFigures
+    from notifier.ports.heartbeat import FigureSource, QueueFigures
+    from notifier.scheduling.cluster.failure_detector import FailureDetector
+
+MAX_THROUGHPUT_AGE_S: Final = 0.1
+
+
+class ClusterFigures:
+    """Sums and lists of the figures. `own` are this process's, `detector` knows its live peers.
+
+    Implements ports.heartbeat.PeerFigures.
+    """
+
+    def __init__(self, *, own: FigureSource, detector: FailureDetector) -> None:
+        self._own = own
+        self._detector = detector
+        self._throughput: Mapping[QueueKey, QueueThroughput] = {}
+        self._throughput_at = float("-inf")
+
+    def peer_queue_figures(self) -> Sequence[Mapping[QueueKey, QueueFigures]]:
+        """Each other live process's figures of its queues."""
+        return [peer.queues for peer in self._detector.live()]
+
+    def queue_figures(self) -> Mapping[QueueKey, Sequence[QueueFigures]]:
+        """Per queue, what each live process reports of it, this one first."""
+        by_queue: dict[QueueKey, list[QueueFigures]] = {}
+        for queues in self._all_queue_figures():
+            for queue, figures in queues.items():
+                by_queue.setdefault(queue, []).append(figures)
+        return by_queue
+
+    def provider_figures(self) -> Sequence[Mapping[str, ProviderFigures]]:
+        """Each live process's figures of the providers it calls, this one first."""
+        return [self._own.figures().providers, *(peer.providers for peer in self._detector.live())]
+
+    def workers(self) -> int:
+        """How many live processes have consumers."""
+        return sum(_consumers(queues) > 0 for queues in self._all_queue_figures())
+
+    def relay_count(self) -> int:
+        """How many relays the deployment runs: one per live process."""
+        return 1 + len(self._detector.live())
+
+    def share(self) -> float:
+        """This process's share of the deployment's consumers; 1 if it has all of them, or none."""
+        own = _consumers(self._own.figures().queues)
+        total = own + sum(_consumers(queues) for queues in self.peer_queue_figures())
+        return own / total if own else 1.0
+
+    def peer_load(self) -> Mapping[QueueKey, PeerLoad]:
+        """Per queue, how many messages the other live processes hold and finish per second."""
+        held, done = Counter[QueueKey](), dict[QueueKey, float]()
+        for queues in self.peer_queue_figures():
+            for queue, figures in queues.items():
+                held[queue] += figures.held
+                done[queue] = done.get(queue, 0.0) + figures.done_per_s
+        return {queue: PeerLoad(held[queue], per_s) for queue, per_s in done.items()}
+
+    def throughput(self) -> Mapping[QueueKey, QueueThroughput]:
+        """Per queue, the deployment's consumers and throughput; computed at most every 100 ms."""
+        now = time.monotonic()
+        if now - self._throughput_at >= MAX_THROUGHPUT_AGE_S:
+            self._throughput_at = now
+            self._throughput = {
+                queue: QueueThroughput(
+                    consumers=sum(figures.consumers for figures in reports),
+                    drain_per_s=sum(figures.done_per_s for figures in reports),
+                )
+                for queue, reports in self.queue_figures().items()
+            }
+        return self._throughput
+
+    def _all_queue_figures(self) -> Sequence[Mapping[QueueKey, QueueFigures]]:
+        return [self._own.figures().queues, *self.peer_queue_figures()]
+
+
+def _consumers(queues: Mapping[QueueKey, QueueFigures]) -> int:
+    return sum(figures.consumers for figures in queues.values())
