@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 from benchmarks.peers.job import done, perform_async
-from notifier.adapters.providers import ProviderSettings, open_provider
+from notifier.adapters.providers.registry import open_provider
+from notifier.adapters.providers.settings import ProviderSettings
 from notifier.cli.entry import run
 from notifier.domain.outcome import Accepted, Outcome
 from notifier.ports.provider import Envelope, Provider

@@ -14,7 +14,8 @@ import msgspec
 
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import open_store
-from notifier.adapters.providers import ProviderSettings, sandbox_providers
+from notifier.adapters.providers.sandboxed import sandbox_providers
+from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.accepting import open_api
 from notifier.app.process import IN_PROCESS, connection_settings, open_process
 from notifier.app.sending import open_worker, provider_settings

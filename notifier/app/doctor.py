@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from notifier.adapters.postgres.checkup import examine_postgres
 from notifier.adapters.postgres.migrate import revisions
-from notifier.adapters.providers.checkup import examine_provider
+from notifier.adapters.providers.registry import check_provider
 from notifier.adapters.rabbitmq.checkup import examine_rabbitmq
 from notifier.app.process import connection_settings, queues_of
 from notifier.app.sending import provider_settings
@@ -39,7 +39,7 @@ async def examine(settings: Settings, *, clock: Callable[[], float] = time.time)
             name="examine rabbitmq",
         )
         reached = [
-            group.create_task(examine_provider(name, of), name=f"examine provider {name}")
+            group.create_task(check_provider(name, of), name=f"examine provider {name}")
             for name, of in providers.items()
         ]
     return [

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from notifier.adapters.providers import ProviderSettings
+from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.telemetry.health import open_metrics_server
 from notifier.app.accepting import open_api
 from notifier.app.process import open_process

@@ -15,7 +15,8 @@ from typing import Final
 import structlog
 
 from notifier.adapters.postgres.rates import open_rates
-from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider
+from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
+from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding

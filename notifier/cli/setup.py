@@ -52,7 +52,7 @@ def with_providers(settings: Settings) -> Settings:
 
     Raises ConfigError with every problem of every provider.
     """
-    from notifier.adapters.providers import PROVIDER_TYPES  # noqa: PLC0415 start-up time
+    from notifier.adapters.providers.registry import PROVIDER_TYPES  # noqa: PLC0415 start-up time
 
     tables: dict[str, Mapping[str, object]] = {}
     problems: list[ConfigError] = []

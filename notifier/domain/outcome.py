@@ -23,12 +23,11 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The provider rejected the message for good. `gone`: the address does not exist any longer."""
+    """The provider rejected the message for good."""
 
     name: ClassVar[str] = "refused"
     code: str
     detail: str = ""
-    gone: bool = False
 
 
 class Throttled(msgspec.Struct, frozen=True, kw_only=True):

@@ -714,10 +714,10 @@ class TestProviders:
     @pytest.mark.parametrize(
         ("answers", "status", "says"),
         [
-            ({"AUTH": "235 ok"}, CheckStatus.OK, "lets us sign in"),
+            ({"AUTH": "235 ok"}, CheckStatus.OK, "accepts the login"),
             ({"AUTH": "535 5.7.8 somebody: no"}, CheckStatus.WRONG, ": 535 5.7.8"),
             ({"greeting": "554 go away"}, CheckStatus.WRONG, ": 554"),
-            ({"EHLO": "250 raw"}, CheckStatus.WRONG, "no AUTH that we know"),
+            ({"EHLO": "250 raw"}, CheckStatus.WRONG, "no supported AUTH method"),
             ({"greeting": "450 4.7.1 too many"}, CheckStatus.WARNING, ": 450 4.7.1"),
         ],
     )

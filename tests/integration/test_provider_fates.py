@@ -12,7 +12,8 @@ import msgspec
 import pytest
 import uvloop
 
-from notifier.adapters.providers import open_provider, sandbox_providers
+from notifier.adapters.providers.registry import open_provider
+from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Outcome, Refused, Throttled, Unavailable
 from notifier.ports.provider import Envelope, Provider
@@ -158,11 +159,11 @@ async def test_each_answer_keeps_what_the_provider_said(providers: dict[str, Pro
         return await providers[name].send(envelope(name, recipient(name, fate)))
 
     assert await first("smtp", "refuse") == Refused(
-        code="550 5.1.1", detail="5.1.1 no such mailbox", gone=True
+        code="550 5.1.1", detail="5.1.1 no such mailbox"
     )
-    for name, code, gone in (("twilio", "400 21211", False), ("fcm", "404 UNREGISTERED", True)):
+    for name, code in (("twilio", "400 21211"), ("fcm", "404 UNREGISTERED")):
         refused = await first(name, "refuse")
-        assert refused == Refused(code=code, detail=refused.detail, gone=gone)
+        assert refused == Refused(code=code, detail=refused.detail)
     second = timedelta(seconds=1)
     for name, code, after in (
         ("smtp", "450 4.2.1", None),

@@ -13,7 +13,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from notifier.adapters.providers import HttpSettings, open_http
+from notifier.adapters.providers.http.provider import open_http
+from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Refused, Throttled, Unavailable
 from notifier.embedded.free_ports import free_ports

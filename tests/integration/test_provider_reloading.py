@@ -15,7 +15,9 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from structlog.testing import capture_logs
 
-from notifier.adapters.providers import PROVIDER_TYPES, ProviderSettings, open_provider, reloading
+from notifier.adapters.providers import reloading
+from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
+from notifier.adapters.providers.settings import ProviderSettings
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Outcome, Refused, Throttled, Unavailable
@@ -205,16 +207,16 @@ async def test_a_send_on_the_old_credentials_finishes_and_then_they_are_let_go(
         sms.write(NEW)
         assert isinstance(await provider.send(envelope()), Accepted)
         assert isinstance(provider, reloading.ReloadingProvider)
-        assert len(provider._past) == 1
+        assert len(provider._replaced) == 1
         gateway.release.set()
         assert isinstance(await running, Accepted)
-        assert not provider._past
+        assert not provider._replaced
 
 
 async def test_a_send_that_took_long_is_not_repeated_but_the_next_one_is_sent(
     sms: Configured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reloading, "REPEAT_WITHIN_S", -1.0)
+    monkeypatch.setattr(reloading, "MAX_REPEAT_AGE_S", -1.0)
     async with sms.open() as provider:
         sms.write(NEW)
         assert_refused(await provider.send(envelope()))
@@ -247,11 +249,13 @@ async def test_what_is_not_about_credentials_reads_no_file(
     sms: Configured, outcome: Outcome
 ) -> None:
     @asynccontextmanager
-    async def open_one(_: ProviderSettings) -> AsyncIterator[Provider]:
+    async def open_edition(_: str, __: ProviderSettings) -> AsyncIterator[Provider]:
         yield Answering(outcome)
 
     def opened() -> AbstractAsyncContextManager[Provider]:
-        return reloading.open_reloading("twilio", sms.read(), open_one=open_one, reload=sms.read)
+        return reloading.open_reloading(
+            "twilio", sms.read(), open_edition=open_edition, reload=sms.read
+        )
 
     async with opened() as provider:
         sms.reads = 0
@@ -272,7 +276,7 @@ def assert_refused(outcome: Outcome) -> None:
 
 
 async def a_look_may_be_taken() -> None:
-    await asyncio.sleep(reloading.LOOK_EVERY_S)
+    await asyncio.sleep(reloading.RELOAD_INTERVAL_S)
 
 
 @asynccontextmanager

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from notifier.adapters.providers import SmtpSettings, open_smtp
+from notifier.adapters.providers.smtp.provider import open_smtp
+from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Refused, Throttled, Unavailable
 from notifier.embedded.free_ports import free_ports
@@ -201,7 +202,7 @@ async def test_waiting_for_a_session_is_not_ambiguous() -> None:
     async with open_smtp_script({}) as raw:
         settings = SmtpSettings(host="127.0.0.1", port=raw.port, max_connections=1, timeout_s=0.1)
         async with open_smtp("smtp", settings) as provider:
-            async with provider._pool.connection(fresh=True):
+            async with provider._pool.session(fresh=True):
                 outcome = await provider.send(mail())
             assert (outcome.name, outcome.code) == ("unavailable", "timeout")
             assert (await provider.send(mail())).name == "accepted"

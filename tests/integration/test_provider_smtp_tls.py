@@ -13,7 +13,8 @@ from uuid import uuid4
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
-from notifier.adapters.providers import SmtpSettings, open_smtp
+from notifier.adapters.providers.smtp.provider import open_smtp
+from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Outcome, Unavailable
 from notifier.ports.provider import Envelope

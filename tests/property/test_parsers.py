@@ -18,16 +18,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notifier.adapters.providers.http import open_http
-from notifier.adapters.providers.http_answers import (
+from notifier.adapters.providers.http.provider import open_http
+from notifier.adapters.providers.http.responses import (
     json_document,
     json_path,
     retry_after,
     verdict_of,
 )
-from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
-from notifier.adapters.providers.smtp import open_smtp
-from notifier.adapters.providers.smtp_replies import OPENING, REPLIES, SIGNING_IN, reply_outcome
+from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.smtp.provider import open_smtp
+from notifier.adapters.providers.smtp.replies import OPENING, REPLIES, SIGNING_IN, reply_outcome
+from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.verdict import outcome
 from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
@@ -243,7 +244,7 @@ def test_any_http_answer_is_an_outcome(body: bytes, status: int, waits: str, dat
     document = json_document(body.rpartition(b"\r\n")[2])
     codes = tuple(json_path(document, path) for path in ("code", "error.details.0.code", "0"))
     after = retry_after(
-        waits, now=datetime(2030, 1, 31, tzinfo=UTC), date=date, most=timedelta(hours=1)
+        waits, now=datetime(2030, 1, 31, tzinfo=UTC), date=date, limit=timedelta(hours=1)
     )
     verdict = verdict_of(status, codes, {}, {"7": "gone"})
     is_storable(outcome(verdict, " ".join(codes), waits, after=after, reference=date))

@@ -12,7 +12,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from notifier import __version__
-from notifier.adapters.providers import PROVIDER_TYPES
+from notifier.adapters.providers.registry import PROVIDER_TYPES
 from notifier.settings import Settings, WorkerSettings, convert_table, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]

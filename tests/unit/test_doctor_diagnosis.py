@@ -10,7 +10,7 @@ import pytest
 
 from notifier.adapters.postgres import diagnosis as postgres
 from notifier.adapters.postgres.checkup import FUNCTIONS, TABLES
-from notifier.adapters.providers.checkup import _place_of
+from notifier.adapters.providers.http.checkup import address_of
 from notifier.adapters.rabbitmq import diagnosis as rabbitmq
 from notifier.domain.finding import CheckStatus, not_checked, ok
 
@@ -107,7 +107,7 @@ def test_connections_that_others_hold_are_a_warning(others: int, status: CheckSt
     ],
 )
 def test_a_url_tells_its_place_unless_the_notification_does(url: str, place: str | None) -> None:
-    found = _place_of(url)
+    found = address_of(url)
     assert (str(found) if found else None) == place
 
 

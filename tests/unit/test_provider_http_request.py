@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from notifier.adapters.providers.http_request import Request, Templates, Unrenderable
+from notifier.adapters.providers.http.request import Request, Templates, Unrenderable
+from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.adapters.providers.sandboxed import fcm, twilio
-from notifier.adapters.providers.settings import HttpSettings
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.ports.provider import Envelope

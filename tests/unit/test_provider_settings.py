@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.adapters.providers import (
-    PROVIDER_TYPES,
-    HttpSettings,
-    SmtpSettings,
-    open_provider,
-    sandbox_providers,
-)
+from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
+from notifier.adapters.providers.sandboxed import sandbox_providers
+from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.errors import ConfigError
 from notifier.settings import convert_table
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from notifier.adapters.providers.smtp_message import Mailbox, Sender, Unsendable, compose
+from notifier.adapters.providers.smtp.message import Mailbox, Sender, Unsendable, compose
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.ports.provider import Envelope
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.adapters.providers.smtp_replies import (
+from notifier.adapters.providers.smtp.replies import (
     OPENING,
     SIGNING_IN,
     full_code,
@@ -25,10 +25,10 @@ from notifier.domain.outcome import Ambiguous, Outcome, Refused, Throttled, Unav
         (421, "4.7.28 rate", Throttled(code="421 4.7.28", detail="4.7.28 rate")),
         (421, "4.3.2 closing", Unavailable(code="421 4.3.2", detail="4.3.2 closing")),
         (451, "4.3.0 later", Unavailable(code="451 4.3.0", detail="4.3.0 later")),
-        (550, "5.1.1 who?", Refused(code="550 5.1.1", detail="5.1.1 who?", gone=True)),
-        (550, "5.1.6 moved", Refused(code="550 5.1.6", detail="5.1.6 moved", gone=True)),
-        (556, "5.1.10 null MX", Refused(code="556 5.1.10", detail="5.1.10 null MX", gone=True)),
-        (550, "5.2.1 disabled", Refused(code="550 5.2.1", detail="5.2.1 disabled", gone=True)),
+        (550, "5.1.1 who?", Refused(code="550 5.1.1", detail="5.1.1 who?")),
+        (550, "5.1.6 moved", Refused(code="550 5.1.6", detail="5.1.6 moved")),
+        (556, "5.1.10 null MX", Refused(code="556 5.1.10", detail="5.1.10 null MX")),
+        (550, "5.2.1 disabled", Refused(code="550 5.2.1", detail="5.2.1 disabled")),
         (550, "5.1.11 odd", Refused(code="550 5.1.11", detail="5.1.11 odd")),
         (550, "5.7.1 spam", Refused(code="550 5.7.1", detail="5.7.1 spam")),
         (554, "no", Refused(code="554", detail="no")),

@@ -10,7 +10,8 @@ from typing import Literal
 import msgspec
 import pytest
 
-from notifier.adapters.providers import PROVIDER_TYPES, sandbox_providers
+from notifier.adapters.providers.registry import PROVIDER_TYPES
+from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import Priority
 from notifier.settings import Settings, convert_table, load_settings, load_with_origins

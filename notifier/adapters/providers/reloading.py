@@ -1,50 +1,61 @@
-"""A provider that reads its settings anew when its credentials are refused.
+"""A provider that reads its settings again when its credentials are refused.
 
-The settings it runs on are replaced only by others: a file that did not change, or cannot be read,
-changes nothing.
+Only different settings replace the current ones: a file that is unchanged or unreadable changes
+nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
-from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
+from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.threaded_read import ThreadedRead
 from notifier.domain.breaker import is_about_credentials
 from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Outcome
 from notifier.ports.provider import Envelope, Provider
 
-LOOK_EVERY_S: Final = 1.0
-LOOK_WITHIN_S: Final = 2.0
-REPEAT_WITHIN_S: Final = 2.0
-"""Of the send's begin: a worker's claims are young when their calls begin."""
-
-Settings = SmtpSettings | HttpSettings
-Open = Callable[[Settings], AbstractAsyncContextManager[Provider]]
-Reload = Callable[[], Settings]
+RELOAD_INTERVAL_S: Final = 1.0
+READ_TIMEOUT_S: Final = 2.0
+MAX_REPEAT_AGE_S: Final = 2.0
+"""A send is repeated only within this time of its start: a claim must be young when its call
+begins."""
 
 log = structlog.get_logger(__name__)
 
 
+class SettingsReader(Protocol):
+    """Reads the current settings of a provider; may block. Raises ConfigError or OSError."""
+
+    def __call__(self) -> ProviderSettings: ...
+
+
+class EditionOpener(Protocol):
+    """Opens a provider on one version of its settings. Raises ConfigError on entering."""
+
+    def __call__(
+        self, name: str, settings: ProviderSettings, /
+    ) -> AbstractAsyncContextManager[Provider]: ...
+
+
 @asynccontextmanager
 async def open_reloading(
-    name: str, settings: Settings, *, open_one: Open, reload: Reload
+    name: str, settings: ProviderSettings, *, open_edition: EditionOpener, reload: SettingsReader
 ) -> AsyncIterator[ReloadingProvider]:
-    """A provider that calls `reload` in a thread, at most once a second, when it is refused.
+    """A provider that calls `reload` in a thread, at most once a second, after a refusal.
 
-    `reload` reads the settings anew; it may raise ConfigError or OSError, whose words are logged.
-    Raises ConfigError for unusable settings to begin with.
+    The message of a ConfigError or OSError from `reload` is logged. Raises ConfigError if the first
+    settings cannot work.
     """
-    first = await _opened(settings, open_one)
+    first = await _opened(name, settings, open_edition)
     read = ThreadedRead(f"settings of {name}", reload)
-    provider = ReloadingProvider(name, first, open_one=open_one, read=read)
+    provider = ReloadingProvider(name, first, open_edition=open_edition, read=read)
     try:
         yield provider
     finally:
@@ -53,53 +64,53 @@ async def open_reloading(
 
 @dataclass(slots=True, eq=False)
 class _Edition:
-    """The provider on one version of its settings, and how many sends are on it now."""
+    """The provider on one version of its settings, and how many sends use it now."""
 
-    settings: Settings
+    settings: ProviderSettings
     provider: Provider
     stack: AsyncExitStack
     sends: int = 0
 
 
 class ReloadingProvider:
-    """See `ports.provider.Provider`. A send that was refused is repeated once on newer settings."""
+    """Implements ports.provider.Provider. A refused send is repeated once on newer settings."""
 
     def __init__(
         self,
         name: str,
         first: _Edition,
         *,
-        open_one: Open,
-        read: ThreadedRead[Settings],
+        open_edition: EditionOpener,
+        read: ThreadedRead[ProviderSettings],
     ) -> None:
         self._name = name
-        self._present = first
-        self._past: set[_Edition] = set()
-        self._open_one = open_one
-        self._read_anew = read
-        self._looking = asyncio.Lock()
-        self._look_at = 0.0
+        self._open_edition = open_edition
+        self._current = first
+        self._replaced: set[_Edition] = set()
+        self._read = read
+        self._reload_lock = asyncio.Lock()
+        self._next_reload_at = 0.0
 
     @property
     def name(self) -> str:
-        """The name it has in the settings."""
+        """Implements ports.provider.Provider."""
         return self._name
 
     async def send(self, envelope: Envelope) -> Outcome:
-        """One attempt, and one more if new settings were found: the first sent nothing."""
+        """Send, and send once more if newer settings were found: the first call sent nothing."""
         clock = asyncio.get_running_loop().time
-        began, used = clock(), self._present
+        started_at, used = clock(), self._current
         outcome = await self._send_on(used, envelope)
         if not is_about_credentials(outcome):
             return outcome
-        await self._look(used)
-        if self._present is used or clock() - began > REPEAT_WITHIN_S:
+        await self._reload_after(used)
+        if self._current is used or clock() - started_at > MAX_REPEAT_AGE_S:
             return outcome
-        return await self._send_on(self._present, envelope)
+        return await self._send_on(self._current, envelope)
 
     async def close(self) -> None:
-        """Close the present provider, and those that a cancelled send left behind."""
-        for edition in [*self._past, self._present]:
+        """Close the current edition, and those that a cancelled send left open."""
+        for edition in [*self._replaced, self._current]:
             await edition.stack.aclose()
 
     async def _send_on(self, edition: _Edition, envelope: Envelope) -> Outcome:
@@ -110,46 +121,43 @@ class ReloadingProvider:
             edition.sends -= 1
             await self._close_unused()
 
-    async def _look(self, refused: _Edition) -> None:
-        """Look for newer settings than those refused, if nobody did meanwhile or just before."""
+    async def _reload_after(self, refused: _Edition) -> None:
+        """Reload, unless another send has done so or tried it within the last second."""
         clock = asyncio.get_running_loop().time
-        async with self._looking:
-            if self._present is refused and clock() >= self._look_at:
-                self._look_at = clock() + LOOK_EVERY_S
-                await self._renew()
+        async with self._reload_lock:
+            if self._current is refused and clock() >= self._next_reload_at:
+                self._next_reload_at = clock() + RELOAD_INTERVAL_S
+                await self._reload()
 
-    async def _renew(self) -> None:
+    async def _reload(self) -> None:
         try:
-            settings = await self._read()
-            if settings == self._present.settings:
+            async with asyncio.timeout(READ_TIMEOUT_S):  # a TimeoutError is an OSError
+                settings = await self._read()
+            if settings == self._current.settings:
                 return
-            newer = await _opened(settings, self._open_one)
+            newer = await _opened(self._name, settings, self._open_edition)
         except (ConfigError, OSError) as error:
-            log.error("provider_reload_failed", provider=self._name, reason=_reason(error))  # noqa: TRY400 the reason is enough
+            log.error("provider_reload_failed", provider=self.name, reason=_reason(error))  # noqa: TRY400 the reason is enough
             return
-        self._past.add(self._present)
-        self._present = newer
-        log.info("provider_reloaded", provider=self._name)
+        self._replaced.add(self._current)
+        self._current = newer
+        log.info("provider_reloaded", provider=self.name)
         await self._close_unused()
 
-    async def _read(self) -> Settings:
-        async with asyncio.timeout(LOOK_WITHIN_S):  # a TimeoutError is an OSError
-            return await self._read_anew()
-
     async def _close_unused(self) -> None:
-        for edition in [one for one in self._past if one.sends == 0]:
-            self._past.discard(edition)
+        for edition in [edition for edition in self._replaced if edition.sends == 0]:
+            self._replaced.discard(edition)
             await edition.stack.aclose()
 
 
-async def _opened(settings: Settings, open_one: Open) -> _Edition:
+async def _opened(name: str, settings: ProviderSettings, open_edition: EditionOpener) -> _Edition:
     async with AsyncExitStack() as stack:
-        provider = await stack.enter_async_context(open_one(settings))
+        provider = await stack.enter_async_context(open_edition(name, settings))
         return _Edition(settings, provider, stack.pop_all())
 
 
 def _reason(error: ConfigError | OSError) -> str:
-    """One line; a ConfigError never holds a secret."""
+    """The error in one line. A ConfigError never holds a secret."""
     if isinstance(error, ConfigError):
         return "; ".join(str(error).splitlines())
     return error.strerror or type(error).__name__

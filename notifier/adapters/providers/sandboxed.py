@@ -1,8 +1,10 @@
-"""Providers that talk to `notifier sandbox` as they would to the real ones."""
+"""Settings of providers that talk to `notifier sandbox` as they would to the real services."""
 
 from __future__ import annotations
 
-from notifier.adapters.providers.settings import HttpSettings, SmtpSettings
+from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.settings import ProviderSettings
+from notifier.adapters.providers.smtp.settings import SmtpSettings
 
 _FCM_MESSAGE = """{"message": {
   "token": {{ recipient|tojson }},
@@ -18,10 +20,8 @@ _FCM_MESSAGE = """{"message": {
 }}"""
 
 
-def sandbox_providers(
-    http_url: str, smtp_host: str, smtp_port: int
-) -> dict[str, SmtpSettings | HttpSettings]:
-    """A provider for each of email (`smtp`), SMS (`twilio`) and push (`fcm`)."""
+def sandbox_providers(http_url: str, smtp_host: str, smtp_port: int) -> dict[str, ProviderSettings]:
+    """The settings of one provider each for email (`smtp`), SMS (`twilio`) and push (`fcm`)."""
     return {
         "smtp": SmtpSettings(host=smtp_host, port=smtp_port, max_connections=128),
         "twilio": twilio(http_url, account="ACsandbox"),
@@ -32,7 +32,7 @@ def sandbox_providers(
 def twilio(
     url: str, *, account: str, token: str = "", sender: str = "+15005550006"
 ) -> HttpSettings:
-    """SMS as Twilio's API takes them. Error codes: twilio.com/docs/api/errors."""
+    """SMS over Twilio's API. Error codes: twilio.com/docs/api/errors."""
     return HttpSettings(
         url=f"{url.rstrip('/')}/2010-04-01/Accounts/{account}/Messages.json",
         form={
@@ -47,16 +47,16 @@ def twilio(
         errors={
             "20429": "throttled",
             "21211": "refused",  # not a number
-            "21408": "refused",  # a country not enabled: a 403 that is not about credentials
-            "21610": "gone",  # the person unsubscribed
-            "21614": "gone",  # cannot receive messages
+            "21408": "refused",  # the country is not enabled: a 403 that is not about credentials
+            "21610": "gone",  # the recipient unsubscribed
+            "21614": "gone",  # the number cannot receive messages
         },
         max_connections=128,
     )
 
 
 def fcm(url: str, *, project: str, token: str = "") -> HttpSettings:
-    """Push as FCM's HTTP v1 takes it. Error codes: the FcmError of the FCM v1 reference."""
+    """Push over FCM's HTTP v1 API. Error codes: FcmError in the FCM v1 reference."""
     return HttpSettings(
         url=f"{url.rstrip('/')}/v1/projects/{project}/messages:send",
         headers={"Authorization": f"Bearer {token}"} if token else {},

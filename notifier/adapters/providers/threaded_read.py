@@ -1,56 +1,64 @@
-"""A read of the world that may hang: in a thread that keeps no process from ending."""
+"""A blocking read in a daemon thread, which does not keep the process from ending."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from notifier.domain.errors import ConfigError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Read(Protocol[T_co]):
+    """Reads a value; may block. Raises ConfigError or OSError."""
+
+    def __call__(self) -> T_co: ...
 
 
 class ThreadedRead(Generic[T]):
-    """Calls `read`, which may raise ConfigError or OSError, one at a time.
+    """Calls `read` in a thread, one call at a time."""
 
-    A thread of an executor would be joined when the interpreter ends, however long it hangs.
-    """
+    # A thread of an executor would be joined when the interpreter ends, however long it hangs.
 
-    def __init__(self, name: str, read: Callable[[], T]) -> None:
+    def __init__(self, name: str, read: Read[T]) -> None:
         self._name = name
         self._read = read
         self._thread: Thread | None = None
 
     async def __call__(self) -> T:
-        """What it read. Raises what `read` raises, and TimeoutError while the last one hangs."""
+        """Return what `read` returns. Raises what it raises, and TimeoutError while a read hangs.
+
+        Cancelled, it leaves the thread running.
+        """
         if self._thread is not None and self._thread.is_alive():
             raise TimeoutError("the last read has not ended")
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[T] = loop.create_future()
-        self._thread = Thread(target=self._run, args=(loop, told), name=self._name, daemon=True)
+        future: asyncio.Future[T] = loop.create_future()
+        self._thread = Thread(target=self._run, args=(loop, future), name=self._name, daemon=True)
         self._thread.start()
-        return await told
+        return await future
 
-    def _run(self, loop: asyncio.AbstractEventLoop, told: asyncio.Future[T]) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[T]) -> None:
         try:
-            answer = self._read()
+            value = self._read()
         except (ConfigError, OSError) as error:
-            how = partial(_fail, told, error)
+            report = partial(_set_exception, future, error)
         else:
-            how = partial(_answer, told, answer)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(how)
+            report = partial(_set_result, future, value)
+        with suppress(RuntimeError):  # the loop is closed: the result is not needed any longer
+            loop.call_soon_threadsafe(report)
 
 
-def _answer(told: asyncio.Future[T], answer: T) -> None:
-    if not told.done():
-        told.set_result(answer)
+def _set_result(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
 
 
-def _fail(told: asyncio.Future[T], error: Exception) -> None:
-    if not told.done():
-        told.set_exception(error)
+def _set_exception(future: asyncio.Future[T], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,4 +1,4 @@
-"""What an answer of the world means, as one word that tables can hold, and its Outcome."""
+"""What a provider's response means: a verdict that tables and settings can name, as an Outcome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from notifier.domain.outcome import (
 VerdictName = Literal[
     "accepted", "refused", "gone", "throttled", "unavailable", "credentials", "ambiguous"
 ]
-"""`gone` is refused because the address no longer exists; `credentials` spends no try."""
+"""`gone` means refused, because the address no longer exists. `credentials` means unavailable
+without spending a try."""
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]+")
 
@@ -34,14 +35,14 @@ def outcome(
     after: timedelta | None = None,
     reference: str = "",
 ) -> Outcome:
-    """The verdict as a value; texts from the world are bounded and made safe to store."""
+    """The verdict as a value. Texts are shortened and made safe to store."""
     code, detail = printable(code, MAX_CODE_LENGTH), printable(detail, MAX_DETAIL_LENGTH)
     match verdict:
         case "accepted":
-            known = printable(reference, MAX_REFERENCE_LENGTH)
-            return Accepted(code=code, detail=detail, reference=known)
+            reference = printable(reference, MAX_REFERENCE_LENGTH)
+            return Accepted(code=code, detail=detail, reference=reference)
         case "refused" | "gone":
-            return Refused(code=code, detail=detail, gone=verdict == "gone")
+            return Refused(code=code, detail=detail)
         case "throttled":
             return Throttled(code=code, detail=detail, after=after)
         case "unavailable" | "credentials":
@@ -53,6 +54,9 @@ def outcome(
             assert_never(verdict)
 
 
-def printable(text: str, most: int) -> str:
-    """One bounded line that Postgres can hold: no controls, no lone surrogates."""
-    return _UNPRINTABLE.sub(" ", text[: 4 * most]).strip()[:most]
+def printable(text: str, limit: int) -> str:
+    """One line of up to `limit` characters that Postgres can store.
+
+    Runs of whitespace, control characters and lone surrogates become one space.
+    """
+    return _UNPRINTABLE.sub(" ", text[: 4 * limit]).strip()[:limit]

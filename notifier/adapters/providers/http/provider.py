@@ -1,7 +1,7 @@
-"""Any provider that takes one HTTP request a message: SMS gateways, FCM, webhooks.
+"""A provider that sends one HTTP request per notification.
 
-Nothing is sent twice inside one send: redirects are not followed, and the client's own repetition
-on a reused connection is cut off.
+One `send` never sends a request twice: redirects are not followed, and the client's own retry on a
+reused connection is suppressed.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from typing import Final
 
 import aiohttp
 
-from notifier.adapters.providers.http_answers import (
+from notifier.adapters.providers.http.request import Request, Templates, Unrenderable
+from notifier.adapters.providers.http.responses import (
     is_code,
     json_document,
     json_path,
     retry_after,
     verdict_of,
 )
-from notifier.adapters.providers.http_request import Request, Templates, Unrenderable
-from notifier.adapters.providers.settings import HttpSettings
-from notifier.adapters.providers.verdict import outcome
+from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.verdict import VerdictName, outcome
 from notifier.domain.outcome import Outcome, Unavailable
 from notifier.ports.provider import Envelope
 
 MASK: Final = "***"
 MIN_SECRET_LENGTH: Final = 6
-"""Characters: a shorter word says little, and would hide much of an innocent text."""
+"""Characters. A shorter secret is easily guessed, and masking it would hide much innocent text."""
 _MAX_BODY: Final = 64 * 1024
+_MIN_FAILURE_STATUS: Final = 300
 
 
 @asynccontextmanager
 async def open_http(name: str, settings: HttpSettings) -> AsyncIterator[HttpProvider]:
-    """An HTTP provider. Connects at the first send. Raises ConfigError for unusable settings."""
+    """An HTTP provider; it connects at the first send. Raises ConfigError for unusable settings."""
     templates = Templates(name, settings)
     connector = aiohttp.TCPConnector(
         limit=settings.max_connections, keepalive_timeout=settings.idle_s
@@ -48,39 +49,41 @@ async def open_http(name: str, settings: HttpSettings) -> AsyncIterator[HttpProv
         cookie_jar=aiohttp.DummyCookieJar(),
         auth=_basic_auth(settings),
         timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_s),
-        trace_configs=[_watch_connections()],
+        trace_configs=[_connection_trace()],
         headers={"User-Agent": "Notifier"},
     ) as session:
         yield HttpProvider(name, settings, templates, session)
 
 
 class _Call:
-    """One request on its way.
+    """The progress of one request.
 
-    `is_queued` while all connections that are allowed are busy. `is_out` once it had one: from
-    then on it may have been written. As a middleware it lets the request through once; the client
-    repeats GET and PUT by itself on a connection that died in use.
+    `is_queued` is set while all allowed connections are busy. `may_be_sent` is set once the request
+    had a connection: from then on it may have been written.
+
+    Used as a client middleware it lets the request through only once: the client itself would
+    repeat GET and PUT on a connection that broke while in use.
     """
 
     def __init__(self) -> None:
         self.is_queued = False
-        self.is_out = False
-        self._lost: aiohttp.ClientError | None = None
+        self.may_be_sent = False
+        self._error: aiohttp.ClientError | None = None
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        if self._lost is not None:
-            raise self._lost
+        if self._error is not None:
+            raise self._error
         try:
             return await handler(request)
         except aiohttp.ClientError as error:
-            self._lost = error
+            self._error = error
             raise
 
 
 class HttpProvider:
-    """See `ports.provider.Provider`."""
+    """Implements ports.provider.Provider."""
 
     def __init__(
         self,
@@ -97,11 +100,11 @@ class HttpProvider:
 
     @property
     def name(self) -> str:
-        """The name it has in the settings."""
+        """Implements ports.provider.Provider."""
         return self._name
 
     async def send(self, envelope: Envelope) -> Outcome:
-        """One request for one recipient."""
+        """Implements ports.provider.Provider."""
         try:
             request = self._templates.render(envelope)
         except Unrenderable as error:
@@ -109,15 +112,15 @@ class HttpProvider:
         call = _Call()
         try:
             async with asyncio.timeout(self._settings.timeout_s) as deadline:
-                return await self._ask(request, call, deadline, envelope.recipient)
+                return await self._request(request, call, deadline, envelope.recipient)
         except TimeoutError:
-            return late_outcome(call)
+            return timeout_outcome(call)
         except aiohttp.InvalidURL as error:
             return outcome("refused", "template", f"url: {error}")
         except (aiohttp.ClientError, OSError) as error:
-            return lost_outcome(error, is_out=call.is_out)
+            return failure_outcome(error, may_be_sent=call.may_be_sent)
 
-    async def _ask(
+    async def _request(
         self, request: Request, call: _Call, deadline: asyncio.Timeout, recipient: str
     ) -> Outcome:
         async with self._session.request(
@@ -130,8 +133,8 @@ class HttpProvider:
             trace_request_ctx=call,
         ) as response:
             until = deadline.when()
-            deadline.reschedule(None)  # answered: the rest of the answer can only add to it
-            return self._outcome(response, await _body(response, until), recipient)
+            deadline.reschedule(None)  # the status decides; the body only adds detail
+            return self._outcome(response, await _read_body(response, until), recipient)
 
     def _outcome(self, response: aiohttp.ClientResponse, body: bytes, recipient: str) -> Outcome:
         settings, document = self._settings, json_document(body)
@@ -140,18 +143,18 @@ class HttpProvider:
         return outcome(
             verdict_of(response.status, codes, settings.statuses, settings.errors),
             " ".join((str(response.status), *codes[:1])),
-            self._told(body) if response.status >= 300 else "",  # noqa: PLR2004 the class of a status is its hundreds
+            self._masked(body) if response.status >= _MIN_FAILURE_STATUS else "",
             after=retry_after(
                 response.headers.get("Retry-After"),
                 now=datetime.now(UTC),
                 date=response.headers.get("Date"),
-                most=timedelta(seconds=settings.retry_after_max_s),
+                limit=timedelta(seconds=settings.retry_after_max_s),
             ),
             reference=json_path(document, settings.reference) if settings.reference else "",
         )
 
-    def _told(self, body: bytes) -> str:
-        """The body as it may be kept: a page that echoes our request holds our credentials."""
+    def _masked(self, body: bytes) -> str:
+        """The body as text without our credentials, which a page that echoes requests contains."""
         text = body.decode(errors="replace")
         for secret in self._secrets:
             text = text.replace(secret, MASK)
@@ -159,27 +162,34 @@ class HttpProvider:
 
 
 def _secrets_of(settings: HttpSettings) -> tuple[str, ...]:
-    """What we send to prove who we are; a header that is a template is the notification's."""
+    """The credentials we send, the longest first.
+
+    A header that is a template depends on the notification and counts as no secret.
+    """
     fixed = [value for value in settings.headers.values() if "{{" not in value]
     words = [word for value in fixed for word in (value, value.rpartition(" ")[2])]
     basic = base64.b64encode(f"{settings.username}:{settings.password}".encode()).decode()
-    known = {settings.password, basic if settings.password else "", *words}
+    secrets = {settings.password, basic if settings.password else "", *words}
     return tuple(
-        sorted((one for one in known if len(one) >= MIN_SECRET_LENGTH), key=len, reverse=True)
+        sorted(
+            (secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH),
+            key=len,
+            reverse=True,
+        )
     )
 
 
-def late_outcome(call: _Call) -> Outcome:
-    """What a request that took too long means."""
+def timeout_outcome(call: _Call) -> Outcome:
+    """The outcome of a request that took too long."""
     if call.is_queued:
         return Unavailable(
             code="no_connection", detail="all connections busy", spends=False, is_local=True
         )
-    return outcome("ambiguous" if call.is_out else "unavailable", "timeout")
+    return outcome("ambiguous" if call.may_be_sent else "unavailable", "timeout")
 
 
-def lost_outcome(error: Exception, *, is_out: bool) -> Outcome:
-    """What a request that failed instead of being answered means."""
+def failure_outcome(error: Exception, *, may_be_sent: bool) -> Outcome:
+    """The outcome of a request that failed without a response."""
     match error:
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
             return outcome("credentials", "tls_certificate", str(error))
@@ -187,13 +197,14 @@ def lost_outcome(error: Exception, *, is_out: bool) -> Outcome:
             return outcome("unavailable", "connection", str(error))
         case _:
             detail = f"{type(error).__name__}: {error}"
-            return outcome("ambiguous" if is_out else "unavailable", "disconnected", detail)
+            verdict: VerdictName = "ambiguous" if may_be_sent else "unavailable"
+            return outcome(verdict, "disconnected", detail)
 
 
-async def _body(response: aiohttp.ClientResponse, until: float | None) -> bytes:
-    """What can be had of the body, at most 64 KiB, by the loop's instant `until`.
+async def _read_body(response: aiohttp.ClientResponse, until: float | None) -> bytes:
+    """Up to 64 KiB of the body, read until the loop's time `until`.
 
-    The status has decided already, so a body that breaks off or does not end is no loss.
+    A body that breaks off or does not end in time is cut: the status has decided already.
     """
     body = bytearray()
     try:
@@ -213,8 +224,8 @@ def _basic_auth(settings: HttpSettings) -> aiohttp.BasicAuth | None:
     return aiohttp.BasicAuth(settings.username, settings.password, encoding="utf-8")
 
 
-def _watch_connections() -> aiohttp.TraceConfig:
-    """Tells each call when it waits for its connection, and when it gets it."""
+def _connection_trace() -> aiohttp.TraceConfig:
+    """Sets `is_queued` and `may_be_sent` of each call as its request gets a connection."""
 
     async def queued(
         _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
@@ -229,7 +240,7 @@ def _watch_connections() -> aiohttp.TraceConfig:
     async def connected(
         _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
     ) -> None:
-        context.trace_request_ctx.is_out = True
+        context.trace_request_ctx.may_be_sent = True
 
     trace = aiohttp.TraceConfig()
     trace.on_connection_queued_start.append(queued)

@@ -1,7 +1,7 @@
-"""Email over SMTP (RFC 5321), with sessions that are reused.
+"""A provider that sends email over SMTP (RFC 5321), with sessions that are reused.
 
-Nothing is sent twice inside one send: a mail goes to a second session only if the first one had
-died before any of the mail's text left.
+One `send` never sends a mail twice: a second session is used only if the first was lost before any
+of the mail's text was sent.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 
 from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPResponseException
 
-from notifier.adapters.providers.settings import SmtpSettings
-from notifier.adapters.providers.smtp_connection import Connection, Mail, Stale, open_connection
-from notifier.adapters.providers.smtp_message import Mailbox, Sender, Unsendable, compose
-from notifier.adapters.providers.smtp_pool import NoSlot, Pool
-from notifier.adapters.providers.smtp_replies import OPENING, SIGNING_IN, reply_outcome
+from notifier.adapters.providers.smtp.message import Mailbox, Sender, Unsendable, compose
+from notifier.adapters.providers.smtp.replies import OPENING, SIGNING_IN, reply_outcome
+from notifier.adapters.providers.smtp.session import Mail, Session, StaleSession, open_session
+from notifier.adapters.providers.smtp.session_pool import NoFreeSession, SessionPool
+from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.verdict import outcome
 from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Outcome, Unavailable
@@ -28,7 +28,7 @@ from notifier.ports.provider import Envelope
 
 @asynccontextmanager
 async def open_smtp(name: str, settings: SmtpSettings) -> AsyncIterator[SmtpProvider]:
-    """An SMTP provider. Connects at the first send. Raises ConfigError for unusable settings."""
+    """An SMTP provider; it connects at the first send. Raises ConfigError for unusable settings."""
     provider = SmtpProvider(name, settings)
     try:
         yield provider
@@ -37,24 +37,24 @@ async def open_smtp(name: str, settings: SmtpSettings) -> AsyncIterator[SmtpProv
 
 
 class SmtpProvider:
-    """See `ports.provider.Provider`."""
+    """Implements ports.provider.Provider."""
 
     def __init__(self, name: str, settings: SmtpSettings) -> None:
         self._name = name
         self._settings = settings
         self._sender = _sender(name, settings)
-        self._bounces = _bounces(name, settings, self._sender)
+        self._envelope_sender = _envelope_sender(name, settings, self._sender)
         self._tls = _tls_context(name, settings)
         self._ehlo_name = settings.ehlo_name or socket.gethostname()
-        self._pool = Pool(self._open, most=settings.max_connections, idle_s=settings.idle_s)
+        self._pool = SessionPool(self, limit=settings.max_connections, idle_s=settings.idle_s)
 
     @property
     def name(self) -> str:
-        """The name it has in the settings."""
+        """Implements ports.provider.Provider."""
         return self._name
 
     async def send(self, envelope: Envelope) -> Outcome:
-        """One mail to one recipient."""
+        """Implements ports.provider.Provider."""
         try:
             mail = self._mail(envelope)
         except Unsendable as error:
@@ -63,15 +63,15 @@ class SmtpProvider:
             async with asyncio.timeout(self._settings.timeout_s):
                 return await self._deliver(mail)
         except TimeoutError:
-            return outcome("ambiguous" if mail.is_out else "unavailable", "timeout")
+            return outcome("ambiguous" if mail.may_be_sent else "unavailable", "timeout")
 
-    async def look(self) -> Outcome | None:
-        """Open a session and end it without a mail: what stands in the way, or None."""
+    async def check_session(self) -> Outcome | None:
+        """Open a session and end it without a mail; returns what failed, or None."""
         try:
-            connection = await self._open()
+            session = await self.open_session()
         except (SMTPException, OSError) as error:
-            return lost_outcome(error, is_out=False)
-        connection.close()
+            return failure_outcome(error, may_be_sent=False)
+        session.close()
         return None
 
     def close(self) -> None:
@@ -81,26 +81,27 @@ class SmtpProvider:
     def _mail(self, envelope: Envelope) -> Mail:
         to = Mailbox.parse(envelope.recipient)
         message = compose(envelope, to, self._sender, datetime.now(UTC))
-        return Mail(self._bounces, to, message, f"{envelope.id}.{envelope.claim}")
+        return Mail(self._envelope_sender, to, message, f"{envelope.id}.{envelope.claim}")
 
     async def _deliver(self, mail: Mail) -> Outcome:
         try:
-            return await self._over_one_session(mail, fresh=False)
-        except Stale:
-            return await self._over_one_session(mail, fresh=True)
+            return await self._deliver_over_session(mail, fresh=False)
+        except StaleSession:
+            return await self._deliver_over_session(mail, fresh=True)
 
-    async def _over_one_session(self, mail: Mail, *, fresh: bool) -> Outcome:
+    async def _deliver_over_session(self, mail: Mail, *, fresh: bool) -> Outcome:
         try:
-            async with self._pool.connection(fresh=fresh) as connection:
-                return await connection.send(mail)
-        except NoSlot:
+            async with self._pool.session(fresh=fresh) as session:
+                return await session.send(mail)
+        except NoFreeSession:
             return Unavailable(
                 code="no_connection", detail="all sessions busy", spends=False, is_local=True
             )
         except (SMTPException, OSError) as error:
-            return lost_outcome(error, is_out=mail.is_out)
+            return failure_outcome(error, may_be_sent=mail.may_be_sent)
 
-    async def _open(self) -> Connection:
+    async def open_session(self) -> Session:
+        """Implements session_pool.SessionOpener."""
         settings = self._settings
         client = SMTP(
             hostname=settings.host,
@@ -112,12 +113,12 @@ class SmtpProvider:
             timeout=None,
         )
         login = (settings.username, settings.password) if settings.username else None
-        return await open_connection(client, security=settings.security, tls=self._tls, login=login)
+        return await open_session(client, security=settings.security, tls=self._tls, login=login)
 
 
-def lost_outcome(error: SMTPException | OSError, *, is_out: bool) -> Outcome:
-    """What a session that failed instead of answering means for the mail it carried."""
-    if is_out:
+def failure_outcome(error: SMTPException | OSError, *, may_be_sent: bool) -> Outcome:
+    """The outcome of a mail whose session failed without a reply to it."""
+    if may_be_sent:
         is_garbage = isinstance(error, SMTPResponseException)
         return outcome("ambiguous", "protocol" if is_garbage else "disconnected", str(error))
     certificate = _cause(error, ssl.SSLCertVerificationError)
@@ -130,7 +131,7 @@ def lost_outcome(error: SMTPException | OSError, *, is_out: bool) -> Outcome:
             return reply_outcome(error.code, error.message, OPENING)
         case ConnectionError() | OSError():
             return outcome("unavailable", "connection", str(error))
-        case SMTPException():  # STARTTLS or AUTH asked for, and not offered
+        case SMTPException():  # the server does not offer STARTTLS or AUTH
             return outcome("credentials", "unsupported", str(error))
 
 
@@ -152,7 +153,7 @@ def _sender(name: str, settings: SmtpSettings) -> Sender:
         ) from error
 
 
-def _bounces(name: str, settings: SmtpSettings, sender: Sender) -> Mailbox:
+def _envelope_sender(name: str, settings: SmtpSettings, sender: Sender) -> Mailbox:
     if not settings.envelope_sender:
         return sender.mailbox
     try:

@@ -1,7 +1,7 @@
-"""An Envelope as the bytes of one mail. Nothing in it can add a header or a second recipient.
+"""Composes an Envelope as one mail. Its content cannot add a header or a second recipient.
 
-Headers and parts are written directly, from checked ASCII and the standard library's codecs: made
-by the email package, which parses what it is told to write, they took most of a send's time.
+Headers and parts are written directly, from checked ASCII and the standard library's codecs. The
+email package parses what it writes, which took most of the time of a send.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ _MAX_LINE_LENGTH: Final = (
 )
 _MAX_QUOTED_LENGTH: Final = 76  # RFC 2045, section 6.7
 MAX_SUBJECT_LENGTH: Final = 998
-"""Characters: no header line may be longer, and to encode and fold a subject takes its time."""
-_PLAIN: Final = re.compile(r"[\x20-\x7e]{0,66}")  # fits one line as it is
+"""Characters. No header line may be longer (RFC 5322 2.1.1), and encoding a longer subject is slow.
+"""
+_PLAIN: Final = re.compile(r"[\x20-\x7e]{0,66}")  # fits one line unencoded
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 _LOCAL: Final = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u00a1-\u2027\u202a-\ud7ff\ue000-\U0010ffff-]{1,64}"
@@ -35,7 +36,7 @@ _DOMAIN: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|\[[A-Za-z0-9.:]{1,64}\]")
 
 
 class Unsendable(Exception):
-    """This notification can never be one mail; `code` says why."""
+    """This notification can never be sent as a mail; `code` names the reason."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -45,7 +46,7 @@ class Unsendable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """An address whose characters are safe in a command and in a header, unquoted.
+    """An address whose characters are safe in a command and in a header without quotes.
 
     The domain is in its ASCII form.
     """
@@ -60,12 +61,12 @@ class Mailbox:
 
     @property
     def is_utf8(self) -> bool:
-        """Whether it needs SMTPUTF8 (RFC 6531); a domain alone never does, it has an ASCII form."""
+        """Whether it needs SMTPUTF8 (RFC 6531). The domain never does: it has an ASCII form."""
         return not self.local.isascii()
 
     @classmethod
     def parse(cls, text: str) -> Mailbox:
-        """Read `local@domain`; raises Unsendable for anything else."""
+        """Parse `local@domain`. Raises Unsendable for anything else."""
         local, _, domain = text.rpartition("@")
         try:
             ascii_domain = domain if domain.isascii() else domain.encode("idna").decode()
@@ -78,7 +79,7 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who it is from: the address, the From header as bytes, and the Message-ID's domain."""
+    """The sender: its address, the From header as bytes, and the domain of the Message-ID."""
 
     mailbox: Mailbox
     header: bytes
@@ -86,9 +87,9 @@ class Sender:
 
     @classmethod
     def parse(cls, text: str, domain: str) -> Sender:
-        """Read `Name <local@domain>`; raises Unsendable for anything else."""
+        """Parse `Name <local@domain>`. Raises Unsendable for anything else."""
         if _CONTROL.search(text):
-            raise Unsendable("header", "a name takes no line breaks and no controls")
+            raise Unsendable("header", "a name must not contain line breaks or control characters")
         name, address = parseaddr(text)
         mailbox = Mailbox.parse(address)
         if domain and not _DOMAIN.fullmatch(domain):
@@ -97,9 +98,9 @@ class Sender:
 
 
 def compose(envelope: Envelope, to: Mailbox, sender: Sender, at: datetime) -> bytes:
-    """The mail, ready for DATA but for its dots. Raises Unsendable.
+    """The mail for DATA, without dot-stuffing. Raises Unsendable.
 
-    The Message-ID is the same for every attempt, so that a receiver may drop a second copy.
+    The Message-ID is the same for every attempt, so that a receiver may discard a duplicate.
     """
     try:
         headers = _headers(envelope, to, sender, at)
@@ -130,24 +131,29 @@ def _subject(content: Mapping[str, object]) -> bytes:
     if len(subject) > MAX_SUBJECT_LENGTH:
         raise Unsendable("header", f"subject: expected at most {MAX_SUBJECT_LENGTH} characters")
     if _CONTROL.search(subject):
-        raise Unsendable("header", "subject: a header takes no line breaks and no controls")
+        raise Unsendable(
+            "header", "subject: a header must not contain line breaks or control characters"
+        )
     if _PLAIN.fullmatch(subject) and "=?" not in subject:
         return f"Subject: {subject}\r\n".encode()
     return f"Subject: {_encoded('Subject', subject)}\r\n".encode()
 
 
 def _encoded(name: str, value: str) -> str:
-    """RFC 2047 words, folded. The newer `email.policy` folds long ones into lines of one space."""
+    """RFC 2047 encoded words, folded.
+
+    The newer `email.policy` would fold long words into lines of one space.
+    """
     return Header(value, "utf-8", header_name=name).encode(linesep="\r\n")
 
 
 def _parts(body: str | None, html: str | None) -> bytes:
-    """The part, or both as alternatives, the richer one last (RFC 2046, section 5.1.4)."""
+    """The only part, or both as alternatives, the richer one last (RFC 2046, section 5.1.4)."""
     if html is None:
         return _MIME + _part("plain", body or "")
     if body is None:
         return _MIME + _part("html", html)
-    # Not to be guessed, or a text could end its part.
+    # Random: with a predictable boundary a text could end its part.
     boundary = b"=_" + secrets.token_hex(16).encode()
     return b"\r\n".join(
         [
@@ -162,25 +168,26 @@ def _parts(body: str | None, html: str | None) -> bytes:
 
 
 def _part(subtype: str, text: str) -> bytes:
-    """Seven bits in short lines, whatever the text, so that no server needs to offer 8BITMIME.
+    """One part as short lines of 7-bit text, so that the server need not offer 8BITMIME.
 
-    The encodings are RFC 2045's, section 6: of the two that hide other bytes, the shorter.
+    Other text is encoded as quoted-printable or base64 (RFC 2045, section 6), the shorter of both.
     """
     lines = text.encode().splitlines() or [b""]
     content = b"\r\n".join(lines) + b"\r\n"
     encoding = "7bit"
     if not text.isascii() or "\0" in text or max(map(len, lines)) > _MAX_LINE_LENGTH:
-        encoding, content = _hidden(content)
+        encoding, content = _encoded_body(content)
     head = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}'
     return f"{head}\r\n\r\n".encode() + content
 
 
-def _hidden(content: bytes) -> tuple[str, bytes]:
+def _encoded_body(content: bytes) -> tuple[str, bytes]:
     quoted = b2a_qp(content)
     in_base64 = base64mime.body_encode(content, eol="\r\n").encode()
     is_short = (
+        # b2a_qp may put a last space beyond the limit.
         max(map(len, quoted.split(b"\r\n"))) <= _MAX_QUOTED_LENGTH
-    )  # a last blank may be beyond
+    )
     if is_short and len(quoted) <= len(in_base64):
         return "quoted-printable", quoted
     return "base64", in_base64
@@ -190,4 +197,4 @@ def _text(content: Mapping[str, object], key: str) -> str | None:
     value = content.get(key)
     if value is None or isinstance(value, str):
         return value
-    raise Unsendable("content", f"{key}: expected a text")
+    raise Unsendable("content", f"{key}: expected a string")

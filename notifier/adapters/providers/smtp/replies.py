@@ -1,4 +1,4 @@
-"""What an SMTP reply means: the one table, and how an enhanced status code is read."""
+"""What an SMTP reply means, by reply code and enhanced status code."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ REPLIES: Final[tuple[tuple[str, VerdictName], ...]] = (
 )
 """The reply as `code` or `code enhanced`, first match wins.
 
-RFC 5321 4.2.1: a first digit of 4 is a passing refusal, 5 a lasting one. RFC 4954 6: 530, 534, 535
-and 538 are about our credentials. RFC 3463 and its registry: x.1.1 no such mailbox, x.1.6 mailbox
-moved, x.1.10 null MX, x.2.1 mailbox disabled, x.7.z policy, which as 4.7.z is how large receivers
-say "too fast" and how greylisting answers. 450 and 452 (mailbox busy, too little storage) are what
-servers under load answer before they would take the same message.
+RFC 5321 4.2.1: a first digit of 4 is a transient refusal, 5 a permanent one. RFC 4954 6: 530, 534,
+535 and 538 concern our credentials. RFC 3463 and its registry: x.1.1 no such mailbox, x.1.6 mailbox
+moved, x.1.10 null MX, x.2.1 mailbox disabled, x.7.z policy. Large receivers use 4.7.z for "too
+fast", and greylisting replies with it. Servers under load reply 450 and 452 (mailbox busy, too
+little storage) to messages that they accept later.
 """
 
 OPENING: Final[tuple[tuple[str, VerdictName], ...]] = (
@@ -32,13 +32,13 @@ OPENING: Final[tuple[tuple[str, VerdictName], ...]] = (
     (r"4\d\d( .*)?", "unavailable"),
     (r"5\d\d( .*)?", "credentials"),
 )
-"""Greeting, EHLO and STARTTLS know nothing of the message: a lasting refusal is about us."""
+"""Replies to greeting, EHLO and STARTTLS precede the message: a permanent refusal concerns us."""
 
 SIGNING_IN: Final[tuple[tuple[str, VerdictName], ...]] = (
     (r"(421|454)( .*)?", "unavailable"),
     (r"\d\d\d( .*)?", "credentials"),
 )
-"""AUTH. RFC 4954 4.7.0: 454 is a passing failure of the server's own."""
+"""Replies to AUTH. RFC 4954 4.7.0: 454 is a transient failure of the server."""
 
 
 def reply_outcome(
@@ -48,7 +48,7 @@ def reply_outcome(
     *,
     garbage: VerdictName = "unavailable",
 ) -> Outcome:
-    """What a reply that is no consent means. `garbage` is what one means that is in no table."""
+    """The outcome of a negative reply; `garbage` is the verdict of a reply that matches no row."""
     reply = full_code(code, text)
     found = (verdict for pattern, verdict in table if re.fullmatch(pattern, reply))
     verdict = next(found, garbage)

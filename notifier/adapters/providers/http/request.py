@@ -1,4 +1,4 @@
-"""An Envelope as one HTTP request, made from the templates of the settings."""
+"""Renders an Envelope as one HTTP request from the templates of the settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 from minijinja import Environment, TemplateError
 from yarl import URL
 
-from notifier.adapters.providers.settings import HttpSettings
+from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.domain.errors import ConfigError
 from notifier.ports.provider import Envelope
 
@@ -24,12 +24,12 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 5.6.2
 
 
 class Unrenderable(Exception):
-    """The templates and this notification do not make a request."""
+    """The templates cannot be rendered with this notification."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What goes out. `body` is None when neither `form` nor `json` is set."""
+    """A rendered request. `body` is None when neither `form` nor `json` is set."""
 
     url: URL
     headers: Mapping[str, str]
@@ -39,12 +39,12 @@ class Request:
 class Templates:
     """The compiled templates of one provider.
 
-    Strict: a name that is not there is an error unless the template gives a default. Bounded: a
-    template that loops without end runs out of fuel.
+    An undefined name is an error unless the template gives a default. A template that loops
+    endlessly runs out of fuel.
     """
 
     def __init__(self, name: str, settings: HttpSettings) -> None:
-        """Raises ConfigError naming the setting whose template does not compile."""
+        """Compile the templates. Raises ConfigError with the key of an unusable setting."""
         self._key = f"providers.{name}"
         self._engine = Environment(
             undefined_behavior="strict", fuel=_FUEL, auto_escape_callback=lambda _: False
@@ -60,8 +60,8 @@ class Templates:
         self._check(settings)
 
     def render(self, envelope: Envelope) -> Request:
-        """The request for one notification. Raises Unrenderable."""
-        known: dict[str, object] = {
+        """Render the request for one notification. Raises Unrenderable."""
+        variables: dict[str, object] = {
             "recipient": envelope.recipient,
             "id": str(envelope.id),
             "claim": envelope.claim,
@@ -70,38 +70,40 @@ class Templates:
             "content": envelope.content,
         }
         try:
-            return Request(self._url(known), self._all_headers(known, envelope), self._body(known))
+            return Request(
+                self._url(variables), self._all_headers(variables, envelope), self._body(variables)
+            )
         except (TemplateError, ValueError, TypeError) as error:  # ValueError: Unicode, URL, JSON
-            raise Unrenderable(_said(error)) from error
+            raise Unrenderable(_message(error)) from error
 
-    def _url(self, known: Mapping[str, object]) -> URL:
-        url = URL(self._engine.render_template("url", **known))
+    def _url(self, variables: Mapping[str, object]) -> URL:
+        url = URL(self._engine.render_template("url", **variables))
         if url.scheme not in ("http", "https") or not url.host:
             raise Unrenderable("url: expected http:// or https:// and a host")
         return url
 
-    def _all_headers(self, known: Mapping[str, object], envelope: Envelope) -> dict[str, str]:
+    def _all_headers(self, variables: Mapping[str, object], envelope: Envelope) -> dict[str, str]:
         headers = {"Idempotency-Key": str(envelope.id), "Notifier-Claim": str(envelope.claim)}
         if self._form is not None or self._has_json:
             headers["Content-Type"] = _JSON if self._has_json else _FORM
         for header, template in self._headers.items():
-            value = self._engine.render_template(template, **known)
+            value = self._engine.render_template(template, **variables)
             if _CONTROL.search(value):
-                raise Unrenderable(f"headers.{header}: a header takes no line breaks")
-            for taken in [name for name in headers if name.lower() == header.lower()]:
-                del headers[taken]
+                raise Unrenderable(f"headers.{header}: a header must not contain line breaks")
+            for replaced in [name for name in headers if name.lower() == header.lower()]:
+                del headers[replaced]
             headers[header] = value
         return headers
 
-    def _body(self, known: Mapping[str, object]) -> bytes | None:
+    def _body(self, variables: Mapping[str, object]) -> bytes | None:
         if self._form is not None:
             rendered = {
-                field: self._engine.render_template(template, **known)
+                field: self._engine.render_template(template, **variables)
                 for field, template in self._form.items()
             }
             return urlencode(rendered).encode()
         if self._has_json:
-            body = self._engine.render_template("json", **known).encode()
+            body = self._engine.render_template("json", **variables).encode()
             msgspec.json.decode(body, type=msgspec.Raw)
             return body
         return None
@@ -114,7 +116,7 @@ class Templates:
             self._engine.add_template(template, source)
         except TemplateError as error:
             raise ConfigError(
-                f"not a template: {_said(error)}", key=f"{self._key}.{template}"
+                f"not a template: {_message(error)}", key=f"{self._key}.{template}"
             ) from error
         return template
 
@@ -128,27 +130,29 @@ class Templates:
             raise ConfigError("expected either form or json, not both", key=f"{self._key}.json")
         for header in settings.headers:
             if not _TOKEN.fullmatch(header):
-                raise ConfigError("not the name of a header", key=f"{self._key}.headers.{header}")
+                raise ConfigError(
+                    "expected a header name (RFC 9110, 5.6.2)", key=f"{self._key}.headers.{header}"
+                )
 
 
 def _tojson(value: object) -> str:
-    """The engine's own would write `null` for a name that is not there."""
-    return msgspec.json.encode(_there(value)).decode()
+    """Encode as JSON. The engine's own filter would write `null` for an undefined name."""
+    return msgspec.json.encode(_defined(value)).decode()
 
 
 def _urlencode(value: object) -> str:
-    """Everything but letters, digits and `_.-~`: safe in a path and in a query alike."""
-    return quote(str(_there(value)), safe="")
+    """Percent-encode everything but letters, digits and `_.-~`, for use in paths and queries."""
+    return quote(str(_defined(value)), safe="")
 
 
-def _there(value: object) -> object:
-    """A filter gets None for what is undefined, also where undefined is an error."""
+def _defined(value: object) -> object:
+    """The value, unless it is None, which a filter gets for undefined names even in strict mode."""
     if value is None:
-        raise ValueError("undefined, or none: give a default")
+        raise ValueError("undefined or none: use the default filter")
     return value
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, TemplateError):
         return f"{error.name or ''}: {error.detail or error.message}"
     return str(error)

@@ -1,4 +1,4 @@
-"""What an HTTP answer means: the one table of statuses, Retry-After, paths into the JSON body."""
+"""What an HTTP response means: the table of statuses, Retry-After, paths into the JSON body."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import msgspec
 from notifier.adapters.providers.verdict import VerdictName
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:/ -]{1,64}")
-_MIN_PIECE_LENGTH: Final = 6
+_MIN_FRAGMENT_LENGTH: Final = 6
+_MAX_SECONDS_DIGITS: Final = 9
 STATUSES: Final[tuple[tuple[range, VerdictName], ...]] = (
     (range(200, 300), "accepted"),
     (range(300, 400), "refused"),
@@ -29,10 +30,10 @@ STATUSES: Final[tuple[tuple[range, VerdictName], ...]] = (
 )
 """By status, first match wins.
 
-RFC 9110 15: 2xx was taken; 3xx would have us send elsewhere, which is a wrong setting; 401, 403
-and 407 are about our credentials; 408 was not waited for; 410 is gone for good; other 4xx would be
-answered the same again; 5xx failed on their side. RFC 8470: 425 asks to repeat. RFC 6585: 429 is
-too fast.
+RFC 9110 15: 2xx accepts the request; 3xx redirects, which means a wrong setting here; 401, 403 and
+407 concern our credentials; 408 reports that the server did not wait for the request; 410 means the
+target no longer exists; other 4xx would get the same response again; 5xx is a failure of the
+server. RFC 8470: 425 asks to repeat the request. RFC 6585: 429 means too many requests.
 """
 
 
@@ -42,36 +43,37 @@ def verdict_of(
     statuses: Mapping[str, VerdictName],
     errors: Mapping[str, VerdictName],
 ) -> VerdictName:
-    """The verdict: by error code if the settings know one, by their status, by the table."""
+    """The verdict: from the settings by error code, then by status, then from STATUSES."""
     for code in codes:
         if code in errors:
             return errors[code]
     if str(status) in statuses:
         return statuses[str(status)]
-    return next((verdict for within, verdict in STATUSES if status in within), "ambiguous")
+    return next((verdict for range_, verdict in STATUSES if status in range_), "ambiguous")
 
 
 def retry_after(
-    value: str | None, *, now: datetime, date: str | None = None, most: timedelta
+    value: str | None, *, now: datetime, date: str | None = None, limit: timedelta
 ) -> timedelta | None:
-    """Retry-After in either form (RFC 9110 10.2.3), at most `most`; None if absent or malformed.
+    """Parse Retry-After in either form (RFC 9110 10.2.3), up to `limit`; None if invalid or absent.
 
-    A date is measured from the answer's own `date` if that is readable, so that the server's clock
-    is compared with itself.
+    A date is compared with the response's own `date` if that is readable, so that the server's
+    clock is compared with itself.
     """
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
-        seconds = int(text) if len(text) < 10 else most.total_seconds()  # noqa: PLR2004 digits
-        return min(timedelta(seconds=seconds), most)
+        if len(text) > _MAX_SECONDS_DIGITS:
+            return limit
+        return min(timedelta(seconds=int(text)), limit)
     until = _http_date(text)
     if until is None:
         return None
     since = _http_date(date or "") or now
-    return max(timedelta(), min(until - since, most))
+    return max(timedelta(), min(until - since, limit))
 
 
 def json_path(document: object, path: str) -> str:
-    """What stands at a dotted path (`error.details.0.errorCode`) as text; empty if nothing does."""
+    """The value at a dotted path (`error.details.0.errorCode`) as text; empty if there is none."""
     for step in path.split("."):
         if isinstance(document, dict):
             document = document.get(step)
@@ -83,16 +85,16 @@ def json_path(document: object, path: str) -> str:
 
 
 def is_code(text: str, recipient: str) -> bool:
-    """Whether it is a word like `21211` or `UNREGISTERED`, and no piece of the recipient.
+    """Whether the text is a code like `21211` or `UNREGISTERED`, and no part of the recipient.
 
-    Codes enter logs and metrics, and a provider may answer anything in the place of one.
+    Codes are shown in logs and metrics, and a provider may return anything in their place.
     """
-    is_piece = len(text) >= _MIN_PIECE_LENGTH and text in recipient
-    return bool(_CODE.fullmatch(text)) and not is_piece and recipient.lstrip("+") not in text
+    is_fragment = len(text) >= _MIN_FRAGMENT_LENGTH and text in recipient
+    return bool(_CODE.fullmatch(text)) and not is_fragment and recipient.lstrip("+") not in text
 
 
 def json_document(body: bytes) -> object:
-    """The body as JSON, or None."""
+    """The body parsed as JSON, or None."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.adapters.providers.http_answers import (
+from notifier.adapters.providers.http.responses import (
     is_code,
     json_document,
     json_path,
@@ -80,7 +80,7 @@ def test_a_known_error_code_counts_more_than_a_set_status_and_that_more_than_the
 def test_retry_after_is_read_in_both_forms_and_bounded(
     value: str | None, expected: timedelta | None
 ) -> None:
-    assert retry_after(value, now=NOW, most=HOUR) == expected
+    assert retry_after(value, now=NOW, limit=HOUR) == expected
 
 
 def test_a_date_is_measured_on_the_servers_own_clock() -> None:
@@ -88,14 +88,14 @@ def test_a_date_is_measured_on_the_servers_own_clock() -> None:
         "Thu, 31 Jan 2030 15:00:05 GMT",
         now=NOW,
         date="Thu, 31 Jan 2030 15:00:00 GMT",
-        most=HOUR,
+        limit=HOUR,
     )
     assert wait == timedelta(seconds=5)
 
 
 @given(st.text(max_size=60))
 def test_no_retry_after_breaks_anything(value: str) -> None:
-    wait = retry_after(value, now=NOW, date=value, most=HOUR)
+    wait = retry_after(value, now=NOW, date=value, limit=HOUR)
     assert wait is None or timedelta() <= wait <= HOUR
 
 

@@ -1,0 +1,1 @@
+"""Providers that take one HTTP request per notification: SMS gateways, FCM, webhooks."""

@@ -1,0 +1,83 @@
+"""The provider types: how each is configured, opened and checked. A new type is a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from notifier.adapters.providers.http.checkup import check_http
+from notifier.adapters.providers.http.provider import open_http
+from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.reloading import SettingsReader, open_reloading
+from notifier.adapters.providers.settings import ProviderSettings
+from notifier.adapters.providers.smtp.checkup import check_smtp
+from notifier.adapters.providers.smtp.provider import open_smtp
+from notifier.adapters.providers.smtp.settings import SmtpSettings
+from notifier.domain.finding import Finding
+from notifier.ports.provider import Provider
+
+S = TypeVar("S", bound=ProviderSettings)
+S_contra = TypeVar("S_contra", bound=ProviderSettings, contravariant=True)
+
+
+class Opener(Protocol[S_contra]):
+    """Opens a provider."""
+
+    def __call__(
+        self, name: str, settings: S_contra, /
+    ) -> AbstractAsyncContextManager[Provider]: ...
+
+
+class Check(Protocol[S_contra]):
+    """Checks whether a provider can be reached, without sending."""
+
+    async def __call__(self, name: str, settings: S_contra, /) -> Finding: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderType(Generic[S]):
+    """One provider type."""
+
+    settings: type[S]
+    open: Opener[S]
+    check: Check[S]
+
+
+_TYPES: Final[Mapping[str, ProviderType[Any]]] = {
+    "smtp": ProviderType(SmtpSettings, open_smtp, check_smtp),
+    "http": ProviderType(HttpSettings, open_http, check_http),
+}
+PROVIDER_TYPES: Final[Mapping[str, type[ProviderSettings]]] = {
+    name: of.settings for name, of in _TYPES.items()
+}
+"""The settings class for each value of `type` in `[providers.<name>]`."""
+
+
+def open_provider(
+    name: str, settings: ProviderSettings, reload: SettingsReader | None = None
+) -> AbstractAsyncContextManager[Provider]:
+    """Open a provider. Raises ConfigError, on entering, for settings that cannot work.
+
+    With `reload`, which reads the settings again, the provider recovers from refused credentials.
+    """
+    if reload is None:
+        return _open(name, settings)
+    return open_reloading(name, settings, open_edition=_open, reload=reload)
+
+
+async def check_provider(name: str, settings: ProviderSettings) -> Finding:
+    """Check whether the provider can be reached; for mail also whether the login is accepted.
+
+    Sends nothing. Raises ConfigError for settings that cannot work.
+    """
+    return await _type_of(settings).check(name, settings)
+
+
+def _open(name: str, settings: ProviderSettings) -> AbstractAsyncContextManager[Provider]:
+    return _type_of(settings).open(name, settings)
+
+
+def _type_of(settings: ProviderSettings) -> ProviderType[Any]:
+    return next(of for of in _TYPES.values() if isinstance(settings, of.settings))

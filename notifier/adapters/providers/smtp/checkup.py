@@ -1,0 +1,53 @@
+"""Checks whether an SMTP server can be reached and accepts the login. Sends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from notifier.adapters.providers.reachability import (
+    CHECK_TIMEOUT_S,
+    Address,
+    login_refused,
+    reachable,
+    throttled,
+    timed_out,
+    unreachable,
+    untrusted,
+)
+from notifier.adapters.providers.smtp.provider import open_smtp
+from notifier.adapters.providers.smtp.settings import SmtpSettings
+from notifier.domain.finding import Finding
+from notifier.domain.outcome import Outcome, Throttled, Unavailable
+
+_LOCAL_CODES: Final = frozenset({"connection", "tls_certificate", "unsupported"})
+"""The outcomes whose detail is not the server's text, and may be shown."""
+
+
+async def check_smtp(name: str, settings: SmtpSettings) -> Finding:
+    """Open a session and log in. Raises ConfigError for settings that cannot work."""
+    address = Address(settings.host, settings.port, settings.security == "tls")
+    async with open_smtp(name, settings) as provider:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                failure = await provider.check_session()
+        except TimeoutError:
+            return timed_out(name, address)
+    if failure is None:
+        result = "accepts the login" if settings.username else "accepts sessions"
+        return reachable(name, f"{address} {result}")
+    return _finding_of(name, address, failure)
+
+
+def _finding_of(name: str, address: Address, failure: Outcome) -> Finding:
+    shown = failure.detail if failure.code in _LOCAL_CODES else failure.code
+    result = f"{address}: {shown}"
+    match failure:
+        case Throttled():
+            return throttled(name, result)
+        case Unavailable(code="tls_certificate"):
+            return untrusted(name, result)
+        case Unavailable(spends=False):
+            return login_refused(name, result)
+        case _:
+            return unreachable(name, result)
