@@ -339,39 +339,45 @@ def _recorded(row: Record) -> Recorded:
     return Recorded(STATUS_BY_NAME[row["status"]], late=False, age_s=row["age_s"])
 
 
-def _record_arrays(results: Sequence[tuple[AttemptResult, float]]) -> Sequence[Sequence[object]]:
+def _record_arrays(
+    timed_results: Sequence[tuple[AttemptResult, float]],
+) -> Sequence[Sequence[object]]:
     """Return the arrays $1 to $14 of record.sql, in its order."""
+    results = [result for result, _ in timed_results]
     return (
-        [result.id for result, _ in results],
-        [result.claim for result, _ in results],
-        [result.status for result, _ in results],
-        [int(result.spends) for result, _ in results],
-        [result.after.total_seconds() if result.after else 0.0 for result, _ in results],
-        [result.reason for result, _ in results],
-        [result.outcome for result, _ in results],
-        [result.provider for result, _ in results],
-        [result.code for result, _ in results],
-        [result.detail for result, _ in results],
-        [result.reference for result, _ in results],
-        [result.waited_s for result, _ in results],
-        [result.finished_at_monotonic - result.started_at_monotonic for result, _ in results],
-        [ended_ago_s for _, ended_ago_s in results],
+        [result.id for result in results],
+        [result.claim for result in results],
+        [result.status for result in results],
+        [int(result.spends) for result in results],
+        [result.after.total_seconds() if result.after else 0.0 for result in results],
+        [result.reason for result in results],
+        [result.outcome for result in results],
+        [result.provider for result in results],
+        [result.code for result in results],
+        [result.detail for result in results],
+        [result.reference for result in results],
+        [result.waited_s for result in results],
+        [result.finished_at_monotonic - result.started_at_monotonic for result in results],
+        [ended_ago_s for _, ended_ago_s in timed_results],
     )
 
 
-def _late_arrays(results: Sequence[tuple[AttemptResult, float]]) -> Sequence[Sequence[object]]:
+def _late_arrays(
+    timed_results: Sequence[tuple[AttemptResult, float]],
+) -> Sequence[Sequence[object]]:
     """Return the arrays $1 to $10 of record_late.sql, in its order."""
+    results = [result for result, _ in timed_results]
     return (
-        [result.id for result, _ in results],
-        [result.claim for result, _ in results],
-        [result.outcome for result, _ in results],
-        [result.provider for result, _ in results],
-        [result.code for result, _ in results],
-        [result.detail for result, _ in results],
-        [result.reference for result, _ in results],
-        [result.waited_s for result, _ in results],
-        [result.finished_at_monotonic - result.started_at_monotonic for result, _ in results],
-        [ended_ago_s for _, ended_ago_s in results],
+        [result.id for result in results],
+        [result.claim for result in results],
+        [result.outcome for result in results],
+        [result.provider for result in results],
+        [result.code for result in results],
+        [result.detail for result in results],
+        [result.reference for result in results],
+        [result.waited_s for result in results],
+        [result.finished_at_monotonic - result.started_at_monotonic for result in results],
+        [ended_ago_s for _, ended_ago_s in timed_results],
     )
 
 
