@@ -18,11 +18,11 @@ from notifier.embedded.free_ports import free_ports
 from notifier.embedded.process import (
     ServerFailed,
     Steps,
-    ending,
+    read_log,
     run_steps,
     run_steps_async,
     spawn,
-    tail,
+    terminating,
     until,
 )
 
@@ -123,13 +123,13 @@ class Prometheus:
         self._folder.mkdir(mode=0o711, exist_ok=True)
         self._process = spawn(
             self._command(),
-            dies_by=signal.SIGKILL,
+            death_signal=signal.SIGKILL,
             environment={"GOMAXPROCS": "1"},
             folder=self._folder,
             log=self.log,
         )
         try:
-            yield from until(lambda: self._is_ready() or self._has_ended(), within=START_S)
+            yield from until(lambda: self._is_ready() or self._has_ended(), timeout_s=START_S)
             self._require_ready()
         except BaseException:
             self._process.kill()
@@ -139,7 +139,7 @@ class Prometheus:
     def stopping(self) -> Steps:
         """Stop the server with SIGTERM."""
         if self._process:
-            yield from ending(self._process, STOP)
+            yield from terminating(self._process, STOP)
 
     def _command(self) -> list[str | Path]:
         config = self._folder / "prometheus.yml"
@@ -154,7 +154,7 @@ class Prometheus:
 
     def _require_ready(self) -> None:
         if not self._is_ready():
-            raise ServerFailed(f"prometheus did not start: {tail(self.log)}")
+            raise ServerFailed(f"prometheus did not start: {read_log(self.log)}")
 
     def _has_ended(self) -> bool:
         return self._process is None or self._process.poll() is not None

@@ -12,11 +12,11 @@ from pathlib import Path
 import asyncpg
 
 from harness.client import open_client
+from harness.rabbitmq import RabbitmqNode, running_node
 from harness.run import Run
 from harness.system import running_system, urls
 from notifier.adapters.postgres.migrate import migrate
 from notifier.embedded.postgres import PostgresServer, running_postgres
-from notifier.embedded.rabbitmq import RabbitmqServer, running_rabbitmq
 
 NUMBERS = itertools.count(1)
 
@@ -37,7 +37,7 @@ class Stack:
     RabbitMQ may be a cluster. Systems connect to its first node.
     """
 
-    def __init__(self, folder: Path, postgres: PostgresServer, *nodes: RabbitmqServer) -> None:
+    def __init__(self, folder: Path, postgres: PostgresServer, *nodes: RabbitmqNode) -> None:
         self.folder = folder
         self.postgres, self.rabbitmq, self.nodes = postgres, nodes[0], nodes
 
@@ -81,6 +81,6 @@ class Stack:
 def running_stack(folder: Path) -> Iterator[Stack]:
     with (
         running_postgres(folder / "postgres") as postgres,
-        running_rabbitmq(folder / "rabbitmq") as rabbitmq,
+        running_node(folder / "rabbitmq") as rabbitmq,
     ):
         yield Stack(folder, postgres, rabbitmq)

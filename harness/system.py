@@ -54,7 +54,7 @@ class Child:
         self._process.wait()
 
     def starting(self) -> Steps:
-        yield from until(lambda: self._is_ready() or not self.is_running, within=START_S)
+        yield from until(lambda: self._is_ready() or not self.is_running, timeout_s=START_S)
         assert self.is_running, (
             f"{self.log.name} ended with {self._process.poll()}: {self.log_tail()}"
         )
@@ -67,7 +67,7 @@ class Child:
         """Send the signal and wait for exit code 0."""
         if self.is_running:
             self.send(number)
-        yield from until(lambda: not self.is_running, within=STOP_S)
+        yield from until(lambda: not self.is_running, timeout_s=STOP_S)
         code = self._process.poll()
         assert code == 0, f"{self.log.name} stopped with {code}, expected 0: {self.log_tail()}"
 
@@ -202,7 +202,7 @@ class System:
         log = self.folder / f"{len(self.children)}-{words[0]}.log"
         process = spawn(
             [sys.executable, "-m", module, *words],
-            dies_by=signal.SIGTERM,
+            death_signal=signal.SIGTERM,
             environment=self._environment() | environ,
             folder=self.folder,
             log=log,

@@ -22,15 +22,11 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from harness.rabbitmq import RabbitmqNode, running_node
 from harness.tcp_proxy import TcpProxy, open_proxy
 from notifier.embedded.postgres import PostgresServer, running_postgres
 from notifier.embedded.process import ServerFailed
-from notifier.embedded.rabbitmq import (
-    RabbitmqInstall,
-    RabbitmqServer,
-    find_rabbitmq,
-    running_rabbitmq,
-)
+from notifier.embedded.rabbitmq import RabbitmqInstall, find_rabbitmq
 from tests.granted import ROLE
 
 NUMBERS = itertools.count(1)
@@ -266,33 +262,29 @@ def rabbitmq_install(pytestconfig: pytest.Config) -> RabbitmqInstall:
 @pytest.fixture(scope="session")
 def rabbitmq_server(
     session_folder: Path, rabbitmq_install: RabbitmqInstall
-) -> Iterator[RabbitmqServer]:
+) -> Iterator[RabbitmqNode]:
     """The session's node. A test that stops it takes `private_rabbitmq`."""
-    with running_rabbitmq(
-        session_folder / "rabbitmq", install=rabbitmq_install, keep=False
-    ) as server:
+    with running_node(session_folder / "rabbitmq", install=rabbitmq_install, keep=False) as server:
         yield server
 
 
 @pytest.fixture
-def vhost_url(rabbitmq_server: RabbitmqServer) -> Iterator[str]:
+def vhost_url(rabbitmq_server: RabbitmqNode) -> Iterator[str]:
     """A fresh vhost."""
     with _vhost(rabbitmq_server) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def private_node(
-    session_folder: Path, rabbitmq_install: RabbitmqInstall
-) -> Iterator[RabbitmqServer]:
+def private_node(session_folder: Path, rabbitmq_install: RabbitmqInstall) -> Iterator[RabbitmqNode]:
     """One node for all tests of a module that stop it: a start takes seconds."""
     folder = session_folder / f"rabbitmq-{next(NUMBERS)}"
-    with running_rabbitmq(folder, install=rabbitmq_install, keep=False) as server:
+    with running_node(folder, install=rabbitmq_install, keep=False) as server:
         yield server
 
 
 @pytest.fixture
-def private_rabbitmq(private_node: RabbitmqServer) -> RabbitmqServer:
+def private_rabbitmq(private_node: RabbitmqNode) -> RabbitmqNode:
     """A running node, to stop, to kill and to wipe.
 
     Where the loop must run meanwhile: `await run_steps_async(server.restarting())`.
@@ -303,14 +295,14 @@ def private_rabbitmq(private_node: RabbitmqServer) -> RabbitmqServer:
 
 
 @pytest.fixture
-def private_vhost_url(private_rabbitmq: RabbitmqServer) -> Iterator[str]:
+def private_vhost_url(private_rabbitmq: RabbitmqNode) -> Iterator[str]:
     """A fresh vhost on `private_rabbitmq`."""
     with _vhost(private_rabbitmq) as url:
         yield url
 
 
 @contextmanager
-def _vhost(server: RabbitmqServer) -> Iterator[str]:
+def _vhost(server: RabbitmqNode) -> Iterator[str]:
     name = f"test-{next(NUMBERS)}"
     server.create_vhost(name)
     yield server.url(name)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from notifier.embedded.process import ending, run_steps, spawn
+from notifier.embedded.process import run_steps, spawn, terminating
 
 START_S = 60.0
 STOP = ((signal.SIGTERM, 8.0),)
@@ -36,7 +36,7 @@ class Children:
         log = self.folder / f"{len(self.running)}-{name}.log"
         process = spawn(
             command,
-            dies_by=signal.SIGTERM,
+            death_signal=signal.SIGTERM,
             environment=os.environ | dict(environment),
             folder=self.folder,
             log=log,
@@ -63,7 +63,7 @@ class Children:
         """Stop all in reverse order, each with its child processes."""
         while self.running:
             process, _ = self.running.pop()
-            run_steps(ending(process, STOP))
+            run_steps(terminating(process, STOP))
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 

@@ -16,9 +16,9 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 
 from benchmarks.bench.children import Children, running_children
 from benchmarks.peers.place import QUEUES
+from harness.rabbitmq import RabbitmqNode, running_node
 from notifier.adapters.postgres.migrate import migrate
 from notifier.embedded.postgres import PostgresServer, running_postgres
-from notifier.embedded.rabbitmq import RabbitmqServer, running_rabbitmq
 
 ROOT = Path(__file__).resolve().parents[2]
 _NUMBERS = itertools.count(1)
@@ -70,7 +70,7 @@ async def _ready(connection: AbstractConnection, name: str) -> int:
 class Servers:
     folder: Path
     postgres: PostgresServer
-    rabbitmq: RabbitmqServer
+    rabbitmq: RabbitmqNode
 
     @contextmanager
     def place(self, default_queue_type: str = "") -> Iterator[Place]:
@@ -115,6 +115,6 @@ class Servers:
 def running_servers(folder: Path) -> Iterator[Servers]:
     with (
         running_postgres(folder / "postgres", keep=False) as postgres,
-        running_rabbitmq(folder / "rabbitmq", keep=False) as rabbitmq,
+        running_node(folder / "rabbitmq", keep=False) as rabbitmq,
     ):
         yield Servers(folder, postgres, rabbitmq)

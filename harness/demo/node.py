@@ -15,7 +15,7 @@ import notifier
 from harness.demo.plan import TRIES
 from notifier.domain.errors import InfrastructureError
 from notifier.embedded.free_ports import free_ports
-from notifier.embedded.process import ending, run_steps_async, spawn, tail
+from notifier.embedded.process import read_log, run_steps_async, spawn, terminating
 from notifier.embedded.rabbitmq_install import find_rabbitmq
 
 STOP_TIMEOUT_S = 40.0
@@ -44,7 +44,7 @@ class Node:
 
     def failed(self, failure: str) -> NodeFailed:
         """An error with how the child failed and its last log lines."""
-        last_lines = "\n".join(tail(self.log).splitlines()[-MAX_LOG_LINES:])
+        last_lines = "\n".join(read_log(self.log).splitlines()[-MAX_LOG_LINES:])
         return NodeFailed(f"notifier dev {failure}; its log ends:\n{last_lines}")
 
 
@@ -59,7 +59,7 @@ async def open_node() -> AsyncIterator[Node]:
         try:
             yield node
         finally:
-            await run_steps_async(ending(node.process, [(signal.SIGINT, STOP_TIMEOUT_S)]))
+            await run_steps_async(terminating(node.process, [(signal.SIGINT, STOP_TIMEOUT_S)]))
 
 
 def _start(folder: Path, broker: str) -> Node:
@@ -71,7 +71,7 @@ def _start(folder: Path, broker: str) -> Node:
     log = folder / "log"
     process = spawn(
         command,
-        dies_by=signal.SIGTERM,
+        death_signal=signal.SIGTERM,
         environment={
             "HOME": str(folder),
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",

@@ -20,8 +20,8 @@ from notifier.app.accepting import open_api
 from notifier.app.process import IN_PROCESS, connection_settings, open_process
 from notifier.app.sending import open_worker, provider_settings
 from notifier.domain.notification import WorkerId
-from notifier.embedded.postgres import open_postgres, remove_postgres
-from notifier.embedded.rabbitmq import open_rabbitmq, remove_rabbitmq
+from notifier.embedded.postgres import PostgresServer, open_postgres
+from notifier.embedded.rabbitmq import RabbitmqServer, open_rabbitmq
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import Settings
 
@@ -129,7 +129,7 @@ async def _with_database(
         return _at(settings, database=options.database), "yours"
     folder = options.data / "postgres"
     if options.reset:
-        await asyncio.to_thread(remove_postgres, folder)
+        await asyncio.to_thread(PostgresServer.remove, folder)
     server = await stack.enter_async_context(open_postgres(folder))
     return _at(settings, database=server.url()), f"embedded Postgres in {server.data_folder}"
 
@@ -144,7 +144,7 @@ async def _with_broker(
         case "rabbitmq":
             folder = options.data / "rabbitmq"
             if options.reset:
-                await asyncio.to_thread(remove_rabbitmq, folder)
+                await asyncio.to_thread(RabbitmqServer.remove, folder)
             node = await stack.enter_async_context(open_rabbitmq(folder))
             return _at(settings, broker=node.url()), "private RabbitMQ"
         case url:

@@ -1,8 +1,9 @@
-"""Where a private Postgres lives in its folder, and as whom.
+"""Where the files of a private Postgres are, and the account that owns them.
 
-Postgres refuses to run as root, so for root it runs as `nobody`, who cannot enter, say, /root.
-Then the data lies in a folder of its own under /var/tmp, to which `elsewhere` in the given folder
-points: nobody's rights and no mode of a folder that is not ours are ever changed.
+Postgres refuses to run as root. For root it runs as the user `nobody`, who may not enter /root, for
+example. The data is then in a new folder under /var/tmp, and the symbolic link `elsewhere` in the
+given folder points to it. So neither the rights of `nobody` nor the mode of a foreign folder are
+ever changed.
 """
 
 from __future__ import annotations
@@ -13,56 +14,61 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from notifier.embedded.postgres_binaries import can_reach
 from notifier.embedded.process import Account, ServerFailed
 
-SOCKET = ".s.PGSQL.5432"
-LONGEST_SOCKET_PATH = 103  # bytes; 107 on Linux
+SOCKET: Final = ".s.PGSQL.5432"
+MAX_SOCKET_PATH_BYTES: Final = 103  # Linux allows 107, macOS 103
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataLayout:
-    """`root` holds `data` and copied programs; `sockets` is `data` itself if its path is short."""
+    """`root` contains `data` and copied programs.
+
+    `sockets` is `data`, or a folder with a shorter path if a socket's path would be too long.
+    `account` is the server's; None is the account of this process.
+    """
 
     root: Path
     data: Path
     sockets: Path
     account: Account | None
 
-    def give(self, path: Path) -> None:
-        """Make `path` the server's own, and nobody else's."""
+    def assign_to_server(self, path: Path) -> None:
+        """Give `path` to the server's account, and access to no other account."""
         path.chmod(0o700)
         if self.account:
             os.chown(path, self.account.uid, self.account.gid)
 
 
 def open_data_layout(folder: Path) -> DataLayout:
-    """Find or make the home of `folder`. Raises ServerFailed if its data cannot be reached."""
-    known = _elsewhere(folder) or folder
-    account = _account(known / "data")
+    """Find or create the layout of `folder`. Raises ServerFailed if its data cannot be reached."""
+    known_root = _linked_root(folder) or folder
+    account = _account(known_root / "data")
     root = _root(folder, account)
-    home = DataLayout(
+    layout = DataLayout(
         root=root, data=root / "data", sockets=_sockets(folder, root), account=account
     )
-    if home.sockets != home.data:
-        home.give(home.sockets)
-    return home
+    if layout.sockets != layout.data:
+        layout.assign_to_server(layout.sockets)
+    return layout
 
 
 def close_data_layout(folder: Path) -> None:
-    """Remove what was only for this run."""
-    _forget(folder / "sockets")
+    """Remove what served this run only."""
+    _remove_link(folder / "sockets")
 
 
 def remove_data_layout(folder: Path) -> None:
-    """Remove the folder and whatever of it lies elsewhere."""
-    _forget(folder / "sockets")
-    _forget(folder / "elsewhere")
+    """Remove the folder, and the folders that its links point to."""
+    _remove_link(folder / "sockets")
+    _remove_link(folder / "elsewhere")
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _elsewhere(folder: Path) -> Path | None:
+def _linked_root(folder: Path) -> Path | None:
     link = folder / "elsewhere"
     return link.resolve() if link.is_dir() else None
 
@@ -77,33 +83,33 @@ def _account(data: Path) -> Account | None:
 
 
 def _root(folder: Path, account: Account | None) -> Path:
-    if peer_load := _elsewhere(folder):
-        return peer_load
+    if linked_root := _linked_root(folder):
+        return linked_root
     if can_reach(account, folder):
         return folder.resolve()
     if (folder / "data").exists():
         raise ServerFailed(
-            f"{folder}/data was made by another user who is not root; start as that user"
+            f"{folder}/data was created by another user, who is not root; start as that user"
         )
-    return _linked(folder / "elsewhere", Path("/var/tmp"), mode=0o711)  # noqa: S108 outlives a boot
+    return _new_linked_folder(folder / "elsewhere", Path("/var/tmp"), mode=0o711)  # noqa: S108 survives a reboot
 
 
 def _sockets(folder: Path, root: Path) -> Path:
     data = root / "data"
-    if len(os.fsencode(data / SOCKET)) <= LONGEST_SOCKET_PATH:
+    if len(os.fsencode(data / SOCKET)) <= MAX_SOCKET_PATH_BYTES:
         return data
-    return _linked(folder / "sockets", Path("/tmp"), mode=0o700)  # noqa: S108 short by purpose
+    return _new_linked_folder(folder / "sockets", Path("/tmp"), mode=0o700)  # noqa: S108 a short path
 
 
-def _linked(link: Path, where: Path, *, mode: int) -> Path:
-    _forget(link)
-    target = Path(tempfile.mkdtemp(prefix="notifier-", dir=where))
+def _new_linked_folder(link: Path, parent: Path, *, mode: int) -> Path:
+    _remove_link(link)
+    target = Path(tempfile.mkdtemp(prefix="notifier-", dir=parent))
     target.chmod(mode)
     link.symlink_to(target)
     return target
 
 
-def _forget(link: Path) -> None:
+def _remove_link(link: Path) -> None:
     if link.is_symlink():
         shutil.rmtree(link.resolve(), ignore_errors=True)
         link.unlink()

@@ -1,4 +1,4 @@
-"""The folder of a private server: who holds it, who lives in it."""
+"""The folder of a private server: its lock, and the processes that run in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOCK: Final = "lock"
 
 
 class FolderInUse(ServerFailed):
-    """Another process runs a server on this folder."""
+    """Another process runs a server in this folder."""
 
     def __init__(self, folder: Path, pid: str) -> None:
         super().__init__(f"{folder} is in use by process {pid}; stop it or choose another folder")
@@ -21,22 +21,24 @@ class FolderInUse(ServerFailed):
 
 
 class ForeignFolder(ServerFailed):
-    """The folder holds something that no launcher made: it is never removed."""
+    """The folder contains files that no launcher created, so it is not removed."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"{folder} holds what is not Notifier's; nothing was removed")
+        super().__init__(
+            f"{folder} contains files that Notifier did not create; nothing was removed"
+        )
         self.folder = folder
 
 
 def refuse_foreign(folder: Path, log: str) -> None:
-    """Raise ForeignFolder unless the folder is empty or has a launcher's lock and log."""
-    is_ours = (folder / LOCK).is_file() and (folder / log).is_file()
-    if not is_ours and any(folder.iterdir()):
+    """Raise ForeignFolder unless the folder is empty or contains a launcher's lock and log."""
+    is_launchers = (folder / LOCK).is_file() and (folder / log).is_file()
+    if not is_launchers and any(folder.iterdir()):
         raise ForeignFolder(folder)
 
 
 class FolderLock:
-    """At most one launcher per folder. The kernel lets go of it when we die, however we die."""
+    """Allows one launcher per folder. The kernel releases the lock when its process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,11 +46,11 @@ class FolderLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether the folder is ours now."""
+        """Whether this process holds the lock."""
         return self._file is not None
 
-    def take(self) -> None:
-        """Hold the folder; does nothing if we hold it already. Raises FolderInUse."""
+    def acquire(self) -> None:
+        """Lock the folder; does nothing if the lock is held already. Raises FolderInUse."""
         if self.is_held:
             return
         file = (self._folder / LOCK).open("a+")
@@ -65,27 +67,31 @@ class FolderLock:
         self._file = file
 
     def release(self) -> None:
-        """Let go of the folder."""
+        """Unlock the folder; does nothing if the lock is not held."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Processes whose working directory is `folder` (Linux; elsewhere none are seen)."""
-    home = os.path.realpath(folder)
-    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _cwd(entry) == home]
+    """Return the pids whose working directory is `folder`. Linux only; none elsewhere."""
+    path = os.path.realpath(folder)
+    return [
+        int(entry.name)
+        for entry in Path("/proc").glob("[0-9]*")
+        if _working_directory(entry) == path
+    ]
 
 
-def program(pid: int) -> str:
-    """What a process runs, by the kernel's short name; empty if it is gone (or not on Linux)."""
+def program_name(pid: int) -> str:
+    """Return the kernel's short name of a process's program; empty if unknown. Linux only."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
 
 
-def _cwd(entry: Path) -> str:
+def _working_directory(entry: Path) -> str:
     try:
         return str((entry / "cwd").readlink())
     except OSError:

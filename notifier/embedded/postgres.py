@@ -1,6 +1,6 @@
-"""A private Postgres: the real server on a folder of its own, reached by a Unix socket only.
+"""A private Postgres: the real server in its own folder, reached through a Unix socket only.
 
-Whatever kills its parent ends it too; whatever killed it last time, it starts again.
+It ends when its parent ends, however that ends, and starts again after any kind of end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import subprocess
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import quote
 
 from notifier.embedded.data_layout import (
@@ -21,23 +21,22 @@ from notifier.embedded.data_layout import (
     open_data_layout,
     remove_data_layout,
 )
-from notifier.embedded.folder import FolderInUse, FolderLock, processes_in, refuse_foreign
+from notifier.embedded.folder import FolderInUse, processes_in
 from notifier.embedded.postgres_binaries import find_binaries, reachable_binaries
 from notifier.embedded.process import (
     ServerFailed,
     Steps,
-    ending,
+    read_log,
     run_steps,
     spawn,
-    tail,
+    terminating,
     until,
 )
 from notifier.embedded.server import PrivateServer, opened, running
 
-LOG: Final = "postgres.log"
-START_S: Final = 120.0  # recovery after a kill may replay much
-LEAVE_S: Final = 10.0
-STOP: Final = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 5.0))
+START_TIMEOUT_S: Final = 120.0  # recovery after a kill may replay much of the log
+PROCESSES_END_TIMEOUT_S: Final = 10.0
+STOP_SIGNALS: Final = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 5.0))
 ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 SETTINGS: Final = {
@@ -48,14 +47,15 @@ SETTINGS: Final = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-# A killed server loses nothing by these, a machine that loses power may.
+# With these a killed server loses nothing, but a machine that loses power may.
 NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
 class PostgresServer(PrivateServer):
-    """A Postgres on one folder; see PrivateServer. `durable=False` gives up `fsync`."""
+    """A Postgres in one folder; see PrivateServer. `durable=False` turns off `fsync`."""
 
-    folder_mode = 0o711  # for root's server is another user
+    folder_mode: ClassVar[int] = 0o711  # root's server runs as another user
+    log_name = "postgres.log"
 
     def __init__(
         self,
@@ -65,179 +65,174 @@ class PostgresServer(PrivateServer):
         durable: bool = True,
         keep: bool = True,
     ) -> None:
-        super().__init__(folder, keep=keep, stop=STOP)
-        self._given = bin_folder
+        super().__init__(folder, keep=keep, stop_signals=STOP_SIGNALS)
+        self._bin_folder = bin_folder
         self._durable = durable
-        self._home: DataLayout | None = None
-
-    @property
-    def log(self) -> Path:
-        """The server's log."""
-        return self._folder / LOG
+        self._layout: DataLayout | None = None
 
     @property
     def data_folder(self) -> Path:
-        """Where the data lies; once started."""
-        return self._at_home().data
+        """The folder of the data. Raises ServerFailed before the first start."""
+        return self._known_layout().data
 
     @property
     def socket(self) -> Path:
-        """The socket it listens on; once started."""
-        return self._at_home().sockets / SOCKET
+        """The socket that the server listens on. Raises ServerFailed before the first start."""
+        return self._known_layout().sockets / SOCKET
 
     def url(self, database: str = "postgres") -> str:
-        """The address of a database, as asyncpg and libpq read it; once started."""
-        sockets = quote(str(self._at_home().sockets), safe="/")
+        """Return the URL of a database. Raises ServerFailed before the first start."""
+        sockets = quote(str(self._known_layout().sockets), safe="/")
         return f"postgresql://postgres@/{quote(database, safe='')}?host={sockets}"
 
     def killing(self) -> Steps:
-        """The steps of `kill`: all its processes at once."""
+        """Return the steps of `kill`: all its processes at once."""
         if self._process is None:
             return
         self._process.kill()
         self._process.wait()
-        home = self._at_home()
-        for pid in processes_in(home.data):
+        data = self._known_layout().data
+        for pid in processes_in(data):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        yield from until(lambda: not processes_in(home.data), within=LEAVE_S)
+        yield from until(lambda: not processes_in(data), timeout_s=PROCESSES_END_TIMEOUT_S)
 
-    def _at_home(self) -> DataLayout:
-        if self._home is None:
+    def _known_layout(self) -> DataLayout:
+        if self._layout is None:
             raise ServerFailed(f"the Postgres of {self._folder} was never started")
-        return self._home
+        return self._layout
 
     def _launching(self) -> Steps:
-        self._home = home = open_data_layout(self._folder)
+        self._layout = layout = open_data_layout(self._folder)
         binaries = reachable_binaries(
-            find_binaries(self._given), account=home.account, home=home.root
+            find_binaries(self._bin_folder), account=layout.account, root=layout.root
         )
-        yield from self._outlasting_the_dead(home)
-        yield from self._initialising(binaries, home)
-        yield from self._serving(binaries, home)
+        yield from self._waiting_for_old_processes(layout)
+        yield from self._initialising(binaries, layout)
+        yield from self._starting_server(binaries, layout)
 
-    def _outlasting_the_dead(self, home: DataLayout) -> Steps:
-        """Wait for processes of a killed predecessor; then its pid file means nothing.
+    def _waiting_for_old_processes(self, layout: DataLayout) -> Steps:
+        """Wait until the processes of a killed server have ended, then remove its pid file.
 
-        Its pid may belong to anything by now, and Postgres would refuse to start because of it.
+        By now another process may have the pid in that file, and Postgres would refuse to start.
         """
-        yield from until(lambda: not processes_in(home.data), within=LEAVE_S)
-        if left := processes_in(home.data):
-            raise FolderInUse(self._folder, str(left[0]))
+        yield from until(lambda: not processes_in(layout.data), timeout_s=PROCESSES_END_TIMEOUT_S)
+        if remaining := processes_in(layout.data):
+            raise FolderInUse(self._folder, str(remaining[0]))
         if Path("/proc/self").exists():
-            (home.data / "postmaster.pid").unlink(missing_ok=True)
-            (home.sockets / f"{SOCKET}.lock").unlink(missing_ok=True)
+            (layout.data / "postmaster.pid").unlink(missing_ok=True)
+            (layout.sockets / f"{SOCKET}.lock").unlink(missing_ok=True)
 
-    def _initialising(self, binaries: Path, home: DataLayout) -> Steps:
-        """Make the data folder if there is none. A half-made one never takes its name."""
-        if home.data.exists():
+    def _initialising(self, binaries: Path, layout: DataLayout) -> Steps:
+        """Create the data folder if it does not exist; an unfinished one has another name."""
+        if layout.data.exists():
             return
-        part = home.root / "data-part"
+        part = layout.root / "data-part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        home.give(part)
+        layout.assign_to_server(part)
         options = "-U postgres --auth-local=trust --auth-host=reject --encoding=UTF8 --locale=C"
         sync = [] if self._durable else ["--no-sync"]
-        yield from self._running(
-            home, part, [binaries / "initdb", "-D", part, *options.split(), *sync]
+        yield from self._running_initdb(
+            layout, part, [binaries / "initdb", "-D", part, *options.split(), *sync]
         )
-        part.rename(home.data)
+        part.rename(layout.data)
 
-    def _running(self, home: DataLayout, folder: Path, command: list[str | Path]) -> Steps:
-        start = self._logged()
-        process = self._spawn(home, folder, command, dies_by=signal.SIGKILL)
+    def _running_initdb(self, layout: DataLayout, folder: Path, command: list[str | Path]) -> Steps:
+        log_start = self._log_size()
+        process = self._spawn(layout, folder, command, death_signal=signal.SIGKILL)
         try:
-            yield from until(lambda: process.poll() is not None, within=START_S)
+            yield from until(lambda: process.poll() is not None, timeout_s=START_TIMEOUT_S)
         finally:
             process.kill()
             process.wait()
         if process.returncode != 0:
-            raise self._failed("could not make its data folder", start)
+            raise self._failure("could not create its data folder", log_start)
 
-    def _serving(self, binaries: Path, home: DataLayout) -> Steps:
-        start = self._logged()
+    def _starting_server(self, binaries: Path, layout: DataLayout) -> Steps:
+        log_start = self._log_size()
         settings = {
             **SETTINGS,
             **({} if self._durable else NOT_DURABLE),
-            "unix_socket_directories": f'"{home.sockets}"',
+            "unix_socket_directories": f'"{layout.sockets}"',
         }
         options = [part for pair in settings.items() for part in ("-c", "=".join(pair))]
         process = self._spawn(
-            home, home.data, [binaries / "postgres", "-D", home.data, *options], signal.SIGINT
+            layout,
+            layout.data,
+            [binaries / "postgres", "-D", layout.data, *options],
+            death_signal=signal.SIGINT,
         )
         self._process = process
         yield from until(
-            lambda: process.poll() is not None or self._is_ready(process), within=START_S
+            lambda: process.poll() is not None or self._is_ready(process),
+            timeout_s=START_TIMEOUT_S,
         )
         if process.poll() is not None or not self._is_ready(process):
-            raise self._failed("did not start", start)
+            raise self._failure("did not start", log_start)
 
     def _spawn(
-        self, home: DataLayout, folder: Path, command: list[str | Path], dies_by: signal.Signals
+        self,
+        layout: DataLayout,
+        folder: Path,
+        command: list[str | Path],
+        *,
+        death_signal: signal.Signals,
     ) -> subprocess.Popen[bytes]:
         return spawn(
             command,
-            dies_by=dies_by,
-            environment={**ENVIRONMENT, "HOME": str(home.root)},
+            death_signal=death_signal,
+            environment={**ENVIRONMENT, "HOME": str(layout.root)},
             folder=folder,
             log=self.log,
-            account=home.account,
+            account=layout.account,
         )
 
     def _is_ready(self, process: subprocess.Popen[bytes]) -> bool:
-        """The eighth line of the pid file is what pg_ctl waits for, too."""
+        """Read the eighth line of the pid file: pg_ctl waits for it as well."""
         try:
-            text = (self._at_home().data / "postmaster.pid").read_text()
+            text = (self._known_layout().data / "postmaster.pid").read_text()
         except FileNotFoundError:
             return False
-        lines = [line.strip() for line in text.splitlines()]  # none yet, while it is being written
+        lines = [line.strip() for line in text.splitlines()]  # none while the file is being written
         return lines[:1] == [str(process.pid)] and lines[7:8] == ["ready"]
 
-    def _logged(self) -> int:
+    def _log_size(self) -> int:
         return self.log.stat().st_size if self.log.exists() else 0
 
-    def _failed(self, what: str, start: int) -> ServerFailed:
-        lines = [line.strip() for line in tail(self.log, start=start).splitlines() if line.strip()]
-        telling = [line for line in lines if "FATAL" in line or "DETAIL" in line or "rror:" in line]
-        why = " ".join(telling or lines[-1:]) or "no word in its log"
-        return ServerFailed(f"Postgres {what}: {why} (see {self.log})")
+    def _failure(self, what: str, log_start: int) -> ServerFailed:
+        text = read_log(self.log, start=log_start)
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        errors = [line for line in lines if "FATAL" in line or "DETAIL" in line or "rror:" in line]
+        reason = " ".join(errors or lines[-1:]) or "its log is empty"
+        return ServerFailed(f"Postgres {what}: {reason} (see {self.log})")
 
-    def _end_all(self) -> None:
+    def _kill_processes(self) -> None:
         if self._process:
-            run_steps(ending(self._process, [(signal.SIGQUIT, 1.0)]))
+            run_steps(terminating(self._process, [(signal.SIGQUIT, 1.0)]))
 
-    def _tidy(self) -> None:
+    def _clean_up(self) -> None:
+        super()._clean_up()
         if self._keep:
             close_data_layout(self._folder)
-        else:
-            remove_data_layout(self._folder)
+
+    @staticmethod
+    def _remove_folder(folder: Path) -> None:
+        remove_data_layout(folder)
 
 
 def running_postgres(
     folder: Path, *, keep: bool = True, bin_folder: Path | None = None, durable: bool = True
 ) -> AbstractContextManager[PostgresServer]:
-    """A running server for the length of the block, without an event loop."""
+    """Run a server for the length of the block, without an event loop."""
     return running(PostgresServer(folder, bin_folder=bin_folder, durable=durable, keep=keep))
 
 
 def open_postgres(
     folder: Path, *, keep: bool = True, bin_folder: Path | None = None, durable: bool = True
 ) -> AbstractAsyncContextManager[PostgresServer]:
-    """A running server for the length of the block. The data stays for the next time if `keep`.
+    """Run a server for the length of the block. With `keep` its data is there at the next start.
 
-    Raises ServerFailed (FolderInUse if another process has it) with one line that says why.
+    Raises ServerFailed, or FolderInUse if another process runs a server in the folder.
     """
     return opened(PostgresServer(folder, bin_folder=bin_folder, durable=durable, keep=keep))
-
-
-def remove_postgres(folder: Path) -> None:
-    """Delete all data of `folder`, wherever it lies.
-
-    Raises FolderInUse if a server runs there, ForeignFolder if no launcher made it.
-    """
-    if folder.exists():
-        refuse_foreign(folder, LOG)
-        lock = FolderLock(folder)
-        lock.take()
-        remove_data_layout(folder)
-        lock.release()

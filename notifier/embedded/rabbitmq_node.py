@@ -1,7 +1,7 @@
-"""What a private RabbitMQ node is told: its files and its environment.
+"""The files and the environment of a private RabbitMQ node.
 
-Everything that could reach outside its folder is named: the system's configuration is not read,
-the system's epmd is not asked, nothing listens but on the loopback.
+They set everything by which a node could reach outside its folder: it does not read the system's
+configuration, does not use the system's epmd, and listens on the loopback only.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from notifier.embedded.free_ports import free_ports
 
-LOOPBACK = "127.0.0.1"
-COOKIE = ".erlang.cookie"
-NAME = "notifier@localhost"
-"""Of a node that is alone with its epmd: what it keeps lies under its name."""
+LOOPBACK: Final = "127.0.0.1"
+COOKIE: Final = ".erlang.cookie"
+NAME: Final = "notifier@localhost"
+"""The name of a node with its own epmd. It is fixed because the node stores its data under it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +31,25 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Four that nobody listens on."""
+        """Return four ports on which nothing listens."""
         return cls(*free_ports(4))
 
-    @classmethod
-    def beside(cls, peer: Ports) -> Ports:
-        """Three, and the epmd of a node that this one is to meet."""
-        amqp, management, distribution = free_ports(3)
-        return cls(amqp, management, distribution, peer.epmd)
 
-
-def write_files(
-    folder: Path, ports: Ports, settings: Mapping[str, str], *, cookie_of: Path | None = None
-) -> None:
-    """Configuration with `settings`, plugins and cookie of a node; the cookie may be another's."""
-    more = "".join(f"{name} = {value}\n" for name, value in settings.items())
-    (folder / "rabbitmq.conf").write_text(_configuration(ports) + more)
+def write_files(folder: Path, ports: Ports, settings: Mapping[str, str]) -> None:
+    """Write a node's configuration, its list of plugins, and its cookie if it has none."""
+    further_lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    (folder / "rabbitmq.conf").write_text(_configuration(ports) + further_lines)
     (folder / "plugins").write_text("[rabbitmq_management].\n")
-    cookie = folder / COOKIE
-    if not cookie.exists():
-        cookie.touch(mode=0o600)
-        cookie.write_text((cookie_of / COOKIE).read_text() if cookie_of else secrets.token_hex(16))
-        cookie.chmod(0o400)
+    if not (folder / COOKIE).exists():
+        write_cookie(folder, secrets.token_hex(16))
+
+
+def write_cookie(folder: Path, cookie: str) -> None:
+    """Write the secret that nodes of a cluster share."""
+    path = folder / COOKIE
+    path.touch(mode=0o600)
+    path.write_text(cookie)
+    path.chmod(0o400)
 
 
 def _configuration(ports: Ports) -> str:
@@ -69,8 +67,8 @@ cluster_partition_handling = pause_minority
 
 
 def environment(folder: Path, ports: Ports, path: str, *, name: str = NAME) -> dict[str, str]:
-    """All the node may know of the world. Its name can be fixed if it has an epmd of its own."""
-    own = {
+    """Return the whole environment of a node."""
+    variables = {
         "NODENAME": name,
         "NODE_PORT": str(ports.amqp),
         "NODE_IP_ADDRESS": LOOPBACK,
@@ -85,13 +83,13 @@ def environment(folder: Path, ports: Ports, path: str, *, name: str = NAME) -> d
         "ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
         "ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "PID_FILE": str(folder / "pid"),
-        "ALLOW_INPUT": "1",  # the script turns into the node: its pid is the node's
+        "ALLOW_INPUT": "1",  # the script replaces itself by the node, so its pid is the node's
         "SERVER_START_ARGS": "-noinput",
         "SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 "
         "+sbwt none +sbwtdcpu none +sbwtdio none",
     }
     return {
-        **{f"RABBITMQ_{name}": value for name, value in own.items()},
+        **{f"RABBITMQ_{name}": value for name, value in variables.items()},
         **epmd_environment(ports),
         "PATH": path,
         "HOME": str(folder),
@@ -100,5 +98,5 @@ def environment(folder: Path, ports: Ports, path: str, *, name: str = NAME) -> d
 
 
 def epmd_environment(ports: Ports) -> dict[str, str]:
-    """Where epmd listens, for itself and for the node."""
+    """Return the environment that says where epmd listens, for epmd and for the node."""
     return {"ERL_EPMD_PORT": str(ports.epmd), "ERL_EPMD_ADDRESS": LOOPBACK}

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from harness.rabbitmq import ClusterPeer, RabbitmqNode
 from notifier.embedded.process import run_steps_async
-from notifier.embedded.rabbitmq import RabbitmqServer
 from notifier.embedded.server import opened
 from tests.chaos.round import Fault, Round
 from tests.chaos.servers import SERVER_S
@@ -27,16 +27,16 @@ SPREAD: Final = 'rabbit_amqqueue:rebalance(quorum, ".*", ".*").'
 
 
 @asynccontextmanager
-async def open_cluster(folder: Path) -> AsyncIterator[Sequence[RabbitmqServer]]:
+async def open_cluster(folder: Path) -> AsyncIterator[Sequence[RabbitmqNode]]:
     """Run a cluster of three nodes; Notifier connects to the first."""
     async with AsyncExitStack() as exits:
-        first = await exits.enter_async_context(opened(RabbitmqServer(folder / "0", keep=False)))
+        first = await exits.enter_async_context(opened(RabbitmqNode(folder / "0", keep=False)))
         nodes = [first]
         for number in range(1, SIZE):
-            node = RabbitmqServer(folder / str(number), beside=first)
+            node = ClusterPeer(folder / str(number), first=first)
             nodes.append(await exits.enter_async_context(opened(node)))
             await node.control("stop_app")
-            await node.control("join_cluster", first.node)
+            await node.control("join_cluster", first.name)
             await node.control("start_app")
         yield nodes
 
@@ -52,7 +52,7 @@ async def leader_lost(round_: Round) -> float:
     return killed_at
 
 
-async def _most_leading(round_: Round) -> RabbitmqServer:
+async def _most_leading(round_: Round) -> RabbitmqNode:
     """Return the node that leads most queues, among those Notifier is not connected to."""
     first, *others = round_.arena.stack.nodes
     await first.control("eval", SPREAD)
@@ -60,8 +60,8 @@ async def _most_leading(round_: Round) -> RabbitmqServer:
         "list_queues", "-p", round_.arena.place.name, "leader", "--formatter", "json", "--quiet"
     )
     leads = Counter(str(row["leader"]) for row in json.loads(listed))
-    doomed = max(others, key=lambda node: leads[node.node])
-    assert leads[doomed.node], f"the leaders are {dict(leads)}"
+    doomed = max(others, key=lambda node: leads[node.name])
+    assert leads[doomed.name], f"the leaders are {dict(leads)}"
     return doomed
 
 
@@ -77,8 +77,8 @@ async def minority_cut_off(round_: Round) -> float:
     return time.time()
 
 
-async def _eval_on(lone: RabbitmqServer, others: Sequence[RabbitmqServer], expression: str) -> None:
-    steps = ", ".join(expression.format(node=f"'{other.node}'") for other in others)
+async def _eval_on(lone: RabbitmqNode, others: Sequence[RabbitmqNode], expression: str) -> None:
+    steps = ", ".join(expression.format(node=f"'{other.name}'") for other in others)
     await lone.control("eval", f"{steps}.")
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.rabbitmq import RabbitmqNode
 from harness.stack import Stack
 from notifier.embedded.postgres import PostgresServer
-from notifier.embedded.rabbitmq import RabbitmqServer
 from tests.chaos.arena import open_arena
 from tests.chaos.faults import FAULTS
 from tests.chaos.playing import play_until_it_counts
@@ -19,7 +19,7 @@ SHORT = Pace(before_s=1.5, after_s=0.5)
 
 @pytest.fixture
 def stack(
-    e2e_folder: Path, postgres_server: PostgresServer, rabbitmq_server: RabbitmqServer
+    e2e_folder: Path, postgres_server: PostgresServer, rabbitmq_server: RabbitmqNode
 ) -> Stack:
     folder = e2e_folder / "chaos"
     folder.mkdir(mode=0o711)

@@ -10,9 +10,9 @@ import pytest
 
 from harness.client import QUEUES, Client, Document, open_client, submit_body, until
 from harness.prometheus import Prometheus, running_prometheus, scraping
+from harness.rabbitmq import RabbitmqNode
 from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
-from notifier.embedded.rabbitmq import RabbitmqServer
 from tests.conftest import execute
 from tests.dashboards import Asked, Json, dashboards, panels, queries
 
@@ -36,7 +36,7 @@ def system(
     e2e_folder: Path,
     postgres_server: PostgresServer,
     migrated_template: str,
-    rabbitmq_server: RabbitmqServer,
+    rabbitmq_server: RabbitmqNode,
 ) -> Iterator[System]:
     execute(postgres_server, f"CREATE DATABASE dashboards TEMPLATE {migrated_template}")
     rabbitmq_server.create_vhost("dashboards")

@@ -78,7 +78,7 @@ async def test_killed_it_leaves_no_postgres_and_the_next_start_goes_on(
     assert postgres_of(system) != []
 
     first.kill()
-    run_steps(pauses_until(lambda: not postgres_of(system), within=30))
+    run_steps(pauses_until(lambda: not postgres_of(system), timeout_s=30))
     assert postgres_of(system) == []
     system.start_dev()
     assert (await client.notification(sent))["status"] == "sent"

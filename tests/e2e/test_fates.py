@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.client import Client, Document, open_client, submit_body, until
+from harness.rabbitmq import RabbitmqNode
 from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
-from notifier.embedded.rabbitmq import RabbitmqServer
 from tests.conftest import execute
 
 TRIES = 3
@@ -36,7 +36,7 @@ def system(
     e2e_folder: Path,
     postgres_server: PostgresServer,
     migrated_template: str,
-    rabbitmq_server: RabbitmqServer,
+    rabbitmq_server: RabbitmqNode,
 ) -> Iterator[System]:
     """One system for all fates: each notification has its own."""
     execute(postgres_server, f"CREATE DATABASE fates TEMPLATE {migrated_template}")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.client import Client, Document, orders, submit_body, until
+from harness.rabbitmq import RabbitmqNode
 from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import Steps, run_steps_async
-from notifier.embedded.rabbitmq import RabbitmqServer
 
 WAITING = 1500
 LATENCY_MS = 300
@@ -46,17 +46,17 @@ class TestRabbitmq:
             yield system
 
     async def test_it_is_restarted_while_much_waits(
-        self, system: System, client: Client, private_rabbitmq: RabbitmqServer
+        self, system: System, client: Client, private_rabbitmq: RabbitmqNode
     ) -> None:
         await deliver_through(private_rabbitmq.restarting(), system, client)
 
     async def test_it_loses_all_it_had_while_much_waits(
-        self, system: System, client: Client, private_rabbitmq: RabbitmqServer
+        self, system: System, client: Client, private_rabbitmq: RabbitmqNode
     ) -> None:
         await deliver_through(private_rabbitmq.wiping(), system, client)
 
     async def test_the_api_accepts_while_it_is_away(
-        self, system: System, client: Client, private_rabbitmq: RabbitmqServer
+        self, system: System, client: Client, private_rabbitmq: RabbitmqNode
     ) -> None:
         system.start_all()
         await run_steps_async(private_rabbitmq.killing())

@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 
 from harness.client import QUEUES, Client, orders, submit_body, until
+from harness.rabbitmq import RabbitmqNode
 from harness.system import System, running_system, urls
 from notifier.embedded.process import run_steps_async
-from notifier.embedded.rabbitmq import RabbitmqServer
 
 NUMBER = 2000
 
@@ -30,7 +30,7 @@ class TestFromAnEmptyDatabase:
             yield system
 
     async def test_every_notification_of_nine_queues_reaches_its_provider_exactly_once(
-        self, system: System, client: Client, rabbitmq_server: RabbitmqServer, vhost_url: str
+        self, system: System, client: Client, rabbitmq_server: RabbitmqNode, vhost_url: str
     ) -> None:
         assert system.run("migrate").returncode == 0
         system.start_all()
@@ -46,7 +46,7 @@ class TestFromAnEmptyDatabase:
             assert queue["arguments"] == arguments
 
 
-async def queues_of(server: RabbitmqServer, vhost_url: str) -> list[dict[str, Any]]:
+async def queues_of(server: RabbitmqNode, vhost_url: str) -> list[dict[str, Any]]:
     vhost = vhost_url.rpartition("/")[2]
     url = f"{server.management_url}/api/queues/{vhost}"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:

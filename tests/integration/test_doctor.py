@@ -20,6 +20,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from uuid_utils.compat import uuid7
 
+from harness.rabbitmq import RabbitmqNode
 from harness.tcp_proxy import TcpProxy
 from notifier.adapters.postgres.checkup import _ReadOnlySession, _schema
 from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
@@ -34,7 +35,7 @@ from notifier.domain.errors import ConfigError
 from notifier.domain.finding import CheckStatus, Finding
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.embedded.postgres import PostgresServer
-from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer
+from notifier.embedded.rabbitmq import RabbitmqInstall
 from notifier.ports.heartbeat import Figures
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import load_settings
@@ -267,7 +268,7 @@ class TestCommand:
         self,
         environ: dict[str, str],
         empty_database_url: str,
-        rabbitmq_server: RabbitmqServer,
+        rabbitmq_server: RabbitmqNode,
         sandbox: Sandbox,
         tmp_path: Path,
     ) -> None:
@@ -293,7 +294,7 @@ async def tables_in(url: str) -> list[str]:
     return [row["name"] for row in rows]
 
 
-async def things_in(environ: Mapping[str, str], server: RabbitmqServer) -> list[object]:
+async def things_in(environ: Mapping[str, str], server: RabbitmqNode) -> list[object]:
     vhost = environ["NOTIFIER_BROKER_URL"].rpartition("/")[2]
     kinds = ("exchanges", "queues", "bindings")
     told = [await management(server, "GET", f"/api/{kind}/{vhost}") for kind in kinds]
@@ -301,7 +302,7 @@ async def things_in(environ: Mapping[str, str], server: RabbitmqServer) -> list[
     return [*named, await tables_in(environ["NOTIFIER_DATABASE_URL"])]
 
 
-async def management(server: RabbitmqServer, method: str, path: str, body: str = "") -> str:
+async def management(server: RabbitmqNode, method: str, path: str, body: str = "") -> str:
     import aiohttp  # noqa: PLC0415 used here alone
 
     async with (
@@ -634,7 +635,7 @@ class TestRabbitmq:
         self,
         environ: dict[str, str],
         vhost_url: str,
-        rabbitmq_server: RabbitmqServer,
+        rabbitmq_server: RabbitmqNode,
         tmp_path: Path,
         present: Sequence[QueueKey],
     ) -> None:
@@ -662,7 +663,7 @@ class TestRabbitmq:
     async def test_an_alarm_is_seen(
         self,
         environ: dict[str, str],
-        private_rabbitmq: RabbitmqServer,
+        private_rabbitmq: RabbitmqNode,
         private_vhost_url: str,
         rabbitmq_install: RabbitmqInstall,
         tmp_path: Path,
@@ -678,7 +679,7 @@ class TestRabbitmq:
         assert (await examined(environ, tmp_path))["rabbitmq alarm"].status is CheckStatus.OK
 
     async def test_one_that_falls_silent_is_asked_no_more(
-        self, vhost_url: str, rabbitmq_server: RabbitmqServer, tcp_proxy: Proxy
+        self, vhost_url: str, rabbitmq_server: RabbitmqNode, tcp_proxy: Proxy
     ) -> None:
         async with (
             tcp_proxy("127.0.0.1", rabbitmq_server.port) as proxy,

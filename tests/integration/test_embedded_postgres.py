@@ -1,4 +1,4 @@
-"""The private Postgres as a real process: what it keeps, what it survives, what it leaves."""
+"""A private Postgres as a real process: its data, faults, and cleaning up."""
 
 import asyncio
 import itertools
@@ -14,16 +14,11 @@ import asyncpg
 import pytest
 
 from notifier.embedded.folder import FolderInUse, ForeignFolder, processes_in
-from notifier.embedded.postgres import (
-    PostgresServer,
-    open_postgres,
-    remove_postgres,
-    running_postgres,
-)
-from notifier.embedded.postgres_binaries import SYSTEM, find_binaries
+from notifier.embedded.postgres import PostgresServer, open_postgres, running_postgres
+from notifier.embedded.postgres_binaries import SYSTEM_FOLDER, find_binaries
 from notifier.embedded.process import ServerFailed, run_steps, run_steps_async, until
 
-VERSIONS = [find_binaries(), *sorted(SYSTEM.glob("*/bin"))]
+VERSIONS = [find_binaries(), *sorted(SYSTEM_FOLDER.glob("*/bin"))]
 NUMBERS = itertools.count(1)
 LAUNCHER = """
 import signal, sys
@@ -37,20 +32,20 @@ with running_postgres(Path(sys.argv[1]), durable=False) as server:
 
 @pytest.fixture
 def folder(session_folder: Path) -> Path:
-    """Not there yet, and in a folder the server's user may enter."""
+    """A path where nothing exists yet, in a folder that the server's account may enter."""
     return session_folder / f"p{next(NUMBERS)}"
 
 
-async def _note(server: PostgresServer, text: str) -> None:
-    await _run(server, "CREATE TABLE IF NOT EXISTS notes (text text)")
-    await _run(server, f"INSERT INTO notes VALUES ('{text}')")
+async def _insert_note(server: PostgresServer, text: str) -> None:
+    await _fetch_value(server, "CREATE TABLE IF NOT EXISTS notes (text text)")
+    await _fetch_value(server, f"INSERT INTO notes VALUES ('{text}')")
 
 
 async def _notes(server: PostgresServer) -> object:
-    return await _run(server, "SELECT string_agg(text, ',' ORDER BY text) FROM notes")
+    return await _fetch_value(server, "SELECT string_agg(text, ',' ORDER BY text) FROM notes")
 
 
-async def _run(server: PostgresServer, statement: str) -> object:
+async def _fetch_value(server: PostgresServer, statement: str) -> object:
     connection = await asyncpg.connect(server.url())
     try:
         return await connection.fetchval(statement)
@@ -59,40 +54,40 @@ async def _run(server: PostgresServer, statement: str) -> object:
 
 
 @pytest.mark.parametrize("binaries", VERSIONS, ids=lambda path: path.parent.name)
-async def test_what_was_committed_survives_stop_restart_and_kill(
+async def test_committed_rows_survive_a_stop_a_restart_and_a_kill(
     folder: Path, binaries: Path
 ) -> None:
     async with open_postgres(folder, bin_folder=binaries, durable=False) as server:
-        await _note(server, "a")
+        await _insert_note(server, "a")
         server.restart()
-        await _note(server, "b")
+        await _insert_note(server, "b")
         server.kill()
         assert server.pid is None
         server.start()
         assert await _notes(server) == "a,b"
     async with open_postgres(folder, bin_folder=binaries, durable=False) as server:
         assert await _notes(server) == "a,b"
-    remove_postgres(folder)
+    PostgresServer.remove(folder)
     assert not folder.exists()
 
 
-async def test_a_restart_in_steps_leaves_the_loop_running(
+async def test_a_restart_in_steps_does_not_block_the_event_loop(
     private_postgres: PostgresServer,
 ) -> None:
     before = private_postgres.pid
     await run_steps_async(private_postgres.restarting())
     assert private_postgres.pid not in {None, before}
-    assert await _run(private_postgres, "SELECT 1") == 1
+    assert await _fetch_value(private_postgres, "SELECT 1") == 1
 
 
-async def test_a_durable_server_syncs_and_none_listens_on_tcp(folder: Path) -> None:
+async def test_a_durable_server_uses_fsync_and_does_not_listen_on_tcp(folder: Path) -> None:
     async with open_postgres(folder, keep=False) as server:
-        assert await _run(server, "SHOW fsync") == "on"
-        assert await _run(server, "SHOW listen_addresses") == ""
-        assert await _run(server, "SHOW max_connections") == "100"
+        assert await _fetch_value(server, "SHOW fsync") == "on"
+        assert await _fetch_value(server, "SHOW listen_addresses") == ""
+        assert await _fetch_value(server, "SHOW max_connections") == "100"
 
 
-async def test_nothing_of_a_server_that_is_not_kept_remains(folder: Path) -> None:
+async def test_a_server_that_is_not_kept_leaves_no_file_and_no_process(folder: Path) -> None:
     async with open_postgres(folder, keep=False, durable=False) as server:
         data = server.data_folder
     assert not folder.exists()
@@ -100,34 +95,34 @@ async def test_nothing_of_a_server_that_is_not_kept_remains(folder: Path) -> Non
     assert not processes_in(data)
 
 
-async def test_a_folder_with_a_long_path_gets_a_short_socket(folder: Path) -> None:
+async def test_a_folder_with_a_long_path_gets_a_socket_with_a_short_path(folder: Path) -> None:
     long = folder / ("with a long name " * 6) / ("and another " * 8)
     async with open_postgres(long, durable=False) as server:
         sockets = server.socket.parent
         assert len(os.fsencode(server.socket)) < 100
-        await _note(server, "a")
+        await _insert_note(server, "a")
     assert not sockets.exists()
     async with open_postgres(long, durable=False, keep=False) as server:
         assert await _notes(server) == "a"
     assert not server.socket.parent.exists()
 
 
-async def test_a_folder_only_its_owner_may_enter_stays_that_way(folder: Path) -> None:
+async def test_a_folder_that_only_its_owner_may_enter_keeps_its_mode(folder: Path) -> None:
     folder.mkdir(mode=0o700)
     inner = folder / "postgres"
     async with open_postgres(inner, durable=False) as server:
         data = server.data_folder
-        await _note(server, "a")
+        await _insert_note(server, "a")
     async with open_postgres(inner, durable=False) as server:
         assert await _notes(server) == "a"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert folder.stat().st_uid == os.geteuid()
-    remove_postgres(inner)
+    PostgresServer.remove(inner)
     assert not data.exists()
     assert not inner.exists()
 
 
-async def test_programs_the_server_may_not_reach_are_copied(folder: Path) -> None:
+async def test_programs_that_the_servers_account_cannot_reach_are_copied(folder: Path) -> None:
     package = find_binaries().parent.parent
     hidden = folder / "hidden"
     hidden.mkdir(mode=0o700, parents=True)
@@ -136,11 +131,11 @@ async def test_programs_the_server_may_not_reach_are_copied(folder: Path) -> Non
     binaries = hidden / package.name / "pginstall/bin"
     for _ in range(2):
         async with open_postgres(folder / "home", bin_folder=binaries, durable=False) as server:
-            assert await _run(server, "SELECT 1") == 1
+            assert await _fetch_value(server, "SELECT 1") == 1
     assert stat.S_IMODE(hidden.stat().st_mode) == 0o700
 
 
-async def test_a_second_server_on_a_folder_is_refused_in_one_line(folder: Path) -> None:
+async def test_a_second_server_in_a_folder_is_refused_in_one_line(folder: Path) -> None:
     with running_postgres(folder, durable=False, keep=False) as server:
         with pytest.raises(FolderInUse) as refused:
             async with open_postgres(folder, durable=False, keep=False):
@@ -149,11 +144,11 @@ async def test_a_second_server_on_a_folder_is_refused_in_one_line(folder: Path) 
             f"{folder} is in use by process {os.getpid()}; stop it or choose another folder"
         )
         with pytest.raises(FolderInUse):
-            remove_postgres(folder)
-        assert await _run(server, "SELECT 1") == 1
+            PostgresServer.remove(folder)
+        assert await _fetch_value(server, "SELECT 1") == 1
 
 
-async def test_a_killed_parent_takes_its_server_along(folder: Path) -> None:
+async def test_a_server_ends_when_its_parent_is_killed(folder: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, folder], stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -161,13 +156,15 @@ async def test_a_killed_parent_takes_its_server_along(folder: Path) -> None:
         data = Path(parent.stdout.readline().strip())
         assert processes_in(data)
         parent.kill()
-    run_steps(until(lambda: not processes_in(data), within=30))
+    run_steps(until(lambda: not processes_in(data), timeout_s=30))
     assert not processes_in(data)
     async with open_postgres(folder, durable=False, keep=False) as server:
-        assert await _run(server, "SELECT 1") == 1
+        assert await _fetch_value(server, "SELECT 1") == 1
 
 
-async def test_a_start_right_after_everything_was_killed_waits_for_the_dead(folder: Path) -> None:
+async def test_a_start_waits_until_the_processes_of_a_killed_server_have_ended(
+    folder: Path,
+) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, folder], stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -177,10 +174,10 @@ async def test_a_start_right_after_everything_was_killed_waits_for_the_dead(fold
             os.kill(pid, signal.SIGKILL)
         parent.kill()
     async with open_postgres(folder, durable=False, keep=False) as server:
-        assert await _run(server, "SELECT 1") == 1
+        assert await _fetch_value(server, "SELECT 1") == 1
 
 
-async def test_the_pid_file_of_a_dead_server_whose_pid_lives_on_is_no_obstacle(
+async def test_a_server_starts_although_another_process_has_the_pid_in_its_old_pid_file(
     folder: Path,
 ) -> None:
     with running_postgres(folder, durable=False) as server:
@@ -189,7 +186,7 @@ async def test_the_pid_file_of_a_dead_server_whose_pid_lives_on_is_no_obstacle(
         lines = pid_file.read_text().splitlines()
         pid_file.write_text("\n".join([str(os.getppid()), *lines[1:]]))
         server.start()
-        assert await _run(server, "SELECT 1") == 1
+        assert await _fetch_value(server, "SELECT 1") == 1
 
 
 async def test_a_cancelled_start_leaves_no_process_and_a_usable_folder(folder: Path) -> None:
@@ -198,16 +195,16 @@ async def test_a_cancelled_start_leaves_no_process_and_a_usable_folder(folder: P
     next(steps)
     steps.close()
     assert not processes_in(folder / "data-part")
-    async with open_postgres(folder, durable=False, keep=False) as again:
-        assert await _run(again, "SELECT 1") == 1
+    async with open_postgres(folder, durable=False, keep=False) as restarted:
+        assert await _fetch_value(restarted, "SELECT 1") == 1
 
 
-def test_a_folder_without_postgres_is_named(folder: Path) -> None:
-    with pytest.raises(ServerFailed, match=f"{folder} holds no Postgres"):
+def test_the_error_names_a_folder_without_postgres_programs(folder: Path) -> None:
+    with pytest.raises(ServerFailed, match=f"{folder} contains no Postgres"):
         PostgresServer(folder, bin_folder=folder).start()
 
 
-def test_data_of_another_version_is_refused_with_the_servers_own_reason(folder: Path) -> None:
+def test_data_of_another_version_is_refused_with_the_servers_error(folder: Path) -> None:
     with running_postgres(folder, durable=False) as server:
         (server.data_folder / "PG_VERSION").write_text("9\n")
     with pytest.raises(ServerFailed, match="initialized by PostgreSQL version 9") as refused:
@@ -216,16 +213,16 @@ def test_data_of_another_version_is_refused_with_the_servers_own_reason(folder: 
     assert not processes_in(server.data_folder)
 
 
-async def test_a_server_is_not_started_from_a_thread_that_ends(folder: Path) -> None:
+async def test_a_server_cannot_be_started_outside_the_main_thread(folder: Path) -> None:
     with pytest.raises(RuntimeError, match="main thread"):
         await asyncio.to_thread(PostgresServer(folder, durable=False).start)
 
 
-def test_a_folder_that_no_launcher_made_is_never_removed(tmp_path: Path) -> None:
+def test_a_folder_that_no_launcher_created_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "report.txt").write_text("precious")
     with pytest.raises(ForeignFolder, match="nothing was removed"):
-        remove_postgres(tmp_path)
+        PostgresServer.remove(tmp_path)
     (tmp_path / "lock").touch()
     with pytest.raises(ForeignFolder):
-        remove_postgres(tmp_path)
+        PostgresServer.remove(tmp_path)
     assert (tmp_path / "report.txt").read_text() == "precious"

@@ -1,4 +1,4 @@
-"""The private RabbitMQ as a real process: what it keeps, what it survives, what it leaves."""
+"""A private RabbitMQ as a real process: its data, faults, clusters, and cleaning up."""
 
 import asyncio
 import os
@@ -14,20 +14,18 @@ import aiohttp
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from notifier.embedded.folder import FolderInUse, ForeignFolder, processes_in, program
+from harness.rabbitmq import ClusterPeer, RabbitmqNode, running_node
+from notifier.embedded.folder import FolderInUse, ForeignFolder, processes_in, program_name
 from notifier.embedded.process import ServerFailed, run_steps, run_steps_async, until
-from notifier.embedded.rabbitmq import (
-    RabbitmqInstall,
-    RabbitmqServer,
-    find_rabbitmq,
-    remove_rabbitmq,
-    running_rabbitmq,
-)
+from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer, find_rabbitmq
 from notifier.embedded.server import opened
 
-LOOPBACK = {"0100007F", "00000000000000000000000001000000"}  # as /proc/net/tcp and tcp6 write it
+LOOPBACK = {
+    "0100007F",
+    "00000000000000000000000001000000",
+}  # as in /proc/net/tcp and tcp6
 LISTENING = "0A"
-SOON_S = 20.0
+RECEIVE_TIMEOUT_S = 20.0
 QUORUM = {"x-queue-type": "quorum"}
 LAUNCHER = """
 import signal, sys
@@ -48,52 +46,52 @@ async def _publish(url: str, body: bytes) -> None:
         await channel.default_exchange.publish(message, queue.name)
 
 
-async def _take(url: str, count: int) -> list[bytes]:
-    """The next messages, left unacked. (Just after a start a queue's depth is not known yet.)"""
+async def _receive(url: str, count: int) -> list[bytes]:
+    """Receive messages without acknowledging them. (After a start a queue's depth is unknown.)"""
     connection = await aio_pika.connect(url)
-    async with connection, asyncio.timeout(SOON_S):
+    async with connection, asyncio.timeout(RECEIVE_TIMEOUT_S):
         channel = await connection.channel()
         queue = await channel.declare_queue("kept", passive=True)
-        taken: list[bytes] = []
+        bodies: list[bytes] = []
         async with queue.iterator() as messages:
-            while len(taken) < count:
-                taken.append((await anext(messages)).body)
-        return taken
+            while len(bodies) < count:
+                bodies.append((await anext(messages)).body)
+        return bodies
 
 
-async def test_what_was_confirmed_survives_a_restart_and_a_kill(
-    private_rabbitmq: RabbitmqServer, private_vhost_url: str
+async def test_confirmed_messages_survive_a_restart_and_a_kill(
+    private_rabbitmq: RabbitmqNode, private_vhost_url: str
 ) -> None:
     await _publish(private_vhost_url, b"a")
     await run_steps_async(private_rabbitmq.restarting())
-    assert await _take(private_vhost_url, 1) == [b"a"]
+    assert await _receive(private_vhost_url, 1) == [b"a"]
     await _publish(private_vhost_url, b"b")
     private_rabbitmq.kill()
     assert private_rabbitmq.pid is None
     with pytest.raises(OSError, match=r".+"):
-        await _take(private_vhost_url, 1)
+        await _receive(private_vhost_url, 1)
     await run_steps_async(private_rabbitmq.starting())
-    assert sorted(await _take(private_vhost_url, 2)) == [b"a", b"b"]
+    assert sorted(await _receive(private_vhost_url, 2)) == [b"a", b"b"]
 
 
-async def test_a_wiped_node_has_its_vhosts_and_ports_and_nothing_else(
-    private_rabbitmq: RabbitmqServer, private_vhost_url: str
+async def test_a_wiped_node_keeps_its_vhosts_and_ports_and_loses_its_messages(
+    private_rabbitmq: RabbitmqNode, private_vhost_url: str
 ) -> None:
     await _publish(private_vhost_url, b"a")
     private_rabbitmq.wipe()
     with pytest.raises(ChannelNotFoundEntity):
-        await _take(private_vhost_url, 1)
+        await _receive(private_vhost_url, 1)
     await _publish(private_vhost_url, b"b")
-    assert await _take(private_vhost_url, 1) == [b"b"]
+    assert await _receive(private_vhost_url, 1) == [b"b"]
 
 
-async def test_vhosts_do_not_see_each_other_and_can_be_deleted(
-    rabbitmq_server: RabbitmqServer, vhost_url: str
+async def test_vhosts_are_separate_and_can_be_deleted(
+    rabbitmq_server: RabbitmqNode, vhost_url: str
 ) -> None:
     await _publish(vhost_url, b"a")
     rabbitmq_server.create_vhost("other/one")
     with pytest.raises(ChannelNotFoundEntity):
-        await _take(rabbitmq_server.url("other/one"), 1)
+        await _receive(rabbitmq_server.url("other/one"), 1)
     rabbitmq_server.delete_vhost("other/one")
     async with aiohttp.ClientSession(rabbitmq_server.management_url) as session:
         names = [vhost["name"] for vhost in await (await session.get("/api/vhosts")).json()]
@@ -101,7 +99,7 @@ async def test_vhosts_do_not_see_each_other_and_can_be_deleted(
     assert "/" in names
 
 
-def test_a_node_listens_on_the_loopback_only(rabbitmq_server: RabbitmqServer) -> None:
+def test_a_node_listens_on_the_loopback_only(rabbitmq_server: RabbitmqNode) -> None:
     folder = rabbitmq_server.log.parent
     sockets = {
         str(link.readlink())
@@ -123,21 +121,21 @@ def test_a_node_listens_on_the_loopback_only(rabbitmq_server: RabbitmqServer) ->
     assert listening <= LOOPBACK
 
 
-def test_a_second_node_on_a_folder_is_refused_in_one_line(
-    rabbitmq_server: RabbitmqServer, rabbitmq_install: RabbitmqInstall
+def test_a_second_node_in_a_folder_is_refused_in_one_line(
+    rabbitmq_server: RabbitmqNode, rabbitmq_install: RabbitmqInstall
 ) -> None:
     folder = rabbitmq_server.log.parent
     with pytest.raises(FolderInUse) as refused:
-        RabbitmqServer(folder, install=rabbitmq_install, keep=False).start()
+        RabbitmqNode(folder, install=rabbitmq_install, keep=False).start()
     assert str(refused.value) == (
         f"{folder} is in use by process {os.getpid()}; stop it or choose another folder"
     )
     with pytest.raises(FolderInUse):
-        remove_rabbitmq(folder)
+        RabbitmqServer.remove(folder)
     socket.create_connection(("127.0.0.1", rabbitmq_server.port)).close()
 
 
-def test_a_killed_parent_takes_node_and_epmd_along(
+def test_node_and_epmd_end_when_their_parent_is_killed(
     session_folder: Path, pytestconfig: pytest.Config
 ) -> None:
     folder = session_folder / "killed" / ("a long name " * 10)
@@ -149,81 +147,81 @@ def test_a_killed_parent_takes_node_and_epmd_along(
         assert int(parent.stdout.readline())
         assert len(processes_in(folder)) >= 2
         parent.kill()
-    run_steps(until(lambda: not processes_in(folder), within=30))
+    run_steps(until(lambda: not processes_in(folder), timeout_s=30))
     assert not processes_in(folder)
     assert folder.exists()
-    remove_rabbitmq(folder)
+    RabbitmqServer.remove(folder)
     assert not folder.exists()
 
 
-def test_an_abandoned_start_leaves_no_process(
+def test_a_cancelled_start_leaves_no_process(
     session_folder: Path, rabbitmq_install: RabbitmqInstall
 ) -> None:
-    folder = session_folder / "abandoned"
-    steps = RabbitmqServer(folder, install=rabbitmq_install, keep=False).starting()
+    folder = session_folder / "cancelled"
+    steps = RabbitmqNode(folder, install=rabbitmq_install, keep=False).starting()
     for _ in zip(range(10), steps, strict=False):
         pass
     steps.close()
-    run_steps(until(lambda: not processes_in(folder), within=30))
+    run_steps(until(lambda: not processes_in(folder), timeout_s=30))
     assert not processes_in(folder)
     assert not folder.exists()
 
 
-def test_the_installer_has_nothing_to_do_where_a_rabbitmq_is_found(
+def test_the_installer_does_nothing_if_a_rabbitmq_is_installed(
     pytestconfig: pytest.Config, rabbitmq_install: RabbitmqInstall
 ) -> None:
     script = pytestconfig.rootpath / "deploy/install-rabbitmq"
-    done = subprocess.run([script], cwd=pytestconfig.rootpath, check=True, capture_output=True)
-    assert done.stdout.decode().startswith("install-rabbitmq: found ")
+    result = subprocess.run([script], cwd=pytestconfig.rootpath, check=True, capture_output=True)
+    assert result.stdout.decode().startswith("install-rabbitmq: found ")
     assert find_rabbitmq(pytestconfig.rootpath / ".notifier/rabbitmq-server") == rabbitmq_install
 
 
-def test_a_folder_that_no_launcher_made_is_never_removed(tmp_path: Path) -> None:
+def test_a_folder_that_no_launcher_created_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "report.txt").write_text("precious")
     with pytest.raises(ForeignFolder, match="nothing was removed"):
-        remove_rabbitmq(tmp_path)
+        RabbitmqServer.remove(tmp_path)
     (tmp_path / "lock").touch()
     with pytest.raises(ForeignFolder):
-        remove_rabbitmq(tmp_path)
+        RabbitmqServer.remove(tmp_path)
     assert (tmp_path / "report.txt").read_text() == "precious"
 
 
-def test_a_helper_that_outlives_its_node_is_ended_and_a_visitor_is_not(
+def test_a_helper_that_outlives_its_node_is_killed_and_a_foreign_process_is_not(
     session_folder: Path, rabbitmq_install: RabbitmqInstall
 ) -> None:
     folder = session_folder / "rabbitmq-helpers"
-    with running_rabbitmq(folder, install=rabbitmq_install, keep=True):
+    with running_node(folder, install=rabbitmq_install, keep=True):
         erl = shutil.which("erl", path=rabbitmq_install.path)
         assert erl
-        visitor = subprocess.Popen(["/bin/sleep", "600"], cwd=folder)
+        foreign = subprocess.Popen(["/bin/sleep", "600"], cwd=folder)
         helper = subprocess.Popen(
             [erl, "-noshell", "-boot", "no_dot_erlang"],
             cwd=folder,
             stdin=subprocess.DEVNULL,
         )
-        run_steps(until(lambda: program(helper.pid) == "beam.smp", within=30))
+        run_steps(until(lambda: program_name(helper.pid) == "beam.smp", timeout_s=30))
         helper_pid = helper.pid
     assert helper.wait(timeout=30) == -signal.SIGKILL
-    assert visitor.poll() is None
-    visitor.kill()
-    visitor.wait()
+    assert foreign.poll() is None
+    foreign.kill()
+    foreign.wait()
     assert helper_pid not in processes_in(folder)
-    remove_rabbitmq(folder)
+    RabbitmqServer.remove(folder)
 
 
-async def test_a_node_beside_another_can_be_a_cluster_with_it(
+async def test_a_peer_can_join_the_cluster_of_the_first_node(
     session_folder: Path, rabbitmq_install: RabbitmqInstall
 ) -> None:
     folders = [session_folder / f"rabbitmq-cluster-{number}" for number in range(2)]
-    first = RabbitmqServer(folders[0], install=rabbitmq_install, keep=False)
-    second = RabbitmqServer(folders[1], install=rabbitmq_install, beside=first)
+    first = RabbitmqNode(folders[0], install=rabbitmq_install, keep=False)
+    second = ClusterPeer(folders[1], install=rabbitmq_install, first=first)
     async with opened(first), opened(second):
-        for words in (("stop_app",), ("join_cluster", first.node), ("start_app",)):
-            await second.control(*words)
-        assert second.node in await first.control("cluster_status")
+        for command in (("stop_app",), ("join_cluster", first.name), ("start_app",)):
+            await second.control(*command)
+        assert second.name in await first.control("cluster_status")
     assert not any(folder.exists() for folder in folders)
 
 
-async def test_what_rabbitmqctl_refuses_is_said(private_rabbitmq: RabbitmqServer) -> None:
+async def test_an_error_of_rabbitmqctl_is_raised(private_rabbitmq: RabbitmqNode) -> None:
     with pytest.raises(ServerFailed, match="rabbitmqctl no_such_word: "):
         await private_rabbitmq.control("no_such_word")

@@ -11,11 +11,12 @@ import aiormq
 import pytest
 import structlog.testing
 
+from harness.rabbitmq import RabbitmqNode
 from harness.tcp_proxy import open_proxy_for
 from notifier.adapters.rabbitmq.broker import RabbitBroker, open_rabbitmq_broker
 from notifier.adapters.rabbitmq.subscription import RabbitSubscription
 from notifier.embedded.process import Steps, run_steps_async
-from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer
+from notifier.embedded.rabbitmq import RabbitmqInstall
 from notifier.embedded.rabbitmq_node import environment
 from notifier.ports.broker import Broker, Pointer
 from tests.conformance.taking import (
@@ -69,7 +70,7 @@ class _Load:
     ("fault", "keeps"), [("restarting", True), ("killing", True), ("wiping", False)]
 )
 async def test_a_node_that_goes_and_returns_is_used_again_and_confirmed_pointers_arrive(
-    private_rabbitmq: RabbitmqServer, private_vhost_url: str, fault: str, keeps: bool
+    private_rabbitmq: RabbitmqNode, private_vhost_url: str, fault: str, keeps: bool
 ) -> None:
     async with (
         _opened(private_vhost_url) as broker,
@@ -94,7 +95,7 @@ async def test_a_node_that_goes_and_returns_is_used_again_and_confirmed_pointers
 
 
 async def test_while_the_node_is_down_nothing_raises_and_nothing_is_confirmed(
-    private_rabbitmq: RabbitmqServer, private_vhost_url: str
+    private_rabbitmq: RabbitmqNode, private_vhost_url: str
 ) -> None:
     async with _opened(private_vhost_url) as broker, taking(broker, prefetch=4) as taker:
         assert all(await broker.publish(pointers(4)))
@@ -261,7 +262,7 @@ async def test_a_connection_gone_silent_confirms_nothing_within_the_timeout(
 
 
 async def test_a_memory_alarm_stops_publishing_and_only_that_until_it_ends(
-    private_rabbitmq: RabbitmqServer, private_vhost_url: str, rabbitmq_install: RabbitmqInstall
+    private_rabbitmq: RabbitmqNode, private_vhost_url: str, rabbitmq_install: RabbitmqInstall
 ) -> None:
     async with (
         _opened(private_vhost_url, publish_timeout_s=1.0) as broker,
@@ -371,12 +372,12 @@ async def _subscribe_with_a_mistake(url: str) -> None:
         await asyncio.Event().wait()
 
 
-def _set_memory_limit(server: RabbitmqServer, install: RabbitmqInstall, limit: int) -> None:
+def _set_memory_limit(server: RabbitmqNode, install: RabbitmqInstall, limit: int) -> None:
     ctl = install.server.with_name("rabbitmqctl")
     node = ["-n", "notifier@localhost", "set_vm_memory_high_watermark", "absolute", str(limit)]
     subprocess.run(
         [ctl, *node],
-        env=environment(server._folder, server._ports, install.path),
+        env=environment(server._folder, server.ports, install.path),
         check=True,
         capture_output=True,
         timeout=60,

@@ -14,10 +14,10 @@ import pytest
 import structlog.testing
 from pamqp.commands import Basic
 
+from harness.rabbitmq import RabbitmqNode
 from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.domain.errors import ConfigError
-from notifier.embedded.rabbitmq import RabbitmqServer
 from notifier.embedded.rabbitmq_management import HEADERS
 from tests.conformance.taking import (
     EMAIL_LOW,
@@ -49,7 +49,7 @@ UNREADABLE = [
 ]
 
 
-def _manage(server: RabbitmqServer, path: str, url: str) -> Any:
+def _manage(server: RabbitmqNode, path: str, url: str) -> Any:
     """What the HTTP API lists for the vhost of an AMQP URL."""
     vhost = urlsplit(url).path.removeprefix("/")
     connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.management_url).port)
@@ -59,7 +59,7 @@ def _manage(server: RabbitmqServer, path: str, url: str) -> Any:
 
 
 async def test_nine_quorum_queues_are_declared_and_declared_again(
-    rabbitmq_server: RabbitmqServer, vhost_url: str
+    rabbitmq_server: RabbitmqNode, vhost_url: str
 ) -> None:
     for _ in range(2):
         async with open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker:

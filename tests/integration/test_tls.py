@@ -12,10 +12,11 @@ import pytest
 import trustme
 
 from harness.client import open_client, submit_body
+from harness.rabbitmq import running_node
 from harness.system import running_system, urls
 from notifier.embedded.free_ports import free_ports
 from notifier.embedded.postgres import PostgresServer
-from notifier.embedded.rabbitmq import RabbitmqInstall, running_rabbitmq
+from notifier.embedded.rabbitmq import RabbitmqInstall
 from tests.conftest import NUMBERS
 from tests.tls_front import tls_before
 
@@ -78,7 +79,7 @@ def amqps_port(
         "ssl_options.keyfile": str(folder / "server.pem"),
     }
     where = session_folder / f"rabbitmq-{next(NUMBERS)}"
-    with running_rabbitmq(where, install=rabbitmq_install, keep=False, settings=settings):
+    with running_node(where, install=rabbitmq_install, keep=False, settings=settings):
         yield port
 
 
