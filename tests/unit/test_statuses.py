@@ -13,7 +13,8 @@ import pytest
 
 from notifier.cli.send import _ARRIVED
 from notifier.cli.show import _COLOURS
-from notifier.domain.notification import FINAL, TRANSITIONS, WAITING, Status
+from notifier.domain.notification import FINAL, WAITING, Status
+from tests.transitions import TRANSITIONS
 
 ROOT = Path(__file__).parents[2]
 POSTGRES = ROOT / "notifier/adapters/postgres"
