@@ -1,4 +1,4 @@
-"""`notifier`, and `python -m notifier`."""
+"""The entry point of `notifier` and of `python -m notifier`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its exit code."""
     from notifier.cli.entry import run  # noqa: PLC0415 so that even this import is interruptible
 
     sys.exit(run(sys.argv[1:]))

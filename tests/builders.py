@@ -1,4 +1,4 @@
-"""Values for tests, each with one thing said and the rest left to taste."""
+"""Builds values for tests; each argument that a test does not care about has a default."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ QUEUES = tuple(
 
 
 def new_id() -> NotificationId:
-    """A fresh notification id."""
+    """Return a new notification id."""
     return NotificationId(uuid7())
 
 
 def worker_id() -> WorkerId:
-    """A fresh worker id."""
+    """Return a new worker id."""
     return WorkerId(uuid7())
 
 
@@ -74,7 +74,7 @@ def a_notification(
     ttl: timedelta = timedelta(hours=1),
     max_tries: int | None = None,
 ) -> NewNotification:
-    """A submit that passed validation."""
+    """Return a validated submit."""
     return NewNotification(
         id=id_ or new_id(),
         queue=queue,
@@ -88,7 +88,7 @@ def a_notification(
 
 
 def quotas(*queues: QueueKey, limit: int = 500) -> list[Quota]:
-    """Room for `most` first attempts and as many retries in each queue (all nine by default)."""
+    """Return quotas of `limit` first attempts and `limit` retries for each queue (default: all)."""
     return [
         Quota(queue=queue, is_retry=is_retry, limit=limit)
         for queue in queues or QUEUES
@@ -97,7 +97,7 @@ def quotas(*queues: QueueKey, limit: int = 500) -> list[Quota]:
 
 
 def claim_request(pointer: Pointer) -> ClaimRequest:
-    """The claim that a pointer asks for."""
+    """Return the request for the claim that a pointer points to."""
     return ClaimRequest(id=pointer.id, claim=pointer.claim)
 
 
@@ -111,7 +111,7 @@ def a_result(
     reason: str = "",
     code: str = "250",
 ) -> tuple[AttemptResult, float]:
-    """What came of an attempt that took 10 ms and ended just now."""
+    """Return the result of an attempt that took 10 ms and ended just now, and its age of 0 s."""
     now = time.monotonic()
     result = AttemptResult(
         id=claimed.id,

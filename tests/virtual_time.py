@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer: a simulated minute takes a second."""
+"""An event loop whose clock jumps to the next timer, so that simulated time passes at once."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ T = TypeVar("T")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`now` may be moved forward by a test: that is a loop held up so long."""
+    """A test may move `now` forward, as if a callback had blocked the loop for that long."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        super().__init__(_Jump(self))
+        super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
         return self.now
 
 
-class _Jump(selectors.SelectSelector):
+class _JumpingSelector(selectors.SelectSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "everybody waits, and nothing will come"
+        assert timeout is not None, "deadlock: no timer is left, and every task waits"
         self._loop.now += timeout
         return super().select(0)
 
 
-def run_virtually(work: Coroutine[None, None, T]) -> T:
+def run_virtually(coroutine: Coroutine[None, None, T]) -> T:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(work)
+        return runner.run(coroutine)

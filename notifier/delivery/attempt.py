@@ -199,8 +199,8 @@ class Attempts:
         """Return whether the provider may be called now, after waiting for a new slot if needed.
 
         The consumer acquired a slot of the provider's rate before the claim. After a late claim
-        that slot is over, and all attempts that waited for the same claim would call at once: each
-        acquires a new slot.
+        that slot has passed, and all attempts that waited for the same claim would call at once:
+        each acquires a new slot.
         """
         if self._claim_lateness.is_late(time.monotonic() - acquired_at):
             try:

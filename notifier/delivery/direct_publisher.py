@@ -17,10 +17,7 @@ PUBLISH_LATE_S: Final = 0.1
 
 
 class DirectPublisher:
-    """Pointers that arrive during a publish form the next batch.
-
-    Each queue has a publisher of its own, so queues publish independently.
-    """
+    """Pointers that arrive during a publish form the next batch. Queues publish independently."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.reserved = 0
@@ -48,7 +45,7 @@ class DirectPublisher:
         self._wake.set()
 
     async def run(self, publish: Callable[[Sequence[Pointer]], Awaitable[None]]) -> None:
-        """Publish what is enqueued, at most 500 pointers at once, until closed and empty."""
+        """Publish the enqueued pointers, at most 500 at once, until closed and empty."""
         while True:
             await self._wake.wait()
             self._wake.clear()

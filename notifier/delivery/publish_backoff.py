@@ -32,7 +32,7 @@ class PublishBackoff:
         return delay_s
 
     def reset(self) -> None:
-        """Record a confirmed publish: the backoff is over."""
+        """Record a confirmed publish, which ends the backoff."""
         self._backoff.reset()
         self._until = 0.0
 

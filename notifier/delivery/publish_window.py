@@ -100,7 +100,7 @@ class PublishWindow:
     def record_unconfirmed(self, count: int) -> None:
         """Record that `count` published pointers were not confirmed."""
         self.ready = max(0, self.ready - count)
-        # The reported depth may include them; left as it was, their room would never come back.
+        # The reported depth may include them; unless it shrinks too, their room stays occupied.
         self._reported = min(self._reported, self.ready)
 
     def split(self, limit: int) -> tuple[int, int]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from notifier.ports.broker import Broker
+    from notifier.ports.controls import Permissions
     from notifier.ports.observer import RelayObserver
     from notifier.ports.store import DuePointer, RelayStore
 
@@ -48,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 
 class Cluster(Protocol):
-    """What a relay must know about the other processes."""
+    """The processes of the deployment; implemented by scheduling.cluster.membership.Membership."""
 
     def throughput(self) -> Mapping[QueueKey, QueueThroughput]:
         """Return each queue's consumers and drain in the whole deployment."""
@@ -63,14 +64,6 @@ class Cluster(Protocol):
         ...
 
 
-class Gates(Protocol):
-    """Says what may be sent."""
-
-    def permission(self, queue: QueueKey) -> SendPermission:
-        """Return what pauses and breakers allow for the queue now."""
-        ...
-
-
 class Relays:
     """All relays of one process, one for each priority. Implements accept.PointerPublisher."""
 
@@ -82,7 +75,7 @@ class Relays:
         observer: RelayObserver,
         queues: Sequence[QueueKey],
         cluster: Cluster,
-        gates: Gates,
+        gates: Permissions,
     ) -> None:
         by_priority = dict[Priority, list[QueueKey]]()
         for queue in queues:
@@ -145,7 +138,7 @@ class Relay:
         observer: RelayObserver,
         queues: Sequence[QueueKey],
         cluster: Cluster,
-        gates: Gates,
+        gates: Permissions,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -191,7 +184,7 @@ class Relay:
 
         None may while the queue is not published to, while older rows are due or may be (no recent
         pass looked for them), or while a confirm is late: a row that is due can be published by
-        another process. The caller must enqueue or release what is reserved.
+        another process. The caller must enqueue or release the reserved places.
         """
         window, direct_publisher = self._windows[queue], self._direct_publishers[queue]
         pass_at = self._last_pass_at.get(queue, -inf)
@@ -217,7 +210,7 @@ class Relay:
             direct_publisher.close()
 
     async def publish_directly(self) -> None:
-        """Publish what is enqueued, until closed and empty."""
+        """Publish the enqueued pointers until closed and empty."""
         async with asyncio.TaskGroup() as group:
             for queue, direct_publisher in self._direct_publishers.items():
                 group.create_task(
@@ -244,7 +237,8 @@ class Relay:
         )
 
     def _permission(self, queue: QueueKey) -> SendPermission:
-        # Without a heartbeat row nobody would recover what this process takes and dies with.
+        # Without a heartbeat row the other processes would not notice the death of this one, and
+        # nothing would recover the rows that it took.
         if not self._cluster.is_registered():
             return SendPermission.PAUSED
         return self._gates.permission(queue)

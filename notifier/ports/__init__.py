@@ -1,1 +1,1 @@
-"""What the core needs from the world: narrow Protocols. Adapters implement them, app wires them."""
+"""Protocols of what the core needs from outside. Adapters implement them; app wires them."""

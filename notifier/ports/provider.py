@@ -1,4 +1,4 @@
-"""A provider: one way to send on a channel."""
+"""A provider: sends notifications of a channel."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from notifier.domain.outcome import Outcome
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider needs to send one notification.
+    """One notification to be sent.
 
-    `content` is the decoded document of the submit: `subject`, `body`, `html`, `data`; absent keys
-    are absent. `id` is stable per notification: providers derive `Message-ID` and idempotency keys
-    from it. `claim` tells attempts apart.
+    `content` is the decoded document of the submit: `subject`, `body`, `html` and `data`, of which
+    it holds those that were submitted. `id` is the same for all attempts: providers derive
+    `Message-ID` and idempotency keys from it. `claim` differs between attempts.
     """
 
     id: NotificationId
@@ -30,17 +30,17 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provider(Protocol):
-    """One way to send on a channel."""
+    """Sends notifications, for example over SMTP."""
 
     @property
     def name(self) -> str:
-        """The name it has in the settings."""
+        """The name of the provider in the settings."""
         ...
 
     async def send(self, envelope: Envelope) -> Outcome:
-        """One attempt. Every expected answer is an Outcome, also time-outs and cut connections.
+        """Send once; every expected response, time-out and broken connection is an Outcome.
 
-        When cancelled it lets the connection go and re-raises. The caller bounds it by a timeout
-        and takes a cancelled send for Ambiguous.
+        Cancelled, it closes its connection and raises CancelledError. The caller limits the time
+        and treats a cancelled send as Ambiguous.
         """
         ...

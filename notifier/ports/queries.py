@@ -1,4 +1,4 @@
-"""What the API and the command line read."""
+"""What the API and the command line read: views of notifications, queues and providers."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class QueueState:
 class ProviderState:
     """One row of `GET /v1/providers`.
 
-    `channels` are those it may send on. `breaker` is a BreakerState, `reason` why it opened, "" if
-    it never did; `probe_in_s` when it may be probed, 0 unless it is open or half-open. `calls` and
-    `failures` are those of the last 10 s, all workers together.
+    `channels` are the channels it sends on. `breaker` is a BreakerState; `reason` is why it opened,
+    "" if it never did; `probe_in_s` is when it may be probed, 0 unless it is open or half-open.
+    `calls` and `failures` are those of all workers in the last 10 s.
     """
 
     provider: str
@@ -51,7 +51,11 @@ class ProviderState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which notifications or failures a reader wants; newest first, `before` is the cursor."""
+    """Selects notifications or failures; unset fields select all.
+
+    `created_from` and `created_to` are seconds since the epoch. `before` is the cursor: results are
+    listed newest first, and only those older than this id are returned.
+    """
 
     status: Status | None = None
     channel: str | None = None
@@ -64,16 +68,16 @@ class Filter:
 
 
 class Reader(Protocol):
-    """What the API and the command line read. Raises StoreUnavailable when Postgres is away."""
+    """Reads notifications. Raises StoreUnavailable while Postgres does not answer."""
 
     async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the field's word
-        """One notification with its attempts."""
+        """Return a notification with its attempts; None if no notification has this id."""
         ...
 
-    async def notifications(self, which: Filter) -> Sequence[NotificationView]:
-        """At most `which.limit`, newest first, without attempts."""
+    async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
+        """Return at most `selection.limit` notifications without attempts, newest first."""
         ...
 
-    async def failures(self, which: Filter) -> Sequence[FailureView]:
-        """At most `which.limit`, newest first."""
+    async def failures(self, selection: Filter) -> Sequence[FailureView]:
+        """Return at most `selection.limit` rows of the failure log, newest first."""
         ...

@@ -1,4 +1,4 @@
-"""The schedules of provider rates, shared by all processes."""
+"""The schedules of provider rates, which all processes share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """A piece of a provider's schedule: `count` calls, `spacing_s` apart.
+    """Reserved slots of a provider's schedule: `count` calls, `spacing_s` apart.
 
-    The first is due `starts_in_s` after the answer. A `count` of 0 says that the schedule is given
-    away up to there. `rate_per_s` is the rate now, after cuts.
+    The first slot is `starts_in_s` after the reply. A `count` of 0 means that the schedule is
+    reserved up to there. `rate_per_s` is the present rate, after cuts.
     """
 
     starts_in_s: float
@@ -21,12 +21,18 @@ class Slice:
 
 
 class RateStore(Protocol):
-    """The schedules of provider rates. Raises StoreUnavailable."""
+    """Keeps the schedules of provider rates. Raises StoreUnavailable."""
 
     async def reserve(self, provider: str, rate_per_s: float, count: int) -> Slice:
-        """The next `count` calls of the schedule; none if it is given away 150 ms ahead."""
+        """Reserve the next `count` slots; none if the schedule is reserved 150 ms ahead.
+
+        `rate_per_s` is the rate in the settings.
+        """
         ...
 
     async def cut(self, provider: str) -> bool:
-        """The provider said "too fast": 0.7 of what it was, at most once a second."""
+        """Cut the rate to 0.7 of its present value; returns whether it was cut.
+
+        It is cut at most once a second.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Accept, on a real Postgres: one caller's trouble is not another's."""
+"""Accept, on a real Postgres: the failure of one submit does not affect another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from harness.tcp_proxy import open_proxy_for
@@ -30,8 +31,8 @@ from notifier.ports.queries import Filter
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, quotas, worker_id
 
 
-class Gated:
-    """The real store behind a gate, so that a test can act while a batch is on its way."""
+class GatedStore:
+    """The real store behind a gate, so that a test can act while a batch is being written."""
 
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
@@ -78,9 +79,9 @@ class RecordingPublisher:
 
 
 class Accepting:
-    """An accept at work, and what it told the relays."""
+    """An Accept, its store and its publisher."""
 
-    def __init__(self, store: Gated, *, deadline_s: float, max_backlog: int) -> None:
+    def __init__(self, store: GatedStore, *, deadline_s: float, max_backlog: int) -> None:
         self.store = store
         self.publisher = RecordingPublisher()
         self.accept = Accept(
@@ -99,15 +100,15 @@ async def open_accepting(
     async with open_store(
         ConnectionSettings(url=url, statement_timeout_s=0.5), worker_id()
     ) as store:
-        accepting = Accepting(Gated(store), deadline_s=deadline_s, max_backlog=max_backlog)
+        accepting = Accepting(GatedStore(store), deadline_s=deadline_s, max_backlog=max_backlog)
         async with asyncio.TaskGroup() as group:
             group.create_task(accepting.accept.run())
             yield accepting
             accepting.accept.close()
 
 
-async def refused(accepting: Accepting) -> str:
-    """Why it refuses, once it does."""
+async def wait_until_refused(accepting: Accepting) -> str:
+    """Wait until submits are refused; returns the reason."""
     while True:
         try:
             await accepting.accept.submit([])
@@ -116,8 +117,8 @@ async def refused(accepting: Accepting) -> str:
         await asyncio.sleep(0.01)
 
 
-async def taken(accepting: Accepting) -> None:
-    """Until it takes submits again."""
+async def wait_until_accepted(accepting: Accepting) -> None:
+    """Wait until submits are accepted again."""
     while True:
         try:
             await accepting.accept.submit([])
@@ -127,7 +128,7 @@ async def taken(accepting: Accepting) -> None:
             return
 
 
-async def stored(url: str) -> set[object]:
+async def stored_ids(url: str) -> set[object]:
     async with open_reader(ConnectionSettings(url=url)) as reader:
         return {view.id for view in await reader.notifications(Filter(limit=200))}
 
@@ -136,11 +137,11 @@ async def test_a_submit_returns_after_the_commit_and_wakes_the_relay(database_ur
     async with open_accepting(database_url) as accepting:
         item = a_notification()
         assert await accepting.accept.submit([item]) == [Status.QUEUED]
-        assert await stored(database_url) == {item.id}
+        assert await stored_ids(database_url) == {item.id}
         assert (accepting.publisher.woken, accepting.publisher.enqueued) == (1, [])
 
 
-async def test_what_there_is_room_for_is_handed_over_and_the_rest_is_due(
+async def test_rows_with_a_reserved_place_are_published_directly_and_the_others_are_due(
     database_url: str,
 ) -> None:
     first, second = a_notification(), a_notification()
@@ -157,56 +158,58 @@ async def test_what_there_is_room_for_is_handed_over_and_the_rest_is_due(
         assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [second.id]
 
 
-async def test_what_is_admitted_and_not_stored_is_withdrawn(database_url: str) -> None:
-    poison, good = a_notification(recipient="nul\0@example.com"), a_notification()
+async def test_the_places_of_rows_that_are_not_stored_are_released(database_url: str) -> None:
+    invalid, good = a_notification(recipient="nul\0@example.com"), a_notification()
     async with open_accepting(database_url) as accepting:
         accepting.publisher.room = 10
-        refused, stored = await accepting.accept.submit([poison, good])
-        assert isinstance(refused, StoreRejected)
+        rejected, stored = await accepting.accept.submit([invalid, good])
+        assert isinstance(rejected, StoreRejected)
         assert stored is Status.QUEUED
         assert accepting.publisher.enqueued == [good.id]
         assert accepting.publisher.reserved[EMAIL_HIGH] == 0
 
 
-async def test_a_poisoned_row_fails_alone(database_url: str) -> None:
-    poison = a_notification(recipient="nul\0@example.com")
+async def test_a_rejected_row_fails_alone(database_url: str) -> None:
+    invalid = a_notification(recipient="nul\0@example.com")
     good = [a_notification() for _ in range(20)]
     async with open_accepting(database_url) as accepting:
         accepting.store.gate.clear()
         async with asyncio.TaskGroup() as group:
             first = group.create_task(accepting.accept.submit([a_notification()]))
-            await accepting.store.entered.wait()  # the rest shares the next batch
-            one = group.create_task(accepting.accept.submit([*good[:10], poison]))
+            await accepting.store.entered.wait()  # the others share the next batch
+            mixed = group.create_task(accepting.accept.submit([*good[:10], invalid]))
             other = group.create_task(accepting.accept.submit(good[10:]))
             await asyncio.sleep(0)
             accepting.store.gate.set()
         assert first.result() == [Status.QUEUED]
         assert other.result() == [Status.QUEUED] * 10
-        assert one.result()[:10] == [Status.QUEUED] * 10
-        assert isinstance(one.result()[10], StoreRejected)
+        assert mixed.result()[:10] == [Status.QUEUED] * 10
+        assert isinstance(mixed.result()[10], StoreRejected)
         assert 21 in accepting.store.batches
-    assert {item.id for item in good} < await stored(database_url)
-    assert poison.id not in await stored(database_url)
+    assert {item.id for item in good} < await stored_ids(database_url)
+    assert invalid.id not in await stored_ids(database_url)
 
 
-async def test_a_caller_that_disconnects_mid_submit_harms_nobody(database_url: str) -> None:
-    gone, stays = a_notification(), a_notification()
+async def test_a_caller_that_disconnects_during_a_submit_does_not_disturb_the_others(
+    database_url: str,
+) -> None:
+    cancelled, kept = a_notification(), a_notification()
     async with open_accepting(database_url) as accepting:
         accepting.store.gate.clear()
         async with asyncio.TaskGroup() as group:
-            left = group.create_task(accepting.accept.submit([gone]))
+            first = group.create_task(accepting.accept.submit([cancelled]))
             await accepting.store.entered.wait()
-            neighbour = group.create_task(accepting.accept.submit([stays]))
-            left.cancel()
+            second = group.create_task(accepting.accept.submit([kept]))
+            first.cancel()
             await asyncio.sleep(0)
             accepting.store.gate.set()
-        assert neighbour.result() == [Status.QUEUED]
+        assert second.result() == [Status.QUEUED]
         assert await accepting.accept.submit([a_notification()]) == [Status.QUEUED]
-    # Its batch was on its way: it is stored once, and will be sent like any other.
-    assert {gone.id, stays.id} < await stored(database_url)
+    # The cancelled item was being written: it is stored once, and will be sent as any other.
+    assert {cancelled.id, kept.id} < await stored_ids(database_url)
 
 
-async def test_a_commit_whose_answer_is_lost_is_repeated_and_stored_once(
+async def test_a_batch_whose_reply_is_lost_is_repeated_and_stored_once(
     database_url: str,
 ) -> None:
     item = a_notification()
@@ -222,10 +225,10 @@ async def test_a_commit_whose_answer_is_lost_is_repeated_and_stored_once(
         proxy.heal()
         assert await waiting == [Status.QUEUED]
         assert len(accepting.store.batches) >= 3
-    assert len(await stored(database_url)) == 2
+    assert len(await stored_ids(database_url)) == 2
 
 
-async def test_postgres_away_is_said_by_the_deadline(database_url: str) -> None:
+async def test_a_submit_fails_at_its_deadline_while_postgres_is_away(database_url: str) -> None:
     async with (
         open_proxy_for(database_url) as proxy,
         open_accepting(proxy.url(database_url), deadline_s=0.3) as accepting,
@@ -238,14 +241,14 @@ async def test_postgres_away_is_said_by_the_deadline(database_url: str) -> None:
         assert await accepting.accept.submit([a_notification()]) == [Status.QUEUED]
 
 
-async def test_more_than_the_process_may_hold_is_refused_at_once(database_url: str) -> None:
+async def test_more_items_than_the_process_may_hold_are_refused_at_once(database_url: str) -> None:
     async with open_accepting(database_url) as accepting:
         with pytest.raises(Overloaded):
             await accepting.accept.submit([a_notification()] * (accept_module.MAX_PENDING + 1))
-    assert await stored(database_url) == set()
+    assert await stored_ids(database_url) == set()
 
 
-async def test_what_would_wait_long_behind_slow_commits_is_refused_unless_nothing_waits(
+async def test_a_submit_is_refused_while_others_wait_and_the_commit_delay_is_too_long(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accept_module, "MAX_COMMIT_DELAY_S", 0.0)
@@ -266,8 +269,6 @@ async def test_what_would_wait_long_behind_slow_commits_is_refused_unless_nothin
 async def test_a_backlog_over_the_limit_is_refused_until_it_shrinks(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import asyncpg  # noqa: PLC0415 only here
-
     monkeypatch.setattr(accept_module, "ESTIMATE_INTERVAL_S", 0.01)
     connection = await asyncpg.connect(database_url)
     async with (
@@ -278,9 +279,9 @@ async def test_a_backlog_over_the_limit_is_refused_until_it_shrinks(
         group.create_task(accepting.accept.watch_backlog(stop))
         await accepting.accept.submit([a_notification() for _ in range(50)])
         await connection.execute("ANALYZE notifications")
-        assert "about 50 notifications wait" in await refused(accepting)
+        assert "about 50 notifications wait" in await wait_until_refused(accepting)
         await connection.execute("UPDATE notifications SET status = 'sent', due_at = NULL")
         await connection.execute("ANALYZE notifications")
-        await taken(accepting)
+        await wait_until_accepted(accepting)
         stop.set()
     await connection.close()

@@ -1,4 +1,4 @@
-"""One attempt, on a real Postgres: what is sent, recorded, acknowledged, and given back."""
+"""One attempt, on a real Postgres: it is sent, recorded and acknowledged, or given back."""
 
 from __future__ import annotations
 
@@ -44,52 +44,57 @@ from tests.builders import (
     worker_id,
 )
 
+Response = Outcome | BaseException | asyncio.Event
+
 QUICK = RetryPolicy(base=timedelta(milliseconds=1), factor=2, cap=timedelta(seconds=1), tries=3)
 
 
-class Script:
-    """A provider that answers what it is told, in order, and Accepted after that."""
+class ScriptedProvider:
+    """A provider that returns or raises `responses` in order, and Accepted after them.
+
+    Where a response is an event, the call waits for it and then returns Accepted.
+    """
 
     name = "script"
 
-    def __init__(self, *answers: Outcome | BaseException | asyncio.Event) -> None:
-        self.answers = list(answers)
+    def __init__(self, *responses: Response) -> None:
+        self.responses = list(responses)
         self.calls: list[Envelope] = []
         self.called = asyncio.Event()
 
     async def send(self, envelope: Envelope) -> Outcome:
         self.calls.append(envelope)
         self.called.set()
-        answer = self.answers.pop(0) if self.answers else Accepted()
-        if isinstance(answer, BaseException):
-            raise answer
-        if isinstance(answer, asyncio.Event):
-            await answer.wait()
+        response = self.responses.pop(0) if self.responses else Accepted()
+        if isinstance(response, BaseException):
+            raise response
+        if isinstance(response, asyncio.Event):
+            await response.wait()
             return Accepted()
-        return answer
+        return response
 
 
-class Beats:
-    """A pulse that says what it is told, and True after that."""
+class ScriptedLiveness:
+    """Is alive as `states` say, in order, and always after them."""
 
-    def __init__(self, *said: bool) -> None:
-        self.said = list(said)
+    def __init__(self, *states: bool) -> None:
+        self.states = list(states)
 
     def is_alive(self) -> bool:
-        return self.said.pop(0) if self.said else True
+        return self.states.pop(0) if self.states else True
 
     async def wait_until_alive(self) -> None:
         while not self.is_alive():
             await asyncio.sleep(0)
 
 
-class Bench(NamedTuple):
-    """A worker's attempts without lanes: pointers are handed in by the test."""
+class Worker(NamedTuple):
+    """The attempts of one worker; the test delivers the pointers."""
 
     store: PostgresStore
     reader: PostgresReader
     attempts: Attempts
-    provider: Script
+    provider: ScriptedProvider
     acked: list[Delivery]
     outcomes: list[tuple[QueueKey, str, Outcome]]
 
@@ -135,22 +140,22 @@ class Unlimited:
 
 
 @asynccontextmanager
-async def open_bench(
+async def open_worker(
     url: str,
-    *answers: Outcome | BaseException | asyncio.Event,
+    *responses: Response,
     on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND,
     alive: Sequence[bool] = (),
     send_timeout_s: float = 5.0,
     reader_url: str | None = None,
     rate_limiter: RateLimiter | None = None,
-) -> AsyncIterator[Bench]:
+) -> AsyncIterator[Worker]:
     async with AsyncExitStack() as stack:
         link = ConnectionSettings(url=url, statement_timeout_s=0.5)
         store = await stack.enter_async_context(open_store(link, worker_id()))
         reader = await stack.enter_async_context(
             open_reader(ConnectionSettings(url=reader_url or url))
         )
-        provider, outcomes = Script(*answers), Outcomes()
+        provider, outcomes = ScriptedProvider(*responses), Outcomes()
         attempts = Attempts(
             store=store,
             observer=Metrics(
@@ -162,7 +167,7 @@ async def open_bench(
                 },
                 policies=dict.fromkeys(Priority, QUICK),
             ),
-            liveness=Beats(*alive),
+            liveness=ScriptedLiveness(*alive),
             draw=lambda: 0.5,
             send_timeout_s=send_timeout_s,
             rate_limiter=rate_limiter or Unlimited(),
@@ -170,275 +175,293 @@ async def open_bench(
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(attempts.run())
-        yield Bench(store, reader, attempts, provider, [], outcomes)
+        yield Worker(store, reader, attempts, provider, [], outcomes)
         attempts.close()
 
 
-Opening = Callable[..., AbstractAsyncContextManager[Bench]]
+OpenWorker = Callable[..., AbstractAsyncContextManager[Worker]]
 
 
 @pytest.fixture
-def bench(database_url: str) -> Opening:
-    def opened(*answers: Outcome | BaseException | asyncio.Event, **options: object) -> object:
-        return open_bench(database_url, *answers, **options)  # type: ignore[arg-type]
+def start_worker(database_url: str) -> OpenWorker:
+    def opened(*responses: Response, **options: object) -> object:
+        return open_worker(database_url, *responses, **options)  # type: ignore[arg-type]
 
     return opened  # type: ignore[return-value]
 
 
-async def test_an_accepted_message_is_recorded_then_acked(bench: Opening) -> None:
-    async with bench(Accepted(code="250", reference="abc")) as on:
-        item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
-        delivery = await on.run(pointer)
-        assert on.acked == [delivery]
-        assert await on.status(item) is Status.SENT
-        assert on.provider.calls[0].content == {"subject": "Hello", "body": "World"}
-        assert item.id not in on.attempts.in_flight
-
-
-async def test_a_refused_one_fails_after_one_call_and_is_in_the_log_of_failures(
-    bench: Opening,
+async def test_an_accepted_notification_is_recorded_and_then_acked(
+    start_worker: OpenWorker,
 ) -> None:
-    async with bench(Refused(code="550", detail="no such user")) as on:
+    async with start_worker(Accepted(code="250", reference="abc")) as worker:
         item = a_notification()
-        await on.accept(item)
-        assert await on.run_until_final(item) is Status.FAILED
-        [failure] = await on.reader.failures(Filter())
+        await worker.accept(item)
+        [pointer] = await worker.due()
+        delivery = await worker.run(pointer)
+        assert worker.acked == [delivery]
+        assert await worker.status(item) is Status.SENT
+        assert worker.provider.calls[0].content == {"subject": "Hello", "body": "World"}
+        assert item.id not in worker.attempts.in_flight
+
+
+async def test_a_refused_notification_fails_after_one_call_and_is_in_the_failure_log(
+    start_worker: OpenWorker,
+) -> None:
+    async with start_worker(Refused(code="550", detail="no such user")) as worker:
+        item = a_notification()
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is Status.FAILED
+        [failure] = await worker.reader.failures(Filter())
         assert (failure.reason, failure.code, failure.tries) == ("refused", "550", 1)
-        assert len(on.provider.calls) == 1
+        assert len(worker.provider.calls) == 1
 
 
-async def test_what_stays_unavailable_uses_its_tries(bench: Opening) -> None:
-    async with bench(*[Unavailable(code="503")] * 9) as on:
+async def test_a_provider_that_stays_unavailable_uses_up_the_tries(
+    start_worker: OpenWorker,
+) -> None:
+    async with start_worker(*[Unavailable(code="503")] * 9) as worker:
         item = a_notification()
-        await on.accept(item)
-        assert await on.run_until_final(item) is Status.FAILED
-        assert [call.claim for call in on.provider.calls] == [1, 2, 3]
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is Status.FAILED
+        assert [call.claim for call in worker.provider.calls] == [1, 2, 3]
 
 
-async def test_throttling_spends_no_try(bench: Opening) -> None:
+async def test_throttling_spends_no_try(start_worker: OpenWorker) -> None:
     throttled = Throttled(code="429", after=timedelta(milliseconds=1))
-    async with bench(*[throttled] * 5) as on:
+    async with start_worker(*[throttled] * 5) as worker:
         item = a_notification(max_tries=1)
-        await on.accept(item)
-        assert await on.run_until_final(item) is Status.SENT
-        assert len(on.provider.calls) == 6
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is Status.SENT
+        assert len(worker.provider.calls) == 6
 
 
-async def test_bad_credentials_spend_no_try_and_wait(bench: Opening) -> None:
-    async with bench(Unavailable(code="535", spends=False)) as on:
+async def test_rejected_credentials_spend_no_try_and_delay_the_retry(
+    start_worker: OpenWorker,
+) -> None:
+    async with start_worker(Unavailable(code="535", spends=False)) as worker:
         item = a_notification(max_tries=1)
-        await on.accept(item)
-        [pointer] = await on.due()
-        await on.run(pointer)
-        assert await on.status(item) is Status.RETRYING
-        assert await on.due() == []
+        await worker.accept(item)
+        [pointer] = await worker.due()
+        await worker.run(pointer)
+        assert await worker.status(item) is Status.RETRYING
+        assert await worker.due() == []
 
 
-async def test_every_call_is_told_once_with_its_queue_provider_and_outcome(
-    bench: Opening,
+async def test_listeners_get_each_call_once_with_its_queue_provider_and_outcome(
+    start_worker: OpenWorker,
 ) -> None:
     down, sent = Unavailable(code="503"), Accepted(code="250")
-    async with bench(down, sent) as on:
+    async with start_worker(down, sent) as worker:
         item = a_notification()
-        await on.accept(item)
-        assert await on.run_until_final(item) is Status.SENT
-        assert on.outcomes == [(EMAIL_HIGH, "script", down), (EMAIL_HIGH, "script", sent)]
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is Status.SENT
+        assert worker.outcomes == [(EMAIL_HIGH, "script", down), (EMAIL_HIGH, "script", sent)]
 
 
-async def test_a_call_cut_by_the_stop_is_told_too(bench: Opening) -> None:
-    async with bench(asyncio.Event()) as on:
-        await on.accept(a_notification())
-        [pointer] = await on.due()
+async def test_listeners_get_a_call_that_the_stop_cancelled(start_worker: OpenWorker) -> None:
+    async with start_worker(asyncio.Event()) as worker:
+        await worker.accept(a_notification())
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(on.run(pointer))
-            await on.provider.called.wait()
+            task = group.create_task(worker.run(pointer))
+            await worker.provider.called.wait()
             task.cancel()
-        [(_, _, outcome)] = on.outcomes
+        [(_, _, outcome)] = worker.outcomes
         assert (outcome.name, outcome.code) == ("ambiguous", "stopped")
 
 
-async def test_what_is_not_claimed_is_no_call(bench: Opening) -> None:
-    async with bench() as on:
-        await on.accept(a_notification())
-        [pointer] = await on.due()
-        await on.run(pointer)
-        await on.run(pointer)
-        assert len(on.outcomes) == 1
+async def test_a_notification_that_is_not_claimed_is_not_sent(start_worker: OpenWorker) -> None:
+    async with start_worker() as worker:
+        await worker.accept(a_notification())
+        [pointer] = await worker.due()
+        await worker.run(pointer)
+        await worker.run(pointer)
+        assert len(worker.outcomes) == 1
 
 
-async def test_a_channel_without_a_provider_says_nothing_of_anyones_health(
-    bench: Opening,
+async def test_an_attempt_without_a_provider_is_a_local_outcome_and_is_retried(
+    start_worker: OpenWorker,
 ) -> None:
-    async with bench() as on:
+    async with start_worker() as worker:
         item = a_notification(SMS_HIGH, recipient="+15005550006")
-        await on.accept(item)
-        [pointer] = await on.due()
-        await on.run(pointer)
-        [(_, name, outcome)] = on.outcomes
+        await worker.accept(item)
+        [pointer] = await worker.due()
+        await worker.run(pointer)
+        [(_, name, outcome)] = worker.outcomes
         assert isinstance(outcome, Unavailable)
         assert (name, outcome.code, outcome.is_local) == ("none", "no_provider", True)
-        assert await on.status(item) is Status.RETRYING
+        assert await worker.status(item) is Status.RETRYING
 
 
 @pytest.mark.parametrize(
     ("policy", "status", "calls"),
     [(OnAmbiguous.RESEND, Status.SENT, 2), (OnAmbiguous.HOLD, Status.FAILED, 1)],
 )
-async def test_an_ambiguous_send_follows_the_channels_policy(
-    bench: Opening, policy: OnAmbiguous, status: Status, calls: int
+async def test_an_ambiguous_send_follows_the_rule_of_its_channel(
+    start_worker: OpenWorker, policy: OnAmbiguous, status: Status, calls: int
 ) -> None:
-    async with bench(Ambiguous(code="cut"), on_ambiguous=policy) as on:
+    async with start_worker(Ambiguous(code="cut"), on_ambiguous=policy) as worker:
         item = a_notification()
-        await on.accept(item)
-        assert await on.run_until_final(item) is status
-        assert len(on.provider.calls) == calls
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is status
+        assert len(worker.provider.calls) == calls
 
 
-async def test_a_send_without_an_answer_is_ambiguous_after_its_timeout(bench: Opening) -> None:
-    async with bench(asyncio.Event(), on_ambiguous=OnAmbiguous.HOLD, send_timeout_s=0.05) as on:
+async def test_a_call_without_a_response_is_ambiguous_after_its_timeout(
+    start_worker: OpenWorker,
+) -> None:
+    async with start_worker(
+        asyncio.Event(), on_ambiguous=OnAmbiguous.HOLD, send_timeout_s=0.05
+    ) as worker:
         item = a_notification()
-        await on.accept(item)
-        assert await on.run_until_final(item) is Status.FAILED
-        view = await on.reader.get(item.id)
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is Status.FAILED
+        view = await worker.reader.get(item.id)
         assert view is not None
         assert (view.attempts[0].outcome, view.attempts[0].code) == ("ambiguous", "timeout")
 
 
-async def test_a_crashing_sender_is_ambiguous_and_stops_nobody(bench: Opening) -> None:
-    async with bench(RuntimeError("bug"), on_ambiguous=OnAmbiguous.HOLD) as on:
+async def test_an_exception_of_a_provider_is_ambiguous_and_the_worker_goes_on(
+    start_worker: OpenWorker,
+) -> None:
+    async with start_worker(RuntimeError("bug"), on_ambiguous=OnAmbiguous.HOLD) as worker:
         item, other = a_notification(), a_notification()
-        await on.accept(item)
-        assert await on.run_until_final(item) is Status.FAILED
-        await on.accept(other)
-        assert await on.run_until_final(other) is Status.SENT
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is Status.FAILED
+        await worker.accept(other)
+        assert await worker.run_until_final(other) is Status.SENT
 
 
-async def test_the_second_copy_of_a_pointer_is_acked_and_not_sent(bench: Opening) -> None:
-    async with bench() as on:
-        await on.accept(a_notification())
-        [pointer] = await on.due()
+async def test_the_second_copy_of_a_pointer_is_acked_and_not_sent(start_worker: OpenWorker) -> None:
+    async with start_worker() as worker:
+        await worker.accept(a_notification())
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group:
-            group.create_task(on.run(pointer))
-            group.create_task(on.run(pointer))
-        assert len(on.provider.calls) == 1
-        assert len(on.acked) == 2
+            group.create_task(worker.run(pointer))
+            group.create_task(worker.run(pointer))
+        assert len(worker.provider.calls) == 1
+        assert len(worker.acked) == 2
 
 
-async def test_a_buffered_copy_of_what_is_being_sent_goes_back_without_it(bench: Opening) -> None:
-    """RabbitMQ came back and delivered the message again; then the lane had to shrink."""
-    answered = asyncio.Event()
-    async with bench(answered) as on:
+async def test_giving_back_a_buffered_copy_does_not_affect_the_attempt_in_flight(
+    start_worker: OpenWorker,
+) -> None:
+    """RabbitMQ reconnected and delivered the message again; then the lane had to shrink."""
+    response = asyncio.Event()
+    async with start_worker(response) as worker:
         item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
+        await worker.accept(item)
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group:
-            group.create_task(on.run(pointer))
-            await on.provider.called.wait()
-            await on.attempts.give_back_pointers([pointer])
-            assert await on.due() == []
-            answered.set()
-        assert await on.status(item) is Status.SENT
-        assert len(on.provider.calls) == 1
+            group.create_task(worker.run(pointer))
+            await worker.provider.called.wait()
+            await worker.attempts.give_back_pointers([pointer])
+            assert await worker.due() == []
+            response.set()
+        assert await worker.status(item) is Status.SENT
+        assert len(worker.provider.calls) == 1
 
 
-async def test_a_copy_of_what_is_in_hand_is_acked_without_being_asked_for(bench: Opening) -> None:
-    answered = asyncio.Event()
-    async with bench(answered) as on:
-        await on.accept(a_notification())
-        [pointer] = await on.due()
+async def test_a_copy_of_a_notification_in_flight_is_acked_without_a_claim(
+    start_worker: OpenWorker,
+) -> None:
+    response = asyncio.Event()
+    async with start_worker(response) as worker:
+        await worker.accept(a_notification())
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group:
-            group.create_task(on.run(pointer))
-            await on.provider.called.wait()
-            copy = await on.run(pointer)
-            assert on.acked == [copy]
-            assert on.attempts.in_flight.has(claim_request(pointer))
-            answered.set()
-        assert len(on.provider.calls) == 1
+            group.create_task(worker.run(pointer))
+            await worker.provider.called.wait()
+            copy = await worker.run(pointer)
+            assert worker.acked == [copy]
+            assert worker.attempts.in_flight.has(claim_request(pointer))
+            response.set()
+        assert len(worker.provider.calls) == 1
 
 
-async def test_a_worker_that_others_may_think_dead_sends_nothing(bench: Opening) -> None:
-    async with bench(alive=[True, False]) as on:
+async def test_a_worker_that_others_may_take_for_dead_sends_nothing(
+    start_worker: OpenWorker,
+) -> None:
+    async with start_worker(alive=[True, False]) as worker:
         item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
-        await on.run(pointer)
-        assert on.provider.calls == []
-        assert await on.status(item) is Status.QUEUED
-        [again] = await on.due()
+        await worker.accept(item)
+        [pointer] = await worker.due()
+        await worker.run(pointer)
+        assert worker.provider.calls == []
+        assert await worker.status(item) is Status.QUEUED
+        [again] = await worker.due()
         assert again.claim == 1
 
 
-async def test_a_worker_that_is_not_alive_claims_nothing_until_it_is(bench: Opening) -> None:
-    async with bench(alive=[False, False, True, True]) as on:
+async def test_a_worker_claims_nothing_while_it_is_not_alive(start_worker: OpenWorker) -> None:
+    async with start_worker(alive=[False, False, True, True]) as worker:
         item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
-        await on.run(pointer)
-        assert [call.claim for call in on.provider.calls] == [1]
+        await worker.accept(item)
+        [pointer] = await worker.due()
+        await worker.run(pointer)
+        assert [call.claim for call in worker.provider.calls] == [1]
 
 
-async def test_a_cancel_that_is_not_ours_is_a_senders_fault(bench: Opening) -> None:
-    async with bench(asyncio.CancelledError(), on_ambiguous=OnAmbiguous.HOLD) as on:
+async def test_a_cancellation_inside_the_provider_is_ambiguous(start_worker: OpenWorker) -> None:
+    async with start_worker(asyncio.CancelledError(), on_ambiguous=OnAmbiguous.HOLD) as worker:
         item = a_notification()
-        await on.accept(item)
-        assert await on.run_until_final(item) is Status.FAILED
-        assert len(on.acked) == 1
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is Status.FAILED
+        assert len(worker.acked) == 1
 
 
-async def test_a_stopping_worker_without_postgres_gives_up_in_bounded_time(
+async def test_a_stopping_worker_without_postgres_ends_in_bounded_time(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.delivery.attempt.RECORD_TIMEOUT_S", 0.2)
     async with (
         open_proxy_for(database_url) as proxy,
-        open_bench(proxy.url(database_url), asyncio.Event(), reader_url=database_url) as on,
+        open_worker(proxy.url(database_url), asyncio.Event(), reader_url=database_url) as worker,
     ):
         item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
+        await worker.accept(item)
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(on.run(pointer))
-            await on.provider.called.wait()
+            task = group.create_task(worker.run(pointer))
+            await worker.provider.called.wait()
             proxy.cut()
             task.cancel()
-        assert on.acked == []
-    # Leaving the block ended the batches, too.
+        assert worker.acked == []
+    # The block has ended, so the batches have ended too.
 
 
-async def test_a_cancelled_give_back_leaves_nothing_to_repeat(database_url: str) -> None:
+async def test_a_cancelled_give_back_is_not_repeated(database_url: str) -> None:
     async with (
         open_proxy_for(database_url) as proxy,
-        open_bench(proxy.url(database_url), reader_url=database_url) as on,
+        open_worker(proxy.url(database_url), reader_url=database_url) as worker,
     ):
         for _ in range(3):
-            await on.accept(a_notification())
-        pointers = await on.due()
+            await worker.accept(a_notification())
+        pointers = await worker.due()
         proxy.cut()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
-                await on.attempts.give_back_pointers(pointers)
+                await worker.attempts.give_back_pointers(pointers)
 
 
-async def test_a_cancelled_send_is_recorded_as_ambiguous_by_us(bench: Opening) -> None:
-    async with bench(asyncio.Event(), on_ambiguous=OnAmbiguous.HOLD) as on:
+async def test_a_cancelled_attempt_records_its_call_as_ambiguous(start_worker: OpenWorker) -> None:
+    async with start_worker(asyncio.Event(), on_ambiguous=OnAmbiguous.HOLD) as worker:
         item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
+        await worker.accept(item)
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(on.run(pointer))
-            await on.provider.called.wait()
+            task = group.create_task(worker.run(pointer))
+            await worker.provider.called.wait()
             task.cancel()
-        assert await on.status(item) is Status.FAILED
-        view = await on.reader.get(item.id)
+        assert await worker.status(item) is Status.FAILED
+        view = await worker.reader.get(item.id)
         assert view is not None
         assert view.attempts[0].code == "stopped"
 
 
 @pytest.mark.parametrize("when", ["in the call", "in the record"])
-async def test_what_was_sent_and_could_not_be_recorded_is_not_given_back_as_unsent(
-    when: str, bench: Opening, monkeypatch: pytest.MonkeyPatch
+async def test_a_sent_notification_that_could_not_be_recorded_is_not_given_back(
+    when: str, start_worker: OpenWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.delivery.attempt.RECORD_TIMEOUT_S", 0.2)
     recording = asyncio.Event()
@@ -447,45 +470,47 @@ async def test_what_was_sent_and_could_not_be_recorded_is_not_given_back_as_unse
         recording.set()
         raise StoreUnavailable("away")
 
-    async with bench(asyncio.Event() if when == "in the call" else Accepted()) as on:
-        monkeypatch.setattr(on.store, "record", refuse)
+    async with start_worker(asyncio.Event() if when == "in the call" else Accepted()) as worker:
+        monkeypatch.setattr(worker.store, "record", refuse)
         item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
+        await worker.accept(item)
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(on.run(pointer))
-            await (on.provider.called if when == "in the call" else recording).wait()
+            task = group.create_task(worker.run(pointer))
+            await (worker.provider.called if when == "in the call" else recording).wait()
             task.cancel()
-        await on.attempts.release_the_last()
-        assert await on.status(item) is Status.SENDING
+        await worker.attempts.release_the_last()
+        assert await worker.status(item) is Status.SENDING
 
 
-async def test_orphans_are_given_back_and_what_is_in_flight_is_not(bench: Opening) -> None:
-    hold = asyncio.Event()
-    async with bench(hold) as on:
-        await on.accept(a_notification())
-        [busy] = await on.due()
-        orphan = a_notification()
-        await on.accept(orphan)
-        [lost] = await on.due()
-        await on.store.claim([claim_request(lost)])
-        async with asyncio.TaskGroup() as group:
-            group.create_task(on.run(busy))
-            await on.provider.called.wait()
-            assert await on.attempts.release_orphans() == 1
-            assert await on.status(orphan) is Status.QUEUED
-            hold.set()
-        assert [pointer.id for pointer in await on.due()] == [lost.id]
-
-
-async def test_what_is_recorded_while_the_orphans_are_read_is_none(
-    bench: Opening, monkeypatch: pytest.MonkeyPatch
+async def test_orphans_are_given_back_and_notifications_in_flight_are_not(
+    start_worker: OpenWorker,
 ) -> None:
     hold = asyncio.Event()
-    async with bench(hold) as on:
-        await on.accept(a_notification())
-        [busy] = await on.due()
-        read = on.store.claimed_by_me
+    async with start_worker(hold) as worker:
+        await worker.accept(a_notification())
+        [busy] = await worker.due()
+        orphan = a_notification()
+        await worker.accept(orphan)
+        [claimed] = await worker.due()
+        await worker.store.claim([claim_request(claimed)])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run(busy))
+            await worker.provider.called.wait()
+            assert await worker.attempts.release_orphans() == 1
+            assert await worker.status(orphan) is Status.QUEUED
+            hold.set()
+        assert [pointer.id for pointer in await worker.due()] == [claimed.id]
+
+
+async def test_a_notification_recorded_while_the_orphans_are_read_is_no_orphan(
+    start_worker: OpenWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = asyncio.Event()
+    async with start_worker(hold) as worker:
+        await worker.accept(a_notification())
+        [busy] = await worker.due()
+        read = worker.store.claimed_by_me
 
         async def read_slowly() -> Sequence[ClaimRequest]:
             rows = await read()
@@ -493,91 +518,94 @@ async def test_what_is_recorded_while_the_orphans_are_read_is_none(
             await running
             return rows
 
-        monkeypatch.setattr(on.store, "claimed_by_me", read_slowly)
+        monkeypatch.setattr(worker.store, "claimed_by_me", read_slowly)
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(on.run(busy))
-            await on.provider.called.wait()
-            assert await on.attempts.release_orphans() == 0
+            running = group.create_task(worker.run(busy))
+            await worker.provider.called.wait()
+            assert await worker.attempts.release_orphans() == 0
 
 
-async def _lose_the_answer(on: Bench, proxy: TcpProxy, pointer: Pointer) -> None:
-    """Run an attempt whose claim is done by Postgres, but nobody hears of it."""
+async def _lose_the_claim_reply(worker: Worker, proxy: TcpProxy, pointer: Pointer) -> None:
+    """Run an attempt whose claim is committed while its reply is lost."""
     proxy.swallow_replies()
     async with asyncio.TaskGroup() as group:
-        group.create_task(on.run(pointer))
-        while not await _is_sending(on, pointer):
+        group.create_task(worker.run(pointer))
+        while not await _is_sending(worker, pointer):
             await asyncio.sleep(0.01)
         proxy.heal()
 
 
-async def _is_sending(on: Bench, pointer: Pointer) -> bool:
-    view = await on.reader.get(pointer.id)
+async def _is_sending(worker: Worker, pointer: Pointer) -> bool:
+    view = await worker.reader.get(pointer.id)
     return view is not None and view.status is Status.SENDING
 
 
-async def test_a_claim_whose_answer_is_lost_is_given_back_and_sent_once(
+async def test_a_claim_whose_reply_is_lost_is_given_back_and_sent_once(
     database_url: str,
 ) -> None:
     async with (
         open_proxy_for(database_url) as proxy,
-        open_bench(proxy.url(database_url), reader_url=database_url) as on,
+        open_worker(proxy.url(database_url), reader_url=database_url) as worker,
     ):
-        warm, item = a_notification(), a_notification()
-        await on.accept(warm)
-        assert await on.run_until_final(warm) is Status.SENT
-        await on.accept(item)
-        [pointer] = await on.due()
-        await _lose_the_answer(on, proxy, pointer)
-        assert len(on.provider.calls) == 1  # the warm one only
-        assert len(on.acked) == 2
-        assert await on.run_until_final(item) is Status.SENT
-        assert len(on.provider.calls) == 2
+        first, item = a_notification(), a_notification()
+        await worker.accept(first)
+        assert await worker.run_until_final(first) is Status.SENT
+        await worker.accept(item)
+        [pointer] = await worker.due()
+        await _lose_the_claim_reply(worker, proxy, pointer)
+        assert len(worker.provider.calls) == 1  # that of the first notification
+        assert len(worker.acked) == 2
+        assert await worker.run_until_final(item) is Status.SENT
+        assert len(worker.provider.calls) == 2
 
 
-async def test_a_record_whose_answer_is_lost_is_repeated_and_nothing_sent_twice(
+async def test_a_record_whose_reply_is_lost_is_repeated_and_nothing_is_sent_twice(
     database_url: str,
 ) -> None:
     hold = asyncio.Event()
     async with (
         open_proxy_for(database_url) as proxy,
-        open_bench(proxy.url(database_url), Accepted(), hold, reader_url=database_url) as on,
+        open_worker(proxy.url(database_url), Accepted(), hold, reader_url=database_url) as worker,
     ):
-        warm, item = a_notification(), a_notification()
-        await on.accept(warm)
-        await on.run_until_final(warm)
-        await on.accept(item)
-        [pointer] = await on.due()
+        first, item = a_notification(), a_notification()
+        await worker.accept(first)
+        await worker.run_until_final(first)
+        await worker.accept(item)
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group:
-            on.provider.called.clear()
-            group.create_task(on.run(pointer))
-            await on.provider.called.wait()
+            worker.provider.called.clear()
+            group.create_task(worker.run(pointer))
+            await worker.provider.called.wait()
             proxy.swallow_replies()
             hold.set()
-            while await on.status(item) is not Status.SENT:
+            while await worker.status(item) is not Status.SENT:
                 await asyncio.sleep(0.01)
             proxy.heal()
-        assert len(on.acked) == 2
-        view = await on.reader.get(item.id)
+        assert len(worker.acked) == 2
+        view = await worker.reader.get(item.id)
         assert view is not None
         assert [attempt.outcome for attempt in view.attempts] == ["accepted"]
-        assert len(on.provider.calls) == 2
+        assert len(worker.provider.calls) == 2
 
 
-class Turns:
-    """Counts who asks for another turn, and gives it when the test says so."""
+class HeldRateLimiter:
+    """Records the requests for a slot, and grants them when the test sets `granted`."""
 
     def __init__(self) -> None:
-        self.asked: list[QueueKey] = []
-        self.given = asyncio.Event()
+        self.requests: list[QueueKey] = []
+        self.granted = asyncio.Event()
 
     async def acquire(self, queue: QueueKey) -> None:
-        self.asked.append(queue)
-        await self.given.wait()
+        self.requests.append(queue)
+        await self.granted.wait()
 
 
 @asynccontextmanager
 async def rows_locked(url: str, span_s: float) -> AsyncIterator[asyncio.Task[None]]:
-    """No row can be claimed or given back until the span is over."""
+    """Lock all rows for `span_s` seconds: none can be claimed or given back.
+
+    Yields the task that holds the lock.
+    """
 
     async def hold() -> None:
         await asyncio.sleep(span_s)
@@ -592,38 +620,38 @@ async def rows_locked(url: str, span_s: float) -> AsyncIterator[asyncio.Task[Non
     await connection.close()
 
 
-async def test_a_claim_that_took_long_needs_another_turn_before_its_call(
-    bench: Opening, database_url: str
+async def test_a_late_claim_needs_a_new_slot_before_its_call(
+    start_worker: OpenWorker, database_url: str
 ) -> None:
-    turns = Turns()
-    async with bench(Accepted(), rate_limiter=turns) as on:
+    limiter = HeldRateLimiter()
+    async with start_worker(Accepted(), rate_limiter=limiter) as worker:
         item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
+        await worker.accept(item)
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group:
             async with rows_locked(database_url, 0.3):
-                running = group.create_task(on.run(pointer))
-            while not turns.asked:
+                running = group.create_task(worker.run(pointer))
+            while not limiter.requests:
                 await asyncio.sleep(0.01)
-            assert turns.asked == [item.queue]
-            assert not on.provider.calls
-            turns.given.set()
+            assert limiter.requests == [item.queue]
+            assert not worker.provider.calls
+            limiter.granted.set()
             await running
-        assert await on.status(item) is Status.SENT
+        assert await worker.status(item) is Status.SENT
 
 
-async def test_a_turn_that_does_not_come_in_time_gives_the_row_back_unspent(
-    bench: Opening, database_url: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_row_is_given_back_unspent_if_the_new_slot_comes_too_late(
+    start_worker: OpenWorker, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.delivery.attempt.STALE_AFTER_S", 0.45)
-    turns = Turns()
-    async with bench(Accepted(), rate_limiter=turns) as on:
+    limiter = HeldRateLimiter()
+    async with start_worker(Accepted(), rate_limiter=limiter) as worker:
         item = a_notification()
-        await on.accept(item)
-        [pointer] = await on.due()
+        await worker.accept(item)
+        [pointer] = await worker.due()
         async with asyncio.TaskGroup() as group, rows_locked(database_url, 0.3):
-            group.create_task(on.run(pointer))
-        view = await on.reader.get(item.id)
+            group.create_task(worker.run(pointer))
+        view = await worker.reader.get(item.id)
         assert view is not None
         assert (view.status, view.tries) == (Status.QUEUED, 0)
-        assert not on.provider.calls
+        assert not worker.provider.calls

@@ -72,10 +72,12 @@ class Memory:
             self.rows[id] = _carried_out(row)
         return row
 
-    async def notifications(self, which: Filter) -> Sequence[NotificationView]:
+    async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
         newest_first = sorted(self.rows.values(), key=lambda row: row.id, reverse=True)
-        rows = [row for row in newest_first if which.before is None or row.id < which.before]
-        page = rows[: which.limit]
+        rows = [
+            row for row in newest_first if selection.before is None or row.id < selection.before
+        ]
+        page = rows[: selection.limit]
         self.rows |= {row.id: _carried_out(row) for row in page}
         return page
 

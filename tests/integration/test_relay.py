@@ -1,4 +1,4 @@
-"""The relay, from real rows into a real broker in memory."""
+"""The relay, from rows in a real Postgres to the in-process broker."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from tests.builders import (
 )
 
 
-class Refusing(InProcessBroker):
-    """The broker in memory, until it is told to confirm nothing."""
+class RefusingBroker(InProcessBroker):
+    """Confirms no publish while `is_refusing`, and none to the queue `refused`."""
 
     is_refusing = False
     refused: QueueKey | None = None
@@ -48,8 +48,8 @@ class Refusing(InProcessBroker):
     ) -> Sequence[bool]:
         if self.is_refusing:
             return [False] * len(pointers)
-        taken = [pointer for pointer in pointers if pointer.queue != self.refused]
-        await super().publish(taken, max_batch)
+        accepted = [pointer for pointer in pointers if pointer.queue != self.refused]
+        await super().publish(accepted, max_batch)
         return [pointer.queue != self.refused for pointer in pointers]
 
     async def probe(self) -> bool:
@@ -63,8 +63,8 @@ async def store(database_url: str) -> AsyncIterator[PostgresStore]:
 
 
 @pytest.fixture
-def broker() -> Refusing:
-    return Refusing(QUEUES)
+def broker() -> RefusingBroker:
+    return RefusingBroker(QUEUES)
 
 
 class FixedCluster:
@@ -124,36 +124,36 @@ def relays_of(store: PostgresStore, broker: InProcessBroker) -> Relays:
     )
 
 
-async def ready(broker: InProcessBroker) -> dict[str, int]:
+async def ready_counts(broker: InProcessBroker) -> dict[str, int]:
     return {str(queue): depth.ready for queue, depth in (await broker.depths()).items()}
 
 
-async def due(store: PostgresStore) -> int:
+async def due_count(store: PostgresStore) -> int:
     return sum(waiting.due for waiting in (await store.waiting(QUEUES)).values())
 
 
 async def test_due_rows_become_pointers_in_their_queues(
-    store: PostgresStore, broker: Refusing
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     await store.insert([a_notification(queue) for queue in QUEUES])
     assert await relay_of(store, broker).run_once() == 9
-    assert await ready(broker) == {str(queue): 1 for queue in QUEUES}
-    assert await due(store) == 0
+    assert await ready_counts(broker) == {str(queue): 1 for queue in QUEUES}
+    assert await due_count(store) == 0
 
 
 async def test_a_backlog_stays_in_postgres_beyond_the_window(
-    store: PostgresStore, broker: Refusing
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     await store.insert([a_notification(EMAIL_LOW) for _ in range(300)])
     relay = relay_of(store, broker)
     for _ in range(5):
         await relay.run_once()
-    assert (await ready(broker))["email.low"] == MIN_WINDOW
-    assert await due(store) == 300 - MIN_WINDOW
+    assert (await ready_counts(broker))["email.low"] == MIN_WINDOW
+    assert await due_count(store) == 300 - MIN_WINDOW
 
 
 async def test_two_relays_fill_a_window_once_between_them(
-    store: PostgresStore, broker: Refusing
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     await store.insert([a_notification(EMAIL_LOW) for _ in range(300)])
     one, other = (relay_of(store, broker, drain_per_s=100, relays=2) for _ in range(2))
@@ -161,33 +161,33 @@ async def test_two_relays_fill_a_window_once_between_them(
     assert await other.run_once() == 50
 
 
-async def test_a_full_pass_starves_no_queue(store: PostgresStore, broker: Refusing) -> None:
+async def test_a_full_pass_starves_no_queue(store: PostgresStore, broker: RefusingBroker) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(400)])
     await store.insert([a_notification(EMAIL_LOW) for _ in range(400)])
     relay = relay_of(store, broker, drain_per_s=2000)
     taken = [await relay.run_once() for _ in range(3)]
     assert taken == [500, 300, 0]
-    assert await ready(broker) == {
+    assert await ready_counts(broker) == {
         str(queue): 400 if queue in {EMAIL_HIGH, EMAIL_LOW} else 0 for queue in QUEUES
     }
 
 
-async def test_what_is_not_confirmed_is_due_again_and_nothing_more_is_taken(
-    store: PostgresStore, broker: Refusing
+async def test_unconfirmed_rows_are_due_again_and_no_more_are_taken(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(40)])
     relay = relay_of(store, broker)
     broker.is_refusing = True
     await relay.run_once()
-    assert await due(store) == 40
+    assert await due_count(store) == 40
     assert await relay.run_once() == 0
-    assert await due(store) == 40
+    assert await due_count(store) == 40
     broker.is_refusing = False
     assert await relay.run_once() >= MIN_WINDOW - 1  # one place is kept for a retry
 
 
-async def test_a_queue_that_takes_no_publishes_holds_up_no_other(
-    store: PostgresStore, broker: Refusing
+async def test_a_queue_that_refuses_publishes_does_not_delay_the_others(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     await store.insert([a_notification(EMAIL_LOW) for _ in range(40)])
     relay = relay_of(store, broker)
@@ -197,11 +197,11 @@ async def test_a_queue_that_takes_no_publishes_holds_up_no_other(
     for _ in range(3):
         await store.insert([a_notification(EMAIL_HIGH)])
         assert await relay.run_once() == 1
-    assert (await ready(broker))["email.high"] == 4
-    assert await due(store) == 40
+    assert (await ready_counts(broker))["email.high"] == 4
+    assert await due_count(store) == 40
 
 
-def test_a_queue_rests_ever_longer_and_is_tried_with_one_pointer() -> None:
+def test_the_backoff_doubles_and_then_tries_one_pointer() -> None:
     backoff = PublishBackoff()
     assert backoff.limit(0.0, 500) == 500
     assert [backoff.record_failure(100.0 * n) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
@@ -211,8 +211,8 @@ def test_a_queue_rests_ever_longer_and_is_tried_with_one_pointer() -> None:
     assert backoff.limit(0.0, 500) == 500
 
 
-async def test_waking_it_publishes_at_once(
-    store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
+async def test_a_woken_relay_publishes_at_once(
+    store: PostgresStore, broker: RefusingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.delivery.relay.POLL_INTERVAL_S", 3600)
     arrived = asyncio.Event()
@@ -224,53 +224,53 @@ async def test_waking_it_publishes_at_once(
         background_task(relay.run, "relay"),
     ):
         await lane.set_prefetch(1)
-        for _ in range(2):  # the second after it has come to rest
+        for _ in range(2):  # the second one while it waits for work
             arrived.clear()
             await store.insert([a_notification(EMAIL_HIGH)])
             relay.wake()
             await arrived.wait()
             await lane.set_prefetch(2)
-        relay.wake()  # to see that it is to stop
+        relay.wake()  # so that it notices the stop
 
 
-async def test_a_backlog_is_taken_pass_after_pass_without_a_rest(
-    store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
+async def test_a_backlog_is_published_in_passes_without_a_wait_between(
+    store: PostgresStore, broker: RefusingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where no retry waits, for which each pass leaves a place."""
+    """Also when no retry waits, although each pass keeps one place for a retry."""
     monkeypatch.setattr("notifier.delivery.relay.POLL_INTERVAL_S", 3600)
     for _ in range(4):
         await store.insert([a_notification(EMAIL_HIGH) for _ in range(500)])
     relay = relay_of(store, broker, drain_per_s=10_000)
     async with background_task(relay.run, "relay"):
-        while (await ready(broker))["email.high"] < 1900:
+        while (await ready_counts(broker))["email.high"] < 1900:
             await asyncio.sleep(0.01)
-        relay.wake()  # to see that it is to stop
+        relay.wake()  # so that it notices the stop
 
 
 @pytest.mark.parametrize("permission", [SendPermission.PAUSED, SendPermission.BREAKER_OPEN])
-async def test_nothing_is_taken_of_what_is_held_back_and_the_rest_goes_on(
-    store: PostgresStore, broker: Refusing, permission: SendPermission
+async def test_a_queue_that_may_not_send_is_left_alone_and_the_others_go_on(
+    store: PostgresStore, broker: RefusingBroker, permission: SendPermission
 ) -> None:
     await store.insert([a_notification(queue) for queue in (EMAIL_HIGH, EMAIL_LOW)])
     permissions = {EMAIL_HIGH: permission}
     relay = relay_of(store, broker, permissions=permissions)
     assert await relay.run_once() == 1
     assert await relay.run_once() == 0
-    assert (await ready(broker))["email.high"] == 0
-    assert await due(store) == 1
+    assert (await ready_counts(broker))["email.high"] == 0
+    assert await due_count(store) == 1
     permissions.clear()
     assert await relay.run_once() == 1
 
 
-async def test_a_window_does_not_grow_while_its_queue_is_held_back(
-    store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
+async def test_a_window_does_not_grow_while_its_queue_may_not_send(
+    store: PostgresStore, broker: RefusingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.delivery.relay.POLL_INTERVAL_S", 0)
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(400)])
     permissions = dict[QueueKey, SendPermission]()
     relay = relay_of(store, broker, permissions=permissions)
     await relay.run_once()
-    await drained(broker, EMAIL_HIGH)
+    await drain(broker, EMAIL_HIGH)
     permissions[EMAIL_HIGH] = SendPermission.PAUSED
     for _ in range(10):
         await relay.run_once()
@@ -278,42 +278,44 @@ async def test_a_window_does_not_grow_while_its_queue_is_held_back(
     assert await relay.run_once() <= 2 * MIN_WINDOW
 
 
-async def drained(broker: Refusing, queue: QueueKey) -> None:
-    """Take and settle all that is ready there."""
+async def drain(broker: RefusingBroker, queue: QueueKey) -> None:
+    """Receive and ack everything that is ready in the queue."""
     held = list[Delivery]()
     async with broker.subscribe(queue, on_delivery=held.append, on_lost=lambda: None) as lane:
         await lane.set_prefetch(1000)
-        while (await ready(broker))[str(queue)]:
+        while (await ready_counts(broker))[str(queue)]:
             await asyncio.sleep(0)
         await lane.set_prefetch(0)
         for delivery in held:
             lane.ack(delivery)
 
 
-async def test_a_probe_is_one_pointer_at_a_time(store: PostgresStore, broker: Refusing) -> None:
+async def test_a_probe_publishes_one_pointer_at_a_time(
+    store: PostgresStore, broker: RefusingBroker
+) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(40)])
     relay = relay_of(store, broker, permissions={EMAIL_HIGH: SendPermission.PROBE})
     for _ in range(6):
         await relay.run_once()
-    assert (await ready(broker))["email.high"] == 1
+    assert (await ready_counts(broker))["email.high"] == 1
 
 
-async def test_a_probe_may_be_a_retry_and_is_still_one(
-    store: PostgresStore, broker: Refusing
+async def test_a_probe_may_be_a_retry_and_is_still_one_pointer(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
-    await a_retry_is_due(store)
+    await insert_due_retry(store)
     permissions = {EMAIL_HIGH: SendPermission.PROBE}
     relay = relay_of(store, broker, permissions=permissions)
     assert sum([await relay.run_once() for _ in range(2)]) == 1
-    await drained(broker, EMAIL_HIGH)
-    await a_retry_is_due(store)
+    await drain(broker, EMAIL_HIGH)
+    await insert_due_retry(store)
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(3)])
     relay = relay_of(store, broker, permissions=permissions)
     assert sum([await relay.run_once() for _ in range(4)]) == 1
 
 
-async def a_retry_is_due(store: PostgresStore) -> None:
-    """A row of email.high that failed once and is due again."""
+async def insert_due_retry(store: PostgresStore) -> None:
+    """Insert a row of email.high that failed once and is due again."""
     await store.insert([a_notification(EMAIL_HIGH)])
     ((pointer, _),) = await store.take_due(quotas(EMAIL_HIGH), 10)
     (claimed,) = await store.claim([claim_request(pointer)])
@@ -321,8 +323,8 @@ async def a_retry_is_due(store: PostgresStore) -> None:
     await store.record([a_result(claimed, Status.RETRYING, after=timedelta(0))])
 
 
-async def test_the_probe_goes_first_to_what_is_ready_already(
-    store: PostgresStore, broker: Refusing
+async def test_no_probe_is_published_while_a_pointer_is_ready(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(40)])
     permissions = dict[QueueKey, SendPermission]()
@@ -330,11 +332,11 @@ async def test_the_probe_goes_first_to_what_is_ready_already(
     taken = await relay.run_once()
     permissions[EMAIL_HIGH] = SendPermission.PROBE
     assert [await relay.run_once() for _ in range(3)] == [0, 0, 0]
-    assert (await ready(broker))["email.high"] == taken
+    assert (await ready_counts(broker))["email.high"] == taken
 
 
-async def test_it_rests_while_all_that_is_due_is_held_back(
-    store: PostgresStore, broker: Refusing
+async def test_the_relay_waits_between_passes_while_no_queue_may_send(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(600)])
 
@@ -359,79 +361,81 @@ async def test_it_rests_while_all_that_is_due_is_held_back(
         await asyncio.sleep(0.55)
     passes = gates.checks / len(QUEUES)
     assert 1 <= passes <= 2 + (time.monotonic() - began) / POLL_INTERVAL_S
-    assert await due(store) == 600
+    assert await due_count(store) == 600
 
 
-class Slow(InProcessBroker):
-    """The broker in memory, which confirms one queue's messages when it is told to."""
+class SlowBroker(InProcessBroker):
+    """Confirms the messages of the queue `slow` only once the test sets `may_confirm`."""
 
     def __init__(self, queues: Sequence[QueueKey], slow: QueueKey) -> None:
         super().__init__(queues)
         self.slow = slow
-        self.asked = asyncio.Event()
-        self.confirms = asyncio.Event()
+        self.published = asyncio.Event()
+        self.may_confirm = asyncio.Event()
 
     async def publish(
         self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
     ) -> Sequence[bool]:
         if any(pointer.queue == self.slow for pointer in pointers):
-            self.asked.set()
-            await self.confirms.wait()
+            self.published.set()
+            await self.may_confirm.wait()
         return await super().publish(pointers, max_batch)
 
 
-async def test_what_is_urgent_waits_for_no_confirm_of_what_is_not(store: PostgresStore) -> None:
-    broker = Slow(QUEUES, EMAIL_LOW)
+async def test_an_urgent_queue_does_not_wait_for_the_confirm_of_another(
+    store: PostgresStore,
+) -> None:
+    broker = SlowBroker(QUEUES, EMAIL_LOW)
     relays = relays_of(store, broker)
     await store.insert([a_notification(EMAIL_LOW)])
     async with background_task(relays.run, "relays"):
-        await broker.asked.wait()
+        await broker.published.wait()
         await store.insert([a_notification(EMAIL_HIGH)])
         relays.wake([Priority.HIGH])
-        while (await ready(broker))["email.high"] == 0:
+        while (await ready_counts(broker))["email.high"] == 0:
             await asyncio.sleep(0.01)
-        assert (await ready(broker))["email.low"] == 0
-        broker.confirms.set()
-        while (await ready(broker))["email.low"] == 0:
+        assert (await ready_counts(broker))["email.low"] == 0
+        broker.may_confirm.set()
+        while (await ready_counts(broker))["email.low"] == 0:
             await asyncio.sleep(0.01)
         relays.close()
 
 
-async def looked(relay: Relay) -> Relay:
-    """The relay, after a pass."""
+async def after_a_pass(relay: Relay) -> Relay:
+    """Run one pass and return the relay."""
     await relay.run_once()
     return relay
 
 
-async def test_new_rows_are_admitted_to_what_is_left_of_the_window(
-    store: PostgresStore, broker: Refusing
+async def test_new_rows_reserve_the_places_left_in_the_window(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
-    relay = await looked(relay_of(store, broker))
+    relay = await after_a_pass(relay_of(store, broker))
     assert relay.reserve(EMAIL_HIGH, 10) == 10
     assert relay.reserve(EMAIL_HIGH, 1000) == MIN_WINDOW - 10
     assert relay.reserve(EMAIL_HIGH, 1) == 0
     assert relay.reserve(EMAIL_LOW, 1) == 1
     relay.release(EMAIL_HIGH, 5)
     assert relay.reserve(EMAIL_HIGH, 1000) == 5
-    other = await looked(relay_of(store, broker, relays=4))
+    other = await after_a_pass(relay_of(store, broker, relays=4))
     assert other.reserve(EMAIL_HIGH, 1000) == MIN_WINDOW / 4
 
 
-async def test_what_is_admitted_takes_the_room_of_what_is_due(
-    store: PostgresStore, broker: Refusing
+async def test_reserved_places_are_not_used_for_due_rows(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
-    relay = await looked(relay_of(store, broker))
+    relay = await after_a_pass(relay_of(store, broker))
     relay.reserve(EMAIL_HIGH, 20)
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(100)])
     assert await relay.run_once() == MIN_WINDOW - 20
 
 
-async def test_none_is_admitted_before_the_relay_has_looked_nor_long_after(
-    store: PostgresStore, broker: Refusing, monkeypatch: pytest.MonkeyPatch
+async def test_no_place_is_reserved_before_the_first_pass_or_long_after_the_last(
+    store: PostgresStore, broker: RefusingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relay = relay_of(store, broker)
     assert relay.reserve(EMAIL_HIGH, 1) == 0
-    assert (await looked(relay)).reserve(EMAIL_HIGH, 1) == 1
+    assert (await after_a_pass(relay)).reserve(EMAIL_HIGH, 1) == 1
     monkeypatch.setattr("notifier.delivery.relay.RECENT_PASS_S", 0.0)
     assert relay.reserve(EMAIL_HIGH, 1) == 0
 
@@ -439,35 +443,35 @@ async def test_none_is_admitted_before_the_relay_has_looked_nor_long_after(
 @pytest.mark.parametrize(
     "permission", [SendPermission.PAUSED, SendPermission.BREAKER_OPEN, SendPermission.PROBE]
 )
-async def test_none_is_admitted_to_what_is_held_back(
-    store: PostgresStore, broker: Refusing, permission: SendPermission
+async def test_no_place_is_reserved_in_a_queue_that_may_not_send(
+    store: PostgresStore, broker: RefusingBroker, permission: SendPermission
 ) -> None:
-    relay = await looked(relay_of(store, broker, permissions={EMAIL_HIGH: permission}))
+    relay = await after_a_pass(relay_of(store, broker, permissions={EMAIL_HIGH: permission}))
     assert relay.reserve(EMAIL_HIGH, 1) == 0
     assert relay.reserve(EMAIL_LOW, 1) == 1
 
 
-async def test_none_is_admitted_to_what_was_held_back_before_the_relay_has_looked_again(
-    store: PostgresStore, broker: Refusing
+async def test_no_place_is_reserved_after_a_pause_before_the_next_pass(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     permissions = {EMAIL_HIGH: SendPermission.PAUSED}
-    relay = await looked(relay_of(store, broker, permissions=permissions))
+    relay = await after_a_pass(relay_of(store, broker, permissions=permissions))
     permissions.clear()
     assert relay.reserve(EMAIL_HIGH, 1) == 0
-    assert (await looked(relay)).reserve(EMAIL_HIGH, 1) == 1
+    assert (await after_a_pass(relay)).reserve(EMAIL_HIGH, 1) == 1
 
 
-async def test_none_is_admitted_before_those_that_wait(
-    store: PostgresStore, broker: Refusing
+async def test_no_place_is_reserved_while_older_rows_wait(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(600)])
     relay = relay_of(store, broker, drain_per_s=2000)
-    assert await relay.run_once() == 500  # a whole pass: there is room for the rest
+    assert await relay.run_once() == 500  # a full pass: there is room for more
     assert relay.reserve(EMAIL_HIGH, 1) == 0
 
 
-async def test_none_is_admitted_while_the_queue_or_the_broker_takes_nothing(
-    store: PostgresStore, broker: Refusing
+async def test_no_place_is_reserved_while_the_queue_or_the_broker_refuses_publishes(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     relay = relay_of(store, broker)
     broker.refused = EMAIL_HIGH
@@ -481,15 +485,15 @@ async def test_none_is_admitted_while_the_queue_or_the_broker_takes_nothing(
     assert relay.reserve(SMS_HIGH, 1) == 0
 
 
-async def handed(store: PostgresStore, relay: Relay, *queues: QueueKey) -> None:
-    """New rows of these queues, stored as taken and handed over."""
+async def publish_directly(store: PostgresStore, relay: Relay, *queues: QueueKey) -> None:
+    """Store new rows of these queues as published, and enqueue their pointers."""
     items = [a_notification(queue) for queue in queues]
     for pointer in await store.insert(items, published={item.id for item in items}):
         relay.enqueue(pointer)
 
 
-async def test_what_is_handed_over_is_published_also_after_the_stop(
-    store: PostgresStore, broker: Refusing
+async def test_enqueued_pointers_are_published_also_after_the_stop(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     relays = relays_of(store, broker)
     stop = asyncio.Event()
@@ -505,88 +509,88 @@ async def test_what_is_handed_over_is_published_also_after_the_stop(
         relays.enqueue(await store.insert(items, published={item.id for item in items}))
         assert not run.done()
         relays.close()
-    assert await ready(broker) == {str(queue): 1 for queue in QUEUES}
+    assert await ready_counts(broker) == {str(queue): 1 for queue in QUEUES}
 
 
-async def test_what_is_handed_over_and_not_confirmed_is_due(
-    store: PostgresStore, broker: Refusing
+async def test_enqueued_pointers_that_are_not_confirmed_are_due(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     broker.is_refusing = True
     relay = relay_of(store, broker)
-    await handed(store, relay, EMAIL_HIGH, EMAIL_HIGH, EMAIL_LOW)
+    await publish_directly(store, relay, EMAIL_HIGH, EMAIL_HIGH, EMAIL_LOW)
     relay.close()
     await relay.publish_directly()
-    assert await due(store) == 3
+    assert await due_count(store) == 3
     assert await relay.run_once() == 0
 
 
-async def test_what_is_handed_over_while_its_queue_rests_is_due_and_not_published(
-    store: PostgresStore, broker: Refusing
+async def test_pointers_enqueued_during_a_backoff_are_due_and_not_published(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     relay = relay_of(store, broker)
     broker.refused = EMAIL_HIGH
-    await handed(store, relay, EMAIL_HIGH)
+    await publish_directly(store, relay, EMAIL_HIGH)
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.publish_directly())
-        while await due(store) < 1:
+        while await due_count(store) < 1:
             await asyncio.sleep(0.01)
         broker.refused = None
-        await handed(store, relay, EMAIL_HIGH)
+        await publish_directly(store, relay, EMAIL_HIGH)
         relay.close()
-    assert await due(store) == 2
-    assert (await ready(broker))["email.high"] == 0
+    assert await due_count(store) == 2
+    assert (await ready_counts(broker))["email.high"] == 0
 
 
-async def test_what_is_handed_over_when_its_queue_was_paused_meanwhile_is_due_and_not_published(
-    store: PostgresStore, broker: Refusing
+async def test_pointers_enqueued_after_a_pause_are_due_and_not_published(
+    store: PostgresStore, broker: RefusingBroker
 ) -> None:
     permissions = dict[QueueKey, SendPermission]()
-    relay = await looked(relay_of(store, broker, permissions=permissions))
+    relay = await after_a_pass(relay_of(store, broker, permissions=permissions))
     assert relay.reserve(EMAIL_HIGH, 1) == 1
     permissions[EMAIL_HIGH] = SendPermission.PAUSED
-    await handed(store, relay, EMAIL_HIGH, EMAIL_LOW)
+    await publish_directly(store, relay, EMAIL_HIGH, EMAIL_LOW)
     relay.close()
     await relay.publish_directly()
-    assert await due(store) == 1
-    assert await ready(broker) == {str(queue): queue == EMAIL_LOW for queue in QUEUES}
+    assert await due_count(store) == 1
+    assert await ready_counts(broker) == {str(queue): queue == EMAIL_LOW for queue in QUEUES}
 
 
-async def test_a_confirm_that_is_late_closes_its_queue_and_holds_up_no_other(
+async def test_a_late_confirm_stops_direct_publishing_to_its_queue_only(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.delivery.direct_publisher.PUBLISH_LATE_S", 0.0)
-    broker = Slow(QUEUES, EMAIL_HIGH)
-    relay = await looked(relay_of(store, broker))
+    broker = SlowBroker(QUEUES, EMAIL_HIGH)
+    relay = await after_a_pass(relay_of(store, broker))
     assert relay.reserve(EMAIL_HIGH, 1) == 1
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.publish_directly())
-        await handed(store, relay, EMAIL_HIGH)
-        await broker.asked.wait()
-        await handed(store, relay, SMS_HIGH)
-        while (await ready(broker))["sms.high"] == 0:
+        await publish_directly(store, relay, EMAIL_HIGH)
+        await broker.published.wait()
+        await publish_directly(store, relay, SMS_HIGH)
+        while (await ready_counts(broker))["sms.high"] == 0:
             await asyncio.sleep(0.01)
-        await looked(relay)
+        await after_a_pass(relay)
         assert relay.reserve(EMAIL_HIGH, 1) == 0
-        broker.confirms.set()
+        broker.may_confirm.set()
         relay.close()
-    assert (await ready(broker))["email.high"] == 1
-    await looked(relay)
+    assert (await ready_counts(broker))["email.high"] == 1
+    await after_a_pass(relay)
     assert relay.reserve(EMAIL_HIGH, 1000) == MIN_WINDOW - 1
 
 
-async def test_messages_carry_several_pointers_where_a_lot_is_drained(
+async def test_messages_to_a_fast_queue_carry_several_pointers(
     store: PostgresStore,
 ) -> None:
-    asked = list[Mapping[QueueKey, int]]()
+    published = list[Mapping[QueueKey, int]]()
 
-    class Listening(Refusing):
+    class RecordingBroker(InProcessBroker):
         async def publish(
             self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
         ) -> Sequence[bool]:
-            asked.append(max_batch)
+            published.append(max_batch)
             return await super().publish(pointers, max_batch)
 
     for drain_per_s, batch_sizes in ((0.0, 1), (170.0, 5), (1e6, MAX_POINTERS_PER_MESSAGE)):
         await store.insert([a_notification(EMAIL_HIGH)])
-        await relay_of(store, Listening(QUEUES), drain_per_s=drain_per_s).run_once()
-        assert asked[-1][EMAIL_HIGH] == batch_sizes
+        await relay_of(store, RecordingBroker(QUEUES), drain_per_s=drain_per_s).run_once()
+        assert published[-1][EMAIL_HIGH] == batch_sizes

@@ -59,18 +59,18 @@ class MemoryStore:
         self._check()
         return self.views.get(id)
 
-    async def notifications(self, which: Filter) -> Sequence[NotificationView]:
+    async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
         self._check()
-        self.asked.append(which)
+        self.asked.append(selection)
         newest = sorted(self.views.values(), key=lambda view: view.id, reverse=True)
-        return [view for view in newest if _matches(view, which)][: which.limit]
+        return [view for view in newest if _matches(view, selection)][: selection.limit]
 
-    async def failures(self, which: Filter) -> Sequence[FailureView]:
+    async def failures(self, selection: Filter) -> Sequence[FailureView]:
         self._check()
-        self.asked.append(which)
+        self.asked.append(selection)
         newest = sorted(self.failed, key=lambda view: view.id, reverse=True)
-        return [one for one in newest if which.before is None or one.id < which.before][
-            : which.limit
+        return [one for one in newest if selection.before is None or one.id < selection.before][
+            : selection.limit
         ]
 
     async def queues(self) -> Sequence[QueueState]:
@@ -178,15 +178,15 @@ class MemoryStore:
         return status
 
 
-def _matches(view: NotificationView, which: Filter) -> bool:
+def _matches(view: NotificationView, selection: Filter) -> bool:
     created = view.created_at.timestamp()
     return (
-        which.status in {None, view.status}
-        and which.channel in {None, view.queue.channel}
-        and which.priority in {None, view.queue.priority}
-        and (which.created_from is None or created >= which.created_from)
-        and (which.created_to is None or created < which.created_to)
-        and (which.before is None or view.id < which.before)
+        selection.status in {None, view.status}
+        and selection.channel in {None, view.queue.channel}
+        and selection.priority in {None, view.queue.priority}
+        and (selection.created_from is None or created >= selection.created_from)
+        and (selection.created_to is None or created < selection.created_to)
+        and (selection.before is None or view.id < selection.before)
     )
 
 

@@ -1,4 +1,4 @@
-"""What follows from an outcome."""
+"""The decision that follows from an outcome."""
 
 from __future__ import annotations
 
@@ -41,32 +41,32 @@ def decided(
     )
 
 
-def test_accepted_settles() -> None:
+def test_accepted_settles_the_notification() -> None:
     assert decided(Accepted()) == Settle()
 
 
-def test_a_refused_recipient_is_never_retried() -> None:
+def test_a_refused_notification_is_never_retried() -> None:
     assert decided(Refused(code="550"), tries=0) == Fail("refused")
 
 
-def test_throttled_waits_what_it_was_told_and_spends_nothing() -> None:
-    told = timedelta(seconds=7)
-    assert decided(Throttled(code="429", after=told), tries=99) == Retry(told, spends=False)
+def test_throttled_waits_as_long_as_the_provider_asked_and_spends_no_try() -> None:
+    delay = timedelta(seconds=7)
+    assert decided(Throttled(code="429", after=delay), tries=99) == Retry(delay, spends=False)
 
 
-def test_throttled_without_a_span_still_waits() -> None:
+def test_throttled_without_a_delay_still_waits() -> None:
     decision = decided(Throttled(code="450"))
     assert isinstance(decision, Retry)
     assert decision.after >= timedelta(seconds=1)
 
 
-def test_bad_credentials_spend_nothing() -> None:
+def test_rejected_credentials_spend_no_try() -> None:
     decision = decided(Unavailable(code="535", spends=False), tries=99)
     assert isinstance(decision, Retry)
     assert not decision.spends
 
 
-def test_unavailable_is_retried_until_the_tries_are_used_up() -> None:
+def test_unavailable_is_retried_until_no_try_is_left() -> None:
     assert isinstance(decided(Unavailable(code="503"), tries=6), Retry)
     assert decided(Unavailable(code="503"), tries=7) == Fail("exhausted")
 
@@ -76,7 +76,7 @@ def test_a_notification_may_set_its_own_number_of_tries() -> None:
     assert isinstance(decided(Unavailable(code="503"), tries=8, max_tries=20), Retry)
 
 
-def test_an_unavailable_provider_that_names_a_span_gets_it() -> None:
+def test_unavailable_waits_as_long_as_the_provider_asked() -> None:
     decision = decided(Unavailable(code="503", after=timedelta(minutes=5)))
     assert decision == Retry(timedelta(minutes=5), spends=True)
 
@@ -98,27 +98,27 @@ def test_ambiguous_under_resend_is_retried_like_unavailable() -> None:
     spent=st.integers(1, 10_000),
     draws=st.tuples(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True)),
 )
-def test_gaps_grow_until_the_cap(
+def test_delays_grow_until_the_cap(
     base: float, factor: float, spent: int, draws: tuple[float, float]
 ) -> None:
     cap = timedelta(hours=2)
     policy = RetryPolicy(base=timedelta(seconds=base), factor=factor, cap=cap, tries=8)
-    gap, next_gap = policy.delay(spent, draws[0]), policy.delay(spent + 1, draws[1])
-    assert timedelta(0) < gap <= cap
-    assert gap <= next_gap or next_gap >= cap / 2
+    delay, next_delay = policy.delay(spent, draws[0]), policy.delay(spent + 1, draws[1])
+    assert timedelta(0) < delay <= cap
+    assert delay <= next_delay or next_delay >= cap / 2
 
 
-def test_every_status_has_its_transitions() -> None:
+def test_every_status_has_transitions() -> None:
     assert set(TRANSITIONS) == set(Status)
 
 
-def test_what_waits_can_always_be_taken_or_end() -> None:
+def test_a_waiting_notification_can_expire_and_be_cancelled() -> None:
     for status in WAITING:
         assert is_legal(status, Status.EXPIRED)
         assert is_legal(status, Status.CANCELLED)
 
 
-def test_a_final_status_is_left_only_by_a_redrive_a_late_result_or_a_receipt() -> None:
+def test_only_a_redrive_a_late_result_or_a_receipt_changes_a_final_status() -> None:
     for status in FINAL:
         assert TRANSITIONS[status] <= {
             Status.QUEUED,

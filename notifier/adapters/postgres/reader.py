@@ -51,28 +51,28 @@ class PostgresReader:
             attempts = await connection.fetch(statement("get_attempts"), id)
         return _notification(row, tuple(AttemptView(**attempt) for attempt in attempts))
 
-    async def notifications(self, which: Filter) -> Sequence[NotificationView]:
+    async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
         rows = await next(self._connections).fetch(
-            statement("list_notifications"), which.status, *_filter_parameters(which)
+            statement("list_notifications"), selection.status, *_filter_parameters(selection)
         )
         return [_notification(row) for row in rows]
 
-    async def failures(self, which: Filter) -> Sequence[FailureView]:
+    async def failures(self, selection: Filter) -> Sequence[FailureView]:
         rows = await next(self._connections).fetch(
-            statement("list_failures"), which.reason, *_filter_parameters(which)
+            statement("list_failures"), selection.reason, *_filter_parameters(selection)
         )
         return [FailureView(**{**row, "queue": QueueKey.parse(row["queue"])}) for row in rows]
 
 
-def _filter_parameters(which: Filter) -> tuple[object, ...]:
+def _filter_parameters(selection: Filter) -> tuple[object, ...]:
     """Return the parameters $2 to $6 of list_notifications.sql and list_failures.sql."""
-    pattern = f"{_like_pattern(which.channel)}.{_like_pattern(which.priority)}"
+    pattern = f"{_like_pattern(selection.channel)}.{_like_pattern(selection.priority)}"
     return (
         None if pattern == "%.%" else pattern,
-        _instant(which.created_from),
-        _instant(which.created_to),
-        which.before,
-        which.limit,
+        _instant(selection.created_from),
+        _instant(selection.created_to),
+        selection.before,
+        selection.limit,
     )
 
 

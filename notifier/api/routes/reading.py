@@ -63,18 +63,18 @@ def read_handlers(
 
     @read_route(NOTIFICATIONS)
     async def read_list(request: Request[Any, Any, Any]) -> ASGIApp:
-        which = notification_query.read(request)
+        selection = notification_query.read(request)
         async with deadline(within_s):
-            views = await reader.notifications(_one_more(which))
-        shown, cursor = _page(views, which.limit)
+            views = await reader.notifications(_one_more(selection))
+        shown, cursor = _page(views, selection.limit)
         return json_response(NotificationPage([Summary.of(one) for one in shown], cursor))
 
     @read_route(FAILURES)
     async def read_failures(request: Request[Any, Any, Any]) -> ASGIApp:
-        which = failure_query.read(request)
+        selection = failure_query.read(request)
         async with deadline(within_s):
-            views = await reader.failures(_one_more(which))
-        shown, cursor = _page(views, which.limit)
+            views = await reader.failures(_one_more(selection))
+        shown, cursor = _page(views, selection.limit)
         return json_response(FailurePage([Failure.of(one) for one in shown], cursor))
 
     @read_route(QUEUES)
@@ -104,9 +104,9 @@ def _id(text: str) -> NotificationId:
     return NotificationId(UUID(text))
 
 
-def _one_more(which: Filter) -> Filter:
+def _one_more(selection: Filter) -> Filter:
     """Ask for one more than wanted: it tells whether there is a next page."""
-    return replace(which, limit=which.limit + 1)
+    return replace(selection, limit=selection.limit + 1)
 
 
 def _page(views: Sequence[_View], limit: int) -> tuple[Sequence[_View], str | None]:
