@@ -22,6 +22,7 @@ from notifier.domain.notification import (
     WorkerId,
 )
 from notifier.ports.broker import Pointer
+from notifier.ports.heartbeat import DeadProcess
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,8 +248,7 @@ class WaitingCounter(Protocol):
 class RecoveryStore(Protocol):
     """The part of the store that the recovery of lost messages and dead processes uses.
 
-    `dead` names dead processes, each by its id and its last heartbeat counter. A process whose
-    counter has moved since is alive and left alone.
+    A process in `dead` whose heartbeat counter has moved since is alive and left alone.
     """
 
     async def rescue(self, queue: QueueKey, published_before: float) -> int:
@@ -259,7 +259,7 @@ class RecoveryStore(Protocol):
         ...
 
     async def rescue_from(
-        self, dead: Sequence[tuple[WorkerId, int]], queues: Sequence[QueueKey]
+        self, dead: Sequence[DeadProcess], queues: Sequence[QueueKey]
     ) -> Mapping[QueueKey, int]:
         """Make due again the rows that dead processes took and may not have published.
 
@@ -267,7 +267,7 @@ class RecoveryStore(Protocol):
         """
         ...
 
-    async def claimed_by_dead(self, dead: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
+    async def claimed_by_dead(self, dead: Sequence[DeadProcess]) -> Sequence[Orphan]:
         """Return the rows that dead processes were sending, at most 500.
 
         Processes without a heartbeat row count as dead too; this process never does.
@@ -275,7 +275,7 @@ class RecoveryStore(Protocol):
         ...
 
     async def settle_orphans(
-        self, decisions: Sequence[OrphanDecision], dead: Sequence[tuple[WorkerId, int]]
+        self, decisions: Sequence[OrphanDecision], dead: Sequence[DeadProcess]
     ) -> Sequence[SettledOrphan]:
         """Write the decisions for orphans whose process is still dead; returns the rows changed.
 

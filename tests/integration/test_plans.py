@@ -17,6 +17,7 @@ from notifier.adapters.postgres.store import open_store
 from notifier.delivery.group_commit import MAX_BATCH
 from notifier.domain.notification import Claimed, QueueKey, Status
 from notifier.ports.broker import Pointer
+from notifier.ports.heartbeat import DeadProcess
 from notifier.ports.queries import Filter
 from notifier.ports.store import ClaimRequest, Orphan, OrphanDecision
 from tests.builders import (
@@ -92,7 +93,9 @@ async def test_what_a_dead_process_took_is_found_past_what_others_publish(
     before = await _read_by(database_url, connection, _surge)
 
     async def rescue(store: PostgresStore) -> None:
-        assert await store.rescue_from([(dying.worker, 1)], QUEUES) == {EMAIL_HIGH: BATCH}
+        assert await store.rescue_from([DeadProcess(dying.worker, 1)], QUEUES) == {
+            EMAIL_HIGH: BATCH
+        }
 
     after = await _read_by(database_url, connection, rescue)
     assert 0 < after - before < SURGE

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification
+    from notifier.ports.heartbeat import DeadProcess
     from notifier.ports.store import AttemptResult, ClaimReply, OrphanDecision, Quota
 
 MAX_COUNTED_DUE: Final = 1000
@@ -227,37 +228,37 @@ class PostgresStore:
         return int(tag.rpartition(" ")[2])  # the command tag is "UPDATE <count>"
 
     async def rescue_from(
-        self, dead: Sequence[tuple[WorkerId, int]], queues: Sequence[QueueKey]
+        self, dead: Sequence[DeadProcess], queues: Sequence[QueueKey]
     ) -> Mapping[QueueKey, int]:
         rows = await self._connections.maintenance.fetch(
             statement("rescue_from"),
-            [worker for worker, _ in dead],
-            [beat for _, beat in dead],
+            [process.id for process in dead],
+            [process.beat for process in dead],
             [str(queue) for queue in queues],
             UNPUBLISHED_BEFORE_BEAT_S,
             UNPUBLISHED_AFTER_BEAT_S,
         )
         return Counter(QueueKey.parse(row["queue"]) for row in rows)
 
-    async def claimed_by_dead(self, dead: Sequence[tuple[WorkerId, int]]) -> Sequence[Orphan]:
+    async def claimed_by_dead(self, dead: Sequence[DeadProcess]) -> Sequence[Orphan]:
         rows = await self._connections.maintenance.fetch(
             statement("claimed_by_dead"),
-            [worker for worker, _ in dead],
-            [beat for _, beat in dead],
+            [process.id for process in dead],
+            [process.beat for process in dead],
             self.worker,
         )
         return [_orphan(row) for row in rows]
 
     async def settle_orphans(
-        self, decisions: Sequence[OrphanDecision], dead: Sequence[tuple[WorkerId, int]]
+        self, decisions: Sequence[OrphanDecision], dead: Sequence[DeadProcess]
     ) -> Sequence[SettledOrphan]:
         by_id = {decision.orphan.id: decision for decision in decisions}
         rows = await self._connections.maintenance.fetch(
             statement("settle_orphans"),
             *_decision_arrays(list(by_id.values())),
             self.worker,
-            [worker for worker, _ in dead],
-            [beat for _, beat in dead],
+            [process.id for process in dead],
+            [process.beat for process in dead],
         )
         return [
             SettledOrphan(by_id[row["id"]], Status(row["status"]), row["age_s"]) for row in rows
