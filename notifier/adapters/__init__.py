@@ -1,1 +1,1 @@
-"""Everything that touches the world: one folder a technology, each implementing a port."""
+"""Adapters do all input and output: one folder per technology, each implementing ports."""

@@ -1,8 +1,8 @@
-"""The broker: pointers published to queues, and subscriptions that receive them."""
+"""The broker: it stores published pointers in queues and delivers them to subscriptions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,9 +17,9 @@ from notifier.domain.notification import (
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):
-    """All that ever enters the broker: which row, at which claim, published when.
+    """All that enters the broker: the id of a row, its claim number, and when it was published.
 
-    `published_at` is the database's instant of the publish, in seconds since the epoch.
+    `published_at` is the database's time of the publish, in seconds since the epoch.
     """
 
     queue: QueueKey
@@ -30,9 +30,9 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What a broker says of one queue, in pointers: about so many, if messages carry several.
+    """The depth of one queue. Where messages carry several pointers, `ready` is an estimate.
 
-    `ready` excludes what consumers already hold.
+    `ready` counts pointers that no consumer holds.
     """
 
     ready: int
@@ -40,9 +40,9 @@ class Depth:
 
 
 class Delivery(msgspec.Struct, frozen=True, eq=False):
-    """One pointer handed to a subscription. Compared by identity.
+    """One pointer delivered to a subscription. Compared by identity.
 
-    `tag` belongs to the broker. `redelivered` says that somebody held it before.
+    `tag` belongs to the broker. `redelivered` means that a consumer held the pointer before.
     """
 
     pointer: Pointer
@@ -50,24 +50,43 @@ class Delivery(msgspec.Struct, frozen=True, eq=False):
     tag: object
 
 
+class Receiver(Protocol):
+    """Receives the deliveries of a subscription. Its methods do not block."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a delivery, to be acked later."""
+        ...
+
+    def connection_lost(self) -> None:
+        """Forget all deliveries so far: they cannot be acked, and the broker delivers them again.
+
+        Called when the connection that carried them is closed.
+        """
+        ...
+
+
 class Subscription(Protocol):
-    """One process's hold on one queue. Survives the loss of the broker by itself."""
+    """One process's consumer of one queue. It reconnects by itself."""
 
     async def set_prefetch(self, prefetch: int) -> None:
-        """Hold about `prefetch` unacked pointers; 0 ends the subscription on the broker.
+        """Hold about `prefetch` unacked pointers; 0 ends the consumer in the broker.
 
-        What is already held stays held. Returns when the broker has confirmed, or at once while
-        the broker is away (it then takes effect at the reconnect).
+        Deliveries that are held already stay held. Returns when the broker has confirmed, or at
+        once while the broker is unavailable: the prefetch then applies from the reconnect on.
+        Raises ValueError for a prefetch out of range.
         """
         ...
 
     @property
     def max_held(self) -> int:
-        """How many unacked pointers the prefetch comes to: more, where messages carry several."""
+        """About how many unacked pointers the prefetch allows.
+
+        Above the prefetch where messages carry several pointers.
+        """
         ...
 
     def ack(self, delivery: Delivery) -> None:
-        """Settle a pointer. Does nothing if it came over a connection that is gone."""
+        """Ack a delivery. Does nothing if the connection that carried it is closed."""
         ...
 
 
@@ -75,42 +94,35 @@ ONE_EACH: Final[Mapping[QueueKey, int]] = MappingProxyType({})
 
 
 class Broker(Protocol):
-    """RabbitMQ, or the in-process stand-in for `notifier dev`."""
+    """Implemented by RabbitMQ, and by the in-process broker of `notifier dev`."""
 
     async def publish(
         self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
     ) -> Sequence[bool]:
-        """Publish all; for each, whether the broker confirmed that it is safely in its queue.
+        """Publish all pointers; return for each whether the broker confirmed that it is stored.
 
-        At most `together` of a queue may share a message, 1 where nothing is said; 1 to 64.
-
-        Takes at most the publish timeout (5 s). Never raises for a broker that is away: then
-        all are False.
+        `max_batch[queue]`: pointers per message, 1 to 64, default 1. Takes at most the publish
+        timeout (5 s). Does not raise while the broker is unavailable: then all are False.
         """
         ...
 
     async def probe(self) -> bool:
-        """Whether publishing is possible now: connected, not blocked by an alarm."""
+        """Return whether publishing is possible now: connected, and no alarm blocks publishers."""
         ...
 
     async def depths(self, queues: Collection[QueueKey] = ()) -> Mapping[QueueKey, Depth]:
-        """Depths known now, of these queues at least, of all if none is named.
+        """Return the depths of at least these queues; of all queues by default.
 
         A queue whose depth is unknown is left out.
         """
         ...
 
     def subscribe(
-        self,
-        queue: QueueKey,
-        *,
-        on_delivery: Callable[[Delivery], None],
-        on_lost: Callable[[], None],
+        self, queue: QueueKey, receiver: Receiver
     ) -> AbstractAsyncContextManager[Subscription]:
-        """A subscription with prefetch 0. Leaving the block ends it; what is unacked returns.
+        """Open a subscription with prefetch 0.
 
-        `on_delivery` is called for each message and must not block. `on_lost` is called when the
-        connection that carried the deliveries so far is gone: none of them can be acked any more
-        and the broker will deliver them again.
+        Leaving the block ends it, and its unacked pointers return to the queue. Raises
+        ValueError for a queue that this broker does not serve.
         """
         ...

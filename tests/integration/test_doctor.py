@@ -27,7 +27,7 @@ from notifier.adapters.postgres.connection import ConnectionSettings, open_conne
 from notifier.adapters.postgres.diagnosis import Server
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.statements import statement
-from notifier.adapters.rabbitmq.checkup import _look_around
+from notifier.adapters.rabbitmq.checkup import _examine
 from notifier.adapters.rabbitmq.connection import open_connection as open_rabbitmq_connection
 from notifier.adapters.rabbitmq.topology import EXCHANGE, declare, queue_name
 from notifier.app.doctor import examine
@@ -39,7 +39,7 @@ from notifier.embedded.rabbitmq import RabbitmqInstall
 from notifier.ports.heartbeat import Figures
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import load_settings
-from tests.conformance.taking import EMAIL_LOW, QUEUES
+from tests.conformance.receiving import EMAIL_LOW, QUEUES
 from tests.granted import granted_by_the_deploy_guide
 from tests.integration.raw_servers import open_smtp_script
 from tests.integration.test_rabbitmq_faults import _set_memory_limit as set_memory_limit
@@ -593,7 +593,7 @@ class TestRabbitmq:
         found = await examined(environ, tmp_path)
         assert troubled(found) == {"processes"}
         for name in ("rabbitmq exchange", f"rabbitmq queue {EMAIL_LOW}"):
-            assert found[name].finding == "not there yet: the first process makes it"
+            assert found[name].finding == "not there yet: the first process creates it"
 
     async def test_a_queue_with_other_arguments_is_wrong_and_alone_so(
         self, environ: dict[str, str], vhost_url: str, tmp_path: Path
@@ -686,7 +686,7 @@ class TestRabbitmq:
             open_rabbitmq_connection(proxy.url(vhost_url), "doctor") as connection,
         ):
             proxy.blackhole()
-            found = {one.check: one for one in await _look_around(connection, QUEUES, "there")}
+            found = {one.check: one for one in await _examine(connection, QUEUES, "there")}
         assert not_checked(found) == OF_RABBITMQ - {"rabbitmq version"}
         assert "no answer within 5 s" in found["rabbitmq exchange"].finding
         assert "stopped answering" in found[f"rabbitmq queue {EMAIL_LOW}"].finding

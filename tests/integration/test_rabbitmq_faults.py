@@ -1,4 +1,4 @@
-"""RabbitMQ goes, returns, loses its disk, is in alarm: we resume by ourselves, in one process."""
+"""Faults of RabbitMQ: restarts, lost data, alarms, cut connections. The broker recovers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from notifier.embedded.process import Steps, run_steps_async
 from notifier.embedded.rabbitmq import RabbitmqInstall
 from notifier.embedded.rabbitmq_node import environment
 from notifier.ports.broker import Broker, Pointer
-from tests.conformance.taking import (
+from tests.conformance.receiving import (
     EMAIL_LOW,
-    PATIENCE_S,
     QUEUES,
+    TIMEOUT_S,
     CountingObserver,
+    RecordingReceiver,
     pointers,
-    taking,
-    until_published,
-    until_ready,
+    publish_until_confirmed,
+    subscribed,
+    wait_until_ready,
 )
 
 
@@ -39,14 +40,14 @@ async def _opened(url: str, *, publish_timeout_s: float = 5.0) -> AsyncIterator[
         yield broker
 
 
-async def _until_probe(broker: Broker, wanted: bool) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while await broker.probe() is not wanted:
+async def _wait_for_probe(broker: Broker, expected: bool) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while await broker.probe() is not expected:
             await asyncio.sleep(0.02)
 
 
 class _Load:
-    """Publishes small batches until told to stop; keeps what was confirmed and what was not."""
+    """Publishes small batches until `stop`; records the confirmed pointers."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -69,68 +70,68 @@ class _Load:
 @pytest.mark.parametrize(
     ("fault", "keeps"), [("restarting", True), ("killing", True), ("wiping", False)]
 )
-async def test_a_node_that_goes_and_returns_is_used_again_and_confirmed_pointers_arrive(
+async def test_after_a_node_restarts_confirmed_pointers_arrive(
     private_rabbitmq: RabbitmqNode, private_vhost_url: str, fault: str, keeps: bool
 ) -> None:
     async with (
         _opened(private_vhost_url) as broker,
-        taking(broker, prefetch=50, acks=True) as taker,
+        subscribed(broker, prefetch=50, acks=True) as receiver,
         asyncio.TaskGroup() as group,
     ):
         load = _Load(broker)
         group.create_task(load.run(), name="load")
-        await taker.has(100)
+        await receiver.wait_for(100)
         steps: Steps = getattr(private_rabbitmq, fault)()
         await run_steps_async(steps)
         if fault == "killing":
             await run_steps_async(private_rabbitmq.starting())
         marker = pointers(20)
-        await until_published(broker, marker)
-        await taker.has_all(marker)
+        await publish_until_confirmed(broker, marker)
+        await receiver.wait_for_all(marker)
         load.stop()
         if keeps:
-            await taker.has_all(load.confirmed)
+            await receiver.wait_for_all(load.confirmed)
         assert load.refused > 0
-        assert taker.losses >= 1
+        assert receiver.connection_losses >= 1
 
 
-async def test_while_the_node_is_down_nothing_raises_and_nothing_is_confirmed(
+async def test_while_the_node_is_down_calls_return_without_error_and_confirm_nothing(
     private_rabbitmq: RabbitmqNode, private_vhost_url: str
 ) -> None:
-    async with _opened(private_vhost_url) as broker, taking(broker, prefetch=4) as taker:
+    async with _opened(private_vhost_url) as broker, subscribed(broker, prefetch=4) as receiver:
         assert all(await broker.publish(pointers(4)))
-        await taker.has(4)
+        await receiver.wait_for(4)
         await run_steps_async(private_rabbitmq.killing())
-        await taker.lost(1)
-        await _until_probe(broker, wanted=False)
+        await receiver.wait_for_loss(1)
+        await _wait_for_probe(broker, expected=False)
         assert not any(await broker.publish(pointers(3)))
         assert await broker.depths() == {}
-        taker.ack(taker.deliveries)
-        await taker.subscription.set_prefetch(8)
+        receiver.ack(receiver.deliveries)
+        await receiver.subscription.set_prefetch(8)
         await run_steps_async(private_rabbitmq.starting())
-        await taker.has(8)
-        assert all(delivery.redelivered for delivery in taker.deliveries[4:])
-        assert taker.losses == 1
-        taker.ack(taker.deliveries[4:])
+        await receiver.wait_for(8)
+        assert all(delivery.redelivered for delivery in receiver.deliveries[4:])
+        assert receiver.connection_losses == 1
+        receiver.ack(receiver.deliveries[4:])
         sent = pointers(8)
-        await until_published(broker, sent)
-        await taker.has_all(sent)
+        await publish_until_confirmed(broker, sent)
+        await receiver.wait_for_all(sent)
 
 
-async def test_a_queue_deleted_under_a_live_subscription_is_declared_and_consumed_again(
+async def test_a_queue_deleted_under_an_open_subscription_is_declared_and_consumed_again(
     vhost_url: str,
 ) -> None:
-    async with _opened(vhost_url) as broker, taking(broker, prefetch=10) as taker:
+    async with _opened(vhost_url) as broker, subscribed(broker, prefetch=10) as receiver:
         assert all(await broker.publish(pointers(3)))
-        await taker.has(3)
+        await receiver.wait_for(3)
         async with aiormq.connect(vhost_url) as connection:
             channel = await connection.channel()
             await channel.queue_delete("notifier.email.low")
-        await taker.lost(1)
-        taker.ack(taker.deliveries)
+        await receiver.wait_for_loss(1)
+        receiver.ack(receiver.deliveries)
         sent = pointers(5)
-        await until_published(broker, sent)
-        await taker.has_all(sent)
+        await publish_until_confirmed(broker, sent)
+        await receiver.wait_for_all(sent)
 
 
 async def test_a_queue_deleted_without_subscribers_is_declared_again_by_publishing(
@@ -141,22 +142,22 @@ async def test_a_queue_deleted_without_subscribers_is_declared_again_by_publishi
             channel = await connection.channel()
             await channel.queue_delete("notifier.email.low")
             await channel.queue_delete("notifier.sms.high")
-        await until_published(broker, pointers(2))
-        await until_published(broker, pointers(2, QUEUES[3]))
-        await until_ready(broker, 2)
+        await publish_until_confirmed(broker, pointers(2))
+        await publish_until_confirmed(broker, pointers(2, QUEUES[3]))
+        await wait_until_ready(broker, 2)
 
 
-async def test_a_consumer_the_broker_forgot_is_made_anew(vhost_url: str) -> None:
-    async with _opened(vhost_url) as broker, taking(broker, prefetch=10, acks=True) as taker:
-        subscription = taker.subscription
+async def test_a_consumer_that_the_broker_lost_is_created_again(vhost_url: str) -> None:
+    async with _opened(vhost_url) as broker, subscribed(broker, prefetch=10, acks=True) as receiver:
+        subscription = receiver.subscription
         assert isinstance(subscription, RabbitSubscription)
-        epoch = subscription._session
-        assert epoch is not None
-        assert epoch.consumer_tag is not None
-        await epoch.channel.basic_cancel(epoch.consumer_tag)  # behind the subscription's back
+        session = subscription._session
+        assert session is not None
+        assert session.consumer_tag is not None
+        await session.channel.basic_cancel(session.consumer_tag)  # unknown to the subscription
         sent = pointers(3)
         assert all(await broker.publish(sent))
-        await taker.has_all(sent)
+        await receiver.wait_for_all(sent)
 
 
 async def test_a_publish_that_is_cancelled_leaves_the_channel_usable(vhost_url: str) -> None:
@@ -173,24 +174,24 @@ async def test_a_publish_that_is_cancelled_leaves_the_channel_usable(vhost_url: 
         assert broker._publisher._channel is channel
 
 
-async def test_a_publish_timed_out_leaves_the_channel_usable(vhost_url: str) -> None:
+async def test_a_publish_that_times_out_leaves_the_channel_usable(vhost_url: str) -> None:
     async with _opened(vhost_url, publish_timeout_s=0.01) as broker:
         assert isinstance(broker, RabbitBroker)
         channel = broker._publisher._channel
         assert not all(await broker.publish(pointers(3_000)))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while not all(await broker.publish(pointers(1))):
                 await asyncio.sleep(0.01)
         assert broker._publisher._channel is channel
 
 
-async def test_a_broker_away_at_open_is_found_when_it_comes(vhost_url: str) -> None:
+async def test_a_broker_that_is_down_at_open_is_used_once_it_is_up(vhost_url: str) -> None:
     async with open_proxy_for(vhost_url) as proxy:
         proxy.cut()
         with structlog.testing.capture_logs() as logs:
             async with (
                 _opened(proxy.url(vhost_url)) as broker,
-                taking(broker, prefetch=10, acks=True) as taker,
+                subscribed(broker, prefetch=10, acks=True) as receiver,
             ):
                 assert not await broker.probe()
                 assert list(await broker.publish(pointers(2))) == [False, False]
@@ -198,39 +199,39 @@ async def test_a_broker_away_at_open_is_found_when_it_comes(vhost_url: str) -> N
                 assert [each["event"] for each in logs] == ["broker_unavailable"]
                 proxy.heal()
                 sent = pointers(5)
-                await until_published(broker, sent)
-                await taker.has_all(sent)
+                await publish_until_confirmed(broker, sent)
+                await receiver.wait_for_all(sent)
                 assert [each["event"] for each in logs] == [
                     "broker_unavailable",
                     "broker_connected",
                 ]
 
 
-async def test_a_cut_connection_is_made_again_and_what_was_held_is_redelivered(
+async def test_a_cut_connection_is_reopened_and_held_messages_are_redelivered(
     vhost_url: str,
 ) -> None:
     async with (
         open_proxy_for(vhost_url) as proxy,
         _opened(proxy.url(vhost_url)) as broker,
-        taking(broker, prefetch=10) as taker,
+        subscribed(broker, prefetch=10) as receiver,
     ):
         assert all(await broker.publish(pointers(10)))
         for cut in (1, 2, 3):
-            await taker.has(10 * cut)
+            await receiver.wait_for(10 * cut)
             proxy.cut()
-            await taker.lost(cut)
-            taker.ack(taker.deliveries)
+            await receiver.wait_for_loss(cut)
+            receiver.ack(receiver.deliveries)
             proxy.heal()
-        await taker.has(40)
-        taker.ack(taker.deliveries)
+        await receiver.wait_for(40)
+        receiver.ack(receiver.deliveries)
         sent = pointers(10)
-        await until_published(broker, sent)
-        await taker.has_all(sent)
-        assert len(set(taker.ids)) == 20
-        assert all(each.redelivered for each in taker.deliveries[10:40])
+        await publish_until_confirmed(broker, sent)
+        await receiver.wait_for_all(sent)
+        assert len(set(receiver.ids)) == 20
+        assert all(each.redelivered for each in receiver.deliveries[10:40])
 
 
-async def test_a_confirm_lost_on_the_way_is_no_confirm(vhost_url: str) -> None:
+async def test_a_publish_whose_confirm_is_lost_is_not_confirmed(vhost_url: str) -> None:
     async with (
         open_proxy_for(vhost_url) as proxy,
         _opened(proxy.url(vhost_url)) as broker,
@@ -239,13 +240,13 @@ async def test_a_confirm_lost_on_the_way_is_no_confirm(vhost_url: str) -> None:
     ):
         proxy.swallow_replies()
         publishing = group.create_task(broker.publish(pointers(3)), name="publishing")
-        await until_ready(other, 3)
+        await wait_until_ready(other, 3)
         await proxy.swallowed.wait()
         proxy.cut()
         assert not any(await publishing)
 
 
-async def test_a_connection_gone_silent_confirms_nothing_within_the_timeout(
+async def test_a_silent_connection_confirms_nothing_within_the_timeout(
     vhost_url: str,
 ) -> None:
     async with (
@@ -258,15 +259,15 @@ async def test_a_connection_gone_silent_confirms_nothing_within_the_timeout(
         assert not await broker.probe()
         assert await broker.depths() == {}
         proxy.heal()
-        await until_published(broker, pointers(3))
+        await publish_until_confirmed(broker, pointers(3))
 
 
-async def test_a_memory_alarm_stops_publishing_and_only_that_until_it_ends(
+async def test_a_memory_alarm_stops_publishing_only_until_it_ends(
     private_rabbitmq: RabbitmqNode, private_vhost_url: str, rabbitmq_install: RabbitmqInstall
 ) -> None:
     async with (
         _opened(private_vhost_url, publish_timeout_s=1.0) as broker,
-        taking(broker, acks=True) as taker,
+        subscribed(broker, acks=True) as receiver,
     ):
         before = pointers(5)
         assert all(await broker.publish(before))
@@ -275,18 +276,18 @@ async def test_a_memory_alarm_stops_publishing_and_only_that_until_it_ends(
             assert not any(await broker.publish(pointers(5)))
             assert not await broker.probe()
             assert not any(await broker.publish(pointers(5)))
-            await taker.subscription.set_prefetch(10)
-            await taker.has_all(before)
+            await receiver.subscription.set_prefetch(10)
+            await receiver.wait_for_all(before)
         finally:
             _set_memory_limit(private_rabbitmq, rabbitmq_install, 512_000_000)
-        await _until_probe(broker, wanted=True)
+        await _wait_for_probe(broker, expected=True)
         after = pointers(5)
-        await until_published(broker, after)
-        await taker.has_all(after)
+        await publish_until_confirmed(broker, after)
+        await receiver.wait_for_all(after)
 
 
 @pytest.mark.parametrize("part", ["password", "vhost"])
-async def test_a_refusal_is_said_once_with_its_reason_and_without_the_password(
+async def test_a_refusal_is_logged_once_with_its_reason_and_without_the_password(
     vhost_url: str, part: str
 ) -> None:
     wrong = {
@@ -294,7 +295,7 @@ async def test_a_refusal_is_said_once_with_its_reason_and_without_the_password(
         "vhost": vhost_url + "-of-nobody",
     }[part]
     with structlog.testing.capture_logs() as logs:
-        async with _opened(wrong) as broker, taking(broker, prefetch=1):
+        async with _opened(wrong) as broker, subscribed(broker, prefetch=1):
             assert not await broker.probe()
             assert not any(await broker.publish(pointers(1)))
             assert await broker.depths() == {}
@@ -306,66 +307,67 @@ async def test_a_refusal_is_said_once_with_its_reason_and_without_the_password(
     assert "correct-horse" not in str(logs)
 
 
-async def test_a_queue_of_another_kind_in_our_place_is_named_and_its_removal_noticed(
+async def test_a_queue_of_another_type_is_reported_by_name_and_its_removal_noticed(
     vhost_url: str,
 ) -> None:
     async with aiormq.connect(vhost_url) as connection:
         channel = await connection.channel()
         await channel.queue_declare("notifier.sms.low", durable=True)
         with structlog.testing.capture_logs() as logs:
-            async with _opened(vhost_url) as broker, taking(broker, prefetch=5) as taker:
+            async with _opened(vhost_url) as broker, subscribed(broker, prefetch=5) as receiver:
                 assert not await broker.probe()
                 assert logs[0]["event"] == "broker_unavailable"
                 assert "notifier.sms.low" in logs[0]["reason"]
                 await channel.queue_delete("notifier.sms.low")
                 sent = pointers(3)
-                await until_published(broker, sent)
-                await taker.has_all(sent)
+                await publish_until_confirmed(broker, sent)
+                await receiver.wait_for_all(sent)
 
 
-async def test_a_channel_lost_alone_is_said_once_and_the_broker_not_called_away(
+async def test_a_lost_channel_is_logged_once_and_the_broker_is_not_reported_unavailable(
     vhost_url: str,
 ) -> None:
-    async with _opened(vhost_url) as broker, taking(broker, prefetch=5) as taker:
+    async with _opened(vhost_url) as broker, subscribed(broker, prefetch=5) as receiver:
         with structlog.testing.capture_logs() as logs:
             async with aiormq.connect(vhost_url) as connection:
                 channel = await connection.channel()
                 await channel.queue_delete("notifier.email.low")
-            await taker.lost(1)
+            await receiver.wait_for_loss(1)
             sent = pointers(3)
-            await until_published(broker, sent)
-            await taker.has_all(sent)
+            await publish_until_confirmed(broker, sent)
+            await receiver.wait_for_all(sent)
         lost = [each for each in logs if each.get("channel") == "email.low"]
         assert [each["event"] for each in lost] == ["broker_channel_closed"]
         assert "cancelled the consumer" in lost[0]["reason"]
         assert "broker_unavailable" not in [each["event"] for each in logs]
 
 
-async def test_leaving_while_the_broker_is_silent_takes_bounded_time(vhost_url: str) -> None:
+async def test_closing_while_the_broker_is_silent_takes_bounded_time(vhost_url: str) -> None:
     async with (
         open_proxy_for(vhost_url) as proxy,
-        asyncio.timeout(PATIENCE_S),
+        asyncio.timeout(TIMEOUT_S),
         _opened(proxy.url(vhost_url)) as broker,
-        taking(broker, prefetch=5) as taker,
+        subscribed(broker, prefetch=5) as receiver,
     ):
         assert all(await broker.publish(pointers(5)))
-        await taker.has(5)
+        await receiver.wait_for(5)
         proxy.blackhole()
 
 
-async def test_a_mistake_in_the_subscriber_is_not_swallowed(vhost_url: str) -> None:
+async def test_an_error_of_the_receiver_is_raised(vhost_url: str) -> None:
     with pytest.raises(ExceptionGroup) as caught:
-        await _subscribe_with_a_mistake(vhost_url)
+        await _subscribe_with_a_failing_receiver(vhost_url)
     assert caught.group_contains(ZeroDivisionError)
 
 
-async def _subscribe_with_a_mistake(url: str) -> None:
-    def mistaken(_: object) -> None:
-        raise ZeroDivisionError
+async def _subscribe_with_a_failing_receiver(url: str) -> None:
+    class FailingReceiver(RecordingReceiver):
+        def deliver(self, _: object) -> None:
+            raise ZeroDivisionError
 
     async with (
         _opened(url) as broker,
-        broker.subscribe(EMAIL_LOW, on_delivery=mistaken, on_lost=lambda: None) as subscription,
+        broker.subscribe(EMAIL_LOW, FailingReceiver(acks=False)) as subscription,
     ):
         await subscription.set_prefetch(1)
         await broker.publish(pointers(1))

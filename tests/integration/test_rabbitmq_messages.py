@@ -12,13 +12,13 @@ import pytest
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.ports.broker import Broker, Pointer
-from tests.conformance.taking import (
+from tests.conformance.receiving import (
     EMAIL_LOW,
     QUEUES,
     CountingObserver,
     pointers,
-    taking,
-    until_ready,
+    subscribed,
+    wait_until_ready,
 )
 
 EMAIL_HIGH = QueueKey(Channel("email"), Priority.HIGH)
@@ -31,7 +31,7 @@ async def broker(vhost_url: str) -> AsyncIterator[Broker]:
         yield broker
 
 
-def of_one_take(count: int, queue: QueueKey = EMAIL_LOW, *, at: float = 1.5) -> list[Pointer]:
+def of_one_instant(count: int, queue: QueueKey = EMAIL_LOW, *, at: float = 1.5) -> list[Pointer]:
     """Pointers of one instant: only they share messages."""
     return [
         Pointer(queue=queue, id=each.id, claim=each.claim, published_at=at)
@@ -49,10 +49,10 @@ async def bodies(vhost_url: str, queue: QueueKey = EMAIL_LOW) -> list[list[list[
     return found
 
 
-async def test_pointers_of_a_queue_share_messages_up_to_what_is_allowed(
+async def test_pointers_of_a_queue_share_messages_up_to_the_maximum_batch(
     broker: Broker, vhost_url: str
 ) -> None:
-    low, high, later = of_one_take(7), of_one_take(2, EMAIL_HIGH), of_one_take(1, at=2.5)
+    low, high, later = of_one_instant(7), of_one_instant(2, EMAIL_HIGH), of_one_instant(1, at=2.5)
     mixed = [*low[:3], high[0], *later, *low[3:], high[1]]
     assert all(await broker.publish(mixed, {EMAIL_LOW: 3}))
     assert await bodies(vhost_url) == [
@@ -62,57 +62,57 @@ async def test_pointers_of_a_queue_share_messages_up_to_what_is_allowed(
     assert [len(message) for message in await bodies(vhost_url, EMAIL_HIGH)] == [1, 1]
 
 
-async def test_a_message_is_acknowledged_when_the_last_of_its_pointers_is(broker: Broker) -> None:
-    sent = of_one_take(3)
+async def test_a_message_is_acked_once_all_its_pointers_are_acked(broker: Broker) -> None:
+    sent = of_one_instant(3)
     assert all(await broker.publish(sent, {EMAIL_LOW: 3}))
-    async with taking(broker, prefetch=8) as first:
-        await first.has(3)
+    async with subscribed(broker, prefetch=8) as first:
+        await first.wait_for(3)
         assert [each.pointer for each in first.deliveries] == sent
         first.ack(first.deliveries[:2])
         first.ack(first.deliveries[:2])
-    async with taking(broker, prefetch=8) as again:
-        await again.has(3)
+    async with subscribed(broker, prefetch=8) as again:
+        await again.wait_for(3)
         assert all(each.redelivered for each in again.deliveries)
         again.ack(reversed(again.deliveries))
-    async with taking(broker, prefetch=8) as none:
-        await until_ready(broker, 0)
+    async with subscribed(broker, prefetch=8) as none:
+        await wait_until_ready(broker, 0)
         assert not none.deliveries
 
 
-async def test_what_cannot_be_routed_is_refused_as_a_whole(broker: Broker) -> None:
+async def test_no_pointer_of_an_unroutable_message_is_confirmed(broker: Broker) -> None:
     fax = QueueKey(Channel("fax"), Priority.LOW)
-    mixed = [*of_one_take(4, fax), *of_one_take(4)]
+    mixed = [*of_one_instant(4, fax), *of_one_instant(4)]
     answers = await broker.publish(mixed, {fax: 4, EMAIL_LOW: 4})
     assert list(answers) == [False] * 4 + [True] * 4
 
 
-async def test_the_depth_is_told_in_pointers(broker: Broker) -> None:
-    assert all(await broker.publish(of_one_take(1_600), {EMAIL_LOW: 16}))
+async def test_the_depth_is_in_pointers(broker: Broker) -> None:
+    assert all(await broker.publish(of_one_instant(1_600), {EMAIL_LOW: 16}))
     depth = (await broker.depths([EMAIL_LOW]))[EMAIL_LOW]
     assert depth.ready == pytest.approx(1_600, rel=0.05)
 
 
-async def test_a_subscription_holds_about_as_many_pointers_whatever_a_message_carries(
+async def test_a_subscription_holds_a_bounded_number_of_pointers_at_every_batch_size(
     broker: Broker,
 ) -> None:
     """It learns from what comes, and all of it comes, each once."""
-    sent = of_one_take(9_600)
+    sent = of_one_instant(9_600)
     assert all(await broker.publish(sent, {EMAIL_LOW: 16}))
-    async with taking(broker, prefetch=PREFETCH) as taker:
+    async with subscribed(broker, prefetch=PREFETCH) as receiver:
         acked = 0
         while acked < len(sent):
-            await taker.has(acked + 1)
-            held = len(taker.deliveries) - acked
+            await receiver.wait_for(acked + 1)
+            held = len(receiver.deliveries) - acked
             if acked > len(sent) * 3 // 4:
-                assert held <= taker.subscription.max_held
-            taker.ack(taker.deliveries[acked : acked + 16])
-            acked = min(acked + 16, len(taker.deliveries))
-        assert PREFETCH < taker.subscription.max_held <= 4 * PREFETCH
-        assert Counter(taker.ids) == Counter(each.id for each in sent)
+                assert held <= receiver.subscription.max_held
+            receiver.ack(receiver.deliveries[acked : acked + 16])
+            acked = min(acked + 16, len(receiver.deliveries))
+        assert PREFETCH < receiver.subscription.max_held <= 4 * PREFETCH
+        assert Counter(receiver.ids) == Counter(each.id for each in sent)
         singles = pointers(400)
         assert all(await broker.publish(singles))
         while acked < len(sent) + len(singles):
-            await taker.has(acked + 1)
-            taker.ack(taker.deliveries[acked:])
-            acked = len(taker.deliveries)
-        assert taker.subscription.max_held == PREFETCH
+            await receiver.wait_for(acked + 1)
+            receiver.ack(receiver.deliveries[acked:])
+            acked = len(receiver.deliveries)
+        assert receiver.subscription.max_held == PREFETCH

@@ -19,13 +19,13 @@ from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.domain.errors import ConfigError
 from notifier.embedded.rabbitmq_management import HEADERS
-from tests.conformance.taking import (
+from tests.conformance.receiving import (
     EMAIL_LOW,
     QUEUES,
     CountingObserver,
     pointers,
-    taking,
-    until_ready,
+    subscribed,
+    wait_until_ready,
 )
 
 ID = str(uuid.uuid4())
@@ -58,7 +58,7 @@ def _manage(server: RabbitmqNode, path: str, url: str) -> Any:
         return json.load(connection.getresponse())
 
 
-async def test_nine_quorum_queues_are_declared_and_declared_again(
+async def test_nine_quorum_queues_are_declared_and_a_second_declare_succeeds(
     rabbitmq_server: RabbitmqNode, vhost_url: str
 ) -> None:
     for _ in range(2):
@@ -85,10 +85,10 @@ async def test_two_processes_opening_an_empty_broker_at_once_both_work(vhost_url
     ):
         assert all(await one.publish(pointers(5)))
         assert all(await two.publish(pointers(5)))
-        await until_ready(one, 10)
+        await wait_until_ready(one, 10)
 
 
-async def test_the_body_holds_the_pointer_and_nothing_else(vhost_url: str) -> None:
+async def test_the_body_holds_only_the_pointer(vhost_url: str) -> None:
     async with open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker:
         (sent,) = pointers(1)
         assert all(await broker.publish([sent]))
@@ -104,7 +104,9 @@ async def test_the_body_holds_the_pointer_and_nothing_else(vhost_url: str) -> No
     assert set(properties.headers or {}) <= {"x-delivery-count"}
 
 
-async def test_unreadable_messages_are_counted_acked_and_never_quoted(vhost_url: str) -> None:
+async def test_unreadable_messages_are_counted_and_acked_and_their_body_is_not_logged(
+    vhost_url: str,
+) -> None:
     observer = CountingObserver()
     async with open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as broker:
         async with aiormq.connect(vhost_url) as connection:
@@ -117,19 +119,19 @@ async def test_unreadable_messages_are_counted_acked_and_never_quoted(vhost_url:
         sent = pointers(1)
         assert all(await broker.publish(sent))
         with structlog.testing.capture_logs() as logs:
-            async with taking(broker, prefetch=100, acks=True) as taker:
-                await taker.has_all(sent)
-                assert len(taker.deliveries) == 1
-            async with taking(broker, prefetch=1) as taker:
-                await until_ready(broker, 0)
-                assert not taker.deliveries
-    assert observer.unreadables == len(UNREADABLE) + 1
+            async with subscribed(broker, prefetch=100, acks=True) as receiver:
+                await receiver.wait_for_all(sent)
+                assert len(receiver.deliveries) == 1
+            async with subscribed(broker, prefetch=1) as receiver:
+                await wait_until_ready(broker, 0)
+                assert not receiver.deliveries
+    assert observer.unreadable_count == len(UNREADABLE) + 1
     told = [each for each in logs if each["event"] == "message_unreadable"]
     assert len(told) == len(UNREADABLE) + 1
     assert "someone@example.org" not in str(logs)
 
 
-async def test_a_pointer_of_a_later_version_with_more_fields_is_still_read(vhost_url: str) -> None:
+async def test_a_message_of_a_later_version_with_more_fields_is_read(vhost_url: str) -> None:
     async with open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker:
         async with aiormq.connect(vhost_url) as connection:
             channel = await connection.channel()
@@ -139,14 +141,14 @@ async def test_a_pointer_of_a_later_version_with_more_fields_is_still_read(vhost
                 routing_key="email.low",
                 properties=Basic.Properties(delivery_mode=2),
             )
-        async with taking(broker, prefetch=1, acks=True) as taker:
-            await taker.has(1)
-            assert taker.deliveries[0].pointer.queue == EMAIL_LOW
-            assert taker.deliveries[0].pointer.claim == 3
+        async with subscribed(broker, prefetch=1, acks=True) as receiver:
+            await receiver.wait_for(1)
+            assert receiver.deliveries[0].pointer.queue == EMAIL_LOW
+            assert receiver.deliveries[0].pointer.claim == 3
 
 
 @pytest.mark.parametrize("url", ["", "http://localhost/", "amqp://", "amqp://host:port/", "guest"])
-async def test_what_is_no_amqp_url_is_a_wrong_setting(url: str) -> None:
+async def test_a_url_that_is_not_of_amqp_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match=r"broker\.url"):
         async with open_rabbitmq_broker(url, QUEUES, observer=CountingObserver()):
             pass

@@ -23,7 +23,7 @@ from notifier.delivery.relay import POLL_INTERVAL_S, Relay, Relays
 from notifier.domain.controls import SendPermission
 from notifier.domain.notification import Claimed, Priority, QueueKey, Status
 from notifier.lifecycle import background_task
-from notifier.ports.broker import ONE_EACH, Delivery, Pointer
+from notifier.ports.broker import ONE_EACH, Pointer
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -35,6 +35,7 @@ from tests.builders import (
     quotas,
     worker_id,
 )
+from tests.conformance.receiving import subscribed
 
 
 class RefusingBroker(InProcessBroker):
@@ -215,21 +216,16 @@ async def test_a_woken_relay_publishes_at_once(
     store: PostgresStore, broker: RefusingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.delivery.relay.POLL_INTERVAL_S", 3600)
-    arrived = asyncio.Event()
     relay = relay_of(store, broker)
     async with (
-        broker.subscribe(
-            EMAIL_HIGH, on_delivery=lambda _: arrived.set(), on_lost=lambda: None
-        ) as lane,
+        subscribed(broker, EMAIL_HIGH, prefetch=1) as subscriber,
         background_task(relay.run, "relay"),
     ):
-        await lane.set_prefetch(1)
-        for _ in range(2):  # the second one while it waits for work
-            arrived.clear()
+        for count in (1, 2):  # the second one while it waits for work
             await store.insert([a_notification(EMAIL_HIGH)])
             relay.wake()
-            await arrived.wait()
-            await lane.set_prefetch(2)
+            await subscriber.wait_for(count)
+            await subscriber.subscription.set_prefetch(2)
         relay.wake()  # so that it notices the stop
 
 
@@ -280,14 +276,11 @@ async def test_a_window_does_not_grow_while_its_queue_may_not_send(
 
 async def drain(broker: RefusingBroker, queue: QueueKey) -> None:
     """Receive and ack everything that is ready in the queue."""
-    held = list[Delivery]()
-    async with broker.subscribe(queue, on_delivery=held.append, on_lost=lambda: None) as lane:
-        await lane.set_prefetch(1000)
+    async with subscribed(broker, queue, prefetch=1000) as subscriber:
         while (await ready_counts(broker))[str(queue)]:
             await asyncio.sleep(0)
-        await lane.set_prefetch(0)
-        for delivery in held:
-            lane.ack(delivery)
+        await subscriber.subscription.set_prefetch(0)
+        subscriber.ack(subscriber.deliveries)
 
 
 async def test_a_probe_publishes_one_pointer_at_a_time(

@@ -26,7 +26,7 @@ from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.domain.timing import AttemptTiming
-from notifier.ports.broker import Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports.broker import Broker, Delivery, Depth, Pointer, Receiver, Subscription
 from notifier.ports.rates import Slice
 from notifier.ports.store import Waiting
 from notifier.scheduling.consumers.deployment import Deployment
@@ -182,16 +182,10 @@ class FragileBroker:
         return await self._inner.depths(queues)
 
     @asynccontextmanager
-    async def subscribe(
-        self,
-        queue: QueueKey,
-        *,
-        on_delivery: Callable[[Delivery], None],
-        on_lost: Callable[[], None],
-    ) -> AsyncIterator[Subscription]:
+    async def subscribe(self, queue: QueueKey, receiver: Receiver) -> AsyncIterator[Subscription]:
         async with AsyncExitStack() as stack:
-            wire = Wire(self, queue, stack, on_lost)
-            await wire.connect(self._inner, on_delivery)
+            wire = Wire(self, queue, stack, receiver)
+            await wire.connect(self._inner)
             self._wires.append(wire)
             yield wire
 
@@ -206,19 +200,17 @@ class Wire:
         broker: FragileBroker,
         queue: QueueKey,
         stack: AsyncExitStack,
-        on_lost: Callable[[], None],
+        receiver: Receiver,
     ) -> None:
         self._broker = broker
         self._queue = queue
         self._stack = stack
-        self._on_lost = on_lost
+        self._receiver = receiver
         self._prefetch = 0
 
-    async def connect(self, inner: Broker, on_delivery: Callable[[Delivery], None]) -> None:
+    async def connect(self, inner: Broker) -> None:
         async def reconnect() -> None:
-            subscription = inner.subscribe(
-                self._queue, on_delivery=on_delivery, on_lost=self._on_lost
-            )
+            subscription = inner.subscribe(self._queue, self._receiver)
             self._inner = await self._stack.enter_async_context(subscription)
             await self._inner.set_prefetch(self._prefetch)
 
@@ -239,7 +231,7 @@ class Wire:
         self._inner.ack(delivery)
 
     async def cut(self) -> None:
-        self._on_lost()
+        self._receiver.connection_lost()
         await self._stack.aclose()
         await self._reconnect()
 

@@ -1,1 +1,1 @@
-"""The stand-in for RabbitMQ in one process: the same semantics, in memory."""
+"""The in-process broker: the semantics of RabbitMQ in the memory of one process."""

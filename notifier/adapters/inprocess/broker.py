@@ -1,20 +1,28 @@
-"""A broker in the memory of one process, for `notifier dev`: RabbitMQ's semantics without a wire.
+"""A broker in the memory of one process, for `notifier dev`: RabbitMQ's semantics without a server.
 
-First in, first out per queue; subscriptions take turns; each holds at most its prefetch; what is
-unacked when a subscription ends returns to the head of its queue as redelivered. Losing it all
-with the process is allowed: Postgres holds the truth.
+Each queue is first in, first out. Its subscriptions take turns, and each holds at most its
+prefetch. When a subscription ends, its unacked pointers return to the head of the queue as
+redelivered. Losing all of it with the process is allowed: Postgres holds the truth.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from notifier.domain.notification import QueueKey
-from notifier.ports.broker import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports.broker import (
+    ONE_EACH,
+    Broker,
+    Delivery,
+    Depth,
+    Pointer,
+    Receiver,
+    Subscription,
+)
 
 
 @asynccontextmanager
@@ -30,7 +38,7 @@ class _Message:
 
 
 class InProcessBroker:
-    """Implements `notifier.ports.broker.Broker`."""
+    """Implements notifier.ports.broker.Broker."""
 
     def __init__(self, queues: Sequence[QueueKey]) -> None:
         self._queues = {queue: _Queue() for queue in queues}
@@ -38,7 +46,7 @@ class InProcessBroker:
     async def publish(
         self,
         pointers: Sequence[Pointer],
-        max_batch: Mapping[QueueKey, int] = ONE_EACH,  # noqa: ARG002 nothing to be saved here
+        max_batch: Mapping[QueueKey, int] = ONE_EACH,  # noqa: ARG002 a message costs nothing here
     ) -> Sequence[bool]:
         return [self._put(pointer) for pointer in pointers]
 
@@ -47,22 +55,16 @@ class InProcessBroker:
 
     async def depths(
         self,
-        queues: Collection[QueueKey] = (),  # noqa: ARG002 all are at hand
+        queues: Collection[QueueKey] = (),  # noqa: ARG002 returns all of them
     ) -> Mapping[QueueKey, Depth]:
         return {key: queue.depth() for key, queue in self._queues.items()}
 
     @asynccontextmanager
-    async def subscribe(
-        self,
-        queue: QueueKey,
-        *,
-        on_delivery: Callable[[Delivery], None],
-        on_lost: Callable[[], None],  # noqa: ARG002 there is no connection to lose
-    ) -> AsyncIterator[Subscription]:
-        """See `ports.broker.Broker`. Raises ValueError for a queue this broker does not serve."""
+    async def subscribe(self, queue: QueueKey, receiver: Receiver) -> AsyncIterator[Subscription]:
+        """See notifier.ports.broker.Broker."""
         if queue not in self._queues:
             raise ValueError(f"no such queue: {queue}")
-        subscription = _Subscription(self._queues[queue], on_delivery)
+        subscription = _Subscription(self._queues[queue], receiver)
         try:
             yield subscription
         finally:
@@ -77,61 +79,61 @@ class InProcessBroker:
 
 
 class _Queue:
-    """One queue and the turns its subscriptions take."""
+    """One queue, and the order in which its subscriptions are served."""
 
     def __init__(self) -> None:
         self._ready: deque[_Message] = deque()
-        self._turns: deque[_Subscription] = deque()
+        self._subscriptions: deque[_Subscription] = deque()
         self._is_scheduled = False
 
     def depth(self) -> Depth:
-        return Depth(len(self._ready), len(self._turns))
+        return Depth(len(self._ready), len(self._subscriptions))
 
     def put(self, message: _Message) -> None:
         self._ready.append(message)
         self.schedule()
 
     def join(self, subscription: _Subscription) -> None:
-        if subscription not in self._turns:
-            self._turns.append(subscription)
+        if subscription not in self._subscriptions:
+            self._subscriptions.append(subscription)
         self.schedule()
 
     def leave(self, subscription: _Subscription) -> None:
-        if subscription in self._turns:
-            self._turns.remove(subscription)
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
 
-    def take_back(self, messages: Sequence[_Message]) -> None:
-        """Put unacked messages back before all others, in the order they had."""
+    def put_back(self, messages: Sequence[_Message]) -> None:
+        """Put unacked messages at the head of the queue, in their former order."""
         self._ready.extendleft(
             _Message(message.pointer, redelivered=True) for message in reversed(messages)
         )
         self.schedule()
 
     def schedule(self) -> None:
-        """Hand out in the next tick: an ack inside `on_delivery` must not recurse."""
+        """Deliver in the next tick of the loop: an ack inside `deliver` must not recurse."""
         if not self._is_scheduled:
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._hand_out)
+            asyncio.get_running_loop().call_soon(self._deliver_ready)
 
-    def _hand_out(self) -> None:
+    def _deliver_ready(self) -> None:
         self._is_scheduled = False
-        passed = 0
-        while self._ready and passed < len(self._turns):
-            subscription = self._turns[0]
-            self._turns.rotate(-1)
+        skipped = 0
+        while self._ready and skipped < len(self._subscriptions):
+            subscription = self._subscriptions[0]
+            self._subscriptions.rotate(-1)
             if subscription.has_room:
-                passed = 0
+                skipped = 0
                 subscription.deliver(self._ready.popleft())
             else:
-                passed += 1
+                skipped += 1
 
 
 class _Subscription:
-    """Implements `notifier.ports.broker.Subscription`; a tag is its count of deliveries."""
+    """Implements notifier.ports.broker.Subscription. Its deliveries are tagged 1, 2, 3, ..."""
 
-    def __init__(self, queue: _Queue, on_delivery: Callable[[Delivery], None]) -> None:
+    def __init__(self, queue: _Queue, receiver: Receiver) -> None:
         self._queue = queue
-        self._on_delivery = on_delivery
+        self._receiver = receiver
         self._prefetch = 0
         self._held: dict[Delivery, _Message] = {}
         self._delivered = 0
@@ -161,11 +163,11 @@ class _Subscription:
         self._delivered += 1
         delivery = Delivery(message.pointer, message.redelivered, self._delivered)
         self._held[delivery] = message
-        self._on_delivery(delivery)
+        self._receiver.deliver(delivery)
 
     def end(self) -> None:
-        """Return what is held, in order, and take no more."""
+        """Put all held messages back and take no more."""
         self._prefetch = 0
         self._queue.leave(self)
         unacked, self._held = list(self._held.values()), {}
-        self._queue.take_back(unacked)
+        self._queue.put_back(unacked)

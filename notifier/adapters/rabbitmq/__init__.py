@@ -1,1 +1,1 @@
-"""RabbitMQ behind `ports.broker.Broker`: it reconnects, redeclares and resumes by itself."""
+"""The broker on RabbitMQ: it reconnects, declares its queues again and resumes subscriptions."""

@@ -1,6 +1,7 @@
-"""How many pointers the messages of a queue carry, and so how many messages hold so many pointers.
+"""Estimates how many pointers a queue's messages carry.
 
-The broker counts messages, everybody else counts pointers. What a process sees pass is its measure.
+The broker counts messages, the rest of Notifier counts pointers. A process estimates from the
+messages that it publishes and receives.
 """
 
 from __future__ import annotations
@@ -11,63 +12,63 @@ from typing import Final
 from notifier.domain.notification import QueueKey
 
 MAX_POINTERS_PER_MESSAGE: Final = 64
-"""A message that says it carries more is none of ours."""
-_MEMORY: Final = 64
-_RAISED_AT: Final = 1.5
-_LOWERED_AT: Final = 0.6
+"""A message with more pointers is not one of ours."""
+_WINDOW: Final = 64
+_DOUBLE_ABOVE: Final = 1.5
+_HALVE_BELOW: Final = 0.6
 
 
 class BatchSizeEstimate:
-    """The moving average over the last few messages of each queue, published or delivered."""
+    """The moving average over the last 64 messages of each queue."""
 
     def __init__(self) -> None:
         self._mean: dict[QueueKey, float] = {}
-        self._seen: Counter[QueueKey] = Counter()
+        self._count: Counter[QueueKey] = Counter()
 
-    def saw(self, queue: QueueKey, pointers: int) -> None:
-        """A message of the queue, with so many, passed."""
+    def record(self, queue: QueueKey, pointers: int) -> None:
+        """Record a published or received message of the queue."""
         mean = self.mean(queue)
-        self._seen[queue] = min(self._seen[queue] + 1, _MEMORY)
-        self._mean[queue] = mean + (pointers - mean) / self._seen[queue]
+        self._count[queue] = min(self._count[queue] + 1, _WINDOW)
+        self._mean[queue] = mean + (pointers - mean) / self._count[queue]
 
     def mean(self, queue: QueueKey) -> float:
-        """Pointers a message; 1.0 where none has passed."""
+        """Return the pointers per message; 1.0 before the first message."""
         return self._mean.get(queue, 1.0)
 
     def pointers(self, queue: QueueKey, messages: int) -> int:
-        """About how many pointers so many messages of the queue carry."""
+        """Return about how many pointers this number of messages carries."""
         return round(messages * self.mean(queue))
 
 
 class Prefetch:
-    """One subscription's prefetch: asked for in pointers, told to the broker in messages.
+    """Converts the prefetch of one subscription from pointers to messages.
 
-    Where messages carry several, twice as many pointers are held as were asked for: a message is
-    held until the last of its pointers is done, and two must be there for one to follow the other.
-    The measure is a power of two that changes late, since each change consumes anew.
+    Where messages carry several pointers, twice the wanted number of pointers is held: a message is
+    held until its last pointer is done, and a second one must be there to continue with. The batch
+    size is a power of two that changes late, because each change costs a new consumer.
     """
 
     def __init__(self) -> None:
         self.pointers = 0
-        self._each = 1
+        self._batch_size = 1
 
     @property
     def messages(self) -> int:
         """How many messages to hold."""
-        if self._each == 1 or self.pointers <= 1:
+        if self._batch_size == 1 or self.pointers <= 1:
             return self.pointers
-        return min(self.pointers, max(2, 2 * self.pointers // self._each))
+        return min(self.pointers, max(2, 2 * self.pointers // self._batch_size))
 
     @property
     def max_held(self) -> int:
-        """How many pointers these messages carry, rather more than less."""
-        return self.messages if self._each == 1 else 2 * self.messages * self._each
+        """An upper estimate of how many pointers these messages carry."""
+        return self.messages if self._batch_size == 1 else 2 * self.messages * self._batch_size
 
     def follow(self, mean: float) -> bool:
-        """Take in how many pointers a message carries now; whether `messages` is another."""
+        """Adapt to the present mean of pointers per message; return whether `messages` changed."""
         before = self.messages
-        while mean > self._each * _RAISED_AT:
-            self._each *= 2
-        while self._each > 1 and mean < self._each * _LOWERED_AT:
-            self._each //= 2
+        while mean > self._batch_size * _DOUBLE_ABOVE:
+            self._batch_size *= 2
+        while self._batch_size > 1 and mean < self._batch_size * _HALVE_BELOW:
+            self._batch_size //= 2
         return self.messages != before

@@ -1,7 +1,7 @@
-"""RabbitMQ as the broker: two connections, one task tree, subscriptions that resume by themselves.
+"""RabbitMQ as the broker: two connections, and channels that are reopened after every loss.
 
-Publishing and consuming have a connection each, because an alarm stops RabbitMQ from reading one
-that publishes. Depths are polled on the consuming one.
+Publishing and consuming have a connection each, because in an alarm RabbitMQ stops reading from a
+connection that publishes. Depths are polled on the consuming one.
 """
 
 from __future__ import annotations
@@ -14,21 +14,18 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
 from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, RabbitConnection, quieten_driver
-from notifier.adapters.rabbitmq.connection_state import ConnectionState
 from notifier.adapters.rabbitmq.depths import Depths
 from notifier.adapters.rabbitmq.publisher import Publisher
+from notifier.adapters.rabbitmq.shared_state import SharedState
 from notifier.adapters.rabbitmq.subscription import RabbitSubscription
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import QueueKey
-from notifier.lifecycle import Backoff, wait
-from notifier.ports.broker import ONE_EACH, Broker, Delivery, Depth, Pointer, Subscription
+from notifier.lifecycle import wait
+from notifier.ports.broker import ONE_EACH, Broker, Depth, Pointer, Receiver, Subscription
 from notifier.ports.observer import BrokerObserver
 
-OPEN_WAIT_S: Final = 2.0
-FIRST_RETRY_S: Final = 0.1
-MAX_RETRY_S: Final = 2.0
+OPEN_TIMEOUT_S: Final = 2.0
 
 
 @asynccontextmanager
@@ -41,78 +38,63 @@ async def open_rabbitmq_broker(
     jitter: Callable[[], float] = random.random,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Broker]:
-    """Open the broker; it is usable at once, also while RabbitMQ is away.
+    """Open the broker; it is usable at once, also while RabbitMQ is unavailable.
 
-    Waits a moment for a first connection, so that a publish right after it usually works. Leaving
-    the block closes channels, then connections, in bounded time. Raises ConfigError for what is
-    no AMQP URL.
+    Waits up to 2 s for the first connection, so that a publish right after it usually works.
+    Leaving the block closes the channels, then the connections, in bounded time. Raises ConfigError
+    for a URL that is not of AMQP.
     """
-    _check(url)
+    _check_url(url)
     quieten_driver()
     async with asyncio.TaskGroup() as group:
         broker = RabbitBroker(
             url,
-            tuple(queues),
+            SharedState(tuple(queues), jitter),
             group=group,
             observer=observer,
             publish_timeout_s=publish_timeout_s,
-            jitter=jitter,
             clock=clock,
         )
         try:
-            await broker.first_try()
+            await broker.wait_for_first_connect()
             yield broker
         finally:
             await broker.close()
 
 
 class RabbitBroker:
-    """Implements `notifier.ports.broker.Broker`; its tasks are born in `group`."""
+    """Implements notifier.ports.broker.Broker. Its tasks run in `group`."""
 
     def __init__(
         self,
         url: str,
-        queues: Sequence[QueueKey],
+        shared: SharedState,
         *,
         group: asyncio.TaskGroup,
         observer: BrokerObserver,
         publish_timeout_s: float,
-        jitter: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
-        self._queues = queues
+        self._shared = shared
         self._group = group
         self._observer = observer
-        self._jitter = jitter
         self._subscriptions: set[RabbitSubscription] = set()
-        self._batch_sizes = BatchSizeEstimate()
-        self._connection_state = ConnectionState(("publish", "consume"))
-        declaring = asyncio.Lock()
-        self._out = self._link(url, "publish", declaring)
-        self._in = self._link(url, "consume", declaring)
-        self._publisher = Publisher(
-            self._out,
-            queues,
-            timeout_s=publish_timeout_s,
-            connection_state=self._connection_state,
-            batch_sizes=self._batch_sizes,
-            backoff=_backoff(jitter),
+        self._publishing = RabbitConnection(url, "publish", shared)
+        self._consuming = RabbitConnection(url, "consume", shared)
+        self._publisher = Publisher(self._publishing, shared, timeout_s=publish_timeout_s)
+        self._depths = Depths(self._consuming, shared, self._subscriptions, clock=clock)
+        self._channel_tasks = self._start(
+            (self._publisher, "publisher"),
+            (self._depths, "depths"),
         )
-        self._depths = Depths(
-            self._in,
-            queues,
-            self._subscriptions,
-            connection_state=self._connection_state,
-            batch_sizes=self._batch_sizes,
-            backoff=_backoff(jitter),
-            clock=clock,
+        self._connection_tasks = self._start(
+            (self._publishing, "publish"),
+            (self._consuming, "consume"),
         )
-        self._channels = self._start((self._publisher, "publisher"), (self._depths, "depths"))
-        self._links = self._start((self._out, "publish"), (self._in, "consume"))
 
-    async def first_try(self) -> None:
-        """Wait, a moment at most, until it is known whether RabbitMQ is there."""
-        await wait(self._connection_state.settled, OPEN_WAIT_S)
+    async def wait_for_first_connect(self) -> None:
+        """Wait up to 2 s until it is known whether RabbitMQ is available."""
+        await wait(self._shared.connection_state.known, OPEN_TIMEOUT_S)
 
     async def publish(
         self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
@@ -123,48 +105,36 @@ class RabbitBroker:
         return await self._publisher.probe()
 
     async def depths(self, queues: Collection[QueueKey] = ()) -> Mapping[QueueKey, Depth]:
-        return await self._depths.read(queues or self._queues)
+        return await self._depths.read(queues or self._shared.queues)
 
     @asynccontextmanager
-    async def subscribe(
-        self,
-        queue: QueueKey,
-        *,
-        on_delivery: Callable[[Delivery], None],
-        on_lost: Callable[[], None],
-    ) -> AsyncIterator[Subscription]:
-        """See `ports.broker.Broker`. Raises ValueError for a queue this broker does not serve."""
-        if queue not in self._queues:
+    async def subscribe(self, queue: QueueKey, receiver: Receiver) -> AsyncIterator[Subscription]:
+        """See notifier.ports.broker.Broker."""
+        if queue not in self._shared.queues:
             raise ValueError(f"no such queue: {queue}")
         subscription = RabbitSubscription(
-            self._in,
-            queue,
-            on_delivery=on_delivery,
-            on_lost=on_lost,
-            observer=self._observer,
-            batch_sizes=self._batch_sizes,
-            backoff=_backoff(self._jitter),
+            self._consuming, self._shared, queue, receiver, self._observer
         )
         self._subscriptions.add(subscription)
         task = self._group.create_task(subscription.run(), name=f"subscription {queue}")
         try:
-            if self._in.is_connected:
-                await wait(subscription.opened, OPEN_WAIT_S)
+            if self._consuming.is_connected:
+                await wait(subscription.opened, OPEN_TIMEOUT_S)
             yield subscription
         finally:
-            subscription.end(task)
+            subscription.stop(task)
             try:
                 await asyncio.wait({task}, timeout=2 * CLOSE_TIMEOUT_S)
             finally:
                 self._subscriptions.discard(subscription)
-                await _end({task})
+                await _cancel({task})
 
     async def close(self) -> None:
-        """Close the channels, then the connections; both also when cancelled meanwhile."""
+        """Close the channels, then the connections, even if cancelled meanwhile."""
         try:
-            await _stop(self._channels)
+            await _stop(self._channel_tasks)
         finally:
-            await _stop(self._links)
+            await _stop(self._connection_tasks)
 
     def _start(self, *parts: tuple[_Part, str]) -> dict[asyncio.Task[None], _Part]:
         return {
@@ -172,24 +142,10 @@ class RabbitBroker:
             for part, name in parts
         }
 
-    def _link(self, url: str, name: str, declaring: asyncio.Lock) -> RabbitConnection:
-        return RabbitConnection(
-            url,
-            name,
-            self._queues,
-            declaring=declaring,
-            connection_state=self._connection_state,
-            backoff=_backoff(self._jitter),
-        )
-
 
 class _Part(Protocol):
     async def run(self) -> None: ...
     def stop(self, task: asyncio.Task[None]) -> None: ...
-
-
-def _backoff(jitter: Callable[[], float]) -> Backoff:
-    return Backoff(FIRST_RETRY_S, MAX_RETRY_S, random=jitter)
 
 
 async def _stop(running: Mapping[asyncio.Task[None], _Part]) -> None:
@@ -198,13 +154,14 @@ async def _stop(running: Mapping[asyncio.Task[None], _Part]) -> None:
     try:
         await asyncio.wait(running, timeout=2 * CLOSE_TIMEOUT_S)
     finally:
-        await _end(running)
+        await _cancel(running)
 
 
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until all are done: the driver's wait_for can lose a cancel on Python 3.11.
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel the tasks until all of them have ended.
 
-    What cancels us meanwhile is raised after: left to its group a task might never end.
+    Repeats the cancel, because the driver's wait_for can lose one on Python 3.11. A cancellation of
+    the caller is raised at the end: left to the task group, a task might never end.
     """
     interrupted: asyncio.CancelledError | None = None
     while pending := {task for task in tasks if not task.done()}:
@@ -218,7 +175,7 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
         raise interrupted
 
 
-def _check(url: str) -> None:
+def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         is_amqp = parts.scheme in {"amqp", "amqps"} and bool(parts.hostname) and parts.port != 0

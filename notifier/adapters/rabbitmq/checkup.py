@@ -1,13 +1,14 @@
-"""Looks at a RabbitMQ, over one connection, and changes nothing.
+"""Examines a RabbitMQ over one connection, for `notifier doctor`, without changing anything.
 
-Only what is there is declared with our arguments: RabbitMQ compares them and changes nothing. An
-alarm is told only to who publishes, so a message is published that no queue can get.
+Only what exists is declared with our arguments, so that RabbitMQ compares them and creates nothing.
+RabbitMQ reports an alarm only to a connection that publishes, so a message is published that no
+queue can receive.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 from uuid import uuid4
@@ -30,124 +31,131 @@ from notifier.adapters.rabbitmq.connection import (
     open_connection,
     quieten_driver,
 )
-from notifier.adapters.rabbitmq.diagnosis import Alarm, Sight, State
+from notifier.adapters.rabbitmq.diagnosis import Alarm, Inspection, State
 from notifier.adapters.rabbitmq.errors import translated
-from notifier.adapters.rabbitmq.topology import Way, declare_exchange, declare_queue
+from notifier.adapters.rabbitmq.topology import DeclareMode, declare_exchange, declare_queue
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.finding import Finding
 from notifier.domain.notification import QueueKey
 
-WITHIN_S: Final = 5.0
-RETURNED_WITHIN_S: Final = 2.0
-_Declare = Callable[[AbstractChannel, Way], Awaitable[None]]
+CHECK_TIMEOUT_S: Final = 5.0
+RETURN_TIMEOUT_S: Final = 2.0
 
-NOBODY: Final = ""
-"""The default exchange: nobody can bind to it, so a name that no queue has leads nowhere."""
+DEFAULT_EXCHANGE: Final = ""
+"""It routes by queue name only: a message with a name that no queue has is always returned."""
 
 
 async def examine_rabbitmq(url: str, queues: Sequence[QueueKey], *, place: str) -> list[Finding]:
-    """All there is to say of a RabbitMQ; `place` is its URL as it may be shown.
+    """Return the findings about a RabbitMQ; `place` is its URL without secrets.
 
-    Raises nothing for what is wrong with the broker.
+    Raises nothing, whatever the state of the broker.
     """
     quieten_driver()
     try:
         async with open_connection(url, "doctor") as connection:
-            return await _look_around(connection, queues, place)
+            return await _examine(connection, queues, place)
     except BrokerUnavailable as error:
-        return diagnosis.of_no_connection(error, queues, place=place, within_s=CONNECT_TIMEOUT_S)
+        return diagnosis.of_no_connection(error, queues, place=place, timeout_s=CONNECT_TIMEOUT_S)
 
 
-async def _look_around(
+async def _examine(
     connection: AbstractConnection, queues: Sequence[QueueKey], place: str
 ) -> list[Finding]:
-    eyes = _Eyes(connection)
-    exchange = await eyes.see(declare_exchange)
+    inspector = _Inspector(connection)
+    exchange = await inspector.inspect(None)
     return [
         diagnosis.of_reach(place),
         diagnosis.of_version(connection.server_properties),
         diagnosis.of_exchange(exchange),
         *[
             diagnosis.of_queue(
-                await eyes.see(_declaring(queue)),
+                await inspector.inspect(queue),
                 queue,
-                has_exchange=exchange.state is not State.ABSENT,
+                has_exchange=exchange.state is not State.MISSING,
             )
             for queue in queues
         ],
-        diagnosis.of_alarm(await eyes.see_alarm()),
+        diagnosis.of_alarm(await inspector.inspect_alarm()),
     ]
 
 
-def _declaring(queue: QueueKey) -> _Declare:
-    return lambda channel, way: declare_queue(channel, queue, way)
-
-
-class _Eyes:
-    """One thing at a time, each within 5 s; none any more once the broker is gone."""
+class _Inspector:
+    """Inspects one thing at a time, each within 5 s, until RabbitMQ stops answering."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
-        self._is_gone = False
+        self._is_silent = False
 
-    async def see(self, declare: _Declare) -> Sight:
-        """Whether a thing is there, and ours; or whether we might make it.
+    async def inspect(self, queue: QueueKey | None) -> Inspection:
+        """Compare a queue, or the exchange for None, with our declaration.
 
-        Between the looking and the comparing somebody may delete it: then it is made anew, as any
-        process would.
+        For a missing one, find out whether we may create it. If it is deleted between the check and
+        the comparison, the comparison creates it, as any process would.
         """
-        looked = await self._try(declare, Way.LOOK)
-        match looked.state:
-            case State.OURS:
-                return await self._try(declare, Way.MAKE)
-            case State.ABSENT:
-                rehearsed = await self._try(declare, Way.REHEARSE)
-                return looked if rehearsed.state is State.UNLIKE else rehearsed
+        checked = await self._try(queue, DeclareMode.CHECK)
+        match checked.state:
+            case State.MATCHES:
+                return await self._try(queue, DeclareMode.CREATE)
+            case State.MISSING:
+                tried = await self._try(queue, DeclareMode.DRY_RUN)
+                return checked if tried.state is State.DIFFERS else tried
             case _:
-                return looked
+                return checked
 
-    async def see_alarm(self) -> Alarm:
-        """Whether a message would be taken: one to nobody comes back at once.
+    async def inspect_alarm(self) -> Alarm:
+        """Find out whether RabbitMQ takes messages: an unroutable one is returned at once.
 
-        The last question: in alarm the broker does not even read that the channel is closed.
+        This must be the last request: in alarm RabbitMQ does not even read that the channel is
+        closed.
         """
-        if self._is_gone:
+        if self._is_silent:
             return Alarm.UNKNOWN
         try:
-            async with asyncio.timeout(WITHIN_S):
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
                 channel = await open_channel(self._connection, confirms=True)
-                return await _publish_to_nobody(channel)
+                return await _publish_unroutable(channel)
         except (BrokerUnavailable, TimeoutError) as error:
             is_refused = isinstance(error.__cause__, ChannelAccessRefused)
             return Alarm.HIDDEN if is_refused else Alarm.UNKNOWN
 
-    async def _try(self, declare: _Declare, way: Way) -> Sight:
-        if self._is_gone:
-            return Sight(State.UNKNOWN, "RabbitMQ stopped answering")
+    async def _try(self, queue: QueueKey | None, mode: DeclareMode) -> Inspection:
+        if self._is_silent:
+            return Inspection(State.UNKNOWN, "RabbitMQ stopped answering")
         try:
-            async with asyncio.timeout(WITHIN_S), _a_channel(self._connection) as channel:
-                await declare(channel, way)
+            async with (
+                asyncio.timeout(CHECK_TIMEOUT_S),
+                _new_channel(self._connection) as channel,
+            ):
+                await _declare(channel, queue, mode)
         except (BrokerUnavailable, TimeoutError) as error:
-            return self._unseen(error)
-        return Sight(State.OURS)
+            return self._failed(error)
+        return Inspection(State.MATCHES)
 
-    def _unseen(self, error: BrokerUnavailable | TimeoutError) -> Sight:
+    def _failed(self, error: BrokerUnavailable | TimeoutError) -> Inspection:
         match error.__cause__:
-            case ChannelNotFoundEntity() as cause:  # it says so, too, of one whose node is down
-                is_absent = "NOT_FOUND - no " in str(cause)
-                return Sight(State.ABSENT if is_absent else State.UNKNOWN, str(cause))
+            case ChannelNotFoundEntity() as cause:  # also of a queue whose node is down
+                is_missing = "NOT_FOUND - no " in str(cause)
+                return Inspection(State.MISSING if is_missing else State.UNKNOWN, str(cause))
             case ChannelAccessRefused() as cause:
-                return Sight(State.REFUSED, str(cause))
+                return Inspection(State.REFUSED, str(cause))
             case AMQPChannelError() as cause:
-                return Sight(State.UNLIKE, str(cause))
+                return Inspection(State.DIFFERS, str(cause))
             case _:
-                self._is_gone = True
-                return Sight(State.UNKNOWN, str(error) or f"no answer within {WITHIN_S:g} s")
+                self._is_silent = True
+                reason = str(error) or f"no answer within {CHECK_TIMEOUT_S:g} s"
+                return Inspection(State.UNKNOWN, reason)
+
+
+async def _declare(channel: AbstractChannel, queue: QueueKey | None, mode: DeclareMode) -> None:
+    if queue is None:
+        await declare_exchange(channel, mode)
+    else:
+        await declare_queue(channel, queue, mode)
 
 
 @asynccontextmanager
-async def _a_channel(connection: AbstractConnection) -> AsyncIterator[Channel]:
-    """For one question: RabbitMQ closes a channel to say no."""
+async def _new_channel(connection: AbstractConnection) -> AsyncIterator[Channel]:
+    """Open a channel for one request: RabbitMQ closes it to report a failure."""
     channel = await open_channel(connection)
     try:
         yield channel
@@ -155,10 +163,10 @@ async def _a_channel(connection: AbstractConnection) -> AsyncIterator[Channel]:
         await close_channel(channel)
 
 
-async def _publish_to_nobody(channel: Channel) -> Alarm:
-    """In alarm RabbitMQ still takes the first message of a connection, and reads no more then."""
+async def _publish_unroutable(channel: Channel) -> Alarm:
+    # Two messages: in alarm RabbitMQ still takes the first one of a connection.
     try:
-        async with asyncio.timeout(RETURNED_WITHIN_S):
+        async with asyncio.timeout(RETURN_TIMEOUT_S):
             for _ in range(2):
                 await _publish_one(channel)
     except TimeoutError:
@@ -167,11 +175,11 @@ async def _publish_to_nobody(channel: Channel) -> Alarm:
 
 
 async def _publish_one(channel: Channel) -> None:
-    """Returns when the broker has sent it back. Raises BrokerUnavailable."""
+    """Return when RabbitMQ has returned the message. Raises BrokerUnavailable."""
     try:
         with translated():
             await channel.basic_publish(
-                b"", exchange=NOBODY, routing_key=uuid4().hex, mandatory=True
+                b"", exchange=DEFAULT_EXCHANGE, routing_key=uuid4().hex, mandatory=True
             )
     except BrokerUnavailable as error:
         if not isinstance(error.__cause__, PublishError):

@@ -1,4 +1,4 @@
-"""Whether RabbitMQ is there, said once in the log when it goes and once when it is back."""
+"""The state of the connection to RabbitMQ, logged once when it is lost and once when it is back."""
 
 from __future__ import annotations
 
@@ -14,43 +14,46 @@ from notifier.domain.errors import BrokerUnavailable
 
 class _State(Enum):
     UNKNOWN = auto()
-    THERE = auto()
-    AWAY = auto()
+    CONNECTED = auto()
+    UNAVAILABLE = auto()
     REFUSED = auto()
 
 
 class ConnectionState:
-    """Sums up the parts (connections with their work on them) of one broker.
+    """Sums up the parts of one broker: its connections, each with the channel that must work.
 
-    `settled` is set once it is known for the first time whether the broker is there.
+    `known` is set once the state is known for the first time.
     """
 
     def __init__(self, parts: Iterable[str]) -> None:
-        self._missing = set(parts)
+        self._failed = set(parts)
         self._state = _State.UNKNOWN
-        self.settled = asyncio.Event()
+        self.known = asyncio.Event()
 
-    def up(self, part: str) -> None:
-        """A part works."""
-        self._missing.discard(part)
-        if not self._missing:
-            self._turn(_State.THERE)
+    def part_works(self, part: str) -> None:
+        """Record that a part works."""
+        self._failed.discard(part)
+        if not self._failed:
+            self._change(_State.CONNECTED)
 
-    def down(self, part: str, reason: BrokerUnavailable) -> None:
-        """A part lost its connection, or could not connect. Refusals are logged even if away."""
-        self._missing.add(part)
+    def part_failed(self, part: str, reason: BrokerUnavailable) -> None:
+        """Record that a part lost its connection or could not connect.
+
+        A refusal is logged even after the broker was unavailable.
+        """
+        self._failed.add(part)
         if isinstance(reason, BrokerRefused):
-            self._turn(_State.REFUSED, reason)
+            self._change(_State.REFUSED, reason)
         elif self._state is not _State.REFUSED:
-            self._turn(_State.AWAY, reason)
+            self._change(_State.UNAVAILABLE, reason)
 
-    def _turn(self, state: _State, reason: BrokerUnavailable | None = None) -> None:
-        self.settled.set()
+    def _change(self, state: _State, reason: BrokerUnavailable | None = None) -> None:
+        self.known.set()
         if state is self._state:
             return
         self._state = state
         log = get_logger(__name__)
-        if state is _State.THERE:
+        if state is _State.CONNECTED:
             log.info("broker_connected")
         else:
             log.warning("broker_unavailable", refused=state is _State.REFUSED, reason=str(reason))

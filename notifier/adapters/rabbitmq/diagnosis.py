@@ -1,4 +1,4 @@
-"""What is to be said of a RabbitMQ, and how to mend it. Pure: checkup.py asks."""
+"""The findings about a RabbitMQ, and how to fix each. Pure: checkup.py does the requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OF_EXCHANGE: Final = "rabbitmq exchange"
 ALARM: Final = "rabbitmq alarm"
 
 MIN_VERSION: Final = (3, 10)
-_LEAST: Final = ".".join(map(str, MIN_VERSION))
+_MIN_VERSION_TEXT: Final = ".".join(map(str, MIN_VERSION))
 _RIGHTS: Final = (
     f"give the user configure, write and read on ^{EXCHANGE}(\\..*)?$ in this vhost: "
     "`rabbitmqctl set_permissions`"
@@ -28,25 +28,25 @@ _RIGHTS: Final = (
 
 
 class State(Enum):
-    """What declaring a thing as ours has shown of it."""
+    """The result of comparing an exchange or a queue with our declaration."""
 
-    OURS = auto()
-    UNLIKE = auto()
-    ABSENT = auto()
+    MATCHES = auto()
+    DIFFERS = auto()
+    MISSING = auto()
     REFUSED = auto()
     UNKNOWN = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """One thing in the broker; `reason` is what the broker said, or why it said nothing."""
+class Inspection:
+    """The state of an exchange or a queue; `reason` is RabbitMQ's reply, or why there is none."""
 
     state: State
     reason: str = ""
 
 
 class Alarm(Enum):
-    """What became of a message to nobody."""
+    """Whether an alarm stops publishing; HIDDEN if the user may not find out."""
 
     OFF = auto()
     ON = auto()
@@ -54,101 +54,109 @@ class Alarm(Enum):
     UNKNOWN = auto()
 
 
-def of_queue_name(queue: QueueKey) -> str:
-    """What the check of a queue is called."""
+def check_of_queue(queue: QueueKey) -> str:
+    """Return the name of the check of a queue."""
     return f"rabbitmq queue {queue}"
 
 
 def of_reach(place: str) -> Finding:
-    """It let us in."""
+    """Return the finding for a RabbitMQ that accepted the connection."""
     return ok(REACH, f"{place} answers")
 
 
 def of_no_connection(
-    error: BrokerUnavailable, queues: Sequence[QueueKey], *, place: str, within_s: float
+    error: BrokerUnavailable, queues: Sequence[QueueKey], *, place: str, timeout_s: float
 ) -> list[Finding]:
-    """It did not: nothing else is known."""
-    is_late = isinstance(error.__cause__, TimeoutError)
-    said = f"no answer within {within_s:g} s" if is_late else str(error)
+    """Return the findings for a RabbitMQ that could not be connected to."""
+    is_timeout = isinstance(error.__cause__, TimeoutError)
+    reason = f"no answer within {timeout_s:g} s" if is_timeout else str(error)
     fix = (
-        "correct user, password or vhost in NOTIFIER_BROKER_URL, or make them"
+        "correct user, password or vhost in NOTIFIER_BROKER_URL, or create them"
         if isinstance(error, BrokerRefused)
-        else "start it, open the way to it, or correct NOTIFIER_BROKER_URL"
+        else "start it, open the network path to it, or correct NOTIFIER_BROKER_URL"
     )
-    rest = [VERSION, OF_EXCHANGE, *map(of_queue_name, queues), ALARM]
+    others = [VERSION, OF_EXCHANGE, *map(check_of_queue, queues), ALARM]
     return [
-        wrong(REACH, f"{place}: {said}", fix),
-        *(not_checked(check, "RabbitMQ cannot be asked") for check in rest),
+        wrong(REACH, f"{place}: {reason}", fix),
+        *(not_checked(check, "there is no connection to RabbitMQ") for check in others),
     ]
 
 
 def of_version(properties: Mapping[str, object]) -> Finding:
-    """`properties` are what the server says of itself."""
+    """Return the finding about the product and version in the server's `properties`."""
     product, version = str(properties.get("product")), str(properties.get("version"))
     if product != "RabbitMQ":
-        return warning(VERSION, f"this is {product} {version}", "use RabbitMQ: all else is untried")
+        return warning(
+            VERSION,
+            f"this is {product} {version}",
+            "use RabbitMQ: Notifier is not tested with other brokers",
+        )
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < MIN_VERSION:
-        return wrong(VERSION, f"{version} is too old", f"upgrade to RabbitMQ {_LEAST} or newer")
+        return wrong(
+            VERSION,
+            f"{version} is too old",
+            f"upgrade to RabbitMQ {_MIN_VERSION_TEXT} or newer",
+        )
     return ok(VERSION, version)
 
 
-def of_exchange(sight: Sight) -> Finding:
-    """There as ours, or not yet."""
-    match sight.state:
-        case State.OURS:
+def of_exchange(inspection: Inspection) -> Finding:
+    """Return the finding about the exchange; one that is missing is created at the next start."""
+    match inspection.state:
+        case State.MATCHES:
             return ok(OF_EXCHANGE, "as it should be")
-        case State.ABSENT:
-            return ok(OF_EXCHANGE, "not there yet: the first process makes it")
-        case State.UNLIKE:
-            fix = f"delete exchange {EXCHANGE}, and restart: a process makes it anew"
-            return wrong(OF_EXCHANGE, sight.reason, fix)
+        case State.MISSING:
+            return ok(OF_EXCHANGE, "not there yet: the first process creates it")
+        case State.DIFFERS:
+            fix = f"delete exchange {EXCHANGE}, and restart: a process creates it again"
+            return wrong(OF_EXCHANGE, inspection.reason, fix)
         case State.REFUSED:
-            return wrong(OF_EXCHANGE, sight.reason, _RIGHTS)
+            return wrong(OF_EXCHANGE, inspection.reason, _RIGHTS)
         case State.UNKNOWN:
-            return not_checked(OF_EXCHANGE, sight.reason)
+            return not_checked(OF_EXCHANGE, inspection.reason)
         case _:
-            assert_never(sight.state)
+            assert_never(inspection.state)
 
 
-def of_queue(sight: Sight, queue: QueueKey, *, has_exchange: bool) -> Finding:
-    """As of_exchange; a queue that is missing where the exchange is there is worth a look."""
-    check, name = of_queue_name(queue), queue_name(queue)
-    match sight.state:
-        case State.OURS:
+def of_queue(inspection: Inspection, queue: QueueKey, *, has_exchange: bool) -> Finding:
+    """Return the finding about a queue. A missing queue is a warning if the exchange exists."""
+    check, name = check_of_queue(queue), queue_name(queue)
+    match inspection.state:
+        case State.MATCHES:
             return ok(check, "as it should be")
-        case State.ABSENT if has_exchange:
-            fix = "restart a process: it makes what its settings name"
-            return warning(check, "not there, though the exchange is", fix)
-        case State.ABSENT:
-            return ok(check, "not there yet: the first process makes it")
-        case State.UNLIKE:
+        case State.MISSING if has_exchange:
+            fix = "restart a process: it creates the queues of its settings"
+            return warning(check, "missing, though the exchange exists", fix)
+        case State.MISSING:
+            return ok(check, "not there yet: the first process creates it")
+        case State.DIFFERS:
             fix = (
-                f"`rabbitmqctl delete_queue {name}` on its vhost, and restart: a process makes it "
-                "anew, and what was in it is taken from Postgres again"
+                f"`rabbitmqctl delete_queue {name}` on its vhost, and restart: a process creates "
+                "it again, and its notifications are published again from Postgres"
             )
-            return wrong(check, sight.reason, fix)
+            return wrong(check, inspection.reason, fix)
         case State.REFUSED:
-            return wrong(check, sight.reason, _RIGHTS)
+            return wrong(check, inspection.reason, _RIGHTS)
         case State.UNKNOWN:
-            return not_checked(check, sight.reason)
+            return not_checked(check, inspection.reason)
         case _:
-            assert_never(sight.state)
+            assert_never(inspection.state)
 
 
 def of_alarm(alarm: Alarm) -> Finding:
-    """Whether the broker takes messages."""
-    look = "`rabbitmq-diagnostics alarms` on the broker's machine says"
+    """Return the finding about alarms, which stop publishing."""
+    command = "run `rabbitmq-diagnostics alarms` on the broker's machine"
     match alarm:
         case Alarm.OFF:
             return ok(ALARM, "none: it takes messages")
         case Alarm.ON:
-            fix = f"give it memory or disk; {look} which"
+            fix = f"give it memory or disk; to see which, {command}"
             return wrong(ALARM, "it is in alarm and takes no messages", fix)
         case Alarm.HIDDEN:
             because = "this user may not publish to the default exchange"
-            return not_checked(ALARM, because, look)
+            return not_checked(ALARM, because, command)
         case Alarm.UNKNOWN:
-            return not_checked(ALARM, "no answer", look)
+            return not_checked(ALARM, "no answer", command)
         case _:
             assert_never(alarm)

@@ -1,4 +1,4 @@
-"""The driver's many ways to say that the broker is away, as BrokerUnavailable: the one table."""
+"""Translates the driver's errors into BrokerUnavailable; the only table of them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from aiormq.exceptions import (
 
 from notifier.domain.errors import BrokerUnavailable
 
-_REFUSED: Final = (
+_REFUSALS: Final = (
     AuthenticationError,
     ChannelAccessRefused,
     ConnectionNotAllowed,
     ProbableAuthenticationError,
 )
-_REFUSED_CODES: Final = ((403,), (530,))
+_REFUSAL_CODES: Final = ((403,), (530,))
 
 
 class BrokerRefused(BrokerUnavailable):
-    """RabbitMQ answers, but not to these credentials or for this vhost: a person must act."""
+    """RabbitMQ answers, but refuses the credentials or the vhost: an operator must act."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise whatever the driver raises inside as BrokerUnavailable, its cause kept.
+    """Raise an error of the driver as BrokerUnavailable, with the error as its cause.
 
-    Only calls of the driver belong inside. A cancel of the calling task passes unchanged.
+    Only calls of the driver belong inside. A cancellation of the calling task passes unchanged.
     """
     try:
         yield
@@ -46,20 +46,20 @@ def translated() -> Iterator[None]:
             raise
         raise BrokerUnavailable("the connection was closed") from error
     except Exception as error:
-        # Broad on purpose: at the end of the stream aiormq rejects what is pending with a bare
-        # Exception, and a closed channel or connection answers with RuntimeError.
+        # Broad on purpose: at the end of the stream aiormq rejects pending calls with a bare
+        # Exception, and a closed channel or connection raises RuntimeError.
         raise _unavailable(error) from error
 
 
 def _unavailable(error: Exception) -> BrokerUnavailable:
     if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in str(error):
-        # The driver drops the text of a Close in answer to Open.
+        # The driver drops the text of a Close that answers Open.
         return BrokerRefused("the vhost was refused: missing, not allowed, down or at its limit")
     reason = f"{type(error).__name__}: {error}".rstrip(": ")
     return BrokerRefused(reason) if _is_refusal(error) else BrokerUnavailable(reason)
 
 
 def _is_refusal(error: Exception) -> bool:
-    if isinstance(error, _REFUSED):
+    if isinstance(error, _REFUSALS):
         return True
-    return isinstance(error, ConnectionClosed) and error.args[:1] in _REFUSED_CODES
+    return isinstance(error, ConnectionClosed) and error.args[:1] in _REFUSAL_CODES

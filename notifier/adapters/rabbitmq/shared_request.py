@@ -1,8 +1,4 @@
-"""A question that many ask and one task answers, so that no asker's cancel reaches the channel.
-
-aiormq closes a channel whose RPC is cancelled. Therefore only the task that owns a channel makes
-RPCs on it; others ask, wait as long as they like, and go.
-"""
+"""A request that many callers make and one task serves, so that callers make no RPCs themselves."""
 
 from __future__ import annotations
 
@@ -13,22 +9,25 @@ T = TypeVar("T")
 
 
 class SharedRequest(Generic[T]):
-    """`wake` is set when somebody asks."""
+    """Callers share one response. `wake` is set when a request is made.
+
+    A cancelled caller does not disturb the task that serves the request.
+    """
 
     def __init__(self, wake: asyncio.Event) -> None:
         self._wake = wake
-        self._open: asyncio.Future[T] | None = None
+        self._response: asyncio.Future[T] | None = None
 
-    async def ask(self, *, within_s: float, otherwise: T) -> T:
-        """The answer found after this call, or `otherwise` if there is none in time."""
-        if self._open is None:
-            self._open = asyncio.get_running_loop().create_future()
-        answer = self._open
+    async def ask(self, *, timeout_s: float, default: T) -> T:
+        """Return the response to a request that begins now or later, or `default` at a time-out."""
+        if self._response is None:
+            self._response = asyncio.get_running_loop().create_future()
+        response = self._response
         self._wake.set()
-        await asyncio.wait({answer}, timeout=within_s)
-        return answer.result() if answer.done() else otherwise
+        await asyncio.wait({response}, timeout=timeout_s)
+        return response.result() if response.done() else default
 
     def take(self) -> asyncio.Future[T] | None:
-        """The askers so far, to be answered by `set_result`; later ones are another question."""
-        taken, self._open = self._open, None
+        """Return the open request, to be served by `set_result`. Later calls make a new one."""
+        taken, self._response = self._response, None
         return taken

@@ -1,67 +1,61 @@
-"""One lane's hold on one queue: its own channel, rebuilt with its present prefetch when lost.
+"""A subscription: one lane's consumer of one queue, on a channel of its own.
 
-Only the task in `run` makes RPCs on the channel, so consume, qos and cancel never interleave and
-no caller's cancel reaches them. Prefetch applies to consumers registered after it: a resize
-consumes anew under a fresh tag, then cancels the old consumer and waits for the broker's word;
-messages are never nacked.
+The channel's task alone makes RPCs, so that consume, qos and cancel never interleave. A prefetch
+applies to consumers registered after it. A resize therefore consumes again under a new tag, then
+cancels the old consumer and waits for the confirmation; messages are never nacked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import msgspec
-from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aiormq.abc import AbstractChannel, DeliveredMessage
 from structlog import get_logger
 
-from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate, Prefetch
-from notifier.adapters.rabbitmq.connection import (
-    CLOSE_TIMEOUT_S,
-    RabbitConnection,
-    close_channel,
-    end_of,
-    keep_alive,
-    open_channel,
-    when_closed,
-)
+from notifier.adapters.rabbitmq.batch_size import Prefetch
+from notifier.adapters.rabbitmq.channel_owner import ChannelOwner
+from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, RabbitConnection
 from notifier.adapters.rabbitmq.errors import translated
+from notifier.adapters.rabbitmq.shared_state import SharedState
 from notifier.adapters.rabbitmq.tags import DeliveryTags
-from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare, queue_name
+from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, queue_name
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
-from notifier.lifecycle import Backoff
-from notifier.ports.broker import Delivery
+from notifier.ports.broker import Delivery, Receiver
 from notifier.ports.observer import BrokerObserver
+
+if TYPE_CHECKING:
+    from aiormq.channel import Channel
 
 MAX_PREFETCH: Final = 65_535  # an unsigned short on the wire
 
 
 class ChannelSession:
-    """One channel's life: its delivery tags mean nothing on any other."""
+    """The state of one channel. Its delivery tags have no meaning on another channel."""
 
     def __init__(self, channel: AbstractChannel) -> None:
         self.channel = channel
         self.tags = DeliveryTags()
         self.consumer_tag: str | None = None
         self.prefetch = 0
-        self.broken: str | None = None
+        self.failure: str | None = None
         self._sending = asyncio.Lock()
 
     @property
     def is_over(self) -> bool:
-        """Whether the channel must be given up."""
-        return self.broken is not None or self.channel.is_closed
+        """Whether the channel must be replaced."""
+        return self.failure is not None or self.channel.is_closed
 
     async def send_acks(self) -> None:
-        """Send what was settled since the last time. Raises BrokerUnavailable.
+        """Ack what was settled since the last call. Raises BrokerUnavailable.
 
-        On a dead connection it may wait for ever: the driver's write queue is full by then.
+        On a dead connection it may wait for ever, because the driver's write queue is full.
         """
         async with self._sending:
             for ack in self.tags.take_batch():
@@ -70,52 +64,45 @@ class ChannelSession:
 
 
 class _Tag(msgspec.Struct, frozen=True):
-    """A message, and what of it is not settled yet."""
+    """A message, and its deliveries that are not yet acked."""
 
     session: ChannelSession
     number: int
-    left: set[Delivery]
+    unsettled: set[Delivery]
 
 
-class RabbitSubscription:
-    """Implements `notifier.ports.broker.Subscription`; `run` is its task."""
+class RabbitSubscription(ChannelOwner):
+    """Implements notifier.ports.broker.Subscription."""
 
     def __init__(
         self,
-        link: RabbitConnection,
+        connection: RabbitConnection,
+        shared: SharedState,
         queue: QueueKey,
-        *,
-        on_delivery: Callable[[Delivery], None],
-        on_lost: Callable[[], None],
+        receiver: Receiver,
         observer: BrokerObserver,
-        batch_sizes: BatchSizeEstimate,
-        backoff: Backoff,
     ) -> None:
+        super().__init__(connection, str(queue), [queue], shared.new_backoff())
         self.queue = queue
-        self._link = link
-        self._on_delivery = on_delivery
-        self._on_lost = on_lost
+        self.opened = asyncio.Event()
+        """Set once the first channel is open."""
+        self._receiver = receiver
+        self._receiver_error: Exception | None = None
         self._observer = observer
-        self._batch_sizes = batch_sizes
-        self._backoff = backoff
+        self._batch_sizes = shared.batch_sizes
         self._session: ChannelSession | None = None
         self._prefetch = Prefetch()
-        self._ending = False
-        self._wake = asyncio.Event()
         self._settled = asyncio.Event()
-        self._applying: list[asyncio.Future[None]] = []
-        self._mistake: Exception | None = None
-        self.opened = asyncio.Event()  # its first channel is there
+        self._resizes: list[asyncio.Future[None]] = []
 
     @property
-    def consumes(self) -> bool:
-        """Whether the broker has confirmed a consumer and it was not given up since."""
+    def is_consuming(self) -> bool:
+        """Whether the broker has confirmed a consumer and its channel is open."""
         session = self._session
         return session is not None and not session.is_over and session.prefetch > 0
 
     @property
     def max_held(self) -> int:
-        """See `notifier.ports.broker.Subscription`."""
         return self._prefetch.max_held
 
     async def set_prefetch(self, prefetch: int) -> None:
@@ -125,107 +112,91 @@ class RabbitSubscription:
         self._wake.set()
         if self._session is None:
             return
-        applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._applying.append(applied)
-        await applied
+        resize: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._resizes.append(resize)
+        await resize
 
     def ack(self, delivery: Delivery) -> None:
         tag = delivery.tag
         if not isinstance(tag, _Tag) or tag.session is not self._session:
             return
-        tag.left.discard(delivery)
-        if not tag.left and tag.session.tags.settle(tag.number):
+        tag.unsettled.discard(delivery)
+        if not tag.unsettled and tag.session.tags.settle(tag.number):
             self._settled.set()
 
     def rebuild(self, reason: str) -> None:
-        """Give up the channel and begin a new one; what is unacked is delivered again."""
+        """Replace the channel. The broker delivers again what is not acked."""
         if self._session is not None:
-            self._break(self._session, reason)
+            self._fail(self._session, reason)
 
-    def end(self, task: asyncio.Task[None]) -> None:
-        """Ask `run`, which is this task, to flush the acks, close the channel and return."""
-        self._ending = True
-        self._wake.set()
-        if self._session is None:
-            task.cancel()
-
-    async def run(self) -> None:
-        """Keep the subscription until `end`."""
-        await keep_alive(self._link, str(self.queue), self._backoff, self._one_life)
-
-    async def _one_life(self, connection: AbstractConnection) -> bool:
-        channel = await open_channel(connection)
-        when_closed(channel, self._wake.set)
-        when_closed(connection, self._wake.set)
+    async def _use(self, channel: Channel) -> None:
         session = ChannelSession(channel)
         channel.on_consumer_cancel_callbacks.add(
-            lambda _: self._break(session, "RabbitMQ cancelled the consumer")
+            lambda _: self._fail(session, "RabbitMQ cancelled the consumer")
         )
-        try:
-            await declare(channel, [self.queue])
-            await self._use(session)
-        finally:
-            await self._give_up(session)
-        if self._ending:
-            return False
-        raise BrokerUnavailable(session.broken) if session.broken else end_of(channel)
-
-    async def _use(self, session: ChannelSession) -> None:
         self._session = session
         self.opened.set()
         async with asyncio.TaskGroup() as group:
-            acks = group.create_task(self._ack_in_batches(session), name=f"acks {self.queue}")
+            acks = group.create_task(self._send_acks(session), name=f"acks {self.queue}")
             try:
                 await self._serve(session)
             finally:
                 acks.cancel()
+        if session.failure and not self._is_stopping:
+            raise BrokerUnavailable(session.failure)
+
+    def _release(self) -> None:
+        session, self._session = self._session, None
+        self._end_resizes()
+        if session is not None and not self._is_stopping:
+            self._receiver.connection_lost()
 
     async def _serve(self, session: ChannelSession) -> None:
         try:
-            while not (self._ending or session.is_over):
+            while not (self._is_stopping or session.is_over):
                 self._wake.clear()
-                await self._apply(session)
+                await self._resize(session)
                 self._backoff.reset()
                 await self._wake.wait()
-                if self._mistake is not None:
-                    raise self._mistake
-            if self._ending:
+                if self._receiver_error is not None:
+                    raise self._receiver_error
+            if self._is_stopping:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await session.send_acks()
         except (BrokerUnavailable, TimeoutError) as error:
-            session.broken = str(error)
+            session.failure = str(error)
 
-    async def _apply(self, session: ChannelSession) -> None:
+    async def _resize(self, session: ChannelSession) -> None:
         while session.prefetch != self._prefetch.messages and not session.is_over:
-            wanted, old = self._prefetch.messages, session.consumer_tag
-            session.consumer_tag = await self._consume(session, wanted) if wanted else None
-            if old is not None:
+            prefetch, old_tag = self._prefetch.messages, session.consumer_tag
+            session.consumer_tag = await self._consume(session, prefetch) if prefetch else None
+            if old_tag is not None:
                 with translated():
-                    await session.channel.basic_cancel(old, timeout=RPC_TIMEOUT_S)
-            session.prefetch = wanted
-        self._release_waiters()
+                    await session.channel.basic_cancel(old_tag, timeout=RPC_TIMEOUT_S)
+            session.prefetch = prefetch
+        self._end_resizes()
 
     async def _consume(self, session: ChannelSession, prefetch: int) -> str:
-        fresh = uuid4().hex  # RabbitMQ 3.10 can crash the channel when a tag is used twice
+        consumer_tag = uuid4().hex  # RabbitMQ 3.10 can crash the channel when a tag is used twice
         with translated():
             await session.channel.basic_qos(prefetch_count=prefetch, timeout=RPC_TIMEOUT_S)
             await session.channel.basic_consume(
                 queue_name(self.queue),
                 partial(self._received, session),
-                consumer_tag=fresh,
+                consumer_tag=consumer_tag,
                 timeout=RPC_TIMEOUT_S,
             )
-        return fresh
+        return consumer_tag
 
     async def _received(self, session: ChannelSession, message: DeliveredMessage) -> None:
         try:
-            if session is self._session and not self._ending:
-                self._hand_over(session, message)
-        except Exception as error:  # noqa: BLE001 it would vanish in the driver's task: `run` raises it
-            self._mistake = error
+            if session is self._session and not self._is_stopping:
+                self._deliver(session, message)
+        except Exception as error:  # noqa: BLE001 the driver's task would drop it: `run` raises it
+            self._receiver_error = error
             self._wake.set()
 
-    def _hand_over(self, session: ChannelSession, message: DeliveredMessage) -> None:
+    def _deliver(self, session: ChannelSession, message: DeliveredMessage) -> None:
         number = message.delivery_tag or 0
         session.tags.deliver(number)
         try:
@@ -237,36 +208,29 @@ class RabbitSubscription:
             session.tags.settle(number)
             self._settled.set()
             return
-        self._batch_sizes.saw(self.queue, len(pointers))
+        self._batch_sizes.record(self.queue, len(pointers))
         if self._prefetch.follow(self._batch_sizes.mean(self.queue)):
             self._wake.set()
         tag = _Tag(session, number, set())
         deliveries = [Delivery(pointer, bool(message.redelivered), tag) for pointer in pointers]
-        tag.left.update(deliveries)  # all, before the first is settled
+        tag.unsettled.update(deliveries)  # all of them, before the first one can be acked
         for delivery in deliveries:
-            self._on_delivery(delivery)
+            self._receiver.deliver(delivery)
 
-    async def _ack_in_batches(self, session: ChannelSession) -> None:
-        """Send acks as they come, all of one event-loop tick together, until cancelled."""
-        with suppress(BrokerUnavailable):  # the end of the channel is noticed in `_serve`
+    async def _send_acks(self, session: ChannelSession) -> None:
+        """Send acks until cancelled; those of one tick of the event loop go together."""
+        with suppress(BrokerUnavailable):  # `_serve` notices the end of the channel
             while True:
                 await self._settled.wait()
                 self._settled.clear()
                 await session.send_acks()
 
-    def _break(self, session: ChannelSession, reason: str) -> None:
-        session.broken = reason
+    def _fail(self, session: ChannelSession, reason: str) -> None:
+        session.failure = reason
         self._wake.set()
 
-    async def _give_up(self, session: ChannelSession) -> None:
-        batch_sizes, self._session = self._session is session, None
-        self._release_waiters()
-        if batch_sizes and not self._ending:
-            self._on_lost()
-        await close_channel(session.channel)
-
-    def _release_waiters(self) -> None:
-        waiting, self._applying = self._applying, []
-        for applied in waiting:
-            if not applied.done():
-                applied.set_result(None)
+    def _end_resizes(self) -> None:
+        resizes, self._resizes = self._resizes, []
+        for resize in resizes:
+            if not resize.done():
+                resize.set_result(None)

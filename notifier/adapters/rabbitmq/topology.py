@@ -1,9 +1,9 @@
-"""What stands in RabbitMQ, as data: one direct exchange, one quorum queue per channel x priority.
+"""The exchange and the queues: one direct exchange, one quorum queue per channel and priority.
 
-Arguments are compared on every redeclare (406 when they differ), so they are the same on every
-version; tuning belongs in policies. There is no dead-letter exchange: a pointer cannot be poison
-and a lost one is rescued, so the delivery limit only keeps RabbitMQ 4's default of 20 from
-dropping healthy pointers.
+RabbitMQ compares the arguments at every declare (406 when they differ). They are therefore the same
+in every version of Notifier; tuning belongs in policies. There is no dead-letter exchange: no
+message can be poison, and a lost one is rescued. The delivery limit only replaces RabbitMQ 4's
+default of 20, which would drop healthy messages.
 """
 
 from __future__ import annotations
@@ -22,26 +22,29 @@ DELIVERY_LIMIT: Final = 1_000
 RPC_TIMEOUT_S: Final = 10.0
 
 
-class Way(Enum):
-    """What a declare is for; RabbitMQ closes the channel to say no.
+class DeclareMode(Enum):
+    """The effect of a declare. RabbitMQ closes the channel to report a failure.
 
-    MAKE makes what is missing and compares what is there. LOOK only says whether it is there.
-    REHEARSE makes nothing, ever: it has an argument that cannot be, which RabbitMQ says (406) after
-    it has looked at our rights (403).
+    CREATE creates what is missing and compares what exists. CHECK (a passive declare) only reports
+    whether it exists. DRY_RUN never creates anything: it has an impossible argument, which RabbitMQ
+    refuses (406) after it has checked the permissions (403).
     """
 
-    MAKE = auto()
-    LOOK = auto()
-    REHEARSE = auto()
+    CREATE = auto()
+    CHECK = auto()
+    DRY_RUN = auto()
 
 
 def queue_name(queue: QueueKey) -> str:
-    """The name of a queue in RabbitMQ: `notifier.email.high`. Its routing key is `email.high`."""
+    """Return the name in RabbitMQ: `notifier.email.high`. The routing key is `email.high`."""
     return f"{EXCHANGE}.{queue}"
 
 
 async def declare(channel: AbstractChannel, queues: Iterable[QueueKey]) -> None:
-    """Make sure the exchange, these queues and their bindings exist. Raises BrokerUnavailable."""
+    """Create the exchange, these queues and their bindings where they are missing.
+
+    Raises BrokerUnavailable, also where one exists with other arguments.
+    """
     await declare_exchange(channel)
     for queue in queues:
         await declare_queue(channel, queue)
@@ -49,29 +52,33 @@ async def declare(channel: AbstractChannel, queues: Iterable[QueueKey]) -> None:
             await channel.queue_bind(queue_name(queue), EXCHANGE, str(queue), timeout=RPC_TIMEOUT_S)
 
 
-async def declare_exchange(channel: AbstractChannel, way: Way = Way.MAKE) -> None:
-    """Make sure that the exchange exists, or one of the other ways. Raises BrokerUnavailable."""
+async def declare_exchange(
+    channel: AbstractChannel, mode: DeclareMode = DeclareMode.CREATE
+) -> None:
+    """Declare the exchange. Raises BrokerUnavailable."""
     with translated():
         await channel.exchange_declare(
             EXCHANGE,
             exchange_type="direct",
             durable=True,
-            passive=way is Way.LOOK,
-            arguments={"alternate-exchange": 0} if way is Way.REHEARSE else None,
+            passive=mode is DeclareMode.CHECK,
+            arguments={"alternate-exchange": 0} if mode is DeclareMode.DRY_RUN else None,
             timeout=RPC_TIMEOUT_S,
         )
 
 
-async def declare_queue(channel: AbstractChannel, queue: QueueKey, way: Way = Way.MAKE) -> None:
-    """As declare_exchange; the queue is not bound by it."""
+async def declare_queue(
+    channel: AbstractChannel, queue: QueueKey, mode: DeclareMode = DeclareMode.CREATE
+) -> None:
+    """Declare a queue without its binding. Raises BrokerUnavailable."""
     arguments: ArgumentsType = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
-    if way is Way.REHEARSE:
+    if mode is DeclareMode.DRY_RUN:
         arguments["x-expires"] = 0
     with translated():
         await channel.queue_declare(
             queue_name(queue),
             durable=True,
-            passive=way is Way.LOOK,
+            passive=mode is DeclareMode.CHECK,
             arguments=arguments,
             timeout=RPC_TIMEOUT_S,
         )

@@ -29,7 +29,7 @@ CALL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 
 
 
 class NotificationMetrics:
-    """Implements notifier.ports.observer.NotificationObserver."""
+    """Implements the methods of notifier.ports.observer.Observer that report notifications."""
 
     def __init__(
         self,

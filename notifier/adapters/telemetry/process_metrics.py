@@ -14,7 +14,7 @@ LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
 class ProcessMetrics:
-    """Implements notifier.ports.observer.ProcessObserver."""
+    """Implements the methods of notifier.ports.observer.Observer that report processes."""
 
     def __init__(self, factory: SeriesFactory, version: str) -> None:
         registry = factory.registry

@@ -11,7 +11,7 @@ from notifier.domain.notification import Channel
 
 
 class ProviderMetrics:
-    """Implements notifier.ports.observer.ProviderObserver."""
+    """Implements the methods of notifier.ports.observer.Observer that report providers."""
 
     def __init__(
         self, factory: SeriesFactory, names: Sequence[str], channels: Iterable[Channel]

@@ -12,7 +12,7 @@ from notifier.domain.notification import QueueKey
 
 
 class QueueMetrics:
-    """Implements notifier.ports.observer.QueueObserver."""
+    """Implements the methods of notifier.ports.observer.Observer that report queues."""
 
     def __init__(self, factory: SeriesFactory, queues: Sequence[QueueKey]) -> None:
         self._limited_by_now: dict[QueueKey, str] = {}

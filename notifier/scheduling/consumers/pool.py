@@ -146,9 +146,7 @@ async def open_consumer_pool(
     pool = ConsumerPool(lanes, gates=deployment.gates, ticker=ticker, in_flight=in_flight)
     async with AsyncExitStack() as stack:
         for queue, lane in lanes.items():
-            subscription = ports.broker.subscribe(
-                queue, on_delivery=lane.deliver, on_lost=lane.connection_lost
-            )
+            subscription = ports.broker.subscribe(queue, lane)
             lane.attach(await stack.enter_async_context(subscription))
         async with asyncio.TaskGroup() as group:
             tasks = _start(group, lanes, floating, deployment.rates)

@@ -1,0 +1,33 @@
+"""What the connections and channels of one broker share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
+from notifier.adapters.rabbitmq.connection_state import ConnectionState
+from notifier.domain.notification import QueueKey
+from notifier.lifecycle import Backoff
+
+FIRST_RETRY_S: Final = 0.1
+MAX_RETRY_S: Final = 2.0
+
+
+class SharedState:
+    """The queues, the estimates and the connection state of one broker.
+
+    `random` returns a number from 0 to 1, for the jitter of the back-offs.
+    """
+
+    def __init__(self, queues: Sequence[QueueKey], random: Callable[[], float]) -> None:
+        self.queues = queues
+        self.batch_sizes = BatchSizeEstimate()
+        self.connection_state = ConnectionState(("publish", "consume"))
+        self.declare_lock = asyncio.Lock()
+        self._random = random
+
+    def new_backoff(self) -> Backoff:
+        """Return a back-off of 0.1 s that doubles to 2 s, with jitter."""
+        return Backoff(FIRST_RETRY_S, MAX_RETRY_S, random=self._random)
