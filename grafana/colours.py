@@ -1,4 +1,4 @@
-"""What has a meaning has one colour, on every dashboard."""
+"""The colours: one meaning has one colour on every dashboard."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PROMISE: Final[dict[str, str]] = {"promised": "text"}
 TROUBLE: Final[Mapping[str, str]] = {
     "lost in RabbitMQ": "orange",
     "its process died": "red",
-    "given back unspent": "light-blue",
+    "given back": "light-blue",
 }
 
 BREAKER_STATES: Final = (
@@ -68,4 +68,4 @@ LIMIT_STATES: Final = (
 LIMIT_RANKS: Final = {state.name: state.number for state in LIMIT_STATES if state.number}
 
 HANG_STATES: Final = (State(0, "answers", "green"), State(1, "hangs", "red"))
-UP_STATES: Final = (State(0, "away", "red"), State(1, "up", "green"))
+UP_STATES: Final = (State(0, "unavailable", "red"), State(1, "up", "green"))

@@ -1,6 +1,6 @@
-"""Writes the dashboards and what provisions them: `python -m grafana.generate`.
+"""Writes the dashboards and their provisioning: `python -m grafana.generate`.
 
-With `--check` nothing is written; the exit code says whether the files are current.
+With `--check` it writes nothing, and the exit code is 1 if a file is not current.
 """
 
 from __future__ import annotations
@@ -21,41 +21,43 @@ FOLDER: Final = Path(__file__).resolve().parent
 
 
 def files() -> Mapping[Path, str]:
-    """Every file there is to write, with its text."""
-    boards = {"overview": overview, "queue": queue, "providers": providers, "workers": workers}
+    """Return all generated files with their text."""
+    dashboards = {"overview": overview, "queue": queue, "providers": providers, "workers": workers}
     return {
         FOLDER / "provisioning/datasources/prometheus.yml": DATASOURCES,
         FOLDER / "provisioning/dashboards/notifier.yml": DASHBOARDS,
         **{
             FOLDER / f"dashboards/{name}.json": json.dumps(make(), indent=2) + "\n"
-            for name, make in boards.items()
+            for name, make in dashboards.items()
         },
     }
 
 
 def stale() -> list[str]:
-    """The files that are missing, differ, or that nothing writes any more."""
-    wanted = files()
+    """Return the files that are missing, that differ, or that are no longer generated."""
+    generated = files()
     found = {*FOLDER.glob("dashboards/*"), *FOLDER.glob("provisioning/*/*")}
-    differing = {path for path, text in wanted.items() if path not in found or _read(path) != text}
-    return sorted(str(path.relative_to(FOLDER)) for path in differing | found - wanted.keys())
+    differing = {
+        path for path, text in generated.items() if path not in found or _read(path) != text
+    }
+    return sorted(str(path.relative_to(FOLDER)) for path in differing | found - generated.keys())
 
 
 def write() -> None:
-    """Write all of them."""
+    """Write all generated files."""
     for path, text in files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 
-def main(*words: str) -> int:
-    """Write, or check with `--check`; returns the exit code."""
-    if "--check" not in words:
+def main(*arguments: str) -> int:
+    """Write the files, or only check them with `--check`; return the exit code."""
+    if "--check" not in arguments:
         write()
-    old = stale()
-    if old:
-        print(f"not current: {', '.join(old)}: run `python -m grafana.generate`")
-    return min(len(old), 1)
+    outdated = stale()
+    if outdated:
+        print(f"not current: {', '.join(outdated)}: run `python -m grafana.generate`")
+    return min(len(outdated), 1)
 
 
 def _read(path: Path) -> str:

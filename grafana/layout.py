@@ -1,4 +1,4 @@
-"""A dashboard from its sections: every panel gets its id and its place."""
+"""Builds a dashboard from its sections: gives every panel its id and its position."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from grafana.panels import SOURCE, Json, Place
 
-SCHEMA: Final = 39  # Grafana 11's; later ones read it, too
+SCHEMA: Final = 39  # of Grafana 11; later versions read it too
 COLUMNS: Final = 24
 TAG: Final = "notifier"
 
@@ -20,13 +20,13 @@ class Section(NamedTuple):
 
 
 def dashboard(
-    name: str, says: str, sections: Sequence[Section], variables: Sequence[Json] = ()
+    name: str, description: str, sections: Sequence[Section], variables: Sequence[Json] = ()
 ) -> Json:
-    """The document of `notifier-<name>`, with a variable for the data source and these."""
+    """Return the dashboard `notifier-<name>`, with a variable for the data source added."""
     return {
         "uid": f"{TAG}-{name}",
         "title": f"Notifier / {name.capitalize()}",
-        "description": says,
+        "description": description,
         "tags": [TAG],
         "schemaVersion": SCHEMA,
         "editable": True,
@@ -42,7 +42,7 @@ def dashboard(
 
 
 def placed(sections: Sequence[Section]) -> list[Json]:
-    """The panels in reading order: left to right, then down."""
+    """Return the panels in reading order: left to right, then down."""
     panels, top = list[Json](), 0
     for section in sections:
         panels.append(_heading(section.title, top))
@@ -54,7 +54,7 @@ def placed(sections: Sequence[Section]) -> list[Json]:
 
 
 def variable(name: str, label: str, values: str, *, several: bool = False) -> Json:
-    """One that is filled from the label values of a metric; `several` may be chosen, or all."""
+    """Return a variable with the values of a label. With `several`, many or all can be chosen."""
     chosen: Json = {"text": "All", "value": "$__all"} if several else {}
     every: Json = {"allValue": ".+"} if several else {}
     return {

@@ -1,4 +1,4 @@
-"""Overview: does it get through, is it in time, and who works where."""
+"""The dashboard Overview: deliveries, waits, and where the consumers are."""
 
 from __future__ import annotations
 
@@ -24,31 +24,33 @@ ATTEMPTS: Final = "notifier_attempts_total"
 
 
 def overview() -> Json:
-    """The first page for the person on call."""
-    says = "Whether notifications get through, how soon, what waits, and who works where."
-    return dashboard("overview", says, [_through(), _in_time(), _at_work()])
+    """Return the dashboard to look at first."""
+    description = "Whether notifications arrive, how soon, how many wait, and where consumers are."
+    return dashboard("overview", description, [_deliveries(), _waits(), _work()])
 
 
-def _through() -> Section:
+def _deliveries() -> Section:
     first = [Place(_notifications(), 12), Place(_errors(), 6), Place(_alerts(), 6)]
-    return Section("Does it get through?", [first, [Place(_limits(), 16), Place(_failures(), 8)]])
+    return Section(
+        "Are notifications delivered?", [first, [Place(_limits(), 16), Place(_failures(), 8)]]
+    )
 
 
-def _in_time() -> Section:
+def _waits() -> Section:
     first = [Place(_end_to_end(0.99), 12), Place(_end_to_end(0.5), 12)]
-    return Section("Is it in time?", [first, [Place(_waiting(), 12), Place(_oldest(), 12)]])
+    return Section("Are they in time?", [first, [Place(_waiting(), 12), Place(_oldest(), 12)]])
 
 
-def _at_work() -> Section:
+def _work() -> Section:
     lines = [[Place(_consumers(), 12), Place(_utilization(), 6), Place(_moves(), 6)]]
-    return Section("Who works where?", lines)
+    return Section("Where do consumers work?", lines)
 
 
 def _notifications() -> Json:
     return timeseries(
         "Notifications",
-        "Accepted by the API, and how they ended. Sent far below accepted for minutes: "
-        "something holds a queue, look at What limits each queue.",
+        "Notifications accepted by the API, and those that ended, by status. Sent far below "
+        "accepted for minutes: something holds a queue back; look at What limits each queue.",
         Query(per_second("notifier_accepted_total"), "accepted"),
         *(
             Query(per_second(FINISHED, where=f'status="{status}"'), status)
@@ -62,8 +64,9 @@ def _notifications() -> Json:
 def _errors() -> Json:
     return timeseries(
         "Errors",
-        "The share of notifications that failed for good, and of calls that the provider did not "
-        "accept. If it rises: the Providers dashboard says whose, notifier providers says why.",
+        "The share of notifications that failed permanently, and of calls that the provider did "
+        "not accept. If it rises: the dashboard Providers shows which provider; the command "
+        "notifier providers shows why.",
         Query(
             share(per_second(FINISHED, where='status="failed"'), per_second(FINISHED)),
             "notifications failed",
@@ -80,17 +83,17 @@ def _errors() -> Json:
 def _alerts() -> Json:
     return alerts(
         "Alerts",
-        "What fires or is about to. Begin with what fires longest; "
-        "its text says what to do. None is as it should be.",
+        "Alerts that fire or are pending. Begin with the one that fires longest; its page in "
+        "docs/runbook says what to do. Normally there are none.",
     )
 
 
 def _limits() -> Json:
     return state_timeline(
         "What limits each queue",
-        "What keeps a queue from more consumers; need: it has all it can use. consumers: start "
-        "workers or find the slow provider. breaker, hang, rate: see Providers. pause: GET "
-        "/v1/pauses says why. no worker: start one.",
+        "Why a queue has no more consumers. need: it has all it can use. consumers: start workers "
+        "or find the slow provider. breaker, hang, rate: see Providers. pause: GET /v1/pauses "
+        "says why. no worker: start one.",
         Query(worst("notifier_limited_by", "reason", LIMIT_RANKS, by="queue"), "{{queue}}"),
         states=LIMIT_STATES,
         links=True,
@@ -99,9 +102,10 @@ def _limits() -> Json:
 
 def _failures() -> Json:
     return timeseries(
-        "Failed for good, by reason",
-        "Notifications given up in the last moments. GET /v1/failures lists them. exhausted: the "
-        "provider was away for too long; poison: its worker died three times, find out why.",
+        "Permanent failures, by reason",
+        "Notifications that failed permanently. GET /v1/failures lists them. exhausted: the "
+        "provider was unavailable for too long. poison: three workers died while they sent it; "
+        "find out why.",
         Query(counted("notifier_failures_total", by="reason"), "{{reason}}"),
         unit="short",
         colours=FAILURES,
@@ -114,9 +118,9 @@ def _end_to_end(part: float) -> Json:
     quantile = f"p{part * 100:g}"
     return timeseries(
         f"From accepted to sent, {quantile}",
-        "How long notifications took, retries and send_at included, against the wait each priority "
-        "promises (dashed). Above it with consumers busy: start workers; only one channel: its "
-        "provider is slow.",
+        "How long notifications took, including retries and send_at, and the wait that each "
+        "priority promises (dashed). Higher, and all consumers busy: start workers. Only one "
+        "channel: its provider is slow.",
         Query(quantile_by_priority(part, END_TO_END), "{{priority}}"),
         Query(promised_by_priority(), "{{priority}} promised"),
         unit="s",
@@ -128,9 +132,10 @@ def _end_to_end(part: float) -> Json:
 
 def _waiting() -> Json:
     return timeseries(
-        "What waits",
-        "Due rows in Postgres (each queue counted to a ceiling) and messages ready in RabbitMQ, "
-        "all queues. Growing for minutes: more is accepted than sent; see what limits the queues.",
+        "Waiting",
+        "Due rows in Postgres (counted up to a ceiling per queue) and notifications ready in "
+        "RabbitMQ, of all queues. Growing for minutes: more is accepted than sent; look at What "
+        "limits each queue.",
         Query(f"sum({seen('notifier_due', by='queue')})", "due in Postgres"),
         Query(f"sum({seen('notifier_ready', by='queue')})", "ready in RabbitMQ"),
         unit="short",
@@ -142,8 +147,8 @@ def _waiting() -> Json:
 def _oldest() -> Json:
     return timeseries(
         "Oldest wait, by queue",
-        "How long the oldest message of each queue waits. One queue alone: open its dashboard and "
-        "read what limits it; all of them: start workers, or look at Postgres and RabbitMQ.",
+        "How long the oldest notification of each queue has waited. One queue: open its dashboard "
+        "and look at What limits it. All queues: start workers, or look at Postgres and RabbitMQ.",
         Query(seen("notifier_oldest_wait_seconds", by="queue"), "{{queue}}"),
         unit="s",
         links=True,
@@ -153,8 +158,8 @@ def _oldest() -> Json:
 def _consumers() -> Json:
     return timeseries(
         "Consumers by queue",
-        "Where the consumers of all workers stand; they move to the queue that needs them. A step "
-        "down of the whole is a worker that ended: see Workers.",
+        "The consumers of all workers, by queue. They move to the queue that needs them. If the "
+        "total drops, a worker ended: see the dashboard Workers.",
         Query(total("notifier_consumers", by="queue"), "{{queue}}"),
         unit="short",
         stacked=True,
@@ -164,21 +169,21 @@ def _consumers() -> Json:
 
 def _utilization() -> Json:
     return timeseries(
-        "Consumers at work",
-        "The share of consumers with a call under way. Near 100 % while queues wait: raise "
-        "--consumers or start workers. Low while queues wait: see what limits them.",
+        "Consumers busy",
+        "The share of consumers in a call. Near 100 % while queues wait: raise --consumers or "
+        "start workers. Low while queues wait: look at What limits each queue.",
         Query(share(total("notifier_consumers_busy"), total("notifier_consumers")), "busy"),
         unit="percentunit",
         colours={"busy": "blue"},
-        most=1,
+        maximum=1,
     )
 
 
 def _moves() -> Json:
     return timeseries(
-        "Moves",
-        "Consumers that came to a queue. Many while the load changes is normal; many under a "
-        "steady load is not: report it with the log lines consumers_moved.",
+        "Consumer moves",
+        "Consumers moved to each queue. Many moves while the load changes are normal. Many moves "
+        "under a steady load are not: report them with the log events consumers_moved.",
         Query(counted("notifier_consumer_moves_total", by="queue"), "{{queue}}"),
         unit="short",
         stacked=True,

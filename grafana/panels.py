@@ -1,4 +1,4 @@
-"""Panels as Grafana 11 and later read them, without an id and a place: the layout gives those."""
+"""Panels in the JSON of Grafana 11 and later. The layout adds their ids and positions."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Json = dict[str, Any]
 
 BAR: Final = "1m"
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
-TO_THE_QUEUE: Final = {
+QUEUE_LINK: Final = {
     "title": "Queue ${__field.labels.queue}",
     "url": "/d/notifier-queue?var-queue=${__field.labels.queue}&${__url_time_range}",
 }
 
 
 class Query(NamedTuple):
-    """One query; its legend names each of its series."""
+    """One query; `legend` is the template of its series' names."""
 
     expr: str
     legend: str
 
 
 class Place(NamedTuple):
-    """A panel and the room it takes, in columns of 24 and rows of 30 pixels."""
+    """A panel and its size, in columns of 24 and rows of 30 pixels."""
 
     panel: Json
     width: int
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 def timeseries(
     title: str,
-    says: str,
+    description: str,
     *queries: Query,
     unit: str,
     colours: Mapping[str, str] | None = None,
@@ -43,25 +43,24 @@ def timeseries(
     stacked: bool = False,
     bars: bool = False,
     logarithmic: bool = False,
-    most: float | None = None,
+    maximum: float | None = None,
     links: bool = False,
 ) -> Json:
-    """Lines over time, or bars of a minute or more each.
+    """Return a panel of lines over time, or of bars of a minute or more each.
 
-    `dashed` series are bounds to compare with: no area, never stacked.
-
-    Without `colours` a series keeps its colour by its name. `links` leads from a series with a
-    queue to that queue's dashboard.
+    `dashed` series are bounds to compare with: they have no area and are not stacked. A series
+    that is not in `colours` gets a colour from its name. `links` adds a link from each series to
+    the dashboard of its queue.
     """
     defaults: Json = {
         "unit": unit,
         "min": 0,
         "color": {"mode": "palette-classic-by-name"},
         "custom": _lines(stacked=stacked, bars=bars, logarithmic=logarithmic),
-        "links": [TO_THE_QUEUE] if links else [],
+        "links": [QUEUE_LINK] if links else [],
     }
-    if most is not None:
-        defaults["max"] = most
+    if maximum is not None:
+        defaults["max"] = maximum
     if logarithmic:
         del defaults["min"]
     overrides = [_coloured(name, colour) for name, colour in (colours or {}).items()]
@@ -75,14 +74,14 @@ def timeseries(
         },
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
-    panel = _panel("timeseries", title, says, queries, defaults, overrides, options)
+    panel = _panel("timeseries", title, description, queries, defaults, overrides, options)
     return panel | {"interval": BAR} if bars else panel
 
 
 def state_timeline(
-    title: str, says: str, *queries: Query, states: Sequence[State], links: bool = False
+    title: str, description: str, *queries: Query, states: Sequence[State], links: bool = False
 ) -> Json:
-    """One band a series; the number it has in a moment is the state."""
+    """Return a panel with one band per series; the value of the series is the state's number."""
     mapped = {
         str(state.number): {"index": index, "text": state.name, "color": state.colour}
         for index, state in enumerate(states)
@@ -93,7 +92,7 @@ def state_timeline(
         "custom": {"fillOpacity": 75, "lineWidth": 0, "insertNulls": False, "spanNulls": False},
         "mappings": [{"type": "value", "options": mapped}],
         "thresholds": {"mode": "absolute", "steps": [{"color": "text", "value": None}]},
-        "links": [TO_THE_QUEUE] if links else [],
+        "links": [QUEUE_LINK] if links else [],
     }
     options = {
         "mergeValues": True,
@@ -104,15 +103,15 @@ def state_timeline(
         "legend": {"showLegend": True, "displayMode": "list", "placement": "bottom"},
         "tooltip": {"mode": "single", "sort": "none"},
     }
-    return _panel("state-timeline", title, says, queries, defaults, [], options)
+    return _panel("state-timeline", title, description, queries, defaults, [], options)
 
 
-def alerts(title: str, says: str) -> Json:
-    """The alerts that fire or are about to, of every source that Grafana knows."""
+def alerts(title: str, description: str) -> Json:
+    """Return a list of the alerts that fire or are pending, of all sources of Grafana."""
     return {
         "type": "alertlist",
         "title": title,
-        "description": says,
+        "description": description,
         "options": {
             "viewMode": "list",
             "groupMode": "default",
@@ -137,7 +136,7 @@ def alerts(title: str, says: str) -> Json:
 def _panel(
     kind: str,
     title: str,
-    says: str,
+    description: str,
     queries: Sequence[Query],
     defaults: Json,
     overrides: Sequence[Json],
@@ -146,7 +145,7 @@ def _panel(
     return {
         "type": kind,
         "title": title,
-        "description": says,
+        "description": description,
         "datasource": SOURCE,
         "targets": [
             _target(letter, query) for letter, query in zip(ascii_uppercase, queries, strict=False)
@@ -185,12 +184,12 @@ def _coloured(name: str, colour: str) -> Json:
 
 
 def _dashed(name: str) -> Json:
-    look: Json = {
+    style: Json = {
         "custom.lineStyle": {"fill": "dash", "dash": [8, 8]},
         "custom.fillOpacity": 0,
         "custom.stacking": {"mode": "none", "group": "B"},
     }
-    return _override("byRegexp", f"/{name}/", **look)
+    return _override("byRegexp", f"/{name}/", **style)
 
 
 def _override(matcher: str, name: str, **properties: Any) -> Json:  # noqa: ANN401 Grafana's JSON

@@ -1,4 +1,4 @@
-"""Providers: which of them fails or is slow, and how much of its rate is used."""
+"""The dashboard Providers: breakers, hangs, outcomes, durations and rates."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ RATE: Final = seen("notifier_provider_rate_per_second", by="provider", where=CHO
 
 
 def providers() -> Json:
-    """The page of the providers that the variable chooses, all at first."""
+    """Return the dashboard of the providers; a variable chooses some of them."""
     return dashboard(
         "providers",
-        "Which provider fails, hangs or is slow, what it answers, and how much of its rate is "
+        "Which provider fails, hangs or is slow, how its calls end, and how much of its rate is "
         "used.",
-        [_well(), _answers(), _pace()],
+        [_health(), _responses(), _speed()],
         [
             variable(
                 "provider", "Provider", "label_values(notifier_breaker, provider)", several=True
@@ -29,25 +29,26 @@ def providers() -> Json:
     )
 
 
-def _well() -> Section:
+def _health() -> Section:
     first = [Place(_breakers(), 12, 6), Place(_hangs(), 12, 6)]
-    return Section("Are they well?", [first, [Place(_failing(), 12), Place(_openings(), 12)]])
+    return Section("Are they healthy?", [first, [Place(_failing(), 12), Place(_openings(), 12)]])
 
 
-def _answers() -> Section:
-    return Section("What do they say?", [[Place(_outcomes(), 12), Place(_codes(), 12)]])
+def _responses() -> Section:
+    return Section("How do their calls end?", [[Place(_outcomes(), 12), Place(_codes(), 12)]])
 
 
-def _pace() -> Section:
-    first = [Place(_length(0.99), 12), Place(_length(0.5), 12)]
+def _speed() -> Section:
+    first = [Place(_duration(0.99), 12), Place(_duration(0.5), 12)]
     return Section("How fast are they?", [first, [Place(_rate(), 12), Place(_use(), 12)]])
 
 
 def _breakers() -> Json:
     return state_timeline(
         "Breaker",
-        "open: the provider fails and its rows wait unspent; notifier providers says why. It is "
-        "probed after 5 s, then up to every minute. credentials: put the right ones in place.",
+        "open: the provider fails and its notifications wait; the command notifier providers says "
+        "why. It is probed after 5 s, later once a minute. credentials: put the right ones in "
+        "place.",
         Query(
             worst("notifier_breaker", "state", BREAKER_RANKS, by="provider", where=CHOSEN),
             "{{provider}}",
@@ -59,8 +60,8 @@ def _breakers() -> Json:
 def _hangs() -> Json:
     return state_timeline(
         "Hangs, by channel",
-        "hangs: calls are not answered, and at most a quarter of the consumers wait for them. "
-        "Nothing to do, or pause the provider so that no try is spent.",
+        "hangs: calls are not answered, and hold at most a quarter of the consumers. Wait, or "
+        "pause the provider, so that no try is spent.",
         Query(seen("notifier_provider_hanging", by="channel"), "{{channel}}"),
         states=HANG_STATES,
     )
@@ -70,21 +71,21 @@ def _failing() -> Json:
     bad = f'outcome=~"unavailable|ambiguous", {CHOSEN}'
     return timeseries(
         "Calls that failed",
-        "The share of calls that were unavailable or cut. From a half of at least 20 calls in 10 s "
-        "on the breaker opens by itself; below that for minutes: ask the provider.",
+        "The share of calls that ended as unavailable or ambiguous. The breaker opens at half of "
+        "at least 20 calls in 10 s. Below that for minutes: ask the provider.",
         Query(
             share(per_second("notifier_attempts_total", by="provider", where=bad), CALLS),
             "{{provider}}",
         ),
         unit="percentunit",
-        most=1,
+        maximum=1,
     )
 
 
 def _openings() -> Json:
     return timeseries(
         "Breaker openings, by reason",
-        "errors, in_a_row: the provider failed. credentials: it refuses ours, put the right ones "
+        "errors, in_a_row: the provider failed. credentials: it refuses ours; put the right ones "
         "in place. probe: it still fails.",
         Query(
             counted("notifier_breaker_openings_total", by="provider, reason", where=CHOSEN),
@@ -99,8 +100,8 @@ def _openings() -> Json:
 def _outcomes() -> Json:
     return timeseries(
         "Calls by outcome",
-        "What the answers mean to Notifier. throttled: it says too fast, and the rate is cut by "
-        "itself. refused: bad addresses. ambiguous: cut or timed out after the message went out.",
+        "The outcomes of the calls. throttled: too many calls; Notifier cuts the rate. refused: "
+        "bad addresses. ambiguous: the call was cut or timed out after the message had been sent.",
         Query(per_second("notifier_attempts_total", by="outcome", where=CHOSEN), "{{outcome}}"),
         unit="reqps",
         colours=OUTCOMES,
@@ -111,8 +112,8 @@ def _outcomes() -> Json:
 def _codes() -> Json:
     return timeseries(
         "Calls by code",
-        "The provider's own codes, for its documentation or its support. A code that is new since "
-        "the trouble began is where to look first; timeout and no_connection are Notifier's words.",
+        "The provider's own codes; its documentation explains them. First look up a code that is "
+        "new since the trouble began. timeout and no_connection are codes of Notifier.",
         Query(
             per_second("notifier_provider_responses_total", by="provider, code", where=CHOSEN),
             "{{provider}} {{code}}",
@@ -122,11 +123,11 @@ def _codes() -> Json:
     )
 
 
-def _length(part: float) -> Json:
+def _duration(part: float) -> Json:
     return timeseries(
-        f"Length of a call, p{part * 100:g}",
+        f"Duration of a call, p{part * 100:g}",
         "How long the provider takes to answer. If it doubles, the same consumers send half as "
-        "much: ask the provider, or raise --consumers meanwhile.",
+        "many: ask the provider, or raise --consumers meanwhile.",
         Query(
             quantile(part, "notifier_attempt_seconds", by="provider", where=CHOSEN),
             "{{provider}}",
@@ -138,8 +139,8 @@ def _length(part: float) -> Json:
 def _rate() -> Json:
     return timeseries(
         "Calls, and the rate allowed",
-        "Calls a second, and the provider's rate as it is now (dashed; 0: no limit). The rate "
-        "falls when the provider says too fast and grows back in seconds; it must not stay low.",
+        "Calls per second, and the provider's present rate (dashed; 0: no limit). The rate is cut "
+        "when the provider throttles, and recovers within seconds. It should not stay low.",
         Query(CALLS, "{{provider}}"),
         Query(RATE, "{{provider}} allowed"),
         unit="reqps",
@@ -149,9 +150,9 @@ def _rate() -> Json:
 
 def _use() -> Json:
     return timeseries(
-        "Use of the rate",
-        "Calls against the rate allowed; 0 where there is no limit. Near 100 % while queues wait: "
-        "raise rate, if the provider allows, or let them wait.",
+        "Rate used",
+        "Calls as a share of the rate; 0 where there is no limit. Near 100 % while queues wait: "
+        "raise rate, if the provider allows it, or let them wait.",
         Query(share(CALLS, RATE), "{{provider}}"),
         unit="percentunit",
     )

@@ -1,14 +1,14 @@
-"""What Grafana reads at its start: where Prometheus is and where the dashboards lie."""
+"""Grafana's provisioning: the address of Prometheus and the folder of the dashboards."""
 
 from __future__ import annotations
 
 from typing import Final
 
-WRITTEN: Final = "# Written by `python -m grafana.generate`; do not edit.\n"
+HEADER: Final = "# Written by `python -m grafana.generate`; do not edit.\n"
 
-# `timeInterval` is the longest that Prometheus may be between two scrapes: $__rate_interval is
-# four of it, so that every rate has its samples.
-DATASOURCES: Final = f"""{WRITTEN}apiVersion: 1
+# `timeInterval` is the longest scrape interval that is allowed. $__rate_interval is four times as
+# long, so that every rate has enough samples.
+DATASOURCES: Final = f"""{HEADER}apiVersion: 1
 
 datasources:
   - name: Prometheus
@@ -24,7 +24,7 @@ datasources:
       timeInterval: 15s
 """
 
-DASHBOARDS: Final = f"""{WRITTEN}apiVersion: 1
+DASHBOARDS: Final = f"""{HEADER}apiVersion: 1
 
 providers:
   - name: notifier

@@ -1,4 +1,4 @@
-"""Queue: one queue, whether it keeps its promise, what flows, what the provider says."""
+"""The dashboard Queue: the wait, the flow and the provider calls of one queue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROMISED: Final = Query(seen("notifier_target_wait_seconds", where=MINE), "promi
 
 
 def queue() -> Json:
-    """The page of the queue that the variable names."""
+    """Return the dashboard of one queue; a variable chooses the queue."""
     return dashboard(
         "queue",
         "One queue: what limits it, whether it keeps the wait it promises, and how its calls end.",
@@ -34,28 +34,28 @@ def queue() -> Json:
 
 def _promise() -> Section:
     second = [Place(_wait(), 12), Place(_late(), 6), Place(_oldest(), 6)]
-    return Section("Does it keep its promise?", [[Place(_limit(), 24, 4)], second])
+    return Section("Does it keep its promised wait?", [[Place(_limit(), 24, 4)], second])
 
 
 def _flow() -> Section:
     return Section(
-        "What flows?",
+        "How much goes in and out?",
         [[Place(_in_and_out(), 8), Place(_waiting(), 8), Place(_consumers(), 8)]],
     )
 
 
 def _calls() -> Section:
-    first = [Place(_outcomes(), 12), Place(_lengths(), 12)]
-    second = [Place(_end_to_end(), 8), Place(_retries(), 8), Place(_taken_up_again(), 8)]
+    first = [Place(_outcomes(), 12), Place(_durations(), 12)]
+    second = [Place(_end_to_end(), 8), Place(_retries(), 8), Place(_recovered(), 8)]
     return Section("How do its calls end?", [first, second])
 
 
 def _limit() -> Json:
     return state_timeline(
         "What limits it",
-        "need: it has all it can use. consumers: all are busy, start workers or find the slow "
-        "provider. rate: used up. hang, breaker: the provider, nothing to do but look at it. "
-        "pause: notifier resume. no worker: start one.",
+        "need: it has all it can use. consumers: all are busy; start workers or find the slow "
+        "provider. rate: the rate is used up. hang, breaker: look at the provider. pause: run "
+        "notifier resume. no worker: start one.",
         Query(
             worst("notifier_limited_by", "reason", LIMIT_RANKS, by="queue", where=MINE), "{{queue}}"
         ),
@@ -66,8 +66,8 @@ def _limit() -> Json:
 def _wait() -> Json:
     return timeseries(
         "Wait, from due to claimed",
-        "How long messages waited for a consumer, against what the queue promises (dashed). Above "
-        "it: read what limits it.",
+        "How long notifications waited for a consumer, and the promised wait (dashed). If it is "
+        "higher: look at What limits it.",
         Query(quantile(0.99, "notifier_queue_wait_seconds", where=MINE), "p99"),
         Query(quantile(0.5, "notifier_queue_wait_seconds", where=MINE), "p50"),
         PROMISED,
@@ -81,8 +81,8 @@ def _wait() -> Json:
 def _late() -> Json:
     return timeseries(
         "Late",
-        "The share of messages claimed later than the queue promises. Above a few percent for "
-        "minutes: read what limits it; if that is consumers, start workers.",
+        "The share of notifications that were claimed later than promised. Above a few percent "
+        "for minutes: look at What limits it; if that is consumers, start workers.",
         Query(
             share(
                 per_second("notifier_claimed_late_total", where=MINE),
@@ -92,15 +92,15 @@ def _late() -> Json:
         ),
         unit="percentunit",
         colours={"late": "red"},
-        most=1,
+        maximum=1,
     )
 
 
 def _oldest() -> Json:
     return timeseries(
         "Oldest wait",
-        "How long the oldest message waits now, against the promise (dashed). A straight climb: "
-        "nothing is taken at all; read what limits it.",
+        "How long the oldest notification has waited, and the promised wait (dashed). A steady "
+        "climb: no notification is claimed; look at What limits it.",
         Query(seen("notifier_oldest_wait_seconds", where=MINE), "oldest"),
         PROMISED,
         unit="s",
@@ -112,8 +112,9 @@ def _oldest() -> Json:
 def _in_and_out() -> Json:
     return timeseries(
         "In and out",
-        "Accepted for this queue, and how they ended. Sent below accepted for minutes: the queue "
-        "falls behind, read what limits it. expired: it waited longer than its ttl.",
+        "Notifications accepted, and those that ended, by status. Sent below accepted for "
+        "minutes: the queue falls behind; look at What limits it. expired: it waited longer than "
+        "its ttl.",
         Query(per_second("notifier_accepted_total", where=MINE), "accepted"),
         *(
             Query(per_second("notifier_finished_total", where=f'{MINE}, status="{status}"'), status)
@@ -126,9 +127,9 @@ def _in_and_out() -> Json:
 
 def _waiting() -> Json:
     return timeseries(
-        "What waits",
-        "Due rows in Postgres (counted to a ceiling) and messages ready in RabbitMQ. Much due and "
-        "little ready is by design: RabbitMQ holds about a second of work.",
+        "Waiting",
+        "Due rows in Postgres (counted up to a ceiling) and notifications ready in RabbitMQ. Many "
+        "due and few ready are normal: RabbitMQ holds about one second of work.",
         Query(seen("notifier_due", where=MINE), "due in Postgres"),
         Query(seen("notifier_ready", where=MINE), "ready in RabbitMQ"),
         unit="short",
@@ -140,9 +141,9 @@ def _waiting() -> Json:
 def _consumers() -> Json:
     return timeseries(
         "Consumers",
-        "Consumers of all workers at this queue, and those with a call under way. All busy while "
-        "it waits: the calls are slow or there are too few. One a worker and none busy: paused or "
-        "its breaker is open.",
+        "Consumers of all workers assigned to this queue, and those in a call. All busy while it "
+        "waits: the calls are slow, or there are too few. One per worker and none busy: it is "
+        "paused, or its breaker is open.",
         Query(total("notifier_consumers", where=MINE), "assigned"),
         Query(total("notifier_consumers_busy", where=MINE), "busy"),
         unit="short",
@@ -153,8 +154,8 @@ def _consumers() -> Json:
 def _outcomes() -> Json:
     return timeseries(
         "Calls by outcome",
-        "What the provider answered. Much unavailable or throttled: see Providers. Much refused: "
-        "the addresses are bad, ask whoever submits them.",
+        "The outcomes of the calls. Much unavailable or throttled: see the dashboard Providers. "
+        "Much refused: the addresses are bad; ask the sender.",
         Query(per_second("notifier_attempts_total", by="outcome", where=MINE), "{{outcome}}"),
         unit="reqps",
         colours=OUTCOMES,
@@ -162,11 +163,11 @@ def _outcomes() -> Json:
     )
 
 
-def _lengths() -> Json:
+def _durations() -> Json:
     return timeseries(
-        "Length of a call",
-        "How long this queue's calls take, by provider. A rise here slows the queue though nothing "
-        "of Notifier is slow: ask the provider.",
+        "Duration of a call",
+        "How long the calls of this queue take, by provider. If it rises, the provider slows the "
+        "queue: ask the provider.",
         Query(
             quantile(0.99, "notifier_attempt_seconds", by="provider", where=MINE),
             "{{provider}} p99",
@@ -182,8 +183,8 @@ def _lengths() -> Json:
 def _end_to_end() -> Json:
     return timeseries(
         "From accepted to sent",
-        "How long notifications took, retries and send_at included. High while the wait is low: "
-        "it is the retries, look at the outcomes.",
+        "How long notifications took, including retries and send_at. High while the wait is low: "
+        "the retries take long; look at the outcomes.",
         Query(quantile(0.99, "notifier_end_to_end_seconds", where=MINE), "p99"),
         Query(quantile(0.5, "notifier_end_to_end_seconds", where=MINE), "p50"),
         unit="s",
@@ -195,8 +196,9 @@ def _end_to_end() -> Json:
 def _retries() -> Json:
     return timeseries(
         "Retries planned, by cause",
-        "throttled costs no try and cuts the provider's rate by itself; unavailable and ambiguous "
-        "spend tries. Many for long: see Providers, or pause it so that no try is spent.",
+        "throttled spends no try, and Notifier cuts the provider's rate. unavailable and "
+        "ambiguous spend a try. Many for a long time: see Providers, or pause the queue to save "
+        "tries.",
         Query(counted("notifier_retries_total", by="reason", where=MINE), "{{reason}}"),
         unit="short",
         colours=OUTCOMES,
@@ -205,15 +207,16 @@ def _retries() -> Json:
     )
 
 
-def _taken_up_again() -> Json:
+def _recovered() -> Json:
     lost, died = (f'{MINE}, reason="{reason}"' for reason in ("message_lost", "process_died"))
     return timeseries(
-        "Taken up again",
-        "Lost in RabbitMQ: often somebody purged the queue, nothing to do. Its process died: find "
-        "out why it died. Given back unspent: a stop or a move, normal in small numbers.",
+        "Made due again",
+        "Lost in RabbitMQ: for example after a purge of the queue; nothing to do. Its process "
+        "died: find out why. Given back without an attempt: normal in small numbers, at a stop or "
+        "a move of consumers.",
         Query(counted("notifier_rescues_total", where=lost), "lost in RabbitMQ"),
         Query(counted("notifier_rescues_total", where=died), "its process died"),
-        Query(counted("notifier_released_total", where=MINE), "given back unspent"),
+        Query(counted("notifier_released_total", where=MINE), "given back"),
         unit="short",
         colours=TROUBLE,
         stacked=True,

@@ -1,4 +1,4 @@
-"""Workers: the processes, API too: are they there, are they at work, what do they need."""
+"""The dashboard Workers: all processes, the API's too; their servers, their work, their cost."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ NAME: Final = "{{job}} {{instance}}"
 
 
 def workers() -> Json:
-    """The page of all processes, each a series."""
+    """Return the dashboard of all processes, with a series for each."""
     return dashboard(
         "workers",
-        "The processes of Notifier, API and workers: whether they live, reach what they need, are "
-        "at work, and what they cost.",
-        [_there(), _at_work(), _cost()],
+        "The processes of Notifier, API and workers: whether they are alive and reach their "
+        "servers, how busy they are, and how much CPU and memory they take.",
+        [_health(), _work(), _cost()],
     )
 
 
-def _there() -> Section:
-    first = [Place(_alive(), 6), Place(_lost(), 6), Place(_dependencies(), 12)]
+def _health() -> Section:
+    first = [Place(_alive(), 6), Place(_died(), 6), Place(_dependencies(), 12)]
     second = [Place(_round_trip("postgres", "Postgres"), 12)]
     second += [Place(_round_trip("rabbitmq", "RabbitMQ"), 12)]
-    return Section("Are they there, and what they need?", [first, second])
+    return Section("Are they alive, and do they reach their servers?", [first, second])
 
 
-def _at_work() -> Section:
+def _work() -> Section:
     line = [Place(_busy(), 8), Place(_calls(), 8), Place(_accept(), 8)]
-    return Section("Are they at work?", [line])
+    return Section("How busy are they?", [line])
 
 
 def _cost() -> Section:
@@ -43,22 +43,23 @@ def _cost() -> Section:
 def _alive() -> Json:
     return timeseries(
         "Workers alive",
-        "Workers whose heartbeat arrives. Fewer than you run: one died or cannot reach Postgres. "
-        "None: every queue waits, start one.",
+        "Workers with a present heartbeat. Fewer than you run: one died or cannot reach Postgres. "
+        "None: every queue waits; start one.",
         Query(seen("notifier_workers"), "alive"),
         unit="short",
         colours={"alive": "green"},
     )
 
 
-def _lost() -> Json:
+def _died() -> Json:
     return timeseries(
-        "Processes lost",
-        "Processes that ended without saying so, as the log line worker_died. What they were "
-        "sending is taken up; find out why they died: memory, SIGKILL, a lost machine.",
-        Query(f"max (increase(notifier_processes_died_total[{WINDOW}]))", "lost"),
+        "Processes that died",
+        "Processes that ended without deregistering, as in the log event worker_died. Other "
+        "processes take over what they were sending. Find out why they died: memory, SIGKILL, a "
+        "machine that failed.",
+        Query(f"max (increase(notifier_processes_died_total[{WINDOW}]))", "died"),
         unit="short",
-        colours={"lost": "red"},
+        colours={"died": "red"},
         bars=True,
     )
 
@@ -66,9 +67,9 @@ def _lost() -> Json:
 def _dependencies() -> Json:
     return state_timeline(
         "Postgres and RabbitMQ, as each process sees them",
-        "away from all processes: look at the server. From one: look at its network. Postgres "
-        "away: the API answers 503; RabbitMQ away: the API accepts, workers wait. Both resume by "
-        "themselves.",
+        "Unavailable for all processes: look at the server. For one: look at its network. Without "
+        "Postgres the API answers 503. Without RabbitMQ the API accepts and workers wait. Both "
+        "resume by themselves.",
         Query(
             f"min by (dependency, {PROCESS}) (notifier_dependency_up)", f"{{{{dependency}}}} {NAME}"
         ),
@@ -79,8 +80,8 @@ def _dependencies() -> Json:
 def _round_trip(dependency: str, name: str) -> Json:
     return timeseries(
         f"{name} round trip, p99",
-        f"A small question to {name}, once a second, by process. High for all: {name} is slow. "
-        "High for one: its machine or network, or its event loop is late.",
+        f"The duration of a small request to {name}, once a second, by process. High for all: "
+        f"{name} is slow. High for one: its machine, its network or its event loop is slow.",
         Query(
             quantile(
                 0.99,
@@ -98,20 +99,20 @@ def _busy() -> Json:
     busy = total("notifier_consumers_busy", by=PROCESS)
     return timeseries(
         "Consumers busy",
-        "Consumers with a call under way, by worker, against all it has (dashed). All at their "
-        "line while queues wait: raise --consumers or start workers. One at 0: its ready says why.",
+        "Consumers in a call, by worker, and all consumers it has (dashed). All busy while queues "
+        "wait: raise --consumers or start workers. A worker at 0: its /health/ready says why.",
         Query(of_workers(busy), NAME),
-        Query(f"{total('notifier_consumers', by=PROCESS)} > 0", f"{NAME} has"),
+        Query(f"{total('notifier_consumers', by=PROCESS)} > 0", f"{NAME} all"),
         unit="short",
-        dashed=["has$"],
+        dashed=["all$"],
     )
 
 
 def _calls() -> Json:
     return timeseries(
         "Calls",
-        "Calls of each worker. They share the work by their consumers; one that does much less "
-        "than its like has a slow machine or network.",
+        "Calls of each worker, in proportion to its consumers. A worker that does much less than "
+        "others like it has a slow machine or network.",
         Query(of_workers(per_second("notifier_attempts_total", by=PROCESS)), NAME),
         unit="reqps",
     )
@@ -119,9 +120,9 @@ def _calls() -> Json:
 
 def _accept() -> Json:
     return timeseries(
-        "Submits, from asked to committed",
-        "How long the API takes to store a submit. It is Postgres's commit and the wait for the "
-        "group: high means a slow disk of Postgres, or too few API processes.",
+        "Submits, from request to commit",
+        "How long the API takes to store a submit: the wait for the group commit, and the commit "
+        "in Postgres. High: the disk of Postgres is slow, or there are too few API processes.",
         Query(quantile(0.99, "notifier_accept_seconds"), "p99"),
         Query(quantile(0.5, "notifier_accept_seconds"), "p50"),
         unit="s",
@@ -132,8 +133,8 @@ def _accept() -> Json:
 def _lag() -> Json:
     return timeseries(
         "Event loop lag, p99",
-        "How late each process's event loop is. Above 100 ms for minutes: it has too little CPU; "
-        "run more processes (--processes) with fewer consumers each.",
+        "How late the event loop of each process runs its timers. Above 100 ms for minutes: it "
+        "has too little CPU; run more processes (--processes) with fewer consumers each.",
         Query(quantile(0.99, "notifier_loop_lag_seconds", by=PROCESS), NAME),
         unit="s",
     )
@@ -142,8 +143,8 @@ def _lag() -> Json:
 def _cpu() -> Json:
     return timeseries(
         "CPU",
-        "Cores that each process uses; one process cannot use more than about one. Near 1: start "
-        "another, or --processes N.",
+        "Cores that each process uses. One process can use about one core. Near 1: start another "
+        "process, or use --processes N.",
         Query(ours(f"rate(process_cpu_seconds_total[{WINDOW}])"), NAME),
         unit="short",
     )
@@ -152,8 +153,8 @@ def _cpu() -> Json:
 def _memory() -> Json:
     return timeseries(
         "Memory",
-        "Resident memory of each process. It is flat whatever waits; a steady climb over hours is "
-        "a leak: restart it (SIGTERM) and report it.",
+        "Resident memory of each process. It does not depend on the backlog. A steady climb over "
+        "hours is a leak: restart the process (SIGTERM) and report it.",
         Query(ours("process_resident_memory_bytes"), NAME),
         unit="bytes",
     )

@@ -1,4 +1,4 @@
-"""The shipped rules as promtool sees them: each fires when it should, and is silent when not."""
+"""The shipped alert rules, checked and tested by promtool."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROMETHEUS = ROOT / "deploy/prometheus"
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("check", "rules", "rules/notifier.yml"),
         ("test", "rules", "tests/notifier.yml"),
@@ -20,12 +20,12 @@ PROMETHEUS = ROOT / "deploy/prometheus"
     ],
     ids=" ".join,
 )
-def test_promtool_finds_nothing_wrong(words: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [find_prometheus().promtool, *words],
+def test_promtool_reports_no_error(arguments: tuple[str, ...]) -> None:
+    completed = subprocess.run(
+        [find_prometheus().promtool, *arguments],
         cwd=PROMETHEUS,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr

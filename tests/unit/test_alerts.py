@@ -1,4 +1,4 @@
-"""The alert rules: each asks for what there is, and has a page that says what to do."""
+"""The alert rules: each reads exposed metrics and has a page in the runbook."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ EACH_ALERT = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["a
 
 
 @EACH_RULE
-def test_a_rule_can_be_read_and_asks_for_metrics_that_are_exposed(rule: Json) -> None:
+def test_a_rule_parses_and_reads_only_exposed_metrics(rule: Json) -> None:
     promql.parse(rule["expr"])
-    words = set(re.findall(r"[a-z_:]*notifier_[a-z0-9_:]+", rule["expr"]))
-    assert words or "up{" in rule["expr"]
-    assert words <= RECORDED | exposed().keys() | {"notifier_api"}
+    names = set(re.findall(r"[a-z_:]*notifier_[a-z0-9_:]+", rule["expr"]))
+    assert names or "up{" in rule["expr"]
+    assert names <= RECORDED | exposed().keys() | {"notifier_api"}
 
 
 @EACH_ALERT
-def test_an_alert_wakes_somebody_or_writes_a_ticket_and_says_what_is_wrong(alert: Json) -> None:
+def test_an_alert_has_a_severity_and_a_summary(alert: Json) -> None:
     assert re.findall(r"page|ticket", alert["labels"]["severity"])
     assert alert["annotations"]["summary"].endswith((".", "}}."))
 
 
 @EACH_ALERT
-def test_an_alert_has_a_page_that_is_named_after_it(alert: Json) -> None:
+def test_an_alert_has_a_runbook_page_with_its_name(alert: Json) -> None:
     page = ROOT / alert["annotations"]["runbook"]
     title, *_ = page.read_text().splitlines()
     assert alert["alert"] in title
-    for part in ("**It means**", "**Look.**", "**Do.**"):
-        assert part in page.read_text() or "| do |" in page.read_text()
+    for part in ("**Meaning.**", "**Check.**", "**Fix.**"):
+        assert part in page.read_text() or "| fix |" in page.read_text()
     assert f"| {alert['alert']} |" in (RUNBOOK / "README.md").read_text()
 
 
-def test_every_page_belongs_to_an_alert() -> None:
+def test_every_runbook_page_belongs_to_an_alert() -> None:
     pages = {Path(alert["annotations"]["runbook"]).name for alert in ALERTS}
     assert {page.name for page in RUNBOOK.iterdir()} == pages | {"README.md"}
 
 
 @EACH_ALERT
-def test_an_alert_is_shown_to_fire_and_to_be_silent(alert: Json) -> None:
+def test_an_alert_has_a_test_in_which_it_fires(alert: Json) -> None:
     cases = [
         case
         for test in yaml.safe_load(TESTS.read_text())["tests"]
