@@ -1,4 +1,4 @@
-"""The committed dashboards, as tests look at them."""
+"""Reads the committed dashboards, for tests."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Final, NamedTuple
 ROOT: Final = Path(__file__).resolve().parent.parent
 FILES: Final = sorted(ROOT.glob("grafana/dashboards/*.json"))
 VARIABLES: Final = {"$__rate_interval": "1m", "$provider": ".+", "$queue": "email.high"}
-"""What Grafana would put in place of its variables."""
+"""The values that replace Grafana's variables in tests."""
 
 Json = dict[str, Any]
 
 
-class Asked(NamedTuple):
+class PanelQuery(NamedTuple):
     """One query of a panel."""
 
     dashboard: str
@@ -27,10 +27,10 @@ class Asked(NamedTuple):
         return f"{self.dashboard} / {self.panel} / {self.legend}"
 
     def filled(self, **variables: str) -> str:
-        """The expression as Grafana sends it."""
+        """Return the expression as Grafana sends it, with its variables replaced."""
         text = self.expr
         for name, value in (
-            VARIABLES | {f"${key}": each for key, each in variables.items()}
+            VARIABLES | {f"${key}": chosen for key, chosen in variables.items()}
         ).items():
             text = text.replace(name, value)
         return text
@@ -41,13 +41,13 @@ def dashboards() -> list[Json]:
 
 
 def panels(dashboard: Json) -> list[Json]:
-    """All but the headings."""
+    """Return the panels without the headings."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
-def queries() -> list[Asked]:
+def queries() -> list[PanelQuery]:
     return [
-        Asked(dashboard["uid"], panel["title"], target["expr"], target["legendFormat"])
+        PanelQuery(dashboard["uid"], panel["title"], target["expr"], target["legendFormat"])
         for dashboard in dashboards()
         for panel in panels(dashboard)
         for target in panel.get("targets", ())
@@ -55,6 +55,6 @@ def queries() -> list[Asked]:
 
 
 def cells(panel: Json) -> set[tuple[int, int]]:
-    """The cells of the grid that it covers."""
+    """Return the cells of the grid that a panel covers."""
     at = panel["gridPos"]
     return set(product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])))

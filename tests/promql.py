@@ -1,4 +1,4 @@
-"""Reads PromQL against what Notifier exposes: names, labels, their values, what may be summed."""
+"""Checks PromQL against the exposed metrics: names, labels, label values, and allowed sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.notification import Channel, Priority, QueueKey
 
 TARGET: Final = frozenset({"job", "instance"})
-"""The labels that Prometheus puts on what it scrapes."""
+"""The labels that Prometheus adds to every scraped series."""
 
 OVER_TIME: Final = frozenset({"rate", "increase"})
 DEPLOYMENT: Final = frozenset(
@@ -32,23 +32,23 @@ DEPLOYMENT: Final = frozenset(
         "notifier_partitions_kept",
     }
 )
-"""What every process says alike: a sum over processes would count it many times."""
+"""Figures that every process reports alike: a sum over processes would count them many times."""
 
 Labels = frozenset[str]
 
 
 @dataclass(slots=True)
 class Exposed:
-    """One name of samples: whether it only grows, and the values of its labels."""
+    """The samples of one name: whether they only grow, and the values of their labels."""
 
     grows: bool
     values: dict[str, set[str]] = field(default_factory=dict)
 
 
 def exposed() -> Mapping[str, Exposed]:
-    """Every name of samples that a process with the default channels exposes."""
+    """Return the samples that a process with the default channels exposes, by name."""
     senders = {"email": "smtp", "sms": "twilio", "push": "fcm"}
-    queues = [QueueKey(Channel(each), priority) for each in senders for priority in Priority]
+    queues = [QueueKey(Channel(channel), priority) for channel in senders for priority in Priority]
     metrics = Metrics(
         queues,
         {Channel(channel): [provider] for channel, provider in senders.items()},
@@ -67,7 +67,7 @@ def exposed() -> Mapping[str, Exposed]:
 
 
 def labels_of(expr: promql.Expr, known: Mapping[str, Exposed]) -> Labels:
-    """The labels that the result can have. AssertionError, with the reason, for what is wrong."""
+    """Return the labels of the result. Raises AssertionError with the reason for a wrong query."""
     match expr:
         case promql.VectorSelector():
             assert not _metric(expr, known).grows, f"{expr.name} only grows: take its rate"
@@ -83,7 +83,7 @@ def labels_of(expr: promql.Expr, known: Mapping[str, Exposed]) -> Labels:
         case promql.NumberLiteral() | promql.StringLiteral():
             return frozenset()
         case _:
-            raise AssertionError(f"not read by these tests: {expr.prettify()}")
+            raise AssertionError(f"these tests cannot check: {expr.prettify()}")
 
 
 def _selected(selector: promql.VectorSelector, known: Mapping[str, Exposed]) -> Labels:
@@ -135,7 +135,7 @@ def _called(expr: promql.Call, known: Mapping[str, Exposed]) -> Labels:
         inner, made, source = labels_of(expr.args[0], known), expr.args[1], expr.args[3]
         assert source.val in inner, f"label_replace from {source.val}, which is not there"
         return inner | {made.val}
-    raise AssertionError(f"not read by these tests: {expr.func.name}")
+    raise AssertionError(f"these tests cannot check: {expr.func.name}")
 
 
 def _metric(selector: promql.VectorSelector, known: Mapping[str, Exposed]) -> Exposed:
@@ -149,7 +149,7 @@ def _is_number(expr: promql.Expr) -> bool:
 
 
 def _unaggregated(expr: promql.Expr) -> Iterator[str]:
-    """The names below this that no aggregation has yet made one of all processes."""
+    """Yield the names in an expression that no aggregation over processes encloses."""
     match expr:
         case promql.VectorSelector():
             yield expr.name or ""

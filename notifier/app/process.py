@@ -19,7 +19,7 @@ from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
-from notifier.adapters.telemetry.looplag import watch_loop
+from notifier.adapters.telemetry.looplag import measure_loop_lag
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.app import broker_check
 from notifier.app.broker_check import BrokerCheck
@@ -169,7 +169,7 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         repeat(process.broker_check.run_once, stop, broker_check.CHECK_INTERVAL_S),
         name="broker check",
     )
-    group.create_task(watch_loop(process.metrics, stop), name="loop watch")
+    group.create_task(measure_loop_lag(process.metrics, stop), name="loop lag")
 
 
 def open_broker(

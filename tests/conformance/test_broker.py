@@ -1,4 +1,4 @@
-"""What every broker does: one suite, run on the in-process one and on RabbitMQ."""
+"""One suite for every broker: it runs on the in-process broker and on RabbitMQ."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OpenBroker = Callable[[], AbstractAsyncContextManager[Broker]]
 
 
 def _one_shared_broker() -> OpenBroker:
-    """In one process every opening is the same broker."""
+    """Return a function that opens the same in-process broker every time."""
     opened: list[InProcessBroker] = []
 
     @asynccontextmanager
@@ -39,7 +39,7 @@ def _one_shared_broker() -> OpenBroker:
 
 @pytest.fixture(params=["inprocess", "rabbitmq"])
 def open_broker(request: pytest.FixtureRequest) -> OpenBroker:
-    """Opens a broker; the second opening stands for another process on the same queues."""
+    """Opens a broker. A second one represents another process on the same queues."""
     if request.param == "inprocess":
         return _one_shared_broker()
     url = request.getfixturevalue("vhost_url")

@@ -1,4 +1,4 @@
-"""Every query of the dashboards, asked of a real Prometheus that scrapes a loaded system."""
+"""Every query of the dashboards, evaluated by a Prometheus that scrapes a loaded system."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harness.rabbitmq import RabbitmqNode
 from harness.system import System, running_system, urls
 from notifier.embedded.postgres import PostgresServer
 from tests.conftest import execute
-from tests.dashboards import Asked, Json, dashboards, panels, queries
+from tests.dashboards import Json, PanelQuery, dashboards, panels, queries
 
-# What is not sent comes first: a breaker opens where the last calls of all failed.
+# Failing fates come first: a breaker opens if the last calls of all failed.
 FATES = {"down": 1, "cut": 1, "refuse": 2, "flaky-2": 2, "throttle-2": 2, "ok": 20}
 SENT = FATES["ok"] * len(QUEUES)
-SAMPLES_LEAST = 3
-PROCESSES = 3  # API, and two workers: what is summed must be right for more than one
+MIN_SAMPLES = 3
+PROCESSES = 3  # one API and two workers: sums must be right for more than one process
 SETTINGS = {
     "providers.twilio.rate": 200,
     **{
@@ -64,40 +64,40 @@ async def client(system: System) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def loaded(prometheus: Prometheus, client: Client) -> Prometheus:
-    """Once all processes are scraped, the load is sent, and what came of it is scraped, too."""
-    await comes(prometheus, "count(up == 1)", lambda found: found == PROCESSES)
+    """Prometheus, after it has scraped all processes, and their figures after a load."""
+    await wait_for(prometheus, "count(up == 1)", lambda found: found == PROCESSES)
     if not prometheus.value("sum(notifier_accepted_total)"):
-        await client.submit(list(the_load()))
+        await client.submit(list(load()))
     sent = 'sum(notifier_finished_total{status="sent"})'
-    await comes(prometheus, sent, lambda found: found >= SENT)
+    await wait_for(prometheus, sent, lambda found: found >= SENT)
     for metric in ("up", "notifier_provider_responses_total"):
         samples = f"min(count_over_time({metric}[1m]))"
-        await comes(prometheus, samples, lambda found: found >= SAMPLES_LEAST)
+        await wait_for(prometheus, samples, lambda found: found >= MIN_SAMPLES)
     return prometheus
 
 
-def the_load() -> Iterator[Document]:
-    """Every fate on every queue."""
+def load() -> Iterator[Document]:
+    """Yield submits of every fate on every queue."""
     for fate, count in FATES.items():
         tries = {"max_tries": 1} if fate == "down" else {}
         for queue in QUEUES:
             yield from [submit_body(queue, fate, **tries)] * count
 
 
-async def comes(prometheus: Prometheus, expr: str, is_so: Callable[[float], bool]) -> None:
-    """Wait until the one value of the expression is so."""
+async def wait_for(prometheus: Prometheus, expr: str, condition: Callable[[float], bool]) -> None:
+    """Wait until the single value of the expression meets the condition."""
 
-    async def look() -> float:
+    async def read() -> float:
         return prometheus.value(expr)
 
-    await until(look, is_so)
+    await until(read, condition)
 
 
 def numbers(prometheus: Prometheus, expr: str) -> list[float]:
     return [one.value for one in prometheus.query(expr) if not isnan(one.value)]
 
 
-def asked_of(uid: str, panel: str, legend: str) -> Asked:
+def query_of(uid: str, panel: str, legend: str) -> PanelQuery:
     (found,) = [
         each
         for each in queries()
@@ -106,17 +106,17 @@ def asked_of(uid: str, panel: str, legend: str) -> Asked:
     return found
 
 
-async def test_every_query_of_every_panel_has_an_answer(loaded: Prometheus) -> None:
+async def test_every_query_of_every_panel_has_a_result(loaded: Prometheus) -> None:
     empty = [
-        f"{asked} with queue {queue}: {expr}"
-        for asked in queries()
-        for queue in (QUEUES if "$queue" in asked.expr else ["every"])
-        if not numbers(loaded, expr := asked.filled(queue=queue))
+        f"{query} with queue {queue}: {expr}"
+        for query in queries()
+        for queue in (QUEUES if "$queue" in query.expr else ["every"])
+        if not numbers(loaded, expr := query.filled(queue=queue))
     ]
     assert empty == []
 
 
-async def test_a_state_always_has_its_name_and_a_share_is_one(loaded: Prometheus) -> None:
+async def test_every_state_has_a_name_and_every_share_is_at_most_one(loaded: Prometheus) -> None:
     for dashboard in dashboards():
         for panel in panels(dashboard):
             for value in values_of(loaded, panel):
@@ -124,7 +124,7 @@ async def test_a_state_always_has_its_name_and_a_share_is_one(loaded: Prometheus
 
 
 def values_of(prometheus: Prometheus, panel: Json) -> list[float]:
-    exprs = [Asked("", "", target["expr"], "").filled() for target in panel.get("targets", ())]
+    exprs = [PanelQuery("", "", target["expr"], "").filled() for target in panel.get("targets", ())]
     return [value for expr in exprs for value in numbers(prometheus, expr)]
 
 
@@ -132,8 +132,8 @@ def is_shown(panel: Json, value: float) -> bool:
     defaults = panel["fieldConfig"]["defaults"]
     if panel["type"] == "state-timeline":
         return str(int(value)) in defaults["mappings"][0]["options"]
-    most: float = defaults.get("max", inf)
-    return 0 <= value <= most
+    maximum: float = defaults.get("max", inf)
+    return 0 <= value <= maximum
 
 
 async def test_a_variable_offers_every_queue_and_every_provider(loaded: Prometheus) -> None:
@@ -150,45 +150,47 @@ async def test_a_variable_offers_every_queue_and_every_provider(loaded: Promethe
     assert offered == {"queue": set(QUEUES), "provider": {"smtp", "twilio", "fcm"}}
 
 
-async def test_every_series_of_a_panel_by_queue_and_by_process_is_there(
+async def test_panels_by_queue_and_by_process_have_all_series(
     loaded: Prometheus,
 ) -> None:
-    limits = asked_of("notifier-overview", "What limits each queue", "{{queue}}").filled()
+    limits = query_of("notifier-overview", "What limits each queue", "{{queue}}").filled()
     assert {one.labels["queue"] for one in loaded.query(limits)} == set(QUEUES)
-    memory = asked_of("notifier-workers", "Memory", "{{job}} {{instance}}").filled()
+    memory = query_of("notifier-workers", "Memory", "{{job}} {{instance}}").filled()
     assert sorted(one.labels["job"] for one in loaded.query(memory)) == ["api", "worker", "worker"]
-    busy = asked_of("notifier-workers", "Consumers busy", "{{job}} {{instance}}").filled()
+    busy = query_of("notifier-workers", "Consumers busy", "{{job}} {{instance}}").filled()
     assert [one.labels["job"] for one in loaded.query(busy)] == ["worker", "worker"]
 
 
 async def test_totals_count_both_workers_and_the_deployment_once(loaded: Prometheus) -> None:
-    alive = asked_of("notifier-workers", "Workers alive", "alive").filled()
-    await comes(loaded, alive, lambda found: found == PROCESSES - 1)
-    consumers = asked_of("notifier-queue", "Consumers", "assigned").filled(queue="email.low")
+    alive = query_of("notifier-workers", "Workers alive", "alive").filled()
+    await wait_for(loaded, alive, lambda found: found == PROCESSES - 1)
+    consumers = query_of("notifier-queue", "Consumers", "assigned").filled(queue="email.low")
     assert loaded.value(consumers) >= PROCESSES - 1
 
 
-async def test_a_pause_shows_as_what_limits_the_queue(loaded: Prometheus, client: Client) -> None:
-    limit = asked_of("notifier-queue", "What limits it", "{{queue}}").filled(queue="push.low")
+async def test_a_pause_is_shown_as_the_limit_of_the_queue(
+    loaded: Prometheus, client: Client
+) -> None:
+    limit = query_of("notifier-queue", "What limits it", "{{queue}}").filled(queue="push.low")
     await client.hold("pause", "queue", "push.low")
-    await comes(loaded, limit, lambda found: found == state("notifier-queue", "pause"))
+    await wait_for(loaded, limit, lambda found: found == state("notifier-queue", "pause"))
     await client.hold("resume", "queue", "push.low")
-    await comes(loaded, limit, lambda found: found == state("notifier-queue", "need"))
+    await wait_for(loaded, limit, lambda found: found == state("notifier-queue", "need"))
 
 
-async def test_an_open_breaker_shows_though_only_workers_see_it(
+async def test_an_open_breaker_is_shown_though_only_workers_see_it(
     loaded: Prometheus, client: Client
 ) -> None:
     await client.set_behaviour(channel="push", error_share=1.0, status=503)
     await client.submit([submit_body("push.high") for _ in range(60)])
-    shown = asked_of("notifier-providers", "Breaker", "{{provider}}")
+    shown = query_of("notifier-providers", "Breaker", "{{provider}}")
     open_ = state("notifier-providers", "open")
-    await comes(loaded, shown.filled(provider="fcm"), lambda found: found == open_)
+    await wait_for(loaded, shown.filled(provider="fcm"), lambda found: found == open_)
     assert loaded.value(shown.filled(provider="smtp")) == state("notifier-providers", "closed")
 
 
 def state(uid: str, name: str) -> int:
-    """The number that stands for a state on a dashboard."""
+    """Return the number of a state on a dashboard."""
     (number,) = [
         int(number)
         for dashboard in dashboards()

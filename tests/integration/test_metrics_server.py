@@ -20,7 +20,7 @@ def render() -> tuple[bytes, str]:
 
 @pytest.fixture
 def busy() -> Iterator[int]:
-    """A port that somebody listens on."""
+    """A port that is in use."""
     with socket.create_server((HOST, 0)) as server:
         yield server.getsockname()[1]
 
@@ -33,33 +33,33 @@ async def test_metrics_liveness_and_readiness_are_served() -> None:
         ) as port,
         aiohttp.ClientSession(f"http://{HOST}:{port}") as client,
     ):
-        async with client.get("/metrics") as answer:
-            assert await answer.read() == b"notifier_up 1\n"
-            assert answer.headers["Content-Type"] == render()[1]
-        async with client.get("/health/live") as answer:
-            assert answer.status == 200
-        async with client.get("/health/ready") as answer:
-            assert (answer.status, await answer.json()) == (200, {"status": "ready"})
-        reasons.append("RabbitMQ is away")
-        async with client.get("/health/ready") as answer:
-            assert answer.status == 503
-            assert (await answer.json())["reasons"] == ["RabbitMQ is away"]
+        async with client.get("/metrics") as response:
+            assert await response.read() == b"notifier_up 1\n"
+            assert response.headers["Content-Type"] == render()[1]
+        async with client.get("/health/live") as response:
+            assert response.status == 200
+        async with client.get("/health/ready") as response:
+            assert (response.status, await response.json()) == (200, {"status": "ready"})
+        reasons.append("RabbitMQ is unavailable")
+        async with client.get("/health/ready") as response:
+            assert response.status == 503
+            assert (await response.json())["reasons"] == ["RabbitMQ is unavailable"]
 
 
-async def test_a_busy_port_gives_way_to_the_next(busy: int) -> None:
+async def test_the_next_port_is_taken_if_a_port_is_in_use(busy: int) -> None:
     async with open_metrics_server(
         HOST, busy, next_free=True, render=render, readiness=list
     ) as port:
         assert port > busy
 
 
-async def test_a_port_that_was_asked_for_must_be_had(busy: int) -> None:
+async def test_a_chosen_port_that_is_in_use_is_an_error(busy: int) -> None:
     with pytest.raises(ConfigError, match=f"cannot listen on {HOST}:{busy}"):
         async with open_metrics_server(HOST, busy, next_free=False, render=render, readiness=list):
             pass
 
 
-async def test_the_port_is_free_again_afterwards() -> None:
+async def test_the_port_is_released_afterwards() -> None:
     async with open_metrics_server(HOST, 0, next_free=False, render=render, readiness=list) as port:
         pass
     with socket.create_server((HOST, port)):

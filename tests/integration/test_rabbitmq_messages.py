@@ -32,7 +32,7 @@ async def broker(vhost_url: str) -> AsyncIterator[Broker]:
 
 
 def of_one_instant(count: int, queue: QueueKey = EMAIL_LOW, *, at: float = 1.5) -> list[Pointer]:
-    """Pointers of one instant: only they share messages."""
+    """Return pointers with one `published_at`: only such pointers share messages."""
     return [
         Pointer(queue=queue, id=each.id, claim=each.claim, published_at=at)
         for each in pointers(count, queue)
@@ -40,7 +40,7 @@ def of_one_instant(count: int, queue: QueueKey = EMAIL_LOW, *, at: float = 1.5) 
 
 
 async def bodies(vhost_url: str, queue: QueueKey = EMAIL_LOW) -> list[list[list[object]]]:
-    """The pointers of each message of a queue, which is empty then."""
+    """Take all messages of a queue; return the pointers of each."""
     found = list[list[list[object]]]()
     async with aiormq.connect(vhost_url) as connection:
         channel = await connection.channel()
@@ -95,7 +95,7 @@ async def test_the_depth_is_in_pointers(broker: Broker) -> None:
 async def test_a_subscription_holds_a_bounded_number_of_pointers_at_every_batch_size(
     broker: Broker,
 ) -> None:
-    """It learns from what comes, and all of it comes, each once."""
+    """The prefetch follows the batch sizes, and every pointer arrives once."""
     sent = of_one_instant(9_600)
     assert all(await broker.publish(sent, {EMAIL_LOW: 16}))
     async with subscribed(broker, prefetch=PREFETCH) as receiver:

@@ -1,4 +1,4 @@
-"""What stands in RabbitMQ, and what lies in it."""
+"""The exchange, the queues and the messages in RabbitMQ."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ UNREADABLE = [
 
 
 def _manage(server: RabbitmqNode, path: str, url: str) -> Any:
-    """What the HTTP API lists for the vhost of an AMQP URL."""
+    """Return what RabbitMQ's HTTP API lists for the vhost of an AMQP URL."""
     vhost = urlsplit(url).path.removeprefix("/")
     connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.management_url).port)
     with contextlib.closing(connection):

@@ -1,4 +1,4 @@
-"""The dashboards: current, readable, and asking for nothing that no process exposes."""
+"""The dashboards: up to date, readable, and with queries of exposed metrics only."""
 
 from __future__ import annotations
 
@@ -15,52 +15,51 @@ from grafana import generate
 from grafana.colours import BREAKER_RANKS, LIMIT_RANKS
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.controls import BreakerState
-from tests.dashboards import FILES, Asked, Json, cells, dashboards, panels, queries
+from tests.dashboards import FILES, Json, PanelQuery, cells, dashboards, panels, queries
 from tests.promql import TARGET, exposed, labels_of
 
 KNOWN = exposed()
-PANELS_MOST = 12
+MAX_PANELS = 12
 COLUMNS = 24
 EACH = pytest.mark.parametrize("dashboard", dashboards(), ids=lambda each: each["uid"])
-EACH_QUERY = pytest.mark.parametrize("asked", queries(), ids=str)
+EACH_QUERY = pytest.mark.parametrize("query", queries(), ids=str)
 
 
-def test_the_committed_files_are_what_the_program_writes() -> None:
+def test_the_committed_files_are_up_to_date() -> None:
     assert generate.main("--check") == 0
 
 
-def test_a_file_that_differs_or_that_nothing_writes_is_said(
+def test_a_file_that_differs_or_is_not_generated_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(generate, "FOLDER", tmp_path)
     assert generate.main() == 0
     (tmp_path / "dashboards/queue.json").write_text("{}")
-    (tmp_path / "dashboards/of_mine.json").write_text("{}")
+    (tmp_path / "dashboards/custom.json").write_text("{}")
 
     assert generate.main("--check") == 1
-    said = capsys.readouterr().out
-    assert "dashboards/queue.json" in said
-    assert "dashboards/of_mine.json" in said
-    assert "overview" not in said
+    printed = capsys.readouterr().out
+    assert "dashboards/queue.json" in printed
+    assert "dashboards/custom.json" in printed
+    assert "overview" not in printed
 
 
-def test_there_are_the_four_dashboards() -> None:
+def test_there_are_four_dashboards() -> None:
     assert {file.stem for file in FILES} == {"overview", "queue", "providers", "workers"}
     assert {each["uid"] for each in dashboards()} == {f"notifier-{file.stem}" for file in FILES}
 
 
-# ---- queries ------------------------------------------------------------------------------------
+@EACH_QUERY
+def test_a_query_reads_exposed_metrics_and_sums_only_figures_of_one_process(
+    query: PanelQuery,
+) -> None:
+    labels = labels_of(promql.parse(query.filled()), KNOWN)
+    assert set(re.findall(r"{{(\w+)}}", query.legend)) == labels
 
 
 @EACH_QUERY
-def test_a_query_names_only_what_there_is_and_sums_only_what_adds_up(asked: Asked) -> None:
-    labels = labels_of(promql.parse(asked.filled()), KNOWN)
-    assert set(re.findall(r"{{(\w+)}}", asked.legend)) == labels
-
-
-@EACH_QUERY
-def test_no_variable_is_left_in_a_query(asked: Asked) -> None:
-    assert re.findall(r"\$\w+", asked.filled()) in ([], ["$1"])
+def test_a_filled_query_has_no_variable_left(query: PanelQuery) -> None:
+    assert re.findall(r"\$\w+", query.filled()) in ([], ["$1"])
 
 
 @pytest.mark.parametrize(
@@ -79,21 +78,18 @@ def test_no_variable_is_left_in_a_query(asked: Asked) -> None:
         ("notifier_consumers and on (queue) notifier_workers", "not on both"),
     ],
 )
-def test_a_wrong_query_is_found(wrong: str, reason: str) -> None:
+def test_a_wrong_query_is_rejected(wrong: str, reason: str) -> None:
     with pytest.raises(AssertionError, match=re.escape(reason)):
         labels_of(promql.parse(wrong), KNOWN)
 
 
-def test_every_state_of_the_domain_has_its_number() -> None:
+def test_every_state_of_the_domain_has_a_rank() -> None:
     assert {limit.value for limit in Limit} == LIMIT_RANKS.keys()
     assert {state.value for state in BreakerState} == BREAKER_RANKS.keys() | {"closed"}
 
 
-# ---- panels -------------------------------------------------------------------------------------
-
-
 @EACH
-def test_every_panel_says_what_it_shows_in_which_unit(dashboard: Json) -> None:
+def test_every_panel_has_a_description_and_a_unit(dashboard: Json) -> None:
     for panel in panels(dashboard):
         assert panel["description"].endswith("."), panel["title"]
         assert len(panel["description"]) <= 300, panel["title"]
@@ -102,7 +98,7 @@ def test_every_panel_says_what_it_shows_in_which_unit(dashboard: Json) -> None:
 
 
 @EACH
-def test_names_and_numbers_are_used_once(dashboard: Json) -> None:
+def test_titles_and_ids_are_unique(dashboard: Json) -> None:
     for key in ("id", "title"):
         counted = Counter(panel[key] for panel in dashboard["panels"])
         assert [each for each, count in counted.items() if count > 1] == []
@@ -119,13 +115,13 @@ def test_no_panel_covers_another_or_leaves_the_grid(dashboard: Json) -> None:
 
 
 @EACH
-def test_a_dashboard_fits_one_look_and_begins_with_a_heading(dashboard: Json) -> None:
-    assert len(panels(dashboard)) <= PANELS_MOST
+def test_a_dashboard_has_few_panels_and_begins_with_a_heading(dashboard: Json) -> None:
+    assert len(panels(dashboard)) <= MAX_PANELS
     assert dashboard["panels"][0]["type"] == "row"
 
 
 @EACH
-def test_a_colour_or_a_dash_is_given_to_a_series_that_there_is(dashboard: Json) -> None:
+def test_colours_and_dashes_are_for_existing_series(dashboard: Json) -> None:
     for panel in panels(dashboard):
         names = [target["legendFormat"] for target in panel.get("targets", ())]
         for override in panel.get("fieldConfig", {}).get("overrides", ()):
@@ -135,7 +131,7 @@ def test_a_colour_or_a_dash_is_given_to_a_series_that_there_is(dashboard: Json) 
             assert any(
                 re.search(pattern, name) if pattern else could_be(matcher["options"], name)
                 for name in names
-            ), f"{panel['title']}: nothing is called {matcher['options']}"
+            ), f"{panel['title']}: no series is named {matcher['options']}"
 
 
 def could_be(name: str, legend: str) -> bool:
@@ -144,7 +140,7 @@ def could_be(name: str, legend: str) -> bool:
 
 
 @EACH
-def test_every_source_is_the_variable_and_no_host_is_named(dashboard: Json) -> None:
+def test_every_data_source_is_the_variable_and_no_host_is_named(dashboard: Json) -> None:
     assert dashboard["templating"]["list"][0]["type"] == "datasource"
     for source in (panel["datasource"] for panel in panels(dashboard) if "datasource" in panel):
         assert source == {"type": "prometheus", "uid": "${datasource}"}
@@ -152,7 +148,7 @@ def test_every_source_is_the_variable_and_no_host_is_named(dashboard: Json) -> N
 
 
 @EACH
-def test_a_variable_is_filled_from_a_label_that_there_is(dashboard: Json) -> None:
+def test_a_variable_is_filled_from_an_exposed_label(dashboard: Json) -> None:
     for variable in dashboard["templating"]["list"][1:]:
         found = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
         assert found
@@ -160,14 +156,11 @@ def test_a_variable_is_filled_from_a_label_that_there_is(dashboard: Json) -> Non
         assert variable["name"] == found[2]
 
 
-# ---- provisioning -------------------------------------------------------------------------------
-
-
 def provisioned(name: str) -> Any:
     return yaml.safe_load((generate.FOLDER / "provisioning" / name).read_text())
 
 
-def test_the_data_source_is_the_one_that_the_dashboards_choose_at_first() -> None:
+def test_the_provisioned_data_source_is_the_default_of_the_dashboards() -> None:
     (source,) = provisioned("datasources/prometheus.yml")["datasources"]
     assert source["url"] == "http://prometheus:9090"
     for dashboard in dashboards():
@@ -175,10 +168,10 @@ def test_the_data_source_is_the_one_that_the_dashboards_choose_at_first() -> Non
         assert (chosen["value"], chosen["text"]) == (source["uid"], source["name"])
 
 
-def test_the_dashboards_are_read_from_where_they_are_mounted() -> None:
+def test_the_dashboards_are_read_from_their_mount() -> None:
     (provider,) = provisioned("dashboards/notifier.yml")["providers"]
     assert provider["options"]["path"] == "/etc/grafana/dashboards"
 
 
-def test_the_labels_of_a_target_are_prometheus_own() -> None:
+def test_no_metric_has_a_label_of_the_target() -> None:
     assert not any(TARGET & one.values.keys() for one in KNOWN.values())

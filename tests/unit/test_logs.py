@@ -1,4 +1,4 @@
-"""The logs: one format for us and for the libraries."""
+"""The logs: one format for Notifier and its libraries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from notifier.domain.notification import QueueKey
 
 @pytest.fixture
 def out() -> Iterator[io.StringIO]:
-    """A stream to log to; the process's logging is as before afterwards."""
+    """A stream to log to. The configuration of logging is restored afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
@@ -39,7 +39,7 @@ def lines(out: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def test_an_event_is_one_json_line_with_its_keys_and_an_instant_in_utc(out: io.StringIO) -> None:
+def test_an_event_is_one_json_line_with_its_keys_and_a_utc_time(out: io.StringIO) -> None:
     configure_logging("json", "info", stream=out)
     structlog.get_logger("a.b").info("worker_ready", port=8001, queues={"email.high"})
 
@@ -57,7 +57,7 @@ def test_bound_ids_are_on_every_line(out: io.StringIO) -> None:
     assert lines(out)[0]["id"] == "n1"
 
 
-def test_a_library_takes_the_same_way_out(out: io.StringIO) -> None:
+def test_a_log_record_of_a_library_has_the_same_format(out: io.StringIO) -> None:
     configure_logging("json", "info", stream=out)
     logging.getLogger("some.library").warning("lost %s", "it", extra={"host": "h"})
 
@@ -65,7 +65,7 @@ def test_a_library_takes_the_same_way_out(out: io.StringIO) -> None:
     assert (line["event"], line["logger"], line["host"]) == ("lost it", "some.library", "h")
 
 
-def test_below_the_level_nothing_is_said(out: io.StringIO) -> None:
+def test_events_below_the_level_are_not_written(out: io.StringIO) -> None:
     configure_logging("json", "warning", stream=out)
     structlog.get_logger("x").info("quiet")
     logging.getLogger("some.library").info("quiet")
@@ -74,7 +74,7 @@ def test_below_the_level_nothing_is_said(out: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("name", ["aiormq.connection", "mail.log", "aiohttp.access", "asyncio"])
-def test_libraries_that_chatter_are_kept_quiet_even_at_debug(out: io.StringIO, name: str) -> None:
+def test_noisy_libraries_are_quiet_even_at_debug(out: io.StringIO, name: str) -> None:
     configure_logging("json", "debug", stream=out)
     logging.getLogger(name).info("jane@example.com sent this")
     assert out.getvalue() == ""
@@ -91,13 +91,13 @@ def test_an_exception_stays_on_one_line(out: io.StringIO) -> None:
     assert "ValueError: invalid literal" in str(line["exception"])
 
 
-def test_auto_is_json_where_nobody_reads_along(out: io.StringIO) -> None:
+def test_auto_is_json_without_a_terminal(out: io.StringIO) -> None:
     configure_logging("auto", "info", stream=out)
     structlog.get_logger().info("hello")
     assert lines(out)[0]["event"] == "hello"
 
 
-def test_auto_is_for_people_on_a_terminal(
+def test_auto_is_readable_text_on_a_terminal(
     out: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(out, "isatty", lambda: True)
@@ -107,27 +107,27 @@ def test_auto_is_for_people_on_a_terminal(
     assert not out.getvalue().startswith("{")
 
 
-def test_configuring_again_doubles_nothing(out: io.StringIO) -> None:
+def test_after_a_second_configuration_events_are_written_once(out: io.StringIO) -> None:
     configure_logging("json", "info", stream=out)
     configure_logging("json", "info", stream=out)
     structlog.get_logger().info("once")
     assert len(lines(out)) == 1
 
 
-def test_a_stream_that_is_gone_is_nobodys_error(out: io.StringIO) -> None:
+def test_a_closed_stream_raises_no_error(out: io.StringIO) -> None:
     configure_logging("json", "info", stream=out)
     log = structlog.get_logger()
-    log.info("heard")
+    log.info("written")
     assert out.getvalue()
     out.close()
-    log.info("unheard")
-    log.error("unheard")
+    log.info("dropped")
+    log.error("dropped")
 
 
-def test_a_disk_that_is_full_is_nobodys_error(out: io.StringIO) -> None:
+def test_a_full_disk_raises_no_error(out: io.StringIO) -> None:
     with Path("/dev/full").open("w", buffering=1, encoding="utf-8") as full:
         configure_logging("json", "info", stream=full)
-        structlog.get_logger().error("unheard")
+        structlog.get_logger().error("dropped")
         with contextlib.suppress(OSError):
             full.close()
     assert out.getvalue() == ""
@@ -144,7 +144,7 @@ def test_an_exception_shows_no_values_on_a_terminal(out: io.StringIO) -> None:
     assert "jane@example.com" not in out.getvalue()
 
 
-def test_what_utf_8_cannot_hold_is_written_all_the_same(out: io.StringIO) -> None:
+def test_a_lone_surrogate_is_written(out: io.StringIO) -> None:
     configure_logging("json", "info", stream=out)
     structlog.get_logger().info("read", path="a\udce9b", queue=QueueKey.parse("email.high"))
     (line,) = lines(out)

@@ -1,4 +1,4 @@
-"""The metrics: every call of the core shows, and the series stay bounded."""
+"""The metrics: every report of the core is exposed, and the number of series is bounded."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> N
     observer.provider_rate_changed(provider, 5.0)
 
 
-def test_counts_of_notifications_show_by_queue(metrics: Metrics) -> None:
+def test_counts_of_notifications_are_by_queue(metrics: Metrics) -> None:
     metrics.accepted(HIGH, 3)
     metrics.published(HIGH, 2)
     metrics.rescued(HIGH, 4, RescueReason.MESSAGE_LOST)
@@ -98,7 +98,9 @@ def test_counts_of_notifications_show_by_queue(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_an_attempt_shows_by_outcome_and_by_length(metrics: Metrics, outcome: str) -> None:
+def test_an_attempt_is_counted_by_outcome_and_its_duration_observed(
+    metrics: Metrics, outcome: str
+) -> None:
     metrics.attempted(HIGH, "smtp", outcome, "", 0.02)
 
     labels = {"queue": NAME, "provider": "smtp"}
@@ -123,7 +125,7 @@ def test_a_final_status_shows_and_only_sent_is_timed(metrics: Metrics, status: S
     assert value(metrics, "end_to_end_seconds_count", queue=NAME) == is_sent
 
 
-def test_waits_are_timed_from_milliseconds_to_an_hour(metrics: Metrics) -> None:
+def test_wait_buckets_range_from_milliseconds_to_an_hour(metrics: Metrics) -> None:
     metrics.claimed(HIGH, 0.0005)
     metrics.claimed(HIGH, 3000.0)
     metrics.submit_committed(0.004)
@@ -134,17 +136,17 @@ def test_waits_are_timed_from_milliseconds_to_an_hour(metrics: Metrics) -> None:
     assert value(metrics, "accept_seconds_bucket", le="0.005") == 1
 
 
-def test_a_wait_beyond_the_promise_is_late(metrics: Metrics) -> None:
+def test_a_wait_above_the_target_counts_as_claimed_late(metrics: Metrics) -> None:
     metrics.claimed(HIGH, 1.0)
     metrics.claimed(HIGH, 1.1)
-    metrics.claimed(QUEUES[1], 3000.0)  # promises nothing here
+    metrics.claimed(QUEUES[1], 3000.0)  # has no target
 
     assert value(metrics, "target_wait_seconds", queue=NAME) == 1.0
     assert value(metrics, "claimed_late_total", queue=NAME) == 1
     assert value(metrics, "claimed_late_total", queue=str(QUEUES[1])) == 0
 
 
-def test_a_failure_shows_by_channel_and_reason(metrics: Metrics) -> None:
+def test_a_failure_is_counted_by_channel_and_reason(metrics: Metrics) -> None:
     metrics.finished(HIGH, Status.FAILED, 1.0, "refused")
     metrics.finished(QUEUES[1], Status.FAILED, 1.0, "refused")
     metrics.finished(HIGH, Status.SENT, 1.0)
@@ -153,7 +155,7 @@ def test_a_failure_shows_by_channel_and_reason(metrics: Metrics) -> None:
     assert value(metrics, "failures_total", channel="email", reason="poison") == 0
 
 
-def test_answers_are_counted_by_the_codes_a_provider_says_first(metrics: Metrics) -> None:
+def test_responses_are_counted_by_the_first_codes_of_a_provider(metrics: Metrics) -> None:
     for number in range(30):
         metrics.attempted(HIGH, "smtp", "refused", f"code {number}", 0.1)
     metrics.attempted(HIGH, "smtp", "refused", "code 0", 0.1)
@@ -164,7 +166,7 @@ def test_answers_are_counted_by_the_codes_a_provider_says_first(metrics: Metrics
     assert value(metrics, "provider_responses_total", provider="backup", code="accepted") == 1
 
 
-def test_a_dependency_is_up_from_its_answer_to_its_silence(metrics: Metrics) -> None:
+def test_a_dependency_is_up_until_it_does_not_answer(metrics: Metrics) -> None:
     labels = {"dependency": "rabbitmq"}
     assert value(metrics, "dependency_up", **labels) == 0
     metrics.dependency_answered("rabbitmq", 0.02)
@@ -174,7 +176,7 @@ def test_a_dependency_is_up_from_its_answer_to_its_silence(metrics: Metrics) -> 
     assert value(metrics, "dependency_up", **labels) == 0
 
 
-def test_what_a_process_says_of_itself_shows(metrics: Metrics) -> None:
+def test_the_figures_of_a_process_are_exposed(metrics: Metrics) -> None:
     metrics.provider_hanging(Channel("sms"), is_hanging=True)
     metrics.workers_counted(3)
     metrics.processes_died(2)
@@ -193,7 +195,7 @@ def test_what_a_process_says_of_itself_shows(metrics: Metrics) -> None:
     assert value(metrics, "partitions_kept") == 1
 
 
-def test_the_default_queues_stay_below_a_thousand_series_whatever_providers_say() -> None:
+def test_the_default_queues_have_below_a_thousand_series_at_any_responses() -> None:
     channels = {Channel("email"): ["smtp"], Channel("sms"): ["twilio"], Channel("push"): ["fcm"]}
     queues = [QueueKey(channel, priority) for channel in channels for priority in Priority]
     metrics = Metrics(queues, channels, version="1", target_wait_s=dict.fromkeys(Priority, 1.0))
@@ -205,7 +207,7 @@ def test_the_default_queues_stay_below_a_thousand_series_whatever_providers_say(
     assert len(series(metrics)) <= 1000
 
 
-def test_gauges_show_the_last_measure(metrics: Metrics) -> None:
+def test_gauges_hold_the_last_measurement(metrics: Metrics) -> None:
     metrics.queue_measured(HIGH, ready=9, due=9, oldest_wait_s=9.0)
     metrics.queue_measured(HIGH, ready=5, due=6, oldest_wait_s=7.5)
     metrics.consumers_measured(HIGH, consumers=8, busy=3, limited_by=Limit.NEED)
@@ -224,11 +226,11 @@ def test_one_reason_at_a_time_limits_a_queue(metrics: Metrics) -> None:
         assert shown == {one: float(one is limit) for one in Limit}
 
 
-def test_the_version_shows(metrics: Metrics) -> None:
+def test_the_version_is_exposed(metrics: Metrics) -> None:
     assert value(metrics, "build_info", version="1.2.3") == 1
 
 
-def test_known_labels_make_no_new_series(metrics: Metrics) -> None:
+def test_known_labels_create_no_new_series(metrics: Metrics) -> None:
     before = series(metrics)
     for queue in QUEUES:
         for provider in ["smtp", "backup"] if queue.channel == "email" else ["sms"]:
@@ -259,19 +261,19 @@ def test_unknown_labels_share_one_series(metrics: Metrics) -> None:
     assert value(metrics, "accepted_total", queue="other") == 51
 
 
-def test_every_metric_has_the_prefix_or_is_of_the_process(metrics: Metrics) -> None:
+def test_every_metric_has_the_prefix_notifier_or_process(metrics: Metrics) -> None:
     names = {name for name, _ in series(metrics)}
     assert all(name.startswith(("notifier_", "process_")) for name in names)
     assert not any(name.endswith("_created") for name in names)
 
 
-def test_two_processes_of_one_program_do_not_share_a_registry() -> None:
+def test_two_instances_do_not_share_a_registry() -> None:
     first, second = (Metrics(QUEUES, {}, version="1") for _ in range(2))
     first.accepted(HIGH, 1)
     assert value(second, "accepted_total", queue=NAME) == 0
 
 
-def test_rendering_gives_text_that_a_scraper_reads(metrics: Metrics) -> None:
+def test_rendered_text_has_the_format_of_prometheus(metrics: Metrics) -> None:
     metrics.accepted(HIGH, 3)
     body, content_type = metrics.render()
     assert b'notifier_accepted_total{queue="email.high"} 3.0' in body
@@ -279,7 +281,7 @@ def test_rendering_gives_text_that_a_scraper_reads(metrics: Metrics) -> None:
 
 
 @given(st.lists(st.floats(0, 100) | st.sampled_from([0.1, 1.0, 5.0])))
-def test_a_distribution_is_scraped_as_the_librarys_own_histogram(values: list[float]) -> None:
+def test_a_distribution_is_scraped_like_a_histogram_of_the_library(values: list[float]) -> None:
     bounds = (0.1, 1.0, 5.0)
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     distributions = Distributions("wait_seconds", "A wait.", ["queue"], bounds)

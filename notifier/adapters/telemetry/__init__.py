@@ -1,1 +1,1 @@
-"""What the process says of itself: metrics, logs, health."""
+"""Metrics, logs and health of a process."""

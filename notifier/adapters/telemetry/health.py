@@ -1,6 +1,6 @@
 """The worker's small HTTP server: `/metrics`, `/health/live`, `/health/ready`.
 
-It lives in the worker's own loop on purpose: a loop that hangs does not answer, and is not live.
+It runs in the worker's own event loop on purpose: a process whose loop hangs is not live.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from aiohttp import web
 
 from notifier.domain.errors import ConfigError
 
-_TRIES: Final = 100
-_STOP_S: Final = 1.0
+_MAX_PORTS: Final = 100
+_STOP_TIMEOUT_S: Final = 1.0
 
 
 @asynccontextmanager
@@ -27,20 +27,21 @@ async def open_metrics_server(
     render: Callable[[], tuple[bytes, str]],
     readiness: Callable[[], Sequence[str]],
 ) -> AsyncIterator[int]:
-    """Serve until the block is left; yields the port.
+    """Serve during the block; yield the port.
 
-    `readiness` gives the reasons why the process is not ready; none means it is. With `next_free`
-    a busy port gives way to the next one. Raises ConfigError when no port can be had.
+    `readiness` returns the reasons why the process is not ready, none if it is ready. With
+    `next_free` the next free port of 100 is taken if `port` is in use. Raises ConfigError when no
+    port is free.
     """
     runner = web.AppRunner(
         _app(render, readiness),
         access_log=None,
         handle_signals=False,
-        shutdown_timeout=_STOP_S,
+        shutdown_timeout=_STOP_TIMEOUT_S,
     )
     await runner.setup()
     try:
-        yield await _bind(runner, host, port, _TRIES if next_free else 1)
+        yield await _bind(runner, host, port, _MAX_PORTS if next_free else 1)
     finally:
         await runner.cleanup()
 
@@ -68,7 +69,7 @@ def _app(
 
 
 async def _bind(runner: web.AppRunner, host: str, port: int, tries: int) -> int:
-    """Bind the first free port from `port` on; 0 lets the system choose."""
+    """Bind and return the first free port from `port` on. For 0 the system chooses one."""
     last = min(port + tries - 1, 65_535)
     for candidate in range(port, last + 1):
         try:
@@ -81,4 +82,4 @@ async def _bind(runner: web.AppRunner, host: str, port: int, tries: int) -> int:
                 ) from error
         else:
             return int(runner.addresses[0][1])
-    raise ConfigError(f"no port to listen on from {port}", key="worker.metrics_port")
+    raise ConfigError(f"no free port from {port} to {last}", key="worker.metrics_port")

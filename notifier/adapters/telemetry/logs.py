@@ -1,7 +1,7 @@
-"""Logs: an event name with keys and values, one line each, on stderr.
+"""Logs on stderr: one line per event, with its name, keys and values.
 
-Ours and the libraries' take the same way out, so that a reader finds one format. Nothing here may
-ever hold a recipient or content: the libraries are kept to warnings, where they name hosts only.
+Log lines of Notifier and of its libraries have one format. No line may hold a recipient or content;
+the libraries are limited to warnings, which name hosts only.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from structlog.typing import Processor
 
 from notifier.domain.notification import QueueKey
 
-# What these say below an error is either chatter or said by us already: a driver's connection
-# attempts while its server is away, a client's requests with their addresses.
-_QUIET: Final = {
+# Below these levels the libraries log noise, or what Notifier logs itself: a driver's connection
+# attempts while its server is down, a client's requests with their addresses.
+_LIBRARY_LEVELS: Final = {
     "aio_pika": logging.CRITICAL,
     "aiormq": logging.CRITICAL,
     "aiohttp": logging.WARNING,
     "aiosmtpd": logging.WARNING,
-    "mail": logging.WARNING,  # aiosmtpd's own logger, which prints envelopes at INFO
+    "mail": logging.WARNING,  # a second logger of aiosmtpd, which prints envelopes at INFO
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
     "sqlalchemy": logging.WARNING,
@@ -41,7 +41,7 @@ def configure_logging(
     *,
     stream: TextIO | None = None,
 ) -> None:
-    """Send all logs of the process to `stream` (stderr). `auto` is `console` on a terminal."""
+    """Write all logs of the process to `stream` (stderr). `auto` is `console` on a terminal."""
     out = stream or sys.stderr
     is_console = format == "console" or (format == "auto" and out.isatty())
     before: list[Processor] = [
@@ -49,22 +49,23 @@ def configure_logging(
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _spelled,
+        _ids_as_text,
     ]
-    after = _console(out) if is_console else _json()
+    after = _console_renderers(out) if is_console else _json_renderers()
     structlog.configure(
         processors=[*before, *after],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *names: _Lines(out, *names),
+        logger_factory=lambda *names: _LineWriter(out, *names),
         cache_logger_on_first_use=True,
     )
     _route_stdlib(out, before, after, level.upper())
 
 
-class _Lines:
-    """Where ours go, past the standard library: each attempt is a line, and its way is the dearer.
+class _LineWriter:
+    """Writes our log lines directly: stdlib logging is slower, and each attempt is logged.
 
-    Whoever logs must not fail for it: what a stream that is closed or full does not take is lost.
+    A failed write is ignored, because logging must not fail the caller: a line that a closed or
+    full stream refuses is dropped.
     """
 
     def __init__(self, out: TextIO, name: str = "notifier") -> None:
@@ -80,6 +81,7 @@ class _Lines:
 
 
 def _route_stdlib(out: TextIO, before: list[Processor], after: list[Processor], level: str) -> None:
+    """Write the log records of the libraries to `out`, in our format."""
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -92,30 +94,34 @@ def _route_stdlib(out: TextIO, before: list[Processor], after: list[Processor], 
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    for name, least in _QUIET.items():
-        logging.getLogger(name).setLevel(max(least, root.level))
+    for name, min_level in _LIBRARY_LEVELS.items():
+        logging.getLogger(name).setLevel(max(min_level, root.level))
     logging.captureWarnings(capture=True)
 
 
-def _spelled(_: object, __: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
-    """Ids and queues as text; done here, so that a line that is not written costs nothing."""
+def _ids_as_text(
+    _: object, __: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Format ids and queues here, so that a line below the level costs nothing."""
     for name, value in event.items():
         if isinstance(value, UUID | QueueKey):
             event[name] = str(value)
     return event
 
 
-def _console(out: TextIO) -> list[Processor]:
-    plain = structlog.dev.plain_traceback  # the other prints locals, where a recipient may stand
+def _console_renderers(out: TextIO) -> list[Processor]:
+    # The rich traceback prints local variables, which may hold a recipient.
+    plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
 
 
-def _json() -> list[Processor]:
-    return [structlog.processors.format_exc_info, _renamed, _encoded]
+def _json_renderers() -> list[Processor]:
+    return [structlog.processors.format_exc_info, _main_keys_first, _encoded]
 
 
-def _renamed(_: object, __: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
-    """The keys people look for first stand first."""
+def _main_keys_first(
+    _: object, __: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
     first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
     return {**first, **event}
 
@@ -123,5 +129,5 @@ def _renamed(_: object, __: str, event: MutableMapping[str, object]) -> MutableM
 def _encoded(_: object, __: str, event: MutableMapping[str, object]) -> str:
     try:
         return msgspec.json.encode(event, enc_hook=str).decode()
-    except UnicodeEncodeError:  # what UTF-8 cannot hold, a lone surrogate, is written as ASCII
+    except UnicodeEncodeError:  # a lone surrogate is not valid UTF-8: write the line in ASCII
         return json.dumps(event, default=str)

@@ -1,4 +1,4 @@
-"""How late the event loop is: what holds it up holds everything up."""
+"""Measures the lag of the event loop: a call that blocks the loop delays everything in it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from notifier.ports.observer import LoopObserver
 SAMPLE_INTERVAL_S: Final = 0.25
 
 
-async def watch_loop(observer: LoopObserver, stop: asyncio.Event) -> None:
-    """Report four times a second, until `stop`, how many seconds late a timer fired."""
+async def measure_loop_lag(observer: LoopObserver, stop: asyncio.Event) -> None:
+    """Report by how many seconds a sleep ended late, four times a second until `stop`."""
     while not stop.is_set():
         began = time.monotonic()
         await asyncio.sleep(SAMPLE_INTERVAL_S)
