@@ -24,7 +24,7 @@ ATTEMPTS: Final = "notifier_attempts_total"
 
 
 def overview() -> Json:
-    """Return the dashboard to look at first."""
+    """Return the dashboard to open first."""
     description = "Whether notifications arrive, how soon, how many wait, and where consumers are."
     return dashboard("overview", description, [_deliveries(), _waits(), _work()])
 

@@ -15,7 +15,7 @@ RATE: Final = seen("notifier_provider_rate_per_second", by="provider", where=CHO
 
 
 def providers() -> Json:
-    """Return the dashboard of the providers; a variable chooses some of them."""
+    """Return the dashboard of the providers; a variable selects some or all."""
     return dashboard(
         "providers",
         "Which provider fails, hangs or is slow, how its calls end, and how much of its rate is "

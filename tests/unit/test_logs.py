@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +17,10 @@ import structlog
 
 from notifier.adapters.telemetry.logs import configure_logging
 from notifier.domain.notification import QueueKey
+
+ROOT = Path(__file__).resolve().parents[2]
+LEVELS = {"debug", "info", "warning", "error"}
+DOCUMENTED = re.compile(r"\b(?:[Ll]og|[Ee]vent)s? ((?:`[a-z_]+`(?:, | and )?)+)")
 
 
 @pytest.fixture
@@ -149,3 +155,34 @@ def test_a_lone_surrogate_is_written(out: io.StringIO) -> None:
     structlog.get_logger().info("read", path="a\udce9b", queue=QueueKey.parse("email.high"))
     (line,) = lines(out)
     assert (line["path"], line["queue"]) == ("a\udce9b", "email.high")
+
+
+def test_an_event_is_named_by_a_noun_and_a_verb() -> None:
+    assert {name for name in events() if not re.fullmatch(r"[a-z]+(_[a-z]+)+", name)} == set()
+
+
+def test_the_documents_name_only_events_that_exist() -> None:
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/runbook/*.md")]
+    documented = {
+        name
+        for page in pages
+        for listed in DOCUMENTED.findall(page.read_text(encoding="utf-8"))
+        for name in re.findall(r"`([a-z_]+)`", listed)
+    }
+    assert documented
+    assert documented <= {node.value for node in nodes() if isinstance(node, ast.Constant)}
+
+
+def events() -> Iterator[str]:
+    """Yield the name of every event in a call of a logger's method."""
+    for node in nodes():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            logger, name = ast.unparse(node.func.value), node.args[0]
+            is_logged = node.func.attr in LEVELS and logger in {"log", "get_logger(__name__)"}
+            if is_logged and isinstance(name, ast.Constant):
+                yield str(name.value)
+
+
+def nodes() -> Iterator[ast.AST]:
+    for path in (ROOT / "notifier").rglob("*.py"):
+        yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -2,7 +2,7 @@
 
 Each queue is first in, first out. Its subscriptions take turns, and each holds at most its
 prefetch. When a subscription ends, its unacked pointers return to the head of the queue as
-redelivered. Losing all of it with the process is allowed: Postgres holds the truth.
+redelivered. All messages may be lost with the process: Postgres holds the truth.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class _Subscription:
         self._receiver.deliver(delivery)
 
     def end(self) -> None:
-        """Put all held messages back and take no more."""
+        """Put all held messages back and stop receiving."""
         self._prefetch = 0
         self._queue.leave(self)
         unacked, self._held = list(self._held.values()), {}

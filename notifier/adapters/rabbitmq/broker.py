@@ -21,7 +21,7 @@ from notifier.adapters.rabbitmq.shared_state import SharedState
 from notifier.adapters.rabbitmq.subscription import RabbitSubscription
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import QueueKey
-from notifier.lifecycle import wait
+from notifier.lifecycle import Clock, wait
 from notifier.ports.broker import ONE_EACH, Broker, Depth, Pointer, Receiver, Subscription
 from notifier.ports.observer import BrokerObserver
 
@@ -36,7 +36,7 @@ async def open_rabbitmq_broker(
     observer: BrokerObserver,
     publish_timeout_s: float = 5.0,
     jitter: Callable[[], float] = random.random,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock = time.monotonic,
 ) -> AsyncIterator[Broker]:
     """Open the broker; it is usable at once, also while RabbitMQ is unavailable.
 
@@ -73,7 +73,7 @@ class RabbitBroker:
         group: asyncio.TaskGroup,
         observer: BrokerObserver,
         publish_timeout_s: float,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._shared = shared
         self._group = group
@@ -158,7 +158,7 @@ async def _stop(running: Mapping[asyncio.Task[None], _Part]) -> None:
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel the tasks until all of them have ended.
+    """Cancel the tasks until all have ended.
 
     Repeats the cancel, because the driver's wait_for can lose one on Python 3.11. A cancellation of
     the caller is raised at the end: left to the task group, a task might never end.

@@ -1,6 +1,6 @@
-"""Queue depths, from a passive declare of each queue on a channel of its own.
+"""Queue depths, polled on a separate channel by a passive declare of each queue.
 
-The declare is answered by the queue's leader. aio-pika's queue objects are not used: they repeat
+The queue's leader answers the declare. aio-pika's queue objects are not used: they repeat
 their first answer for ever. A quorum queue whose leader is missing or slow answers 0 ready and 0
 consumers; where this process consumes from that queue, such an answer means that the depth is
 unknown. The same poll checks that the broker still knows our consumers.
@@ -8,7 +8,7 @@ unknown. The same poll checks that the broker still knows our consumers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from notifier.adapters.rabbitmq.channel_owner import ChannelOwner
@@ -18,7 +18,7 @@ from notifier.adapters.rabbitmq.shared_request import SharedRequest
 from notifier.adapters.rabbitmq.shared_state import SharedState
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, queue_name
 from notifier.domain.notification import QueueKey
-from notifier.lifecycle import wait
+from notifier.lifecycle import Clock, wait
 from notifier.ports.broker import Depth
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Depths(ChannelOwner):
         shared: SharedState,
         subscriptions: Iterable[CheckedSubscription],
         *,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         super().__init__(connection, "depths", shared.queues, shared.new_backoff())
         self._subscriptions = subscriptions

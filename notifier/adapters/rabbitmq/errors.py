@@ -1,4 +1,4 @@
-"""Translates the driver's errors into BrokerUnavailable; the only table of them."""
+"""Translates the driver's errors into BrokerUnavailable; no other module reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A subscription: one lane's consumer of one queue, on a channel of its own.
+"""A subscription: one lane's consumer of one queue, with a separate channel.
 
 The channel's task alone makes RPCs, so that consume, qos and cancel never interleave. A prefetch
 applies to consumers registered after it. A resize therefore consumes again under a new tag, then
@@ -53,7 +53,7 @@ class ChannelSession:
         return self.failure is not None or self.channel.is_closed
 
     async def send_acks(self) -> None:
-        """Ack what was settled since the last call. Raises BrokerUnavailable.
+        """Ack the messages settled since the last call. Raises BrokerUnavailable.
 
         On a dead connection it may wait for ever, because the driver's write queue is full.
         """
@@ -125,7 +125,7 @@ class RabbitSubscription(ChannelOwner):
             self._settled.set()
 
     def rebuild(self, reason: str) -> None:
-        """Replace the channel. The broker delivers again what is not acked."""
+        """Replace the channel. The broker delivers unacked messages again."""
         if self._session is not None:
             self._fail(self._session, reason)
 
@@ -213,7 +213,7 @@ class RabbitSubscription(ChannelOwner):
             self._wake.set()
         tag = _Tag(session, number, set())
         deliveries = [Delivery(pointer, bool(message.redelivered), tag) for pointer in pointers]
-        tag.unsettled.update(deliveries)  # all of them, before the first one can be acked
+        tag.unsettled.update(deliveries)  # all, before the first one can be acked
         for delivery in deliveries:
             self._receiver.deliver(delivery)
 

@@ -1,4 +1,4 @@
-"""The delivery tags of a channel, and the fewest acks that settle a batch of them.
+"""The delivery tags of a channel, and the fewest acks that settle a batch.
 
 Pure. A channel numbers its deliveries 1, 2, 3, ... over all its consumers. An ack with `multiple`
 settles every tag up to its own, so it is used only where all of those are settled. Its own tag must

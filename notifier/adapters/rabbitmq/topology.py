@@ -25,7 +25,7 @@ RPC_TIMEOUT_S: Final = 10.0
 class DeclareMode(Enum):
     """The effect of a declare. RabbitMQ closes the channel to report a failure.
 
-    CREATE creates what is missing and compares what exists. CHECK (a passive declare) only reports
+    CREATE creates a missing thing and compares an existing one. CHECK (a passive declare) reports
     whether it exists. DRY_RUN never creates anything: it has an impossible argument, which RabbitMQ
     refuses (406) after it has checked the permissions (403).
     """

@@ -1,4 +1,4 @@
-"""The body of a message: the ids and claims of some rows, and when they were published."""
+"""The body of a message: the ids and claims of some rows, and the time of their publish."""
 
 from __future__ import annotations
 
