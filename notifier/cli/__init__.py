@@ -1,5 +1,5 @@
-"""The command line: reads the settings, owns the signals, sets the exit code.
+"""The command line: reads the settings, handles signals and sets the exit code.
 
-One module a family of commands. What is heavy is imported inside the command that needs it, so
-that `notifier --help` is quick.
+One module for each family of commands. A command imports heavy modules inside its function, so that
+`notifier --help` is fast.
 """

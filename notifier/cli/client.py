@@ -1,4 +1,4 @@
-"""The API as the command line calls it; its problems become one line for a person."""
+"""The HTTP client of the API. Turns every failure into one line for the person at the terminal."""
 
 from __future__ import annotations
 
@@ -18,109 +18,33 @@ T = TypeVar("T")
 _TIMEOUT_S: Final = 30.0
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt, as the API shows it."""
-
-    claim: int
-    provider: str
-    outcome: str
-    code: str | None = None
-    detail: str | None = None
-    queue_wait_s: float | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
-    next_at: str | None = None
-
-
-class Notification(msgspec.Struct, frozen=True, kw_only=True):
-    """One notification, as the API shows it."""
-
-    id: str
-    status: str
-    channel: str
-    priority: str
-    created_at: str
-    updated_at: str
-    recipient: str = ""
-    tries: int = 0
-    last_error: str | None = None
-    attempts: list[Attempt] = []
-
-
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """One queue, as the API shows it."""
-
-    queue: str
-    ready: int
-    due: int
-    consumers: int
-    busy: int
-    rate_per_s: float
-    oldest_wait_s: float
-    limited_by: str | None = None
-    paused: bool = False
-
-
-class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """One provider, as the API shows it."""
-
-    provider: str
-    channels: list[str]
-    breaker: str
-    reason: str
-    probe_in_s: float
-    paused: bool
-    calls: int
-    failures: int
-
-
-class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """A pause, as the API shows it."""
-
-    kind: str
-    name: str
-    reason: str = ""
-    expires_in_s: float | None = None
-
-
-class Resumed(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a resume; `resumed` says whether there was a pause."""
-
-    kind: str
-    name: str
-    resumed: bool
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """An `application/problem+json`."""
+class _ProblemText(msgspec.Struct, frozen=True):
+    """The texts of a problem document. Both may be missing: a proxy may have sent it."""
 
     title: str = ""
     detail: str = ""
 
 
 class Client:
-    """One connection pool to one API. Raises CommandFailed for all that goes wrong."""
+    """A client with one connection pool to one API. Raises CommandFailed for every failure."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url, self._session = url, session
 
     async def get(self, path: str, into: type[T], params: Mapping[str, str] | None = None) -> T:
-        """GET a JSON document."""
-        return self._read(await self._call("GET", path, params=params), into)
+        """GET a JSON document and decode it into `into`."""
+        return self._decode(await self._request("GET", path, params=params), into)
 
-    async def raw(self, path: str) -> object:
-        """GET a JSON document as it stands."""
-        return self._read(await self._call("GET", path), object)
-
-    async def submit(self, body: object) -> Mapping[str, str]:
-        """POST one notification; `{"id", "status", "queue"}`."""
-        return await self.post("/v1/notifications", body, dict[str, str])
+    async def get_raw(self, path: str) -> object:
+        """GET a JSON document as plain Python values, including fields this version ignores."""
+        return self._decode(await self._request("GET", path), object)
 
     async def post(self, path: str, body: object, into: type[T]) -> T:
-        """POST a JSON document; the answer."""
-        return self._read(await self._call("POST", path, body=msgspec.json.encode(body)), into)
+        """POST a JSON document and decode the response into `into`."""
+        encoded = msgspec.json.encode(body)
+        return self._decode(await self._request("POST", path, body=encoded), into)
 
-    async def _call(
+    async def _request(
         self,
         method: str,
         path: str,
@@ -132,64 +56,67 @@ class Client:
         try:
             async with self._session.request(
                 method, self._url + path, params=params, data=body, headers=headers
-            ) as answer:
-                read = await answer.read()
-                if not answer.ok:
-                    raise CommandFailed(explain_problem(answer.status, read))
-                return read
+            ) as response:
+                content = await response.read()
+                if not response.ok:
+                    raise CommandFailed(describe_problem(response.status, content))
+                return content
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise CommandFailed(unreachable(self._url, error)) from error
+            raise CommandFailed(describe_connection_error(self._url, error)) from error
 
-    def _read(self, body: bytes, into: type[T]) -> T:
+    def _decode(self, body: bytes, into: type[T]) -> T:
         try:
             return msgspec.json.decode(body, type=into)
         except msgspec.MsgspecError as error:
-            msg = f"{masked('url', self._url)} answered what no Notifier would: {error}"
+            msg = (
+                f"{masked('url', self._url)} returned an unexpected response: {error}; "
+                "check that --url is a Notifier API of this version"
+            )
             raise CommandFailed(msg) from error
 
 
 @asynccontextmanager
 async def open_client(url: str, *, connections: int = 10) -> AsyncIterator[Client]:
-    """A client of the API at `url`."""
+    """Open a client of the API at `url`."""
     async with open_session(connections) as session:
         yield Client(url, session)
 
 
 def open_session(connections: int) -> aiohttp.ClientSession:
-    """A session whose calls end after 30 s."""
+    """Return a session with at most `connections` connections and a time-out of 30 s a call."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),
         timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
     )
 
 
-def path_of(notification_id: str) -> str:
-    """Where one notification is read."""
+def notification_path(notification_id: str) -> str:
+    """Return the path of one notification."""
     return f"/v1/notifications/{quote(notification_id, safe='')}"
 
 
-def explain_problem(status: int, body: bytes) -> str:
-    """A problem in one line."""
+def describe_problem(status: int, body: bytes) -> str:
+    """Describe an error response in one line."""
     try:
-        problem = msgspec.json.decode(body, type=Problem)
+        problem = msgspec.json.decode(body, type=_ProblemText)
     except msgspec.MsgspecError:
-        problem = Problem()
-    said = problem.detail or problem.title or "no reason given"
-    return f"the API answered {status}: {' '.join(said.split())}"
+        problem = _ProblemText()
+    reason = problem.detail or problem.title or "no reason given"
+    return f"the API answered {status}: {' '.join(reason.split())}"
 
 
-def unreachable(url: str, error: Exception) -> str:
-    """Why there was no answer, in one line; the URL without its password."""
+def describe_connection_error(url: str, error: Exception) -> str:
+    """Describe in one line why no response arrived. Masks the password of the URL."""
     shown = masked("url", url)
     match error:
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
             return f"{shown!r} is not a URL, expected one like http://127.0.0.1:8000"
         case aiohttp.ClientConnectorError():
-            why = error.os_error.strerror or str(error.os_error)
-            return f"no API at {shown}: {why}; `notifier dev` or `notifier api` starts one"
+            reason = error.os_error.strerror or str(error.os_error)
+            return f"no API at {shown}: {reason}; `notifier dev` or `notifier api` starts one"
         case TimeoutError():
             return f"{shown} did not answer within {_TIMEOUT_S:g} s"
-        case aiohttp.ClientResponseError():  # its text would hold the URL
-            return f"{shown} answered what is not HTTP: {' '.join(error.message.split())}"
+        case aiohttp.ClientResponseError():  # its text contains the URL
+            return f"{shown} sent a response that is not HTTP: {' '.join(error.message.split())}"
         case _:
-            return f"{shown} broke off: {str(error) or type(error).__name__}"
+            return f"{shown} closed the connection: {str(error) or type(error).__name__}"

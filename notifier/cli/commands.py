@@ -1,4 +1,4 @@
-"""Which commands there are. Each names its module, which is imported when it is called."""
+"""The table of commands. The module of a command is imported when the command is called."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ TOOLS: Final = Group("Tools", sort_key=3)
 
 app: Final = App(
     name="notifier",
-    help="Self-hosted notification delivery: real priorities, consumers that move, nothing lost.",
+    help="Self-hosted notification delivery with strict priorities and no lost notifications.",
     version=__version__,
     help_format="plaintext",
 )
 
 _COMMANDS: Final = (
-    ("processes:dev", PROCESSES, "Run everything in one process, on servers of its own."),
+    (
+        "processes:dev",
+        PROCESSES,
+        "Run API, worker and sandbox in one process, with its own servers.",
+    ),
     ("processes:api", PROCESSES, "Run an API process: accepts notifications."),
-    ("processes:worker", PROCESSES, "Run a worker process: delivers what was accepted."),
+    ("processes:worker", PROCESSES, "Run a worker process: delivers accepted notifications."),
     ("processes:sandbox", PROCESSES, "Run a fake provider for email, SMS and push."),
     ("send:send", NOTIFICATIONS, "Submit one notification."),
-    ("send:status", NOTIFICATIONS, "Show one notification with its attempts."),
-    ("queues:queues", NOTIFICATIONS, "Show every queue, and what keeps it from moving."),
-    ("providers:providers", NOTIFICATIONS, "Show every provider, and whether its breaker is open."),
-    ("pause:pause", NOTIFICATIONS, "Hold back a queue, a channel or a provider."),
-    ("pause:resume", NOTIFICATIONS, "Let a queue, a channel or a provider go on."),
-    ("load.command:load", TOOLS, "Submit many notifications and measure what becomes of them."),
-    ("setup:migrate", TOOLS, "Bring the database's tables up to date."),
+    ("send:status", NOTIFICATIONS, "Show one notification and its attempts."),
+    ("queues:queues", NOTIFICATIONS, "Show every queue and what limits it."),
+    ("providers:providers", NOTIFICATIONS, "Show every provider and its breaker."),
+    ("pause:pause", NOTIFICATIONS, "Pause a queue, a channel or a provider."),
+    ("pause:resume", NOTIFICATIONS, "Resume a queue, a channel or a provider."),
+    ("load.command:load", TOOLS, "Submit many notifications and measure their delivery."),
+    ("setup:migrate", TOOLS, "Create the database's tables, or update them."),
     ("setup:check_config", TOOLS, "Show every setting and where it comes from."),
-    ("doctor:doctor", TOOLS, "Check everything it stands on, and say how to mend what is wrong."),
+    (
+        "doctor:doctor",
+        TOOLS,
+        "Check settings, Postgres, RabbitMQ and providers; say how to fix problems.",
+    ),
 )
 
 for _path, _group, _help in _COMMANDS:

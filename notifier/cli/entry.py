@@ -1,4 +1,4 @@
-"""From the words of a command line to an exit code: 0 done, 1 failed, 2 misused."""
+"""Runs one command line and returns its exit code: 0 done, 1 failed, 2 misused, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from cyclopts import CycloptsError
 
 from notifier.cli.commands import app
 from notifier.cli.failures import FAILED, INTERRUPTED, MISUSED, explain
+from notifier.cli.messages import print_message
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Carry out one command. Expected failures are one line each on stderr."""
+    """Run one command and return its exit code. An expected failure is one line on stderr."""
     for token in tokens:
         if not _is_unicode(token):
-            say(f"{token!r}: the argument is not UTF-8")
+            print_message(f"{token!r}: the argument is not UTF-8")
             return MISUSED
-    return _written(_carry_out(tokens))
+    return _flush_output(_run_command(tokens))
 
 
-def _carry_out(tokens: Sequence[str]) -> int:
+def _run_command(tokens: Sequence[str]) -> int:
     try:
         code = app(
             tokens,
@@ -30,44 +31,40 @@ def _carry_out(tokens: Sequence[str]) -> int:
             result_action="return_value",
         )
     except CycloptsError as error:
-        say(" ".join(str(error).split()))
+        print_message(" ".join(str(error).split()))
         return MISUSED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader went away (`| head`)
+    except BrokenPipeError:  # the reader closed the pipe (`| head`)
         return FAILED
     except Exception as error:
-        # The edge of the process: what is expected is said in a line, a surprise is raised again.
+        # The edge of the process: an expected error becomes a line, any other is raised again.
         if (explained := explain(error)) is None:
             raise
         code, lines = explained
         for line in lines:
-            say(line)
+            print_message(line)
         return code
     return code if isinstance(code, int) else 0
 
 
-def _written(code: int) -> int:
-    """The exit code once stdout has all that was printed: Python would look only at exit."""
+def _flush_output(code: int) -> int:
+    """Flush stdout and return the exit code; Python itself flushes only after the exit code."""
     try:
         print(end="", flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it complains at exit
+        # Without this, Python would try again at exit and print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if code == 0 and not isinstance(error, BrokenPipeError):
-            say(f"cannot write the output: {error.strerror}")
+            print_message(f"cannot write the output: {error.strerror}")
         return code or FAILED
     return code
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it is free of the surrogates that stand for bytes nobody could decode."""
+    """Return whether the text is free of surrogates, which encode bytes that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
     return True
-
-
-def say(line: str) -> None:
-    """One line for the person at the terminal, apart from what a program reads on stdout."""
-    print(f"notifier: {line}", file=sys.stderr)

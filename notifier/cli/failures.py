@@ -1,4 +1,4 @@
-"""What a command could not do, in one line, and the exit code that goes with it."""
+"""Which errors of a command are expected, their message lines and their exit code."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
 DEV_MODULES = frozenset({"aiosmtpd"})
-"""What only the extra `dev` brings."""
+"""Modules that only the extra `dev` installs."""
 
 
 class CommandFailed(NotifierError):
-    """The command was understood and could not be carried out."""
+    """The command is valid but failed."""
 
 
 def explain(error: BaseException) -> tuple[int, list[str]] | None:
-    """The exit code and a line for each cause; None for a surprise, which deserves its traceback.
+    """Return the exit code and the message lines; None if any cause is unexpected.
 
-    A task group wraps what ended it, so groups are taken apart.
+    Looks into exception groups, since a task group wraps the exceptions of its tasks.
     """
-    leaves = list(_leaves(error))
-    lines = [line for leaf in leaves for line in _lines(leaf)]
-    if not all(_is_expected(leaf) for leaf in leaves):
+    causes = list(_causes(error))
+    lines = [line for cause in causes for line in _lines(cause)]
+    if not all(_is_expected(cause) for cause in causes):
         return None
-    is_misuse = any(_is_misuse(leaf) for leaf in leaves)
+    is_misuse = any(_is_misuse(cause) for cause in causes)
     return MISUSED if is_misuse else FAILED, list(dict.fromkeys(lines))
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            yield from _leaves(inner)
+            yield from _causes(inner)
     else:
         yield error
 
 
 def _is_misuse(error: BaseException) -> bool:
-    """A wrong setting, which the address of a port in use is, too."""
+    """Return whether a setting or option is wrong. A port in use counts as a wrong setting."""
     if isinstance(error, OSError):
         return error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}
     return isinstance(error, ConfigError)

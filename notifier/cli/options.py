@@ -12,16 +12,16 @@ Url = Annotated[
     str | None,
     Parameter(
         name="--url",
-        help="The API to talk to.",
-        show_default=lambda _: "where the settings say it listens",
+        help="URL of the API.",
+        show_default=lambda _: "the address of [api] in the settings",
     ),
 ]
 
 
-def _require_span(_: object, seconds: float | None) -> None:
+def _require_positive(_: object, seconds: float | None) -> None:
     if seconds is not None and not 0 < seconds < math.inf:
         raise ValueError("Expected a number of seconds above 0.")
 
 
-Seconds = Annotated[float, Parameter(validator=_require_span)]
-"""A span: a finite number above 0."""
+Seconds = Annotated[float, Parameter(validator=_require_positive)]
+"""A duration in seconds: a finite number above 0."""

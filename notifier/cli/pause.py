@@ -1,4 +1,4 @@
-"""`pause` and `resume`: hold back a queue, a channel or a provider, and let it go on."""
+"""`pause` and `resume` for a queue, a channel or a provider."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from urllib.parse import quote
 
 from cyclopts import Parameter
 
-from notifier.cli.configured import api_url
+from notifier.cli.environment import api_url
 from notifier.cli.options import AsJson, Url
-from notifier.cli.running import run_briefly
+from notifier.cli.running import run_async
 from notifier.cli.spans import Span, span_words
 from notifier.domain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from notifier.cli.client import Pause, Resumed
+    from notifier.api.responses import PauseState, Resumed
 
 Target = Annotated[
     str | None, Parameter(help="A queue (email.low) or a channel (email).", show_default=False)
 ]
 ProviderName = Annotated[
-    str | None, Parameter(name="--provider", help="A provider, in place of a queue or channel.")
+    str | None, Parameter(name="--provider", help="A provider instead of a queue or channel.")
 ]
 
 
@@ -32,19 +32,22 @@ def pause(
         Span | None,
         Parameter(
             name="--for",
-            help="How long: 90s, 15m, 1h30m.",
+            help="Duration: 90s, 15m, 1h30m.",
             show_default=lambda _: "until resumed",
         ),
     ] = None,
     reason: Annotated[
-        str, Parameter(name=["--reason", "-r"], help="Why; kept with it.", show_default=False)
+        str,
+        Parameter(
+            name=["--reason", "-r"], help="Reason, stored with the pause.", show_default=False
+        ),
     ] = "",
     url: Url = None,
     json: AsJson = False,
 ) -> None:
-    """Send nothing of it. A pause that holds gets the new reason and end."""
+    """Pause sends. An existing pause gets the new reason and end."""
     path = _path(target, provider)
-    run_briefly(_pause(api_url(url), path, {"reason": reason, "for": span}, as_json=json))
+    run_async(_pause(api_url(url), path, {"reason": reason, "for": span}, as_json=json))
 
 
 def resume(
@@ -54,8 +57,8 @@ def resume(
     url: Url = None,
     json: AsJson = False,
 ) -> None:
-    """Let a queue, channel or provider go on. A wider pause that covers it stays."""
-    run_briefly(_resume(api_url(url), _path(target, provider), as_json=json))
+    """Resume a queue, channel or provider. A wider pause that covers it remains."""
+    run_async(_resume(api_url(url), _path(target, provider), as_json=json))
 
 
 def _path(target: str | None, provider: str | None) -> str:
@@ -64,32 +67,37 @@ def _path(target: str | None, provider: str | None) -> str:
         return f"/v1/{kind}/{quote(target, safe='')}"
     if provider and target is None:
         return f"/v1/providers/{quote(provider, safe='')}"
-    raise ConfigError("say what: a queue (email.low), a channel (email) or --provider NAME")
+    raise ConfigError(
+        "expected one target: a queue (email.low), a channel (email) or --provider NAME"
+    )
 
 
-async def _pause(url: str, path: str, asked: dict[str, object], *, as_json: bool) -> None:
-    from notifier.cli.client import Pause, open_client  # noqa: PLC0415 start-up time
+async def _pause(url: str, path: str, body: dict[str, object], *, as_json: bool) -> None:
+    from notifier.api.responses import PauseState  # noqa: PLC0415 start-up time
+    from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json  # noqa: PLC0415
 
     async with open_client(url) as client:
-        held = await client.post(f"{path}/pause", asked, Pause)
-    print_json(held) if as_json else print(_paused_line(held))
+        state = await client.post(f"{path}/pause", body, PauseState)
+    print_json(state) if as_json else print(_paused_line(state))
 
 
 async def _resume(url: str, path: str, *, as_json: bool) -> None:
-    from notifier.cli.client import Resumed, open_client  # noqa: PLC0415 start-up time
+    from notifier.api.responses import Resumed  # noqa: PLC0415 start-up time
+    from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json  # noqa: PLC0415
 
     async with open_client(url) as client:
-        ended = await client.post(f"{path}/resume", {}, Resumed)
-    print_json(ended) if as_json else print(_resumed_line(ended))
+        response = await client.post(f"{path}/resume", {}, Resumed)
+    print_json(response) if as_json else print(_resumed_line(response))
 
 
-def _paused_line(held: Pause) -> str:
-    ends_in_s = held.expires_in_s
-    how_long = "until resumed" if ends_in_s is None else f"for {span_words(ends_in_s)}"
-    return f"{held.kind} {held.name} paused {how_long}"
+def _paused_line(state: PauseState) -> str:
+    expires_in_s = state.expires_in_s
+    duration = "until resumed" if expires_in_s is None else f"for {span_words(expires_in_s)}"
+    return f"{state.kind} {state.name} paused {duration}"
 
 
-def _resumed_line(ended: Resumed) -> str:
-    return f"{ended.kind} {ended.name} {'resumed' if ended.resumed else 'was not paused'}"
+def _resumed_line(response: Resumed) -> str:
+    outcome = "resumed" if response.resumed else "was not paused"
+    return f"{response.kind} {response.name} {outcome}"

@@ -1,4 +1,4 @@
-"""The commands that run until a signal: `dev`, `api`, `worker`, `sandbox`."""
+"""The commands that run until a signal: `dev`, `api`, `worker` and `sandbox`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from notifier.cli.children import Processes, Sibling, commands_of
-from notifier.cli.configured import require_urls, settings_with
-from notifier.cli.running import run_until_signal, started
+from notifier.cli.child_commands import Processes, ProcessNumber, child_commands
+from notifier.cli.environment import read_settings, require_urls
+from notifier.cli.running import freeze_startup_objects, run_until_signal
 from notifier.domain.errors import ConfigError
 from notifier.settings import WorkerSettings
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 Host = Annotated[str | None, Parameter(help="Address to listen on.")]
 Port = Annotated[int | None, Parameter(help="Port to listen on.")]
 MetricsPort = Annotated[
-    int | None, Parameter(help="Port of health and metrics; 8001 or the next free one.")
+    int | None, Parameter(help="Port of health and metrics; default: 8001 or the next free one.")
 ]
 ApiMetricsPort = Annotated[
     int | None,
     Parameter(
-        help="Port of health and metrics apart from the API's; of several, 9101 or the next.",
+        help="Extra port of health and metrics; with --processes 9101 or the next free one.",
         validator=validators.Number(gte=1, lte=65_535),
     ),
 ]
-Consumers = Annotated[int | None, Parameter(help="Consumers that move between the queues.")]
+Consumers = Annotated[int | None, Parameter(help="Floating consumers, shared by the queues.")]
 
 
 def api(
@@ -39,29 +39,29 @@ def api(
     port: Port = None,
     metrics_port: ApiMetricsPort = None,
     processes: Processes = 1,
-    sibling: Sibling = None,
+    process_number: ProcessNumber = None,
 ) -> int:
     """Run an API process: accepts notifications."""
-    settings = settings_with({"api.host": host, "api.port": port})
+    settings = read_settings({"api.host": host, "api.port": port})
     require_urls(settings, "database", "broker")
-    _configure_logging(settings.log, sibling)
+    _configure_logging(settings.log, process_number)
     from notifier.app.roles import API_METRICS_PORT, run_api  # noqa: PLC0415 start-up time
 
     if processes > 1:
-        commands = commands_of(
+        commands = child_commands(
             "api",
             processes,
             metrics_port=metrics_port or API_METRICS_PORT,
-            found_from=API_METRICS_PORT,
-            given={"--host": host, "--port": port},
+            default_metrics_port=API_METRICS_PORT,
+            options={"--host": host, "--port": port},
         )
         return _run_apis(settings.api, commands)
 
-    def announce(bound: int, metrics: int | None) -> None:
-        started()
-        print(f"API on http://{settings.api.host}:{bound} (docs at /docs)", flush=True)
-        if metrics:
-            _announce_metrics(settings, metrics)
+    def announce(api_port: int, metrics_port: int | None) -> None:
+        freeze_startup_objects()
+        print(f"API on http://{settings.api.host}:{api_port} (docs at /docs)", flush=True)
+        if metrics_port:
+            _announce_metrics(settings, metrics_port)
 
     run_until_signal(
         lambda stop: run_api(
@@ -69,9 +69,9 @@ def api(
             stop=stop,
             announce=announce,
             metrics_port=metrics_port,
-            share_port=sibling is not None,
+            share_port=process_number is not None,
         ),
-        has_parent=sibling is not None,
+        has_parent=process_number is not None,
     )
     return 0
 
@@ -81,35 +81,35 @@ def worker(
     metrics_port: MetricsPort = None,
     consumers: Consumers = None,
     processes: Processes = 1,
-    sibling: Sibling = None,
+    process_number: ProcessNumber = None,
 ) -> int:
-    """Run a worker process: delivers what was accepted."""
+    """Run a worker process: delivers accepted notifications."""
     overrides = {"worker.metrics_port": metrics_port, "worker.consumers": consumers}
-    settings = settings_with(overrides)
+    settings = read_settings(overrides)
     require_urls(settings, "database", "broker")
-    _configure_logging(settings.log, sibling)
+    _configure_logging(settings.log, process_number)
     if processes > 1:
         return _run_workers(
-            commands_of(
+            child_commands(
                 "worker",
                 processes,
                 metrics_port=settings.worker.metrics_port,
-                found_from=WorkerSettings().metrics_port,
-                given={"--consumers": consumers},
+                default_metrics_port=WorkerSettings().metrics_port,
+                options={"--consumers": consumers},
             )
         )
 
     from notifier.app.roles import run_worker  # noqa: PLC0415 start-up time
 
-    def announce(bound: int) -> None:
-        started()
-        _announce_metrics(settings, bound)
+    def announce(metrics_port: int) -> None:
+        freeze_startup_objects()
+        _announce_metrics(settings, metrics_port)
 
     run_until_signal(
         lambda stop: run_worker(
-            settings, stop=stop, announce=announce, reload=lambda: settings_with(overrides)
+            settings, stop=stop, announce=announce, reload=lambda: read_settings(overrides)
         ),
-        has_parent=sibling is not None,
+        has_parent=process_number is not None,
     )
     return 0
 
@@ -119,21 +119,21 @@ def dev(
     host: Host = None,
     port: Port = None,
     broker: Annotated[
-        str, Parameter(help="inprocess, rabbitmq (a private node), or the URL of yours.")
+        str, Parameter(help="inprocess, rabbitmq (a private node), or a URL.")
     ] = "inprocess",
     database: Annotated[
-        str | None, Parameter(help="URL of your Postgres, in place of an embedded one.")
+        str | None, Parameter(help="URL of a Postgres; default: an embedded one.")
     ] = None,
-    data: Annotated[Path, Parameter(help="Folder of all that is kept.")] = Path(".notifier"),
-    reset: Annotated[bool, Parameter(negative="", help="Clear the folder first.")] = False,
+    data: Annotated[Path, Parameter(help="Folder of all data.")] = Path(".notifier"),
+    reset: Annotated[bool, Parameter(negative="", help="Clear the data folder first.")] = False,
     providers: Annotated[
         Literal["sandbox", "settings"],
         Parameter(help="Send to the sandbox, or to the providers of the settings."),
     ] = "sandbox",
     consumers: Consumers = None,
 ) -> None:
-    """Run everything in one process, with a Postgres, a broker and a fake provider of its own."""
-    settings = settings_with(
+    """Run API, worker and sandbox in one process, with an embedded Postgres."""
+    settings = read_settings(
         {
             "api.host": host,
             "api.port": port,
@@ -155,25 +155,27 @@ def dev(
 def sandbox(
     *,
     host: Host = None,
-    http_port: Annotated[int | None, Parameter(help="Port of SMS, push and control.")] = None,
-    smtp_port: Annotated[int | None, Parameter(help="Port of mail.")] = None,
+    http_port: Annotated[int | None, Parameter(help="Port of SMS, push and the call log.")] = None,
+    smtp_port: Annotated[int | None, Parameter(help="Port of SMTP.")] = None,
 ) -> None:
-    """Run a fake provider: SMTP for email, HTTP for SMS and push; nothing is delivered."""
-    settings = settings_with(
+    """Run a fake provider: SMTP for email, HTTP for SMS and push. It delivers nothing."""
+    settings = read_settings(
         {"sandbox.host": host, "sandbox.http_port": http_port, "sandbox.smtp_port": smtp_port}
     )
     _configure_logging(settings.log)
     from notifier.sandbox import open_sandbox  # noqa: PLC0415 start-up time
 
-    at = settings.sandbox
+    addresses = settings.sandbox
 
     async def serve(stop: asyncio.Event) -> None:
         async with open_sandbox(
-            host=at.host, http_port=at.http_port, smtp_port=at.smtp_port
-        ) as opened:
-            print(f"SMS and push  {opened.http_url}")
-            print(f"email         smtp://{opened.host}:{opened.smtp_port}")
-            print(f"its log       {opened.http_url}/calls", flush=True)
+            host=addresses.host,
+            http_port=addresses.http_port,
+            smtp_port=addresses.smtp_port,
+        ) as running:
+            print(f"SMS and push  {running.http_url}")
+            print(f"email         smtp://{running.host}:{running.smtp_port}")
+            print(f"call log      {running.http_url}/calls", flush=True)
             await stop.wait()
 
     run_until_signal(serve)
@@ -181,15 +183,18 @@ def sandbox(
 
 def _check_broker(broker: str) -> None:
     if "://" not in broker and broker not in {"inprocess", "rabbitmq"}:
-        shown = broker if broker.isalnum() else "***"  # a URL that lost its // keeps its password
+        # Masked: a mistyped URL without // may contain a password.
+        shown = broker if broker.isalnum() else "***"
         raise ConfigError(f"--broker: got {shown!r}, expected inprocess, rabbitmq or a URL")
 
 
-def _run_apis(at: ApiSettings, commands: list[list[str]]) -> int:
+def _run_apis(api: ApiSettings, commands: list[list[str]]) -> int:
     from notifier.api.http.server import bind  # noqa: PLC0415 start-up time
     from notifier.cli.supervisor import run_children  # noqa: PLC0415 start-up time
 
-    bind(at.host, at.port).close()  # the children share it, with whoever else would
+    # Raises ConfigError if another process listens there: the children share the port, and would
+    # share it with that process, too.
+    bind(api.host, api.port).close()
     return run_children(commands)
 
 
@@ -199,15 +204,15 @@ def _run_workers(commands: list[list[str]]) -> int:
     return run_children(commands)
 
 
-def _configure_logging(log: LogSettings, sibling: int | None = None) -> None:
-    """Send the logs out; of several processes each line says which one it is from."""
+def _configure_logging(log: LogSettings, process_number: int | None = None) -> None:
+    """Configure logging; a child process adds its number to every line."""
     from structlog.contextvars import bind_contextvars  # noqa: PLC0415 start-up time
 
     from notifier.adapters.telemetry.logs import configure_logging  # noqa: PLC0415 start-up time
 
     configure_logging(log.format, log.level)
-    if sibling is not None:
-        bind_contextvars(process=sibling)
+    if process_number is not None:
+        bind_contextvars(process=process_number)
 
 
 def _announce_metrics(settings: Settings, port: int) -> None:
@@ -215,7 +220,7 @@ def _announce_metrics(settings: Settings, port: int) -> None:
 
 
 def _announce_dev(info: DevInfo) -> None:
-    started()
+    freeze_startup_objects()
     submit = (
         f"curl -s {info.api_url}/v1/notifications -H 'Content-Type: application/json' \\\n"
         '    -d \'{"channel": "email", "priority": "high", "recipient": "ada@example.com", '
@@ -225,14 +230,14 @@ def _announce_dev(info: DevInfo) -> None:
         f"""
 Notifier is ready.
   API       {info.api_url} (docs at /docs)
-  sandbox   {info.sandbox_url}/calls, smtp port {info.smtp_port}: nothing is really delivered
+  sandbox   {info.sandbox_url}/calls, SMTP port {info.smtp_port}: it delivers nothing
   database  {info.database}
   broker    {info.broker}
   data      {info.data}
 Try:
   {submit}
   curl -s {info.sandbox_url}/calls
-Ctrl-C stops it; what is unfinished is finished at the next start.
+Ctrl-C stops it. The next start continues with unfinished notifications.
 """,
         flush=True,
     )

@@ -1,47 +1,48 @@
-"""`providers`: which of them can be sent through, and why not."""
+"""`providers`: shows the state of every provider."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from notifier.cli.configured import api_url
+from notifier.cli.environment import api_url
 from notifier.cli.options import AsJson, Url
-from notifier.cli.running import run_briefly
+from notifier.cli.running import run_async
 
 if TYPE_CHECKING:
-    from notifier.cli.client import Provider
+    from notifier.api.responses import ProviderHealth
 
 _PATH: Final = "/v1/providers"
-_COLUMNS: Final[dict[str, Callable[[Provider], object]]] = {
-    "provider": lambda one: one.provider,
-    "channels": lambda one: ", ".join(one.channels),
-    "breaker": lambda one: one.breaker,
-    "why": lambda one: one.reason if _is_held_back(one) else "",
-    "probe in s": lambda one: one.probe_in_s if _is_held_back(one) else None,
-    "calls 10 s": lambda one: one.calls,
-    "failed": lambda one: one.failures,
-    "paused": lambda one: "paused" if one.paused else "",
+_COLUMNS: Final[dict[str, Callable[[ProviderHealth], object]]] = {
+    "provider": lambda provider: provider.provider,
+    "channels": lambda provider: ", ".join(provider.channels),
+    "breaker": lambda provider: provider.breaker,
+    "reason": lambda provider: provider.reason if _is_open(provider) else "",
+    "probe in s": lambda provider: provider.probe_in_s if _is_open(provider) else None,
+    "calls 10 s": lambda provider: provider.calls,
+    "failed": lambda provider: provider.failures,
+    "paused": lambda provider: "paused" if provider.paused else "",
 }
 
 
 def providers(*, url: Url = None, json: AsJson = False) -> None:
-    """Show every provider: its breaker and why, its calls and failures of the last 10 s."""
-    run_briefly(_providers(api_url(url), as_json=json))
+    """Show every provider: breaker, reason, and the calls and failures of the last 10 s."""
+    run_async(_providers(api_url(url), as_json=json))
 
 
 async def _providers(url: str, *, as_json: bool) -> None:
-    from notifier.cli.client import Provider, open_client  # noqa: PLC0415 start-up time
+    from notifier.api.responses import ProviderHealth  # noqa: PLC0415 start-up time
+    from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json, print_table  # noqa: PLC0415
 
     async with open_client(url) as client:
         if as_json:
-            print_json(await client.raw(_PATH))
+            print_json(await client.get_raw(_PATH))
             return
-        found = await client.get(_PATH, list[Provider])
-    print_table(list(_COLUMNS), [[read(one) for read in _COLUMNS.values()] for one in found])
+        rows = await client.get(_PATH, list[ProviderHealth])
+    print_table(list(_COLUMNS), [[cell(row) for cell in _COLUMNS.values()] for row in rows])
 
 
-def _is_held_back(one: Provider) -> bool:
-    """Whether its breaker is open: a closed one keeps the reason of its last opening."""
-    return one.breaker != "closed"
+def _is_open(provider: ProviderHealth) -> bool:
+    # A closed breaker keeps the reason of its last opening.
+    return provider.breaker != "closed"

@@ -1,4 +1,4 @@
-"""Runs a command's coroutine on uvloop, and turns signals into a stop."""
+"""Runs the coroutine of a command on uvloop, and turns signals into a stop."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import gc
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, TypeVar
 
-_NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
-ECHO_S: Final = 1.0
-GARBAGE_AT: Final = 20_000
-FILES: Final = 65_536
+from notifier.cli.messages import print_message
+
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+DUPLICATE_SIGNAL_S: Final = 1.0
+GC_THRESHOLD: Final = 20_000
+MAX_OPEN_FILES: Final = 65_536
 
 T = TypeVar("T")
 
 
-def run_briefly(work: Coroutine[object, object, T]) -> T:
-    """Run a command that ends by itself; Ctrl-C cancels it and raises KeyboardInterrupt."""
+def run_async(work: Coroutine[object, object, T]) -> T:
+    """Run a coroutine to its end. Ctrl-C cancels it and raises KeyboardInterrupt."""
     import uvloop  # noqa: PLC0415 start-up time
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -31,70 +32,75 @@ def run_briefly(work: Coroutine[object, object, T]) -> T:
 def run_until_signal(
     main: Callable[[asyncio.Event], Awaitable[None]], *, has_parent: bool = False
 ) -> None:
-    """Run a process until it ends by itself or after a signal.
+    """Run `main(stop)` until it returns.
 
-    The first SIGINT or SIGTERM sets the event given to `main`; the second ends the process at once
-    with exit code 1. With a parent, which hands signals on, one within a second of the first is the
-    same: whoever stops a service may have told them both.
+    The first SIGINT or SIGTERM sets `stop`; the second ends the process at once with exit code 1.
+    With `has_parent`, a second signal within 1 s is ignored: a service manager may have signalled
+    both this process and its parent, which forwards signals.
     """
-    stop, told = asyncio.Event(), _Told(ECHO_S if has_parent else 0.0)
-    run_told(lambda: main(stop), lambda number: told.on_signal(number, stop))
+    stop = asyncio.Event()
+    signals = _StopSignals(stop, DUPLICATE_SIGNAL_S if has_parent else 0.0)
+    run_with_signals(lambda: main(stop), signals.on_signal)
 
 
-def started() -> None:
-    """Say that what exists now is there to stay: the garbage collector passes over it.
+def freeze_startup_objects() -> None:
+    """Exclude the objects that exist now from garbage collection; call it after the start.
 
-    Else it walks through every module's objects again, about once a second under load, and nothing
-    else runs for 35 ms. What a few hundred attempts hold at once is no garbage either.
+    Otherwise every full collection, about once a second under load, visits all objects of all
+    modules and blocks the loop for 35 ms. The threshold is above the objects of a few hundred
+    attempts in flight, which are no garbage.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE_AT)
+    gc.set_threshold(GC_THRESHOLD)
 
 
-def run_told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:
-    """Run a process until it ends by itself; every SIGINT and SIGTERM calls `on_signal`."""
-    _allow_files()
+def run_with_signals(
+    main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]
+) -> T:
+    """Run `main()` until it returns; every SIGINT and SIGTERM calls `on_signal`."""
+    _raise_open_files_limit()
     try:
-        return run_briefly(_told(main, on_signal))
+        return run_async(_with_handlers(main, on_signal))
     finally:
-        for number in _NUMBERS:
-            signal.signal(number, signal.SIG_IGN)  # it has ended already: keep its exit code
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # main has returned: keep its exit code
 
 
-def _allow_files() -> None:
-    """What a shell allows at first, 1,024, is less than the callers we take."""
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
-    if now != resource.RLIM_INFINITY and now < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+def _raise_open_files_limit() -> None:
+    """Raise the limit of open files; the usual 1,024 is below the connections an API accepts."""
+    limit, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if maximum == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, maximum)
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, maximum))
 
 
-async def _told(main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]) -> T:
+async def _with_handlers(
+    main: Callable[[], Awaitable[T]], on_signal: Callable[[signal.Signals], None]
+) -> T:
     loop = asyncio.get_running_loop()
-    for number in _NUMBERS:
+    for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
     return await main()
 
 
-class _Told:
-    """What the signals mean that come one after the other."""
+class _StopSignals:
+    """The first signal sets `stop`; a later one, after `duplicate_s`, ends the process."""
 
-    def __init__(self, echo_s: float) -> None:
-        self._echo_s = echo_s
+    def __init__(self, stop: asyncio.Event, duplicate_s: float) -> None:
+        self._stop = stop
+        self._duplicate_s = duplicate_s
         self._first_at = float("inf")
 
-    def on_signal(self, number: signal.Signals, stop: asyncio.Event) -> None:
+    def on_signal(self, number: signal.Signals) -> None:
         now = time.monotonic()
         if now < self._first_at:
-            tell(f"{number.name}: stopping, what is under way is finished. Once more ends at once.")
+            print_message(
+                f"{number.name}: stopping after the work in flight. "
+                "A second signal ends the process at once."
+            )
             self._first_at = now
-            stop.set()
-        elif now - self._first_at >= self._echo_s:
-            tell(f"{number.name} again: ending at once; what was under way counts as ambiguous.")
+            self._stop.set()
+        elif now - self._first_at >= self._duplicate_s:
+            print_message(f"{number.name} again: ending at once; sends in flight are ambiguous.")
             os._exit(1)
-
-
-def tell(line: str) -> None:
-    """One line for the person at the terminal."""
-    print(f"notifier: {line}", file=sys.stderr, flush=True)

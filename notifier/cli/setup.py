@@ -1,4 +1,4 @@
-"""`migrate` and `check-config`: before anything runs."""
+"""`migrate` and `check-config`: the commands to run before the first start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import msgspec
 from cyclopts import Parameter
 from msgspec import structs
 
-from notifier.cli.configured import loaded_settings, require_urls, settings_with
+from notifier.cli.environment import (
+    read_settings,
+    read_settings_with_origins,
+    require_urls,
+)
 from notifier.cli.options import AsJson
 from notifier.cli.show import print_json, print_settings
 from notifier.domain.errors import ConfigError
@@ -18,12 +22,10 @@ from notifier.settings import Settings, convert_table, masked
 
 def migrate(
     *,
-    database: Annotated[
-        str | None, Parameter(help="URL of the Postgres to bring up to date.")
-    ] = None,
+    database: Annotated[str | None, Parameter(help="URL of the Postgres database.")] = None,
 ) -> None:
-    """Bring the database's tables up to date."""
-    settings = settings_with({"database.url": database})
+    """Create the database's tables, or update them to this version."""
+    settings = read_settings({"database.url": database})
     require_urls(settings, "database")
     from notifier.adapters.postgres.migrate import migrate as apply  # noqa: PLC0415 start-up time
 
@@ -35,11 +37,11 @@ def migrate(
 
 
 def check_config(*, json: AsJson = False) -> None:
-    """Show every setting, where it comes from, and what is wrong with it."""
-    loaded = loaded_settings()
+    """Show every setting and where it comes from, or everything that is wrong."""
+    loaded = read_settings_with_origins()
     rows = [
         (key, value, loaded.origins.get(key, "default"))
-        for key, value in _flat(with_providers(loaded.settings))
+        for key, value in _flat(with_provider_defaults(loaded.settings))
     ]
     if json:
         print_json([{"key": key, "value": value, "from": origin} for key, value, origin in rows])
@@ -47,10 +49,10 @@ def check_config(*, json: AsJson = False) -> None:
         print_settings(rows)
 
 
-def with_providers(settings: Settings) -> Settings:
-    """The settings with every provider's table checked and complete.
+def with_provider_defaults(settings: Settings) -> Settings:
+    """Check every provider's table and add the defaults of its type.
 
-    Raises ConfigError with every problem of every provider.
+    Raises ConfigError with all problems of all providers.
     """
     from notifier.adapters.providers.registry import PROVIDER_TYPES  # noqa: PLC0415 start-up time
 
@@ -58,8 +60,8 @@ def with_providers(settings: Settings) -> Settings:
     problems: list[ConfigError] = []
     for name, raw in settings.providers.items():
         try:
-            made = convert_table(raw, PROVIDER_TYPES, key=f"providers.{name}")
-            tables[name] = msgspec.to_builtins(made)
+            provider = convert_table(raw, PROVIDER_TYPES, key=f"providers.{name}")
+            tables[name] = msgspec.to_builtins(provider)
         except ConfigError as error:
             problems.append(error)
     if problems:
@@ -68,7 +70,7 @@ def with_providers(settings: Settings) -> Settings:
 
 
 def _flat(settings: Settings) -> Iterator[tuple[str, object]]:
-    """Every dotted key with its value, secrets masked."""
+    """Yield every dotted key with its value; secrets are masked."""
     yield from _leaves("", msgspec.to_builtins(settings))
 
 

@@ -1,15 +1,17 @@
-"""What commands print: tables for people, JSON for programs."""
+"""The output of commands: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_UNLIMITED_WIDTH = 10_000
 _COLOURS = {
     "sent": "green",
     "delivered": "green",
@@ -34,42 +36,42 @@ _COLOURS = {
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document to stdout."""
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
     sys.stdout.buffer.flush()
 
 
 def print_settings(rows: Iterable[tuple[str, object, str]]) -> None:
-    """One `key = value  # origin` a line, origins faint."""
-    out = Console(soft_wrap=True, highlight=False, emoji=False, markup=False)
+    """Print a line `key = value  # origin` for each setting."""
+    console = Console(soft_wrap=True, highlight=False, emoji=False, markup=False)
     for key, value, origin in rows:
         line = Text(f"{key} = {msgspec.json.encode(value).decode()}")
-        out.print(line.append(f"  # {origin}", style="dim"))
+        console.print(line.append(f"  # {origin}", style="dim"))
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
-    """A table on stdout; at its full width where nobody looks at a screen."""
-    out = Console()
-    if not out.is_terminal:
-        out = Console(width=10_000)
-    out.print(table(columns, rows, title=title))
+    """Print a table to stdout. Without a terminal it has its full width."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_UNLIMITED_WIDTH)
+    console.print(table(columns, rows, title=title))
 
 
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> Table:
-    """Numbers to the right, words of a status in their colour, nothing read as markup."""
+    """Make a table: numbers right-aligned, status words coloured, no text read as markup."""
     cells = [list(row) for row in rows]
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    result = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         values = [row[number] for row in cells]
         is_number = bool(values) and all(isinstance(value, int | float) for value in values)
-        made.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        result.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in cells:
-        made.add_row(*[_cell(value) for value in row])
-    return made
+        result.add_row(*[_cell(value) for value in row])
+    return result
 
 
 def _cell(value: object) -> Text:
@@ -77,11 +79,13 @@ def _cell(value: object) -> Text:
         case None | "":
             return Text("-", style="dim")
         case float():
-            return Text(seconds(value))
+            return Text(rounded(value))
+        case datetime():
+            return Text(str(msgspec.to_builtins(value)))  # as in the JSON of the API
         case _:
             return Text(str(value), style=_COLOURS.get(str(value), ""))
 
 
-def seconds(value: float) -> str:
-    """A figure with as many digits as it deserves."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"  # noqa: PLR2004 three digits or so
+def rounded(value: float) -> str:
+    """Format a number with 3 decimals below 10, else with 1."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"  # noqa: PLR2004 see the docstring

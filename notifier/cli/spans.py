@@ -1,4 +1,4 @@
-"""Spans as people write them: `90s`, `15m`, `1h30m`, or a number of seconds."""
+"""Durations as people write them: `90s`, `15m`, `1h30m`, or a number of seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PARTS: Final = re.compile("".join(f"(?:{_NUMBER}{unit})?" for unit in _UNITS_S)
 
 
 def read_span(text: str) -> float:
-    """Seconds, more than 0. Raises ValueError."""
+    """Read a duration in seconds, above 0. Raises ValueError."""
     if _SECONDS.fullmatch(text):
         seconds = float(text)
     elif parts := _PARTS.fullmatch(text):
@@ -29,8 +29,8 @@ def read_span(text: str) -> float:
 
 
 def span_words(seconds: float) -> str:
-    """`1h30m`; to the second, below 10 s to the millisecond."""
-    if seconds < 10:  # noqa: PLR2004 what is short is told finely
+    """Format a duration as `1h30m`: to the second, below 10 s to the millisecond."""
+    if seconds < 10:  # noqa: PLR2004 see the docstring
         return f"{round(seconds, 3):g}s"
     words, rest = "", round(seconds)
     for unit, unit_s in _UNITS_S.items():
@@ -44,4 +44,4 @@ def _convert(_: object, tokens: Sequence[Token]) -> float:
 
 
 Span = Annotated[float, Parameter(converter=_convert)]
-"""A span in words, read as seconds."""
+"""An option whose text is a duration and whose value is seconds."""

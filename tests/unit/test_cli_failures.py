@@ -1,4 +1,4 @@
-"""Which failures are one line, with which exit code, and which deserve their traceback."""
+"""Which errors become message lines with an exit code, and which keep their traceback."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from notifier.domain.errors import ConfigError, StoreUnavailable
         (PermissionError(errno.EACCES, "denied", "/data"), 1, ["/data: denied"]),
     ],
 )
-def test_what_is_expected_is_said_in_a_line(error: Exception, code: int, lines: list[str]) -> None:
+def test_an_expected_error_becomes_message_lines(
+    error: Exception, code: int, lines: list[str]
+) -> None:
     assert explain(error) == (code, lines)
 
 
-def test_a_group_is_taken_apart_and_says_nothing_twice() -> None:
+def test_a_group_gives_one_line_for_each_distinct_cause() -> None:
     inner = ExceptionGroup("relay", [StoreUnavailable("away"), StoreUnavailable("away")])
     group = ExceptionGroup("process", [inner, ConfigError("port: in use")])
     assert explain(group) == (2, ["away", "port: in use"])
 
 
-@pytest.mark.parametrize("surprise", [KeyError("x"), OSError(errno.EIO, "disk"), ValueError()])
-def test_a_surprise_keeps_its_traceback(surprise: Exception) -> None:
-    assert explain(surprise) is None
-    assert explain(ExceptionGroup("process", [surprise, ConfigError("also")])) is None
+@pytest.mark.parametrize("unexpected", [KeyError("x"), OSError(errno.EIO, "disk"), ValueError()])
+def test_an_unexpected_error_keeps_its_traceback(unexpected: Exception) -> None:
+    assert explain(unexpected) is None
+    assert explain(ExceptionGroup("process", [unexpected, ConfigError("also")])) is None

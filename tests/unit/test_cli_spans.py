@@ -19,14 +19,14 @@ from notifier.cli.spans import read_span, span_words
         ("30d", 2_592_000.0),
     ],
 )
-def test_a_span_is_read_as_people_write_it(text: str, seconds: float) -> None:
+def test_a_span_is_read_in_seconds(text: str, seconds: float) -> None:
     assert read_span(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "0", "0s", "-5", "1h30", "30m1h", "1 h", "soon", "s", "٣s", "inf", "9" * 400 + "s"]
 )
-def test_what_is_no_span_is_refused(text: str) -> None:
+def test_an_invalid_span_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a span such as 90s, 15m or 1h30m"):
         read_span(text)
 
@@ -43,5 +43,5 @@ def test_what_is_no_span_is_refused(text: str) -> None:
         (2_592_000.0, "30d"),
     ],
 )
-def test_a_span_is_told_as_people_write_it(seconds: float, words: str) -> None:
+def test_seconds_are_formatted_as_a_span(seconds: float, words: str) -> None:
     assert span_words(seconds) == words

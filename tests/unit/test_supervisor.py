@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from notifier.cli.children import commands_of
+from notifier.cli.child_commands import child_commands
 from notifier.cli.supervisor import STEADY_S, Child
 
 
@@ -19,17 +19,19 @@ def test_after_a_process_that_ran_for_a_minute_the_pauses_start_at_a_second() ->
 
 
 def test_children_get_the_options_given_and_a_metrics_port_each() -> None:
-    given = {"--host": "::1", "--port": None}
-    made = commands_of("api", 3, metrics_port=7000, found_from=9101, given=given)
-    assert made == [
+    options = {"--host": "::1", "--port": None}
+    commands = child_commands(
+        "api", 3, metrics_port=7000, default_metrics_port=9101, options=options
+    )
+    assert commands == [
         [
             *(sys.executable, "-m", "notifier", "api", "--host=::1"),
-            *(f"--metrics-port={7000 + number}", f"--sibling={number}"),
+            *(f"--metrics-port={7000 + number}", f"--process-number={number}"),
         ]
         for number in range(3)
     ]
 
 
-def test_where_nobody_chose_a_port_each_child_finds_its_own() -> None:
-    made = commands_of("worker", 2, metrics_port=8001, found_from=8001, given={})
-    assert [command[-2] for command in made] == ["--metrics-port=8001"] * 2
+def test_with_the_default_port_each_child_finds_its_own() -> None:
+    commands = child_commands("worker", 2, metrics_port=8001, default_metrics_port=8001, options={})
+    assert [command[-2] for command in commands] == ["--metrics-port=8001"] * 2

@@ -1,1 +1,1 @@
-"""`load`: submit many notifications at a pace, and say what became of them."""
+"""`load`: submits many notifications at a given rate and reports their delivery."""

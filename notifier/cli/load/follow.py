@@ -1,100 +1,97 @@
-"""Watches notifications until all are final, page by page and not one by one.
+"""Waits until submitted notifications are final. Reads pages of the list, not single rows.
 
-Pages come newest first and the oldest tend to end first: each look stops where the last
-unfinished one was seen.
+Pages come newest first and the oldest notifications tend to finish first: each pass stops reading
+at the page with the last unfinished notification.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
-import msgspec
-
-from notifier.cli.client import Notification
+from notifier.api.responses import NotificationPage, Summary
 from notifier.cli.failures import CommandFailed
+from notifier.cli.load.progress import Progress
 from notifier.domain.notification import FINAL
 
 T = TypeVar("T")
 
-PAGE: Final = 200
-_LOOK_EVERY_S: Final = 0.5
-
-
-class Page(msgspec.Struct, frozen=True):
-    """One page of `GET /v1/notifications`."""
-
-    notifications: list[Notification]
-    next_cursor: str | None = None
+PAGE_SIZE: Final = 200
+_MIN_INTERVAL_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How one notification ended, or where it stood when we stopped looking."""
+    """The last known status of one notification, and its age then in seconds."""
 
     status: str
     age_s: float
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the status can no longer change."""
         return self.status in FINAL
 
 
-class Gets(Protocol):
-    """What is needed of the API's client."""
+class ApiReader(Protocol):
+    """The part of the API's client that a Follower needs."""
 
     async def get(self, path: str, into: type[T], params: Mapping[str, str] | None = None) -> T:
-        """GET a JSON document."""
+        """GET a JSON document. Raises CommandFailed."""
         ...
 
 
 @dataclass(slots=True)
 class Follower:
-    """`ends` has what is known of each id; `on_progress` is told how many are final."""
+    """Polls the notifications `ids`, created at `created_from` or later, until all are final."""
 
-    client: Gets
-    wanted: set[str]
+    client: ApiReader
+    ids: set[str]
     created_from: str
-    on_progress: Callable[[int], None]
+    progress: Progress
 
-    async def run(self, within_s: float) -> dict[str, End]:
-        """Look until all are final or the time is up."""
-        began, ends = time.monotonic(), dict[str, End]()
-        open_ids = set(self.wanted)
+    async def run(self, timeout_s: float) -> dict[str, End]:
+        """Poll until all are final or the time is up. Returns the last known state by id.
+
+        Ignores failures of the API until the time is up, then raises CommandFailed.
+        """
+        started_at, ends = time.monotonic(), dict[str, End]()
+        open_ids = set(self.ids)
         while open_ids:
-            looked = time.monotonic()
+            pass_started_at = time.monotonic()
             try:
-                ends |= await self._look(open_ids)
-            except CommandFailed:  # the API may be away for a while, as in a test of faults
-                if looked - began > within_s:
+                ends |= await self._read(open_ids)
+            except CommandFailed:  # the API may be down for a while, as in a test of faults
+                if pass_started_at - started_at > timeout_s:
                     raise
-            open_ids = {one for one in open_ids if one not in ends or not ends[one].is_final}
-            self.on_progress(len(self.wanted) - len(open_ids))
+            still_open = {id_ for id_ in open_ids if id_ not in ends or not ends[id_].is_final}
+            self.progress.advance(len(open_ids) - len(still_open))
+            open_ids = still_open
             now = time.monotonic()
-            if now - began > within_s:
+            if now - started_at > timeout_s:
                 break
             if open_ids:
-                await asyncio.sleep(max(_LOOK_EVERY_S, 2 * (now - looked)))
+                await asyncio.sleep(max(_MIN_INTERVAL_S, 2 * (now - pass_started_at)))
         return ends
 
-    async def _look(self, open_ids: set[str]) -> dict[str, End]:
-        """Where each of these stands; an id the pages do not show is left out."""
+    async def _read(self, open_ids: set[str]) -> dict[str, End]:
+        """Read the state of these notifications. Omits ids that the pages do not contain."""
         seen: dict[str, End] = {}
-        params = {"created_from": self.created_from, "limit": str(PAGE)}
+        params = {"created_from": self.created_from, "limit": str(PAGE_SIZE)}
         while len(seen) < len(open_ids):
-            page = await self.client.get("/v1/notifications", Page, params)
-            seen |= {one.id: _end(one) for one in page.notifications if one.id in open_ids}
+            page = await self.client.get("/v1/notifications", NotificationPage, params)
+            seen |= {
+                str(row.id): _end(row) for row in page.notifications if str(row.id) in open_ids
+            }
             if not page.next_cursor:
                 break
             params["cursor"] = page.next_cursor
         return seen
 
 
-def _end(one: Notification) -> End:
-    age = datetime.fromisoformat(one.updated_at) - datetime.fromisoformat(one.created_at)
-    return End(one.status, age.total_seconds())
+def _end(notification: Summary) -> End:
+    age = notification.updated_at - notification.created_at
+    return End(notification.status, age.total_seconds())

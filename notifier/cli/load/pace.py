@@ -1,4 +1,4 @@
-"""When each batch is due: in even steps, by chance (Poisson), or at once."""
+"""The due times of the batches: even steps, random (Poisson), or all at once."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from random import Random
 
 
-def instants(rate: float, batch: int, random: Random | None) -> Iterator[float]:
-    """Seconds from the start, without end. `rate` counts notifications; 0 is "at once".
+def due_times(rate: float, batch: int, random: Random | None) -> Iterator[float]:
+    """Yield the due time of each batch, in seconds from the start, without end.
 
-    With `random` the gaps are exponential, as of many callers who know nothing of each other.
+    `rate` is notifications per second; 0 makes every batch due at 0. With `random` the gaps are
+    exponentially distributed, as those of many independent callers.
     """
-    at = 0.0
+    due_at = 0.0
     while True:
-        yield at
+        yield due_at
         if rate > 0:
             gap = batch / rate
-            at += random.expovariate(1 / gap) if random else gap
+            due_at += random.expovariate(1 / gap) if random else gap

@@ -1,4 +1,4 @@
-"""What is submitted: a mix of queues, and recipients whose fate the sandbox knows."""
+"""What a load run submits: a mix of queues, to recipients with a fate in the sandbox."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ DIGITS: Final = {
     "hang": 5,
     "cut": 7,
 }
-"""The sandbox's fates, and the last digit of the phone numbers that have them."""
+"""The sandbox's fates, with the last digit of their phone numbers.
+
+A copy of the table in notifier.sandbox, whose import needs the extra `dev`. A test compares them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The shares of queues and fates, and what kind of address each channel has."""
+    """The shares of queues and fates, and the kind of address of each channel."""
 
     mix: Mapping[str, float]
     fates: Mapping[str, float]
     addresses: Mapping[str, str]
 
     def bodies(self, number: int, random: Random) -> Iterator[dict[str, object]]:
-        """`number` submits. The same random gives the same ones."""
+        """Yield `number` bodies of submits. The same random state yields the same bodies."""
         queues, fates = list(self.mix), list(self.fates)
         queue_shares, fate_shares = list(self.mix.values()), list(self.fates.values())
         for count in range(number):
@@ -44,12 +47,12 @@ class Plan:
                 "channel": channel,
                 "priority": priority,
                 "recipient": recipient(self.addresses[channel], fate, count),
-                "content": {"subject": f"Load {count}", "body": f"Number {count}, to be {fate}."},
+                "content": {"subject": f"Load {count}", "body": f"Number {count}, fate {fate}."},
             }
 
 
 def recipient(address: str, fate: str, count: int) -> str:
-    """An address of the given kind that the sandbox treats by this fate."""
+    """Return a recipient of the given kind of address with this fate in the sandbox."""
     match address:
         case "phone":
             return f"+150055500{count % 10}{DIGITS[fate]}"
@@ -60,13 +63,13 @@ def recipient(address: str, fate: str, count: int) -> str:
 
 
 def read_mix(text: str | None, addresses: Mapping[str, str]) -> dict[str, float]:
-    """`email.high=1,sms.low=3`; without a text, every queue alike."""
+    """Read shares of queues: `email.high=1,sms.low=3`. None: all queues with equal shares."""
     queues = [f"{channel}.{priority}" for channel in addresses for priority in Priority]
     return _shares("--mix", text, queues) if text else dict.fromkeys(queues, 1.0)
 
 
 def read_fates(text: str) -> dict[str, float]:
-    """`ok=90,flaky-2=5,refuse=2`."""
+    """Read shares of fates: `ok=90,flaky-2=5,refuse=2`."""
     return _shares("--fates", text, DIGITS)
 
 

@@ -1,4 +1,4 @@
-"""The end of a load run: what was submitted, how fast, and what became of it."""
+"""The report of a load run: responses, rate, latencies and final statuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from notifier.domain.notification import Status
 
 
 class Quantiles(msgspec.Struct, frozen=True):
-    """Of seconds; None if there were none."""
+    """Quantiles of durations in seconds; None if there were no values."""
 
     p50: float | None
     p90: float | None
@@ -24,7 +24,7 @@ class Quantiles(msgspec.Struct, frozen=True):
 
 
 class QueueReport(msgspec.Struct, frozen=True):
-    """What became of the notifications of one queue; `end_to_end_s` of those that were sent."""
+    """The results of one queue. `end_to_end_s` covers the notifications with status `sent`."""
 
     queue: str
     accepted: int
@@ -33,53 +33,58 @@ class QueueReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All of it, as `--json` prints it."""
+    """The whole report, as `--json` prints it.
 
-    answers: dict[str, int]
-    took_s: float
+    `responses` counts notifications by HTTP status. `max_delay_s` is how late the latest submit
+    was. `is_complete`: all were accepted, and final if the run waited for them.
+    """
+
+    responses: dict[str, int]
+    duration_s: float
     rate_per_s: float
-    behind_schedule_s: float
+    max_delay_s: float
     submit_s: Quantiles
     queues: list[QueueReport]
     is_complete: bool
 
 
 def make_report(submitted: Submitted, ends: Mapping[str, End] | None) -> Report:
-    """`ends` is None when nobody waited for them."""
-    accepted = submitted.answers[ACCEPTED]
+    """Build the report. `ends` has the last state by id; None if the run did not wait."""
+    accepted = submitted.responses[ACCEPTED]
+    duration_s = submitted.duration_s
     return Report(
-        answers=dict(sorted(submitted.answers.items())),
-        took_s=round(submitted.took_s, 3),
-        rate_per_s=round(accepted / submitted.took_s, 1) if submitted.took_s else 0.0,
-        behind_schedule_s=round(submitted.latest_s, 3),
+        responses=dict(sorted(submitted.responses.items())),
+        duration_s=round(duration_s, 3),
+        rate_per_s=round(accepted / duration_s, 1) if duration_s else 0.0,
+        max_delay_s=round(submitted.max_delay_s, 3),
         submit_s=quantiles(submitted.latencies),
         queues=[] if ends is None else _by_queue(submitted.queue_of, ends),
-        is_complete=accepted == submitted.answers.total()
+        is_complete=accepted == submitted.responses.total()
         and (ends is None or _all_final(submitted.queue_of, ends)),
     )
 
 
 def _all_final(queue_of: Mapping[str, str], ends: Mapping[str, End]) -> bool:
-    return all(one in ends and ends[one].is_final for one in queue_of)
+    return all(id_ in ends and ends[id_].is_final for id_ in queue_of)
 
 
 def _by_queue(queue_of: Mapping[str, str], ends: Mapping[str, End]) -> list[QueueReport]:
-    by_queue: dict[str, list[End]] = {}
-    for one, queue in queue_of.items():
-        by_queue.setdefault(queue, []).append(ends.get(one, End("unknown", 0.0)))
+    ends_by_queue: dict[str, list[End]] = {}
+    for id_, queue in queue_of.items():
+        ends_by_queue.setdefault(queue, []).append(ends.get(id_, End("unknown", 0.0)))
     return [
         QueueReport(
             queue=queue,
-            accepted=len(found),
-            statuses=dict(sorted(Counter(end.status for end in found).items())),
-            end_to_end_s=quantiles([end.age_s for end in found if end.status == Status.SENT]),
+            accepted=len(of_queue),
+            statuses=dict(sorted(Counter(end.status for end in of_queue).items())),
+            end_to_end_s=quantiles([end.age_s for end in of_queue if end.status == Status.SENT]),
         )
-        for queue, found in sorted(by_queue.items())
+        for queue, of_queue in sorted(ends_by_queue.items())
     ]
 
 
 def quantiles(values: Sequence[float]) -> Quantiles:
-    """The nearest-rank quantiles: each is a value that occurred."""
+    """Return nearest-rank quantiles: each is one of the values."""
     ordered = sorted(values)
     if not ordered:
         return Quantiles(None, None, None, None)
@@ -91,43 +96,43 @@ def quantiles(values: Sequence[float]) -> Quantiles:
 
 
 def print_report(report: Report) -> None:
-    """Three tables for a person."""
-    spread = report.submit_s
+    """Print the report as tables."""
+    submit = report.submit_s
     print_table(
-        ["submit p50 s", "p90 s", "p99 s", "max s", "accepted/s", "took s", "behind s"],
+        ["submit p50 s", "p90 s", "p99 s", "max s", "accepted/s", "duration s", "max delay s"],
         [
             (
-                spread.p50,
-                spread.p90,
-                spread.p99,
-                spread.max,
+                submit.p50,
+                submit.p90,
+                submit.p99,
+                submit.max,
                 report.rate_per_s,
-                report.took_s,
-                report.behind_schedule_s,
+                report.duration_s,
+                report.max_delay_s,
             )
         ],
     )
     print()
-    print_table(["answer", "notifications"], list(report.answers.items()))
+    print_table(["response", "notifications"], list(report.responses.items()))
     if report.queues:
         print()
         _print_queues(report.queues)
 
 
 def _print_queues(queues: Sequence[QueueReport]) -> None:
-    statuses = sorted({status for one in queues for status in one.statuses})
+    statuses = sorted({status for queue in queues for status in queue.statuses})
     print_table(
         ["queue", "accepted", *statuses, "sent p50 s", "p90 s", "p99 s", "max s"],
         [
             (
-                one.queue,
-                one.accepted,
-                *(one.statuses.get(status, 0) for status in statuses),
-                one.end_to_end_s.p50,
-                one.end_to_end_s.p90,
-                one.end_to_end_s.p99,
-                one.end_to_end_s.max,
+                queue.queue,
+                queue.accepted,
+                *(queue.statuses.get(status, 0) for status in statuses),
+                queue.end_to_end_s.p50,
+                queue.end_to_end_s.p90,
+                queue.end_to_end_s.p99,
+                queue.end_to_end_s.max,
             )
-            for one in queues
+            for queue in queues
         ],
     )

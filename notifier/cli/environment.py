@@ -1,4 +1,4 @@
-"""The settings as a command sees them: the one place where the environment is read."""
+"""Reads the settings for a command. The only module that reads the environment."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _EXAMPLES = {
 }
 
 
-def settings_with(overrides: Mapping[str, object] | None = None) -> Settings:
-    """The settings under these command line options (dotted keys; None was not given)."""
+def read_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """Return the settings. `overrides` are command line options by dotted key; None: not given."""
     return load_settings(os.environ, cwd=Path.cwd(), overrides=overrides)
 
 
-def loaded_settings() -> Loaded:
-    """The settings with where each was set."""
+def read_settings_with_origins() -> Loaded:
+    """Return the settings and where each key was set."""
     return load_with_origins(os.environ, cwd=Path.cwd())
 
 
 def require_urls(settings: Settings, *sections: str) -> None:
-    """Raise ConfigError, saying what to set, unless the URL of each section is set."""
+    """Raise ConfigError, which names the variable to set, unless each section has its URL."""
     missing = [name for name in sections if not getattr(settings, name).url]
     if missing:
         lines = [
@@ -37,9 +37,9 @@ def require_urls(settings: Settings, *sections: str) -> None:
 
 
 def api_url(given: str | None) -> str:
-    """The API to talk to: the one given, else where the settings say it listens."""
+    """Return the URL of the API: `given`, else the address that the settings listen on."""
     if given is not None:
         return given.rstrip("/")
-    api = settings_with().api
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api.host, api.host)  # noqa: S104 not bound
+    api = read_settings().api
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api.host, api.host)  # noqa: S104 compared, not bound
     return f"http://[{host}]:{api.port}" if ":" in host else f"http://{host}:{api.port}"
