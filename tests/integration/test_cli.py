@@ -1,4 +1,4 @@
-"""The command line as a person meets it: exit codes, what it says, what it leaves alone."""
+"""The command line: exit codes, messages and help, without servers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import IO
 
 import pytest
 
-LONG_S = 60
+TIMEOUT_S = 60
 
 
 class Cli:
-    """Runs `python -m notifier` in a folder of its own, without our own environment."""
+    """Runs `python -m notifier` in its own folder, without the NOTIFIER_ variables of the tests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,20 +26,20 @@ class Cli:
             name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")
         }
 
-    def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "notifier", *words],
+            [sys.executable, "-m", "notifier", *arguments],
             cwd=self.folder,
             env=self.environ | environ,
             capture_output=True,
             text=True,
-            timeout=LONG_S,
+            timeout=TIMEOUT_S,
             check=False,
         )
 
-    def start(self, *words: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "notifier", *words],
+            [sys.executable, "-m", "notifier", *arguments],
             cwd=self.folder,
             env=self.environ,
             stdout=out,
@@ -54,8 +54,8 @@ def cli(tmp_path: Path) -> Cli:
 
 
 @pytest.fixture
-def busy() -> Iterator[int]:
-    """A port that somebody listens on."""
+def busy_port() -> Iterator[int]:
+    """A port that a server listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -82,8 +82,8 @@ COMMANDS = (
 )
 
 
-class TestWords:
-    def test_help_lists_every_command_with_what_it_does(self, cli: Cli) -> None:
+class TestArguments:
+    def test_help_lists_every_command_with_a_description(self, cli: Cli) -> None:
         done = cli.run("--help")
         assert done.returncode == 0
         listed = dict(
@@ -94,7 +94,7 @@ class TestWords:
         assert set(COMMANDS) <= set(listed)
 
     @pytest.mark.parametrize("command", COMMANDS)
-    def test_every_command_explains_itself(self, cli: Cli, command: str) -> None:
+    def test_every_command_has_a_help_page(self, cli: Cli, command: str) -> None:
         done = cli.run(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")
         assert f"notifier {command}" in done.stdout
@@ -110,13 +110,13 @@ class TestWords:
         )
         assert (done.returncode, done.stderr) == (0, "")
 
-    def test_the_version_is_told(self, cli: Cli) -> None:
+    def test_the_version_is_printed(self, cli: Cli) -> None:
         done = cli.run("--version")
         assert done.returncode == 0
         assert done.stdout.strip()[0].isdigit()
 
     @pytest.mark.parametrize(
-        ("words", "says"),
+        ("arguments", "message"),
         [
             (("statsu",), 'Did you mean "status"?'),
             (("send", "--chanel", "x"), "--chan"),
@@ -142,17 +142,17 @@ class TestWords:
         ],
     )
     def test_misuse_is_one_line_and_exit_code_2(
-        self, cli: Cli, words: tuple[str, ...], says: str
+        self, cli: Cli, arguments: tuple[str, ...], message: str
     ) -> None:
-        done = cli.run(*words)
+        done = cli.run(*arguments)
         assert done.returncode == 2
-        assert says in done.stderr
+        assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 
 class TestSettings:
     @pytest.mark.parametrize("command", ["api", "worker"])
-    def test_without_urls_it_says_what_to_set(self, cli: Cli, command: str) -> None:
+    def test_without_urls_the_message_names_the_variables(self, cli: Cli, command: str) -> None:
         done = cli.run(command)
         assert done.returncode == 2
         assert done.stderr.splitlines() == [
@@ -163,23 +163,23 @@ class TestSettings:
             )
         ]
 
-    def test_a_secret_that_is_wrong_is_not_told(self, cli: Cli) -> None:
+    def test_a_wrong_secret_is_masked(self, cli: Cli) -> None:
         done = cli.run("check-config", NOTIFIER_DATABASE_URL="hunter2")
         assert done.returncode == 2
         assert "got ***, expected a URL like postgresql://" in done.stderr
         assert "hunter2" not in done.stdout + done.stderr
 
-    def test_a_broker_that_lost_its_slashes_is_not_told(self, cli: Cli) -> None:
+    def test_a_broker_url_without_slashes_is_masked(self, cli: Cli) -> None:
         done = cli.run("dev", "--broker", "amqp:u:hunter2@h")
         assert done.returncode == 2
         assert "hunter2" not in done.stdout + done.stderr
 
-    def test_an_output_nobody_can_write_is_one_line(self, cli: Cli) -> None:
+    def test_an_output_that_cannot_be_written_is_one_line(self, cli: Cli) -> None:
         with Path("/dev/full").open("w") as full, cli.start("check-config", out=full) as started:
-            _, said = started.communicate(timeout=LONG_S)
+            _, err = started.communicate(timeout=TIMEOUT_S)
         assert started.returncode == 1
-        assert "No space left on device" in said
-        assert len(said.splitlines()) == 1
+        assert "No space left on device" in err
+        assert len(err.splitlines()) == 1
 
     def test_migrate_needs_a_database_only(self, cli: Cli) -> None:
         done = cli.run("migrate")
@@ -187,7 +187,7 @@ class TestSettings:
         assert "NOTIFIER_DATABASE_URL is not set" in done.stderr
         assert "BROKER" not in done.stderr
 
-    def test_a_wrong_setting_is_told_with_key_got_expected_and_a_guess(self, cli: Cli) -> None:
+    def test_a_wrong_setting_is_reported_with_key_value_and_suggestion(self, cli: Cli) -> None:
         done = cli.run("check-config", NOTIFIER_WORKER__CONSUMRS="x", NOTIFIER_API__PORT="0")
         assert done.returncode == 2
         assert (
@@ -197,13 +197,13 @@ class TestSettings:
         assert 'did you mean "consumers"?' in done.stderr
         assert len(done.stderr.splitlines()) == 2
 
-    def test_a_wrong_provider_is_found_before_anything_runs(self, cli: Cli) -> None:
+    def test_check_config_finds_a_wrong_provider_setting(self, cli: Cli) -> None:
         done = cli.run("check-config", NOTIFIER_PROVIDERS__SMTP__PROT="25")
         assert done.returncode == 2
         assert "providers.smtp.prot: unknown key" in done.stderr
         assert 'did you mean "port"?' in done.stderr
 
-    def test_check_config_shows_values_and_origins_and_no_secret(self, cli: Cli) -> None:
+    def test_check_config_shows_values_and_origins_with_secrets_masked(self, cli: Cli) -> None:
         url = "postgresql://u:hunter2@h/d"
         done = cli.run("check-config", NOTIFIER_DATABASE_URL=url)
         assert done.returncode == 0
@@ -211,7 +211,7 @@ class TestSettings:
         assert "api.port = 8000  # default" in done.stdout
         assert "hunter2" not in done.stdout + done.stderr
 
-    def test_check_config_shows_providers_as_they_will_be_used(self, cli: Cli) -> None:
+    def test_check_config_shows_providers_with_their_defaults(self, cli: Cli) -> None:
         done = cli.run(
             "check-config",
             NOTIFIER_PROVIDERS__SMTP__PORT="25",
@@ -221,13 +221,13 @@ class TestSettings:
         assert 'providers.smtp.security = "none"  # default' in done.stdout
         assert 'providers.fcm.headers.authorization = "***"' in done.stdout
 
-    def test_check_config_speaks_json(self, cli: Cli) -> None:
+    def test_check_config_prints_json(self, cli: Cli) -> None:
         rows = json.loads(cli.run("check-config", "--json").stdout)
         assert {"key": "api.port", "value": 8000, "from": "default"} in rows
 
 
 class TestWithoutAServer:
-    def test_migrate_says_in_one_line_that_postgres_is_away(self, cli: Cli) -> None:
+    def test_migrate_without_postgres_fails_with_one_line(self, cli: Cli) -> None:
         url = f"postgresql://u:hunter2@127.0.0.1:{free_port()}/d"
         done = cli.run("migrate", "--database", url)
         assert done.returncode == 1
@@ -237,7 +237,7 @@ class TestWithoutAServer:
 
 class TestWithoutAnApi:
     @pytest.mark.parametrize(
-        "words",
+        "arguments",
         [
             ("send", "-c", "email", "-t", "a@example.com", "-b", "x"),
             ("status", ID),
@@ -245,9 +245,9 @@ class TestWithoutAnApi:
             ("load", "-n", "3"),
         ],
     )
-    def test_it_is_said_in_one_line(self, cli: Cli, words: tuple[str, ...]) -> None:
+    def test_every_command_fails_with_one_line(self, cli: Cli, arguments: tuple[str, ...]) -> None:
         url = f"http://127.0.0.1:{free_port()}"
-        done = cli.run(*words, "--url", url)
+        done = cli.run(*arguments, "--url", url)
         assert done.returncode == 1
         assert f"no API at {url}" in done.stderr
         assert len(done.stderr.splitlines()) == 1
@@ -255,41 +255,41 @@ class TestWithoutAnApi:
     @pytest.mark.parametrize(
         "url", ["http://u:hunter2@127.0.0.1:1", "http://u:hunter2@[::1", "u:hunter2@h"]
     )
-    def test_the_password_of_its_url_is_not_told(self, cli: Cli, url: str) -> None:
+    def test_the_password_of_the_url_is_masked(self, cli: Cli, url: str) -> None:
         done = cli.run("send", "-c", "email", "-t", "a@example.com", "--url", url)
         assert done.returncode == 1
         assert "***" in done.stderr
         assert "hunter2" not in done.stdout + done.stderr
 
-    def test_what_does_not_speak_http_is_said_without_the_url(self, cli: Cli) -> None:
+    def test_a_server_that_is_not_http_is_reported_without_the_password(self, cli: Cli) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             url = f"http://u:hunter2@127.0.0.1:{server.getsockname()[1]}"
             with cli.start("queues", "--url", url) as started, server.accept()[0] as caller:
                 caller.recv(1)
                 caller.sendall(b"SSH-2.0\r\n\r\n")
-                _, said = started.communicate(timeout=LONG_S)
+                _, err = started.communicate(timeout=TIMEOUT_S)
         assert started.returncode == 1
-        assert "answered what is not HTTP" in said
-        assert len(said.splitlines()) == 1
-        assert "hunter2" not in said
+        assert "sent a response that is not HTTP" in err
+        assert len(err.splitlines()) == 1
+        assert "hunter2" not in err
 
-    def test_what_is_no_url_is_said(self, cli: Cli) -> None:
+    def test_an_invalid_url_is_reported(self, cli: Cli) -> None:
         done = cli.run("queues", "--url", "localhost")
         assert done.returncode == 1
         assert "'localhost' is not a URL" in done.stderr
 
 
 class TestSignals:
-    def test_the_second_ends_a_process_that_does_not_stop_with_1(self) -> None:
+    def test_a_second_signal_ends_a_process_that_does_not_stop_with_exit_code_1(self) -> None:
         script = (
             "import asyncio\n"
             "from notifier.cli.running import run_until_signal\n"
-            "async def stubborn(stop):\n"
+            "async def never_stops(stop):\n"
             "    print('up', flush=True)\n"
             "    await stop.wait()\n"
-            "    print('told', flush=True)\n"
+            "    print('stopping', flush=True)\n"
             "    await asyncio.Event().wait()\n"
-            "run_until_signal(stubborn)\n"
+            "run_until_signal(never_stops)\n"
         )
         with subprocess.Popen(
             [sys.executable, "-c", script],
@@ -298,21 +298,22 @@ class TestSignals:
             text=True,
         ) as started:
             assert started.stdout is not None
-            for line in ("up\n", "told\n"):
+            for line in ("up\n", "stopping\n"):
                 assert started.stdout.readline() == line
                 started.send_signal(signal.SIGINT)
-            _, said = started.communicate(timeout=LONG_S)
+            _, err = started.communicate(timeout=TIMEOUT_S)
         assert started.returncode == 1
-        assert "SIGINT again: ending at once" in said
+        assert "SIGINT again: ending at once" in err
 
-    def test_a_process_allows_itself_the_files_that_it_may_open(self) -> None:
+    def test_a_process_raises_its_limit_of_open_files(self) -> None:
         script = (
             "import resource\n"
-            "from notifier.cli.running import FILES, run_until_signal\n"
-            "_, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
-            "resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))\n"
+            "from notifier.cli.running import MAX_OPEN_FILES, run_until_signal\n"
+            "_, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (256, maximum))\n"
             "async def main(stop):\n"
-            "    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] in {FILES, most})\n"
+            "    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+            "    print(limit in {MAX_OPEN_FILES, maximum})\n"
             "run_until_signal(main)\n"
         )
         done = subprocess.run(
@@ -328,13 +329,13 @@ class TestSignals:
         ):
             caller.recv(1)
             started.send_signal(signal.SIGINT)
-            out, said = started.communicate(timeout=LONG_S)
-        assert (started.returncode, out, said) == (130, "", "")
+            out, err = started.communicate(timeout=TIMEOUT_S)
+        assert (started.returncode, out, err) == (130, "", "")
 
 
 class TestSandbox:
     def start(self, cli: Cli) -> subprocess.Popen[str]:
-        """A sandbox that is up, for it has said where."""
+        """Start a sandbox and wait until it has printed its addresses."""
         ports = ["--http-port", str(free_port()), "--smtp-port", str(free_port())]
         started = cli.start("sandbox", *ports)
         assert started.stdout is not None
@@ -344,16 +345,16 @@ class TestSandbox:
         return started
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_a_signal_stops_it_in_order(self, cli: Cli, number: signal.Signals) -> None:
+    def test_a_signal_stops_it_with_exit_code_0(self, cli: Cli, number: signal.Signals) -> None:
         with self.start(cli) as started:
             started.send_signal(number)
-            _, said = started.communicate(timeout=LONG_S)
+            _, err = started.communicate(timeout=TIMEOUT_S)
         assert started.returncode == 0
-        assert said.startswith(f"notifier: {number.name}: stopping")
-        assert "Traceback" not in said
+        assert err.startswith(f"notifier: {number.name}: stopping")
+        assert "Traceback" not in err
 
-    def test_a_port_in_use_is_one_line(self, cli: Cli, busy: int) -> None:
-        done = cli.run("sandbox", "--http-port", str(busy), "--smtp-port", str(free_port()))
+    def test_a_port_in_use_is_one_line(self, cli: Cli, busy_port: int) -> None:
+        done = cli.run("sandbox", "--http-port", str(busy_port), "--smtp-port", str(free_port()))
         assert done.returncode == 2
-        assert str(busy) in done.stderr
+        assert str(busy_port) in done.stderr
         assert len(done.stderr.splitlines()) == 1

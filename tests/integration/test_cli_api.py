@@ -1,4 +1,4 @@
-"""The commands that talk to the API, against the real API over a store in memory."""
+"""The commands that call the API, against the real API with a store in memory."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from tests.unit.fakes_api import MemoryStore
 
 
 class Memory:
-    """Keeps what is submitted, and has it sent, or refused, as soon as it is looked at."""
+    """Stores submits. Reading a notification marks it as sent or, by its recipient, as refused."""
 
     def __init__(self) -> None:
         self.rows: dict[NotificationId, NotificationView] = {}
-        self.is_away = False
+        self.is_down = False
 
     async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
-        if self.is_away:
+        if self.is_down:
             raise StoreUnavailable("away")
         for item in items:
             now = datetime.now(UTC)
@@ -69,7 +69,7 @@ class Memory:
     async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the port's word
         row = self.rows.get(id)
         if row is not None:
-            self.rows[id] = _carried_out(row)
+            self.rows[id] = _finished(row)
         return row
 
     async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
@@ -78,14 +78,14 @@ class Memory:
             row for row in newest_first if selection.before is None or row.id < selection.before
         ]
         page = rows[: selection.limit]
-        self.rows |= {row.id: _carried_out(row) for row in page}
+        self.rows |= {row.id: _finished(row) for row in page}
         return page
 
     async def failures(self, _: Filter) -> Sequence[FailureView]:
         return []
 
 
-def _carried_out(row: NotificationView) -> NotificationView:
+def _finished(row: NotificationView) -> NotificationView:
     if row.recipient.startswith("never"):
         return row
     is_refused = row.recipient.startswith("refuse")
@@ -138,35 +138,35 @@ class Done:
 
 @dataclass(frozen=True)
 class Cli:
-    """Runs commands beside the API, which lives in this process."""
+    """Runs commands as child processes. The API runs in this process."""
 
     url: str
     folder: Path
 
-    async def run(self, *words: str, out: int | IO[str] = asyncio.subprocess.PIPE) -> Done:
-        return await self._run(self._words(*words), out)
+    async def run(self, *arguments: str, out: int | IO[str] = asyncio.subprocess.PIPE) -> Done:
+        return await self._run(self._command(*arguments), out)
 
-    async def run_into(self, reader: str, *words: str) -> Done:
-        """As the shell's `notifier ... | reader`."""
-        line = f"{shlex.join(self._words(*words))} | {reader}"
+    async def run_into(self, reader: str, *arguments: str) -> Done:
+        """Run `notifier ... | reader` in a shell."""
+        line = f"{shlex.join(self._command(*arguments))} | {reader}"
         return await self._run(("sh", "-c", line), asyncio.subprocess.PIPE)
 
-    def _words(self, *words: str) -> tuple[str, ...]:
-        return (sys.executable, "-m", "notifier", *words, "--url", self.url)
+    def _command(self, *arguments: str) -> tuple[str, ...]:
+        return (sys.executable, "-m", "notifier", *arguments, "--url", self.url)
 
-    async def _run(self, words: Sequence[str], out: int | IO[str]) -> Done:
-        passed_on = {name: text for name, text in os.environ.items() if "NOTIFIER" not in name}
+    async def _run(self, command: Sequence[str], out: int | IO[str]) -> Done:
+        environ = {name: text for name, text in os.environ.items() if "NOTIFIER" not in name}
         process = await asyncio.create_subprocess_exec(
-            *words,
+            *command,
             cwd=self.folder,
-            env=passed_on,
+            env=environ,
             stdout=out,
             stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(60):
-            told, err = await process.communicate()
+            output, err = await process.communicate()
         assert process.returncode is not None
-        return Done(process.returncode, (told or b"").decode(), err.decode())
+        return Done(process.returncode, (output or b"").decode(), err.decode())
 
 
 @pytest.fixture
@@ -204,9 +204,9 @@ async def test_send_prints_the_id_and_the_queue(cli: Cli, memory: Memory) -> Non
     assert done.out == f"{row.id} queued on email.high\n"
 
 
-async def test_send_carries_all_that_was_said(cli: Cli, memory: Memory) -> None:
-    words = ("--data.code", "1", "--metadata.order", "7", "--ttl", "60", "--json")
-    done = await cli.run(*MAIL, "-t", "ada@example.com", *words)
+async def test_send_submits_all_its_options(cli: Cli, memory: Memory) -> None:
+    arguments = ("--data.code", "1", "--metadata.order", "7", "--ttl", "60", "--json")
+    done = await cli.run(*MAIL, "-t", "ada@example.com", *arguments)
     (row,) = memory.rows.values()
     assert json.loads(done.out)["id"] == str(row.id)
     assert json.loads(row.content) == {
@@ -225,15 +225,15 @@ async def test_send_and_wait_shows_the_attempts_and_ends_with_0(cli: Cli) -> Non
     assert "accepted" in done.out
 
 
-async def test_send_takes_a_part_of_a_second_to_live(cli: Cli, memory: Memory) -> None:
+async def test_send_accepts_a_ttl_below_a_second(cli: Cli, memory: Memory) -> None:
     done = await cli.run(*MAIL, "-t", "ada@example.com", "--ttl", "0.5")
     (row,) = memory.rows.values()
     assert (done.code, row.expires_at - row.created_at) == (0, timedelta(seconds=0.5))
 
 
-async def test_what_is_not_final_in_time_is_still_told_as_json(cli: Cli) -> None:
-    words = ("--wait", "--timeout", "0.01", "--json")
-    done = await cli.run(*MAIL, "-t", "never@example.com", *words)
+async def test_a_notification_that_is_not_final_in_time_is_still_printed_as_json(cli: Cli) -> None:
+    arguments = ("--wait", "--timeout", "0.01", "--json")
+    done = await cli.run(*MAIL, "-t", "never@example.com", *arguments)
     assert done.code == 1
     assert json.loads(done.out)["status"] == "queued"
     assert "is still queued after 0.01 s" in done.err
@@ -246,7 +246,7 @@ async def test_send_and_wait_ends_with_1_when_it_failed(cli: Cli) -> None:
     assert "[no such user]" in done.out
 
 
-async def test_what_the_api_refuses_is_one_line(cli: Cli, memory: Memory) -> None:
+async def test_a_refusal_of_the_api_is_one_line(cli: Cli, memory: Memory) -> None:
     done = await cli.run(*MAIL, "-t", "nobody")
     assert done.code == 1
     assert "the API answered 400" in done.err
@@ -255,13 +255,13 @@ async def test_what_the_api_refuses_is_one_line(cli: Cli, memory: Memory) -> Non
     assert not memory.rows
 
 
-async def test_status_of_what_is_not_there_is_said(cli: Cli) -> None:
+async def test_the_status_of_an_unknown_id_is_an_error(cli: Cli) -> None:
     done = await cli.run("status", "0192f0c1-0000-7000-8000-000000000000")
     assert done.code == 1
     assert "404" in done.err
 
 
-async def test_status_speaks_json(cli: Cli, memory: Memory) -> None:
+async def test_status_prints_json(cli: Cli, memory: Memory) -> None:
     await cli.run(*MAIL, "-t", "ada@example.com", "--wait")
     (row,) = memory.rows.values()
     shown = json.loads((await cli.run("status", str(row.id), "--json")).out)
@@ -277,17 +277,17 @@ async def test_queues_shows_what_limits_them(cli: Cli) -> None:
 
 
 async def shown_at(columns: int, cli: Cli) -> list[str]:
-    """The lines of `queues` on a terminal this wide, without its colours."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, columns))
+    """The output lines of `queues` on a terminal of this width, without colours."""
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
     try:
-        done = await cli.run("queues", out=theirs)
-        told = os.read(ours, 65_536).decode()
+        done = await cli.run("queues", out=terminal)
+        output = os.read(controller, 65_536).decode()
     finally:
-        os.close(ours)
-        os.close(theirs)
+        os.close(controller)
+        os.close(terminal)
     assert (done.code, done.err) == (0, "")
-    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", told).splitlines()]
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()]
 
 
 async def test_a_wide_terminal_shows_every_column_of_the_queues(cli: Cli) -> None:
@@ -296,7 +296,7 @@ async def test_a_wide_terminal_shows_every_column_of_the_queues(cli: Cli) -> Non
     assert row.split() == ["email.high", "3", "4", "5", "2", "12.5", "0.750", "rate", "-"]
 
 
-async def test_a_narrow_terminal_shows_fewer_columns_and_breaks_no_cell(cli: Cli) -> None:
+async def test_a_narrow_terminal_shows_fewer_columns_without_wrapping(cli: Cli) -> None:
     *heading, row = await shown_at(40, cli)
     assert [line.split() for line in heading] == [
         ["ready", "con-", "limited"],
@@ -306,12 +306,12 @@ async def test_a_narrow_terminal_shows_fewer_columns_and_breaks_no_cell(cli: Cli
 
 
 @pytest.mark.parametrize("lines", [1, 4])
-async def test_watching_queues_prints_until_the_reader_goes_away(cli: Cli, lines: int) -> None:
+async def test_watching_queues_prints_until_the_reader_ends(cli: Cli, lines: int) -> None:
     done = await cli.run_into(f"head -n {lines}", "queues", "--watch", "--every", "0.05")
-    told = done.out.splitlines()
-    assert (len(told), done.err) == (lines, "")
-    assert {line.split()[0] for line in told[::2]} == {"queue"}
-    assert {line.split()[0] for line in told[1::2]} <= {"email.high"}
+    output = done.out.splitlines()
+    assert (len(output), done.err) == (lines, "")
+    assert {line.split()[0] for line in output[::2]} == {"queue"}
+    assert {line.split()[0] for line in output[1::2]} <= {"email.high"}
 
 
 async def test_watching_queues_as_json_ends_with_its_reader(cli: Cli) -> None:
@@ -319,35 +319,37 @@ async def test_watching_queues_as_json_ends_with_its_reader(cli: Cli) -> None:
     assert (done.out, done.err) == ("[\n", "")
 
 
-@pytest.mark.parametrize("words", [("queues",), ("queues", "--json"), (*MAIL, "-t", "a@b.com")])
-async def test_an_output_nobody_can_write_is_one_line(cli: Cli, words: Sequence[str]) -> None:
+@pytest.mark.parametrize("arguments", [("queues",), ("queues", "--json"), (*MAIL, "-t", "a@b.com")])
+async def test_an_output_that_cannot_be_written_is_one_line(
+    cli: Cli, arguments: Sequence[str]
+) -> None:
     with Path("/dev/full").open("w") as full:
-        done = await cli.run(*words, out=full)
+        done = await cli.run(*arguments, out=full)
     assert done.code == 1
     assert "No space left on device" in done.err
     assert len(done.err.splitlines()) == 1
 
 
-async def test_queues_speaks_json(cli: Cli) -> None:
+async def test_queues_prints_json(cli: Cli) -> None:
     (queue,) = json.loads((await cli.run("queues", "--json")).out)
     assert (queue["queue"], queue["limited_by"]) == ("email.high", "rate")
 
 
 @pytest.mark.parametrize("batch", ["1", "64"])
-async def test_load_submits_all_follows_all_and_reports(
+async def test_load_submits_all_waits_for_all_and_reports(
     cli: Cli, memory: Memory, batch: str
 ) -> None:
-    words = ("-n", "450", "--batch", batch, "--mix", "email.high=2,email.low=1")
-    done = await cli.run("load", *words, "--fates", "ok=8,refuse=2", "--json")
+    arguments = ("-n", "450", "--batch", batch, "--mix", "email.high=2,email.low=1")
+    done = await cli.run("load", *arguments, "--fates", "ok=8,refuse=2", "--json")
 
     assert done.code == 0, done.err
     report = json.loads(done.out)
     refused = sum(row.recipient.startswith("refuse") for row in memory.rows.values())
     assert len(memory.rows) == 450
-    assert report["answers"] == {"202": 450}
-    assert sum(one["statuses"]["failed"] for one in report["queues"]) == refused
-    assert sum(one["statuses"]["sent"] for one in report["queues"]) == 450 - refused
-    assert {one["queue"] for one in report["queues"]} == {"email.high", "email.low"}
+    assert report["responses"] == {"202": 450}
+    assert sum(queue["statuses"]["failed"] for queue in report["queues"]) == refused
+    assert sum(queue["statuses"]["sent"] for queue in report["queues"]) == 450 - refused
+    assert {queue["queue"] for queue in report["queues"]} == {"email.high", "email.low"}
     assert report["queues"][0]["end_to_end_s"]["p99"] == 1.5
 
 
@@ -359,11 +361,11 @@ async def test_load_without_wait_only_submits(cli: Cli, memory: Memory) -> None:
     assert {str(row.queue.channel) for row in memory.rows.values()} == {"email", "sms", "push"}
 
 
-async def test_load_counts_what_was_refused_and_ends_with_1(cli: Cli, memory: Memory) -> None:
-    memory.is_away = True
+async def test_load_counts_refusals_and_ends_with_1(cli: Cli, memory: Memory) -> None:
+    memory.is_down = True
     done = await cli.run("load", "-n", "10", "--json")
     assert done.code == 1
-    assert json.loads(done.out)["answers"] == {"503": 10}
+    assert json.loads(done.out)["responses"] == {"503": 10}
 
 
 async def test_a_queue_is_paused_for_a_while_and_resumed(cli: Cli) -> None:
@@ -375,7 +377,7 @@ async def test_a_queue_is_paused_for_a_while_and_resumed(cli: Cli) -> None:
     assert done.out == "queue email.low was not paused\n"
 
 
-async def test_a_long_pause_is_told_in_days(cli: Cli) -> None:
+async def test_a_long_pause_is_printed_in_days(cli: Cli) -> None:
     assert (await cli.run("pause", "push", "--for", "30d")).out == "channel push paused for 30d\n"
 
 
@@ -383,7 +385,7 @@ async def test_a_channel_and_a_provider_are_paused_until_resumed(cli: Cli, board
     assert (await cli.run("pause", "sms")).out == "channel sms paused until resumed\n"
     done = await cli.run("pause", "--provider", "smtp", "-r", "new password")
     assert done.out == "provider smtp paused until resumed\n"
-    assert {str(one): pause.reason for one, pause in board.paused.items()} == {
+    assert {str(scope): pause.reason for scope, pause in board.paused.items()} == {
         "channel:sms": "",
         "provider:smtp": "new password",
     }
@@ -391,7 +393,7 @@ async def test_a_channel_and_a_provider_are_paused_until_resumed(cli: Cli, board
     assert (done.code, done.out) == (0, "provider smtp resumed\n")
 
 
-async def test_pause_and_resume_speak_json(cli: Cli) -> None:
+async def test_pause_and_resume_print_json(cli: Cli) -> None:
     done = await cli.run("pause", "sms.low", "--for", "90", "--reason", "flood", "--json")
     assert json.loads(done.out) == {
         "kind": "queue",
@@ -410,7 +412,7 @@ async def test_providers_show_their_breakers_and_pauses(cli: Cli) -> None:
         "provider",
         "channels",
         "breaker",
-        "why",
+        "reason",
         "probe in s",
         "calls 10 s",
         "failed",
@@ -419,7 +421,7 @@ async def test_providers_show_their_breakers_and_pauses(cli: Cli) -> None:
     assert row.split() == ["smtp", "email", "open", "errors", "3.500", "20", "11", "paused"]
 
 
-async def test_a_closed_breaker_keeps_its_old_reason_to_itself(cli: Cli, board: Board) -> None:
+async def test_the_table_hides_the_old_reason_of_a_closed_breaker(cli: Cli, board: Board) -> None:
     board.breaker = "closed"
     _, row = (await cli.run("providers")).out.splitlines()
     assert row.split() == ["smtp", "email", "closed", "-", "-", "20", "11", "-"]
@@ -428,11 +430,11 @@ async def test_a_closed_breaker_keeps_its_old_reason_to_itself(cli: Cli, board: 
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
-        (("pause",), 2, "say what"),
-        (("pause", ""), 2, "say what"),
-        (("resume", "email", "--provider", "smtp"), 2, "say what"),
+        (("pause",), 2, "expected one target"),
+        (("pause", ""), 2, "expected one target"),
+        (("resume", "email", "--provider", "smtp"), 2, "expected one target"),
         (("pause", "email", "--for", "soon"), 2, "--for: got 'soon', expected a span such as 90s"),
         (("pause", "email", "--for", "1h30"), 2, "expected a span such as 90s"),
         (("pause", "email", "--for", "0"), 2, "expected a span such as 90s"),
@@ -444,29 +446,29 @@ async def test_a_closed_breaker_keeps_its_old_reason_to_itself(cli: Cli, board: 
         (("pause", ".."), 1, "404"),
     ],
 )
-async def test_what_cannot_be_paused_is_said_in_one_line(
-    cli: Cli, board: Board, words: Sequence[str], code: int, said: str
+async def test_an_invalid_pause_is_one_line(
+    cli: Cli, board: Board, arguments: Sequence[str], code: int, message: str
 ) -> None:
-    done = await cli.run(*words)
+    done = await cli.run(*arguments)
     assert (done.code, done.out) == (code, "")
-    assert said in done.err
+    assert message in done.err
     assert done.err.count("\n") == 1
     assert board.paused == {}
 
 
-@pytest.mark.parametrize("words", [("pause", "email"), ("resume", "email"), ("providers",)])
-async def test_while_postgres_is_away_it_is_said_in_one_line(
-    cli: Cli, board: Board, words: Sequence[str]
+@pytest.mark.parametrize("arguments", [("pause", "email"), ("resume", "email"), ("providers",)])
+async def test_without_postgres_the_error_is_one_line(
+    cli: Cli, board: Board, arguments: Sequence[str]
 ) -> None:
     board.broken = StoreUnavailable("away")
-    done = await cli.run(*words)
+    done = await cli.run(*arguments)
     assert (done.code, done.out) == (1, "")
     assert "the API answered 503" in done.err
     assert done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "providers"])
-async def test_each_explains_itself(cli: Cli, command: str) -> None:
+async def test_each_command_has_a_help_page(cli: Cli, command: str) -> None:
     done = await cli.run(command, "--help")
     assert (done.code, done.err) == (0, "")
     assert f"notifier {command}" in done.out

@@ -1,4 +1,4 @@
-"""`--processes N`: a parent that keeps real children running, and ends when they have ended."""
+"""`--processes N`: a parent that keeps real child processes running until a signal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from notifier.api.http.server import bind, open_server
 from notifier.domain.errors import ConfigError
 from tests.unit.fakes_api import MemoryStore, make_api
 
-LONG_S = 60
+TIMEOUT_S = 60
 HOST = "127.0.0.1"
 
 PARENT = """
@@ -31,33 +31,33 @@ import json, sys
 from notifier.adapters.telemetry.logs import configure_logging
 from notifier.cli.supervisor import run_children
 configure_logging("json", "info")
-sys.exit(run_children([[sys.executable, "-c", *words] for words in json.loads(sys.argv[1])]))
+sys.exit(run_children([[sys.executable, "-c", *script] for script in json.loads(sys.argv[1])]))
 """
 
-# Says that it is up, then each signal it gets; ends after the first with the code it was given.
-# Each line in one piece: several write at once.
+# Prints that it is up, then its first signal; ends with the given exit code.
+# Each line is one write, since several children write to one pipe.
 CHILD = """
 import os, signal, sys, time
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
 print(f"up {sys.argv[1]} {os.getpid()}\\n", end="", flush=True)
 number = signal.sigwait([signal.SIGTERM, signal.SIGINT])
-print(f"told {sys.argv[1]} {signal.Signals(number).name}\\n", end="", flush=True)
+print(f"signalled {sys.argv[1]} {signal.Signals(number).name}\\n", end="", flush=True)
 time.sleep(0.3)
 again = signal.sigpending()
 print(f"ends {sys.argv[1]} {len(again)}\\n", end="", flush=True)
 sys.exit(int(sys.argv[2]))
 """
 
-STUBBORN = """
+IGNORING = """
 import os, signal, sys
-told = f"told {sys.argv[1]} SIGTERM\\n"
-signal.signal(signal.SIGTERM, lambda *_: print(told, end="", flush=True))
+line = f"signalled {sys.argv[1]} SIGTERM\\n"
+signal.signal(signal.SIGTERM, lambda *_: print(line, end="", flush=True))
 print(f"up {sys.argv[1]} {os.getpid()}\\n", end="", flush=True)
 while True:
     signal.pause()
 """
 
-# A process as the commands run it: drains for a while, and says so at its end.
+# A process as the commands run it: drains for a while, then prints a line.
 DRAINING = """
 import asyncio, os, sys
 from notifier.cli.running import run_until_signal
@@ -77,35 +77,35 @@ def child(name: str, code: int = 0) -> list[str]:
 
 
 class Parent:
-    """A supervisor in a session of its own, as a terminal has it."""
+    """A supervisor in its own session, as a terminal starts it."""
 
-    def __init__(self, process: subprocess.Popen[str], said: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], stderr: Path) -> None:
         self.process = process
-        self._said = said
+        self._stderr = stderr
 
     @property
-    def said(self) -> str:
-        """Everything on its stderr, and its children's."""
-        return self._said.read_text()
+    def stderr(self) -> str:
+        """The stderr of the parent and its children."""
+        return self._stderr.read_text()
 
     def logged(self, event: str) -> list[dict[str, object]]:
-        lines = [json.loads(line) for line in self.said.splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in self.stderr.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
-    def hear(self, word: str, count: int) -> dict[str, str]:
-        """So many next lines, in any order, that must begin with the word: the last by name."""
-        on_outcome = [self._line() for _ in range(count)]
-        assert {words[0] for words in on_outcome} == {word}, on_outcome
-        assert len({words[1] for words in on_outcome}) == count, on_outcome
-        return {words[1]: words[2] for words in on_outcome}
+    def read(self, event: str, count: int) -> dict[str, str]:
+        """Read `count` lines `event child value`, in any order. Returns the values by child."""
+        lines = [self._line() for _ in range(count)]
+        assert {line[0] for line in lines} == {event}, lines
+        assert len({line[1] for line in lines}) == count, lines
+        return {line[1]: line[2] for line in lines}
 
     def rest(self) -> list[str]:
-        """What is said until everybody who could has gone."""
+        """Read stdout until the parent and all children have closed it."""
         assert self.process.stdout is not None
         return self.process.stdout.read().splitlines()
 
-    def ends(self) -> int:
-        return self.process.wait(LONG_S)
+    def exit_code(self) -> int:
+        return self.process.wait(TIMEOUT_S)
 
     def _line(self) -> list[str]:
         assert self.process.stdout is not None
@@ -114,18 +114,18 @@ class Parent:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Parent]]:
-    """Starts a supervisor of scripts."""
+    """Start a supervisor of scripts."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*scripts: list[str]) -> Parent:
-        return Parent(popen(["-c", PARENT, json.dumps(scripts)]), tmp_path / "said")
+        return Parent(popen(["-c", PARENT, json.dumps(scripts)]), tmp_path / "stderr")
 
-    def popen(words: list[str]) -> subprocess.Popen[str]:
-        with (tmp_path / "said").open("w") as said:
+    def popen(arguments: list[str]) -> subprocess.Popen[str]:
+        with (tmp_path / "stderr").open("w") as stderr:
             process = subprocess.Popen(
-                [sys.executable, *words],
+                [sys.executable, *arguments],
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=stderr,
                 text=True,
                 start_new_session=True,
             )
@@ -134,115 +134,115 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Parent]]:
 
     yield start
     for process in started:
-        process.kill()  # its children end with it
-        process.communicate(timeout=LONG_S)
+        process.kill()  # its children end, too
+        process.communicate(timeout=TIMEOUT_S)
 
 
 Run = Callable[..., Parent]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_handed_on_once_and_all_are_waited_for(
+def test_a_signal_is_forwarded_once_and_the_parent_waits_for_all(
     run: Run, number: signal.Signals
 ) -> None:
     parent = run(child("a"), child("b"), child("c"))
-    parent.hear("up", 3)
-    os.killpg(parent.process.pid, number)  # as a terminal does: the whole group at once
-    assert set(parent.hear("told", 3).values()) == {"SIGTERM"}
-    assert set(parent.hear("ends", 3).values()) == {"0"}, "told twice"
-    assert parent.ends() == 0
-    assert parent.said.startswith(f"notifier: {number.name}: stopping 3 processes")
+    parent.read("up", 3)
+    os.killpg(parent.process.pid, number)  # a terminal signals the whole group
+    assert set(parent.read("signalled", 3).values()) == {"SIGTERM"}
+    assert set(parent.read("ends", 3).values()) == {"0"}, "signalled twice"
+    assert parent.exit_code() == 0
+    assert parent.stderr.startswith(f"notifier: {number.name}: stopping 3 processes")
 
 
-def test_one_that_does_not_end_in_order_makes_the_exit_code_1(run: Run) -> None:
+def test_a_child_that_fails_during_the_stop_makes_the_exit_code_1(run: Run) -> None:
     parent = run(child("a"), child("b", 3))
-    parent.hear("up", 2)
+    parent.read("up", 2)
     parent.process.terminate()
-    assert parent.ends() == 1
+    assert parent.exit_code() == 1
 
 
-def test_one_that_dies_is_started_again_and_the_others_are_left_alone(run: Run) -> None:
+def test_a_child_that_dies_is_restarted_and_the_others_keep_running(run: Run) -> None:
     parent = run(child("a"), child("b"))
-    pids = parent.hear("up", 2)
+    pids = parent.read("up", 2)
     os.kill(int(pids["b"]), signal.SIGKILL)
-    assert parent.hear("up", 1)["b"] != pids["b"]
+    assert parent.read("up", 1)["b"] != pids["b"]
     [ended] = parent.logged("process_exited")
     assert (ended["process"], ended["code"], ended["restart_in_s"]) == (1, -9, 1.0)
     parent.process.terminate()
-    parent.hear("told", 2)
-    assert parent.ends() == 0
+    parent.read("signalled", 2)
+    assert parent.exit_code() == 0
 
 
-def test_a_stop_does_not_wait_for_the_pause_of_one_that_died(run: Run) -> None:
+def test_a_stop_does_not_wait_for_a_restart_delay(run: Run) -> None:
     parent = run(child("a"), ["import sys; sys.exit(7)"])
-    parent.hear("up", 1)
-    until(lambda: len(parent.logged("process_exited")) == 2)  # the next pause is 2 s
+    parent.read("up", 1)
+    until(lambda: len(parent.logged("process_exited")) == 2)  # the next delay is 2 s
     parent.process.terminate()
-    assert parent.ends() == 0
+    assert parent.exit_code() == 0
     assert {line["restart_in_s"] for line in parent.logged("process_exited")} == {1.0, 2.0}
 
 
-def test_a_wrong_setting_ends_all_with_2_and_is_said(run: Run) -> None:
+def test_a_wrong_setting_ends_all_with_2_and_a_message(run: Run) -> None:
     parent = run(child("a"), [MISCONFIGURED])
-    assert parent.ends() == 2
-    assert "a setting is wrong" in parent.said
+    assert parent.exit_code() == 2
+    assert "a setting is wrong" in parent.stderr
     assert not parent.logged("process_exited")
 
 
-def test_one_that_cannot_start_again_leaves_the_others_alone(run: Run, tmp_path: Path) -> None:
+def test_a_child_that_cannot_restart_leaves_the_others_running(run: Run, tmp_path: Path) -> None:
     once = "import os, sys; sys.exit(2) if os.path.exists(sys.argv[1]) else open(sys.argv[1], 'w')"
-    parent = run([once, str(tmp_path / "lived")], child("b"))
-    parent.hear("up", 1)
+    parent = run([once, str(tmp_path / "started")], child("b"))
+    parent.read("up", 1)
     while len(parent.logged("process_exited")) < 2:
         time.sleep(0.05)
-    assert [each["code"] for each in parent.logged("process_exited")] == [0, 2]
+    assert [line["code"] for line in parent.logged("process_exited")] == [0, 2]
     parent.process.send_signal(signal.SIGTERM)
-    assert parent.hear("told", 1) == {"b": "SIGTERM"}
+    assert parent.read("signalled", 1) == {"b": "SIGTERM"}
     parent.rest()
-    assert parent.ends() == 0
+    assert parent.exit_code() == 0
 
 
-def test_a_second_signal_is_handed_on_and_then_nobody_is_waited_for(run: Run) -> None:
-    parent = run([STUBBORN, "a"], [STUBBORN, "b"])
-    parent.hear("up", 2)
+def test_a_second_signal_is_forwarded_and_ends_the_wait(run: Run) -> None:
+    parent = run([IGNORING, "a"], [IGNORING, "b"])
+    parent.read("up", 2)
     parent.process.terminate()
-    parent.hear("told", 2)
+    parent.read("signalled", 2)
     parent.process.terminate()
-    parent.hear("told", 2)
-    assert parent.ends() == 1
-    assert "SIGTERM again: ending at once" in parent.said
+    parent.read("signalled", 2)
+    assert parent.exit_code() == 1
+    assert "SIGTERM again: ending at once" in parent.stderr
 
 
-def test_a_service_manager_that_tells_parent_and_children_at_once_lets_them_drain(run: Run) -> None:
+def test_children_drain_when_a_service_manager_signals_them_and_their_parent(run: Run) -> None:
     parent = run([DRAINING, "a"], [DRAINING, "b"])
-    children = parent.hear("up", 2)
+    children = parent.read("up", 2)
     for pid in children.values():
         os.kill(int(pid), signal.SIGTERM)
     parent.process.send_signal(signal.SIGTERM)
-    assert parent.hear("drained", 2) == children
-    assert parent.ends() == 0
+    assert parent.read("drained", 2) == children
+    assert parent.exit_code() == 0
 
 
 def test_a_second_signal_to_the_parent_ends_children_that_drain(run: Run) -> None:
     parent = run([DRAINING.replace("sleep(0.5)", "sleep(60)"), "a"])
-    parent.hear("up", 1)
+    parent.read("up", 1)
     parent.process.send_signal(signal.SIGTERM)
-    while "stopping, what is under way" not in parent.said:
+    while "stopping after the work in flight" not in parent.stderr:
         time.sleep(0.01)
     parent.process.send_signal(signal.SIGTERM)
-    assert parent.ends() == 1
+    assert parent.exit_code() == 1
     assert parent.rest() == []
 
 
-def test_children_are_told_when_their_parent_is_killed(run: Run) -> None:
+def test_children_get_sigterm_when_their_parent_is_killed(run: Run) -> None:
     parent = run(child("a"), child("b"))
-    parent.hear("up", 2)
+    parent.read("up", 2)
     parent.process.kill()
     assert sorted(line.rsplit(" ", 1)[0] for line in parent.rest()) == [
         "ends a",
         "ends b",
-        "told a",
-        "told b",
+        "signalled a",
+        "signalled b",
     ]
 
 
@@ -251,16 +251,16 @@ def test_children_are_told_when_their_parent_is_killed(run: Run) -> None:
 
 @contextmanager
 def notifier(
-    folder: Path, *words: str, urls: Mapping[str, str] = {}, said: IO[str] | None = None
+    folder: Path, *arguments: str, urls: Mapping[str, str] = {}, stderr: IO[str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """`python -m notifier`, killed at the end if it still runs."""
-    ours = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
+    """Run `python -m notifier` in the block, and kill it at the end."""
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
     with subprocess.Popen(
-        [sys.executable, "-m", "notifier", *words],
+        [sys.executable, "-m", "notifier", *arguments],
         cwd=folder,
-        env=ours | dict(urls),
+        env=environ | dict(urls),
         stdout=subprocess.PIPE,
-        stderr=said or subprocess.PIPE,
+        stderr=stderr or subprocess.PIPE,
         text=True,
     ) as process:
         try:
@@ -269,9 +269,9 @@ def notifier(
             process.kill()
 
 
-def until(is_so: Callable[[], bool], within: float = LONG_S) -> None:
-    deadline = time.monotonic() + within
-    while not is_so():
+def until(condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.05)
 
@@ -285,15 +285,15 @@ def is_ready(port: int) -> bool:
 
 
 def process_id(port: int) -> str:
-    """Which process answers there: the instant at which it started."""
+    """The start time of the process that answers on this port, which identifies it."""
     with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=5) as answer:
         text: str = answer.read().decode()
-    is_it = re.compile(r"[a-z_]*process_start_time_seconds ").match
-    return next(line for line in text.splitlines() if is_it(line))
+    matches = re.compile(r"[a-z_]*process_start_time_seconds ").match
+    return next(line for line in text.splitlines() if matches(line))
 
 
-def neighbours() -> int:
-    """The first of two ports in a row that nobody listens on."""
+def two_free_ports() -> int:
+    """The first of two consecutive free ports."""
     while True:
         with socket.create_server((HOST, 0)) as first:
             port: int = first.getsockname()[1]
@@ -304,18 +304,18 @@ def neighbours() -> int:
         return port
 
 
-def test_two_workers_have_a_metrics_port_each_and_the_one_that_dies_comes_back(
+def test_two_workers_have_their_own_metrics_ports_and_a_dead_one_is_restarted(
     tmp_path: Path, database_url: str, vhost_url: str
 ) -> None:
     urls = {"NOTIFIER_DATABASE_URL": database_url, "NOTIFIER_BROKER_URL": vhost_url}
-    first = neighbours()
+    first = two_free_ports()
     log = tmp_path / "log"
     with (
-        log.open("w") as said,
+        log.open("w") as stderr,
         notifier(
             tmp_path,
             *("worker", "--processes", "2", "--metrics-port", str(first)),
-            said=said,
+            stderr=stderr,
             urls=urls,
         ) as parent,
     ):
@@ -327,32 +327,32 @@ def test_two_workers_have_a_metrics_port_each_and_the_one_that_dies_comes_back(
         assert process_id(first) == before[0]
         assert process_id(first + 1) != before[1]
         parent.terminate()
-        out, _ = parent.communicate(timeout=LONG_S)
+        out, _ = parent.communicate(timeout=TIMEOUT_S)
     assert parent.returncode == 0
-    told = f"health and metrics on http://{HOST}"
-    assert set(out.splitlines()) == {f"{told}:{first}", f"{told}:{first + 1}"}
+    prefix = f"health and metrics on http://{HOST}"
+    assert set(out.splitlines()) == {f"{prefix}:{first}", f"{prefix}:{first + 1}"}
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert {0, 1} <= {line.get("process") for line in lines}
 
 
-def test_two_apis_serve_one_port_and_tell_their_metrics_at_ports_of_their_own(
+def test_two_apis_share_a_port_and_have_their_own_metrics_ports(
     tmp_path: Path, database_url: str, vhost_url: str
 ) -> None:
     urls = {"NOTIFIER_DATABASE_URL": database_url, "NOTIFIER_BROKER_URL": vhost_url}
-    first, port = neighbours(), neighbours()
-    words = ("api", "--processes", "2", "--port", str(port), "--metrics-port", str(first))
+    first, port = two_free_ports(), two_free_ports()
+    arguments = ("api", "--processes", "2", "--port", str(port), "--metrics-port", str(first))
     with (
-        (tmp_path / "log").open("w") as said,
-        notifier(tmp_path, *words, said=said, urls=urls) as parent,
+        (tmp_path / "log").open("w") as stderr,
+        notifier(tmp_path, *arguments, stderr=stderr, urls=urls) as parent,
     ):
         until(lambda: is_ready(first) and is_ready(first + 1))
-        until(lambda: answering(port) == {process_id(first), process_id(first + 1)})
+        until(lambda: answering_processes(port) == {process_id(first), process_id(first + 1)})
         os.kill(children_of(parent.pid)[0], signal.SIGKILL)
         until(lambda: not is_ready(first))
-        assert answering(port) == {process_id(first + 1)}
+        assert answering_processes(port) == {process_id(first + 1)}
         until(lambda: is_ready(first))
         parent.terminate()
-        out, _ = parent.communicate(timeout=LONG_S)
+        out, _ = parent.communicate(timeout=TIMEOUT_S)
     assert parent.returncode == 0
     assert set(out.splitlines()) == {
         f"API on http://{HOST}:{port} (docs at /docs)",
@@ -361,8 +361,8 @@ def test_two_apis_serve_one_port_and_tell_their_metrics_at_ports_of_their_own(
     }
 
 
-def answering(port: int) -> set[str]:
-    """The processes that forty callers got to; fewer where one is not up yet."""
+def answering_processes(port: int) -> set[str]:
+    """The processes that answer forty requests; empty if a connection fails."""
     try:
         return {process_id(port) for _ in range(40)}
     except OSError:
@@ -370,7 +370,7 @@ def answering(port: int) -> set[str]:
 
 
 def children_of(pid: int) -> list[int]:
-    """By age."""
+    """The process ids of the children, oldest first."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in text.split()]
 
@@ -382,45 +382,45 @@ def test_an_api_port_in_use_is_one_line_before_any_process_starts(tmp_path: Path
             "NOTIFIER_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d",
             "NOTIFIER_BROKER_URL": "amqp://u:p@127.0.0.1:1/v",
         }
-        words = ("api", "--processes", "2", "--port", str(port))
-        with notifier(tmp_path, *words, urls=urls) as parent:
-            out, said = parent.communicate(timeout=LONG_S)
+        arguments = ("api", "--processes", "2", "--port", str(port))
+        with notifier(tmp_path, *arguments, urls=urls) as parent:
+            out, err = parent.communicate(timeout=TIMEOUT_S)
     assert (parent.returncode, out) == (2, "")
-    why = "another process listens there; choose another with --port"
-    assert said == f"notifier: {HOST}:{port} is in use: {why}\n"
+    reason = "another process listens there; choose another with --port"
+    assert err == f"notifier: {HOST}:{port} is in use: {reason}\n"
 
 
 @pytest.mark.parametrize("number", ["0", "65", "x"])
-def test_a_number_of_processes_that_cannot_be_is_one_line(tmp_path: Path, number: str) -> None:
+def test_an_invalid_number_of_processes_is_one_line(tmp_path: Path, number: str) -> None:
     with notifier(tmp_path, "worker", "--processes", number) as process:
-        _, said = process.communicate(timeout=LONG_S)
+        _, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 2
-    assert "--processes" in said
-    assert len(said.splitlines()) == 1
+    assert "--processes" in err
+    assert len(err.splitlines()) == 1
 
 
 # ---- one port, many listeners -------------------------------------------------------------------
 
 
-async def test_servers_that_share_a_port_answer_side_by_side() -> None:
+async def test_servers_that_share_a_port_both_answer() -> None:
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     async with (
         open_server(make_api(MemoryStore()), host=HOST, port=port, grace_s=1, share_port=True),
         open_server(make_api(MemoryStore()), host=HOST, port=port, grace_s=1, share_port=True),
     ):
-        assert await answers(port) == {200}
+        assert await statuses_of(port) == {200}
         with pytest.raises(ConfigError, match="is in use"):
             bind(HOST, port)
 
 
-async def answers(port: int) -> set[int]:
-    """On twenty connections."""
+async def statuses_of(port: int) -> set[int]:
+    """The HTTP statuses of requests on twenty connections."""
     statuses = set()
     for _ in range(20):
         async with (
             aiohttp.ClientSession() as client,
-            client.get(f"http://{HOST}:{port}/health/live") as answer,
+            client.get(f"http://{HOST}:{port}/health/live") as response,
         ):
-            statuses.add(answer.status)
+            statuses.add(response.status)
     return statuses

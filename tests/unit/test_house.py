@@ -121,7 +121,7 @@ def test_the_environment_is_read_in_one_place() -> None:
     reading = found(re.compile(r"\bos\.(environ|getenv)\b"), ".py")
     readers = {line.partition(":")[0] for line in reading if line.startswith("notifier/")}
     assert len({name for name in readers if not name.startswith("notifier/settings/")}) <= 1
-    assert readers <= {"notifier/cli/configured.py", "notifier/settings/load.py"}
+    assert readers <= {"notifier/cli/environment.py", "notifier/settings/load.py"}
 
 
 def test_the_locks_match_pyproject() -> None:
