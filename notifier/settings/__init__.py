@@ -1,38 +1,18 @@
-"""Settings, read once at the command line into one frozen tree.
+"""The settings: loaded once by the command line into one frozen tree.
 
-`load_settings` is the only place that looks at the environment; everything else gets values.
+Only `load_settings` reads files and variables; all other code gets values.
 """
 
-from notifier.settings.convert import Text, convert_table
+from notifier.settings.convert import convert_table
 from notifier.settings.load import Loaded, load_settings, load_with_origins
 from notifier.settings.secrets import masked
-from notifier.settings.tree import (
-    ApiSettings,
-    BrokerSettings,
-    ChannelSettings,
-    DatabaseSettings,
-    LogSettings,
-    PrioritiesSettings,
-    PrioritySettings,
-    RetentionSettings,
-    SandboxSettings,
-    Settings,
-    WorkerSettings,
-)
+from notifier.settings.tree import ApiSettings, LogSettings, Settings, WorkerSettings
 
 __all__ = [
     "ApiSettings",
-    "BrokerSettings",
-    "ChannelSettings",
-    "DatabaseSettings",
     "Loaded",
     "LogSettings",
-    "PrioritiesSettings",
-    "PrioritySettings",
-    "RetentionSettings",
-    "SandboxSettings",
     "Settings",
-    "Text",
     "WorkerSettings",
     "convert_table",
     "load_settings",

@@ -1,22 +1,23 @@
-"""What must hold of the settings, and between them, that the type of none can say."""
+"""Checks of the settings that types cannot express: URLs and relations between keys."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from notifier.domain.notification import Priority
 from notifier.settings.problems import Problems, did_you_mean
 from notifier.settings.tree import BROKER_URL, DATABASE_URL, Settings
-from notifier.settings.urls import broker_url_faults, database_url_faults
+from notifier.settings.urls import broker_url_problems, database_url_problems
 
 _DAY_S: Final = 86_400
 
 
 def check(settings: Settings, problems: Problems) -> None:
-    """Adds a problem for each URL no driver can use, and each pair that cannot stand together."""
-    _url("database.url", settings.database.url, DATABASE_URL, database_url_faults, problems)
-    _url("broker.url", settings.broker.url, BROKER_URL, broker_url_faults, problems)
+    """Report each URL that a driver cannot use, and each pair of settings that conflict."""
+    database, broker = settings.database.url, settings.broker.url
+    _url("database.url", database, DATABASE_URL, database_url_problems(database), problems)
+    _url("broker.url", broker, BROKER_URL, broker_url_problems(broker), problems)
     _channels(settings, problems)
     _priorities(settings, problems)
     if settings.worker.send_timeout_s >= settings.worker.grace_s:
@@ -24,19 +25,13 @@ def check(settings: Settings, problems: Problems) -> None:
             "worker.send_timeout_s",
             settings.worker.send_timeout_s,
             f"less than worker.grace_s ({settings.worker.grace_s:g}), "
-            "or a stop would cut what is being sent",
+            "since a stop would cut off longer sends",
         )
 
 
-def _url(
-    key: str,
-    url: str,
-    expected: str,
-    faults_of: Callable[[str], Iterable[str]],
-    problems: Problems,
-) -> None:
-    if url and (faults := list(faults_of(url))):
-        problems.wrong(key, url, f"{expected}: {'; '.join(faults)}")
+def _url(key: str, url: str, expected: str, found: Iterable[str], problems: Problems) -> None:
+    if url and (texts := list(found)):
+        problems.wrong(key, url, f"{expected}: {'; '.join(texts)}")
 
 
 def _channels(settings: Settings, problems: Problems) -> None:
@@ -52,7 +47,7 @@ def _channels(settings: Settings, problems: Problems) -> None:
 
 
 def _priorities(settings: Settings, problems: Problems) -> None:
-    longest = (settings.retention.days - 1) * _DAY_S
+    max_ttl_s = (settings.retention.days - 1) * _DAY_S
     for name in Priority:
         priority = settings.priorities.of(name)
         if priority.retry_cap_s < priority.retry_base_s:
@@ -61,9 +56,9 @@ def _priorities(settings: Settings, problems: Problems) -> None:
                 priority.retry_cap_s,
                 f"at least retry_base_s ({priority.retry_base_s:g})",
             )
-        if priority.ttl_s > longest:
+        if priority.ttl_s > max_ttl_s:
             problems.wrong(
                 f"priorities.{name}.ttl_s",
                 priority.ttl_s,
-                f"at most retention.days less one day ({longest})",
+                f"at most retention.days less one day ({max_ttl_s})",
             )

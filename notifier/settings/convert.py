@@ -1,7 +1,7 @@
-"""Raw tables into frozen structs, with every problem found and not only the first.
+"""Converts raw tables into frozen structs, and reports all problems, not only the first.
 
-A `Text` is a string from the environment: where a number or a boolean is expected it may stand
-for one. Values of a TOML file must have the type already.
+A `Text` comes from a variable or a secret file; numbers and booleans are parsed from it. The values
+of a TOML file must have the right type.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
-from msgspec import NODEFAULT, structs
+from msgspec import structs
 
 from notifier.settings.expected import expected
 from notifier.settings.problems import Problems
@@ -20,13 +20,13 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Text(str):
-    """A value that could only be given as text."""
+    """A value from a source that knows only text."""
 
     __slots__ = ()
 
 
 def convert_table(raw: Mapping[str, object], types: Mapping[str, type[T]], *, key: str) -> T:
-    """A tagged table, such as a provider's, read into the struct that its `type` names.
+    """Read a table, such as a provider's, into the struct that its `type` selects.
 
     `key` is the dotted key of the table (`providers.smtp`). Raises ConfigError with all problems.
     """
@@ -37,24 +37,24 @@ def convert_table(raw: Mapping[str, object], types: Mapping[str, type[T]], *, ke
         problems.missing(f"{key}.type", " or ".join(f'"{name}"' for name in types))
     elif str(tag) not in types:
         problems.wrong(f"{key}.type", tag, " or ".join(f'"{name}"' for name in types))
-    made = read_struct(table, types[str(tag)], key, problems) if str(tag) in types else None
+    result = read_struct(table, types[str(tag)], key, problems) if str(tag) in types else None
     problems.raise_if_any()
-    return cast("T", made)
+    return cast("T", result)
 
 
 def read_struct(raw: Mapping[str, object], into: type[T], key: str, problems: Problems) -> T | None:
-    """The struct, or None when a problem was found."""
+    """Read a table into a struct. Returns None if it reported a problem."""
     before = len(problems.found)
-    fields = {one.encode_name: one for one in structs.fields(into)}
+    fields = {field.encode_name: field for field in structs.fields(into)}
     values: dict[str, object] = {}
     for name, value in raw.items():
         if name in fields:
             values[fields[name].name] = _read(value, fields[name].type, _join(key, name), problems)
         else:
             problems.unknown(_join(key, name), fields)
-    for name, one in fields.items():
-        if name not in raw and one.default is NODEFAULT and one.default_factory is NODEFAULT:
-            problems.missing(_join(key, name), expected(one.type))
+    for name, field in fields.items():
+        if name not in raw and field.required:
+            problems.missing(_join(key, name), expected(field.type))
     return into(**values) if len(problems.found) == before else None
 
 
@@ -99,12 +99,12 @@ def _fits(value: object, type_: Any) -> bool:  # noqa: ANN401 a type form
 
 
 def _unwrap(type_: Any) -> Any:  # noqa: ANN401 a type form
-    """The type without `Annotated` and without `| None`."""
+    """Return the type without `Annotated` and `| None`."""
     if get_origin(type_) is Annotated:
         return _unwrap(get_args(type_)[0])
     if get_origin(type_) in (Union, UnionType):
-        some = [one for one in get_args(type_) if one is not type(None)]
-        return _unwrap(some[0]) if len(some) == 1 else type_
+        members = [member for member in get_args(type_) if member is not type(None)]
+        return _unwrap(members[0]) if len(members) == 1 else type_
     return type_
 
 

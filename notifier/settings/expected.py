@@ -1,4 +1,4 @@
-"""What a type expects, in words: `an integer from 1 to 65535`, `"resend" or "hold"`."""
+"""Describes types for error messages: `an integer from 1 to 65535`, `"resend" or "hold"`."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _PLAIN: Final = {
 
 
 def expected(type_: object) -> str:
-    """What a value of this type looks like."""
-    return _words(inspect.type_info(type_))
+    """Describe the values of a type."""
+    return _describe(inspect.type_info(type_))
 
 
-def _words(info: inspect.Type) -> str:
+def _describe(info: inspect.Type) -> str:
     match info:
         case inspect.Metadata(extra_json_schema={"description": str(description)}):
             return description
         case inspect.Metadata(type=inner):
-            return _words(inner)
+            return _describe(inner)
         case inspect.LiteralType(values=values):
             return _either(f'"{value}"' for value in values)
         case inspect.UnionType(types=types):
-            return _either(_words(one) for one in types if not isinstance(one, inspect.NoneType))
+            return _either(_describe(t) for t in types if not isinstance(t, inspect.NoneType))
         case inspect.IntType() | inspect.FloatType():
             return _number(info)
         case inspect.DictType(value_type=inner):
-            return f"a table, each value {_words(inner)}"
+            return f"a table, each value {_describe(inner)}"
         case inspect.ListType(item_type=inner) | inspect.VarTupleType(item_type=inner):
-            return f"a list, each item {_words(inner)}"
+            return f"a list, each item {_describe(inner)}"
         case _:
             return _PLAIN.get(type(info), "another type")
 
@@ -49,12 +49,12 @@ def _number(info: inspect.IntType | inspect.FloatType) -> str:
         ("at most", info.le),
         ("below", info.lt),
     )
-    said = [f"{word} {_plain(bound)}" for word, bound in bounds if bound is not None]
-    return " ".join([kind, " and ".join(said)]) if said else kind
+    parts = [f"{word} {_plain(bound)}" for word, bound in bounds if bound is not None]
+    return " ".join([kind, " and ".join(parts)]) if parts else kind
 
 
-def _either(words: Iterable[str]) -> str:
-    *first, last = words
+def _either(choices: Iterable[str]) -> str:
+    *first, last = choices
     return f"{', '.join(first)} or {last}" if first else last
 
 

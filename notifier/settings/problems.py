@@ -1,56 +1,59 @@
-"""What is wrong with the settings: collected, so that all of it is said at once."""
+"""Collects the problems of the settings, so that one error reports all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from notifier.domain.errors import ConfigError
-from notifier.settings.secrets import shown_wrong
+from notifier.settings.secrets import shown
 
 
 @dataclass(slots=True)
 class Problems:
-    """A list that becomes one ConfigError. `origins` says where a dotted key was set."""
+    """Problems by key. `origins` says where each dotted key was set."""
 
-    origins: Mapping[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
     found: list[tuple[str, str]] = field(default_factory=list)
 
-    def wrong(self, key: str, got: object, expected: str) -> None:
-        """A key has a value that cannot be."""
-        self.add(key, f"got {shown_wrong(key, got)}, expected {expected}")
+    def wrong(self, key: str, value: object, expected: str) -> None:
+        """Report a key with a wrong value."""
+        self.add(key, f"got {shown(key, value)}, expected {expected}")
 
     def missing(self, key: str, expected: str) -> None:
-        """A key that must be set is not."""
+        """Report a required key that is not set."""
         self.add(key, f"is not set, expected {expected}")
 
-    def unknown(self, key: str, known: Iterable[str], *, what: str = "unknown key") -> None:
-        """A key, or a name, that does not exist; the nearest known one is offered."""
-        self.add(key, f"{what}{did_you_mean(key.rpartition('.')[2], known)}")
+    def unknown(self, key: str, known: Iterable[str]) -> None:
+        """Report a key that does not exist, and suggest the most similar known one."""
+        self.add(key, f"unknown key{did_you_mean(key.rpartition('.')[2], known)}")
 
     def add(self, key: str, message: str) -> None:
-        """Any other problem of a key."""
+        """Report any other problem of a key."""
         origin = self._origin(key)
         place = f"{key} ({origin})" if origin and origin != key else key
         self.found.append((key, f"{place}: {message}"))
 
     def _origin(self, key: str) -> str:
-        """Where the key, or the nearest table around it, was set."""
+        """Return where the key, or the nearest table around it, was set."""
         while key and key not in self.origins:
             key = key.rpartition(".")[0]
         return self.origins.get(key, "")
 
     def raise_if_any(self) -> None:
-        """One ConfigError with a line for each problem, if there is one."""
+        """Raise ConfigError with one line for each problem, if there is any."""
         if self.found:
             raise ConfigError("\n".join(line for _, line in self.found), key=self.found[0][0])
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`, did you mean "x"?` for the nearest known name; else the few there are; else nothing."""
+    """Return `, did you mean "x"?` for the most similar known name, else a list of a few names.
+
+    Returns "" for more than 12 known names without a similar one.
+    """
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f', did you mean "{near[0]}"?'
-    return f", known: {', '.join(names)}" if 0 < len(names) <= 12 else ""  # noqa: PLR2004 a line
+    similar = get_close_matches(name, names, n=1, cutoff=0.6)
+    if similar:
+        return f', did you mean "{similar[0]}"?'
+    return f", known: {', '.join(names)}" if 0 < len(names) <= 12 else ""  # noqa: PLR2004 one line

@@ -1,4 +1,4 @@
-"""Which settings are secret, and how they are shown: not in a repr, an error, `check-config`."""
+"""Which settings are secret, and how they are masked in reprs, errors and `check-config`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PARAMETER: Final = re.compile(r"(?i)key|token|secret|password|sig")
 
 
 def is_secret(key: str) -> bool:
-    """Whether a dotted key may hold a secret, and so may come from a file."""
+    """Return whether a dotted key may hold a secret. A secret may come from a file."""
     *tables, name = key.lower().split(".")
     return "headers" in tables or _WHOLE.search(name) is not None or name in _URLS
 
 
 def masked(key: str, value: object) -> object:
-    """The value as it may be shown. `key` is dotted; tables are masked all the way down."""
+    """Return the value with secrets masked, in nested tables too. `key` is dotted."""
     if isinstance(value, Mapping):
         return {name: masked(f"{key}.{name}", inner) for name, inner in value.items()}
     if not is_secret(key) or value in ("", None):
@@ -32,24 +32,24 @@ def masked(key: str, value: object) -> object:
     return MASK
 
 
-def shown_wrong(key: str, value: object) -> str:
-    """A wrong value as an error may show it.
+def shown(key: str, value: object) -> str:
+    """Return a wrong value as an error shows it.
 
-    Nothing of a secret: what is wrong with a URL may be that its password stands in another place.
+    A URL is masked as a whole, since in a malformed one the password can be anywhere.
     """
     text = repr(str(value) if isinstance(value, str) else value)
     return MASK if value and (is_secret(key) or "://" in text) else text
 
 
 def _masked_url(url: str) -> str:
-    """The URL without its password, its user, and the query parameters that look like secrets."""
+    """Mask the password of a URL, and query parameters that look like secrets."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return MASK
     user, at, host = parts.netloc.rpartition("@")
     if "@" in parts.path + parts.query + parts.fragment:
-        return MASK  # malformed: what stands before the last @ may be a password
+        return MASK  # malformed: the text before the last @ may be a password
     name, colon, _ = user.partition(":")
     user = f"{name}:{MASK}" if colon else user
     query = "&".join(map(_masked_parameter, parts.query.split("&")))

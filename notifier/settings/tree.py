@@ -1,6 +1,6 @@
-"""The settings as one frozen tree. Spans are floats of seconds and end in `_s`.
+"""The settings as one frozen tree. Durations are seconds, and their names end in `_s`.
 
-Every field carries its own range, so that a wrong value can be said with what was expected.
+Every field declares its range, so that an error can name the expected values.
 """
 
 from collections.abc import Mapping
@@ -22,15 +22,15 @@ DATABASE_URL: Final = "a URL like postgresql://user:password@host/database"
 BROKER_URL: Final = "a URL like amqp://user:password@host/vhost"
 DatabaseUrl = Annotated[
     str, Meta(pattern=r"^$|^postgres(ql)?://", description=DATABASE_URL)
-]  # the rest of a URL is checked in checks.py
+]  # checks.py checks the rest of a URL
 BrokerUrl = Annotated[str, Meta(pattern=r"^$|^amqps?://", description=BROKER_URL)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the settings; its repr never shows a secret."""
+    """One table of the settings. Its repr masks secrets."""
 
     def __repr__(self) -> str:
-        """The fields, with secrets masked."""
+        """Return the fields with secrets masked."""
         values = (
             f"{name}={masked(name, getattr(self, name))!r}" for name in self.__struct_fields__
         )
@@ -38,14 +38,14 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class DatabaseSettings(Section, frozen=True, kw_only=True):
-    """`[database]`: an empty URL means "not set"."""
+    """`[database]`. An empty URL means "not set"."""
 
     url: DatabaseUrl = ""
     statement_timeout_s: Seconds = 5.0
 
 
 class BrokerSettings(Section, frozen=True, kw_only=True):
-    """`[broker]`: an empty URL means "not set"."""
+    """`[broker]`. An empty URL means "not set"."""
 
     url: BrokerUrl = ""
     publish_timeout_s: Seconds = 5.0
@@ -75,7 +75,7 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
 
 
 class PrioritySettings(Section, frozen=True, kw_only=True):
-    """`[priorities.<name>]`: what a priority promises, and how it repeats.
+    """`[priorities.<name>]`: weight, target wait, time to live and retries of a priority.
 
     The n-th retry waits about `min(retry_cap_s, retry_base_s * retry_factor ** (n - 1))`.
     """
@@ -126,18 +126,13 @@ class PrioritiesSettings(Section, frozen=True, kw_only=True):
     low: PrioritySettings = _LOW
 
     def of(self, priority: Priority) -> PrioritySettings:
-        """What holds for one priority."""
-        match priority:
-            case Priority.HIGH:
-                return self.high
-            case Priority.MEDIUM:
-                return self.medium
-            case Priority.LOW:
-                return self.low
+        """Return the settings of one priority."""
+        settings: PrioritySettings = getattr(self, priority)
+        return settings
 
 
 class ChannelSettings(Section, frozen=True, kw_only=True):
-    """`[channels.<name>]`: what an address is, who sends, and how fast one consumer may go."""
+    """`[channels.<name>]`: kind of address, provider, and limits of the consumers."""
 
     address: Literal["email", "phone", "token"]
     provider: Name
@@ -147,20 +142,20 @@ class ChannelSettings(Section, frozen=True, kw_only=True):
 
 
 class RetentionSettings(Section, frozen=True, kw_only=True):
-    """`[retention]`: how many days a notification is kept."""
+    """`[retention]`: for how many days notifications are kept."""
 
     days: Annotated[int, Meta(ge=9, le=400)] = 30
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
-    """`[log]`: `auto` is `console` on a terminal and `json` elsewhere."""
+    """`[log]`: `auto` is `console` on a terminal and `json` otherwise."""
 
     format: Literal["auto", "json", "console"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class SandboxSettings(Section, frozen=True, kw_only=True):
-    """`[sandbox]`: where the fake provider listens."""
+    """`[sandbox]`: addresses of the fake provider."""
 
     host: Host = "127.0.0.1"
     http_port: Port = 8025
@@ -168,7 +163,7 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    """All of it. `providers` are raw tables: `convert_table` reads them into a provider's own."""
+    """All settings. `providers` are raw tables, which `convert_table` reads into structs."""
 
     database: DatabaseSettings = DatabaseSettings()
     broker: BrokerSettings = BrokerSettings()

@@ -1,7 +1,7 @@
-"""What is wrong with the URL of a database or a broker, before a driver meets it.
+"""Checks the URLs of the database and the broker before a driver reads them.
 
-The drivers guess what a URL leaves out (libpq's variables, a socket, the user's name as database)
-and quote its pieces in their errors. A fault is said in words that hold no piece of the URL.
+The drivers guess the missing parts of a URL (from libpq's variables, a socket or the user's name)
+and quote parts of it in their errors. The texts of the problems here contain no part of the URL.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHOICES: Final[Mapping[str, frozenset[str]]] = {
     ),
     "gsslib": frozenset({"gssapi", "sspi"}),
 }
-# What asyncpg reads itself, then settings of the server, as which it sends every other key.
+# Keys that asyncpg reads, then settings of the server: it sends every other key as one of those.
 _KEYS: Final = frozenset(
     {"host", "port", "user", "password", "database", "dbname", "passfile", "krbsrvname"}
     | {"sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", *_CHOICES}
@@ -33,7 +33,7 @@ _KEYS: Final = frozenset(
     | {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
 )
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-# What aiormq reads. It ignores every other key, and takes any no_verify_ssl but 0 for yes.
+# Keys that aiormq reads. It ignores other keys, and treats any no_verify_ssl except 0 as yes.
 _BROKER_KEYS: Final = frozenset(
     {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
     | {"auth", "heartbeat", "name", "timeout"}
@@ -45,8 +45,8 @@ _HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^\[\]:/@]+)(?::(?P<port>.*))
 _MAX_PORT: Final = 65_535
 
 
-def database_url_faults(url: str) -> Iterator[str]:
-    """What keeps asyncpg from reading this URL as it was meant, or from reading it at all."""
+def database_url_problems(url: str) -> Iterator[str]:
+    """Yield the reasons why asyncpg would reject this URL or misread it."""
     try:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
@@ -54,63 +54,64 @@ def database_url_faults(url: str) -> Iterator[str]:
         yield "it cannot be read"
         return
     if not url.isprintable():
-        yield "it holds a character that cannot be printed"
+        yield "it contains a character that cannot be printed"
     if "#" in url or parts.netloc.count("@") > 1 or re.search("[@/]", parts.path[1:]):
         yield "in a user, password or name, @ / ? # must be written as %40 %2F %3F %23"
-    yield from _host_faults(parts.netloc.rpartition("@")[2], query)
+    yield from _host_problems(parts.netloc.rpartition("@")[2], query)
     if not (parts.path[1:] or query.get("dbname") or query.get("database")):
         yield "it names no database"
-    yield from _key_faults(query, _KEYS, _CHOICES)
+    yield from _key_problems(query, _KEYS, _CHOICES)
     if query.get("sslnegotiation") == "direct" and query.get("sslmode") not in _TLS_ONLY:
         yield "sslnegotiation=direct needs sslmode=require, verify-ca or verify-full"
-    yield from _file_faults(query, _FILES)
+    yield from _file_problems(query, _FILES)
 
 
-def broker_url_faults(url: str) -> Iterator[str]:
-    """What keeps a broker's URL from naming a place, or from being read as it was meant."""
+def broker_url_problems(url: str) -> Iterator[str]:
+    """Yield the reasons why aiormq would reject this URL or misread it."""
     try:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except ValueError:
         yield "it cannot be read"
         return
-    yield from _host_faults(parts.netloc.rpartition("@")[2], {})
-    yield from _key_faults(query, _BROKER_KEYS, _BROKER_CHOICES)
-    yield from _file_faults(query, _BROKER_FILES)
+    yield from _host_problems(parts.netloc.rpartition("@")[2], {})
+    yield from _key_problems(query, _BROKER_KEYS, _BROKER_CHOICES)
+    yield from _file_problems(query, _BROKER_FILES)
 
 
-def _host_faults(authority: str, query: Mapping[str, str]) -> Iterator[str]:
+def _host_problems(authority: str, query: Mapping[str, str]) -> Iterator[str]:
     hosts = (authority or query.get("host", "")).split(",")
     if hosts == [""]:
         yield "it names no host"
         return
-    found = [_HOST.fullmatch(host) for host in hosts if not host.startswith("/")]  # / is a folder
+    # A host that starts with / is the folder of a socket.
+    found = [_HOST.fullmatch(host) for host in hosts if not host.startswith("/")]
     if None in found:
         yield "its host cannot be read"
     ports = query["port"].split(",") if "port" in query else []
     if not all(map(_is_port, [*ports, *(match["port"] or "" for match in found if match)])):
-        yield f"its port is no integer from 1 to {_MAX_PORT}"
+        yield f"its port is not an integer from 1 to {_MAX_PORT}"
     if len(ports) not in {0, 1, len(hosts)}:
-        yield "its ports are not as many as its hosts"
+        yield "its number of ports differs from its number of hosts"
 
 
 def _is_port(text: str) -> bool:
-    """Whether it is a port, or left out."""
+    """Return whether the text is a port or empty."""
     return not text or (re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= _MAX_PORT)
 
 
-def _key_faults(
+def _key_problems(
     query: Mapping[str, str], keys: frozenset[str], choices: Mapping[str, frozenset[str]]
 ) -> Iterator[str]:
     for key, value in query.items():
         if key not in keys:
             yield f"it has an unknown query key{did_you_mean(key, keys)}"
         elif key in choices and value not in choices[key]:
-            yield f"its {key} is none of {', '.join(sorted(choices[key]))}"
+            yield f"its {key} is not one of {', '.join(sorted(choices[key]))}"
 
 
-def _file_faults(query: Mapping[str, str], keys: Sequence[str]) -> Iterator[str]:
-    """The drivers' own errors for a file that is not there do not say which."""
+def _file_problems(query: Mapping[str, str], keys: Sequence[str]) -> Iterator[str]:
+    # The drivers' own errors do not name the missing file.
     for key in keys:
         if key in query and not os.access(query[key], os.R_OK):
             yield f"its {key} names a file that cannot be read"

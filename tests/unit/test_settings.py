@@ -1,4 +1,4 @@
-"""The settings: where they come from, what is wrong with them, what is never shown."""
+"""The settings: their sources, error messages and masked secrets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_toml(tmp_path: Path) -> WriteToml:
 def problems(
     cwd: Path, overrides: dict[str, object] | None = None, **environ: str
 ) -> dict[str, str]:
-    """What is wrong, by the key each line starts with."""
+    """The lines of the error, by the key at the start of each line."""
     with pytest.raises(ConfigError) as caught:
         load_settings(environ, cwd=cwd, overrides=overrides)
     lines = str(caught.value).splitlines()
@@ -49,28 +49,28 @@ class TestSources:
         assert settings.database.url == ""
         assert settings.api.port == 8000
         assert settings.worker.consumers == 64
-        assert [settings.priorities.of(one).weight for one in Priority] == [8, 3, 1]
-        assert [settings.priorities.of(one).tries for one in Priority] == [8, 8, 10]
+        assert [settings.priorities.of(priority).weight for priority in Priority] == [8, 3, 1]
+        assert [settings.priorities.of(priority).tries for priority in Priority] == [8, 8, 10]
         assert settings.retention.days == 30
         assert set(settings.channels) == {"email", "sms", "push"}
 
-    def test_what_the_default_file_comments_out_is_the_default(self, tmp_path: Path) -> None:
+    def test_commented_out_keys_of_the_default_file_show_the_default(self, tmp_path: Path) -> None:
         text = (REPOSITORY / "config" / "notifier.toml").read_text()
-        shown = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", text)
-        optional = re.sub(
+        uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", text)
+        with_defaults = re.sub(
             r"(?m)^(consumer_rate|max_consumers|rate|timeout_s|security|username|\w+_file|sender)"
             r" = .*$",
             "",
-            shown,
+            uncommented,
         )
         path = tmp_path / "shown.toml"
-        path.write_text(optional)
+        path.write_text(with_defaults)
 
         assert load_settings({"NOTIFIER_CONFIG": str(path)}, cwd=tmp_path) == load_settings(
             {}, cwd=tmp_path
         )
 
-    def test_the_default_file_changes_nothing_by_being_named(self, tmp_path: Path) -> None:
+    def test_loading_the_default_file_changes_nothing(self, tmp_path: Path) -> None:
         named = load_settings({}, cwd=REPOSITORY)
         assert named == load_settings({}, cwd=tmp_path)
 
@@ -81,7 +81,7 @@ class TestSources:
             for key in tree[section]:
                 assert re.search(rf"(?m)^(# )?{key} = ", text), f"{section}.{key}"
 
-    def test_a_file_is_stronger_than_a_default_and_weaker_than_dotenv(
+    def test_a_file_overrides_defaults_and_dotenv_overrides_the_file(
         self, tmp_path: Path, write_toml: WriteToml
     ) -> None:
         write_toml("[api]\nport = 1001\nmax_batch = 1001\nmax_in_flight = 1001")
@@ -93,12 +93,12 @@ class TestSources:
         assert (api.port, api.max_batch, api.max_in_flight) == (1003, 1002, 1001)
         assert api.host == "::1"
 
-    def test_the_command_line_is_strongest(self, tmp_path: Path) -> None:
+    def test_the_command_line_overrides_everything(self, tmp_path: Path) -> None:
         environ = {"NOTIFIER_API__PORT": "1003"}
         settings = load_settings(environ, cwd=tmp_path, overrides={"api.port": 1004})
         assert settings.api.port == 1004
 
-    def test_an_override_of_none_was_not_given(self, tmp_path: Path) -> None:
+    def test_an_override_of_none_is_ignored(self, tmp_path: Path) -> None:
         assert load_settings({}, cwd=tmp_path, overrides={"api.port": None}).api.port == 8000
 
     def test_notifier_config_names_the_file(self, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ class TestSources:
         (tmp_path / ".env").write_text("NOTIFIER_CONFIG=mine.toml")
         assert load_settings({}, cwd=tmp_path).worker.consumers == 7
 
-    def test_short_names_stand_for_the_two_urls(self, tmp_path: Path) -> None:
+    def test_the_two_urls_have_short_variable_names(self, tmp_path: Path) -> None:
         environ = {
             "NOTIFIER_DATABASE_URL": "postgresql://host/db",
             "NOTIFIER_BROKER_URL": "amqp://host",
@@ -120,7 +120,7 @@ class TestSources:
         assert settings.database.url == "postgresql://host/db"
         assert settings.broker.url == "amqp://host"
 
-    def test_nested_variables_reach_channels_priorities_and_providers(self, tmp_path: Path) -> None:
+    def test_nested_variables_set_channels_priorities_and_providers(self, tmp_path: Path) -> None:
         environ = {
             "NOTIFIER_CHANNELS__EMAIL__CONSUMER_RATE": "2.5",
             "NOTIFIER_PRIORITIES__HIGH__RETRY_BASE_S": "0.1",
@@ -132,7 +132,7 @@ class TestSources:
         assert settings.priorities.high.retry_cap_s == 60
         assert settings.providers["smtp"]["port"] == "25"
 
-    def test_a_variable_finds_a_key_it_cannot_spell(
+    def test_a_variable_sets_a_key_with_hyphens_or_upper_case(
         self, tmp_path: Path, write_toml: WriteToml
     ) -> None:
         write_toml(
@@ -147,19 +147,19 @@ class TestSources:
         assert settings.channels["in-app"].max_consumers == 3
         assert settings.providers["app-1"]["headers"] == {"X-Api-Key": "b"}
 
-    def test_channels_of_a_file_replace_the_default_ones(
+    def test_channels_of_a_file_replace_the_default_channels(
         self, tmp_path: Path, write_toml: WriteToml
     ) -> None:
         write_toml('[channels.pager]\naddress = "phone"\nprovider = "twilio"')
         assert set(load_settings({}, cwd=tmp_path).channels) == {"pager"}
 
-    def test_a_file_without_channels_keeps_the_default_ones(
+    def test_a_file_without_channels_keeps_the_default_channels(
         self, tmp_path: Path, write_toml: WriteToml
     ) -> None:
         write_toml('[log]\nlevel = "debug"')
         assert set(load_settings({}, cwd=tmp_path).channels) == {"email", "sms", "push"}
 
-    def test_dotenv_knows_comments_quotes_and_export(self, tmp_path: Path) -> None:
+    def test_dotenv_supports_comments_quotes_and_export(self, tmp_path: Path) -> None:
         (tmp_path / ".env").write_text(
             "# first\n\nexport NOTIFIER_API__HOST = '::1'  # why\nOTHER=1\n"
             'NOTIFIER_PROVIDERS__SMTP__PASSWORD="p #1"\nNOTIFIER_LOG__LEVEL=debug # x\n'
@@ -169,7 +169,7 @@ class TestSources:
         assert settings.providers["smtp"]["password"] == "p #1"
         assert settings.log.level == "debug"
 
-    def test_the_origin_of_every_key_that_was_set_is_known(
+    def test_every_key_that_was_set_has_its_origin(
         self, tmp_path: Path, write_toml: WriteToml
     ) -> None:
         path = write_toml("[api]\nport = 1001")
@@ -181,9 +181,7 @@ class TestSources:
         assert loaded.origins["log.level"] == "command line"
         assert "api.max_batch" not in loaded.origins
 
-    def test_variables_that_kubernetes_sets_for_a_service_are_passed_over(
-        self, tmp_path: Path
-    ) -> None:
+    def test_service_variables_of_kubernetes_are_ignored(self, tmp_path: Path) -> None:
         environ = {
             "NOTIFIER_SERVICE_HOST": "10.0.0.1",
             "NOTIFIER_API_SERVICE_PORT_HTTP": "8000",
@@ -194,7 +192,7 @@ class TestSources:
 
 
 class TestProblems:
-    def test_all_are_said_at_once(self, tmp_path: Path, write_toml: WriteToml) -> None:
+    def test_all_problems_are_reported_at_once(self, tmp_path: Path, write_toml: WriteToml) -> None:
         write_toml("[api]\nprot = 1\n[worker]\nconsumers = 0\n")
         found = problems(tmp_path, NOTIFIER_LOG__LEVEL="loud", NOTIFIER_NONSENSE="1")
         assert set(found) == {"api.prot", "worker.consumers", "log.level", "NOTIFIER_NONSENSE"}
@@ -204,13 +202,13 @@ class TestProblems:
             load_settings({"NOTIFIER_API__PORT": "x"}, cwd=tmp_path)
         assert caught.value.key == "api.port"
 
-    def test_a_line_says_key_origin_what_it_got_and_what_it_expected(self, tmp_path: Path) -> None:
+    def test_a_line_has_key_origin_value_and_expectation(self, tmp_path: Path) -> None:
         assert problems(tmp_path, NOTIFIER_API__PORT="99999")["api.port"] == (
             "api.port (NOTIFIER_API__PORT): got '99999', expected an integer from 1 to 65535"
         )
 
     @pytest.mark.parametrize(
-        ("toml", "key", "says"),
+        ("toml", "key", "message"),
         [
             ("[api]\nport = '8000'", "api.port", "an integer from 1 to 65535"),
             ("[api]\nport = 80.5", "api.port", "an integer from 1 to 65535"),
@@ -267,12 +265,12 @@ class TestProblems:
         ],
     )
     def test_each_kind_of_wrong_value_is_explained(
-        self, tmp_path: Path, write_toml: WriteToml, toml: str, key: str, says: str
+        self, tmp_path: Path, write_toml: WriteToml, toml: str, key: str, message: str
     ) -> None:
         write_toml(toml)
-        assert says in problems(tmp_path)[key]
+        assert message in problems(tmp_path)[key]
 
-    def test_an_unknown_variable_offers_the_nearest(self, tmp_path: Path) -> None:
+    def test_an_unknown_variable_suggests_the_most_similar_name(self, tmp_path: Path) -> None:
         found = problems(
             tmp_path,
             NOTIFIER_DATABSE_URL="x",
@@ -286,7 +284,7 @@ class TestProblems:
             in found["NOTIFIER_CHANNELS_EMAIL_CONSUMER_RATE"]
         )
 
-    def test_an_unknown_variable_in_dotenv_is_one_too(self, tmp_path: Path) -> None:
+    def test_an_unknown_key_in_dotenv_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / ".env").write_text("NOTIFIER_API__PRT=1")
         line = problems(tmp_path)["api.prt"]
         assert "NOTIFIER_API__PRT in .env" in line
@@ -297,26 +295,26 @@ class TestProblems:
             "api.port.x (NOTIFIER_API__PORT__X): unknown key, api.port is not a table"
         )
 
-    def test_a_variable_that_is_not_utf_8_is_said(self, tmp_path: Path) -> None:
+    def test_a_variable_that_is_not_utf_8_is_reported(self, tmp_path: Path) -> None:
         found = problems(tmp_path, NOTIFIER_API__HOST="h\udcff")
         assert "bytes that are not UTF-8" in found["NOTIFIER_API__HOST"]
 
-    def test_a_url_set_twice_is_a_contradiction(self, tmp_path: Path) -> None:
+    def test_a_url_set_by_two_variables_is_reported(self, tmp_path: Path) -> None:
         found = problems(
             tmp_path,
             NOTIFIER_DATABASE_URL="postgresql://a/d",
             NOTIFIER_DATABASE__URL="postgresql://b/d",
         )
-        assert any("again" in line for line in found.values())
+        assert any("which NOTIFIER_DATABASE_URL sets, too" in line for line in found.values())
 
-    def test_a_file_that_is_not_there_or_not_toml_is_said(self, tmp_path: Path) -> None:
+    def test_a_file_that_is_missing_or_not_toml_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "bad.toml").write_text("[api")
         assert "No such file" in problems(tmp_path, NOTIFIER_CONFIG="none.toml")["NOTIFIER_CONFIG"]
         found = problems(tmp_path, NOTIFIER_CONFIG="bad.toml")
         assert "is not TOML" in found[str(tmp_path / "bad.toml")]
 
-    def test_a_dotenv_line_that_says_nothing_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / ".env").write_text("A=1\nwhat is this\n")
+    def test_an_invalid_dotenv_line_is_reported_with_its_number(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text("A=1\nnot an assignment\n")
         with pytest.raises(ConfigError, match=r"\.env line 2: expected NAME=value"):
             load_settings({}, cwd=tmp_path)
 
@@ -344,23 +342,28 @@ class TestSecrets:
         assert providers["smtp"] == {"type": "smtp", "password": "hunter2"}
         assert providers["fcm"] == {"headers": {"Authorization": "hunter2"}}
 
-    def test_a_stronger_layer_wins_however_it_gives_the_secret(self, tmp_path: Path) -> None:
+    def test_a_secret_of_the_environment_overrides_a_secret_file_of_dotenv(
+        self, tmp_path: Path
+    ) -> None:
         (tmp_path / "url").write_text("postgresql://weak/d")
         (tmp_path / ".env").write_text("NOTIFIER_DATABASE_URL_FILE=url")
         environ = {"NOTIFIER_DATABASE_URL": "postgresql://strong/d"}
         assert load_settings(environ, cwd=tmp_path).database.url == "postgresql://strong/d"
 
-    def test_a_missing_secret_file_is_said(self, tmp_path: Path) -> None:
+    def test_a_missing_secret_file_is_reported(self, tmp_path: Path) -> None:
         found = problems(tmp_path, NOTIFIER_BROKER_URL_FILE="/none/such")
         assert "cannot read '/none/such'" in found["NOTIFIER_BROKER_URL_FILE"]
 
-    def test_a_secret_and_its_file_together_are_a_contradiction(
+    def test_a_secret_set_together_with_its_file_is_reported(
         self, tmp_path: Path, write_toml: WriteToml
     ) -> None:
         write_toml("[database]\nurl = 'postgresql://h/d'\nurl_file = 'x'")
-        assert "expected one of the two" in problems(tmp_path)["database.url_file"]
+        assert (
+            "url is set, too, expected only one of the two"
+            in problems(tmp_path)["database.url_file"]
+        )
 
-    def test_only_a_secret_may_come_from_a_file(self, tmp_path: Path) -> None:
+    def test_only_secrets_have_file_variants(self, tmp_path: Path) -> None:
         assert "api.port_file" in problems(tmp_path, NOTIFIER_API__PORT_FILE="x")
 
     def test_no_secret_is_in_a_repr(self, tmp_path: Path) -> None:
@@ -396,7 +399,7 @@ class TestSecrets:
         assert "hunter2" not in line
         assert "got ***, expected a URL like postgresql://user:password@host/database" in line
 
-    def test_a_url_in_the_wrong_place_is_no_secret_told(
+    def test_a_url_in_the_wrong_place_is_masked(
         self, tmp_path: Path, write_toml: WriteToml
     ) -> None:
         write_toml("database = 'postgresql://u:hunter2@h/d'")
@@ -405,20 +408,20 @@ class TestSecrets:
         found = problems(tmp_path, NOTIFIER_DATABASE_URL_FILE="postgresql://u:hunter2@h/d")
         assert "cannot read ***" in found["NOTIFIER_DATABASE_URL_FILE"]
 
-    def test_a_password_is_masked_however_its_parameter_is_spelled(self, tmp_path: Path) -> None:
+    def test_a_password_parameter_with_escapes_is_masked(self, tmp_path: Path) -> None:
         environ = {"NOTIFIER_DATABASE_URL": "postgresql://h/d?p%61ssword=hunter2&user=u"}
         shown = repr(load_settings(environ, cwd=tmp_path))
         assert "postgresql://h/d?p%61ssword=***&user=u" in shown
 
 
-def test_the_default_providers_are_those_of_the_sandbox(tmp_path: Path) -> None:
+def test_the_default_providers_point_to_the_sandbox(tmp_path: Path) -> None:
     settings = load_settings({}, cwd=tmp_path)
-    made = {
+    providers = {
         name: convert_table(raw, PROVIDER_TYPES, key=f"providers.{name}")
         for name, raw in settings.providers.items()
     }
     ports = settings.sandbox
-    assert made == sandbox_providers(
+    assert providers == sandbox_providers(
         f"http://{ports.host}:{ports.http_port}", ports.host, ports.smtp_port
     )
 
@@ -432,23 +435,23 @@ class Small(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TestTaggedTables:
-    def test_a_table_becomes_the_struct_its_type_names(self, tmp_path: Path) -> None:
+    def test_the_type_of_a_table_selects_its_struct(self, tmp_path: Path) -> None:
         environ = {"NOTIFIER_PROVIDERS__SMTP__PORT": "26"}
         raw = load_settings(environ, cwd=tmp_path).providers["smtp"]
-        made = convert_table(raw, {"smtp": Small}, key="providers.smtp")
-        assert made == Small(host="127.0.0.1", port=26, max_connections=128)
+        struct = convert_table(raw, {"smtp": Small}, key="providers.smtp")
+        assert struct == Small(host="127.0.0.1", port=26, max_connections=128)
 
-    def test_a_key_that_is_almost_right_is_named_in_full(self) -> None:
+    def test_an_unknown_key_is_reported_with_its_full_path(self) -> None:
         with pytest.raises(ConfigError, match=r'providers\.smtp\.prot: .*did you mean "port"\?'):
             convert_table(
                 {"type": "smtp", "host": "h", "prot": 1}, {"smtp": Small}, key="providers.smtp"
             )
 
-    def test_an_unknown_type_says_which_there_are(self) -> None:
+    def test_an_unknown_type_is_reported_with_the_known_types(self) -> None:
         with pytest.raises(ConfigError, match=r"providers\.x\.type: got 'smpt', expected \"smtp\""):
             convert_table({"type": "smpt"}, {"smtp": Small}, key="providers.x")
 
-    def test_a_missing_type_is_said(self) -> None:
+    def test_a_missing_type_is_reported(self) -> None:
         with pytest.raises(ConfigError, match=r"providers\.x\.type: is not set"):
             convert_table({}, {"smtp": Small}, key="providers.x")
 
