@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from notifier.cli.client import Client
 
 _PATH: Final = "/v1/notifications"
-_SUCCEEDED: Final = frozenset({Status.SENT, Status.DELIVERED})
+SUCCEEDED: Final = frozenset({Status.SENT, Status.DELIVERED})
 _FIRST_POLL_S: Final = 0.05
 _MAX_POLL_S: Final = 1.0
 
@@ -125,7 +125,7 @@ async def _wait_until_final(
         notification = await client.get(notification_path(notification_id), Notification)
         if notification.status in FINAL:
             await _show(client, notification_id, as_json=as_json)
-            return 0 if notification.status in _SUCCEEDED else FAILED
+            return 0 if notification.status in SUCCEEDED else FAILED
         if time.monotonic() - started_at > timeout_s:
             if as_json:
                 await _show(client, notification_id, as_json=True)

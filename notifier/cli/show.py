@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 _UNLIMITED_WIDTH = 10_000
-_COLOURS = {
+COLOURS = {
     "sent": "green",
     "delivered": "green",
     "accepted": "green",
@@ -83,7 +83,7 @@ def _cell(value: object) -> Text:
         case datetime():
             return Text(str(msgspec.to_builtins(value)))  # as in the JSON of the API
         case _:
-            return Text(str(value), style=_COLOURS.get(str(value), ""))
+            return Text(str(value), style=COLOURS.get(str(value), ""))
 
 
 def rounded(value: float) -> str:

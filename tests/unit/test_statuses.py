@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from notifier.cli.send import _ARRIVED
-from notifier.cli.show import _COLOURS
+from notifier.cli.send import SUCCEEDED
+from notifier.cli.show import COLOURS
 from notifier.domain.notification import FINAL, WAITING, Status
 from tests.transitions import TRANSITIONS
 
@@ -53,7 +53,7 @@ arrived                 .       .       .       .      x     .       .        . 
 SETS = {
     "waiting": (WAITING, "the statuses from which a notification is sent later"),
     "final": (FINAL, "the statuses in which a notification ends, unless a late result corrects it"),
-    "arrived": (_ARRIVED, "the final statuses with which `send --wait` exits with 0"),
+    "succeeded": (SUCCEEDED, "the final statuses with which `send --wait` exits with 0"),
 }
 
 OTHER_WORDS_IN_SQL = {
@@ -130,7 +130,7 @@ def test_every_status_has_its_transitions() -> None:
 
 
 def test_every_status_has_a_colour_in_the_command_line() -> None:
-    assert {status.value for status in Status} <= _COLOURS.keys(), "choose a colour in cli/show.py"
+    assert {status.value for status in Status} <= COLOURS.keys(), "choose a colour in cli/show.py"
 
 
 def test_the_design_document_describes_every_status() -> None:
