@@ -1,9 +1,9 @@
 """Where the files of a private Postgres are, and the account that owns them.
 
-Postgres refuses to run as root. For root it runs as the user `nobody`, who may not enter /root, for
-example. The data is then in a new folder under /var/tmp, and the symbolic link `elsewhere` in the
-given folder points to it. So neither the rights of `nobody` nor the mode of a foreign folder are
-ever changed.
+Postgres refuses to run as root. For root it runs as the unprivileged system user, which may not
+enter /root, for example. The data is then in a new folder under /var/tmp, and the symbolic link
+`elsewhere` in the given folder points to it. So neither the rights of that user nor the mode of a
+foreign folder are ever changed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DataLayout:
     """`root` contains `data` and copied programs.
 
     `sockets` is `data`, or a folder with a shorter path if a socket's path would be too long.
-    `account` is the server's; None is the account of this process.
+    `account` is the server's; None means this process's account.
     """
 
     root: Path
@@ -78,8 +78,8 @@ def _account(data: Path) -> Account | None:
         return None
     if data.exists() and data.stat().st_uid:
         return Account(data.stat().st_uid, data.stat().st_gid)
-    nobody = pwd.getpwnam("nobody")
-    return Account(nobody.pw_uid, nobody.pw_gid)
+    unprivileged = pwd.getpwnam("nobody")
+    return Account(unprivileged.pw_uid, unprivileged.pw_gid)
 
 
 def _root(folder: Path, account: Account | None) -> Path:

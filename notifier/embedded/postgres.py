@@ -231,7 +231,7 @@ def running_postgres(
 def open_postgres(
     folder: Path, *, keep: bool = True, bin_folder: Path | None = None, durable: bool = True
 ) -> AbstractAsyncContextManager[PostgresServer]:
-    """Run a server for the length of the block. With `keep` its data is there at the next start.
+    """Run a server for the length of the block. With `keep` the next start finds its data.
 
     Raises ServerFailed, or FolderInUse if another process runs a server in the folder.
     """

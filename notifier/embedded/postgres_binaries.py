@@ -71,7 +71,7 @@ def can_reach(account: Account | None, path: Path) -> bool:
 
 
 def reachable_binaries(binaries: Path, *, account: Account | None, root: Path) -> Path:
-    """Return `binaries`, or a copy of them under `root` if `account` cannot reach them.
+    """Return `binaries`, or a copy under `root` if `account` cannot reach them.
 
     The copy is kept for the next start.
     """

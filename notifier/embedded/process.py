@@ -30,7 +30,7 @@ POLL_INTERVAL_S: Final = 0.02
 
 
 class ServerFailed(NotifierError):
-    """A private server did not start; the message is one line that says what to do."""
+    """A private server did not start; the message is one line with the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ async def run_steps_async(steps: Steps) -> None:
 def until(
     condition: Callable[[], bool], *, timeout_s: float, interval_s: float = POLL_INTERVAL_S
 ) -> Steps:
-    """Pause until the condition is true or the time-out is over; the caller checks which."""
+    """Pause until the condition is true or the time-out has passed; the caller checks which."""
     deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:
         yield interval_s

@@ -194,7 +194,7 @@ class RabbitmqServer(PrivateServer):
             run_steps(self._ending_helpers())
 
     def _ending_helpers(self) -> Steps:
-        """Wait for the node's helpers, which end shortly after it; kill those that hang.
+        """Wait for the node's helpers, which end shortly after it; kill any that hang.
 
         Observed: the `erl` by which a node checks epmd was still running when its node had ended.
         """
@@ -239,7 +239,7 @@ def running_rabbitmq(
 def open_rabbitmq(
     folder: Path, *, keep: bool = True, install: RabbitmqInstall | None = None
 ) -> AbstractAsyncContextManager[RabbitmqServer]:
-    """Run a node for the length of the block. With `keep` its data is there at the next start.
+    """Run a node for the length of the block. With `keep` the next start finds its data.
 
     Raises ServerFailed, or FolderInUse if another process runs a node in the folder.
     """

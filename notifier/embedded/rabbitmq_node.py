@@ -98,5 +98,5 @@ def environment(folder: Path, ports: Ports, path: str, *, name: str = NAME) -> d
 
 
 def epmd_environment(ports: Ports) -> dict[str, str]:
-    """Return the environment that says where epmd listens, for epmd and for the node."""
+    """Return the environment with epmd's address and port, for epmd and for the node."""
     return {"ERL_EPMD_PORT": str(ports.epmd), "ERL_EPMD_ADDRESS": LOOPBACK}

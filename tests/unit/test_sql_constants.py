@@ -12,6 +12,8 @@ import pytest
 
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import MAX_RECOVERED_ROWS
+from notifier.recovery.rescuer import OVERDUE_S
+from notifier.scheduling.gates.prober import MAX_PROBE_WAIT_S
 
 
 def code_of(name: str) -> str:
@@ -28,6 +30,11 @@ def test_a_recovery_statement_is_limited_to_the_rows_that_python_expects(
     assert limits == [MAX_RECOVERED_ROWS] * count
 
 
+def test_a_row_is_first_rescued_when_the_rescuer_takes_its_message_for_lost() -> None:
+    waits = re.findall(r"interval '(\d+) seconds' \* \(2 \^", code_of("rescue"))
+    assert waits == [f"{OVERDUE_S:g}"]
+
+
 def test_the_breaker_statements_agree_on_the_waits_between_probes() -> None:
     first_waits = {
         *re.findall(r"interval '(\d+) s'", code_of("breaker_open")),
@@ -37,4 +44,5 @@ def test_the_breaker_statements_agree_on_the_waits_between_probes() -> None:
         *re.findall(r"least\((\d+), \d+ \* power", code_of("breaker_reopen")),
         *re.findall(r"secs => (\d+) \+", code_of("breaker_hold")),
     }
-    assert (first_waits, longest_waits) == ({"5"}, {"60"})
+    assert first_waits == {"5"}
+    assert longest_waits == {f"{MAX_PROBE_WAIT_S:g}"}

@@ -38,7 +38,7 @@ class ConnectionSettings:
         return {
             "application_name": "notifier",
             "jit": "off",  # the statements are short: compiling them costs more than it saves
-            # A plan made while a day's partition is empty would later read all of it.
+            # A plan made while a day's partition is empty would later read the whole partition.
             "enable_seqscan": "off",
             "statement_timeout": str(int(self.statement_timeout_s * 1000)),
             "idle_in_transaction_session_timeout": "10000",

@@ -139,7 +139,7 @@ def of_rights(missing: Sequence[MissingRight], role: str) -> Finding:
 
 
 def of_days(days: Iterable[int]) -> Finding:
-    """Judge the partitions. `days` are those that exist, counted from today."""
+    """Judge the partitions. `days` are the days that have one, counted from today."""
     existing = set(days)
     ahead = next(n for n in range(MAX_DAYS_AHEAD + 2) if n not in existing) - 1
     fix = "start a process, which creates them, or run: SELECT ensure_days()"

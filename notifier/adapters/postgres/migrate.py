@@ -1,10 +1,10 @@
-"""Bring a database to the newest schema. The only module that imports alembic."""
+"""Migrates a database to the newest schema. Besides the revisions, the only user of alembic."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 from alembic import command
@@ -19,30 +19,31 @@ from notifier.adapters.postgres.errors import translated
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+CONNECT_TIMEOUT_S: Final = 10.0
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def migrate(url: str) -> list[str]:
-    """Apply what is missing; returns the revisions applied, oldest first. Two may run at once.
+    """Apply the missing revisions and return them, oldest first. Concurrent calls are safe.
 
-    Must not be called from a running event loop. Raises StoreUnavailable if Postgres is away.
+    Must not be called in a running event loop. Raises StoreUnavailable if Postgres is unreachable.
     """
     return asyncio.run(_migrate(url))
 
 
 def revisions() -> list[str]:
-    """Every revision that this version knows, oldest first."""
+    """Return all revisions of this version of Notifier, oldest first."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    walked = ScriptDirectory.from_config(config).walk_revisions()
-    return [revision.revision for revision in walked][::-1]
+    newest_first = ScriptDirectory.from_config(config).walk_revisions()
+    return [revision.revision for revision in newest_first][::-1]
 
 
 async def _migrate(url: str) -> list[str]:
-    # The driver reads the URL itself, so that all it understands (sockets, sslmode) works here too.
+    # asyncpg parses the URL, so that all its options (sockets, sslmode) work here as well.
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(url, timeout=10),
+        async_creator=lambda: asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S),
         poolclass=NullPool,
     )
     with translated():
@@ -60,5 +61,5 @@ def _upgrade(connection: Connection) -> list[str]:
     connection.commit()
     command.upgrade(config, "head")
     after = MigrationContext.configure(connection).get_current_revision()
-    walked = script.iterate_revisions(after or "head", before or "base")
-    return [revision.revision for revision in reversed(list(walked))]
+    newest_first = script.iterate_revisions(after or "head", before or "base")
+    return [revision.revision for revision in reversed(list(newest_first))]

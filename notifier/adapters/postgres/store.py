@@ -54,7 +54,7 @@ NO_DELAY: Final = timedelta(0)
 STATUS_BY_NAME: Final[Mapping[str, Status]] = {status.value: status for status in Status}
 
 # Read rows in the order of the index. Statistics from before a surge claim that few rows wait:
-# Postgres would then read and sort all of them for each batch.
+# Postgres would then read and sort all due rows for each batch.
 _INDEX_ORDER: Final = {"enable_sort": "off", "enable_bitmapscan": "off"}
 # Plan each statement once. A plan for given values skips the partitions of other days, which looks
 # cheaper to Postgres; but planning over a month of partitions takes longer than the batch.

@@ -1,1 +1,1 @@
-"""The schema, revision by revision."""
+"""The revisions of the database schema."""

@@ -1,4 +1,4 @@
-"""alembic's entry: runs on the connection that migrate.py opened, under one lock."""
+"""Called by alembic: runs the migrations on the connection that migrate.py opened, under a lock."""
 
 from alembic import context
 from sqlalchemy import text

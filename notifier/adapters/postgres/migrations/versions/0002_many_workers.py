@@ -1,6 +1,6 @@
-"""What many workers share: provider rates, breakers, pauses."""
+"""Adds the tables that workers share: provider rates, breakers, pauses."""
 
-from notifier.adapters.postgres.migrations.plain import run_sql_beside
+from notifier.adapters.postgres.migrations.sql_script import run_sql_script
 
 revision = "0002"
 down_revision = "0001"
@@ -8,4 +8,4 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Run 0002_many_workers.sql."""
-    run_sql_beside(__file__)
+    run_sql_script(__file__)

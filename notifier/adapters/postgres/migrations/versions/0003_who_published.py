@@ -1,6 +1,6 @@
-"""Who took a row to publish it: what the relay of a dead process took is found by it."""
+"""Adds `published_by`, by which recovery finds the rows that a dead process took."""
 
-from notifier.adapters.postgres.migrations.plain import run_sql_beside
+from notifier.adapters.postgres.migrations.sql_script import run_sql_script
 
 revision = "0003"
 down_revision = "0002"
@@ -8,4 +8,4 @@ down_revision = "0002"
 
 def upgrade() -> None:
     """Run 0003_who_published.sql."""
-    run_sql_beside(__file__)
+    run_sql_script(__file__)

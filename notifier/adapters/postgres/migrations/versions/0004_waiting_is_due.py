@@ -1,6 +1,6 @@
-"""The index of what may expire leaves out what is published: taking a row writes one index less."""
+"""Restricts the index for expiry to due rows: marking a row as published writes one index less."""
 
-from notifier.adapters.postgres.migrations.plain import run_sql_beside
+from notifier.adapters.postgres.migrations.sql_script import run_sql_script
 
 revision = "0004"
 down_revision = "0003"
@@ -8,4 +8,4 @@ down_revision = "0003"
 
 def upgrade() -> None:
     """Run 0004_waiting_is_due.sql."""
-    run_sql_beside(__file__)
+    run_sql_script(__file__)
