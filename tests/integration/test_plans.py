@@ -1,4 +1,4 @@
-"""What Postgres reads for a batch is the batch, also when its statistics are older than a surge."""
+"""Postgres reads only the rows of a batch, also when its statistics are older than a surge."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ if TYPE_CHECKING:
     from notifier.adapters.postgres.store import PostgresStore
 
 SURGE, BATCH = 4_000, 50
-PLANNED_AFTER = 10
-"""Postgres plans five executions for their values; then it may keep a plan for all."""
-READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
+EXECUTIONS_BEFORE_GENERIC_PLAN = 10
+"""Postgres plans the first five executions for their values; later it may keep a generic plan."""
+ROWS_READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
                + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
-PLANS = """SELECT sum(custom_plans)::integer AS anew, sum(generic_plans)::integer AS kept
+PLANS = """SELECT sum(custom_plans)::integer AS custom, sum(generic_plans)::integer AS generic
            FROM pg_prepared_statements"""
-A_DEATH_AN_HOUR_AGO = """INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
-                         VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
-AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
-TROUBLES = ["settle_orphans", "record_late", "unpublish", "rescue", "sweep"]
-CLAIMED = {"settle_orphans", "record_late"}
-AGED = {
+INSERT_HEARTBEAT_OF_AN_HOUR_AGO = """
+    INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
+    VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
+PUBLISH_AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
+RECOVERIES = ["settle_orphans", "record_late", "unpublish", "rescue", "sweep"]
+NEEDS_CLAIMS = {"settle_orphans", "record_late"}
+AGEING = {
     "rescue": """UPDATE notifications SET published_at = published_at - interval '1 minute'
                  WHERE queue = 'email.high'""",
     "sweep": """UPDATE notifications SET expires_at = now(),
@@ -59,93 +60,93 @@ SESSIONS = """SELECT count(*) FROM pg_stat_activity
               WHERE datname = current_database() AND application_name = 'notifier'"""
 
 
-async def test_a_batch_reads_no_surge_that_statistics_do_not_know(
+async def test_a_batch_reads_only_its_rows_while_statistics_are_older_than_a_surge(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    await connection.execute("ANALYZE")  # nothing is there
+    await connection.execute("ANALYZE")  # of empty tables
     before = await _read_by(database_url, connection, _surge)
     after = await _read_by(database_url, connection, lambda store: _send(store, EMAIL_HIGH, BATCH))
     assert 0 < after - before < SURGE
 
 
-async def test_plans_kept_since_the_day_was_empty_read_no_surge(
+async def test_plans_made_on_an_empty_day_read_only_the_batch(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
-        await _use_in_vain(store)
+        await _make_generic_plans(store)
         sessions = await connection.fetchval(SESSIONS)
-        before = await _read_by(database_url, connection, _surge, besides=sessions)
+        before = await _read_by(database_url, connection, _surge, other_sessions=sessions)
         await _send(store, EMAIL_HIGH, BATCH // 2)
         await _give_back(store, EMAIL_HIGH, BATCH // 2)
     after = await _read_by(database_url, connection, _do_nothing)
     assert 0 < after - before < SURGE
 
 
-async def test_what_a_dead_process_took_is_found_past_what_others_publish(
+async def test_the_rows_of_a_dead_process_are_found_without_reading_those_of_others(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    await connection.execute("ANALYZE")  # nothing is there
+    await connection.execute("ANALYZE")  # of empty tables
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as dying:
         await _accept(dying, EMAIL_HIGH, BATCH)
         await dying.take_due(quotas(), BATCH)
-    await connection.execute(A_DEATH_AN_HOUR_AGO, dying.worker)
-    await connection.execute(AN_HOUR_AGO)
+    await connection.execute(INSERT_HEARTBEAT_OF_AN_HOUR_AGO, dying.worker)
+    await connection.execute(PUBLISH_AN_HOUR_AGO)
     before = await _read_by(database_url, connection, _surge)
 
-    async def rescue(store: PostgresStore) -> None:
+    async def requeue(store: PostgresStore) -> None:
         assert await store.rescue_from([DeadProcess(dying.worker, 1)], QUEUES) == {
             EMAIL_HIGH: BATCH
         }
 
-    after = await _read_by(database_url, connection, rescue)
+    after = await _read_by(database_url, connection, requeue)
     assert 0 < after - before < SURGE
 
 
-@pytest.mark.parametrize("knows", [False, True], ids=["old statistics", "present statistics"])
-@pytest.mark.parametrize("name", TROUBLES)
-async def test_what_goes_wrong_for_a_few_reads_no_surge(
-    name: str, knows: bool, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+@pytest.mark.parametrize("analyzed", [False, True], ids=["old statistics", "present statistics"])
+@pytest.mark.parametrize("name", RECOVERIES)
+async def test_recovery_of_a_few_rows_reads_only_those_rows(
+    name: str, analyzed: bool, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await connection.execute("ANALYZE")
-    trouble = await _go_wrong(name, database_url, connection)
-    if knows:
+    recovery = await _break_batch(name, database_url, connection)
+    if analyzed:
         await connection.execute("ANALYZE")
-    before = await _read_by(database_url, connection, trouble.find)
-    after = await _read_by(database_url, connection, trouble.fix)
+    before = await _read_by(database_url, connection, recovery.find)
+    after = await _read_by(database_url, connection, recovery.run)
     assert 0 < after - before < SURGE
 
 
-@pytest.mark.parametrize("name", TROUBLES)
-async def test_plans_kept_since_the_day_was_empty_mend_without_reading_a_surge(
+@pytest.mark.parametrize("name", RECOVERIES)
+async def test_recovery_with_plans_made_on_an_empty_day_reads_only_its_rows(
     name: str, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
-        await _use_in_vain(store)
+        await _make_generic_plans(store)
         sessions = await connection.fetchval(SESSIONS)
-        trouble = await _go_wrong(name, database_url, connection)
-        before = await _read_by(database_url, connection, trouble.find, besides=sessions)
-        await trouble.fix(store)
+        recovery = await _break_batch(name, database_url, connection)
+        before = await _read_by(database_url, connection, recovery.find, other_sessions=sessions)
+        await recovery.run(store)
     after = await _read_by(database_url, connection, _do_nothing)
     assert 0 < after - before < SURGE
 
 
-async def test_a_batch_is_planned_once_however_many_days_there_are(
+async def test_a_batch_is_planned_once_with_a_month_of_partitions(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await connection.execute(days(29))
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
-        for _ in range(2 * PLANNED_AFTER):
+        for _ in range(2 * EXECUTIONS_BEFORE_GENERIC_PLAN):
             await _accept(store, EMAIL_HIGH, BATCH)
             await _send(store, EMAIL_HIGH, BATCH)
         connections = store._connections
         for planned in (connections.relay, connections.claim, connections.record):
             (plans,) = await planned.fetch(PLANS)
-            assert plans["anew"] == 0
-            assert plans["kept"] >= 2 * PLANNED_AFTER
+            assert plans["custom"] == 0
+            assert plans["generic"] >= 2 * EXECUTIONS_BEFORE_GENERIC_PLAN
 
 
 @pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED, Status.RETRYING])
-async def test_a_page_of_what_waits_reads_no_past(
+async def test_a_page_of_waiting_rows_reads_no_finished_rows(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record], status: Status
 ) -> None:
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
@@ -168,8 +169,8 @@ async def test_a_page_of_what_waits_reads_no_past(
 
 
 @dataclass
-class Trouble:
-    """What went wrong for a batch beside a surge, and who mends it."""
+class Recovery:
+    """A batch of rows that needs recovery, beside a surge of other rows."""
 
     name: str
     pointers: list[Pointer]
@@ -179,16 +180,20 @@ class Trouble:
     async def find(self, store: PostgresStore) -> None:
         self.orphans += await store.claimed_by_dead([])
 
-    async def fix(self, store: PostgresStore) -> None:
+    async def run(self, store: PostgresStore) -> None:
         match self.name:
             case "settle_orphans":
                 assert (
-                    len(await store.settle_orphans([_decision(one) for one in self.orphans], []))
+                    len(
+                        await store.settle_orphans(
+                            [_decision(orphan) for orphan in self.orphans], []
+                        )
+                    )
                     == BATCH
                 )
             case "record_late":
-                recorded = await store.record([a_result(one) for one in self.claims])
-                assert all(one.late for one in recorded)
+                recorded = await store.record([a_result(claimed) for claimed in self.claims])
+                assert all(result.late for result in recorded)
             case "unpublish":
                 await store.unpublish(self.pointers)
             case "rescue":
@@ -199,15 +204,19 @@ class Trouble:
                 raise AssertionError(self.name)
 
 
-async def _go_wrong(name: str, url: str, connection: asyncpg.Connection[asyncpg.Record]) -> Trouble:
+async def _break_batch(
+    name: str, url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> Recovery:
     async with open_store(ConnectionSettings(url=url), worker_id()) as dead:
         await _surge(dead)
         pointers = [pointer for pointer, _ in await dead.take_due(quotas(EMAIL_HIGH), BATCH)]
         claims = (
-            await dead.claim([claim_request(one) for one in pointers]) if name in CLAIMED else []
+            await dead.claim([claim_request(pointer) for pointer in pointers])
+            if name in NEEDS_CLAIMS
+            else []
         )
-    await connection.execute(AGED.get(name, "SELECT"))
-    return Trouble(name, pointers, [one for one in claims if isinstance(one, Claimed)])
+    await connection.execute(AGEING.get(name, "SELECT"))
+    return Recovery(name, pointers, [reply for reply in claims if isinstance(reply, Claimed)])
 
 
 def _decision(orphan: Orphan) -> OrphanDecision:
@@ -215,7 +224,7 @@ def _decision(orphan: Orphan) -> OrphanDecision:
 
 
 async def _surge(store: PostgresStore) -> None:
-    """Many sent and many that wait, between the ids of one small batch of another queue."""
+    """Many sent and many waiting rows, with ids between those of a small batch of another queue."""
     await _accept(store, EMAIL_HIGH, BATCH // 2)
     await _accept(store, EMAIL_LOW, SURGE)
     await _send(store, EMAIL_LOW, SURGE)
@@ -228,7 +237,7 @@ async def _accept(store: PostgresStore, queue: QueueKey, count: int) -> None:
 
 
 async def _send(store: PostgresStore, queue: QueueKey, count: int) -> None:
-    """In batches of the size that they have."""
+    """Send rows in batches of the usual size."""
     await store.waiting([queue])
     for size in [MAX_BATCH] * (count // MAX_BATCH) + [count % MAX_BATCH] * (count % MAX_BATCH > 0):
         taken = await store.take_due(quotas(queue, limit=size), size)
@@ -243,9 +252,9 @@ async def _give_back(store: PostgresStore, queue: QueueKey, count: int) -> None:
     assert len(await store.give_back([claim_request(pointer) for pointer, _ in taken])) == count
 
 
-async def _use_in_vain(store: PostgresStore) -> None:
-    """So often that Postgres keeps the plan of each statement."""
-    stranger = Claimed(
+async def _make_generic_plans(store: PostgresStore) -> None:
+    """Execute each statement so often that Postgres keeps a generic plan; no row matches."""
+    unknown = Claimed(
         id=a_notification().id,
         claim=1,
         queue=EMAIL_HIGH,
@@ -256,7 +265,7 @@ async def _use_in_vain(store: PostgresStore) -> None:
         waited_s=0.0,
     )
     orphan = Orphan(
-        id=stranger.id,
+        id=unknown.id,
         claim=1,
         worker=worker_id(),
         queue=EMAIL_HIGH,
@@ -264,13 +273,13 @@ async def _use_in_vain(store: PostgresStore) -> None:
         max_tries=None,
         deaths=0,
     )
-    for _ in range(PLANNED_AFTER):
+    for _ in range(EXECUTIONS_BEFORE_GENERIC_PLAN):
         await store.waiting([EMAIL_HIGH])
         await store.take_due(quotas(), BATCH)
-        await store.claim([ClaimRequest(id=stranger.id, claim=0)])
-        await store.record([a_result(stranger)])
-        await store.give_back([ClaimRequest(id=stranger.id, claim=0)])
-        await store.unpublish([Pointer(queue=EMAIL_HIGH, id=stranger.id, claim=0, published_at=0)])
+        await store.claim([ClaimRequest(id=unknown.id, claim=0)])
+        await store.record([a_result(unknown)])
+        await store.give_back([ClaimRequest(id=unknown.id, claim=0)])
+        await store.unpublish([Pointer(queue=EMAIL_HIGH, id=unknown.id, claim=0, published_at=0)])
         await store.rescue(EMAIL_HIGH, time.time())
         await store.sweep()
         await store.claimed_by_dead([])
@@ -285,17 +294,18 @@ async def _read_by(
     url: str,
     connection: asyncpg.Connection[asyncpg.Record],
     work: Callable[[PostgresStore], Awaitable[object]],
-    besides: int = 0,
+    other_sessions: int = 0,
 ) -> int:
-    """How many rows and index entries had been read by the end of this work.
+    """Return how many rows and index entries Postgres has read up to the end of this work.
 
-    Sessions that end write their statistics, so the store is a new one; `besides` others are left.
+    A session writes its statistics when it ends, so the work gets its own store. `other_sessions`
+    stay open.
     """
     async with open_store(ConnectionSettings(url=url), worker_id()) as store:
         await work(store)
-    return await _read(connection, besides)
+    return await _read(connection, other_sessions)
 
 
-async def _read(connection: asyncpg.Connection[asyncpg.Record], besides: int = 0) -> int:
-    await until(lambda: connection.fetchval(SESSIONS), lambda left: left == besides)
-    return int(await connection.fetchval(READ))
+async def _read(connection: asyncpg.Connection[asyncpg.Record], other_sessions: int = 0) -> int:
+    await until(lambda: connection.fetchval(SESSIONS), lambda count: count == other_sessions)
+    return int(await connection.fetchval(ROWS_READ))

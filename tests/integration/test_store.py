@@ -1,4 +1,4 @@
-"""The store's promises, on a real Postgres."""
+"""The contracts of the store and the reader, on a real Postgres."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def store(database_url: str) -> AsyncIterator[PostgresStore]:
 
 @pytest.fixture
 async def other(database_url: str) -> AsyncIterator[PostgresStore]:
-    """The store as another worker sees it."""
+    """The store of another worker."""
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         yield store
 
@@ -63,41 +63,43 @@ async def published(store: PostgresStore, *items: NewNotification) -> Sequence[P
 
 
 async def claimed(store: PostgresStore, *items: NewNotification) -> Sequence[Claimed]:
-    answers = await store.claim(
+    replies = await store.claim(
         [claim_request(pointer) for pointer in await published(store, *items)]
     )
-    return [answer for answer in answers if isinstance(answer, Claimed)]
+    return [reply for reply in replies if isinstance(reply, Claimed)]
 
 
-async def seen(reader: PostgresReader, item: NewNotification | Claimed) -> NotificationView:
+async def read_view(reader: PostgresReader, item: NewNotification | Claimed) -> NotificationView:
     view = await reader.get(item.id)
     assert view is not None
     return view
 
 
-async def test_migrating_twice_does_nothing_the_second_time(empty_database_url: str) -> None:
+async def test_a_second_migration_applies_nothing(empty_database_url: str) -> None:
     assert await asyncio.to_thread(migrate, empty_database_url) == ["0001", "0002", "0003", "0004"]
     assert await asyncio.to_thread(migrate, empty_database_url) == []
 
 
-async def test_a_database_without_our_tables_says_so(empty_database_url: str) -> None:
+async def test_a_database_without_tables_is_a_config_error_that_names_the_command(
+    empty_database_url: str,
+) -> None:
     async with open_store(ConnectionSettings(url=empty_database_url), worker_id()) as store:
         with pytest.raises(ConfigError, match="notifier migrate"):
             await store.waiting(QUEUES)
 
 
-async def test_an_accepted_notification_is_due_at_once(
+async def test_an_inserted_notification_is_due_at_once(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     item = a_notification()
     assert await store.insert([item]) == []
     assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 1
-    view = await seen(reader, item)
+    view = await read_view(reader, item)
     assert (view.status, view.content, view.tries) == (Status.QUEUED, item.content, 0)
     assert view.expires_at - view.created_at == item.ttl
 
 
-async def test_inserting_the_same_batch_again_stores_nothing_twice(
+async def test_inserting_a_batch_twice_stores_each_notification_once(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     items = [a_notification() for _ in range(3)]
@@ -106,29 +108,33 @@ async def test_inserting_the_same_batch_again_stores_nothing_twice(
     assert len(await reader.notifications(Filter())) == 3
 
 
-async def test_what_is_stored_as_taken_is_not_due_and_may_be_claimed(
+async def test_a_row_stored_as_published_is_not_due_and_can_be_claimed(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     taken, due = a_notification(), a_notification()
     (pointer,) = await store.insert([due, taken], published={taken.id})
     assert (pointer.id, pointer.queue, pointer.claim) == (taken.id, EMAIL_HIGH, 0)
-    assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [due.id]
-    (answer,) = await store.claim([claim_request(pointer)])
-    assert isinstance(answer, Claimed)
-    assert (await seen(reader, taken)).status is Status.SENDING
+    assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [due.id]
+    (reply,) = await store.claim([claim_request(pointer)])
+    assert isinstance(reply, Claimed)
+    assert (await read_view(reader, taken)).status is Status.SENDING
 
 
-async def test_what_is_stored_as_taken_is_due_if_it_is_not_confirmed(store: PostgresStore) -> None:
+async def test_a_row_stored_as_published_is_due_after_an_unconfirmed_publish(
+    store: PostgresStore,
+) -> None:
     item = a_notification()
     await store.unpublish(await store.insert([item], published={item.id}))
-    assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [item.id]
+    assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [item.id]
 
 
-async def test_a_repeated_insert_says_anew_what_is_taken(store: PostgresStore) -> None:
+async def test_a_repeated_insert_decides_again_which_rows_are_published(
+    store: PostgresStore,
+) -> None:
     item = a_notification()
     await store.insert([item], published={item.id})
     pointers = await store.insert([item], published={item.id})
-    await store.unpublish(pointers)  # of the second go, by its instant
+    await store.unpublish(pointers)  # those of the second insert, by their time of publishing
     assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 1
     ((pointer, _),) = await store.take_due(quotas(), 500)
     await store.insert([item])
@@ -141,7 +147,7 @@ async def test_a_repeated_insert_says_anew_what_is_taken(store: PostgresStore) -
     assert await store.take_due(quotas(), 500) == []
 
 
-async def test_a_repeated_insert_leaves_what_another_process_took(
+async def test_a_repeated_insert_leaves_rows_that_another_process_published(
     store: PostgresStore, database_url: str
 ) -> None:
     item = a_notification()
@@ -152,7 +158,7 @@ async def test_a_repeated_insert_leaves_what_another_process_took(
     assert await store.take_due(quotas(), 500) == []
 
 
-async def test_a_scheduled_one_waits_for_its_time(
+async def test_a_scheduled_notification_is_not_due_before_its_time(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     item = a_notification(delay=timedelta(hours=1), ttl=timedelta(hours=2))
@@ -163,7 +169,7 @@ async def test_a_scheduled_one_waits_for_its_time(
     assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [item.id]
 
 
-async def test_the_relay_takes_nothing_twice_and_the_most_urgent_first(
+async def test_take_due_takes_each_row_once_and_the_most_urgent_first(
     store: PostgresStore,
 ) -> None:
     low, high = a_notification(EMAIL_LOW), a_notification(EMAIL_HIGH)
@@ -172,42 +178,42 @@ async def test_the_relay_takes_nothing_twice_and_the_most_urgent_first(
     assert await store.take_due(quotas(), 500) == []
 
 
-async def test_the_relay_takes_no_more_than_its_quota(store: PostgresStore) -> None:
+async def test_take_due_takes_no_more_than_the_quota(store: PostgresStore) -> None:
     await store.insert([a_notification() for _ in range(5)])
     assert len(await store.take_due(quotas(EMAIL_HIGH, limit=2), 500)) == 2
     assert (await store.waiting(QUEUES))[EMAIL_HIGH].due == 3
 
 
-async def test_what_one_queue_leaves_of_a_pass_is_the_next_ones(store: PostgresStore) -> None:
+async def test_the_next_quota_gets_what_the_first_leaves_of_the_limit(store: PostgresStore) -> None:
     items = [a_notification(queue) for queue in QUEUES for _ in range(2)]
     await store.insert(items)
     taken = [await store.take_due(quotas(limit=500), 7) for _ in range(3)]
-    assert [len(one) for one in taken] == [7, 7, 4]
+    assert [len(pointers) for pointers in taken] == [7, 7, 4]
     first = [pointer.queue for pointer, _ in taken[0]]
     assert first == [queue for queue in QUEUES[:3] for _ in range(2)] + [QUEUES[3]]
 
 
-async def test_two_copies_of_one_pointer_in_one_batch_are_claimed_once(
+async def test_two_copies_of_a_pointer_in_one_batch_are_claimed_once(
     store: PostgresStore,
 ) -> None:
     [pointer] = await published(store, a_notification())
-    answers = await store.claim([claim_request(pointer), claim_request(pointer)])
-    assert [type(answer) for answer in answers] == [Claimed, NotClaimed]
+    replies = await store.claim([claim_request(pointer), claim_request(pointer)])
+    assert [type(reply) for reply in replies] == [Claimed, NotClaimed]
 
 
-async def test_of_two_claims_in_one_batch_the_highest_wins(store: PostgresStore) -> None:
+async def test_the_highest_of_two_claims_in_one_batch_wins(store: PostgresStore) -> None:
     [pointer] = await published(store, a_notification())
     [first] = await store.claim([claim_request(pointer)])
     assert isinstance(first, Claimed)
     await store.give_back([claim_request(pointer)])
     [(again, _)] = await store.take_due(quotas(), 500)
-    answers = await store.claim([claim_request(pointer), claim_request(again)])
-    assert isinstance(answers[0], NotClaimed)
-    assert isinstance(answers[1], Claimed)
-    assert answers[1].claim == 2
+    replies = await store.claim([claim_request(pointer), claim_request(again)])
+    assert isinstance(replies[0], NotClaimed)
+    assert isinstance(replies[1], Claimed)
+    assert replies[1].claim == 2
 
 
-async def test_a_pointer_is_claimed_by_one_worker_only(
+async def test_only_one_worker_can_claim_a_pointer(
     store: PostgresStore, other: PostgresStore
 ) -> None:
     [pointer] = await published(store, a_notification())
@@ -215,44 +221,44 @@ async def test_a_pointer_is_claimed_by_one_worker_only(
     assert isinstance((await other.claim([claim_request(pointer)]))[0], NotClaimed)
 
 
-async def test_what_is_past_its_time_expires_at_the_claim(
+async def test_a_claim_expires_a_row_whose_time_is_over(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     item = a_notification(ttl=timedelta(microseconds=1))
     [pointer] = await published(store, item)
-    [answer] = await store.claim([claim_request(pointer)])
-    assert isinstance(answer, NotClaimed)
-    assert answer.status is Status.EXPIRED
-    view = await seen(reader, item)
+    [reply] = await store.claim([claim_request(pointer)])
+    assert isinstance(reply, NotClaimed)
+    assert reply.status is Status.EXPIRED
+    view = await read_view(reader, item)
     assert (view.status, view.attempts) == (Status.EXPIRED, ())
 
 
-async def test_a_record_settles_the_row_and_keeps_the_attempt(
+async def test_record_settles_the_row_and_keeps_the_attempt(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     [mine] = await claimed(store, a_notification())
     [recorded] = await store.record([a_result(mine)])
     assert (recorded.status, recorded.late) == (Status.SENT, False)
-    view = await seen(reader, mine)
+    view = await read_view(reader, mine)
     assert (view.status, view.tries, view.due_at) == (Status.SENT, 1, None)
     [attempt] = view.attempts
     assert (attempt.claim, attempt.outcome, attempt.code) == (1, "accepted", "250")
     assert attempt.finished_at > attempt.started_at
 
 
-async def test_a_record_repeated_after_a_lost_answer_changes_nothing(
+async def test_a_repeated_record_changes_nothing(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     [mine] = await claimed(store, a_notification())
     result = a_result(mine, Status.RETRYING, outcome="unavailable", after=timedelta(0))
     await store.record([result])
-    before = await seen(reader, mine)
+    before = await read_view(reader, mine)
     [again] = await store.record([result])
     assert (again.status, again.late) == (Status.RETRYING, False)
-    assert await seen(reader, mine) == before
+    assert await read_view(reader, mine) == before
 
 
-async def test_a_repeated_record_does_not_touch_the_next_claim(
+async def test_a_repeated_record_leaves_the_next_claim_alone(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     [mine] = await claimed(store, a_notification())
@@ -263,10 +269,10 @@ async def test_a_repeated_record_does_not_touch_the_next_claim(
     [second] = await store.claim([claim_request(pointer)])
     assert isinstance(second, Claimed)
     await store.record([result])
-    assert (await seen(reader, mine)).status is Status.SENDING
+    assert (await read_view(reader, mine)).status is Status.SENDING
 
 
-async def test_a_poisoned_row_is_refused_and_stores_none_of_its_batch(
+async def test_a_rejected_row_stores_nothing_of_its_batch(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     with pytest.raises(StoreRejected):
@@ -284,11 +290,11 @@ async def test_throttled_repeats_are_counted_on_one_attempt(
             [a_result(mine, Status.RETRYING, outcome="throttled", spends=False, after=wait)]
         )
         [(pointer, _)] = await store.take_due(quotas(), 500)
-        [answer] = await store.claim([claim_request(pointer)])
-        assert isinstance(answer, Claimed)
-        mine = answer
+        [reply] = await store.claim([claim_request(pointer)])
+        assert isinstance(reply, Claimed)
+        mine = reply
     await store.record([a_result(mine)])
-    view = await seen(reader, mine)
+    view = await read_view(reader, mine)
     assert [(a.claim, a.outcome, a.repeats) for a in view.attempts] == [
         (3, "throttled", 2),
         (4, "accepted", 0),
@@ -296,7 +302,7 @@ async def test_throttled_repeats_are_counted_on_one_attempt(
     assert view.tries == 1
 
 
-async def test_a_failure_is_logged_with_its_first_and_last_time(
+async def test_a_failure_is_logged_with_its_first_and_last_attempt(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     [mine] = await claimed(store, a_notification())
@@ -310,21 +316,21 @@ async def test_a_failure_is_logged_with_its_first_and_last_time(
     [failure] = await reader.failures(Filter())
     assert (failure.id, failure.reason, failure.code) == (mine.id, "exhausted", "503")
     assert failure.tries == 2
-    first, last = (await seen(reader, mine)).attempts
+    first, last = (await read_view(reader, mine)).attempts
     assert (failure.first_at, failure.last_at) == (first.started_at, last.finished_at)
 
 
-async def test_a_retry_that_would_come_too_late_expires_now(
+async def test_a_retry_after_the_expiry_expires_at_once(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     [mine] = await claimed(store, a_notification(ttl=timedelta(minutes=1)))
     late = a_result(mine, Status.RETRYING, outcome="unavailable", after=timedelta(minutes=2))
     [recorded] = await store.record([late])
     assert recorded.status is Status.EXPIRED
-    assert (await seen(reader, mine)).due_at is None
+    assert (await read_view(reader, mine)).due_at is None
 
 
-async def test_what_is_given_back_keeps_its_place_and_its_tries(
+async def test_a_row_that_is_given_back_keeps_its_place_and_its_tries(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     first, second = a_notification(), a_notification()
@@ -334,10 +340,10 @@ async def test_what_is_given_back_keeps_its_place_and_its_tries(
     third = a_notification()
     await store.insert([third])
     assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [a.id, third.id]
-    assert (await seen(reader, first)).tries == 0
+    assert (await read_view(reader, first)).tries == 0
 
 
-async def test_what_is_given_back_past_its_time_expires(
+async def test_a_row_that_is_given_back_after_its_time_expires(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     [pointer] = await published(store, a_notification())
@@ -346,7 +352,7 @@ async def test_what_is_given_back_past_its_time_expires(
     assert (row.queue, row.status) == (EMAIL_HIGH, Status.EXPIRED)
 
 
-async def test_of_two_copies_given_back_the_highest_claim_counts(store: PostgresStore) -> None:
+async def test_the_highest_claim_of_two_copies_is_given_back(store: PostgresStore) -> None:
     [old] = await published(store, a_notification())
     await store.claim([claim_request(old)])
     await store.give_back([claim_request(old)])
@@ -354,14 +360,14 @@ async def test_of_two_copies_given_back_the_highest_claim_counts(store: Postgres
     assert len(await store.give_back([claim_request(new), claim_request(old)])) == 1
 
 
-async def test_giving_back_does_not_touch_what_another_worker_sends(
+async def test_giving_back_leaves_rows_that_another_worker_sends(
     store: PostgresStore, other: PostgresStore, reader: PostgresReader
 ) -> None:
     [pointer] = await published(store, a_notification())
-    [theirs] = await other.claim([claim_request(pointer)])
+    [claimed_by_other] = await other.claim([claim_request(pointer)])
     assert await store.give_back([claim_request(pointer)]) == []
-    assert isinstance(theirs, Claimed)
-    assert (await seen(reader, theirs)).status is Status.SENDING
+    assert isinstance(claimed_by_other, Claimed)
+    assert (await read_view(reader, claimed_by_other)).status is Status.SENDING
 
 
 async def test_giving_back_a_final_row_changes_nothing(store: PostgresStore) -> None:
@@ -371,14 +377,14 @@ async def test_giving_back_a_final_row_changes_nothing(store: PostgresStore) -> 
     assert await store.give_back([ClaimRequest(id=mine.id, claim=1)]) == []
 
 
-async def test_a_late_accepted_settles_a_row_that_still_stands_at_its_claim(
+async def test_a_late_accepted_settles_a_row_that_is_still_at_its_claim(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
     [mine] = await claimed(store, a_notification())
     await store.give_back([ClaimRequest(id=mine.id, claim=0)])
     [recorded] = await store.record([a_result(mine)])
     assert (recorded.status, recorded.late) == (Status.SENT, True)
-    view = await seen(reader, mine)
+    view = await read_view(reader, mine)
     assert (view.status, view.due_at) == (Status.SENT, None)
     assert [attempt.late for attempt in view.attempts] == [True]
 
@@ -392,12 +398,12 @@ async def test_a_late_accepted_for_an_older_claim_is_kept_but_settles_nothing(
     await store.claim([claim_request(pointer)])
     [recorded] = await store.record([a_result(mine)])
     assert (recorded.status, recorded.late) == (None, True)
-    view = await seen(reader, mine)
+    view = await read_view(reader, mine)
     assert view.status is Status.SENDING
     assert [(attempt.claim, attempt.late) for attempt in view.attempts] == [(1, True)]
 
 
-async def test_a_late_accepted_takes_the_failure_back(
+async def test_a_late_accepted_removes_the_failure(
     store: PostgresStore, reader: PostgresReader, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     [mine] = await claimed(store, a_notification())
@@ -409,7 +415,7 @@ async def test_a_late_accepted_takes_the_failure_back(
     assert await reader.failures(Filter()) == []
 
 
-async def test_unconfirmed_pointers_are_due_again_unless_somebody_has_them(
+async def test_unconfirmed_pointers_are_due_again_unless_they_are_claimed(
     store: PostgresStore,
 ) -> None:
     kept, lost = a_notification(), a_notification()
@@ -419,19 +425,19 @@ async def test_unconfirmed_pointers_are_due_again_unless_somebody_has_them(
     assert [pointer.id for pointer, _ in await store.take_due(quotas(), 500)] == [lost.id]
 
 
-async def test_what_postgres_believes_we_send_can_be_listed(store: PostgresStore) -> None:
+async def test_the_rows_that_this_worker_sends_can_be_listed(store: PostgresStore) -> None:
     [mine] = await claimed(store, a_notification())
     assert await store.claimed_by_me() == [ClaimRequest(id=mine.id, claim=0)]
     await store.record([a_result(mine)])
     assert await store.claimed_by_me() == []
 
 
-async def test_only_old_messages_are_rescued_and_ever_more_seldom(
+async def test_only_old_messages_are_rescued_and_each_time_after_a_longer_wait(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await published(store, a_notification())
     now = await store.database_now()
-    assert await store.rescue(EMAIL_HIGH, now + 60) == 0  # not yet 10 s out
+    assert await store.rescue(EMAIL_HIGH, now + 60) == 0  # published less than 10 s ago
     age = "UPDATE notifications SET published_at = now() - interval '{} s' WHERE due_at IS NULL"
     await connection.execute(age.format(11))
     assert await store.rescue(EMAIL_LOW, now) == 0
@@ -445,18 +451,18 @@ async def test_only_old_messages_are_rescued_and_ever_more_seldom(
     assert await store.rescue(EMAIL_HIGH, now) == 1
 
 
-async def test_the_sweeper_expires_what_waits_past_its_time(
+async def test_sweep_expires_waiting_rows_whose_time_is_over(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
-    over = a_notification(delay=timedelta(hours=1), ttl=timedelta(microseconds=1))
-    fine = a_notification()
-    await store.insert([over, fine])
+    overdue = a_notification(delay=timedelta(hours=1), ttl=timedelta(microseconds=1))
+    unexpired = a_notification()
+    await store.insert([overdue, unexpired])
     assert [queue for queue, _ in await store.sweep()] == [EMAIL_HIGH]
-    assert (await seen(reader, over)).status is Status.EXPIRED
-    assert (await seen(reader, fine)).status is Status.QUEUED
+    assert (await read_view(reader, overdue)).status is Status.EXPIRED
+    assert (await read_view(reader, unexpired)).status is Status.QUEUED
 
 
-async def test_the_sweeper_leaves_what_was_published_lately_to_who_claims_it(
+async def test_sweep_leaves_recently_published_rows_to_the_claim(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await store.insert([a_notification(), a_notification()])
@@ -466,12 +472,12 @@ async def test_the_sweeper_leaves_what_was_published_lately_to_who_claims_it(
         "UPDATE notifications SET published_at = now() - interval '61 s' WHERE id <> $1", recent.id
     )
     assert [queue for queue, _ in await store.sweep()] == [EMAIL_HIGH]
-    (answer,) = await store.claim([claim_request(recent)])
-    assert isinstance(answer, NotClaimed)
-    assert answer.status is Status.EXPIRED
+    (reply,) = await store.claim([claim_request(recent)])
+    assert isinstance(reply, NotClaimed)
+    assert reply.status is Status.EXPIRED
 
 
-async def test_a_day_is_dropped_only_when_all_is_final(
+async def test_a_day_is_dropped_only_when_all_its_rows_are_final(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
@@ -485,7 +491,7 @@ async def test_a_day_is_dropped_only_when_all_is_final(
         await store.drop_day(datetime.now(UTC).date())
 
 
-async def test_the_days_to_come_are_made_once(store: PostgresStore) -> None:
+async def test_the_partitions_of_the_coming_days_are_created_once(store: PostgresStore) -> None:
     days = await store.days()
     assert len(days) == 9
     assert await store.ensure_days() == 0
@@ -509,17 +515,17 @@ async def test_pages_are_newest_first_and_follow_the_cursor(
     assert await reader.notifications(Filter(status=Status.SENT)) == []
 
 
-async def test_an_unknown_id_is_nobody(reader: PostgresReader) -> None:
+async def test_an_unknown_id_is_none(reader: PostgresReader) -> None:
     assert await reader.get(new_id()) is None
 
 
-async def test_everything_published_is_due_again_for_an_empty_broker(store: PostgresStore) -> None:
+async def test_requeue_all_makes_published_rows_due_again(store: PostgresStore) -> None:
     await published(store, a_notification())
     await store.requeue_all()
     assert len(await store.take_due(quotas(), 500)) == 1
 
 
-async def test_links_come_back_after_the_server_ended_them(
+async def test_a_connection_reconnects_after_the_server_closed_it(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await store.waiting(QUEUES)
@@ -527,6 +533,6 @@ async def test_links_come_back_after_the_server_ended_them(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    with suppress(StoreUnavailable):  # if the news has not arrived yet, this call brings it
+    with suppress(StoreUnavailable):  # this call may be the first to notice
         await store.waiting(QUEUES)
     assert len(await store.waiting(QUEUES)) == 9
