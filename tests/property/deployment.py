@@ -1,6 +1,6 @@
-"""A deployment with its world in memory: the rows are real, the broker and the workers are lists.
+"""A deployment in memory: the rows are in a real Postgres, broker and workers are lists.
 
-So a message can be lost or doubled and a worker can die at any place between two statements.
+So a message can be lost or duplicated, and a worker can die, between any two statements.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ AGEING: Final = """
         expires_at = expires_at - $1::interval, ready_at = ready_at - $1::interval,
         due_at = due_at - $1::interval, published_at = published_at - $1::interval
 """
-LOOK: Final = """
+SELECT_ROWS: Final = """
     SELECT n.id, n.status::text AS status, n.claim, n.tries, n.rescues, n.claimed_by,
            n.due_at IS NOT NULL AS has_due_at, (n.due_at <= now()) IS TRUE AS is_due,
            n.published_at IS NOT NULL AS is_published, f.id IS NOT NULL AS has_failure
@@ -58,7 +58,7 @@ LOOK: Final = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What a step may change of a notification."""
+    """The columns of a notification that a step may change."""
 
     status: Status
     claim: int
@@ -72,10 +72,10 @@ class Row:
 
 
 @dataclass(slots=True, eq=False)
-class Held:
-    """A message in a worker's hand. Without `claimed` it asked, and the answer was lost.
+class HeldMessage:
+    """A message that a worker holds. `claimed` is None if the reply to its claim was lost.
 
-    `is_stale` if its worker was frozen since: no call begins on so old a claim.
+    `is_stale` means that the worker was frozen since the claim: it starts no call for it.
     """
 
     pointer: Pointer
@@ -86,23 +86,23 @@ class Held:
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One process: what it holds, and whether it runs or is frozen."""
+    """One process: the messages it holds, and whether it runs or is frozen."""
 
     store: PostgresStore
     beat: int = 1
     is_frozen: bool = False
-    hand: list[Held] = field(default_factory=list)
+    messages: list[HeldMessage] = field(default_factory=list)
 
     @property
     def id(self) -> WorkerId:
         return self.store.worker
 
     def holds(self, id_: NotificationId) -> bool:
-        return any(held.pointer.id == id_ for held in self.hand)
+        return any(held.pointer.id == id_ for held in self.messages)
 
 
-class Nobody:
-    """A provider that is named and never called."""
+class UncalledProvider:
+    """A provider that the rules name and that is never called."""
 
     name = "smtp"
 
@@ -110,8 +110,8 @@ class Nobody:
         return Accepted(code=str(envelope.claim))
 
 
-class Awake:
-    """The pulse of whoever looks after the dead."""
+class AlwaysAlive:
+    """The liveness of the process that settles the orphans."""
 
     def is_alive(self) -> bool:
         return True
@@ -147,7 +147,7 @@ class Database:
             self._execute(f"DELETE FROM {table}")
 
     def store(self, worker: WorkerId) -> PostgresStore:
-        """The store as one worker has it. All share the connections: one step at a time."""
+        """Return a worker's store. All workers share the connections, one step at a time."""
         return PostgresStore(worker, self._connections)
 
     def beat(self, worker: Worker) -> None:
@@ -164,16 +164,16 @@ class Database:
     def forget(self, worker: Worker) -> None:
         self._execute("DELETE FROM workers WHERE id = $1", worker.id)
 
-    def settle_orphans(self, by: Worker, silent: list[tuple[WorkerId, int]]) -> None:
-        """One pass of the real look after the dead."""
+    def settle_orphans(self, worker: Worker, dead: list[tuple[WorkerId, int]]) -> None:
+        """Run the real orphan recovery once."""
         orphan_recovery = OrphanRecovery(
-            store=by.store,
+            store=worker.store,
             observer=self._metrics,
-            processes=DeadList([DeadProcess(*process) for process in silent]),
-            liveness=Awake(),
+            processes=DeadList([DeadProcess(*process) for process in dead]),
+            liveness=AlwaysAlive(),
             rules=DeliveryRules(
                 bindings={
-                    channel: ProviderBinding(provider=Nobody(), on_ambiguous=on_ambiguous)
+                    channel: ProviderBinding(provider=UncalledProvider(), on_ambiguous=on_ambiguous)
                     for channel, on_ambiguous in ON_AMBIGUOUS.items()
                 },
                 policies=dict.fromkeys((queue.priority for queue in QUEUES), POLICY),
@@ -181,12 +181,12 @@ class Database:
         )
         self.run(orphan_recovery.run_once())
 
-    def let_pass(self, span: timedelta) -> None:
-        """Postgres's clock cannot be moved, so the rows grow older."""
+    def advance_time(self, span: timedelta) -> None:
+        """Make all rows older: Postgres's clock cannot be changed."""
         self._execute(AGEING, span)
 
-    def let_all_be_overdue(self) -> None:
-        """Every wait is over: a retry's, a schedule's, and the longest before a rescue."""
+    def make_all_due(self) -> None:
+        """End every wait: for a retry, for a schedule, and the longest wait for a rescue."""
         self._execute("UPDATE notifications SET due_at = now() WHERE due_at > now()")
         self._execute("UPDATE notifications SET published_at = published_at - interval '12 hours'")
 
@@ -196,7 +196,7 @@ class Database:
                 status=Status(row["status"]),
                 **{name: row[name] for name in Row.__slots__ if name != "status"},
             )
-            for row in self.run(self._connection.fetch(LOOK))
+            for row in self.run(self._connection.fetch(SELECT_ROWS))
         }
 
     def _execute(self, sql: str, *args: object) -> None:
@@ -205,7 +205,7 @@ class Database:
 
 @contextmanager
 def open_database(url: str) -> Iterator[Database]:
-    """A loop of its own, that no other test's knows of."""
+    """A database with its own event loop, separate from those of other tests."""
     settings = ConnectionSettings(url=url)
     stack = AsyncExitStack()
 
