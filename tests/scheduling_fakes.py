@@ -1,15 +1,47 @@
-"""What a consumer pool needs of its deployment, for tests."""
+"""A consumer pool with the in-process broker, a fake deployment and a virtual clock, for tests.
+
+On a virtual clock seconds of work are exact and take no time, and a lost wake-up is an error: the
+loop raises when every task waits and no timer is left.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from random import Random
+from uuid import UUID
 
+from notifier.adapters.inprocess.broker import open_inprocess_broker
+from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.controls import SendPermission
-from notifier.domain.notification import QueueKey
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.notification import NotificationId, Priority, QueueKey
+from notifier.domain.timing import AttemptTiming
+from notifier.ports.broker import Broker, Delivery, Depth, Pointer, Receiver, Subscription
+from notifier.ports.store import Waiting
 from notifier.scheduling.cluster.peer_load import PeerLoad
 from notifier.scheduling.consumers.deployment import Cluster, Deployment, Gates
-from notifier.scheduling.consumers.pool import ConsumerPool
+from notifier.scheduling.consumers.lane import QueueRule
+from notifier.scheduling.consumers.pool import (
+    ConsumerPool,
+    PoolPorts,
+    PoolSettings,
+    open_consumer_pool,
+)
 from notifier.scheduling.rates.provider_rate import ProviderRate
+from tests.builders import QUEUES
+
+WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
+TARGETS = {Priority.HIGH: 1.0, Priority.MEDIUM: 10.0, Priority.LOW: 60.0}
+
+
+def now() -> float:
+    """The time of the running loop."""
+    return asyncio.get_running_loop().time()
 
 
 class SingleWorker:
@@ -71,3 +103,218 @@ def deployment(
     return Deployment(
         cluster=cluster or SingleWorker(), gates=gates or FakeGates(), rates=rates or {}
     )
+
+
+class FakeBackend:
+    """A provider that takes `latency_s`, a Postgres in memory, and a record of their use.
+
+    It implements ports.attempts.AttemptRunner and the store's `waiting`.
+    """
+
+    def __init__(self) -> None:
+        self.latency_s = 0.02
+        self.calls: list[tuple[float, QueueKey, NotificationId]] = []
+        self.by_consumer: dict[str, list[float]] = defaultdict(list)
+        self.acked: Counter[NotificationId] = Counter()
+        self.returned: list[Pointer] = []
+        self.refusals = 0
+        self.on_return: Callable[[], None] = lambda: None
+        self.cancelled = 0
+        self.due: dict[QueueKey, Waiting] = {}
+        self.polled: list[float] = []
+        self.moved: Counter[QueueKey] = Counter()
+        self._ids = count(1)
+
+    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
+        pointer, began = delivery.pointer, now()
+        self.calls.append((began, pointer.queue, pointer.id))
+        task = asyncio.current_task()
+        self.by_consumer[task.get_name() if task else ""].append(began)
+        try:
+            await asyncio.sleep(self.latency_s)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        self.acked[pointer.id] += 1
+        ack(delivery)
+        return AttemptTiming(now() - began, answered=True)
+
+    async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
+        await asyncio.sleep(0.005)
+        self.on_return()
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable
+        self.returned.extend(pointers)
+
+    async def waiting(self, _queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
+        self.polled.append(now())
+        await asyncio.sleep(0.002)
+        return self.due
+
+    def pointers(self, queue: QueueKey, number: int) -> list[Pointer]:
+        return [
+            Pointer(
+                queue=queue,
+                id=NotificationId(UUID(int=next(self._ids))),
+                claim=0,
+                published_at=now(),
+            )
+            for _ in range(number)
+        ]
+
+    def ids_called(self) -> Counter[NotificationId]:
+        return Counter(id_ for _, _, id_ in self.calls)
+
+    def calls_of(self, queue: QueueKey) -> list[float]:
+        return [at for at, of, _ in self.calls if of == queue]
+
+
+class CountingObserver(Metrics):
+    """An observer that counts the moves in the backend."""
+
+    def __init__(self, backend: FakeBackend) -> None:
+        super().__init__((), {}, version="0")
+        self._world = backend
+
+    def consumers_moved(self, queue: QueueKey, count: int) -> None:
+        self._world.moved[queue] += count
+
+
+class FragileBroker:
+    """The in-process broker behind connections that a test can cut or block.
+
+    A queue in `stuck` does not reply to `set_prefetch`.
+    """
+
+    def __init__(self, inner: Broker) -> None:
+        self._inner = inner
+        self._subscriptions: list[FragileSubscription] = []
+        self.stuck: set[QueueKey] = set()
+        self.publish = inner.publish
+        self.probe = inner.probe
+
+    async def depths(self, queues: Collection[QueueKey] = ()) -> Mapping[QueueKey, Depth]:
+        return await self._inner.depths(queues)
+
+    @asynccontextmanager
+    async def subscribe(self, queue: QueueKey, receiver: Receiver) -> AsyncIterator[Subscription]:
+        async with AsyncExitStack() as stack:
+            subscription = FragileSubscription(self, queue, stack, receiver)
+            await subscription.connect(self._inner)
+            self._subscriptions.append(subscription)
+            yield subscription
+
+    async def cut(self) -> None:
+        for subscription in self._subscriptions:
+            await subscription.cut()
+
+
+class FragileSubscription:
+    def __init__(
+        self,
+        broker: FragileBroker,
+        queue: QueueKey,
+        stack: AsyncExitStack,
+        receiver: Receiver,
+    ) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._stack = stack
+        self._receiver = receiver
+        self._prefetch = 0
+
+    async def connect(self, inner: Broker) -> None:
+        async def reconnect() -> None:
+            inner_subscription = inner.subscribe(self._queue, self._receiver)
+            self._inner = await self._stack.enter_async_context(inner_subscription)
+            await self._inner.set_prefetch(self._prefetch)
+
+        self._reconnect = reconnect
+        await reconnect()
+
+    async def set_prefetch(self, prefetch: int) -> None:
+        if self._queue in self._broker.stuck:
+            await asyncio.sleep(3600)
+        self._prefetch = prefetch
+        await self._inner.set_prefetch(prefetch)
+
+    @property
+    def max_held(self) -> int:
+        return self._inner.max_held
+
+    def ack(self, delivery: Delivery) -> None:
+        self._inner.ack(delivery)
+
+    async def cut(self) -> None:
+        self._receiver.connection_lost()
+        await self._stack.aclose()
+        await self._reconnect()
+
+
+def rule(
+    queue: QueueKey, consumer_rate: float | None = None, bulkhead: int | None = None
+) -> QueueRule:
+    return QueueRule(
+        queue=queue,
+        weight=WEIGHTS[queue.priority],
+        target_wait_s=TARGETS[queue.priority],
+        consumer_rate=consumer_rate,
+        bulkhead=bulkhead,
+    )
+
+
+def ports_of(backend: FakeBackend, broker: Broker) -> PoolPorts:
+    return PoolPorts(
+        broker=broker, store=backend, attempts=backend, observer=CountingObserver(backend)
+    )
+
+
+@asynccontextmanager
+async def open_pool(
+    backend: FakeBackend,
+    queues: Sequence[QueueKey] = QUEUES,
+    *,
+    consumers: int = 64,
+    consumer_rate: float | None = None,
+    bulkhead: int | None = None,
+    environment: Deployment | None = None,
+) -> AsyncIterator[tuple[ConsumerPool, FragileBroker]]:
+    async with open_inprocess_broker(queues) as inner:
+        broker = FragileBroker(inner)
+        async with open_consumer_pool(
+            PoolSettings(
+                rules=[rule(queue, consumer_rate, bulkhead) for queue in queues],
+                consumers=consumers,
+            ),
+            ports_of(backend, broker),
+            environment or deployment(),
+            clock=asyncio.get_running_loop().time,
+            random=Random(1),
+        ) as pool:
+            yield pool, broker
+
+
+def max_in_any_second(moments: Sequence[float]) -> int:
+    moments = sorted(moments)
+    return max(
+        (bisect_left(moments, at + 1 - 1e-9) - first for first, at in enumerate(moments)),
+        default=0,
+    )
+
+
+@asynccontextmanager
+async def three_workers(backend: FakeBackend) -> AsyncIterator[tuple[list[ConsumerPool], Broker]]:
+    """Three pools with 64 floating consumers each, on one broker."""
+    pools: list[ConsumerPool] = []
+    async with open_inprocess_broker(QUEUES) as broker, AsyncExitStack() as stack:
+        for number in range(3):
+            worker = open_consumer_pool(
+                PoolSettings(rules=[rule(queue) for queue in QUEUES]),
+                ports_of(backend, broker),
+                deployment(cluster=Peers(pools, number, workers=3)),
+                clock=asyncio.get_running_loop().time,
+                random=Random(number),
+            )
+            pools.append(await stack.enter_async_context(worker))
+        yield pools, broker

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
+MIN_STEP_S: Final = 1e-9
+"""The clock advances at every step: a limiter does not expect a clock that stands still."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -28,10 +30,11 @@ class _JumpingSelector(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         assert timeout is not None, "deadlock: no timer is left, and every task waits"
-        self._loop.now += timeout
+        self._loop.now += max(MIN_STEP_S, timeout)
         return super().select(0)
 
 
 def run_virtually(coroutine: Coroutine[None, None, T]) -> T:
+    """Run a coroutine on a new loop with a virtual clock."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(coroutine)

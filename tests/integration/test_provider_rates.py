@@ -24,8 +24,8 @@ from notifier.scheduling.rates.provider_rate import ProviderRate
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-class Gauge:
-    """The part of an observer that a rate speaks to."""
+class RateChecker:
+    """An observer that checks the reported rate."""
 
     def provider_rate_changed(self, provider: str, rate_per_s: float) -> None:
         assert (provider, rate_per_s > 0) == ("smtp", True)
@@ -37,8 +37,10 @@ async def rates(database_url: str) -> AsyncIterator[PostgresRates]:
         yield rates
 
 
-async def begin(rates: PostgresRates, connection: Connection, ahead_s: float = 0.0) -> None:
-    """The schedule is given away up to `ahead_s` from now."""
+async def start_schedule(
+    rates: PostgresRates, connection: Connection, ahead_s: float = 0.0
+) -> None:
+    """Start a schedule that is given away up to `ahead_s` from now."""
     await rates.reserve("smtp", 100.0, 1)
     await connection.execute(
         "UPDATE provider_rates SET tat = clock_timestamp() + make_interval(secs => $1)", ahead_s
@@ -53,7 +55,7 @@ async def cut_at(connection: Connection, factor: float, ago_s: float) -> None:
     )
 
 
-async def test_the_first_ask_begins_the_schedule_and_the_second_is_given_slots(
+async def test_the_first_request_starts_the_schedule_and_the_second_gets_slots(
     rates: PostgresRates,
 ) -> None:
     assert (await rates.reserve("smtp", 100.0, 5)).count == 0
@@ -62,10 +64,10 @@ async def test_the_first_ask_begins_the_schedule_and_the_second_is_given_slots(
     assert piece.starts_in_s == pytest.approx(0, abs=0.05)
 
 
-async def test_each_piece_begins_where_the_last_ended(
+async def test_each_slice_starts_where_the_last_ended(
     rates: PostgresRates, connection: Connection
 ) -> None:
-    await begin(rates, connection, 0.14)
+    await start_schedule(rates, connection, 0.14)
     before = await connection.fetchval("SELECT tat FROM provider_rates")
     piece = await rates.reserve("smtp", 100.0, 5)
     after = await connection.fetchval("SELECT tat FROM provider_rates")
@@ -74,10 +76,10 @@ async def test_each_piece_begins_where_the_last_ended(
     assert (after - before).total_seconds() == pytest.approx(0.05)
 
 
-async def test_a_schedule_given_away_150_ms_ahead_gives_nothing_and_says_until_when(
+async def test_a_schedule_given_away_150_ms_ahead_gives_no_slots_and_reports_its_end(
     rates: PostgresRates, connection: Connection
 ) -> None:
-    await begin(rates, connection, 1.0)
+    await start_schedule(rates, connection, 1.0)
     before = await connection.fetchval("SELECT tat FROM provider_rates")
     piece = await rates.reserve("smtp", 100.0, 5)
     assert piece.count == 0
@@ -85,91 +87,89 @@ async def test_a_schedule_given_away_150_ms_ahead_gives_nothing_and_says_until_w
     assert before == await connection.fetchval("SELECT tat FROM provider_rates")
 
 
-async def test_time_that_nobody_used_is_not_made_up_for(
-    rates: PostgresRates, connection: Connection
-) -> None:
-    await begin(rates, connection, -60)
+async def test_unused_time_is_not_caught_up(rates: PostgresRates, connection: Connection) -> None:
+    await start_schedule(rates, connection, -60)
     first, second = [await rates.reserve("smtp", 40.0, 5) for _ in range(2)]
     assert first.starts_in_s == pytest.approx(0, abs=0.01)
     assert (first.count, second.count) == (5, 5)
     assert second.starts_in_s > 0
 
 
-async def test_a_schedule_left_far_ahead_by_a_clock_put_back_begins_again(
+async def test_a_schedule_far_ahead_after_a_clock_change_starts_again(
     rates: PostgresRates, connection: Connection
 ) -> None:
-    await begin(rates, connection, 3600)
+    await start_schedule(rates, connection, 3600)
     piece = await rates.reserve("smtp", 100.0, 5)
     assert piece.count == 5
     assert piece.starts_in_s < 0.01
 
 
-async def test_providers_have_schedules_of_their_own(
+async def test_each_provider_has_its_own_schedule(
     rates: PostgresRates, connection: Connection
 ) -> None:
-    await begin(rates, connection, 0.5)
+    await start_schedule(rates, connection, 0.5)
     await rates.reserve("http", 100.0, 5)
     assert (await rates.reserve("http", 100.0, 5)).count == 5
     assert (await rates.reserve("smtp", 100.0, 5)).count == 0
 
 
-async def test_pieces_asked_for_by_many_at_once_do_not_overlap(
+async def test_slices_of_concurrent_requests_do_not_overlap(
     database_url: str, connection: Connection
 ) -> None:
     async with AsyncExitStack() as stack:
         settings = ConnectionSettings(url=database_url)
         workers = [await stack.enter_async_context(open_rates(settings)) for _ in range(8)]
-        await begin(workers[0], connection)
+        await start_schedule(workers[0], connection)
         before = await connection.fetchval("SELECT tat FROM provider_rates")
         async with asyncio.TaskGroup() as group:
-            asks = [group.create_task(each.reserve("smtp", 1000.0, 10)) for each in workers]
+            requests = [group.create_task(each.reserve("smtp", 1000.0, 10)) for each in workers]
         after = await connection.fetchval("SELECT tat FROM provider_rates")
-    given = sum(ask.result().count for ask in asks)
+    given = sum(request.result().count for request in requests)
     assert given == 80
     assert (after - before).total_seconds() >= 0.08 - 1e-5
 
 
-async def test_a_cut_leaves_0_7_and_is_made_once_a_second(
+async def test_a_cut_leaves_0_7_of_the_rate_and_happens_once_a_second(
     rates: PostgresRates, connection: Connection
 ) -> None:
-    await begin(rates, connection)
+    await start_schedule(rates, connection)
     assert [await rates.cut("smtp") for _ in range(3)] == [True, False, False]
     piece = await rates.reserve("smtp", 100.0, 1)
     assert piece.rate_per_s == pytest.approx(70, abs=1)
     assert piece.spacing_s == pytest.approx(1 / piece.rate_per_s)
 
 
-async def test_the_next_cut_is_of_what_had_grown_back(
+async def test_the_next_cut_applies_to_the_regrown_rate(
     rates: PostgresRates, connection: Connection
 ) -> None:
-    await begin(rates, connection)
+    await start_schedule(rates, connection)
     await cut_at(connection, 0.5, ago_s=2)
     assert (await rates.reserve("smtp", 100.0, 1)).rate_per_s == pytest.approx(60, abs=1)
     assert await rates.cut("smtp")
     assert (await rates.reserve("smtp", 100.0, 1)).rate_per_s == pytest.approx(42, abs=1)
 
 
-async def test_a_rate_is_never_cut_below_a_twentieth_and_grows_back_to_all_of_it(
+async def test_a_rate_is_never_cut_below_a_twentieth_and_grows_back_fully(
     rates: PostgresRates, connection: Connection
 ) -> None:
-    await begin(rates, connection)
+    await start_schedule(rates, connection)
     await cut_at(connection, 0.01, ago_s=1)
     assert await rates.cut("smtp")
     assert (await rates.reserve("smtp", 100.0, 1)).rate_per_s == pytest.approx(5, abs=0.5)
     await cut_at(connection, 0.05, ago_s=100)
-    await begin(rates, connection)
+    await start_schedule(rates, connection)
     assert (await rates.reserve("smtp", 100.0, 1)).rate_per_s == 100
 
 
-async def test_a_cut_left_by_a_clock_put_back_does_not_last(
+async def test_a_cut_in_the_future_after_a_clock_change_does_not_last(
     rates: PostgresRates, connection: Connection
 ) -> None:
-    await begin(rates, connection)
+    await start_schedule(rates, connection)
     await cut_at(connection, 0.1, ago_s=-3600)
     assert (await rates.reserve("smtp", 100.0, 1)).rate_per_s == 100
 
 
-async def test_a_rate_nobody_asked_for_yet_has_nothing_to_cut(rates: PostgresRates) -> None:
+async def test_a_rate_without_a_schedule_is_not_cut(rates: PostgresRates) -> None:
     assert not await rates.cut("smtp")
 
 
@@ -186,7 +186,7 @@ async def worker(url: str, calls: list[float], stop: asyncio.Event) -> None:
             200,
             store=store,
             clock=time.monotonic,
-            observer=Gauge(),
+            observer=RateChecker(),
             random=Random(1),
         )
         group.create_task(rate.run(stop))
@@ -196,7 +196,7 @@ async def worker(url: str, calls: list[float], stop: asyncio.Event) -> None:
             taker.cancel()
 
 
-def most_in_a_second(calls: list[float]) -> int:
+def max_in_a_second(calls: list[float]) -> int:
     return max(bisect_left(calls, each + 1) - number for number, each in enumerate(calls))
 
 
@@ -209,10 +209,10 @@ async def test_three_workers_together_keep_the_rate(database_url: str) -> None:
             while len(calls) < 500:
                 await asyncio.sleep(0.05)
         stop.set()
-    assert most_in_a_second(calls) <= 210
+    assert max_in_a_second(calls) <= 210
 
 
-async def test_slots_come_again_after_a_restart_of_postgres(
+async def test_slots_are_reserved_again_after_a_restart_of_postgres(
     private_postgres: PostgresServer, private_database_url: str
 ) -> None:
     calls, stop = list[float](), asyncio.Event()
@@ -225,10 +225,10 @@ async def test_slots_come_again_after_a_restart_of_postgres(
                     await asyncio.sleep(0.05)
             await run_steps_async(private_postgres.restarting())
         stop.set()
-    assert most_in_a_second(calls) <= 210
+    assert max_in_a_second(calls) <= 210
 
 
-async def test_without_postgres_the_ask_says_so(
+async def test_reserve_raises_without_postgres(
     private_postgres: PostgresServer, private_database_url: str
 ) -> None:
     async with open_rates(ConnectionSettings(url=private_database_url)) as rates:

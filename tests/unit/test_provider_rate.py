@@ -1,4 +1,4 @@
-"""One rate over many workers, simulated: no second above it, nearly all of it used."""
+"""One provider rate shared by many workers, simulated: never exceeded and nearly fully used."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.virtual_time import VirtualLoop, run_virtually
 HIGH, MEDIUM, LOW = Priority
 
 
-class Gauge:
-    """The part of an observer that a rate speaks to."""
+class RateChecker:
+    """An observer that checks the reported rate."""
 
     def provider_rate_changed(self, provider: str, rate_per_s: float) -> None:
         assert provider == "smtp"
@@ -35,22 +35,22 @@ class Gauge:
 
 @dataclass
 class Schedule:
-    """The row of Postgres, on the loop's clock, with a round trip of `trip()` seconds."""
+    """The schedule of Postgres, on the loop's clock; each way takes `trip()` seconds."""
 
     trip: Callable[[], float] = lambda: 0.0
-    is_away: bool = False
+    is_unavailable: bool = False
     factor: float = 1.0
     factor_at: float = -100.0
     tat: float = 0.0
-    asks: list[int] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
     cuts: int = 0
 
     async def reserve(self, provider: str, rate_per_s: float, count: int) -> Slice:
         assert provider == "smtp"
         await asyncio.sleep(self.trip())
-        if self.is_away:
-            raise StoreUnavailable("away")
-        self.asks.append(count)
+        if self.is_unavailable:
+            raise StoreUnavailable("unavailable")
+        self.requests.append(count)
         now = asyncio.get_running_loop().time()
         rate = rate_per_s * self._left(now)
         starts_at = max(self.tat, now)
@@ -61,8 +61,8 @@ class Schedule:
 
     async def cut(self, provider: str) -> bool:
         assert provider == "smtp"
-        if self.is_away:
-            raise StoreUnavailable("away")
+        if self.is_unavailable:
+            raise StoreUnavailable("unavailable")
         now = asyncio.get_running_loop().time()
         if now - self.factor_at < 1:
             return False
@@ -80,14 +80,14 @@ def rate_of(schedule: Schedule, rate_per_s: float, seed: int = 0) -> ProviderRat
         rate_per_s,
         store=schedule,
         clock=asyncio.get_running_loop().time,
-        observer=Gauge(),
+        observer=RateChecker(),
         random=Random(seed),
     )
 
 
 @asynccontextmanager
 async def running(rate: ProviderRate) -> AsyncIterator[asyncio.TaskGroup]:
-    """The rate at work, and a group for those who wait for it, ended with the block."""
+    """Run the rate, and yield a group for tasks that wait for it; both end with the block."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(rate.run(stop))
@@ -103,26 +103,23 @@ async def let_all_run() -> None:
         await asyncio.sleep(0)
 
 
-# ---- many workers --------------------------------------------------------------------------------
-
-
 @dataclass
 class Calls:
-    """When the provider was called."""
+    """The times at which the provider was called."""
 
     at: list[float] = field(default_factory=list)
 
-    def most_in_a_second(self) -> int:
+    def max_in_a_second(self) -> int:
         calls = sorted(self.at)
-        return max(bisect_left(calls, each + 1) - number for number, each in enumerate(calls))
+        return max(bisect_left(calls, call + 1) - number for number, call in enumerate(calls))
 
     def between(self, since: float, until: float) -> int:
-        return sum(since <= each < until for each in self.at)
+        return sum(since <= call < until for call in self.at)
 
 
 @dataclass
 class Claims:
-    """How long a claim takes, within these bounds; while they stall, none is answered."""
+    """How long a claim takes. While claims stall, none gets a reply."""
 
     quickest_s: float = 0.002
     slowest_s: float = 0.015
@@ -152,9 +149,9 @@ async def consume(
     loop = asyncio.get_running_loop()
     while True:
         await rate.acquire(HIGH)
-        turn_at = loop.time()
+        slot_at = loop.time()
         await claims.claim(random)
-        if wait.is_late(loop.time() - turn_at):
+        if wait.is_late(loop.time() - slot_at):
             await rate.acquire(None)
         calls.at.append(loop.time())
         await asyncio.sleep(service_s)
@@ -170,7 +167,7 @@ async def work(
     consumers: int,
     for_s: float,
 ) -> None:
-    """One worker; at the end it is gone in the middle of everything."""
+    """One worker, which ends abruptly after `for_s`."""
     random, rate, wait = Random(seed), rate_of(schedule, rate_per_s, seed), LatenessDetector()
     async with running(rate) as group:
         for _ in range(consumers):
@@ -178,7 +175,7 @@ async def work(
         await asyncio.sleep(for_s)
 
 
-async def hold_up_the_loop(random: Random) -> None:
+async def block_the_loop(random: Random) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     while True:
@@ -189,12 +186,12 @@ async def hold_up_the_loop(random: Random) -> None:
 async def simulate(
     rate_per_s: float, workers: int, seed: int, *, claims: Claims, stall_s: float = 0.0
 ) -> Calls:
-    """60 s; one worker joins at 20 s, one is gone at 40 s if there are more than one."""
+    """Simulate 60 s. A worker joins at 20 s; of several workers one ends at 40 s."""
     random, calls = Random(seed), Calls()
     schedule = Schedule(trip=lambda: random.uniform(0.0005, 0.003))
     each = max(3, round(1.25 * rate_per_s * (0.05 + claims.slowest_s) / workers) + 2)
     async with asyncio.TaskGroup() as group:
-        held_up = group.create_task(hold_up_the_loop(random))
+        blocking = group.create_task(block_the_loop(random))
         stalling = group.create_task(claims.stall_now_and_then(stall_s))
         for number in range(workers):
             for_s = 40.0 if number == 0 and workers > 1 else 60.0
@@ -204,96 +201,90 @@ async def simulate(
         await asyncio.sleep(20)
         joined = work(schedule, rate_per_s, calls, claims, seed=seed + 9, consumers=each, for_s=40)
         await group.create_task(joined)
-        held_up.cancel()
+        blocking.cancel()
         stalling.cancel()
     return calls
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("rate_per_s", [10, 50, 500])
-def test_no_second_is_above_the_rate_and_nearly_all_of_it_is_used(
+def test_no_second_exceeds_the_rate_and_nearly_all_of_it_is_used(
     rate_per_s: float, workers: int
 ) -> None:
     calls = run_virtually(simulate(rate_per_s, workers, seed=workers, claims=Claims()))
-    assert calls.most_in_a_second() <= floor(1.05 * rate_per_s)
+    assert calls.max_in_a_second() <= floor(1.05 * rate_per_s)
     assert calls.between(0, 60) >= 0.97 * 60 * rate_per_s - 1
     assert calls.between(40, 50) >= 0.9 * 10 * rate_per_s - 1
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("rate_per_s", [50, 500])
-def test_claims_that_are_always_slow_make_no_second_too_full_and_cost_little(
+def test_slow_claims_do_not_exceed_the_rate_and_cost_little_of_it(
     rate_per_s: float, workers: int
 ) -> None:
     slow = Claims(quickest_s=0.02, slowest_s=0.08)
     calls = run_virtually(simulate(rate_per_s, workers, seed=workers, claims=slow))
-    assert calls.most_in_a_second() <= floor(1.05 * rate_per_s)
+    assert calls.max_in_a_second() <= floor(1.05 * rate_per_s)
     assert calls.between(1, 60) >= 0.9 * 59 * rate_per_s
 
 
 @pytest.mark.parametrize("stall_s", [0.2, 0.5, 2.0])
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("rate_per_s", [20, 50, 500])
-def test_claims_that_stall_make_no_second_too_full(
+def test_stalled_claims_do_not_exceed_the_rate(
     rate_per_s: float, workers: int, stall_s: float
 ) -> None:
     claims = Claims()
     calls = run_virtually(
         simulate(rate_per_s, workers, seed=workers, claims=claims, stall_s=stall_s)
     )
-    assert calls.most_in_a_second() <= floor(1.05 * rate_per_s)
+    assert calls.max_in_a_second() <= floor(1.05 * rate_per_s)
     assert calls.between(0, 60) >= 0.9 * (60 - 8 * stall_s) * rate_per_s
 
 
 @pytest.mark.parametrize("rate_per_s", [0.1, 1, 1.9, 10, 19, 20, 39, 50, 140, 500, 21.9])
-def test_thirty_ms_of_jitter_make_no_second_too_full(rate_per_s: float) -> None:
+def test_thirty_ms_of_jitter_do_not_exceed_the_rate(rate_per_s: float) -> None:
     rate = even_rate(rate_per_s)
     assert 0.97 * rate_per_s < rate <= rate_per_s
     assert 1.03 * rate <= max(rate_per_s, floor(1.05 * rate_per_s + 1e-9)) + 1e-9
 
 
-# ---- whose turn it is ----------------------------------------------------------------------------
+async def order_of(*priorities: Priority) -> list[tuple[Priority, int]]:
+    """The order in which waiters with these priorities, joined in this order, get a slot."""
+    order: list[tuple[Priority, int]] = []
 
-
-async def turns_of(*priorities: Priority) -> list[tuple[Priority, int]]:
-    """Who is called after whom, of so many who join in this order before any slot comes."""
-    turns: list[tuple[Priority, int]] = []
-
-    async def take_turn(rate: ProviderRate, priority: Priority, number: int) -> None:
+    async def wait_for_slot(rate: ProviderRate, priority: Priority, number: int) -> None:
         await rate.acquire(priority)
-        turns.append((priority, number))
+        order.append((priority, number))
 
     rate = rate_of(Schedule(trip=lambda: 0.001), 50)
     async with running(rate) as consumers:
         for number, priority in enumerate(priorities):
-            consumers.create_task(take_turn(rate, priority, number))
-        while len(turns) < len(priorities):
+            consumers.create_task(wait_for_slot(rate, priority, number))
+        while len(order) < len(priorities):
             await asyncio.sleep(0.01)
-    return turns
+    return order
 
 
-def test_the_most_urgent_are_first_and_equals_in_the_order_they_came() -> None:
-    turns = run_virtually(turns_of(LOW, HIGH, MEDIUM, LOW, HIGH, MEDIUM))
-    assert turns == [(HIGH, 1), (HIGH, 4), (MEDIUM, 2), (MEDIUM, 5), (LOW, 0), (LOW, 3)]
+def test_the_most_urgent_waiters_are_first_and_equals_in_their_order() -> None:
+    order = run_virtually(order_of(LOW, HIGH, MEDIUM, LOW, HIGH, MEDIUM))
+    assert order == [(HIGH, 1), (HIGH, 4), (MEDIUM, 2), (MEDIUM, 5), (LOW, 0), (LOW, 3)]
 
 
-async def test_whoever_had_a_slot_and_needs_another_comes_before_all() -> None:
+async def test_a_waiter_that_needs_a_second_slot_comes_before_all() -> None:
     waiters = WaiterQueue()
     high, again = waiters.join(Priority.HIGH), waiters.join(None)
     assert waiters.wake_next()
     assert (high.done(), again.done()) == (False, True)
 
 
-def test_every_sixteenth_slot_goes_to_whoever_waits_longest() -> None:
-    turns = run_virtually(turns_of(LOW, LOW, MEDIUM, *[HIGH] * 40))
-    assert [place for place, (priority, _) in enumerate(turns, 1) if priority is LOW] == [16, 32]
-    assert turns[-1][0] is MEDIUM
+def test_every_sixteenth_slot_goes_to_the_oldest_waiter() -> None:
+    order = run_virtually(order_of(LOW, LOW, MEDIUM, *[HIGH] * 40))
+    assert [place for place, (priority, _) in enumerate(order, 1) if priority is LOW] == [16, 32]
+    assert order[-1][0] is MEDIUM
 
 
-# ---- slots that find nobody ----------------------------------------------------------------------
-
-
-async def test_a_slot_of_one_who_is_cancelled_goes_to_the_next() -> None:
+async def test_the_slot_of_a_cancelled_waiter_goes_to_the_next() -> None:
     rate = rate_of(Schedule(), 0.01)
     async with running(rate) as consumers:
         first = consumers.create_task(rate.acquire(HIGH))
@@ -306,7 +297,7 @@ async def test_a_slot_of_one_who_is_cancelled_goes_to_the_next() -> None:
             await second
 
 
-async def test_no_slot_is_handed_to_one_whose_wait_was_cancelled_just_now() -> None:
+async def test_a_waiter_cancelled_just_now_gets_no_slot() -> None:
     rate = rate_of(Schedule(), 0.01)
     async with running(rate) as consumers:
         first = consumers.create_task(rate.acquire(HIGH))
@@ -320,7 +311,7 @@ async def test_no_slot_is_handed_to_one_whose_wait_was_cancelled_just_now() -> N
     assert first.cancelled()
 
 
-async def test_a_slot_that_is_not_used_goes_to_the_next() -> None:
+async def test_an_unused_slot_goes_to_the_next_waiter() -> None:
     rate = rate_of(Schedule(), 0.01)
     async with running(rate):
         async with asyncio.timeout(5):
@@ -330,7 +321,7 @@ async def test_a_slot_that_is_not_used_goes_to_the_next() -> None:
 
 
 async def second_wait_s(after_s: float) -> float:
-    """How long one waits who comes so much later than a slot that was not used; one slot a s."""
+    """How long a waiter waits that comes `after_s` after an unused slot, at one slot per second."""
     loop, rate = asyncio.get_running_loop(), rate_of(Schedule(), 1)
     async with running(rate):
         await rate.acquire(HIGH)
@@ -341,15 +332,12 @@ async def second_wait_s(after_s: float) -> float:
         return loop.time() - began
 
 
-def test_a_slot_is_good_for_a_little_and_is_lost_then() -> None:
+def test_a_slot_expires_shortly_after_its_time() -> None:
     assert run_virtually(second_wait_s(SLOT_VALID_S * 0.9)) < 0.001
     assert run_virtually(second_wait_s(SLOT_VALID_S * 1.1)) > 0.9
 
 
-# ---- the store -----------------------------------------------------------------------------------
-
-
-async def ask_while_others_take_all() -> Schedule:
+async def reserve_while_others_take_all() -> Schedule:
     schedule = Schedule(tat=10.0)
     rate = rate_of(schedule, 50)
     async with running(rate):
@@ -358,11 +346,11 @@ async def ask_while_others_take_all() -> Schedule:
     return schedule
 
 
-def test_a_schedule_given_away_is_asked_again_only_when_it_comes_near() -> None:
-    assert len(run_virtually(ask_while_others_take_all()).asks) <= 3
+def test_a_schedule_given_away_is_requested_again_only_shortly_before_its_end() -> None:
+    assert len(run_virtually(reserve_while_others_take_all()).requests) <= 3
 
 
-async def ask_for_many() -> Schedule:
+async def reserve_for_many() -> Schedule:
     schedule = Schedule(trip=lambda: 0.001)
     rate = rate_of(schedule, 500)
     async with running(rate) as waiters:
@@ -375,31 +363,31 @@ async def ask_for_many() -> Schedule:
     return schedule
 
 
-def test_many_are_reserved_for_in_pieces_of_50_ms() -> None:
-    asks = run_virtually(ask_for_many()).asks
-    assert max(asks) == 25
-    assert len(asks) < 45 * 2.1
+def test_slots_for_many_waiters_are_reserved_in_slices_of_50_ms() -> None:
+    requests = run_virtually(reserve_for_many()).requests
+    assert max(requests) == 25
+    assert len(requests) < 45 * 2.1
 
 
-async def wait_while_the_store_is_away() -> float:
-    schedule = Schedule(is_away=True)
+async def wait_while_the_store_is_unavailable() -> float:
+    schedule = Schedule(is_unavailable=True)
     rate = rate_of(schedule, 50)
     async with running(rate) as waiters:
         waiting = waiters.create_task(rate.acquire(HIGH))
         rate.throttled()
         await asyncio.sleep(10)
         assert not waiting.done()
-        schedule.is_away = False
+        schedule.is_unavailable = False
         await waiting
         return asyncio.get_running_loop().time()
 
 
-def test_a_store_that_is_away_is_waited_for() -> None:
-    assert 10 <= run_virtually(wait_while_the_store_is_away()) < 11
+def test_a_waiter_waits_while_the_store_is_unavailable() -> None:
+    assert 10 <= run_virtually(wait_while_the_store_is_unavailable()) < 11
 
 
 async def throttle_for(seconds: int) -> tuple[Schedule, list[float]]:
-    """Many throttled answers a second; then none. The rate, each second."""
+    """The rate of each second, with ten throttled responses a second at first and then none."""
     schedule, rates = Schedule(), list[float]()
     rate = rate_of(schedule, 100)
     async with running(rate) as waiters:
@@ -413,7 +401,7 @@ async def throttle_for(seconds: int) -> tuple[Schedule, list[float]]:
     return schedule, rates
 
 
-def test_a_throttled_answer_cuts_the_rate_once_a_second_and_it_grows_back() -> None:
+def test_throttled_responses_cut_the_rate_once_a_second_and_it_grows_back() -> None:
     schedule, rates = run_virtually(throttle_for(3))
     assert schedule.cuts == 3
     assert 35 < min(rates) < 0.7 * 0.75 * 100
@@ -421,7 +409,7 @@ def test_a_throttled_answer_cuts_the_rate_once_a_second_and_it_grows_back() -> N
     assert all(later - rate <= 5.5 for rate, later in pairwise(rates))
 
 
-async def test_stopped_it_hands_out_nothing_more() -> None:
+async def test_a_stopped_rate_gives_no_more_slots() -> None:
     rate, stop = rate_of(Schedule(), 50), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(rate.run(stop))

@@ -1,4 +1,4 @@
-"""Consumers and the buffer they wait at, driven from both ends: no wake-up is lost."""
+"""Consumers and the buffer they wait at: no wake-up is lost, whichever side acts first."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class RandomAttempts(FakeAttempts):
 
 
 @asynccontextmanager
-async def at_work(*consumers: Consumer) -> AsyncIterator[list[asyncio.Task[None]]]:
+async def running(*consumers: Consumer) -> AsyncIterator[list[asyncio.Task[None]]]:
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(consumer.run(), name=f"consumer {number}")
@@ -104,13 +104,13 @@ async def at_work(*consumers: Consumer) -> AsyncIterator[list[asyncio.Task[None]
             task.cancel()
 
 
-async def test_a_message_wakes_exactly_one_and_they_take_turns() -> None:
+async def test_a_message_wakes_exactly_one_consumer_in_turn() -> None:
     attempts = FakeAttempts()
     attempts.go.set()
     lane, consumers = lane_of(attempts), [Consumer({}) for _ in range(4)]
     for consumer in consumers:
         consumer.assign(lane)
-    async with at_work(*consumers):
+    async with running(*consumers):
         for _ in range(8):
             lane.deliver(message())
             assert sum(not consumer.is_idle for consumer in consumers) == 1
@@ -118,22 +118,22 @@ async def test_a_message_wakes_exactly_one_and_they_take_turns() -> None:
     assert attempts.by == [f"consumer {number}" for number in (0, 1, 2, 3, 0, 1, 2, 3)]
 
 
-async def test_a_reassigned_consumer_that_waits_wakes_at_once() -> None:
+async def test_a_waiting_consumer_that_is_reassigned_wakes_at_once() -> None:
     attempts = FakeAttempts()
     first, second, consumer = lane_of(attempts), lane_of(attempts), Consumer({})
     consumer.assign(first)
-    async with at_work(consumer):
+    async with running(consumer):
         second.deliver(message())
         consumer.assign(second)
         await let_all_run()
         assert len(attempts.started) == 1
 
 
-async def test_a_reassigned_consumer_at_work_finishes_first() -> None:
+async def test_a_busy_consumer_that_is_reassigned_finishes_first() -> None:
     attempts = FakeAttempts()
     first, second, consumer = lane_of(attempts), lane_of(attempts), Consumer({})
     consumer.assign(first)
-    async with at_work(consumer):
+    async with running(consumer):
         first.deliver(message())
         second.deliver(message())
         await let_all_run()
@@ -145,26 +145,26 @@ async def test_a_reassigned_consumer_at_work_finishes_first() -> None:
         assert (first.figures().done, second.figures().done) == (1, 1)
 
 
-async def test_a_promise_to_one_who_is_moved_before_it_runs_goes_to_the_next() -> None:
+async def test_the_offer_of_a_consumer_moved_before_it_runs_goes_to_the_next() -> None:
     attempts = FakeAttempts()
     lane, leaver, stayer = lane_of(attempts), Consumer({}), Consumer({})
     leaver.assign(lane)
     stayer.assign(lane)
-    async with at_work(leaver, stayer):
+    async with running(leaver, stayer):
         lane.deliver(message())
         leaver.assign(lane_of(attempts))
         await let_all_run()
         assert attempts.by == ["consumer 1"]
 
 
-async def test_one_who_is_moved_while_it_waits_for_its_rate_leaves_the_message_to_the_next() -> (
+async def test_a_consumer_moved_while_it_waits_for_its_rate_leaves_the_message_to_the_next() -> (
     None
 ):
     attempts = FakeAttempts()
     attempts.go.set()
     lane, leaver, stayer = lane_of(attempts, 0.01), Consumer({}), Consumer({})
     leaver.assign(lane)
-    async with at_work(leaver, stayer):
+    async with running(leaver, stayer):
         lane.deliver(message())
         await let_all_run()
         lane.deliver(message())
@@ -178,23 +178,23 @@ async def test_one_who_is_moved_while_it_waits_for_its_rate_leaves_the_message_t
         assert attempts.by == ["consumer 0", "consumer 1"]
 
 
-async def test_a_promise_to_one_who_is_cancelled_goes_to_the_next() -> None:
+async def test_the_offer_of_a_cancelled_consumer_goes_to_the_next() -> None:
     attempts = FakeAttempts()
-    lane, gone, stayer = lane_of(attempts), Consumer({}), Consumer({})
-    gone.assign(lane)
+    lane, cancelled, stayer = lane_of(attempts), Consumer({}), Consumer({})
+    cancelled.assign(lane)
     stayer.assign(lane)
-    async with at_work(gone, stayer) as tasks:
+    async with running(cancelled, stayer) as tasks:
         lane.deliver(message())
         tasks[0].cancel()
         await let_all_run()
         assert attempts.by == ["consumer 1"]
 
 
-async def test_a_message_that_is_gone_when_its_consumer_comes_leaves_it_waiting() -> None:
+async def test_a_consumer_whose_message_was_dropped_waits_again() -> None:
     attempts = FakeAttempts()
     lane, consumer = lane_of(attempts), Consumer({})
     consumer.assign(lane)
-    async with at_work(consumer):
+    async with running(consumer):
         lane.deliver(message())
         lane.connection_lost()
         await let_all_run()
@@ -204,7 +204,7 @@ async def test_a_message_that_is_gone_when_its_consumer_comes_leaves_it_waiting(
         assert len(attempts.started) == 1
 
 
-async def test_a_closed_buffer_hands_out_nothing_that_was_promised() -> None:
+async def test_a_closed_buffer_gives_no_message_for_an_earlier_offer() -> None:
     buffer = Buffer()
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(buffer.wait("consumer"), name="consumer")
@@ -216,7 +216,7 @@ async def test_a_closed_buffer_hands_out_nothing_that_was_promised() -> None:
         assert len(buffer.remove(keep=0, put_before=inf)) == 1
 
 
-def test_what_is_withdrawn_is_the_stale_and_then_the_newest() -> None:
+def test_remove_takes_the_stale_messages_and_then_the_newest() -> None:
     buffer = Buffer()
     messages = [message() for _ in range(6)]
     for second, each in enumerate(messages):
@@ -226,11 +226,8 @@ def test_what_is_withdrawn_is_the_stale_and_then_the_newest() -> None:
     assert len(buffer) == 2
 
 
-# ---- with a provider's rate ---------------------------------------------------------------------
-
-
 class Slots:
-    """A schedule that gives as many slots as the test allows."""
+    """A store of rates that gives as many slots as the test allows."""
 
     def __init__(self) -> None:
         self.left = 0
@@ -246,8 +243,8 @@ class Slots:
         raise AssertionError(provider)
 
 
-class Gauge:
-    """The part of an observer that a rate speaks to."""
+class RateChecker:
+    """An observer that checks the reported rate."""
 
     def provider_rate_changed(self, provider: str, rate_per_s: float) -> None:
         assert (provider, rate_per_s) == ("smtp", even_rate(1000.0))
@@ -261,7 +258,7 @@ async def slots_given() -> AsyncIterator[tuple[Slots, ProviderRate]]:
         1000,
         store=slots,
         clock=asyncio.get_running_loop().time,
-        observer=Gauge(),
+        observer=RateChecker(),
         random=Random(1),
     )
     async with asyncio.TaskGroup() as group:
@@ -270,9 +267,9 @@ async def slots_given() -> AsyncIterator[tuple[Slots, ProviderRate]]:
         stop.set()
 
 
-async def until(is_so: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not is_so():
+        while not condition():
             await asyncio.sleep(0.001)
 
 
@@ -281,7 +278,7 @@ async def test_a_message_is_not_taken_before_its_slot() -> None:
     async with slots_given() as (slots, rate):
         lane, consumer = lane_of(attempts), Consumer({QUEUE: rate})
         consumer.assign(lane)
-        async with at_work(consumer):
+        async with running(consumer):
             lane.deliver(message())
             await asyncio.sleep(0.05)
             assert (len(attempts.started), lane.snapshot().buffered) == (0, 1)
@@ -289,7 +286,7 @@ async def test_a_message_is_not_taken_before_its_slot() -> None:
             await until(lambda: len(attempts.started) == 1)
 
 
-async def test_of_lanes_that_share_a_rate_the_urgent_goes_first() -> None:
+async def test_the_more_urgent_of_two_lanes_that_share_a_rate_goes_first() -> None:
     urgent, other = FakeAttempts(), FakeAttempts()
     async with slots_given() as (slots, rate):
         rates = {QUEUE: rate, LOW: rate}
@@ -297,7 +294,7 @@ async def test_of_lanes_that_share_a_rate_the_urgent_goes_first() -> None:
         consumers = [Consumer(rates) for _ in range(4)]
         for consumer, lane in zip(consumers, (low, low, high, high), strict=True):
             consumer.assign(lane)
-        async with at_work(*consumers):
+        async with running(*consumers):
             for lane in (low, low, high, high):
                 lane.deliver(message())
                 await let_all_run()
@@ -308,13 +305,13 @@ async def test_of_lanes_that_share_a_rate_the_urgent_goes_first() -> None:
             await until(lambda: len(other.started) == 2)
 
 
-async def test_one_who_is_moved_while_it_waits_for_a_slot_wakes_at_once() -> None:
+async def test_a_consumer_moved_while_it_waits_for_a_slot_wakes_at_once() -> None:
     attempts = FakeAttempts()
     async with slots_given() as (slots, rate):
         lane, free = lane_of(attempts), lane_of(attempts, queue=LOW)
         leaver, stayer = Consumer({QUEUE: rate}), Consumer({QUEUE: rate})
         leaver.assign(lane)
-        async with at_work(leaver, stayer):
+        async with running(leaver, stayer):
             lane.deliver(message())
             free.deliver(message())
             await let_all_run()
@@ -327,14 +324,14 @@ async def test_one_who_is_moved_while_it_waits_for_a_slot_wakes_at_once() -> Non
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_the_slot_of_one_who_is_moved_with_it_goes_to_another(steps: int) -> None:
-    """Moved so many steps of the loop after the slot came: before, as and after it is told."""
+async def test_the_slot_of_a_moved_consumer_goes_to_another(steps: int) -> None:
+    """The consumer is moved 0 to 5 steps of the loop after the slot was reserved."""
     attempts = FakeAttempts()
     async with slots_given() as (slots, rate):
         lane = lane_of(attempts)
         leaver, stayer = Consumer({QUEUE: rate}), Consumer({QUEUE: rate})
         leaver.assign(lane)
-        async with at_work(leaver, stayer):
+        async with running(leaver, stayer):
             lane.deliver(message())
             await let_all_run()
             slots.left = 1
@@ -346,7 +343,7 @@ async def test_the_slot_of_one_who_is_moved_with_it_goes_to_another(steps: int) 
             await until(lambda: len(attempts.started) == 1)
 
 
-async def test_a_slot_whose_message_is_gone_goes_to_another_lane() -> None:
+async def test_a_slot_whose_message_was_dropped_goes_to_another_lane() -> None:
     attempts = FakeAttempts()
     async with slots_given() as (slots, rate):
         rates = {QUEUE: rate, LOW: rate}
@@ -354,7 +351,7 @@ async def test_a_slot_whose_message_is_gone_goes_to_another_lane() -> None:
         first, second = Consumer(rates), Consumer(rates)
         first.assign(high)
         second.assign(low)
-        async with at_work(first, second):
+        async with running(first, second):
             high.deliver(message())
             low.deliver(message())
             await let_all_run()
@@ -364,9 +361,11 @@ async def test_a_slot_whose_message_is_gone_goes_to_another_lane() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_however_they_are_moved_all_is_carried_out_once(seed: int) -> None:
-    """Random assignments and arrivals between every two steps of the loop; then one consumer is
-    left at each lane, and nothing may remain."""
+async def test_every_message_is_attempted_once_however_consumers_are_moved(seed: int) -> None:
+    """Random moves and arrivals between every two steps of the loop.
+
+    At the end one consumer is left at each lane, and no message may remain.
+    """
     random = Random(seed)
     attempts = RandomAttempts(random)
     rate = random.choice([None, 2_000.0])
@@ -375,14 +374,14 @@ async def test_however_they_are_moved_all_is_carried_out_once(seed: int) -> None
     async with slots_given() as (slots, shared):
         slots.left = 100_000
         consumers = [Consumer({QUEUE: shared} if seed % 2 else {}) for _ in range(6)]
-        await move_them_about(consumers, lanes, random, sent)
+        await move_at_random(consumers, lanes, random, sent)
     assert attempts.seen == Counter(sent)
 
 
-async def move_them_about(
+async def move_at_random(
     consumers: list[Consumer], lanes: list[Lane], random: Random, sent: list[Delivery]
 ) -> None:
-    async with at_work(*consumers) as tasks:
+    async with running(*consumers) as tasks:
         for _ in range(400):
             for _ in range(random.choice([0, 1, 1, 2])):
                 random.choice(consumers).assign(random.choice([None, *lanes]))
