@@ -36,11 +36,11 @@ def files() -> Mapping[Path, str]:
 def stale() -> list[str]:
     """Return the files that are missing, that differ, or that are no longer generated."""
     generated = files()
-    found = {*FOLDER.glob("dashboards/*"), *FOLDER.glob("provisioning/*/*")}
+    present = {*FOLDER.glob("dashboards/*"), *FOLDER.glob("provisioning/*/*")}
     differing = {
-        path for path, text in generated.items() if path not in found or _read(path) != text
+        path for path, text in generated.items() if path not in present or _read(path) != text
     }
-    return sorted(str(path.relative_to(FOLDER)) for path in differing | found - generated.keys())
+    return sorted(str(path.relative_to(FOLDER)) for path in differing | present - generated.keys())
 
 
 def write() -> None:

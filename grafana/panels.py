@@ -192,8 +192,8 @@ def _dashed(name: str) -> Json:
     return _override("byRegexp", f"/{name}/", **style)
 
 
-def _override(matcher: str, name: str, **properties: Any) -> Json:  # noqa: ANN401 Grafana's JSON
+def _override(matcher: str, series: str, **properties: Any) -> Json:  # noqa: ANN401 Grafana's JSON
     return {
-        "matcher": {"id": matcher, "options": name},
-        "properties": [{"id": each, "value": value} for each, value in properties.items()],
+        "matcher": {"id": matcher, "options": series},
+        "properties": [{"id": name, "value": value} for name, value in properties.items()],
     }

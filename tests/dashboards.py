@@ -56,5 +56,6 @@ def queries() -> list[PanelQuery]:
 
 def cells(panel: Json) -> set[tuple[int, int]]:
     """Return the cells of the grid that a panel covers."""
-    at = panel["gridPos"]
-    return set(product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])))
+    position = panel["gridPos"]
+    left, top = position["x"], position["y"]
+    return set(product(range(left, left + position["w"]), range(top, top + position["h"])))

@@ -57,13 +57,15 @@ def exposed() -> Mapping[str, Exposed]:
     )
     metrics.attempted(queues[0], "smtp", "accepted", "250", 0.1)
     body, _ = metrics.render()
-    found: dict[str, Exposed] = {}
+    samples: dict[str, Exposed] = {}
     for family in text_string_to_metric_families(body.decode()):
         for sample in family.samples:
-            one = found.setdefault(sample.name, Exposed(family.type in {"counter", "histogram"}))
+            exposed = samples.setdefault(
+                sample.name, Exposed(family.type in {"counter", "histogram"})
+            )
             for label, value in sample.labels.items():
-                one.values.setdefault(label, set()).add(value)
-    return found
+                exposed.values.setdefault(label, set()).add(value)
+    return samples
 
 
 def labels_of(expr: promql.Expr, known: Mapping[str, Exposed]) -> Labels:
@@ -106,9 +108,9 @@ def _aggregated(expr: promql.AggregateExpr, known: Mapping[str, Exposed]) -> Lab
     if expr.modifier is None:
         return frozenset()
     assert expr.modifier.type == promql.AggModifierType.By, f"by, not without: {expr.prettify()}"
-    wanted = frozenset(expr.modifier.labels)
-    assert wanted <= inner, f"by ({wanted - inner}), which is not there: {expr.prettify()}"
-    return wanted
+    labels = frozenset(expr.modifier.labels)
+    assert labels <= inner, f"by ({labels - inner}), which is not there: {expr.prettify()}"
+    return labels
 
 
 def _combined(expr: promql.BinaryExpr, known: Mapping[str, Exposed]) -> Labels:
@@ -132,9 +134,9 @@ def _called(expr: promql.Call, known: Mapping[str, Exposed]) -> Labels:
         assert "le" in inner, f"a quantile needs le: {expr.prettify()}"
         return inner - {"le"}
     if expr.func.name == "label_replace":
-        inner, made, source = labels_of(expr.args[0], known), expr.args[1], expr.args[3]
+        inner, target, source = labels_of(expr.args[0], known), expr.args[1], expr.args[3]
         assert source.val in inner, f"label_replace from {source.val}, which is not there"
-        return inner | {made.val}
+        return inner | {target.val}
     raise AssertionError(f"these tests cannot check: {expr.func.name}")
 
 
@@ -161,7 +163,7 @@ def _unaggregated(expr: promql.Expr) -> Iterator[str]:
         case promql.ParenExpr() | promql.UnaryExpr():
             yield from _unaggregated(expr.expr)
         case promql.Call():
-            for each in expr.args:
-                yield from _unaggregated(each)
+            for argument in expr.args:
+                yield from _unaggregated(argument)
         case _:
             return

@@ -85,7 +85,7 @@ async def test_a_probe_of_an_available_broker_succeeds(open_broker: OpenBroker) 
 async def test_every_queue_keeps_its_messages_in_order(open_broker: OpenBroker) -> None:
     async with open_broker() as broker:
         sent = {queue: pointers(50, queue) for queue in QUEUES}
-        assert all(await broker.publish([each for batch in sent.values() for each in batch]))
+        assert all(await broker.publish([pointer for batch in sent.values() for pointer in batch]))
         for queue, batch in sent.items():
             async with subscribed(broker, queue, prefetch=50, acks=True) as receiver:
                 await receiver.wait_for(50)
@@ -213,11 +213,11 @@ async def test_acks_out_of_order_settle_only_their_own_messages(
             for place in (7, 1, 0, 9, 3, 2):
                 receiver.ack([receiver.deliveries[place]])
                 await asyncio.sleep(0)
-            left = [receiver.ids[place] for place in (4, 5, 6, 8)]
+            unacked = [receiver.ids[place] for place in (4, 5, 6, 8)]
         async with subscribed(broker, prefetch=10) as receiver:
             await receiver.wait_for(4)
             await wait_until_ready(broker, 0)
-            assert sorted(receiver.ids) == sorted(left)
+            assert sorted(receiver.ids) == sorted(unacked)
 
 
 async def test_a_second_ack_has_no_effect(open_broker: OpenBroker) -> None:
@@ -243,7 +243,9 @@ async def test_messages_unacked_at_the_end_are_redelivered_in_order(
         async with subscribed(broker, prefetch=10) as receiver:
             await receiver.wait_for(6)
             assert receiver.ids == [pointer.id for pointer in sent]
-            assert [each.redelivered for each in receiver.deliveries] == [True] * 4 + [False] * 2
+            assert [delivery.redelivered for delivery in receiver.deliveries] == [True] * 4 + [
+                False
+            ] * 2
             assert receiver.connection_losses == 0
 
 
@@ -261,16 +263,16 @@ async def test_two_subscribers_of_a_queue_receive_each_message_once(
 ) -> None:
     async with (
         open_broker() as broker,
-        open_broker() as other,
-        subscribed(broker, prefetch=5, acks=True) as one,
-        subscribed(other, prefetch=5, acks=True) as two,
+        open_broker() as other_process,
+        subscribed(broker, prefetch=5, acks=True) as first,
+        subscribed(other_process, prefetch=5, acks=True) as second,
     ):
         sent = pointers(200)
         assert all(await broker.publish(sent))
         await wait_until_ready(broker, 0)
-        await one.wait_until(lambda: len(one.deliveries) > 0)
-        await two.wait_until(lambda: len(two.deliveries) > 0)
-    assert sorted(one.ids + two.ids) == sorted(pointer.id for pointer in sent)
+        await first.wait_until(lambda: len(first.deliveries) > 0)
+        await second.wait_until(lambda: len(second.deliveries) > 0)
+    assert sorted(first.ids + second.ids) == sorted(pointer.id for pointer in sent)
 
 
 async def test_the_messages_of_a_subscriber_that_leaves_go_to_the_other_one(
@@ -278,11 +280,11 @@ async def test_the_messages_of_a_subscriber_that_leaves_go_to_the_other_one(
 ) -> None:
     async with (
         open_broker() as broker,
-        open_broker() as other,
+        open_broker() as other_process,
         subscribed(broker, acks=True) as stays,
     ):
         sent = pointers(60)
-        async with subscribed(other, prefetch=10) as leaves:
+        async with subscribed(other_process, prefetch=10) as leaves:
             assert all(await broker.publish(sent))
             await leaves.wait_for(10)
             await stays.subscription.set_prefetch(100)

@@ -40,8 +40,8 @@ def system(
 ) -> Iterator[System]:
     execute(postgres_server, f"CREATE DATABASE dashboards TEMPLATE {migrated_template}")
     rabbitmq_server.create_vhost("dashboards")
-    at = urls(postgres_server.url("dashboards"), rabbitmq_server.url("dashboards"))
-    with running_system(e2e_folder / "dashboards", at | SETTINGS) as system:
+    server_urls = urls(postgres_server.url("dashboards"), rabbitmq_server.url("dashboards"))
+    with running_system(e2e_folder / "dashboards", server_urls | SETTINGS) as system:
         system.start_all()
         system.start_another_worker()
         yield system
@@ -65,14 +65,14 @@ async def client(system: System) -> AsyncIterator[Client]:
 @pytest.fixture
 async def loaded(prometheus: Prometheus, client: Client) -> Prometheus:
     """Prometheus, after it has scraped all processes, and their figures after a load."""
-    await wait_for(prometheus, "count(up == 1)", lambda found: found == PROCESSES)
+    await wait_for(prometheus, "count(up == 1)", lambda value: value == PROCESSES)
     if not prometheus.value("sum(notifier_accepted_total)"):
         await client.submit(list(load()))
     sent = 'sum(notifier_finished_total{status="sent"})'
-    await wait_for(prometheus, sent, lambda found: found >= SENT)
+    await wait_for(prometheus, sent, lambda value: value >= SENT)
     for metric in ("up", "notifier_provider_responses_total"):
         samples = f"min(count_over_time({metric}[1m]))"
-        await wait_for(prometheus, samples, lambda found: found >= MIN_SAMPLES)
+        await wait_for(prometheus, samples, lambda value: value >= MIN_SAMPLES)
     return prometheus
 
 
@@ -94,16 +94,16 @@ async def wait_for(prometheus: Prometheus, expr: str, condition: Callable[[float
 
 
 def numbers(prometheus: Prometheus, expr: str) -> list[float]:
-    return [one.value for one in prometheus.query(expr) if not isnan(one.value)]
+    return [sample.value for sample in prometheus.query(expr) if not isnan(sample.value)]
 
 
 def query_of(uid: str, panel: str, legend: str) -> PanelQuery:
-    (found,) = [
-        each
-        for each in queries()
-        if (each.dashboard, each.panel, each.legend) == (uid, panel, legend)
+    (match,) = [
+        query
+        for query in queries()
+        if (query.dashboard, query.panel, query.legend) == (uid, panel, legend)
     ]
-    return found
+    return match
 
 
 async def test_every_query_of_every_panel_has_a_result(loaded: Prometheus) -> None:
@@ -154,16 +154,20 @@ async def test_panels_by_queue_and_by_process_have_all_series(
     loaded: Prometheus,
 ) -> None:
     limits = query_of("notifier-overview", "What limits each queue", "{{queue}}").filled()
-    assert {one.labels["queue"] for one in loaded.query(limits)} == set(QUEUES)
+    assert {sample.labels["queue"] for sample in loaded.query(limits)} == set(QUEUES)
     memory = query_of("notifier-workers", "Memory", "{{job}} {{instance}}").filled()
-    assert sorted(one.labels["job"] for one in loaded.query(memory)) == ["api", "worker", "worker"]
+    assert sorted(sample.labels["job"] for sample in loaded.query(memory)) == [
+        "api",
+        "worker",
+        "worker",
+    ]
     busy = query_of("notifier-workers", "Consumers busy", "{{job}} {{instance}}").filled()
-    assert [one.labels["job"] for one in loaded.query(busy)] == ["worker", "worker"]
+    assert [sample.labels["job"] for sample in loaded.query(busy)] == ["worker", "worker"]
 
 
 async def test_totals_count_both_workers_and_the_deployment_once(loaded: Prometheus) -> None:
     alive = query_of("notifier-workers", "Workers alive", "alive").filled()
-    await wait_for(loaded, alive, lambda found: found == PROCESSES - 1)
+    await wait_for(loaded, alive, lambda value: value == PROCESSES - 1)
     consumers = query_of("notifier-queue", "Consumers", "assigned").filled(queue="email.low")
     assert loaded.value(consumers) >= PROCESSES - 1
 
@@ -173,9 +177,9 @@ async def test_a_pause_is_shown_as_the_limit_of_the_queue(
 ) -> None:
     limit = query_of("notifier-queue", "What limits it", "{{queue}}").filled(queue="push.low")
     await client.hold("pause", "queue", "push.low")
-    await wait_for(loaded, limit, lambda found: found == state("notifier-queue", "pause"))
+    await wait_for(loaded, limit, lambda value: value == state("notifier-queue", "pause"))
     await client.hold("resume", "queue", "push.low")
-    await wait_for(loaded, limit, lambda found: found == state("notifier-queue", "need"))
+    await wait_for(loaded, limit, lambda value: value == state("notifier-queue", "need"))
 
 
 async def test_an_open_breaker_is_shown_though_only_workers_see_it(
@@ -185,7 +189,7 @@ async def test_an_open_breaker_is_shown_though_only_workers_see_it(
     await client.submit([submit_body("push.high") for _ in range(60)])
     shown = query_of("notifier-providers", "Breaker", "{{provider}}")
     open_ = state("notifier-providers", "open")
-    await wait_for(loaded, shown.filled(provider="fcm"), lambda found: found == open_)
+    await wait_for(loaded, shown.filled(provider="fcm"), lambda value: value == open_)
     assert loaded.value(shown.filled(provider="smtp")) == state("notifier-providers", "closed")
 
 

@@ -58,9 +58,9 @@ class _Load:
     async def run(self) -> None:
         while not self._stop.is_set():
             batch = pointers(20)
-            answers = await self._broker.publish(batch)
-            self.confirmed += [each for each, ok in zip(batch, answers, strict=True) if ok]
-            self.refused += list(answers).count(False)
+            confirmed = await self._broker.publish(batch)
+            self.confirmed += [pointer for pointer, ok in zip(batch, confirmed, strict=True) if ok]
+            self.refused += list(confirmed).count(False)
             await asyncio.sleep(0.01)
 
     def stop(self) -> None:
@@ -196,12 +196,12 @@ async def test_a_broker_that_is_down_at_open_is_used_once_it_is_up(vhost_url: st
                 assert not await broker.probe()
                 assert list(await broker.publish(pointers(2))) == [False, False]
                 assert await broker.depths() == {}
-                assert [each["event"] for each in logs] == ["broker_unavailable"]
+                assert [record["event"] for record in logs] == ["broker_unavailable"]
                 proxy.heal()
                 sent = pointers(5)
                 await publish_until_confirmed(broker, sent)
                 await receiver.wait_for_all(sent)
-                assert [each["event"] for each in logs] == [
+                assert [record["event"] for record in logs] == [
                     "broker_unavailable",
                     "broker_connected",
                 ]
@@ -228,7 +228,7 @@ async def test_a_cut_connection_is_reopened_and_held_messages_are_redelivered(
         await publish_until_confirmed(broker, sent)
         await receiver.wait_for_all(sent)
         assert len(set(receiver.ids)) == 20
-        assert all(each.redelivered for each in receiver.deliveries[10:40])
+        assert all(delivery.redelivered for delivery in receiver.deliveries[10:40])
 
 
 async def test_a_publish_whose_confirm_is_lost_is_not_confirmed(vhost_url: str) -> None:
@@ -299,7 +299,7 @@ async def test_a_refusal_is_logged_once_with_its_reason_and_without_the_password
             assert not await broker.probe()
             assert not any(await broker.publish(pointers(1)))
             assert await broker.depths() == {}
-    assert [(each["event"], each["log_level"]) for each in logs] == [
+    assert [(record["event"], record["log_level"]) for record in logs] == [
         ("broker_unavailable", "warning")
     ]
     assert logs[0]["refused"]
@@ -336,10 +336,10 @@ async def test_a_lost_channel_is_logged_once_and_the_broker_is_not_reported_unav
             sent = pointers(3)
             await publish_until_confirmed(broker, sent)
             await receiver.wait_for_all(sent)
-        lost = [each for each in logs if each.get("channel") == "email.low"]
-        assert [each["event"] for each in lost] == ["broker_channel_closed"]
+        lost = [record for record in logs if record.get("channel") == "email.low"]
+        assert [record["event"] for record in lost] == ["broker_channel_closed"]
         assert "cancelled the consumer" in lost[0]["reason"]
-        assert "broker_unavailable" not in [each["event"] for each in logs]
+        assert "broker_unavailable" not in [record["event"] for record in logs]
 
 
 async def test_closing_while_the_broker_is_silent_takes_bounded_time(vhost_url: str) -> None:

@@ -34,19 +34,19 @@ async def broker(vhost_url: str) -> AsyncIterator[Broker]:
 def of_one_instant(count: int, queue: QueueKey = EMAIL_LOW, *, at: float = 1.5) -> list[Pointer]:
     """Return pointers with one `published_at`: only such pointers share messages."""
     return [
-        Pointer(queue=queue, id=each.id, claim=each.claim, published_at=at)
-        for each in pointers(count, queue)
+        Pointer(queue=queue, id=pointer.id, claim=pointer.claim, published_at=at)
+        for pointer in pointers(count, queue)
     ]
 
 
 async def bodies(vhost_url: str, queue: QueueKey = EMAIL_LOW) -> list[list[list[object]]]:
-    """Take all messages of a queue; return the pointers of each."""
-    found = list[list[list[object]]]()
+    """Take all messages of a queue; return the pointers of pointer."""
+    messages = list[list[list[object]]]()
     async with aiormq.connect(vhost_url) as connection:
         channel = await connection.channel()
         while body := (await channel.basic_get(f"notifier.{queue}", no_ack=True)).body:
-            found.append(json.loads(body)["pointers"])
-    return found
+            messages.append(json.loads(body)["pointers"])
+    return messages
 
 
 async def test_pointers_of_a_queue_share_messages_up_to_the_maximum_batch(
@@ -56,7 +56,7 @@ async def test_pointers_of_a_queue_share_messages_up_to_the_maximum_batch(
     mixed = [*low[:3], high[0], *later, *low[3:], high[1]]
     assert all(await broker.publish(mixed, {EMAIL_LOW: 3}))
     assert await bodies(vhost_url) == [
-        [[str(each.id), each.claim] for each in message]
+        [[str(pointer.id), pointer.claim] for pointer in message]
         for message in (low[:3], low[3:6], low[6:], later)
     ]
     assert [len(message) for message in await bodies(vhost_url, EMAIL_HIGH)] == [1, 1]
@@ -67,12 +67,12 @@ async def test_a_message_is_acked_once_all_its_pointers_are_acked(broker: Broker
     assert all(await broker.publish(sent, {EMAIL_LOW: 3}))
     async with subscribed(broker, prefetch=8) as first:
         await first.wait_for(3)
-        assert [each.pointer for each in first.deliveries] == sent
+        assert [delivery.pointer for delivery in first.deliveries] == sent
         first.ack(first.deliveries[:2])
         first.ack(first.deliveries[:2])
     async with subscribed(broker, prefetch=8) as again:
         await again.wait_for(3)
-        assert all(each.redelivered for each in again.deliveries)
+        assert all(delivery.redelivered for delivery in again.deliveries)
         again.ack(reversed(again.deliveries))
     async with subscribed(broker, prefetch=8) as none:
         await wait_until_ready(broker, 0)
@@ -82,8 +82,8 @@ async def test_a_message_is_acked_once_all_its_pointers_are_acked(broker: Broker
 async def test_no_pointer_of_an_unroutable_message_is_confirmed(broker: Broker) -> None:
     fax = QueueKey(Channel("fax"), Priority.LOW)
     mixed = [*of_one_instant(4, fax), *of_one_instant(4)]
-    answers = await broker.publish(mixed, {fax: 4, EMAIL_LOW: 4})
-    assert list(answers) == [False] * 4 + [True] * 4
+    confirmed = await broker.publish(mixed, {fax: 4, EMAIL_LOW: 4})
+    assert list(confirmed) == [False] * 4 + [True] * 4
 
 
 async def test_the_depth_is_in_pointers(broker: Broker) -> None:
@@ -108,7 +108,7 @@ async def test_a_subscription_holds_a_bounded_number_of_pointers_at_every_batch_
             receiver.ack(receiver.deliveries[acked : acked + 16])
             acked = min(acked + 16, len(receiver.deliveries))
         assert PREFETCH < receiver.subscription.max_held <= 4 * PREFETCH
-        assert Counter(receiver.ids) == Counter(each.id for each in sent)
+        assert Counter(receiver.ids) == Counter(pointer.id for pointer in sent)
         singles = pointers(400)
         assert all(await broker.publish(singles))
         while acked < len(sent) + len(singles):

@@ -64,28 +64,30 @@ async def test_nine_quorum_queues_are_declared_and_a_second_declare_succeeds(
     for _ in range(2):
         async with open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker:
             assert await broker.probe()
-    found = {each["name"]: each for each in _manage(rabbitmq_server, "/api/queues", vhost_url)}
-    assert set(found) == {f"notifier.{queue}" for queue in QUEUES}
-    for each in found.values():
-        assert each["durable"]
-        assert each["arguments"] == {"x-queue-type": "quorum", "x-delivery-limit": 1000}
-    bound = _manage(rabbitmq_server, "/api/bindings", vhost_url)
+    declared = {
+        queue["name"]: queue for queue in _manage(rabbitmq_server, "/api/queues", vhost_url)
+    }
+    assert set(declared) == {f"notifier.{queue}" for queue in QUEUES}
+    for queue in declared.values():
+        assert queue["durable"]
+        assert queue["arguments"] == {"x-queue-type": "quorum", "x-delivery-limit": 1000}
+    bindings = _manage(rabbitmq_server, "/api/bindings", vhost_url)
     assert {
-        (each["source"], each["routing_key"], each["destination"])
-        for each in bound
-        if each["source"]
+        (binding["source"], binding["routing_key"], binding["destination"])
+        for binding in bindings
+        if binding["source"]
     } == {("notifier", str(queue), f"notifier.{queue}") for queue in QUEUES}
 
 
 async def test_two_processes_opening_an_empty_broker_at_once_both_work(vhost_url: str) -> None:
     observer = CountingObserver()
     async with (
-        open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as one,
-        open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as two,
+        open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as first,
+        open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as second,
     ):
-        assert all(await one.publish(pointers(5)))
-        assert all(await two.publish(pointers(5)))
-        await wait_until_ready(one, 10)
+        assert all(await first.publish(pointers(5)))
+        assert all(await second.publish(pointers(5)))
+        await wait_until_ready(first, 10)
 
 
 async def test_the_body_holds_only_the_pointer(vhost_url: str) -> None:
@@ -126,8 +128,8 @@ async def test_unreadable_messages_are_counted_and_acked_and_their_body_is_not_l
                 await wait_until_ready(broker, 0)
                 assert not receiver.deliveries
     assert observer.unreadable_count == len(UNREADABLE) + 1
-    told = [each for each in logs if each["event"] == "message_unreadable"]
-    assert len(told) == len(UNREADABLE) + 1
+    records = [record for record in logs if record["event"] == "message_unreadable"]
+    assert len(records) == len(UNREADABLE) + 1
     assert "someone@example.org" not in str(logs)
 
 

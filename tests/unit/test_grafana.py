@@ -21,7 +21,7 @@ from tests.promql import TARGET, exposed, labels_of
 KNOWN = exposed()
 MAX_PANELS = 12
 COLUMNS = 24
-EACH = pytest.mark.parametrize("dashboard", dashboards(), ids=lambda each: each["uid"])
+EACH = pytest.mark.parametrize("dashboard", dashboards(), ids=lambda dashboard: dashboard["uid"])
 EACH_QUERY = pytest.mark.parametrize("query", queries(), ids=str)
 
 
@@ -46,7 +46,9 @@ def test_a_file_that_differs_or_is_not_generated_is_reported(
 
 def test_there_are_four_dashboards() -> None:
     assert {file.stem for file in FILES} == {"overview", "queue", "providers", "workers"}
-    assert {each["uid"] for each in dashboards()} == {f"notifier-{file.stem}" for file in FILES}
+    assert {dashboard["uid"] for dashboard in dashboards()} == {
+        f"notifier-{file.stem}" for file in FILES
+    }
 
 
 @EACH_QUERY
@@ -101,7 +103,7 @@ def test_every_panel_has_a_description_and_a_unit(dashboard: Json) -> None:
 def test_titles_and_ids_are_unique(dashboard: Json) -> None:
     for key in ("id", "title"):
         counted = Counter(panel[key] for panel in dashboard["panels"])
-        assert [each for each, count in counted.items() if count > 1] == []
+        assert [value for value, count in counted.items() if count > 1] == []
     for panel in panels(dashboard):
         letters = [target["refId"] for target in panel.get("targets", ())]
         assert len(letters) == len(set(letters))
@@ -150,10 +152,10 @@ def test_every_data_source_is_the_variable_and_no_host_is_named(dashboard: Json)
 @EACH
 def test_a_variable_is_filled_from_an_exposed_label(dashboard: Json) -> None:
     for variable in dashboard["templating"]["list"][1:]:
-        found = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
-        assert found
-        assert found[2] in KNOWN[found[1]].values
-        assert variable["name"] == found[2]
+        match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
+        assert match
+        assert match[2] in KNOWN[match[1]].values
+        assert variable["name"] == match[2]
 
 
 def provisioned(name: str) -> Any:
@@ -174,4 +176,4 @@ def test_the_dashboards_are_read_from_their_mount() -> None:
 
 
 def test_no_metric_has_a_label_of_the_target() -> None:
-    assert not any(TARGET & one.values.keys() for one in KNOWN.values())
+    assert not any(TARGET & metric.values.keys() for metric in KNOWN.values())

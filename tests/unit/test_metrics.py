@@ -38,9 +38,9 @@ def metrics(registry: CollectorRegistry) -> Metrics:
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
-    found = metrics.registry.get_sample_value(f"notifier_{name}", labels)
-    assert found is not None, f"no series {name} {labels}"
-    return found
+    sample = metrics.registry.get_sample_value(f"notifier_{name}", labels)
+    assert sample is not None, f"no series {name} {labels}"
+    return sample
 
 
 def series(metrics: Metrics) -> set[tuple[str, frozenset[tuple[str, str]]]]:
@@ -222,8 +222,10 @@ def test_gauges_hold_the_last_measurement(metrics: Metrics) -> None:
 def test_one_reason_at_a_time_limits_a_queue(metrics: Metrics) -> None:
     for limit in (Limit.NEED, Limit.RATE, Limit.RATE, Limit.CONSUMERS):
         metrics.consumers_measured(HIGH, consumers=1, busy=1, limited_by=limit)
-        shown = {one: value(metrics, "limited_by", queue=NAME, reason=one) for one in Limit}
-        assert shown == {one: float(one is limit) for one in Limit}
+        shown = {
+            reason: value(metrics, "limited_by", queue=NAME, reason=reason) for reason in Limit
+        }
+        assert shown == {reason: float(reason is limit) for reason in Limit}
 
 
 def test_the_version_is_exposed(metrics: Metrics) -> None:
@@ -288,8 +290,8 @@ def test_a_distribution_is_scraped_like_a_histogram_of_the_library(values: list[
     ours.register(distributions)
     histogram = Histogram("wait_seconds", "A wait.", ["queue"], registry=theirs, buckets=bounds)
     for queue in ("a", "b"):
-        one, other = distributions.labels(queue), histogram.labels(queue)
+        own, library = distributions.labels(queue), histogram.labels(queue)
         for value in values:
-            one.observe(value)
-            other.observe(value)
+            own.observe(value)
+            library.observe(value)
     assert generate_latest(ours) == generate_latest(theirs)

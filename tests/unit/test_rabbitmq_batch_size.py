@@ -64,5 +64,5 @@ def test_a_steady_batch_size_does_not_change_the_prefetch_again(
 ) -> None:
     prefetch = prefetch_of(64, 64.0)
     prefetch.follow(batch_size)
-    settled = [prefetch.follow(batch_size * each) for each in variations]
+    settled = [prefetch.follow(batch_size * factor) for factor in variations]
     assert sum(settled) <= 1

@@ -98,7 +98,9 @@ class Depths(ChannelOwner):
         return depths
 
     def _known(self, depths: Mapping[QueueKey, Depth]) -> dict[QueueKey, Depth]:
-        consumed = {each.queue for each in self._subscriptions if each.is_consuming}
+        consumed = {
+            subscription.queue for subscription in self._subscriptions if subscription.is_consuming
+        }
         no_answer = Depth(0, 0)
         return {
             queue: depth

@@ -49,8 +49,8 @@ class FirstSeen(dict[tuple[str, str], M], Generic[M]):
         if not self._left.get(owner):
             return self._child(owner if owner in self._left else OTHER, OTHER)
         self._left[owner] -= 1
-        made = self[key] = self._child(*key)
-        return made
+        series = self[key] = self._child(*key)
+        return series
 
 
 class Distribution:
