@@ -1,8 +1,8 @@
-"""TLS before a Postgres that was built without it: what a pooler in front of it does.
+"""A TLS proxy in front of a Postgres that was built without TLS, as a connection pooler is.
 
-The answer to SSLRequest and the handshake are Postgres's own ("Frontend/Backend Protocol", SSL
-Session Encryption); what follows is handed on as it comes. It runs in threads, for the test's loop
-may be blocked.
+It answers SSLRequest and does the handshake as Postgres does ("Frontend/Backend Protocol", SSL
+Session Encryption), then forwards all bytes. It runs in threads because the test's event loop may
+be blocked.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from threading import Thread
 from typing import Final
 
 SSL_REQUEST: Final = (8).to_bytes(4) + (80877103).to_bytes(4)
-PART: Final = 65536
+CHUNK_BYTES: Final = 65536
 
 
-class Front(ThreadingTCPServer):
-    """Listens on the loopback. Who asks for no TLS is cut off."""
+class TlsFront(ThreadingTCPServer):
+    """Listens on the loopback. A client that does not ask for TLS is disconnected."""
 
     daemon_threads = True
 
@@ -36,9 +36,9 @@ class Front(ThreadingTCPServer):
 
 
 class Connection(BaseRequestHandler):
-    """One client, from its SSLRequest to its end."""
+    """One client, from its SSLRequest until it disconnects."""
 
-    server: Front
+    server: TlsFront
 
     def handle(self) -> None:
         if self.request.recv(len(SSL_REQUEST)) != SSL_REQUEST:
@@ -46,32 +46,32 @@ class Connection(BaseRequestHandler):
         self.request.sendall(b"S")
         with (
             suppress(OSError),
-            self.server.context.wrap_socket(self.request, server_side=True) as outer,
-            socket.socket(socket.AF_UNIX) as inner,
+            self.server.context.wrap_socket(self.request, server_side=True) as client,
+            socket.socket(socket.AF_UNIX) as postgres,
         ):
-            inner.connect(str(self.server.upstream))
-            back = Thread(target=hand_on, args=(inner, outer), daemon=True)
-            back.start()
-            hand_on(outer, inner)
-            back.join()
+            postgres.connect(str(self.server.upstream))
+            replies = Thread(target=forward, args=(postgres, client), daemon=True)
+            replies.start()
+            forward(client, postgres)
+            replies.join()
 
 
-def hand_on(from_: socket.socket, to: socket.socket) -> None:
-    """Until one side ends; then both end."""
+def forward(source: socket.socket, target: socket.socket) -> None:
+    """Forwards bytes until one side closes, then closes both."""
     with suppress(OSError):
-        while part := from_.recv(PART):
-            to.sendall(part)
-    for end in (from_, to):
+        while chunk := source.recv(CHUNK_BYTES):
+            target.sendall(chunk)
+    for end in (source, target):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
-def tls_before(upstream: Path, certificate: Path) -> Iterator[int]:
-    """The port where `upstream`, the socket of a Postgres, is reached by TLS."""
+def tls_in_front_of(upstream: Path, certificate: Path) -> Iterator[int]:
+    """Yields a port on which `upstream`, the socket of a Postgres, is reachable over TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
-    with Front(upstream, context) as front:
+    with TlsFront(upstream, context) as front:
         serving = Thread(target=front.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         serving.start()
         try:

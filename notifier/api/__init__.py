@@ -1,1 +1,1 @@
-"""The HTTP API: thin handlers over the ports; every error is one problem of one table."""
+"""The HTTP API. Handlers reach the store through ports; every error becomes an RFC 9457 problem."""

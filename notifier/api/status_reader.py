@@ -1,4 +1,4 @@
-"""What `GET /v1/queues`, `/v1/providers` and `/v1/pauses` stand on."""
+"""The port behind `GET /v1/queues`, `/v1/providers` and `/v1/pauses`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from notifier.domain.controls import Pause
 from notifier.ports.queries import ProviderState, QueueState
 
 
-class Board(Protocol):
-    """Who knows the state of every queue and provider. Raises StoreUnavailable."""
+class StatusReader(Protocol):
+    """Reads the state of all queues and providers. Raises StoreUnavailable."""
 
     async def queues(self) -> Sequence[QueueState]:
-        """One row a queue."""
+        """Returns the state of every queue."""
         ...
 
     async def providers(self) -> Sequence[ProviderState]:
-        """One row a provider."""
+        """Returns the state of every provider."""
         ...
 
     async def pauses(self) -> Sequence[Pause]:
-        """All that have not expired."""
+        """Returns the pauses that have not expired."""
         ...

@@ -10,7 +10,7 @@ from datetime import timedelta
 from notifier.adapters.postgres.reader import open_reader
 from notifier.api.app import create_api
 from notifier.api.http.server import open_server
-from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
+from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.accept import Accept
 from notifier.domain.notification import Priority
@@ -22,9 +22,10 @@ from notifier.settings import Settings
 async def open_api(
     process: Process, *, stop: asyncio.Event, share_port: bool = False
 ) -> AsyncIterator[int]:
-    """Serve the API; yields its port. Leaving drains what is being asked, then writes what waits.
+    """Serves the API inside the block and yields its port. See `open_server` for `share_port`.
 
-    Raises ConfigError if the port is in use, with `share_port` by others than those who share it.
+    Leaving the block answers the requests in flight, then commits the submits that wait for the
+    group commit. Raises ConfigError if the port is in use.
     """
     settings = process.settings
     accept = Accept(
@@ -46,11 +47,11 @@ async def open_api(
         app = create_api(
             acceptor=accept,
             reader=reader,
-            board=status,
-            pausing=process.control_store,
-            settings=api_settings(settings),
-            readiness=process.why_not_ready,
-            metrics=process.metrics.render,
+            status=status,
+            pauses=process.control_store,
+            rules=api_rules(settings),
+            readiness=process,
+            metrics=process.metrics,
         )
         try:
             async with open_server(
@@ -66,9 +67,9 @@ async def open_api(
             accept.close()
 
 
-def api_settings(settings: Settings) -> ApiSettings:
-    """What the API checks submits against."""
-    return ApiSettings(
+def api_rules(settings: Settings) -> ApiRules:
+    """Returns the rules that the API checks requests against."""
+    return ApiRules(
         channels={
             name: ChannelRules(address=AddressKind(channel.address))
             for name, channel in settings.channels.items()

@@ -1,4 +1,4 @@
-"""What holds a worker back, on real processes: a pause, a rate that is cut, connections."""
+"""The limits of a worker, on real processes: a pause, a reduced rate, connections."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def rate_of(system: System, provider: str) -> float:
 @pytest.mark.parametrize(
     ("kind", "name"), [("queue", "push.high"), ("channel", "push"), ("provider", "fcm")]
 )
-async def test_what_is_paused_through_the_api_waits_and_is_sent_when_it_is_resumed(
+async def test_a_paused_queue_waits_and_is_sent_after_the_resume(
     system: System, client: Client, kind: str, name: str
 ) -> None:
     await client.hold("pause", kind, name)
@@ -56,7 +56,7 @@ async def test_what_is_paused_through_the_api_waits_and_is_sent_when_it_is_resum
     assert (await client.final(paused))["status"] == "sent"
 
 
-async def test_too_fast_cuts_the_rate_and_all_is_sent(system: System, client: Client) -> None:
+async def test_throttling_reduces_the_rate_and_all_are_sent(system: System, client: Client) -> None:
     throttled = [submit_body("email.high", "throttle-2") for _ in range(20)]
     ids = await client.submit(throttled)
     await until(lambda: rate_of(system, "smtp"), lambda rate: 0 < rate < 0.8 * RATE)
@@ -66,13 +66,13 @@ async def test_too_fast_cuts_the_rate_and_all_is_sent(system: System, client: Cl
     assert "rate_cut" in system.children[-1].log.read_text()
 
 
-async def test_a_channel_calls_no_more_at_once_than_its_provider_takes(
+async def test_a_channel_makes_no_more_concurrent_calls_than_its_provider_has_connections(
     system: System, client: Client
 ) -> None:
     await client.set_behaviour(channel="sms", latency_ms=300)
     ids = await client.submit([submit_body("sms.low") for _ in range(120)])
     await until(lambda: limit_of(client, "sms.low"), lambda limit: limit == "connections")
     assert await client.all_final(ids) == {"sent": 120}
-    at = [call["at"].timestamp() for call in await client.log(channel="sms")]
-    running = [sum(one - 0.3 < other <= one for other in at) for one in at]
-    assert max(running) <= CONNECTIONS
+    called_at = [call["at"].timestamp() for call in await client.log(channel="sms")]
+    concurrent = [sum(at - 0.3 < other <= at for other in called_at) for at in called_at]
+    assert max(concurrent) <= CONNECTIONS

@@ -1,4 +1,4 @@
-"""Servers that answer as a script says, also wrongly: for what the sandbox would never do."""
+"""Servers that send scripted replies, including invalid ones that the sandbox never sends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-MOMENT_S = 0.02
+READ_TIMEOUT_S = 0.02
 CLOSE = "close"
 SILENCE = "silence"
 HELLO = "250-raw\r\n250 ENHANCEDSTATUSCODES"
@@ -17,7 +17,7 @@ HELLO = "250-raw\r\n250 ENHANCEDSTATUSCODES"
 
 @dataclass
 class RawServer:
-    """Where it listens, how many connected, and every line or body it was sent."""
+    """Its port, the number of connections so far, and every line or body that it received."""
 
     port: int = 0
     connections: int = 0
@@ -27,7 +27,7 @@ class RawServer:
 
 @asynccontextmanager
 async def open_raw(serve: Serve, raw: RawServer) -> AsyncIterator[RawServer]:
-    """Serve each connection until the block is left; then cut all of them."""
+    """Serves connections inside the block. Leaving it aborts all of them."""
     serving: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -56,23 +56,24 @@ async def open_raw(serve: Serve, raw: RawServer) -> AsyncIterator[RawServer]:
 
 
 @asynccontextmanager
-async def open_smtp_script(answers: Mapping[str, str | list[str]]) -> AsyncIterator[RawServer]:
-    """A mail server whose replies are set by verb, `greeting` and `.` among them.
+async def open_smtp_script(replies: Mapping[str, str | list[str]]) -> AsyncIterator[RawServer]:
+    """A mail server with one reply per verb; `greeting` and `.` count as verbs.
 
-    A list is used up first to last, its last entry stays. CLOSE closes, SILENCE never answers.
+    The replies of a list are sent one after the other, and its last one again and again. CLOSE
+    closes the connection, SILENCE never replies.
     """
     raw = RawServer()
-    usual = {"greeting": "220 raw", "EHLO": HELLO, "DATA": "354 go", "QUIT": "221 bye"}
-    left = {
+    defaults = {"greeting": "220 raw", "EHLO": HELLO, "DATA": "354 go", "QUIT": "221 bye"}
+    remaining = {
         verb: list(reply) if isinstance(reply, list) else [reply]
-        for verb, reply in {**usual, **answers}.items()
+        for verb, reply in {**defaults, **replies}.items()
     }
 
     def reply_to(verb: str) -> str:
-        replies = left.get(verb, ["250 ok"])
-        return replies.pop(0) if len(replies) > 1 else replies[0]
+        queue = remaining.get(verb, ["250 ok"])
+        return queue.pop(0) if len(queue) > 1 else queue[0]
 
-    async def say(writer: asyncio.StreamWriter, verb: str) -> str:
+    async def send_reply(writer: asyncio.StreamWriter, verb: str) -> str:
         raw.arrived.set()
         reply = reply_to(verb)
         if reply == CLOSE:
@@ -84,13 +85,13 @@ async def open_smtp_script(answers: Mapping[str, str | list[str]]) -> AsyncItera
         return reply
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await say(writer, "greeting")
+        await send_reply(writer, "greeting")
         while line := (await reader.readline()).decode().strip():
             raw.seen.append(line)
             verb = line.split(" ")[0].upper()
-            if (await say(writer, verb)).startswith("354"):
+            if (await send_reply(writer, verb)).startswith("354"):
                 raw.seen.append((await reader.readuntil(b"\r\n.\r\n")).decode())
-                await say(writer, ".")
+                await send_reply(writer, ".")
 
     async with open_raw(serve, raw):
         yield raw
@@ -98,9 +99,9 @@ async def open_smtp_script(answers: Mapping[str, str | list[str]]) -> AsyncItera
 
 @asynccontextmanager
 async def open_raw_smtp(replies: Sequence[bytes]) -> AsyncIterator[RawServer]:
-    """A mail server that says the next bytes at the start and after each line; then it closes.
+    """A mail server that sends the next bytes at the start and after each line, then closes.
 
-    What waits for more than was said gets it, too, after a moment.
+    It also sends the next bytes to a client that sends nothing for READ_TIMEOUT_S.
     """
     raw = RawServer()
 
@@ -109,7 +110,7 @@ async def open_raw_smtp(replies: Sequence[bytes]) -> AsyncIterator[RawServer]:
             writer.write(reply)
             await writer.drain()
             with suppress(TimeoutError):
-                async with asyncio.timeout(MOMENT_S):
+                async with asyncio.timeout(READ_TIMEOUT_S):
                     raw.seen.append((await reader.readline()).decode(errors="replace"))
 
     async with open_raw(serve, raw):
@@ -118,31 +119,31 @@ async def open_raw_smtp(replies: Sequence[bytes]) -> AsyncIterator[RawServer]:
 
 @asynccontextmanager
 async def open_http_script(
-    answer: Callable[[int], bytes | str], *, closes: bool = False
+    response: Callable[[int], bytes | str], *, closes: bool = False
 ) -> AsyncIterator[RawServer]:
-    """A web server whose n-th answer (from 1) is raw bytes, or CLOSE or SILENCE.
+    """A web server whose n-th response (from 1) is raw bytes, or CLOSE or SILENCE.
 
-    It keeps alive, unless it `closes` after each answer.
+    It keeps connections alive, unless it `closes` them after each response.
     """
     raw = RawServer()
-    asked = 0
+    requests = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
+        nonlocal requests
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             size = [line for line in head.lower().split("\r\n") if "content-length" in line]
             body = await reader.readexactly(int(size[0].split(":")[1])) if size else b""
             raw.seen.append(head + body.decode())
-            asked += 1
+            requests += 1
             raw.arrived.set()
-            said = answer(asked)
-            if said == CLOSE:
+            sent = response(requests)
+            if sent == CLOSE:
                 return
-            if said == SILENCE:
+            if sent == SILENCE:
                 await asyncio.Event().wait()
-            assert isinstance(said, bytes)
-            writer.write(said)
+            assert isinstance(sent, bytes)
+            writer.write(sent)
             await writer.drain()
             if closes:
                 writer.close()
@@ -154,7 +155,7 @@ async def open_http_script(
 
 
 def http_answer(status: str, body: bytes = b"{}", **headers: str) -> bytes:
-    """One whole answer; `Retry_After` is the header Retry-After."""
+    """A whole response; the keyword `Retry_After` becomes the header Retry-After."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -8,12 +8,11 @@ import aiohttp
 import pytest
 from typing_extensions import override
 
-from notifier.api.settings import ApiSettings
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import NotificationId, Status
-from tests.unit.fakes_api import MemoryStore, a_submit, make_api, open_client
+from tests.unit.fakes_api import MemoryStore, a_submit, make_api, make_rules, open_client
 
-ONE = "/v1/notifications"
+NOTIFICATIONS = "/v1/notifications"
 UNKNOWN_ID = UUID("01a22375-b455-7605-a5d8-2a5c96469f96")
 
 
@@ -29,25 +28,27 @@ async def client(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def submit(client: aiohttp.ClientSession, **changes: object) -> str:
-    async with client.post(ONE, json=a_submit(**changes)) as answer:
+    async with client.post(NOTIFICATIONS, json=a_submit(**changes)) as answer:
         assert answer.status == 202
-        found: str = (await answer.json())["id"]
-        return found
+        notification_id: str = (await answer.json())["id"]
+        return notification_id
 
 
 async def test_a_notification_is_shown_with_its_attempts(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    made = await submit(client, metadata={"order": 7}, max_tries=3)
+    notification_id = await submit(client, metadata={"order": 7}, max_tries=3)
     store.fail(next(iter(store.views)))
-    async with client.get(f"{ONE}/{made}") as answer:
+    async with client.get(f"{NOTIFICATIONS}/{notification_id}") as answer:
         body = await answer.json()
-    assert body["id"] == made
+    assert body["id"] == notification_id
     assert (body["status"], body["tries"], body["last_error"]) == (Status.FAILED, 1, "550")
     assert (body["channel"], body["priority"], body["queue"]) == ("email", "high", "email.high")
     assert body["content"] == {"subject": "Your code", "body": "123456"}
     assert body["metadata"] == {"order": 7}
-    assert [(one["claim"], one["outcome"]) for one in body["attempts"]] == [(1, "refused")]
+    assert [(attempt["claim"], attempt["outcome"]) for attempt in body["attempts"]] == [
+        (1, "refused")
+    ]
     assert body["created_at"].endswith("Z")
 
 
@@ -63,25 +64,27 @@ async def test_a_notification_is_shown_with_its_attempts(
         "1" * 36,
     ],
 )
-async def test_an_id_that_is_unknown_or_none_is_answered_404(
+async def test_an_unknown_or_malformed_id_is_answered_404(
     client: aiohttp.ClientSession, name: str
 ) -> None:
-    async with client.get(f"{ONE}/{name}") as answer:
+    async with client.get(f"{NOTIFICATIONS}/{name}") as answer:
         assert (answer.status, answer.content_type) == (404, "application/problem+json")
 
 
-async def test_pages_show_each_once_newest_first(client: aiohttp.ClientSession) -> None:
-    made = [await submit(client) for _ in range(5)]
+async def test_pages_list_each_notification_once_newest_first(
+    client: aiohttp.ClientSession,
+) -> None:
+    submitted = [await submit(client) for _ in range(5)]
     seen: list[str] = []
     params = {"limit": "2"}
     while True:
-        async with client.get(ONE, params=params) as answer:
+        async with client.get(NOTIFICATIONS, params=params) as answer:
             page = await answer.json()
-        seen += [one["id"] for one in page["notifications"]]
+        seen += [row["id"] for row in page["notifications"]]
         if page["next_cursor"] is None:
             break
         params["cursor"] = page["next_cursor"]
-    assert seen == sorted(made, reverse=True)
+    assert seen == sorted(submitted, reverse=True)
 
 
 async def test_filters_reach_the_store(client: aiohttp.ClientSession, store: MemoryStore) -> None:
@@ -92,11 +95,11 @@ async def test_filters_reach_the_store(client: aiohttp.ClientSession, store: Mem
         "created_from": "2026-01-01T00:00:00Z",
         "created_to": "2026-01-01T02:00:00+02:00",
     }
-    async with client.get(ONE, params=params) as answer:
+    async with client.get(NOTIFICATIONS, params=params) as answer:
         assert await answer.json() == {"notifications": [], "next_cursor": None}
-    (asked,) = store.asked
-    assert (asked.status, asked.channel, asked.priority) == (Status.QUEUED, "email", "low")
-    assert asked.created_from == asked.created_to == 1_767_225_600
+    (page,) = store.filters
+    assert (page.status, page.channel, page.priority) == (Status.QUEUED, "email", "low")
+    assert page.created_from == page.created_to == 1_767_225_600
 
 
 @pytest.mark.parametrize(
@@ -124,10 +127,10 @@ async def test_filters_reach_the_store(client: aiohttp.ClientSession, store: Mem
         ("colour=red", "colour"),
     ],
 )
-async def test_a_bad_parameter_is_named(
+async def test_the_error_names_a_wrong_parameter(
     client: aiohttp.ClientSession, query: str, field: str
 ) -> None:
-    async with client.get(f"{ONE}?{query}") as answer:
+    async with client.get(f"{NOTIFICATIONS}?{query}") as answer:
         assert (answer.status, answer.content_type) == (400, "application/problem+json")
         assert (await answer.json(content_type=None))["field"] == field
 
@@ -140,7 +143,7 @@ async def test_a_bad_parameter_is_named(
         ("created_to", "9999-12-31T23:59:59-14:00"),
     ],
 )
-async def test_failures_refuse_instants_postgres_cannot_hold(
+async def test_failures_refuse_instants_that_postgres_cannot_hold(
     client: aiohttp.ClientSession, name: str, instant: str
 ) -> None:
     async with client.get("/v1/failures", params={name: instant}) as answer:
@@ -150,31 +153,29 @@ async def test_failures_refuse_instants_postgres_cannot_hold(
 
 
 @pytest.mark.parametrize("instant", ["1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
-async def test_the_first_and_the_last_instant_are_taken(
+async def test_the_first_and_the_last_instant_are_accepted(
     client: aiohttp.ClientSession, instant: str
 ) -> None:
-    async with client.get(ONE, params={"created_from": instant}) as answer:
+    async with client.get(NOTIFICATIONS, params={"created_from": instant}) as answer:
         assert answer.status == 200
 
 
 async def test_failures_are_listed_with_their_reason(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    made = await submit(client)
-    for one in list(store.views):
-        store.fail(one)
+    submitted = await submit(client)
+    for notification_id in list(store.views):
+        store.fail(notification_id)
     async with client.get("/v1/failures", params={"reason": "refused", "limit": "1"}) as answer:
         page = await answer.json()
     (failure,) = page["failures"]
-    assert (failure["id"], failure["reason"], failure["code"]) == (made, "refused", "550")
+    assert (failure["id"], failure["reason"], failure["code"]) == (submitted, "refused", "550")
     assert page["next_cursor"] is None
-    assert store.asked[0].reason == "refused"
+    assert store.filters[0].reason == "refused"
 
 
 @pytest.mark.parametrize("reason", ["", "%00", "%ff", "x" * 101])
-async def test_a_reason_that_cannot_be_is_refused(
-    client: aiohttp.ClientSession, reason: str
-) -> None:
+async def test_a_malformed_reason_is_refused(client: aiohttp.ClientSession, reason: str) -> None:
     async with client.get(f"/v1/failures?reason={reason}") as answer:
         assert answer.status == 400
 
@@ -195,23 +196,25 @@ async def test_queues_are_a_bare_list(client: aiohttp.ClientSession) -> None:
     }
 
 
-@pytest.mark.parametrize("path", [ONE, f"{ONE}/{UNKNOWN_ID}", "/v1/failures", "/v1/queues"])
-async def test_reads_say_that_postgres_is_away(
+@pytest.mark.parametrize(
+    "path", [NOTIFICATIONS, f"{NOTIFICATIONS}/{UNKNOWN_ID}", "/v1/failures", "/v1/queues"]
+)
+async def test_reads_are_answered_503_without_postgres(
     client: aiohttp.ClientSession, store: MemoryStore, path: str
 ) -> None:
-    store.broken = StoreUnavailable("no")
+    store.error = StoreUnavailable("no")
     async with client.get(path) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
 
 
-class Hanging(MemoryStore):
+class HangingStore(MemoryStore):
     @override
     async def get(self, id: NotificationId) -> None:
         assert id not in self.views
         await asyncio.Event().wait()
 
 
-async def test_a_read_that_hangs_ends_with_the_deadline() -> None:
-    app = make_api(Hanging(), ApiSettings(request_deadline_s=0.05))
-    async with open_client(app) as client, client.get(f"{ONE}/{UNKNOWN_ID}") as answer:
+async def test_a_read_that_hangs_is_answered_503_at_the_deadline() -> None:
+    app = make_api(HangingStore(), make_rules(request_deadline_s=0.05))
+    async with open_client(app) as client, client.get(f"{NOTIFICATIONS}/{UNKNOWN_ID}") as answer:
         assert answer.status == 503

@@ -8,16 +8,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from notifier.api.settings import ApiSettings
 from notifier.domain.errors import Overloaded, StoreUnavailable
 from notifier.domain.notification import Status
-from tests.unit.fakes_api import MemoryStore, a_submit, make_api, open_client
+from tests.unit.fakes_api import MemoryStore, a_submit, make_api, make_rules, open_client
 
-ONE = "/v1/notifications"
+SUBMIT = "/v1/notifications"
 BATCH = "/v1/notifications/batch"
 JSON = {"Content-Type": "application/json"}
-SMALL = ApiSettings(
-    max_in_flight=1, max_batch=3, max_content_bytes=1000, max_batch_bytes=4000, body_deadline_s=0.2
+SMALL_LIMITS = make_rules(
+    max_in_flight=1, max_batch=3, max_content_bytes=1000, max_batch_bytes=4000, body_timeout_s=0.2
 )
 
 
@@ -33,12 +32,12 @@ async def client(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-async def small(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
-    async with open_client(make_api(store, SMALL)) as client:
+async def small_client(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
+    async with open_client(make_api(store, SMALL_LIMITS)) as client:
         yield client
 
 
-async def refused(answer: aiohttp.ClientResponse, status: int, slug: str) -> dict[str, Any]:
+async def problem_in(answer: aiohttp.ClientResponse, status: int, slug: str) -> dict[str, Any]:
     assert (answer.status, answer.content_type) == (status, "application/problem+json")
     problem: dict[str, Any] = await answer.json(content_type=None)
     assert problem["type"] == f"urn:notifier:problem:{slug}"
@@ -48,13 +47,13 @@ async def refused(answer: aiohttp.ClientResponse, status: int, slug: str) -> dic
     return problem
 
 
-async def test_a_submit_is_stored_and_says_where(
+async def test_a_submit_is_stored_and_its_location_is_returned(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    async with client.post(ONE, json=a_submit(ttl=60, metadata={"order": 7})) as answer:
+    async with client.post(SUBMIT, json=a_submit(ttl=60, metadata={"order": 7})) as answer:
         body = await answer.json()
         assert answer.status == 202
-        assert answer.headers["Location"] == f"{ONE}/{body['id']}"
+        assert answer.headers["Location"] == f"{SUBMIT}/{body['id']}"
     assert (body["status"], body["queue"]) == (Status.QUEUED, "email.high")
     (new,) = store.new.values()
     assert str(new.id) == body["id"]
@@ -65,20 +64,22 @@ async def test_a_submit_is_stored_and_says_where(
     ("changes", "field"),
     [({"channel": "fax"}, "channel"), ({"ttl": -1}, "ttl"), ({"colour": "red"}, "colour")],
 )
-async def test_a_wrong_field_is_answered_by_name_and_nothing_is_stored(
+async def test_the_problem_names_a_wrong_field_and_nothing_is_stored(
     client: aiohttp.ClientSession, store: MemoryStore, changes: dict[str, object], field: str
 ) -> None:
-    async with client.post(ONE, json=a_submit(**changes)) as answer:
-        problem = await refused(answer, 400, "invalid-field")
+    async with client.post(SUBMIT, json=a_submit(**changes)) as answer:
+        problem = await problem_in(answer, 400, "invalid-field")
     assert problem["field"] == field
     assert problem["expected"]
     assert not store.new
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"not json"])
-async def test_what_is_not_json_is_answered_so(client: aiohttp.ClientSession, body: bytes) -> None:
-    async with client.post(ONE, data=body, headers=JSON) as answer:
-        await refused(answer, 400, "malformed-json")
+async def test_a_body_that_is_not_json_is_malformed(
+    client: aiohttp.ClientSession, body: bytes
+) -> None:
+    async with client.post(SUBMIT, data=body, headers=JSON) as answer:
+        await problem_in(answer, 400, "malformed-json")
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", ""])
@@ -86,12 +87,12 @@ async def test_another_content_type_is_answered_415(
     client: aiohttp.ClientSession, media_type: str
 ) -> None:
     body = json.dumps(a_submit()).encode()
-    async with client.post(ONE, data=body, headers={"Content-Type": media_type}) as answer:
-        problem = await refused(answer, 415, "unsupported-media-type")
+    async with client.post(SUBMIT, data=body, headers={"Content-Type": media_type}) as answer:
+        problem = await problem_in(answer, 415, "unsupported-media-type")
     assert problem["expected"] == "application/json"
 
 
-@pytest.mark.parametrize("path", [ONE, BATCH])
+@pytest.mark.parametrize("path", [SUBMIT, BATCH])
 @pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity"])
 async def test_an_encoded_body_is_answered_415(
     client: aiohttp.ClientSession, path: str, encoding: str
@@ -100,135 +101,137 @@ async def test_an_encoded_body_is_answered_415(
     async with client.post(
         path, data=body, headers={**JSON, "Content-Encoding": encoding}
     ) as answer:
-        problem = await refused(answer, 415, "unsupported-media-type")
+        problem = await problem_in(answer, 415, "unsupported-media-type")
     assert (problem["field"], problem["expected"]) == ("Content-Encoding", "identity, or none")
 
 
-async def test_an_identity_encoding_is_none() -> None:
+async def test_the_identity_encoding_is_accepted() -> None:
     body = json.dumps(a_submit()).encode()
     async with open_client(make_api(MemoryStore())) as client:
-        path, headers = ONE, {**JSON, "Content-Encoding": "Identity"}
+        path, headers = SUBMIT, {**JSON, "Content-Encoding": "Identity"}
         async with client.post(path, data=body, headers=headers) as answer:
             assert answer.status == 202
 
 
-async def test_parameters_of_the_content_type_do_no_harm(client: aiohttp.ClientSession) -> None:
+async def test_parameters_of_the_content_type_are_ignored(client: aiohttp.ClientSession) -> None:
     body = json.dumps(a_submit()).encode()
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
-    async with client.post(ONE, data=body, headers=headers) as answer:
+    async with client.post(SUBMIT, data=body, headers=headers) as answer:
         assert answer.status == 202
 
 
-@pytest.mark.parametrize("path", [ONE, BATCH])
+@pytest.mark.parametrize("path", [SUBMIT, BATCH])
 @pytest.mark.parametrize("is_chunked", [False, True])
-async def test_a_body_over_the_limit_is_answered_413_on_a_connection_that_goes_on(
-    small: aiohttp.ClientSession, store: MemoryStore, path: str, is_chunked: bool
+async def test_a_body_over_the_limit_is_answered_413_and_the_connection_is_reused(
+    small_client: aiohttp.ClientSession, store: MemoryStore, path: str, is_chunked: bool
 ) -> None:
-    async def endless() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield b" " * 1000
 
-    data = endless() if is_chunked else b" " * 5000
-    async with small.post(path, data=data, headers=JSON) as answer:
-        problem = await refused(answer, 413, "body-too-large")
-    assert problem["expected"] == f"at most {2000 if path == ONE else 4000:,} bytes"
-    assert problem["detail"] == SMALL.bounds
-    async with small.post(ONE, json=a_submit()) as answer:
+    data = chunks() if is_chunked else b" " * 5000
+    async with small_client.post(path, data=data, headers=JSON) as answer:
+        problem = await problem_in(answer, 413, "body-too-large")
+    assert problem["expected"] == f"at most {2000 if path == SUBMIT else 4000:,} bytes"
+    assert problem["detail"] == SMALL_LIMITS.size_limits_text
+    async with small_client.post(SUBMIT, json=a_submit()) as answer:
         assert answer.status == 202
     assert len(store.new) == 1
 
 
-async def test_a_body_that_does_not_come_is_answered_408(small: aiohttp.ClientSession) -> None:
-    async def stuck() -> AsyncIterator[bytes]:
+async def test_a_stalled_body_is_answered_408(
+    small_client: aiohttp.ClientSession,
+) -> None:
+    async def stalled() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    async with small.post(ONE, data=stuck(), headers=JSON) as answer:
-        await refused(answer, 408, "body-timeout")
+    async with small_client.post(SUBMIT, data=stalled(), headers=JSON) as answer:
+        await problem_in(answer, 408, "body-timeout")
 
 
-async def test_more_requests_than_allowed_are_refused_and_the_others_finish(
-    small: aiohttp.ClientSession, store: MemoryStore
+async def test_a_request_above_the_limit_is_refused_and_the_others_finish(
+    small_client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    store.hold.clear()
+    store.released.clear()
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(small.post(ONE, json=a_submit()), name="first")
+        first = group.create_task(small_client.post(SUBMIT, json=a_submit()), name="first")
         await store.entered.wait()
-        async with small.post(ONE, json=a_submit()) as answer:
-            await refused(answer, 503, "overloaded")
+        async with small_client.post(SUBMIT, json=a_submit()) as answer:
+            await problem_in(answer, 503, "overloaded")
             assert answer.headers["Retry-After"] == "1"
-        store.hold.set()
+        store.released.set()
     async with first.result() as answer:
         assert answer.status == 202
-    async with small.post(ONE, json=a_submit()) as answer:
+    async with small_client.post(SUBMIT, json=a_submit()) as answer:
         assert answer.status == 202
 
 
-async def test_a_client_that_goes_away_leaves_its_place_and_harms_nobody(
-    small: aiohttp.ClientSession, store: MemoryStore
+async def test_a_client_that_disconnects_frees_its_place(
+    small_client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    store.hold.clear()
+    store.released.clear()
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(small.post(ONE, json=a_submit()), name="first")
+        first = group.create_task(small_client.post(SUBMIT, json=a_submit()), name="first")
         await store.entered.wait()
         first.cancel()
-    store.hold.set()
+    store.released.set()
     while len(store.new) < 1:
         await asyncio.sleep(0)
-    async with small.post(ONE, json=a_submit()) as answer:
+    async with small_client.post(SUBMIT, json=a_submit()) as answer:
         assert answer.status == 202
     assert len(store.new) == 2
 
 
 @pytest.mark.parametrize(
-    ("error", "slug", "wait"),
+    ("error", "slug", "retry_after"),
     [
         (StoreUnavailable("host db-7 said: secret"), "store-unavailable", "1"),
         (Overloaded("secret", retry_after_s=29.5), "overloaded", "30"),
     ],
 )
-@pytest.mark.parametrize("path", [ONE, BATCH])
-async def test_an_outage_is_answered_503_with_when_to_come_back(
+@pytest.mark.parametrize("path", [SUBMIT, BATCH])
+async def test_an_outage_is_answered_503_with_retry_after(
     client: aiohttp.ClientSession,
     store: MemoryStore,
     error: Exception,
     slug: str,
-    wait: str,
+    retry_after: str,
     path: str,
 ) -> None:
-    store.broken = error
-    body = a_submit() if path == ONE else {"notifications": [a_submit()]}
+    store.error = error
+    body = a_submit() if path == SUBMIT else {"notifications": [a_submit()]}
     async with client.post(path, json=body) as answer:
-        await refused(answer, 503, slug)
-        assert answer.headers["Retry-After"] == wait
+        await problem_in(answer, 503, slug)
+        assert answer.headers["Retry-After"] == retry_after
         assert "secret" not in await answer.text()
 
 
-async def test_a_surprise_is_answered_500_and_logged_once_without_what_it_says(
+async def test_an_unexpected_exception_is_answered_500_and_logged_once_without_its_text(
     client: aiohttp.ClientSession, store: MemoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store.broken = RuntimeError("ada@example.com could not be stored")
-    async with client.post(ONE, json=a_submit()) as answer:
-        await refused(answer, 500, "internal-error")
+    store.error = RuntimeError("ada@example.com could not be stored")
+    async with client.post(SUBMIT, json=a_submit()) as answer:
+        await problem_in(answer, 500, "internal-error")
         assert "could not be stored" not in await answer.text()
     logged = "".join(capsys.readouterr())
     assert logged.count("request_failed") == 1
     assert "ada@example.com" not in logged
 
 
-async def test_a_row_that_postgres_refuses_is_answered_400(
+async def test_a_row_that_postgres_rejects_is_answered_400(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    store.rejects = "ada@example.com"
-    async with client.post(ONE, json=a_submit()) as answer:
-        await refused(answer, 400, "unstorable")
+    store.rejected_recipient = "ada@example.com"
+    async with client.post(SUBMIT, json=a_submit()) as answer:
+        await problem_in(answer, 400, "unstorable")
         assert "secret" not in await answer.text()
 
 
-async def test_a_bad_item_harms_no_neighbour(
+async def test_an_invalid_item_affects_no_other(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    store.rejects = "eve@example.com"
+    store.rejected_recipient = "eve@example.com"
     items = [
         a_submit(),
         a_submit(ttl=0),
@@ -253,32 +256,32 @@ async def test_a_bad_item_harms_no_neighbour(
 @pytest.mark.parametrize(
     "text", ["\ud800", "\udc00x", float("nan"), float("inf"), 10**400, "\0"], ids=repr
 )
-async def test_not_even_an_item_that_stops_the_parser_harms_its_neighbours(
+async def test_an_item_that_the_parser_rejects_affects_no_other(
     client: aiohttp.ClientSession, store: MemoryStore, text: object
 ) -> None:
     bad = a_submit(content={"subject": "x", "data": {"a": [text]}})
-    whole = 2**70
-    good = a_submit(content={"subject": "x", "data": {"a": whole}})
+    large = 2**70
+    good = a_submit(content={"subject": "x", "data": {"a": large}})
     body = json.dumps({"notifications": [good, bad, good]}).encode()
     async with client.post(BATCH, data=body, headers=JSON) as answer:
         assert answer.status == 202
         results = (await answer.json())["results"]
     assert results[1]["problem"]["field"].endswith("content.data.a.0")
-    assert [json.loads(new.content)["data"]["a"] for new in store.new.values()] == [whole] * 2
+    assert [json.loads(new.content)["data"]["a"] for new in store.new.values()] == [large] * 2
 
 
-async def test_an_item_larger_than_a_single_may_be_harms_no_neighbour(
-    small: aiohttp.ClientSession, store: MemoryStore
+async def test_an_item_that_is_too_large_affects_no_other(
+    small_client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
     items = [a_submit(), a_submit(metadata={"a": "x" * 2000})]
-    async with small.post(BATCH, json={"notifications": items}) as answer:
+    async with small_client.post(BATCH, json={"notifications": items}) as answer:
         assert answer.status == 202
         results = (await answer.json())["results"]
     assert results[1]["problem"]["type"] == "urn:notifier:problem:body-too-large"
     assert len(store.new) == 1
 
 
-async def test_bytes_that_are_no_text_are_the_item_s_own_problem(
+async def test_an_item_that_is_not_utf_8_affects_no_other(
     client: aiohttp.ClientSession,
 ) -> None:
     good = json.dumps(a_submit()).encode()
@@ -301,25 +304,25 @@ async def test_bytes_that_are_no_text_are_the_item_s_own_problem(
         ({"notifications": [a_submit()], "more": 1}, "invalid-field"),
     ],
 )
-async def test_a_bad_envelope_is_refused_whole(
-    small: aiohttp.ClientSession, store: MemoryStore, body: object, slug: str
+async def test_a_malformed_batch_is_refused_as_a_whole(
+    small_client: aiohttp.ClientSession, store: MemoryStore, body: object, slug: str
 ) -> None:
-    async with small.post(BATCH, json=body) as answer:
-        problem = await refused(answer, 400, slug)
+    async with small_client.post(BATCH, json=body) as answer:
+        problem = await problem_in(answer, 400, slug)
     assert problem["field"]
     assert not store.new
 
 
-async def test_a_batch_with_nothing_good_is_a_problem_with_all_results(
+async def test_a_batch_without_a_valid_item_is_a_problem_with_all_results(
     client: aiohttp.ClientSession,
 ) -> None:
     items = {"notifications": [1, a_submit(ttl=0)]}
     async with client.post(BATCH, json=items) as answer:
-        problem = await refused(answer, 400, "nothing-accepted")
+        problem = await problem_in(answer, 400, "nothing-accepted")
     assert [result["problem"]["field"] for result in problem["results"]] == ["$", "ttl"]
 
 
-async def test_a_thousand_are_taken_at_once(
+async def test_a_batch_of_a_thousand_is_accepted(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
     async with client.post(BATCH, json={"notifications": [a_submit()] * 1000}) as answer:

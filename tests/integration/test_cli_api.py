@@ -18,9 +18,7 @@ from typing import IO
 
 import pytest
 
-from notifier.api.app import create_api
 from notifier.api.http.server import open_server
-from notifier.api.settings import ApiSettings
 from notifier.domain.errors import StoreRejected, StoreUnavailable
 from notifier.domain.notification import (
     AttemptView,
@@ -34,7 +32,7 @@ from notifier.domain.notification import (
     Status,
 )
 from notifier.ports.queries import Filter, QueueState
-from tests.unit.fakes_api import MemoryStore
+from tests.unit.fakes_api import MemoryStore, make_api, make_rules
 
 
 class Memory:
@@ -181,15 +179,8 @@ def board() -> Board:
 
 @pytest.fixture
 async def cli(memory: Memory, board: Board, tmp_path: Path) -> AsyncIterator[Cli]:
-    app = create_api(
-        acceptor=memory,
-        reader=memory,
-        board=board,
-        pausing=board,
-        settings=ApiSettings(providers=["smtp"]),
-        readiness=list,
-        metrics=lambda: (b"", "text/plain"),
-    )
+    rules = make_rules(providers=["smtp"])
+    app = make_api(board, rules, acceptor=memory, reader=memory)
     async with open_server(app, host="127.0.0.1", port=0, grace_s=5) as port:
         yield Cli(f"http://127.0.0.1:{port}", tmp_path)
 
@@ -460,7 +451,7 @@ async def test_an_invalid_pause_is_one_line(
 async def test_without_postgres_the_error_is_one_line(
     cli: Cli, board: Board, arguments: Sequence[str]
 ) -> None:
-    board.broken = StoreUnavailable("away")
+    board.error = StoreUnavailable("away")
     done = await cli.run(*arguments)
     assert (done.code, done.out) == (1, "")
     assert "the API answered 503" in done.err

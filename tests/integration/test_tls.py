@@ -18,14 +18,14 @@ from notifier.embedded.free_ports import free_ports
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqInstall
 from tests.conftest import NUMBERS
-from tests.tls_front import tls_before
+from tests.tls_front import tls_in_front_of
 
 PASSWORD = "correct-horse"
 
 
 @dataclass(frozen=True)
-class Way:
-    """How the system is told to reach both; the certificates are for `localhost` alone."""
+class Servers:
+    """The addresses and credentials of both servers. The certificates name `localhost` only."""
 
     name: str
     postgres_port: int
@@ -50,20 +50,20 @@ class Way:
 
 @pytest.fixture(scope="module")
 def folder(session_folder: Path) -> Path:
-    """The certificates, made by one authority, and the one of another."""
+    """The certificate of the servers, its authority, and another authority."""
     folder = session_folder / "tls"
     folder.mkdir(mode=0o711)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     trustme.CA().cert_pem.write_to_path(folder / "other-ca.pem")
-    made = authority.issue_cert("localhost")
-    made.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     return folder
 
 
 @pytest.fixture
 def postgres_port(postgres_server: PostgresServer, folder: Path) -> Iterator[int]:
-    with tls_before(postgres_server.socket, folder / "server.pem") as port:
+    with tls_in_front_of(postgres_server.socket, folder / "server.pem") as port:
         yield port
 
 
@@ -78,67 +78,65 @@ def amqps_port(
         "ssl_options.certfile": str(folder / "server.pem"),
         "ssl_options.keyfile": str(folder / "server.pem"),
     }
-    where = session_folder / f"rabbitmq-{next(NUMBERS)}"
-    with running_node(where, install=rabbitmq_install, keep=False, settings=settings):
+    node_folder = session_folder / f"rabbitmq-{next(NUMBERS)}"
+    with running_node(node_folder, install=rabbitmq_install, keep=False, settings=settings):
         yield port
 
 
 @pytest.fixture
-def way(database_url: str, postgres_port: int, amqps_port: int, folder: Path) -> Way:
+def servers(database_url: str, postgres_port: int, amqps_port: int, folder: Path) -> Servers:
     name = urlsplit(database_url).path[1:]
-    return Way(name, postgres_port, amqps_port, folder)
+    return Servers(name, postgres_port, amqps_port, folder)
 
 
 @pytest.fixture
-def folder_of_system(session_folder: Path) -> Path:
+def system_folder(session_folder: Path) -> Path:
     return session_folder / f"tls-system-{next(NUMBERS)}"
 
 
-async def test_both_are_reached_and_a_notification_is_sent(
-    folder_of_system: Path, way: Way
-) -> None:
-    with running_system(folder_of_system, urls(way.database, way.broker)) as system:
+async def test_a_notification_is_sent_over_tls(system_folder: Path, servers: Servers) -> None:
+    with running_system(system_folder, urls(servers.database, servers.broker)) as system:
         system.start_all()
         async with open_client(system.api_url, system.sandbox_url) as client:
-            which = await client.submit_one(submit_body())
-            assert (await client.final(which))["status"] == "sent"
-        examined = system.run("doctor")
-        assert examined.returncode == 0, examined.stdout
-        migrated = system.run("migrate")
-        assert migrated.returncode == 0, migrated.stderr
+            notification_id = await client.submit_one(submit_body())
+            assert (await client.final(notification_id))["status"] == "sent"
+        doctor = system.run("doctor")
+        assert doctor.returncode == 0, doctor.stdout
+        migrate = system.run("migrate")
+        assert migrate.returncode == 0, migrate.stderr
 
 
 @pytest.mark.parametrize(
-    ("ca", "host", "says"),
+    ("ca", "host", "reason"),
     [
         ("other-ca.pem", "localhost", "certificate verify failed"),
         ("ca.pem", "127.0.0.1", "certificate is not valid for '127.0.0.1'"),
     ],
     ids=["another authority", "another name"],
 )
-def test_a_server_that_cannot_prove_who_it_is_hears_no_password(
-    folder_of_system: Path, way: Way, ca: str, host: str, says: str
+def test_no_password_is_sent_to_a_server_with_a_wrong_certificate(
+    system_folder: Path, servers: Servers, ca: str, host: str, reason: str
 ) -> None:
-    wrong = replace(way, ca=Path(ca), host=host, broker_login=f"app:{PASSWORD}")
-    with running_system(folder_of_system, urls(wrong.database, wrong.broker)) as system:
-        examined = system.run("doctor", "--json")
-        migrated = system.run("migrate")
-    found = {check["check"]: check["finding"] for check in json.loads(examined.stdout)}
-    assert (examined.returncode, migrated.returncode) == (1, 1)
-    for said in (found["postgres"], found["rabbitmq"], migrated.stderr):
-        assert says in said
-    assert PASSWORD not in examined.stdout + examined.stderr + migrated.stdout + migrated.stderr
+    wrong = replace(servers, ca=Path(ca), host=host, broker_login=f"app:{PASSWORD}")
+    with running_system(system_folder, urls(wrong.database, wrong.broker)) as system:
+        doctor = system.run("doctor", "--json")
+        migrate = system.run("migrate")
+    findings = {check["check"]: check["finding"] for check in json.loads(doctor.stdout)}
+    assert (doctor.returncode, migrate.returncode) == (1, 1)
+    for message in (findings["postgres"], findings["rabbitmq"], migrate.stderr):
+        assert reason in message
+    assert PASSWORD not in doctor.stdout + doctor.stderr + migrate.stdout + migrate.stderr
 
 
 @pytest.mark.parametrize("server", ["database", "broker"])
-def test_a_file_that_is_not_there_is_a_wrong_setting(
-    folder_of_system: Path, way: Way, server: str
+def test_a_missing_certificate_file_is_an_error_of_the_setting(
+    system_folder: Path, servers: Servers, server: str
 ) -> None:
-    wrong = replace(way, ca=Path("none.pem"))
-    chosen = {"database": wrong.database, "broker": way.broker, server: getattr(wrong, server)}
-    with running_system(folder_of_system, urls(chosen["database"], chosen["broker"])) as system:
-        said = system.run("doctor")
-    assert said.returncode == 2
-    assert f"{server}.url" in said.stderr
-    assert "names a file that cannot be read" in said.stderr
-    assert PASSWORD not in said.stdout + said.stderr
+    wrong = replace(servers, ca=Path("none.pem"))
+    urls_of = {"database": wrong.database, "broker": servers.broker, server: getattr(wrong, server)}
+    with running_system(system_folder, urls(urls_of["database"], urls_of["broker"])) as system:
+        doctor = system.run("doctor")
+    assert doctor.returncode == 2
+    assert f"{server}.url" in doctor.stderr
+    assert "names a file that cannot be read" in doctor.stderr
+    assert PASSWORD not in doctor.stdout + doctor.stderr

@@ -1,4 +1,4 @@
-"""One request to an ASGI app, as the HTTP server hands it on, without a server."""
+"""Sends one request to an ASGI app as the HTTP server would, without a server."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from litestar import Litestar
 
 
 @dataclass(frozen=True)
-class Answered:
+class Response:
     status: int
     headers: dict[bytes, bytes]
     body: bytes
 
 
-async def asked(
+async def response_to(
     app: Litestar,
     method: str,
     path: bytes,
     query: bytes,
     headers: list[tuple[bytes, bytes]],
     body: bytes,
-) -> Answered:
-    """The answer to this request; `path` and `query` are as they stand in the request line."""
-    said: list[Any] = []
-    parts = [
+) -> Response:
+    """Returns the response. `path` and `query` are raw, as in the request line."""
+    sent: list[Any] = []
+    received = [
         {"type": "http.request", "body": body, "more_body": False},
         {"type": "http.disconnect"},
     ]
 
     async def receive() -> Any:
-        return parts.pop(0) if len(parts) > 1 else parts[0]
+        return received.pop(0) if len(received) > 1 else received[0]
 
     async def send(message: Any) -> None:
-        said.append(message)
+        sent.append(message)
 
     scope: Any = {
         "type": "http",
@@ -53,6 +53,6 @@ async def asked(
         "state": {},
     }
     await app(scope, receive, send)
-    start = next(message for message in said if message["type"] == "http.response.start")
-    whole = b"".join(message.get("body", b"") for message in said[1:])
-    return Answered(start["status"], dict(start["headers"]), whole)
+    start = next(message for message in sent if message["type"] == "http.response.start")
+    response_body = b"".join(message.get("body", b"") for message in sent[1:])
+    return Response(start["status"], dict(start["headers"]), response_body)

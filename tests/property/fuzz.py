@@ -1,6 +1,6 @@
-"""`make fuzz`: the parsers' tests, each for a time instead of a number of examples.
+"""`make fuzz`: runs each test of the parsers for a time instead of a number of examples.
 
-`python -m tests.property.fuzz SECONDS [WORD...]`: only targets whose name holds one of the words.
+`python -m tests.property.fuzz SECONDS [WORD...]` runs the targets whose name contains a word.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from datetime import timedelta
 
 from hypothesis import settings
 
-ONE_EXAMPLE: timedelta = timedelta(seconds=5)
-"""What takes longer is a finding, too."""
+MAX_EXAMPLE_TIME: timedelta = timedelta(seconds=5)
+"""An example that takes longer is a finding."""
 
 Target = Callable[[], None]
 
 
 def main(seconds: float, *words: str) -> int:
-    """Fuzz them; how many targets failed."""
-    settings.register_profile("fuzz", derandomize=False, deadline=ONE_EXAMPLE, print_blob=True)
+    """Fuzzes the targets and returns how many of them failed."""
+    settings.register_profile("fuzz", derandomize=False, deadline=MAX_EXAMPLE_TIME, print_blob=True)
     settings.load_profile("fuzz")
     warnings.simplefilter("ignore", DeprecationWarning)
     targets = {
@@ -30,24 +30,26 @@ def main(seconds: float, *words: str) -> int:
         for name, target in _targets().items()
         if not words or any(word in name for word in words)
     }
-    return sum(not _holds(name, target, seconds) for name, target in targets.items())
+    return sum(not _survives(name, target, seconds) for name, target in targets.items())
 
 
 def _targets() -> dict[str, Target]:
-    from tests.property import test_parsers  # noqa: PLC0415 it is read under the profile above
+    from tests.property import test_parsers  # noqa: PLC0415 reads the profile loaded above
 
-    found = vars(test_parsers).items()
-    return {name.removeprefix("test_"): each for name, each in found if name.startswith("test_")}
+    members = vars(test_parsers).items()
+    return {
+        name.removeprefix("test_"): member for name, member in members if name.startswith("test_")
+    }
 
 
-def _holds(name: str, target: Target, seconds: float) -> bool:
-    """Whether round after round of new examples found nothing."""
-    until, rounds = time.monotonic() + seconds, 0
+def _survives(name: str, target: Target, seconds: float) -> bool:
+    """Runs rounds of new examples and returns whether none of them failed."""
+    ends_at, rounds = time.monotonic() + seconds, 0
     try:
-        while time.monotonic() < until:
+        while time.monotonic() < ends_at:
             target()
             rounds += 1
-    except Exception:  # noqa: BLE001 whatever it is, it is the finding
+    except Exception:  # noqa: BLE001 every exception is a finding
         traceback.print_exc()
         sys.stdout.write(f"FOUND {name}\n")
         return False

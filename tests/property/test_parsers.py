@@ -1,6 +1,6 @@
-"""Everything that reads what the outside says: of any bytes, an answer or a named refusal.
+"""Every parser of external input either returns a value or raises its documented error.
 
-Each test is a target of `make fuzz`, too, which gives it minutes where the suite gives it moments.
+Each test is also a target of `make fuzz`, which runs it for minutes instead of a few examples.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.verdict import outcome
 from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
-from notifier.api.http.problems import Refusal
-from notifier.api.settings import ApiSettings
-from notifier.api.submission.batch_split import Splitter
-from notifier.api.submission.validation import Submits
+from notifier.api.http.problems import RequestRefused
+from notifier.api.submission.batch_split import BatchSplitter
+from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import ConfigError, InvalidNotification
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.domain.outcome import (
@@ -48,48 +47,47 @@ from notifier.ports.provider import Envelope
 from notifier.settings.load import load_settings
 from tests.builders import EMAIL_HIGH, new_id
 from tests.integration.raw_servers import CLOSE, open_http_script, open_raw_smtp
-from tests.property.asgi import asked
-from tests.unit.fakes_api import MemoryStore, a_submit, make_api
+from tests.property.asgi import response_to
+from tests.unit.fakes_api import DEFAULT_RULES, MemoryStore, a_submit, make_api
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:BasicAuth is deprecated:DeprecationWarning",
     "ignore:The 'auth' parameter is deprecated:DeprecationWarning",
 )
 
-SUBMITS: Final = Submits(ApiSettings())
-SPLITTER: Final = Splitter(ApiSettings())
+VALIDATOR: Final = SubmitValidator(DEFAULT_RULES)
+SPLITTER: Final = BatchSplitter(DEFAULT_RULES)
 APP: Final = make_api(MemoryStore())
 CANARY: Final = "c4n4ry-s3cret"
-INT4_MOST: Final = 2**31 - 1
+MAX_INT4: Final = 2**31 - 1
 
-# ---- what the outside says ----------------------------------------------------------------------
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=8,
 )
-CRUMBS = st.sampled_from([b"[" * 40, b"9" * 5000, b"\xff", b"\0", b"\r\n"]) | st.sampled_from(
+FRAGMENTS = st.sampled_from([b"[" * 40, b"9" * 5000, b"\xff", b"\0", b"\r\n"]) | st.sampled_from(
     rb'{ " \u0000 \ud800 NaN 1e999 null -0 true , : \ %00 & ='.split()
 )
 
 
 @st.composite
-def spoiled(draw: st.DrawFn, sound: st.SearchStrategy[bytes]) -> bytes:
-    """Something sound with pieces of it overwritten, doubled or cut out."""
-    data = draw(sound)
+def corrupted(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
+    """Valid input with parts of it overwritten, repeated or removed."""
+    data = draw(valid)
     for _ in range(draw(st.integers(0, 4))):
-        at, end = sorted(draw(st.tuples(*[st.integers(0, len(data))] * 2)))
+        start, end = sorted(draw(st.tuples(*[st.integers(0, len(data))] * 2)))
         data = (
-            data[:at]
-            + draw(CRUMBS | st.binary(max_size=9) | st.just(data[at:end] * 2))
-            + (data[end:] if draw(st.booleans()) else data[at:])
+            data[:start]
+            + draw(FRAGMENTS | st.binary(max_size=9) | st.just(data[start:end] * 2))
+            + (data[end:] if draw(st.booleans()) else data[start:])
         )
     return data
 
 
 def documents(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
-    """JSON objects with these fields, some left out, as bytes that json.dumps writes."""
+    """JSON objects with a subset of these fields, encoded by json.dumps."""
     return st.fixed_dictionaries({}, optional=fields).map(
         lambda document: json.dumps(document).encode()
     )
@@ -105,23 +103,23 @@ SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     | JSON,
     "ttl": st.integers() | JSON,
     "max_tries": st.integers(0, 40) | JSON,
-    "send_at": st.datetimes().map(lambda at: at.isoformat() + "Z") | JSON,
+    "send_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
     "metadata": JSON,
 }
-SUBMITTED = spoiled(documents(**SUBMIT_FIELDS) | st.just(json.dumps(a_submit()).encode()))
-BATCHES = spoiled(
-    st.lists(SUBMITTED, max_size=4).map(
+SUBMIT_BODIES = corrupted(documents(**SUBMIT_FIELDS) | st.just(json.dumps(a_submit()).encode()))
+BATCH_BODIES = corrupted(
+    st.lists(SUBMIT_BODIES, max_size=4).map(
         lambda items: b'{"notifications": [' + b",".join(items) + b"]}"
     )
 )
 TEXTS = st.text(st.characters())
-REPLIED = st.lists(
+SMTP_REPLIES = st.lists(
     st.tuples(st.integers(0, 999), st.sampled_from(["", "5.1.1 no", "4.7.1 slow"]) | TEXTS)
     .map(lambda reply: f"{reply[0]:03} {reply[1]}\r\n".encode(errors="replace"))
-    .flatmap(lambda line: spoiled(st.just(line))),
+    .flatmap(lambda line: corrupted(st.just(line))),
     max_size=8,
 )
-STATUS_LINES = st.integers(100, 999).map(lambda status: b"HTTP/1.1 %d Said" % status)
+STATUS_LINES = st.integers(100, 999).map(lambda status: b"HTTP/1.1 %d Reason" % status)
 HEADERS = st.lists(
     st.sampled_from(
         b"""Retry-After: 7
@@ -136,7 +134,7 @@ Location: http://127.0.0.1:1/""".splitlines()
     ),
     max_size=3,
 )
-ANSWERED = spoiled(
+HTTP_RESPONSES = corrupted(
     st.builds(
         lambda status, headers, body: b"\r\n".join([status, *headers, b"", body]),
         STATUS_LINES,
@@ -146,54 +144,51 @@ ANSWERED = spoiled(
 )
 
 
-# ---- the API ------------------------------------------------------------------------------------
-
-
-@given(SUBMITTED | st.binary(max_size=200))
-def test_a_submit_is_read_and_can_be_stored_or_is_refused(body: bytes) -> None:
+@given(SUBMIT_BODIES | st.binary(max_size=200))
+def test_a_submit_can_be_stored_or_is_refused(body: bytes) -> None:
     try:
-        new = SUBMITS.read(body)
-    except (InvalidNotification, Refusal):
+        new = VALIDATOR.validate(body)
+    except (InvalidNotification, RequestRefused):
         return
     stored = [new.recipient, new.content.decode(), new.metadata.decode()]
     assert "\0" not in "".join(stored)
-    assert timedelta() < new.ttl <= ApiSettings().max_ttl
+    assert timedelta() < new.ttl <= DEFAULT_RULES.max_ttl
     assert new.max_tries is None or 0 < new.max_tries < 2**15
     msgspec.json.decode(new.content)
 
 
-@given(BATCHES | st.binary(max_size=200))
-def test_a_batch_is_taken_apart_or_is_refused(body: bytes) -> None:
+@given(BATCH_BODIES | st.binary(max_size=200))
+def test_a_batch_is_split_or_refused(body: bytes) -> None:
     try:
         items = SPLITTER.split(body)
-    except (InvalidNotification, Refusal):
+    except (InvalidNotification, RequestRefused):
         return
     for item in items:
         try:
-            SUBMITS.read(item)
-        except (InvalidNotification, Refusal):
+            VALIDATOR.validate(item)
+        except (InvalidNotification, RequestRefused):
             continue
 
 
-PLACES = b"""
+PATHS = b"""
 /v1/notifications /v1/notifications/batch /v1/failures /v1/queues /v1/providers /v1/pauses
 /v1/queues/email.high/pause /v1/channels/email/pause /v1/providers/smtp/resume /health/ready
 /metrics /docs /docs/openapi.json / /v1/notifications/01a20443-2a37-7668-832f-a1c7af4765d6
 """.split()
-NAMES = b"status channel priority reason limit cursor created_from created_to else".split()
+PARAMETERS = b"status channel priority reason limit cursor created_from created_to else".split()
 VALUES = (
     b"failed email high 50 -1 1e3 2030-01-31T12:00:00Z 9999-12-31T23:59:59-14:00 %00 %ff % "
     b"AaIEQyo3dmiDL6HHr0dl1g %C2%B2"
 ).split()
 QUERIES = st.lists(
-    st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES) | st.binary(max_size=9)).map(
+    st.tuples(st.sampled_from(PARAMETERS), st.sampled_from(VALUES) | st.binary(max_size=9)).map(
         b"=".join
     ),
     max_size=3,
 ).map(b"&".join)
-TYPES = (b"application/json", b"application/json; charset=\xff", b"text/plain")
-ASKED_HEADERS = st.lists(
-    st.tuples(st.just(b"content-type"), st.sampled_from(TYPES))
+CONTENT_TYPES = (b"application/json", b"application/json; charset=\xff", b"text/plain")
+REQUEST_HEADERS = st.lists(
+    st.tuples(st.just(b"content-type"), st.sampled_from(CONTENT_TYPES))
     | st.just((b"content-encoding", b"gzip"))
     | st.just((b"content-length", b"5")),
     max_size=3,
@@ -202,52 +197,54 @@ ASKED_HEADERS = st.lists(
 
 @given(
     method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "X"]),
-    path=spoiled(st.sampled_from(PLACES)),
-    query=spoiled(QUERIES),
-    headers=ASKED_HEADERS,
-    body=SUBMITTED | BATCHES | st.just(b'{"reason": "why", "for": 60}') | st.binary(max_size=60),
+    path=corrupted(st.sampled_from(PATHS)),
+    query=corrupted(QUERIES),
+    headers=REQUEST_HEADERS,
+    body=SUBMIT_BODIES
+    | BATCH_BODIES
+    | st.just(b'{"reason": "why", "for": 60}')
+    | st.binary(max_size=60),
 )
-def test_every_request_is_answered_and_none_breaks_the_server(
+def test_every_request_is_answered_below_500(
     method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    answer = asyncio.run(asked(APP, method, path, query, headers, body))
+    answer = asyncio.run(response_to(APP, method, path, query, headers, body))
     assert answer.status < 500, answer
     if answer.status >= 400:
         assert answer.headers[b"content-type"] == b"application/problem+json"
         assert json.loads(answer.body)["status"] == answer.status
 
 
-# ---- the providers ------------------------------------------------------------------------------
-
-
-def is_storable(found: Outcome) -> None:
-    reference = getattr(found, "reference", "")
-    for text, most in (
-        (found.code, MAX_CODE_LENGTH),
-        (found.detail, MAX_DETAIL_LENGTH),
+def assert_storable(result: Outcome) -> None:
+    reference = getattr(result, "reference", "")
+    for text, max_length in (
+        (result.code, MAX_CODE_LENGTH),
+        (result.detail, MAX_DETAIL_LENGTH),
         (reference, MAX_REFERENCE_LENGTH),
     ):
-        assert len(text) <= most
+        assert len(text) <= max_length
         assert not {category(character) for character in text} & {"Cc", "Cs"}
 
 
 @given(st.integers(-1, 999), TEXTS, st.sampled_from([REPLIES, OPENING, SIGNING_IN]), st.booleans())
-def test_any_smtp_reply_is_an_outcome(
+def test_any_smtp_reply_becomes_an_outcome(
     code: int, text: str, table: tuple[Any, ...], is_last: bool
 ) -> None:
     garbage: Any = "ambiguous" if is_last else "unavailable"
-    is_storable(reply_outcome(code, text, table, garbage=garbage))
+    assert_storable(reply_outcome(code, text, table, garbage=garbage))
 
 
-@given(ANSWERED | st.binary(max_size=99), st.integers(100, 999), TEXTS, TEXTS)
-def test_any_http_answer_is_an_outcome(body: bytes, status: int, waits: str, date: str) -> None:
+@given(HTTP_RESPONSES | st.binary(max_size=99), st.integers(100, 999), TEXTS, TEXTS)
+def test_any_http_response_becomes_an_outcome(
+    body: bytes, status: int, wait: str, date: str
+) -> None:
     document = json_document(body.rpartition(b"\r\n")[2])
     codes = tuple(json_path(document, path) for path in ("code", "error.details.0.code", "0"))
     after = retry_after(
-        waits, now=datetime(2030, 1, 31, tzinfo=UTC), date=date, limit=timedelta(hours=1)
+        wait, now=datetime(2030, 1, 31, tzinfo=UTC), date=date, limit=timedelta(hours=1)
     )
     verdict = verdict_of(status, codes, {}, {"7": "gone"})
-    is_storable(outcome(verdict, " ".join(codes), waits, after=after, reference=date))
+    assert_storable(outcome(verdict, " ".join(codes), wait, after=after, reference=date))
 
 
 def envelope(channel: str) -> Envelope:
@@ -261,8 +258,8 @@ def envelope(channel: str) -> Envelope:
 
 
 @settings(max_examples=40)
-@given(REPLIED, st.booleans())
-def test_whatever_a_mail_server_says_the_send_has_an_outcome(
+@given(SMTP_REPLIES, st.booleans())
+def test_a_send_has_an_outcome_for_any_replies_of_a_mail_server(
     replies: list[bytes], signs_in: bool
 ) -> None:
     async def send() -> Outcome:
@@ -277,14 +274,14 @@ def test_whatever_a_mail_server_says_the_send_has_an_outcome(
             async with open_smtp("smtp", smtp) as provider:
                 return await provider.send(envelope("email"))
 
-    found = asyncio.run(send())
-    is_storable(found)
-    assert CANARY not in found.detail
+    result = asyncio.run(send())
+    assert_storable(result)
+    assert CANARY not in result.detail
 
 
 @settings(max_examples=40)
-@given(ANSWERED)
-def test_whatever_a_web_server_says_the_send_has_an_outcome(answer: bytes) -> None:
+@given(HTTP_RESPONSES)
+def test_a_send_has_an_outcome_for_any_response_of_a_web_server(answer: bytes) -> None:
     async def send() -> Outcome:
         async with open_http_script(lambda n: answer if n == 1 else CLOSE, closes=True) as raw:
             http = HttpSettings(
@@ -299,12 +296,10 @@ def test_whatever_a_web_server_says_the_send_has_an_outcome(answer: bytes) -> No
             async with open_http("http", http) as provider:
                 return await provider.send(envelope("sms"))
 
-    found = asyncio.run(send())
-    is_storable(found)
-    assert CANARY not in found.detail
+    result = asyncio.run(send())
+    assert_storable(result)
+    assert CANARY not in result.detail
 
-
-# ---- the broker ---------------------------------------------------------------------------------
 
 POINTERS = documents(
     pointers=st.lists(
@@ -316,25 +311,25 @@ POINTERS = documents(
 )
 
 
-@given(spoiled(POINTERS) | st.binary(max_size=99), st.sampled_from(["email.high", "sms.low", None]))
-def test_a_message_is_pointers_that_postgres_can_hold_or_is_unreadable(
+@given(
+    corrupted(POINTERS) | st.binary(max_size=99), st.sampled_from(["email.high", "sms.low", None])
+)
+def test_a_message_decodes_to_storable_pointers_or_is_unreadable(
     body: bytes, routing_key: str | None
 ) -> None:
     try:
-        found = decode(body, routing_key=routing_key, queue=EMAIL_HIGH)
+        pointers = decode(body, routing_key=routing_key, queue=EMAIL_HIGH)
     except UnreadableMessage:
         return
-    assert 1 <= len(found) <= MAX_POINTERS_PER_MESSAGE
-    assert decode(encode(found), routing_key="email.high", queue=EMAIL_HIGH) == found
-    for pointer in found:
-        assert 0 <= pointer.claim <= INT4_MOST
+    assert 1 <= len(pointers) <= MAX_POINTERS_PER_MESSAGE
+    assert decode(encode(pointers), routing_key="email.high", queue=EMAIL_HIGH) == pointers
+    for pointer in pointers:
+        assert 0 <= pointer.claim <= MAX_INT4
         assert NotificationId(pointer.id) == pointer.id
         datetime.fromtimestamp(min(pointer.published_at, 253402300799.0), UTC)
 
 
-# ---- the settings -------------------------------------------------------------------------------
-
-TOML = spoiled(
+TOML = corrupted(
     st.sampled_from(
         [
             Path("config/notifier.toml").read_bytes(),
@@ -365,8 +360,8 @@ PLAIN = variables(
 
 @example(b"a = " + b"9" * 5000, b"", {}, {})
 @example(b"a = " + b"[" * 5000, b"", {}, {})
-@given(TOML, spoiled(st.just(b"NOTIFIER_API__PORT=1\nexport A='b' # c\n")), SECRET, PLAIN)
-def test_settings_are_read_or_refused_and_no_secret_is_said(
+@given(TOML, corrupted(st.just(b"NOTIFIER_API__PORT=1\nexport A='b' # c\n")), SECRET, PLAIN)
+def test_settings_are_read_or_refused_without_showing_a_secret(
     toml: bytes, dotenv: bytes, secret: dict[str, str], plain: dict[str, str]
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -377,7 +372,7 @@ def test_settings_are_read_or_refused_and_no_secret_is_said(
         try:
             load_settings(environ, cwd=folder)
         except ConfigError as error:
-            said = str(error)
+            message = str(error)
         else:
-            said = ""
-    assert CANARY not in said
+            message = ""
+    assert CANARY not in message

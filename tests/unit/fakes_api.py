@@ -1,19 +1,21 @@
-"""A small working store in memory behind the ports the API needs, and the API served over it."""
+"""An in-memory store behind the ports that the API needs, and the API served over it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import aiohttp
 from litestar import Litestar
 
 from notifier.api.app import create_api
 from notifier.api.http.server import open_server
-from notifier.api.settings import ApiSettings
+from notifier.api.rules import ApiRules
+from notifier.app.accepting import api_rules
 from notifier.domain.controls import Pause, Scope, ScopeKind
 from notifier.domain.errors import StoreRejected
 from notifier.domain.notification import (
@@ -27,54 +29,75 @@ from notifier.domain.notification import (
     QueueKey,
     Status,
 )
-from notifier.ports.queries import Filter, ProviderState, QueueState
+from notifier.ports.acceptor import Acceptor
+from notifier.ports.queries import Filter, ProviderState, QueueState, Reader
+from notifier.settings import ChannelSettings, Settings
+
+DEFAULT_RULES = replace(
+    api_rules(
+        Settings(
+            channels={
+                "email": ChannelSettings(address="email", provider="smtp"),
+                "sms": ChannelSettings(address="phone", provider="twilio"),
+                "push": ChannelSettings(address="token", provider="fcm"),
+            }
+        )
+    ),
+    providers=(),
+)
+"""The rules of the default settings with three channels, and with no provider."""
+
+
+def make_rules(**changes: Any) -> ApiRules:
+    """The default rules with some of them changed."""
+    return replace(DEFAULT_RULES, **changes)
 
 
 class MemoryStore:
-    """Acceptor, Reader, Board and Pausing at once.
+    """Acceptor, Reader, StatusReader and PauseWriter in one.
 
-    `broken` is raised by all; `hold` makes submits wait.
+    Every method raises `error`, if it is set. Submits wait until `released` is set. A submit to
+    `rejected_recipient` becomes StoreRejected.
     """
 
     def __init__(self) -> None:
         self.new: dict[NotificationId, NewNotification] = {}
         self.views: dict[NotificationId, NotificationView] = {}
-        self.failed: list[FailureView] = []
-        self.broken: Exception | None = None
-        self.rejects: str | None = None
+        self.failure_log: list[FailureView] = []
+        self.error: Exception | None = None
+        self.rejected_recipient: str | None = None
         self.entered = asyncio.Event()
-        self.hold = asyncio.Event()
-        self.hold.set()
-        self.asked: list[Filter] = []
+        self.released = asyncio.Event()
+        self.released.set()
+        self.filters: list[Filter] = []
         self.paused: dict[Scope, Pause] = {}
         self.breaker = "open"
 
     async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
-        self._check()
+        self._raise_error()
         self.entered.set()
-        await self.hold.wait()
+        await self.released.wait()
         return [self._store(item) for item in items]
 
     async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the port's word
-        self._check()
+        self._raise_error()
         return self.views.get(id)
 
     async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
-        self._check()
-        self.asked.append(selection)
+        self._raise_error()
+        self.filters.append(selection)
         newest = sorted(self.views.values(), key=lambda view: view.id, reverse=True)
         return [view for view in newest if _matches(view, selection)][: selection.limit]
 
     async def failures(self, selection: Filter) -> Sequence[FailureView]:
-        self._check()
-        self.asked.append(selection)
-        newest = sorted(self.failed, key=lambda view: view.id, reverse=True)
-        return [one for one in newest if selection.before is None or one.id < selection.before][
-            : selection.limit
-        ]
+        self._raise_error()
+        self.filters.append(selection)
+        newest = sorted(self.failure_log, key=lambda view: view.id, reverse=True)
+        before = selection.before
+        return [view for view in newest if before is None or view.id < before][: selection.limit]
 
     async def queues(self) -> Sequence[QueueState]:
-        self._check()
+        self._raise_error()
         return [
             QueueState(
                 queue=QueueKey(Channel("email"), Priority.HIGH),
@@ -90,7 +113,7 @@ class MemoryStore:
         ]
 
     async def providers(self) -> Sequence[ProviderState]:
-        self._check()
+        self._raise_error()
         return [
             ProviderState(
                 provider="smtp",
@@ -105,19 +128,19 @@ class MemoryStore:
         ]
 
     async def pauses(self) -> Sequence[Pause]:
-        self._check()
+        self._raise_error()
         return [self.paused[scope] for scope in sorted(self.paused)]
 
     async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
-        self._check()
+        self._raise_error()
         self.paused[scope] = Pause(scope=scope, reason=reason, age_s=0.0, expires_in_s=for_s)
 
     async def resume(self, scope: Scope) -> bool:
-        self._check()
+        self._raise_error()
         return self.paused.pop(scope, None) is not None
 
     def fail(self, id: NotificationId) -> None:  # noqa: A002 the port's word
-        """End a stored notification as failed, after one attempt."""
+        """Marks a stored notification as failed after one attempt."""
         now = datetime.now(UTC)
         view = self.views[id]
         attempt = AttemptView(
@@ -136,7 +159,7 @@ class MemoryStore:
         self.views[id] = replace(
             view, status=Status.FAILED, tries=1, last_error="550", attempts=(attempt,)
         )
-        self.failed.append(
+        self.failure_log.append(
             FailureView(
                 id=id,
                 queue=view.queue,
@@ -150,12 +173,12 @@ class MemoryStore:
             )
         )
 
-    def _check(self) -> None:
-        if self.broken is not None:
-            raise self.broken
+    def _raise_error(self) -> None:
+        if self.error is not None:
+            raise self.error
 
     def _store(self, item: NewNotification) -> Status | StoreRejected:
-        if self.rejects is not None and item.recipient == self.rejects:
+        if item.recipient == self.rejected_recipient:
             return StoreRejected("invalid byte sequence in secret@example.com")
         status = Status.QUEUED if item.delay is None else Status.SCHEDULED
         now = datetime.now(UTC)
@@ -190,23 +213,46 @@ def _matches(view: NotificationView, selection: Filter) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class FakeReadiness:
+    """A process that is not ready for these reasons."""
+
+    reasons: Sequence[str] = ()
+
+    def why_not_ready(self) -> Sequence[str]:
+        return self.reasons
+
+
+class FakeMetrics:
+    """A process with one metric."""
+
+    def render(self) -> tuple[bytes, str]:
+        return b"notifier_up 1\n", "text/plain; version=1.0.0"
+
+
 def make_api(
-    store: MemoryStore, settings: ApiSettings | None = None, reasons: Sequence[str] = ()
+    store: MemoryStore,
+    rules: ApiRules = DEFAULT_RULES,
+    reasons: Sequence[str] = (),
+    *,
+    acceptor: Acceptor | None = None,
+    reader: Reader | None = None,
 ) -> Litestar:
+    """The API over a store, with other ports for submits and reads if they are given."""
     return create_api(
-        acceptor=store,
-        reader=store,
-        board=store,
-        pausing=store,
-        settings=settings or ApiSettings(),
-        readiness=lambda: reasons,
-        metrics=lambda: (b"notifier_up 1\n", "text/plain; version=1.0.0"),
+        acceptor=acceptor or store,
+        reader=reader or store,
+        status=store,
+        pauses=store,
+        rules=rules,
+        readiness=FakeReadiness(reasons),
+        metrics=FakeMetrics(),
     )
 
 
 @asynccontextmanager
 async def open_client(app: Litestar) -> AsyncIterator[aiohttp.ClientSession]:
-    """Serve the app on a free port; gives a client of it."""
+    """Serves the app on a free port and yields a client of it."""
     async with (
         open_server(app, host="127.0.0.1", port=0, grace_s=5) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
@@ -215,6 +261,7 @@ async def open_client(app: Litestar) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def a_submit(**changes: object) -> dict[str, object]:
+    """The body of a valid submit, with some fields changed."""
     body: dict[str, object] = {
         "channel": "email",
         "priority": "high",

@@ -5,7 +5,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, validate_email
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from notifier.api.settings import AddressKind
+from notifier.api.rules import AddressKind
 from notifier.api.submission.addresses import _PLAIN_EMAIL, check_recipient
 from notifier.domain.errors import InvalidNotification
 
@@ -53,12 +53,12 @@ LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 
 
 @pytest.mark.parametrize(("kind", "recipient"), GOOD)
-def test_an_address_of_its_kind_is_taken(kind: AddressKind, recipient: str) -> None:
+def test_a_valid_address_is_accepted(kind: AddressKind, recipient: str) -> None:
     check_recipient(kind, recipient)
 
 
 @pytest.mark.parametrize(("kind", "recipient"), BAD)
-def test_what_cannot_be_an_address_is_refused(kind: AddressKind, recipient: str) -> None:
+def test_an_invalid_address_is_refused(kind: AddressKind, recipient: str) -> None:
     with pytest.raises(InvalidNotification) as caught:
         check_recipient(kind, recipient)
     assert caught.value.field == "recipient"
@@ -68,8 +68,8 @@ def test_what_cannot_be_an_address_is_refused(kind: AddressKind, recipient: str)
     local=st.from_regex(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,66}", fullmatch=True),
     domain=st.lists(LABEL, min_size=1, max_size=4).map(".".join),
 )
-def test_the_short_way_takes_nothing_that_the_library_refuses(local: str, domain: str) -> None:
-    special = {one.rpartition(".")[2] for one in SPECIAL_USE_DOMAIN_NAMES}
+def test_the_fast_check_accepts_nothing_that_the_library_refuses(local: str, domain: str) -> None:
+    special = {name.rpartition(".")[2] for name in SPECIAL_USE_DOMAIN_NAMES}
     assume(domain.rpartition(".")[2] not in special)
     address = f"{local}@{domain}"
     if _PLAIN_EMAIL.fullmatch(address):

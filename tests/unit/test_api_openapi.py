@@ -8,11 +8,16 @@ import pytest
 
 from notifier.api.docs.openapi import openapi_document
 from notifier.api.docs.reference import reference_page
-from notifier.api.docs.type_words import type_words
-from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
-from tests.unit.fakes_api import MemoryStore, make_api
+from notifier.api.docs.type_text import type_text
+from notifier.api.routes.table import ROUTES
+from notifier.api.rules import AddressKind, ApiRules, ChannelRules
+from tests.unit.fakes_api import DEFAULT_RULES, MemoryStore, make_api, make_rules
 
-UNDESCRIBED = {"/", "/docs", "/docs/openapi.json"}
+UNDOCUMENTED = {"/", "/docs", "/docs/openapi.json"}
+
+
+def document(rules: ApiRules = DEFAULT_RULES) -> dict[str, Any]:
+    return openapi_document(ROUTES, rules)
 
 
 def references(part: object) -> set[str]:
@@ -20,59 +25,59 @@ def references(part: object) -> set[str]:
         case {"$ref": str(name)}:
             return {name}
         case dict():
-            return set().union(*(references(one) for one in part.values()))
+            return set().union(*(references(value) for value in part.values()))
         case list():
-            return set().union(*(references(one) for one in part))
+            return set().union(*(references(value) for value in part))
         case _:
             return set()
 
 
-def test_every_route_is_described_and_nothing_else() -> None:
+def test_the_document_holds_exactly_the_served_routes() -> None:
     served = {
         (route.path_format, method.lower())
         for route in make_api(MemoryStore()).routes
         for method in getattr(route, "methods", ())
-        if method not in {"OPTIONS", "HEAD"} and route.path_format not in UNDESCRIBED
+        if method not in {"OPTIONS", "HEAD"} and route.path_format not in UNDOCUMENTED
     }
-    paths: dict[str, Any] = openapi_document(ApiSettings())["paths"]
+    paths: dict[str, Any] = document()["paths"]
     assert {(path, method) for path, methods in paths.items() for method in methods} == served
 
 
-def test_every_reference_leads_somewhere() -> None:
-    document = openapi_document(ApiSettings())
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
-    assert references(document) <= known
+def test_every_reference_names_a_schema() -> None:
+    described = document()
+    known = {f"#/components/schemas/{name}" for name in described["components"]["schemas"]}
+    assert references(described) <= known
 
 
-def test_the_document_tells_the_settings() -> None:
-    settings = ApiSettings(
+def test_the_document_shows_the_rules() -> None:
+    rules = make_rules(
         channels={"chat": ChannelRules(address=AddressKind.TOKEN)}, retention=timedelta(days=10)
     )
-    submit = openapi_document(settings)["components"]["schemas"]["Submit"]["properties"]
+    submit = document(rules)["components"]["schemas"]["Submit"]["properties"]
     assert submit["channel"]["enum"] == ["chat"]
     assert submit["ttl"]["anyOf"][0]["maximum"] == 9 * 86_400
 
 
 def test_the_page_shows_every_operation_with_a_command_to_try() -> None:
-    document = openapi_document(ApiSettings())
-    page = reference_page(document, "http://notify.example:81")
-    for path, methods in document["paths"].items():
+    described = document()
+    page = reference_page(described, "http://notify.example:81")
+    for path, methods in described["paths"].items():
         for operation in methods.values():
             assert f'<h2 id="{operation["operationId"]}">' in page
         assert f"curl http://notify.example:81{path}" in page
 
 
-def test_the_page_escapes_what_it_shows() -> None:
-    document = openapi_document(ApiSettings())
-    document["info"]["description"] = "<script>alert(1)</script>"
-    assert "<script>" not in reference_page(document, "http://<script>")
+def test_the_page_escapes_text() -> None:
+    described = document()
+    described["info"]["description"] = "<script>alert(1)</script>"
+    assert "<script>" not in reference_page(described, "http://<script>")
 
 
-def test_the_page_states_the_bounds() -> None:
-    settings = ApiSettings(max_content_bytes=100_000, max_batch=77)
-    page = reference_page(openapi_document(settings), "")
-    for bound in ("200,000", "100,000", "16,384", "77 notifications", "8,388,608"):
-        assert bound in page
+def test_the_page_shows_the_size_limits() -> None:
+    rules = make_rules(max_content_bytes=100_000, max_batch=77)
+    page = reference_page(document(rules), "")
+    for limit in ("200,000", "100,000", "16,384", "77 notifications", "8,388,608"):
+        assert limit in page
 
 
 @pytest.mark.parametrize(
@@ -83,37 +88,37 @@ def test_the_page_states_the_bounds() -> None:
         ("/v1/providers/{provider}/resume", ["telco"]),
     ],
 )
-def test_what_can_be_paused_is_named(path: str, names: list[str]) -> None:
-    settings = ApiSettings(
+def test_the_document_lists_the_names_that_can_be_paused(path: str, names: list[str]) -> None:
+    rules = make_rules(
         channels={"fax": ChannelRules(address=AddressKind.PHONE)}, providers=["telco"]
     )
-    (parameter,) = openapi_document(settings)["paths"][path]["post"]["parameters"]
+    (parameter,) = document(rules)["paths"][path]["post"]["parameters"]
     assert (parameter["in"], parameter["required"]) == ("path", True)
     assert parameter["schema"] == {"enum": names}
 
 
-def test_every_part_of_a_path_is_described_as_such() -> None:
-    for path, methods in openapi_document(ApiSettings())["paths"].items():
+def test_every_path_parameter_is_documented() -> None:
+    for path, methods in document()["paths"].items():
         for operation in methods.values():
             parameters = operation.get("parameters", ())
-            in_path = {one["name"] for one in parameters if one["in"] == "path"}
+            in_path = {parameter["name"] for parameter in parameters if parameter["in"] == "path"}
             assert in_path == set(re.findall(r"{(\w+)}", path))
 
 
-def test_the_body_of_a_pause_may_be_left_out() -> None:
-    paths = openapi_document(ApiSettings())["paths"]
+def test_the_body_of_a_pause_is_optional() -> None:
+    paths = document()["paths"]
     assert not paths["/v1/queues/{queue}/pause"]["post"]["requestBody"]["required"]
     assert paths["/v1/notifications"]["post"]["requestBody"]["required"]
 
 
 def test_the_page_shows_how_to_pause_and_resume() -> None:
-    page = reference_page(openapi_document(ApiSettings()), "http://h")
+    page = reference_page(document(), "http://h")
     assert "curl http://h/v1/queues/{queue}/resume -X POST" in page
     assert "-d &#x27;{&quot;reason&quot;: &quot;maintenance&quot;, &quot;for&quot;: 600}" in page
 
 
 @pytest.mark.parametrize(
-    ("schema", "words"),
+    ("schema", "text"),
     [
         ({"type": "string", "format": "date-time"}, "string, date-time"),
         (
@@ -130,10 +135,10 @@ def test_the_page_shows_how_to_pause_and_resume() -> None:
         ({}, "anything"),
     ],
 )
-def test_a_type_is_said_in_words(schema: dict[str, Any], words: str) -> None:
-    assert type_words(schema) == words
+def test_a_type_is_described_as_text(schema: dict[str, Any], text: str) -> None:
+    assert type_text(schema) == text
 
 
 def test_the_page_shows_no_raw_schema() -> None:
-    page = reference_page(openapi_document(ApiSettings()), "")
+    page = reference_page(document(), "")
     assert "&quot;type&quot;" not in page

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.api.http.problems import Refusal
-from notifier.api.settings import ApiSettings
-from notifier.api.submission.batch_split import Splitter
+from notifier.api.http.problems import RequestRefused
+from notifier.api.submission.batch_split import BatchSplitter
 from notifier.domain.errors import InvalidNotification
+from tests.unit.fakes_api import make_rules
 
-SPLITTER = Splitter(ApiSettings(max_batch=10))
+SPLITTER = BatchSplitter(make_rules(max_batch=10))
 MIB = 1024 * 1024
 
 
@@ -20,19 +20,19 @@ def batch(*items: bytes) -> bytes:
     return b'{ "notifications" : [ %s ] }' % b" , ".join(items)
 
 
-def test_items_come_out_as_they_went_in() -> None:
+def test_items_are_returned_unchanged() -> None:
     items = [b"1", b'"1"', b'{"a": [1, 2]}', b"[]", b'"\\u0041 \xc3\xa4"', b"1e400", b"1"]
     assert SPLITTER.split(batch(*items)) == items
 
 
-@pytest.mark.parametrize("stop", [b'"\\ud800"', b'"\\uDfFf"', b"NaN", b"-Infinity", b'"\xff"'])
-def test_what_stops_the_parser_is_left_to_its_item(stop: bytes) -> None:
-    items = [b'"notifications"', b"1e1", stop, b'"\\\\ud800 NaN"', b"[%s]" % stop, b"1e1"]
+@pytest.mark.parametrize("token", [b'"\\ud800"', b'"\\uDfFf"', b"NaN", b"-Infinity", b'"\xff"'])
+def test_a_token_that_the_parser_rejects_affects_only_its_item(token: bytes) -> None:
+    items = [b'"notifications"', b"1e1", token, b'"\\\\ud800 NaN"', b"[%s]" % token, b"1e1"]
     assert SPLITTER.split(batch(*items)) == items
 
 
-def test_what_stops_the_parser_in_a_large_batch_is_the_batch_s_problem() -> None:
-    with pytest.raises(Refusal) as caught:
+def test_a_large_batch_with_a_rejected_token_is_refused_as_a_whole() -> None:
+    with pytest.raises(RequestRefused) as caught:
         SPLITTER.split(batch(b'"\\ud800"', b'"%s"' % (b"a" * MIB)))
     assert caught.value.problem.type == "urn:notifier:problem:malformed-json"
     assert "lone surrogate" in caught.value.problem.detail
@@ -45,26 +45,26 @@ def test_too_few_or_too_many_items_are_refused(count: int) -> None:
     assert (caught.value.field, caught.value.expected) == ("notifications", "1 to 10 notifications")
 
 
-def test_of_a_million_items_no_million_objects_are_made() -> None:
+def test_splitting_a_million_items_makes_no_million_objects() -> None:
     body = batch(b",".join([b"0"] * MIB))
     tracemalloc.start()
     try:
         with pytest.raises(InvalidNotification):
             SPLITTER.split(body)
-        _, most = tracemalloc.get_traced_memory()
+        _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < MIB
+    assert peak_bytes < MIB
 
 
 @pytest.mark.parametrize("depth", [2000, 50_000])
-def test_an_item_that_nests_without_end_is_the_batch_s_problem(depth: int) -> None:
+def test_a_batch_with_an_item_that_nests_too_deeply_is_refused_as_a_whole(depth: int) -> None:
     with pytest.raises(InvalidNotification) as caught:
         SPLITTER.split(batch(b"1", b"[" * depth + b"]" * depth))
     assert caught.value.field == "notifications"
 
 
-def test_a_name_of_any_length_is_refused() -> None:
+def test_an_unknown_field_with_a_very_long_name_is_refused() -> None:
     with pytest.raises(InvalidNotification) as caught:
         SPLITTER.split(b'{"%s":1}' % (b"a" * MIB))
     assert caught.value.expected == "only notifications here"
@@ -72,7 +72,7 @@ def test_a_name_of_any_length_is_refused() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_split_or_refused(body: bytes) -> None:
-    with pytest.raises((InvalidNotification, Refusal)):
+    with pytest.raises((InvalidNotification, RequestRefused)):
         SPLITTER.split(body)
 
 
@@ -83,6 +83,6 @@ JSON = st.recursive(
 
 
 @given(st.lists(JSON, min_size=1, max_size=10))
-def test_any_items_are_split_as_they_were_joined(values: list[object]) -> None:
+def test_splitting_returns_the_items_that_were_joined(values: list[object]) -> None:
     items = [json.dumps(value).encode() for value in values]
     assert SPLITTER.split(batch(*items)) == items

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifier.api.http.problems import Refusal
-from notifier.api.settings import AddressKind, ApiSettings, ChannelRules
-from notifier.api.submission.validation import Submits
+from notifier.api.http.problems import RequestRefused
+from notifier.api.rules import AddressKind, ChannelRules
+from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NewNotification, Priority
-from tests.unit.fakes_api import a_submit
+from tests.unit.fakes_api import DEFAULT_RULES, a_submit, make_rules
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SUBMITS = Submits(ApiSettings(), now=lambda: NOW)
+VALIDATOR = SubmitValidator(DEFAULT_RULES, now=lambda: NOW)
 
 
-def read(**changes: object) -> NewNotification:
-    return SUBMITS.read(json.dumps(a_submit(**changes)).encode())
+def validate(**changes: object) -> NewNotification:
+    return VALIDATOR.validate(json.dumps(a_submit(**changes)).encode())
 
 
 def nested(levels: int) -> object:
@@ -33,7 +33,7 @@ def data(value: object) -> dict[str, object]:
     return {"subject": "x", "data": value}
 
 
-def at(span: timedelta) -> str:
+def after(span: timedelta) -> str:
     return (NOW + span).isoformat()
 
 
@@ -83,12 +83,12 @@ BAD = [
     ({"ttl": "60"}, "ttl"),
     ({"ttl": 29 * 86_400 + 1}, "ttl"),
     ({"ttl": 10**400}, "ttl"),
-    ({"ttl": 60, "send_at": at(timedelta(seconds=61))}, "ttl"),
+    ({"ttl": 60, "send_at": after(timedelta(seconds=61))}, "ttl"),
     ({"send_at": "tomorrow"}, "send_at"),
     ({"send_at": "2026-03-02"}, "send_at"),
     ({"send_at": "2026-03-02T08:00:00"}, "send_at"),
     ({"send_at": 1_800_000_000}, "send_at"),
-    ({"send_at": at(timedelta(days=22, seconds=1))}, "send_at"),
+    ({"send_at": after(timedelta(days=22, seconds=1))}, "send_at"),
     ({"max_tries": 0}, "max_tries"),
     ({"max_tries": 101}, "max_tries"),
     ({"max_tries": 1.5}, "max_tries"),
@@ -100,33 +100,33 @@ BAD = [
 
 
 @pytest.mark.parametrize(("changes", "field"), BAD)
-def test_a_wrong_field_is_named(changes: dict[str, object], field: str) -> None:
+def test_the_error_names_a_wrong_field(changes: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidNotification) as caught:
-        read(**changes)
+        validate(**changes)
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize("missing", ["channel", "recipient", "content"])
-def test_a_missing_field_is_named(missing: str) -> None:
+def test_the_error_names_a_missing_field(missing: str) -> None:
     body = {key: value for key, value in a_submit().items() if key != missing}
     with pytest.raises(InvalidNotification) as caught:
-        SUBMITS.read(json.dumps(body).encode())
+        VALIDATOR.validate(json.dumps(body).encode())
     assert caught.value.field == missing
 
 
 @pytest.mark.parametrize("opening", [b'{"a":', b"["])
-def test_endless_nesting_is_named(opening: bytes) -> None:
+def test_the_error_names_the_field_that_nests_too_deeply(opening: bytes) -> None:
     head = b'{"channel":"email","recipient":"a@b.de","content":{"subject":"x","data":'
     with pytest.raises(InvalidNotification) as caught:
-        SUBMITS.read(head + opening * 5000)
+        VALIDATOR.validate(head + opening * 5000)
     assert caught.value.field == "content.data"
 
 
 @pytest.mark.parametrize("number", [b"1e400", b"-1e400", b"9" * 5000])
-def test_a_number_beyond_double_is_named(number: bytes) -> None:
+def test_the_error_names_a_number_that_a_double_cannot_hold(number: bytes) -> None:
     body = b'{"channel":"email","recipient":"a@b.de","content":{"subject":"x","data":{"n":%s}}}'
     with pytest.raises(InvalidNotification) as caught:
-        SUBMITS.read(body % number)
+        VALIDATOR.validate(body % number)
     assert caught.value.field == "content.data.n"
 
 
@@ -134,95 +134,95 @@ def test_a_number_beyond_double_is_named(number: bytes) -> None:
     "body",
     [b"", b"{", b"nul", b'{"channel":"email",}', b"\xff\xfe{\x00", b'{"channel":"\xff"}', b"'a'"],
 )
-def test_what_is_not_json_is_malformed(body: bytes) -> None:
-    with pytest.raises(Refusal) as caught:
-        SUBMITS.read(body)
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        VALIDATOR.validate(body)
     assert caught.value.problem.type == "urn:notifier:problem:malformed-json"
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"a"', b"null"])
-def test_json_that_is_no_object_is_refused_whole(body: bytes) -> None:
+def test_json_that_is_not_an_object_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(InvalidNotification) as caught:
-        SUBMITS.read(body)
+        VALIDATOR.validate(body)
     assert caught.value.field == "$"
 
 
 def test_only_the_given_parts_of_the_content_are_kept() -> None:
-    new = read(content={"subject": "x", "body": "", "html": None, "data": None}, metadata=None)
+    new = validate(content={"subject": "x", "body": "", "html": None, "data": None}, metadata=None)
     assert json.loads(new.content) == {"subject": "x", "body": ""}
     assert new.metadata == b"{}"
 
 
-def test_data_and_metadata_are_kept_as_they_came() -> None:
+def test_data_and_metadata_are_kept_unchanged() -> None:
     body = (
         b'{"channel":"push","recipient":"t","content":{"data":{"n":%s,"f":1.10}},'
         b'"metadata":{"order":"7"}}'
     )
-    new = SUBMITS.read(body % str(2**80).encode())
+    new = VALIDATOR.validate(body % str(2**80).encode())
     assert new.content == b'{"data":{"n":%s,"f":1.10}}' % str(2**80).encode()
     assert new.metadata == b'{"order":"7"}'
 
 
 def test_a_subject_keeps_every_other_character() -> None:
     subject = "Ünï \u00a0 \u200b 🎉"
-    assert json.loads(read(content={"subject": subject}).content) == {"subject": subject}
+    assert json.loads(validate(content={"subject": subject}).content) == {"subject": subject}
 
 
-def test_what_is_too_large_is_refused_before_anything_looks_into_it() -> None:
+def test_the_size_is_checked_before_the_values() -> None:
     with pytest.raises(InvalidNotification) as caught:
-        read(content=data({"a": ["\0"] * 100_000}))
+        validate(content=data({"a": ["\0"] * 100_000}))
     assert caught.value.field == "content"
 
 
 @pytest.mark.parametrize("levels", [1, 31, 32])
 def test_data_may_nest_thirty_two_levels(levels: int) -> None:
-    assert read(content=data(nested(levels))).content
+    assert validate(content=data(nested(levels))).content
 
 
-def test_backslashes_before_a_harmless_u0000_are_no_nul() -> None:
-    new = read(content={"subject": "\\u0000"})
+def test_an_escaped_backslash_before_u0000_is_not_a_nul() -> None:
+    new = validate(content={"subject": "\\u0000"})
     assert json.loads(new.content) == {"subject": "\\u0000"}
 
 
 @pytest.mark.parametrize(
     ("priority", "hours"), [(Priority.HIGH, 1), (Priority.MEDIUM, 24), (Priority.LOW, 72)]
 )
-def test_the_default_ttl_is_the_priority_s(priority: Priority, hours: int) -> None:
-    assert read(priority=priority).ttl == timedelta(hours=hours)
+def test_each_priority_has_its_default_ttl(priority: Priority, hours: int) -> None:
+    assert validate(priority=priority).ttl == timedelta(hours=hours)
 
 
 def test_medium_is_the_default_priority() -> None:
     body = a_submit()
     del body["priority"]
-    assert SUBMITS.read(json.dumps(body).encode()).queue.priority is Priority.MEDIUM
+    assert VALIDATOR.validate(json.dumps(body).encode()).queue.priority is Priority.MEDIUM
 
 
-def test_the_default_ttl_begins_when_it_is_sent() -> None:
-    new = read(send_at=at(timedelta(hours=5)))
+def test_the_default_ttl_starts_at_send_at() -> None:
+    new = validate(send_at=after(timedelta(hours=5)))
     assert (new.delay, new.ttl) == (timedelta(hours=5), timedelta(hours=6))
 
 
-def test_a_given_ttl_begins_when_it_is_accepted() -> None:
-    new = read(send_at=at(timedelta(hours=5)), ttl=6 * 3600)
+def test_a_given_ttl_starts_at_acceptance() -> None:
+    new = validate(send_at=after(timedelta(hours=5)), ttl=6 * 3600)
     assert (new.delay, new.ttl) == (timedelta(hours=5), timedelta(hours=6))
 
 
 @pytest.mark.parametrize("send_at", ["2026-03-01T13:00:00+01:00", "0001-01-01T00:00:00+14:00"])
-def test_an_instant_that_has_passed_means_now(send_at: str) -> None:
-    assert read(send_at=send_at).delay is None
+def test_a_send_at_in_the_past_means_now(send_at: str) -> None:
+    assert validate(send_at=send_at).delay is None
 
 
-def test_a_channel_of_one_s_own_keeps_its_address_kind() -> None:
-    rules = {"chat": ChannelRules(address=AddressKind.TOKEN)}
-    submits = Submits(ApiSettings(channels=rules), now=lambda: NOW)
+def test_a_configured_channel_checks_its_address_kind() -> None:
+    channels = {"chat": ChannelRules(address=AddressKind.TOKEN)}
+    validator = SubmitValidator(make_rules(channels=channels), now=lambda: NOW)
     body = a_submit(channel="chat", recipient="room-7")
-    assert str(submits.read(json.dumps(body).encode()).queue) == "chat.high"
+    assert str(validator.validate(json.dumps(body).encode()).queue) == "chat.high"
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_refused(body: bytes) -> None:
-    with pytest.raises((InvalidNotification, Refusal)):
-        SUBMITS.read(body)
+def test_any_bytes_are_validated_or_refused(body: bytes) -> None:
+    with pytest.raises((InvalidNotification, RequestRefused)):
+        VALIDATOR.validate(body)
 
 
 JSON = st.recursive(
@@ -233,9 +233,9 @@ JSON = st.recursive(
 
 @settings(max_examples=40)
 @given(st.dictionaries(st.text(st.characters()), JSON))
-def test_what_is_taken_can_be_stored_as_text_and_doubles(value: dict[str, object]) -> None:
+def test_accepted_data_can_be_stored_as_text_and_doubles(value: dict[str, object]) -> None:
     try:
-        new = read(content={"subject": "x", "data": value})
+        new = validate(content={"subject": "x", "data": value})
     except InvalidNotification:
         return
     assert b"\\u0000" not in new.content.replace(b"\\\\", b"")

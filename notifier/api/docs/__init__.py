@@ -1,1 +1,1 @@
-"""The OpenAPI document and the reference page."""
+"""The OpenAPI document and the reference page, both generated from the route table."""

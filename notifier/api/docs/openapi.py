@@ -1,162 +1,171 @@
-"""The OpenAPI 3.1 document, from the table of operations and the structs on the wire."""
+"""Generates the OpenAPI 3.1 document from the route table and the request and response structs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from notifier import __version__
-from notifier.api import requests, responses
-from notifier.api.http.problems import PREFIX, PROBLEM_TYPE, Kind
-from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_REASON
-from notifier.api.routes.table import ROUTES, Route
-from notifier.api.settings import ApiSettings
+from notifier.api.http.problems import PREFIX, PROBLEM_MEDIA_TYPE, ProblemType
+from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_REASON_LENGTH
+from notifier.api.requests import Batch
+from notifier.api.responses import Accepted, BatchRefusal, Problem
+from notifier.api.routes.route import Route
+from notifier.api.rules import ApiRules
 from notifier.domain.controls import ScopeKind
 
 Json = dict[str, Any]
 _REF: Final = "#/components/schemas/{name}"
-_STRUCTS: Final = (
-    requests.Submit,
-    requests.PauseRequest,
-    responses.Accepted,
-    responses.BatchResponse,
-    responses.BatchRefusal,
-    responses.Notification,
-    responses.NotificationPage,
-    responses.FailurePage,
-    responses.Queue,
-    responses.ProviderHealth,
-    responses.PauseState,
-    responses.Resumed,
-    responses.Health,
-    responses.Problem,
-)
+_REFERRED_STRUCTS: Final = (Accepted, BatchRefusal, Problem)
+"""Structs that other schemas refer to by name only."""
 _INSTANT: Final = {"type": "string", "format": "date-time"}
 _REASON: Final = {
     "type": "string",
     "minLength": 1,
-    "maxLength": MAX_REASON,
+    "maxLength": MAX_REASON_LENGTH,
     "pattern": "^[ -~]+$",
 }
 _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
-    "id": ("The id that the submit answered.", {"type": "string", "format": "uuid"}),
+    "id": ("The id from the response to the submit.", {"type": "string", "format": "uuid"}),
     "status": ("Only in this status.", {"$ref": _REF.format(name="Status")}),
     "priority": ("Only of this priority.", {"$ref": _REF.format(name="Priority")}),
     "reason": ("Only failures with this reason.", _REASON),
     "created_from": ("Only created at or after this instant.", _INSTANT),
     "created_to": ("Only created before this instant.", _INSTANT),
-    "cursor": ("`next_cursor` of the page before.", {"type": "string", "pattern": "^[\\w-]{22}$"}),
+    "cursor": (
+        "`next_cursor` of the previous page.",
+        {"type": "string", "pattern": "^[\\w-]{22}$"},
+    ),
     "limit": (
-        "How many at most.",
+        "The maximum number of rows.",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
 }
 
 
-def openapi_document(settings: ApiSettings) -> Json:
-    """Describe the API as it is under these settings."""
+def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
+    """Describes the documented routes under these rules."""
+    documented = [route for route in routes if route.is_documented]
     paths: Json = {}
-    for operation in ROUTES:
-        path = paths.setdefault(operation.shown_path, {})
-        path[operation.method] = _operation(operation, settings)
+    for route in documented:
+        paths.setdefault(route.openapi_path, {})[route.method] = _operation(route, rules)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Notifier",
             "version": __version__,
             "description": (
-                f"Submit notifications and follow what becomes of them. {settings.bounds}"
+                f"Submit notifications and follow their delivery. {rules.size_limits_text}"
             ),
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": _schemas(settings)},
+        "components": {"schemas": _schemas(documented, rules)},
     }
 
 
-def _schemas(settings: ApiSettings) -> Json:
-    _, found = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
-    schemas: Json = dict(found)
-    schemas["Submit"]["properties"]["channel"] = {"enum": list(settings.channels)}
+def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
+    structs = [struct for route in routes for struct in (route.body, route.response) if struct]
+    _, components = msgspec.json.schema_components(
+        dict.fromkeys([*structs, *_REFERRED_STRUCTS]), ref_template=_REF
+    )
+    schemas: Json = dict(components)
+    schemas["Submit"]["properties"]["channel"] = {"enum": list(rules.channels)}
     ttl = schemas["Submit"]["properties"]["ttl"]
-    ttl["anyOf"][0]["maximum"] = settings.max_ttl.total_seconds()
-    schemas["Batch"] = _batch(settings)
-    kinds = [PREFIX + kind.value.slug for kind in Kind]
-    schemas["Problem"]["properties"]["type"]["examples"] = kinds
+    ttl["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
+    schemas["Batch"] = _batch_schema(rules)
+    problem_types = [PREFIX + problem_type.value.slug for problem_type in ProblemType]
+    schemas["Problem"]["properties"]["type"]["examples"] = problem_types
     return schemas
 
 
-def _batch(settings: ApiSettings) -> Json:
-    """An item that is no Submit gets its own problem; the batch as such stays good."""
-    items = {"type": "array", "minItems": 1, "maxItems": settings.max_batch}
+def _batch_schema(rules: ApiRules) -> Json:
+    # The struct holds raw JSON, because an item that is not a Submit gets a problem of its own.
     return {
         "type": "object",
-        "description": requests.Batch.__doc__,
-        "properties": {"notifications": {**items, "items": {"$ref": _REF.format(name="Submit")}}},
+        "description": Batch.__doc__,
+        "properties": {
+            "notifications": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": rules.max_batch,
+                "items": {"$ref": _REF.format(name="Submit")},
+            }
+        },
         "required": ["notifications"],
         "additionalProperties": False,
     }
 
 
-def _operation(operation: Route, settings: ApiSettings) -> Json:
-    answers: Json = {str(operation.status): _answer(operation)}
-    for kind in operation.problems:
-        answers[str(kind.status)] = _problem(kind)
-    described: Json = {
-        "operationId": operation.id,
-        "summary": operation.summary,
-        "responses": answers,
+def _operation(route: Route, rules: ApiRules) -> Json:
+    responses: Json = {str(route.status): _response(route)}
+    for problem_type in route.problems:
+        responses[str(problem_type.status)] = _problem_response(problem_type)
+    operation: Json = {
+        "operationId": route.id,
+        "summary": route.summary,
+        "responses": responses,
     }
-    if operation.parameters:
-        described["parameters"] = [
-            _parameter(name, operation, settings) for name in operation.parameters
-        ]
-    if operation.takes:
-        schema = {"$ref": _REF.format(name=operation.takes)}
-        described["requestBody"] = {
-            "required": not operation.is_body_optional,
-            "content": {"application/json": {"schema": schema}},
+    if route.parameters:
+        operation["parameters"] = [_parameter(name, route, rules) for name in route.parameters]
+    if route.body:
+        operation["requestBody"] = {
+            "required": not route.is_body_optional,
+            "content": {"application/json": {"schema": _reference(route.body)}},
         }
-    return described
+    return operation
 
 
-def _answer(operation: Route) -> Json:
-    if operation.answer is None:
-        return {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    schema: Json = {"$ref": _REF.format(name=operation.answer)}
-    if operation.is_list:
+def _response(route: Route) -> Json:
+    if route.response is None:
+        return {
+            "description": "Plain text.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
+    schema = _reference(route.response)
+    if route.is_list:
         schema = {"type": "array", "items": schema}
-    answer: Json = {
-        "description": "As asked.",
+    response: Json = {
+        "description": "Success.",
         "content": {"application/json": {"schema": schema}},
     }
-    if operation.answer == "Accepted":
-        location = {"description": "Where it can be read.", "schema": {"type": "string"}}
-        answer["headers"] = {"Location": location}
-    return answer
+    if route.response is Accepted:
+        response["headers"] = {
+            "Location": {"description": "The notification's path.", "schema": {"type": "string"}}
+        }
+    return response
 
 
-def _problem(kind: Kind) -> Json:
-    schema = {"$ref": _REF.format(name="Problem")}
-    return {"description": kind.value.title, "content": {PROBLEM_TYPE: {"schema": schema}}}
+def _problem_response(problem_type: ProblemType) -> Json:
+    return {
+        "description": problem_type.value.title,
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": _reference(Problem)}},
+    }
 
 
-def _parameter(name: str, operation: Route, settings: ApiSettings) -> Json:
-    is_in_path = f"{{{name}:str}}" in operation.path
-    described, schema = _PARAMETERS.get(name) or _named(name, settings, is_in_path=is_in_path)
+def _reference(struct: type[msgspec.Struct]) -> Json:
+    return {"$ref": _REF.format(name=struct.__name__)}
+
+
+def _parameter(name: str, route: Route, rules: ApiRules) -> Json:
+    is_in_path = f"{{{name}:str}}" in route.path
+    description, schema = _PARAMETERS.get(name) or _scope_parameter(
+        name, rules, is_in_path=is_in_path
+    )
     return {
         "name": name,
         "in": "path" if is_in_path else "query",
         "required": is_in_path,
-        "description": described,
+        "description": description,
         "schema": schema,
     }
 
 
-def _named(name: str, settings: ApiSettings, *, is_in_path: bool) -> tuple[str, Json]:
-    """Describe a parameter that names a queue, a channel or a provider."""
+def _scope_parameter(name: str, rules: ApiRules, *, is_in_path: bool) -> tuple[str, Json]:
+    """Describes a parameter that names a queue, a channel or a provider."""
     kind = ScopeKind(name)
-    names = list(settings.names_of(kind))
+    names = list(rules.names_of(kind))
     schema: Json = {"enum": names} if names else {"type": "string"}
     return (f"The {kind}." if is_in_path else f"Only on this {kind}."), schema

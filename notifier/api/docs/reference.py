@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document as one page of HTML, without scripts and without outside assets."""
+"""`/docs`: the OpenAPI document as one HTML page, without scripts or external assets."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from html import escape
 from typing import Any, Final
 
 from litestar import Request
-from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Scope
 
-from notifier.api.docs.openapi import Json, openapi_document
-from notifier.api.docs.type_words import type_words
-from notifier.api.http.raw_response import RawResponse, read_route
-from notifier.api.settings import ApiSettings
+from notifier.api.docs.openapi import Json
+from notifier.api.docs.type_text import type_text
+from notifier.api.http.raw_response import RawResponse
 from notifier.domain.controls import ScopeKind
 
-DOCS: Final = "/docs"
-DOCUMENT: Final = "/docs/openapi.json"
+REFERENCE_PATH: Final = "/docs"
+OPENAPI_PATH: Final = "/docs/openapi.json"
 _STYLE: Final = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
 color:#1a1a1a;background:#fff}
@@ -45,52 +42,56 @@ _HTML_HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
 )
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-_EXAMPLE: Final[Json] = {
+_SUBMIT_EXAMPLE: Final[Json] = {
     "channel": "email",
     "priority": "high",
     "recipient": "ada@example.com",
     "content": {"subject": "Your code", "body": "Your code is 123456."},
 }
 _EXAMPLES: Final[dict[str, Json]] = {
-    "submit": _EXAMPLE,
-    "submitBatch": {"notifications": [_EXAMPLE]},
+    "submit": _SUBMIT_EXAMPLE,
+    "submitBatch": {"notifications": [_SUBMIT_EXAMPLE]},
     **{f"pause{kind.capitalize()}": {"reason": "maintenance", "for": 600} for kind in ScopeKind},
 }
+"""Request bodies by operation id."""
 
 
-def reference_handlers(settings: ApiSettings) -> Sequence[HTTPRouteHandler]:
-    """Make the handlers of the reference. The page names the server as its reader does."""
-    document = openapi_document(settings)
-    document_answer = RawResponse(200, json.dumps(document).encode())
+class ReferenceRoutes:
+    """Handlers of the reference page and of the OpenAPI document."""
 
-    @read_route("/")
-    async def root() -> ASGIApp:
-        return RawResponse(307, b"", [(b"location", DOCS.encode())])
+    def __init__(self, document: Json) -> None:
+        self._document = document
+        self._document_response = RawResponse(200, json.dumps(document).encode())
 
-    @read_route(DOCS)
-    async def page(request: Request[Any, Any, Any]) -> ASGIApp:
-        shown = reference_page(document, base_of(request.scope))
-        return RawResponse(200, shown.encode(), _HTML_HEADERS)
+    async def redirect(self) -> ASGIApp:
+        return RawResponse(307, b"", [(b"location", REFERENCE_PATH.encode())])
 
-    @read_route(DOCUMENT)
-    async def openapi() -> ASGIApp:
-        return document_answer
+    async def page(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        html = reference_page(self._document, base_url(request.scope))
+        return RawResponse(200, html.encode(), _HTML_HEADERS)
 
-    return [root, page, openapi]
+    async def document(self) -> ASGIApp:
+        return self._document_response
 
 
-def base_of(scope: Scope) -> str:
-    """Return where the reader found this server; it ends up in commands that are pasted."""
-    said = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+def base_url(scope: Scope) -> str:
+    """Returns the URL under which the reader reached this server.
+
+    The page shows it inside commands that readers paste into a shell, so a Host header that is
+    not a host name or an address is replaced by the server's own address.
+    """
+    requested = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    if _HOST.fullmatch(requested):
+        return f"{scope['scheme']}://{requested}"
     host, port = scope["server"] or ("127.0.0.1", None)
-    own = f"[{host}]" if ":" in host else host
-    return f"{scope['scheme']}://{said if _HOST.fullmatch(said) else f'{own}:{port}'}"
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{scope['scheme']}://{bracketed}:{port}"
 
 
 def reference_page(document: Json, base: str) -> str:
-    """Render the document, with commands for the server at `base`, such as http://localhost:8000.
+    """Renders the document, with commands for the server at `base`, such as http://localhost:8000.
 
-    A `base` from a caller is escaped; that it is safe in a shell is for the caller to see to.
+    `base` is escaped for HTML. The caller must ensure that it is safe in a shell.
     """
     info = document["info"]
     operations = "".join(
@@ -98,45 +99,49 @@ def reference_page(document: Json, base: str) -> str:
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     )
-    schemas = "".join(_schema(name, one) for name, one in document["components"]["schemas"].items())
+    schemas = "".join(
+        _schema(name, schema) for name, schema in document["components"]["schemas"].items()
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style></head><body>"
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
-        f"<p>{escape(info['description'])} The same for programs: "
-        f'<a href="{DOCUMENT}">openapi.json</a>.</p>{operations}<h1>Schemas</h1>{schemas}'
+        f"<p>{escape(info['description'])} For programs: "
+        f'<a href="{OPENAPI_PATH}">openapi.json</a>.</p>{operations}<h1>Schemas</h1>{schemas}'
         "</body></html>"
     )
 
 
 def _operation(base: str, path: str, method: str, operation: Json) -> str:
-    name = operation["operationId"]
-    answers = "".join(
-        f"<tr><td>{status}</td><td>{escape(one['description'])}</td><td>{_links(one)}</td></tr>"
-        for status, one in operation["responses"].items()
+    operation_id = operation["operationId"]
+    responses = "".join(
+        f"<tr><td>{status}</td><td>{escape(response['description'])}</td>"
+        f"<td>{_content_types(response)}</td></tr>"
+        for status, response in operation["responses"].items()
     )
-    takes = operation.get("requestBody")
+    body = operation.get("requestBody")
     return (
-        f'<h2 id="{name}"><code>{method.upper()} {escape(path)}</code></h2>'
+        f'<h2 id="{operation_id}"><code>{method.upper()} {escape(path)}</code></h2>'
         f"<p>{escape(operation['summary'])}</p>"
         f"{_parameters(operation)}"
-        f"{f'<p>Body: {_links(takes)}</p>' if takes else ''}"
-        f"<table>{answers}</table><pre>{escape(_curl(base, path, method, name))}</pre>"
+        f"{f'<p>Body: {_content_types(body)}</p>' if body else ''}"
+        f"<table>{responses}</table><pre>{escape(_curl(base, path, method, operation_id))}</pre>"
     )
 
 
 def _parameters(operation: Json) -> str:
     rows = "".join(
-        f"<tr><td><code>{one['name']}</code></td><td>{escape(one['description'])}</td>"
-        f"<td>{type_words(one['schema'])}</td></tr>"
-        for one in operation.get("parameters", ())
+        f"<tr><td><code>{parameter['name']}</code></td>"
+        f"<td>{escape(parameter['description'])}</td>"
+        f"<td>{type_text(parameter['schema'])}</td></tr>"
+        for parameter in operation.get("parameters", ())
     )
     return f"<table>{rows}</table>" if rows else ""
 
 
-def _curl(base: str, path: str, method: str, name: str) -> str:
-    example = _EXAMPLES.get(name)
+def _curl(base: str, path: str, method: str, operation_id: str) -> str:
+    example = _EXAMPLES.get(operation_id)
     url = base + path
     if method != "post":
         return f"curl {url}"
@@ -146,23 +151,24 @@ def _curl(base: str, path: str, method: str, name: str) -> str:
     return f"curl {url} -H 'Content-Type: application/json' \\\n  -d '{body}'"
 
 
-def _links(part: Json) -> str:
-    schemas = [one["schema"] for one in part.get("content", {}).values()]
-    return ", ".join(type_words(one) for one in schemas)
+def _content_types(part: Json) -> str:
+    schemas = [media["schema"] for media in part.get("content", {}).values()]
+    return ", ".join(type_text(schema) for schema in schemas)
 
 
 def _schema(name: str, schema: Json) -> str:
-    title = f'<h3 id="{escape(name)}">{escape(name)}</h3><p>{_prose(schema)}</p>'
+    heading = f'<h3 id="{escape(name)}">{escape(name)}</h3><p>{_description(schema)}</p>'
     if "properties" not in schema:
-        return f"{title}<p>{type_words(schema)}</p>"
+        return f"{heading}<p>{type_text(schema)}</p>"
     required = schema.get("required", ())
     rows = "".join(
-        f"<tr><td><code>{escape(field)}</code></td><td>{type_words(one)}</td>"
-        f"<td>{'required' if field in required else ''}</td><td>{_prose(one)}</td></tr>"
-        for field, one in schema["properties"].items()
+        f"<tr><td><code>{escape(field)}</code></td><td>{type_text(field_schema)}</td>"
+        f"<td>{'required' if field in required else ''}</td>"
+        f"<td>{_description(field_schema)}</td></tr>"
+        for field, field_schema in schema["properties"].items()
     )
-    return f"{title}<table>{rows}</table>"
+    return f"{heading}<table>{rows}</table>"
 
 
-def _prose(schema: Json) -> str:
+def _description(schema: Json) -> str:
     return escape(schema.get("description", ""))

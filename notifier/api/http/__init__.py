@@ -1,1 +1,1 @@
-"""HTTP without our resources: bodies, bounds, problems, the server."""
+"""HTTP mechanisms that know no resource: bodies, limits, problems, the server."""

@@ -1,7 +1,7 @@
-"""Reading a request's body: its type, its size and its time are bounded while it arrives.
+"""Reads request bodies, with limits on type, size and time that hold while the body arrives.
 
-A request may be answered before its body has come. The server then reads on and throws away what
-comes, so that a client that writes before it reads still gets its answer.
+A request may be answered before its whole body has arrived. The server then reads and discards
+the rest, so that a client that writes its request before it reads still gets the response.
 """
 
 from __future__ import annotations
@@ -13,69 +13,83 @@ from typing import Any, Final
 from litestar import Request
 from litestar.types import Receive
 
-from notifier.api.http.problems import Kind, Refusal
+from notifier.api.http.problems import ProblemType, RequestRefused
 from notifier.api.requests import WHOLE_BODY
 
-CLOSE: Final = {"Connection": "close"}
-"""A connection whose body stopped cannot carry another request."""
+CLOSE_CONNECTION: Final = {"Connection": "close"}
+"""A connection whose body was cut off cannot carry another request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """How much of a body is taken, for how long, and what a caller who sends more is told."""
+class BodyLimit:
+    """The maximum size and duration of a body, and the `detail` of the 413 for a larger one."""
 
-    most: int
-    within_s: float
+    max_bytes: int
+    timeout_s: float
     detail: str
 
-    def too_large(self) -> Refusal:
-        """Make the 413."""
-        expected = f"at most {self.most:,} bytes"
-        return Refusal(Kind.TOO_LARGE.problem(self.detail, field=WHOLE_BODY, expected=expected))
+    def too_large(self) -> RequestRefused:
+        """Makes the 413."""
+        expected = f"at most {self.max_bytes:,} bytes"
+        return RequestRefused(
+            ProblemType.BODY_TOO_LARGE.problem(self.detail, field=WHOLE_BODY, expected=expected)
+        )
 
 
-async def read_json(request: Request[Any, Any, Any], bound: Bound) -> bytes:
-    """Return the whole body of a request that says it is JSON. Raises Refusal."""
-    _refuse_by_head(request, bound)
+async def read_json_body(request: Request[Any, Any, Any], limit: BodyLimit) -> bytes:
+    """Returns the whole body of a request that declares JSON. The JSON itself is not checked.
+
+    Raises RequestRefused: 400 for a body that is cut off, 408, 413 or 415.
+    """
+    _check_headers(request, limit)
     try:
-        async with asyncio.timeout(bound.within_s):
-            return await _read(request.receive, bound)
+        async with asyncio.timeout(limit.timeout_s):
+            return await _read(request.receive, limit)
     except TimeoutError as error:
-        expected = f"the whole body within {bound.within_s:g} seconds"
-        problem = Kind.TOO_SLOW.problem("Send it again.", field=WHOLE_BODY, expected=expected)
-        raise Refusal(problem, CLOSE) from error
+        expected = f"the whole body within {limit.timeout_s:g} seconds"
+        problem = ProblemType.BODY_TIMEOUT.problem(
+            "Send the request again.", field=WHOLE_BODY, expected=expected
+        )
+        raise RequestRefused(problem, CLOSE_CONNECTION) from error
 
 
-def _refuse_by_head(request: Request[Any, Any, Any], bound: Bound) -> None:
+def _check_headers(request: Request[Any, Any, Any], limit: BodyLimit) -> None:
     is_json = False
     for name, value in request.scope["headers"]:
         if name == b"content-type":
             is_json = value.partition(b";")[0].strip().lower() == b"application/json"
         elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            raise _wrong_type("Send the body as it is.", "Content-Encoding", "identity, or none")
-        elif name == b"content-length" and int(value) > bound.most:
-            raise bound.too_large()
+            raise _unsupported(
+                "Send the body uncompressed.", "Content-Encoding", "identity, or none"
+            )
+        elif name == b"content-length" and int(value) > limit.max_bytes:
+            raise limit.too_large()
     if not is_json:
-        raise _wrong_type("Say what the body is.", "Content-Type", "application/json")
+        raise _unsupported("Send JSON and declare it.", "Content-Type", "application/json")
 
 
-def _wrong_type(detail: str, header: str, expected: str) -> Refusal:
-    return Refusal(Kind.WRONG_TYPE.problem(detail, field=header, expected=expected))
+def _unsupported(detail: str, header: str, expected: str) -> RequestRefused:
+    return RequestRefused(
+        ProblemType.UNSUPPORTED_MEDIA_TYPE.problem(detail, field=header, expected=expected)
+    )
 
 
-async def _read(receive: Receive, bound: Bound) -> bytes:
+async def _read(receive: Receive, limit: BodyLimit) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refusal(Kind.BAD_REQUEST.problem("The body was cut."), CLOSE)
+            raise RequestRefused(
+                ProblemType.BAD_REQUEST.problem("The connection closed before the body ended."),
+                CLOSE_CONNECTION,
+            )
         if message["type"] != "http.request":
             continue
         part = message["body"]
         size += len(part)
-        if size > bound.most:
-            raise bound.too_large()
+        if size > limit.max_bytes:
+            raise limit.too_large()
         if not message["more_body"]:
             return part if not parts else b"".join([*parts, part])
         parts.append(part)

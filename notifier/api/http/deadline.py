@@ -1,4 +1,4 @@
-"""How long an answer that needs Postgres may take."""
+"""The time limit of a response that needs Postgres."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from notifier.domain.errors import StoreUnavailable
 
 
 @asynccontextmanager
-async def deadline(within_s: float) -> AsyncIterator[None]:
-    """Raises StoreUnavailable when the block takes longer."""
+async def deadline(timeout_s: float) -> AsyncIterator[None]:
+    """Cancels the block after `timeout_s` and raises StoreUnavailable."""
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as error:
-        raise StoreUnavailable(f"no answer within {within_s:g} s") from error
+        raise StoreUnavailable(f"no answer within {timeout_s:g} s") from error

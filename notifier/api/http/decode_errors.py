@@ -1,4 +1,4 @@
-"""msgspec's messages, as a field and what was expected there."""
+"""Translates msgspec's validation messages into a field and what it expects."""
 
 from __future__ import annotations
 
@@ -6,62 +6,64 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from notifier.api.requests import Content, Submit
+from notifier.api.requests import WHOLE_BODY, Content, Submit
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import Priority
 
-INSTANT: Final = "an instant as RFC 3339 with an offset, such as 2030-01-31T08:00:00Z"
-_MESSAGE: Final = re.compile(r"(?s)(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?")
+INSTANT_EXPECTED: Final = "an instant as RFC 3339 with an offset, such as 2030-01-31T08:00:00Z"
+_MESSAGE: Final = re.compile(r"(?s)(?P<fault>.*?)(?: - at `\$(?P<path>.*)`)?")
 _MISSING: Final = re.compile(r"(?s)Object missing required field `(.*)`")
 _UNKNOWN: Final = re.compile(r"(?s)Object contains unknown field `(.*)`")
-_EXPECTED: Final = re.compile(r"(?s)Expected `(?P<kind>[^`]*)`(?P<bound>.*?)(?:, got `.*`)?")
-_FIELDS: Final = {"": Submit.__struct_fields__, "content": Content.__struct_fields__}
-_ENDS: Final = 1000
-_WORDS: Final = {
+_EXPECTED: Final = re.compile(r"(?s)Expected `(?P<type>[^`]*)`(?P<limit>.*?)(?:, got `.*`)?")
+_SUBMIT_FIELDS: Final = {"": Submit.__struct_fields__, "content": Content.__struct_fields__}
+_KEPT_LENGTH: Final = 1000
+_TYPE_NAMES: Final = {
     "str": "a string",
     "int": "an integer",
     "float": "a number",
     "object": "an object",
     "array": "an array",
-    "datetime": INSTANT,
+    "datetime": INSTANT_EXPECTED,
 }
 
 
-def explain(message: str, *, prefix: str = "", known: Sequence[str] = ()) -> InvalidNotification:
-    """Turn the text of a `msgspec.ValidationError` into the error of a field.
+def invalid_field(
+    message: str, *, prefix: str = "", known_fields: Sequence[str] = ()
+) -> InvalidNotification:
+    """Makes the error of a field from the text of a `msgspec.ValidationError`.
 
-    `prefix` is where the decoded part stands in the request; `known` are the fields of a document
-    that is no submit.
+    `prefix` is the path of the decoded part within the request. `known_fields` are the fields of
+    the document, if it is not a submit.
     """
     match = _MESSAGE.fullmatch(_shortened(message))
-    what, inner = (match["what"], match["path"] or "") if match else (message, "")
+    fault, inner = (match["fault"], match["path"] or "") if match else (message, "")
     path = _dotted(prefix, inner)
-    if missing := _MISSING.fullmatch(what):
+    if missing := _MISSING.fullmatch(fault):
         return InvalidNotification(_dotted(path, missing[1]), "a value: this field is required")
-    if unknown := _UNKNOWN.fullmatch(what):
-        fields = known or _FIELDS.get(path, ())
+    if unknown := _UNKNOWN.fullmatch(fault):
+        fields = known_fields or _SUBMIT_FIELDS.get(path, ())
         return InvalidNotification(_dotted(path, unknown[1]), f"only {', '.join(fields)} here")
-    return InvalidNotification(path or "$", _expectation(what))
+    return InvalidNotification(path or WHOLE_BODY, _expectation(fault))
 
 
 def _shortened(message: str) -> str:
-    """The message quotes names of any length; what it says is at its start and its end."""
-    if len(message) <= 2 * _ENDS:
+    # msgspec quotes field names of any length in the middle of its message.
+    if len(message) <= 2 * _KEPT_LENGTH:
         return message
-    return message[:_ENDS] + message[-_ENDS:]
+    return message[:_KEPT_LENGTH] + message[-_KEPT_LENGTH:]
 
 
-def _expectation(what: str) -> str:
-    if what.startswith("Invalid enum value"):
+def _expectation(fault: str) -> str:
+    if fault.startswith("Invalid enum value"):
         return f"one of {', '.join(Priority)}"
-    if "RFC3339" in what or "timezone" in what:
-        return INSTANT
-    if "out of range" in what:
+    if "RFC3339" in fault or "timezone" in fault:
+        return INSTANT_EXPECTED
+    if "out of range" in fault:
         return "a number that a double can hold"
-    if match := _EXPECTED.fullmatch(what):
-        kind = match["kind"].removesuffix(" | null")
-        return _WORDS.get(kind, kind) + match["bound"]
-    return "a value of another kind"
+    if match := _EXPECTED.fullmatch(fault):
+        type_name = match["type"].removesuffix(" | null")
+        return _TYPE_NAMES.get(type_name, type_name) + match["limit"]
+    return "a value of another type"
 
 
 def _dotted(path: str, inner: str) -> str:

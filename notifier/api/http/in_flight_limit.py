@@ -1,29 +1,34 @@
-"""A bound on requests in flight: what is above it is refused at once, before its body is read."""
+"""A limit on the number of requests in flight."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
-from notifier.api.http.problems import Kind, Refusal
+from notifier.api.http.problems import ProblemType, RequestRefused
 
 
-class Gate:
-    """`with gate:` around a request. Raises Refusal when as many as allowed are inside."""
+class InFlightLimit:
+    """A context manager around a request, entered before its body is read.
 
-    def __init__(self, most: int) -> None:
-        self._free = most
+    Raises RequestRefused (503) on entry when `limit` requests are inside.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
 
     def __enter__(self) -> Self:
         if self._free <= 0:
-            problem = Kind.OVERLOADED.problem("Come back after the time in Retry-After.")
-            raise Refusal(problem, {"Retry-After": "1"})
+            problem = ProblemType.OVERLOADED.problem(
+                "Repeat the request after the time in Retry-After."
+            )
+            raise RequestRefused(problem, {"Retry-After": "1"})
         self._free -= 1
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:

@@ -1,6 +1,7 @@
-"""What JSON can say and Postgres or a double cannot hold: found, and named by its path.
+"""Finds values that JSON can express but Postgres or a double cannot hold, and their path.
 
-These run only when something is wrong or looks suspicious; the common request never gets here.
+The search runs only after the decoder failed or `is_suspicious` was true. An ordinary request
+never reaches it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from notifier.api.requests import WHOLE_BODY
 from notifier.domain.errors import InvalidNotification
 
 MAX_DEPTH: Final = 32
+NESTING_EXPECTED: Final = f"nesting of at most {MAX_DEPTH} levels"
+NUMBER_EXPECTED: Final = "a number that a double can hold"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_LARGEST: Final = 1.7976931348623157e308
+_MAX_DOUBLE: Final = 1.7976931348623157e308
+_DOUBLE_DIGITS: Final = 309
+"""An integer that a double cannot hold has at least this many digits."""
 _LONG_NUMBER: Final = re.compile(rb"(?<![0-9])[0-9]{309}")
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]')
-
-NESTING: Final = f"nesting of at most {MAX_DEPTH} levels"
-NUMBER: Final = "a number that a double can hold"
+_JSON_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]')
 
 
 def is_suspicious(document: bytes) -> bool:
@@ -29,34 +31,41 @@ def is_suspicious(document: bytes) -> bool:
     return (
         b"\\u0000" in document
         or document.count(b"[") + document.count(b"{") > MAX_DEPTH
-        or (len(document) >= 309 and _LONG_NUMBER.search(document) is not None)  # noqa: PLR2004
+        or (len(document) >= _DOUBLE_DIGITS and _LONG_NUMBER.search(document) is not None)
     )
 
 
-def find_flaw(value: object, path: str, room: int = MAX_DEPTH) -> InvalidNotification | None:
-    """Return the first thing in a decoded document that cannot be stored, else None.
+def find_unstorable(
+    value: object, path: str, max_depth: int = MAX_DEPTH
+) -> InvalidNotification | None:
+    """Returns the error of the first value in a decoded document that cannot be stored, or None.
 
-    `room` is how many levels the value may still have.
+    `path` is the path of the document itself; the value may nest `max_depth` levels.
     """
-    flaw = _search(value, room)
-    if flaw is None:
+    unstorable = _search(value, max_depth)
+    if unstorable is None:
         return None
     steps = [path] if path else []
-    return InvalidNotification(
-        ".".join([*steps, *reversed(flaw.steps)]) or WHOLE_BODY, flaw.expected
-    )
+    field = ".".join([*steps, *reversed(unstorable.steps)])
+    return InvalidNotification(field or WHOLE_BODY, unstorable.expected)
 
 
-def parse_anything(document: bytes) -> object:
-    """Read JSON with all the flaws that `find_flaw` finds. Raises ValueError or RecursionError."""
+def parse_leniently(document: bytes) -> object:
+    """Parses JSON with every unstorable value that `find_unstorable` finds.
+
+    Raises ValueError for a document that is not JSON, and RecursionError.
+    """
     return json.loads(document.decode("utf-8", "surrogatepass"), parse_int=_whole_number)
 
 
-def deepest_path(document: bytes) -> str:
-    """Name the field of a submit that nests without end, for parsers that gave up on it."""
+def path_of_deep_nesting(document: bytes) -> str:
+    """Returns the path, of two steps at most, at which a submit exceeds the allowed nesting.
+
+    For documents that nest too deeply for the parsers.
+    """
     keys: list[str] = []
     key = ""
-    for found in _TOKEN.finditer(document):
+    for found in _JSON_TOKEN.finditer(document):
         match token := found[0]:
             case b"{" | b"[":
                 keys.append(key)
@@ -73,53 +82,55 @@ def deepest_path(document: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Flaw:
-    """What was found; each level that it was found under adds its step, the innermost first."""
+class _Unstorable:
+    """What was expected instead of a value, and the steps to it, the innermost step first."""
 
     expected: str
     steps: list[str]
 
-    def under(self, step: object) -> _Flaw:
+    def under(self, step: object) -> _Unstorable:
+        """Adds the step of the enclosing list or object."""
         self.steps.append(str(step))
         return self
 
 
-def _search(value: object, room: int) -> _Flaw | None:
-    if not value and room:
+def _search(value: object, max_depth: int) -> _Unstorable | None:
+    if not value and max_depth:
         return None
     if isinstance(value, str):
-        return _text_flaw(value)
+        return _unstorable_text(value)
     if isinstance(value, int | float):
-        return None if -_LARGEST <= value <= _LARGEST else _Flaw(NUMBER, [])
-    if isinstance(value, list | dict) and room == 0:
-        return _Flaw(NESTING, [])
+        is_double = -_MAX_DOUBLE <= value <= _MAX_DOUBLE
+        return None if is_double else _Unstorable(NUMBER_EXPECTED, [])
+    if isinstance(value, list | dict) and max_depth == 0:
+        return _Unstorable(NESTING_EXPECTED, [])
     if isinstance(value, list):
-        return _list_flaw(value, room)
-    return _object_flaw(value, room) if isinstance(value, dict) else None
+        return _search_list(value, max_depth)
+    return _search_object(value, max_depth) if isinstance(value, dict) else None
 
 
-def _list_flaw(value: list[object], room: int) -> _Flaw | None:
-    for i, one in enumerate(value):
-        if flaw := _search(one, room - 1):
-            return flaw.under(i)
+def _search_list(values: list[object], max_depth: int) -> _Unstorable | None:
+    for index, value in enumerate(values):
+        if unstorable := _search(value, max_depth - 1):
+            return unstorable.under(index)
     return None
 
 
-def _object_flaw(value: dict[str, object], room: int) -> _Flaw | None:
-    for key, one in value.items():
-        if flaw := _text_flaw(key):
-            return flaw
-        if flaw := _search(one, room - 1):
-            return flaw.under(key)
+def _search_object(members: dict[str, object], max_depth: int) -> _Unstorable | None:
+    for key, value in members.items():
+        if unstorable := _unstorable_text(key):
+            return unstorable
+        if unstorable := _search(value, max_depth - 1):
+            return unstorable.under(key)
     return None
 
 
-def _text_flaw(text: str) -> _Flaw | None:
+def _unstorable_text(text: str) -> _Unstorable | None:
     if "\0" in text:
-        return _Flaw("text without NUL", [])
+        return _Unstorable("text without NUL", [])
     if text.isascii() or not _SURROGATE.search(text):
         return None
-    return _Flaw("text without lone surrogates", [])
+    return _Unstorable("text without lone surrogates", [])
 
 
 def _whole_number(digits: str) -> int | float:

@@ -1,4 +1,7 @@
-"""From errors to problems: one table. Nothing of an exception's own text reaches a caller."""
+"""Translates exceptions into RFC 9457 problems, in one table.
+
+The text of an unexpected exception never reaches a caller.
+"""
 
 from __future__ import annotations
 
@@ -25,59 +28,67 @@ from notifier.domain.errors import (
     StoreRejected,
 )
 
-PROBLEM_TYPE: Final = "application/problem+json"
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 PREFIX: Final = "urn:notifier:problem:"
-MAX_PATH: Final = 200
-MAX_DETAIL: Final = 400
+MAX_FIELD_LENGTH: Final = 200
+MAX_DETAIL_LENGTH: Final = 400
+_LOGGED_FRAMES: Final = 8
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _Definition:
     slug: str
     title: str
     status: int
 
 
-class Kind(Enum):
-    """Every kind of problem there is. The slugs are a contract."""
+class ProblemType(Enum):
+    """Every problem type of the API. The slugs are a contract; titles may change."""
 
-    MALFORMED = _Kind("malformed-json", "The body is not the JSON that was expected", 400)
-    INVALID = _Kind("invalid-field", "A field is wrong", 400)
-    UNSTORABLE = _Kind("unstorable", "The database refused this notification", 400)
-    NOTHING_ACCEPTED = _Kind("nothing-accepted", "No item of the batch was accepted", 400)
-    BAD_REQUEST = _Kind("bad-request", "The request cannot be understood", 400)
-    NOT_FOUND = _Kind("not-found", "There is nothing here", 404)
-    WRONG_METHOD = _Kind("method-not-allowed", "This method is not for this address", 405)
-    TOO_SLOW = _Kind("body-timeout", "The body took too long to arrive", 408)
-    TOO_LARGE = _Kind("body-too-large", "The body is too large", 413)
-    WRONG_TYPE = _Kind("unsupported-media-type", "The body is of another type or encoding", 415)
-    INTERNAL = _Kind("internal-error", "Something went wrong on our side", 500)
-    STORE_AWAY = _Kind("store-unavailable", "The database is not available", 503)
-    OVERLOADED = _Kind("overloaded", "More work than can be taken now", 503)
-    NOT_READY = _Kind("not-ready", "This process is not ready", 503)
+    MALFORMED_JSON = _Definition("malformed-json", "The body is not valid JSON", 400)
+    INVALID_FIELD = _Definition("invalid-field", "A field is wrong", 400)
+    UNSTORABLE = _Definition("unstorable", "The database rejected this notification", 400)
+    NOTHING_ACCEPTED = _Definition("nothing-accepted", "No item of the batch was accepted", 400)
+    BAD_REQUEST = _Definition("bad-request", "The request is malformed", 400)
+    NOT_FOUND = _Definition("not-found", "Not found", 404)
+    METHOD_NOT_ALLOWED = _Definition(
+        "method-not-allowed", "This path does not support this method", 405
+    )
+    BODY_TIMEOUT = _Definition("body-timeout", "The body took too long to arrive", 408)
+    BODY_TOO_LARGE = _Definition("body-too-large", "The body is too large", 413)
+    UNSUPPORTED_MEDIA_TYPE = _Definition(
+        "unsupported-media-type", "The type or the encoding of the body is not supported", 415
+    )
+    INTERNAL_ERROR = _Definition("internal-error", "Internal error", 500)
+    STORE_UNAVAILABLE = _Definition("store-unavailable", "The database is not available", 503)
+    OVERLOADED = _Definition("overloaded", "Too much work is waiting", 503)
+    NOT_READY = _Definition("not-ready", "This process is not ready", 503)
 
     @property
     def status(self) -> int:
-        """The HTTP status it is answered with."""
+        """The HTTP status of the response."""
         return self.value.status
 
     def problem(
         self, detail: str, *, field: str | None = None, expected: str | None = None
     ) -> Problem:
-        """Make a problem of this kind. Also paths that hold what UTF-8 cannot are shown."""
+        """Makes a problem of this type.
+
+        `detail` and `field` are cut to their maximum length and made encodable as UTF-8.
+        """
         return Problem(
             type=PREFIX + self.value.slug,
             title=self.value.title,
             status=self.value.status,
-            detail=_shown(detail, MAX_DETAIL),
-            field=None if field is None else _shown(field, MAX_PATH),
+            detail=_printable(detail, MAX_DETAIL_LENGTH),
+            field=None if field is None else _printable(field, MAX_FIELD_LENGTH),
             expected=expected,
         )
 
 
-class Refusal(DomainError):
-    """A request that goes no further, with the problem that says why."""
+class RequestRefused(DomainError):
+    """Ends a request with this problem and these additional headers."""
 
     def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(problem.detail)
@@ -85,99 +96,109 @@ class Refusal(DomainError):
         self.headers = headers or {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    problem: Problem
-    headers: Mapping[str, str]
-
-
 def problem_of(error: Exception) -> Problem:
-    """Say what a caller is told about an error."""
-    return _tell(error).problem
+    """Returns the problem that describes an exception to the caller."""
+    return _as_refusal(error).problem
 
 
-def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exception handler for everything."""
-    told = _tell(error)
-    if told.problem.status == Kind.INTERNAL.status:
-        _log_surprise(request, error)
-    return problem_response(told.problem, told.headers)
+def batch_refusal(error: Exception) -> BatchRefusal:
+    """Returns the result of a batch item that was refused for this exception."""
+    return BatchRefusal(problem=problem_of(error))
 
 
-def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response[bytes]:
-    """Put a problem into an answer."""
+def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for every exception. Logs those that become a 500."""
+    refusal = _as_refusal(error)
+    if refusal.problem.status == ProblemType.INTERNAL_ERROR.status:
+        _log_unexpected(request, error)
     return Response(
-        content=msgspec.json.encode(problem),
-        status_code=problem.status,
-        headers=dict(headers or {}),
-        media_type=PROBLEM_TYPE,
+        content=msgspec.json.encode(refusal.problem),
+        status_code=refusal.problem.status,
+        headers=dict(refusal.headers),
+        media_type=PROBLEM_MEDIA_TYPE,
     )
 
 
-def _tell(error: Exception) -> _Told:
+def _as_refusal(error: Exception) -> RequestRefused:
     match error:
-        case Refusal():
-            return _Told(error.problem, error.headers)
+        case RequestRefused():
+            return error
         case InvalidNotification():
-            return _Told(
-                Kind.INVALID.problem(str(error), field=error.field, expected=error.expected), {}
+            return RequestRefused(
+                ProblemType.INVALID_FIELD.problem(
+                    str(error), field=error.field, expected=error.expected
+                )
             )
         case StoreRejected():
-            detail = "The database cannot hold what is in it; the same request will not help."
-            return _Told(
-                Kind.UNSTORABLE.problem(
-                    detail, field=WHOLE_BODY, expected="text a database can hold"
-                ),
-                {},
+            return RequestRefused(
+                ProblemType.UNSTORABLE.problem(
+                    "The database cannot store a value in it. Do not repeat the same request.",
+                    field=WHOLE_BODY,
+                    expected="text that a database can store",
+                )
             )
         case NotFound():
-            return _Told(Kind.NOT_FOUND.problem("There is no notification with this id."), {})
+            return RequestRefused(
+                ProblemType.NOT_FOUND.problem("There is no notification with this id.")
+            )
         case InfrastructureError():
-            return _tell_outage(error)
+            return _outage(error)
         case HTTPException():
-            return _tell_http(error)
+            return _http_refusal(error)
         case _:
-            return _Told(Kind.INTERNAL.problem("It was logged. Trying again may help."), {})
+            return _internal_error()
 
 
-def _tell_outage(error: InfrastructureError) -> _Told:
+def _outage(error: InfrastructureError) -> RequestRefused:
     if isinstance(error, Overloaded):
-        wait = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
-        return _Told(Kind.OVERLOADED.problem("Come back after the time in Retry-After."), wait)
-    detail = "It did not answer in time. Whether what was asked for is stored is not known."
-    return _Told(Kind.STORE_AWAY.problem(detail), {"Retry-After": "1"})
+        retry_after_s = max(1, math.ceil(error.retry_after_s))
+        return RequestRefused(
+            ProblemType.OVERLOADED.problem("Repeat the request after the time in Retry-After."),
+            {"Retry-After": str(retry_after_s)},
+        )
+    detail = "The database did not respond in time. A change may or may not have been stored."
+    return RequestRefused(ProblemType.STORE_UNAVAILABLE.problem(detail), {"Retry-After": "1"})
 
 
-def _tell_http(error: HTTPException) -> _Told:
+def _http_refusal(error: HTTPException) -> RequestRefused:
     match error.status_code:
         case 404:
-            return _Told(Kind.NOT_FOUND.problem("No such address. /docs lists all."), {})
+            return RequestRefused(
+                ProblemType.NOT_FOUND.problem("No such path. See /docs for all of them.")
+            )
         case 405:
             allow = (error.headers or {}).get("allow", "")
-            detail = f"Allowed are: {allow}."
-            return _Told(Kind.WRONG_METHOD.problem(detail), {"Allow": allow})
-        case status if status < Kind.INTERNAL.status:
-            return _Told(Kind.BAD_REQUEST.problem("Its head or its address is malformed."), {})
+            return RequestRefused(
+                ProblemType.METHOD_NOT_ALLOWED.problem(f"Allowed methods: {allow}."),
+                {"Allow": allow},
+            )
+        case status if status < ProblemType.INTERNAL_ERROR.status:
+            return RequestRefused(
+                ProblemType.BAD_REQUEST.problem("The request line or a header is malformed.")
+            )
         case _:
-            return _Told(Kind.INTERNAL.problem("It was logged. Trying again may help."), {})
+            return _internal_error()
 
 
-def _log_surprise(request: Request[Any, Any, Any], error: Exception) -> None:
-    """Log where it happened, not what was said: messages of drivers quote values."""
+def _internal_error() -> RequestRefused:
+    return RequestRefused(
+        ProblemType.INTERNAL_ERROR.problem("The error was logged. Repeating the request may help.")
+    )
+
+
+def _log_unexpected(request: Request[Any, Any, Any], error: Exception) -> None:
+    # The exception's text stays out of the log: messages of drivers quote values.
     frames = traceback.extract_tb(error.__traceback__)
     log.error(
         "request_failed",
         error=type(error).__qualname__,
         method=request.method,
         route=request.scope.get("path_template", ""),
-        frames=[f"{one.filename}:{one.lineno} {one.name}" for one in frames[-8:]],
+        frames=[
+            f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-_LOGGED_FRAMES:]
+        ],
     )
 
 
-def _shown(text: str, most: int) -> str:
-    return text[:most].encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def refusal_of(error: Exception) -> BatchRefusal:
-    """Say why one item of a batch was not taken."""
-    return BatchRefusal(problem=problem_of(error))
+def _printable(text: str, max_length: int) -> str:
+    return text[:max_length].encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The query strings of the lists: each parameter at most once, none that is unknown."""
+"""Parses the query strings of lists. Unknown and repeated parameters are errors."""
 
 from __future__ import annotations
 
@@ -13,33 +13,32 @@ from uuid import UUID
 import msgspec
 from litestar import Request
 
-from notifier.api.http.decode_errors import INSTANT
+from notifier.api.http.decode_errors import INSTANT_EXPECTED
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NotificationId, Priority, Status
 from notifier.ports.queries import Filter
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
-MAX_REASON: Final = 100
+MAX_REASON_LENGTH: Final = 100
 _UUID_BYTES: Final = 16
-_LONGEST_LIMIT: Final = 3
+_MAX_LIMIT_DIGITS: Final = 3
+_MIN_INSTANT: Final = datetime.fromtimestamp(0, UTC)
+_MAX_INSTANT: Final = datetime.max.replace(tzinfo=UTC)
 
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
-
-Parser = Callable[[str], Any]
+ValueParser = Callable[[str], Any]
 
 
 class ListQuery:
-    """Reads a Filter from a query string that may hold the parameters named."""
+    """Parses a query string with the given filters, `cursor` and `limit` into a Filter."""
 
-    def __init__(self, *names: str, channels: Mapping[str, object]) -> None:
+    def __init__(self, *filters: str, channels: Mapping[str, object]) -> None:
         channel = partial(_one_of, "channel", tuple(channels))
-        parsers: dict[str, Parser] = {**_PARSERS, "channel": channel}
-        self._parsers = {name: parsers[name] for name in (*names, "cursor", "limit")}
+        parsers: dict[str, ValueParser] = {**_PARSERS, "channel": channel}
+        self._parsers = {name: parsers[name] for name in (*filters, "cursor", "limit")}
 
-    def read(self, request: Request[Any, Any, Any]) -> Filter:
-        """Raises InvalidNotification with the parameter's name."""
+    def parse(self, request: Request[Any, Any, Any]) -> Filter:
+        """Returns the filter. Raises InvalidNotification with the name of a wrong parameter."""
         values: dict[str, Any] = {"limit": DEFAULT_LIMIT}
         seen: set[str] = set()
         for name, text in request.query_params.multi_items():
@@ -53,7 +52,7 @@ class ListQuery:
 
 
 def cursor_after(last: NotificationId) -> str:
-    """Make the cursor of the page that follows this one. Opaque to callers."""
+    """Returns the cursor of the page after a page that ends with `last`. Opaque to callers."""
     return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
 
 
@@ -63,12 +62,12 @@ def _cursor(text: str) -> NotificationId:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != _UUID_BYTES:
-        raise InvalidNotification("cursor", "the next_cursor of the page before")
+        raise InvalidNotification("cursor", "the next_cursor of the previous page")
     return NotificationId(UUID(bytes=raw))
 
 
 def _limit(text: str) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_LIMIT
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_LIMIT_DIGITS
     limit = int(text) if is_number else 0
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidNotification("limit", f"a whole number from 1 to {MAX_LIMIT}")
@@ -79,8 +78,8 @@ def _instant(name: str, text: str) -> float:
     try:
         at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
     except msgspec.ValidationError as error:
-        raise InvalidNotification(name, f"{INSTANT} (a + is written %2B)") from error
-    if not _EPOCH <= at <= _LAST:
+        raise InvalidNotification(name, f"{INSTANT_EXPECTED} (write + as %2B)") from error
+    if not _MIN_INSTANT <= at <= _MAX_INSTANT:
         raise InvalidNotification(name, "an instant from 1970 to 9999, in UTC")
     return at.timestamp()
 
@@ -96,12 +95,12 @@ def _status(text: str) -> Status:
 
 
 def _reason(text: str) -> str:
-    if not (0 < len(text) <= MAX_REASON and text.isascii() and text.isprintable()):
-        raise InvalidNotification("reason", f"1 to {MAX_REASON} printable ASCII characters")
+    if not (0 < len(text) <= MAX_REASON_LENGTH and text.isascii() and text.isprintable()):
+        raise InvalidNotification("reason", f"1 to {MAX_REASON_LENGTH} printable ASCII characters")
     return text
 
 
-_PARSERS: Final[Mapping[str, Parser]] = {
+_PARSERS: Final[Mapping[str, ValueParser]] = {
     "status": _status,
     "priority": partial(_one_of, "priority", tuple(Priority)),
     "reason": _reason,

@@ -1,23 +1,22 @@
-"""A ready answer: the least an ASGI server needs. Litestar's Response costs ten times as much."""
+"""A response with no more than an ASGI server needs.
+
+Litestar's own Response costs ten times as much.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 import msgspec
-from litestar import HttpMethod, route
 from litestar.types import Receive, Scope, Send
 
 _JSON: Final = (b"content-type", b"application/json")
-read_route: Final = partial(route, http_method=[HttpMethod.GET, HttpMethod.HEAD])
-"""GET, and HEAD as some health checks ask; the server leaves the body of a HEAD out."""
 _ENCODER: Final = msgspec.json.Encoder()
 
 
 class RawResponse:
-    """An ASGI app that says one thing."""
+    """An ASGI app that sends one fixed response. The server omits the body for HEAD."""
 
     __slots__ = ("_body", "_headers", "_status")
 
@@ -36,10 +35,10 @@ class RawResponse:
 
 
 def json_response(
-    value: msgspec.Struct | Sequence[msgspec.Struct],
+    document: msgspec.Struct | Sequence[msgspec.Struct],
     *,
     status: int = 200,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> RawResponse:
-    """Answer with a document."""
-    return RawResponse(status, _ENCODER.encode(value), (_JSON, *headers))
+    """Makes the response that carries a document as JSON."""
+    return RawResponse(status, _ENCODER.encode(document), (_JSON, *headers))

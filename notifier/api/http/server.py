@@ -1,4 +1,4 @@
-"""The app on a port, in the caller's event loop. Signals stay the caller's."""
+"""Serves the app on a port, in the caller's event loop. Signals are left to the caller."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BACKLOG: Final = 2048
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, and with a way to wait for its start."""
+    """uvicorn without its signal handlers; `started_event` is set once it serves."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.serving = asyncio.Event()
+        self.started_event = asyncio.Event()
 
     @contextlib.contextmanager
     @override
@@ -34,38 +34,40 @@ class _Server(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.serving.set()
+        self.started_event.set()
 
 
 def bind(host: str, port: int, *, share_port: bool = False) -> socket.socket:
-    """Take the port; 0 is any that is free. Raises ConfigError with one line for the operator.
+    """Binds and listens. Port 0 takes a free port.
 
-    With `share_port` all that say so listen there together, and each gets some of the callers.
+    With `share_port` several processes may bind the same port, if all of them set it; the kernel
+    distributes connections among them. Raises ConfigError with one line for the operator.
     """
     try:
         return socket.create_server(
             (host, port), family=_family(host), backlog=BACKLOG, reuse_port=share_port
         )
     except OSError as error:
-        raise ConfigError(_why(error, host, port), key="api.port") from error
+        raise ConfigError(_bind_error(error, host, port), key="api.port") from error
 
 
 @contextlib.asynccontextmanager
 async def open_server(
     app: ASGIApp, *, host: str, port: int, grace_s: float, share_port: bool = False
 ) -> AsyncIterator[int]:
-    """Serve inside the block; gives the port. Leaving it drains: what is in flight is answered.
+    """Serves inside the block and yields the port. Raises ConfigError if it cannot bind.
 
-    What is not answered `grace_s` after that is cancelled. Raises ConfigError if the port is taken.
+    Leaving the block stops accepting connections, answers the requests in flight, and cancels
+    those that are not answered after `grace_s`.
     """
-    taken = bind(host, port, share_port=share_port)
-    with contextlib.closing(taken):
+    listener = bind(host, port, share_port=share_port)
+    with contextlib.closing(listener):
         server = _Server(_config(app, grace_s))
         async with asyncio.TaskGroup() as group:
-            group.create_task(server.serve([taken]), name="http-server")
-            await server.serving.wait()
+            group.create_task(server.serve([listener]), name="http-server")
+            await server.started_event.wait()
             try:
-                yield taken.getsockname()[1]
+                yield listener.getsockname()[1]
             finally:
                 server.should_exit = True
 
@@ -89,8 +91,8 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _why(error: OSError, host: str, port: int) -> str:
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _bind_error(error: OSError, host: str, port: int) -> str:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     match error.errno:
         case errno.EADDRINUSE:
             reason = "is in use: another process listens there; choose another with --port"
@@ -100,4 +102,4 @@ def _why(error: OSError, host: str, port: int) -> str:
             reason = "is not an address of this machine; choose another with --host"
         case _:
             reason = f"cannot be listened on: {error.strerror or error}"
-    return f"{where} {reason}"
+    return f"{address} {reason}"

@@ -1,1 +1,1 @@
-"""The routes of the API: the table of them, and one module of handlers per resource."""
+"""The route table, and one module of handlers per resource."""

@@ -1,43 +1,53 @@
-"""Whether the process lives, whether it can do its work, and its metrics."""
+"""`/health/live`, `/health/ready` and `/metrics`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
-from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from notifier.api.http.problems import Kind, Refusal
-from notifier.api.http.raw_response import RawResponse, json_response, read_route
+from notifier.api.http.problems import ProblemType, RequestRefused
+from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.responses import Health
 
-LIVE: Final = "/health/live"
-READY: Final = "/health/ready"
-METRICS: Final = "/metrics"
+
+class ReadinessCheck(Protocol):
+    """Knows whether the process can do its work."""
+
+    def why_not_ready(self) -> Sequence[str]:
+        """Returns the reasons why the process is not ready; none means that it is."""
+        ...
 
 
-def health_handlers(
-    *, readiness: Callable[[], Sequence[str]], metrics: Callable[[], tuple[bytes, str]]
-) -> Sequence[HTTPRouteHandler]:
-    """`readiness` gives the reasons why not; none means ready."""
+class MetricsSource(Protocol):
+    """Holds the metrics of the process."""
 
-    @read_route(LIVE)
-    async def live() -> ASGIApp:
+    def render(self) -> tuple[bytes, str]:
+        """Returns all metrics in Prometheus's text format, and their content type."""
+        ...
+
+
+class HealthRoutes:
+    """Handlers of the health checks and of the metrics."""
+
+    def __init__(self, *, readiness: ReadinessCheck, metrics: MetricsSource) -> None:
+        self._readiness = readiness
+        self._metrics = metrics
+
+    async def live(self) -> ASGIApp:
         return json_response(Health("live"))
 
-    @read_route(READY)
-    async def ready() -> ASGIApp:
-        reasons = readiness()
+    async def ready(self) -> ASGIApp:
+        reasons = self._readiness.why_not_ready()
         if reasons:
-            problem = Kind.NOT_READY.problem("; ".join(reasons))
-            raise Refusal(msgspec.structs.replace(problem, reasons=reasons), {"Retry-After": "1"})
+            problem = ProblemType.NOT_READY.problem("; ".join(reasons))
+            raise RequestRefused(
+                msgspec.structs.replace(problem, reasons=reasons), {"Retry-After": "1"}
+            )
         return json_response(Health("ready"))
 
-    @read_route(METRICS)
-    async def expose() -> ASGIApp:
-        text, media_type = metrics()
+    async def metrics(self) -> ASGIApp:
+        text, media_type = self._metrics.render()
         return RawResponse(200, text, [(b"content-type", media_type.encode())])
-
-    return [live, ready, expose]

@@ -1,83 +1,76 @@
-"""What the API offers, as data: the OpenAPI document and the reference page are made from it."""
+"""Every route of the API: its path, its handler and its description.
+
+The app registers the handlers from this table, and the OpenAPI document and the reference page are
+generated from it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
-from notifier.api.http.problems import Kind
-from notifier.api.routes.health import LIVE, METRICS, READY
-from notifier.api.routes.pauses import PATHS
-from notifier.api.routes.reading import (
-    FAILURE_FILTERS,
-    FAILURES,
-    NOTIFICATION_FILTERS,
-    ONE,
-    PAUSES,
-    PROVIDERS,
-    QUEUES,
+from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceRoutes
+from notifier.api.http.problems import ProblemType
+from notifier.api.requests import Batch, PauseRequest, Submit
+from notifier.api.responses import (
+    Accepted,
+    BatchResponse,
+    FailurePage,
+    Health,
+    Notification,
+    NotificationPage,
+    PauseState,
+    ProviderHealth,
+    Queue,
+    Resumed,
 )
-from notifier.api.routes.submit import BATCH, NOTIFICATIONS
+from notifier.api.routes.failures import FAILURE_FILTERS, FailureRoutes
+from notifier.api.routes.health import HealthRoutes
+from notifier.api.routes.notifications import (
+    NOTIFICATION_FILTERS,
+    NOTIFICATIONS,
+    NotificationRoutes,
+)
+from notifier.api.routes.pauses import PauseRoutes
+from notifier.api.routes.providers import ProviderRoutes
+from notifier.api.routes.queues import QueueRoutes
+from notifier.api.routes.route import Route
 from notifier.domain.controls import ScopeKind
 
-PAGING: Final = ("cursor", "limit")
+_PAGING: Final = ("cursor", "limit")
 _BODY_PROBLEMS: Final = (
-    Kind.INVALID,
-    Kind.TOO_SLOW,
-    Kind.TOO_LARGE,
-    Kind.WRONG_TYPE,
-    Kind.STORE_AWAY,
+    ProblemType.INVALID_FIELD,
+    ProblemType.BODY_TIMEOUT,
+    ProblemType.BODY_TOO_LARGE,
+    ProblemType.UNSUPPORTED_MEDIA_TYPE,
+    ProblemType.STORE_UNAVAILABLE,
 )
-_READ_PROBLEMS: Final = (Kind.INVALID, Kind.STORE_AWAY)
+_LIST_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILABLE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One method on one path. `answer` and `takes` name a schema; None is plain text or nothing.
-
-    `is_body_optional` says that what it takes may be left out.
-    """
-
-    id: str
-    method: str
-    path: str
-    summary: str
-    status: int = 200
-    takes: str | None = None
-    is_body_optional: bool = False
-    answer: str | None = None
-    is_list: bool = False
-    parameters: tuple[str, ...] = ()
-    problems: tuple[Kind, ...] = ()
-
-    @property
-    def shown_path(self) -> str:
-        """The path as OpenAPI writes it."""
-        return self.path.replace(":str}", "}")
-
-
-def _pausing(kind: ScopeKind) -> tuple[Route, Route]:
-    """Both operations on one kind of what can be paused."""
+def _pause_and_resume(kind: ScopeKind) -> tuple[Route, Route]:
+    path = f"/v1/{kind}s/{{{kind}:str}}"
     return (
         Route(
             id=f"pause{kind.capitalize()}",
             method="post",
-            path=f"{PATHS[kind]}/pause",
-            summary=f"Send nothing of this {kind}, on every worker within a second. Rows wait.",
-            takes="PauseRequest",
+            path=f"{path}/pause",
+            handler=PauseRoutes.pause,
+            summary=f"Pause a {kind} on every worker within a second. Its notifications wait.",
+            body=PauseRequest,
             is_body_optional=True,
-            answer="PauseState",
+            response=PauseState,
             parameters=(kind,),
-            problems=(*_BODY_PROBLEMS, Kind.NOT_FOUND),
+            problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
         ),
         Route(
             id=f"resume{kind.capitalize()}",
             method="post",
-            path=f"{PATHS[kind]}/resume",
-            summary=f"Send of this {kind} again. Other pauses that cover it stay.",
-            answer="Resumed",
+            path=f"{path}/resume",
+            handler=PauseRoutes.resume,
+            summary=f"Resume a {kind}. Other pauses that cover it stay.",
+            response=Resumed,
             parameters=(kind,),
-            problems=(Kind.NOT_FOUND, Kind.STORE_AWAY),
+            problems=(ProblemType.NOT_FOUND, ProblemType.STORE_UNAVAILABLE),
         ),
     )
 
@@ -87,94 +80,135 @@ ROUTES: Final = (
         id="submit",
         method="post",
         path=NOTIFICATIONS,
-        summary="Submit one notification. The answer means that it is committed.",
+        handler=NotificationRoutes.submit,
+        summary="Submit one notification. A 202 means that it is committed to the database.",
         status=202,
-        takes="Submit",
-        answer="Accepted",
+        body=Submit,
+        response=Accepted,
         problems=_BODY_PROBLEMS,
     ),
     Route(
         id="submitBatch",
         method="post",
-        path=BATCH,
+        path=f"{NOTIFICATIONS}/batch",
+        handler=NotificationRoutes.submit_batch,
         summary=(
-            "Submit many. A result per item, in order: a bad one harms no other. "
-            "What cannot be parsed as a whole (cut, no JSON, nested without end) is refused whole."
+            "Submit many notifications. The response has one result per item, in order; an invalid "
+            "item affects no other. A body that cannot be parsed (cut off, not JSON, nested too "
+            "deeply) is refused as a whole."
         ),
         status=202,
-        takes="Batch",
-        answer="BatchResponse",
+        body=Batch,
+        response=BatchResponse,
         problems=_BODY_PROBLEMS,
     ),
     Route(
         id="getNotification",
         method="get",
-        path=ONE,
-        summary="One notification, with every attempt.",
-        answer="Notification",
+        path=f"{NOTIFICATIONS}/{{id:str}}",
+        handler=NotificationRoutes.read,
+        summary="One notification, with all its attempts.",
+        response=Notification,
         parameters=("id",),
-        problems=(Kind.NOT_FOUND, Kind.STORE_AWAY),
+        problems=(ProblemType.NOT_FOUND, ProblemType.STORE_UNAVAILABLE),
     ),
     Route(
         id="listNotifications",
         method="get",
         path=NOTIFICATIONS,
+        handler=NotificationRoutes.read_page,
         summary="Notifications, newest first.",
-        answer="NotificationPage",
-        parameters=(*NOTIFICATION_FILTERS, *PAGING),
-        problems=_READ_PROBLEMS,
+        response=NotificationPage,
+        parameters=(*NOTIFICATION_FILTERS, *_PAGING),
+        problems=_LIST_PROBLEMS,
     ),
     Route(
         id="listFailures",
         method="get",
-        path=FAILURES,
-        summary="The log of failures, newest first.",
-        answer="FailurePage",
-        parameters=(*FAILURE_FILTERS, *PAGING),
-        problems=_READ_PROBLEMS,
+        path="/v1/failures",
+        handler=FailureRoutes.read_page,
+        summary="The failure log, newest first.",
+        response=FailurePage,
+        parameters=(*FAILURE_FILTERS, *_PAGING),
+        problems=_LIST_PROBLEMS,
     ),
     Route(
         id="listQueues",
         method="get",
-        path=QUEUES,
-        summary="Every queue: what waits, who works there, and what limits it.",
-        answer="Queue",
+        path="/v1/queues",
+        handler=QueueRoutes.read_all,
+        summary="Every queue: how much waits, how many consumers it has, and what limits it.",
+        response=Queue,
         is_list=True,
-        problems=(Kind.STORE_AWAY,),
+        problems=(ProblemType.STORE_UNAVAILABLE,),
     ),
     Route(
         id="listProviders",
         method="get",
-        path=PROVIDERS,
+        path="/v1/providers",
+        handler=ProviderRoutes.read_all,
         summary="Every provider: its breaker, and its calls and failures of the last 10 s.",
-        answer="ProviderHealth",
+        response=ProviderHealth,
         is_list=True,
-        problems=(Kind.STORE_AWAY,),
+        problems=(ProblemType.STORE_UNAVAILABLE,),
     ),
     Route(
         id="listPauses",
         method="get",
-        path=PAUSES,
-        summary="What is paused, why and for how long.",
-        answer="PauseState",
+        path="/v1/pauses",
+        handler=PauseRoutes.read_all,
+        summary="Every active pause, with its reason and its remaining time.",
+        response=PauseState,
         is_list=True,
-        problems=(Kind.STORE_AWAY,),
+        problems=(ProblemType.STORE_UNAVAILABLE,),
     ),
-    *(operation for kind in ScopeKind for operation in _pausing(kind)),
+    *(route for kind in ScopeKind for route in _pause_and_resume(kind)),
     Route(
         id="live",
         method="get",
-        path=LIVE,
-        summary="Whether the process lives.",
-        answer="Health",
+        path="/health/live",
+        handler=HealthRoutes.live,
+        summary="Answers 200 while the process runs.",
+        response=Health,
     ),
     Route(
         id="ready",
         method="get",
-        path=READY,
-        summary="Whether it can do its work; if not, `reasons` say why not.",
-        answer="Health",
-        problems=(Kind.NOT_READY,),
+        path="/health/ready",
+        handler=HealthRoutes.ready,
+        summary="Answers 200 if the process can do its work; else `reasons` lists why not.",
+        response=Health,
+        problems=(ProblemType.NOT_READY,),
     ),
-    Route(id="metrics", method="get", path=METRICS, summary="Metrics for Prometheus."),
+    Route(
+        id="metrics",
+        method="get",
+        path="/metrics",
+        handler=HealthRoutes.metrics,
+        summary="Metrics for Prometheus.",
+    ),
+    Route(
+        id="root",
+        method="get",
+        path="/",
+        handler=ReferenceRoutes.redirect,
+        summary="Redirects to the reference page.",
+        is_documented=False,
+    ),
+    Route(
+        id="reference",
+        method="get",
+        path=REFERENCE_PATH,
+        handler=ReferenceRoutes.page,
+        summary="This reference as HTML.",
+        is_documented=False,
+    ),
+    Route(
+        id="openapi",
+        method="get",
+        path=OPENAPI_PATH,
+        handler=ReferenceRoutes.document,
+        summary="This reference as an OpenAPI document.",
+        is_documented=False,
+    ),
 )

@@ -1,1 +1,1 @@
-"""A submit, from its bytes to a notification that can be stored."""
+"""Turns the bytes of a submit or a batch into notifications that can be stored."""

@@ -1,4 +1,4 @@
-"""The parts of a submit that are stored as they came: content and metadata."""
+"""Checks and encodes the parts of a submit that are stored as JSON: content and metadata."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any, Final
 
 import msgspec
 
-from notifier.api.http.decode_errors import explain
+from notifier.api.http.decode_errors import invalid_field
 from notifier.api.http.json_checks import (
     MAX_DEPTH,
-    NESTING,
-    find_flaw,
+    NESTING_EXPECTED,
+    find_unstorable,
     is_suspicious,
-    parse_anything,
+    parse_leniently,
 )
 from notifier.api.requests import Content
-from notifier.api.settings import AddressKind
+from notifier.api.rules import AddressKind
 from notifier.domain.errors import InvalidNotification
 
 _ENCODER: Final = msgspec.json.Encoder()
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
-NO_LINE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""C0, C1 and the separators of Unicode: each ends a line for some mail software."""
-ONE_LINE: Final = "one line, without control characters"
-_NEEDED: Final = {
+CONTROL_CHARACTER: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""C0, C1 and Unicode's separators: each of them ends a line for some mail software."""
+ONE_LINE_EXPECTED: Final = "one line, without control characters"
+_VISIBLE_PARTS: Final = {
     AddressKind.EMAIL: ("subject", "body", "html"),
     AddressKind.PHONE: ("body",),
     AddressKind.TOKEN: ("subject", "body", "data"),
@@ -32,68 +32,71 @@ _NEEDED: Final = {
 
 
 def check_content(kind: AddressKind, content: Content) -> None:
-    """Raise InvalidNotification if there is nothing to show on such a channel, or it cannot be."""
-    needed = _NEEDED[kind]
-    parts = [getattr(content, part) for part in needed]
-    if not any(_is_there(one) and one for one in parts):
-        field = f"content.{needed[0]}" if len(needed) == 1 else "content"
-        raise InvalidNotification(field, f"a non-empty {' or '.join(needed)}")
-    if content.subject and NO_LINE.search(content.subject):
-        raise InvalidNotification("content.subject", ONE_LINE)
+    """Raises InvalidNotification if the channel could show nothing of it, or not its subject."""
+    names = _VISIBLE_PARTS[kind]
+    parts = [getattr(content, name) for name in names]
+    if not any(_is_given(part) and part for part in parts):
+        field = f"content.{names[0]}" if len(names) == 1 else "content"
+        raise InvalidNotification(field, f"a non-empty {' or '.join(names)}")
+    if content.subject and CONTROL_CHARACTER.search(content.subject):
+        raise InvalidNotification("content.subject", ONE_LINE_EXPECTED)
 
 
-def encode_content(content: Content, *, most: int) -> bytes:
-    """Encode what was given, once. Raises InvalidNotification for what cannot be stored."""
-    if _is_there(content.data):
-        _check_size(content.data, "content", most)
+def encode_content(content: Content, *, max_bytes: int) -> bytes:
+    """Returns the given parts as JSON. Raises InvalidNotification if they cannot be stored."""
+    if _is_given(content.data):
+        _check_size(content.data, "content", max_bytes)
         check_object(content.data, "content.data")
-    given = {part: getattr(content, part) for part in Content.__struct_fields__}
-    encoded = _ENCODER.encode({part: one for part, one in given.items() if _is_there(one)})
-    _check_size(encoded, "content", most)
+    parts = {name: getattr(content, name) for name in Content.__struct_fields__}
+    encoded = _ENCODER.encode({name: part for name, part in parts.items() if _is_given(part)})
+    _check_size(encoded, "content", max_bytes)
     if b"\\u0000" in encoded:
-        _refuse_flaws(encoded, "content", room=MAX_DEPTH + 1)
+        _refuse_unstorable(encoded, "content", max_depth=MAX_DEPTH + 1)
     return encoded
 
 
-def encode_metadata(metadata: msgspec.Raw, *, most: int) -> bytes:
-    """Take the metadata as they came; none is an empty object."""
-    if not _is_there(metadata):
+def encode_metadata(metadata: msgspec.Raw, *, max_bytes: int) -> bytes:
+    """Returns the metadata unchanged, or `{}` if there are none.
+
+    Raises InvalidNotification if they cannot be stored.
+    """
+    if not _is_given(metadata):
         return b"{}"
-    _check_size(metadata, "metadata", most)
+    _check_size(metadata, "metadata", max_bytes)
     check_object(metadata, "metadata")
     return bytes(metadata)
 
 
 def check_object(raw: msgspec.Raw, path: str) -> None:
-    """Raise InvalidNotification unless this is an object that can be stored."""
+    """Raises InvalidNotification unless this is a JSON object that can be stored."""
     document = bytes(raw)
     try:
         _OBJECT.decode(document)
     except msgspec.ValidationError as error:
-        _refuse_flaws(document, path)
-        raise explain(str(error), prefix=path) from error
+        _refuse_unstorable(document, path)
+        raise invalid_field(str(error), prefix=path) from error
     except UnicodeDecodeError as error:
         raise InvalidNotification(path, "text in UTF-8") from error
     except RecursionError as error:
-        raise InvalidNotification(path, NESTING) from error
+        raise InvalidNotification(path, NESTING_EXPECTED) from error
     if is_suspicious(document):
-        _refuse_flaws(document, path)
+        _refuse_unstorable(document, path)
 
 
-def _check_size(part: bytes | msgspec.Raw, path: str, most: int) -> None:
-    """Before anything looks into it: its size bounds what that costs."""
-    if len(bytes(part)) > most:
-        raise InvalidNotification(path, f"at most {most:,} bytes of JSON")
+def _check_size(part: bytes | msgspec.Raw, path: str, max_bytes: int) -> None:
+    # Called before every other check: the size bounds their cost.
+    if len(bytes(part)) > max_bytes:
+        raise InvalidNotification(path, f"at most {max_bytes:,} bytes of JSON")
 
 
-def _is_there(part: str | msgspec.Raw | None) -> bool:
-    """Whether a part was given and is not null; it may be empty text."""
+def _is_given(part: str | msgspec.Raw | None) -> bool:
+    """Whether a part is present and not null. Empty text counts as given."""
     if isinstance(part, msgspec.Raw):
         return bytes(part) not in {b"", b"null"}
     return part is not None
 
 
-def _refuse_flaws(document: bytes, path: str, *, room: int = MAX_DEPTH) -> None:
-    flaw = find_flaw(parse_anything(document), path, room)
-    if flaw:
-        raise flaw
+def _refuse_unstorable(document: bytes, path: str, *, max_depth: int = MAX_DEPTH) -> None:
+    error = find_unstorable(parse_leniently(document), path, max_depth)
+    if error:
+        raise error

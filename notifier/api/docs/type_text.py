@@ -1,4 +1,4 @@
-"""A JSON schema's type in words, as the reference page shows it: `string, date-time`."""
+"""Describes the type of a JSON schema in one line, such as `string, date-time`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from notifier.api.docs.openapi import Json
 
-_BOUNDS: Final = {
+_LIMITS: Final = {
     "minimum": "at least {}",
     "maximum": "at most {}",
     "minLength": "at least {} characters",
@@ -19,34 +19,33 @@ _BOUNDS: Final = {
 }
 
 
-def type_words(schema: Json) -> str:
-    """Return HTML: the words are escaped, and the names of other schemas are links."""
-    parts = [_kind(schema)]
+def type_text(schema: Json) -> str:
+    """Returns HTML: the text is escaped, and names of other schemas are links."""
+    parts = [_type_name(schema)]
     if "format" in schema:
         parts.append(escape(schema["format"]))
-    parts += [escape(words.format(schema[key])) for key, words in _BOUNDS.items() if key in schema]
+    parts += [escape(text.format(schema[key])) for key, text in _LIMITS.items() if key in schema]
     if schema.get("default") is not None:
         parts.append(f"default {escape(json.dumps(schema['default']))}")
     return ", ".join(part for part in parts if part)
 
 
-def schema_link(schema: Json) -> str:
-    """Link the schema that is referred to, if one is."""
-    name = escape(str(schema.get("$ref", "")).rpartition("/")[2])
+def _schema_link(reference: str) -> str:
+    name = escape(reference.rpartition("/")[2])
     return f'<a href="#{name}">{name}</a>' if name else ""
 
 
-def _kind(schema: Json) -> str:
+def _type_name(schema: Json) -> str:
     match schema:
-        case {"$ref": _}:
-            return schema_link(schema)
-        case {"anyOf": list(kinds)} | {"oneOf": list(kinds)}:
-            return " or ".join(map(type_words, kinds))
+        case {"$ref": str(reference)}:
+            return _schema_link(reference)
+        case {"anyOf": list(variants)} | {"oneOf": list(variants)}:
+            return " or ".join(map(type_text, variants))
         case {"enum": list(values)}:
             return f"one of {escape(', '.join(map(str, values)))}"
         case {"type": "array", "items": dict(items)}:
-            return f"array of {type_words(items)}"
-        case {"type": list(kinds)}:
-            return escape(" or ".join(kinds))
+            return f"array of {type_text(items)}"
+        case {"type": list(names)}:
+            return escape(" or ".join(names))
         case _:
             return escape(str(schema.get("type", "anything")))

@@ -1,0 +1,65 @@
+"""Makes Litestar's handlers from the route table and the objects that serve its resources."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from inspect import iscoroutinefunction
+
+from litestar import HttpMethod, route
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from notifier.api.http.raw_response import RawResponse
+from notifier.api.routes.route import Handler, Route
+
+
+def bind_routes(routes: Sequence[Route], resources: Sequence[object]) -> list[HTTPRouteHandler]:
+    """Returns one handler per route, after one OPTIONS handler per path.
+
+    Each route's handler is bound to the resource whose class defines it. Raises LookupError if no
+    resource defines it, and if a public coroutine method of a resource has no route.
+    """
+    bound = {
+        function: getattr(resource, function.__name__)
+        for resource in resources
+        for function in _public_handlers(type(resource))
+    }
+    routed = {route.handler for route in routes}
+    if unrouted := [handler.__qualname__ for handler in bound if handler not in routed]:
+        raise LookupError(f"handlers without a route: {', '.join(unrouted)}")
+    if unserved := [route.id for route in routes if route.handler not in bound]:
+        raise LookupError(f"routes without a resource that serves them: {', '.join(unserved)}")
+    handlers = [_bind(route, bound[route.handler]) for route in routes]
+    return [*_options_handlers(handlers), *handlers]
+
+
+def _public_handlers(resource_type: type) -> Iterator[Handler]:
+    for name, member in vars(resource_type).items():
+        if iscoroutinefunction(member) and not name.startswith("_"):
+            yield member
+
+
+def _bind(described: Route, handler: Handler) -> HTTPRouteHandler:
+    method = HttpMethod(described.method.upper())
+    # Some health checks ask with HEAD, so every GET route also answers HEAD.
+    methods = [method, HttpMethod.HEAD] if method is HttpMethod.GET else [method]
+    return route(described.path, http_method=methods, status_code=described.status)(handler)
+
+
+def _options_handlers(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    # Litestar's own OPTIONS handler forgets methods of a path with several handlers. It adds none
+    # where one is registered already, so these have to come first.
+    methods: defaultdict[str, set[str]] = defaultdict(lambda: {"OPTIONS"})
+    for handler in handlers:
+        for path in handler.paths:
+            methods[path] |= handler.http_methods
+    return [_options(path, ", ".join(sorted(allowed))) for path, allowed in methods.items()]
+
+
+def _options(path: str, allowed: str) -> HTTPRouteHandler:
+    @route(path, http_method=HttpMethod.OPTIONS)
+    async def options() -> ASGIApp:
+        return RawResponse(200, b"", [(b"allow", allowed.encode())])
+
+    return options

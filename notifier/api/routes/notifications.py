@@ -1,0 +1,147 @@
+"""`/v1/notifications`: submit one, submit a batch, read one, list. A 202 means committed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Request
+from litestar.types import ASGIApp
+
+from notifier.api.http.body import BodyLimit, read_json_body
+from notifier.api.http.deadline import deadline
+from notifier.api.http.in_flight_limit import InFlightLimit
+from notifier.api.http.problems import ProblemType, RequestRefused, batch_refusal
+from notifier.api.http.query import ListQuery
+from notifier.api.http.raw_response import json_response
+from notifier.api.responses import (
+    Accepted,
+    BatchRefusal,
+    BatchResponse,
+    Notification,
+    NotificationPage,
+    Summary,
+)
+from notifier.api.routes.paging import split_page, with_one_more
+from notifier.api.rules import ApiRules
+from notifier.api.submission.batch_split import BatchSplitter
+from notifier.api.submission.validation import SubmitValidator
+from notifier.domain.errors import InvalidNotification, NotFound, StoreRejected
+from notifier.domain.notification import NewNotification, NotificationId, Status
+from notifier.ports.acceptor import Acceptor
+from notifier.ports.queries import Reader
+
+NOTIFICATIONS: Final = "/v1/notifications"
+NOTIFICATION_FILTERS: Final = ("status", "channel", "priority", "created_from", "created_to")
+_CANONICAL_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_MAX_TURN_S: Final = 0.01
+"""How long items of a batch are validated before other requests get a turn on the loop."""
+
+_Item = NewNotification | BatchRefusal
+
+
+class NotificationRoutes:
+    """Handlers of `/v1/notifications`."""
+
+    def __init__(self, *, acceptor: Acceptor, reader: Reader, rules: ApiRules) -> None:
+        self._acceptor = acceptor
+        self._reader = reader
+        self._deadline_s = rules.request_deadline_s
+        self._validator = SubmitValidator(rules)
+        self._splitter = BatchSplitter(rules)
+        self._query = ListQuery(*NOTIFICATION_FILTERS, channels=rules.channels)
+        self._submits_in_flight = InFlightLimit(rules.max_in_flight)
+        self._batches_in_flight = InFlightLimit(rules.max_batches_in_flight)
+        self._submit_limit = _body_limit(rules, rules.max_body_bytes)
+        self._batch_limit = _body_limit(rules, rules.max_batch_bytes)
+
+    async def submit(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        with self._submits_in_flight:
+            body = await read_json_body(request, self._submit_limit)
+            new = self._validator.validate(body)
+            (status,) = await self._acceptor.submit([new])
+        if isinstance(status, StoreRejected):
+            raise status
+        location = f"{NOTIFICATIONS}/{new.id}".encode()
+        return json_response(_accepted(new, status), status=202, headers=[(b"location", location)])
+
+    async def submit_batch(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        with self._batches_in_flight:
+            body = await read_json_body(request, self._batch_limit)
+            items = await self._validate_items(self._splitter.split(body))
+            results = await self._submit_items(items)
+        return _batch_response(results)
+
+    async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        notification_id = _parse_id(request.path_params["id"])
+        async with deadline(self._deadline_s):
+            view = await self._reader.get(notification_id)
+        if view is None:
+            raise NotFound
+        return json_response(Notification.of(view))
+
+    async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        page = self._query.parse(request)
+        async with deadline(self._deadline_s):
+            views = await self._reader.notifications(with_one_more(page))
+        shown, cursor = split_page(views, page.limit)
+        return json_response(NotificationPage([Summary.of(view) for view in shown], cursor))
+
+    async def _validate_items(self, raws: Sequence[bytes]) -> list[_Item]:
+        time = asyncio.get_running_loop().time
+        items: list[_Item] = []
+        turn_ends_at = time() + _MAX_TURN_S
+        for raw in raws:
+            items.append(self._validate_item(raw))
+            if time() > turn_ends_at:
+                await asyncio.sleep(0)
+                turn_ends_at = time() + _MAX_TURN_S
+        return items
+
+    def _validate_item(self, raw: bytes) -> _Item:
+        try:
+            if len(raw) > self._submit_limit.max_bytes:
+                raise self._submit_limit.too_large()
+            return self._validator.validate(raw)
+        except (InvalidNotification, RequestRefused) as error:
+            return batch_refusal(error)
+
+    async def _submit_items(self, items: Sequence[_Item]) -> list[Accepted | BatchRefusal]:
+        valid = [item for item in items if isinstance(item, NewNotification)]
+        statuses = iter(await self._acceptor.submit(valid) if valid else ())
+        return [
+            item if isinstance(item, BatchRefusal) else _result(item, next(statuses))
+            for item in items
+        ]
+
+
+def _body_limit(rules: ApiRules, max_bytes: int) -> BodyLimit:
+    return BodyLimit(
+        max_bytes=max_bytes, timeout_s=rules.body_timeout_s, detail=rules.size_limits_text
+    )
+
+
+def _parse_id(text: str) -> NotificationId:
+    if not _CANONICAL_UUID.fullmatch(text):
+        raise NotFound
+    return NotificationId(UUID(text))
+
+
+def _result(new: NewNotification, status: Status | StoreRejected) -> Accepted | BatchRefusal:
+    return batch_refusal(status) if isinstance(status, StoreRejected) else _accepted(new, status)
+
+
+def _accepted(new: NewNotification, status: Status) -> Accepted:
+    return Accepted(id=new.id, status=status, queue=str(new.queue))
+
+
+def _batch_response(results: Sequence[Accepted | BatchRefusal]) -> ASGIApp:
+    refused = [result for result in results if isinstance(result, BatchRefusal)]
+    if len(refused) < len(results):
+        return json_response(BatchResponse(results), status=202)
+    problem = ProblemType.NOTHING_ACCEPTED.problem("`results` holds the problem of every item.")
+    raise RequestRefused(msgspec.structs.replace(problem, results=refused))

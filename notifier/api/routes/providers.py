@@ -1,0 +1,24 @@
+"""`/v1/providers`: the state of every provider."""
+
+from __future__ import annotations
+
+from litestar.types import ASGIApp
+
+from notifier.api.http.deadline import deadline
+from notifier.api.http.raw_response import json_response
+from notifier.api.responses import ProviderHealth
+from notifier.api.rules import ApiRules
+from notifier.api.status_reader import StatusReader
+
+
+class ProviderRoutes:
+    """Handlers of `/v1/providers`."""
+
+    def __init__(self, *, status: StatusReader, rules: ApiRules) -> None:
+        self._status = status
+        self._deadline_s = rules.request_deadline_s
+
+    async def read_all(self) -> ASGIApp:
+        async with deadline(self._deadline_s):
+            states = await self._status.providers()
+        return json_response([ProviderHealth.of(state) for state in states])

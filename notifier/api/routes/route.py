@@ -1,0 +1,43 @@
+"""One row of the route table."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from litestar.types import ASGIApp
+
+from notifier.api.http.problems import ProblemType
+
+Handler = Callable[..., Awaitable[ASGIApp]]
+"""A method of a class that serves one resource. It takes the request, or nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method on one path, with everything that the OpenAPI document says about it.
+
+    `body` is None if the route takes no body, `response` is None if it answers plain text.
+    A route that is not `is_documented` appears in no document.
+    """
+
+    id: str
+    method: Literal["get", "post"]
+    path: str
+    handler: Handler
+    summary: str
+    status: int = 200
+    body: type[msgspec.Struct] | None = None
+    is_body_optional: bool = False
+    response: type[msgspec.Struct] | None = None
+    is_list: bool = False
+    parameters: tuple[str, ...] = ()
+    problems: tuple[ProblemType, ...] = ()
+    is_documented: bool = True
+
+    @property
+    def openapi_path(self) -> str:
+        """The path as OpenAPI writes it, without Litestar's parameter types."""
+        return self.path.replace(":str}", "}")

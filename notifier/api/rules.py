@@ -1,0 +1,92 @@
+"""The rules that the API checks requests against: channels, providers and limits.
+
+Values that the settings hold have no default here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from notifier.domain.controls import ScopeKind
+from notifier.domain.notification import Priority
+
+
+class AddressKind(StrEnum):
+    """The form of the recipients of a channel."""
+
+    EMAIL = "email"
+    PHONE = "phone"
+    TOKEN = "token"  # noqa: S105 a kind of address, no secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelRules:
+    """The rules of submits on one channel."""
+
+    address: AddressKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiRules:
+    """Channels, providers and limits.
+
+    The limits in bytes and `max_batch` together keep one request from holding the event loop for
+    long. `max_batches_in_flight` limits memory: a batch may be 16 times as large as a single
+    submit.
+    """
+
+    channels: Mapping[str, ChannelRules]
+    providers: Sequence[str]
+    default_ttl: Mapping[Priority, timedelta]
+    retention: timedelta
+    max_in_flight: int
+    request_deadline_s: float
+    max_batch: int
+    max_content_bytes: int
+    max_batches_in_flight: int = 64
+    body_timeout_s: float = 30.0
+    max_metadata_bytes: int = 16 * 1024
+    max_batch_bytes: int = 8 * 1024 * 1024
+
+    def names_of(self, kind: ScopeKind) -> Sequence[str]:
+        """Returns the names of all queues, channels or providers."""
+        match kind:
+            case ScopeKind.QUEUE:
+                return [
+                    f"{channel}.{priority}" for channel in self.channels for priority in Priority
+                ]
+            case ScopeKind.CHANNEL:
+                return list(self.channels)
+            case ScopeKind.PROVIDER:
+                return list(self.providers)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The maximum size of a single submit, or of one item of a batch.
+
+        It has room for the content with JSON escapes, and for the other fields.
+        """
+        return 2 * self.max_content_bytes
+
+    @property
+    def size_limits_text(self) -> str:
+        """A description of the size limits for callers."""
+        return (
+            f"A notification takes at most {self.max_body_bytes:,} bytes, with "
+            f"{self.max_content_bytes:,} of content and {self.max_metadata_bytes:,} of metadata; "
+            f"a batch at most {self.max_batch:,} notifications and {self.max_batch_bytes:,} bytes. "
+            "Split a larger batch into several."
+        )
+
+    @property
+    def max_ttl(self) -> timedelta:
+        """The longest ttl: a notification is final one day before its partition is dropped."""
+        return self.retention - timedelta(days=1)
+
+    @property
+    def max_delay(self) -> timedelta:
+        """The longest time until `send_at`: it leaves that day and a week for retries."""
+        return self.retention - timedelta(days=8)
