@@ -1,6 +1,6 @@
-"""A fake provider on real protocols: mail over SMTP, SMS and push over HTTP.
+"""A fake provider on real protocols: email over SMTP, SMS and push over HTTP.
 
-It delivers nothing, answers each recipient by a fixed fate, and logs every call.
+It delivers nothing, responds to each recipient with a fixed fate, and logs every call.
 """
 
 from notifier.sandbox.server import Sandbox, open_sandbox

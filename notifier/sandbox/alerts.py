@@ -1,4 +1,4 @@
-"""The alerts that Alertmanager's webhook brings: what a rehearsal reads to see that they arrive."""
+"""A log of the alerts that Alertmanager's webhook sends, for rehearsals of the alerting."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final
 
 import msgspec
 
-from notifier.sandbox.behaviour import InvalidBehaviour
+from notifier.sandbox.errors import InvalidRequest
 
 MAX_ALERTS: Final = 1000
-"""How many are kept; the oldest go first."""
+"""The log keeps this many alerts and drops the oldest."""
 
 
 class Alert(msgspec.Struct, frozen=True, gc=False):
-    """One alert of a notice. `at` is when it arrived, `receiver` the route it came by."""
+    """One received alert. `at` is the time of arrival, `receiver` the route that sent it."""
 
     at: datetime
     receiver: str
@@ -25,42 +25,42 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
     annotations: Mapping[str, str]
 
 
-class Told(msgspec.Struct, kw_only=True):
-    """An alert as a notice has it."""
+class WebhookAlert(msgspec.Struct, kw_only=True):
+    """One alert within a webhook's body."""
 
     status: str
     labels: dict[str, str]
     annotations: dict[str, str] = {}
 
 
-class Notice(msgspec.Struct, kw_only=True):
-    """Alertmanager's body (version 4), as far as it is kept."""
+class Webhook(msgspec.Struct, kw_only=True):
+    """The body of Alertmanager's webhook (version 4), without the fields that are not kept."""
 
     receiver: str
-    alerts: list[Told]
+    alerts: list[WebhookAlert]
 
 
 class AlertLog:
-    """Alerts in the order they arrived. In memory, bounded."""
+    """A bounded in-memory log of alerts in the order of their arrival."""
 
     def __init__(self) -> None:
         self._alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
 
-    def take(self, body: bytes) -> None:
-        """Log every alert of a notice. Raises InvalidBehaviour; then nothing was logged."""
-        notice, at = _read(body), datetime.now(UTC)
+    def add(self, body: bytes) -> None:
+        """Logs every alert of a webhook's body. Raises InvalidRequest and then logs none."""
+        webhook, at = _decode(body), datetime.now(UTC)
         self._alerts.extend(
-            Alert(at, notice.receiver, told.status, told.labels, told.annotations)
-            for told in notice.alerts
+            Alert(at, webhook.receiver, alert.status, alert.labels, alert.annotations)
+            for alert in webhook.alerts
         )
 
     def all(self) -> Sequence[Alert]:
-        """What is kept, oldest first."""
+        """Returns the kept alerts, oldest first."""
         return list(self._alerts)
 
 
-def _read(body: bytes) -> Notice:
+def _decode(body: bytes) -> Webhook:
     try:
-        return msgspec.json.decode(body, type=Notice)
+        return msgspec.json.decode(body, type=Webhook)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise InvalidBehaviour("body", f"expected Alertmanager's webhook: {error}") from error
+        raise InvalidRequest("body", f"expected Alertmanager's webhook: {error}") from error

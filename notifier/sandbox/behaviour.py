@@ -1,4 +1,4 @@
-"""How a channel of the sandbox behaves beside the fates: slow, failing for a share of calls."""
+"""The configurable behaviour of each channel, in addition to the fates: latency and errors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from notifier.sandbox.errors import InvalidRequest
+
 CHANNELS: Final = ("email", "sms", "push")
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
-    """One channel's behaviour.
+    """The behaviour of one channel.
 
-    `error_share` of the calls are answered with `status` (503, for email 451, when None) and, if
-    given, with `retry_after`. A hanging call is let go after `hang_s`. A call over HTTP without
-    the `password`, if there is one, is answered with 401.
+    A share `error_share` of the calls fails with `status` (None: 503, and 451 for email) and with
+    `retry_after`, if it is set. A hanging call ends after `hang_s`. If `password` is set, an HTTP
+    call without it is answered 401.
     """
 
     latency_ms: float = 0.0
@@ -28,7 +30,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BehaviourPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of `PUT /behaviour`: what is left out, or null, is as at the start."""
+    """The body of `PUT /behaviour`. A field that is absent or null returns to its default."""
 
     channel: str | None = None
     latency_ms: Annotated[float, Meta(ge=0, le=3_600_000)] | None = None
@@ -39,56 +41,47 @@ class BehaviourPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     password: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
-class InvalidBehaviour(Exception):
-    """The body is wrong; `field` says where, `expected` what would be right."""
-
-    def __init__(self, field: str, expected: str) -> None:
-        super().__init__(f"{field}: {expected}")
-        self.field = field
-        self.expected = expected
-
-
 class Behaviours:
-    """The behaviour of every channel."""
+    """The current behaviour of every channel."""
 
     def __init__(self) -> None:
         self._of = dict.fromkeys(CHANNELS, Behaviour())
 
     def of(self, channel: str) -> Behaviour:
-        """How this channel behaves now."""
+        """Returns the behaviour of one channel."""
         return self._of[channel]
 
     def all(self) -> Mapping[str, Behaviour]:
-        """Every channel with its behaviour."""
+        """Returns the behaviour of every channel, by channel."""
         return self._of
 
-    def put(self, body: bytes) -> None:
-        """Replace the behaviour of one channel, or of all.
+    def replace(self, body: bytes) -> None:
+        """Replaces the behaviour of the channel that the body names, or of all channels.
 
-        Raises InvalidBehaviour, and then changes nothing.
+        Raises InvalidRequest and then changes nothing.
         """
-        wish = _read(body)
-        if wish.channel is not None and wish.channel not in CHANNELS:
-            raise InvalidBehaviour("channel", f"expected one of {', '.join(CHANNELS)}")
-        if wish.password is not None and wish.channel in (None, "email"):
-            raise InvalidBehaviour(
-                "password", "expected for channel sms or push: mail comes without one"
+        patch = _decode(body)
+        if patch.channel is not None and patch.channel not in CHANNELS:
+            raise InvalidRequest("channel", f"expected one of {', '.join(CHANNELS)}")
+        if patch.password is not None and patch.channel in (None, "email"):
+            raise InvalidRequest(
+                "password", "expected for channel sms or push: email is sent without one"
             )
         given = {
-            field: getattr(wish, field)
+            field: getattr(patch, field)
             for field in Behaviour.__struct_fields__
-            if getattr(wish, field) is not None
+            if getattr(patch, field) is not None
         }
-        for channel in CHANNELS if wish.channel is None else (wish.channel,):
+        for channel in CHANNELS if patch.channel is None else (patch.channel,):
             self._of[channel] = Behaviour(**given)
 
 
-def _read(body: bytes) -> BehaviourPatch:
+def _decode(body: bytes) -> BehaviourPatch:
     try:
         return msgspec.json.decode(body, type=BehaviourPatch)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
         unknown = message.partition("unknown field `")[2]
-        raise InvalidBehaviour((path or unknown or "body").rstrip("`"), message) from error
+        raise InvalidRequest((path or unknown or "body").rstrip("`"), message) from error
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise InvalidBehaviour("body", f"expected a JSON object: {error}") from error
+        raise InvalidRequest("body", f"expected a JSON object: {error}") from error

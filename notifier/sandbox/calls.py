@@ -1,4 +1,4 @@
-"""The log of every call: what tests count instead of our own counters. In memory, append only."""
+"""An append-only in-memory log of every call, which tests count instead of Notifier's metrics."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _PAGE: Final = 10_000
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """One message that somebody tried to hand over.
+    """One attempt of a client to send a message.
 
-    `at` is when it arrived. `status` is the code it was answered with, 0 for none. A message that
-    was taken and then cut is `accepted`. What the caller did not say is None.
+    `at` is the time of arrival. `status` is the code of the response, 0 if there was none. A
+    message that was accepted before the connection was cut is `accepted`. `notification_id` and
+    `claim` are None if the client did not send them.
     """
 
     at: datetime
@@ -32,8 +33,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     status: int
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls a reader wants. `after` is how many calls of the log to pass over first."""
+class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects calls. The first `after` calls of the log are skipped."""
 
     notification_id: str | None = None
     channel: str | None = None
@@ -42,8 +43,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
 
 
-class Group(msgspec.Struct, frozen=True):
-    """How many calls of a channel with a fate were accepted, or not."""
+class CallGroup(msgspec.Struct, frozen=True):
+    """The number of accepted or not accepted calls of one channel with one fate."""
 
     channel: str
     fate: str
@@ -51,64 +52,64 @@ class Group(msgspec.Struct, frozen=True):
     calls: int
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """The log in figures. `doubled` notifications were accepted more than once."""
+class CallSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Totals of the log. `doubled` is the number of notifications accepted more than once."""
 
     calls: int
     accepted: int
     notifications: int
     accepted_notifications: int
     doubled: int
-    groups: list[Group]
+    groups: list[CallGroup]
 
 
 class CallLog:
-    """Calls in the order they arrived, and how often each notification with a fate was here."""
+    """Calls in the order of their arrival, and the number of calls of counted notifications."""
 
     def __init__(self) -> None:
         self._calls: list[Call] = []
-        self._earlier: Counter[tuple[str, str]] = Counter()
+        self._call_counts: Counter[tuple[str, str]] = Counter()
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def add(self, call: Call) -> None:
-        """Log a call. Calls come in the order of their `at`."""
+        """Logs a call. Calls must arrive in the order of their `at`."""
         self._calls.append(call)
 
-    def count(self, channel: str, notification: str) -> int:
-        """How many calls this notification made before; this one is counted from now on."""
-        earlier = self._earlier[channel, notification]
-        self._earlier[channel, notification] = earlier + 1
+    def count_call(self, channel: str, notification: str) -> int:
+        """Counts a call of this notification and returns the number of earlier ones."""
+        earlier = self._call_counts[channel, notification]
+        self._call_counts[channel, notification] = earlier + 1
         return earlier
 
     def clear(self) -> None:
-        """Forget everything, also how often a notification was here."""
+        """Removes all calls and all counts."""
         self._calls.clear()
-        self._earlier.clear()
+        self._call_counts.clear()
 
-    def select(self, wanted: Wanted) -> Iterator[Call]:
-        """The wanted calls, oldest first, as the log stands now."""
-        found = (call for call in self._from(wanted) if _is_wanted(call, wanted))
-        return islice(found, wanted.limit)
+    def select(self, call_filter: CallFilter) -> Iterator[Call]:
+        """Yields the selected calls, oldest first. Later calls are not included."""
+        calls = (call for call in self._slice(call_filter) if _matches(call, call_filter))
+        return islice(calls, call_filter.limit)
 
-    async def summary(self) -> Summary:
-        """One pass over the log as it stands now, page by page: others have their turn between."""
+    async def summary(self) -> CallSummary:
+        """Returns the totals. Yields to the event loop between the pages of a long log."""
         groups: Counter[tuple[str, str, bool]] = Counter()
         accepted: Counter[str | None] = Counter()
-        named: set[str | None] = set()
+        notifications: set[str | None] = set()
         calls = islice(self._calls, len(self._calls))
         while page := list(islice(calls, _PAGE)):
             groups.update((call.channel, call.fate, call.accepted) for call in page)
             accepted.update(call.notification_id for call in page if call.accepted)
-            named.update(call.notification_id for call in page)
+            notifications.update(call.notification_id for call in page)
             await asyncio.sleep(0)
-        return _summary(groups, accepted, named)
+        return _summary(groups, accepted, notifications)
 
-    def _from(self, wanted: Wanted) -> Iterator[Call]:
-        first = wanted.after
-        if wanted.since is not None:
-            since = bisect_left(self._calls, wanted.since, key=lambda call: call.at)
+    def _slice(self, call_filter: CallFilter) -> Iterator[Call]:
+        first = call_filter.after
+        if call_filter.since is not None:
+            since = bisect_left(self._calls, call_filter.since, key=lambda call: call.at)
             first = max(first, since)
         return islice(self._calls, first, len(self._calls))
 
@@ -116,20 +117,20 @@ class CallLog:
 def _summary(
     groups: Counter[tuple[str, str, bool]],
     accepted: Counter[str | None],
-    named: set[str | None],
-) -> Summary:
+    notifications: set[str | None],
+) -> CallSummary:
     del accepted[None]
-    return Summary(
+    return CallSummary(
         calls=groups.total(),
-        accepted=sum(count for (_, _, taken), count in groups.items() if taken),
-        notifications=len(named - {None}),
+        accepted=sum(count for (_, _, is_accepted), count in groups.items() if is_accepted),
+        notifications=len(notifications - {None}),
         accepted_notifications=len(accepted),
         doubled=sum(count > 1 for count in accepted.values()),
-        groups=[Group(*group, count) for group, count in sorted(groups.items())],
+        groups=[CallGroup(*group, count) for group, count in sorted(groups.items())],
     )
 
 
-def _is_wanted(call: Call, wanted: Wanted) -> bool:
-    return (wanted.channel is None or call.channel == wanted.channel) and (
-        wanted.notification_id is None or call.notification_id == wanted.notification_id
+def _matches(call: Call, call_filter: CallFilter) -> bool:
+    return (call_filter.channel is None or call.channel == call_filter.channel) and (
+        call_filter.notification_id is None or call.notification_id == call_filter.notification_id
     )

@@ -1,4 +1,4 @@
-"""The sandbox's own paths: its log of calls, its behaviour, and the alerts it was told of."""
+"""The control paths of the sandbox: the call log, the behaviour, and the received alerts."""
 
 from __future__ import annotations
 
@@ -11,68 +11,84 @@ import msgspec
 from aiohttp import web
 
 from notifier.sandbox.alerts import AlertLog
-from notifier.sandbox.behaviour import CHANNELS, InvalidBehaviour
-from notifier.sandbox.calls import Call, Wanted
+from notifier.sandbox.behaviour import CHANNELS
+from notifier.sandbox.calls import Call, CallFilter
+from notifier.sandbox.errors import InvalidRequest
 from notifier.sandbox.fake_provider import FakeProvider
 
-_PAGE: Final = 5000  # calls encoded at once, between two turns of the loop
-_FILTERS: Final = frozenset({"notification_id", "channel", "since", "after", "limit"})
+_PAGE: Final = 5000
+"""Calls that are encoded in one turn of the event loop."""
+_PARAMETERS: Final = frozenset({"notification_id", "channel", "since", "after", "limit"})
+_MAX_NUMBER_DIGITS: Final = 9
 
 
-def add_control_routes(app: web.Application, desk: FakeProvider) -> None:
-    """Serve `/calls`, `/calls/summary` and `/behaviour`."""
+class ControlRoutes:
+    """Handlers of `/calls`, `/calls/summary` and `/behaviour`."""
 
-    async def read_calls(request: web.Request) -> web.StreamResponse:
+    def __init__(self, provider: FakeProvider) -> None:
+        self._provider = provider
+
+    def add_to(self, app: web.Application) -> None:
+        """Registers the handlers."""
+        app.router.add_get("/calls", self._read_calls)
+        app.router.add_get("/calls/summary", self._read_summary)
+        app.router.add_delete("/calls", self._clear_calls)
+        app.router.add_get("/behaviour", self._read_behaviour)
+        app.router.add_put("/behaviour", self._put_behaviour)
+
+    async def _read_calls(self, request: web.Request) -> web.StreamResponse:
         try:
-            wanted = _wanted(request)
-        except InvalidBehaviour as error:
+            call_filter = _call_filter(request)
+        except InvalidRequest as error:
             return _problem(error)
-        return await _stream(request, desk.log.select(wanted), len(desk.log))
+        log = self._provider.log
+        return await _stream(request, log.select(call_filter), len(log))
 
-    async def read_summary(_request: web.Request) -> web.StreamResponse:
-        return _json(await desk.log.summary())
+    async def _read_summary(self, _request: web.Request) -> web.StreamResponse:
+        return _json(await self._provider.log.summary())
 
-    async def clear_calls(_request: web.Request) -> web.StreamResponse:
-        desk.log.clear()
+    async def _clear_calls(self, _request: web.Request) -> web.StreamResponse:
+        self._provider.log.clear()
         return web.Response(status=204)
 
-    async def read_behaviour(_request: web.Request) -> web.StreamResponse:
-        return _json(desk.behaviours.all())
+    async def _read_behaviour(self, _request: web.Request) -> web.StreamResponse:
+        return _json(self._provider.behaviours.all())
 
-    async def put_behaviour(request: web.Request) -> web.StreamResponse:
+    async def _put_behaviour(self, request: web.Request) -> web.StreamResponse:
         try:
-            desk.behaviours.put(await request.read())
-        except InvalidBehaviour as error:
+            self._provider.behaviours.replace(await request.read())
+        except InvalidRequest as error:
             return _problem(error)
-        return _json(desk.behaviours.all())
-
-    app.router.add_get("/calls", read_calls)
-    app.router.add_get("/calls/summary", read_summary)
-    app.router.add_delete("/calls", clear_calls)
-    app.router.add_get("/behaviour", read_behaviour)
-    app.router.add_put("/behaviour", put_behaviour)
+        return _json(self._provider.behaviours.all())
 
 
-def add_alert_routes(app: web.Application) -> None:
-    """Serve `/alerts`, where Alertmanager's webhook may point."""
-    log = AlertLog()
+class AlertRoutes:
+    """Handlers of `/alerts`, a target for Alertmanager's webhook."""
 
-    async def take_alerts(request: web.Request) -> web.StreamResponse:
+    def __init__(self) -> None:
+        self._log = AlertLog()
+
+    def add_to(self, app: web.Application) -> None:
+        """Registers the handlers."""
+        app.router.add_post("/alerts", self._receive_alerts)
+        app.router.add_get("/alerts", self._read_alerts)
+
+    async def _receive_alerts(self, request: web.Request) -> web.StreamResponse:
         try:
-            log.take(await request.read())
-        except InvalidBehaviour as error:
+            self._log.add(await request.read())
+        except InvalidRequest as error:
             return _problem(error)
         return web.Response(status=204)
 
-    async def read_alerts(_request: web.Request) -> web.StreamResponse:
-        return _json(log.all())
-
-    app.router.add_post("/alerts", take_alerts)
-    app.router.add_get("/alerts", read_alerts)
+    async def _read_alerts(self, _request: web.Request) -> web.StreamResponse:
+        return _json(self._log.all())
 
 
 async def _stream(request: web.Request, calls: Iterator[Call], total: int) -> web.StreamResponse:
-    """A JSON list, page by page. `Total-Calls` is the length of the log, a good next `after`."""
+    """Sends a JSON list, page by page.
+
+    The header `Total-Calls` is the length of the log: the `after` of the next request.
+    """
     response = web.StreamResponse(headers={"Total-Calls": str(total)})
     response.content_type = "application/json"
     await response.prepare(request)
@@ -84,15 +100,15 @@ async def _stream(request: web.Request, calls: Iterator[Call], total: int) -> we
     return response
 
 
-def _wanted(request: web.Request) -> Wanted:
+def _call_filter(request: web.Request) -> CallFilter:
     query = request.query
     for name in query:
-        if name not in _FILTERS:
-            raise InvalidBehaviour(name, f"expected one of {', '.join(sorted(_FILTERS))}")
+        if name not in _PARAMETERS:
+            raise InvalidRequest(name, f"expected one of {', '.join(sorted(_PARAMETERS))}")
     channel = query.get("channel")
     if channel is not None and channel not in CHANNELS:
-        raise InvalidBehaviour("channel", f"expected one of {', '.join(CHANNELS)}")
-    return Wanted(
+        raise InvalidRequest("channel", f"expected one of {', '.join(CHANNELS)}")
+    return CallFilter(
         notification_id=query.get("notification_id"),
         channel=channel,
         since=_instant(query["since"]) if "since" in query else None,
@@ -102,15 +118,15 @@ def _wanted(request: web.Request) -> Wanted:
 
 
 def _number(text: str, field: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):  # noqa: PLR2004 digits
-        raise InvalidBehaviour(field, "expected a number of calls, 0 or more")
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_NUMBER_DIGITS):
+        raise InvalidRequest(field, "expected a number of calls, 0 or more")
     return int(text)
 
 
 def _instant(text: str) -> datetime:
-    """An ISO 8601 instant, UTC unless it says otherwise, or seconds since the epoch."""
+    """Parses an ISO 8601 instant, UTC if it has no offset, or seconds since the epoch."""
     try:
-        at = datetime.fromisoformat(text.replace(" ", "+"))  # a + in a query reads as a space
+        at = datetime.fromisoformat(text.replace(" ", "+"))  # a query decodes + as a space
     except ValueError:
         pass
     else:
@@ -118,10 +134,10 @@ def _instant(text: str) -> datetime:
     try:
         return datetime.fromtimestamp(float(text), UTC)
     except (ValueError, OverflowError, OSError) as error:
-        raise InvalidBehaviour("since", "expected an instant like 2030-01-31T12:00:00Z") from error
+        raise InvalidRequest("since", "expected an instant like 2030-01-31T12:00:00Z") from error
 
 
-def _problem(error: InvalidBehaviour) -> web.Response:
+def _problem(error: InvalidRequest) -> web.Response:
     problem = {
         "title": "Bad Request",
         "status": 400,

@@ -1,4 +1,4 @@
-"""Where every message is handed in, over whichever protocol: decides its answer and logs it."""
+"""Receives every message of every protocol, decides its response, and logs the call."""
 
 from __future__ import annotations
 
@@ -12,37 +12,55 @@ from notifier.sandbox.behaviour import Behaviour, Behaviours
 from notifier.sandbox.calls import Call, CallLog
 from notifier.sandbox.fates import (
     Fate,
-    Kind,
+    ResponseKind,
     fate_of_address,
     fate_of_phone,
     fate_of_token,
-    kind_of,
+    response_kind,
 )
 
 _FATES: Final = {"email": fate_of_address, "sms": fate_of_phone, "push": fate_of_token}
-_STATUSES: Final[Mapping[str, Mapping[Kind, int]]] = {
-    "email": {Kind.ACCEPT: 250, Kind.REFUSE: 550, Kind.THROTTLE: 450, Kind.UNAVAILABLE: 451},
-    "sms": {Kind.ACCEPT: 201, Kind.REFUSE: 400, Kind.THROTTLE: 429, Kind.UNAVAILABLE: 503},
-    "push": {Kind.ACCEPT: 200, Kind.REFUSE: 404, Kind.THROTTLE: 429, Kind.UNAVAILABLE: 503},
+_STATUSES: Final[Mapping[str, Mapping[ResponseKind, int]]] = {
+    "email": {
+        ResponseKind.ACCEPT: 250,
+        ResponseKind.REFUSE: 550,
+        ResponseKind.THROTTLE: 450,
+        ResponseKind.UNAVAILABLE: 451,
+    },
+    "sms": {
+        ResponseKind.ACCEPT: 201,
+        ResponseKind.REFUSE: 400,
+        ResponseKind.THROTTLE: 429,
+        ResponseKind.UNAVAILABLE: 503,
+    },
+    "push": {
+        ResponseKind.ACCEPT: 200,
+        ResponseKind.REFUSE: 404,
+        ResponseKind.THROTTLE: 429,
+        ResponseKind.UNAVAILABLE: 503,
+    },
 }
-_AS_SMTP: Final = {
+_SMTP_CODE_OF: Final = {
     **dict.fromkeys((500, 501, 502, 503, 504), 451),
     **dict.fromkeys((404, 410), 550),
     **dict.fromkeys((401, 403, 407), 535),
     408: 451,
     429: 450,
 }
-"""A `status` meant for every channel is an HTTP one; over SMTP it says the same."""
+"""SMTP codes with the meaning of an HTTP status: a behaviour for all channels has an HTTP one."""
 
-_THROTTLED_FOR_S: Final = 1
+_THROTTLED_RETRY_AFTER_S: Final = 1
 _UNAUTHORIZED: Final = 401
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the protocol does: wait `latency_s`, then answer `status`, or 0: hang or cut."""
+class Response:
+    """The response that the protocol sends after `latency_s`.
 
-    kind: Kind
+    A hang or a cut has `status` 0 and sends nothing; a hang closes the connection after `hang_s`.
+    """
+
+    kind: ResponseKind
     status: int
     latency_s: float
     retry_after: int | None
@@ -50,53 +68,59 @@ class Answer:
 
 
 class FakeProvider:
-    """Fates, behaviours and the log, together."""
+    """Fates, behaviours and the call log."""
 
     def __init__(self) -> None:
         self.log = CallLog()
         self.behaviours = Behaviours()
         self._random = random.Random(0)  # noqa: S311 a share of errors, no secret
 
-    def is_refused(self, channel: str, recipient: str) -> bool:
-        """Whether the recipient's fate is to be refused, whatever the message."""
+    def refuses_recipient(self, channel: str, recipient: str) -> bool:
+        """Whether the recipient's fate is `refuse`."""
         return _FATES[channel](recipient) is Fate.REFUSE
 
-    def take(
+    def receive(
         self,
         channel: str,
         recipient: str,
         notification_id: str | None,
         claim: int | None,
         password: str | None = None,
-    ) -> Answer:
-        """Decide one call and log it. A caller that gave no id is counted by its recipient."""
+    ) -> Response:
+        """Decides the response of one call and logs it.
+
+        Calls are counted by notification, or by recipient if the client sent no id.
+        """
         at, fate = datetime.now(UTC), _FATES[channel](recipient)
         behaviour = self.behaviours.of(channel)
-        answer = self._error(channel, behaviour, password)
-        if answer is None:
-            counts = fate in (Fate.FLAKY, Fate.THROTTLE)
-            earlier = self.log.count(channel, notification_id or recipient) if counts else 0
-            answer = _answer(channel, kind_of(fate, earlier), behaviour)
-        is_taken = answer.kind in (Kind.ACCEPT, Kind.CUT)
+        response = self._configured_error(channel, behaviour, password)
+        if response is None:
+            earlier_calls = 0
+            if fate in (Fate.FLAKY, Fate.THROTTLE):
+                earlier_calls = self.log.count_call(channel, notification_id or recipient)
+            response = _response(channel, response_kind(fate, earlier_calls), behaviour)
+        is_accepted = response.kind in (ResponseKind.ACCEPT, ResponseKind.CUT)
         self.log.add(
-            Call(at, channel, recipient, notification_id, claim, fate, is_taken, answer.status)
+            Call(at, channel, recipient, notification_id, claim, fate, is_accepted, response.status)
         )
-        return answer
+        return response
 
-    def _error(self, channel: str, behaviour: Behaviour, password: str | None) -> Answer | None:
+    def _configured_error(
+        self, channel: str, behaviour: Behaviour, password: str | None
+    ) -> Response | None:
         if behaviour.password not in (None, password):
-            return _failure(_UNAUTHORIZED, behaviour)
+            return _error(_UNAUTHORIZED, behaviour)
         if self._random.random() >= behaviour.error_share:
             return None
-        status = behaviour.status or _STATUSES[channel][Kind.UNAVAILABLE]
+        status = behaviour.status or _STATUSES[channel][ResponseKind.UNAVAILABLE]
         if channel == "email":
-            status = _AS_SMTP.get(status, status)
-        return _failure(status, behaviour)
+            status = _SMTP_CODE_OF.get(status, status)
+        return _error(status, behaviour)
 
 
-def _failure(status: int, behaviour: Behaviour) -> Answer:
-    return Answer(
-        Kind.UNAVAILABLE,
+def _error(status: int, behaviour: Behaviour) -> Response:
+    return Response(
+        ResponseKind.UNAVAILABLE,
         status,
         behaviour.latency_ms / 1000,
         behaviour.retry_after,
@@ -104,11 +128,11 @@ def _failure(status: int, behaviour: Behaviour) -> Answer:
     )
 
 
-def _answer(channel: str, kind: Kind, behaviour: Behaviour) -> Answer:
-    return Answer(
+def _response(channel: str, kind: ResponseKind, behaviour: Behaviour) -> Response:
+    return Response(
         kind,
         _STATUSES[channel].get(kind, 0),
         behaviour.latency_ms / 1000,
-        _THROTTLED_FOR_S if kind is Kind.THROTTLE else None,
+        _THROTTLED_RETRY_AFTER_S if kind is ResponseKind.THROTTLE else None,
         behaviour.hang_s,
     )

@@ -1,4 +1,4 @@
-"""What becomes of a message, fixed by whom it is for, so that a test can ask for it."""
+"""The fate of a message is fixed by its recipient, so that a test can choose it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Fate(StrEnum):
-    """The fate a recipient carries."""
+    """How the calls for one recipient end."""
 
     OK = "ok"
     REFUSE = "refuse"
@@ -18,8 +18,8 @@ class Fate(StrEnum):
     CUT = "cut"
 
 
-class Kind(StrEnum):
-    """How one call is answered."""
+class ResponseKind(StrEnum):
+    """How one call ends."""
 
     ACCEPT = "accept"
     REFUSE = "refuse"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 
 PHONES: Final = "+15005550"
-_DIGITS: Final = {
+_FATES_BY_DIGIT: Final = {
     "1": Fate.REFUSE,
     "2": Fate.FLAKY,
     "3": Fate.THROTTLE,
@@ -39,45 +39,48 @@ _DIGITS: Final = {
     "6": Fate.OK,
     "7": Fate.CUT,
 }
-_NAMES: Final = {fate.value: fate for fate in Fate}
-_FIRST: Final = 2  # calls of one notification that flaky-2 and throttle-2 turn away
+_FATES_BY_NAME: Final = {fate.value: fate for fate in Fate}
+_FAILING_CALLS: Final = 2
+"""The number of calls of one notification that `flaky-2` and `throttle-2` refuse."""
 
 
 def fate_of_address(address: str) -> Fate:
-    """`flaky-2+anything@example.com`: what stands before the `@` and before a `+`."""
+    """The fate of an email address: its local part up to a `+`, as in `down+1@example.com`."""
     local = address.rpartition("@")[0].partition("+")[0]
-    return _NAMES.get(local.strip('"').lower(), Fate.OK)
+    return _FATES_BY_NAME.get(local.strip('"').lower(), Fate.OK)
 
 
 def fate_of_phone(number: str) -> Fate:
-    """`+150055500xx`: the last digit; every other number is `ok`."""
+    """The fate of a phone number: the last digit of `+15005550xxx`. Other numbers are `ok`."""
     if not number.startswith(PHONES):
         return Fate.OK
-    return _DIGITS.get(number[-1], Fate.OK)
+    return _FATES_BY_DIGIT.get(number[-1], Fate.OK)
 
 
 def fate_of_token(token: str) -> Fate:
-    """`fate-<name>-anything`; every other token is `ok`."""
+    """The fate of a device token: `fate-<name>-anything`. Other tokens are `ok`."""
     if not token.startswith("fate-"):
         return Fate.OK
     named = (fate for fate in Fate if f"{token}-".startswith(f"fate-{fate}-"))
     return next(named, Fate.OK)
 
 
-def kind_of(fate: Fate, earlier: int) -> Kind:
-    """How a call ends for a notification that made `earlier` calls before."""
+def response_kind(fate: Fate, earlier_calls: int) -> ResponseKind:
+    """How a call with this fate ends after `earlier_calls` of the same notification."""
     match fate:
         case Fate.OK:
-            return Kind.ACCEPT
+            return ResponseKind.ACCEPT
         case Fate.REFUSE:
-            return Kind.REFUSE
+            return ResponseKind.REFUSE
         case Fate.FLAKY:
-            return Kind.UNAVAILABLE if earlier < _FIRST else Kind.ACCEPT
+            is_failing = earlier_calls < _FAILING_CALLS
+            return ResponseKind.UNAVAILABLE if is_failing else ResponseKind.ACCEPT
         case Fate.THROTTLE:
-            return Kind.THROTTLE if earlier < _FIRST else Kind.ACCEPT
+            is_failing = earlier_calls < _FAILING_CALLS
+            return ResponseKind.THROTTLE if is_failing else ResponseKind.ACCEPT
         case Fate.DOWN:
-            return Kind.UNAVAILABLE
+            return ResponseKind.UNAVAILABLE
         case Fate.HANG:
-            return Kind.HANG
+            return ResponseKind.HANG
         case Fate.CUT:
-            return Kind.CUT
+            return ResponseKind.CUT

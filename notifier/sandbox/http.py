@@ -1,18 +1,18 @@
-"""The sandbox as an SMS provider (Twilio's API) and as a push provider (FCM's HTTP v1)."""
+"""The HTTP server of the sandbox: an SMS provider (Twilio's API) and a push provider (FCM v1)."""
 
 from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 from uuid import uuid4
 
 import msgspec
 from aiohttp import web
 
-from notifier.sandbox.fake_provider import Answer, FakeProvider
-from notifier.sandbox.fates import Kind
+from notifier.sandbox.fake_provider import FakeProvider, Response
+from notifier.sandbox.fates import ResponseKind
 
 _TWILIO_ERRORS: Final = {
     400: (21211, "Invalid 'To' Phone Number"),
@@ -36,66 +36,69 @@ _FCM_TYPE: Final = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 _TWILIO_DOCS: Final = "https://www.twilio.com/docs/errors/"
 
 
-def add_provider_routes(app: web.Application, desk: FakeProvider) -> None:
-    """Serve the two real paths."""
+class ProviderRoutes:
+    """Handlers of the paths of Twilio and FCM."""
 
-    async def sms(request: web.Request) -> web.StreamResponse:
+    def __init__(self, provider: FakeProvider) -> None:
+        self._provider = provider
+
+    def add_to(self, app: web.Application) -> None:
+        """Registers the handlers."""
+        app.router.add_post("/2010-04-01/Accounts/{account}/Messages.json", self._receive_sms)
+        app.router.add_post("/v1/projects/{project}/messages:send", self._receive_push)
+
+    async def _receive_sms(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
         to = form.get("To")
         if not isinstance(to, str) or not to:
             return _json(400, _twilio_error(400, 21604, "A 'To' phone number is required."))
-        answer = _take(desk, "sms", to, request)
-        return await _carry_out(request, answer, lambda: _twilio_body(answer.status, form))
+        response = self._receive("sms", to, request)
+        return await _respond(request, response, _twilio_body(response.status, form))
 
-    async def push(request: web.Request) -> web.StreamResponse:
+    async def _receive_push(self, request: web.Request) -> web.StreamResponse:
         token = _token(await request.read())
         if not token:
             return _json(400, _fcm_error(400, "Recipient of the message is not set."))
-        answer = _take(desk, "push", token, request)
-        project = request.match_info["project"]
-        return await _carry_out(request, answer, lambda: _fcm_body(answer.status, project))
+        response = self._receive("push", token, request)
+        body = _fcm_body(response.status, request.match_info["project"])
+        return await _respond(request, response, body)
 
-    app.router.add_post("/2010-04-01/Accounts/{account}/Messages.json", sms)
-    app.router.add_post("/v1/projects/{project}/messages:send", push)
-
-
-def _take(desk: FakeProvider, channel: str, recipient: str, request: web.Request) -> Answer:
-    claim = request.headers.get("Notifier-Claim", "")
-    return desk.take(
-        channel,
-        recipient,
-        request.headers.get("Idempotency-Key"),
-        int(claim) if claim.isascii() and claim.isdigit() else None,
-        _password(request.headers.get("Authorization", "")),
-    )
+    def _receive(self, channel: str, recipient: str, request: web.Request) -> Response:
+        claim = request.headers.get("Notifier-Claim", "")
+        return self._provider.receive(
+            channel,
+            recipient,
+            request.headers.get("Idempotency-Key"),
+            int(claim) if claim.isascii() and claim.isdigit() else None,
+            _password(request.headers.get("Authorization", "")),
+        )
 
 
 def _password(authorization: str) -> str | None:
-    """The password of HTTP Basic (RFC 7617), None without one."""
+    """Returns the password of HTTP Basic (RFC 7617), or None."""
     try:
-        pair = b64decode(authorization.partition(" ")[2], validate=True).decode()
+        credentials = b64decode(authorization.partition(" ")[2], validate=True).decode()
     except ValueError:
         return None
-    return pair.partition(":")[2]
+    return credentials.partition(":")[2]
 
 
-async def _carry_out(
-    request: web.Request, answer: Answer, body: Callable[[], object]
-) -> web.StreamResponse:
-    if answer.latency_s:
-        await asyncio.sleep(answer.latency_s)
-    if answer.kind is Kind.HANG:
-        await asyncio.sleep(answer.hang_s)
-    if answer.kind in (Kind.HANG, Kind.CUT):
+async def _respond(request: web.Request, response: Response, body: object) -> web.StreamResponse:
+    """Waits as the response demands, then sends the body or closes the connection."""
+    if response.latency_s:
+        await asyncio.sleep(response.latency_s)
+    if response.kind is ResponseKind.HANG:
+        await asyncio.sleep(response.hang_s)
+    if response.kind in (ResponseKind.HANG, ResponseKind.CUT):
         if request.transport is not None:
             request.transport.close()
-        return web.Response()  # goes nowhere: the connection is closed
-    return _json(answer.status, body(), answer.retry_after)
+        return web.Response()  # not sent: the connection is closed
+    return _json(response.status, body, response.retry_after)
 
 
 def _twilio_body(status: int, form: Mapping[str, object]) -> object:
     if status >= 400:  # noqa: PLR2004 RFC 9110 15, errors
-        return _twilio_error(status, *_TWILIO_ERRORS.get(status, (20500, "Error as asked")))
+        return _twilio_error(status, *_TWILIO_ERRORS.get(status, (20500, "Configured error")))
     return {
         "sid": f"SM{uuid4().hex}",
         "status": "queued",
@@ -118,7 +121,7 @@ def _twilio_error(status: int, code: int, message: str) -> object:
 
 def _fcm_body(status: int, project: str) -> object:
     if status >= 400:  # noqa: PLR2004 RFC 9110 15, errors
-        return _fcm_error(status, "Answered as asked.")
+        return _fcm_error(status, "Configured error.")
     return {"name": f"projects/{project}/messages/{uuid4().hex}"}
 
 
@@ -129,7 +132,7 @@ def _fcm_error(status: int, message: str) -> object:
 
 
 def _token(body: bytes) -> str | None:
-    """The token of `{"message": {"token": ...}}`, or None."""
+    """Returns the token of `{"message": {"token": ...}}`, or None."""
     try:
         document = msgspec.json.decode(body)
         token = document["message"]["token"]

@@ -13,18 +13,18 @@ from aiohttp import web
 
 from notifier.domain.errors import ConfigError
 from notifier.sandbox.calls import CallLog
-from notifier.sandbox.control import add_alert_routes, add_control_routes
+from notifier.sandbox.control import AlertRoutes, ControlRoutes
 from notifier.sandbox.fake_provider import FakeProvider
-from notifier.sandbox.http import add_provider_routes
-from notifier.sandbox.smtp import MailServer
+from notifier.sandbox.http import ProviderRoutes
+from notifier.sandbox.smtp import SmtpSession
 
 _LOOPBACK: Final = "127.0.0.1"
-_MAX_BODY: Final = 4 * 1024 * 1024
+_MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """Where it listens, and its log for those in the same process."""
+    """The addresses of an open sandbox, and its call log for callers in the same process."""
 
     host: str
     http_port: int
@@ -33,7 +33,7 @@ class Sandbox:
 
     @property
     def http_url(self) -> str:
-        """The root of its HTTP side, without a slash."""
+        """The root URL of the HTTP server, without a trailing slash."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.http_port}"
 
@@ -42,57 +42,60 @@ class Sandbox:
 async def open_sandbox(
     *, host: str = _LOOPBACK, http_port: int = 8025, smtp_port: int = 2525
 ) -> AsyncIterator[Sandbox]:
-    """Both servers; port 0 takes a free one. Raises ConfigError for a port that cannot be had.
+    """Runs both servers inside the block. Port 0 takes a free port.
 
-    Leaving cuts every session, also those that hang.
+    Leaving the block ends every session, also hanging ones. Raises ConfigError for a port
+    that cannot be bound.
     """
-    desk = FakeProvider()
-    async with AsyncExitStack() as opened:
-        smtp = await opened.enter_async_context(_open_smtp(desk, host, smtp_port))
-        http = await opened.enter_async_context(_open_http(desk, host, http_port))
-        yield Sandbox(host=host, http_port=http, smtp_port=smtp, log=desk.log)
+    provider = FakeProvider()
+    async with AsyncExitStack() as stack:
+        smtp = await stack.enter_async_context(_open_smtp(provider, host, smtp_port))
+        http = await stack.enter_async_context(_open_http(provider, host, http_port))
+        yield Sandbox(host=host, http_port=http, smtp_port=smtp, log=provider.log)
 
 
 @contextmanager
-def _explained(setting: str, host: str, port: int) -> Iterator[None]:
+def _bind_errors(setting: str, host: str, port: int) -> Iterator[None]:
+    """Translates an OSError of the block into a ConfigError that names the setting."""
     try:
         yield
     except OSError as error:
-        why = "in use" if error.errno == EADDRINUSE else str(error)
+        reason = "in use" if error.errno == EADDRINUSE else str(error)
         variable = f"NOTIFIER_SANDBOX__{setting.upper()}"
         raise ConfigError(
-            f"the sandbox cannot listen on {host}:{port}: {why}; choose another with {variable}",
+            f"the sandbox cannot listen on {host}:{port}: {reason}; "
+            f"choose another port with {variable}",
             key=f"sandbox.{setting}",
         ) from error
 
 
 @asynccontextmanager
-async def _open_smtp(desk: FakeProvider, host: str, port: int) -> AsyncIterator[int]:
-    sessions: set[MailServer] = set()
-    with _explained("smtp_port", host, port):
+async def _open_smtp(provider: FakeProvider, host: str, port: int) -> AsyncIterator[int]:
+    sessions: set[SmtpSession] = set()
+    with _bind_errors("smtp_port", host, port):
         server = await asyncio.get_running_loop().create_server(
-            lambda: MailServer(desk, sessions), host, port
+            lambda: SmtpSession(provider, sessions), host, port
         )
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         for session in list(sessions):
-            await session.end()
+            await session.close()
         await server.wait_closed()
 
 
 @asynccontextmanager
-async def _open_http(desk: FakeProvider, host: str, port: int) -> AsyncIterator[int]:
-    app = web.Application(client_max_size=_MAX_BODY)
-    add_provider_routes(app, desk)
-    add_control_routes(app, desk)
-    add_alert_routes(app)
-    # A handler whose client went away is cancelled: so a hang ends with its client.
+async def _open_http(provider: FakeProvider, host: str, port: int) -> AsyncIterator[int]:
+    app = web.Application(client_max_size=_MAX_BODY_BYTES)
+    ProviderRoutes(provider).add_to(app)
+    ControlRoutes(provider).add_to(app)
+    AlertRoutes().add_to(app)
+    # handler_cancellation: a hang ends when its client disconnects.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        with _explained("http_port", host, port):
+        with _bind_errors("http_port", host, port):
             await web.TCPSite(runner, host, port).start()
         yield runner.addresses[0][1]
     finally:

@@ -1,7 +1,8 @@
-"""The sandbox as a mail server: the desk decides at RCPT for `refuse`, else after the final dot.
+"""The SMTP server of the sandbox.
 
-The notification's id and claim come with MAIL as ENVID (RFC 3461), which is known at RCPT, and in
-the headers `Message-ID` and `X-Notifier-Claim`.
+A recipient whose fate is `refuse` is refused at RCPT; every other message is answered after its
+final dot. The id and the claim of the notification come with MAIL as ENVID (RFC 3461), which is
+known at RCPT, and in the headers `Message-ID` and `X-Notifier-Claim`.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from typing import Final, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from notifier.sandbox.fake_provider import Answer, FakeProvider
-from notifier.sandbox.fates import Kind
+from notifier.sandbox.fake_provider import FakeProvider, Response
+from notifier.sandbox.fates import ResponseKind
 
 _ENVID: Final = re.compile(r"\s+ENVID=(?P<id>[^\s.]+)(?:\.(?P<claim>\d+))?", re.IGNORECASE)
 _RETURN: Final = re.compile(r"\s+RET=(?:FULL|HDRS)", re.IGNORECASE)
-_ADDRESS: Final = re.compile(r"<(?P<spec>[^<>\s\"\\@]+@[^<>\s@]+)>(?P<rest>.*)")
+_ADDRESS: Final = re.compile(r"<(?P<address>[^<>\s\"\\@]+@[^<>\s@]+)>(?P<rest>.*)")
 _MESSAGE_ID: Final = re.compile(rb"(?im)^message-id:\s*<([^@>\s]+)")
 _CLAIM: Final = re.compile(rb"(?im)^x-notifier-claim:\s*(\d{1,9})\b")
 _HOSTNAME: Final = "sandbox.localhost"
-_IDLE_S: Final = 3900.0  # longer than any hang
-_TEXTS: Final = {
-    250: "2.0.0 taken",
+_IDLE_TIMEOUT_S: Final = 3900.0  # longer than any hang
+_REPLY_TEXTS: Final = {
+    250: "2.0.0 accepted",
     421: "4.3.2 closing",
     450: "4.2.1 too much mail for this mailbox, slow down",
     451: "4.3.0 out of order, try again later",
@@ -38,122 +39,126 @@ _TEXTS: Final = {
 logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd's own: it names recipients
 
 
-class MailServer(SMTP):
-    """One client's session. It runs in our loop; aiosmtpd makes its one task by itself."""
+class SmtpSession(SMTP):
+    """The session of one client, in the caller's loop. aiosmtpd creates its one task itself."""
 
-    def __init__(self, desk: FakeProvider, sessions: set[MailServer]) -> None:
+    def __init__(self, provider: FakeProvider, sessions: set[SmtpSession]) -> None:
         self.envid: tuple[str, int | None] | None = None
         self._sessions = sessions
         super().__init__(
-            Mailroom(desk),
+            SmtpHooks(provider),
             hostname=_HOSTNAME,
             ident="Notifier sandbox",
             enable_SMTPUTF8=True,
-            timeout=_IDLE_S,
+            timeout=_IDLE_TIMEOUT_S,
             loop=asyncio.get_running_loop(),
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the session for `end` until its task is over."""
+        """Adds the session to the open sessions until its task ends."""
         super().connection_made(transport)
         self._sessions.add(self)
         if self._handler_coroutine is not None:
-            self._handler_coroutine.add_done_callback(self._is_over)
+            self._handler_coroutine.add_done_callback(self._on_task_done)
 
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802 aiosmtpd's name for a command
-        """MAIL with the two parameters of DSN that aiosmtpd does not know."""
-        found = _ENVID.search(arg or "")
+        """Handles MAIL, including two DSN parameters that aiosmtpd does not know."""
+        envid = _ENVID.search(arg or "")
         self.envid = None
-        if found is not None:
-            self.envid = found["id"], int(found["claim"]) if found["claim"] else None
+        if envid is not None:
+            self.envid = envid["id"], int(envid["claim"]) if envid["claim"] else None
         await super().smtp_MAIL(arg and _RETURN.sub("", _ENVID.sub("", arg)))
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        """The address of MAIL and RCPT; aiosmtpd's full parser takes half of a mail's time."""
-        found = _ADDRESS.fullmatch(arg)
-        if found is not None:
-            return found["spec"], found["rest"]
-        known: tuple[str | None, str | None] = super()._getaddr(arg)
-        return known
+        """Parses the address of MAIL and RCPT."""
+        # aiosmtpd's full parser takes half of the time that a message costs.
+        plain = _ADDRESS.fullmatch(arg)
+        if plain is not None:
+            return plain["address"], plain["rest"]
+        parsed: tuple[str | None, str | None] = super()._getaddr(arg)
+        return parsed
 
-    async def end(self) -> None:
-        """Cut the session and wait until its task is over."""
+    async def close(self) -> None:
+        """Aborts the connection and waits until the session's task has ended."""
         task = self._handler_coroutine
-        self.drop()
+        self.abort()
         if task is not None:
             await asyncio.wait([task])
 
-    def drop(self) -> None:
-        """Cut the connection without a word."""
+    def abort(self) -> None:
+        """Closes the connection without a reply."""
         if self.transport is not None:
             cast("asyncio.WriteTransport", self.transport).abort()  # uvloop's is no subclass
 
-    def _is_over(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._sessions.discard(self)
         if not task.cancelled():
-            task.exception()  # a cut session fails to write: looked at, and so not reported
+            # An aborted session fails to write. asyncio logs only exceptions that were not read.
+            task.exception()
 
 
-class Mailroom:
+class SmtpHooks:
     """The hooks that aiosmtpd calls for one session."""
 
-    def __init__(self, desk: FakeProvider) -> None:
-        self._desk = desk
+    def __init__(self, provider: FakeProvider) -> None:
+        self._provider = provider
 
     async def handle_EHLO(  # noqa: N802 aiosmtpd's name for a hook
         self,
-        _server: MailServer,
+        _server: SmtpSession,
         session: Session,
         _envelope: Envelope,
         hostname: str,
         responses: list[str],
     ) -> list[str]:
-        """Offer DSN beside the rest, for ENVID."""
+        """Adds DSN to the extensions, so that clients send ENVID."""
         session.host_name = hostname
         return [*responses[:-1], "250-DSN", responses[-1]]
 
     async def handle_RCPT(  # noqa: N802 aiosmtpd's name for a hook
         self,
-        server: MailServer,
+        server: SmtpSession,
         _session: Session,
         envelope: Envelope,
         address: str,
         _options: list[str],
     ) -> str:
-        """One recipient a mail; the refused ones hear it here."""
+        """Accepts one recipient per message. Recipients whose fate is `refuse` end here."""
         if envelope.rcpt_tos:
             return "452 4.5.3 one recipient at a time"
-        if self._desk.is_refused("email", address):
-            answer = self._desk.take("email", address, *(server.envid or (None, None)))
-            return await _carry_out(server, answer)
+        if self._provider.refuses_recipient("email", address):
+            response = self._provider.receive("email", address, *(server.envid or (None, None)))
+            return await _reply(server, response)
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 go on"
 
     async def handle_DATA(  # noqa: N802 aiosmtpd's name for a hook
-        self, server: MailServer, _session: Session, envelope: Envelope
+        self, server: SmtpSession, _session: Session, envelope: Envelope
     ) -> str:
-        """The whole mail is here."""
-        notification_id, claim = _names(envelope.original_content or b"")
-        answer = self._desk.take("email", envelope.rcpt_tos[0], notification_id, claim)
-        return await _carry_out(server, answer)
+        """Receives a whole message."""
+        notification_id, claim = _ids(envelope.original_content or b"")
+        response = self._provider.receive("email", envelope.rcpt_tos[0], notification_id, claim)
+        return await _reply(server, response)
 
 
-async def _carry_out(server: MailServer, answer: Answer) -> str:
-    if answer.latency_s:
-        await asyncio.sleep(answer.latency_s)
-    if answer.kind is Kind.HANG:
-        await asyncio.sleep(answer.hang_s)
-    if answer.kind in (Kind.HANG, Kind.CUT):
-        server.drop()
-        await asyncio.Event().wait()  # until aiosmtpd cancels us for the lost connection
-    default = f"{answer.status // 100}.0.0 as asked"
-    return f"{answer.status} {_TEXTS.get(answer.status, default)}"
+async def _reply(server: SmtpSession, response: Response) -> str:
+    """Waits as the response demands and returns the reply. A hang or a cut never returns."""
+    if response.latency_s:
+        await asyncio.sleep(response.latency_s)
+    if response.kind is ResponseKind.HANG:
+        await asyncio.sleep(response.hang_s)
+    if response.kind in (ResponseKind.HANG, ResponseKind.CUT):
+        server.abort()
+        await asyncio.Event().wait()  # until aiosmtpd cancels this task for the lost connection
+    default = f"{response.status // 100}.0.0 configured status"
+    return f"{response.status} {_REPLY_TEXTS.get(response.status, default)}"
 
 
-def _names(content: bytes) -> tuple[str | None, int | None]:
+def _ids(content: bytes) -> tuple[str | None, int | None]:
+    """Returns the notification's id and claim from the headers of a message."""
     header, _, _ = content.partition(b"\r\n\r\n")
-    found, claim = _MESSAGE_ID.search(header), _CLAIM.search(header)
+    message_id, claim = _MESSAGE_ID.search(header), _CLAIM.search(header)
     return (
-        found[1].decode(errors="replace") if found else None,
+        message_id[1].decode(errors="replace") if message_id else None,
         int(claim[1]) if claim else None,
     )

@@ -105,8 +105,8 @@ async def test_a_second_pause_replaces_the_reason_and_the_end(
 ) -> None:
     for body in ({"reason": "first"}, {"reason": "second", "for": 5}):
         await post(client, "queues/email.low/pause", json=body)
-    (only,) = await get(client, "pauses")
-    assert (only["reason"], only["expires_in_s"]) == ("second", 5.0)
+    (pause,) = await get(client, "pauses")
+    assert (pause["reason"], pause["expires_in_s"]) == ("second", 5.0)
 
 
 async def test_a_reason_may_have_300_characters_of_any_script(
@@ -295,20 +295,20 @@ async def paused_queues(client: aiohttp.ClientSession) -> dict[str, str]:
 async def test_a_pause_set_by_one_process_holds_in_every_other_until_any_resumes_it(
     database_url: str, path: str, paused: list[str]
 ) -> None:
-    async with real_api(database_url) as one, real_api(database_url) as other:
+    async with real_api(database_url) as first, real_api(database_url) as second:
         body = {"reason": "übermäßig", "for": 2_592_000}
-        status, answer = await post(one, f"{path}/pause", json=body)
+        status, answer = await post(first, f"{path}/pause", json=body)
         assert (status, answer["expires_in_s"]) == (200, 2_592_000.0)
-        (only,) = await get(other, "pauses")
-        assert (only["kind"], only["name"]) == (PATHS[path].kind, PATHS[path].name)
-        assert only["reason"] == "übermäßig"
-        assert 2_590_000 < only["expires_in_s"] <= 2_592_000
-        assert await paused_queues(other) == dict.fromkeys(paused, "pause")
-        rows = await get(one, "providers")
+        (pause,) = await get(second, "pauses")
+        assert (pause["kind"], pause["name"]) == (PATHS[path].kind, PATHS[path].name)
+        assert pause["reason"] == "übermäßig"
+        assert 2_590_000 < pause["expires_in_s"] <= 2_592_000
+        assert await paused_queues(second) == dict.fromkeys(paused, "pause")
+        rows = await get(first, "providers")
         assert [row["paused"] for row in rows] == [False, path == "providers/smtp"]
-        assert (await post(other, f"{path}/resume"))[1]["resumed"] is True
-        assert (await post(one, f"{path}/resume"))[1]["resumed"] is False
-        assert await paused_queues(one) == {}
+        assert (await post(second, f"{path}/resume"))[1]["resumed"] is True
+        assert (await post(first, f"{path}/resume"))[1]["resumed"] is False
+        assert await paused_queues(first) == {}
 
 
 async def test_a_pause_of_a_removed_provider_can_be_resumed(

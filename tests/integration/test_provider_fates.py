@@ -18,7 +18,7 @@ from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Outcome, Refused, Throttled, Unavailable
 from notifier.ports.provider import Envelope, Provider
 from notifier.sandbox import Sandbox, open_sandbox
-from notifier.sandbox.calls import Call, Wanted
+from notifier.sandbox.calls import Call, CallFilter
 
 QUEUES = {"smtp": "email.high", "twilio": "sms.high", "fcm": "push.high"}
 CHANNELS = {"smtp": "email", "twilio": "sms", "fcm": "push"}
@@ -200,4 +200,4 @@ async def test_a_foreign_address_goes_out_with_smtputf8(
 
 
 def _calls(sandbox: Sandbox) -> list[Call]:
-    return list(sandbox.log.select(Wanted()))
+    return list(sandbox.log.select(CallFilter()))

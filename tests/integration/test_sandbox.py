@@ -1,4 +1,4 @@
-"""The sandbox as its users see it: over HTTP and SMTP."""
+"""The sandbox over HTTP and SMTP."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from aiosmtplib import SMTP, SMTPRecipientRefused
 from notifier.domain.errors import ConfigError
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.sandbox.alerts import MAX_ALERTS, AlertLog
-from notifier.sandbox.calls import Call, CallLog, Wanted
+from notifier.sandbox.calls import Call, CallFilter, CallLog
 from notifier.sandbox.fates import (
     Fate,
-    Kind,
+    ResponseKind,
     fate_of_address,
     fate_of_phone,
     fate_of_token,
-    kind_of,
+    response_kind,
 )
 
 SMS = "/2010-04-01/Accounts/AC1/Messages.json"
@@ -34,8 +34,8 @@ PUSH = "/v1/projects/p/messages:send"
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with open_sandbox(http_port=0, smtp_port=0) as opened:
-        yield opened
+    async with open_sandbox(http_port=0, smtp_port=0) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ async def smtp(sandbox: Sandbox) -> AsyncIterator[SMTP]:
         yield client
 
 
-async def text(http: aiohttp.ClientSession, to: str, **headers: str) -> tuple[int, Any]:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+async def send_sms(http: aiohttp.ClientSession, to: str, **headers: str) -> tuple[int, Any]:
+    request_headers = {name.replace("_", "-"): value for name, value in headers.items()}
     form = {"To": to, "From": "+1", "Body": "hi"}
-    async with http.post(SMS, data=form, headers=named) as answer:
+    async with http.post(SMS, data=form, headers=request_headers) as answer:
         return answer.status, await answer.json()
 
 
@@ -67,19 +67,16 @@ async def calls(http: aiohttp.ClientSession, query: str = "") -> list[dict[str, 
         return listed
 
 
-async def put(http: aiohttp.ClientSession, body: object) -> tuple[int, Any]:
+async def put_behaviour(http: aiohttp.ClientSession, body: object) -> tuple[int, Any]:
     async with http.put("/behaviour", data=json.dumps(body)) as answer:
         return answer.status, await answer.json(content_type=None)
 
 
-def many(log: CallLog, count: int, start: datetime) -> None:
+def add_calls(log: CallLog, count: int, start: datetime) -> None:
     for n in range(count):
         at = start + timedelta(milliseconds=n)
         channel = ("email", "sms", "push")[n % 3]
         log.add(Call(at, channel, f"a{n}@example.com", f"id-{n // 2}", 1, "ok", n % 5 > 0, 250))
-
-
-# ---- fates --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -94,7 +91,7 @@ def many(log: CallLog, count: int, start: datetime) -> None:
         ("hang", Fate.OK),
     ],
 )
-def test_an_address_carries_its_fate_before_the_plus(address: str, fate: Fate) -> None:
+def test_the_fate_of_an_address_is_the_local_part_before_the_plus(address: str, fate: Fate) -> None:
     assert fate_of_address(address) is fate
 
 
@@ -113,11 +110,11 @@ def test_an_address_carries_its_fate_before_the_plus(address: str, fate: Fate) -
         ("+436641234561", Fate.OK),
     ],
 )
-def test_a_number_carries_its_fate_in_its_last_digit(number: str, fate: Fate) -> None:
+def test_the_fate_of_a_phone_number_is_its_last_digit(number: str, fate: Fate) -> None:
     assert fate_of_phone(number) is fate
 
 
-def test_a_token_carries_its_fate_in_front() -> None:
+def test_the_fate_of_a_token_is_its_prefix() -> None:
     for fate in Fate:
         assert fate_of_token(f"fate-{fate}-abc") is fate
     assert fate_of_token("fate-") is Fate.OK
@@ -125,26 +122,28 @@ def test_a_token_carries_its_fate_in_front() -> None:
     assert fate_of_token("a-fate-down-a") is Fate.OK
 
 
-def test_only_the_fates_with_a_number_change_with_the_calls() -> None:
-    assert [kind_of(Fate.FLAKY, n) for n in range(4)] == [Kind.UNAVAILABLE] * 2 + [Kind.ACCEPT] * 2
-    assert [kind_of(Fate.THROTTLE, n) for n in range(4)] == [Kind.THROTTLE] * 2 + [Kind.ACCEPT] * 2
+def test_only_fates_with_a_number_depend_on_earlier_calls() -> None:
+    flaky, throttle = ResponseKind.UNAVAILABLE, ResponseKind.THROTTLE
+    accepted_twice = [ResponseKind.ACCEPT] * 2
+    assert [response_kind(Fate.FLAKY, n) for n in range(4)] == [flaky] * 2 + accepted_twice
+    assert [response_kind(Fate.THROTTLE, n) for n in range(4)] == [throttle] * 2 + accepted_twice
     for fate in set(Fate) - {Fate.FLAKY, Fate.THROTTLE}:
-        assert len({kind_of(fate, n) for n in range(4)}) == 1
+        assert len({response_kind(fate, n) for n in range(4)}) == 1
 
 
-# ---- the two real APIs --------------------------------------------------------------------------
-
-
-async def test_an_sms_is_answered_as_twilio_does(http: aiohttp.ClientSession) -> None:
-    status, taken = await text(http, "+15005550006", Idempotency_Key="n1", Notifier_Claim="3")
-    assert (status, taken["sid"][:2], taken["to"]) == (201, "SM", "+15005550006")
-    status, refused = await text(http, "+15005550001")
+async def test_an_sms_is_answered_like_twilio(http: aiohttp.ClientSession) -> None:
+    status, sent = await send_sms(http, "+15005550006", Idempotency_Key="n1", Notifier_Claim="3")
+    assert (status, sent["sid"][:2], sent["to"]) == (201, "SM", "+15005550006")
+    status, refused = await send_sms(http, "+15005550001")
     assert (status, refused["code"], refused["status"]) == (400, 21211, 400)
     logged = await calls(http)
-    assert [(one["notification_id"], one["claim"]) for one in logged] == [("n1", 3), (None, None)]
+    assert [(call["notification_id"], call["claim"]) for call in logged] == [
+        ("n1", 3),
+        (None, None),
+    ]
 
 
-async def test_a_push_is_answered_as_fcm_does(http: aiohttp.ClientSession) -> None:
+async def test_a_push_is_answered_like_fcm(http: aiohttp.ClientSession) -> None:
     async with http.post(PUSH, json={"message": {"token": "t"}}) as answer:
         assert answer.status == 200
         assert (await answer.json())["name"].startswith("projects/p/messages/")
@@ -155,7 +154,7 @@ async def test_a_push_is_answered_as_fcm_does(http: aiohttp.ClientSession) -> No
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"message": {"token": 1}}', b"\xff"])
-async def test_a_push_without_a_token_is_refused_and_no_call(
+async def test_a_push_without_a_token_is_refused_and_not_logged(
     http: aiohttp.ClientSession, body: bytes
 ) -> None:
     async with http.post(PUSH, data=body) as answer:
@@ -163,7 +162,7 @@ async def test_a_push_without_a_token_is_refused_and_no_call(
     assert await calls(http) == []
 
 
-async def test_a_throttled_sms_says_how_long_and_is_counted_by_notification(
+async def test_a_throttled_sms_has_retry_after_and_is_counted_by_notification(
     http: aiohttp.ClientSession,
 ) -> None:
     for id_ in ("a", "b"):
@@ -175,7 +174,7 @@ async def test_a_throttled_sms_says_how_long_and_is_counted_by_notification(
                 assert answer.headers.get("Retry-After") == ("1" if expected == 429 else None)
 
 
-async def test_a_mail_is_logged_with_the_names_in_its_headers(
+async def test_an_email_is_logged_with_the_ids_in_its_headers(
     smtp: SMTP, http: aiohttp.ClientSession
 ) -> None:
     id_ = str(uuid4())
@@ -194,7 +193,7 @@ async def test_a_mail_is_logged_with_the_names_in_its_headers(
     }
 
 
-async def test_a_refused_mail_hears_it_at_its_recipient_and_is_named_by_its_envid(
+async def test_an_email_to_refuse_is_refused_at_rcpt_and_logged_with_its_envid(
     smtp: SMTP, http: aiohttp.ClientSession
 ) -> None:
     for options in ([], ["RET=HDRS", "ENVID=n1.4"]):
@@ -204,33 +203,31 @@ async def test_a_refused_mail_hears_it_at_its_recipient_and_is_named_by_its_envi
         assert (raised.value.code, raised.value.message[:5]) == (550, "5.1.1")
         await smtp.rset()
     logged = await calls(http)
-    assert [(one["notification_id"], one["claim"]) for one in logged] == [(None, None), ("n1", 4)]
+    assert [(call["notification_id"], call["claim"]) for call in logged] == [
+        (None, None),
+        ("n1", 4),
+    ]
 
 
-async def test_a_second_recipient_is_asked_to_come_alone(
-    smtp: SMTP, http: aiohttp.ClientSession
-) -> None:
+async def test_a_second_recipient_is_refused(smtp: SMTP, http: aiohttp.ClientSession) -> None:
     errors, _ = await smtp.sendmail("me@x.example", ["a@x.example", "b@x.example"], "\r\nhi\r\n")
     assert errors["b@x.example"].code == 452
-    assert [one["recipient"] for one in await calls(http)] == ["a@x.example"]
-
-
-# ---- the log ------------------------------------------------------------------------------------
+    assert [call["recipient"] for call in await calls(http)] == ["a@x.example"]
 
 
 async def test_calls_are_filtered_and_paged(sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
     start = datetime(2030, 1, 1, tzinfo=UTC)
-    many(sandbox.log, 60, start)
+    add_calls(sandbox.log, 60, start)
     assert len(await calls(http)) == 60
     assert len(await calls(http, "?channel=sms")) == 20
-    assert [one["recipient"] for one in await calls(http, "?notification_id=id-7")] == [
+    assert [call["recipient"] for call in await calls(http, "?notification_id=id-7")] == [
         "a14@example.com",
         "a15@example.com",
     ]
     for since in ("2030-01-01T00:00:00.050Z", f"{start.timestamp() + 0.05}"):
         assert len(await calls(http, f"?since={since}")) == 10
     page = await calls(http, "?after=20&limit=10")
-    assert [one["recipient"] for one in page] == [f"a{n}@example.com" for n in range(20, 30)]
+    assert [call["recipient"] for call in page] == [f"a{n}@example.com" for n in range(20, 30)]
     assert await calls(http, "?after=60") == []
     assert await calls(http, "?limit=0") == []
 
@@ -238,27 +235,27 @@ async def test_calls_are_filtered_and_paged(sandbox: Sandbox, http: aiohttp.Clie
 @pytest.mark.parametrize(
     "query", ["channel=fax", "since=soon", "after=-1", "limit=x", "chanel=sms", "limit=1e9"]
 )
-async def test_a_wrong_filter_names_its_field(http: aiohttp.ClientSession, query: str) -> None:
+async def test_the_problem_names_a_wrong_filter(http: aiohttp.ClientSession, query: str) -> None:
     async with http.get(f"/calls?{query}") as answer:
         assert answer.status == 400
         assert answer.content_type == "application/problem+json"
         assert (await answer.json())["field"] == query.partition("=")[0]
 
 
-async def test_a_long_log_comes_whole(sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
-    many(sandbox.log, 25_000, datetime(2030, 1, 1, tzinfo=UTC))
+async def test_a_long_log_is_returned_whole(sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
+    add_calls(sandbox.log, 25_000, datetime(2030, 1, 1, tzinfo=UTC))
     async with http.get("/calls") as answer:
         listed = msgspec.json.decode(await answer.read(), type=list[Call])
         assert answer.headers["Total-Calls"] == "25000"
-    assert listed == list(sandbox.log.select(Wanted()))
+    assert listed == list(sandbox.log.select(CallFilter()))
 
 
-async def test_the_summary_counts_doubles_and_groups(
+async def test_the_summary_counts_repeated_notifications_and_groups(
     sandbox: Sandbox, http: aiohttp.ClientSession
 ) -> None:
     for id_, claim in (("a", 1), ("a", 2), ("b", 1), ("b", 1), (None, None), (None, None)):
-        taken = claim != 2
-        sandbox.log.add(Call(datetime.now(UTC), "sms", "+1", id_, claim, "ok", taken, 201))
+        is_accepted = claim != 2
+        sandbox.log.add(Call(datetime.now(UTC), "sms", "+1", id_, claim, "ok", is_accepted, 201))
     async with http.get("/calls/summary") as answer:
         assert await answer.json() == {
             "calls": 6,
@@ -273,82 +270,79 @@ async def test_the_summary_counts_doubles_and_groups(
         }
 
 
-async def test_a_cleared_log_starts_again(http: aiohttp.ClientSession) -> None:
-    statuses = [(await text(http, "+15005550002", Idempotency_Key="a"))[0] for _ in range(3)]
+async def test_clearing_the_log_resets_the_counts(http: aiohttp.ClientSession) -> None:
+    statuses = [(await send_sms(http, "+15005550002", Idempotency_Key="a"))[0] for _ in range(3)]
     assert statuses == [503, 503, 201]
     async with http.delete("/calls") as answer:
         assert answer.status == 204
     assert await calls(http) == []
-    assert (await text(http, "+15005550002", Idempotency_Key="a"))[0] == 503
+    assert (await send_sms(http, "+15005550002", Idempotency_Key="a"))[0] == 503
 
 
-# ---- behaviour ----------------------------------------------------------------------------------
-
-
-async def test_errors_can_be_asked_for_on_one_channel(
+async def test_errors_can_be_configured_for_one_channel(
     http: aiohttp.ClientSession, smtp: SMTP
 ) -> None:
-    wish = {"channel": "sms", "error_share": 1, "status": 429, "retry_after": 7}
-    status, behaviour = await put(http, wish)
+    patch = {"channel": "sms", "error_share": 1, "status": 429, "retry_after": 7}
+    status, behaviour = await put_behaviour(http, patch)
     assert status == 200
     assert behaviour["email"]["error_share"] == 0
     async with http.post(SMS, data={"To": "+1"}) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
     await smtp.sendmail("me@example.com", ["ann@example.com"], "\r\nhi\r\n")
-    assert [(one["status"], one["accepted"]) for one in await calls(http)] == [
+    assert [(call["status"], call["accepted"]) for call in await calls(http)] == [
         (429, False),
         (250, True),
     ]
 
 
-@pytest.mark.parametrize(("status", "replied"), [(None, 451), (503, 451), (429, 450), (452, 452)])
-async def test_an_http_status_for_every_channel_says_the_same_over_smtp(
-    http: aiohttp.ClientSession, smtp: SMTP, status: int | None, replied: int
+@pytest.mark.parametrize(("status", "code"), [(None, 451), (503, 451), (429, 450), (452, 452)])
+async def test_an_http_status_for_every_channel_becomes_its_smtp_code(
+    http: aiohttp.ClientSession, smtp: SMTP, status: int | None, code: int
 ) -> None:
-    await put(http, {"error_share": 1.0, "status": status})
+    await put_behaviour(http, {"error_share": 1.0, "status": status})
     await smtp.mail("me@example.com")
     await smtp.rcpt("ann@example.com")
-    go_on = await smtp.execute_command(b"DATA")
-    assert go_on.code == 354
-    assert (await smtp.execute_command(b".")).code == replied
+    data = await smtp.execute_command(b"DATA")
+    assert data.code == 354
+    assert (await smtp.execute_command(b".")).code == code
 
 
-async def test_a_share_of_errors_is_about_that_share(http: aiohttp.ClientSession) -> None:
-    await put(http, {"channel": "sms", "error_share": 0.3})
-    statuses = [(await text(http, "+15005550006"))[0] for _ in range(200)]
+async def test_the_error_share_is_about_that_share_of_calls(http: aiohttp.ClientSession) -> None:
+    await put_behaviour(http, {"channel": "sms", "error_share": 0.3})
+    statuses = [(await send_sms(http, "+15005550006"))[0] for _ in range(200)]
     assert set(statuses) == {201, 503}
     assert 30 <= statuses.count(503) <= 90
 
 
-async def test_a_call_without_the_password_is_refused_until_it_has_it(
+async def test_a_call_without_the_password_is_answered_401(
     http: aiohttp.ClientSession,
 ) -> None:
-    await put(http, {"channel": "sms", "password": "right"})
+    await put_behaviour(http, {"channel": "sms", "password": "right"})
     wrong = aiohttp.encode_basic_auth("AC1", "wrong")
     right = aiohttp.encode_basic_auth("AC1", "right")
-    assert (await text(http, "+15005550006"))[0] == 401
-    assert (await text(http, "+15005550006", Authorization="Basic ***"))[0] == 401
-    assert (await text(http, "+15005550006", Authorization=wrong))[0] == 401
-    assert (await text(http, "+15005550006", Authorization=right))[0] == 201
+    assert (await send_sms(http, "+15005550006"))[0] == 401
+    assert (await send_sms(http, "+15005550006", Authorization="Basic ***"))[0] == 401
+    assert (await send_sms(http, "+15005550006", Authorization=wrong))[0] == 401
+    assert (await send_sms(http, "+15005550006", Authorization=right))[0] == 201
     assert [call["accepted"] for call in await calls(http)] == [False, False, False, True]
 
 
-async def test_what_is_left_out_is_as_at_the_start(http: aiohttp.ClientSession) -> None:
-    _, first = await put(http, {})
-    await put(http, {"latency_ms": 5, "error_share": 0.5, "hang_s": 1})
-    _, slow = await put(http, {"channel": "push", "latency_ms": 3.5, "status": None})
+async def test_an_absent_field_returns_to_its_default(http: aiohttp.ClientSession) -> None:
+    _, first = await put_behaviour(http, {})
+    await put_behaviour(http, {"latency_ms": 5, "error_share": 0.5, "hang_s": 1})
+    _, slow = await put_behaviour(http, {"channel": "push", "latency_ms": 3.5, "status": None})
     assert slow["push"] == {**first["push"], "latency_ms": 3.5}
     assert slow["sms"]["error_share"] == 0.5
-    _, last = await put(http, {})
+    _, last = await put_behaviour(http, {})
     assert last == first
     async with http.get("/behaviour") as answer:
         assert await answer.json() == first
 
 
-async def test_a_slow_channel_does_not_hold_up_another(http: aiohttp.ClientSession) -> None:
-    await put(http, {"channel": "sms", "latency_ms": 600_000})
+async def test_a_slow_channel_does_not_delay_another(http: aiohttp.ClientSession) -> None:
+    await put_behaviour(http, {"channel": "sms", "latency_ms": 600_000})
     async with asyncio.TaskGroup() as group:
-        slow = group.create_task(text(http, "+15005550006"))
+        slow = group.create_task(send_sms(http, "+15005550006"))
         while not await calls(http):
             await asyncio.sleep(0)
         async with http.post(PUSH, json={"message": {"token": "t"}}) as answer:
@@ -356,12 +350,12 @@ async def test_a_slow_channel_does_not_hold_up_another(http: aiohttp.ClientSessi
         slow.cancel()
 
 
-async def test_an_answer_comes_no_sooner_than_the_latency(
+async def test_a_response_takes_at_least_the_latency(
     http: aiohttp.ClientSession, smtp: SMTP
 ) -> None:
-    await put(http, {"latency_ms": 30})
+    await put_behaviour(http, {"latency_ms": 30})
     loop = asyncio.get_running_loop()
-    for send in (text(http, "+15005550006"), smtp.sendmail("a@x.example", ["b@x.example"], "")):
+    for send in (send_sms(http, "+15005550006"), smtp.sendmail("a@x.example", ["b@x.example"], "")):
         started = loop.time()
         await send
         assert loop.time() - started >= 0.029
@@ -386,30 +380,26 @@ async def test_an_answer_comes_no_sooner_than_the_latency(
         ("x", "body"),
     ],
 )
-async def test_a_wrong_wish_names_its_field_and_changes_nothing(
+async def test_the_problem_names_a_wrong_field_and_nothing_changes(
     http: aiohttp.ClientSession, body: object, field: str
 ) -> None:
-    await put(http, {"latency_ms": 1})
-    status, problem = await put(http, body)
+    await put_behaviour(http, {"latency_ms": 1})
+    status, problem = await put_behaviour(http, body)
     assert (status, problem["field"]) == (400, field)
     async with http.get("/behaviour") as answer:
-        assert {one["latency_ms"] for one in (await answer.json()).values()} == {1}
+        assert {behaviour["latency_ms"] for behaviour in (await answer.json()).values()} == {1}
 
 
-async def test_a_hanging_call_is_let_go_after_its_time(
-    http: aiohttp.ClientSession, smtp: SMTP
-) -> None:
-    await put(http, {"hang_s": 0.05})
+async def test_a_hanging_call_ends_after_hang_s(http: aiohttp.ClientSession, smtp: SMTP) -> None:
+    await put_behaviour(http, {"hang_s": 0.05})
     with pytest.raises(aiohttp.ServerDisconnectedError):
-        await text(http, "+15005550005")
+        await send_sms(http, "+15005550005")
     with pytest.raises(ConnectionError):
         await smtp.sendmail("me@example.com", ["hang@example.com"], "\r\nhi\r\n")
-    assert [one["accepted"] for one in await calls(http)] == [False, False]
+    assert [call["accepted"] for call in await calls(http)] == [False, False]
 
 
-# ---- alerts -------------------------------------------------------------------------------------
-
-NOTICE = {
+WEBHOOK = {
     "version": "4",
     "receiver": "page",
     "status": "firing",
@@ -427,13 +417,13 @@ NOTICE = {
 }
 
 
-async def test_every_alert_of_a_notice_is_kept_in_order(http: aiohttp.ClientSession) -> None:
+async def test_every_alert_of_a_webhook_is_kept_in_order(http: aiohttp.ClientSession) -> None:
     for receiver in ("page", "ticket"):
-        async with http.post("/alerts", json={**NOTICE, "receiver": receiver}) as answer:
+        async with http.post("/alerts", json={**WEBHOOK, "receiver": receiver}) as answer:
             assert answer.status == 204
     async with http.get("/alerts") as answer:
         kept = await answer.json()
-    assert [(one["receiver"], one["status"], one["labels"]["queue"]) for one in kept] == [
+    assert [(alert["receiver"], alert["status"], alert["labels"]["queue"]) for alert in kept] == [
         ("page", "firing", "sms.high"),
         ("page", "resolved", "email.high"),
         ("ticket", "firing", "sms.high"),
@@ -444,7 +434,7 @@ async def test_every_alert_of_a_notice_is_kept_in_order(http: aiohttp.ClientSess
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b'{"receiver": "page"}'])
-async def test_what_is_no_notice_is_refused_and_not_kept(
+async def test_an_invalid_webhook_is_refused_and_not_kept(
     http: aiohttp.ClientSession, body: bytes
 ) -> None:
     async with http.post("/alerts", data=body) as answer:
@@ -456,15 +446,14 @@ async def test_what_is_no_notice_is_refused_and_not_kept(
 def test_only_the_newest_alerts_are_kept() -> None:
     log = AlertLog()
     for number in range(MAX_ALERTS + 1):
-        told = {"status": "firing", "labels": {"number": str(number)}}
-        log.take(json.dumps({"receiver": "page", "alerts": [told]}).encode())
-    assert [one.labels["number"] for one in log.all()] == [str(n) for n in range(1, MAX_ALERTS + 1)]
+        alert = {"status": "firing", "labels": {"number": str(number)}}
+        log.add(json.dumps({"receiver": "page", "alerts": [alert]}).encode())
+    assert [alert.labels["number"] for alert in log.all()] == [
+        str(n) for n in range(1, MAX_ALERTS + 1)
+    ]
 
 
-# ---- its life -----------------------------------------------------------------------------------
-
-
-async def test_it_closes_while_calls_hang() -> None:
+async def test_the_sandbox_closes_while_calls_hang() -> None:
     async with (
         asyncio.TaskGroup() as group,
         aiohttp.ClientSession() as http,
@@ -498,7 +487,7 @@ async def _hanging_mail(client: SMTP) -> Exception | None:
     return None
 
 
-async def test_a_port_in_use_is_said_with_the_setting_to_change() -> None:
+async def test_the_error_of_a_port_in_use_names_the_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"{port}: in use.*NOTIFIER_SANDBOX__SMTP_PORT"):

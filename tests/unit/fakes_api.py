@@ -49,7 +49,7 @@ DEFAULT_RULES = replace(
 
 
 def make_rules(**changes: Any) -> ApiRules:
-    """The default rules with some of them changed."""
+    """The default rules with changes."""
     return replace(DEFAULT_RULES, **changes)
 
 
@@ -252,7 +252,7 @@ def make_api(
 
 @asynccontextmanager
 async def open_client(app: Litestar) -> AsyncIterator[aiohttp.ClientSession]:
-    """Serves the app on a free port and yields a client of it."""
+    """Serves the app on a free port and yields a client."""
     async with (
         open_server(app, host="127.0.0.1", port=0, grace_s=5) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,

@@ -82,7 +82,7 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
 
 
 def _batch_schema(rules: ApiRules) -> Json:
-    # The struct holds raw JSON, because an item that is not a Submit gets a problem of its own.
+    # The struct holds raw JSON, because each item that is not a Submit gets its own problem.
     return {
         "type": "object",
         "description": Batch.__doc__,

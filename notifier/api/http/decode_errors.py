@@ -1,4 +1,4 @@
-"""Translates msgspec's validation messages into a field and what it expects."""
+"""Translates msgspec's validation messages into the wrong field and the expected value."""
 
 from __future__ import annotations
 

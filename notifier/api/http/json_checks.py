@@ -65,8 +65,8 @@ def path_of_deep_nesting(document: bytes) -> str:
     """
     keys: list[str] = []
     key = ""
-    for found in _JSON_TOKEN.finditer(document):
-        match token := found[0]:
+    for json_token in _JSON_TOKEN.finditer(document):
+        match token := json_token[0]:
             case b"{" | b"[":
                 keys.append(key)
                 key = ""
@@ -83,7 +83,7 @@ def path_of_deep_nesting(document: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Unstorable:
-    """What was expected instead of a value, and the steps to it, the innermost step first."""
+    """A value that cannot be stored: what was expected, and the steps to it, innermost first."""
 
     expected: str
     steps: list[str]

@@ -107,7 +107,7 @@ def batch_refusal(error: Exception) -> BatchRefusal:
 
 
 def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exception handler for every exception. Logs those that become a 500."""
+    """Litestar's exception handler for every exception. A 500 is logged."""
     refusal = _as_refusal(error)
     if refusal.problem.status == ProblemType.INTERNAL_ERROR.status:
         _log_unexpected(request, error)

@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol with limits on a request's head and on a body that no handler reads.
 
-body.py limits a body that a handler reads. ADR 29 says why this extends uvicorn.
+body.py limits a body that a handler reads. ADR 29 explains why this extends uvicorn.
 """
 
 from __future__ import annotations

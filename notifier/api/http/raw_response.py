@@ -1,7 +1,4 @@
-"""A response with no more than an ASGI server needs.
-
-Litestar's own Response costs ten times as much.
-"""
+"""A minimal ASGI response. Litestar's own Response costs ten times as much."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ class _Server(uvicorn.Server):
 def bind(host: str, port: int, *, share_port: bool = False) -> socket.socket:
     """Binds and listens. Port 0 takes a free port.
 
-    With `share_port` several processes may bind the same port, if all of them set it; the kernel
-    distributes connections among them. Raises ConfigError with one line for the operator.
+    With `share_port` several processes may bind the same port, if each of them sets it; the kernel
+    distributes the connections. Raises ConfigError with one line for the operator.
     """
     try:
         return socket.create_server(
@@ -58,7 +58,7 @@ async def open_server(
     """Serves inside the block and yields the port. Raises ConfigError if it cannot bind.
 
     Leaving the block stops accepting connections, answers the requests in flight, and cancels
-    those that are not answered after `grace_s`.
+    the remaining ones after `grace_s`.
     """
     listener = bind(host, port, share_port=share_port)
     with contextlib.closing(listener):

@@ -60,10 +60,10 @@ class PauseRoutes:
     async def pause(self, request: Request[Any, Any, Any]) -> ASGIApp:
         scope = _scope_of(request)
         self._check_exists(scope)
-        asked = _decode(await _read_optional_body(request, self._limit))
+        requested = _decode(await _read_optional_body(request, self._limit))
         async with deadline(self._deadline_s):
-            await self._writer.pause(scope, reason=asked.reason, for_s=asked.for_s)
-        return json_response(PauseState(scope.kind, scope.name, asked.reason, asked.for_s))
+            await self._writer.pause(scope, reason=requested.reason, for_s=requested.for_s)
+        return json_response(PauseState(scope.kind, scope.name, requested.reason, requested.for_s))
 
     async def resume(self, request: Request[Any, Any, Any]) -> ASGIApp:
         scope = _scope_of(request)

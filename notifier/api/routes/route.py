@@ -17,7 +17,7 @@ Handler = Callable[..., Awaitable[ASGIApp]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One method on one path, with everything that the OpenAPI document says about it.
+    """One method on one path, with its description for the OpenAPI document.
 
     `body` is None if the route takes no body, `response` is None if it answers plain text.
     A route that is not `is_documented` appears in no document.

@@ -34,7 +34,7 @@ class BatchSplitter:
         self._items = msgspec.json.Decoder(_row_type(rules.max_batch + 1))
 
     def split(self, body: bytes) -> Sequence[bytes]:
-        """Returns the 1 to `max_batch` items as they stand in the body.
+        """Returns the 1 to `max_batch` items with the bytes that they have in the body.
 
         Raises InvalidNotification or RequestRefused for a body that is no batch. A lone surrogate,
         NaN or Infinity makes the parser reject the whole body. In a body of up to 1 MiB they are
@@ -73,7 +73,7 @@ class BatchSplitter:
 
 def _row_type(max_items: int) -> type[msgspec.Struct]:
     """Makes a type that decodes the first `max_items` items of an array and skips the others."""
-    # Decoding into a list would first make an object for each of what may be millions of items.
+    # Decoding into a list would first make an object per item, of which there may be millions.
     fields = [(f"item_{i}", msgspec.Raw, msgspec.Raw()) for i in range(max_items)]
     return msgspec.defstruct("Row", fields, array_like=True)
 

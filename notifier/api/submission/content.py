@@ -32,7 +32,7 @@ _VISIBLE_PARTS: Final = {
 
 
 def check_content(kind: AddressKind, content: Content) -> None:
-    """Raises InvalidNotification if the channel could show nothing of it, or not its subject."""
+    """Raises InvalidNotification if the channel shows no given part, or for a wrong subject."""
     names = _VISIBLE_PARTS[kind]
     parts = [getattr(content, name) for name in names]
     if not any(_is_given(part) and part for part in parts):
