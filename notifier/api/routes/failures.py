@@ -27,8 +27,8 @@ class FailureRoutes:
         self._query = ListQuery(*FAILURE_FILTERS, channels=rules.channels)
 
     async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        page = self._query.parse(request)
+        selection = self._query.parse(request)
         async with deadline(self._deadline_s):
-            views = await self._reader.failures(with_one_more(page))
-        shown, cursor = split_page(views, page.limit)
+            views = await self._reader.failures(with_one_more(selection))
+        shown, cursor = split_page(views, selection.limit)
         return json_response(FailurePage([Failure.of(view) for view in shown], cursor))

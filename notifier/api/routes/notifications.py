@@ -85,10 +85,10 @@ class NotificationRoutes:
         return json_response(Notification.of(view))
 
     async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        page = self._query.parse(request)
+        selection = self._query.parse(request)
         async with deadline(self._deadline_s):
-            views = await self._reader.notifications(with_one_more(page))
-        shown, cursor = split_page(views, page.limit)
+            views = await self._reader.notifications(with_one_more(selection))
+        shown, cursor = split_page(views, selection.limit)
         return json_response(NotificationPage([Summary.of(view) for view in shown], cursor))
 
     async def _validate_items(self, raws: Sequence[bytes]) -> list[_Item]:

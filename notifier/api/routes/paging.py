@@ -13,9 +13,9 @@ from notifier.ports.queries import Filter
 _View = TypeVar("_View", NotificationView, FailureView)
 
 
-def with_one_more(page: Filter) -> Filter:
+def with_one_more(selection: Filter) -> Filter:
     """Returns the filter with its limit raised by one: the extra row shows that a page follows."""
-    return replace(page, limit=page.limit + 1)
+    return replace(selection, limit=selection.limit + 1)
 
 
 def split_page(views: Sequence[_View], limit: int) -> tuple[Sequence[_View], str | None]:
