@@ -31,7 +31,7 @@ from notifier.domain.notification import (
 )
 from notifier.ports.acceptor import Acceptor
 from notifier.ports.queries import Filter, ProviderState, QueueState, Reader
-from notifier.settings import ChannelSettings, Settings
+from notifier.settings.tree import ChannelSettings, Settings
 
 DEFAULT_RULES = replace(
     api_rules(
