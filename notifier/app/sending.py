@@ -242,7 +242,7 @@ async def _drain(pool: ConsumerPool, grace_s: float) -> None:
 async def _release_the_last(attempts: Attempts) -> None:
     try:
         async with asyncio.timeout(LAST_RELEASE_WITHIN_S):
-            await attempts.release_the_last()
+            await attempts.release_remaining()
     except (StoreUnavailable, TimeoutError) as error:
         log.warning("orphans_not_released", reason=str(error) or type(error).__name__)
 

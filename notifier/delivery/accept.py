@@ -52,7 +52,7 @@ class PointerPublisher(Protocol):
         ...
 
     def wake(self, priorities: Collection[Priority]) -> None:
-        """Let the relays of these priorities look for due rows now."""
+        """Start the next pass of the relays of these priorities now."""
         ...
 
 

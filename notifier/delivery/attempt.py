@@ -144,8 +144,8 @@ class Attempts:
             for future in futures:
                 future.cancel()
 
-    async def release_the_last(self) -> None:
-        """After the last attempt, wait for claims on their way and give back all orphans."""
+    async def release_remaining(self) -> None:
+        """After the last attempt, wait for claims still being written and give back all orphans."""
         await self._claims.wait_idle()
         await self.release_orphans()
 

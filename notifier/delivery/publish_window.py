@@ -115,7 +115,7 @@ class PublishWindow:
     def record_pass(self, first: RowClass, retry: RowClass, *, is_cut: bool = False) -> None:
         """Record the first attempts and the retries of one pass over this queue.
 
-        `is_cut` says that the pass reached its limit before it had looked at all queues: rows that
+        `is_cut` means that the pass reached its limit before it had asked for all queues: rows that
         it did not get may still wait.
         """
         self.ready += first.got + retry.got

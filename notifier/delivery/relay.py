@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 POLL_INTERVAL_S: Final = 0.1
 MAX_PASS_ROWS: Final = 500
 FULL_PASS_ROWS: Final = MAX_PASS_ROWS // 2
-"""After a pass of this many rows the next one follows at once. A pass rarely reaches its limit:
-one place of it is kept for a retry, also where none waits."""
+"""After a pass of this many rows the next one follows at once. A pass rarely reaches its limit,
+because one place is kept for a retry even when no retry waits."""
 BROKER_PROBE_INTERVAL_S: Final = 1.0
 STORE_RETRY_S: Final = 0.5
 RECENT_PASS_S: Final = 0.5
@@ -93,7 +93,7 @@ class Relays:
         }
 
     def wake(self, priorities: Collection[Priority] = tuple(Priority)) -> None:
-        """Let the relays of these priorities look for due rows now."""
+        """Start the next pass of the relays of these priorities now."""
         for priority in priorities:
             self._relays[priority].wake()
 
@@ -128,7 +128,7 @@ class Relays:
 
 
 class Relay:
-    """Publishes the due rows of some queues, and new rows of these queues directly."""
+    """Publishes the due rows of some queues, and new rows of the same queues directly."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Relay:
         self._last_pass_at: dict[QueueKey, float] = {}
 
     def wake(self) -> None:
-        """Look for due rows now."""
+        """Start the next pass now."""
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -272,7 +272,7 @@ class Relay:
     async def _poll_depths(
         self, limits: Mapping[QueueKey, int], permissions: Mapping[QueueKey, SendPermission]
     ) -> None:
-        """Read the depths of the queues from the broker, if one may have changed.
+        """Read the depths of the queues from the broker, if one of them may have changed.
 
         At most every 100 ms. Queues that may not send are left out: an empty one is no reason to
         widen its window.
@@ -356,8 +356,8 @@ class Relay:
     async def _unpublish(self, unconfirmed: Sequence[Pointer], *, is_all: bool) -> None:
         """Make unconfirmed rows due again and let their queues back off.
 
-        If nothing at all was confirmed and the broker does not answer a probe, nothing is taken of
-        any queue until it does.
+        If no pointer was confirmed and the broker does not answer a probe, no rows are taken of any
+        queue until it does.
         """
         if is_all and self._is_publishing and not await self._broker.probe():
             self._is_publishing = False

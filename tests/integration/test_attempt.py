@@ -479,7 +479,7 @@ async def test_a_sent_notification_that_could_not_be_recorded_is_not_given_back(
             task = group.create_task(worker.run(pointer))
             await (worker.provider.called if when == "in the call" else recording).wait()
             task.cancel()
-        await worker.attempts.release_the_last()
+        await worker.attempts.release_remaining()
         assert await worker.status(item) is Status.SENDING
 
 

@@ -157,17 +157,16 @@ async def test_two_relays_fill_a_window_once_between_them(
     store: PostgresStore, broker: RefusingBroker
 ) -> None:
     await store.insert([a_notification(EMAIL_LOW) for _ in range(300)])
-    one, other = (relay_of(store, broker, drain_per_s=100, relays=2) for _ in range(2))
-    assert await one.run_once() == 50
-    assert await other.run_once() == 50
+    relays = [relay_of(store, broker, drain_per_s=100, relays=2) for _ in range(2)]
+    assert [await relay.run_once() for relay in relays] == [50, 50]
 
 
 async def test_a_full_pass_starves_no_queue(store: PostgresStore, broker: RefusingBroker) -> None:
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(400)])
     await store.insert([a_notification(EMAIL_LOW) for _ in range(400)])
     relay = relay_of(store, broker, drain_per_s=2000)
-    taken = [await relay.run_once() for _ in range(3)]
-    assert taken == [500, 300, 0]
+    counts = [await relay.run_once() for _ in range(3)]
+    assert counts == [500, 300, 0]
     assert await ready_counts(broker) == {
         str(queue): 400 if queue in {EMAIL_HIGH, EMAIL_LOW} else 0 for queue in QUEUES
     }
@@ -322,10 +321,10 @@ async def test_no_probe_is_published_while_a_pointer_is_ready(
     await store.insert([a_notification(EMAIL_HIGH) for _ in range(40)])
     permissions = dict[QueueKey, SendPermission]()
     relay = relay_of(store, broker, permissions=permissions)
-    taken = await relay.run_once()
+    published = await relay.run_once()
     permissions[EMAIL_HIGH] = SendPermission.PROBE
     assert [await relay.run_once() for _ in range(3)] == [0, 0, 0]
-    assert (await ready_counts(broker))["email.high"] == taken
+    assert (await ready_counts(broker))["email.high"] == published
 
 
 async def test_the_relay_waits_between_passes_while_no_queue_may_send(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -35,25 +35,26 @@ class Table:
 
 @asynccontextmanager
 async def committing(
-    write: Callable[[Sequence[int]], object], when_unknown: WhenUnknown = WhenUnknown.REPEAT
+    write: Callable[[Sequence[int]], Awaitable[Sequence[int]]],
+    when_unknown: WhenUnknown = WhenUnknown.REPEAT,
 ) -> AsyncIterator[GroupCommit[int, int]]:
-    batches: GroupCommit[int, int] = GroupCommit("test", write, when_unknown=when_unknown)  # type: ignore[arg-type]
+    batches: GroupCommit[int, int] = GroupCommit("test", write, when_unknown=when_unknown)
     async with asyncio.TaskGroup() as group:
         group.create_task(batches.run())
         yield batches
         batches.close()
 
 
-async def test_what_arrives_during_a_write_forms_the_next_batch() -> None:
+async def test_items_that_arrive_during_a_write_form_the_next_batch() -> None:
     table = Table()
     table.gate.clear()
     async with committing(table.write) as batches:
         first = batches.put(1)
         await table.entered.wait()
-        rest = [batches.put(n) for n in (2, 3, 4)]
+        others = [batches.put(n) for n in (2, 3, 4)]
         table.gate.set()
         assert await first == 10
-        assert [await future for future in rest] == [20, 30, 40]
+        assert [await future for future in others] == [20, 30, 40]
     assert table.batches == [[1], [2, 3, 4]]
 
 

@@ -11,11 +11,11 @@ WITH stored AS (
          expires_at, published_at, published_by)
     SELECT id, queue, recipient, content, metadata, max_tries,
            CASE WHEN delay > interval '0' THEN 'scheduled' ELSE 'queued' END::notification_status,
-           now() + delay, CASE WHEN NOT is_taken THEN now() + delay END,
-           now() + ttl, CASE WHEN is_taken THEN now() END, CASE WHEN is_taken THEN $10::uuid END
+           now() + delay, CASE WHEN NOT is_published THEN now() + delay END,
+           now() + ttl, CASE WHEN is_published THEN now() END, CASE WHEN is_published THEN $10::uuid END
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bytea[],
                 $6::smallint[], $7::interval[], $8::interval[], $9::boolean[])
-        AS t (id, queue, recipient, content, metadata, max_tries, delay, ttl, is_taken)
+        AS t (id, queue, recipient, content, metadata, max_tries, delay, ttl, is_published)
     ON CONFLICT (id) DO UPDATE SET
         due_at = CASE WHEN excluded.published_at IS NULL THEN n.ready_at END,
         published_at = excluded.published_at, updated_at = now()
