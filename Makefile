@@ -1,5 +1,5 @@
-# Needs Python 3.11 or newer; everything else is installed into .venv from the lock files.
-# PYTHON=... chooses the interpreter, ARGS=... hands words on to the command.
+# Needs Python 3.11 or newer; installs everything else into .venv from the lock files.
+# PYTHON=... selects the interpreter, ARGS=... passes arguments to the command.
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check check-deploy prove chaos fuzz audit bench bench-quick bench-tools \
@@ -8,19 +8,19 @@
 PY := .venv/bin/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-help: ## list what there is
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
 		while IFS='	' read -r name does; do printf '  make %-12s %s\n' "$$name" "$$does"; done
 
-# On a terminal the command gets a process group of its own, so that Ctrl-C is its alone: make
-# waits for the drain and ends with the command's own code.
-run: run-tools ## serve everything in one process, on an embedded Postgres (Ctrl-C drains)
+# On a terminal the command has its own process group, so that Ctrl-C reaches only the command: make
+# waits for the drain and exits with the command's exit code.
+run: run-tools ## run everything in one process with an embedded Postgres (Ctrl-C drains)
 	@if [ -t 0 ]; then trap '' TSTP; set -m; fi; $(PY) -m notifier dev $(ARGS)
 
-demo: run-tools ## 2,000 notifications with mixed fates, watched live, checked at the end
+demo: run-tools ## 2,000 notifications with mixed fates, shown live, checked at the end
 	@$(PY) -m harness.demo $(ARGS)
 
-test: check-tools ## all tests; installs RabbitMQ and Prometheus if there are none
+test: check-tools ## all tests; installs RabbitMQ and Prometheus if they are missing
 	@deploy/install-rabbitmq
 	@deploy/install-prometheus
 	@$(PY) -m pytest $(ARGS)
@@ -34,43 +34,43 @@ check: check-tools ## exactly what CI runs: format, lint, types, imports, locks,
 	@$(MAKE) --no-print-directory check-deploy
 	@$(MAKE) --no-print-directory test
 
-# What the files under deploy/ are read by, as far as it runs without an engine or a cluster.
+# The tools that read the files under deploy/ and need neither a container engine nor a cluster.
 check-deploy: check-tools
 	@.venv/bin/docker-compose -f docker-compose.yml config --quiet
 	@.venv/bin/hadolint deploy/Dockerfile deploy/stand-ins/*/Dockerfile
 	@.venv/bin/kubernetes-validate --strict --quiet \
 		$(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
-prove: check-tools ## the promised figures on real processes, by hand (ARGS="name --rounds 1")
+prove: check-tools ## measure the promised figures on real processes, by hand (ARGS="name --rounds 1")
 	@deploy/install-rabbitmq
 	@deploy/install-prometheus
 	@$(PY) -m benchmarks.prove $(ARGS)
 
-bench: bench-tools ## Notifier beside its peers; writes docs/performance.md, by hand (ARGS=drain)
+bench: bench-tools ## compare Notifier with similar systems; writes docs/performance.md, by hand (ARGS=drain)
 	@$(PY) -m benchmarks.bench $(ARGS)
 
-bench-quick: bench-tools ## three minutes of it, held against the committed ratios
+bench-quick: bench-tools ## three minutes of it, compared with the committed ratios
 	@$(PY) -m benchmarks.bench --quick $(ARGS)
 
 ROUNDS ?= 10
 SEED ?= 1
-chaos: check-tools ## faults in a running system: what is lost or doubled (FAULTS= ROUNDS= SEED=)
+chaos: check-tools ## faults in a running system; counts lost and duplicate sends (FAULTS= ROUNDS= SEED=)
 	@deploy/install-rabbitmq
 	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(FAULTS) $(ARGS)
 
-fuzz: check-tools ## every parser of outside input for SECONDS (60) each, by hand (ARGS=settings for some)
+fuzz: check-tools ## fuzz every parser of outside input for SECONDS (60) each, by hand (ARGS=settings for one)
 	@nice $(PY) -m tests.property.fuzz $(or $(SECONDS),60) $(ARGS)
 
-# Strict: what the index knows nothing of fails, and is not taken for well.
-audit: check-tools ## look the locked dependencies up among the known vulnerabilities, by hand
+# Strict: a dependency that the index does not know is a failure.
+audit: check-tools ## check the locked dependencies for known vulnerabilities, by hand
 	@.venv/bin/uv --quiet tool run pip-audit@2.10.1 --strict --no-deps --disable-pip \
 		--progress-spinner off --requirement requirements-dev.lock $(ARGS)
 
-format: check-tools ## format, and mend what the linter can mend
+format: check-tools ## format, and apply the fixes of the linter
 	@$(PY) -m ruff check --quiet --fix-only .
 	@$(PY) -m ruff format .
 
-lock: check-tools ## write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
+lock: check-tools ## write the lock files from pyproject.toml (ARGS=--upgrade for newer versions)
 	@$(PY) .ci/lock.py write $(ARGS)
 
 bench-tools: check-tools

@@ -1,8 +1,8 @@
-"""Write the requirement files with hashes, or check that they match what they are made from.
+"""Writes the requirement files with hashes, or checks that they match their sources.
 
-`write` resolves with uv for every platform and names no host. `check` compares, offline, the digest
-of pyproject's dependency tables, or of the peers' requirements, with the one recorded in the first
-lines of each file.
+`write` resolves with uv for all platforms and writes no host names. `check` works offline: it
+compares the digest of pyproject's dependency tables, or of the peers' requirements, with the digest
+in the first lines of each file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PEERS = PEERS_IN.with_suffix(".lock")
 CONTENTS = {
     RUN: "to run Notifier: the dependencies, the `dev` extra and the `build` group",
     CHECK: "for `make check`: requirements.lock and the `dev` group",
-    PEERS: "for `make bench` beside it: what Notifier is measured with",
+    PEERS: "for `make bench`: the systems that Notifier is compared with",
 }
 COMPILE = (
     "pip",
@@ -41,7 +41,7 @@ OURS = ("--extra=dev", "--group=build")
 
 
 def digest(pyproject: Path) -> str:
-    """SHA-256 over all of a pyproject.toml that decides what is installed."""
+    """Return the SHA-256 of the tables of a pyproject.toml that decide what is installed."""
     tables = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     project = tables["project"]
     inputs = [
@@ -54,14 +54,14 @@ def digest(pyproject: Path) -> str:
 
 
 def recorded(lock: Path) -> str:
-    """What the lock file was made from, and its digest."""
+    """Return the source of the lock file and its digest."""
     if lock == PEERS:
         return f"{PEERS_IN.name} sha256:{hashlib.sha256(PEERS_IN.read_bytes()).hexdigest()}"
     return f"pyproject sha256:{digest(PYPROJECT)}"
 
 
 def header(lock: Path) -> str:
-    """The comment a lock file begins with."""
+    """Return the comment at the start of a lock file."""
     return (
         f"# What is installed {CONTENTS[lock]}.\n"
         "# Written by `make lock`; do not edit.\n"
@@ -70,20 +70,20 @@ def header(lock: Path) -> str:
 
 
 def is_current(lock: Path) -> bool:
-    """Whether the lock file was written for the present requirements."""
+    """Return whether the lock file was written for the current requirements."""
     return lock.is_file() and lock.read_text(encoding="utf-8").startswith(header(lock))
 
 
 def write(lock: Path, *options: str, source: Path = PYPROJECT) -> None:
-    """Resolve into the lock file, keeping its present versions where they still fit."""
+    """Resolve into the lock file; keep its versions where they still fit."""
     uv = str(Path(sys.executable).with_name("uv"))
-    compiling = [uv, *COMPILE, *options, f"--output-file={lock.name}", source.name]
-    subprocess.run(compiling, cwd=source.parent, check=True)  # noqa: S603 our own words, no shell
+    command = [uv, *COMPILE, *options, f"--output-file={lock.name}", source.name]
+    subprocess.run(command, cwd=source.parent, check=True)  # noqa: S603 fixed arguments, no shell
     lock.write_text(header(lock) + lock.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def main(command: str, *options: str) -> int:
-    """Run `write` or `check`; the exit code says whether the files are right."""
+    """Run `write` or `check`. Returns the exit code: the number of files that do not match."""
     if command == "write":
         write(CHECK, *OURS, "--group=dev", *options)
         write(RUN, *OURS, f"--constraint={CHECK.name}", *options)
@@ -91,7 +91,7 @@ def main(command: str, *options: str) -> int:
         return 0
     stale = [lock.name for lock in CONTENTS if not is_current(lock)]
     if stale:
-        print(f"{' and '.join(stale)} do not match what they are made from: run `make lock`")
+        print(f"{' and '.join(stale)} do not match their sources: run `make lock`")
     return len(stale)
 
 

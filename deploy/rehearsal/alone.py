@@ -1,4 +1,4 @@
-"""What is promised of the image: small, and enough by itself."""
+"""Trials of the image: it is small, and it runs without other containers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from contextlib import suppress
 
 from deploy.rehearsal import images
 from deploy.rehearsal.engine import CommandFailed, docker
-from deploy.rehearsal.load import AWAY
+from deploy.rehearsal.load import API_ERRORS
 from deploy.rehearsal.stack import Stack
 from harness.client import Client, open_client, submit_body, until
 from harness.figure import Figure
 from notifier.embedded.free_ports import free_ports
 
 NAME = "notifier-rehearsal-alone"
-MOST_MB = 150
+MAX_IMAGE_MB = 150
 
 
-async def small(_: Stack) -> Sequence[Figure]:
+async def image_size(_: Stack) -> Sequence[Figure]:
     size_mb = await asyncio.to_thread(images.megabytes_over_base)
-    return [Figure(name="our image over its base", value=size_mb, unit="MB", high=MOST_MB)]
+    return [Figure(name="our image over its base", value=size_mb, unit="MB", high=MAX_IMAGE_MB)]
 
 
-async def alone(_: Stack) -> Sequence[Figure]:
-    """`docker run` of nothing but the image, with a root that is read-only."""
+async def runs_alone(_: Stack) -> Sequence[Figure]:
+    """`docker run` of the image alone, with a read-only root."""
     api, sandbox = free_ports(2)
     published = (f"--publish=127.0.0.1:{api}:8000", f"--publish=127.0.0.1:{sandbox}:8025")
-    words = (
+    arguments = (
         "run",
         "--detach",
         "--rm",
@@ -37,13 +37,13 @@ async def alone(_: Stack) -> Sequence[Figure]:
         "--tmpfs=/tmp",
         f"--name={NAME}",
     )
-    began = time.monotonic()
-    await asyncio.to_thread(docker, *words, *published, images.names()[images.OURS])
+    started_at = time.monotonic()
+    await asyncio.to_thread(docker, *arguments, *published, images.names()[images.OURS])
     try:
         addresses = (f"http://127.0.0.1:{port}" for port in (api, sandbox))
         async with open_client(*addresses) as client:
             await until(lambda: _is_ready(client), bool)
-            ready_s = time.monotonic() - began
+            ready_s = time.monotonic() - started_at
             sent = await client.final(await client.submit_one(submit_body()))
     finally:
         with suppress(CommandFailed):
@@ -57,6 +57,6 @@ async def alone(_: Stack) -> Sequence[Figure]:
 async def _is_ready(client: Client) -> bool:
     try:
         status, _ = await client.readiness(client.api)
-    except AWAY:
+    except API_ERRORS:
         return False
     return status == 200

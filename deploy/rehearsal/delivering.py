@@ -1,4 +1,4 @@
-"""What is promised of deliveries: nothing lost, nothing twice, however the stack is treated."""
+"""Trials of deliveries: nothing is lost or sent twice while services start, scale and restart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from deploy.rehearsal.load import lost_and_doubled, under_load
+from deploy.rehearsal.load import lost_and_duplicate, under_load
 from deploy.rehearsal.stack import Stack, ready_seconds
 from deploy.rehearsal.watching import workers_up
 from harness.client import orders, until
@@ -19,33 +19,36 @@ SETTLE_S = 3.0
 
 
 async def started(stack: Stack) -> Sequence[Figure]:
-    """From nothing: order and health checks are the compose file's."""
-    began = time.monotonic()
+    """Start the stack; the compose file defines the order and the health checks."""
+    started_at = time.monotonic()
     await stack.up()
-    return [Figure(name="all services healthy", value=time.monotonic() - began, unit="s")]
+    return [Figure(name="all services healthy", value=time.monotonic() - started_at, unit="s")]
 
 
 async def thousand(stack: Stack) -> Sequence[Figure]:
-    began = time.monotonic()
+    started_at = time.monotonic()
     ids = await stack.client.submit(orders(1000))
-    figures = await lost_and_doubled(stack.client, ids)
-    return [*figures, Figure(name="until all were sent", value=time.monotonic() - began, unit="s")]
+    figures = await lost_and_duplicate(stack.client, ids)
+    return [
+        *figures,
+        Figure(name="until all were sent", value=time.monotonic() - started_at, unit="s"),
+    ]
 
 
 async def scaled(stack: Stack) -> Sequence[Figure]:
-    """One worker to four and back."""
+    """Scale from one worker to four and back."""
     async with under_load(stack.client, rate=RATE) as ids:
-        ready = await _grown(stack)
+        ready = await _scale_up(stack)
         await until(lambda: workers_up(stack), lambda count: count == WORKERS)
         await stack.up("--no-recreate", "--scale", "worker=1")
         await until(lambda: workers_up(stack), lambda count: count == 1)
         await asyncio.sleep(SETTLE_S)
     slowest = Figure(name="a new worker ready, the slowest", value=max(ready), unit="s", high=10)
-    return [slowest, *await lost_and_doubled(stack.client, ids)]
+    return [slowest, *await lost_and_duplicate(stack.client, ids)]
 
 
 async def restarted(stack: Stack) -> Sequence[Figure]:
-    """Every service once, but the sandbox, which would forget its log."""
+    """Restart every service once, except the sandbox, which would lose its log."""
     names = [name for name in stack.services if name not in {"sandbox", "migrate"}]
     async with under_load(stack.client, rate=RATE) as ids:
         for name in names:
@@ -53,11 +56,11 @@ async def restarted(stack: Stack) -> Sequence[Figure]:
             await stack.healthy()
             await asyncio.sleep(SETTLE_S)
     restarts = Figure(name="services restarted", value=len(names), low=len(names))
-    return [restarts, *await lost_and_doubled(stack.client, ids)]
+    return [restarts, *await lost_and_duplicate(stack.client, ids)]
 
 
 async def sandbox_restarted(stack: Stack) -> Sequence[Figure]:
-    """Its log is gone with it: here the API is believed."""
+    """Restart the sandbox. Its log is lost, so the statuses of the API count."""
     async with under_load(stack.client, rate=RATE) as ids:
         await stack.compose("restart", "sandbox")
         await stack.healthy()
@@ -69,8 +72,8 @@ async def sandbox_restarted(stack: Stack) -> Sequence[Figure]:
     ]
 
 
-async def _grown(stack: Stack) -> list[float]:
-    """How long each new worker took, looked at while compose still starts the others."""
+async def _scale_up(stack: Stack) -> list[float]:
+    """Return the start-up time of each new worker, measured while compose starts the others."""
     before, tasks = set(stack.containers("worker")), dict[str, asyncio.Task[float]]()
     async with asyncio.TaskGroup() as group:
         scaling = stack.up("--no-recreate", "--scale", f"worker={WORKERS}")

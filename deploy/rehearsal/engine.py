@@ -1,4 +1,4 @@
-"""Words to Docker and to compose, and what they answer."""
+"""Runs commands of Docker and compose."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ Document = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
 COMPOSE = Path(sys.executable).with_name("docker-compose")
-WITHIN_S = 1800.0
-LAST = 240
+COMMAND_TIMEOUT_S = 1800.0
+MAX_ERROR_LENGTH = 240
 
-ADVICE = """no Docker engine answers. On Debian, as root:
+ADVICE = """no Docker engine responds. Start one. On Debian, as root:
   apt-get install docker.io debootstrap
-  dockerd &                          # --storage-driver=vfs where overlayfs is not to be had"""
+  dockerd &                          # with --storage-driver=vfs if there is no overlayfs"""
 
 
-class EngineAway(Exception):
-    """There is no engine to rehearse on; the words say what to do."""
+class EngineUnavailable(Exception):
+    """No Docker engine responds. The message says how to start one."""
 
 
 class CommandFailed(Exception):
-    """A command ended otherwise than with 0; the words are its last ones."""
+    """A command exited with an error. The message ends with the end of its output."""
 
 
 def run(
     command: Sequence[str | Path],
     *,
     variables: Mapping[str, str] | None = None,
-    within: float = WITHIN_S,
+    timeout_s: float = COMMAND_TIMEOUT_S,
 ) -> str:
-    """Run a command of the host; what it printed. Raises CommandFailed."""
+    """Run a command on the host and return its stdout. Raises CommandFailed."""
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -46,37 +46,37 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=within,
+        timeout=timeout_s,
         check=False,
     )
     if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip())[-LAST:]
-        raise CommandFailed(f"{Path(command[0]).name} ended with {done.returncode}: ...{words}")
+        output = (done.stderr.strip() or done.stdout.strip())[-MAX_ERROR_LENGTH:]
+        raise CommandFailed(f"{Path(command[0]).name} exited with {done.returncode}: ...{output}")
     return done.stdout
 
 
-def docker(*words: str | Path, within: float = WITHIN_S) -> str:
-    """`docker ...`; what it printed."""
-    return run(["docker", *words], within=within)
+def docker(*arguments: str | Path, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+    """Run `docker ...` and return its stdout. Raises CommandFailed."""
+    return run(["docker", *arguments], timeout_s=timeout_s)
 
 
-def inspected(kind: str, name: str) -> Document:
-    """What Docker knows of an image or a container. Raises CommandFailed if there is none."""
+def inspect(kind: str, name: str) -> Document:
+    """Return Docker's description of an image or container. Raises CommandFailed if none exists."""
     (found,) = json.loads(docker(kind, "inspect", name))
     document: Document = found
     return document
 
 
-def is_here(image: str) -> bool:
-    """Whether Docker has this image."""
+def has_image(image: str) -> bool:
+    """Return whether Docker has this image."""
     return bool(docker("image", "ls", "--quiet", image).strip())
 
 
 def require_engine() -> None:
-    """Raises EngineAway."""
+    """Raise EngineUnavailable unless an engine responds."""
     if shutil.which("docker") is None:
-        raise EngineAway(ADVICE)
+        raise EngineUnavailable(ADVICE)
     try:
-        docker("version", "--format", "{{.Server.Version}}", within=20)
+        docker("version", "--format", "{{.Server.Version}}", timeout_s=20)
     except (CommandFailed, subprocess.TimeoutExpired) as error:
-        raise EngineAway(ADVICE) from error
+        raise EngineUnavailable(ADVICE) from error

@@ -1,7 +1,7 @@
-"""Images made of Debian's packages under the names of the real ones, marked by a label.
+"""Builds stand-ins: images of Debian packages under the names of the real images, with a label.
 
-What this machine needs to reach a package index (certificates, proxies, another index) is read when
-they are built, and is kept in no file of the checkout.
+The build reads this machine's settings for package indexes (certificates, proxies, another index).
+No file of the checkout contains them.
 """
 
 from __future__ import annotations
@@ -11,68 +11,74 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.rehearsal.engine import ROOT, CommandFailed, docker, is_here, run
+from deploy.rehearsal.engine import ROOT, CommandFailed, docker, has_image, run
+from deploy.rehearsal.log import log
 
 FOLDER = ROOT / "deploy/stand-ins"
 SUITE = "bookworm"
 BASE = f"notifier-stand-in:{SUITE}"
-LABEL = "notifier.stand-in"  # the base has it, and hands it on
-MARKED = (f"--filter=label={LABEL}",)
+LABEL = "notifier.stand-in"  # on the base image, and inherited from it
+LABELLED = (f"--filter=label={LABEL}",)
 CERTIFICATES = "stand-in-certificates.pem"
-HOST_ARGUMENTS = ("PIP_INDEX_URL", "http_proxy", "https_proxy", "no_proxy")
+HOST_VARIABLES = ("PIP_INDEX_URL", "http_proxy", "https_proxy", "no_proxy")
 
 
-def build(wanted: Mapping[str, str], tell: Callable[[str], None]) -> dict[str, str]:
-    """A stand-in for each image that has one; which they were. Raises CommandFailed."""
+def build(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Build the stand-ins that exist for these images. Returns their images by service.
+
+    Raises CommandFailed.
+    """
     possible = {name: image for name, image in wanted.items() if (FOLDER / name).is_dir()}
     for image in possible.values():
-        if is_here(image) and image not in images():
-            raise CommandFailed(f"{image} is here: remove it, or do without --stand-ins")
+        if has_image(image) and image not in images():
+            raise CommandFailed(
+                f"Docker has {image} already: remove it, or run without --stand-ins"
+            )
     for name, image in possible.items():
         if image not in images():
-            _build_base(tell)
-            tell(f"building a stand-in for {image}")
+            _build_base()
+            log(f"building a stand-in for {image}")
             _build_one(FOLDER / name, image)
     return possible
 
 
 def images() -> Sequence[str]:
-    """The stand-ins there are, what they are built on, and what was built on them."""
-    return docker("image", "ls", *MARKED, "--format={{.Repository}}:{{.Tag}}").split()
+    """Return the names of all stand-ins, their base, and images built on them."""
+    return docker("image", "ls", *LABELLED, "--format={{.Repository}}:{{.Tag}}").split()
 
 
 def remove() -> None:
-    """All of them, and what no name is left for."""
+    """Remove all stand-ins, and labelled images without a name."""
     for image in sorted(images(), key=lambda image: image == BASE):
         with suppress(CommandFailed):
             docker("image", "rm", image)
-    docker("image", "prune", "--force", *MARKED)
+    docker("image", "prune", "--force", *LABELLED)
 
 
 def build_image(dockerfile: Path, image: str, context: Path) -> None:
-    """Build with the host's network: where an engine has none to lend, its own still works."""
-    given = [f"--build-arg={name}" for name in HOST_ARGUMENTS if os.environ.get(name)]
-    docker("build", "--quiet", "--network=host", *given, "-f", dockerfile, "-t", image, context)
+    """Build an image. Uses the host's network, since the engine may have no bridge network."""
+    arguments = [f"--build-arg={name}" for name in HOST_VARIABLES if os.environ.get(name)]
+    docker("build", "--quiet", "--network=host", *arguments, "-f", dockerfile, "-t", image, context)
 
 
 def _build_one(folder: Path, image: str) -> None:
     with tempfile.TemporaryDirectory(prefix="notifier-stand-in-") as made:
         context = Path(made, "context")
         shutil.copytree(folder, context)
-        _bring_trust(context / "trust")
+        _copy_certificates(context / "trust")
         build_image(context / "Dockerfile", image, context)
 
 
-def _build_base(tell: Callable[[str], None]) -> None:
-    if is_here(BASE):
+def _build_base() -> None:
+    if has_image(BASE):
         return
     if shutil.which("debootstrap") is None:
-        raise CommandFailed("stand-ins are made with debootstrap: apt-get install debootstrap")
-    tell(f"making {BASE} with debootstrap")
+        raise CommandFailed("stand-ins need debootstrap: apt-get install debootstrap")
+    log(f"building {BASE} with debootstrap")
     with tempfile.TemporaryDirectory(prefix="notifier-stand-in-") as made:
         root, archive = Path(made, "root"), Path(made, "root.tar")
         run(["debootstrap", "--variant=minbase", SUITE, root])
@@ -80,16 +86,16 @@ def _build_base(tell: Callable[[str], None]) -> None:
         docker("import", f"--change=LABEL {LABEL}=yes", archive, BASE)
 
 
-def _bring_trust(folder: Path) -> None:
-    """The certificates that pip is told to trust here, if it is; the folder exists either way."""
+def _copy_certificates(folder: Path) -> None:
+    """Copy the certificates that pip trusts on this machine, if any. Always makes the folder."""
     folder.mkdir()
-    told = subprocess.run(
+    configured = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.cert"],
         capture_output=True,
         text=True,
         check=False,
     )
-    certificates = Path(os.environ.get("PIP_CERT") or told.stdout.strip() or "-")
+    certificates = Path(os.environ.get("PIP_CERT") or configured.stdout.strip() or "-")
     if certificates.is_file():
         shutil.copyfile(certificates, folder / CERTIFICATES)
         (folder / "pip.conf").write_text(f"[global]\ncert = /etc/{CERTIFICATES}\n")

@@ -1,4 +1,4 @@
-"""What is promised of those who watch: Prometheus finds everything, an alert reaches somebody."""
+"""Trials of monitoring: Prometheus finds every target, and an alert reaches its receiver."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ RULES = ("notifier:wait_over_promise:max", "notifier:consumers_busy:share")
 
 
 async def targets(stack: Stack) -> Sequence[Figure]:
-    """Every target up, every rule of ours with a value."""
+    """Every target is up, and every recording rule has a value."""
     found = await until(lambda: _targets(stack), _all_up)
-    silent = [rule for rule in RULES if not await _value(stack, rule)]
+    without_value = [rule for rule in RULES if not await _value(stack, rule)]
     return [
         Figure(name="targets of Prometheus that are up", value=len(found), low=TARGETS),
-        never("rules to scale by without a value", len(silent)),
+        never("autoscaling rules without a value", len(without_value)),
     ]
 
 
 async def alert(stack: Stack) -> Sequence[Figure]:
-    """One of each severity, from Alertmanager's door to the sandbox's log."""
+    """Send an alert of each severity to Alertmanager, and wait for it in the sandbox's log."""
     figures = list[Figure]()
-    for severity, most in (("page", 30), ("ticket", 60)):
-        began = time.monotonic()
+    for severity, max_s in (("page", 30), ("ticket", 60)):
+        started_at = time.monotonic()
         await _fire(stack, severity)
-        await until(partial(_arrived, stack, severity), bool)
-        took_s = time.monotonic() - began
-        figures.append(Figure(name=f"a {severity} arrives", value=took_s, unit="s", high=most))
+        await until(partial(_received, stack, severity), bool)
+        delivery_s = time.monotonic() - started_at
+        figures.append(Figure(name=f"a {severity} arrives", value=delivery_s, unit="s", high=max_s))
     return figures
 
 
 async def workers_up(stack: Stack) -> int:
-    """How many workers Prometheus has found and reached."""
+    """Return how many workers Prometheus scrapes successfully."""
     found = await _targets(stack)
     return sum(health == "up" for (job, _), health in found.items() if job == "notifier-worker")
 
 
 async def _targets(stack: Stack) -> Mapping[tuple[str, str], str]:
-    answer = await stack.client.read(f"{stack.url('prometheus')}/api/v1/targets?state=active")
+    response = await stack.client.read(f"{stack.url('prometheus')}/api/v1/targets?state=active")
     return {
         (target["labels"]["job"], target["labels"]["instance"]): target["health"]
-        for target in answer["data"]["activeTargets"]
+        for target in response["data"]["activeTargets"]
     }
 
 
@@ -58,8 +58,8 @@ def _all_up(found: Mapping[tuple[str, str], str]) -> bool:
 
 
 async def _value(stack: Stack, rule: str) -> Sequence[Any]:
-    answer = await stack.client.read(f"{stack.url('prometheus')}/api/v1/query?query={rule}")
-    result: Sequence[Any] = answer["data"]["result"]
+    response = await stack.client.read(f"{stack.url('prometheus')}/api/v1/query?query={rule}")
+    result: Sequence[Any] = response["data"]["result"]
     return result
 
 
@@ -73,10 +73,10 @@ async def _fire(stack: Stack, severity: str) -> None:
         pass
 
 
-async def _arrived(stack: Stack, receiver: str) -> list[Any]:
-    kept = await stack.client.read(f"{stack.url('sandbox')}/alerts")
+async def _received(stack: Stack, receiver: str) -> list[Any]:
+    alerts = await stack.client.read(f"{stack.url('sandbox')}/alerts")
     return [
-        one
-        for one in kept
-        if one["receiver"] == receiver and one["labels"]["alertname"] == "Rehearsal"
+        alert
+        for alert in alerts
+        if alert["receiver"] == receiver and alert["labels"]["alertname"] == "Rehearsal"
     ]

@@ -246,9 +246,6 @@ def test_children_get_sigterm_when_their_parent_is_killed(run: Run) -> None:
     ]
 
 
-# ---- workers and APIs ---------------------------------------------------------------------------
-
-
 @contextmanager
 def notifier(
     folder: Path, *arguments: str, urls: Mapping[str, str] = {}, stderr: IO[str] | None = None
@@ -397,9 +394,6 @@ def test_an_invalid_number_of_processes_is_one_line(tmp_path: Path, number: str)
     assert process.returncode == 2
     assert "--processes" in err
     assert len(err.splitlines()) == 1
-
-
-# ---- one port, many listeners -------------------------------------------------------------------
 
 
 async def test_servers_that_share_a_port_both_answer() -> None:

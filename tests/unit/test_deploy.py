@@ -1,4 +1,4 @@
-"""What the files under deploy/ and docker-compose.yml promise, held by reading them."""
+"""Checks of docker-compose.yml and the files under deploy/ that only read the files."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ GRACE_S = WorkerSettings().grace_s + 10
 
 
 def of_kind(*kinds: str) -> list[Mapping[str, Any]]:
-    return [one for one in MANIFESTS if one["kind"] in kinds]
+    return [manifest for manifest in MANIFESTS if manifest["kind"] in kinds]
 
 
 def pods() -> list[Mapping[str, Any]]:
-    return [one["spec"]["template"]["spec"] for one in of_kind("Deployment", "Job")]
+    return [manifest["spec"]["template"]["spec"] for manifest in of_kind("Deployment", "Job")]
 
 
 def containers() -> list[Mapping[str, Any]]:
@@ -42,7 +42,7 @@ def containers() -> list[Mapping[str, Any]]:
 
 
 def with_defaults(value: str) -> str:
-    """As compose reads it where nothing is set."""
+    """Return the value that compose uses if no variable is set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
 
@@ -68,44 +68,41 @@ def images() -> list[str]:
     ]
 
 
-def assert_providers_are_whole(settings: Settings) -> None:
+def assert_providers_are_valid(settings: Settings) -> None:
     for name, table in settings.providers.items():
         convert_table(table, PROVIDER_TYPES, key=f"providers.{name}")
 
 
-# ---- compose ------------------------------------------------------------------------------------
-
-
-def test_ports_are_published_on_loopback_alone() -> None:
+def test_ports_are_published_on_loopback_only() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert len(ports) > 3
     assert [port for port in ports if not str(port).startswith("127.0.0.1:")] == []
 
 
-def test_the_truth_the_broker_and_the_workers_publish_nothing_that_would_hinder_scaling() -> None:
+def test_postgres_and_workers_publish_no_port_and_no_service_has_a_fixed_name() -> None:
     assert not any("ports" in SERVICES[name] for name in ("postgres", "worker"))
     assert not any("5672:" in port.partition("}")[2] for port in SERVICES["rabbitmq"]["ports"])
     assert not any("container_name" in service for service in SERVICES.values())
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
-def test_our_containers_can_do_nothing_but_their_work(name: str) -> None:
+def test_our_containers_are_restricted(name: str) -> None:
     service = SERVICES[name]
     assert service["image"] == IMAGE
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["stop_grace_period"] == f"{GRACE_S:g}s"
-    assert "user" not in service  # the image's own, which is not root
+    assert "user" not in service  # the image sets a user other than root
 
 
-def test_every_service_is_bounded_and_its_log_too() -> None:
+def test_every_service_has_limits_and_a_rotated_log() -> None:
     for name, service in SERVICES.items():
         assert {"mem_limit", "cpus", "logging"} <= set(service), name
         assert service["cpus"] <= 1, name
 
 
-def test_what_another_waits_for_says_whether_it_is_healthy() -> None:
+def test_a_service_that_another_waits_for_has_a_health_check() -> None:
     for name, service in SERVICES.items():
         for needed, how in service.get("depends_on", {}).items():
             if how["condition"] == "service_healthy":
@@ -114,12 +111,12 @@ def test_what_another_waits_for_says_whether_it_is_healthy() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
-def test_every_variable_of_ours_is_a_setting(name: str, tmp_path: Path) -> None:
+def test_every_variable_of_our_services_is_a_setting(name: str, tmp_path: Path) -> None:
     settings = load_settings(environment_of(name), cwd=tmp_path)
-    assert_providers_are_whole(settings)
+    assert_providers_are_valid(settings)
 
 
-def test_in_compose_everything_points_to_the_services_of_its_file(tmp_path: Path) -> None:
+def test_all_addresses_in_compose_are_services_of_the_file(tmp_path: Path) -> None:
     settings = load_settings(environment_of("worker"), cwd=tmp_path)
     addresses = [
         settings.database.url,
@@ -130,33 +127,30 @@ def test_in_compose_everything_points_to_the_services_of_its_file(tmp_path: Path
     assert {host.rpartition("@")[2].partition(":")[0] for host in hosts} <= set(SERVICES)
 
 
-def test_what_postgres_and_rabbitmq_are_told_is_what_ours_say() -> None:
-    told, url = environment_of("postgres"), environment_of("api")["NOTIFIER_DATABASE_URL"]
+def test_our_urls_match_the_accounts_of_postgres_and_rabbitmq() -> None:
+    account, url = environment_of("postgres"), environment_of("api")["NOTIFIER_DATABASE_URL"]
     assert url == (
-        f"postgresql://{told['POSTGRES_USER']}:{told['POSTGRES_PASSWORD']}"
-        f"@postgres/{told['POSTGRES_DB']}"
+        f"postgresql://{account['POSTGRES_USER']}:{account['POSTGRES_PASSWORD']}"
+        f"@postgres/{account['POSTGRES_DB']}"
     )
-    told, url = environment_of("rabbitmq"), environment_of("api")["NOTIFIER_BROKER_URL"]
-    user, password = told["RABBITMQ_DEFAULT_USER"], told["RABBITMQ_DEFAULT_PASS"]
+    account, url = environment_of("rabbitmq"), environment_of("api")["NOTIFIER_BROKER_URL"]
+    user, password = account["RABBITMQ_DEFAULT_USER"], account["RABBITMQ_DEFAULT_PASS"]
     assert url == f"amqp://{user}:{password}@rabbitmq/"
 
 
-def test_no_variable_of_the_env_file_is_taken_for_a_setting() -> None:
-    """Notifier itself reads the same `.env`, and refuses what begins with its prefix."""
-    asked = re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text())
-    assert asked
-    assert [name for name in asked if name.startswith("NOTIFIER_")] == []
+def test_no_variable_of_the_env_file_looks_like_a_setting() -> None:
+    """Notifier reads the same `.env` and rejects unknown variables with its prefix."""
+    variables = re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text())
+    assert variables
+    assert [name for name in variables if name.startswith("NOTIFIER_")] == []
 
 
-def test_what_is_mounted_exists_and_is_read_only() -> None:
+def test_mounted_files_exist_and_are_read_only() -> None:
     paths = list(bound_paths())
     assert len(paths) > 5
     assert [(name, str(path)) for name, path in paths if not path.exists()] == []
-    volumes = [volume for one in SERVICES.values() for volume in one.get("volumes", ())]
-    assert [one for one in volumes if one.startswith(".") and not one.endswith(":ro")] == []
-
-
-# ---- images -------------------------------------------------------------------------------------
+    volumes = [volume for service in SERVICES.values() for volume in service.get("volumes", ())]
+    assert [name for name in volumes if name.startswith(".") and not name.endswith(":ro")] == []
 
 
 def test_every_image_is_pinned_and_from_the_default_registry() -> None:
@@ -166,32 +160,29 @@ def test_every_image_is_pinned_and_from_the_default_registry() -> None:
         assert not REGISTRY_HOST.search(image), image
 
 
-def test_our_image_is_named_for_the_version_it_holds() -> None:
+def test_the_tag_of_our_image_is_its_version() -> None:
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     assert f'image.version="{__version__}"' in dockerfile
     assert {image for image in images() if image.startswith("notifier")} == {IMAGE}
 
 
-def test_the_image_sets_nothing_that_is_no_setting(tmp_path: Path) -> None:
+def test_every_variable_of_the_image_is_a_setting(tmp_path: Path) -> None:
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     variables = dict(re.findall(r"(NOTIFIER_\w+)=(\S+)", dockerfile))
     settings = load_settings(variables, cwd=tmp_path)
     assert {settings.api.host, settings.worker.metrics_host, settings.sandbox.host} == {"0.0.0.0"}
 
 
-# ---- what is watched ----------------------------------------------------------------------------
-
-
-def test_prometheus_asks_services_that_exist_where_they_answer() -> None:
+def test_prometheus_scrapes_the_ports_of_existing_services() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    asked = {
-        (name, found["port"])
+    scraped = {
+        (name, target["port"])
         for job in config["scrape_configs"]
-        for found in job.get("dns_sd_configs", ())
-        for name in found["names"]
+        for target in job.get("dns_sd_configs", ())
+        for name in target["names"]
     }
     settings = Settings()
-    assert asked == {("api", settings.api.port), ("worker", settings.worker.metrics_port)}
+    assert scraped == {("api", settings.api.port), ("worker", settings.worker.metrics_port)}
     static = [
         target.partition(":")[0]
         for job in config["scrape_configs"]
@@ -201,39 +192,37 @@ def test_prometheus_asks_services_that_exist_where_they_answer() -> None:
     assert set(static) - {"127.0.0.1"} <= set(SERVICES)
 
 
-def test_alerts_go_by_their_severity_to_somebody_who_exists() -> None:
+def test_alerts_are_routed_by_severity_to_existing_receivers() -> None:
     config = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())
     receivers = {receiver["name"]: receiver for receiver in config["receivers"]}
     route = config["route"]
-    assert {route["receiver"], *(one["receiver"] for one in route["routes"])} == set(receivers)
+    assert {route["receiver"], *(child["receiver"] for child in route["routes"])} == set(receivers)
     assert set(receivers) == {"page", "ticket"}
-    assert [one["matchers"] for one in route["routes"]] == [['severity="page"']]
+    assert [child["matchers"] for child in route["routes"]] == [['severity="page"']]
 
 
-# ---- kubernetes ---------------------------------------------------------------------------------
-
-
-def test_pods_are_given_the_time_that_a_worker_takes_to_stop() -> None:
+def test_the_grace_period_of_pods_covers_the_stop_of_a_worker() -> None:
     (settings,) = of_kind("ConfigMap")
     worker = tomllib.loads(settings["data"]["notifier.toml"])["worker"]
-    for pod in (one["spec"]["template"]["spec"] for one in of_kind("Deployment")):
+    for deployment in of_kind("Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
         assert pod["terminationGracePeriodSeconds"] == worker["grace_s"] + 10 == GRACE_S
 
 
-def test_the_settings_of_the_config_map_are_settings(tmp_path: Path) -> None:
-    (given,) = of_kind("ConfigMap")
+def test_the_settings_of_the_config_map_are_valid(tmp_path: Path) -> None:
+    (config_map,) = of_kind("ConfigMap")
     (secret,) = of_kind("Secret")
     for name, value in secret["stringData"].items():
         (tmp_path / name).write_text(value)
-    text = given["data"]["notifier.toml"].replace("/run/secrets/notifier", str(tmp_path))
+    text = config_map["data"]["notifier.toml"].replace("/run/secrets/notifier", str(tmp_path))
     (tmp_path / "notifier.toml").write_text(text)
     mounted = {
-        each["name"]: each["value"].replace("/run/secrets/notifier", str(tmp_path))
+        variable["name"]: variable["value"].replace("/run/secrets/notifier", str(tmp_path))
         for container in containers()
-        for each in container["env"]
+        for variable in container["env"]
     }
     settings = load_settings({"NOTIFIER_CONFIG": "notifier.toml", **mounted}, cwd=tmp_path)
-    assert_providers_are_whole(settings)
+    assert_providers_are_valid(settings)
     assert settings.database.url == secret["stringData"]["database_url"]
     assert settings.broker.url == secret["stringData"]["broker_url"]
 
@@ -252,33 +241,36 @@ def test_pods_are_restricted() -> None:
         assert "memory" in container["resources"]["limits"]
 
 
-def test_probes_ask_the_two_paths_of_health() -> None:
-    for container in (one for one in containers() if "ports" in one):
-        asked = {
+def test_probes_use_the_two_health_endpoints() -> None:
+    for container in (container for container in containers() if "ports" in container):
+        paths = {
             probe: container[probe]["httpGet"]["path"] for probe in container if "Probe" in probe
         }
-        assert asked == {
+        assert paths == {
             "startupProbe": "/health/live",
             "livenessProbe": "/health/live",
             "readinessProbe": "/health/ready",
         }
 
 
-def test_what_the_autoscaler_asks_for_is_recorded() -> None:
+def test_every_metric_of_the_autoscaler_has_a_recording_rule() -> None:
     (autoscaler,) = of_kind("HorizontalPodAutoscaler")
     rules = (ROOT / "deploy/prometheus/rules/autoscaling.yml").read_text()
     recorded = re.findall(r"record: (\S+)", rules)
     comment = (ROOT / "deploy/kubernetes/worker-autoscaler.yaml").read_text()
-    asked = [metric["external"]["metric"]["name"] for metric in autoscaler["spec"]["metrics"]]
-    assert len(asked) == len(recorded)
-    for rule, name in zip(recorded, asked, strict=True):
+    metrics = [metric["external"]["metric"]["name"] for metric in autoscaler["spec"]["metrics"]]
+    assert len(metrics) == len(recorded)
+    for rule, name in zip(recorded, metrics, strict=True):
         assert f"^{rule}$" in comment
         assert f"as: {name} " in comment
 
 
-def test_every_manifest_is_applied_but_the_example_of_a_secret() -> None:
+def test_every_manifest_except_the_example_secret_is_applied() -> None:
     (kustomization,) = of_kind("Kustomization")
     folder = ROOT / "deploy/kubernetes"
-    there = {path.name for path in folder.glob("*.yaml")}
-    assert set(kustomization["resources"]) == there - {"kustomization.yaml", "secret.example.yaml"}
-    assert [f"{one['name']}:{one['newTag']}" for one in kustomization["images"]] == [IMAGE]
+    manifests = {path.name for path in folder.glob("*.yaml")}
+    assert set(kustomization["resources"]) == manifests - {
+        "kustomization.yaml",
+        "secret.example.yaml",
+    }
+    assert [f"{image['name']}:{image['newTag']}" for image in kustomization["images"]] == [IMAGE]

@@ -1,4 +1,4 @@
-"""Promises about the repository itself, held by reading its files."""
+"""Rules of the repository, checked by reading its files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PEERS = "benchmarks/peers/requirements.lock"
 VAGUE = {"base", "common", "helpers", "manager", "managers", "misc", "util", "utils"}
 ADRS = sorted((ROOT / "docs/adr").glob("*.md"))
 
-# Put together here, so that this file does not name them.
+# Joined from parts, so that this file does not match the patterns.
 INDEX_HOSTS = re.compile(r"pypi\." + r"org|python" + r"hosted|find-" + r"links=|index-" + r"url=")
 MACHINE_PATH = re.compile(r"(?<![\w.}/-])/(?:" + "work|root|home|Users)" + r"/\w")
 UNFINISHED = re.compile(
     "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X:", "NotImplemented" + "Error"))
 )
-PASSED_OVER = re.compile(r"mark\.(skip|xfail)|pytest\.(skip|xfail|importorskip)|flaky" + r"\(")
+SKIPPED = re.compile(r"mark\.(skip|xfail)|pytest\.(skip|xfail|importorskip)|flaky" + r"\(")
 
 
 def files(*suffixes: str) -> Iterator[Path]:
@@ -69,19 +69,19 @@ def test_no_file_names_the_host_of_a_package_index() -> None:
     assert found(INDEX_HOSTS) == []
 
 
-def test_no_file_names_a_folder_of_somebodys_machine() -> None:
+def test_no_file_names_a_folder_of_one_machine() -> None:
     assert found(MACHINE_PATH) == []
 
 
-def test_nothing_is_left_unfinished() -> None:
+def test_no_file_has_a_mark_of_unfinished_work() -> None:
     assert found(UNFINISHED, ".py", ".sql", ".js", ".toml", ".md", ".yml") == []
 
 
-def test_no_test_is_passed_over() -> None:
-    assert found(PASSED_OVER, ".py") == []
+def test_no_test_is_skipped() -> None:
+    assert found(SKIPPED, ".py") == []
 
 
-def test_every_ignored_rule_carries_its_reason() -> None:
+def test_every_ignored_rule_has_a_reason() -> None:
     lint = (ROOT / "pyproject.toml").read_text().partition("[tool.ruff.lint]")[2]
     lists = lint.partition("[tool.ruff.lint.flake8-tidy-imports]")[0]
     rules = [line.strip() for line in lists.splitlines() if re.match(r'\s+"[A-Z]+\d*",', line)]
@@ -89,7 +89,7 @@ def test_every_ignored_rule_carries_its_reason() -> None:
     assert [rule for rule in rules if not re.search(r",\s+# \S", rule)] == []
 
 
-def test_a_file_that_breaks_a_rule_says_why() -> None:
+def test_every_noqa_has_a_reason() -> None:
     unexplained = {
         f"{name}: {code}"
         for name, text in texts(".py")
@@ -99,12 +99,12 @@ def test_a_file_that_breaks_a_rule_says_why() -> None:
     assert unexplained == set()
 
 
-def test_modules_are_named_by_their_role() -> None:
+def test_no_module_has_a_vague_name() -> None:
     assert [str(path) for path in files(".py") if path.stem in VAGUE] == []
 
 
-def test_every_task_is_born_with_a_name_in_a_task_group() -> None:
-    stray = [
+def test_every_task_is_started_in_a_task_group_with_a_name() -> None:
+    violations = [
         f"{name}:{call.lineno}"
         for name, call in calls("notifier/")
         if isinstance(call.func, ast.Attribute)
@@ -114,7 +114,7 @@ def test_every_task_is_born_with_a_name_in_a_task_group() -> None:
             and any(keyword.arg == "name" for keyword in call.keywords)
         )
     ]
-    assert stray == []
+    assert violations == []
 
 
 def test_the_environment_is_read_in_one_place() -> None:
@@ -125,25 +125,25 @@ def test_the_environment_is_read_in_one_place() -> None:
 
 
 def test_the_locks_match_pyproject() -> None:
-    checking = [sys.executable, str(ROOT / ".ci/lock.py"), "check"]
-    checked = subprocess.run(checking, capture_output=True, text=True, check=False)
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    command = [sys.executable, str(ROOT / ".ci/lock.py"), "check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("lock", [*LOCKS, PEERS])
-def test_a_lock_names_no_address_and_no_folder(lock: str) -> None:
+def test_a_lock_contains_no_url_and_no_path(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert re.findall(r"\w+://\S+|^-.*|(?<!\w)/\w+/.*", text, re.MULTILINE) == []
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_knows_the_files_of_every_platform(lock: str) -> None:
+def test_a_lock_has_hashes_for_every_platform(lock: str) -> None:
     hashes = {name: block.count("--hash=sha256:") for name, block in packages(lock).items()}
     assert {name: count for name, count in hashes.items() if count < 2} == {}
     assert sum(hashes.values()) > 10 * len(hashes)
 
 
-def test_what_is_run_is_what_is_checked() -> None:
+def test_the_run_lock_is_a_subset_of_the_dev_lock() -> None:
     run, check = (packages(lock) for lock in LOCKS)
     assert set(run) <= set(check)
 

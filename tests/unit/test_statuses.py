@@ -48,7 +48,7 @@ SETS_IN_PYTHON = """
                     scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered
 waiting                 x       x       .       x      .     .       .        .         .          .          .
 final                   .       .       .       .      x     x       x        x         x          x          x
-succeeded                 .       .       .       .      x     .       .        .         .          x          .
+succeeded               .       .       .       .      x     .       .        .         .          x          .
 """  # noqa: E501 one column for each status
 SETS = {
     "waiting": (WAITING, "the statuses from which a notification is sent later"),
