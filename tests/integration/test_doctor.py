@@ -1,4 +1,4 @@
-"""`notifier doctor` against real servers, well and broken: what it says, and that it only looks."""
+"""`notifier doctor` against real servers, working and broken: its findings; it changes nothing."""
 
 from __future__ import annotations
 
@@ -44,41 +44,41 @@ from tests.granted import granted_by_the_deploy_guide
 from tests.integration.raw_servers import open_smtp_script
 from tests.integration.test_rabbitmq_faults import _set_memory_limit as set_memory_limit
 
-OF_TABLES = {
+TABLE_CHECKS = {
     "postgres rights",
     "postgres partitions",
     "processes",
     "postgres connections",
 }
-OF_POSTGRES = OF_TABLES | {
+POSTGRES_CHECKS = TABLE_CHECKS | {
     "postgres version",
     "clock",
     "postgres durability",
     "postgres migrations",
 }
-OF_RABBITMQ = {
+RABBITMQ_CHECKS = {
     "rabbitmq version",
     "rabbitmq exchange",
     "rabbitmq alarm",
     *(f"rabbitmq queue {queue}" for queue in QUEUES),
 }
-EVERYTHING = {
+ALL_CHECKS = {
     "settings",
     "postgres",
     "rabbitmq",
     "provider smtp",
     "provider twilio",
     "provider fcm",
-    *OF_POSTGRES,
-    *OF_RABBITMQ,
+    *POSTGRES_CHECKS,
+    *RABBITMQ_CHECKS,
 }
 PASSWORD = "correct-horse"
 
 Proxy = Callable[[str, int | str | Path], AbstractAsyncContextManager[TcpProxy]]
 
 
-class Said(NamedTuple):
-    """What the command printed, and its exit code."""
+class CommandResult(NamedTuple):
+    """The output of the command and its exit code."""
 
     code: int
     out: str
@@ -99,7 +99,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 def environ(sandbox: Sandbox, database_url: str, vhost_url: str) -> dict[str, str]:
-    """Everything there; a test breaks what it is about."""
+    """The settings of a working deployment; a test breaks one part of it."""
     return {
         "NOTIFIER_DATABASE_URL": database_url,
         "NOTIFIER_BROKER_URL": vhost_url,
@@ -124,7 +124,7 @@ async def in_database(url: str, script: str) -> None:
         await connection.close()
 
 
-async def with_channel(url: str, declaring: Callable[[AbstractChannel], object]) -> None:
+async def use_channel(url: str, declaring: Callable[[AbstractChannel], object]) -> None:
     connection = await aiormq.connect(url)
     try:
         work = declaring(await connection.channel())
@@ -135,7 +135,7 @@ async def with_channel(url: str, declaring: Callable[[AbstractChannel], object])
 
 
 async def beat(database_url: str, kind: str) -> None:
-    """A heartbeat as a process of that kind writes it."""
+    """Write the heartbeat of a process of that kind."""
     async with open_heartbeat(ConnectionSettings(url=database_url), WorkerId(uuid7())) as heartbeat:
         figures = Figures(queues={}, providers={})
         await heartbeat.beat(kind=kind, host="here", pid=1, beat=1, figures=figures)
@@ -145,15 +145,15 @@ async def examined(
     environ: Mapping[str, str], folder: Path, clock: Callable[[], float] = time.time
 ) -> dict[str, Finding]:
     found = await examine(load_settings(environ, cwd=folder), clock=clock)
-    names = [one.check for one in found]
+    names = [finding.check for finding in found]
     assert len(names) == len(set(names))
-    for one in found:
-        assert one.finding
-        assert bool(one.fix) is (one.status is not CheckStatus.OK), one
-    return {one.check: one for one in found}
+    for finding in found:
+        assert finding.finding
+        assert bool(finding.fix) is (finding.status is not CheckStatus.OK), finding
+    return {finding.check: finding for finding in found}
 
 
-async def run_doctor(environ: Mapping[str, str], folder: Path, *words: str) -> Said:
+async def run_doctor(environ: Mapping[str, str], folder: Path, *words: str) -> CommandResult:
     without = {name: at for name, at in os.environ.items() if not name.startswith("NOTIFIER_")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "notifier", "doctor", *words),
@@ -165,87 +165,87 @@ async def run_doctor(environ: Mapping[str, str], folder: Path, *words: str) -> S
     )
     out, err = await process.communicate()
     assert process.returncode is not None
-    return Said(process.returncode, out.decode(), err.decode())
+    return CommandResult(process.returncode, out.decode(), err.decode())
 
 
-def troubled(found: Mapping[str, Finding]) -> set[str]:
-    return {name for name, one in found.items() if one.status is not CheckStatus.OK}
+def not_ok(found: Mapping[str, Finding]) -> set[str]:
+    return {name for name, finding in found.items() if finding.status is not CheckStatus.OK}
 
 
 def not_checked(found: Mapping[str, Finding]) -> set[str]:
-    return {name for name, one in found.items() if one.finding.startswith("not checked: ")}
+    return {name for name, finding in found.items() if finding.finding.startswith("not checked: ")}
 
 
 class TestCommand:
-    async def test_all_is_well_when_everything_is_there(
+    async def test_all_checks_are_ok_when_everything_is_running(
         self, environ: dict[str, str], database_url: str, vhost_url: str, tmp_path: Path
     ) -> None:
         for kind in ("api", "worker", "worker"):
             await beat(database_url, kind)
-        await with_channel(vhost_url, lambda channel: declare(channel, QUEUES))
+        await use_channel(vhost_url, lambda channel: declare(channel, QUEUES))
         found = await examined(environ, tmp_path)
-        assert troubled(found) == set()
-        assert set(found) == EVERYTHING
+        assert not_ok(found) == set()
+        assert set(found) == ALL_CHECKS
         assert found["processes"].finding == "alive: 1 api, 2 worker"
         assert "33 needed" in found["postgres connections"].finding
 
-    async def test_warnings_alone_end_with_0_and_json_has_every_check(
+    async def test_warnings_only_exit_with_0_and_the_json_has_every_check(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
-        said = await run_doctor(environ, tmp_path, "--json")
-        assert (said.code, said.err) == (0, "")
-        rows = json.loads(said.out)
-        assert {row["check"] for row in rows} == EVERYTHING
+        result = await run_doctor(environ, tmp_path, "--json")
+        assert (result.code, result.err) == (0, "")
+        rows = json.loads(result.out)
+        assert {row["check"] for row in rows} == ALL_CHECKS
         assert all(set(row) == {"check", "status", "finding", "fix"} for row in rows)
         assert {row["check"] for row in rows if row["status"] == "warning"} == {"processes"}
         assert not any(row["status"] == "wrong" for row in rows)
 
-    async def test_what_is_wrong_ends_with_1_and_the_table_says_how_to_mend_it(
+    async def test_a_wrong_check_exits_with_1_and_the_table_shows_its_fix(
         self, environ: dict[str, str], empty_database_url: str, vhost_url: str, tmp_path: Path
     ) -> None:
-        await with_channel(
+        await use_channel(
             vhost_url, lambda channel: channel.queue_declare(queue_name(EMAIL_LOW), durable=True)
         )
         environ["NOTIFIER_DATABASE_URL"] = empty_database_url
-        said = await run_doctor(environ, tmp_path)
-        assert (said.code, said.err) == (1, "")
+        result = await run_doctor(environ, tmp_path)
+        assert (result.code, result.err) == (1, "")
         assert re.search(
-            r"postgres migrations +wrong +the database has no Notifier tables", said.out
+            r"postgres migrations +wrong +the database has no Notifier tables", result.out
         )
-        assert "mend: run `notifier migrate`" in said.out
-        assert re.search(r"rabbitmq queue email.low +wrong +PRECONDITION_FAILED", said.out)
-        assert said.out.count("fix that first") == 1
+        assert "fix: run `notifier migrate`" in result.out
+        assert re.search(r"rabbitmq queue email.low +wrong +PRECONDITION_FAILED", result.out)
+        assert result.out.count("fix that first") == 1
 
-    async def test_a_wrong_setting_ends_with_2_and_one_line(
+    async def test_a_wrong_setting_exits_with_2_and_one_line(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
-        said = await run_doctor(environ | {"NOTIFIER_API__PORT": "0"}, tmp_path, "--json")
-        assert (said.code, said.out) == (2, "")
-        assert "api.port (NOTIFIER_API__PORT): got '0'" in said.err
-        assert len(said.err.splitlines()) == 1
+        result = await run_doctor(environ | {"NOTIFIER_API__PORT": "0"}, tmp_path, "--json")
+        assert (result.code, result.out) == (2, "")
+        assert "api.port (NOTIFIER_API__PORT): got '0'" in result.err
+        assert len(result.err.splitlines()) == 1
 
-    async def test_without_urls_it_ends_with_2_and_says_what_to_set(self, tmp_path: Path) -> None:
-        said = await run_doctor({}, tmp_path)
-        assert (said.code, said.out) == (2, "")
-        assert "NOTIFIER_DATABASE_URL is not set" in said.err
-        assert "NOTIFIER_BROKER_URL is not set" in said.err
+    async def test_missing_urls_exit_with_2_and_name_the_settings(self, tmp_path: Path) -> None:
+        result = await run_doctor({}, tmp_path)
+        assert (result.code, result.out) == (2, "")
+        assert "NOTIFIER_DATABASE_URL is not set" in result.err
+        assert "NOTIFIER_BROKER_URL is not set" in result.err
 
-    async def test_a_provider_no_worker_could_start_with_ends_with_2(
+    async def test_an_unusable_provider_exits_with_2(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
         environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = "http://127.0.0.1/{{ recipient"
-        said = await run_doctor(environ, tmp_path)
-        assert (said.code, said.out) == (2, "")
-        assert "not a template" in said.err
+        result = await run_doctor(environ, tmp_path)
+        assert (result.code, result.out) == (2, "")
+        assert "not a template" in result.err
 
     @pytest.mark.parametrize("words", [(), ("--json",)])
-    async def test_no_secret_is_shown_while_everything_is_broken(
+    async def test_no_secret_is_shown_when_everything_is_broken(
         self, tmp_path: Path, words: tuple[str, ...]
     ) -> None:
         async with open_smtp_script(
             {"EHLO": "250-raw\r\n250 AUTH PLAIN", "AUTH": f"535 {PASSWORD} is wrong"}
         ) as mail:
-            said = await run_doctor(
+            result = await run_doctor(
                 {
                     "NOTIFIER_DATABASE_URL": f"postgresql://u:{PASSWORD}@127.0.0.1:{free_port()}/d",
                     "NOTIFIER_BROKER_URL": f"amqp://u:{PASSWORD}@127.0.0.1:{free_port()}/v",
@@ -259,12 +259,12 @@ class TestCommand:
                 tmp_path,
                 *words,
             )
-        assert (said.code, said.err) == (1, "")
-        assert said.out.count("wrong") >= 5
-        assert PASSWORD not in said.out
-        assert "somebody" not in said.out
+        assert (result.code, result.err) == (1, "")
+        assert result.out.count("wrong") >= 5
+        assert PASSWORD not in result.out
+        assert "somebody" not in result.out
 
-    async def test_it_changes_nothing(
+    async def test_doctor_changes_nothing(
         self,
         environ: dict[str, str],
         empty_database_url: str,
@@ -272,16 +272,16 @@ class TestCommand:
         sandbox: Sandbox,
         tmp_path: Path,
     ) -> None:
-        before = await things_in(environ, rabbitmq_server)
+        before = await contents_of(environ, rabbitmq_server)
         await examined(environ, tmp_path)
         await examined(environ | {"NOTIFIER_DATABASE_URL": empty_database_url}, tmp_path)
-        assert await things_in(environ, rabbitmq_server) == before
-        assert await tables_in(empty_database_url) == []
+        assert await contents_of(environ, rabbitmq_server) == before
+        assert await tables_of(empty_database_url) == []
         assert len(sandbox.log) == 0
         assert list(tmp_path.iterdir()) == []
 
 
-async def tables_in(url: str) -> list[str]:
+async def tables_of(url: str) -> list[str]:
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetch(
@@ -294,12 +294,15 @@ async def tables_in(url: str) -> list[str]:
     return [row["name"] for row in rows]
 
 
-async def things_in(environ: Mapping[str, str], server: RabbitmqNode) -> list[object]:
+async def contents_of(environ: Mapping[str, str], server: RabbitmqNode) -> list[object]:
     vhost = environ["NOTIFIER_BROKER_URL"].rpartition("/")[2]
     kinds = ("exchanges", "queues", "bindings")
-    told = [await management(server, "GET", f"/api/{kind}/{vhost}") for kind in kinds]
-    named = [sorted(str(one.get("name", one)) for one in json.loads(each)) for each in told]
-    return [*named, await tables_in(environ["NOTIFIER_DATABASE_URL"])]
+    responses = [await management(server, "GET", f"/api/{kind}/{vhost}") for kind in kinds]
+    names = [
+        sorted(str(item.get("name", item)) for item in json.loads(response))
+        for response in responses
+    ]
+    return [*names, await tables_of(environ["NOTIFIER_DATABASE_URL"])]
 
 
 async def management(server: RabbitmqNode, method: str, path: str, body: str = "") -> str:
@@ -307,25 +310,25 @@ async def management(server: RabbitmqNode, method: str, path: str, body: str = "
 
     async with (
         aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as session,
-        session.request(method, server.management_url + path, data=body) as answer,
+        session.request(method, server.management_url + path, data=body) as response,
     ):
-        assert answer.ok, await answer.text()
-        return await answer.text()
+        assert response.ok, await response.text()
+        return await response.text()
 
 
 class TestPostgres:
-    async def test_one_that_is_away_hides_nothing_else(
+    async def test_an_unreachable_postgres_hides_no_other_check(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
         environ["NOTIFIER_DATABASE_URL"] = f"postgresql://u@127.0.0.1:{free_port()}/d"
         found = await examined(environ, tmp_path)
-        assert set(found) == EVERYTHING
-        assert troubled(found) == {"postgres", *OF_POSTGRES}
+        assert set(found) == ALL_CHECKS
+        assert not_ok(found) == {"postgres", *POSTGRES_CHECKS}
         assert found["postgres"].status is CheckStatus.WRONG
         assert "start Postgres" in found["postgres"].fix
-        assert not_checked(found) == OF_POSTGRES
+        assert not_checked(found) == POSTGRES_CHECKS
 
-    async def test_servers_that_say_nothing_are_not_waited_for(
+    async def test_servers_that_do_not_respond_time_out_after_5_s(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -343,9 +346,9 @@ class TestPostgres:
         for name in ("postgres", "rabbitmq", "provider smtp", "provider fcm"):
             assert found[name].status is CheckStatus.WRONG
             assert found[name].finding.endswith("no answer within 5 s"), name
-        assert not_checked(found) == OF_POSTGRES | OF_RABBITMQ
+        assert not_checked(found) == POSTGRES_CHECKS | RABBITMQ_CHECKS
 
-    async def test_a_database_that_is_not_there_is_told_apart(
+    async def test_a_missing_database_has_its_own_fix(
         self, environ: dict[str, str], postgres_server: PostgresServer, tmp_path: Path
     ) -> None:
         environ["NOTIFIER_DATABASE_URL"] = postgres_server.url("nowhere")
@@ -353,16 +356,16 @@ class TestPostgres:
         assert 'database "nowhere" does not exist' in found["postgres"].finding
         assert "correct user, password or database" in found["postgres"].fix
 
-    async def test_a_database_without_tables_wants_to_be_migrated(
+    async def test_a_database_without_tables_must_be_migrated(
         self, environ: dict[str, str], empty_database_url: str, tmp_path: Path
     ) -> None:
         environ["NOTIFIER_DATABASE_URL"] = empty_database_url
         found = await examined(environ, tmp_path)
         assert found["postgres migrations"].status is CheckStatus.WRONG
         assert found["postgres migrations"].fix == "run `notifier migrate`"
-        assert not_checked(found) == OF_TABLES
+        assert not_checked(found) == TABLE_CHECKS
 
-    async def test_a_migration_that_is_missing_is_named(
+    async def test_a_missing_migration_is_named(
         self, environ: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         await in_database(
@@ -389,7 +392,7 @@ class TestPostgres:
         self, environ: dict[str, str], app_url: str, tmp_path: Path
     ) -> None:
         found = await examined(environ | {"NOTIFIER_DATABASE_URL": app_url}, tmp_path)
-        assert troubled(found) == {"processes"}
+        assert not_ok(found) == {"processes"}
         assert found["postgres rights"].finding == "role app has all required rights"
 
     @pytest.mark.parametrize(
@@ -400,7 +403,7 @@ class TestPostgres:
             ("EXECUTE", "FUNCTION ensure_days(integer)"),
         ],
     )
-    async def test_a_missing_right_is_named_and_its_mend_gives_it(
+    async def test_a_missing_right_is_named_and_its_fix_grants_it(
         self,
         environ: dict[str, str],
         app_url: str,
@@ -418,7 +421,7 @@ class TestPostgres:
         await in_database(database_url, rights.fix)
         assert (await examined(environ, tmp_path))["postgres rights"].status is CheckStatus.OK
 
-    async def test_what_a_role_may_not_read_is_not_checked_and_hides_nothing(
+    async def test_checks_that_the_role_may_not_read_are_not_checked_and_the_others_are(
         self, environ: dict[str, str], app_url: str, database_url: str, tmp_path: Path
     ) -> None:
         environ["NOTIFIER_DATABASE_URL"] = app_url
@@ -430,7 +433,7 @@ class TestPostgres:
         assert found["postgres partitions"].status is CheckStatus.OK
 
     @pytest.mark.parametrize("off_s", [-60.0, 60.0])
-    async def test_a_clock_that_is_off_is_wrong(
+    async def test_a_clock_difference_of_a_minute_is_wrong(
         self, environ: dict[str, str], tmp_path: Path, off_s: float
     ) -> None:
         found = await examined(environ, tmp_path, clock=lambda: time.time() + off_s)
@@ -438,7 +441,7 @@ class TestPostgres:
         assert "NTP" in found["clock"].fix
         assert f"{off_s:+.0f}"[:2] in found["clock"].finding
 
-    async def test_commits_that_wait_for_no_disk_are_wrong(
+    async def test_asynchronous_commits_are_wrong(
         self, environ: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         await in_database(
@@ -450,7 +453,7 @@ class TestPostgres:
         assert durability.status is CheckStatus.WRONG
         assert "synchronous_commit is off" in durability.finding
 
-    async def test_a_database_that_is_read_only_is_wrong(
+    async def test_a_read_only_database_is_wrong(
         self, environ: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         await in_database(
@@ -470,7 +473,7 @@ class TestPostgres:
             ("notifications", 7, CheckStatus.OK),
         ],
     )
-    async def test_days_without_a_partition_are_noticed(
+    async def test_days_without_a_partition_are_found(
         self,
         environ: dict[str, str],
         database_url: str,
@@ -488,7 +491,7 @@ class TestPostgres:
         days = (await examined(environ, tmp_path))["postgres partitions"]
         assert days.status is status
 
-    async def test_too_few_connections_for_the_processes_alive_are_wrong(
+    async def test_too_few_connections_for_the_live_processes_are_wrong(
         self, environ: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         for _ in range(20):
@@ -498,7 +501,7 @@ class TestPostgres:
         assert short.finding.startswith("200 needed, 97 allowed")
         assert "max_connections" in short.fix
 
-    async def test_a_limit_of_the_database_counts(
+    async def test_the_connection_limit_of_the_database_counts(
         self, environ: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         await in_database(
@@ -509,7 +512,7 @@ class TestPostgres:
         short = (await examined(environ, tmp_path))["postgres connections"]
         assert (short.status, short.finding[:21]) == (CheckStatus.WRONG, "23 needed, 22 allowed")
 
-    async def test_one_that_falls_silent_is_asked_no_more(
+    async def test_a_postgres_that_stops_responding_gets_no_more_queries(
         self, database_url: str, postgres_server: PostgresServer, tcp_proxy: Proxy
     ) -> None:
         async with (
@@ -521,8 +524,11 @@ class TestPostgres:
             session = _ReadOnlySession(connection)
             (row,) = await session.fetch(statement("checkup_server"))
             proxy.blackhole()
-            found = {one.check: one for one in await _schema(session, Server(**row), ["0001"])}
-        assert not_checked(found) == {"postgres migrations", *OF_TABLES}
+            found = {
+                finding.check: finding
+                for finding in await _schema(session, Server(**row), ["0001"])
+            }
+        assert not_checked(found) == {"postgres migrations", *TABLE_CHECKS}
         assert "no answer within 5 s" in found["postgres migrations"].finding
 
 
@@ -540,7 +546,7 @@ class TestProcesses:
             (("dev",), CheckStatus.OK, "alive: 1 dev"),
         ],
     )
-    async def test_nobody_to_accept_or_to_send_is_a_warning(
+    async def test_a_missing_api_or_worker_is_a_warning(
         self,
         environ: dict[str, str],
         database_url: str,
@@ -554,7 +560,7 @@ class TestProcesses:
         alive = (await examined(environ, tmp_path))["processes"]
         assert (alive.status, alive.finding) == (status, says)
 
-    async def test_a_heartbeat_of_long_ago_counts_for_nothing(
+    async def test_an_old_heartbeat_does_not_count(
         self, environ: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         await beat(database_url, "worker")
@@ -563,19 +569,19 @@ class TestProcesses:
 
 
 class TestRabbitmq:
-    async def test_one_that_is_away_hides_nothing_else(
+    async def test_an_unreachable_rabbitmq_hides_no_other_check(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
         environ["NOTIFIER_BROKER_URL"] = f"amqp://u:{PASSWORD}@127.0.0.1:{free_port()}/v"
         found = await examined(environ, tmp_path)
-        assert set(found) == EVERYTHING
+        assert set(found) == ALL_CHECKS
         assert found["rabbitmq"].status is CheckStatus.WRONG
         assert "start it" in found["rabbitmq"].fix
-        assert not_checked(found) == OF_RABBITMQ
-        assert troubled(found) == {"rabbitmq", "processes", *OF_RABBITMQ}
+        assert not_checked(found) == RABBITMQ_CHECKS
+        assert not_ok(found) == {"rabbitmq", "processes", *RABBITMQ_CHECKS}
 
     @pytest.mark.parametrize("part", ["password", "vhost"])
-    async def test_a_refusal_is_told_apart_and_shows_no_password(
+    async def test_a_refused_login_has_its_own_fix_and_shows_no_password(
         self, environ: dict[str, str], vhost_url: str, tmp_path: Path, part: str
     ) -> None:
         environ["NOTIFIER_BROKER_URL"] = {
@@ -587,25 +593,25 @@ class TestRabbitmq:
         assert "correct user, password or vhost" in refused.fix
         assert PASSWORD not in refused.finding
 
-    async def test_before_the_first_process_queues_are_not_there_and_that_is_well(
+    async def test_missing_queues_are_ok_before_the_first_process(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
         found = await examined(environ, tmp_path)
-        assert troubled(found) == {"processes"}
+        assert not_ok(found) == {"processes"}
         for name in ("rabbitmq exchange", f"rabbitmq queue {EMAIL_LOW}"):
             assert found[name].finding == "not there yet: the first process creates it"
 
-    async def test_a_queue_with_other_arguments_is_wrong_and_alone_so(
+    async def test_only_the_queue_with_other_arguments_is_wrong(
         self, environ: dict[str, str], vhost_url: str, tmp_path: Path
     ) -> None:
-        await with_channel(
+        await use_channel(
             vhost_url, lambda channel: channel.queue_declare(queue_name(EMAIL_LOW), durable=True)
         )
         others = [queue for queue in QUEUES if queue != EMAIL_LOW]
-        await with_channel(vhost_url, lambda channel: declare(channel, others))
+        await use_channel(vhost_url, lambda channel: declare(channel, others))
         found = await examined(environ, tmp_path)
         other = found[f"rabbitmq queue {EMAIL_LOW}"]
-        assert troubled(found) == {"processes", other.check}
+        assert not_ok(found) == {"processes", other.check}
         assert other.status is CheckStatus.WRONG
         assert "inequivalent arg 'x-" in other.finding
         assert f"delete_queue {queue_name(EMAIL_LOW)}" in other.fix
@@ -613,7 +619,7 @@ class TestRabbitmq:
     async def test_an_exchange_of_another_type_is_wrong(
         self, environ: dict[str, str], vhost_url: str, tmp_path: Path
     ) -> None:
-        await with_channel(
+        await use_channel(
             vhost_url,
             lambda channel: channel.exchange_declare(EXCHANGE, exchange_type="fanout"),
         )
@@ -621,17 +627,17 @@ class TestRabbitmq:
         assert other.status is CheckStatus.WRONG
         assert "inequivalent arg 'type'" in other.finding
 
-    async def test_a_queue_that_was_deleted_is_a_warning(
+    async def test_a_deleted_queue_is_a_warning(
         self, environ: dict[str, str], vhost_url: str, tmp_path: Path
     ) -> None:
-        await with_channel(vhost_url, lambda channel: declare(channel, QUEUES))
-        await with_channel(vhost_url, lambda channel: channel.queue_delete(queue_name(EMAIL_LOW)))
+        await use_channel(vhost_url, lambda channel: declare(channel, QUEUES))
+        await use_channel(vhost_url, lambda channel: channel.queue_delete(queue_name(EMAIL_LOW)))
         found = await examined(environ, tmp_path)
-        assert troubled(found) == {"processes", f"rabbitmq queue {EMAIL_LOW}"}
+        assert not_ok(found) == {"processes", f"rabbitmq queue {EMAIL_LOW}"}
         assert found[f"rabbitmq queue {EMAIL_LOW}"].status is CheckStatus.WARNING
 
     @pytest.mark.parametrize("present", [QUEUES, ()], ids=["queues", "nothing yet"])
-    async def test_a_user_with_too_few_rights_is_told_which(
+    async def test_missing_rights_of_a_user_are_named(
         self,
         environ: dict[str, str],
         vhost_url: str,
@@ -640,7 +646,7 @@ class TestRabbitmq:
         present: Sequence[QueueKey],
     ) -> None:
         if present:
-            await with_channel(vhost_url, lambda channel: declare(channel, present))
+            await use_channel(vhost_url, lambda channel: declare(channel, present))
         vhost = vhost_url.rpartition("/")[2]
         await management(
             rabbitmq_server, "PUT", "/api/users/reader", '{"password": "reader", "tags": ""}'
@@ -660,7 +666,7 @@ class TestRabbitmq:
             assert r"configure, write and read on ^notifier(\..*)?$" in found[name].fix
         assert not_checked(found) == {"rabbitmq alarm"}
 
-    async def test_an_alarm_is_seen(
+    async def test_an_alarm_is_wrong(
         self,
         environ: dict[str, str],
         private_rabbitmq: RabbitmqNode,
@@ -678,7 +684,7 @@ class TestRabbitmq:
         assert "takes no messages" in found["rabbitmq alarm"].finding
         assert (await examined(environ, tmp_path))["rabbitmq alarm"].status is CheckStatus.OK
 
-    async def test_one_that_falls_silent_is_asked_no_more(
+    async def test_a_rabbitmq_that_stops_responding_gets_no_more_requests(
         self, vhost_url: str, rabbitmq_server: RabbitmqNode, tcp_proxy: Proxy
     ) -> None:
         async with (
@@ -686,20 +692,22 @@ class TestRabbitmq:
             open_rabbitmq_connection(proxy.url(vhost_url), "doctor") as connection,
         ):
             proxy.blackhole()
-            found = {one.check: one for one in await _examine(connection, QUEUES, "there")}
-        assert not_checked(found) == OF_RABBITMQ - {"rabbitmq version"}
+            found = {
+                finding.check: finding for finding in await _examine(connection, QUEUES, "there")
+            }
+        assert not_checked(found) == RABBITMQ_CHECKS - {"rabbitmq version"}
         assert "no answer within 5 s" in found["rabbitmq exchange"].finding
         assert "stopped answering" in found[f"rabbitmq queue {EMAIL_LOW}"].finding
 
 
 class TestProviders:
-    async def test_one_that_refuses_connections_is_wrong_and_alone_so(
+    async def test_only_the_provider_that_refuses_connections_is_wrong(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
         port = free_port()
         environ["NOTIFIER_PROVIDERS__FCM__URL"] = f"http://127.0.0.1:{port}/v1"
         found = await examined(environ, tmp_path)
-        assert troubled(found) == {"processes", "provider fcm"}
+        assert not_ok(found) == {"processes", "provider fcm"}
         assert found["provider fcm"].status is CheckStatus.WRONG
         assert f"127.0.0.1:{port}" in found["provider fcm"].finding
         assert "[providers.fcm]" in found["provider fcm"].fix
@@ -709,7 +717,7 @@ class TestProviders:
     ) -> None:
         environ["NOTIFIER_PROVIDERS__SMTP__PORT"] = str(free_port())
         found = await examined(environ, tmp_path)
-        assert troubled(found) == {"processes", "provider smtp"}
+        assert not_ok(found) == {"processes", "provider smtp"}
         assert found["provider smtp"].status is CheckStatus.WRONG
 
     @pytest.mark.parametrize(
@@ -722,7 +730,7 @@ class TestProviders:
             ({"greeting": "450 4.7.1 too many"}, CheckStatus.WARNING, ": 450 4.7.1"),
         ],
     )
-    async def test_a_mail_server_is_signed_in_to_and_sent_nothing(
+    async def test_doctor_logs_in_to_a_mail_server_and_sends_nothing(
         self,
         environ: dict[str, str],
         tmp_path: Path,
@@ -745,7 +753,7 @@ class TestProviders:
     @pytest.mark.parametrize(
         "url", ["{{ content.data.url }}", "https://{{ recipient }}/", "https://a{{ claim }}.b/"]
     )
-    async def test_a_host_that_each_notification_names_is_left_alone(
+    async def test_a_host_that_depends_on_the_notification_is_not_connected_to(
         self, environ: dict[str, str], tmp_path: Path, url: str
     ) -> None:
         environ["NOTIFIER_PROVIDERS__FCM__URL"] = url
@@ -753,13 +761,13 @@ class TestProviders:
         assert found.status is CheckStatus.OK
         assert "each notification" in found.finding
 
-    async def test_a_provider_that_no_channel_uses_is_not_looked_at(
+    async def test_a_provider_that_no_channel_uses_is_not_checked(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
         environ["NOTIFIER_CHANNELS__PUSH__PROVIDER"] = "twilio"
-        assert set(await examined(environ, tmp_path)) == EVERYTHING - {"provider fcm"}
+        assert set(await examined(environ, tmp_path)) == ALL_CHECKS - {"provider fcm"}
 
-    async def test_settings_no_send_could_use_are_an_error(
+    async def test_unusable_provider_settings_are_an_error(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
         environ["NOTIFIER_PROVIDERS__SMTP__SENDER"] = "nobody at all"

@@ -1,6 +1,4 @@
-"""Content is content: on the way to a provider nothing of it becomes a header, a command, a field,
-or a template.
-"""
+"""No part of a content becomes a header, a command, a field or a template at a provider."""
 
 from __future__ import annotations
 
@@ -27,9 +25,9 @@ TEMPLATES = (
     "{{ recipient }} {{ 7 * 7 }} {% for i in range(9) %}x{% endfor %}{# gone #}",
     "${7*7} #{7*7} %(body)s %s {0} {body} $body <%= 7 %>",
 )
-BREAKS = ("\r\n", "\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "\0")
-SMUGGLED = "MAIL FROM:<eve@example.com>"
-END = "250 2.0.0 taken"
+LINE_BREAKS = ("\r\n", "\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "\0")
+SMUGGLED_COMMAND = "MAIL FROM:<eve@example.com>"
+ACCEPTED_REPLY = "250 2.0.0 accepted"
 
 
 def envelope(content: Mapping[str, object], recipient: str, queue: str = "sms.high") -> Envelope:
@@ -38,33 +36,35 @@ def envelope(content: Mapping[str, object], recipient: str, queue: str = "sms.hi
     )
 
 
-async def mailed(content: Mapping[str, object], recipient: str) -> tuple[Outcome, RawServer]:
-    async with open_smtp_script({".": END}) as raw:
-        settings = SmtpSettings(host="127.0.0.1", port=raw.port)
+async def send_mail(content: Mapping[str, object], recipient: str) -> tuple[Outcome, RawServer]:
+    async with open_smtp_script({".": ACCEPTED_REPLY}) as server:
+        settings = SmtpSettings(host="127.0.0.1", port=server.port)
         async with open_smtp("smtp", settings) as provider:
-            return await provider.send(envelope(content, recipient, "email.high")), raw
+            return await provider.send(envelope(content, recipient, "email.high")), server
 
 
 @pytest.mark.parametrize("text", TEMPLATES)
-async def test_a_mail_says_what_looks_like_a_template_as_it_is(text: str) -> None:
-    outcome, raw = await mailed({"subject": text, "body": text, "html": text}, "a@example.com")
+async def test_a_mail_contains_template_syntax_unchanged(text: str) -> None:
+    outcome, server = await send_mail(
+        {"subject": text, "body": text, "html": text}, "a@example.com"
+    )
     assert isinstance(outcome, Accepted)
-    mail = email.message_from_string(raw.seen[-1], policy=email.policy.default)
+    mail = email.message_from_string(server.seen[-1], policy=email.policy.default)
     parts = [part.get_content().strip().removesuffix("\n.") for part in mail.iter_parts()]
     assert mail["Subject"] == text
     assert parts == [text, text]
 
 
 def bodies_with(text: str) -> tuple[bytes, bytes]:
-    """The form of an SMS and the document of a push whose recipient and content say this."""
-    one = envelope({"subject": text, "body": text, "data": {text: text}}, text)
-    form = Templates("sms", twilio("https://api.example.com/", account="A")).render(one)
-    document = Templates("push", fcm("https://fcm.example.com", project="p")).render(one)
+    """Return an SMS form and a push document with this text as recipient and content."""
+    sent = envelope({"subject": text, "body": text, "data": {text: text}}, text)
+    form = Templates("sms", twilio("https://api.example.com/", account="A")).render(sent)
+    document = Templates("push", fcm("https://fcm.example.com", project="p")).render(sent)
     return form.body or b"", document.body or b""
 
 
 @pytest.mark.parametrize("text", TEMPLATES)
-def test_a_request_says_what_looks_like_a_template_as_it_is(text: str) -> None:
+def test_a_request_contains_template_syntax_unchanged(text: str) -> None:
     form, document = bodies_with(text)
     assert parse_qs(form.decode())["Body"] == [text]
     message = json.loads(document)["message"]
@@ -74,29 +74,31 @@ def test_a_request_says_what_looks_like_a_template_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r"])
-async def test_a_mail_cannot_end_early_and_begin_another(line_end: str) -> None:
-    body = f"hello{line_end}.{line_end}{SMUGGLED}{line_end}RCPT TO:<eve@example.com>{line_end}DATA"
-    outcome, raw = await mailed({"subject": "s", "body": body}, "a@example.com")
+async def test_a_body_cannot_end_its_mail_and_start_another(line_end: str) -> None:
+    body = f"hello{line_end}.{line_end}{SMUGGLED_COMMAND}{line_end}RCPT TO:<eve@example.com>{line_end}DATA"
+    outcome, server = await send_mail({"subject": "s", "body": body}, "a@example.com")
     assert isinstance(outcome, Accepted)
-    assert [line.split(" ")[0] for line in raw.seen[:-1]] == ["EHLO", "MAIL", "RCPT", "DATA"]
-    assert f"\r\n..\r\n{SMUGGLED}\r\n" in raw.seen[-1], "its dot is doubled: it ends nothing"
+    assert [line.split(" ")[0] for line in server.seen[:-1]] == ["EHLO", "MAIL", "RCPT", "DATA"]
+    assert f"\r\n..\r\n{SMUGGLED_COMMAND}\r\n" in server.seen[-1], (
+        "a doubled dot does not end the mail"
+    )
 
 
-@pytest.mark.parametrize("line_break", BREAKS)
-async def test_no_line_break_gets_into_the_head_of_a_mail(line_break: str) -> None:
+@pytest.mark.parametrize("line_break", LINE_BREAKS)
+async def test_no_line_break_reaches_the_headers_of_a_mail(line_break: str) -> None:
     bcc = f"{line_break}Bcc: eve@example.com"
     for content, recipient in (
         ({"subject": f"s{bcc}", "body": "b"}, "a@example.com"),
         ({"subject": "s", "body": "b"}, f"a@example.com{bcc}"),
         ({"subject": "s", "body": "b"}, f"a{bcc}@example.com"),
     ):
-        outcome, raw = await mailed(content, recipient)
+        outcome, server = await send_mail(content, recipient)
         assert isinstance(outcome, Refused), outcome
-        assert not [line for line in raw.seen if "eve" in line]
+        assert not [line for line in server.seen if "eve" in line]
 
 
-@pytest.mark.parametrize("line_break", BREAKS[:3] + BREAKS[-1:])
-def test_no_line_break_of_the_content_gets_into_a_header_of_a_request(line_break: str) -> None:
+@pytest.mark.parametrize("line_break", LINE_BREAKS[:3] + LINE_BREAKS[-1:])
+def test_no_line_break_of_the_content_reaches_a_request_header(line_break: str) -> None:
     settings = HttpSettings(url="https://x.example/", headers={"X-Title": "{{ content.subject }}"})
     with pytest.raises(Unrenderable, match=r"headers\.\S+: "):
         Templates("sms", settings).render(
@@ -108,7 +110,7 @@ HOSTILE = ('", "to": "eve', '"}, "token": "eve"}//', "&To=eve", "%26To%3Deve", "
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_content_adds_no_field_to_a_form_and_none_to_a_document(text: str) -> None:
+def test_content_adds_no_field_to_a_form_or_a_document(text: str) -> None:
     form, document = bodies_with(text)
     fields = parse_qs(form.decode(), strict_parsing=True)
     assert (set(fields), fields["To"], fields["Body"]) == ({"To", "From", "Body"}, [text], [text])

@@ -1,4 +1,4 @@
-"""What `notifier doctor` says of servers that are not at hand."""
+"""The findings of `notifier doctor` for servers that the tests cannot start."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_rabbitmq_before_3_10_is_too_old(version: str, status: CheckStatus) ->
     assert found.status is status
 
 
-def test_another_broker_is_a_warning() -> None:
+def test_a_broker_that_is_not_rabbitmq_is_a_warning() -> None:
     found = rabbitmq.of_version({"product": "LavinMQ", "version": "2.0.0"})
     assert (found.status, "LavinMQ 2.0.0" in found.finding) == (CheckStatus.WARNING, True)
 
@@ -68,17 +68,17 @@ def test_another_broker_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("skew_s", "status"), [(4.9, CheckStatus.OK), (-4.9, CheckStatus.OK), (5.1, CheckStatus.WRONG)]
 )
-def test_a_clock_may_be_5_s_off(skew_s: float, status: CheckStatus) -> None:
+def test_a_clock_may_differ_by_5_s(skew_s: float, status: CheckStatus) -> None:
     assert postgres.of_clock(skew_s).status is status
 
 
-def test_the_grants_of_a_mend_are_one_a_thing_and_quote_the_role() -> None:
-    lacks = [
+def test_the_fix_has_one_grant_per_object_and_quotes_the_role() -> None:
+    missing = [
         postgres.MissingRight(is_function=False, name="pauses", missing="DELETE"),
         postgres.MissingRight(is_function=False, name="pauses", missing="INSERT"),
         postgres.MissingRight(is_function=True, name="drop_day(date)", missing="EXECUTE"),
     ]
-    assert postgres.of_rights(lacks, 'my "app"').fix == (
+    assert postgres.of_rights(missing, 'my "app"').fix == (
         'GRANT DELETE, INSERT ON pauses TO "my ""app"""; '
         'GRANT EXECUTE ON FUNCTION drop_day(date) TO "my ""app"""'
     )
@@ -88,7 +88,7 @@ def test_the_grants_of_a_mend_are_one_a_thing_and_quote_the_role() -> None:
     ("others", "status"),
     [(74, CheckStatus.OK), (75, CheckStatus.WARNING), (97, CheckStatus.WARNING)],
 )
-def test_connections_that_others_hold_are_a_warning(others: int, status: CheckStatus) -> None:
+def test_connections_used_by_other_programs_are_a_warning(others: int, status: CheckStatus) -> None:
     found = postgres.of_connections(replace(SERVER, others=others), {})
     assert found.status is status
 
@@ -106,7 +106,7 @@ def test_connections_that_others_hold_are_a_warning(others: int, status: CheckSt
         ("https://a.example{{ path }}", None),
     ],
 )
-def test_a_url_tells_its_place_unless_the_notification_does(url: str, place: str | None) -> None:
+def test_a_url_names_its_host_unless_the_notification_does(url: str, place: str | None) -> None:
     found = address_of(url)
     assert (str(found) if found else None) == place
 
