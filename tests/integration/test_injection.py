@@ -75,7 +75,8 @@ def test_a_request_contains_template_syntax_unchanged(text: str) -> None:
 
 @pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r"])
 async def test_a_body_cannot_end_its_mail_and_start_another(line_end: str) -> None:
-    body = f"hello{line_end}.{line_end}{SMUGGLED_COMMAND}{line_end}RCPT TO:<eve@example.com>{line_end}DATA"
+    lines = ("hello", ".", SMUGGLED_COMMAND, "RCPT TO:<eve@example.com>", "DATA")
+    body = line_end.join(lines)
     outcome, server = await send_mail({"subject": "s", "body": body}, "a@example.com")
     assert isinstance(outcome, Accepted)
     assert [line.split(" ")[0] for line in server.seen[:-1]] == ["EHLO", "MAIL", "RCPT", "DATA"]
