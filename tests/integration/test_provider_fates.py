@@ -1,4 +1,4 @@
-"""The real providers against the real sandbox, over sockets: every fate on every channel."""
+"""The real providers against the real sandbox, over sockets: each behaviour on each channel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXPECTED = {
     "hang": ["ambiguous"],
     "cut": ["ambiguous", "ambiguous"],
 }
-TAKEN = {"ok": 1, "flaky-2": 1, "throttle-2": 1, "cut": 2}
+ACCEPTED = {"ok": 1, "flaky-2": 1, "throttle-2": 1, "cut": 2}
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ async def providers(sandbox: Sandbox) -> AsyncIterator[dict[str, Provider]]:
 
 @asynccontextmanager
 async def open_providers(sandbox: Sandbox) -> AsyncIterator[dict[str, Provider]]:
-    known = sandbox_providers(sandbox.http_url, sandbox.host, sandbox.smtp_port)
+    settings_of = sandbox_providers(sandbox.http_url, sandbox.host, sandbox.smtp_port)
     async with AsyncExitStack() as opened:
         yield {
             name: await opened.enter_async_context(open_provider(name, settings))
-            for name, settings in known.items()
+            for name, settings in settings_of.items()
         }
 
 
@@ -101,22 +101,22 @@ async def sent(provider: Provider, fate: str, id: NotificationId) -> list[Outcom
 
 @pytest.mark.parametrize("name", list(QUEUES))
 @pytest.mark.parametrize("fate", [fate for fate in EXPECTED if fate != "hang"])
-async def test_each_fate_is_told_as_its_outcome_and_logged_call_by_call(
+async def test_each_fate_gives_its_outcome_and_each_call_is_logged(
     providers: dict[str, Provider], sandbox: Sandbox, name: str, fate: str
 ) -> None:
     id_ = NotificationId(uuid4())
     outcomes = await sent(providers[name], fate, id_)
-    assert [one.name for one in outcomes] == EXPECTED[fate]
+    assert [outcome.name for outcome in outcomes] == EXPECTED[fate]
     calls = _calls(sandbox)
     assert [call.claim for call in calls] == list(range(1, len(outcomes) + 1))
     assert {call.notification_id for call in calls} == {str(id_)}
     assert {(call.channel, call.recipient, call.fate) for call in calls} == {
         (CHANNELS[name], recipient(name, fate), fate)
     }
-    assert sum(call.accepted for call in calls) == TAKEN.get(fate, 0)
+    assert sum(call.accepted for call in calls) == ACCEPTED.get(fate, 0)
 
 
-def test_every_fate_is_told_the_same_on_the_loop_that_workers_run_on() -> None:
+def test_every_fate_gives_the_same_outcome_on_uvloop() -> None:
     async def outcomes() -> dict[tuple[str, str], list[str]]:
         async with (
             open_sandbox(http_port=0, smtp_port=0) as sandbox,
@@ -124,7 +124,8 @@ def test_every_fate_is_told_the_same_on_the_loop_that_workers_run_on() -> None:
         ):
             return {
                 (name, fate): [
-                    one.name for one in await sent(providers[name], fate, NotificationId(uuid4()))
+                    outcome.name
+                    for outcome in await sent(providers[name], fate, NotificationId(uuid4()))
                 ]
                 for name in QUEUES
                 for fate in EXPECTED
@@ -132,20 +133,20 @@ def test_every_fate_is_told_the_same_on_the_loop_that_workers_run_on() -> None:
             }
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        told = runner.run(outcomes())
-    assert told == {(name, fate): EXPECTED[fate] for name, fate in told}
+        results = runner.run(outcomes())
+    assert results == {(name, fate): EXPECTED[fate] for name, fate in results}
 
 
 @pytest.mark.parametrize("name", list(QUEUES))
-async def test_a_provider_that_hangs_is_given_up_and_the_outcome_is_ambiguous(
+async def test_a_send_to_a_hanging_provider_times_out_as_ambiguous(
     sandbox: Sandbox, name: str
 ) -> None:
-    known = sandbox_providers(sandbox.http_url, sandbox.host, sandbox.smtp_port)
-    settings = msgspec.structs.replace(known[name], timeout_s=0.3)
+    settings_of = sandbox_providers(sandbox.http_url, sandbox.host, sandbox.smtp_port)
+    settings = msgspec.structs.replace(settings_of[name], timeout_s=0.3)
     async with open_provider(name, settings) as provider:
         outcome = await provider.send(envelope(name, recipient(name, "hang")))
         assert (outcome.name, outcome.code) == ("ambiguous", "timeout")
-    async with open_provider(name, known[name]) as provider:
+    async with open_provider(name, settings_of[name]) as provider:
         after = await provider.send(envelope(name, recipient(name, "ok")))
     assert after.name == "accepted"
     assert [(call.fate, call.status, call.accepted) for call in _calls(sandbox)] == [
@@ -154,7 +155,9 @@ async def test_a_provider_that_hangs_is_given_up_and_the_outcome_is_ambiguous(
     ]
 
 
-async def test_each_answer_keeps_what_the_provider_said(providers: dict[str, Provider]) -> None:
+async def test_each_outcome_keeps_the_code_and_text_of_the_provider(
+    providers: dict[str, Provider],
+) -> None:
     async def first(name: str, fate: str) -> Outcome:
         return await providers[name].send(envelope(name, recipient(name, fate)))
 
@@ -178,7 +181,7 @@ async def test_each_answer_keeps_what_the_provider_said(providers: dict[str, Pro
 
 
 @pytest.mark.parametrize("name", list(QUEUES))
-async def test_a_cancelled_send_lets_its_connection_go_and_the_next_one_works(
+async def test_a_cancelled_send_releases_its_connection_and_the_next_one_works(
     providers: dict[str, Provider], sandbox: Sandbox, name: str
 ) -> None:
     provider = providers[name]
@@ -191,7 +194,7 @@ async def test_a_cancelled_send_lets_its_connection_go_and_the_next_one_works(
     assert (await provider.send(envelope(name, recipient(name, "ok")))).name == "accepted"
 
 
-async def test_a_foreign_address_goes_out_with_smtputf8(
+async def test_an_address_with_non_ascii_characters_is_sent_with_smtputf8(
     providers: dict[str, Provider], sandbox: Sandbox
 ) -> None:
     outcome = await providers["smtp"].send(envelope("smtp", "änn@bücher.example"))

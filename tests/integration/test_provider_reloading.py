@@ -45,7 +45,7 @@ def envelope(channel: str = "sms") -> Envelope:
 
 
 class Configured:
-    """A provider as a process has it, its password in a file of its own."""
+    """A provider as a process configures it, with its password in a file."""
 
     def __init__(self, name: str, folder: Path, **environ: str) -> None:
         self.name = name
@@ -72,11 +72,11 @@ class Configured:
 
 
 class Gateway:
-    """An HTTP server that lets in who has its password; `held` answers wait for `release`."""
+    """An HTTP server with a password; the next `held` responses wait for `release`."""
 
     def __init__(self) -> None:
         self.password = NEW
-        self.asked = 0
+        self.requests = 0
         self.connections = 0
         self.held = 0
         self.holding = asyncio.Event()
@@ -88,13 +88,13 @@ class Gateway:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             size = next(line for line in head.lower().splitlines() if "content-length" in line)
             await reader.readexactly(int(size.partition(":")[2]))
-            self.asked += 1
-            is_known = basic(self.password) in head
+            self.requests += 1
+            is_accepted = basic(self.password) in head
             if self.held:
                 self.held -= 1
                 self.holding.set()
                 await self.release.wait()
-            writer.write(http_answer("201 Created" if is_known else "401 Unauthorized"))
+            writer.write(http_answer("201 Created" if is_accepted else "401 Unauthorized"))
             await writer.drain()
 
 
@@ -109,26 +109,26 @@ async def gateway() -> Gateway:
 
 @pytest.fixture
 async def sms(gateway: Gateway, tmp_path: Path) -> AsyncIterator[Configured]:
-    """An SMS provider of the settings, on the gateway; its file has the password of yesterday."""
+    """An SMS provider on the gateway; its file holds the old password."""
     async with open_raw(gateway.serve, RawServer()) as raw:
         yield Configured("twilio", tmp_path, URL=f"http://127.0.0.1:{raw.port}/messages")
 
 
-async def test_new_credentials_in_the_file_are_used_by_the_very_send_that_was_refused(
+async def test_new_credentials_in_the_file_are_used_within_the_refused_send(
     sms: Configured, gateway: Gateway
 ) -> None:
     async with sms.open() as provider:
         assert_refused(await provider.send(envelope()))
         sms.write(NEW)
-        await a_look_may_be_taken()
+        await wait_reload_interval()
         assert isinstance(await provider.send(envelope()), Accepted)
-        asked = gateway.asked
+        asked = gateway.requests
         assert isinstance(await provider.send(envelope()), Accepted)
-    assert gateway.asked == asked + 1
+    assert gateway.requests == asked + 1
     assert sms.reads == 2
 
 
-async def test_mail_with_a_password_that_was_changed_is_sent_without_a_restart(
+async def test_mail_is_sent_with_a_changed_password_without_a_restart(
     tmp_path: Path,
 ) -> None:
     async with open_mail_server(NEW) as port:
@@ -136,11 +136,11 @@ async def test_mail_with_a_password_that_was_changed_is_sent_without_a_restart(
         async with mail.open() as provider:
             assert_refused(await provider.send(envelope("email")))
             mail.write(NEW)
-            await a_look_may_be_taken()
+            await wait_reload_interval()
             assert isinstance(await provider.send(envelope("email")), Accepted)
 
 
-async def test_many_sends_refused_at_once_look_once_and_are_all_sent(
+async def test_many_sends_refused_at_once_reload_once_and_are_all_sent(
     sms: Configured, gateway: Gateway
 ) -> None:
     async with sms.open() as provider:
@@ -151,21 +151,21 @@ async def test_many_sends_refused_at_once_look_once_and_are_all_sent(
             ]
     assert {send.result().name for send in sends} == {"accepted"}
     assert sms.reads == 1
-    assert gateway.asked == 60
+    assert gateway.requests == 60
 
 
-async def test_a_file_that_did_not_change_is_read_once_a_second_and_nothing_is_repeated(
+async def test_an_unchanged_file_is_read_once_a_second_and_no_send_is_repeated(
     sms: Configured, gateway: Gateway
 ) -> None:
     async with sms.open() as provider:
         for _ in range(20):
             assert_refused(await provider.send(envelope()))
         assert sms.reads < 20
-    assert gateway.asked == 20
+    assert gateway.requests == 20
     assert gateway.connections == 1
 
 
-async def test_a_file_that_is_gone_is_logged_without_a_secret_and_looked_for_again(
+async def test_a_missing_file_is_logged_without_a_secret_and_read_again_later(
     sms: Configured,
 ) -> None:
     async with sms.open() as provider:
@@ -178,11 +178,11 @@ async def test_a_file_that_is_gone_is_logged_without_a_secret_and_looked_for_aga
         assert "No such file" in said["reason"]
         assert OLD not in str(logs)
         sms.write(NEW)
-        await a_look_may_be_taken()
+        await wait_reload_interval()
         assert isinstance(await provider.send(envelope()), Accepted)
 
 
-async def test_settings_that_cannot_be_used_leave_the_old_ones_in_place(
+async def test_unusable_settings_do_not_replace_the_old_ones(
     sms: Configured, gateway: Gateway
 ) -> None:
     url = sms.environ["NOTIFIER_PROVIDERS__TWILIO__URL"]
@@ -196,7 +196,7 @@ async def test_settings_that_cannot_be_used_leave_the_old_ones_in_place(
         sms.environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = url
 
 
-async def test_a_send_on_the_old_credentials_finishes_and_then_they_are_let_go(
+async def test_a_send_on_old_settings_finishes_before_they_are_closed(
     sms: Configured, gateway: Gateway
 ) -> None:
     gateway.password, gateway.held = OLD, 1
@@ -223,8 +223,8 @@ async def test_a_send_that_took_long_is_not_repeated_but_the_next_one_is_sent(
         assert isinstance(await provider.send(envelope()), Accepted)
 
 
-class Answering:
-    """A provider that always says the same."""
+class FixedProvider:
+    """A provider that always returns the same outcome."""
 
     name = "twilio"
 
@@ -245,12 +245,12 @@ class Answering:
         Unavailable(code="no_connection", spends=False, is_local=True),
     ],
 )
-async def test_what_is_not_about_credentials_reads_no_file(
+async def test_an_outcome_that_is_not_about_credentials_reads_no_file(
     sms: Configured, outcome: Outcome
 ) -> None:
     @asynccontextmanager
     async def open_edition(_: str, __: ProviderSettings) -> AsyncIterator[Provider]:
-        yield Answering(outcome)
+        yield FixedProvider(outcome)
 
     def opened() -> AbstractAsyncContextManager[Provider]:
         return reloading.open_reloading(
@@ -263,7 +263,7 @@ async def test_what_is_not_about_credentials_reads_no_file(
     assert sms.reads == 0
 
 
-async def test_unusable_settings_are_said_at_the_start(tmp_path: Path) -> None:
+async def test_unusable_settings_raise_on_opening(tmp_path: Path) -> None:
     odd = Configured("smtp", tmp_path, SENDER="nobody")
     with pytest.raises(ConfigError, match="expected a sender"):
         async with odd.open():
@@ -275,18 +275,18 @@ def assert_refused(outcome: Outcome) -> None:
     assert not outcome.spends
 
 
-async def a_look_may_be_taken() -> None:
+async def wait_reload_interval() -> None:
     await asyncio.sleep(reloading.RELOAD_INTERVAL_S)
 
 
 @asynccontextmanager
 async def open_mail_server(password: str) -> AsyncIterator[int]:
-    """A mail server that asks for a password."""
+    """A mail server that requires a password."""
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
 
     class Handler:
         async def handle_DATA(self, *_: object) -> str:  # noqa: N802 aiosmtpd's name for a hook
-            return "250 2.0.0 taken"
+            return "250 2.0.0 accepted"
 
     def authenticate(_: object, __: object, ___: object, ____: object, data: object) -> AuthResult:
         is_known = isinstance(data, LoginPassword) and data.password == password.encode()
@@ -311,17 +311,17 @@ async def open_mail_server(password: str) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        over = [one._handler_coroutine for one in sessions if one._handler_coroutine]
-        for one in sessions:
-            if one.transport is not None:
-                one.transport.close()
-        for task in over:
+        handlers = [each._handler_coroutine for each in sessions if each._handler_coroutine]
+        for each in sessions:
+            if each.transport is not None:
+                each.transport.close()
+        for task in handlers:
             task.cancel()
-        if over:
-            await asyncio.wait(over)
+        if handlers:
+            await asyncio.wait(handlers)
 
 
-async def test_a_read_that_hangs_is_in_nobodys_way_and_keeps_no_process_from_ending() -> None:
+async def test_a_hanging_read_blocks_neither_later_reads_nor_the_end_of_the_process() -> None:
     script = """
 import asyncio, time
 from notifier.adapters.providers.threaded_read import ThreadedRead
@@ -332,11 +332,11 @@ async def main():
             async with asyncio.timeout(0.1):
                 await read()
         except TimeoutError:
-            print("given up")
+            print("timed out")
 asyncio.run(main())
 """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await process.communicate()
-    assert (process.returncode, said.split(b"\n")) == (0, [b"given up", b"given up", b""])
+    output, _ = await process.communicate()
+    assert (process.returncode, output.split(b"\n")) == (0, [b"timed out", b"timed out", b""])

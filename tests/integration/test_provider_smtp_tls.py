@@ -1,4 +1,4 @@
-"""STARTTLS, TLS and AUTH against a real mail server with a certificate of its own."""
+"""STARTTLS, TLS and AUTH against a real mail server with a self-signed certificate."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def certificate(tmp_path: Path) -> Path:
 
 
 class Handler:
-    """Takes everything."""
+    """Accepts every mail."""
 
     async def handle_DATA(self, *_: object) -> str:  # noqa: N802 aiosmtpd's name for a hook
-        return "250 2.0.0 taken"
+        return "250 2.0.0 accepted"
 
 
 def _authenticate(
@@ -91,14 +91,14 @@ async def open_server(
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        over = [one._handler_coroutine for one in sessions if one._handler_coroutine]
-        for one in sessions:
-            if one.transport is not None:
-                one.transport.close()
-        for task in over:
-            task.cancel()  # aiosmtpd waits for ever for a handshake that failed
-        if over:
-            await asyncio.wait(over)
+        handlers = [each._handler_coroutine for each in sessions if each._handler_coroutine]
+        for each in sessions:
+            if each.transport is not None:
+                each.transport.close()
+        for task in handlers:
+            task.cancel()  # aiosmtpd waits forever for a handshake that failed
+        if handlers:
+            await asyncio.wait(handlers)
 
 
 async def outcome_of(settings: SmtpSettings) -> Outcome:
@@ -116,7 +116,7 @@ async def outcome_of(settings: SmtpSettings) -> Outcome:
         return first
 
 
-async def test_a_mail_goes_over_starttls_with_a_password(certificate: Path) -> None:
+async def test_a_mail_is_sent_over_starttls_with_a_password(certificate: Path) -> None:
     async with open_server(certificate, auth=True) as port:
         settings = SmtpSettings(
             host="localhost",
@@ -129,7 +129,7 @@ async def test_a_mail_goes_over_starttls_with_a_password(certificate: Path) -> N
         assert isinstance(await outcome_of(settings), Accepted)
 
 
-async def test_a_mail_goes_over_tls_from_the_first_byte(certificate: Path) -> None:
+async def test_a_mail_is_sent_over_implicit_tls(certificate: Path) -> None:
     async with open_server(certificate, implicit=True) as port:
         settings = SmtpSettings(
             host="localhost", port=port, security="tls", ca_file=str(certificate)
@@ -178,7 +178,7 @@ async def test_a_certificate_for_another_host_spends_no_try(certificate: Path) -
     assert outcome == Unavailable(code="tls_certificate", detail=outcome.detail, spends=False)
 
 
-async def test_a_mail_is_not_sent_in_the_clear_where_starttls_is_not_offered(
+async def test_a_mail_is_not_sent_unencrypted_if_starttls_is_not_offered(
     certificate: Path,
 ) -> None:
     async with open_server(certificate, tls=False) as port:
@@ -187,7 +187,7 @@ async def test_a_mail_is_not_sent_in_the_clear_where_starttls_is_not_offered(
     assert outcome == Unavailable(code="unsupported", detail=outcome.detail, spends=False)
 
 
-async def test_a_password_that_the_server_does_not_ask_for_is_not_left_out_silently(
+async def test_a_password_that_the_server_cannot_check_is_an_error(
     certificate: Path,
 ) -> None:
     async with open_server(certificate) as port:  # AUTH only after STARTTLS

@@ -38,12 +38,12 @@ def body_of(request: Request) -> str:
     return request.body.decode()
 
 
-def test_every_request_names_its_notification_and_its_claim() -> None:
+def test_every_request_carries_the_notification_id_and_the_claim() -> None:
     headers = rendered(HttpSettings(url=URL)).headers
     assert headers == {"Idempotency-Key": str(ID), "Notifier-Claim": "2"}
 
 
-def test_a_header_of_the_settings_replaces_ours_whatever_its_case() -> None:
+def test_a_header_of_the_settings_replaces_a_default_in_any_case() -> None:
     settings = HttpSettings(url=URL, headers={"idempotency-key": "{{ id }}-{{ claim }}"})
     headers = rendered(settings).headers
     assert headers == {"idempotency-key": f"{ID}-2", "Notifier-Claim": "2"}
@@ -63,12 +63,12 @@ def test_tojson_makes_any_content_valid_json() -> None:
     assert request.headers["Content-Type"] == "application/json"
 
 
-def test_json_that_a_template_broke_is_not_sent() -> None:
+def test_invalid_json_from_a_template_is_not_sent() -> None:
     with pytest.raises(Unrenderable):
         rendered(HttpSettings(url=URL, json='{"b": "{{ content.body }}"}'), {"body": '"'})
 
 
-def test_urlencode_keeps_a_recipient_inside_its_place_in_the_url() -> None:
+def test_urlencode_keeps_a_recipient_within_its_part_of_the_url() -> None:
     settings = HttpSettings(url=URL + "/{{ recipient|urlencode }}?c={{ channel }}")
     request = rendered(settings, recipient="../a?b#c d+e")
     assert str(request.url) == URL + "/..%2Fa%3Fb%23c%20d%2Be?c=sms"
@@ -90,12 +90,12 @@ def test_urlencode_keeps_a_recipient_inside_its_place_in_the_url() -> None:
         HttpSettings(url="http://[{{ content.body }}/"),
     ],
 )
-def test_what_cannot_be_rendered_is_unrenderable(settings: HttpSettings) -> None:
+def test_a_template_that_fails_raises_unrenderable(settings: HttpSettings) -> None:
     with pytest.raises(Unrenderable):
         rendered(settings)
 
 
-def test_a_default_covers_what_is_absent() -> None:
+def test_a_default_replaces_an_absent_value() -> None:
     settings = HttpSettings(url=URL, form={"a": "{{ content.subject|default('none') }}"})
     assert body_of(rendered(settings)) == "a=none"
 
@@ -114,13 +114,13 @@ def test_a_default_covers_what_is_absent() -> None:
         ),
     ],
 )
-def test_settings_that_cannot_work_are_found_at_the_start(settings: HttpSettings, key: str) -> None:
+def test_unusable_settings_raise_at_the_start(settings: HttpSettings, key: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Templates("sms", settings)
     assert raised.value.key == key
 
 
-def test_the_sms_form_is_the_one_twilio_takes() -> None:
+def test_the_sms_form_is_the_one_of_twilio() -> None:
     request = rendered(twilio("https://api.example.com/", account="AC1"), {"body": "code 1"})
     assert str(request.url) == "https://api.example.com/2010-04-01/Accounts/AC1/Messages.json"
     assert parse_qs(body_of(request)) == {
@@ -130,7 +130,7 @@ def test_the_sms_form_is_the_one_twilio_takes() -> None:
     }
 
 
-def test_the_push_document_is_the_one_fcm_takes_with_data_as_texts() -> None:
+def test_the_push_document_is_the_one_of_fcm_with_data_as_strings() -> None:
     content = {
         "subject": "S",
         "body": "B",

@@ -47,11 +47,11 @@ HOUR = timedelta(hours=1)
         (999, "ambiguous"),
     ],
 )
-def test_each_status_means_what_the_table_says(status: int, verdict: VerdictName) -> None:
+def test_each_status_has_the_verdict_of_the_table(status: int, verdict: VerdictName) -> None:
     assert verdict_of(status, (), {}, {}) == verdict
 
 
-def test_a_known_error_code_counts_more_than_a_set_status_and_that_more_than_the_table() -> None:
+def test_an_error_code_overrides_a_status_of_the_settings_which_overrides_the_table() -> None:
     assert verdict_of(400, ("9", "7"), {"400": "gone"}, {"7": "throttled"}) == "throttled"
     assert verdict_of(400, ("9",), {"400": "gone"}, {"7": "throttled"}) == "gone"
     assert verdict_of(400, ("9",), {"404": "gone"}, {"7": "throttled"}) == "refused"
@@ -77,13 +77,13 @@ def test_a_known_error_code_counts_more_than_a_set_status_and_that_more_than_the
         ("Thu, 99 Jan 2030 12:00:10 GMT", None),
     ],
 )
-def test_retry_after_is_read_in_both_forms_and_bounded(
+def test_retry_after_is_parsed_in_both_forms_and_bounded(
     value: str | None, expected: timedelta | None
 ) -> None:
     assert retry_after(value, now=NOW, limit=HOUR) == expected
 
 
-def test_a_date_is_measured_on_the_servers_own_clock() -> None:
+def test_a_date_is_compared_with_the_servers_own_clock() -> None:
     wait = retry_after(
         "Thu, 31 Jan 2030 15:00:05 GMT",
         now=NOW,
@@ -94,12 +94,12 @@ def test_a_date_is_measured_on_the_servers_own_clock() -> None:
 
 
 @given(st.text(max_size=60))
-def test_no_retry_after_breaks_anything(value: str) -> None:
+def test_no_value_of_retry_after_raises(value: str) -> None:
     wait = retry_after(value, now=NOW, date=value, limit=HOUR)
     assert wait is None or timedelta() <= wait <= HOUR
 
 
-def test_a_path_finds_texts_and_numbers_through_tables_and_lists() -> None:
+def test_a_path_finds_strings_and_numbers_in_objects_and_lists() -> None:
     document = {"sid": "SM1", "code": 7, "error": {"details": [{"errorCode": "GONE"}]}, "no": None}
     assert json_path(document, "sid") == "SM1"
     assert json_path(document, "code") == "7"
@@ -109,12 +109,12 @@ def test_a_path_finds_texts_and_numbers_through_tables_and_lists() -> None:
 
 
 @given(st.binary(max_size=50))
-def test_a_body_that_is_no_json_is_none(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_none(body: bytes) -> None:
     json_path(json_document(body), "a.b")
 
 
 @pytest.mark.parametrize("code", ["21211", "UNREGISTERED", "messaging/invalid-token", "E 7"])
-def test_a_word_is_a_code(code: str) -> None:
+def test_a_single_word_is_a_code(code: str) -> None:
     assert is_code(code, "+15005550006")
 
 
@@ -122,5 +122,5 @@ def test_a_word_is_a_code(code: str) -> None:
     "code",
     ["", "+15005550006", "15005550006", "bad: 15005550006", "005550006", "a\nb", "é", "x" * 65],
 )
-def test_what_is_no_word_or_names_the_recipient_is_no_code(code: str) -> None:
+def test_other_text_and_text_with_the_recipient_are_no_codes(code: str) -> None:
     assert not is_code(code, "+15005550006")

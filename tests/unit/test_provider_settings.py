@@ -10,7 +10,7 @@ from notifier.domain.errors import ConfigError
 from notifier.settings import convert_table
 
 
-def test_a_table_of_the_settings_becomes_the_provider_its_type_names() -> None:
+def test_the_type_of_a_settings_table_selects_the_provider() -> None:
     raw = {"type": "smtp", "host": "mail.example.com", "port": 587, "security": "starttls"}
     assert convert_table(raw, PROVIDER_TYPES, key="providers.smtp") == SmtpSettings(
         host="mail.example.com", port=587, security="starttls"
@@ -35,7 +35,7 @@ def test_a_table_of_the_settings_becomes_the_provider_its_type_names() -> None:
     )
 
 
-def test_a_secret_is_not_shown_by_the_settings() -> None:
+def test_the_repr_of_settings_shows_no_secret() -> None:
     http = HttpSettings(url="https://a.example", headers={"A": "s3cret"}, password="s3cret")
     smtp = SmtpSettings(host="a", username="me", password="s3cret")
     assert "s3cret" not in repr(http) + repr(smtp)
@@ -51,7 +51,7 @@ def test_a_secret_is_not_shown_by_the_settings() -> None:
         {"type": "fax"},
     ],
 )
-def test_a_wrong_value_is_an_error_of_the_configuration(raw: dict[str, object]) -> None:
+def test_a_wrong_value_raises_config_error(raw: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         convert_table(raw, PROVIDER_TYPES, key="providers.x")
 
@@ -65,7 +65,7 @@ def test_a_wrong_value_is_an_error_of_the_configuration(raw: dict[str, object]) 
         (HttpSettings(url="{{"), "providers.x.url"),
     ],
 )
-async def test_settings_no_provider_can_use_are_found_when_it_opens(
+async def test_unusable_settings_raise_when_the_provider_opens(
     settings: SmtpSettings | HttpSettings, key: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:

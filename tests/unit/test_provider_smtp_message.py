@@ -44,7 +44,7 @@ def text_of(message: EmailMessage, kind: str) -> str:
     return str(part.get_content())
 
 
-def test_a_mail_names_its_notification_and_its_claim() -> None:
+def test_a_mail_carries_the_notification_id_and_the_claim() -> None:
     message = read({"subject": "Hi", "body": "there"})
     assert message["Message-ID"] == f"<{ID}@example.com>"
     assert message["X-Notifier-Claim"] == "3"
@@ -66,7 +66,7 @@ def test_html_alone_is_one_html_part() -> None:
 
 
 @given(printable)
-def test_any_subject_arrives_as_it_was(subject: str) -> None:
+def test_any_subject_arrives_unchanged(subject: str) -> None:
     raw = made({"subject": subject})
     header = raw.split(b"\r\n\r\n")[0]
     assert all(line.strip() for line in header.split(b"\r\n"))
@@ -76,7 +76,7 @@ def test_any_subject_arrives_as_it_was(subject: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=2000))
-def test_any_text_is_seven_bit_lines_that_no_server_refuses(body: str) -> None:
+def test_any_text_is_sent_as_short_seven_bit_lines(body: str) -> None:
     raw = made({"body": body, "html": body})
     assert raw.isascii()
     assert b"\r" not in raw.replace(b"\r\n", b"")
@@ -93,7 +93,7 @@ def test_any_text_is_seven_bit_lines_that_no_server_refuses(body: str) -> None:
 @example("x" * 999)
 @example("--=_\n--=_--\n")
 @example("\0")
-def test_any_text_arrives_as_it_was_but_for_its_line_breaks(text: str) -> None:
+def test_any_text_arrives_unchanged_except_for_line_breaks(text: str) -> None:
     lines = "".join(line.decode() + "\n" for line in text.encode().splitlines() or [b""])
     message = read({"body": text, "html": text})
     assert text_of(message, "plain").replace("\r\n", "\n") == lines
@@ -113,7 +113,7 @@ def test_any_text_arrives_as_it_was_but_for_its_line_breaks(text: str) -> None:
         ("é" + "x" * 68 + " ", "base64"),  # a line of 77, quoted
     ],
 )
-def test_a_text_travels_in_its_shortest_form(text: str, encoding: str) -> None:
+def test_a_text_is_sent_in_its_shortest_encoding(text: str, encoding: str) -> None:
     assert read({"body": text})["Content-Transfer-Encoding"] == encoding
 
 
@@ -127,7 +127,7 @@ def test_a_subject_cannot_add_a_header(subject: str) -> None:
 @pytest.mark.parametrize(
     "content", [{"body": "\ud800"}, {"subject": 7}, {"html": ["x"]}, {"subject": "x" * 999}]
 )
-def test_content_that_is_no_text_or_too_long_a_subject_is_unsendable(
+def test_content_that_is_no_string_or_a_long_subject_is_unsendable(
     content: Mapping[str, object],
 ) -> None:
     with pytest.raises(Unsendable):
@@ -158,14 +158,14 @@ def test_an_address_that_could_break_a_command_is_unsendable(address: str) -> No
     assert raised.value.code == "address"
 
 
-def test_a_foreign_domain_is_spelled_in_ascii_and_needs_no_extension() -> None:
+def test_an_international_domain_is_sent_in_ascii_and_needs_no_extension() -> None:
     mailbox = Mailbox.parse("ann@bücher.example")
     assert mailbox.spec == "ann@xn--bcher-kva.example"
     assert not mailbox.is_utf8
     assert Mailbox.parse("änn@example.com").is_utf8
 
 
-def test_a_senders_name_may_be_foreign_or_hold_a_comma() -> None:
+def test_a_sender_name_may_have_non_ascii_characters_or_a_comma() -> None:
     sender = Sender.parse('"Jürgen, Shop" <shop@example.com>', "mail.example.com")
     message = read({}, sender)
     assert message["From"].addresses[0].display_name == "Jürgen, Shop"
@@ -174,7 +174,7 @@ def test_a_senders_name_may_be_foreign_or_hold_a_comma() -> None:
 
 
 @pytest.mark.parametrize("sender", ["nobody", "a b <c>", "A\r\nB: c <a@example.com>"])
-def test_a_sender_that_cannot_be_one_is_unsendable(sender: str) -> None:
+def test_an_invalid_sender_is_unsendable(sender: str) -> None:
     with pytest.raises(Unsendable):
         Sender.parse(sender, "")
 

@@ -38,18 +38,18 @@ from notifier.domain.outcome import Ambiguous, Outcome, Refused, Throttled, Unav
         (999, "?", Unavailable(code="999", detail="?")),
     ],
 )
-def test_each_reply_means_what_the_table_says(code: int, text: str, expected: Outcome) -> None:
+def test_each_reply_has_the_outcome_of_the_table(code: int, text: str, expected: Outcome) -> None:
     assert reply_outcome(code, text) == expected
 
 
-def test_an_unreadable_answer_to_the_final_dot_is_ambiguous() -> None:
+def test_an_unreadable_reply_to_the_final_dot_is_ambiguous() -> None:
     assert reply_outcome(354, "more?", garbage="ambiguous") == Ambiguous(code="354", detail="more?")
 
 
 @pytest.mark.parametrize(
     ("code", "spends"), [(535, False), (534, False), (500, False), (454, True), (421, True)]
 )
-def test_a_failed_sign_in_spends_no_try_unless_the_server_only_asks_to_wait(
+def test_a_failed_login_spends_no_try_unless_the_failure_is_transient(
     code: int, spends: bool
 ) -> None:
     assert reply_outcome(code, "no", SIGNING_IN) == Unavailable(
@@ -57,7 +57,7 @@ def test_a_failed_sign_in_spends_no_try_unless_the_server_only_asks_to_wait(
     )
 
 
-def test_a_server_that_does_not_let_us_in_says_nothing_about_the_recipient() -> None:
+def test_a_refusal_before_the_message_does_not_refuse_the_recipient() -> None:
     assert reply_outcome(554, "blocked", OPENING) == Unavailable(
         code="554", detail="blocked", spends=False
     )
@@ -76,19 +76,21 @@ def test_a_server_that_does_not_let_us_in_says_nothing_about_the_recipient() -> 
         (250, "ok 2.0.0", "250"),
     ],
 )
-def test_an_enhanced_code_counts_only_in_front_and_in_the_same_class(
+def test_an_enhanced_code_counts_only_at_the_start_and_in_the_same_class(
     code: int, text: str, expected: str
 ) -> None:
     assert full_code(code, text) == expected
 
 
 @given(st.integers(400, 499), st.text(max_size=50))
-def test_a_passing_refusal_never_loses_the_notification(code: int, text: str) -> None:
+def test_a_transient_refusal_is_never_final(code: int, text: str) -> None:
     assert isinstance(reply_outcome(code, text), Throttled | Unavailable)
 
 
 @given(st.integers(500, 599), st.text(max_size=50))
-def test_a_lasting_refusal_is_never_repeated_unless_it_is_about_us(code: int, text: str) -> None:
+def test_a_permanent_refusal_is_final_unless_it_concerns_our_credentials(
+    code: int, text: str
+) -> None:
     answer = reply_outcome(code, text)
     assert isinstance(answer, Refused) or answer == Unavailable(
         code=answer.code, detail=answer.detail, spends=False
@@ -96,9 +98,9 @@ def test_a_lasting_refusal_is_never_repeated_unless_it_is_about_us(code: int, te
 
 
 @given(st.text(st.characters(), max_size=900), st.integers(1, 300))
-def test_what_the_world_says_can_always_be_stored(text: str, most: int) -> None:
-    safe = printable(text, most)
-    assert len(safe) <= most
+def test_printable_text_can_always_be_stored(text: str, limit: int) -> None:
+    safe = printable(text, limit)
+    assert len(safe) <= limit
     assert "\0" not in safe
     assert "\n" not in safe
     safe.encode()

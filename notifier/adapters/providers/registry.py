@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from notifier.adapters.providers.http.checkup import check_http
 from notifier.adapters.providers.http.provider import open_http
 from notifier.adapters.providers.http.settings import HttpSettings
-from notifier.adapters.providers.reloading import SettingsReader, open_reloading
+from notifier.adapters.providers.reloading import Opener, SettingsReader, open_reloading
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.smtp.checkup import check_smtp
 from notifier.adapters.providers.smtp.provider import open_smtp
@@ -20,14 +20,6 @@ from notifier.ports.provider import Provider
 
 S = TypeVar("S", bound=ProviderSettings)
 S_contra = TypeVar("S_contra", bound=ProviderSettings, contravariant=True)
-
-
-class Opener(Protocol[S_contra]):
-    """Opens a provider."""
-
-    def __call__(
-        self, name: str, settings: S_contra, /
-    ) -> AbstractAsyncContextManager[Provider]: ...
 
 
 class Check(Protocol[S_contra]):

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -27,6 +27,8 @@ MAX_REPEAT_AGE_S: Final = 2.0
 """A send is repeated only within this time of its start: a claim must be young when its call
 begins."""
 
+S_contra = TypeVar("S_contra", bound=ProviderSettings, contravariant=True)
+
 log = structlog.get_logger(__name__)
 
 
@@ -36,17 +38,21 @@ class SettingsReader(Protocol):
     def __call__(self) -> ProviderSettings: ...
 
 
-class EditionOpener(Protocol):
-    """Opens a provider on one version of its settings. Raises ConfigError on entering."""
+class Opener(Protocol[S_contra]):
+    """Opens a provider. Raises ConfigError, on entering, for settings that cannot work."""
 
     def __call__(
-        self, name: str, settings: ProviderSettings, /
+        self, name: str, settings: S_contra, /
     ) -> AbstractAsyncContextManager[Provider]: ...
 
 
 @asynccontextmanager
 async def open_reloading(
-    name: str, settings: ProviderSettings, *, open_edition: EditionOpener, reload: SettingsReader
+    name: str,
+    settings: ProviderSettings,
+    *,
+    open_edition: Opener[ProviderSettings],
+    reload: SettingsReader,
 ) -> AsyncIterator[ReloadingProvider]:
     """A provider that calls `reload` in a thread, at most once a second, after a refusal.
 
@@ -80,7 +86,7 @@ class ReloadingProvider:
         name: str,
         first: _Edition,
         *,
-        open_edition: EditionOpener,
+        open_edition: Opener[ProviderSettings],
         read: ThreadedRead[ProviderSettings],
     ) -> None:
         self._name = name
@@ -109,7 +115,7 @@ class ReloadingProvider:
         return await self._send_on(self._current, envelope)
 
     async def close(self) -> None:
-        """Close the current edition, and those that a cancelled send left open."""
+        """Close the current edition and older ones that a cancelled send left open."""
         for edition in [*self._replaced, self._current]:
             await edition.stack.aclose()
 
@@ -150,7 +156,9 @@ class ReloadingProvider:
             await edition.stack.aclose()
 
 
-async def _opened(name: str, settings: ProviderSettings, open_edition: EditionOpener) -> _Edition:
+async def _opened(
+    name: str, settings: ProviderSettings, open_edition: Opener[ProviderSettings]
+) -> _Edition:
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(open_edition(name, settings))
         return _Edition(settings, provider, stack.pop_all())

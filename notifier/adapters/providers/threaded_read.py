@@ -31,8 +31,9 @@ class ThreadedRead(Generic[T]):
         self._thread: Thread | None = None
 
     async def __call__(self) -> T:
-        """Return what `read` returns. Raises what it raises, and TimeoutError while a read hangs.
+        """Return the value that `read` returns.
 
+        Raises ConfigError and OSError from `read`, and TimeoutError while an earlier read hangs.
         Cancelled, it leaves the thread running.
         """
         if self._thread is not None and self._thread.is_alive():

@@ -70,11 +70,11 @@ def queue_cap(demand: QueueDemand, *, with_rate_slack: bool = False) -> int:
 def rate_cap(demand: QueueDemand) -> int | None:
     """The fewest consumers, reserved included, that use the whole rate; None without a rate.
 
-    The sum of: those in calls by Little's law plus a quarter, because calls differ in length; those
-    whose slots are reserved ahead; one more that waits, because a slot without a waiter is lost;
-    and those that are unproductive, which use none of the rate. Simulated for 5 to 500 calls a
-    second over 1 to 4 workers, this uses 98 % of the rate or more; without the slots reserved ahead
-    and the one that waits, 60 to 97 %.
+    It is the sum of the consumers in calls by Little's law plus a quarter, because calls differ in
+    length; those whose slots are reserved ahead; one that waits, because a slot without a waiter is
+    lost; and the unproductive ones, which use no slots. Simulated for 5 to 500 calls a second over
+    1 to 4 workers, this uses at least 98 % of the rate; without the slots reserved ahead and the
+    waiting consumer, 60 to 97 %.
     """
     if demand.rate_per_s is None:
         return None

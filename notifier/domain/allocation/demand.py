@@ -41,10 +41,10 @@ class QueueDemand:
     the provider accepts at once) bound all queues of the channel together. While `permission` is
     PROBE, the queue has one reserved consumer only.
 
-    `stuck` consumers are in a call that is far older than usual. Up to 4 of them are replaced;
-    beyond that the provider itself hangs, and further consumers would hang too.
-    `stuck_before_recovery` consumers are still in a call that began before the provider recovered
-    from a hang; all of them are replaced.
+    `stuck` consumers are in a call that takes far longer than usual. Up to 4 are replaced; beyond
+    that the provider itself hangs, and further consumers would hang too. `stuck_before_recovery`
+    consumers are still in a call that began before the provider recovered from a hang; each of
+    those is replaced.
     """
 
     queue: QueueKey

@@ -64,7 +64,7 @@ def plan_moves(
 ) -> tuple[Move, ...]:
     """The moves of this tick. Only a queue that is short receives; any other surplus stays.
 
-    A short queue receives up to its entitlement, and no more than drain its depth in two ticks.
+    A short queue receives the consumers that drain its depth in two ticks, up to its entitlement.
     The consumers come first from the unassigned and from queues that have more than their peak of
     use and are not short without them. If all are busy, they come, after four short ticks, from a
     queue above its entitlement whose coverage is 1.25 times higher.

@@ -63,7 +63,7 @@ class Consumer:
                     self._acquire_slots(lane)
                 )
         finally:
-            # No await follows before the message is taken, so the lane cannot change any more.
+            # The lane cannot change from here on: no await follows before the message is taken.
             may_take = has_slot and lane is self._lane
             if not may_take:
                 lane.decline()

@@ -181,13 +181,13 @@ class Lane:
 
     @property
     def stuck_before_recovery(self) -> int:
-        """Stuck attempts from before the provider recovered; they say nothing about it now."""
+        """Stuck attempts from before the provider recovered; they do not show its present state."""
         until = min(self._recovered_at, self._stuck_if_before)
         return sum(started < until for started in self._running.values())
 
     @property
     def is_hanging(self) -> bool:
-        """Whether over half of the attempts are stuck, and more of them than can be replaced."""
+        """Whether over half of the attempts are stuck, and too many to be replaced."""
         current = self.busy - self.stuck_before_recovery
         return self.stuck > MAX_STUCK_REPLACED and 2 * self.stuck > current
 
@@ -225,7 +225,7 @@ class Lane:
         self._buffer.dismiss(consumer)
 
     def take(self) -> Delivery | None:
-        """Accept an offer; None if no message may be taken any more."""
+        """Accept an offer; None if no message is left, or messages may not be taken now."""
         return self._buffer.take()
 
     def decline(self) -> None:
@@ -305,7 +305,7 @@ class Lane:
                 self._applied.set()
 
     def observe(self, depth: Depth | None, waiting: Waiting | None, peer_load: PeerLoad) -> None:
-        """Record one poll of the broker and of Postgres; None is an unknown value."""
+        """Record one poll of the broker and of Postgres; None means unknown."""
         self._losses.polled(depth, held=self.held, now=self._clock())
         self._measurements.observe(depth, waiting, self.held, peer_load)
         self._measurements.peak_use.add(self.in_use)

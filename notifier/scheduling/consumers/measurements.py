@@ -153,7 +153,7 @@ class QueueMeasurements:
         held: int,
         peer_load: PeerLoad = NO_PEER_LOAD,
     ) -> None:
-        """Record one poll; None is unknown and keeps the last known figure.
+        """Record one poll; None means unknown and keeps the last known figure.
 
         `held` is what this worker holds; the arrivals include what the peers hold and finish. While
         the due rows are only known as "at least n", the arrivals are taken from the completions

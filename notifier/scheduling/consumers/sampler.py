@@ -74,7 +74,7 @@ class DemandSampler:
         return {queue: waiting.get(queue, NOTHING_WAITS) for queue in self._lanes}
 
     def demands(self) -> list[QueueDemand]:
-        """The allocator's input, from what was measured last."""
+        """The allocator's input, from the latest measurements."""
         return [self._demand(lane) for lane in self._lanes.values()]
 
     def _demand(self, lane: Lane) -> QueueDemand:

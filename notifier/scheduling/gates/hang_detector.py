@@ -44,7 +44,7 @@ class MonitoredLane(Protocol):
 
     @property
     def is_hanging(self) -> bool:
-        """Whether over half of the attempts are stuck, and more of them than can be replaced."""
+        """Whether over half of the attempts are stuck, and too many to be replaced."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""The rate of one consumer, and how many messages a lane may hold because of it."""
+"""The rate of one consumer, and the prefetch that suits a rate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def consumer_limiter(rate_per_s: float) -> AsyncLimiter:
 
 
 def prefetch_for(consumers: int, rate_per_s: float | None) -> int:
-    """The messages a lane may hold: the next power of two, and no more than 5 s of the rate."""
+    """The messages a lane may hold: the next power of two, up to 5 s of the rate, at least 1."""
     if consumers <= 0:
         return 0
     prefetch: int = 1 << (consumers - 1).bit_length()
@@ -68,7 +68,7 @@ class InterruptibleWait:
         return True
 
     def interrupt(self) -> None:
-        """End the wait, if there is one, by cancelling what it awaits."""
+        """End the current wait, if any, by cancelling its awaitable."""
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
 

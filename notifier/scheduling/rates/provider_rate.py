@@ -1,8 +1,8 @@
 """One provider's rate, shared by the whole deployment.
 
-The store keeps the schedule. A worker reserves slices of it ahead, with no more slots than it has
-waiters, and uses each slot at its time. A slot without a waiter stays valid for 20 ms and is then
-lost: calls that catch up later would be too many in one second.
+The store keeps the schedule. A worker reserves slices of it ahead, one slot per waiter, and uses
+each slot at its time. A slot without a waiter stays valid for 20 ms and is then lost: calls that
+catch up later would be too many in one second.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Composes an Envelope as one mail. Its content cannot add a header or a second recipient.
 
 Headers and parts are written directly, from checked ASCII and the standard library's codecs. The
-email package parses what it writes, which took most of the time of a send.
+email package parses its own output, which took most of the time of a send.
 """
 
 from __future__ import annotations

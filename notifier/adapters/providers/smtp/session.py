@@ -191,7 +191,7 @@ async def _sign_in(client: SMTP, username: str, password: str) -> None:
 
 
 def _final(reply: SMTPResponse) -> Outcome:
-    # Only the reply to the final dot says that the server accepted the mail.
+    # Only the reply to the final dot confirms that the server accepted the mail.
     if not _is_positive(reply):
         return reply_outcome(reply.code, reply.message, garbage="ambiguous")
     return outcome("accepted", full_code(reply.code, reply.message), reference=reply.message)

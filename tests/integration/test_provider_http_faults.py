@@ -64,20 +64,20 @@ async def open_pair(
             yield provider, raw
 
 
-async def test_nobody_listening_is_unavailable() -> None:
+async def test_a_refused_connection_is_unavailable() -> None:
     async with open_http("sms", HttpSettings(url=f"http://127.0.0.1:{free_ports(1)[0]}/")) as sms:
         outcome = await sms.send(message())
     assert (outcome.name, outcome.code) == ("unavailable", "connection")
 
 
-async def test_a_name_nobody_knows_is_unavailable() -> None:
+async def test_an_unknown_host_name_is_unavailable() -> None:
     async with open_http("sms", HttpSettings(url="http://nowhere.invalid/")) as sms:
         outcome = await sms.send(message())
     assert (outcome.name, outcome.code) == ("unavailable", "connection")
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("response", "code"),
     [
         (CLOSE, "disconnected"),
         (SILENCE, "timeout"),
@@ -86,16 +86,16 @@ async def test_a_name_nobody_knows_is_unavailable() -> None:
         (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000, "disconnected"),
     ],
 )
-async def test_without_an_answer_it_may_have_been_sent(said: bytes | str, code: str) -> None:
+async def test_a_request_without_a_response_is_ambiguous(response: bytes | str, code: str) -> None:
     timeout_s = 0.5 if code == "timeout" else 10
-    async with open_pair(said, timeout_s=timeout_s) as (provider, raw):
+    async with open_pair(response, timeout_s=timeout_s) as (provider, raw):
         outcome = await provider.send(message())
     assert (outcome.name, outcome.code) == ("ambiguous", code)
     assert len(raw.seen) == 1
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "GET"])
-async def test_a_reused_connection_that_is_cut_is_never_asked_twice(
+async def test_a_request_on_a_reused_connection_that_is_cut_is_not_repeated(
     method: Literal["POST", "PUT", "PATCH", "GET"],
 ) -> None:
     async with open_pair(lambda n: CLOSE if n == 2 else OK, method=method) as (provider, raw):
@@ -134,7 +134,7 @@ async def test_no_cookie_is_kept() -> None:
         ("Fri, 31 Dec 9999 23:59:59 GMT", timedelta(hours=1)),
     ],
 )
-async def test_retry_after_is_believed_within_reason(value: str, after: timedelta | None) -> None:
+async def test_retry_after_is_bounded(value: str, after: timedelta | None) -> None:
     async with open_pair(http_answer("429 Too Many", Retry_After=value)) as (provider, _):
         throttled = await provider.send(message())
     assert throttled == Throttled(code="429", detail="{}", after=after)
@@ -148,7 +148,7 @@ async def test_wrong_credentials_spend_no_try() -> None:
         assert await provider.send(message()) == Unavailable(code="401", detail="{}", spends=False)
 
 
-async def test_a_huge_body_is_read_only_to_its_bound_and_the_next_send_works() -> None:
+async def test_a_huge_body_is_read_up_to_its_bound_and_the_next_send_works() -> None:
     huge = http_answer("500 Oops", b"x" * 20_000_000)
     async with open_pair(lambda n: huge if n == 1 else OK) as (provider, raw):
         outcome = await provider.send(message())
@@ -158,7 +158,7 @@ async def test_a_huge_body_is_read_only_to_its_bound_and_the_next_send_works() -
 
 
 @pytest.mark.parametrize("rest", [b"", b'{"id": "m'])
-async def test_a_body_that_breaks_off_does_not_take_back_the_status(rest: bytes) -> None:
+async def test_a_body_that_breaks_off_does_not_change_the_outcome(rest: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -174,33 +174,35 @@ async def test_a_body_that_breaks_off_does_not_take_back_the_status(rest: bytes)
             assert await provider.send(message()) == Accepted(code="200")
 
 
-async def test_a_body_that_never_ends_does_not_take_back_the_status() -> None:
+async def test_a_body_that_never_ends_does_not_change_the_outcome() -> None:
     endless = b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{"
     async with open_pair(endless, timeout_s=0.5) as (provider, _):
         assert await provider.send(message()) == Accepted(code="201")
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe\x00", b"[[[", b"null", b"[1]" * 5, b"<html>"])
-async def test_a_body_that_is_no_json_gives_no_reference(body: bytes) -> None:
+async def test_a_body_that_is_not_json_gives_no_reference(body: bytes) -> None:
     async with open_pair(http_answer("200 OK", body)) as (provider, _):
         assert await provider.send(message()) == Accepted(code="200")
 
 
-async def test_what_a_body_says_is_kept_in_a_form_that_can_be_stored() -> None:
+async def test_the_text_of_a_body_is_kept_in_a_storable_form() -> None:
     async with open_pair(http_answer("400 Bad", b"a\x00b\r\n\xff\xed\xa0\x80c")) as (provider, _):
         outcome = await provider.send(message())
     assert outcome.detail.encode().count(b"\0") == 0
     assert outcome.detail.startswith("a b ")
 
 
-async def test_a_template_that_does_not_fit_the_notification_refuses_it_unsent() -> None:
+async def test_a_notification_that_its_template_cannot_render_is_refused_without_a_request() -> (
+    None
+):
     async with open_pair(OK, path="/{{ content.subject }}") as (provider, raw):
         outcome = await provider.send(message())
     assert (outcome.name, outcome.code) == ("refused", "template")
     assert raw.seen == []
 
 
-async def test_a_hundred_sends_at_once_share_a_few_connections() -> None:
+async def test_a_hundred_concurrent_sends_share_a_few_connections() -> None:
     async with open_pair(OK, max_connections=8) as (provider, raw):
         for _ in range(2):
             async with asyncio.TaskGroup() as group:
@@ -210,7 +212,7 @@ async def test_a_hundred_sends_at_once_share_a_few_connections() -> None:
     assert len(raw.seen) == 200
 
 
-async def test_waiting_for_a_connection_is_our_matter_and_spends_nothing() -> None:
+async def test_a_time_out_while_waiting_for_a_connection_is_local_and_spends_no_try() -> None:
     async with open_http_script(lambda _: SILENCE) as raw:
         url = f"http://127.0.0.1:{raw.port}/"
         settings = HttpSettings(url=url, max_connections=1, timeout_s=0.1)

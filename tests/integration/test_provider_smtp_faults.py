@@ -54,7 +54,7 @@ async def open_pair(
 @pytest.mark.parametrize(
     ("reply", "code"), [(CLOSE, "connection"), (SILENCE, "timeout"), (GARBAGE, "protocol")]
 )
-async def test_before_the_text_went_out_it_is_not_sent_for_sure(
+async def test_a_failure_before_the_text_is_sent_is_unavailable(
     verb: str, reply: str, code: str
 ) -> None:
     timeout_s = 0.5 if code == "timeout" else 10
@@ -75,7 +75,7 @@ async def test_before_the_text_went_out_it_is_not_sent_for_sure(
         ("250-never ends", "timeout"),
     ],
 )
-async def test_after_the_final_dot_it_may_have_been_sent_and_is_not_sent_again(
+async def test_a_failure_after_the_final_dot_is_ambiguous_and_not_repeated(
     reply: str, code: str
 ) -> None:
     timeout_s = 0.5 if code == "timeout" else 10
@@ -85,7 +85,7 @@ async def test_after_the_final_dot_it_may_have_been_sent_and_is_not_sent_again(
     assert sum("Message-ID" in line for line in raw.seen) == 1
 
 
-async def test_a_consent_where_the_go_ahead_belongs_is_not_an_acceptance() -> None:
+async def test_a_250_reply_to_data_is_not_an_acceptance() -> None:
     async with open_pair({"DATA": "250 ok"}) as (provider, _):
         assert (await provider.send(mail())).name == "unavailable"
 
@@ -98,14 +98,14 @@ async def test_a_consent_where_the_go_ahead_belongs_is_not_an_acceptance() -> No
         ("554 no", Unavailable(code="554", detail="no", spends=False)),
     ],
 )
-async def test_a_greeting_that_turns_us_away_does_not_refuse_the_recipient(
+async def test_a_negative_greeting_does_not_refuse_the_recipient(
     greeting: str, expected: Unavailable | Throttled
 ) -> None:
     async with open_pair({"greeting": greeting}) as (provider, _):
         assert await provider.send(mail()) == expected
 
 
-async def test_nobody_listening_is_unavailable() -> None:
+async def test_a_refused_connection_is_unavailable() -> None:
     settings = SmtpSettings(host="127.0.0.1", port=free_ports(1)[0])
     async with open_smtp("smtp", settings) as provider:
         outcome = await provider.send(mail())
@@ -135,7 +135,7 @@ async def test_a_session_that_cannot_be_reset_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
-async def test_a_session_that_died_while_idle_is_replaced_without_the_caller_noticing(
+async def test_a_session_that_broke_while_idle_is_replaced_within_the_send(
     verb: str,
 ) -> None:
     usual = "354 go" if verb == "DATA" else "250 ok"
@@ -153,7 +153,7 @@ async def test_a_server_that_closes_an_idle_session_with_421_gets_a_new_one() ->
     assert raw.connections == 2
 
 
-async def test_a_second_dead_session_in_a_row_is_told() -> None:
+async def test_a_second_broken_session_in_a_row_is_unavailable() -> None:
     async with open_pair({"MAIL": ["250 ok", CLOSE]}) as (provider, raw):
         await provider.send(mail())
         assert (await provider.send(mail())).name == "unavailable"
@@ -167,9 +167,7 @@ async def test_a_reused_session_cut_after_the_text_is_ambiguous_and_not_repeated
     assert raw.connections == 1
 
 
-async def test_a_hundred_sends_at_once_share_a_few_sessions_and_the_next_hundred_reuse_them() -> (
-    None
-):
+async def test_a_hundred_concurrent_sends_share_a_few_sessions_that_are_reused() -> None:
     async with open_pair(max_connections=8) as (provider, raw):
         for _ in range(2):
             async with asyncio.TaskGroup() as group:
@@ -180,14 +178,14 @@ async def test_a_hundred_sends_at_once_share_a_few_sessions_and_the_next_hundred
     assert sum("Message-ID" in line for line in raw.seen) == 200
 
 
-async def test_sends_one_after_another_use_one_session() -> None:
+async def test_sequential_sends_use_one_session() -> None:
     async with open_pair() as (provider, raw):
         for _ in range(20):
             await provider.send(mail())
     assert raw.connections == 1
 
 
-async def test_an_idle_session_is_ended_with_quit() -> None:
+async def test_an_idle_session_is_closed_with_quit() -> None:
     async with open_pair(idle_s=0.05) as (provider, raw):
         await provider.send(mail())
         async with asyncio.timeout(5):
@@ -209,7 +207,7 @@ async def test_waiting_for_a_session_is_not_ambiguous() -> None:
     assert raw.connections == 1
 
 
-async def test_a_cancelled_send_gives_its_place_back() -> None:
+async def test_a_cancelled_send_releases_its_session() -> None:
     async with open_pair({".": [SILENCE, "250 ok"]}, max_connections=1) as (provider, raw):
         async with asyncio.TaskGroup() as group:
             task = group.create_task(provider.send(mail()))
@@ -221,7 +219,7 @@ async def test_a_cancelled_send_gives_its_place_back() -> None:
         assert (await provider.send(mail())).name == "accepted"
 
 
-async def test_a_foreign_address_is_refused_where_smtputf8_is_not_offered() -> None:
+async def test_an_address_with_non_ascii_characters_is_refused_without_smtputf8() -> None:
     async with open_pair() as (provider, raw):
         outcome = await provider.send(mail("änn@example.com"))
         assert (outcome.name, outcome.code) == ("refused", "smtputf8")
@@ -229,21 +227,21 @@ async def test_a_foreign_address_is_refused_where_smtputf8_is_not_offered() -> N
     assert raw.connections == 1
 
 
-async def test_an_address_that_would_add_a_command_never_leaves() -> None:
+async def test_an_address_that_would_add_a_command_is_not_sent() -> None:
     async with open_pair() as (provider, raw):
         outcome = await provider.send(mail("ann@example.com>\r\nRCPT TO:<eve@example.com"))
     assert (outcome.name, outcome.code) == ("refused", "address")
     assert raw.connections == 0
 
 
-async def test_the_envelope_is_named_only_where_dsn_is_offered() -> None:
+async def test_the_envelope_id_is_sent_only_if_dsn_is_offered() -> None:
     async with open_pair() as (provider, raw):
         await provider.send(mail())
     assert "MAIL FROM:<notifier@example.com>" in raw.seen
-    one = mail(claim=4)
+    envelope = mail(claim=4)
     async with open_pair({"EHLO": f"{HELLO[:8]}\r\n250 DSN"}) as (provider, raw):
-        await provider.send(one)
-    assert f"MAIL FROM:<notifier@example.com> ENVID={one.id}.4" in raw.seen
+        await provider.send(envelope)
+    assert f"MAIL FROM:<notifier@example.com> ENVID={envelope.id}.4" in raw.seen
 
 
 @pytest.mark.parametrize(
@@ -254,7 +252,7 @@ async def test_the_envelope_is_named_only_where_dsn_is_offered() -> None:
         (["454 4.7.0 later"], Unavailable(code="454 4.7.0", detail="4.7.0 later")),
     ],
 )
-async def test_a_wrong_password_is_known_as_such_though_the_server_hangs_up(
+async def test_a_wrong_password_is_recognised_though_the_server_disconnects(
     replies: list[str], expected: Unavailable | None
 ) -> None:
     offer = "250-raw\r\n250 AUTH CRAM-MD5 PLAIN"
@@ -265,7 +263,7 @@ async def test_a_wrong_password_is_known_as_such_though_the_server_hangs_up(
     assert (outcome == expected) if expected else (outcome.name == "accepted")
 
 
-async def test_an_endless_reply_is_cut_off() -> None:
+async def test_an_endless_reply_is_a_protocol_error() -> None:
     async with open_pair({"MAIL": "250-" + "x" * 100_000}) as (provider, _):
         outcome = await provider.send(mail())
     assert (outcome.name, outcome.code) == ("unavailable", "protocol")
