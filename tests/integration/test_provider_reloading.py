@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,7 +11,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from structlog.testing import capture_logs
 
 from notifier.adapters.providers import reloading
@@ -23,6 +21,7 @@ from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Outcome, Refused, Throttled, Unavailable
 from notifier.ports.provider import Envelope, Provider
 from notifier.settings import convert_table, load_settings
+from tests.integration.mail_server import MailServer
 from tests.integration.raw_servers import RawServer, http_answer, open_raw
 
 pytestmark = pytest.mark.filterwarnings(
@@ -131,7 +130,7 @@ async def test_new_credentials_in_the_file_are_used_within_the_refused_send(
 async def test_mail_is_sent_with_a_changed_password_without_a_restart(
     tmp_path: Path,
 ) -> None:
-    async with open_mail_server(NEW) as port:
+    async with MailServer(password=NEW).open() as port:
         mail = Configured("smtp", tmp_path, HOST="127.0.0.1", PORT=str(port))
         async with mail.open() as provider:
             assert_refused(await provider.send(envelope("email")))
@@ -277,48 +276,6 @@ def assert_refused(outcome: Outcome) -> None:
 
 async def wait_reload_interval() -> None:
     await asyncio.sleep(reloading.RELOAD_INTERVAL_S)
-
-
-@asynccontextmanager
-async def open_mail_server(password: str) -> AsyncIterator[int]:
-    """A mail server that requires a password."""
-    logging.getLogger("mail.log").setLevel(logging.CRITICAL)
-
-    class Handler:
-        async def handle_DATA(self, *_: object) -> str:  # noqa: N802 aiosmtpd's name for a hook
-            return "250 2.0.0 accepted"
-
-    def authenticate(_: object, __: object, ___: object, ____: object, data: object) -> AuthResult:
-        is_known = isinstance(data, LoginPassword) and data.password == password.encode()
-        return AuthResult(success=is_known, handled=False)
-
-    sessions: list[SMTP] = []
-
-    def session() -> SMTP:
-        made = SMTP(
-            Handler(),
-            hostname="localhost",
-            auth_required=True,
-            auth_require_tls=False,
-            authenticator=authenticate,
-            loop=asyncio.get_running_loop(),
-        )
-        sessions.append(made)
-        return made
-
-    server = await asyncio.get_running_loop().create_server(session, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        handlers = [each._handler_coroutine for each in sessions if each._handler_coroutine]
-        for each in sessions:
-            if each.transport is not None:
-                each.transport.close()
-        for task in handlers:
-            task.cancel()
-        if handlers:
-            await asyncio.wait(handlers)
 
 
 async def test_a_hanging_read_blocks_neither_later_reads_nor_the_end_of_the_process() -> None:

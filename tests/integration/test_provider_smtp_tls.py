@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Outcome, Unavailable
 from notifier.ports.provider import Envelope
+from tests.integration.mail_server import MailServer
 
 # Self-signed for DNS:localhost, of no use but here; valid for a hundred years.
 PEM = """\
@@ -48,59 +43,6 @@ def certificate(tmp_path: Path) -> Path:
     return made
 
 
-class Handler:
-    """Accepts every mail."""
-
-    async def handle_DATA(self, *_: object) -> str:  # noqa: N802 aiosmtpd's name for a hook
-        return "250 2.0.0 accepted"
-
-
-def _authenticate(
-    _server: object, _session: object, _envelope: object, how: str, data: object
-) -> AuthResult:
-    is_known = isinstance(data, LoginPassword) and data.password == b"right"
-    return AuthResult(success=is_known and how != "", handled=False)
-
-
-@asynccontextmanager
-async def open_server(
-    certificate: Path, *, implicit: bool = False, auth: bool = False, tls: bool = True
-) -> AsyncIterator[int]:
-    logging.getLogger("mail.log").setLevel(logging.CRITICAL)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    sessions: list[SMTP] = []
-
-    def session() -> SMTP:
-        made = SMTP(
-            Handler(),
-            hostname="localhost",
-            tls_context=context if tls and not implicit else None,
-            auth_required=auth,
-            auth_require_tls=tls and not implicit,
-            authenticator=_authenticate,
-            loop=asyncio.get_running_loop(),
-        )
-        sessions.append(made)
-        return made
-
-    server = await asyncio.get_running_loop().create_server(
-        session, "127.0.0.1", 0, ssl=context if implicit else None
-    )
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        handlers = [each._handler_coroutine for each in sessions if each._handler_coroutine]
-        for each in sessions:
-            if each.transport is not None:
-                each.transport.close()
-        for task in handlers:
-            task.cancel()  # aiosmtpd waits forever for a handshake that failed
-        if handlers:
-            await asyncio.wait(handlers)
-
-
 async def outcome_of(settings: SmtpSettings) -> Outcome:
     envelope = Envelope(
         id=NotificationId(uuid4()),
@@ -117,7 +59,7 @@ async def outcome_of(settings: SmtpSettings) -> Outcome:
 
 
 async def test_a_mail_is_sent_over_starttls_with_a_password(certificate: Path) -> None:
-    async with open_server(certificate, auth=True) as port:
+    async with MailServer(certificate=certificate, password="right").open() as port:
         settings = SmtpSettings(
             host="localhost",
             port=port,
@@ -130,7 +72,7 @@ async def test_a_mail_is_sent_over_starttls_with_a_password(certificate: Path) -
 
 
 async def test_a_mail_is_sent_over_implicit_tls(certificate: Path) -> None:
-    async with open_server(certificate, implicit=True) as port:
+    async with MailServer(certificate=certificate, implicit_tls=True).open() as port:
         settings = SmtpSettings(
             host="localhost", port=port, security="tls", ca_file=str(certificate)
         )
@@ -138,7 +80,7 @@ async def test_a_mail_is_sent_over_implicit_tls(certificate: Path) -> None:
 
 
 async def test_a_wrong_password_spends_no_try(certificate: Path) -> None:
-    async with open_server(certificate, auth=True) as port:
+    async with MailServer(certificate=certificate, password="right").open() as port:
         settings = SmtpSettings(
             host="localhost",
             port=port,
@@ -152,14 +94,14 @@ async def test_a_wrong_password_spends_no_try(certificate: Path) -> None:
 
 
 async def test_a_missing_password_spends_no_try(certificate: Path) -> None:
-    async with open_server(certificate, auth=True) as port:
+    async with MailServer(certificate=certificate, password="right").open() as port:
         outcome = await outcome_of(SmtpSettings(host="localhost", port=port))
     assert outcome == Unavailable(code="530 5.7.0", detail=outcome.detail, spends=False)
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 async def test_an_unknown_certificate_spends_no_try(certificate: Path, security: str) -> None:
-    async with open_server(certificate, implicit=security == "tls") as port:
+    async with MailServer(certificate=certificate, implicit_tls=security == "tls").open() as port:
         settings = (
             SmtpSettings(host="localhost", port=port, security="tls")
             if security == "tls"
@@ -170,7 +112,7 @@ async def test_an_unknown_certificate_spends_no_try(certificate: Path, security:
 
 
 async def test_a_certificate_for_another_host_spends_no_try(certificate: Path) -> None:
-    async with open_server(certificate) as port:
+    async with MailServer(certificate=certificate).open() as port:
         settings = SmtpSettings(
             host="127.0.0.1", port=port, security="starttls", ca_file=str(certificate)
         )
@@ -178,10 +120,8 @@ async def test_a_certificate_for_another_host_spends_no_try(certificate: Path) -
     assert outcome == Unavailable(code="tls_certificate", detail=outcome.detail, spends=False)
 
 
-async def test_a_mail_is_not_sent_unencrypted_if_starttls_is_not_offered(
-    certificate: Path,
-) -> None:
-    async with open_server(certificate, tls=False) as port:
+async def test_a_mail_is_not_sent_unencrypted_if_starttls_is_not_offered() -> None:
+    async with MailServer().open() as port:
         settings = SmtpSettings(host="localhost", port=port, security="starttls")
         outcome = await outcome_of(settings)
     assert outcome == Unavailable(code="unsupported", detail=outcome.detail, spends=False)
@@ -190,13 +130,13 @@ async def test_a_mail_is_not_sent_unencrypted_if_starttls_is_not_offered(
 async def test_a_password_that_the_server_cannot_check_is_an_error(
     certificate: Path,
 ) -> None:
-    async with open_server(certificate) as port:  # AUTH only after STARTTLS
+    async with MailServer(certificate=certificate).open() as port:  # AUTH only after STARTTLS
         settings = SmtpSettings(host="localhost", port=port, username="me", password="right")
         outcome = await outcome_of(settings)
     assert outcome == Unavailable(code="unsupported", detail=outcome.detail, spends=False)
 
 
-async def test_plain_text_where_tls_is_expected_is_unavailable(certificate: Path) -> None:
-    async with open_server(certificate, tls=False) as port:
+async def test_plain_text_where_tls_is_expected_is_unavailable() -> None:
+    async with MailServer().open() as port:
         outcome = await outcome_of(SmtpSettings(host="localhost", port=port, security="tls"))
     assert outcome.name == "unavailable"
