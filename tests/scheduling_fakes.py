@@ -22,9 +22,10 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import NotificationId, Priority, QueueKey
 from notifier.domain.timing import AttemptTiming
 from notifier.ports.broker import Broker, Delivery, Depth, Pointer, Receiver, Subscription
+from notifier.ports.controls import Permissions
 from notifier.ports.store import Waiting
 from notifier.scheduling.cluster.peer_load import PeerLoad
-from notifier.scheduling.consumers.deployment import Cluster, Deployment, Gates
+from notifier.scheduling.consumers.deployment import Cluster, Deployment
 from notifier.scheduling.consumers.lane import QueueRule
 from notifier.scheduling.consumers.pool import (
     ConsumerPool,
@@ -96,7 +97,7 @@ class FakeGates:
 def deployment(
     *,
     cluster: Cluster | None = None,
-    gates: Gates | None = None,
+    gates: Permissions | None = None,
     rates: Mapping[QueueKey, ProviderRate] | None = None,
 ) -> Deployment:
     """A single worker whose queues are all allowed and have no provider rate."""

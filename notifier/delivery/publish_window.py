@@ -8,13 +8,14 @@ from __future__ import annotations
 from math import ceil
 from typing import Final, NamedTuple
 
+from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
+
 DRAIN_S: Final = 1.0
 MIN_WINDOW: Final = 32
 """The smallest window, also of a queue that was never drained; a pointer is about 100 bytes."""
 MAX_WINDOW: Final = 20_000
 UNKNOWN_AFTER_S: Final = 5.0
 MESSAGE_SPAN_S: Final = 0.03
-MAX_POINTERS_PER_MESSAGE: Final = 64
 RETRY_SHARE: Final = 4
 """While first attempts wait, one row in four is a retry."""
 

@@ -90,19 +90,23 @@ class Subscription(Protocol):
         ...
 
 
-ONE_EACH: Final[Mapping[QueueKey, int]] = MappingProxyType({})
+MAX_POINTERS_PER_MESSAGE: Final = 64
+"""A message with more pointers was not published by Notifier."""
+UNBATCHED: Final[Mapping[QueueKey, int]] = MappingProxyType({})
+"""One pointer per message in every queue."""
 
 
 class Broker(Protocol):
     """Implemented by RabbitMQ, and by the in-process broker of `notifier dev`."""
 
     async def publish(
-        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
+        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = UNBATCHED
     ) -> Sequence[bool]:
         """Publish all pointers; return for each whether the broker confirmed that it is stored.
 
-        `max_batch[queue]`: pointers per message, 1 to 64, default 1. Takes at most the publish
-        timeout (5 s). Does not raise while the broker is unavailable: then all are False.
+        `max_batch[queue]`: pointers per message, 1 to MAX_POINTERS_PER_MESSAGE, default 1. Takes at
+        most the publish timeout (5 s). Does not raise while the broker is unavailable: then all
+        are False.
         """
         ...
 

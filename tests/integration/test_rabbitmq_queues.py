@@ -15,10 +15,10 @@ import structlog.testing
 from pamqp.commands import Basic
 
 from harness.rabbitmq import RabbitmqNode
-from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.domain.errors import ConfigError
 from notifier.embedded.rabbitmq_management import HEADERS
+from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 from tests.conformance.receiving import (
     EMAIL_LOW,
     QUEUES,

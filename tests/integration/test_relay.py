@@ -15,7 +15,6 @@ from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.publish_backoff import PublishBackoff
 from notifier.delivery.publish_window import (
-    MAX_POINTERS_PER_MESSAGE,
     MIN_WINDOW,
     QueueThroughput,
 )
@@ -23,7 +22,7 @@ from notifier.delivery.relay import POLL_INTERVAL_S, Relay, Relays
 from notifier.domain.controls import SendPermission
 from notifier.domain.notification import Claimed, Priority, QueueKey, Status
 from notifier.lifecycle import background_task
-from notifier.ports.broker import ONE_EACH, Pointer
+from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE, UNBATCHED, Pointer
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -45,7 +44,7 @@ class RefusingBroker(InProcessBroker):
     refused: QueueKey | None = None
 
     async def publish(
-        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
+        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = UNBATCHED
     ) -> Sequence[bool]:
         if self.is_refusing:
             return [False] * len(pointers)
@@ -366,7 +365,7 @@ class SlowBroker(InProcessBroker):
         self.may_confirm = asyncio.Event()
 
     async def publish(
-        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
+        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = UNBATCHED
     ) -> Sequence[bool]:
         if any(pointer.queue == self.slow for pointer in pointers):
             self.published.set()
@@ -577,7 +576,7 @@ async def test_messages_to_a_fast_queue_carry_several_pointers(
 
     class RecordingBroker(InProcessBroker):
         async def publish(
-            self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
+            self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = UNBATCHED
         ) -> Sequence[bool]:
             published.append(max_batch)
             return await super().publish(pointers, max_batch)

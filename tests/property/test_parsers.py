@@ -30,7 +30,6 @@ from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.replies import OPENING, REPLIES, SIGNING_IN, reply_outcome
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.verdict import outcome
-from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
 from notifier.api.http.problems import RequestRefused
 from notifier.api.submission.batch_split import BatchSplitter
@@ -43,6 +42,7 @@ from notifier.domain.outcome import (
     MAX_REFERENCE_LENGTH,
     Outcome,
 )
+from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 from notifier.ports.provider import Envelope
 from notifier.settings.load import load_settings
 from tests.builders import EMAIL_HIGH, new_id

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.delivery.publish_window import (
-    MAX_POINTERS_PER_MESSAGE,
     MAX_WINDOW,
     MIN_WINDOW,
     PublishWindow,
@@ -14,6 +13,7 @@ from notifier.delivery.publish_window import (
     RowClass,
     max_batch,
 )
+from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 
 
 def limit(window: PublishWindow, consumers: int = 1, drain: float = 0.0) -> int:

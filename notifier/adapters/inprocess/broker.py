@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from notifier.domain.notification import QueueKey
 from notifier.ports.broker import (
-    ONE_EACH,
+    UNBATCHED,
     Broker,
     Delivery,
     Depth,
@@ -46,7 +46,7 @@ class InProcessBroker:
     async def publish(
         self,
         pointers: Sequence[Pointer],
-        max_batch: Mapping[QueueKey, int] = ONE_EACH,  # noqa: ARG002 a message costs nothing here
+        max_batch: Mapping[QueueKey, int] = UNBATCHED,  # noqa: ARG002 a message costs nothing here
     ) -> Sequence[bool]:
         return [self._put(pointer) for pointer in pointers]
 

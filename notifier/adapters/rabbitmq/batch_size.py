@@ -11,8 +11,6 @@ from typing import Final
 
 from notifier.domain.notification import QueueKey
 
-MAX_POINTERS_PER_MESSAGE: Final = 64
-"""A message with more pointers is not one of ours."""
 _WINDOW: Final = 64
 _DOUBLE_ABOVE: Final = 1.5
 _HALVE_BELOW: Final = 0.6

@@ -22,7 +22,7 @@ from notifier.adapters.rabbitmq.subscription import RabbitSubscription
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Clock, wait
-from notifier.ports.broker import ONE_EACH, Broker, Depth, Pointer, Receiver, Subscription
+from notifier.ports.broker import UNBATCHED, Broker, Depth, Pointer, Receiver, Subscription
 from notifier.ports.observer import BrokerObserver
 
 OPEN_TIMEOUT_S: Final = 2.0
@@ -97,7 +97,7 @@ class RabbitBroker:
         await wait(self._shared.connection_state.known, OPEN_TIMEOUT_S)
 
     async def publish(
-        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = ONE_EACH
+        self, pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int] = UNBATCHED
     ) -> Sequence[bool]:
         return await self._publisher.publish(pointers, max_batch)
 

@@ -8,9 +8,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from notifier.adapters.rabbitmq.batch_size import MAX_POINTERS_PER_MESSAGE
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.ports.broker import Pointer
+from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE, Pointer
 
 _MAX_CLAIM: Final = 2**31 - 1  # Postgres's integer: a larger number would fail a batch of claims
 _MAX_INSTANT: Final = 253402300800.0  # the year 10000

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from notifier.domain.controls import SendPermission
 from notifier.domain.notification import QueueKey
+from notifier.ports.controls import Permissions
 from notifier.scheduling.cluster.peer_load import PeerLoad
 from notifier.scheduling.rates.provider_rate import ProviderRate
 
@@ -28,18 +28,10 @@ class Cluster(Protocol):
         ...
 
 
-class Gates(Protocol):
-    """Pauses and breakers. Implemented by scheduling.gates.queue_gates.QueueGates."""
-
-    def permission(self, queue: QueueKey) -> SendPermission:
-        """What this worker may do with the queue now."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """The other workers, the gates, and the rates of providers, by queue."""
 
     cluster: Cluster
-    gates: Gates
+    gates: Permissions
     rates: Mapping[QueueKey, ProviderRate]

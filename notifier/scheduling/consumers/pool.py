@@ -13,11 +13,12 @@ from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Clock
 from notifier.ports.attempts import AttemptRunner
 from notifier.ports.broker import Broker
+from notifier.ports.controls import Permissions
 from notifier.ports.heartbeat import QueueFigures
 from notifier.ports.observer import PoolObserver
 from notifier.ports.store import WaitingCounter
 from notifier.scheduling.consumers.consumer import Consumer
-from notifier.scheduling.consumers.deployment import Deployment, Gates
+from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
 from notifier.scheduling.consumers.sampler import DemandSampler
 from notifier.scheduling.consumers.scheduler import Scheduler
@@ -51,7 +52,7 @@ class ConsumerPool:
         self,
         lanes: Mapping[QueueKey, Lane],
         *,
-        gates: Gates,
+        gates: Permissions,
         ticker: Ticker,
         in_flight: InFlightCounter,
     ) -> None:
