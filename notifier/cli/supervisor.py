@@ -62,7 +62,7 @@ class Child:
                 *_bound_to_parent(self._command), stdin=DEVNULL, start_new_session=True
             )
         except OSError as error:  # such as no memory: the other children keep running
-            log.error("process_not_started", process=self.number, reason=error.strerror)  # noqa: TRY400 the reason is enough
+            log.error("process_start_failed", process=self.number, reason=error.strerror)  # noqa: TRY400 the reason is enough
             return FAILED, 0.0
         if stop.is_set():  # the stop came during the start
             self.send_signal(signal.SIGTERM)
