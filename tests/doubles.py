@@ -33,6 +33,19 @@ class DeadList:
         return self.processes
 
 
+@dataclass
+class FixedLiveness:
+    """Is alive as it is set. Implements ports.heartbeat.Liveness."""
+
+    value: bool = True
+
+    def is_alive(self) -> bool:
+        return self.value
+
+    async def wait_until_alive(self) -> None:
+        return
+
+
 class PermissionChange(asyncio.Event):
     """Is set when the permission of some queue has changed."""
 

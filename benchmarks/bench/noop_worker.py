@@ -71,5 +71,5 @@ def _opener() -> Callable[..., AbstractAsyncContextManager[Provider]]:
 
 
 if __name__ == "__main__":
-    with patch("notifier.app.sending.open_provider", _opener()):
+    with patch("notifier.app.providers.open_provider", _opener()):
         sys.exit(run(["worker", *sys.argv[1:]]))

@@ -1,7 +1,7 @@
 """The composition root: the only package that knows every adapter.
 
-A process is built from three pieces: what every process has (process.py), what accepts
-(accepting.py) and what sends (sending.py). roles.py puts them together for `api` and `worker`,
-dev.py for `dev`. Leaving their blocks is the shutdown, in reverse order. Nothing is imported here:
-`api` and `worker` run without what only `dev` needs.
+process.py opens what every process has, accepting.py the HTTP side and sending.py the sending side.
+roles.py combines them into `api` and `worker`, dev.py into `dev`. Leaving a block is the shutdown,
+in reverse order. This module imports nothing: `api` and `worker` start without the packages that
+only `dev` needs.
 """

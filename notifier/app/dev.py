@@ -1,4 +1,4 @@
-"""`notifier dev`: API, worker and sandbox in one process, on a Postgres and a broker of its own."""
+"""`notifier dev`: API, worker and sandbox in one process, with its own Postgres and broker."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.accepting import open_api
 from notifier.app.process import IN_PROCESS, connection_settings, open_process
-from notifier.app.sending import open_worker, provider_settings
+from notifier.app.providers import provider_settings
+from notifier.app.sending import open_worker
 from notifier.domain.notification import WorkerId
 from notifier.embedded.postgres import PostgresServer, open_postgres
 from notifier.embedded.rabbitmq import RabbitmqServer, open_rabbitmq
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import Settings
 
-NOBODY: Final = WorkerId(UUID(int=0))
+NO_WORKER: Final = WorkerId(UUID(int=0))
 SANDBOX_OF: Final[Mapping[str, str]] = {"email": "smtp", "phone": "twilio", "token": "fcm"}
-"""Which of the sandbox's providers stands for a channel, by the kind of its addresses."""
+"""The sandbox provider that a channel uses, by the kind of its addresses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevOptions:
-    """`data` is the folder of everything that is kept; `reset` clears it first.
+    """The options of `notifier dev`.
 
-    `broker` is `inprocess`, `rabbitmq` (a private node) or a URL; `database` a URL, or None for
-    the embedded Postgres. `providers` says where messages go: to the sandbox, or to the
-    providers of the settings.
+    `data` is the folder for all data; `reset` deletes them first. `broker` is `inprocess`,
+    `rabbitmq` (a private node) or a URL; `database` is a URL, or None for the embedded Postgres.
+    `providers` selects where messages go: to the sandbox or to the providers of the settings.
     """
 
     data: Path = Path(".notifier")
@@ -48,7 +49,7 @@ class DevOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevInfo:
-    """What a person needs to know once all is up."""
+    """The facts printed once everything runs: addresses, data folder, database and broker."""
 
     api_url: str
     sandbox_url: str
@@ -63,12 +64,12 @@ async def run_dev(
     options: DevOptions,
     *,
     stop: asyncio.Event,
-    announce: Callable[[DevInfo], None] = lambda _: None,
+    announce: Callable[[DevInfo], None],
 ) -> None:
-    """Run everything until `stop`, then drain. What is unfinished then is finished next time.
+    """Run everything until `stop`, then drain. The next run continues with unfinished work.
 
-    Raises, alone or in a group, ConfigError for a wrong setting or a port in use, ServerFailed
-    when the embedded Postgres or RabbitMQ does not start.
+    `announce` is called once everything runs. Raises, alone or in a group, ConfigError for a wrong
+    setting or a port in use, and ServerFailed if the embedded Postgres or RabbitMQ does not start.
     """
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
@@ -78,7 +79,7 @@ async def run_dev(
                 smtp_port=settings.sandbox.smtp_port,
             )
         )
-        settings, providers = _directed(settings, options, sandbox)
+        settings, providers = _with_providers(settings, options, sandbox)
         settings, database = await _with_database(stack, settings, options)
         settings, broker = await _with_broker(stack, settings, options)
         await asyncio.to_thread(migrate, settings.database.url)
@@ -100,10 +101,10 @@ async def run_dev(
         await stop.wait()
 
 
-def _directed(
+def _with_providers(
     settings: Settings, options: DevOptions, sandbox: Sandbox
 ) -> tuple[Settings, Mapping[str, ProviderSettings]]:
-    """The settings with every channel's provider, and the providers."""
+    """The settings with every channel's provider, and the settings of the providers."""
     if options.providers == "settings":
         return settings, provider_settings(settings)
     channels = {
@@ -120,48 +121,50 @@ def _directed(
 async def _with_database(
     stack: AsyncExitStack, settings: Settings, options: DevOptions
 ) -> tuple[Settings, str]:
-    """The settings with a database URL, and what to call the database.
+    """The settings with a database URL, and a description of the database.
 
-    Only `--database` names another than the embedded one: a URL in the environment may be that of
-    a real deployment, whose notifications must not go to the sandbox.
+    Only `--database` replaces the embedded one: a URL in the environment may belong to a real
+    deployment, whose notifications must not go to the sandbox.
     """
     if options.database:
-        return _at(settings, database=options.database), "yours"
+        return _with_urls(settings, database=options.database), "yours"
     folder = options.data / "postgres"
     if options.reset:
         await asyncio.to_thread(PostgresServer.remove, folder)
     server = await stack.enter_async_context(open_postgres(folder))
-    return _at(settings, database=server.url()), f"embedded Postgres in {server.data_folder}"
+    return _with_urls(settings, database=server.url()), f"embedded Postgres in {server.data_folder}"
 
 
 async def _with_broker(
     stack: AsyncExitStack, settings: Settings, options: DevOptions
 ) -> tuple[Settings, str]:
-    """The settings with a broker URL (empty: in process), and what to call the broker."""
+    """The settings with a broker URL (empty: in process), and a description of the broker."""
     match options.broker:
         case "inprocess":
-            return _at(settings, broker=IN_PROCESS), "in process"
+            return _with_urls(settings, broker=IN_PROCESS), "in process"
         case "rabbitmq":
             folder = options.data / "rabbitmq"
             if options.reset:
                 await asyncio.to_thread(RabbitmqServer.remove, folder)
             node = await stack.enter_async_context(open_rabbitmq(folder))
-            return _at(settings, broker=node.url()), "private RabbitMQ"
+            return _with_urls(settings, broker=node.url()), "private RabbitMQ"
         case url:
-            return _at(settings, broker=url), "yours"
+            return _with_urls(settings, broker=url), "yours"
 
 
-def _at(settings: Settings, *, database: str | None = None, broker: str | None = None) -> Settings:
+def _with_urls(
+    settings: Settings, *, database: str | None = None, broker: str | None = None
+) -> Settings:
     if database is not None:
-        to = msgspec.structs.replace(settings.database, url=database)
-        settings = msgspec.structs.replace(settings, database=to)
+        database_settings = msgspec.structs.replace(settings.database, url=database)
+        settings = msgspec.structs.replace(settings, database=database_settings)
     if broker is not None:
-        at = msgspec.structs.replace(settings.broker, url=broker)
-        settings = msgspec.structs.replace(settings, broker=at)
+        broker_settings = msgspec.structs.replace(settings.broker, url=broker)
+        settings = msgspec.structs.replace(settings, broker=broker_settings)
     return settings
 
 
 async def _requeue(settings: Settings) -> None:
-    """The broker in memory starts empty: what it held is due again."""
-    async with open_store(connection_settings(settings), NOBODY) as store:
+    """Make all published rows due again: the broker in memory starts empty."""
+    async with open_store(connection_settings(settings), NO_WORKER) as store:
         await store.requeue_all()

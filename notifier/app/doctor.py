@@ -1,4 +1,4 @@
-"""The check-up of everything that a process stands on."""
+"""Checks everything that a process depends on: settings, Postgres, RabbitMQ and providers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from notifier.adapters.postgres.migrate import revisions
 from notifier.adapters.providers.registry import check_provider
 from notifier.adapters.rabbitmq.checkup import examine_rabbitmq
 from notifier.app.process import connection_settings, queues_of
-from notifier.app.sending import provider_settings
+from notifier.app.providers import provider_settings
 from notifier.domain.finding import Finding, ok
 from notifier.settings import Settings, masked
 
 
 async def examine(settings: Settings, *, clock: Callable[[], float] = time.time) -> list[Finding]:
-    """Look at all of it at once, whatever of it is broken; nothing is changed.
+    """Run all checks concurrently and return their findings. Changes nothing.
 
-    The URLs of Postgres and RabbitMQ must be set. Raises ConfigError, alone or in a group, for a
-    provider's settings that no process could start with.
+    The URLs of Postgres and RabbitMQ must be set. `clock` is this machine's, in seconds since the
+    epoch. Raises ConfigError, alone or in a group, for provider settings with which no process
+    could start.
     """
     database, broker = settings.database.url, settings.broker.url
     providers = provider_settings(settings)
@@ -38,18 +39,18 @@ async def examine(settings: Settings, *, clock: Callable[[], float] = time.time)
             examine_rabbitmq(broker, queues_of(settings), place=str(masked("url", broker))),
             name="examine rabbitmq",
         )
-        reached = [
-            group.create_task(check_provider(name, of), name=f"examine provider {name}")
-            for name, of in providers.items()
+        provider_checks = [
+            group.create_task(check_provider(name, one_provider), name=f"examine provider {name}")
+            for name, one_provider in providers.items()
         ]
     return [
-        _of_settings(settings),
+        _settings_finding(settings),
         *postgres.result(),
         *rabbitmq.result(),
-        *(task.result() for task in reached),
+        *(check.result() for check in provider_checks),
     ]
 
 
-def _of_settings(settings: Settings) -> Finding:
+def _settings_finding(settings: Settings) -> Finding:
     channels, queues = len(settings.channels), len(queues_of(settings))
     return ok("settings", f"read; {channels} channels, {queues} queues")

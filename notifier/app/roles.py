@@ -7,41 +7,36 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
-import structlog
-
-from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.telemetry.health import open_metrics_server
 from notifier.app.accepting import open_api
 from notifier.app.process import open_process
-from notifier.app.sending import open_worker, provider_settings
-from notifier.domain.errors import ConfigError
+from notifier.app.providers import ReadSettings, provider_settings
+from notifier.app.sending import open_worker
 from notifier.settings import Settings, WorkerSettings
 
-log = structlog.get_logger(__name__)
-
-
 API_METRICS_PORT: Final = 9101
-"""Where the health and metrics of API processes begin that share their port."""
+"""The first port for health and metrics of API processes that share their HTTP port."""
 
 
 async def run_api(
     settings: Settings,
     *,
     stop: asyncio.Event,
-    announce: Callable[[int, int | None], None] = lambda _port, _metrics: None,
+    announce: Callable[[int, int | None], None],
     metrics_port: int | None = None,
     share_port: bool = False,
 ) -> None:
-    """Serve the API until `stop`, then drain; `announce` is told the port.
+    """Serve the API until `stop`, then drain.
 
-    With `metrics_port` health and metrics are at a port of their own, too, which is announced:
-    where processes share a port (`share_port`), nobody can say which of them answers. Raises
-    ConfigError, alone or in a group, for a wrong setting, a port in use or a database without our
-    tables.
+    `announce` is called once with the HTTP port and the port of health and metrics. The latter is
+    None without `metrics_port`: then both are served at the HTTP port. Processes that share a port
+    (`share_port`) need their own `metrics_port`, because a request to the shared port reaches any
+    one of them. Raises ConfigError, alone or in a group, for a wrong setting, a port in use or a
+    database without our tables.
     """
     async with AsyncExitStack() as stack:
         process = await stack.enter_async_context(open_process(settings, kind="api", stop=stop))
-        metrics = metrics_port and await stack.enter_async_context(
+        bound_metrics_port = metrics_port and await stack.enter_async_context(
             open_metrics_server(
                 settings.worker.metrics_host,
                 metrics_port,
@@ -51,7 +46,7 @@ async def run_api(
             )
         )
         port = await stack.enter_async_context(open_api(process, stop=stop, share_port=share_port))
-        announce(port, metrics)
+        announce(port, bound_metrics_port)
         await stop.wait()
 
 
@@ -59,22 +54,15 @@ async def run_worker(
     settings: Settings,
     *,
     stop: asyncio.Event,
-    announce: Callable[[int], None] = lambda _: None,
-    reload: Callable[[], Settings] | None = None,
+    announce: Callable[[int], None],
+    reload: ReadSettings,
 ) -> None:
-    """Send until `stop`, then drain; `announce` is told the port of health and metrics.
+    """Send until `stop`, then drain.
 
-    `reload` reads the settings anew, when a provider refuses our credentials. Raises ConfigError
-    as run_api does.
+    `announce` is called once with the port of health and metrics. `reload` reads the settings again
+    when a provider refuses our credentials. Raises ConfigError like run_api.
     """
     providers = provider_settings(settings)
-
-    def reloaded(name: str) -> ProviderSettings:
-        present = provider_settings(reload() if reload else settings)
-        if name not in present:
-            raise ConfigError("no channel uses it any more", key=f"providers.{name}")
-        return present[name]
-
     async with (
         open_process(settings, kind="worker", stop=stop) as process,
         open_metrics_server(
@@ -84,7 +72,7 @@ async def run_worker(
             render=process.metrics.render,
             readiness=process.why_not_sending,
         ) as port,
-        open_worker(process, providers, stop=stop, reload=reloaded if reload else None),
+        open_worker(process, providers, stop=stop, reload=reload),
     ):
         announce(port)
         await stop.wait()

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from notifier.domain.notification import QueueKey
-from notifier.ports.heartbeat import Figures, QueueFigures
+from notifier.ports.heartbeat import NO_FIGURES, Figures, QueueFigures
 from notifier.scheduling.consumers.pool import ConsumerPool
 from notifier.scheduling.gates.breakers import Breakers
 
 
-@dataclass(slots=True)
-class SendingSide:
-    """The consumers and breakers of this process, None while it does not send.
+class _Running(NamedTuple):
+    pool: ConsumerPool
+    breakers: Breakers
 
-    An API process never sends; a worker sends once its providers are open. Exists before both, so
-    that the heartbeat, the gates and the prober can refer to it. Implements
-    ports.heartbeat.FigureSource and QueueFigureSource, and prober.Backlog.
+
+class SendingSide:
+    """What this process sends with: nothing in an API process, and in a worker before it starts.
+
+    It exists before consumers and breakers, so that heartbeat, gates and prober can refer to it.
+    Implements ports.heartbeat.FigureSource and QueueFigureSource, and prober.Backlog.
     """
 
-    pool: ConsumerPool | None = None
-    breakers: Breakers | None = None
+    def __init__(self) -> None:
+        self._running: _Running | None = None
+
+    def start(self, pool: ConsumerPool, breakers: Breakers) -> None:
+        """This process sends from now on."""
+        self._running = _Running(pool, breakers)
 
     def figures(self) -> Figures:
         """What this process reports in its heartbeat."""
-        providers = self.breakers.figures() if self.breakers else {}
-        return Figures(queues=self.queue_figures(), providers=providers)
+        if self._running is None:
+            return NO_FIGURES
+        return Figures(queues=self.queue_figures(), providers=self._running.breakers.figures())
 
     def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
         """This process's figures of each queue."""
-        return self.pool.figures() if self.pool else {}
+        return self._running.pool.figures() if self._running else {}
 
     def has_work(self, queue: QueueKey) -> bool:
         """Whether a message of the queue waits that this process could send."""
-        return self.pool is not None and self.pool.has_work(queue)
+        return self._running is not None and self._running.pool.has_work(queue)
 
     def apply_permissions(self) -> None:
-        """Stop at once the queues that may not send any more, and start the others soon."""
-        if self.pool:
-            self.pool.apply_permissions()
+        """Stop the queues that may not send at once, and start the others soon."""
+        if self._running:
+            self._running.pool.apply_permissions()

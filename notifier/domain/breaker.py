@@ -42,8 +42,8 @@ class Opening(StrEnum):
 class ProviderFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker counted of one provider's calls, as its heartbeat reports it.
 
-    `calls` and `failures` are those that ended in the last 10 s. `streak` is the number of failures
-    since the last answer, `streak_s` the seconds from the first of them until now. `answered_s` is
+    `calls` and `failures` ended in the last 10 s. `streak` is the number of failures since the last
+    answer, `streak_s` the seconds from the first one until now. `answered_s` is
     how many seconds ago the last answer came, None if there was none. `credentials`: the last
     failure was a refusal of our credentials.
 

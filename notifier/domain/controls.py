@@ -1,4 +1,4 @@
-"""Pauses and circuit breakers: what may forbid a queue to send although it has work."""
+"""Pauses and circuit breakers: the reasons for which a queue with work may not send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time limits by which processes agree on who is alive.
+"""The time limits by which processes agree that another one is dead.
 
 Every process writes a heartbeat row with a counter every BEAT_INTERVAL_S. Two rules make it safe to
 take over what a dead process was sending:
@@ -18,8 +18,8 @@ BEAT_INTERVAL_S + BEAT_TIMEOUT_S < STALE_AFTER_S.
 
 The rows that a dead process took and may not have published are found by the time of the take,
 relative to the last heartbeat (recovery/unpublished.py). A process that others count as dead may
-still take rows if only its heartbeat fails. What it takes that late must not be published again,
-else the same rows would go back and forth: UNPUBLISHED_AFTER_BEAT_S < DEAD_AFTER_S.
+still take rows if only its heartbeat fails. Rows taken so late must not be published again, else
+they would go back and forth: UNPUBLISHED_AFTER_BEAT_S < DEAD_AFTER_S.
 """
 
 from __future__ import annotations

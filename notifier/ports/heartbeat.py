@@ -23,8 +23,8 @@ from notifier.domain.notification import (
 class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One worker's figures of one queue.
 
-    `consumers` is the number assigned to the queue, the reserved ones included; `busy` of them run
-    an attempt. `held` counts messages delivered to this worker and not acknowledged. `done` counts
+    `consumers` is the number assigned to the queue, reserved ones included; `busy` of these run an
+    attempt. `held` counts messages delivered to this worker and not acknowledged. `done` counts
     attempts finished since the process started. `done_per_s` and `service_s` are moving averages.
     `limited_by` is the allocator's limit. `held_since` is the oldest `published_at` among the held
     messages, `watermark` the newest `published_at` of a message that was delivered for the first
@@ -109,12 +109,16 @@ class Heartbeat(Protocol):
         ...
 
 
-class Liveness(Protocol):
+class AliveCheck(Protocol):
     """Whether this process may begin provider calls; see domain/liveness.py."""
 
     def is_alive(self) -> bool:
         """Whether the last successful heartbeat is recent enough that no process counts us dead."""
         ...
+
+
+class Liveness(AliveCheck, Protocol):
+    """An AliveCheck that can be awaited."""
 
     async def wait_until_alive(self) -> None:
         """Return at once while alive, otherwise after the next successful heartbeat."""

@@ -1,7 +1,7 @@
 """Orphan recovery: settles the notifications that a dead worker was sending.
 
 Whether they were sent is unknown. So the attempt's outcome is Ambiguous, and the usual rules decide
-what follows. A notification whose worker dies for the third time is poison and fails.
+what follows. The third death of a worker during one notification makes it poison: it fails.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 class OrphanRecovery:
     """Decides what follows for rows in status `sending` whose worker is dead.
 
-    A worker is dead if `processes` says so, or if it has no heartbeat row, which Postgres finds.
+    A worker is dead if `processes` lists it, or if it has no heartbeat row, which Postgres finds.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A provider that fails, on real processes."""
+"""A failing provider, with real processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def limit_of(client: Client, queue: str) -> str:
     return next(str(row["limited_by"]) for row in rows if row["queue"] == queue)
 
 
-async def test_while_a_provider_fails_its_rows_wait_unspent_and_are_sent_when_it_heals(
+async def test_rows_of_a_failing_provider_wait_without_spending_tries_and_are_sent_when_it_recovers(
     system: System, client: Client
 ) -> None:
     system.start_all()
@@ -36,6 +36,6 @@ async def test_while_a_provider_fails_its_rows_wait_unspent_and_are_sent_when_it
     log = system.children[-1].log.read_text()
     assert '"breaker_opened"' in log
     assert '"breaker_closed"' in log
-    seen = [await client.notification(which) for which in ids[:20]]
-    for one in seen:
-        assert len(await client.calls(one["id"])) == one["tries"]
+    notifications = [await client.notification(id_) for id_ in ids[:20]]
+    for notification in notifications:
+        assert len(await client.calls(notification["id"])) == notification["tries"]

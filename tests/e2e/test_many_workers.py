@@ -1,4 +1,4 @@
-"""Several workers, of which one is killed, frozen or stopped under load: the sandbox judges."""
+"""Workers are killed, frozen or stopped under load; the sandbox's log is the judge."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def system(system_folder: Path, database_url: str, vhost_url: str) -> Iterator[S
 
 
 async def under_load(system: System, client: Client, workers: int) -> tuple[list[Child], list[str]]:
-    """So many workers in the middle of 1,500 slow sends; the workers, and the ids."""
+    """Start `workers` workers and 1,500 slow sends; returns the additional workers and the ids."""
     system.start_all()
-    many = [system.start_another_worker() for _ in range(workers - 1)]
+    others = [system.start_another_worker() for _ in range(workers - 1)]
     await client.set_behaviour(latency_ms=LATENCY_MS)
     ids = await client.submit(orders(WAITING))
     await client.wait_for_calls(100)
-    return many, ids
+    return others, ids
 
 
 async def ambiguous(client: Client, ids: list[str]) -> set[str]:
-    """Those whose worker died while sending them."""
-    seen = [await client.notification(which) for which in ids]
+    """The notifications whose worker died while it was sending them."""
+    notifications = [await client.notification(id_) for id_ in ids]
     return {
-        one["id"] for one in seen if "worker_died" in {each["code"] for each in one["attempts"]}
+        notification["id"]
+        for notification in notifications
+        if "worker_died" in {attempt["code"] for attempt in notification["attempts"]}
     }
 
 
-async def test_one_of_two_is_killed_and_the_other_takes_up_what_it_was_sending(
-    system: System, client: Client
-) -> None:
+async def test_a_worker_recovers_the_sends_of_a_killed_one(system: System, client: Client) -> None:
     [doomed], ids = await under_load(system, client, 2)
     doomed.kill()
     doomed.has_started = False
@@ -51,11 +51,11 @@ async def test_one_of_two_is_killed_and_the_other_takes_up_what_it_was_sending(
     assert set(accepted) == set(ids)
     died = await ambiguous(client, ids)
     assert len(died) >= IN_FLIGHT, "too little was in flight"
-    assert {which for which, count in accepted.items() if count > 1} <= died
+    assert {id_ for id_, count in accepted.items() if count > 1} <= died
     assert max(accepted.values()) <= 2
 
 
-async def test_one_that_is_frozen_past_its_death_begins_nothing_when_it_continues(
+async def test_a_worker_frozen_until_it_counts_as_dead_begins_no_call_when_it_continues(
     system: System, client: Client
 ) -> None:
     [frozen], ids = await under_load(system, client, 2)
@@ -70,7 +70,7 @@ async def test_one_that_is_frozen_past_its_death_begins_nothing_when_it_continue
     await until(lambda: is_ready(client, frozen), bool)
     accepted = await client.accepted()
     assert (await client.summary())["calls"] == calls
-    assert {which for which, count in accepted.items() if count > 1} <= died
+    assert {id_ for id_, count in accepted.items() if count > 1} <= died
     frozen.stop()
     assert "outcome_recorded_late" in frozen.log.read_text()
 
@@ -80,11 +80,11 @@ async def is_ready(client: Client, child: Child) -> bool:
     return status == 200
 
 
-async def test_workers_stopped_one_after_the_other_lose_and_double_nothing(
+async def test_workers_stopped_one_after_the_other_lose_and_duplicate_nothing(
     system: System, client: Client
 ) -> None:
-    many, ids = await under_load(system, client, 3)
-    for child in many:
+    others, ids = await under_load(system, client, 3)
+    for child in others:
         system.start_another_worker()
         child.stop()
     assert await client.all_final(ids) == {"sent": WAITING}

@@ -1,4 +1,4 @@
-"""An API whose relay dies, or that nobody could see die, on real processes."""
+"""The rows that an API process had taken when it was killed, with real processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TAKEN = "SELECT count(*) FROM notifications WHERE published_by IS NOT NULL"
 DIED = 'notifier_rescues_total{queue="email.high",reason="process_died"} 1.0'
 
 
-async def test_what_an_api_died_over_a_worker_takes_up_that_starts_when_all_were_dead(
+async def test_a_worker_that_starts_after_an_api_died_publishes_the_rows_it_had_taken(
     system: System, client: Client, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     system.start_sandbox()
@@ -38,7 +38,7 @@ async def test_what_an_api_died_over_a_worker_takes_up_that_starts_when_all_were
     assert DIED in await client.text(f"{worker.url}/metrics")
 
 
-async def test_a_relay_takes_nothing_before_others_could_see_that_its_process_died(
+async def test_a_relay_takes_nothing_before_its_process_has_a_heartbeat_row(
     system: System, client: Client, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     async with connection.transaction():

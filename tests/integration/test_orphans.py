@@ -42,7 +42,7 @@ from tests.builders import (
     quotas,
     worker_id,
 )
-from tests.doubles import DeadList
+from tests.doubles import DeadList, FixedLiveness
 
 POLICY = RetryPolicy(base=timedelta(hours=1), factor=2.0, cap=timedelta(hours=9), tries=5)
 SOON = timedelta(0)
@@ -58,19 +58,8 @@ class UncalledProvider:
 
 
 @dataclass
-class FixedLiveness:
-    value: bool = True
-
-    def is_alive(self) -> bool:
-        return self.value
-
-    async def wait_until_alive(self) -> None:
-        return
-
-
-@dataclass
 class Scene:
-    """One worker that sends and dies, and one that recovers its orphans."""
+    """A dying worker that has claimed rows, and another that recovers them."""
 
     url: str
     dying: PostgresStore

@@ -33,7 +33,7 @@ from tests.doubles import DeadList
 
 @dataclass
 class Scene:
-    """One process that takes rows and dies, and one that recovers them."""
+    """A dying process that has taken rows, and another that recovers them."""
 
     url: str
     dying: PostgresStore

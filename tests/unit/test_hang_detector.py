@@ -17,18 +17,19 @@ from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
 from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.gates.hang_detector import HangDetector
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, SMS_HIGH, new_id
+from tests.doubles import FixedLiveness
 
 EMAIL, SMS = Channel("email"), Channel("sms")
 
 
 class Worker:
-    """Lanes whose calls end when the test says so."""
+    """Lanes whose calls the test ends."""
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.is_alive = True
+        self.liveness = FixedLiveness()
         self.metrics = Metrics([EMAIL_HIGH, SMS_HIGH], {}, version="0")
-        self.detector = HangDetector(64, observer=self.metrics, is_alive=lambda: self.is_alive)
+        self.detector = HangDetector(64, observer=self.metrics, liveness=self.liveness)
         self.lanes = {queue: self._lane(queue) for queue in (EMAIL_HIGH, EMAIL_LOW, SMS_HIGH)}
         self._calls: dict[QueueKey, list[asyncio.Future[bool]]] = {}
 
@@ -229,10 +230,10 @@ async def test_begin_and_end_of_a_hang_are_logged_once() -> None:
 async def test_calls_that_wait_for_postgres_are_no_hang() -> None:
     async with running_worker() as (worker, group):
         await worker.call(group, SMS_HIGH, 9)
-        worker.is_alive = False
+        worker.liveness.value = False
         for _ in range(30):
             assert worker.after(1.0).channel_limit(SMS) is None
-        worker.is_alive = True
+        worker.liveness.value = True
         assert worker.after(9.9).channel_limit(SMS) is None
         await worker.call(group, SMS_HIGH)
         worker.after(0.1)

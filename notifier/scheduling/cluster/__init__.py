@@ -1,1 +1,1 @@
-"""The other processes: which are alive, what they report, and which messages are lost."""
+"""The other processes: liveness, reported figures, and evidence of lost messages."""

@@ -37,7 +37,7 @@ class ClusterFigures:
         return [peer.queues for peer in self._detector.live()]
 
     def queue_figures(self) -> Mapping[QueueKey, Sequence[QueueFigures]]:
-        """Per queue, what each live process reports of it, this one first."""
+        """Per queue, the figures of each live process, this one first."""
         by_queue: dict[QueueKey, list[QueueFigures]] = {}
         for queues in self._all_queue_figures():
             for queue, figures in queues.items():
@@ -57,7 +57,7 @@ class ClusterFigures:
         return 1 + len(self._detector.live())
 
     def share(self) -> float:
-        """This process's share of the deployment's consumers; 1 if it has all of them, or none."""
+        """This process's share of the deployment's consumers; 1 if it has all or none."""
         own = _consumers(self._own.figures().queues)
         total = own + sum(_consumers(queues) for queues in self.peer_queue_figures())
         return own / total if own else 1.0

@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessIdentity:
-    """What the heartbeat row says of this process. `kind` is `api`, `worker` or `dev`."""
+    """The identity that the heartbeat row shows. `kind` is `api`, `worker` or `dev`."""
 
     kind: str
     host: str

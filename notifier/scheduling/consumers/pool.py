@@ -130,9 +130,7 @@ async def open_consumer_pool(
         for rule in settings.rules
     }
     floating = [Consumer(deployment.rates) for _ in range(settings.consumers)]
-    hangs = HangDetector(
-        settings.consumers, observer=ports.observer, is_alive=deployment.cluster.is_alive
-    )
+    hangs = HangDetector(settings.consumers, observer=ports.observer, liveness=deployment.cluster)
     sampler = DemandSampler(
         lanes,
         broker=ports.broker,

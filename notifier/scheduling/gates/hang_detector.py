@@ -1,14 +1,14 @@
 """Limits the consumers that a hanging provider can occupy.
 
-A queue most of whose calls run far longer than usual gets no more consumers than it has. A channel
-none of whose calls was answered for over 10 s gets a quarter of this worker's consumers, reserved
-ones included, until the first answer. A call that ends by its time-out is not an answer.
+A queue gets no further consumers while most of its calls run far longer than usual. A channel
+without an answer to any call for over 10 s gets a quarter of this worker's consumers, reserved ones
+included, until the first answer. A call that ends by its time-out is not an answer.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ import structlog
 
 from notifier.domain.allocation.demand import MAX_STUCK_REPLACED
 from notifier.domain.notification import Channel, QueueKey
+from notifier.ports.heartbeat import AliveCheck
 from notifier.ports.observer import HangObserver
 
 HANGS_AFTER_S: Final = 10.0
@@ -102,22 +103,20 @@ class _ChannelCalls:
 class HangDetector:
     """Which channels and queues hang, as of the last check.
 
-    `consumers` is the number of floating consumers of this worker. While `is_alive` is false,
+    `consumers` is the number of floating consumers of this worker. While its heartbeats fail,
     attempts wait for Postgres and not for their provider: then nothing counts as a hang.
     """
 
-    def __init__(
-        self, consumers: int, *, observer: HangObserver, is_alive: Callable[[], bool]
-    ) -> None:
+    def __init__(self, consumers: int, *, observer: HangObserver, liveness: AliveCheck) -> None:
         self._observer = observer
-        self._is_alive = is_alive
+        self._liveness = liveness
         self._hanging_channel_limit = max(1, consumers // HANGING_CHANNEL_DIVISOR)
         self._channels = defaultdict[Channel, _ChannelCalls](_ChannelCalls)
         self._reported_queues: set[QueueKey] = set()
 
     def check(self, lanes: Collection[MonitoredLane], now: float) -> None:
         """Decide again which channels and queues hang; log and count what changed."""
-        if not self._is_alive():
+        if not self._liveness.is_alive():
             for lane in lanes:
                 lane.mark_recovered(now)
             self._channels.clear()

@@ -43,8 +43,8 @@ class PermissionListener(Protocol):
 class QueueGates:
     """Implements ports.controls.Permissions: asked before anything is sent.
 
-    `providers` are those that each channel sends through. `probes` are this process's own; whoever
-    changes them calls `review`.
+    `providers` are the names of each channel's providers. `probes` are this process's own; the
+    prober, which changes them, calls `review`.
     """
 
     def __init__(

@@ -1,0 +1,111 @@
+"""Opens the providers that the channels use, with their rates."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from notifier.adapters.postgres.rates import open_rates
+from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
+from notifier.adapters.providers.settings import ProviderSettings
+from notifier.app.process import Process, connection_settings
+from notifier.delivery.delivery_rules import ProviderBinding
+from notifier.domain.errors import ConfigError
+from notifier.domain.notification import Channel
+from notifier.domain.retry import OnAmbiguous
+from notifier.lifecycle import background_task
+from notifier.ports.provider import Provider
+from notifier.scheduling.rates.provider_rate import ProviderRate
+from notifier.scheduling.rates.provider_rates import ProviderRates
+from notifier.settings import Settings, convert_table
+
+ReadSettings = Callable[[], Settings]
+"""Reads the settings again, as at the start of the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderReload:
+    """Reads one provider's settings again, after the provider refused our credentials."""
+
+    name: str
+    read_settings: ReadSettings
+
+    def __call__(self) -> ProviderSettings:
+        """The current settings. Raises ConfigError if no channel uses the provider any longer."""
+        providers = provider_settings(self.read_settings())
+        if self.name not in providers:
+            raise ConfigError("no channel uses this provider", key=f"providers.{self.name}")
+        return providers[self.name]
+
+
+def provider_settings(settings: Settings) -> Mapping[str, ProviderSettings]:
+    """The settings of the providers that channels use, by name. Raises ConfigError."""
+    used = {channel.provider for channel in settings.channels.values()}
+    return {
+        name: convert_table(settings.providers[name], PROVIDER_TYPES, key=f"providers.{name}")
+        for name in sorted(used)
+    }
+
+
+async def open_bindings(
+    stack: AsyncExitStack,
+    settings: Settings,
+    providers: Mapping[str, ProviderSettings],
+    reload: ReadSettings | None,
+) -> Mapping[Channel, ProviderBinding]:
+    """Open every provider and bind it to its channels; the stack closes them."""
+    opened: dict[str, Provider] = {}
+    for name, one_provider in providers.items():
+        provider_reload = ProviderReload(name, reload) if reload else None
+        opened[name] = await stack.enter_async_context(
+            open_provider(name, one_provider, provider_reload)
+        )
+    return {
+        Channel(name): ProviderBinding(
+            provider=opened[channel.provider], on_ambiguous=OnAmbiguous(channel.ambiguous)
+        )
+        for name, channel in settings.channels.items()
+    }
+
+
+async def open_provider_rates(
+    stack: AsyncExitStack, process: Process, providers: Mapping[str, ProviderSettings]
+) -> ProviderRates:
+    """Open the rates of the providers that have one; the stack closes them."""
+    settings = process.settings
+    channels = {Channel(name): channel.provider for name, channel in settings.channels.items()}
+    limits = {name: each.rate for name, each in providers.items() if each.rate is not None}
+    if not limits:
+        return ProviderRates(channels, {})
+    store = await stack.enter_async_context(open_rates(connection_settings(settings)))
+    rates = {
+        name: ProviderRate(
+            name,
+            rate_per_s,
+            store=store,
+            observer=process.metrics,
+            clock=time.monotonic,
+            random=random.Random(),  # noqa: S311 jitter, no secret
+        )
+        for name, rate_per_s in limits.items()
+    }
+    for name, rate in rates.items():
+        await stack.enter_async_context(background_task(rate.run, f"rate {name}"))
+    return ProviderRates(channels, rates)
+
+
+def bulkheads_of(
+    settings: Settings, providers: Mapping[str, ProviderSettings]
+) -> Mapping[Channel, int]:
+    """How many calls each channel may make at once: its share of the provider's connections."""
+    channels = Counter(channel.provider for channel in settings.channels.values())
+    return {
+        Channel(name): max(
+            1, providers[channel.provider].max_connections // channels[channel.provider]
+        )
+        for name, channel in settings.channels.items()
+    }
