@@ -13,7 +13,6 @@ from notifier.adapters.inprocess.broker import InProcessBroker
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.delivery.publish_backoff import PublishBackoff
 from notifier.delivery.publish_window import (
     MIN_WINDOW,
     QueueThroughput,
@@ -198,16 +197,6 @@ async def test_a_queue_that_refuses_publishes_does_not_delay_the_others(
         assert await relay.run_once() == 1
     assert (await ready_counts(broker))["email.high"] == 4
     assert await due_count(store) == 40
-
-
-def test_the_backoff_doubles_and_then_tries_one_pointer() -> None:
-    backoff = PublishBackoff()
-    assert backoff.limit(0.0, 500) == 500
-    assert [backoff.record_failure(100.0 * n) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert backoff.record_failure(730.0) == 30
-    assert (backoff.limit(759.0, 500), backoff.limit(760.0, 500)) == (0, 1)
-    backoff.reset()
-    assert backoff.limit(0.0, 500) == 500
 
 
 async def test_a_woken_relay_publishes_at_once(
