@@ -3,7 +3,7 @@
 -- before the clock was set back, and does not count.
 -- Parameters: $1 provider, $2 this process's id, $3 how long the hold lasts, in seconds.
 -- Returns: one row if it changed something; listening processes are notified at the commit.
--- Repeating it changes nothing and returns no row until the hold is over.
+-- Repeating it changes nothing and returns no row until the hold ends.
 WITH changed AS (
     UPDATE breakers SET
         state = 'half_open', held_by = $2, probe_at = now() + make_interval(secs => $3::float8),

@@ -1,7 +1,7 @@
 -- Reads which rights this role lacks on the tables and functions that a process needs.
 -- Parameters: $1 the tables, $2 the functions with their argument types.
--- Returns: one row per missing right; one row whose `missing` is null per table or function that does
--- not exist.
+-- Returns: one row per missing right; one row whose `missing` is null per table or function that
+-- does not exist.
 WITH needed AS (
     SELECT false AS is_function, name, to_regclass(name)::oid AS oid, wanted
     FROM unnest($1::text[]) AS t (name)

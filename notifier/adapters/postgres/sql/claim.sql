@@ -1,12 +1,12 @@
--- Claims rows that are still queued at the requested claim: -> sending, or -> expired if their time
--- is over.
+-- Claims rows that are still queued at the requested claim: -> sending, or -> expired if
+-- expires_at has passed.
 -- Parameters: $1 ids without duplicates, $2 the claim of each, $3 this worker's id, $4 and $5 the
 -- least and the greatest id, by which the plan skips the partitions of other days.
--- Returns: one row per changed notification; `waited_s` since it was ready and `age_s` since it was
--- accepted, in seconds.
+-- Returns: one row per changed notification; `waited_s` since it was ready and `age_s` since it
+-- was accepted, in seconds.
 -- Repeating it changes nothing: the claim has moved on.
--- (The status is compared as text so that Postgres uses no index of waiting rows to find these ids:
--- old statistics describe such an index as small.)
+-- (The status is compared as text so that Postgres uses no index of waiting rows to find these
+-- ids: old statistics describe such an index as small.)
 UPDATE notifications SET
     status = CASE WHEN expires_at <= now() THEN 'expired' ELSE 'sending' END::notification_status,
     claim = claim + CASE WHEN expires_at <= now() THEN 0 ELSE 1 END,

@@ -1,9 +1,10 @@
--- Makes rows due again without spending a try: those still queued at the requested claim, and those
--- that this worker claimed from it and has not sent. A row keeps its place in the queue; one whose
--- time is over expires instead.
+-- Makes rows due again without spending a try: those still queued at the requested claim, and
+-- those that this worker claimed from it and has not sent. A row keeps its place in the queue;
+-- one whose expires_at has passed expires instead.
 -- Parameters: $1 ids without duplicates, $2 the claim of each, $3 this worker's id, $4 and $5 the
--- least and the greatest id, $6 whether the pointer was only buffered and never claimed: then a row
--- that is being sent stays, because this worker is sending it for another copy of the pointer.
+-- least and the greatest id, $6 whether the pointer was only buffered and never claimed: then a
+-- row that is being sent stays, because this worker is sending it for another copy of the
+-- pointer.
 -- Returns: one row per changed notification; `age_s` since it was accepted, in seconds.
 -- Repeating it changes nothing.
 UPDATE notifications n SET

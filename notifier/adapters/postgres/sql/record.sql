@@ -1,11 +1,13 @@
--- Writes the results of attempts whose rows this worker still holds: the row moves on, the attempt
--- is kept, and a failure is kept if it was the last attempt.
+-- Writes the results of attempts whose rows this worker still holds: the row moves on, the
+-- attempt is kept, and a failure is kept if it was the last attempt.
 -- Parameters: $1 ids, $2 claims, $3 statuses (sent, retrying, failed), $4 tries spent, $5 seconds
--- until the next attempt, $6 reasons of failure, $7 outcomes, $8 providers, $9 codes, $10 details,
--- $11 references of the provider, $12 seconds waited in the queue, $13 seconds that the call took,
--- $14 seconds since it ended, $15 this worker's id, $16 and $17 the least and the greatest id.
+-- until the next attempt, $6 reasons of failure, $7 outcomes, $8 providers, $9 codes, $10
+-- details, $11 references of the provider, $12 seconds waited in the queue, $13 seconds that the
+-- call took, $14 seconds since it ended, $15 this worker's id, $16 and $17 the least and the
+-- greatest id.
 -- Returns: one row per changed notification; `age_s` since it was accepted, in seconds.
--- Repeating it changes nothing and returns no row: record_late.sql then reports what was written.
+-- Repeating it changes nothing and returns no row: record_late.sql then returns the recorded
+-- result.
 WITH result AS (
     SELECT *, after_s * interval '1 second' AS after,
            clock_timestamp() - finished_ago_s * interval '1 second' AS finished_at,

@@ -1,7 +1,8 @@
--- Makes due again the rows of one queue whose message is taken for lost, at most 500. The same
+-- Makes due again the rows of one queue whose message is presumed lost, at most 500. The same
 -- claim of a row is rescued again only after 10 s x 2^n, n being its rescues so far. The claim
 -- stays, so a copy of the message that still arrives does no harm.
--- Parameters: $1 queue, $2 the time, in seconds since the epoch, before which a row was published.
+-- Parameters: $1 queue, $2 the time, in seconds since the epoch, before which a row was
+-- published.
 -- Returns: the number of rows, in the command tag.
 -- Repeating it changes nothing: the rows are no longer published.
 WITH lost AS (

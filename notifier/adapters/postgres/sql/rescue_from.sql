@@ -1,9 +1,10 @@
--- Makes due again the rows that the relays of dead processes took last and may not have published,
--- at most 500. Dead is a process whose counter is still the one that the caller saw unchanged for
--- too long. What a process took more than $4 seconds before its last heartbeat it had published or
--- made due again. A process that takes rows more than $5 seconds after its last heartbeat is alive
--- but cannot write heartbeats: it counts as dead soon after, and the rows that it takes then must not
--- be requeued over and over. The claim stays, so a copy of the message that did arrive does no harm.
+-- Makes due again the rows that the relays of dead processes took last and may not have
+-- published, at most 500. Dead is a process whose counter is still the one that the caller saw
+-- unchanged for too long. What a process took more than $4 seconds before its last heartbeat it
+-- had published or made due again. A process that takes rows more than $5 seconds after its last
+-- heartbeat is alive but cannot write heartbeats: it counts as dead soon after, and the rows that
+-- it takes then must not be requeued over and over. The claim stays, so a copy of the message
+-- that did arrive does no harm.
 -- Parameters: $1 ids of the processes that look dead, $2 their counters, $3 the queues, $4 and $5
 -- the spans of domain/liveness.py.
 -- Returns: one row per changed notification.

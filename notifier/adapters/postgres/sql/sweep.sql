@@ -1,5 +1,5 @@
--- Expires waiting rows whose time is over, due or published. Rows published within the last minute
--- are left to the worker that claims them.
+-- Expires waiting rows, due or published, whose expires_at has passed. Rows published within the
+-- last minute are left to the worker that claims them.
 -- Parameters: $1 the greatest number of rows of each kind.
 -- Returns: one row per expired notification; `age_s` since it was accepted, in seconds.
 -- Repeating it expires the next rows.
