@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -35,14 +35,13 @@ from notifier.embedded.rabbitmq_node import (
     epmd_environment,
     write_files,
 )
-from notifier.embedded.server import PrivateServer, opened, running
+from notifier.embedded.server import PrivateServer, opened
 
 __all__ = [
     "RabbitmqInstall",
     "RabbitmqServer",
     "find_rabbitmq",
     "open_rabbitmq",
-    "running_rabbitmq",
 ]
 
 HELPERS: Final = frozenset({"beam.smp", "erl_child_setup", "inet_gethost"})
@@ -223,17 +222,6 @@ def _reason(log: Path, start: int) -> str:
     lines = [line.strip() for line in read_log(log, start=start).splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
     return next(iter([*errors, *lines[-1:]]), "its log is empty")
-
-
-def running_rabbitmq(
-    folder: Path,
-    *,
-    keep: bool = True,
-    install: RabbitmqInstall | None = None,
-    settings: Mapping[str, str] | None = None,
-) -> AbstractContextManager[RabbitmqServer]:
-    """Run a node for the length of the block, without an event loop."""
-    return running(RabbitmqServer(folder, install=install, keep=keep, settings=settings))
 
 
 def open_rabbitmq(

@@ -30,8 +30,9 @@ QUORUM = {"x-queue-type": "quorum"}
 LAUNCHER = """
 import signal, sys
 from pathlib import Path
-from notifier.embedded.rabbitmq import find_rabbitmq, running_rabbitmq
-with running_rabbitmq(Path(sys.argv[1]), install=find_rabbitmq(Path(sys.argv[2]))) as server:
+from notifier.embedded.rabbitmq import RabbitmqServer, find_rabbitmq
+from notifier.embedded.server import running
+with running(RabbitmqServer(Path(sys.argv[1]), install=find_rabbitmq(Path(sys.argv[2])))) as server:
     print(server.port, flush=True)
     signal.pause()
 """
