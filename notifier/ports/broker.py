@@ -15,9 +15,6 @@ from notifier.domain.notification import (
     QueueKey,
 )
 
-MAX_POINTERS_PER_MESSAGE: Final = 64
-"""The limit of `max_batch`. A message with more pointers was not published by Notifier."""
-
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     """All that enters the broker: the id of a row, its claim number, and when it was published.
