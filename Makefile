@@ -20,10 +20,13 @@ run: run-tools ## run everything in one process with an embedded Postgres (Ctrl-
 demo: run-tools ## 2,000 notifications with mixed fates, shown live, checked at the end
 	@$(PY) -m harness.demo $(ARGS)
 
+# The whole suite runs in three processes, each with its own servers, because most tests wait for
+# them; the tests of a file stay together. With ARGS, one process runs what they select.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 test: check-tools ## all tests; installs RabbitMQ and Prometheus if they are missing
 	@deploy/install-rabbitmq
 	@deploy/install-prometheus
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(or $(ARGS),$(PARALLEL))
 
 check: check-tools ## exactly what CI runs: format, lint, types, imports, locks, deployment, tests
 	@$(PY) -m ruff format --check --quiet . || { echo 'not formatted: run `make format`'; exit 1; }

@@ -37,13 +37,19 @@ def _one_shared_broker() -> OpenBroker:
     return again
 
 
+PUBLISH_TIMEOUT_S = 60.0
+"""Long, so that a busy machine does not leave publishes unconfirmed."""
+
+
 @pytest.fixture(params=["inprocess", "rabbitmq"])
 def open_broker(request: pytest.FixtureRequest) -> OpenBroker:
     """Opens a broker. A second one represents another process on the same queues."""
     if request.param == "inprocess":
         return _one_shared_broker()
     url = request.getfixturevalue("vhost_url")
-    return lambda: open_rabbitmq_broker(url, QUEUES, observer=CountingObserver())
+    return lambda: open_rabbitmq_broker(
+        url, QUEUES, observer=CountingObserver(), publish_timeout_s=PUBLISH_TIMEOUT_S
+    )
 
 
 async def test_a_confirmed_pointer_arrives_as_it_was_published(open_broker: OpenBroker) -> None:
