@@ -127,10 +127,10 @@ class FakeBackend:
         self._ids = count(1)
 
     async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
-        pointer, began = delivery.pointer, now()
-        self.calls.append((began, pointer.queue, pointer.id))
+        pointer, started_at = delivery.pointer, now()
+        self.calls.append((started_at, pointer.queue, pointer.id))
         task = asyncio.current_task()
-        self.by_consumer[task.get_name() if task else ""].append(began)
+        self.by_consumer[task.get_name() if task else ""].append(started_at)
         try:
             await asyncio.sleep(self.latency_s)
         except asyncio.CancelledError:
@@ -138,7 +138,7 @@ class FakeBackend:
             raise
         self.acked[pointer.id] += 1
         ack(delivery)
-        return AttemptTiming(now() - began, answered=True)
+        return AttemptTiming(now() - started_at, answered=True)
 
     async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
         await asyncio.sleep(0.005)

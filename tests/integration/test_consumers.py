@@ -219,8 +219,8 @@ async def test_a_closed_buffer_gives_no_message_for_an_earlier_offer() -> None:
 def test_remove_takes_the_stale_messages_and_then_the_newest() -> None:
     buffer = Buffer()
     messages = [message() for _ in range(6)]
-    for second, each in enumerate(messages):
-        buffer.put(each, float(second))
+    for second, delivery in enumerate(messages):
+        buffer.put(delivery, float(second))
     out = buffer.remove(keep=2, put_before=2.0)
     assert out == [messages[0], messages[1], messages[5], messages[4]]
     assert len(buffer) == 2

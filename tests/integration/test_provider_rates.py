@@ -122,7 +122,7 @@ async def test_slices_of_concurrent_requests_do_not_overlap(
         await start_schedule(workers[0], connection)
         before = await connection.fetchval("SELECT tat FROM provider_rates")
         async with asyncio.TaskGroup() as group:
-            requests = [group.create_task(each.reserve("smtp", 1000.0, 10)) for each in workers]
+            requests = [group.create_task(worker.reserve("smtp", 1000.0, 10)) for worker in workers]
         after = await connection.fetchval("SELECT tat FROM provider_rates")
     given = sum(request.result().count for request in requests)
     assert given == 80
@@ -197,7 +197,7 @@ async def worker(url: str, calls: list[float], stop: asyncio.Event) -> None:
 
 
 def max_in_a_second(calls: list[float]) -> int:
-    return max(bisect_left(calls, each + 1) - number for number, each in enumerate(calls))
+    return max(bisect_left(calls, call + 1) - number for number, call in enumerate(calls))
 
 
 async def test_three_workers_together_keep_the_rate(database_url: str) -> None:

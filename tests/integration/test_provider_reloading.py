@@ -121,9 +121,9 @@ async def test_new_credentials_in_the_file_are_used_within_the_refused_send(
         sms.write(NEW)
         await wait_reload_interval()
         assert isinstance(await provider.send(envelope()), Accepted)
-        asked = gateway.requests
+        before = gateway.requests
         assert isinstance(await provider.send(envelope()), Accepted)
-    assert gateway.requests == asked + 1
+    assert gateway.requests == before + 1
     assert sms.reads == 2
 
 
@@ -171,10 +171,10 @@ async def test_a_missing_file_is_logged_without_a_secret_and_read_again_later(
         (sms.folder / "password").unlink()
         with capture_logs() as logs:
             assert_refused(await provider.send(envelope()))
-        [said] = logs
-        assert (said["event"], said["log_level"]) == ("provider_reload_failed", "error")
-        assert said["provider"] == "twilio"
-        assert "No such file" in said["reason"]
+        [event] = logs
+        assert (event["event"], event["log_level"]) == ("provider_reload_failed", "error")
+        assert event["provider"] == "twilio"
+        assert "No such file" in event["reason"]
         assert OLD not in str(logs)
         sms.write(NEW)
         await wait_reload_interval()
@@ -189,7 +189,7 @@ async def test_unusable_settings_do_not_replace_the_old_ones(
         sms.environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = "{{ unclosed"
         with capture_logs() as logs:
             assert_refused(await provider.send(envelope()))
-        assert [said["event"] for said in logs] == ["provider_reload_failed"]
+        assert [event["event"] for event in logs] == ["provider_reload_failed"]
         gateway.password = OLD
         assert isinstance(await provider.send(envelope()), Accepted)
         sms.environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = url
@@ -263,9 +263,9 @@ async def test_an_outcome_that_is_not_about_credentials_reads_no_file(
 
 
 async def test_unusable_settings_raise_on_opening(tmp_path: Path) -> None:
-    odd = Configured("smtp", tmp_path, SENDER="nobody")
+    unusable = Configured("smtp", tmp_path, SENDER="nobody")
     with pytest.raises(ConfigError, match="expected a sender"):
-        async with odd.open():
+        async with unusable.open():
             pass
 
 

@@ -38,9 +38,9 @@ SAAwRQIhAMxsbIfsBzOx0fWTAu26L39LbVqcYl4q+x0peDuydi4vAiBpgxOcUBOz
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A file with the key and the certificate."""
-    made = tmp_path / "localhost.pem"
-    made.write_text(PEM)
-    return made
+    path = tmp_path / "localhost.pem"
+    path.write_text(PEM)
+    return path
 
 
 async def outcome_of(settings: SmtpSettings) -> Outcome:

@@ -45,7 +45,7 @@ def test_need_is_the_load_plus_draining_the_backlog_within_the_target_wait() -> 
 
 
 def test_need_is_never_above_the_number_of_messages() -> None:
-    # 3 messages of 30 s each would "need" 90 to be through in a second.
+    # 3 messages of 30 s each would need 90 consumers to finish within a second.
     assert demand(EMAIL_HIGH, 3, service_s=30).need == 3
 
 
@@ -165,7 +165,7 @@ def test_surplus_stays_while_no_queue_is_short() -> None:
 
 
 def test_a_short_queue_receives_only_what_drains_it_in_two_ticks() -> None:
-    # 200 * 0.02 s / 0.5 s = 8, of which one is reserved and three are there already.
+    # 200 * 0.02 s / 0.5 s = 8, of which one is reserved and three are already assigned.
     demands = [demand(EMAIL_HIGH), demand(EMAIL_LOW, 200)]
     assignments = {EMAIL_HIGH: Assignment(consumers=61), EMAIL_LOW: Assignment(consumers=3)}
     assert settle(demands, assignments) == (Move(EMAIL_HIGH, EMAIL_LOW, 4),)

@@ -93,18 +93,18 @@ def test_arrivals_include_the_growth_of_the_backlog() -> None:
 
 
 def test_arrivals_include_the_load_of_the_peers() -> None:
-    """Three workers finish 100/s each of 300/s arrivals; two are known a second late."""
+    """Three workers finish 100/s each of 300/s arrivals; two are known with a delay of a second."""
     clock = FakeClock()
     measurements = QueueMeasurements(clock)
-    seen = []
+    measured = []
     for tick in range(80):
         clock.now += 0.25
         for _ in range(25):
             measurements.attempt_finished(answered(0.02))
         held_by_peers = 10 + (tick // 4) % 3
         measurements.observe(Depth(20, 3), due(0), 5, PeerLoad(held_by_peers, 200.0))
-        seen.append(measurements.arrivals_per_s)
-    assert all(280 < arrivals_per_s < 320 for arrivals_per_s in seen[1:])
+        measured.append(measurements.arrivals_per_s)
+    assert all(280 < arrivals_per_s < 320 for arrivals_per_s in measured[1:])
 
 
 class ThreeWorkers:

@@ -189,17 +189,27 @@ async def simulate(
     """Simulate 60 s. A worker joins at 20 s; of several workers one ends at 40 s."""
     random, calls = Random(seed), Calls()
     schedule = Schedule(trip=lambda: random.uniform(0.0005, 0.003))
-    each = max(3, round(1.25 * rate_per_s * (0.05 + claims.slowest_s) / workers) + 2)
+    consumers = max(3, round(1.25 * rate_per_s * (0.05 + claims.slowest_s) / workers) + 2)
     async with asyncio.TaskGroup() as group:
         blocking = group.create_task(block_the_loop(random))
         stalling = group.create_task(claims.stall_now_and_then(stall_s))
         for number in range(workers):
             for_s = 40.0 if number == 0 and workers > 1 else 60.0
             group.create_task(
-                work(schedule, rate_per_s, calls, claims, seed=number, consumers=each, for_s=for_s)
+                work(
+                    schedule,
+                    rate_per_s,
+                    calls,
+                    claims,
+                    seed=number,
+                    consumers=consumers,
+                    for_s=for_s,
+                )
             )
         await asyncio.sleep(20)
-        joined = work(schedule, rate_per_s, calls, claims, seed=seed + 9, consumers=each, for_s=40)
+        joined = work(
+            schedule, rate_per_s, calls, claims, seed=seed + 9, consumers=consumers, for_s=40
+        )
         await group.create_task(joined)
         blocking.cancel()
         stalling.cancel()
@@ -327,9 +337,9 @@ async def second_wait_s(after_s: float) -> float:
         await rate.acquire(HIGH)
         rate.restore()
         await asyncio.sleep(after_s)
-        began = loop.time()
+        started_at = loop.time()
         await rate.acquire(HIGH)
-        return loop.time() - began
+        return loop.time() - started_at
 
 
 def test_a_slot_expires_shortly_after_its_time() -> None:

@@ -24,8 +24,8 @@ def test_the_type_of_a_settings_table_selects_the_provider() -> None:
         "error_code": ["code"],
         "errors": {"21211": "refused"},
     }
-    made = convert_table(table, PROVIDER_TYPES, key="providers.sms")
-    assert made == HttpSettings(
+    settings = convert_table(table, PROVIDER_TYPES, key="providers.sms")
+    assert settings == HttpSettings(
         url="https://sms.example.com",
         form={"To": "{{ recipient }}"},
         headers={"Authorization": "Bearer x"},

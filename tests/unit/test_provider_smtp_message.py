@@ -25,7 +25,7 @@ printable = st.text(
 )
 
 
-def made(content: Mapping[str, object], to: Mailbox = TO, sender: Sender = SENDER) -> bytes:
+def composed(content: Mapping[str, object], to: Mailbox = TO, sender: Sender = SENDER) -> bytes:
     envelope = Envelope(
         id=ID, claim=3, queue=QueueKey.parse("email.high"), recipient=to.spec, content=content
     )
@@ -33,7 +33,9 @@ def made(content: Mapping[str, object], to: Mailbox = TO, sender: Sender = SENDE
 
 
 def read(content: Mapping[str, object], sender: Sender = SENDER) -> EmailMessage:
-    message = email.message_from_bytes(made(content, sender=sender), policy=email.policy.default)
+    message = email.message_from_bytes(
+        composed(content, sender=sender), policy=email.policy.default
+    )
     assert isinstance(message, EmailMessage)
     return message
 
@@ -67,7 +69,7 @@ def test_html_alone_is_one_html_part() -> None:
 
 @given(printable)
 def test_any_subject_arrives_unchanged(subject: str) -> None:
-    raw = made({"subject": subject})
+    raw = composed({"subject": subject})
     header = raw.split(b"\r\n\r\n")[0]
     assert all(line.strip() for line in header.split(b"\r\n"))
     assert max(map(len, header.split(b"\r\n"))) < 998
@@ -77,7 +79,7 @@ def test_any_subject_arrives_unchanged(subject: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=2000))
 def test_any_text_is_sent_as_short_seven_bit_lines(body: str) -> None:
-    raw = made({"body": body, "html": body})
+    raw = composed({"body": body, "html": body})
     assert raw.isascii()
     assert b"\r" not in raw.replace(b"\r\n", b"")
     assert b"\n" not in raw.replace(b"\r\n", b"")
@@ -120,7 +122,7 @@ def test_a_text_is_sent_in_its_shortest_encoding(text: str, encoding: str) -> No
 @pytest.mark.parametrize("subject", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb", "a\0b", "a\x85b"])
 def test_a_subject_cannot_add_a_header(subject: str) -> None:
     with pytest.raises(Unsendable) as raised:
-        made({"subject": subject})
+        composed({"subject": subject})
     assert raised.value.code == "header"
 
 
@@ -131,7 +133,7 @@ def test_content_that_is_no_string_or_a_long_subject_is_unsendable(
     content: Mapping[str, object],
 ) -> None:
     with pytest.raises(Unsendable):
-        made(content)
+        composed(content)
 
 
 @pytest.mark.parametrize(

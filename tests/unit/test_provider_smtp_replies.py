@@ -91,9 +91,9 @@ def test_a_transient_refusal_is_never_final(code: int, text: str) -> None:
 def test_a_permanent_refusal_is_final_unless_it_concerns_our_credentials(
     code: int, text: str
 ) -> None:
-    answer = reply_outcome(code, text)
-    assert isinstance(answer, Refused) or answer == Unavailable(
-        code=answer.code, detail=answer.detail, spends=False
+    result = reply_outcome(code, text)
+    assert isinstance(result, Refused) or result == Unavailable(
+        code=result.code, detail=result.detail, spends=False
     )
 
 
