@@ -20,7 +20,7 @@ import pytest
 
 from harness.client import QUEUES, Client
 from harness.system import System, running_system, urls
-from tests.integration.raw_servers import RawServer, http_answer, open_http_script
+from tests.integration.raw_servers import RawServer, http_response, open_http_script
 
 DATABASE = "canary-of-database"
 TOKEN = "canary-of-token"
@@ -45,7 +45,7 @@ async def echo() -> AsyncIterator[RawServer]:
         asked = raw.seen[-1]
         signed = next(line for line in asked.splitlines() if line.startswith("Authorization"))
         body = {"code": f"+{PHONE}", "message": f"{signed} {TOKEN} {asked}"}
-        return http_answer("400 Bad Request", json.dumps(body).encode())
+        return http_response("400 Bad Request", json.dumps(body).encode())
 
     async with open_http_script(echoed) as raw:
         yield raw

@@ -33,8 +33,8 @@ async def limit_of(client: Client, queue: str) -> str:
 
 async def rate_of(system: System, provider: str) -> float:
     url = f"{system.children[-1].url}/metrics"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        text = await answer.text()
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        text = await response.text()
     name = f'notifier_provider_rate_per_second{{provider="{provider}"}} '
     (line,) = [line for line in text.splitlines() if line.startswith(name)]
     return float(line.removeprefix(name))
@@ -43,7 +43,7 @@ async def rate_of(system: System, provider: str) -> float:
 @pytest.mark.parametrize(
     ("kind", "name"), [("queue", "push.high"), ("channel", "push"), ("provider", "fcm")]
 )
-async def test_a_paused_queue_waits_and_is_sent_after_the_resume(
+async def test_a_notification_of_a_paused_scope_is_sent_after_the_resume(
     system: System, client: Client, kind: str, name: str
 ) -> None:
     await client.hold("pause", kind, name)

@@ -154,7 +154,7 @@ async def open_http_script(
         yield raw
 
 
-def http_answer(status: str, body: bytes = b"{}", **headers: str) -> bytes:
+def http_response(status: str, body: bytes = b"{}", **headers: str) -> bytes:
     """A whole response; the keyword `Retry_After` becomes the header Retry-After."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]

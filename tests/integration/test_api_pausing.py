@@ -62,14 +62,14 @@ async def client(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def post(client: aiohttp.ClientSession, path: str, **request: Any) -> tuple[int, Any]:
-    async with client.post(f"/v1/{path}", **request) as answer:
-        return answer.status, await answer.json(content_type=None)
+    async with client.post(f"/v1/{path}", **request) as response:
+        return response.status, await response.json(content_type=None)
 
 
 async def get(client: aiohttp.ClientSession, path: str) -> Any:
-    async with client.get(f"/v1/{path}") as answer:
-        assert answer.status == 200
-        return await answer.json()
+    async with client.get(f"/v1/{path}") as response:
+        assert response.status == 200
+        return await response.json()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -95,8 +95,8 @@ async def test_each_kind_is_paused_listed_and_resumed(
 async def test_a_pause_without_fields_has_no_reason_and_no_end(
     client: aiohttp.ClientSession, store: MemoryStore, request_body: dict[str, Any]
 ) -> None:
-    status, answer = await post(client, "queues/email.low/pause", **request_body)
-    assert (status, answer["expires_in_s"], answer["reason"]) == (200, None, "")
+    status, response = await post(client, "queues/email.low/pause", **request_body)
+    assert (status, response["expires_in_s"], response["reason"]) == (200, None, "")
     assert store.paused[EMAIL_LOW].expires_in_s is None
 
 
@@ -195,9 +195,9 @@ async def test_without_postgres_pause_and_resume_are_answered_503(
     client: aiohttp.ClientSession, store: MemoryStore, path: str
 ) -> None:
     store.error = StoreUnavailable("gone")
-    async with client.post(f"/v1/{path}") as answer:
-        assert answer.status == 503
-        assert int(answer.headers["Retry-After"]) >= 1
+    async with client.post(f"/v1/{path}") as response:
+        assert response.status == 503
+        assert int(response.headers["Retry-After"]) >= 1
 
 
 @pytest.mark.parametrize("path", ["pauses", "providers"])
@@ -205,8 +205,8 @@ async def test_without_postgres_the_lists_are_answered_503(
     client: aiohttp.ClientSession, store: MemoryStore, path: str
 ) -> None:
     store.error = StoreUnavailable("gone")
-    async with client.get(f"/v1/{path}") as answer:
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    async with client.get(f"/v1/{path}") as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
 
 
 class HangingStore(MemoryStore):
@@ -227,8 +227,8 @@ async def test_a_request_that_outlasts_the_deadline_is_answered_503() -> None:
     rules = make_rules(request_deadline_s=0.05)
     async with open_client(make_api(HangingStore(), rules)) as client:
         assert (await post(client, "queues/email.low/resume"))[0] == 503
-        async with client.get("/v1/pauses") as answer:
-            assert answer.status == 503
+        async with client.get("/v1/pauses") as response:
+            assert response.status == 503
 
 
 async def test_the_providers_show_their_breakers(client: aiohttp.ClientSession) -> None:
@@ -297,8 +297,8 @@ async def test_a_pause_set_by_one_process_holds_in_every_other_until_any_resumes
 ) -> None:
     async with real_api(database_url) as first, real_api(database_url) as second:
         body = {"reason": "übermäßig", "for": 2_592_000}
-        status, answer = await post(first, f"{path}/pause", json=body)
-        assert (status, answer["expires_in_s"]) == (200, 2_592_000.0)
+        status, response = await post(first, f"{path}/pause", json=body)
+        assert (status, response["expires_in_s"]) == (200, 2_592_000.0)
         (pause,) = await get(second, "pauses")
         assert (pause["kind"], pause["name"]) == (PATHS[path].kind, PATHS[path].name)
         assert pause["reason"] == "übermäßig"

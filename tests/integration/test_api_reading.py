@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import NotificationId, Status
-from tests.unit.fakes_api import MemoryStore, a_submit, make_api, make_rules, open_client
+from tests.unit.fakes_api import MemoryStore, make_api, make_rules, open_client, submit_body
 
 NOTIFICATIONS = "/v1/notifications"
 UNKNOWN_ID = UUID("01a22375-b455-7605-a5d8-2a5c96469f96")
@@ -28,9 +28,9 @@ async def client(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def submit(client: aiohttp.ClientSession, **changes: object) -> str:
-    async with client.post(NOTIFICATIONS, json=a_submit(**changes)) as answer:
-        assert answer.status == 202
-        notification_id: str = (await answer.json())["id"]
+    async with client.post(NOTIFICATIONS, json=submit_body(**changes)) as response:
+        assert response.status == 202
+        notification_id: str = (await response.json())["id"]
         return notification_id
 
 
@@ -39,8 +39,8 @@ async def test_a_notification_is_shown_with_its_attempts(
 ) -> None:
     notification_id = await submit(client, metadata={"order": 7}, max_tries=3)
     store.fail(next(iter(store.views)))
-    async with client.get(f"{NOTIFICATIONS}/{notification_id}") as answer:
-        body = await answer.json()
+    async with client.get(f"{NOTIFICATIONS}/{notification_id}") as response:
+        body = await response.json()
     assert body["id"] == notification_id
     assert (body["status"], body["tries"], body["last_error"]) == (Status.FAILED, 1, "550")
     assert (body["channel"], body["priority"], body["queue"]) == ("email", "high", "email.high")
@@ -67,8 +67,8 @@ async def test_a_notification_is_shown_with_its_attempts(
 async def test_an_unknown_or_malformed_id_is_answered_404(
     client: aiohttp.ClientSession, name: str
 ) -> None:
-    async with client.get(f"{NOTIFICATIONS}/{name}") as answer:
-        assert (answer.status, answer.content_type) == (404, "application/problem+json")
+    async with client.get(f"{NOTIFICATIONS}/{name}") as response:
+        assert (response.status, response.content_type) == (404, "application/problem+json")
 
 
 async def test_pages_list_each_notification_once_newest_first(
@@ -78,8 +78,8 @@ async def test_pages_list_each_notification_once_newest_first(
     seen: list[str] = []
     params = {"limit": "2"}
     while True:
-        async with client.get(NOTIFICATIONS, params=params) as answer:
-            page = await answer.json()
+        async with client.get(NOTIFICATIONS, params=params) as response:
+            page = await response.json()
         seen += [row["id"] for row in page["notifications"]]
         if page["next_cursor"] is None:
             break
@@ -95,8 +95,8 @@ async def test_filters_reach_the_store(client: aiohttp.ClientSession, store: Mem
         "created_from": "2026-01-01T00:00:00Z",
         "created_to": "2026-01-01T02:00:00+02:00",
     }
-    async with client.get(NOTIFICATIONS, params=params) as answer:
-        assert await answer.json() == {"notifications": [], "next_cursor": None}
+    async with client.get(NOTIFICATIONS, params=params) as response:
+        assert await response.json() == {"notifications": [], "next_cursor": None}
     (page,) = store.filters
     assert (page.status, page.channel, page.priority) == (Status.QUEUED, "email", "low")
     assert page.created_from == page.created_to == 1_767_225_600
@@ -130,9 +130,9 @@ async def test_filters_reach_the_store(client: aiohttp.ClientSession, store: Mem
 async def test_the_error_names_a_wrong_parameter(
     client: aiohttp.ClientSession, query: str, field: str
 ) -> None:
-    async with client.get(f"{NOTIFICATIONS}?{query}") as answer:
-        assert (answer.status, answer.content_type) == (400, "application/problem+json")
-        assert (await answer.json(content_type=None))["field"] == field
+    async with client.get(f"{NOTIFICATIONS}?{query}") as response:
+        assert (response.status, response.content_type) == (400, "application/problem+json")
+        assert (await response.json(content_type=None))["field"] == field
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ async def test_the_error_names_a_wrong_parameter(
 async def test_failures_refuse_instants_that_postgres_cannot_hold(
     client: aiohttp.ClientSession, name: str, instant: str
 ) -> None:
-    async with client.get("/v1/failures", params={name: instant}) as answer:
-        problem = await answer.json(content_type=None)
+    async with client.get("/v1/failures", params={name: instant}) as response:
+        problem = await response.json(content_type=None)
     assert (problem["status"], problem["field"]) == (400, name)
     assert "an instant from 1970 to 9999" in problem["expected"]
 
@@ -156,8 +156,8 @@ async def test_failures_refuse_instants_that_postgres_cannot_hold(
 async def test_the_first_and_the_last_instant_are_accepted(
     client: aiohttp.ClientSession, instant: str
 ) -> None:
-    async with client.get(NOTIFICATIONS, params={"created_from": instant}) as answer:
-        assert answer.status == 200
+    async with client.get(NOTIFICATIONS, params={"created_from": instant}) as response:
+        assert response.status == 200
 
 
 async def test_failures_are_listed_with_their_reason(
@@ -166,8 +166,8 @@ async def test_failures_are_listed_with_their_reason(
     submitted = await submit(client)
     for notification_id in list(store.views):
         store.fail(notification_id)
-    async with client.get("/v1/failures", params={"reason": "refused", "limit": "1"}) as answer:
-        page = await answer.json()
+    async with client.get("/v1/failures", params={"reason": "refused", "limit": "1"}) as response:
+        page = await response.json()
     (failure,) = page["failures"]
     assert (failure["id"], failure["reason"], failure["code"]) == (submitted, "refused", "550")
     assert page["next_cursor"] is None
@@ -176,13 +176,13 @@ async def test_failures_are_listed_with_their_reason(
 
 @pytest.mark.parametrize("reason", ["", "%00", "%ff", "x" * 101])
 async def test_a_malformed_reason_is_refused(client: aiohttp.ClientSession, reason: str) -> None:
-    async with client.get(f"/v1/failures?reason={reason}") as answer:
-        assert answer.status == 400
+    async with client.get(f"/v1/failures?reason={reason}") as response:
+        assert response.status == 400
 
 
 async def test_queues_are_a_bare_list(client: aiohttp.ClientSession) -> None:
-    async with client.get("/v1/queues") as answer:
-        (queue,) = await answer.json()
+    async with client.get("/v1/queues") as response:
+        (queue,) = await response.json()
     assert queue == {
         "queue": "email.high",
         "ready": 3,
@@ -203,8 +203,8 @@ async def test_reads_are_answered_503_without_postgres(
     client: aiohttp.ClientSession, store: MemoryStore, path: str
 ) -> None:
     store.error = StoreUnavailable("no")
-    async with client.get(path) as answer:
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    async with client.get(path) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
 
 
 class HangingStore(MemoryStore):
@@ -216,5 +216,5 @@ class HangingStore(MemoryStore):
 
 async def test_a_read_that_hangs_is_answered_503_at_the_deadline() -> None:
     app = make_api(HangingStore(), make_rules(request_deadline_s=0.05))
-    async with open_client(app) as client, client.get(f"{NOTIFICATIONS}/{UNKNOWN_ID}") as answer:
-        assert answer.status == 503
+    async with open_client(app) as client, client.get(f"{NOTIFICATIONS}/{UNKNOWN_ID}") as response:
+        assert response.status == 503

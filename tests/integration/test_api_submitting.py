@@ -10,7 +10,7 @@ import pytest
 
 from notifier.domain.errors import Overloaded, StoreUnavailable
 from notifier.domain.notification import Status
-from tests.unit.fakes_api import MemoryStore, a_submit, make_api, make_rules, open_client
+from tests.unit.fakes_api import MemoryStore, make_api, make_rules, open_client, submit_body
 
 SUBMIT = "/v1/notifications"
 BATCH = "/v1/notifications/batch"
@@ -37,9 +37,9 @@ async def small_client(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSessio
         yield client
 
 
-async def problem_in(answer: aiohttp.ClientResponse, status: int, slug: str) -> dict[str, Any]:
-    assert (answer.status, answer.content_type) == (status, "application/problem+json")
-    problem: dict[str, Any] = await answer.json(content_type=None)
+async def problem_in(response: aiohttp.ClientResponse, status: int, slug: str) -> dict[str, Any]:
+    assert (response.status, response.content_type) == (status, "application/problem+json")
+    problem: dict[str, Any] = await response.json(content_type=None)
     assert problem["type"] == f"urn:notifier:problem:{slug}"
     assert problem["status"] == status
     assert problem["title"]
@@ -50,10 +50,10 @@ async def problem_in(answer: aiohttp.ClientResponse, status: int, slug: str) -> 
 async def test_a_submit_is_stored_and_its_location_is_returned(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    async with client.post(SUBMIT, json=a_submit(ttl=60, metadata={"order": 7})) as answer:
-        body = await answer.json()
-        assert answer.status == 202
-        assert answer.headers["Location"] == f"{SUBMIT}/{body['id']}"
+    async with client.post(SUBMIT, json=submit_body(ttl=60, metadata={"order": 7})) as response:
+        body = await response.json()
+        assert response.status == 202
+        assert response.headers["Location"] == f"{SUBMIT}/{body['id']}"
     assert (body["status"], body["queue"]) == (Status.QUEUED, "email.high")
     (new,) = store.new.values()
     assert str(new.id) == body["id"]
@@ -67,8 +67,8 @@ async def test_a_submit_is_stored_and_its_location_is_returned(
 async def test_the_problem_names_a_wrong_field_and_nothing_is_stored(
     client: aiohttp.ClientSession, store: MemoryStore, changes: dict[str, object], field: str
 ) -> None:
-    async with client.post(SUBMIT, json=a_submit(**changes)) as answer:
-        problem = await problem_in(answer, 400, "invalid-field")
+    async with client.post(SUBMIT, json=submit_body(**changes)) as response:
+        problem = await problem_in(response, 400, "invalid-field")
     assert problem["field"] == field
     assert problem["expected"]
     assert not store.new
@@ -78,17 +78,17 @@ async def test_the_problem_names_a_wrong_field_and_nothing_is_stored(
 async def test_a_body_that_is_not_json_is_malformed(
     client: aiohttp.ClientSession, body: bytes
 ) -> None:
-    async with client.post(SUBMIT, data=body, headers=JSON) as answer:
-        await problem_in(answer, 400, "malformed-json")
+    async with client.post(SUBMIT, data=body, headers=JSON) as response:
+        await problem_in(response, 400, "malformed-json")
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 async def test_another_content_type_is_answered_415(
     client: aiohttp.ClientSession, media_type: str
 ) -> None:
-    body = json.dumps(a_submit()).encode()
-    async with client.post(SUBMIT, data=body, headers={"Content-Type": media_type}) as answer:
-        problem = await problem_in(answer, 415, "unsupported-media-type")
+    body = json.dumps(submit_body()).encode()
+    async with client.post(SUBMIT, data=body, headers={"Content-Type": media_type}) as response:
+        problem = await problem_in(response, 415, "unsupported-media-type")
     assert problem["expected"] == "application/json"
 
 
@@ -97,27 +97,27 @@ async def test_another_content_type_is_answered_415(
 async def test_an_encoded_body_is_answered_415(
     client: aiohttp.ClientSession, path: str, encoding: str
 ) -> None:
-    body = json.dumps(a_submit()).encode()
+    body = json.dumps(submit_body()).encode()
     async with client.post(
         path, data=body, headers={**JSON, "Content-Encoding": encoding}
-    ) as answer:
-        problem = await problem_in(answer, 415, "unsupported-media-type")
+    ) as response:
+        problem = await problem_in(response, 415, "unsupported-media-type")
     assert (problem["field"], problem["expected"]) == ("Content-Encoding", "identity, or none")
 
 
 async def test_the_identity_encoding_is_accepted() -> None:
-    body = json.dumps(a_submit()).encode()
+    body = json.dumps(submit_body()).encode()
     async with open_client(make_api(MemoryStore())) as client:
         path, headers = SUBMIT, {**JSON, "Content-Encoding": "Identity"}
-        async with client.post(path, data=body, headers=headers) as answer:
-            assert answer.status == 202
+        async with client.post(path, data=body, headers=headers) as response:
+            assert response.status == 202
 
 
 async def test_parameters_of_the_content_type_are_ignored(client: aiohttp.ClientSession) -> None:
-    body = json.dumps(a_submit()).encode()
+    body = json.dumps(submit_body()).encode()
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
-    async with client.post(SUBMIT, data=body, headers=headers) as answer:
-        assert answer.status == 202
+    async with client.post(SUBMIT, data=body, headers=headers) as response:
+        assert response.status == 202
 
 
 @pytest.mark.parametrize("path", [SUBMIT, BATCH])
@@ -130,12 +130,12 @@ async def test_a_body_over_the_limit_is_answered_413_and_the_connection_is_reuse
             yield b" " * 1000
 
     data = chunks() if is_chunked else b" " * 5000
-    async with small_client.post(path, data=data, headers=JSON) as answer:
-        problem = await problem_in(answer, 413, "body-too-large")
+    async with small_client.post(path, data=data, headers=JSON) as response:
+        problem = await problem_in(response, 413, "body-too-large")
     assert problem["expected"] == f"at most {2000 if path == SUBMIT else 4000:,} bytes"
     assert problem["detail"] == SMALL_LIMITS.size_limits_text
-    async with small_client.post(SUBMIT, json=a_submit()) as answer:
-        assert answer.status == 202
+    async with small_client.post(SUBMIT, json=submit_body()) as response:
+        assert response.status == 202
     assert len(store.new) == 1
 
 
@@ -146,8 +146,8 @@ async def test_a_stalled_body_is_answered_408(
         yield b"{"
         await asyncio.Event().wait()
 
-    async with small_client.post(SUBMIT, data=stalled(), headers=JSON) as answer:
-        await problem_in(answer, 408, "body-timeout")
+    async with small_client.post(SUBMIT, data=stalled(), headers=JSON) as response:
+        await problem_in(response, 408, "body-timeout")
 
 
 async def test_a_request_above_the_limit_is_refused_and_the_others_finish(
@@ -155,16 +155,16 @@ async def test_a_request_above_the_limit_is_refused_and_the_others_finish(
 ) -> None:
     store.released.clear()
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(small_client.post(SUBMIT, json=a_submit()), name="first")
+        first = group.create_task(small_client.post(SUBMIT, json=submit_body()), name="first")
         await store.entered.wait()
-        async with small_client.post(SUBMIT, json=a_submit()) as answer:
-            await problem_in(answer, 503, "overloaded")
-            assert answer.headers["Retry-After"] == "1"
+        async with small_client.post(SUBMIT, json=submit_body()) as response:
+            await problem_in(response, 503, "overloaded")
+            assert response.headers["Retry-After"] == "1"
         store.released.set()
-    async with first.result() as answer:
-        assert answer.status == 202
-    async with small_client.post(SUBMIT, json=a_submit()) as answer:
-        assert answer.status == 202
+    async with first.result() as response:
+        assert response.status == 202
+    async with small_client.post(SUBMIT, json=submit_body()) as response:
+        assert response.status == 202
 
 
 async def test_a_client_that_disconnects_frees_its_place(
@@ -172,14 +172,14 @@ async def test_a_client_that_disconnects_frees_its_place(
 ) -> None:
     store.released.clear()
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(small_client.post(SUBMIT, json=a_submit()), name="first")
+        first = group.create_task(small_client.post(SUBMIT, json=submit_body()), name="first")
         await store.entered.wait()
         first.cancel()
     store.released.set()
     while len(store.new) < 1:
         await asyncio.sleep(0)
-    async with small_client.post(SUBMIT, json=a_submit()) as answer:
-        assert answer.status == 202
+    async with small_client.post(SUBMIT, json=submit_body()) as response:
+        assert response.status == 202
     assert len(store.new) == 2
 
 
@@ -200,20 +200,20 @@ async def test_an_outage_is_answered_503_with_retry_after(
     path: str,
 ) -> None:
     store.error = error
-    body = a_submit() if path == SUBMIT else {"notifications": [a_submit()]}
-    async with client.post(path, json=body) as answer:
-        await problem_in(answer, 503, slug)
-        assert answer.headers["Retry-After"] == retry_after
-        assert "secret" not in await answer.text()
+    body = submit_body() if path == SUBMIT else {"notifications": [submit_body()]}
+    async with client.post(path, json=body) as response:
+        await problem_in(response, 503, slug)
+        assert response.headers["Retry-After"] == retry_after
+        assert "secret" not in await response.text()
 
 
 async def test_an_unexpected_exception_is_answered_500_and_logged_once_without_its_text(
     client: aiohttp.ClientSession, store: MemoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.error = RuntimeError("ada@example.com could not be stored")
-    async with client.post(SUBMIT, json=a_submit()) as answer:
-        await problem_in(answer, 500, "internal-error")
-        assert "could not be stored" not in await answer.text()
+    async with client.post(SUBMIT, json=submit_body()) as response:
+        await problem_in(response, 500, "internal-error")
+        assert "could not be stored" not in await response.text()
     logged = "".join(capsys.readouterr())
     assert logged.count("request_failed") == 1
     assert "ada@example.com" not in logged
@@ -223,9 +223,9 @@ async def test_a_row_that_postgres_rejects_is_answered_400(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
     store.rejected_recipient = "ada@example.com"
-    async with client.post(SUBMIT, json=a_submit()) as answer:
-        await problem_in(answer, 400, "unstorable")
-        assert "secret" not in await answer.text()
+    async with client.post(SUBMIT, json=submit_body()) as response:
+        await problem_in(response, 400, "unstorable")
+        assert "secret" not in await response.text()
 
 
 async def test_an_invalid_item_affects_no_other(
@@ -233,15 +233,15 @@ async def test_an_invalid_item_affects_no_other(
 ) -> None:
     store.rejected_recipient = "eve@example.com"
     items = [
-        a_submit(),
-        a_submit(ttl=0),
-        a_submit(recipient="eve@example.com"),
+        submit_body(),
+        submit_body(ttl=0),
+        submit_body(recipient="eve@example.com"),
         7,
-        a_submit(priority="low"),
+        submit_body(priority="low"),
     ]
-    async with client.post(BATCH, json={"notifications": items}) as answer:
-        assert answer.status == 202
-        results = (await answer.json())["results"]
+    async with client.post(BATCH, json={"notifications": items}) as response:
+        assert response.status == 202
+        results = (await response.json())["results"]
     assert [result.get("queue") for result in results] == [
         "email.high",
         None,
@@ -259,13 +259,13 @@ async def test_an_invalid_item_affects_no_other(
 async def test_an_item_that_the_parser_rejects_affects_no_other(
     client: aiohttp.ClientSession, store: MemoryStore, text: object
 ) -> None:
-    bad = a_submit(content={"subject": "x", "data": {"a": [text]}})
+    bad = submit_body(content={"subject": "x", "data": {"a": [text]}})
     large = 2**70
-    good = a_submit(content={"subject": "x", "data": {"a": large}})
+    good = submit_body(content={"subject": "x", "data": {"a": large}})
     body = json.dumps({"notifications": [good, bad, good]}).encode()
-    async with client.post(BATCH, data=body, headers=JSON) as answer:
-        assert answer.status == 202
-        results = (await answer.json())["results"]
+    async with client.post(BATCH, data=body, headers=JSON) as response:
+        assert response.status == 202
+        results = (await response.json())["results"]
     assert results[1]["problem"]["field"].endswith("content.data.a.0")
     assert [json.loads(new.content)["data"]["a"] for new in store.new.values()] == [large] * 2
 
@@ -273,10 +273,10 @@ async def test_an_item_that_the_parser_rejects_affects_no_other(
 async def test_an_item_that_is_too_large_affects_no_other(
     small_client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    items = [a_submit(), a_submit(metadata={"a": "x" * 2000})]
-    async with small_client.post(BATCH, json={"notifications": items}) as answer:
-        assert answer.status == 202
-        results = (await answer.json())["results"]
+    items = [submit_body(), submit_body(metadata={"a": "x" * 2000})]
+    async with small_client.post(BATCH, json={"notifications": items}) as response:
+        assert response.status == 202
+        results = (await response.json())["results"]
     assert results[1]["problem"]["type"] == "urn:notifier:problem:body-too-large"
     assert len(store.new) == 1
 
@@ -284,11 +284,11 @@ async def test_an_item_that_is_too_large_affects_no_other(
 async def test_an_item_that_is_not_utf_8_affects_no_other(
     client: aiohttp.ClientSession,
 ) -> None:
-    good = json.dumps(a_submit()).encode()
+    good = json.dumps(submit_body()).encode()
     bad = good.replace(b"123456", b"\xff")
     body = b'{"notifications":[%s,%s]}' % (good, bad)
-    async with client.post(BATCH, data=body, headers=JSON) as answer:
-        results = (await answer.json())["results"]
+    async with client.post(BATCH, data=body, headers=JSON) as response:
+        results = (await response.json())["results"]
     assert results[0]["status"] == Status.QUEUED
     assert results[1]["problem"]["status"] == 400
 
@@ -301,14 +301,14 @@ async def test_an_item_that_is_not_utf_8_affects_no_other(
         ({"notifications": {}}, "invalid-field"),
         ({}, "invalid-field"),
         ([], "invalid-field"),
-        ({"notifications": [a_submit()], "more": 1}, "invalid-field"),
+        ({"notifications": [submit_body()], "more": 1}, "invalid-field"),
     ],
 )
 async def test_a_malformed_batch_is_refused_as_a_whole(
     small_client: aiohttp.ClientSession, store: MemoryStore, body: object, slug: str
 ) -> None:
-    async with small_client.post(BATCH, json=body) as answer:
-        problem = await problem_in(answer, 400, slug)
+    async with small_client.post(BATCH, json=body) as response:
+        problem = await problem_in(response, 400, slug)
     assert problem["field"]
     assert not store.new
 
@@ -316,15 +316,15 @@ async def test_a_malformed_batch_is_refused_as_a_whole(
 async def test_a_batch_without_a_valid_item_is_a_problem_with_all_results(
     client: aiohttp.ClientSession,
 ) -> None:
-    items = {"notifications": [1, a_submit(ttl=0)]}
-    async with client.post(BATCH, json=items) as answer:
-        problem = await problem_in(answer, 400, "nothing-accepted")
+    items = {"notifications": [1, submit_body(ttl=0)]}
+    async with client.post(BATCH, json=items) as response:
+        problem = await problem_in(response, 400, "nothing-accepted")
     assert [result["problem"]["field"] for result in problem["results"]] == ["$", "ttl"]
 
 
 async def test_a_batch_of_a_thousand_is_accepted(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    async with client.post(BATCH, json={"notifications": [a_submit()] * 1000}) as answer:
-        results = (await answer.json())["results"]
+    async with client.post(BATCH, json={"notifications": [submit_body()] * 1000}) as response:
+        results = (await response.json())["results"]
     assert len({result["id"] for result in results}) == len(store.new) == 1000

@@ -23,12 +23,12 @@ from tests.integration.raw_servers import (
     CLOSE,
     SILENCE,
     RawServer,
-    http_answer,
+    http_response,
     open_http_script,
     open_raw,
 )
 
-OK = http_answer("200 OK", b'{"id": "m1"}')
+OK = http_response("200 OK", b'{"id": "m1"}')
 
 
 def message() -> Envelope:
@@ -109,14 +109,14 @@ async def test_a_request_on_a_reused_connection_that_is_cut_is_not_repeated(
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
 async def test_a_redirect_is_not_followed(status: str) -> None:
-    async with open_pair(http_answer(status, b"", Location="/elsewhere")) as (provider, raw):
+    async with open_pair(http_response(status, b"", Location="/elsewhere")) as (provider, raw):
         outcome = await provider.send(message())
     assert isinstance(outcome, Refused)
     assert len(raw.seen) == 1
 
 
 async def test_no_cookie_is_kept() -> None:
-    async with open_pair(http_answer("200 OK", b"{}", Set_Cookie="a=b")) as (provider, raw):
+    async with open_pair(http_response("200 OK", b"{}", Set_Cookie="a=b")) as (provider, raw):
         await provider.send(message())
         await provider.send(message())
     assert not any("cookie" in request.lower() for request in raw.seen)
@@ -135,21 +135,21 @@ async def test_no_cookie_is_kept() -> None:
     ],
 )
 async def test_retry_after_is_bounded(value: str, after: timedelta | None) -> None:
-    async with open_pair(http_answer("429 Too Many", Retry_After=value)) as (provider, _):
+    async with open_pair(http_response("429 Too Many", Retry_After=value)) as (provider, _):
         throttled = await provider.send(message())
     assert throttled == Throttled(code="429", detail="{}", after=after)
-    async with open_pair(http_answer("503 Unavailable", Retry_After=value)) as (provider, _):
+    async with open_pair(http_response("503 Unavailable", Retry_After=value)) as (provider, _):
         unavailable = await provider.send(message())
     assert unavailable == Unavailable(code="503", detail="{}", after=after)
 
 
 async def test_wrong_credentials_spend_no_try() -> None:
-    async with open_pair(http_answer("401 Unauthorized")) as (provider, _):
+    async with open_pair(http_response("401 Unauthorized")) as (provider, _):
         assert await provider.send(message()) == Unavailable(code="401", detail="{}", spends=False)
 
 
 async def test_a_huge_body_is_read_up_to_its_bound_and_the_next_send_works() -> None:
-    huge = http_answer("500 Oops", b"x" * 20_000_000)
+    huge = http_response("500 Oops", b"x" * 20_000_000)
     async with open_pair(lambda n: huge if n == 1 else OK) as (provider, raw):
         outcome = await provider.send(message())
         assert outcome == Unavailable(code="500", detail="x" * 300)
@@ -182,12 +182,12 @@ async def test_a_body_that_never_ends_does_not_change_the_outcome() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe\x00", b"[[[", b"null", b"[1]" * 5, b"<html>"])
 async def test_a_body_that_is_not_json_gives_no_reference(body: bytes) -> None:
-    async with open_pair(http_answer("200 OK", body)) as (provider, _):
+    async with open_pair(http_response("200 OK", body)) as (provider, _):
         assert await provider.send(message()) == Accepted(code="200")
 
 
 async def test_the_text_of_a_body_is_kept_in_a_storable_form() -> None:
-    async with open_pair(http_answer("400 Bad", b"a\x00b\r\n\xff\xed\xa0\x80c")) as (provider, _):
+    async with open_pair(http_response("400 Bad", b"a\x00b\r\n\xff\xed\xa0\x80c")) as (provider, _):
         outcome = await provider.send(message())
     assert outcome.detail.encode().count(b"\0") == 0
     assert outcome.detail.startswith("a b ")

@@ -22,7 +22,7 @@ from notifier.domain.outcome import Accepted, Outcome, Refused, Throttled, Unava
 from notifier.ports.provider import Envelope, Provider
 from notifier.settings import convert_table, load_settings
 from tests.integration.mail_server import MailServer
-from tests.integration.raw_servers import RawServer, http_answer, open_raw
+from tests.integration.raw_servers import RawServer, http_response, open_raw
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Requiring AUTH while not requiring TLS:UserWarning",
@@ -93,7 +93,7 @@ class Gateway:
                 self.held -= 1
                 self.holding.set()
                 await self.release.wait()
-            writer.write(http_answer("201 Created" if is_accepted else "401 Unauthorized"))
+            writer.write(http_response("201 Created" if is_accepted else "401 Unauthorized"))
             await writer.drain()
 
 

@@ -56,20 +56,20 @@ async def smtp(sandbox: Sandbox) -> AsyncIterator[SMTP]:
 async def send_sms(http: aiohttp.ClientSession, to: str, **headers: str) -> tuple[int, Any]:
     request_headers = {name.replace("_", "-"): value for name, value in headers.items()}
     form = {"To": to, "From": "+1", "Body": "hi"}
-    async with http.post(SMS, data=form, headers=request_headers) as answer:
-        return answer.status, await answer.json()
+    async with http.post(SMS, data=form, headers=request_headers) as response:
+        return response.status, await response.json()
 
 
 async def calls(http: aiohttp.ClientSession, query: str = "") -> list[dict[str, Any]]:
-    async with http.get(f"/calls{query}") as answer:
-        assert answer.status == 200
-        listed: list[dict[str, Any]] = await answer.json()
+    async with http.get(f"/calls{query}") as response:
+        assert response.status == 200
+        listed: list[dict[str, Any]] = await response.json()
         return listed
 
 
 async def put_behaviour(http: aiohttp.ClientSession, body: object) -> tuple[int, Any]:
-    async with http.put("/behaviour", data=json.dumps(body)) as answer:
-        return answer.status, await answer.json(content_type=None)
+    async with http.put("/behaviour", data=json.dumps(body)) as response:
+        return response.status, await response.json(content_type=None)
 
 
 def add_calls(log: CallLog, count: int, start: datetime) -> None:
@@ -144,12 +144,12 @@ async def test_an_sms_is_answered_like_twilio(http: aiohttp.ClientSession) -> No
 
 
 async def test_a_push_is_answered_like_fcm(http: aiohttp.ClientSession) -> None:
-    async with http.post(PUSH, json={"message": {"token": "t"}}) as answer:
-        assert answer.status == 200
-        assert (await answer.json())["name"].startswith("projects/p/messages/")
-    async with http.post(PUSH, json={"message": {"token": "fate-refuse-t"}}) as answer:
-        assert answer.status == 404
-        error = (await answer.json())["error"]
+    async with http.post(PUSH, json={"message": {"token": "t"}}) as response:
+        assert response.status == 200
+        assert (await response.json())["name"].startswith("projects/p/messages/")
+    async with http.post(PUSH, json={"message": {"token": "fate-refuse-t"}}) as response:
+        assert response.status == 404
+        error = (await response.json())["error"]
     assert (error["status"], error["details"][0]["errorCode"]) == ("NOT_FOUND", "UNREGISTERED")
 
 
@@ -157,8 +157,8 @@ async def test_a_push_is_answered_like_fcm(http: aiohttp.ClientSession) -> None:
 async def test_a_push_without_a_token_is_refused_and_not_logged(
     http: aiohttp.ClientSession, body: bytes
 ) -> None:
-    async with http.post(PUSH, data=body) as answer:
-        assert answer.status == 400
+    async with http.post(PUSH, data=body) as response:
+        assert response.status == 400
     assert await calls(http) == []
 
 
@@ -169,9 +169,9 @@ async def test_a_throttled_sms_has_retry_after_and_is_counted_by_notification(
         for expected in (429, 429, 201):
             async with http.post(
                 SMS, data={"To": "+15005550003"}, headers={"Idempotency-Key": id_}
-            ) as answer:
-                assert answer.status == expected
-                assert answer.headers.get("Retry-After") == ("1" if expected == 429 else None)
+            ) as response:
+                assert response.status == expected
+                assert response.headers.get("Retry-After") == ("1" if expected == 429 else None)
 
 
 async def test_an_email_is_logged_with_the_ids_in_its_headers(
@@ -236,17 +236,17 @@ async def test_calls_are_filtered_and_paged(sandbox: Sandbox, http: aiohttp.Clie
     "query", ["channel=fax", "since=soon", "after=-1", "limit=x", "chanel=sms", "limit=1e9"]
 )
 async def test_the_problem_names_a_wrong_filter(http: aiohttp.ClientSession, query: str) -> None:
-    async with http.get(f"/calls?{query}") as answer:
-        assert answer.status == 400
-        assert answer.content_type == "application/problem+json"
-        assert (await answer.json())["field"] == query.partition("=")[0]
+    async with http.get(f"/calls?{query}") as response:
+        assert response.status == 400
+        assert response.content_type == "application/problem+json"
+        assert (await response.json())["field"] == query.partition("=")[0]
 
 
 async def test_a_long_log_is_returned_whole(sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
     add_calls(sandbox.log, 25_000, datetime(2030, 1, 1, tzinfo=UTC))
-    async with http.get("/calls") as answer:
-        listed = msgspec.json.decode(await answer.read(), type=list[Call])
-        assert answer.headers["Total-Calls"] == "25000"
+    async with http.get("/calls") as response:
+        listed = msgspec.json.decode(await response.read(), type=list[Call])
+        assert response.headers["Total-Calls"] == "25000"
     assert listed == list(sandbox.log.select(CallFilter()))
 
 
@@ -256,8 +256,8 @@ async def test_the_summary_counts_repeated_notifications_and_groups(
     for id_, claim in (("a", 1), ("a", 2), ("b", 1), ("b", 1), (None, None), (None, None)):
         is_accepted = claim != 2
         sandbox.log.add(Call(datetime.now(UTC), "sms", "+1", id_, claim, "ok", is_accepted, 201))
-    async with http.get("/calls/summary") as answer:
-        assert await answer.json() == {
+    async with http.get("/calls/summary") as response:
+        assert await response.json() == {
             "calls": 6,
             "accepted": 5,
             "notifications": 2,
@@ -273,8 +273,8 @@ async def test_the_summary_counts_repeated_notifications_and_groups(
 async def test_clearing_the_log_resets_the_counts(http: aiohttp.ClientSession) -> None:
     statuses = [(await send_sms(http, "+15005550002", Idempotency_Key="a"))[0] for _ in range(3)]
     assert statuses == [503, 503, 201]
-    async with http.delete("/calls") as answer:
-        assert answer.status == 204
+    async with http.delete("/calls") as response:
+        assert response.status == 204
     assert await calls(http) == []
     assert (await send_sms(http, "+15005550002", Idempotency_Key="a"))[0] == 503
 
@@ -286,8 +286,8 @@ async def test_errors_can_be_configured_for_one_channel(
     status, behaviour = await put_behaviour(http, patch)
     assert status == 200
     assert behaviour["email"]["error_share"] == 0
-    async with http.post(SMS, data={"To": "+1"}) as answer:
-        assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+    async with http.post(SMS, data={"To": "+1"}) as response:
+        assert (response.status, response.headers["Retry-After"]) == (429, "7")
     await smtp.sendmail("me@example.com", ["ann@example.com"], "\r\nhi\r\n")
     assert [(call["status"], call["accepted"]) for call in await calls(http)] == [
         (429, False),
@@ -335,8 +335,8 @@ async def test_an_absent_field_returns_to_its_default(http: aiohttp.ClientSessio
     assert slow["sms"]["error_share"] == 0.5
     _, last = await put_behaviour(http, {})
     assert last == first
-    async with http.get("/behaviour") as answer:
-        assert await answer.json() == first
+    async with http.get("/behaviour") as response:
+        assert await response.json() == first
 
 
 async def test_a_slow_channel_does_not_delay_another(http: aiohttp.ClientSession) -> None:
@@ -345,8 +345,8 @@ async def test_a_slow_channel_does_not_delay_another(http: aiohttp.ClientSession
         slow = group.create_task(send_sms(http, "+15005550006"))
         while not await calls(http):
             await asyncio.sleep(0)
-        async with http.post(PUSH, json={"message": {"token": "t"}}) as answer:
-            assert answer.status == 200
+        async with http.post(PUSH, json={"message": {"token": "t"}}) as response:
+            assert response.status == 200
         slow.cancel()
 
 
@@ -386,8 +386,8 @@ async def test_the_problem_names_a_wrong_field_and_nothing_changes(
     await put_behaviour(http, {"latency_ms": 1})
     status, problem = await put_behaviour(http, body)
     assert (status, problem["field"]) == (400, field)
-    async with http.get("/behaviour") as answer:
-        assert {behaviour["latency_ms"] for behaviour in (await answer.json()).values()} == {1}
+    async with http.get("/behaviour") as response:
+        assert {behaviour["latency_ms"] for behaviour in (await response.json()).values()} == {1}
 
 
 async def test_a_hanging_call_ends_after_hang_s(http: aiohttp.ClientSession, smtp: SMTP) -> None:
@@ -419,10 +419,10 @@ WEBHOOK = {
 
 async def test_every_alert_of_a_webhook_is_kept_in_order(http: aiohttp.ClientSession) -> None:
     for receiver in ("page", "ticket"):
-        async with http.post("/alerts", json={**WEBHOOK, "receiver": receiver}) as answer:
-            assert answer.status == 204
-    async with http.get("/alerts") as answer:
-        kept = await answer.json()
+        async with http.post("/alerts", json={**WEBHOOK, "receiver": receiver}) as response:
+            assert response.status == 204
+    async with http.get("/alerts") as response:
+        kept = await response.json()
     assert [(alert["receiver"], alert["status"], alert["labels"]["queue"]) for alert in kept] == [
         ("page", "firing", "sms.high"),
         ("page", "resolved", "email.high"),
@@ -437,10 +437,10 @@ async def test_every_alert_of_a_webhook_is_kept_in_order(http: aiohttp.ClientSes
 async def test_an_invalid_webhook_is_refused_and_not_kept(
     http: aiohttp.ClientSession, body: bytes
 ) -> None:
-    async with http.post("/alerts", data=body) as answer:
-        assert (answer.status, (await answer.json(content_type=None))["field"]) == (400, "body")
-    async with http.get("/alerts") as answer:
-        assert await answer.json() == []
+    async with http.post("/alerts", data=body) as response:
+        assert (response.status, (await response.json(content_type=None))["field"]) == (400, "body")
+    async with http.get("/alerts") as response:
+        assert await response.json() == []
 
 
 def test_only_the_newest_alerts_are_kept() -> None:
@@ -488,8 +488,8 @@ async def _hanging_mail(client: SMTP) -> Exception | None:
 
 
 async def test_the_error_of_a_port_in_use_names_the_setting() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(ConfigError, match=f"{port}: in use.*NOTIFIER_SANDBOX__SMTP_PORT"):
             async with open_sandbox(http_port=0, smtp_port=port):
                 pass

@@ -48,7 +48,7 @@ from notifier.settings.load import load_settings
 from tests.builders import EMAIL_HIGH, new_id
 from tests.integration.raw_servers import CLOSE, open_http_script, open_raw_smtp
 from tests.property.asgi import response_to
-from tests.unit.fakes_api import DEFAULT_RULES, MemoryStore, a_submit, make_api
+from tests.unit.fakes_api import DEFAULT_RULES, MemoryStore, make_api, submit_body
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:BasicAuth is deprecated:DeprecationWarning",
@@ -106,7 +106,7 @@ SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "send_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
     "metadata": JSON,
 }
-SUBMIT_BODIES = corrupted(documents(**SUBMIT_FIELDS) | st.just(json.dumps(a_submit()).encode()))
+SUBMIT_BODIES = corrupted(documents(**SUBMIT_FIELDS) | st.just(json.dumps(submit_body()).encode()))
 BATCH_BODIES = corrupted(
     st.lists(SUBMIT_BODIES, max_size=4).map(
         lambda items: b'{"notifications": [' + b",".join(items) + b"]}"
@@ -208,11 +208,11 @@ REQUEST_HEADERS = st.lists(
 def test_every_request_is_answered_below_500(
     method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    answer = asyncio.run(response_to(APP, method, path, query, headers, body))
-    assert answer.status < 500, answer
-    if answer.status >= 400:
-        assert answer.headers[b"content-type"] == b"application/problem+json"
-        assert json.loads(answer.body)["status"] == answer.status
+    response = asyncio.run(response_to(APP, method, path, query, headers, body))
+    assert response.status < 500, response
+    if response.status >= 400:
+        assert response.headers[b"content-type"] == b"application/problem+json"
+        assert json.loads(response.body)["status"] == response.status
 
 
 def assert_storable(result: Outcome) -> None:
@@ -281,9 +281,9 @@ def test_a_send_has_an_outcome_for_any_replies_of_a_mail_server(
 
 @settings(max_examples=40)
 @given(HTTP_RESPONSES)
-def test_a_send_has_an_outcome_for_any_response_of_a_web_server(answer: bytes) -> None:
+def test_a_send_has_an_outcome_for_any_response_of_a_web_server(response: bytes) -> None:
     async def send() -> Outcome:
-        async with open_http_script(lambda n: answer if n == 1 else CLOSE, closes=True) as raw:
+        async with open_http_script(lambda n: response if n == 1 else CLOSE, closes=True) as raw:
             http = HttpSettings(
                 url=f"http://127.0.0.1:{raw.port}/",
                 json="{}",

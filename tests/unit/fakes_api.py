@@ -260,7 +260,7 @@ async def open_client(app: Litestar) -> AsyncIterator[aiohttp.ClientSession]:
         yield client
 
 
-def a_submit(**changes: object) -> dict[str, object]:
+def submit_body(**changes: object) -> dict[str, object]:
     """The body of a valid submit, with some fields changed."""
     body: dict[str, object] = {
         "channel": "email",

@@ -12,14 +12,14 @@ from notifier.api.rules import AddressKind, ChannelRules
 from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NewNotification, Priority
-from tests.unit.fakes_api import DEFAULT_RULES, a_submit, make_rules
+from tests.unit.fakes_api import DEFAULT_RULES, make_rules, submit_body
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALIDATOR = SubmitValidator(DEFAULT_RULES, now=lambda: NOW)
 
 
 def validate(**changes: object) -> NewNotification:
-    return VALIDATOR.validate(json.dumps(a_submit(**changes)).encode())
+    return VALIDATOR.validate(json.dumps(submit_body(**changes)).encode())
 
 
 def nested(levels: int) -> object:
@@ -108,7 +108,7 @@ def test_the_error_names_a_wrong_field(changes: dict[str, object], field: str) -
 
 @pytest.mark.parametrize("missing", ["channel", "recipient", "content"])
 def test_the_error_names_a_missing_field(missing: str) -> None:
-    body = {key: value for key, value in a_submit().items() if key != missing}
+    body = {key: value for key, value in submit_body().items() if key != missing}
     with pytest.raises(InvalidNotification) as caught:
         VALIDATOR.validate(json.dumps(body).encode())
     assert caught.value.field == missing
@@ -192,7 +192,7 @@ def test_each_priority_has_its_default_ttl(priority: Priority, hours: int) -> No
 
 
 def test_medium_is_the_default_priority() -> None:
-    body = a_submit()
+    body = submit_body()
     del body["priority"]
     assert VALIDATOR.validate(json.dumps(body).encode()).queue.priority is Priority.MEDIUM
 
@@ -215,7 +215,7 @@ def test_a_send_at_in_the_past_means_now(send_at: str) -> None:
 def test_a_configured_channel_checks_its_address_kind() -> None:
     channels = {"chat": ChannelRules(address=AddressKind.TOKEN)}
     validator = SubmitValidator(make_rules(channels=channels), now=lambda: NOW)
-    body = a_submit(channel="chat", recipient="room-7")
+    body = submit_body(channel="chat", recipient="room-7")
     assert str(validator.validate(json.dumps(body).encode()).queue) == "chat.high"
 
 
