@@ -11,14 +11,14 @@ from notifier.api.routes.binding import bind_routes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes, MetricsSource, ReadinessCheck
 from notifier.api.routes.notifications import NotificationRoutes
-from notifier.api.routes.pauses import PauseRoutes, PauseWriter
+from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.table import ROUTES
 from notifier.api.rules import ApiRules
-from notifier.api.status_reader import StatusReader
 from notifier.ports.acceptor import Acceptor
-from notifier.ports.queries import Reader
+from notifier.ports.controls import PauseStore
+from notifier.ports.queries import Reader, StatusReader
 
 
 def create_api(
@@ -26,7 +26,7 @@ def create_api(
     acceptor: Acceptor,
     reader: Reader,
     status: StatusReader,
-    pauses: PauseWriter,
+    pauses: PauseStore,
     rules: ApiRules,
     readiness: ReadinessCheck,
     metrics: MetricsSource,
@@ -37,7 +37,7 @@ def create_api(
         FailureRoutes(reader=reader, rules=rules),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),
-        PauseRoutes(status=status, writer=pauses, rules=rules),
+        PauseRoutes(status=status, store=pauses, rules=rules),
         HealthRoutes(readiness=readiness, metrics=metrics),
         ReferenceRoutes(openapi_document(ROUTES, rules)),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from notifier.domain.controls import Pause
 from notifier.domain.notification import (
     FailureView,
     NotificationId,
@@ -80,4 +81,20 @@ class Reader(Protocol):
 
     async def failures(self, selection: Filter) -> Sequence[FailureView]:
         """Return at most `selection.limit` rows of the failure log, newest first."""
+        ...
+
+
+class StatusReader(Protocol):
+    """Reads the state of all queues, providers and pauses. Raises StoreUnavailable."""
+
+    async def queues(self) -> Sequence[QueueState]:
+        """Returns the state of every queue. Counts that the broker does not know are 0."""
+        ...
+
+    async def providers(self) -> Sequence[ProviderState]:
+        """Returns the state of every provider, by name."""
+        ...
+
+    async def pauses(self) -> Sequence[Pause]:
+        """Returns the pauses that have not expired, by scope."""
         ...

@@ -30,7 +30,7 @@ LIMIT_OF_PERMISSION: Final = {
 
 
 class DeploymentStatus:
-    """Implements api.status_reader.StatusReader. Every method raises StoreUnavailable.
+    """Implements ports.queries.StatusReader. Every method raises StoreUnavailable.
 
     Pauses and breakers are read at each call, so that a change just made is seen at once.
     """

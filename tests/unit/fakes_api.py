@@ -54,7 +54,7 @@ def make_rules(**changes: Any) -> ApiRules:
 
 
 class MemoryStore:
-    """Acceptor, Reader, StatusReader and PauseWriter in one.
+    """Acceptor, Reader, StatusReader and PauseStore in one.
 
     Every method raises `error`, if it is set. Submits wait until `released` is set. A submit to
     `rejected_recipient` becomes StoreRejected.

@@ -18,6 +18,7 @@ from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NotificationId, Priority, Status
 from notifier.ports.queries import Filter
 
+PAGING_PARAMETERS: Final = ("cursor", "limit")
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_REASON_LENGTH: Final = 100
@@ -35,7 +36,7 @@ class ListQuery:
     def __init__(self, *filters: str, channels: Mapping[str, object]) -> None:
         channel = partial(_one_of, "channel", tuple(channels))
         parsers: dict[str, ValueParser] = {**_PARSERS, "channel": channel}
-        self._parsers = {name: parsers[name] for name in (*filters, "cursor", "limit")}
+        self._parsers = {name: parsers[name] for name in (*filters, *PAGING_PARAMETERS)}
 
     def parse(self, request: Request[Any, Any, Any]) -> Filter:
         """Returns the filter. Raises InvalidNotification with the name of a wrong parameter."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from litestar import Request
@@ -16,10 +16,11 @@ from notifier.api.http.raw_response import json_response
 from notifier.api.requests import PauseRequest
 from notifier.api.responses import PauseState, Resumed
 from notifier.api.rules import ApiRules
-from notifier.api.status_reader import StatusReader
 from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.errors import InvalidNotification
+from notifier.ports.controls import PauseStore
+from notifier.ports.queries import StatusReader
 
 MAX_BODY_BYTES: Final = 8192
 _MAX_NAME_LENGTH: Final = 60
@@ -28,22 +29,15 @@ _PAUSE_REQUEST: Final = msgspec.json.Decoder(PauseRequest)
 _EMPTY_REQUEST: Final = b"{}"
 
 
-class PauseWriter(Protocol):
-    """The part of `ports.controls.ControlStore` that operators use. Raises StoreUnavailable."""
-
-    async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None: ...
-    async def resume(self, scope: Scope) -> bool: ...
-
-
 class PauseRoutes:
     """Handlers of `/v1/pauses`, and of `/pause` and `/resume` below each kind of scope.
 
     The path parameter is named after the kind of the scope: `queue`, `channel` or `provider`.
     """
 
-    def __init__(self, *, status: StatusReader, writer: PauseWriter, rules: ApiRules) -> None:
+    def __init__(self, *, status: StatusReader, store: PauseStore, rules: ApiRules) -> None:
         self._status = status
-        self._writer = writer
+        self._store = store
         self._deadline_s = rules.request_deadline_s
         self._known = {kind: tuple(rules.names_of(kind)) for kind in ScopeKind}
         self._limit = BodyLimit(
@@ -62,13 +56,13 @@ class PauseRoutes:
         self._check_exists(scope)
         requested = _decode(await _read_optional_body(request, self._limit))
         async with deadline(self._deadline_s):
-            await self._writer.pause(scope, reason=requested.reason, for_s=requested.for_s)
+            await self._store.pause(scope, reason=requested.reason, for_s=requested.for_s)
         return json_response(PauseState(scope.kind, scope.name, requested.reason, requested.for_s))
 
     async def resume(self, request: Request[Any, Any, Any]) -> ASGIApp:
         scope = _scope_of(request)
         async with deadline(self._deadline_s):
-            was_paused = await self._writer.resume(scope)
+            was_paused = await self._store.resume(scope)
         if not was_paused:  # a name that the settings no longer have may still be paused
             self._check_exists(scope)
         return json_response(Resumed(scope.kind, scope.name, was_paused))

@@ -8,7 +8,7 @@ from notifier.api.http.deadline import deadline
 from notifier.api.http.raw_response import json_response
 from notifier.api.responses import Queue
 from notifier.api.rules import ApiRules
-from notifier.api.status_reader import StatusReader
+from notifier.ports.queries import StatusReader
 
 
 class QueueRoutes:

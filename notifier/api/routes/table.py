@@ -10,6 +10,7 @@ from typing import Final
 
 from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceRoutes
 from notifier.api.http.problems import ProblemType
+from notifier.api.http.query import PAGING_PARAMETERS
 from notifier.api.requests import Batch, PauseRequest, Submit
 from notifier.api.responses import (
     Accepted,
@@ -36,7 +37,6 @@ from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.route import Route
 from notifier.domain.controls import ScopeKind
 
-_PAGING: Final = ("cursor", "limit")
 _BODY_PROBLEMS: Final = (
     ProblemType.INVALID_FIELD,
     ProblemType.BODY_TIMEOUT,
@@ -119,7 +119,7 @@ ROUTES: Final = (
         handler=NotificationRoutes.read_page,
         summary="Notifications, newest first.",
         response=NotificationPage,
-        parameters=(*NOTIFICATION_FILTERS, *_PAGING),
+        parameters=(*NOTIFICATION_FILTERS, *PAGING_PARAMETERS),
         problems=_LIST_PROBLEMS,
     ),
     Route(
@@ -129,7 +129,7 @@ ROUTES: Final = (
         handler=FailureRoutes.read_page,
         summary="The failure log, newest first.",
         response=FailurePage,
-        parameters=(*FAILURE_FILTERS, *_PAGING),
+        parameters=(*FAILURE_FILTERS, *PAGING_PARAMETERS),
         problems=_LIST_PROBLEMS,
     ),
     Route(
