@@ -41,7 +41,7 @@ OURS = ("--extra=dev", "--group=build")
 
 
 def digest(pyproject: Path) -> str:
-    """Return the SHA-256 of the tables of a pyproject.toml that decide what is installed."""
+    """Return the SHA-256 of the tables of a pyproject.toml that define the installed packages."""
     tables = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     project = tables["project"]
     inputs = [

@@ -74,7 +74,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _trials(names: Collection[str]) -> Mapping[str, Trial]:
-    """Return the named trials, or all, in their order. All of them need the trial `up`."""
+    """Return the named trials, or all, in their order, always with the trial `up`."""
     chosen = {REQUIRED, *names} if names else set(TRIALS)
     return {name: trial for name, trial in TRIALS.items() if name in chosen}
 

@@ -25,7 +25,7 @@ ADVICE = """no Docker engine responds. Start one. On Debian, as root:
 
 
 class EngineUnavailable(Exception):
-    """No Docker engine responds. The message says how to start one."""
+    """No Docker engine responds. The message has the commands to start one."""
 
 
 class CommandFailed(Exception):

@@ -57,7 +57,7 @@ def megabytes_over_base() -> float:
 
 
 def _pull(wanted: Mapping[str, str]) -> dict[str, str]:
-    """Pull the images that Docker lacks. Returns those that are missing after the first failure."""
+    """Pull the images that Docker lacks. After a failure, returns the missing images."""
     missing = {name: image for name, image in wanted.items() if not has_image(image)}
     for image in missing.values():
         log(f"pulling {image}")

@@ -12,7 +12,7 @@ from notifier.settings.secrets import shown
 
 @dataclass(slots=True)
 class Problems:
-    """Problems by key. `origins` says where each dotted key was set."""
+    """Problems by key. `origins` has the place where each dotted key was set."""
 
     origins: dict[str, str] = field(default_factory=dict)
     found: list[tuple[str, str]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The load generator: what it submits, when, and how it counts the results."""
+"""The load generator: its notifications, due times and report."""
 
 from __future__ import annotations
 
