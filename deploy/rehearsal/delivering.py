@@ -79,8 +79,8 @@ async def _scale_up(stack: Stack) -> list[float]:
         scaling = stack.up("--no-recreate", "--scale", f"worker={WORKERS}")
         group.create_task(scaling, name="scale")
         while len(tasks) < WORKERS - 1:
-            found = await asyncio.to_thread(stack.containers, "worker")
-            for new in set(found) - before - set(tasks):
+            running = await asyncio.to_thread(stack.containers, "worker")
+            for new in set(running) - before - set(tasks):
                 tasks[new] = group.create_task(ready_seconds(new, WORKER_PORT), name="ready")
             await asyncio.sleep(0.1)
     return [task.result() for task in tasks.values()]

@@ -62,8 +62,8 @@ def docker(*arguments: str | Path, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
 
 def inspect(kind: str, name: str) -> Document:
     """Return Docker's description of an image or container. Raises CommandFailed if none exists."""
-    (found,) = json.loads(docker(kind, "inspect", name))
-    document: Document = found
+    (description,) = json.loads(docker(kind, "inspect", name))
+    document: Document = description
     return document
 
 

@@ -56,9 +56,9 @@ def megabytes_over_base() -> float:
     return float(ours - base) / 1e6
 
 
-def _pull(wanted: Mapping[str, str]) -> dict[str, str]:
+def _pull(images: Mapping[str, str]) -> dict[str, str]:
     """Pull the images that Docker lacks. After a failure, returns the missing images."""
-    missing = {name: image for name, image in wanted.items() if not has_image(image)}
+    missing = {name: image for name, image in images.items() if not has_image(image)}
     for image in missing.values():
         log(f"pulling {image}")
         try:

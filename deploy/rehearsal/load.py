@@ -42,7 +42,7 @@ async def lost_and_duplicate(client: Client, ids: Sequence[str]) -> list[Figure]
 async def _submit(client: Client, batch: int, ids: list[str]) -> None:
     while True:
         first = len(ids)
-        wanted = [submit_body(QUEUES[(first + number) % len(QUEUES)]) for number in range(batch)]
+        bodies = [submit_body(QUEUES[(first + number) % len(QUEUES)]) for number in range(batch)]
         with suppress(*API_ERRORS):
-            ids += await client.submit(wanted)
+            ids += await client.submit(bodies)
         await asyncio.sleep(SUBMIT_INTERVAL_S)

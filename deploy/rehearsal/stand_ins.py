@@ -27,12 +27,12 @@ CERTIFICATES = "stand-in-certificates.pem"
 HOST_VARIABLES = ("PIP_INDEX_URL", "http_proxy", "https_proxy", "no_proxy")
 
 
-def build(wanted: Mapping[str, str]) -> dict[str, str]:
+def build(wanted_images: Mapping[str, str]) -> dict[str, str]:
     """Build the stand-ins that exist for these images. Returns their images by service.
 
     Raises CommandFailed.
     """
-    possible = {name: image for name, image in wanted.items() if (FOLDER / name).is_dir()}
+    possible = {name: image for name, image in wanted_images.items() if (FOLDER / name).is_dir()}
     for image in possible.values():
         if has_image(image) and image not in images():
             raise CommandFailed(
@@ -66,8 +66,8 @@ def build_image(dockerfile: Path, image: str, context: Path) -> None:
 
 
 def _build_one(folder: Path, image: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="notifier-stand-in-") as made:
-        context = Path(made, "context")
+    with tempfile.TemporaryDirectory(prefix="notifier-stand-in-") as folder_name:
+        context = Path(folder_name, "context")
         shutil.copytree(folder, context)
         _copy_certificates(context / "trust")
         build_image(context / "Dockerfile", image, context)
@@ -79,8 +79,8 @@ def _build_base() -> None:
     if shutil.which("debootstrap") is None:
         raise CommandFailed("stand-ins need debootstrap: apt-get install debootstrap")
     log(f"building {BASE} with debootstrap")
-    with tempfile.TemporaryDirectory(prefix="notifier-stand-in-") as made:
-        root, archive = Path(made, "root"), Path(made, "root.tar")
+    with tempfile.TemporaryDirectory(prefix="notifier-stand-in-") as folder_name:
+        root, archive = Path(folder_name, "root"), Path(folder_name, "root.tar")
         run(["debootstrap", "--variant=minbase", SUITE, root])
         run(["tar", "--create", "--file", archive, "--directory", root, "."])
         docker("import", f"--change=LABEL {LABEL}=yes", archive, BASE)

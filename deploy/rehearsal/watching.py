@@ -19,10 +19,10 @@ RULES = ("notifier:wait_over_promise:max", "notifier:consumers_busy:share")
 
 async def targets(stack: Stack) -> Sequence[Figure]:
     """Every target is up, and every recording rule has a value."""
-    found = await until(lambda: _targets(stack), _all_up)
+    health = await until(lambda: _targets(stack), _all_up)
     without_value = [rule for rule in RULES if not await _value(stack, rule)]
     return [
-        Figure(name="targets of Prometheus that are up", value=len(found), low=TARGETS),
+        Figure(name="targets of Prometheus that are up", value=len(health), low=TARGETS),
         never("autoscaling rules without a value", len(without_value)),
     ]
 
@@ -41,8 +41,8 @@ async def alert(stack: Stack) -> Sequence[Figure]:
 
 async def workers_up(stack: Stack) -> int:
     """Return how many workers Prometheus scrapes successfully."""
-    found = await _targets(stack)
-    return sum(health == "up" for (job, _), health in found.items() if job == "notifier-worker")
+    health_of = await _targets(stack)
+    return sum(health == "up" for (job, _), health in health_of.items() if job == "notifier-worker")
 
 
 async def _targets(stack: Stack) -> Mapping[tuple[str, str], str]:
@@ -53,8 +53,8 @@ async def _targets(stack: Stack) -> Mapping[tuple[str, str], str]:
     }
 
 
-def _all_up(found: Mapping[tuple[str, str], str]) -> bool:
-    return len(found) >= TARGETS and set(found.values()) == {"up"}
+def _all_up(health_of: Mapping[tuple[str, str], str]) -> bool:
+    return len(health_of) >= TARGETS and set(health_of.values()) == {"up"}
 
 
 async def _value(stack: Stack, rule: str) -> Sequence[Any]:

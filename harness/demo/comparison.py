@@ -10,7 +10,7 @@ from harness.demo.plan import FATES, Fate, PlannedNotification
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FateTotals:
-    """The notifications of one fate. `wrong` counts those with another status or number of calls."""
+    """The notifications of one fate. `wrong` differ from the plan in status or number of calls."""
 
     fate: Fate
     submitted: int

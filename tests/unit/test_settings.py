@@ -194,8 +194,8 @@ class TestSources:
 class TestProblems:
     def test_all_problems_are_reported_at_once(self, tmp_path: Path, write_toml: WriteToml) -> None:
         write_toml("[api]\nprot = 1\n[worker]\nconsumers = 0\n")
-        found = problems(tmp_path, NOTIFIER_LOG__LEVEL="loud", NOTIFIER_NONSENSE="1")
-        assert set(found) == {"api.prot", "worker.consumers", "log.level", "NOTIFIER_NONSENSE"}
+        lines = problems(tmp_path, NOTIFIER_LOG__LEVEL="loud", NOTIFIER_NONSENSE="1")
+        assert set(lines) == {"api.prot", "worker.consumers", "log.level", "NOTIFIER_NONSENSE"}
 
     def test_the_error_names_the_first_key(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
@@ -271,17 +271,17 @@ class TestProblems:
         assert message in problems(tmp_path)[key]
 
     def test_an_unknown_variable_suggests_the_most_similar_name(self, tmp_path: Path) -> None:
-        found = problems(
+        lines = problems(
             tmp_path,
             NOTIFIER_DATABSE_URL="x",
             NOTIFIER_API_PORT="9000",
             NOTIFIER_CHANNELS_EMAIL_CONSUMER_RATE="5",
         )
-        assert 'did you mean "NOTIFIER_DATABASE_URL"?' in found["NOTIFIER_DATABSE_URL"]
-        assert 'did you mean "NOTIFIER_API__PORT"?' in found["NOTIFIER_API_PORT"]
+        assert 'did you mean "NOTIFIER_DATABASE_URL"?' in lines["NOTIFIER_DATABSE_URL"]
+        assert 'did you mean "NOTIFIER_API__PORT"?' in lines["NOTIFIER_API_PORT"]
         assert (
             'did you mean "NOTIFIER_CHANNELS__EMAIL__CONSUMER_RATE"?'
-            in found["NOTIFIER_CHANNELS_EMAIL_CONSUMER_RATE"]
+            in lines["NOTIFIER_CHANNELS_EMAIL_CONSUMER_RATE"]
         )
 
     def test_an_unknown_key_in_dotenv_is_reported(self, tmp_path: Path) -> None:
@@ -296,22 +296,22 @@ class TestProblems:
         )
 
     def test_a_variable_that_is_not_utf_8_is_reported(self, tmp_path: Path) -> None:
-        found = problems(tmp_path, NOTIFIER_API__HOST="h\udcff")
-        assert "bytes that are not UTF-8" in found["NOTIFIER_API__HOST"]
+        lines = problems(tmp_path, NOTIFIER_API__HOST="h\udcff")
+        assert "bytes that are not UTF-8" in lines["NOTIFIER_API__HOST"]
 
     def test_a_url_set_by_two_variables_is_reported(self, tmp_path: Path) -> None:
-        found = problems(
+        lines = problems(
             tmp_path,
             NOTIFIER_DATABASE_URL="postgresql://a/d",
             NOTIFIER_DATABASE__URL="postgresql://b/d",
         )
-        assert any("which NOTIFIER_DATABASE_URL sets, too" in line for line in found.values())
+        assert any("which NOTIFIER_DATABASE_URL sets, too" in line for line in lines.values())
 
     def test_a_file_that_is_missing_or_not_toml_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "bad.toml").write_text("[api")
         assert "No such file" in problems(tmp_path, NOTIFIER_CONFIG="none.toml")["NOTIFIER_CONFIG"]
-        found = problems(tmp_path, NOTIFIER_CONFIG="bad.toml")
-        assert "is not TOML" in found[str(tmp_path / "bad.toml")]
+        lines = problems(tmp_path, NOTIFIER_CONFIG="bad.toml")
+        assert "is not TOML" in lines[str(tmp_path / "bad.toml")]
 
     def test_an_invalid_dotenv_line_is_reported_with_its_number(self, tmp_path: Path) -> None:
         (tmp_path / ".env").write_text("A=1\nnot an assignment\n")
@@ -351,8 +351,8 @@ class TestSecrets:
         assert load_settings(environ, cwd=tmp_path).database.url == "postgresql://strong/d"
 
     def test_a_missing_secret_file_is_reported(self, tmp_path: Path) -> None:
-        found = problems(tmp_path, NOTIFIER_BROKER_URL_FILE="/none/such")
-        assert "cannot read '/none/such'" in found["NOTIFIER_BROKER_URL_FILE"]
+        lines = problems(tmp_path, NOTIFIER_BROKER_URL_FILE="/none/such")
+        assert "cannot read '/none/such'" in lines["NOTIFIER_BROKER_URL_FILE"]
 
     def test_a_secret_set_together_with_its_file_is_reported(
         self, tmp_path: Path, write_toml: WriteToml
@@ -405,8 +405,8 @@ class TestSecrets:
         write_toml("database = 'postgresql://u:hunter2@h/d'")
         assert "got ***, expected a table" in problems(tmp_path)["database"]
         (tmp_path / "config" / "notifier.toml").unlink()
-        found = problems(tmp_path, NOTIFIER_DATABASE_URL_FILE="postgresql://u:hunter2@h/d")
-        assert "cannot read ***" in found["NOTIFIER_DATABASE_URL_FILE"]
+        lines = problems(tmp_path, NOTIFIER_DATABASE_URL_FILE="postgresql://u:hunter2@h/d")
+        assert "cannot read ***" in lines["NOTIFIER_DATABASE_URL_FILE"]
 
     def test_a_password_parameter_with_escapes_is_masked(self, tmp_path: Path) -> None:
         environ = {"NOTIFIER_DATABASE_URL": "postgresql://h/d?p%61ssword=hunter2&user=u"}
