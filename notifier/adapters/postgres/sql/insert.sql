@@ -1,6 +1,6 @@
 -- Stores a batch of accepted notifications: each due at once, after its delay, or as already
 -- published by this process, which then publishes it after the commit.
--- Parameters: $1 ids, $2 queues, $3 recipients, $4 contents, $5 metadata, $6 greatest numbers of
+-- Parameters: $1 ids, $2 queues, $3 recipients, $4 contents, $5 metadata, $6 maximum numbers of
 -- tries, $7 delays, $8 times to live, $9 whether each is stored as published, $10 this process's
 -- id.
 -- Returns: one row, `now`: the transaction's time in seconds since the epoch.

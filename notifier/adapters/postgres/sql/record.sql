@@ -1,5 +1,6 @@
 -- Writes the results of attempts whose rows this worker still holds: the row moves on, the
--- attempt is kept, and a failure is kept if it was the last attempt.
+-- attempt is kept, and a failure is kept if it was the last attempt. A retry that would be due
+-- after expires_at becomes expired instead.
 -- Parameters: $1 ids, $2 claims, $3 statuses (sent, retrying, failed), $4 tries spent, $5 seconds
 -- until the next attempt, $6 reasons of failure, $7 outcomes, $8 providers, $9 codes, $10
 -- details, $11 references of the provider, $12 seconds waited in the queue, $13 seconds that the

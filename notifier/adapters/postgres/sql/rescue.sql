@@ -1,10 +1,10 @@
--- Makes due again the rows of one queue whose message is presumed lost, at most 500. The same
--- claim of a row is rescued again only after 10 s x 2^n, n being its rescues so far. The claim
--- stays, so a copy of the message that still arrives does no harm.
+-- Makes due again the rows of one queue whose message is presumed lost, at most 500. A message is
+-- presumed lost no sooner than 10 s x 2^n after it was published, n being the rescues of its row
+-- at this claim. The claim stays, so a copy of the message that still arrives does no harm.
 -- Parameters: $1 queue, $2 the time, in seconds since the epoch, before which a row was
 -- published.
 -- Returns: the number of rows, in the command tag.
--- Repeating it changes nothing: the rows are no longer published.
+-- Repeating it takes the next rows, if more than 500 are lost.
 WITH lost AS (
     SELECT id FROM notifications
     WHERE queue = $1 AND status = 'queued' AND due_at IS NULL

@@ -8,7 +8,7 @@
 -- Parameters: $1 ids of the processes that look dead, $2 their counters, $3 the queues, $4 and $5
 -- the spans of domain/liveness.py.
 -- Returns: one row per changed notification.
--- Repeating it changes nothing: the rows are no longer published.
+-- Repeating it takes the next rows, if there are more than 500.
 WITH lost AS (
     SELECT taken.id
     FROM unnest($1::uuid[], $2::bigint[]) AS dead (id, beat)

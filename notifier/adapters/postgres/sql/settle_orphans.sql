@@ -1,13 +1,14 @@
 -- Writes the decisions for orphans, as long as their process is still dead. The attempt becomes
--- Ambiguous; if the process comes back, its late result corrects it.
--- Parameters: $1 ids, $2 claims, $3 the dead processes, $4 providers, $5 statuses (queued, failed),
--- $6 reasons, $7 this process's id, $8 and $9 the processes that look dead and their counters, as
--- in claimed_by_dead.sql.
--- Returns: one row per changed notification; `age_s` since it was accepted, in seconds. A row that
--- another process has locked is left out.
+-- Ambiguous; if the process comes back, its late result corrects it. A row decided as queued
+-- whose expires_at has passed becomes expired instead.
+-- Parameters: $1 ids, $2 claims, $3 the dead processes, $4 providers, $5 statuses (queued,
+-- failed), $6 reasons, $7 this process's id, $8 and $9 the processes that look dead and their
+-- counters, as in claimed_by_dead.sql.
+-- Returns: one row per changed notification; `age_s` since it was accepted, in seconds. A row
+-- that another process has locked is left out.
 -- Repeating it changes nothing.
--- (ANY and the status as text: see take_due.sql. Locked rows are skipped, so the order of the locks
--- does not matter.)
+-- (ANY and the status as text: see take_due.sql. Locked rows are skipped, so the order of the
+-- locks does not matter.)
 WITH decision AS (
     SELECT d.* FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[],
                            $6::text[]) AS d (id, claim, worker, provider, status, reason)

@@ -1,6 +1,6 @@
 -- Expires waiting rows, due or published, whose expires_at has passed. Rows published within the
 -- last minute are left to the worker that claims them.
--- Parameters: $1 the greatest number of rows of each kind.
+-- Parameters: $1 the maximum number of rows of each kind.
 -- Returns: one row per expired notification; `age_s` since it was accepted, in seconds.
 -- Repeating it expires the next rows.
 WITH due AS (

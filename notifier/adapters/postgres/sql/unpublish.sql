@@ -1,4 +1,5 @@
--- Makes rows due again whose pointers the broker did not confirm, unless a worker has claimed them.
+-- Makes rows due again whose pointers the broker did not confirm, unless a worker has claimed
+-- them or they were published again.
 -- Parameters: $1 ids, $2 claims, $3 the times of publishing, in seconds since the epoch.
 -- Returns: no rows.
 -- Repeating it changes nothing.
