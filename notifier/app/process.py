@@ -107,15 +107,7 @@ async def open_process(
 async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> Process:
     """Open the parts in the order in which they need each other; the stack closes them."""
     queues, providers, worker = queues_of(settings), providers_of(settings), WorkerId(uuid7())
-    sending = SendingSide()
-    metrics = Metrics(
-        queues,
-        providers,
-        version=__version__,
-        target_wait_s={
-            priority: settings.priorities.of(priority).target_wait_s for priority in Priority
-        },
-    )
+    sending, metrics = SendingSide(), _metrics(settings)
     short_timeout = connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)
     store = await stack.enter_async_context(open_store(connection_settings(settings), worker))
     heartbeat = await stack.enter_async_context(open_heartbeat(short_timeout, worker))
@@ -145,6 +137,17 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
             gates=gates,
         ),
         sending=sending,
+    )
+
+
+def _metrics(settings: Settings) -> Metrics:
+    return Metrics(
+        queues_of(settings),
+        providers_of(settings),
+        version=__version__,
+        target_wait_s={
+            priority: settings.priorities.of(priority).target_wait_s for priority in Priority
+        },
     )
 
 

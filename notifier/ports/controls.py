@@ -62,10 +62,6 @@ class PauseStore(Protocol):
         ...
 
 
-class ControlStore(ControlReader, BreakerStore, PauseStore, Protocol):
-    """Pauses and breakers in Postgres."""
-
-
 class Permissions(Protocol):
     """What this process may send now, by pauses and breakers."""
 

@@ -18,9 +18,10 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.ports.observer import RescueReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from notifier.domain.notification import QueueKey
+    from notifier.lifecycle import Clock
     from notifier.ports.controls import Permissions
     from notifier.ports.heartbeat import PeerFigures, QueueFigures, QueueFigureSource
     from notifier.ports.observer import RecoveryObserver
@@ -43,7 +44,7 @@ class Rescuer:
         own: QueueFigureSource,
         peers: PeerFigures,
         gates: Permissions,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._store = store
         self._observer = observer
