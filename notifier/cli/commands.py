@@ -14,7 +14,7 @@ TOOLS: Final = Group("Tools", sort_key=3)
 
 app: Final = App(
     name="notifier",
-    help="Self-hosted notification delivery with strict priorities and no lost notifications.",
+    help="Self-hosted notification delivery with priorities and no lost notifications.",
     version=__version__,
     help_format="plaintext",
 )
