@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from notifier.lifecycle import Clock
     from notifier.ports.broker import Pointer
 
 MAX_BATCH: Final = 500
@@ -19,7 +20,7 @@ PUBLISH_LATE_S: Final = 0.1
 class DirectPublisher:
     """Pointers that arrive during a publish form the next batch. Queues publish independently."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.reserved = 0
         """Places in the publish window held by rows that are not confirmed yet, stored or not."""
         self._clock = clock

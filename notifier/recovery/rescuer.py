@@ -15,6 +15,7 @@ import structlog
 
 from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
+from notifier.lifecycle import Clock
 from notifier.ports.observer import RescueReason
 
 if TYPE_CHECKING:
