@@ -1,4 +1,4 @@
-"""The documents: their links lead somewhere, and the README stays short."""
+"""The documents: links lead somewhere, names in them exist, and the README stays short."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+DECISIONS = sorted((ROOT / "docs/adr").glob("*.md"))
+RELIABILITY = ROOT / "docs/reliability.md"
 
 
 def anchors(document: Path) -> set[str]:
@@ -36,3 +38,30 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(document: Path) -> No
 
 def test_the_readme_has_at_most_1200_words() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 1200
+
+
+@pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.stem)
+def test_the_file_of_a_decision_is_named_by_its_title(decision: Path) -> None:
+    title = decision.read_text().partition("\n")[0].removeprefix("# ")
+    number, _, words = title.partition(". ")
+    slug = "-".join(re.findall(r"[a-z0-9]+", words.lower()))
+    assert decision.stem == f"{int(number):04}-{slug}"
+
+
+@pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.stem)
+def test_a_status_that_names_another_decision_names_one_that_exists(decision: Path) -> None:
+    status = re.findall(r"^Status: .*$", decision.read_text(), re.MULTILINE)
+    assert len(status) == 1
+    named = set(re.findall(r"\b\d{4}\b", status[0]))
+    assert named <= {other.stem[:4] for other in DECISIONS} - {decision.stem[:4]}
+
+
+def test_every_test_that_the_reliability_page_names_exists() -> None:
+    named = re.findall(r"`(\w+/test_\w+\.py)` `(test_\w+)`", RELIABILITY.read_text())
+    assert len(named) > 10
+    missing = [
+        f"{file}: {test}"
+        for file, test in named
+        if f"def {test}(" not in (ROOT / "tests" / file).read_text()
+    ]
+    assert missing == []
