@@ -236,10 +236,10 @@ async def test_a_claim_expires_a_row_whose_time_is_over(
 async def test_record_settles_the_row_and_keeps_the_attempt(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
-    [mine] = await claimed(store, a_notification())
-    [recorded] = await store.record([a_result(mine)])
+    [claimed_row] = await claimed(store, a_notification())
+    [recorded] = await store.record([a_result(claimed_row)])
     assert (recorded.status, recorded.late) == (Status.SENT, False)
-    view = await read_view(reader, mine)
+    view = await read_view(reader, claimed_row)
     assert (view.status, view.tries, view.due_at) == (Status.SENT, 1, None)
     [attempt] = view.attempts
     assert (attempt.claim, attempt.outcome, attempt.code) == (1, "accepted", "250")
@@ -249,27 +249,29 @@ async def test_record_settles_the_row_and_keeps_the_attempt(
 async def test_a_repeated_record_changes_nothing(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
-    [mine] = await claimed(store, a_notification())
-    result = a_result(mine, Status.RETRYING, outcome="unavailable", after=timedelta(0))
+    [claimed_row] = await claimed(store, a_notification())
+    result = a_result(claimed_row, Status.RETRYING, outcome="unavailable", after=timedelta(0))
     await store.record([result])
-    before = await read_view(reader, mine)
+    before = await read_view(reader, claimed_row)
     [again] = await store.record([result])
     assert (again.status, again.late) == (Status.RETRYING, False)
-    assert await read_view(reader, mine) == before
+    assert await read_view(reader, claimed_row) == before
 
 
 async def test_a_repeated_record_leaves_the_next_claim_alone(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
-    [mine] = await claimed(store, a_notification())
-    result = a_result(mine, Status.RETRYING, outcome="throttled", spends=False, after=timedelta(0))
+    [claimed_row] = await claimed(store, a_notification())
+    result = a_result(
+        claimed_row, Status.RETRYING, outcome="throttled", spends=False, after=timedelta(0)
+    )
     await store.record([result])
     [(pointer, is_retry)] = await store.take_due(quotas(), 500)
     assert is_retry
     [second] = await store.claim([claim_request(pointer)])
     assert isinstance(second, Claimed)
     await store.record([result])
-    assert (await read_view(reader, mine)).status is Status.SENDING
+    assert (await read_view(reader, claimed_row)).status is Status.SENDING
 
 
 async def test_a_rejected_row_stores_nothing_of_its_batch(
@@ -283,18 +285,18 @@ async def test_a_rejected_row_stores_nothing_of_its_batch(
 async def test_throttled_repeats_are_counted_on_one_attempt(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
-    [mine] = await claimed(store, a_notification())
+    [claimed_row] = await claimed(store, a_notification())
     for _ in range(3):
         wait = timedelta(0)
         await store.record(
-            [a_result(mine, Status.RETRYING, outcome="throttled", spends=False, after=wait)]
+            [a_result(claimed_row, Status.RETRYING, outcome="throttled", spends=False, after=wait)]
         )
         [(pointer, _)] = await store.take_due(quotas(), 500)
         [reply] = await store.claim([claim_request(pointer)])
         assert isinstance(reply, Claimed)
-        mine = reply
-    await store.record([a_result(mine)])
-    view = await read_view(reader, mine)
+        claimed_row = reply
+    await store.record([a_result(claimed_row)])
+    view = await read_view(reader, claimed_row)
     assert [(a.claim, a.outcome, a.repeats) for a in view.attempts] == [
         (3, "throttled", 2),
         (4, "accepted", 0),
@@ -305,29 +307,29 @@ async def test_throttled_repeats_are_counted_on_one_attempt(
 async def test_a_failure_is_logged_with_its_first_and_last_attempt(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
-    [mine] = await claimed(store, a_notification())
+    [claimed_row] = await claimed(store, a_notification())
     wait = timedelta(0)
-    await store.record([a_result(mine, Status.RETRYING, outcome="unavailable", after=wait)])
+    await store.record([a_result(claimed_row, Status.RETRYING, outcome="unavailable", after=wait)])
     [(pointer, _)] = await store.take_due(quotas(), 500)
     [second] = await store.claim([claim_request(pointer)])
     assert isinstance(second, Claimed)
     failed = a_result(second, Status.FAILED, outcome="unavailable", reason="exhausted", code="503")
     await store.record([failed])
     [failure] = await reader.failures(Filter())
-    assert (failure.id, failure.reason, failure.code) == (mine.id, "exhausted", "503")
+    assert (failure.id, failure.reason, failure.code) == (claimed_row.id, "exhausted", "503")
     assert failure.tries == 2
-    first, last = (await read_view(reader, mine)).attempts
+    first, last = (await read_view(reader, claimed_row)).attempts
     assert (failure.first_at, failure.last_at) == (first.started_at, last.finished_at)
 
 
 async def test_a_retry_after_the_expiry_expires_at_once(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
-    [mine] = await claimed(store, a_notification(ttl=timedelta(minutes=1)))
-    late = a_result(mine, Status.RETRYING, outcome="unavailable", after=timedelta(minutes=2))
+    [claimed_row] = await claimed(store, a_notification(ttl=timedelta(minutes=1)))
+    late = a_result(claimed_row, Status.RETRYING, outcome="unavailable", after=timedelta(minutes=2))
     [recorded] = await store.record([late])
     assert recorded.status is Status.EXPIRED
-    assert (await read_view(reader, mine)).due_at is None
+    assert (await read_view(reader, claimed_row)).due_at is None
 
 
 async def test_a_row_that_is_given_back_keeps_its_place_and_its_tries(
@@ -371,20 +373,20 @@ async def test_giving_back_leaves_rows_that_another_worker_sends(
 
 
 async def test_giving_back_a_final_row_changes_nothing(store: PostgresStore) -> None:
-    [mine] = await claimed(store, a_notification())
-    await store.record([a_result(mine)])
-    assert await store.give_back([ClaimRequest(id=mine.id, claim=0)]) == []
-    assert await store.give_back([ClaimRequest(id=mine.id, claim=1)]) == []
+    [claimed_row] = await claimed(store, a_notification())
+    await store.record([a_result(claimed_row)])
+    assert await store.give_back([ClaimRequest(id=claimed_row.id, claim=0)]) == []
+    assert await store.give_back([ClaimRequest(id=claimed_row.id, claim=1)]) == []
 
 
 async def test_a_late_accepted_settles_a_row_that_is_still_at_its_claim(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
-    [mine] = await claimed(store, a_notification())
-    await store.give_back([ClaimRequest(id=mine.id, claim=0)])
-    [recorded] = await store.record([a_result(mine)])
+    [claimed_row] = await claimed(store, a_notification())
+    await store.give_back([ClaimRequest(id=claimed_row.id, claim=0)])
+    [recorded] = await store.record([a_result(claimed_row)])
     assert (recorded.status, recorded.late) == (Status.SENT, True)
-    view = await read_view(reader, mine)
+    view = await read_view(reader, claimed_row)
     assert (view.status, view.due_at) == (Status.SENT, None)
     assert [attempt.late for attempt in view.attempts] == [True]
 
@@ -392,13 +394,13 @@ async def test_a_late_accepted_settles_a_row_that_is_still_at_its_claim(
 async def test_a_late_accepted_for_an_older_claim_is_kept_but_settles_nothing(
     store: PostgresStore, reader: PostgresReader
 ) -> None:
-    [mine] = await claimed(store, a_notification())
-    await store.give_back([ClaimRequest(id=mine.id, claim=0)])
+    [claimed_row] = await claimed(store, a_notification())
+    await store.give_back([ClaimRequest(id=claimed_row.id, claim=0)])
     [(pointer, _)] = await store.take_due(quotas(), 500)
     await store.claim([claim_request(pointer)])
-    [recorded] = await store.record([a_result(mine)])
+    [recorded] = await store.record([a_result(claimed_row)])
     assert (recorded.status, recorded.late) == (None, True)
-    view = await read_view(reader, mine)
+    view = await read_view(reader, claimed_row)
     assert view.status is Status.SENDING
     assert [(attempt.claim, attempt.late) for attempt in view.attempts] == [(1, True)]
 
@@ -406,11 +408,11 @@ async def test_a_late_accepted_for_an_older_claim_is_kept_but_settles_nothing(
 async def test_a_late_accepted_removes_the_failure(
     store: PostgresStore, reader: PostgresReader, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    [mine] = await claimed(store, a_notification())
-    failed = a_result(mine, Status.FAILED, outcome="ambiguous", reason="ambiguous")
+    [claimed_row] = await claimed(store, a_notification())
+    failed = a_result(claimed_row, Status.FAILED, outcome="ambiguous", reason="ambiguous")
     await store.record([failed])
     await connection.execute("UPDATE attempts SET recorded_by = gen_random_uuid()")
-    [recorded] = await store.record([a_result(mine)])
+    [recorded] = await store.record([a_result(claimed_row)])
     assert recorded.status is Status.SENT
     assert await reader.failures(Filter()) == []
 
@@ -426,9 +428,9 @@ async def test_unconfirmed_pointers_are_due_again_unless_they_are_claimed(
 
 
 async def test_the_rows_that_this_worker_sends_can_be_listed(store: PostgresStore) -> None:
-    [mine] = await claimed(store, a_notification())
-    assert await store.claimed_by_me() == [ClaimRequest(id=mine.id, claim=0)]
-    await store.record([a_result(mine)])
+    [claimed_row] = await claimed(store, a_notification())
+    assert await store.claimed_by_me() == [ClaimRequest(id=claimed_row.id, claim=0)]
+    await store.record([a_result(claimed_row)])
     assert await store.claimed_by_me() == []
 
 

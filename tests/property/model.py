@@ -195,7 +195,7 @@ class DeploymentModel(RuleBasedStateMachine):
                     self.send(worker.messages[-1])
 
     def send(self, held: HeldMessage) -> None:
-        """Call the provider: at limit once per claim, and not during another call."""
+        """Call the provider: at most once per claim, and not during another call."""
         assert held.claimed is not None
         calls = {claim: call for (id_, claim), call in self.calls.items() if id_ == held.claimed.id}
         assert held.claimed.claim not in calls

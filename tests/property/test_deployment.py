@@ -211,8 +211,8 @@ class Deployment(DeploymentModel):
     @rule(worker_index=INDEX)
     def release_orphans(self, worker_index: int) -> None:
         worker = pick(self.running, worker_index)
-        mine = self.database.run(worker.store.claimed_by_me())
-        if orphans := [request for request in mine if not worker.holds(request.id)]:
+        own_claims = self.database.run(worker.store.claimed_by_me())
+        if orphans := [request for request in own_claims if not worker.holds(request.id)]:
             self.give_back(worker, orphans)
 
     @precondition(lambda self: len(self.workers) < MAX_WORKERS)
@@ -295,7 +295,7 @@ class Deployment(DeploymentModel):
             self.finish_all_rows()
 
     def finish_all_rows(self) -> None:
-        """Leave one worker, index counted as dead while it held messages; it finishes all rows."""
+        """Leave one worker, which counted as dead while it held messages; it finishes all rows."""
         self.start()
         self.thaw()
         self.check()
