@@ -58,15 +58,15 @@ class UncalledProvider:
 
 
 @dataclass
-class Scene:
+class TwoProcesses:
     """A dying worker that has claimed rows, and another that recovers them."""
 
     url: str
     dying: PostgresStore
-    mine: PostgresStore
+    recovering: PostgresStore
     reader: PostgresReader
     liveness: FixedLiveness = field(default_factory=FixedLiveness)
-    processes: DeadList = field(default_factory=DeadList)
+    dead: DeadList = field(default_factory=DeadList)
     metrics: Metrics = field(
         default_factory=lambda: Metrics(
             QUEUES, {Channel("email"): ["smtp"]}, version="0", registry=CollectorRegistry()
@@ -75,9 +75,9 @@ class Scene:
 
     def recovery(self, on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND) -> OrphanRecovery:
         return OrphanRecovery(
-            store=self.mine,
+            store=self.recovering,
             observer=self.metrics,
-            processes=self.processes,
+            processes=self.dead,
             liveness=self.liveness,
             rules=DeliveryRules(
                 bindings={
@@ -117,67 +117,69 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(database_url: str) -> AsyncIterator[Scene]:
+async def pair(database_url: str) -> AsyncIterator[TwoProcesses]:
     settings = ConnectionSettings(url=database_url)
     async with (
         open_store(settings, worker_id()) as dying,
-        open_store(settings, worker_id()) as mine,
+        open_store(settings, worker_id()) as recovering,
         open_reader(settings) as reader,
     ):
-        yield Scene(database_url, dying, mine, reader)
+        yield TwoProcesses(database_url, dying, recovering, reader)
 
 
 async def test_a_worker_without_a_heartbeat_row_is_dead_and_its_sends_are_ambiguous(
-    scene: Scene,
+    pair: TwoProcesses,
 ) -> None:
-    claimed = await scene.claimed_by_dying()
-    assert await scene.recovery().run_once() == 1
-    view = await scene.view(claimed)
+    claimed = await pair.claimed_by_dying()
+    assert await pair.recovery().run_once() == 1
+    view = await pair.view(claimed)
     assert (view.status, view.tries) == (Status.QUEUED, 1)
     [attempt] = view.attempts
     assert (attempt.claim, attempt.outcome, attempt.code) == (1, "ambiguous", "worker_died")
-    assert (await scene.claim_one(scene.mine)).claim == 2
+    assert (await pair.claim_one(pair.recovering)).claim == 2
 
 
-async def test_a_recovered_orphan_counts_as_a_rescue_and_as_a_retry(scene: Scene) -> None:
-    await scene.claimed_by_dying()
-    await scene.recovery().run_once()
-    assert scene.counted("rescues", reason="process_died") == 1
-    assert scene.counted("retries", reason="ambiguous") == 1
+async def test_a_recovered_orphan_counts_as_a_rescue_and_as_a_retry(pair: TwoProcesses) -> None:
+    await pair.claimed_by_dying()
+    await pair.recovery().run_once()
+    assert pair.counted("rescues", reason="process_died") == 1
+    assert pair.counted("retries", reason="ambiguous") == 1
 
 
-async def test_an_orphan_that_fails_counts_as_finished(scene: Scene) -> None:
-    await scene.claimed_by_dying()
-    await scene.recovery(OnAmbiguous.HOLD).run_once()
-    assert scene.counted("rescues", reason="process_died") == 1
-    assert scene.counted("retries", reason="ambiguous") == 0
-    assert scene.counted("finished", status="failed") == 1
+async def test_an_orphan_that_fails_counts_as_finished(pair: TwoProcesses) -> None:
+    await pair.claimed_by_dying()
+    await pair.recovery(OnAmbiguous.HOLD).run_once()
+    assert pair.counted("rescues", reason="process_died") == 1
+    assert pair.counted("retries", reason="ambiguous") == 0
+    assert pair.counted("finished", status="failed") == 1
 
 
 async def test_a_recovered_orphan_is_due_at_once_and_before_younger_notifications(
-    scene: Scene,
+    pair: TwoProcesses,
 ) -> None:
-    claimed = await scene.claimed_by_dying()
-    await scene.mine.insert([a_notification() for _ in range(3)])
-    await scene.recovery().run_once()
+    claimed = await pair.claimed_by_dying()
+    await pair.recovering.insert([a_notification() for _ in range(3)])
+    await pair.recovery().run_once()
     first_attempts = quotas(EMAIL_HIGH)[:1]
-    taken = [pointer.id for pointer, _ in await scene.mine.take_due(first_attempts, 500)]
+    taken = [pointer.id for pointer, _ in await pair.recovering.take_due(first_attempts, 500)]
     assert (len(taken), taken[0]) == (4, claimed.id)
 
 
-async def test_a_process_never_recovers_its_own_claims_even_without_its_row(scene: Scene) -> None:
-    await scene.claimed_by_dying()
-    itself = [DeadProcess(scene.dying.worker, 3)]
-    assert await scene.dying.claimed_by_dead(itself) == []
-    await scene.beat(3)
-    assert await scene.dying.claimed_by_dead(itself) == []
+async def test_a_process_never_recovers_its_own_claims_even_without_its_row(
+    pair: TwoProcesses,
+) -> None:
+    await pair.claimed_by_dying()
+    itself = [DeadProcess(pair.dying.worker, 3)]
+    assert await pair.dying.claimed_by_dead(itself) == []
+    await pair.beat(3)
+    assert await pair.dying.claimed_by_dead(itself) == []
 
 
 async def test_two_concurrent_recoveries_settle_each_orphan_once(
-    scene: Scene, database_url: str
+    pair: TwoProcesses, database_url: str
 ) -> None:
-    claimed = await scene.claimed_by_dying()
-    orphans = await scene.mine.claimed_by_dead([])
+    claimed = await pair.claimed_by_dying()
+    orphans = await pair.recovering.claimed_by_dead([])
     decisions = [
         OrphanDecision(orphan=orphan, provider="smtp", status=Status.QUEUED, reason="")
         for orphan in orphans
@@ -186,143 +188,147 @@ async def test_two_concurrent_recoveries_settle_each_orphan_once(
         async with asyncio.TaskGroup() as group:
             settlements = [
                 group.create_task(store.settle_orphans(decisions, []))
-                for store in (scene.mine, other)
+                for store in (pair.recovering, other)
             ]
         assert sum(len(settlement.result()) for settlement in settlements) == 1
         assert await other.settle_orphans(decisions, []) == []
-    assert (await scene.view(claimed)).tries == 1
+    assert (await pair.view(claimed)).tries == 1
 
 
 async def test_without_postgres_a_pass_settles_nothing_and_raises_nothing(
-    scene: Scene, database_url: str
+    pair: TwoProcesses, database_url: str
 ) -> None:
-    await scene.claimed_by_dying()
+    await pair.claimed_by_dying()
     async with open_proxy_for(database_url) as proxy:
         settings = ConnectionSettings(url=proxy.url(database_url))
-        async with open_store(settings, worker_id()) as scene.mine:
+        async with open_store(settings, worker_id()) as pair.recovering:
             proxy.cut()
-            assert await scene.recovery().run_once() == 0
+            assert await pair.recovery().run_once() == 0
             proxy.heal()
-            assert await scene.recovery().run_once() == 1
+            assert await pair.recovery().run_once() == 1
 
 
-async def test_the_claims_of_a_worker_with_heartbeats_are_left_alone(scene: Scene) -> None:
-    claimed = await scene.claimed_by_dying()
-    await scene.beat(3)
-    assert await scene.recovery().run_once() == 0
-    assert (await scene.view(claimed)).status is Status.SENDING
+async def test_the_claims_of_a_worker_with_heartbeats_are_left_alone(pair: TwoProcesses) -> None:
+    claimed = await pair.claimed_by_dying()
+    await pair.beat(3)
+    assert await pair.recovery().run_once() == 0
+    assert (await pair.view(claimed)).status is Status.SENDING
 
 
-async def test_a_worker_is_dead_only_while_its_counter_is_the_one_reported(scene: Scene) -> None:
-    claimed = await scene.claimed_by_dying()
-    await scene.beat(3)
-    scene.processes.processes = [DeadProcess(scene.dying.worker, 3)]
-    await scene.beat(4)
-    assert await scene.recovery().run_once() == 0
-    scene.processes.processes = [DeadProcess(scene.dying.worker, 4)]
-    assert await scene.recovery().run_once() == 1
-    assert (await scene.view(claimed)).status is Status.QUEUED
+async def test_a_worker_is_dead_only_while_its_counter_is_the_one_reported(
+    pair: TwoProcesses,
+) -> None:
+    claimed = await pair.claimed_by_dying()
+    await pair.beat(3)
+    pair.dead.processes = [DeadProcess(pair.dying.worker, 3)]
+    await pair.beat(4)
+    assert await pair.recovery().run_once() == 0
+    pair.dead.processes = [DeadProcess(pair.dying.worker, 4)]
+    assert await pair.recovery().run_once() == 1
+    assert (await pair.view(claimed)).status is Status.QUEUED
 
 
 async def test_a_heartbeat_between_reading_and_settling_orphans_prevents_the_settling(
-    scene: Scene,
+    pair: TwoProcesses,
 ) -> None:
-    claimed = await scene.claimed_by_dying()
-    await scene.beat(3)
-    dead = [DeadProcess(scene.dying.worker, 3)]
-    orphans = await scene.mine.claimed_by_dead(dead)
+    claimed = await pair.claimed_by_dying()
+    await pair.beat(3)
+    dead = [DeadProcess(pair.dying.worker, 3)]
+    orphans = await pair.recovering.claimed_by_dead(dead)
     assert [orphan.id for orphan in orphans] == [claimed.id]
-    await scene.beat(4)
-    scene.processes.processes = dead
-    assert await scene.recovery().run_once() == 0
-    assert (await scene.view(claimed)).status is Status.SENDING
+    await pair.beat(4)
+    pair.dead.processes = dead
+    assert await pair.recovery().run_once() == 0
+    assert (await pair.view(claimed)).status is Status.SENDING
 
 
-async def test_a_process_that_may_count_as_dead_itself_settles_nothing(scene: Scene) -> None:
-    await scene.claimed_by_dying()
-    scene.liveness.value = False
-    assert await scene.recovery().run_once() == 0
+async def test_a_process_that_may_count_as_dead_itself_settles_nothing(pair: TwoProcesses) -> None:
+    await pair.claimed_by_dying()
+    pair.liveness.value = False
+    assert await pair.recovery().run_once() == 0
 
 
-async def test_the_third_death_is_poison(scene: Scene) -> None:
-    claimed = await scene.claimed_by_dying()
+async def test_the_third_death_is_poison(pair: TwoProcesses) -> None:
+    claimed = await pair.claimed_by_dying()
     for _ in range(2):
-        assert await scene.recovery().run_once() == 1
-        claimed = await scene.claim_one(scene.dying)
-    assert await scene.recovery().run_once() == 1
-    view = await scene.view(claimed)
+        assert await pair.recovery().run_once() == 1
+        claimed = await pair.claim_one(pair.dying)
+    assert await pair.recovery().run_once() == 1
+    view = await pair.view(claimed)
     assert (view.status, view.tries) == (Status.FAILED, 3)
-    [failure] = await scene.reader.failures(Filter())
+    [failure] = await pair.reader.failures(Filter())
     assert (failure.reason, failure.code, failure.tries) == ("poison", "worker_died", 3)
 
 
-async def test_the_third_death_is_poison_also_on_the_last_try(scene: Scene) -> None:
-    await scene.claimed_by_dying(a_notification(max_tries=3))
+async def test_the_third_death_is_poison_also_on_the_last_try(pair: TwoProcesses) -> None:
+    await pair.claimed_by_dying(a_notification(max_tries=3))
     for _ in range(2):
-        assert await scene.recovery().run_once() == 1
-        await scene.claim_one(scene.dying)
-    await scene.recovery().run_once()
-    [failure] = await scene.reader.failures(Filter())
+        assert await pair.recovery().run_once() == 1
+        await pair.claim_one(pair.dying)
+    await pair.recovery().run_once()
+    [failure] = await pair.reader.failures(Filter())
     assert failure.reason == "poison"
 
 
-async def test_an_orphan_of_a_channel_with_hold_fails_as_ambiguous(scene: Scene) -> None:
-    claimed = await scene.claimed_by_dying()
-    await scene.recovery(OnAmbiguous.HOLD).run_once()
-    assert (await scene.view(claimed)).status is Status.FAILED
-    [failure] = await scene.reader.failures(Filter())
+async def test_an_orphan_of_a_channel_with_hold_fails_as_ambiguous(pair: TwoProcesses) -> None:
+    claimed = await pair.claimed_by_dying()
+    await pair.recovery(OnAmbiguous.HOLD).run_once()
+    assert (await pair.view(claimed)).status is Status.FAILED
+    [failure] = await pair.reader.failures(Filter())
     assert failure.reason == "ambiguous"
 
 
-async def test_an_orphan_without_tries_left_fails_as_exhausted(scene: Scene) -> None:
-    await scene.claimed_by_dying(a_notification(max_tries=1))
-    await scene.recovery().run_once()
-    [failure] = await scene.reader.failures(Filter())
+async def test_an_orphan_without_tries_left_fails_as_exhausted(pair: TwoProcesses) -> None:
+    await pair.claimed_by_dying(a_notification(max_tries=1))
+    await pair.recovery().run_once()
+    [failure] = await pair.reader.failures(Filter())
     assert failure.reason == "exhausted"
 
 
-async def test_an_orphan_past_its_time_to_live_expires(scene: Scene, database_url: str) -> None:
-    claimed = await scene.claimed_by_dying()
+async def test_an_orphan_past_its_time_to_live_expires(
+    pair: TwoProcesses, database_url: str
+) -> None:
+    claimed = await pair.claimed_by_dying()
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE notifications SET expires_at = now()")
     await connection.close()
-    await scene.recovery().run_once()
-    assert (await scene.view(claimed)).status is Status.EXPIRED
+    await pair.recovery().run_once()
+    assert (await pair.view(claimed)).status is Status.EXPIRED
 
 
 async def test_a_late_acceptance_amends_the_attempt_and_settles_a_row_not_claimed_since(
-    scene: Scene,
+    pair: TwoProcesses,
 ) -> None:
-    claimed = await scene.claimed_by_dying()
-    await scene.recovery().run_once()
-    [recorded] = await scene.dying.record([a_result(claimed)])
+    claimed = await pair.claimed_by_dying()
+    await pair.recovery().run_once()
+    [recorded] = await pair.dying.record([a_result(claimed)])
     assert (recorded.status, recorded.late) == (Status.SENT, True)
-    [attempt] = (await scene.view(claimed)).attempts
+    [attempt] = (await pair.view(claimed)).attempts
     assert (attempt.outcome, attempt.late) == ("accepted", True)
 
 
 async def test_a_late_acceptance_does_not_change_a_row_that_another_worker_sends(
-    scene: Scene,
+    pair: TwoProcesses,
 ) -> None:
-    claimed = await scene.claimed_by_dying()
-    await scene.recovery().run_once()
-    again = await scene.claim_one(scene.mine)
-    [recorded] = await scene.dying.record([a_result(claimed)])
+    claimed = await pair.claimed_by_dying()
+    await pair.recovery().run_once()
+    again = await pair.claim_one(pair.recovering)
+    [recorded] = await pair.dying.record([a_result(claimed)])
     assert (recorded.status, recorded.late) == (None, True)
-    view = await scene.view(claimed)
+    view = await pair.view(claimed)
     assert view.status is Status.SENDING
-    assert [(each.claim, each.outcome, each.late) for each in view.attempts] == [
+    assert [(attempt.claim, attempt.outcome, attempt.late) for attempt in view.attempts] == [
         (1, "accepted", True)
     ]
-    [settled] = await scene.mine.record([a_result(again)])
+    [settled] = await pair.recovering.record([a_result(again)])
     assert settled.status is Status.SENT
 
 
-async def test_many_orphans_are_settled_in_passes_of_500(scene: Scene) -> None:
-    await scene.dying.insert([a_notification() for _ in range(600)])
+async def test_many_orphans_are_settled_in_passes_of_500(pair: TwoProcesses) -> None:
+    await pair.dying.insert([a_notification() for _ in range(600)])
     pointers = [
-        pointer for pointer, _ in await scene.dying.take_due(quotas(EMAIL_HIGH, limit=600), 600)
+        pointer for pointer, _ in await pair.dying.take_due(quotas(EMAIL_HIGH, limit=600), 600)
     ]
-    await scene.dying.claim([claim_request(pointer) for pointer in pointers])
-    recovery = scene.recovery()
+    await pair.dying.claim([claim_request(pointer) for pointer in pointers])
+    recovery = pair.recovery()
     assert [await recovery.run_once() for _ in range(3)] == [500, 100, 0]
