@@ -26,7 +26,7 @@ from notifier.embedded.rabbitmq import RabbitmqServer, open_rabbitmq
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import Settings
 
-NO_WORKER: Final = WorkerId(UUID(int=0))
+NIL_WORKER: Final = WorkerId(UUID(int=0))
 SANDBOX_OF: Final[Mapping[str, str]] = {"email": "smtp", "phone": "twilio", "token": "fcm"}
 """The sandbox provider that a channel uses, by the kind of its addresses."""
 
@@ -35,7 +35,7 @@ SANDBOX_OF: Final[Mapping[str, str]] = {"email": "smtp", "phone": "twilio", "tok
 class DevOptions:
     """The options of `notifier dev`.
 
-    `data` is the folder for all data; `reset` deletes them first. `broker` is `inprocess`,
+    `data` is the folder for all data; `reset` deletes it first. `broker` is `inprocess`,
     `rabbitmq` (a private node) or a URL; `database` is a URL, or None for the embedded Postgres.
     `providers` selects where messages go: to the sandbox or to the providers of the settings.
     """
@@ -166,5 +166,5 @@ def _with_urls(
 
 async def _requeue(settings: Settings) -> None:
     """Make all published rows due again: the broker in memory starts empty."""
-    async with open_store(connection_settings(settings), NO_WORKER) as store:
+    async with open_store(connection_settings(settings), NIL_WORKER) as store:
         await store.requeue_all()
