@@ -31,6 +31,15 @@ async def limit_of(client: Client, queue: str) -> str:
     return next(str(row["limited_by"]) for row in rows if row["queue"] == queue)
 
 
+async def wait_until_applied(system: System) -> None:
+    """Wait until API and worker have applied the pause, which may take up to a second."""
+
+    async def logs() -> list[str]:
+        return [child.log.read_text() for child in system.children[1:]]
+
+    await until(logs, lambda texts: all('"permissions_changed"' in text for text in texts))
+
+
 async def rate_of(system: System, provider: str) -> float:
     url = f"{system.children[-1].url}/metrics"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
@@ -47,6 +56,7 @@ async def test_a_notification_of_a_paused_scope_is_sent_after_the_resume(
     system: System, client: Client, kind: str, name: str
 ) -> None:
     await client.hold("pause", kind, name)
+    await wait_until_applied(system)
     paused = await client.submit_one(submit_body("push.high"))
     other = await client.submit_one(submit_body("sms.high"))
     assert (await client.final(other))["status"] == "sent"
