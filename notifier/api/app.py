@@ -9,7 +9,7 @@ from notifier.api.docs.reference import ReferenceRoutes
 from notifier.api.http.problems import handle_exception
 from notifier.api.routes.binding import bind_routes
 from notifier.api.routes.failures import FailureRoutes
-from notifier.api.routes.health import HealthRoutes, MetricsSource, ReadinessCheck
+from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.notifications import NotificationRoutes
 from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
@@ -18,6 +18,7 @@ from notifier.api.routes.table import ROUTES
 from notifier.api.rules import ApiRules
 from notifier.ports.acceptor import Acceptor
 from notifier.ports.controls import PauseStore
+from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.queries import Reader, StatusReader
 
 

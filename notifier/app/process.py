@@ -68,10 +68,17 @@ class Process:
         """
         return list(self.membership.why_not_ready())
 
-    def why_not_sending(self) -> list[str]:
+
+class WorkerReadiness:
+    """Implements ports.health.ReadinessCheck for a worker, which also needs the broker."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def why_not_ready(self) -> list[str]:
         """What keeps a worker from being ready, one sentence each."""
-        is_broker_missing = not self.broker_check.is_available
-        return self.why_not_ready() + ["rabbitmq: no answer"] * is_broker_missing
+        is_broker_missing = not self._process.broker_check.is_available
+        return self._process.why_not_ready() + ["rabbitmq: no answer"] * is_broker_missing
 
 
 class PermissionForwarder:

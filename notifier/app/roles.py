@@ -9,7 +9,7 @@ from typing import Final
 
 from notifier.adapters.telemetry.health import open_metrics_server
 from notifier.app.accepting import open_api
-from notifier.app.process import open_process
+from notifier.app.process import WorkerReadiness, open_process
 from notifier.app.providers import ReadSettings, provider_settings
 from notifier.app.sending import open_worker
 from notifier.settings import Settings, WorkerSettings
@@ -41,8 +41,8 @@ async def run_api(
                 settings.worker.metrics_host,
                 metrics_port,
                 next_free=metrics_port == API_METRICS_PORT,
-                render=process.metrics.render,
-                readiness=process.why_not_ready,
+                readiness=process,
+                metrics=process.metrics,
             )
         )
         port = await stack.enter_async_context(open_api(process, stop=stop, share_port=share_port))
@@ -69,8 +69,8 @@ async def run_worker(
             settings.worker.metrics_host,
             settings.worker.metrics_port,
             next_free=settings.worker.metrics_port == WorkerSettings().metrics_port,
-            render=process.metrics.render,
-            readiness=process.why_not_sending,
+            readiness=WorkerReadiness(process),
+            metrics=process.metrics,
         ) as port,
         open_worker(process, providers, stop=stop, reload=reload),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 
 import aiohttp
 import pytest
@@ -12,10 +13,30 @@ from notifier.adapters.telemetry.health import open_metrics_server
 from notifier.domain.errors import ConfigError
 
 HOST = "127.0.0.1"
+Server = AbstractAsyncContextManager[int]
 
 
-def render() -> tuple[bytes, str]:
-    return b"notifier_up 1\n", "text/plain; version=1.0.0; charset=utf-8"
+class OneMetric:
+    """Implements ports.health.MetricsSource."""
+
+    def render(self) -> tuple[bytes, str]:
+        return b"notifier_up 1\n", "text/plain; version=1.0.0; charset=utf-8"
+
+
+class Readiness:
+    """Implements ports.health.ReadinessCheck; ready while it has no reason."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def why_not_ready(self) -> list[str]:
+        return self.reasons
+
+
+def open_server(port: int, readiness: Readiness, *, next_free: bool = False) -> Server:
+    return open_metrics_server(
+        HOST, port, next_free=next_free, readiness=readiness, metrics=OneMetric()
+    )
 
 
 @pytest.fixture
@@ -26,41 +47,37 @@ def busy() -> Iterator[int]:
 
 
 async def test_metrics_liveness_and_readiness_are_served() -> None:
-    reasons: list[str] = []
+    readiness = Readiness()
     async with (
-        open_metrics_server(
-            HOST, 0, next_free=False, render=render, readiness=lambda: reasons
-        ) as port,
+        open_server(0, readiness) as port,
         aiohttp.ClientSession(f"http://{HOST}:{port}") as client,
     ):
         async with client.get("/metrics") as response:
             assert await response.read() == b"notifier_up 1\n"
-            assert response.headers["Content-Type"] == render()[1]
+            assert response.headers["Content-Type"] == OneMetric().render()[1]
         async with client.get("/health/live") as response:
             assert response.status == 200
         async with client.get("/health/ready") as response:
             assert (response.status, await response.json()) == (200, {"status": "ready"})
-        reasons.append("RabbitMQ is unavailable")
+        readiness.reasons.append("RabbitMQ is unavailable")
         async with client.get("/health/ready") as response:
             assert response.status == 503
             assert (await response.json())["reasons"] == ["RabbitMQ is unavailable"]
 
 
 async def test_the_next_port_is_taken_if_a_port_is_in_use(busy: int) -> None:
-    async with open_metrics_server(
-        HOST, busy, next_free=True, render=render, readiness=list
-    ) as port:
+    async with open_server(busy, Readiness(), next_free=True) as port:
         assert port > busy
 
 
 async def test_a_chosen_port_that_is_in_use_is_an_error(busy: int) -> None:
     with pytest.raises(ConfigError, match=f"cannot listen on {HOST}:{busy}"):
-        async with open_metrics_server(HOST, busy, next_free=False, render=render, readiness=list):
+        async with open_server(busy, Readiness()):
             pass
 
 
 async def test_the_port_is_released_afterwards() -> None:
-    async with open_metrics_server(HOST, 0, next_free=False, render=render, readiness=list) as port:
+    async with open_server(0, Readiness()) as port:
         pass
     with socket.create_server((HOST, port)):
         pass

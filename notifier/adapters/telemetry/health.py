@@ -6,13 +6,14 @@ It runs in the worker's own event loop on purpose: a process whose loop hangs is
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 
 from notifier.domain.errors import ConfigError
+from notifier.ports.health import MetricsSource, ReadinessCheck
 
 _MAX_PORTS: Final = 100
 _STOP_TIMEOUT_S: Final = 1.0
@@ -24,17 +25,16 @@ async def open_metrics_server(
     port: int,
     *,
     next_free: bool,
-    render: Callable[[], tuple[bytes, str]],
-    readiness: Callable[[], Sequence[str]],
+    readiness: ReadinessCheck,
+    metrics: MetricsSource,
 ) -> AsyncIterator[int]:
     """Serve during the block; yield the port.
 
-    `readiness` returns the reasons why the process is not ready, none if it is ready. With
-    `next_free` the next free port of 100 is taken if `port` is in use. Raises ConfigError when no
-    port is free.
+    With `next_free` the next free port of 100 is taken if `port` is in use. Raises ConfigError when
+    no port is free.
     """
     runner = web.AppRunner(
-        _app(render, readiness),
+        _app(_Handlers(readiness, metrics)),
         access_log=None,
         handle_signals=False,
         shutdown_timeout=_STOP_TIMEOUT_S,
@@ -46,25 +46,29 @@ async def open_metrics_server(
         await runner.cleanup()
 
 
-def _app(
-    render: Callable[[], tuple[bytes, str]], readiness: Callable[[], Sequence[str]]
-) -> web.Application:
-    async def metrics(_: web.Request) -> web.Response:
-        body, content_type = render()
+class _Handlers:
+    def __init__(self, readiness: ReadinessCheck, metrics: MetricsSource) -> None:
+        self._readiness = readiness
+        self._metrics = metrics
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        body, content_type = self._metrics.render()
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    async def live(_: web.Request) -> web.Response:
+    async def live(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "live"})
 
-    async def ready(_: web.Request) -> web.Response:
-        if reasons := list(readiness()):
+    async def ready(self, _: web.Request) -> web.Response:
+        if reasons := list(self._readiness.why_not_ready()):
             return web.json_response({"status": "not ready", "reasons": reasons}, status=503)
         return web.json_response({"status": "ready"})
 
+
+def _app(handlers: _Handlers) -> web.Application:
     app = web.Application()
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/health/live", live)
-    app.router.add_get("/health/ready", ready)
+    app.router.add_get("/metrics", handlers.metrics)
+    app.router.add_get("/health/live", handlers.live)
+    app.router.add_get("/health/ready", handlers.ready)
     return app
 
 

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import msgspec
 from litestar.types import ASGIApp
 
 from notifier.api.http.problems import ProblemType, RequestRefused
 from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.responses import Health
-
-
-class ReadinessCheck(Protocol):
-    """Knows whether the process can do its work."""
-
-    def why_not_ready(self) -> Sequence[str]:
-        """Returns the reasons why the process is not ready; none means that it is."""
-        ...
-
-
-class MetricsSource(Protocol):
-    """Holds the metrics of the process."""
-
-    def render(self) -> tuple[bytes, str]:
-        """Returns all metrics in Prometheus's text format, and their content type."""
-        ...
+from notifier.ports.health import MetricsSource, ReadinessCheck
 
 
 class HealthRoutes:
