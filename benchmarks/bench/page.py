@@ -144,7 +144,7 @@ def _table(
         ratio = better.get((workload, system, figure))
         beside = "" if ratio is None else f"{ratio:.2f} x"
         span = f"{_shown(of.least)} - {_shown(of.most)}"
-        cells = (system, _said(figure), _shown(of.median), span, str(of.rounds), beside)
+        cells = (system, _label(workload, figure), _shown(of.median), span, str(of.rounds), beside)
         yield f"| {' | '.join(cells)} |"
 
 
@@ -164,7 +164,8 @@ def _share(table: Table, share: Share) -> str:
     if ours is None or limit is None:
         return ""
     used = ours.median / limit.median
-    return f"| {TITLES[share.workload]} | {share.server}: {_said(share.figure)} | {used:.0%} |"
+    figure = _label("limits", share.figure)
+    return f"| {TITLES[share.workload]} | {share.server}: {figure} | {used:.0%} |"
 
 
 def _remains() -> Iterator[str]:
@@ -203,8 +204,11 @@ def _errors(runs: Sequence[Results]) -> Iterator[str]:
         yield f"- left out: {reason.splitlines()[0]}"
 
 
-def _said(figure: str) -> str:
+def _label(workload: str, figure: str) -> str:
     words = figure.removesuffix("_ms").replace("_per_s", "").replace("_", " ")
+    if workload in CURVES and words.isdigit():
+        unit_of_x, _ = CURVES[workload]
+        return f"per second ({unit_of_x}: {words})"
     if figure == "bytes":
         return "bytes per notification"
     if figure == "per_s":

@@ -50,12 +50,14 @@ async def growth(stack: Stack) -> Sequence[Figure]:
     return [
         Figure(name="worker's memory at its start", value=many.at_start_mib, unit="MiB", high=90),
         Figure(name=f"... with {FEW:,} waiting", value=few.mib, unit="MiB"),
-        Figure(name=f"... with {MANY:,} of that", value=memory, unit="%", low=0.95, high=1.05),
+        Figure(
+            name=f"... with {MANY:,} waiting, compared", value=memory, unit="%", low=0.95, high=1.05
+        ),
         Figure(name=f"drained with {FEW:,} waiting", value=few_per_s, unit="/s"),
-        Figure(name=f"... with {MANY:,} of that", value=rate, unit="%", low=0.9),
+        Figure(name=f"... with {MANY:,} waiting, compared", value=rate, unit="%", low=0.9),
         Figure(name="series of a worker", value=many.worker_series, high=1000, always=True),
         Figure(name="series of an API", value=many.api_series, high=1000, always=True),
-        Figure(name="database, all final, a notification", value=row_bytes, unit="bytes"),
+        Figure(name="database size per notification, all final", value=row_bytes, unit="bytes"),
     ]
 
 

@@ -99,7 +99,7 @@ def _ends_ms(
 
 def _slower(before: Sequence[float], during: Sequence[float]) -> Sequence[Figure]:
     first, then = percentile(before, 0.99), percentile(during, 0.99)
-    name = "SMS hangs: p99 of email.high (100 ms a send) of before"
+    name = "SMS hangs: p99 of email.high, compared with before"
     return [
         Figure(name=name, value=then / first, unit="%", high=1.1),
         Figure(name="... p99 before", value=first, unit="ms"),

@@ -28,13 +28,18 @@ async def history(stack: Stack) -> Sequence[Figure]:
     return [
         Figure(name="submitted, no history", value=bare_submit, unit="/s"),
         Figure(
-            name=f"... after {FINISHED:,} of that",
+            name=f"... after {FINISHED:,} sent, compared",
             value=submit / bare_submit,
             unit="%",
             low=0.9,
         ),
         Figure(name="drained, no history", value=bare_drain, unit="/s"),
-        Figure(name=f"... after {FINISHED:,} of that", value=drain / bare_drain, unit="%", low=0.9),
+        Figure(
+            name=f"... after {FINISHED:,} sent, compared",
+            value=drain / bare_drain,
+            unit="%",
+            low=0.9,
+        ),
     ]
 
 

@@ -93,7 +93,9 @@ async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequen
     return [
         Figure(name=f"20/s of high alone, {consumers} consumers: p99", value=alone, unit="ms"),
         Figure(name=f"... while {WAITING:,} low wait", value=among, unit="ms"),
-        Figure(name="... more by", value=among - alone, unit="ms", high=adds_most_ms),
+        Figure(
+            name="... difference of the two p99", value=among - alone, unit="ms", high=adds_most_ms
+        ),
         Figure(name="... p50 alone", value=percentile(idle, 0.5), unit="ms"),
         Figure(name="... p50 while low wait", value=percentile(flooded, 0.5), unit="ms"),
         Figure(name="... sent meanwhile", value=rate, unit="/s"),

@@ -35,7 +35,9 @@ async def million(stack: Stack) -> Sequence[Figure]:
     return [
         *exact,
         Figure(name="... series of a process", value=most_series, high=1000, always=True),
-        Figure(name="... API's memory, of that after 50,000", value=api, unit="x", high=1.1),
+        Figure(
+            name="... API's memory, compared with that after 50,000", value=api, unit="x", high=1.1
+        ),
         Figure(name="... workers' memory, the same", value=max(workers), unit="x", high=1.1),
         Figure(name="... API's memory at the end", value=after[0], unit="MiB"),
         Figure(name="... a worker's memory at the end", value=max(after[1:]), unit="MiB"),

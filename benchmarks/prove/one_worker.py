@@ -74,7 +74,9 @@ async def starvation(stack: Stack) -> Sequence[Figure]:
         done = await by_queue(run.workers, "notifier_attempts") - before
         run.kill(run.workers[0])  # the rest of the backlog does not matter
     share = done["email.low"] / done.total()
-    return [Figure(name="low during 30 s of too much high", value=share, unit="%", low=0.03)]
+    return [
+        Figure(name="share of low during 30 s of too much high", value=share, unit="%", low=0.03)
+    ]
 
 
 async def consumer_rate(stack: Stack) -> Sequence[Figure]:

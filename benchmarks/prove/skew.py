@@ -40,13 +40,13 @@ async def skewed_load(stack: Stack) -> Sequence[Figure]:
     arithmetic = WORKING / SEND_S
     return [
         Figure(
-            name="work moves over 3 queues, of one queue's rate",
+            name="load moves over 3 queues: rate, compared with one queue",
             value=skews / stays,
             unit="%",
             low=0.97,
         ),
-        Figure(name="... of 65 consumers by 200 ms", value=skews / arithmetic, unit="%"),
-        Figure(name="... one queue's rate of the same", value=stays / arithmetic, unit="%"),
+        Figure(name="... compared with 65 consumers / 200 ms", value=skews / arithmetic, unit="%"),
+        Figure(name="... one queue, compared with the same", value=stays / arithmetic, unit="%"),
     ]
 
 

@@ -110,11 +110,20 @@ async def _attacked(
         left = attackers.connected
     otherwise = sum(status not in expected for status in attackers.statuses)
     return [
-        Figure(name=f"{count} of them: connected still after {WATCHED_S:g} s", value=left, high=0),
+        Figure(
+            name=f"{count} hostile callers: still connected after {WATCHED_S:g} s",
+            value=left,
+            high=0,
+        ),
         Figure(name="... answered with another status than expected", value=otherwise, high=0),
-        Figure(name="... of the others not served", value=failed, high=0),
-        Figure(name="... p99 of the others", value=percentile(waits, 0.99), unit="s", high=1),
-        Figure(name="... most memory of the API", value=peak_mb / idle_mb, unit="x", high=2),
+        Figure(name="... requests of other callers not served", value=failed, high=0),
+        Figure(name="... p99 of other callers", value=percentile(waits, 0.99), unit="s", high=1),
+        Figure(
+            name="... peak memory of the API, compared with idle",
+            value=peak_mb / idle_mb,
+            unit="x",
+            high=2,
+        ),
     ]
 
 

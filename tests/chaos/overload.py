@@ -58,14 +58,19 @@ async def overload(arena: Arena) -> Sequence[Figure]:
     full_s = _full_again(after, ended_at, SHARE * capacity)
     waits = [seconds for _, seconds in during.accepted] or [float("inf")]
     return [
-        Figure(name="it can commit", value=capacity, unit="/s", low=1),
-        Figure(name="batches accepted under 3 x", value=len(during.accepted), low=1),
+        Figure(name="commit capacity", value=capacity, unit="/s", low=1),
+        Figure(name="batches accepted at 3 times that rate:", value=len(during.accepted), low=1),
         Figure(name="... refused with 503", value=during.refused, low=1),
         Figure(name="... without Retry-After", value=during.refused_without_time, high=0),
         Figure(name="... answered otherwise, or not at all", value=during.failed, high=0),
         Figure(name="... p99 of the accepted", value=percentile(waits, 0.99), unit="s", high=1),
-        Figure(name="... most memory of the API", value=peak_mb / idle_mb, unit="x", high=2),
-        Figure(name="at its full rate again after", value=full_s, unit="s", high=10),
+        Figure(
+            name="... peak memory of the API, compared with idle",
+            value=peak_mb / idle_mb,
+            unit="x",
+            high=2,
+        ),
+        Figure(name="full rate again after", value=full_s, unit="s", high=10),
     ]
 
 

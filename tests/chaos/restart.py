@@ -61,7 +61,7 @@ async def everything_restarted(arena: Arena) -> Sequence[Figure]:
     calls = await run.client.log()
     return [
         *_rates(instants(calls), restart),
-        never("held still by the dead", untouched),
+        never("still claimed by a killed worker", untouched),
         *await _judged(run, calls, COUNT + len(copied)),
     ]
 
@@ -95,9 +95,9 @@ def _rates(at: Sequence[float], restart: Restart) -> Sequence[Figure]:
     ready_s = restart.ready_at - restart.started_at
     full_s = full_rate_after_s(at, restart.started_at, target=SHARE * before, span_s=WINDOW_S)
     return [
-        Figure(name=f"called with {COUNT:,} waiting", value=before, unit="/s", low=1),
+        Figure(name=f"calls with {COUNT:,} waiting", value=before, unit="/s", low=1),
         Figure(name="all ready again after", value=ready_s, unit="s"),
-        Figure(name="at its full rate again after", value=full_s, unit="s", high=WITHIN_S),
+        Figure(name="full rate again after", value=full_s, unit="s", high=WITHIN_S),
     ]
 
 
@@ -108,7 +108,7 @@ async def _judged(run: Run, calls: Sequence[Document], count: int) -> Sequence[F
     unmarked = (twice | (set(times) - sent)) - await run.ambiguous()
     return [
         never("neither sent nor waiting", count - len(sent) - waiting),
-        never("sent and never taken", len(sent - set(times))),
-        Figure(name="taken twice", value=len(twice)),
-        never("taken twice, or taken and not sent, without a mark", len(unmarked)),
+        never("sent and never accepted by the sandbox", len(sent - set(times))),
+        Figure(name="accepted twice by the sandbox", value=len(twice)),
+        never("accepted twice, or accepted and not sent, without a mark", len(unmarked)),
     ]
