@@ -20,7 +20,10 @@ from notifier.domain.outcome import (
 
 
 class OnAmbiguous(StrEnum):
-    """What a channel does with a notification that may have been sent."""
+    """What a channel does with a notification that may have been sent.
+
+    RESEND retries it by the policy. HOLD fails it as `ambiguous`: it is final and does not wait.
+    """
 
     RESEND = "resend"
     HOLD = "hold"

@@ -147,7 +147,7 @@ class NotificationMetrics:
         )
         self._rescues = factory.counter(
             "rescues",
-            "Notifications made due again, because RabbitMQ lost the message or a process died.",
+            "Notifications recovered, because RabbitMQ lost the message or a process died.",
             ("queue", "reason"),
             [(queue, reason) for queue in queues for reason in RescueReason],
         )
