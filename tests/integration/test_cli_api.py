@@ -153,7 +153,12 @@ class Cli:
         return (sys.executable, "-m", "notifier", *arguments, "--url", self.url)
 
     async def _run(self, command: Sequence[str], out: int | IO[str]) -> Done:
-        environ = {name: text for name, text in os.environ.items() if "NOTIFIER" not in name}
+        # Without COLUMNS and LINES the size is the terminal's own.
+        environ = {
+            name: text
+            for name, text in os.environ.items()
+            if "NOTIFIER" not in name and name not in {"COLUMNS", "LINES"}
+        }
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.folder,
