@@ -1,0 +1,124 @@
+"""The client of the command line reads responses of newer APIs, which may have more fields."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+import pytest
+
+from notifier.api.responses import (
+    Accepted,
+    Notification,
+    NotificationPage,
+    PauseState,
+    ProviderHealth,
+    Queue,
+    Resumed,
+)
+from notifier.cli.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    import aiohttp
+
+ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+AT = "2030-01-31T08:00:00Z"
+SUMMARY: dict[str, object] = {
+    "id": ID,
+    "status": "sent",
+    "channel": "email",
+    "priority": "high",
+    "queue": "email.high",
+    "recipient": "ada@example.com",
+    "tries": 1,
+    "max_tries": None,
+    "last_error": None,
+    "metadata": {},
+    "created_at": AT,
+    "updated_at": AT,
+    "due_at": None,
+    "expires_at": AT,
+}
+ATTEMPT: dict[str, object] = {
+    "claim": 1,
+    "provider": "smtp",
+    "outcome": "accepted",
+    "code": "250",
+    "detail": "",
+    "queue_wait_s": 0.1,
+    "started_at": AT,
+    "finished_at": AT,
+    "next_at": None,
+    "repeats": 0,
+    "late": False,
+    "new_field": 1,
+}
+QUEUE: dict[str, object] = {
+    "queue": "email.high",
+    "ready": 1,
+    "due": 2,
+    "consumers": 3,
+    "busy": 1,
+    "rate_per_s": 1.5,
+    "oldest_wait_s": 0.1,
+    "limited_by": "need",
+    "paused": False,
+}
+PROVIDER: dict[str, object] = {
+    "provider": "smtp",
+    "channels": ["email"],
+    "breaker": "closed",
+    "reason": "",
+    "probe_in_s": 0.0,
+    "paused": False,
+    "calls": 1,
+    "failures": 0,
+}
+PAUSE: dict[str, object] = {
+    "kind": "queue",
+    "name": "email.high",
+    "reason": "",
+    "expires_in_s": None,
+}
+RESPONSES: Mapping[type[msgspec.Struct], dict[str, object]] = {
+    Accepted: {"id": ID, "status": "queued", "queue": "email.high"},
+    Notification: {**SUMMARY, "content": {}, "attempts": [ATTEMPT]},
+    NotificationPage: {"notifications": [{**SUMMARY, "new_field": 1}], "next_cursor": None},
+    Queue: QUEUE,
+    ProviderHealth: PROVIDER,
+    PauseState: PAUSE,
+    Resumed: {"kind": "queue", "name": "email.high", "resumed": True},
+}
+
+
+@dataclass(frozen=True)
+class FakeResponse:
+    content: bytes
+    status: int = 200
+    ok: bool = True
+
+    async def read(self) -> bytes:
+        return self.content
+
+
+@dataclass(frozen=True)
+class FakeSession:
+    content: bytes
+
+    @asynccontextmanager
+    async def request(
+        self, _method: str, _url: str, **_options: object
+    ) -> AsyncIterator[FakeResponse]:
+        yield FakeResponse(self.content)
+
+
+@pytest.mark.parametrize("struct", RESPONSES, ids=lambda struct: struct.__name__)
+async def test_an_unknown_field_of_a_response_is_ignored(struct: type[msgspec.Struct]) -> None:
+    document = {**RESPONSES[struct], "new_field": {"of": "a newer API"}}
+    session = cast("aiohttp.ClientSession", FakeSession(msgspec.json.encode(document)))
+    read = await Client("http://127.0.0.1:8000", session).get("/path", struct)
+    assert isinstance(read, struct)
