@@ -1,6 +1,6 @@
-"""Real servers for the tests, started by whoever asks first: a unit test starts nothing.
+"""Fixtures with real servers, started by the first test that needs them; unit tests start none.
 
-A missing server is an error, never a skip. No test may leave a task, no run a process.
+A missing server is an error, never a skip. No test may leave a task, no run may leave a process.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from notifier.embedded.rabbitmq import RabbitmqInstall, find_rabbitmq
 from tests.granted import ROLE
 
 NUMBERS = itertools.count(1)
-CANCELLED_TASKS_END_WITHIN_S = 5.0
+CANCELLED_TASK_TIMEOUT_S = 5.0
 
-# The same examples in every run, and no deadline: a loaded machine fails nothing. `--hypothesis-
-# profile=long` looks for what these do not find.
+# The same examples in every run and no deadline, so that a busy machine fails no test.
+# `--hypothesis-profile=long` searches for more.
 settings.register_profile(
     "short",
     derandomize=True,
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no failure
+    suppress_health_check=[HealthCheck.too_slow],  # a busy machine must not fail a test
 )
 settings.register_profile(
     "long", max_examples=2000, stateful_step_count=80, deadline=None, print_blob=True
 )
 settings.load_profile("short")
 
-# A shell that starts us in the background has us ignore Ctrl-C, and what we start would, too.
+# A shell makes background processes ignore SIGINT, and the children of pytest would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -54,41 +54,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--postgres-bin",
         type=Path,
         metavar="DIR",
-        help="run Postgres from this folder's programs, not from the wheel's",
+        help="run Postgres from the programs in this folder instead of the wheel's",
     )
-
-
-# ---- nothing is left behind ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_process_is_left(session_folder: Path) -> Iterator[None]:
-    """Set up before any server, so it looks after the last has stopped."""
+    """Check after the last server has stopped, because it is set up before any server."""
     yield
-    seen = (_seen(process, session_folder) for process in Path("/proc").glob("[0-9]*"))
-    left = [line for line in seen if line]
+    leftovers = (
+        _describe_leftover(process, session_folder) for process in Path("/proc").glob("[0-9]*")
+    )
+    left = [line for line in leftovers if line]
     assert not left, f"processes left behind: {left}"
 
 
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
-    """The folder of the session's servers, which the server's user may enter."""
-    _forget_killed_sessions(Path(tempfile.gettempdir()))
+    """The folder of the session's servers; the servers' user may enter it."""
+    _remove_folders_of_killed_sessions(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=f"notifier-tests-{os.getpid()}-"))
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder)
 
 
-def _forget_killed_sessions(where: Path) -> None:
-    """A session that was killed could not remove its folder; its servers died with it."""
+def _remove_folders_of_killed_sessions(where: Path) -> None:
+    """Remove the folders of killed sessions, whose servers died with them."""
     for folder in where.glob("notifier-tests-*-*"):
         if not Path("/proc", folder.name.split("-")[2]).exists():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _seen(process: Path, folder: Path) -> str:
-    """What a living process runs, if it is a child of ours or lives in the session's folder."""
+def _describe_leftover(process: Path, folder: Path) -> str:
+    """Return pid and command of a child of ours or a process in the session's folder, else ""."""
     try:
         state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
         is_resident = (process / "cwd").readlink().is_relative_to(folder)
@@ -101,7 +100,7 @@ def _seen(process: Path, folder: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def no_task_is_left_by_an_async_test(request: pytest.FixtureRequest) -> None:
-    """Asked for first, so it looks after every other fixture of the test has ended."""
+    """Check after all other fixtures of the test have ended, because it is set up first."""
     function = getattr(request, "function", None)
     hypothesis = getattr(function, "hypothesis", None)
     if inspect.iscoroutinefunction(getattr(hypothesis, "inner_test", function)):
@@ -114,7 +113,7 @@ async def no_task_is_left() -> AsyncIterator[None]:
     yield
     left = _tasks() - before
     if cancelled := {task for task in left if task.cancelling()}:
-        await asyncio.wait(cancelled, timeout=CANCELLED_TASKS_END_WITHIN_S)
+        await asyncio.wait(cancelled, timeout=CANCELLED_TASK_TIMEOUT_S)
     running = [repr(task) for task in left if not task.done()]
     assert not running, f"tasks left running: {running}"
 
@@ -124,19 +123,16 @@ def _tasks() -> set[asyncio.Task[Any]]:
     return {task for task in asyncio.all_tasks() if task is not current}
 
 
-# ---- Postgres -----------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="session")
 def postgres_bin(pytestconfig: pytest.Config) -> Path | None:
-    """The folder given by --postgres-bin."""
+    """The folder given by --postgres-bin, or None."""
     given: Path | None = pytestconfig.getoption("--postgres-bin")
     return given
 
 
 @pytest.fixture(scope="session")
 def postgres_server(session_folder: Path, postgres_bin: Path | None) -> Iterator[PostgresServer]:
-    """The session's Postgres. A test that stops it takes `private_postgres`."""
+    """The session's Postgres. A test that stops a server uses `private_postgres`."""
     with running_postgres(
         session_folder / "postgres", bin_folder=postgres_bin, durable=False, keep=False
     ) as server:
@@ -145,21 +141,21 @@ def postgres_server(session_folder: Path, postgres_bin: Path | None) -> Iterator
 
 @pytest.fixture
 def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """A fresh database with nothing in it."""
+    """A new, empty database."""
     with _database(postgres_server, template="template0") as url:
         yield url
 
 
 @pytest.fixture
 def database_url(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
-    """A fresh database with all migrations applied."""
+    """A new database with all migrations applied."""
     with _database(postgres_server, template=migrated_template) as url:
         yield url
 
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """A connection to it."""
+    """A connection to the test's database."""
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
@@ -167,15 +163,15 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyn
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: PostgresServer) -> str:
-    """A database to copy, migrated once."""
+    """A migrated database that others are copied from."""
     return _migrated(postgres_server)
 
 
 @pytest.fixture
 def private_postgres(session_folder: Path, postgres_bin: Path | None) -> Iterator[PostgresServer]:
-    """A Postgres of the test's own, to stop and to kill.
+    """A private Postgres that the test may stop and kill.
 
-    Where the loop must run meanwhile: `await run_steps_async(server.restarting())`.
+    Use `await run_steps_async(server.restarting())` where the event loop must run meanwhile.
     """
     folder = session_folder / f"postgres-{next(NUMBERS)}"
     with running_postgres(folder, bin_folder=postgres_bin, durable=False, keep=False) as server:
@@ -190,7 +186,7 @@ def private_database_url(private_postgres: PostgresServer) -> str:
 
 @pytest.fixture(scope="session")
 def app_role(postgres_server: PostgresServer) -> Iterator[str]:
-    """A role that may log in and nothing else; it outlives the databases that grant it more."""
+    """A role that may only log in. It outlives the databases that grant it more."""
     execute(postgres_server, f"CREATE ROLE {ROLE} LOGIN")
     yield ROLE
     execute(postgres_server, f"DROP ROLE {ROLE}")
@@ -231,13 +227,13 @@ def run_alone(work: Coroutine[Any, Any, None]) -> None:
 
 
 def in_a_thread(work: Callable[[], object]) -> None:
-    """Run work that has an event loop of its own, where it cannot disturb the test's."""
+    """Run work with its own event loop in a thread, apart from the test's loop."""
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 handed to the test's thread
+        except BaseException as error:  # noqa: BLE001 raised again in the test's thread
             errors.append(error)
 
     thread = threading.Thread(target=run)
@@ -247,12 +243,9 @@ def in_a_thread(work: Callable[[], object]) -> None:
         raise errors[0]
 
 
-# ---- RabbitMQ -----------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="session")
 def rabbitmq_install(pytestconfig: pytest.Config) -> RabbitmqInstall:
-    """The RabbitMQ to start."""
+    """The RabbitMQ installation to use."""
     install = find_rabbitmq(pytestconfig.rootpath / ".notifier/rabbitmq-server")
     if install is None:
         raise ServerFailed("no RabbitMQ is installed: `make test` installs it")
@@ -270,14 +263,14 @@ def rabbitmq_server(
 
 @pytest.fixture
 def vhost_url(rabbitmq_server: RabbitmqNode) -> Iterator[str]:
-    """A fresh vhost."""
+    """A new vhost."""
     with _vhost(rabbitmq_server) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def private_node(session_folder: Path, rabbitmq_install: RabbitmqInstall) -> Iterator[RabbitmqNode]:
-    """One node for all tests of a module that stop it: a start takes seconds."""
+    """One node for all tests of a module that stop it, since a start takes seconds."""
     folder = session_folder / f"rabbitmq-{next(NUMBERS)}"
     with running_node(folder, install=rabbitmq_install, keep=False) as server:
         yield server
@@ -285,9 +278,9 @@ def private_node(session_folder: Path, rabbitmq_install: RabbitmqInstall) -> Ite
 
 @pytest.fixture
 def private_rabbitmq(private_node: RabbitmqNode) -> RabbitmqNode:
-    """A running node, to stop, to kill and to wipe.
+    """A running node that the test may stop, kill and wipe.
 
-    Where the loop must run meanwhile: `await run_steps_async(server.restarting())`.
+    Use `await run_steps_async(server.restarting())` where the event loop must run meanwhile.
     """
     if private_node.pid is None:
         private_node.start()
@@ -296,7 +289,7 @@ def private_rabbitmq(private_node: RabbitmqNode) -> RabbitmqNode:
 
 @pytest.fixture
 def private_vhost_url(private_rabbitmq: RabbitmqNode) -> Iterator[str]:
-    """A fresh vhost on `private_rabbitmq`."""
+    """A new vhost on `private_rabbitmq`."""
     with _vhost(private_rabbitmq) as url:
         yield url
 
@@ -311,10 +304,7 @@ def _vhost(server: RabbitmqNode) -> Iterator[str]:
     server.delete_vhost(name)
 
 
-# ---- faults -------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def tcp_proxy() -> Callable[[str, int | str | Path], AbstractAsyncContextManager[TcpProxy]]:
-    """`async with tcp_proxy(host, port_or_socket_path) as proxy`; see harness/tcp_proxy.py."""
+    """Opens a proxy: `async with tcp_proxy(host, port_or_socket_path) as proxy`."""
     return open_proxy

@@ -79,9 +79,6 @@ def a_notification(queue: str = "email.medium", **data: object) -> Document:
     return {"channel": channel, "priority": priority, "recipient": recipient, "content": content}
 
 
-# ---- Notifier -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Notifier:
     """Notifier. Its API keeps running, since its relay publishes to the workers."""
@@ -143,9 +140,6 @@ def _two_in_a_row() -> int:
             except (OSError, OverflowError):
                 continue
             return port
-
-
-# ---- the peers ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,9 +113,6 @@ async def _loaded(run: Run) -> AsyncIterator[None]:
         load.cancel()
 
 
-# ---- the faults ---------------------------------------------------------------------------------
-
-
 async def _a_worker_is_killed(_: Stack, run: Run) -> None:
     run.kill(run.workers[0])
 

@@ -91,9 +91,6 @@ async def _judged(run: Run, name: str, kills: Sequence[Kill]) -> list[Figure]:
     ]
 
 
-# ---- in mid-batch -------------------------------------------------------------------------------
-
-
 async def _kill_in_mid_batch(run: Run, random: Random) -> Kill:
     """Return the ids from all callers; each had one batch in flight at the kill."""
     async with asyncio.TaskGroup() as group:
@@ -117,9 +114,6 @@ async def _answered(run: Run) -> tuple[list[str], int]:
             return ids, 0
         except aiohttp.ClientError:
             return ids, BATCH
-
-
-# ---- before the publish -------------------------------------------------------------------------
 
 
 async def _kill_before_publish(run: Run, proxy: TcpProxy) -> Kill:

@@ -31,7 +31,7 @@ SUBJECT, BODY, DATA, KEPT = (
     f"canary-of-{name}" for name in ("subject", "body", "data", "metadata")
 )
 STRANGER = "canary-of-stranger"
-"""In requests that are refused: the caller's own, that nobody else may see."""
+"""A value in refused requests, which only its own caller may see."""
 
 CREDENTIALS = (DATABASE, TOKEN, HEADER, b64encode(f"AC1:{TOKEN}".encode()).decode())
 PERSONAL = (PERSON, PHONE, SUBJECT, BODY, DATA, KEPT, STRANGER)
@@ -39,7 +39,7 @@ PERSONAL = (PERSON, PHONE, SUBJECT, BODY, DATA, KEPT, STRANGER)
 
 @pytest.fixture
 async def echo() -> AsyncIterator[RawServer]:
-    """A provider that refuses everything, and says all that it was sent, also as its code."""
+    """A provider that refuses everything and echoes what it was sent, also as its code."""
 
     def echoed(_: int) -> bytes:
         asked = raw.seen[-1]
@@ -129,7 +129,7 @@ def leaks(written: dict[str, str], canaries: tuple[str, ...]) -> list[str]:
 
 @asynccontextmanager
 async def every_message(vhost_url: str) -> AsyncIterator[list[str]]:
-    """All that is published, properties included, by a queue of our own beside each of theirs."""
+    """Collect every published message with its properties, from a queue bound beside each queue."""
     seen: list[str] = []
     async with await aio_pika.connect(vhost_url) as connection:
         channel = await connection.channel()
@@ -145,7 +145,7 @@ async def every_message(vhost_url: str) -> AsyncIterator[list[str]]:
 
 
 async def refused_requests(api: str) -> None:
-    """Whatever can be wrong with a request, with the stranger in the place of it."""
+    """Send requests with every kind of error, each containing the canary."""
     good = {"channel": "email", "recipient": "ada@example.com", "content": {"body": "x"}}
     wrong: list[Any] = [
         {**good, "recipient": STRANGER},
@@ -174,7 +174,7 @@ async def refused(asking: Any) -> None:
 
 
 async def told_to_others(client: Client, system: System) -> dict[str, str]:
-    """What anybody may ask who submitted nothing."""
+    """Read everything that a caller without a submit may read."""
     worker = system.worker_url
     asked = [f"{each}/metrics" for each in (client.api, worker)]
     asked += [f"{each}/health/ready" for each in (client.api, worker)]

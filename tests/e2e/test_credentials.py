@@ -1,4 +1,4 @@
-"""A provider that refuses our credentials, until the file has the right ones: no restart."""
+"""A provider refuses our credentials until the file has the right ones, without a restart."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_wrong_credentials_spend_no_try_and_new_ones_in_the_file_are_taken
 
 
 async def said(client: Client, workers: list[Child]) -> str:
-    """The metrics of all."""
+    """Return the metrics of all processes."""
     return "".join([await client.text(f"{worker.url}/metrics") for worker in workers])
 
 

@@ -1,4 +1,4 @@
-"""`notifier dev`: one process with a Postgres of its own, on a folder that outlives it."""
+"""`notifier dev`: one process with a private Postgres, on a folder that outlives it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def postgres_of(system: System) -> list[int]:
 
 
 class TestWithAProviderOfItsOwn:
-    """The log of calls must outlive the `dev` that made them."""
+    """A separate sandbox, whose log of calls outlives the `dev` process."""
 
     @pytest.fixture
     def system(self, system_folder: Path, provider: System) -> Iterator[System]:

@@ -1,4 +1,4 @@
-"""What becomes of a notification, from the submit to the last attempt, for every fate."""
+"""The way of a notification from the submit to the last attempt, for every fate."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def system(
     migrated_template: str,
     rabbitmq_server: RabbitmqNode,
 ) -> Iterator[System]:
-    """One system for all fates: each notification has its own."""
+    """One system for all fates, which depend on the recipient."""
     execute(postgres_server, f"CREATE DATABASE fates TEMPLATE {migrated_template}")
     rabbitmq_server.create_vhost("fates")
     at = urls(postgres_server.url("fates"), rabbitmq_server.url("fates"))
@@ -60,7 +60,7 @@ async def failure_of(client: Client, which: str) -> Document:
 
 
 def gap(attempt: Document) -> timedelta:
-    """How long after an attempt the next was due."""
+    """Return the seconds from each attempt until the next one was due."""
     due, ended = (datetime.fromisoformat(attempt[key]) for key in ("next_at", "finished_at"))
     return due - ended
 

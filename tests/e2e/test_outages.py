@@ -1,4 +1,4 @@
-"""RabbitMQ and Postgres go and come back; no process of ours is touched."""
+"""Outages of RabbitMQ and Postgres while our processes keep running."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_unready(answer: tuple[int, Document]) -> bool:
 
 
 async def deliver_through(fault: Steps, system: System, client: Client) -> None:
-    """All is delivered although the fault strikes while most still waits."""
+    """Check that all is sent although the fault begins while most notifications wait."""
     system.start_all()
     before = [child.pid for child in system.children]
     await client.set_behaviour(latency_ms=LATENCY_MS)

@@ -68,7 +68,7 @@ async def test_a_message_names_its_row_and_holds_nothing_of_the_notification(
 
 
 async def body_of_the_next(vhost_url: str, queue_name: str) -> dict[str, Any]:
-    """Look at the first message of a queue; it stays there."""
+    """Return the first message of a queue and leave it there."""
     async with await aio_pika.connect(vhost_url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(queue_name, passive=True)
@@ -104,7 +104,7 @@ async def test_a_worker_and_an_api_stopped_under_load_lose_nothing_and_double_no
 
 
 async def submit_until_refused(client: Client) -> list[str]:
-    """One caller: the ids it was told, until nobody answers."""
+    """Submit one after the other until the API is gone; return the ids."""
     ids = list[str]()
     while True:
         try:

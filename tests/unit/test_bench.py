@@ -44,9 +44,6 @@ def results(*rounds: Round, date: str = "2030-01-02 00:00") -> Results:
     return Results(date=date, machine=machine, versions={"celery": "5.6"}, rounds=rounds)
 
 
-# ---- samples ------------------------------------------------------------------------------------
-
-
 def test_the_rate_is_that_between_the_tenth_and_the_ninetieth_percentile() -> None:
     slow_ends = [(0.0, 0), (10.0, 100), (12.0, 900), (30.0, 1000)]
     assert throughput(slow_ends, 1000) == pytest.approx(400)
@@ -81,9 +78,6 @@ def test_not_one_answered_submit_may_be_lost_and_one_a_connection_be_under_way(
     assert all_kept(100, stored) is is_kept
 
 
-# ---- rounds -------------------------------------------------------------------------------------
-
-
 def test_a_spread_has_the_median_and_both_ends() -> None:
     found = spread([30.0, 10.0, 20.0])
     assert (found.median, found.least, found.most, found.rounds) == (20, 10, 30, 3)
@@ -109,9 +103,6 @@ def test_without_notifier_there_is_no_ratio() -> None:
     assert ratios(spreads([a_round("Taskiq", 100)])) == {}
 
 
-# ---- the judge ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("now", "is_met"), [(160, True), (161, True), (159, False)])
 def test_a_ratio_may_fall_to_four_fifths_of_the_committed_one(now: float, is_met: bool) -> None:
     committed = [a_round("Notifier", 200), a_round("Taskiq", 100)]
@@ -129,9 +120,6 @@ def test_what_was_never_committed_is_no_miss() -> None:
     (verdict,) = judge([a_round("Notifier", 1), a_round("Taskiq", 100)], [])
     assert verdict.then is None
     assert verdict.is_met
-
-
-# ---- files and page -----------------------------------------------------------------------------
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
