@@ -16,12 +16,9 @@ class State(NamedTuple):
 
 PRIORITIES: Final[dict[str, str]] = {"high": "purple", "medium": "blue", "low": "light-blue"}
 
-FLOW: Final[Mapping[str, str]] = {
-    "accepted": "blue",
-    "sent": "green",
-    "failed": "red",
-    "expired": "orange",
-}
+FINAL_STATUSES: Final[dict[str, str]] = {"sent": "green", "failed": "red", "expired": "orange"}
+"""The final statuses that the dashboards show."""
+FLOW: Final[Mapping[str, str]] = {"accepted": "blue"} | FINAL_STATUSES
 
 OUTCOMES: Final[Mapping[str, str]] = {
     "accepted": "green",

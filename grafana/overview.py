@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.colours import FAILURES, FLOW, LIMIT_RANKS, LIMIT_STATES, PRIORITIES, WAITING
+from grafana.colours import (
+    FAILURES,
+    FINAL_STATUSES,
+    FLOW,
+    LIMIT_RANKS,
+    LIMIT_STATES,
+    PRIORITIES,
+    WAITING,
+)
 from grafana.layout import Section, dashboard
 from grafana.panels import Json, Place, Query, alerts, state_timeline, timeseries
 from grafana.promql import (
@@ -54,7 +62,7 @@ def _notifications() -> Json:
         Query(per_second("notifier_accepted_total"), "accepted"),
         *(
             Query(per_second(FINISHED, where=f'status="{status}"'), status)
-            for status in ("sent", "failed", "expired")
+            for status in FINAL_STATUSES
         ),
         unit="cps",
         colours=FLOW,

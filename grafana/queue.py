@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.colours import (
+    FINAL_STATUSES,
     FLOW,
     LIMIT_RANKS,
     LIMIT_STATES,
@@ -118,7 +119,7 @@ def _in_and_out() -> Json:
         Query(per_second("notifier_accepted_total", where=MINE), "accepted"),
         *(
             Query(per_second("notifier_finished_total", where=f'{MINE}, status="{status}"'), status)
-            for status in ("sent", "failed", "expired")
+            for status in FINAL_STATUSES
         ),
         unit="cps",
         colours=FLOW,

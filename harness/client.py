@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import aiohttp
 
-FINAL: Final = frozenset({"sent", "failed", "expired", "cancelled", "suppressed"})
+from notifier.domain.notification import FINAL
+
 QUEUES: Final = tuple(
     f"{channel}.{priority}"
     for channel in ("email", "sms", "push")

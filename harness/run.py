@@ -11,8 +11,9 @@ from uuid import UUID
 
 import asyncpg
 
-from harness.client import FINAL, Client, until
+from harness.client import Client, until
 from harness.system import Child, System
+from notifier.domain.notification import FINAL
 from notifier.embedded.process import run_steps_async
 
 MIN_IN_FLIGHT = 20

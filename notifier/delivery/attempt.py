@@ -16,7 +16,7 @@ from notifier.delivery.lateness import LatenessDetector
 from notifier.domain.breaker import is_unasked
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.liveness import STALE_AFTER_S
-from notifier.domain.notification import Claimed, Status
+from notifier.domain.notification import WAITING, Claimed, Status
 from notifier.domain.outcome import (
     MAX_CODE_LENGTH,
     MAX_DETAIL_LENGTH,
@@ -279,7 +279,7 @@ class Attempts:
             max_tries=claimed.max_tries,
             draw=self._draw(),
         )
-        result = _result(claimed, outcome, decision, provider, started_at, finished_at)
+        result = attempt_result(claimed, outcome, decision, provider, started_at, finished_at)
         if is_stopping:
             async with asyncio.timeout(RECORD_TIMEOUT_S):
                 recorded = await self._results.put(result)
@@ -302,7 +302,7 @@ class Attempts:
     def _report(self, claimed: Claimed, result: AttemptResult, recorded: Recorded) -> None:
         if recorded.late:
             log.warning("outcome_recorded_late", id=str(claimed.id), claim=claimed.claim)
-        if recorded.status is Status.RETRYING:
+        if recorded.status in WAITING:  # also queued: a repeated result whose retry is due already
             self._observer.retried(claimed.queue, result.outcome)
         elif recorded.status is not None:
             self._observer.finished(claimed.queue, recorded.status, recorded.age_s, result.reason)
@@ -331,7 +331,7 @@ class Attempts:
         return [None] * len(requests)
 
 
-def _result(
+def attempt_result(
     claimed: Claimed,
     outcome: Outcome,
     decision: Decision,
@@ -339,6 +339,7 @@ def _result(
     started_at: float,
     finished_at: float,
 ) -> AttemptResult:
+    """Return what the store records of an attempt; the times are of the monotonic clock."""
     match decision:
         case Settle():
             status, spends, after, reason = Status.SENT, True, None, ""

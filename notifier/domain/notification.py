@@ -51,7 +51,17 @@ class Status(StrEnum):
 
 
 WAITING: Final = frozenset({Status.SCHEDULED, Status.QUEUED, Status.RETRYING})
-FINAL: Final = frozenset(Status) - WAITING - {Status.SENDING}
+FINAL: Final = frozenset(
+    {
+        Status.SENT,
+        Status.FAILED,
+        Status.EXPIRED,
+        Status.CANCELLED,
+        Status.SUPPRESSED,
+        Status.DELIVERED,
+        Status.UNDELIVERED,
+    }
+)
 
 
 class QueueKey(msgspec.Struct, frozen=True, order=True):

@@ -11,6 +11,7 @@ from math import inf
 from typing import Any, Final
 
 from harness.judge import count_within, doubled, times_accepted
+from notifier.domain.notification import FINAL
 
 RIGHT: Final[Mapping[str, str]] = {
     "ok": "sent",
@@ -21,7 +22,6 @@ RIGHT: Final[Mapping[str, str]] = {
     "hang": "failed",
     "cut": "failed",  # accepted each time, but the reply is cut
 }
-FINAL: Final = frozenset({"sent", "failed", "expired"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from harness.client import QUEUES, Document
 from harness.figure import Figure, never
 from harness.judge import count_within, doubled, instants, times_accepted
 from harness.run import Run
+from notifier.domain.notification import WAITING
 from notifier.embedded.process import run_steps_async
 from tests.chaos.arena import Arena
 from tests.chaos.judge import full_rate_after_s
@@ -30,7 +31,7 @@ UNTOUCHED: Final = """
     SELECT count(*) FROM notifications
     WHERE status IN ('queued', 'sending') AND due_at IS NULL AND updated_at < to_timestamp($1)"""
 SENT: Final = "SELECT id FROM notifications WHERE status = 'sent'"
-WAITING: Final = "SELECT count(*) FROM notifications WHERE status IN ('queued', 'retrying')"
+COUNT_BY_STATUS: Final = "SELECT count(*) FROM notifications WHERE status::text = ANY ($1)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ def _rates(at: Sequence[float], restart: Restart) -> Sequence[Figure]:
 async def _judged(run: Run, calls: Sequence[Document], count: int) -> Sequence[Figure]:
     """Return the figures once no worker runs and nothing changes."""
     times, sent = times_accepted(calls), {str(row["id"]) for row in await run.rows(SENT)}
-    twice, waiting = doubled(times), await run.number(WAITING)
+    twice, waiting = doubled(times), await run.number(COUNT_BY_STATUS, WAITING)
     unmarked = (twice | (set(times) - sent)) - await run.ambiguous()
     return [
         never("neither sent nor waiting", count - len(sent) - waiting),

@@ -15,8 +15,9 @@ import msgspec
 
 from harness.client import Document, until
 from harness.run import MIN_IN_FLIGHT, TooFewInFlight
+from notifier.domain.notification import FINAL
 from tests.chaos.arena import Arena
-from tests.chaos.judge import FINAL, Row, judge, recovery_s
+from tests.chaos.judge import Row, judge, recovery_s
 from tests.chaos.load import Load
 from tests.chaos.results import Result
 

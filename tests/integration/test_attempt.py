@@ -20,7 +20,14 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.attempt import Attempts, RateLimiter
 from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.notification import Channel, NewNotification, Priority, QueueKey, Status
+from notifier.domain.notification import (
+    WAITING,
+    Channel,
+    NewNotification,
+    Priority,
+    QueueKey,
+    Status,
+)
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
@@ -114,7 +121,7 @@ class Worker(NamedTuple):
             for pointer in await self.due():
                 await self.run(pointer)
             status = await self.status(item)
-            if status not in {Status.QUEUED, Status.RETRYING}:
+            if status not in WAITING:
                 return status
 
     async def status(self, item: NewNotification) -> Status:
@@ -148,6 +155,7 @@ async def open_worker(
     send_timeout_s: float = 5.0,
     reader_url: str | None = None,
     rate_limiter: RateLimiter | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[Worker]:
     async with AsyncExitStack() as stack:
         link = ConnectionSettings(url=url, statement_timeout_s=0.5)
@@ -159,7 +167,10 @@ async def open_worker(
         attempts = Attempts(
             store=store,
             observer=Metrics(
-                QUEUES, {Channel("email"): ["script"]}, version="0", registry=CollectorRegistry()
+                QUEUES,
+                {Channel("email"): ["script"]},
+                version="0",
+                registry=registry or CollectorRegistry(),
             ),
             rules=DeliveryRules(
                 bindings={
@@ -177,6 +188,16 @@ async def open_worker(
         group.create_task(attempts.run())
         yield Worker(store, reader, attempts, provider, [], outcomes)
         attempts.close()
+
+
+def counted(registry: CollectorRegistry, name: str) -> float:
+    """Return the sum of the counter over all label sets, `other` included."""
+    return sum(
+        sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == f"notifier_{name}_total"
+    )
 
 
 OpenWorker = Callable[..., AbstractAsyncContextManager[Worker]]
@@ -233,6 +254,35 @@ async def test_throttling_spends_no_try(start_worker: OpenWorker) -> None:
         await worker.accept(item)
         assert await worker.run_until_final(item) is Status.SENT
         assert len(worker.provider.calls) == 6
+
+
+async def test_a_throttled_attempt_is_counted_as_retried_and_not_as_finished(
+    start_worker: OpenWorker,
+) -> None:
+    registry = CollectorRegistry()
+    async with start_worker(Throttled(code="429"), registry=registry) as worker:
+        await worker.accept(a_notification())
+        [pointer] = await worker.due()
+        await worker.run(pointer)
+    assert counted(registry, "retries") == 1
+    assert counted(registry, "finished") == 0
+
+
+@pytest.mark.parametrize("status", sorted(WAITING))
+async def test_a_result_whose_row_waits_is_counted_as_retried_and_not_as_finished(
+    start_worker: OpenWorker, monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    async def record(results: Sequence[object]) -> Sequence[Recorded]:
+        return [Recorded(status, late=False, age_s=0.0) for _ in results]
+
+    registry = CollectorRegistry()
+    async with start_worker(Throttled(code="429"), registry=registry) as worker:
+        monkeypatch.setattr(worker.store, "record", record)
+        await worker.accept(a_notification())
+        [pointer] = await worker.due()
+        await worker.run(pointer)
+    assert counted(registry, "retries") == 1
+    assert counted(registry, "finished") == 0
 
 
 async def test_rejected_credentials_spend_no_try_and_delay_the_retry(

@@ -5,9 +5,10 @@ The invariants: no claim is sent twice, and relay, rescuer or record can move ev
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Final, TypeVar, assert_never
+from typing import Final, TypeVar
 
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -15,8 +16,10 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
+from notifier.delivery.attempt import attempt_result
 from notifier.domain.notification import (
     FINAL,
+    WAITING,
     Claimed,
     NewNotification,
     NotificationId,
@@ -27,13 +30,12 @@ from notifier.domain.outcome import (
     Accepted,
     Outcome,
 )
-from notifier.domain.retry import Fail, Retry, Settle, decide
+from notifier.domain.retry import decide
 from notifier.ports.broker import Pointer
 from notifier.ports.store import AttemptResult, ClaimRequest, Recorded
 from tests.builders import (
     EMAIL_HIGH,
     SMS_HIGH,
-    a_result,
     claim_request,
     quotas,
 )
@@ -112,13 +114,13 @@ class DeploymentModel(RuleBasedStateMachine):
     def check_progress(self, row: Row) -> None:
         """Check that relay, rescuer or record will move the row, or that it is final."""
         match row.status:
-            case Status.SCHEDULED | Status.RETRYING:
-                assert row.has_due_at
             case Status.QUEUED:
                 assert row.has_due_at or row.is_published
             case Status.SENDING:
                 assert row.claimed_by in [*self.dead_ids, *(worker.id for worker in self.workers)]
                 assert not row.has_due_at
+            case status if status in WAITING:
+                assert row.has_due_at
             case _:
                 assert row.status in FINAL
                 assert (row.has_due_at, row.claimed_by) == (False, None)
@@ -296,17 +298,5 @@ def result_of(claimed: Claimed, outcome: Outcome) -> AttemptResult:
         on_ambiguous=ON_AMBIGUOUS[claimed.queue.channel],
         draw=0.5,
     )
-    match decision:
-        case Settle():
-            result, _ = a_result(claimed)
-        case Retry(after=after, spends=spends):
-            result, _ = a_result(
-                claimed, Status.RETRYING, outcome=outcome.name, spends=spends, after=after
-            )
-        case Fail(reason=reason, spends=spends):
-            result, _ = a_result(
-                claimed, Status.FAILED, outcome=outcome.name, spends=spends, reason=reason
-            )
-        case _:
-            assert_never(decision)
-    return result
+    now = time.monotonic()
+    return attempt_result(claimed, outcome, decision, "smtp", now - 0.01, now)

@@ -125,6 +125,17 @@ def test_a_final_status_shows_and_only_sent_is_timed(metrics: Metrics, status: S
     assert value(metrics, "end_to_end_seconds_count", queue=NAME) == is_sent
 
 
+@pytest.mark.parametrize("status", sorted(set(Status) - FINAL))
+def test_a_status_that_is_not_final_has_no_series_of_its_own(
+    metrics: Metrics, status: Status
+) -> None:
+    metrics.finished(HIGH, status, 7.0)
+
+    labels = {"queue": NAME, "status": status.value}
+    assert metrics.registry.get_sample_value("notifier_finished_total", labels) is None
+    assert value(metrics, "finished_total", queue="other", status="other") == 1
+
+
 def test_wait_buckets_range_from_milliseconds_to_an_hour(metrics: Metrics) -> None:
     metrics.claimed(HIGH, 0.0005)
     metrics.claimed(HIGH, 3000.0)

@@ -7,10 +7,12 @@ an entry to each table, and so decides for each place what it does with the new 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from grafana.colours import FINAL_STATUSES
 from notifier.cli.send import SUCCEEDED
 from notifier.cli.show import COLOURS
 from notifier.domain.notification import FINAL, WAITING, Status
@@ -20,40 +22,58 @@ ROOT = Path(__file__).parents[2]
 POSTGRES = ROOT / "notifier/adapters/postgres"
 STATEMENTS = {path.stem: path for path in sorted((POSTGRES / "sql").glob("*.sql"))}
 MIGRATIONS = sorted((POSTGRES / "migrations/versions").glob("*.sql"))
+SCRIPTS = re.sub(r"--.*", "", "\n".join(path.read_text() for path in MIGRATIONS))
 
-# Statements: x marks a status that the file names. A row that is not in a marked status is left
-# alone by the file, or takes the ELSE of a CASE.
+# Statements: how often the file names a status. A row whose status is not named is left alone by
+# the file, or takes the ELSE of a CASE.
 NAMED_IN_SQL = """
                     scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered
-claim                   .       x       x       .      .     .       x        .         .          .          .
-claimed_by_dead         .       .       x       .      .     .       .        .         .          .          .
-claimed_by_me           .       .       x       .      .     .       .        .         .          .          .
-give_back               .       x       x       .      .     .       x        .         .          .          .
-insert                  x       x       .       .      .     .       .        .         .          .          .
-list_notifications      x       x       .       x      .     .       .        .         .          .          .
-record                  .       .       x       x      x     x       x        .         .          .          .
-record_late             .       x       .       x      x     x       x        x         .          .          .
-requeue_all             .       x       .       .      .     .       .        .         .          .          .
-rescue                  .       x       .       .      .     .       .        .         .          .          .
-rescue_from             .       x       .       .      .     .       .        .         .          .          .
-settle_orphans          .       x       x       .      .     x       x        .         .          .          .
-sweep                   x       x       .       x      .     .       x        .         .          .          .
-take_due                x       x       .       x      .     .       .        .         .          .          .
-unpublish               .       x       .       .      .     .       .        .         .          .          .
-waiting                 .       x       .       .      .     .       .        .         .          .          .
+claim                   .       1       1       .      .     .       1        .         .          .          .
+claimed_by_dead         .       .       3       .      .     .       .        .         .          .          .
+claimed_by_me           .       .       1       .      .     .       .        .         .          .          .
+give_back               .       2       1       .      .     .       1        .         .          .          .
+insert                  1       2       .       .      .     .       .        .         .          .          .
+list_notifications      1       2       .       1      .     .       .        .         .          .          .
+record                  .       .       1       3      1     1       1        .         .          .          .
+record_late             .       1       .       1      2     1       1        1         .          .          .
+requeue_all             .       1       .       .      .     .       .        .         .          .          .
+rescue                  .       2       .       .      .     .       .        .         .          .          .
+rescue_from             .       2       .       .      .     .       .        .         .          .          .
+settle_orphans          .       2       1       .      .     1       1        .         .          .          .
+sweep                   1       2       .       1      .     .       1        .         .          .          .
+take_due                1       2       .       1      .     .       .        .         .          .          .
+unpublish               .       1       .       .      .     .       .        .         .          .          .
+waiting                 .       1       .       .      .     .       .        .         .          .          .
 """  # noqa: E501 one column for each status
 
-# Sets of statuses in Python: x marks a member.
+# Indexes of notifications and functions, as the newest migration defines them.
+NAMED_IN_SCHEMA = """
+                    scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered
+drop_day                .       1       1       .      .     .       .        .         .          .          .
+notifications_published .       1       .       .      .     .       .        .         .          .          .
+notifications_sending   .       .       1       .      .     .       .        .         .          .          .
+notifications_ended     .       .       .       .      .     1       1        1         1          .          1
+"""  # noqa: E501 one column for each status
+
+# Sets of statuses in Python: 1 marks a member.
 SETS_IN_PYTHON = """
                     scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered
-waiting                 x       x       .       x      .     .       .        .         .          .          .
-final                   .       .       .       .      x     x       x        x         x          x          x
-succeeded               .       .       .       .      x     .       .        .         .          x          .
+waiting                 1       1       .       1      .     .       .        .         .          .          .
+final                   .       .       .       .      1     1       1        1         1          1          1
+succeeded               .       .       .       .      1     .       .        .         .          1          .
 """  # noqa: E501 one column for each status
 SETS = {
     "waiting": (WAITING, "the statuses from which a notification is sent later"),
     "final": (FINAL, "the statuses in which a notification ends, unless a late result corrects it"),
     "succeeded": (SUCCEEDED, "the final statuses with which `send --wait` exits with 0"),
+}
+PLANNED = {Status.CANCELLED, Status.SUPPRESSED, Status.DELIVERED, Status.UNDELIVERED}
+"""The statuses that no statement sets yet: neither README.md nor the dashboards show them."""
+
+TABLES = {
+    "NAMED_IN_SQL": NAMED_IN_SQL,
+    "NAMED_IN_SCHEMA": NAMED_IN_SCHEMA,
+    "SETS_IN_PYTHON": SETS_IN_PYTHON,
 }
 
 OTHER_WORDS_IN_SQL = {
@@ -66,43 +86,108 @@ OTHER_WORDS_IN_SQL = {
 }
 
 
-def table(text: str) -> dict[str, set[str]]:
-    """Each row's name with its marked statuses. Fails unless there is a column for each status."""
+def table(text: str) -> dict[str, Counter[str]]:
+    """Return how often each row names each status; a status without a column counts as absent."""
     header, *rows = text.strip().splitlines()
-    columns = header.split()
-    assert columns == [status.value for status in Status], (
-        "the columns are not the statuses: decide for each row whether a new status belongs to it"
-    )
-    marks = {name: row for name, *row in map(str.split, rows)}
-    assert all(len(row) == len(columns) for row in marks.values())
+    cells = {name: row for name, *row in map(str.split, rows)}
     return {
-        name: {status for status, mark in zip(columns, row, strict=True) if mark == "x"}
-        for name, row in marks.items()
+        name: Counter(
+            {
+                status: int(cell)
+                for status, cell in zip(header.split(), row, strict=True)
+                if cell != "."
+            }
+        )
+        for name, row in cells.items()
     }
 
 
-def words_in(path: Path) -> set[str]:
-    """The string literals of one word, also those inside a quoted body."""
-    without_comments = re.sub(r"--.*", "", path.read_text())
-    return set(re.findall(r"'([a-z_]+)'", without_comments))
+def words_in(sql: str) -> Counter[str]:
+    """Count the string literals of one word, also those inside a quoted body."""
+    without_comments = re.sub(r"--.*", "", sql)
+    return Counter(re.findall(r"'([a-z_]+)'", without_comments))
 
 
-def statuses_in(path: Path) -> set[str]:
-    return words_in(path) & {status.value for status in Status}
+def statuses_in(sql: str) -> Counter[str]:
+    words = words_in(sql)
+    return Counter({status.value: words[status] for status in Status if status in words})
+
+
+def added_statuses(scripts: str) -> list[str]:
+    """Return the statuses that migrations add to the type. Fails where one is not at the end."""
+    added = []
+    for statement in re.findall(r"ALTER TYPE notification_status ([^;]*)", scripts):
+        words = " ".join(statement.split())
+        match = re.fullmatch(r"ADD VALUE (?:IF NOT EXISTS )?'([a-z_]+)'", words)
+        assert match, (
+            f"ALTER TYPE notification_status {words}: add one status at the end, without "
+            "BEFORE or AFTER; the order in Python and in the type is the same"
+        )
+        added.append(match[1])
+    return added
+
+
+def schema() -> dict[str, str]:
+    """Return the newest definition of each index of notifications and of each function, by name."""
+    definitions: dict[str, str] = {}
+    statement = re.compile(
+        r"CREATE (?:UNIQUE )?INDEX (?P<index>\w+) ON notifications\b(?P<predicate>[^;]*);"
+        r"|CREATE (?:OR REPLACE )?FUNCTION (?P<function>\w+)\((?P<body>.*?)\n\$\$;"
+        r"|DROP INDEX (?P<dropped>\w+);"
+        r"|ALTER INDEX (?P<old>\w+) RENAME TO (?P<new>\w+);",
+        re.DOTALL,
+    )
+    for found in statement.finditer(SCRIPTS):
+        if name := found["index"]:
+            definitions[name] = found["predicate"]
+        elif name := found["function"]:
+            definitions[name] = found["body"]
+        elif name := found["dropped"]:
+            definitions.pop(name, None)
+        elif found["old"] in definitions:
+            definitions[found["new"]] = definitions.pop(found["old"])
+    return definitions
+
+
+def section(page: str, start: str, end: str) -> set[str]:
+    """Return the statuses between the first `start` and the next `end` of a page."""
+    text = (ROOT / page).read_text()
+    assert start in text, f"{page} has no {start!r}"
+    words = re.findall(r"\w+", text.split(start, 1)[1].split(end, 1)[0])
+    return set(words) & set(Status)
 
 
 def test_the_postgres_type_has_the_same_statuses_in_the_same_order() -> None:
-    scripts = "\n".join(path.read_text() for path in MIGRATIONS)
-    created = re.findall(r"CREATE TYPE notification_status AS ENUM \(([^)]*)\)", scripts)
-    added = re.findall(r"ALTER TYPE notification_status ADD VALUE '([a-z_]+)'", scripts)
-    assert [*re.findall(r"'([a-z_]+)'", created[0]), *added] == [status.value for status in Status]
+    created = re.findall(r"CREATE TYPE notification_status AS ENUM \(([^)]*)\)", SCRIPTS)
+    names = [*re.findall(r"'([a-z_]+)'", created[0]), *added_statuses(SCRIPTS)]
+    assert names == [status.value for status in Status], "add a migration for the new status"
+
+
+def test_a_migration_may_add_a_status_if_it_does_not_exist() -> None:
+    sql = "ALTER TYPE notification_status ADD VALUE IF NOT EXISTS 'deferred';"
+    assert added_statuses(sql) == ["deferred"]
+
+
+@pytest.mark.parametrize("position", ["BEFORE 'sent'", "AFTER 'retrying'"])
+def test_a_migration_must_add_a_status_at_the_end(position: str) -> None:
+    with pytest.raises(AssertionError, match="at the end"):
+        added_statuses(f"ALTER TYPE notification_status ADD VALUE 'deferred' {position};")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_table_has_a_column_for_every_status(name: str) -> None:
+    columns = TABLES[name].strip().splitlines()[0].split()
+    assert columns == [status.value for status in Status], (
+        f"{name}: decide for each of its rows whether a new status belongs to it, then add a column"
+    )
 
 
 @pytest.mark.parametrize("path", STATEMENTS.values(), ids=STATEMENTS)
 def test_a_statement_names_the_statuses_that_the_table_says(path: Path) -> None:
-    assert statuses_in(path) == table(NAMED_IN_SQL).get(path.stem, set()), (
-        f"{path.name} and its row in NAMED_IN_SQL differ: decide for every status whether the "
-        "statement must name it, then correct the one or the other"
+    named = statuses_in(path.read_text())
+    assert named == table(NAMED_IN_SQL).get(path.stem, Counter()), (
+        f"{path.name} and its row in NAMED_IN_SQL differ: decide at every condition of the "
+        "statement whether it must name the status, then correct the one or the other"
     )
 
 
@@ -110,9 +195,22 @@ def test_every_row_of_the_table_is_a_statement() -> None:
     assert table(NAMED_IN_SQL).keys() <= STATEMENTS.keys()
 
 
+def test_the_schema_names_the_statuses_that_the_table_says() -> None:
+    named = {name: statuses_in(sql) for name, sql in schema().items()}
+    assert {name: counts for name, counts in named.items() if counts} == table(NAMED_IN_SCHEMA), (
+        "an index predicate or a function and its row in NAMED_IN_SCHEMA differ: correct the row, "
+        "or add a migration with a new definition"
+    )
+
+
+def test_every_index_and_function_of_the_schema_is_read() -> None:
+    assert {"drop_day", "notifications_due", "notifications_waiting"} <= schema().keys()
+    assert "notifications_due_expires" not in schema(), "a renamed index is read by its new name"
+
+
 @pytest.mark.parametrize("path", STATEMENTS.values(), ids=STATEMENTS)
 def test_no_statement_misspells_a_status(path: Path) -> None:
-    unknown = words_in(path) - {status.value for status in Status} - OTHER_WORDS_IN_SQL
+    unknown = words_in(path.read_text()).keys() - set(Status) - OTHER_WORDS_IN_SQL
     assert not unknown, (
         f"{path.name} contains words that are no status; a word that is meant to be something else "
         "belongs into OTHER_WORDS_IN_SQL"
@@ -122,7 +220,14 @@ def test_no_statement_misspells_a_status(path: Path) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_of_statuses_is_what_the_table_says(name: str) -> None:
     members, meaning = SETS[name]
-    assert members == table(SETS_IN_PYTHON)[name], f"{name}: {meaning}"
+    assert members == table(SETS_IN_PYTHON)[name].keys(), f"{name}: {meaning}"
+
+
+def test_every_status_waits_or_is_being_sent_or_is_final() -> None:
+    groups = [*WAITING, Status.SENDING, *FINAL]
+    assert sorted(groups) == sorted(Status), (
+        "add the status to WAITING or to FINAL in domain/notification.py"
+    )
 
 
 def test_every_status_has_its_transitions() -> None:
@@ -133,6 +238,30 @@ def test_every_status_has_a_colour_in_the_command_line() -> None:
     assert {status.value for status in Status} <= COLOURS.keys(), "choose a colour in cli/show.py"
 
 
+def test_the_dashboards_show_every_final_status_that_is_reached() -> None:
+    assert FINAL_STATUSES.keys() == FINAL - PLANNED, "choose its colour in grafana/colours.py"
+
+
 def test_the_design_document_describes_every_status() -> None:
-    described = set(re.findall(r"\w+", (ROOT / "docs/design.md").read_text()))
-    assert {status.value for status in Status} <= described, "add its transitions to the table"
+    described = section("docs/design.md", "\n## Statuses\n", "\n## ")
+    assert described == set(Status), "add its transitions to the section Statuses"
+
+
+def test_the_picture_in_the_readme_names_every_status_that_is_reached() -> None:
+    named = section("README.md", "\n## Statuses\n\n```\n", "\n```\n")
+    assert named == set(Status) - PLANNED, "add the status to the picture in README.md"
+
+
+def test_the_readme_says_which_statuses_are_final() -> None:
+    sentence = section("README.md", "past its ttl\n```\n", "are final")
+    assert sentence == FINAL - PLANNED, "correct the sentence below the picture in README.md"
+
+
+def test_expiring_after_a_restore_names_every_waiting_status() -> None:
+    named = section("docs/backup-and-restore.md", "AND status IN (", ")")
+    assert named == WAITING, "the UPDATE in docs/backup-and-restore.md must expire what waits"
+
+
+def test_the_runbook_finds_every_notification_that_keeps_a_partition() -> None:
+    named = section("docs/runbook/partition-kept.md", "**Check.**", "\n")
+    assert named == WAITING | {Status.SENDING}, "list the rows of the status in partition-kept.md"
