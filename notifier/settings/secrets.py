@@ -1,4 +1,4 @@
-"""Which settings are secret, and how they are masked in reprs, errors and `check-config`."""
+"""How secret settings are masked in reprs, errors and `check-config`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from notifier.domain.secret_names import URL_NAMES, is_secret
+
 MASK: Final = "***"
 FROM_FILE: Final = "_file"
 
-_WHOLE: Final = re.compile(r"(?:^|_)(?:username|password|token|secret|api_?key)$")
-_URLS: Final = frozenset({"url"})
 _PARAMETER: Final = re.compile(r"(?i)key|token|secret|password|sig")
-
-
-def is_secret(key: str) -> bool:
-    """Return whether a dotted key may hold a secret. A secret may come from a file."""
-    *tables, name = key.lower().split(".")
-    return "headers" in tables or _WHOLE.search(name) is not None or name in _URLS
 
 
 def masked(key: str, value: object) -> object:
@@ -27,7 +21,7 @@ def masked(key: str, value: object) -> object:
         return {name: masked(f"{key}.{name}", inner) for name, inner in value.items()}
     if not is_secret(key) or value in ("", None):
         return value
-    if key.lower().rpartition(".")[2] in _URLS:
+    if key.lower().rpartition(".")[2] in URL_NAMES:
         return _masked_url(str(value))
     return MASK
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from notifier.domain.secret_names import is_secret
 from notifier.settings.convert import Text
 from notifier.settings.problems import Problems, did_you_mean
-from notifier.settings.secrets import FROM_FILE, is_secret, shown
+from notifier.settings.secrets import FROM_FILE, shown
 
 PREFIX: Final = "NOTIFIER_"
 CONFIG: Final = "NOTIFIER_CONFIG"

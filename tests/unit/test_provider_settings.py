@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import msgspec
 import pytest
 
+from notifier.adapters.providers import registry
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
 from notifier.adapters.providers.sandboxed import sandbox_providers
+from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.errors import ConfigError
+from notifier.domain.secret_names import is_secret
 from notifier.settings import convert_table
 
 
@@ -39,6 +46,40 @@ def test_the_repr_of_settings_shows_no_secret() -> None:
     http = HttpSettings(url="https://a.example", headers={"A": "s3cret"}, password="s3cret")
     smtp = SmtpSettings(host="a", username="me", password="s3cret")
     assert "s3cret" not in repr(http) + repr(smtp)
+
+
+@pytest.mark.parametrize("settings_class", PROVIDER_TYPES.values())
+def test_the_repr_shows_exactly_the_fields_that_check_config_does_not_mask(
+    settings_class: type[ProviderSettings],
+) -> None:
+    required = [field.name for field in msgspec.structs.fields(settings_class) if field.required]
+    values: dict[str, Any] = dict.fromkeys(required, "x")
+    shown = repr(settings_class(**values))
+    for name in settings_class.__struct_fields__:
+        key = f"providers.x.{name}"
+        is_masked = is_secret(key) or is_secret(f"{key}.entry")
+        assert (f"{name}=" not in shown) == is_masked, name
+
+
+def test_the_repr_hides_the_token_of_a_new_provider_type() -> None:
+    class TokenSettings(ProviderSettings, frozen=True, kw_only=True, tag="token"):
+        token: str
+        host: str
+
+    shown = repr(TokenSettings(token="s3cret", host="a"))
+    assert "s3cret" not in shown
+    assert "host='a'" in shown
+
+
+def test_every_provider_type_is_selected_by_the_tag_of_its_settings() -> None:
+    tags = {tag: cls.__struct_config__.tag for tag, cls in PROVIDER_TYPES.items()}
+    assert tags == {tag: tag for tag in PROVIDER_TYPES}
+    assert len(registry._ROWS) == len(PROVIDER_TYPES)
+
+
+@pytest.mark.parametrize("provider_type", PROVIDER_TYPES)
+def test_the_documentation_describes_every_provider_type(provider_type: str) -> None:
+    assert f"\nType `{provider_type}`: " in Path("docs/configuration.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""The provider types: how each is configured, opened and checked. A new type is a row here."""
+"""The provider types: how each is configured, opened and checked. A new type is a row here.
+
+The value of `type` in `[providers.<name>]` is the tag of the settings struct.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,18 @@ class ProviderType(Generic[S]):
     check: Check[S]
 
 
-_TYPES: Final[Mapping[str, ProviderType[Any]]] = {
-    "smtp": ProviderType(SmtpSettings, open_smtp, check_smtp),
-    "http": ProviderType(HttpSettings, open_http, check_http),
-}
+def _tag(settings: ProviderSettings | type[ProviderSettings]) -> str:
+    return str(settings.__struct_config__.tag)
+
+
+# Each row has its own annotation: with it mypy checks that both functions accept these settings.
+_SMTP: Final[ProviderType[SmtpSettings]] = ProviderType(SmtpSettings, open_smtp, check_smtp)
+_HTTP: Final[ProviderType[HttpSettings]] = ProviderType(HttpSettings, open_http, check_http)
+
+_ROWS: Final[tuple[ProviderType[Any], ...]] = (_SMTP, _HTTP)
+_BY_TAG: Final[Mapping[str, ProviderType[Any]]] = {_tag(row.settings): row for row in _ROWS}
 PROVIDER_TYPES: Final[Mapping[str, type[ProviderSettings]]] = {
-    name: of.settings for name, of in _TYPES.items()
+    tag: row.settings for tag, row in _BY_TAG.items()
 }
 """The settings class for each value of `type` in `[providers.<name>]`."""
 
@@ -72,4 +81,4 @@ def _open(name: str, settings: ProviderSettings) -> AbstractAsyncContextManager[
 
 
 def _type_of(settings: ProviderSettings) -> ProviderType[Any]:
-    return next(of for of in _TYPES.values() if isinstance(settings, of.settings))
+    return _BY_TAG[_tag(settings)]

@@ -1,14 +1,14 @@
 """The settings that all provider types share. Secrets are plain strings, read from their files."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from notifier.domain.secret_names import is_secret
+
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
-
-_SECRET: Final = frozenset({"username", "password", "headers", "url"})  # a URL may hold a key
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +23,11 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def __repr__(self) -> str:
         """The fields that are no secrets."""
-        shown = (name for name in self.__struct_fields__ if name not in _SECRET)
+        shown = (name for name in self.__struct_fields__ if not _holds_secret(name))
         values = (f"{name}={getattr(self, name)!r}" for name in shown)
         return f"{type(self).__name__}({', '.join(values)})"
+
+
+def _holds_secret(field: str) -> bool:
+    """Return whether the field, or an entry of it if it is a table, may hold a secret."""
+    return is_secret(field) or is_secret(f"{field}.*")

@@ -9,7 +9,7 @@ from notifier.adapters.providers.settings import Count, ProviderSettings, Second
 from notifier.adapters.providers.verdict import VerdictName
 
 Template = Annotated[str, Meta(max_length=65_536)]
-Status = Annotated[str, Meta(pattern=r"^[1-5][0-9]{2}$", description="an HTTP status like 404")]
+HttpStatus = Annotated[str, Meta(pattern=r"^[1-5][0-9]{2}$", description="an HTTP status like 404")]
 
 
 class HttpSettings(ProviderSettings, frozen=True, kw_only=True, tag_field="type", tag="http"):
@@ -31,7 +31,7 @@ class HttpSettings(ProviderSettings, frozen=True, kw_only=True, tag_field="type"
     password: str = ""
     reference: str = ""
     error_code: tuple[str, ...] = ()
-    statuses: Mapping[Status, VerdictName] = {}
+    statuses: Mapping[HttpStatus, VerdictName] = {}
     errors: Mapping[str, VerdictName] = {}
     max_connections: Count = 100
     idle_s: Seconds = 15.0
