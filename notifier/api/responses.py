@@ -6,7 +6,7 @@ Nothing here imports the web framework, so a client can import this module cheap
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -81,7 +81,19 @@ class Attempt(msgspec.Struct):
     @classmethod
     def of(cls, view: AttemptView) -> Attempt:
         """Builds the document of an attempt."""
-        return cls(**{name: getattr(view, name) for name in cls.__struct_fields__})
+        return cls(
+            claim=view.claim,
+            provider=view.provider,
+            outcome=view.outcome,
+            code=view.code,
+            detail=view.detail,
+            queue_wait_s=view.queue_wait_s,
+            started_at=view.started_at,
+            finished_at=view.finished_at,
+            next_at=view.next_at,
+            repeats=view.repeats,
+            late=view.late,
+        )
 
 
 class Summary(msgspec.Struct):
@@ -105,7 +117,22 @@ class Summary(msgspec.Struct):
     @classmethod
     def of(cls, view: NotificationView) -> Summary:
         """Builds the list entry of a notification."""
-        return cls(**_summary_fields(view))
+        return cls(
+            id=view.id,
+            status=view.status,
+            channel=view.queue.channel,
+            priority=view.queue.priority,
+            queue=str(view.queue),
+            recipient=view.recipient,
+            tries=view.tries,
+            max_tries=view.max_tries,
+            last_error=view.last_error,
+            metadata=msgspec.Raw(view.metadata),
+            created_at=view.created_at,
+            updated_at=view.updated_at,
+            due_at=view.due_at,
+            expires_at=view.expires_at,
+        )
 
 
 class Notification(Summary, kw_only=True):
@@ -119,32 +146,10 @@ class Notification(Summary, kw_only=True):
     def of(cls, view: NotificationView) -> Notification:
         """Builds the whole document of a notification."""
         return cls(
-            **_summary_fields(view),
+            **msgspec.structs.asdict(Summary.of(view)),
             content=msgspec.Raw(view.content),
             attempts=[Attempt.of(attempt) for attempt in view.attempts],
         )
-
-
-def _summary_fields(view: NotificationView) -> dict[str, Any]:
-    same_names = (
-        "id",
-        "status",
-        "recipient",
-        "tries",
-        "max_tries",
-        "last_error",
-        "created_at",
-        "updated_at",
-        "due_at",
-        "expires_at",
-    )
-    return {
-        **{name: getattr(view, name) for name in same_names},
-        "channel": view.queue.channel,
-        "priority": view.queue.priority,
-        "queue": str(view.queue),
-        "metadata": msgspec.Raw(view.metadata),
-    }
 
 
 class Failure(msgspec.Struct):
@@ -165,12 +170,18 @@ class Failure(msgspec.Struct):
     @classmethod
     def of(cls, view: FailureView) -> Failure:
         """Builds the document of a failure."""
-        same_names = ("id", "provider", "reason", "code", "detail", "tries", "first_at", "last_at")
         return cls(
-            **{name: getattr(view, name) for name in same_names},
+            id=view.id,
             channel=view.queue.channel,
             priority=view.queue.priority,
             queue=str(view.queue),
+            provider=view.provider,
+            reason=view.reason,
+            code=view.code,
+            detail=view.detail,
+            tries=view.tries,
+            first_at=view.first_at,
+            last_at=view.last_at,
         )
 
 
@@ -204,8 +215,17 @@ class Queue(msgspec.Struct):
     @classmethod
     def of(cls, state: QueueState) -> Queue:
         """Builds the document of a queue."""
-        figures = {name: getattr(state, name) for name in cls.__struct_fields__}
-        return cls(**{**figures, "queue": str(state.queue)})
+        return cls(
+            queue=str(state.queue),
+            ready=state.ready,
+            due=state.due,
+            consumers=state.consumers,
+            busy=state.busy,
+            rate_per_s=state.rate_per_s,
+            oldest_wait_s=state.oldest_wait_s,
+            limited_by=state.limited_by,
+            paused=state.paused,
+        )
 
 
 class PauseState(msgspec.Struct):
@@ -249,7 +269,16 @@ class ProviderHealth(msgspec.Struct):
     @classmethod
     def of(cls, state: ProviderState) -> ProviderHealth:
         """Builds the document of a provider."""
-        return cls(**{name: getattr(state, name) for name in cls.__struct_fields__})
+        return cls(
+            provider=state.provider,
+            channels=state.channels,
+            breaker=state.breaker,
+            reason=state.reason,
+            probe_in_s=state.probe_in_s,
+            paused=state.paused,
+            calls=state.calls,
+            failures=state.failures,
+        )
 
 
 class Health(msgspec.Struct):

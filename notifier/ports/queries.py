@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from notifier.domain.controls import Pause
+from notifier.domain.controls import BreakerState, Pause
 from notifier.domain.notification import (
     FailureView,
     NotificationId,
@@ -35,14 +35,14 @@ class QueueState:
 class ProviderState:
     """One row of `GET /v1/providers`.
 
-    `channels` are the channels it sends on. `breaker` is a BreakerState; `reason` is why it opened,
+    `channels` are the channels it sends on. `reason` is why the breaker opened,
     "" if it never did; `probe_in_s` is when it may be probed, 0 unless it is open or half-open.
     `calls` and `failures` are those of all workers in the last 10 s.
     """
 
     provider: str
     channels: tuple[str, ...]
-    breaker: str
+    breaker: BreakerState
     reason: str
     probe_in_s: float
     paused: bool

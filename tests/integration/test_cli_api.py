@@ -19,6 +19,7 @@ from typing import IO
 import pytest
 
 from notifier.api.http.server import open_server
+from notifier.domain.controls import BreakerState
 from notifier.domain.errors import StoreRejected, StoreUnavailable
 from notifier.domain.notification import (
     AttemptView,
@@ -418,7 +419,7 @@ async def test_providers_show_their_breakers_and_pauses(cli: Cli) -> None:
 
 
 async def test_the_table_hides_the_old_reason_of_a_closed_breaker(cli: Cli, board: Board) -> None:
-    board.breaker = "closed"
+    board.breaker = BreakerState.CLOSED
     _, row = (await cli.run("providers")).out.splitlines()
     assert row.split() == ["smtp", "email", "closed", "-", "-", "20", "11", "-"]
     (shown,) = json.loads((await cli.run("providers", "--json")).out)

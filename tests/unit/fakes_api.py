@@ -16,7 +16,7 @@ from notifier.api.app import create_api
 from notifier.api.http.server import open_server
 from notifier.api.rules import ApiRules
 from notifier.app.accepting import api_rules
-from notifier.domain.controls import Pause, Scope, ScopeKind
+from notifier.domain.controls import BreakerState, Pause, Scope, ScopeKind
 from notifier.domain.errors import StoreRejected
 from notifier.domain.notification import (
     AttemptView,
@@ -71,7 +71,7 @@ class MemoryStore:
         self.released.set()
         self.filters: list[Filter] = []
         self.paused: dict[Scope, Pause] = {}
-        self.breaker = "open"
+        self.breaker = BreakerState.OPEN
 
     async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
         self._raise_error()

@@ -49,7 +49,7 @@ class PostgresReader:
             if row is None:
                 return None
             attempts = await connection.fetch(statement("get_attempts"), id)
-        return _notification(row, tuple(AttemptView(**attempt) for attempt in attempts))
+        return _notification(row, tuple(map(_attempt, attempts)))
 
     async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
         rows = await next(self._connections).fetch(
@@ -61,7 +61,7 @@ class PostgresReader:
         rows = await next(self._connections).fetch(
             statement("list_failures"), selection.reason, *_filter_parameters(selection)
         )
-        return [FailureView(**{**row, "queue": QueueKey.parse(row["queue"])}) for row in rows]
+        return list(map(_failure, rows))
 
 
 def _filter_parameters(selection: Filter) -> tuple[object, ...]:
@@ -88,8 +88,52 @@ def _instant(seconds: float | None) -> datetime | None:
 
 
 def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> NotificationView:
-    values = {**row, "queue": QueueKey.parse(row["queue"]), "status": Status(row["status"])}
-    return NotificationView(**values, attempts=attempts)
+    return NotificationView(
+        id=row["id"],
+        status=Status(row["status"]),
+        queue=QueueKey.parse(row["queue"]),
+        recipient=row["recipient"],
+        content=row["content"],
+        metadata=row["metadata"],
+        tries=row["tries"],
+        max_tries=row["max_tries"],
+        last_error=row["last_error"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        due_at=row["due_at"],
+        expires_at=row["expires_at"],
+        attempts=attempts,
+    )
+
+
+def _attempt(row: Record) -> AttemptView:
+    return AttemptView(
+        claim=row["claim"],
+        provider=row["provider"],
+        outcome=row["outcome"],
+        code=row["code"],
+        detail=row["detail"],
+        queue_wait_s=row["queue_wait_s"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        next_at=row["next_at"],
+        repeats=row["repeats"],
+        late=row["late"],
+    )
+
+
+def _failure(row: Record) -> FailureView:
+    return FailureView(
+        id=row["id"],
+        queue=QueueKey.parse(row["queue"]),
+        provider=row["provider"],
+        reason=row["reason"],
+        code=row["code"],
+        detail=row["detail"],
+        tries=row["tries"],
+        first_at=row["first_at"],
+        last_at=row["last_at"],
+    )
 
 
 @asynccontextmanager
