@@ -155,15 +155,22 @@ class _Rebalancing:
             return None
         return self._find_preemptible(target)
 
+    def _may_give(self, queue: QueueKey, target: QueueKey) -> bool:
+        """Whether the queue may give a consumer, free or busy, to `target` at all.
+
+        A rule against giving belongs here: both ways to find a source call this.
+        """
+        return queue != target and self._held[queue] > 0
+
     def _surplus(self, queue: QueueKey, target: QueueKey) -> int:
         """How many consumers the queue can give: above its peak of use, and not short afterwards.
 
         Those above the cap of a rate count in any case: waiting for a slot looks like use.
         """
+        if not self._may_give(queue, target):
+            return 0
         demand, held = self._demands[queue], self._held[queue]
         total = held + demand.reserved
-        if queue == target or held == 0:
-            return 0
         above_cap = held - self._caps[queue] if demand.accepts_floating else 0
         if demand.is_short(total - 1, self._tick_s):
             return above_cap
@@ -171,7 +178,11 @@ class _Rebalancing:
 
     def _find_preemptible(self, target: QueueKey) -> QueueKey | None:
         """The queue with the highest coverage that may lose a busy consumer to `target`."""
-        candidates = [queue for queue in self._held if self._is_above_entitlement(queue)]
+        candidates = [
+            queue
+            for queue in self._held
+            if self._may_give(queue, target) and self._is_above_entitlement(queue)
+        ]
         source = max(candidates, key=self._coverage, default=None)
         if source is None or self._coverage(source) <= PREEMPTION_RATIO * self._coverage(target):
             return None
