@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from notifier.adapters.postgres.connection import ConnectionSettings
-from notifier.adapters.postgres.migrate import migrate
+from notifier.adapters.postgres.migrate import migrate, revisions
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.errors import ConfigError, StoreRejected, StoreUnavailable
@@ -76,7 +76,7 @@ async def read_view(reader: PostgresReader, item: NewNotification | Claimed) -> 
 
 
 async def test_a_second_migration_applies_nothing(empty_database_url: str) -> None:
-    assert await asyncio.to_thread(migrate, empty_database_url) == ["0001", "0002", "0003", "0004"]
+    assert await asyncio.to_thread(migrate, empty_database_url) == revisions()
     assert await asyncio.to_thread(migrate, empty_database_url) == []
 
 

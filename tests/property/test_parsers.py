@@ -32,6 +32,7 @@ from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.verdict import outcome
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
 from notifier.api.http.problems import RequestRefused
+from notifier.api.requests import Content, Submit
 from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import ConfigError, InvalidNotification
@@ -93,14 +94,17 @@ def documents(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
     )
 
 
+CONTENT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "subject": st.text(),
+    "body": st.text(),
+    "html": st.text(),
+    "data": JSON,
+}
 SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "channel": st.sampled_from(["email", "sms", "push"]) | JSON,
     "priority": st.sampled_from(list(Priority)) | JSON,
     "recipient": st.sampled_from(["ada@example.com", "+15005550006", "tok"]) | st.text() | JSON,
-    "content": st.fixed_dictionaries(
-        {}, optional={"subject": st.text(), "body": st.text(), "html": st.text(), "data": JSON}
-    )
-    | JSON,
+    "content": st.fixed_dictionaries({}, optional=CONTENT_FIELDS) | JSON,
     "ttl": st.integers() | JSON,
     "max_tries": st.integers(0, 40) | JSON,
     "send_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
@@ -142,6 +146,11 @@ HTTP_RESPONSES = corrupted(
         JSON.map(lambda document: json.dumps(document).encode()) | st.binary(max_size=60),
     )
 )
+
+
+def test_the_generated_submits_have_every_field() -> None:
+    assert set(SUBMIT_FIELDS) == set(Submit.__struct_fields__)
+    assert set(CONTENT_FIELDS) == set(Content.__struct_fields__)
 
 
 @given(SUBMIT_BODIES | st.binary(max_size=200))

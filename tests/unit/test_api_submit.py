@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import get_args, get_type_hints
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifier.api.http.problems import RequestRefused
+from notifier.api.requests import Content, Submit
 from notifier.api.rules import AddressKind, ChannelRules
 from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import InvalidNotification
@@ -104,6 +107,27 @@ def test_the_error_names_a_wrong_field(changes: dict[str, object], field: str) -
     with pytest.raises(InvalidNotification) as caught:
         validate(**changes)
     assert caught.value.field == field
+
+
+def text_fields(struct: type[msgspec.Struct]) -> list[str]:
+    hints = get_type_hints(struct)
+    return [
+        name for name in struct.__struct_fields__ if str in (hints[name], *get_args(hints[name]))
+    ]
+
+
+@pytest.mark.parametrize("field", text_fields(Submit))
+def test_every_text_field_of_a_submit_refuses_a_nul_character(field: str) -> None:
+    with pytest.raises(InvalidNotification) as caught:
+        validate(**{field: "a\0b"})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("part", text_fields(Content))
+def test_every_text_field_of_the_content_refuses_a_nul_character(part: str) -> None:
+    with pytest.raises(InvalidNotification) as caught:
+        validate(content={"subject": "x", part: "a\0b"})
+    assert caught.value.field == f"content.{part}"
 
 
 @pytest.mark.parametrize("missing", ["channel", "recipient", "content"])
