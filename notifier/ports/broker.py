@@ -17,15 +17,19 @@ from notifier.domain.notification import (
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):
-    """All that enters the broker: the id of a row, its claim number, and when it was published.
+    """All that enters the broker of a row: what a worker needs to decide whether to claim it.
 
-    `published_at` is the database's time of the publish, in seconds since the epoch.
+    `published_at` is the database's time of the publish, in seconds since the epoch. `size` is the
+    length of the content in bytes, 0 if unknown. `deaths` counts the workers that died while they
+    were sending the row; a pointer with deaths shares no message with others.
     """
 
     queue: QueueKey
     id: NotificationId
     claim: int
     published_at: float
+    size: int = 0
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +108,9 @@ class Broker(Protocol):
     ) -> Sequence[bool]:
         """Publish all pointers; return for each whether the broker confirmed that it is stored.
 
-        `max_batch[queue]`: pointers per message, 1 to MAX_POINTERS_PER_MESSAGE, default 1. Takes at
-        most the publish timeout (5 s). Does not raise while the broker is unavailable: then all
-        are False.
+        `max_batch[queue]`: pointers per message, 1 to MAX_POINTERS_PER_MESSAGE, default 1. A
+        pointer with deaths has a message of its own. Takes at most the publish timeout (5 s). Does
+        not raise while the broker is unavailable: then all are False.
         """
         ...
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import aiormq
 import pytest
+from msgspec.structs import replace
 
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.domain.notification import Channel, Priority, QueueKey
@@ -60,6 +61,27 @@ async def test_pointers_of_a_queue_share_messages_up_to_the_maximum_batch(
         for message in (low[:3], low[3:6], low[6:], later)
     ]
     assert [len(message) for message in await bodies(vhost_url, EMAIL_HIGH)] == [1, 1]
+
+
+async def test_a_pointer_with_deaths_travels_alone(broker: Broker, vhost_url: str) -> None:
+    innocent = of_one_instant(4)
+    suspects = [replace(pointer, deaths=n) for n, pointer in enumerate(of_one_instant(2), start=1)]
+    mixed = [innocent[0], suspects[0], *innocent[1:3], suspects[1], innocent[3]]
+    assert all(await broker.publish(mixed, {EMAIL_LOW: 64}))
+    assert await bodies(vhost_url) == [
+        [[str(pointer.id), pointer.claim] for pointer in message]
+        for message in (innocent, suspects[:1], suspects[1:])
+    ]
+
+
+async def test_the_sizes_and_deaths_of_pointers_arrive(broker: Broker) -> None:
+    sent = [replace(pointer, size=n) for n, pointer in enumerate(of_one_instant(3))]
+    sent[1] = replace(sent[1], deaths=2)
+    assert all(await broker.publish(sent, {EMAIL_LOW: 3}))
+    async with subscribed(broker, prefetch=8, acks=True) as receiver:
+        await receiver.wait_for(3)
+        arrived = {delivery.pointer.id: delivery.pointer for delivery in receiver.deliveries}
+        assert arrived == {pointer.id: pointer for pointer in sent}
 
 
 async def test_a_message_is_acked_once_all_its_pointers_are_acked(broker: Broker) -> None:

@@ -45,6 +45,11 @@ UNREADABLE = [
     json.dumps(GOOD | {"pointers": [[ID, 3]] * (MAX_POINTERS_PER_MESSAGE + 1)}).encode(),
     json.dumps(GOOD | {"published_at": None}).encode(),
     json.dumps({"pointers": [[ID, 3]]}).encode(),
+    json.dumps(GOOD | {"sizes": [1, 2]}).encode(),
+    json.dumps(GOOD | {"sizes": [-1]}).encode(),
+    json.dumps(GOOD | {"sizes": [2**31]}).encode(),
+    json.dumps(GOOD | {"deaths": -1}).encode(),
+    json.dumps(GOOD | {"deaths": 2**15}).encode(),
     b'{"pointers":[["' + ID.encode() + b'",1]],"published_at":1e999}',
 ]
 
@@ -100,6 +105,7 @@ async def test_the_body_holds_only_the_pointer(vhost_url: str) -> None:
     assert json.loads(message.body) == {
         "pointers": [[str(sent.id), sent.claim]],
         "published_at": sent.published_at,
+        "sizes": [0],
     }
     properties = message.header.properties
     assert properties.delivery_mode == 2

@@ -120,6 +120,17 @@ async def test_a_row_stored_as_published_is_not_due_and_can_be_claimed(
     assert (await read_view(reader, taken)).status is Status.SENDING
 
 
+async def test_a_pointer_carries_the_size_of_the_content_and_the_deaths(
+    store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    direct, due = a_notification(content=b"{}"), a_notification(content=b"x" * 200_000)
+    (pointer,) = await store.insert([direct, due], published={direct.id})
+    assert (pointer.size, pointer.deaths) == (2, 0)
+    await connection.execute("UPDATE notifications SET deaths = 2")
+    ((taken, _),) = await store.take_due(quotas(), 500)
+    assert (taken.id, taken.size, taken.deaths) == (due.id, 200_000, 2)
+
+
 async def test_a_row_stored_as_published_is_due_after_an_unconfirmed_publish(
     store: PostgresStore,
 ) -> None:

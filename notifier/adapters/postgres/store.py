@@ -113,7 +113,7 @@ class PostgresStore:
         )
         now = rows[0]["now"]
         return [
-            Pointer(queue=item.queue, id=item.id, claim=0, published_at=now)
+            Pointer(queue=item.queue, id=item.id, claim=0, published_at=now, size=len(item.content))
             for item in ordered
             if item.id in published
         ]
@@ -321,6 +321,8 @@ def _pointer(row: Record) -> Pointer:
         id=row["id"],
         claim=row["claim"],
         published_at=row["published_at"],
+        size=row["size"],
+        deaths=row["deaths"],
     )
 
 

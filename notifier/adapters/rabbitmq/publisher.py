@@ -41,13 +41,19 @@ Indexes = Sequence[int]
 def split_into_messages(
     pointers: Sequence[Pointer], max_batch: Mapping[QueueKey, int]
 ) -> list[Indexes]:
-    """Divide pointers into messages. Those of a message have one queue and one `published_at`."""
-    alike = dict[tuple[QueueKey, float], list[int]]()
+    """Divide pointers into messages. Those of a message have one queue and one `published_at`.
+
+    A pointer with deaths is alone in its message.
+    """
+    alike = dict[tuple[QueueKey, float, int | None], list[int]]()
     for index, pointer in enumerate(pointers):
-        alike.setdefault((pointer.queue, pointer.published_at), []).append(index)
+        # The row may be what its workers died of. The next death would count for every row that
+        # the worker has claimed with it.
+        alone = index if pointer.deaths else None
+        alike.setdefault((pointer.queue, pointer.published_at, alone), []).append(index)
     return [
         indexes[start : start + max_batch.get(queue, 1)]
-        for (queue, _), indexes in alike.items()
+        for (queue, _, _), indexes in alike.items()
         for start in range(0, len(indexes), max_batch.get(queue, 1))
     ]
 
