@@ -54,9 +54,9 @@ ClaimReply = Claimed | NotClaimed
 class AttemptResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one attempt, to be recorded.
 
-    `status` is sent, retrying or failed. `after` is the span until the row is due again (retrying
-    only). `reason` is the failure's reason (failed only). The provider call's start and finish are
-    instants of the monotonic clock.
+    `status` is sent, retrying or failed; sent means that the outcome is `accepted` and spends a
+    try. `after` is the span until the row is due again (retrying only). `reason` is the failure's
+    reason (failed only). The provider call's start and finish are instants of the monotonic clock.
     """
 
     id: NotificationId

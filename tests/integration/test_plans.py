@@ -13,6 +13,7 @@ from benchmarks.prove.bulk import days
 from harness.client import until
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import open_reader
+from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import open_store
 from notifier.delivery.group_commit import MAX_BATCH
 from notifier.domain.notification import Claimed, QueueKey, Status
@@ -35,14 +36,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from notifier.adapters.postgres.store import PostgresStore
+    from notifier.ports.store import AttemptResult
 
 SURGE, BATCH = 4_000, 50
 EXECUTIONS_BEFORE_GENERIC_PLAN = 10
 """Postgres plans the first five executions for their values; later it may keep a generic plan."""
 ROWS_READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
                + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
-PLANS = """SELECT sum(custom_plans)::integer AS custom, sum(generic_plans)::integer AS generic
-           FROM pg_prepared_statements"""
+PLANS = """SELECT statement, sum(custom_plans)::integer AS custom,
+                  sum(generic_plans)::integer AS generic
+           FROM pg_prepared_statements GROUP BY statement"""
 INSERT_HEARTBEAT_OF_AN_HOUR_AGO = """
     INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
     VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
@@ -137,12 +140,37 @@ async def test_a_batch_is_planned_once_with_a_month_of_partitions(
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         for _ in range(2 * EXECUTIONS_BEFORE_GENERIC_PLAN):
             await _accept(store, EMAIL_HIGH, BATCH)
-            await _send(store, EMAIL_HIGH, BATCH)
+            await _send(store, EMAIL_HIGH, BATCH // 2)
+            await _refuse(store, EMAIL_HIGH, BATCH // 2)
         connections = store._connections
-        for planned in (connections.relay, connections.claim, connections.record):
-            (plans,) = await planned.fetch(PLANS)
-            assert plans["custom"] == 0
-            assert plans["generic"] >= 2 * EXECUTIONS_BEFORE_GENERIC_PLAN
+        for connection_of_step, planned in (
+            (connections.relay, ["take_due"]),
+            (connections.claim, ["claim"]),
+            (connections.record, ["record_sent", "record"]),
+        ):
+            rows = await connection_of_step.fetch(PLANS)
+            plans = {row["statement"]: (row["custom"], row["generic"]) for row in rows}
+            for name in planned:
+                custom, generic = plans[statement(name)]
+                assert custom == 0
+                assert generic >= 2 * EXECUTIONS_BEFORE_GENERIC_PLAN
+
+
+@pytest.mark.parametrize("status", [Status.SENT, Status.FAILED])
+async def test_a_record_with_a_month_of_partitions_reads_only_the_batch(
+    status: Status, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute(days(29))
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
+        await _make_generic_plans(store)
+        sessions = await connection.fetchval(SESSIONS)
+        before = await _read_by(database_url, connection, _surge, other_sessions=sessions)
+        if status is Status.SENT:
+            await _send(store, EMAIL_HIGH, BATCH)
+        else:
+            await _refuse(store, EMAIL_HIGH, BATCH)
+    after = await _read_by(database_url, connection, _do_nothing)
+    assert 0 < after - before < SURGE
 
 
 @pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED, Status.RETRYING])
@@ -237,12 +265,29 @@ async def _accept(store: PostgresStore, queue: QueueKey, count: int) -> None:
 
 
 async def _send(store: PostgresStore, queue: QueueKey, count: int) -> None:
-    """Send rows in batches of the usual size."""
+    await _attempt(store, queue, count, a_result)
+
+
+async def _refuse(store: PostgresStore, queue: QueueKey, count: int) -> None:
+    await _attempt(store, queue, count, _refused)
+
+
+def _refused(claimed: Claimed) -> tuple[AttemptResult, float]:
+    return a_result(claimed, Status.FAILED, outcome="refused", reason="refused", code="550")
+
+
+async def _attempt(
+    store: PostgresStore,
+    queue: QueueKey,
+    count: int,
+    result_of: Callable[[Claimed], tuple[AttemptResult, float]],
+) -> None:
+    """Claim rows and record their results in batches of the usual size."""
     await store.waiting([queue])
     for size in [MAX_BATCH] * (count // MAX_BATCH) + [count % MAX_BATCH] * (count % MAX_BATCH > 0):
         taken = await store.take_due(quotas(queue, limit=size), size)
         claims = await store.claim([claim_request(pointer) for pointer, _ in taken])
-        results = [a_result(claimed) for claimed in claims if isinstance(claimed, Claimed)]
+        results = [result_of(claimed) for claimed in claims if isinstance(claimed, Claimed)]
         assert len(results) == size
         await store.record(results)
 
@@ -277,7 +322,7 @@ async def _make_generic_plans(store: PostgresStore) -> None:
         await store.waiting([EMAIL_HIGH])
         await store.take_due(quotas(), BATCH)
         await store.claim([ClaimRequest(id=unknown.id, claim=0)])
-        await store.record([a_result(unknown)])
+        await store.record([a_result(unknown), _refused(unknown)])
         await store.give_back([ClaimRequest(id=unknown.id, claim=0)])
         await store.unpublish([Pointer(queue=EMAIL_HIGH, id=unknown.id, claim=0, published_at=0)])
         await store.rescue(EMAIL_HIGH, time.time())

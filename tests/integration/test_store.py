@@ -269,6 +269,67 @@ async def test_a_repeated_record_changes_nothing(
     assert await read_view(reader, claimed_row) == before
 
 
+async def test_accepted_and_other_results_of_one_batch_are_answered_in_their_order(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    rows = await claimed(store, *(a_notification() for _ in range(4)))
+    late_sent, failed, sent, retried = rows
+    await store.give_back([ClaimRequest(id=late_sent.id, claim=0)])
+    wait = timedelta(seconds=5)
+    recorded = await store.record(
+        [
+            a_result(late_sent),
+            a_result(failed, Status.FAILED, outcome="refused", reason="refused", code="550"),
+            a_result(sent),
+            a_result(retried, Status.RETRYING, outcome="unavailable", after=wait, code="421"),
+        ]
+    )
+    assert [(reply.status, reply.late) for reply in recorded] == [
+        (Status.SENT, True),
+        (Status.FAILED, False),
+        (Status.SENT, False),
+        (Status.RETRYING, False),
+    ]
+    for row, code in ((late_sent, "250"), (failed, "550"), (sent, "250"), (retried, "421")):
+        [attempt] = (await read_view(reader, row)).attempts
+        assert (attempt.claim, attempt.code) == (1, code)
+
+
+async def test_a_record_that_was_interrupted_between_its_statements_is_completed(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    sent, refused = await claimed(store, a_notification(), a_notification())
+    unstorable = a_result(refused, Status.FAILED, outcome="refused", reason="refused", code="nul\0")
+    with pytest.raises(StoreRejected):
+        await store.record([unstorable, a_result(sent)])
+    before = await read_view(reader, sent)
+    assert before.status is Status.SENT
+    assert (await read_view(reader, refused)).status is Status.SENDING
+    repaired = a_result(refused, Status.FAILED, outcome="refused", reason="refused")
+    recorded = await store.record([repaired, a_result(sent)])
+    assert [(reply.status, reply.late) for reply in recorded] == [
+        (Status.FAILED, False),
+        (Status.SENT, False),
+    ]
+    assert await read_view(reader, sent) == before
+
+
+async def test_an_accepted_retry_keeps_its_last_error_and_counts_its_tries(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    [first] = await claimed(store, a_notification())
+    unavailable = a_result(
+        first, Status.RETRYING, outcome="unavailable", after=timedelta(0), code="421"
+    )
+    await store.record([unavailable])
+    [(pointer, _)] = await store.take_due(quotas(), 500)
+    [second] = await store.claim([claim_request(pointer)])
+    assert isinstance(second, Claimed)
+    await store.record([a_result(second)])
+    view = await read_view(reader, first)
+    assert (view.status, view.tries, view.last_error) == (Status.SENT, 2, "unavailable 421")
+
+
 async def test_a_repeated_record_leaves_the_next_claim_alone(
     store: PostgresStore, reader: PostgresReader
 ) -> None:

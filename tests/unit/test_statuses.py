@@ -34,8 +34,9 @@ claimed_by_me           .       .       1       .      .     .       .        . 
 give_back               .       2       1       .      .     .       1        .         .          .          .
 insert                  1       2       .       .      .     .       .        .         .          .          .
 list_notifications      1       2       .       1      .     .       .        .         .          .          .
-record                  .       .       1       3      1     1       1        .         .          .          .
+record                  .       .       1       3      .     1       1        .         .          .          .
 record_late             .       1       .       1      2     1       1        1         .          .          .
+record_sent             .       .       1       .      2     .       .        .         .          .          .
 requeue_all             .       1       .       .      .     .       .        .         .          .          .
 rescue                  .       2       .       .      .     .       .        .         .          .          .
 rescue_from             .       2       .       .      .     .       .        .         .          .          .

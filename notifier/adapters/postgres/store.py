@@ -1,6 +1,6 @@
 """What the core writes to Postgres about notifications.
 
-Each method runs one statement or two. Every statement is compare-and-set on a row's status and
+Each method runs one statement to three. Every statement is compare-and-set on a row's status and
 claim, so every call may be repeated.
 """
 
@@ -139,11 +139,20 @@ class PostgresStore:
         return replies
 
     async def record(self, results: Sequence[tuple[AttemptResult, float]]) -> Sequence[Recorded]:
-        ids = [result.id for result, _ in results]
+        sent = [item for item in results if item[0].status is Status.SENT]
+        others = [item for item in results if item[0].status is not Status.SENT]
         async with self._connections.record.acquire() as connection:
-            rows = await connection.fetch(
-                statement("record"), *_record_arrays(results), self.worker, min(ids), max(ids)
-            )
+            rows: list[Record] = []
+            if sent:
+                ids = [result.id for result, _ in sent]
+                rows += await connection.fetch(
+                    statement("record_sent"), *_sent_arrays(sent), self.worker, min(ids), max(ids)
+                )
+            if others:
+                ids = [result.id for result, _ in others]
+                rows += await connection.fetch(
+                    statement("record"), *_record_arrays(others), self.worker, min(ids), max(ids)
+                )
             moved = {(row["id"], row["claim"]): _recorded(row) for row in rows}
             replies = [moved.get((result.id, result.claim)) for result, _ in results]
             missing = [item for item, reply in zip(results, replies, strict=True) if not reply]
@@ -340,6 +349,24 @@ def _orphan(row: Record) -> Orphan:
 
 def _recorded(row: Record) -> Recorded:
     return Recorded(STATUS_BY_NAME[row["status"]], late=False, age_s=row["age_s"])
+
+
+def _sent_arrays(
+    timed_results: Sequence[tuple[AttemptResult, float]],
+) -> Sequence[Sequence[object]]:
+    """Return the arrays $1 to $9 of record_sent.sql, in its order."""
+    results = [result for result, _ in timed_results]
+    return (
+        [result.id for result in results],
+        [result.claim for result in results],
+        [result.provider for result in results],
+        [result.code for result in results],
+        [result.detail for result in results],
+        [result.reference for result in results],
+        [result.waited_s for result in results],
+        [result.finished_at_monotonic - result.started_at_monotonic for result in results],
+        [ended_ago_s for _, ended_ago_s in timed_results],
+    )
 
 
 def _record_arrays(

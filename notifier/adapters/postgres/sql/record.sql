@@ -1,7 +1,8 @@
--- Writes the results of attempts whose rows this worker still holds: the row moves on, the
--- attempt is kept, and a failure is kept if it was the last attempt. A retry that would be due
--- after expires_at becomes expired instead.
--- Parameters: $1 ids, $2 claims, $3 statuses (sent, retrying, failed), $4 tries spent, $5 seconds
+-- Writes the results of attempts that were not accepted and whose rows this worker still holds
+-- (record_sent.sql writes the accepted ones): the row moves on, the attempt is kept, and a failure
+-- is kept if it was the last attempt. A retry that would be due after expires_at becomes expired
+-- instead.
+-- Parameters: $1 ids, $2 claims, $3 statuses (retrying, failed), $4 tries spent, $5 seconds
 -- until the next attempt, $6 reasons of failure, $7 outcomes, $8 providers, $9 codes, $10
 -- details, $11 references of the provider, $12 seconds waited in the queue, $13 seconds that the
 -- call took, $14 seconds since it ended, $15 this worker's id, $16 and $17 the least and the
@@ -28,8 +29,7 @@ WITH result AS (
         ready_at = CASE WHEN r.status = 'retrying' THEN now() + r.after ELSE n.ready_at END,
         is_retry = true,
         claimed_by = NULL,
-        last_error = CASE WHEN r.status = 'sent' THEN n.last_error
-                          ELSE left(concat_ws(' ', r.outcome, nullif(r.code, ''), nullif(r.detail, '')), 500) END,
+        last_error = left(concat_ws(' ', r.outcome, nullif(r.code, ''), nullif(r.detail, '')), 500),
         updated_at = now()
     FROM result r
     WHERE n.id = r.id AND n.id = ANY ($1::uuid[]) AND n.id BETWEEN $16 AND $17

@@ -1,6 +1,7 @@
--- Writes results whose row had moved on before record.sql. A result that this worker has written
--- already changes nothing. Otherwise the attempt is added, or another process's attempt of this
--- claim is corrected, and marked late. A late Accepted settles a row that is still at this claim.
+-- Writes results whose row had moved on before record_sent.sql or record.sql. A result that this
+-- worker has written already changes nothing. Otherwise the attempt is added, or another process's
+-- attempt of this claim is corrected, and marked late. A late Accepted settles a row that is still
+-- at this claim.
 -- Parameters: $1 ids, $2 claims, $3 outcomes, $4 providers, $5 codes, $6 details, $7 references of
 -- the provider, $8 seconds waited in the queue, $9 seconds that the call took, $10 seconds since it
 -- ended, $11 this worker's id.
