@@ -43,6 +43,13 @@ class Children:
         )
         self.running.append((process, log))
 
+    def groups(self) -> Mapping[str, Sequence[int]]:
+        """Return the process ids by name."""
+        found = dict[str, list[int]]()
+        for process, log in self.running:
+            found.setdefault(log.stem.partition("-")[2], []).append(process.pid)
+        return found
+
     def check(self) -> None:
         """Raise ChildFailed if a process has exited."""
         for process, log in self.running:

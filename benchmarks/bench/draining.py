@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import asyncpg
 
 from benchmarks.bench.children import answer
+from benchmarks.bench.cost import Meter, hot_figures, updates
 from benchmarks.bench.curve import Figures, Sample, throughput
 from benchmarks.bench.place import Place, Servers
 from benchmarks.bench.submitting import Void
@@ -60,23 +61,35 @@ def _drained(
     place: Place, system: Contender, manning: Manning, many: Sequence[Document]
 ) -> Figures:
     place.log.touch()
+    before = asyncio.run(updates(place))
     system.fill(place, manning, many)
     system.work(place, manning)
-    samples = watch(place, len(many))
+    figures = measured(place, len(many))
     if system is NOTIFIER:
         asyncio.run(_all_recorded(place, len(many)))
+        place.children.stop()
     else:
         _all_acknowledged(place)
-    return {"per_s": throughput(samples, len(many))}
+    return {**figures, **hot_figures(before, asyncio.run(updates(place)), len(many))}
 
 
-def watch(place: Place, count: int) -> Sequence[Sample]:
-    """Wait until all are done; none may be done twice."""
+def measured(place: Place, count: int) -> Figures:
+    """Wait until all are done; return their rate and what they cost."""
+    meter = Meter(place, count)
+    samples = watch(place, count, meter.see)
+    return {"per_s": throughput(samples, count), **meter.figures()}
+
+
+def watch(
+    place: Place, count: int, see: Callable[[int], None] = lambda _: None
+) -> Sequence[Sample]:
+    """Wait until all are done; none may be done twice. `see` gets the number done at each poll."""
     samples = list[Sample]()
 
     def is_done() -> bool:
         size = place.log.stat().st_size
         samples.append((time.monotonic(), size))
+        see(size)
         return size >= count
 
     place.children.wait(is_done, f"{count} sends", within=DRAIN_S)

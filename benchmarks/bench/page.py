@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import promises
 from benchmarks.bench import targets
+from benchmarks.bench.cost_page import costs, is_cost
 from benchmarks.bench.curve import points
 from benchmarks.bench.results import (
     NOTIFIER,
@@ -126,6 +127,7 @@ def _workloads(table: Table) -> Iterator[str]:
             continue
         yield from ("", f"## {title}", "")
         yield from _table(table, better, rows)
+        yield from costs(table, workload)
         if workload in {*FIGURES, *CURVES} and (PLOTS / f"{workload}.svg").exists():
             yield from ("", f"![{title}](performance/{workload}.svg)")
 
@@ -138,7 +140,7 @@ def _table(
     yield "| system | figure | median | min - max | rounds | Notifier is better by |"
     yield "|---|---|---:|---:|---:|---:|"
     for workload, system, figure in rows:
-        if figure == "requests":
+        if figure == "requests" or is_cost(figure):
             continue
         of = table[workload, system, figure]
         ratio = better.get((workload, system, figure))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aio_pika
@@ -19,6 +19,7 @@ from benchmarks.peers.place import QUEUES
 from harness.rabbitmq import RabbitmqNode, running_node
 from notifier.adapters.postgres.migrate import migrate
 from notifier.embedded.postgres import PostgresServer, running_postgres
+from notifier.embedded.server import PrivateServer
 
 ROOT = Path(__file__).resolve().parents[2]
 _NUMBERS = itertools.count(1)
@@ -32,6 +33,12 @@ class Place:
     broker_url: str
     database_url: str
     children: Children
+    servers: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """The process ids of the servers that belong to the system, by name."""
+
+    def groups(self) -> Mapping[str, Sequence[int]]:
+        """Return the process ids of the system by process group."""
+        return {**self.children.groups(), **self.servers}
 
     @property
     def log(self) -> Path:
@@ -66,6 +73,10 @@ async def _ready(connection: AbstractConnection, name: str) -> int:
     return queue.declaration_result.message_count or 0
 
 
+def _pid(server: PrivateServer) -> Sequence[int]:
+    return [server.pid] if server.pid else []
+
+
 @dataclass(frozen=True, slots=True)
 class Servers:
     folder: Path
@@ -94,6 +105,7 @@ class Servers:
                     broker_url=self.rabbitmq.url(name),
                     database_url=self.postgres.url(name),
                     children=children,
+                    servers={"postgres": _pid(self.postgres), "rabbitmq": _pid(self.rabbitmq)},
                 )
         finally:
             self.rabbitmq.delete_vhost(name)

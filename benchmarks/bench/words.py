@@ -72,6 +72,11 @@ rounds, with the minimum and the maximum. A ratio above 1 means that Notifier di
   of the completions. Afterwards all rows of Notifier must be `sent` with one attempt each, and the
   queues of the peers must be empty with their workers stopped. Notifier's relay keeps only a window
   of the backlog in the broker. Its providers are replaced by the peers' job; nothing else is.
+- **CPU**: between the same two moments, the time on a CPU of all threads of each process group
+  (`/proc/PID/task/*/schedstat`), divided by the sends. `all` leaves out a receiver that stands for
+  a provider. RabbitMQ and Postgres run for all systems, also for one that does not use them. The
+  CPU of a Postgres backend counts for the statement that it ran last; Notifier has a connection
+  per kind of statement. HOT updates are counted over the whole round.
 - **Processes, history**: the same for Notifier alone. The history consists of copies of sent
   notifications and their attempts, spread over seven days, with up-to-date statistics in Postgres.
   One round.
