@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from notifier.domain.retry import Decision, OnAmbiguous, RetryPolicy, decide
+from notifier.domain.retry import (
+    Decision,
+    Fail,
+    OnAmbiguous,
+    Retry,
+    RetryPolicy,
+    decide,
+    decide_after_death,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,12 +60,19 @@ class DeliveryRules:
         self, queue: QueueKey, outcome: Outcome, *, tries: int, max_tries: int | None, draw: float
     ) -> Decision:
         """Decide what follows from an outcome; see domain.retry.decide."""
-        binding = self._bindings.get(queue.channel)
         return decide(
             outcome,
             tries=tries,
             max_tries=max_tries,
             policy=self._policies[queue.priority],
-            on_ambiguous=binding.on_ambiguous if binding else OnAmbiguous.RESEND,
+            on_ambiguous=self._on_ambiguous(queue),
             draw=draw,
         )
+
+    def decide_after_death(self, queue: QueueKey, deaths: int) -> Retry | Fail:
+        """Decide what follows from a worker's death; see domain.retry.decide_after_death."""
+        return decide_after_death(deaths, self._on_ambiguous(queue))
+
+    def _on_ambiguous(self, queue: QueueKey) -> OnAmbiguous:
+        binding = self._bindings.get(queue.channel)
+        return binding.on_ambiguous if binding else OnAmbiguous.RESEND

@@ -54,6 +54,8 @@ THROTTLED_DELAY: Final = timedelta(seconds=1)
 """The delay after Throttled if the provider asked for none."""
 UNSPENT_DELAY: Final = timedelta(seconds=5)
 """The delay after an outcome that the notification did not cause (rejected credentials)."""
+MAX_DEATHS: Final = 3
+"""At this death of a worker during one notification the notification fails."""
 
 
 class Settle(msgspec.Struct, frozen=True):
@@ -68,7 +70,10 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Fail(msgspec.Struct, frozen=True):
-    """The notification failed: `refused`, `exhausted` or `ambiguous`. `spends` as in Retry."""
+    """The notification failed. `spends` as in Retry.
+
+    `reason` is refused, exhausted or ambiguous; poison too if its workers died.
+    """
 
     reason: str
     spends: bool = True
@@ -110,6 +115,20 @@ def decide(
             return _retry_or_fail(tries + 1, max_tries, policy, draw, timedelta(0))
         case _:
             assert_never(outcome)
+
+
+def decide_after_death(deaths: int, on_ambiguous: OnAmbiguous) -> Retry | Fail:
+    """Decide what follows for a notification whose worker died while it was sending it.
+
+    `deaths` includes this death. Whether it was sent is unknown, and so is whether its call had
+    begun: a worker claims rows ahead of its calls. So a death spends no try. A retry is due at
+    once: the time until the worker counted as dead was delay enough.
+    """
+    if deaths >= MAX_DEATHS:
+        return Fail("poison", spends=False)
+    if on_ambiguous is OnAmbiguous.HOLD:
+        return Fail("ambiguous", spends=False)
+    return Retry(timedelta(0), spends=False)
 
 
 def _retry_or_fail(

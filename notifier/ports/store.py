@@ -135,8 +135,6 @@ class Orphan:
     claim: int
     worker: WorkerId
     queue: QueueKey
-    tries: int
-    max_tries: int | None
     deaths: int
 
 

@@ -1,20 +1,20 @@
 """Orphan recovery: settles the notifications that a dead worker was sending.
 
-Whether they were sent is unknown. So the attempt's outcome is Ambiguous, and the usual rules decide
-what follows. The third death of a worker during one notification makes it poison: it fails.
+Whether they were sent is unknown. So the attempt's outcome is Ambiguous, and the channel's rule for
+ambiguous sends decides what follows. A death spends no try: the call may not have begun. The third
+death of a worker during one notification makes it poison: it fails.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Status
-from notifier.domain.outcome import Ambiguous
-from notifier.domain.retry import Fail, Retry, Settle
+from notifier.domain.retry import Fail, Retry
 from notifier.ports.observer import RescueReason
 from notifier.ports.store import OrphanDecision
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from notifier.ports.heartbeat import DeadProcesses, Liveness
     from notifier.ports.observer import RecoveryObserver
     from notifier.ports.store import Orphan, RecoveryStore, SettledOrphan
-
-MAX_DEATHS: Final = 3
-WORKER_DIED: Final = Ambiguous(code="worker_died")
 
 log = structlog.get_logger(__name__)
 
@@ -80,19 +77,12 @@ class OrphanRecovery:
         return OrphanDecision(orphan=orphan, provider=provider, status=status, reason=reason)
 
     def _next_status(self, orphan: Orphan) -> tuple[Status, str]:
-        """The status and the failure's reason, by the rules of an Ambiguous outcome.
-
-        A retry is due at once: the time until the worker counted as dead was delay enough.
-        """
-        if orphan.deaths + 1 >= MAX_DEATHS:
-            return Status.FAILED, "poison"
-        decision = self._rules.decide(
-            orphan.queue, WORKER_DIED, tries=orphan.tries, max_tries=orphan.max_tries, draw=0.0
-        )
+        """Return the row's next status and the failure's reason."""
+        decision = self._rules.decide_after_death(orphan.queue, orphan.deaths + 1)
         match decision:
             case Fail(reason=reason):
                 return Status.FAILED, reason
-            case Retry() | Settle():
+            case Retry():
                 return Status.QUEUED, ""
             case _:
                 assert_never(decision)

@@ -133,7 +133,7 @@ async def test_a_worker_without_a_heartbeat_row_is_dead_and_its_sends_are_ambigu
     claimed = await pair.claimed_by_dying()
     assert await pair.recovery().run_once() == 1
     view = await pair.view(claimed)
-    assert (view.status, view.tries) == (Status.QUEUED, 1)
+    assert (view.status, view.tries) == (Status.QUEUED, 0)
     [attempt] = view.attempts
     assert (attempt.claim, attempt.outcome, attempt.code) == (1, "ambiguous", "worker_died")
     assert (await pair.claim_one(pair.recovering)).claim == 2
@@ -192,7 +192,9 @@ async def test_two_concurrent_recoveries_settle_each_orphan_once(
             ]
         assert sum(len(settlement.result()) for settlement in settlements) == 1
         assert await other.settle_orphans(decisions, []) == []
-    assert (await pair.view(claimed)).tries == 1
+    assert len((await pair.view(claimed)).attempts) == 1
+    [(pointer, _)] = await pair.recovering.take_due(quotas(EMAIL_HIGH), 1)
+    assert pointer.deaths == 1
 
 
 async def test_without_postgres_a_pass_settles_nothing_and_raises_nothing(
@@ -255,19 +257,24 @@ async def test_the_third_death_is_poison(pair: TwoProcesses) -> None:
         claimed = await pair.claim_one(pair.dying)
     assert await pair.recovery().run_once() == 1
     view = await pair.view(claimed)
-    assert (view.status, view.tries) == (Status.FAILED, 3)
+    assert (view.status, view.tries) == (Status.FAILED, 0)
     [failure] = await pair.reader.failures(Filter())
-    assert (failure.reason, failure.code, failure.tries) == ("poison", "worker_died", 3)
+    assert (failure.reason, failure.code, failure.tries) == ("poison", "worker_died", 0)
 
 
-async def test_the_third_death_is_poison_also_on_the_last_try(pair: TwoProcesses) -> None:
-    await pair.claimed_by_dying(a_notification(max_tries=3))
+async def test_a_death_spends_no_try_of_a_notification_with_one_try(pair: TwoProcesses) -> None:
+    last = await pair.claimed_by_dying(a_notification(max_tries=1))
     for _ in range(2):
         assert await pair.recovery().run_once() == 1
-        await pair.claim_one(pair.dying)
-    await pair.recovery().run_once()
-    [failure] = await pair.reader.failures(Filter())
-    assert failure.reason == "poison"
+        last = await pair.claim_one(pair.dying)
+        assert (last.tries, last.max_tries) == (0, 1)
+    [recorded] = await pair.dying.record([a_result(last)])
+    assert (recorded.status, recorded.late) == (Status.SENT, False)
+    view = await pair.view(last)
+    assert (view.tries, [attempt.outcome for attempt in view.attempts]) == (
+        1,
+        ["ambiguous", "ambiguous", "accepted"],
+    )
 
 
 async def test_an_orphan_of_a_channel_with_hold_fails_as_ambiguous(pair: TwoProcesses) -> None:
@@ -275,14 +282,7 @@ async def test_an_orphan_of_a_channel_with_hold_fails_as_ambiguous(pair: TwoProc
     await pair.recovery(OnAmbiguous.HOLD).run_once()
     assert (await pair.view(claimed)).status is Status.FAILED
     [failure] = await pair.reader.failures(Filter())
-    assert failure.reason == "ambiguous"
-
-
-async def test_an_orphan_without_tries_left_fails_as_exhausted(pair: TwoProcesses) -> None:
-    await pair.claimed_by_dying(a_notification(max_tries=1))
-    await pair.recovery().run_once()
-    [failure] = await pair.reader.failures(Filter())
-    assert failure.reason == "exhausted"
+    assert (failure.reason, failure.tries) == ("ambiguous", 0)
 
 
 async def test_an_orphan_past_its_time_to_live_expires(

@@ -314,8 +314,6 @@ async def _make_generic_plans(store: PostgresStore) -> None:
         claim=1,
         worker=worker_id(),
         queue=EMAIL_HIGH,
-        tries=0,
-        max_tries=None,
         deaths=0,
     )
     for _ in range(EXECUTIONS_BEFORE_GENERIC_PLAN):

@@ -49,7 +49,7 @@ AGEING: Final = """
         due_at = due_at - $1::interval, published_at = published_at - $1::interval
 """
 SELECT_ROWS: Final = """
-    SELECT n.id, n.status::text AS status, n.claim, n.tries, n.rescues, n.claimed_by,
+    SELECT n.id, n.status::text AS status, n.claim, n.tries, n.deaths, n.rescues, n.claimed_by,
            n.due_at IS NOT NULL AS has_due_at, (n.due_at <= now()) IS TRUE AS is_due,
            n.published_at IS NOT NULL AS is_published, f.id IS NOT NULL AS has_failure
     FROM notifications n LEFT JOIN failures f ON f.id = n.id
@@ -63,6 +63,7 @@ class Row:
     status: Status
     claim: int
     tries: int
+    deaths: int
     rescues: int
     claimed_by: WorkerId | None
     has_due_at: bool

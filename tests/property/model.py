@@ -111,6 +111,14 @@ class DeploymentModel(RuleBasedStateMachine):
                 self.check_transition(id_, before[id_], row)
         self.released, self.late_accepted = set(), set()
 
+    def check_counters(self, before: Row, row: Row) -> None:
+        """Check that an attempt spends at most one try, and that a death spends none."""
+        spent = row.tries - before.tries
+        died = row.deaths - before.deaths
+        assert (spent, died) in {(0, 0), (1, 0), (0, 1)}
+        if spent or died:
+            assert before.status is Status.SENDING
+
     def check_progress(self, row: Row) -> None:
         """Check that relay, rescuer or record will move the row, or that it is final."""
         match row.status:
@@ -129,7 +137,7 @@ class DeploymentModel(RuleBasedStateMachine):
         is_claimed = row.claim == before.claim + 1
         assert is_claimed or row.claim == before.claim
         assert is_claimed is (row.status is Status.SENDING and before.status is Status.QUEUED)
-        assert row.tries >= before.tries
+        self.check_counters(before, row)
         if row.status is not before.status:
             assert is_legal(before.status, row.status)
         if before.status in FINAL:

@@ -17,7 +17,17 @@ from notifier.domain.outcome import (
     Throttled,
     Unavailable,
 )
-from notifier.domain.retry import Decision, Fail, OnAmbiguous, Retry, RetryPolicy, Settle, decide
+from notifier.domain.retry import (
+    MAX_DEATHS,
+    Decision,
+    Fail,
+    OnAmbiguous,
+    Retry,
+    RetryPolicy,
+    Settle,
+    decide,
+    decide_after_death,
+)
 from tests.transitions import TRANSITIONS, is_legal
 
 POLICY = RetryPolicy(base=timedelta(seconds=1), factor=2, cap=timedelta(seconds=60), tries=8)
@@ -90,6 +100,24 @@ def test_ambiguous_under_hold_fails_at_once(tries: int) -> None:
 def test_ambiguous_under_resend_is_retried_like_unavailable() -> None:
     assert isinstance(decided(Ambiguous(code="timeout"), tries=0), Retry)
     assert decided(Ambiguous(code="timeout"), tries=7) == Fail("exhausted")
+
+
+def test_a_death_under_resend_spends_no_try_and_the_retry_is_due_at_once() -> None:
+    for deaths in range(1, MAX_DEATHS):
+        decision = decide_after_death(deaths, OnAmbiguous.RESEND)
+        assert decision == Retry(timedelta(0), spends=False)
+
+
+def test_the_first_death_under_hold_fails_the_notification_and_spends_no_try() -> None:
+    assert decide_after_death(1, OnAmbiguous.HOLD) == Fail("ambiguous", spends=False)
+
+
+@pytest.mark.parametrize("on_ambiguous", OnAmbiguous)
+@pytest.mark.parametrize("deaths", [MAX_DEATHS, MAX_DEATHS + 1])
+def test_from_the_third_death_on_a_notification_is_poison(
+    deaths: int, on_ambiguous: OnAmbiguous
+) -> None:
+    assert decide_after_death(deaths, on_ambiguous) == Fail("poison", spends=False)
 
 
 @given(

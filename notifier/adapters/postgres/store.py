@@ -341,8 +341,6 @@ def _orphan(row: Record) -> Orphan:
         claim=row["claim"],
         worker=WorkerId(row["claimed_by"]),
         queue=QueueKey.parse(row["queue"]),
-        tries=row["tries"],
-        max_tries=row["max_tries"],
         deaths=row["deaths"],
     )
 

@@ -19,7 +19,7 @@ WITH RECURSIVE claimer AS (
     WHERE claimer.id IS NOT NULL AND claimer.id <> $3
       AND (w.id IS NULL OR (w.id, w.beat) IN (SELECT * FROM unnest($1::uuid[], $2::bigint[])))
 )
-SELECT n.id, n.claim, n.claimed_by, n.queue, n.tries, n.max_tries, n.deaths
+SELECT n.id, n.claim, n.claimed_by, n.queue, n.deaths
 FROM dead CROSS JOIN LATERAL (
     SELECT * FROM notifications
     WHERE status = 'sending' AND claimed_by = dead.id

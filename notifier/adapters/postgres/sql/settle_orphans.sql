@@ -1,6 +1,6 @@
 -- Writes the decisions for orphans, as long as their process is still dead. The attempt becomes
--- Ambiguous; if the process comes back, its late result corrects it. A row decided as queued
--- whose expires_at has passed becomes expired instead.
+-- Ambiguous; if the process comes back, its late result corrects it. The death counts in `deaths`
+-- and spends no try. A row decided as queued whose expires_at has passed becomes expired instead.
 -- Parameters: $1 ids, $2 claims, $3 the dead processes, $4 providers, $5 statuses (queued,
 -- failed), $6 reasons, $7 this process's id, $8 and $9 the processes that look dead and their
 -- counters, as in claimed_by_dead.sql.
@@ -24,8 +24,7 @@ WITH decision AS (
     UPDATE notifications n SET
         status = CASE WHEN o.status = 'queued' AND n.expires_at <= now()
                       THEN 'expired' ELSE o.status END::notification_status,
-        tries = n.tries + 1,
-        deaths = n.deaths + 1,
+        deaths = least(n.deaths + 1, 32767),
         due_at = CASE WHEN o.status = 'queued' AND n.expires_at > now() THEN n.ready_at END,
         is_retry = false,
         published_at = NULL,
