@@ -12,7 +12,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,6 +57,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--systems", nargs="*", default=[], help="only these systems")
     parser.add_argument("--no-save", action="store_true", help="print the figures, write nothing")
+    parser.add_argument("--sends", type=int, help="a trial with so many sends; writes nothing")
+    parser.add_argument(
+        "--past-rows", type=int, help="a trial of `past` with so many rows; writes nothing"
+    )
     wanted = parser.parse_args()
     if unknown := sorted(set(wanted.workloads) - set(WORKLOADS)):
         parser.error(f"no workload {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
@@ -66,10 +71,17 @@ def _arguments() -> argparse.Namespace:
     return wanted
 
 
+def _size(wanted: argparse.Namespace) -> Size:
+    size = Size()
+    if sends := wanted.sends:
+        size = replace(size, sends=sends, peer_sends=sends, http_sends=sends)
+    return replace(size, past_rows=wanted.past_rows) if wanted.past_rows else size
+
+
 def _full(servers: Servers, wanted: argparse.Namespace) -> int:
-    measuring = Measuring(servers, Size(), wanted.rounds, wanted.systems)
+    measuring = Measuring(servers, _size(wanted), wanted.rounds, wanted.systems)
     measuring.run(wanted.workloads or list(WORKLOADS))
-    if not wanted.no_save:
+    if not (wanted.no_save or wanted.sends or wanted.past_rows):
         results = Results(
             date=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
             machine=machine(),
@@ -111,17 +123,36 @@ class Measuring:
 
     def run(self, workloads: Sequence[str]) -> None:
         for workload in workloads:
-            for number in range(1, min(self.count, WORKLOADS[workload].max_rounds) + 1):
-                self._round(workload, number)
+            if systems := self._systems(workload):
+                self._workload(workload, systems)
 
-    def _round(self, workload: str, number: int) -> None:
-        for system, measure in WORKLOADS[workload].measures.items():
-            if self.systems and system not in self.systems:
-                continue
+    def _systems(self, workload: str) -> Sequence[str]:
+        there = WORKLOADS[workload].measures
+        return [system for system in there if not self.systems or system in self.systems]
+
+    def _workload(self, workload: str, systems: Sequence[str]) -> None:
+        with ExitStack() as stack:
+            setting = WORKLOADS[workload].setting(self.servers, self.size)
+            try:
+                servers = stack.enter_context(setting)
+            except Exception as error:  # noqa: BLE001 the error is the result of the workload
+                failure = f"{type(error).__name__}: {error}"
+                _tell(f"{workload}: {failure}")
+                self.rounds += [
+                    Round(workload=workload, system=system, number=1, error=failure)
+                    for system in systems
+                ]
+                return
+            for number in range(1, self.count + 1):
+                self._round(servers, workload, systems, number)
+
+    def _round(self, servers: Servers, workload: str, systems: Sequence[str], number: int) -> None:
+        for system in systems:
+            measure = WORKLOADS[workload].measures[system]
             began, failure = time.monotonic(), ""
             figures: Figures = {}
             try:
-                figures = measure(self.servers, self.size)
+                figures = measure(servers, self.size)
             except NotHere as reason:
                 self._leave_out(f"{workload} of {system}: {reason}")
                 continue

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -30,14 +31,14 @@ def drain(
 ) -> Figures:
     """No-op sends from one queue."""
     with servers.place(system.default_queue_type) as place:
-        return _drained(place, system, manning, [a_notification()] * count)
+        return drained(place, system, manning, [a_notification()] * count)
 
 
 def drain_mixed(servers: Servers, count: int) -> Figures:
     """Notifier only, over nine queues."""
     many = [a_notification(QUEUES[number % len(QUEUES)]) for number in range(count)]
     with servers.place() as place:
-        return _drained(place, NOTIFIER, Manning(queues=QUEUES), many)
+        return drained(place, NOTIFIER, Manning(queues=QUEUES), many)
 
 
 def drain_http(servers: Servers, system: Contender, count: int) -> Figures:
@@ -45,7 +46,7 @@ def drain_http(servers: Servers, system: Contender, count: int) -> Figures:
     with servers.place(system.default_queue_type) as place:
         manning = Manning(queues=("sms.medium",), sandbox_url=_sandbox(place), celery_processes=16)
         many = [a_notification("sms.medium", do="http")] * count
-        return _drained(place, system, manning, many)
+        return drained(place, system, manning, many)
 
 
 def _sandbox(place: Place) -> str:
@@ -57,16 +58,16 @@ def _sandbox(place: Place) -> str:
     return f"{url}/{SMS}"
 
 
-def _drained(
-    place: Place, system: Contender, manning: Manning, many: Sequence[Document]
-) -> Figures:
-    place.log.touch()
+def drained(place: Place, system: Contender, manning: Manning, many: Sequence[Document]) -> Figures:
+    """Enqueue all, start the workers, wait until all are done, and stop every process."""
+    place.log.write_bytes(b"")
+    began = datetime.now(UTC)
     before = asyncio.run(updates(place))
     system.fill(place, manning, many)
     system.work(place, manning)
     figures = measured(place, len(many))
     if system is NOTIFIER:
-        asyncio.run(_all_recorded(place, len(many)))
+        asyncio.run(_all_recorded(place, len(many), began))
         place.children.stop()
     else:
         _all_acknowledged(place)
@@ -105,14 +106,15 @@ def _all_acknowledged(place: Place) -> None:
         raise Void(f"{left} sends were done and not acknowledged")
 
 
-async def _all_recorded(place: Place, count: int) -> None:
+async def _all_recorded(place: Place, count: int, since: datetime) -> None:
     """Check that every row is sent and has exactly one accepted attempt."""
-    sql = """SELECT (SELECT count(*) FROM notifications WHERE status = 'sent'),
-                    (SELECT count(*) FROM attempts WHERE outcome = 'accepted')"""
+    sql = """
+        SELECT (SELECT count(*) FROM notifications WHERE status = 'sent' AND id >= uuid_at($1)),
+               (SELECT count(*) FROM attempts WHERE outcome = 'accepted' AND id >= uuid_at($1))"""
     connection = await asyncpg.connect(place.database_url)
     try:
         deadline = time.monotonic() + RECORDED_S
-        while (seen := tuple((await connection.fetch(sql))[0])) != (count, count):
+        while (seen := tuple((await connection.fetch(sql, since))[0])) != (count, count):
             if time.monotonic() > deadline:
                 raise Void(f"of {count} stand as sent, with an attempt: {seen}")
             await asyncio.sleep(0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import promises
@@ -82,7 +83,8 @@ def _three(of: Spread) -> tuple[float, float, float]:
 
 
 def text(runs: Sequence[Results], promised: Sequence[promises.Row] = ()) -> str:
-    """The whole page."""
+    """The whole page, without workloads that no longer exist."""
+    runs = list(_known(runs))
     parts = [
         *_head(),
         *_workloads(_table_of(runs)),
@@ -94,6 +96,12 @@ def text(runs: Sequence[Results], promised: Sequence[promises.Row] = ()) -> str:
         *_errors(runs),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _known(runs: Sequence[Results]) -> Iterator[Results]:
+    for run in runs:
+        if rounds := [one for one in run.rounds if one.workload in TITLES]:
+            yield replace(run, rounds=rounds)
 
 
 def _table_of(runs: Sequence[Results]) -> Table:
@@ -211,8 +219,6 @@ def _label(workload: str, figure: str) -> str:
     if workload in CURVES and words.isdigit():
         unit_of_x, _ = CURVES[workload]
         return f"per second ({unit_of_x}: {words})"
-    if figure == "bytes":
-        return "bytes per notification"
     if figure == "per_s":
         return "per second"
     return f"{words} per second" if is_better_high(figure) else f"{words} (ms)"

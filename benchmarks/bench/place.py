@@ -82,6 +82,8 @@ class Servers:
     folder: Path
     postgres: PostgresServer
     rabbitmq: RabbitmqNode
+    kept: Mapping[str, Place] = field(default_factory=dict)
+    """The places that a workload keeps over its rounds: see `Workload.setting`."""
 
     @contextmanager
     def place(self, default_queue_type: str = "") -> Iterator[Place]:

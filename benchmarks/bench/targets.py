@@ -60,6 +60,7 @@ TARGETS = (
     Target("submit_batch_2", "submits in batches", _rate, 20_000, " /s"),
     Target("drain", "drained, beside the fastest peer", _beside("drain"), 1.5, " x"),
     Target("drain", "... beside Celery", _beside("drain", "Celery"), 4, " x"),
+    Target("past", "drained, beside an empty database", _beside("past"), 0.9, " x"),
     Target(
         "hang", "p99 of urgent email while SMS hang, compared with before", _change, 1.1, " x", True
     ),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from benchmarks.bench import draining, growing, limits, submitting, waiting
+from benchmarks.bench import draining, growing, limits, past, submitting, waiting
 from benchmarks.bench.curve import Figures
 from benchmarks.bench.place import Servers
 from benchmarks.bench.systems import NOTIFIER, ON_CLASSIC_QUEUES, PEERS, Contender
 
 ALL: Sequence[Contender] = (NOTIFIER, *PEERS)
+ON_AN_EMPTY_DATABASE = "Notifier, empty database"
 QUICK = ("Notifier", "Taskiq", "Dramatiq")
 
 
@@ -23,6 +24,7 @@ class Size:
     peer_sends: int = 80_000
     http_sends: int = 10_000
     messages: int = 100_000
+    past_rows: int = 10_000_000
 
 
 QUICK_SIZE = Size(peer_sends=10_000)
@@ -32,11 +34,13 @@ QUICK_SIZE = Size(peer_sends=10_000)
 class Workload:
     """A workload: `measures` has the systems and their measurement in the order of a round.
 
-    Long workloads are limited to `max_rounds` rounds.
+    `setting` prepares what all rounds share, and removes it after the last.
     """
 
     measures: Mapping[str, Callable[[Servers, Size], Figures]]
-    max_rounds: int = sys.maxsize
+    setting: Callable[[Servers, Size], AbstractContextManager[Servers]] = lambda servers, _: (
+        nullcontext(servers)
+    )
 
 
 def _each(
@@ -50,10 +54,8 @@ def _each(
     return Workload({system.name: of(system) for system in systems})
 
 
-def _alone(
-    measure: Callable[[Servers, Size], Figures], *, max_rounds: int = sys.maxsize
-) -> Workload:
-    return Workload({NOTIFIER.name: measure}, max_rounds)
+def _alone(measure: Callable[[Servers, Size], Figures]) -> Workload:
+    return Workload({NOTIFIER.name: measure})
 
 
 WORKLOADS: Mapping[str, Workload] = {
@@ -72,7 +74,13 @@ WORKLOADS: Mapping[str, Workload] = {
         lambda servers, system, size: draining.drain_http(servers, system, size.http_sends)
     ),
     "processes": _alone(lambda servers, size: growing.processes(servers, size.sends)),
-    "rows": _alone(lambda servers, size: growing.rows(servers, size.sends), max_rounds=1),
+    "past": Workload(
+        {
+            NOTIFIER.name: lambda servers, size: past.drain(servers, past.PAST, size.sends),
+            ON_AN_EMPTY_DATABASE: lambda servers, size: past.drain(servers, past.EMPTY, size.sends),
+        },
+        lambda servers, size: past.databases(servers, size.past_rows),
+    ),
     "hang": _each(lambda servers, system, _: waiting.hang(servers, system)),
     "flood": _each(lambda servers, system, _: waiting.flood(servers, system)),
     "limits": Workload(

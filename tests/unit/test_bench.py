@@ -10,6 +10,7 @@ from benchmarks import promises
 from benchmarks.bench.curve import crossing, latencies, throughput, waits_of
 from benchmarks.bench.judge import judge
 from benchmarks.bench.page import plotted, text
+from benchmarks.bench.past import chunks
 from benchmarks.bench.results import (
     Results,
     Round,
@@ -193,12 +194,26 @@ def test_a_plot_has_a_bar_for_each_system() -> None:
 
 
 def test_a_curve_has_its_points_and_nothing_else_of_what_was_measured() -> None:
-    figures = {"0_per_s": 5.0, "10_per_s": 4.0, "bytes": 900.0}
-    rounds = [Round(workload="rows", system="Notifier", number=1, figures=figures)]
+    figures = {"1_per_s": 5.0, "2_per_s": 4.0, "cpu_us": 900.0}
+    rounds = [Round(workload="processes", system="Notifier", number=1, figures=figures)]
     assert [line.split("\t")[4:] for line in plotted(spreads(rounds)).splitlines()] == [
-        ["0", "5.0", "5.0", "5.0"],
-        ["10", "4.0", "4.0", "4.0"],
+        ["1", "5.0", "5.0", "5.0"],
+        ["2", "4.0", "4.0", "4.0"],
     ]
+
+
+def test_a_workload_that_no_longer_exists_is_not_on_the_page() -> None:
+    old = results(a_round("Notifier", 1, workload="old"), date="2029-01-01 00:00")
+    page = text([old, results(a_round("Notifier", 2))])
+    assert "old" not in page.partition("## Where and when")[2]
+    assert "2029-01-01" not in page
+
+
+@pytest.mark.parametrize(
+    ("rows", "each"), [(0, []), (300, [300]), (2_500_000, [1_000_000, 1_000_000, 500_000])]
+)
+def test_the_past_is_loaded_a_million_rows_at_a_time(rows: int, each: list[int]) -> None:
+    assert list(chunks(rows)) == each
 
 
 def test_promises_are_kept_line_by_line_and_shown(tmp_path: Path) -> None:
