@@ -79,6 +79,7 @@ lock: check-tools ## write the lock files from pyproject.toml (ARGS=--upgrade fo
 bench-tools: check-tools
 	@deploy/install-rabbitmq
 	@benchmarks/install-tools
+	@benchmarks/unpack-receivers
 	@benchmarks/install-peers
 
 run-tools:

@@ -74,7 +74,7 @@ def _arguments() -> argparse.Namespace:
 def _size(wanted: argparse.Namespace) -> Size:
     size = Size()
     if sends := wanted.sends:
-        size = replace(size, sends=sends, peer_sends=sends, http_sends=sends)
+        size = replace(size, sends=sends, peer_sends=sends, http_sends=sends, real_sends=sends)
     return replace(size, past_rows=wanted.past_rows) if wanted.past_rows else size
 
 

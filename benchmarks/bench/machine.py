@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from benchmarks.bench.place import ROOT, Servers
 from benchmarks.bench.systems import PEER_PYTHON
 
 PACKAGES = ("celery", "dramatiq", "taskiq", "taskiq-aio-pika", "faststream", "fastapi", "uvicorn")
+DRIVERS = ("aiosmtplib", "aiohttp")
+"""Notifier's own, which also run without it."""
 ASKING = (
     "import json, sys; from importlib.metadata import version; "
     "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
@@ -40,7 +43,8 @@ def commit() -> str:
 
 def versions(servers: Servers) -> Mapping[str, str]:
     peers = json.loads(_said(str(PEER_PYTHON), "-c", ASKING, *PACKAGES))
-    return {**peers, "RabbitMQ": _rabbitmq(servers), "Postgres": servers.version()}
+    drivers = {name: version(name) for name in DRIVERS}
+    return {**peers, **drivers, "RabbitMQ": _rabbitmq(servers), "Postgres": servers.version()}
 
 
 def _rabbitmq(servers: Servers) -> str:

@@ -42,6 +42,9 @@ class Manning:
     notifier_consumers: int = 0
     """Notifier's consumers per process; 0 means `concurrency`."""
     sandbox_url: str = ""
+    """What SMS are posted to; with it Notifier uses its real providers."""
+    smtp_port: int = 0
+    """What emails are sent to; with it Notifier uses its real providers."""
 
     @property
     def consumers(self) -> int:
@@ -107,7 +110,7 @@ class Notifier:
             place.children.start("worker", [*command, *words], self._environment(place, manning))
 
     def _environment(self, place: Place, manning: Manning) -> Mapping[str, str]:
-        url = manning.sandbox_url
+        url, port = manning.sandbox_url, manning.smtp_port
         return {
             "NOTIFIER_DATABASE__URL": place.database_url,
             "NOTIFIER_BROKER__URL": place.broker_url,
@@ -115,7 +118,9 @@ class Notifier:
             "NOTIFIER_PROVIDERS__SMTP__MAX_CONNECTIONS": str(max(CONNECTIONS, manning.consumers)),
             "PYTHONPATH": str(ROOT),
             "BENCH_LOG": str(place.log),
-            **({"BENCH_REAL": "1", "NOTIFIER_PROVIDERS__TWILIO__URL": url} if url else {}),
+            **({"BENCH_REAL": "1"} if url or port else {}),
+            **({"NOTIFIER_PROVIDERS__TWILIO__URL": url} if url else {}),
+            **({"NOTIFIER_PROVIDERS__SMTP__PORT": str(port)} if port else {}),
         }
 
 

@@ -15,6 +15,8 @@ TITLES: Mapping[str, str] = {
     "drain_http": "Draining through HTTP, 2 worker processes",
     "processes": "Draining with 1, 2 and 4 worker processes",
     "past": "Draining beside 10 million sent notifications",
+    "send_smtp": "Sending email to smtp-sink, beside the driver alone",
+    "send_http": "Sending through HTTP to nginx, beside the driver alone",
     "hang": "Urgent email beside 20 SMS per second that start to take 10 s each",
     "flood": "Urgent email while 40,000 low-priority emails wait",
     "limits": "Limits of the broker and the database",
@@ -25,6 +27,8 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "drain": ("per_s", "sends per second"),
     "drain_http": ("per_s", "sends per second"),
     "past": ("per_s", "sends per second"),
+    "send_smtp": ("per_s", "sends per second"),
+    "send_http": ("per_s", "sends per second"),
     "hang": ("p99_during_ms", "p99, ms"),
     "flood": ("p99_ms", "p99, ms"),
 }
@@ -84,6 +88,11 @@ rounds, with the minimum and the maximum. A ratio above 1 means that Notifier di
   between the two, each after a checkpoint.
 - **Through HTTP**: each send is a POST to Notifier's sandbox, one Python process that shares the
   cores and limits all systems. Notifier sends through its own HTTP provider.
+- **Beside the driver alone**: Notifier drains with two workers of 64 consumers through its real
+  providers. The driver alone is one process without queue, database or record: 64 sessions of
+  aiosmtplib that send one composed mail again and again, or one aiohttp session with 64
+  connections, on uvloop. Postfix's smtp-sink takes every mail, nginx answers every POST with 201;
+  each is one process.
 - **Hang, flood**: 50 urgent emails per second, each submitted over HTTP on its own; a wait lasts
   from just before the submit to the start of the job. One worker serves both queues, 64 jobs at
   once. For the hang, 20 SMS per second arrive throughout; for 10 s they take no time, then 10 s
@@ -106,9 +115,12 @@ indexes), or a claim that touches no index ([ADR
 CONFIGURATIONS: Mapping[str, str] = {
     "Notifier": (
         "defaults, except log level warning and, per worker process, 512 consumers and as many "
-        "connections; over nine queues and through HTTP 128, hang and flood: 64"
+        "connections; over nine queues and through HTTP 128, hang, flood and beside the driver "
+        "alone: 64"
     ),
     "Notifier, empty database": "the same on the database without the 10 million",
+    "aiosmtplib alone": "one process, 64 sessions without TLS, uvloop",
+    "aiohttp alone": "one process, one session of 64 connections without TLS, uvloop",
     "Celery": (
         "quorum queues, `confirm_publish`, `task_acks_late`, `task_reject_on_worker_lost`, no "
         "results, events, gossip, mingle, heartbeat. Draining: prefork with 2 processes, prefetch "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from benchmarks.bench import draining, growing, limits, past, submitting, waiting
+from benchmarks.bench import draining, growing, limits, past, senders, submitting, waiting
 from benchmarks.bench.curve import Figures
 from benchmarks.bench.place import Servers
 from benchmarks.bench.systems import NOTIFIER, ON_CLASSIC_QUEUES, PEERS, Contender
@@ -23,6 +23,8 @@ class Size:
     sends: int = 80_000
     peer_sends: int = 80_000
     http_sends: int = 10_000
+    real_sends: int = 40_000
+    """Through a real provider, whose messages are small until its rate is known."""
     messages: int = 100_000
     past_rows: int = 10_000_000
 
@@ -80,6 +82,18 @@ WORKLOADS: Mapping[str, Workload] = {
             ON_AN_EMPTY_DATABASE: lambda servers, size: past.drain(servers, past.EMPTY, size.sends),
         },
         lambda servers, size: past.databases(servers, size.past_rows),
+    ),
+    "send_smtp": Workload(
+        {
+            NOTIFIER.name: lambda servers, size: senders.smtp(servers, size.real_sends),
+            "aiosmtplib alone": lambda servers, size: senders.bare_smtp(servers, size.real_sends),
+        }
+    ),
+    "send_http": Workload(
+        {
+            NOTIFIER.name: lambda servers, size: senders.http(servers, size.real_sends),
+            "aiohttp alone": lambda servers, size: senders.bare_http(servers, size.real_sends),
+        }
     ),
     "hang": _each(lambda servers, system, _: waiting.hang(servers, system)),
     "flood": _each(lambda servers, system, _: waiting.flood(servers, system)),

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks.bench.__main__ as main
 from benchmarks import promises
+from benchmarks.bench.__main__ import Measuring
 from benchmarks.bench.curve import crossing, latencies, throughput, waits_of
 from benchmarks.bench.judge import judge
 from benchmarks.bench.page import plotted, text
 from benchmarks.bench.past import chunks
+from benchmarks.bench.place import Servers
 from benchmarks.bench.results import (
     Results,
     Round,
@@ -20,11 +23,20 @@ from benchmarks.bench.results import (
     spread,
     spreads,
 )
-from benchmarks.bench.submitting import all_kept
+from benchmarks.bench.submitting import Void, all_kept
 from benchmarks.bench.targets import rows
 from benchmarks.bench.words import CONFIGURATIONS, CURVES, FIGURES, SHARES, TITLES
-from benchmarks.bench.workloads import ALL, QUICK, QUICK_WORKLOADS, WORKLOADS
+from benchmarks.bench.workloads import (
+    ALL,
+    QUICK,
+    QUICK_WORKLOADS,
+    WORKLOADS,
+    Size,
+    Workload,
+)
 from benchmarks.promises import Row
+from harness.rabbitmq import RabbitmqNode
+from notifier.embedded.postgres import PostgresServer
 
 
 def a_round(
@@ -214,6 +226,29 @@ def test_a_workload_that_no_longer_exists_is_not_on_the_page() -> None:
 )
 def test_the_past_is_loaded_a_million_rows_at_a_time(rows: int, each: list[int]) -> None:
     assert list(chunks(rows)) == each
+
+
+class FailingSetting:
+    def __enter__(self) -> Servers:
+        raise Void("no rows")
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_a_setting_that_fails_leaves_the_other_workloads_their_rounds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failing = Workload({"Notifier": lambda _, __: {}}, lambda _, __: FailingSetting())
+    good = Workload({"Notifier": lambda _, __: {"per_s": 1.0}})
+    monkeypatch.setattr(main, "WORKLOADS", {"past": failing, "drain": good})
+    servers = Servers(tmp_path, PostgresServer(tmp_path), RabbitmqNode(tmp_path))
+    measuring = Measuring(servers, Size(), 2, [])
+    measuring.run(["past", "drain"])
+    assert [(one.workload, one.number, one.error) for one in measuring.rounds] == [
+        ("past", 1, "Void: no rows"),
+        ("drain", 1, ""),
+        ("drain", 2, ""),
+    ]
 
 
 def test_promises_are_kept_line_by_line_and_shown(tmp_path: Path) -> None:
