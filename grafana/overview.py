@@ -112,8 +112,8 @@ def _failures() -> Json:
     return timeseries(
         "Permanent failures, by reason",
         "Notifications that failed permanently. GET /v1/failures lists them. exhausted: the "
-        "provider was unavailable for too long. poison: three workers died while they sent it; "
-        "find out why.",
+        "provider was unavailable for too long. poison: three workers died while they sent it, "
+        "or Postgres rejected its claim; find out why.",
         Query(counted("notifier_failures_total", by="reason"), "{{reason}}"),
         unit="short",
         colours=FAILURES,

@@ -13,6 +13,7 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     Status.QUEUED: frozenset(
         {
             Status.SENDING,
+            Status.FAILED,  # Postgres rejects the claim
             Status.EXPIRED,
             Status.CANCELLED,
             Status.SUPPRESSED,

@@ -40,8 +40,8 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
 class NotClaimed(msgspec.Struct, frozen=True):
     """The row could not be claimed.
 
-    `status` is None if the row had moved on (claimed by another worker, cancelled, final). If the
-    row ended in this very claim, `status` is its final status (expired) and `age_s` its age.
+    `status` is None if the row had moved on (claimed by another worker, cancelled, final). If this
+    very claim ended the row, `status` is its final status, expired or failed, and `age_s` its age.
     """
 
     status: Status | None = None
@@ -209,6 +209,15 @@ class AttemptStore(Protocol):
 
         Of several requests for one id the one with the highest claim counts, and among those one
         that is not `is_buffered`.
+        """
+        ...
+
+    async def fail_unclaimable(self, request: ClaimRequest, *, provider: str) -> NotClaimed:
+        """Fail a row as `poison` whose claim alone raises StoreRejected.
+
+        Only a row that is still `queued` at the requested claim. Returns what a claim that ends the
+        row returns: NotClaimed with the status `failed` and the age, or without a status if the row
+        had moved on. `provider` is the name recorded with the failure.
         """
         ...
 

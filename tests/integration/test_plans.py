@@ -50,7 +50,14 @@ INSERT_HEARTBEAT_OF_AN_HOUR_AGO = """
     INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
     VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
 PUBLISH_AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
-RECOVERIES = ["settle_orphans", "record_late", "unpublish", "rescue", "sweep"]
+RECOVERIES = [
+    "settle_orphans",
+    "record_late",
+    "unpublish",
+    "rescue",
+    "sweep",
+    "fail_unclaimable",
+]
 NEEDS_CLAIMS = {"settle_orphans", "record_late"}
 AGEING = {
     "rescue": """UPDATE notifications SET published_at = published_at - interval '1 minute'
@@ -226,6 +233,10 @@ class Recovery:
                 await store.unpublish(self.pointers)
             case "rescue":
                 assert await store.rescue(EMAIL_HIGH, time.time()) == BATCH
+            case "fail_unclaimable":
+                for pointer in self.pointers:
+                    reply = await store.fail_unclaimable(claim_request(pointer), provider="smtp")
+                    assert reply.status is Status.FAILED
             case "sweep":
                 assert len(await store.sweep()) == BATCH
             case _:
@@ -322,6 +333,7 @@ async def _make_generic_plans(store: PostgresStore) -> None:
         await store.claim([ClaimRequest(id=unknown.id, claim=0)])
         await store.record([a_result(unknown), _refused(unknown)])
         await store.give_back([ClaimRequest(id=unknown.id, claim=0)])
+        await store.fail_unclaimable(ClaimRequest(id=unknown.id, claim=0), provider="smtp")
         await store.unpublish([Pointer(queue=EMAIL_HIGH, id=unknown.id, claim=0, published_at=0)])
         await store.rescue(EMAIL_HIGH, time.time())
         await store.sweep()

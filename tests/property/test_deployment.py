@@ -168,6 +168,17 @@ class Deployment(DeploymentModel):
         self.take(pick(self.running, worker_index), [pointer], AfterClaim.HOLDS)
         assert self.database.rows()[pointer.id].claim == claim
 
+    @precondition(lambda self: self.broker and self.running)
+    @rule(worker_index=INDEX, index=INDEX)
+    def reject_a_claim(self, worker_index: int, index: int) -> None:
+        """Let Postgres reject the claim of a row: the worker fails it."""
+        pointer = self.broker.pop(index % len(self.broker))
+        before = self.rows[pointer.id]
+        store = pick(self.running, worker_index).store
+        reply = self.database.run(store.fail_unclaimable(claim_request(pointer), provider="smtp"))
+        is_claimable = (before.status, before.claim) == (Status.QUEUED, pointer.claim)
+        assert reply.status == (Status.FAILED if is_claimable else None)
+
     @precondition(lambda self: self.unsent)
     @rule(index=INDEX)
     def send_a_held_message(self, index: int) -> None:

@@ -31,6 +31,7 @@ NAMED_IN_SQL = """
 claim                   .       1       1       .      .     .       1        .         .          .          .
 claimed_by_dead         .       .       3       .      .     .       .        .         .          .          .
 claimed_by_me           .       .       1       .      .     .       .        .         .          .          .
+fail_unclaimable        .       1       .       .      .     1       .        .         .          .          .
 give_back               .       2       1       .      .     .       1        .         .          .          .
 insert                  1       2       .       .      .     .       .        .         .          .          .
 list_notifications      1       2       .       1      .     .       .        .         .          .          .
@@ -80,7 +81,8 @@ TABLES = {
 OTHER_WORDS_IN_SQL = {
     *("closed", "open", "half_open"),  # of breakers
     *("accepted", "ambiguous", "throttled"),  # of outcomes
-    *("worker_died", "epoch", "off", "notifier", "notifications", "notifications_waiting"),
+    *("poison", "worker_died", "claim_rejected"),  # of failures
+    *("epoch", "off", "notifier", "notifications", "notifications_waiting"),
     *("notifier_controls", "alembic_version", "max_connections", "synchronous_commit"),
     *("superuser_reserved_connections", "reserved_connections", "default_transaction_read_only"),
     *("server_version", "server_version_num"),

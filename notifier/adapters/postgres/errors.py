@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Source of the codes: PostgreSQL documentation, appendix A. The longest matching prefix applies.
 BY_SQLSTATE: Final[dict[str, type[NotifierError]]] = {
     "08": StoreUnavailable,  # connection exception
+    "21": StoreRejected,  # cardinality violation
     "22": StoreRejected,  # data exception
     "23": StoreRejected,  # integrity constraint violation
     "25006": StoreUnavailable,  # read-only transaction: a standby, until it is promoted

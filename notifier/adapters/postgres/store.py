@@ -165,7 +165,11 @@ class PostgresStore:
     async def _record_late(
         self, connection: Connection[Record], results: Sequence[tuple[AttemptResult, float]]
     ) -> Mapping[UUID, Recorded]:
-        rows = await connection.fetch(statement("record_late"), *_late_arrays(results), self.worker)
+        # Two results of one attempt in a statement would be written to one row: SQLSTATE 21000.
+        distinct = {(result.id, result.claim): (result, ago) for result, ago in results}
+        rows = await connection.fetch(
+            statement("record_late"), *_late_arrays(list(distinct.values())), self.worker
+        )
         return {
             row["id"]: Recorded(
                 Status(row["status"]) if row["status"] else None,
@@ -192,6 +196,12 @@ class PostgresStore:
             GivenBack(QueueKey.parse(row["queue"]), Status(row["status"]), row["age_s"])
             for row in rows
         ]
+
+    async def fail_unclaimable(self, request: ClaimRequest, *, provider: str) -> NotClaimed:
+        rows = await self._connections.claim.fetch(
+            statement("fail_unclaimable"), request.id, request.claim, provider
+        )
+        return NotClaimed(Status.FAILED, rows[0]["age_s"]) if rows else NotClaimed()
 
     async def claimed_by_me(self) -> Sequence[ClaimRequest]:
         rows = await self._connections.give_back.fetch(statement("claimed_by_me"), self.worker)

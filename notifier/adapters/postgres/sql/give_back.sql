@@ -17,6 +17,6 @@ UPDATE notifications n SET
 FROM unnest($1::uuid[], $2::integer[], $6::boolean[]) AS t (id, claim, is_buffered)
 WHERE n.id = t.id AND n.id = ANY ($1::uuid[]) AND n.id BETWEEN $4 AND $5
   AND ((n.status::text = 'queued' AND n.claim = t.claim AND n.due_at IS NULL)
-       OR (n.status::text = 'sending' AND n.claim = t.claim + 1 AND n.claimed_by = $3
+       OR (n.status::text = 'sending' AND n.claim - 1 = t.claim AND n.claimed_by = $3
            AND NOT t.is_buffered))
 RETURNING n.queue, n.status::text AS status, date_part('epoch', now() - n.created_at) AS age_s

@@ -23,7 +23,7 @@ WITH result AS (
     UPDATE notifications n SET
         status = CASE WHEN r.status = 'retrying' AND now() + r.after >= n.expires_at
                       THEN 'expired' ELSE r.status END::notification_status,
-        tries = n.tries + r.spent,
+        tries = least(n.tries::integer + r.spent, 32767),
         due_at = CASE WHEN r.status = 'retrying' AND now() + r.after < n.expires_at
                       THEN now() + r.after END,
         ready_at = CASE WHEN r.status = 'retrying' THEN now() + r.after ELSE n.ready_at END,
@@ -40,13 +40,16 @@ WITH result AS (
 ), throttled_again AS (
     -- Counts on the attempt of the claim before, if that was throttled too.
     UPDATE attempts a SET
-        claim = m.claim, repeats = a.repeats + 1, finished_at = m.finished_at, next_at = m.due_at,
-        recorded_by = $15, code = m.code, detail = m.detail
+        claim = m.claim, repeats = least(a.repeats, 2147483646) + 1,
+        finished_at = m.finished_at, next_at = m.due_at, recorded_by = $15, code = m.code,
+        detail = m.detail
     FROM moved m
     WHERE a.id = ANY (ARRAY(SELECT id FROM result WHERE outcome = 'throttled'))
       AND a.id = m.id AND a.id BETWEEN $16 AND $17 AND a.claim = m.claim - 1
       AND a.outcome = 'throttled' AND a.provider = m.provider AND NOT a.late
       AND m.outcome = 'throttled'
+      AND NOT EXISTS (SELECT FROM attempts b
+                      WHERE b.id = m.id AND b.id BETWEEN $16 AND $17 AND b.claim = m.claim)
     RETURNING a.id
 ), attempted AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, next_at, queue_wait_s,

@@ -9,7 +9,7 @@
 -- result.
 WITH moved AS (
     UPDATE notifications n SET
-        status = 'sent', tries = n.tries + 1, claimed_by = NULL, updated_at = now()
+        status = 'sent', tries = least(n.tries + 1, 32767), claimed_by = NULL, updated_at = now()
     FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[],
                 $7::real[], $8::float8[], $9::float8[])
         AS r (id, claim, provider, code, detail, reference, queue_wait_s, took_s, finished_ago_s)

@@ -15,6 +15,6 @@ WITH lost AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE notifications n SET
-    published_at = NULL, due_at = n.ready_at, is_retry = false, rescues = n.rescues + 1,
-    updated_at = now()
+    published_at = NULL, due_at = n.ready_at, is_retry = false,
+    rescues = least(n.rescues + 1, 32767), updated_at = now()
 WHERE n.id = ANY (ARRAY(SELECT id FROM lost)) AND n.status::text = 'queued' AND n.due_at IS NULL
