@@ -138,7 +138,8 @@ class FakeBackend:
             raise
         self.acked[pointer.id] += 1
         ack(delivery)
-        return AttemptTiming(now() - started_at, answered=True)
+        took_s = now() - started_at
+        return AttemptTiming(took_s, answered=True, call_s=took_s)
 
     async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
         await asyncio.sleep(0.005)

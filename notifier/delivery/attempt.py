@@ -188,7 +188,11 @@ class Attempts:
         if is_stopping:
             raise asyncio.CancelledError
         is_answered = not (isinstance(outcome, Ambiguous) or is_unasked(outcome))
-        return AttemptTiming(seconds=time.monotonic() - requested_at, answered=is_answered)
+        return AttemptTiming(
+            seconds=time.monotonic() - requested_at,
+            answered=is_answered,
+            call_s=finished_at - started_at,
+        )
 
     def _notify_listeners(self, queue: QueueKey, outcome: Outcome, started_at: float) -> None:
         provider = self._rules.provider_name(queue)

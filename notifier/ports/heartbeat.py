@@ -26,6 +26,9 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     `consumers` is the number assigned to the queue, reserved ones included; `busy` of these run an
     attempt. `held` counts messages delivered to this worker and not acknowledged. `done` counts
     attempts finished since the process started. `done_per_s` and `service_s` are moving averages.
+    `capacity_per_s` is how many provider calls per second the worker's consumers of the queue can
+    begin, within the rates; 0 while the queue may not send, None while unknown (no call measured
+    yet, or an older version).
     `limited_by` is the allocator's limit. `held_since` is the oldest `published_at` among the held
     messages, `watermark` the newest `published_at` of a message that was delivered for the first
     time at least 10 s ago; both are seconds since the epoch, None if there is no such message.
@@ -39,6 +42,7 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     done: int = 0
     done_per_s: float = 0.0
     service_s: float = 0.0
+    capacity_per_s: float | None = None
     limited_by: str = ""
     held_since: float | None = None
     watermark: float | None = msgspec.field(default=None, name="mark")

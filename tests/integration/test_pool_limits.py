@@ -13,7 +13,7 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey
 from notifier.domain.timing import AttemptTiming
 from notifier.ports.broker import Broker, Delivery
-from notifier.ports.rates import Slice
+from notifier.ports.rates import RateStore, Slice
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, SMS_HIGH
 from tests.scheduling_fakes import (
@@ -127,14 +127,7 @@ def test_a_worker_assigns_the_consumers_that_use_its_part_of_the_providers_rate(
 
     async def scene() -> None:
         backend = FakeBackend()
-        rate = ProviderRate(
-            "smtp",
-            200.0,
-            store=UnavailableRates(),
-            observer=CountingObserver(backend),
-            clock=now,
-            random=Random(1),
-        )
+        rate = provider_rate(backend, 200.0, UnavailableRates())
         environment = deployment(cluster=SingleWorker(share), rates={EMAIL_LOW: rate})
         async with open_pool(backend, environment=environment) as (pool, broker):
             await broker.publish(backend.pointers(EMAIL_LOW, 5_000))
@@ -142,6 +135,93 @@ def test_a_worker_assigns_the_consumers_that_use_its_part_of_the_providers_rate(
             figures = pool.figures()[EMAIL_LOW]
             assert (figures.consumers, figures.limited_by) == (consumers, "rate")
             assert figures.held <= 32
+
+    run_virtually(scene())
+
+
+class ImmediateRates(UnavailableRates):
+    """A store of rates without other workers: every slot is free at once."""
+
+    async def reserve(self, provider: str, rate_per_s: float, count: int) -> Slice:
+        del provider
+        return Slice(starts_in_s=0.0, spacing_s=1 / rate_per_s, count=count, rate_per_s=rate_per_s)
+
+
+def provider_rate(backend: FakeBackend, rate_per_s: float, store: RateStore) -> ProviderRate:
+    return ProviderRate(
+        "smtp",
+        rate_per_s,
+        store=store,
+        observer=CountingObserver(backend),
+        clock=now,
+        random=Random(1),
+    )
+
+
+def test_the_reported_capacity_is_what_the_consumers_can_begin_at_the_time_of_a_call() -> None:
+    async def scene() -> None:
+        backend, gates = FakeBackend(), FakeGates()
+        environment = deployment(gates=gates)
+        async with open_pool(backend, [EMAIL_LOW], consumers=3, environment=environment) as (
+            pool,
+            broker,
+        ):
+            await asyncio.sleep(1)
+            assert pool.figures()[EMAIL_LOW].capacity_per_s is None
+            await broker.publish(backend.pointers(EMAIL_LOW, 4))
+            await asyncio.sleep(1)
+            figures = pool.figures()[EMAIL_LOW]
+            assert figures.capacity_per_s == pytest.approx(figures.consumers / 0.02)
+            gates.permissions[EMAIL_LOW] = SendPermission.PAUSED
+            await asyncio.sleep(1)
+            assert pool.figures()[EMAIL_LOW].capacity_per_s == 0.0
+
+    run_virtually(scene())
+
+
+def test_the_reported_capacity_stays_within_the_consumer_rate() -> None:
+    async def scene() -> None:
+        backend = FakeBackend()
+        async with open_pool(backend, [EMAIL_LOW], consumers=3, consumer_rate=5.0) as (
+            pool,
+            broker,
+        ):
+            await broker.publish(backend.pointers(EMAIL_LOW, 1))
+            await asyncio.sleep(1)
+            figures = pool.figures()[EMAIL_LOW]
+            assert figures.capacity_per_s == pytest.approx(5.0 * figures.consumers)
+
+    run_virtually(scene())
+
+
+def test_the_reported_capacity_stays_within_the_workers_part_of_the_providers_rate() -> None:
+    async def scene() -> None:
+        backend, stop = FakeBackend(), asyncio.Event()
+        rate = provider_rate(backend, 200.0, ImmediateRates())
+        environment = deployment(cluster=SingleWorker(0.25), rates={EMAIL_LOW: rate})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(rate.run(stop))
+            async with open_pool(backend, environment=environment) as (pool, broker):
+                await broker.publish(backend.pointers(EMAIL_LOW, 100))
+                await asyncio.sleep(2)
+                own_rate = pytest.approx(0.25 * rate.rate_per_s)
+                assert pool.figures()[EMAIL_LOW].capacity_per_s == own_rate
+            stop.set()
+
+    run_virtually(scene())
+
+
+def test_consumers_that_are_stuck_in_a_call_add_no_capacity() -> None:
+    async def scene() -> None:
+        backend = FakeBackend()
+        async with open_pool(backend, [EMAIL_LOW], consumers=3) as (pool, broker):
+            await broker.publish(backend.pointers(EMAIL_LOW, 1))
+            await asyncio.sleep(1)
+            backend.latency_s = 60.0
+            await broker.publish(backend.pointers(EMAIL_LOW, 2))
+            await asyncio.sleep(3)
+            figures = pool.figures()[EMAIL_LOW]
+            assert figures.capacity_per_s == pytest.approx((figures.consumers - 2) / 0.02)
 
     run_virtually(scene())
 

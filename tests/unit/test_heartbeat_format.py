@@ -99,6 +99,12 @@ def test_missing_fields_have_defaults() -> None:
     assert figures.providers == {"smtp": ProviderFigures()}
 
 
+def test_the_capacity_is_unknown_in_a_row_of_the_previous_version() -> None:
+    assert decode_figures(PREVIOUS_ROW).queues[EMAIL_HIGH].capacity_per_s is None
+    written = Figures(queues={EMAIL_HIGH: QueueFigures(capacity_per_s=0.0)}, providers={})
+    assert decode_figures(encode_figures(written)) == written
+
+
 def test_unknown_fields_are_ignored() -> None:
     figures = decode_figures(
         '{"queues": {"email.high": {"held": 1, "new": [1]}},'

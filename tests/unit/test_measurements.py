@@ -49,6 +49,15 @@ def test_service_time_counts_answered_calls_only() -> None:
     assert service.seconds == pytest.approx(0.02)
 
 
+def test_the_time_of_the_provider_call_is_unknown_until_one_was_answered() -> None:
+    service = ServiceTime()
+    service.add(AttemptTiming(20.0, answered=False, call_s=20.0))
+    assert service.call_s is None
+    service.add(AttemptTiming(0.05, answered=True, call_s=0.02))
+    assert service.seconds == pytest.approx(0.05)
+    assert service.call_s == pytest.approx(0.02)
+
+
 def test_one_slow_call_counts_at_most_five_times_the_median() -> None:
     service = ServiceTime()
     for _ in range(50):

@@ -120,6 +120,7 @@ class Lane:
         self._subscription: Subscription | None = None
         self._unacked: dict[Delivery, None] = {}
         self._prefetch = 0
+        self._provider_rate_per_s = inf
         self._has_shrunk = False
         self._was_full = False
         self._is_closed = False
@@ -265,6 +266,7 @@ class Lane:
         """
         self.consumers = consumers
         self.limited_by = limited_by
+        self._provider_rate_per_s = inf if rate_per_s is None else rate_per_s
         self._was_full = self._was_full and self.is_full
         if not self._is_closed:
             own = self.rule.consumer_rate
@@ -334,6 +336,7 @@ class Lane:
             done=self._measurements.done,
             done_per_s=self._measurements.done_per_s,
             service_s=self._measurements.service_s,
+            capacity_per_s=self._capacity_per_s(),
             limited_by=self.limited_by,
             held_since=min(
                 (delivery.pointer.published_at for delivery in self._unacked), default=None
@@ -341,6 +344,17 @@ class Lane:
             watermark=self._losses.watermark(now),
             drained_s=self._losses.drained_s(now),
         )
+
+    def _capacity_per_s(self) -> float | None:
+        """How many calls per second the consumers can begin; None until a call was measured."""
+        if self._prefetch == 0:
+            return 0.0
+        call_s = self._measurements.call_s
+        if call_s is None:
+            return None
+        consumers = max(0, self.consumers - self.stuck)
+        own = inf if self.rule.consumer_rate is None else self.rule.consumer_rate
+        return min(consumers * min(1 / call_s, own), self._provider_rate_per_s)
 
     def _set_prefetch(self, prefetch: int) -> None:
         if prefetch == self._prefetch:

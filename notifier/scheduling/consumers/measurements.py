@@ -29,12 +29,8 @@ _MIN_SERVICE_S: Final = 1e-6
 _MIN_SPAN_S: Final = 0.01
 
 
-class ServiceTime:
-    """The average seconds that an attempt occupies its consumer: 0.1 s until measured.
-
-    Counts answered calls only, and each with up to 5 times the median of the last 63, so that a
-    provider that hangs does not look like one that needs more consumers.
-    """
+class MeanDuration:
+    """A moving average of seconds, each counted with up to 5 times the median of the last 63."""
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque()
@@ -42,16 +38,14 @@ class ServiceTime:
         self._mean: float | None = None
 
     @property
-    def seconds(self) -> float:
-        """The average, always above 0."""
-        return UNKNOWN_SERVICE_S if self._mean is None else max(self._mean, _MIN_SERVICE_S)
+    def seconds(self) -> float | None:
+        """The average, always above 0; None until measured."""
+        return None if self._mean is None else max(self._mean, _MIN_SERVICE_S)
 
-    def add(self, timing: AttemptTiming) -> None:
-        """Count one attempt."""
-        if not timing.answered:
-            return
-        self._remember(timing.seconds)
-        sample = min(timing.seconds, _MAX_MEDIANS * self._sorted[len(self._sorted) // 2])
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        self._remember(seconds)
+        sample = min(seconds, _MAX_MEDIANS * self._sorted[len(self._sorted) // 2])
         if self._mean is None:
             self._mean = sample
         self._mean += _SERVICE_GAIN * (sample - self._mean)
@@ -62,6 +56,34 @@ class ServiceTime:
         if len(self._recent) > _MAX_SAMPLES:
             oldest = self._recent.popleft()
             del self._sorted[bisect_left(self._sorted, oldest)]
+
+
+class ServiceTime:
+    """The average seconds that an attempt occupies its consumer, and those of its provider call.
+
+    Counts answered calls only, so that a provider that hangs does not look like one that needs more
+    consumers.
+    """
+
+    def __init__(self) -> None:
+        self._attempt = MeanDuration()
+        self._call = MeanDuration()
+
+    @property
+    def seconds(self) -> float:
+        """The average of the whole attempt, always above 0; 0.1 s until measured."""
+        return UNKNOWN_SERVICE_S if self._attempt.seconds is None else self._attempt.seconds
+
+    @property
+    def call_s(self) -> float | None:
+        """The average of the provider call, always above 0; None until measured."""
+        return self._call.seconds
+
+    def add(self, timing: AttemptTiming) -> None:
+        """Count one attempt."""
+        if timing.answered:
+            self._attempt.add(timing.seconds)
+            self._call.add(timing.call_s)
 
 
 class MovingAverage:
@@ -130,6 +152,11 @@ class QueueMeasurements:
     def service_s(self) -> float:
         """The average seconds that an attempt occupies its consumer."""
         return self._service.seconds
+
+    @property
+    def call_s(self) -> float | None:
+        """The average seconds of a provider call; None until measured."""
+        return self._service.call_s
 
     @property
     def arrivals_per_s(self) -> float:
