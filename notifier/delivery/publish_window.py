@@ -6,9 +6,12 @@ The broker holds little however long the backlog is: Postgres keeps the order of
 from __future__ import annotations
 
 from math import ceil
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DRAIN_S: Final = 1.0
 MIN_WINDOW: Final = 32
@@ -16,15 +19,21 @@ MIN_WINDOW: Final = 32
 MAX_WINDOW: Final = 20_000
 UNKNOWN_AFTER_S: Final = 5.0
 MESSAGE_SPAN_S: Final = 0.03
+"""How long the consumers of one worker take to begin the calls of one message."""
 RETRY_SHARE: Final = 4
 """While first attempts wait, one row in four is a retry."""
 
 
 class QueueThroughput(NamedTuple):
-    """One queue's consumers and finished attempts per second, in the whole deployment."""
+    """One queue's consumers and finished attempts per second, in the whole deployment.
+
+    `worker_capacity_per_s` is how many provider calls per second the consumers of one worker can
+    begin; 0 if unknown.
+    """
 
     consumers: int
     drain_per_s: float
+    worker_capacity_per_s: float = 0.0
 
 
 class RowClass(NamedTuple):
@@ -45,11 +54,25 @@ class RowClass(NamedTuple):
 
 
 def max_batch(throughput: QueueThroughput) -> int:
-    """Return how many pointers may share a message: what the deployment drains in 30 ms.
+    """Return how many pointers may share a message: the calls that one worker begins in 30 ms.
 
-    A message goes to one worker as a whole; a larger one would leave the other workers idle.
+    A message goes to one worker as a whole. A larger one would let its last pointers wait for
+    consumers there while other workers are idle.
     """
-    return max(1, min(int(throughput.drain_per_s * MESSAGE_SPAN_S), MAX_POINTERS_PER_MESSAGE))
+    pointers = int(throughput.worker_capacity_per_s * MESSAGE_SPAN_S)
+    return max(1, min(pointers, MAX_POINTERS_PER_MESSAGE))
+
+
+def worker_capacity(capacities: Iterable[float]) -> float:
+    """Return the capacity by which messages to workers of these capacities are sized.
+
+    Workers with a capacity of 0 get no messages and are left out; 0 if none is left. The harmonic
+    mean, because the broker gives the workers messages in turn: then the average time that a
+    message takes is `MESSAGE_SPAN_S`, and a worker with few consumers counts more than one with
+    many.
+    """
+    positive = [capacity for capacity in capacities if capacity > 0]
+    return len(positive) / sum(1 / capacity for capacity in positive) if positive else 0.0
 
 
 class PublishWindow:

@@ -67,14 +67,19 @@ def broker() -> RefusingBroker:
 
 
 class FixedCluster:
-    """A cluster of `relays` registered processes, each queue drained at the same rate."""
+    """A cluster of `relays` registered processes with the same throughput of each queue."""
 
-    def __init__(self, relays: int = 1, drain_per_s: float = 0.0) -> None:
+    def __init__(
+        self, relays: int = 1, drain_per_s: float = 0.0, worker_capacity_per_s: float = 0.0
+    ) -> None:
         self.relays = relays
         self.drain_per_s = drain_per_s
+        self.worker_capacity_per_s = worker_capacity_per_s
 
     def throughput(self) -> Mapping[QueueKey, QueueThroughput]:
-        return dict.fromkeys(QUEUES, QueueThroughput(1, self.drain_per_s))
+        return dict.fromkeys(
+            QUEUES, QueueThroughput(1, self.drain_per_s, self.worker_capacity_per_s)
+        )
 
     def relay_count(self) -> int:
         return self.relays
@@ -99,6 +104,7 @@ def relay_of(
     *,
     queues: Sequence[QueueKey] = QUEUES,
     drain_per_s: float = 0.0,
+    worker_capacity_per_s: float = 0.0,
     relays: int = 1,
     permissions: Mapping[QueueKey, SendPermission] = {},
 ) -> Relay:
@@ -107,7 +113,7 @@ def relay_of(
         broker=broker,
         observer=Metrics(QUEUES, {}, version="0"),
         queues=queues,
-        cluster=FixedCluster(relays, drain_per_s),
+        cluster=FixedCluster(relays, drain_per_s, worker_capacity_per_s),
         gates=FixedGates(permissions),
     )
 
@@ -558,7 +564,7 @@ async def test_a_late_confirm_stops_direct_publishing_to_its_queue_only(
     assert relay.reserve(EMAIL_HIGH, 1000) == MIN_WINDOW - 1
 
 
-async def test_messages_to_a_fast_queue_carry_several_pointers(
+async def test_messages_carry_several_pointers_where_a_worker_has_the_capacity(
     store: PostgresStore,
 ) -> None:
     published = list[Mapping[QueueKey, int]]()
@@ -570,7 +576,8 @@ async def test_messages_to_a_fast_queue_carry_several_pointers(
             published.append(max_batch)
             return await super().publish(pointers, max_batch)
 
-    for drain_per_s, batch_sizes in ((0.0, 1), (170.0, 5), (1e6, MAX_POINTERS_PER_MESSAGE)):
+    for capacity_per_s, batch_sizes in ((0.0, 1), (170.0, 5), (1e6, MAX_POINTERS_PER_MESSAGE)):
         await store.insert([a_notification(EMAIL_HIGH)])
-        await relay_of(store, RecordingBroker(QUEUES), drain_per_s=drain_per_s).run_once()
+        broker = RecordingBroker(QUEUES)
+        await relay_of(store, broker, worker_capacity_per_s=capacity_per_s).run_once()
         assert published[-1][EMAIL_HIGH] == batch_sizes

@@ -58,8 +58,16 @@ class MemoryHeartbeat:
             raise StoreUnavailable("away")
 
 
-def a_queue(consumers: int, *, held: int = 0, done_per_s: float = 0.0) -> QueueFigures:
-    return QueueFigures(consumers=consumers, held=held, done_per_s=done_per_s)
+def a_queue(
+    consumers: int,
+    *,
+    held: int = 0,
+    done_per_s: float = 0.0,
+    capacity_per_s: float | None = None,
+) -> QueueFigures:
+    return QueueFigures(
+        consumers=consumers, held=held, done_per_s=done_per_s, capacity_per_s=capacity_per_s
+    )
 
 
 def a_provider(calls: int) -> ProviderFigures:
@@ -120,6 +128,22 @@ async def test_the_load_of_the_peers_is_summed_by_queue(table: Table) -> None:
     assert own.peer_load() == {EMAIL_HIGH: PeerLoad(6, 3.0), EMAIL_LOW: PeerLoad(0, 5.0)}
     assert own.throughput()[EMAIL_HIGH].consumers == 3
     assert own.throughput()[EMAIL_HIGH].drain_per_s == 12.0
+
+
+async def test_the_capacity_of_a_worker_is_the_mean_of_those_that_may_send(table: Table) -> None:
+    own = join(table, {EMAIL_HIGH: a_queue(4, capacity_per_s=300.0, done_per_s=1.0)})
+    paused = join(table, {EMAIL_HIGH: a_queue(4, capacity_per_s=0.0, done_per_s=9.0)})
+    other = join(table, {EMAIL_HIGH: a_queue(4, capacity_per_s=600.0, done_per_s=1.0)})
+    await all_beat(own, paused, other)
+    assert own.throughput()[EMAIL_HIGH].worker_capacity_per_s == pytest.approx(400.0)
+
+
+async def test_a_worker_that_reports_no_capacity_counts_by_its_throughput(table: Table) -> None:
+    own = join(table, {EMAIL_HIGH: a_queue(4, capacity_per_s=900.0)})
+    old = join(table, {EMAIL_HIGH: a_queue(4, done_per_s=100.0)})
+    fresh = join(table, {EMAIL_HIGH: a_queue(4)})
+    await all_beat(own, old, fresh)
+    assert own.throughput()[EMAIL_HIGH].worker_capacity_per_s == pytest.approx(180.0)
 
 
 async def test_provider_figures_list_this_process_first(table: Table) -> None:

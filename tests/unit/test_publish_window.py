@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from notifier.delivery.publish_window import (
     QueueThroughput,
     RowClass,
     max_batch,
+    worker_capacity,
 )
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 
@@ -161,13 +163,48 @@ def test_retries_that_become_due_later_are_noticed() -> None:
     assert sum(retries) >= 20 * 40 * 0.2
 
 
+def batch_of(*capacities: float, drain: float = 0.0) -> int:
+    """Return the pointers per message for workers of these capacities."""
+    return max_batch(QueueThroughput(len(capacities), drain, worker_capacity(capacities)))
+
+
 @given(st.floats(0, 1e6))
-def test_a_message_carries_what_is_drained_in_thirty_milliseconds_up_to_a_maximum(
-    drain: float,
+def test_a_message_carries_the_calls_that_a_worker_begins_in_thirty_milliseconds(
+    capacity: float,
 ) -> None:
-    count = max_batch(QueueThroughput(consumers=1, drain_per_s=drain))
+    count = batch_of(capacity)
     assert 1 <= count <= MAX_POINTERS_PER_MESSAGE
-    assert count == 1 or count <= drain * 0.03
+    assert count == 1 or count <= capacity * 0.03
+
+
+def test_a_slow_queue_whose_calls_are_fast_gets_full_messages() -> None:
+    assert batch_of(4 / 0.001, 4 / 0.001, drain=1.0) == MAX_POINTERS_PER_MESSAGE
+
+
+def test_a_message_for_four_consumers_with_calls_of_20_ms_is_begun_in_two_calls_of_each() -> None:
+    assert batch_of(4 / 0.02, drain=1000.0) <= 2 * 4
+
+
+def test_a_message_does_not_grow_with_the_number_of_workers() -> None:
+    assert {batch_of(*[510.0] * workers) for workers in (1, 2, 40)} == {15}
+
+
+def test_a_message_is_small_if_one_worker_has_few_consumers() -> None:
+    many, few = 64 / 0.02, 1 / 0.02
+    assert batch_of(many, few) <= 2 * few * 0.03
+
+
+@given(st.lists(st.floats(100, 1e5), min_size=1, max_size=20))
+def test_a_message_takes_a_worker_thirty_milliseconds_on_average(capacities: list[float]) -> None:
+    size = worker_capacity(capacities) * 0.03
+    spans = [size / capacity for capacity in capacities]
+    assert sum(spans) / len(spans) == pytest.approx(0.03)
+
+
+def test_workers_that_may_not_send_do_not_count() -> None:
+    assert worker_capacity([0.0, 500.0, 0.0]) == pytest.approx(500.0)
+    assert (worker_capacity([]), worker_capacity([0.0])) == (0.0, 0.0)
+    assert batch_of() == batch_of(0.0) == 1
 
 
 def test_unconfirmed_pointers_leave_their_room_also_after_a_higher_report() -> None:

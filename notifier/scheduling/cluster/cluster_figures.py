@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from notifier.delivery.publish_window import QueueThroughput
+from notifier.delivery.publish_window import QueueThroughput, worker_capacity
 from notifier.domain.notification import QueueKey
 from notifier.scheduling.cluster.peer_load import PeerLoad
 
@@ -80,6 +80,7 @@ class ClusterFigures:
                 queue: QueueThroughput(
                     consumers=sum(figures.consumers for figures in reports),
                     drain_per_s=sum(figures.done_per_s for figures in reports),
+                    worker_capacity_per_s=worker_capacity(map(_capacity, reports)),
                 )
                 for queue, reports in self.queue_figures().items()
             }
@@ -87,6 +88,11 @@ class ClusterFigures:
 
     def _all_queue_figures(self) -> Sequence[Mapping[QueueKey, QueueFigures]]:
         return [self._own.figures().queues, *self.peer_queue_figures()]
+
+
+def _capacity(figures: QueueFigures) -> float:
+    """A worker's capacity; while that is unknown, its throughput."""
+    return figures.done_per_s if figures.capacity_per_s is None else figures.capacity_per_s
 
 
 def _consumers(queues: Mapping[QueueKey, QueueFigures]) -> int:
