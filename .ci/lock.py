@@ -1,8 +1,8 @@
 """Writes the requirement files with hashes, or checks that they match their sources.
 
 `write` resolves with uv for all platforms and writes no host names. `check` works offline: it
-compares the digest of pyproject's dependency tables, or of the peers' requirements, with the digest
-in the first lines of each file.
+compares the digest of pyproject's dependency tables, or of a peer's requirements, with the digest
+in the first lines of each file. The peers of benchmarks/peers/node are locked by npm instead.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = ROOT / "pyproject.toml"
 RUN = ROOT / "requirements.lock"
 CHECK = ROOT / "requirements-dev.lock"
-PEERS_IN = ROOT / "benchmarks/peers/requirements.in"
-PEERS = PEERS_IN.with_suffix(".lock")
+PEERS = ROOT / "benchmarks/peers/requirements.lock"
+OBAN = ROOT / "benchmarks/peers/requirements-oban.lock"
 CONTENTS = {
     RUN: "to run Notifier: the dependencies, the `dev` extra and the `build` group",
     CHECK: "for `make check`: requirements.lock and the `dev` group",
     PEERS: "for `make bench`: the systems that Notifier is compared with",
+    OBAN: "for `make bench`: Oban, which needs a newer Python than the others",
 }
 COMPILE = (
     "pip",
@@ -35,8 +36,9 @@ COMPILE = (
     "--no-emit-index-url",
     "--no-emit-find-links",
     "--no-header",
-    "--python-version=3.11",
 )
+PYTHON = "--python-version=3.11"
+PYTHON_OF_OBAN = "--python-version=3.13"
 OURS = ("--extra=dev", "--group=build")
 
 
@@ -55,8 +57,9 @@ def digest(pyproject: Path) -> str:
 
 def recorded(lock: Path) -> str:
     """Return the source of the lock file and its digest."""
-    if lock == PEERS:
-        return f"{PEERS_IN.name} sha256:{hashlib.sha256(PEERS_IN.read_bytes()).hexdigest()}"
+    if lock in {PEERS, OBAN}:
+        source = lock.with_suffix(".in")
+        return f"{source.name} sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}"
     return f"pyproject sha256:{digest(PYPROJECT)}"
 
 
@@ -85,9 +88,10 @@ def write(lock: Path, *options: str, source: Path = PYPROJECT) -> None:
 def main(command: str, *options: str) -> int:
     """Run `write` or `check`. Returns the exit code: the number of files that do not match."""
     if command == "write":
-        write(CHECK, *OURS, "--group=dev", *options)
-        write(RUN, *OURS, f"--constraint={CHECK.name}", *options)
-        write(PEERS, *options, source=PEERS_IN)
+        write(CHECK, PYTHON, *OURS, "--group=dev", *options)
+        write(RUN, PYTHON, *OURS, f"--constraint={CHECK.name}", *options)
+        write(PEERS, PYTHON, *options, source=PEERS.with_suffix(".in"))
+        write(OBAN, PYTHON_OF_OBAN, *options, source=OBAN.with_suffix(".in"))
         return 0
     stale = [lock.name for lock in CONTENTS if not is_current(lock)]
     if stale:

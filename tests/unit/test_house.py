@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = {".git", ".venv", ".cache", ".hypothesis", ".notifier", "__pycache__", "dist"}
 LOCKS = ("requirements.lock", "requirements-dev.lock")
-PEERS = "benchmarks/peers/requirements.lock"
+PEERS = (
+    "benchmarks/peers/requirements.lock",
+    "benchmarks/peers/requirements-oban.lock",
+)
+NODE_PEERS = "benchmarks/peers/node/package-lock.json"
 VAGUE = {"base", "common", "helpers", "manager", "managers", "misc", "util", "utils"}
 ADRS = sorted((ROOT / "docs/adr").glob("*.md"))
 
@@ -130,10 +135,17 @@ def test_the_locks_match_pyproject() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, PEERS])
+@pytest.mark.parametrize("lock", [*LOCKS, *PEERS])
 def test_a_lock_contains_no_url_and_no_path(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert re.findall(r"\w+://\S+|^-.*|(?<!\w)/\w+/.*", text, re.MULTILINE) == []
+
+
+def test_the_lock_of_the_peers_on_node_has_hashes_and_no_registry() -> None:
+    locked = json.loads((ROOT / NODE_PEERS).read_text())["packages"]
+    packages = [package for path, package in locked.items() if path]
+    assert [package for package in packages if "integrity" not in package] == []
+    assert [package for package in packages if "resolved" in package] == []
 
 
 @pytest.mark.parametrize("lock", LOCKS)
