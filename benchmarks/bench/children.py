@@ -66,10 +66,13 @@ class Children:
                 raise ChildFailed(f"{what}: not so after {within:g} s\n{logs}")
             time.sleep(0.02)
 
-    def stop(self) -> None:
-        """Stop all in reverse order, each with its child processes."""
-        while self.running:
-            process, _ = self.running.pop()
+    def stop(self, name: str = "") -> None:
+        """Stop all, or those of a name, in reverse order, each with its child processes."""
+        for child in self.running[::-1]:
+            process, log = child
+            if name not in {"", log.stem.partition("-")[2]}:
+                continue
+            self.running.remove(child)
             run_steps(terminating(process, STOP))
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -68,9 +68,9 @@ def drained(place: Place, system: Contender, manning: Manning, many: Sequence[Do
     figures = measured(place, len(many))
     if system is NOTIFIER:
         asyncio.run(_all_recorded(place, len(many), began))
-        place.children.stop()
     else:
-        _all_acknowledged(place)
+        _all_acknowledged(place, system)
+    place.children.stop()
     return {**figures, **hot_figures(before, asyncio.run(updates(place)), len(many))}
 
 
@@ -99,10 +99,10 @@ def watch(
     return samples
 
 
-def _all_acknowledged(place: Place) -> None:
-    """Check after the workers stopped: an unacknowledged message would be back in its queue."""
-    place.children.stop()
-    if left := asyncio.run(place.messages()):
+def _all_acknowledged(place: Place, system: Contender) -> None:
+    """Check after the workers stopped: an unacknowledged job would still be in its queue."""
+    place.children.stop("worker")
+    if left := system.stored(place):
         raise Void(f"{left} sends were done and not acknowledged")
 
 

@@ -45,10 +45,6 @@ class Place:
         """The folder in which the jobs log."""
         return self.folder / "jobs.log"
 
-    async def stored(self) -> int:
-        """Count what is stored of all submits: Notifier's rows or a peer's messages."""
-        return await self.rows("SELECT count(*) FROM notifications") or await self.messages()
-
     async def rows(self, sql: str) -> int:
         connection = await asyncpg.connect(self.database_url)
         try:

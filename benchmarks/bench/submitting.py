@@ -29,10 +29,10 @@ def single(servers: Servers, system: Contender, processes: int) -> Figures:
     with servers.place(system.default_queue_type) as place:
         url = system.serve(place, Manning(), processes)
         _wrk(url, WARM_S)
-        before = _settled(place)
+        before = _settled(place, system)
         figures = _wrk(url, SPAN_S)
         place.children.check()
-        stored = _settled(place) - before
+        stored = _settled(place, system) - before
     if not all_kept(figures["requests"], stored):
         raise Void(f"{figures['requests']:g} submits were answered with 202, {stored} are kept")
     return figures
@@ -43,10 +43,10 @@ def all_kept(answered: float, stored: int) -> bool:
     return answered <= stored <= answered + CONNECTIONS
 
 
-def _settled(place: Place) -> int:
+def _settled(place: Place, system: Contender) -> int:
     """Return the stored count once it is stable; requests of wrk may finish after its exit."""
     seen, deadline = -1, time.monotonic() + SETTLE_S
-    while seen != (now := asyncio.run(place.stored())):
+    while seen != (now := system.stored(place)):
         if time.monotonic() > deadline:
             raise Void(f"still more is stored {SETTLE_S:g} s after the last submit: {now}")
         seen = now

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
@@ -70,7 +71,11 @@ class Contender(Protocol):
         ...
 
     def work(self, place: Place, manning: Manning) -> None:
-        """Start the workers without waiting."""
+        """Start the workers without waiting, as children with the name `worker`."""
+        ...
+
+    def stored(self, place: Place) -> int:
+        """Count what is stored of all submits: Notifier's rows, or a peer's unfinished jobs."""
         ...
 
 
@@ -108,6 +113,9 @@ class Notifier:
             command = [sys.executable, "-m", "benchmarks.bench.noop_worker"]
             words = ["--metrics-port", str(port), "--consumers", str(manning.consumers)]
             place.children.start("worker", [*command, *words], self._environment(place, manning))
+
+    def stored(self, place: Place) -> int:
+        return asyncio.run(place.rows("SELECT count(*) FROM notifications"))
 
     def _environment(self, place: Place, manning: Manning) -> Mapping[str, str]:
         url, port = manning.sandbox_url, manning.smtp_port
@@ -154,33 +162,30 @@ class Peer:
     name: str
     module: str
     default_queue_type: str = ""
+    python: Path = PEER_PYTHON
 
     def serve(self, place: Place, manning: Manning, processes: int) -> str:
         (port,) = free_ports(1)
         words = f"--port {port} --workers {processes} --loop uvloop --http httptools"
         app = f"benchmarks.peers.{self.module}_peer:app"
-        command = [*_python("uvicorn"), app, *words.split(), "--no-access-log"]
-        environment = self._environment(place, manning)
+        command = [*self.run("uvicorn"), app, *words.split(), "--no-access-log"]
+        environment = self.environment(place, manning)
         place.children.start("api", [*command, "--log-level", "warning"], environment)
-        url, met = f"http://127.0.0.1:{port}", set[str]()
-
-        def all_answer() -> bool:
-            met.update({pid for pid in [answer(f"{url}/pid")] if pid})
-            return len(met) == processes
-
-        place.children.wait(all_answer, f"{self.name}'s API")
-        return url
+        return wait_for_all(place, f"http://127.0.0.1:{port}", processes)
 
     def fill(self, place: Place, manning: Manning, many: Sequence[Document], url: str = "") -> None:
         """Enqueue with the peer's library, without the submit app."""
         del url
         words = [self.module, str(len(many)), json.dumps(many[0])]
-        command = [*_python("benchmarks.peers.fill"), *words]
-        run_to_end(command, self._environment(place, manning), FILL_S)
+        command = [*self.run("benchmarks.peers.fill"), *words]
+        run_to_end(command, self.environment(place, manning), FILL_S)
 
     def work(self, place: Place, manning: Manning) -> None:
-        environment = self._environment(place, manning)
+        environment = self.environment(place, manning)
         place.children.start("worker", self._worker(manning), environment)
+
+    def stored(self, place: Place) -> int:
+        return asyncio.run(place.messages())
 
     def _worker(self, manning: Manning) -> list[str]:
         where = f"benchmarks.peers.{self.module}_peer"
@@ -200,15 +205,20 @@ class Peer:
                 )
             case _:
                 words = f"run {where}:faststream --log-level warning --workers {manning.processes}"
-        return [*_python(self.module), *words.split()]
+        return [*self.run(self.module), *words.split()]
 
-    def _environment(self, place: Place, manning: Manning) -> Mapping[str, str]:
+    def run(self, module: str) -> list[str]:
+        """Return the command that runs a module with the peer's Python."""
+        return [str(self.python), "-m", module]
+
+    def environment(self, place: Place, manning: Manning) -> Mapping[str, str]:
         slots = manning.concurrency
         if self.module == "celery":
             slots = manning.celery_processes or slots
         return {
             "PYTHONPATH": str(ROOT),
             "BENCH_BROKER_URL": place.broker_url,
+            "BENCH_DATABASE_URL": place.database_url,
             "BENCH_LOG": str(place.log),
             "BENCH_SANDBOX_URL": manning.sandbox_url,
             "BENCH_CONCURRENCY": str(slots),
@@ -219,8 +229,16 @@ class Peer:
         }
 
 
-def _python(module: str) -> list[str]:
-    return [str(PEER_PYTHON), "-m", module]
+def wait_for_all(place: Place, url: str, processes: int) -> str:
+    """Wait until every process of a submit app has responded, and return its URL."""
+    met = set[str]()
+
+    def all_answer() -> bool:
+        met.update({pid for pid in [answer(f"{url}/pid")] if pid})
+        return len(met) == processes
+
+    place.children.wait(all_answer, "the submit app")
+    return url
 
 
 NOTIFIER = Notifier()
