@@ -14,9 +14,21 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPBasicAuthHandler, HTTPPasswordMgrWithDefaultRealm, build_opener
 
 from benchmarks.bench.place import ROOT, Servers
+from benchmarks.bench.recording_peers import NODE_FOLDER, OBAN_PYTHON, redis_server
 from benchmarks.bench.systems import PEER_PYTHON
 
-PACKAGES = ("celery", "dramatiq", "taskiq", "taskiq-aio-pika", "faststream", "fastapi", "uvicorn")
+PACKAGES = (
+    "celery",
+    "dramatiq",
+    "taskiq",
+    "taskiq-aio-pika",
+    "faststream",
+    "pgqueuer",
+    "procrastinate",
+    "fastapi",
+    "uvicorn",
+)
+NODE_PACKAGES = ("graphile-worker", "bullmq")
 DRIVERS = ("aiosmtplib", "aiohttp")
 """Notifier's own, which also run without it."""
 ASKING = (
@@ -42,9 +54,42 @@ def commit() -> str:
 
 
 def versions(servers: Servers) -> Mapping[str, str]:
-    peers = json.loads(_said(str(PEER_PYTHON), "-c", ASKING, *PACKAGES))
-    drivers = {name: version(name) for name in DRIVERS}
-    return {**peers, **drivers, "RabbitMQ": _rabbitmq(servers), "Postgres": servers.version()}
+    """Return the versions of the peers that are installed and of the servers."""
+    return {
+        **_python_packages(PEER_PYTHON, *PACKAGES),
+        **(_oban() if OBAN_PYTHON.exists() else {}),
+        **(_node() if NODE_FOLDER.exists() else {}),
+        **_redis(),
+        **{name: version(name) for name in DRIVERS},
+        "RabbitMQ": _rabbitmq(servers),
+        "Postgres": servers.version(),
+    }
+
+
+def _python_packages(python: Path, *names: str) -> Mapping[str, str]:
+    return dict(json.loads(_said(str(python), "-c", ASKING, *names)))
+
+
+def _oban() -> Mapping[str, str]:
+    _, _, number = _said(str(OBAN_PYTHON), "--version").partition(" ")
+    return {**_python_packages(OBAN_PYTHON, "oban"), "Python of oban": number}
+
+
+def _node() -> Mapping[str, str]:
+    packages = {
+        name: str(json.loads((NODE_FOLDER / name / "package.json").read_text())["version"])
+        for name in NODE_PACKAGES
+    }
+    return {**packages, "Node": _said("node", "--version").removeprefix("v")}
+
+
+def _redis() -> Mapping[str, str]:
+    """Return the name and version of the server, as in `Redis server v=7.0.15 sha=...`."""
+    program = redis_server()
+    if program is None:
+        return {}
+    name, _, number = _said(program, "--version").partition(" server v=")
+    return {name: number.split()[0]}
 
 
 def _rabbitmq(servers: Servers) -> str:

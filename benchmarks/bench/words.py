@@ -68,14 +68,16 @@ rounds, with the minimum and the maximum. A ratio above 1 means that Notifier di
 
 - **Submits**: wrk, one thread, 64 connections, 5 s after a warm-up of 1 s, the same document for
   all. A 202 of Notifier is a committed row, and its API's relay publishes meanwhile; a 202 of a
-  peer is a publish that RabbitMQ confirmed. No worker runs. A round with any response other than
-  202, or with a different number of rows or messages afterwards, does not count. Batches: four
-  callers.
+  peer is a publish that RabbitMQ confirmed, a job that Postgres committed or one that Redis
+  accepted. No worker runs. A round with any response other than 202, or with a different number of
+  rows, messages or jobs afterwards, does not count. Batches: four callers.
 - **Draining**: everything is enqueued before the workers start. Each send writes one byte to one
   file, whose size is read every 20 ms; the rate is the one between the 10th and the 90th percentile
   of the completions. Afterwards all rows of Notifier must be `sent` with one attempt each, and the
-  queues of the peers must be empty with their workers stopped. Notifier's relay keeps only a window
-  of the backlog in the broker. Its providers are replaced by the peers' job; nothing else is.
+  queues and job tables of the peers must hold no unfinished job with their workers stopped. The
+  peers on Postgres drain a backlog that is vacuumed and analyzed. Notifier's relay keeps only a
+  window of the backlog in the broker. Its providers are replaced by the peers' job; nothing else
+  is.
 - **CPU**: between the same two moments, the time on a CPU of all threads of each process group
   (`/proc/PID/task/*/schedstat`), divided by the sends. `all` leaves out a receiver that stands for
   a provider. RabbitMQ and Postgres run for all systems, also for one that does not use them. The
@@ -141,8 +143,33 @@ CONFIGURATIONS: Mapping[str, str] = {
         "quorum queues, `persist`, acknowledged after the handler, uvloop, 2 processes, prefetch "
         "128; hang and flood: 1 process, prefetch 64"
     ),
+    "pgqueuer": (
+        "asyncpg, uvloop, durable tables (its default), `pgq run` in 2 processes, `--batch-size` "
+        "500, as many jobs at once as are fetched. Keeps three rows per finished job in its log: "
+        "queued, picked, successful"
+    ),
+    "procrastinate": (
+        "psycopg, `procrastinate worker` in 2 processes, `--concurrency` 10 and as many "
+        "connections each; 8,000 jobs. Keeps the row of a finished job and a row per change of "
+        "its status (`--delete-jobs never`, its default)"
+    ),
+    "oban-py": (
+        "psycopg, Python 3.13, `oban start` in 2 processes, a limit of 128 jobs each; 40,000 jobs. "
+        "Keeps the row of a finished job until it is pruned after a day (its default)"
+    ),
+    "graphile-worker": (
+        "2 processes, `concurrentJobs` 24, `localQueue.size` 500, `completeJobBatchDelay` and "
+        "`failJobBatchDelay` 0, 10 connections each. Keeps nothing of a finished job: deletes it"
+    ),
+    "BullMQ": (
+        "ioredis, private Redis on a Unix socket with an append-only file that is synced every "
+        "second (as its page on production advises; the others sync every commit), 2 processes, "
+        "`concurrency` 128. Keeps finished jobs in Redis (its default)"
+    ),
+    "BullMQ, finished jobs removed": "the same with `removeOnComplete: {count: 0}`: keeps nothing",
     "Submit apps of the peers": (
         "FastAPI on uvicorn with uvloop and httptools, pydantic model; Celery and Dramatiq in its "
-        "40 threads, the others on the event loop"
+        "40 threads, the others on the event loop, those on Postgres with a pool of 10 connections "
+        "per process. graphile-worker and BullMQ: node:http on node:cluster"
     ),
 }

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from benchmarks.bench import draining, growing, limits, past, senders, submitting, waiting
 from benchmarks.bench.curve import Figures
 from benchmarks.bench.place import Servers
+from benchmarks.bench.recording_peers import BULLMQ_REMOVING, RECORDING_PEERS
 from benchmarks.bench.systems import NOTIFIER, ON_CLASSIC_QUEUES, PEERS, Contender
 
+MOST: Mapping[str, int] = {"procrastinate": 8_000, "oban-py": 40_000}
+"""Fewer jobs for the peers that would take minutes to drain `peer_sends`."""
 ALL: Sequence[Contender] = (NOTIFIER, *PEERS)
 ON_AN_EMPTY_DATABASE = "Notifier, empty database"
 QUICK = ("Notifier", "Taskiq", "Dramatiq")
@@ -27,6 +30,12 @@ class Size:
     """Through a real provider, whose messages are small until its rate is known."""
     messages: int = 100_000
     past_rows: int = 10_000_000
+
+    def of(self, system: Contender) -> int:
+        """Return the jobs that a system drains."""
+        if system is NOTIFIER:
+            return self.sends
+        return min(self.peer_sends, MOST.get(system.name, self.peer_sends))
 
 
 QUICK_SIZE = Size(peer_sends=10_000)
@@ -62,14 +71,14 @@ def _alone(measure: Callable[[Servers, Size], Figures]) -> Workload:
 
 WORKLOADS: Mapping[str, Workload] = {
     "submit_1": _each(lambda servers, system, _: submitting.single(servers, system, 1)),
-    "submit_2": _each(lambda servers, system, _: submitting.single(servers, system, 2)),
+    "submit_2": _each(
+        lambda servers, system, _: submitting.single(servers, system, 2), (*ALL, *RECORDING_PEERS)
+    ),
     "submit_batch_1": _alone(lambda servers, _: submitting.batches(servers, 1)),
     "submit_batch_2": _alone(lambda servers, _: submitting.batches(servers, 2)),
     "drain": _each(
-        lambda servers, system, size: draining.drain(
-            servers, system, size.sends if system is NOTIFIER else size.peer_sends
-        ),
-        (*ALL, ON_CLASSIC_QUEUES),
+        lambda servers, system, size: draining.drain(servers, system, size.of(system)),
+        (*ALL, ON_CLASSIC_QUEUES, *RECORDING_PEERS, BULLMQ_REMOVING),
     ),
     "drain_mixed": _alone(lambda servers, size: draining.drain_mixed(servers, size.sends)),
     "drain_http": _each(

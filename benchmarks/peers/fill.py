@@ -12,6 +12,7 @@ from typing import Any
 
 AT_ONCE = 8
 AT_ONCE_ASYNC = 256
+BATCH = 1000
 
 
 def main(peer: str, count: int, notification: dict[str, Any]) -> None:
@@ -25,12 +26,18 @@ def main(peer: str, count: int, notification: dict[str, Any]) -> None:
 
 
 async def _fill_async(module: ModuleType, count: int, notification: dict[str, Any]) -> None:
+    """Enqueue in batches where the peer has a call for that, else one by one."""
     left = iter(range(count))
 
     async def some() -> None:
         for _ in left:
             await module.enqueue(notification)
 
+    if hasattr(module, "enqueue_many"):
+        async with module.connected():
+            for done in range(0, count, BATCH):
+                await module.enqueue_many([notification] * min(BATCH, count - done))
+        return
     async with module.connected(), asyncio.TaskGroup() as group:
         for number in range(AT_ONCE_ASYNC):
             group.create_task(some(), name=f"fill {number}")

@@ -8,11 +8,17 @@ from typing import Any
 
 PRIORITIES = {"high": 9, "medium": 5, "low": 0}
 ONE_QUEUE = "notifications"
+CONNECTIONS = 10
+"""Postgres connections of one process of a peer."""
 QUEUES = ("email.high", "email.medium", "email.low", "sms.medium")
 
 
 def broker_url() -> str:
     return os.environ["BENCH_BROKER_URL"]
+
+
+def database_url() -> str:
+    return os.environ["BENCH_DATABASE_URL"]
 
 
 def log_file() -> str:
