@@ -56,10 +56,13 @@ def _change(table: Table) -> float | None:
 
 
 TARGETS = (
-    Target("submit_2", "single submits, beside the fastest peer", _beside("submit_2"), 2, " x"),
+    Target("submit_2", "single submits, beside the fastest peer", _beside("submit_2"), 3, " x"),
     Target("submit_batch_2", "submits in batches", _rate, 20_000, " /s"),
-    Target("drain", "drained, beside the fastest peer", _beside("drain"), 1.5, " x"),
-    Target("drain", "... beside Celery", _beside("drain", "Celery"), 4, " x"),
+    Target("drain", "drained, beside pgqueuer", _beside("drain", "pgqueuer"), 1.1, " x"),
+    Target(
+        "drain", "drained, beside graphile-worker", _beside("drain", "graphile-worker"), 0.8, " x"
+    ),
+    Target("drain", "drained, beside Dramatiq", _beside("drain", "Dramatiq"), 2.5, " x"),
     Target("past", "drained, beside an empty database", _beside("past"), 0.9, " x"),
     Target(
         "hang", "p99 of urgent email while SMS hang, compared with before", _change, 1.1, " x", True
