@@ -28,8 +28,8 @@ RECEIVERS = frozenset({"sandbox", "smtp-sink", "nginx"})
 POSTGRES = "postgres"
 QUERY_LENGTH = 1000
 """Characters of a statement that pg_stat_activity surely keeps (track_activity_query_size)."""
-MIN_WAL_BYTES = 16
-"""Per notification; what a system without rows in Postgres has is below it."""
+MIN_WAL_BYTES = 100
+"""Per notification; the WAL of an idle server is below it."""
 MIN_UPDATES = 0.1
 """Per notification; below it a table belongs to no notification."""
 ENDED_S = 10.0
