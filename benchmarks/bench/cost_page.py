@@ -17,6 +17,7 @@ LABELS: Mapping[str, str] = {
     "api": "API",
     "postgres": "Postgres",
     "rabbitmq": "RabbitMQ",
+    "redis": "Redis",
 }
 """The column heads of process groups; another group has its own name."""
 SHOWN_US = 0.5

@@ -92,7 +92,7 @@ def test_the_page_has_a_column_for_each_process_group() -> None:
     lines = list(costs(spreads([notifier, peer]), "drain"))
     assert lines == [
         "",
-        "| CPU us per notification | all | workers | Postgres | redis | Notifier is better by |",
+        "| CPU us per notification | all | workers | Postgres | Redis | Notifier is better by |",
         "|---|---:|---:|---:|---:|---:|",
         "| Notifier | 120.0 | 60.0 | 60.0 |  |  |",
         "| Taskiq | 180.0 | 150.0 |  | 30.0 | 1.50 x |",
