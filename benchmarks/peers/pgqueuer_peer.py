@@ -1,8 +1,9 @@
 """pgqueuer on Postgres, with asyncpg.
 
 Its own installation is durable: no table is unlogged. A worker is `pgq run`, which runs as many
-jobs at once as it has fetched; batch and pool size are set beside it. A finished job leaves the
-queue table; `pgqueuer_log` keeps three rows of it: queued, picked and successful.
+jobs at once as it has fetched; the batch size is set beside it. One connection per process: with a
+pool its queries overlapped, at more CPU time and no higher rate. A finished job leaves the queue
+table; `pgqueuer_log` keeps three rows of it: queued, picked and successful.
 """
 
 from __future__ import annotations
