@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -12,9 +13,18 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 Clock = Callable[[], float]
 """Monotonic seconds."""
+UPTIME_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 EXPIRED: Final = -inf
 MIN_TIMER_S: Final = 0.001
 """uvloop's timers have a resolution of 1 ms: a shorter one fires at once, in a busy loop."""
+
+
+def uptime_s() -> float:
+    """Return monotonic seconds that go on while the machine is suspended, where the system can.
+
+    Ages of claims and heartbeats: after a suspension others may have taken over.
+    """
+    return time.clock_gettime(UPTIME_CLOCK)
 
 
 async def wait(event: asyncio.Event, timeout_s: float) -> bool:

@@ -11,17 +11,21 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from itertools import count
 from random import Random
 from uuid import UUID
+
+import msgspec
 
 from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.notification import NotificationId, Priority, QueueKey
+from notifier.domain.notification import Claimed, NotificationId, Priority, QueueKey
 from notifier.domain.timing import AttemptTiming
-from notifier.ports.broker import Broker, Delivery, Depth, Pointer, Receiver, Subscription
+from notifier.ports.attempts import ClaimedRow, HeldPointer
+from notifier.ports.broker import Broker, Depth, Message, Pointer, Receiver, Subscription
 from notifier.ports.controls import Permissions
 from notifier.ports.store import Waiting
 from notifier.scheduling.cluster.peer_load import PeerLoad
@@ -79,6 +83,7 @@ class Peers(SingleWorker):
             queue: PeerLoad(
                 sum(peer[queue].held for peer in figures),
                 sum(peer[queue].done_per_s for peer in figures),
+                sum(max(0, peer[queue].consumers - peer[queue].busy) for peer in figures),
             )
             for queue in queues
         }
@@ -106,70 +111,173 @@ def deployment(
     )
 
 
+def claimed_of(pointer: Pointer) -> Claimed:
+    """What a successful claim of this pointer returns."""
+    return Claimed(
+        id=pointer.id,
+        claim=pointer.claim + 1,
+        queue=pointer.queue,
+        recipient="someone",
+        content=b"{}",
+        tries=0,
+        max_tries=None,
+        waited_s=0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimBatch:
+    """One call of `claim`."""
+
+    at: float
+    pointers: Sequence[Pointer]
+    is_urgent: bool
+
+
 class FakeBackend:
     """A provider that takes `latency_s`, a Postgres in memory, and a record of their use.
 
-    It implements ports.attempts.AttemptRunner and the store's `waiting`.
+    It implements ports.attempts.AttemptRunner and the store's `waiting`. Its rows have a claim
+    number: a pointer with an old number claims nothing. A claim takes `claim_s`, a record
+    `record_s`. While `is_ready` is not set nothing may be claimed.
     """
 
     def __init__(self) -> None:
         self.latency_s = 0.02
+        self.claim_s = 0.0
+        self.record_s = 0.0
+        self.return_s = 0.005
+        self.is_ready = asyncio.Event()
+        self.is_ready.set()
+        self.loses_reply: Callable[[], bool] = lambda: False
+        self.claims: list[ClaimBatch] = []
         self.calls: list[tuple[float, QueueKey, NotificationId]] = []
         self.by_consumer: dict[str, list[float]] = defaultdict(list)
-        self.acked: Counter[NotificationId] = Counter()
+        self.recorded: Counter[NotificationId] = Counter()
         self.returned: list[Pointer] = []
+        """Pointers to the rows given back, as the relay publishes them again."""
+        self.returned_rows: list[tuple[float, NotificationId]] = []
+        """When which claimed row was given back."""
         self.refusals = 0
         self.on_return: Callable[[], None] = lambda: None
         self.cancelled = 0
+        self.abandoned: list[ClaimedRow] = []
         self.due: dict[QueueKey, Waiting] = {}
         self.polled: list[float] = []
         self.moved: Counter[QueueKey] = Counter()
         self._ids = count(1)
+        self._claim_numbers: Counter[NotificationId] = Counter()
+        self._claimed: set[NotificationId] = set()
 
-    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
-        pointer, started_at = delivery.pointer, now()
-        self.calls.append((started_at, pointer.queue, pointer.id))
+    async def wait_until_ready(self) -> None:
+        await self.is_ready.wait()
+
+    async def claim(
+        self, pointers: Sequence[HeldPointer], *, is_urgent: bool
+    ) -> Sequence[ClaimedRow]:
+        requested_at = now()
+        self.claims.append(ClaimBatch(requested_at, [held.pointer for held in pointers], is_urgent))
+        rows = [
+            ClaimedRow(claimed_of(held.pointer), requested_at, held)
+            for held in pointers
+            if self._claim(held.pointer)
+        ]
+        is_lost = self.loses_reply()
+        await asyncio.sleep(self.claim_s)
+        claimed = {row.held for row in rows}
+        for held in pointers:
+            if held not in claimed:
+                held.settle()
+        if is_lost:
+            self._write_returns(rows, ())
+            return []
+        return rows
+
+    async def attempt(self, row: ClaimedRow) -> AttemptTiming:
+        claimed, started_at = row.claimed, now()
+        self.calls.append((started_at, claimed.queue, claimed.id))
         task = asyncio.current_task()
         self.by_consumer[task.get_name() if task else ""].append(started_at)
         try:
-            await asyncio.sleep(self.latency_s)
+            answered = await self.call(row)
         except asyncio.CancelledError:
             self.cancelled += 1
+            self._record(row)
             raise
-        self.acked[pointer.id] += 1
-        ack(delivery)
-        took_s = now() - started_at
-        return AttemptTiming(took_s, answered=True, call_s=took_s)
+        if self.record_s:
+            asyncio.get_running_loop().call_later(self.record_s, self._record, row)
+        else:
+            self._record(row)
+        return AttemptTiming(now() - started_at, answered=answered)
 
-    async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
-        await asyncio.sleep(0.005)
+    async def call(self, _row: ClaimedRow) -> bool:
+        """Call the provider; return whether it answered."""
+        await asyncio.sleep(self.latency_s)
+        return True
+
+    async def give_back(
+        self, rows: Sequence[ClaimedRow], pointers: Sequence[HeldPointer] = ()
+    ) -> None:
+        await asyncio.sleep(self.return_s)
         self.on_return()
         if self.refusals:
             self.refusals -= 1
             raise StoreUnavailable
-        self.returned.extend(pointers)
+        self._write_returns(rows, pointers)
+
+    def abandon(self, rows: Sequence[ClaimedRow]) -> None:
+        self.abandoned += rows
 
     async def waiting(self, _queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
         self.polled.append(now())
         await asyncio.sleep(0.002)
         return self.due
 
-    def pointers(self, queue: QueueKey, number: int) -> list[Pointer]:
+    def pointers(
+        self, queue: QueueKey, number: int, *, size: int = 0, deaths: int = 0
+    ) -> list[Pointer]:
         return [
             Pointer(
                 queue=queue,
                 id=NotificationId(UUID(int=next(self._ids))),
                 claim=0,
                 published_at=now(),
+                size=size,
+                deaths=deaths,
             )
             for _ in range(number)
         ]
+
+    @property
+    def rows_claimed(self) -> int:
+        """How many rows were asked for in all claims."""
+        return sum(len(batch.pointers) for batch in self.claims)
 
     def ids_called(self) -> Counter[NotificationId]:
         return Counter(id_ for _, _, id_ in self.calls)
 
     def calls_of(self, queue: QueueKey) -> list[float]:
         return [at for at, of, _ in self.calls if of == queue]
+
+    def _claim(self, pointer: Pointer) -> bool:
+        if pointer.id in self._claimed or self._claim_numbers[pointer.id] != pointer.claim:
+            return False
+        self._claimed.add(pointer.id)
+        self._claim_numbers[pointer.id] += 1
+        return True
+
+    def _record(self, row: ClaimedRow) -> None:
+        self.recorded[row.claimed.id] += 1
+        row.held.settle()
+
+    def _write_returns(self, rows: Sequence[ClaimedRow], pointers: Sequence[HeldPointer]) -> None:
+        for row in rows:
+            self._claimed.discard(row.claimed.id)
+            self.returned_rows.append((now(), row.claimed.id))
+            self.returned.append(msgspec.structs.replace(row.held.pointer, claim=row.claimed.claim))
+        self.returned += [held.pointer for held in pointers]
+        for held in (*(row.held for row in rows), *pointers):
+            held.settle()
 
 
 class CountingObserver(Metrics):
@@ -241,12 +349,8 @@ class FragileSubscription:
         self._prefetch = prefetch
         await self._inner.set_prefetch(prefetch)
 
-    @property
-    def max_held(self) -> int:
-        return self._inner.max_held
-
-    def ack(self, delivery: Delivery) -> None:
-        self._inner.ack(delivery)
+    def ack(self, message: Message) -> None:
+        self._inner.ack(message)
 
     async def cut(self) -> None:
         self._receiver.connection_lost()

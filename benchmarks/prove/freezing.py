@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import pairwise
+from collections.abc import Sequence
 
 import asyncpg
 
@@ -19,7 +17,7 @@ from harness.stack import Stack
 from harness.system import Child
 
 FROZEN_S = 20.0
-GATHERS_S, ASKED_S = 0.15, 0.04
+BLOCKED_S = 0.25
 LOCK = "BEGIN; LOCK TABLE notifications IN EXCLUSIVE MODE"
 
 
@@ -62,33 +60,19 @@ async def _freeze(run: Run, child: Child) -> tuple[float, float, Held]:
 
 
 async def _stop_between_claim_and_call(run: Run, child: Child) -> float:
-    """Send SIGSTOP while a batch of claims is at Postgres; the reply waits in the socket.
+    """Send SIGSTOP while a claim is at Postgres; its reply then waits in the socket.
 
-    The first lock blocks one record while others gather, the second blocks that batch, the third
-    blocks the claims of its consumers. Each lock is requested before the previous one is released.
+    The lock blocks all claims for longer than the rows that are claimed already last.
     """
-    async with AsyncExitStack() as stack:
-        locks = [await stack.enter_async_context(_connected(run)) for _ in range(3)]
-        await locks[0].execute(LOCK)
-        await asyncio.sleep(GATHERS_S)
-        for held, wanted in pairwise(locks):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(wanted.execute(LOCK))
-                await asyncio.sleep(ASKED_S)
-                await held.execute("COMMIT")
-            await asyncio.sleep(ASKED_S)
-        child.send(signal.SIGSTOP)
-        await locks[-1].execute("COMMIT")
-    return time.time()
-
-
-@asynccontextmanager
-async def _connected(run: Run) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(run.database)
     try:
-        yield connection
+        await connection.execute(LOCK)
+        await asyncio.sleep(BLOCKED_S)
+        child.send(signal.SIGSTOP)
+        await connection.execute("COMMIT")
     finally:
         await connection.close()
+    return time.time()
 
 
 async def _called(run: Run, held: Held, continued_at: float) -> tuple[Held, Held]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
@@ -18,15 +20,15 @@ PROGRESS_INTERVAL_S: Final = 1.0
 log = structlog.get_logger(__name__)
 
 
-async def drain(pool: ConsumerPool, grace_s: float) -> None:
-    """Take no new messages, give the buffers back and wait for the attempts, `grace_s` at most.
+async def drain(pool: ConsumerPool, deadline: float) -> None:
+    """Take no new messages, give the buffers back and wait for the attempts until `deadline`.
 
     The attempts left then are cancelled when the pool's block ends: each records Ambiguous.
+    `deadline` is an instant of the monotonic clock.
     """
-    deadline = time.monotonic() + grace_s
-    log.info("drain_started", in_flight=pool.busy, grace_s=grace_s)
+    log.info("drain_started", in_flight=pool.busy, grace_s=round(deadline - time.monotonic(), 1))
     try:
-        async with asyncio.timeout(grace_s):
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
             await pool.stop_taking()
     except TimeoutError:
         log.warning("buffer_release_timed_out")
@@ -39,10 +41,27 @@ async def drain(pool: ConsumerPool, grace_s: float) -> None:
     log.warning("drain_timed_out", in_flight=pool.busy)
 
 
-async def release_remaining_orphans(attempts: Attempts) -> None:
-    """After the last attempt, give back the rows still claimed by this worker; 2 s at most."""
+@asynccontextmanager
+async def running_attempts(attempts: Attempts) -> AsyncIterator[None]:
+    """Write the results and returns of the attempts that end inside the block.
+
+    Leaving the block, also by an error of the consumers, records what is left (5 s at most) and
+    gives back the rows still claimed (2 s).
+    """
+    async with asyncio.TaskGroup() as group:
+        group.create_task(attempts.run(), name="records and returns")
+        try:
+            yield
+        finally:
+            await attempts.finish_recording(time.monotonic())
+            if not attempts.in_flight.is_unused:
+                await _release_remaining_orphans(attempts)
+            attempts.close()
+
+
+async def _release_remaining_orphans(attempts: Attempts) -> None:
     try:
         async with asyncio.timeout(LAST_RELEASE_TIMEOUT_S):
-            await attempts.release_remaining()
+            await attempts.release_orphans()
     except (StoreUnavailable, TimeoutError) as error:
         log.warning("orphans_not_released", reason=str(error) or type(error).__name__)

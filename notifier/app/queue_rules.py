@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from notifier.domain.allocation.demand import RESERVED_CONSUMERS
 from notifier.domain.notification import Channel, Priority, QueueKey
-from notifier.domain.retry import RetryPolicy
+from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.scheduling.consumers.lane import QueueRule
 from notifier.settings import Settings
 
@@ -44,6 +44,7 @@ def _queue_rule(settings: Settings, queue: QueueKey, bulkhead: int) -> QueueRule
         max_consumers=channel.max_consumers,
         bulkhead=bulkhead,
         reserved=_reserved(queue, channel.max_consumers, bulkhead),
+        claims_ahead=OnAmbiguous(channel.ambiguous) is not OnAmbiguous.HOLD,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from notifier.adapters.providers.settings import ProviderSettings
-from notifier.app.draining import drain, release_remaining_orphans
+from notifier.app.draining import drain, running_attempts
 from notifier.app.process import Process
 from notifier.app.providers import (
     ReadSettings,
@@ -21,6 +21,7 @@ from notifier.app.queue_rules import queue_rules, retry_policies
 from notifier.app.recovering import start_recovery
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules
+from notifier.lifecycle import uptime_s
 from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import QueueRule
 from notifier.scheduling.consumers.pool import (
@@ -55,8 +56,8 @@ async def open_worker(
         breakers = _breakers(process)
         rates = await open_provider_rates(stack, process, providers)
         attempts = _attempts(process, rules, breakers, rates)
+        await stack.enter_async_context(running_attempts(attempts))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        group.create_task(attempts.run(), name="batches")
         bulkheads = bulkheads_of(settings, providers)
         queues = queue_rules(settings, process.queues, bulkheads)
         async with _open_pool(process, queues, attempts, rates) as pool:
@@ -65,9 +66,9 @@ async def open_worker(
             start_recovery(group, process, rules=rules, attempts=attempts, stop=stop)
             yield pool
             stop.set()
-            await drain(pool, settings.worker.grace_s)
-        await release_remaining_orphans(attempts)
-        attempts.close()
+            deadline = time.monotonic() + settings.worker.grace_s
+            await drain(pool, deadline)
+        await attempts.finish_recording(deadline)
 
 
 def _attempts(
@@ -78,7 +79,6 @@ def _attempts(
         observer=process.metrics,
         rules=rules,
         liveness=process.membership,
-        rate_limiter=rates,
         outcome_listeners=(breakers, rates),
         draw=random.random,
         send_timeout_s=process.settings.worker.send_timeout_s,
@@ -121,6 +121,6 @@ def _open_pool(
             gates=process.gates,
             rates=rates.by_queue(process.queues),
         ),
-        clock=time.monotonic,
+        clock=uptime_s,
         random=random.Random(),  # noqa: S311 jitter, no secret
     )

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from notifier.delivery.commit_delay import CommitDelayEstimator
-from notifier.delivery.group_commit import MAX_BATCH, GroupCommit, WhenUnknown
+from notifier.delivery.group_commit import MAX_BATCH, GroupCommit
 from notifier.domain.errors import NotifierError, Overloaded, StoreRejected, StoreUnavailable
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait
@@ -75,9 +75,7 @@ class Accept:
         self._max_backlog = max_backlog
         self._backlog = 0
         self._commit_delay = CommitDelayEstimator(batch_size=MAX_BATCH)
-        self._batches = GroupCommit(
-            "accept", self._write, when_unknown=WhenUnknown.REPEAT, size_of=_size_bytes
-        )
+        self._batches = GroupCommit("accept", self._write, size_of=_size_bytes)
 
     async def run(self) -> None:
         """Write batches until closed and empty."""

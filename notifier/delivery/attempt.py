@@ -1,48 +1,52 @@
-"""One attempt: claim, send, decide, record, acknowledge, always in this order."""
+"""One attempt: claim, send, decide, record, acknowledge, always in this order.
+
+Rows are claimed and recorded in batches; between the two each is sent by one consumer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import traceback
-from typing import TYPE_CHECKING, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, assert_never
 
 import msgspec
 import structlog
 
-from notifier.delivery.group_commit import GroupCommit, WhenUnknown
+from notifier.delivery.claims import Claims
 from notifier.delivery.in_flight import InFlightClaims
-from notifier.delivery.lateness import LatenessDetector
+from notifier.delivery.recorder import Finished, Recorder
+from notifier.delivery.release import Releases, claim_request
 from notifier.domain.breaker import is_unasked
-from notifier.domain.errors import StoreUnavailable
 from notifier.domain.liveness import STALE_AFTER_S
-from notifier.domain.notification import WAITING, Claimed, Status
+from notifier.domain.notification import Status
 from notifier.domain.outcome import (
     MAX_CODE_LENGTH,
     MAX_DETAIL_LENGTH,
     MAX_REFERENCE_LENGTH,
     Ambiguous,
     Outcome,
+    Refused,
     Unavailable,
 )
 from notifier.domain.retry import Decision, Fail, Retry, Settle
 from notifier.domain.timing import AttemptTiming
-from notifier.lifecycle import TimeLimit
+from notifier.lifecycle import TimeLimit, uptime_s
 from notifier.ports.provider import Envelope
-from notifier.ports.store import AttemptResult, ClaimRequest, NotClaimed
+from notifier.ports.store import AttemptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from notifier.delivery.delivery_rules import DeliveryRules
-    from notifier.domain.notification import QueueKey
-    from notifier.ports.broker import Delivery, Pointer
+    from notifier.domain.notification import Claimed, QueueKey
+    from notifier.ports.attempts import ClaimedRow, HeldPointer
     from notifier.ports.heartbeat import Liveness
     from notifier.ports.observer import AttemptObserver
-    from notifier.ports.store import AttemptStore, ClaimReply, Recorded
+    from notifier.ports.store import AttemptStore
 
 RECORD_TIMEOUT_S: Final = 5.0
-"""How long writing a known outcome may take once the grace period is over."""
+"""The least time for writing the last results once all attempts have ended."""
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
 
 log = structlog.get_logger(__name__)
@@ -59,12 +63,20 @@ class OutcomeListener(Protocol):
         ...
 
 
-class RateLimiter(Protocol):
-    """Limits the calls to each queue's provider."""
+class CallTimes(NamedTuple):
+    """How long the row had been due when the provider was called, and the times of the call.
 
-    async def acquire(self, queue: QueueKey) -> None:
-        """Return when the queue's provider may be called once."""
-        ...
+    The instants are of the monotonic clock.
+    """
+
+    waited_s: float
+    started_at: float
+    finished_at: float
+
+    @property
+    def call_s(self) -> float:
+        """How long the call took, in seconds."""
+        return self.finished_at - self.started_at
 
 
 class Attempts:
@@ -77,173 +89,104 @@ class Attempts:
         observer: AttemptObserver,
         rules: DeliveryRules,
         liveness: Liveness,
-        rate_limiter: RateLimiter,
         outcome_listeners: Sequence[OutcomeListener],
         draw: Callable[[], float],
         send_timeout_s: float,
     ) -> None:
         self.in_flight = InFlightClaims()
-        self._store = store
         self._observer = observer
         self._rules = rules
         self._liveness = liveness
-        self._rate_limiter = rate_limiter
         self._outcome_listeners = outcome_listeners
         self._draw = draw
         self._time_limit = TimeLimit(send_timeout_s)
-        self._claim_lateness = LatenessDetector()
-        self._claims = GroupCommit("claim", store.claim, when_unknown=WhenUnknown.FAIL)
-        self._results = GroupCommit("record", self._write_results, when_unknown=WhenUnknown.REPEAT)
-        self._returns = GroupCommit(
-            "give_back", self._write_returns, when_unknown=WhenUnknown.REPEAT
+        self._recorder = Recorder(store=store, observer=observer, in_flight=self.in_flight)
+        self._releases = Releases(store=store, observer=observer, in_flight=self.in_flight)
+        self._claims = Claims(
+            store=store,
+            observer=observer,
+            in_flight=self.in_flight,
+            releases=self._releases,
+            rules=rules,
         )
 
     async def run(self) -> None:
-        """Write batches until closed and empty."""
+        """Write results and returns until closed and empty."""
         async with asyncio.TaskGroup() as group:
-            for batches in (self._claims, self._results, self._returns):
-                group.create_task(batches.run(), name=f"batch:{batches.name}")
+            group.create_task(self._recorder.run(), name="record")
+            group.create_task(self._releases.run(), name="give back")
 
     def close(self) -> None:
         """Let `run` end once everything is written; no attempt may start after."""
-        for batches in (self._claims, self._results, self._returns):
-            batches.close()
+        self._recorder.close()
+        self._releases.close()
 
-    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
-        pointer = delivery.pointer
-        request = ClaimRequest(id=pointer.id, claim=pointer.claim)
-        acquired_at = time.monotonic()
+    async def wait_until_ready(self) -> None:
         # A claim made before would only have to be given back.
         await self._liveness.wait_until_alive()
-        requested_at = time.monotonic()
-        if self.in_flight.has(request):  # the other copy records the row or gives it back
-            ack(delivery)
+
+    async def claim(
+        self, pointers: Sequence[HeldPointer], *, is_urgent: bool
+    ) -> Sequence[ClaimedRow]:
+        return await self._claims.claim(pointers, is_urgent=is_urgent)
+
+    async def attempt(self, row: ClaimedRow) -> AttemptTiming:
+        # No await between this check and the call: others may take the row over after it.
+        claim_age_s = uptime_s() - row.requested_at
+        if not self._liveness.is_alive() or claim_age_s > STALE_AFTER_S:
+            await self._releases.give_back([row])
             return NOT_SENT
-        self.in_flight.add(request)
-        try:
-            timing = await self._carry_out(pointer.queue, request, acquired_at, requested_at)
-            ack(delivery)
-        finally:
-            self.in_flight.remove(request)
-        return timing
-
-    async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
-        await self._give_back(
-            [
-                ClaimRequest(id=pointer.id, claim=pointer.claim, is_buffered=True)
-                for pointer in pointers
-            ]
-        )
-
-    async def _give_back(self, requests: Sequence[ClaimRequest]) -> None:
-        futures = [self._returns.put(request) for request in requests]
-        try:
-            for future in futures:
-                await future
-        finally:
-            for future in futures:
-                future.cancel()
-
-    async def release_remaining(self) -> None:
-        """After the last attempt, wait for claims still being written and give back all orphans."""
-        await self._claims.wait_idle()
-        await self.release_orphans()
-
-    async def release_orphans(self) -> int:
-        """Give back rows that this worker claimed in Postgres but is not sending; returns how many.
-
-        The claims in flight are read before and after the rows. A claim is in flight from before
-        its request until after its record, so a row that is in neither reading is an orphan.
-        """
-        before = self.in_flight.ids()
-        rows = await self._store.claimed_by_me()
-        orphans = [row for row in rows if row.id not in before and row.id not in self.in_flight]
-        if orphans:
-            log.warning("orphans_released", count=len(orphans))
-            await self._give_back(orphans)
-        return len(orphans)
-
-    async def _carry_out(
-        self, queue: QueueKey, request: ClaimRequest, acquired_at: float, requested_at: float
-    ) -> AttemptTiming:
-        claimed = await self._claim(queue, request)
-        if isinstance(claimed, NotClaimed):
-            return NOT_SENT
-        if not await self._may_call(claimed.queue, acquired_at, requested_at):
-            await self._returns.put(request)
-            return NOT_SENT
-        self._observer.claimed(claimed.queue, claimed.waited_s)
         started_at = time.monotonic()
+        claimed = row.claimed
+        waited_s = claimed.waited_s + claim_age_s
+        self._observer.claimed(claimed.queue, waited_s)
         outcome, is_stopping = await self._send(claimed)
-        finished_at = time.monotonic()
-        self._notify_listeners(claimed.queue, outcome, started_at)
-        try:
-            await self._record(claimed, outcome, started_at, finished_at, is_stopping=is_stopping)
-        except BaseException as error:
-            # Given back as an orphan it would be sent again without being marked ambiguous.
-            self.in_flight.retain(request)
-            log.warning("outcome_unrecorded", id=str(claimed.id), claim=claimed.claim)
-            if not isinstance(error, TimeoutError):
-                raise
+        times = CallTimes(waited_s, started_at, time.monotonic())
+        self._finish(row, outcome, times)
         if is_stopping:
             raise asyncio.CancelledError
         is_answered = not (isinstance(outcome, Ambiguous) or is_unasked(outcome))
-        return AttemptTiming(
-            seconds=time.monotonic() - requested_at,
-            answered=is_answered,
-            call_s=finished_at - started_at,
-        )
+        return AttemptTiming(seconds=times.call_s, answered=is_answered)
 
-    def _notify_listeners(self, queue: QueueKey, outcome: Outcome, started_at: float) -> None:
-        provider = self._rules.provider_name(queue)
-        for listener in self._outcome_listeners:
-            listener.on_outcome(queue, provider, outcome, started_at)
+    async def give_back(
+        self, rows: Sequence[ClaimedRow], pointers: Sequence[HeldPointer] = ()
+    ) -> None:
+        await self._releases.give_back(rows, pointers)
 
-    async def _may_call(self, queue: QueueKey, acquired_at: float, requested_at: float) -> bool:
-        """Return whether the provider may be called now, after waiting for a new slot if needed.
+    def abandon(self, rows: Sequence[ClaimedRow]) -> None:
+        for row in rows:
+            self.in_flight.remove(claim_request(row.held))
 
-        The consumer acquired a slot of the provider's rate before the claim. After a late claim
-        that slot has passed, and all attempts that waited for the same claim would call at once:
-        each acquires a new slot.
+    async def finish_recording(self, deadline: float) -> None:
+        """After the last attempt, wait for its record until `deadline`, and at least 5 s.
+
+        `deadline` is an instant of the monotonic clock. Results that are not written then are
+        abandoned: see recorder.py.
         """
-        if self._claim_lateness.is_late(time.monotonic() - acquired_at):
-            try:
-                async with asyncio.timeout(
-                    max(0.0, requested_at + STALE_AFTER_S - time.monotonic())
-                ):
-                    await self._rate_limiter.acquire(queue)
-            except TimeoutError:
-                return False
-        return self._liveness.is_alive() and time.monotonic() - requested_at <= STALE_AFTER_S
+        await self._recorder.finish(max(RECORD_TIMEOUT_S, deadline - time.monotonic()))
 
-    async def _claim(self, queue: QueueKey, request: ClaimRequest) -> ClaimReply:
-        """Claim once. If the reply is lost the claim is not repeated: the row is given back."""
-        try:
-            reply = await self._claims.put(request)
-        except StoreUnavailable:
-            await self._returns.put(request)
-            return NotClaimed()
-        if isinstance(reply, NotClaimed) and reply.status is not None:
-            self._observer.finished(queue, reply.status, reply.age_s)
-            log.info(
-                "notification_finished_unsent",
-                id=str(request.id),
-                queue=str(queue),
-                status=reply.status,
-            )
-        return reply
+    async def release_orphans(self) -> int:
+        """Give back rows that this worker claimed in Postgres but does not hold; returns how many.
+
+        Raises StoreUnavailable.
+        """
+        return await self._releases.release_orphans()
 
     async def _send(self, claimed: Claimed) -> tuple[Outcome, bool]:
         """Call the provider; returns its outcome and whether the grace period ended before it."""
         provider = self._rules.provider(claimed.queue)
         if provider is None:
             return Unavailable(code="no_provider", spends=False, is_local=True), False
+        try:
+            content = _decode(claimed.content)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return Refused(code="content_unreadable"), False
         envelope = Envelope(
             id=claimed.id,
             claim=claimed.claim,
             queue=claimed.queue,
             recipient=claimed.recipient,
-            content=_decode(claimed.content),
+            content=content,
         )
         try:
             return await self._time_limit.run(provider.send(envelope)), False
@@ -262,20 +205,13 @@ class Attempts:
             log.error("provider_call_raised", id=str(claimed.id), error=crash)  # noqa: TRY400 as above
             return Ambiguous(code="error", detail=type(error).__name__), False
 
-    async def _record(
-        self,
-        claimed: Claimed,
-        outcome: Outcome,
-        started_at: float,
-        finished_at: float,
-        *,
-        is_stopping: bool,
-    ) -> None:
-        """Record the outcome, however long it takes; at most 5 s once the grace period is over."""
+    def _finish(self, row: ClaimedRow, outcome: Outcome, times: CallTimes) -> None:
+        """Report a call that ended, and hand its result over to be recorded."""
+        claimed = row.claimed
         provider = self._rules.provider_name(claimed.queue)
-        self._observer.attempted(
-            claimed.queue, provider, outcome.name, outcome.code, finished_at - started_at
-        )
+        for listener in self._outcome_listeners:
+            listener.on_outcome(claimed.queue, provider, outcome, times.started_at)
+        self._observer.attempted(claimed.queue, provider, outcome.name, outcome.code, times.call_s)
         decision = self._rules.decide(
             claimed.queue,
             outcome,
@@ -283,56 +219,8 @@ class Attempts:
             max_tries=claimed.max_tries,
             draw=self._draw(),
         )
-        result = attempt_result(claimed, outcome, decision, provider, started_at, finished_at)
-        if is_stopping:
-            async with asyncio.timeout(RECORD_TIMEOUT_S):
-                recorded = await self._results.put(result)
-        else:
-            recorded = await self._put_result(result)
-        self._report(claimed, result, recorded)
-
-    async def _put_result(self, result: AttemptResult) -> Recorded:
-        """Write the result. Cancelled meanwhile, it is still written before the error is raised."""
-        try:
-            return await self._results.put(result)
-        except asyncio.CancelledError:
-            # The batch leaves out an item whose future was cancelled, so the result is put again.
-            # Writing it twice does no harm.
-            again = self._results.put(result)
-            await asyncio.wait([again], timeout=RECORD_TIMEOUT_S)
-            again.cancel()
-            raise
-
-    def _report(self, claimed: Claimed, result: AttemptResult, recorded: Recorded) -> None:
-        if recorded.late:
-            log.warning("outcome_recorded_late", id=str(claimed.id), claim=claimed.claim)
-        if recorded.status in WAITING:  # also queued: a repeated result whose retry is due already
-            self._observer.retried(claimed.queue, result.outcome)
-        elif recorded.status is not None:
-            self._observer.finished(claimed.queue, recorded.status, recorded.age_s, result.reason)
-        log.info(
-            "attempt_finished",
-            id=claimed.id,
-            claim=claimed.claim,
-            queue=claimed.queue,
-            outcome=result.outcome,
-            code=result.code,
-            status=recorded.status,
-        )
-
-    async def _write_results(self, results: Sequence[AttemptResult]) -> Sequence[Recorded]:
-        now = time.monotonic()
-        return await self._store.record(
-            [(result, now - result.finished_at_monotonic) for result in results]
-        )
-
-    async def _write_returns(self, requests: Sequence[ClaimRequest]) -> Sequence[None]:
-        for row in await self._store.give_back(requests):
-            if row.status is Status.EXPIRED:
-                self._observer.finished(row.queue, row.status, row.age_s)
-            else:
-                self._observer.released(row.queue, 1)
-        return [None] * len(requests)
+        result = attempt_result(claimed, outcome, decision, provider, times)
+        self._recorder.put(Finished(row, result))
 
 
 def attempt_result(
@@ -340,10 +228,9 @@ def attempt_result(
     outcome: Outcome,
     decision: Decision,
     provider: str,
-    started_at: float,
-    finished_at: float,
+    times: CallTimes,
 ) -> AttemptResult:
-    """Return what the store records of an attempt; the times are of the monotonic clock."""
+    """Return what the store records of an attempt."""
     match decision:
         case Settle():
             status, spends, after, reason = Status.SENT, True, None, ""
@@ -365,9 +252,9 @@ def attempt_result(
         code=_storable(outcome.code, MAX_CODE_LENGTH),
         detail=_storable(outcome.detail, MAX_DETAIL_LENGTH),
         reference=_storable(getattr(outcome, "reference", ""), MAX_REFERENCE_LENGTH),
-        waited_s=claimed.waited_s,
-        started_at_monotonic=started_at,
-        finished_at_monotonic=finished_at,
+        waited_s=times.waited_s,
+        started_at_monotonic=times.started_at,
+        finished_at_monotonic=times.finished_at,
     )
 
 

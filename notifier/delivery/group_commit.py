@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from enum import Enum, auto
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import structlog
 
-from notifier.domain.errors import NotifierError, StoreConflict, StoreRejected, StoreUnavailable
+from notifier.domain.errors import NotifierError, StoreRejected, StoreUnavailable
 from notifier.lifecycle import Backoff
 
 if TYPE_CHECKING:
@@ -31,13 +30,6 @@ MAX_BACKOFF_S: Final = 1.0
 log = structlog.get_logger(__name__)
 
 
-class WhenUnknown(Enum):
-    """What to do with a batch when it is unknown whether it was written."""
-
-    REPEAT = auto()  # the write is idempotent
-    FAIL = auto()  # the callers get StoreUnavailable and clean up themselves
-
-
 class GroupCommit(Generic[Item, Reply]):
     """A queue of items and the one task that writes them.
 
@@ -50,12 +42,10 @@ class GroupCommit(Generic[Item, Reply]):
         name: str,
         write: Callable[[Sequence[Item]], Awaitable[Sequence[Reply]]],
         *,
-        when_unknown: WhenUnknown,
         size_of: Callable[[Item], int] | None = None,
     ) -> None:
         self.name = name
         self._write = write
-        self._when_unknown = when_unknown
         self._size_of = size_of
         self._items: deque[tuple[Item, asyncio.Future[Reply]]] = deque()
         self._wake = asyncio.Event()
@@ -77,8 +67,8 @@ class GroupCommit(Generic[Item, Reply]):
         """Add an item to the next batch; returns the future of its reply.
 
         Cancelling the future only stops the waiting: the item may still be written. The future
-        raises StoreRejected if Postgres refuses the item, and StoreUnavailable under
-        WhenUnknown.FAIL or when `run` has ended.
+        raises StoreRejected if Postgres refuses the item, and StoreUnavailable once `run` has
+        ended.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self._has_ended:
@@ -139,8 +129,8 @@ class GroupCommit(Generic[Item, Reply]):
     async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Reply]]]) -> None:
         """Write the batch until every future is done.
 
-        A rejected batch is halved. A batch of unknown result is repeated or failed, as
-        `when_unknown` says. Items whose future is done (cancelled) are left out of a repetition.
+        A rejected batch is halved. A batch of unknown result is repeated: the write is idempotent.
+        Items whose future is done (cancelled) are left out of a repetition.
         """
         backoff = Backoff(MIN_BACKOFF_S, MAX_BACKOFF_S)
         while batch := [(item, future) for item, future in batch if not future.done()]:
@@ -150,9 +140,6 @@ class GroupCommit(Generic[Item, Reply]):
                 await self._halve(batch, error)
                 return
             except StoreUnavailable as error:
-                if self._when_unknown is WhenUnknown.FAIL and not isinstance(error, StoreConflict):
-                    self._fail(batch, error)
-                    return
                 log.warning("batch_retried", batch=self.name, size=len(batch), reason=str(error))
                 await asyncio.sleep(backoff.next_s())
             else:

@@ -20,6 +20,8 @@ class InFlightClaims:
     def __init__(self) -> None:
         self._claims: dict[NotificationId, set[int]] = {}
         self._retained: set[ClaimRequest] = set()
+        self.is_unused = True
+        """Whether nothing was ever claimed."""
 
     def __contains__(self, id_: object) -> bool:
         return id_ in self._claims
@@ -34,6 +36,7 @@ class InFlightClaims:
 
     def add(self, request: ClaimRequest) -> None:
         """Add a claim that is not in flight yet."""
+        self.is_unused = False
         self._claims.setdefault(request.id, set()).add(request.claim)
 
     def retain(self, request: ClaimRequest) -> None:
@@ -41,10 +44,12 @@ class InFlightClaims:
         self._retained.add(request)
 
     def remove(self, request: ClaimRequest) -> None:
-        """Remove a claim, unless it is retained."""
+        """Remove a claim, unless it is retained. Does nothing if it is not in flight."""
         if self._retained and request in self._retained:
             return
-        claims = self._claims[request.id]
-        claims.remove(request.claim)
+        claims = self._claims.get(request.id)
+        if claims is None:
+            return
+        claims.discard(request.claim)
         if not claims:
             del self._claims[request.id]

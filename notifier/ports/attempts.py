@@ -2,29 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
+from notifier.domain.notification import Claimed
 from notifier.domain.timing import AttemptTiming
-from notifier.ports.broker import Delivery, Pointer
+from notifier.ports.broker import Pointer
 
 
-class AttemptRunner(Protocol):
-    """Runs the attempts of one worker. Implemented by delivery.attempt.Attempts."""
+class HeldPointer(Protocol):
+    """A pointer of a message that this worker holds."""
 
-    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
-        """Claim, send and record one notification, then call `ack` with the delivery.
+    @property
+    def pointer(self) -> Pointer:
+        """The pointer."""
+        ...
 
-        A duplicate delivery of a notification in flight is acknowledged and ignored. Whatever
-        else it raises than CancelledError ends the worker. Cancelled during the provider call,
-        it records the outcome as Ambiguous before it ends; cancelled elsewhere, it leaves the
-        message unacknowledged, and the release of orphans gives the row back.
+    def begin(self, at: float) -> None:
+        """Say that the attempt of its row begins at this instant of the lane's clock."""
+        ...
+
+    def settle(self) -> None:
+        """Say that nothing is left to do; a message is acked when all its pointers are settled.
+
+        Called once: when the result or the return is recorded, or the row was not claimed.
         """
         ...
 
-    async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
-        """Make buffered, unclaimed rows due again without spending a try.
 
-        Returns when Postgres has confirmed it; raises an InfrastructureError if it has not.
+class ClaimedRow(msgspec.Struct, frozen=True, eq=False):
+    """A row that this worker has claimed, until its result or its return is recorded.
+
+    `requested_at` is when the claim was requested, on the clock of lifecycle.uptime_s.
+    """
+
+    claimed: Claimed
+    requested_at: float
+    held: HeldPointer
+
+
+class AttemptRunner(Protocol):
+    """Claims rows and runs their attempts. Implemented by delivery.attempt.Attempts."""
+
+    async def wait_until_ready(self) -> None:
+        """Return when claims may be made; see domain/liveness.py."""
+        ...
+
+    async def claim(
+        self, pointers: Sequence[HeldPointer], *, is_urgent: bool
+    ) -> Sequence[ClaimedRow]:
+        """Claim the rows of these pointers in one statement; returns those that were claimed.
+
+        All other pointers are settled: copies of what this worker holds already, and rows that
+        have moved on. If the reply of the statement is lost, all rows are given back first.
+        `is_urgent` selects the connection, so that urgent rows never wait for a large batch.
         """
+        ...
+
+    async def attempt(self, row: ClaimedRow) -> AttemptTiming:
+        """Call the provider and hand the result over to be recorded, without waiting for that.
+
+        A row whose claim is too old is given back instead. Whatever else it raises than
+        CancelledError ends the worker. Cancelled during the provider call, it hands over an
+        Ambiguous outcome before it ends.
+        """
+        ...
+
+    async def give_back(
+        self, rows: Sequence[ClaimedRow], pointers: Sequence[HeldPointer] = ()
+    ) -> None:
+        """Make claimed rows that were not begun, and unclaimed ones, due again without a try.
+
+        They are settled. Returns when Postgres has confirmed it; raises an InfrastructureError if
+        it has not.
+        """
+        ...
+
+    def abandon(self, rows: Sequence[ClaimedRow]) -> None:
+        """Leave claimed rows that were not begun to the release of orphans, which returns them."""
         ...

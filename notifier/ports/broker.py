@@ -43,26 +43,32 @@ class Depth:
     consumers: int
 
 
-class Delivery(msgspec.Struct, frozen=True, eq=False):
-    """One pointer delivered to a subscription. Compared by identity.
+class Message(msgspec.Struct, frozen=True, eq=False):
+    """One message delivered to a subscription: pointers of one queue. Compared by identity.
 
-    `tag` belongs to the broker. `redelivered` means that a consumer held the pointer before.
+    Its pointers have one `published_at`. `tag` belongs to the broker. `redelivered` means that a
+    consumer held the message before.
     """
 
-    pointer: Pointer
+    pointers: Sequence[Pointer]
     redelivered: bool
     tag: object
 
+    @property
+    def published_at(self) -> float:
+        """When its pointers were published, in seconds since the epoch by the database's clock."""
+        return self.pointers[0].published_at
+
 
 class Receiver(Protocol):
-    """Receives the deliveries of a subscription. Its methods do not block."""
+    """Receives the messages of a subscription. Its methods do not block."""
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Take a delivery, to be acked later."""
+    def deliver(self, message: Message) -> None:
+        """Take a message, to be acked later."""
         ...
 
     def connection_lost(self) -> None:
-        """Forget all deliveries so far: they cannot be acked, and the broker delivers them again.
+        """Forget all messages so far: they cannot be acked, and the broker delivers them again.
 
         Called when the connection that carried them is closed.
         """
@@ -73,24 +79,16 @@ class Subscription(Protocol):
     """One process's consumer of one queue. It reconnects by itself."""
 
     async def set_prefetch(self, prefetch: int) -> None:
-        """Hold about `prefetch` unacked pointers; 0 ends the consumer in the broker.
+        """Hold at most `prefetch` unacked messages; 0 ends the consumer in the broker.
 
-        Deliveries that are held already stay held. Returns when the broker has confirmed, or at
+        Messages that are held already stay held. Returns when the broker has confirmed, or at
         once while the broker is unavailable: the prefetch then applies from the reconnect on.
         Raises ValueError for a prefetch out of range.
         """
         ...
 
-    @property
-    def max_held(self) -> int:
-        """About how many unacked pointers the prefetch allows.
-
-        Above the prefetch where messages carry several pointers.
-        """
-        ...
-
-    def ack(self, delivery: Delivery) -> None:
-        """Ack a delivery. Does nothing if the connection that carried it is closed."""
+    def ack(self, message: Message) -> None:
+        """Ack a message. Does nothing if the connection that carried it is closed."""
         ...
 
 
@@ -108,9 +106,9 @@ class Broker(Protocol):
     ) -> Sequence[bool]:
         """Publish all pointers; return for each whether the broker confirmed that it is stored.
 
-        `max_batch[queue]`: pointers per message, 1 to MAX_POINTERS_PER_MESSAGE, default 1. A
-        pointer with deaths has a message of its own. Takes at most the publish timeout (5 s). Does
-        not raise while the broker is unavailable: then all are False.
+        `max_batch[queue]`: pointers per message, 1 to MAX_POINTERS_PER_MESSAGE, default 1. Takes at
+        most the publish timeout (5 s). Does not raise while the broker is unavailable: then all
+        are False.
         """
         ...
 

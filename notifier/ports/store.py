@@ -196,6 +196,10 @@ class AttemptStore(Protocol):
         """
         ...
 
+    async def claim_urgent(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
+        """Claim as `claim` does, on a connection of its own, beside a large claim."""
+        ...
+
     async def record(self, results: Sequence[tuple[AttemptResult, float]]) -> Sequence[Recorded]:
         """Write the results of attempts, each with the seconds since it ended.
 

@@ -14,6 +14,7 @@ from harness.stack import Place, Stack
 from harness.system import Child, System, running_system, urls
 from notifier.embedded.process import run_steps_async
 from tests.chaos.links import ProxiedLinks, open_links
+from tests.chaos.trace import Trace
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENTRY: Final = "tests.chaos.entry"
@@ -38,6 +39,7 @@ class Arena:
     run: Run
     links: ProxiedLinks | None
     api: Child
+    trace: Trace | None = None
     ended: list[str] = field(default_factory=list)
 
     @property
@@ -48,13 +50,14 @@ class Arena:
         """Start an API; a running one is stopped first."""
         if self.api.is_running:
             await run_steps_async(self.api.stopping())
-        self.api = _spawn_api(self.system, self.place, self.links, broken)
+        self.api = _spawn_api(self.system, self.place, self.links, _traced(self.trace) | broken)
         await run_steps_async(self.api.starting())
 
     def spawn_worker(self, *words: str, **broken: str) -> Child:
         """Start a worker without waiting; `broken` are variables for tests.chaos.entry."""
         linked = self.links.of_worker(self.system, self.place) if self.links else {}
-        return self.system.spawn_worker(*words, **_through(broken), **linked, **broken)
+        changed = _traced(self.trace) | broken
+        return self.system.spawn_worker(*words, **_through(changed), **linked, **changed)
 
     async def join(self, *words: str, **broken: str) -> Child:
         child = self.spawn_worker(*words, **broken)
@@ -80,6 +83,10 @@ class Arena:
                 await run_steps_async(child.stopping())
 
 
+def _traced(trace: Trace | None) -> dict[str, str]:
+    return {"CHAOS_TRACE": str(trace.path)} if trace else {}
+
+
 def _through(broken: Mapping[str, str]) -> dict[str, str]:
     return {"module": ENTRY, "PYTHONPATH": str(ROOT)} if broken else {}
 
@@ -93,7 +100,12 @@ def _spawn_api(
 
 @asynccontextmanager
 async def open_arena(
-    stack: Stack, *, workers: Sequence[Sequence[str]], linked: bool, **settings: object
+    stack: Stack,
+    *,
+    workers: Sequence[Sequence[str]],
+    linked: bool,
+    traced: bool = False,
+    **settings: object,
 ) -> AsyncIterator[Arena]:
     """Run sandbox, API and one worker per entry of `workers`, its arguments."""
     async with AsyncExitStack() as exits:
@@ -103,9 +115,10 @@ async def open_arena(
         client = await exits.enter_async_context(open_client(system.api_url, system.sandbox_url))
         links = await exits.enter_async_context(open_links(system, place)) if linked else None
         await run_steps_async(system.spawn_sandbox().starting())
-        api = _spawn_api(system, place, links, {})
+        trace = Trace(place.folder / "trace.jsonl") if traced else None
+        api = _spawn_api(system, place, links, _traced(trace))
         run = Run(system, client, place.database, place.broker)
-        arena = Arena(stack=stack, place=place, run=run, links=links, api=api)
+        arena = Arena(stack=stack, place=place, run=run, links=links, api=api, trace=trace)
         for words in workers:
             await arena.join(*words)
         await run_steps_async(api.starting())

@@ -21,6 +21,7 @@ RIGHT: Final[Mapping[str, str]] = {
     "down": "failed",
     "hang": "failed",
     "cut": "failed",  # accepted each time, but the reply is cut
+    "poison": "failed",  # each call kills its worker
 }
 
 
@@ -54,14 +55,21 @@ class Verdict:
 
 
 def judge(
-    accepted: Mapping[str, str], rows: Mapping[str, Row], calls: Iterable[Mapping[str, Any]]
+    accepted: Mapping[str, str],
+    rows: Mapping[str, Row],
+    calls: Iterable[Mapping[str, Any]],
+    excused: Collection[str] = (),
 ) -> Verdict:
-    """Judge a round; `accepted` maps every id that got a 202 to its fate."""
+    """Judge a round; `accepted` maps every id that got a 202 to its fate.
+
+    Those `excused` may have another final status than their fate says.
+    """
     times = times_accepted(calls)
     twice = doubled(times) & set(accepted)
     why = {
         which: _why_lost(fate, rows.get(which), was_accepted=times[which] > 0)
         for which, fate in accepted.items()
+        if which not in excused or not _is_final(rows.get(which))
     }
     return Verdict(
         final=sum(_is_final(rows.get(which)) for which in accepted),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -48,6 +48,14 @@ class Load:
         async with asyncio.TaskGroup() as group:
             for number in range(CALLERS):
                 group.create_task(self._call(), name=f"caller {number}")
+
+    async def submit(self, bodies: Sequence[Document], fate: str = "ok") -> list[str]:
+        """Submit these too, as recipients with this fate, and return their ids."""
+        asked_at = time.time()
+        ids = await self.client.submit(bodies)
+        self.accepted |= dict.fromkeys(ids, fate)
+        self.asked_at |= dict.fromkeys(ids, asked_at)
+        return ids
 
     async def _call(self) -> None:
         while True:

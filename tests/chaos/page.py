@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from harness.run import MIN_IN_FLIGHT
+from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 from tests.chaos.faults import FAULTS
 from tests.chaos.load import FATES
+from tests.chaos.messages import LEAST_MS, LONG_MS, MANY
 from tests.chaos.results import Result, read
 from tests.chaos.round import LATENCY_MS, PACE, RATE
 from tests.chaos.table import HEADS, line
+from tests.chaos.traced import FULL
 from tests.chaos.trials import TRIALS
 
 PAGE: Final = Path("docs/reliability.md")
@@ -31,6 +34,11 @@ def text(found: Mapping[str, Sequence[Result]]) -> str:
         latency=LATENCY_MS,
         fates=", ".join(f"{count} `{fate}`" for fate, count in FATES.items()),
         least=MIN_IN_FLIGHT,
+        full=FULL,
+        most=MAX_POINTERS_PER_MESSAGE,
+        many=MANY,
+        short=LEAST_MS,
+        long=LONG_MS,
         table="".join(f"| {' | '.join(row)} |\n" for row in rows),
         faults="".join(f"| `{name}` | {FAULTS[name].text} |\n" for name in faults),
         loads="".join(_load(found[name][-1]) for name in TRIALS if name in found),

@@ -98,12 +98,20 @@ async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
         if fault.on_cluster:
             stack = await exits.enter_async_context(_on_cluster(stack))
         yield await exits.enter_async_context(
-            open_arena(stack, workers=fault.workers, linked=fault.linked, **fault.settings)
+            open_arena(
+                stack,
+                workers=fault.workers,
+                linked=fault.linked,
+                traced=fault.traced,
+                **fault.settings,
+            )
         )
 
 
 def _trial_arena(stack: Stack, trial: Trial) -> AbstractAsyncContextManager[Arena]:
-    return open_arena(stack, workers=trial.workers, linked=trial.linked, **trial.settings)
+    return open_arena(
+        stack, workers=trial.workers, linked=trial.linked, traced=False, **trial.settings
+    )
 
 
 @asynccontextmanager
@@ -146,5 +154,7 @@ def _line(result: Result) -> str:
         f"{result.accepted} accepted, {result.unanswered} refused, "
         f"{result.in_flight} in flight, {result.lost} lost, {result.doubled} doubled, "
         f"{result.unmarked} unmarked, {result.recovered_s:.1f} s"
-        + "".join(f"\n    {each[:300]}" for each in result.evidence)
+        + "".join(
+            f"\n    {each[:300]}" for each in (*result.broke.split("; "), *result.evidence) if each
+        )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -20,6 +20,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.judge import Row, judge, recovery_s
 from tests.chaos.load import Load
 from tests.chaos.results import Result
+from tests.chaos.trace import Event, Kind, Trace
 
 RATE, LATENCY_MS = 110.0, 700
 FINAL_WITHIN_S: Final = 90.0
@@ -38,13 +39,26 @@ PACE: Final = Pace()
 
 @dataclass(slots=True, kw_only=True)
 class Round:
-    """One round as its fault sees it; `held` was in flight when the fault began."""
+    """One round as its fault sees it; `held` was in flight when the fault began.
+
+    A check adds to `broken` the promises that were broken, a sentence each, to `excused` the ids
+    that may end otherwise than their fate says, and to `found` what a reader of the result wants to
+    know.
+    """
 
     arena: Arena
     load: Load
     random: Random
     variant: str
     held: set[str] = field(default_factory=set)
+    broken: list[str] = field(default_factory=list)
+    excused: set[str] = field(default_factory=set)
+    found: list[str] = field(default_factory=list)
+
+    @property
+    def trace(self) -> Trace:
+        assert self.arena.trace, "the fault needs traced=True"
+        return self.arena.trace
 
     async def aim(self, *statuses: str, more: int = 0) -> None:
         """Record the ids with these statuses as in flight. Raises TooFewInFlight.
@@ -63,6 +77,12 @@ class Round:
 
 Strike = Callable[[Round], Awaitable[float]]
 """Injects a fault, heals it, and returns the time at which recovery begins."""
+Check = Callable[[Round], Awaitable[None]]
+"""Checks a fault's own promises once all is final. Raises TooFewInFlight like a strike."""
+
+
+async def nothing_more(_: Round) -> None:
+    """Check nothing beyond what the judge checks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +97,8 @@ class Fault:
     linked: bool = False
     on_small_disk: bool = False
     on_cluster: bool = False
+    traced: bool = False
+    check: Check = nothing_more
     settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -92,10 +114,16 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int, pace: Pace
     round_ = Round(arena=arena, load=load, random=random, variant=variant)
     await arena.run.client.set_behaviour(latency_ms=LATENCY_MS)
     began = datetime.now(UTC)
+    if arena.trace:
+        arena.trace.start()
     ended_at = await _loaded(round_, fault.strike, pace)
     await arena.supervise()
     rows = await _all_final(round_)
-    calls = await arena.run.client.log(since=began.isoformat().replace("+00:00", "Z"))
+    calls = [
+        *await arena.run.client.log(since=began.isoformat().replace("+00:00", "Z")),
+        *_accepted(arena.trace.events() if arena.trace else ()),
+    ]
+    await fault.check(round_)
     played = Result(
         fault=fault.name, variant=variant, round=number, seed=seed, within_s=fault.timeout_s
     )
@@ -110,9 +138,14 @@ def _result(
     ended_at: float,
 ) -> Result:
     """Fill in the verdict."""
-    load, verdict = round_.load, judge(round_.load.accepted, rows, calls)
+    load = round_.load
+    verdict = judge(load.accepted, rows, calls, round_.excused)
     recovered_s = recovery_s(
-        ended_at, held=round_.held, asked_at=load.asked_at, accepted=load.accepted, rows=rows
+        ended_at,
+        held=round_.held - round_.excused,
+        asked_at=load.asked_at,
+        accepted=load.accepted,
+        rows=rows,
     )
     evidence = [
         *(f"{which} {why}" for which, why in verdict.lost.items()),
@@ -129,8 +162,23 @@ def _result(
         unmarked=len(verdict.unmarked),
         ambiguous=sum(row.is_ambiguous for row in rows.values()),
         recovery_s=recovered_s,
-        evidence=[*evidence[:EVIDENCE], *round_.arena.ended],
+        broke="; ".join(round_.broken),
+        evidence=[*evidence[:EVIDENCE], *round_.found, *round_.arena.ended],
     )
+
+
+def _accepted(events: Iterable[Event]) -> Sequence[Document]:
+    """Return the calls that the traced provider accepted, in the form of the sandbox's log."""
+    return [
+        {
+            "notification_id": key.id,
+            "accepted": True,
+            "at": datetime.fromtimestamp(event.at, UTC),
+        }
+        for event in events
+        if event.kind is Kind.ACCEPTED
+        for key in event.keys
+    ]
 
 
 async def _loaded(round_: Round, strike: Strike, pace: Pace) -> float:

@@ -13,10 +13,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 from notifier.domain.errors import StoreUnavailable
-from notifier.ports.broker import Delivery
+from notifier.ports.broker import Message
 
 STORE: Final = frozenset({"insert", "take_due", "claim", "record"})
 BROKER: Final = frozenset({"publish", "ack"})
+METHODS: Final = {"claim_urgent": "claim"}
+"""Methods of the store that are the same step as another one."""
 
 
 class Trigger:
@@ -68,7 +70,8 @@ class Broken:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        return self._trigger.around(found) if name == self._trigger.method else found
+        is_broken = METHODS.get(name, name) == self._trigger.method
+        return self._trigger.around(found) if is_broken else found
 
 
 class BrokenBroker(Broken):
@@ -93,12 +96,12 @@ class BrokenBroker(Broken):
 class BrokenSubscription(Broken):
     """A subscription that is killed at an ack, which has no reply to lose."""
 
-    def ack(self, delivery: Delivery) -> None:
-        is_ack = self._trigger.method == "ack"
-        if is_ack and self._trigger.is_due("before", 1):
+    def ack(self, message: Message) -> None:
+        count = len(message.pointers) if self._trigger.method == "ack" else 0
+        if self._trigger.is_due("before", count):
             self._trigger.strike()
-        self._inner.ack(delivery)
-        if is_ack and self._trigger.is_due("after", 1):
+        self._inner.ack(message)
+        if self._trigger.is_due("after", count):
             self._trigger.strike()
 
 

@@ -1,4 +1,4 @@
-"""A receiver that records its deliveries and lets a test wait for them."""
+"""A receiver that records its messages and lets a test wait for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
-from notifier.ports.broker import Broker, Delivery, Depth, Pointer, Subscription
+from notifier.ports.broker import Broker, Depth, Message, Pointer, Subscription
 
 QUEUES = tuple(
     QueueKey(Channel(channel), priority)
@@ -30,10 +30,10 @@ class CountingObserver:
 
 
 class RecordingReceiver:
-    """The deliveries of one subscription, in their order. With `acks` each is acked at once."""
+    """The messages of one subscription, in their order. With `acks` each is acked at once."""
 
     def __init__(self, *, acks: bool) -> None:
-        self.deliveries: list[Delivery] = []
+        self.messages: list[Message] = []
         self.connection_losses = 0
         self._acks = acks
         self._subscription: Subscription | None = None
@@ -46,27 +46,31 @@ class RecordingReceiver:
 
     @property
     def ids(self) -> list[NotificationId]:
-        return [delivery.pointer.id for delivery in self.deliveries]
+        return [pointer.id for pointer in self.pointers]
+
+    @property
+    def pointers(self) -> list[Pointer]:
+        return [pointer for message in self.messages for pointer in message.pointers]
 
     def attach(self, subscription: Subscription) -> None:
         self._subscription = subscription
 
-    def deliver(self, delivery: Delivery) -> None:
-        self.deliveries.append(delivery)
+    def deliver(self, message: Message) -> None:
+        self.messages.append(message)
         if self._acks:
-            self.subscription.ack(delivery)
+            self.subscription.ack(message)
         self._changed.set()
 
     def connection_lost(self) -> None:
         self.connection_losses += 1
         self._changed.set()
 
-    def ack(self, deliveries: Iterable[Delivery]) -> None:
-        for delivery in list(deliveries):
-            self.subscription.ack(delivery)
+    def ack(self, messages: Iterable[Message]) -> None:
+        for message in list(messages):
+            self.subscription.ack(message)
 
     async def wait_for(self, count: int) -> None:
-        await self.wait_until(lambda: len(self.deliveries) >= count)
+        await self.wait_until(lambda: len(self.messages) >= count)
 
     async def wait_for_loss(self, count: int) -> None:
         await self.wait_until(lambda: self.connection_losses == count)

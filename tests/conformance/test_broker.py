@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from notifier.adapters.inprocess.broker import InProcessBroker, open_inprocess_broker
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
@@ -57,8 +58,9 @@ async def test_a_confirmed_pointer_arrives_as_it_was_published(open_broker: Open
         sent = pointers(1)
         assert list(await broker.publish(sent)) == [True]
         await receiver.wait_for(1)
-        assert receiver.deliveries[0].pointer == sent[0]
-        assert not receiver.deliveries[0].redelivered
+        assert list(receiver.messages[0].pointers) == sent
+        assert receiver.messages[0].published_at == sent[0].published_at
+        assert not receiver.messages[0].redelivered
 
 
 async def test_publishing_nothing_confirms_nothing(open_broker: OpenBroker) -> None:
@@ -103,11 +105,27 @@ async def test_a_subscription_holds_at_most_its_prefetch(open_broker: OpenBroker
         assert all(await broker.publish(pointers(10)))
         await receiver.wait_for(3)
         await wait_until_ready(broker, 7)
-        assert len(receiver.deliveries) == 3
-        receiver.ack(receiver.deliveries[:2])
+        assert len(receiver.messages) == 3
+        receiver.ack(receiver.messages[:2])
         await receiver.wait_for(5)
         await wait_until_ready(broker, 5)
-        assert len(receiver.deliveries) == 5
+        assert len(receiver.messages) == 5
+
+
+async def test_the_pointers_of_a_publish_in_batches_arrive_once_and_within_the_prefetch(
+    open_broker: OpenBroker,
+) -> None:
+    sent = [replace(pointer, published_at=1.5) for pointer in pointers(40)]
+    async with open_broker() as broker, subscribed(broker, prefetch=2) as receiver:
+        assert all(await broker.publish(sent, {EMAIL_LOW: 8}))
+        acked = 0
+        while len(receiver.ids) < 40:
+            await receiver.wait_for(acked + 1)
+            assert len(receiver.messages) <= acked + 2
+            receiver.ack(receiver.messages[acked : acked + 1])
+            acked += 1
+        assert receiver.pointers == sent
+        assert {message.published_at for message in receiver.messages} == {1.5}
 
 
 async def test_depth_counts_ready_messages_and_not_held_ones(open_broker: OpenBroker) -> None:
@@ -128,7 +146,7 @@ async def test_a_new_subscription_receives_nothing(open_broker: OpenBroker) -> N
     async with open_broker() as broker, subscribed(broker) as receiver:
         assert all(await broker.publish(pointers(3)))
         await wait_until_ready(broker, 3)
-        assert not receiver.deliveries
+        assert not receiver.messages
 
 
 async def test_a_larger_prefetch_receives_more_while_messages_are_held(
@@ -140,12 +158,12 @@ async def test_a_larger_prefetch_receives_more_while_messages_are_held(
         await receiver.wait_for(2)
         await receiver.subscription.set_prefetch(8)
         await receiver.wait_for(8)
-        assert len(receiver.deliveries) <= 2 + 8
-        receiver.ack(receiver.deliveries)
+        assert len(receiver.messages) <= 2 + 8
+        receiver.ack(receiver.messages)
         await receiver.wait_for(16)
-        while len(receiver.deliveries) < 40:
-            receiver.ack(receiver.deliveries)
-            await receiver.wait_for(min(40, len(receiver.deliveries) + 1))
+        while len(receiver.messages) < 40:
+            receiver.ack(receiver.messages)
+            await receiver.wait_for(min(40, len(receiver.messages) + 1))
         assert receiver.ids == [pointer.id for pointer in sent]
 
 
@@ -154,10 +172,10 @@ async def test_after_a_smaller_prefetch_held_messages_stay_held(open_broker: Ope
         assert all(await broker.publish(pointers(30)))
         await receiver.wait_for(8)
         await receiver.subscription.set_prefetch(2)
-        held = len(receiver.deliveries)
-        receiver.ack(receiver.deliveries)
-        await receiver.wait_until(lambda: len(receiver.deliveries) > held)
-        assert not any(delivery.redelivered for delivery in receiver.deliveries)
+        held = len(receiver.messages)
+        receiver.ack(receiver.messages)
+        await receiver.wait_until(lambda: len(receiver.messages) > held)
+        assert not any(message.redelivered for message in receiver.messages)
         assert len(set(receiver.ids)) == len(receiver.ids)
 
 
@@ -167,7 +185,7 @@ async def test_a_smaller_prefetch_limits_later_deliveries(open_broker: OpenBroke
         assert all(await broker.publish(pointers(30)))
         await receiver.wait_for(2)
         await wait_until_ready(broker, 28)
-        assert len(receiver.deliveries) == 2
+        assert len(receiver.messages) == 2
 
 
 async def test_prefetch_zero_stops_deliveries_and_held_messages_can_be_acked(
@@ -180,8 +198,8 @@ async def test_prefetch_zero_stops_deliveries_and_held_messages_can_be_acked(
             await receiver.subscription.set_prefetch(0)
             assert all(await broker.publish(pointers(5)))
             await wait_until_ready(broker, 5)
-            assert len(receiver.deliveries) == 4
-            receiver.ack(receiver.deliveries)
+            assert len(receiver.messages) == 4
+            receiver.ack(receiver.messages)
         await wait_until_ready(broker, 5)
 
 
@@ -217,7 +235,7 @@ async def test_acks_out_of_order_settle_only_their_own_messages(
             assert all(await broker.publish(pointers(10)))
             await receiver.wait_for(10)
             for place in (7, 1, 0, 9, 3, 2):
-                receiver.ack([receiver.deliveries[place]])
+                receiver.ack([receiver.messages[place]])
                 await asyncio.sleep(0)
             unacked = [receiver.ids[place] for place in (4, 5, 6, 8)]
         async with subscribed(broker, prefetch=10) as receiver:
@@ -231,9 +249,9 @@ async def test_a_second_ack_has_no_effect(open_broker: OpenBroker) -> None:
         assert all(await broker.publish(pointers(3)))
         for n in (1, 2, 3):
             await receiver.wait_for(n)
-            receiver.ack(receiver.deliveries)
+            receiver.ack(receiver.messages)
             await asyncio.sleep(0)
-            receiver.ack(receiver.deliveries)
+            receiver.ack(receiver.messages)
         await wait_until_ready(broker, 0)
         assert receiver.connection_losses == 0
 
@@ -249,7 +267,7 @@ async def test_messages_unacked_at_the_end_are_redelivered_in_order(
         async with subscribed(broker, prefetch=10) as receiver:
             await receiver.wait_for(6)
             assert receiver.ids == [pointer.id for pointer in sent]
-            assert [delivery.redelivered for delivery in receiver.deliveries] == [True] * 4 + [
+            assert [message.redelivered for message in receiver.messages] == [True] * 4 + [
                 False
             ] * 2
             assert receiver.connection_losses == 0
@@ -260,7 +278,7 @@ async def test_an_ack_after_the_end_has_no_effect(open_broker: OpenBroker) -> No
         assert all(await broker.publish(pointers(1)))
         async with subscribed(broker, prefetch=1) as receiver:
             await receiver.wait_for(1)
-        receiver.ack(receiver.deliveries)
+        receiver.ack(receiver.messages)
         await wait_until_ready(broker, 1)
 
 
@@ -276,8 +294,8 @@ async def test_two_subscribers_of_a_queue_receive_each_message_once(
         sent = pointers(200)
         assert all(await broker.publish(sent))
         await wait_until_ready(broker, 0)
-        await first.wait_until(lambda: len(first.deliveries) > 0)
-        await second.wait_until(lambda: len(second.deliveries) > 0)
+        await first.wait_until(lambda: len(first.messages) > 0)
+        await second.wait_until(lambda: len(second.messages) > 0)
     assert sorted(first.ids + second.ids) == sorted(pointer.id for pointer in sent)
 
 
@@ -296,7 +314,7 @@ async def test_the_messages_of_a_subscriber_that_leaves_go_to_the_other_one(
             await stays.subscription.set_prefetch(100)
             await stays.wait_for(50)
         await stays.wait_for_all(sent)
-        assert len(stays.deliveries) == 60
+        assert len(stays.messages) == 60
 
 
 async def test_a_broker_that_is_reopened_has_all_unacked_messages(
@@ -307,7 +325,7 @@ async def test_a_broker_that_is_reopened_has_all_unacked_messages(
         assert all(await broker.publish(sent))
         async with subscribed(broker, prefetch=20) as receiver:
             await receiver.wait_for(20)
-            receiver.ack(receiver.deliveries[:10])
+            receiver.ack(receiver.messages[:10])
     async with open_broker() as broker, subscribed(broker, prefetch=50, acks=True) as receiver:
         await receiver.wait_for_all(sent[10:])
         assert receiver.ids == [pointer.id for pointer in sent[10:]]
@@ -330,7 +348,7 @@ async def test_twenty_quick_resizes_lose_no_message(open_broker: OpenBroker) -> 
                 await receiver.subscription.set_prefetch(prefetch)
         assert all(publishing.result())
         await receiver.wait_for_all(sent)
-        assert len(receiver.deliveries) == 2_000
+        assert len(receiver.messages) == 2_000
 
 
 async def test_a_resize_whose_caller_is_cancelled_takes_effect(

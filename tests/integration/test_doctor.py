@@ -187,7 +187,7 @@ class TestCommand:
         assert not_ok(found) == set()
         assert set(found) == ALL_CHECKS
         assert found["processes"].finding == "alive: 1 api, 2 worker"
-        assert "33 needed" in found["postgres connections"].finding
+        assert "36 needed" in found["postgres connections"].finding
 
     async def test_warnings_only_exit_with_0_and_the_json_has_every_check(
         self, environ: dict[str, str], tmp_path: Path
@@ -498,7 +498,7 @@ class TestPostgres:
             await beat(database_url, "worker")
         short = (await examined(environ, tmp_path))["postgres connections"]
         assert short.status is CheckStatus.WRONG
-        assert short.finding.startswith("200 needed, 97 allowed")
+        assert short.finding.startswith("220 needed, 97 allowed")
         assert "max_connections" in short.fix
 
     async def test_the_connection_limit_of_the_database_counts(
@@ -510,7 +510,7 @@ class TestPostgres:
             " current_database()); END $$",
         )
         short = (await examined(environ, tmp_path))["postgres connections"]
-        assert (short.status, short.finding[:21]) == (CheckStatus.WRONG, "23 needed, 22 allowed")
+        assert (short.status, short.finding[:21]) == (CheckStatus.WRONG, "25 needed, 22 allowed")
 
     async def test_a_postgres_that_stops_responding_gets_no_more_queries(
         self, database_url: str, postgres_server: PostgresServer, tcp_proxy: Proxy

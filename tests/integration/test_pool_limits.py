@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -11,8 +11,8 @@ import pytest
 from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import QueueKey
-from notifier.domain.timing import AttemptTiming
-from notifier.ports.broker import Broker, Delivery
+from notifier.ports.attempts import ClaimedRow
+from notifier.ports.broker import Broker
 from notifier.ports.rates import RateStore, Slice
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, SMS_HIGH
@@ -234,12 +234,11 @@ class HangingBackend(FakeBackend):
         self.is_hanging = False
         self.seconds = 20.0
 
-    async def attempt(self, delivery: Delivery, ack: Callable[[Delivery], None]) -> AttemptTiming:
-        if delivery.pointer.queue.channel != "sms" or not self.is_hanging:
-            return await super().attempt(delivery, ack)
+    async def call(self, row: ClaimedRow) -> bool:
+        if row.claimed.queue.channel != "sms" or not self.is_hanging:
+            return await super().call(row)
         await asyncio.sleep(self.seconds)
-        ack(delivery)
-        return AttemptTiming(self.seconds, answered=False)
+        return False
 
 
 async def keep_busy(

@@ -36,7 +36,7 @@ def test_a_burst_of_low_gets_the_consumers_and_a_high_message_still_starts_at_on
             await asyncio.sleep(0.001)
             assert backend.calls_of(SMS_HIGH) == [pytest.approx(published_at, abs=1e-6)]
             await asyncio.sleep(2)
-            assert len(backend.acked) == 5_001
+            assert len(backend.recorded) == 5_001
             assert set(backend.ids_called().values()) == {1}
 
     run_virtually(scene())
@@ -136,7 +136,7 @@ def test_three_workers_each_follow_a_burst_and_a_high_message_still_starts_at_on
             await asyncio.sleep(0.001)
             assert backend.calls_of(SMS_HIGH) == [pytest.approx(published_at, abs=1e-6)]
             await asyncio.sleep(5)
-            assert len(backend.acked) == 15_001
+            assert len(backend.recorded) == 15_001
 
     run_virtually(scene())
 

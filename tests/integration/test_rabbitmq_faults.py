@@ -106,13 +106,13 @@ async def test_while_the_node_is_down_calls_return_without_error_and_confirm_not
         await _wait_for_probe(broker, expected=False)
         assert not any(await broker.publish(pointers(3)))
         assert await broker.depths() == {}
-        receiver.ack(receiver.deliveries)
+        receiver.ack(receiver.messages)
         await receiver.subscription.set_prefetch(8)
         await run_steps_async(private_rabbitmq.starting())
         await receiver.wait_for(8)
-        assert all(delivery.redelivered for delivery in receiver.deliveries[4:])
+        assert all(message.redelivered for message in receiver.messages[4:])
         assert receiver.connection_losses == 1
-        receiver.ack(receiver.deliveries[4:])
+        receiver.ack(receiver.messages[4:])
         sent = pointers(8)
         await publish_until_confirmed(broker, sent)
         await receiver.wait_for_all(sent)
@@ -128,7 +128,7 @@ async def test_a_queue_deleted_under_an_open_subscription_is_declared_and_consum
             channel = await connection.channel()
             await channel.queue_delete("notifier.email.low")
         await receiver.wait_for_loss(1)
-        receiver.ack(receiver.deliveries)
+        receiver.ack(receiver.messages)
         sent = pointers(5)
         await publish_until_confirmed(broker, sent)
         await receiver.wait_for_all(sent)
@@ -220,15 +220,15 @@ async def test_a_cut_connection_is_reopened_and_held_messages_are_redelivered(
             await receiver.wait_for(10 * cut)
             proxy.cut()
             await receiver.wait_for_loss(cut)
-            receiver.ack(receiver.deliveries)
+            receiver.ack(receiver.messages)
             proxy.heal()
         await receiver.wait_for(40)
-        receiver.ack(receiver.deliveries)
+        receiver.ack(receiver.messages)
         sent = pointers(10)
         await publish_until_confirmed(broker, sent)
         await receiver.wait_for_all(sent)
         assert len(set(receiver.ids)) == 20
-        assert all(delivery.redelivered for delivery in receiver.deliveries[10:40])
+        assert all(message.redelivered for message in receiver.messages[10:40])
 
 
 async def test_a_publish_whose_confirm_is_lost_is_not_confirmed(vhost_url: str) -> None:

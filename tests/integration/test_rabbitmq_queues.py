@@ -129,10 +129,10 @@ async def test_unreadable_messages_are_counted_and_acked_and_their_body_is_not_l
         with structlog.testing.capture_logs() as logs:
             async with subscribed(broker, prefetch=100, acks=True) as receiver:
                 await receiver.wait_for_all(sent)
-                assert len(receiver.deliveries) == 1
+                assert len(receiver.messages) == 1
             async with subscribed(broker, prefetch=1) as receiver:
                 await wait_until_ready(broker, 0)
-                assert not receiver.deliveries
+                assert not receiver.messages
     assert observer.unreadable_count == len(UNREADABLE) + 1
     records = [record for record in logs if record["event"] == "message_unreadable"]
     assert len(records) == len(UNREADABLE) + 1
@@ -151,8 +151,8 @@ async def test_a_message_of_a_later_version_with_more_fields_is_read(vhost_url: 
             )
         async with subscribed(broker, prefetch=1, acks=True) as receiver:
             await receiver.wait_for(1)
-            assert receiver.deliveries[0].pointer.queue == EMAIL_LOW
-            assert receiver.deliveries[0].pointer.claim == 3
+            [pointer] = receiver.pointers
+            assert (pointer.queue, pointer.claim) == (EMAIL_LOW, 3)
 
 
 @pytest.mark.parametrize("url", ["", "http://localhost/", "amqp://", "amqp://host:port/", "guest"])

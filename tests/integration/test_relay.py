@@ -273,7 +273,7 @@ async def drain(broker: RefusingBroker, queue: QueueKey) -> None:
         while (await ready_counts(broker))[str(queue)]:
             await asyncio.sleep(0)
         await subscriber.subscription.set_prefetch(0)
-        subscriber.ack(subscriber.deliveries)
+        subscriber.ack(subscriber.messages)
 
 
 async def test_a_probe_publishes_one_pointer_at_a_time(

@@ -10,7 +10,7 @@ import pytest
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
-from notifier.delivery.group_commit import GroupCommit, WhenUnknown
+from notifier.delivery.batch_write import write_batch
 from notifier.domain.errors import StoreRejected
 from notifier.domain.notification import Claimed, Status
 from notifier.ports.heartbeat import DeadProcess
@@ -82,18 +82,14 @@ async def test_a_row_whose_claim_is_rejected_fails_and_the_others_of_its_batch_a
     await connection.execute(REJECT_ITS_CLAIM.format(sqlstate))
     items = [a_notification(recipient=REJECTED if n == 3 else "ok@example.com") for n in range(8)]
     requests = [claim_request(pointer) for pointer in await published(store, *items)]
-    claims = GroupCommit("claim", store.claim, when_unknown=WhenUnknown.FAIL)
-    futures = [claims.put(request) for request in requests]
-    claims.close()
-    await claims.run()
-    [(request, future)] = [
-        (request, future)
-        for request, future in zip(requests, futures, strict=True)
-        if future.exception() is not None
+    replies = await write_batch("claim", requests, store.claim)
+    [request] = [
+        request
+        for request, reply in zip(requests, replies, strict=True)
+        if isinstance(reply, StoreRejected)
     ]
-    assert isinstance(future.exception(), StoreRejected)
     assert request.id == items[3].id
-    assert all(other is future or isinstance(other.result(), Claimed) for other in futures)
+    assert sum(isinstance(reply, Claimed) for reply in replies) == len(items) - 1
     reply = await store.fail_unclaimable(request, provider="smtp")
     assert reply.status is Status.FAILED
     assert reply.age_s > 0

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from notifier.delivery.attempt import attempt_result
+from notifier.delivery.attempt import CallTimes, attempt_result
 from notifier.domain.notification import (
     FINAL,
     WAITING,
@@ -307,4 +307,5 @@ def result_of(claimed: Claimed, outcome: Outcome) -> AttemptResult:
         draw=0.5,
     )
     now = time.monotonic()
-    return attempt_result(claimed, outcome, decision, "smtp", now - 0.01, now)
+    times = CallTimes(claimed.waited_s, started_at=now - 0.01, finished_at=now)
+    return attempt_result(claimed, outcome, decision, "smtp", times)

@@ -165,7 +165,7 @@ def test_the_cap_of_a_rate_leaves_one_consumer_to_wait_for_the_next_slot(
         rate_per_s=rate_per_s,
     )
     cap = floating_caps([demand])[queue] + demand.reserved
-    assert rate_per_s * service_s + 1 <= cap <= rate_per_s * (1.25 * service_s + 0.02) + 2
+    assert rate_per_s * service_s + 1 <= cap <= rate_per_s * (1.25 * service_s + 0.04) + 2
 
 
 @given(demand_lists(), CONSUMERS)
@@ -364,5 +364,5 @@ def rate_slack(demand: QueueDemand) -> int:
     """How many consumers may stay above the cap of a rate."""
     if demand.rate_per_s is None or demand.permission is SendPermission.PROBE:
         return 0
-    cap = demand.rate_per_s * (1.25 * demand.service_s + 0.02) + 2 + demand.unproductive
+    cap = demand.rate_per_s * (1.25 * demand.service_s + 0.04) + 2 + demand.unproductive
     return max(1, int(cap) // 4)

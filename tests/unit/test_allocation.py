@@ -103,8 +103,8 @@ def test_without_work_consumers_are_divided_by_weight() -> None:
     [
         ({"permission": SendPermission.PAUSED}, Entitlement(0, Limit.PAUSE)),
         ({"permission": SendPermission.BREAKER_OPEN}, Entitlement(0, Limit.BREAKER)),
-        # 1.25 * 100/s * 0.02 s = 2.5 in calls, 100/s * 0.02 s = 2 slots ahead: 5, and one more.
-        ({"rate_per_s": 100.0}, Entitlement(5, Limit.RATE)),
+        # 1.25 * 100/s * 0.02 s = 2.5 in calls, 100/s * 0.04 s = 4 slots ahead: 7, and one more.
+        ({"rate_per_s": 100.0}, Entitlement(7, Limit.RATE)),
         ({"rate_per_s": 0.1}, Entitlement(1, Limit.RATE)),
         ({"max_consumers": 5, "has_slow_consumer_rate": True}, Entitlement(4, Limit.RATE)),
         ({"has_slow_consumer_rate": True}, Entitlement(64, Limit.RATE)),
@@ -239,18 +239,18 @@ def test_all_consumers_stuck_since_before_a_recovery_are_replaced() -> None:
 
 
 def test_consumers_slightly_above_the_cap_of_a_rate_stay_until_another_queue_is_short() -> None:
-    # The cap is 6 with the reserved one; 7 may stay, 8 may not.
+    # The cap is 8 with the reserved one; 10 may stay, 11 may not.
     limited = demand(EMAIL_LOW, 5_000, rate_per_s=100.0)
-    waiting = Assignment(consumers=6, peak_use=7, short_ticks=9)
+    waiting = Assignment(consumers=9, peak_use=10, short_ticks=9)
     assert (
         settle([limited, demand(SMS_LOW)], {EMAIL_LOW: waiting, SMS_LOW: Assignment(consumers=0)})
         == ()
     )
-    too_many = Assignment(consumers=7, peak_use=8, short_ticks=9)
+    too_many = Assignment(consumers=10, peak_use=11, short_ticks=9)
     assignments = {EMAIL_LOW: too_many, SMS_LOW: Assignment(consumers=0)}
-    assert settle([limited, demand(SMS_LOW)], assignments) == (Move(EMAIL_LOW, UNASSIGNED, 2),)
+    assert settle([limited, demand(SMS_LOW)], assignments) == (Move(EMAIL_LOW, UNASSIGNED, 3),)
     busy = {EMAIL_LOW: waiting, SMS_HIGH: Assignment(consumers=0, peak_use=1, short_ticks=1)}
-    assert settle([limited, demand(SMS_HIGH, 500)], busy) == (Move(EMAIL_LOW, SMS_HIGH, 1),)
+    assert settle([limited, demand(SMS_HIGH, 500)], busy) == (Move(EMAIL_LOW, SMS_HIGH, 2),)
 
 
 def test_a_consumer_unassigned_during_a_hanging_call_is_given_to_no_queue() -> None:

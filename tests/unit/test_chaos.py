@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime
 from math import inf
@@ -9,14 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.outcome import Accepted, Outcome, Throttled, Unavailable
+from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE, Message, Pointer
+from notifier.ports.provider import Envelope
+from tests.builders import EMAIL_HIGH, new_id
 from tests.chaos.faults import ALL, FAULTS
 from tests.chaos.judge import RIGHT, Row, full_rate_after_s, judge, recovery_s
 from tests.chaos.load import FATES, HOPELESS
 from tests.chaos.page import TEMPLATE, text
 from tests.chaos.playing import SEEDS_APART, missing
 from tests.chaos.results import Result, keep, played_on, read
-from tests.chaos.stops import BrokenBroker, Trigger
+from tests.chaos.stops import Broken, BrokenBroker, BrokenSubscription, Trigger
 from tests.chaos.table import line
+from tests.chaos.trace import Key, Kind, Trace, TraceWriter, answer_file, keys_of
+from tests.chaos.traced import FAST, FULL, PROVIDER, Answer, TracedBroker, TracedProvider
 
 TESTS = Path(__file__).parents[1]
 AT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -80,6 +88,12 @@ def test_what_a_provider_takes_and_cuts_is_no_double_but_must_be_marked() -> Non
     assert verdict.unmarked == {"a"}
 
 
+def test_an_excused_failure_is_not_lost_once_it_is_final() -> None:
+    accepted = dict.fromkeys("ab", "ok")
+    rows = {"a": row("failed"), "b": row("queued")}
+    assert judge(accepted, rows, [], excused={"a", "b"}).lost == {"b": "ok: still queued"}
+
+
 def test_calls_of_others_are_nobodys_double() -> None:
     assert judge({}, {}, [call("a"), call("a")]).doubled == frozenset()
 
@@ -114,7 +128,7 @@ def test_the_full_rate_is_back_where_a_whole_span_has_it() -> None:
 
 
 def test_every_fate_has_its_right_end_and_few_are_hopeless() -> None:
-    assert set(FATES) == set(RIGHT)
+    assert {*FATES, "poison"} == set(RIGHT)
     assert sum(FATES.values()) == 100
     assert sum(FATES[fate] for fate in HOPELESS) < 10
 
@@ -173,6 +187,91 @@ async def test_a_publish_is_handed_on_whole_and_loses_its_answer() -> None:
     broker = BrokenBroker(Inner(), Trigger("publish:after", how="raise", items=2))
     assert [await broker.publish(["one"], {"a": 2}) for _ in range(2)] == [[True], [False]]
     assert said == [(["one"], {"a": 2})] * 2
+
+
+async def test_an_urgent_claim_is_a_claim_too() -> None:
+    class Inner:
+        async def claim_urgent(self, requests: list[int]) -> list[int]:
+            return requests
+
+    store = Broken(Inner(), Trigger("claim:after", how="raise", items=3))
+    assert await store.claim_urgent([1, 2]) == [1, 2]
+    with pytest.raises(StoreUnavailable):
+        await store.claim_urgent([3])
+
+
+def test_an_ack_counts_the_pointers_of_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Inner:
+        def ack(self, message: Message) -> None:
+            acked.append(message)
+
+    acked, struck = list[Message](), list[int]()
+    trigger = Trigger("ack:before", how="kill", items=5)
+    monkeypatch.setattr(trigger, "strike", lambda: struck.append(len(acked)))
+    pointer = Pointer(queue=EMAIL_HIGH, id=new_id(), claim=0, published_at=0.0)
+    for _ in range(3):
+        message = Message([pointer, pointer], redelivered=False, tag=None)
+        BrokenSubscription(Inner(), trigger).ack(message)
+    assert struck == [2]
+    assert len(acked) == 3
+
+
+def test_a_trace_is_read_from_its_start_and_without_a_line_that_is_being_written(
+    tmp_path: Path,
+) -> None:
+    trace, writer = Trace(tmp_path / "trace"), TraceWriter(tmp_path / "trace")
+    writer.write(Kind.CALLED, "fcm", [Key("old", 1)])
+    trace.start()
+    writer.write(Kind.CLAIMED, keys=[Key("a", 1), Key("b", 2)])
+    with trace.path.open("a") as file:
+        file.write('{"at":')
+    assert keys_of(trace.events(), Kind.CLAIMED, Kind.CALLED, pid=os.getpid()) == {
+        Key("a", 1),
+        Key("b", 2),
+    }
+    with trace.path.open("a") as file:
+        file.write('1,"pid":7,"kind":"called","keys":[["a",1]]}\n')
+    assert keys_of(trace.events(), Kind.CLAIMED) - keys_of(trace.events(), Kind.CALLED) == {
+        Key("b", 2)
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "kinds"),
+    [
+        (Answer.AS_USUAL, Accepted(), [Kind.CALLED, Kind.ACCEPTED]),
+        (Answer.THROTTLE, Throttled(code="429"), [Kind.CALLED, Kind.THROTTLED]),
+        (Answer.UNAVAILABLE, Unavailable(code="503"), [Kind.CALLED]),
+    ],
+)
+async def test_the_traced_provider_answers_as_it_is_told(
+    answer: Answer, outcome: Outcome, kinds: list[Kind], tmp_path: Path
+) -> None:
+    class Inner:
+        name = PROVIDER
+
+    trace = Trace(tmp_path / "trace")
+    trace.set_answer(answer)
+    provider = TracedProvider(Inner(), TraceWriter(trace.path), answer_file(trace.path))  # type: ignore[arg-type]
+    envelope = Envelope(
+        id=new_id(), claim=3, queue=FULL, recipient=f"{FAST}0", content={"body": "World"}
+    )
+    assert await provider.send(envelope) == outcome
+    assert [event.kind for event in trace.events()] == kinds
+    assert keys_of(trace.events(), *Kind) == {Key(str(envelope.id), 3)}
+
+
+async def test_messages_of_the_backlog_are_full_however_slow_its_queue_is(tmp_path: Path) -> None:
+    given = list[object]()
+
+    class Inner:
+        async def publish(self, _: object, max_batch: object) -> list[bool]:
+            given.append(max_batch)
+            return []
+
+    broker = TracedBroker(Inner(), TraceWriter(tmp_path / "trace"))
+    await broker.publish([], {FULL: 1, EMAIL_HIGH: 2})
+    assert given == [{FULL: MAX_POINTERS_PER_MESSAGE, EMAIL_HIGH: 2}]
 
 
 def test_every_fault_has_a_name_of_its_own_and_a_sentence() -> None:

@@ -86,7 +86,7 @@ def test_the_fix_has_one_grant_per_object_and_quotes_the_role() -> None:
 
 @pytest.mark.parametrize(
     ("others", "status"),
-    [(74, CheckStatus.OK), (75, CheckStatus.WARNING), (97, CheckStatus.WARNING)],
+    [(72, CheckStatus.OK), (73, CheckStatus.WARNING), (97, CheckStatus.WARNING)],
 )
 def test_connections_used_by_other_programs_are_a_warning(others: int, status: CheckStatus) -> None:
     found = postgres.of_connections(replace(SERVER, others=others), {})

@@ -13,6 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from notifier.adapters.telemetry.metrics import Metrics
+from notifier.adapters.telemetry.series import Counts
 from notifier.domain.notification import Channel, Priority, QueueKey
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -41,6 +42,8 @@ def exposed() -> dict[str, tuple[str, str, str]]:
 def label_names(collector: Collector, family: Metric) -> tuple[str, ...]:
     if isinstance(collector, MetricWrapperBase) and family.type != "info":
         return tuple(collector._labelnames)
+    if isinstance(collector, Counts):
+        return tuple(collector.label_names)
     return tuple(name for name in family.samples[0].labels if name != "le")
 
 

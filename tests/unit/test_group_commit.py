@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from notifier.delivery.group_commit import GroupCommit, WhenUnknown
+from notifier.delivery.group_commit import GroupCommit
 from notifier.domain.errors import StoreConflict, StoreRejected, StoreUnavailable
 
 
@@ -36,9 +36,8 @@ class Table:
 @asynccontextmanager
 async def committing(
     write: Callable[[Sequence[int]], Awaitable[Sequence[int]]],
-    when_unknown: WhenUnknown = WhenUnknown.REPEAT,
 ) -> AsyncIterator[GroupCommit[int, int]]:
-    batches: GroupCommit[int, int] = GroupCommit("test", write, when_unknown=when_unknown)
+    batches: GroupCommit[int, int] = GroupCommit("test", write)
     async with asyncio.TaskGroup() as group:
         group.create_task(batches.run())
         yield batches
@@ -69,7 +68,7 @@ async def test_a_batch_holds_at_most_500_items() -> None:
 async def test_a_batch_ends_with_the_item_that_reaches_its_maximum_size() -> None:
     table = Table()
     batches: GroupCommit[int, int] = GroupCommit(
-        "test", table.write, when_unknown=WhenUnknown.REPEAT, size_of=lambda item: item * 2**20
+        "test", table.write, size_of=lambda item: item * 2**20
     )
     futures = [batches.put(megabytes) for megabytes in (3, 4, 5, 1, 9, 2)]
     batches.close()
@@ -100,7 +99,7 @@ async def test_a_cancelled_future_does_not_disturb_the_others() -> None:
         assert await batches.put(3) == 30
 
 
-async def test_a_batch_of_unknown_result_is_repeated_if_the_write_is_idempotent() -> None:
+async def test_a_batch_of_unknown_result_is_repeated() -> None:
     table = Table(StoreUnavailable("away"), StoreUnavailable("away"))
     async with committing(table.write) as batches:
         assert await batches.put(7) == 70
@@ -119,18 +118,11 @@ async def test_a_repeated_batch_leaves_out_cancelled_items() -> None:
     assert table.batches == [[1, 2], [2]]
 
 
-async def test_a_claim_of_unknown_result_is_never_repeated() -> None:
-    table = Table(StoreUnavailable("reply lost"))
-    async with committing(table.write, WhenUnknown.FAIL) as batches:
-        with pytest.raises(StoreUnavailable, match="reply lost"):
-            await batches.put(1)
-    assert table.batches == [[1]]
-
-
-async def test_a_claim_that_postgres_undid_is_repeated() -> None:
+async def test_a_batch_that_postgres_undid_is_repeated() -> None:
     table = Table(StoreConflict("deadlock"))
-    async with committing(table.write, WhenUnknown.FAIL) as batches:
+    async with committing(table.write) as batches:
         assert await batches.put(1) == 10
+    assert table.batches == [[1], [1]]
 
 
 async def test_closing_writes_the_remaining_items() -> None:
@@ -145,7 +137,7 @@ async def test_an_unexpected_error_ends_the_run_and_fails_every_future() -> None
     async def broken(items: Sequence[int]) -> Sequence[int]:
         raise KeyError(items[0])
 
-    batches: GroupCommit[int, int] = GroupCommit("test", broken, when_unknown=WhenUnknown.REPEAT)
+    batches: GroupCommit[int, int] = GroupCommit("test", broken)
     futures = [batches.put(1), batches.put(2)]
     with pytest.raises(KeyError):
         await batches.run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -12,20 +12,25 @@ from structlog.testing import capture_logs
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.notification import Channel, QueueKey
 from notifier.domain.timing import AttemptTiming
-from notifier.ports.broker import Delivery, Pointer
+from notifier.ports.attempts import ClaimedRow
+from notifier.ports.broker import Message, Pointer
+from notifier.scheduling.consumers.claim_budget import ClaimBudget
+from notifier.scheduling.consumers.held import HeldMessage, LanePointer
 from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
 from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.gates.hang_detector import HangDetector
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, SMS_HIGH, new_id
 from tests.doubles import FixedLiveness
+from tests.scheduling_fakes import FakeBackend, claimed_of
 
 EMAIL, SMS = Channel("email"), Channel("sms")
 
 
-class Worker:
+class Worker(FakeBackend):
     """Lanes whose calls the test ends."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 100.0
         self.liveness = FixedLiveness()
         self.metrics = Metrics([EMAIL_HIGH, SMS_HIGH], {}, version="0")
@@ -40,21 +45,21 @@ class Worker:
             ticker=Ticker(lambda: self.now, Random(1)),
             clock=lambda: self.now,
             in_flight=InFlightCounter(),
+            budget=ClaimBudget(),
         )
 
-    async def attempt(self, delivery: Delivery, _: Callable[[Delivery], None]) -> AttemptTiming:
+    async def attempt(self, row: ClaimedRow) -> AttemptTiming:
         call: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._calls.setdefault(delivery.pointer.queue, []).append(call)
+        self._calls.setdefault(row.claimed.queue, []).append(call)
         return AttemptTiming(seconds=1.0, answered=await call)
 
-    async def give_back_pointers(self, pointers: Sequence[Pointer]) -> None:
-        raise AssertionError(pointers)
-
-    async def call(self, group: asyncio.TaskGroup, queue: QueueKey, count: int = 1) -> None:
+    async def begin(self, group: asyncio.TaskGroup, queue: QueueKey, count: int = 1) -> None:
         for _ in range(count):
             pointer = Pointer(queue=queue, id=new_id(), claim=0, published_at=0.0)
-            delivery = Delivery(pointer, redelivered=False, tag=None)
-            group.create_task(self.lanes[queue].run_attempt(delivery))
+            message = HeldMessage(Message([pointer], redelivered=False, tag=None), self.now)
+            held = LanePointer(pointer, message, self.lanes[queue])
+            row = ClaimedRow(claimed_of(pointer), self.now, held)
+            group.create_task(self.lanes[queue].run_attempt(row))
         await asyncio.sleep(0)
 
     async def end(self, queue: QueueKey, *, answered: bool, count: int = 1) -> None:
@@ -84,7 +89,7 @@ async def running_worker() -> AsyncIterator[tuple[Worker, asyncio.TaskGroup]]:
 
 async def test_a_call_unanswered_for_ten_seconds_limits_its_channel_and_no_other() -> None:
     async with running_worker() as (worker, group):
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, SMS_HIGH)
         assert worker.after(9.9).channel_limit(SMS) is None
         assert worker.after(0.2).channel_limit(SMS) == 16
         assert worker.detector.channel_limit(EMAIL) is None
@@ -92,16 +97,16 @@ async def test_a_call_unanswered_for_ten_seconds_limits_its_channel_and_no_other
 
 async def test_an_answer_on_another_queue_of_the_channel_ends_the_limit() -> None:
     async with running_worker() as (worker, group):
-        await worker.call(group, EMAIL_HIGH)
+        await worker.begin(group, EMAIL_HIGH)
         assert worker.after(11).channel_limit(EMAIL) == 16
-        await worker.call(group, EMAIL_LOW)
+        await worker.begin(group, EMAIL_LOW)
         await worker.end(EMAIL_LOW, answered=True)
         assert worker.after(0.1).channel_limit(EMAIL) is None
 
 
 async def test_a_call_that_timed_out_is_not_an_answer() -> None:
     async with running_worker() as (worker, group):
-        await worker.call(group, SMS_HIGH, 2)
+        await worker.begin(group, SMS_HIGH, 2)
         assert worker.after(11).channel_limit(SMS) == 16
         await worker.end(SMS_HIGH, answered=False)
         assert worker.after(0.1).channel_limit(SMS) == 16
@@ -109,10 +114,10 @@ async def test_a_call_that_timed_out_is_not_an_answer() -> None:
 
 async def test_one_hanging_call_among_answered_ones_limits_nothing() -> None:
     async with running_worker() as (worker, group):
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, SMS_HIGH)
         for _ in range(12):
             worker.after(1.0)
-            await worker.call(group, SMS_HIGH)
+            await worker.begin(group, SMS_HIGH)
             await worker.end(SMS_HIGH, answered=True)
         assert worker.after(0.1).channel_limit(SMS) is None
 
@@ -121,7 +126,7 @@ async def test_a_queue_most_of_whose_calls_are_stuck_gets_no_more_consumers() ->
     async with running_worker() as (worker, group):
         lane = worker.lanes[SMS_HIGH]
         lane.consumers = 9
-        await worker.call(group, SMS_HIGH, 9)
+        await worker.begin(group, SMS_HIGH, 9)
         assert worker.after(0.5).queue_limit(lane) is None
         assert worker.after(1.0).queue_limit(lane) == 9
 
@@ -130,18 +135,18 @@ async def test_a_few_stuck_calls_limit_no_queue() -> None:
     async with running_worker() as (worker, group):
         lane = worker.lanes[SMS_HIGH]
         lane.consumers = 1
-        await worker.call(group, SMS_HIGH, 4)
+        await worker.begin(group, SMS_HIGH, 4)
         assert worker.after(5.0).queue_limit(lane) is None
 
 
 async def test_calls_that_end_by_their_time_out_do_not_end_the_limit() -> None:
     async with running_worker() as (worker, group):
-        await worker.call(group, SMS_HIGH, 3)
+        await worker.begin(group, SMS_HIGH, 3)
         assert worker.after(11).channel_limit(SMS) == 16
         await worker.end(SMS_HIGH, answered=False, count=3)
         assert worker.after(0.1).channel_limit(SMS) == 16
         assert worker.after(60).channel_limit(SMS) == 16
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, SMS_HIGH)
         await worker.end(SMS_HIGH, answered=True)
         assert worker.after(0.1).channel_limit(SMS) is None
 
@@ -149,32 +154,32 @@ async def test_calls_that_end_by_their_time_out_do_not_end_the_limit() -> None:
 async def test_calls_that_time_out_before_ten_seconds_are_a_hang_too() -> None:
     async with running_worker() as (worker, group):
         for _ in range(3):
-            await worker.call(group, SMS_HIGH)
+            await worker.begin(group, SMS_HIGH)
             worker.after(4)
             await worker.end(SMS_HIGH, answered=False)
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, SMS_HIGH)
         assert worker.after(0.1).channel_limit(SMS) == 16
 
 
 async def test_a_call_that_timed_out_an_hour_ago_is_no_sign_of_a_hang() -> None:
     async with running_worker() as (worker, group):
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, SMS_HIGH)
         worker.after(5)
         await worker.end(SMS_HIGH, answered=False)
         worker.after(0.1)
         worker.after(3600)
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, SMS_HIGH)
         assert worker.after(0.1).channel_limit(SMS) is None
 
 
 async def test_a_hang_is_detected_despite_a_call_that_hung_before_the_last_answer() -> None:
     async with running_worker() as (worker, group):
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, SMS_HIGH)
         worker.after(5)
-        await worker.call(group, EMAIL_LOW)
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, EMAIL_LOW)
+        await worker.begin(group, SMS_HIGH)
         await worker.end(SMS_HIGH, answered=True)
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, SMS_HIGH)
         assert worker.after(9.9).channel_limit(SMS) is None
         assert worker.after(0.2).channel_limit(SMS) == 16
 
@@ -183,7 +188,7 @@ async def test_calls_that_still_hang_after_the_first_answer_limit_nothing() -> N
     async with running_worker() as (worker, group):
         lane = worker.lanes[SMS_HIGH]
         lane.consumers = 9
-        await worker.call(group, SMS_HIGH, 9)
+        await worker.begin(group, SMS_HIGH, 9)
         assert worker.after(11).queue_limit(lane) == 9
         assert (lane.stuck, lane.stuck_before_recovery) == (9, 0)
         worker.after(1)
@@ -191,7 +196,7 @@ async def test_calls_that_still_hang_after_the_first_answer_limit_nothing() -> N
         assert worker.after(0.1).channel_limit(SMS) is None
         assert worker.detector.queue_limit(lane) is None
         assert (lane.stuck, lane.stuck_before_recovery) == (0, 8)
-        await worker.call(group, SMS_HIGH, 6)
+        await worker.begin(group, SMS_HIGH, 6)
         assert worker.after(5).queue_limit(lane) == 9
         assert (lane.stuck, lane.stuck_before_recovery) == (6, 8)
 
@@ -199,12 +204,12 @@ async def test_calls_that_still_hang_after_the_first_answer_limit_nothing() -> N
 async def test_begin_and_end_of_a_hang_are_logged_once() -> None:
     with capture_logs() as logs:
         async with running_worker() as (worker, group):
-            await worker.call(group, SMS_HIGH, 9)
+            await worker.begin(group, SMS_HIGH, 9)
             for _ in range(50):
                 worker.after(0.25)
             await worker.end(SMS_HIGH, answered=False, count=9)
             worker.after(0.25)
-            await worker.call(group, SMS_HIGH, 9)
+            await worker.begin(group, SMS_HIGH, 9)
             for _ in range(10):
                 worker.after(0.25)
             await worker.end(SMS_HIGH, answered=True, count=9)
@@ -229,12 +234,12 @@ async def test_begin_and_end_of_a_hang_are_logged_once() -> None:
 
 async def test_calls_that_wait_for_postgres_are_no_hang() -> None:
     async with running_worker() as (worker, group):
-        await worker.call(group, SMS_HIGH, 9)
+        await worker.begin(group, SMS_HIGH, 9)
         worker.liveness.value = False
         for _ in range(30):
             assert worker.after(1.0).channel_limit(SMS) is None
         worker.liveness.value = True
         assert worker.after(9.9).channel_limit(SMS) is None
-        await worker.call(group, SMS_HIGH)
+        await worker.begin(group, SMS_HIGH)
         worker.after(0.1)
         assert worker.after(10.1).channel_limit(SMS) == 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notifier.delivery.lateness import LatenessDetector
+from notifier.scheduling.rates.lateness import LatenessDetector
 
 
 def test_a_stall_is_late_for_everything_that_waited_through_it() -> None:

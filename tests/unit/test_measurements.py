@@ -11,12 +11,12 @@ import pytest
 
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.domain.timing import AttemptTiming
-from notifier.ports.broker import Delivery, Depth, Pointer
+from notifier.ports.broker import Depth, Message, Pointer
 from notifier.ports.store import Waiting
 from notifier.scheduling.cluster.loss_detector import LossDetector
 from notifier.scheduling.cluster.peer_load import PeerLoad
 from notifier.scheduling.consumers.measurements import PeakUse, QueueMeasurements, ServiceTime
-from notifier.scheduling.rates.consumer_rate import burst, consumer_limiter, prefetch_for
+from notifier.scheduling.rates.consumer_rate import burst, consumer_limiter
 
 QUEUE = QueueKey(Channel("email"), Priority.HIGH)
 EMPTY = Depth(0, 1)
@@ -51,11 +51,10 @@ def test_service_time_counts_answered_calls_only() -> None:
 
 def test_the_time_of_the_provider_call_is_unknown_until_one_was_answered() -> None:
     service = ServiceTime()
-    service.add(AttemptTiming(20.0, answered=False, call_s=20.0))
-    assert service.call_s is None
-    service.add(AttemptTiming(0.05, answered=True, call_s=0.02))
-    assert service.seconds == pytest.approx(0.05)
-    assert service.call_s == pytest.approx(0.02)
+    service.add(AttemptTiming(20.0, answered=False))
+    assert service.measured_s is None
+    service.add(answered(0.02))
+    assert service.measured_s == service.seconds == pytest.approx(0.02)
 
 
 def test_one_slow_call_counts_at_most_five_times_the_median() -> None:
@@ -237,25 +236,6 @@ def test_an_idle_tick_ends_the_peak_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("consumers", "rate_per_s", "prefetch"),
-    [
-        (0, None, 0),
-        (1, None, 1),
-        (3, None, 4),
-        (64, None, 64),
-        (65, None, 128),
-        (64, 4.0, 20),
-        (64, 1 / 60, 1),
-        (2, 100.0, 2),
-    ],
-)
-def test_prefetch_is_the_next_power_of_two_within_five_seconds_of_the_rate(
-    consumers: int, rate_per_s: float | None, prefetch: int
-) -> None:
-    assert prefetch_for(consumers, rate_per_s) == prefetch
-
-
-@pytest.mark.parametrize(
     ("rate_per_s", "excess"), [(0.1, 0.0), (5.0, 0.0), (10.0, 0.0), (20.0, 2.0), (100.0, 5.0)]
 )
 def test_the_burst_of_a_consumer_depends_on_its_rate(rate_per_s: float, excess: float) -> None:
@@ -264,19 +244,19 @@ def test_the_burst_of_a_consumer_depends_on_its_rate(rate_per_s: float, excess: 
     assert limiter.max_rate / limiter.time_period <= rate_per_s
 
 
-def delivery(published_at: float, *, redelivered: bool = False) -> Delivery:
+def message(published_at: float, *, redelivered: bool = False) -> Message:
     pointer = Pointer(
         queue=QUEUE, id=NotificationId(UUID(int=1)), claim=0, published_at=published_at
     )
-    return Delivery(pointer, redelivered, tag=None)
+    return Message([pointer], redelivered, tag=None)
 
 
 def test_the_watermark_is_ten_seconds_old_and_ignores_redeliveries() -> None:
     detector = LossDetector()
-    detector.delivered(delivery(50.0), now=0.0)
-    detector.delivered(delivery(40.0), now=1.0)
-    detector.delivered(delivery(99.0, redelivered=True), now=1.0)
-    detector.delivered(delivery(60.0), now=5.0)
+    detector.delivered(message(50.0), now=0.0)
+    detector.delivered(message(40.0), now=1.0)
+    detector.delivered(message(99.0, redelivered=True), now=1.0)
+    detector.delivered(message(60.0), now=5.0)
     assert detector.watermark(10.0) is None
     assert detector.watermark(10.5) == 50.0
     assert detector.watermark(11.5) == 50.0
@@ -287,7 +267,7 @@ def test_the_watermark_is_never_early_and_advances_in_a_steady_stream() -> None:
     detector = LossDetector()
     for tenth in range(300):
         now = tenth / 10
-        detector.delivered(delivery(1_000 + now), now)
+        detector.delivered(message(1_000 + now), now)
         mark = detector.watermark(now)
         assert (mark is None) == (now < 10.5)
         assert mark is None or 1_000 + now - 11 < mark <= 1_000 + now - 10
@@ -321,7 +301,7 @@ def test_a_missing_poll_a_message_and_a_lost_connection_restart_the_drained_time
     for detector in (silent, taken, lost):
         polls(detector, 0.0, 0.5)
     polls(silent, 1.6)
-    taken.delivered(delivery(1.0), now=0.6)
+    taken.delivered(message(1.0), now=0.6)
     lost.connection_lost()
     assert silent.drained_s(1.6) == taken.drained_s(0.6) == lost.drained_s(0.6) == 0.0
     polls(taken, 1.0, 1.5)

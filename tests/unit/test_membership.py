@@ -125,7 +125,10 @@ async def test_the_load_of_the_peers_is_summed_by_queue(table: Table) -> None:
     ann = join(table, {EMAIL_HIGH: a_queue(1, held=2, done_per_s=3.0)})
     ben = join(table, {EMAIL_HIGH: a_queue(1, held=4), EMAIL_LOW: a_queue(1, done_per_s=5.0)})
     await all_beat(own, ann, ben)
-    assert own.peer_load() == {EMAIL_HIGH: PeerLoad(6, 3.0), EMAIL_LOW: PeerLoad(0, 5.0)}
+    assert own.peer_load() == {
+        EMAIL_HIGH: PeerLoad(6, 3.0, idle=2),
+        EMAIL_LOW: PeerLoad(0, 5.0, idle=1),
+    }
     assert own.throughput()[EMAIL_HIGH].consumers == 3
     assert own.throughput()[EMAIL_HIGH].drain_per_s == 12.0
 

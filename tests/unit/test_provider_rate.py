@@ -13,10 +13,10 @@ from random import Random
 
 import pytest
 
-from notifier.delivery.lateness import LatenessDetector
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Priority
 from notifier.ports.rates import Slice
+from notifier.scheduling.rates.lateness import LatenessDetector
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.slots import SLOT_VALID_S, even_rate
 from notifier.scheduling.rates.waiter_queue import WaiterQueue

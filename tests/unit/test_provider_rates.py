@@ -53,22 +53,8 @@ def test_only_queues_whose_provider_has_a_rate_are_limited() -> None:
         rate = smtp_rate(RecordingStore())
         rates = rates_with(rate)
         assert rates.by_queue([EMAIL_HIGH, SMS_HIGH]) == {EMAIL_HIGH: rate}
-        await rates.acquire(SMS_HIGH)
 
     run_virtually(look_up())
-
-
-def test_a_slot_is_acquired_from_the_rate_of_the_queues_provider() -> None:
-    async def acquire() -> None:
-        rate = smtp_rate(RecordingStore())
-        async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(rates_with(rate).acquire(EMAIL_HIGH))
-            await asyncio.sleep(1)
-            assert not waiting.done()  # the rate does not run yet
-            async with background_task(rate.run, "rate"):
-                await waiting
-
-    run_virtually(acquire())
 
 
 def test_a_throttled_call_cuts_the_rate_of_its_provider_and_no_other_outcome_does() -> None:

@@ -17,8 +17,8 @@ from notifier.domain.notification import QueueKey
 from notifier.ports.broker import (
     UNBATCHED,
     Broker,
-    Delivery,
     Depth,
+    Message,
     Pointer,
     Receiver,
     Subscription,
@@ -32,7 +32,7 @@ async def open_inprocess_broker(queues: Sequence[QueueKey]) -> AsyncIterator[Bro
 
 
 @dataclass(frozen=True, slots=True)
-class _Message:
+class _Entry:
     pointer: Pointer
     redelivered: bool
 
@@ -74,7 +74,7 @@ class InProcessBroker:
         queue = self._queues.get(pointer.queue)
         if queue is None:
             return False
-        queue.put(_Message(pointer, redelivered=False))
+        queue.put(_Entry(pointer, redelivered=False))
         return True
 
 
@@ -82,15 +82,15 @@ class _Queue:
     """One queue, and the order in which its subscriptions are served."""
 
     def __init__(self) -> None:
-        self._ready: deque[_Message] = deque()
+        self._ready: deque[_Entry] = deque()
         self._subscriptions: deque[_Subscription] = deque()
         self._is_scheduled = False
 
     def depth(self) -> Depth:
         return Depth(len(self._ready), len(self._subscriptions))
 
-    def put(self, message: _Message) -> None:
-        self._ready.append(message)
+    def put(self, entry: _Entry) -> None:
+        self._ready.append(entry)
         self.schedule()
 
     def join(self, subscription: _Subscription) -> None:
@@ -102,10 +102,10 @@ class _Queue:
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
 
-    def put_back(self, messages: Sequence[_Message]) -> None:
+    def put_back(self, entries: Sequence[_Entry]) -> None:
         """Put unacked messages at the head of the queue, in their former order."""
         self._ready.extendleft(
-            _Message(message.pointer, redelivered=True) for message in reversed(messages)
+            _Entry(entry.pointer, redelivered=True) for entry in reversed(entries)
         )
         self.schedule()
 
@@ -129,18 +129,13 @@ class _Queue:
 
 
 class _Subscription:
-    """Implements notifier.ports.broker.Subscription. Its deliveries are tagged 1, 2, 3, ..."""
+    """Implements notifier.ports.broker.Subscription. A message carries one pointer."""
 
     def __init__(self, queue: _Queue, receiver: Receiver) -> None:
         self._queue = queue
         self._receiver = receiver
         self._prefetch = 0
-        self._held: dict[Delivery, _Message] = {}
-        self._delivered = 0
-
-    @property
-    def max_held(self) -> int:
-        return self._prefetch
+        self._held: dict[Message, _Entry] = {}
 
     @property
     def has_room(self) -> bool:
@@ -155,15 +150,14 @@ class _Subscription:
         else:
             self._queue.leave(self)
 
-    def ack(self, delivery: Delivery) -> None:
-        if self._held.pop(delivery, None) is not None:
+    def ack(self, message: Message) -> None:
+        if self._held.pop(message, None) is not None:
             self._queue.schedule()
 
-    def deliver(self, message: _Message) -> None:
-        self._delivered += 1
-        delivery = Delivery(message.pointer, message.redelivered, self._delivered)
-        self._held[delivery] = message
-        self._receiver.deliver(delivery)
+    def deliver(self, entry: _Entry) -> None:
+        message = Message((entry.pointer,), entry.redelivered, tag=None)
+        self._held[message] = entry
+        self._receiver.deliver(message)
 
     def end(self) -> None:
         """Put all held messages back and stop receiving."""

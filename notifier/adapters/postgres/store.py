@@ -62,6 +62,7 @@ _PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
 _PLANNER_SETTINGS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "claim": _PLAN_ONCE,
+        "claim_urgent": _PLAN_ONCE,
         "record": _PLAN_ONCE,
         "relay": _INDEX_ORDER | _PLAN_ONCE,
         "maintenance": _INDEX_ORDER,
@@ -74,6 +75,7 @@ class StoreConnections(NamedTuple):
 
     accept: PostgresConnection
     claim: PostgresConnection
+    claim_urgent: PostgresConnection
     record: PostgresConnection
     give_back: PostgresConnection
     relay: PostgresConnection
@@ -119,13 +121,21 @@ class PostgresStore:
         ]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
+        return await self._claim(self._connections.claim, requests)
+
+    async def claim_urgent(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
+        return await self._claim(self._connections.claim_urgent, requests)
+
+    async def _claim(
+        self, connection: PostgresConnection, requests: Sequence[ClaimRequest]
+    ) -> Sequence[ClaimReply]:
         winners: dict[NotificationId, int] = {}
         for index, request in enumerate(requests):
             winner = winners.get(request.id)
             if winner is None or request.claim > requests[winner].claim:
                 winners[request.id] = index
         ids = sorted(winners)
-        rows = await self._connections.claim.fetch(
+        rows = await connection.fetch(
             statement("claim"),
             ids,
             [requests[winners[id_]].claim for id_ in ids],

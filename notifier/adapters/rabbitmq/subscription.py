@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
-import msgspec
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from structlog import get_logger
 
-from notifier.adapters.rabbitmq.batch_size import Prefetch
 from notifier.adapters.rabbitmq.channel_owner import ChannelOwner
 from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, RabbitConnection
 from notifier.adapters.rabbitmq.errors import translated
@@ -27,7 +25,7 @@ from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, queue_name
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
-from notifier.ports.broker import Delivery, Receiver
+from notifier.ports.broker import Message, Receiver
 from notifier.ports.observer import BrokerObserver
 
 if TYPE_CHECKING:
@@ -63,12 +61,11 @@ class ChannelSession:
                     await self.channel.basic_ack(ack.tag, multiple=ack.multiple, wait=False)
 
 
-class _Tag(msgspec.Struct, frozen=True):
-    """A message, and its deliveries that are not yet acked."""
+class _Tag(NamedTuple):
+    """The channel that delivered a message, and its delivery tag there."""
 
     session: ChannelSession
     number: int
-    unsettled: set[Delivery]
 
 
 class RabbitSubscription(ChannelOwner):
@@ -91,7 +88,7 @@ class RabbitSubscription(ChannelOwner):
         self._observer = observer
         self._batch_sizes = shared.batch_sizes
         self._session: ChannelSession | None = None
-        self._prefetch = Prefetch()
+        self._prefetch = 0
         self._settled = asyncio.Event()
         self._resizes: list[asyncio.Future[None]] = []
 
@@ -101,14 +98,10 @@ class RabbitSubscription(ChannelOwner):
         session = self._session
         return session is not None and not session.is_over and session.prefetch > 0
 
-    @property
-    def max_held(self) -> int:
-        return self._prefetch.max_held
-
     async def set_prefetch(self, prefetch: int) -> None:
         if not 0 <= prefetch <= MAX_PREFETCH:
             raise ValueError(f"prefetch must be 0 to {MAX_PREFETCH}, not {prefetch}")
-        self._prefetch.pointers = prefetch
+        self._prefetch = prefetch
         self._wake.set()
         if self._session is None:
             return
@@ -116,12 +109,11 @@ class RabbitSubscription(ChannelOwner):
         self._resizes.append(resize)
         await resize
 
-    def ack(self, delivery: Delivery) -> None:
-        tag = delivery.tag
+    def ack(self, message: Message) -> None:
+        tag = message.tag
         if not isinstance(tag, _Tag) or tag.session is not self._session:
             return
-        tag.unsettled.discard(delivery)
-        if not tag.unsettled and tag.session.tags.settle(tag.number):
+        if tag.session.tags.settle(tag.number):
             self._settled.set()
 
     def rebuild(self, reason: str) -> None:
@@ -167,8 +159,8 @@ class RabbitSubscription(ChannelOwner):
             session.failure = str(error)
 
     async def _resize(self, session: ChannelSession) -> None:
-        while session.prefetch != self._prefetch.messages and not session.is_over:
-            prefetch, old_tag = self._prefetch.messages, session.consumer_tag
+        while session.prefetch != self._prefetch and not session.is_over:
+            prefetch, old_tag = self._prefetch, session.consumer_tag
             session.consumer_tag = await self._consume(session, prefetch) if prefetch else None
             if old_tag is not None:
                 with translated():
@@ -209,13 +201,7 @@ class RabbitSubscription(ChannelOwner):
             self._settled.set()
             return
         self._batch_sizes.record(self.queue, len(pointers))
-        if self._prefetch.follow(self._batch_sizes.mean(self.queue)):
-            self._wake.set()
-        tag = _Tag(session, number, set())
-        deliveries = [Delivery(pointer, bool(message.redelivered), tag) for pointer in pointers]
-        tag.unsettled.update(deliveries)  # all, before the first one can be acked
-        for delivery in deliveries:
-            self._receiver.deliver(delivery)
+        self._receiver.deliver(Message(pointers, bool(message.redelivered), _Tag(session, number)))
 
     async def _send_acks(self, session: ChannelSession) -> None:
         """Send acks until cancelled; those of one tick of the event loop go together."""

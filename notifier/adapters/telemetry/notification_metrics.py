@@ -65,7 +65,7 @@ class NotificationMetrics:
         )
         self._queue_wait = factory.histogram(
             "queue_wait_seconds",
-            "Seconds from the time a notification was due to its claim by a worker.",
+            "Seconds from the time a notification was due to the call of its provider.",
             by_queue,
             queues,
             WAIT_BUCKETS,
@@ -80,7 +80,7 @@ class NotificationMetrics:
             targets[queue].set(target_s)
         self._claimed_late = factory.counter(
             "claimed_late",
-            "Notifications claimed after a wait above target_wait_seconds.",
+            "Notifications called after a wait above target_wait_seconds.",
             by_queue,
             queues,
         )
@@ -109,12 +109,11 @@ class NotificationMetrics:
             routes,
             CALL_BUCKETS,
         )
-        responses = Counter(
-            "notifier_provider_responses",
+        responses = factory.open_counter(
+            "provider_responses",
             "Responses of a provider, by its own code. "
             f"After {MAX_CODES} different codes, further ones count as `other`.",
             ("provider", "code"),
-            registry=factory.registry,
         )
         self._responses = FirstSeen(responses.labels, names, MAX_CODES)
 

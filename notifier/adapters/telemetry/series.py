@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import accumulate
 from typing import Final, Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -51,6 +51,44 @@ class FirstSeen(dict[tuple[str, str], M], Generic[M]):
         self._left[owner] -= 1
         series = self[key] = self._child(*key)
         return series
+
+
+class Count:
+    """The number of one series of a counter."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def inc(self, amount: float = 1) -> None:
+        """Count `amount` more."""
+        self.value += amount
+
+
+class Counts(Collector):
+    """A counter that builds its samples when it is scraped.
+
+    The library's counter checks and locks at every increment. An attempt counts four times.
+    """
+
+    def __init__(self, name: str, help_text: str, labels: Sequence[str]) -> None:
+        self._name, self._help_text = name, help_text
+        self.label_names = labels
+        self._series: dict[tuple[str, ...], Count] = {}
+
+    def labels(self, *values: str) -> Count:
+        """Return the series with these labels."""
+        return self._series.setdefault(values, Count())
+
+    def describe(self) -> Iterable[CounterMetricFamily]:
+        """Return the family without samples; the registry refuses a second one of its name."""
+        yield CounterMetricFamily(self._name, self._help_text, labels=self.label_names)
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Return the family with its samples."""
+        (family,) = self.describe()
+        for values, series in self._series.items():
+            family.add_metric(values, series.value)
+        yield family
 
 
 class Distribution:
@@ -111,10 +149,16 @@ class SeriesFactory:
 
     def counter(
         self, name: str, help_text: str, labels: Sequence[str], keys: Iterable[K]
-    ) -> Children[K, Counter]:
+    ) -> Children[K, Count]:
         """Return a counter's series, one per key."""
-        metric = Counter(f"notifier_{name}", help_text, labels, registry=self.registry)
+        metric = self.open_counter(name, help_text, labels)
         return Children(metric.labels, len(labels), keys)
+
+    def open_counter(self, name: str, help_text: str, labels: Sequence[str]) -> Counts:
+        """Return a counter whose series are made when they are first asked for."""
+        metric = Counts(f"notifier_{name}", help_text, labels)
+        self.registry.register(metric)
+        return metric
 
     def gauge(
         self, name: str, help_text: str, labels: Sequence[str], keys: Iterable[K]

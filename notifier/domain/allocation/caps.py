@@ -13,9 +13,9 @@ from notifier.domain.controls import SendPermission
 from notifier.domain.notification import QueueKey
 
 RATE_HEADROOM: Final = 1.25
-SLOT_LEAD_S: Final = 0.02
+SLOT_LEAD_S: Final = 0.04
 """A slot of the provider's schedule is reserved about this long before it is due: waiters are
-gathered for 10 ms, and the store takes a few milliseconds to answer."""
+gathered for 10 ms, and a busy store takes up to 30 ms to reply."""
 
 
 def floating_caps(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from notifier.delivery.publish_window import QueueThroughput, worker_capacity
 from notifier.domain.notification import QueueKey
-from notifier.scheduling.cluster.peer_load import PeerLoad
+from notifier.scheduling.cluster.peer_load import NO_PEER_LOAD, PeerLoad
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,13 +62,17 @@ class ClusterFigures:
         return own / total if own else 1.0
 
     def peer_load(self) -> Mapping[QueueKey, PeerLoad]:
-        """Per queue, how many messages the other live processes hold and finish per second."""
-        held, done = Counter[QueueKey](), dict[QueueKey, float]()
+        """Per queue, what the other live processes hold and finish, and their idle consumers."""
+        loads: dict[QueueKey, PeerLoad] = {}
         for queues in self.peer_queue_figures():
             for queue, figures in queues.items():
-                held[queue] += figures.held
-                done[queue] = done.get(queue, 0.0) + figures.done_per_s
-        return {queue: PeerLoad(held[queue], per_s) for queue, per_s in done.items()}
+                load = loads.get(queue, NO_PEER_LOAD)
+                loads[queue] = PeerLoad(
+                    held=load.held + figures.held,
+                    done_per_s=load.done_per_s + figures.done_per_s,
+                    idle=load.idle + max(0, figures.consumers - figures.busy),
+                )
+        return loads
 
     def throughput(self) -> Mapping[QueueKey, QueueThroughput]:
         """Per queue, the deployment's consumers and throughput; computed at most every 100 ms."""

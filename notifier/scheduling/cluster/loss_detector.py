@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from notifier.ports.broker import Delivery, Depth
+from notifier.ports.broker import Depth, Message
 
 SETTLED_AFTER_S: Final = 10.0
 MAX_POLL_GAP_S: Final = 1.0
@@ -25,15 +25,15 @@ class LossDetector:
         self._drained_since: float | None = None
         self._polled_at: float | None = None
 
-    def delivered(self, delivery: Delivery, now: float) -> None:
+    def delivered(self, message: Message, now: float) -> None:
         """Record a delivery: the queue is not drained, and its watermark may rise.
 
         A redelivery does not count for the watermark: older messages may follow it.
         """
         self._drained_since = None
-        if delivery.redelivered:
+        if message.redelivered:
             return
-        published_at = delivery.pointer.published_at
+        published_at = message.published_at
         # A delivery counts as if made at the end of its bucket. So the watermark may rise late,
         # never early.
         if self._newest and now < self._newest[-1][0]:

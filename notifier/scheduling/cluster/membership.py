@@ -15,7 +15,7 @@ import structlog
 
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.liveness import BEAT_INTERVAL_S, BEAT_TIMEOUT_S, STALE_AFTER_S
-from notifier.lifecycle import wait
+from notifier.lifecycle import uptime_s, wait
 from notifier.scheduling.cluster.cluster_figures import ClusterFigures
 from notifier.scheduling.cluster.failure_detector import FailureDetector
 
@@ -77,7 +77,7 @@ class Membership(ClusterFigures):
 
     async def run_once(self) -> None:
         """Send one heartbeat. A failure is logged and not raised."""
-        requested_at = time.monotonic()
+        requested_at = uptime_s()
         self._beat += 1
         try:
             reply = await self._heartbeat.beat(
@@ -95,10 +95,9 @@ class Membership(ClusterFigures):
     def _note_success(self, reply: HeartbeatReply, requested_at: float) -> None:
         if self._failure:
             log.info("heartbeat_recovered", kind=self._identity.kind)
-        now = time.monotonic()
         self._requested_at, self._failure = requested_at, ""
-        self._observer.dependency_answered("postgres", now - requested_at)
-        self._detector.beat_succeeded(reply.others, now)
+        self._observer.dependency_answered("postgres", uptime_s() - requested_at)
+        self._detector.beat_succeeded(reply.others, time.monotonic())
         self._report_processes()
         self._skew_s = time.time() - reply.now
         self._succeeded.set()
@@ -126,7 +125,7 @@ class Membership(ClusterFigures):
 
     def is_alive(self) -> bool:
         """Whether the last successful heartbeat was requested at most STALE_AFTER_S ago."""
-        return time.monotonic() - self._requested_at <= STALE_AFTER_S
+        return uptime_s() - self._requested_at <= STALE_AFTER_S
 
     async def wait_until_alive(self) -> None:
         """Return at once while alive, otherwise after the next successful heartbeat."""

@@ -6,13 +6,15 @@ from typing import Final, NamedTuple
 
 
 class PeerLoad(NamedTuple):
-    """Messages that the other workers hold, and attempts they finish per second, of one queue.
+    """What the other workers reported of one queue in their last heartbeats.
 
-    Both come from their last heartbeats.
+    `held` are pointers that they hold, `done_per_s` attempts that they finish per second, `idle`
+    consumers of the queue that run no attempt.
     """
 
     held: int = 0
     done_per_s: float = 0.0
+    idle: int = 0
 
 
 NO_PEER_LOAD: Final = PeerLoad()

@@ -1,8 +1,8 @@
 """One worker's side of one queue: its subscription, its buffer and the messages it holds.
 
 The scheduler decides how many consumers work here. The lane applies that in its own task, so that
-a slow reply for one queue delays no other. Surplus messages go back through Postgres; each is
-removed from the buffer first, so no message is both given back and given to a consumer.
+a slow reply for one queue delays no other. What is surplus goes back through Postgres; it is
+removed from the buffer first, so nothing is both given back and given to a consumer.
 """
 
 from __future__ import annotations
@@ -18,18 +18,32 @@ from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.errors import InfrastructureError
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Clock
-from notifier.ports.attempts import AttemptRunner
-from notifier.ports.broker import Delivery, Depth, Pointer, Subscription
+from notifier.ports.attempts import AttemptRunner, ClaimedRow
+from notifier.ports.broker import Depth, Message, Subscription
 from notifier.ports.heartbeat import QueueFigures
 from notifier.ports.store import Waiting
 from notifier.scheduling.cluster.loss_detector import LossDetector
 from notifier.scheduling.cluster.peer_load import PeerLoad
 from notifier.scheduling.consumers.buffer import Buffer
+from notifier.scheduling.consumers.claim_budget import ClaimBudget
+from notifier.scheduling.consumers.held import HeldMessage, LanePointer
 from notifier.scheduling.consumers.measurements import QueueMeasurements
+from notifier.scheduling.consumers.prefetch import MessageSize, is_worth_a_change, prefetch_for
 from notifier.scheduling.consumers.ticker import Ticker
-from notifier.scheduling.rates.consumer_rate import prefetch_for
+from notifier.scheduling.rates.lateness import LatenessDetector
 
 MAX_BUFFERED_S: Final = 60.0
+MAX_BUFFERED_BESIDE_IDLE_S: Final = 1.0
+"""How long pointers stay here while all consumers are busy and other workers have idle ones."""
+MAX_CLAIMED_S: Final = 2.0
+"""How long a claimed row waits for a consumer; no call begins on a claim of STALE_AFTER_S."""
+AHEAD_S: Final = 0.1
+"""Claimed ahead of the consumers is what they begin in this time."""
+AHEAD_OF_SLOTS_S: Final = 0.25
+"""The same where the queue has a rate: a slot without a claimed row may pass unused."""
+MAX_AHEAD: Final = 256
+TAIL_AFTER_S: Final = 0.25
+"""A message whose last call began this long ago, and is not settled, waits for slow calls."""
 GIVE_BACK_RETRY_S: Final = 0.5
 MIN_STUCK_S: Final = 1.0
 STUCK_FACTOR: Final = 4
@@ -41,7 +55,9 @@ class QueueRule:
     """The settings of one queue.
 
     `consumer_rate` is calls per second of one consumer. `max_consumers`, reserved included, bounds
-    the queue in this worker; `bulkhead` bounds all queues of its channel together.
+    the queue in this worker; `bulkhead` bounds all queues of its channel together. `has_rate` means
+    that consumers need a slot of a rate for each call. `claims_ahead` is False where a claim that
+    was not begun must not look like one that was: the channel holds ambiguous notifications.
     """
 
     queue: QueueKey
@@ -51,6 +67,8 @@ class QueueRule:
     max_consumers: int | None = None
     bulkhead: int | None = None
     reserved: int = 1
+    has_rate: bool = False
+    claims_ahead: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +111,7 @@ class InFlightCounter:
 
 
 class Lane:
-    """Messages come in by `deliver`; consumers call `wait`, then `take` or `decline`."""
+    """Messages come in by `deliver`; a claim loop claims their rows; consumers take the rows."""
 
     def __init__(
         self,
@@ -102,28 +120,39 @@ class Lane:
         attempts: AttemptRunner,
         ticker: Ticker,
         in_flight: InFlightCounter,
+        budget: ClaimBudget,
         clock: Clock,
     ) -> None:
         self.rule = rule
         self.consumers = 0
         self.limited_by = Limit.NEED
         self.answered_at = -inf
+        self.claim_lateness = LatenessDetector()
+        """Judges how long consumers that have a slot wait for a claimed row."""
         self._attempts = attempts
         self._ticker = ticker
         self._in_flight = in_flight
+        self._budget = budget
         self._clock = clock
-        self._buffer = Buffer()
+        self._buffer = Buffer(slot_first=rule.has_rate)
+        self._message_size = MessageSize()
         self._measurements = QueueMeasurements(clock)
         self._losses = LossDetector()
         self._recovered_at = -inf
-        self._running: dict[Delivery, float] = {}
+        self._running: dict[ClaimedRow, float] = {}
         self._subscription: Subscription | None = None
-        self._unacked: dict[Delivery, None] = {}
+        self._unacked: dict[HeldMessage, None] = {}
+        self._held = 0
         self._prefetch = 0
         self._provider_rate_per_s = inf
         self._has_shrunk = False
         self._was_full = False
+        self._is_probe = False
         self._is_closed = False
+        self._peers_idle = 0
+        self._ahead = 0
+        """How many rows may be claimed before a consumer is ready for them."""
+        self._claims_wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._applied = asyncio.Event()
 
@@ -136,33 +165,57 @@ class Lane:
         """Set the subscription that delivers here. Call it before `run`."""
         self._subscription = subscription
 
-    def deliver(self, delivery: Delivery) -> None:
+    def attach_claims(self, wanted: asyncio.Event) -> None:
+        """Set the event that wakes the claim loop of this lane."""
+        self._claims_wanted = wanted
+
+    def deliver(self, message: Message) -> None:
         """Take in a message from the broker."""
         now = self._clock()
-        self._unacked[delivery] = None
-        self._losses.delivered(delivery, now)
-        self._buffer.put(delivery, now)
+        held = HeldMessage(message, now)
+        self._unacked[held] = None
+        self._held += len(message.pointers)
+        self._message_size.record(len(message.pointers))
+        self._losses.delivered(message, now)
+        self._buffer.put(LanePointer(pointer, held, self) for pointer in message.pointers)
         if self._prefetch == 0:
             self._changed.set()
-        elif self.is_full and not self._was_full:
+            return
+        self._claims_wanted.set()
+        if self.is_full and not self._was_full:
             self._was_full = True
             self._ticker.wake()
 
     def connection_lost(self) -> None:
-        """Drop the buffer: the broker delivers it again. Attempts in flight continue."""
+        """Drop unclaimed pointers: the broker delivers them again. What is claimed continues."""
         self._unacked.clear()
-        self._buffer.remove(keep=0, put_before=inf)
+        self._held = 0
+        self._buffer.remove_pointers(received_before=inf)
         self._losses.connection_lost()
+
+    def settled(self, held: LanePointer) -> None:
+        """Implements held.PointerOwner: acks the message after its last pointer."""
+        if held.is_claimed:
+            self._budget.remove(held.pointer)
+        message = held.message
+        message.unsettled -= 1
+        if message not in self._unacked:
+            return
+        self._held -= 1
+        if not message.unsettled:
+            del self._unacked[message]
+            if self._subscription is not None:
+                self._subscription.ack(message.message)
 
     @property
     def is_full(self) -> bool:
-        """Whether the prefetch is used up and no consumer waits."""
-        return len(self._unacked) >= self._prefetch > 0 and not self._buffer.has_waiting_consumer
+        """Whether the prefetch is used up and every consumer has something to do."""
+        return len(self._unacked) >= self._prefetch > 0 and not self._buffer.has_spare_consumer
 
     @property
     def held(self) -> int:
-        """The number of unacknowledged messages."""
-        return len(self._unacked)
+        """The number of pointers in unacknowledged messages that are not settled."""
+        return self._held
 
     @property
     def busy(self) -> int:
@@ -171,8 +224,8 @@ class Lane:
 
     @property
     def in_use(self) -> int:
-        """Consumers that run an attempt or have an offer, for instance while awaiting a rate."""
-        return self.busy + self._buffer.offered
+        """Consumers that run an attempt or are about to, for instance while awaiting a rate."""
+        return self.busy + self._buffer.in_use
 
     @property
     def stuck(self) -> int:
@@ -213,8 +266,50 @@ class Lane:
     def _stuck_if_before(self) -> float:
         return self._clock() - max(MIN_STUCK_S, STUCK_FACTOR * self._measurements.service_s)
 
+    def claims_wanted(self, *, room: int) -> int:
+        """Return how many rows to claim now: for the ready consumers, and what they begin soon.
+
+        They are `room` at most, but each reserved consumer always gets one.
+        """
+        buffer = self._buffer
+        if not (buffer.unclaimed and buffer.is_open):
+            return 0
+        if self._is_probe:
+            return max(0, 1 - self.busy - buffer.claimed)
+        missing = buffer.ready - buffer.claimed
+        reserved = min(missing, self.rule.reserved - self.busy - buffer.claimed)
+        if not room:
+            return reserved
+        # A row with deaths needs a consumer that is ready, so none are kept busy in advance.
+        ahead = 0 if buffer.claimable_suspect(self._budget) else self._ahead
+        if missing <= 0 and buffer.claimed > ahead // 2:
+            return 0  # few are missing: claimed together with the next ones they cost less
+        return max(reserved, min(missing + ahead, room))
+
+    def begin_claim(self) -> LanePointer | None:
+        """Remove the pointer that is claimed next; None if none may be claimed now.
+
+        One with deaths is claimed only for a consumer that begins it at once: the death of the
+        worker would count for it too.
+        """
+        is_begun_at_once = self._buffer.ready > self._buffer.claimed
+        suspect = self._buffer.claimable_suspect(self._budget) if is_begun_at_once else None
+        held = self._buffer.begin_claim(suspect)
+        if held is not None:
+            held.is_claimed = True
+            self._budget.add(held.pointer)
+        return held
+
+    def end_claim(self, count: int, rows: Sequence[ClaimedRow]) -> None:
+        """Take in the rows that were claimed of `count` pointers."""
+        self._buffer.end_claim(count, rows)
+        if not self._buffer.is_open:
+            self._changed.set()
+
     async def wait(self, consumer: object) -> bool:
-        """Wait until a message is offered to the consumer; False if it was dismissed."""
+        """Wait until a row is offered to the consumer; False if it was dismissed."""
+        if self._buffer.unclaimed:
+            self._claims_wanted.set()
         return await self._buffer.wait(consumer)
 
     def is_waiting(self, consumer: object) -> bool:
@@ -225,32 +320,55 @@ class Lane:
         """End the consumer's wait, unless it has an offer already."""
         self._buffer.dismiss(consumer)
 
-    def take(self) -> Delivery | None:
-        """Accept an offer; None if no message is left, or messages may not be taken now."""
-        return self._buffer.take()
+    def pass_on(self) -> None:
+        """Offer what is left to the next consumer, before this one awaits something."""
+        self._buffer.pass_on()
+
+    def take(self) -> ClaimedRow | None:
+        """Accept an offer; None if no row is left, or rows may not be taken now."""
+        row = self._buffer.take()
+        if self._buffer.claimed <= self._ahead // 2 and self._buffer.unclaimed:
+            self._claims_wanted.set()
+        return row
+
+    async def wait_for_claim(self, consumer: object) -> ClaimedRow | None:
+        """Wait for a row of a pointer that was offered, at once after `take` returned None.
+
+        None if no row can come, and if the consumer was dismissed.
+        """
+        began_at = self._clock()
+        self._claims_wanted.set()
+        row = await self._buffer.wait_for_claim(consumer)
+        if row is not None:
+            self._measurements.claim_waited(self._clock() - began_at)
+        return row
 
     def decline(self) -> None:
         """Return an offer, which goes to the next waiting consumer."""
         self._buffer.decline()
 
-    async def run_attempt(self, delivery: Delivery) -> None:
-        """Run the attempt of a message taken from here. Raises what the attempt raises."""
-        self._running[delivery] = self._clock()
+    def put_back(self, row: ClaimedRow) -> None:
+        """Undo the acceptance of an offer whose row cannot be sent just now; the offer stays."""
+        self._buffer.put_back(row)
+        if not self._buffer.is_open:
+            self._changed.set()
+
+    async def run_attempt(self, row: ClaimedRow) -> None:
+        """Run the attempt of a row taken from here. Raises what the attempt raises."""
+        now = self._clock()
+        self._running[row] = now
+        row.held.begin(now)
         self._in_flight.started()
         self._measurements.peak_use.add(self.in_use)
+        self._buffer.pass_on()
         try:
-            timing = await self._attempts.attempt(delivery, self._ack)
+            timing = await self._attempts.attempt(row)
             self._measurements.attempt_finished(timing)
             if timing.answered:
                 self.answered_at = self._clock()
         finally:
-            del self._running[delivery]
+            del self._running[row]
             self._in_flight.finished()
-
-    def _ack(self, delivery: Delivery) -> None:
-        self._unacked.pop(delivery, None)
-        if self._subscription is not None:
-            self._subscription.ack(delivery)
 
     def set_consumers(
         self,
@@ -258,43 +376,79 @@ class Lane:
         *,
         limited_by: Limit,
         may_take: bool,
+        is_probe: bool = False,
         rate_per_s: float | None = None,
     ) -> None:
-        """Prepare for `consumers`, reserved included; they get messages only if `may_take`.
+        """Prepare for `consumers`, reserved included; they get rows only if `may_take`.
 
-        `rate_per_s` is this worker's part of the provider's rate.
+        With `is_probe` only one row is claimed and sent at a time. `rate_per_s` is this worker's
+        part of the provider's rate.
         """
         self.consumers = consumers
         self.limited_by = limited_by
         self._provider_rate_per_s = inf if rate_per_s is None else rate_per_s
+        self._is_probe = is_probe
         self._was_full = self._was_full and self.is_full
         if not self._is_closed:
-            own = self.rule.consumer_rate
-            provider = None if rate_per_s is None else _power_of_two_below(rate_per_s)
-            rates = [provider, None if own is None else own * consumers]
-            slowest = min((rate for rate in rates if rate is not None), default=None)
-            self._set_prefetch(prefetch_for(consumers, slowest) if may_take else 0)
+            self._set_prefetch(self._wanted_prefetch(consumers, rate_per_s) if may_take else 0)
         if self._has_surplus():
             self._changed.set()
+        if self._buffer.unclaimed:
+            self._claims_wanted.set()
+
+    def _wanted_prefetch(self, consumers: int, rate_per_s: float | None) -> int:
+        if self._is_probe:
+            return 1
+        own = self.rule.consumer_rate
+        provider = None if rate_per_s is None else _power_of_two_below(rate_per_s)
+        rates = [provider, None if own is None else own * consumers]
+        wanted = prefetch_for(
+            consumers,
+            rate_per_s=min((rate for rate in rates if rate is not None), default=None),
+            ahead=self._ahead,
+            message_size=self._message_size.pointers,
+            tails=self._tails,
+        )
+        return wanted if is_worth_a_change(wanted, self._prefetch) else self._prefetch
+
+    @property
+    def _tails(self) -> int:
+        """The messages that have nothing left to begin and wait for slow calls.
+
+        If consumers wait while no message has anything left, all messages count, also young ones.
+        """
+        begun = [held for held in self._unacked if not held.unbegun]
+        if len(begun) == len(self._unacked) and self._buffer.has_waiting_consumer:
+            return len(begun)
+        now = self._clock()
+        return sum(now - held.begun_at > TAIL_AFTER_S for held in begun)
 
     def suspend(self) -> None:
-        """Give no message to a consumer until the next `set_consumers`."""
+        """Give no row to a consumer until the next `set_consumers`."""
+        self._set_prefetch(0)
+
+    def stop_taking(self) -> None:
+        """Give no row to a consumer from now on, and claim none."""
+        self._is_closed = True
+        self._buffer.close()
         self._set_prefetch(0)
 
     async def close(self) -> None:
         """End the subscription and give the buffer back; returns when that is confirmed.
 
-        Cancelled, it leaves the rest to the broker, which delivers it again.
+        Call `stop_taking` first, and wait for the claims under way. Cancelled, it leaves unclaimed
+        pointers to the broker, which delivers them again.
         """
-        self._is_closed = True
-        self._buffer.close()
-        self._set_prefetch(0)
         self._applied.clear()
         self._changed.set()
         await self._applied.wait()
 
+    def abandon(self) -> None:
+        """Leave the claimed rows that are still here to the release of orphans."""
+        self._attempts.abandon(self._buffer.remove_rows(claimed_before=inf))
+
     async def run(self) -> None:
-        """Apply the prefetch and give surplus messages back, until cancelled."""
+        """Apply the prefetch and give back what is surplus, until cancelled."""
         applied = 0
         while True:
             await self._changed.wait()
@@ -311,6 +465,10 @@ class Lane:
         self._losses.polled(depth, held=self.held, now=self._clock())
         self._measurements.observe(depth, waiting, self.held, peer_load)
         self._measurements.peak_use.add(self.in_use)
+        self._peers_idle = peer_load.idle
+        if self.rule.claims_ahead:
+            ahead_s = AHEAD_OF_SLOTS_S if self.rule.has_rate else AHEAD_S
+            self._ahead = min(int(self._measurements.done_per_s * ahead_s), MAX_AHEAD)
 
     def snapshot(self) -> LaneSnapshot:
         """The measurements as of now."""
@@ -338,9 +496,7 @@ class Lane:
             service_s=self._measurements.service_s,
             capacity_per_s=self._capacity_per_s(),
             limited_by=self.limited_by,
-            held_since=min(
-                (delivery.pointer.published_at for delivery in self._unacked), default=None
-            ),
+            held_since=min((held.message.published_at for held in self._unacked), default=None),
             watermark=self._losses.watermark(now),
             drained_s=self._losses.drained_s(now),
         )
@@ -363,36 +519,48 @@ class Lane:
         self._prefetch = prefetch
         # Blocked here at once: the broker may take long to stop delivering.
         self._buffer.set_blocked(blocked=prefetch == 0)
+        self._claims_wanted.set()
         self._applied.clear()
         self._changed.set()
 
-    def _max_buffered(self) -> float:
-        """The number of messages that may stay in the buffer."""
-        if self._prefetch == 0:
-            return 0
+    def _has_surplus(self) -> bool:
+        buffer, now = self._buffer, self._clock()
+        put_at, claimed_at = buffer.oldest_put_at(), buffer.oldest_claim_at()
+        return bool(
+            (put_at is not None and put_at < now - self._max_buffered_s)
+            or (claimed_at is not None and claimed_at < now - MAX_CLAIMED_S)
+            or buffer.unclaimed > self._max_unclaimed
+        )
+
+    @property
+    def _max_unclaimed(self) -> float:
+        """The number of unclaimed pointers that may stay."""
         if not self._has_shrunk:
             return inf  # only a lower prefetch leaves too many
-        max_held = self._subscription.max_held if self._subscription else 0
-        return max(self._prefetch, max_held)
+        size = self._message_size.pointers
+        return self._prefetch if size == 1 else 2 * size * self._prefetch
 
-    def _has_surplus(self) -> bool:
-        oldest_put_at = self._buffer.oldest_put_at()
-        is_stale = oldest_put_at is not None and oldest_put_at < self._clock() - MAX_BUFFERED_S
-        return is_stale or len(self._buffer) > self._max_buffered()
+    @property
+    def _max_buffered_s(self) -> float:
+        """How long unclaimed pointers may stay."""
+        is_busy = not self._buffer.has_waiting_consumer and not self.rule.has_rate
+        return MAX_BUFFERED_BESIDE_IDLE_S if is_busy and self._peers_idle else MAX_BUFFERED_S
 
     async def _give_surplus_back(self) -> None:
-        surplus = self._buffer.remove(
-            keep=self._max_buffered(), put_before=self._clock() - MAX_BUFFERED_S
+        buffer, now = self._buffer, self._clock()
+        is_open = buffer.is_open
+        rows = buffer.remove_rows(claimed_before=now - MAX_CLAIMED_S if is_open else inf)
+        pointers = buffer.remove_pointers(
+            received_before=now - self._max_buffered_s if is_open else inf
         )
-        if surplus:
-            await self._give_back([delivery.pointer for delivery in surplus])
-            for delivery in surplus:
-                self._ack(delivery)
+        pointers += buffer.remove_newest(keep=self._max_unclaimed)
+        if rows or pointers:
+            await self._give_back(rows, pointers)
 
-    async def _give_back(self, pointers: Sequence[Pointer]) -> None:
+    async def _give_back(self, rows: Sequence[ClaimedRow], pointers: Sequence[LanePointer]) -> None:
         while True:
             try:
-                return await self._attempts.give_back_pointers(pointers)
+                return await self._attempts.give_back(rows, pointers)
             except InfrastructureError:
                 await asyncio.sleep(GIVE_BACK_RETRY_S)
 

@@ -59,31 +59,29 @@ class MeanDuration:
 
 
 class ServiceTime:
-    """The average seconds that an attempt occupies its consumer, and those of its provider call.
+    """The average seconds of a provider call, during which it occupies its consumer.
 
     Counts answered calls only, so that a provider that hangs does not look like one that needs more
     consumers.
     """
 
     def __init__(self) -> None:
-        self._attempt = MeanDuration()
-        self._call = MeanDuration()
+        self._calls = MeanDuration()
 
     @property
     def seconds(self) -> float:
-        """The average of the whole attempt, always above 0; 0.1 s until measured."""
-        return UNKNOWN_SERVICE_S if self._attempt.seconds is None else self._attempt.seconds
+        """The average, always above 0; 0.1 s until measured."""
+        return UNKNOWN_SERVICE_S if self._calls.seconds is None else self._calls.seconds
 
     @property
-    def call_s(self) -> float | None:
-        """The average of the provider call, always above 0; None until measured."""
-        return self._call.seconds
+    def measured_s(self) -> float | None:
+        """The average, always above 0; None until measured."""
+        return self._calls.seconds
 
     def add(self, timing: AttemptTiming) -> None:
         """Count one attempt."""
         if timing.answered:
-            self._attempt.add(timing.seconds)
-            self._call.add(timing.call_s)
+            self._calls.add(timing.seconds)
 
 
 class MovingAverage:
@@ -140,6 +138,7 @@ class QueueMeasurements:
         self._arrivals = MovingAverage()
         self._completions = MovingAverage()
         self._service = ServiceTime()
+        self._claim_waits = MeanDuration()
         self._observed_at = clock()
         self._observed_done = 0
         self._total: int | None = None
@@ -150,13 +149,16 @@ class QueueMeasurements:
 
     @property
     def service_s(self) -> float:
-        """The average seconds that an attempt occupies its consumer."""
-        return self._service.seconds
+        """The average seconds that an attempt occupies its consumer.
+
+        The provider call, 0.1 until measured, and where the queue has a rate the wait for a claim.
+        """
+        return self._service.seconds + (self._claim_waits.seconds or 0.0)
 
     @property
     def call_s(self) -> float | None:
         """The average seconds of a provider call; None until measured."""
-        return self._service.call_s
+        return self._service.measured_s
 
     @property
     def arrivals_per_s(self) -> float:
@@ -167,6 +169,10 @@ class QueueMeasurements:
     def done_per_s(self) -> float:
         """Attempts finished per second in this worker."""
         return self._completions.value
+
+    def claim_waited(self, seconds: float) -> None:
+        """Count the wait of a consumer that has a slot for a claimed row."""
+        self._claim_waits.add(seconds)
 
     def attempt_finished(self, timing: AttemptTiming) -> None:
         """Count an attempt that ended."""

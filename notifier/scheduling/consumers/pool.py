@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from notifier.domain.controls import SendPermission
-from notifier.domain.notification import QueueKey
+from notifier.domain.notification import Priority, QueueKey
 from notifier.lifecycle import Clock
 from notifier.ports.attempts import AttemptRunner
 from notifier.ports.broker import Broker
@@ -17,6 +17,8 @@ from notifier.ports.controls import Permissions
 from notifier.ports.heartbeat import QueueFigures
 from notifier.ports.observer import PoolObserver
 from notifier.ports.store import WaitingCounter
+from notifier.scheduling.consumers.claim_budget import ClaimBudget
+from notifier.scheduling.consumers.claim_loop import ClaimLoop
 from notifier.scheduling.consumers.consumer import Consumer
 from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
@@ -24,7 +26,6 @@ from notifier.scheduling.consumers.sampler import DemandSampler
 from notifier.scheduling.consumers.scheduler import Scheduler
 from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.gates.hang_detector import HangDetector
-from notifier.scheduling.rates.provider_rate import ProviderRate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +56,10 @@ class ConsumerPool:
         gates: Permissions,
         ticker: Ticker,
         in_flight: InFlightCounter,
+        claim_loops: Sequence[ClaimLoop],
     ) -> None:
         self._lanes = lanes
+        self._claim_loops = claim_loops
         self._gates = gates
         self._ticker = ticker
         self._in_flight = in_flight
@@ -96,6 +99,11 @@ class ConsumerPool:
         """
         self.stop.set()
         self.wake()
+        for lane in self._lanes.values():
+            lane.stop_taking()
+        # A claim that is cancelled may be committed after the rows have been given back.
+        for loop in self._claim_loops:
+            await loop.wait_idle()
         async with asyncio.TaskGroup() as group:
             for queue, lane in self._lanes.items():
                 group.create_task(lane.close(), name=f"close {queue}")
@@ -123,13 +131,24 @@ async def open_consumer_pool(
     and ends the subscriptions. An error in any part leaves the block as an exception group.
     """
     ticker, in_flight = Ticker(clock, random), InFlightCounter()
+    budget = ClaimBudget()
     lanes = {
         rule.queue: Lane(
-            rule, attempts=ports.attempts, ticker=ticker, in_flight=in_flight, clock=clock
+            rule,
+            attempts=ports.attempts,
+            ticker=ticker,
+            in_flight=in_flight,
+            budget=budget,
+            clock=clock,
         )
-        for rule in settings.rules
+        for rule in (_with_rate(rule, deployment) for rule in settings.rules)
     }
-    floating = [Consumer(deployment.rates) for _ in range(settings.consumers)]
+    claim_loops = _claim_loops(lanes.values(), ports.attempts, budget)
+    floating = [Consumer(deployment.rates, clock=clock) for _ in range(settings.consumers)]
+    reserved = {
+        queue: [Consumer(deployment.rates, clock=clock) for _ in range(lane.rule.reserved)]
+        for queue, lane in lanes.items()
+    }
     hangs = HangDetector(settings.consumers, observer=ports.observer, liveness=deployment.cluster)
     sampler = DemandSampler(
         lanes,
@@ -142,33 +161,58 @@ async def open_consumer_pool(
     scheduler = Scheduler(
         lanes, floating, sampler=sampler, ticker=ticker, observer=ports.observer, clock=clock
     )
-    pool = ConsumerPool(lanes, gates=deployment.gates, ticker=ticker, in_flight=in_flight)
+    pool = ConsumerPool(
+        lanes,
+        gates=deployment.gates,
+        ticker=ticker,
+        in_flight=in_flight,
+        claim_loops=claim_loops,
+    )
     async with AsyncExitStack() as stack:
         for queue, lane in lanes.items():
             subscription = ports.broker.subscribe(queue, lane)
             lane.attach(await stack.enter_async_context(subscription))
         async with asyncio.TaskGroup() as group:
-            tasks = _start(group, lanes, floating, deployment.rates)
+            tasks = _start(group, lanes, floating, reserved)
             tasks.append(group.create_task(scheduler.run(pool.stop), name="scheduler"))
+            tasks += [group.create_task(loop.run(), name="claims") for loop in claim_loops]
             yield pool
             for task in tasks:
                 task.cancel()
+        for lane in lanes.values():
+            lane.abandon()
+
+
+def _with_rate(rule: QueueRule, deployment: Deployment) -> QueueRule:
+    has_rate = rule.consumer_rate is not None or rule.queue in deployment.rates
+    return replace(rule, has_rate=has_rate)
+
+
+def _claim_loops(
+    lanes: Collection[Lane], attempts: AttemptRunner, budget: ClaimBudget
+) -> list[ClaimLoop]:
+    """One loop for the lanes of high and one for the others: high never waits for their claims."""
+    urgent = [lane for lane in lanes if lane.queue.priority is Priority.HIGH]
+    others = [lane for lane in lanes if lane.queue.priority is not Priority.HIGH]
+    return [
+        ClaimLoop(urgent, attempts=attempts, budget=budget, is_urgent=True),
+        ClaimLoop(others, attempts=attempts, budget=budget, is_urgent=False),
+    ]
 
 
 def _start(
     group: asyncio.TaskGroup,
     lanes: Mapping[QueueKey, Lane],
     floating: Sequence[Consumer],
-    rates: Mapping[QueueKey, ProviderRate],
+    reserved: Mapping[QueueKey, Sequence[Consumer]],
 ) -> list[asyncio.Task[None]]:
     tasks = [
         group.create_task(lane.run(), name=f"lane {lane.rule.queue}") for lane in lanes.values()
     ]
-    for lane in lanes.values():
-        for _ in range(lane.rule.reserved):
-            reserved = Consumer(rates)
-            reserved.assign(lane)
-            tasks.append(group.create_task(reserved.run(), name=f"reserved {lane.rule.queue}"))
+    for queue, lane in lanes.items():
+        for consumer in reserved[queue]:
+            consumer.assign(lane)
+            tasks.append(group.create_task(consumer.run(), name=f"reserved {queue}"))
     for number, consumer in enumerate(floating, 1):
         tasks.append(group.create_task(consumer.run(), name=f"consumer {number}"))
     return tasks

@@ -108,6 +108,7 @@ class Scheduler:
                 1 if is_probe else len(self._assigned[demand.queue]) + demand.reserved,
                 limited_by=allocation[demand.queue].limited_by,
                 may_take=not demand.is_stopped,
+                is_probe=is_probe,
                 rate_per_s=demand.rate_per_s,
             )
 

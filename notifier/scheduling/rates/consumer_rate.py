@@ -1,10 +1,9 @@
-"""The rate of one consumer, and the prefetch that suits a rate."""
+"""The rate of one consumer."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from math import floor
 from typing import Final
 
 from aiolimiter import AsyncLimiter
@@ -14,7 +13,6 @@ from notifier.domain.notification import Channel
 MAX_EVEN_RATE_PER_S: Final = 10.0
 CLAIM_JITTER_S: Final = 0.03
 BURST_S: Final = 0.05
-MAX_HOLD_S: Final = 5.0
 
 
 def burst(rate_per_s: float) -> float:
@@ -38,16 +36,6 @@ def consumer_limiter(rate_per_s: float) -> AsyncLimiter:
     if bucket:
         return AsyncLimiter(bucket, bucket / rate_per_s)
     return AsyncLimiter(1, 1 / rate_per_s + CLAIM_JITTER_S / max(1.0, rate_per_s))
-
-
-def prefetch_for(consumers: int, rate_per_s: float | None) -> int:
-    """The messages a lane may hold: the next power of two, up to 5 s of the rate, at least 1."""
-    if consumers <= 0:
-        return 0
-    prefetch: int = 1 << (consumers - 1).bit_length()
-    if rate_per_s is None:
-        return prefetch
-    return max(1, min(prefetch, floor(rate_per_s * MAX_HOLD_S)))
 
 
 class InterruptibleWait:

@@ -10,7 +10,7 @@ from notifier.scheduling.rates.provider_rate import ProviderRate
 
 
 class ProviderRates:
-    """Implements delivery.attempt.RateLimiter and OutcomeListener.
+    """Implements delivery.attempt.OutcomeListener.
 
     `providers` names the provider of each channel; `rates` are the rates by provider name.
     """
@@ -23,12 +23,6 @@ class ProviderRates:
         """Return the rate of each queue; queues whose provider has none are left out."""
         rates = {queue: self._rate(queue) for queue in queues}
         return {queue: rate for queue, rate in rates.items() if rate is not None}
-
-    async def acquire(self, queue: QueueKey) -> None:
-        """Wait for a slot of the queue's provider, before all consumers that had no slot yet."""
-        rate = self._rate(queue)
-        if rate is not None:
-            await rate.acquire(None)
 
     def on_outcome(
         self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
