@@ -200,11 +200,11 @@ def redis_server() -> str | None:
 
 
 def _start_redis(place: Place) -> None:
-    """As BullMQ's page on production advises: an append-only file, synced every second."""
+    """An append-only file that is synced at every write, as the others sync every commit."""
     program = redis_server()
     if program is None:
         raise NotHere("there is no redis-server or valkey-server here")
-    durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save"]
+    durable = ["--appendonly", "yes", "--appendfsync", "always", "--save"]
     where = ["--port", "0", "--unixsocket", str(_redis_socket(place)), "--dir", str(place.folder)]
     command = [program, *where, *durable, "", "--maxmemory-policy", "noeviction"]
     place.children.start("redis", command, {})

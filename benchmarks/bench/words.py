@@ -162,8 +162,8 @@ CONFIGURATIONS: Mapping[str, str] = {
         "`failJobBatchDelay` 0, 10 connections each. Keeps nothing of a finished job: deletes it"
     ),
     "BullMQ": (
-        "ioredis, private Redis on a Unix socket with an append-only file that is synced every "
-        "second (as its page on production advises; the others sync every commit), 2 processes, "
+        "ioredis, private Redis on a Unix socket with an append-only file that is synced at "
+        "every write, as the others sync every commit, 2 processes, "
         "`concurrency` 128. Keeps finished jobs in Redis (its default)"
     ),
     "BullMQ, finished jobs removed": "the same with `removeOnComplete: {count: 0}`: keeps nothing",
