@@ -119,11 +119,11 @@ class UnavailableRates:
         raise StoreUnavailable(provider)
 
 
-@pytest.mark.parametrize(("share", "consumers"), [(1.0, 30), (0.25, 9)])
+@pytest.mark.parametrize(("share", "consumers"), [(1.0, 34), (0.25, 10)])
 def test_a_worker_assigns_the_consumers_that_use_its_part_of_the_providers_rate(
     share: float, consumers: int
 ) -> None:
-    """For 200/s at 100 ms: 1.25 * 20 in calls, 4 for slots ahead, one that waits."""
+    """For 200/s at 100 ms: 1.25 * 20 in calls, 8 for slots ahead, one that waits."""
 
     async def scene() -> None:
         backend = FakeBackend()
