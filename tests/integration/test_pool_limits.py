@@ -134,7 +134,7 @@ def test_a_worker_assigns_the_consumers_that_use_its_part_of_the_providers_rate(
             await asyncio.sleep(2)
             figures = pool.figures()[EMAIL_LOW]
             assert (figures.consumers, figures.limited_by) == (consumers, "rate")
-            assert figures.held <= 32
+            assert figures.held <= 64
 
     run_virtually(scene())
 
