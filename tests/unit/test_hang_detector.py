@@ -190,15 +190,15 @@ async def test_calls_that_still_hang_after_the_first_answer_limit_nothing() -> N
         lane.consumers = 9
         await worker.begin(group, SMS_HIGH, 9)
         assert worker.after(11).queue_limit(lane) == 9
-        assert (lane.stuck, lane.stuck_before_recovery) == (9, 0)
+        assert (lane.calls.stuck, lane.calls.stuck_before_recovery) == (9, 0)
         worker.after(1)
         await worker.end(SMS_HIGH, answered=True)
         assert worker.after(0.1).channel_limit(SMS) is None
         assert worker.detector.queue_limit(lane) is None
-        assert (lane.stuck, lane.stuck_before_recovery) == (0, 8)
+        assert (lane.calls.stuck, lane.calls.stuck_before_recovery) == (0, 8)
         await worker.begin(group, SMS_HIGH, 6)
         assert worker.after(5).queue_limit(lane) == 9
-        assert (lane.stuck, lane.stuck_before_recovery) == (6, 8)
+        assert (lane.calls.stuck, lane.calls.stuck_before_recovery) == (6, 8)
 
 
 async def test_begin_and_end_of_a_hang_are_logged_once() -> None:

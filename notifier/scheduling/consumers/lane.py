@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from math import floor, inf, log2
 from typing import Final
 
-from notifier.domain.allocation.demand import MAX_STUCK_REPLACED
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.errors import InfrastructureError
 from notifier.domain.notification import QueueKey
@@ -29,6 +28,7 @@ from notifier.scheduling.consumers.claim_budget import ClaimBudget
 from notifier.scheduling.consumers.held import HeldMessage, LanePointer
 from notifier.scheduling.consumers.measurements import QueueMeasurements
 from notifier.scheduling.consumers.prefetch import MessageSize, is_worth_a_change, prefetch_for
+from notifier.scheduling.consumers.running_calls import RunningCalls
 from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.rates.lateness import LatenessDetector
 
@@ -45,9 +45,6 @@ MAX_AHEAD: Final = 256
 TAIL_AFTER_S: Final = 0.25
 """A message whose last call began this long ago, and is not settled, waits for slow calls."""
 GIVE_BACK_RETRY_S: Final = 0.5
-MIN_STUCK_S: Final = 1.0
-STUCK_FACTOR: Final = 4
-"""An attempt is stuck once it runs this many times the average, and at least 1 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +123,6 @@ class Lane:
         self.rule = rule
         self.consumers = 0
         self.limited_by = Limit.NEED
-        self.answered_at = -inf
         self.claim_lateness = LatenessDetector()
         """Judges how long consumers that have a slot wait for a claimed row."""
         self._attempts = attempts
@@ -137,9 +133,8 @@ class Lane:
         self._buffer = Buffer(slot_first=rule.has_rate)
         self._message_size = MessageSize()
         self._measurements = QueueMeasurements(clock)
+        self._calls = RunningCalls(self._measurements, clock)
         self._losses = LossDetector()
-        self._recovered_at = -inf
-        self._running: dict[ClaimedRow, float] = {}
         self._subscription: Subscription | None = None
         self._unacked: dict[HeldMessage, None] = {}
         self._held = 0
@@ -218,53 +213,19 @@ class Lane:
         return self._held
 
     @property
+    def calls(self) -> RunningCalls:
+        """The attempts that run here."""
+        return self._calls
+
+    @property
     def busy(self) -> int:
         """The number of attempts that run here."""
-        return len(self._running)
+        return len(self._calls)
 
     @property
     def in_use(self) -> int:
         """Consumers that run an attempt or are about to, for instance while awaiting a rate."""
         return self.busy + self._buffer.in_use
-
-    @property
-    def stuck(self) -> int:
-        """Attempts that run far longer than usual, without those from before a recovery."""
-        until = self._stuck_if_before
-        return sum(self._recovered_at <= started < until for started in self._running.values())
-
-    @property
-    def stuck_before_recovery(self) -> int:
-        """Stuck attempts from before the provider recovered; they do not show its present state."""
-        until = min(self._recovered_at, self._stuck_if_before)
-        return sum(started < until for started in self._running.values())
-
-    @property
-    def is_hanging(self) -> bool:
-        """Whether over half of the attempts are stuck, and too many to be replaced."""
-        current = self.busy - self.stuck_before_recovery
-        return self.stuck > MAX_STUCK_REPLACED and 2 * self.stuck > current
-
-    @property
-    def oldest_call_s(self) -> float:
-        """How long the oldest running attempt has run, 0 if none runs."""
-        now = self._clock()
-        return now - min(self._running.values(), default=now)
-
-    def oldest_start_since(self, instant: float) -> float | None:
-        """When the oldest attempt started of those running since `instant` and any recovery."""
-        since = max(instant, self._recovered_at)
-        return min(
-            (started for started in self._running.values() if started >= since), default=None
-        )
-
-    def mark_recovered(self, at: float) -> None:
-        """The provider answers again after a hang: attempts from before `at` are no hang."""
-        self._recovered_at = at
-
-    @property
-    def _stuck_if_before(self) -> float:
-        return self._clock() - max(MIN_STUCK_S, STUCK_FACTOR * self._measurements.service_s)
 
     def claims_wanted(self, *, room: int) -> int:
         """Return how many rows to claim now: for the ready consumers, and what they begin soon.
@@ -355,9 +316,7 @@ class Lane:
 
     async def run_attempt(self, row: ClaimedRow) -> None:
         """Run the attempt of a row taken from here. Raises what the attempt raises."""
-        now = self._clock()
-        self._running[row] = now
-        row.held.begin(now)
+        self._calls.begin(row)
         self._in_flight.started()
         self._measurements.peak_use.add(self.in_use)
         self._buffer.pass_on()
@@ -365,9 +324,9 @@ class Lane:
             timing = await self._attempts.attempt(row)
             self._measurements.attempt_finished(timing)
             if timing.answered:
-                self.answered_at = self._clock()
+                self._calls.answered_at = self._clock()
         finally:
-            del self._running[row]
+            self._calls.end(row)
             self._in_flight.finished()
 
     def set_consumers(
@@ -508,7 +467,7 @@ class Lane:
         call_s = self._measurements.call_s
         if call_s is None:
             return None
-        consumers = max(0, self.consumers - self.stuck)
+        consumers = max(0, self.consumers - self._calls.stuck)
         own = inf if self.rule.consumer_rate is None else self.rule.consumer_rate
         return min(consumers * min(1 / call_s, own), self._provider_rate_per_s)
 

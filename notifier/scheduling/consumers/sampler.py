@@ -97,8 +97,8 @@ class DemandSampler:
             hang_limit=self._hangs.queue_limit(lane),
             channel_hang_limit=self._hangs.channel_limit(rule.queue.channel),
             bulkhead=rule.bulkhead,
-            stuck=lane.stuck,
-            stuck_before_recovery=lane.stuck_before_recovery,
+            stuck=lane.calls.stuck,
+            stuck_before_recovery=lane.calls.stuck_before_recovery,
             has_slow_consumer_rate=slot_s > measured.service_s,
         )
 

@@ -27,16 +27,10 @@ IDLE_AFTER_S: Final = 1.0
 log = structlog.get_logger(__name__)
 
 
-class MonitoredLane(Protocol):
-    """The attempts that run for one queue. Implemented by scheduling.consumers.lane.Lane."""
+class MonitoredCalls(Protocol):
+    """The attempts that run for one queue; implemented by consumers.running_calls.RunningCalls."""
 
-    consumers: int
     answered_at: float
-
-    @property
-    def queue(self) -> QueueKey:
-        """The queue it belongs to."""
-        ...
 
     @property
     def stuck(self) -> int:
@@ -49,8 +43,8 @@ class MonitoredLane(Protocol):
         ...
 
     @property
-    def oldest_call_s(self) -> float:
-        """How long the oldest running attempt has run, 0 if none runs."""
+    def oldest_s(self) -> float:
+        """How long the oldest attempt has run, 0 if none runs."""
         ...
 
     def oldest_start_since(self, instant: float) -> float | None:
@@ -59,6 +53,22 @@ class MonitoredLane(Protocol):
 
     def mark_recovered(self, at: float) -> None:
         """The provider answers again after a hang: attempts from before `at` are no hang."""
+        ...
+
+
+class MonitoredLane(Protocol):
+    """One queue in this worker; implemented by scheduling.consumers.lane.Lane."""
+
+    consumers: int
+
+    @property
+    def queue(self) -> QueueKey:
+        """The queue it belongs to."""
+        ...
+
+    @property
+    def calls(self) -> MonitoredCalls:
+        """The attempts that run for it."""
         ...
 
 
@@ -118,7 +128,7 @@ class HangDetector:
         """Decide again which channels and queues hang; log and count what changed."""
         if not self._liveness.is_alive():
             for lane in lanes:
-                lane.mark_recovered(now)
+                lane.calls.mark_recovered(now)
             self._channels.clear()
         lanes_by_channel = defaultdict[Channel, list[MonitoredLane]](list)
         for lane in lanes:
@@ -133,7 +143,7 @@ class HangDetector:
 
         Not less than the stuck calls that are replaced, and one.
         """
-        return max(lane.consumers, 1 + MAX_STUCK_REPLACED) if lane.is_hanging else None
+        return max(lane.consumers, 1 + MAX_STUCK_REPLACED) if lane.calls.is_hanging else None
 
     def channel_limit(self, channel: Channel) -> int | None:
         """The maximum of consumers of all queues of a hanging channel; None without a hang."""
@@ -141,8 +151,8 @@ class HangDetector:
 
     def _check_channel(self, channel: Channel, lanes: Sequence[MonitoredLane], now: float) -> None:
         calls = self._channels[channel]
-        answered_at = max(lane.answered_at for lane in lanes)
-        started = [lane.oldest_start_since(answered_at) for lane in lanes]
+        answered_at = max(lane.calls.answered_at for lane in lanes)
+        started = [lane.calls.oldest_start_since(answered_at) for lane in lanes]
         was_hanging = calls.is_hanging
         calls.check(min((at for at in started if at is not None), default=None), answered_at, now)
         self._observer.provider_hanging(channel, is_hanging=calls.is_hanging)
@@ -156,7 +166,7 @@ class HangDetector:
         elif was_hanging and not calls.is_hanging:
             log.info("provider_recovered_from_hang", channel=channel)
             for lane in lanes:
-                lane.mark_recovered(answered_at)
+                lane.calls.mark_recovered(answered_at)
 
     def _report_queue(self, lane: MonitoredLane) -> None:
         """Log once that a queue hangs, and once that all its calls are well again.
@@ -164,12 +174,12 @@ class HangDetector:
         The end is logged only when no call is stuck: a provider may hang for some calls only.
         """
         queue = lane.queue
-        is_well = not lane.stuck and not self._channels[queue.channel].is_hanging
-        if lane.is_hanging and queue not in self._reported_queues:
+        is_well = not lane.calls.stuck and not self._channels[queue.channel].is_hanging
+        if lane.calls.is_hanging and queue not in self._reported_queues:
             self._reported_queues.add(queue)
-            oldest_s = round(lane.oldest_call_s, 1)
+            oldest_s = round(lane.calls.oldest_s, 1)
             log.warning(
-                "queue_hang_detected", queue=str(queue), oldest_s=oldest_s, calls=lane.stuck
+                "queue_hang_detected", queue=str(queue), oldest_s=oldest_s, calls=lane.calls.stuck
             )
         elif is_well and queue in self._reported_queues:
             self._reported_queues.remove(queue)
