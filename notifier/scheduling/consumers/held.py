@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from notifier.ports.broker import Message, Pointer
+from notifier.scheduling.consumers.prefetch import MessageSize
+
+TAIL_AFTER_S: Final = 0.25
+"""A message whose last call began this long ago, and is not settled, waits for slow calls."""
 
 
 class PointerOwner(Protocol):
@@ -57,3 +61,57 @@ class LanePointer:
         if not self._has_begun:
             self.message.unbegun -= 1
         self.owner.settled(self)
+
+
+class HeldMessages:
+    """The messages of one lane that are not acked."""
+
+    def __init__(self) -> None:
+        self.pointers = 0
+        """The number of pointers in them that are not settled."""
+        self.size = MessageSize()
+        self._messages: dict[HeldMessage, None] = {}
+
+    def __len__(self) -> int:
+        """The number of messages."""
+        return len(self._messages)
+
+    def add(self, message: Message, now: float, owner: PointerOwner) -> list[LanePointer]:
+        """Take in a message; returns its pointers."""
+        held = HeldMessage(message, now)
+        self._messages[held] = None
+        self.pointers += len(message.pointers)
+        self.size.record(len(message.pointers))
+        return [LanePointer(pointer, held, owner) for pointer in message.pointers]
+
+    def settle(self, held: LanePointer) -> Message | None:
+        """Count a pointer as settled; returns its message if that is to be acked now."""
+        message = held.message
+        message.unsettled -= 1
+        if message not in self._messages:  # its connection is lost: it cannot be acked
+            return None
+        self.pointers -= 1
+        if message.unsettled:
+            return None
+        del self._messages[message]
+        return message.message
+
+    def clear(self) -> None:
+        """Forget all messages: the connection that carried them is lost."""
+        self._messages.clear()
+        self.pointers = 0
+
+    @property
+    def published_since(self) -> float | None:
+        """The earliest time of publishing, on Postgres's clock; None without a message."""
+        return min((held.message.published_at for held in self._messages), default=None)
+
+    def tails(self, now: float, *, consumers_wait: bool) -> int:
+        """The messages that have nothing left to begin and wait for slow calls.
+
+        If consumers wait while no message has anything left, all messages count, also young ones.
+        """
+        begun = [held for held in self._messages if not held.unbegun]
+        if len(begun) == len(self._messages) and consumers_wait:
+            return len(begun)
+        return sum(now - held.begun_at > TAIL_AFTER_S for held in begun)

@@ -25,9 +25,9 @@ from notifier.scheduling.cluster.loss_detector import LossDetector
 from notifier.scheduling.cluster.peer_load import PeerLoad
 from notifier.scheduling.consumers.buffer import Buffer
 from notifier.scheduling.consumers.claim_budget import ClaimBudget
-from notifier.scheduling.consumers.held import HeldMessage, LanePointer
+from notifier.scheduling.consumers.held import HeldMessages, LanePointer
 from notifier.scheduling.consumers.measurements import QueueMeasurements
-from notifier.scheduling.consumers.prefetch import MessageSize, is_worth_a_change, prefetch_for
+from notifier.scheduling.consumers.prefetch import is_worth_a_change, prefetch_for
 from notifier.scheduling.consumers.running_calls import RunningCalls
 from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.rates.lateness import LatenessDetector
@@ -42,8 +42,6 @@ AHEAD_S: Final = 0.1
 AHEAD_OF_SLOTS_S: Final = 0.25
 """The same where the queue has a rate: a slot without a claimed row may pass unused."""
 MAX_AHEAD: Final = 256
-TAIL_AFTER_S: Final = 0.25
-"""A message whose last call began this long ago, and is not settled, waits for slow calls."""
 GIVE_BACK_RETRY_S: Final = 0.5
 
 
@@ -131,13 +129,11 @@ class Lane:
         self._budget = budget
         self._clock = clock
         self._buffer = Buffer(slot_first=rule.has_rate)
-        self._message_size = MessageSize()
         self._measurements = QueueMeasurements(clock)
         self._calls = RunningCalls(self._measurements, clock)
         self._losses = LossDetector()
         self._subscription: Subscription | None = None
-        self._unacked: dict[HeldMessage, None] = {}
-        self._held = 0
+        self._held = HeldMessages()
         self._prefetch = 0
         self._provider_rate_per_s = inf
         self._has_shrunk = False
@@ -167,12 +163,8 @@ class Lane:
     def deliver(self, message: Message) -> None:
         """Take in a message from the broker."""
         now = self._clock()
-        held = HeldMessage(message, now)
-        self._unacked[held] = None
-        self._held += len(message.pointers)
-        self._message_size.record(len(message.pointers))
         self._losses.delivered(message, now)
-        self._buffer.put(LanePointer(pointer, held, self) for pointer in message.pointers)
+        self._buffer.put(self._held.add(message, now, owner=self))
         if self._prefetch == 0:
             self._changed.set()
             return
@@ -183,8 +175,7 @@ class Lane:
 
     def connection_lost(self) -> None:
         """Drop unclaimed pointers: the broker delivers them again. What is claimed continues."""
-        self._unacked.clear()
-        self._held = 0
+        self._held.clear()
         self._buffer.remove_pointers(received_before=inf)
         self._losses.connection_lost()
 
@@ -192,25 +183,19 @@ class Lane:
         """Implements held.PointerOwner: acks the message after its last pointer."""
         if held.is_claimed:
             self._budget.remove(held.pointer)
-        message = held.message
-        message.unsettled -= 1
-        if message not in self._unacked:
-            return
-        self._held -= 1
-        if not message.unsettled:
-            del self._unacked[message]
-            if self._subscription is not None:
-                self._subscription.ack(message.message)
+        message = self._held.settle(held)
+        if message is not None and self._subscription is not None:
+            self._subscription.ack(message)
 
     @property
     def is_full(self) -> bool:
         """Whether the prefetch is used up and every consumer has something to do."""
-        return len(self._unacked) >= self._prefetch > 0 and not self._buffer.has_spare_consumer
+        return len(self._held) >= self._prefetch > 0 and not self._buffer.has_spare_consumer
 
     @property
     def held(self) -> int:
         """The number of pointers in unacknowledged messages that are not settled."""
-        return self._held
+        return self._held.pointers
 
     @property
     def calls(self) -> RunningCalls:
@@ -365,22 +350,10 @@ class Lane:
             consumers,
             rate_per_s=min((rate for rate in rates if rate is not None), default=None),
             ahead=self._ahead,
-            message_size=self._message_size.pointers,
-            tails=self._tails,
+            message_size=self._held.size.pointers,
+            tails=self._held.tails(self._clock(), consumers_wait=self._buffer.has_waiting_consumer),
         )
         return wanted if is_worth_a_change(wanted, self._prefetch) else self._prefetch
-
-    @property
-    def _tails(self) -> int:
-        """The messages that have nothing left to begin and wait for slow calls.
-
-        If consumers wait while no message has anything left, all messages count, also young ones.
-        """
-        begun = [held for held in self._unacked if not held.unbegun]
-        if len(begun) == len(self._unacked) and self._buffer.has_waiting_consumer:
-            return len(begun)
-        now = self._clock()
-        return sum(now - held.begun_at > TAIL_AFTER_S for held in begun)
 
     def suspend(self) -> None:
         """Give no row to a consumer until the next `set_consumers`."""
@@ -455,7 +428,7 @@ class Lane:
             service_s=self._measurements.service_s,
             capacity_per_s=self._capacity_per_s(),
             limited_by=self.limited_by,
-            held_since=min((held.message.published_at for held in self._unacked), default=None),
+            held_since=self._held.published_since,
             watermark=self._losses.watermark(now),
             drained_s=self._losses.drained_s(now),
         )
@@ -496,7 +469,7 @@ class Lane:
         """The number of unclaimed pointers that may stay."""
         if not self._has_shrunk:
             return inf  # only a lower prefetch leaves too many
-        size = self._message_size.pointers
+        size = self._held.size.pointers
         return self._prefetch if size == 1 else 2 * size * self._prefetch
 
     @property
