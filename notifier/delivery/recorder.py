@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH: Final = 500
 FULL_BATCH: Final = 128
-"""So many results are written at once; fewer wait until MIN_INTERVAL_S is over."""
+"""Results from this number on are written at once; fewer wait until MIN_INTERVAL_S is over."""
 MIN_INTERVAL_S: Final = 0.004
 """The least time between the starts of two writes. A statement costs Postgres and this process as
 much as ten rows, and no caller waits for it: after a pause a result is written at once."""
@@ -123,15 +123,13 @@ class Recorder:
         backoff = Backoff(MIN_BACKOFF_S, MAX_BACKOFF_S)
         while batch:
             replies = await write_batch("record", batch, self._record)
-            unknown = [
-                finished
-                for finished, reply in zip(batch, replies, strict=True)
-                if isinstance(reply, StoreUnavailable)
-            ]
+            unknown: list[Finished] = []
             for finished, reply in zip(batch, replies, strict=True):
-                if isinstance(reply, StoreRejected):
+                if isinstance(reply, StoreUnavailable):
+                    unknown.append(finished)
+                elif isinstance(reply, StoreRejected):
                     await self._record_without_texts(finished, reply)
-                elif not isinstance(reply, StoreUnavailable):
+                else:
                     self._settle(finished, reply)
             if unknown:
                 reason = "Postgres is unavailable"

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from notifier.ports.heartbeat import DeadProcess
     from notifier.ports.store import AttemptResult, ClaimReply, OrphanDecision, Quota
 
+    TimedResults = Sequence[tuple[AttemptResult, float]]
+    """Results, each with the seconds since its call ended."""
+
 MAX_COUNTED_DUE: Final = 1000
 MAX_SWEEP_ROWS: Final = 5000
 MAX_RECOVERED_ROWS: Final = 500
@@ -369,27 +372,16 @@ def _recorded(row: Record) -> Recorded:
     return Recorded(STATUS_BY_NAME[row["status"]], late=False, age_s=row["age_s"])
 
 
-def _sent_arrays(
-    timed_results: Sequence[tuple[AttemptResult, float]],
-) -> Sequence[Sequence[object]]:
+def _sent_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
     """Return the arrays $1 to $9 of record_sent.sql, in its order."""
-    results = [result for result, _ in timed_results]
     return (
-        [result.id for result in results],
-        [result.claim for result in results],
-        [result.provider for result in results],
-        [result.code for result in results],
-        [result.detail for result in results],
-        [result.reference for result in results],
-        [result.waited_s for result in results],
-        [result.finished_at_monotonic - result.started_at_monotonic for result in results],
-        [ended_ago_s for _, ended_ago_s in timed_results],
+        [result.id for result, _ in timed_results],
+        [result.claim for result, _ in timed_results],
+        *_call_arrays(timed_results),
     )
 
 
-def _record_arrays(
-    timed_results: Sequence[tuple[AttemptResult, float]],
-) -> Sequence[Sequence[object]]:
+def _record_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
     """Return the arrays $1 to $14 of record.sql, in its order."""
     results = [result for result, _ in timed_results]
     return (
@@ -400,25 +392,24 @@ def _record_arrays(
         [result.after.total_seconds() if result.after else 0.0 for result in results],
         [result.reason for result in results],
         [result.outcome for result in results],
-        [result.provider for result in results],
-        [result.code for result in results],
-        [result.detail for result in results],
-        [result.reference for result in results],
-        [result.waited_s for result in results],
-        [result.finished_at_monotonic - result.started_at_monotonic for result in results],
-        [ended_ago_s for _, ended_ago_s in timed_results],
+        *_call_arrays(timed_results),
     )
 
 
-def _late_arrays(
-    timed_results: Sequence[tuple[AttemptResult, float]],
-) -> Sequence[Sequence[object]]:
+def _late_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
     """Return the arrays $1 to $10 of record_late.sql, in its order."""
+    return (
+        [result.id for result, _ in timed_results],
+        [result.claim for result, _ in timed_results],
+        [result.outcome for result, _ in timed_results],
+        *_call_arrays(timed_results),
+    )
+
+
+def _call_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
+    """Return the last seven arrays of the three statements that record: what a call resulted in."""
     results = [result for result, _ in timed_results]
     return (
-        [result.id for result in results],
-        [result.claim for result in results],
-        [result.outcome for result in results],
         [result.provider for result in results],
         [result.code for result in results],
         [result.detail for result in results],

@@ -16,7 +16,8 @@ from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.slots import SLOT_VALID_S
 
 MAX_ATTEMPTS_IN_A_ROW: Final = 32
-"""After so many attempts a consumer lets others run: sends that return at once never wait."""
+"""A consumer yields to the event loop after this many attempts: calls that return at once never
+yield by themselves."""
 
 
 class Consumer:
