@@ -66,7 +66,7 @@ def _limit() -> Json:
 
 def _wait() -> Json:
     return timeseries(
-        "Wait, from due to claimed",
+        "Wait, from due to called",
         "How long notifications waited for a consumer, and the promised wait (dashed). If it is "
         "higher: look at What limits it.",
         Query(quantile(0.99, "notifier_queue_wait_seconds", where=MINE), "p99"),
@@ -82,7 +82,7 @@ def _wait() -> Json:
 def _late() -> Json:
     return timeseries(
         "Late",
-        "The share of notifications that were claimed later than promised. Above a few percent "
+        "The share of notifications that were called later than promised. Above a few percent "
         "for minutes: look at What limits it; if that is consumers, start workers.",
         Query(
             share(
@@ -211,7 +211,7 @@ def _retries() -> Json:
 def _recovered() -> Json:
     lost, died = (f'{MINE}, reason="{reason}"' for reason in ("message_lost", "process_died"))
     return timeseries(
-        "Made due again",
+        "Recovered and given back",
         "Lost in RabbitMQ: for example after a purge of the queue; nothing to do. Its process "
         "died: find out why. Given back without an attempt: normal in small numbers, at a stop or "
         "a move of consumers.",

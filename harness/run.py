@@ -12,8 +12,8 @@ from uuid import UUID
 import asyncpg
 
 from harness.client import Client, until
+from harness.statuses import UNCLAIMED, on_statuses
 from harness.system import Child, System
-from notifier.domain.notification import FINAL
 from notifier.embedded.process import run_steps_async
 
 MIN_IN_FLIGHT = 20
@@ -85,24 +85,25 @@ class Run:
         return sum(child.log.read_text().count(event) for child in self.system.children)
 
     async def all_final(self, timeout_s: float = 180) -> None:
-        sql = "SELECT count(*) FROM notifications WHERE status::text <> ALL($1)"
-        await until(lambda: self.number(sql, FINAL), lambda left: left == 0, timeout_s)
+        """Wait until no notification waits or is being sent."""
+        sql = "SELECT count(*) FROM live"
+        await until(lambda: self.number(sql), lambda left: left == 0, timeout_s)
 
     async def not_sent(self, ids: Sequence[str]) -> int:
-        """Count those of these ids that have no row with status `sent`."""
-        sql = "SELECT count(*) FROM notifications WHERE id = ANY($1) AND status = 'sent'"
+        """Count those of these ids whose status is not `sent`."""
+        sql = on_statuses("SELECT count(*) FROM statuses WHERE id = ANY($1) AND status = 'sent'")
         return len(set(ids)) - round(await self.number(sql, _uuids(ids)))
 
-    async def last_change(self, ids: Sequence[str]) -> float:
-        """Return when the last of these changed its status."""
-        sql = "SELECT extract(epoch FROM max(updated_at)) FROM notifications WHERE id = ANY($1)"
+    async def last_end(self, ids: Sequence[str]) -> float:
+        """Return when the last of these ended: its call, or the row without one."""
+        sql = on_statuses("SELECT max(at) FROM statuses WHERE id = ANY($1)")
         return await self.number(sql, _uuids(ids))
 
     async def sending(self, worker: UUID | None = None) -> Held:
         """Return id and claim of all rows in `sending`, of this worker or of all workers."""
-        sql = """SELECT id, claim FROM notifications
-                 WHERE status = 'sending' AND ($1::uuid IS NULL OR claimed_by = $1)"""
-        return {(str(row["id"]), row["claim"]) for row in await self.rows(sql, worker)}
+        sql = """SELECT id, claim FROM live
+                 WHERE claimed_by <> $2 AND ($1::uuid IS NULL OR claimed_by = $1)"""
+        return {(str(row["id"]), row["claim"]) for row in await self.rows(sql, worker, UNCLAIMED)}
 
     async def ambiguous(self) -> set[str]:
         """Return the ids that have an ambiguous attempt."""

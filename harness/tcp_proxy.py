@@ -241,26 +241,57 @@ class TcpProxy:
         client.forward()
 
 
-@asynccontextmanager
-async def open_proxy(host: str, upstream: int | str | Path) -> AsyncIterator[TcpProxy]:
-    """Run a proxy to `host` and a port, or to the path of a Unix socket (`host` is ignored)."""
-    async with asyncio.TaskGroup() as group:
-        proxy = TcpProxy(host, upstream, group)
+class Proxies:
+    """Opens proxies, which all end with the block of `open_proxies`."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._opened: list[TcpProxy] = []
+
+    def open(self, host: str, upstream: int | str | Path) -> TcpProxy:
+        """Open one to `host` and a port, or to the path of a Unix socket (`host` is ignored)."""
+        proxy = TcpProxy(host, upstream, self._group)
         proxy.listen()
-        try:
-            yield proxy
-        finally:
+        self._opened.append(proxy)
+        return proxy
+
+    def open_for(self, url: str) -> TcpProxy:
+        """Open one to the server of an AMQP, HTTP or Postgres URL; see `TcpProxy.url`."""
+        parts = urlsplit(url)
+        folder = parse_qs(parts.query).get("host")
+        host, upstream = (
+            ("", f"{folder[0]}/.s.PGSQL.5432")
+            if folder
+            else (parts.hostname or LOOPBACK, parts.port)
+        )
+        assert upstream is not None, f"{url} has no port"
+        return self.open(host, upstream)
+
+    def cut(self) -> None:
+        """Cut all of them."""
+        for proxy in self._opened:
             proxy.cut()
 
 
 @asynccontextmanager
+async def open_proxies() -> AsyncIterator[Proxies]:
+    async with asyncio.TaskGroup() as group:
+        proxies = Proxies(group)
+        try:
+            yield proxies
+        finally:
+            proxies.cut()
+
+
+@asynccontextmanager
+async def open_proxy(host: str, upstream: int | str | Path) -> AsyncIterator[TcpProxy]:
+    """Run a proxy as `Proxies.open` does."""
+    async with open_proxies() as proxies:
+        yield proxies.open(host, upstream)
+
+
+@asynccontextmanager
 async def open_proxy_for(url: str) -> AsyncIterator[TcpProxy]:
-    """Run a proxy to the server of an AMQP, HTTP or Postgres URL; see `TcpProxy.url`."""
-    parts = urlsplit(url)
-    folder = parse_qs(parts.query).get("host")
-    host, upstream = (
-        ("", f"{folder[0]}/.s.PGSQL.5432") if folder else (parts.hostname or LOOPBACK, parts.port)
-    )
-    assert upstream is not None, f"{url} has no port"
-    async with open_proxy(host, upstream) as proxy:
-        yield proxy
+    """Run a proxy as `Proxies.open_for` does."""
+    async with open_proxies() as proxies:
+        yield proxies.open_for(url)

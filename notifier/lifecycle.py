@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf
-from typing import Any, Final, TypeVar
+from random import Random
+from typing import Any, Final, Protocol, TypeVar
 
 T = TypeVar("T")
 Clock = Callable[[], float]
-"""Monotonic seconds."""
+"""Seconds; of a monotonic clock, unless said otherwise."""
 UPTIME_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+uptime_s: Final[Clock] = partial(time.clock_gettime, UPTIME_CLOCK)
+"""Returns monotonic seconds that go on while the machine is suspended, where the system can.
+
+Ages of claims and heartbeats: after a suspension others may have taken over."""
 EXPIRED: Final = -inf
 MIN_TIMER_S: Final = 0.001
 """uvloop's timers have a resolution of 1 ms: a shorter one fires at once, in a busy loop."""
-
-
-def uptime_s() -> float:
-    """Return monotonic seconds that go on while the machine is suspended, where the system can.
-
-    Ages of claims and heartbeats: after a suspension others may have taken over.
-    """
-    return time.clock_gettime(UPTIME_CLOCK)
 
 
 async def wait(event: asyncio.Event, timeout_s: float) -> bool:
@@ -36,43 +33,49 @@ async def wait(event: asyncio.Event, timeout_s: float) -> bool:
         return event.is_set()
 
 
-async def repeat(
-    run_once: Callable[[], Awaitable[object]], stop: asyncio.Event, interval_s: float
-) -> None:
-    """Call `run_once`, wait `interval_s`, and so on until `stop` is set."""
+class RepeatedTask(Protocol):
+    """A task that is done again and again."""
+
+    async def run_once(self) -> object:
+        """Do it once."""
+        ...
+
+
+async def repeat(task: RepeatedTask, stop: asyncio.Event, interval_s: float) -> None:
+    """Run the task, wait `interval_s`, and so on until `stop` is set."""
     while not stop.is_set():
-        await run_once()
+        await task.run_once()
         await wait(stop, interval_s)
 
 
+class StoppableTask(Protocol):
+    """A task that runs until it is told to stop."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set."""
+        ...
+
+
 @asynccontextmanager
-async def background_task(
-    run: Callable[[asyncio.Event], Coroutine[None, None, None]], name: str
-) -> AsyncIterator[None]:
+async def background_task(task: StoppableTask, name: str) -> AsyncIterator[None]:
     """Run a task during the block. Leaving the block sets its stop event and waits for its end."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(run(stop), name=name)
+        group.create_task(task.run(stop), name=name)
         try:
             yield
         finally:
             stop.set()
 
 
-def _full_delay() -> float:
-    return 1.0
-
-
 class Backoff:
     """Delays that double from `first_s` to `max_s`, to wait between attempts that fail.
 
-    `random` returns a number from 0 to 1. Half of a delay is fixed and half is multiplied by it, so
-    that many processes do not retry in step. By default the delays are exact.
+    Half of a delay is fixed and half is multiplied by a number from `random`, so that many
+    processes do not retry in step. Without it the delays are exact.
     """
 
-    def __init__(
-        self, first_s: float, max_s: float, *, random: Callable[[], float] = _full_delay
-    ) -> None:
+    def __init__(self, first_s: float, max_s: float, *, random: Random | None = None) -> None:
         self._first_s = first_s
         self._max_s = max_s
         self._random = random
@@ -86,7 +89,8 @@ class Backoff:
     def next_s(self) -> float:
         """Return the delay after one more failure, in seconds."""
         delay_s, self._next_s = self._next_s, min(2 * self._next_s, self._max_s)
-        return delay_s / 2 + self._random() * delay_s / 2
+        jitter = self._random.random() if self._random else 1.0
+        return delay_s / 2 + jitter * delay_s / 2
 
     def reset(self) -> None:
         """Record a success: the next delay is the first one again."""
@@ -124,20 +128,15 @@ class TimeLimit:
             self._is_timer_set = True
             self._loop.call_later(self.seconds, self._cancel_expired)
         try:
-            result = await call
+            return await call
         except asyncio.CancelledError as error:
-            if self._has_expired(task, cancelled_before):
+            is_only_cancel = task.cancelling() == cancelled_before + 1
+            if self._deadlines[task] == EXPIRED and is_only_cancel:
                 raise TimeoutError from error
             raise
-        except BaseException:
-            self._has_expired(task, cancelled_before)
-            raise
-        self._has_expired(task, cancelled_before)
-        return result
-
-    def _has_expired(self, task: asyncio.Task[Any], cancelled_before: int) -> bool:
-        """Forget a call that ended; return whether only its time limit cancelled it."""
-        return self._deadlines.pop(task) == EXPIRED and task.uncancel() <= cancelled_before
+        finally:
+            if self._deadlines.pop(task) == EXPIRED:
+                task.uncancel()
 
     def _cancel_expired(self) -> None:
         """Cancel the calls past their deadline and set the timer for the next one."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid_utils.compat import uuid7
 
 from notifier.domain.controls import Breaker, BreakerState, Pause, Scope, ScopeKind
+from notifier.domain.due import BEGINNING, DueClass
 from notifier.domain.notification import (
     Channel,
     Claimed,
@@ -19,7 +20,7 @@ from notifier.domain.notification import (
     WorkerId,
 )
 from notifier.ports.broker import Pointer
-from notifier.ports.store import AttemptResult, ClaimRequest, Quota
+from notifier.ports.store import AttemptResult, ClaimRequest, DueRange, LiveRow
 
 EMAIL_HIGH = QueueKey(Channel("email"), Priority.HIGH)
 EMAIL_LOW = QueueKey(Channel("email"), Priority.LOW)
@@ -87,13 +88,25 @@ def a_notification(
     )
 
 
-def quotas(*queues: QueueKey, limit: int = 500) -> list[Quota]:
-    """Return quotas of `limit` first attempts and `limit` retries for each queue (default: all)."""
+def due_ranges(*queues: QueueKey, limit: int = 500) -> list[DueRange]:
+    """Return ranges that read `limit` rows of each class of each queue (default: all queues)."""
     return [
-        Quota(queue=queue, is_retry=is_retry, limit=limit)
+        DueRange(queue, due_class, BEGINNING, limit)
         for queue in queues or QUEUES
-        for is_retry in (False, True)
+        for due_class in DueClass
     ]
+
+
+def row_pointer(row: LiveRow) -> Pointer:
+    """Return the pointer by which a row is published now."""
+    return Pointer(
+        queue=row.queue,
+        id=NotificationId(row.position.id),
+        claim=row.claim,
+        published_at=time.time(),
+        size=row.size,
+        deaths=row.deaths,
+    )
 
 
 def claim_request(pointer: Pointer) -> ClaimRequest:

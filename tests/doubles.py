@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+from uuid import UUID
 
-from notifier.domain.notification import QueueKey
+from notifier.domain.due import DueClass, Position
+from notifier.domain.notification import QueueKey, WorkerId
 from notifier.ports.heartbeat import NO_FIGURES, DeadProcess, Figures, QueueFigures
+from notifier.ports.leases import HeldLease, Progress
+
+BEYOND = Position(datetime(2100, 1, 1, tzinfo=UTC), UUID(int=0))
+"""A position beyond all rows."""
 
 
 @dataclass
@@ -24,13 +33,46 @@ class FixedFigures:
 
 
 @dataclass
-class DeadList:
-    """Lists the processes that count as dead."""
+class FixedProcesses:
+    """What one process knows of the others. Implements recovery.orphans.Processes.
 
-    processes: list[DeadProcess] = field(default_factory=list)
+    `live` have not left; `dead_processes` have a row. This process is alive as `is_alive_itself`
+    says.
+    """
+
+    live: Collection[WorkerId] = ()
+    dead_processes: Sequence[DeadProcess] = ()
+    departures: int = 0
+    is_alive_itself: bool = True
+
+    def is_alive(self) -> bool:
+        return self.is_alive_itself
 
     def dead(self) -> Sequence[DeadProcess]:
-        return self.processes
+        return self.dead_processes
+
+    def has_left(self, process: WorkerId) -> bool:
+        return process not in self.live
+
+
+@dataclass
+class FixedTerms:
+    """Holds leases of these terms. Implements ports.leases.HeldLeases.
+
+    All classes have the same floor.
+    """
+
+    terms: Mapping[QueueKey, int]
+    floor: Position = BEYOND
+
+    def held(self) -> Mapping[QueueKey, HeldLease]:
+        progress = Progress(floors=dict.fromkeys(DueClass, self.floor))
+        return {
+            queue: HeldLease(
+                queue=queue, term=term, progress=progress, renewed_at=0.0, passed_at=0.0
+            )
+            for queue, term in self.terms.items()
+        }
 
 
 @dataclass
@@ -51,3 +93,14 @@ class PermissionChange(asyncio.Event):
 
     def permissions_changed(self) -> None:
         self.set()
+
+
+class Draws(Random):
+    """Draws these numbers in turn, again and again."""
+
+    def __init__(self, *numbers: float) -> None:
+        super().__init__()
+        self._numbers = itertools.cycle(numbers)
+
+    def random(self) -> float:
+        return next(self._numbers)

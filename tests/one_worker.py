@@ -33,13 +33,17 @@ from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.ports.attempts import ClaimedRow
 from notifier.ports.broker import Pointer
 from notifier.ports.provider import Envelope
-from tests.builders import QUEUES, quotas, worker_id
+from notifier.ports.store import ClaimRequest
+from tests.builders import QUEUES, claim_request, due_ranges, row_pointer, worker_id
+from tests.doubles import Draws
 
 Response = Outcome | BaseException | asyncio.Event
 
 QUICK = RetryPolicy(base=timedelta(milliseconds=1), factor=2, cap=timedelta(seconds=1), tries=3)
-REJECTED = "rejected@example.com"
-"""The recipient of the rows that `reject` makes Postgres reject."""
+REJECTED = 77
+"""The `max_tries` of the rows that `reject` makes Postgres reject."""
+NIL = "00000000-0000-0000-0000-000000000000"
+"""`claimed_by` of a row that waits."""
 
 
 def reject(sqlstate: str, event: str, table: str, when: str) -> str:
@@ -125,13 +129,20 @@ class Worker(NamedTuple):
     provider: ScriptedProvider
     outcomes: Outcomes
     registry: CollectorRegistry
+    published: set[ClaimRequest]
 
     async def accept(self, *items: NewNotification) -> None:
         await self.store.insert(items)
 
     async def due(self) -> list[Pointer]:
-        """Take what is due, as a relay does."""
-        return [pointer for pointer, _ in await self.store.take_due(quotas(), 500)]
+        """Publish what is due and was not published before, as a relay does."""
+        read = await self.store.read_due(due_ranges())
+        pointers = [
+            row_pointer(row) for row in read.rows if row.claimed_by is None and not row.is_expired
+        ]
+        new = [pointer for pointer in pointers if claim_request(pointer) not in self.published]
+        self.published.update(map(claim_request, new))
+        return new
 
     async def hold(self, *items: NewNotification) -> list[Held]:
         """Accept, publish and deliver; returns the pointers in the order of the items."""
@@ -214,12 +225,12 @@ async def open_worker(
                 policies=dict.fromkeys(Priority, QUICK),
             ),
             liveness=ScriptedLiveness(*alive),
-            draw=lambda: 0.5,
+            random=Draws(0.5),
             send_timeout_s=send_timeout_s,
             outcome_listeners=[outcomes],
         )
         await stack.enter_async_context(running_attempts(attempts))
-        yield Worker(store, reader, attempts, provider, outcomes, registry)
+        yield Worker(store, reader, attempts, provider, outcomes, registry, set())
 
 
 def when_it_fails(worker: Worker, method: str, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:

@@ -29,6 +29,7 @@ DEPLOYMENT: Final = frozenset(
         "notifier_breaker",
         "notifier_provider_rate_per_second",
         "notifier_processes_died_total",
+        "notifier_lost",
         "notifier_partitions_kept",
     }
 )

@@ -38,7 +38,7 @@ from notifier.scheduling.consumers.pool import (
     open_consumer_pool,
 )
 from notifier.scheduling.rates.provider_rate import ProviderRate
-from tests.builders import QUEUES
+from tests.builders import QUEUES, claim_request
 
 WEIGHTS = {Priority.HIGH: 8.0, Priority.MEDIUM: 3.0, Priority.LOW: 1.0}
 TARGETS = {Priority.HIGH: 1.0, Priority.MEDIUM: 10.0, Priority.LOW: 60.0}
@@ -178,7 +178,7 @@ class FakeBackend:
         requested_at = now()
         self.claims.append(ClaimBatch(requested_at, [held.pointer for held in pointers], is_urgent))
         rows = [
-            ClaimedRow(claimed_of(held.pointer), requested_at, held)
+            ClaimedRow(claimed_of(held.pointer), claim_request(held.pointer), requested_at, held)
             for held in pointers
             if self._claim(held.pointer)
         ]

@@ -41,6 +41,7 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     Status.SUPPRESSED: frozenset(),
     Status.DELIVERED: frozenset(),
     Status.UNDELIVERED: frozenset({Status.DELIVERED}),
+    Status.LOST: frozenset({Status.SENT}),  # a late Accepted
 }
 
 

@@ -36,7 +36,7 @@ def databases(servers: Servers, rows: int) -> Iterator[Servers]:
             drained(place, NOTIFIER, AT_ITS_BEST, [a_notification()] * TEMPLATES)
         asyncio.run(_load(past, rows))
         for place in (past, empty):
-            asyncio.run(_ask(place, "VACUUM (ANALYZE) notifications, attempts"))
+            asyncio.run(_ask(place, "VACUUM (ANALYZE) notifications, live, attempts"))
         yield replace(servers, kept={PAST: past, EMPTY: empty})
 
 

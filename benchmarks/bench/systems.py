@@ -89,7 +89,7 @@ def a_notification(queue: str = "email.medium", **data: object) -> Document:
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Notifier. Its API keeps running, since its relay publishes to the workers."""
+    """Notifier. Its API keeps running, as it does in a deployment."""
 
     name: str = "Notifier"
     default_queue_type: str = ""

@@ -49,6 +49,11 @@ def _rate(table: Table) -> float | None:
     return ours.median if ours else None
 
 
+def _hot(table: Table) -> float | None:
+    ours = table.get(("drain", NOTIFIER, "hot_live_percent"))
+    return ours.median if ours else None
+
+
 def _change(table: Table) -> float | None:
     before = table.get(("hang", NOTIFIER, "p99_before_ms"))
     during = table.get(("hang", NOTIFIER, "p99_during_ms"))
@@ -63,6 +68,7 @@ TARGETS = (
         "drain", "drained, beside graphile-worker", _beside("drain", "graphile-worker"), 0.8, " x"
     ),
     Target("drain", "drained, beside Dramatiq", _beside("drain", "Dramatiq"), 2.5, " x"),
+    Target("drain", "HOT updates of live", _hot, 90, " %"),
     Target("past", "drained, beside an empty database", _beside("past"), 0.9, " x"),
     Target(
         "hang", "p99 of urgent email while SMS hang, compared with before", _change, 1.1, " x", True

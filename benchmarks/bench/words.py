@@ -67,22 +67,23 @@ Postgres with `fsync` on; each round has its own vhost and database. Figures are
 rounds, with the minimum and the maximum. A ratio above 1 means that Notifier did better.
 
 - **Submits**: wrk, one thread, 64 connections, 5 s after a warm-up of 1 s, the same document for
-  all. A 202 of Notifier is a committed row, and its API's relay publishes meanwhile; a 202 of a
-  peer is a publish that RabbitMQ confirmed, a job that Postgres committed or one that Redis
-  accepted. No worker runs. A round with any response other than 202, or with a different number of
-  rows, messages or jobs afterwards, does not count. Batches: four callers.
+  all. A 202 of Notifier is a committed row, and its API publishes the first of them meanwhile; a
+  202 of a peer is a publish that RabbitMQ confirmed, a job that Postgres committed or one that
+  Redis accepted. No worker runs. A round with any response other than 202, or with a different
+  number of rows, messages or jobs afterwards, does not count. Batches: four callers.
 - **Draining**: everything is enqueued before the workers start. Each send writes one byte to one
   file, whose size is read every 20 ms; the rate is the one between the 10th and the 90th percentile
   of the completions. Afterwards all rows of Notifier must be `sent` with one attempt each, and the
   queues and job tables of the peers must hold no unfinished job with their workers stopped. The
-  peers on Postgres drain a backlog that is vacuumed and analyzed. Notifier's relay keeps only a
-  window of the backlog in the broker. Its providers are replaced by the peers' job; nothing else
-  is.
+  peers on Postgres drain a backlog that is vacuumed and analyzed. Notifier's workers
+  keep only a window of the backlog in the broker. Its providers are replaced by the peers' job;
+  nothing else is.
 - **CPU**: between the same two moments, the time on a CPU of all threads of each process group
   (`/proc/PID/task/*/schedstat`), divided by the sends. `all` leaves out a receiver that stands for
   a provider. RabbitMQ and Postgres run for all systems, also for one that does not use them. The
   CPU of a Postgres backend counts for the statement that it ran last; Notifier has a connection
-  per kind of statement. HOT updates are counted over the whole round.
+  per kind of statement. HOT updates are counted over the whole round: those of
+  `live` are the claims, since a record deletes the row.
 - **Processes**: the same for Notifier alone.
 - **10 million sent notifications**: Notifier alone, on two databases of one Postgres. One has
   copies of sent notifications with their attempts, spread over seven days, the partitions of a
@@ -109,10 +110,8 @@ REMAINS = """\
 A notification costs 114 us of the two cores in the drain: the workers take 59, Postgres 40,
 RabbitMQ 9, the API 5. Claim and outcome of each send are committed before the next step. In a
 worker about 20 us are Notifier's own code, divided over claim, call, record and their metrics; the
-rest are the drivers, the event loop and the job. The largest possible saving is now in Postgres:
-one row version less (due, published, claimed and finished are four, each inserted into two or three
-indexes), or a claim that touches no index ([ADR
-25](adr/0025-cut-the-fixed-cost-of-every-attempt.md))."""
+rest are the drivers, the event loop and the job. In Postgres a claim writes no index (a HOT update
+of `live`), and the record of an accepted result deletes that row and inserts the attempt."""
 
 CONFIGURATIONS: Mapping[str, str] = {
     "Notifier": (

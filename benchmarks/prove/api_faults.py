@@ -1,4 +1,4 @@
-"""Kills the API during a batch and between its relay's commit and publish."""
+"""Kills the API during a batch, and between the commit of an accept and its direct publish."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from harness.client import QUEUES, orders, until
 from harness.figure import Figure, never
 from harness.run import MIN_IN_FLIGHT, Run, TooFewInFlight
 from harness.stack import Stack
+from harness.statuses import UNCLAIMED
 from harness.tcp_proxy import TcpProxy, open_proxy_for
+from notifier.domain.due import DueClass
 from notifier.embedded.process import run_steps_async
 
 KILLS = 20
@@ -27,14 +29,14 @@ BURST_S = 8.0
 """A burst of kills is shorter than any rescue, so that no pointer is lost twice."""
 CALLERS, BATCH = 4, 25
 STUCK = 400
-TAKEN_S, SENT_S = 0.1, 1.5
+PUBLISHED_S = 0.1
 SETTLES_S = 0.5
-"""Time for a relay to learn that its queues are empty; it then takes rows without polling."""
+"""Time for the API to learn that the queues are empty; it then publishes without polling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """`ids` got a 202 before the kill; `lost` rows are marked published and never arrived."""
+    """`ids` got a 202 before the kill; the pointers of `lost` rows were published and lost."""
 
     at: float
     ids: Sequence[str]
@@ -49,14 +51,14 @@ async def api_killed(stack: Stack) -> Sequence[Figure]:
         return await _judged(run, f"API killed in mid-batch, {KILLS} times", kills)
 
 
-async def relay_killed(stack: Stack) -> Sequence[Figure]:
-    """A proxy between API and RabbitMQ keeps what the relay published forever."""
+async def direct_publish_lost(stack: Stack) -> Sequence[Figure]:
+    """A proxy between API and RabbitMQ keeps what the API published directly forever."""
     async with stack.running() as run, open_proxy_for(run.broker) as proxy:
         _kill_api(run)
         await run.client.set_behaviour(latency_ms=100)
         await _start_api(run, proxy)
         kills = await _counted(run, lambda: _kill_before_publish(run, proxy))
-        name = f"relay killed before its publish, {KILLS} times"
+        name = f"API killed before its direct publish, {KILLS} times"
         lost = sum(kill.lost for kill in kills)
         return [
             *await _judged(run, name, kills),
@@ -80,7 +82,7 @@ async def _counted(run: Run, kill: Callable[[], Awaitable[Kill]]) -> list[Kill]:
 async def _judged(run: Run, name: str, kills: Sequence[Kill]) -> list[Figure]:
     await run.all_final()
     ids = [which for kill in kills for which in kill.ids]
-    recoveries = [await run.last_change(kill.ids) - kill.at for kill in kills if kill.ids]
+    recoveries = [await run.last_end(kill.ids) - kill.at for kill in kills if kill.ids]
     accepted = await run.accepted()
     in_flight = sorted(kill.in_flight for kill in kills)[-KILLS:]
     return [
@@ -120,28 +122,27 @@ async def _kill_before_publish(run: Run, proxy: TcpProxy) -> Kill:
     """In flight are ids with a 202 that were not called; a kill without a loss does not count."""
     proxy.blackhole()
     ids = await run.client.submit(orders(STUCK))
-    await asyncio.sleep(TAKEN_S)
+    await asyncio.sleep(PUBLISHED_S)
     _kill_api(run)
     killed_at = time.time()
+    lost = await _lost(run, ids)
     called = {call["notification_id"] for call in await run.client.log()}
     proxy.cut()
     proxy.heal()
-    await asyncio.sleep(SENT_S)
-    lost = await _lost(run, ids)
     await _start_api(run, proxy)
     in_flight = len(set(ids) - called) if lost else 0
     return Kill(at=killed_at, ids=ids, in_flight=in_flight, lost=lost)
 
 
 async def _lost(run: Run, ids: Sequence[str]) -> int:
-    """Count the rows marked published after everything published has been sent."""
-    sql = """SELECT count(*) FROM notifications WHERE id = ANY($1)
-             AND status = 'queued' AND due_at IS NULL AND published_at IS NOT NULL"""
-    return round(await run.number(sql, [UUID(which) for which in ids]))
+    """Count the rows that the API was to publish itself and that nobody has claimed."""
+    sql = "SELECT count(*) FROM live WHERE id = ANY($1) AND class = $2 AND claimed_by = $3"
+    wanted = [UUID(which) for which in ids]
+    return round(await run.number(sql, wanted, DueClass.DIRECT, UNCLAIMED))
 
 
 async def _start_api(run: Run, proxy: TcpProxy) -> None:
-    """Start an API that reaches RabbitMQ only through the proxy; its relay publishes."""
+    """Start an API that reaches RabbitMQ only through the proxy, and wait until it publishes."""
     child = run.system.spawn_api(NOTIFIER_BROKER__URL=proxy.url(run.broker))
     await run_steps_async(child.starting())
 

@@ -14,6 +14,7 @@ from harness.figure import Figure, never
 from harness.judge import instants
 from harness.run import Run
 from harness.stack import Stack
+from harness.statuses import on_statuses
 
 ALL_FAIL = {"channel": "sms", "error_share": 1.0}
 PROTECTED = {"channel": "sms", "password": "right"}
@@ -68,7 +69,7 @@ async def wrong_credentials(stack: Stack) -> Sequence[Figure]:
     ) as run:
         await run.client.set_behaviour(**PROTECTED)
         open_s, ids = await _broken(run, rate=50, span_s=15, behave=False)
-        tries = await run.number("SELECT max(tries) FROM notifications")
+        tries = await run.number(on_statuses("SELECT max(tries) FROM statuses"))
         named = await _openings(run, provider="twilio", reason="credentials")
         logged = _says_why(run)
         before = [child.pid for child in run.system.children]
@@ -110,7 +111,7 @@ async def _openings(run: Run, **labels: str) -> float:
 async def _misspent(run: Run) -> int:
     """Count the notifications whose tries differ from the calls in the sandbox's log."""
     called = Counter(call["notification_id"] for call in await run.client.log())
-    rows = await run.rows("SELECT id, tries FROM notifications")
+    rows = await run.rows(on_statuses("SELECT id, tries FROM statuses"))
     return sum(row["tries"] != called[str(row["id"])] for row in rows)
 
 

@@ -18,7 +18,7 @@ from harness.system import Child
 
 FROZEN_S = 20.0
 BLOCKED_S = 0.25
-LOCK = "BEGIN; LOCK TABLE notifications IN EXCLUSIVE MODE"
+LOCK = "BEGIN; LOCK TABLE live IN EXCLUSIVE MODE"
 
 
 async def worker_frozen(stack: Stack) -> Sequence[Figure]:

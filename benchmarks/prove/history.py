@@ -62,11 +62,10 @@ async def _rates(stack: Stack, *, finished: int) -> tuple[float, float]:
 
 
 async def _drain_s(run: Run, first: str) -> float:
-    """Return the seconds from the start of the first call to the last record."""
+    """Return the seconds from the start of the first call to the end of the last."""
     return await run.number(
         """
-        SELECT extract(epoch FROM max(n.updated_at) - min(a.started_at))
-        FROM notifications n JOIN attempts a ON a.id = n.id AND a.id >= $1::text::uuid
-        WHERE n.id >= $1::text::uuid""",
+        SELECT extract(epoch FROM max(finished_at) - min(started_at))
+        FROM attempts WHERE id >= $1::text::uuid""",
         first,
     )

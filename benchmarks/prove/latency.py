@@ -16,6 +16,7 @@ from harness.figure import Figure
 from harness.judge import first_calls, percentile, waits
 from harness.run import Run
 from harness.stack import Stack
+from harness.statuses import UNCLAIMED
 from notifier.domain.allocation.demand import RESERVED_CONSUMERS
 from notifier.domain.notification import QueueKey
 from notifier.settings import WorkerSettings
@@ -28,6 +29,7 @@ DRAINED_MEANWHILE = 60_000
 SEND_MS = 20
 FLOOD_ADDS_MS = 20.0
 FEW_CONSUMERS = 24
+WAITING_NOW = "SELECT count(*) FROM live WHERE claimed_by = $1"
 
 
 async def idle_latency(stack: Stack) -> Sequence[Figure]:
@@ -87,7 +89,7 @@ async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequen
         busy = Ticks.now().busy_since(used)
         sent = await total(run.workers, "notifier_finished") - before
         rate = sent / (time.monotonic() - began)
-        left = await run.number("SELECT count(*) FROM notifications WHERE status = 'queued'")
+        left = await run.number(WAITING_NOW, UNCLAIMED)
         run.kill(run.workers[0])  # the rest of the backlog does not matter
     alone, among = percentile(idle, 0.99), percentile(flooded, 0.99)
     return [
@@ -113,9 +115,7 @@ async def _flood(stack: Stack, consumers: int, *, adds_most_ms: float) -> Sequen
 async def _high(run: Run) -> list[float]:
     """Return the milliseconds from submit to call of each."""
     asked = await poisson(run.client, rate=HIGH_PER_S, span_s=HIGH_S, queues=HIGH)
-    ids = [UUID(which) for which in asked]
-    sql = "SELECT count(*) FROM notifications WHERE id = ANY($1) AND status <> 'sent'"
-    await until(lambda: run.number(sql, ids), lambda left: left == 0)
+    await until(lambda: run.not_sent(list(asked)), lambda left: left == 0)
     return waits(asked, first_calls(await run.client.log()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from benchmarks.prove.alerting import alerts
-from benchmarks.prove.api_faults import api_killed, relay_killed
+from benchmarks.prove.api_faults import api_killed, direct_publish_lost
 from benchmarks.prove.breakers import (
     one_failure,
     provider_fails,
@@ -47,7 +47,7 @@ MANY_WORKERS: Sequence[Measurement] = (
     worker_frozen,
     rolling_restart,
     api_killed,
-    relay_killed,
+    direct_publish_lost,
     rabbitmq_wiped,
     postgres_restarted,
     slow_backlog,

@@ -9,6 +9,7 @@ from harness.client import orders
 from harness.figure import Figure, never
 from harness.run import Run
 from harness.stack import Stack
+from harness.statuses import on_statuses
 from harness.system import Child
 
 COUNT, FIRST, CHUNK = 1_000_000, 50_000, 10_000
@@ -50,7 +51,7 @@ async def _submit(run: Run, count: int) -> None:
 
 
 async def _exactly_once(run: Run) -> Sequence[Figure]:
-    sent = await run.number("SELECT count(*) FROM notifications WHERE status = 'sent'")
+    sent = await run.number(on_statuses("SELECT count(*) FROM statuses WHERE status = 'sent'"))
     again = await run.number("""
         SELECT count(*) FROM (SELECT FROM attempts GROUP BY id HAVING count(*) <> 1) AS id""")
     tried = await run.number("SELECT count(DISTINCT id) FROM attempts")

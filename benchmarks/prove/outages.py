@@ -12,6 +12,7 @@ from harness.figure import Figure, never
 from harness.judge import doubled
 from harness.run import Run, at_least_in_flight
 from harness.stack import Stack
+from harness.statuses import UNCLAIMED
 from notifier.embedded.process import Steps, run_steps_async
 
 WAIT_S = 300.0
@@ -63,4 +64,4 @@ async def _rescues(run: Run) -> float:
 
 
 async def _waiting(run: Run) -> float:
-    return await run.number("SELECT count(*) FROM notifications WHERE status = 'queued'")
+    return await run.number("SELECT count(*) FROM live WHERE claimed_by = $1", UNCLAIMED)

@@ -28,7 +28,7 @@ async def worker_killed(stack: Stack) -> Sequence[Figure]:
         held = await run.sending(doomed)
         in_flight = at_least_in_flight(held)
         await run.all_final()
-        took_s = await run.last_change(ids) - killed_at
+        took_s = await run.last_end(ids) - killed_at
         judged = await _judged(run, ids, {which for which, _ in held})
     return [
         Figure(name="10,000, one of two killed: all final after", value=took_s, unit="s", high=30),

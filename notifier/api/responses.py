@@ -186,7 +186,10 @@ class Failure(msgspec.Struct):
 
 
 class NotificationPage(msgspec.Struct):
-    """Notifications, newest first. `next_cursor` is null on the last page."""
+    """Notifications, newest first. `next_cursor` is null on the last page.
+
+    Other pages may be shorter than the limit, even empty, if few notifications match.
+    """
 
     notifications: Sequence[Summary]
     next_cursor: str | None

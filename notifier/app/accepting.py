@@ -1,4 +1,4 @@
-"""The accepting side of a process: the HTTP server and the group commit behind it."""
+"""The accepting side of a process: HTTP server, group commit and direct publish."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from notifier.api.http.server import open_server
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.accept import Accept
+from notifier.delivery.direct_publish import DirectPublishing
 from notifier.domain.notification import Priority
 from notifier.scheduling.deployment_status import DeploymentStatus
 from notifier.settings import Settings
@@ -25,23 +26,27 @@ async def open_api(
     """Serves the API inside the block and yields its port. See `open_server` for `share_port`.
 
     Leaving the block answers the requests in flight, then commits the submits that wait for the
-    group commit. Raises ConfigError if the port is in use.
+    group commit, then ends the direct publishes. Raises ConfigError if the port is in use.
     """
     settings = process.settings
-    accept = Accept(
-        store=process.store,
-        observer=process.metrics,
-        publisher=process.relays,
-        deadline_s=settings.api.request_deadline_s,
-        max_backlog=settings.api.max_backlog,
-    )
     status = DeploymentStatus(
         store=process.store,
         broker=process.broker,
         cluster=process.membership,
         gates=process.gates,
     )
-    async with open_reader(connection_settings(settings)) as reader, asyncio.TaskGroup() as group:
+    async with (
+        open_reader(connection_settings(settings)) as reader,
+        _direct_publishing(process) as publisher,
+        asyncio.TaskGroup() as group,
+    ):
+        accept = Accept(
+            store=process.store,
+            observer=process.metrics,
+            publisher=publisher,
+            deadline_s=settings.api.request_deadline_s,
+            max_backlog=settings.api.max_backlog,
+        )
         group.create_task(accept.run(), name="accept")
         group.create_task(accept.watch_backlog(stop), name="backlog watch")
         app = create_api(
@@ -65,6 +70,25 @@ async def open_api(
         finally:
             stop.set()
             accept.close()
+
+
+@asynccontextmanager
+async def _direct_publishing(process: Process) -> AsyncIterator[DirectPublishing]:
+    """Publish new rows directly; leaving the block publishes those that were enqueued."""
+    publisher = DirectPublishing(
+        broker=process.broker,
+        observer=process.metrics,
+        queues=process.queues,
+        cluster=process.membership,
+        gates=process.gates,
+        backlog=process.leases,
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(publisher.run(), name="direct publish")
+        try:
+            yield publisher
+        finally:
+            publisher.close()
 
 
 def api_rules(settings: Settings) -> ApiRules:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 from uuid import UUID
 
 import msgspec
 
+from notifier.adapters.postgres.leases import open_leases
 from notifier.adapters.postgres.migrate import migrate
-from notifier.adapters.postgres.store import open_store
 from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.accepting import open_api
@@ -59,16 +59,24 @@ class DevInfo:
     broker: str
 
 
+class DevAnnouncer(Protocol):
+    """Tells the user that everything runs."""
+
+    def dev_started(self, info: DevInfo) -> None:
+        """Everything runs."""
+        ...
+
+
 async def run_dev(
     settings: Settings,
     options: DevOptions,
     *,
     stop: asyncio.Event,
-    announce: Callable[[DevInfo], None],
+    announcer: DevAnnouncer,
 ) -> None:
     """Run everything until `stop`, then drain. The next run continues with unfinished work.
 
-    `announce` is called once everything runs. Raises, alone or in a group, ConfigError for a wrong
+    Raises, alone or in a group, ConfigError for a wrong
     setting or a port in use, and ServerFailed if the embedded Postgres or RabbitMQ does not start.
     """
     async with AsyncExitStack() as stack:
@@ -84,11 +92,11 @@ async def run_dev(
         settings, broker = await _with_broker(stack, settings, options)
         await asyncio.to_thread(migrate, settings.database.url)
         if settings.broker.url == IN_PROCESS:
-            await _requeue(settings)
+            await _forget_leases(settings)
         process = await stack.enter_async_context(open_process(settings, kind="dev", stop=stop))
         await stack.enter_async_context(open_worker(process, providers, stop=stop))
         port = await stack.enter_async_context(open_api(process, stop=stop))
-        announce(
+        announcer.dev_started(
             DevInfo(
                 api_url=f"http://{settings.api.host}:{port}",
                 sandbox_url=sandbox.http_url,
@@ -164,7 +172,7 @@ def _with_urls(
     return settings
 
 
-async def _requeue(settings: Settings) -> None:
-    """Make all published rows due again: the broker in memory starts empty."""
-    async with open_store(connection_settings(settings), NIL_WORKER) as store:
-        await store.requeue_all()
+async def _forget_leases(settings: Settings) -> None:
+    """Forget how far each queue is published: the broker in memory starts empty."""
+    async with open_leases(connection_settings(settings), NIL_WORKER, ()) as leases:
+        await leases.forget_leases()

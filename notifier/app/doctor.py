@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
 from notifier.adapters.postgres.checkup import examine_postgres
 from notifier.adapters.postgres.migrate import revisions
@@ -13,10 +12,11 @@ from notifier.adapters.rabbitmq.checkup import examine_rabbitmq
 from notifier.app.process import connection_settings, queues_of
 from notifier.app.providers import provider_settings
 from notifier.domain.finding import Finding, ok
+from notifier.lifecycle import Clock
 from notifier.settings import Settings, masked
 
 
-async def examine(settings: Settings, *, clock: Callable[[], float] = time.time) -> list[Finding]:
+async def examine(settings: Settings, *, clock: Clock = time.time) -> list[Finding]:
     """Run all checks concurrently and return their findings. Changes nothing.
 
     The URLs of Postgres and RabbitMQ must be set. `clock` is this machine's, in seconds since the
@@ -30,6 +30,7 @@ async def examine(settings: Settings, *, clock: Callable[[], float] = time.time)
             examine_postgres(
                 connection_settings(settings),
                 shown_url=str(masked("url", database)),
+                queues=[str(queue) for queue in queues_of(settings)],
                 revisions=revisions(),
                 clock=clock,
             ),

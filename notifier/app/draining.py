@@ -46,7 +46,8 @@ async def running_attempts(attempts: Attempts) -> AsyncIterator[None]:
     """Write the results and returns of the attempts that end inside the block.
 
     Leaving the block, also by an error of the consumers, records what is left (5 s at most) and
-    gives back the rows still claimed (2 s).
+    gives back the claims that were not begun (2 s). What is left then counts as sent by a process
+    that died.
     """
     async with asyncio.TaskGroup() as group:
         group.create_task(attempts.run(), name="records and returns")
@@ -54,8 +55,7 @@ async def running_attempts(attempts: Attempts) -> AsyncIterator[None]:
             yield
         finally:
             await attempts.finish_recording(time.monotonic())
-            if not attempts.in_flight.is_unused:
-                await _release_remaining_orphans(attempts)
+            await _release_remaining_orphans(attempts)
             attempts.close()
 
 

@@ -1,4 +1,4 @@
-"""What every process has: store, broker, heartbeat, gates, relays, sweeper and pruner."""
+"""What every process has: store, broker, heartbeat, gates, leases, sweeper and pruner."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
+from notifier.adapters.postgres.leases import open_leases
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.adapters.telemetry.looplag import measure_loop_lag
@@ -24,14 +25,15 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.app import broker_check
 from notifier.app.broker_check import BrokerCheck
 from notifier.app.sending_side import SendingSide
-from notifier.delivery.relay import Relays
-from notifier.domain.liveness import BEAT_TIMEOUT_S
+from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, repeat
 from notifier.ports.broker import Broker
-from notifier.recovery import pruner
+from notifier.recovery import loss_check, pruner
+from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.pruner import Pruner
 from notifier.recovery.sweeper import Sweeper
+from notifier.scheduling.cluster.lease_keeper import LeaseKeeper
 from notifier.scheduling.cluster.membership import Membership, ProcessIdentity
 from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
@@ -39,6 +41,8 @@ from notifier.settings import Settings
 
 IN_PROCESS = ""
 """The broker URL that selects the broker in this process's memory."""
+API = "api"
+"""The kind of a process that only accepts notifications."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,7 @@ class Process:
     membership: Membership
     control_store: PostgresControls
     gates: QueueGates
-    relays: Relays
+    leases: LeaseKeeper
     sending: SendingSide
 
     @property
@@ -81,34 +85,23 @@ class WorkerReadiness:
         return self._process.why_not_ready() + ["rabbitmq: no answer"] * is_broker_missing
 
 
-class PermissionForwarder:
-    """Implements queue_gates.PermissionListener for the relays and the consumers."""
-
-    def __init__(self, relays: Relays, sending: SendingSide) -> None:
-        self._relays = relays
-        self._sending = sending
-
-    def permissions_changed(self) -> None:
-        """Let relays and consumers apply the permissions now."""
-        self._relays.wake()
-        self._sending.apply_permissions()
-
-
 @asynccontextmanager
 async def open_process(
     settings: Settings, *, kind: str, stop: asyncio.Event
 ) -> AsyncIterator[Process]:
-    """Open what API and worker have in common, and run it until `stop`. `kind` names the role.
+    """Open what API and worker have in common, and run it until `stop`.
 
+    `kind` is `api`, `worker` or `dev`. Where leases may be held, open_worker runs their keeper.
     Opens also while Postgres or RabbitMQ is unreachable: then the process is not ready.
     """
     async with AsyncExitStack() as stack:
         process = await _open_parts(stack, settings, kind)
-        process.gates.add_listener(PermissionForwarder(process.relays, process.sending))
+        process.gates.add_listener(process.sending)
         async with asyncio.TaskGroup() as group:
             _start_background(group, process, stop)
+            if kind == API:
+                group.create_task(process.leases.run(stop), name="leases")
             yield process
-            process.relays.close()
 
 
 async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> Process:
@@ -123,25 +116,29 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         control_store, queues=queues, providers=providers, probes=Probes(), observer=metrics
     )
     membership = _membership(heartbeat, kind, sending, metrics)
-    await stack.enter_async_context(background_task(membership.run, "heartbeat"))
-    await stack.enter_async_context(background_task(gates.run, "controls"))
+    await stack.enter_async_context(background_task(membership, "heartbeat"))
+    await stack.enter_async_context(background_task(gates, "controls"))
+    leases = await stack.enter_async_context(
+        open_leases(connection_settings(settings, timeout_s=LEASE_TIMEOUT_S), worker, queues)
+    )
     broker = await stack.enter_async_context(open_broker(settings, queues, metrics))
+    check = BrokerCheck(broker, metrics)
     return Process(
         settings=settings,
         metrics=metrics,
         store=store,
         broker=broker,
-        broker_check=BrokerCheck(broker, metrics),
+        broker_check=check,
         membership=membership,
         control_store=control_store,
         gates=gates,
-        relays=Relays(
-            store=store,
-            broker=broker,
+        leases=LeaseKeeper(
+            store=leases,
+            worker=worker,
+            workers=membership,
+            broker=check,
             observer=metrics,
-            queues=queues,
-            cluster=membership,
-            gates=gates,
+            may_hold=kind != API,
         ),
         sending=sending,
     )
@@ -161,22 +158,25 @@ def _metrics(settings: Settings) -> Metrics:
 def _membership(
     heartbeat: PostgresHeartbeat, kind: str, sending: SendingSide, metrics: Metrics
 ) -> Membership:
-    identity = ProcessIdentity(kind=kind, host=socket.gethostname(), pid=os.getpid())
+    identity = ProcessIdentity(
+        id=heartbeat.worker, kind=kind, host=socket.gethostname(), pid=os.getpid()
+    )
     return Membership(heartbeat, identity=identity, own=sending, observer=metrics)
 
 
 def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:
     sweeper = Sweeper(store=process.store, observer=process.metrics)
+    losses = LossCheck(store=process.store, observer=process.metrics)
     pruning = Pruner(
         store=process.store,
         observer=process.metrics,
         retention=timedelta(days=process.settings.retention.days),
     )
-    group.create_task(process.relays.run(stop), name="relays")
     group.create_task(sweeper.run(stop), name="sweeper")
-    group.create_task(repeat(pruning.run_once, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
+    group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")
+    group.create_task(repeat(pruning, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
     group.create_task(
-        repeat(process.broker_check.run_once, stop, broker_check.CHECK_INTERVAL_S),
+        repeat(process.broker_check, stop, broker_check.CHECK_INTERVAL_S),
         name="broker check",
     )
     group.create_task(measure_loop_lag(process.metrics, stop), name="loop lag")

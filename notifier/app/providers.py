@@ -94,7 +94,7 @@ async def open_provider_rates(
         for name, rate_per_s in limits.items()
     }
     for name, rate in rates.items():
-        await stack.enter_async_context(background_task(rate.run, f"rate {name}"))
+        await stack.enter_async_context(background_task(rate, f"rate {name}"))
     return ProviderRates(channels, rates)
 
 

@@ -10,20 +10,21 @@ import structlog
 from notifier.app.process import Process
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules
+from notifier.delivery.relay import Relays
 from notifier.domain.errors import StoreUnavailable
-from notifier.lifecycle import repeat
-from notifier.recovery import rescuer, unpublished
+from notifier.lifecycle import RepeatedTask, repeat
+from notifier.recovery import orphans, rescuer
 from notifier.recovery.orphans import OrphanRecovery
 from notifier.recovery.rescuer import Rescuer
-from notifier.recovery.unpublished import UnpublishedRecovery
 
-RELEASE_INTERVAL_S: Final = 5.0
+RELEASE_INTERVAL_S: Final = 1.0
+RELEASE_TIMEOUT_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
 
 class OrphanRelease:
-    """Gives back rows that this worker has claimed, by Postgres, and is not sending."""
+    """Gives back what this worker may have claimed and is not sending."""
 
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
@@ -31,7 +32,7 @@ class OrphanRelease:
     async def run_once(self) -> None:
         """Run one pass, 5 s at most. A failure is logged: the next pass repeats it."""
         try:
-            async with asyncio.timeout(RELEASE_INTERVAL_S):
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await self._attempts.release_orphans()
         except (StoreUnavailable, TimeoutError) as error:
             log.debug("orphan_release_failed", reason=str(error))
@@ -40,29 +41,26 @@ class OrphanRelease:
 def start_recovery(
     group: asyncio.TaskGroup,
     process: Process,
+    relays: Relays,
     *,
     rules: DeliveryRules,
     attempts: Attempts,
     stop: asyncio.Event,
 ) -> None:
     """Start the recovery tasks in `group`; they end after `stop`."""
-    passes = [
-        ("rescuer", _rescuer(process).run_once, rescuer.CHECK_INTERVAL_S),
-        ("orphan recovery", _orphan_recovery(process, rules).run_once, rescuer.CHECK_INTERVAL_S),
-        (
-            "unpublished recovery",
-            _unpublished_recovery(process).run_once,
-            unpublished.CHECK_INTERVAL_S,
-        ),
-        ("orphan release", OrphanRelease(attempts).run_once, RELEASE_INTERVAL_S),
+    tasks: list[tuple[str, RepeatedTask, float]] = [
+        ("rescuer", _rescuer(process, relays), rescuer.CHECK_INTERVAL_S),
+        ("orphan recovery", _orphan_recovery(process, rules), orphans.CHECK_INTERVAL_S),
+        ("orphan release", OrphanRelease(attempts), RELEASE_INTERVAL_S),
     ]
-    for name, run_once, interval_s in passes:
-        group.create_task(repeat(run_once, stop, interval_s), name=name)
+    for name, task, interval_s in tasks:
+        group.create_task(repeat(task, stop, interval_s), name=name)
 
 
-def _rescuer(process: Process) -> Rescuer:
+def _rescuer(process: Process, relays: Relays) -> Rescuer:
     return Rescuer(
         store=process.store,
+        publisher=relays,
         observer=process.metrics,
         own=process.sending,
         peers=process.membership,
@@ -74,16 +72,7 @@ def _orphan_recovery(process: Process, rules: DeliveryRules) -> OrphanRecovery:
     return OrphanRecovery(
         store=process.store,
         observer=process.metrics,
+        leases=process.leases,
         processes=process.membership,
-        liveness=process.membership,
         rules=rules,
-    )
-
-
-def _unpublished_recovery(process: Process) -> UnpublishedRecovery:
-    return UnpublishedRecovery(
-        store=process.store,
-        observer=process.metrics,
-        queues=process.queues,
-        processes=process.membership,
     )

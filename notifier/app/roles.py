@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, Protocol
 
 from notifier.adapters.telemetry.health import open_metrics_server
 from notifier.app.accepting import open_api
@@ -18,21 +17,36 @@ API_METRICS_PORT: Final = 9101
 """The first port for health and metrics of API processes that share their HTTP port."""
 
 
+class ApiAnnouncer(Protocol):
+    """Tells the user that an API process is ready."""
+
+    def api_started(self, port: int, metrics_port: int | None) -> None:
+        """The API is served at `port`, health and metrics at `metrics_port`, None if at `port`."""
+        ...
+
+
+class WorkerAnnouncer(Protocol):
+    """Tells the user that a worker process is ready."""
+
+    def worker_started(self, metrics_port: int) -> None:
+        """The worker sends; health and metrics are served at `metrics_port`."""
+        ...
+
+
 async def run_api(
     settings: Settings,
     *,
     stop: asyncio.Event,
-    announce: Callable[[int, int | None], None],
+    announcer: ApiAnnouncer,
     metrics_port: int | None = None,
     share_port: bool = False,
 ) -> None:
     """Serve the API until `stop`, then drain.
 
-    `announce` is called once with the HTTP port and the port of health and metrics. The latter is
-    None without `metrics_port`: then both are served at the HTTP port. Processes that share a port
-    (`share_port`) need their own `metrics_port`, because a request to the shared port reaches any
-    one of them. Raises ConfigError, alone or in a group, for a wrong setting, a port in use or a
-    database without our tables.
+    Without `metrics_port`, health and metrics are served at the HTTP port. Processes that share a
+    port (`share_port`) need their own `metrics_port`, because a request to the shared port reaches
+    any one of them. Raises ConfigError, alone or in a group, for a wrong setting, a port in use or
+    a database without our tables.
     """
     async with AsyncExitStack() as stack:
         process = await stack.enter_async_context(open_process(settings, kind="api", stop=stop))
@@ -46,7 +60,7 @@ async def run_api(
             )
         )
         port = await stack.enter_async_context(open_api(process, stop=stop, share_port=share_port))
-        announce(port, bound_metrics_port)
+        announcer.api_started(port, bound_metrics_port)
         await stop.wait()
 
 
@@ -54,13 +68,13 @@ async def run_worker(
     settings: Settings,
     *,
     stop: asyncio.Event,
-    announce: Callable[[int], None],
+    announcer: WorkerAnnouncer,
     reload: ReadSettings,
 ) -> None:
     """Send until `stop`, then drain.
 
-    `announce` is called once with the port of health and metrics. `reload` reads the settings again
-    when a provider refuses our credentials. Raises ConfigError like run_api.
+    `reload` reads the settings again when a provider refuses our credentials. Raises ConfigError
+    like run_api.
     """
     providers = provider_settings(settings)
     async with (
@@ -74,5 +88,5 @@ async def run_worker(
         ) as port,
         open_worker(process, providers, stop=stop, reload=reload),
     ):
-        announce(port)
+        announcer.worker_started(port)
         await stop.wait()

@@ -1,4 +1,4 @@
-"""The sending side of a process: providers, breakers, attempts, consumers and recovery."""
+"""The sending side of a process: relays, providers, breakers, attempts, consumers and recovery."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from notifier.app.queue_rules import queue_rules, retry_policies
 from notifier.app.recovering import start_recovery
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules
-from notifier.lifecycle import uptime_s
+from notifier.delivery.relay import Relays
+from notifier.lifecycle import background_task, uptime_s
 from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import QueueRule
 from notifier.scheduling.consumers.pool import (
@@ -43,7 +44,7 @@ async def open_worker(
     stop: asyncio.Event,
     reload: ReadSettings | None = None,
 ) -> AsyncIterator[ConsumerPool]:
-    """Send while the block runs. Leaving it sets `stop` and drains; see draining.py.
+    """Publish and send while the block runs. Leaving it sets `stop` and drains; see draining.py.
 
     With `reload` the settings of a provider are read again after it refused our credentials.
     """
@@ -60,15 +61,41 @@ async def open_worker(
         group = await stack.enter_async_context(asyncio.TaskGroup())
         bulkheads = bulkheads_of(settings, providers)
         queues = queue_rules(settings, process.queues, bulkheads)
+        relays = _relays(process)
+        process.gates.add_listener(relays)
         async with _open_pool(process, queues, attempts, rates) as pool:
             process.sending.start(pool, breakers)
             group.create_task(breakers.run(stop), name="breakers")
-            start_recovery(group, process, rules=rules, attempts=attempts, stop=stop)
+            group.create_task(_publish(process, relays, stop), name="publishing")
+            start_recovery(group, process, relays, rules=rules, attempts=attempts, stop=stop)
             yield pool
             stop.set()
             deadline = time.monotonic() + settings.worker.grace_s
             await drain(pool, deadline)
         await attempts.finish_recording(deadline)
+
+
+async def _publish(process: Process, relays: Relays, stop: asyncio.Event) -> None:
+    """Publish the queues whose lease this process gets, until `stop`, and release the leases.
+
+    They are released once the last publishes are confirmed, while the consumers still drain.
+    """
+    leases = process.leases
+    async with background_task(leases, "leases"), background_task(relays, "relays"):
+        await stop.wait()
+        leases.retire()
+
+
+def _relays(process: Process) -> Relays:
+    return Relays(
+        store=process.store,
+        broker=process.broker,
+        observer=process.metrics,
+        queues=process.queues,
+        leases=process.leases,
+        cluster=process.membership,
+        gates=process.gates,
+    )
 
 
 def _attempts(
@@ -80,7 +107,7 @@ def _attempts(
         rules=rules,
         liveness=process.membership,
         outcome_listeners=(breakers, rates),
-        draw=random.random,
+        random=random.Random(),  # noqa: S311 jitter, no secret
         send_timeout_s=process.settings.worker.send_timeout_s,
     )
 

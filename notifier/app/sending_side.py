@@ -20,7 +20,8 @@ class SendingSide:
     """What this process sends with: nothing in an API process, and in a worker before it starts.
 
     It exists before consumers and breakers, so that heartbeat, gates and prober can refer to it.
-    Implements ports.heartbeat.FigureSource and QueueFigureSource, and prober.Backlog.
+    Implements ports.heartbeat.FigureSource and QueueFigureSource, prober.Backlog and
+    queue_gates.PermissionListener.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class SendingSide:
         """Whether a message of the queue waits that this process could send."""
         return self._running is not None and self._running.pool.has_work(queue)
 
-    def apply_permissions(self) -> None:
+    def permissions_changed(self) -> None:
         """Stop the queues that may not send at once, and start the others soon."""
         if self._running:
             self._running.pool.apply_permissions()

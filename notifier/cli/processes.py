@@ -57,17 +57,11 @@ def api(
         )
         return _run_apis(settings.api, commands)
 
-    def announce(api_port: int, metrics_port: int | None) -> None:
-        freeze_startup_objects()
-        print(f"API on http://{settings.api.host}:{api_port} (docs at /docs)", flush=True)
-        if metrics_port:
-            _announce_metrics(settings, metrics_port)
-
     run_until_signal(
         lambda stop: run_api(
             settings,
             stop=stop,
-            announce=announce,
+            announcer=_Announcer(settings),
             metrics_port=metrics_port,
             share_port=process_number is not None,
         ),
@@ -101,13 +95,12 @@ def worker(
 
     from notifier.app.roles import run_worker  # noqa: PLC0415 start-up time
 
-    def announce(metrics_port: int) -> None:
-        freeze_startup_objects()
-        _announce_metrics(settings, metrics_port)
-
     run_until_signal(
         lambda stop: run_worker(
-            settings, stop=stop, announce=announce, reload=lambda: read_settings(overrides)
+            settings,
+            stop=stop,
+            announcer=_Announcer(settings),
+            reload=lambda: read_settings(overrides),
         ),
         has_parent=process_number is not None,
     )
@@ -149,7 +142,9 @@ def dev(
     options = DevOptions(
         data=data.resolve(), reset=reset, broker=broker, database=database, providers=providers
     )
-    run_until_signal(lambda stop: run_dev(settings, options, stop=stop, announce=_announce_dev))
+    run_until_signal(
+        lambda stop: run_dev(settings, options, stop=stop, announcer=_Announcer(settings))
+    )
 
 
 def sandbox(
@@ -215,12 +210,32 @@ def _configure_logging(log: LogSettings, process_number: int | None = None) -> N
         bind_contextvars(process=process_number)
 
 
-def _announce_metrics(settings: Settings, port: int) -> None:
-    print(f"health and metrics on http://{settings.worker.metrics_host}:{port}", flush=True)
+class _Announcer:
+    """Prints where a process that has just started can be reached."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def api_started(self, port: int, metrics_port: int | None) -> None:
+        freeze_startup_objects()
+        print(f"API on http://{self._settings.api.host}:{port} (docs at /docs)", flush=True)
+        if metrics_port:
+            self._print_metrics_url(metrics_port)
+
+    def worker_started(self, metrics_port: int) -> None:
+        freeze_startup_objects()
+        self._print_metrics_url(metrics_port)
+
+    def dev_started(self, info: DevInfo) -> None:
+        freeze_startup_objects()
+        _print_dev(info)
+
+    def _print_metrics_url(self, port: int) -> None:
+        host = self._settings.worker.metrics_host
+        print(f"health and metrics on http://{host}:{port}", flush=True)
 
 
-def _announce_dev(info: DevInfo) -> None:
-    freeze_startup_objects()
+def _print_dev(info: DevInfo) -> None:
     submit = (
         f"curl -s {info.api_url}/v1/notifications -H 'Content-Type: application/json' \\\n"
         '    -d \'{"channel": "email", "priority": "high", "recipient": "ada@example.com", '

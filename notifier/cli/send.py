@@ -123,7 +123,7 @@ async def _wait_until_final(
     started_at, last_status, interval_s = time.monotonic(), "", _FIRST_POLL_S
     while True:
         notification = await client.get(notification_path(notification_id), Notification)
-        if notification.status in FINAL:
+        if notification.status in FINAL or notification.status is Status.LOST:
             await _show(client, notification_id, as_json=as_json)
             return 0 if notification.status in SUCCEEDED else FAILED
         if time.monotonic() - started_at > timeout_s:

@@ -27,6 +27,7 @@ COLOURS = {
     "refused": "red",
     "expired": "red",
     "undelivered": "red",
+    "lost": "bold red",
     "cancelled": "dim",
     "suppressed": "dim",
     "ok": "green",

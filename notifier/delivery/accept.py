@@ -1,7 +1,7 @@
 """Accept: stores submitted notifications and returns after the commit.
 
-While the relay has room for a queue, its new rows are stored as already published and their
-pointers are published directly after the commit. All other rows are due, and the relay is woken.
+While a queue has room, its new rows are stored for direct publishing: their pointers are published
+right after the commit. A relay publishes all other rows once they are due.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from notifier.domain.notification import NewNotification, NotificationId, Priority, QueueKey
+    from notifier.domain.notification import NewNotification, NotificationId, QueueKey
     from notifier.ports.broker import Pointer
     from notifier.ports.observer import AcceptObserver
     from notifier.ports.store import AcceptStore
@@ -34,7 +34,7 @@ otherwise every caller would wait until its deadline."""
 
 
 class PointerPublisher(Protocol):
-    """Publishes the pointers of new rows; implemented by delivery.relay.Relays."""
+    """Publishes the pointers of new rows; implemented by delivery.direct_publish."""
 
     def reserve(self, wanted: Mapping[QueueKey, int]) -> Mapping[QueueKey, int]:
         """Return how many of the wanted new rows of each queue may be published directly.
@@ -44,15 +44,11 @@ class PointerPublisher(Protocol):
         ...
 
     def release(self, reserved: Mapping[QueueKey, int]) -> None:
-        """Give back reserved places whose rows were not stored."""
+        """Free reserved places whose rows were not stored."""
         ...
 
     def enqueue(self, pointers: Sequence[Pointer]) -> None:
         """Publish pointers whose places were reserved and whose rows are committed."""
-        ...
-
-    def wake(self, priorities: Collection[Priority]) -> None:
-        """Start the next pass of the relays of these priorities now."""
         ...
 
 
@@ -125,15 +121,17 @@ class Accept:
         reserved = self._publisher.reserve(
             Counter(item.queue for item in items if item.status is Status.QUEUED)
         )
-        published = _first_of_each_queue(items, reserved)
+        direct = _first_of_each_queue(items, reserved)
         try:
-            pointers = await self._store.insert(items, published=published)
+            pointers = await self._store.insert(items, direct=direct)
         except NotifierError:
             self._publisher.release(reserved)
             raise
         self._commit_delay.record_write(time.monotonic() - started_at)
         self._publisher.enqueue(pointers)
-        self._publisher.wake({item.queue.priority for item in items if item.id not in published})
+        # Rows that an earlier call stored have no pointer here.
+        stored = Counter(pointer.queue for pointer in pointers)
+        self._publisher.release({queue: of - stored[queue] for queue, of in reserved.items()})
         for queue, count in Counter(item.queue for item in items).items():
             self._observer.accepted(queue, count)
         return [item.status for item in items]

@@ -8,18 +8,16 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, assert_never
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 import structlog
 
 from notifier.delivery.claims import Claims
-from notifier.delivery.in_flight import InFlightClaims
 from notifier.delivery.recorder import Finished, Recorder
-from notifier.delivery.release import Releases, claim_request
+from notifier.delivery.release import Releases
 from notifier.domain.breaker import is_unasked
 from notifier.domain.liveness import STALE_AFTER_S
-from notifier.domain.notification import Status
 from notifier.domain.outcome import (
     MAX_CODE_LENGTH,
     MAX_DETAIL_LENGTH,
@@ -29,17 +27,18 @@ from notifier.domain.outcome import (
     Refused,
     Unavailable,
 )
-from notifier.domain.retry import Decision, Fail, Retry, Settle
 from notifier.domain.timing import AttemptTiming
 from notifier.lifecycle import TimeLimit, uptime_s
 from notifier.ports.provider import Envelope
-from notifier.ports.store import AttemptResult
+from notifier.ports.store import AttemptResult, ClaimRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from random import Random
 
     from notifier.delivery.delivery_rules import DeliveryRules
     from notifier.domain.notification import Claimed, QueueKey
+    from notifier.domain.retry import Decision
     from notifier.ports.attempts import ClaimedRow, HeldPointer
     from notifier.ports.heartbeat import Liveness
     from notifier.ports.observer import AttemptObserver
@@ -63,7 +62,7 @@ class OutcomeListener(Protocol):
         ...
 
 
-class CallTimes(NamedTuple):
+class CallTimes(msgspec.Struct, frozen=True):
     """How long the row had been due when the provider was called, and the times of the call.
 
     The instants are of the monotonic clock.
@@ -90,15 +89,20 @@ class Attempts:
         rules: DeliveryRules,
         liveness: Liveness,
         outcome_listeners: Sequence[OutcomeListener],
-        draw: Callable[[], float],
+        random: Random,
         send_timeout_s: float,
     ) -> None:
-        self.in_flight = InFlightClaims()
+        self.in_flight: set[ClaimRequest] = set()
+        """The claims from before their request until their result or their return is confirmed.
+
+        No claim is in flight twice. One that was sent and cannot be recorded is in flight for good:
+        the process that finds this worker dead treats it as Ambiguous.
+        """
         self._observer = observer
         self._rules = rules
         self._liveness = liveness
         self._outcome_listeners = outcome_listeners
-        self._draw = draw
+        self._random = random
         self._time_limit = TimeLimit(send_timeout_s)
         self._recorder = Recorder(store=store, observer=observer, in_flight=self.in_flight)
         self._releases = Releases(store=store, observer=observer, in_flight=self.in_flight)
@@ -154,8 +158,7 @@ class Attempts:
         await self._releases.give_back(rows, pointers)
 
     def abandon(self, rows: Sequence[ClaimedRow]) -> None:
-        for row in rows:
-            self.in_flight.remove(claim_request(row.held))
+        self._releases.add_orphans(row.request for row in rows)
 
     async def finish_recording(self, deadline: float) -> None:
         """After the last attempt, wait for its record until `deadline`, and at least 5 s.
@@ -166,9 +169,9 @@ class Attempts:
         await self._recorder.finish(max(RECORD_TIMEOUT_S, deadline - time.monotonic()))
 
     async def release_orphans(self) -> int:
-        """Give back rows that this worker claimed in Postgres but does not hold; returns how many.
+        """Give back the claims that nothing here will begin; returns how many were confirmed.
 
-        Raises StoreUnavailable.
+        Returns when Postgres has answered. Raises StoreUnavailable once `run` has ended.
         """
         return await self._releases.release_orphans()
 
@@ -217,7 +220,7 @@ class Attempts:
             outcome,
             tries=claimed.tries,
             max_tries=claimed.max_tries,
-            draw=self._draw(),
+            draw=self._random.random(),
         )
         result = attempt_result(claimed, outcome, decision, provider, times)
         self._recorder.put(Finished(row, result))
@@ -231,22 +234,13 @@ def attempt_result(
     times: CallTimes,
 ) -> AttemptResult:
     """Return what the store records of an attempt."""
-    match decision:
-        case Settle():
-            status, spends, after, reason = Status.SENT, True, None, ""
-        case Retry():
-            status, spends, after, reason = Status.RETRYING, decision.spends, decision.after, ""
-        case Fail():
-            status, spends, after, reason = Status.FAILED, decision.spends, None, decision.reason
-        case _:
-            assert_never(decision)
     return AttemptResult(
         id=claimed.id,
         claim=claimed.claim,
-        status=status,
-        spends=spends,
-        after=after,
-        reason=reason,
+        status=decision.status,
+        spends=decision.spends,
+        after=decision.after,
+        reason=decision.reason,
         outcome=outcome.name,
         provider=provider,
         code=_storable(outcome.code, MAX_CODE_LENGTH),

@@ -7,22 +7,20 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from notifier.delivery.batch_write import write_batch
-from notifier.delivery.release import claim_request
 from notifier.domain.errors import StoreRejected, StoreUnavailable
-from notifier.domain.notification import Claimed, Status
+from notifier.domain.notification import Claimed
 from notifier.lifecycle import uptime_s
 from notifier.ports.attempts import ClaimedRow
-from notifier.ports.store import NotClaimed
+from notifier.ports.store import ClaimRequest, NotClaimed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from notifier.delivery.delivery_rules import DeliveryRules
-    from notifier.delivery.in_flight import InFlightClaims
     from notifier.delivery.release import Releases
     from notifier.ports.attempts import HeldPointer
     from notifier.ports.observer import AttemptObserver
-    from notifier.ports.store import AttemptStore, ClaimReply, ClaimRequest
+    from notifier.ports.store import AttemptStore, ClaimReply
 
 MOVED_ON: Final = NotClaimed()
 
@@ -30,14 +28,14 @@ log = structlog.get_logger(__name__)
 
 
 class Claims:
-    """The claims of one worker. A row is in flight from before its request."""
+    """Claims rows for one worker. A claim is in flight from before its request."""
 
     def __init__(
         self,
         *,
         store: AttemptStore,
         observer: AttemptObserver,
-        in_flight: InFlightClaims,
+        in_flight: set[ClaimRequest],
         releases: Releases,
         rules: DeliveryRules,
     ) -> None:
@@ -60,43 +58,42 @@ class Claims:
             replies = await write_batch("claim", list(wanted), store_claim)
             return await self._sort(wanted, replies, requested_at)
         except BaseException:
-            # The rows may be claimed, and no caller has them: the release of orphans returns them.
-            for request in wanted:
-                self._in_flight.remove(request)
+            # The rows may be claimed, and no caller has them.
+            self._releases.add_orphans(self._in_flight.intersection(wanted))
             raise
 
     async def _sort(
         self,
-        wanted: dict[ClaimRequest, HeldPointer],
+        wanted: Mapping[ClaimRequest, HeldPointer],
         replies: Sequence[ClaimReply | StoreRejected | StoreUnavailable],
         requested_at: float,
     ) -> Sequence[ClaimedRow]:
-        """Return the rows that were claimed. All other pointers are settled and leave `wanted`."""
+        """Return the rows that were claimed. All other pointers are settled."""
         rows: list[ClaimedRow] = []
         unknown: list[ClaimRequest] = []
-        for request, reply in zip(list(wanted), replies, strict=True):
+        for (request, held), reply in zip(wanted.items(), replies, strict=True):
             if isinstance(reply, Claimed):
-                rows.append(ClaimedRow(reply, requested_at, wanted[request]))
+                rows.append(ClaimedRow(reply, request, requested_at, held))
             elif isinstance(reply, NotClaimed):
-                self._drop(wanted, request, reply)
+                self._drop(request, held, reply)
             elif isinstance(reply, StoreRejected):
-                self._drop(wanted, request, await self._fail(wanted[request], request, reply))
+                self._drop(request, held, await self._fail(request, held, reply))
             else:
                 unknown.append(request)
         if unknown:
             # The claim is never repeated: it would not claim again what it has claimed already,
-            # and nobody would send that. Settled only once Postgres has confirmed the return.
+            # and no consumer would send that. Settled only once Postgres has confirmed the return.
             await self._releases.give_back_requests(unknown)
             for request in unknown:
-                self._drop(wanted, request)
+                wanted[request].settle()
         return rows
 
     def _without_copies(self, pointers: Sequence[HeldPointer]) -> dict[ClaimRequest, HeldPointer]:
         """The requests to make. A copy of a claim in flight is settled: the other one is sent."""
         wanted: dict[ClaimRequest, HeldPointer] = {}
         for held in pointers:
-            request = claim_request(held)
-            if self._in_flight.has(request):
+            request = ClaimRequest(id=held.pointer.id, claim=held.pointer.claim)
+            if request in self._in_flight:
                 held.settle()
             else:
                 self._in_flight.add(request)
@@ -104,7 +101,7 @@ class Claims:
         return wanted
 
     async def _fail(
-        self, held: HeldPointer, request: ClaimRequest, error: StoreRejected
+        self, request: ClaimRequest, held: HeldPointer, error: StoreRejected
     ) -> NotClaimed:
         """End a row that Postgres refuses to claim: it would be refused in every worker."""
         log.error("claim_rejected", id=str(request.id), reason=str(error))
@@ -112,27 +109,20 @@ class Claims:
         try:
             return await self._store.fail_unclaimable(request, provider=provider)
         except (StoreRejected, StoreUnavailable) as again:
-            # The row stays published and unclaimed: the rescuer makes it due again.
+            # The row stays published and unclaimed: the rescuer publishes it again.
             log.warning("unclaimable_row_kept", id=str(request.id), reason=str(again))
             return MOVED_ON
 
-    def _drop(
-        self,
-        wanted: dict[ClaimRequest, HeldPointer],
-        request: ClaimRequest,
-        reply: NotClaimed = MOVED_ON,
-    ) -> None:
+    def _drop(self, request: ClaimRequest, held: HeldPointer, reply: NotClaimed) -> None:
         """Settle a pointer that is not claimed, and report its row if the claim ended it."""
-        held = wanted.pop(request)
         if reply.status is not None:
             queue = held.pointer.queue
-            reason = "poison" if reply.status is Status.FAILED else ""
-            self._observer.finished(queue, reply.status, reply.age_s, reason)
+            self._observer.finished(queue, reply.status, reply.age_s, "poison")
             log.info(
                 "notification_finished_unsent",
                 id=str(held.pointer.id),
                 queue=str(queue),
                 status=reply.status,
             )
-        self._in_flight.remove(request)
+        self._in_flight.discard(request)
         held.settle()

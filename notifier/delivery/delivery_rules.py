@@ -45,6 +45,9 @@ class DeliveryRules:
     ) -> None:
         self._bindings = bindings
         self._policies = policies
+        self._provider_names = {
+            channel: binding.provider.name for channel, binding in bindings.items()
+        }
 
     def provider(self, queue: QueueKey) -> Provider | None:
         """Return the provider that sends this queue's notifications; None if it has none."""
@@ -53,8 +56,7 @@ class DeliveryRules:
 
     def provider_name(self, queue: QueueKey) -> str:
         """Return the name of the queue's provider, `none` if it has none."""
-        provider = self.provider(queue)
-        return provider.name if provider else NO_PROVIDER
+        return self._provider_names.get(queue.channel, NO_PROVIDER)
 
     def decide(
         self, queue: QueueKey, outcome: Outcome, *, tries: int, max_tries: int | None, draw: float

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import structlog
 
+from notifier.delivery.batch_write import MAX_BACKOFF_S, MIN_BACKOFF_S, write_batch
 from notifier.domain.errors import NotifierError, StoreRejected, StoreUnavailable
 from notifier.lifecycle import Backoff
 
@@ -24,8 +25,6 @@ Reply = TypeVar("Reply")
 
 MAX_BATCH: Final = 500
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
-MIN_BACKOFF_S: Final = 0.05
-MAX_BACKOFF_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -129,34 +128,23 @@ class GroupCommit(Generic[Item, Reply]):
     async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Reply]]]) -> None:
         """Write the batch until every future is done.
 
-        A rejected batch is halved. A batch of unknown result is repeated: the write is idempotent.
-        Items whose future is done (cancelled) are left out of a repetition.
+        Items of unknown result are written again: the write is idempotent. Those whose future is
+        done (cancelled) are left out.
         """
         backoff = Backoff(MIN_BACKOFF_S, MAX_BACKOFF_S)
         while batch := [(item, future) for item, future in batch if not future.done()]:
-            try:
-                replies = await self._write([item for item, _ in batch])
-            except StoreRejected as error:
-                await self._halve(batch, error)
-                return
-            except StoreUnavailable as error:
-                log.warning("batch_retried", batch=self.name, size=len(batch), reason=str(error))
+            replies = await write_batch(self.name, [item for item, _ in batch], self._write)
+            unknown: list[tuple[Item, asyncio.Future[Reply]]] = []
+            for waiting, reply in zip(batch, replies, strict=True):
+                if isinstance(reply, StoreUnavailable):
+                    unknown.append(waiting)
+                else:
+                    _resolve(waiting[1], reply)
+            batch = unknown
+            if unknown:
+                reason = "Postgres is unavailable"
+                log.warning("batch_retried", batch=self.name, size=len(unknown), reason=reason)
                 await asyncio.sleep(backoff.next_s())
-            else:
-                for (_, future), reply in zip(batch, replies, strict=True):
-                    if not future.done():
-                        future.set_result(reply)
-                return
-
-    async def _halve(
-        self, batch: list[tuple[Item, asyncio.Future[Reply]]], error: StoreRejected
-    ) -> None:
-        if len(batch) == 1:
-            self._fail(batch, error)
-            return
-        middle = len(batch) // 2
-        await self._write_batch(batch[:middle])
-        await self._write_batch(batch[middle:])
 
     def _drain(self) -> Iterable[tuple[Item, asyncio.Future[Reply]]]:
         while self._items:
@@ -167,3 +155,12 @@ class GroupCommit(Generic[Item, Reply]):
         for _, future in batch:
             if not future.done():
                 future.set_exception(error)
+
+
+def _resolve(future: asyncio.Future[Reply], reply: Reply | StoreRejected) -> None:
+    if future.done():
+        return
+    if isinstance(reply, StoreRejected):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)

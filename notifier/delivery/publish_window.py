@@ -8,10 +8,13 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from notifier.domain.due import DueClass
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from notifier.delivery.class_cursor import ClassRead
 
 DRAIN_S: Final = 1.0
 MIN_WINDOW: Final = 32
@@ -34,23 +37,6 @@ class QueueThroughput(NamedTuple):
     consumers: int
     drain_per_s: float
     worker_capacity_per_s: float = 0.0
-
-
-class RowClass(NamedTuple):
-    """How many rows of one class (first attempts or retries) a pass asked for and got."""
-
-    asked: int
-    got: int
-
-    @property
-    def has_more(self) -> bool:
-        """Whether more of these rows may wait: the pass got all that it asked for."""
-        return self.got >= self.asked > 0
-
-    @property
-    def is_short(self) -> bool:
-        """Whether the pass got fewer than it asked for."""
-        return self.got != self.asked
 
 
 def max_batch(throughput: QueueThroughput) -> int:
@@ -76,9 +62,9 @@ def worker_capacity(capacities: Iterable[float]) -> float:
 
 
 class PublishWindow:
-    """One relay's window of one queue.
+    """One process's window of one queue.
 
-    `ready` is the depth that the broker last reported plus what this relay has published since.
+    `ready` is the depth that the broker last reported plus what was published here since.
     After 5 s without a report the queue counts as empty, once a second. The window is one second of
     the queue's drain, at least twice its consumers, and doubles whenever the queue is found empty
     while rows are due.
@@ -99,12 +85,17 @@ class PublishWindow:
         base = max(ceil(throughput.drain_per_s * DRAIN_S), 2 * throughput.consumers, MIN_WINDOW)
         return min(base * self._multiplier, MAX_WINDOW)
 
-    def room(self, limit: int, relays: int) -> int:
-        """Return how many pointers this relay may add: its share of the room at the last report.
+    def is_stale(self, now: float, max_age_s: float) -> bool:
+        """Whether the depth or the window may change, by a report, and the last one is this old."""
+        may_change = self.ready > 0 or self.is_backlogged or self._multiplier > 1
+        return may_change and now - self.polled_at >= max_age_s
 
-        `relays` is the number of relays that share the room.
+    def room(self, limit: int, *, publishers: int = 1) -> int:
+        """Return how many pointers may be added: a share of the room at the last report.
+
+        `publishers` is the number of processes that share the room.
         """
-        share = ceil(max(0, limit - self._reported) / max(1, relays))
+        share = ceil(max(0, limit - self._reported) / max(1, publishers))
         return max(0, share - max(0, self.ready - self._reported))
 
     def record_poll(self, ready: int | None, now: float, limit: int) -> None:
@@ -121,6 +112,10 @@ class PublishWindow:
         elif ready > limit // 2 or not self.is_backlogged:
             self._multiplier = max(1, self._multiplier // 2)
 
+    def record_published(self, count: int) -> None:
+        """Record that `count` pointers are being published."""
+        self.ready += count
+
     def record_unconfirmed(self, count: int) -> None:
         """Record that `count` published pointers were not confirmed."""
         self.ready = max(0, self.ready - count)
@@ -136,23 +131,18 @@ class PublishWindow:
             retries = min(retries, 1)  # enough to notice that some wait again
         return limit - retries, retries
 
-    def record_pass(self, first: RowClass, retry: RowClass, *, is_cut: bool = False) -> None:
-        """Record the first attempts and the retries of one pass over this queue.
-
-        `is_cut` means that the pass reached its limit before it had asked for all queues: rows that
-        it did not get may still wait.
-        """
-        self.ready += first.got + retry.got
-        if is_cut and (first.is_short or retry.is_short):
-            self.is_backlogged = True
-            self._first_attempts_wait = self._first_attempts_wait or first.has_more
-            return
-        if first.asked:
+    def record_pass(self, classes: Mapping[DueClass, ClassRead]) -> None:
+        """Record one pass over this queue, with the classes that it asked for."""
+        first, retry = classes.get(DueClass.FIRST), classes.get(DueClass.RETRY)
+        if first:
             self._first_attempts_wait = first.has_more
-        if retry.asked:
+            self._retry_credit += first.got / (RETRY_SHARE - 1)
+        if retry:
             self._retries_wait = retry.has_more
-        self.is_backlogged = self._first_attempts_wait or self._retries_wait
-        earned = first.got / (RETRY_SHARE - 1)
-        self._retry_credit = min(max(0.0, self._retry_credit + earned - retry.got), 1.0)
-        if not self._retries_wait and retry.asked:
-            self._retry_credit = 0.0
+            self._retry_credit = self._retry_credit - retry.got if retry.has_more else 0.0
+        self._retry_credit = min(max(0.0, self._retry_credit), 1.0)
+        self.is_backlogged = (
+            self._first_attempts_wait
+            or self._retries_wait
+            or any(of_class.has_more for of_class in classes.values())
+        )

@@ -6,26 +6,26 @@ A message is acknowledged only after the results of all its pointers are recorde
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
 from notifier.delivery.batch_write import MAX_BACKOFF_S, MIN_BACKOFF_S, write_batch
-from notifier.delivery.release import claim_request
-from notifier.domain.errors import StoreRejected, StoreUnavailable
+from notifier.domain.errors import StoreRejected
 from notifier.domain.notification import WAITING
 from notifier.lifecycle import Backoff
+from notifier.ports.store import Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from notifier.delivery.in_flight import InFlightClaims
     from notifier.ports.attempts import ClaimedRow
     from notifier.ports.observer import AttemptObserver
-    from notifier.ports.store import AttemptResult, AttemptStore, ClaimRequest, Recorded
+    from notifier.ports.store import AttemptResult, AttemptStore, ClaimRequest
 
 MAX_BATCH: Final = 500
 FULL_BATCH: Final = 128
@@ -37,7 +37,7 @@ much as ten rows, and no caller waits for it: after a pause a result is written 
 log = structlog.get_logger(__name__)
 
 
-class Finished(NamedTuple):
+class Finished(msgspec.Struct, frozen=True, eq=False):
     """An attempt that ended, with what is to be recorded of it."""
 
     row: ClaimedRow
@@ -48,13 +48,13 @@ class Recorder:
     """A queue of results and the one task that writes them."""
 
     def __init__(
-        self, *, store: AttemptStore, observer: AttemptObserver, in_flight: InFlightClaims
+        self, *, store: AttemptStore, observer: AttemptObserver, in_flight: set[ClaimRequest]
     ) -> None:
         self._store = store
         self._observer = observer
         self._in_flight = in_flight
-        # Bound once: the lazy logger costs four times as much per attempt.
-        self._log = log.bind()
+        # Asked once: a line below the level still costs its arguments, for each attempt.
+        self._logs_attempts = log.is_enabled_for(logging.INFO)
         self._waiting: deque[Finished] = deque()
         self._writing: list[Finished] = []
         self._wake = asyncio.Event()
@@ -66,9 +66,10 @@ class Recorder:
 
     def put(self, finished: Finished) -> None:
         """Record a result, whenever Postgres allows it."""
+        if not self._waiting:
+            self._is_empty.clear()
+            self._wake.set()
         self._waiting.append(finished)
-        self._is_empty.clear()
-        self._wake.set()
 
     async def run(self) -> None:
         """Write results until closed and empty."""
@@ -103,8 +104,8 @@ class Recorder:
             if self._task is not None:
                 self._task.cancel()
             for finished in (*self._writing, *self._waiting):
-                if self._in_flight.has(_request(finished)):  # else it is recorded
-                    self._retain(finished)
+                if finished.row.request in self._in_flight:  # else it is recorded
+                    _log_unrecorded(finished)
             self._waiting.clear()
             self._is_empty.set()
 
@@ -119,76 +120,72 @@ class Recorder:
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
 
     async def _write(self, batch: Sequence[Finished]) -> None:
-        """Write a batch; what may not have been written is written again: it is idempotent."""
+        """Write a batch; what may not have been written is written again: it is idempotent.
+
+        A result that Postgres rejects is written again without the provider's texts, the likely
+        cause.
+        """
         backoff = Backoff(MIN_BACKOFF_S, MAX_BACKOFF_S)
         while batch:
             replies = await write_batch("record", batch, self._record)
-            unknown: list[Finished] = []
+            again: list[Finished] = []
+            is_away = False
             for finished, reply in zip(batch, replies, strict=True):
-                if isinstance(reply, StoreUnavailable):
-                    unknown.append(finished)
-                elif isinstance(reply, StoreRejected):
-                    await self._record_without_texts(finished, reply)
-                else:
+                if isinstance(reply, Recorded):
                     self._settle(finished, reply)
-            if unknown:
+                elif isinstance(reply, StoreRejected):
+                    again += self._without_texts(finished, reply)
+                else:
+                    again.append(finished)
+                    is_away = True
+            batch = self._writing = again
+            if is_away:
                 reason = "Postgres is unavailable"
-                log.warning("batch_retried", batch="record", size=len(unknown), reason=reason)
+                log.warning("batch_retried", batch="record", size=len(again), reason=reason)
                 await asyncio.sleep(backoff.next_s())
-            batch = self._writing = unknown
 
     async def _record(self, batch: Sequence[Finished]) -> Sequence[Recorded]:
         now = time.monotonic()
         return await self._store.record(
-            [(result, now - result.finished_at_monotonic) for _, result in batch]
+            [(item.result, now - item.result.finished_at_monotonic) for item in batch]
         )
 
-    async def _record_without_texts(self, finished: Finished, error: StoreRejected) -> None:
-        """Record a result that Postgres rejects without the provider's texts, the likely cause."""
+    def _without_texts(self, finished: Finished, error: StoreRejected) -> list[Finished]:
+        """Return what to write instead of a rejected result; nothing if that was rejected too.
+
+        Its claim then stays in flight for good: given back, the row would be sent again, unmarked.
+        """
         log.warning("result_rejected", id=str(finished.result.id), reason=str(error))
         bare = msgspec.structs.replace(finished.result, code="", detail="", reference="")
-        while True:
-            (reply,) = await write_batch("record", [finished._replace(result=bare)], self._record)
-            if not isinstance(reply, StoreUnavailable):
-                break
-            await asyncio.sleep(MAX_BACKOFF_S)
-        if isinstance(reply, StoreRejected):
-            self._retain(finished)
-            finished.row.held.settle()
-        else:
-            self._settle(finished, reply)
-
-    def _retain(self, finished: Finished) -> None:
-        """Keep the claim: given back as an orphan it would be sent again, unmarked."""
-        claimed = finished.row.claimed
-        self._in_flight.retain(_request(finished))
-        log.warning("outcome_unrecorded", id=str(claimed.id), claim=claimed.claim)
+        if bare != finished.result:
+            return [Finished(finished.row, bare)]
+        _log_unrecorded(finished)
+        finished.row.held.settle()
+        return []
 
     def _settle(self, finished: Finished, recorded: Recorded) -> None:
-        row, result = finished
-        self._report(row, result, recorded)
-        self._in_flight.remove(_request(finished))
-        row.held.settle()
-
-    def _report(self, row: ClaimedRow, result: AttemptResult, recorded: Recorded) -> None:
+        row, result = finished.row, finished.result
         claimed = row.claimed
+        self._in_flight.discard(row.request)
+        row.held.settle()
         if recorded.late:
             log.warning("outcome_recorded_late", id=str(claimed.id), claim=claimed.claim)
         if recorded.status in WAITING:  # also queued: a repeated result whose retry is due already
             self._observer.retried(claimed.queue, result.outcome)
         elif recorded.status is not None:
             self._observer.finished(claimed.queue, recorded.status, recorded.age_s, result.reason)
-        self._log.info(
-            "attempt_finished",
-            id=claimed.id,
-            claim=claimed.claim,
-            queue=claimed.queue,
-            outcome=result.outcome,
-            code=result.code,
-            status=recorded.status,
-        )
+        if self._logs_attempts:
+            log.info(
+                "attempt_finished",
+                id=claimed.id,
+                claim=claimed.claim,
+                queue=claimed.queue,
+                outcome=result.outcome,
+                code=result.code,
+                status=recorded.status,
+            )
 
 
-def _request(finished: Finished) -> ClaimRequest:
-    """The request that claimed the row."""
-    return claim_request(finished.row.held)
+def _log_unrecorded(finished: Finished) -> None:
+    claimed = finished.row.claimed
+    log.warning("outcome_unrecorded", id=str(claimed.id), claim=claimed.claim)

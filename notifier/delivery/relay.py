@@ -1,71 +1,59 @@
-"""The relay: takes due rows from Postgres and publishes pointers to them to the broker.
+"""The relay: reads due rows from Postgres and publishes pointers to them to the broker.
 
-Each process runs one relay for each priority, so that an urgent notification never waits while
-others are taken and confirmed.
-
-Rows are marked as published and committed before their pointers are published.
+It publishes the queues whose lease this process holds, and writes nothing to Postgres: the cursor
+of each queue knows how far it is read. A worker runs one relay for each priority, so that an
+urgent notification never waits while others are read and confirmed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import Counter
-from math import inf
-from typing import TYPE_CHECKING, Final, Protocol, assert_never
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
-from notifier.delivery.direct_publisher import DirectPublisher
-from notifier.delivery.publish_backoff import PublishBackoff
-from notifier.delivery.publish_window import PublishWindow, QueueThroughput, RowClass, max_batch
+from notifier.delivery.cursor import QueueCursor
+from notifier.delivery.publish_window import MAX_WINDOW
+from notifier.delivery.publisher import PROBE_INTERVAL_S, Publisher
 from notifier.domain.controls import SendPermission
+from notifier.domain.due import DueClass
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.notification import Priority, QueueKey
-from notifier.lifecycle import wait
+from notifier.domain.notification import NotificationId, Priority, QueueKey
+from notifier.lifecycle import uptime_s, wait
 from notifier.ports.broker import Pointer
-from notifier.ports.store import Quota
+from notifier.ports.store import LiveRow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from datetime import datetime
 
+    from notifier.delivery.publisher import ThroughputSource
     from notifier.ports.broker import Broker
     from notifier.ports.controls import Permissions
+    from notifier.ports.leases import HeldLease, HeldLeases
     from notifier.ports.observer import RelayObserver
-    from notifier.ports.store import DuePointer, RelayStore
+    from notifier.ports.store import RelayStore
 
 POLL_INTERVAL_S: Final = 0.1
-MAX_PASS_ROWS: Final = 500
-FULL_PASS_ROWS: Final = MAX_PASS_ROWS // 2
-"""After a pass of this many rows the next one follows at once. A pass rarely reaches its limit,
-because one place is kept for a retry even when no retry waits."""
-BROKER_PROBE_INTERVAL_S: Final = 1.0
+MAX_PASS_ROWS: Final = 1000
+"""Rows that a pass publishes of one queue, and that it reads and publishes at a time."""
 STORE_RETRY_S: Final = 0.5
-RECENT_PASS_S: Final = 0.5
 
-NO_THROUGHPUT: Final = QueueThroughput(consumers=1, drain_per_s=0.0)
+MAX_READY: Final[Mapping[SendPermission, int]] = {
+    SendPermission.ALLOWED: MAX_WINDOW,
+    SendPermission.PROBE: 1,
+    SendPermission.BREAKER_OPEN: 1,
+    SendPermission.PAUSED: 0,
+}
+"""How many pointers may be ready in the broker at most, by what this process may send. One while a
+breaker is open: any worker may send the probe, and it has no rows of its own."""
 
 log = structlog.get_logger(__name__)
 
 
-class Cluster(Protocol):
-    """The processes of the deployment; implemented by scheduling.cluster.membership.Membership."""
-
-    def throughput(self) -> Mapping[QueueKey, QueueThroughput]:
-        """Return each queue's consumers and drain in the whole deployment."""
-        ...
-
-    def relay_count(self) -> int:
-        """Return how many processes run relays, this one included."""
-        ...
-
-    def is_registered(self) -> bool:
-        """Whether this process has a heartbeat row, so that others would notice its death."""
-        ...
-
-
 class Relays:
-    """All relays of one process, one for each priority. Implements accept.PointerPublisher."""
+    """All relays of one process, one for each priority."""
 
     def __init__(
         self,
@@ -74,7 +62,8 @@ class Relays:
         broker: Broker,
         observer: RelayObserver,
         queues: Sequence[QueueKey],
-        cluster: Cluster,
+        leases: HeldLeases,
+        cluster: ThroughputSource,
         gates: Permissions,
     ) -> None:
         by_priority = dict[Priority, list[QueueKey]]()
@@ -86,49 +75,46 @@ class Relays:
                 broker=broker,
                 observer=observer,
                 queues=queues_of_priority,
+                leases=leases,
                 cluster=cluster,
                 gates=gates,
             )
             for priority, queues_of_priority in by_priority.items()
         }
 
-    def wake(self, priorities: Collection[Priority] = tuple(Priority)) -> None:
-        """Start the next pass of the relays of these priorities now."""
-        for priority in priorities:
-            self._relays[priority].wake()
+    def permissions_changed(self) -> None:
+        """Start the next pass of all relays now."""
+        for relay in self._relays.values():
+            relay.wake()
 
-    def reserve(self, wanted: Mapping[QueueKey, int]) -> dict[QueueKey, int]:
-        """Return how many of the wanted new rows may be published directly; see Relay.reserve."""
+    def cursors(self) -> Mapping[QueueKey, QueueCursor]:
+        """Return the cursors of the queues that this process may publish now."""
         return {
-            queue: self._relays[queue.priority].reserve(queue, count)
-            for queue, count in wanted.items()
+            queue: cursor
+            for relay in self._relays.values()
+            for queue, cursor in relay.cursors().items()
         }
 
-    def release(self, reserved: Mapping[QueueKey, int]) -> None:
-        """Give back reserved places whose rows were not stored."""
-        for queue, count in reserved.items():
-            self._relays[queue.priority].release(queue, count)
-
-    def enqueue(self, pointers: Sequence[Pointer]) -> None:
-        """Publish pointers whose places were reserved and whose rows are committed."""
-        for pointer in pointers:
-            self._relays[pointer.queue.priority].enqueue(pointer)
-
-    def close(self) -> None:
-        """Let `run` end once everything enqueued is published; nothing may be enqueued after."""
-        for relay in self._relays.values():
-            relay.close()
+    async def publish(self, rows: Sequence[LiveRow], published_at: datetime) -> Collection[LiveRow]:
+        """Publish rows of one queue; returns those that were not confirmed. See Relay.publish."""
+        return await self._relays[rows[0].queue.priority].publish(rows, published_at)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run all relays until `stop` is set and `close` was called."""
+        """Run all relays until `stop`, and until what they publish then is confirmed."""
         async with asyncio.TaskGroup() as group:
             for priority, relay in self._relays.items():
                 group.create_task(relay.run(stop), name=f"relay {priority}")
-                group.create_task(relay.publish_directly(), name=f"direct publish {priority}")
+
+
+class HeldQueue(NamedTuple):
+    """A queue that this process publishes, from the acquisition of its lease on."""
+
+    lease: HeldLease
+    cursor: QueueCursor
 
 
 class Relay:
-    """Publishes the due rows of some queues, and new rows of the same queues directly."""
+    """Publishes the due rows of those of its queues whose lease this process holds."""
 
     def __init__(
         self,
@@ -137,35 +123,41 @@ class Relay:
         broker: Broker,
         observer: RelayObserver,
         queues: Sequence[QueueKey],
-        cluster: Cluster,
+        leases: HeldLeases,
+        cluster: ThroughputSource,
         gates: Permissions,
     ) -> None:
         self._store = store
-        self._broker = broker
-        self._observer = observer
-        self._queues = sorted(queues, key=lambda queue: (queue.priority.rank, queue.channel))
-        self._names = [str(queue) for queue in self._queues]
-        self._cluster = cluster
+        self._publisher = Publisher(
+            broker=broker, observer=observer, queues=queues, cluster=cluster
+        )
+        self._queues = queues
+        self._names = [str(queue) for queue in queues]
+        self._leases = leases
         self._gates = gates
-        self._windows = {queue: PublishWindow() for queue in queues}
+        self._held: dict[QueueKey, HeldQueue] = {}
+        self._has_more = False
+        """Whether the last pass left due rows for which there is room."""
         self._wake = asyncio.Event()
-        self._is_publishing = True
-        self._backoffs = {queue: PublishBackoff() for queue in queues}
-        self._is_retry_probed = False
-        self._direct_publishers = {queue: DirectPublisher(time.monotonic) for queue in queues}
-        self._last_pass_at: dict[QueueKey, float] = {}
 
     def wake(self) -> None:
         """Start the next pass now."""
         self._wake.set()
 
+    def cursors(self) -> Mapping[QueueKey, QueueCursor]:
+        """Return the cursors of the queues that this process may publish now."""
+        leases = self._leases.held()
+        return {
+            queue: held.cursor for queue, held in self._held.items() if self._is_held(queue, leases)
+        }
+
     async def run(self, stop: asyncio.Event) -> None:
-        """Run passes until `stop`: every 100 ms, when woken, and at once after a full pass."""
+        """Run passes until `stop`: every 100 ms, when woken, and at once while there is more."""
         is_store_available = True
         while not stop.is_set():
             self._wake.clear()
             try:
-                count = await self.run_once()
+                await self.run_once()
             except StoreUnavailable as error:
                 if is_store_available:
                     log.warning("relay_pass_failed", queues=self._names, reason=str(error))
@@ -173,209 +165,145 @@ class Relay:
                 await wait(stop, STORE_RETRY_S)
                 continue
             is_store_available = True
-            if not self._is_publishing:
-                await wait(stop, BROKER_PROBE_INTERVAL_S)
-            elif count < FULL_PASS_ROWS:
+            if not self._publisher.is_publishable:
+                await wait(stop, PROBE_INTERVAL_S)
+            elif not self._has_more:
                 await wait(self._wake, POLL_INTERVAL_S)
-        self._last_pass_at.clear()
-
-    def reserve(self, queue: QueueKey, wanted: int) -> int:
-        """Return how many of the wanted new rows of a queue may be published directly.
-
-        None may while the queue is not published to, while older rows are due or may be (no recent
-        pass looked for them), or while a confirm is late: a row that is due can be published by
-        another process. The caller must enqueue or release the reserved places.
-        """
-        window, direct_publisher = self._windows[queue], self._direct_publishers[queue]
-        pass_at = self._last_pass_at.get(queue, -inf)
-        may_publish = time.monotonic() - pass_at <= RECENT_PASS_S and self._is_publishing_to(queue)
-        if not may_publish or direct_publisher.is_late or window.is_backlogged:
-            return 0
-        limit = window.limit(self._throughput(queue))
-        count = min(wanted, self._room(queue, limit, self._cluster.relay_count()))
-        direct_publisher.reserved += count
-        return count
-
-    def release(self, queue: QueueKey, count: int) -> None:
-        """Give back reserved places whose rows were not stored."""
-        self._direct_publishers[queue].reserved -= count
-
-    def enqueue(self, pointer: Pointer) -> None:
-        """Publish a pointer whose place was reserved and whose row is committed."""
-        self._direct_publishers[pointer.queue].enqueue(pointer)
-
-    def close(self) -> None:
-        """Let `publish_directly` end once everything enqueued is published."""
-        for direct_publisher in self._direct_publishers.values():
-            direct_publisher.close()
-
-    async def publish_directly(self) -> None:
-        """Publish the enqueued pointers until closed and empty."""
-        async with asyncio.TaskGroup() as group:
-            for queue, direct_publisher in self._direct_publishers.items():
-                group.create_task(
-                    direct_publisher.run(self._publish_new), name=f"direct publisher {queue}"
-                )
-
-    async def _publish_new(self, pointers: Sequence[Pointer]) -> None:
-        queue = pointers[0].queue
-        try:
-            if self._is_publishing_to(queue):
-                await self._publish(pointers, {queue: self._throughput(queue)})
-                self._windows[queue].ready += len(pointers)
-            else:
-                await self._store.unpublish(pointers)
-        except StoreUnavailable as error:
-            # The rows are neither confirmed nor due; the rescuer makes them due later.
-            log.warning("unpublish_failed", queues=[str(queue)], reason=str(error))
-
-    def _is_publishing_to(self, queue: QueueKey) -> bool:
-        return (
-            self._is_publishing
-            and not self._backoffs[queue].is_active
-            and self._permission(queue) is SendPermission.ALLOWED
-        )
-
-    def _permission(self, queue: QueueKey) -> SendPermission:
-        # Without a heartbeat row the other processes would not notice the death of this one, and
-        # nothing would recover the rows that it took.
-        if not self._cluster.is_registered():
-            return SendPermission.PAUSED
-        return self._gates.permission(queue)
-
-    def _throughput(self, queue: QueueKey) -> QueueThroughput:
-        return self._cluster.throughput().get(queue, NO_THROUGHPUT)
 
     async def run_once(self) -> int:
-        """Run one pass; returns how many rows it took. Takes none while the broker is away."""
-        if not self._is_publishing and not await self._can_publish():
-            return 0
-        known = self._cluster.throughput()
-        throughput = {queue: known.get(queue, NO_THROUGHPUT) for queue in self._queues}
-        limits = {queue: self._windows[queue].limit(of) for queue, of in throughput.items()}
-        permissions = {queue: self._permission(queue) for queue in self._queues}
-        await self._poll_depths(limits, permissions)
-        quotas = self._quotas(limits, permissions)
-        due = await self._store.take_due(quotas, MAX_PASS_ROWS) if quotas else []
-        self._record_pass(quotas, due)
-        await self._publish([row.pointer for row in due], throughput)
-        return len(due)
+        """Run one pass over the queues held; returns how many rows it published.
 
-    async def _can_publish(self) -> bool:
-        self._is_publishing = await self._broker.probe()
-        if self._is_publishing:
-            log.info("relay_resumed", queues=self._names)
-            for backoff in self._backoffs.values():
-                backoff.reset()
-        return self._is_publishing
-
-    async def _poll_depths(
-        self, limits: Mapping[QueueKey, int], permissions: Mapping[QueueKey, SendPermission]
-    ) -> None:
-        """Read the depths of the queues from the broker, if one of them may have changed.
-
-        At most every 100 ms. Queues that may not send are left out: an empty one is no reason to
-        widen its window.
+        Nothing is read while the broker takes nothing, nor of a queue that has no room, may not
+        send or backs off. The pass counts for these queues, too.
         """
-        now = time.monotonic()
-        windows = {
-            queue: window
-            for queue, window in self._windows.items()
-            if permissions[queue] in {SendPermission.ALLOWED, SendPermission.PROBE}
+        held = self._follow_leases()
+        self._has_more = False
+        rooms = await self._rooms(held) if held and await self._publisher.probe() else {}
+        for queue in held:
+            if queue not in rooms:
+                self._finish_pass(queue, is_backlogged=True)  # not read: rows may wait
+        return sum([await self._publish_due(some) for some in _split_by_rows(rooms)])
+
+    async def publish(self, rows: Sequence[LiveRow], published_at: datetime) -> Collection[LiveRow]:
+        """Publish rows whatever the room of their queues is; returns those that were not confirmed.
+
+        Only queues whose lease is held and that do not back off are published. `published_at` is
+        Postgres's time of the read that returned the rows. The caller reports the result to the
+        cursor.
+        """
+        leases, at = self._leases.held(), published_at.timestamp()
+        queues = {
+            queue
+            for queue in {row.queue for row in rows}
+            if self._is_held(queue, leases) and not self._publisher.is_backing_off(queue)
         }
-        if not any(_is_stale(window, now) for window in windows.values()):
-            return
-        depths = await self._broker.depths(self._queues)
-        for queue, window in windows.items():
-            window.is_backlogged = (
-                window.is_backlogged and permissions[queue] is SendPermission.ALLOWED
-            )
-            depth = depths.get(queue)
-            window.record_poll(depth.ready if depth else None, now, limits[queue])
+        publishable = [row for row in rows if row.queue in queues]
+        confirms = await self._publisher.publish([_pointer(row, at) for row in publishable])
+        confirmed = {
+            row.position.id
+            for row, is_confirmed in zip(publishable, confirms, strict=True)
+            if is_confirmed
+        }
+        return [row for row in rows if row.position.id not in confirmed]
 
-    def _quotas(
-        self, limits: Mapping[QueueKey, int], permissions: Mapping[QueueKey, SendPermission]
-    ) -> list[Quota]:
-        """Return how many rows the pass may take of each queue, the most urgent queues first."""
-        relays, quotas, now = self._cluster.relay_count(), list[Quota](), time.monotonic()
-        self._is_retry_probed = not self._is_retry_probed
-        for queue in self._queues:
-            match permissions[queue]:
-                case SendPermission.ALLOWED:
-                    room = self._room(queue, limits[queue], relays)
-                    limit = self._backoffs[queue].limit(now, min(room, MAX_PASS_ROWS))
-                    quotas += _queue_quotas(queue, *self._windows[queue].split(limit))
-                case SendPermission.PROBE:
-                    quotas += self._probe_quota(queue, self._backoffs[queue].limit(now, 1))
-                case SendPermission.PAUSED | SendPermission.BREAKER_OPEN:
-                    pass
-                case _:
-                    assert_never(permissions[queue])
-        return quotas
+    def _follow_leases(self) -> Sequence[QueueKey]:
+        """Return the queues held; each new term begins with a new cursor."""
+        leases = self._leases.held()
+        held = [queue for queue in self._queues if queue in leases]
+        for queue in held:
+            if not self._is_held(queue, leases):
+                lease = leases[queue]
+                cursor = QueueCursor(queue, lease.progress, uptime_s())
+                self._held[queue] = HeldQueue(lease, cursor)
+        return held
 
-    def _room(self, queue: QueueKey, limit: int, relays: int) -> int:
-        room = self._windows[queue].room(limit, relays)
-        return max(0, room - self._direct_publishers[queue].reserved)
+    def _is_held(self, queue: QueueKey, leases: Mapping[QueueKey, HeldLease]) -> bool:
+        """Whether these leases have that of the queue's cursor, not released in between."""
+        held = self._held.get(queue)
+        return held is not None and held.lease is leases.get(queue)
 
-    def _probe_quota(self, queue: QueueKey, limit: int) -> list[Quota]:
-        """Allow one row if none is ready: a first attempt in one pass, a retry in the next."""
-        count = min(limit, self._windows[queue].room(1, relays=1))
-        return (
-            _queue_quotas(queue, 0, count)
-            if self._is_retry_probed
-            else _queue_quotas(queue, count, 0)
+    async def _rooms(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, int]:
+        """Return how many rows the pass may publish of each queue; without those of 0."""
+        await self._poll_depths(queues)
+        rooms = {queue: min(self._room(queue), MAX_PASS_ROWS) for queue in queues}
+        return {queue: room for queue, room in rooms.items() if room}
+
+    async def _poll_depths(self, queues: Collection[QueueKey]) -> None:
+        """Poll the queues that are published to. Only what may send widens its window."""
+        permissions = {queue: self._gates.permission(queue) for queue in queues}
+        for queue, permission in permissions.items():
+            if permission is not SendPermission.ALLOWED:
+                self._publisher.flows[queue].window.is_backlogged = False
+        await self._publisher.poll_depths(
+            [queue for queue, permission in permissions.items() if MAX_READY[permission]]
         )
 
-    def _record_pass(self, quotas: Sequence[Quota], due: Sequence[DuePointer]) -> None:
-        asked = Counter({(quota.queue, quota.is_retry): quota.limit for quota in quotas})
-        got = Counter((row.pointer.queue, row.is_retry) for row in due)
-        for queue in {quota.queue for quota in quotas}:
-            self._last_pass_at[queue] = time.monotonic()
-            self._windows[queue].record_pass(
-                RowClass(asked[queue, False], got[queue, False]),
-                RowClass(asked[queue, True], got[queue, True]),
-                is_cut=len(due) >= MAX_PASS_ROWS,
-            )
+    def _room(self, queue: QueueKey) -> int:
+        return self._publisher.room(queue, max_ready=MAX_READY[self._gates.permission(queue)])
 
-    async def _publish(
-        self, pointers: Sequence[Pointer], throughput: Mapping[QueueKey, QueueThroughput]
-    ) -> None:
-        if not pointers:
-            return
-        max_batches = {queue: max_batch(of) for queue, of in throughput.items()}
-        confirms = await self._broker.publish(pointers, max_batches)
-        pairs = list(zip(pointers, confirms, strict=True))
-        unconfirmed = [pointer for pointer, is_confirmed in pairs if not is_confirmed]
-        confirmed = Counter(pointer.queue for pointer, is_confirmed in pairs if is_confirmed)
-        for queue, count in confirmed.items():
-            self._observer.published(queue, count)
-            self._backoffs[queue].reset()
-        if unconfirmed:
-            await self._unpublish(unconfirmed, is_all=len(unconfirmed) == len(pairs))
+    async def _publish_due(self, rooms: Mapping[QueueKey, int]) -> int:
+        """Read the due rows of these queues, and publish them; returns how many it published."""
+        now = uptime_s()
+        ranges = [
+            range_
+            for queue, room in rooms.items()
+            for range_ in self._held[queue].cursor.ranges(self._limits(queue, room), room, now)
+        ]
+        read = await self._store.read_due(ranges)
+        rows = defaultdict[QueueKey, list[LiveRow]](list)
+        for row in read.rows:
+            rows[row.queue].append(row)
+        now = uptime_s()
+        batches = {queue: self._held[queue].cursor.read(rows[queue], read, now) for queue in rooms}
+        due = [row for batch in batches.values() for row in batch.rows]
+        unconfirmed = defaultdict[QueueKey, list[LiveRow]](list)
+        for row in await self.publish(due, read.now):
+            unconfirmed[row.queue].append(row)
+        for queue, batch in batches.items():
+            self._held[queue].cursor.settle(batch, unconfirmed[queue])
+            window = self._publisher.flows[queue].window
+            window.record_pass(batch.classes)
+            self._has_more |= window.is_backlogged and self._room(queue) > 0
+            self._finish_pass(queue, is_backlogged=window.is_backlogged)
+        return len(due)
 
-    async def _unpublish(self, unconfirmed: Sequence[Pointer], *, is_all: bool) -> None:
-        """Make unconfirmed rows due again and let their queues back off.
+    def _limits(self, queue: QueueKey, room: int) -> Mapping[DueClass, int]:
+        first_attempts, retries = self._publisher.flows[queue].window.split(room)
+        limits = {
+            DueClass.BACK: room,
+            DueClass.DIRECT: room,
+            DueClass.FIRST: first_attempts,
+            DueClass.RETRY: retries,
+        }
+        return {due_class: limit for due_class, limit in limits.items() if limit}
 
-        If no pointer was confirmed and the broker does not answer a probe, no rows are taken of any
-        queue until it does.
-        """
-        if is_all and self._is_publishing and not await self._broker.probe():
-            self._is_publishing = False
-        now = time.monotonic()
-        for queue, count in Counter(pointer.queue for pointer in unconfirmed).items():
-            retry_in_s = self._backoffs[queue].record_failure(now)
-            log.warning("publish_unconfirmed", queue=str(queue), count=count, retry_in_s=retry_in_s)
-            self._windows[queue].record_unconfirmed(count)
-        await self._store.unpublish(unconfirmed)
-
-
-def _is_stale(window: PublishWindow, now: float) -> bool:
-    return (window.ready > 0 or window.is_backlogged) and now - window.polled_at >= POLL_INTERVAL_S
+    def _finish_pass(self, queue: QueueKey, *, is_backlogged: bool) -> None:
+        """Write into the lease how far the queue is published, and that a pass has ended."""
+        lease, cursor = self._held[queue]
+        lease.progress = cursor.progress(is_backlogged=is_backlogged)
+        lease.passed_at = uptime_s()
+        lease.unpublishable_since = self._publisher.unpublishable_since
 
 
-def _queue_quotas(queue: QueueKey, first_attempts: int, retries: int) -> list[Quota]:
-    return [
-        Quota(queue=queue, is_retry=is_retry, limit=limit)
-        for is_retry, limit in ((False, first_attempts), (True, retries))
-        if limit
-    ]
+def _split_by_rows(rooms: Mapping[QueueKey, int]) -> Iterator[Mapping[QueueKey, int]]:
+    """Split into parts of MAX_PASS_ROWS rows at most."""
+    part, rows = dict[QueueKey, int](), 0
+    for queue, room in rooms.items():
+        if rows + room > MAX_PASS_ROWS:
+            yield part
+            part, rows = {}, 0
+        part[queue] = room
+        rows += room
+    if part:
+        yield part
+
+
+def _pointer(row: LiveRow, published_at: float) -> Pointer:
+    return Pointer(
+        queue=row.queue,
+        id=NotificationId(row.position.id),
+        claim=row.claim,
+        published_at=published_at,
+        size=row.size,
+        deaths=row.deaths,
+    )

@@ -8,13 +8,12 @@ import structlog
 
 from notifier.delivery.group_commit import GroupCommit
 from notifier.domain.errors import StoreRejected
-from notifier.domain.notification import Status
 from notifier.ports.store import ClaimRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import asyncio
+    from collections.abc import Iterable, Sequence
 
-    from notifier.delivery.in_flight import InFlightClaims
     from notifier.ports.attempts import ClaimedRow, HeldPointer
     from notifier.ports.observer import AttemptObserver
     from notifier.ports.store import AttemptStore
@@ -23,14 +22,19 @@ log = structlog.get_logger(__name__)
 
 
 class Releases:
-    """Writes returns in batches and finds this worker's own orphans."""
+    """Writes returns in batches, and those of this worker's own orphans until they succeed.
+
+    An orphan is a claim that nothing here will begin: its rows may be claimed. It stays in flight
+    until Postgres has confirmed its return, so a copy of its pointer is not claimed meanwhile.
+    """
 
     def __init__(
-        self, *, store: AttemptStore, observer: AttemptObserver, in_flight: InFlightClaims
+        self, *, store: AttemptStore, observer: AttemptObserver, in_flight: set[ClaimRequest]
     ) -> None:
         self._store = store
         self._observer = observer
         self._in_flight = in_flight
+        self._orphans: set[ClaimRequest] = set()
         self._returns = GroupCommit("give_back", self._write)
 
     async def run(self) -> None:
@@ -45,59 +49,61 @@ class Releases:
         self, rows: Sequence[ClaimedRow], pointers: Sequence[HeldPointer] = ()
     ) -> None:
         """See ports.attempts.AttemptRunner.give_back."""
-        claims = [claim_request(row.held) for row in rows]
-        try:
-            await self.give_back_requests([*claims, *(buffered_request(held) for held in pointers)])
-        finally:  # cancelled, it leaves the rows to the release of orphans
-            for request in claims:
-                self._in_flight.remove(request)
+        claims = [row.request for row in rows]
+        await self.give_back_requests([*claims, *(_buffered_request(held) for held in pointers)])
         for held in (*(row.held for row in rows), *pointers):
             held.settle()
 
-    async def give_back_requests(self, requests: Sequence[ClaimRequest]) -> None:
-        """Make rows due again; returns when Postgres has confirmed it.
+    async def give_back_requests(self, requests: Iterable[ClaimRequest]) -> None:
+        """Give rows back; returns when Postgres has confirmed it.
 
-        A row that Postgres rejects is left as it is and logged.
+        A claim that Postgres refuses to take back becomes an orphan, and so do those that are not
+        confirmed when this is cancelled.
         """
-        futures = [self._returns.put(request) for request in requests]
+        returns = {request: self._returns.put(request) for request in requests}
         try:
-            for request, future in zip(requests, futures, strict=True):
+            for request, future in returns.items():
                 try:
                     await future
                 except StoreRejected as error:
                     log.warning("give_back_rejected", id=str(request.id), reason=str(error))
         finally:
-            for future in futures:
+            for request, future in returns.items():
+                if _is_confirmed(future):
+                    self._in_flight.discard(request)
+                    self._orphans.discard(request)
+                elif not request.is_buffered:
+                    self._orphans.add(request)
                 future.cancel()
 
-    async def release_orphans(self) -> int:
-        """Give back rows that this worker claimed in Postgres but does not hold; returns how many.
+    def add_orphans(self, requests: Iterable[ClaimRequest]) -> None:
+        """Leave these claims to `release_orphans`."""
+        self._orphans.update(requests)
 
-        The claims in flight are read before and after the rows. A claim is in flight from before
-        its request until after its record, so a row that is in neither reading is an orphan.
+    async def release_orphans(self) -> int:
+        """Give back the orphans; returns how many Postgres has confirmed.
+
+        Repeat it: what is not confirmed stays an orphan, also when this is cancelled.
         """
-        before = self._in_flight.ids()
-        rows = await self._store.claimed_by_me()
-        orphans = [row for row in rows if row.id not in before and row.id not in self._in_flight]
-        if orphans:
-            log.warning("orphans_released", count=len(orphans))
-            await self.give_back_requests(orphans)
-        return len(orphans)
+        orphans = frozenset(self._orphans)
+        if not orphans:
+            return 0
+        await self.give_back_requests(orphans)
+        count = len(orphans - self._orphans)
+        if count:
+            log.warning("orphans_released", count=count)
+        return count
 
     async def _write(self, requests: Sequence[ClaimRequest]) -> Sequence[None]:
-        for row in await self._store.give_back(requests):
-            if row.status is Status.EXPIRED:
-                self._observer.finished(row.queue, row.status, row.age_s)
-            else:
-                self._observer.released(row.queue, 1)
+        for queue in await self._store.give_back(requests):
+            self._observer.released(queue, 1)
         return [None] * len(requests)
 
 
-def claim_request(held: HeldPointer) -> ClaimRequest:
-    """The request that claims a pointer's row, and that gives the claimed row back."""
-    return ClaimRequest(id=held.pointer.id, claim=held.pointer.claim)
-
-
-def buffered_request(held: HeldPointer) -> ClaimRequest:
+def _buffered_request(held: HeldPointer) -> ClaimRequest:
     """The request that gives back a row that was not claimed."""
     return ClaimRequest(id=held.pointer.id, claim=held.pointer.claim, is_buffered=True)
+
+
+def _is_confirmed(future: asyncio.Future[None]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None

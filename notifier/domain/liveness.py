@@ -16,10 +16,19 @@ difference of 2 s covers clocks that run at different speeds and the delay betwe
 One heartbeat that times out must not stop a healthy process from sending:
 BEAT_INTERVAL_S + BEAT_TIMEOUT_S < STALE_AFTER_S.
 
-The rows that a dead process took and may not have published are found by the time of the take,
-relative to the last heartbeat (recovery/unpublished.py). A process that others count as dead may
-still take rows if only its heartbeat fails. Rows taken so late must not be published again, else
-they would go back and forth: UNPUBLISHED_AFTER_BEAT_S < DEAD_AFTER_S.
+A process holds the lease of a queue while it publishes the queue's rows. It renews its leases and
+reads all others in one statement every LEASE_INTERVAL_S. The same two rules apply, with shorter
+times and with the clock of each process alone:
+
+1. A process publishes under a lease only for LEASE_USABLE_S from the request of the last renewal
+   that succeeded (scheduling/cluster/lease_keeper.py).
+2. Others take a lease over when it has not been renewed for LEASE_FREE_AFTER_S of their own reads,
+   at most MAX_LEASE_READ_GAP_S apart (scheduling/cluster/lease.py).
+
+So LEASE_USABLE_S < LEASE_FREE_AFTER_S. The difference is small, because two holders at once only
+publish some rows twice. One statement that is as slow as its time limit allows must neither stop a
+healthy holder nor restart the span of an observer:
+LEASE_INTERVAL_S + LEASE_TIMEOUT_S <= MAX_LEASE_READ_GAP_S < LEASE_USABLE_S.
 """
 
 from __future__ import annotations
@@ -32,7 +41,8 @@ MAX_BEAT_GAP_S: Final = 2.5
 STALE_AFTER_S: Final = 4.0
 DEAD_AFTER_S: Final = 6.0
 
-UNPUBLISHED_BEFORE_BEAT_S: Final = 15.0
-"""What a process took longer than this before its last heartbeat it published or unpublished."""
-UNPUBLISHED_AFTER_BEAT_S: Final = 5.0
-"""What a process took longer than this after its last heartbeat is left to it: it still runs."""
+LEASE_INTERVAL_S: Final = 0.5
+LEASE_TIMEOUT_S: Final = 0.75
+MAX_LEASE_READ_GAP_S: Final = 1.25
+LEASE_USABLE_S: Final = 1.5
+LEASE_FREE_AFTER_S: Final = 2.0

@@ -33,7 +33,10 @@ class Priority(StrEnum):
 
 
 class Status(StrEnum):
-    """The status of a notification, named as in the Postgres type `notification_status`."""
+    """The status of a notification, named as in the Postgres type `notification_status`.
+
+    LOST is not in the type: it is what readers see if the rows of a notification are missing.
+    """
 
     SCHEDULED = "scheduled"
     QUEUED = "queued"
@@ -46,6 +49,7 @@ class Status(StrEnum):
     SUPPRESSED = "suppressed"
     DELIVERED = "delivered"
     UNDELIVERED = "undelivered"
+    LOST = "lost"
 
     __hash__ = str.__hash__  # as in Priority
 
@@ -74,15 +78,11 @@ class QueueKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.channel}.{self.priority}"
 
     @staticmethod
+    @lru_cache
     def parse(name: str) -> QueueKey:
         """Parse a name such as `email.high`; raises ValueError for anything else."""
-        return _parsed(name)
-
-
-@lru_cache
-def _parsed(name: str) -> QueueKey:
-    channel, _, priority = name.rpartition(".")
-    return QueueKey(Channel(channel), Priority(priority))
+        channel, _, priority = name.rpartition(".")
+        return QueueKey(Channel(channel), Priority(priority))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import ClassVar, Final, assert_never
 
 import msgspec
 
+from notifier.domain.notification import Status
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
@@ -61,10 +62,17 @@ MAX_DEATHS: Final = 3
 class Settle(msgspec.Struct, frozen=True):
     """The notification was sent."""
 
+    status: ClassVar[Status] = Status.SENT
+    spends: ClassVar[bool] = True
+    after: ClassVar[timedelta | None] = None
+    reason: ClassVar[str] = ""
+
 
 class Retry(msgspec.Struct, frozen=True):
     """The notification is due again after a delay; `spends` says whether this try counts."""
 
+    status: ClassVar[Status] = Status.RETRYING
+    reason: ClassVar[str] = ""
     after: timedelta
     spends: bool
 
@@ -75,6 +83,8 @@ class Fail(msgspec.Struct, frozen=True):
     `reason` is refused, exhausted or ambiguous; poison too if its workers died.
     """
 
+    status: ClassVar[Status] = Status.FAILED
+    after: ClassVar[timedelta | None] = None
     reason: str
     spends: bool = True
 

@@ -10,6 +10,7 @@ import msgspec
 from notifier.domain.notification import Claimed
 from notifier.domain.timing import AttemptTiming
 from notifier.ports.broker import Pointer
+from notifier.ports.store import ClaimRequest
 
 
 class HeldPointer(Protocol):
@@ -35,10 +36,11 @@ class HeldPointer(Protocol):
 class ClaimedRow(msgspec.Struct, frozen=True, eq=False):
     """A row that this worker has claimed, until its result or its return is recorded.
 
-    `requested_at` is when the claim was requested, on the clock of lifecycle.uptime_s.
+    `request` claimed it, `requested_at` that instant of lifecycle.uptime_s.
     """
 
     claimed: Claimed
+    request: ClaimRequest
     requested_at: float
     held: HeldPointer
 
@@ -73,7 +75,7 @@ class AttemptRunner(Protocol):
     async def give_back(
         self, rows: Sequence[ClaimedRow], pointers: Sequence[HeldPointer] = ()
     ) -> None:
-        """Make claimed rows that were not begun, and unclaimed ones, due again without a try.
+        """Give back claimed rows that were not begun, and unclaimed ones, without spending a try.
 
         They are settled. Returns when Postgres has confirmed it; raises an InfrastructureError if
         it has not.
@@ -81,5 +83,5 @@ class AttemptRunner(Protocol):
         ...
 
     def abandon(self, rows: Sequence[ClaimedRow]) -> None:
-        """Leave claimed rows that were not begun to the release of orphans, which returns them."""
+        """Leave claimed rows that were not begun to the release of orphans."""
         ...

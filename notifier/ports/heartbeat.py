@@ -7,7 +7,7 @@ keeps the name under which it was first written (`name=`), whatever it is called
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -141,6 +141,31 @@ class DeadProcesses(Protocol):
 
     def dead(self) -> Sequence[DeadProcess]:
         """The other processes that are dead and still have a row."""
+        ...
+
+
+class LiveWorkers(Protocol):
+    """Which processes may hold leases: those of kind worker or dev that are alive."""
+
+    def live_workers(self) -> Collection[WorkerId]:
+        """The live workers, this process included if it is one and has a heartbeat row."""
+        ...
+
+
+class Departures(Protocol):
+    """Which processes have left: they died, or deleted their row."""
+
+    @property
+    def departures(self) -> int:
+        """How often another process has left since the start of this one."""
+        ...
+
+    def has_left(self, process: WorkerId) -> bool:
+        """Whether a process is dead or had no row at the last heartbeat. False for this process.
+
+        A process that has just started may have no row yet: the caller must check again. No
+        process has left before the first heartbeat of this one.
+        """
         ...
 
 

@@ -16,7 +16,7 @@ from notifier.domain.notification import (
 
 
 class RescueReason(StrEnum):
-    """Why a published or claimed notification was made due again."""
+    """Why a notification was recovered: its message was lost, or its worker died."""
 
     MESSAGE_LOST = "message_lost"
     PROCESS_DIED = "process_died"
@@ -58,7 +58,7 @@ class AttemptObserver(FinishObserver, Protocol):
     """What attempts report."""
 
     def claimed(self, queue: QueueKey, wait_s: float) -> None:
-        """Report a claim, and for how long the notification had been due."""
+        """Report that a provider call begins, and for how long the notification had been due."""
         ...
 
     def attempted(
@@ -80,11 +80,19 @@ class RecoveryObserver(FinishObserver, Protocol):
     """What the recovery of lost messages and of dead processes reports."""
 
     def rescued(self, queue: QueueKey, count: int, reason: RescueReason) -> None:
-        """Report notifications that were made due again after a fault."""
+        """Report notifications that were recovered after a fault."""
         ...
 
     def retried(self, queue: QueueKey, reason: str) -> None:
         """Report a planned retry; `reason` is the outcome that caused it."""
+        ...
+
+
+class LossObserver(Protocol):
+    """What the loss check reports."""
+
+    def lost_counted(self, count: int) -> None:
+        """Report how many of the newest notifications are lost."""
         ...
 
 
@@ -172,6 +180,14 @@ class MembershipObserver(DependencyObserver, Protocol):
         ...
 
 
+class LeaseObserver(Protocol):
+    """What the keeper of the leases reports."""
+
+    def leases_held(self, count: int) -> None:
+        """Report under how many leases this process may publish now."""
+        ...
+
+
 class BrokerObserver(Protocol):
     """What a broker reports."""
 
@@ -193,11 +209,13 @@ class Observer(
     RelayObserver,
     AttemptObserver,
     RecoveryObserver,
+    LossObserver,
     PrunerObserver,
     PoolObserver,
     BreakerObserver,
     RateObserver,
     MembershipObserver,
+    LeaseObserver,
     BrokerObserver,
     LoopObserver,
     Protocol,

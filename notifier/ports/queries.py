@@ -68,6 +68,18 @@ class Filter:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Notifications of a list, newest first; `next_before` is the cursor of the next page.
+
+    It is None on the last page only: a page may be short or empty because the search for it took
+    too long.
+    """
+
+    views: Sequence[NotificationView]
+    next_before: NotificationId | None
+
+
 class Reader(Protocol):
     """Reads notifications. Raises StoreUnavailable while Postgres does not answer."""
 
@@ -75,8 +87,8 @@ class Reader(Protocol):
         """Return a notification with its attempts; None if no notification has this id."""
         ...
 
-    async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
-        """Return at most `selection.limit` notifications without attempts, newest first."""
+    async def notifications(self, selection: Filter) -> Page:
+        """Return a page of at most `selection.limit` notifications without attempts."""
         ...
 
     async def failures(self, selection: Filter) -> Sequence[FailureView]:

@@ -1,6 +1,7 @@
 """The store: what the core writes to Postgres about notifications, one Protocol for each user.
 
-Every write is compare-and-set on a row's status and claim, so each method may be repeated.
+A notification has a row in `live` while it waits or is being sent; that is the row meant here.
+Every write is compare-and-set on its claim and claimer, so each method may be repeated.
 All methods raise StoreUnavailable (StoreConflict if the work was undone) and StoreRejected.
 """
 
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from notifier.domain.due import DueClass, Position
 from notifier.domain.notification import (
     Claimed,
     NewNotification,
@@ -25,8 +27,8 @@ from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import DeadProcess
 
 
-class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for the row `id` if it is still `queued` at this `claim`.
+class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+    """Asks for the row `id` if it is still unclaimed at this `claim`.
 
     `is_buffered` marks a pointer that was only buffered and never claimed: giving it back leaves a
     row that is being sent alone.
@@ -40,8 +42,8 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
 class NotClaimed(msgspec.Struct, frozen=True):
     """The row could not be claimed.
 
-    `status` is None if the row had moved on (claimed by another worker, cancelled, final). If this
-    very claim ended the row, `status` is its final status, expired or failed, and `age_s` its age.
+    `status` is None if the row had moved on (claimed by another worker, expired, final). If this
+    very claim ended the row, `status` is failed, and `age_s` its age.
     """
 
     status: Status | None = None
@@ -87,37 +89,56 @@ class Recorded(msgspec.Struct, frozen=True):
     age_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class GivenBack:
-    """A row that was given back unspent: `queued`, or `expired` if its time was over."""
+class DueRange(NamedTuple):
+    """Which rows of one queue and class to read, in their order.
 
-    queue: QueueKey
-    status: Status
-    age_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """The maximum of due rows of one queue and class that the relay may take.
-
-    A class is either the first attempts or the retries.
+    Those after the position `after` that have been due for `due_for_s` and whose `due_at` is at
+    most `until` (None: any), at most `limit`.
     """
 
     queue: QueueKey
-    is_retry: bool
+    due_class: DueClass
+    after: Position
     limit: int
+    until: datetime | None = None
+    due_for_s: float = 0.0
 
 
-class DuePointer(NamedTuple):
-    """A pointer to a row that the relay has just taken, to be published."""
+class LiveRow(msgspec.Struct, frozen=True):
+    """A row that waits or is being sent. `claimed_by` is None while it waits.
 
-    pointer: Pointer
-    is_retry: bool
+    `is_expired` says that its `expires_at` has passed. `size` is the content's length in bytes.
+    """
+
+    queue: QueueKey
+    due_class: DueClass
+    position: Position
+    claim: int
+    claimed_by: WorkerId | None
+    is_expired: bool
+    size: int
+    deaths: int
+
+
+class DueRead(NamedTuple):
+    """The rows of some ranges, in their order, and when Postgres read them.
+
+    `now` is Postgres's clock. Every transaction with a number below `oldest_running` had ended
+    before the read, and none from `next_transaction` on had begun.
+    """
+
+    rows: Sequence[LiveRow]
+    now: datetime
+    oldest_running: int
+    next_transaction: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """The due rows of one queue: their number (counted to a ceiling) and the oldest one's wait."""
+    """The rows of one queue that wait to be published: their number, counted to a ceiling.
+
+    `oldest_wait` is the longest wait, also of rows that are published and not claimed.
+    """
 
     due: int
     is_ceiling: bool
@@ -126,7 +147,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
-    """A row in status `sending` whose worker is dead. `worker` made the claim `claim`.
+    """A row that a dead worker was sending. `worker` made the claim `claim`.
 
     `deaths` counts the workers that died while they were sending this notification before.
     """
@@ -163,22 +184,32 @@ class ExpiredRow(NamedTuple):
     age_s: float
 
 
+class LostFound(NamedTuple):
+    """How many of the newest notifications were `checked`, how many of them are `lost`.
+
+    `newest` is the newest lost one, None if there is none.
+    """
+
+    checked: int
+    lost: int
+    newest: NotificationId | None
+
+
 class AcceptStore(Protocol):
     """The part of the store that accept uses."""
 
     async def insert(
-        self, items: Sequence[NewNotification], *, published: Collection[NotificationId] = ()
+        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
     ) -> Sequence[Pointer]:
         """Store all notifications, due at once or when their delay is over.
 
-        The rows in `published` are stored as if a relay of this process had taken them already.
-        Returns their pointers, which the caller must publish. When a call is repeated, its own
-        `published` replaces that of the call before.
+        Returns the pointers of those in `direct` that this call stored, in the order of `items`:
+        the caller must publish them. Ids that were stored before are left as they are.
         """
         ...
 
     async def estimate_backlog(self) -> int:
-        """Return about how many rows wait for the relay.
+        """Return about how many rows wait or are being sent.
 
         Taken from the planner's statistics, which may be minutes old; nothing is counted.
         """
@@ -189,10 +220,11 @@ class AttemptStore(Protocol):
     """The part of the store that attempts use."""
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
-        """Claim for this worker each row that is still `queued` at the requested claim.
+        """Claim for this worker each row that is still unclaimed at the requested claim.
 
-        Returns one reply for each request, in their order. Of several requests for one id the first
-        with the highest claim wins; the others get NotClaimed.
+        An expired row is not claimed. Returns one reply for each request, in their order. Of
+        several requests for one id one with the highest claim wins; the others get
+        NotClaimed.
         """
         ...
 
@@ -208,43 +240,34 @@ class AttemptStore(Protocol):
         """
         ...
 
-    async def give_back(self, requests: Sequence[ClaimRequest]) -> Sequence[GivenBack]:
-        """Make rows due again without spending a try; returns the rows that changed.
+    async def give_back(self, requests: Sequence[ClaimRequest]) -> Sequence[QueueKey]:
+        """Give rows back without spending a try; returns the queue of each row that changed.
 
-        Of several requests for one id the one with the highest claim counts, and among those one
-        that is not `is_buffered`.
+        Each row then waits in the class BACK, unclaimed at the claim after the requested one, so
+        that no older pointer and no older claim of it succeeds. Of several requests for one id the
+        one with the highest claim counts, and among those one that is not `is_buffered`.
         """
         ...
 
     async def fail_unclaimable(self, request: ClaimRequest, *, provider: str) -> NotClaimed:
         """Fail a row as `poison` whose claim alone raises StoreRejected.
 
-        Only a row that is still `queued` at the requested claim. Returns what a claim that ends the
-        row returns: NotClaimed with the status `failed` and the age, or without a status if the row
-        had moved on. `provider` is the name recorded with the failure.
-        """
-        ...
-
-    async def claimed_by_me(self) -> Sequence[ClaimRequest]:
-        """Return the rows that this worker is sending according to Postgres.
-
-        Each has the number of the claim before its present one: what `give_back` expects.
+        Only a row that is still unclaimed at the requested claim. Returns what a claim that ends
+        the row returns: NotClaimed with the status `failed` and the age, or without a status if the
+        row had moved on. `provider` is the name recorded with the failure.
         """
         ...
 
 
 class RelayStore(Protocol):
-    """The part of the store that the relay uses."""
+    """The part of the store that the relay and the recovery of a queue use."""
 
-    async def take_due(self, quotas: Sequence[Quota], limit: int) -> Sequence[DuePointer]:
-        """Mark due rows as published by this process, at most `limit`, the first quotas first.
-
-        Returns their pointers in the order of the quotas, within each by the time they were due.
-        """
+    async def read_due(self, ranges: Sequence[DueRange]) -> DueRead:
+        """Read the rows of these ranges in one snapshot, claimed and expired ones included."""
         ...
 
-    async def unpublish(self, pointers: Sequence[Pointer]) -> None:
-        """Make rows due again whose pointers the broker did not confirm."""
+    async def look(self, ranges: Sequence[DueRange]) -> DueRead:
+        """Read as `read_due` does, on a connection of its own, beside the relay's reads."""
         ...
 
 
@@ -252,61 +275,37 @@ class WaitingCounter(Protocol):
     """Counts the rows that wait."""
 
     async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
-        """Count the due rows of each queue, to a ceiling of 1,000. Empty queues are left out."""
-        ...
+        """Count the rows of each queue that wait to be published, to a ceiling of 1,000.
 
-
-class RecoveryStore(Protocol):
-    """The part of the store that the recovery of lost messages and dead processes uses.
-
-    A process in `dead` whose heartbeat counter has moved since is alive and left alone.
-    """
-
-    async def rescue(self, queue: QueueKey, published_before: float) -> int:
-        """Make due again the rows published before that instant and not claimed; at most 500.
-
-        The instant is Postgres's, in seconds since the epoch. Returns the number of rows.
+        Queues where nothing waits are left out.
         """
         ...
 
-    async def rescue_from(
-        self, dead: Sequence[DeadProcess], queues: Sequence[QueueKey]
-    ) -> Mapping[QueueKey, int]:
-        """Make due again the rows that dead processes took and may not have published.
 
-        At most 500. Returns the number of rows in each queue.
-        """
-        ...
-
-    async def claimed_by_dead(self, dead: Sequence[DeadProcess]) -> Sequence[Orphan]:
-        """Return the rows that dead processes were sending, at most 500.
-
-        Processes without a heartbeat row count as dead too; this process never does.
-        """
-        ...
+class RecoveryStore(RelayStore, Protocol):
+    """The part of the store that the recovery of lost messages and dead processes uses."""
 
     async def settle_orphans(
         self, decisions: Sequence[OrphanDecision], dead: Sequence[DeadProcess]
     ) -> Sequence[SettledOrphan]:
         """Write the decisions for orphans whose process is still dead; returns the rows changed.
 
-        A row decided as queued becomes expired instead if its time would be over before it is sent.
+        A process without a heartbeat row is dead; one in `dead` whose counter has moved since is
+        alive, and its rows are left alone. A row decided as queued becomes expired instead if its
+        time is over.
         """
-        ...
-
-    async def database_now(self) -> float:
-        """Return the time of Postgres's clock, in seconds since the epoch."""
         ...
 
 
 class UpkeepStore(Protocol):
-    """The part of the store that the sweeper and the pruner use."""
+    """The part of the store that the sweeper, the pruner and the loss check use."""
 
     async def sweep(self) -> Sequence[ExpiredRow]:
-        """Expire waiting rows whose time is over.
+        """End the unclaimed rows whose time is over as expired, at most 5,000."""
+        ...
 
-        At most 5,000 of the due rows and 5,000 of the published ones.
-        """
+    async def find_lost(self) -> LostFound:
+        """Look for lost notifications among the newest 10,000 of the last 24 hours."""
         ...
 
     async def ensure_days(self) -> int:
@@ -318,9 +317,9 @@ class UpkeepStore(Protocol):
         ...
 
     async def drop_day(self, day: date) -> str:
-        """Drop the partition of a day if all its rows are final.
+        """Drop the partitions of a day if all its notifications are final.
 
-        Returns 'dropped', 'kept' (some rows are not final) or 'absent'.
+        Returns 'dropped', 'kept' (some are not final) or 'absent'.
         """
         ...
 

@@ -1,1 +1,1 @@
-"""Repairs what a fault left behind: lost messages, orphans, unpublished, expired and old rows."""
+"""Repairs what a fault left behind: lost messages, orphans, expired and old rows."""

@@ -3,36 +3,63 @@
 Whether they were sent is unknown. So the attempt's outcome is Ambiguous, and the channel's rule for
 ambiguous sends decides what follows. A death spends no try: the call may not have begun. The third
 death of a worker during one notification makes it poison: it fails.
+
+No index finds the rows by the process that claimed them: it would have to change with each claim.
+The holder of a queue's lease instead reads the queue up to its floors, after an event that may have
+left some.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from typing import TYPE_CHECKING, assert_never
+from math import inf
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 import structlog
 
-from notifier.domain.errors import StoreUnavailable
-from notifier.domain.notification import Status
+from notifier.delivery.batch_write import write_batch
+from notifier.domain.due import BEGINNING, DueClass
+from notifier.domain.errors import StoreRejected, StoreUnavailable
+from notifier.domain.notification import NotificationId, QueueKey, Status, WorkerId
 from notifier.domain.retry import Fail, Retry
+from notifier.ports.heartbeat import AliveCheck, DeadProcesses, Departures
 from notifier.ports.observer import RescueReason
-from notifier.ports.store import OrphanDecision
+from notifier.ports.store import DueRange, Orphan, OrphanDecision, SettledOrphan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from notifier.delivery.delivery_rules import DeliveryRules
-    from notifier.ports.heartbeat import DeadProcesses, Liveness
+    from notifier.lifecycle import Clock
+    from notifier.ports.leases import HeldLease, HeldLeases, Progress
     from notifier.ports.observer import RecoveryObserver
-    from notifier.ports.store import Orphan, RecoveryStore, SettledOrphan
+    from notifier.ports.store import LiveRow, RecoveryStore
+
+CHECK_INTERVAL_S: Final = 1.0
+ALL_INTERVAL_S: Final = 60.0
+"""How often all queues are read although nothing is known to have happened."""
+FLOOR_LAG_S: Final = 10.0
+"""How long after an event all queues are read once more: the floors may have been behind it."""
+READ_ROWS: Final = 2000
+"""Rows of one read; a larger one would delay everything else in this process."""
+MAX_SETTLED: Final = 500
+"""Orphans of one statement."""
+SHORT_CLASSES: Final = frozenset({DueClass.BACK, DueClass.DIRECT})
+"""Classes that are read up to now: they hold little that is not published soon."""
 
 log = structlog.get_logger(__name__)
 
 
-class OrphanRecovery:
-    """Decides what follows for rows in status `sending` whose worker is dead.
+class Processes(DeadProcesses, Departures, AliveCheck, Protocol):
+    """Which processes are dead; implemented by scheduling.cluster.membership.Membership."""
 
-    A worker is dead if `processes` lists it, or if it has no heartbeat row, which Postgres finds.
+
+class OrphanRecovery:
+    """Decides what follows for claimed rows whose worker is dead.
+
+    A queue is read after its lease was taken over, after a process has died or stopped, once more
+    10 s later, each minute, and again as long as orphans are found.
     """
 
     def __init__(
@@ -40,36 +67,114 @@ class OrphanRecovery:
         *,
         store: RecoveryStore,
         observer: RecoveryObserver,
-        processes: DeadProcesses,
-        liveness: Liveness,
+        leases: HeldLeases,
+        processes: Processes,
         rules: DeliveryRules,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._store = store
         self._observer = observer
+        self._leases = leases
         self._processes = processes
-        self._liveness = liveness
         self._rules = rules
+        self._clock = clock
+        self._terms: dict[QueueKey, int] = {}
+        # In the order in which they are read.
+        self._unread: dict[QueueKey, None] = {}
+        self._all_due_at = -inf
+        self._gone: tuple[int, frozenset[WorkerId]] = (0, frozenset())
 
     async def run_once(self) -> int:
-        """Settle at most 500 orphans; returns how many.
+        """Read the queues that may have orphans and settle these; returns how many were settled.
 
-        Does nothing while this process may count as dead itself, or Postgres is unreachable.
+        Does nothing while this process may count as dead itself. What fails because Postgres is
+        unreachable is repeated by the next pass.
         """
-        if not self._liveness.is_alive():
+        if not self._processes.is_alive():
             return 0
-        dead = self._processes.dead()
-        try:
-            orphans = await self._store.claimed_by_dead(dead)
-            if not orphans:
-                return 0
-            settled = await self._store.settle_orphans(
-                [self._decision(orphan) for orphan in orphans], dead
-            )
-        except StoreUnavailable as error:
-            log.debug("orphan_recovery_failed", reason=str(error))
-            return 0
+        held = self._leases.held()
+        self._note_events(held)
+        settled = 0
+        for queue in [queue for queue in self._unread if queue in held]:
+            try:
+                settled += await self._recover(queue, held[queue].progress)
+            except StoreUnavailable as error:
+                log.debug("orphan_recovery_failed", queue=str(queue), reason=str(error))
+                # It may be this queue alone that takes too long: the others are read before it.
+                self._unread[queue] = self._unread.pop(queue)
+                break
+        return settled
+
+    def _note_events(self, held: Mapping[QueueKey, HeldLease]) -> None:
+        """Note which queues may have orphans now."""
+        now = self._clock()
+        terms = {queue: lease.term for queue, lease in held.items()}
+        touched = {queue for queue, term in terms.items() if term != self._terms.get(queue)}
+        self._terms |= terms
+        gone = self._processes.departures, frozenset(dead.id for dead in self._processes.dead())
+        if gone != self._gone:
+            self._gone = gone
+            touched.update(self._terms)
+        if now >= self._all_due_at:
+            self._all_due_at = now + ALL_INTERVAL_S
+            self._unread |= dict.fromkeys(self._terms)
+        if touched:
+            self._all_due_at = min(self._all_due_at, now + FLOOR_LAG_S)
+            self._unread |= dict.fromkeys(touched)
+
+    async def _recover(self, queue: QueueKey, progress: Progress) -> int:
+        """Settle the orphans of one queue; without any, it need not be read again."""
+        found, settled = 0, 0
+        for due_class in DueClass:
+            until = None if due_class in SHORT_CLASSES else progress.floor(due_class).due_at
+            after = BEGINNING
+            while True:
+                range_ = DueRange(queue, due_class, after, READ_ROWS, until)
+                rows = (await self._store.look([range_])).rows
+                orphans = [orphan for row in rows if (orphan := self._orphan(row))]
+                found += len(orphans)
+                settled += await self._settle(orphans)
+                if len(rows) < READ_ROWS:
+                    break
+                after = rows[-1].position
+        if not found:
+            self._unread.pop(queue, None)
+        return settled
+
+    def _orphan(self, row: LiveRow) -> Orphan | None:
+        """The orphan that this row is; None if it waits or its process seems to be alive."""
+        if row.claimed_by is None or not self._processes.has_left(row.claimed_by):
+            return None
+        return Orphan(
+            id=NotificationId(row.position.id),
+            claim=row.claim,
+            worker=row.claimed_by,
+            queue=row.queue,
+            deaths=row.deaths,
+        )
+
+    async def _settle(self, orphans: Sequence[Orphan]) -> int:
+        """Decide about orphans and write it; returns how many were settled.
+
+        The others are alive by now, or their row has moved on.
+        """
+        decisions = [self._decision(orphan) for orphan in orphans]
+        settled: list[SettledOrphan] = []
+        for start in range(0, len(decisions), MAX_SETTLED):
+            batch = decisions[start : start + MAX_SETTLED]
+            replies = await write_batch("settle_orphans", batch, self._write)
+            for decision, reply in zip(batch, replies, strict=True):
+                if isinstance(reply, SettledOrphan):
+                    settled.append(reply)
+                elif isinstance(reply, StoreRejected):
+                    log.warning("orphan_rejected", id=str(decision.orphan.id), reason=str(reply))
         self._report(settled)
         return len(settled)
+
+    async def _write(self, decisions: Sequence[OrphanDecision]) -> Sequence[SettledOrphan | None]:
+        settled = await self._store.settle_orphans(decisions, self._processes.dead())
+        by_id = {reply.decision.orphan.id: reply for reply in settled}
+        return [by_id.get(decision.orphan.id) for decision in decisions]
 
     def _decision(self, orphan: Orphan) -> OrphanDecision:
         status, reason = self._next_status(orphan)

@@ -13,7 +13,7 @@ from harness.run import Run
 from harness.stack import Place, Stack
 from harness.system import Child, System, running_system, urls
 from notifier.embedded.process import run_steps_async
-from tests.chaos.links import ProxiedLinks, open_links
+from tests.chaos.links import ProxiedLinks, ServerLinks, open_links
 from tests.chaos.trace import Trace
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -32,7 +32,10 @@ SETTINGS: Final[Mapping[str, object]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Arena:
-    """A running system that restarts its dead processes; `ended` lists the unexpected exits."""
+    """A running system that restarts its dead processes; `ended` lists the unexpected exits.
+
+    `links_of` has the proxies of each worker by its pid.
+    """
 
     stack: Stack
     place: Place
@@ -41,6 +44,7 @@ class Arena:
     api: Child
     trace: Trace | None = None
     ended: list[str] = field(default_factory=list)
+    links_of: dict[int, ServerLinks] = field(default_factory=dict)
 
     @property
     def system(self) -> System:
@@ -55,9 +59,14 @@ class Arena:
 
     def spawn_worker(self, *words: str, **broken: str) -> Child:
         """Start a worker without waiting; `broken` are variables for tests.chaos.entry."""
-        linked = self.links.of_worker(self.system, self.place) if self.links else {}
         changed = _traced(self.trace) | broken
-        return self.system.spawn_worker(*words, **_through(changed), **linked, **changed)
+        if not self.links:
+            return self.system.spawn_worker(*words, **_through(changed), **changed)
+        links = self.links.open_worker()
+        linked = {**links.environment(self.place), **self.links.providers()}
+        child = self.system.spawn_worker(*words, **_through(changed), **linked, **changed)
+        self.links_of[child.pid] = links
+        return child
 
     async def join(self, *words: str, **broken: str) -> Child:
         child = self.spawn_worker(*words, **broken)
@@ -94,7 +103,7 @@ def _through(broken: Mapping[str, str]) -> dict[str, str]:
 def _spawn_api(
     system: System, place: Place, links: ProxiedLinks | None, broken: Mapping[str, str]
 ) -> Child:
-    linked = links.of_api(place) if links else {}
+    linked = links.api.environment(place) if links else {}
     return system.spawn_api(**_through(broken), **linked, **broken)
 
 

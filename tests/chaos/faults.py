@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.chaos.cluster import CLUSTER
+from tests.chaos.commits import COMMITS
+from tests.chaos.leases import LEASES
 from tests.chaos.messages import MESSAGES
 from tests.chaos.processes import PROCESSES
 from tests.chaos.round import Fault
@@ -13,5 +15,5 @@ from tests.chaos.servers import SERVERS
 from tests.chaos.steps import STEPS
 from tests.chaos.wires import WIRES
 
-ALL: Final = (*PROCESSES, *MESSAGES, *STEPS, *SERVERS, *WIRES, *CLUSTER)
+ALL: Final = (*PROCESSES, *LEASES, *COMMITS, *MESSAGES, *STEPS, *SERVERS, *WIRES, *CLUSTER)
 FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in ALL}

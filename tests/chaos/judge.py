@@ -27,7 +27,7 @@ RIGHT: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The row of a notification; `at` is the time of its last change.
+    """The row of a notification; `at` is when it ended, or when its last call did.
 
     Two things explain a second send: an Ambiguous attempt, or an attempt whose outcome came late.
     The latter is of a worker that was considered dead; it amended the Ambiguous attempt that

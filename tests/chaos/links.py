@@ -3,77 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
 
 from harness.stack import Place
 from harness.system import System
-from harness.tcp_proxy import LOOPBACK, TcpProxy, open_proxy, open_proxy_for
+from harness.tcp_proxy import LOOPBACK, Proxies, TcpProxy, open_proxies
 
 SIDES: Final = ("api and workers", "api", "workers")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxiedLinks:
-    """Proxies from the API and the workers to each server, and from the workers to the provider."""
+class ServerLinks(NamedTuple):
+    """Proxies from one process to the servers."""
 
-    api_postgres: TcpProxy
-    api_rabbitmq: TcpProxy
     postgres: TcpProxy
     rabbitmq: TcpProxy
-    provider_http: TcpProxy
-    provider_smtp: TcpProxy
+
+    def environment(self, place: Place) -> dict[str, str]:
+        """Return the environment of a process that connects through the proxies."""
+        return {
+            "NOTIFIER_DATABASE__URL": self.postgres.url(place.database),
+            "NOTIFIER_BROKER__URL": self.rabbitmq.url(place.broker),
+        }
+
+
+class ProxiedLinks:
+    """Proxies from the API and from each worker to each server, and to the provider."""
+
+    def __init__(self, proxies: Proxies, system: System, place: Place) -> None:
+        self._proxies, self._system, self._place = proxies, system, place
+        self.api = self._open()
+        self._workers: list[ServerLinks] = []
+        self._http = proxies.open(LOOPBACK, system.http_port)
+        self._smtp = proxies.open(LOOPBACK, system.smtp_port)
 
     def to_postgres(self, side: str) -> Sequence[TcpProxy]:
-        return _of(side, api=self.api_postgres, workers=self.postgres)
+        return [links.postgres for links in self._of(side)]
 
     def to_rabbitmq(self, side: str) -> Sequence[TcpProxy]:
-        return _of(side, api=self.api_rabbitmq, workers=self.rabbitmq)
+        return [links.rabbitmq for links in self._of(side)]
 
     def to_provider(self, _: str) -> Sequence[TcpProxy]:
-        return [self.provider_http, self.provider_smtp]
+        return [self._http, self._smtp]
 
-    def of_api(self, place: Place) -> dict[str, str]:
-        """Return the environment of an API that connects through the proxies."""
-        return _environment(place, self.api_postgres, self.api_rabbitmq)
+    def open_worker(self) -> ServerLinks:
+        """Open the proxies of a further worker."""
+        self._workers.append(self._open())
+        return self._workers[-1]
 
-    def of_worker(self, system: System, place: Place) -> dict[str, str]:
-        """Return the environment of a worker that connects through the proxies."""
+    def providers(self) -> dict[str, str]:
+        """Return the environment of a worker that reaches the providers through the proxies."""
         sms, push = (
-            str(system.providers[f"providers.{name}.url"]).replace(
-                system.sandbox_url, f"http://{LOOPBACK}:{self.provider_http.port}"
+            str(self._system.providers[f"providers.{name}.url"]).replace(
+                self._system.sandbox_url, f"http://{LOOPBACK}:{self._http.port}"
             )
             for name in ("twilio", "fcm")
         )
         return {
-            **_environment(place, self.postgres, self.rabbitmq),
-            "NOTIFIER_PROVIDERS__SMTP__PORT": str(self.provider_smtp.port),
+            "NOTIFIER_PROVIDERS__SMTP__PORT": str(self._smtp.port),
             "NOTIFIER_PROVIDERS__TWILIO__URL": sms,
             "NOTIFIER_PROVIDERS__FCM__URL": push,
         }
 
+    def _of(self, side: str) -> Sequence[ServerLinks]:
+        return {"api": [self.api], "workers": self._workers}.get(side, [self.api, *self._workers])
 
-def _of(side: str, *, api: TcpProxy, workers: TcpProxy) -> Sequence[TcpProxy]:
-    return {"api": [api], "workers": [workers]}.get(side, [api, workers])
-
-
-def _environment(place: Place, postgres: TcpProxy, rabbitmq: TcpProxy) -> dict[str, str]:
-    return {
-        "NOTIFIER_DATABASE__URL": postgres.url(place.database),
-        "NOTIFIER_BROKER__URL": rabbitmq.url(place.broker),
-    }
+    def _open(self) -> ServerLinks:
+        return ServerLinks(
+            postgres=self._proxies.open_for(self._place.database),
+            rabbitmq=self._proxies.open_for(self._place.broker),
+        )
 
 
 @asynccontextmanager
 async def open_links(system: System, place: Place) -> AsyncIterator[ProxiedLinks]:
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        yield ProxiedLinks(
-            api_postgres=await enter(open_proxy_for(place.database)),
-            api_rabbitmq=await enter(open_proxy_for(place.broker)),
-            postgres=await enter(open_proxy_for(place.database)),
-            rabbitmq=await enter(open_proxy_for(place.broker)),
-            provider_http=await enter(open_proxy(LOOPBACK, system.http_port)),
-            provider_smtp=await enter(open_proxy(LOOPBACK, system.smtp_port)),
-        )
+    async with open_proxies() as proxies:
+        yield ProxiedLinks(proxies, system, place)

@@ -17,25 +17,25 @@ from uuid import UUID
 
 import asyncpg
 
-from harness.client import Document, submit_body, until
+from harness.client import submit_body, until
 from harness.judge import count_within, max_in_any_second, percentile
 from harness.run import TooFewInFlight
+from harness.statuses import on_statuses
 from harness.system import Child
+from notifier.embedded.process import run_steps_async
+from tests.chaos.backlog import BATCH, MANY, backlog_bodies, submit_backlog
 from tests.chaos.processes import FROZEN_S, PROCESS_S, RESCUE_S, SETTLES_S
 from tests.chaos.round import Fault, Round
 from tests.chaos.servers import SERVER_S
-from tests.chaos.trace import Event, Key, Kind, keys_of
-from tests.chaos.traced import FAST, FULL, POISON, PROVIDER, Answer
+from tests.chaos.trace import Event, Key, Kind, keys_of, of_kind
+from tests.chaos.traced import FULL, POISON, PROVIDER, Answer
 
-BATCH: Final = 1000
-WARM: Final = 300
-"""Calls of the backlog after which the queue is in full work."""
-MANY: Final = 32
-"""Pointers of a message that counts as full; most have twice as many."""
 LEAST_MS, FEW_MS, MORE_MS, LONG_MS = 5, 20, 50, 100
 """The times of a call of the backlog: the shorter, the more is claimed ahead."""
 MIN_UNBEGUN: Final = 5
 """Rows that must be claimed and not begun when a worker is frozen."""
+MIN_OUT: Final = 500
+"""Pointers that must be published and not claimed when RabbitMQ is wiped."""
 DEATHS: Final = 3
 DIES_WITHIN_S: Final = 40.0
 UNDER_WAY_S: Final = 0.5
@@ -61,8 +61,8 @@ OTHERS: Final = ("email", "sms")
 
 async def poison_in_a_message(round_: Round) -> float:
     """Let a row kill three workers. Recovery counts from the third death."""
-    await _backlog(round_, 2, FEW_MS)
-    bodies = _bodies(BATCH, FEW_MS)
+    await submit_backlog(round_, 2, FEW_MS)
+    bodies = backlog_bodies(BATCH, FEW_MS)
     bodies[BATCH // 2] = submit_body(str(FULL), recipient=POISON)
     ids = await round_.load.submit(bodies)
     round_.load.accepted[ids[BATCH // 2]] = "poison"
@@ -86,27 +86,25 @@ async def _poison_is_alone(round_: Round) -> None:
     (poison,) = (which for which, fate in round_.load.accepted.items() if fate == "poison")
     events = round_.trace.events()
     (row,) = await _rows(round_, [poison])
-    end = (row["status"], row["reason"], row["deaths"])
-    _require(round_, f"the poison ended as {end}", holds=end == ("failed", "poison", DEATHS))
+    end = (row["status"], row["reason"])
+    round_.require(f"the poison ended as {end}", holds=end == ("failed", "poison"))
     killed = {event.pid for event in _calls(events) if event.keys[0].id == poison}
-    _require(round_, f"the poison killed {len(killed)} workers", holds=len(killed) == DEATHS)
+    round_.require(f"the poison killed {len(killed)} workers", holds=len(killed) == DEATHS)
     sizes = [
         (key.claim, len(event.keys))
-        for event in _of(events, Kind.MESSAGE)
+        for event in of_kind(events, Kind.MESSAGE)
         for key in event.keys
         if key.id == poison
     ]
     first = sizes[0][0]
     is_alone = all(size == 1 for claim, size in sizes if claim > first)
     text = f"the poison's messages by claim and pointers: {sizes}"
-    _require(round_, text, holds=sizes[0][1] >= MANY and is_alone)
-    deaths = Counter(each["deaths"] for each in await _rows(round_, round_.load.accepted))
-    round_.found.append(f"rows by deaths: {dict(sorted(deaths.items()))}")
+    round_.require(text, holds=sizes[0][1] >= MANY and is_alone)
     await _check_tries(round_)
 
 
 async def worker_killed_while_holding(round_: Round) -> float:
-    await _backlog(round_, 3, LONG_MS)
+    await submit_backlog(round_, 3, LONG_MS)
     child = round_.arena.run.workers[0]
     worker = await round_.arena.run.identity(child)
     killed_at = round_.arena.run.kill(child)
@@ -128,7 +126,7 @@ async def _only_begun_failed(round_: Round) -> None:
     rows = await _rows(round_, round_.load.accepted)
     failed = {str(row["id"]): row for row in rows if row["reason"] == "ambiguous"}
     unbegun = {which: row for which, row in failed.items() if which not in called}
-    last_at = {key.id: event.at for event in _of(events, Kind.REQUESTED) for key in event.keys}
+    last_at = {key.id: event.at for event in of_kind(events, Kind.REQUESTED) for key in event.keys}
     dead = {event.pid for event in events} - {child.pid for child in _workers(round_)}
     ended_at = max(event.at for event in _calls(events) if event.pid in dead)
     under_way = {which for which in unbegun if last_at[which] > ended_at - UNDER_WAY_S}
@@ -143,7 +141,7 @@ async def _only_begun_failed(round_: Round) -> None:
 
 async def worker_frozen_with_claims(round_: Round) -> float:
     """Freeze a worker with claimed rows that have not begun."""
-    await _backlog(round_, 4, LEAST_MS)
+    await submit_backlog(round_, 4, LEAST_MS)
     child = round_.arena.run.workers[0]
     worker = await round_.arena.run.identity(child)
     child.send(signal.SIGSTOP)
@@ -171,13 +169,13 @@ async def _none_begun_on_an_old_claim(round_: Round) -> None:
     assert after.at - before.at > FROZEN_S / 2, "the longest pause of the worker is no freeze"
     claimed = keys_of((each for each in own if each.at <= before.at), Kind.REQUESTED)
     late = claimed & keys_of((each for each in own if each.at >= after.at), Kind.CALLED)
-    _require(round_, f"it began {len(late)} rows on old claims", holds=not late)
+    round_.require(f"it began {len(late)} rows on old claims", holds=not late)
     await _check_tries(round_)
 
 
 async def hang_with_full_messages(round_: Round) -> float:
     """Let the provider of the backlog hang; check meanwhile that no claimed row waits for it."""
-    await _backlog(round_, 4, FEW_MS)
+    await submit_backlog(round_, 4, FEW_MS)
     await round_.aim("queued", "sending")
     round_.trace.set_answer(Answer.HANG)
     try:
@@ -193,7 +191,7 @@ async def _others_keep_their_waits(round_: Round) -> None:
     first = dict[str, float]()
     for event in _calls(events):
         first.setdefault(event.keys[0].id, event.at)
-    hang_s = _longest_gap(event.at for event in _of(events, Kind.ACCEPTED))
+    hang_s = _longest_gap(event.at for event in of_kind(events, Kind.ACCEPTED))
     rows = await _rows(round_, round_.load.accepted)
     for priority, target_s in TARGETS_S.items():
         queues = {f"{channel}.{priority}" for channel in OTHERS}
@@ -204,13 +202,13 @@ async def _others_keep_their_waits(round_: Round) -> None:
         ]
         text = f"{priority}: p99 of {len(waits)} waits {percentile(waits, 0.99):.2f} s"
         round_.found.append(text)
-        _require(round_, text, holds=percentile(waits, 0.99) <= target_s)
+        round_.require(text, holds=percentile(waits, 0.99) <= target_s)
     _require_returns(round_)
     await _check_tries(round_)
 
 
 async def rate_cut_amid_a_message(round_: Round) -> float:
-    await _backlog(round_, 1, FEW_MS)
+    await submit_backlog(round_, 1, FEW_MS)
     await round_.aim("queued", "sending")
     round_.trace.set_answer(Answer.THROTTLE)
     try:
@@ -225,18 +223,18 @@ async def _rate_is_kept(round_: Round) -> None:
     events = round_.trace.events()
     at = sorted(event.at for event in _calls(events) if event.where == PROVIDER)
     most = max_in_any_second(at)
-    _require(round_, f"{most} calls in a second, rate {RATE}", holds=most <= RATE * 1.05)
-    throttled = [event.at for event in _of(events, Kind.THROTTLED)]
+    round_.require(f"{most} calls in a second, rate {RATE}", holds=most <= RATE * 1.05)
+    throttled = [event.at for event in of_kind(events, Kind.THROTTLED)]
     first, last = min(throttled) + CUT_AFTER_S, max(throttled)
     rate = count_within(at, first, last) / (last - first)
     text = f"{rate:.1f} calls/s after {CUT_AFTER_S:g} s of refusals"
     round_.found += [f"at most {most} calls in a second", text]
-    _require(round_, text, holds=rate <= RATE / CUT_SHARE)
+    round_.require(text, holds=rate <= RATE / CUT_SHARE)
     await _check_tries(round_)
 
 
 async def pause_amid_a_message(round_: Round) -> float:
-    await _backlog(round_, 4, FEW_MS)
+    await submit_backlog(round_, 4, FEW_MS)
     await round_.aim("queued", "sending")
     await round_.load.client.hold("pause", "channel", FULL.channel)
     try:
@@ -248,7 +246,7 @@ async def pause_amid_a_message(round_: Round) -> float:
 
 async def breaker_amid_a_message(round_: Round) -> float:
     """Let every call of the backlog's provider fail until its breaker is open."""
-    await _backlog(round_, 6, MORE_MS)
+    await submit_backlog(round_, 6, MORE_MS)
     await round_.aim("queued", "sending")
     round_.trace.set_answer(Answer.UNAVAILABLE)
     try:
@@ -260,9 +258,22 @@ async def breaker_amid_a_message(round_: Round) -> float:
     return time.time()
 
 
+async def rabbitmq_wiped_with_many_out(round_: Round) -> float:
+    """Wipe RabbitMQ while it has many pointers."""
+    await submit_backlog(round_, 3, LONG_MS)
+    await round_.aim("queued", "sending")
+    events = round_.trace.events()
+    out = keys_of(events, Kind.PUBLISHED) - keys_of(events, Kind.REQUESTED)
+    if len(out) < MIN_OUT:
+        raise TooFewInFlight(f"{len(out)} pointers were out")
+    round_.found.append(f"{len(out)} pointers were out")
+    await run_steps_async(round_.arena.stack.rabbitmq.wiping())
+    return time.time()
+
+
 async def _stops(round_: Round) -> Sequence[Event]:
     stopped = {f"channel:{FULL.channel}", f"provider:{PROVIDER}"}
-    events = _of(round_.trace.events(), Kind.CONTROLS)
+    events = of_kind(round_.trace.events(), Kind.CONTROLS)
     return [event for event in events if stopped & set(event.where.split())]
 
 
@@ -279,34 +290,9 @@ async def _nothing_begins_while_stopped(round_: Round) -> None:
             is_stopped[event.pid] = id(event) in stopped
         elif event.kind is Kind.CALLED and event.where == PROVIDER:
             begun += is_stopped.get(event.pid, False)
-    _require(round_, f"{begun} calls began although the stop was known", holds=not begun)
+    round_.require(f"{begun} calls began although the stop was known", holds=not begun)
     _require_returns(round_)
     await _check_tries(round_)
-
-
-def _bodies(count: int, call_ms: int) -> list[Document]:
-    return [submit_body(str(FULL), recipient=f"{FAST}{call_ms}")] * count
-
-
-async def _backlog(round_: Round, batches: int, call_ms: int) -> None:
-    """Submit a backlog and wait until its messages are full and worked off at speed."""
-    async with asyncio.TaskGroup() as group:
-        for _ in range(batches):
-            group.create_task(round_.load.submit(_bodies(BATCH, call_ms)))
-
-    async def called() -> int:
-        return len(_of(round_.trace.events(), Kind.ACCEPTED))
-
-    await until(called, lambda count: count >= WARM)
-    sizes = [
-        len(event.keys)
-        for event in _of(round_.trace.events(), Kind.MESSAGE)
-        if event.where == str(FULL)
-    ]
-    full = sum(size for size in sizes if size >= MANY)
-    if 2 * full < sum(sizes):
-        raise TooFewInFlight(f"{full} of {sum(sizes)} pointers were in full messages")
-    round_.found.append(f"messages had up to {max(sizes)} pointers")
 
 
 async def _next_death(round_: Round) -> Child:
@@ -328,8 +314,8 @@ async def _check_unbegun(round_: Round, ends_at: float) -> None:
         now, events = time.time(), round_.trace.events()
         old = keys_of((each for each in events if each.at < now - UNBEGUN_S), Kind.CLAIMED)
         unbegun = (sending & old) - keys_of(events, Kind.CALLED)
-        _require(
-            round_, f"{len(unbegun)} rows were claimed over {UNBEGUN_S:g} s ago", holds=not unbegun
+        round_.require(
+            f"{len(unbegun)} rows were claimed over {UNBEGUN_S:g} s ago", holds=not unbegun
         )
         if now >= ends_at:
             return
@@ -349,15 +335,14 @@ async def _check_tries(round_: Round) -> None:
     """Check that no notification has more tries than it had calls that may spend one."""
     events = round_.trace.events()
     calls = Counter(event.keys[0].id for event in _calls(events))
-    calls.subtract(event.keys[0].id for event in _of(events, Kind.THROTTLED))
+    calls.subtract(event.keys[0].id for event in of_kind(events, Kind.THROTTLED))
     rows = await _rows(round_, round_.load.accepted)
     spent = [row["id"] for row in rows if row["tries"] > calls[str(row["id"])]]
-    _require(round_, f"{len(spent)} spent a try without a call", holds=not spent)
+    round_.require(f"{len(spent)} spent a try without a call", holds=not spent)
 
 
 async def _rows(round_: Round, ids: Collection[str]) -> Sequence[asyncpg.Record]:
-    sql = """SELECT n.id, n.queue, n.status::text, n.tries, n.deaths, f.reason
-             FROM notifications n LEFT JOIN failures f USING (id) WHERE n.id = ANY($1)"""
+    sql = on_statuses("SELECT id, queue, status, tries, reason FROM statuses WHERE id = ANY($1)")
     return await round_.arena.run.rows(sql, [UUID(which) for which in ids])
 
 
@@ -365,22 +350,12 @@ def _workers(round_: Round) -> Sequence[Child]:
     return round_.arena.run.workers
 
 
-def _of(events: Iterable[Event], kind: Kind) -> list[Event]:
-    return [event for event in events if event.kind is kind]
-
-
 def _calls(events: Iterable[Event]) -> list[Event]:
-    return _of(events, Kind.CALLED)
+    return of_kind(events, Kind.CALLED)
 
 
 def _longest_gap(at: Iterable[float]) -> tuple[float, float]:
     return max(pairwise(sorted(at)), key=lambda pair: pair[1] - pair[0])
-
-
-def _require(round_: Round, text: str, *, holds: bool) -> None:
-    """Note a broken promise."""
-    if not holds:
-        round_.broken.append(text)
 
 
 MESSAGES: Final = (
@@ -443,5 +418,12 @@ MESSAGES: Final = (
         traced=True,
         text="A provider fails every call amid messages of 64 until its breaker is open. No call "
         "begins while it is known to be open, and claimed rows go back unspent.",
+    ),
+    Fault(
+        strike=rabbitmq_wiped_with_many_out,
+        timeout_s=SERVER_S,
+        traced=True,
+        text=f"RabbitMQ is killed and comes back with an empty vhost while at least {MIN_OUT} "
+        "pointers are out.",
     ),
 )

@@ -48,13 +48,13 @@ async def overload(arena: Arena) -> Sequence[Figure]:
     assert arena.links, "overload needs linked=True"
     await arena.run.client.set_behaviour()
     idle_mb, url = resident_mb(arena.api.pid), f"{arena.run.client.api}/v1/notifications/batch"
-    arena.links.api_postgres.slow(DELAY_S)
+    arena.links.api.postgres.slow(DELAY_S)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         capacity = (await _saturate(session, url, MEASURED_S)).rate(*_last(MEASURED_S / 2))
         during, peak_mb = await _overloaded(session, url, arena.api.pid, TIMES * capacity)
         ended_at = time.monotonic()
         after = await _saturate(session, url, AFTER_S)
-    arena.links.api_postgres.heal()
+    arena.links.api.postgres.heal()
     full_s = _full_again(after, ended_at, SHARE * capacity)
     waits = [seconds for _, seconds in during.accepted] or [float("inf")]
     return [

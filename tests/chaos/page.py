@@ -9,9 +9,10 @@ from typing import Final
 
 from harness.run import MIN_IN_FLIGHT
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
+from tests.chaos.backlog import MANY
 from tests.chaos.faults import FAULTS
 from tests.chaos.load import FATES
-from tests.chaos.messages import LEAST_MS, LONG_MS, MANY
+from tests.chaos.messages import LEAST_MS, LONG_MS
 from tests.chaos.results import Result, read
 from tests.chaos.round import LATENCY_MS, PACE, RATE
 from tests.chaos.table import HEADS, line

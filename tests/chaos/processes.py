@@ -131,8 +131,8 @@ PROCESSES: Final = (
     Fault(
         strike=api_killed,
         timeout_s=PROCESS_S,
-        text="The API is killed (-9) and restarted. Rows its relay had taken and not published "
-        "are due again when the workers consider it dead.",
+        text="The API is killed (-9) and restarted. A worker publishes what the API had stored and "
+        "not published.",
     ),
     Fault(
         strike=worker_killed,

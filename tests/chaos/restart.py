@@ -14,7 +14,8 @@ from harness.client import QUEUES, Document
 from harness.figure import Figure, never
 from harness.judge import count_within, doubled, instants, times_accepted
 from harness.run import Run
-from notifier.domain.notification import WAITING
+from harness.statuses import UNCLAIMED, on_statuses
+from notifier.domain.notification import WAITING, Status
 from notifier.embedded.process import run_steps_async
 from tests.chaos.arena import Arena
 from tests.chaos.judge import full_rate_after_s
@@ -27,11 +28,10 @@ RATES: Final[Mapping[str, object]] = {
 """Provider rates that two cores can keep up, so that the full rate is the providers' limit."""
 STEADY_S, BEFORE_S = 10.0, 10.0
 WITHIN_S, WINDOW_S, SHARE = 60.0, 5.0, 0.9
-UNTOUCHED: Final = """
-    SELECT count(*) FROM notifications
-    WHERE status IN ('queued', 'sending') AND due_at IS NULL AND updated_at < to_timestamp($1)"""
-SENT: Final = "SELECT id FROM notifications WHERE status = 'sent'"
-COUNT_BY_STATUS: Final = "SELECT count(*) FROM notifications WHERE status::text = ANY ($1)"
+UNTOUCHED: Final = f"""
+    SELECT count(*) FROM live
+    WHERE claimed_by <> '{UNCLAIMED}' AND claimed_at < to_timestamp($1)"""
+BY_STATUS: Final = on_statuses("SELECT id, status FROM statuses")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +104,10 @@ def _rates(at: Sequence[float], restart: Restart) -> Sequence[Figure]:
 
 async def _judged(run: Run, calls: Sequence[Document], count: int) -> Sequence[Figure]:
     """Return the figures once no worker runs and nothing changes."""
-    times, sent = times_accepted(calls), {str(row["id"]) for row in await run.rows(SENT)}
-    twice, waiting = doubled(times), await run.number(COUNT_BY_STATUS, WAITING)
+    times = times_accepted(calls)
+    statuses = {str(row["id"]): row["status"] for row in await run.rows(BY_STATUS)}
+    sent = {which for which, status in statuses.items() if status == Status.SENT}
+    twice, waiting = doubled(times), sum(status in WAITING for status in statuses.values())
     unmarked = (twice | (set(times) - sent)) - await run.ambiguous()
     return [
         never("neither sent nor waiting", count - len(sent) - waiting),

@@ -15,6 +15,7 @@ import msgspec
 
 from harness.client import Document, until
 from harness.run import MIN_IN_FLIGHT, TooFewInFlight
+from harness.statuses import on_statuses
 from notifier.domain.notification import FINAL
 from tests.chaos.arena import Arena
 from tests.chaos.judge import Row, judge, recovery_s
@@ -73,6 +74,11 @@ class Round:
         if len(held) + more < MIN_IN_FLIGHT:
             raise TooFewInFlight(f"{len(held) + more} in flight, expected {MIN_IN_FLIGHT}")
         self.held |= set(held)
+
+    def require(self, text: str, *, holds: bool) -> None:
+        """Note a broken promise."""
+        if not holds:
+            self.broken.append(text)
 
 
 Strike = Callable[[Round], Awaitable[float]]
@@ -210,15 +216,8 @@ async def _all_final(round_: Round) -> Mapping[str, Row]:
 
 
 async def _rows(arena: Arena, ids: Collection[str]) -> Mapping[str, Row]:
-    sql = """SELECT id, status::text, extract(epoch FROM updated_at)::float8 AS at,
-                    (SELECT count(*) FROM attempts
-                     WHERE attempts.id = notifications.id)::int AS attempts,
-                    EXISTS (SELECT FROM attempts
-                            WHERE attempts.id = notifications.id AND outcome = 'ambiguous')
-                    AS is_ambiguous,
-                    EXISTS (SELECT FROM attempts
-                            WHERE attempts.id = notifications.id AND late) AS is_late
-             FROM notifications WHERE id = ANY($1)"""
+    sql = on_statuses("""SELECT id, status, at, attempts, is_ambiguous, is_late
+              FROM statuses WHERE id = ANY($1)""")
     rows = await arena.run.rows(sql, [UUID(which) for which in list(ids)])
     return {
         str(row["id"]): Row(

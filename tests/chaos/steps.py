@@ -9,11 +9,13 @@ from typing import Final
 
 from harness.client import until
 from harness.system import Child
-from tests.chaos.processes import PROCESS_S, RESCUE_S, SETTLES_S
+from tests.chaos.processes import PROCESS_S, SETTLES_S
 from tests.chaos.round import Fault, Round
 
 ITEMS: Final = (80, 240)
 LOSES_EVERY: Final = 40
+RELAYED: Final = (10, 40)
+"""As ITEMS, in a relay, which publishes only what the API has not published directly."""
 LOSES_FOR_S: Final = 6.0
 DIES_WITHIN_S: Final = 40.0
 
@@ -23,7 +25,20 @@ async def stopped_in_accept(round_: Round) -> float:
 
 
 async def stopped_in_relay(round_: Round) -> float:
-    return await _api_stops(round_)
+    """Replace both workers by one that kills itself in its relay, and that by two others.
+
+    Recovery counts from when the first of these is ready.
+    """
+    doomed = await round_.arena.join(**_kills(round_, RELAYED))
+    for child in round_.arena.run.workers[:-1]:
+        await round_.arena.run.stop(child)
+    await _death_of(doomed)
+    round_.arena.run.workers.remove(doomed)
+    await round_.aim("queued", "sending")
+    await round_.arena.join()
+    ended_at = time.time()
+    await round_.arena.join()
+    return ended_at
 
 
 async def stopped_in_claim(round_: Round) -> float:
@@ -66,8 +81,8 @@ async def _death_of(child: Child) -> float:
     return time.time()
 
 
-def _kills(round_: Round) -> dict[str, str]:
-    items = round_.random.randint(*ITEMS)
+def _kills(round_: Round, after: tuple[int, int] = ITEMS) -> dict[str, str]:
+    items = round_.random.randint(*after)
     return {"CHAOS_STOP_AT": round_.variant, "CHAOS_HOW": "kill", "CHAOS_ITEMS": str(items)}
 
 
@@ -80,7 +95,17 @@ async def answers_lost_in_accept(round_: Round) -> float:
 
 
 async def answers_lost_in_relay(round_: Round) -> float:
-    return await answers_lost_in_accept(round_)
+    """Let a worker that loses replies hold all leases, then replace it by another one."""
+    child = await round_.arena.join(**_loses(round_, RELAYED[0]))
+    stopped = round_.arena.run.workers[:-1]
+    for other in stopped:
+        await round_.arena.run.stop(other)
+    await asyncio.sleep(LOSES_FOR_S)
+    await round_.aim("queued", "sending")
+    for _ in stopped:
+        await round_.arena.join()
+    await round_.arena.run.stop(child)
+    return time.time()
 
 
 async def answers_lost_in_claim(round_: Round) -> float:
@@ -97,13 +122,12 @@ async def answers_lost_in_record(round_: Round) -> float:
     return await answers_lost_in_claim(round_)
 
 
-def _loses(round_: Round) -> dict[str, str]:
-    every = str(LOSES_EVERY)
-    return {"CHAOS_STOP_AT": round_.variant, "CHAOS_HOW": "raise", "CHAOS_ITEMS": every}
+def _loses(round_: Round, every: int = LOSES_EVERY) -> dict[str, str]:
+    return {"CHAOS_STOP_AT": round_.variant, "CHAOS_HOW": "raise", "CHAOS_ITEMS": str(every)}
 
 
-ACCEPT: Final = ("insert:before", "insert:after")
-RELAY: Final = ("take_due:before", "take_due:after", "publish:after")
+ACCEPT: Final = ("insert:before", "insert:after", "publish:after")
+RELAY: Final = ("read_due:after", "publish:before", "publish:after")
 CLAIM: Final = ("claim:before", "claim:after")
 RECORD: Final = ("record:before", "record:after")
 ACK: Final = ("ack:before", "ack:after")
@@ -112,16 +136,15 @@ STEPS: Final[Sequence[Fault]] = (
         strike=stopped_in_accept,
         variants=ACCEPT,
         timeout_s=PROCESS_S,
-        text="The API kills itself right before or after the commit of a batch of submits. Rows "
-        "that its relay had taken are due again when the workers consider it dead.",
+        text="The API kills itself right before or after the commit of a batch of submits, or "
+        "after it has published them. A worker publishes what is unclaimed after 2 s.",
     ),
     Fault(
         strike=stopped_in_relay,
         variants=RELAY,
         timeout_s=PROCESS_S,
-        text="The API kills itself before its relay takes due rows, between that commit and the "
-        "publish, or after the publish. The rows it had taken are due again when the workers "
-        "consider it dead.",
+        text="The worker that holds all leases kills itself between the read of due rows and their "
+        "publish, or after the publish; two others join. Counted from the first ready.",
     ),
     Fault(
         strike=stopped_in_claim,
@@ -143,15 +166,17 @@ STEPS: Final[Sequence[Fault]] = (
     ),
     Fault(
         strike=answers_lost_in_accept,
-        variants=ACCEPT,
+        variants=(*ACCEPT, "publish:before"),
         timeout_s=PROCESS_S,
-        text="For every fortieth row the API's store fails before or after an accept's commit.",
+        text="For every fortieth row the API's store fails before or after an accept's commit, or "
+        "its broker before or after the publish.",
     ),
     Fault(
         strike=answers_lost_in_relay,
-        variants=(*RELAY, "publish:before"),
-        timeout_s=RESCUE_S,
-        text="The same faults around taking due rows and around the publish.",
+        variants=("read_due:before", *RELAY),
+        timeout_s=PROCESS_S,
+        text="The same faults around the reads and the publishes of the worker that holds all "
+        "leases.",
     ),
     Fault(
         strike=answers_lost_in_claim,

@@ -1,7 +1,8 @@
 """Makes a process fail between two steps by wrapping its ports; the product is unchanged.
 
-A step is `method:before|after`, where the method is insert (accept), take_due or publish (relay),
-claim, record or ack. `kill` kills the process there; `raise` loses the reply there repeatedly.
+A step is `method:before|after`, where the method is insert (accept), read_due (relay), publish (of
+a worker's relay, or directly by an API), claim, record or ack. `kill` kills the process there;
+`raise` loses the reply there repeatedly.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 from notifier.domain.errors import StoreUnavailable
 from notifier.ports.broker import Message
 
-STORE: Final = frozenset({"insert", "take_due", "claim", "record"})
+STORE: Final = frozenset({"insert", "read_due", "claim", "record"})
 BROKER: Final = frozenset({"publish", "ack"})
 METHODS: Final = {"claim_urgent": "claim"}
 """Methods of the store that are the same step as another one."""
@@ -45,17 +46,18 @@ class Trigger:
             os.kill(os.getpid(), signal.SIGKILL)
         raise StoreUnavailable("chaos")
 
-    def around(
-        self, call: Callable[..., Awaitable[Sequence[Any]]]
-    ) -> Callable[..., Awaitable[Sequence[Any]]]:
-        """Wrap a call so that it fails before or after its work."""
+    def around(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Wrap a call so that it fails before or after its work.
 
-        async def broken(*args: Any, **kwargs: Any) -> Sequence[Any]:
-            is_take = self.method == "take_due"
-            if self.is_due("before", 1 if is_take else len(args[0])):
+        The items of a read are the rows that it returns; before it, a read counts as one.
+        """
+
+        async def broken(*args: Any, **kwargs: Any) -> Any:
+            is_read = self.method == "read_due"
+            if self.is_due("before", 1 if is_read else len(args[0])):
                 self.strike()
             done = await call(*args, **kwargs)
-            if self.is_due("after", len(done if is_take else args[0])):
+            if self.is_due("after", len(done.rows if is_read else args[0])):
                 self.strike()
             return done
 

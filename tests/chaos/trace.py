@@ -21,6 +21,7 @@ _encode = msgspec.json.Encoder().encode
 class Kind(StrEnum):
     """What a process did."""
 
+    PUBLISHED = "published"
     MESSAGE = "message"
     REQUESTED = "requested"
     CLAIMED = "claimed"
@@ -31,7 +32,7 @@ class Kind(StrEnum):
 
 
 class Key(NamedTuple):
-    """A notification at a claim; in messages the claim that the pointer leads to."""
+    """A notification at a claim; of a pointer the claim that it leads to."""
 
     id: str
     claim: int
@@ -98,6 +99,11 @@ class Trace:
 def answer_file(path: Path) -> Path:
     """Return the file that says how the traced provider answers."""
     return path.with_suffix(".answer")
+
+
+def of_kind(events: Iterable[Event], kind: Kind) -> list[Event]:
+    """Return the events of one kind."""
+    return [event for event in events if event.kind is kind]
 
 
 def keys_of(events: Iterable[Event], *kinds: Kind, pid: int | None = None) -> set[Key]:

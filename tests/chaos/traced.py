@@ -102,6 +102,10 @@ class TracedStore:
         return replies
 
 
+def _keys(pointers: Sequence[Pointer]) -> list[Key]:
+    return [Key(str(pointer.id), pointer.claim + 1) for pointer in pointers]
+
+
 class TracedReceiver:
     """Hands messages on and writes them to the trace."""
 
@@ -111,13 +115,12 @@ class TracedReceiver:
         self.connection_lost = inner.connection_lost
 
     def deliver(self, message: Message) -> None:
-        keys = [Key(str(pointer.id), pointer.claim + 1) for pointer in message.pointers]
-        self._trace.write(Kind.MESSAGE, str(message.pointers[0].queue), keys)
+        self._trace.write(Kind.MESSAGE, str(message.pointers[0].queue), _keys(message.pointers))
         self._inner.deliver(message)
 
 
 class TracedBroker:
-    """Delegates to a broker, fills the messages of FULL and writes deliveries to the trace."""
+    """Delegates to a broker, fills the messages of FULL, and traces publishes and deliveries."""
 
     def __init__(self, inner: Any, trace: TraceWriter) -> None:
         self._inner, self._trace = inner, trace
@@ -130,6 +133,8 @@ class TracedBroker:
     ) -> Sequence[bool]:
         full = {**max_batch, FULL: MAX_POINTERS_PER_MESSAGE}
         confirms: Sequence[bool] = await self._inner.publish(pointers, full)
+        confirmed = [pointer for pointer, sure in zip(pointers, confirms, strict=True) if sure]
+        self._trace.write(Kind.PUBLISHED, keys=_keys(confirmed))
         return confirms
 
     @asynccontextmanager

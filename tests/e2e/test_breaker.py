@@ -23,17 +23,20 @@ async def limit_of(client: Client, queue: str) -> str:
     return next(str(row["limited_by"]) for row in rows if row["queue"] == queue)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 async def test_rows_of_a_failing_provider_wait_without_spending_tries_and_are_sent_when_it_recovers(
-    system: System, client: Client
+    system: System, client: Client, workers: int
 ) -> None:
     system.start_all()
+    for _ in range(workers - 1):
+        system.start_worker()
     await client.set_behaviour(channel="sms", error_share=1)
     ids = await client.submit([submit_body("sms.high") for _ in range(300)])
     await until(lambda: limit_of(client, "sms.high"), lambda limit: limit == "breaker")
     assert (await client.final(await client.submit_one(submit_body())))["status"] == "sent"
     await client.set_behaviour(channel="sms")
     assert await client.all_final(ids) == {"sent": 300}
-    log = system.children[-1].log.read_text()
+    log = "".join(child.log.read_text() for child in system.children[-workers:])
     assert '"breaker_opened"' in log
     assert '"breaker_closed"' in log
     notifications = [await client.notification(id_) for id_ in ids[:20]]

@@ -17,8 +17,10 @@ from harness.system import System, running_system, urls
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import PostgresStore, open_store
+from notifier.domain.notification import NotificationId, Status
 from notifier.embedded.postgres import PostgresServer
-from tests.builders import EMAIL_HIGH, a_notification, quotas, worker_id
+from notifier.ports.store import Orphan, OrphanDecision
+from tests.builders import a_notification, claim_request, due_ranges, row_pointer, worker_id
 from tests.conftest import execute
 from tests.granted import granted_by_the_deploy_guide
 
@@ -83,18 +85,24 @@ async def test_all_is_sent_and_held_back_and_doctor_misses_nothing(
     assert [row for row in json.loads(said.stdout) if row["status"] != "ok"] == []
 
 
-async def test_days_are_made_and_dropped_and_what_was_lost_is_rescued(
-    store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]
+async def test_days_are_made_and_dropped_and_what_a_dead_worker_had_claimed_is_due_again(
+    store: PostgresStore,
 ) -> None:
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
     assert await store.drop_day(yesterday) == "dropped"
     assert await store.ensure_days() == 1
     await store.insert([a_notification()])
-    assert len(await store.take_due(quotas(), 1)) == 1
-    await connection.execute(
-        "UPDATE notifications SET published_at = published_at - interval '1 minute'"
+    (row,) = (await store.look(due_ranges())).rows
+    await store.claim([claim_request(row_pointer(row))])
+    orphan = Orphan(
+        id=NotificationId(row.position.id),
+        claim=row.claim + 1,
+        worker=store.worker,
+        queue=row.queue,
+        deaths=0,
     )
-    assert await store.rescue(EMAIL_HIGH, await store.database_now()) == 1
+    decision = OrphanDecision(orphan=orphan, provider="smtp", status=Status.QUEUED, reason="")
+    assert len(await store.settle_orphans([decision], [])) == 1
     await store.forget_processes()
 
 
@@ -107,6 +115,6 @@ async def test_the_role_has_every_table_of_ours_and_may_make_or_drop_none(
           AND NOT has_table_privilege(oid, 'SELECT')
     """)
     assert [row["relname"] for row in lacking] == []
-    for statement in ("CREATE TABLE mine ()", "DROP TABLE pauses", "TRUNCATE failures"):
+    for statement in ("CREATE TABLE mine ()", "DROP TABLE pauses", "TRUNCATE ends"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(statement)

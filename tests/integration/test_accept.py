@@ -18,17 +18,17 @@ from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery import accept as accept_module
 from notifier.delivery.accept import Accept
+from notifier.domain.due import DueClass
 from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
 from notifier.domain.notification import (
     NewNotification,
     NotificationId,
-    Priority,
     QueueKey,
     Status,
 )
 from notifier.ports.broker import Pointer
 from notifier.ports.queries import Filter
-from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, quotas, worker_id
+from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, due_ranges, worker_id
 
 
 class GatedStore:
@@ -42,12 +42,12 @@ class GatedStore:
         self.batches: list[int] = []
 
     async def insert(
-        self, items: Sequence[NewNotification], *, published: Collection[NotificationId] = ()
+        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
     ) -> Sequence[Pointer]:
         self.batches.append(len(items))
         self.entered.set()
         await self.gate.wait()
-        return await self._store.insert(items, published=published)
+        return await self._store.insert(items, direct=direct)
 
     async def estimate_backlog(self) -> int:
         return await self._store.estimate_backlog()
@@ -58,7 +58,6 @@ class RecordingPublisher:
 
     def __init__(self) -> None:
         self.room = 0
-        self.woken = 0
         self.enqueued = list[NotificationId]()
         self.reserved = Counter[QueueKey]()
 
@@ -73,9 +72,6 @@ class RecordingPublisher:
     def enqueue(self, pointers: Sequence[Pointer]) -> None:
         self.enqueued += [pointer.id for pointer in pointers]
         self.reserved.subtract(pointer.queue for pointer in pointers)
-
-    def wake(self, priorities: Collection[Priority]) -> None:
-        self.woken += len(priorities)
 
 
 class Accepting:
@@ -130,18 +126,26 @@ async def wait_until_accepted(accepting: Accepting) -> None:
 
 async def stored_ids(url: str) -> set[object]:
     async with open_reader(ConnectionSettings(url=url)) as reader:
-        return {view.id for view in await reader.notifications(Filter(limit=200))}
+        page = await reader.notifications(Filter(limit=200))
+    return {view.id for view in page.views}
 
 
-async def test_a_submit_returns_after_the_commit_and_wakes_the_relay(database_url: str) -> None:
+async def due_classes(url: str) -> dict[object, DueClass]:
+    """The class of each row that is due."""
+    async with open_store(ConnectionSettings(url=url), worker_id()) as store:
+        read = await store.read_due(due_ranges())
+    return {row.position.id: row.due_class for row in read.rows}
+
+
+async def test_a_submit_returns_after_the_commit(database_url: str) -> None:
     async with open_accepting(database_url) as accepting:
         item = a_notification()
         assert await accepting.accept.submit([item]) == [Status.QUEUED]
         assert await stored_ids(database_url) == {item.id}
-        assert (accepting.publisher.woken, accepting.publisher.enqueued) == (1, [])
+        assert accepting.publisher.enqueued == []
 
 
-async def test_rows_with_a_reserved_place_are_published_directly_and_the_others_are_due(
+async def test_rows_with_a_reserved_place_are_published_directly_and_a_relay_publishes_the_others(
     database_url: str,
 ) -> None:
     first, second = a_notification(), a_notification()
@@ -151,11 +155,21 @@ async def test_rows_with_a_reserved_place_are_published_directly_and_the_others_
         statuses = await accepting.accept.submit([later, first, second])
         assert statuses == [Status.SCHEDULED, Status.QUEUED, Status.QUEUED]
         assert accepting.publisher.enqueued == [first.id]
-        assert accepting.publisher.woken == 1
-        await accepting.accept.submit([a_notification()])
-        assert accepting.publisher.woken == 1
-    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
-        assert [each.id for each, _ in await store.take_due(quotas(), 500)] == [second.id]
+        assert accepting.publisher.reserved.total() == 0
+    assert await due_classes(database_url) == {
+        first.id: DueClass.DIRECT,
+        second.id: DueClass.FIRST,
+    }
+
+
+async def test_rows_that_were_stored_before_are_not_published_again(database_url: str) -> None:
+    old, new = a_notification(), a_notification()
+    async with open_accepting(database_url) as accepting:
+        await accepting.accept.submit([old])
+        accepting.publisher.room = 10
+        assert await accepting.accept.submit([old, new]) == [Status.QUEUED, Status.QUEUED]
+        assert accepting.publisher.enqueued == [new.id]
+        assert accepting.publisher.reserved.total() == 0
 
 
 async def test_the_places_of_rows_that_are_not_stored_are_released(database_url: str) -> None:
@@ -278,10 +292,10 @@ async def test_a_backlog_over_the_limit_is_refused_until_it_shrinks(
         stop = asyncio.Event()
         group.create_task(accepting.accept.watch_backlog(stop))
         await accepting.accept.submit([a_notification() for _ in range(50)])
-        await connection.execute("ANALYZE notifications")
+        await connection.execute("ANALYZE live")
         assert "about 50 notifications wait" in await wait_until_refused(accepting)
-        await connection.execute("UPDATE notifications SET status = 'sent', due_at = NULL")
-        await connection.execute("ANALYZE notifications")
+        await connection.execute("DELETE FROM live")
+        await connection.execute("ANALYZE live")
         await wait_until_accepted(accepting)
         stop.set()
     await connection.close()

@@ -32,7 +32,7 @@ from notifier.domain.notification import (
     QueueKey,
     Status,
 )
-from notifier.ports.queries import Filter, QueueState
+from notifier.ports.queries import Filter, Page, QueueState
 from tests.unit.fakes_api import MemoryStore, make_api, make_rules
 
 
@@ -71,14 +71,14 @@ class Memory:
             self.rows[id] = _finished(row)
         return row
 
-    async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
+    async def notifications(self, selection: Filter) -> Page:
         newest_first = sorted(self.rows.values(), key=lambda row: row.id, reverse=True)
         rows = [
             row for row in newest_first if selection.before is None or row.id < selection.before
         ]
-        page = rows[: selection.limit]
-        self.rows |= {row.id: _finished(row) for row in page}
-        return page
+        views = rows[: selection.limit]
+        self.rows |= {row.id: _finished(row) for row in views}
+        return Page(views=views, next_before=views[-1].id if len(rows) > len(views) else None)
 
     async def failures(self, _: Filter) -> Sequence[FailureView]:
         return []

@@ -25,6 +25,7 @@ from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
 from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.slots import even_rate
+from tests.builders import claim_request
 from tests.scheduling_fakes import FakeBackend, claimed_of, now
 
 QUEUE = QueueKey(Channel("email"), Priority.HIGH)
@@ -239,7 +240,7 @@ def pointers_of(*received_at: float, deaths: int = 0) -> list[LanePointer]:
 
 
 def row_of(held: LanePointer, requested_at: float = 0.0) -> ClaimedRow:
-    return ClaimedRow(claimed_of(held.pointer), requested_at, held)
+    return ClaimedRow(claimed_of(held.pointer), claim_request(held.pointer), requested_at, held)
 
 
 def claim_next(buffer: Buffer, requested_at: float = 0.0) -> ClaimedRow:

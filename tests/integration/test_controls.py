@@ -66,7 +66,7 @@ def make_gates(controls: PostgresControls) -> QueueGates:
 async def following(controls: PostgresControls) -> AsyncIterator[QueueGates]:
     """The running gates of one process."""
     gates = make_gates(controls)
-    async with background_task(gates.run, "gates"):
+    async with background_task(gates, "gates"):
         yield gates
 
 

@@ -24,9 +24,10 @@ from harness.rabbitmq import RabbitmqNode
 from harness.tcp_proxy import TcpProxy
 from notifier.adapters.postgres.checkup import _ReadOnlySession, _schema
 from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
-from notifier.adapters.postgres.diagnosis import Server
+from notifier.adapters.postgres.diagnosis import CONNECTIONS_BY_KIND, Server
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.store import open_store
 from notifier.adapters.rabbitmq.checkup import _examine
 from notifier.adapters.rabbitmq.connection import open_connection as open_rabbitmq_connection
 from notifier.adapters.rabbitmq.topology import EXCHANGE, declare, queue_name
@@ -39,6 +40,7 @@ from notifier.embedded.rabbitmq import RabbitmqInstall
 from notifier.ports.heartbeat import Figures
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import load_settings
+from tests.builders import a_notification
 from tests.conformance.receiving import EMAIL_LOW, QUEUES
 from tests.granted import granted_by_the_deploy_guide
 from tests.integration.raw_servers import open_smtp_script
@@ -47,7 +49,9 @@ from tests.integration.test_rabbitmq_faults import _set_memory_limit as set_memo
 TABLE_CHECKS = {
     "postgres rights",
     "postgres partitions",
+    "notifications",
     "processes",
+    "leases",
     "postgres connections",
 }
 POSTGRES_CHECKS = TABLE_CHECKS | {
@@ -134,11 +138,26 @@ async def use_channel(url: str, declaring: Callable[[AbstractChannel], object]) 
         await connection.close()
 
 
-async def beat(database_url: str, kind: str) -> None:
-    """Write the heartbeat of a process of that kind."""
-    async with open_heartbeat(ConnectionSettings(url=database_url), WorkerId(uuid7())) as heartbeat:
+async def beat(database_url: str, kind: str) -> WorkerId:
+    """Write the heartbeat of a process of that kind; returns its id."""
+    worker = WorkerId(uuid7())
+    async with open_heartbeat(ConnectionSettings(url=database_url), worker) as heartbeat:
         figures = Figures(queues={}, providers={})
         await heartbeat.beat(kind=kind, host="here", pid=1, beat=1, figures=figures)
+    return worker
+
+
+async def hold_leases(database_url: str, holder: WorkerId | None) -> None:
+    """Make a process the holder of the leases of all queues."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO leases (queue, holder) SELECT *, $2 FROM unnest($1::text[])",
+            [str(queue) for queue in QUEUES],
+            holder,
+        )
+    finally:
+        await connection.close()
 
 
 async def examined(
@@ -180,14 +199,16 @@ class TestCommand:
     async def test_all_checks_are_ok_when_everything_is_running(
         self, environ: dict[str, str], database_url: str, vhost_url: str, tmp_path: Path
     ) -> None:
-        for kind in ("api", "worker", "worker"):
+        for kind in ("api", "worker"):
             await beat(database_url, kind)
+        await hold_leases(database_url, await beat(database_url, "worker"))
         await use_channel(vhost_url, lambda channel: declare(channel, QUEUES))
         found = await examined(environ, tmp_path)
         assert not_ok(found) == set()
         assert set(found) == ALL_CHECKS
         assert found["processes"].finding == "alive: 1 api, 2 worker"
-        assert "36 needed" in found["postgres connections"].finding
+        needed = CONNECTIONS_BY_KIND["api"] + 2 * CONNECTIONS_BY_KIND["worker"]
+        assert f"{needed} needed" in found["postgres connections"].finding
 
     async def test_warnings_only_exit_with_0_and_the_json_has_every_check(
         self, environ: dict[str, str], tmp_path: Path
@@ -427,7 +448,12 @@ class TestPostgres:
         environ["NOTIFIER_DATABASE_URL"] = app_url
         await in_database(database_url, "REVOKE ALL ON alembic_version, workers FROM app")
         found = await examined(environ, tmp_path)
-        assert not_checked(found) == {"postgres migrations", "processes", "postgres connections"}
+        assert not_checked(found) == {
+            "postgres migrations",
+            "processes",
+            "leases",
+            "postgres connections",
+        }
         assert "permission denied" in found["processes"].finding
         assert found["postgres migrations"].fix == "GRANT SELECT ON alembic_version TO app"
         assert found["postgres partitions"].status is CheckStatus.OK
@@ -468,7 +494,7 @@ class TestPostgres:
         ("parent", "day", "status"),
         [
             ("notifications", 0, CheckStatus.WRONG),
-            ("failures", 0, CheckStatus.WRONG),
+            ("ends", 0, CheckStatus.WRONG),
             ("attempts", 3, CheckStatus.WARNING),
             ("notifications", 7, CheckStatus.OK),
         ],
@@ -498,7 +524,8 @@ class TestPostgres:
             await beat(database_url, "worker")
         short = (await examined(environ, tmp_path))["postgres connections"]
         assert short.status is CheckStatus.WRONG
-        assert short.finding.startswith("220 needed, 97 allowed")
+        needed = 20 * CONNECTIONS_BY_KIND["worker"]
+        assert short.finding.startswith(f"{needed} needed, 97 allowed")
         assert "max_connections" in short.fix
 
     async def test_the_connection_limit_of_the_database_counts(
@@ -510,7 +537,9 @@ class TestPostgres:
             " current_database()); END $$",
         )
         short = (await examined(environ, tmp_path))["postgres connections"]
-        assert (short.status, short.finding[:21]) == (CheckStatus.WRONG, "25 needed, 22 allowed")
+        needed = CONNECTIONS_BY_KIND["api"] + CONNECTIONS_BY_KIND["worker"]
+        assert short.status is CheckStatus.WRONG
+        assert short.finding.startswith(f"{needed} needed, 22 allowed")
 
     async def test_a_postgres_that_stops_responding_gets_no_more_queries(
         self, database_url: str, postgres_server: PostgresServer, tcp_proxy: Proxy
@@ -526,7 +555,7 @@ class TestPostgres:
             proxy.blackhole()
             found = {
                 finding.check: finding
-                for finding in await _schema(session, Server(**row), ["0001"])
+                for finding in await _schema(session, Server(**row), [], ["0001"])
             }
         assert not_checked(found) == {"postgres migrations", *TABLE_CHECKS}
         assert "no answer within 5 s" in found["postgres migrations"].finding
@@ -566,6 +595,44 @@ class TestProcesses:
         await beat(database_url, "worker")
         await in_database(database_url, "UPDATE workers SET beat_at = now() - interval '1 minute'")
         assert "alive: none" in (await examined(environ, tmp_path))["processes"].finding
+
+
+class TestLeases:
+    async def test_queues_without_a_live_holder_are_a_warning_while_a_worker_lives(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        holder = await beat(database_url, "worker")
+        await hold_leases(database_url, holder)
+        assert (await examined(environ, tmp_path))["leases"].status is CheckStatus.OK
+        await in_database(
+            database_url,
+            "UPDATE leases SET holder = NULL WHERE queue = 'email.low';"
+            "UPDATE leases SET holder = gen_random_uuid() WHERE queue = 'sms.high';"
+            "DELETE FROM leases WHERE queue = 'push.low'",
+        )
+        leases = (await examined(environ, tmp_path))["leases"]
+        assert leases.status is CheckStatus.WARNING
+        assert leases.finding == "no worker publishes what is due in email.low, sms.high, push.low"
+
+    async def test_no_holder_is_expected_without_a_worker(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await beat(database_url, "api")
+        assert (await examined(environ, tmp_path))["leases"].status is CheckStatus.OK
+
+
+class TestNotifications:
+    async def test_lost_notifications_are_wrong_and_the_newest_is_named(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        items = [a_notification() for _ in range(3)]
+        async with open_store(ConnectionSettings(url=database_url), WorkerId(uuid7())) as store:
+            await store.insert(items)
+        assert (await examined(environ, tmp_path))["notifications"].status is CheckStatus.OK
+        await in_database(database_url, f"DELETE FROM live WHERE id <> '{items[2].id}'")
+        lost = (await examined(environ, tmp_path))["notifications"]
+        assert lost.status is CheckStatus.WRONG
+        assert lost.finding == f"2 of the newest 3 are lost, the newest is {items[1].id}"
 
 
 class TestRabbitmq:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import json
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import pytest
@@ -12,66 +13,95 @@ import pytest
 from benchmarks.prove.bulk import days
 from harness.client import until
 from notifier.adapters.postgres.connection import ConnectionSettings
-from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import open_store
 from notifier.delivery.group_commit import MAX_BATCH
+from notifier.domain.due import BEGINNING, DueClass
 from notifier.domain.notification import Claimed, QueueKey, Status
-from notifier.ports.broker import Pointer
-from notifier.ports.heartbeat import DeadProcess
-from notifier.ports.queries import Filter
-from notifier.ports.store import ClaimRequest, Orphan, OrphanDecision
+from notifier.ports.store import ClaimRequest, DueRange
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
-    QUEUES,
     a_notification,
     a_result,
     claim_request,
-    quotas,
+    due_ranges,
+    row_pointer,
     worker_id,
 )
+from tests.live_rows import claim_all, decision
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
+    from notifier.adapters.postgres.connection import PostgresConnection
     from notifier.adapters.postgres.store import PostgresStore
+    from notifier.ports.broker import Pointer
     from notifier.ports.store import AttemptResult
+    from tests.live_rows import Connection
 
 SURGE, BATCH = 4_000, 50
-EXECUTIONS_BEFORE_GENERIC_PLAN = 10
+MANY: Final = 100_000
+EXECUTIONS_BEFORE_GENERIC_PLAN: Final = 10
 """Postgres plans the first five executions for their values; later it may keep a generic plan."""
-ROWS_READ = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
-               + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
-PLANS = """SELECT statement, sum(custom_plans)::integer AS custom,
-                  sum(generic_plans)::integer AS generic
-           FROM pg_prepared_statements GROUP BY statement"""
-INSERT_HEARTBEAT_OF_AN_HOUR_AGO = """
-    INSERT INTO workers (id, kind, host, pid, beat, beat_at, figures)
-    VALUES ($1, 'api', 'h', 1, 1, now() - interval '1 hour', '{}')"""
-PUBLISH_AN_HOUR_AGO = "UPDATE notifications SET published_at = now() - interval '1 hour'"
-RECOVERIES = [
-    "settle_orphans",
-    "record_late",
-    "unpublish",
-    "rescue",
-    "sweep",
-    "fail_unclaimable",
-]
-NEEDS_CLAIMS = {"settle_orphans", "record_late"}
-AGEING = {
-    "rescue": """UPDATE notifications SET published_at = published_at - interval '1 minute'
-                 WHERE queue = 'email.high'""",
-    "sweep": """UPDATE notifications SET expires_at = now(),
-                                        published_at = published_at - interval '2 minutes'
-                WHERE queue = 'email.high'""",
+ROWS_READ: Final = """SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::integer
+                      + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
+PLANS: Final = """SELECT statement, sum(custom_plans)::integer AS custom,
+                         sum(generic_plans)::integer AS generic
+                  FROM pg_prepared_statements GROUP BY statement"""
+SESSIONS: Final = """SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'notifier'"""
+UPDATES_OF_LIVE: Final = """SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
+                            WHERE relname = 'live'"""
+# Autovacuum would bring the statistics up to date in the middle of a test.
+STOP_AUTOVACUUM: Final = """
+    DO $$ DECLARE child regclass; BEGIN
+        FOR child IN SELECT oid FROM pg_class
+                     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace LOOP
+            EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', child);
+        END LOOP;
+    END $$"""
+INSERT_MANY: Final = """
+    WITH new AS MATERIALIZED (
+        SELECT (left(uuid_at(now())::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid
+               AS id
+        FROM generate_series(1, $1::integer)
+    ), stored AS (
+        INSERT INTO notifications (id, expires_at, queue, recipient, content, metadata)
+        SELECT id, now() + interval '1 hour', 'email.low', 'a@example.com', '{}', '{}' FROM new
+    )
+    INSERT INTO live (id, created_at, due_at, ready_at, expires_at, size, class, queue)
+    SELECT id, now(), now(), now(), now() + interval '1 hour', 2, 1, 'email.low' FROM new"""
+PRIMARY_KEY: Final = ("Index Scan", "live_pkey")
+DUE: Final = ("Index Scan", "live_due")
+EXPIRES: Final = ("Index Scan", "live_expires")
+CONNECTION_AND_SCANS: Final[Mapping[str, tuple[str, set[tuple[str, str]]]]] = {
+    "claim": ("claim", {PRIMARY_KEY}),
+    "record_sent": ("record", {PRIMARY_KEY}),
+    "record": ("record", {PRIMARY_KEY}),
+    "record_late": ("record", {PRIMARY_KEY}),
+    "give_back": ("give_back", {PRIMARY_KEY}),
+    "fail_unclaimable": ("claim", {PRIMARY_KEY}),
+    "settle_orphans": ("maintenance", {PRIMARY_KEY}),
+    "read_due": ("relay", {DUE}),
+    "sweep": ("maintenance", {PRIMARY_KEY, EXPIRES}),
 }
-SESSIONS = """SELECT count(*) FROM pg_stat_activity
-              WHERE datname = current_database() AND application_name = 'notifier'"""
+RECOVERIES: Final = ["settle_orphans", "record_late", "give_back", "sweep", "fail_unclaimable"]
+NEEDS_CLAIMS: Final = {"settle_orphans", "record_late"}
+EXPIRE_THE_BATCH: Final = "UPDATE live SET expires_at = now() WHERE queue = 'email.high'"
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[Connection]:
+    """A connection to the test's database, of which autovacuum keeps away."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(STOP_AUTOVACUUM)
+    yield connection
+    await connection.close()
 
 
 async def test_a_batch_reads_only_its_rows_while_statistics_are_older_than_a_surge(
-    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+    database_url: str, connection: Connection
 ) -> None:
     await connection.execute("ANALYZE")  # of empty tables
     before = await _read_by(database_url, connection, _surge)
@@ -80,7 +110,7 @@ async def test_a_batch_reads_only_its_rows_while_statistics_are_older_than_a_sur
 
 
 async def test_plans_made_on_an_empty_day_read_only_the_batch(
-    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+    database_url: str, connection: Connection
 ) -> None:
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         await _make_generic_plans(store)
@@ -92,56 +122,54 @@ async def test_plans_made_on_an_empty_day_read_only_the_batch(
     assert 0 < after - before < SURGE
 
 
-async def test_the_rows_of_a_dead_process_are_found_without_reading_those_of_others(
-    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
-) -> None:
-    await connection.execute("ANALYZE")  # of empty tables
-    async with open_store(ConnectionSettings(url=database_url), worker_id()) as dying:
-        await _accept(dying, EMAIL_HIGH, BATCH)
-        await dying.take_due(quotas(), BATCH)
-    await connection.execute(INSERT_HEARTBEAT_OF_AN_HOUR_AGO, dying.worker)
-    await connection.execute(PUBLISH_AN_HOUR_AGO)
-    before = await _read_by(database_url, connection, _surge)
-
-    async def requeue(store: PostgresStore) -> None:
-        assert await store.rescue_from([DeadProcess(dying.worker, 1)], QUEUES) == {
-            EMAIL_HIGH: BATCH
-        }
-
-    after = await _read_by(database_url, connection, requeue)
-    assert 0 < after - before < SURGE
-
-
 @pytest.mark.parametrize("analyzed", [False, True], ids=["old statistics", "present statistics"])
 @pytest.mark.parametrize("name", RECOVERIES)
 async def test_recovery_of_a_few_rows_reads_only_those_rows(
-    name: str, analyzed: bool, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+    name: str, database_url: str, connection: Connection, *, analyzed: bool
 ) -> None:
     await connection.execute("ANALYZE")
     recovery = await _break_batch(name, database_url, connection)
     if analyzed:
         await connection.execute("ANALYZE")
-    before = await _read_by(database_url, connection, recovery.find)
+    before = await _read_by(database_url, connection, _do_nothing)
     after = await _read_by(database_url, connection, recovery.run)
     assert 0 < after - before < SURGE
 
 
 @pytest.mark.parametrize("name", RECOVERIES)
 async def test_recovery_with_plans_made_on_an_empty_day_reads_only_its_rows(
-    name: str, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+    name: str, database_url: str, connection: Connection
 ) -> None:
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
         await _make_generic_plans(store)
         sessions = await connection.fetchval(SESSIONS)
         recovery = await _break_batch(name, database_url, connection)
-        before = await _read_by(database_url, connection, recovery.find, other_sessions=sessions)
+        before = await _read_by(database_url, connection, _do_nothing, other_sessions=sessions)
         await recovery.run(store)
     after = await _read_by(database_url, connection, _do_nothing)
     assert 0 < after - before < SURGE
 
 
+async def test_a_read_from_a_cursor_reads_only_what_is_behind_it_in_the_queue(
+    database_url: str, connection: Connection
+) -> None:
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
+        await _accept(store, EMAIL_HIGH, SURGE)
+        read = await store.read_due([DueRange(EMAIL_HIGH, DueClass.FIRST, BEGINNING, SURGE)])
+        position = read.rows[-BATCH - 1].position
+    before = await _read_by(database_url, connection, _do_nothing)
+
+    async def read_rest(store: PostgresStore) -> None:
+        ranges = [DueRange(EMAIL_HIGH, DueClass.FIRST, position, SURGE)]
+        for _ in range(2 * EXECUTIONS_BEFORE_GENERIC_PLAN):
+            assert len((await store.read_due(ranges)).rows) == BATCH
+
+    after = await _read_by(database_url, connection, read_rest)
+    assert 0 < after - before < SURGE
+
+
 async def test_a_batch_is_planned_once_with_a_month_of_partitions(
-    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+    database_url: str, connection: Connection
 ) -> None:
     await connection.execute(days(29))
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
@@ -151,7 +179,8 @@ async def test_a_batch_is_planned_once_with_a_month_of_partitions(
             await _refuse(store, EMAIL_HIGH, BATCH // 2)
         connections = store._connections
         for connection_of_step, planned in (
-            (connections.relay, ["take_due"]),
+            (connections.accept, ["insert"]),
+            (connections.relay, ["read_due"]),
             (connections.claim, ["claim"]),
             (connections.record, ["record_sent", "record"]),
         ):
@@ -165,7 +194,7 @@ async def test_a_batch_is_planned_once_with_a_month_of_partitions(
 
 @pytest.mark.parametrize("status", [Status.SENT, Status.FAILED])
 async def test_a_record_with_a_month_of_partitions_reads_only_the_batch(
-    status: Status, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+    status: Status, database_url: str, connection: Connection
 ) -> None:
     await connection.execute(days(29))
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
@@ -180,27 +209,84 @@ async def test_a_record_with_a_month_of_partitions_reads_only_the_batch(
     assert 0 < after - before < SURGE
 
 
-@pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED, Status.RETRYING])
-async def test_a_page_of_waiting_rows_reads_no_finished_rows(
-    database_url: str, connection: asyncpg.Connection[asyncpg.Record], status: Status
+@pytest.mark.parametrize("state", ["empty", "a month of partitions", "many rows"])
+async def test_rows_are_locked_in_the_order_of_the_primary_key_and_read_in_that_of_the_queue(
+    state: str, database_url: str, connection: Connection
+) -> None:
+    """Two statements that lock the same rows in different orders are a deadlock.
+
+    An index scan for an array of ids reads them in their order. A bitmap reads in that of the heap.
+    """
+    if state == "a month of partitions":
+        await connection.execute(days(29))
+    if state == "many rows":
+        await connection.execute(INSERT_MANY, MANY)
+    await connection.execute("ANALYZE")
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
+        for name, (kind, scans) in CONNECTION_AND_SCANS.items():
+            session: PostgresConnection = getattr(store._connections, kind)
+            plan = await _generic_plan(session, name)
+            found = [node for node in _nodes(plan) if node.get("Relation Name") == "live"]
+            read = [node for node in found if node["Node Type"] != "ModifyTable"]
+            assert {(node["Node Type"], node.get("Index Name")) for node in read} == scans, name
+            for node in read:
+                _check_condition(name, node)
+            assert not any(node["Node Type"] == "Seq Scan" for node in _nodes(plan)), name
+
+
+def _check_condition(name: str, node: Mapping[str, Any]) -> None:
+    condition = node.get("Index Cond", "")
+    match node["Index Name"]:
+        case "live_pkey":
+            assert re.search(r"\bid = (ANY \(|[$\w.]+)", condition), name
+        case "live_due":
+            assert "(ROW(due_at, id) > ROW(" in condition, name
+            for column in ("queue", "turn", "class", "due_at <="):
+                assert column in condition, name
+            assert "Filter" not in node, name
+        case _:
+            assert "expires_at <=" in condition, name
+
+
+@pytest.mark.parametrize("is_snapshot_held", [False, True], ids=["no snapshot", "held snapshot"])
+async def test_claims_and_records_of_a_drain_write_no_index_of_live(
+    database_url: str, connection: Connection, *, is_snapshot_held: bool
 ) -> None:
     async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
-        await _accept(store, EMAIL_HIGH, BATCH)
-        await _accept(store, EMAIL_LOW, SURGE)
-        await _send(store, EMAIL_LOW, SURGE)
-        if status is Status.QUEUED:
-            await store.take_due(quotas(EMAIL_HIGH), BATCH // 2)
-    await connection.execute(
-        "UPDATE notifications SET status = $1::text::notification_status WHERE status = 'queued'",
-        status,
-    )
-    await connection.execute("VACUUM ANALYZE notifications")
-    before = await _read(connection)
-    async with open_reader(ConnectionSettings(url=database_url)) as reader:
-        page = await reader.notifications(Filter(status=status, limit=2 * BATCH))
-        assert {view.status for view in page} == {status}
-        assert len(page) == BATCH
-    assert 0 < await _read(connection) - before < SURGE
+        await _accept(store, EMAIL_HIGH, SURGE)
+    transaction = connection.transaction(isolation="repeatable_read")
+    if is_snapshot_held:
+        await transaction.start()
+        await connection.fetchval("SELECT count(*) FROM live")
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
+        await _send(store, EMAIL_HIGH, SURGE)
+    if is_snapshot_held:
+        await transaction.rollback()
+    await _read(connection)
+    row = await connection.fetchrow(UPDATES_OF_LIVE)
+    assert row is not None
+    assert row["n_tup_upd"] == SURGE
+    assert row["n_tup_hot_upd"] > 0.95 * SURGE
+
+
+async def _generic_plan(session: PostgresConnection, name: str) -> Mapping[str, Any]:
+    """Return the plan of a statement for any values, in a session of the store."""
+    text = statement(name)
+    count = max(int(number) for number in re.findall(r"\$(\d+)", re.sub(r"--.*", "", text)))
+    async with session.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE planned AS {text}")
+        values = ", ".join(["NULL"] * count)
+        [row] = await connection.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE planned ({values})")
+        await connection.execute("DEALLOCATE planned")
+    plan: Mapping[str, Any] = json.loads(row[0])[0]["Plan"]
+    return plan
+
+
+def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)
 
 
 @dataclass
@@ -208,31 +294,21 @@ class Recovery:
     """A batch of rows that needs recovery, beside a surge of other rows."""
 
     name: str
-    pointers: list[Pointer]
-    claims: list[Claimed]
-    orphans: list[Orphan] = field(default_factory=list)
-
-    async def find(self, store: PostgresStore) -> None:
-        self.orphans += await store.claimed_by_dead([])
+    dead: PostgresStore
+    pointers: Sequence[Pointer]
+    claims: Sequence[Claimed] = field(default_factory=list)
 
     async def run(self, store: PostgresStore) -> None:
         match self.name:
             case "settle_orphans":
-                assert (
-                    len(
-                        await store.settle_orphans(
-                            [_decision(orphan) for orphan in self.orphans], []
-                        )
-                    )
-                    == BATCH
-                )
+                decisions = [decision(row, self.dead.worker, Status.QUEUED) for row in self.claims]
+                assert len(await store.settle_orphans(decisions, [])) == BATCH
             case "record_late":
                 recorded = await store.record([a_result(claimed) for claimed in self.claims])
                 assert all(result.late for result in recorded)
-            case "unpublish":
-                await store.unpublish(self.pointers)
-            case "rescue":
-                assert await store.rescue(EMAIL_HIGH, time.time()) == BATCH
+            case "give_back":
+                requests = [claim_request(pointer) for pointer in self.pointers]
+                assert len(await store.give_back(requests)) == BATCH
             case "fail_unclaimable":
                 for pointer in self.pointers:
                     reply = await store.fail_unclaimable(claim_request(pointer), provider="smtp")
@@ -243,23 +319,14 @@ class Recovery:
                 raise AssertionError(self.name)
 
 
-async def _break_batch(
-    name: str, url: str, connection: asyncpg.Connection[asyncpg.Record]
-) -> Recovery:
+async def _break_batch(name: str, url: str, connection: Connection) -> Recovery:
     async with open_store(ConnectionSettings(url=url), worker_id()) as dead:
         await _surge(dead)
-        pointers = [pointer for pointer, _ in await dead.take_due(quotas(EMAIL_HIGH), BATCH)]
-        claims = (
-            await dead.claim([claim_request(pointer) for pointer in pointers])
-            if name in NEEDS_CLAIMS
-            else []
-        )
-    await connection.execute(AGEING.get(name, "SELECT"))
-    return Recovery(name, pointers, [reply for reply in claims if isinstance(reply, Claimed)])
-
-
-def _decision(orphan: Orphan) -> OrphanDecision:
-    return OrphanDecision(orphan=orphan, provider="smtp", status=Status.QUEUED, reason="")
+        pointers = await _due(dead, EMAIL_HIGH, BATCH)
+        claims = await claim_all(dead, pointers) if name in NEEDS_CLAIMS else []
+    if name == "sweep":
+        await connection.execute(EXPIRE_THE_BATCH)
+    return Recovery(name, dead, pointers, claims)
 
 
 async def _surge(store: PostgresStore) -> None:
@@ -272,7 +339,8 @@ async def _surge(store: PostgresStore) -> None:
 
 
 async def _accept(store: PostgresStore, queue: QueueKey, count: int) -> None:
-    await store.insert([a_notification(queue) for _ in range(count)])
+    for size in _batches(count):
+        await store.insert([a_notification(queue) for _ in range(size)])
 
 
 async def _send(store: PostgresStore, queue: QueueKey, count: int) -> None:
@@ -294,18 +362,25 @@ async def _attempt(
     result_of: Callable[[Claimed], tuple[AttemptResult, float]],
 ) -> None:
     """Claim rows and record their results in batches of the usual size."""
-    await store.waiting([queue])
-    for size in [MAX_BATCH] * (count // MAX_BATCH) + [count % MAX_BATCH] * (count % MAX_BATCH > 0):
-        taken = await store.take_due(quotas(queue, limit=size), size)
-        claims = await store.claim([claim_request(pointer) for pointer, _ in taken])
-        results = [result_of(claimed) for claimed in claims if isinstance(claimed, Claimed)]
-        assert len(results) == size
-        await store.record(results)
+    for size in _batches(count):
+        claims = await claim_all(store, await _due(store, queue, size))
+        assert len(claims) == size
+        await store.record([result_of(claimed) for claimed in claims])
+
+
+def _batches(count: int) -> Sequence[int]:
+    return [min(MAX_BATCH, count - start) for start in range(0, count, MAX_BATCH)]
+
+
+async def _due(store: PostgresStore, queue: QueueKey, limit: int) -> Sequence[Pointer]:
+    """Return the pointers of the first rows of a queue that are due for the first time."""
+    read = await store.read_due([DueRange(queue, DueClass.FIRST, BEGINNING, limit)])
+    return [row_pointer(row) for row in read.rows]
 
 
 async def _give_back(store: PostgresStore, queue: QueueKey, count: int) -> None:
-    taken = await store.take_due(quotas(queue, limit=count), count)
-    assert len(await store.give_back([claim_request(pointer) for pointer, _ in taken])) == count
+    pointers = await _due(store, queue, count)
+    assert len(await store.give_back([claim_request(pointer) for pointer in pointers])) == count
 
 
 async def _make_generic_plans(store: PostgresStore) -> None:
@@ -320,25 +395,15 @@ async def _make_generic_plans(store: PostgresStore) -> None:
         max_tries=None,
         waited_s=0.0,
     )
-    orphan = Orphan(
-        id=unknown.id,
-        claim=1,
-        worker=worker_id(),
-        queue=EMAIL_HIGH,
-        deaths=0,
-    )
+    request = ClaimRequest(id=unknown.id, claim=0)
     for _ in range(EXECUTIONS_BEFORE_GENERIC_PLAN):
-        await store.waiting([EMAIL_HIGH])
-        await store.take_due(quotas(), BATCH)
-        await store.claim([ClaimRequest(id=unknown.id, claim=0)])
+        await store.read_due(due_ranges(limit=BATCH))
+        await store.claim([request])
         await store.record([a_result(unknown), _refused(unknown)])
-        await store.give_back([ClaimRequest(id=unknown.id, claim=0)])
-        await store.fail_unclaimable(ClaimRequest(id=unknown.id, claim=0), provider="smtp")
-        await store.unpublish([Pointer(queue=EMAIL_HIGH, id=unknown.id, claim=0, published_at=0)])
-        await store.rescue(EMAIL_HIGH, time.time())
+        await store.give_back([request])
+        await store.fail_unclaimable(request, provider="smtp")
         await store.sweep()
-        await store.claimed_by_dead([])
-        await store.settle_orphans([_decision(orphan)], [])
+        await store.settle_orphans([decision(unknown, worker_id(), Status.QUEUED)], [])
 
 
 async def _do_nothing(store: PostgresStore) -> None:
@@ -347,7 +412,7 @@ async def _do_nothing(store: PostgresStore) -> None:
 
 async def _read_by(
     url: str,
-    connection: asyncpg.Connection[asyncpg.Record],
+    connection: Connection,
     work: Callable[[PostgresStore], Awaitable[object]],
     other_sessions: int = 0,
 ) -> int:
@@ -361,6 +426,6 @@ async def _read_by(
     return await _read(connection, other_sessions)
 
 
-async def _read(connection: asyncpg.Connection[asyncpg.Record], other_sessions: int = 0) -> int:
+async def _read(connection: Connection, other_sessions: int = 0) -> int:
     await until(lambda: connection.fetchval(SESSIONS), lambda count: count == other_sessions)
     return int(await connection.fetchval(ROWS_READ))

@@ -21,7 +21,7 @@ Results = Sequence[tuple[AttemptResult, float]]
 
 NOW = 0.0
 """A deadline that is over: only RECORD_TIMEOUT_S is left."""
-REJECT_RECORDS = f"OLD.status = 'sending' AND NEW.recipient = '{REJECTED}'"
+REJECT_RECORDS = f"OLD.max_tries = {REJECTED}"
 OUTCOMES: list[Outcome] = [Accepted(), Refused(code="550"), Unavailable(code="503")]
 
 
@@ -48,15 +48,14 @@ async def test_results_that_are_there_together_are_recorded_in_one_batch(
         for held in message:
             await held.settled.wait()
         assert sizes == [30]
-        assert [await worker.status(held.pointer) for held in message] == [
-            Status.SENT,
-            Status.FAILED,
-            Status.RETRYING,
-        ] * 10
+        statuses = [await worker.status(held.pointer) for held in message]
+        assert statuses[0::3] == [Status.SENT] * 10
+        assert statuses[1::3] == [Status.FAILED] * 10
+        assert WAITING.issuperset(statuses[2::3])
         assert worker.counted("finished", status="sent") == 10
         assert worker.counted("failures", reason="refused") == 10
         assert worker.counted("retries") == 10
-        assert worker.attempts.in_flight.ids() == frozenset()
+        assert worker.attempts.in_flight == set()
 
 
 async def test_a_throttled_attempt_is_counted_as_retried_and_not_as_finished(
@@ -141,8 +140,8 @@ async def test_results_wait_while_postgres_is_away(
 async def test_a_result_that_can_never_be_recorded_stays_claimed_and_harms_no_other(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record], sqlstate: str
 ) -> None:
-    await connection.execute(reject(sqlstate, "UPDATE", "notifications", REJECT_RECORDS))
-    items = [a_notification(recipient=REJECTED if n == 5 else "ok@example.com") for n in range(16)]
+    await connection.execute(reject(sqlstate, "DELETE", "live", REJECT_RECORDS))
+    items = [a_notification(max_tries=REJECTED if n == 5 else None) for n in range(16)]
     async with open_worker(database_url) as worker:
         message = await worker.hold(*items)
         for row in await worker.claim(*message):
@@ -152,7 +151,7 @@ async def test_a_result_that_can_never_be_recorded_stays_claimed_and_harms_no_ot
         statuses = [await worker.status(item) for item in items]
         assert statuses.pop(5) is Status.SENDING
         assert set(statuses) == {Status.SENT}
-        assert worker.attempts.in_flight.has(claim_request(message[5].pointer))
+        assert claim_request(message[5].pointer) in worker.attempts.in_flight
         assert await worker.attempts.release_orphans() == 0
         assert len(worker.provider.calls) == 16
         other = a_notification()
@@ -181,7 +180,7 @@ async def test_a_result_whose_texts_are_rejected_is_recorded_without_them(
             ("", ""),
             ("550", "no such user"),
         ]
-        assert worker.attempts.in_flight.ids() == frozenset()
+        assert worker.attempts.in_flight == set()
 
 
 async def test_a_stopping_worker_without_postgres_ends_in_bounded_time(
@@ -200,7 +199,7 @@ async def test_a_stopping_worker_without_postgres_ends_in_bounded_time(
             task.cancel()
         await worker.attempts.finish_recording(NOW)
         assert not held.settled.is_set()
-        assert worker.attempts.in_flight.has(claim_request(held.pointer))
+        assert claim_request(held.pointer) in worker.attempts.in_flight
     # The block has ended, so the recorder has ended too.
 
 

@@ -9,13 +9,12 @@ import asyncpg
 import pytest
 
 from harness.tcp_proxy import open_proxy_for
-from notifier.domain.notification import Status
-from notifier.ports.store import ClaimRequest, GivenBack
+from notifier.domain.notification import QueueKey, Status
+from notifier.ports.store import ClaimRequest
 from tests.builders import a_notification, claim_request
-from tests.one_worker import REJECTED, Held, open_worker, reject, when_it_fails
+from tests.one_worker import NIL, REJECTED, Held, open_worker, reject, when_it_fails
 
-REJECT_RETURNS = f"""
-    OLD.status = 'sending' AND NEW.status = 'queued' AND NEW.recipient = '{REJECTED}'"""
+REJECT_RETURNS = f"NEW.claimed_by = '{NIL}' AND NEW.max_tries = {REJECTED}"
 
 
 async def test_claimed_rows_and_unclaimed_pointers_are_due_again_and_then_settled(
@@ -27,14 +26,14 @@ async def test_claimed_rows_and_unclaimed_pointers_are_due_again_and_then_settle
         rows = await worker.claim(*message[:2])
         await worker.attempts.give_back(rows, message[2:])
         assert all(held.settled.is_set() for held in message)
-        assert worker.attempts.in_flight.ids() == frozenset()
+        assert worker.attempts.in_flight == set()
         views = [await worker.view(item) for item in items]
         assert {(view.status, view.tries, view.attempts) for view in views} == {
             (Status.QUEUED, 0, ())
         }
         assert worker.counted("released") == 4
         again = {pointer.id: pointer.claim for pointer in await worker.due()}
-        assert again == {item.id: claim for item, claim in zip(items, (1, 1, 0, 0), strict=True)}
+        assert again == {item.id: 1 for item in items}
 
 
 async def test_nothing_is_settled_before_postgres_has_confirmed_the_return(
@@ -44,7 +43,7 @@ async def test_nothing_is_settled_before_postgres_has_confirmed_the_return(
     async with open_worker(database_url) as worker:
         give_back = worker.store.give_back
 
-        async def give_back_later(requests: Sequence[ClaimRequest]) -> Sequence[GivenBack]:
+        async def give_back_later(requests: Sequence[ClaimRequest]) -> Sequence[QueueKey]:
             rows = await give_back(requests)
             returned.set()
             await confirmed.wait()
@@ -57,22 +56,22 @@ async def test_nothing_is_settled_before_postgres_has_confirmed_the_return(
             group.create_task(worker.attempts.give_back(rows, message[1:]))
             await returned.wait()
             assert not any(held.settled.is_set() for held in message)
-            assert worker.attempts.in_flight.has(claim_request(message[0].pointer))
+            assert claim_request(message[0].pointer) in worker.attempts.in_flight
             confirmed.set()
         assert all(held.settled.is_set() for held in message)
 
 
-async def test_a_row_whose_time_is_over_expires_when_it_is_given_back(
+async def test_a_row_whose_time_is_over_is_given_back_and_left_to_the_sweeper(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     async with open_worker(database_url) as worker:
         held, row = await worker.claim_one(item := a_notification())
-        await connection.execute("UPDATE notifications SET expires_at = now() - interval '1 s'")
+        await connection.execute("UPDATE live SET expires_at = now() - interval '1 s'")
         await worker.attempts.give_back([row])
         assert held.settled.is_set()
         assert await worker.status(item) is Status.EXPIRED
-        assert worker.counted("finished", status="expired") == 1
-        assert worker.counted("released") == 0
+        assert worker.counted("finished") == 0
+        assert worker.counted("released") == 1
 
 
 async def test_giving_back_a_buffered_copy_does_not_affect_the_attempt_in_flight(
@@ -89,7 +88,7 @@ async def test_giving_back_a_buffered_copy_does_not_affect_the_attempt_in_flight
             await worker.attempts.give_back([], [copy])
             assert copy.settled.is_set()
             assert await worker.due() == []
-            assert worker.attempts.in_flight.has(claim_request(held.pointer))
+            assert claim_request(held.pointer) in worker.attempts.in_flight
             response.set()
         await held.settled.wait()
         assert await worker.status(item) is Status.SENT
@@ -112,9 +111,10 @@ async def test_a_cancelled_give_back_leaves_its_rows_to_the_release_of_orphans(
             await failed.wait()
             giving_back.cancel()
         assert not any(held.settled.is_set() for held in message)
-        assert worker.attempts.in_flight.ids() == frozenset()
+        assert worker.attempts.in_flight == {row.request for row in rows}
         proxy.heal()
         assert await worker.attempts.release_orphans() == 2
+        assert worker.attempts.in_flight == set()
         assert {pointer.id for pointer in await worker.due()} == {
             row.held.pointer.id for row in rows
         }
@@ -151,17 +151,17 @@ async def test_abandoned_rows_are_unsettled_orphans(database_url: str) -> None:
 async def test_a_row_that_postgres_refuses_to_take_back_harms_no_other(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record], sqlstate: str
 ) -> None:
-    await connection.execute(reject(sqlstate, "UPDATE", "notifications", REJECT_RETURNS))
-    items = [a_notification(recipient=REJECTED if n == 5 else "ok@example.com") for n in range(16)]
+    await connection.execute(reject(sqlstate, "UPDATE", "live", REJECT_RETURNS))
+    items = [a_notification(max_tries=REJECTED if n == 5 else None) for n in range(16)]
     async with open_worker(database_url) as worker:
         message = await worker.hold(*items)
         rows = await worker.claim(*message[:12])
         await worker.attempts.give_back(rows, message[12:])
         assert all(held.settled.is_set() for held in message)
         assert await worker.status(items[5]) is Status.SENDING
-        assert await worker.attempts.release_orphans() == 1  # it is tried again each time
+        assert await worker.attempts.release_orphans() == 0  # it is tried again each time
         assert len(await worker.due()) == 15
-        await connection.execute("DROP TRIGGER reject ON notifications")
+        await connection.execute("DROP TRIGGER reject ON live")
         assert await worker.attempts.release_orphans() == 1
         assert await worker.run_until_final(items[5]) is Status.SENT
 
@@ -169,49 +169,62 @@ async def test_a_row_that_postgres_refuses_to_take_back_harms_no_other(
 async def test_orphans_are_given_back_and_rows_in_flight_are_not(database_url: str) -> None:
     hold = asyncio.Event()
     async with open_worker(database_url, hold) as worker:
-        held, row = await worker.claim_one(a_notification())
-        [orphan] = await worker.hold(a_notification())
-        await worker.store.claim([claim_request(orphan.pointer)])
+        held, orphan = await worker.hold(a_notification(), a_notification())
+        row, abandoned = await worker.claim(held, orphan)
+        worker.attempts.abandon([abandoned])
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.attempts.attempt(row))
             await worker.provider.called.wait()
             assert await worker.attempts.release_orphans() == 1
+            assert await worker.attempts.release_orphans() == 0
             assert await worker.status(orphan.pointer) is Status.QUEUED
+            assert worker.attempts.in_flight == {row.request}
             hold.set()
         await held.settled.wait()
         assert [pointer.id for pointer in await worker.due()] == [orphan.pointer.id]
 
 
-async def test_a_row_recorded_while_the_orphans_are_read_is_no_orphan(
+async def test_orphans_stay_orphans_until_postgres_has_confirmed_their_return(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async with (
+        open_proxy_for(database_url) as proxy,
+        open_worker(proxy.url(database_url), reader_url=database_url) as worker,
+    ):
+        _, row = await worker.claim_one(item := a_notification())
+        worker.attempts.abandon([row])
+        proxy.cut()
+        failed = when_it_fails(worker, "give_back", monkeypatch)
+        async with asyncio.TaskGroup() as group:
+            releasing = group.create_task(worker.attempts.release_orphans())
+            await failed.wait()
+            releasing.cancel()
+        assert worker.attempts.in_flight == {row.request}
+        proxy.heal()
+        assert await worker.attempts.release_orphans() == 1
+        assert await worker.status(item) is Status.QUEUED
+
+
+async def test_a_worker_without_orphans_asks_postgres_nothing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unexpected(requests: Sequence[ClaimRequest]) -> Sequence[QueueKey]:
+        raise AssertionError(requests)
+
     async with open_worker(database_url) as worker:
-        held, row = await worker.claim_one(a_notification())
-        read = worker.store.claimed_by_me
-
-        async def read_slowly() -> Sequence[ClaimRequest]:
-            monkeypatch.setattr(worker.store, "claimed_by_me", read)
-            rows = await read()
-            await worker.attempts.attempt(row)
-            await held.settled.wait()
-            return rows
-
-        monkeypatch.setattr(worker.store, "claimed_by_me", read_slowly)
+        monkeypatch.setattr(worker.store, "give_back", unexpected)
         assert await worker.attempts.release_orphans() == 0
 
 
-async def test_a_row_claimed_while_the_orphans_are_read_is_no_orphan(
+async def test_a_stopping_worker_without_postgres_leaves_its_orphans(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_worker(database_url) as worker:
-        [held] = await worker.hold(a_notification())
-        read = worker.store.claimed_by_me
-
-        async def claim_first() -> Sequence[ClaimRequest]:
-            monkeypatch.setattr(worker.store, "claimed_by_me", read)
-            await worker.claim(held)
-            return await read()
-
-        monkeypatch.setattr(worker.store, "claimed_by_me", claim_first)
-        assert await worker.attempts.release_orphans() == 0
-        assert worker.attempts.in_flight.has(claim_request(held.pointer))
+    monkeypatch.setattr("notifier.app.draining.LAST_RELEASE_TIMEOUT_S", 0.2)
+    async with (
+        open_proxy_for(database_url) as proxy,
+        open_worker(proxy.url(database_url), reader_url=database_url) as worker,
+    ):
+        _, row = await worker.claim_one(a_notification())
+        worker.attempts.abandon([row])
+        proxy.cut()
+    # The block has ended, so nothing is written any more.

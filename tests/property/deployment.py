@@ -6,10 +6,10 @@ So a message can be lost or duplicated, and a worker can die, between any two st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -23,15 +23,17 @@ from notifier.adapters.postgres.store import (
 )
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
+from notifier.domain.due import DueClass
 from notifier.domain.notification import Claimed, NotificationId, Status, WorkerId
 from notifier.domain.outcome import Accepted, Outcome
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import DeadProcess
 from notifier.ports.provider import Envelope
+from notifier.ports.store import ClaimRequest
 from notifier.recovery.orphans import OrphanRecovery
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH
-from tests.doubles import DeadList
+from tests.doubles import FixedProcesses, FixedTerms
 
 T = TypeVar("T")
 
@@ -42,34 +44,49 @@ ON_AMBIGUOUS: Final = {
 POLICY: Final = RetryPolicy(
     base=timedelta(seconds=10), factor=2.0, cap=timedelta(minutes=5), tries=4
 )
-AGEING: Final = """
+TABLES: Final = ("notifications", "live", "attempts", "ends", "workers")
+AGE_LIVE: Final = """
+    UPDATE live SET
+        created_at = created_at - $1::interval, due_at = due_at - $1::interval,
+        ready_at = ready_at - $1::interval, expires_at = expires_at - $1::interval
+"""
+AGE_NOTIFICATIONS: Final = """
     UPDATE notifications SET
-        created_at = created_at - $1::interval, updated_at = updated_at - $1::interval,
-        expires_at = expires_at - $1::interval, ready_at = ready_at - $1::interval,
-        due_at = due_at - $1::interval, published_at = published_at - $1::interval
+        created_at = created_at - $1::interval, expires_at = expires_at - $1::interval
 """
 SELECT_ROWS: Final = """
-    SELECT n.id, n.status::text AS status, n.claim, n.tries, n.deaths, n.rescues, n.claimed_by,
-           n.due_at IS NOT NULL AS has_due_at, (n.due_at <= now()) IS TRUE AS is_due,
-           n.published_at IS NOT NULL AS is_published, f.id IS NOT NULL AS has_failure
-    FROM notifications n LEFT JOIN failures f ON f.id = n.id
+    SELECT n.id, l.id IS NOT NULL AS is_live, e.id IS NOT NULL AS is_ended,
+           EXISTS (SELECT FROM attempts a WHERE a.id = n.id AND a.outcome = 'accepted')
+               AS is_accepted,
+           coalesce(l.claim, e.claim) AS claim, coalesce(l.tries, e.tries) AS tries,
+           l.deaths, l.class, l.due_at, l.due_at <= now() AS is_due,
+           nullif(l.claimed_by, '00000000-0000-0000-0000-000000000000') AS claimed_by,
+           e.status::text AS end_status
+    FROM notifications n
+    LEFT JOIN live l ON l.id = n.id
+    LEFT JOIN ends e ON e.id = n.id
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The columns of a notification that a step may change."""
+    """What Postgres has of a notification.
 
-    status: Status
-    claim: int
-    tries: int
-    deaths: int
-    rescues: int
+    `claim` and `tries` are None once it is sent; `deaths`, `due_class` and `due_at` are None once
+    it is final. A row that waits beyond its `expires_at` has the status it had before.
+    What changes by itself with time is not compared.
+    """
+
+    status: Status = field(compare=False)
+    is_live: bool
+    is_ended: bool
+    claim: int | None
+    tries: int | None
+    deaths: int | None
+    due_class: DueClass | None
+    due_at: datetime | None
+    is_due: bool = field(compare=False)
     claimed_by: WorkerId | None
-    has_due_at: bool
-    is_due: bool
-    is_published: bool
-    has_failure: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -87,19 +104,20 @@ class HeldMessage:
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One process: the messages it holds, and whether it runs or is frozen."""
+    """One process: the messages it holds, and whether it runs or is frozen.
+
+    `orphans` are claims that it will not begin and has not given back.
+    """
 
     store: PostgresStore
     beat: int = 1
     is_frozen: bool = False
     messages: list[HeldMessage] = field(default_factory=list)
+    orphans: set[ClaimRequest] = field(default_factory=set)
 
     @property
     def id(self) -> WorkerId:
         return self.store.worker
-
-    def holds(self, id_: NotificationId) -> bool:
-        return any(held.pointer.id == id_ for held in self.messages)
 
 
 class UncalledProvider:
@@ -109,16 +127,6 @@ class UncalledProvider:
 
     async def send(self, envelope: Envelope) -> Outcome:
         return Accepted(code=str(envelope.claim))
-
-
-class AlwaysAlive:
-    """The liveness of the process that settles the orphans."""
-
-    def is_alive(self) -> bool:
-        return True
-
-    async def wait_until_alive(self) -> None:
-        return
 
 
 class Database:
@@ -144,7 +152,7 @@ class Database:
         return self._runner.run(work)
 
     def clear(self) -> None:
-        for table in ("notifications", "attempts", "failures", "workers"):
+        for table in TABLES:
             self._execute(f"DELETE FROM {table}")
 
     def store(self, worker: WorkerId) -> PostgresStore:
@@ -165,13 +173,15 @@ class Database:
     def forget(self, worker: Worker) -> None:
         self._execute("DELETE FROM workers WHERE id = $1", worker.id)
 
-    def settle_orphans(self, worker: Worker, dead: list[tuple[WorkerId, int]]) -> None:
-        """Run the real orphan recovery once."""
+    def settle_orphans(
+        self, worker: Worker, live: Collection[WorkerId], dead: Sequence[DeadProcess]
+    ) -> None:
+        """Run the real orphan recovery once, as the holder of all leases."""
         orphan_recovery = OrphanRecovery(
             store=worker.store,
             observer=self._metrics,
-            processes=DeadList([DeadProcess(*process) for process in dead]),
-            liveness=AlwaysAlive(),
+            leases=FixedTerms(dict.fromkeys(QUEUES, 1)),
+            processes=FixedProcesses(live, dead),
             rules=DeliveryRules(
                 bindings={
                     channel: ProviderBinding(provider=UncalledProvider(), on_ambiguous=on_ambiguous)
@@ -184,24 +194,49 @@ class Database:
 
     def advance_time(self, span: timedelta) -> None:
         """Make all rows older: Postgres's clock cannot be changed."""
-        self._execute(AGEING, span)
+        self._execute(AGE_LIVE, span)
+        self._execute(AGE_NOTIFICATIONS, span)
 
     def make_all_due(self) -> None:
-        """End every wait: for a retry, for a schedule, and the longest wait for a rescue."""
-        self._execute("UPDATE notifications SET due_at = now() WHERE due_at > now()")
-        self._execute("UPDATE notifications SET published_at = published_at - interval '12 hours'")
+        """End every wait for a retry and for a schedule."""
+        self._execute("UPDATE live SET due_at = now() WHERE due_at > now()")
 
     def rows(self) -> dict[NotificationId, Row]:
         return {
-            NotificationId(row["id"]): Row(
-                status=Status(row["status"]),
-                **{name: row[name] for name in Row.__slots__ if name != "status"},
-            )
+            NotificationId(row["id"]): _row(row)
             for row in self.run(self._connection.fetch(SELECT_ROWS))
         }
 
     def _execute(self, sql: str, *args: object) -> None:
         self.run(self._connection.execute(sql, *args))
+
+
+def _row(row: asyncpg.Record) -> Row:
+    return Row(
+        status=_status(row),
+        is_live=row["is_live"],
+        is_ended=row["is_ended"],
+        claim=row["claim"],
+        tries=row["tries"],
+        deaths=row["deaths"],
+        due_class=None if row["class"] is None else DueClass(row["class"]),
+        due_at=row["due_at"],
+        is_due=row["is_due"] is True,
+        claimed_by=row["claimed_by"],
+    )
+
+
+def _status(row: asyncpg.Record) -> Status:
+    """The status, but of a row that waits beyond its `expires_at` the one before."""
+    if row["is_live"]:
+        if row["claimed_by"] is not None:
+            return Status.SENDING
+        if row["is_due"]:
+            return Status.QUEUED
+        return Status.RETRYING if row["class"] == DueClass.RETRY else Status.SCHEDULED
+    if row["is_ended"]:
+        return Status(row["end_status"])
+    return Status.SENT if row["is_accepted"] else Status.LOST
 
 
 @contextmanager

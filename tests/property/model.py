@@ -1,12 +1,14 @@
 """The state of a deployment under test, its invariants, and the steps that its rules consist of.
 
-The invariants: no claim is sent twice, and relay, rescuer or record can move every row.
+The invariants: no claim is sent twice; no notification is lost; what may be claimed again lies
+where its reader has not been yet.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Final, TypeVar
 
@@ -14,9 +16,9 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
 )
-from msgspec.structs import replace
 
 from notifier.delivery.attempt import CallTimes, attempt_result
+from notifier.domain.due import DueClass
 from notifier.domain.notification import (
     FINAL,
     WAITING,
@@ -32,12 +34,14 @@ from notifier.domain.outcome import (
 )
 from notifier.domain.retry import decide
 from notifier.ports.broker import Pointer
+from notifier.ports.heartbeat import DeadProcess
 from notifier.ports.store import AttemptResult, ClaimRequest, Recorded
 from tests.builders import (
     EMAIL_HIGH,
     SMS_HIGH,
     claim_request,
-    quotas,
+    due_ranges,
+    row_pointer,
 )
 from tests.property.deployment import (
     ON_AMBIGUOUS,
@@ -53,23 +57,31 @@ T = TypeVar("T")
 
 TWO_QUEUES: Final = (EMAIL_HIGH, SMS_HIGH)
 """Of a channel that resends after an ambiguous result, and of one that holds."""
+DIRECT_AFTER_S: Final = 2.0
+"""What was stored to be published directly is read once it has been due for so long."""
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+CLOCK_ERROR: Final = timedelta(milliseconds=1)
 
 
 class PublishResult(Enum):
-    """What happens to the pointers that the relay took."""
+    """What happens to the pointers that a process publishes."""
 
     CONFIRMED = auto()
     ARRIVED_UNCONFIRMED = auto()
     LOST_UNCONFIRMED = auto()
-    RELAY_DIED = auto()
+    PUBLISHER_DIED = auto()
 
 
 class AfterClaim(Enum):
-    """What a worker does with the reply to a claim."""
+    """What a worker does with the reply to a claim.
+
+    DELAYED: the worker gives up the claim while it is still on its way to Postgres.
+    """
 
     SENDS = auto()
     HOLDS = auto()
     LOSES_REPLY = auto()
+    DELAYED = auto()
 
 
 class CallState(Enum):
@@ -82,7 +94,11 @@ class CallState(Enum):
 
 
 class DeploymentModel(RuleBasedStateMachine):
-    """What broker, workers and Postgres hold, as the rules have changed it."""
+    """What broker, workers and Postgres hold, as the rules have changed it.
+
+    `known` are the pointers that the publisher has published and remembers; `read_at` is when it
+    last read the rows that are due.
+    """
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -91,10 +107,12 @@ class DeploymentModel(RuleBasedStateMachine):
         self.accepted: dict[NotificationId, NewNotification] = {}
         self.broker: list[Pointer] = []
         self.published: list[Pointer] = []
-        self.unconfirmed: list[Pointer] = []
+        self.known: set[ClaimRequest] = set()
+        self.read_at = LONG_AGO
+        self.delayed: list[tuple[Worker, ClaimRequest]] = []
         self.workers: list[Worker] = []
         self.dead_ids: list[WorkerId] = []
-        self.dead: list[tuple[WorkerId, int]] = []
+        self.dead: list[DeadProcess] = []
         self.calls: dict[tuple[NotificationId, int], CallState] = {}
         self.late_accepted: set[tuple[NotificationId, int]] = set()
         self.released: set[tuple[WorkerId, NotificationId, int]] = set()
@@ -105,48 +123,54 @@ class DeploymentModel(RuleBasedStateMachine):
         before, self.rows = self.rows, self.database.rows()
         assert self.rows.keys() == self.accepted.keys()
         for id_, row in self.rows.items():
-            self.check_progress(row)
-            assert row.has_failure is (row.status is Status.FAILED)
+            self.check_row(row)
             if id_ in before and before[id_] != row:
                 self.check_transition(id_, before[id_], row)
         self.released, self.late_accepted = set(), set()
 
-    def check_counters(self, before: Row, row: Row) -> None:
-        """Check that an attempt spends at most one try, and that a death spends none."""
-        spent = row.tries - before.tries
-        died = row.deaths - before.deaths
-        assert (spent, died) in {(0, 0), (1, 0), (0, 1)}
-        if spent or died:
-            assert before.status is Status.SENDING
-
-    def check_progress(self, row: Row) -> None:
-        """Check that relay, rescuer or record will move the row, or that it is final."""
-        match row.status:
-            case Status.QUEUED:
-                assert row.has_due_at or row.is_published
-            case Status.SENDING:
-                assert row.claimed_by in [*self.dead_ids, *(worker.id for worker in self.workers)]
-                assert not row.has_due_at
-            case status if status in WAITING:
-                assert row.has_due_at
-            case _:
-                assert row.status in FINAL
-                assert (row.has_due_at, row.claimed_by) == (False, None)
+    def check_row(self, row: Row) -> None:
+        """Check that the row waits, or that a process answers for it, or that it is final."""
+        assert not (row.is_live and row.is_ended)
+        if row.status is Status.SENDING:
+            assert row.claimed_by in [*self.dead_ids, *(worker.id for worker in self.workers)]
+        elif row.status not in WAITING:
+            assert row.status in FINAL
 
     def check_transition(self, id_: NotificationId, before: Row, row: Row) -> None:
-        is_claimed = row.claim == before.claim + 1
-        assert is_claimed or row.claim == before.claim
-        assert is_claimed is (row.status is Status.SENDING and before.status is Status.QUEUED)
-        self.check_counters(before, row)
         if row.status is not before.status:
             assert is_legal(before.status, row.status)
+        if before.claim is not None and row.claim is not None:
+            self.check_claim(before, row)
         if before.status in FINAL:
             assert row.status is Status.SENT
             assert (id_, before.claim) in self.late_accepted
-        if before.status is Status.SENDING:
+        if before.claimed_by not in {None, row.claimed_by}:
             live_ids = [worker.id for worker in self.running if worker.id == before.claimed_by]
             released = [(worker, id_, before.claim) for worker in live_ids]
             assert self.released.issuperset(released), "the row was taken from a live worker"
+        self.check_counters(before, row)
+
+    def check_claim(self, before: Row, row: Row) -> None:
+        """Check that the claim grows as it may, and that a freed row can be published again."""
+        grew = row.claim != before.claim
+        assert row.claim in {before.claim, before.claim + 1 if before.claim is not None else None}
+        was_claimed = before.claimed_by is not None
+        is_claimed = row.claimed_by is not None and not was_claimed
+        assert grew or not is_claimed
+        is_freed = row.is_live and row.claimed_by is None and (grew or was_claimed)
+        assert not grew or is_claimed or is_freed
+        if is_freed:
+            assert row.due_at is not None
+            assert row.due_at >= self.read_at - CLOCK_ERROR, "its reader has passed it"
+            assert row.due_class in {DueClass.BACK, DueClass.RETRY}
+
+    def check_counters(self, before: Row, row: Row) -> None:
+        """Check that an attempt spends at most one try, and that a death spends none."""
+        spent = 0 if row.tries is None or before.tries is None else row.tries - before.tries
+        died = 0 if row.deaths is None or before.deaths is None else row.deaths - before.deaths
+        assert (spent, died) in {(0, 0), (1, 0), (0, 1)}
+        if spent or died:
+            assert before.status is Status.SENDING
 
     @property
     def statuses(self) -> set[Status]:
@@ -166,35 +190,61 @@ class DeploymentModel(RuleBasedStateMachine):
         ]
 
     @property
+    def sent(self) -> Sequence[tuple[Worker, HeldMessage]]:
+        return [
+            (worker, held) for worker in self.running for held in worker.messages if held.is_sent
+        ]
+
+    @property
     def superseded(self) -> Sequence[Pointer]:
         """Return the pointers of earlier claims, of rows that wait for the next claim."""
         return [
             pointer
             for pointer in self.published
             if self.rows[pointer.id].status is Status.QUEUED
-            and pointer.claim < self.rows[pointer.id].claim
+            and pointer.claim < (self.rows[pointer.id].claim or 0)
         ]
 
     @property
-    def sent(self) -> Sequence[tuple[Worker, HeldMessage]]:
-        return [
-            (worker, held) for worker in self.running for held in worker.messages if held.is_sent
+    def unpublished(self) -> Sequence[Pointer]:
+        """Read what is due and return what is not known to be published."""
+        ranges = [
+            range_._replace(due_for_s=DIRECT_AFTER_S)
+            if range_.due_class is DueClass.DIRECT
+            else range_
+            for range_ in due_ranges(*TWO_QUEUES)
         ]
+        read = self.database.run(self.workers[0].store.read_due(ranges))
+        self.read_at = read.now
+        pointers = [
+            row_pointer(row) for row in read.rows if row.claimed_by is None and not row.is_expired
+        ]
+        return [pointer for pointer in pointers if claim_request(pointer) not in self.known]
 
-    def take_due(self, limit: int) -> list[Pointer]:
-        taken = self.database.run(self.workers[0].store.take_due(quotas(*TWO_QUEUES), limit))
-        assert len(taken) <= limit
-        pointers = [pointer for pointer, _ in taken]
+    def publish(self, pointers: Sequence[Pointer], result: PublishResult) -> None:
+        """Publish as the holder of the lease: it reads again what is not confirmed."""
         self.published += pointers
-        return pointers
+        match result:
+            case PublishResult.CONFIRMED:
+                self.broker += pointers
+                self.known.update(map(claim_request, pointers))
+            case PublishResult.ARRIVED_UNCONFIRMED:
+                self.broker += pointers
+            case PublishResult.LOST_UNCONFIRMED:
+                pass
+            case PublishResult.PUBLISHER_DIED:
+                self.known.clear()
 
     def take(self, worker: Worker, pointers: Sequence[Pointer], then: AfterClaim) -> None:
         pointers = not_held(worker, pointers)
         if not pointers:
             return
-        replies = self.database.run(
-            worker.store.claim([claim_request(pointer) for pointer in pointers])
-        )
+        requests = [claim_request(pointer) for pointer in pointers]
+        if then is AfterClaim.DELAYED:
+            self.delayed += [(worker, request) for request in requests]
+            worker.orphans.update(requests)
+            return
+        replies = self.database.run(worker.store.claim(requests))
         for pointer, reply in zip(pointers, replies, strict=True):
             if then is AfterClaim.LOSES_REPLY:
                 worker.messages.append(HeldMessage(pointer, None))
@@ -219,11 +269,7 @@ class DeploymentModel(RuleBasedStateMachine):
         key = held.claimed.id, held.claimed.claim
         before, result = self.rows[held.claimed.id], result_of(held.claimed, outcome)
         recorded = self.record_result(worker, held.claimed, result)
-        is_ours = (before.status, before.claim, before.claimed_by) == (
-            Status.SENDING,
-            held.claimed.claim,
-            worker.id,
-        )
+        is_ours = (before.claim, before.claimed_by) == (held.claimed.claim, worker.id)
         assert recorded.late is not is_ours
         if is_ours:
             assert recorded.status in {result.status, or_expired(result.status)}
@@ -259,10 +305,16 @@ class DeploymentModel(RuleBasedStateMachine):
         self.database.run(worker.store.give_back(requests))
         after = self.database.rows()
         for request in requests:
-            if before[request.id].claim not in {request.claim, request.claim + 1}:
-                assert after[request.id].has_due_at is before[request.id].has_due_at, (
-                    "an old copy changed the row"
-                )
+            if is_returned(worker, before[request.id], request):
+                assert after[request.id].claim == request.claim + 1
+                assert after[request.id].claimed_by is None
+            elif [other.id for other in requests].count(request.id) == 1:
+                assert after[request.id] == before[request.id], "an old copy changed the row"
+
+    def settle_orphans(self, worker: Worker) -> None:
+        frozen = {other.id for other in self.workers if other.is_frozen}
+        live = {other.id for other in self.workers} - frozen
+        self.database.settle_orphans(worker, live, self.dead)
 
     def lose_connections(self, worker: Worker) -> None:
         """Return the worker's messages to the broker; its calls' results are lost."""
@@ -271,26 +323,26 @@ class DeploymentModel(RuleBasedStateMachine):
             if held.is_sent and held.claimed is not None:
                 self.calls[held.claimed.id, held.claimed.claim] = CallState.WORKER_DIED
 
-    def publish(self, pointers: Sequence[Pointer], result: PublishResult) -> None:
-        if result in {PublishResult.CONFIRMED, PublishResult.ARRIVED_UNCONFIRMED}:
-            self.broker += pointers
-        if result in {PublishResult.ARRIVED_UNCONFIRMED, PublishResult.LOST_UNCONFIRMED}:
-            self.unconfirmed += pointers
+
+def is_returned(worker: Worker, row: Row, request: ClaimRequest) -> bool:
+    """Whether a give-back must change this row."""
+    if not row.is_live:
+        return False
+    if row.claimed_by is None:
+        return row.claim == request.claim
+    is_own = (row.claim, row.claimed_by) == (request.claim + 1, worker.id)
+    return is_own and not request.is_buffered
 
 
 def not_held(worker: Worker, pointers: Sequence[Pointer]) -> Sequence[Pointer]:
-    """Return the pointers that the worker does not hold yet; it acknowledges the others."""
-    held = {claim_request(held.pointer) for held in worker.messages}
+    """Return the pointers that the worker has not in flight; it acknowledges the others."""
+    in_flight = {claim_request(held.pointer) for held in worker.messages} | worker.orphans
     distinct = {claim_request(pointer): pointer for pointer in pointers}
-    return [pointer for request, pointer in distinct.items() if request not in held]
+    return [pointer for request, pointer in distinct.items() if request not in in_flight]
 
 
 def pick(things: Sequence[T], index: int) -> T:
     return things[index % len(things)]
-
-
-def aged(pointer: Pointer, seconds: int) -> Pointer:
-    return replace(pointer, published_at=pointer.published_at - seconds)
 
 
 def or_expired(status: Status) -> Status:

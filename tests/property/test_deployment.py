@@ -32,6 +32,7 @@ from notifier.domain.outcome import (
     Throttled,
     Unavailable,
 )
+from notifier.ports.heartbeat import DeadProcess
 from tests.builders import (
     a_notification,
     claim_request,
@@ -43,7 +44,14 @@ from tests.property.deployment import (
     Worker,
     open_database,
 )
-from tests.property.model import TWO_QUEUES, AfterClaim, DeploymentModel, PublishResult, aged, pick
+from tests.property.model import (
+    DIRECT_AFTER_S,
+    TWO_QUEUES,
+    AfterClaim,
+    DeploymentModel,
+    PublishResult,
+    pick,
+)
 
 MAX_NOTIFICATIONS: Final = 3
 MAX_WORKERS: Final = 2
@@ -87,37 +95,30 @@ class Deployment(DeploymentModel):
     ) -> None:
         """Store one more notification, and all earlier ones again: their reply was lost.
 
-        All are stored as due, or as published.
+        With a `result` they are published directly, otherwise read from Postgres.
         """
         item = a_notification(queue, delay=delay, ttl=TTL, max_tries=max_tries)
         self.accepted[item.id] = item
         items = list(self.accepted.values())
-        stored_as_published = {
-            stored.id for stored in items if result and stored.status is Status.QUEUED
-        }
-        pointers = self.database.run(
-            self.workers[0].store.insert(items, published=stored_as_published)
-        )
+        direct = {stored.id for stored in items if result and stored.status is Status.QUEUED}
+        pointers = self.database.run(self.workers[0].store.insert(items, direct=direct))
+        assert {pointer.id for pointer in pointers} == direct & {item.id}, "stored again"
         self.published += pointers
-        self.publish(pointers, result or PublishResult.RELAY_DIED)
+        if result in {PublishResult.CONFIRMED, PublishResult.ARRIVED_UNCONFIRMED}:
+            self.broker += pointers
 
     @precondition(lambda self: any(row.is_due for row in self.rows.values()))
     @rule(limit=st.integers(1, 3), result=st.sampled_from(PublishResult))
     def relay(self, limit: int, result: PublishResult) -> None:
-        self.publish(self.take_due(limit), result)
-
-    @precondition(lambda self: self.unconfirmed)
-    @rule()
-    def unpublish(self) -> None:
-        self.database.run(self.workers[0].store.unpublish(self.unconfirmed))
-        self.unconfirmed.clear()
+        self.publish(self.unpublished[:limit], result)
 
     @precondition(lambda self: self.running and any(row.is_due for row in self.rows.values()))
     @rule(worker_index=INDEX)
     def relay_claim_and_send(self, worker_index: int) -> None:
         """Do the usual sequence in one step, so that faults also hit rows that are being sent."""
-        pointers = self.take_due(MAX_NOTIFICATIONS)
-        self.check()
+        pointers = self.unpublished
+        self.published += pointers
+        self.known.update(map(claim_request, pointers))
         self.take(pick(self.running, worker_index), pointers, AfterClaim.SENDS)
 
     @precondition(lambda self: self.broker)
@@ -128,7 +129,7 @@ class Deployment(DeploymentModel):
             self.broker.remove(pick(self.broker, index))
         else:
             self.broker.clear()
-            self.database.run(self.workers[0].store.requeue_all())
+            self.known.clear()
 
     @precondition(lambda self: self.broker)
     @rule(index=INDEX)
@@ -159,14 +160,24 @@ class Deployment(DeploymentModel):
         held = pick([held for worker in self.workers for held in worker.messages], index)
         self.take(pick(self.running, worker_index), [held.pointer], then)
 
+    @precondition(lambda self: self.delayed)
+    @rule(index=INDEX)
+    def let_a_delayed_claim_arrive(self, index: int) -> None:
+        """Let a claim reach Postgres that its worker has given up, given back, or left by dying."""
+        worker, request = pick(self.delayed, index)
+        self.delayed.remove((worker, request))
+        self.database.run(worker.store.claim([request]))
+        if worker in self.workers and request not in worker.orphans:
+            assert self.rows == self.database.rows(), "the claim was given back before"
+
     @precondition(lambda self: self.running and self.superseded)
     @rule(worker_index=INDEX, index=INDEX)
     def claim_a_superseded_pointer(self, worker_index: int, index: int) -> None:
         """Claim a copy that arrives late: the claim must fail."""
-        pointer = pick(self.superseded, index)
-        claim = self.rows[pointer.id].claim
-        self.take(pick(self.running, worker_index), [pointer], AfterClaim.HOLDS)
-        assert self.database.rows()[pointer.id].claim == claim
+        self.take(
+            pick(self.running, worker_index), [pick(self.superseded, index)], AfterClaim.HOLDS
+        )
+        assert self.database.rows() == self.rows
 
     @precondition(lambda self: self.broker and self.running)
     @rule(worker_index=INDEX, index=INDEX)
@@ -176,8 +187,8 @@ class Deployment(DeploymentModel):
         before = self.rows[pointer.id]
         store = pick(self.running, worker_index).store
         reply = self.database.run(store.fail_unclaimable(claim_request(pointer), provider="smtp"))
-        is_claimable = (before.status, before.claim) == (Status.QUEUED, pointer.claim)
-        assert reply.status == (Status.FAILED if is_claimable else None)
+        is_claimable = (before.claim, before.claimed_by) == (pointer.claim, None)
+        assert reply.status == (Status.FAILED if before.is_live and is_claimable else None)
 
     @precondition(lambda self: self.unsent)
     @rule(index=INDEX)
@@ -216,15 +227,15 @@ class Deployment(DeploymentModel):
         """Cancel a consumer: its message is not acknowledged and is delivered again."""
         worker, held = pick(self.unsent, index)
         worker.messages.remove(held)
+        worker.orphans.add(claim_request(held.pointer))
         self.broker.append(held.pointer)
 
-    @precondition(lambda self: self.running and Status.SENDING in self.statuses)
+    @precondition(lambda self: any(worker.orphans for worker in self.running))
     @rule(worker_index=INDEX)
     def release_orphans(self, worker_index: int) -> None:
-        worker = pick(self.running, worker_index)
-        own_claims = self.database.run(worker.store.claimed_by_me())
-        if orphans := [request for request in own_claims if not worker.holds(request.id)]:
-            self.give_back(worker, orphans)
+        worker = pick([worker for worker in self.running if worker.orphans], worker_index)
+        self.give_back(worker, list(worker.orphans))
+        worker.orphans.clear()
 
     @precondition(lambda self: len(self.workers) < MAX_WORKERS)
     @rule()
@@ -241,7 +252,7 @@ class Deployment(DeploymentModel):
         self.workers.remove(worker)
         self.dead_ids.append(worker.id)
         if leaves_a_row:
-            self.dead.append((worker.id, worker.beat))
+            self.dead.append(DeadProcess(worker.id, worker.beat))
         else:
             self.database.forget(worker)
 
@@ -254,7 +265,7 @@ class Deployment(DeploymentModel):
         for held in worker.messages:
             held.is_stale = True
         worker.is_frozen = True
-        self.dead.append((worker.id, worker.beat))
+        self.dead.append(DeadProcess(worker.id, worker.beat))
 
     @precondition(lambda self: len(self.running) < len(self.workers))
     @rule()
@@ -268,33 +279,29 @@ class Deployment(DeploymentModel):
 
     @precondition(lambda self: self.running and Status.SENDING in self.statuses)
     @rule(worker_index=INDEX)
-    def settle_orphans(self, worker_index: int) -> None:
-        self.database.settle_orphans(pick(self.running, worker_index), self.dead)
+    def recover_orphans(self, worker_index: int) -> None:
+        self.settle_orphans(pick(self.running, worker_index))
 
     @precondition(lambda self: len(self.running) > 1)
     @rule(worker_index=INDEX)
     def freeze_until_orphans_are_settled(self, worker_index: int) -> None:
         """Freeze a worker just long enough to count as dead."""
         self.freeze(worker_index)
-        self.settle_orphans(0)
+        self.settle_orphans(self.running[0])
         self.check()
         self.thaw()
 
     @rule(seconds=st.sampled_from((2, 15, 15, 60, 60, 1800)))
-    def advance_time(self, seconds: int) -> None:
+    def advance_time(self, seconds: float) -> None:
         self.database.advance_time(timedelta(seconds=seconds))
-        self.unconfirmed = [aged(pointer, seconds) for pointer in self.unconfirmed]
-        self.broker = [aged(pointer, seconds) for pointer in self.broker]
+        self.read_at -= timedelta(seconds=seconds)
 
-    @precondition(lambda self: any(row.is_published for row in self.rows.values()))
+    @precondition(lambda self: self.known)
     @rule(queue=ANY_QUEUE)
-    def rescue(self, queue: QueueKey) -> None:
-        """Rescue all rows published 10 s ago, lost or not: a needless rescue must do no harm."""
-        store, before = self.workers[0].store, self.database.rows()
-        self.database.run(store.rescue(queue, self.database.run(store.database_now())))
-        for id_, row in self.database.rows().items():
-            if before[id_].is_published and not row.is_published:
-                assert row.rescues == before[id_].rescues + 1, "the next wait doubles"
+    def publish_again(self, queue: QueueKey) -> None:
+        """Take all messages of a queue for lost, rightly or not: the next pass publishes again."""
+        ids = {pointer.id for pointer in self.published if pointer.queue == queue}
+        self.known = {request for request in self.known if request.id not in ids}
 
     @precondition(lambda self: self.rows)
     @rule()
@@ -325,13 +332,15 @@ class Deployment(DeploymentModel):
         assert self.statuses <= FINAL
 
     def finish_due_rows(self, last: Worker) -> None:
-        self.database.settle_orphans(last, self.dead)
+        self.give_back(last, list(last.orphans))
+        last.orphans.clear()
+        self.settle_orphans(last)
         self.database.make_all_due()
-        for queue in TWO_QUEUES:
-            self.rescue(queue)
+        self.database.run(last.store.sweep())
         self.check()
-        pointers = self.take_due(500)
-        self.check()
+        self.known.clear()
+        self.advance_time(DIRECT_AFTER_S)
+        pointers = self.unpublished
         self.take(last, self.broker, AfterClaim.SENDS)
         self.check()
         self.take(last, pointers, AfterClaim.SENDS)

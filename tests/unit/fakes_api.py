@@ -30,7 +30,7 @@ from notifier.domain.notification import (
     Status,
 )
 from notifier.ports.acceptor import Acceptor
-from notifier.ports.queries import Filter, ProviderState, QueueState, Reader
+from notifier.ports.queries import Filter, Page, ProviderState, QueueState, Reader
 from notifier.settings.tree import ChannelSettings, Settings
 
 DEFAULT_RULES = replace(
@@ -83,11 +83,13 @@ class MemoryStore:
         self._raise_error()
         return self.views.get(id)
 
-    async def notifications(self, selection: Filter) -> Sequence[NotificationView]:
+    async def notifications(self, selection: Filter) -> Page:
         self._raise_error()
         self.filters.append(selection)
         newest = sorted(self.views.values(), key=lambda view: view.id, reverse=True)
-        return [view for view in newest if _matches(view, selection)][: selection.limit]
+        found = [view for view in newest if _matches(view, selection)]
+        views = found[: selection.limit]
+        return Page(views=views, next_before=views[-1].id if len(found) > len(views) else None)
 
     async def failures(self, selection: Filter) -> Sequence[FailureView]:
         self._raise_error()

@@ -81,13 +81,13 @@ def test_the_page_has_a_column_for_each_process_group() -> None:
         cpu_worker_us=60,
         cpu_postgres_us=60,
         wal_bytes=1690,
-        hot_notifications_percent=0,
+        hot_live_percent=98,
         **{"cpu_postgres.claim_us": 12, "cpu_postgres.record_us": 20, "cpu_postgres.beat_us": 0.1},
     )
     peer = a_round("Taskiq", per_s=4000, cpu_us=180, cpu_worker_us=150, cpu_redis_us=30)
     details = (
-        "Notifier, per notification: 1,690 bytes of WAL; 0 % of the updates of notifications are "
-        "HOT; us of Postgres by statement: record 20.0, claim 12.0."
+        "Notifier, per notification: 1,690 bytes of WAL; 98 % of the updates of live are HOT; "
+        "us of Postgres by statement: record 20.0, claim 12.0."
     )
     lines = list(costs(spreads([notifier, peer]), "drain"))
     assert lines == [

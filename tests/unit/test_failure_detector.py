@@ -71,3 +71,27 @@ def test_after_an_outage_of_postgres_the_live_processes_are_still_live() -> None
     detector.beat_failed()
     detector.beat_succeeded([row(ANN, 8, age_s=30.0)], 31.0)
     assert live_ids(detector) == [ANN]
+
+
+def test_a_process_leaves_when_it_dies_or_its_row_is_gone() -> None:
+    detector = FailureDetector()
+    for second in range(6):
+        detector.beat_succeeded([row(ANN, 7), row(BEN, second)], float(second))
+    assert (detector.departures, detector.has_left(ANN), detector.has_left(BEN)) == (
+        0,
+        False,
+        False,
+    )
+    detector.beat_succeeded([row(ANN, 7), row(BEN, 6)], 6.0)
+    assert (detector.departures, detector.has_left(ANN), detector.has_left(BEN)) == (1, True, False)
+    detector.beat_succeeded([], 7.0)
+    assert (detector.departures, detector.has_left(ANN), detector.has_left(BEN)) == (2, True, True)
+
+
+def test_no_process_leaves_during_an_outage_of_postgres() -> None:
+    detector = FailureDetector()
+    for second in range(3):
+        detector.beat_succeeded([row(ANN, second)], float(second))
+    detector.beat_failed()
+    detector.beat_succeeded([row(ANN, 2, age_s=30.0)], 33.0)
+    assert (detector.departures, detector.has_left(ANN)) == (0, False)

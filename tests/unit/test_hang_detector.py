@@ -19,7 +19,7 @@ from notifier.scheduling.consumers.held import HeldMessage, LanePointer
 from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
 from notifier.scheduling.consumers.ticker import Ticker
 from notifier.scheduling.gates.hang_detector import HangDetector
-from tests.builders import EMAIL_HIGH, EMAIL_LOW, SMS_HIGH, new_id
+from tests.builders import EMAIL_HIGH, EMAIL_LOW, SMS_HIGH, claim_request, new_id
 from tests.doubles import FixedLiveness
 from tests.scheduling_fakes import FakeBackend, claimed_of
 
@@ -58,7 +58,7 @@ class Worker(FakeBackend):
             pointer = Pointer(queue=queue, id=new_id(), claim=0, published_at=0.0)
             message = HeldMessage(Message([pointer], redelivered=False, tag=None), self.now)
             held = LanePointer(pointer, message, self.lanes[queue])
-            row = ClaimedRow(claimed_of(pointer), self.now, held)
+            row = ClaimedRow(claimed_of(pointer), claim_request(pointer), self.now, held)
             group.create_task(self.lanes[queue].run_attempt(row))
         await asyncio.sleep(0)
 

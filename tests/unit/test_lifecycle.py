@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from notifier.lifecycle import Backoff, TimeLimit, wait
+from tests.doubles import Draws
 
 SHORT_S = 0.05
 RunLimited = Callable[[Awaitable[str]], Awaitable[str]]
@@ -48,8 +49,7 @@ def test_after_a_success_the_delays_start_from_the_first() -> None:
 
 
 def test_half_of_a_delay_is_random() -> None:
-    draws = iter((0.0, 0.5, 1.0))
-    backoff = Backoff(1.0, 60.0, random=lambda: next(draws))
+    backoff = Backoff(1.0, 60.0, random=Draws(0.0, 0.5, 1.0))
     assert [backoff.next_s() for _ in range(3)] == [0.5, 1.5, 4.0]
 
 

@@ -6,12 +6,14 @@ from notifier.domain.liveness import (
     BEAT_INTERVAL_S,
     BEAT_TIMEOUT_S,
     DEAD_AFTER_S,
+    LEASE_FREE_AFTER_S,
+    LEASE_INTERVAL_S,
+    LEASE_TIMEOUT_S,
+    LEASE_USABLE_S,
     MAX_BEAT_GAP_S,
+    MAX_LEASE_READ_GAP_S,
     STALE_AFTER_S,
-    UNPUBLISHED_AFTER_BEAT_S,
-    UNPUBLISHED_BEFORE_BEAT_S,
 )
-from notifier.settings.tree import BrokerSettings
 
 CLOCK_MARGIN_S = 1.0
 """Covers clocks that run at different speeds, and the delay between a check and its call."""
@@ -30,9 +32,18 @@ def test_the_span_until_death_holds_several_heartbeats_of_the_observer() -> None
     assert 2 * MAX_BEAT_GAP_S < DEAD_AFTER_S
 
 
-def test_what_a_process_takes_after_it_counts_as_dead_is_not_published_again() -> None:
-    assert UNPUBLISHED_AFTER_BEAT_S < DEAD_AFTER_S
+def test_a_process_stops_to_publish_before_others_take_its_lease_over() -> None:
+    assert LEASE_USABLE_S < LEASE_FREE_AFTER_S
 
 
-def test_a_publish_that_times_out_ends_within_the_span_before_the_last_heartbeat() -> None:
-    assert BrokerSettings().publish_timeout_s + BEAT_INTERVAL_S < UNPUBLISHED_BEFORE_BEAT_S
+def test_a_renewal_that_times_out_once_stops_no_publishing() -> None:
+    assert LEASE_INTERVAL_S + LEASE_TIMEOUT_S < LEASE_USABLE_S
+
+
+def test_a_read_of_the_leases_that_is_slow_once_does_not_restart_the_span() -> None:
+    assert LEASE_INTERVAL_S + LEASE_TIMEOUT_S <= MAX_LEASE_READ_GAP_S
+    assert MAX_LEASE_READ_GAP_S < LEASE_FREE_AFTER_S
+
+
+def test_a_lease_is_taken_over_before_its_holder_counts_as_dead() -> None:
+    assert LEASE_FREE_AFTER_S < DEAD_AFTER_S

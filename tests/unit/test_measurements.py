@@ -15,7 +15,7 @@ from notifier.ports.broker import Depth, Message, Pointer
 from notifier.ports.store import Waiting
 from notifier.scheduling.cluster.loss_detector import LossDetector
 from notifier.scheduling.cluster.peer_load import PeerLoad
-from notifier.scheduling.consumers.measurements import PeakUse, QueueMeasurements, ServiceTime
+from notifier.scheduling.consumers.measurements import PeakUse, QueueMeasurements
 from notifier.scheduling.rates.consumer_rate import burst, consumer_limiter
 
 QUEUE = QueueKey(Channel("email"), Priority.HIGH)
@@ -39,37 +39,36 @@ def answered(seconds: float) -> AttemptTiming:
 
 
 def test_service_time_is_a_tenth_of_a_second_until_known() -> None:
-    assert ServiceTime().seconds == 0.1
+    assert QueueMeasurements(FakeClock()).service_s == 0.1
 
 
 def test_service_time_counts_answered_calls_only() -> None:
-    service = ServiceTime()
-    service.add(answered(0.02))
-    service.add(AttemptTiming(20.0, answered=False))
-    assert service.seconds == pytest.approx(0.02)
+    measurements = QueueMeasurements(FakeClock())
+    measurements.attempt_finished(answered(0.02))
+    measurements.attempt_finished(AttemptTiming(20.0, answered=False))
+    assert measurements.service_s == pytest.approx(0.02)
 
 
 def test_the_time_of_the_provider_call_is_unknown_until_one_was_answered() -> None:
-    service = ServiceTime()
-    service.add(AttemptTiming(20.0, answered=False))
-    assert service.measured_s is None
-    service.add(answered(0.02))
-    assert service.measured_s == service.seconds == pytest.approx(0.02)
+    measurements = QueueMeasurements(FakeClock())
+    measurements.attempt_finished(AttemptTiming(20.0, answered=False))
+    assert measurements.call_s is None
+    measurements.attempt_finished(answered(0.02))
+    assert measurements.call_s == measurements.service_s == pytest.approx(0.02)
 
 
 def test_one_slow_call_counts_at_most_five_times_the_median() -> None:
-    service = ServiceTime()
-    for _ in range(50):
-        service.add(answered(0.02))
-    service.add(answered(30.0))
-    assert service.seconds == pytest.approx(0.02 + 0.1 * (0.1 - 0.02))
+    measurements = QueueMeasurements(FakeClock())
+    for seconds in [0.02] * 50 + [30.0]:
+        measurements.attempt_finished(answered(seconds))
+    assert measurements.service_s == pytest.approx(0.02 + 0.1 * (0.1 - 0.02))
 
 
 def test_service_time_follows_a_provider_that_became_slow() -> None:
-    service = ServiceTime()
+    measurements = QueueMeasurements(FakeClock())
     for seconds in [0.02] * 200 + [2.0] * 200:
-        service.add(answered(seconds))
-    assert service.seconds == pytest.approx(2.0, rel=0.01)
+        measurements.attempt_finished(answered(seconds))
+    assert measurements.service_s == pytest.approx(2.0, rel=0.01)
 
 
 def run_ticks(

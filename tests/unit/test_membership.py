@@ -79,10 +79,12 @@ def join(
     queues: dict[QueueKey, QueueFigures],
     calls: int = 0,
     metrics: Metrics | None = None,
+    kind: str = "worker",
 ) -> Membership:
+    id_ = worker_id()
     return Membership(
-        MemoryHeartbeat(table, worker_id()),
-        identity=ProcessIdentity(kind="worker", host="h", pid=1),
+        MemoryHeartbeat(table, id_),
+        identity=ProcessIdentity(id=id_, kind=kind, host="h", pid=1),
         own=FixedFigures(Figures(queues=queues, providers={"smtp": a_provider(calls)})),
         observer=metrics or Metrics((), {}, version="0"),
     )
@@ -102,7 +104,7 @@ async def all_beat(*processes: Membership) -> None:
 async def test_a_process_that_is_alone_has_all_consumers(table: Table) -> None:
     alone = join(table, {EMAIL_HIGH: a_queue(3)})
     await alone.run_once()
-    assert (alone.share(), alone.relay_count(), alone.peer_load()) == (1.0, 1, {})
+    assert (alone.share(), alone.peer_load()) == (1.0, {})
 
 
 async def test_a_process_without_consumers_has_a_share_of_one(table: Table) -> None:
@@ -117,7 +119,14 @@ async def test_the_share_counts_the_consumers_of_all_queues_together(table: Tabl
     api = join(table, {})
     await all_beat(small, large, api)
     assert (small.share(), large.share()) == (0.25, 0.75)
-    assert small.relay_count() == 3
+
+
+async def test_processes_with_an_api_are_counted_with_this_one(table: Table) -> None:
+    api = join(table, {}, kind="api")
+    await all_beat(api, join(table, {}, kind="worker"))
+    assert api.api_count() == 1
+    await all_beat(join(table, {}, kind="api"), join(table, {}, kind="dev"), api)
+    assert api.api_count() == 3
 
 
 async def test_the_load_of_the_peers_is_summed_by_queue(table: Table) -> None:
@@ -173,7 +182,7 @@ async def test_a_process_that_left_is_not_counted_any_more(table: Table) -> None
     await all_beat(own, other)
     table.rows = dict(list(table.rows.items())[:1])
     await own.run_once()
-    assert (own.relay_count(), own.dead()) == (1, [])
+    assert (own.workers(), own.dead()) == (1, [])
 
 
 async def test_during_an_outage_of_postgres_no_process_is_forgotten_or_dead(table: Table) -> None:
@@ -182,4 +191,39 @@ async def test_during_an_outage_of_postgres_no_process_is_forgotten_or_dead(tabl
     table.is_available = False
     for _ in range(20):
         await own.run_once()
-    assert (own.share(), own.relay_count(), own.dead()) == (0.25, 2, [])
+    assert (own.share(), own.workers(), own.dead()) == (0.25, 2, [])
+
+
+async def test_the_live_workers_are_all_processes_that_send(table: Table) -> None:
+    worker, dev, api = (join(table, {}, kind=kind) for kind in ("worker", "dev", "api"))
+    await all_beat(worker, dev, api)
+    first, second, _ = table.rows
+    assert list(worker.live_workers()) == [first, second]
+    assert set(dev.live_workers()) == set(api.live_workers()) == {first, second}
+
+
+async def test_a_worker_is_no_live_worker_before_its_first_heartbeat(table: Table) -> None:
+    worker = join(table, {})
+    assert not worker.live_workers()
+    await worker.run_once()
+    assert list(worker.live_workers()) == list(table.rows)
+
+
+async def test_a_process_that_deletes_its_row_has_left(table: Table) -> None:
+    own, other = join(table, {}), join(table, {})
+    await all_beat(own, other)
+    own_id, other_id = table.rows
+    assert (own.departures, own.has_left(other_id), own.has_left(own_id)) == (0, False, False)
+    del table.rows[other_id]
+    await own.run_once()
+    assert (own.departures, own.has_left(other_id), own.has_left(own_id)) == (1, True, False)
+
+
+async def test_no_process_has_left_before_the_first_heartbeat(table: Table) -> None:
+    own = join(table, {})
+    table.is_available = False
+    await own.run_once()
+    assert not own.has_left(worker_id())
+    table.is_available = True
+    await own.run_once()
+    assert own.has_left(worker_id())

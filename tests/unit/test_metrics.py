@@ -68,11 +68,13 @@ def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> N
     observer.provider_hanging(queue.channel, is_hanging=True)
     observer.workers_counted(2)
     observer.processes_died(1)
+    observer.leases_held(1)
     observer.dependency_answered(provider, 0.1)
     observer.dependency_unavailable(provider)
     observer.loop_lagged(0.1)
     observer.waiting_counted(1, limit=2)
     observer.partitions_kept(1)
+    observer.lost_counted(0)
     observer.breaker_changed(provider, "open")
     observer.breaker_opened(provider, word)
     observer.provider_rate_changed(provider, 5.0)
@@ -191,19 +193,23 @@ def test_the_figures_of_a_process_are_exposed(metrics: Metrics) -> None:
     metrics.provider_hanging(Channel("sms"), is_hanging=True)
     metrics.workers_counted(3)
     metrics.processes_died(2)
+    metrics.leases_held(5)
     metrics.loop_lagged(0.3)
     metrics.waiting_counted(70, limit=100)
     metrics.partitions_kept(1)
+    metrics.lost_counted(4)
 
     assert value(metrics, "provider_hanging", channel="sms") == 1
     assert value(metrics, "provider_hanging", channel="email") == 0
     assert value(metrics, "workers") == 3
+    assert value(metrics, "leases") == 5
     assert value(metrics, "processes_died_total") == 2
     assert value(metrics, "loop_lag_seconds_bucket", le="0.25") == 0
     assert value(metrics, "loop_lag_seconds_bucket", le="1.0") == 1
     assert value(metrics, "waiting") == 70
     assert value(metrics, "waiting_limit") == 100
     assert value(metrics, "partitions_kept") == 1
+    assert value(metrics, "lost") == 4
 
 
 def test_the_default_queues_have_below_a_thousand_series_at_any_responses() -> None:

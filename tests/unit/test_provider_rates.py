@@ -62,7 +62,7 @@ def test_a_throttled_call_cuts_the_rate_of_its_provider_and_no_other_outcome_doe
         store = RecordingStore()
         rate = smtp_rate(store)
         rates = rates_with(rate)
-        async with background_task(rate.run, "rate"):
+        async with background_task(rate, "rate"):
             rates.on_outcome(EMAIL_HIGH, "smtp", Accepted(), 0.0)
             rates.on_outcome(SMS_HIGH, "sms", Throttled(code="429"), 0.0)
             await asyncio.sleep(1)

@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notifier.delivery.class_cursor import ClassRead
 from notifier.delivery.publish_window import (
     MAX_WINDOW,
     MIN_WINDOW,
     PublishWindow,
     QueueThroughput,
-    RowClass,
     max_batch,
     worker_capacity,
 )
+from notifier.domain.due import DueClass
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 
 
@@ -25,11 +26,22 @@ def limit(window: PublishWindow, consumers: int = 1, drain: float = 0.0) -> int:
 def run_pass(
     window: PublishWindow, size: int, first_attempts: int, retries: int
 ) -> tuple[int, int]:
-    """Run a pass of `size` over a queue with this many rows due; returns how many it took."""
+    """Run a pass of `size` over a queue with this many rows due; returns how many it published."""
     asked = window.split(size)
-    got = (min(asked[0], first_attempts), min(asked[1], retries))
-    window.record_pass(RowClass(asked[0], got[0]), RowClass(asked[1], got[1]))
-    return got
+    published = (min(asked[0], first_attempts), min(asked[1], retries))
+    window.record_published(sum(published))
+    classes = zip((DueClass.FIRST, DueClass.RETRY), asked, published, strict=True)
+    window.record_pass({due_class: a_class(of, got) for due_class, of, got in classes if of})
+    return published
+
+
+def record_pass(window: PublishWindow, first: ClassRead, retry: ClassRead) -> None:
+    window.record_pass({DueClass.FIRST: first, DueClass.RETRY: retry})
+
+
+def a_class(asked: int, published: int) -> ClassRead:
+    """What a pass did that found no claimed and no expired rows."""
+    return ClassRead(published, has_more=published >= asked > 0)
 
 
 def test_the_window_is_one_second_of_the_queues_drain() -> None:
@@ -44,24 +56,24 @@ def test_the_window_never_exceeds_its_maximum() -> None:
     assert limit(PublishWindow(), drain=1e9) == MAX_WINDOW
 
 
-def test_each_of_several_relays_fills_its_share_rounded_up() -> None:
+def test_each_of_several_publishers_fills_its_share_rounded_up() -> None:
     window = PublishWindow()
     window.record_poll(70, 0.0, 100)
-    assert window.room(100, relays=1) == 30
-    assert window.room(100, relays=4) == 8
+    assert window.room(100) == 30
+    assert window.room(100, publishers=4) == 8
     window.record_poll(200, 0.0, 100)
-    assert window.room(100, relays=1) == 0
+    assert window.room(100) == 0
 
 
-def test_a_relay_fills_its_share_once_between_two_polls() -> None:
+def test_a_publisher_fills_its_share_once_between_two_polls() -> None:
     window = PublishWindow()
     window.record_poll(60, 0.0, 100)
     for _ in range(3):
-        room = window.room(100, relays=4)
+        room = window.room(100, publishers=4)
         run_pass(window, room, first_attempts=room, retries=0)
     assert window.ready == 70
     window.record_poll(64, 0.1, 100)
-    assert window.room(100, relays=4) == 9
+    assert window.room(100, publishers=4) == 9
 
 
 def test_a_window_found_empty_while_rows_are_due_doubles_and_shrinks_again() -> None:
@@ -73,6 +85,22 @@ def test_a_window_found_empty_while_rows_are_due_doubles_and_shrinks_again() -> 
     for _ in range(3):
         window.record_poll(limit(window), 2.0, limit(window))
     assert limit(window) == MIN_WINDOW
+
+
+def test_a_depth_is_stale_while_it_or_the_window_may_change() -> None:
+    window = PublishWindow()
+    assert not window.is_stale(10.0, 0.1)
+    window.record_published(1)
+    assert window.is_stale(10.0, 0.1)
+    window.record_poll(1, 10.0, MIN_WINDOW)
+    assert not window.is_stale(10.05, 0.1)
+    run_pass(window, MIN_WINDOW, first_attempts=10_000, retries=0)
+    window.record_poll(0, 11.0, MIN_WINDOW)
+    assert window.is_stale(12.0, 0.1)
+    run_pass(window, MIN_WINDOW, first_attempts=0, retries=0)
+    assert window.is_stale(12.0, 0.1), "the window is still widened"
+    window.record_poll(0, 12.0, MIN_WINDOW)
+    assert not window.is_stale(20.0, 0.1)
 
 
 def test_a_window_found_empty_while_no_row_is_due_keeps_its_size() -> None:
@@ -93,9 +121,27 @@ def test_a_widened_window_shrinks_when_no_row_is_due() -> None:
     assert limit(window) == MIN_WINDOW
 
 
-def test_rows_that_a_full_pass_did_not_reach_still_count_as_a_backlog() -> None:
+@pytest.mark.parametrize("due_class", DueClass)
+def test_rows_of_any_class_that_a_pass_left_count_as_a_backlog(due_class: DueClass) -> None:
     window = PublishWindow()
-    window.record_pass(RowClass(MIN_WINDOW, 0), RowClass(MIN_WINDOW, 0), is_cut=True)
+    others = {other: a_class(8, 7) for other in DueClass}
+    window.record_pass(others | {due_class: a_class(8, 8)})
+    assert window.is_backlogged
+    window.record_pass(others)
+    assert not window.is_backlogged
+
+
+def test_rows_that_may_not_be_published_do_not_hide_that_more_wait() -> None:
+    window = PublishWindow()
+    record_pass(window, ClassRead(got=0, has_more=True), a_class(32, 0))
+    assert window.is_backlogged
+    assert window.split(32) == (31, 1)
+
+
+def test_a_pass_does_not_change_what_is_known_of_a_class_that_it_did_not_ask_for() -> None:
+    window = PublishWindow()
+    record_pass(window, a_class(8, 8), a_class(8, 0))
+    window.record_pass({DueClass.BACK: a_class(1, 0)})
     assert window.is_backlogged
 
 
@@ -108,12 +154,12 @@ def test_published_pointers_count_until_the_next_poll_and_no_reply_counts_as_emp
     assert window.ready == 5
     window.record_poll(None, 15.1, MIN_WINDOW)
     assert window.ready == 0
-    window.record_pass(RowClass(MIN_WINDOW, MIN_WINDOW), RowClass(0, 0))
+    window.record_published(MIN_WINDOW)
     window.record_poll(None, 15.9, MIN_WINDOW)
     # For one second: otherwise the relay would publish without end.
-    assert window.room(MIN_WINDOW, relays=1) == 0
+    assert window.room(MIN_WINDOW) == 0
     window.record_poll(None, 16.2, MIN_WINDOW)
-    assert window.room(MIN_WINDOW, relays=1) == MIN_WINDOW
+    assert window.room(MIN_WINDOW) == MIN_WINDOW
 
 
 @given(size=st.integers(1, 50))
@@ -142,17 +188,6 @@ def test_a_window_of_one_is_not_spent_on_retries_when_none_wait() -> None:
     first_attempts = [run_pass(window, 1, first_attempts=1000, retries=0)[0] for _ in range(100)]
     assert sum(first_attempts) >= 75
     assert window.is_backlogged
-
-
-def test_retries_get_their_share_of_passes_that_are_cut() -> None:
-    window = PublishWindow()
-    retries = 0
-    for _ in range(40):
-        asked = window.split(500)
-        got = (asked[0], min(asked[1], 500 - asked[0]))
-        window.record_pass(RowClass(asked[0], got[0]), RowClass(asked[1], got[1]), is_cut=True)
-        retries += got[1]
-    assert retries >= 40 * 500 * 0.2
 
 
 def test_retries_that_become_due_later_are_noticed() -> None:
@@ -212,4 +247,4 @@ def test_unconfirmed_pointers_leave_their_room_also_after_a_higher_report() -> N
     window.record_poll(40, now=0.0, limit=128)
     window.record_unconfirmed(60)
     assert window.ready == 0
-    assert window.room(MIN_WINDOW, relays=1) == MIN_WINDOW
+    assert window.room(MIN_WINDOW) == MIN_WINDOW

@@ -7,32 +7,54 @@ statement keeps a literal, and a test here compares it with the Python constant.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from notifier.adapters.postgres.statements import statement
-from notifier.adapters.postgres.store import MAX_RECOVERED_ROWS
-from notifier.recovery.rescuer import OVERDUE_S
+from notifier.adapters.postgres.store import UNCLAIMED
+from notifier.delivery.class_cursor import DIRECT_DELAY_S
+from notifier.domain.due import DueClass
 from notifier.scheduling.gates.prober import MAX_PROBE_WAIT_S
+
+SQL = Path(__file__).parents[2] / "notifier/adapters/postgres/sql"
+STATEMENTS = sorted(SQL.glob("*.sql"))
 
 
 def code_of(name: str) -> str:
     return re.sub(r"--.*", "", statement(name))
 
 
+@pytest.mark.parametrize("path", STATEMENTS, ids=lambda path: path.stem)
+def test_a_statement_has_no_id_but_the_one_of_unclaimed_rows(path: Path) -> None:
+    ids = re.findall(r"'([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})'", code_of(path.stem))
+    assert set(ids) <= {str(UNCLAIMED)}
+
+
 @pytest.mark.parametrize(
-    ("name", "count"), [("rescue", 1), ("rescue_from", 2), ("claimed_by_dead", 2)]
+    ("name", "due_class"),
+    [
+        ("give_back", DueClass.BACK),
+        ("settle_orphans", DueClass.BACK),
+        ("record", DueClass.RETRY),
+        ("read_notifications", DueClass.RETRY),
+        ("list_waiting", DueClass.RETRY),
+    ],
 )
-def test_a_recovery_statement_is_limited_to_the_rows_that_python_expects(
-    name: str, count: int
-) -> None:
-    limits = [int(limit) for limit in re.findall(r"LIMIT (\d+)", code_of(name)) if limit != "1"]
-    assert limits == [MAX_RECOVERED_ROWS] * count
+def test_a_statement_means_the_class_that_python_means(name: str, due_class: DueClass) -> None:
+    classes = set(re.findall(r"\bclass = (\d)", code_of(name)))
+    assert classes == {str(due_class.value)}
 
 
-def test_a_row_is_first_rescued_when_the_rescuer_takes_its_message_for_lost() -> None:
-    waits = re.findall(r"interval '(\d+) seconds' \* \(2 \^", code_of("rescue"))
-    assert waits == [f"{OVERDUE_S:g}"]
+@pytest.mark.parametrize("name", ["waiting", "list_waiting", "list_sending"])
+def test_a_statement_that_reads_all_classes_knows_them_all(name: str) -> None:
+    (values,) = re.findall(r"VALUES\s(.*?)\s*\)\s*AS c \(class", code_of(name), re.DOTALL)
+    assert re.findall(r"\((\d)", values) == [str(due_class.value) for due_class in DueClass]
+
+
+def test_a_row_that_its_acceptor_publishes_counts_as_due_when_the_relay_would_read_it() -> None:
+    spans = re.findall(rf"\({DueClass.DIRECT.value}, interval '(\d+) seconds'", code_of("waiting"))
+    assert spans == [f"{DIRECT_DELAY_S:g}"]
 
 
 def test_the_breaker_statements_agree_on_the_waits_between_probes() -> None:

@@ -15,16 +15,28 @@ from notifier.adapters.postgres.connection import (
 )
 from notifier.adapters.postgres.diagnosis import MissingRight, Server
 from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.store import MAX_LOSS_CHECKED
 from notifier.domain.errors import ConfigError, NotifierError, StoreUnavailable
 from notifier.domain.finding import Finding, not_checked, wrong
 from notifier.domain.liveness import DEAD_AFTER_S
+from notifier.ports.store import LostFound
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
+
+    from notifier.lifecycle import Clock
 
 QUERY_TIMEOUT_S: Final = 5.0
-PARTITIONED_TABLES: Final = ("notifications", "attempts", "failures")
-TABLES: Final = (*PARTITIONED_TABLES, "workers", "provider_rates", "breakers", "pauses")
+PARTITIONED_TABLES: Final = ("notifications", "attempts", "ends")
+TABLES: Final = (
+    *PARTITIONED_TABLES,
+    "live",
+    "leases",
+    "workers",
+    "provider_rates",
+    "breakers",
+    "pauses",
+)
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the
 functions."""
@@ -32,7 +44,9 @@ functions."""
 _TABLE_CHECKS: Final = (
     diagnosis.RIGHTS,
     diagnosis.DAYS,
+    diagnosis.NOTIFICATIONS,
     diagnosis.PROCESSES,
+    diagnosis.LEASES,
     diagnosis.CONNECTIONS,
 )
 _SERVER_CHECKS: Final = (
@@ -82,13 +96,14 @@ async def examine_postgres(
     settings: ConnectionSettings,
     *,
     shown_url: str,
+    queues: Sequence[str],
     revisions: Sequence[str],
-    clock: Callable[[], float],
+    clock: Clock,
 ) -> list[Finding]:
     """Return the findings of all checks of a Postgres. Raises nothing that is wrong with it.
 
-    `shown_url` is its URL without secrets. `revisions` are the known schema revisions, oldest
-    first. `clock` is this machine's, in seconds since the epoch.
+    `shown_url` is its URL without secrets. `queues` are the names of all queues, `revisions` the
+    known schema revisions, oldest first. `clock` is this machine's, in seconds since the epoch.
     """
     async with open_connection(settings) as connection:
         session = _ReadOnlySession(connection)
@@ -103,11 +118,11 @@ async def examine_postgres(
             await _or_unchecked(diagnosis.CLOCK, _clock(session, clock)),
             diagnosis.of_durability(server),
         ]
-        return findings + await _schema(session, server, revisions)
+        return findings + await _schema(session, server, queues, revisions)
 
 
 async def _schema(
-    session: _ReadOnlySession, server: Server, revisions: Sequence[str]
+    session: _ReadOnlySession, server: Server, queues: Sequence[str], revisions: Sequence[str]
 ) -> list[Finding]:
     try:
         (table,) = await session.fetch(statement("checkup_revision"))
@@ -121,27 +136,31 @@ async def _schema(
         if table["may_read"]
         else diagnosis.of_hidden_migrations(server.role)
     )
-    return [migrations, *await _tables(session, server)]
+    return [migrations, *await _tables(session, server, queues)]
 
 
-async def _tables(session: _ReadOnlySession, server: Server) -> list[Finding]:
+async def _tables(
+    session: _ReadOnlySession, server: Server, queues: Sequence[str]
+) -> list[Finding]:
     findings = [
         await _or_unchecked(diagnosis.RIGHTS, _rights(session, server.role)),
         await _or_unchecked(diagnosis.DAYS, _days(session)),
+        await _or_unchecked(diagnosis.NOTIFICATIONS, _lost(session)),
     ]
     try:
         counts = await _process_counts(session)
     except _QueryFailed as error:
-        remaining = (diagnosis.PROCESSES, diagnosis.CONNECTIONS)
+        remaining = (diagnosis.PROCESSES, diagnosis.LEASES, diagnosis.CONNECTIONS)
         return findings + _all_unchecked(remaining, str(error))
     return [
         *findings,
         diagnosis.of_processes(counts),
+        await _or_unchecked(diagnosis.LEASES, _leases(session, queues, counts)),
         diagnosis.of_connections(server, counts),
     ]
 
 
-async def _clock(session: _ReadOnlySession, clock: Callable[[], float]) -> Finding:
+async def _clock(session: _ReadOnlySession, clock: Clock) -> Finding:
     sent_at = clock()
     (row,) = await session.fetch("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
     return diagnosis.of_clock((sent_at + clock()) / 2 - row["now"])
@@ -162,6 +181,18 @@ async def _days(session: _ReadOnlySession) -> Finding:
         statement("checkup_days"), PARTITIONED_TABLES, diagnosis.MAX_DAYS_AHEAD
     )
     return diagnosis.of_days(row["ahead"] for row in rows)
+
+
+async def _lost(session: _ReadOnlySession) -> Finding:
+    (row,) = await session.fetch(statement("find_lost"), MAX_LOSS_CHECKED)
+    return diagnosis.of_notifications(LostFound(**row))
+
+
+async def _leases(
+    session: _ReadOnlySession, queues: Sequence[str], counts: Mapping[str, int]
+) -> Finding:
+    rows = await session.fetch(statement("checkup_leases"), queues, DEAD_AFTER_S)
+    return diagnosis.of_leases([row["name"] for row in rows], counts)
 
 
 async def _process_counts(session: _ReadOnlySession) -> Mapping[str, int]:

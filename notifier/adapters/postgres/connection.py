@@ -23,7 +23,7 @@ CONNECT_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 2.0
 CLIENT_TIMEOUT_MARGIN_S: Final = 2.0
 """Added to the server's statement time-out to get the client's."""
-NO_PLANNER_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
+NO_SESSION_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +51,10 @@ class PostgresConnection:
     def __init__(
         self,
         settings: ConnectionSettings,
-        planner_settings: Mapping[str, str] = NO_PLANNER_SETTINGS,
+        session_settings: Mapping[str, str] = NO_SESSION_SETTINGS,
     ) -> None:
         self._settings = settings
-        self._planner_settings = planner_settings
+        self._session_settings = session_settings
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._lock = asyncio.Lock()
 
@@ -87,7 +87,7 @@ class PostgresConnection:
                 timeout=CONNECT_TIMEOUT_S,
                 # Fires after the server's own limit, for a server that no longer responds.
                 command_timeout=self._settings.statement_timeout_s + CLIENT_TIMEOUT_MARGIN_S,
-                server_settings={**self._settings.server_settings(), **self._planner_settings},
+                server_settings={**self._settings.server_settings(), **self._session_settings},
             )
         return self._connection
 
@@ -109,13 +109,13 @@ class PostgresConnection:
 
 @asynccontextmanager
 async def open_connection(
-    settings: ConnectionSettings, planner_settings: Mapping[str, str] = NO_PLANNER_SETTINGS
+    settings: ConnectionSettings, session_settings: Mapping[str, str] = NO_SESSION_SETTINGS
 ) -> AsyncIterator[PostgresConnection]:
     """A connection that connects at first use and is closed at the end of the block.
 
-    `planner_settings` are session parameters of Postgres's query planner.
+    `session_settings` are parameters of its session, besides those of all connections.
     """
-    connection = PostgresConnection(settings, planner_settings)
+    connection = PostgresConnection(settings, session_settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(connection.close)
         yield connection

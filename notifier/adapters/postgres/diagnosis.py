@@ -7,12 +7,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from notifier.adapters.postgres import controls, heartbeat, rates, reader, store
+from notifier.adapters.postgres import controls, heartbeat, leases, rates, reader, store
 from notifier.domain.finding import Finding, not_checked, ok, warning, wrong
 from notifier.scheduling.cluster.membership import MAX_CLOCK_SKEW_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from notifier.ports.store import LostFound
 
 REACH: Final = "postgres"
 VERSION: Final = "postgres version"
@@ -21,7 +23,9 @@ DURABILITY: Final = "postgres durability"
 MIGRATIONS: Final = "postgres migrations"
 RIGHTS: Final = "postgres rights"
 DAYS: Final = "postgres partitions"
+NOTIFICATIONS: Final = "notifications"
 PROCESSES: Final = "processes"
+LEASES: Final = "leases"
 CONNECTIONS: Final = "postgres connections"
 
 MIN_MAJOR_VERSION: Final = 15
@@ -30,7 +34,7 @@ MAX_DAYS_AHEAD: Final = 7
 exists."""
 
 _CONNECTIONS_OF_EVERY_PROCESS: Final = (
-    store.CONNECTIONS + heartbeat.CONNECTIONS + controls.CONNECTIONS
+    store.CONNECTIONS + heartbeat.CONNECTIONS + leases.CONNECTIONS + controls.CONNECTIONS
 )
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + reader.CONNECTIONS,
@@ -151,6 +155,17 @@ def of_days(days: Iterable[int]) -> Finding:
     return ok(DAYS, f"for today and the next {ahead} days")
 
 
+def of_notifications(found: LostFound) -> Finding:
+    """Judge whether notifications are lost."""
+    if found.lost:
+        finding = (
+            f"{found.lost} of the newest {found.checked} are lost, the newest is {found.newest}"
+        )
+        fix = "submit them again: GET /v1/notifications?status=lost lists them; report a bug"
+        return wrong(NOTIFICATIONS, finding, fix)
+    return ok(NOTIFICATIONS, f"none of the newest {found.checked} of the last 24 hours is lost")
+
+
 def of_processes(counts: Mapping[str, int]) -> Finding:
     """Judge the live processes, counted by kind. A `dev` process is API and worker."""
     listed = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)) or "none"
@@ -164,6 +179,17 @@ def of_processes(counts: Mapping[str, int]) -> Finding:
             PROCESSES, f"{finding}; without an API nothing is accepted", "start `notifier api`"
         )
     return ok(PROCESSES, finding)
+
+
+def of_leases(unheld: Sequence[str], counts: Mapping[str, int]) -> Finding:
+    """Judge whether each queue has a worker that publishes it. `unheld` are those without."""
+    if not counts.get("worker", 0) + counts.get("dev", 0):
+        return ok(LEASES, "no worker is alive that could hold them")
+    if unheld:
+        finding = f"no worker publishes what is due in {', '.join(unheld)}"
+        fix = "a worker acquires a lease within 3 s if it reaches RabbitMQ: check that it does"
+        return warning(LEASES, finding, fix)
+    return ok(LEASES, "a worker holds the lease of every queue")
 
 
 def of_connections(server: Server, counts: Mapping[str, int]) -> Finding:

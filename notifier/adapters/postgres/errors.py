@@ -35,6 +35,7 @@ BY_SQLSTATE: Final[dict[str, type[NotifierError]]] = {
     "42P01": ConfigError,  # undefined table
     "53": StoreUnavailable,  # insufficient resources
     "54": StoreRejected,  # program limit exceeded
+    "55000": ConfigError,  # a migration that needs all processes stopped (0005_live.sql)
     "55P03": StoreUnavailable,  # lock not available
     "57014": StoreUnavailable,  # statement timeout
     "57P": StoreUnavailable,  # shutdown, crash, cannot connect now

@@ -1,34 +1,36 @@
 """What the core writes to Postgres about notifications.
 
-Each method runs one statement to three. Every statement is compare-and-set on a row's status and
-claim, so every call may be repeated.
+A notification has a row in `live` while it waits or is being sent; that is the row meant here.
+Every statement is compare-and-set on its claim and claimer, so every call may be repeated.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
 
 from notifier.adapters.postgres.connection import (
-    NO_PLANNER_SETTINGS,
+    NO_SESSION_SETTINGS,
     ConnectionSettings,
     PostgresConnection,
     open_connection,
 )
 from notifier.adapters.postgres.statements import statement
-from notifier.domain.liveness import UNPUBLISHED_AFTER_BEAT_S, UNPUBLISHED_BEFORE_BEAT_S
+from notifier.domain.due import DueClass, Position
+from notifier.domain.errors import StoreConflict, StoreRejected
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
 from notifier.ports.broker import Pointer
 from notifier.ports.store import (
     ClaimRequest,
-    DuePointer,
+    DueRead,
     ExpiredRow,
-    GivenBack,
+    LiveRow,
+    LostFound,
     NotClaimed,
-    Orphan,
     Recorded,
     SettledOrphan,
     Waiting,
@@ -37,23 +39,26 @@ from notifier.ports.store import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
     from datetime import date
-    from uuid import UUID
 
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification
     from notifier.ports.heartbeat import DeadProcess
-    from notifier.ports.store import AttemptResult, ClaimReply, OrphanDecision, Quota
+    from notifier.ports.store import AttemptResult, ClaimReply, DueRange, OrphanDecision
 
     TimedResults = Sequence[tuple[AttemptResult, float]]
     """Results, each with the seconds since its call ended."""
 
 MAX_COUNTED_DUE: Final = 1000
 MAX_SWEEP_ROWS: Final = 5000
-MAX_RECOVERED_ROWS: Final = 500
-"""The LIMIT in rescue.sql, rescue_from.sql and claimed_by_dead.sql. It is a literal there: with a
-parameter Postgres would plan for a tenth of the rows. A unit test compares them."""
+MAX_LOSS_CHECKED: Final = 10_000
+MAX_LATE_WRITES: Final = 3
+"""How often a late result is written while other processes change the row that it settles."""
 NO_DELAY: Final = timedelta(0)
+_AS_NUMBER: Final = attrgetter("int")
+"""Orders ids as UUID does, without a Python call per comparison."""
+UNCLAIMED: Final = UUID(int=0)
+"""`claimed_by` of a row that waits."""
 STATUS_BY_NAME: Final[Mapping[str, Status]] = {status.value: status for status in Status}
 
 # Read rows in the order of the index. Statistics from before a surge claim that few rows wait:
@@ -62,12 +67,23 @@ _INDEX_ORDER: Final = {"enable_sort": "off", "enable_bitmapscan": "off"}
 # Plan each statement once. A plan for given values skips the partitions of other days, which looks
 # cheaper to Postgres; but planning over a month of partitions takes longer than the batch.
 _PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
+# Find the rows of a batch through the primary key, in the order of the ids: every statement then
+# locks its rows in one order. Without statistics Postgres takes an array for a few elements and
+# would compare each row with each of them.
+_BY_KEY: Final = {
+    "enable_bitmapscan": "off",
+    "enable_nestloop": "off",
+    "enable_mergejoin": "off",
+}
 _PLANNER_SETTINGS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
-        "claim": _PLAN_ONCE,
-        "claim_urgent": _PLAN_ONCE,
-        "record": _PLAN_ONCE,
+        "accept": _BY_KEY | _PLAN_ONCE,
+        "claim": _BY_KEY | _PLAN_ONCE,
+        "claim_urgent": _BY_KEY | _PLAN_ONCE,
+        "record": _BY_KEY | _PLAN_ONCE,
+        "give_back": _BY_KEY | _PLAN_ONCE,
         "relay": _INDEX_ORDER | _PLAN_ONCE,
+        "look": _INDEX_ORDER | _PLAN_ONCE,
         "maintenance": _INDEX_ORDER,
     }
 )
@@ -82,6 +98,7 @@ class StoreConnections(NamedTuple):
     record: PostgresConnection
     give_back: PostgresConnection
     relay: PostgresConnection
+    look: PostgresConnection
     maintenance: PostgresConnection
 
 
@@ -100,7 +117,7 @@ class PostgresStore:
         self._connections = connections
 
     async def insert(
-        self, items: Sequence[NewNotification], *, published: Collection[NotificationId] = ()
+        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
     ) -> Sequence[Pointer]:
         ordered = sorted(items, key=lambda item: item.id)
         rows = await self._connections.accept.fetch(
@@ -113,14 +130,20 @@ class PostgresStore:
             [item.max_tries for item in ordered],
             [item.delay or NO_DELAY for item in ordered],
             [item.ttl for item in ordered],
-            [item.id in published for item in ordered],
-            self.worker,
+            [DueClass.DIRECT if item.id in direct else DueClass.FIRST for item in ordered],
+            [len(item.content) for item in ordered],
         )
-        now = rows[0]["now"]
+        stored_at = {row["id"]: row["now"] for row in rows}
         return [
-            Pointer(queue=item.queue, id=item.id, claim=0, published_at=now, size=len(item.content))
-            for item in ordered
-            if item.id in published
+            Pointer(
+                queue=item.queue,
+                id=item.id,
+                claim=0,
+                published_at=stored_at[item.id],
+                size=len(item.content),
+            )
+            for item in items
+            if item.id in direct and item.id in stored_at
         ]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
@@ -132,34 +155,46 @@ class PostgresStore:
     async def _claim(
         self, connection: PostgresConnection, requests: Sequence[ClaimRequest]
     ) -> Sequence[ClaimReply]:
-        winners: dict[NotificationId, int] = {}
-        for index, request in enumerate(requests):
-            winner = winners.get(request.id)
-            if winner is None or request.claim > requests[winner].claim:
-                winners[request.id] = index
-        ids = sorted(winners)
+        by_claim = sorted(enumerate(requests), key=lambda item: item[1].claim)
+        winners = {request.id: index for index, request in by_claim}
+        ids = list(winners)
         rows = await connection.fetch(
             statement("claim"),
             ids,
-            [requests[winners[id_]].claim for id_ in ids],
+            [requests[index].claim for index in winners.values()],
             self.worker,
-            ids[0],
-            ids[-1],
+            min(ids, key=_AS_NUMBER),
+            max(ids, key=_AS_NUMBER),
         )
         replies: list[ClaimReply] = [NotClaimed()] * len(requests)
         for row in rows:
-            replies[winners[row["id"]]] = _claim_reply(row)
+            index = winners[row["id"]]
+            if row["content"] is None:
+                replies[index] = await self._end_without_content(connection, row)
+            else:
+                replies[index] = _claimed(row)
         return replies
 
+    async def _end_without_content(
+        self, connection: PostgresConnection, claimed: Record
+    ) -> NotClaimed:
+        """End a claimed row whose notification is missing: somebody has dropped its partition."""
+        try:
+            return await self._fail_as_poison(
+                connection, claimed["id"], claimed["claim"], provider="", claimed_by=self.worker
+            )
+        except (StoreConflict, StoreRejected):
+            # Raised, it would let the caller repeat the claim of rows that are claimed already.
+            # There is nothing to send of this one: it may stay claimed.
+            return NotClaimed()
+
     async def record(self, results: Sequence[tuple[AttemptResult, float]]) -> Sequence[Recorded]:
-        sent = [item for item in results if item[0].status is Status.SENT]
-        others = [item for item in results if item[0].status is not Status.SENT]
+        sent, others = _split(results)
         async with self._connections.record.acquire() as connection:
             rows: list[Record] = []
             if sent:
-                ids = [result.id for result, _ in sent]
                 rows += await connection.fetch(
-                    statement("record_sent"), *_sent_arrays(sent), self.worker, min(ids), max(ids)
+                    statement("record_sent"), *_sent_arrays(sent), self.worker
                 )
             if others:
                 ids = [result.id for result, _ in others]
@@ -179,20 +214,23 @@ class PostgresStore:
         self, connection: Connection[Record], results: Sequence[tuple[AttemptResult, float]]
     ) -> Mapping[UUID, Recorded]:
         # Two results of one attempt in a statement would be written to one row: SQLSTATE 21000.
-        distinct = {(result.id, result.claim): (result, ago) for result, ago in results}
-        rows = await connection.fetch(
-            statement("record_late"), *_late_arrays(list(distinct.values())), self.worker
-        )
-        return {
-            row["id"]: Recorded(
-                Status(row["status"]) if row["status"] else None,
-                late=row["late"],
-                age_s=row["age_s"],
+        unsettled = {(result.id, result.claim): (result, ago) for result, ago in results}
+        replies: dict[UUID, Recorded] = {}
+        for _ in range(MAX_LATE_WRITES):
+            rows = await connection.fetch(
+                statement("record_late"), *_late_arrays(list(unsettled.values())), self.worker
             )
-            for row in rows
-        }
+            replies |= {row["id"]: _recorded_late(row, replies.get(row["id"])) for row in rows}
+            unsettled = {
+                (row["id"], row["claim"]): unsettled[row["id"], row["claim"]]
+                for row in rows
+                if row["is_unsettled"]
+            }
+            if not unsettled:
+                break
+        return replies
 
-    async def give_back(self, requests: Sequence[ClaimRequest]) -> Sequence[GivenBack]:
+    async def give_back(self, requests: Sequence[ClaimRequest]) -> Sequence[QueueKey]:
         by_weight = sorted(requests, key=lambda request: (request.claim, not request.is_buffered))
         highest = {request.id: request for request in by_weight}
         ordered = sorted(highest.values(), key=lambda request: request.id)
@@ -201,44 +239,56 @@ class PostgresStore:
             [request.id for request in ordered],
             [request.claim for request in ordered],
             self.worker,
-            ordered[0].id,
-            ordered[-1].id,
             [request.is_buffered for request in ordered],
         )
-        return [
-            GivenBack(QueueKey.parse(row["queue"]), Status(row["status"]), row["age_s"])
-            for row in rows
-        ]
+        return [QueueKey.parse(row["queue"]) for row in rows]
 
     async def fail_unclaimable(self, request: ClaimRequest, *, provider: str) -> NotClaimed:
-        rows = await self._connections.claim.fetch(
-            statement("fail_unclaimable"), request.id, request.claim, provider
+        return await self._fail_as_poison(
+            self._connections.claim,
+            request.id,
+            request.claim,
+            provider=provider,
+            claimed_by=UNCLAIMED,
+        )
+
+    async def _fail_as_poison(
+        self,
+        connection: PostgresConnection,
+        id_: UUID,
+        claim: int,
+        *,
+        provider: str,
+        claimed_by: UUID,
+    ) -> NotClaimed:
+        rows = await connection.fetch(
+            statement("fail_unclaimable"), id_, claim, provider, claimed_by
         )
         return NotClaimed(Status.FAILED, rows[0]["age_s"]) if rows else NotClaimed()
 
-    async def claimed_by_me(self) -> Sequence[ClaimRequest]:
-        rows = await self._connections.give_back.fetch(statement("claimed_by_me"), self.worker)
-        return [ClaimRequest(id=row["id"], claim=row["claim"] - 1) for row in rows]
+    async def read_due(self, ranges: Sequence[DueRange]) -> DueRead:
+        return await self._read(self._connections.relay, ranges)
 
-    async def take_due(self, quotas: Sequence[Quota], limit: int) -> Sequence[DuePointer]:
-        rows = await self._connections.relay.fetch(
-            statement("take_due"),
-            [str(quota.queue) for quota in quotas],
-            [quota.is_retry for quota in quotas],
-            [quota.limit for quota in quotas],
-            limit,
-            self.worker,
+    async def look(self, ranges: Sequence[DueRange]) -> DueRead:
+        return await self._read(self._connections.look, ranges)
+
+    async def _read(self, connection: PostgresConnection, ranges: Sequence[DueRange]) -> DueRead:
+        rows = await connection.fetch(
+            statement("read_due"),
+            [str(range_.queue) for range_ in ranges],
+            [range_.due_class for range_ in ranges],
+            [range_.after.due_at for range_ in ranges],
+            [range_.after.id for range_ in ranges],
+            [range_.limit for range_ in ranges],
+            [range_.until for range_ in ranges],
+            [range_.due_for_s for range_ in ranges],
         )
-        rank = {str(quota.queue): index for index, quota in enumerate(quotas)}
-        rows.sort(key=lambda row: (rank[row["queue"]], row["ready_at"]))
-        return [DuePointer(_pointer(row), row["is_retry"]) for row in rows]
-
-    async def unpublish(self, pointers: Sequence[Pointer]) -> None:
-        await self._connections.relay.fetch(
-            statement("unpublish"),
-            [pointer.id for pointer in pointers],
-            [pointer.claim for pointer in pointers],
-            [pointer.published_at for pointer in pointers],
+        now, oldest_running, next_transaction = rows[0][:3]
+        return DueRead(
+            rows=[] if rows[0]["range"] is None else [_live_row(row, ranges) for row in rows],
+            now=datetime.fromtimestamp(now, UTC),
+            oldest_running=oldest_running,
+            next_transaction=next_transaction,
         )
 
     async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
@@ -253,33 +303,6 @@ class PostgresStore:
             )
             for row in rows
         }
-
-    async def rescue(self, queue: QueueKey, published_before: float) -> int:
-        async with self._connections.maintenance.acquire() as connection:
-            tag = await connection.execute(statement("rescue"), str(queue), published_before)
-        return int(tag.rpartition(" ")[2])  # the command tag is "UPDATE <count>"
-
-    async def rescue_from(
-        self, dead: Sequence[DeadProcess], queues: Sequence[QueueKey]
-    ) -> Mapping[QueueKey, int]:
-        rows = await self._connections.maintenance.fetch(
-            statement("rescue_from"),
-            [process.id for process in dead],
-            [process.beat for process in dead],
-            [str(queue) for queue in queues],
-            UNPUBLISHED_BEFORE_BEAT_S,
-            UNPUBLISHED_AFTER_BEAT_S,
-        )
-        return Counter(QueueKey.parse(row["queue"]) for row in rows)
-
-    async def claimed_by_dead(self, dead: Sequence[DeadProcess]) -> Sequence[Orphan]:
-        rows = await self._connections.maintenance.fetch(
-            statement("claimed_by_dead"),
-            [process.id for process in dead],
-            [process.beat for process in dead],
-            self.worker,
-        )
-        return [_orphan(row) for row in rows]
 
     async def settle_orphans(
         self, decisions: Sequence[OrphanDecision], dead: Sequence[DeadProcess]
@@ -306,6 +329,10 @@ class PostgresStore:
         rows = await self._connections.maintenance.fetch(statement("sweep"), MAX_SWEEP_ROWS)
         return [ExpiredRow(QueueKey.parse(row["queue"]), row["age_s"]) for row in rows]
 
+    async def find_lost(self) -> LostFound:
+        (row,) = await self._connections.maintenance.fetch(statement("find_lost"), MAX_LOSS_CHECKED)
+        return LostFound(**row)
+
     async def ensure_days(self) -> int:
         rows = await self._connections.maintenance.fetch("SELECT ensure_days() AS created")
         return int(rows[0]["created"])
@@ -327,14 +354,8 @@ class PostgresStore:
         rows = await self._connections.maintenance.fetch(statement("estimate_backlog"))
         return int(rows[0]["waiting"])
 
-    async def requeue_all(self) -> None:
-        """Make due again every row that is published and not claimed: the broker starts empty."""
-        await self._connections.maintenance.fetch(statement("requeue_all"))
 
-
-def _claim_reply(row: Record) -> ClaimReply:
-    if row["status"] != Status.SENDING:
-        return NotClaimed(Status(row["status"]), row["age_s"])
+def _claimed(row: Record) -> Claimed:
     return Claimed(
         id=row["id"],
         claim=row["claim"],
@@ -342,34 +363,37 @@ def _claim_reply(row: Record) -> ClaimReply:
         recipient=row["recipient"],
         content=row["content"],
         tries=row["tries"],
-        max_tries=row["max_tries"],
+        max_tries=row["max_tries"] or None,
         waited_s=row["waited_s"],
     )
 
 
-def _pointer(row: Record) -> Pointer:
-    return Pointer(
-        queue=QueueKey.parse(row["queue"]),
-        id=row["id"],
-        claim=row["claim"],
-        published_at=row["published_at"],
-        size=row["size"],
-        deaths=row["deaths"],
-    )
+def _live_row(row: Record, ranges: Sequence[DueRange]) -> LiveRow:
+    _, _, _, number, id_, due_at, *rest = row
+    range_ = ranges[number - 1]
+    return LiveRow(range_.queue, range_.due_class, Position(due_at, id_), *rest)
 
 
-def _orphan(row: Record) -> Orphan:
-    return Orphan(
-        id=row["id"],
-        claim=row["claim"],
-        worker=WorkerId(row["claimed_by"]),
-        queue=QueueKey.parse(row["queue"]),
-        deaths=row["deaths"],
-    )
+def _split(results: TimedResults) -> tuple[TimedResults, TimedResults]:
+    """Return the results of accepted attempts, and the others."""
+    status = Status.SENT  # read once: on Python 3.11 that is as slow as a call
+    sent = [item for item in results if item[0].status is status]
+    if len(sent) == len(results):
+        return sent, []
+    return sent, [item for item in results if item[0].status is not status]
 
 
 def _recorded(row: Record) -> Recorded:
     return Recorded(STATUS_BY_NAME[row["status"]], late=False, age_s=row["age_s"])
+
+
+def _recorded_late(row: Record, before: Recorded | None) -> Recorded:
+    """What a late result did; `before` is what an earlier write of it did."""
+    return Recorded(
+        Status(row["status"]) if row["status"] else None,
+        late=row["late"] or (before is not None and before.late),
+        age_s=row["age_s"],
+    )
 
 
 def _sent_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
@@ -440,7 +464,7 @@ async def open_store_connections(
     async with AsyncExitStack() as stack:
         connections = {
             name: await stack.enter_async_context(
-                open_connection(settings, _PLANNER_SETTINGS.get(name, NO_PLANNER_SETTINGS))
+                open_connection(settings, _PLANNER_SETTINGS.get(name, NO_SESSION_SETTINGS))
             )
             for name in StoreConnections._fields
         }

@@ -7,10 +7,10 @@ connection that publishes. Depths are polled on the consuming one.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -35,7 +35,7 @@ async def open_rabbitmq_broker(
     *,
     observer: BrokerObserver,
     publish_timeout_s: float = 5.0,
-    jitter: Callable[[], float] = random.random,
+    jitter: Random | None = None,
     clock: Clock = time.monotonic,
 ) -> AsyncIterator[Broker]:
     """Open the broker; it is usable at once, also while RabbitMQ is unavailable.
@@ -49,7 +49,7 @@ async def open_rabbitmq_broker(
     async with asyncio.TaskGroup() as group:
         broker = RabbitBroker(
             url,
-            SharedState(tuple(queues), jitter),
+            SharedState(tuple(queues), jitter or Random()),  # noqa: S311 jitter, no secret
             group=group,
             observer=observer,
             publish_timeout_s=publish_timeout_s,

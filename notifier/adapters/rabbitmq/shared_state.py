@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from random import Random
 from typing import Final
 
 from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
@@ -18,10 +19,10 @@ MAX_RETRY_S: Final = 2.0
 class SharedState:
     """The queues, the estimates and the connection state of one broker.
 
-    `random` returns a number from 0 to 1, for the jitter of the back-offs.
+    `random` is for the jitter of the back-offs.
     """
 
-    def __init__(self, queues: Sequence[QueueKey], random: Callable[[], float]) -> None:
+    def __init__(self, queues: Sequence[QueueKey], random: Random) -> None:
         self.queues = queues
         self.batch_sizes = BatchSizeEstimate()
         self.connection_state = ConnectionState(("publish", "consume"))

@@ -183,10 +183,10 @@ class NotificationMetrics:
 
     def finished(self, queue: QueueKey, status: Status, age_s: float, reason: str = "") -> None:
         self._finished[queue, status].inc()
-        if status is Status.FAILED:
-            self._failures[queue.channel, reason].inc()
         if status is Status.SENT:
             self._end_to_end[queue].observe(age_s)
+        elif status is Status.FAILED:
+            self._failures[queue.channel, reason].inc()
 
     def rescued(self, queue: QueueKey, count: int, reason: RescueReason) -> None:
         self._rescues[queue, reason].inc(count)

@@ -42,6 +42,11 @@ class ProcessMetrics:
             "Workers that are alive, as this process sees it.",
             registry=registry,
         )
+        self._leases = Gauge(
+            "notifier_leases",
+            "Queues whose rows this process publishes, because it holds their leases.",
+            registry=registry,
+        )
         self._died = Counter(
             "notifier_processes_died",
             "Other processes that died without deregistering.",
@@ -53,6 +58,9 @@ class ProcessMetrics:
 
     def workers_counted(self, count: int) -> None:
         self._workers.set(count)
+
+    def leases_held(self, count: int) -> None:
+        self._leases.set(count)
 
     def processes_died(self, count: int) -> None:
         self._died.inc(count)

@@ -49,6 +49,12 @@ class QueueMetrics:
             "The number of waiting notifications above which the API refuses submits.",
             registry=factory.registry,
         )
+        self._lost = Gauge(
+            "notifier_lost",
+            "Lost notifications among the newest 10,000 of the last 24 hours: they neither wait "
+            "nor have ended.",
+            registry=factory.registry,
+        )
         self._partitions_kept = Gauge(
             "notifier_partitions_kept",
             "Days past their retention that were not dropped, because some of their "
@@ -100,6 +106,9 @@ class QueueMetrics:
     def waiting_counted(self, count: int, *, limit: int) -> None:
         self._waiting.set(count)
         self._waiting_limit.set(limit)
+
+    def lost_counted(self, count: int) -> None:
+        self._lost.set(count)
 
     def partitions_kept(self, count: int) -> None:
         self._partitions_kept.set(count)

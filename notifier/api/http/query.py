@@ -53,7 +53,7 @@ class ListQuery:
 
 
 def cursor_after(last: NotificationId) -> str:
-    """Returns the cursor of the page after a page that ends with `last`. Opaque to callers."""
+    """Returns the cursor of the page with the ids before `last`. Opaque to callers."""
     return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
 
 

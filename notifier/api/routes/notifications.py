@@ -16,7 +16,7 @@ from notifier.api.http.body import BodyLimit, read_json_body
 from notifier.api.http.deadline import deadline
 from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.problems import ProblemType, RequestRefused, batch_refusal
-from notifier.api.http.query import ListQuery
+from notifier.api.http.query import ListQuery, cursor_after
 from notifier.api.http.raw_response import json_response
 from notifier.api.responses import (
     Accepted,
@@ -26,7 +26,6 @@ from notifier.api.responses import (
     NotificationPage,
     Summary,
 )
-from notifier.api.routes.paging import split_page, with_one_more
 from notifier.api.rules import ApiRules
 from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.validation import SubmitValidator
@@ -87,9 +86,9 @@ class NotificationRoutes:
     async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
         selection = self._query.parse(request)
         async with deadline(self._deadline_s):
-            views = await self._reader.notifications(with_one_more(selection))
-        shown, cursor = split_page(views, selection.limit)
-        return json_response(NotificationPage([Summary.of(view) for view in shown], cursor))
+            page = await self._reader.notifications(selection)
+        cursor = None if page.next_before is None else cursor_after(page.next_before)
+        return json_response(NotificationPage([Summary.of(view) for view in page.views], cursor))
 
     async def _validate_items(self, raws: Sequence[bytes]) -> list[_Item]:
         time = asyncio.get_running_loop().time

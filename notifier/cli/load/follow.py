@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 from notifier.api.responses import NotificationPage, Summary
 from notifier.cli.failures import CommandFailed
 from notifier.cli.load.progress import Progress
-from notifier.domain.notification import FINAL
+from notifier.domain.notification import FINAL, Status
 
 T = TypeVar("T")
 
@@ -32,8 +32,8 @@ class End:
 
     @property
     def is_final(self) -> bool:
-        """Whether the status can no longer change."""
-        return self.status in FINAL
+        """Whether nothing is left to wait for."""
+        return self.status in FINAL or self.status == Status.LOST
 
 
 class ApiReader(Protocol):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from notifier.scheduling.cluster.failure_detector import FailureDetector
 
 MAX_THROUGHPUT_AGE_S: Final = 0.1
+API_KINDS: Final = frozenset({"api", "dev"})
+"""The kinds of process that accept notifications."""
 
 
 class ClusterFigures:
@@ -51,9 +53,9 @@ class ClusterFigures:
         """How many live processes have consumers."""
         return sum(_consumers(queues) > 0 for queues in self._all_queue_figures())
 
-    def relay_count(self) -> int:
-        """How many relays the deployment runs: one per live process."""
-        return 1 + len(self._detector.live())
+    def api_count(self) -> int:
+        """How many live processes accept notifications; this one counts as one of them."""
+        return 1 + sum(peer.kind in API_KINDS for peer in self._detector.live())
 
     def share(self) -> float:
         """This process's share of the deployment's consumers; 1 if it has all or none."""

@@ -28,6 +28,9 @@ class FailureDetector:
         self._peers: dict[WorkerId, _Peer] = {}
         self._beat_at = float("-inf")
         self._unbroken_since = float("-inf")
+        self._live: frozenset[WorkerId] = frozenset()
+        self.departures = 0
+        """How often another process has left: it died, or its row was deleted."""
 
     def beat_failed(self) -> None:
         """A heartbeat of this process failed: all spans restart at the next one that succeeds."""
@@ -39,6 +42,9 @@ class FailureDetector:
             self._unbroken_since = now
         self._beat_at = now
         self._peers = {row.id: self._observed(row, now) for row in rows}
+        live = frozenset(peer.id for peer in self.live())
+        self.departures += len(self._live - live)
+        self._live = live
 
     def _observed(self, row: WorkerFigures, now: float) -> _Peer:
         before = self._peers.get(row.id)
@@ -75,6 +81,11 @@ class FailureDetector:
             for peer in self._peers.values()
             if not self._is_dead(peer) and (peer.has_moved or peer.figures.age_s < DEAD_AFTER_S)
         ]
+
+    def has_left(self, process: WorkerId) -> bool:
+        """Whether another process is dead or had no row at the last heartbeat."""
+        peer = self._peers.get(process)
+        return peer is None or self._is_dead(peer)
 
     def _is_dead(self, peer: _Peer) -> bool:
         return self._beat_at - max(peer.moved_at, self._unbroken_since) >= DEAD_AFTER_S

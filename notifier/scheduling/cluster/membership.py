@@ -20,7 +20,7 @@ from notifier.scheduling.cluster.cluster_figures import ClusterFigures
 from notifier.scheduling.cluster.failure_detector import FailureDetector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from notifier.domain.notification import WorkerId
     from notifier.ports.heartbeat import DeadProcess, FigureSource, Heartbeat, HeartbeatReply
@@ -30,6 +30,9 @@ MAX_CLOCK_SKEW_S: Final = 5.0
 """With a larger difference to Postgres's clock a process is not ready: its ids are made from its
 clock and would belong to another day than their rows."""
 
+SENDING_KINDS: Final = frozenset({"worker", "dev"})
+"""The kinds of process that send and may hold leases."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -37,6 +40,7 @@ log = structlog.get_logger(__name__)
 class ProcessIdentity:
     """The identity that the heartbeat row shows. `kind` is `api`, `worker` or `dev`."""
 
+    id: WorkerId
     kind: str
     host: str
     pid: int
@@ -45,7 +49,7 @@ class ProcessIdentity:
 class Membership(ClusterFigures):
     """This process as a member of the deployment, with the figures of all members.
 
-    Implements ports.heartbeat.Liveness and DeadProcesses.
+    Implements ports.heartbeat.Liveness, DeadProcesses, LiveWorkers and Departures.
     """
 
     def __init__(
@@ -139,6 +143,25 @@ class Membership(ClusterFigures):
     def dead(self) -> Sequence[DeadProcess]:
         """The other processes that are dead and still have a row."""
         return self._detector.dead()
+
+    def live_workers(self) -> Collection[WorkerId]:
+        """The live workers, this process included if it is one and has a heartbeat row."""
+        others = [peer.id for peer in self._detector.live() if peer.kind in SENDING_KINDS]
+        is_one = self._identity.kind in SENDING_KINDS and self.is_registered()
+        return [self._identity.id, *others] if is_one else others
+
+    @property
+    def departures(self) -> int:
+        """How often another process has left since the start of this one."""
+        return self._detector.departures
+
+    def has_left(self, process: WorkerId) -> bool:
+        """Whether a process is dead or had no row at the last heartbeat. False for this process.
+
+        Before the first heartbeat nothing is known, and no process has left.
+        """
+        is_other = process != self._identity.id
+        return self.is_registered() and is_other and self._detector.has_left(process)
 
     def why_not_ready(self) -> Iterator[str]:
         """What keeps this process from being ready, one sentence each; Postgres and clock only."""

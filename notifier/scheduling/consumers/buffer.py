@@ -34,8 +34,9 @@ class Buffer:
         self._claiming = 0
         self._waiting: dict[object, asyncio.Future[bool]] = {}
         self._claimants: dict[object, asyncio.Future[ClaimedRow | None]] = {}
-        self._is_blocked = False
         self._is_closed = False
+        self.is_open = True
+        """Whether rows may be claimed and taken."""
         self.offered = 0
 
     @cached_property
@@ -50,17 +51,13 @@ class Buffer:
     @property
     def unclaimed(self) -> int:
         """The number of unclaimed pointers."""
-        return len(self._pointers) + sum(map(len, self._suspects))
+        once, more = self._suspects
+        return len(self._pointers) + len(once) + len(more)
 
     @property
     def claimed(self) -> int:
         """The number of rows that are claimed, or being claimed, and not taken."""
         return self._claiming + len(self._rows)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether rows may be claimed and taken."""
-        return not (self._is_blocked or self._is_closed)
 
     @property
     def has_waiting_consumer(self) -> bool:
@@ -101,7 +98,7 @@ class Buffer:
         for held in pointers:
             deaths = held.pointer.deaths
             (self._suspects[min(deaths, 2) - 1] if deaths else self._pointers).append(held)
-        self._offer()
+        self.pass_on()
 
     def claimable_suspect(self, budget: ClaimBudget) -> LanePointer | None:
         """The first pointer with deaths that may be claimed now."""
@@ -126,7 +123,7 @@ class Buffer:
         self._claiming -= count
         self._rows.extend(rows)
         self._serve_claimants()
-        self._offer()
+        self.pass_on()
 
     async def wait(self, consumer: object) -> bool:
         """Wait until something is offered; False if `dismiss` came first.
@@ -161,15 +158,19 @@ class Buffer:
         claimant = self._claimants.pop(consumer, None)
         if claimant is not None and not claimant.done():
             claimant.set_result(None)
-            self._offer()
+            self.pass_on()
 
     def pass_on(self) -> None:
-        """Offer what is left to the next consumer. A consumer calls it before it awaits anything.
+        """Offer what is left to the consumer that has waited longest.
 
-        Consumers wake each other one by one, so that a send that returns at once wakes nobody in
-        vain.
+        A consumer calls it before it awaits anything. Where rows are taken at once they wake each
+        other one by one, so that a send that returns at once wakes no consumer needlessly.
         """
-        self._offer()
+        while self._waiting and self._has_more and (self._slot_first or not self.offered):
+            future = self._waiting.pop(next(iter(self._waiting)))
+            if not future.cancelled():
+                self.offered += 1
+                future.set_result(True)
 
     def take(self) -> ClaimedRow | None:
         """Accept an offer; None if no row is left, or rows may not be taken now."""
@@ -196,13 +197,13 @@ class Buffer:
             self._claimants.pop(consumer, None)
             if not future.cancelled() and (row := future.result()) is not None:
                 self._return(row)
-            self._offer()
+            self.pass_on()
             raise
 
     def decline(self) -> None:
         """Return an offer, which goes to the next waiting consumer."""
         self.offered -= 1
-        self._offer()
+        self.pass_on()
 
     def remove_rows(self, *, claimed_before: float) -> list[ClaimedRow]:
         """Remove the rows whose claim was requested before that instant."""
@@ -230,13 +231,14 @@ class Buffer:
 
     def set_blocked(self, *, blocked: bool) -> None:
         """While blocked, no consumer gets a row, not even for an offer made before."""
-        self._is_blocked = blocked
+        self.is_open = not (blocked or self._is_closed)
         self._serve_claimants()
-        self._offer()
+        self.pass_on()
 
     def close(self) -> None:
         """Give no row to a consumer from now on."""
         self._is_closed = True
+        self.is_open = False
         self._serve_claimants()
 
     @property
@@ -251,17 +253,6 @@ class Buffer:
     @property
     def _may_get_rows(self) -> bool:
         return self.is_open and bool(self._claiming or self.unclaimed)
-
-    def _offer(self) -> None:
-        """Offer to the consumer that has waited longest.
-
-        Where rows are taken at once it is only one: that consumer passes on what it leaves.
-        """
-        while self._waiting and self._has_more and (self._slot_first or not self.offered):
-            future = self._waiting.pop(next(iter(self._waiting)))
-            if not future.cancelled():
-                self.offered += 1
-                future.set_result(True)
 
     def _return(self, row: ClaimedRow) -> None:
         # Nothing is claimed for a consumer while a row is here, so none may wait beside it.

@@ -32,7 +32,7 @@ class ClaimBudget:
     @property
     def rows_left(self) -> int:
         """How many more rows may be claimed; 0 once the bytes are used up."""
-        return max(0, MAX_CLAIMED_ROWS - self._rows) if self.bytes_left > 0 else 0
+        return 0 if self._is_full else MAX_CLAIMED_ROWS - self._rows
 
     @property
     def bytes_left(self) -> int:
@@ -64,7 +64,7 @@ class ClaimBudget:
 
     def remove(self, pointer: Pointer) -> None:
         """Count a row no longer: it is settled."""
-        was_full = not self.rows_left
+        was_full = self._is_full
         self._rows -= 1
         self._bytes -= pointer.size
         if pointer.deaths:
@@ -72,6 +72,10 @@ class ClaimBudget:
         if was_full or pointer.deaths:
             for wake in self._wakes:
                 wake.set()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._rows >= MAX_CLAIMED_ROWS or self._bytes >= MAX_CLAIMED_BYTES
 
 
 def _kind(pointer: Pointer) -> tuple[bool, bool]:

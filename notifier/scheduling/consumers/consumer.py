@@ -56,7 +56,10 @@ class Consumer:
             if lane is None:
                 await self._unassigned.wait(self)
             elif await lane.wait(self):
-                row = await self._take(lane)
+                if lane is not self._lane:
+                    lane.decline()
+                    continue
+                row = await self._take_at_rate(lane) if lane.rule.has_rate else lane.take()
                 if row is not None:
                     await lane.run_attempt(row)
                     attempts += 1
@@ -67,13 +70,8 @@ class Consumer:
     def _place(self) -> Buffer | Lane:
         return self._unassigned if self._lane is None else self._lane
 
-    async def _take(self, lane: Lane) -> ClaimedRow | None:
+    async def _take_at_rate(self, lane: Lane) -> ClaimedRow | None:
         """Take a row for the offer when the rates allow it, or pass offer and slot on."""
-        if lane is not self._lane:
-            lane.decline()
-            return None
-        if not lane.rule.has_rate:
-            return lane.take()
         lane.pass_on()
         if await self._has_slot(lane, self._acquire_slots(lane)):
             return await self._take_or_claim(lane)

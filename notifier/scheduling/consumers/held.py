@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+import msgspec
+
 from notifier.ports.broker import Message, Pointer
 from notifier.scheduling.consumers.prefetch import MessageSize
 
@@ -35,30 +37,28 @@ class HeldMessage:
         self.unbegun = self.unsettled = len(message.pointers)
 
 
-class LanePointer:
+class LanePointer(msgspec.Struct, eq=False):
     """Implements ports.attempts.HeldPointer: one pointer of a held message.
 
-    `is_claimed` means that its row is claimed or being claimed.
+    `is_claimed` means that its row is claimed or being claimed, `has_begun` that its attempt has
+    begun.
     """
 
-    __slots__ = ("_has_begun", "is_claimed", "message", "owner", "pointer")
-
-    def __init__(self, pointer: Pointer, message: HeldMessage, owner: PointerOwner) -> None:
-        self.pointer = pointer
-        self.message = message
-        self.owner = owner
-        self.is_claimed = False
-        self._has_begun = False
+    pointer: Pointer
+    message: HeldMessage
+    owner: PointerOwner
+    is_claimed: bool = False
+    has_begun: bool = False
 
     def begin(self, at: float) -> None:
         """See ports.attempts.HeldPointer.begin."""
-        self._has_begun = True
+        self.has_begun = True
         self.message.unbegun -= 1
         self.message.begun_at = at
 
     def settle(self) -> None:
         """See ports.attempts.HeldPointer.settle."""
-        if not self._has_begun:
+        if not self.has_begun:
             self.message.unbegun -= 1
         self.owner.settled(self)
 

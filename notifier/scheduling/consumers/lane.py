@@ -8,7 +8,7 @@ removed from the buffer first, so nothing is both given back and given to a cons
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from math import floor, inf, log2
 from typing import Final
@@ -210,7 +210,7 @@ class Lane:
     @property
     def in_use(self) -> int:
         """Consumers that run an attempt or are about to, for instance while awaiting a rate."""
-        return self.busy + self._buffer.in_use
+        return len(self._calls) + self._buffer.in_use
 
     def claims_wanted(self, *, room: int) -> int:
         """Return how many rows to claim now: for the ready consumers, and what they begin soon.
@@ -238,8 +238,9 @@ class Lane:
         One with deaths is claimed only for a consumer that begins it at once: the death of the
         worker would count for it too.
         """
-        is_begun_at_once = self._buffer.ready > self._buffer.claimed
-        suspect = self._buffer.claimable_suspect(self._budget) if is_begun_at_once else None
+        suspect = self._buffer.claimable_suspect(self._budget)
+        if suspect is not None and self._buffer.ready <= self._buffer.claimed:
+            suspect = None
         held = self._buffer.begin_claim(suspect)
         if held is not None:
             held.is_claimed = True
@@ -252,11 +253,11 @@ class Lane:
         if not self._buffer.is_open:
             self._changed.set()
 
-    async def wait(self, consumer: object) -> bool:
+    def wait(self, consumer: object) -> Awaitable[bool]:
         """Wait until a row is offered to the consumer; False if it was dismissed."""
         if self._buffer.unclaimed:
             self._claims_wanted.set()
-        return await self._buffer.wait(consumer)
+        return self._buffer.wait(consumer)
 
     def is_waiting(self, consumer: object) -> bool:
         """Whether this consumer waits here without an offer."""

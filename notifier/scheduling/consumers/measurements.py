@@ -44,44 +44,15 @@ class MeanDuration:
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        self._remember(seconds)
-        sample = min(seconds, _MAX_MEDIANS * self._sorted[len(self._sorted) // 2])
+        recent, ordered = self._recent, self._sorted
+        recent.append(seconds)
+        insort(ordered, seconds)
+        if len(recent) > _MAX_SAMPLES:
+            del ordered[bisect_left(ordered, recent.popleft())]
+        sample = min(seconds, _MAX_MEDIANS * ordered[len(ordered) // 2])
         if self._mean is None:
             self._mean = sample
         self._mean += _SERVICE_GAIN * (sample - self._mean)
-
-    def _remember(self, seconds: float) -> None:
-        self._recent.append(seconds)
-        insort(self._sorted, seconds)
-        if len(self._recent) > _MAX_SAMPLES:
-            oldest = self._recent.popleft()
-            del self._sorted[bisect_left(self._sorted, oldest)]
-
-
-class ServiceTime:
-    """The average seconds of a provider call, during which it occupies its consumer.
-
-    Counts answered calls only, so that a provider that hangs does not look like one that needs more
-    consumers.
-    """
-
-    def __init__(self) -> None:
-        self._calls = MeanDuration()
-
-    @property
-    def seconds(self) -> float:
-        """The average, always above 0; 0.1 s until measured."""
-        return UNKNOWN_SERVICE_S if self._calls.seconds is None else self._calls.seconds
-
-    @property
-    def measured_s(self) -> float | None:
-        """The average, always above 0; None until measured."""
-        return self._calls.seconds
-
-    def add(self, timing: AttemptTiming) -> None:
-        """Count one attempt."""
-        if timing.answered:
-            self._calls.add(timing.seconds)
 
 
 class MovingAverage:
@@ -137,7 +108,7 @@ class QueueMeasurements:
         self._clock = clock
         self._arrivals = MovingAverage()
         self._completions = MovingAverage()
-        self._service = ServiceTime()
+        self._calls = MeanDuration()
         self._claim_waits = MeanDuration()
         self._observed_at = clock()
         self._observed_done = 0
@@ -153,12 +124,16 @@ class QueueMeasurements:
 
         The provider call, 0.1 until measured, and where the queue has a rate the wait for a claim.
         """
-        return self._service.seconds + (self._claim_waits.seconds or 0.0)
+        return (self.call_s or UNKNOWN_SERVICE_S) + (self._claim_waits.seconds or 0.0)
 
     @property
     def call_s(self) -> float | None:
-        """The average seconds of a provider call; None until measured."""
-        return self._service.measured_s
+        """The average seconds of an answered provider call, always above 0; None until measured.
+
+        Other calls do not count, so that a provider that hangs does not look like one that needs
+        more consumers.
+        """
+        return self._calls.seconds
 
     @property
     def arrivals_per_s(self) -> float:
@@ -177,7 +152,8 @@ class QueueMeasurements:
     def attempt_finished(self, timing: AttemptTiming) -> None:
         """Count an attempt that ended."""
         self.done += 1
-        self._service.add(timing)
+        if timing.answered:
+            self._calls.add(timing.seconds)
 
     def observe(
         self,

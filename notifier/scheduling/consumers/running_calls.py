@@ -32,8 +32,7 @@ class RunningCalls:
 
     def begin(self, row: ClaimedRow) -> None:
         """An attempt begins."""
-        now = self._clock()
-        self._started[row] = now
+        self._started[row] = now = self._clock()
         row.held.begin(now)
 
     def end(self, row: ClaimedRow) -> None:

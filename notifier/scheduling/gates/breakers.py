@@ -68,7 +68,8 @@ class Breakers:
         if window is None:
             return
         window.add(outcome, self._clock())
-        if self._prober.on_outcome(queue, provider, outcome, started_at):
+        if self._gates.probes.on_outcome(queue, provider, outcome, started_at):
+            self._gates.review()
             self._probe_ended.set()
 
     def figures(self) -> Mapping[str, ProviderFigures]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from notifier.domain.breaker import (
     WINDOW_S,
@@ -16,10 +17,11 @@ from notifier.domain.outcome import Outcome
 BUCKET_S: Final = 0.5
 
 
-class _Bucket(NamedTuple):
+@dataclass(slots=True)
+class _Bucket:
     began_at: float
-    calls: int
-    failures: int
+    calls: int = 0
+    failures: int = 0
 
 
 class FailureWindow:
@@ -41,7 +43,12 @@ class FailureWindow:
         failed = is_failure(outcome)
         if failed is None:
             return
-        self._count(now, failed=failed)
+        if not self._buckets or now - self._buckets[-1].began_at >= BUCKET_S:
+            self._drop_old(now)
+            self._buckets.append(_Bucket(now))
+        bucket = self._buckets[-1]
+        bucket.calls += 1
+        bucket.failures += failed
         if not failed:
             self._answered_at, self._streak = now, 0
             return
@@ -49,14 +56,6 @@ class FailureWindow:
             self._streak_since = now
         self._streak += 1
         self._is_about_credentials = is_about_credentials(outcome)
-
-    def _count(self, now: float, *, failed: bool) -> None:
-        self._drop_old(now)
-        if self._buckets and now - self._buckets[-1].began_at < BUCKET_S:
-            bucket = self._buckets.pop()
-        else:
-            bucket = _Bucket(now, 0, 0)
-        self._buckets.append(_Bucket(bucket.began_at, bucket.calls + 1, bucket.failures + failed))
 
     def _drop_old(self, now: float) -> None:
         while self._buckets and self._buckets[0].began_at < now - WINDOW_S:

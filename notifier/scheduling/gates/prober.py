@@ -60,15 +60,6 @@ class Prober:
         self._clock = clock
         self._hold_s = longest_call_s + HOLD_MARGIN_S
 
-    def on_outcome(
-        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
-    ) -> bool:
-        """Record the outcome of a call if it was the probe; returns whether it was."""
-        was_probe = self._probes.on_outcome(queue, provider, outcome, started_at)
-        if was_probe:
-            self._gates.review()
-        return was_probe
-
     def forget(self, provider: str) -> None:
         """Drop the probe: this process does not hold it (any longer)."""
         self._probes.forget(provider)

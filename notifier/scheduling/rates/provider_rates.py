@@ -29,7 +29,7 @@ class ProviderRates:
     ) -> None:
         """Cut the provider's rate if it throttled the call."""
         del queue, started_at
-        if isinstance(outcome, Throttled) and provider in self._rates:
+        if provider in self._rates and isinstance(outcome, Throttled):
             self._rates[provider].throttled()
 
     def _rate(self, queue: QueueKey) -> ProviderRate | None:

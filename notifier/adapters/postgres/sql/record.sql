@@ -1,7 +1,6 @@
 -- Writes the results of attempts that were not accepted and whose rows this worker still holds
--- (record_sent.sql writes the accepted ones): the row moves on, the attempt is kept, and a failure
--- is kept if it was the last attempt. A retry that would be due after expires_at becomes expired
--- instead.
+-- (record_sent.sql writes the accepted ones): the row waits again, or it is deleted and its
+-- end is kept; the attempt is kept. A retry that would be due after expires_at ends it as expired.
 -- Parameters: $1 ids, $2 claims, $3 statuses (retrying, failed), $4 tries spent, $5 seconds
 -- until the next attempt, $6 reasons of failure, $7 outcomes, $8 providers, $9 codes, $10
 -- details, $11 references of the provider, $12 seconds waited in the queue, $13 seconds that the
@@ -10,7 +9,9 @@
 -- Returns: one row per changed notification; `age_s` since it was accepted, in seconds.
 -- Repeating it changes nothing and returns no row: record_late.sql then returns the recorded
 -- result.
-WITH result AS (
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now WHERE pg_current_xact_id() IS NOT NULL
+), result AS (
     SELECT *, after_s * interval '1 second' AS after,
            clock_timestamp() - finished_ago_s * interval '1 second' AS finished_at,
            clock_timestamp() - (finished_ago_s + took_s) * interval '1 second' AS started_at
@@ -19,24 +20,28 @@ WITH result AS (
                 $12::real[], $13::float8[], $14::float8[])
         AS t (id, claim, status, spent, after_s, reason, outcome, provider, code, detail, reference,
               queue_wait_s, took_s, finished_ago_s)
-), moved AS (
-    UPDATE notifications n SET
-        status = CASE WHEN r.status = 'retrying' AND now() + r.after >= n.expires_at
-                      THEN 'expired' ELSE r.status END::notification_status,
-        tries = least(n.tries::integer + r.spent, 32767),
-        due_at = CASE WHEN r.status = 'retrying' AND now() + r.after < n.expires_at
-                      THEN now() + r.after END,
-        ready_at = CASE WHEN r.status = 'retrying' THEN now() + r.after ELSE n.ready_at END,
-        is_retry = true,
-        claimed_by = NULL,
-        last_error = left(concat_ws(' ', r.outcome, nullif(r.code, ''), nullif(r.detail, '')), 500),
-        updated_at = now()
+), retried AS (
+    UPDATE live l SET
+        claimed_by = '00000000-0000-0000-0000-000000000000', class = 2,
+        due_at = (SELECT now FROM clock) + r.after, ready_at = (SELECT now FROM clock) + r.after,
+        tries = least(l.tries::integer + r.spent, 32767)
     FROM result r
-    WHERE n.id = r.id AND n.id = ANY ($1::uuid[]) AND n.id BETWEEN $16 AND $17
-      AND n.status::text = 'sending' AND n.claim = r.claim AND n.claimed_by = $15
-    RETURNING n.id, n.claim, n.queue, n.status, n.tries, n.due_at, n.created_at,
-              r.reason, r.outcome, r.provider, r.code, r.detail, r.reference, r.queue_wait_s,
-              r.started_at, r.finished_at
+    WHERE l.id = ANY ($1::uuid[]) AND l.id = r.id AND l.claim = r.claim AND l.claimed_by = $15
+      AND r.status = 'retrying' AND l.expires_at > now() + r.after
+    RETURNING l.id, l.claim, 'retrying' AS status, l.queue, l.tries, l.due_at, l.created_at
+), ended AS (
+    DELETE FROM live l USING result r
+    WHERE l.id = ANY ($1::uuid[]) AND l.id = r.id AND l.claim = r.claim AND l.claimed_by = $15
+      AND NOT (r.status = 'retrying' AND l.expires_at > now() + r.after)
+    RETURNING l.id, l.claim,
+              CASE r.status WHEN 'retrying' THEN 'expired' ELSE r.status END AS status,
+              l.queue, least(l.tries::integer + r.spent, 32767)::smallint AS tries,
+              NULL::timestamptz AS due_at, l.created_at
+), moved AS (
+    SELECT m.*, r.reason, r.outcome, r.provider, r.code, r.detail, r.reference, r.queue_wait_s,
+           r.started_at, r.finished_at
+    FROM (SELECT * FROM retried UNION ALL SELECT * FROM ended) m
+    JOIN result r ON r.id = m.id AND r.claim = m.claim
 ), throttled_again AS (
     -- Counts on the attempt of the claim before, if that was throttled too.
     UPDATE attempts a SET
@@ -53,22 +58,21 @@ WITH result AS (
     RETURNING a.id
 ), attempted AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, next_at, queue_wait_s,
-                          provider, outcome, code, detail, reference)
+                          provider, outcome, code, detail, reference, tries)
     SELECT m.id, m.claim, $15, m.started_at, m.finished_at, m.due_at, m.queue_wait_s,
-           m.provider, m.outcome, m.code, m.detail, m.reference
+           m.provider, m.outcome, m.code, m.detail, m.reference, m.tries
     FROM moved m
     WHERE m.id NOT IN (SELECT id FROM throttled_again)
     ON CONFLICT (id, claim) DO NOTHING
-), failed AS (
-    INSERT INTO failures (id, queue, provider, reason, code, detail, tries, first_at, last_at)
-    SELECT m.id, m.queue, m.provider, m.reason, m.code, m.detail, m.tries,
+), kept AS (
+    INSERT INTO ends (id, claim, status, queue, reason, provider, code, detail, tries, first_at, at)
+    SELECT m.id, m.claim, m.status::notification_status, m.queue, m.reason, m.provider, m.code,
+           m.detail, m.tries,
            least(m.started_at, (SELECT min(a.started_at) FROM attempts a
                                 WHERE a.id = m.id AND a.id BETWEEN $16 AND $17)),
            m.finished_at
     FROM moved m
-    WHERE m.status = 'failed'
-    ON CONFLICT (id) DO UPDATE SET
-        provider = excluded.provider, reason = excluded.reason, code = excluded.code,
-        detail = excluded.detail, tries = excluded.tries, last_at = excluded.last_at
+    WHERE m.status <> 'retrying'
+    ON CONFLICT (id) DO NOTHING
 )
-SELECT id, claim, status::text AS status, date_part('epoch', now() - created_at) AS age_s FROM moved
+SELECT id, claim, status, date_part('epoch', now() - created_at) AS age_s FROM moved

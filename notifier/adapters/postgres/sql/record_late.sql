@@ -1,13 +1,15 @@
 -- Writes results whose row had moved on before record_sent.sql or record.sql. A result that this
 -- worker has written already changes nothing. Otherwise the attempt is added, or another process's
--- attempt of this claim is corrected, and marked late. A late Accepted settles a row that is still
--- at this claim.
+-- attempt of this claim is corrected, and marked late. A late Accepted ends a row that is unclaimed,
+-- or removes its end, unless a later claim has an attempt: the notification is then sent. A later
+-- claim without an attempt was given back, and nothing was sent for it.
 -- Parameters: $1 ids, $2 claims, $3 outcomes, $4 providers, $5 codes, $6 details, $7 references of
 -- the provider, $8 seconds waited in the queue, $9 seconds that the call took, $10 seconds since it
 -- ended, $11 this worker's id.
--- Returns: one row per notification that exists. `status` is 'sent' if this result settled the row,
--- the row's status if this worker had written the result before, otherwise null.
--- Repeating it changes nothing.
+-- Returns: one row per notification that exists. `status` is 'sent' if this result settled it, its
+-- status if this worker had written the result before, otherwise null. `is_unsettled` says that
+-- another process changed a row meanwhile that this would have settled: then it must be repeated.
+-- Repeating it writes nothing twice.
 WITH result AS (
     SELECT *, clock_timestamp() - finished_ago_s * interval '1 second' AS finished_at,
            clock_timestamp() - (finished_ago_s + took_s) * interval '1 second' AS started_at
@@ -15,10 +17,27 @@ WITH result AS (
                 $7::text[], $8::real[], $9::float8[], $10::float8[])
         AS t (id, claim, outcome, provider, code, detail, reference, queue_wait_s, took_s,
               finished_ago_s)
+), known AS (
+    SELECT r.*, n.created_at, e.status::text AS end_status,
+           coalesce(l.claim, e.claim, r.claim) AS present_claim,
+           l.id IS NOT NULL AND l.claimed_by = '00000000-0000-0000-0000-000000000000' AS is_waiting,
+           l.id IS NOT NULL AS is_live,
+           a.id IS NOT NULL AS is_own,
+           r.outcome = 'accepted' AND later.id IS NULL
+               AND (l.claimed_by = '00000000-0000-0000-0000-000000000000'
+                    OR (l.id IS NULL AND e.status IN ('failed', 'expired', 'cancelled')))
+               AS is_settling
+    FROM result r
+    JOIN notifications n ON n.id = r.id
+    LEFT JOIN live l ON l.id = r.id AND l.id = ANY ($1::uuid[])
+    LEFT JOIN ends e ON e.id = r.id AND e.id = ANY ($1::uuid[])
+    LEFT JOIN attempts a ON a.id = r.id AND a.id = ANY ($1::uuid[]) AND a.claim = r.claim
+                            AND a.recorded_by = $11
+    LEFT JOIN (SELECT id, max(claim) AS claim FROM attempts WHERE id = ANY ($1::uuid[]) GROUP BY id)
+        later ON later.id = r.id AND later.claim > r.claim
+    WHERE n.id = ANY ($1::uuid[])
 ), fresh AS (
-    SELECT r.* FROM result r JOIN notifications n ON n.id = r.id
-    WHERE n.id = ANY ($1::uuid[]) AND n.claim >= r.claim AND NOT EXISTS (
-        SELECT FROM attempts a WHERE a.id = r.id AND a.claim = r.claim AND a.recorded_by = $11)
+    SELECT * FROM known WHERE NOT is_own AND present_claim >= claim
 ), written AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, queue_wait_s, late,
                           provider, outcome, code, detail, reference)
@@ -30,21 +49,25 @@ WITH result AS (
         finished_at = excluded.finished_at, late = true, provider = excluded.provider,
         outcome = excluded.outcome, code = excluded.code, detail = excluded.detail,
         reference = excluded.reference
+), settled_row AS (
+    DELETE FROM live l USING known k
+    WHERE l.id = ANY ($1::uuid[]) AND l.id = k.id AND l.claim = k.present_claim AND k.is_settling
+      AND l.claimed_by = '00000000-0000-0000-0000-000000000000'
+    RETURNING l.id, k.claim
+), settled_end AS (
+    DELETE FROM ends e USING known k
+    WHERE e.id = ANY ($1::uuid[]) AND e.id = k.id AND e.claim = k.present_claim AND k.is_settling
+    RETURNING e.id, k.claim
 ), settled AS (
-    UPDATE notifications n SET
-        status = 'sent', due_at = NULL, claimed_by = NULL, updated_at = now()
-    FROM fresh f
-    WHERE n.id = f.id AND n.id = ANY ($1::uuid[]) AND n.claim = f.claim AND f.outcome = 'accepted'
-      AND n.status::text IN ('queued', 'retrying', 'failed', 'expired', 'cancelled')
-    RETURNING n.id
-), forgiven AS (
-    DELETE FROM failures WHERE id IN (SELECT id FROM settled)
+    SELECT * FROM settled_row UNION ALL SELECT * FROM settled_end
 )
-SELECT r.id, f.id IS NOT NULL AS late, date_part('epoch', now() - n.created_at) AS age_s,
+SELECT k.id, k.claim, NOT k.is_own AND k.present_claim >= k.claim AS late,
+       date_part('epoch', now() - k.created_at) AS age_s,
        CASE WHEN s.id IS NOT NULL THEN 'sent'
-            WHEN f.id IS NULL AND n.claim = r.claim THEN n.status::text END AS status
-FROM result r
-JOIN notifications n ON n.id = r.id
-LEFT JOIN fresh f ON f.id = r.id AND f.claim = r.claim
-LEFT JOIN settled s ON s.id = f.id AND n.claim = f.claim
-WHERE n.id = ANY ($1::uuid[])
+            WHEN NOT k.is_own OR k.present_claim <> k.claim THEN NULL
+            WHEN k.is_waiting THEN 'retrying'
+            WHEN k.is_live THEN NULL
+            ELSE coalesce(k.end_status, 'sent') END AS status,
+       k.is_settling AND s.id IS NULL AS is_unsettled
+FROM known k
+LEFT JOIN settled s ON s.id = k.id AND s.claim = k.claim

@@ -1,22 +1,25 @@
--- Expires waiting rows, due or published, whose expires_at has passed. Rows published within the
--- last minute are left to the worker that claims them.
--- Parameters: $1 the maximum number of rows of each kind.
+-- Ends the unclaimed rows whose expires_at has passed as expired.
+-- Parameters: $1 the maximum number of rows.
 -- Returns: one row per expired notification; `age_s` since it was accepted, in seconds.
 -- Repeating it expires the next rows.
-WITH due AS (
-    SELECT id FROM notifications
-    WHERE due_at IS NOT NULL AND expires_at <= now()
+-- (IS TRUE: see claim.sql. isfinite: one row that raises would keep all others from expiring.)
+WITH over AS (
+    SELECT id FROM live
+    WHERE expires_at <= now() AND claimed_by = '00000000-0000-0000-0000-000000000000'
     ORDER BY expires_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
-), published AS (
-    SELECT id FROM notifications
-    WHERE status = 'queued' AND due_at IS NULL AND expires_at <= now()
-      AND published_at < now() - interval '1 minute'
-    LIMIT $1
-    FOR UPDATE SKIP LOCKED
+), ended AS (
+    DELETE FROM live
+    WHERE id = ANY (ARRAY(SELECT id FROM over))
+      AND claimed_by = '00000000-0000-0000-0000-000000000000' AND (expires_at <= now()) IS TRUE
+    RETURNING id, claim, queue, tries, created_at
+), kept AS (
+    INSERT INTO ends (id, claim, status, queue, tries, first_at, at)
+    SELECT id, claim, 'expired', queue, tries, created_at, now() FROM ended e
+    WHERE EXISTS (SELECT FROM notifications n WHERE n.id = e.id)
+    ON CONFLICT (id) DO NOTHING
 )
-UPDATE notifications n SET status = 'expired', due_at = NULL, updated_at = now()
-WHERE n.id = ANY (ARRAY(SELECT id FROM due UNION ALL SELECT id FROM published))
-  AND n.status::text IN ('scheduled', 'queued', 'retrying') AND n.expires_at <= now()
-RETURNING n.queue, date_part('epoch', now() - n.created_at) AS age_s
+SELECT queue, CASE WHEN isfinite(created_at) THEN date_part('epoch', now() - created_at) ELSE 0 END
+           AS age_s
+FROM ended

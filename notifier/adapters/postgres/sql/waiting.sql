@@ -1,23 +1,50 @@
--- Counts the due rows of each queue.
--- Parameters: $1 queues, $2 the number up to which each class (first attempts, retries) is counted.
--- Returns: one row per queue; `oldest` is how long its oldest row has waited, due or published and
--- not yet claimed. (The due_at of a due row equals its ready_at.)
-SELECT queue.name AS queue, due.count,
-       coalesce(now() - least(due.oldest, published.ready_at), interval '0') AS oldest
-FROM unnest($1::text[]) AS queue (name)
+-- Counts the rows of each queue that wait to be published: the due rows after the floors of its
+-- lease, from the beginning if it has none. A row of class 3 was published by the process that
+-- stored it, and is published again once it has been due for 2 s.
+-- Parameters: $1 queues, $2 the number up to which each class is counted.
+-- Returns: one row per queue; `oldest` is how long its oldest unclaimed row has waited, published or
+-- not. It is looked for from the marks on, up to which every row was claimed. The first unclaimed
+-- row of a class has waited longest, except in class 0: a row that is given back keeps its ready_at.
+-- (At most 5000 rows of a class are read: without that limit Postgres would pass all claimed ones.)
+SELECT q.queue, coalesce(sum(due.count), 0)::bigint AS count,
+       coalesce(now() - min(oldest.ready_at), interval '0') AS oldest
+FROM unnest($1::text[]) AS q (queue)
+LEFT JOIN leases lease ON lease.queue = q.queue
+CROSS JOIN (
+    VALUES (0, interval '0', 100), (1, interval '0', 1), (2, interval '0', 1),
+           (3, interval '2 seconds', 1)
+) AS c (class, due_for, candidates)
 CROSS JOIN LATERAL (
-    SELECT count(*) AS count, min(due_at) AS oldest FROM (
-        (SELECT n.due_at FROM notifications n
-         WHERE n.queue = queue.name AND NOT n.is_retry AND n.due_at <= now()
-         ORDER BY n.due_at LIMIT $2)
-        UNION ALL
-        (SELECT n.due_at FROM notifications n
-         WHERE n.queue = queue.name AND n.is_retry AND n.due_at <= now()
-         ORDER BY n.due_at LIMIT $2)
-    ) AS due_row
+    SELECT coalesce((progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
+                    '1970-01-01 00:00:00+00') AS floor_at,
+           coalesce((progress #>> ARRAY['floors', c.class::text, '1'])::uuid,
+                    '00000000-0000-0000-0000-000000000000') AS floor_id,
+           coalesce((progress #>> ARRAY['marks', c.class::text, '0'])::timestamptz,
+                    '1970-01-01 00:00:00+00') AS mark_at,
+           coalesce((progress #>> ARRAY['marks', c.class::text, '1'])::uuid,
+                    '00000000-0000-0000-0000-000000000000') AS mark_id
+    FROM (SELECT lease.progress) AS l (progress)
+) p
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count FROM (
+        SELECT FROM (
+            SELECT claimed_by FROM live
+            WHERE queue = q.queue AND turn = 0 AND class = c.class
+              AND (due_at, id) > (p.floor_at, p.floor_id) AND due_at <= now() - c.due_for
+            ORDER BY due_at, id LIMIT 5000
+        ) AS row WHERE claimed_by = '00000000-0000-0000-0000-000000000000' LIMIT $2
+    ) AS unclaimed
 ) due
-LEFT JOIN LATERAL (
-    SELECT n.ready_at FROM notifications n
-    WHERE n.queue = queue.name AND n.status = 'queued' AND n.due_at IS NULL
-    ORDER BY n.published_at LIMIT 1
-) published ON true
+CROSS JOIN LATERAL (
+    SELECT min(ready_at) AS ready_at FROM (
+        SELECT ready_at FROM (
+            SELECT claimed_by, ready_at, expires_at FROM live
+            WHERE queue = q.queue AND turn = 0 AND class = c.class
+              AND (due_at, id) > (p.mark_at, p.mark_id) AND due_at <= now()
+            ORDER BY due_at, id LIMIT 5000
+        ) AS row
+        WHERE claimed_by = '00000000-0000-0000-0000-000000000000' AND expires_at > now()
+        LIMIT c.candidates
+    ) AS unclaimed
+) oldest
+GROUP BY q.queue

@@ -1,0 +1,119 @@
+"""The leases of one process, on its own connection."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from notifier.adapters.postgres.connection import (
+    ConnectionSettings,
+    PostgresConnection,
+    open_connection,
+)
+from notifier.adapters.postgres.statements import statement
+from notifier.domain.notification import QueueKey, WorkerId
+from notifier.ports.leases import HeldLease, Lease, LeaseRead, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+CONNECTIONS: Final = 1
+"""How many connections `open_leases` opens at most."""
+
+# A lease that a crash of Postgres sets back is lost by its holder at the next renewal.
+_SESSION_SETTINGS: Final = {"synchronous_commit": "off"}
+
+_decoder = msgspec.json.Decoder(Progress)
+
+log = structlog.get_logger(__name__)
+
+
+def encode_progress(progress: Progress) -> str:
+    """The value of the column `progress`."""
+    return msgspec.json.encode(progress).decode()
+
+
+class PostgresLeases:
+    """Implements ports.leases.LeaseStore."""
+
+    def __init__(
+        self, worker: WorkerId, queues: Sequence[QueueKey], connection: PostgresConnection
+    ) -> None:
+        self.worker = worker
+        self._names = [str(queue) for queue in queues]
+        self._connection = connection
+
+    async def renew(self, held: Sequence[HeldLease]) -> LeaseRead:
+        """Write the progress of these leases unless they have another holder; read all leases."""
+        rows = await self._connection.fetch(
+            statement("lease_renew"), self.worker, self._names, *_columns(held)
+        )
+        leases = [
+            Lease(
+                queue=QueueKey.parse(row["queue"]),
+                holder=row["holder"] and WorkerId(row["holder"]),
+                term=row["term"],
+                beat=row["beat"],
+                is_backlogged=row["is_backlogged"],
+            )
+            for row in rows
+        ]
+        renewed = {QueueKey.parse(row["queue"]) for row in rows if row["is_renewed"]}
+        return LeaseRead(leases, renewed)
+
+    async def acquire(self, seen: Sequence[Lease]) -> Mapping[QueueKey, Progress]:
+        """Become the holder of each lease whose term and beat are still as seen.
+
+        Progress that cannot be decoded counts as none: all rows are published again.
+        """
+        rows = await self._connection.fetch(
+            statement("lease_acquire"),
+            self.worker,
+            [str(lease.queue) for lease in seen],
+            [lease.term for lease in seen],
+            [lease.beat for lease in seen],
+        )
+        return {
+            QueueKey.parse(row["queue"]): _decode_progress(row["queue"], row["progress"])
+            for row in rows
+        }
+
+    async def release(self, held: Sequence[HeldLease]) -> None:
+        """Write the progress of these leases and leave them without a holder."""
+        await self._connection.fetch(statement("lease_release"), self.worker, *_columns(held))
+
+    async def forget_leases(self) -> None:
+        """Delete all leases, so that all due rows are published again."""
+        await self._connection.fetch("DELETE FROM leases")
+
+
+def _columns(held: Sequence[HeldLease]) -> tuple[list[str], list[int], list[str]]:
+    """Queues, terms and progress."""
+    return (
+        [str(lease.queue) for lease in held],
+        [lease.term for lease in held],
+        [encode_progress(lease.progress) for lease in held],
+    )
+
+
+def _decode_progress(queue: str, stored: str) -> Progress:
+    try:
+        return _decoder.decode(stored)
+    except msgspec.DecodeError as error:
+        log.warning("lease_progress_unreadable", queue=queue, reason=str(error))
+        return Progress()
+
+
+@asynccontextmanager
+async def open_leases(
+    settings: ConnectionSettings, worker: WorkerId, queues: Sequence[QueueKey]
+) -> AsyncIterator[PostgresLeases]:
+    """Yield the leases of these queues with their own connection, which opens at the first use.
+
+    The time limit of a statement must be LEASE_TIMEOUT_S, see domain/liveness.py.
+    """
+    async with open_connection(settings, _SESSION_SETTINGS) as connection:
+        yield PostgresLeases(worker, queues, connection)

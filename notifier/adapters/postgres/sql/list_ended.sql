@@ -1,0 +1,11 @@
+-- Finds notifications that ended other than by being sent, newest first.
+-- Parameters: $1 to $5 as in list_notifications.sql, $6 the status.
+-- Returns: as list_notifications.sql.
+WITH candidate AS MATERIALIZED (
+    SELECT id, queue FROM ends
+    WHERE status = $6::text::notification_status AND id BETWEEN $2 AND $3
+    ORDER BY id DESC LIMIT $5
+)
+SELECT ARRAY(SELECT id FROM candidate WHERE queue LIKE $1 ORDER BY id DESC LIMIT $4) AS ids,
+       (SELECT count(*) FROM candidate) AS count,
+       (SELECT id FROM candidate ORDER BY id LIMIT 1) AS last

@@ -1,0 +1,204 @@
+"""Readers read few rows, however many rows wait, were sent or have ended beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import pytest
+
+from harness.client import until
+from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.leases import encode_progress
+from notifier.adapters.postgres.reader import open_reader
+from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.store import MAX_COUNTED_DUE, open_store
+from notifier.domain.due import DueClass, Position
+from notifier.domain.notification import Status
+from notifier.ports.leases import Progress
+from notifier.ports.queries import Filter
+from tests.builders import EMAIL_LOW, QUEUES, worker_id
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from notifier.adapters.postgres.reader import PostgresReader
+
+SURGE: Final = 20_000
+WAITING: Final = 50_000
+FEW: Final = 20
+PAGE: Final = 50
+OUTDATED: Final = "statistics of empty tables"
+ROWS_READ: Final = """
+    SELECT (SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables)::integer
+         + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::integer"""
+SESSIONS: Final = """SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'notifier'"""
+
+# Each statement makes notifications that are newer than those before, with rows of one kind.
+NEW: Final = """
+    WITH new AS MATERIALIZED (
+        SELECT n, (left(uuid_at(clock_timestamp())::text, 14) || '7000-8000-'
+                   || lpad(to_hex(n), 12, '0'))::uuid AS id
+        FROM (SELECT pg_sleep(0.002)) AS next_millisecond, generate_series(1, {count}) AS n
+    ), stored AS (
+        INSERT INTO notifications (id, expires_at, queue, recipient, content, metadata)
+        SELECT id, now() + interval '1 hour', '{queue}', 'a@example.com', '{{}}', '{{}}' FROM new
+    ) {rows}"""
+LIVE: Final = """
+    INSERT INTO live (id, claimed_by, created_at, due_at, ready_at, expires_at, size, class, queue)
+    SELECT id, '{claimed_by}', now(), now() + interval '{due_in}' + n * interval '1 us', now(),
+           now() + interval '{expires_in}', 2, {due_class}, '{queue}' FROM new"""
+ENDS: Final = """
+    INSERT INTO ends (id, claim, status, queue, tries, first_at, at)
+    SELECT id, 1, '{status}', '{queue}', 1, now(), now() FROM new"""
+ATTEMPTS: Final = """
+    INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, queue_wait_s, provider,
+                          outcome, code, detail, reference, tries)
+    SELECT id, 1, gen_random_uuid(), now(), now(), 0, 'smtp', 'accepted', '250', '', '', 1
+    FROM new"""
+
+
+def live(
+    queue: str,
+    *,
+    due_in: str = "-1 minute",
+    due_class: DueClass = DueClass.FIRST,
+    claimed_by: str = "00000000-0000-0000-0000-000000000000",
+    expires_in: str = "1 hour",
+) -> str:
+    return LIVE.format(
+        queue=queue,
+        due_in=due_in,
+        due_class=due_class.value,
+        claimed_by=claimed_by,
+        expires_in=expires_in,
+    )
+
+
+FEW_ROWS: Final = {
+    Status.SCHEDULED: live("email.high", due_in="1 hour"),
+    Status.QUEUED: live("email.high"),
+    Status.RETRYING: live("email.high", due_in="1 hour", due_class=DueClass.RETRY),
+    Status.SENDING: live("email.low", due_in="-1 hour", claimed_by=str(worker_id())),
+    Status.SENT: ATTEMPTS,
+    Status.FAILED: ENDS.format(status="failed", queue="email.high"),
+    Status.EXPIRED: live("email.high", expires_in="-1 second"),
+    Status.CANCELLED: ENDS.format(status="cancelled", queue="email.high"),
+}
+WAITING_SURGES: Final = {
+    Status.QUEUED: live("email.low"),
+    Status.SCHEDULED: live("email.low", due_in="1 hour"),
+}
+ENDED: Final = ENDS.format(status="suppressed", queue="email.low")
+
+
+async def add(
+    connection: asyncpg.Connection[asyncpg.Record], queue: str, count: int, rows: str
+) -> None:
+    await connection.execute(NEW.format(queue=queue, count=count, rows=rows))
+
+
+async def fill(connection: asyncpg.Connection[asyncpg.Record], waiting: Status) -> None:
+    """Write a few rows in each status, and more recent surges of waiting, sent and ended rows."""
+    for rows in FEW_ROWS.values():
+        await add(connection, "email.high", FEW, rows)
+    for rows in (ATTEMPTS, ENDED):
+        await add(connection, "email.low", SURGE, rows)
+    await add(connection, "email.low", WAITING, WAITING_SURGES[waiting])
+
+
+async def rows_read(
+    url: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    work: Callable[[PostgresReader], Awaitable[object]],
+) -> int:
+    """Return how many rows and index entries this work reads. A session reports them at its end."""
+    before = int(await connection.fetchval(ROWS_READ))
+    async with open_reader(ConnectionSettings(url=url)) as reader:
+        await work(reader)
+    await until(lambda: connection.fetchval(SESSIONS), lambda count: count == 0)
+    return int(await connection.fetchval(ROWS_READ)) - before
+
+
+@pytest.mark.parametrize("waiting", WAITING_SURGES)
+@pytest.mark.parametrize("statistics", [OUTDATED, "present statistics"])
+async def test_a_page_of_any_status_reads_few_rows_of_other_statuses(
+    database_url: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    waiting: Status,
+    statistics: str,
+) -> None:
+    await connection.execute("VACUUM ANALYZE")
+    await fill(connection, waiting)
+    if statistics != OUTDATED:
+        await connection.execute("VACUUM ANALYZE")
+    for status in [None, *FEW_ROWS, Status.SUPPRESSED]:
+
+        async def read_page(reader: PostgresReader, status: Status | None = status) -> None:
+            page = await reader.notifications(Filter(status=status, limit=PAGE))
+            statuses = {view.status for view in page.views}
+            is_surge = status in {None, waiting, Status.SENT, Status.SUPPRESSED}
+            assert len(page.views) == (PAGE if is_surge else FEW)
+            assert statuses == {status or waiting}
+
+        # What is sending is looked for in the first 20,000 rows that are due, too.
+        most = WAITING if status is Status.SENDING else SURGE
+        assert 0 < await rows_read(database_url, connection, read_page) < most, status
+
+
+async def test_failures_and_one_notification_read_few_rows(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute("VACUUM ANALYZE")
+    await fill(connection, Status.QUEUED)
+
+    async def read(reader: PostgresReader) -> None:
+        failures = await reader.failures(Filter(limit=PAGE))
+        assert len(failures) == FEW
+        view = await reader.get(failures[0].id)
+        assert view is not None
+
+    assert 0 < await rows_read(database_url, connection, read) < PAGE * FEW
+
+
+async def test_a_count_of_what_waits_reads_few_of_the_rows_that_wait(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute("VACUUM ANALYZE")
+    await fill(connection, Status.QUEUED)
+    row = await connection.fetchrow(
+        "SELECT due_at, id FROM live WHERE queue = 'email.low' AND class = 1 AND turn >= 0"
+        " ORDER BY due_at, id OFFSET $1 LIMIT 1",
+        WAITING // 2,
+    )
+    assert row is not None
+    position = Position(row["due_at"], row["id"])
+    progress = Progress(floors={DueClass.FIRST: position}, marks={DueClass.FIRST: position})
+    await connection.execute(
+        "INSERT INTO leases (queue, progress) VALUES ($1, $2::text::jsonb)",
+        str(EMAIL_LOW),
+        encode_progress(progress),
+    )
+
+    async def count(_: PostgresReader) -> None:
+        async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
+            waiting = await store.waiting(QUEUES)
+        assert waiting[EMAIL_LOW].due == MAX_COUNTED_DUE
+        assert waiting[EMAIL_LOW].is_ceiling
+
+    assert 0 < await rows_read(database_url, connection, count) < 3 * MAX_COUNTED_DUE
+
+
+async def test_the_check_for_lost_notifications_reads_the_newest_only(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute("VACUUM ANALYZE")
+    await fill(connection, Status.QUEUED)
+
+    async def check(_: PostgresReader) -> None:
+        async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
+            (row,) = await store._connections.maintenance.fetch(statement("find_lost"), PAGE)
+        assert tuple(row) == (PAGE, 0, None)
+
+    assert 0 < await rows_read(database_url, connection, check) < 10 * PAGE
