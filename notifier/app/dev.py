@@ -76,8 +76,8 @@ async def run_dev(
 ) -> None:
     """Run everything until `stop`, then drain. The next run continues with unfinished work.
 
-    Raises, alone or in a group, ConfigError for a wrong
-    setting or a port in use, and ServerFailed if the embedded Postgres or RabbitMQ does not start.
+    Raises, alone or in a group, ConfigError for a wrong setting or a port in use, and ServerFailed
+    if the embedded Postgres or RabbitMQ does not start.
     """
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(

@@ -46,8 +46,8 @@ MAX_READY: Final[Mapping[SendPermission, int]] = {
     SendPermission.BREAKER_OPEN: 1,
     SendPermission.PAUSED: 0,
 }
-"""How many pointers may be ready in the broker at most, by what this process may send. One while a
-breaker is open: any worker may send the probe, and it has no rows of its own."""
+"""How many pointers may be ready in the broker at most, by what this process may send. While a
+breaker is open it is one: the worker that sends the probe needs a message, and may not publish."""
 
 log = structlog.get_logger(__name__)
 
@@ -250,10 +250,7 @@ class Relay:
             for range_ in self._held[queue].cursor.ranges(self._limits(queue, room), room, now)
         ]
         read = await self._store.read_due(ranges)
-        rows = defaultdict[QueueKey, list[LiveRow]](list)
-        for row in read.rows:
-            rows[row.queue].append(row)
-        now = uptime_s()
+        rows, now = read.by_queue(), uptime_s()
         batches = {queue: self._held[queue].cursor.read(rows[queue], read, now) for queue in rooms}
         due = [row for batch in batches.values() for row in batch.rows]
         unconfirmed = defaultdict[QueueKey, list[LiveRow]](list)

@@ -7,6 +7,7 @@ All methods raise StoreUnavailable (StoreConflict if the work was undone) and St
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -131,6 +132,13 @@ class DueRead(NamedTuple):
     now: datetime
     oldest_running: int
     next_transaction: int
+
+    def by_queue(self) -> defaultdict[QueueKey, list[LiveRow]]:
+        """Return the rows of each queue, in their order; an empty list where there are none."""
+        rows = defaultdict[QueueKey, list[LiveRow]](list)
+        for row in self.rows:
+            rows[row.queue].append(row)
+        return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

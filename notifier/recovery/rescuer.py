@@ -158,10 +158,7 @@ class Rescuer:
             if not looking:
                 break
             read = await self._store.look([range_ for of in ranges.values() for range_ in of])
-            now = read.now
-            rows = defaultdict["QueueKey", list["LiveRow"]](list)
-            for row in read.rows:
-                rows[row.queue].append(row)
+            rows, now = read.by_queue(), read.now
             for queue, cursor in looking.items():
                 batch = cursor.looked(rows[queue], read, self._clock())
                 if batch.rows:
