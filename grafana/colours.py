@@ -23,8 +23,10 @@ FLOW: Final[Mapping[str, str]] = {"accepted": "blue"} | FINAL_STATUSES
 OUTCOMES: Final[Mapping[str, str]] = {
     "accepted": "green",
     "refused": "orange",
+    "deferred": "light-blue",
     "throttled": "yellow",
     "unavailable": "red",
+    "misconfigured": "dark-red",
     "ambiguous": "purple",
 }
 

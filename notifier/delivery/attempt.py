@@ -179,7 +179,7 @@ class Attempts:
         """Call the provider; returns its outcome and whether the grace period ended before it."""
         provider = self._rules.provider(claimed.queue)
         if provider is None:
-            return Unavailable(code="no_provider", spends=False, is_local=True), False
+            return Unavailable(code="no_provider", is_local=True), False
         try:
             content = _decode(claimed.content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

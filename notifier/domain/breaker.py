@@ -12,6 +12,8 @@ import msgspec
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
+    Deferred,
+    Misconfigured,
     Outcome,
     Refused,
     Throttled,
@@ -61,8 +63,10 @@ class ProviderFigures(msgspec.Struct, frozen=True, kw_only=True):
 def is_failure(outcome: Outcome) -> bool | None:
     """Whether the outcome is a failure of the provider; None if it is no evidence either way."""
     match outcome:
-        case Accepted() | Refused() | Throttled():
+        case Accepted() | Refused() | Deferred() | Throttled():
             return False
+        case Misconfigured():
+            return True
         case Unavailable():
             return None if outcome.is_local else True
         case Ambiguous(code=code):
@@ -78,7 +82,7 @@ def is_unasked(outcome: Outcome) -> bool:
 
 def is_about_credentials(outcome: Outcome) -> bool:
     """Whether the provider refused our credentials rather than the notification."""
-    return isinstance(outcome, Unavailable) and not outcome.spends and not outcome.is_local
+    return isinstance(outcome, Misconfigured) and outcome.is_credentials
 
 
 def decide_opening(reports: Sequence[ProviderFigures]) -> Opening | None:

@@ -1,4 +1,8 @@
-"""The outcome of one provider call. Every provider maps its responses to one of these five."""
+"""The outcome of one provider call. Every provider maps its responses to one of these seven.
+
+They differ in what the response says about: this message for good (Refused) or for now (Deferred),
+our rate (Throttled), our settings (Misconfigured), the provider (Unavailable).
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,19 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class Deferred(msgspec.Struct, frozen=True, kw_only=True):
+    """This recipient or message must wait (mailbox full, greylisting): surely not sent.
+
+    It says nothing about other messages, and no try is spent. `after` is the minimum wait that the
+    provider asked for, if it asked for one.
+    """
+
+    name: ClassVar[str] = "deferred"
+    code: str
+    detail: str = ""
+    after: timedelta | None = None
+
+
 class Throttled(msgspec.Struct, frozen=True, kw_only=True):
     """The provider limits the rate: surely not sent, and no try is spent.
 
@@ -43,20 +60,31 @@ class Throttled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unavailable(msgspec.Struct, frozen=True, kw_only=True):
-    """Surely not sent.
+    """The provider has a fault: surely not sent, and a try is spent.
 
-    `spends` is False if the notification is not the cause (rejected credentials): no try is spent.
     `after` is the minimum wait that the provider asked for, if it asked for one. `is_local` means
-    that the provider was not called (no session free, none configured), so the outcome says nothing
-    about its health.
+    that the provider was not called (no session free, none configured): the outcome says nothing
+    about its health, and no try is spent.
     """
 
     name: ClassVar[str] = "unavailable"
     code: str
     detail: str = ""
-    spends: bool = True
     is_local: bool = False
     after: timedelta | None = None
+
+
+class Misconfigured(msgspec.Struct, frozen=True, kw_only=True):
+    """The provider rejects what our settings say: surely not sent, and no try is spent.
+
+    For example our sender address, our host name in HELO, a URL that does not exist, an account
+    without credit. `is_credentials` means that it rejects our authentication.
+    """
+
+    name: ClassVar[str] = "misconfigured"
+    code: str
+    detail: str = ""
+    is_credentials: bool = False
 
 
 class Ambiguous(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,4 +95,13 @@ class Ambiguous(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-Outcome = Accepted | Refused | Throttled | Unavailable | Ambiguous
+Outcome = Accepted | Refused | Deferred | Throttled | Unavailable | Misconfigured | Ambiguous
+OUTCOMES: Final[tuple[type[Outcome], ...]] = (
+    Accepted,
+    Refused,
+    Deferred,
+    Throttled,
+    Unavailable,
+    Misconfigured,
+    Ambiguous,
+)

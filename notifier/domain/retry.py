@@ -13,6 +13,8 @@ from notifier.domain.notification import Status
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
+    Deferred,
+    Misconfigured,
     Outcome,
     Refused,
     Throttled,
@@ -53,8 +55,10 @@ class RetryPolicy:
 MAX_EXPONENT: Final = 64
 THROTTLED_DELAY: Final = timedelta(seconds=1)
 """The delay after Throttled if the provider asked for none."""
+DEFERRED_DELAY: Final = timedelta(minutes=1)
+"""The least delay after Deferred."""
 UNSPENT_DELAY: Final = timedelta(seconds=5)
-"""The delay after an outcome that the notification did not cause (rejected credentials)."""
+"""The delay after an outcome that the notification did not cause (Misconfigured)."""
 MAX_DEATHS: Final = 3
 """At this death of a worker during one notification the notification fails."""
 
@@ -115,7 +119,9 @@ def decide(
             return Retry(
                 after if after is not None else _jittered(THROTTLED_DELAY, draw), spends=False
             )
-        case Unavailable(spends=False):
+        case Deferred(after=after):
+            return Retry(max(_jittered(DEFERRED_DELAY, draw), after or timedelta(0)), spends=False)
+        case Misconfigured() | Unavailable(is_local=True):
             return Retry(_jittered(UNSPENT_DELAY, draw), spends=False)
         case Unavailable(after=after):
             return _retry_or_fail(tries + 1, max_tries, policy, draw, after or timedelta(0))

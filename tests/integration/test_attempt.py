@@ -11,7 +11,14 @@ import pytest
 
 from notifier.domain.liveness import STALE_AFTER_S
 from notifier.domain.notification import Status
-from notifier.domain.outcome import Accepted, Ambiguous, Refused, Throttled, Unavailable
+from notifier.domain.outcome import (
+    Accepted,
+    Ambiguous,
+    Misconfigured,
+    Refused,
+    Throttled,
+    Unavailable,
+)
 from notifier.domain.retry import OnAmbiguous
 from notifier.ports.queries import Filter
 from notifier.ports.store import AttemptResult, Recorded
@@ -83,7 +90,7 @@ async def test_throttling_spends_no_try(database_url: str) -> None:
 
 
 async def test_rejected_credentials_spend_no_try_and_delay_the_retry(database_url: str) -> None:
-    async with open_worker(database_url, Unavailable(code="535", spends=False)) as worker:
+    async with open_worker(database_url, Misconfigured(code="535", is_credentials=True)) as worker:
         item = a_notification(max_tries=1)
         [held] = await worker.hold(item)
         await worker.run(held.pointer)

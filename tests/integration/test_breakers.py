@@ -19,7 +19,7 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.controls import BreakerState, Scope, ScopeKind, SendPermission
 from notifier.domain.notification import Channel, QueueKey
-from notifier.domain.outcome import Accepted, Ambiguous, Outcome, Unavailable
+from notifier.domain.outcome import Accepted, Ambiguous, Misconfigured, Outcome, Unavailable
 from notifier.scheduling.gates.breakers import Breakers
 from notifier.scheduling.gates.prober import Prober
 from notifier.scheduling.gates.probes import Probes
@@ -29,8 +29,8 @@ from tests.doubles import PermissionChange
 
 PROVIDERS = {Channel("email"): ["smtp"], Channel("sms"): ["twilio"], Channel("push"): ["fcm"]}
 DOWN = Unavailable(code="503")
-DENIED = Unavailable(code="401", spends=False)
-NO_CONNECTION = Unavailable(code="no_connection", spends=False, is_local=True)
+DENIED = Misconfigured(code="401", is_credentials=True)
+NO_CONNECTION = Unavailable(code="no_connection", is_local=True)
 
 
 @dataclass

@@ -16,7 +16,7 @@ import pytest
 from notifier.adapters.providers.http.provider import open_http
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.domain.outcome import Accepted, Refused, Throttled, Unavailable
+from notifier.domain.outcome import Accepted, Misconfigured, Refused, Throttled, Unavailable
 from notifier.embedded.free_ports import free_ports
 from notifier.ports.provider import Envelope, Provider
 from tests.integration.raw_servers import (
@@ -145,7 +145,9 @@ async def test_retry_after_is_bounded(value: str, after: timedelta | None) -> No
 
 async def test_wrong_credentials_spend_no_try() -> None:
     async with open_pair(http_response("401 Unauthorized")) as (provider, _):
-        assert await provider.send(message()) == Unavailable(code="401", detail="{}", spends=False)
+        assert await provider.send(message()) == Misconfigured(
+            code="401", detail="{}", is_credentials=True
+        )
 
 
 async def test_a_huge_body_is_read_up_to_its_bound_and_the_next_send_works() -> None:
@@ -222,7 +224,7 @@ async def test_a_time_out_while_waiting_for_a_connection_is_local_and_spends_no_
             outcome = await provider.send(message())
             holder.cancel()
     assert isinstance(outcome, Unavailable)
-    assert (outcome.code, outcome.spends, outcome.is_local) == ("no_connection", False, True)
+    assert (outcome.code, outcome.is_local) == ("no_connection", True)
     assert len(raw.seen) == 1
 
 

@@ -18,7 +18,14 @@ from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.domain.outcome import Accepted, Outcome, Refused, Throttled, Unavailable
+from notifier.domain.outcome import (
+    Accepted,
+    Misconfigured,
+    Outcome,
+    Refused,
+    Throttled,
+    Unavailable,
+)
 from notifier.ports.provider import Envelope, Provider
 from notifier.settings import convert_table, load_settings
 from tests.integration.mail_server import MailServer
@@ -241,7 +248,7 @@ class FixedProvider:
         Refused(code="400"),
         Throttled(code="429"),
         Unavailable(code="500"),
-        Unavailable(code="no_connection", spends=False, is_local=True),
+        Unavailable(code="no_connection", is_local=True),
     ],
 )
 async def test_an_outcome_that_is_not_about_credentials_reads_no_file(
@@ -270,8 +277,8 @@ async def test_unusable_settings_raise_on_opening(tmp_path: Path) -> None:
 
 
 def assert_refused(outcome: Outcome) -> None:
-    assert isinstance(outcome, Unavailable)
-    assert not outcome.spends
+    assert isinstance(outcome, Misconfigured)
+    assert outcome.is_credentials
 
 
 async def wait_reload_interval() -> None:

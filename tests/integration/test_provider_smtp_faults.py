@@ -12,7 +12,7 @@ import pytest
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.domain.outcome import Refused, Throttled, Unavailable
+from notifier.domain.outcome import Misconfigured, Refused, Throttled, Unavailable
 from notifier.embedded.free_ports import free_ports
 from notifier.ports.provider import Envelope, Provider
 from tests.integration.raw_servers import CLOSE, HELLO, SILENCE, RawServer, open_smtp_script
@@ -95,7 +95,7 @@ async def test_a_250_reply_to_data_is_not_an_acceptance() -> None:
     [
         ("421 4.3.2 closing", Unavailable(code="421 4.3.2", detail="4.3.2 closing")),
         ("421 4.7.0 too many", Throttled(code="421 4.7.0", detail="4.7.0 too many")),
-        ("554 no", Unavailable(code="554", detail="no", spends=False)),
+        ("554 no", Misconfigured(code="554", detail="no", is_credentials=True)),
     ],
 )
 async def test_a_negative_greeting_does_not_refuse_the_recipient(
@@ -247,7 +247,10 @@ async def test_the_envelope_id_is_sent_only_if_dsn_is_offered() -> None:
 @pytest.mark.parametrize(
     ("replies", "expected"),
     [
-        (["535 5.7.8 no", CLOSE], Unavailable(code="535 5.7.8", detail="5.7.8 no", spends=False)),
+        (
+            ["535 5.7.8 no", CLOSE],
+            Misconfigured(code="535 5.7.8", detail="5.7.8 no", is_credentials=True),
+        ),
         (["535 5.7.8 no", "235 ok"], None),
         (["454 4.7.0 later"], Unavailable(code="454 4.7.0", detail="4.7.0 later")),
     ],

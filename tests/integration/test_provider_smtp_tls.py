@@ -10,7 +10,7 @@ import pytest
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.domain.outcome import Accepted, Outcome, Unavailable
+from notifier.domain.outcome import Accepted, Misconfigured, Outcome
 from notifier.ports.provider import Envelope
 from tests.integration.mail_server import MailServer
 
@@ -90,13 +90,13 @@ async def test_a_wrong_password_spends_no_try(certificate: Path) -> None:
             password="wrong",
         )
         outcome = await outcome_of(settings)
-    assert outcome == Unavailable(code="535 5.7.8", detail=outcome.detail, spends=False)
+    assert outcome == Misconfigured(code="535 5.7.8", detail=outcome.detail, is_credentials=True)
 
 
 async def test_a_missing_password_spends_no_try(certificate: Path) -> None:
     async with MailServer(certificate=certificate, password="right").open() as port:
         outcome = await outcome_of(SmtpSettings(host="localhost", port=port))
-    assert outcome == Unavailable(code="530 5.7.0", detail=outcome.detail, spends=False)
+    assert outcome == Misconfigured(code="530 5.7.0", detail=outcome.detail, is_credentials=True)
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
@@ -108,7 +108,9 @@ async def test_an_unknown_certificate_spends_no_try(certificate: Path, security:
             else SmtpSettings(host="localhost", port=port, security="starttls")
         )
         outcome = await outcome_of(settings)
-    assert outcome == Unavailable(code="tls_certificate", detail=outcome.detail, spends=False)
+    assert outcome == Misconfigured(
+        code="tls_certificate", detail=outcome.detail, is_credentials=True
+    )
 
 
 async def test_a_certificate_for_another_host_spends_no_try(certificate: Path) -> None:
@@ -117,14 +119,16 @@ async def test_a_certificate_for_another_host_spends_no_try(certificate: Path) -
             host="127.0.0.1", port=port, security="starttls", ca_file=str(certificate)
         )
         outcome = await outcome_of(settings)
-    assert outcome == Unavailable(code="tls_certificate", detail=outcome.detail, spends=False)
+    assert outcome == Misconfigured(
+        code="tls_certificate", detail=outcome.detail, is_credentials=True
+    )
 
 
 async def test_a_mail_is_not_sent_unencrypted_if_starttls_is_not_offered() -> None:
     async with MailServer().open() as port:
         settings = SmtpSettings(host="localhost", port=port, security="starttls")
         outcome = await outcome_of(settings)
-    assert outcome == Unavailable(code="unsupported", detail=outcome.detail, spends=False)
+    assert outcome == Misconfigured(code="unsupported", detail=outcome.detail, is_credentials=True)
 
 
 async def test_a_password_that_the_server_cannot_check_is_an_error(
@@ -133,7 +137,7 @@ async def test_a_password_that_the_server_cannot_check_is_an_error(
     async with MailServer(certificate=certificate).open() as port:  # AUTH only after STARTTLS
         settings = SmtpSettings(host="localhost", port=port, username="me", password="right")
         outcome = await outcome_of(settings)
-    assert outcome == Unavailable(code="unsupported", detail=outcome.detail, spends=False)
+    assert outcome == Misconfigured(code="unsupported", detail=outcome.detail, is_credentials=True)
 
 
 async def test_plain_text_where_tls_is_expected_is_unavailable() -> None:

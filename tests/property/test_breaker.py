@@ -16,7 +16,14 @@ from notifier.domain.breaker import (
     decide_opening,
     is_failure,
 )
-from notifier.domain.outcome import Accepted, Ambiguous, Outcome, Throttled, Unavailable
+from notifier.domain.outcome import (
+    Accepted,
+    Ambiguous,
+    Misconfigured,
+    Outcome,
+    Throttled,
+    Unavailable,
+)
 from notifier.scheduling.gates.failure_window import BUCKET_S, FailureWindow
 
 WORKERS = 3
@@ -25,8 +32,8 @@ OUTCOMES: tuple[Outcome, ...] = (
     Accepted(),
     Throttled(code="429"),
     DOWN,
-    Unavailable(code="401", spends=False),
-    Unavailable(code="no_connection", spends=False, is_local=True),
+    Misconfigured(code="401", is_credentials=True),
+    Unavailable(code="no_connection", is_local=True),
     Ambiguous(code="timeout"),
     Ambiguous(code="disconnected"),
 )

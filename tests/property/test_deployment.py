@@ -27,6 +27,7 @@ from notifier.domain.notification import (
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
+    Misconfigured,
     Outcome,
     Refused,
     Throttled,
@@ -65,7 +66,7 @@ OUTCOMES: Final = st.sampled_from(
         Refused(code="550"),
         Throttled(code="429"),
         Unavailable(code="503"),
-        Unavailable(code="401", spends=False),
+        Misconfigured(code="401", is_credentials=True),
         Ambiguous(code="timeout"),
     )
 )

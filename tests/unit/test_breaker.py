@@ -15,6 +15,7 @@ from notifier.domain.breaker import (
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
+    Misconfigured,
     Outcome,
     Refused,
     Throttled,
@@ -22,8 +23,8 @@ from notifier.domain.outcome import (
 )
 
 DOWN = Unavailable(code="503")
-DENIED = Unavailable(code="401", spends=False)
-NO_CONNECTION = Unavailable(code="no_connection", spends=False, is_local=True)
+DENIED = Misconfigured(code="401", is_credentials=True)
+NO_CONNECTION = Unavailable(code="no_connection", is_local=True)
 
 
 def report(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from notifier.domain.breaker import ProviderFigures
-from notifier.domain.outcome import Ambiguous, Refused, Unavailable
+from notifier.domain.outcome import Ambiguous, Misconfigured, Refused, Unavailable
 from notifier.scheduling.gates.failure_window import FailureWindow
 
 DOWN = Unavailable(code="503")
-DENIED = Unavailable(code="401", spends=False)
+DENIED = Misconfigured(code="401", is_credentials=True)
 
 
 def test_calls_are_dropped_after_ten_seconds_and_the_streak_is_kept() -> None:

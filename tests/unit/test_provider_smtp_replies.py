@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,17 @@ from notifier.adapters.providers.smtp.replies import (
     reply_outcome,
 )
 from notifier.adapters.providers.verdict import VerdictName, outcome, printable
-from notifier.domain.outcome import Ambiguous, Outcome, Refused, Throttled, Unavailable
+from notifier.domain.outcome import (
+    Ambiguous,
+    Deferred,
+    Misconfigured,
+    Outcome,
+    Refused,
+    Throttled,
+    Unavailable,
+)
+
+DENIED = Misconfigured(code="", detail="no", is_credentials=True)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +43,12 @@ from notifier.domain.outcome import Ambiguous, Outcome, Refused, Throttled, Unav
         (550, "5.1.11 odd", Refused(code="550 5.1.11", detail="5.1.11 odd")),
         (550, "5.7.1 spam", Refused(code="550 5.7.1", detail="5.7.1 spam")),
         (554, "no", Refused(code="554", detail="no")),
-        (530, "5.7.0 sign in", Unavailable(code="530 5.7.0", detail="5.7.0 sign in", spends=False)),
-        (535, "wrong", Unavailable(code="535", detail="wrong", spends=False)),
+        (
+            530,
+            "5.7.0 sign in",
+            Misconfigured(code="530 5.7.0", detail="5.7.0 sign in", is_credentials=True),
+        ),
+        (535, "wrong", Misconfigured(code="535", detail="wrong", is_credentials=True)),
         (-1, "HTTP/1.1 400", Unavailable(code="protocol", detail="HTTP/1.1 400")),
         (999, "?", Unavailable(code="999", detail="?")),
     ],
@@ -47,20 +62,25 @@ def test_an_unreadable_reply_to_the_final_dot_is_ambiguous() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "spends"), [(535, False), (534, False), (500, False), (454, True), (421, True)]
+    ("code", "expected"),
+    [
+        (535, DENIED),
+        (534, DENIED),
+        (500, DENIED),
+        (454, Unavailable(code="454", detail="no")),
+        (421, Unavailable(code="421", detail="no")),
+    ],
 )
 def test_a_failed_login_spends_no_try_unless_the_failure_is_transient(
-    code: int, spends: bool
+    code: int, expected: Outcome
 ) -> None:
-    assert reply_outcome(code, "no", SIGNING_IN) == Unavailable(
-        code=str(code), detail="no", spends=spends
+    assert msgspec.structs.replace(expected, code=str(code)) == reply_outcome(
+        code, "no", SIGNING_IN
     )
 
 
 def test_a_refusal_before_the_message_does_not_refuse_the_recipient() -> None:
-    assert reply_outcome(554, "blocked", OPENING) == Unavailable(
-        code="554", detail="blocked", spends=False
-    )
+    assert isinstance(reply_outcome(554, "blocked", OPENING), Misconfigured)
     assert reply_outcome(421, "4.3.2 busy", OPENING) == Unavailable(
         code="421 4.3.2", detail="4.3.2 busy"
     )
@@ -84,7 +104,7 @@ def test_an_enhanced_code_counts_only_at_the_start_and_in_the_same_class(
 
 @given(st.integers(400, 499), st.text(max_size=50))
 def test_a_transient_refusal_is_never_final(code: int, text: str) -> None:
-    assert isinstance(reply_outcome(code, text), Throttled | Unavailable)
+    assert isinstance(reply_outcome(code, text), Deferred | Throttled | Unavailable)
 
 
 @given(st.integers(500, 599), st.text(max_size=50))
@@ -92,9 +112,7 @@ def test_a_permanent_refusal_is_final_unless_it_concerns_our_credentials(
     code: int, text: str
 ) -> None:
     result = reply_outcome(code, text)
-    assert isinstance(result, Refused) or result == Unavailable(
-        code=result.code, detail=result.detail, spends=False
-    )
+    assert isinstance(result, Refused | Misconfigured)
 
 
 @given(st.text(st.characters(), max_size=900), st.integers(1, 300))

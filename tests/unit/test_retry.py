@@ -12,6 +12,7 @@ from notifier.domain.notification import FINAL, WAITING, Status
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
+    Misconfigured,
     Outcome,
     Refused,
     Throttled,
@@ -71,7 +72,7 @@ def test_throttled_without_a_delay_still_waits() -> None:
 
 
 def test_rejected_credentials_spend_no_try() -> None:
-    decision = decided(Unavailable(code="535", spends=False), tries=99)
+    decision = decided(Misconfigured(code="535", is_credentials=True), tries=99)
     assert isinstance(decision, Retry)
     assert not decision.spends
 

@@ -16,9 +16,8 @@ import structlog
 
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.threaded_read import ThreadedRead
-from notifier.domain.breaker import is_about_credentials
 from notifier.domain.errors import ConfigError
-from notifier.domain.outcome import Outcome
+from notifier.domain.outcome import Misconfigured, Outcome
 from notifier.ports.provider import Envelope, Provider
 
 RELOAD_INTERVAL_S: Final = 1.0
@@ -107,7 +106,7 @@ class ReloadingProvider:
         clock = asyncio.get_running_loop().time
         started_at, used = clock(), self._current
         outcome = await self._send_on(used, envelope)
-        if not is_about_credentials(outcome):
+        if not isinstance(outcome, Misconfigured):
             return outcome
         await self._reload_after(used)
         if self._current is used or clock() - started_at > MAX_REPEAT_AGE_S:

@@ -12,6 +12,8 @@ from notifier.domain.outcome import (
     MAX_REFERENCE_LENGTH,
     Accepted,
     Ambiguous,
+    Deferred,
+    Misconfigured,
     Outcome,
     Refused,
     Throttled,
@@ -19,10 +21,18 @@ from notifier.domain.outcome import (
 )
 
 VerdictName = Literal[
-    "accepted", "refused", "gone", "throttled", "unavailable", "credentials", "ambiguous"
+    "accepted",
+    "refused",
+    "gone",
+    "deferred",
+    "throttled",
+    "unavailable",
+    "misconfigured",
+    "credentials",
+    "ambiguous",
 ]
-"""`gone` means refused, because the address no longer exists. `credentials` means unavailable
-without spending a try."""
+"""`gone` means refused, because the address no longer exists. `credentials` means misconfigured,
+because the provider rejects our authentication."""
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]+")
 
@@ -45,9 +55,13 @@ def outcome(
             return Refused(code=code, detail=detail)
         case "throttled":
             return Throttled(code=code, detail=detail, after=after)
-        case "unavailable" | "credentials":
-            spends = verdict == "unavailable"
-            return Unavailable(code=code, detail=detail, spends=spends, after=after)
+        case "deferred":
+            return Deferred(code=code, detail=detail, after=after)
+        case "unavailable":
+            return Unavailable(code=code, detail=detail, after=after)
+        case "misconfigured" | "credentials":
+            is_credentials = verdict == "credentials"
+            return Misconfigured(code=code, detail=detail, is_credentials=is_credentials)
         case "ambiguous":
             return Ambiguous(code=code, detail=detail)
         case _:

@@ -10,13 +10,13 @@ from prometheus_client import Counter, Histogram
 
 from notifier.adapters.telemetry.series import FirstSeen, SeriesFactory
 from notifier.domain.notification import FINAL, Channel, Priority, QueueKey, Status
-from notifier.domain.outcome import Accepted, Ambiguous, Refused, Throttled, Unavailable
+from notifier.domain.outcome import OUTCOMES, Accepted, Refused
 from notifier.ports.observer import RescueReason
 
-OUTCOMES: Final = tuple(
-    outcome.name for outcome in (Accepted, Refused, Throttled, Unavailable, Ambiguous)
+OUTCOME_NAMES: Final = tuple(outcome.name for outcome in OUTCOMES)
+RETRY_REASONS: Final = tuple(
+    name for name in OUTCOME_NAMES if name not in {Accepted.name, Refused.name}
 )
-RETRY_REASONS: Final = (Throttled.name, Unavailable.name, Ambiguous.name)
 FAILURE_REASONS: Final = ("refused", "exhausted", "ambiguous", "poison")
 MAX_CODES: Final = 10
 """Response codes with a series per provider: the first ones seen. Later codes count as `other`."""
@@ -100,7 +100,7 @@ class NotificationMetrics:
             "attempts",
             "Calls to a provider that ended, by outcome.",
             ("queue", "provider", "outcome"),
-            [(*route, outcome) for route in routes for outcome in OUTCOMES],
+            [(*route, outcome) for route in routes for outcome in OUTCOME_NAMES],
         )
         self._attempt_seconds = factory.histogram(
             "attempt_seconds",

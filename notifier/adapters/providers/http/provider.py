@@ -182,9 +182,7 @@ def _secrets_of(settings: HttpSettings) -> tuple[str, ...]:
 def timeout_outcome(call: _Call) -> Outcome:
     """The outcome of a request that took too long."""
     if call.is_queued:
-        return Unavailable(
-            code="no_connection", detail="all connections busy", spends=False, is_local=True
-        )
+        return Unavailable(code="no_connection", detail="all connections busy", is_local=True)
     return outcome("ambiguous" if call.may_be_sent else "unavailable", "timeout")
 
 

@@ -18,7 +18,7 @@ from notifier.adapters.providers.reachability import (
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.finding import Finding
-from notifier.domain.outcome import Outcome, Throttled, Unavailable
+from notifier.domain.outcome import Misconfigured, Outcome, Throttled
 
 _LOCAL_CODES: Final = frozenset({"connection", "tls_certificate", "unsupported"})
 """The outcomes whose detail is not the server's text, and may be shown."""
@@ -45,9 +45,9 @@ def _finding_of(name: str, address: Address, failure: Outcome) -> Finding:
     match failure:
         case Throttled():
             return throttled(name, result)
-        case Unavailable(code="tls_certificate"):
+        case Misconfigured(code="tls_certificate"):
             return untrusted(name, result)
-        case Unavailable(spends=False):
+        case Misconfigured():
             return login_refused(name, result)
         case _:
             return unreachable(name, result)

@@ -94,9 +94,7 @@ class SmtpProvider:
             async with self._pool.session(fresh=fresh) as session:
                 return await session.send(mail)
         except NoFreeSession:
-            return Unavailable(
-                code="no_connection", detail="all sessions busy", spends=False, is_local=True
-            )
+            return Unavailable(code="no_connection", detail="all sessions busy", is_local=True)
         except (SMTPException, OSError) as error:
             return failure_outcome(error, may_be_sent=mail.may_be_sent)
 
