@@ -150,7 +150,7 @@ def _reference(struct: type[msgspec.Struct]) -> Json:
 
 
 def _parameter(name: str, route: Route, rules: ApiRules) -> Json:
-    is_in_path = f"{{{name}:str}}" in route.path
+    is_in_path = name not in route.query_parameters
     description, schema = _PARAMETERS.get(name) or _scope_parameter(
         name, rules, is_in_path=is_in_path
     )

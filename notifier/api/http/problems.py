@@ -51,15 +51,20 @@ class ProblemType(Enum):
     UNSTORABLE = _Definition("unstorable", "The database rejected this notification", 400)
     NOTHING_ACCEPTED = _Definition("nothing-accepted", "No item of the batch was accepted", 400)
     BAD_REQUEST = _Definition("bad-request", "The request is malformed", 400)
+    UNSUPPORTED_HEADER = _Definition(
+        "unsupported-header", "This version cannot do what a header asks for", 400
+    )
     NOT_FOUND = _Definition("not-found", "Not found", 404)
     METHOD_NOT_ALLOWED = _Definition(
         "method-not-allowed", "This path does not support this method", 405
     )
+    HEAD_TIMEOUT = _Definition("head-timeout", "The head of the request took too long", 408)
     BODY_TIMEOUT = _Definition("body-timeout", "The body took too long to arrive", 408)
     BODY_TOO_LARGE = _Definition("body-too-large", "The body is too large", 413)
     UNSUPPORTED_MEDIA_TYPE = _Definition(
         "unsupported-media-type", "The type or the encoding of the body is not supported", 415
     )
+    HEAD_TOO_LARGE = _Definition("head-too-large", "The head of the request is too large", 431)
     INTERNAL_ERROR = _Definition("internal-error", "Internal error", 500)
     STORE_UNAVAILABLE = _Definition("store-unavailable", "The database is not available", 503)
     OVERLOADED = _Definition("overloaded", "Too much work is waiting", 503)

@@ -11,11 +11,25 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Final
 
+import httptools
+import msgspec
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
-_REQUEST_TIMEOUT: Final = b"408 Request Timeout"
-_HEAD_TOO_LARGE: Final = b"431 Request Header Fields Too Large"
+from notifier.api.http.problems import PROBLEM_MEDIA_TYPE, ProblemType
+from notifier.api.responses import Problem
+
+_MALFORMED: Final = ProblemType.BAD_REQUEST.problem(
+    "This is not a valid HTTP/1.1 request. The API speaks neither HTTP/2 nor TLS."
+)
+_HEAD_TIMEOUT: Final = ProblemType.HEAD_TIMEOUT.problem("Send the request again.")
+_HEAD_TOO_LARGE: Final = ProblemType.HEAD_TOO_LARGE.problem(
+    "The request line and the header fields together are too large, or there are too many fields."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +82,43 @@ class HeadLimits(HttpToolsProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(_HEAD_TOO_LARGE if self._is_head_too_large else _MALFORMED)
+            return
         if self._is_in_head and self._has_begun:
             # httptools reports a field only when it is complete; an endless one is counted here.
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_head_bytes and not self.transport.is_closing():
                 self._refuse(_HEAD_TOO_LARGE)
+
+    def _parse(self, data: bytes) -> None:
+        # httptools stops after a head that asks for an upgrade (`curl --http2`, Java's client) and
+        # does not read its body. A server may ignore the request for it: RFC 9110, section 7.8.
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        """Returns the head that was just parsed, without the field that asks for an upgrade."""
+        version = self.parser.get_http_version().encode()
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
+        fields = (b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
+        return b"".join([line, *fields, b"\r\n"])
+
+    @override
+    def _should_upgrade(self) -> bool:
+        # Called if the head asks for an upgrade. True makes uvicorn ignore this head: `_parse`
+        # presents it again. A CONNECT has no path, and is refused.
+        return bool(self.parser.get_method() != b"CONNECT")
 
     @override
     def on_message_begin(self) -> None:
@@ -98,13 +143,6 @@ class HeadLimits(HttpToolsProtocol):
         self._stop_head_timer()
         super().on_headers_complete()
 
-    @override
-    def send_400_response(self, msg: str) -> None:
-        if self._is_head_too_large:
-            self._refuse(_HEAD_TOO_LARGE)
-        else:
-            super().send_400_response(msg)
-
     def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self.limits.head_timeout_s, self._on_head_timeout)
 
@@ -118,13 +156,17 @@ class HeadLimits(HttpToolsProtocol):
         if cycle and not cycle.response_complete:
             self._start_head_timer()  # a pipelined request waits for the response before it
         elif self._has_begun:
-            self._refuse(_REQUEST_TIMEOUT)
+            self._refuse(_HEAD_TIMEOUT)
         else:
             self.transport.close()
 
-    def _refuse(self, status: bytes) -> None:
-        head = b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        self.transport.write(head)
+    def _refuse(self, problem: Problem) -> None:
+        """Answers what cannot be a request, and closes. Requests before it are answered first."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle and not (cycle.response_complete or cycle.more_body):
+            cycle.keep_alive = False
+            return
+        self.transport.write(_response(problem))
         self.transport.close()
 
 
@@ -210,12 +252,17 @@ class BoundedProtocol(UnreadBodyLimits):
             self._idle[self] = None
         super().on_response_complete()
 
-    @override
-    def _unsupported_upgrade_warning(self) -> None:
-        # uvicorn would log a warning for each WebSocket request. It is served as plain HTTP.
-        pass
-
 
 def _max_files() -> float:
     soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return inf if soft_limit == resource.RLIM_INFINITY else soft_limit
+
+
+def _response(problem: Problem) -> bytes:
+    body = msgspec.json.encode(problem)
+    head = (
+        f"Content-Type: {PROBLEM_MEDIA_TYPE}\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return STATUS_LINE[problem.status] + head.encode() + body

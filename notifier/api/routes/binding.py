@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from inspect import iscoroutinefunction
+from typing import Final
 
 from litestar import HttpMethod, route
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Guard
 
 from notifier.api.http.raw_response import RawResponse
+from notifier.api.http.unsupported import refuse_query, refuse_unsupported_headers
 from notifier.api.routes.route import Handler, Route
+
+_VERSION_PREFIX: Final = "/v1/"
 
 
 def bind_routes(routes: Sequence[Route], resources: Sequence[object]) -> list[HTTPRouteHandler]:
@@ -44,7 +48,20 @@ def _bind(described: Route, handler: Handler) -> HTTPRouteHandler:
     method = HttpMethod(described.method.upper())
     # Some health checks ask with HEAD, so every GET route also answers HEAD.
     methods = [method, HttpMethod.HEAD] if method is HttpMethod.GET else [method]
-    return route(described.path, http_method=methods, status_code=described.status)(handler)
+    return route(
+        described.path,
+        http_method=methods,
+        status_code=described.status,
+        guards=list(_guards(described)),
+    )(handler)
+
+
+def _guards(described: Route) -> Iterator[Guard]:
+    # Health checks, scrapers and browsers may add parameters of their own to the other routes.
+    if described.path.startswith(_VERSION_PREFIX) and not described.query_parameters:
+        yield refuse_query
+    if described.method == "post":
+        yield refuse_unsupported_headers
 
 
 def _options_handlers(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:

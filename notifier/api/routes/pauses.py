@@ -88,7 +88,7 @@ async def _read_optional_body(request: Request[Any, Any, Any], limit: BodyLimit)
     headers = request.headers
     if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return _EMPTY_REQUEST
-    return await read_json_body(request, limit)
+    return await read_json_body(request, limit) or _EMPTY_REQUEST
 
 
 def _decode(body: bytes) -> PauseRequest:

@@ -41,3 +41,8 @@ class Route:
     def openapi_path(self) -> str:
         """The path as OpenAPI writes it, without Litestar's parameter types."""
         return self.path.replace(":str}", "}")
+
+    @property
+    def query_parameters(self) -> tuple[str, ...]:
+        """The parameters that stand in the query string. The others are part of the path."""
+        return tuple(name for name in self.parameters if f"{{{name}:str}}" not in self.path)

@@ -44,7 +44,7 @@ _BODY_PROBLEMS: Final = (
     ProblemType.UNSUPPORTED_MEDIA_TYPE,
     ProblemType.STORE_UNAVAILABLE,
 )
-_LIST_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILABLE)
+_PLAIN_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILABLE)
 
 
 def _pause_and_resume(kind: ScopeKind) -> tuple[Route, Route]:
@@ -70,7 +70,7 @@ def _pause_and_resume(kind: ScopeKind) -> tuple[Route, Route]:
             summary=f"Resume a {kind}. Other pauses that cover it stay.",
             response=Resumed,
             parameters=(kind,),
-            problems=(ProblemType.NOT_FOUND, ProblemType.STORE_UNAVAILABLE),
+            problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
         ),
     )
 
@@ -110,7 +110,7 @@ ROUTES: Final = (
         summary="One notification, with all its attempts.",
         response=Notification,
         parameters=("id",),
-        problems=(ProblemType.NOT_FOUND, ProblemType.STORE_UNAVAILABLE),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
         id="listNotifications",
@@ -120,7 +120,7 @@ ROUTES: Final = (
         summary="Notifications, newest first.",
         response=NotificationPage,
         parameters=(*NOTIFICATION_FILTERS, *PAGING_PARAMETERS),
-        problems=_LIST_PROBLEMS,
+        problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listFailures",
@@ -130,7 +130,7 @@ ROUTES: Final = (
         summary="The failure log, newest first.",
         response=FailurePage,
         parameters=(*FAILURE_FILTERS, *PAGING_PARAMETERS),
-        problems=_LIST_PROBLEMS,
+        problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listQueues",
@@ -140,7 +140,7 @@ ROUTES: Final = (
         summary="Every queue: how much waits, how many consumers it has, and what limits it.",
         response=Queue,
         is_list=True,
-        problems=(ProblemType.STORE_UNAVAILABLE,),
+        problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listProviders",
@@ -150,7 +150,7 @@ ROUTES: Final = (
         summary="Every provider: its breaker, and its calls and failures of the last 10 s.",
         response=ProviderHealth,
         is_list=True,
-        problems=(ProblemType.STORE_UNAVAILABLE,),
+        problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listPauses",
@@ -160,7 +160,7 @@ ROUTES: Final = (
         summary="Every active pause, with its reason and its remaining time.",
         response=PauseState,
         is_list=True,
-        problems=(ProblemType.STORE_UNAVAILABLE,),
+        problems=_PLAIN_PROBLEMS,
     ),
     *(route for kind in ScopeKind for route in _pause_and_resume(kind)),
     Route(

@@ -1,0 +1,56 @@
+"""Refuses requests that ask for something in a place that the API does not read.
+
+A header or a parameter that is ignored in silence lets the caller believe that it has an effect.
+Headers that HTTP allows a server to ignore are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from notifier.api.http.problems import ProblemType, RequestRefused
+from notifier.domain.errors import InvalidNotification
+
+_Connection = ASGIConnection[Any, Any, Any, Any]
+_NO_KEYS: Final = "Without idempotency keys, a repeated request would be carried out twice."
+_NO_OVERRIDE: Final = "The method of the request line counts."
+_NO_CONDITION: Final = "There is no state that a condition could be checked against."
+_UNSUPPORTED: Final[Mapping[bytes, tuple[str, str]]] = {
+    name.lower().encode(): (name, detail)
+    for name, detail in {
+        "Idempotency-Key": _NO_KEYS,
+        "X-Idempotency-Key": _NO_KEYS,
+        "X-HTTP-Method-Override": _NO_OVERRIDE,
+        "X-HTTP-Method": _NO_OVERRIDE,
+        "X-Method-Override": _NO_OVERRIDE,
+        "If-Match": _NO_CONDITION,
+        "If-Unmodified-Since": _NO_CONDITION,
+        "Content-Range": "A body is read as a whole.",
+    }.items()
+}
+"""Headers by their name in lower case: the name to show, and why the header is refused."""
+
+
+async def refuse_unsupported_headers(connection: _Connection, _: BaseRouteHandler) -> None:
+    """Guard of routes that change something. Raises RequestRefused (400)."""
+    for name, _value in connection.scope["headers"]:
+        if name in _UNSUPPORTED:
+            shown, detail = _UNSUPPORTED[name]
+            problem = ProblemType.UNSUPPORTED_HEADER.problem(
+                detail, field=shown, expected=f"a request without {shown}"
+            )
+            raise RequestRefused(problem)
+
+
+async def refuse_query(connection: _Connection, _: BaseRouteHandler) -> None:
+    """Guard of routes without query parameters. Raises InvalidNotification for the first one."""
+    query = connection.scope["query_string"]
+    if query:
+        first = query.decode("latin-1").partition("&")[0]
+        name = unquote_plus(first.partition("=")[0])
+        raise InvalidNotification(name or "query", "no query parameters here")
