@@ -63,6 +63,7 @@ LIMIT_STATES: Final = (
     State(5, "hang", "orange"),
     State(6, "breaker", "red"),
     State(7, "pause", "purple"),
+    State(8, "broker", "dark-orange"),
 )
 LIMIT_RANKS: Final = {state.name: state.number for state in LIMIT_STATES if state.number}
 

@@ -303,6 +303,7 @@ class FragileBroker:
         self.stuck: set[QueueKey] = set()
         self.publish = inner.publish
         self.probe = inner.probe
+        self.refused_queues = inner.refused_queues
 
     async def depths(self, queues: Collection[QueueKey] = ()) -> Mapping[QueueKey, Depth]:
         return await self._inner.depths(queues)

@@ -88,16 +88,19 @@ class Publisher:
     def room(self, queue: QueueKey, *, publishers: int = 1, max_ready: int = MAX_WINDOW) -> int:
         """Return how many pointers may be added now, a share of the room; see PublishWindow.room.
 
-        0 during a backoff; 1 after it, until a publish is confirmed. At most `max_ready` pointers
-        are ready in the broker with them.
+        0 during a backoff; 1 after it, until a publish is confirmed. 0 while the broker refuses the
+        queue. At most `max_ready` pointers are ready in the broker with them.
         """
+        if queue in self._broker.refused_queues():
+            return 0
         flow = self.flows[queue]
         room = flow.window.room(min(self._limit(queue), max_ready), publishers=publishers)
         return flow.backoff.limit(time.monotonic(), room)
 
     def is_backing_off(self, queue: QueueKey) -> bool:
         """Whether nothing should be published to the queue now."""
-        return not self.flows[queue].backoff.limit(time.monotonic(), 1)
+        is_refused = queue in self._broker.refused_queues()
+        return is_refused or not self.flows[queue].backoff.limit(time.monotonic(), 1)
 
     async def poll_depths(self, queues: Collection[QueueKey]) -> None:
         """Read the depths of those of these queues where they may have changed.

@@ -123,6 +123,13 @@ class Broker(Protocol):
         """
         ...
 
+    def refused_queues(self) -> Mapping[QueueKey, str]:
+        """Return the queues that the broker refuses to declare, each with its reply.
+
+        Nothing is published to them or received from them until the broker accepts them.
+        """
+        ...
+
     def subscribe(
         self, queue: QueueKey, receiver: Receiver
     ) -> AbstractAsyncContextManager[Subscription]:

@@ -195,6 +195,10 @@ class BrokerObserver(Protocol):
         """Report a message of the broker that could not be decoded."""
         ...
 
+    def queues_refused(self, count: int) -> None:
+        """Report how many queues the broker refuses to declare."""
+        ...
+
 
 class LoopObserver(Protocol):
     """What the watch of the event loop reports."""

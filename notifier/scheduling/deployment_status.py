@@ -53,6 +53,7 @@ class DeploymentStatus:
         await self._gates.refresh()
         waiting = await self._store.waiting(self._gates.queues)
         depths = await self._broker.depths()
+        refused = self._broker.refused_queues()
         reports = self._cluster.queue_figures()
         return [
             _queue_state(
@@ -61,6 +62,7 @@ class DeploymentStatus:
                 depths.get(queue),
                 reports.get(queue, ()),
                 self._gates.permission(queue),
+                is_refused=queue in refused,
             )
             for queue in self._gates.queues
         ]
@@ -92,6 +94,8 @@ def _queue_state(
     depth: Depth | None,
     reports: Sequence[QueueFigures],
     permission: SendPermission,
+    *,
+    is_refused: bool,
 ) -> QueueState:
     return QueueState(
         queue=queue,
@@ -101,15 +105,19 @@ def _queue_state(
         busy=sum(figures.busy for figures in reports),
         rate_per_s=round(sum(figures.done_per_s for figures in reports), 3),
         oldest_wait_s=round(waiting.oldest_wait.total_seconds(), 3) if waiting else 0.0,
-        limited_by=_limited_by(reports, permission),
+        limited_by=_limited_by(reports, permission, is_refused=is_refused),
         paused=permission is SendPermission.PAUSED,
     )
 
 
-def _limited_by(reports: Sequence[QueueFigures], permission: SendPermission) -> str:
-    """A pause or breaker if there is one, otherwise the limit that most workers report."""
+def _limited_by(
+    reports: Sequence[QueueFigures], permission: SendPermission, *, is_refused: bool
+) -> str:
+    """A pause, breaker or refusal if there is one, else the limit that most workers report."""
     if permission is not SendPermission.ALLOWED:
         return LIMIT_OF_PERMISSION[permission]
+    if is_refused:
+        return Limit.BROKER
     limits = Counter(figures.limited_by for figures in reports)
     return limits.most_common(1)[0][0] if limits else NO_WORKER
 

@@ -24,9 +24,13 @@ class CountingObserver:
 
     def __init__(self) -> None:
         self.unreadable_count = 0
+        self.refused_count = 0
 
     def message_unreadable(self) -> None:
         self.unreadable_count += 1
+
+    def queues_refused(self, count: int) -> None:
+        self.refused_count = count
 
 
 class RecordingReceiver:

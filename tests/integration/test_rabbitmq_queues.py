@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -17,13 +18,16 @@ from pamqp.commands import Basic
 from harness.rabbitmq import RabbitmqNode
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.domain.errors import ConfigError
+from notifier.domain.notification import QueueKey
 from notifier.embedded.rabbitmq_management import HEADERS
-from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
+from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE, Broker
 from tests.conformance.receiving import (
     EMAIL_LOW,
     QUEUES,
+    TIMEOUT_S,
     CountingObserver,
     pointers,
+    publish_until_confirmed,
     subscribed,
     wait_until_ready,
 )
@@ -160,3 +164,113 @@ async def test_a_url_that_is_not_of_amqp_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match=r"broker\.url"):
         async with open_rabbitmq_broker(url, QUEUES, observer=CountingObserver()):
             pass
+
+
+async def test_a_queue_with_other_arguments_is_named_and_the_other_queues_work(
+    vhost_url: str,
+) -> None:
+    await foreign_queue(vhost_url, EMAIL_LOW)
+    observer = CountingObserver()
+    with structlog.testing.capture_logs() as logs:
+        async with open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as broker:
+            others = [queue for queue in QUEUES if queue != EMAIL_LOW]
+            for queue in others:
+                sent = pointers(1, queue)
+                assert all(await broker.publish(sent))
+                async with subscribed(broker, queue, prefetch=1, acks=True) as receiver:
+                    await receiver.wait_for_all(sent)
+            assert await broker.probe()
+            assert not any(await broker.publish(pointers(1)))
+            assert set(broker.refused_queues()) == {EMAIL_LOW}
+            assert "inequivalent arg 'x-" in broker.refused_queues()[EMAIL_LOW]
+            assert set(await broker.depths()) == set(others)
+    assert observer.refused_count == 1
+    named = [record for record in logs if record["event"] == "queue_refused"]
+    assert [record["queue"] for record in named] == ["email.low"]
+    assert not [record for record in logs if record["event"] == "broker_unavailable"]
+
+
+async def test_a_refused_queue_is_used_as_soon_as_it_is_deleted_and_its_messages_stay_until_then(
+    vhost_url: str,
+) -> None:
+    await foreign_queue(vhost_url, EMAIL_LOW, b"of somebody else")
+    observer = CountingObserver()
+    async with (
+        open_rabbitmq_broker(vhost_url, QUEUES, observer=observer) as broker,
+        subscribed(broker, prefetch=10, acks=True) as receiver,
+    ):
+        assert set(broker.refused_queues()) == {EMAIL_LOW}
+        async with aiormq.connect(vhost_url) as connection:
+            channel = await connection.channel()
+            assert (await channel.queue_delete("notifier.email.low")).message_count == 1
+        sent = pointers(3)
+        await publish_until_confirmed(broker, sent)
+        await receiver.wait_for_all(sent)
+        assert broker.refused_queues() == {}
+    assert observer.refused_count == 0
+    assert observer.unreadable_count == 0
+
+
+async def test_a_queue_that_is_replaced_by_a_foreign_one_is_not_consumed_from(
+    vhost_url: str,
+) -> None:
+    async with (
+        open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker,
+        subscribed(broker, prefetch=10) as receiver,
+    ):
+        async with aiormq.connect(vhost_url) as connection:
+            channel = await connection.channel()
+            await channel.queue_delete("notifier.email.low")
+            await channel.queue_declare("notifier.email.low", durable=True)
+        await receiver.wait_for_loss(1)
+        await publish_until_refused(broker)
+        assert set(broker.refused_queues()) == {EMAIL_LOW}
+
+
+async def test_queues_beyond_the_limit_of_the_vhost_are_named_and_the_others_work(
+    rabbitmq_server: RabbitmqNode, vhost_url: str
+) -> None:
+    vhost = urlsplit(vhost_url).path.removeprefix("/")
+    await rabbitmq_server.control("set_vhost_limits", "-p", vhost, '{"max-queues": 5}')
+    async with open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker:
+        assert set(broker.refused_queues()) == set(QUEUES[5:])
+        assert "queue limit in vhost" in broker.refused_queues()[QUEUES[8]]
+        for queue in QUEUES[:5]:
+            assert all(await broker.publish(pointers(1, queue)))
+        await rabbitmq_server.control("clear_vhost_limits", "-p", vhost)
+        await publish_until_confirmed(broker, pointers(1, QUEUES[8]))
+
+
+async def test_a_user_without_any_right_is_refused_as_a_whole(
+    rabbitmq_server: RabbitmqNode, vhost_url: str
+) -> None:
+    vhost = urlsplit(vhost_url).path.removeprefix("/")
+    await rabbitmq_server.control("add_user", "reader", "reader")
+    try:
+        await rabbitmq_server.control(
+            "set_permissions", "-p", vhost, "reader", r"^notifier$", "^$", ".*"
+        )
+        url = vhost_url.replace("guest:guest", "reader:reader")
+        with structlog.testing.capture_logs() as logs:
+            async with open_rabbitmq_broker(url, QUEUES, observer=CountingObserver()) as broker:
+                assert not await broker.probe()
+    finally:
+        await rabbitmq_server.control("delete_user", "reader")
+    (lost,) = [record for record in logs if record["event"] == "broker_unavailable"]
+    assert lost["refused"]
+
+
+async def foreign_queue(url: str, queue: QueueKey, *bodies: bytes) -> None:
+    """Declare a queue of somebody else under the name of one of ours, with these messages."""
+    async with aiormq.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.queue_declare(f"notifier.{queue}", durable=True)
+        for body in bodies:
+            await channel.basic_publish(body, routing_key=f"notifier.{queue}")
+
+
+async def publish_until_refused(broker: Broker) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while not broker.refused_queues():
+            await broker.publish(pointers(1))
+            await asyncio.sleep(0.05)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from notifier.domain.allocation.demand import QueueDemand
@@ -55,6 +57,16 @@ def test_a_probed_queue_keeps_only_its_reserved_consumer() -> None:
     assert allocation[SMS_HIGH] == Entitlement(0, Limit.BREAKER)
     held = {EMAIL_LOW: Assignment(consumers=3), SMS_HIGH: Assignment(consumers=5)}
     assert plan_moves(demands, allocation, held) == (Move(SMS_HIGH, UNASSIGNED, 5),)
+
+
+def test_a_queue_that_the_broker_refuses_gets_no_consumers_and_keeps_none() -> None:
+    refused = replace(demand(SMS_HIGH, 1_000), is_refused=True)
+    demands = [demand(EMAIL_LOW, 5_000), refused]
+    allocation = allocate(demands, 8)
+    assert allocation[SMS_HIGH] == Entitlement(0, Limit.BROKER)
+    assert allocation[EMAIL_LOW].consumers == 8
+    held = {EMAIL_LOW: Assignment(consumers=3), SMS_HIGH: Assignment(consumers=5)}
+    assert Move(SMS_HIGH, EMAIL_LOW, 5) in plan_moves(demands, allocation, held)
 
 
 def test_a_hanging_channel_is_limited_as_a_whole_and_reports_hang() -> None:

@@ -59,6 +59,9 @@ class InProcessBroker:
     ) -> Mapping[QueueKey, Depth]:
         return {key: queue.depth() for key, queue in self._queues.items()}
 
+    def refused_queues(self) -> Mapping[QueueKey, str]:
+        return {}
+
     @asynccontextmanager
     async def subscribe(self, queue: QueueKey, receiver: Receiver) -> AsyncIterator[Subscription]:
         """See notifier.ports.broker.Broker."""

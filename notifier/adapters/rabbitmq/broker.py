@@ -14,7 +14,8 @@ from random import Random
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, RabbitConnection, quieten_driver
+from notifier.adapters.rabbitmq.channels import CLOSE_TIMEOUT_S
+from notifier.adapters.rabbitmq.connection import RabbitConnection, quieten_driver
 from notifier.adapters.rabbitmq.depths import Depths
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.shared_state import SharedState
@@ -49,7 +50,11 @@ async def open_rabbitmq_broker(
     async with asyncio.TaskGroup() as group:
         broker = RabbitBroker(
             url,
-            SharedState(tuple(queues), jitter or Random()),  # noqa: S311 jitter, no secret
+            SharedState(
+                tuple(queues),
+                jitter or Random(),  # noqa: S311 jitter, no secret
+                observer,
+            ),
             group=group,
             observer=observer,
             publish_timeout_s=publish_timeout_s,
@@ -107,6 +112,9 @@ class RabbitBroker:
     async def depths(self, queues: Collection[QueueKey] = ()) -> Mapping[QueueKey, Depth]:
         return await self._depths.read(queues or self._shared.queues)
 
+    def refused_queues(self) -> Mapping[QueueKey, str]:
+        return self._shared.declarations.refused
+
     @asynccontextmanager
     async def subscribe(self, queue: QueueKey, receiver: Receiver) -> AsyncIterator[Subscription]:
         """See notifier.ports.broker.Broker."""
@@ -118,7 +126,7 @@ class RabbitBroker:
         self._subscriptions.add(subscription)
         task = self._group.create_task(subscription.run(), name=f"subscription {queue}")
         try:
-            if self._consuming.is_connected:
+            if self._consuming.is_connected and queue not in self.refused_queues():
                 await wait(subscription.opened, OPEN_TIMEOUT_S)
             yield subscription
         finally:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from structlog import get_logger
 
-from notifier.adapters.rabbitmq.connection import (
-    RabbitConnection,
+from notifier.adapters.rabbitmq.channels import (
     close_channel,
     end_of,
     open_channel,
     set_when_closed,
 )
-from notifier.adapters.rabbitmq.topology import declare
+from notifier.adapters.rabbitmq.connection import RabbitConnection
 from notifier.domain.errors import BrokerUnavailable
 from notifier.lifecycle import Backoff
 
@@ -62,6 +61,7 @@ class ChannelOwner(ABC):
         self._queues = queues
         self._backoff = backoff
         self._channel: Channel | None = None
+        self._used_connection: AbstractConnection | None = None
         self._is_stopping = False
         self._wake = asyncio.Event()
         self._losses = LogOncePerReason("broker_channel_closed", channel=name)
@@ -98,11 +98,11 @@ class ChannelOwner(ABC):
 
     async def _use_one_channel(self, connection: AbstractConnection) -> None:
         """Return at a stop. Raises BrokerUnavailable when the channel is lost."""
+        await self._prepare(connection)
         channel = await open_channel(connection, confirms=self.with_confirms)
         set_when_closed(channel, self._wake)
         set_when_closed(connection, self._wake)
         try:
-            await declare(channel, self._queues)
             self._channel = channel
             await self._use(channel)
         finally:
@@ -111,6 +111,12 @@ class ChannelOwner(ABC):
             await close_channel(channel)
         if not self._is_stopping:
             raise end_of(channel)
+
+    async def _prepare(self, connection: AbstractConnection) -> None:
+        """Declare the queues again after a channel was lost: it may be lost because of a queue."""
+        if connection is self._used_connection:
+            await self._connection.declare(self._queues)
+        self._used_connection = connection
 
     async def _pause(self, connection: AbstractConnection, reason: str) -> None:
         is_first = self._backoff.is_fresh

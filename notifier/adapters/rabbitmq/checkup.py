@@ -23,11 +23,9 @@ from aiormq.exceptions import (
 )
 
 from notifier.adapters.rabbitmq import diagnosis
+from notifier.adapters.rabbitmq.channels import close_channel, is_unblocked, open_channel
 from notifier.adapters.rabbitmq.connection import (
     CONNECT_TIMEOUT_S,
-    close_channel,
-    is_unblocked,
-    open_channel,
     open_connection,
     quieten_driver,
 )

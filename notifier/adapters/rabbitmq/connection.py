@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Final, cast
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
 
 import aio_pika
 import aio_pika.abc
-from aiormq.abc import AbstractChannel, AbstractConnection
-from aiormq.channel import Channel
-from aiormq.exceptions import AMQPConnectionError, ChannelClosed
+from aiormq.abc import AbstractConnection
 
+from notifier.adapters.rabbitmq.channels import close_connection, set_when_closed
 from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.shared_state import SharedState
-from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, declare
 from notifier.domain.errors import BrokerUnavailable
+from notifier.domain.notification import QueueKey
 
 HEARTBEAT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 5.0
-CLOSE_TIMEOUT_S: Final = 2.5
-BLOCKED_TIMEOUT_S: Final = 0.05
-_FRAME_BUFFER: Final = 512
 
 
 class RabbitConnection:
@@ -33,7 +29,7 @@ class RabbitConnection:
         self.name = name
         self._url = url
         self._queues = shared.queues
-        self._declare_lock = shared.declare_lock
+        self._declarations = shared.declarations
         self._connection_state = shared.connection_state
         self._backoff = shared.new_backoff()
         self._open: AbstractConnection | None = None
@@ -56,11 +52,11 @@ class RabbitConnection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection is open and everything is declared."""
+        """Whether the connection is open and the queues are declared."""
         return self._open is not None
 
     async def connected(self) -> AbstractConnection:
-        """Wait for a connection on which everything is declared, and return it."""
+        """Wait for a connection on which the queues are declared, and return it."""
         while self._open is None:
             await self._opened.wait()
         return self._open
@@ -72,22 +68,23 @@ class RabbitConnection:
         finally:
             self._open = None
             self._opened.clear()
-            await _close(connection)
+            await close_connection(connection)
 
     async def _use(self, connection: AbstractConnection) -> None:
         if self._is_stopping:
             return
-        await self._declare(connection)
+        await self._declarations.declare(connection, self._queues)
+        self._declarations.check_usable()
         self._backoff.reset()
         self._open = connection
         self._opened.set()
         await _raise_when_closed(connection)
 
-    async def _declare(self, connection: AbstractConnection) -> None:
-        channel = await open_channel(connection)
-        async with self._declare_lock:
-            await declare(channel, self._queues)
-        await close_channel(channel)
+    async def declare(self, queues: Iterable[QueueKey]) -> None:
+        """Declare the exchange and these queues again. Raises BrokerUnavailable."""
+        if self._open is None:
+            raise BrokerUnavailable("the connection was closed")
+        await self._declarations.declare(self._open, queues)
 
 
 @asynccontextmanager
@@ -97,62 +94,13 @@ async def open_connection(url: str, name: str) -> AsyncIterator[AbstractConnecti
     try:
         yield _driver_connection(connection)
     finally:
-        await _close(connection)
+        await close_connection(connection)
 
 
 def quieten_driver() -> None:
     """Silence the driver's loggers: they log an ERROR per failed connect, which we log once."""
     for name in ("aio_pika", "aiormq"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-async def open_channel(connection: AbstractConnection, *, confirms: bool = False) -> Channel:
-    """Open a channel. Raises BrokerUnavailable."""
-    with translated():
-        channel = await connection.channel(
-            publisher_confirms=confirms, frame_buffer_size=_FRAME_BUFFER, timeout=RPC_TIMEOUT_S
-        )
-    return cast("Channel", channel)  # its abstract class lacks the `wait` of basic_publish
-
-
-async def close_channel(channel: AbstractChannel) -> None:
-    """Close a channel after all that was sent on it; in bounded time, without raising.
-
-    A connection on which that takes too long is dead. It is closed too, so that its other channels
-    need not time out as well.
-    """
-    try:
-        with translated():
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await channel.close(ChannelClosed(0, "closed by us"))
-    except BrokerUnavailable as error:
-        if isinstance(error.__cause__, TimeoutError):
-            await _close(channel.connection)
-
-
-async def is_unblocked(channel: AbstractChannel) -> bool:
-    """Return whether the channel is open and no alarm of RabbitMQ blocks its connection."""
-    try:
-        async with asyncio.timeout(BLOCKED_TIMEOUT_S):
-            await channel.connection.ready()
-    except TimeoutError:
-        return False
-    return not channel.is_closed
-
-
-def end_of(channel: AbstractChannel) -> BrokerUnavailable:
-    """Return the reason why a closed channel was closed."""
-    try:
-        with translated():
-            channel.closing.result()
-    except BrokerUnavailable as reason:
-        return reason
-    return BrokerUnavailable("the channel was closed")
-
-
-def set_when_closed(resource: AbstractChannel | AbstractConnection, event: asyncio.Event) -> None:
-    """Set the event soon after the resource is closed, by either side."""
-    resource.closing.add_done_callback(lambda _: event.set())
 
 
 async def _connect(url: str, name: str) -> aio_pika.abc.AbstractConnection:
@@ -177,9 +125,3 @@ async def _raise_when_closed(connection: AbstractConnection) -> None:
     with translated():
         connection.closing.result()
     raise BrokerUnavailable("the connection was closed")
-
-
-async def _close(connection: AbstractConnection | aio_pika.abc.AbstractConnection) -> None:
-    with suppress(BrokerUnavailable), translated():
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await connection.close(AMQPConnectionError("closed by us"))

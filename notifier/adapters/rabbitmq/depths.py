@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from notifier.adapters.rabbitmq.channel_owner import ChannelOwner
 from notifier.adapters.rabbitmq.connection import RabbitConnection
+from notifier.adapters.rabbitmq.declaration import REDECLARE_INTERVAL_S
 from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.shared_request import SharedRequest
 from notifier.adapters.rabbitmq.shared_state import SharedState
@@ -58,6 +59,8 @@ class Depths(ChannelOwner):
         self._subscriptions = subscriptions
         self._connection_state = shared.connection_state
         self._batch_sizes = shared.batch_sizes
+        self._refused = shared.declarations.refused
+        self._redeclared_at = clock()
         self._clock = clock
         self._request: SharedRequest[Mapping[QueueKey, Depth]] = SharedRequest(self._wake)
         self._requested = set[QueueKey]()
@@ -76,6 +79,7 @@ class Depths(ChannelOwner):
         while not (self._is_stopping or channel.is_closed):
             if await wait(self._wake, CHECK_INTERVAL_S):
                 self._wake.clear()
+            await self._redeclare()
             request = self._request.take()
             queues, self._requested = self._requested or self._queues, set()
             depths = await self._poll(channel, queues)
@@ -86,9 +90,18 @@ class Depths(ChannelOwner):
     def _release(self) -> None:
         self._missing_since.clear()
 
+    async def _redeclare(self) -> None:
+        """Declare the refused queues again, at most every 2 s: they may have been deleted."""
+        now = self._clock()
+        if self._refused and now - self._redeclared_at >= REDECLARE_INTERVAL_S:
+            self._redeclared_at = now
+            await self._connection.declare(list(self._refused))
+
     async def _poll(self, channel: Channel, queues: Collection[QueueKey]) -> dict[QueueKey, Depth]:
         depths = {}
         for queue in queues:
+            if queue in self._refused:  # its depth would be that of a queue of somebody else
+                continue
             with translated():
                 declared = await channel.queue_declare(
                     queue_name(queue), passive=True, timeout=RPC_TIMEOUT_S

@@ -132,8 +132,8 @@ def of_queue(inspection: Inspection, queue: QueueKey, *, has_exchange: bool) -> 
             return ok(check, "not there yet: the first process creates it")
         case State.DIFFERS:
             fix = (
-                f"`rabbitmqctl delete_queue {name}` on its vhost, and restart: a process creates "
-                "it again, and its notifications are published again from Postgres"
+                f"`rabbitmqctl delete_queue {name}` on its vhost if nobody else needs it: the "
+                "processes create it within 2 s and publish its notifications from Postgres"
             )
             return wrong(check, inspection.reason, fix)
         case State.REFUSED:

@@ -19,11 +19,12 @@ from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
 from notifier.adapters.rabbitmq.channel_owner import ChannelOwner
-from notifier.adapters.rabbitmq.connection import RabbitConnection, is_unblocked
+from notifier.adapters.rabbitmq.channels import is_unblocked
+from notifier.adapters.rabbitmq.connection import RabbitConnection
 from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.shared_request import SharedRequest
 from notifier.adapters.rabbitmq.shared_state import SharedState
-from notifier.adapters.rabbitmq.topology import EXCHANGE, declare
+from notifier.adapters.rabbitmq.topology import EXCHANGE, declare_exchange
 from notifier.adapters.rabbitmq.wire import encode
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
@@ -70,6 +71,7 @@ class Publisher(ChannelOwner):
         self._timeout_s = timeout_s
         self._connection_state = shared.connection_state
         self._batch_sizes = shared.batch_sizes
+        self._refused = shared.declarations.refused
         self._deadlines: set[asyncio.Timeout] = set()
         self._outstanding = asyncio.Semaphore(MAX_OUTSTANDING)
         self._message_ids = count(1)
@@ -84,7 +86,7 @@ class Publisher(ChannelOwner):
         channel = self._channel
         if channel is None or not await is_unblocked(channel):
             return confirmed
-        messages = split_into_messages(pointers, max_batch)
+        messages = self._accepted(pointers, split_into_messages(pointers, max_batch))
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout_s) as deadline:
                 self._deadlines.add(deadline)
@@ -102,6 +104,14 @@ class Publisher(ChannelOwner):
         if channel is None or not await is_unblocked(channel):
             return False
         return await self._probe.ask(timeout_s=PROBE_TIMEOUT_S, default=False)
+
+    def _accepted(
+        self, pointers: Sequence[Pointer], messages: Sequence[Indexes]
+    ) -> Sequence[Indexes]:
+        """Leave out the messages to queues that are refused: they may be somebody else's."""
+        if not self._refused:
+            return messages
+        return [indexes for indexes in messages if pointers[indexes[0]].queue not in self._refused]
 
     async def _publish_chunk(
         self,
@@ -165,11 +175,11 @@ class Publisher(ChannelOwner):
     async def _serve(self, channel: Channel) -> None:
         if self._must_declare:  # a queue or a binding was deleted
             self._must_declare = False
-            await declare(channel, self._queues)
+            await self._connection.declare(self._queues)
         if (request := self._probe.take()) is not None:
             # Not a passive declare: that closes the channel when the exchange is missing. Without a
             # time-out: while an alarm blocks the connection, a cancelled RPC closes the channel.
-            await declare(channel, ())
+            await declare_exchange(channel)
             request.set_result(True)
 
     def _release(self) -> None:

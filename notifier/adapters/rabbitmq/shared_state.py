@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from random import Random
 from typing import Final
 
 from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
 from notifier.adapters.rabbitmq.connection_state import ConnectionState
+from notifier.adapters.rabbitmq.declaration import Declarations
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Backoff
+from notifier.ports.observer import BrokerObserver
 
 FIRST_RETRY_S: Final = 0.1
 MAX_RETRY_S: Final = 2.0
@@ -22,11 +23,13 @@ class SharedState:
     `random` is for the jitter of the back-offs.
     """
 
-    def __init__(self, queues: Sequence[QueueKey], random: Random) -> None:
+    def __init__(
+        self, queues: Sequence[QueueKey], random: Random, observer: BrokerObserver
+    ) -> None:
         self.queues = queues
         self.batch_sizes = BatchSizeEstimate()
         self.connection_state = ConnectionState(("publish", "consume"))
-        self.declare_lock = asyncio.Lock()
+        self.declarations = Declarations(queues, observer)
         self._random = random
 
     def new_backoff(self) -> Backoff:

@@ -13,11 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from structlog import get_logger
+from typing_extensions import override
 
 from notifier.adapters.rabbitmq.channel_owner import ChannelOwner
-from notifier.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, RabbitConnection
+from notifier.adapters.rabbitmq.channels import CLOSE_TIMEOUT_S
+from notifier.adapters.rabbitmq.connection import RabbitConnection
 from notifier.adapters.rabbitmq.errors import translated
 from notifier.adapters.rabbitmq.shared_state import SharedState
 from notifier.adapters.rabbitmq.tags import DeliveryTags
@@ -87,6 +89,7 @@ class RabbitSubscription(ChannelOwner):
         self._receiver_error: Exception | None = None
         self._observer = observer
         self._batch_sizes = shared.batch_sizes
+        self._declarations = shared.declarations
         self._session: ChannelSession | None = None
         self._prefetch = 0
         self._settled = asyncio.Event()
@@ -120,6 +123,12 @@ class RabbitSubscription(ChannelOwner):
         """Replace the channel. The broker delivers unacked messages again."""
         if self._session is not None:
             self._fail(self._session, reason)
+
+    @override
+    async def _prepare(self, connection: AbstractConnection) -> None:
+        await super()._prepare(connection)
+        # A refused queue may be somebody else's: consuming from it would take their messages.
+        await self._declarations.wait_until_accepted(self.queue)
 
     async def _use(self, channel: Channel) -> None:
         session = ChannelSession(channel)

@@ -47,9 +47,14 @@ async def declare(channel: AbstractChannel, queues: Iterable[QueueKey]) -> None:
     """
     await declare_exchange(channel)
     for queue in queues:
-        await declare_queue(channel, queue)
-        with translated():
-            await channel.queue_bind(queue_name(queue), EXCHANGE, str(queue), timeout=RPC_TIMEOUT_S)
+        await declare_and_bind(channel, queue)
+
+
+async def declare_and_bind(channel: AbstractChannel, queue: QueueKey) -> None:
+    """Create a queue and its binding where they are missing. Raises BrokerUnavailable."""
+    await declare_queue(channel, queue)
+    with translated():
+        await channel.queue_bind(queue_name(queue), EXCHANGE, str(queue), timeout=RPC_TIMEOUT_S)
 
 
 async def declare_exchange(

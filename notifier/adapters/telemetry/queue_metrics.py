@@ -39,6 +39,11 @@ class QueueMetrics:
             by_queue,
             queues,
         )
+        self._queues_refused = Gauge(
+            "notifier_queues_refused",
+            "Queues that RabbitMQ refuses to declare, so that nothing of them is sent.",
+            registry=factory.registry,
+        )
         self._waiting = Gauge(
             "notifier_waiting",
             "About how many notifications wait in Postgres. Measured by API processes.",
@@ -86,6 +91,9 @@ class QueueMetrics:
         self._ready[queue].set(ready)
         self._due[queue].set(due)
         self._oldest_wait[queue].set(oldest_wait_s)
+
+    def queues_refused(self, count: int) -> None:
+        self._queues_refused.set(count)
 
     def consumers_measured(
         self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str

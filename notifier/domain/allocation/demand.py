@@ -39,7 +39,7 @@ class QueueDemand:
     Bounds, each counting reserved consumers, which stay even if they alone exceed the bound:
     `max_consumers` and `hang_limit` bound the queue; `channel_hang_limit` and `bulkhead` (the calls
     the provider accepts at once) bound all queues of the channel together. While `permission` is
-    PROBE, the queue has one reserved consumer only.
+    PROBE, the queue has one reserved consumer only. While `is_refused`, the broker refuses it.
 
     `stuck` consumers are in a call that takes far longer than usual. Up to 4 are replaced; beyond
     that the provider itself hangs, and further consumers would hang too. `stuck_before_recovery`
@@ -64,16 +64,20 @@ class QueueDemand:
     stuck: int = 0
     stuck_before_recovery: int = 0
     has_slow_consumer_rate: bool = False
+    is_refused: bool = False
 
     @property
     def is_stopped(self) -> bool:
-        """Whether no consumer may take messages: the queue is paused or its breaker is open."""
-        return self.permission in {SendPermission.PAUSED, SendPermission.BREAKER_OPEN}
+        """Whether no consumer may take messages: paused, breaker open, or refused by the broker."""
+        return self.is_refused or self.permission in {
+            SendPermission.PAUSED,
+            SendPermission.BREAKER_OPEN,
+        }
 
     @property
     def accepts_floating(self) -> bool:
         """Whether floating consumers may take messages."""
-        return self.permission is SendPermission.ALLOWED
+        return self.permission is SendPermission.ALLOWED and not self.is_refused
 
     @property
     def unproductive(self) -> int:

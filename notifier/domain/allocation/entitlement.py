@@ -23,6 +23,7 @@ class Limit(StrEnum):
     PAUSE = "pause"
     CONNECTIONS = "connections"
     CONSUMERS = "consumers"
+    BROKER = "broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ def _limited_by(demand: QueueDemand, consumers: int, cap: int) -> Limit:
         return Limit.PAUSE
     if demand.permission is not SendPermission.ALLOWED:
         return Limit.BREAKER
+    if demand.is_refused:
+        return Limit.BROKER
     if consumers >= demand.floating_of(demand.useful):
         return Limit.NEED
     limit = Limit.CONSUMERS if consumers < cap else _binding_cap(demand, cap)

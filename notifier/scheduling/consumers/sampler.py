@@ -99,6 +99,7 @@ class DemandSampler:
             bulkhead=rule.bulkhead,
             stuck=lane.calls.stuck,
             stuck_before_recovery=lane.calls.stuck_before_recovery,
+            is_refused=rule.queue in self._broker.refused_queues(),
             has_slow_consumer_rate=slot_s > measured.service_s,
         )
 
