@@ -307,23 +307,6 @@ async def test_a_refusal_is_logged_once_with_its_reason_and_without_the_password
     assert "correct-horse" not in str(logs)
 
 
-async def test_a_queue_of_another_type_is_reported_by_name_and_its_removal_noticed(
-    vhost_url: str,
-) -> None:
-    async with aiormq.connect(vhost_url) as connection:
-        channel = await connection.channel()
-        await channel.queue_declare("notifier.sms.low", durable=True)
-        with structlog.testing.capture_logs() as logs:
-            async with _opened(vhost_url) as broker, subscribed(broker, prefetch=5) as receiver:
-                assert not await broker.probe()
-                assert logs[0]["event"] == "broker_unavailable"
-                assert "notifier.sms.low" in logs[0]["reason"]
-                await channel.queue_delete("notifier.sms.low")
-                sent = pointers(3)
-                await publish_until_confirmed(broker, sent)
-                await receiver.wait_for_all(sent)
-
-
 async def test_a_lost_channel_is_logged_once_and_the_broker_is_not_reported_unavailable(
     vhost_url: str,
 ) -> None:
