@@ -7,6 +7,7 @@ of a TOML file must have the right type.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
@@ -64,13 +65,24 @@ def _read(value: object, type_: Any, key: str, problems: Problems) -> object:  #
         return read_struct(value, plain, key, problems)
     if isinstance(value, Mapping) and get_origin(plain) in (Mapping, dict):
         return _read_mapping(value, plain, key, problems)
+    is_text = type(value) is Text
+    if is_text and get_origin(plain) in (tuple, list):
+        value = _items(str(value))
     try:
         return msgspec.convert(
-            str(value) if isinstance(value, str) else value, type_, strict=type(value) is not Text
+            str(value) if isinstance(value, str) else value, type_, strict=not is_text
         )
     except msgspec.ValidationError:
         problems.wrong(key, value, expected(type_))
         return None
+
+
+def _items(text: str) -> object:
+    """Return the items of a list in a variable: `a, b` or `["a", "b"]`."""
+    if text.lstrip().startswith("["):
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(text)
+    return [item for part in text.split(",") if (item := part.strip())]
 
 
 def _read_mapping(

@@ -18,9 +18,14 @@ class Layers:
     problems: Problems
 
     def add(self, layer: Iterable[Entry]) -> None:
-        """Merge a layer that overrides the layers so far."""
+        """Merge a layer that overrides the layers so far, and report keys that it sets twice."""
+        keys: dict[str, str] = {}
         for entry in layer:
-            self._set(entry)
+            key = self._set(entry)
+            spelling = ".".join(entry.path)
+            if key in keys:
+                self.problems.add(key, f"is set twice, as {keys[key]} and {spelling}; remove one")
+            keys[key] = spelling
 
     def variables(self) -> list[str]:
         """Return the name of every variable that sets a known key."""
@@ -33,7 +38,8 @@ class Layers:
         paths = [*_paths(self.values), *optional]
         return [CONFIG, *SHORT_NAMES, *(PREFIX + "__".join(path).upper() for path in paths)]
 
-    def _set(self, entry: Entry) -> None:
+    def _set(self, entry: Entry) -> str:
+        """Set the value and return its dotted key as the tables spell it."""
         origins = self.problems.origins
         table, path = self.values, list[str]()
         for name in entry.path[:-1]:
@@ -43,14 +49,15 @@ class Layers:
             if not isinstance(inner, dict):
                 origins[key := ".".join(entry.path)] = entry.origin
                 self.problems.add(key, f"unknown key, {'.'.join(path)} is not a table")
-                return
+                return key
             table = inner
         name = _existing_name(table, entry.path[-1])
-        origins[".".join([*path, name])] = entry.origin
+        origins[key := ".".join([*path, name])] = entry.origin
         if entry.value == {}:  # a table whose lines are all commented out removes nothing
             table.setdefault(name, {})
         else:
             table[name] = entry.value
+        return key
 
 
 def _existing_name(table: Mapping[str, object], name: str) -> str:

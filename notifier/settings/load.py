@@ -19,6 +19,7 @@ from notifier.settings.tree import Settings
 # An installed package has a copy; a checkout has only the file that people edit.
 _PACKAGED: Final = Path(__file__).with_name("default.toml")
 _CHECKOUT: Final = Path(__file__).parents[2] / "config" / "notifier.toml"
+_FOUND: Final = Path("config", "notifier.toml")
 _REPLACED_AS_A_WHOLE: Final = ("channels", "providers")
 
 
@@ -65,9 +66,8 @@ def _files(named: str | None, cwd: Path, problems: Problems) -> Iterator[list[En
 
     A file with channels or providers replaces all default ones.
     """
-    local = cwd / "config" / "notifier.toml"
-    chosen = cwd / named if named else local if local.is_file() else None
-    entries = read_toml(chosen, problems) if chosen else []
+    chosen = cwd / (named or _FOUND)
+    entries = read_toml(chosen, problems, is_optional=not named)
     replaced = {entry.path[0] for entry in entries}
     packaged = _PACKAGED if _PACKAGED.is_file() else _CHECKOUT
     yield [

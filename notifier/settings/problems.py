@@ -53,7 +53,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Returns "" for more than 12 known names without a similar one.
     """
     names = sorted(known)
-    similar = get_close_matches(name, names, n=1, cutoff=0.6)
+    by_lower_case = {known_name.lower(): known_name for known_name in names}
+    similar = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
     if similar:
-        return f', did you mean "{similar[0]}"?'
+        return f', did you mean "{by_lower_case[similar[0]]}"?'
     return f", known: {', '.join(names)}" if 0 < len(names) <= 12 else ""  # noqa: PLR2004 one line

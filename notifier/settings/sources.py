@@ -47,10 +47,17 @@ class Entry:
     origin: str
 
 
-def read_toml(path: Path, problems: Problems) -> list[Entry]:
-    """Read a TOML file. A key `x_file` becomes `x` if `x` is a secret."""
+def read_toml(path: Path, problems: Problems, *, is_optional: bool = False) -> list[Entry]:
+    """Read a TOML file. A key `x_file` becomes `x` if `x` is a secret.
+
+    An optional file may be missing; whatever else prevents reading it is a problem.
+    """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = tomllib.loads(_text_of(path))
+    except FileNotFoundError as error:
+        if not is_optional:
+            problems.add(CONFIG, f"cannot read {path}: {_reason(error)}")
+        return []
     except (OSError, UnicodeDecodeError) as error:
         problems.add(CONFIG, f"cannot read {path}: {_reason(error)}")
         return []
@@ -58,6 +65,11 @@ def read_toml(path: Path, problems: Problems) -> list[Entry]:
         problems.add(str(path), f"is not TOML: {error}")
         return []
     return list(_flatten(document, (), path, problems))
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a file in UTF-8, without the byte order mark that some editors write."""
+    return path.read_text("utf-8-sig")
 
 
 def _flatten(
@@ -80,11 +92,18 @@ def _flatten(
 def _read_secret(
     path: tuple[str, ...], value: object, folder: Path, origin: str, problems: Problems
 ) -> Iterator[Entry]:
-    """Read a secret from its file, without the line end that editors add."""
+    """Read a secret from its file, without the white space around it.
+
+    Editors add a line end, and people who write the file with `echo` a blank.
+    """
+    shown_path = shown(origin, str(value))
     try:
-        text = (folder / str(value)).read_text("utf-8").rstrip("\r\n")
+        text = _text_of(folder / str(value)).strip()
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        problems.add(origin, f"cannot read {shown(origin, str(value))}: {_reason(error)}")
+        problems.add(origin, f"cannot read {shown_path}: {_reason(error)}")
+        return
+    if not text:
+        problems.add(origin, f"{shown_path} is empty, expected a file with the secret")
         return
     yield Entry(path, Text(text), origin)
 
@@ -93,30 +112,50 @@ def read_dotenv(path: Path, problems: Problems) -> dict[str, str]:
     """Read the variables of a `.env` file; none if the file does not exist.
 
     Lines are `NAME=value`, optionally after `export`. `#` after a space starts a comment. A quoted
-    value is used without expansion.
+    value is used without expansion, and may have several lines, as a PEM file has.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        text = _text_of(path)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         problems.add(str(path), f"cannot read: {_reason(error)}")
         return {}
     variables: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not (text := line.strip()) or text.startswith("#"):
-            continue
-        if match := _DOTENV_LINE.match(text):
-            variables[match[1]] = _unquote(match[2])
-        else:
-            problems.add(f"{path} line {number}", "expected NAME=value")
+    lines_of: dict[str, int] = {}
+    for number, name, value in _assignments(path, text, problems):
+        if name in lines_of and name.upper().startswith(PREFIX):
+            problems.add(
+                f"{path} line {number}", f"sets {name}, as line {lines_of[name]} does; remove one"
+            )
+        variables[name], lines_of[name] = value, number
     return variables
 
 
-def _unquote(text: str) -> str:
-    if text[:1] in {'"', "'"} and (end := text.find(text[0], 1)) > 0:
-        return text[1:end]
-    return re.split(r"(?:^|\s)#", text, maxsplit=1)[0].strip()
+def _assignments(path: Path, text: str, problems: Problems) -> Iterator[tuple[int, str, str]]:
+    """Yield line number, name and value of each assignment of a `.env` file."""
+    lines = enumerate(re.split(r"\r\n|\r|\n", text), 1)
+    for number, line in lines:
+        if not (stripped := line.strip()) or stripped.startswith("#"):
+            continue
+        match = _DOTENV_LINE.match(stripped)
+        if not match:
+            problems.add(f"{path} line {number}", "expected NAME=value")
+            continue
+        name, value = match[1], match[2]
+        if value[:1] not in {'"', "'"}:
+            yield number, name, re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
+            continue
+        quoted = [line.partition("=")[2].lstrip()[1:]]
+        while value[0] not in quoted[-1] and (following := next(lines, None)):
+            quoted.append(following[1])
+        content, quote, rest = "\n".join(quoted).partition(value[0])
+        if not quote:
+            problems.add(f"{path} line {number}", f"the value of {name} has no closing {value[0]}")
+        elif rest.strip() and not rest.lstrip().startswith("#"):
+            problems.add(f"{path} line {number}", f"text after the closing {value[0]} of {name}")
+        else:
+            yield number, name, content
 
 
 def read_environment(
@@ -129,7 +168,8 @@ def read_environment(
 ) -> list[Entry]:
     """Read the `NOTIFIER_` variables.
 
-    `known` are the names to suggest for an unknown one. Origins are the name and `place`.
+    `known` are the names to suggest for an unknown one. Origins are the name and `place`. Upper and
+    lower case are the same. An empty variable, as compose sets for `${NAME:-}`, sets nothing.
     """
     entries: dict[tuple[str, ...], Entry] = {}
     for name, value in sorted(variables.items()):
@@ -140,19 +180,21 @@ def read_environment(
             problems.add(name, "contains bytes that are not UTF-8")
         elif not path:
             problems.add(name, f"unknown variable{did_you_mean(name, known)}")
+        elif not (text := value.strip("\r\n")):
+            continue
         elif path in entries:
             other = entries[path].origin
             problems.add(name, f"sets {'.'.join(path)}, which {other} sets, too; remove one")
         elif is_file:
-            secret = _read_secret(path, value, cwd, name + place, problems)
+            secret = _read_secret(path, text, cwd, name + place, problems)
             entries.update((path, entry) for entry in secret)
         else:
-            entries[path] = Entry(path, Text(value), name + place)
+            entries[path] = Entry(path, Text(text), name + place)
     return list(entries.values())
 
 
 def _is_setting(name: str, value: str) -> bool:
-    if not name.startswith(PREFIX) or name == CONFIG:
+    if not name.upper().startswith(PREFIX) or name == CONFIG:
         return False
     return not (_SERVICE.match(name) or (name.endswith("_PORT") and _SERVICE_URL.match(value)))
 
@@ -162,7 +204,8 @@ def _path_of(name: str) -> tuple[tuple[str, ...], bool]:
 
     The path is empty if no key can have this name.
     """
-    path = tuple(SHORT_NAMES.get(name, name).removeprefix(PREFIX).lower().split("__"))
+    upper = name.upper()
+    path = tuple(SHORT_NAMES.get(upper, upper).removeprefix(PREFIX).lower().split("__"))
     if len(path) == 1 or not all(path):
         return (), False
     base = path[-1].removesuffix(FROM_FILE)
@@ -177,4 +220,10 @@ def _is_unicode(text: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    match error:
+        case OSError(strerror=str(text)):
+            return text
+        case UnicodeDecodeError():
+            return "it is not text in UTF-8"
+        case _:
+            return str(error)

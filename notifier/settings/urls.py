@@ -53,8 +53,7 @@ def database_url_problems(url: str) -> Iterator[str]:
     except ValueError:
         yield "it cannot be read"
         return
-    if not url.isprintable():
-        yield "it contains a character that cannot be printed"
+    yield from _character_problems(url)
     if "#" in url or parts.netloc.count("@") > 1 or re.search("[@/]", parts.path[1:]):
         yield "in a user, password or name, @ / ? # must be written as %40 %2F %3F %23"
     yield from _host_problems(parts.netloc.rpartition("@")[2], query)
@@ -74,9 +73,17 @@ def broker_url_problems(url: str) -> Iterator[str]:
     except ValueError:
         yield "it cannot be read"
         return
+    yield from _character_problems(url)
     yield from _host_problems(parts.netloc.rpartition("@")[2], {})
     yield from _key_problems(query, _BROKER_KEYS, _BROKER_CHOICES)
     yield from _file_problems(query, _BROKER_FILES)
+
+
+def _character_problems(url: str) -> Iterator[str]:
+    if not url.isprintable():
+        yield "it contains a character that cannot be printed"
+    if url != url.strip():
+        yield "it begins or ends with a blank"
 
 
 def _host_problems(authority: str, query: Mapping[str, str]) -> Iterator[str]:
