@@ -23,10 +23,12 @@ demo: run-tools ## 2,000 notifications with mixed fates, shown live, checked at 
 # The whole suite runs in three processes, each with its own servers, because most tests wait for
 # them; the tests of a file stay together. With ARGS, one process runs what they select.
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# ARGS=--rabbitmq=4 runs the tests that use RabbitMQ on a private RabbitMQ 4; 4.0 is also known.
+RABBITMQ = $(patsubst --rabbitmq=%,--version %,$(filter --rabbitmq=%,$(ARGS)))
 test: check-tools ## all tests; installs RabbitMQ and Prometheus if they are missing
-	@deploy/install-rabbitmq
+	@deploy/install-rabbitmq $(RABBITMQ)
 	@deploy/install-prometheus
-	@$(PY) -m pytest $(or $(ARGS),$(PARALLEL))
+	@$(PY) -m pytest $(if $(filter-out --rabbitmq=%,$(ARGS)),,$(PARALLEL)) $(ARGS)
 
 check: check-tools ## exactly what CI runs: format, lint, types, imports, locks, deployment, tests
 	@$(PY) -m ruff format --check --quiet . || { echo 'not formatted: run `make format`'; exit 1; }
@@ -58,7 +60,7 @@ bench-quick: bench-tools ## three minutes of it, compared with the committed rat
 ROUNDS ?= 10
 SEED ?= 1
 chaos: check-tools ## faults in a running system; counts lost and duplicate sends (FAULTS= ROUNDS= SEED=)
-	@deploy/install-rabbitmq
+	@deploy/install-rabbitmq $(RABBITMQ)
 	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(FAULTS) $(ARGS)
 
 fuzz: check-tools ## fuzz every parser of outside input for SECONDS (60) each, by hand (ARGS=settings for one)

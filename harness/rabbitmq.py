@@ -13,11 +13,30 @@ from urllib.parse import quote
 
 from notifier.embedded.free_ports import free_ports
 from notifier.embedded.process import ServerFailed, Steps, run_steps
-from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer
+from notifier.embedded.rabbitmq import RabbitmqInstall, RabbitmqServer, find_rabbitmq
+from notifier.embedded.rabbitmq_install import find_unpacked
 from notifier.embedded.rabbitmq_node import COOKIE, NAME, Ports, write_cookie
 from notifier.embedded.server import running
 
 ALL_PERMISSIONS: Final = '{"configure":".*","write":".*","read":".*"}'
+
+
+FOLDER: Final = Path(__file__).parents[1] / ".notifier"
+
+
+def choose_rabbitmq(version: str = "") -> RabbitmqInstall:
+    """Return an unpacked RabbitMQ, `4` or `4.0`; without a version the one that users would get.
+
+    Raises ServerFailed.
+    """
+    if version:
+        install = find_unpacked(FOLDER / f"rabbitmq-{version}")
+    else:
+        install = find_rabbitmq(FOLDER / "rabbitmq-server")
+    if install is None:
+        command = f"deploy/install-rabbitmq --version {version}" if version else "`make test`"
+        raise ServerFailed(f"RabbitMQ {version} is not installed: {command} installs it")
+    return install
 
 
 class RabbitmqNode(RabbitmqServer):
@@ -41,6 +60,11 @@ class RabbitmqNode(RabbitmqServer):
     @property
     def folder(self) -> Path:
         return self._folder
+
+    @property
+    def install(self) -> RabbitmqInstall:
+        """The installation that it runs."""
+        return self._found_install()
 
     def create_vhost(self, name: str) -> None:
         """Create a vhost that the default user may use."""
@@ -110,6 +134,11 @@ class ClusterPeer(RabbitmqNode):
             name=f"notifier-{distribution}@localhost",
         )
         self._first = first
+
+    async def join(self) -> None:
+        """Join the cluster of `first`."""
+        for command in (("stop_app",), ("join_cluster", self._first.name), ("start_app",)):
+            await self.control(*command)
 
     def _launching(self) -> Steps:
         if not (self._folder / COOKIE).exists():

@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from harness.client import open_client
-from harness.rabbitmq import RabbitmqNode, running_node
+from harness.rabbitmq import RabbitmqNode, choose_rabbitmq, running_node
 from harness.run import Run
 from harness.system import running_system, urls
 from notifier.adapters.postgres.migrate import migrate
@@ -78,9 +78,11 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path) -> Iterator[Stack]:
+def running_stack(folder: Path, rabbitmq_version: str = "") -> Iterator[Stack]:
+    """Run private servers; `rabbitmq_version` as in `choose_rabbitmq`."""
+    install = choose_rabbitmq(rabbitmq_version)
     with (
         running_postgres(folder / "postgres") as postgres,
-        running_node(folder / "rabbitmq") as rabbitmq,
+        running_node(folder / "rabbitmq", install=install) as rabbitmq,
     ):
         yield Stack(folder, postgres, rabbitmq)

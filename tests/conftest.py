@@ -22,11 +22,10 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harness.rabbitmq import RabbitmqNode, running_node
+from harness.rabbitmq import RabbitmqNode, choose_rabbitmq, running_node
 from harness.tcp_proxy import TcpProxy, open_proxy
 from notifier.embedded.postgres import PostgresServer, running_postgres
-from notifier.embedded.process import ServerFailed
-from notifier.embedded.rabbitmq import RabbitmqInstall, find_rabbitmq
+from notifier.embedded.rabbitmq import RabbitmqInstall
 from tests.granted import ROLE
 
 NUMBERS = itertools.count(1)
@@ -55,6 +54,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         metavar="DIR",
         help="run Postgres from the programs in this folder instead of the wheel's",
+    )
+    parser.addoption(
+        "--rabbitmq",
+        default="",
+        choices=("", "4", "4.0"),
+        help="run only the tests that use RabbitMQ, on the one that "
+        "`deploy/install-rabbitmq --version` unpacked",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --rabbitmq, keep the tests that use a RabbitMQ of the fixtures."""
+    if not config.getoption("--rabbitmq"):
+        return
+    others = [item for item in items if not _uses_rabbitmq(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+
+
+def _uses_rabbitmq(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None)
+    return "rabbitmq_install" in getattr(item, "fixturenames", ()) or (
+        parameters is not None and "rabbitmq" in parameters.params.values()
     )
 
 
@@ -246,10 +268,7 @@ def in_a_thread(work: Callable[[], object]) -> None:
 @pytest.fixture(scope="session")
 def rabbitmq_install(pytestconfig: pytest.Config) -> RabbitmqInstall:
     """The RabbitMQ installation to use."""
-    install = find_rabbitmq(pytestconfig.rootpath / ".notifier/rabbitmq-server")
-    if install is None:
-        raise ServerFailed("no RabbitMQ is installed: `make test` installs it")
-    return install
+    return choose_rabbitmq(pytestconfig.getoption("--rabbitmq"))
 
 
 @pytest.fixture(scope="session")

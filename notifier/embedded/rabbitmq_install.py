@@ -23,10 +23,21 @@ class RabbitmqInstall:
     epmd: Path
     path: str
 
+    @property
+    def version(self) -> str:
+        """The version by the name of its folder, `rabbitmq_server-4.3.6`; else ""."""
+        folder = self.server.resolve().parent.parent
+        return folder.name.partition("-")[2]
+
 
 def find_rabbitmq(unpacked: Path = UNPACKED) -> RabbitmqInstall | None:
     """Return the system's RabbitMQ, else the one unpacked by deploy/install-rabbitmq, else None."""
-    return next(_installed(), None) or next(_unpacked(unpacked.absolute()), None)
+    return next(_installed(), None) or find_unpacked(unpacked)
+
+
+def find_unpacked(folder: Path) -> RabbitmqInstall | None:
+    """Return the RabbitMQ that deploy/install-rabbitmq unpacked into a folder, else None."""
+    return next(_unpacked(folder.absolute()), None)
 
 
 def _installed() -> Iterator[RabbitmqInstall]:

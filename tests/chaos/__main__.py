@@ -35,20 +35,22 @@ def main() -> int:
     if unknown := sorted(set(names) - set(ALL)):
         _report(f"unknown fault {', '.join(unknown)}; expected one of {', '.join(ALL)}")
         return 2
-    code, results = present_code(), list[Result]()
+    code, version, results = present_code(), "", list[Result]()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # run exit handlers
 
     def note(result: Result) -> None:
-        results.append(msgspec.structs.replace(result, commit=code))
+        results.append(msgspec.structs.replace(result, commit=code, rabbitmq=version))
         keep(results[-1])
 
     with tempfile.TemporaryDirectory(prefix="notifier-chaos-") as name:
         folder = Path(name)
         folder.chmod(0o711)
-        with running_stack(folder) as stack:
+        with running_stack(folder, arguments.rabbitmq) as stack:
+            version = stack.rabbitmq.install.version
             for fault in names:
-                asyncio.run(_play(stack, fault, arguments, played_on(code).get(fault, ()), note))
-    show(by_fault(results) if code.endswith(CHANGED) else played_on(code))
+                played = played_on(code, rabbitmq=version).get(fault, ())
+                asyncio.run(_play(stack, fault, arguments, played, note))
+    show(by_fault(results) if code.endswith(CHANGED) else played_on(code, rabbitmq=version))
     return 0 if all(result.is_kept for result in results) else 1
 
 
@@ -69,6 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help=f"faults to inject; all: {', '.join(ALL)}")
     parser.add_argument("--rounds", type=int, default=10, help="rounds per fault")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rabbitmq", default="", choices=("4", "4.0"), help="its version")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds: expected 1 or more")

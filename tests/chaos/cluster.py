@@ -13,6 +13,7 @@ from typing import Final
 
 from harness.rabbitmq import ClusterPeer, RabbitmqNode
 from notifier.embedded.process import run_steps_async
+from notifier.embedded.rabbitmq import RabbitmqInstall
 from notifier.embedded.server import opened
 from tests.chaos.round import Fault, Round
 from tests.chaos.servers import SERVER_S
@@ -27,17 +28,18 @@ SPREAD: Final = 'rabbit_amqqueue:rebalance(quorum, ".*", ".*").'
 
 
 @asynccontextmanager
-async def open_cluster(folder: Path) -> AsyncIterator[Sequence[RabbitmqNode]]:
+async def open_cluster(
+    folder: Path, install: RabbitmqInstall
+) -> AsyncIterator[Sequence[RabbitmqNode]]:
     """Run a cluster of three nodes; Notifier connects to the first."""
     async with AsyncExitStack() as exits:
-        first = await exits.enter_async_context(opened(RabbitmqNode(folder / "0", keep=False)))
+        one = RabbitmqNode(folder / "0", install=install, keep=False)
+        first = await exits.enter_async_context(opened(one))
         nodes = [first]
         for number in range(1, SIZE):
-            node = ClusterPeer(folder / str(number), first=first)
+            node = ClusterPeer(folder / str(number), install=install, first=first)
             nodes.append(await exits.enter_async_context(opened(node)))
-            await node.control("stop_app")
-            await node.control("join_cluster", first.name)
-            await node.control("start_app")
+            await node.join()
         yield nodes
 
 

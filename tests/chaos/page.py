@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from harness.run import MIN_IN_FLIGHT
@@ -13,7 +14,7 @@ from tests.chaos.backlog import MANY
 from tests.chaos.faults import FAULTS
 from tests.chaos.load import FATES
 from tests.chaos.messages import LEAST_MS, LONG_MS
-from tests.chaos.results import Result, read
+from tests.chaos.results import Result, read, versions
 from tests.chaos.round import LATENCY_MS, PACE, RATE
 from tests.chaos.table import HEADS, line
 from tests.chaos.traced import FULL
@@ -23,11 +24,12 @@ PAGE: Final = Path("docs/reliability.md")
 TEMPLATE: Final = Path(__file__).with_suffix(".md")
 
 
-def text(found: Mapping[str, Sequence[Result]]) -> str:
-    """Return the page as Markdown."""
+def text(
+    found: Mapping[str, Sequence[Result]],
+    others: Mapping[str, Mapping[str, Sequence[Result]]] = MappingProxyType({}),
+) -> str:
+    """Return the page as Markdown; `others` are rounds by fault on other versions of RabbitMQ."""
     faults = {name: found[name] for name in FAULTS if name in found}
-    heads = [*HEADS, "commit"]
-    rows = [heads, ["---"] * len(heads), *map(_row, faults.values())]
     return TEMPLATE.read_text().format(
         rate=RATE,
         before=PACE.before_s,
@@ -40,10 +42,20 @@ def text(found: Mapping[str, Sequence[Result]]) -> str:
         many=MANY,
         short=LEAST_MS,
         long=LONG_MS,
-        table="".join(f"| {' | '.join(row)} |\n" for row in rows),
+        table=_table(faults),
+        others="".join(
+            f"\nRabbitMQ {version}:\n\n{_table(rounds)}" for version, rounds in others.items()
+        ),
         faults="".join(f"| `{name}` | {FAULTS[name].text} |\n" for name in faults),
         loads="".join(_load(found[name][-1]) for name in TRIALS if name in found),
     )
+
+
+def _table(found: Mapping[str, Sequence[Result]]) -> str:
+    heads = [*HEADS, "commit"]
+    rounds = [found[name] for name in FAULTS if name in found]
+    rows = [heads, ["---"] * len(heads), *map(_row, rounds)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _row(rounds: Sequence[Result]) -> Sequence[str]:
@@ -61,7 +73,8 @@ def main() -> int:
     if not found:
         sys.stderr.write("nothing was played: make chaos\n")
         return 1
-    PAGE.write_text(text(found))
+    others = {version: read(rabbitmq=version) for version in versions()}
+    PAGE.write_text(text(found, others))
     return 0
 
 

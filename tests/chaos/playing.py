@@ -119,7 +119,7 @@ async def _on_cluster(stack: Stack) -> AsyncIterator[Stack]:
     """Yield the stack with a private RabbitMQ cluster of three nodes."""
     folder = Path(tempfile.mkdtemp(prefix="cluster-", dir=stack.folder))
     folder.chmod(0o711)
-    async with open_cluster(folder) as nodes:
+    async with open_cluster(folder, stack.rabbitmq.install) as nodes:
         yield Stack(folder, stack.postgres, *nodes)
 
 

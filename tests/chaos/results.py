@@ -13,6 +13,8 @@ import msgspec
 ROUNDS: Final = Path(__file__).with_name("rounds.jsonl")
 PRODUCT: Final = "notifier"
 CHANGED: Final = "-dirty"
+DEBIAN_12: Final = "3.10.8"
+"""The RabbitMQ of Debian 12, on which the rounds are played unless another one is asked for."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +26,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     within_s: float
     variant: str = ""
     commit: str = ""
+    rabbitmq: str = DEBIAN_12
     accepted: int = 0
     unanswered: int = 0
     in_flight: int = 0
@@ -76,19 +79,31 @@ def _storable(result: Result) -> Result:
     return msgspec.structs.replace(result, recovery_s=None)
 
 
-def read(path: Path = ROUNDS) -> Mapping[str, Sequence[Result]]:
-    """Return, by fault, the rounds on the commit it was played on last."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    found = by_fault([msgspec.json.decode(line, type=Result) for line in lines])
+def read(path: Path = ROUNDS, *, rabbitmq: str = DEBIAN_12) -> Mapping[str, Sequence[Result]]:
+    """Return, by fault, the rounds on this RabbitMQ, of the commit it was played on last."""
+    found = by_fault([each for each in _results(path) if each.rabbitmq == rabbitmq])
     return {
         fault: [each for each in rounds if each.commit == rounds[-1].commit]
         for fault, rounds in found.items()
     }
 
 
-def played_on(code: str, path: Path = ROUNDS) -> Mapping[str, Sequence[Result]]:
-    """Return, by fault, the rounds on this commit, for faults not played on a later one."""
-    return {name: rounds for name, rounds in read(path).items() if rounds[-1].commit == code}
+def versions(path: Path = ROUNDS) -> Sequence[str]:
+    """Return the versions of RabbitMQ other than Debian 12's on which rounds were played."""
+    return sorted({each.rabbitmq for each in _results(path)} - {DEBIAN_12})
+
+
+def _results(path: Path) -> Sequence[Result]:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [msgspec.json.decode(line, type=Result) for line in lines]
+
+
+def played_on(
+    code: str, path: Path = ROUNDS, *, rabbitmq: str = DEBIAN_12
+) -> Mapping[str, Sequence[Result]]:
+    """Return, by fault, the rounds on this code and RabbitMQ, unless played on later code."""
+    found = read(path, rabbitmq=rabbitmq)
+    return {name: rounds for name, rounds in found.items() if rounds[-1].commit == code}
 
 
 def by_fault(results: Sequence[Result]) -> Mapping[str, Sequence[Result]]:

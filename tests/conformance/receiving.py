@@ -17,6 +17,7 @@ QUEUES = tuple(
 )
 EMAIL_LOW = QueueKey(Channel("email"), Priority.LOW)
 TIMEOUT_S = 60.0
+"""The longest time without any progress; how long all of it takes depends on the machine."""
 
 
 class CountingObserver:
@@ -84,9 +85,9 @@ class RecordingReceiver:
         await self.wait_until(lambda: expected <= set(self.ids))
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(TIMEOUT_S):
-            while not condition():
-                self._changed.clear()
+        while not condition():
+            self._changed.clear()
+            async with asyncio.timeout(TIMEOUT_S):
                 await self._changed.wait()
 
 

@@ -30,9 +30,10 @@ QUORUM = {"x-queue-type": "quorum"}
 LAUNCHER = """
 import signal, sys
 from pathlib import Path
-from notifier.embedded.rabbitmq import RabbitmqServer, find_rabbitmq
+from harness.rabbitmq import choose_rabbitmq
+from notifier.embedded.rabbitmq import RabbitmqServer
 from notifier.embedded.server import running
-with running(RabbitmqServer(Path(sys.argv[1]), install=find_rabbitmq(Path(sys.argv[2])))) as server:
+with running(RabbitmqServer(Path(sys.argv[1]), install=choose_rabbitmq(sys.argv[2]))) as server:
     print(server.port, flush=True)
     signal.pause()
 """
@@ -140,9 +141,11 @@ def test_node_and_epmd_end_when_their_parent_is_killed(
     session_folder: Path, pytestconfig: pytest.Config
 ) -> None:
     folder = session_folder / "killed" / ("a long name " * 10)
-    unpacked = pytestconfig.rootpath / ".notifier/rabbitmq-server"
     with subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, folder, unpacked], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LAUNCHER, folder, pytestconfig.getoption("--rabbitmq")],
+        cwd=pytestconfig.rootpath,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as parent:
         assert parent.stdout
         assert int(parent.stdout.readline())
@@ -169,12 +172,12 @@ def test_a_cancelled_start_leaves_no_process(
 
 
 def test_the_installer_does_nothing_if_a_rabbitmq_is_installed(
-    pytestconfig: pytest.Config, rabbitmq_install: RabbitmqInstall
+    pytestconfig: pytest.Config,
 ) -> None:
     script = pytestconfig.rootpath / "deploy/install-rabbitmq"
     result = subprocess.run([script], cwd=pytestconfig.rootpath, check=True, capture_output=True)
     assert result.stdout.decode().startswith("install-rabbitmq: found ")
-    assert find_rabbitmq(pytestconfig.rootpath / ".notifier/rabbitmq-server") == rabbitmq_install
+    assert find_rabbitmq(pytestconfig.rootpath / ".notifier/rabbitmq-server")
 
 
 def test_a_folder_that_no_launcher_created_is_not_removed(tmp_path: Path) -> None:
@@ -217,8 +220,7 @@ async def test_a_peer_can_join_the_cluster_of_the_first_node(
     first = RabbitmqNode(folders[0], install=rabbitmq_install, keep=False)
     second = ClusterPeer(folders[1], install=rabbitmq_install, first=first)
     async with opened(first), opened(second):
-        for command in (("stop_app",), ("join_cluster", first.name), ("start_app",)):
-            await second.control(*command)
+        await second.join()
         assert second.name in await first.control("cluster_status")
     assert not any(folder.exists() for folder in folders)
 

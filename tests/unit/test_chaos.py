@@ -22,7 +22,7 @@ from tests.chaos.judge import RIGHT, Row, full_rate_after_s, judge, recovery_s
 from tests.chaos.load import FATES, HOPELESS
 from tests.chaos.page import TEMPLATE, text
 from tests.chaos.playing import SEEDS_APART, missing
-from tests.chaos.results import Result, keep, played_on, read
+from tests.chaos.results import Result, keep, played_on, read, versions
 from tests.chaos.stops import Broken, BrokenBroker, BrokenSubscription, Trigger
 from tests.chaos.table import line
 from tests.chaos.trace import Key, Kind, Trace, TraceWriter, answer_file, keys_of
@@ -164,6 +164,18 @@ def test_parts_of_a_run_add_up_for_the_code_played_last(tmp_path: Path) -> None:
         "10",
     )
     assert line(found["other"])[-2] == "never"
+
+
+def test_rounds_on_another_rabbitmq_are_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    keep(result(commit="new"), path)
+    keep(result(commit="new", rabbitmq="4.3.6", accepted=7), path)
+    assert versions(path) == ["4.3.6"]
+    assert [each.accepted for each in read(path)["api_killed"]] == [0]
+    found = read(path, rabbitmq="4.3.6")
+    assert [each.accepted for each in found["api_killed"]] == [7]
+    assert played_on("new", path, rabbitmq="4.3.6") == found
+    assert "\nRabbitMQ 4.3.6:\n\n| fault |" in text(read(path), {"4.3.6": found})
 
 
 def test_a_round_is_played_once_with_a_seed() -> None:
