@@ -29,7 +29,7 @@ from notifier.domain.notification import (
     Status,
 )
 from notifier.domain.outcome import Accepted, Outcome
-from notifier.domain.retry import OnAmbiguous, RetryPolicy
+from notifier.domain.retry import AmbiguityRule, OnAmbiguous, RetryPolicy
 from notifier.ports.attempts import ClaimedRow
 from notifier.ports.broker import Pointer
 from notifier.ports.provider import Envelope
@@ -220,7 +220,10 @@ async def open_worker(
             ),
             rules=DeliveryRules(
                 bindings={
-                    Channel("email"): ProviderBinding(provider=provider, on_ambiguous=on_ambiguous)
+                    Channel("email"): ProviderBinding(
+                        provider=provider,
+                        ambiguity=AmbiguityRule(on_ambiguous=on_ambiguous, tries=8),
+                    )
                 },
                 policies=dict.fromkeys(Priority, QUICK),
             ),

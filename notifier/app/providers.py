@@ -16,7 +16,7 @@ from notifier.app.process import Process, connection_settings
 from notifier.delivery.delivery_rules import ProviderBinding
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import Channel
-from notifier.domain.retry import OnAmbiguous
+from notifier.domain.retry import AmbiguityRule, OnAmbiguous
 from notifier.lifecycle import background_task
 from notifier.ports.provider import Provider
 from notifier.scheduling.rates.provider_rate import ProviderRate
@@ -66,7 +66,10 @@ async def open_bindings(
         )
     return {
         Channel(name): ProviderBinding(
-            provider=opened[channel.provider], on_ambiguous=OnAmbiguous(channel.ambiguous)
+            provider=opened[channel.provider],
+            ambiguity=AmbiguityRule(
+                on_ambiguous=OnAmbiguous(channel.ambiguous), tries=channel.ambiguous_tries
+            ),
         )
         for name, channel in settings.channels.items()
     }

@@ -27,6 +27,7 @@ from notifier.domain.outcome import (
     Refused,
     Unavailable,
 )
+from notifier.domain.retry import Spent
 from notifier.domain.timing import AttemptTiming
 from notifier.lifecycle import TimeLimit, uptime_s
 from notifier.ports.provider import Envelope
@@ -218,7 +219,12 @@ class Attempts:
         decision = self._rules.decide(
             claimed.queue,
             outcome,
-            tries=claimed.tries,
+            spent=Spent(
+                tries=claimed.tries,
+                deferrals=claimed.deferrals,
+                unspent=claimed.unspent,
+                ambiguous=claimed.ambiguous,
+            ),
             max_tries=claimed.max_tries,
             draw=self._random.random(),
         )

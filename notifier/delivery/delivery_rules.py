@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from notifier.domain.retry import (
+    AmbiguityRule,
     Decision,
     Fail,
-    OnAmbiguous,
     Retry,
     RetryPolicy,
+    Spent,
     decide,
     decide_after_death,
 )
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from notifier.domain.outcome import Outcome
     from notifier.ports.provider import Provider
 
+NO_AMBIGUITY_RULE: Final = AmbiguityRule()
 NO_PROVIDER: Final = "none"
 """The provider name that is recorded for a channel without a provider."""
 
@@ -31,7 +33,7 @@ class ProviderBinding:
     """A channel's provider, and the channel's rule for ambiguous sends."""
 
     provider: Provider
-    on_ambiguous: OnAmbiguous
+    ambiguity: AmbiguityRule
 
 
 class DeliveryRules:
@@ -59,22 +61,22 @@ class DeliveryRules:
         return self._provider_names.get(queue.channel, NO_PROVIDER)
 
     def decide(
-        self, queue: QueueKey, outcome: Outcome, *, tries: int, max_tries: int | None, draw: float
+        self, queue: QueueKey, outcome: Outcome, *, spent: Spent, max_tries: int | None, draw: float
     ) -> Decision:
         """Decide what follows from an outcome; see domain.retry.decide."""
         return decide(
             outcome,
-            tries=tries,
+            spent=spent,
             max_tries=max_tries,
             policy=self._policies[queue.priority],
-            on_ambiguous=self._on_ambiguous(queue),
+            ambiguity=self._ambiguity(queue),
             draw=draw,
         )
 
     def decide_after_death(self, queue: QueueKey, deaths: int) -> Retry | Fail:
         """Decide what follows from a worker's death; see domain.retry.decide_after_death."""
-        return decide_after_death(deaths, self._on_ambiguous(queue))
+        return decide_after_death(deaths, self._ambiguity(queue).on_ambiguous)
 
-    def _on_ambiguous(self, queue: QueueKey) -> OnAmbiguous:
+    def _ambiguity(self, queue: QueueKey) -> AmbiguityRule:
         binding = self._bindings.get(queue.channel)
-        return binding.on_ambiguous if binding else OnAmbiguous.RESEND
+        return binding.ambiguity if binding else NO_AMBIGUITY_RULE

@@ -112,6 +112,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A notification that this worker has claimed and may send once.
 
     `claim` is the number of this claim, a fencing token. `tries` counts the tries spent before it.
+    `deferrals` and `ambiguous` count the attempts with these outcomes, `unspent` all others that
+    spent no try.
     `waited_s` is how long the row had been due. `content` is the JSON document of the submit.
     """
 
@@ -121,6 +123,9 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     recipient: str
     content: bytes
     tries: int
+    deferrals: int = 0
+    unspent: int = 0
+    ambiguous: int = 0
     max_tries: int | None
     waited_s: float
 

@@ -53,12 +53,34 @@ class RetryPolicy:
 
 
 MAX_EXPONENT: Final = 64
-THROTTLED_DELAY: Final = timedelta(seconds=1)
-"""The delay after Throttled if the provider asked for none."""
-DEFERRED_DELAY: Final = timedelta(minutes=1)
-"""The least delay after Deferred."""
-UNSPENT_DELAY: Final = timedelta(seconds=5)
-"""The delay after an outcome that the notification did not cause (Misconfigured)."""
+MAX_DOUBLINGS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The delays after attempts that spend no try: `base` doubled each time, up to `cap`.
+
+    Jittered by up to half: no delay is shorter than the one before until `cap` is reached.
+    """
+
+    base: timedelta
+    cap: timedelta
+
+    def delay(self, before: int, draw: float) -> timedelta:
+        """Return the delay after `before` such attempts and one more; `draw` as in RetryPolicy."""
+        grown = self.base * (1 << min(before, MAX_DOUBLINGS))
+        return min(self.cap, grown) * (1 + draw / 2)
+
+
+DEFERRED_BACKOFF: Final = Backoff(timedelta(minutes=1), timedelta(minutes=20))
+"""One recipient must wait. Greylisting ends after minutes, a full mailbox after hours: with the
+jitter the delays grow from 1 to 30 minutes."""
+THROTTLED_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=40))
+"""The provider is asked too often and names no span; it is closed too if it accepts nothing."""
+MISCONFIGURED_BACKOFF: Final = Backoff(timedelta(seconds=5), timedelta(minutes=5))
+"""The breaker opens unless only some messages are affected; those wait longer each time."""
+LOCAL_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=40))
+"""The provider was not called: there was no free connection."""
 MAX_DEATHS: Final = 3
 """At this death of a worker during one notification the notification fails."""
 
@@ -96,39 +118,56 @@ class Fail(msgspec.Struct, frozen=True):
 Decision = Settle | Retry | Fail
 
 
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """The attempts of a notification before the one that is decided.
+
+    `tries` counts those that spent a try, `deferrals` and `ambiguous` those with these outcomes,
+    `unspent` the others that spent no try.
+    """
+
+    tries: int = 0
+    deferrals: int = 0
+    unspent: int = 0
+    ambiguous: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmbiguityRule:
+    """A channel's rule for notifications that may have been sent.
+
+    Under RESEND one is sent again up to `tries` times, and no more often than the policy allows.
+    """
+
+    on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND
+    tries: int = 1
+
+
 def decide(
     outcome: Outcome,
     *,
-    tries: int,
+    spent: Spent,
     max_tries: int | None,
     policy: RetryPolicy,
-    on_ambiguous: OnAmbiguous,
+    ambiguity: AmbiguityRule,
     draw: float,
 ) -> Decision:
     """Decide what follows from an outcome.
 
-    `tries` counts the tries spent before it. `max_tries` replaces the policy's number if it is set.
-    `draw` is uniform in [0, 1).
+    `max_tries` replaces the policy's number if it is set. `draw` is uniform in [0, 1).
     """
     match outcome:
         case Accepted():
             return Settle()
         case Refused():
             return Fail("refused")
-        case Throttled(after=after):
-            return Retry(
-                after if after is not None else _jittered(THROTTLED_DELAY, draw), spends=False
-            )
-        case Deferred(after=after):
-            return Retry(max(_jittered(DEFERRED_DELAY, draw), after or timedelta(0)), spends=False)
-        case Misconfigured() | Unavailable(is_local=True):
-            return Retry(_jittered(UNSPENT_DELAY, draw), spends=False)
+        case Deferred() | Throttled() | Misconfigured() | Unavailable(is_local=True):
+            return Retry(_unspent_delay(outcome, spent, draw), spends=False)
         case Unavailable(after=after):
-            return _retry_or_fail(tries + 1, max_tries, policy, draw, after or timedelta(0))
+            return _retry_or_fail(spent.tries + 1, max_tries, policy, draw, after or timedelta(0))
         case Ambiguous():
-            if on_ambiguous is OnAmbiguous.HOLD:
+            if ambiguity.on_ambiguous is OnAmbiguous.HOLD or spent.ambiguous >= ambiguity.tries:
                 return Fail("ambiguous")
-            return _retry_or_fail(tries + 1, max_tries, policy, draw, timedelta(0))
+            return _retry_or_fail(spent.tries + 1, max_tries, policy, draw, timedelta(0))
         case _:
             assert_never(outcome)
 
@@ -155,5 +194,18 @@ def _retry_or_fail(
     return Retry(max(policy.delay(spent, draw), min_delay), spends=True)
 
 
-def _jittered(delay: timedelta, draw: float) -> timedelta:
-    return delay * (1 + draw / 2)
+def _unspent_delay(
+    outcome: Deferred | Throttled | Misconfigured | Unavailable, spent: Spent, draw: float
+) -> timedelta:
+    """Return the delay after an outcome that spends no try."""
+    match outcome:
+        case Deferred(after=after):
+            return max(DEFERRED_BACKOFF.delay(spent.deferrals, draw), after or timedelta(0))
+        case Throttled(after=after):
+            return after or THROTTLED_BACKOFF.delay(spent.unspent, draw)
+        case Misconfigured():
+            return MISCONFIGURED_BACKOFF.delay(spent.unspent, draw)
+        case Unavailable():
+            return LOCAL_BACKOFF.delay(spent.unspent, draw)
+        case _:
+            assert_never(outcome)

@@ -137,6 +137,8 @@ class ChannelSettings(Section, frozen=True, kw_only=True):
     address: Literal["email", "phone", "token"]
     provider: Name
     ambiguous: Literal["resend", "hold"] = "resend"
+    ambiguous_tries: Annotated[int, Meta(ge=0, le=1000)] = 1
+    stop_unanswered_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     consumer_rate: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     max_consumers: Annotated[int, Meta(ge=1, le=4096)] | None = None
 

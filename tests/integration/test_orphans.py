@@ -29,7 +29,7 @@ from notifier.domain.notification import (
     Status,
 )
 from notifier.domain.outcome import Accepted, Outcome
-from notifier.domain.retry import OnAmbiguous, RetryPolicy
+from notifier.domain.retry import AmbiguityRule, OnAmbiguous, RetryPolicy
 from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import NO_FIGURES, DeadProcess
 from notifier.ports.provider import Envelope
@@ -88,7 +88,8 @@ class TwoProcesses:
             rules=DeliveryRules(
                 bindings={
                     Channel("email"): ProviderBinding(
-                        provider=UncalledProvider(), on_ambiguous=on_ambiguous
+                        provider=UncalledProvider(),
+                        ambiguity=AmbiguityRule(on_ambiguous=on_ambiguous),
                     )
                 },
                 policies=dict.fromkeys(Priority, POLICY),

@@ -678,18 +678,20 @@ async def test_an_accepted_retry_counts_its_tries(
     assert [tuple(row) for row in attempts] == [(1, 1), (2, 2)]
 
 
-async def test_throttled_repeats_are_counted_on_one_attempt(
-    store: PostgresStore, connection: Connection
+@pytest.mark.parametrize("outcome", ["deferred", "throttled", "misconfigured"])
+async def test_repeats_that_spend_no_try_are_counted_on_one_attempt(
+    store: PostgresStore, connection: Connection, outcome: str
 ) -> None:
     [row] = await claimed(store, a_notification())
     for _ in range(3):
-        throttled = a_result(row, Status.RETRYING, outcome="throttled", spends=False, after=NOW)
-        await store.record([throttled])
+        await store.record(
+            [a_result(row, Status.RETRYING, outcome=outcome, spends=False, after=NOW)]
+        )
         [row] = await claim_all(store, await due(store))
     await store.record([a_result(row)])
     attempts = await connection.fetch("SELECT * FROM attempts ORDER BY claim")
     assert [(a["claim"], a["outcome"], a["repeats"], a["tries"]) for a in attempts] == [
-        (3, "throttled", 2, 0),
+        (3, outcome, 2, 0),
         (4, "accepted", 0, 1),
     ]
 

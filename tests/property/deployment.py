@@ -26,7 +26,7 @@ from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
 from notifier.domain.due import DueClass
 from notifier.domain.notification import Claimed, NotificationId, Status, WorkerId
 from notifier.domain.outcome import Accepted, Outcome
-from notifier.domain.retry import OnAmbiguous, RetryPolicy
+from notifier.domain.retry import AmbiguityRule, OnAmbiguous, RetryPolicy
 from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import DeadProcess
 from notifier.ports.provider import Envelope
@@ -184,7 +184,10 @@ class Database:
             processes=FixedProcesses(live, dead),
             rules=DeliveryRules(
                 bindings={
-                    channel: ProviderBinding(provider=UncalledProvider(), on_ambiguous=on_ambiguous)
+                    channel: ProviderBinding(
+                        provider=UncalledProvider(),
+                        ambiguity=AmbiguityRule(on_ambiguous=on_ambiguous),
+                    )
                     for channel, on_ambiguous in ON_AMBIGUOUS.items()
                 },
                 policies=dict.fromkeys((queue.priority for queue in QUEUES), POLICY),

@@ -32,7 +32,7 @@ from notifier.domain.outcome import (
     Accepted,
     Outcome,
 )
-from notifier.domain.retry import decide
+from notifier.domain.retry import AmbiguityRule, Spent, decide
 from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import DeadProcess
 from notifier.ports.store import AttemptResult, ClaimRequest, Recorded
@@ -352,10 +352,15 @@ def or_expired(status: Status) -> Status:
 def result_of(claimed: Claimed, outcome: Outcome) -> AttemptResult:
     decision = decide(
         outcome,
-        tries=claimed.tries,
+        spent=Spent(
+            tries=claimed.tries,
+            deferrals=claimed.deferrals,
+            unspent=claimed.unspent,
+            ambiguous=claimed.ambiguous,
+        ),
         max_tries=claimed.max_tries,
         policy=POLICY,
-        on_ambiguous=ON_AMBIGUOUS[claimed.queue.channel],
+        ambiguity=AmbiguityRule(on_ambiguous=ON_AMBIGUOUS[claimed.queue.channel]),
         draw=0.5,
     )
     now = time.monotonic()

@@ -12,6 +12,7 @@ from notifier.domain.notification import FINAL, WAITING, Status
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
+    Deferred,
     Misconfigured,
     Outcome,
     Refused,
@@ -19,13 +20,20 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import (
+    DEFERRED_BACKOFF,
+    LOCAL_BACKOFF,
     MAX_DEATHS,
+    MISCONFIGURED_BACKOFF,
+    THROTTLED_BACKOFF,
+    AmbiguityRule,
+    Backoff,
     Decision,
     Fail,
     OnAmbiguous,
     Retry,
     RetryPolicy,
     Settle,
+    Spent,
     decide,
     decide_after_death,
 )
@@ -38,18 +46,30 @@ def decided(
     outcome: Outcome,
     *,
     tries: int = 0,
+    deferrals: int = 0,
+    unspent: int = 0,
+    ambiguous: int = 0,
     max_tries: int | None = None,
     on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND,
+    ambiguous_tries: int = 1,
     draw: float = 0.5,
 ) -> Decision:
     return decide(
         outcome,
-        tries=tries,
+        spent=Spent(tries=tries, deferrals=deferrals, unspent=unspent, ambiguous=ambiguous),
         max_tries=max_tries,
         policy=POLICY,
-        on_ambiguous=on_ambiguous,
+        ambiguity=AmbiguityRule(on_ambiguous=on_ambiguous, tries=ambiguous_tries),
         draw=draw,
     )
+
+
+def delay_after(outcome: Outcome, *, deferrals: int = 0, unspent: int = 0) -> timedelta:
+    """The delay after an outcome that spends no try, without jitter."""
+    decision = decided(outcome, tries=99, deferrals=deferrals, unspent=unspent, draw=0.0)
+    assert isinstance(decision, Retry)
+    assert not decision.spends
+    return decision.after
 
 
 def test_accepted_settles_the_notification() -> None:
@@ -98,9 +118,81 @@ def test_ambiguous_under_hold_fails_at_once(tries: int) -> None:
     assert decided(outcome, tries=tries, on_ambiguous=OnAmbiguous.HOLD) == Fail("ambiguous")
 
 
-def test_ambiguous_under_resend_is_retried_like_unavailable() -> None:
-    assert isinstance(decided(Ambiguous(code="timeout"), tries=0), Retry)
-    assert decided(Ambiguous(code="timeout"), tries=7) == Fail("exhausted")
+def test_ambiguous_under_resend_is_repeated_once_although_tries_are_left() -> None:
+    outcome = Ambiguous(code="timeout")
+    assert isinstance(decided(outcome, tries=0), Retry)
+    assert decided(outcome, tries=1, ambiguous=1) == Fail("ambiguous")
+
+
+@pytest.mark.parametrize("ambiguous_tries", [0, 1, 3])
+def test_a_channel_sets_how_often_an_ambiguous_send_is_repeated(ambiguous_tries: int) -> None:
+    decisions = [
+        decided(Ambiguous(code="timeout"), ambiguous=before, ambiguous_tries=ambiguous_tries)
+        for before in range(ambiguous_tries + 1)
+    ]
+    assert all(isinstance(decision, Retry) for decision in decisions[:-1])
+    assert decisions[-1] == Fail("ambiguous")
+
+
+def test_an_ambiguous_send_spends_a_try_and_is_never_repeated_without_one() -> None:
+    outcome = Ambiguous(code="timeout")
+    assert decided(outcome, ambiguous_tries=9).spends
+    assert decided(outcome, tries=7, ambiguous_tries=9) == Fail("exhausted")
+    assert decided(outcome, max_tries=1) == Fail("exhausted")
+
+
+def test_a_deferred_notification_waits_for_minutes_and_longer_each_time() -> None:
+    minutes = [
+        delay_after(Deferred(code="451"), deferrals=before).total_seconds() / 60
+        for before in range(7)
+    ]
+    assert minutes == [1, 2, 4, 8, 16, 20, 20]
+
+
+def test_a_deferred_notification_waits_at_least_as_long_as_the_provider_asked() -> None:
+    hour = timedelta(hours=1)
+    assert delay_after(Deferred(code="450", after=hour)) == hour
+    assert delay_after(Deferred(code="450", after=timedelta(seconds=5))) == timedelta(minutes=1)
+
+
+def test_what_others_made_it_wait_for_does_not_make_a_deferral_longer() -> None:
+    assert delay_after(Deferred(code="451"), unspent=50) == timedelta(minutes=1)
+    assert delay_after(Throttled(code="429"), deferrals=50) == timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "first_s", "longest_s"),
+    [
+        (Throttled(code="429"), 1, 40),
+        (Throttled(code="429", after=timedelta(0)), 1, 40),
+        (Misconfigured(code="550 5.7.1"), 5, 300),
+        (Misconfigured(code="401", is_credentials=True), 5, 300),
+        (Unavailable(code="no_connection", is_local=True), 1, 40),
+    ],
+)
+def test_waits_that_spend_no_try_grow_with_each_repetition(
+    outcome: Outcome, first_s: float, longest_s: float
+) -> None:
+    delays = [delay_after(outcome, unspent=before).total_seconds() for before in range(12)]
+    assert delays[0] == first_s
+    assert delays[1] == 2 * first_s
+    assert delays == sorted(delays)
+    assert delays[-1] == longest_s
+
+
+@given(
+    backoff=st.sampled_from(
+        (DEFERRED_BACKOFF, THROTTLED_BACKOFF, MISCONFIGURED_BACKOFF, LOCAL_BACKOFF)
+    ),
+    before=st.integers(0, 32_767),
+    draws=st.tuples(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True)),
+)
+def test_no_wait_without_a_try_is_shorter_than_the_one_before_until_the_longest(
+    backoff: Backoff, before: int, draws: tuple[float, float]
+) -> None:
+    delay, next_delay = backoff.delay(before, draws[0]), backoff.delay(before + 1, draws[1])
+    assert backoff.base <= delay <= 1.5 * backoff.cap
+    assert delay <= next_delay or next_delay >= backoff.cap
 
 
 def test_a_death_under_resend_spends_no_try_and_the_retry_is_due_at_once() -> None:

@@ -363,6 +363,9 @@ def _claimed(row: Record) -> Claimed:
         recipient=row["recipient"],
         content=row["content"],
         tries=row["tries"],
+        deferrals=row["deferrals"],
+        unspent=row["unspent"],
+        ambiguous=row["ambiguous"],
         max_tries=row["max_tries"] or None,
         waited_s=row["waited_s"],
     )

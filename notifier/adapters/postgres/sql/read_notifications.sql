@@ -18,7 +18,7 @@ CROSS JOIN LATERAL (
     SELECT max(finished_at) AS finished_at,
            bool_or(outcome = 'accepted') AS is_accepted,
            max(tries) FILTER (WHERE outcome = 'accepted') AS tries,
-           count(*) FILTER (WHERE outcome <> 'throttled')::integer AS spent,
+           count(*) FILTER (WHERE outcome NOT IN ('deferred', 'throttled', 'misconfigured'))::integer AS spent,
            (array_agg(left(concat_ws(' ', outcome, nullif(code, ''), nullif(detail, '')), 500)
                       ORDER BY claim DESC) FILTER (WHERE outcome <> 'accepted'))[1] AS error
     FROM attempts WHERE id = n.id AND id BETWEEN $2 AND $3

@@ -1,6 +1,8 @@
 -- Writes the results of attempts that were not accepted and whose rows this worker still holds
 -- (record_sent.sql writes the accepted ones): the row waits again, or it is deleted and its
 -- end is kept; the attempt is kept. A retry that would be due after expires_at ends it as expired.
+-- Of the attempts that spend no try, `deferrals` counts those with the outcome deferred, `unspent`
+-- the others; `ambiguous` counts the ambiguous ones.
 -- Parameters: $1 ids, $2 claims, $3 statuses (retrying, failed), $4 tries spent, $5 seconds
 -- until the next attempt, $6 reasons of failure, $7 outcomes, $8 providers, $9 codes, $10
 -- details, $11 references of the provider, $12 seconds waited in the queue, $13 seconds that the
@@ -24,7 +26,11 @@ WITH clock AS MATERIALIZED (
     UPDATE live l SET
         claimed_by = '00000000-0000-0000-0000-000000000000', class = 2,
         due_at = (SELECT now FROM clock) + r.after, ready_at = (SELECT now FROM clock) + r.after,
-        tries = least(l.tries::integer + r.spent, 32767)
+        tries = least(l.tries::integer + r.spent, 32767),
+        deferrals = least(l.deferrals::integer + (r.outcome = 'deferred')::integer, 32767),
+        unspent = least(l.unspent::integer
+                        + (r.spent = 0 AND r.outcome <> 'deferred')::integer, 32767),
+        ambiguous = least(l.ambiguous::integer + (r.outcome = 'ambiguous')::integer, 32767)
     FROM result r
     WHERE l.id = ANY ($1::uuid[]) AND l.id = r.id AND l.claim = r.claim AND l.claimed_by = $15
       AND r.status = 'retrying' AND l.expires_at > now() + r.after
@@ -42,17 +48,17 @@ WITH clock AS MATERIALIZED (
            r.started_at, r.finished_at
     FROM (SELECT * FROM retried UNION ALL SELECT * FROM ended) m
     JOIN result r ON r.id = m.id AND r.claim = m.claim
-), throttled_again AS (
-    -- Counts on the attempt of the claim before, if that was throttled too.
+), repeated AS (
+    -- Counts on the attempt of the claim before, if that had the same outcome and spent no try.
     UPDATE attempts a SET
         claim = m.claim, repeats = least(a.repeats, 2147483646) + 1,
         finished_at = m.finished_at, next_at = m.due_at, recorded_by = $15, code = m.code,
         detail = m.detail
     FROM moved m
-    WHERE a.id = ANY (ARRAY(SELECT id FROM result WHERE outcome = 'throttled'))
+    WHERE a.id = ANY (ARRAY(SELECT id FROM result
+                            WHERE outcome IN ('deferred', 'throttled', 'misconfigured')))
       AND a.id = m.id AND a.id BETWEEN $16 AND $17 AND a.claim = m.claim - 1
-      AND a.outcome = 'throttled' AND a.provider = m.provider AND NOT a.late
-      AND m.outcome = 'throttled'
+      AND a.outcome = m.outcome AND a.provider = m.provider AND NOT a.late
       AND NOT EXISTS (SELECT FROM attempts b
                       WHERE b.id = m.id AND b.id BETWEEN $16 AND $17 AND b.claim = m.claim)
     RETURNING a.id
@@ -62,7 +68,7 @@ WITH clock AS MATERIALIZED (
     SELECT m.id, m.claim, $15, m.started_at, m.finished_at, m.due_at, m.queue_wait_s,
            m.provider, m.outcome, m.code, m.detail, m.reference, m.tries
     FROM moved m
-    WHERE m.id NOT IN (SELECT id FROM throttled_again)
+    WHERE m.id NOT IN (SELECT id FROM repeated)
     ON CONFLICT (id, claim) DO NOTHING
 ), kept AS (
     INSERT INTO ends (id, claim, status, queue, reason, provider, code, detail, tries, first_at, at)
