@@ -7,6 +7,7 @@ from litestar import Litestar
 from notifier.api.docs.openapi import openapi_document
 from notifier.api.docs.reference import ReferenceRoutes
 from notifier.api.http.problems import handle_exception
+from notifier.api.http.public_address import PublicAddress
 from notifier.api.routes.binding import bind_routes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
@@ -33,14 +34,15 @@ def create_api(
     metrics: MetricsSource,
 ) -> Litestar:
     """Makes the ASGI app. Raises LookupError if the route table does not match the handlers."""
+    address = PublicAddress(rules.public_url, rules.trusted_proxies)
     resources = (
-        NotificationRoutes(acceptor=acceptor, reader=reader, rules=rules),
+        NotificationRoutes(acceptor=acceptor, reader=reader, rules=rules, address=address),
         FailureRoutes(reader=reader, rules=rules),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),
         PauseRoutes(status=status, store=pauses, rules=rules),
         HealthRoutes(readiness=readiness, metrics=metrics),
-        ReferenceRoutes(openapi_document(ROUTES, rules)),
+        ReferenceRoutes(openapi_document(ROUTES, rules), address),
     )
     return Litestar(
         route_handlers=bind_routes(ROUTES, resources),

@@ -35,7 +35,7 @@ class ApiRules:
 
     The limits in bytes and `max_batch` together keep one request from holding the event loop for
     long. `max_batches_in_flight` limits memory: a batch may be 16 times as large as a single
-    submit.
+    submit. `public_url` and `trusted_proxies` are as in `PublicAddress`.
     """
 
     channels: Mapping[str, ChannelRules]
@@ -46,6 +46,8 @@ class ApiRules:
     request_deadline_s: float
     max_batch: int
     max_content_bytes: int
+    public_url: str
+    trusted_proxies: Sequence[str]
     max_batches_in_flight: int = 64
     body_timeout_s: float = 30.0
     max_metadata_bytes: int = 16 * 1024

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from notifier.adapters.postgres.reader import open_reader
 from notifier.api.app import create_api
+from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.app.process import Process, connection_settings
@@ -65,6 +66,7 @@ async def open_api(
                 port=settings.api.port,
                 grace_s=settings.api.request_deadline_s + 1,
                 share_port=share_port,
+                prefix=path_prefix(settings.api.public_url),
             ) as port:
                 yield port
         finally:
@@ -108,4 +110,6 @@ def api_rules(settings: Settings) -> ApiRules:
         request_deadline_s=settings.api.request_deadline_s,
         max_batch=settings.api.max_batch,
         max_content_bytes=settings.api.max_content_bytes,
+        public_url=settings.api.public_url,
+        trusted_proxies=settings.api.trusted_proxies,
     )

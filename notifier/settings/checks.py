@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import ip_network
 from typing import Final
 
 from notifier.domain.notification import Priority
@@ -18,6 +19,7 @@ def check(settings: Settings, problems: Problems) -> None:
     database, broker = settings.database.url, settings.broker.url
     _url("database.url", database, DATABASE_URL, database_url_problems(database), problems)
     _url("broker.url", broker, BROKER_URL, broker_url_problems(broker), problems)
+    _trusted_proxies(settings, problems)
     _channels(settings, problems)
     _priorities(settings, problems)
     if settings.worker.send_timeout_s >= settings.worker.grace_s:
@@ -32,6 +34,16 @@ def check(settings: Settings, problems: Problems) -> None:
 def _url(key: str, url: str, expected: str, found: Iterable[str], problems: Problems) -> None:
     if url and (texts := list(found)):
         problems.wrong(key, url, f"{expected}: {'; '.join(texts)}")
+
+
+def _trusted_proxies(settings: Settings, problems: Problems) -> None:
+    for network in settings.api.trusted_proxies:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            problems.wrong(
+                "api.trusted_proxies", network, "addresses or networks like 10.0.0.0/8 or ::1"
+            )
 
 
 def _channels(settings: Settings, problems: Problems) -> None:

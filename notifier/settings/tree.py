@@ -23,6 +23,17 @@ BROKER_URL: Final = "a URL like amqp://user:password@host/vhost"
 DatabaseUrl = Annotated[
     str, Meta(pattern=r"^$|^postgres(ql)?://", description=DATABASE_URL)
 ]  # checks.py checks the rest of a URL
+PUBLIC_URL: Final = "a URL like https://notify.example.com/prefix, without query"
+PublicUrl = Annotated[
+    str,
+    Meta(
+        pattern=(
+            r"^$|^https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
+            r"(/[A-Za-z0-9._~-]+)*/?$"
+        ),
+        description=PUBLIC_URL,
+    ),
+]
 BrokerUrl = Annotated[str, Meta(pattern=r"^$|^amqps?://", description=BROKER_URL)]
 
 
@@ -61,6 +72,8 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     max_content_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 262_144
     max_backlog: Annotated[int, Meta(ge=1)] = 5_000_000
+    public_url: PublicUrl = ""
+    trusted_proxies: tuple[str, ...] = ()
     auth: Literal["off"] = "off"
 
 

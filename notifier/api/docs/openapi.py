@@ -46,7 +46,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
 
 
 def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
-    """Describes the documented routes under these rules."""
+    """Describes the documented routes under these rules. The caller adds `servers`."""
     documented = [route for route in routes if route.is_documented]
     paths: Json = {}
     for route in documented:
@@ -60,7 +60,6 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
                 f"Submit notifications and follow their delivery. {rules.size_limits_text}"
             ),
         },
-        "servers": [{"url": "/"}],
         "paths": paths,
         "components": {"schemas": _schemas(documented, rules)},
     }

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from html import escape
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from litestar import Request
-from litestar.types import ASGIApp, Scope
+from litestar.types import ASGIApp
 
 from notifier.api.docs.openapi import Json
 from notifier.api.docs.type_text import type_text
+from notifier.api.http.public_address import PublicAddress
 from notifier.api.http.raw_response import RawResponse
 from notifier.domain.controls import ScopeKind
 
@@ -41,7 +42,6 @@ _HTML_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _SUBMIT_EXAMPLE: Final[Json] = {
     "channel": "email",
     "priority": "high",
@@ -59,37 +59,25 @@ _EXAMPLES: Final[dict[str, Json]] = {
 class ReferenceRoutes:
     """Handlers of the reference page and of the OpenAPI document."""
 
-    def __init__(self, document: Json) -> None:
+    def __init__(self, document: Json, address: PublicAddress) -> None:
         self._document = document
-        self._document_response = RawResponse(200, json.dumps(document).encode())
+        self._address = address
 
-    async def redirect(self) -> ASGIApp:
-        return RawResponse(307, b"", [(b"location", REFERENCE_PATH.encode())])
+    async def redirect(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        location = self._address.prefix(request.scope) + REFERENCE_PATH
+        return RawResponse(307, b"", [(b"location", location.encode())])
 
     async def page(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        html = reference_page(self._document, base_url(request.scope))
+        html = reference_page(self._document, self._address.url(request.scope))
         return RawResponse(200, html.encode(), _HTML_HEADERS)
 
-    async def document(self) -> ASGIApp:
-        return self._document_response
-
-
-def base_url(scope: Scope) -> str:
-    """Returns the URL under which the reader reached this server.
-
-    The page shows it inside commands that readers paste into a shell, so a Host header that is
-    not a host name or an address is replaced by the server's own address.
-    """
-    requested = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-    if _HOST.fullmatch(requested):
-        return f"{scope['scheme']}://{requested}"
-    host, port = scope["server"] or ("127.0.0.1", None)
-    bracketed = f"[{host}]" if ":" in host else host
-    return f"{scope['scheme']}://{bracketed}:{port}"
+    async def document(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        servers = [{"url": self._address.url(request.scope)}]
+        return RawResponse(200, json.dumps({**self._document, "servers": servers}).encode())
 
 
 def reference_page(document: Json, base: str) -> str:
-    """Renders the document, with commands for the server at `base`, such as http://localhost:8000.
+    """Renders the document, with links and commands for `base`, such as http://localhost:8000.
 
     `base` is escaped for HTML. The caller must ensure that it is safe in a shell.
     """
@@ -108,7 +96,8 @@ def reference_page(document: Json, base: str) -> str:
         f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style></head><body>"
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
         f"<p>{escape(info['description'])} For programs: "
-        f'<a href="{OPENAPI_PATH}">openapi.json</a>.</p>{operations}<h1>Schemas</h1>{schemas}'
+        f'<a href="{escape(urlsplit(base).path + OPENAPI_PATH)}">openapi.json</a>.</p>'
+        f"{operations}<h1>Schemas</h1>{schemas}"
         "</body></html>"
     )
 

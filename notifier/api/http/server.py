@@ -14,6 +14,7 @@ from litestar.types import ASGIApp
 from typing_extensions import override
 
 from notifier.api.http.protocol import BoundedProtocol
+from notifier.api.http.public_address import WithoutPrefix
 from notifier.domain.errors import ConfigError
 
 BACKLOG: Final = 2048
@@ -53,16 +54,25 @@ def bind(host: str, port: int, *, share_port: bool = False) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def open_server(
-    app: ASGIApp, *, host: str, port: int, grace_s: float, share_port: bool = False
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    grace_s: float,
+    share_port: bool = False,
+    prefix: str = "",
 ) -> AsyncIterator[int]:
     """Serves inside the block and yields the port. Raises ConfigError if it cannot bind.
+
+    The app is also served below the path `prefix`, for proxies that do not remove it.
 
     Leaving the block stops accepting connections, answers the requests in flight, and cancels
     the remaining ones after `grace_s`.
     """
+    served = WithoutPrefix(app, prefix) if prefix else app
     listener = bind(host, port, share_port=share_port)
     with contextlib.closing(listener):
-        server = _Server(_config(app, grace_s))
+        server = _Server(_config(served, grace_s))
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve([listener]), name="http-server")
             await server.started_event.wait()

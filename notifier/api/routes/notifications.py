@@ -16,6 +16,7 @@ from notifier.api.http.body import BodyLimit, read_json_body
 from notifier.api.http.deadline import deadline
 from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.problems import ProblemType, RequestRefused, batch_refusal
+from notifier.api.http.public_address import PublicAddress
 from notifier.api.http.query import ListQuery, cursor_after
 from notifier.api.http.raw_response import json_response
 from notifier.api.responses import (
@@ -46,9 +47,12 @@ _Item = NewNotification | BatchRefusal
 class NotificationRoutes:
     """Handlers of `/v1/notifications`."""
 
-    def __init__(self, *, acceptor: Acceptor, reader: Reader, rules: ApiRules) -> None:
+    def __init__(
+        self, *, acceptor: Acceptor, reader: Reader, rules: ApiRules, address: PublicAddress
+    ) -> None:
         self._acceptor = acceptor
         self._reader = reader
+        self._address = address
         self._deadline_s = rules.request_deadline_s
         self._validator = SubmitValidator(rules)
         self._splitter = BatchSplitter(rules)
@@ -65,7 +69,7 @@ class NotificationRoutes:
             (status,) = await self._acceptor.submit([new])
         if isinstance(status, StoreRejected):
             raise status
-        location = f"{NOTIFICATIONS}/{new.id}".encode()
+        location = f"{self._address.prefix(request.scope)}{NOTIFICATIONS}/{new.id}".encode()
         return json_response(_accepted(new, status), status=202, headers=[(b"location", location)])
 
     async def submit_batch(self, request: Request[Any, Any, Any]) -> ASGIApp:
