@@ -29,7 +29,7 @@ PublicUrl = Annotated[
     Meta(
         pattern=(
             r"^$|^https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
-            r"(/[A-Za-z0-9._~-]+)*/?$"
+            r"(/[A-Za-z0-9._~-]+)*/?\Z"
         ),
         description=PUBLIC_URL,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import ssl
@@ -146,7 +147,7 @@ async def test_a_batch_of_8_mib_passes_and_a_larger_body_is_a_problem(front: Fro
     headers = {"Content-Type": "application/json"}
     body = json.dumps({"notifications": [submit_body()]}).encode()
     for size, status in ((8 << 20, 202), ((8 << 20) + 1, 413), (10 << 20, 413)):
-        data = body.ljust(size)
+        data = io.BytesIO(body.ljust(size))
         async with front.client.post(batch, data=data, headers=headers) as response:
             assert response.status == status
             if status == 413:

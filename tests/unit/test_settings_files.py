@@ -232,3 +232,52 @@ class TestVariables:
         assert "it begins or ends with a blank" in problem(
             tmp_path, **{name: f"{scheme}://u:hunter2@h/d "}
         )
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "text", ["10.0.0.0/8,::1", " 10.0.0.0/8 , ::1 ", '["10.0.0.0/8", "::1"]']
+    )
+    def test_a_variable_may_hold_a_list(self, tmp_path: Path, text: str) -> None:
+        api = load(tmp_path, NOTIFIER_API__TRUSTED_PROXIES=text).api
+        assert api.trusted_proxies == ("10.0.0.0/8", "::1")
+
+    def test_a_list_in_the_file_is_read(self, tmp_path: Path) -> None:
+        write_toml(tmp_path, '[api]\ntrusted_proxies = ["10.0.0.7"]\n')
+        assert load(tmp_path).api.trusted_proxies == ("10.0.0.7",)
+
+    @pytest.mark.parametrize("network", ["proxy.internal", "10.0.0.0/33", "*", "10.0.0"])
+    def test_a_wrong_network_is_named(self, tmp_path: Path, network: str) -> None:
+        line = problem(tmp_path, NOTIFIER_API__TRUSTED_PROXIES=f"::1, {network}")
+        assert line.startswith("api.trusted_proxies (NOTIFIER_API__TRUSTED_PROXIES): ")
+        assert f"got '{network}', expected addresses or networks" in line
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://notify.example.com",
+            "http://10.0.0.7:8080/",
+            "https://notify.example.com/a/b-c/",
+            "https://[2001:db8::1]:8443/notify",
+        ],
+    )
+    def test_a_public_url_has_a_host_and_may_have_a_path(self, tmp_path: Path, url: str) -> None:
+        assert load(tmp_path, NOTIFIER_API__PUBLIC_URL=url).api.public_url == url
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "notify.example.com",
+            "/notify",
+            "ftp://notify.example.com",
+            "https://notify.example.com/?a=1",
+            "https://notify.example.com/#a",
+            "https://user@notify.example.com",
+            "https://notify.example.com//notify",
+            "https://notify.example.com/$(reboot)",
+            "https://notify.example.com\n",
+        ],
+    )
+    def test_another_public_url_is_refused(self, tmp_path: Path, url: str) -> None:
+        write_toml(tmp_path, f"[api]\npublic_url = '''{url}'''\n")
+        assert "expected a URL like https://notify.example.com/prefix" in problem(tmp_path)
