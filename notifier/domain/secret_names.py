@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-URL_NAMES: Final = frozenset({"url"})
+URL_NAMES: Final = frozenset({"url", "proxy"})
 """Settings whose value is a URL. A password or a key may be part of it."""
 _SECRET_NAME: Final = re.compile(r"(?:^|_)(?:username|password|token|secret|api_?key)$")
 

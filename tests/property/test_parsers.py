@@ -18,14 +18,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from notifier.adapters.providers.http.answers import AnswerTable
 from notifier.adapters.providers.http.provider import open_http
-from notifier.adapters.providers.http.responses import (
-    json_document,
-    json_path,
-    retry_after,
-    verdict_of,
-)
-from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.http.responses import retry_after, values_at
+from notifier.adapters.providers.http.settings import HttpSettings, SuccessSettings
+from notifier.adapters.providers.http.transport import Answer
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.replies import OPENING, REPLIES, SIGNING_IN, reply_outcome
 from notifier.adapters.providers.smtp.settings import SmtpSettings
@@ -243,17 +240,32 @@ def test_any_smtp_reply_becomes_an_outcome(
     assert_storable(reply_outcome(code, text, table, garbage=garbage))
 
 
+TABLE = AnswerTable(
+    "http",
+    HttpSettings(
+        url="http://127.0.0.1/",
+        error_code=("code", "error.details.*.code", "0", "*"),
+        answers={"7": "gone", "4xx": "refused", "error.*=x": "deferred", "/(a)|b/": "throttled"},
+        success=SuccessSettings(path="*.ok", values=(True, 0)),
+    ),
+)
+
+
 @given(HTTP_RESPONSES | st.binary(max_size=99), st.integers(100, 999), TEXTS, TEXTS)
 def test_any_http_response_becomes_an_outcome(
     body: bytes, status: int, wait: str, date: str
 ) -> None:
-    document = json_document(body.rpartition(b"\r\n")[2])
-    codes = tuple(json_path(document, path) for path in ("code", "error.details.0.code", "0"))
+    head, _, rest = body.rpartition(b"\r\n")
+    answer = Answer(status, head, rest, is_whole=True)
     after = retry_after(
         wait, now=datetime(2030, 1, 31, tzinfo=UTC), date=date, limit=timedelta(hours=1)
     )
-    verdict = verdict_of(status, codes, {}, {"7": "gone"})
-    assert_storable(outcome(verdict, " ".join(codes), wait, after=after, reference=date))
+    decision = TABLE.decide(answer, "+15005550006")
+    references = values_at(decision.document, "error.*.id")
+    reference = answer.header("Date") or next(iter(references), date)
+    assert_storable(
+        outcome(decision.verdict, decision.code, wait, after=after, reference=reference)
+    )
 
 
 def envelope(channel: str) -> Envelope:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from urllib.parse import parse_qs
@@ -47,6 +48,18 @@ def test_a_header_of_the_settings_replaces_a_default_in_any_case() -> None:
     settings = HttpSettings(url=URL, headers={"idempotency-key": "{{ id }}-{{ claim }}"})
     headers = rendered(settings).headers
     assert headers == {"idempotency-key": f"{ID}-2", "Notifier-Claim": "2"}
+
+
+def test_the_login_is_sent_in_utf_8() -> None:
+    headers = rendered(HttpSettings(url=URL, username="änn", password="pa:ß")).headers
+    login = base64.b64decode(headers["Authorization"].removeprefix("Basic ")).decode()
+    assert login == "änn:pa:ß"
+
+
+def test_an_international_host_name_is_sent_in_ascii() -> None:
+    assert rendered(HttpSettings(url="https://bücher.example/ä b")).url == (
+        "https://xn--bcher-kva.example/%C3%A4%20b"
+    )
 
 
 def test_a_form_is_encoded_field_by_field() -> None:
@@ -108,6 +121,13 @@ def test_a_default_replaces_an_absent_value() -> None:
         (HttpSettings(url=URL, json="{{ a|nofilter( }}"), "providers.sms.json"),
         (HttpSettings(url=URL, json="{}", form={}), "providers.sms.json"),
         (HttpSettings(url=URL, headers={"a b": ""}), "providers.sms.headers.a b"),
+        (
+            HttpSettings(url=URL, headers={"Content-length": "1"}),
+            "providers.sms.headers.Content-length",
+        ),
+        (HttpSettings(url="ftp://a.example/"), "providers.sms.url"),
+        (HttpSettings(url="a.example"), "providers.sms.url"),
+        (HttpSettings(url="https://a.example:99999/"), "providers.sms.url"),
         (
             HttpSettings(url=URL, username="a", headers={"authorization": "b"}),
             "providers.sms.username",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,52 +10,12 @@ from hypothesis import strategies as st
 from notifier.adapters.providers.http.responses import (
     is_code,
     json_document,
-    json_path,
     retry_after,
-    verdict_of,
+    values_at,
 )
-from notifier.adapters.providers.verdict import VerdictName
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-@pytest.mark.parametrize(
-    ("status", "verdict"),
-    [
-        (200, "accepted"),
-        (201, "accepted"),
-        (202, "accepted"),
-        (204, "accepted"),
-        (301, "refused"),
-        (307, "refused"),
-        (400, "refused"),
-        (401, "credentials"),
-        (403, "credentials"),
-        (404, "refused"),
-        (407, "credentials"),
-        (408, "unavailable"),
-        (409, "refused"),
-        (410, "gone"),
-        (413, "refused"),
-        (422, "refused"),
-        (425, "unavailable"),
-        (429, "throttled"),
-        (500, "unavailable"),
-        (502, "unavailable"),
-        (503, "unavailable"),
-        (504, "unavailable"),
-        (999, "ambiguous"),
-    ],
-)
-def test_each_status_has_the_verdict_of_the_table(status: int, verdict: VerdictName) -> None:
-    assert verdict_of(status, (), {}, {}) == verdict
-
-
-def test_an_error_code_overrides_a_status_of_the_settings_which_overrides_the_table() -> None:
-    assert verdict_of(400, ("9", "7"), {"400": "gone"}, {"7": "throttled"}) == "throttled"
-    assert verdict_of(400, ("9",), {"400": "gone"}, {"7": "throttled"}) == "gone"
-    assert verdict_of(400, ("9",), {"404": "gone"}, {"7": "throttled"}) == "refused"
 
 
 @pytest.mark.parametrize(
@@ -99,18 +60,41 @@ def test_no_value_of_retry_after_raises(value: str) -> None:
     assert wait is None or timedelta() <= wait <= HOUR
 
 
-def test_a_path_finds_strings_and_numbers_in_objects_and_lists() -> None:
-    document = {"sid": "SM1", "code": 7, "error": {"details": [{"errorCode": "GONE"}]}, "no": None}
-    assert json_path(document, "sid") == "SM1"
-    assert json_path(document, "code") == "7"
-    assert json_path(document, "error.details.0.errorCode") == "GONE"
-    for absent in ("no", "error", "error.details.1.errorCode", "sid.x", "error.details.x", ""):
-        assert json_path(document, absent) == ""
+def test_a_path_finds_texts_numbers_and_booleans_in_objects_and_lists() -> None:
+    document = {
+        "sid": "SM1",
+        "code": 7,
+        "ok": False,
+        "error": {"details": [{"@type": "x"}, {"errorCode": "GONE"}]},
+        "no": None,
+    }
+    assert values_at(document, "sid") == ["SM1"]
+    assert values_at(document, "code") == ["7"]
+    assert values_at(document, "ok") == ["false"]
+    assert values_at(document, "error.details.1.errorCode") == ["GONE"]
+    assert values_at(document, "error.details.*.errorCode") == ["GONE"]
+    assert values_at(document, "error.*.*.@type") == ["x"]
+    for absent in ("no", "error", "error.details.2.x", "sid.x", "error.details.x", "", "9" * 5000):
+        assert values_at(document, absent) == []
 
 
-@given(st.binary(max_size=50))
-def test_a_body_that_is_not_json_is_none(body: bytes) -> None:
-    json_path(json_document(body), "a.b")
+@given(st.binary(max_size=50), st.text(max_size=9))
+def test_no_body_and_no_path_raise(body: bytes, path: str) -> None:
+    values_at(json_document(body), path)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": "\xe9"}',
+        b'\xef\xbb\xbf{"a": "\xc3\xa9"}',
+        '{"a": "é"}'.encode("utf-16"),
+        codecs.BOM_UTF16_BE + '{"a": "é"}'.encode("utf-16-be"),
+        '{"a": "é"}'.encode("utf-32"),
+    ],
+)
+def test_json_with_a_byte_order_mark_or_in_latin_1_is_read(body: bytes) -> None:
+    assert json_document(body) == {"a": "é"}
 
 
 @pytest.mark.parametrize("code", ["21211", "UNREGISTERED", "messaging/invalid-token", "E 7"])

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from notifier.adapters.providers import registry
-from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.http.settings import HttpSettings, SuccessSettings
 from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
 from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import ProviderSettings
@@ -27,18 +27,18 @@ def test_the_type_of_a_settings_table_selects_the_provider() -> None:
         "url": "https://sms.example.com",
         "form": {"To": "{{ recipient }}"},
         "headers": {"Authorization": "Bearer x"},
-        "statuses": {"404": "gone"},
         "error_code": ["code"],
-        "errors": {"21211": "refused"},
+        "answers": {"404": "gone", "21211": "deferred", "/out of credit/": "misconfigured"},
+        "success": {"path": "messages.*.status", "values": ["0", 0, True], "otherwise": "gone"},
     }
     settings = convert_table(table, PROVIDER_TYPES, key="providers.sms")
     assert settings == HttpSettings(
         url="https://sms.example.com",
         form={"To": "{{ recipient }}"},
         headers={"Authorization": "Bearer x"},
-        statuses={"404": "gone"},
         error_code=("code",),
-        errors={"21211": "refused"},
+        answers={"404": "gone", "21211": "deferred", "/out of credit/": "misconfigured"},
+        success=SuccessSettings(path="messages.*.status", values=("0", 0, True), otherwise="gone"),
     )
 
 
@@ -85,8 +85,9 @@ def test_the_documentation_describes_every_provider_type(provider_type: str) -> 
 @pytest.mark.parametrize(
     "raw",
     [
-        {"type": "http", "url": "https://a", "statuses": {"4O4": "gone"}},
-        {"type": "http", "url": "https://a", "errors": {"1": "maybe"}},
+        {"type": "http", "url": "https://a", "errors": {"404": "gone"}},
+        {"type": "http", "url": "https://a", "answers": {"1": "maybe"}},
+        {"type": "http", "url": "https://a", "success": {"path": "a", "value": ["1"]}},
         {"type": "smtp", "host": "a", "security": "ssl"},
         {"type": "smtp"},
         {"type": "fax"},
@@ -104,6 +105,23 @@ def test_a_wrong_value_raises_config_error(raw: dict[str, object]) -> None:
         (SmtpSettings(host="a", envelope_sender="no body"), "providers.x.envelope_sender"),
         (SmtpSettings(host="a", security="tls", ca_file="/nowhere.pem"), "providers.x.ca_file"),
         (HttpSettings(url="{{"), "providers.x.url"),
+        (HttpSettings(url="https://a", ca_file="/nowhere.pem"), "providers.x.ca_file"),
+        (HttpSettings(url="https://a", cert_file="/nowhere.pem"), "providers.x.cert_file"),
+        (HttpSettings(url="https://a", key_file="/nowhere.pem"), "providers.x.cert_file"),
+        (HttpSettings(url="https://a", proxy="proxy:3128"), "providers.x.proxy"),
+        (HttpSettings(url="https://a", proxy="ftp://proxy"), "providers.x.proxy"),
+        (HttpSettings(url="https://a", answers={"/(/": "gone"}), "providers.x.answers./(/"),
+        (HttpSettings(url="https://a", answers={"499-400": "gone"}), "providers.x.answers.499-400"),
+        (HttpSettings(url="https://a", answers={"21211": "gone"}), "providers.x.error_code"),
+        (HttpSettings(url="https://a", success=SuccessSettings()), "providers.x.success"),
+        (
+            HttpSettings(url="https://a", success=SuccessSettings(path="ok")),
+            "providers.x.success.values",
+        ),
+        (
+            HttpSettings(url="https://a", success=SuccessSettings(text="(")),
+            "providers.x.success.text",
+        ),
     ],
 )
 async def test_unusable_settings_raise_when_the_provider_opens(

@@ -48,8 +48,13 @@ def unreachable(name: str, result: str) -> Finding:
 
 def untrusted(name: str, result: str) -> Finding:
     """The server's TLS certificate is not trusted."""
-    fix = "renew the certificate, or trust the authority that signed it (for mail: ca_file)"
+    fix = "renew the certificate, or trust the authority that signed it (ca_file)"
     return wrong(_check(name), result, fix)
+
+
+def certificate_refused(name: str, result: str) -> Finding:
+    """The server refused our certificate, or requires one."""
+    return wrong(_check(name), result, f"correct cert_file and key_file in [providers.{name}]")
 
 
 def login_refused(name: str, result: str) -> Finding:

@@ -44,12 +44,16 @@ def twilio(
         password=token,
         reference="sid",
         error_code=("code",),
-        errors={
+        answers={
             "20429": "throttled",
             "21211": "refused",  # not a number
+            "21212": "misconfigured",  # our number is not valid
             "21408": "refused",  # the country is not enabled: a 403 that is not about credentials
+            "21606": "misconfigured",  # our number cannot send to this country
             "21610": "gone",  # the recipient unsubscribed
+            "21611": "throttled",  # too many messages wait for our number
             "21614": "gone",  # the number cannot receive messages
+            "21659": "misconfigured",  # our number is not of this account
         },
         max_connections=128,
     )
@@ -62,8 +66,8 @@ def fcm(url: str, *, project: str, token: str = "") -> HttpSettings:
         headers={"Authorization": f"Bearer {token}"} if token else {},
         json=_FCM_MESSAGE,
         reference="name",
-        error_code=("error.details.0.errorCode", "error.status"),
-        errors={
+        error_code=("error.details.*.errorCode", "error.status"),
+        answers={
             "UNREGISTERED": "gone",
             "QUOTA_EXCEEDED": "throttled",
             "SENDER_ID_MISMATCH": "refused",

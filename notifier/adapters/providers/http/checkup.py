@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
-from notifier.adapters.providers.http.provider import open_http
+from notifier.adapters.providers.http.answers import AnswerTable
+from notifier.adapters.providers.http.connecting import check_connecting
+from notifier.adapters.providers.http.failures import failure_outcome
+from notifier.adapters.providers.http.request import Templates
 from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.http.transport import open_client
 from notifier.adapters.providers.reachability import (
     CHECK_TIMEOUT_S,
     Address,
+    certificate_refused,
     reachable,
     timed_out,
     unreachable,
@@ -25,28 +28,31 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 async def check_http(name: str, settings: HttpSettings) -> Finding:
-    """Open a connection. Raises ConfigError for settings that cannot work."""
-    async with open_http(name, settings):
-        address = address_of(settings.url)
+    """Connect as a send does, without a request: over the proxy, with TLS and our certificate.
+
+    Raises ConfigError for settings that cannot work.
+    """
+    Templates(name, settings)
+    AnswerTable(name, settings)
+    check_connecting(name, settings)
+    address = address_of(settings.url)
     if address is None:
         return reachable(name, "not connected: each notification names the host of its request")
-    try:
-        async with asyncio.timeout(CHECK_TIMEOUT_S):
-            await _connect(address)
-    except TimeoutError:
-        return timed_out(name, address)
-    except ssl.SSLCertVerificationError as error:
-        return untrusted(name, f"{address}: {error.verify_message}")
-    except (OSError, UnicodeError) as error:
-        return unreachable(name, f"{address}: {error}")
-    return reachable(name, f"{address} accepts connections")
-
-
-async def _connect(address: Address) -> None:
-    """Connect over TCP, and TLS if the URL is https."""
-    tls = ssl.create_default_context() if address.is_tls else None
-    _, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
-    writer.transport.abort()
+    async with open_client(name, settings) as client:
+        failure = await client.connect(_origin(address), CHECK_TIMEOUT_S)
+    if failure is None:
+        return reachable(name, f"{address} accepts connections; no request sent, login not tried")
+    found = failure_outcome(failure)
+    result = f"{address}: {failure.text}"
+    match found.code:
+        case "timeout":
+            return timed_out(name, address)
+        case "tls_certificate":
+            return untrusted(name, result)
+        case "client_certificate":
+            return certificate_refused(name, result)
+        case _:
+            return unreachable(name, result)
 
 
 def address_of(url: str) -> Address | None:
@@ -60,3 +66,7 @@ def address_of(url: str) -> Address | None:
     except ValueError:
         return None
     return Address(parts.hostname, port, parts.scheme == "https") if parts.hostname else None
+
+
+def _origin(address: Address) -> str:
+    return f"{'https' if address.is_tls else 'http'}://{address}/"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 import msgspec
 from minijinja import Environment, TemplateError
@@ -20,6 +21,10 @@ _FUEL: Final = 100_000
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_EXPRESSION: Final = re.compile(r"\{[{%#]")
+_FRAMING: Final = frozenset(
+    {"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 5.6.2
 
 
@@ -31,7 +36,7 @@ class Unrenderable(Exception):
 class Request:
     """A rendered request. `body` is None when neither `form` nor `json` is set."""
 
-    url: URL
+    url: str
     headers: Mapping[str, str]
     body: bytes | None
 
@@ -51,13 +56,18 @@ class Templates:
         )
         self._engine.add_filter("tojson", _tojson)
         self._engine.add_filter("urlencode", _urlencode)
+        self._fixed: dict[str, str] = {}
         self._headers = self._add_all("headers", settings.headers)
         self._form = None if settings.form is None else self._add_all("form", settings.form)
+        self._fields = [quote_plus(field) for field in self._form or ()]
+        self._encoded = {name: quote_plus(value) for name, value in self._fixed.items()}
         self._add("url", settings.url)
         self._has_json = settings.json is not None
         if settings.json is not None:
             self._add("json", settings.json)
         self._check(settings)
+        self._fixed_url = self._check_fixed_url()
+        self._authorization = _basic_auth(settings)
 
     def render(self, envelope: Envelope) -> Request:
         """Render the request for one notification. Raises Unrenderable."""
@@ -76,37 +86,40 @@ class Templates:
         except (TemplateError, ValueError, TypeError) as error:  # ValueError: Unicode, URL, JSON
             raise Unrenderable(_message(error)) from error
 
-    def _url(self, variables: Mapping[str, object]) -> URL:
-        url = URL(self._engine.render_template("url", **variables))
-        if url.scheme not in ("http", "https") or not url.host:
-            raise Unrenderable("url: expected http:// or https:// and a host")
-        return url
+    def _url(self, variables: Mapping[str, object]) -> str:
+        return self._fixed_url or _checked_url(self._rendered("url", variables))
 
     def _all_headers(self, variables: Mapping[str, object], envelope: Envelope) -> dict[str, str]:
         headers = {"Idempotency-Key": str(envelope.id), "Notifier-Claim": str(envelope.claim)}
         if self._form is not None or self._has_json:
             headers["Content-Type"] = _JSON if self._has_json else _FORM
         for header, template in self._headers.items():
-            value = self._engine.render_template(template, **variables)
+            value = self._rendered(template, variables)
             if _CONTROL.search(value):
                 raise Unrenderable(f"headers.{header}: a header must not contain line breaks")
             for replaced in [name for name in headers if name.lower() == header.lower()]:
                 del headers[replaced]
             headers[header] = value
+        if self._authorization:
+            headers["Authorization"] = self._authorization
         return headers
 
     def _body(self, variables: Mapping[str, object]) -> bytes | None:
         if self._form is not None:
-            rendered = {
-                field: self._engine.render_template(template, **variables)
-                for field, template in self._form.items()
-            }
-            return urlencode(rendered).encode()
+            parts = (
+                self._encoded.get(template) or quote_plus(self._rendered(template, variables))
+                for template in self._form.values()
+            )
+            return "&".join(map("=".join, zip(self._fields, parts, strict=True))).encode()
         if self._has_json:
-            body = self._engine.render_template("json", **variables).encode()
+            body = self._rendered("json", variables).encode()
             msgspec.json.decode(body, type=msgspec.Raw)
             return body
         return None
+
+    def _rendered(self, template: str, variables: Mapping[str, object]) -> str:
+        fixed = self._fixed.get(template)
+        return self._engine.render_template(template, **variables) if fixed is None else fixed
 
     def _add_all(self, kind: str, templates: Mapping[str, str]) -> dict[str, str]:
         return {name: self._add(f"{kind}.{name}", source) for name, source in templates.items()}
@@ -118,6 +131,8 @@ class Templates:
             raise ConfigError(
                 f"not a template: {_message(error)}", key=f"{self._key}.{template}"
             ) from error
+        if not _EXPRESSION.search(source):
+            self._fixed[template] = self._engine.render_template(template)
         return template
 
     def _check(self, settings: HttpSettings) -> None:
@@ -129,10 +144,36 @@ class Templates:
         if settings.form is not None and settings.json is not None:
             raise ConfigError("expected either form or json, not both", key=f"{self._key}.json")
         for header in settings.headers:
+            key = f"{self._key}.headers.{header}"
             if not _TOKEN.fullmatch(header):
-                raise ConfigError(
-                    "expected a header name (RFC 9110, 5.6.2)", key=f"{self._key}.headers.{header}"
-                )
+                raise ConfigError("expected a header name (RFC 9110, 5.6.2)", key=key)
+            if header.lower() in _FRAMING:
+                raise ConfigError("Notifier sets this header; remove it", key=key)
+
+    def _check_fixed_url(self) -> str:
+        """The URL, if it is no template. Raises ConfigError if it cannot be requested."""
+        if "url" not in self._fixed:
+            return ""
+        try:
+            return _checked_url(self._fixed["url"])
+        except (Unrenderable, ValueError) as error:
+            raise ConfigError(str(error), key=f"{self._key}.url") from error
+
+
+def _checked_url(text: str) -> str:
+    """The URL in ASCII. Raises Unrenderable or ValueError if it cannot be requested."""
+    url = URL(text)
+    if url.scheme not in ("http", "https") or not url.host:
+        raise Unrenderable("url: expected http:// or https:// and a host")
+    return str(url)
+
+
+def _basic_auth(settings: HttpSettings) -> str:
+    """The Authorization header of `username` and `password` in UTF-8 (RFC 7617)."""
+    if not settings.username:
+        return ""
+    login = f"{settings.username}:{settings.password}".encode()
+    return f"Basic {base64.b64encode(login).decode()}"
 
 
 def _tojson(value: object) -> str:

@@ -1,55 +1,27 @@
-"""What an HTTP response means: the table of statuses, Retry-After, paths into the JSON body."""
+"""Reads parts of an HTTP response: Retry-After, and paths into the JSON of the body."""
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
 
-from notifier.adapters.providers.verdict import VerdictName
-
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:/ -]{1,64}")
 _MIN_FRAGMENT_LENGTH: Final = 6
 _MAX_SECONDS_DIGITS: Final = 9
-STATUSES: Final[tuple[tuple[range, VerdictName], ...]] = (
-    (range(200, 300), "accepted"),
-    (range(300, 400), "refused"),
-    (range(401, 402), "credentials"),
-    (range(403, 404), "credentials"),
-    (range(407, 408), "credentials"),
-    (range(408, 409), "unavailable"),
-    (range(410, 411), "gone"),
-    (range(425, 426), "unavailable"),
-    (range(429, 430), "throttled"),
-    (range(400, 500), "refused"),
-    (range(500, 600), "unavailable"),
+_MAX_INDEX_DIGITS: Final = 9
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as the BOM of UTF-16 does
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""By status, first match wins.
-
-RFC 9110 15: 2xx accepts the request; 3xx redirects, which means a wrong setting here; 401, 403 and
-407 concern our credentials; 408 reports that the server did not wait for the request; 410 means the
-target no longer exists; other 4xx would get the same response again; 5xx is a failure of the
-server. RFC 8470: 425 asks to repeat the request. RFC 6585: 429 means too many requests.
-"""
-
-
-def verdict_of(
-    status: int,
-    codes: tuple[str, ...],
-    statuses: Mapping[str, VerdictName],
-    errors: Mapping[str, VerdictName],
-) -> VerdictName:
-    """The verdict: from the settings by error code, then by status, then from STATUSES."""
-    for code in codes:
-        if code in errors:
-            return errors[code]
-    if str(status) in statuses:
-        return statuses[str(status)]
-    return next((verdict for range_, verdict in STATUSES if status in range_), "ambiguous")
 
 
 def retry_after(
@@ -72,16 +44,20 @@ def retry_after(
     return max(timedelta(), min(until - since, limit))
 
 
-def json_path(document: object, path: str) -> str:
-    """The value at a dotted path (`error.details.0.errorCode`) as text; empty if there is none."""
+def values_at(document: object, path: str) -> list[str]:
+    """The texts, numbers and booleans at a dotted path (`messages.*.status`), as in JSON.
+
+    A number is the index of a list, `*` stands for every entry of a list or an object.
+    """
+    found = [document]
     for step in path.split("."):
-        if isinstance(document, dict):
-            document = document.get(step)
-        elif isinstance(document, list) and step.isdigit() and int(step) < len(document):
-            document = document[int(step)]
-        else:
-            return ""
-    return str(document) if isinstance(document, str | int | float) else ""
+        found = [inner for outer in found for inner in _entries(outer, step)]
+    return [as_text(value) for value in found if isinstance(value, str | int | float)]
+
+
+def as_text(value: str | float) -> str:
+    """A value as it is compared: `true`, `29`, `0.5`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def is_code(text: str, recipient: str) -> bool:
@@ -94,11 +70,43 @@ def is_code(text: str, recipient: str) -> bool:
 
 
 def json_document(body: bytes) -> object:
-    """The body parsed as JSON, or None."""
+    """The body parsed as JSON, or None. UTF-8, UTF-16 and UTF-32 may have a BOM.
+
+    Bytes that are not UTF-8 are read as Latin-1.
+    """
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    try:
+        return msgspec.json.decode(body_text(body))
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
+
+
+def body_text(body: bytes) -> str:
+    """The body as text: by its BOM, else UTF-8, else Latin-1."""
+    for bom, encoding in _BOMS:
+        if body.startswith(bom):
+            return body.decode(encoding, errors="replace")
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return body.decode("latin-1")
+
+
+def _entries(outer: object, step: str) -> Iterable[object]:
+    match outer:
+        case dict() if step == "*":
+            return outer.values()
+        case dict():
+            return [outer[step]] if step in outer else []
+        case list() if step == "*":
+            return outer
+        case list() if step.isdecimal() and len(step) <= _MAX_INDEX_DIGITS:
+            return outer[int(step) : int(step) + 1]
+        case _:
+            return []
 
 
 def _http_date(text: str) -> datetime | None:
