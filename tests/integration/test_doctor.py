@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from uuid_utils.compat import uuid7
 
-from harness.rabbitmq import RabbitmqNode
+from harness.rabbitmq import ClusterPeer, RabbitmqNode
 from harness.tcp_proxy import TcpProxy
 from notifier.adapters.postgres.checkup import _ReadOnlySession, _schema
 from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
@@ -28,7 +28,8 @@ from notifier.adapters.postgres.diagnosis import CONNECTIONS_BY_KIND, Server
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import open_store
-from notifier.adapters.rabbitmq.checkup import _examine
+from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
+from notifier.adapters.rabbitmq.checkup import _examine, _inspect
 from notifier.adapters.rabbitmq.connection import open_connection as open_rabbitmq_connection
 from notifier.adapters.rabbitmq.topology import EXCHANGE, declare, queue_name
 from notifier.app.doctor import examine
@@ -36,12 +37,20 @@ from notifier.domain.errors import ConfigError
 from notifier.domain.finding import CheckStatus, Finding
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.embedded.postgres import PostgresServer
+from notifier.embedded.process import run_steps_async
 from notifier.embedded.rabbitmq import RabbitmqInstall
+from notifier.embedded.server import opened
 from notifier.ports.heartbeat import Figures
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import load_settings
 from tests.builders import a_notification
-from tests.conformance.receiving import EMAIL_LOW, QUEUES
+from tests.conformance.receiving import (
+    EMAIL_LOW,
+    QUEUES,
+    CountingObserver,
+    pointers,
+    wait_until_ready,
+)
 from tests.granted import granted_by_the_deploy_guide
 from tests.integration.raw_servers import open_smtp_script
 from tests.integration.test_rabbitmq_faults import _set_memory_limit as set_memory_limit
@@ -64,6 +73,8 @@ RABBITMQ_CHECKS = {
     "rabbitmq version",
     "rabbitmq exchange",
     "rabbitmq alarm",
+    "rabbitmq limits",
+    "rabbitmq delivery",
     *(f"rabbitmq queue {queue}" for queue in QUEUES),
 }
 ALL_CHECKS = {
@@ -126,6 +137,21 @@ async def in_database(url: str, script: str) -> None:
         await connection.execute(script)
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def rabbitmq_user(
+    server: RabbitmqNode, url: str, rights: Mapping[str, str]
+) -> AsyncIterator[str]:
+    """A user with these rights in the vhost of `url`; yields the URL with this user."""
+    vhost = url.rpartition("/")[2]
+    body = json.dumps({"password": "limited", "tags": ""})
+    await management(server, "PUT", "/api/users/limited", body)
+    await management(server, "PUT", f"/api/permissions/{vhost}/limited", json.dumps(rights))
+    try:
+        yield url.replace("guest:guest", "limited:limited")
+    finally:
+        await management(server, "DELETE", "/api/users/limited")
 
 
 async def use_channel(url: str, declaring: Callable[[AbstractChannel], object]) -> None:
@@ -733,6 +759,144 @@ class TestRabbitmq:
             assert r"configure, write and read on ^notifier(\..*)?$" in found[name].fix
         assert not_checked(found) == {"rabbitmq alarm"}
 
+    @pytest.mark.parametrize("present", [QUEUES, ()], ids=["queues", "nothing yet"])
+    @pytest.mark.parametrize(
+        ("lacking", "checks"),
+        [
+            ("configure", {"rabbitmq exchange", *(f"rabbitmq queue {queue}" for queue in QUEUES)}),
+            ("write", {"rabbitmq exchange", *(f"rabbitmq queue {queue}" for queue in QUEUES)}),
+            ("read", {f"rabbitmq queue {queue}" for queue in QUEUES}),
+        ],
+    )
+    async def test_each_missing_right_of_a_user_is_wrong(
+        self,
+        environ: dict[str, str],
+        vhost_url: str,
+        rabbitmq_server: RabbitmqNode,
+        tmp_path: Path,
+        present: Sequence[QueueKey],
+        lacking: str,
+        checks: set[str],
+    ) -> None:
+        if present:
+            await use_channel(vhost_url, lambda channel: declare(channel, present))
+        rights = dict.fromkeys(("configure", "write", "read"), r"^notifier(\..*)?$")
+        async with rabbitmq_user(rabbitmq_server, vhost_url, rights | {lacking: "^$"}) as url:
+            found = await examined(environ | {"NOTIFIER_BROKER_URL": url}, tmp_path)
+        wrong = {name for name, each in found.items() if each.status is CheckStatus.WRONG}
+        assert wrong == checks
+        for name in checks:
+            assert found[name].finding.startswith("ACCESS_REFUSED")
+
+    async def test_a_user_with_the_documented_rights_lacks_nothing(
+        self,
+        environ: dict[str, str],
+        vhost_url: str,
+        rabbitmq_server: RabbitmqNode,
+        tmp_path: Path,
+    ) -> None:
+        await use_channel(vhost_url, lambda channel: declare(channel, QUEUES))
+        rights = dict.fromkeys(("configure", "write", "read"), r"^notifier(\..*)?$")
+        async with rabbitmq_user(rabbitmq_server, vhost_url, rights) as url:
+            found = await examined(environ | {"NOTIFIER_BROKER_URL": url}, tmp_path)
+        assert not_ok(found) == {"processes"}
+        assert "came back" in found["rabbitmq delivery"].finding
+
+    async def test_a_limit_of_queues_is_wrong_before_the_first_process_starts(
+        self,
+        environ: dict[str, str],
+        vhost_url: str,
+        rabbitmq_server: RabbitmqNode,
+        tmp_path: Path,
+    ) -> None:
+        vhost = vhost_url.rpartition("/")[2]
+        await rabbitmq_server.control("set_vhost_limits", "-p", vhost, '{"max-queues": 5}')
+        found = await examined(environ, tmp_path)
+        assert not_ok(found) == {"processes", "rabbitmq limits"}
+        limits = found["rabbitmq limits"]
+        assert limits.status is CheckStatus.WRONG
+        assert "queue limit in vhost" in limits.finding
+        assert "max-queues" in limits.fix
+
+    @pytest.mark.parametrize(
+        ("connections", "status"), [(1, CheckStatus.WRONG), (3, CheckStatus.WARNING)]
+    )
+    async def test_a_limit_of_connections_is_found(
+        self,
+        environ: dict[str, str],
+        vhost_url: str,
+        rabbitmq_server: RabbitmqNode,
+        tmp_path: Path,
+        connections: int,
+        status: CheckStatus,
+    ) -> None:
+        vhost = vhost_url.rpartition("/")[2]
+        limits = json.dumps({"max-connections": connections})
+        await rabbitmq_server.control("set_vhost_limits", "-p", vhost, limits)
+        found = (await examined(environ, tmp_path))["rabbitmq limits"]
+        assert found.status is status
+        assert found.finding.startswith(f"it takes {connections} more connections")
+
+    async def test_a_channel_max_below_the_subscriptions_of_a_worker_is_wrong(
+        self,
+        environ: dict[str, str],
+        session_folder: Path,
+        rabbitmq_install: RabbitmqInstall,
+        tmp_path: Path,
+    ) -> None:
+        narrow = RabbitmqNode(
+            session_folder / "narrow",
+            install=rabbitmq_install,
+            keep=False,
+            settings={"channel_max": "8"},
+        )
+        async with opened(narrow) as node:
+            found = await examined(environ | {"NOTIFIER_BROKER_URL": node.url()}, tmp_path)
+        assert not_ok(found) == {"processes", "rabbitmq limits"}
+        assert found["rabbitmq limits"].finding.startswith("channel_max is 8; a worker needs 11")
+
+    async def test_queues_without_a_majority_of_their_members_have_no_quorum(
+        self,
+        environ: dict[str, str],
+        session_folder: Path,
+        rabbitmq_install: RabbitmqInstall,
+        tmp_path: Path,
+    ) -> None:
+        folder = session_folder / "cluster-of-doctor"
+        first = RabbitmqNode(
+            folder / "1",
+            install=rabbitmq_install,
+            keep=False,
+            settings={"cluster_partition_handling": "ignore"},
+        )
+        peers = [
+            ClusterPeer(folder / str(number), install=rabbitmq_install, first=first)
+            for number in (2, 3)
+        ]
+        async with opened(first), opened(peers[0]), opened(peers[1]):
+            for peer in peers:
+                await peer.control("stop_app")
+                await peer.control("join_cluster", first.name)
+                await peer.control("start_app")
+            await use_channel(first.url(), lambda channel: declare(channel, QUEUES))
+            environ["NOTIFIER_BROKER_URL"] = first.url()
+            assert not_ok(await examined(environ, tmp_path)) == {"processes"}
+            for peer in peers:
+                await run_steps_async(peer.killing())
+            found = await examined(environ, tmp_path)
+        wrong = {name for name, each in found.items() if each.status is CheckStatus.WRONG}
+        assert wrong == {f"rabbitmq queue {queue}" for queue in QUEUES}
+        assert found[f"rabbitmq queue {EMAIL_LOW}"].finding.startswith("no quorum")
+
+    async def test_a_message_in_a_queue_stays_there(
+        self, environ: dict[str, str], vhost_url: str, tmp_path: Path
+    ) -> None:
+        await use_channel(vhost_url, lambda channel: declare(channel, QUEUES))
+        async with open_rabbitmq_broker(vhost_url, QUEUES, observer=CountingObserver()) as broker:
+            assert all(await broker.publish(pointers(2)))
+            assert not_ok(await examined(environ, tmp_path)) == {"processes"}
+            await wait_until_ready(broker, 2)
+
     async def test_an_alarm_is_wrong(
         self,
         environ: dict[str, str],
@@ -759,9 +923,10 @@ class TestRabbitmq:
             open_rabbitmq_connection(proxy.url(vhost_url), "doctor") as connection,
         ):
             proxy.blackhole()
-            found = {
-                finding.check: finding for finding in await _examine(connection, QUEUES, "there")
-            }
+            inspected = await _inspect(connection, QUEUES)
+        found = {
+            finding.check: finding for finding in await _examine(vhost_url, inspected, "there")
+        }
         assert not_checked(found) == RABBITMQ_CHECKS - {"rabbitmq version"}
         assert "no answer within 5 s" in found["rabbitmq exchange"].finding
         assert "stopped answering" in found[f"rabbitmq queue {EMAIL_LOW}"].finding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -14,6 +14,8 @@ import trustme
 from harness.client import open_client, submit_body
 from harness.rabbitmq import running_node
 from harness.system import running_system, urls
+from notifier.adapters.rabbitmq.checkup import examine_rabbitmq
+from notifier.domain.finding import CheckStatus
 from notifier.embedded.free_ports import free_ports
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.rabbitmq import RabbitmqInstall
@@ -140,3 +142,26 @@ def test_a_missing_certificate_file_is_an_error_of_the_setting(
     assert f"{server}.url" in doctor.stderr
     assert "names a file that cannot be read" in doctor.stderr
     assert PASSWORD not in doctor.stdout + doctor.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "fix"),
+    [
+        (lambda url: url.partition("?")[0], "append ?cafile="),
+        (lambda url: url.partition("?")[0].replace("amqps:", "amqp:"), "write amqps://"),
+    ],
+    ids=["a private authority without cafile", "amqp on the TLS port"],
+)
+async def test_doctor_says_how_to_fix_a_tls_connection_to_rabbitmq(
+    servers: Servers, change: Callable[[str], str], fix: str
+) -> None:
+    (reach, *_) = await examine_rabbitmq(change(servers.broker), [], place="there")
+    assert reach.status is CheckStatus.WRONG
+    assert fix in reach.fix
+
+
+async def test_doctor_says_that_a_port_does_not_speak_tls(vhost_url: str) -> None:
+    url = vhost_url.replace("amqp:", "amqps:")
+    (reach, *_) = await examine_rabbitmq(url, [], place="there")
+    assert reach.status is CheckStatus.WRONG
+    assert "does not speak TLS" in reach.fix

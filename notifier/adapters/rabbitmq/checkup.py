@@ -1,17 +1,16 @@
-"""Examines a RabbitMQ over one connection, for `notifier doctor`, without changing anything.
+"""Examines a RabbitMQ for `notifier doctor`: it tries what the processes do, and changes nothing.
 
 Only what exists is declared with our arguments, so that RabbitMQ compares them and creates nothing.
-RabbitMQ reports an alarm only to a connection that publishes, so a message is published that no
-queue can receive.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
-from uuid import uuid4
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
@@ -19,28 +18,46 @@ from aiormq.exceptions import (
     AMQPChannelError,
     ChannelAccessRefused,
     ChannelNotFoundEntity,
-    PublishError,
 )
 
 from notifier.adapters.rabbitmq import diagnosis
-from notifier.adapters.rabbitmq.channels import close_channel, is_unblocked, open_channel
+from notifier.adapters.rabbitmq.channels import close_channel, open_channel
 from notifier.adapters.rabbitmq.connection import (
     CONNECT_TIMEOUT_S,
     open_connection,
     quieten_driver,
 )
-from notifier.adapters.rabbitmq.diagnosis import Alarm, Inspection, State
-from notifier.adapters.rabbitmq.errors import translated
-from notifier.adapters.rabbitmq.topology import DeclareMode, declare_exchange, declare_queue
+from notifier.adapters.rabbitmq.connection_trial import explain_failure
+from notifier.adapters.rabbitmq.diagnosis import (
+    Alarm,
+    Delivery,
+    Inspection,
+    Limits,
+    Publishing,
+    State,
+)
+from notifier.adapters.rabbitmq.topology import (
+    EXCHANGE,
+    DeclareMode,
+    declare_exchange,
+    declare_queue,
+)
+from notifier.adapters.rabbitmq.trials import (
+    DEFAULT_EXCHANGE,
+    is_permitted,
+    measure_limits,
+    refusal_to_publish,
+    try_delivery,
+    try_quorum,
+    try_to_bind,
+    try_to_consume,
+    try_to_publish,
+)
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.finding import Finding
 from notifier.domain.notification import QueueKey
 
 CHECK_TIMEOUT_S: Final = 5.0
-RETURN_TIMEOUT_S: Final = 2.0
-
-DEFAULT_EXCHANGE: Final = ""
-"""It routes by queue name only: a message with a name that no queue has is always returned."""
 
 
 async def examine_rabbitmq(url: str, queues: Sequence[QueueKey], *, place: str) -> list[Finding]:
@@ -51,30 +68,90 @@ async def examine_rabbitmq(url: str, queues: Sequence[QueueKey], *, place: str) 
     quieten_driver()
     try:
         async with open_connection(url, "doctor") as connection:
-            return await _examine(connection, queues, place)
+            async with open_connection(url, "doctor") as publishing:
+                refusal = await refusal_to_publish(publishing)
+            inspected = await _inspect(connection, queues, refusal)
     except BrokerUnavailable as error:
-        return diagnosis.of_no_connection(error, queues, place=place, timeout_s=CONNECT_TIMEOUT_S)
+        fix = await explain_failure(url, error)
+        return diagnosis.of_no_connection(
+            error, queues, place=place, timeout_s=CONNECT_TIMEOUT_S, fix=fix
+        )
+    return await _examine(url, inspected, place)
 
 
-async def _examine(
-    connection: AbstractConnection, queues: Sequence[QueueKey], place: str
-) -> list[Finding]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """What one connection found out. `is_silent`: RabbitMQ stopped answering."""
+
+    is_silent: bool
+    properties: Mapping[str, object]
+    exchange: Inspection
+    queues: Mapping[QueueKey, Inspection]
+    publishing: Publishing
+
+
+async def _inspect(
+    connection: AbstractConnection, queues: Sequence[QueueKey], refusal: str = ""
+) -> Inspected:
+    """Inspect all on one connection. `refusal` is RabbitMQ's reply if the user may not publish."""
     inspector = _Inspector(connection)
-    exchange = await inspector.inspect(None)
+    exchange = await inspector.inspect_exchange()
+    inspections = {queue: await inspector.inspect_queue(queue) for queue in queues}
+    may_use_exchange = exchange.state is State.MATCHES and not refusal
+    alarm = await inspector.inspect_alarm(EXCHANGE if may_use_exchange else DEFAULT_EXCHANGE)
+    return Inspected(
+        is_silent=inspector.is_silent,
+        properties=connection.server_properties,
+        exchange=exchange,
+        queues=inspections,
+        publishing=Publishing(alarm, refusal),
+    )
+
+
+async def _examine(url: str, inspected: Inspected, place: str) -> list[Finding]:
+    queues, exchange = inspected.queues, inspected.exchange
+    tried = await _try_as_process(url, queues) if not inspected.is_silent else None
     return [
         diagnosis.of_reach(place),
-        diagnosis.of_version(connection.server_properties),
-        diagnosis.of_exchange(exchange),
+        diagnosis.of_version(inspected.properties),
+        diagnosis.of_limits(tried.limits if tried else None),
+        diagnosis.of_exchange(exchange, inspected.publishing),
         *[
             diagnosis.of_queue(
-                await inspector.inspect(queue),
+                inspection,
                 queue,
                 has_exchange=exchange.state is not State.MISSING,
+                has_quorum=tried is None or tried.quorum.get(queue, True),
             )
-            for queue in queues
+            for queue, inspection in queues.items()
         ],
-        diagnosis.of_alarm(await inspector.inspect_alarm()),
+        diagnosis.of_delivery(tried.delivery if tried else None, inspected.publishing),
+        diagnosis.of_alarm(inspected.publishing.alarm),
     ]
+
+
+class _Tried(NamedTuple):
+    quorum: Mapping[QueueKey, bool]
+    delivery: Delivery
+    limits: Limits
+
+
+async def _try_as_process(url: str, queues: Mapping[QueueKey, Inspection]) -> _Tried:
+    """Try what needs connections of its own, one after the other: these may be limited."""
+    existing = [queue for queue, each in queues.items() if each.state is State.MATCHES]
+    missing = [queue for queue, each in queues.items() if each.state is State.MISSING]
+    return _Tried(
+        quorum=await try_quorum(url, existing),
+        delivery=await try_delivery(url),
+        limits=await measure_limits(url, queues=len(queues), missing=len(missing)),
+    )
+
+
+_Request = Callable[[Channel], Awaitable[object]]
+
+
+class _Declare(Protocol):
+    def __call__(self, channel: AbstractChannel, *, mode: DeclareMode) -> Awaitable[None]: ...
 
 
 class _Inspector:
@@ -82,50 +159,56 @@ class _Inspector:
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
-        self._is_silent = False
+        self.is_silent = False
 
-    async def inspect(self, queue: QueueKey | None) -> Inspection:
-        """Compare a queue, or the exchange for None, with our declaration.
+    async def inspect_exchange(self) -> Inspection:
+        """Compare the exchange with our declaration; if missing, see whether we may create it."""
+        return await self._inspect(declare_exchange)
 
-        For a missing one, find out whether we may create it. If it is deleted between the check and
-        the comparison, the comparison creates it, as any process would.
+    async def inspect_queue(self, queue: QueueKey) -> Inspection:
+        """Compare a queue with our declaration, and see whether we may bind it and consume.
+
+        For a missing one, see whether we may create it. If it is deleted between the check and the
+        comparison, the comparison creates it, as any process would.
         """
-        checked = await self._try(queue, DeclareMode.CHECK)
+        declared = await self._inspect(partial(declare_queue, queue=queue))
+        if declared.state not in {State.MATCHES, State.MISSING}:
+            return declared
+        for attempt in (try_to_bind, try_to_consume):
+            tried = await self._try(partial(attempt, queue=queue), checks_rights_only=True)
+            if tried.state is not State.MATCHES:
+                return tried
+        return declared
+
+    async def inspect_alarm(self, exchange: str) -> Alarm:
+        """See whether RabbitMQ takes messages. This must be the last request."""
+        if self.is_silent:
+            return Alarm.UNKNOWN
+        return await try_to_publish(self._connection, exchange)
+
+    async def _inspect(self, declare: _Declare) -> Inspection:
+        checked = await self._try(partial(declare, mode=DeclareMode.CHECK))
         match checked.state:
             case State.MATCHES:
-                return await self._try(queue, DeclareMode.CREATE)
+                return await self._try(partial(declare, mode=DeclareMode.CREATE))
             case State.MISSING:
-                tried = await self._try(queue, DeclareMode.DRY_RUN)
+                tried = await self._try(partial(declare, mode=DeclareMode.DRY_RUN))
                 return checked if tried.state is State.DIFFERS else tried
             case _:
                 return checked
 
-    async def inspect_alarm(self) -> Alarm:
-        """Find out whether RabbitMQ takes messages: an unroutable one is returned at once.
-
-        This must be the last request: in alarm RabbitMQ does not even read that the channel is
-        closed.
-        """
-        if self._is_silent:
-            return Alarm.UNKNOWN
-        try:
-            async with asyncio.timeout(CHECK_TIMEOUT_S):
-                channel = await open_channel(self._connection, confirms=True)
-                return await _publish_unroutable(channel)
-        except (BrokerUnavailable, TimeoutError) as error:
-            is_refused = isinstance(error.__cause__, ChannelAccessRefused)
-            return Alarm.HIDDEN if is_refused else Alarm.UNKNOWN
-
-    async def _try(self, queue: QueueKey | None, mode: DeclareMode) -> Inspection:
-        if self._is_silent:
+    async def _try(self, request: _Request, *, checks_rights_only: bool = False) -> Inspection:
+        if self.is_silent:
             return Inspection(State.UNKNOWN, "RabbitMQ stopped answering")
         try:
             async with (
                 asyncio.timeout(CHECK_TIMEOUT_S),
                 _new_channel(self._connection) as channel,
             ):
-                await _declare(channel, queue, mode)
+                await request(channel)
         except (BrokerUnavailable, TimeoutError) as error:
+            if checks_rights_only and is_permitted(error):
+                return Inspection(State.MATCHES)
             return self._failed(error)
         return Inspection(State.MATCHES)
 
@@ -139,16 +222,9 @@ class _Inspector:
             case AMQPChannelError() as cause:
                 return Inspection(State.DIFFERS, str(cause))
             case _:
-                self._is_silent = True
+                self.is_silent = True
                 reason = str(error) or f"no answer within {CHECK_TIMEOUT_S:g} s"
                 return Inspection(State.UNKNOWN, reason)
-
-
-async def _declare(channel: AbstractChannel, queue: QueueKey | None, mode: DeclareMode) -> None:
-    if queue is None:
-        await declare_exchange(channel, mode)
-    else:
-        await declare_queue(channel, queue, mode)
 
 
 @asynccontextmanager
@@ -159,26 +235,3 @@ async def _new_channel(connection: AbstractConnection) -> AsyncIterator[Channel]
         yield channel
     finally:
         await close_channel(channel)
-
-
-async def _publish_unroutable(channel: Channel) -> Alarm:
-    # Two messages: in alarm RabbitMQ still takes the first one of a connection.
-    try:
-        async with asyncio.timeout(RETURN_TIMEOUT_S):
-            for _ in range(2):
-                await _publish_one(channel)
-    except TimeoutError:
-        return Alarm.UNKNOWN if await is_unblocked(channel) else Alarm.ON
-    return Alarm.OFF
-
-
-async def _publish_one(channel: Channel) -> None:
-    """Return when RabbitMQ has returned the message. Raises BrokerUnavailable."""
-    try:
-        with translated():
-            await channel.basic_publish(
-                b"", exchange=DEFAULT_EXCHANGE, routing_key=uuid4().hex, mandatory=True
-            )
-    except BrokerUnavailable as error:
-        if not isinstance(error.__cause__, PublishError):
-            raise
