@@ -232,6 +232,7 @@ def _providers(sandbox_url: str, smtp_port: int) -> Mapping[str, object]:
     sms, push = "2010-04-01/Accounts/ACsandbox/Messages.json", "v1/projects/e2e/messages:send"
     return {
         "providers.smtp.port": smtp_port,
+        "providers.smtp.final_timeout_s": 15,  # a hang ends as soon as that of the other providers
         "providers.twilio.url": f"{sandbox_url}/{sms}",
         "providers.fcm.url": f"{sandbox_url}/{push}",
     }

@@ -70,6 +70,7 @@ async def open_bindings(
             ambiguity=AmbiguityRule(
                 on_ambiguous=OnAmbiguous(channel.ambiguous), tries=channel.ambiguous_tries
             ),
+            longest_send_s=providers[channel.provider].longest_send_s or 0.0,
         )
         for name, channel in settings.channels.items()
     }

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from notifier.delivery.delivery_rules import DeliveryRules
-    from notifier.domain.notification import Claimed, QueueKey
+    from notifier.domain.notification import Channel, Claimed, QueueKey
     from notifier.domain.retry import Decision
     from notifier.ports.attempts import ClaimedRow, HeldPointer
     from notifier.ports.heartbeat import Liveness
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 RECORD_TIMEOUT_S: Final = 5.0
 """The least time for writing the last results once all attempts have ended."""
+OWN_LIMIT_MARGIN_S: Final = 5.0
+"""How much later than a provider's own limit the worker's ends a call."""
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
 
 log = structlog.get_logger(__name__)
@@ -104,7 +106,8 @@ class Attempts:
         self._liveness = liveness
         self._outcome_listeners = outcome_listeners
         self._random = random
-        self._time_limit = TimeLimit(send_timeout_s)
+        self._send_timeout_s = send_timeout_s
+        self._time_limits: dict[Channel, TimeLimit] = {}
         self._recorder = Recorder(store=store, observer=observer, in_flight=self.in_flight)
         self._releases = Releases(store=store, observer=observer, in_flight=self.in_flight)
         self._claims = Claims(
@@ -192,12 +195,11 @@ class Attempts:
             recipient=claimed.recipient,
             content=content,
         )
+        time_limit = self._time_limit(claimed.queue)
         try:
-            return await self._time_limit.run(provider.send(envelope)), False
+            return await time_limit.run(provider.send(envelope)), False
         except TimeoutError:
-            return Ambiguous(
-                code="timeout", detail=f"no answer in {self._time_limit.seconds:g} s"
-            ), False
+            return Ambiguous(code="timeout", detail=f"no answer in {time_limit.seconds:g} s"), False
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # a library cancelled itself, not this task
@@ -208,6 +210,15 @@ class Attempts:
             crash = _type_and_place(error)
             log.error("provider_call_raised", id=str(claimed.id), error=crash)  # noqa: TRY400 as above
             return Ambiguous(code="error", detail=type(error).__name__), False
+
+    def _time_limit(self, queue: QueueKey) -> TimeLimit:
+        """The limit of a call: the worker's, or the provider's own with a margin if longer."""
+        limit = self._time_limits.get(queue.channel)
+        if limit is None:
+            longest_s = self._rules.longest_send_s(queue)
+            own_s = longest_s + OWN_LIMIT_MARGIN_S if longest_s else 0.0
+            limit = self._time_limits[queue.channel] = TimeLimit(max(self._send_timeout_s, own_s))
+        return limit
 
     def _finish(self, row: ClaimedRow, outcome: Outcome, times: CallTimes) -> None:
         """Report a call that ended, and hand its result over to be recorded."""

@@ -30,10 +30,15 @@ NO_PROVIDER: Final = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderBinding:
-    """A channel's provider, and the channel's rule for ambiguous sends."""
+    """A channel's provider, and the channel's rule for ambiguous sends.
+
+    `longest_send_s`: the provider ends each send within this time by itself. The worker's limit
+    is then at least as long. 0 if it says nothing.
+    """
 
     provider: Provider
     ambiguity: AmbiguityRule
+    longest_send_s: float = 0.0
 
 
 class DeliveryRules:
@@ -55,6 +60,11 @@ class DeliveryRules:
         """Return the provider that sends this queue's notifications; None if it has none."""
         binding = self._bindings.get(queue.channel)
         return binding.provider if binding else None
+
+    def longest_send_s(self, queue: QueueKey) -> float:
+        """How long the queue's provider may take for a send by its own limits, 0 without one."""
+        binding = self._bindings.get(queue.channel)
+        return binding.longest_send_s if binding else 0.0
 
     def provider_name(self, queue: QueueKey) -> str:
         """Return the name of the queue's provider, `none` if it has none."""

@@ -27,7 +27,7 @@ _IDLE_TIMEOUT_S: Final = 3900.0  # longer than any hang
 _REPLY_TEXTS: Final = {
     250: "2.0.0 accepted",
     421: "4.3.2 closing",
-    450: "4.2.1 too much mail for this mailbox, slow down",
+    450: "4.7.1 too much mail, slow down",
     451: "4.3.0 out of order, try again later",
     452: "4.3.1 too little room, try again later",
     535: "5.7.8 credentials invalid",

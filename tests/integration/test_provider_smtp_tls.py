@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import pytest
 
+from notifier.adapters.providers.smtp.checkup import check_smtp
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.notification import NotificationId, QueueKey
@@ -108,9 +110,7 @@ async def test_an_unknown_certificate_spends_no_try(certificate: Path, security:
             else SmtpSettings(host="localhost", port=port, security="starttls")
         )
         outcome = await outcome_of(settings)
-    assert outcome == Misconfigured(
-        code="tls_certificate", detail=outcome.detail, is_credentials=True
-    )
+    assert outcome == Misconfigured(code="tls_certificate", detail=outcome.detail)
 
 
 async def test_a_certificate_for_another_host_spends_no_try(certificate: Path) -> None:
@@ -119,16 +119,14 @@ async def test_a_certificate_for_another_host_spends_no_try(certificate: Path) -
             host="127.0.0.1", port=port, security="starttls", ca_file=str(certificate)
         )
         outcome = await outcome_of(settings)
-    assert outcome == Misconfigured(
-        code="tls_certificate", detail=outcome.detail, is_credentials=True
-    )
+    assert outcome == Misconfigured(code="tls_certificate", detail=outcome.detail)
 
 
 async def test_a_mail_is_not_sent_unencrypted_if_starttls_is_not_offered() -> None:
     async with MailServer().open() as port:
         settings = SmtpSettings(host="localhost", port=port, security="starttls")
         outcome = await outcome_of(settings)
-    assert outcome == Misconfigured(code="unsupported", detail=outcome.detail, is_credentials=True)
+    assert outcome == Misconfigured(code="unsupported", detail=outcome.detail)
 
 
 async def test_a_password_that_the_server_cannot_check_is_an_error(
@@ -137,10 +135,27 @@ async def test_a_password_that_the_server_cannot_check_is_an_error(
     async with MailServer(certificate=certificate).open() as port:  # AUTH only after STARTTLS
         settings = SmtpSettings(host="localhost", port=port, username="me", password="right")
         outcome = await outcome_of(settings)
-    assert outcome == Misconfigured(code="unsupported", detail=outcome.detail, is_credentials=True)
+    assert outcome == Misconfigured(code="unsupported", detail=outcome.detail)
 
 
-async def test_plain_text_where_tls_is_expected_is_unavailable() -> None:
+async def test_a_server_that_does_not_start_with_tls_is_named_in_the_code() -> None:
     async with MailServer().open() as port:
-        outcome = await outcome_of(SmtpSettings(host="localhost", port=port, security="tls"))
-    assert outcome.name == "unavailable"
+        settings = SmtpSettings(host="localhost", port=port, security="tls")
+        outcome = await outcome_of(settings)
+        finding = await check_smtp("smtp", settings)
+    assert (outcome.name, outcome.code) == ("misconfigured", "tls_not_expected")
+    assert 'set security = "starttls"' in finding.finding
+    assert "security" in finding.fix
+
+
+@pytest.mark.parametrize("security", ["none", "starttls"])
+async def test_a_server_that_starts_with_tls_is_named_in_the_code(
+    certificate: Path, security: Literal["none", "starttls"]
+) -> None:
+    async with MailServer(certificate=certificate, implicit_tls=True).open() as port:
+        settings = SmtpSettings(host="localhost", port=port, security=security)
+        outcome = await outcome_of(settings)
+        finding = await check_smtp("smtp", settings)
+    assert (outcome.name, outcome.code) == ("misconfigured", "tls_expected")
+    assert 'set security = "tls"' in finding.finding
+    assert "security" in finding.fix

@@ -24,7 +24,8 @@ from notifier.adapters.providers.http.responses import retry_after, values_at
 from notifier.adapters.providers.http.settings import HttpSettings, SuccessSettings
 from notifier.adapters.providers.http.transport import Answer
 from notifier.adapters.providers.smtp.provider import open_smtp
-from notifier.adapters.providers.smtp.replies import OPENING, REPLIES, SIGNING_IN, reply_outcome
+from notifier.adapters.providers.smtp.replies import ReplyRules, Step
+from notifier.adapters.providers.smtp.reply import ProtocolError, Reply, ReplyReader
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.verdict import outcome
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
@@ -232,12 +233,20 @@ def assert_storable(result: Outcome) -> None:
         assert not {category(character) for character in text} & {"Cc", "Cs"}
 
 
-@given(st.integers(-1, 999), TEXTS, st.sampled_from([REPLIES, OPENING, SIGNING_IN]), st.booleans())
-def test_any_smtp_reply_becomes_an_outcome(
-    code: int, text: str, table: tuple[Any, ...], is_last: bool
-) -> None:
-    garbage: Any = "ambiguous" if is_last else "unavailable"
-    assert_storable(reply_outcome(code, text, table, garbage=garbage))
+@given(st.integers(0, 999), TEXTS, st.sampled_from(Step))
+def test_any_smtp_reply_becomes_an_outcome(code: int, text: str, step: Step) -> None:
+    assert_storable(ReplyRules().outcome(step, Reply(code, text)))
+
+
+@given(st.lists(st.binary(max_size=99), max_size=5))
+def test_any_bytes_of_a_mail_server_are_replies_or_a_protocol_error(chunks: list[bytes]) -> None:
+    reader = ReplyReader()
+    try:
+        replies = [reply for chunk in chunks for reply in reader.feed(chunk)]
+    except ProtocolError as error:
+        assert_storable(outcome("unavailable", "protocol", str(error)))
+    else:
+        assert all(200 <= reply.code <= 599 for reply in replies)
 
 
 TABLE = AnswerTable(
@@ -291,6 +300,7 @@ def test_a_send_has_an_outcome_for_any_replies_of_a_mail_server(
                 username="user" if signs_in else "",
                 password=CANARY,
                 timeout_s=5,
+                final_timeout_s=5,
             )
             async with open_smtp("smtp", smtp) as provider:
                 return await provider.send(envelope("email"))

@@ -5,8 +5,9 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, validate_email
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from notifier.adapters.providers.smtp.message import Mailbox
 from notifier.api.rules import AddressKind
-from notifier.api.submission.addresses import _PLAIN_EMAIL, check_recipient
+from notifier.api.submission.addresses import _PLAIN_EMAIL, checked_recipient
 from notifier.domain.errors import InvalidNotification
 
 GOOD = [
@@ -54,13 +55,27 @@ LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 
 @pytest.mark.parametrize(("kind", "recipient"), GOOD)
 def test_a_valid_address_is_accepted(kind: AddressKind, recipient: str) -> None:
-    check_recipient(kind, recipient)
+    checked_recipient(kind, recipient)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "stored"),
+    [
+        ("u1@straße.test", "u1@xn--strae-oqa.test"),
+        ("Ada@BÜCHER.example", "Ada@xn--bcher-kva.example"),
+        ("änn@example.com", "änn@example.com"),
+        ("Ada@Example.com", "Ada@Example.com"),
+    ],
+)
+def test_an_international_domain_is_stored_as_it_is_sent(recipient: str, stored: str) -> None:
+    assert checked_recipient(AddressKind.EMAIL, recipient) == stored
+    assert Mailbox.parse(stored).spec == stored
 
 
 @pytest.mark.parametrize(("kind", "recipient"), BAD)
 def test_an_invalid_address_is_refused(kind: AddressKind, recipient: str) -> None:
     with pytest.raises(InvalidNotification) as caught:
-        check_recipient(kind, recipient)
+        checked_recipient(kind, recipient)
     assert caught.value.field == "recipient"
 
 

@@ -185,3 +185,23 @@ def test_an_invalid_sender_is_unsendable(sender: str) -> None:
 def test_a_domain_that_could_break_a_header_is_unsendable(domain: str) -> None:
     with pytest.raises(Unsendable):
         Sender.parse("Shop <shop@example.com>", domain)
+
+
+@given(st.text("abcdefghij  ", min_size=60, max_size=900))
+@example("word " * 60)
+@example("x" * 300)
+@example(" " * 80)
+def test_a_long_ascii_subject_is_folded_and_not_encoded(subject: str) -> None:
+    raw = composed({"subject": subject})
+    header = raw.split(b"\r\n\r\n")[0]
+    if subject.strip():
+        assert b"=?utf-8?" not in header
+    assert all(line.strip() for line in header.split(b"\r\n"))
+    parsed = email.message_from_bytes(raw, policy=email.policy.compat32)
+    unfolded = str(parsed["Subject"]).replace("\r\n", "").replace("\n", "")
+    if subject.strip():
+        assert unfolded.strip() == subject.strip()
+
+
+def test_an_international_domain_is_sent_by_idna_2008() -> None:
+    assert Mailbox.parse("u1@straße.test").spec == "u1@xn--strae-oqa.test"

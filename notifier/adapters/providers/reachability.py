@@ -63,5 +63,10 @@ def login_refused(name: str, result: str) -> Finding:
     return wrong(_check(name), result, fix)
 
 
+def misconfigured(name: str, result: str, fix: str) -> Finding:
+    """The server cannot be used with these settings."""
+    return wrong(_check(name), result, fix)
+
+
 def _check(name: str) -> str:
     return f"provider {name}"

@@ -21,6 +21,11 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     rate: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     max_connections: Count = 32
 
+    @property
+    def longest_send_s(self) -> float | None:
+        """How long a send may take, if the provider limits it beyond the worker's own limit."""
+        return None
+
     def __repr__(self) -> str:
         """The fields that are no secrets."""
         shown = (name for name in self.__struct_fields__ if not _holds_secret(name))

@@ -10,6 +10,7 @@ import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
 from notifier.api.rules import AddressKind
+from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.errors import InvalidNotification
 
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -27,38 +28,46 @@ _E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
-def check_recipient(kind: AddressKind, recipient: str) -> None:
-    """Raises InvalidNotification if the recipient is not an address of this kind."""
-    is_valid, expected = _ADDRESS_RULES[kind]
-    if not is_valid(recipient):
+def checked_recipient(kind: AddressKind, recipient: str) -> str:
+    """The recipient as it is stored and sent: an email domain in its ASCII form.
+
+    Raises InvalidNotification if it is not an address of this kind.
+    """
+    check, expected = _ADDRESS_RULES[kind]
+    checked = check(recipient)
+    if checked is None:
         raise InvalidNotification("recipient", expected)
+    return checked
 
 
-def _is_email(text: str) -> bool:
+def _checked_email(text: str) -> str | None:
     if _PLAIN_EMAIL.fullmatch(text):
-        return True
+        return text
     try:
-        validate_email(text, strict=True, check_deliverability=False, test_environment=True)
-    except EmailNotValidError:
-        return False
-    return True
+        address = validate_email(
+            text, strict=True, check_deliverability=False, test_environment=True
+        )
+        return f"{address.local_part}@{ascii_domain(address.domain)}"
+    except (EmailNotValidError, InvalidDomain):
+        return None
 
 
-def _is_phone(text: str) -> bool:
+def _checked_phone(text: str) -> str | None:
     if not _E164.fullmatch(text):
-        return False
+        return None
     try:
-        return phonenumbers.is_possible_number(phonenumbers.parse(text, None))
+        is_possible = phonenumbers.is_possible_number(phonenumbers.parse(text, None))
     except phonenumbers.NumberParseException:
-        return False
+        return None
+    return text if is_possible else None
 
 
-def _is_token(text: str) -> bool:
-    return _TOKEN.fullmatch(text) is not None
+def _checked_token(text: str) -> str | None:
+    return text if _TOKEN.fullmatch(text) else None
 
 
-_ADDRESS_RULES: Final[Mapping[AddressKind, tuple[Callable[[str], bool], str]]] = {
-    AddressKind.EMAIL: (_is_email, "an email address such as ada@example.com"),
-    AddressKind.PHONE: (_is_phone, "a phone number in E.164 form such as +15005550006"),
-    AddressKind.TOKEN: (_is_token, "a device token of 1 to 4096 printable ASCII characters"),
+_ADDRESS_RULES: Final[Mapping[AddressKind, tuple[Callable[[str], str | None], str]]] = {
+    AddressKind.EMAIL: (_checked_email, "an email address such as ada@example.com"),
+    AddressKind.PHONE: (_checked_phone, "a phone number in E.164 form such as +15005550006"),
+    AddressKind.TOKEN: (_checked_token, "a device token of 1 to 4096 printable ASCII characters"),
 }

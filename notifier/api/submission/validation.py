@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from notifier.api.http.decoding import decode_body
 from notifier.api.requests import Submit
 from notifier.api.rules import ApiRules, ChannelRules
-from notifier.api.submission.addresses import check_recipient
+from notifier.api.submission.addresses import checked_recipient
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
@@ -41,13 +41,13 @@ class SubmitValidator:
 
     def _validated(self, submit: Submit) -> NewNotification:
         channel = self._channel_rules(submit.channel)
-        check_recipient(channel.address, submit.recipient)
+        recipient = checked_recipient(channel.address, submit.recipient)
         check_content(channel.address, submit.content)
         delay = self._delay(submit.send_at)
         return NewNotification(
             id=NotificationId(uuid7()),
             queue=QueueKey(Channel(submit.channel), submit.priority),
-            recipient=submit.recipient,
+            recipient=recipient,
             content=encode_content(submit.content, max_bytes=self._rules.max_content_bytes),
             metadata=encode_metadata(submit.metadata, max_bytes=self._rules.max_metadata_bytes),
             delay=delay,

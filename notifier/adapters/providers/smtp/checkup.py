@@ -9,6 +9,7 @@ from notifier.adapters.providers.reachability import (
     CHECK_TIMEOUT_S,
     Address,
     login_refused,
+    misconfigured,
     reachable,
     throttled,
     timed_out,
@@ -20,7 +21,9 @@ from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.finding import Finding
 from notifier.domain.outcome import Misconfigured, Outcome, Throttled
 
-_LOCAL_CODES: Final = frozenset({"connection", "tls_certificate", "unsupported"})
+_LOCAL_CODES: Final = frozenset(
+    {"connection", "tls", "tls_certificate", "tls_expected", "tls_not_expected", "unsupported"}
+)
 """The outcomes whose detail is not the server's text, and may be shown."""
 
 
@@ -47,7 +50,12 @@ def _finding_of(name: str, address: Address, failure: Outcome) -> Finding:
             return throttled(name, result)
         case Misconfigured(code="tls_certificate"):
             return untrusted(name, result)
-        case Misconfigured():
+        case Misconfigured(code="tls_expected" | "tls_not_expected"):
+            return misconfigured(name, result, f"correct security or port in [providers.{name}]")
+        case Misconfigured(is_credentials=True) | Misconfigured(code="unsupported"):
             return login_refused(name, result)
+        case Misconfigured():
+            fix = f"correct ehlo_name and the rest of [providers.{name}], or ask the server's owner"
+            return misconfigured(name, result, fix)
         case _:
             return unreachable(name, result)

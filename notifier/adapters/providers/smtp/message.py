@@ -11,12 +11,14 @@ import secrets
 from binascii import b2a_qp
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email import base64mime
 from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
+from functools import lru_cache
 from typing import Final
 
+from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.ports.provider import Envelope
 
 _MIME: Final = b"MIME-Version: 1.0\r\n"
@@ -27,7 +29,9 @@ _MAX_QUOTED_LENGTH: Final = 76  # RFC 2045, section 6.7
 MAX_SUBJECT_LENGTH: Final = 998
 """Characters. No header line may be longer (RFC 5322 2.1.1), and encoding a longer subject is slow.
 """
-_PLAIN: Final = re.compile(r"[\x20-\x7e]{0,66}")  # fits one line unencoded
+_PLAIN: Final = re.compile(r"[\x20-\x7e]*")
+_MAX_SUBJECT_LINE: Final = _MAX_LINE_LENGTH - len("Subject: ")
+_FOLD_POINT: Final = re.compile(r"(?=(?<! ) +[^ ])")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 _LOCAL: Final = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u00a1-\u2027\u202a-\ud7ff\ue000-\U0010ffff-]{1,64}"
@@ -69,12 +73,12 @@ class Mailbox:
         """Parse `local@domain`. Raises Unsendable for anything else."""
         local, _, domain = text.rpartition("@")
         try:
-            ascii_domain = domain if domain.isascii() else domain.encode("idna").decode()
-        except UnicodeError as error:
-            raise Unsendable("address", f"the domain has no ASCII form: {error}") from error
-        if not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(ascii_domain):
+            domain = ascii_domain(domain)
+        except InvalidDomain as error:
+            raise Unsendable("address", str(error)) from error
+        if not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
             raise Unsendable("address", "expected an address like user@example.com")
-        return cls(local, ascii_domain)
+        return cls(local, domain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,18 @@ def compose(envelope: Envelope, to: Mailbox, sender: Sender, at: datetime) -> by
 def _headers(envelope: Envelope, to: Mailbox, sender: Sender, at: datetime) -> bytes:
     plain = (
         f"To: {to.spec}",
-        f"Date: {format_datetime(at)}",
+        f"Date: {_date(int(at.timestamp()))}",
         f"Message-ID: <{envelope.id}@{sender.domain}>",
         f"X-Notifier-Claim: {envelope.claim}",
         "",
     )
     return sender.header + _subject(envelope.content) + "\r\n".join(plain).encode()
+
+
+@lru_cache(maxsize=2)
+def _date(seconds: int) -> str:
+    """The Date header of an instant. Mails of one second have the same."""
+    return format_datetime(datetime.fromtimestamp(seconds, UTC))
 
 
 def _from(name: str, mailbox: Mailbox) -> bytes:
@@ -135,8 +145,28 @@ def _subject(content: Mapping[str, object]) -> bytes:
             "header", "subject: a header must not contain line breaks or control characters"
         )
     if _PLAIN.fullmatch(subject) and "=?" not in subject:
-        return f"Subject: {subject}\r\n".encode()
+        if len(subject) <= _MAX_SUBJECT_LINE:
+            return f"Subject: {subject}\r\n".encode()
+        if (folded := _folded(subject)) is not None:
+            return f"{folded}\r\n".encode()
     return f"Subject: {_encoded('Subject', subject)}\r\n".encode()
+
+
+def _folded(subject: str) -> str | None:
+    """The subject in lines, broken before spaces (RFC 5322, 2.2.3); None if it cannot be.
+
+    A receiver that removes the line breaks has the subject as it was. A word that is longer than a
+    line stays whole, up to the 998 characters that a line may have.
+    """
+    lines = ["Subject: "]
+    for word in _FOLD_POINT.split(subject):
+        has_text = len(lines) > 1 or len(lines[0]) > len("Subject: ")
+        if has_text and len(lines[-1]) + len(word) > _MAX_LINE_LENGTH:
+            lines.append(word)
+        else:
+            lines[-1] += word
+    is_valid = all(line.strip() and len(line) <= MAX_SUBJECT_LENGTH for line in lines)
+    return "\r\n".join(lines) if is_valid else None
 
 
 def _encoded(name: str, value: str) -> str:

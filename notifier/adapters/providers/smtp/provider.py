@@ -6,23 +6,26 @@ of the mail's text was sent.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPResponseException
-
+from notifier.adapters.providers.connection_limit import ConnectionLimit
+from notifier.adapters.providers.smtp.connection import ConnectionLost
 from notifier.adapters.providers.smtp.message import Mailbox, Sender, Unsendable, compose
-from notifier.adapters.providers.smtp.replies import OPENING, SIGNING_IN, reply_outcome
-from notifier.adapters.providers.smtp.session import Mail, Session, StaleSession, open_session
+from notifier.adapters.providers.smtp.opening import OpeningFailed, Server
+from notifier.adapters.providers.smtp.replies import ReplyPatternError, ReplyRules
+from notifier.adapters.providers.smtp.reply import ProtocolError
+from notifier.adapters.providers.smtp.session import Mail, Session, StaleSession
 from notifier.adapters.providers.smtp.session_pool import NoFreeSession, SessionPool
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.verdict import outcome
+from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Outcome, Unavailable
+from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
 
 
@@ -37,21 +40,27 @@ async def open_smtp(name: str, settings: SmtpSettings) -> AsyncIterator[SmtpProv
 
 
 class SmtpProvider:
-    """Implements ports.provider.Provider."""
+    """Implements ports.provider.Provider and ports.provider.LimitsConnections."""
 
     def __init__(self, name: str, settings: SmtpSettings) -> None:
         self._name = name
-        self._settings = settings
         self._sender = _sender(name, settings)
         self._envelope_sender = _envelope_sender(name, settings, self._sender)
-        self._tls = _tls_context(name, settings)
-        self._ehlo_name = settings.ehlo_name or socket.gethostname()
-        self._pool = SessionPool(self, limit=settings.max_connections, idle_s=settings.idle_s)
+        self._server = _server(name, settings)
+        self._limit = ConnectionLimit(name, settings.max_connections)
+        self._pool = SessionPool(self._server, limit=self._limit, idle_s=settings.idle_s)
+        self._text_limit = TimeLimit(settings.timeout_s)
+        self._dot_limit = TimeLimit(settings.final_timeout_s)
 
     @property
     def name(self) -> str:
         """Implements ports.provider.Provider."""
         return self._name
+
+    @property
+    def connection_limit(self) -> int:
+        """Implements ports.provider.LimitsConnections."""
+        return self._limit.connections
 
     async def send(self, envelope: Envelope) -> Outcome:
         """Implements ports.provider.Provider."""
@@ -60,17 +69,23 @@ class SmtpProvider:
         except Unsendable as error:
             return outcome("refused", error.code, error.detail)
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                return await self._deliver(mail)
+            begun = await self._text_limit.run(self._begin(mail))
         except TimeoutError:
             return outcome("ambiguous" if mail.may_be_sent else "unavailable", "timeout")
+        except NoFreeSession as error:
+            return Unavailable(code="no_connection", detail=str(error), is_local=True)
+        except OpeningFailed as error:
+            return error.outcome
+        except (ConnectionLost, ProtocolError) as error:
+            return _lost(error, mail)
+        return await self._finish(mail, begun) if isinstance(begun, Session) else begun
 
     async def check_session(self) -> Outcome | None:
         """Open a session and end it without a mail; returns what failed, or None."""
         try:
-            session = await self.open_session()
-        except (SMTPException, OSError) as error:
-            return failure_outcome(error, may_be_sent=False)
+            session = await self._server.open()
+        except OpeningFailed as error:
+            return error.outcome
         session.close()
         return None
 
@@ -83,60 +98,86 @@ class SmtpProvider:
         message = compose(envelope, to, self._sender, datetime.now(UTC))
         return Mail(self._envelope_sender, to, message, f"{envelope.id}.{envelope.claim}")
 
-    async def _deliver(self, mail: Mail) -> Outcome:
+    async def _begin(self, mail: Mail) -> Session | Outcome:
+        """Send up to the final dot. Returns the session that waits for the reply, or the outcome.
+
+        Raises NoFreeSession, OpeningFailed, ConnectionLost or ProtocolError.
+        """
         try:
-            return await self._deliver_over_session(mail, fresh=False)
+            return await self._begin_over_session(mail, fresh=False)
         except StaleSession:
-            return await self._deliver_over_session(mail, fresh=True)
-
-    async def _deliver_over_session(self, mail: Mail, *, fresh: bool) -> Outcome:
+            pass
         try:
-            async with self._pool.session(fresh=fresh) as session:
-                return await session.send(mail)
-        except NoFreeSession:
-            return Unavailable(code="no_connection", detail="all sessions busy", is_local=True)
-        except (SMTPException, OSError) as error:
-            return failure_outcome(error, may_be_sent=mail.may_be_sent)
+            return await self._begin_over_session(mail, fresh=True)
+        except StaleSession as error:
+            raise ConnectionLost("the session could not be used") from error
 
-    async def open_session(self) -> Session:
-        """Implements session_pool.SessionOpener."""
-        settings = self._settings
-        client = SMTP(
-            hostname=settings.host,
-            port=settings.port,
-            local_hostname=self._ehlo_name,
-            use_tls=settings.security == "tls",
-            start_tls=False,
-            tls_context=self._tls,
-            timeout=None,
-        )
-        login = (settings.username, settings.password) if settings.username else None
-        return await open_session(client, security=settings.security, tls=self._tls, login=login)
+    async def _begin_over_session(self, mail: Mail, *, fresh: bool) -> Session | Outcome:
+        session = await self._pool.borrow(fresh=fresh)
+        try:
+            result = await session.begin(mail)
+        except BaseException:
+            self._pool.discard(session)
+            raise
+        if result is None:
+            return session
+        self._pool.give_back(session)
+        return result
+
+    async def _finish(self, mail: Mail, session: Session) -> Outcome:
+        """Wait for the reply to the final dot. That has its own limit (RFC 5321, 4.5.3.2.6)."""
+        try:
+            result = await self._dot_limit.run(session.finish())
+        except TimeoutError:
+            self._pool.discard(session)
+            return outcome("ambiguous", "timeout", "no reply to the final dot")
+        except (ConnectionLost, ProtocolError) as error:
+            self._pool.discard(session)
+            return _lost(error, mail)
+        except BaseException:
+            self._pool.discard(session)
+            raise
+        self._pool.give_back(session)
+        return result
 
 
-def failure_outcome(error: SMTPException | OSError, *, may_be_sent: bool) -> Outcome:
-    """The outcome of a mail whose session failed without a reply to it."""
-    if may_be_sent:
-        is_garbage = isinstance(error, SMTPResponseException)
+def _lost(error: ConnectionLost | ProtocolError, mail: Mail) -> Outcome:
+    """The outcome of a mail whose session was lost: see session.py."""
+    is_garbage = isinstance(error, ProtocolError)
+    if mail.may_be_sent:
         return outcome("ambiguous", "protocol" if is_garbage else "disconnected", str(error))
-    certificate = _cause(error, ssl.SSLCertVerificationError)
-    if certificate is not None:
-        return outcome("credentials", "tls_certificate", str(certificate))
-    match error:
-        case SMTPAuthenticationError():
-            return reply_outcome(error.code, error.message, SIGNING_IN, garbage="credentials")
-        case SMTPResponseException():
-            return reply_outcome(error.code, error.message, OPENING)
-        case ConnectionError() | OSError():
-            return outcome("unavailable", "connection", str(error))
-        case SMTPException():  # the server does not offer STARTTLS or AUTH
-            return outcome("credentials", "unsupported", str(error))
+    return outcome("unavailable", "protocol" if is_garbage else "connection", str(error))
 
 
-def _cause(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__
-    return error
+def _server(name: str, settings: SmtpSettings) -> Server:
+    try:
+        rules = ReplyRules(settings.replies)
+    except ReplyPatternError as error:
+        key = f'providers.{name}.replies."{error.pattern}"'
+        raise ConfigError(str(error), key=key) from error
+    return Server(
+        host=_host(name, "host", settings.host),
+        port=settings.port,
+        security=settings.security,
+        tls=_tls_context(name, settings),
+        ehlo_name=_host(name, "ehlo_name", settings.ehlo_name or _host_name()),
+        login=(settings.username, settings.password) if settings.username else None,
+        rules=rules,
+    )
+
+
+def _host_name() -> str:
+    """This machine's name if a server may take it for a full one, otherwise nothing."""
+    name = socket.gethostname()
+    return name if name.isascii() and "." in name.strip(".") else ""
+
+
+def _host(name: str, field: str, host: str) -> str:
+    try:
+        return ascii_domain(host)
+    except InvalidDomain as error:
+        key = f"providers.{name}.{field}"
+        raise ConfigError(f"expected a host name: {error}", key=key) from error
 
 
 def _sender(name: str, settings: SmtpSettings) -> Sender:

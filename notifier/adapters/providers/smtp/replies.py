@@ -1,63 +1,302 @@
-"""What an SMTP reply means, by reply code and enhanced status code."""
+"""What a negative SMTP reply means, by protocol step, reply code, enhanced status code and words.
+
+Sources: RFC 5321 (reply codes), RFC 3463 with its IANA registry (enhanced codes), RFC 4954 (AUTH),
+RFC 6647 (greylisting), RFC 7372 (5.7.20 to 5.7.27: SPF, DKIM, reverse DNS); the texts of Postfix,
+Exim, Exchange, Gmail and Amazon SES where the code alone does not tell.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
+from notifier.adapters.providers.smtp.reply import Reply
 from notifier.adapters.providers.verdict import VerdictName, outcome
 from notifier.domain.outcome import Outcome
 
-_ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
 
-REPLIES: Final[tuple[tuple[str, VerdictName], ...]] = (
-    (r"53[0458]( .*)?", "credentials"),
-    (r"5\d\d 5\.(1\.1|1\.6|1\.10|2\.1)", "gone"),
-    (r"4\d\d 4\.7\.\d+", "throttled"),
-    (r"45[02]( .*)?", "throttled"),
-    (r"4\d\d( .*)?", "unavailable"),
-    (r"5\d\d( .*)?", "refused"),
+class Step(StrEnum):
+    """What the client said last: the reply is the answer to it."""
+
+    GREETING = "greeting"
+    EHLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
+    RSET = "RSET"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    DOT = "final dot"
+
+
+OPENING: Final = frozenset({Step.GREETING, Step.EHLO, Step.STARTTLS})
+BEFORE_MAIL: Final = OPENING | {Step.AUTH}
+RECIPIENT: Final = frozenset({Step.RCPT, Step.DATA, Step.DOT})
+"""Servers that check sender and client late (Postfix's `smtpd_delay_reject`) say so at RCPT."""
+ANY: Final = frozenset(Step)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRow:
+    """A row: replies at `steps` whose code and words match mean `verdict`.
+
+    `code` is matched against the whole of `code enhanced`, or of `code` if the text has no enhanced
+    code; `words` is searched in the text, ignoring case.
+    """
+
+    steps: frozenset[Step]
+    code: str
+    verdict: VerdictName
+    note: str
+    words: str = ""
+
+
+_CONNECTIONS: Final = r"too many .{0,40}(connections|sessions)|concurrent .{0,20}connections"
+_RATE: Final = (
+    r"throttl|too (many|much) (messages|mails?|e-?mails?|requests|transactions|login"
+    r"|recipients from)|too fast|too frequent|slow down|rate.?limit|rate of"
+    r"|(sending|message|mail|delivery|submission|connection|maximum) .{0,12}rate"
+    r"|(hourly|daily|sending) .{0,20}(limit|quota)"
 )
-"""The reply as `code` or `code enhanced`, first match wins.
-
-RFC 5321 4.2.1: a first digit of 4 is a transient refusal, 5 a permanent one. RFC 4954 6: 530, 534,
-535 and 538 concern our credentials. RFC 3463 and its registry: x.1.1 no such mailbox, x.1.6 mailbox
-moved, x.1.10 null MX, x.2.1 mailbox disabled, x.7.z policy. Large receivers use 4.7.z for "too
-fast", and greylisting replies with it. Servers under load reply 450 and 452 (mailbox busy, too
-little storage) to messages that they accept later.
-"""
-
-OPENING: Final[tuple[tuple[str, VerdictName], ...]] = (
-    (r"4\d\d 4\.7\.\d+", "throttled"),
-    (r"4\d\d( .*)?", "unavailable"),
-    (r"5\d\d( .*)?", "credentials"),
+_GREYLIST: Final = r"gr[ae]y.?list"
+_HELO: Final = r"(helo|ehlo) command rejected|invalid (helo|ehlo)|(helo|ehlo) name"
+_CLIENT: Final = (
+    r"client host rejected|client host \[?[0-9a-f.:]+\]? blocked|blocked using"
+    r"|block.?list|black.?list|reverse (dns|hostname)|\bptr\b|cannot find your (reverse )?hostname"
 )
-"""Replies to greeting, EHLO and STARTTLS precede the message: a permanent refusal concerns us."""
-
-SIGNING_IN: Final[tuple[tuple[str, VerdictName], ...]] = (
-    (r"(421|454)( .*)?", "unavailable"),
-    (r"\d\d\d( .*)?", "credentials"),
+_SENDER: Final = (
+    r"sender (e-?mail )?(address )?(rejected|denied|verify failed)|send as this sender"
+    r"|(address|identit|domain).{0,40}not verified|from address .{0,40}(not|rejected)"
+    r"|not (authori[sz]ed|allowed|permitted) to send(?! .{0,20}\bto\b)"
+    r"|sending .{0,30}(paused|suspended|disabled)|account .{0,20}(suspended|paused)"
 )
-"""Replies to AUTH. RFC 4954 4.7.0: 454 is a transient failure of the server."""
+_RELAY: Final = (
+    r"relay(ing)? (access )?(is )?(not|denied|prohibited|forbidden)|unable to relay"
+    r"|not (permitted|allowed) to relay|do not relay|relay access"
+)
+_LOGIN: Final = (
+    r"authentication (is )?required|auth(enticate)? (first|required)|must (first )?(authenticate"
+    r"|log.?in)|not authenticated|log.?in (first|required)|requires? authentication"
+)
+_FULL: Final = r"(mail)?box .{0,20}full|over ?quota|quota exceeded|exceed.{0,20}quota"
+
+ROWS: Final = (
+    ReplyRow(ANY, r"53[0458]( .*)?", "credentials", "RFC 4954 6: our login is missing or wrong"),
+    ReplyRow(ANY, r"432 4\.7\.12", "credentials", "RFC 4954 6: a password transition is needed"),
+    ReplyRow(
+        BEFORE_MAIL,
+        r"4\d\d( .*)?",
+        "throttled",
+        "too many connections; see the worker's own limit of connections in design.md",
+        _CONNECTIONS,
+    ),
+    ReplyRow(BEFORE_MAIL, r"4\d\d( .*)?", "throttled", "the words name a rate", _RATE),
+    ReplyRow(frozenset({Step.AUTH}), r"4\d\d( .*)?", "unavailable", "RFC 4954 6: login, later"),
+    ReplyRow(frozenset({Step.AUTH}), r"\d\d\d( .*)?", "credentials", "RFC 4954 6: login refused"),
+    ReplyRow(OPENING, r"421 4\.7\.\d+", "throttled", "policy of the server, before any mail"),
+    ReplyRow(OPENING, r"4\d\d( .*)?", "unavailable", "the server is not ready"),
+    ReplyRow(OPENING, r"5\d\d( .*)?", "misconfigured", "the server takes no session from us"),
+    ReplyRow(
+        ANY,
+        r"[45]\d\d( .*)?",
+        "misconfigured",
+        "our EHLO name: set ehlo_name (Postfix: Helo command rejected)",
+        _HELO,
+    ),
+    ReplyRow(ANY, r"504 5\.5\.2", "misconfigured", "our EHLO name (Postfix)", r"helo|ehlo"),
+    ReplyRow(
+        ANY,
+        r"[45]\d\d [45]\.7\.2[0-7]",
+        "misconfigured",
+        "RFC 7372: SPF, DKIM or reverse DNS of our domain or address",
+    ),
+    ReplyRow(ANY, r"4\d\d 4\.1\.[78]", "misconfigured", "RFC 3463: our sender address"),
+    ReplyRow(ANY, r"5\d\d 5\.1\.[78]", "misconfigured", "RFC 3463: our sender address"),
+    ReplyRow(ANY, r"5\d\d 5\.7\.(3|8|9|57)", "credentials", "RFC 4954 and Exchange: our login"),
+    ReplyRow(ANY, r"5\d\d( .*)?", "credentials", "authentication required, by its words", _LOGIN),
+    ReplyRow(
+        ANY,
+        r"5\d\d( .*)?",
+        "misconfigured",
+        "relaying needs a login or our address (Postfix, Exim, Exchange)",
+        _RELAY,
+    ),
+    ReplyRow(
+        ANY,
+        r"[45]\d\d( .*)?",
+        "misconfigured",
+        "our sender address or account (Postfix, Exim, Exchange, Amazon SES)",
+        _SENDER,
+    ),
+    ReplyRow(
+        ANY,
+        r"[45]\d\d( .*)?",
+        "misconfigured",
+        "our network address: reverse DNS or a block list",
+        _CLIENT,
+    ),
+    ReplyRow(
+        RECIPIENT, r"4\d\d 4\.[12]\.\d+", "deferred", "RFC 3463: this mailbox, later (full, busy)"
+    ),
+    ReplyRow(
+        frozenset({Step.MAIL}) | RECIPIENT,
+        r"4\d\d( .*)?",
+        "deferred",
+        "RFC 6647: greylisting of this sender and recipient",
+        _GREYLIST,
+    ),
+    ReplyRow(
+        RECIPIENT, r"45[0-2]( 4\.[0357].*)?", "deferred", "this mailbox is full, later", _FULL
+    ),
+    ReplyRow(
+        ANY, r"4\d\d( .*)?", "throttled", "the words name a rate, as Amazon SES's 454 does", _RATE
+    ),
+    ReplyRow(ANY, r"4\d\d( .*)?", "throttled", "too many connections", _CONNECTIONS),
+    ReplyRow(ANY, r"421 4\.7\.\d+", "throttled", "policy of the server, for all that we send"),
+    ReplyRow(ANY, r"421( .*)?", "unavailable", "RFC 5321: the server closes the session"),
+    ReplyRow(
+        RECIPIENT,
+        r"4\d\d 4\.7\.[01]",
+        "deferred",
+        "policy for this recipient, later; greylisting without the word",
+    ),
+    ReplyRow(ANY, r"4\d\d 4\.7\.\d+", "throttled", "policy of the server, for all that we send"),
+    ReplyRow(ANY, r"452 4\.3\.1", "throttled", "RFC 3463: the server has too little room, later"),
+    ReplyRow(ANY, r"4\d\d 4\.3\.\d+", "unavailable", "RFC 3463: state of the mail system"),
+    ReplyRow(frozenset({Step.RCPT}), r"4\d\d( .*)?", "deferred", "RFC 5321: this recipient, later"),
+    ReplyRow(
+        frozenset({Step.DATA, Step.DOT}),
+        r"450( .*)?",
+        "deferred",
+        "RFC 5321: the mailbox is unavailable, later",
+    ),
+    ReplyRow(ANY, r"45[02]( .*)?", "throttled", "RFC 5321: busy, or too little room, later"),
+    ReplyRow(ANY, r"4\d\d( .*)?", "unavailable", "RFC 5321: a transient failure of the server"),
+    ReplyRow(
+        ANY,
+        r"5\d\d( .*)?",
+        "throttled",
+        "a quota of our account (Gmail's 550 5.4.5)",
+        r"(hourly|daily|sending) .{0,30}(limit|quota)|rate.?limit|throttl",
+    ),
+    ReplyRow(
+        frozenset({Step.MAIL}), r"5\d\d 5\.(3\.4|6\.7)", "refused", "size or alphabet of this mail"
+    ),
+    ReplyRow(
+        frozenset({Step.MAIL}), r"5\d\d( .*)?", "misconfigured", "our sender address or account"
+    ),
+    ReplyRow(ANY, r"5\d\d 5\.(1\.1|1\.6|1\.10|2\.1)", "gone", "RFC 3463: no such mailbox any more"),
+    ReplyRow(
+        frozenset({Step.DATA}), r"503( .*)?", "unavailable", "RFC 5321: out of step with the server"
+    ),
+    ReplyRow(ANY, r"5\d\d( .*)?", "refused", "RFC 5321: a permanent refusal of this mail"),
+    ReplyRow(ANY, r".*", "unavailable", "a reply that does not answer the command"),
+)
+"""The replies, first match wins. Rows of `[providers.<name>.replies]` come before them."""
 
 
-def reply_outcome(
-    code: int,
-    text: str,
-    table: tuple[tuple[str, VerdictName], ...] = REPLIES,
-    *,
-    garbage: VerdictName = "unavailable",
-) -> Outcome:
-    """The outcome of a negative reply; `garbage` is the verdict of a reply that matches no row."""
-    reply = full_code(code, text)
-    found = (verdict for pattern, verdict in table if re.fullmatch(pattern, reply))
-    verdict = next(found, garbage)
-    return outcome(verdict, reply if code > 0 else "protocol", text)
+def is_about_connections(step: Step, reply: Reply) -> bool:
+    """Whether the server says that it has too many connections already."""
+    is_transient = reply.code // 100 == 4  # noqa: PLR2004 RFC 5321 4.2.1
+    return is_transient and step in BEFORE_MAIL and bool(_ABOUT_CONNECTIONS.search(reply.text))
 
 
-def full_code(code: int, text: str) -> str:
-    """`550 5.1.1`, or `550` when the text carries no enhanced code of the same class."""
-    enhanced = _ENHANCED.match(text)
-    if enhanced is None or enhanced[1][0] != str(code)[0]:
-        return str(code)
-    return f"{code} {enhanced[1]}"
+def full_code(reply: Reply) -> str:
+    """`550 5.1.1`, or `550` when the text carries no enhanced code of the same class.
+
+    The enhanced code starts a line of the text.
+    """
+    for found in _ENHANCED.finditer(reply.text):
+        if found[1][0] == str(reply.code)[0]:
+            return f"{reply.code} {found[1]}"
+    return str(reply.code)
+
+
+class ReplyRules:
+    """Finds the outcome of a negative reply: the user's rows first, then ROWS."""
+
+    def __init__(self, replies: Mapping[str, VerdictName] | None = None) -> None:
+        """Raises ReplyPatternError for a key that is no code and no usable regular expression."""
+        self._own = [_OwnRow.parse(key, verdict) for key, verdict in (replies or {}).items()]
+
+    def outcome(self, step: Step, reply: Reply) -> Outcome:
+        """The outcome of a reply that is not the expected one."""
+        code = full_code(reply)
+        return outcome(self._verdict(step, code, reply), code, reply.text)
+
+    def _verdict(self, step: Step, code: str, reply: Reply) -> VerdictName:
+        text = reply.text[:_MAX_SEARCHED]
+        for own in self._own:
+            if own.matches(code, f"{reply.code} {text}"):
+                return own.verdict
+        for row in _COMPILED[step]:
+            if row.code.fullmatch(code) and (row.words is None or row.words.search(text)):
+                return row.verdict
+        return "unavailable"
+
+
+class ReplyPatternError(ValueError):
+    """A key of `[providers.<name>.replies]` that cannot be used; `pattern` is the key."""
+
+    def __init__(self, pattern: str, problem: str) -> None:
+        super().__init__(problem)
+        self.pattern = pattern
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnRow:
+    """A row of the settings. `codes` are compared, `pattern` is searched in code and text."""
+
+    verdict: VerdictName
+    codes: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None
+
+    @classmethod
+    def parse(cls, key: str, verdict: VerdictName) -> _OwnRow:
+        if _CODES.fullmatch(key):
+            return cls(verdict, tuple(key.split()))
+        return cls(verdict, pattern=_compiled(key))
+
+    def matches(self, code: str, text: str) -> bool:
+        if self.pattern is not None:
+            return self.pattern.search(text) is not None
+        return set(self.codes) <= set(code.split())
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    if not pattern or len(pattern) > MAX_PATTERN_LENGTH:
+        problem = f"expected a reply code or pattern of 1 to {MAX_PATTERN_LENGTH} characters"
+        raise ReplyPatternError(pattern, f"{problem}, got {len(pattern)}")
+    if _BACK_REFERENCE.search(pattern):
+        raise ReplyPatternError(pattern, "expected a regular expression without back-references")
+    try:
+        return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    except (re.error, OverflowError, RecursionError) as error:
+        problem = f"expected a reply code, an enhanced code or a regular expression: {error}"
+        raise ReplyPatternError(pattern, problem) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _CompiledRow:
+    code: re.Pattern[str]
+    words: re.Pattern[str] | None
+    verdict: VerdictName
+
+
+def _compiled_row(row: ReplyRow) -> _CompiledRow:
+    words = re.compile(row.words, re.IGNORECASE | re.DOTALL) if row.words else None
+    return _CompiledRow(re.compile(row.code, re.DOTALL), words, row.verdict)
+
+
+MAX_PATTERN_LENGTH: Final = 200
+_MAX_SEARCHED: Final = 1000
+_ENHANCED: Final = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})(?:\s|$)", re.MULTILINE)
+_ABOUT_CONNECTIONS: Final = re.compile(_CONNECTIONS, re.IGNORECASE)
+_CODES: Final = re.compile(r"[245]\d\d|[245]\.\d{1,3}\.\d{1,3}|[245]\d\d [245]\.\d{1,3}\.\d{1,3}")
+_BACK_REFERENCE: Final = re.compile(r"\\[1-9]|\(\?P=|\(\?\(")
+_COMPILED: Final[Mapping[Step, tuple[_CompiledRow, ...]]] = {
+    step: tuple(_compiled_row(row) for row in ROWS if step in row.steps) for step in Step
+}

@@ -1,29 +1,44 @@
-"""One SMTP session: opening, sending one mail after another, closing."""
+"""One SMTP session: sends one mail after another.
+
+Which bytes were out when the connection broke or a time limit ended the wait decides the outcome:
+
+| what was out | outcome |
+|---|---|
+| nothing, or commands only | Unavailable. On a reused session the mail is sent over a fresh one |
+| the text, or a part of it | Unavailable: the server discards it (RFC 5321 4.1.1.4) |
+| any byte of the final dot, and no whole reply to it | Ambiguous |
+
+A byte is out when the kernel took it. A text of up to 16 KiB is written together with its dot; of
+a longer one the kernel must have taken everything before the dot is written.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final
 
-from aiosmtplib import (
-    SMTP,
-    SMTPAuthenticationError,
-    SMTPException,
-    SMTPHeloError,
-    SMTPServerDisconnected,
-)
-from aiosmtplib.response import SMTPResponse
-
+from notifier.adapters.providers.smtp.connection import ConnectionLost, MailConnection
 from notifier.adapters.providers.smtp.message import Mailbox
-from notifier.adapters.providers.smtp.replies import full_code, reply_outcome
+from notifier.adapters.providers.smtp.replies import ReplyRules, Step, full_code
+from notifier.adapters.providers.smtp.reply import ProtocolError, Reply
 from notifier.adapters.providers.verdict import outcome
 from notifier.domain.outcome import Outcome
+
+LOST_BYTES: Final = (
+    ("nothing, or commands only", "connection lost or time-out", "unavailable"),
+    ("the text, or a part of it", "connection lost or time-out", "unavailable"),
+    ("any byte of the final dot, no whole reply", "connection lost or time-out", "ambiguous"),
+)
+"""What was out, what happened, and the outcome: the module's table as data for the documents."""
 
 _GO_AHEAD: Final = 354
 _CLOSING: Final = 421
 _FINAL_DIGITS: Final = (2, 4, 5)  # first digits of a reply that ends a mail, RFC 5321 4.2.1
+_DOT: Final = b".\r\n"
+_SHORT_TEXT: Final = 16_384
+_EMPTY_MAIL_TIMEOUT_S: Final = 5.0
 
 
 class StaleSession(Exception):
@@ -34,7 +49,7 @@ class StaleSession(Exception):
 class Mail:
     """One mail to send.
 
-    `may_be_sent` is set when its text is written: from then on a lost reply means Ambiguous.
+    `may_be_sent` is set when its final dot is written: from then on a lost reply means Ambiguous.
     `reference` is sent as ENVID (RFC 3461) where the server offers it, so that bounces name it.
     """
 
@@ -51,163 +66,205 @@ class Mail:
 
 
 class Session:
-    """A session after EHLO, STARTTLS and AUTH. It sends one mail at a time."""
+    """A session after EHLO, STARTTLS and AUTH. It sends one mail at a time.
 
-    def __init__(self, client: SMTP) -> None:
-        self._client = client
+    First `begin`, then `finish` if the text went out. Both raise ConnectionLost or ProtocolError
+    when the session is lost.
+    """
+
+    def __init__(
+        self,
+        connection: MailConnection,
+        *,
+        extensions: Collection[str],
+        rules: ReplyRules,
+        opened_at: float = 0.0,
+    ) -> None:
+        self.opened_at = opened_at
+        """When it was opened, by the event loop's clock."""
+        self._connection = connection
+        self._rules = rules
+        self._is_pipelined = "pipelining" in extensions
+        self._offers_utf8 = "smtputf8" in extensions
+        self._offers_dsn = "dsn" in extensions
         self._is_fresh = True
         self._needs_reset = False
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is open, as far as known."""
-        return self._client.is_connected
+        """Whether the session can take a mail, as far as known."""
+        return self._connection.is_open
 
-    async def send(self, mail: Mail) -> Outcome:
-        """Run one mail transaction.
+    @property
+    def is_connected(self) -> bool:
+        """Whether its connection is open, also during a mail."""
+        return self._connection.is_connected
 
-        Raises StaleSession, SMTPException or OSError when the session is lost.
+    async def begin(self, mail: Mail) -> Outcome | None:
+        """Send everything up to the final dot; returns the outcome if the server refused it.
+
+        Raises StaleSession if a reused session turns out to have ended.
         """
-        if mail.is_utf8 and not self._offers("smtputf8"):
+        if mail.is_utf8 and not self._offers_utf8:
             return outcome("refused", "smtputf8", "the server does not accept UTF-8 addresses")
         try:
-            await self._reset()
-            return await self._transact(mail)
-        except SMTPServerDisconnected as error:
+            return await self._begin(mail)
+        except ConnectionLost as error:
             if self._is_fresh or mail.may_be_sent:
                 raise
             raise StaleSession from error
         finally:
             self._is_fresh = False
 
+    async def finish(self) -> Outcome:
+        """Wait for the reply to the final dot."""
+        reply = await self._connection.reply()
+        self._needs_reset = False
+        return self._final(reply)
+
     def close(self) -> None:
         """Send QUIT and close without waiting for the reply."""
-        if self._client.protocol is not None and self.is_open:
-            self._client.protocol.write(b"QUIT\r\n")
-        self._client.close()
+        if self.is_open:
+            self._connection.write(b"QUIT\r\n", replies=1)
+        self._connection.close()
 
     def abort(self) -> None:
         """Close at once and discard unsent data."""
-        if self._client.transport is not None:
-            cast(
-                "asyncio.WriteTransport", self._client.transport
-            ).abort()  # not a subclass in uvloop
-        self._client.close()
+        self._connection.abort()
 
-    async def _reset(self) -> None:
-        # A refused mail leaves its sender set on the server. If RSET fails, no mail is lost.
-        if self._needs_reset:
-            reply = await self._client.execute_command(b"RSET")
-            if not _is_positive(reply):
-                raise StaleSession
-            self._needs_reset = False
-
-    async def _transact(self, mail: Mail) -> Outcome:
+    async def _begin(self, mail: Mail) -> Outcome | None:
+        commands = self._commands(mail)
         self._needs_reset = True
-        for command in (self._mail_from(mail), (b"RCPT", b"TO:<" + _spec(mail.to) + b">")):
-            reply = await self._client.execute_command(*command)
-            if reply.code == _CLOSING and not self._is_fresh:
+        run = self._run_as_group if self._is_pipelined else self._run_in_turn
+        refused = await run(commands)
+        if refused is None:
+            return await self._write_text(mail)
+        step, reply = refused
+        if reply.code == _CLOSING:
+            self._connection.close()
+            if not self._is_fresh:
                 raise StaleSession
-            if not _is_positive(reply):
-                return reply_outcome(reply.code, reply.message)
-        reply = await self._client.execute_command(b"DATA")
-        if reply.code != _GO_AHEAD:
-            return reply_outcome(reply.code, reply.message)
-        return _final(await self._text(mail))
+        return self._rules.outcome(step, reply)
 
-    async def _text(self, mail: Mail) -> SMTPResponse:
-        protocol = self._client.protocol
-        if protocol is None:
-            raise SMTPServerDisconnected("closed before the text")
-        protocol.write(_dotted(mail.message))
-        mail.may_be_sent = True
-        reply = await protocol.read_response()
-        self._needs_reset = False
-        if reply.code == _CLOSING or reply.code // 100 not in _FINAL_DIGITS:
-            self._client.close()  # its replies may be out of step with our commands
-        return reply
+    def _commands(self, mail: Mail) -> list[tuple[Step, bytes]]:
+        # A refused mail leaves its sender set on the server.
+        reset = [(Step.RSET, b"RSET\r\n")] if self._needs_reset else []
+        return [
+            *reset,
+            (Step.MAIL, self._mail_from(mail)),
+            (Step.RCPT, b"RCPT TO:<" + mail.to.spec.encode() + b">\r\n"),
+            (Step.DATA, b"DATA\r\n"),
+        ]
 
-    def _mail_from(self, mail: Mail) -> tuple[bytes, ...]:
-        command = [b"MAIL", b"FROM:<" + _spec(mail.sender) + b">"]
-        if mail.is_utf8:
-            command.append(b"SMTPUTF8")
-        if self._offers("dsn"):
-            command.append(b"ENVID=" + mail.reference.encode("ascii"))
-        return tuple(command)
+    async def _run_in_turn(self, commands: list[tuple[Step, bytes]]) -> tuple[Step, Reply] | None:
+        """Send each command after the reply to the one before; returns the one that was refused."""
+        for step, command in commands:
+            self._connection.write(command, replies=1)
+            reply = await self._connection.reply()
+            if not _is_expected(step, reply):
+                self._check_reset(step)
+                return step, reply
+        return None
 
-    def _offers(self, extension: str) -> bool:
-        return self._client.supports_extension(extension)
+    async def _run_as_group(self, commands: list[tuple[Step, bytes]]) -> tuple[Step, Reply] | None:
+        """Send the commands in one write (RFC 2920); returns the first that was refused.
 
-
-async def open_session(
-    client: SMTP, *, security: str, tls: ssl.SSLContext | None, login: tuple[str, str] | None
-) -> Session:
-    """Open a session that is ready for mail. On SMTPException or OSError the client is closed."""
-    try:
-        await client.connect()
-        if security == "starttls":
-            await client.starttls(tls_context=tls)
-        await _hello(client)
-        if login is not None:
-            await _sign_in(client, *login)
-    except BaseException:
-        client.close()
-        raise
-    return Session(client)
-
-
-async def _hello(client: SMTP) -> None:
-    try:
-        await client.ehlo()
-    except SMTPHeloError:
-        if not client.is_connected:
-            raise
-        await client.helo()
-
-
-async def _sign_in(client: SMTP, username: str, password: str) -> None:
-    """Log in by a method that both sides support. Raises SMTPException.
-
-    A server that disconnects after it refused a password counts as having refused it.
-    """
-    methods = {
-        "cram-md5": client.auth_crammd5,
-        "plain": client.auth_plain,
-        "login": client.auth_login,
-    }
-    refused: SMTPException = SMTPException("the server offers no supported AUTH method")
-    for method in client.supported_auth_methods:
-        try:
-            await methods[method](username, password)
-        except SMTPAuthenticationError as error:
-            refused = error
-        except SMTPServerDisconnected as error:
-            if isinstance(refused, SMTPAuthenticationError):
-                raise refused from error
-            raise
+        All replies are read. A server may accept DATA although it refused what came before: then
+        it waits for a text.
+        """
+        group = b"".join([command for _, command in commands])
+        self._connection.write(group, replies=len(commands))
+        refused: dict[Step, Reply] = {}
+        for step, _ in commands:
+            reply = await self._reply_in_group(refused)
+            if reply is None:
+                break
+            if not _is_expected(step, reply):
+                self._check_reset(step)
+                refused[step] = reply
+                if reply.code == _CLOSING:
+                    break
         else:
+            if refused and Step.DATA not in refused:
+                await self._end_empty_mail(refused)
+        return next(iter(refused.items()), None)
+
+    async def _reply_in_group(self, refused: dict[Step, Reply]) -> Reply | None:
+        """The next reply of a group; None if the session is lost after a command was refused."""
+        try:
+            return await self._connection.reply()
+        except (ConnectionLost, ProtocolError):
+            if not refused:
+                raise
+            self._connection.abort()
+            return None
+
+    def _check_reset(self, step: Step) -> None:
+        if step is Step.RSET:
+            self._connection.abort()
+            raise StaleSession
+
+    async def _end_empty_mail(self, refused: dict[Step, Reply]) -> None:
+        """End the text that the server waits for although it refused the mail (RFC 2920, 3.1).
+
+        With a lone dot, which cannot be taken for a mail where no recipient was accepted.
+        """
+        if Step.RCPT not in refused:
+            self._connection.abort()
             return
-    raise refused
+        try:
+            self._connection.write(_DOT, replies=1)
+            async with asyncio.timeout(_EMPTY_MAIL_TIMEOUT_S):
+                await self._connection.reply()
+        except (ConnectionLost, ProtocolError, TimeoutError):
+            self._connection.abort()
+
+    async def _write_text(self, mail: Mail) -> Outcome | None:
+        """Write the text and its final dot; returns the outcome if the server replied before."""
+        text = _stuffed(mail.message)
+        if len(text) > _SHORT_TEXT:
+            self._connection.write(text, replies=1)
+            await self._connection.drain()
+            if self._connection.has_reply:
+                reply = await self._connection.reply()
+                self._connection.abort()
+                return self._rules.outcome(Step.DOT, reply)
+            self._write_dot(mail, _DOT, replies=0)
+        else:
+            self._write_dot(mail, text + _DOT, replies=1)
+        return None
+
+    def _write_dot(self, mail: Mail, data: bytes, *, replies: int) -> None:
+        """Write bytes that end with the final dot. Raises ConnectionLost if none of it is out."""
+        self._connection.write(data, replies=replies)
+        mail.may_be_sent = True
+
+    def _final(self, reply: Reply) -> Outcome:
+        """The outcome of the reply to the final dot: only it confirms that the mail was taken."""
+        if reply.code == _CLOSING or reply.code // 100 not in _FINAL_DIGITS:
+            self._connection.close()  # its replies may be out of step with our commands
+        if reply.code // 100 not in _FINAL_DIGITS:
+            return outcome("ambiguous", str(reply.code), reply.text)
+        if not reply.is_positive:
+            return self._rules.outcome(Step.DOT, reply)
+        return outcome("accepted", full_code(reply), reference=reply.text)
+
+    def _mail_from(self, mail: Mail) -> bytes:
+        command = b"MAIL FROM:<" + mail.sender.spec.encode() + b">"
+        if mail.is_utf8:
+            command += b" SMTPUTF8"
+        if self._offers_dsn:
+            command += b" ENVID=" + mail.reference.encode("ascii")
+        return command + b"\r\n"
 
 
-def _final(reply: SMTPResponse) -> Outcome:
-    # Only the reply to the final dot confirms that the server accepted the mail.
-    if not _is_positive(reply):
-        return reply_outcome(reply.code, reply.message, garbage="ambiguous")
-    return outcome("accepted", full_code(reply.code, reply.message), reference=reply.message)
+def _is_expected(step: Step, reply: Reply) -> bool:
+    return reply.code == _GO_AHEAD if step is Step.DATA else reply.is_positive
 
 
-def _is_positive(reply: SMTPResponse) -> bool:
-    return reply.code // 100 == 2  # noqa: PLR2004 RFC 5321 4.2.1, the first digit
-
-
-def _dotted(message: bytes) -> bytes:
-    """The text as DATA needs it: leading dots doubled, a lone dot at the end (RFC 5321 4.5.2).
+def _stuffed(message: bytes) -> bytes:
+    """The text as DATA needs it, without the final dot: leading dots doubled (RFC 5321 4.5.2).
 
     All lines must end in CRLF.
     """
-    return message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
-
-
-def _spec(mailbox: Mailbox) -> bytes:
-    return mailbox.spec.encode()
+    return message.replace(b"\r\n.", b"\r\n..")

@@ -1,10 +1,12 @@
 """The settings of an SMTP provider."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from notifier.adapters.providers.settings import ProviderSettings, Seconds
+from notifier.adapters.providers.verdict import VerdictName
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Host = Annotated[str, Meta(min_length=1, max_length=255, description="a host name or address")]
@@ -14,8 +16,11 @@ class SmtpSettings(ProviderSettings, frozen=True, kw_only=True, tag_field="type"
     """`[providers.<name>]` with `type = "smtp"`.
 
     `sender` is the From address, with or without a display name. `envelope_sender`, which receives
-    bounces, and `domain`, of the Message-ID, default to its parts. `timeout_s` bounds one whole
-    send, including the wait for a session; keep it below the worker's `send_timeout_s`.
+    bounces, and `domain`, of the Message-ID, default to its parts. `timeout_s` bounds a send up to
+    the final dot of the mail, including the wait for a session; `final_timeout_s` bounds the wait
+    for the reply to the dot. `max_connections` is an upper bound: the worker finds how many the
+    server takes. `replies` overrides outcomes: its keys are reply codes, enhanced codes, or regular
+    expressions that are searched in code and text, ignoring case.
     """
 
     host: Host
@@ -30,3 +35,10 @@ class SmtpSettings(ProviderSettings, frozen=True, kw_only=True, tag_field="type"
     ehlo_name: str = ""
     idle_s: Seconds = 30.0
     timeout_s: Seconds = 15.0
+    final_timeout_s: Seconds = 120.0
+    replies: Mapping[str, VerdictName] = {}
+
+    @property
+    def longest_send_s(self) -> float:
+        """Implements ProviderSettings.longest_send_s."""
+        return self.timeout_s + self.final_timeout_s
