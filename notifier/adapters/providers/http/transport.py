@@ -18,6 +18,7 @@ from typing import Final
 
 import pycurl
 
+from notifier.adapters.providers.http.closed_sockets import ClosedSockets
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.adapters.providers.threaded_read import ThreadedRead
 
@@ -32,6 +33,7 @@ _REFUSED_STREAM: Final = b"REFUSED_STREAM"
 
 _PASS: Final[int] = pycurl.PREREQFUNC_OK
 _ABORT: Final[int] = pycurl.PREREQFUNC_ABORT
+_SOCKET_USABLE: Final[int] = pycurl.SOCKOPT_OK
 
 # libcurl's names that pycurl does not have.
 _SUPPRESS_CONNECT_HEADERS: Final = 265
@@ -92,6 +94,7 @@ class HttpClient:
         self._multi.setopt(pycurl.M_MAXCONNECTS, settings.max_connections)
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         self._slots = asyncio.Semaphore(settings.max_connections)
+        self._sockets = ClosedSockets()
         self._idle: list[_Exchange] = []
         self._idle_s = math.ceil(settings.idle_s)
 
@@ -121,7 +124,7 @@ class HttpClient:
 
     async def connect(self, url: str, timeout_s: float) -> Failure | None:
         """Open a connection to the server of a URL, over the proxy and TLS, and send nothing."""
-        exchange = _Exchange(self._settings)
+        exchange = _Exchange(self._settings, self._sockets)
         exchange.curl.setopt(pycurl.CONNECT_ONLY, 1)
         exchange.prepare(url, {}, None, timeout_s, self._idle_s, is_fresh=True)
         try:
@@ -155,19 +158,20 @@ class HttpClient:
         *,
         is_fresh: bool,
     ) -> Answer | Failure:
-        exchange = self._idle.pop() if self._idle else _Exchange(self._settings)
+        exchange = self._idle.pop() if self._idle else _Exchange(self._settings, self._sockets)
         exchange.prepare(url, headers, body, timeout_s, self._idle_s, is_fresh=is_fresh)
         try:
             await self._multi.perform(exchange.curl)
         except pycurl.error as error:
             result = exchange.answer(is_whole=False)
             return result or exchange.failure(error, len(body or b""))
+        finally:
+            self._idle.append(exchange)  # also when cancelled: the multi handle is rid of it then
         result = exchange.answer(is_whole=True)
         if result is None:
             return Failure(Step.WHOLE, pycurl.E_GOT_NOTHING, "no status line")
         if exchange.curl.getinfo(pycurl.NUM_CONNECTS):
             self._learn_idle_time(result.head)
-        self._idle.append(exchange)
         return result
 
     def _learn_idle_time(self, head: bytes) -> None:
@@ -179,15 +183,18 @@ class HttpClient:
 class _Exchange:
     """A handle of libcurl, used for one request after another."""
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, sockets: ClosedSockets) -> None:
         self.curl = pycurl.Curl()
+        self._sockets = sockets
         self._method = settings.method
         self._requests = 0
         self._may_repeat = False
+        self._found_closed = False
         self._head: list[bytes] = []
         self._body = bytearray()
         for option, value in _options(settings):
             self.curl.setopt(option, value)
+        self.curl.setopt(pycurl.SOCKOPTFUNCTION, self._socket_created)
         self.curl.setopt(pycurl.PREREQFUNCTION, self._before_request)
         self.curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._read)
@@ -207,7 +214,7 @@ class _Exchange:
     ) -> None:
         """Set what differs between requests."""
         curl = self.curl
-        self._requests, self._may_repeat = 0, False
+        self._requests, self._may_repeat, self._found_closed = 0, False, False
         self._head.clear()
         self._body = bytearray()
         curl.setopt(pycurl.URL, url)
@@ -233,7 +240,11 @@ class _Exchange:
             error=code,
             text=text,
             proxy_status=0 if self._requests else self.curl.getinfo(pycurl.HTTP_CONNECTCODE),
-            is_reused=self._requests > 1 or not self.curl.getinfo(pycurl.NUM_CONNECTS),
+            is_reused=(
+                self._found_closed
+                or self._requests > 1
+                or not self.curl.getinfo(pycurl.NUM_CONNECTS)
+            ),
         )
 
     def _step(self, body_size: int) -> Step:
@@ -245,13 +256,20 @@ class _Exchange:
             return Step.WRITE
         return Step.PART if written <= body_size else Step.WHOLE
 
-    def _before_request(self, *_addresses: object) -> int:
-        """Let the request pass once. Called when its connection is open, before it is written."""
+    def _socket_created(self, fd: int, _purpose: int) -> int:
+        self._sockets.add(fd)
+        return _SOCKET_USABLE
+
+    def _before_request(self, _host: str, local_host: str, _port: int, local_port: int) -> int:
+        """Let the request pass once, on an open connection. Called before it is written."""
         self._requests += 1
         if self._requests > 1 and not self._may_repeat:
             return _ABORT
         self._may_repeat = False
         self._head.clear()  # of a proxy's answer to CONNECT
+        if self._sockets.is_closed((local_host, local_port)):
+            self._found_closed = True
+            return _ABORT
         return _PASS
 
     def _read(self, part: bytes) -> int | None:
