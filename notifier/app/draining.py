@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from notifier.delivery.attempt import Attempts
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.scheduling.consumers.pool import ConsumerPool
 
 LAST_RELEASE_TIMEOUT_S: Final = 2.0
@@ -63,5 +63,5 @@ async def _release_remaining_orphans(attempts: Attempts) -> None:
     try:
         async with asyncio.timeout(LAST_RELEASE_TIMEOUT_S):
             await attempts.release_orphans()
-    except (StoreUnavailable, TimeoutError) as error:
+    except (StoreError, TimeoutError) as error:
         log.warning("orphans_not_released", reason=str(error) or type(error).__name__)

@@ -10,12 +10,15 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
 from uuid_utils.compat import uuid7
 
 from notifier import __version__
 from notifier.adapters.inprocess.broker import open_inprocess_broker
+from notifier.adapters.postgres.access import AccessCheck
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
+from notifier.adapters.postgres.errors import at_start
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
 from notifier.adapters.postgres.leases import open_leases
 from notifier.adapters.postgres.store import PostgresStore, open_store
@@ -25,6 +28,7 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.app import broker_check
 from notifier.app.broker_check import BrokerCheck
 from notifier.app.sending_side import SendingSide
+from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, repeat
@@ -43,6 +47,8 @@ IN_PROCESS = ""
 """The broker URL that selects the broker in this process's memory."""
 API = "api"
 """The kind of a process that only accepts notifications."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +98,8 @@ async def open_process(
     """Open what API and worker have in common, and run it until `stop`.
 
     `kind` is `api`, `worker` or `dev`. Where leases may be held, open_worker runs their keeper.
-    Opens also while Postgres or RabbitMQ is unreachable: then the process is not ready.
+    Opens also while Postgres or RabbitMQ is unreachable: then the process is not ready. Raises
+    ConfigError if Postgres refuses to let it work.
     """
     async with AsyncExitStack() as stack:
         process = await _open_parts(stack, settings, kind)
@@ -109,8 +116,10 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     queues, providers, worker = queues_of(settings), providers_of(settings), WorkerId(uuid7())
     sending, metrics = SendingSide(), _metrics(settings)
     short_timeout = connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)
+    access = AccessCheck(short_timeout)
+    await _check_access(access)
     store = await stack.enter_async_context(open_store(connection_settings(settings), worker))
-    heartbeat = await stack.enter_async_context(open_heartbeat(short_timeout, worker))
+    heartbeat = await stack.enter_async_context(open_heartbeat(short_timeout, worker, access))
     control_store = await stack.enter_async_context(open_controls(short_timeout, worker))
     gates = QueueGates(
         control_store, queues=queues, providers=providers, probes=Probes(), observer=metrics
@@ -142,6 +151,15 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         ),
         sending=sending,
     )
+
+
+async def _check_access(access: AccessCheck) -> None:
+    """Raise ConfigError for what an operator must mend. Without Postgres the heartbeat checks."""
+    try:
+        with at_start():
+            await access.run_once()
+    except StoreError as error:
+        log.warning("database_unavailable", reason=str(error))
 
 
 def _metrics(settings: Settings) -> Metrics:

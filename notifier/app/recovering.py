@@ -11,7 +11,7 @@ from notifier.app.process import Process
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules
 from notifier.delivery.relay import Relays
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.lifecycle import RepeatedTask, repeat
 from notifier.recovery import orphans, rescuer
 from notifier.recovery.orphans import OrphanRecovery
@@ -34,7 +34,7 @@ class OrphanRelease:
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await self._attempts.release_orphans()
-        except (StoreUnavailable, TimeoutError) as error:
+        except (StoreError, TimeoutError) as error:
             log.debug("orphan_release_failed", reason=str(error))
 
 

@@ -67,6 +67,7 @@ async def open_worker(
             process.sending.start(pool, breakers)
             group.create_task(breakers.run(stop), name="breakers")
             group.create_task(_publish(process, relays, stop), name="publishing")
+            group.create_task(_announce_drain(process, stop), name="announce drain")
             start_recovery(group, process, relays, rules=rules, attempts=attempts, stop=stop)
             yield pool
             stop.set()
@@ -84,6 +85,13 @@ async def _publish(process: Process, relays: Relays, stop: asyncio.Event) -> Non
     async with background_task(leases, "leases"), background_task(relays, "relays"):
         await stop.wait()
         leases.retire()
+
+
+async def _announce_drain(process: Process, stop: asyncio.Event) -> None:
+    """Tell the others at the begin of the stop, so that they hand over no lease to this process."""
+    await stop.wait()
+    process.sending.start_draining()
+    await process.membership.run_once()
 
 
 def _relays(process: Process) -> Relays:

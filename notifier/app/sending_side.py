@@ -26,16 +26,25 @@ class SendingSide:
 
     def __init__(self) -> None:
         self._running: _Running | None = None
+        self._is_draining = False
 
     def start(self, pool: ConsumerPool, breakers: Breakers) -> None:
         """This process sends from now on."""
         self._running = _Running(pool, breakers)
 
+    def start_draining(self) -> None:
+        """This process stops: the next heartbeat tells the others to leave it no lease."""
+        self._is_draining = True
+
     def figures(self) -> Figures:
         """What this process reports in its heartbeat."""
         if self._running is None:
             return NO_FIGURES
-        return Figures(queues=self.queue_figures(), providers=self._running.breakers.figures())
+        return Figures(
+            queues=self.queue_figures(),
+            providers=self._running.breakers.figures(),
+            is_draining=self._is_draining,
+        )
 
     def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
         """This process's figures of each queue."""

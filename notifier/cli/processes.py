@@ -11,6 +11,7 @@ from cyclopts import Parameter, validators
 from notifier.cli.child_commands import Processes, ProcessNumber, child_commands
 from notifier.cli.environment import read_settings, require_urls
 from notifier.cli.running import freeze_startup_objects, run_until_signal
+from notifier.cli.streams import print_notice
 from notifier.domain.errors import ConfigError
 from notifier.settings import WorkerSettings
 
@@ -168,9 +169,9 @@ def sandbox(
             http_port=addresses.http_port,
             smtp_port=addresses.smtp_port,
         ) as running:
-            print(f"SMS and push  {running.http_url}")
-            print(f"email         smtp://{running.host}:{running.smtp_port}")
-            print(f"call log      {running.http_url}/calls", flush=True)
+            print_notice(f"SMS and push  {running.http_url}")
+            print_notice(f"email         smtp://{running.host}:{running.smtp_port}")
+            print_notice(f"call log      {running.http_url}/calls")
             await stop.wait()
 
     run_until_signal(serve)
@@ -218,7 +219,7 @@ class _Announcer:
 
     def api_started(self, port: int, metrics_port: int | None) -> None:
         freeze_startup_objects()
-        print(f"API on http://{self._settings.api.host}:{port} (docs at /docs)", flush=True)
+        print_notice(f"API on http://{self._settings.api.host}:{port} (docs at /docs)")
         if metrics_port:
             self._print_metrics_url(metrics_port)
 
@@ -232,7 +233,7 @@ class _Announcer:
 
     def _print_metrics_url(self, port: int) -> None:
         host = self._settings.worker.metrics_host
-        print(f"health and metrics on http://{host}:{port}", flush=True)
+        print_notice(f"health and metrics on http://{host}:{port}")
 
 
 def _print_dev(info: DevInfo) -> None:

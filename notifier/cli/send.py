@@ -15,6 +15,7 @@ from notifier.cli.environment import api_url
 from notifier.cli.failures import FAILED, CommandFailed
 from notifier.cli.options import AsJson, Seconds, Url
 from notifier.cli.running import run_async
+from notifier.cli.streams import write_line
 from notifier.domain.notification import FINAL, Status
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ async def _wait_until_final(
                 f"{notification_id} is still {notification.status} after {timeout_s:g} s"
             )
         if notification.status != last_status and not as_json:
-            print(_progress_line(notification), file=sys.stderr, flush=True)
+            write_line(sys.stderr, _progress_line(notification))
         last_status, interval_s = notification.status, min(interval_s * 1.5, _MAX_POLL_S)
         await asyncio.sleep(interval_s)
 

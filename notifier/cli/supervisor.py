@@ -13,13 +13,14 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, Process, create_subprocess_exec
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Final
 
 import structlog
 
 from notifier.cli.failures import FAILED, MISUSED
 from notifier.cli.messages import print_message
-from notifier.cli.running import run_with_signals
+from notifier.cli.running import ENDING, duplicate_span_s, run_with_signals
 from notifier.embedded import parent_death
 from notifier.lifecycle import Backoff, wait
 
@@ -89,6 +90,7 @@ class Supervisor:
         self._children = children
         self._stop = asyncio.Event()
         self._code = 0
+        self._stopped_at = -inf
 
     async def run(self) -> int:
         """Run until all children have ended after a stop. Returns the exit code."""
@@ -99,17 +101,19 @@ class Supervisor:
 
     def on_signal(self, number: signal.Signals) -> None:
         """Stop all children at the first signal; forward later ones and soon send SIGKILL."""
+        now = time.monotonic()
         if not self._stop.is_set():
+            self._stopped_at = now
+            self._begin_stop(0)
             print_message(
                 f"{number.name}: stopping {len(self._children)} processes. "
                 "A second signal ends them at once."
             )
-            self._begin_stop(0)
-            return
-        print_message(f"{number.name} again: ending at once; sends in flight are ambiguous.")
-        self._code = self._code or FAILED
-        self._signal_all(signal.SIGTERM)
-        asyncio.get_running_loop().call_later(KILL_DELAY_S, self._signal_all, signal.SIGKILL)
+        elif now - self._stopped_at >= duplicate_span_s(number):
+            self._code = self._code or FAILED
+            self._signal_all(signal.SIGTERM)
+            asyncio.get_running_loop().call_later(KILL_DELAY_S, self._signal_all, signal.SIGKILL)
+            print_message(f"{number.name} again: {ENDING}")
 
     async def _keep_running(self, child: Child) -> None:
         while not self._stop.is_set():

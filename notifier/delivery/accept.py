@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from notifier.delivery.commit_delay import CommitDelayEstimator
 from notifier.delivery.group_commit import MAX_BATCH, GroupCommit
-from notifier.domain.errors import NotifierError, Overloaded, StoreRejected, StoreUnavailable
+from notifier.domain.errors import (
+    NotifierError,
+    Overloaded,
+    StoreError,
+    StoreRejected,
+    StoreUnavailable,
+)
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 
@@ -87,7 +93,7 @@ class Accept:
             try:
                 self._backlog = await self._store.estimate_backlog()
                 self._observer.waiting_counted(self._backlog, limit=self._max_backlog)
-            except StoreUnavailable:
+            except StoreError:
                 continue  # callers of `submit` see the same error
 
     async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:

@@ -135,14 +135,15 @@ class GroupCommit(Generic[Item, Reply]):
         while batch := [(item, future) for item, future in batch if not future.done()]:
             replies = await write_batch(self.name, [item for item, _ in batch], self._write)
             unknown: list[tuple[Item, asyncio.Future[Reply]]] = []
+            reason = ""
             for waiting, reply in zip(batch, replies, strict=True):
                 if isinstance(reply, StoreUnavailable):
                     unknown.append(waiting)
+                    reason = str(reply)
                 else:
                     _resolve(waiting[1], reply)
             batch = unknown
             if unknown:
-                reason = "Postgres is unavailable"
                 log.warning("batch_retried", batch=self.name, size=len(unknown), reason=reason)
                 await asyncio.sleep(backoff.next_s())
 

@@ -129,7 +129,7 @@ class Recorder:
         while batch:
             replies = await write_batch("record", batch, self._record)
             again: list[Finished] = []
-            is_away = False
+            reason = ""
             for finished, reply in zip(batch, replies, strict=True):
                 if isinstance(reply, Recorded):
                     self._settle(finished, reply)
@@ -137,10 +137,9 @@ class Recorder:
                     again += self._without_texts(finished, reply)
                 else:
                     again.append(finished)
-                    is_away = True
+                    reason = str(reply)
             batch = self._writing = again
-            if is_away:
-                reason = "Postgres is unavailable"
+            if reason:
                 log.warning("batch_retried", batch="record", size=len(again), reason=reason)
                 await asyncio.sleep(backoff.next_s())
 

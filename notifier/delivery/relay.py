@@ -18,7 +18,7 @@ from notifier.delivery.publish_window import MAX_WINDOW
 from notifier.delivery.publisher import PROBE_INTERVAL_S, Publisher
 from notifier.domain.controls import SendPermission
 from notifier.domain.due import DueClass
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.domain.notification import NotificationId, Priority, QueueKey
 from notifier.lifecycle import uptime_s, wait
 from notifier.ports.broker import Pointer
@@ -158,7 +158,7 @@ class Relay:
             self._wake.clear()
             try:
                 await self.run_once()
-            except StoreUnavailable as error:
+            except StoreError as error:
                 if is_store_available:
                     log.warning("relay_pass_failed", queues=self._names, reason=str(error))
                 is_store_available = False

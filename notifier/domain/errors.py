@@ -6,9 +6,11 @@ NotifierError
 │   ├── InvalidNotification    a field of a submit is invalid; nothing was stored
 │   └── NotFound               no notification has this id
 └── InfrastructureError        a server is unavailable; the call may succeed later
-    ├── StoreUnavailable       Postgres did not answer: whether it did the work is unknown
-    │   └── StoreConflict      Postgres undid the work (deadlock, serialization): safe to repeat
-    ├── StoreRejected          Postgres rejected the data: repeating cannot succeed
+    ├── StoreError             the two that follow: what every loop survives
+    │   ├── StoreUnavailable   Postgres did not answer: whether it did the work is unknown
+    │   │   ├── StoreConflict  Postgres undid the work (deadlock, serialization): safe to repeat
+    │   │   └── StoreRefused   Postgres refuses this role or lacks a table: an operator must act
+    │   └── StoreRejected      Postgres rejected the data: repeating cannot succeed
     ├── BrokerUnavailable      RabbitMQ did not answer, or refuses publishes
     └── Overloaded             this process or the deployment has reached a limit
 """
@@ -52,7 +54,11 @@ class InfrastructureError(NotifierError):
     """A server that Notifier depends on is unavailable, or refuses the work."""
 
 
-class StoreUnavailable(InfrastructureError):
+class StoreError(InfrastructureError):
+    """Postgres did not do the work."""
+
+
+class StoreUnavailable(StoreError):
     """Postgres did not answer; whether it did the work is unknown."""
 
 
@@ -60,7 +66,15 @@ class StoreConflict(StoreUnavailable):
     """Postgres undid the work (deadlock or serialization failure), so it may be repeated."""
 
 
-class StoreRejected(InfrastructureError):
+class StoreRefused(StoreUnavailable):
+    """Postgres answers, but does not let this process work: rights, tables, TLS, a pooler.
+
+    A running process repeats the work until an operator has acted. At the start of a process it is
+    a wrong setting.
+    """
+
+
+class StoreRejected(StoreError):
     """Postgres rejected the data itself (SQLSTATE classes 22, 23, 54)."""
 
 

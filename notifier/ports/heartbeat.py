@@ -51,10 +51,14 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a process reports about itself in its heartbeat."""
+    """What a process reports about itself in its heartbeat.
+
+    `is_draining`: it stops, and takes no lease any longer.
+    """
 
     queues: Mapping[QueueKey, QueueFigures]
     providers: Mapping[str, ProviderFigures]
+    is_draining: bool = False
 
 
 NO_FIGURES = Figures(queues={}, providers={})
@@ -85,14 +89,19 @@ class WorkerFigures:
     age_s: float
     queues: Mapping[QueueKey, QueueFigures]
     providers: Mapping[str, ProviderFigures]
+    is_draining: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatReply:
-    """What a heartbeat returns: Postgres's clock (seconds since the epoch) and the other rows."""
+    """What a heartbeat returns: Postgres's clock (seconds since the epoch) and the other rows.
+
+    `refusal` says what Postgres does not let this process do, and the fix; empty if nothing.
+    """
 
     now: float
     others: Sequence[WorkerFigures]
+    refusal: str = ""
 
 
 class Heartbeat(Protocol):
@@ -145,10 +154,10 @@ class DeadProcesses(Protocol):
 
 
 class LiveWorkers(Protocol):
-    """Which processes may hold leases: those of kind worker or dev that are alive."""
+    """Which processes may acquire leases: those of kind worker or dev that live and do not stop."""
 
     def live_workers(self) -> Collection[WorkerId]:
-        """The live workers, this process included if it is one and has a heartbeat row."""
+        """The live workers that do not drain, this process included if it has a heartbeat row."""
         ...
 
 

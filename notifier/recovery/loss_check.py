@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 
 if TYPE_CHECKING:
     from notifier.ports.observer import LossObserver
@@ -31,7 +31,7 @@ class LossCheck:
         """Report how many of the newest notifications are lost."""
         try:
             found = await self._store.find_lost()
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("loss_check_failed", reason=str(error))
             return
         self._observer.lost_counted(found.lost)

@@ -20,7 +20,7 @@ import structlog
 
 from notifier.delivery.batch_write import write_batch
 from notifier.domain.due import BEGINNING, DueClass
-from notifier.domain.errors import StoreRejected, StoreUnavailable
+from notifier.domain.errors import StoreError, StoreRejected
 from notifier.domain.notification import NotificationId, QueueKey, Status, WorkerId
 from notifier.domain.retry import Fail, Retry
 from notifier.ports.heartbeat import AliveCheck, DeadProcesses, Departures
@@ -98,7 +98,7 @@ class OrphanRecovery:
         for queue in [queue for queue in self._unread if queue in held]:
             try:
                 settled += await self._recover(queue, held[queue].progress)
-            except StoreUnavailable as error:
+            except StoreError as error:
                 log.debug("orphan_recovery_failed", queue=str(queue), reason=str(error))
                 # It may be this queue alone that takes too long: the others are read before it.
                 self._unread[queue] = self._unread.pop(queue)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 
 if TYPE_CHECKING:
     from datetime import date
@@ -44,14 +44,14 @@ class Pruner:
                 if _date(day) < today - self._retention:
                     results[day] = await self._drop(day)
             self._observer.partitions_kept(sum(result == "kept" for result in results.values()))
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("prune_failed", reason=str(error))
         return [day for day, result in results.items() if result == "dropped"]
 
     async def _drop(self, day: str) -> str:
         try:
             result = await self._store.drop_day(_date(day))
-        except StoreUnavailable as error:  # no lock within 200 ms: the next pass tries again
+        except StoreError as error:  # no lock within 200 ms: the next pass tries again
             log.info("partition_drop_postponed", day=day, reason=str(error))
             return "locked"
         if result == "kept":

@@ -18,7 +18,7 @@ import structlog
 
 from notifier.domain.controls import SendPermission
 from notifier.domain.due import DueClass
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.lifecycle import Clock, uptime_s
 from notifier.ports.observer import RescueReason
 
@@ -108,7 +108,7 @@ class Rescuer:
                 if before is not None:
                     lost = cursor.lost(datetime.fromtimestamp(before, UTC))
                     total += await self._publish_lost(queue, cursor, lost, now)
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.debug("rescue_failed", reason=str(error))
             # The peers' figures will be as old as the outage is long.
             self._ignore(figures)
@@ -137,7 +137,7 @@ class Rescuer:
         try:
             async with asyncio.timeout(LONG_LOOK_TIMEOUT_S):
                 await self._read_looks({queue: cursor})
-        except (StoreUnavailable, TimeoutError) as error:
+        except (StoreError, TimeoutError) as error:
             cursor.abandon_look()
             log.warning("long_look_failed", queue=str(queue), reason=str(error) or "timeout")
 

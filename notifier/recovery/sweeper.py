@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 
@@ -37,7 +37,7 @@ class Sweeper:
         """Expire a batch of rows past their time; returns how many."""
         try:
             expired = await self._store.sweep()
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("sweep_failed", reason=str(error))
             return 0
         for queue, age_s in expired:

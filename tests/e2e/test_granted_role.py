@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -15,42 +14,12 @@ import pytest
 from harness.client import Client, orders
 from harness.system import System, running_system, urls
 from notifier.adapters.postgres.connection import ConnectionSettings
-from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.notification import NotificationId, Status
-from notifier.embedded.postgres import PostgresServer
 from notifier.ports.store import Orphan, OrphanDecision
 from tests.builders import a_notification, claim_request, due_ranges, row_pointer, worker_id
-from tests.conftest import execute
-from tests.granted import granted_by_the_deploy_guide
 
-OWNER: Final = "owner"
-DATABASE: Final = "granted"
 NUMBER: Final = 90
-
-
-@pytest.fixture
-def owner_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """An empty database as the role sees it that will own its tables, and is no superuser."""
-    execute(postgres_server, f"CREATE ROLE {OWNER} LOGIN")
-    execute(postgres_server, f"CREATE DATABASE {DATABASE} OWNER {OWNER} TEMPLATE template0")
-    yield as_role(OWNER, postgres_server.url(DATABASE))
-    execute(postgres_server, f"DROP DATABASE {DATABASE} WITH (FORCE)")
-    execute(postgres_server, f"DROP ROLE {OWNER}")
-
-
-@pytest.fixture
-async def app_url(owner_url: str, app_role: str, postgres_server: PostgresServer) -> str:
-    """The database as the processes' role sees it, once the owner has migrated and granted."""
-    await asyncio.to_thread(migrate, owner_url)
-    connection = await asyncpg.connect(owner_url)
-    await connection.execute(granted_by_the_deploy_guide())
-    await connection.close()
-    return as_role(app_role, postgres_server.url(DATABASE))
-
-
-def as_role(role: str, url: str) -> str:
-    return url.replace("postgres@", f"{role}@")
 
 
 @pytest.fixture

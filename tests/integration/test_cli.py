@@ -344,7 +344,7 @@ class TestSandbox:
         assert "/calls" in started.stdout.readline()
         return started
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_stops_it_with_exit_code_0(self, cli: Cli, number: signal.Signals) -> None:
         with self.start(cli) as started:
             started.send_signal(number)

@@ -18,7 +18,7 @@ from notifier.adapters.postgres.connection import ConnectionSettings, PostgresCo
 from notifier.adapters.postgres.migrate import migrate, revisions
 from notifier.adapters.postgres.store import UNCLAIMED, PostgresStore, open_store
 from notifier.domain.due import BEGINNING, DueClass
-from notifier.domain.errors import ConfigError, StoreRejected, StoreUnavailable
+from notifier.domain.errors import StoreRefused, StoreRejected, StoreUnavailable
 from notifier.domain.notification import Claimed, NotificationId, Status
 from notifier.ports.heartbeat import DeadProcess
 from notifier.ports.store import ClaimRequest, DueRange, DueRead, NotClaimed
@@ -145,11 +145,11 @@ async def test_a_second_migration_applies_nothing(empty_database_url: str) -> No
     assert await asyncio.to_thread(migrate, empty_database_url) == []
 
 
-async def test_a_database_without_tables_is_a_config_error_that_names_the_command(
+async def test_a_database_without_tables_is_refused_work_that_names_the_command(
     empty_database_url: str,
 ) -> None:
     async with open_store(ConnectionSettings(url=empty_database_url), worker_id()) as store:
-        with pytest.raises(ConfigError, match="notifier migrate"):
+        with pytest.raises(StoreRefused, match="notifier migrate"):
             await store.read_due(due_ranges())
 
 

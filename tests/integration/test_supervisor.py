@@ -141,7 +141,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Parent]]:
 Run = Callable[..., Parent]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_forwarded_once_and_the_parent_waits_for_all(
     run: Run, number: signal.Signals
 ) -> None:

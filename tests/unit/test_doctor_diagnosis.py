@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from notifier.adapters.postgres import diagnosis as postgres
-from notifier.adapters.postgres.checkup import FUNCTIONS, TABLES
+from notifier.adapters.postgres.access import FUNCTIONS, TABLES
 from notifier.adapters.providers.http.checkup import address_of
 from notifier.adapters.rabbitmq import diagnosis as rabbitmq
 from notifier.domain.finding import CheckStatus, not_checked, ok

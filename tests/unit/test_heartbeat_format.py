@@ -114,6 +114,13 @@ def test_unknown_fields_are_ignored() -> None:
     assert figures.providers == {"smtp": ProviderFigures(calls=2)}
 
 
+def test_only_a_process_that_drains_says_so() -> None:
+    assert "draining" not in encode_figures(FIGURES)
+    draining = Figures(queues={}, providers={}, is_draining=True)
+    assert decode_figures(encode_figures(draining)) == draining
+    assert msgspec.json.decode(encode_figures(draining), type=PreviousRow) == PreviousRow()
+
+
 @pytest.mark.parametrize("stored", ["", "[]", '{"queues": {"email.urgent": {}}}'])
 def test_what_does_not_fit_is_a_value_error(stored: str) -> None:
     with pytest.raises(ValueError, match=r".+"):

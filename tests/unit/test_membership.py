@@ -46,6 +46,7 @@ class MemoryHeartbeat:
             age_s=0.0,
             queues=figures.queues,
             providers=figures.providers,
+            is_draining=figures.is_draining,
         )
         return HeartbeatReply(now=time.time(), others=others)
 
@@ -192,6 +193,17 @@ async def test_during_an_outage_of_postgres_no_process_is_forgotten_or_dead(tabl
     for _ in range(20):
         await own.run_once()
     assert (own.share(), own.workers(), own.dead()) == (0.25, 2, [])
+
+
+async def test_a_worker_that_drains_is_no_live_worker(table: Table) -> None:
+    draining, other = join(table, {}), join(table, {})
+    await all_beat(draining, other)
+    assert len(other.live_workers()) == 2
+    (id_, _) = table.rows
+    draining._own = FixedFigures(Figures(queues={}, providers={}, is_draining=True))
+    await all_beat(draining, other)
+    assert set(other.live_workers()) == set(draining.live_workers()) == set(table.rows) - {id_}
+    assert other.dead() == []
 
 
 async def test_the_live_workers_are_all_processes_that_send(table: Table) -> None:

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from notifier.adapters.postgres import diagnosis
+from notifier.adapters.postgres.access import (
+    FUNCTIONS,
+    PARTITIONED_TABLES,
+    TABLES,
+    PooledConnection,
+    require_own_sessions,
+)
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
@@ -16,7 +23,7 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.diagnosis import MissingRight, Server
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import MAX_LOSS_CHECKED
-from notifier.domain.errors import ConfigError, NotifierError, StoreUnavailable
+from notifier.domain.errors import NotifierError, StoreError, StoreRefused, StoreUnavailable
 from notifier.domain.finding import Finding, not_checked, wrong
 from notifier.domain.liveness import DEAD_AFTER_S
 from notifier.ports.store import LostFound
@@ -27,20 +34,6 @@ if TYPE_CHECKING:
     from notifier.lifecycle import Clock
 
 QUERY_TIMEOUT_S: Final = 5.0
-PARTITIONED_TABLES: Final = ("notifications", "attempts", "ends")
-TABLES: Final = (
-    *PARTITIONED_TABLES,
-    "live",
-    "leases",
-    "workers",
-    "provider_rates",
-    "breakers",
-    "pauses",
-)
-FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)")
-"""A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the
-functions."""
-
 _TABLE_CHECKS: Final = (
     diagnosis.RIGHTS,
     diagnosis.DAYS,
@@ -78,6 +71,8 @@ class _ReadOnlySession:
         try:
             async with asyncio.timeout(QUERY_TIMEOUT_S):
                 return await self._fetch(sql, *args)
+        except StoreRefused as error:
+            raise _QueryFailed(_reason(error)) from error
         except (StoreUnavailable, TimeoutError) as error:
             self._is_unreachable = True
             raise _QueryFailed(_reason(error)) from error
@@ -108,6 +103,7 @@ async def examine_postgres(
     async with open_connection(settings) as connection:
         session = _ReadOnlySession(connection)
         try:
+            await _require_own_sessions(settings)
             (row,) = await session.fetch(statement("checkup_server"))
         except _QueryFailed as error:
             return _unreachable(error, shown_url)
@@ -167,13 +163,14 @@ async def _clock(session: _ReadOnlySession, clock: Clock) -> Finding:
 
 
 async def _migrations(session: _ReadOnlySession, revisions: Sequence[str]) -> Finding:
-    rows = await session.fetch("SELECT version_num FROM alembic_version")
+    rows = await session.fetch(statement("schema_revision"))
     return diagnosis.of_migrations(rows[0]["version_num"] if rows else None, revisions)
 
 
 async def _rights(session: _ReadOnlySession, role: str) -> Finding:
-    rows = await session.fetch(statement("checkup_rights"), TABLES, FUNCTIONS)
-    return diagnosis.of_rights([MissingRight(**row) for row in rows], role)
+    rows = await session.fetch(statement("missing_rights"), TABLES, FUNCTIONS)
+    missing = [MissingRight(row["is_function"], row["name"], row["missing"]) for row in rows]
+    return diagnosis.of_rights(missing, role)
 
 
 async def _days(session: _ReadOnlySession) -> Finding:
@@ -208,13 +205,26 @@ async def _or_unchecked(check: str, finding: Awaitable[Finding]) -> Finding:
         return not_checked(check, str(error))
 
 
+async def _require_own_sessions(settings: ConnectionSettings) -> None:
+    """Raise _QueryFailed behind a pooler that lends sessions; other faults the queries show."""
+    try:
+        async with asyncio.timeout(QUERY_TIMEOUT_S):
+            await require_own_sessions(settings)
+    except PooledConnection as error:
+        raise _QueryFailed(str(error)) from error
+    except (StoreError, TimeoutError):
+        return
+
+
 def _unreachable(error: _QueryFailed, shown_url: str) -> list[Finding]:
     reach = wrong(diagnosis.REACH, f"{shown_url}: {error}", _fix_for(error.__cause__))
     return [reach, *_all_unchecked((*_SERVER_CHECKS, *_TABLE_CHECKS), "Postgres cannot be reached")]
 
 
 def _fix_for(error: BaseException | None) -> str:
-    if isinstance(error, ConfigError):
+    if isinstance(error, PooledConnection):
+        return "set pool_mode = session for it, or connect to Postgres itself"
+    if isinstance(error, StoreRefused):
         return "correct user, password or database in NOTIFIER_DATABASE_URL"
     if error is not None and isinstance(error.__cause__, asyncpg.TooManyConnectionsError):
         return "raise max_connections or run fewer processes"

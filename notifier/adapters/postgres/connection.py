@@ -19,6 +19,7 @@ from notifier.domain.errors import NotifierError, StoreConflict, StoreRejected
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+APPLICATION_NAME: Final = "notifier"
 CONNECT_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 2.0
 CLIENT_TIMEOUT_MARGIN_S: Final = 2.0
@@ -33,10 +34,9 @@ class ConnectionSettings:
     url: str
     statement_timeout_s: float = 5.0
 
-    def server_settings(self) -> Mapping[str, str]:
-        """The session parameters that every connection sets when it connects."""
+    def session_settings(self) -> Mapping[str, str]:
+        """The session parameters that every connection sets when it has connected."""
         return {
-            "application_name": "notifier",
             "jit": "off",  # the statements are short: compiling them costs more than it saves
             # A plan made while a day's partition is empty would later read the whole partition.
             "enable_seqscan": "off",
@@ -82,14 +82,27 @@ class PostgresConnection:
 
     async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._settings.url,
-                timeout=CONNECT_TIMEOUT_S,
-                # Fires after the server's own limit, for a server that no longer responds.
-                command_timeout=self._settings.statement_timeout_s + CLIENT_TIMEOUT_MARGIN_S,
-                server_settings={**self._settings.server_settings(), **self._session_settings},
-            )
+            self._connection = await self._connect()
         return self._connection
+
+    async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        connection = await asyncpg.connect(
+            self._settings.url,
+            timeout=CONNECT_TIMEOUT_S,
+            # Fires after the server's own limit, for a server that no longer responds.
+            command_timeout=self._settings.statement_timeout_s + CLIENT_TIMEOUT_MARGIN_S,
+            server_settings={"application_name": APPLICATION_NAME},
+        )
+        try:
+            # Not as parameters of the startup: a connection pooler refuses or ignores those.
+            settings = {**self._settings.session_settings(), **self._session_settings}
+            await connection.execute(
+                "".join(f"SET {name} TO '{value}';" for name, value in settings.items())
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     def _terminate(self) -> None:
         connection, self._connection = self._connection, None

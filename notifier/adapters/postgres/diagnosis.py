@@ -63,9 +63,9 @@ class Server:
     others: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class MissingRight:
-    """A row of checkup_rights.sql. `missing` is None if the table or function does not exist."""
+    """A row of missing_rights.sql. `missing` is None if the table or function does not exist."""
 
     is_function: bool
     name: str

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
+    from notifier.adapters.postgres.access import AccessCheck
+
 CONNECTIONS: Final = 1
 """How many connections `open_heartbeat` opens at most."""
 
@@ -40,6 +42,7 @@ class _StoredFigures(msgspec.Struct):
 
     queues: dict[str, QueueFigures] = {}
     providers: dict[str, ProviderFigures] = {}
+    draining: bool = False
 
 
 _decoder = msgspec.json.Decoder(_StoredFigures)
@@ -48,7 +51,12 @@ _decoder = msgspec.json.Decoder(_StoredFigures)
 def encode_figures(figures: Figures) -> str:
     """The value of the column `figures`."""
     queues = {str(queue): row for queue, row in figures.queues.items()}
-    return msgspec.json.encode({"queues": queues, "providers": figures.providers}).decode()
+    stored = {
+        "queues": queues,
+        "providers": figures.providers,
+        **({"draining": True} if figures.is_draining else {}),
+    }
+    return msgspec.json.encode(stored).decode()
 
 
 def decode_figures(stored: str) -> Figures:
@@ -60,27 +68,37 @@ def decode_figures(stored: str) -> Figures:
     return Figures(
         queues={QueueKey.parse(name): row for name, row in decoded.queues.items()},
         providers=decoded.providers,
+        is_draining=decoded.draining,
     )
 
 
 class PostgresHeartbeat:
     """Implements ports.heartbeat.Heartbeat."""
 
-    def __init__(self, worker: WorkerId, connection: PostgresConnection) -> None:
+    def __init__(
+        self,
+        worker: WorkerId,
+        connection: PostgresConnection,
+        check: AccessCheck | None = None,
+    ) -> None:
         self.worker = worker
         self._connection = connection
+        self._check = check
         self._unreadable: set[WorkerId] = set()
 
     async def beat(
         self, *, kind: str, host: str, pid: int, beat: int, figures: Figures
     ) -> HeartbeatReply:
         """Write this process's row; return the other processes' rows and the time."""
+        if self._check is not None:
+            await self._check.run_once()
         rows = await self._connection.fetch(
             statement("beat"), self.worker, kind, host, pid, beat, encode_figures(figures)
         )
         # One row without id is returned when there is no other process.
         others = [row for row in rows if row["id"] is not None]
-        return HeartbeatReply(now=rows[0]["now"], others=self._read(others))
+        refusal = await self._check.missing(self._connection) if self._check else ""
+        return HeartbeatReply(now=rows[0]["now"], others=self._read(others), refusal=refusal)
 
     async def leave(self) -> None:
         """Delete this process's row."""
@@ -112,13 +130,17 @@ def _worker_figures(row: Record, figures: Figures) -> WorkerFigures:
         age_s=row["age_s"],
         queues=figures.queues,
         providers=figures.providers,
+        is_draining=figures.is_draining,
     )
 
 
 @asynccontextmanager
 async def open_heartbeat(
-    settings: ConnectionSettings, worker: WorkerId
+    settings: ConnectionSettings, worker: WorkerId, check: AccessCheck | None = None
 ) -> AsyncIterator[PostgresHeartbeat]:
-    """Yield the heartbeat with its own connection, which opens at the first use."""
+    """Yield the heartbeat with its own connection, which opens at the first use.
+
+    The first heartbeat succeeds only after the `check` of the process's start.
+    """
     async with open_connection(settings) as connection:
-        yield PostgresHeartbeat(worker, connection)
+        yield PostgresHeartbeat(worker, connection, check)

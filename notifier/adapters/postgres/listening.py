@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError, StoreUnavailable
 from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class NotifyListener:
         while not stop.is_set():
             try:
                 await self._listen(stop)
-            except StoreUnavailable as error:
+            except StoreError as error:
                 self._note_failure(str(error))
             await wait(stop, RECONNECT_DELAY_S)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.domain.liveness import LEASE_INTERVAL_S, LEASE_USABLE_S
 from notifier.lifecycle import Clock, uptime_s, wait
 from notifier.ports.leases import HeldLease
@@ -105,7 +105,7 @@ class LeaseKeeper:
             await self._give_away()
             await self._renew()
             await self._acquire()
-        except StoreUnavailable as error:
+        except StoreError as error:
             self._watch.read_failed()
             self._note(str(error))
         else:
@@ -202,7 +202,7 @@ class LeaseKeeper:
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await self._release([held.lease for held in self._held.values()])
-        except (StoreUnavailable, TimeoutError) as error:
+        except (StoreError, TimeoutError) as error:
             log.warning("leases_not_released", reason=str(error) or type(error).__name__)
         self._observer.leases_held(0)
 

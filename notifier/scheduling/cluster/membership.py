@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_INTERVAL_S, BEAT_TIMEOUT_S, STALE_AFTER_S
 from notifier.lifecycle import uptime_s, wait
 from notifier.scheduling.cluster.cluster_figures import ClusterFigures
@@ -69,6 +69,7 @@ class Membership(ClusterFigures):
         self._requested_at = float("-inf")
         self._skew_s = 0.0
         self._failure = "no heartbeat yet"
+        self._refusal = ""
         self._succeeded = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -91,7 +92,7 @@ class Membership(ClusterFigures):
                 beat=self._beat,
                 figures=self._own.figures(),
             )
-        except StoreUnavailable as error:
+        except StoreError as error:
             self._note_failure(str(error))
         else:
             self._note_success(reply, requested_at)
@@ -103,9 +104,18 @@ class Membership(ClusterFigures):
         self._observer.dependency_answered("postgres", uptime_s() - requested_at)
         self._detector.beat_succeeded(reply.others, time.monotonic())
         self._report_processes()
+        self._note_refusal(reply.refusal)
         self._skew_s = time.time() - reply.now
         self._succeeded.set()
         self._succeeded = asyncio.Event()
+
+    def _note_refusal(self, refusal: str) -> None:
+        if refusal != self._refusal:
+            if refusal:
+                log.error("database_access_lost", reason=refusal)
+            else:
+                log.info("database_access_restored")
+        self._refusal = refusal
 
     def _note_failure(self, reason: str) -> None:
         if reason != self._failure:
@@ -124,12 +134,16 @@ class Membership(ClusterFigures):
         try:
             async with asyncio.timeout(BEAT_TIMEOUT_S):
                 await self._heartbeat.leave()
-        except (StoreUnavailable, TimeoutError) as error:
+        except (StoreError, TimeoutError) as error:
             log.warning("heartbeat_row_not_deleted", reason=str(error))
 
     def is_alive(self) -> bool:
-        """Whether the last successful heartbeat was requested at most STALE_AFTER_S ago."""
-        return uptime_s() - self._requested_at <= STALE_AFTER_S
+        """Whether the last successful heartbeat was requested at most STALE_AFTER_S ago.
+
+        A process to which Postgres refuses some work counts as alive for its peers, but not here:
+        it could not record what it sends.
+        """
+        return not self._refusal and uptime_s() - self._requested_at <= STALE_AFTER_S
 
     async def wait_until_alive(self) -> None:
         """Return at once while alive, otherwise after the next successful heartbeat."""
@@ -145,9 +159,17 @@ class Membership(ClusterFigures):
         return self._detector.dead()
 
     def live_workers(self) -> Collection[WorkerId]:
-        """The live workers, this process included if it is one and has a heartbeat row."""
-        others = [peer.id for peer in self._detector.live() if peer.kind in SENDING_KINDS]
-        is_one = self._identity.kind in SENDING_KINDS and self.is_registered()
+        """The live workers that do not drain, this process included if it has a heartbeat row."""
+        others = [
+            peer.id
+            for peer in self._detector.live()
+            if peer.kind in SENDING_KINDS and not peer.is_draining
+        ]
+        is_one = (
+            self._identity.kind in SENDING_KINDS
+            and self.is_registered()
+            and not self._own.figures().is_draining
+        )
         return [self._identity.id, *others] if is_one else others
 
     @property
@@ -165,7 +187,9 @@ class Membership(ClusterFigures):
 
     def why_not_ready(self) -> Iterator[str]:
         """What keeps this process from being ready, one sentence each; Postgres and clock only."""
-        if not self.is_alive():
+        if self._refusal and not self._failure:
+            yield self._refusal
+        elif not self.is_alive():
             yield f"postgres: {self._failure or 'no answer'}"
         elif abs(self._skew_s) > MAX_CLOCK_SKEW_S:
             limit = f"at most {MAX_CLOCK_SKEW_S:g} s allowed"

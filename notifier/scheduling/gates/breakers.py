@@ -14,7 +14,7 @@ import structlog
 
 from notifier.domain.breaker import WINDOW_S, ProviderFigures, decide_opening
 from notifier.domain.controls import Breaker, BreakerState
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
 from notifier.lifecycle import Clock, wait
@@ -92,7 +92,7 @@ class Breakers:
             of_provider = [figures[name] for figures in reports if name in figures]
             try:
                 await self._check(name, rows.get(name), of_provider)
-            except StoreUnavailable as error:
+            except StoreError as error:
                 log.debug("breaker_check_failed", provider=name, reason=str(error))
 
     async def _check(

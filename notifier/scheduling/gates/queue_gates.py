@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from notifier.domain.controls import BreakerState, Controls, SendPermission
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.scheduling.gates.permissions import aged, next_expiry_s, permission_of
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class QueueGates:
         """Read once. If that fails the last read stays in force."""
         try:
             await self.refresh()
-        except StoreUnavailable as error:
+        except StoreError as error:
             self._note_failure(str(error))
 
     async def refresh(self) -> Controls:

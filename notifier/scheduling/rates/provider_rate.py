@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import StoreError
 from notifier.domain.notification import Priority
 from notifier.domain.provider_rate import CUT_INTERVAL_S, MAX_LEAD_S, REGROWTH_PER_S, SLICE_S
 from notifier.lifecycle import Clock
@@ -125,7 +125,7 @@ class ProviderRate:
             piece = await self._store.reserve(
                 self.name, self._configured_per_s, min(self._missing(), limit)
             )
-        except StoreUnavailable as error:
+        except StoreError as error:
             if not self._is_store_away:
                 log.warning("rate_reservation_failed", provider=self.name, reason=str(error))
             self._is_store_away = True
@@ -180,7 +180,7 @@ class ProviderRate:
     async def _cut(self) -> bool:
         try:
             is_cut = await self._store.cut(self.name)
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("rate_cut_failed", provider=self.name, reason=str(error))
             return False
         if is_cut:

@@ -9,7 +9,8 @@ WITH needed AS (
     UNION ALL
     SELECT true, name, to_regprocedure(name)::oid, 'EXECUTE' FROM unnest($2::text[]) AS f (name)
 )
-SELECT DISTINCT is_function, name, CASE WHEN oid IS NOT NULL THEN wanted END AS missing
+SELECT DISTINCT is_function, name, CASE WHEN oid IS NOT NULL THEN wanted END AS missing,
+       current_user AS role
 FROM needed
 WHERE oid IS NULL OR NOT CASE
     WHEN is_function THEN has_function_privilege(oid, wanted)
