@@ -57,19 +57,17 @@ class Stack:
                     yield run
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[Place]:
+    async def place(self, *, is_migrated: bool = True) -> AsyncIterator[Place]:
         """Yield a new database and vhost, used by no process yet."""
         name = f"run_{next(NUMBERS)}"
-        await self._make_database(name)
+        await self._administer(f"CREATE DATABASE {name}")
+        if is_migrated:
+            await asyncio.to_thread(migrate, self.postgres.url(name))
         self.rabbitmq.create_vhost(name)
         yield Place(name, self.folder / name, self.postgres.url(name), self.rabbitmq.url(name))
         self.rabbitmq.delete_vhost(name)
         # A measurement may leave gigabytes; vacuuming them would disturb the next one.
         await self._administer(f"DROP DATABASE {name} WITH (FORCE)")
-
-    async def _make_database(self, name: str) -> None:
-        await self._administer(f"CREATE DATABASE {name}")
-        await asyncio.to_thread(migrate, self.postgres.url(name))
 
     async def _administer(self, sql: str) -> None:
         connection = await asyncpg.connect(self.postgres.url())

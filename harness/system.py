@@ -172,7 +172,7 @@ class System:
         return subprocess.run(
             self._command(words),
             cwd=self.folder,
-            env=self._environment() | environ,
+            env=self.environment() | environ,
             capture_output=True,
             text=True,
             timeout=START_S,
@@ -203,7 +203,7 @@ class System:
         process = spawn(
             [sys.executable, "-m", module, *words],
             death_signal=signal.SIGTERM,
-            environment=self._environment() | environ,
+            environment=self.environment() | environ,
             folder=self.folder,
             log=log,
         )
@@ -218,7 +218,7 @@ class System:
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "notifier", *words]
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Return our environment without NOTIFIER_ variables, plus this system's settings."""
         ours = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
         return ours | {

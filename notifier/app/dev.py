@@ -14,13 +14,15 @@ import msgspec
 
 from notifier.adapters.postgres.leases import open_leases
 from notifier.adapters.postgres.migrate import migrate
+from notifier.adapters.providers.registry import provider_host
 from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.accepting import open_api
 from notifier.app.process import IN_PROCESS, connection_settings, open_process
-from notifier.app.providers import provider_settings
+from notifier.app.providers import ReadSettings, provider_settings
 from notifier.app.sending import open_worker
 from notifier.domain.notification import WorkerId
+from notifier.embedded.data_folder import refuse_foreign_data
 from notifier.embedded.postgres import PostgresServer, open_postgres
 from notifier.embedded.rabbitmq import RabbitmqServer, open_rabbitmq
 from notifier.sandbox import Sandbox, open_sandbox
@@ -49,9 +51,14 @@ class DevOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevInfo:
-    """The facts printed once everything runs: addresses, data folder, database and broker."""
+    """The facts printed once everything runs: addresses, data folder, database and broker.
+
+    `real_providers` has the address of each channel's provider of the settings; it is empty if all
+    is sent to the sandbox.
+    """
 
     api_url: str
+    real_providers: Mapping[str, str]
     sandbox_url: str
     smtp_port: int
     data: Path
@@ -73,12 +80,15 @@ async def run_dev(
     *,
     stop: asyncio.Event,
     announcer: DevAnnouncer,
+    reload: ReadSettings,
 ) -> None:
     """Run everything until `stop`, then drain. The next run continues with unfinished work.
 
+    `reload` reads the settings again when a provider of the settings refuses our credentials.
     Raises, alone or in a group, ConfigError for a wrong setting or a port in use, and ServerFailed
-    if the embedded Postgres or RabbitMQ does not start.
+    if the embedded Postgres or RabbitMQ does not start, or the data folder has foreign files.
     """
+    refuse_foreign_data(options.data)
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
             open_sandbox(
@@ -88,17 +98,21 @@ async def run_dev(
             )
         )
         settings, providers = _with_providers(settings, options, sandbox)
+        is_real = options.providers == "settings"
         settings, database = await _with_database(stack, settings, options)
         settings, broker = await _with_broker(stack, settings, options)
         await asyncio.to_thread(migrate, settings.database.url)
         if settings.broker.url == IN_PROCESS:
             await _forget_leases(settings)
         process = await stack.enter_async_context(open_process(settings, kind="dev", stop=stop))
-        await stack.enter_async_context(open_worker(process, providers, stop=stop))
+        await stack.enter_async_context(
+            open_worker(process, providers, stop=stop, reload=reload if is_real else None)
+        )
         port = await stack.enter_async_context(open_api(process, stop=stop))
         announcer.dev_started(
             DevInfo(
                 api_url=f"http://{settings.api.host}:{port}",
+                real_providers=_addresses(settings, providers) if is_real else {},
                 sandbox_url=sandbox.http_url,
                 smtp_port=sandbox.smtp_port,
                 data=options.data,
@@ -124,6 +138,14 @@ def _with_providers(
         msgspec.structs.replace(settings, channels=channels),
         sandbox_providers(sandbox.http_url, host, sandbox.smtp_port),
     )
+
+
+def _addresses(settings: Settings, providers: Mapping[str, ProviderSettings]) -> Mapping[str, str]:
+    """The provider of each channel and the host that it calls, without secrets."""
+    return {
+        name: f"{channel.provider} at {provider_host(providers[channel.provider])}"
+        for name, channel in settings.channels.items()
+    }
 
 
 async def _with_database(

@@ -127,15 +127,14 @@ def dev(
     consumers: Consumers = None,
 ) -> None:
     """Run API, worker and sandbox in one process, with an embedded Postgres."""
-    settings = read_settings(
-        {
-            "api.host": host,
-            "api.port": port,
-            "worker.consumers": consumers,
-            "database.url": database,
-            "broker.url": broker if "://" in broker else None,
-        }
-    )
+    overrides = {
+        "api.host": host,
+        "api.port": port,
+        "worker.consumers": consumers,
+        "database.url": database,
+        "broker.url": broker if "://" in broker else None,
+    }
+    settings = read_settings(overrides)
     _check_broker(broker)
     _configure_logging(settings.log)
     from notifier.app.dev import DevOptions, run_dev  # noqa: PLC0415 start-up time
@@ -144,7 +143,13 @@ def dev(
         data=data.resolve(), reset=reset, broker=broker, database=database, providers=providers
     )
     run_until_signal(
-        lambda stop: run_dev(settings, options, stop=stop, announcer=_Announcer(settings))
+        lambda stop: run_dev(
+            settings,
+            options,
+            stop=stop,
+            announcer=_Announcer(settings),
+            reload=lambda: read_settings(overrides),
+        )
     )
 
 
@@ -237,23 +242,48 @@ class _Announcer:
 
 
 def _print_dev(info: DevInfo) -> None:
-    submit = (
-        f"curl -s {info.api_url}/v1/notifications -H 'Content-Type: application/json' \\\n"
-        '    -d \'{"channel": "email", "priority": "high", "recipient": "ada@example.com", '
-        '"content": {"subject": "Hello", "body": "It works."}}\''
-    )
-    print(
-        f"""
-Notifier is ready.
-  API       {info.api_url} (docs at /docs)
-  sandbox   {info.sandbox_url}/calls, SMTP port {info.smtp_port}: it delivers nothing
-  database  {info.database}
-  broker    {info.broker}
-  data      {info.data}
-Try:
-  {submit}
-  curl -s {info.sandbox_url}/calls
-Ctrl-C stops it. The next start continues with unfinished notifications.
-""",
-        flush=True,
-    )
+    lines = [
+        "",
+        "Notifier is ready.",
+        f"  API       {info.api_url} (docs at /docs)",
+        *(_real_lines(info) if info.real_providers else _sandbox_lines(info)),
+        f"  database  {info.database}",
+        f"  broker    {info.broker}",
+        f"  data      {info.data}",
+        "Try:",
+        *(_real_commands(info) if info.real_providers else _sandbox_commands(info)),
+        "Ctrl-C stops it. The next start continues with unfinished notifications.",
+        "",
+    ]
+    print_notice("\n".join(lines))
+
+
+def _sandbox_lines(info: DevInfo) -> list[str]:
+    sandbox = f"{info.sandbox_url}/calls, SMTP port {info.smtp_port}: it delivers nothing"
+    return [f"  sandbox   {sandbox}"]
+
+
+def _real_lines(info: DevInfo) -> list[str]:
+    width = max(map(len, info.real_providers))
+    return [
+        "  providers those of the settings: WHAT YOU SUBMIT IS REALLY SENT",
+        *(
+            f"            {channel:{width}}  {address}"
+            for channel, address in info.real_providers.items()
+        ),
+    ]
+
+
+def _sandbox_commands(info: DevInfo) -> list[str]:
+    return [
+        f"  curl -s {info.api_url}/v1/notifications -H 'Content-Type: application/json' \\",
+        (
+            '    -d \'{"channel": "email", "priority": "high", "recipient": "ada@example.com", '
+            '"content": {"subject": "Hello", "body": "It works."}}\''
+        ),
+        f"  curl -s {info.sandbox_url}/calls",
+    ]
+
+
+def _real_commands(info: DevInfo) -> list[str]:
+    return [f"  curl -s {info.api_url}/v1/providers", f"  curl -s {info.api_url}/v1/queues"]

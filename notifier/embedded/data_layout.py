@@ -62,10 +62,9 @@ def close_data_layout(folder: Path) -> None:
 
 
 def remove_data_layout(folder: Path) -> None:
-    """Remove the folder, and the folders that its links point to."""
+    """Remove the folders that the links of a folder point to."""
     _remove_link(folder / "sockets")
     _remove_link(folder / "elsewhere")
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _linked_root(folder: Path) -> Path | None:

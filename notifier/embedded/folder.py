@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Final
 
@@ -21,20 +25,44 @@ class FolderInUse(ServerFailed):
 
 
 class ForeignFolder(ServerFailed):
-    """The folder contains files that no launcher created, so it is not removed."""
+    """The folder contains files that no launcher created, so it is neither used nor removed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, foreign: str) -> None:
         super().__init__(
-            f"{folder} contains files that Notifier did not create; nothing was removed"
+            f"{folder} contains files that Notifier did not create ({foreign}); nothing was "
+            "changed: choose an empty or a new folder"
         )
         self.folder = folder
 
 
-def refuse_foreign(folder: Path, log: str) -> None:
-    """Raise ForeignFolder unless the folder is empty or contains a launcher's lock and log."""
-    is_launchers = (folder / LOCK).is_file() and (folder / log).is_file()
-    if not is_launchers and any(folder.iterdir()):
-        raise ForeignFolder(folder)
+def refuse_foreign(folder: Path, log: str, made: Collection[str]) -> None:
+    """Raise ForeignFolder if the folder is not a launcher's and contains other files than `made`.
+
+    `made` are patterns of the names that a launcher creates. Its own folder has its lock and log.
+    """
+    if (folder / LOCK).is_file() and (folder / log).is_file():
+        return
+    foreign = sorted(path.name for path in folder.iterdir() if not is_made(path.name, made))
+    if foreign:
+        raise ForeignFolder(folder, foreign[0])
+
+
+def is_made(name: str, made: Collection[str]) -> bool:
+    """Return whether a name fits one of the patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in made)
+
+
+def remove_made(folder: Path, made: Collection[str]) -> None:
+    """Remove what fits the patterns, and the folder if nothing else is in it."""
+    for path in folder.iterdir():
+        if not is_made(path.name, made):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 class FolderLock:

@@ -21,7 +21,7 @@ from notifier.embedded.data_layout import (
     open_data_layout,
     remove_data_layout,
 )
-from notifier.embedded.folder import FolderInUse, processes_in
+from notifier.embedded.folder import LOCK, FolderInUse, processes_in, remove_made
 from notifier.embedded.postgres_binaries import find_binaries, reachable_binaries
 from notifier.embedded.process import (
     ServerFailed,
@@ -56,6 +56,9 @@ class PostgresServer(PrivateServer):
 
     folder_mode: ClassVar[int] = 0o711  # root's server runs as another user
     log_name = "postgres.log"
+    made = frozenset(
+        {LOCK, log_name, "data", "data-part", "sockets", "elsewhere", "server-*", ".cache"}
+    )
 
     def __init__(
         self,
@@ -216,9 +219,10 @@ class PostgresServer(PrivateServer):
         if self._keep:
             close_data_layout(self._folder)
 
-    @staticmethod
-    def _remove_folder(folder: Path) -> None:
+    @classmethod
+    def _remove_folder(cls, folder: Path) -> None:
         remove_data_layout(folder)
+        remove_made(folder, cls.made)
 
 
 def running_postgres(

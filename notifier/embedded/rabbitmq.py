@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote
 
-from notifier.embedded.folder import FolderInUse, processes_in, program_name
+from notifier.embedded.folder import LOCK, FolderInUse, processes_in, program_name
 from notifier.embedded.process import (
     ServerFailed,
     Steps,
@@ -28,6 +28,7 @@ from notifier.embedded.process import (
 from notifier.embedded.rabbitmq_install import RabbitmqInstall, find_rabbitmq
 from notifier.embedded.rabbitmq_management import Management
 from notifier.embedded.rabbitmq_node import (
+    COOKIE,
     LOOPBACK,
     NAME,
     Ports,
@@ -65,6 +66,13 @@ class RabbitmqServer(PrivateServer):
     """
 
     log_name = "rabbitmq.log"
+    made = frozenset(
+        {
+            *(LOCK, log_name, "epmd.log", "rabbitmq.conf", "plugins", COOKIE, "pid", "log"),
+            *("mnesia", "schema", "config", "advanced.config", "erl_crash.dump", ".cache"),
+            *(".config", ".erlang*", "data", "none"),
+        }
+    )
 
     def __init__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from notifier.embedded.folder import FolderLock, refuse_foreign
+from notifier.embedded.folder import FolderLock, refuse_foreign, remove_made
 from notifier.embedded.process import (
     ServerFailed,
     Signals,
@@ -31,6 +30,8 @@ class PrivateServer(ABC):
 
     folder_mode: ClassVar[int] = 0o700
     log_name: ClassVar[str]
+    made: ClassVar[frozenset[str]]
+    """Patterns of the names of all that it creates in its folder; nothing else is removed."""
 
     def __init__(self, folder: Path, *, keep: bool, stop_signals: Signals) -> None:
         self._folder = folder.absolute()
@@ -46,7 +47,7 @@ class PrivateServer(ABC):
         Raises FolderInUse if a server runs there, ForeignFolder if no launcher created it.
         """
         if folder.exists():
-            refuse_foreign(folder, cls.log_name)
+            refuse_foreign(folder, cls.log_name, cls.made)
             lock = FolderLock(folder)
             lock.acquire()
             cls._remove_folder(folder)
@@ -119,13 +120,14 @@ class PrivateServer(ABC):
         if not self._keep:
             self._remove_folder(self._folder)
 
-    @staticmethod
-    def _remove_folder(folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+    @classmethod
+    def _remove_folder(cls, folder: Path) -> None:
+        remove_made(folder, cls.made)
 
     def _lock_folder(self) -> None:
         try:
             self._folder.mkdir(mode=self.folder_mode, parents=True, exist_ok=True)
+            refuse_foreign(self._folder, self.log_name, self.made)
             self._lock.acquire()
         except OSError as error:
             raise ServerFailed(f"cannot use the folder {self._folder}: {error.strerror}") from error

@@ -13,6 +13,7 @@ from harness.run import Run
 from harness.stack import Place, Stack
 from harness.system import Child, System, running_system, urls
 from notifier.embedded.process import run_steps_async
+from tests.chaos.earlier import export
 from tests.chaos.links import ProxiedLinks, ServerLinks, open_links
 from tests.chaos.trace import Trace
 
@@ -34,7 +35,8 @@ SETTINGS: Final[Mapping[str, object]] = {
 class Arena:
     """A running system that restarts its dead processes; `ended` lists the unexpected exits.
 
-    `links_of` has the proxies of each worker by its pid.
+    `links_of` has the proxies of each worker by its pid. `environ` has further variables of the
+    processes that it starts.
     """
 
     stack: Stack
@@ -43,6 +45,7 @@ class Arena:
     links: ProxiedLinks | None
     api: Child
     trace: Trace | None = None
+    environ: dict[str, str] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     links_of: dict[int, ServerLinks] = field(default_factory=dict)
 
@@ -54,14 +57,15 @@ class Arena:
         """Start an API; a running one is stopped first."""
         if self.api.is_running:
             await run_steps_async(self.api.stopping())
-        self.api = _spawn_api(self.system, self.place, self.links, _traced(self.trace) | broken)
+        changed = _traced(self.trace) | broken
+        self.api = _spawn_api(self.system, self.place, self.links, changed, self.environ)
         await run_steps_async(self.api.starting())
 
     def spawn_worker(self, *words: str, **broken: str) -> Child:
         """Start a worker without waiting; `broken` are variables for tests.chaos.entry."""
         changed = _traced(self.trace) | broken
         if not self.links:
-            return self.system.spawn_worker(*words, **_through(changed), **changed)
+            return self.system.spawn_worker(*words, **_through(changed), **self.environ, **changed)
         links = self.links.open_worker()
         linked = {**links.environment(self.place), **self.links.providers()}
         child = self.system.spawn_worker(*words, **_through(changed), **linked, **changed)
@@ -101,10 +105,20 @@ def _through(broken: Mapping[str, str]) -> dict[str, str]:
 
 
 def _spawn_api(
-    system: System, place: Place, links: ProxiedLinks | None, broken: Mapping[str, str]
+    system: System,
+    place: Place,
+    links: ProxiedLinks | None,
+    broken: Mapping[str, str],
+    environ: Mapping[str, str],
 ) -> Child:
     linked = links.api.environment(place) if links else {}
-    return system.spawn_api(**_through(broken), **linked, **broken)
+    return system.spawn_api(**_through(broken), **linked, **environ, **broken)
+
+
+def _migrate(system: System, environ: Mapping[str, str]) -> None:
+    """Migrate the database by the command of another version."""
+    done = system.run("migrate", **environ)
+    assert done.returncode == 0, done.stderr
 
 
 @asynccontextmanager
@@ -114,20 +128,37 @@ async def open_arena(
     workers: Sequence[Sequence[str]],
     linked: bool,
     traced: bool = False,
+    upgrades_from: str = "",
     **settings: object,
 ) -> AsyncIterator[Arena]:
-    """Run sandbox, API and one worker per entry of `workers`, its arguments."""
+    """Run sandbox, API and one worker per entry of `workers`, its arguments.
+
+    With `upgrades_from` API and workers are those of that commit, on its schema.
+    """
     async with AsyncExitStack() as exits:
-        place = await exits.enter_async_context(stack.place())
+        place = await exits.enter_async_context(stack.place(is_migrated=not upgrades_from))
         merged = {**urls(place.database, place.broker), **SETTINGS, **settings}
         system = exits.enter_context(running_system(place.folder, merged))
         client = await exits.enter_async_context(open_client(system.api_url, system.sandbox_url))
         links = await exits.enter_async_context(open_links(system, place)) if linked else None
         await run_steps_async(system.spawn_sandbox().starting())
         trace = Trace(place.folder / "trace.jsonl") if traced else None
-        api = _spawn_api(system, place, links, _traced(trace))
+        environ = dict[str, str]()
+        if upgrades_from:
+            code = export(upgrades_from, stack.folder / f"code-{upgrades_from[:12]}")
+            environ["PYTHONPATH"] = str(code)
+            _migrate(system, environ)
+        api = _spawn_api(system, place, links, _traced(trace), environ)
         run = Run(system, client, place.database, place.broker)
-        arena = Arena(stack=stack, place=place, run=run, links=links, api=api, trace=trace)
+        arena = Arena(
+            stack=stack,
+            place=place,
+            run=run,
+            links=links,
+            api=api,
+            trace=trace,
+            environ=environ,
+        )
         for words in workers:
             await arena.join(*words)
         await run_steps_async(api.starting())

@@ -13,7 +13,18 @@ from tests.chaos.processes import PROCESSES
 from tests.chaos.round import Fault
 from tests.chaos.servers import SERVERS
 from tests.chaos.steps import STEPS
+from tests.chaos.upgrade import UPGRADE
 from tests.chaos.wires import WIRES
 
-ALL: Final = (*PROCESSES, *LEASES, *COMMITS, *MESSAGES, *STEPS, *SERVERS, *WIRES, *CLUSTER)
+ALL: Final = (
+    *PROCESSES,
+    *UPGRADE,
+    *LEASES,
+    *COMMITS,
+    *MESSAGES,
+    *STEPS,
+    *SERVERS,
+    *WIRES,
+    *CLUSTER,
+)
 FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in ALL}

@@ -36,6 +36,7 @@ class Load:
     client: Client
     random: Random
     rate: float
+    queues: Sequence[str] = QUEUES
     accepted: dict[str, str] = field(default_factory=dict)
     asked_at: dict[str, float] = field(default_factory=dict)
     unanswered: int = 0
@@ -70,7 +71,7 @@ class Load:
         return self._next_at - now
 
     async def _submit(self, fates: list[str]) -> None:
-        wanted = [_order(self.random.choice(QUEUES), fate) for fate in fates]
+        wanted = [_order(self.random.choice(self.queues), fate) for fate in fates]
         self.in_flight_submits += len(wanted)
         asked_at = time.time()
         try:

@@ -45,16 +45,22 @@ async def play_all(
     """Play the rounds and pass each result to `note`; an error ends this fault's rounds."""
     number = numbers[0]
     try:
-        async with _arena(stack, fault) as arena:
-            for number in numbers:
-                report(f"{fault.name}: round {number} of {numbers[-1]}")
-                began, arena.ended = time.monotonic(), []
-                result = await play_until_it_counts(arena, fault, number, seed, report)
-                note(result)
-                report(f"{_line(result)}  ({time.monotonic() - began:.0f} s)")
+        for on_one_system in _split(fault, numbers):
+            async with _arena(stack, fault) as arena:
+                for number in on_one_system:
+                    report(f"{fault.name}: round {number} of {numbers[-1]}")
+                    began, arena.ended = time.monotonic(), []
+                    result = await play_until_it_counts(arena, fault, number, seed, report)
+                    note(result)
+                    report(f"{_line(result)}  ({time.monotonic() - began:.0f} s)")
     except Exception as error:  # noqa: BLE001 the error is the result of the round
         broke = Result(fault=fault.name, round=number, seed=seed, within_s=fault.timeout_s)
         _report_error(broke, error, note, report)
+
+
+def _split(fault: Fault, numbers: Sequence[int]) -> Sequence[Sequence[int]]:
+    """Split the rounds by system: after an upgrade the next round needs a new one."""
+    return [[number] for number in numbers] if fault.upgrades_from else [numbers]
 
 
 async def play_trial(stack: Stack, trial: Trial, seed: int, note: Note, report: Report) -> None:
@@ -103,6 +109,7 @@ async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
                 workers=fault.workers,
                 linked=fault.linked,
                 traced=fault.traced,
+                upgrades_from=fault.upgrades_from,
                 **fault.settings,
             )
         )
@@ -110,7 +117,12 @@ async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
 
 def _trial_arena(stack: Stack, trial: Trial) -> AbstractAsyncContextManager[Arena]:
     return open_arena(
-        stack, workers=trial.workers, linked=trial.linked, traced=False, **trial.settings
+        stack,
+        workers=trial.workers,
+        linked=trial.linked,
+        traced=False,
+        upgrades_from="",
+        **trial.settings,
     )
 
 

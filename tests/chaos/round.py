@@ -93,7 +93,10 @@ async def nothing_more(_: Round) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault. Its `variants` alternate from round to round."""
+    """A fault. Its `variants` alternate from round to round.
+
+    With `upgrades_from` each round begins with a system of that commit.
+    """
 
     strike: Strike
     text: str
@@ -104,6 +107,7 @@ class Fault:
     on_small_disk: bool = False
     on_cluster: bool = False
     traced: bool = False
+    upgrades_from: str = ""
     check: Check = nothing_more
     settings: Mapping[str, object] = field(default_factory=dict)
 

@@ -54,6 +54,17 @@ async def test_wrong_credentials_spend_no_try_and_new_ones_in_the_file_are_taken
     assert all(worker.is_running for worker in workers)
 
 
+async def test_dev_takes_up_the_credentials_of_the_settings_too(
+    system: System, client: Client, password_file: Path
+) -> None:
+    system.start_dev("--providers", "settings")
+    await client.set_behaviour(channel="sms", password="right")
+    ids = await client.submit([submit_body("sms.high")] * WAITING)
+    await until(lambda: client.text(f"{system.api_url}/metrics"), lambda text: OPEN in text)
+    password_file.write_text("right")
+    assert await client.all_final(ids) == {"sent": WAITING}
+
+
 async def said(client: Client, workers: list[Child]) -> str:
     """Return the metrics of all processes."""
     return "".join([await client.text(f"{worker.url}/metrics") for worker in workers])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import socket
+import subprocess
+import sys
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -116,3 +121,68 @@ def test_a_wrong_setting_ends_it_with_2_before_anything_is_made(system: System) 
     (line,) = done.stderr.splitlines()
     assert 'did you mean "consumers"?' in line
     assert not (system.folder / "data").exists()
+
+
+class TestForeignFiles:
+    def test_a_folder_with_files_of_somebody_else_is_refused_and_left_alone(
+        self, system: System
+    ) -> None:
+        for name in ("notes.txt", "postgres/init.sql", "rabbitmq/enabled_plugins"):
+            folder = system.folder / f"with-{Path(name).name}"
+            (folder / name).parent.mkdir(parents=True)
+            (folder / name).write_text("mine")
+            for options in ((), ("--reset",), ("--broker", "rabbitmq")):
+                if name.startswith("rabbitmq") and options != ("--broker", "rabbitmq"):
+                    continue
+                done = system.run("dev", "--data", str(folder), *options)
+                assert done.returncode == 1
+                (line,) = done.stderr.splitlines()
+                assert "files that Notifier did not create" in line
+            assert (folder / name).read_text() == "mine"
+
+    def test_a_reset_removes_what_notifier_made_alone(self, system: System) -> None:
+        system.start_dev().stop(signal.SIGINT)
+        data = system.folder / "data"
+        mine = (data / "backup.sql", data / "postgres/backup.sql")
+        for path in mine:
+            path.write_text("mine")
+        before = (data / "postgres/data/PG_VERSION").stat().st_ino
+        system.start_dev("--reset").stop(signal.SIGINT)
+        assert (data / "postgres/data/PG_VERSION").stat().st_ino != before
+        assert [path.read_text() for path in mine] == ["mine", "mine"]
+
+
+@pytest.mark.parametrize("streams", [">/dev/full 2>&1", "<&- >&- 2>&-", "2>&1 | true"])
+def test_it_stops_whatever_its_output_is(system: System, streams: str) -> None:
+    run = shlex.join([sys.executable, "-m", "notifier", *system.dev()])
+    before, pipe, reader = streams.partition("|")
+    code = system.folder / "code"
+    line = f"({run} {before} & echo $! >pid; wait $!; echo $? >code) {pipe}{reader}"
+    with subprocess.Popen(
+        ["sh", "-c", line], cwd=system.folder, env=system.environment(), start_new_session=True
+    ) as shell:
+        run_steps(pauses_until(lambda: is_ready(system.api_url), timeout_s=60))
+        os.kill(int((system.folder / "pid").read_text()), signal.SIGTERM)
+        run_steps(pauses_until(code.exists, timeout_s=60))
+        os.killpg(shell.pid, signal.SIGKILL)
+    assert code.read_text() == "0\n"
+    assert postgres_of(system) == []
+
+
+def is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready"):  # noqa: S310 our own port
+            return True
+    except OSError:
+        return False
+
+
+async def test_with_the_providers_of_the_settings_it_names_them_and_shows_no_submit(
+    system: System,
+) -> None:
+    real = system.start_dev("--providers", "settings")
+    text = real.log.read_text()
+    assert "WHAT YOU SUBMIT IS REALLY SENT" in text
+    assert f"smtp at 127.0.0.1:{system.smtp_port}" in text
+    assert "it delivers nothing" not in text
+    assert "-d '{" not in text

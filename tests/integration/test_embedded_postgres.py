@@ -220,7 +220,7 @@ async def test_a_server_cannot_be_started_outside_the_main_thread(folder: Path) 
 
 def test_a_folder_that_no_launcher_created_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "report.txt").write_text("precious")
-    with pytest.raises(ForeignFolder, match="nothing was removed"):
+    with pytest.raises(ForeignFolder, match="nothing was changed"):
         PostgresServer.remove(tmp_path)
     (tmp_path / "lock").touch()
     with pytest.raises(ForeignFolder):

@@ -182,7 +182,7 @@ def test_the_installer_does_nothing_if_a_rabbitmq_is_installed(
 
 def test_a_folder_that_no_launcher_created_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "report.txt").write_text("precious")
-    with pytest.raises(ForeignFolder, match="nothing was removed"):
+    with pytest.raises(ForeignFolder, match="nothing was changed"):
         RabbitmqServer.remove(tmp_path)
     (tmp_path / "lock").touch()
     with pytest.raises(ForeignFolder):

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from notifier.adapters.providers.http.checkup import check_http
+from notifier.adapters.providers.http.checkup import address_of, check_http
 from notifier.adapters.providers.http.provider import open_http
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.adapters.providers.reloading import Opener, SettingsReader, open_reloading
@@ -74,6 +74,17 @@ async def check_provider(name: str, settings: ProviderSettings) -> Finding:
     Sends nothing. Raises ConfigError for settings that cannot work.
     """
     return await _type_of(settings).check(name, settings)
+
+
+def provider_host(settings: ProviderSettings) -> str:
+    """Return the host and port that a provider calls, without secrets."""
+    match settings:
+        case SmtpSettings():
+            return f"{settings.host}:{settings.port}"
+        case HttpSettings() if address := address_of(settings.url):
+            return f"{address.host}:{address.port}"
+        case _:
+            return "a host of each notification"
 
 
 def _open(name: str, settings: ProviderSettings) -> AbstractAsyncContextManager[Provider]:
