@@ -121,7 +121,16 @@ def test_only_a_process_that_drains_says_so() -> None:
     assert msgspec.json.decode(encode_figures(draining), type=PreviousRow) == PreviousRow()
 
 
-@pytest.mark.parametrize("stored", ["", "[]", '{"queues": {"email.urgent": {}}}'])
+def test_a_queue_or_provider_that_does_not_fit_is_left_out() -> None:
+    figures = decode_figures(
+        '{"queues": {"email.urgent": {}, "email": {}, "email.high": {"held": 1},'
+        ' "sms.high": {"held": "many"}}, "providers": {"smtp": {"calls": 2}, "fcm": []}}'
+    )
+    assert figures.queues == {EMAIL_HIGH: QueueFigures(held=1)}
+    assert figures.providers == {"smtp": ProviderFigures(calls=2)}
+
+
+@pytest.mark.parametrize("stored", ["", "[]", '{"queues": []}'])
 def test_what_does_not_fit_is_a_value_error(stored: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         decode_figures(stored)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 2
 """How many connections `open_controls` opens at most."""
 CHANNEL: Final = "notifier_controls"
+KINDS: Final = frozenset(ScopeKind)
+"""A newer version may pause what this one does not know."""
+STATES: Final = frozenset(BreakerState)
+"""Any other state, of a newer version, is a breaker that is not closed."""
 
 
 class PostgresControls:
@@ -46,7 +50,7 @@ class PostgresControls:
             pauses = await connection.fetch(statement("controls_pauses"))
             breakers = await connection.fetch(statement("controls_breakers"), self._worker)
         return Controls(
-            pauses=tuple(_pause(row) for row in pauses),
+            pauses=tuple(_pause(row) for row in pauses if row["kind"] in KINDS),
             breakers=tuple(_breaker(row) for row in breakers),
         )
 
@@ -95,7 +99,7 @@ def _pause(row: Record) -> Pause:
 def _breaker(row: Record) -> Breaker:
     return Breaker(
         provider=row["provider"],
-        state=BreakerState(row["state"]),
+        state=BreakerState(row["state"]) if row["state"] in STATES else BreakerState.OPEN,
         reason=row["reason"],
         age_s=row["age_s"],
         probe_in_s=row["probe_in_s"],

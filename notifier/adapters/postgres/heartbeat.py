@@ -14,6 +14,7 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.tolerant import decode_entries
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.ports.heartbeat import (
@@ -40,8 +41,8 @@ log = structlog.get_logger(__name__)
 class _StoredFigures(msgspec.Struct):
     """The column `figures`. Other versions may have written fewer fields, or more."""
 
-    queues: dict[str, QueueFigures] = {}
-    providers: dict[str, ProviderFigures] = {}
+    queues: dict[str, msgspec.Raw] = {}
+    providers: dict[str, msgspec.Raw] = {}
     draining: bool = False
 
 
@@ -60,14 +61,17 @@ def encode_figures(figures: Figures) -> str:
 
 
 def decode_figures(stored: str) -> Figures:
-    """Read the column `figures`. Raises ValueError if another version's figures do not fit."""
+    """Read the column `figures`; a queue or provider that does not fit is left out.
+
+    Raises ValueError for anything but figures.
+    """
     try:
         decoded = _decoder.decode(stored)
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from error
     return Figures(
-        queues={QueueKey.parse(name): row for name, row in decoded.queues.items()},
-        providers=decoded.providers,
+        queues=decode_entries(decoded.queues, QueueKey.parse, QueueFigures),
+        providers=decode_entries(decoded.providers, str, ProviderFigures),
         is_draining=decoded.draining,
     )
 

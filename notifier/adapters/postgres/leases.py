@@ -14,6 +14,8 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.tolerant import decode_entries
+from notifier.domain.due import DueClass, Position
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.ports.leases import HeldLease, Lease, LeaseRead, Progress
 
@@ -26,7 +28,16 @@ CONNECTIONS: Final = 1
 # A lease that a crash of Postgres sets back is lost by its holder at the next renewal.
 _SESSION_SETTINGS: Final = {"synchronous_commit": "off"}
 
-_decoder = msgspec.json.Decoder(Progress)
+
+class _StoredProgress(msgspec.Struct):
+    """The column `progress`. Other versions may have written fewer fields or classes, or more."""
+
+    floors: dict[str, msgspec.Raw] = {}
+    marks: dict[str, msgspec.Raw] = {}
+    is_backlogged: bool = False
+
+
+_decoder = msgspec.json.Decoder(_StoredProgress)
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +45,23 @@ log = structlog.get_logger(__name__)
 def encode_progress(progress: Progress) -> str:
     """The value of the column `progress`."""
     return msgspec.json.encode(progress).decode()
+
+
+def decode_progress(stored: str) -> Progress:
+    """Read the column `progress`; a class that does not fit starts at the beginning.
+
+    Raises msgspec.DecodeError for anything but progress.
+    """
+    decoded = _decoder.decode(stored)
+    return Progress(
+        floors=decode_entries(decoded.floors, _due_class, Position),
+        marks=decode_entries(decoded.marks, _due_class, Position),
+        is_backlogged=decoded.is_backlogged,
+    )
+
+
+def _due_class(name: str) -> DueClass:
+    return DueClass(int(name))
 
 
 class PostgresLeases:
@@ -101,7 +129,7 @@ def _columns(held: Sequence[HeldLease]) -> tuple[list[str], list[int], list[str]
 
 def _decode_progress(queue: str, stored: str) -> Progress:
     try:
-        return _decoder.decode(stored)
+        return decode_progress(stored)
     except msgspec.DecodeError as error:
         log.warning("lease_progress_unreadable", queue=queue, reason=str(error))
         return Progress()
