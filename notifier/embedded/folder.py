@@ -52,10 +52,15 @@ def is_made(name: str, made: Collection[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in made)
 
 
-def remove_made(folder: Path, made: Collection[str]) -> None:
-    """Remove what fits the patterns, and the folder if nothing else is in it."""
-    for path in folder.iterdir():
-        if not is_made(path.name, made):
+def remove_made(folder: Path, log: str, made: Collection[str]) -> None:
+    """Remove what fits the patterns, and the folder if nothing else is in it.
+
+    Beside other files lock and log stay: they show that the folder is a launcher's.
+    """
+    paths = list(folder.iterdir())
+    is_shared = not all(is_made(path.name, made) for path in paths)
+    for path in paths:
+        if not is_made(path.name, made) or (is_shared and path.name in {LOCK, log}):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -222,7 +222,7 @@ class PostgresServer(PrivateServer):
     @classmethod
     def _remove_folder(cls, folder: Path) -> None:
         remove_data_layout(folder)
-        remove_made(folder, cls.made)
+        remove_made(folder, cls.log_name, cls.made)
 
 
 def running_postgres(

@@ -122,7 +122,7 @@ class PrivateServer(ABC):
 
     @classmethod
     def _remove_folder(cls, folder: Path) -> None:
-        remove_made(folder, cls.made)
+        remove_made(folder, cls.log_name, cls.made)
 
     def _lock_folder(self) -> None:
         try:
