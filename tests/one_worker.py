@@ -30,7 +30,7 @@ from notifier.domain.notification import (
 )
 from notifier.domain.outcome import Accepted, Outcome
 from notifier.domain.retry import AmbiguityRule, OnAmbiguous, RetryPolicy
-from notifier.ports.attempts import ClaimedRow
+from notifier.ports.attempts import ClaimedRow, EndedCall
 from notifier.ports.broker import Pointer
 from notifier.ports.provider import Envelope
 from notifier.ports.store import ClaimRequest
@@ -111,13 +111,14 @@ class ScriptedLiveness:
 
 
 class Outcomes(list[tuple[QueueKey, str, Outcome]]):
-    """Keeps the outcome of each call. Implements delivery.attempt.OutcomeListener."""
+    """Keeps the outcome of each call. Implements OutcomeListener and OutcomeJudge."""
 
-    def on_outcome(
-        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
-    ) -> None:
-        del started_at
-        self.append((queue, provider, outcome))
+    def on_outcome(self, call: EndedCall) -> None:
+        self.append((call.queue, call.provider, call.outcome))
+
+    def judge(self, provider: str, outcome: Outcome) -> Outcome:
+        del provider
+        return outcome
 
 
 class Worker(NamedTuple):
@@ -231,6 +232,7 @@ async def open_worker(
             random=Draws(0.5),
             send_timeout_s=send_timeout_s,
             outcome_listeners=[outcomes],
+            judge=outcomes,
         )
         await stack.enter_async_context(running_attempts(attempts))
         yield Worker(store, reader, attempts, provider, outcomes, registry, set())

@@ -257,7 +257,8 @@ class Resumed(msgspec.Struct):
 class ProviderHealth(msgspec.Struct):
     """The state of one provider.
 
-    `reason` is why its breaker opened last. `calls` and `failures` cover the last 10 s.
+    `reason` is why its breaker opened last, `code` the provider's code of the last failure. `calls`
+    and `failures` cover the last 10 s.
     """
 
     provider: str
@@ -268,6 +269,7 @@ class ProviderHealth(msgspec.Struct):
     paused: bool
     calls: int
     failures: int
+    code: str = ""
 
     @classmethod
     def of(cls, state: ProviderState) -> ProviderHealth:
@@ -281,6 +283,7 @@ class ProviderHealth(msgspec.Struct):
             paused=state.paused,
             calls=state.calls,
             failures=state.failures,
+            code=state.code,
         )
 
 

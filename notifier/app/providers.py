@@ -14,6 +14,7 @@ from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.delivery_rules import ProviderBinding
+from notifier.domain.breaker import BreakerRule
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import Channel
 from notifier.domain.retry import AmbiguityRule, OnAmbiguous
@@ -100,6 +101,23 @@ async def open_provider_rates(
     for name, rate in rates.items():
         await stack.enter_async_context(background_task(rate, f"rate {name}"))
     return ProviderRates(channels, rates)
+
+
+def breaker_rules(
+    settings: Settings, providers: Mapping[str, ProviderSettings]
+) -> Mapping[str, BreakerRule]:
+    """When the breaker of each provider opens, as far as the settings say it."""
+    return {
+        name: BreakerRule(
+            refusals_in_a_row=one_provider.refusals_in_a_row,
+            stop_unanswered_s={
+                channel: channel_settings.stop_unanswered_s
+                for channel, channel_settings in settings.channels.items()
+                if channel_settings.provider == name
+            },
+        )
+        for name, one_provider in providers.items()
+    }
 
 
 def bulkheads_of(

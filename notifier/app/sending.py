@@ -13,6 +13,7 @@ from notifier.app.draining import drain, running_attempts
 from notifier.app.process import Process
 from notifier.app.providers import (
     ReadSettings,
+    breaker_rules,
     bulkheads_of,
     open_bindings,
     open_provider_rates,
@@ -22,6 +23,7 @@ from notifier.app.recovering import start_recovery
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules
 from notifier.delivery.relay import Relays
+from notifier.domain.breaker import BreakerRule
 from notifier.lifecycle import background_task, uptime_s
 from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import QueueRule
@@ -54,7 +56,7 @@ async def open_worker(
             bindings=await open_bindings(stack, settings, providers, reload),
             policies=retry_policies(settings),
         )
-        breakers = _breakers(process)
+        breakers = _breakers(process, breaker_rules(settings, providers))
         rates = await open_provider_rates(stack, process, providers)
         attempts = _attempts(process, rules, breakers, rates)
         await stack.enter_async_context(running_attempts(attempts))
@@ -115,12 +117,13 @@ def _attempts(
         rules=rules,
         liveness=process.membership,
         outcome_listeners=(breakers, rates),
+        judge=breakers,
         random=random.Random(),  # noqa: S311 jitter, no secret
         send_timeout_s=process.settings.worker.send_timeout_s,
     )
 
 
-def _breakers(process: Process) -> Breakers:
+def _breakers(process: Process, rules: Mapping[str, BreakerRule]) -> Breakers:
     prober = Prober(
         store=process.control_store,
         gates=process.gates,
@@ -135,6 +138,8 @@ def _breakers(process: Process) -> Breakers:
         gates=process.gates,
         prober=prober,
         reports=process.membership,
+        calls=process.sending,
+        rules=rules,
         observer=process.metrics,
         clock=time.monotonic,
     )

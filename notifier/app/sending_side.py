@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from notifier.domain.notification import QueueKey
+from notifier.domain.notification import Channel, QueueKey
 from notifier.ports.heartbeat import NO_FIGURES, Figures, QueueFigures
 from notifier.scheduling.consumers.pool import ConsumerPool
 from notifier.scheduling.gates.breakers import Breakers
@@ -20,7 +20,8 @@ class SendingSide:
     """What this process sends with: nothing in an API process, and in a worker before it starts.
 
     It exists before consumers and breakers, so that heartbeat, gates and prober can refer to it.
-    Implements ports.heartbeat.FigureSource and QueueFigureSource, prober.Backlog and
+    Implements ports.heartbeat.FigureSource and QueueFigureSource, prober.Backlog,
+    breakers.UnansweredCalls and
     queue_gates.PermissionListener.
     """
 
@@ -53,6 +54,10 @@ class SendingSide:
     def has_work(self, queue: QueueKey) -> bool:
         """Whether a message of the queue waits that this process could send."""
         return self._running is not None and self._running.pool.has_work(queue)
+
+    def unanswered_s(self, channel: Channel) -> float:
+        """For how long the calls of a channel have had no answer; 0 if none runs."""
+        return self._running.pool.unanswered_s(channel) if self._running else 0.0
 
     def permissions_changed(self) -> None:
         """Stop the queues that may not send at once, and start the others soon."""

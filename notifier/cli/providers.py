@@ -18,6 +18,7 @@ _COLUMNS: Final[dict[str, Callable[[ProviderHealth], object]]] = {
     "channels": lambda provider: ", ".join(provider.channels),
     "breaker": lambda provider: provider.breaker,
     "reason": lambda provider: provider.reason if _is_open(provider) else "",
+    "code": lambda provider: provider.code if _is_open(provider) else "",
     "probe in s": lambda provider: provider.probe_in_s if _is_open(provider) else None,
     "calls 10 s": lambda provider: provider.calls,
     "failed": lambda provider: provider.failures,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -30,6 +30,7 @@ from notifier.domain.outcome import (
 from notifier.domain.retry import Spent
 from notifier.domain.timing import AttemptTiming
 from notifier.lifecycle import TimeLimit, uptime_s
+from notifier.ports.attempts import EndedCall
 from notifier.ports.provider import Envelope
 from notifier.ports.store import AttemptResult, ClaimRequest
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from notifier.delivery.delivery_rules import DeliveryRules
     from notifier.domain.notification import Channel, Claimed, QueueKey
     from notifier.domain.retry import Decision
-    from notifier.ports.attempts import ClaimedRow, HeldPointer
+    from notifier.ports.attempts import ClaimedRow, HeldPointer, OutcomeJudge, OutcomeListener
     from notifier.ports.heartbeat import Liveness
     from notifier.ports.observer import AttemptObserver
     from notifier.ports.store import AttemptStore
@@ -53,16 +54,6 @@ NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
 
 log = structlog.get_logger(__name__)
 _decode = msgspec.json.Decoder(dict[str, object]).decode
-
-
-class OutcomeListener(Protocol):
-    """Is notified of the outcome of each provider call."""
-
-    def on_outcome(
-        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
-    ) -> None:
-        """Take note of a call that ended; `started_at` is an instant of the monotonic clock."""
-        ...
 
 
 class CallTimes(msgspec.Struct, frozen=True):
@@ -92,6 +83,7 @@ class Attempts:
         rules: DeliveryRules,
         liveness: Liveness,
         outcome_listeners: Sequence[OutcomeListener],
+        judge: OutcomeJudge,
         random: Random,
         send_timeout_s: float,
     ) -> None:
@@ -105,6 +97,7 @@ class Attempts:
         self._rules = rules
         self._liveness = liveness
         self._outcome_listeners = outcome_listeners
+        self._judge = judge
         self._random = random
         self._send_timeout_s = send_timeout_s
         self._time_limits: dict[Channel, TimeLimit] = {}
@@ -224,8 +217,18 @@ class Attempts:
         """Report a call that ended, and hand its result over to be recorded."""
         claimed = row.claimed
         provider = self._rules.provider_name(claimed.queue)
+        call = EndedCall(
+            queue=claimed.queue,
+            provider=provider,
+            outcome=outcome,
+            started_at=times.started_at,
+            recipient=claimed.recipient,
+            is_repeat=claimed.unspent > 0,
+        )
         for listener in self._outcome_listeners:
-            listener.on_outcome(claimed.queue, provider, outcome, times.started_at)
+            listener.on_outcome(call)
+        if isinstance(outcome, Refused):
+            outcome = self._judge.judge(provider, outcome)
         self._observer.attempted(claimed.queue, provider, outcome.name, outcome.code, times.call_s)
         decision = self._rules.decide(
             claimed.queue,

@@ -55,7 +55,9 @@ class Breaker:
 
     `age_s` is how long it has been in this state. `probe_in_s` is the time until it may be probed,
     0 or less if it may be now; while half-open, the time until the holder's claim on the probe
-    ends. `is_mine`: this process holds the probe.
+    ends. `is_mine`: this process holds the probe. `reason` is that of its first opening, unless a
+    probe showed that our settings are wrong; `code` the provider's code of the last failure.
+    `openings` counts how often it opened since it was closed.
     """
 
     provider: str
@@ -64,6 +66,8 @@ class Breaker:
     age_s: float
     probe_in_s: float
     is_mine: bool
+    openings: int = 0
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

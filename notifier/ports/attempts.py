@@ -7,7 +7,8 @@ from typing import Protocol
 
 import msgspec
 
-from notifier.domain.notification import Claimed
+from notifier.domain.notification import Claimed, QueueKey
+from notifier.domain.outcome import Outcome
 from notifier.domain.timing import AttemptTiming
 from notifier.ports.broker import Pointer
 from notifier.ports.store import ClaimRequest
@@ -43,6 +44,37 @@ class ClaimedRow(msgspec.Struct, frozen=True, eq=False):
     request: ClaimRequest
     requested_at: float
     held: HeldPointer
+
+
+class EndedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of a provider that ended.
+
+    `started_at` is an instant of the monotonic clock. `is_repeat` says that an attempt of the same
+    notification before it ended without spending a try.
+    """
+
+    queue: QueueKey
+    provider: str
+    outcome: Outcome
+    started_at: float
+    recipient: str = ""
+    is_repeat: bool = False
+
+
+class OutcomeListener(Protocol):
+    """Is notified of the outcome of each provider call."""
+
+    def on_outcome(self, call: EndedCall) -> None:
+        """Take note of a call that ended."""
+        ...
+
+
+class OutcomeJudge(Protocol):
+    """Knows what other calls of the same provider resulted in."""
+
+    def judge(self, provider: str, outcome: Outcome) -> Outcome:
+        """What the outcome means, given the outcomes of other calls; usually itself."""
+        ...
 
 
 class AttemptRunner(Protocol):

@@ -30,8 +30,8 @@ class BreakerStore(Protocol):
     All processes are notified of a change when it commits. Raises StoreUnavailable.
     """
 
-    async def open_breaker(self, provider: str, reason: str) -> bool:
-        """Closed, or without a row -> open; the first probe is allowed after 5 s."""
+    async def open_breaker(self, provider: str, reason: str, *, code: str, wait_s: float) -> bool:
+        """Closed, or without a row -> open; the first probe is allowed after `wait_s`."""
         ...
 
     async def hold_probe(self, provider: str, hold_s: float) -> bool:
@@ -41,8 +41,18 @@ class BreakerStore(Protocol):
         """
         ...
 
-    async def reopen_breaker(self, provider: str, reason: str) -> bool:
-        """Half-open and held by this process -> open, with twice the wait, at most 60 s."""
+    async def reopen_breaker(
+        self, provider: str, *, reason: str, code: str, base_s: float, min_wait_s: float
+    ) -> bool:
+        """Half-open and held by this process -> open.
+
+        The wait for the next probe is `base_s` doubled for each opening in a row, at most 60 s, but
+        at least `min_wait_s`.
+        """
+        ...
+
+    async def close_answered(self, provider: str) -> bool:
+        """Open because calls were not answered, probing or not -> closed."""
         ...
 
     async def close_breaker(self, provider: str) -> bool:

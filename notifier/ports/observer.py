@@ -139,8 +139,8 @@ class PoolObserver(SchedulerObserver, HangObserver, Protocol):
 class BreakerObserver(Protocol):
     """What the circuit breakers report."""
 
-    def breaker_changed(self, provider: str, state: str) -> None:
-        """Report the state of a provider's breaker."""
+    def breaker_changed(self, provider: str, state: str, reason: str) -> None:
+        """Report the state of a provider's breaker, and why it opened last."""
         ...
 
     def breaker_opened(self, provider: str, reason: str) -> None:

@@ -36,7 +36,8 @@ class ProviderState:
     """One row of `GET /v1/providers`.
 
     `channels` are the channels it sends on. `reason` is why the breaker opened,
-    "" if it never did; `probe_in_s` is when it may be probed, 0 unless it is open or half-open.
+    "" if it never did, and `code` the provider's code of the last failure; `probe_in_s` is when it
+    may be probed, 0 unless it is open or half-open.
     `calls` and `failures` are those of all workers in the last 10 s.
     """
 
@@ -44,6 +45,7 @@ class ProviderState:
     channels: tuple[str, ...]
     breaker: BreakerState
     reason: str
+    code: str
     probe_in_s: float
     paused: bool
     calls: int

@@ -131,6 +131,7 @@ def _provider_state(
         channels=channels,
         breaker=breaker.state if breaker else BreakerState.CLOSED,
         reason=breaker.reason if breaker else "",
+        code=breaker.code if breaker else "",
         probe_in_s=_probe_in_s(breaker),
         paused=any(pause.scope == Scope(ScopeKind.PROVIDER, name) for pause in controls.pauses),
         calls=sum(figures.calls for figures in reports),

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
 
 import asyncpg
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
@@ -16,10 +19,19 @@ from harness.tcp_proxy import open_proxy_for
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.domain.breaker import ProviderFigures
+from notifier.domain.breaker import BreakerRule, ProviderFigures
 from notifier.domain.controls import BreakerState, Scope, ScopeKind, SendPermission
 from notifier.domain.notification import Channel, QueueKey
-from notifier.domain.outcome import Accepted, Ambiguous, Misconfigured, Outcome, Unavailable
+from notifier.domain.outcome import (
+    Accepted,
+    Ambiguous,
+    Misconfigured,
+    Outcome,
+    Refused,
+    Throttled,
+    Unavailable,
+)
+from notifier.ports.attempts import EndedCall
 from notifier.scheduling.gates.breakers import Breakers
 from notifier.scheduling.gates.prober import Prober
 from notifier.scheduling.gates.probes import Probes
@@ -30,6 +42,9 @@ from tests.doubles import PermissionChange
 PROVIDERS = {Channel("email"): ["smtp"], Channel("sms"): ["twilio"], Channel("push"): ["fcm"]}
 DOWN = Unavailable(code="503")
 DENIED = Misconfigured(code="401", is_credentials=True)
+WRONG_SENDER = Misconfigured(code="550 5.7.1")
+REFUSED = Refused(code="554 5.7.1", detail="Relay access denied")
+NUMBERS = count(1)
 NO_CONNECTION = Unavailable(code="no_connection", is_local=True)
 
 
@@ -41,6 +56,7 @@ class Worker:
     metrics: Metrics
     work: set[QueueKey] = field(default_factory=lambda: {EMAIL_LOW, EMAIL_HIGH, SMS_HIGH})
     peers: list[Mapping[str, ProviderFigures]] = field(default_factory=list)
+    unanswered: dict[Channel, float] = field(default_factory=dict)
     now: float = 1000.0
 
     def __post_init__(self) -> None:
@@ -66,6 +82,8 @@ class Worker:
             gates=self.gates,
             prober=prober,
             reports=self,
+            calls=self,
+            rules={"smtp": BreakerRule(stop_unanswered_s={"email": 10.0})},
             observer=self.metrics,
             clock=lambda: self.now,
         )
@@ -73,12 +91,32 @@ class Worker:
     def has_work(self, queue: QueueKey) -> bool:
         return queue in self.work
 
+    def unanswered_s(self, channel: Channel) -> float:
+        return self.unanswered.get(channel, 0.0)
+
     def provider_figures(self) -> Sequence[Mapping[str, ProviderFigures]]:
         return [self.breakers.figures(), *self.peers]
 
-    def record(self, outcome: Outcome, count: int = 1, queue: QueueKey = EMAIL_HIGH) -> None:
-        for _ in range(count):
-            self.breakers.on_outcome(queue, "smtp", outcome, self.now)
+    def record(
+        self,
+        outcome: Outcome,
+        times: int = 1,
+        queue: QueueKey = EMAIL_HIGH,
+        *,
+        recipient: str = "",
+        is_repeat: bool = False,
+    ) -> None:
+        for _ in range(times):
+            self.breakers.on_outcome(
+                EndedCall(
+                    queue=queue,
+                    provider="smtp",
+                    outcome=outcome,
+                    started_at=self.now,
+                    recipient=recipient or f"{next(NUMBERS)}@example.com",
+                    is_repeat=is_repeat,
+                )
+            )
 
     async def check(self) -> None:
         await self.gates.run_once()
@@ -230,7 +268,9 @@ async def test_a_call_that_began_before_the_probe_does_not_close_the_breaker(
     await end_probe_wait(database_url)
     began_at, ann.now = ann.now, ann.now + 5
     await ann.check()
-    ann.breakers.on_outcome(EMAIL_HIGH, "smtp", Accepted(), began_at)
+    ann.breakers.on_outcome(
+        EndedCall(queue=EMAIL_HIGH, provider="smtp", outcome=Accepted(), started_at=began_at)
+    )
     await ann.check()
     assert ann.state() is BreakerState.HALF_OPEN
 
@@ -432,3 +472,209 @@ async def test_the_running_check_closes_the_breaker_at_once_after_the_probe_and_
             changed.clear()
             await changed.wait()
         stop.set()
+
+
+async def test_wrong_settings_open_the_breaker_with_advice_and_are_no_error_of_the_provider(
+    ann: Worker,
+) -> None:
+    with capture_logs() as logs:
+        ann.record(WRONG_SENDER, 3)
+        ann.now += 1
+        await ann.check()
+    [opened] = [entry for entry in logs if entry["event"] == "breaker_opened"]
+    assert (opened["log_level"], opened["reason"]) == ("error", "configuration")
+    assert "settings" in opened["advice"]
+    [breaker] = ann.gates.snapshot().breakers
+    assert (breaker.reason, breaker.code) == ("configuration", "550 5.7.1")
+
+
+async def test_what_some_notifications_do_not_have_does_not_stop_the_others(
+    ann: Worker, ben: Worker
+) -> None:
+    """Tokens of one platform are refused (wrong key for it), those of the other are accepted."""
+    for _ in range(40):
+        ben.record(Accepted())
+        ann.record(DENIED, is_repeat=True)
+        ann.record(DENIED)
+        for worker in (ann, ben):
+            worker.now += 0.4
+        ann.peers = [ben.breakers.figures()]
+        await ann.check()
+        assert ann.state() is BreakerState.CLOSED
+    ann.now += 60
+    ann.peers = [{"smtp": msgspec.structs.replace(ben.breakers.figures()["smtp"], accepted_s=60)}]
+    ann.record(DENIED, 4, is_repeat=True)
+    ann.now += 2
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+
+
+async def test_twenty_refusals_in_a_row_cost_twenty_messages_and_not_a_campaign(
+    ann: Worker, database_url: str
+) -> None:
+    ann.record(REFUSED, 20)
+    assert ann.breakers.judge("smtp", REFUSED) == REFUSED
+    ann.record(REFUSED)
+    assert isinstance(ann.breakers.judge("smtp", REFUSED), Misconfigured)
+    await ann.check()
+    assert isinstance(ann.breakers.judge("smtp", REFUSED), Misconfigured)
+    assert ann.breakers.judge("twilio", REFUSED) == REFUSED
+    [breaker] = ann.gates.snapshot().breakers
+    assert (breaker.reason, breaker.code) == ("refusals", "554 5.7.1")
+    await end_probe_wait(database_url)
+    await ann.check()
+    ann.record(REFUSED)
+    await ann.check()
+    [breaker] = ann.gates.snapshot().breakers
+    assert (breaker.state, breaker.reason) == (BreakerState.OPEN, "refusals")
+    await end_probe_wait(database_url)
+    await ann.check()
+    ann.now += 1
+    ann.record(Accepted(), queue=EMAIL_LOW)
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+    assert ann.breakers.judge("smtp", REFUSED) == REFUSED
+
+
+async def test_refusals_of_one_recipient_or_between_acceptances_open_nothing(
+    ann: Worker, ben: Worker
+) -> None:
+    ann.record(REFUSED, 100, recipient="gone@example.com")
+    ann.record(REFUSED, 18)
+    await ann.check()
+    ann.record(Accepted())
+    ann.record(REFUSED, 19)
+    await ann.check()
+    ann.now += 1
+    ben.record(Accepted())
+    ann.peers = [ben.breakers.figures()]
+    await ann.check()
+    ann.record(REFUSED, 19)
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+
+
+async def test_refusals_are_counted_over_all_workers(ann: Worker, ben: Worker) -> None:
+    ann.record(REFUSED, 10)
+    ben.record(REFUSED, 10)
+    ann.peers = [ben.breakers.figures()]
+    await ann.check()
+    assert ann.state() is BreakerState.OPEN
+
+
+async def test_a_provider_that_only_throttles_rests_for_a_span_that_doubles_until_it_accepts(
+    ann: Worker, database_url: str
+) -> None:
+    ann.record(Throttled(code="429"), 5)
+    await ann.check()
+    waits = []
+    for _ in range(4):
+        [breaker] = ann.gates.snapshot().breakers
+        assert (breaker.state, breaker.reason) == (BreakerState.OPEN, "throttled")
+        waits.append(round(breaker.probe_in_s))
+        await end_probe_wait(database_url)
+        await ann.check()
+        await ann.check()
+        ann.now += 1
+        for queue in (EMAIL_HIGH, EMAIL_LOW):
+            ann.record(Throttled(code="429"), queue=queue)
+        await ann.check()
+    assert waits == [1, 2, 4, 8]
+    await end_probe_wait(database_url)
+    await ann.check()
+    ann.now += 1
+    for queue in (EMAIL_HIGH, EMAIL_LOW):
+        ann.record(Accepted(), queue=queue)
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize(("asked_s", "rest_s"), [(7, 7), (3600, 900)])
+async def test_a_provider_rests_for_as_long_as_it_asked_for_at_most_15_minutes(
+    ann: Worker, ben: Worker, asked_s: int, rest_s: int
+) -> None:
+    ann.record(Throttled(code="429", after=timedelta(seconds=asked_s)))
+    await ann.check()
+    await ben.check()
+    [breaker] = ben.gates.snapshot().breakers
+    assert (breaker.state, breaker.reason) == (BreakerState.OPEN, "throttled")
+    assert rest_s - 1 < breaker.probe_in_s <= rest_s
+    assert ben.permissions(EMAIL_HIGH) == [SendPermission.BREAKER_OPEN]
+    await ben.check()
+    assert ben.state() is BreakerState.OPEN
+
+
+async def test_throttled_calls_among_accepted_ones_leave_the_provider_open(ann: Worker) -> None:
+    for _ in range(20):
+        ann.record(Throttled(code="429"), 13)
+        ann.record(Accepted())
+        ann.record(Throttled(code="429"), 13)
+        await ann.check()
+        ann.now += 0.1
+    assert ann.state() is BreakerState.CLOSED
+
+
+async def test_calls_without_an_answer_open_the_breaker_and_any_answer_closes_it(
+    ann: Worker, ben: Worker
+) -> None:
+    began_at = ann.now
+    ann.unanswered = {Channel("email"): 9.9}
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+    ann.unanswered = {Channel("email"): 10.0}
+    await ann.check()
+    [breaker] = ann.gates.snapshot().breakers
+    assert (breaker.state, breaker.reason) == (BreakerState.OPEN, "unanswered")
+    await ben.check()
+    ben.breakers.on_outcome(
+        EndedCall(queue=EMAIL_LOW, provider="smtp", outcome=Accepted(), started_at=began_at)
+    )
+    await ben.check()
+    assert ben.state() is BreakerState.CLOSED
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED  # its calls are as old as before
+
+
+async def test_calls_that_others_have_answered_open_no_breaker(ann: Worker, ben: Worker) -> None:
+    ben.record(Accepted())
+    ann.peers = [ben.breakers.figures()]
+    ann.unanswered = {Channel("email"): 60.0}
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+
+
+async def test_after_a_failed_probe_another_queue_sends_the_next_one(
+    ann: Worker, database_url: str
+) -> None:
+    ann.record(DENIED, 20)
+    await ann.check()
+    queues = []
+    for _ in range(4):
+        await end_probe_wait(database_url)
+        await ann.check()
+        [queue] = [
+            queue
+            for queue in (EMAIL_HIGH, EMAIL_LOW)
+            if ann.permissions(queue) == [SendPermission.PROBE]
+        ]
+        queues.append(queue)
+        ann.now += 1
+        ann.record(DENIED, queue=queue)
+        await ann.check()
+    assert queues == [EMAIL_HIGH, EMAIL_LOW, EMAIL_HIGH, EMAIL_LOW]
+
+
+async def test_a_breaker_keeps_its_first_reason_and_the_last_code(
+    ann: Worker, database_url: str
+) -> None:
+    ann.record(DOWN, 20)
+    await ann.check()
+    await end_probe_wait(database_url)
+    await ann.check()
+    [breaker] = ann.gates.snapshot().breakers
+    assert (breaker.state, breaker.reason) == (BreakerState.HALF_OPEN, "errors")
+    ann.record(Ambiguous(code="timeout"))
+    await ann.check()
+    [breaker] = ann.gates.snapshot().breakers
+    assert (breaker.state, breaker.reason, breaker.code) == (BreakerState.OPEN, "errors", "timeout")
+    assert (ann.openings("errors"), ann.openings("probe")) == (1, 1)

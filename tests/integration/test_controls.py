@@ -184,8 +184,8 @@ async def test_a_pause_begun_after_the_last_one_expired_has_a_new_beginning(
 async def test_a_breaker_opens_once_and_waits_five_seconds(
     one: PostgresControls, other: PostgresControls, database_url: str
 ) -> None:
-    assert await one.open_breaker("smtp", "errors")
-    assert not await other.open_breaker("smtp", "in_a_row")
+    assert await one.open_breaker("smtp", "errors", code="503", wait_s=5.0)
+    assert not await other.open_breaker("smtp", "in_a_row", code="503", wait_s=5.0)
     seen = await breaker(other)
     assert (seen.provider, seen.state, seen.reason) == ("smtp", BreakerState.OPEN, "errors")
     assert (await stored_openings(database_url), seen.is_mine) == (1, False)
@@ -196,11 +196,13 @@ async def test_a_breaker_opens_once_and_waits_five_seconds(
 async def test_only_the_holder_of_a_probe_closes_or_reopens_the_breaker(
     one: PostgresControls, other: PostgresControls, database_url: str
 ) -> None:
-    await one.open_breaker("smtp", "errors")
+    await one.open_breaker("smtp", "errors", code="503", wait_s=5.0)
     await execute(database_url, "UPDATE breakers SET probe_at = now()")
     assert await one.hold_probe("smtp", 30)
     assert not await other.hold_probe("smtp", 30)
-    assert not await other.reopen_breaker("smtp", "probe")
+    assert not await other.reopen_breaker(
+        "smtp", reason="errors", code="timeout", base_s=5.0, min_wait_s=0.0
+    )
     assert not await other.close_breaker("smtp")
     assert (await breaker(one)).is_mine
     seen = await breaker(other)
@@ -216,31 +218,35 @@ async def test_only_the_holder_of_a_probe_closes_or_reopens_the_breaker(
 async def test_an_expired_hold_is_taken_by_another_process(
     one: PostgresControls, other: PostgresControls, database_url: str
 ) -> None:
-    await one.open_breaker("smtp", "errors")
+    await one.open_breaker("smtp", "errors", code="503", wait_s=5.0)
     await execute(database_url, "UPDATE breakers SET probe_at = now()")
     await one.hold_probe("smtp", 0.001)
     await asyncio.sleep(0.01)
     assert await other.hold_probe("smtp", 30)
     assert not await one.close_breaker("smtp")
-    assert await other.reopen_breaker("smtp", "probe")
+    assert await other.reopen_breaker(
+        "smtp", reason="errors", code="timeout", base_s=5.0, min_wait_s=0.0
+    )
 
 
 async def test_the_wait_doubles_up_to_a_minute_and_is_five_seconds_again_after_a_close(
     one: PostgresControls, database_url: str
 ) -> None:
     waits, due = list[int](), "UPDATE breakers SET probe_at = now()"
-    await one.open_breaker("smtp", "errors")
+    await one.open_breaker("smtp", "errors", code="503", wait_s=5.0)
     for _ in range(7):
         waits.append(round((await breaker(one)).probe_in_s))
         await execute(database_url, due)
         assert await one.hold_probe("smtp", 30)
-        assert await one.reopen_breaker("smtp", "probe")
+        assert await one.reopen_breaker(
+            "smtp", reason="errors", code="timeout", base_s=5.0, min_wait_s=0.0
+        )
     assert waits == [5, 10, 20, 40, 60, 60, 60]
     assert await stored_openings(database_url) == 8
     await execute(database_url, due)
     assert await one.hold_probe("smtp", 30)
     assert await one.close_breaker("smtp")
-    assert await one.open_breaker("smtp", "errors")
+    assert await one.open_breaker("smtp", "errors", code="503", wait_s=5.0)
     seen = await breaker(one)
     assert (await stored_openings(database_url), round(seen.probe_in_s)) == (1, 5)
 
@@ -254,7 +260,7 @@ async def test_of_twenty_processes_that_take_the_probe_at_once_one_succeeds(
         ]
         for controls in processes:
             await controls.read()  # connected
-        await processes[0].open_breaker("smtp", "errors")
+        await processes[0].open_breaker("smtp", "errors", code="503", wait_s=5.0)
         for _ in range(10):
             await execute(database_url, "UPDATE breakers SET probe_at = now()")
             async with asyncio.TaskGroup() as group:
@@ -273,7 +279,8 @@ async def test_of_twenty_processes_that_open_a_breaker_at_once_one_succeeds(
         ]
         async with asyncio.TaskGroup() as group:
             tries = [
-                group.create_task(controls.open_breaker("smtp", "errors")) for controls in processes
+                group.create_task(controls.open_breaker("smtp", "errors", code="503", wait_s=5.0))
+                for controls in processes
             ]
         assert Counter(task.result() for task in tries) == {True: 1, False: 19}
         assert await stored_openings(database_url) == 1
@@ -287,12 +294,12 @@ async def test_every_change_is_notified_and_a_call_that_changes_nothing_is_not(
     await wait_for_notification(other)
     await one.resume(EMAIL)
     await wait_for_notification(other)
-    await one.open_breaker("smtp", "errors")
+    await one.open_breaker("smtp", "errors", code="503", wait_s=5.0)
     await wait_for_notification(other)
     await execute(database_url, "UPDATE breakers SET probe_at = now()")
     await one.hold_probe("smtp", 30)
     await wait_for_notification(other)
-    await one.reopen_breaker("smtp", "probe")
+    await one.reopen_breaker("smtp", reason="errors", code="timeout", base_s=5.0, min_wait_s=0.0)
     await wait_for_notification(other)
     await execute(database_url, "UPDATE breakers SET probe_at = now()")
     await one.hold_probe("smtp", 30)
@@ -473,7 +480,7 @@ async def test_the_status_shows_a_pause_or_breaker_at_once_also_without_a_worker
 ) -> None:
     async with open_status(database_url, one) as status:
         await other.pause(EMAIL, reason="", for_s=None)
-        await other.open_breaker("http", "errors")
+        await other.open_breaker("http", "errors", code="503", wait_s=5.0)
         shown = {str(state.queue): state for state in await status.queues()}
         email, sms = shown["email.high"], shown["sms.high"]
         assert (email.paused, email.limited_by) == (True, "pause")
@@ -490,7 +497,7 @@ async def test_the_status_shows_providers_and_pauses(
     smtp = Scope(ScopeKind.PROVIDER, "smtp")
     async with open_status(database_url, one) as status:
         await other.pause(smtp, reason="new address", for_s=None)
-        await other.open_breaker("http", "in_a_row")
+        await other.open_breaker("http", "in_a_row", code="503", wait_s=5.0)
         http_state, smtp_state = await status.providers()
         assert http_state.channels == ("sms", "push")
         assert (http_state.breaker, http_state.reason) == ("open", "in_a_row")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from notifier.domain.breaker import (
-    CREDENTIALS_STREAK_LENGTH,
     MIN_CALLS,
+    MISCONFIGURED_STREAK_LENGTH,
     WINDOW_S,
     ProviderFigures,
     decide_opening,
@@ -19,6 +19,7 @@ from notifier.domain.breaker import (
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
+    Deferred,
     Misconfigured,
     Outcome,
     Throttled,
@@ -105,7 +106,7 @@ def test_a_streak_is_all_failures_since_the_last_answer(history: list[Call]) -> 
         assert figures.answered_s == (now - known[last - 1][0] if last else None)
 
 
-@given(calls((Accepted(), Throttled(code="429"), Ambiguous(code="timeout"))), st.floats(0, 60))
+@given(calls((Accepted(), Deferred(code="450"), Ambiguous(code="timeout"))), st.floats(0, 60))
 def test_without_a_failure_a_breaker_stays_closed(history: list[Call], later_s: float) -> None:
     assert decide_opening(counted(history, end_of(history) + later_s)) is None
 
@@ -138,7 +139,7 @@ def test_a_breaker_opens_on_three_failures_at_least(all_reports: list[ProviderFi
     if decide_opening(all_reports) is not None:
         failures = sum(report.failures for report in all_reports)
         streaks = sum(report.streak for report in all_reports)
-        assert max(failures, streaks) >= CREDENTIALS_STREAK_LENGTH
+        assert max(failures, streaks) >= MISCONFIGURED_STREAK_LENGTH
 
 
 @given(st.lists(reports(), max_size=5))

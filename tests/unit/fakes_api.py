@@ -122,6 +122,7 @@ class MemoryStore:
                 channels=("email",),
                 breaker=self.breaker,
                 reason="errors",
+                code="503",
                 probe_in_s=3.5,
                 paused=Scope(ScopeKind.PROVIDER, "smtp") in self.paused,
                 calls=20,

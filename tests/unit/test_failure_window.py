@@ -37,4 +37,4 @@ def test_a_streak_is_about_credentials_if_its_last_failure_is() -> None:
     window.add(DOWN, 1.0)
     assert not window.figures(1.0).credentials
     window.reset()
-    assert window.figures(2.0) == ProviderFigures()
+    assert window.figures(2.0) == ProviderFigures(refused=())

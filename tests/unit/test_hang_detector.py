@@ -10,6 +10,7 @@ from random import Random
 from structlog.testing import capture_logs
 
 from notifier.adapters.telemetry.metrics import Metrics
+from notifier.domain.controls import SendPermission
 from notifier.domain.notification import Channel, QueueKey
 from notifier.domain.timing import AttemptTiming
 from notifier.ports.attempts import ClaimedRow
@@ -32,11 +33,15 @@ class Worker(FakeBackend):
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
+        self.permissions: dict[Channel, SendPermission] = {}
         self.liveness = FixedLiveness()
         self.metrics = Metrics([EMAIL_HIGH, SMS_HIGH], {}, version="0")
-        self.detector = HangDetector(64, observer=self.metrics, liveness=self.liveness)
+        self.detector = HangDetector(64, observer=self.metrics, liveness=self.liveness, gates=self)
         self.lanes = {queue: self._lane(queue) for queue in (EMAIL_HIGH, EMAIL_LOW, SMS_HIGH)}
         self._calls: dict[QueueKey, list[asyncio.Future[bool]]] = {}
+
+    def permission(self, queue: QueueKey) -> SendPermission:
+        return self.permissions.get(queue.channel, SendPermission.ALLOWED)
 
     def _lane(self, queue: QueueKey) -> Lane:
         return Lane(
@@ -243,3 +248,18 @@ async def test_calls_that_wait_for_postgres_are_no_hang() -> None:
         await worker.begin(group, SMS_HIGH)
         worker.after(0.1)
         assert worker.after(10.1).channel_limit(SMS) == 16
+
+
+async def test_a_channel_is_unanswered_only_while_it_calls_and_no_breaker_stops_it() -> None:
+    async with running_worker() as (worker, group):
+        await worker.begin(group, EMAIL_HIGH)
+        assert worker.after(12.0).unanswered_s(EMAIL) >= 11
+        assert worker.after(0.0).unanswered_s(SMS) == 0.0
+        worker.permissions[EMAIL] = SendPermission.BREAKER_OPEN
+        assert worker.after(1.0).unanswered_s(EMAIL) == 0.0
+        worker.permissions[EMAIL] = SendPermission.ALLOWED
+        assert worker.after(60.0).unanswered_s(EMAIL) == 0.0
+        await worker.end(EMAIL_HIGH, answered=False)
+        await worker.begin(group, EMAIL_HIGH)
+        assert worker.after(5.0).unanswered_s(EMAIL) < 6
+        await worker.end(EMAIL_HIGH, answered=True)

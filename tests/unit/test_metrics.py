@@ -75,7 +75,7 @@ def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> N
     observer.waiting_counted(1, limit=2)
     observer.partitions_kept(1)
     observer.lost_counted(0)
-    observer.breaker_changed(provider, "open")
+    observer.breaker_changed(provider, "open", "errors")
     observer.breaker_opened(provider, word)
     observer.provider_rate_changed(provider, 5.0)
 

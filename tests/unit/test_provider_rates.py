@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from notifier.domain.outcome import Accepted, Throttled
+from notifier.domain.notification import QueueKey
+from notifier.domain.outcome import Accepted, Outcome, Throttled
 from notifier.lifecycle import background_task
+from notifier.ports.attempts import EndedCall
 from notifier.ports.rates import Slice
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.provider_rates import ProviderRates
@@ -63,12 +65,16 @@ def test_a_throttled_call_cuts_the_rate_of_its_provider_and_no_other_outcome_doe
         rate = smtp_rate(store)
         rates = rates_with(rate)
         async with background_task(rate, "rate"):
-            rates.on_outcome(EMAIL_HIGH, "smtp", Accepted(), 0.0)
-            rates.on_outcome(SMS_HIGH, "sms", Throttled(code="429"), 0.0)
+            rates.on_outcome(ended(EMAIL_HIGH, "smtp", Accepted()))
+            rates.on_outcome(ended(SMS_HIGH, "sms", Throttled(code="429")))
             await asyncio.sleep(1)
             assert store.cuts == []
-            rates.on_outcome(EMAIL_HIGH, "smtp", Throttled(code="429"), 0.0)
+            rates.on_outcome(ended(EMAIL_HIGH, "smtp", Throttled(code="429")))
             await asyncio.sleep(0.1)
             assert store.cuts == ["smtp"]
 
     run_virtually(throttle())
+
+
+def ended(queue: QueueKey, provider: str, outcome: Outcome) -> EndedCall:
+    return EndedCall(queue=queue, provider=provider, outcome=outcome, started_at=0.0)

@@ -14,6 +14,7 @@ import pytest
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import UNCLAIMED
 from notifier.delivery.class_cursor import DIRECT_DELAY_S
+from notifier.domain.breaker import MAX_REST_S, Opening
 from notifier.domain.due import DueClass
 from notifier.scheduling.gates.prober import MAX_PROBE_WAIT_S
 
@@ -58,13 +59,12 @@ def test_a_row_that_its_acceptor_publishes_counts_as_due_when_the_relay_would_re
 
 
 def test_the_breaker_statements_agree_on_the_waits_between_probes() -> None:
-    first_waits = {
-        *re.findall(r"interval '(\d+) s'", code_of("breaker_open")),
-        *re.findall(r"least\(\d+, (\d+) \* power", code_of("breaker_reopen")),
-    }
     longest_waits = {
-        *re.findall(r"least\((\d+), \d+ \* power", code_of("breaker_reopen")),
-        *re.findall(r"secs => (\d+) \+", code_of("breaker_hold")),
+        *re.findall(r"least\((\d+), \$5::float8 \* power", code_of("breaker_reopen")),
+        *re.findall(r"ELSE (\d+) END", code_of("breaker_hold")),
     }
-    assert first_waits == {"5"}
     assert longest_waits == {f"{MAX_PROBE_WAIT_S:g}"}
+    assert re.findall(r"WHEN '(\w+)' THEN (\d+) ", code_of("breaker_hold")) == [
+        (Opening.THROTTLED, f"{MAX_REST_S:g}")
+    ]
+    assert f"reason = '{Opening.UNANSWERED}'" in code_of("breaker_close_answered")

@@ -63,8 +63,8 @@ TABLES = {
 }
 
 OTHER_WORDS_IN_SQL = {
-    *("closed", "open", "half_open"),  # of breakers
-    *("accepted", "ambiguous", "throttled"),  # of outcomes
+    *("closed", "open", "half_open", "unanswered"),  # of breakers
+    *("accepted", "ambiguous", "deferred", "misconfigured", "throttled"),  # of outcomes
     *("poison", "worker_died", "claim_rejected"),  # of failures
     *("epoch", "infinity", "off", "true", "notifier", "notifications", "live"),
     *("floors", "marks", "is_backlogged"),  # of the progress of a lease

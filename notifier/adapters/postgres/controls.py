@@ -66,17 +66,25 @@ class PostgresControls:
         """End a pause."""
         return await self._change("resume", scope.kind, scope.name)
 
-    async def open_breaker(self, provider: str, reason: str) -> bool:
+    async def open_breaker(self, provider: str, reason: str, *, code: str, wait_s: float) -> bool:
         """Closed -> open."""
-        return await self._change("breaker_open", provider, reason)
+        return await self._change("breaker_open", provider, reason, code, wait_s)
 
     async def hold_probe(self, provider: str, hold_s: float) -> bool:
         """Open or half-open -> half-open, held by this process."""
         return await self._change("breaker_hold", provider, self._worker, hold_s)
 
-    async def reopen_breaker(self, provider: str, reason: str) -> bool:
+    async def reopen_breaker(
+        self, provider: str, *, reason: str, code: str, base_s: float, min_wait_s: float
+    ) -> bool:
         """Half-open -> open."""
-        return await self._change("breaker_reopen", provider, self._worker, reason)
+        return await self._change(
+            "breaker_reopen", provider, self._worker, reason, code, base_s, min_wait_s
+        )
+
+    async def close_answered(self, provider: str) -> bool:
+        """Open or half-open, because calls were not answered -> closed."""
+        return await self._change("breaker_close_answered", provider)
 
     async def close_breaker(self, provider: str) -> bool:
         """Half-open -> closed."""
@@ -104,6 +112,8 @@ def _breaker(row: Record) -> Breaker:
         age_s=row["age_s"],
         probe_in_s=row["probe_in_s"],
         is_mine=row["is_mine"],
+        openings=row["openings"],
+        code=row["code"],
     )
 
 

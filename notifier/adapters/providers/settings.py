@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from notifier.domain.breaker import MAX_REFUSALS
 from notifier.domain.secret_names import is_secret
 
 Count = Annotated[int, Meta(ge=1, le=100_000)]
@@ -15,11 +16,14 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """One table `[providers.<name>]`; its repr never shows a secret.
 
     `rate` is the calls per second that the provider allows to all workers together, None for no
-    limit. `max_connections` bounds the connections of one worker.
+    limit. `max_connections` bounds the connections of one worker. After `refusals_in_a_row`
+    different recipients were refused with nothing accepted between them, the breaker opens; 0
+    turns this off.
     """
 
     rate: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     max_connections: Count = 32
+    refusals_in_a_row: Annotated[int, Meta(ge=0, le=MAX_REFUSALS)] = 20
 
     @property
     def longest_send_s(self) -> float | None:

@@ -22,6 +22,12 @@ class ProviderMetrics:
             ("provider", "state"),
             [(name, state) for name in names for state in BreakerState],
         )
+        self._reasons = factory.gauge(
+            "breaker_reason",
+            "1 for the reason of the provider's circuit breaker, while that is not closed.",
+            ("provider", "reason"),
+            [(name, str(reason)) for name in names for reason in Opening],
+        )
         self._openings = factory.counter(
             "breaker_openings",
             "Circuit breakers that this process opened, by reason.",
@@ -41,9 +47,12 @@ class ProviderMetrics:
             names,
         )
         for name in names:
-            self.breaker_changed(name, BreakerState.CLOSED)
+            self.breaker_changed(name, BreakerState.CLOSED, "")
 
-    def breaker_changed(self, provider: str, state: str) -> None:
+    def breaker_changed(self, provider: str, state: str, reason: str) -> None:
+        for possible_reason in Opening:
+            is_present = state != BreakerState.CLOSED and reason == possible_reason
+            self._reasons[provider, possible_reason].set(is_present)
         for possible in BreakerState:
             self._breakers[provider, possible].set(possible == state)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from notifier.domain.controls import SendPermission
-from notifier.domain.notification import Priority, QueueKey
+from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.lifecycle import Clock
 from notifier.ports.attempts import AttemptRunner
 from notifier.ports.broker import Broker
@@ -54,6 +54,7 @@ class ConsumerPool:
         lanes: Mapping[QueueKey, Lane],
         *,
         gates: Permissions,
+        hangs: HangDetector,
         ticker: Ticker,
         in_flight: InFlightCounter,
         claim_loops: Sequence[ClaimLoop],
@@ -61,6 +62,7 @@ class ConsumerPool:
         self._lanes = lanes
         self._claim_loops = claim_loops
         self._gates = gates
+        self._hangs = hangs
         self._ticker = ticker
         self._in_flight = in_flight
         self.stop = asyncio.Event()
@@ -85,6 +87,10 @@ class ConsumerPool:
         """Whether messages of this queue waited at the last poll."""
         measured = self._lanes[queue].snapshot()
         return measured.ready + measured.due + measured.buffered > 0
+
+    def unanswered_s(self, channel: Channel) -> float:
+        """For how long the calls of a channel have had no answer; 0 if none runs."""
+        return self._hangs.unanswered_s(channel)
 
     @property
     def busy(self) -> int:
@@ -149,7 +155,12 @@ async def open_consumer_pool(
         queue: [Consumer(deployment.rates, clock=clock) for _ in range(lane.rule.reserved)]
         for queue, lane in lanes.items()
     }
-    hangs = HangDetector(settings.consumers, observer=ports.observer, liveness=deployment.cluster)
+    hangs = HangDetector(
+        settings.consumers,
+        observer=ports.observer,
+        liveness=deployment.cluster,
+        gates=deployment.gates,
+    )
     sampler = DemandSampler(
         lanes,
         broker=ports.broker,
@@ -164,6 +175,7 @@ async def open_consumer_pool(
     pool = ConsumerPool(
         lanes,
         gates=deployment.gates,
+        hangs=hangs,
         ticker=ticker,
         in_flight=in_flight,
         claim_loops=claim_loops,

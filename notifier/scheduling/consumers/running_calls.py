@@ -58,6 +58,11 @@ class RunningCalls:
         return self.stuck > MAX_STUCK_REPLACED and 2 * self.stuck > current
 
     @property
+    def service_s(self) -> float:
+        """How long an answered attempt takes on average."""
+        return self._measurements.service_s
+
+    @property
     def oldest_s(self) -> float:
         """How long the oldest attempt has run, 0 if none runs."""
         now = self._clock()

@@ -1,18 +1,20 @@
-"""What one worker counts of one provider's calls: a sliding window and the current streak."""
+"""What one worker counts of one provider's calls: a sliding window, and what happened in a row."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
+from zlib import crc32
 
 from notifier.domain.breaker import (
+    MAX_REFUSALS,
     WINDOW_S,
     ProviderFigures,
     is_about_credentials,
     is_failure,
 )
-from notifier.domain.outcome import Outcome
+from notifier.domain.outcome import Accepted, Misconfigured, Outcome, Refused, Throttled
 
 BUCKET_S: Final = 0.5
 
@@ -22,6 +24,7 @@ class _Bucket:
     began_at: float
     calls: int = 0
     failures: int = 0
+    misconfigured: int = 0
 
 
 class FailureWindow:
@@ -29,6 +32,7 @@ class FailureWindow:
 
     def __init__(self) -> None:
         self._answered_at: float | None = None
+        self._accepted_at: float | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -36,9 +40,21 @@ class FailureWindow:
         self._buckets: deque[_Bucket] = deque()
         self._streak = 0
         self._streak_since = 0.0
-        self._is_about_credentials = False
+        self._last_failure: Outcome | None = None
+        self._throttled = 0
+        self._refused_at: dict[int, float] = {}
 
-    def add(self, outcome: Outcome, now: float) -> None:
+    @property
+    def throttled(self) -> int:
+        """How many calls were throttled since the last acceptance."""
+        return self._throttled
+
+    @property
+    def refused(self) -> int:
+        """How many recipients were refused since the last acceptance that is known here."""
+        return len(self._refused_at)
+
+    def add(self, outcome: Outcome, now: float, recipient: str = "") -> None:
         """Count a call that ended."""
         failed = is_failure(outcome)
         if failed is None:
@@ -51,24 +67,56 @@ class FailureWindow:
         bucket.failures += failed
         if not failed:
             self._answered_at, self._streak = now, 0
+            self._add_answer(outcome, now, recipient)
             return
+        bucket.misconfigured += isinstance(outcome, Misconfigured)
         if self._streak == 0:
             self._streak_since = now
         self._streak += 1
-        self._is_about_credentials = is_about_credentials(outcome)
+        self._last_failure = outcome
+
+    def accepted_elsewhere(self, at: float) -> None:
+        """Another worker's call was accepted: drop the refusals from before it."""
+        self._refused_at = {
+            recipient: refused_at
+            for recipient, refused_at in self._refused_at.items()
+            if refused_at > at
+        }
+
+    def figures(self, now: float) -> ProviderFigures:
+        """The counts as of now, for the heartbeat and for this worker's own decision."""
+        self._drop_old(now)
+        last = self._last_failure if self._streak else None
+        is_misconfigured = isinstance(last, Misconfigured)
+        credentials = last is not None and is_about_credentials(last)
+        return ProviderFigures(
+            calls=sum(bucket.calls for bucket in self._buckets),
+            failures=sum(bucket.failures for bucket in self._buckets),
+            misconfigured=sum(bucket.misconfigured for bucket in self._buckets),
+            streak=self._streak,
+            streak_s=now - self._streak_since if self._streak else 0.0,
+            answered_s=None if self._answered_at is None else now - self._answered_at,
+            credentials=credentials,
+            configuration=is_misconfigured and not credentials,
+            code=self._last_failure.code if self._last_failure else "",
+            accepted_s=None if self._accepted_at is None else now - self._accepted_at,
+            throttled=self._throttled,
+            refused=tuple(self._refused_at),
+            refused_s=now - min(self._refused_at.values(), default=now),
+        )
 
     def _drop_old(self, now: float) -> None:
         while self._buckets and self._buckets[0].began_at < now - WINDOW_S:
             self._buckets.popleft()
 
-    def figures(self, now: float) -> ProviderFigures:
-        """The counts as of now, for the heartbeat and for this worker's own decision."""
-        self._drop_old(now)
-        return ProviderFigures(
-            calls=sum(bucket.calls for bucket in self._buckets),
-            failures=sum(bucket.failures for bucket in self._buckets),
-            streak=self._streak,
-            streak_s=now - self._streak_since if self._streak else 0.0,
-            answered_s=None if self._answered_at is None else now - self._answered_at,
-            credentials=self._streak > 0 and self._is_about_credentials,
-        )
+    def _add_answer(self, outcome: Outcome, now: float, recipient: str) -> None:
+        if isinstance(outcome, Accepted):
+            self._accepted_at, self._throttled = now, 0
+            self._refused_at.clear()
+        elif isinstance(outcome, Throttled):
+            self._throttled += 1
+            self._last_failure = outcome
+        elif isinstance(outcome, Refused):
+            self._last_failure = outcome
+            if len(self._refused_at) < MAX_REFUSALS:
+                self._refused_at.setdefault(crc32(recipient.encode("utf-8", "replace")), now)

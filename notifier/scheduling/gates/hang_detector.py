@@ -15,12 +15,15 @@ from typing import Final, Protocol
 import structlog
 
 from notifier.domain.allocation.demand import MAX_STUCK_REPLACED
+from notifier.domain.controls import SendPermission
 from notifier.domain.notification import Channel, QueueKey
+from notifier.ports.controls import Permissions
 from notifier.ports.heartbeat import AliveCheck
 from notifier.ports.observer import HangObserver
 
 HANGS_AFTER_S: Final = 10.0
 HANGING_CHANNEL_DIVISOR: Final = 4
+STOPPED: Final = frozenset({SendPermission.BREAKER_OPEN, SendPermission.PROBE})
 IDLE_AFTER_S: Final = 1.0
 """Without a running call for this long a channel is idle: that nothing is answered is no hang."""
 
@@ -45,6 +48,11 @@ class MonitoredCalls(Protocol):
     @property
     def oldest_s(self) -> float:
         """How long the oldest attempt has run, 0 if none runs."""
+        ...
+
+    @property
+    def service_s(self) -> float:
+        """How long an answered attempt takes on average."""
         ...
 
     def oldest_start_since(self, instant: float) -> float | None:
@@ -114,15 +122,25 @@ class HangDetector:
     """Which channels and queues hang, as of the last check.
 
     `consumers` is the number of floating consumers of this worker. While its heartbeats fail,
-    attempts wait for Postgres and not for their provider: then nothing counts as a hang.
+    attempts wait for Postgres and not for their provider: then nothing counts as a hang. Nor does
+    what a breaker has stopped.
     """
 
-    def __init__(self, consumers: int, *, observer: HangObserver, liveness: AliveCheck) -> None:
+    def __init__(
+        self,
+        consumers: int,
+        *,
+        observer: HangObserver,
+        liveness: AliveCheck,
+        gates: Permissions,
+    ) -> None:
         self._observer = observer
         self._liveness = liveness
+        self._gates = gates
         self._hanging_channel_limit = max(1, consumers // HANGING_CHANNEL_DIVISOR)
         self._channels = defaultdict[Channel, _ChannelCalls](_ChannelCalls)
         self._reported_queues: set[QueueKey] = set()
+        self._unanswered_s: dict[Channel, float] = {}
 
     def check(self, lanes: Collection[MonitoredLane], now: float) -> None:
         """Decide again which channels and queues hang; log and count what changed."""
@@ -149,12 +167,28 @@ class HangDetector:
         """The maximum of consumers of all queues of a hanging channel; None without a hang."""
         return self._hanging_channel_limit if self._channels[channel].is_hanging else None
 
+    def unanswered_s(self, channel: Channel) -> float:
+        """For how long the calls of a channel have had no answer; 0 if none runs.
+
+        The time of an average call does not count: a slow answer is no missing one.
+        """
+        return self._unanswered_s.get(channel, 0.0)
+
     def _check_channel(self, channel: Channel, lanes: Sequence[MonitoredLane], now: float) -> None:
+        if all(self._gates.permission(lane.queue) in STOPPED for lane in lanes):
+            self._channels.pop(channel, None)
+            for lane in lanes:
+                lane.calls.mark_recovered(now)
         calls = self._channels[channel]
         answered_at = max(lane.calls.answered_at for lane in lanes)
         started = [lane.calls.oldest_start_since(answered_at) for lane in lanes]
         was_hanging = calls.is_hanging
-        calls.check(min((at for at in started if at is not None), default=None), answered_at, now)
+        oldest_started_at = min((at for at in started if at is not None), default=None)
+        calls.check(oldest_started_at, answered_at, now)
+        usual_s = max(lane.calls.service_s for lane in lanes)
+        is_running = oldest_started_at is not None
+        silence_s = calls.unanswered_for_s(now) if is_running else 0.0
+        self._unanswered_s[channel] = max(0.0, silence_s - usual_s)
         self._observer.provider_hanging(channel, is_hanging=calls.is_hanging)
         if calls.is_hanging and not was_hanging:
             log.warning(

@@ -9,10 +9,10 @@ from typing import Final, Protocol
 
 import structlog
 
-from notifier.domain.breaker import Opening, is_about_credentials, is_failure
+from notifier.domain.breaker import MAX_REST_S, Opening, closes, is_about_credentials
 from notifier.domain.controls import Breaker
 from notifier.domain.notification import QueueKey
-from notifier.domain.outcome import Outcome
+from notifier.domain.outcome import Misconfigured, Outcome, Throttled
 from notifier.lifecycle import Clock
 from notifier.ports.controls import BreakerStore
 from notifier.ports.observer import BreakerObserver
@@ -22,6 +22,8 @@ from notifier.scheduling.gates.queue_gates import QueueGates
 
 HOLD_MARGIN_S: Final = 10.0
 MAX_PROBE_WAIT_S: Final = 60.0
+PROBE_WAIT_S: Final = 5.0
+THROTTLED_WAIT_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -72,27 +74,33 @@ class Prober:
         provider = breaker.provider
         outcome = self._probes.outcome(provider)
         if outcome is not None:
-            await self._settle(provider, outcome)
+            await self._settle(breaker, outcome)
         elif self._is_due(breaker):
-            await self._hold(provider)
+            await self._hold(breaker)
         elif breaker.is_mine and provider not in self._probes:
             # The hold was made, but Postgres's reply to it was lost.
-            await self._begin(provider, self._choose_queue(provider))
+            await self._begin(provider, self._choose_queue(breaker))
 
     def _is_due(self, breaker: Breaker) -> bool:
         # A wait beyond the maximum was left by a clock that was put back.
-        return breaker.probe_in_s <= 0 or breaker.probe_in_s > MAX_PROBE_WAIT_S + self._hold_s
+        longest_s = MAX_REST_S if breaker.reason == Opening.THROTTLED else MAX_PROBE_WAIT_S
+        return breaker.probe_in_s <= 0 or breaker.probe_in_s > longest_s + self._hold_s
 
-    def _choose_queue(self, provider: str) -> QueueKey | None:
-        """The most urgent queue of the provider that has work and is not paused."""
-        queues = self._gates.unpaused_queues(provider)
-        return next((queue for queue in queues if self._backlog.has_work(queue)), None)
+    def _choose_queue(self, breaker: Breaker) -> QueueKey | None:
+        """A queue of the provider that has work and is not paused; None if there is none.
 
-    async def _hold(self, provider: str) -> None:
+        The most urgent one, and after each probe that failed the next one: the first may hold only
+        rows that fail for a reason of their own.
+        """
+        queues = self._gates.unpaused_queues(breaker.provider)
+        with_work = [queue for queue in queues if self._backlog.has_work(queue)]
+        return with_work[max(0, breaker.openings - 1) % len(with_work)] if with_work else None
+
+    async def _hold(self, breaker: Breaker) -> None:
         """Take the probe if there is a message to send and no other process holds it."""
-        queue = self._choose_queue(provider)
-        if queue is not None and await self._store.hold_probe(provider, self._hold_s):
-            await self._begin(provider, queue)
+        queue = self._choose_queue(breaker)
+        if queue is not None and await self._store.hold_probe(breaker.provider, self._hold_s):
+            await self._begin(breaker.provider, queue)
 
     async def _begin(self, provider: str, queue: QueueKey | None) -> None:
         if queue is None:
@@ -101,26 +109,59 @@ class Prober:
         log.info("breaker_probe_started", provider=provider, queue=str(queue))
         await self._gates.run_once()
 
-    async def _settle(self, provider: str, outcome: Outcome) -> None:
-        if is_failure(outcome) is False:
-            await self._close(provider)
+    async def _settle(self, breaker: Breaker, outcome: Outcome) -> None:
+        if closes(breaker.reason, outcome):
+            await self._close(breaker.provider)
         else:
-            await self._reopen(provider, outcome)
-        self._probes.forget(provider)
+            await self._reopen(breaker, outcome)
+        self._probes.forget(breaker.provider)
         await self._gates.run_once()
 
     async def _close(self, provider: str) -> None:
         if await self._store.close_breaker(provider):
             log.info("breaker_closed", provider=provider)
 
-    async def _reopen(self, provider: str, outcome: Outcome) -> None:
-        reason = Opening.CREDENTIALS if is_about_credentials(outcome) else Opening.PROBE
-        if await self._store.reopen_breaker(provider, reason):
+    async def _reopen(self, breaker: Breaker, outcome: Outcome) -> None:
+        """Open it again. Its reason stays, unless the probe shows that our settings are wrong."""
+        blame = _blame(outcome)
+        reason = blame or known_reason(breaker.reason)
+        is_reopened = await self._store.reopen_breaker(
+            breaker.provider,
+            reason=reason,
+            code=outcome.code,
+            base_s=base_wait_s(reason),
+            min_wait_s=requested_rest_s(outcome),
+        )
+        if is_reopened:
             report_opening(
                 self._observer,
                 "breaker_reopened",
-                provider,
+                breaker.provider,
                 reason,
+                blame or Opening.PROBE,
                 outcome=outcome.name,
                 code=outcome.code,
             )
+
+
+def base_wait_s(reason: Opening) -> float:
+    """The wait for the first probe, which doubles with each probe that fails, up to 60 s."""
+    return THROTTLED_WAIT_S if reason is Opening.THROTTLED else PROBE_WAIT_S
+
+
+def requested_rest_s(outcome: Outcome) -> float:
+    """For how long the provider asks to be left alone, at most 15 minutes; 0 if it does not."""
+    if not isinstance(outcome, Throttled) or outcome.after is None:
+        return 0.0
+    return min(outcome.after.total_seconds(), MAX_REST_S)
+
+
+def known_reason(reason: str) -> Opening:
+    """The reason of an opening; PROBE for one that only another version knows."""
+    return Opening(reason) if reason in set(Opening) else Opening.PROBE
+
+
+def _blame(outcome: Outcome) -> Opening | None:
+    if not isinstance(outcome, Misconfigured):
+        return None
+    return Opening.CREDENTIALS if is_about_credentials(outcome) else Opening.CONFIGURATION

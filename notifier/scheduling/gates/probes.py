@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from notifier.domain.breaker import is_unasked
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
+from notifier.ports.attempts import EndedCall
 
 
 @dataclass(slots=True)
@@ -42,19 +43,17 @@ class Probes:
         """From now on the next call of this queue is the probe."""
         self._probes[provider] = _Probe(queue, now)
 
-    def on_outcome(
-        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
-    ) -> bool:
+    def on_outcome(self, call: EndedCall) -> bool:
         """Record the outcome of a call if the call was the probe; returns whether it was.
 
         A call that began before the probe, or did not reach the provider, is not the probe.
         """
-        probe = self._probes.get(provider)
-        if probe is None or probe.queue != queue or started_at < probe.began_at:
+        probe = self._probes.get(call.provider)
+        if probe is None or probe.queue != call.queue or call.started_at < probe.began_at:
             return False
-        if is_unasked(outcome):
+        if is_unasked(call.outcome):
             return False
-        probe.outcome = outcome
+        probe.outcome = call.outcome
         return True
 
     def outcome(self, provider: str) -> Outcome | None:

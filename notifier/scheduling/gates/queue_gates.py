@@ -109,9 +109,14 @@ class QueueGates:
 
     def _report_breakers(self, controls: Controls) -> None:
         """Every process reports the same states, whether or not it sends."""
-        states = {breaker.provider: breaker.state for breaker in controls.breakers}
+        breakers = {breaker.provider: breaker for breaker in controls.breakers}
         for name in self.provider_names:
-            self._observer.breaker_changed(name, states.get(name, BreakerState.CLOSED))
+            breaker = breakers.get(name)
+            self._observer.breaker_changed(
+                name,
+                breaker.state if breaker else BreakerState.CLOSED,
+                breaker.reason if breaker else "",
+            )
 
     def snapshot(self) -> Controls:
         """The last read, with all spans as of now; empty before the first."""
@@ -127,6 +132,13 @@ class QueueGates:
             return SendPermission.ALLOWED
         providers = self.providers.get(queue.channel, ())
         return permission_of(self.snapshot(), queue, providers, self.probes.queues())
+
+    def opening(self, provider: str) -> str:
+        """Why the provider's breaker is not closed, as of the last read; empty if it is closed."""
+        for breaker in self._last.breakers if self._last else ():
+            if breaker.provider == provider and breaker.state is not BreakerState.CLOSED:
+                return breaker.reason
+        return ""
 
     def unpaused_queues(self, provider: str) -> Sequence[QueueKey]:
         """The queues that send through the provider and are not paused, the most urgent first."""

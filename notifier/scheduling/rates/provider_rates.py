@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from notifier.domain.notification import Channel, QueueKey
-from notifier.domain.outcome import Outcome, Throttled
+from notifier.domain.outcome import Throttled
+from notifier.ports.attempts import EndedCall
 from notifier.scheduling.rates.provider_rate import ProviderRate
 
 
 class ProviderRates:
-    """Implements delivery.attempt.OutcomeListener.
+    """Implements ports.attempts.OutcomeListener.
 
     `providers` names the provider of each channel; `rates` are the rates by provider name.
     """
@@ -24,13 +25,10 @@ class ProviderRates:
         rates = {queue: self._rate(queue) for queue in queues}
         return {queue: rate for queue, rate in rates.items() if rate is not None}
 
-    def on_outcome(
-        self, queue: QueueKey, provider: str, outcome: Outcome, started_at: float
-    ) -> None:
+    def on_outcome(self, call: EndedCall) -> None:
         """Cut the provider's rate if it throttled the call."""
-        del queue, started_at
-        if provider in self._rates and isinstance(outcome, Throttled):
-            self._rates[provider].throttled()
+        if isinstance(call.outcome, Throttled) and call.provider in self._rates:
+            self._rates[call.provider].throttled()
 
     def _rate(self, queue: QueueKey) -> ProviderRate | None:
         return self._rates.get(self._providers.get(queue.channel, ""))
