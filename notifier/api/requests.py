@@ -19,12 +19,29 @@ MAX_SUBJECT_LENGTH: Final = 998
 MAX_PAUSE_S: Final = 30 * 86_400.0
 WHOLE_BODY: Final = "$"
 """The `field` of a problem that concerns the whole body."""
-_ANY_OBJECT = Meta(extra_json_schema={"type": "object"})
-JsonObject = Annotated[msgspec.Raw, _ANY_OBJECT]
+NO_NUL: Final = r"^[^\u0000]*$"
+JSON_MEMBERS: Final = {
+    "propertyNames": {"pattern": NO_NUL},
+    "patternProperties": {NO_NUL: {"$ref": "#/components/schemas/JsonValue"}},
+}
+"""Beside `additionalProperties`, for generators of clients that read only that."""
+JsonObject = Annotated[
+    msgspec.Raw, Meta(extra_json_schema={"type": "object", "additionalProperties": True})
+]
 OptionalObject = Annotated[
-    msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"], "default": None})
+    msgspec.Raw,
+    Meta(
+        extra_json_schema={
+            "type": ["object", "null"],
+            "additionalProperties": True,
+            **JSON_MEMBERS,
+        }
+    ),
 ]
 """An empty Raw means absent and a Raw of `null` means null: msgspec has no `Raw | None`."""
+NO_CONTROL_CHARACTERS: Final = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+Text = Annotated[str, Meta(extra_json_schema={"pattern": NO_NUL})]
+"""The patterns are only documented: the decoder would report them as regular expressions."""
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offset.")]
 
 
@@ -34,9 +51,19 @@ class Content(msgspec.Struct, forbid_unknown_fields=True):
     An email needs a subject, body or html; a text message a body; a push a subject, body or data.
     """
 
-    subject: Annotated[str, Meta(max_length=MAX_SUBJECT_LENGTH)] | None = None
-    body: str | None = None
-    html: str | None = None
+    subject: (
+        Annotated[
+            str,
+            Meta(
+                max_length=MAX_SUBJECT_LENGTH,
+                description="One line, without control characters.",
+                extra_json_schema={"pattern": NO_CONTROL_CHARACTERS},
+            ),
+        ]
+        | None
+    ) = None
+    body: Text | None = None
+    html: Text | None = None
     data: OptionalObject = msgspec.field(default_factory=msgspec.Raw)
 
 
@@ -55,13 +82,20 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
         ),
     ]
     content: Content
-    priority: Priority = Priority.MEDIUM
+    priority: Annotated[Priority, Meta(description="If absent, medium.")] = Priority.MEDIUM
     ttl: Annotated[
         Annotated[float, Meta(ge=0.001)] | None,
-        Meta(description="Seconds from acceptance until the notification expires."),
+        Meta(
+            description=(
+                "Seconds from acceptance until the notification expires. Longer than until send_at."
+            )
+        ),
     ] = None
-    send_at: Instant | None = None
-    max_tries: Annotated[int, Meta(ge=1, le=100)] | None = None
+    send_at: Annotated[
+        Instant | None,
+        Meta(description="Not before this instant. In the past: now."),
+    ] = None
+    max_tries: Annotated[float, Meta(ge=1, le=100)] | None = None
     metadata: OptionalObject = msgspec.field(default_factory=msgspec.Raw)
 
 
@@ -75,7 +109,12 @@ class PauseRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The reason and the duration of a pause. Every field, and the body itself, is optional."""
 
     reason: Annotated[
-        str, Meta(max_length=300, description="One line, without control characters.")
+        str,
+        Meta(
+            max_length=300,
+            description="One line, without control characters.",
+            extra_json_schema={"pattern": NO_CONTROL_CHARACTERS},
+        ),
     ] = ""
     for_s: Annotated[
         Annotated[float, Meta(gt=0, le=MAX_PAUSE_S)] | None,

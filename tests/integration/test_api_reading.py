@@ -119,10 +119,6 @@ async def test_filters_reach_the_store(client: aiohttp.ClientSession, store: Mem
         ("created_from=yesterday", "created_from"),
         ("created_to=2026-01-01T00:00:00", "created_to"),
         ("created_to=2026-01-01T00:00:00+02:00", "created_to"),
-        ("created_from=0001-01-01T00:00:00Z", "created_from"),
-        ("created_from=0001-01-01T00:00:00%2B14:00", "created_from"),
-        ("created_from=1969-12-31T23:59:59.999Z", "created_from"),
-        ("created_to=9999-12-31T23:59:59-14:00", "created_to"),
         ("reason=refused", "reason"),
         ("colour=red", "colour"),
     ],
@@ -136,28 +132,29 @@ async def test_the_error_names_a_wrong_parameter(
 
 
 @pytest.mark.parametrize(
-    ("name", "instant"),
+    ("instant", "seconds"),
     [
-        ("created_from", "0001-01-01T00:00:00Z"),
-        ("created_from", "0001-01-01T00:00:00+14:00"),
-        ("created_to", "9999-12-31T23:59:59-14:00"),
+        ("0001-01-01T00:00:00Z", 0),
+        ("0001-01-01T00:00:00+14:00", 0),
+        ("1969-12-31T23:59:59.999Z", 0),
+        ("1970-01-01T00:00:00Z", 0),
+        ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ("9999-12-31T23:59:59-14:00", 253_402_300_800),
     ],
 )
-async def test_failures_refuse_instants_that_postgres_cannot_hold(
-    client: aiohttp.ClientSession, name: str, instant: str
+@pytest.mark.parametrize("path", [NOTIFICATIONS, "/v1/failures"])
+@pytest.mark.parametrize("name", ["created_from", "created_to"])
+async def test_every_instant_is_accepted_and_limited_to_what_postgres_can_hold(
+    client: aiohttp.ClientSession,
+    store: MemoryStore,
+    path: str,
+    name: str,
+    instant: str,
+    seconds: int,
 ) -> None:
-    async with client.get("/v1/failures", params={name: instant}) as response:
-        problem = await response.json(content_type=None)
-    assert (problem["status"], problem["field"]) == (400, name)
-    assert "an instant from 1970 to 9999" in problem["expected"]
-
-
-@pytest.mark.parametrize("instant", ["1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
-async def test_the_first_and_the_last_instant_are_accepted(
-    client: aiohttp.ClientSession, instant: str
-) -> None:
-    async with client.get(NOTIFICATIONS, params={"created_from": instant}) as response:
+    async with client.get(path, params={name: instant}) as response:
         assert response.status == 200
+    assert getattr(store.filters[-1], name) == pytest.approx(seconds)
 
 
 async def test_failures_are_listed_with_their_reason(

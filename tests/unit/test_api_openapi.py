@@ -94,7 +94,7 @@ def test_the_document_lists_the_names_that_can_be_paused(path: str, names: list[
     )
     (parameter,) = document(rules)["paths"][path]["post"]["parameters"]
     assert (parameter["in"], parameter["required"]) == ("path", True)
-    assert parameter["schema"] == {"enum": names}
+    assert parameter["schema"] == {"type": "string", "enum": names}
 
 
 def test_every_path_parameter_is_documented() -> None:

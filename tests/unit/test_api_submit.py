@@ -236,6 +236,13 @@ def test_a_send_at_in_the_past_means_now(send_at: str) -> None:
     assert validate(send_at=send_at).delay is None
 
 
+@pytest.mark.parametrize("max_tries", [8, 8.0, "8e0"])
+def test_a_whole_number_may_be_written_with_a_fraction(max_tries: object) -> None:
+    body = json.dumps(submit_body(max_tries=max_tries)).replace('"8e0"', "8e0")
+    new = VALIDATOR.validate(body.encode())
+    assert (new.max_tries, type(new.max_tries)) == (8, int)
+
+
 def test_a_configured_channel_checks_its_address_kind() -> None:
     channels = {"chat": ChannelRules(address=AddressKind.TOKEN)}
     validator = SubmitValidator(make_rules(channels=channels), now=lambda: NOW)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from notifier import __version__
+from notifier.api.http.json_checks import MAX_DEPTH
 from notifier.api.http.problems import PREFIX, PROBLEM_MEDIA_TYPE, ProblemType
 from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_REASON_LENGTH
-from notifier.api.requests import Batch
+from notifier.api.requests import JSON_MEMBERS, NO_NUL, Batch
 from notifier.api.responses import Accepted, BatchRefusal, Problem
 from notifier.api.routes.route import Route
-from notifier.api.rules import ApiRules
+from notifier.api.rules import AddressKind, ApiRules
+from notifier.api.submission.address_schemas import recipient_schema
+from notifier.api.submission.content import content_schema
 from notifier.domain.controls import ScopeKind
 
 Json = dict[str, Any]
@@ -36,13 +40,23 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "created_to": ("Only created before this instant.", _INSTANT),
     "cursor": (
         "`next_cursor` of the previous page.",
-        {"type": "string", "pattern": "^[\\w-]{22}$"},
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]{22}$"},
     ),
     "limit": (
         "The maximum number of rows.",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
 }
+
+
+_JSON_VALUE: Final[Json] = {
+    "description": f"Any JSON that nests at most {MAX_DEPTH} levels, without NUL characters.",
+    "pattern": NO_NUL,
+    "items": {"$ref": _REF.format(name="JsonValue")},
+    **JSON_MEMBERS,
+}
+"""Without a type: each keyword concerns values of one type. Some generators of clients fail on a
+union that contains itself."""
 
 
 def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
@@ -70,14 +84,63 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     _, components = msgspec.json.schema_components(
         dict.fromkeys([*structs, *_REFERRED_STRUCTS]), ref_template=_REF
     )
-    schemas: Json = dict(components)
-    schemas["Submit"]["properties"]["channel"] = {"enum": list(rules.channels)}
-    ttl = schemas["Submit"]["properties"]["ttl"]
-    ttl["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
+    schemas: Json = {name: _for_generators(schema) for name, schema in components.items()}
+    schemas["Submit"]["properties"]["channel"] = _one_of(rules.channels)
+    schemas["Submit"]["allOf"] = [_channel_rule(kind, rules) for kind in _kinds(rules)]
+    fields = schemas["Submit"]["properties"]
+    fields["ttl"]["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
+    fields["max_tries"]["anyOf"][0]["type"] = "integer"
+    schemas["JsonValue"] = _JSON_VALUE
     schemas["Batch"] = _batch_schema(rules)
     problem_types = [PREFIX + problem_type.value.slug for problem_type in ProblemType]
     schemas["Problem"]["properties"]["type"]["examples"] = problem_types
     return schemas
+
+
+def _for_generators(schema: Json) -> Json:
+    """Returns a schema of msgspec as generators of clients need it.
+
+    Some generators make a field with a default required, and take an enum without a type for any
+    value.
+    """
+    converted: Json = {}
+    for key, value in schema.items():
+        match key, value:
+            case "default", _:
+                continue
+            case "enum", _:
+                converted |= {"type": "string", "enum": value}
+            case "description", str():
+                converted[key] = inspect.cleandoc(value)
+            case "properties", dict():
+                converted[key] = {name: _for_generators(field) for name, field in value.items()}
+            case _, dict():
+                converted[key] = _for_generators(value)
+            case "anyOf" | "oneOf", list():
+                converted[key] = [_for_generators(variant) for variant in value]
+            case _:
+                converted[key] = value
+    return converted
+
+
+def _kinds(rules: ApiRules) -> Sequence[AddressKind]:
+    used = {channel.address for channel in rules.channels.values()}
+    return [kind for kind in AddressKind if kind in used]
+
+
+def _channel_rule(kind: AddressKind, rules: ApiRules) -> Json:
+    """Describes the recipients and the contents of the channels with this kind of address."""
+    names = [name for name, channel in rules.channels.items() if channel.address is kind]
+    return {
+        "if": {"properties": {"channel": _one_of(names)}, "required": ["channel"]},
+        "then": {
+            "properties": {"recipient": recipient_schema(kind), "content": content_schema(kind)}
+        },
+    }
+
+
+def _one_of(names: Iterable[str]) -> Json:
+    return {"type": "string", "enum": list(names)}
 
 
 def _batch_schema(rules: ApiRules) -> Json:
@@ -166,5 +229,5 @@ def _scope_parameter(name: str, rules: ApiRules, *, is_in_path: bool) -> tuple[s
     """Describes a parameter that names a queue, a channel or a provider."""
     kind = ScopeKind(name)
     names = list(rules.names_of(kind))
-    schema: Json = {"enum": names} if names else {"type": "string"}
+    schema: Json = _one_of(names) if names else {"type": "string"}
     return (f"The {kind}." if is_in_path else f"Only on this {kind}."), schema

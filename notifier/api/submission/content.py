@@ -42,6 +42,16 @@ def check_content(kind: AddressKind, content: Content) -> None:
         raise InvalidNotification("content.subject", ONE_LINE_EXPECTED)
 
 
+def content_schema(kind: AddressKind) -> dict[str, Any]:
+    """Returns the JSON schema of what `check_content` demands beyond the fields' own rules."""
+    return {"anyOf": [_given(name) for name in _VISIBLE_PARTS[kind]]}
+
+
+def _given(name: str) -> dict[str, Any]:
+    given = {"type": "object"} if name == "data" else {"type": "string", "minLength": 1}
+    return {"properties": {name: given}, "required": [name]}
+
+
 def encode_content(content: Content, *, max_bytes: int) -> bytes:
     """Returns the given parts as JSON. Raises InvalidNotification if they cannot be stored."""
     if _is_given(content.data):

@@ -52,7 +52,7 @@ class SubmitValidator:
             metadata=encode_metadata(submit.metadata, max_bytes=self._rules.max_metadata_bytes),
             delay=delay,
             ttl=self._ttl(submit, delay or timedelta()),
-            max_tries=submit.max_tries,
+            max_tries=_whole(submit.max_tries),
         )
 
     def _channel_rules(self, channel: str) -> ChannelRules:
@@ -82,3 +82,12 @@ class SubmitValidator:
         if ttl <= delay:
             raise InvalidNotification("ttl", "more seconds than there are until send_at")
         return ttl
+
+
+def _whole(max_tries: float | None) -> int | None:
+    """Returns the number as an integer. JSON has one type of number: 8.0 is 8."""
+    if max_tries is None:
+        return None
+    if not max_tries.is_integer():
+        raise InvalidNotification("max_tries", "an integer from 1 to 100")
+    return int(max_tries)

@@ -1,0 +1,146 @@
+"""Tools that read the OpenAPI document: one tests the API by it, one writes a client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import schemathesis
+from hypothesis import given, settings
+
+from notifier.api.docs.openapi import openapi_document
+from notifier.api.http.server import open_server
+from notifier.api.routes.table import ROUTES
+from tests.unit.fakes_api import MemoryStore, make_api, make_rules
+
+RULES = make_rules(providers=["smtp"])
+STORE = MemoryStore()
+PROGRAMS = Path(sys.executable).parent
+SUBMIT = """
+import json, sys
+from client import Client
+from client.api.default import get_notification, submit, submit_batch
+from client.models import Batch, Content, ContentDataType0, Priority, Problem, Submit
+from client.models import SubmitChannel, SubmitMetadataType0
+
+client = Client(base_url=sys.argv[1])
+content = Content(subject="Hello", data=ContentDataType0.from_dict({"a": [1, {"b": None}]}))
+order = Submit(
+    channel=SubmitChannel.EMAIL,
+    recipient="ada@example.com",
+    content=content,
+    metadata=SubmitMetadataType0.from_dict({"order": 7}),
+)
+accepted = submit.sync(client=client, body=order)
+batch = submit_batch.sync(client=client, body=Batch(notifications=[order, order]))
+refused = submit.sync(
+    client=client, body=Submit(channel=SubmitChannel.SMS, recipient="1", content=content)
+)
+assert isinstance(refused, Problem)
+found = get_notification.sync(id=accepted.id, client=client)
+print(json.dumps({
+    "queue": accepted.queue,
+    "batch": [result.queue for result in batch.results],
+    "refused": refused.field,
+    "metadata": found.metadata.to_dict(),
+    "content": found.content.to_dict(),
+}))
+"""
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Serves the API in a thread, since the tools block theirs; yields its URL."""
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    ports: list[int] = []
+    is_ready = threading.Event()
+
+    async def serve() -> None:
+        app = make_api(STORE, RULES)
+        async with open_server(app, host="127.0.0.1", port=0, grace_s=1) as port:
+            ports.append(port)
+            is_ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    is_ready.wait()
+    try:
+        yield f"http://127.0.0.1:{ports[0]}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture(scope="module")
+def api_url() -> Iterator[str]:
+    with served() as url:
+        yield url
+
+
+SCHEMA: Any = schemathesis.openapi.from_dict(openapi_document(ROUTES, RULES))
+OPERATIONS = {result.ok().label: result.ok() for result in SCHEMA.get_all_operations()}
+
+
+def without_far_future(body: object) -> None:
+    """Sends at once what should wait: a schema cannot say how many days ahead an instant may be."""
+    if isinstance(body, dict):
+        if body.get("send_at"):
+            body["send_at"] = "2020-01-31T08:00:00Z"
+        for item in body.get("notifications", ()):
+            without_far_future(item)
+
+
+@pytest.mark.parametrize("label", sorted(OPERATIONS))
+def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
+    label: str, api_url: str
+) -> None:
+    @settings(max_examples=40)
+    @given(OPERATIONS[label].as_strategy())
+    def check(case: Any) -> None:
+        without_far_future(case.body)
+        case.call_and_validate(base_url=api_url)
+
+    check()
+
+
+def test_a_generated_python_client_submits(api_url: str, tmp_path: Path) -> None:
+    with urlopen(f"{api_url}/docs/openapi.json") as response:  # noqa: S310 our own port
+        (tmp_path / "openapi.json").write_bytes(response.read())
+    run(
+        tmp_path,
+        *(PROGRAMS / "openapi-python-client", "generate", "--path", "openapi.json"),
+        *("--output-path", "client", "--meta", "none", "--fail-on-warning"),
+    )
+    assert json.loads(run(tmp_path, sys.executable, "-c", SUBMIT, api_url)) == {
+        "queue": "email.medium",
+        "batch": ["email.medium", "email.medium"],
+        "refused": "recipient",
+        "metadata": {"order": 7},
+        "content": {"subject": "Hello", "data": {"a": [1, {"b": None}]}},
+    }
+
+
+def run(folder: Path, *command: str | Path) -> str:
+    completed = subprocess.run(
+        command,
+        cwd=folder,
+        env={"PATH": f"{PROGRAMS}:{os.environ['PATH']}", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
