@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter, validators
 
@@ -14,6 +14,9 @@ from notifier.cli.running import freeze_startup_objects, run_until_signal
 from notifier.cli.streams import print_notice
 from notifier.domain.errors import ConfigError
 from notifier.settings import WorkerSettings
+
+STOP_MARGIN_S: Final = 9.0
+"""The time from the end of `worker.grace_s` to the end of the process. Deployments allow 10 s."""
 
 if TYPE_CHECKING:
     from notifier.app.dev import DevInfo
@@ -67,6 +70,7 @@ def api(
             share_port=process_number is not None,
         ),
         has_parent=process_number is not None,
+        stop_limit_s=settings.worker.grace_s + STOP_MARGIN_S,
     )
     return 0
 
@@ -104,6 +108,7 @@ def worker(
             reload=lambda: read_settings(overrides),
         ),
         has_parent=process_number is not None,
+        stop_limit_s=settings.worker.grace_s + STOP_MARGIN_S,
     )
     return 0
 

@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from math import inf
 from typing import Final, NoReturn, TypeVar
 
 from notifier.cli.messages import print_message, print_message_at_once
@@ -32,7 +33,10 @@ def run_async(work: Coroutine[object, object, T]) -> T:
 
 
 def run_until_signal(
-    main: Callable[[asyncio.Event], Awaitable[None]], *, has_parent: bool = False
+    main: Callable[[asyncio.Event], Awaitable[None]],
+    *,
+    has_parent: bool = False,
+    stop_limit_s: float = inf,
 ) -> None:
     """Run `main(stop)` until it returns.
 
@@ -40,9 +44,11 @@ def run_until_signal(
     code 1. None of it depends on stdout or stderr.
     With `has_parent`, a second signal within 1 s is ignored: a service manager may have signalled
     both this process and its parent, which forwards signals.
+    A stop that takes longer than `stop_limit_s` ends the process with exit code 1: a server that
+    does not answer costs each of its last statements a time-out.
     """
     stop = asyncio.Event()
-    signals = _StopSignals(stop, DUPLICATE_SIGNAL_S if has_parent else 0.0)
+    signals = _StopSignals(stop, DUPLICATE_SIGNAL_S if has_parent else 0.0, stop_limit_s)
     run_with_signals(lambda: main(stop), signals.on_signal)
 
 
@@ -138,9 +144,10 @@ def _end_at_once(number: signal.Signals) -> NoReturn:
 class _StopSignals:
     """The first signal sets `stop`; a later one, after `duplicate_s`, ends the process."""
 
-    def __init__(self, stop: asyncio.Event, duplicate_s: float) -> None:
+    def __init__(self, stop: asyncio.Event, duplicate_s: float, stop_limit_s: float) -> None:
         self._stop = stop
         self._duplicate_s = duplicate_s
+        self._stop_limit_s = stop_limit_s
         self._first_at = float("inf")
 
     def on_signal(self, number: signal.Signals) -> None:
@@ -148,12 +155,18 @@ class _StopSignals:
         if now < self._first_at:
             self._first_at = now
             self._stop.set()
+            if self._stop_limit_s < inf:
+                asyncio.get_running_loop().call_later(self._stop_limit_s, self._on_time_out)
             print_message(
                 f"{number.name}: stopping after the work in flight. "
                 "A second signal ends the process at once."
             )
         elif now - self._first_at >= max(self._duplicate_s, duplicate_span_s(number)):
             _end_at_once(number)
+
+    def _on_time_out(self) -> None:
+        print_message_at_once(f"still stopping after {self._stop_limit_s:g} s: {ENDING}")
+        os._exit(1)
 
 
 def duplicate_span_s(number: signal.Signals) -> float:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import operator
+import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from harness.client import Client, Document, orders, submit_body, until
+from harness.client import Client, Document, open_client, orders, submit_body, until
 from harness.rabbitmq import RabbitmqNode
-from harness.system import System, running_system, urls
+from harness.system import Child, System, running_system, urls
+from harness.tcp_proxy import open_proxy_for
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import Steps, run_steps_async
 
@@ -103,3 +107,32 @@ class TestPostgres:
         status, _, _ = await client.post(submit_body())
         assert status == 202
         assert api.is_running
+
+    async def test_a_stop_ends_although_it_answers_nothing(
+        self, system_folder: Path, database_url: str, vhost_url: str
+    ) -> None:
+        limits = {
+            "worker.send_timeout_s": 0.9,
+            "worker.grace_s": 1,
+            "providers.smtp.timeout_s": 0.8,
+        }
+        async with open_proxy_for(database_url) as proxy:
+            at = urls(proxy.url(database_url), vhost_url) | limits
+            with running_system(system_folder, at) as system:
+                await run_steps_async(system.spawn_sandbox().starting())
+                await run_steps_async(system.spawn_api().starting())
+                worker = system.spawn_worker()
+                await run_steps_async(worker.starting())
+                async with open_client(system.api_url, system.sandbox_url) as client:
+                    await client.set_behaviour(latency_ms=LATENCY_MS)
+                    await client.submit(orders(WAITING))
+                    await client.wait_for_calls(FIRST_CALLS)
+                    proxy.blackhole()
+                    worker.send(signal.SIGTERM)
+                    await until(partial(is_running, worker), operator.not_)
+                proxy.heal()
+        assert "still stopping after 10 s" in worker.log.read_text()
+
+
+async def is_running(child: Child) -> bool:
+    return child.is_running
