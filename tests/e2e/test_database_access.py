@@ -113,6 +113,28 @@ async def test_processes_that_lose_their_rights_wait_for_them_and_new_ones_do_no
     assert all(process.is_running for process in processes)
 
 
+async def test_processes_keep_working_and_start_under_a_newer_compatible_schema(
+    system: System, client: Client, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    system.start_all()
+    ids = await client.submit(orders(NUMBER))
+    await admin.execute("""
+        ALTER TABLE live ADD COLUMN newer integer NOT NULL DEFAULT 7;
+        ALTER TABLE attempts ADD COLUMN newer text NOT NULL DEFAULT '';
+        ALTER TABLE workers ADD COLUMN newer text NOT NULL DEFAULT '';
+        CREATE TABLE of_the_newer_version (id integer);
+        UPDATE alembic_version SET version_num = '9999'""")
+    ids += await client.submit(orders(NUMBER))
+    later = system.start_another_worker()
+    assert '"schema_is_newer"' in later.log.read_text()
+    ids += await client.submit(orders(NUMBER))
+    assert await client.all_final(ids) == {"sent": 3 * NUMBER}
+    assert set((await client.accepted()).values()) == {1}
+    for process in system.children[1:]:
+        assert process.is_running
+        assert "Traceback" not in process.log.read_text()
+
+
 async def refused_because_of(client: Client, process: Child, named: str) -> None:
     await until(
         lambda: client.readiness(process.url),

@@ -14,6 +14,7 @@ from typing import Final
 import asyncpg
 import pytest
 
+from notifier.embedded.free_ports import free_ports
 from notifier.embedded.postgres import PostgresServer
 from tests.conftest import execute, in_a_thread, run_alone
 
@@ -31,12 +32,12 @@ WRONG_URLS: Final = (
 )
 
 
-def run(folder: Path, command: str, database: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, command: str, database: str, **more: str) -> subprocess.CompletedProcess[str]:
     environ = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
     return subprocess.run(
         [sys.executable, "-m", "notifier", *command.split()],
         cwd=folder,
-        env=environ | {"NOTIFIER_DATABASE_URL": database, "NOTIFIER_BROKER_URL": NO_BROKER},
+        env=environ | {"NOTIFIER_DATABASE_URL": database, "NOTIFIER_BROKER_URL": NO_BROKER} | more,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -137,6 +138,20 @@ def test_an_older_schema_is_named(tmp_path: Path, database_url: str) -> None:
         check_refusal(
             run(tmp_path, command, database_url), "the schema is at 0004; not applied: 0005"
         )
+
+
+def test_dev_refuses_a_database_of_its_user(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    ports = dict(zip(("HTTP", "SMTP"), free_ports(2), strict=True))
+    options = " ".join(["--database", postgres_server.url("nowhere")])
+    done = run(
+        tmp_path,
+        f"dev {options}",
+        "",
+        **{f"NOTIFIER_SANDBOX__{name}_PORT": str(port) for name, port in ports.items()},
+    )
+    check_refusal(done, 'database "nowhere" does not exist')
 
 
 @pytest.mark.parametrize("url", WRONG_URLS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -72,6 +73,14 @@ async def main(stop):
     print("up", flush=True)
     time.sleep(10_000)
 run_until_signal(main)
+"""
+
+
+# A parent of two such processes.
+PARENT = """
+import json, sys
+from notifier.cli.supervisor import run_children
+sys.exit(run_children([[sys.executable, "-c", script] for script in json.loads(sys.argv[1])]))
 """
 
 
@@ -220,6 +229,17 @@ class TestStopOfAProcess:
         assert process.wait(TIMEOUT_S) == 0
         os.close(read)
         os.close(write)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_parent_stops_its_children_although_its_stderr_is_full(
+        self, start: Start, number: signal.Signals
+    ) -> None:
+        with Path("/dev/full").open("w") as full:
+            process = start("-c", PARENT, json.dumps([SLOW, SLOW]), stderr=full.fileno())
+        assert [line_of(process) for _ in range(2)] == ["up"] * 2
+        process.send_signal(number)
+        assert sorted(line_of(process) for _ in range(4)) == ["stopped"] * 2 + ["stopping"] * 2
+        assert process.wait(TIMEOUT_S) == 0
 
     def test_a_further_signal_ends_a_process_whose_event_loop_is_stuck(self, start: Start) -> None:
         process = start("-c", STUCK)
