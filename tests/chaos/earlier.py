@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+PARTS: Final = ("notifier", "config")
 
 
 def export(commit: str, folder: Path) -> Path:
-    """Unpack the package of a commit into the folder, once, and return the folder.
+    """Unpack package and settings of a commit into the folder, once, and return the folder.
 
     Raises RuntimeError if the history does not have the commit.
     """
     if folder.exists():
         return folder
     archive = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", commit, "notifier"], capture_output=True, check=False
+        ["git", "-C", str(ROOT), "archive", commit, *PARTS], capture_output=True, check=False
     )
     if archive.returncode:
         raise RuntimeError(
