@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -29,7 +30,7 @@ def message() -> Envelope:
     )
 
 
-async def outcomes_of(response: bytes, **settings: object) -> tuple[Outcome, Outcome, RawServer]:
+async def outcomes_of(response: bytes, **settings: Any) -> tuple[Outcome, Outcome, RawServer]:
     """The outcomes of two sends, each of which gets the response."""
     async with open_http_script(lambda _: response) as raw:
         http = HttpSettings(

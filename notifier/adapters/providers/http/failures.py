@@ -33,8 +33,10 @@ _OUR_CERTIFICATE: Final = re.compile(
     r"|alert unknown ca\b|certificate required",
     re.IGNORECASE,
 )
-_NOT_TLS: Final = re.compile(
-    r"wrong version number|packet length too long|http request|unknown protocol", re.IGNORECASE
+_NO_TLS: Final = re.compile(
+    r"wrong version number|packet length too long|http request|(unknown|unsupported) protocol"
+    r"|alert (handshake failure|protocol version|insufficient security|unrecognized name)",
+    re.IGNORECASE,
 )
 
 
@@ -68,7 +70,8 @@ FAILURES: Final[tuple[FailureRow, ...]] = (
         "tls_certificate", "`ca_file`",
     ),
     FailureRow(
-        "https to a port without TLS", _CONNECTING, _TLS, "misconfigured", "tls", text=_NOT_TLS
+        "TLS not agreed on, or https to a port without TLS", _CONNECTING, _TLS,
+        "misconfigured", "tls", text=_NO_TLS,
     ),
     FailureRow(
         "our certificate or key unusable", _CONNECTING, frozenset({pycurl.E_SSL_CERTPROBLEM}),
