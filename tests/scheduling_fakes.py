@@ -29,7 +29,7 @@ from notifier.ports.broker import Broker, Depth, Message, Pointer, Receiver, Sub
 from notifier.ports.controls import Permissions
 from notifier.ports.store import Waiting
 from notifier.scheduling.cluster.peer_load import PeerLoad
-from notifier.scheduling.consumers.deployment import Cluster, Deployment
+from notifier.scheduling.consumers.deployment import CallLimits, Cluster, Deployment, NoCallLimits
 from notifier.scheduling.consumers.lane import QueueRule
 from notifier.scheduling.consumers.pool import (
     ConsumerPool,
@@ -104,10 +104,14 @@ def deployment(
     cluster: Cluster | None = None,
     gates: Permissions | None = None,
     rates: Mapping[QueueKey, ProviderRate] | None = None,
+    call_limits: CallLimits | None = None,
 ) -> Deployment:
     """A single worker whose queues are all allowed and have no provider rate."""
     return Deployment(
-        cluster=cluster or SingleWorker(), gates=gates or FakeGates(), rates=rates or {}
+        cluster=cluster or SingleWorker(),
+        gates=gates or FakeGates(),
+        rates=rates or {},
+        call_limits=call_limits or NoCallLimits(),
     )
 
 

@@ -19,7 +19,8 @@ from notifier.domain.errors import ConfigError
 from notifier.domain.notification import Channel
 from notifier.domain.retry import AmbiguityRule, OnAmbiguous
 from notifier.lifecycle import background_task
-from notifier.ports.provider import Provider
+from notifier.ports.provider import LimitsConnections, Provider
+from notifier.scheduling.rates.bulkheads import Bulkheads, ProviderConnections
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.provider_rates import ProviderRates
 from notifier.settings import Settings, convert_table
@@ -118,6 +119,26 @@ def breaker_rules(
         )
         for name, one_provider in providers.items()
     }
+
+
+def connection_bulkheads(
+    process: Process,
+    providers: Mapping[str, ProviderSettings],
+    bindings: Mapping[Channel, ProviderBinding],
+) -> Bulkheads:
+    """The bulkheads of the channels by what the opened providers find about their servers."""
+    opened = {binding.provider.name: binding.provider for binding in bindings.values()}
+    return Bulkheads(
+        {channel: binding.provider.name for channel, binding in bindings.items()},
+        {
+            name: ProviderConnections(
+                providers[name].max_connections,
+                provider if isinstance(provider, LimitsConnections) else None,
+            )
+            for name, provider in opened.items()
+        },
+        process.metrics,
+    )
 
 
 def bulkheads_of(

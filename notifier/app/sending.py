@@ -15,6 +15,7 @@ from notifier.app.providers import (
     ReadSettings,
     breaker_rules,
     bulkheads_of,
+    connection_bulkheads,
     open_bindings,
     open_provider_rates,
 )
@@ -35,6 +36,7 @@ from notifier.scheduling.consumers.pool import (
 )
 from notifier.scheduling.gates.breakers import Breakers
 from notifier.scheduling.gates.prober import Prober
+from notifier.scheduling.rates.bulkheads import Bulkheads
 from notifier.scheduling.rates.provider_rates import ProviderRates
 
 
@@ -52,10 +54,9 @@ async def open_worker(
     """
     settings = process.settings
     async with AsyncExitStack() as stack:
-        rules = DeliveryRules(
-            bindings=await open_bindings(stack, settings, providers, reload),
-            policies=retry_policies(settings),
-        )
+        bindings = await open_bindings(stack, settings, providers, reload)
+        rules = DeliveryRules(bindings=bindings, policies=retry_policies(settings))
+        call_limits = connection_bulkheads(process, providers, bindings)
         breakers = _breakers(process, breaker_rules(settings, providers))
         rates = await open_provider_rates(stack, process, providers)
         attempts = _attempts(process, rules, breakers, rates)
@@ -65,8 +66,8 @@ async def open_worker(
         queues = queue_rules(settings, process.queues, bulkheads)
         relays = _relays(process)
         process.gates.add_listener(relays)
-        async with _open_pool(process, queues, attempts, rates) as pool:
-            process.sending.start(pool, breakers)
+        async with _open_pool(process, queues, attempts, rates, call_limits) as pool:
+            process.sending.start(pool, breakers, call_limits)
             group.create_task(breakers.run(stop), name="breakers")
             group.create_task(_publish(process, relays, stop), name="publishing")
             group.create_task(_announce_drain(process, stop), name="announce drain")
@@ -146,7 +147,11 @@ def _breakers(process: Process, rules: Mapping[str, BreakerRule]) -> Breakers:
 
 
 def _open_pool(
-    process: Process, rules: list[QueueRule], attempts: Attempts, rates: ProviderRates
+    process: Process,
+    rules: list[QueueRule],
+    attempts: Attempts,
+    rates: ProviderRates,
+    call_limits: Bulkheads,
 ) -> AbstractAsyncContextManager[ConsumerPool]:
     return open_consumer_pool(
         PoolSettings(rules=rules, consumers=process.settings.worker.consumers),
@@ -160,6 +165,7 @@ def _open_pool(
             cluster=process.membership,
             gates=process.gates,
             rates=rates.by_queue(process.queues),
+            call_limits=call_limits,
         ),
         clock=uptime_s,
         random=random.Random(),  # noqa: S311 jitter, no secret

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
+from notifier.domain.breaker import ProviderFigures
 from notifier.domain.notification import Channel, QueueKey
 from notifier.ports.heartbeat import NO_FIGURES, Figures, QueueFigures
 from notifier.scheduling.consumers.pool import ConsumerPool
 from notifier.scheduling.gates.breakers import Breakers
+from notifier.scheduling.rates.bulkheads import Bulkheads
 
 
 class _Running(NamedTuple):
     pool: ConsumerPool
     breakers: Breakers
+    bulkheads: Bulkheads
 
 
 class SendingSide:
@@ -29,9 +34,9 @@ class SendingSide:
         self._running: _Running | None = None
         self._is_draining = False
 
-    def start(self, pool: ConsumerPool, breakers: Breakers) -> None:
+    def start(self, pool: ConsumerPool, breakers: Breakers, bulkheads: Bulkheads) -> None:
         """This process sends from now on."""
-        self._running = _Running(pool, breakers)
+        self._running = _Running(pool, breakers, bulkheads)
 
     def start_draining(self) -> None:
         """This process stops: the next heartbeat tells the others to leave it no lease."""
@@ -43,9 +48,16 @@ class SendingSide:
             return NO_FIGURES
         return Figures(
             queues=self.queue_figures(),
-            providers=self._running.breakers.figures(),
+            providers=self._provider_figures(self._running),
             is_draining=self._is_draining,
         )
+
+    def _provider_figures(self, running: _Running) -> Mapping[str, ProviderFigures]:
+        lowered = running.bulkheads.lowered()
+        return {
+            name: replace(figures, connections=lowered.get(name))
+            for name, figures in running.breakers.figures().items()
+        }
 
     def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
         """This process's figures of each queue."""

@@ -83,7 +83,8 @@ class ProviderFigures(msgspec.Struct, frozen=True, kw_only=True):
     `code` is the code of the last failure. `accepted_s` is how many seconds ago the last call was
     accepted. Since then, `throttled` calls were throttled, and the recipients with the hashes
     `refused` were refused, the first of them `refused_s` ago; `refused` is None in the figures of
-    an older version.
+    an older version. `connections` is how many connections of this worker the provider's server
+    takes, None if as many as the settings allow, as far as known.
 
     Written by one version and read by another: see ports/heartbeat.py.
     """
@@ -101,6 +102,7 @@ class ProviderFigures(msgspec.Struct, frozen=True, kw_only=True):
     throttled: int = 0
     refused: Sequence[int] | None = None
     refused_s: float = 0.0
+    connections: int | None = None
 
 
 DEFAULT_RULE: Final = BreakerRule()

@@ -136,6 +136,14 @@ class PoolObserver(SchedulerObserver, HangObserver, Protocol):
     """What a consumer pool reports."""
 
 
+class ConnectionObserver(Protocol):
+    """What the limits of connections report."""
+
+    def provider_connections_changed(self, provider: str, connections: int) -> None:
+        """Report how many connections of this process a provider's server takes."""
+        ...
+
+
 class BreakerObserver(Protocol):
     """What the circuit breakers report."""
 
@@ -218,6 +226,7 @@ class Observer(
     PoolObserver,
     BreakerObserver,
     RateObserver,
+    ConnectionObserver,
     MembershipObserver,
     LeaseObserver,
     BrokerObserver,

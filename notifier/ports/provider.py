@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -43,4 +43,14 @@ class Provider(Protocol):
         Cancelled, it closes its connection and raises CancelledError. The caller limits the time
         and treats a cancelled send as Ambiguous.
         """
+        ...
+
+
+@runtime_checkable
+class LimitsConnections(Protocol):
+    """A provider that finds how many connections its server takes."""
+
+    @property
+    def connection_limit(self) -> int:
+        """How many connections this process may have open now, at most `max_connections`."""
         ...

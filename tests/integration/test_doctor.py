@@ -33,6 +33,7 @@ from notifier.adapters.rabbitmq.checkup import _examine, _inspect
 from notifier.adapters.rabbitmq.connection import open_connection as open_rabbitmq_connection
 from notifier.adapters.rabbitmq.topology import EXCHANGE, declare, queue_name
 from notifier.app.doctor import examine
+from notifier.domain.breaker import ProviderFigures
 from notifier.domain.errors import ConfigError
 from notifier.domain.finding import CheckStatus, Finding
 from notifier.domain.notification import QueueKey, WorkerId
@@ -164,11 +165,13 @@ async def use_channel(url: str, declaring: Callable[[AbstractChannel], object]) 
         await connection.close()
 
 
-async def beat(database_url: str, kind: str) -> WorkerId:
+async def beat(
+    database_url: str, kind: str, providers: Mapping[str, ProviderFigures] | None = None
+) -> WorkerId:
     """Write the heartbeat of a process of that kind; returns its id."""
     worker = WorkerId(uuid7())
     async with open_heartbeat(ConnectionSettings(url=database_url), worker) as heartbeat:
-        figures = Figures(queues={}, providers={})
+        figures = Figures(queues={}, providers=providers or {})
         await heartbeat.beat(kind=kind, host="here", pid=1, beat=1, figures=figures)
     return worker
 
@@ -621,6 +624,17 @@ class TestProcesses:
         await beat(database_url, "worker")
         await in_database(database_url, "UPDATE workers SET beat_at = now() - interval '1 minute'")
         assert "alive: none" in (await examined(environ, tmp_path))["processes"].finding
+
+    async def test_a_server_that_takes_few_connections_is_a_warning(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        for connections in (10, 12, None):
+            await beat(database_url, "worker", {"smtp": ProviderFigures(connections=connections)})
+        found = (await examined(environ, tmp_path))["provider smtp connections"]
+        assert found.status is CheckStatus.WARNING
+        assert "10 to 12 connections from each of 2 workers" in found.finding
+        await in_database(database_url, "DELETE FROM workers")
+        assert "provider smtp connections" not in await examined(environ, tmp_path)
 
 
 class TestLeases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 import pytest
@@ -89,6 +90,32 @@ def test_a_suspended_queue_starts_no_attempt_though_the_broker_is_slow_to_stop(
             gates.permissions[SMS_HIGH] = SendPermission.ALLOWED
             await asyncio.sleep(2)
             assert len(backend.calls_of(SMS_HIGH)) > started + 100
+
+    run_virtually(scene())
+
+
+def test_consumers_leave_a_channel_whose_server_takes_fewer_connections() -> None:
+    @dataclass
+    class FoundLimit:
+        calls: int | None = None
+
+        def call_limit(self, channel: str) -> int | None:
+            return self.calls if channel == "sms" else None
+
+    async def scene() -> None:
+        backend, found = FakeBackend(), FoundLimit()
+        environment = deployment(call_limits=found)
+        async with open_pool(backend, bulkhead=64, environment=environment) as (pool, broker):
+            for queue in QUEUES:
+                await broker.publish(backend.pointers(queue, 20_000))
+            await asyncio.sleep(1)
+            found.calls = 8
+            await asyncio.sleep(1)
+            for _ in range(50):
+                await asyncio.sleep(0.02)
+                figures = pool.figures()
+                assert sum(figures[queue].busy for queue in QUEUES if queue.channel == "sms") <= 8
+            assert pool.figures()[SMS_HIGH].limited_by == "connections"
 
     run_virtually(scene())
 

@@ -78,6 +78,7 @@ def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> N
     observer.breaker_changed(provider, "open", "errors")
     observer.breaker_opened(provider, word)
     observer.provider_rate_changed(provider, 5.0)
+    observer.provider_connections_changed(provider, 7)
 
 
 def test_counts_of_notifications_are_by_queue(metrics: Metrics) -> None:

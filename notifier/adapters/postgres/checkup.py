@@ -153,6 +153,7 @@ async def _tables(
         diagnosis.of_processes(counts),
         await _or_unchecked(diagnosis.LEASES, _leases(session, queues, counts)),
         diagnosis.of_connections(server, counts),
+        *await _provider_connections(session),
     ]
 
 
@@ -195,6 +196,15 @@ async def _leases(
 async def _process_counts(session: _ReadOnlySession) -> Mapping[str, int]:
     rows = await session.fetch(statement("checkup_processes"), DEAD_AFTER_S)
     return {row["kind"]: row["count"] for row in rows}
+
+
+async def _provider_connections(session: _ReadOnlySession) -> list[Finding]:
+    """A warning per provider whose server takes fewer connections than the settings allow."""
+    try:
+        rows = await session.fetch(statement("checkup_connections"), DEAD_AFTER_S)
+    except _QueryFailed:
+        return []  # the checks before say what is wrong
+    return [diagnosis.of_provider_connections(**row) for row in rows]
 
 
 async def _or_unchecked(check: str, finding: Awaitable[Finding]) -> Finding:

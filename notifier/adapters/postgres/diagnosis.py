@@ -166,6 +166,17 @@ def of_notifications(found: LostFound) -> Finding:
     return ok(NOTIFICATIONS, f"none of the newest {found.checked} of the last 24 hours is lost")
 
 
+def of_provider_connections(provider: str, workers: int, least: int, most: int) -> Finding:
+    """Warn that a provider's server takes fewer connections than `max_connections` allows."""
+    found = f"{least}" if least == most else f"{least} to {most}"
+    return warning(
+        f"provider {provider} connections",
+        f"the server takes {found} connections from each of {workers} workers at present",
+        f"nothing is lost; raise the server's limit, or lower [providers.{provider}] "
+        "max_connections, if its queues are limited_by connections",
+    )
+
+
 def of_processes(counts: Mapping[str, int]) -> Finding:
     """Judge the live processes, counted by kind. A `dev` process is API and worker."""
     listed = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)) or "none"

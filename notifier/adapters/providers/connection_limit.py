@@ -44,6 +44,12 @@ class ConnectionLimit:
         return self._limit < self._maximum
 
     @property
+    def is_near(self) -> bool:
+        """Whether the server refused a connection lately: connections should be tried singly."""
+        is_known = self._refused_at is not None
+        return is_known and self._clock() - (self._refused_at or 0.0) < GROW_INTERVAL_S
+
+    @property
     def may_connect_in_s(self) -> float:
         """How long no new connection should be tried after a refusal, in seconds."""
         if self._refused_at is None:

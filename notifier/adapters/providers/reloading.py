@@ -18,7 +18,7 @@ from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.threaded_read import ThreadedRead
 from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Misconfigured, Outcome
-from notifier.ports.provider import Envelope, Provider
+from notifier.ports.provider import Envelope, LimitsConnections, Provider
 
 RELOAD_INTERVAL_S: Final = 1.0
 READ_TIMEOUT_S: Final = 2.0
@@ -100,6 +100,14 @@ class ReloadingProvider:
     def name(self) -> str:
         """Implements ports.provider.Provider."""
         return self._name
+
+    @property
+    def connection_limit(self) -> int:
+        """Implements ports.provider.LimitsConnections, for the current settings."""
+        current = self._current
+        if isinstance(current.provider, LimitsConnections):
+            return current.provider.connection_limit
+        return current.settings.max_connections
 
     async def send(self, envelope: Envelope) -> Outcome:
         """Send, and send once more if newer settings were found: the first call sent nothing."""

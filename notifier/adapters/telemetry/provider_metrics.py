@@ -46,6 +46,12 @@ class ProviderMetrics:
             ("provider",),
             names,
         )
+        self._connections = factory.gauge(
+            "provider_connections_limit",
+            "Connections that the provider's server takes from this process, as far as known.",
+            ("provider",),
+            names,
+        )
         for name in names:
             self.breaker_changed(name, BreakerState.CLOSED, "")
 
@@ -64,3 +70,6 @@ class ProviderMetrics:
 
     def provider_rate_changed(self, provider: str, rate_per_s: float) -> None:
         self._rate[provider].set(rate_per_s)
+
+    def provider_connections_changed(self, provider: str, connections: int) -> None:
+        self._connections[provider].set(connections)

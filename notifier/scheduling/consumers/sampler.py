@@ -96,12 +96,18 @@ class DemandSampler:
             permission=self._deployment.gates.permission(rule.queue),
             hang_limit=self._hangs.queue_limit(lane),
             channel_hang_limit=self._hangs.channel_limit(rule.queue.channel),
-            bulkhead=rule.bulkhead,
+            bulkhead=_least(
+                rule.bulkhead, self._deployment.call_limits.call_limit(rule.queue.channel)
+            ),
             stuck=lane.calls.stuck,
             stuck_before_recovery=lane.calls.stuck_before_recovery,
             is_refused=rule.queue in self._broker.refused_queues(),
             has_slow_consumer_rate=slot_s > measured.service_s,
         )
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _part(messages: int, share: float) -> int:

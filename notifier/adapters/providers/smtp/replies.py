@@ -32,7 +32,8 @@ class Step(StrEnum):
     DOT = "final dot"
 
 
-OPENING: Final = frozenset({Step.GREETING, Step.EHLO, Step.STARTTLS})
+HELLO: Final = frozenset({Step.GREETING, Step.EHLO})
+OPENING: Final = HELLO | {Step.STARTTLS}
 BEFORE_MAIL: Final = OPENING | {Step.AUTH}
 RECIPIENT: Final = frozenset({Step.RCPT, Step.DATA, Step.DOT})
 """Servers that check sender and client late (Postfix's `smtpd_delay_reject`) say so at RCPT."""
@@ -96,7 +97,7 @@ ROWS: Final = (
     ReplyRow(BEFORE_MAIL, r"4\d\d( .*)?", "throttled", "the words name a rate", _RATE),
     ReplyRow(frozenset({Step.AUTH}), r"4\d\d( .*)?", "unavailable", "RFC 4954 6: login, later"),
     ReplyRow(frozenset({Step.AUTH}), r"\d\d\d( .*)?", "credentials", "RFC 4954 6: login refused"),
-    ReplyRow(OPENING, r"421 4\.7\.\d+", "throttled", "policy of the server, before any mail"),
+    ReplyRow(HELLO, r"4\d\d 4\.7\.\d+", "throttled", "policy of the server, before any mail"),
     ReplyRow(OPENING, r"4\d\d( .*)?", "unavailable", "the server is not ready"),
     ReplyRow(OPENING, r"5\d\d( .*)?", "misconfigured", "the server takes no session from us"),
     ReplyRow(

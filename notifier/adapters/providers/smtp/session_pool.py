@@ -43,6 +43,7 @@ class SessionPool:
         self._idle: deque[tuple[float, Session]] = deque()
         self._open: set[Session] = set()
         self._opening = 0
+        self._opening_ended = asyncio.Event()
         self._waiters: deque[asyncio.Future[Session | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -139,7 +140,7 @@ class SessionPool:
 
         For a fresh one an idle session makes room: it is likely to have ended as well.
         """
-        if self._limit.may_connect_in_s and self._open:
+        if self._open and (self._limit.may_connect_in_s or (self._opening and self._limit.is_near)):
             return False
         connections = self._limit.connections
         if fresh and self._idle and len(self._open) + self._opening >= connections:
@@ -148,22 +149,35 @@ class SessionPool:
 
     async def _opened(self) -> Session | None:
         """A new session; None if the server has too many connections. Raises OpeningFailed."""
-        self._opening += 1
         try:
-            session = await self._opener.open()
+            session = await self._open_one()
         except OpeningFailed as error:
-            self._on_refused(error)
+            await self._on_refused(error)
             return None
         finally:
-            self._opening -= 1
             self._wake(None)
-        self._open.add(session)
         self._limit.on_connected(len(self._open))
         return session
 
-    def _on_refused(self, error: OpeningFailed) -> None:
-        """Lower the limit if the server has too many connections. Raises what is no such case."""
-        connected = sum(session.is_connected for session in self._open)
+    async def _open_one(self) -> Session:
+        self._opening += 1
+        try:
+            session = await self._opener.open()
+            self._open.add(session)
+        finally:
+            self._opening -= 1
+            self._opening_ended.set()
+            self._opening_ended = asyncio.Event()
+        return session
+
+    async def _on_refused(self, error: OpeningFailed) -> None:
+        """Lower the limit if the server has too many connections. Raises what is no such case.
+
+        Sessions that are being opened at the same moment may be the ones that it serves instead.
+        """
+        while error.may_be_limit and self._opening and not self._connected:
+            await self._opening_ended.wait()
+        connected = self._connected
         is_limit = error.is_connection_limit or (error.may_be_limit and connected > 0)
         if is_limit:
             self._limit.on_refused(connected)
@@ -171,6 +185,10 @@ class SessionPool:
             raise error
         if not connected:
             raise NoFreeSession(error.outcome.detail) from error
+
+    @property
+    def _connected(self) -> int:
+        return sum(session.is_connected for session in self._open)
 
     def _take_idle(self) -> Session | None:
         while self._idle:
