@@ -161,7 +161,7 @@ FAULTS = (
         alert="NotifierPostgresUnreachable", strike=_postgres_goes_down, fix=_postgres_comes_back
     ),
     Fault(alert="NotifierBreakerOpen", strike=_a_provider_answers_5xx),
-    Fault(alert="NotifierProviderHangs", strike=_a_provider_hangs),
+    Fault(alert="NotifierBreakerOpen", strike=_a_provider_hangs),
     Fault(
         alert="NotifierRateSaturated",
         strike=_a_rate_is_used_up,
