@@ -9,7 +9,13 @@ from typing import Final, Protocol
 
 import structlog
 
-from notifier.domain.breaker import MAX_REST_S, Opening, closes, is_about_credentials
+from notifier.domain.breaker import (
+    MAX_REST_S,
+    THROTTLED_STREAK_LENGTH,
+    Opening,
+    closes,
+    is_about_credentials,
+)
 from notifier.domain.controls import Breaker
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Misconfigured, Outcome, Throttled
@@ -61,6 +67,7 @@ class Prober:
         self._observer = observer
         self._clock = clock
         self._hold_s = longest_call_s + HOLD_MARGIN_S
+        self._throttled: dict[str, int] = {}
 
     def forget(self, provider: str) -> None:
         """Drop the probe: this process does not hold it (any longer)."""
@@ -94,7 +101,8 @@ class Prober:
         """
         queues = self._gates.unpaused_queues(breaker.provider)
         with_work = [queue for queue in queues if self._backlog.has_work(queue)]
-        return with_work[max(0, breaker.openings - 1) % len(with_work)] if with_work else None
+        probes = max(0, breaker.openings - 1) + self._throttled.get(breaker.provider, 0)
+        return with_work[probes % len(with_work)] if with_work else None
 
     async def _hold(self, breaker: Breaker) -> None:
         """Take the probe if there is a message to send and no other process holds it."""
@@ -110,12 +118,31 @@ class Prober:
         await self._gates.run_once()
 
     async def _settle(self, breaker: Breaker, outcome: Outcome) -> None:
+        if self._is_one_of_few_throttled(breaker, outcome):
+            self._throttled[breaker.provider] = self._throttled.get(breaker.provider, 0) + 1
+            queue = self._choose_queue(breaker)
+            if queue is not None:
+                await self._begin(breaker.provider, queue)
+                return
+        self._throttled.pop(breaker.provider, None)
         if closes(breaker.reason, outcome):
             await self._close(breaker.provider)
         else:
             await self._reopen(breaker, outcome)
         self._probes.forget(breaker.provider)
         await self._gates.run_once()
+
+    def _is_one_of_few_throttled(self, breaker: Breaker, outcome: Outcome) -> bool:
+        """Whether a resting provider has throttled few probes of this round.
+
+        It may throttle single recipients: as many calls as opened the breaker must show more.
+        """
+        return (
+            breaker.reason == Opening.THROTTLED
+            and isinstance(outcome, Throttled)
+            and requested_rest_s(outcome) == 0
+            and self._throttled.get(breaker.provider, 0) + 1 < THROTTLED_STREAK_LENGTH
+        )
 
     async def _close(self, provider: str) -> None:
         if await self._store.close_breaker(provider):
