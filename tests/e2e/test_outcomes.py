@@ -33,8 +33,8 @@ async def a_system(
 ) -> AsyncIterator[Client]:
     dotted = {name.replace("__", "."): value for name, value in settings.items()}
     with running_system(folder, urls(database_url, vhost_url) | dotted) as system:
-        await asyncio.to_thread(system.start_api)
-        await asyncio.to_thread(system.start_worker)
+        system.start_api()
+        system.start_worker()
         async with open_client(system.api_url, system.sandbox_url) as client:
             yield client
 
