@@ -25,11 +25,12 @@ demo: run-tools ## 2,000 notifications with mixed fates, shown live, checked at 
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # ARGS=--rabbitmq=4 runs the tests that use RabbitMQ on a private RabbitMQ 4; 4.0 is also known.
 RABBITMQ = $(patsubst --rabbitmq=%,--version %,$(filter --rabbitmq=%,$(ARGS)))
-test: check-tools ## all tests; installs RabbitMQ, PgBouncer, Prometheus and nginx if they are missing
+test: check-tools ## all tests; installs the servers that they need if they are missing
 	@deploy/install-rabbitmq $(RABBITMQ)
 	@deploy/install-pgbouncer
 	@deploy/install-prometheus
 	@deploy/install-nginx
+	@deploy/install-mail-servers
 	@$(PY) -m pytest $(if $(filter-out --rabbitmq=%,$(ARGS)),,$(PARALLEL)) $(ARGS)
 
 check: check-tools ## exactly what CI runs: format, lint, types, imports, locks, deployment, tests
