@@ -29,6 +29,8 @@ SETTINGS: Final[Mapping[str, object]] = {
     **{f"priorities.{priority}.tries": 12 for priority in ("high", "medium", "low")},
 }
 """Retries that are short enough for a round and numerous enough to outlast a fault."""
+NEW: Final = frozenset({"providers.smtp.final_timeout_s"})
+"""Settings that the earlier commit of an upgrade does not know."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,7 +139,10 @@ async def open_arena(
     """
     async with AsyncExitStack() as exits:
         place = await exits.enter_async_context(stack.place(is_migrated=not upgrades_from))
-        merged = {**urls(place.database, place.broker), **SETTINGS, **settings}
+        ours = {
+            key: value for key, value in SETTINGS.items() if not upgrades_from or key not in NEW
+        }
+        merged = {**urls(place.database, place.broker), **ours, **settings}
         system = exits.enter_context(running_system(place.folder, merged))
         client = await exits.enter_async_context(open_client(system.api_url, system.sandbox_url))
         links = await exits.enter_async_context(open_links(system, place)) if linked else None
