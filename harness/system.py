@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -218,13 +218,20 @@ class System:
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "notifier", *words]
 
+    def take_out(self, keys: Collection[str]) -> dict[str, str]:
+        """Remove settings that an earlier version does not know; return them as variables."""
+        return _variables({key: self._settings.pop(key) for key in keys})
+
     def environment(self) -> dict[str, str]:
         """Return our environment without NOTIFIER_ variables, plus this system's settings."""
         ours = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
-        return ours | {
-            f"NOTIFIER_{key.replace('.', '__').upper()}": str(value)
-            for key, value in self._settings.items()
-        }
+        return ours | _variables(self._settings)
+
+
+def _variables(settings: Mapping[str, object]) -> dict[str, str]:
+    return {
+        f"NOTIFIER_{key.replace('.', '__').upper()}": str(value) for key, value in settings.items()
+    }
 
 
 def _providers(sandbox_url: str, smtp_port: int) -> Mapping[str, object]:

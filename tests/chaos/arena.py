@@ -38,7 +38,7 @@ class Arena:
     """A running system that restarts its dead processes; `ended` lists the unexpected exits.
 
     `links_of` has the proxies of each worker by its pid. `environ` has further variables of the
-    processes that it starts.
+    processes that it starts, `newer` those for this version after an upgrade.
     """
 
     stack: Stack
@@ -48,6 +48,7 @@ class Arena:
     api: Child
     trace: Trace | None = None
     environ: dict[str, str] = field(default_factory=dict)
+    newer: dict[str, str] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     links_of: dict[int, ServerLinks] = field(default_factory=dict)
 
@@ -139,17 +140,15 @@ async def open_arena(
     """
     async with AsyncExitStack() as exits:
         place = await exits.enter_async_context(stack.place(is_migrated=not upgrades_from))
-        ours = {
-            key: value for key, value in SETTINGS.items() if not upgrades_from or key not in NEW
-        }
-        merged = {**urls(place.database, place.broker), **ours, **settings}
+        merged = {**urls(place.database, place.broker), **SETTINGS, **settings}
         system = exits.enter_context(running_system(place.folder, merged))
         client = await exits.enter_async_context(open_client(system.api_url, system.sandbox_url))
         links = await exits.enter_async_context(open_links(system, place)) if linked else None
         await run_steps_async(system.spawn_sandbox().starting())
         trace = Trace(place.folder / "trace.jsonl") if traced else None
-        environ = dict[str, str]()
+        environ, newer = dict[str, str](), dict[str, str]()
         if upgrades_from:
+            newer = system.take_out(NEW)
             code = export(upgrades_from, stack.folder / f"code-{upgrades_from[:12]}")
             environ["PYTHONPATH"] = str(code)
             _migrate(system, environ)
@@ -163,6 +162,7 @@ async def open_arena(
             api=api,
             trace=trace,
             environ=environ,
+            newer=newer,
         )
         for words in workers:
             await arena.join(*words)

@@ -52,7 +52,7 @@ async def rolling_upgrade(round_: Round) -> float:
     await round_.aim("queued", "sending")
     await _migrate(round_)
     await asyncio.sleep(BESIDE_S)
-    round_.arena.environ = {}  # what starts from now on is of this version
+    round_.arena.environ = round_.arena.newer  # what starts from now on is of this version
     steps = [_replace_workers, _replace_api]
     for step in steps if round_.variant == WORKERS_FIRST else reversed(steps):
         await step(round_)
@@ -89,7 +89,7 @@ async def _replace_api(round_: Round) -> None:
     """Run a new API beside the old one, then stop the old one and start a new one at its port."""
     arena = round_.arena
     (port,) = free_ports(1)
-    child = arena.system.spawn_api(NOTIFIER_API__PORT=str(port))
+    child = arena.system.spawn_api(NOTIFIER_API__PORT=str(port), **arena.newer)
     url = f"http://127.0.0.1:{port}"
     async with open_client(url, arena.system.sandbox_url) as client:
         await until(lambda: _status(client), lambda status: status == 200)
