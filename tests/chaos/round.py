@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from harness.client import Document, until
+from harness.client import QUEUES, Document, until
 from harness.run import MIN_IN_FLIGHT, TooFewInFlight
 from harness.statuses import on_statuses
 from notifier.domain.notification import FINAL
@@ -93,7 +93,7 @@ async def nothing_more(_: Round) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault. Its `variants` alternate from round to round.
+    """A fault. Its `variants` alternate from round to round. The load goes to `queues`.
 
     With `upgrades_from` each round begins with a system of that commit.
     """
@@ -108,6 +108,7 @@ class Fault:
     on_cluster: bool = False
     traced: bool = False
     upgrades_from: str = ""
+    queues: Sequence[str] = QUEUES
     check: Check = nothing_more
     settings: Mapping[str, object] = field(default_factory=dict)
 
@@ -120,7 +121,7 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int, pace: Pace
     """Play one round. Raises TooFewInFlight, perhaps in a group, if it does not count."""
     random = Random(f"{seed} {fault.name} {number}")
     variant = fault.variants[(number - 1) % len(fault.variants)]
-    load = Load(arena.run.client, random, RATE)
+    load = Load(arena.run.client, random, RATE, queues=fault.queues)
     round_ = Round(arena=arena, load=load, random=random, variant=variant)
     await arena.run.client.set_behaviour(latency_ms=LATENCY_MS)
     began = datetime.now(UTC)

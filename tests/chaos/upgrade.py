@@ -63,7 +63,6 @@ async def _submit_backlog(round_: Round) -> None:
     """Let 100,000 notifications wait in one queue; the load goes to the others."""
     run = round_.arena.run
     await run.client.set_behaviour(channel="push", latency_ms=BACKLOG_LATENCY_MS)
-    round_.load.queues = OTHER_QUEUES
     (copied,) = await round_.load.submit([submit_body(BACKLOG)])
     await insert_waiting(run, [UUID(copied)], COUNT)
 
@@ -157,6 +156,7 @@ UPGRADE: Final = (
         timeout_s=UPGRADE_S,
         variants=(WORKERS_FIRST, API_FIRST),
         upgrades_from=BASE,
+        queues=OTHER_QUEUES,
         check=nothing_of_the_backlog_is_missing,
         text="API and two workers of an earlier commit run while 100,000 notifications wait. "
         "`notifier migrate` of this version runs beside them, then they are replaced one after the "
