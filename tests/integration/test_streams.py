@@ -39,16 +39,17 @@ COMMANDS = (
 )
 CLOSED = ("<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full")
 
-# Prints that it is up, then that it stops, and takes a moment for it.
+# Prints that it is up, then that it stops, and takes a moment for it. Each line is one write, since
+# several processes write to one pipe.
 SLOW = """
 import asyncio
 from notifier.cli.running import run_until_signal
 async def main(stop):
-    print("up", flush=True)
+    print("up\\n", end="", flush=True)
     await stop.wait()
-    print("stopping", flush=True)
+    print("stopping\\n", end="", flush=True)
     await asyncio.sleep(0.5)
-    print("stopped", flush=True)
+    print("stopped\\n", end="", flush=True)
 run_until_signal(main)
 """
 
