@@ -1,7 +1,7 @@
 """`python -m benchmarks.bench.bare_sender smtp|http URL COUNT AT_ONCE`: a driver without Notifier.
 
-It sends what Notifier's provider sends, through the same driver on the same event loop, and writes
-one byte per accepted send. The mail is composed once. Then it waits to be stopped.
+It sends what Notifier's provider sends, on the same event loop, through aiosmtplib or aiohttp, and
+writes one byte per accepted send. The mail is composed once. Then it waits to be stopped.
 """
 
 from __future__ import annotations

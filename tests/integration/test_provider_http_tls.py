@@ -211,6 +211,62 @@ async def test_a_server_without_http_2_is_asked_over_http_1(certificates: Certif
 
 
 @dataclass
+class RefusingHttp2:
+    """An HTTP/2 server, frame by frame (RFC 9113), that refuses the first `refusals` streams."""
+
+    refusals: int
+    streams: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+        writer.write(_frame(SETTINGS, 0, 0, b""))
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readexactly(9)
+                kind, flags, stream = head[3], head[4], int.from_bytes(head[5:])
+                await reader.readexactly(int.from_bytes(head[:3]))
+                if kind == SETTINGS and not flags & ACK:
+                    writer.write(_frame(SETTINGS, ACK, 0, b""))
+                if kind == HEADERS:
+                    self._answer(writer, stream)
+        writer.close()
+
+    def _answer(self, writer: asyncio.StreamWriter, stream: int) -> None:
+        self.streams += 1
+        if self.streams <= self.refusals:
+            writer.write(_frame(RST_STREAM, 0, stream, REFUSED_STREAM.to_bytes(4)))
+        else:
+            writer.write(_frame(HEADERS, END_STREAM | END_HEADERS, stream, STATUS_200))
+
+
+SETTINGS, HEADERS, RST_STREAM, REFUSED_STREAM = 4, 1, 3, 7
+ACK, END_STREAM, END_HEADERS = 1, 1, 4
+STATUS_200 = b"\x88"  # RFC 7541, appendix A
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+@pytest.mark.parametrize(
+    ("refusals", "expected", "streams"), [(1, "accepted", 2), (1000, "unavailable", None)]
+)
+async def test_a_stream_that_the_server_refuses_unread_is_repeated_and_else_unavailable(
+    certificates: Certificates, refusals: int, expected: str, streams: int | None
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.server)
+    context.set_alpn_protocols(["h2"])
+    refusing = RefusingHttp2(refusals)
+    server = await asyncio.start_server(refusing.serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}/"
+        outcome = await sent(url, ca_file=certificates.ca, http_version="2", timeout_s=5)
+    assert outcome.name == expected, outcome
+    assert streams in (None, refusing.streams)
+
+
+@dataclass
 class Proxy:
     """A forwarding proxy; `answer` refuses instead."""
 

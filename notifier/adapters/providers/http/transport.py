@@ -252,7 +252,7 @@ class _Exchange:
         if not self._requests:
             return Step.CONNECT
         written = self.curl.getinfo(pycurl.REQUEST_SIZE)
-        if not written:
+        if not written or self._may_repeat:  # the server has not read what it refused
             return Step.WRITE
         return Step.PART if written <= body_size else Step.WHOLE
 
@@ -342,6 +342,6 @@ def _header_lines(headers: Mapping[str, str]) -> list[bytes]:
         for name, value in headers.items()
     ]
     lines.append(b"Expect:")
-    if not any(name.lower() == "content-type" for name in headers):
+    if "Content-Type" not in headers and "content-type" not in map(str.lower, headers):
         lines.append(b"Content-Type:")
     return lines
