@@ -75,8 +75,10 @@ class Backoff:
 DEFERRED_BACKOFF: Final = Backoff(timedelta(minutes=1), timedelta(minutes=20))
 """One recipient must wait. Greylisting ends after minutes, a full mailbox after hours: with the
 jitter the delays grow from 1 to 30 minutes."""
-THROTTLED_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=40))
-"""The provider is asked too often and names no span; it is closed too if it accepts nothing."""
+THROTTLED_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=2.5))
+"""The provider is asked too often and names no span. If it accepts nothing, it rests as a whole.
+While it accepts some, the others must come back soon: with a limit of 14 calls per second and 600
+rows, waits of up to a minute would double the time in which all are accepted."""
 MISCONFIGURED_BACKOFF: Final = Backoff(timedelta(seconds=5), timedelta(minutes=5))
 """The breaker opens unless only some messages are affected; those wait longer each time."""
 LOCAL_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=40))

@@ -279,3 +279,30 @@ async def test_rows_that_expired_in_a_pause_use_no_slot_of_the_rate(
         assert (await app.final(fresh))["status"] == "sent"
         (called_at,) = script.calls_of("+12025559999")
         assert called_at - began_at < 3
+
+
+async def test_a_limit_of_mails_per_second_is_used_and_spends_no_try(
+    system_folder: Path, database_url: str, vhost_url: str
+) -> None:
+    per_s, used = 20.0, [time.monotonic()]
+
+    def reply(verb: str, _: str) -> str | None:
+        if verb != "RCPT":
+            return None
+        if used[0] > time.monotonic():
+            return "454 Throttling failure: Maximum sending rate exceeded."
+        used[0] = max(used[0], time.monotonic() - 1) + 1 / per_s
+        return None
+
+    script = MailScript(reply)
+    async with (
+        open_mail_script(script),
+        a_system(system_folder, database_url, vhost_url, providers__smtp__port=script.port) as app,
+    ):
+        began_at = time.monotonic()
+        ids = await app.submit(mails(400))
+        assert await app.all_final(ids) == {"sent": 400}
+        assert time.monotonic() - began_at < 1.25 * 400 / per_s + 3
+        row = await provider(app, "smtp")
+        assert (row["breaker"], row["reason"]) == ("closed", "")
+        assert (await app.notification(ids[-1]))["tries"] == 1
