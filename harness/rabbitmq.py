@@ -136,9 +136,19 @@ class ClusterPeer(RabbitmqNode):
         self._first = first
 
     async def join(self) -> None:
-        """Join the cluster of `first`."""
+        """Join the cluster of `first`; returns when RabbitMQ runs on both."""
         for command in (("stop_app",), ("join_cluster", self._first.name), ("start_app",)):
             await self.control(*command)
+        await self.wait_until_both_run()
+
+    async def wait_until_both_run(self) -> None:
+        """Wait until RabbitMQ runs here and on `first`.
+
+        A node of a cluster of two pauses itself when it notices late that the other one was away
+        while it joined. It continues by itself.
+        """
+        for node in (self._first, self):
+            await node.control("await_startup")
 
     def _launching(self) -> Steps:
         if not (self._folder / COOKIE).exists():

@@ -225,6 +225,21 @@ async def test_a_peer_can_join_the_cluster_of_the_first_node(
     assert not any(folder.exists() for folder in folders)
 
 
+async def test_a_first_node_that_paused_itself_while_a_peer_joined_is_waited_for(
+    session_folder: Path, rabbitmq_install: RabbitmqInstall
+) -> None:
+    folders = [session_folder / f"rabbitmq-pausing-{number}" for number in range(2)]
+    first = RabbitmqNode(folders[0], install=rabbitmq_install, keep=False)
+    second = ClusterPeer(folders[1], install=rabbitmq_install, first=first)
+    async with opened(first), opened(second):
+        await second.control("stop_app")
+        await second.control("join_cluster", first.name)
+        await first.control("eval", f"erlang:disconnect_node('{second.name}').")
+        await second.control("start_app")
+        await second.wait_until_both_run()
+        assert second.name in await first.control("cluster_status")
+
+
 async def test_an_error_of_rabbitmqctl_is_raised(private_rabbitmq: RabbitmqNode) -> None:
     with pytest.raises(ServerFailed, match="rabbitmqctl no_such_word: "):
         await private_rabbitmq.control("no_such_word")
