@@ -90,11 +90,11 @@ def test_urlencode_keeps_a_recipient_within_its_part_of_the_url() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        HttpSettings(url=URL, json="{{ content.nothing|tojson }}"),
-        HttpSettings(url=URL, form={"a": "{{ nothing }}"}),
-        HttpSettings(url=URL + "{{ content.nothing|urlencode }}"),
-        HttpSettings(url=URL, headers={"X-A": "{{ content.nothing }}"}),
-        HttpSettings(url="{{ content.nothing }}"),
+        HttpSettings(url=URL, json="{{ content.subject|tojson }}"),
+        HttpSettings(url=URL, form={"a": "{{ content.html }}"}),
+        HttpSettings(url=URL + "{{ content.subject|urlencode }}"),
+        HttpSettings(url=URL, headers={"X-A": "{{ content.subject }}"}),
+        HttpSettings(url="{{ content.subject }}"),
         HttpSettings(url=URL, form={"a": "{% for i in range(100000) %}{{ i }}{% endfor %}"}),
         HttpSettings(url=URL, form={"a": "{{ content.body / 2 }}"}),
         HttpSettings(url=URL, headers={"X-A": "{{ 'a\r\nX-B: c' }}"}),
@@ -126,6 +126,8 @@ def test_a_default_replaces_an_absent_value() -> None:
             "providers.sms.headers.Content-length",
         ),
         (HttpSettings(url="ftp://a.example/"), "providers.sms.url"),
+        (HttpSettings(url=URL, json="{{ recipent|tojson }}"), "providers.sms.json"),
+        (HttpSettings(url=URL, form={"To": "{{ content.bdy }}"}), "providers.sms.form.To"),
         (HttpSettings(url="a.example"), "providers.sms.url"),
         (HttpSettings(url="https://a.example:99999/"), "providers.sms.url"),
         (
@@ -138,6 +140,14 @@ def test_unusable_settings_raise_at_the_start(settings: HttpSettings, key: str) 
     with pytest.raises(ConfigError) as raised:
         Templates("sms", settings)
     assert raised.value.key == key
+
+
+def test_templates_may_use_every_variable_and_names_of_their_own() -> None:
+    json = """{"a": [{% for key, value in content.data|items %}
+        {%- set both = key ~ value.x %}{{ both|tojson }}{{ "" if loop.last else "," }}
+    {%- endfor %}], "b": "{{ recipient }}{{ id }}{{ claim }}{{ channel }}{{ priority }}"}"""
+    content = {"data": {"k": {"x": 1}}}
+    assert b'"k1"' in (rendered(HttpSettings(url=URL, json=json), content).body or b"")
 
 
 def test_the_sms_form_is_the_one_of_twilio() -> None:

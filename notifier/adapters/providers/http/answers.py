@@ -25,16 +25,33 @@ _EXPRESSION: Final = re.compile(r"/(.+)/", re.DOTALL)
 
 
 class StatusRow(NamedTuple):
-    """The outcome of some statuses, and why."""
+    """The outcome of some statuses, and why. With `text` only of those whose body has it."""
 
     statuses: range
     verdict: VerdictName
     note: str
+    text: re.Pattern[str] | None = None
 
 
 STATUSES: Final[tuple[StatusRow, ...]] = (
     StatusRow(range(200, 300), "accepted", "with `success`: if the body says so, too"),
     StatusRow(range(300, 400), "misconfigured", "redirects are not followed: correct the URL"),
+    StatusRow(
+        range(400, 401),
+        "misconfigured",
+        "if the body says that the port expects TLS: https (nginx, Apache, Go)",
+        re.compile(
+            r"plain HTTP (request was sent )?to (HTTPS|an SSL-enabled server) port"
+            r"|HTTP request to an HTTPS server",
+            re.IGNORECASE,
+        ),
+    ),
+    StatusRow(
+        range(400, 401),
+        "credentials",
+        "if the body says that our certificate is missing or refused: cert_file (nginx)",
+        re.compile(r"No required SSL certificate was sent|The SSL certificate error"),
+    ),
     StatusRow(range(401, 402), "credentials", ""),
     StatusRow(range(402, 403), "misconfigured", "no credit"),
     StatusRow(range(403, 404), "credentials", ""),
@@ -144,7 +161,7 @@ class AnswerTable:
         return self._success is not None and self._success.is_met(answer, document)
 
     def _unnamed(self, answer: Answer, document: object) -> VerdictName:
-        verdict = verdict_of(answer.status)
+        verdict = verdict_of(answer.status, answer.body)
         if verdict != "accepted" or self._success is None:
             return verdict
         if self._is_success(answer, document):
@@ -184,9 +201,15 @@ class _Success:
         return bool(found) and self.values.issuperset(found)
 
 
-def verdict_of(status: int) -> VerdictName:
+def verdict_of(status: int, body: bytes = b"") -> VerdictName:
     """The outcome of a status by STATUSES; ambiguous for one that HTTP does not have."""
-    return next((row.verdict for row in STATUSES if status in row.statuses), "ambiguous")
+    return next((row.verdict for row in STATUSES if _matches(row, status, body)), "ambiguous")
+
+
+def _matches(row: StatusRow, status: int, body: bytes) -> bool:
+    if status not in row.statuses:
+        return False
+    return row.text is None or row.text.search(body_text(body)) is not None
 
 
 def _compiled(expression: str, key: str) -> re.Pattern[str]:

@@ -21,6 +21,11 @@ _FUEL: Final = 100_000
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_VARIABLES: Final = frozenset({"recipient", "id", "claim", "channel", "priority", "content"})
+_CONTENT: Final = frozenset({"subject", "body", "html", "data"})
+_FUNCTIONS: Final = frozenset(
+    {"caller", "cycler", "debug", "dict", "joiner", "loop", "namespace", "range", "self", "super"}
+)
 _EXPRESSION: Final = re.compile(r"\{[{%#]")
 _FRAMING: Final = frozenset(
     {"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -131,6 +136,7 @@ class Templates:
             raise ConfigError(
                 f"not a template: {_message(error)}", key=f"{self._key}.{template}"
             ) from error
+        self._check_names(template)
         if not _EXPRESSION.search(source):
             self._fixed[template] = self._engine.render_template(template)
         return template
@@ -149,6 +155,18 @@ class Templates:
                 raise ConfigError("expected a header name (RFC 9110, 5.6.2)", key=key)
             if header.lower() in _FRAMING:
                 raise ConfigError("Notifier sets this header; remove it", key=key)
+
+    def _check_names(self, template: str) -> None:
+        """Raises ConfigError for a name that no notification has: all of them would be refused."""
+        used = self._engine.undeclared_variables_in_template(template, nested=True)
+        for name in sorted(used):
+            first, _, rest = name.partition(".")
+            known = _CONTENT if first == "content" and rest else _VARIABLES
+            if (rest.partition(".")[0] if known is _CONTENT else first) not in known | _FUNCTIONS:
+                raise ConfigError(
+                    f"unknown name {name}, known: {', '.join(sorted(known))}",
+                    key=f"{self._key}.{template}",
+                )
 
     def _check_fixed_url(self) -> str:
         """The URL, if it is no template. Raises ConfigError if it cannot be requested."""

@@ -13,6 +13,7 @@ import msgspec
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:/ -]{1,64}")
 _MIN_FRAGMENT_LENGTH: Final = 6
+_SECONDS: Final = re.compile(r"([0-9]+)(?:\.[0-9]{1,9})?")
 _MAX_SECONDS_DIGITS: Final = 9
 _MAX_INDEX_DIGITS: Final = 9
 _BOMS: Final = (
@@ -29,14 +30,16 @@ def retry_after(
 ) -> timedelta | None:
     """Parse Retry-After in either form (RFC 9110 10.2.3), up to `limit`; None if invalid or absent.
 
+    Some providers send fractions of seconds.
+
     A date is compared with the response's own `date` if that is readable, so that the server's
     clock is compared with itself.
     """
     text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        if len(text) > _MAX_SECONDS_DIGITS:
+    if seconds := _SECONDS.fullmatch(text):
+        if len(seconds[1]) > _MAX_SECONDS_DIGITS:
             return limit
-        return min(timedelta(seconds=int(text)), limit)
+        return min(timedelta(seconds=float(text)), limit)
     until = _http_date(text)
     if until is None:
         return None
