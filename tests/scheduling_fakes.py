@@ -308,6 +308,7 @@ class FragileBroker:
         self.publish = inner.publish
         self.probe = inner.probe
         self.refused_queues = inner.refused_queues
+        self.foreign_pointers = inner.foreign_pointers
 
     async def depths(self, queues: Collection[QueueKey] = ()) -> Mapping[QueueKey, Depth]:
         return await self._inner.depths(queues)

@@ -203,47 +203,66 @@ class FailurePage(msgspec.Struct):
 
 
 class Queue(msgspec.Struct):
-    """The state of one queue."""
+    """The state of one queue.
+
+    `due` is a minimum unless `due_is_exact`. `oldest_wait_s` counts from the time at which the
+    oldest notification that waits was first due, also if it is retried. `limited_by_detail` says
+    more about `limited_by`, null if there is no more to say. `configured` is false for a queue with
+    notifications whose channel the settings do not have. `foreign` counts the pointers of another
+    deployment on the same vhost that arrived in the last minute.
+    """
 
     queue: str
     ready: int
     due: int
+    due_is_exact: bool
     consumers: int
     busy: int
     rate_per_s: float
     oldest_wait_s: float
     limited_by: str
+    limited_by_detail: str | None
     paused: bool
+    configured: bool
+    foreign: int
 
     @classmethod
     def of(cls, state: QueueState) -> Queue:
         """Builds the document of a queue."""
         return cls(
-            queue=str(state.queue),
+            queue=state.queue,
             ready=state.ready,
             due=state.due,
+            due_is_exact=state.due_is_exact,
             consumers=state.consumers,
             busy=state.busy,
             rate_per_s=state.rate_per_s,
             oldest_wait_s=state.oldest_wait_s,
             limited_by=state.limited_by,
+            limited_by_detail=state.limited_by_detail,
             paused=state.paused,
+            configured=state.is_configured,
+            foreign=state.foreign,
         )
 
 
 class PauseState(msgspec.Struct):
-    """An active pause. `expires_in_s` is null if the pause lasts until it is resumed."""
+    """An active pause. `expires_in_s` is null if the pause lasts until it is resumed.
+
+    `matches` is false if the settings have no such queue, channel or provider: it stops nothing.
+    """
 
     kind: ScopeKind
     name: str
     reason: str
     expires_in_s: float | None
+    matches: bool = True
 
     @classmethod
-    def of(cls, pause: Pause) -> PauseState:
+    def of(cls, pause: Pause, *, matches: bool) -> PauseState:
         """Builds the document of a pause; its remaining time is rounded to milliseconds."""
         expires_in_s = None if pause.expires_in_s is None else round(pause.expires_in_s, 3)
-        return cls(pause.scope.kind, pause.scope.name, pause.reason, expires_in_s)
+        return cls(pause.scope.kind, pause.scope.name, pause.reason, expires_in_s, matches)
 
 
 class Resumed(msgspec.Struct):
@@ -258,7 +277,7 @@ class ProviderHealth(msgspec.Struct):
     """The state of one provider.
 
     `reason` is why its breaker opened last, `code` the provider's code of the last failure. `calls`
-    and `failures` cover the last 10 s.
+    and `failures` cover the last 10 s. `hanging` are its channels whose calls are not answered.
     """
 
     provider: str
@@ -270,6 +289,7 @@ class ProviderHealth(msgspec.Struct):
     calls: int
     failures: int
     code: str = ""
+    hanging: Sequence[str] = ()
 
     @classmethod
     def of(cls, state: ProviderState) -> ProviderHealth:
@@ -284,6 +304,7 @@ class ProviderHealth(msgspec.Struct):
             calls=state.calls,
             failures=state.failures,
             code=state.code,
+            hanging=state.hanging,
         )
 
 

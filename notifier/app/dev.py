@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from notifier.adapters.providers.registry import provider_host
 from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.accepting import open_api
+from notifier.app.dev_file import DevFile, written
 from notifier.app.process import IN_PROCESS, connection_settings, open_process
 from notifier.app.providers import ReadSettings, provider_settings
 from notifier.app.sending import open_worker
@@ -108,6 +110,7 @@ async def run_dev(
         await stack.enter_async_context(
             open_worker(process, providers, stop=stop, reload=reload if is_real else None)
         )
+        stack.enter_context(written(options.data, _dev_file(settings, sandbox, is_real=is_real)))
         port = await stack.enter_async_context(open_api(process, stop=stop))
         announcer.dev_started(
             DevInfo(
@@ -123,21 +126,46 @@ async def run_dev(
         await stop.wait()
 
 
+def _dev_file(settings: Settings, sandbox: Sandbox, *, is_real: bool) -> DevFile:
+    return DevFile(
+        pid=os.getpid(),
+        database_url=settings.database.url,
+        broker_url=settings.broker.url,
+        sandbox_url="" if is_real else sandbox.http_url,
+        smtp_port=0 if is_real else sandbox.smtp_port,
+    )
+
+
+def settings_of_dev(
+    settings: Settings, dev: DevFile
+) -> tuple[Settings, Mapping[str, ProviderSettings]]:
+    """The settings with which a running `dev` process works, and those of its providers."""
+    settings = _with_urls(settings, database=dev.database_url, broker=dev.broker_url)
+    if not dev.sandbox_url:
+        return settings, provider_settings(settings)
+    return _to_sandbox(settings), sandbox_providers(
+        dev.sandbox_url, settings.sandbox.host, dev.smtp_port
+    )
+
+
 def _with_providers(
     settings: Settings, options: DevOptions, sandbox: Sandbox
 ) -> tuple[Settings, Mapping[str, ProviderSettings]]:
     """The settings with every channel's provider, and the settings of the providers."""
     if options.providers == "settings":
         return settings, provider_settings(settings)
+    return _to_sandbox(settings), sandbox_providers(
+        sandbox.http_url, settings.sandbox.host, sandbox.smtp_port
+    )
+
+
+def _to_sandbox(settings: Settings) -> Settings:
+    """The settings with the sandbox as the provider of every channel."""
     channels = {
         name: msgspec.structs.replace(channel, provider=SANDBOX_OF[channel.address])
         for name, channel in settings.channels.items()
     }
-    host = settings.sandbox.host
-    return (
-        msgspec.structs.replace(settings, channels=channels),
-        sandbox_providers(sandbox.http_url, host, sandbox.smtp_port),
-    )
+    return msgspec.structs.replace(settings, channels=channels)
 
 
 def _addresses(settings: Settings, providers: Mapping[str, ProviderSettings]) -> Mapping[str, str]:

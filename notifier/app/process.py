@@ -28,12 +28,14 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.app import broker_check
 from notifier.app.broker_check import BrokerCheck
 from notifier.app.sending_side import SendingSide
+from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, repeat
 from notifier.ports.broker import Broker
-from notifier.recovery import loss_check, pruner
+from notifier.recovery import configuration_check, loss_check, pruner
+from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.pruner import Pruner
 from notifier.recovery.sweeper import Sweeper
@@ -65,6 +67,7 @@ class Process:
     gates: QueueGates
     leases: LeaseKeeper
     sending: SendingSide
+    deployment: DeploymentId
 
     @property
     def queues(self) -> Sequence[QueueKey]:
@@ -130,7 +133,8 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     leases = await stack.enter_async_context(
         open_leases(connection_settings(settings, timeout_s=LEASE_TIMEOUT_S), worker, queues)
     )
-    broker = await stack.enter_async_context(open_broker(settings, queues, metrics))
+    deployment = DeploymentId()
+    broker = await stack.enter_async_context(open_broker(settings, queues, metrics, deployment))
     check = BrokerCheck(broker, metrics)
     return Process(
         settings=settings,
@@ -150,6 +154,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
             may_hold=kind != API,
         ),
         sending=sending,
+        deployment=deployment,
     )
 
 
@@ -192,6 +197,16 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
     )
     group.create_task(sweeper.run(stop), name="sweeper")
     group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")
+    checking = ConfigurationCheck(
+        store=process.store,
+        names=process.gates,
+        deployment=process.deployment,
+        observer=process.metrics,
+    )
+    group.create_task(
+        repeat(checking, stop, configuration_check.CONFIGURATION_CHECK_INTERVAL_S),
+        name="configuration check",
+    )
     group.create_task(repeat(pruning, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
     group.create_task(
         repeat(process.broker_check, stop, broker_check.CHECK_INTERVAL_S),
@@ -201,7 +216,10 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
 
 
 def open_broker(
-    settings: Settings, queues: Sequence[QueueKey], metrics: Metrics
+    settings: Settings,
+    queues: Sequence[QueueKey],
+    metrics: Metrics,
+    deployment: DeploymentId | None = None,
 ) -> AbstractAsyncContextManager[Broker]:
     """Open RabbitMQ, or the broker in memory if the URL is empty."""
     if settings.broker.url == IN_PROCESS:
@@ -210,6 +228,7 @@ def open_broker(
         settings.broker.url,
         queues,
         observer=metrics,
+        deployment=deployment,
         publish_timeout_s=settings.broker.publish_timeout_s,
     )
 

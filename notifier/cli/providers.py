@@ -22,6 +22,7 @@ _COLUMNS: Final[dict[str, Callable[[ProviderHealth], object]]] = {
     "probe in s": lambda provider: provider.probe_in_s if _is_open(provider) else None,
     "calls 10 s": lambda provider: provider.calls,
     "failed": lambda provider: provider.failures,
+    "hangs": lambda provider: ", ".join(provider.hanging),
     "paused": lambda provider: "paused" if provider.paused else "",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
@@ -13,7 +13,7 @@ from notifier.cli.options import AsJson, Seconds, Url
 from notifier.cli.running import run_async
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.table import Table
 
     from notifier.api.responses import Queue
@@ -26,17 +26,17 @@ _Columns = dict[str, Callable[["Queue"], object]]
 _COLUMNS: Final[_Columns] = {
     "queue": lambda queue: queue.queue,
     "ready": lambda queue: queue.ready,
-    "due": lambda queue: queue.due,
+    "due": lambda queue: _count(queue.due, is_exact=queue.due_is_exact),
     "consumers": lambda queue: queue.consumers,
     "busy": lambda queue: queue.busy,
     "calls/s": lambda queue: queue.rate_per_s,
-    "oldest s": lambda queue: queue.oldest_wait_s,
+    "first due s ago": lambda queue: queue.oldest_wait_s,
     "limited by": lambda queue: queue.limited_by,
     "paused": lambda queue: "paused" if queue.paused else "",
 }
 _NARROW_COLUMNS: Final[_Columns] = {
     "queue": lambda queue: queue.queue,
-    "ready\n+due": lambda queue: queue.ready + queue.due,
+    "ready\n+due": lambda queue: _count(queue.ready + queue.due, is_exact=queue.due_is_exact),
     "con-\nsumers": lambda queue: queue.consumers,
     "limited\nby": lambda queue: queue.limited_by,
 }
@@ -79,26 +79,51 @@ async def _print(client: Client, console: Console, *, as_json: bool) -> None:
         return
     rows = await _read_queues(client)
     if console.is_terminal:
-        console.print(_fitting_table(rows, console))
+        console.print(_shown(rows, console))
     else:
         print_table(list(_COLUMNS), _cells(rows, _COLUMNS))
+        for note in _notes(rows):
+            print(note)
 
 
 async def _watch(client: Client, interval_s: float, console: Console) -> None:
     """Update one table in place until Ctrl-C."""
     from rich.live import Live  # noqa: PLC0415 start-up time
 
-    first = _fitting_table(await _read_queues(client), console)
+    first = _shown(await _read_queues(client), console)
     with Live(first, console=console, auto_refresh=False) as live:
         while True:
             await asyncio.sleep(interval_s)
-            live.update(_fitting_table(await _read_queues(client), console), refresh=True)
+            live.update(_shown(await _read_queues(client), console), refresh=True)
 
 
 async def _read_queues(client: Client) -> list[Queue]:
     from notifier.api.responses import Queue  # noqa: PLC0415 start-up time
 
     return await client.get(_PATH, list[Queue])
+
+
+def _shown(rows: Sequence[Queue], console: Console) -> Group:
+    """Return the table, and below it what it has no room for."""
+    from rich.console import Group  # noqa: PLC0415 start-up time
+    from rich.text import Text  # noqa: PLC0415
+
+    return Group(_fitting_table(rows, console), *(Text(note) for note in _notes(rows)))
+
+
+def _notes(rows: Sequence[Queue]) -> Iterator[str]:
+    for queue in rows:
+        if queue.limited_by_detail:
+            yield f"{queue.queue}: {queue.limited_by}: {queue.limited_by_detail}"
+        if queue.foreign:
+            yield (
+                f"{queue.queue}: {queue.foreign} pointers of another deployment in the last "
+                "minute: it uses the same RabbitMQ vhost"
+            )
+
+
+def _count(count: int, *, is_exact: bool) -> object:
+    return count if is_exact else f">= {count:,}"
 
 
 def _fitting_table(rows: Sequence[Queue], console: Console) -> Table:

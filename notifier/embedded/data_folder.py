@@ -18,6 +18,8 @@ SERVERS: Final[Mapping[str, type[PrivateServer]]] = {
 """The server of each sub-folder."""
 DEFAULT: Final = ".notifier"
 """The name of the default folder: nobody else uses it, and the scripts of deploy/ unpack there."""
+DEV_FILE: Final = "dev.json"
+"""Says what a running `notifier dev` uses; see app/dev_file.py."""
 EMPTY: Final = ("lost+found",)
 """What an empty file system contains."""
 
@@ -26,7 +28,7 @@ def refuse_foreign_data(folder: Path) -> None:
     """Raise ForeignFolder if the folder was never used and contains files of somebody else."""
     if folder.name == DEFAULT or not folder.is_dir() or _is_used(folder):
         return
-    known = (*SERVERS, *EMPTY)
+    known = (*SERVERS, DEV_FILE, *EMPTY)
     foreign = sorted(path.name for path in folder.iterdir() if not is_made(path.name, known))
     if foreign:
         raise ForeignFolder(folder, foreign[0])

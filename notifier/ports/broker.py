@@ -130,6 +130,10 @@ class Broker(Protocol):
         """
         ...
 
+    def foreign_pointers(self) -> Mapping[QueueKey, int]:
+        """Return how many pointers of other deployments each queue received in the last minute."""
+        ...
+
     def subscribe(
         self, queue: QueueKey, receiver: Receiver
     ) -> AbstractAsyncContextManager[Subscription]:

@@ -33,7 +33,8 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     messages, `watermark` the newest `published_at` of a message that was delivered for the first
     time at least 10 s ago; both are seconds since the epoch, None if there is no such message.
     `drained_s` is for how long, without interruption, every poll of the broker reported ready = 0
-    and consumers > 0 while this worker held nothing.
+    and consumers > 0 while this worker held nothing. `foreign` counts the pointers of other
+    deployments that this worker received in the last minute, and put back.
     """
 
     consumers: int = 0
@@ -47,6 +48,7 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     held_since: float | None = None
     watermark: float | None = msgspec.field(default=None, name="mark")
     drained_s: float = 0.0
+    foreign: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

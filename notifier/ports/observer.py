@@ -203,8 +203,20 @@ class BrokerObserver(Protocol):
         """Report a message of the broker that could not be decoded."""
         ...
 
+    def foreign_pointers_received(self, count: int) -> None:
+        """Report pointers of another deployment that uses the same vhost."""
+        ...
+
     def queues_refused(self, count: int) -> None:
         """Report how many queues the broker refuses to declare."""
+        ...
+
+
+class ConfigurationObserver(Protocol):
+    """What the configuration check reports."""
+
+    def unconfigured_counted(self, *, notifications: int, pauses: int) -> None:
+        """Report the notifications and pauses whose channel or provider the settings lack."""
         ...
 
 
@@ -230,6 +242,7 @@ class Observer(
     MembershipObserver,
     LeaseObserver,
     BrokerObserver,
+    ConfigurationObserver,
     LoopObserver,
     Protocol,
 ):

@@ -11,24 +11,34 @@ from notifier.domain.notification import (
     FailureView,
     NotificationId,
     NotificationView,
-    QueueKey,
     Status,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
-    """One row of `GET /v1/queues`."""
+    """One row of `GET /v1/queues`.
 
-    queue: QueueKey
+    `due` is a minimum unless `due_is_exact`. `oldest_wait_s` is how long the oldest notification
+    that is due and not being sent has waited since it was first due. `limited_by_detail` says more,
+    None if there is no more to say. `is_configured` is False for a queue that has rows and whose
+    channel the settings do not have. `foreign` counts the pointers of other deployments that
+    arrived in the last minute.
+    """
+
+    queue: str
     ready: int
     due: int
+    due_is_exact: bool = True
     consumers: int
     busy: int
     rate_per_s: float
     oldest_wait_s: float
     limited_by: str
+    limited_by_detail: str | None = None
     paused: bool
+    is_configured: bool = True
+    foreign: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +47,8 @@ class ProviderState:
 
     `channels` are the channels it sends on. `reason` is why the breaker opened,
     "" if it never did, and `code` the provider's code of the last failure; `probe_in_s` is when it
-    may be probed, 0 unless it is open or half-open.
-    `calls` and `failures` are those of all workers in the last 10 s.
+    may be probed, 0 unless it is open or half-open. `calls` and `failures` are those of all workers
+    in the last 10 s. `hanging` are the channels whose calls are not answered.
     """
 
     provider: str
@@ -50,6 +60,15 @@ class ProviderState:
     paused: bool
     calls: int
     failures: int
+    hanging: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseState:
+    """One row of `GET /v1/pauses`. `matches`: whether the settings have what it names."""
+
+    pause: Pause
+    matches: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +128,6 @@ class StatusReader(Protocol):
         """Returns the state of every provider, by name."""
         ...
 
-    async def pauses(self) -> Sequence[Pause]:
+    async def pauses(self) -> Sequence[PauseState]:
         """Returns the pauses that have not expired, by scope."""
         ...

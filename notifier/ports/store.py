@@ -290,6 +290,48 @@ class WaitingCounter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnconfiguredQueue:
+    """A queue with rows whose channel the settings do not have.
+
+    `waiting` and `sending` are minimums unless `is_exact`. `age_s` is the age of the oldest row
+    counted, in seconds.
+    """
+
+    queue: str
+    waiting: int
+    sending: int
+    is_exact: bool
+    age_s: float
+
+
+class UnconfiguredReader(Protocol):
+    """Finds the rows that no channel of the settings has."""
+
+    async def unconfigured(self, queues: Sequence[QueueKey]) -> Sequence[UnconfiguredQueue]:
+        """Return the queues with rows that are none of `queues`; 1,000 rows of each are counted."""
+        ...
+
+
+class StatusStore(UnconfiguredReader, Protocol):
+    """The part of the store that the status of the queues is read from."""
+
+    async def count_waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
+        """Count the rows of each queue that wait to be published, to a ceiling of 10,000.
+
+        `oldest_wait` is since a row was first due, also that of a row that is retried.
+        """
+        ...
+
+
+class ConfigurationStore(UnconfiguredReader, Protocol):
+    """The part of the store that the configuration check uses."""
+
+    async def deployment_id(self) -> str:
+        """Return the id of this deployment, "" if the role may not read it. See ADR 40."""
+        ...
+
+
 class RecoveryStore(RelayStore, Protocol):
     """The part of the store that the recovery of lost messages and dead processes uses."""
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.controls import BreakerState, Controls, Scope, ScopeKind, SendPermission
-from notifier.ports.queries import ProviderState, QueueState
+from notifier.ports.queries import PauseState, ProviderState, QueueState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from notifier.domain.breaker import ProviderFigures
-    from notifier.domain.controls import Breaker, Pause
+    from notifier.domain.controls import Breaker
     from notifier.domain.notification import QueueKey
     from notifier.ports.broker import Broker, Depth
     from notifier.ports.heartbeat import QueueFigures
-    from notifier.ports.store import Waiting, WaitingCounter
+    from notifier.ports.store import StatusStore, UnconfiguredQueue, Waiting
     from notifier.scheduling.cluster.cluster_figures import ClusterFigures
     from notifier.scheduling.gates.queue_gates import QueueGates
 
 NO_WORKER: Final = "no worker"
+NO_CHANNEL: Final = "no channel"
 LIMIT_OF_PERMISSION: Final = {
     SendPermission.PAUSED: Limit.PAUSE,
     SendPermission.BREAKER_OPEN: Limit.BREAKER,
@@ -38,7 +39,7 @@ class DeploymentStatus:
     def __init__(
         self,
         *,
-        store: WaitingCounter,
+        store: StatusStore,
         broker: Broker,
         cluster: ClusterFigures,
         gates: QueueGates,
@@ -49,43 +50,62 @@ class DeploymentStatus:
         self._gates = gates
 
     async def queues(self) -> Sequence[QueueState]:
-        """One row per queue. A queue whose depth the broker does not know has `ready` 0."""
+        """One row per queue, also for those with rows that the settings lack.
+
+        A queue whose depth the broker does not know has `ready` 0.
+        """
         await self._gates.refresh()
-        waiting = await self._store.waiting(self._gates.queues)
+        queues = self._gates.queues
+        waiting = await self._store.count_waiting(queues)
+        unconfigured = await self._store.unconfigured(queues)
         depths = await self._broker.depths()
         refused = self._broker.refused_queues()
         reports = self._cluster.queue_figures()
-        return [
+        configured = [
             _queue_state(
                 queue,
                 waiting.get(queue),
                 depths.get(queue),
                 reports.get(queue, ()),
-                self._gates.permission(queue),
-                is_refused=queue in refused,
+                _limitation(reports.get(queue, ()), self._gates, queue, refused.get(queue)),
             )
-            for queue in self._gates.queues
+            for queue in queues
         ]
+        return configured + [_unconfigured_state(queue) for queue in unconfigured]
 
     async def providers(self) -> Sequence[ProviderState]:
         """One row per provider, by name."""
         controls = await self._gates.refresh()
         channels = self._gates.providers
         reports = self._cluster.provider_figures()
+        hanging = {
+            queue.channel
+            for queue, figures in self._cluster.queue_figures().items()
+            if any(of_worker.limited_by == Limit.HANG for of_worker in figures)
+        }
         return [
             _provider_state(
                 name,
                 tuple(channel for channel, names in channels.items() if name in names),
                 controls,
                 [figures[name] for figures in reports if name in figures],
+                hanging,
             )
             for name in self._gates.provider_names
         ]
 
-    async def pauses(self) -> Sequence[Pause]:
+    async def pauses(self) -> Sequence[PauseState]:
         """All pauses that have not expired, by scope."""
         controls = await self._gates.refresh()
-        return sorted(controls.pauses, key=lambda pause: pause.scope)
+        return [
+            PauseState(pause=pause, matches=self._gates.is_configured(pause.scope))
+            for pause in sorted(controls.pauses, key=lambda pause: pause.scope)
+        ]
+
+
+class _Limitation(NamedTuple):
+    limited_by: str
+    detail: str | None
 
 
 def _queue_state(
@@ -93,37 +113,87 @@ def _queue_state(
     waiting: Waiting | None,
     depth: Depth | None,
     reports: Sequence[QueueFigures],
-    permission: SendPermission,
-    *,
-    is_refused: bool,
+    limitation: _Limitation,
 ) -> QueueState:
     return QueueState(
-        queue=queue,
+        queue=str(queue),
         ready=depth.ready if depth else 0,
         due=waiting.due if waiting else 0,
+        due_is_exact=waiting is None or not waiting.is_ceiling,
         consumers=sum(figures.consumers for figures in reports),
         busy=sum(figures.busy for figures in reports),
         rate_per_s=round(sum(figures.done_per_s for figures in reports), 3),
         oldest_wait_s=round(waiting.oldest_wait.total_seconds(), 3) if waiting else 0.0,
-        limited_by=_limited_by(reports, permission, is_refused=is_refused),
-        paused=permission is SendPermission.PAUSED,
+        limited_by=limitation.limited_by,
+        limited_by_detail=limitation.detail,
+        paused=limitation.limited_by == Limit.PAUSE,
+        foreign=sum(figures.foreign for figures in reports),
     )
 
 
-def _limited_by(
-    reports: Sequence[QueueFigures], permission: SendPermission, *, is_refused: bool
-) -> str:
-    """A pause, breaker or refusal if there is one, else the limit that most workers report."""
+def _unconfigured_state(queue: UnconfiguredQueue) -> QueueState:
+    return QueueState(
+        queue=queue.queue,
+        ready=0,
+        due=queue.waiting,
+        due_is_exact=queue.is_exact,
+        consumers=0,
+        busy=queue.sending,
+        rate_per_s=0.0,
+        oldest_wait_s=round(queue.age_s, 3),
+        limited_by=NO_CHANNEL,
+        limited_by_detail="no channel of the settings has this queue: nobody sends its rows",
+        paused=False,
+        is_configured=False,
+    )
+
+
+def _limitation(
+    reports: Sequence[QueueFigures], gates: QueueGates, queue: QueueKey, refusal: str | None
+) -> _Limitation:
+    """A pause, breaker or refusal if there is one, then a hang, else what most workers report."""
+    permission = gates.permission(queue)
     if permission is not SendPermission.ALLOWED:
-        return LIMIT_OF_PERMISSION[permission]
-    if is_refused:
-        return Limit.BROKER
+        limit = LIMIT_OF_PERMISSION[permission]
+        return _Limitation(limit, _detail_of_controls(limit, gates, queue))
+    if refusal is not None:
+        return _Limitation(Limit.BROKER, refusal)
     limits = Counter(figures.limited_by for figures in reports)
-    return limits.most_common(1)[0][0] if limits else NO_WORKER
+    if hanging := limits[Limit.HANG]:
+        detail = f"calls are not answered in {hanging} of {len(reports)} workers"
+        return _Limitation(Limit.HANG, detail)
+    return _Limitation(limits.most_common(1)[0][0] if limits else NO_WORKER, None)
+
+
+def _detail_of_controls(limit: Limit, gates: QueueGates, queue: QueueKey) -> str | None:
+    """Which pauses or breakers stop a queue, with their reasons."""
+    controls, providers = gates.snapshot(), gates.providers.get(queue.channel, ())
+    scopes = {
+        Scope(ScopeKind.QUEUE, str(queue)),
+        Scope(ScopeKind.CHANNEL, queue.channel),
+        *(Scope(ScopeKind.PROVIDER, name) for name in providers),
+    }
+    if limit is Limit.PAUSE:
+        named = [_named(str(p.scope), p.reason) for p in controls.pauses if p.scope in scopes]
+    else:
+        named = [
+            _named(breaker.provider, f"{breaker.reason} {breaker.code}".strip())
+            for breaker in controls.breakers
+            if breaker.provider in providers and breaker.state is not BreakerState.CLOSED
+        ]
+    return "; ".join(named) or None
+
+
+def _named(name: str, reason: str) -> str:
+    return f"{name}: {reason}" if reason else name
 
 
 def _provider_state(
-    name: str, channels: tuple[str, ...], controls: Controls, reports: Sequence[ProviderFigures]
+    name: str,
+    channels: tuple[str, ...],
+    controls: Controls,
+    reports: Sequence[ProviderFigures],
+    hanging: Collection[str],
 ) -> ProviderState:
     breaker = next((row for row in controls.breakers if row.provider == name), None)
     return ProviderState(
@@ -136,6 +206,7 @@ def _provider_state(
         paused=any(pause.scope == Scope(ScopeKind.PROVIDER, name) for pause in controls.pauses),
         calls=sum(figures.calls for figures in reports),
         failures=sum(figures.failures for figures in reports),
+        hanging=tuple(channel for channel in channels if channel in hanging),
     )
 
 

@@ -26,9 +26,13 @@ class CountingObserver:
     def __init__(self) -> None:
         self.unreadable_count = 0
         self.refused_count = 0
+        self.foreign_count = 0
 
     def message_unreadable(self) -> None:
         self.unreadable_count += 1
+
+    def foreign_pointers_received(self, count: int) -> None:
+        self.foreign_count += count
 
     def queues_refused(self, count: int) -> None:
         self.refused_count = count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -90,6 +91,20 @@ async def test_killed_it_leaves_no_postgres_and_the_next_start_goes_on(
     assert (await client.notification(later))["status"] == "scheduled"
     again = await client.submit_one(submit_body("push.high"))
     assert (await client.final(again))["status"] == "sent"
+
+
+def test_doctor_examines_a_running_dev_and_finds_nothing_wrong(system: System) -> None:
+    dev = system.start_dev()
+    data = str(system.folder / "data")
+    done = system.run("doctor", "--data", data, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    findings = {row["check"]: row for row in json.loads(done.stdout)}
+    assert {name for name, row in findings.items() if row["status"] != "ok"} <= {"leases"}
+    assert findings["processes"]["finding"] == "alive: 1 dev"
+    assert "in the memory" in findings["rabbitmq"]["finding"]
+    assert {"provider smtp", "provider twilio", "provider fcm"} <= findings.keys()
+    dev.stop(signal.SIGINT)
+    assert system.run("doctor", "--data", data).returncode == 2
 
 
 @pytest.mark.parametrize("setting", PORTS)

@@ -18,11 +18,12 @@ from notifier.adapters.postgres.store import open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.app import create_api
 from notifier.api.routes.pauses import MAX_BODY_BYTES
-from notifier.domain.controls import Pause, Scope, ScopeKind
+from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
+from notifier.ports.queries import PauseState
 from notifier.scheduling.cluster.cluster_figures import ClusterFigures
 from notifier.scheduling.cluster.failure_detector import FailureDetector
 from notifier.scheduling.deployment_status import DeploymentStatus
@@ -78,6 +79,7 @@ async def test_each_kind_is_paused_listed_and_resumed(
 ) -> None:
     scope = PATHS[path]
     pause = {"kind": scope.kind, "name": scope.name, "reason": "too much", "expires_in_s": 60.0}
+    pause |= {"matches": True}
     body = {"reason": "too much", "for": 60}
     assert await post(client, f"{path}/pause", json=body) == (200, pause)
     assert await get(client, "pauses") == [pause]
@@ -218,7 +220,7 @@ class HangingStore(MemoryStore):
         return True
 
     @override
-    async def pauses(self) -> list[Pause]:
+    async def pauses(self) -> list[PauseState]:
         await asyncio.Event().wait()
         return []
 
@@ -243,6 +245,8 @@ async def test_the_providers_show_their_breakers(client: aiohttp.ClientSession) 
             "paused": True,
             "calls": 20,
             "failures": 11,
+            "code": "503",
+            "hanging": [],
         }
     ]
 

@@ -184,12 +184,16 @@ async def test_queues_are_a_bare_list(client: aiohttp.ClientSession) -> None:
         "queue": "email.high",
         "ready": 3,
         "due": 1,
+        "due_is_exact": True,
         "consumers": 2,
         "busy": 1,
         "rate_per_s": 12.5,
         "oldest_wait_s": 0.25,
         "limited_by": "need",
+        "limited_by_detail": None,
         "paused": False,
+        "configured": True,
+        "foreign": 0,
     }
 
 

@@ -23,13 +23,10 @@ from notifier.domain.controls import BreakerState
 from notifier.domain.errors import StoreRejected, StoreUnavailable
 from notifier.domain.notification import (
     AttemptView,
-    Channel,
     FailureView,
     NewNotification,
     NotificationId,
     NotificationView,
-    Priority,
-    QueueKey,
     Status,
 )
 from notifier.ports.queries import Filter, Page, QueueState
@@ -115,7 +112,7 @@ class Board(MemoryStore):
     async def queues(self) -> Sequence[QueueState]:
         return [
             QueueState(
-                queue=QueueKey(Channel("email"), Priority.HIGH),
+                queue="email.high",
                 ready=3,
                 due=4,
                 consumers=5,
@@ -397,6 +394,7 @@ async def test_pause_and_resume_print_json(cli: Cli) -> None:
         "name": "sms.low",
         "reason": "flood",
         "expires_in_s": 90.0,
+        "matches": True,
     }
     done = await cli.run("resume", "sms.low", "--json")
     assert json.loads(done.out) == {"kind": "queue", "name": "sms.low", "resumed": True}
@@ -410,18 +408,22 @@ async def test_providers_show_their_breakers_and_pauses(cli: Cli) -> None:
         "channels",
         "breaker",
         "reason",
+        "code",
         "probe in s",
         "calls 10 s",
         "failed",
+        "hangs",
         "paused",
     ]
-    assert row.split() == ["smtp", "email", "open", "errors", "3.500", "20", "11", "paused"]
+    assert row.split() == [
+        *("smtp", "email", "open", "errors", "503", "3.500", "20", "11", "-", "paused")
+    ]
 
 
 async def test_the_table_hides_the_old_reason_of_a_closed_breaker(cli: Cli, board: Board) -> None:
     board.breaker = BreakerState.CLOSED
     _, row = (await cli.run("providers")).out.splitlines()
-    assert row.split() == ["smtp", "email", "closed", "-", "-", "20", "11", "-"]
+    assert row.split() == ["smtp", "email", "closed", "-", "-", "-", "20", "11", "-", "-"]
     (shown,) = json.loads((await cli.run("providers", "--json")).out)
     assert (shown["breaker"], shown["reason"]) == ("closed", "errors")
 

@@ -505,5 +505,5 @@ async def test_the_status_shows_providers_and_pauses(
         assert 0 < http_state.probe_in_s <= 5
         assert (smtp_state.breaker, smtp_state.reason, smtp_state.probe_in_s) == ("closed", "", 0)
         assert (smtp_state.paused, smtp_state.calls, smtp_state.failures) == (True, 7, 2)
-        assert [pause.reason for pause in await status.pauses()] == ["new address"]
+        assert [row.pause.reason for row in await status.pauses()] == ["new address"]
         assert (await one.read()) != Controls()

@@ -24,7 +24,7 @@ from harness.rabbitmq import ClusterPeer, RabbitmqNode
 from harness.tcp_proxy import TcpProxy
 from notifier.adapters.postgres.checkup import _ReadOnlySession, _schema
 from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
-from notifier.adapters.postgres.diagnosis import CONNECTIONS_BY_KIND, Server
+from notifier.adapters.postgres.diagnosis import CONNECTIONS_BY_KIND, ConfiguredNames, Server
 from notifier.adapters.postgres.heartbeat import open_heartbeat
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import open_store
@@ -36,12 +36,13 @@ from notifier.app.doctor import examine
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.errors import ConfigError
 from notifier.domain.finding import CheckStatus, Finding
-from notifier.domain.notification import QueueKey, WorkerId
+from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
 from notifier.embedded.rabbitmq import RabbitmqInstall
 from notifier.embedded.server import opened
-from notifier.ports.heartbeat import Figures
+from notifier.ports.heartbeat import Figures, QueueFigures
+from notifier.ports.store import ClaimRequest
 from notifier.sandbox import Sandbox, open_sandbox
 from notifier.settings import load_settings
 from tests.builders import a_notification
@@ -63,6 +64,10 @@ TABLE_CHECKS = {
     "processes",
     "leases",
     "postgres connections",
+    "channels",
+    "pauses",
+    "breakers",
+    "deployments",
 }
 POSTGRES_CHECKS = TABLE_CHECKS | {
     "postgres version",
@@ -89,6 +94,7 @@ ALL_CHECKS = {
     *RABBITMQ_CHECKS,
 }
 PASSWORD = "correct-horse"
+NO_NAMES = ConfiguredNames(queues=[], channels=[], providers=[])
 
 Proxy = Callable[[str, int | str | Path], AbstractAsyncContextManager[TcpProxy]]
 
@@ -481,6 +487,7 @@ class TestPostgres:
             "postgres migrations",
             "processes",
             "leases",
+            "deployments",
             "postgres connections",
         }
         assert "permission denied" in found["processes"].finding
@@ -584,7 +591,7 @@ class TestPostgres:
             proxy.blackhole()
             found = {
                 finding.check: finding
-                for finding in await _schema(session, Server(**row), [], ["0001"])
+                for finding in await _schema(session, Server(**row), NO_NAMES, ["0001"])
             }
         assert not_checked(found) == {"postgres migrations", *TABLE_CHECKS}
         assert "no answer within 5 s" in found["postgres migrations"].finding
@@ -673,6 +680,85 @@ class TestNotifications:
         lost = (await examined(environ, tmp_path))["notifications"]
         assert lost.status is CheckStatus.WRONG
         assert lost.finding == f"2 of the newest 3 are lost, the newest is {items[1].id}"
+
+
+class TestConfiguration:
+    async def test_rows_of_a_channel_that_was_removed_are_wrong(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        fax = QueueKey(Channel("fax"), Priority.LOW)
+        items = [a_notification(queue=fax) for _ in range(3)]
+        worker = WorkerId(uuid7())  # without a heartbeat row: dead
+        async with open_store(ConnectionSettings(url=database_url), worker) as store:
+            await store.insert(items)
+            await store.claim([ClaimRequest(id=items[0].id, claim=0)])
+        channels = (await examined(environ, tmp_path))["channels"]
+        assert channels.status is CheckStatus.WRONG
+        assert "fax.low (2 waiting, 1 sending, the oldest for" in channels.finding
+
+    async def test_a_pause_of_a_provider_that_was_renamed_is_wrong(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await in_database(
+            database_url, "INSERT INTO pauses (kind, name, reason) VALUES ('provider', 'old', 'x')"
+        )
+        pauses = (await examined(environ, tmp_path))["pauses"]
+        assert pauses.status is CheckStatus.WRONG
+        assert "provider old" in pauses.finding
+
+    @pytest.mark.parametrize(
+        ("paused_at", "expires_at", "status"),
+        [
+            ("now() - interval '5 minutes'", "NULL", CheckStatus.OK),
+            ("now() - interval '26 hours'", "now() + interval '1 hour'", CheckStatus.OK),
+            ("now() - interval '26 hours'", "NULL", CheckStatus.WARNING),
+        ],
+    )
+    async def test_a_pause_without_an_end_is_called_forgotten_after_an_hour(
+        self,
+        environ: dict[str, str],
+        database_url: str,
+        tmp_path: Path,
+        paused_at: str,
+        expires_at: str,
+        status: CheckStatus,
+    ) -> None:
+        await in_database(
+            database_url,
+            "INSERT INTO pauses (kind, name, reason, paused_at, expires_at)"
+            f" VALUES ('channel', 'email', 'moving', {paused_at}, {expires_at})",
+        )
+        pauses = (await examined(environ, tmp_path))["pauses"]
+        assert pauses.status is status
+        assert "channel email for" in pauses.finding
+        assert "moving" in pauses.finding
+
+    async def test_an_open_breaker_is_a_warning_with_its_reason(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await in_database(
+            database_url,
+            "INSERT INTO breakers (provider, state, reason, code, openings, probe_at)"
+            " VALUES ('smtp', 'open', 'credentials', '535', 1, now()),"
+            " ('fcm', 'closed', 'errors', '503', 0, now())",
+        )
+        breakers = (await examined(environ, tmp_path))["breakers"]
+        assert breakers.status is CheckStatus.WARNING
+        assert breakers.finding.endswith("smtp for 0 s: credentials 535")
+
+    async def test_messages_of_another_deployment_are_wrong(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        figures = Figures(
+            queues={EMAIL_LOW: QueueFigures(foreign=7), QUEUES[3]: QueueFigures()}, providers={}
+        )
+        worker = WorkerId(uuid7())
+        async with open_heartbeat(ConnectionSettings(url=database_url), worker) as heartbeat:
+            await heartbeat.beat(kind="worker", host="here", pid=1, beat=1, figures=figures)
+        deployments = (await examined(environ, tmp_path))["deployments"]
+        assert deployments.status is CheckStatus.WRONG
+        assert "7 in email.low" in deployments.finding
+        assert "its own vhost" in deployments.fix
 
 
 class TestRabbitmq:

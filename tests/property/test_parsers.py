@@ -349,11 +349,12 @@ def test_a_message_decodes_to_storable_pointers_or_is_unreadable(
     body: bytes, routing_key: str | None
 ) -> None:
     try:
-        pointers = decode(body, routing_key=routing_key, queue=EMAIL_HIGH)
+        pointers, deployment = decode(body, routing_key=routing_key, queue=EMAIL_HIGH)
     except UnreadableMessage:
         return
     assert 1 <= len(pointers) <= MAX_POINTERS_PER_MESSAGE
-    assert decode(encode(pointers), routing_key="email.high", queue=EMAIL_HIGH) == pointers
+    again = decode(encode(pointers, deployment), routing_key="email.high", queue=EMAIL_HIGH)
+    assert again == (pointers, deployment)
     for pointer in pointers:
         assert 0 <= pointer.claim <= MAX_INT4
         assert NotificationId(pointer.id) == pointer.id

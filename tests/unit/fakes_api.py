@@ -20,17 +20,14 @@ from notifier.domain.controls import BreakerState, Pause, Scope, ScopeKind
 from notifier.domain.errors import StoreRejected
 from notifier.domain.notification import (
     AttemptView,
-    Channel,
     FailureView,
     NewNotification,
     NotificationId,
     NotificationView,
-    Priority,
-    QueueKey,
     Status,
 )
 from notifier.ports.acceptor import Acceptor
-from notifier.ports.queries import Filter, Page, ProviderState, QueueState, Reader
+from notifier.ports.queries import Filter, Page, PauseState, ProviderState, QueueState, Reader
 from notifier.settings.tree import ChannelSettings, Settings
 
 DEFAULT_RULES = replace(
@@ -102,7 +99,7 @@ class MemoryStore:
         self._raise_error()
         return [
             QueueState(
-                queue=QueueKey(Channel("email"), Priority.HIGH),
+                queue="email.high",
                 ready=3,
                 due=1,
                 consumers=2,
@@ -130,9 +127,9 @@ class MemoryStore:
             )
         ]
 
-    async def pauses(self) -> Sequence[Pause]:
+    async def pauses(self) -> Sequence[PauseState]:
         self._raise_error()
-        return [self.paused[scope] for scope in sorted(self.paused)]
+        return [PauseState(pause=self.paused[scope], matches=True) for scope in sorted(self.paused)]
 
     async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
         self._raise_error()

@@ -69,6 +69,15 @@ def test_a_queue_that_the_broker_refuses_gets_no_consumers_and_keeps_none() -> N
     assert Move(SMS_HIGH, EMAIL_LOW, 5) in plan_moves(demands, allocation, held)
 
 
+@pytest.mark.parametrize("bound", ["hang_limit", "channel_hang_limit"])
+def test_a_hang_is_named_even_if_another_limit_is_reached_first(bound: str) -> None:
+    allocation = allocate([demand(EMAIL_HIGH, 5_000), demand(SMS_LOW, 100, **{bound: 60})], 8)
+    assert allocation[SMS_LOW].consumers < 60
+    assert allocation[SMS_LOW].limited_by is Limit.HANG
+    idle = allocate([demand(SMS_LOW, 0, **{bound: 60})], 8)
+    assert idle[SMS_LOW].limited_by is Limit.NEED
+
+
 def test_a_hanging_channel_is_limited_as_a_whole_and_reports_hang() -> None:
     hung = {"channel_hang_limit": 4, "service_s": 1.0}
     demands = [demand(EMAIL_LOW), demand(SMS_HIGH, 100, **hung), demand(SMS_LOW, 100, **hung)]
@@ -125,7 +134,7 @@ def test_without_work_consumers_are_divided_by_weight() -> None:
         ({"bulkhead": 16}, Entitlement(15, Limit.CONNECTIONS)),
         ({"bulkhead": 0}, Entitlement(0, Limit.CONNECTIONS)),
         ({"bulkhead": 16, "channel_hang_limit": 4}, Entitlement(3, Limit.HANG)),
-        ({"bulkhead": 4, "channel_hang_limit": 16}, Entitlement(3, Limit.CONNECTIONS)),
+        ({"bulkhead": 4, "channel_hang_limit": 16}, Entitlement(3, Limit.HANG)),
         ({"max_consumers": 5}, Entitlement(4, Limit.CONSUMERS)),
         ({"hang_limit": 7}, Entitlement(6, Limit.HANG)),
         ({"channel_hang_limit": 16}, Entitlement(15, Limit.HANG)),

@@ -61,12 +61,16 @@ QUEUE: dict[str, object] = {
     "queue": "email.high",
     "ready": 1,
     "due": 2,
+    "due_is_exact": True,
     "consumers": 3,
     "busy": 1,
     "rate_per_s": 1.5,
     "oldest_wait_s": 0.1,
     "limited_by": "need",
+    "limited_by_detail": None,
     "paused": False,
+    "configured": True,
+    "foreign": 0,
 }
 PROVIDER: dict[str, object] = {
     "provider": "smtp",
@@ -77,12 +81,14 @@ PROVIDER: dict[str, object] = {
     "paused": False,
     "calls": 1,
     "failures": 0,
+    "hanging": [],
 }
 PAUSE: dict[str, object] = {
     "kind": "queue",
     "name": "email.high",
     "reason": "",
     "expires_in_s": None,
+    "matches": True,
 }
 RESPONSES: Mapping[type[msgspec.Struct], dict[str, object]] = {
     Accepted: {"id": ID, "status": "queued", "queue": "email.high"},

@@ -43,7 +43,15 @@ def pointer(id_: NotificationId, claim: int, *, size: int = 0, deaths: int = 0) 
 
 
 def read(body: bytes) -> list[Pointer]:
-    return decode(body, routing_key="email.high", queue=EMAIL_HIGH)
+    return decode(body, routing_key="email.high", queue=EMAIL_HIGH).pointers
+
+
+def test_the_deployment_is_in_the_message_and_the_previous_version_ignores_it() -> None:
+    body = encode([pointer(FIRST, 0)], "0123456789abcdef")
+    read_again = decode(body, routing_key="email.high", queue=EMAIL_HIGH)
+    assert read_again.deployment == "0123456789abcdef"
+    assert msgspec.json.decode(body, type=PreviousBody).pointers == [(FIRST, 0)]
+    assert decode(PREVIOUS_BODY, routing_key="email.high", queue=EMAIL_HIGH).deployment == ""
 
 
 def test_a_message_of_the_previous_version_is_read_without_sizes_and_deaths() -> None:

@@ -71,6 +71,7 @@ OTHER_WORDS_IN_SQL = {
     *("notifier_controls", "alembic_version", "max_connections", "synchronous_commit"),
     *("superuser_reserved_connections", "reserved_connections", "default_transaction_read_only"),
     *("server_version", "server_version_num"),
+    *("queues", "providers", "foreign", "connections", "object", "number"),  # of figures
 }
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from notifier.adapters.postgres.controls import _breaker
+from notifier.adapters.postgres.controls import breaker_of
 from notifier.adapters.postgres.heartbeat import decode_figures
 from notifier.adapters.postgres.leases import decode_progress, encode_progress
 from notifier.domain.controls import BreakerState
@@ -70,5 +70,7 @@ def test_an_unknown_state_of_a_breaker_is_not_closed() -> None:
         "age_s": 1.0,
         "probe_in_s": 1.0,
         "is_mine": False,
+        "openings": 1,
+        "code": "",
     }
-    assert _breaker(row).state is BreakerState.OPEN  # type: ignore[arg-type]
+    assert breaker_of(row).state is BreakerState.OPEN  # type: ignore[arg-type]

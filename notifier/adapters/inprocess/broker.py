@@ -62,6 +62,9 @@ class InProcessBroker:
     def refused_queues(self) -> Mapping[QueueKey, str]:
         return {}
 
+    def foreign_pointers(self) -> Mapping[QueueKey, int]:
+        return {}
+
     @asynccontextmanager
     async def subscribe(self, queue: QueueKey, receiver: Receiver) -> AsyncIterator[Subscription]:
         """See notifier.ports.broker.Broker."""

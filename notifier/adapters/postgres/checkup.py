@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import asyncpg
 
@@ -20,19 +21,21 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
-from notifier.adapters.postgres.diagnosis import MissingRight, Server
+from notifier.adapters.postgres.controls import KINDS, breaker_of, pause_of
+from notifier.adapters.postgres.diagnosis import ConfiguredNames, MissingRight, Server
 from notifier.adapters.postgres.statements import statement
-from notifier.adapters.postgres.store import MAX_LOSS_CHECKED
+from notifier.adapters.postgres.store import MAX_COUNTED_DUE, MAX_LOSS_CHECKED
 from notifier.domain.errors import NotifierError, StoreError, StoreRefused, StoreUnavailable
 from notifier.domain.finding import Finding, not_checked, wrong
 from notifier.domain.liveness import DEAD_AFTER_S
-from notifier.ports.store import LostFound
+from notifier.ports.store import LostFound, UnconfiguredQueue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
     from notifier.lifecycle import Clock
 
+NOBODY: Final = UUID(int=0)
 QUERY_TIMEOUT_S: Final = 5.0
 _TABLE_CHECKS: Final = (
     diagnosis.RIGHTS,
@@ -41,6 +44,7 @@ _TABLE_CHECKS: Final = (
     diagnosis.PROCESSES,
     diagnosis.LEASES,
     diagnosis.CONNECTIONS,
+    *diagnosis.CONFIGURATION_CHECKS,
 )
 _SERVER_CHECKS: Final = (
     diagnosis.VERSION,
@@ -91,14 +95,14 @@ async def examine_postgres(
     settings: ConnectionSettings,
     *,
     shown_url: str,
-    queues: Sequence[str],
+    names: ConfiguredNames,
     revisions: Sequence[str],
     clock: Clock,
 ) -> list[Finding]:
     """Return the findings of all checks of a Postgres. Raises nothing that is wrong with it.
 
-    `shown_url` is its URL without secrets. `queues` are the names of all queues, `revisions` the
-    known schema revisions, oldest first. `clock` is this machine's, in seconds since the epoch.
+    `shown_url` is its URL without secrets. `names` are those of the settings, `revisions` the known
+    schema revisions, oldest first. `clock` is this machine's, in seconds since the epoch.
     """
     async with open_connection(settings) as connection:
         session = _ReadOnlySession(connection)
@@ -114,11 +118,11 @@ async def examine_postgres(
             await _or_unchecked(diagnosis.CLOCK, _clock(session, clock)),
             diagnosis.of_durability(server),
         ]
-        return findings + await _schema(session, server, queues, revisions)
+        return findings + await _schema(session, server, names, revisions)
 
 
 async def _schema(
-    session: _ReadOnlySession, server: Server, queues: Sequence[str], revisions: Sequence[str]
+    session: _ReadOnlySession, server: Server, names: ConfiguredNames, revisions: Sequence[str]
 ) -> list[Finding]:
     try:
         (table,) = await session.fetch(statement("checkup_revision"))
@@ -132,7 +136,11 @@ async def _schema(
         if table["may_read"]
         else diagnosis.of_hidden_migrations(server.role)
     )
-    return [migrations, *await _tables(session, server, queues)]
+    return [
+        migrations,
+        *await _tables(session, server, names.queues),
+        *await _configuration(session, names),
+    ]
 
 
 async def _tables(
@@ -155,6 +163,36 @@ async def _tables(
         diagnosis.of_connections(server, counts),
         *await _provider_connections(session),
     ]
+
+
+async def _configuration(session: _ReadOnlySession, names: ConfiguredNames) -> list[Finding]:
+    """Compare what the database has with what the settings name."""
+    return [
+        await _or_unchecked(diagnosis.CHANNELS, _channels(session, names)),
+        await _or_unchecked(diagnosis.PAUSES, _pauses(session, names)),
+        await _or_unchecked(diagnosis.BREAKERS, _breakers(session)),
+        await _or_unchecked(diagnosis.DEPLOYMENTS, _deployments(session)),
+    ]
+
+
+async def _channels(session: _ReadOnlySession, names: ConfiguredNames) -> Finding:
+    rows = await session.fetch(statement("unconfigured"), names.queues, MAX_COUNTED_DUE)
+    return diagnosis.of_channels([UnconfiguredQueue(**row) for row in rows])
+
+
+async def _pauses(session: _ReadOnlySession, names: ConfiguredNames) -> Finding:
+    rows = await session.fetch(statement("checkup_pauses"))
+    return diagnosis.of_pauses([pause_of(row) for row in rows if row["kind"] in KINDS], names)
+
+
+async def _breakers(session: _ReadOnlySession) -> Finding:
+    rows = await session.fetch(statement("controls_breakers"), NOBODY)
+    return diagnosis.of_breakers([breaker_of(row) for row in rows])
+
+
+async def _deployments(session: _ReadOnlySession) -> Finding:
+    rows = await session.fetch(statement("checkup_foreign"), DEAD_AFTER_S)
+    return diagnosis.of_deployments({row["name"]: row["pointers"] for row in rows})
 
 
 async def _clock(session: _ReadOnlySession, clock: Clock) -> Finding:

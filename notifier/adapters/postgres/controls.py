@@ -50,8 +50,8 @@ class PostgresControls:
             pauses = await connection.fetch(statement("controls_pauses"))
             breakers = await connection.fetch(statement("controls_breakers"), self._worker)
         return Controls(
-            pauses=tuple(_pause(row) for row in pauses if row["kind"] in KINDS),
-            breakers=tuple(_breaker(row) for row in breakers),
+            pauses=tuple(pause_of(row) for row in pauses if row["kind"] in KINDS),
+            breakers=tuple(breaker_of(row) for row in breakers),
         )
 
     async def wait_for_change(self, timeout_s: float) -> None:
@@ -95,7 +95,8 @@ class PostgresControls:
         return bool(await self._connection.fetch(statement(name), *args))
 
 
-def _pause(row: Record) -> Pause:
+def pause_of(row: Record) -> Pause:
+    """A row of controls_pauses.sql."""
     return Pause(
         scope=Scope(ScopeKind(row["kind"]), row["name"]),
         reason=row["reason"],
@@ -104,7 +105,8 @@ def _pause(row: Record) -> Pause:
     )
 
 
-def _breaker(row: Record) -> Breaker:
+def breaker_of(row: Record) -> Breaker:
+    """A row of controls_breakers.sql."""
     return Breaker(
         provider=row["provider"],
         state=BreakerState(row["state"]) if row["state"] in STATES else BreakerState.OPEN,

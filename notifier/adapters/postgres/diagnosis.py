@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres import controls, heartbeat, leases, rates, reader, store
+from notifier.domain.controls import BreakerState, ScopeKind
 from notifier.domain.finding import Finding, not_checked, ok, warning, wrong
 from notifier.scheduling.cluster.membership import MAX_CLOCK_SKEW_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from notifier.ports.store import LostFound
+    from notifier.domain.controls import Breaker, Pause, Scope
+    from notifier.ports.store import LostFound, UnconfiguredQueue
 
 REACH: Final = "postgres"
 VERSION: Final = "postgres version"
@@ -27,6 +29,14 @@ NOTIFICATIONS: Final = "notifications"
 PROCESSES: Final = "processes"
 LEASES: Final = "leases"
 CONNECTIONS: Final = "postgres connections"
+CHANNELS: Final = "channels"
+PAUSES: Final = "pauses"
+BREAKERS: Final = "breakers"
+DEPLOYMENTS: Final = "deployments"
+CONFIGURATION_CHECKS: Final = (CHANNELS, PAUSES, BREAKERS, DEPLOYMENTS)
+
+FORGOTTEN_AFTER_S: Final = 3600.0
+"""A pause without an end is called forgotten after an hour."""
 
 MIN_MAJOR_VERSION: Final = 15
 MAX_DAYS_AHEAD: Final = 7
@@ -70,6 +80,24 @@ class MissingRight:
     is_function: bool
     name: str
     missing: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfiguredNames:
+    """The names in the settings: what rows and pauses of the database are compared with."""
+
+    queues: Sequence[str]
+    channels: Sequence[str]
+    providers: Sequence[str]
+
+    def have(self, scope: Scope) -> bool:
+        """Whether the settings have the queue, channel or provider of a pause."""
+        names = {
+            ScopeKind.QUEUE: self.queues,
+            ScopeKind.CHANNEL: self.channels,
+            ScopeKind.PROVIDER: self.providers,
+        }
+        return scope.name in names[scope.kind]
 
 
 def of_reach(server: Server, shown_url: str) -> Finding:
@@ -215,6 +243,78 @@ def of_connections(server: Server, counts: Mapping[str, int]) -> Finding:
     if needed > allowed - server.others:
         return warning(CONNECTIONS, finding, fix)
     return ok(CONNECTIONS, finding)
+
+
+def of_channels(queues: Sequence[UnconfiguredQueue]) -> Finding:
+    """Judge the rows whose channel the settings do not have: nobody sends them."""
+    if not queues:
+        return ok(CHANNELS, "every notification that waits has a channel of the settings")
+    named = ", ".join(
+        f"{queue.queue} ({'' if queue.is_exact else 'at least '}{queue.waiting} waiting, "
+        f"{queue.sending} sending, the oldest for {_span(queue.age_s)})"
+        for queue in queues
+    )
+    finding = f"no channel of these settings sends {named}"
+    fix = (
+        "configure the channel again until its notifications are sent; else they expire, and those "
+        "that a dead worker was sending stay"
+    )
+    return wrong(CHANNELS, finding, fix)
+
+
+def of_pauses(pauses: Sequence[Pause], names: ConfiguredNames) -> Finding:
+    """Judge the pauses: those that name nothing configured, and those that look forgotten."""
+    unmatched = [pause for pause in pauses if not names.have(pause.scope)]
+    if unmatched:
+        finding = f"the settings do not have what is paused: {_pauses(unmatched)}"
+        fix = "pause it by its present name if it must not send, then resume the old name"
+        return wrong(PAUSES, finding, fix)
+    forgotten = [
+        pause for pause in pauses if pause.expires_in_s is None and pause.age_s > FORGOTTEN_AFTER_S
+    ]
+    if forgotten:
+        return warning(
+            PAUSES, f"perhaps forgotten: {_pauses(forgotten)}", "`notifier resume` what may send"
+        )
+    return ok(PAUSES, _pauses(pauses) or "none")
+
+
+def _pauses(pauses: Sequence[Pause]) -> str:
+    return ", ".join(
+        f"{pause.scope.kind} {pause.scope.name} for {_span(pause.age_s)}"
+        + (f" ({pause.reason})" if pause.reason else "")
+        for pause in pauses
+    )
+
+
+def of_breakers(breakers: Sequence[Breaker]) -> Finding:
+    """Judge the circuit breakers: through an open one nothing is sent."""
+    is_open = [breaker for breaker in breakers if breaker.state is not BreakerState.CLOSED]
+    if not is_open:
+        return ok(BREAKERS, "all closed")
+    named = ", ".join(
+        f"{breaker.provider} for {_span(breaker.age_s)}: {breaker.reason} {breaker.code}".rstrip()
+        for breaker in is_open
+    )
+    fix = "`notifier providers` shows the reason; docs/runbook/breaker-open.md says what to do"
+    return warning(BREAKERS, f"open, so that nothing is sent: {named}", fix)
+
+
+def of_deployments(foreign: Mapping[str, int]) -> Finding:
+    """Judge the pointers of other deployments, by queue, of the last minute."""
+    if not foreign:
+        return ok(DEPLOYMENTS, "no messages of another deployment in the last minute")
+    named = ", ".join(f"{count} in {queue}" for queue, count in foreign.items())
+    finding = f"another deployment uses this RabbitMQ vhost: in the last minute {named}"
+    return wrong(DEPLOYMENTS, finding, "give each deployment its own vhost in NOTIFIER_BROKER_URL")
+
+
+def _span(seconds: float) -> str:
+    """A span in its largest unit, rounded down."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _grants(missing: Iterable[MissingRight], role: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,7 +22,7 @@ from notifier.adapters.postgres.connection import (
 )
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.due import DueClass, Position
-from notifier.domain.errors import StoreConflict, StoreRejected
+from notifier.domain.errors import StoreConflict, StoreRefused, StoreRejected
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
 from notifier.ports.broker import Pointer
 from notifier.ports.store import (
@@ -33,6 +34,7 @@ from notifier.ports.store import (
     NotClaimed,
     Recorded,
     SettledOrphan,
+    UnconfiguredQueue,
     Waiting,
 )
 
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     """Results, each with the seconds since its call ended."""
 
 MAX_COUNTED_DUE: Final = 1000
+MAX_SHOWN_DUE: Final = 10_000
+"""How many rows of a class are counted for people: a few milliseconds."""
 MAX_SWEEP_ROWS: Final = 5000
 MAX_LOSS_CHECKED: Final = 10_000
 MAX_LATE_WRITES: Final = 3
@@ -304,6 +308,30 @@ class PostgresStore:
             for row in rows
         }
 
+    async def count_waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
+        rows = await self._connections.maintenance.fetch(
+            statement("count_waiting"), [str(queue) for queue in queues], MAX_SHOWN_DUE
+        )
+        return {
+            QueueKey.parse(row["queue"]): Waiting(
+                due=row["count"], is_ceiling=not row["is_exact"], oldest_wait=row["oldest"]
+            )
+            for row in rows
+        }
+
+    async def unconfigured(self, queues: Sequence[QueueKey]) -> Sequence[UnconfiguredQueue]:
+        rows = await self._connections.maintenance.fetch(
+            statement("unconfigured"), [str(queue) for queue in queues], MAX_COUNTED_DUE
+        )
+        return [UnconfiguredQueue(**row) for row in rows]
+
+    async def deployment_id(self) -> str:
+        try:
+            (row,) = await self._connections.maintenance.fetch(statement("deployment"))
+        except StoreRefused:  # not every role may read the cluster's identifier
+            return ""
+        return deployment_id(row["system_identifier"], row["database"])
+
     async def settle_orphans(
         self, decisions: Sequence[OrphanDecision], dead: Sequence[DeadProcess]
     ) -> Sequence[SettledOrphan]:
@@ -353,6 +381,11 @@ class PostgresStore:
     async def estimate_backlog(self) -> int:
         rows = await self._connections.maintenance.fetch(statement("estimate_backlog"))
         return int(rows[0]["waiting"])
+
+
+def deployment_id(system_identifier: int, database: int) -> str:
+    """Return the id of the deployment that uses a database of a Postgres cluster."""
+    return sha256(f"{system_identifier}/{database}".encode()).hexdigest()[:16]
 
 
 def _claimed(row: Record) -> Claimed:

@@ -20,6 +20,7 @@ from notifier.adapters.rabbitmq.depths import Depths
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.shared_state import SharedState
 from notifier.adapters.rabbitmq.subscription import RabbitSubscription
+from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Clock, wait
@@ -35,6 +36,7 @@ async def open_rabbitmq_broker(
     queues: Sequence[QueueKey],
     *,
     observer: BrokerObserver,
+    deployment: DeploymentId | None = None,
     publish_timeout_s: float = 5.0,
     jitter: Random | None = None,
     clock: Clock = time.monotonic,
@@ -54,6 +56,7 @@ async def open_rabbitmq_broker(
                 tuple(queues),
                 jitter or Random(),  # noqa: S311 jitter, no secret
                 observer,
+                deployment or DeploymentId(),
             ),
             group=group,
             observer=observer,
@@ -114,6 +117,9 @@ class RabbitBroker:
 
     def refused_queues(self) -> Mapping[QueueKey, str]:
         return self._shared.declarations.refused
+
+    def foreign_pointers(self) -> Mapping[QueueKey, int]:
+        return self._shared.foreign.in_last_minute()
 
     @asynccontextmanager
     async def subscribe(self, queue: QueueKey, receiver: Receiver) -> AsyncIterator[Subscription]:

@@ -72,6 +72,7 @@ class Publisher(ChannelOwner):
         self._connection_state = shared.connection_state
         self._batch_sizes = shared.batch_sizes
         self._refused = shared.declarations.refused
+        self._deployment = shared.deployment
         self._deadlines: set[asyncio.Timeout] = set()
         self._outstanding = asyncio.Semaphore(MAX_OUTSTANDING)
         self._message_ids = count(1)
@@ -145,7 +146,7 @@ class Publisher(ChannelOwner):
         try:
             with translated():
                 confirmation = await channel.basic_publish(
-                    encode(message),
+                    encode(message, self._deployment.value),
                     exchange=EXCHANGE,
                     routing_key=str(queue),
                     mandatory=True,

@@ -9,6 +9,8 @@ from typing import Final
 from notifier.adapters.rabbitmq.batch_size import BatchSizeEstimate
 from notifier.adapters.rabbitmq.connection_state import ConnectionState
 from notifier.adapters.rabbitmq.declaration import Declarations
+from notifier.adapters.rabbitmq.foreign import ForeignPointers
+from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.notification import QueueKey
 from notifier.lifecycle import Backoff
 from notifier.ports.observer import BrokerObserver
@@ -24,11 +26,17 @@ class SharedState:
     """
 
     def __init__(
-        self, queues: Sequence[QueueKey], random: Random, observer: BrokerObserver
+        self,
+        queues: Sequence[QueueKey],
+        random: Random,
+        observer: BrokerObserver,
+        deployment: DeploymentId,
     ) -> None:
         self.queues = queues
         self.batch_sizes = BatchSizeEstimate()
         self.connection_state = ConnectionState(("publish", "consume"))
+        self.deployment = deployment
+        self.foreign = ForeignPointers(observer, random)
         self.declarations = Declarations(queues, observer)
         self._random = random
 

@@ -2,13 +2,15 @@
 
 The channel's task alone makes RPCs, so that consume, qos and cancel never interleave. A prefetch
 applies to consumers registered after it. A resize therefore consumes again under a new tag, then
-cancels the old consumer and waits for the confirmation; messages are never nacked.
+cancels the old consumer and waits for the confirmation. Messages are never nacked, except for those
+of another deployment.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
@@ -21,6 +23,7 @@ from notifier.adapters.rabbitmq.channel_owner import ChannelOwner
 from notifier.adapters.rabbitmq.channels import CLOSE_TIMEOUT_S
 from notifier.adapters.rabbitmq.connection import RabbitConnection
 from notifier.adapters.rabbitmq.errors import translated
+from notifier.adapters.rabbitmq.foreign import MAX_RETURNS
 from notifier.adapters.rabbitmq.shared_state import SharedState
 from notifier.adapters.rabbitmq.tags import DeliveryTags
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, queue_name
@@ -45,6 +48,8 @@ class ChannelSession:
         self.consumer_tag: str | None = None
         self.prefetch = 0
         self.failure: str | None = None
+        self.foreign: list[int] = []
+        """Delivery tags of messages of another deployment, to be put back."""
         self._sending = asyncio.Lock()
 
     @property
@@ -52,15 +57,35 @@ class ChannelSession:
         """Whether the channel must be replaced."""
         return self.failure is not None or self.channel.is_closed
 
-    async def send_acks(self) -> None:
+    async def send_acks(self, *, with_returns: bool = False) -> None:
         """Ack the messages settled since the last call. Raises BrokerUnavailable.
+
+        `with_returns` puts the foreign ones back.
 
         On a dead connection it may wait for ever, because the driver's write queue is full.
         """
         async with self._sending:
+            while with_returns and self.foreign:
+                tag = self.foreign.pop()
+                with translated():
+                    await self.channel.basic_nack(tag, requeue=True, wait=False)
+                self.tags.returned(tag)
             for ack in self.tags.take_batch():
                 with translated():
                     await self.channel.basic_ack(ack.tag, multiple=ack.multiple, wait=False)
+
+
+class Rest(Enum):
+    """A consumer rests while it puts the messages of another deployment back.
+
+    They would come back at once to a consumer that has room. PLANNED: it still consumes. BEGUN: the
+    messages go back once the consumer has ended. ENDING: it waits before it consumes again.
+    """
+
+    NONE = auto()
+    PLANNED = auto()
+    BEGUN = auto()
+    ENDING = auto()
 
 
 class _Tag(NamedTuple):
@@ -90,8 +115,11 @@ class RabbitSubscription(ChannelOwner):
         self._observer = observer
         self._batch_sizes = shared.batch_sizes
         self._declarations = shared.declarations
+        self._deployment = shared.deployment
+        self._foreign = shared.foreign
         self._session: ChannelSession | None = None
         self._prefetch = 0
+        self._rest = Rest.NONE
         self._settled = asyncio.Event()
         self._resizes: list[asyncio.Future[None]] = []
 
@@ -100,6 +128,10 @@ class RabbitSubscription(ChannelOwner):
         """Whether the broker has confirmed a consumer and its channel is open."""
         session = self._session
         return session is not None and not session.is_over and session.prefetch > 0
+
+    @property
+    def _wanted_prefetch(self) -> int:
+        return self._prefetch if self._rest in {Rest.NONE, Rest.PLANNED} else 0
 
     async def set_prefetch(self, prefetch: int) -> None:
         if not 0 <= prefetch <= MAX_PREFETCH:
@@ -157,6 +189,7 @@ class RabbitSubscription(ChannelOwner):
             while not (self._is_stopping or session.is_over):
                 self._wake.clear()
                 await self._resize(session)
+                await self._return_foreign(session)
                 self._backoff.reset()
                 await self._wake.wait()
                 if self._receiver_error is not None:
@@ -168,8 +201,8 @@ class RabbitSubscription(ChannelOwner):
             session.failure = str(error)
 
     async def _resize(self, session: ChannelSession) -> None:
-        while session.prefetch != self._prefetch and not session.is_over:
-            prefetch, old_tag = self._prefetch, session.consumer_tag
+        while session.prefetch != self._wanted_prefetch and not session.is_over:
+            prefetch, old_tag = self._wanted_prefetch, session.consumer_tag
             session.consumer_tag = await self._consume(session, prefetch) if prefetch else None
             if old_tag is not None:
                 with translated():
@@ -201,7 +234,9 @@ class RabbitSubscription(ChannelOwner):
         number = message.delivery_tag or 0
         session.tags.deliver(number)
         try:
-            pointers = decode(message.body, routing_key=message.routing_key, queue=self.queue)
+            pointers, deployment = decode(
+                message.body, routing_key=message.routing_key, queue=self.queue
+            )
         except UnreadableMessage as error:
             log = get_logger(__name__)
             log.warning("message_unreadable", queue=str(self.queue), reason=str(error))
@@ -209,8 +244,41 @@ class RabbitSubscription(ChannelOwner):
             session.tags.settle(number)
             self._settled.set()
             return
+        if self._deployment.is_foreign(deployment):
+            self._hold_foreign(session, message, len(pointers), deployment)
+            return
         self._batch_sizes.record(self.queue, len(pointers))
         self._receiver.deliver(Message(pointers, bool(message.redelivered), _Tag(session, number)))
+
+    def _hold_foreign(
+        self, session: ChannelSession, message: DeliveredMessage, pointers: int, deployment: str
+    ) -> None:
+        """Hold a message of another deployment until the next rest; ack it after many returns."""
+        self._foreign.record(self.queue, pointers, deployment)
+        number = message.delivery_tag or 0
+        headers = message.header.properties.headers or {}
+        if int(str(headers.get("x-delivery-count", 0))) >= MAX_RETURNS:
+            session.tags.settle(number)
+            self._settled.set()
+            return
+        session.foreign.append(number)
+        if self._rest is Rest.NONE:
+            self._rest = Rest.PLANNED
+            self._rest_later(Rest.BEGUN)
+
+    async def _return_foreign(self, session: ChannelSession) -> None:
+        """While this consumer rests, put the foreign messages back for the other deployment."""
+        if self._rest is Rest.BEGUN:
+            self._rest = Rest.ENDING
+            await session.send_acks(with_returns=True)
+            self._rest_later(Rest.NONE)
+
+    def _rest_later(self, rest: Rest) -> None:
+        asyncio.get_running_loop().call_later(self._foreign.pause_s(), self._change_rest, rest)
+
+    def _change_rest(self, rest: Rest) -> None:
+        self._rest = rest
+        self._wake.set()
 
     async def _send_acks(self, session: ChannelSession) -> None:
         """Send acks until cancelled; those of one tick of the event loop go together."""

@@ -39,6 +39,11 @@ class DeliveryTags:
         self._batch.append(tag)
         return True
 
+    def returned(self, tag: int) -> None:
+        """Record that a tag was put back: the broker no longer counts it as delivered."""
+        self._unsettled.discard(tag)
+        self._settled_above.add(tag)
+
     def take_batch(self) -> list[Ack]:
         """Return the acks that settle all tags put into the batch since the last call."""
         batch, self._batch = self._batch, []

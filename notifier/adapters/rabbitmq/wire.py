@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,7 @@ from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE, Pointer
 
 _MAX_CLAIM: Final = 2**31 - 1  # Postgres's integer: a larger number would fail a batch of claims
 _MAX_SIZE: Final = 2**31 - 1  # above the largest content that Postgres can store
+_MAX_DEPLOYMENT: Final = 64
 _MAX_DEATHS: Final = 2**15 - 1  # Postgres's smallint
 _MAX_INSTANT: Final = 253402300800.0  # the year 10000
 
@@ -39,16 +40,17 @@ class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
     published_at: Annotated[float, msgspec.Meta(ge=0, le=_MAX_INSTANT)]
     sizes: Annotated[list[_Size], msgspec.Meta(max_length=MAX_POINTERS_PER_MESSAGE)] = []
     deaths: Annotated[int, msgspec.Meta(ge=0, le=_MAX_DEATHS)] = 0
+    deployment: Annotated[str, msgspec.Meta(max_length=_MAX_DEPLOYMENT)] = ""
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Body)
 
 
-def encode(pointers: Sequence[Pointer]) -> bytes:
+def encode(pointers: Sequence[Pointer], deployment: str = "") -> bytes:
     """Encode pointers with the same queue, `published_at` and deaths.
 
-    The queue is in the routing key.
+    The queue is in the routing key. `deployment` is the id of ours, empty if unknown.
     """
     return _encoder.encode(
         _Body(
@@ -56,11 +58,19 @@ def encode(pointers: Sequence[Pointer]) -> bytes:
             published_at=pointers[0].published_at,
             sizes=[pointer.size for pointer in pointers],
             deaths=pointers[0].deaths,
+            deployment=deployment,
         )
     )
 
 
-def decode(body: bytes, *, routing_key: str | None, queue: QueueKey) -> list[Pointer]:
+class Decoded(NamedTuple):
+    """The pointers of a message, and the id of the deployment that published it, "" if unknown."""
+
+    pointers: list[Pointer]
+    deployment: str
+
+
+def decode(body: bytes, *, routing_key: str | None, queue: QueueKey) -> Decoded:
     """Decode a message that arrived in `queue`. Raises UnreadableMessage."""
     if routing_key != str(queue):
         raise UnreadableMessage("routing key of another queue")
@@ -71,7 +81,7 @@ def decode(body: bytes, *, routing_key: str | None, queue: QueueKey) -> list[Poi
     sizes = decoded.sizes or [0] * len(decoded.pointers)
     if len(sizes) != len(decoded.pointers):
         raise UnreadableMessage("sizes of another number of pointers")
-    return [
+    pointers = [
         Pointer(
             queue=queue,
             id=NotificationId(id_),
@@ -82,3 +92,4 @@ def decode(body: bytes, *, routing_key: str | None, queue: QueueKey) -> list[Poi
         )
         for (id_, claim), size in zip(decoded.pointers, sizes, strict=True)
     ]
+    return Decoded(pointers, decoded.deployment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from notifier.adapters.telemetry.series import SeriesFactory
 from notifier.domain.allocation.entitlement import Limit
@@ -29,19 +29,36 @@ class QueueMetrics:
         )
         self._due = factory.gauge(
             "due",
-            "Rows in Postgres that are due and not yet published. Counting stops at a ceiling.",
+            "Rows in Postgres that are due and not yet published. Counting stops at 1,000.",
             by_queue,
             queues,
         )
         self._oldest_wait = factory.gauge(
             "oldest_wait_seconds",
-            "For how long the oldest notification of this queue has waited, in seconds.",
+            "For how long the oldest notification of this queue has waited since it was last due, "
+            "in seconds.",
             by_queue,
             queues,
         )
         self._queues_refused = Gauge(
             "notifier_queues_refused",
             "Queues that RabbitMQ refuses to declare, so that nothing of them is sent.",
+            registry=factory.registry,
+        )
+        self._foreign = Counter(
+            "notifier_foreign_pointers",
+            "Pointers of another deployment that uses the same vhost; they were put back.",
+            registry=factory.registry,
+        )
+        self._unconfigured = Gauge(
+            "notifier_unconfigured",
+            "Notifications that wait or are being sent on channels that the settings do not have. "
+            "Counting stops at 1,000 per queue.",
+            registry=factory.registry,
+        )
+        self._unmatched_pauses = Gauge(
+            "notifier_unmatched_pauses",
+            "Pauses of queues, channels and providers that the settings do not have.",
             registry=factory.registry,
         )
         self._waiting = Gauge(
@@ -94,6 +111,13 @@ class QueueMetrics:
 
     def queues_refused(self, count: int) -> None:
         self._queues_refused.set(count)
+
+    def foreign_pointers_received(self, count: int) -> None:
+        self._foreign.inc(count)
+
+    def unconfigured_counted(self, *, notifications: int, pauses: int) -> None:
+        self._unconfigured.set(notifications)
+        self._unmatched_pauses.set(pauses)
 
     def consumers_measured(
         self, queue: QueueKey, *, consumers: int, busy: int, limited_by: str

@@ -49,7 +49,7 @@ class PauseRoutes:
     async def read_all(self) -> ASGIApp:
         async with deadline(self._deadline_s):
             pauses = await self._status.pauses()
-        return json_response([PauseState.of(pause) for pause in pauses])
+        return json_response([PauseState.of(row.pause, matches=row.matches) for row in pauses])
 
     async def pause(self, request: Request[Any, Any, Any]) -> ASGIApp:
         scope = _scope_of(request)

@@ -75,6 +75,12 @@ class QueueDemand:
         }
 
     @property
+    def is_hanging(self) -> bool:
+        """Whether the queue has work and its calls or those of its channel are not answered."""
+        has_hang = self.hang_limit is not None or self.channel_hang_limit is not None
+        return has_hang and bool(self.depth or self.stuck)
+
+    @property
     def accepts_floating(self) -> bool:
         """Whether floating consumers may take messages."""
         return self.permission is SendPermission.ALLOWED and not self.is_refused

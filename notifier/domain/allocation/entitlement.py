@@ -57,6 +57,8 @@ def _limited_by(demand: QueueDemand, consumers: int, cap: int) -> Limit:
         return Limit.BREAKER
     if demand.is_refused:
         return Limit.BROKER
+    if demand.is_hanging:  # a higher rate or more consumers would not help
+        return Limit.HANG
     if consumers >= demand.floating_of(demand.useful):
         return Limit.NEED
     limit = Limit.CONSUMERS if consumers < cap else _binding_cap(demand, cap)
@@ -64,18 +66,9 @@ def _limited_by(demand: QueueDemand, consumers: int, cap: int) -> Limit:
 
 
 def _binding_cap(demand: QueueDemand, cap: int) -> Limit:
-    # A hang is named first: a higher rate would not help a provider that hangs.
-    if demand.hang_limit is not None and demand.floating_of(demand.hang_limit) <= cap:
-        return Limit.HANG
     if cap < demand.floating_of(queue_cap(demand)):
-        return Limit.HANG if _is_hang_limit_lower(demand) else Limit.CONNECTIONS
+        return Limit.CONNECTIONS
     by_rate = rate_cap(demand)
     if by_rate is not None and demand.floating_of(by_rate) <= cap:
         return Limit.RATE
     return Limit.CONSUMERS
-
-
-def _is_hang_limit_lower(demand: QueueDemand) -> bool:
-    """Whether the channel is bound by its hang limit rather than by its bulkhead."""
-    hang_limit, bulkhead = demand.channel_hang_limit, demand.bulkhead
-    return hang_limit is not None and (bulkhead is None or hang_limit <= bulkhead)

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from random import Random
 
+import msgspec
+
 from notifier.domain.controls import SendPermission
 from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.lifecycle import Clock
@@ -58,8 +60,10 @@ class ConsumerPool:
         ticker: Ticker,
         in_flight: InFlightCounter,
         claim_loops: Sequence[ClaimLoop],
+        broker: Broker,
     ) -> None:
         self._lanes = lanes
+        self._broker = broker
         self._claim_loops = claim_loops
         self._gates = gates
         self._hangs = hangs
@@ -81,7 +85,10 @@ class ConsumerPool:
 
     def figures(self) -> Mapping[QueueKey, QueueFigures]:
         """This worker's side of every queue, for the heartbeat."""
-        return {queue: lane.figures() for queue, lane in self._lanes.items()}
+        figures = {queue: lane.figures() for queue, lane in self._lanes.items()}
+        for queue, pointers in self._broker.foreign_pointers().items():
+            figures[queue] = msgspec.structs.replace(figures[queue], foreign=pointers)
+        return figures
 
     def has_work(self, queue: QueueKey) -> bool:
         """Whether messages of this queue waited at the last poll."""
@@ -179,6 +186,7 @@ async def open_consumer_pool(
         ticker=ticker,
         in_flight=in_flight,
         claim_loops=claim_loops,
+        broker=ports.broker,
     )
     async with AsyncExitStack() as stack:
         for queue, lane in lanes.items():

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from notifier.domain.controls import BreakerState, Controls, SendPermission
+from notifier.domain.controls import BreakerState, Controls, ScopeKind, SendPermission
 from notifier.domain.errors import StoreError
 from notifier.scheduling.gates.permissions import aged, next_expiry_s, permission_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
+    from notifier.domain.controls import Pause, Scope
     from notifier.domain.notification import Channel, QueueKey
     from notifier.lifecycle import Clock
     from notifier.ports.controls import ControlReader
@@ -152,6 +153,19 @@ class QueueGates:
     def add_listener(self, listener: PermissionListener) -> None:
         """Call the listener whenever the permission of some queue has changed."""
         self._listeners.append(listener)
+
+    def unmatched_pauses(self) -> Sequence[Pause]:
+        """The pauses whose queue, channel or provider the settings do not have."""
+        return [pause for pause in self.snapshot().pauses if not self.is_configured(pause.scope)]
+
+    def is_configured(self, scope: Scope) -> bool:
+        """Whether the settings have the queue, channel or provider of a pause."""
+        names: Mapping[ScopeKind, Collection[str]] = {
+            ScopeKind.QUEUE: {str(queue) for queue in self.queues},
+            ScopeKind.CHANNEL: self.providers.keys(),
+            ScopeKind.PROVIDER: self.provider_names,
+        }
+        return scope.name in names[scope.kind]
 
     def review(self) -> None:
         """Compute all permissions and call the listeners if one has changed."""
