@@ -17,12 +17,21 @@ _EXAMPLES = {
 
 def read_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     """Return the settings. `overrides` are command line options by dotted key; None: not given."""
-    return load_settings(os.environ, cwd=Path.cwd(), overrides=overrides)
+    return load_settings(os.environ, cwd=_working_directory(), overrides=overrides)
 
 
 def read_settings_with_origins() -> Loaded:
     """Return the settings and where each key was set."""
-    return load_with_origins(os.environ, cwd=Path.cwd())
+    return load_with_origins(os.environ, cwd=_working_directory())
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            f"the working directory cannot be used: {error.strerror}; change to another one"
+        ) from error
 
 
 def require_urls(settings: Settings, *sections: str) -> None:

@@ -54,12 +54,11 @@ def read_toml(path: Path, problems: Problems, *, is_optional: bool = False) -> l
     """
     try:
         document = tomllib.loads(_text_of(path))
-    except FileNotFoundError as error:
+    except (OSError, UnicodeDecodeError) as error:
         if not is_optional:
             problems.add(CONFIG, f"cannot read {path}: {_reason(error)}")
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        problems.add(CONFIG, f"cannot read {path}: {_reason(error)}")
+        elif not isinstance(error, FileNotFoundError):
+            problems.add(str(path), f"cannot read: {_reason(error)}")
         return []
     except (ValueError, RecursionError) as error:  # tomllib does not wrap errors of int() and depth
         problems.add(str(path), f"is not TOML: {error}")

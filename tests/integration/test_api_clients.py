@@ -320,6 +320,20 @@ async def test_a_query_parameter_that_would_be_ignored_is_refused_by_name(
     assert not store.paused
 
 
+@pytest.mark.parametrize("body", [b"{}", b""])
+async def test_a_resume_takes_an_empty_body(connection: Connection, body: bytes) -> None:
+    await connection.send(post(b"/v1/queues/email.high/resume", body=body))
+    assert await connection.status() == 200
+
+
+async def test_a_field_of_a_resume_is_refused_since_it_would_be_ignored(
+    connection: Connection,
+) -> None:
+    await connection.send(post(b"/v1/queues/email.high/resume", body=b'{"for": 60}'))
+    status, _, problem = await connection.response()
+    assert (status, problem["field"], problem["expected"]) == (400, "for", "no fields here")
+
+
 @pytest.mark.parametrize("target", [b"/health/live?a=1", b"/health/ready?a=1", b"/docs?a=1"])
 async def test_health_checks_and_pages_ignore_query_parameters(port: int, target: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from notifier.cli.environment import read_settings
 from notifier.domain.errors import ConfigError
 from notifier.settings import Settings, load_settings
 
@@ -45,19 +46,21 @@ class TestTomlFile:
 
     def test_utf_16_is_named(self, tmp_path: Path) -> None:
         path = write_toml(tmp_path, "[api]\nport = 1001".encode("utf-16"))
-        assert problem(tmp_path).endswith(f"cannot read {path}: it is not text in UTF-8")
+        assert problem(tmp_path) == f"{path}: cannot read: it is not text in UTF-8"
 
     def test_a_folder_in_the_place_of_the_file_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "config" / "notifier.toml"
         path.mkdir(parents=True)
-        assert f"cannot read {path}: Is a directory" in problem(tmp_path)
+        assert problem(tmp_path) == f"{path}: cannot read: Is a directory"
 
     def test_a_file_in_the_place_of_its_folder_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "config").write_text("")
-        assert "notifier.toml: Not a directory" in problem(tmp_path)
+        assert problem(tmp_path).endswith("notifier.toml: cannot read: Not a directory")
 
     def test_a_named_folder_is_named(self, tmp_path: Path) -> None:
-        assert "Is a directory" in problem(tmp_path, NOTIFIER_CONFIG=str(tmp_path))
+        assert problem(tmp_path, NOTIFIER_CONFIG=str(tmp_path)) == (
+            f"NOTIFIER_CONFIG: cannot read {tmp_path}: Is a directory"
+        )
 
     def test_a_key_that_is_set_twice_is_named_with_its_line(self, tmp_path: Path) -> None:
         path = write_toml(tmp_path, "[api]\nport = 1\nport = 2\n")
@@ -281,3 +284,14 @@ class TestAddresses:
     def test_another_public_url_is_refused(self, tmp_path: Path, url: str) -> None:
         write_toml(tmp_path, f"[api]\npublic_url = '''{url}'''\n")
         assert "expected a URL like https://notify.example.com/prefix" in problem(tmp_path)
+
+
+def test_a_working_directory_that_was_deleted_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError, match="the working directory cannot be used: No such file"):
+        read_settings()

@@ -28,7 +28,7 @@ _TYPE_NAMES: Final = {
 
 
 def invalid_field(
-    message: str, *, prefix: str = "", known_fields: Sequence[str] = ()
+    message: str, *, prefix: str = "", known_fields: Sequence[str] | None = None
 ) -> InvalidNotification:
     """Makes the error of a field from the text of a `msgspec.ValidationError`.
 
@@ -41,8 +41,9 @@ def invalid_field(
     if missing := _MISSING.fullmatch(fault):
         return InvalidNotification(_dotted(path, missing[1]), "a value: this field is required")
     if unknown := _UNKNOWN.fullmatch(fault):
-        fields = known_fields or _SUBMIT_FIELDS.get(path, ())
-        return InvalidNotification(_dotted(path, unknown[1]), f"only {', '.join(fields)} here")
+        fields = _SUBMIT_FIELDS.get(path, ()) if known_fields is None else known_fields
+        expected = f"only {', '.join(fields)} here" if fields else "no fields here"
+        return InvalidNotification(_dotted(path, unknown[1]), expected)
     return InvalidNotification(path or WHOLE_BODY, _expectation(fault))
 
 

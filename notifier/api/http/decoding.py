@@ -26,7 +26,7 @@ def decode_body(
     decoder: msgspec.json.Decoder[_T],
     body: bytes | msgspec.Raw,
     *,
-    known_fields: Sequence[str] = (),
+    known_fields: Sequence[str] | None = None,
 ) -> _T:
     """Decodes a body. `known_fields` are the fields of the document, if it is not a submit.
 

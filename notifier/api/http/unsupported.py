@@ -7,16 +7,14 @@ Headers that HTTP allows a server to ignore are ignored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote_plus
 
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar.types import Scope
 
 from notifier.api.http.problems import ProblemType, RequestRefused
 from notifier.domain.errors import InvalidNotification
 
-_Connection = ASGIConnection[Any, Any, Any, Any]
 _NO_KEYS: Final = "Without idempotency keys, a repeated request would be carried out twice."
 _NO_OVERRIDE: Final = "The method of the request line counts."
 _NO_CONDITION: Final = "There is no state that a condition could be checked against."
@@ -36,9 +34,9 @@ _UNSUPPORTED: Final[Mapping[bytes, tuple[str, str]]] = {
 """Headers by their name in lower case: the name to show, and why the header is refused."""
 
 
-async def refuse_unsupported_headers(connection: _Connection, _: BaseRouteHandler) -> None:
-    """Guard of routes that change something. Raises RequestRefused (400)."""
-    for name, _value in connection.scope["headers"]:
+def refuse_unsupported_headers(scope: Scope) -> None:
+    """For routes that change something. Raises RequestRefused (400)."""
+    for name, _ in scope["headers"]:
         if name in _UNSUPPORTED:
             shown, detail = _UNSUPPORTED[name]
             problem = ProblemType.UNSUPPORTED_HEADER.problem(
@@ -47,9 +45,9 @@ async def refuse_unsupported_headers(connection: _Connection, _: BaseRouteHandle
             raise RequestRefused(problem)
 
 
-async def refuse_query(connection: _Connection, _: BaseRouteHandler) -> None:
-    """Guard of routes without query parameters. Raises InvalidNotification for the first one."""
-    query = connection.scope["query_string"]
+def refuse_query(scope: Scope) -> None:
+    """For routes without query parameters. Raises InvalidNotification with the first one."""
+    query = scope["query_string"]
     if query:
         first = query.decode("latin-1").partition("&")[0]
         name = unquote_plus(first.partition("=")[0])

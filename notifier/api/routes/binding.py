@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from inspect import iscoroutinefunction
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from inspect import iscoroutinefunction, signature
+from typing import Any, Final
 
-from litestar import HttpMethod, route
+from litestar import HttpMethod, Request, route
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp, Guard
+from litestar.types import ASGIApp, Scope
 
 from notifier.api.http.raw_response import RawResponse
 from notifier.api.http.unsupported import refuse_query, refuse_unsupported_headers
 from notifier.api.routes.route import Handler, Route
 
 _VERSION_PREFIX: Final = "/v1/"
+Check = Callable[[Scope], None]
+"""Raises if a request must be refused."""
 
 
 def bind_routes(routes: Sequence[Route], resources: Sequence[object]) -> list[HTTPRouteHandler]:
@@ -52,11 +54,24 @@ def _bind(described: Route, handler: Handler) -> HTTPRouteHandler:
         described.path,
         http_method=methods,
         status_code=described.status,
-        guards=list(_guards(described)),
-    )(handler)
+    )(_checked(handler, list(_checks(described))))
 
 
-def _guards(described: Route) -> Iterator[Guard]:
+def _checked(handler: Handler, checks: Sequence[Check]) -> Handler:
+    """Returns a handler that checks the request first. Litestar's guards cost ten times as much."""
+    if not checks:
+        return handler
+    takes_request = bool(signature(handler).parameters)
+
+    async def handle(request: Request[Any, Any, Any]) -> ASGIApp:
+        for check in checks:
+            check(request.scope)
+        return await (handler(request) if takes_request else handler())
+
+    return handle
+
+
+def _checks(described: Route) -> Iterator[Check]:
     # Health checks, scrapers and browsers may add parameters of their own to the other routes.
     if described.path.startswith(_VERSION_PREFIX) and not described.query_parameters:
         yield refuse_query

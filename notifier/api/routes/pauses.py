@@ -29,6 +29,13 @@ _PAUSE_REQUEST: Final = msgspec.json.Decoder(PauseRequest)
 _EMPTY_REQUEST: Final = b"{}"
 
 
+class _NoFields(msgspec.Struct, forbid_unknown_fields=True):
+    """The body that some clients send where none is needed: an empty object."""
+
+
+_NO_FIELDS: Final = msgspec.json.Decoder(_NoFields)
+
+
 class PauseRoutes:
     """Handlers of `/v1/pauses`, and of `/pause` and `/resume` below each kind of scope.
 
@@ -61,6 +68,7 @@ class PauseRoutes:
 
     async def resume(self, request: Request[Any, Any, Any]) -> ASGIApp:
         scope = _scope_of(request)
+        decode_body(_NO_FIELDS, await _read_optional_body(request, self._limit), known_fields=())
         async with deadline(self._deadline_s):
             was_paused = await self._store.resume(scope)
         if not was_paused:  # a name that the settings no longer have may still be paused

@@ -70,7 +70,7 @@ def _pause_and_resume(kind: ScopeKind) -> tuple[Route, Route]:
             summary=f"Resume a {kind}. Other pauses that cover it stay.",
             response=Resumed,
             parameters=(kind,),
-            problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+            problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
         ),
     )
 
