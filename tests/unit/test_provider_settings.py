@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ def test_the_documentation_describes_every_provider_type(provider_type: str) -> 
     assert f"\nType `{provider_type}`: " in Path("docs/configuration.md").read_text()
 
 
+async def test_the_example_of_the_documentation_can_be_used() -> None:
+    text = Path("docs/configuration.md").read_text()
+    (example,) = [part for part in text.split("```") if "[providers.vonage]" in part]
+    table = tomllib.loads(example.removeprefix("toml"))["providers"]["vonage"]
+    settings = convert_table(table, PROVIDER_TYPES, key="providers.vonage")
+    async with open_provider("vonage", settings):
+        pass
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -113,6 +123,15 @@ def test_a_wrong_value_raises_config_error(raw: dict[str, object]) -> None:
         (HttpSettings(url="https://a", answers={"/(/": "gone"}), "providers.x.answers./(/"),
         (HttpSettings(url="https://a", answers={"499-400": "gone"}), "providers.x.answers.499-400"),
         (HttpSettings(url="https://a", answers={"21211": "gone"}), "providers.x.error_code"),
+        (HttpSettings(url="https://a", answers={"40x": "gone"}), "providers.x.answers.40x"),
+        (HttpSettings(url="https://a", answers={"6xx": "gone"}), "providers.x.answers.6xx"),
+        (HttpSettings(url="https://a", answers={"a[0]=1": "gone"}), "providers.x.answers.a[0]=1"),
+        (HttpSettings(url="https://a", error_code=("$.code",)), "providers.x.error_code"),
+        (HttpSettings(url="https://a", reference="messages[0].id"), "providers.x.reference"),
+        (
+            HttpSettings(url="https://a", success=SuccessSettings(path="a..b", values=(1,))),
+            "providers.x.success.path",
+        ),
         (HttpSettings(url="https://a", success=SuccessSettings()), "providers.x.success"),
         (
             HttpSettings(url="https://a", success=SuccessSettings(path="ok")),

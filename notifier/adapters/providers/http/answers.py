@@ -21,6 +21,7 @@ from notifier.domain.errors import ConfigError
 
 ANY_CODE: Final = "*"
 _STATUSES: Final = re.compile(r"([1-5])xx|([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?", re.IGNORECASE)
+_NEARLY_STATUSES: Final = re.compile(r"[0-9]{1,2}[xX*]{1,2}|[0-9]{3} *- *[0-9]*|[xX]{3}")
 _EXPRESSION: Final = re.compile(r"/(.+)/", re.DOTALL)
 
 
@@ -93,19 +94,25 @@ class AnswerTable:
 
     def __init__(self, name: str, settings: HttpSettings) -> None:
         """Read the settings. Raises ConfigError for those that cannot work."""
+        self._key = f"providers.{name}"
+        self._check_path(settings.reference, "reference")
+        for code_path in settings.error_code:
+            self._check_path(code_path, "error_code")
         self._code_paths = settings.error_code
         self._success = _Success.of(name, settings.success)
+        if settings.success is not None:
+            self._check_path(settings.success.path, "success.path")
         self._codes: dict[str, VerdictName] = {}
         self._values: dict[tuple[str, str], VerdictName] = {}
         self._expressions: list[tuple[re.Pattern[str], VerdictName]] = []
         self._statuses: list[tuple[range, VerdictName]] = []
         for key, verdict in settings.answers.items():
-            self._add(f"providers.{name}.answers.{key}", key, verdict)
+            self._add(f"{self._key}.answers.{key}", key, verdict)
         self._statuses.sort(key=_width)
         if self._codes and not self._code_paths:
             raise ConfigError(
                 f"expected paths of the codes that answers names: {', '.join(self._codes)}",
-                key=f"providers.{name}.error_code",
+                key=f"{self._key}.error_code",
             )
 
     def decide(self, answer: Answer, recipient: str) -> Decision:
@@ -118,13 +125,23 @@ class AnswerTable:
         verdict = named[1] if named else self._unnamed(answer, document)
         return Decision(verdict, f"{answer.status} {shown}".rstrip(), document)
 
+    def _check_path(self, path: str, key: str) -> None:
+        if re.search(r"[\[\]]|^\$|^\.|\.\.|\.$", path):
+            raise ConfigError(
+                f"expected a path like messages.0.status or messages.*.status, received {path}",
+                key=f"{self._key}.{key}",
+            )
+
     def _add(self, key: str, name: str, verdict: VerdictName) -> None:
         path, is_value, value = name.rpartition("=")
         if expression := _EXPRESSION.fullmatch(name):
             self._expressions.append((_compiled(expression[1], key), verdict))
         elif statuses := _STATUSES.fullmatch(name):
             self._statuses.append((_range_of(statuses, key), verdict))
+        elif _NEARLY_STATUSES.fullmatch(name):
+            raise ConfigError("expected statuses like 404, 4xx or 500-599", key=key)
         elif is_value and path:
+            self._check_path(path, f"answers.{name}")
             self._values[path, value] = verdict
         else:
             self._codes[name] = verdict

@@ -33,9 +33,12 @@ class ClosedSockets:
             self._forget_closed()
 
     def is_closed(self, address: LocalAddress) -> bool:
-        """Whether the server has closed the connection with this local address."""
-        if self._new:
-            self._learn_addresses()
+        """Whether the server has closed the kept connection with this local address.
+
+        False for a new connection: libcurl will say why the server closed it.
+        """
+        if self._new and address in self._learn_addresses():
+            return False
         fd = self._by_address.get(address)
         if fd is None:
             return False
@@ -43,8 +46,9 @@ class ClosedSockets:
         poll.register(fd, _CLOSED)
         return bool(poll.poll(0))
 
-    def _learn_addresses(self) -> None:
+    def _learn_addresses(self) -> set[LocalAddress]:
         """Move sockets that are connected by now, and drop those that are closed."""
+        learned: set[LocalAddress] = set()
         for fd in list(self._new):
             address = _local_address(fd)
             if address is None:
@@ -52,6 +56,8 @@ class ClosedSockets:
             elif address[1]:
                 self._new.discard(fd)
                 self._by_address[address] = fd
+                learned.add(address)
+        return learned
 
     def _forget_closed(self) -> None:
         """Drop the addresses that sockets no longer have."""

@@ -25,6 +25,8 @@ from notifier.adapters.providers.threaded_read import ThreadedRead
 MAX_BODY: Final = 64 * 1024
 """Bytes of a response that are read. The connection of a longer one is closed."""
 CLOSE_TIMEOUT_S: Final = 0.5
+CA_CACHE_S: Final = 60
+"""Seconds for which read authorities are kept: a corrected file needs no restart."""
 _MIN_STATUS: Final = 200
 _KEEP_ALIVE: Final = re.compile(
     rb"^keep-alive:.*?\btimeout\s*=\s*(\d{1,6})", re.IGNORECASE | re.MULTILINE
@@ -37,6 +39,7 @@ _SOCKET_USABLE: Final[int] = pycurl.SOCKOPT_OK
 
 # libcurl's names that pycurl does not have.
 _SUPPRESS_CONNECT_HEADERS: Final = 265
+_CA_CACHE_TIMEOUT: Final = 321
 E_SSL_CLIENTCERT: Final = 98
 """The server requires a client certificate."""
 
@@ -316,6 +319,7 @@ def _options(settings: HttpSettings) -> Iterable[tuple[int, object]]:
 
 def _tls_options(settings: HttpSettings) -> Iterable[tuple[int, object]]:
     trusted = ssl.get_default_verify_paths()
+    yield _CA_CACHE_TIMEOUT, CA_CACHE_S
     if settings.ca_file:
         yield pycurl.CAINFO, settings.ca_file
         yield pycurl.PROXY_CAINFO, settings.ca_file
