@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.settings.problems import did_you_mean
 
 _TLS: Final = frozenset({"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
@@ -95,11 +96,23 @@ def _host_problems(authority: str, query: Mapping[str, str]) -> Iterator[str]:
     found = [_HOST.fullmatch(host) for host in hosts if not host.startswith("/")]
     if None in found:
         yield "its host cannot be read"
+    # The drivers would convert it by IDNA 2003, to another domain for some names.
+    for host in hosts:
+        if not host.startswith("/") and not host.isascii():
+            yield f"its host must be written in ASCII{_ascii_hint(host)}"
     ports = query["port"].split(",") if "port" in query else []
     if not all(map(_is_port, [*ports, *(match["port"] or "" for match in found if match)])):
         yield f"its port is not an integer from 1 to {_MAX_PORT}"
     if len(ports) not in {0, 1, len(hosts)}:
         yield "its number of ports differs from its number of hosts"
+
+
+def _ascii_hint(host: str) -> str:
+    name = host.partition(":")[0]
+    try:
+        return f": {ascii_domain(name)} instead of {name}"
+    except InvalidDomain:
+        return ""
 
 
 def _is_port(text: str) -> bool:

@@ -12,6 +12,7 @@ from notifier.adapters.providers.http.settings import HttpSettings, SuccessSetti
 from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
 from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import ProviderSettings
+from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.errors import ConfigError
 from notifier.domain.secret_names import is_secret
@@ -158,3 +159,36 @@ def test_the_sandbox_has_a_provider_for_each_channel() -> None:
         "twilio",
         "fcm",
     }
+
+
+async def test_a_host_and_an_ehlo_name_are_converted_by_idna_2008() -> None:
+    settings = SmtpSettings(host="straße.test", ehlo_name="bücher.example")
+    async with open_smtp("smtp", settings) as provider:
+        assert provider._server.host == "xn--strae-oqa.test"
+        assert provider._server.ehlo_name == "xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"host": "☃.example"}, "providers.mail.host"),
+        ({"ehlo_name": "☃.example"}, "providers.mail.ehlo_name"),
+        ({"replies": {"(": "refused"}}, 'providers.mail.replies."("'),
+        ({"replies": {"(a)\\1": "refused"}}, 'providers.mail.replies."(a)\\1"'),
+        ({"replies": {"x" * 201: "refused"}}, f'providers.mail.replies."{"x" * 201}"'),
+    ],
+)
+async def test_smtp_settings_that_cannot_work_are_named(values: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        async with open_smtp("mail", SmtpSettings(**{"host": "a", **values})):
+            pass
+    assert caught.value.key == key
+
+
+def test_replies_of_the_settings_are_outcomes() -> None:
+    raw = {"type": "smtp", "host": "a", "replies": {"454": "throttled", "550 .*full": "deferred"}}
+    settings = convert_table(raw, PROVIDER_TYPES, key="providers.mail")
+    assert isinstance(settings, SmtpSettings)
+    assert settings.replies == {"454": "throttled", "550 .*full": "deferred"}
+    with pytest.raises(ConfigError):
+        convert_table({**raw, "replies": {"454": "later"}}, PROVIDER_TYPES, key="providers.mail")

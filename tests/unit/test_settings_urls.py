@@ -36,6 +36,10 @@ def test_a_complete_database_url_is_accepted(tmp_path: Path, url: str) -> None:
         ("postgresql://", "it names no host; it names no database"),
         ("postgresql:///db", "it names no host"),
         ("postgresql://u:s3cret@/db", "it names no host"),
+        (
+            "postgresql://u:s3cret@straße.test:5432/db",
+            "its host must be written in ASCII: xn--strae-oqa.test instead of straße.test",
+        ),
         ("postgresql://u:s3cret@h", "it names no database"),
         ("postgresql://u:s3cret@h/", "it names no database"),
         ("postgresql://u:s3cret@[::1/x", "it cannot be read"),

@@ -21,6 +21,7 @@ from notifier.adapters.providers.reachability import (
     unreachable,
     untrusted,
 )
+from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.finding import Finding
 
 _FIXED: Final = re.compile(r"https?://[^/?#{}]+(?=[/?#]|$)")
@@ -65,7 +66,12 @@ def address_of(url: str) -> Address | None:
         port = parts.port or _PORTS[parts.scheme]
     except ValueError:
         return None
-    return Address(parts.hostname, port, parts.scheme == "https") if parts.hostname else None
+    if not parts.hostname:
+        return None
+    try:
+        return Address(ascii_domain(parts.hostname), port, parts.scheme == "https")
+    except InvalidDomain:
+        return None
 
 
 def _origin(address: Address) -> str:
