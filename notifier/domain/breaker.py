@@ -181,7 +181,7 @@ def refuses_all(reports: Sequence[ProviderFigures], rule: BreakerRule) -> bool:
     refused = {
         recipient
         for report in reports
-        if report.refused_s <= accepted_s
+        if report.refused_s < accepted_s
         for recipient in report.refused or ()
     }
     return 0 < rule.refusals_in_a_row <= len(refused)

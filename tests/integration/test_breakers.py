@@ -19,7 +19,7 @@ from harness.tcp_proxy import open_proxy_for
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.domain.breaker import THROTTLED_STREAK_LENGTH, BreakerRule, ProviderFigures
+from notifier.domain.breaker import BreakerRule, ProviderFigures
 from notifier.domain.controls import BreakerState, Scope, ScopeKind, SendPermission
 from notifier.domain.notification import Channel, QueueKey
 from notifier.domain.outcome import (
@@ -33,7 +33,7 @@ from notifier.domain.outcome import (
 )
 from notifier.ports.attempts import EndedCall
 from notifier.scheduling.gates.breakers import Breakers
-from notifier.scheduling.gates.prober import Prober
+from notifier.scheduling.gates.prober import MAX_THROTTLED_PROBES, Prober
 from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, SMS_HIGH, worker_id
@@ -574,7 +574,7 @@ async def test_a_provider_that_only_throttles_rests_for_a_span_that_doubles_unti
         waits.append(round(breaker.probe_in_s))
         await end_probe_wait(database_url)
         await ann.check()
-        for _ in range(THROTTLED_STREAK_LENGTH):
+        for _ in range(MAX_THROTTLED_PROBES):
             assert ann.state() is BreakerState.HALF_OPEN
             ann.now += 1
             for queue in (EMAIL_HIGH, EMAIL_LOW):

@@ -11,7 +11,10 @@ from msgspec.structs import replace
 from notifier.domain.breaker import (
     MIN_CALLS,
     MISCONFIGURED_STREAK_LENGTH,
+    THROTTLED_SPAN_S,
     WINDOW_S,
+    BreakerRule,
+    Opening,
     ProviderFigures,
     decide_opening,
     is_failure,
@@ -22,6 +25,7 @@ from notifier.domain.outcome import (
     Deferred,
     Misconfigured,
     Outcome,
+    Refused,
     Throttled,
     Unavailable,
 )
@@ -60,6 +64,12 @@ def reports(draw: st.DrawFn) -> ProviderFigures:
         streak_s=draw(st.floats(0, 60)) if streak else 0.0,
         answered_s=draw(st.none() | st.floats(0, 60)),
         credentials=streak > 0 and draw(st.booleans()),
+        configuration=streak > 0 and draw(st.booleans()),
+        misconfigured=draw(st.integers(0, failures)),
+        accepted_s=draw(st.none() | st.floats(0, 60)),
+        throttled=draw(st.integers(0, 20)),
+        refused=draw(st.none() | st.lists(st.integers(0, 30), max_size=25, unique=True)),
+        refused_s=draw(st.floats(0, 60)),
     )
 
 
@@ -136,7 +146,7 @@ def test_the_order_of_the_workers_does_not_matter(all_reports: list[ProviderFigu
 
 @given(st.lists(reports(), max_size=5))
 def test_a_breaker_opens_on_three_failures_at_least(all_reports: list[ProviderFigures]) -> None:
-    if decide_opening(all_reports) is not None:
+    if decide_opening(all_reports) not in {None, Opening.THROTTLED, Opening.REFUSALS}:
         failures = sum(report.failures for report in all_reports)
         streaks = sum(report.streak for report in all_reports)
         assert max(failures, streaks) >= MISCONFIGURED_STREAK_LENGTH
@@ -155,3 +165,20 @@ def test_with_refused_credentials_a_breaker_opens_no_later(
     refused = [replace(report, credentials=report.streak > 0) for report in all_reports]
     if decide_opening(all_reports) is not None:
         assert decide_opening(refused) is not None
+
+
+@given(calls((Accepted(), Refused(code="550"), Throttled(code="429"))))
+def test_right_after_an_acceptance_neither_refusals_nor_throttling_open_a_breaker(
+    history: list[Call],
+) -> None:
+    now = end_of(history) + THROTTLED_SPAN_S / 2
+    reports_now = counted([*history, (end_of(history), 0, Accepted())], now)
+    assert decide_opening(reports_now, BreakerRule(refusals_in_a_row=1)) is None
+
+
+@given(calls((Misconfigured(code="550 5.7.1"), Accepted())), st.floats(0, 2))
+def test_wrong_settings_open_no_breaker_within_three_seconds_of_an_acceptance(
+    history: list[Call], later_s: float
+) -> None:
+    accepted = [*history, (end_of(history), 0, Accepted())]
+    assert decide_opening(counted(accepted, end_of(history) + later_s)) is None

@@ -11,7 +11,6 @@ import structlog
 
 from notifier.domain.breaker import (
     MAX_REST_S,
-    THROTTLED_STREAK_LENGTH,
     Opening,
     closes,
     is_about_credentials,
@@ -30,6 +29,9 @@ HOLD_MARGIN_S: Final = 10.0
 MAX_PROBE_WAIT_S: Final = 60.0
 PROBE_WAIT_S: Final = 5.0
 THROTTLED_WAIT_S: Final = 1.0
+MAX_THROTTLED_PROBES: Final = 10
+"""So many probes of a provider that rests may be throttled one after the other, before it rests
+again: it may throttle single recipients."""
 
 log = structlog.get_logger(__name__)
 
@@ -133,15 +135,12 @@ class Prober:
         await self._gates.run_once()
 
     def _is_one_of_few_throttled(self, breaker: Breaker, outcome: Outcome) -> bool:
-        """Whether a resting provider has throttled few probes of this round.
-
-        It may throttle single recipients: as many calls as opened the breaker must show more.
-        """
+        """Whether a resting provider has throttled fewer probes in a row than it may."""
         return (
             breaker.reason == Opening.THROTTLED
             and isinstance(outcome, Throttled)
             and requested_rest_s(outcome) == 0
-            and self._throttled.get(breaker.provider, 0) + 1 < THROTTLED_STREAK_LENGTH
+            and self._throttled.get(breaker.provider, 0) + 1 < MAX_THROTTLED_PROBES
         )
 
     async def _close(self, provider: str) -> None:
