@@ -955,6 +955,22 @@ class TestRabbitmq:
         assert not_ok(found) == {"processes", "rabbitmq limits"}
         assert found["rabbitmq limits"].finding.startswith("channel_max is 8; a worker needs 11")
 
+    async def test_a_limit_of_the_channels_of_a_user_is_wrong(
+        self,
+        environ: dict[str, str],
+        vhost_url: str,
+        rabbitmq_server: RabbitmqNode,
+        tmp_path: Path,
+    ) -> None:
+        rights = dict.fromkeys(("configure", "write", "read"), ".*")
+        async with rabbitmq_user(rabbitmq_server, vhost_url, rights) as url:
+            await rabbitmq_server.control("set_user_limits", "limited", '{"max-channels": 5}')
+            found = await examined(environ | {"NOTIFIER_BROKER_URL": url}, tmp_path)
+        limits = found["rabbitmq limits"]
+        assert limits.status is CheckStatus.WRONG
+        assert limits.finding.startswith("a worker needs 11 channels: ")
+        assert "max-channels" in limits.fix
+
     async def test_queues_without_a_majority_of_their_members_have_no_quorum(
         self,
         environ: dict[str, str],

@@ -67,9 +67,9 @@ async def examine_rabbitmq(url: str, queues: Sequence[QueueKey], *, place: str) 
     """
     quieten_driver()
     try:
+        async with open_connection(url, "doctor") as publishing:
+            refusal = await refusal_to_publish(publishing)
         async with open_connection(url, "doctor") as connection:
-            async with open_connection(url, "doctor") as publishing:
-                refusal = await refusal_to_publish(publishing)
             inspected = await _inspect(connection, queues, refusal)
     except BrokerUnavailable as error:
         fix = await explain_failure(url, error)

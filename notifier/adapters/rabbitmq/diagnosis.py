@@ -83,8 +83,8 @@ class Delivery(Enum):
 class Limits:
     """What RabbitMQ allows: how many more connections, how many channels in each (0: any number).
 
-    A reason is RabbitMQ's reply where it refused a further connection, or a queue in the place of
-    one that is missing.
+    A reason is RabbitMQ's reply where it refused a further connection, a queue in the place of one
+    that is missing, or one of the channels that a worker needs.
     """
 
     connections: int
@@ -92,6 +92,7 @@ class Limits:
     channels: int
     channels_needed: int
     queues_reason: str
+    channels_reason: str
 
 
 def check_of_queue(queue: QueueKey) -> str:
@@ -154,6 +155,10 @@ def of_limits(limits: Limits | None) -> Finding:
         )
         fix = f"set channel_max = {max(2047, limits.channels_needed)} in rabbitmq.conf; restart it"
         return wrong(LIMITS, finding, fix)
+    if limits.channels_reason:
+        finding = f"a worker needs {limits.channels_needed} channels: {limits.channels_reason}"
+        fix = "raise max-channels: `rabbitmqctl set_user_limits`"
+        return wrong(LIMITS, finding, fix)
     if limits.queues_reason:
         fix = (
             "raise max-queues: `rabbitmqctl set_vhost_limits`, or remove channels from the settings"
@@ -181,7 +186,9 @@ def of_exchange(inspection: Inspection, publishing: Publishing) -> Finding:
         case State.MISSING:
             return ok(OF_EXCHANGE, "not there yet: the first process creates it")
         case State.DIFFERS:
-            fix = f"delete exchange {EXCHANGE}, and restart: a process creates it again"
+            fix = (
+                f"delete exchange {EXCHANGE} if nobody else needs it: the processes create it again"
+            )
             return wrong(OF_EXCHANGE, inspection.reason, fix)
         case State.REFUSED:
             return wrong(OF_EXCHANGE, inspection.reason, _RIGHTS)

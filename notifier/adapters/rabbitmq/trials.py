@@ -212,13 +212,30 @@ async def measure_limits(url: str, *, queues: int, missing: int) -> Limits:
                 opened.append(await stack.enter_async_context(open_connection(url, "doctor")))
         except BrokerUnavailable as error:
             reason = str(error)
+        needed = queues + CHANNELS_BESIDE_SUBSCRIPTIONS
         return Limits(
             connections=len(opened),
             connections_reason=reason,
             channels=opened[0].connection_tune.channel_max if opened else 0,
-            channels_needed=queues + CHANNELS_BESIDE_SUBSCRIPTIONS,
+            channels_needed=needed,
             queues_reason=await _queue_limit(opened[0], missing) if opened else "",
+            channels_reason=await _channel_limit(opened[-1], needed) if opened else "",
         )
+
+
+async def _channel_limit(connection: AbstractConnection, count: int) -> str:
+    """Open `count` channels; return RabbitMQ's reply if it takes fewer, as for a user's limit."""
+    if count > (connection.connection_tune.channel_max or inf):
+        return ""  # known without a trial
+    try:
+        async with asyncio.timeout(TRIAL_TIMEOUT_S):
+            for _ in range(count):
+                await open_channel(connection)
+    except BrokerUnavailable as error:
+        return str(error)
+    except TimeoutError:
+        return ""
+    return ""
 
 
 async def _queue_limit(connection: AbstractConnection, count: int) -> str:
