@@ -79,9 +79,10 @@ THROTTLED_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=2.5))
 """The provider is asked too often and names no span. If it accepts nothing, it rests as a whole.
 While it accepts some, the others must come back soon: with a limit of 14 calls per second and 600
 rows, waits of up to a minute would double the time in which all are accepted."""
-MISCONFIGURED_BACKOFF: Final = Backoff(timedelta(seconds=5), timedelta(minutes=5))
-"""The breaker opens unless only some messages are affected; those wait longer each time."""
-LOCAL_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=40))
+MISCONFIGURED_BACKOFF: Final = Backoff(timedelta(seconds=5), timedelta(minutes=2))
+"""The breaker opens unless only some messages are affected. Those wait longer each time, but not
+for long after the settings were corrected."""
+LOCAL_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=10))
 """The provider was not called: there was no free connection."""
 MAX_DEATHS: Final = 3
 """At this death of a worker during one notification the notification fails."""

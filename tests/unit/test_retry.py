@@ -165,9 +165,9 @@ def test_what_others_made_it_wait_for_does_not_make_a_deferral_longer() -> None:
     [
         (Throttled(code="429"), 1, 2.5),
         (Throttled(code="429", after=timedelta(0)), 1, 2.5),
-        (Misconfigured(code="550 5.7.1"), 5, 300),
-        (Misconfigured(code="401", is_credentials=True), 5, 300),
-        (Unavailable(code="no_connection", is_local=True), 1, 40),
+        (Misconfigured(code="550 5.7.1"), 5, 120),
+        (Misconfigured(code="401", is_credentials=True), 5, 120),
+        (Unavailable(code="no_connection", is_local=True), 1, 10),
     ],
 )
 def test_waits_that_spend_no_try_grow_with_each_repetition(
