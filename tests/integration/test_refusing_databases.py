@@ -140,6 +140,14 @@ def test_an_older_schema_is_named(tmp_path: Path, database_url: str) -> None:
         )
 
 
+def test_migrate_leaves_the_schema_of_a_newer_version_as_it_is(
+    tmp_path: Path, database_url: str
+) -> None:
+    set_revision(database_url, "9999")
+    done = run(tmp_path, "migrate", database_url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "already up to date\n", "")
+
+
 def test_dev_refuses_a_database_of_its_user(
     tmp_path: Path, postgres_server: PostgresServer
 ) -> None:

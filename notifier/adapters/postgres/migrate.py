@@ -39,6 +39,8 @@ _DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 def migrate(url: str) -> list[str]:
     """Apply the missing revisions and return them, oldest first. Concurrent calls are safe.
 
+    None is missing in a schema that a newer version of Notifier has migrated.
+
     Processes may run meanwhile: a statement that gets no lock within 200 ms would make them wait,
     so all is undone and repeated, for a minute. Must not be called in a running event loop. Raises
     StoreUnavailable if Postgres is unreachable, ConfigError if it refuses the work.
@@ -107,6 +109,8 @@ def _upgrade(connection: Connection) -> list[str]:
     script = ScriptDirectory.from_config(config)
     before = MigrationContext.configure(connection).get_current_revision()
     connection.commit()
+    if before and before not in revisions():  # a newer version has migrated: nothing is missing
+        return []
     command.upgrade(config, "head")
     after = MigrationContext.configure(connection).get_current_revision()
     newest_first = script.iterate_revisions(after or "head", before or "base")
