@@ -28,6 +28,9 @@ class FixedFigures:
     def figures(self) -> Figures:
         return self.value
 
+    def consumers(self) -> int:
+        return sum(figures.consumers for figures in self.queue_figures().values())
+
     def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
         return self.value.queues
 

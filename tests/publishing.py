@@ -23,8 +23,10 @@ class FaultyBroker(InProcessBroker):
     Messages of the queue `slow` are confirmed only once the test sets `may_confirm`.
     """
 
-    def __init__(self, *, slow: QueueKey | None = None) -> None:
-        super().__init__(QUEUES)
+    def __init__(
+        self, *, slow: QueueKey | None = None, queues: Sequence[QueueKey] = QUEUES
+    ) -> None:
+        super().__init__(queues)
         self.is_refusing = False
         self.refused: QueueKey | None = None
         self.max_batches = list[Mapping[QueueKey, int]]()

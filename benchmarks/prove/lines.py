@@ -12,6 +12,7 @@ from benchmarks.prove.breakers import (
     provider_fails_slowly,
     wrong_credentials,
 )
+from benchmarks.prove.channels import channels
 from benchmarks.prove.freezing import worker_frozen
 from benchmarks.prove.growth import growth
 from benchmarks.prove.hangs import provider_hangs
@@ -62,7 +63,7 @@ MANY_WORKERS: Sequence[Measurement] = (
 )
 WATCHED: Sequence[Measurement] = (alerts,)
 SPEED: Sequence[Measurement] = (idle_latency, flood, skewed_load)
-SIZE: Sequence[Measurement] = (growth, million, history)
+SIZE: Sequence[Measurement] = (growth, million, history, channels)
 LINES: Mapping[str, Measurement] = {
     line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED, *SIZE)
 }

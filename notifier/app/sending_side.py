@@ -59,6 +59,10 @@ class SendingSide:
             for name, figures in running.breakers.figures().items()
         }
 
+    def consumers(self) -> int:
+        """How many consumers this process has."""
+        return self._running.pool.consumers if self._running else 0
+
     def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
         """This process's figures of each queue."""
         return self._running.pool.figures() if self._running else {}

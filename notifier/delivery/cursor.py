@@ -73,6 +73,7 @@ class QueueCursor:
             )
             for due_class in PUBLISH_ORDER
         }
+        self._published = [cursor.published for cursor in self._classes.values()]
         self._room = 0
         self._asked_at = at
         self._clock: _ClockRead | None = None
@@ -124,6 +125,15 @@ class QueueCursor:
         for row in unconfirmed:
             self._classes[row.due_class].forget(row)
             self._classes[row.due_class].set_back(before(row.position))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing that was read is being published or known to be unclaimed."""
+        return not self._unsettled and not any(self._published)
+
+    def floors(self) -> Mapping[DueClass, Position]:
+        """Return the positions at or above which rows may appear that no read has seen."""
+        return {due_class: cursor.floor for due_class, cursor in self._classes.items()}
 
     def progress(self, *, is_backlogged: bool) -> Progress:
         """Return what the next holder continues from."""

@@ -17,9 +17,10 @@ from notifier.delivery.cursor import QueueCursor
 from notifier.delivery.publish_window import MAX_WINDOW
 from notifier.delivery.publisher import PROBE_INTERVAL_S, Publisher
 from notifier.domain.controls import SendPermission
-from notifier.domain.due import DueClass
+from notifier.domain.due import BEGINNING, DueClass
 from notifier.domain.errors import StoreError
 from notifier.domain.notification import NotificationId, Priority, QueueKey
+from notifier.domain.rotation import Rotation
 from notifier.lifecycle import uptime_s, wait
 from notifier.ports.broker import Pointer
 from notifier.ports.store import LiveRow
@@ -36,6 +37,19 @@ if TYPE_CHECKING:
     from notifier.ports.store import RelayStore
 
 POLL_INTERVAL_S: Final = 0.1
+MAX_READ_QUEUES: Final = 12
+"""With more queues than this, a pass reads only those that may have due rows."""
+READ_IN_TURN: Final = 10
+TURN_INTERVAL_S: Final = 0.5
+"""So many of the others are read all the same, so often: their cursors must follow the clock."""
+IDLE_INTERVAL_S: Final[Mapping[Priority, float]] = {
+    Priority.HIGH: POLL_INTERVAL_S,
+    Priority.MEDIUM: 0.2,
+    Priority.LOW: 0.5,
+}
+"""How often a pass runs while all of so many queues are idle."""
+ACTIVE_S: Final = 2.0
+"""For how long after a read that returned rows a queue is read by every pass."""
 MAX_PASS_ROWS: Final = 1000
 """Rows that a pass publishes of one queue, and that it reads and publishes at a time."""
 STORE_RETRY_S: Final = 0.5
@@ -136,6 +150,11 @@ class Relay:
         self._leases = leases
         self._gates = gates
         self._held: dict[QueueKey, HeldQueue] = {}
+        self._rotation = Rotation()
+        self._turn_at = 0.0
+        self._interval_s = POLL_INTERVAL_S
+        self._active_until: dict[QueueKey, float] = {}
+        self._found_at = BEGINNING.due_at
         self._has_more = False
         """Whether the last pass left due rows for which there is room."""
         self._wake = asyncio.Event()
@@ -152,7 +171,10 @@ class Relay:
         }
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run passes until `stop`: every 100 ms, when woken, and at once while there is more."""
+        """Run passes until `stop`: every 100 ms, when woken, and at once while there is more.
+
+        Of many queues that are all idle, those of medium and low run them less often.
+        """
         is_store_available = True
         while not stop.is_set():
             self._wake.clear()
@@ -168,7 +190,7 @@ class Relay:
             if not self._publisher.is_publishable:
                 await wait(stop, PROBE_INTERVAL_S)
             elif not self._has_more:
-                await wait(self._wake, POLL_INTERVAL_S)
+                await wait(self._wake, self._interval_s)
 
     async def run_once(self) -> int:
         """Run one pass over the queues held; returns how many rows it published.
@@ -178,8 +200,10 @@ class Relay:
         """
         held = self._follow_leases()
         self._has_more = False
-        rooms = await self._rooms(held) if held and await self._publisher.probe() else {}
-        for queue in held:
+        is_publishable = bool(held) and await self._publisher.probe()
+        passed = await self._queues_to_read(held) if is_publishable else held
+        rooms = await self._rooms(passed) if is_publishable else {}
+        for queue in passed:
             if queue not in rooms:
                 self._finish_pass(queue, is_backlogged=True)  # not read: rows may wait
         return sum([await self._publish_due(some) for some in _split_by_rows(rooms)])
@@ -222,6 +246,52 @@ class Relay:
         held = self._held.get(queue)
         return held is not None and held.lease is leases.get(queue)
 
+    async def _queues_to_read(self, held: Sequence[QueueKey]) -> Sequence[QueueKey]:
+        """Return the queues that a pass reads: all of a few, of many those that may have due rows.
+
+        One statement finds the idle queues that have a due row. Some of the others are read in
+        turn. The pass ends for the rest here, as one that found nothing.
+        """
+        self._interval_s = POLL_INTERVAL_S
+        if len(held) <= MAX_READ_QUEUES:
+            return held
+        now = uptime_s()
+        idle = [queue for queue in held if self._is_idle(queue, now)]
+        if len(idle) == len(held):
+            self._interval_s = IDLE_INTERVAL_S[held[0].priority]
+        read = {*await self._find_due(idle), *self._in_turn(idle, now)}
+        skipped = {queue for queue in idle if queue not in read}
+        for queue in skipped:
+            self._note_pass(self._held[queue].lease)
+        return [queue for queue in held if queue not in skipped]
+
+    def _in_turn(self, queues: Sequence[QueueKey], now: float) -> Sequence[QueueKey]:
+        if now < self._turn_at:
+            return ()
+        self._turn_at = now + TURN_INTERVAL_S
+        return self._rotation.take(queues, READ_IN_TURN)
+
+    def _is_idle(self, queue: QueueKey, now: float) -> bool:
+        """Whether the last reads of the queue left nothing to do."""
+        window = self._publisher.flows[queue].window
+        return (
+            not window.is_backlogged
+            and window.ready == 0
+            and self._active_until.get(queue, 0.0) <= now
+            and self._held[queue].cursor.is_idle
+        )
+
+    async def _find_due(self, queues: Sequence[QueueKey]) -> Collection[QueueKey]:
+        if not queues:
+            return []
+        cursors = {queue: self._held[queue].cursor for queue in queues}
+        found = await self._store.find_due(
+            {queue: cursor.floors() for queue, cursor in cursors.items()}
+        )
+        before, self._found_at = self._found_at, found.now
+        # Postgres's clock has gone back: new rows are behind the floors, as the reads will notice.
+        return queues if found.now < before else found.queues
+
     async def _rooms(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, int]:
         """Return how many rows the pass may publish of each queue; without those of 0."""
         await self._poll_depths(queues)
@@ -251,6 +321,7 @@ class Relay:
         ]
         read = await self._store.read_due(ranges)
         rows, now = read.by_queue(), uptime_s()
+        self._active_until |= dict.fromkeys(rows, now + ACTIVE_S)
         batches = {queue: self._held[queue].cursor.read(rows[queue], read, now) for queue in rooms}
         due = [row for batch in batches.values() for row in batch.rows]
         unconfirmed = defaultdict[QueueKey, list[LiveRow]](list)
@@ -278,6 +349,9 @@ class Relay:
         """Write into the lease how far the queue is published, and that a pass has ended."""
         lease, cursor = self._held[queue]
         lease.progress = cursor.progress(is_backlogged=is_backlogged)
+        self._note_pass(lease)
+
+    def _note_pass(self, lease: HeldLease) -> None:
         lease.passed_at = uptime_s()
         lease.unpublishable_since = self._publisher.unpublishable_since
 

@@ -14,6 +14,8 @@ import msgspec
 NotificationId = NewType("NotificationId", UUID)
 WorkerId = NewType("WorkerId", UUID)
 Channel = NewType("Channel", str)
+MAX_PARSED: Final = 10_000
+"""How many queue names are parsed only once: those of a deployment with many channels."""
 
 
 class Priority(StrEnum):
@@ -68,7 +70,7 @@ FINAL: Final = frozenset(
 )
 
 
-class QueueKey(msgspec.Struct, frozen=True, order=True):
+class QueueKey(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """A queue: one channel at one priority. `str()` returns its name, such as `email.high`."""
 
     channel: Channel
@@ -78,7 +80,7 @@ class QueueKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.channel}.{self.priority}"
 
     @staticmethod
-    @lru_cache
+    @lru_cache(MAX_PARSED)
     def parse(name: str) -> QueueKey:
         """Parse a name such as `email.high`; raises ValueError for anything else."""
         channel, _, priority = name.rpartition(".")

@@ -74,6 +74,10 @@ class FigureSource(Protocol):
         """The figures as of now."""
         ...
 
+    def consumers(self) -> int:
+        """The sum of the consumers in the figures, for less than the figures cost."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:

@@ -105,6 +105,13 @@ class DueRange(NamedTuple):
     due_for_s: float = 0.0
 
 
+class DueQueues(NamedTuple):
+    """The queues that have a due row, and when Postgres looked for them, by its clock."""
+
+    queues: Collection[QueueKey]
+    now: datetime
+
+
 class LiveRow(msgspec.Struct, frozen=True):
     """A row that waits or is being sent. `claimed_by` is None while it waits.
 
@@ -267,15 +274,26 @@ class AttemptStore(Protocol):
         ...
 
 
+class LookStore(Protocol):
+    """Reads the rows of queues again, for the recovery."""
+
+    async def look(self, ranges: Sequence[DueRange]) -> DueRead:
+        """Read as RelayStore.read_due does, on a connection of its own, beside those reads."""
+        ...
+
+
 class RelayStore(Protocol):
-    """The part of the store that the relay and the recovery of a queue use."""
+    """Reads due rows, for the relay."""
 
     async def read_due(self, ranges: Sequence[DueRange]) -> DueRead:
         """Read the rows of these ranges in one snapshot, claimed and expired ones included."""
         ...
 
-    async def look(self, ranges: Sequence[DueRange]) -> DueRead:
-        """Read as `read_due` does, on a connection of its own, beside the relay's reads."""
+    async def find_due(self, floors: Mapping[QueueKey, Mapping[DueClass, Position]]) -> DueQueues:
+        """Find the queues that have a due row of some class at or after the time of its floor.
+
+        Claimed and expired rows count too. It costs a fraction of a read.
+        """
         ...
 
 
@@ -332,7 +350,7 @@ class ConfigurationStore(UnconfiguredReader, Protocol):
         ...
 
 
-class RecoveryStore(RelayStore, Protocol):
+class RecoveryStore(LookStore, Protocol):
     """The part of the store that the recovery of lost messages and dead processes uses."""
 
     async def settle_orphans(

@@ -43,6 +43,10 @@ FLOOR_LAG_S: Final = 10.0
 """How long after an event all queues are read once more: the floors may have been behind it."""
 READ_ROWS: Final = 2000
 """Rows of one read; a larger one would delay everything else in this process."""
+MAX_READ_ALONE: Final = 12
+"""With more queues to read than this, one read of many of them finds those that need their own."""
+READ_TOGETHER: Final = 60
+FEW_ROWS: Final = 100
 MAX_SETTLED: Final = 500
 """Orphans of one statement."""
 SHORT_CLASSES: Final = frozenset({DueClass.BACK, DueClass.DIRECT})
@@ -95,7 +99,7 @@ class OrphanRecovery:
         held = self._leases.held()
         self._note_events(held)
         settled = 0
-        for queue in [queue for queue in self._unread if queue in held]:
+        for queue in await self._to_recover(held):
             try:
                 settled += await self._recover(queue, held[queue].progress)
             except StoreError as error:
@@ -104,6 +108,37 @@ class OrphanRecovery:
                 self._unread[queue] = self._unread.pop(queue)
                 break
         return settled
+
+    async def _to_recover(self, held: Mapping[QueueKey, HeldLease]) -> Sequence[QueueKey]:
+        """Return the queues to read; of many, those that one read of them all cannot rule out."""
+        queues = [queue for queue in self._unread if queue in held]
+        if len(queues) <= MAX_READ_ALONE:
+            return queues
+        left = list[QueueKey]()
+        try:
+            for start in range(0, len(queues), READ_TOGETHER):
+                left += await self._rule_out(queues[start : start + READ_TOGETHER], held)
+        except StoreError as error:
+            log.debug("orphan_recovery_failed", reason=str(error))
+        return left
+
+    async def _rule_out(
+        self, queues: Sequence[QueueKey], held: Mapping[QueueKey, HeldLease]
+    ) -> Sequence[QueueKey]:
+        """Return those of these queues that have orphans or too many rows; note the others."""
+        ranges = [
+            _range(queue, due_class, held[queue].progress, limit=FEW_ROWS)
+            for queue in queues
+            for due_class in DueClass
+        ]
+        read = (await self._store.look(ranges)).rows
+        rows = Counter((row.queue, row.due_class) for row in read)
+        left = {queue for (queue, _), count in rows.items() if count == FEW_ROWS}
+        left |= {row.queue for row in read if self._orphan(row)}
+        for queue in queues:
+            if queue not in left:
+                self._unread.pop(queue, None)
+        return [queue for queue in queues if queue in left]
 
     def _note_events(self, held: Mapping[QueueKey, HeldLease]) -> None:
         """Note which queues may have orphans now."""
@@ -126,17 +161,15 @@ class OrphanRecovery:
         """Settle the orphans of one queue; without any, it need not be read again."""
         found, settled = 0, 0
         for due_class in DueClass:
-            until = None if due_class in SHORT_CLASSES else progress.floor(due_class).due_at
-            after = BEGINNING
+            range_ = _range(queue, due_class, progress, limit=READ_ROWS)
             while True:
-                range_ = DueRange(queue, due_class, after, READ_ROWS, until)
                 rows = (await self._store.look([range_])).rows
                 orphans = [orphan for row in rows if (orphan := self._orphan(row))]
                 found += len(orphans)
                 settled += await self._settle(orphans)
                 if len(rows) < READ_ROWS:
                     break
-                after = rows[-1].position
+                range_ = range_._replace(after=rows[-1].position)
         if not found:
             self._unread.pop(queue, None)
         return settled
@@ -203,3 +236,9 @@ class OrphanRecovery:
                 self._observer.retried(queue, "ambiguous")
             else:
                 self._observer.finished(queue, status, age_s, decision.reason)
+
+
+def _range(queue: QueueKey, due_class: DueClass, progress: Progress, *, limit: int) -> DueRange:
+    """Return the rows of a class that may be orphans, from the beginning."""
+    until = None if due_class in SHORT_CLASSES else progress.floor(due_class).due_at
+    return DueRange(queue, due_class, BEGINNING, limit, until)

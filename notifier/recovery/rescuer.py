@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from datetime import UTC, datetime
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
@@ -19,6 +19,7 @@ import structlog
 from notifier.domain.controls import SendPermission
 from notifier.domain.due import DueClass
 from notifier.domain.errors import StoreError
+from notifier.domain.rotation import Rotation
 from notifier.lifecycle import Clock, uptime_s
 from notifier.ports.observer import RescueReason
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from notifier.ports.controls import Permissions
     from notifier.ports.heartbeat import PeerFigures, QueueFigures, QueueFigureSource
     from notifier.ports.observer import RecoveryObserver
-    from notifier.ports.store import LiveRow, RelayStore
+    from notifier.ports.store import LiveRow, LookStore
 
 CHECK_INTERVAL_S: Final = 1.0
 OVERDUE_S: Final = 10.0
@@ -40,6 +41,9 @@ LONG_LOOK_TIMEOUT_S: Final = 2.0
 READ_ROWS: Final = 4000
 """Rows of one read; a larger one would delay everything else in this process."""
 MIN_READ_ROWS: Final = 100
+MAX_LOOKED_QUEUES: Final = 60
+"""With more queues than this, a pass looks at those with published rows, and at this many of the
+others in turn. So many long looks, one per pass, are also one a minute."""
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +66,7 @@ class Rescuer:
     def __init__(
         self,
         *,
-        store: RelayStore,
+        store: LookStore,
         publisher: Publisher,
         observer: RecoveryObserver,
         own: QueueFigureSource,
@@ -79,6 +83,7 @@ class Rescuer:
         self._clock = clock
         self._ignored_at: dict[QueueKey, float] = {}
         self._long_looks: dict[QueueCursor, float] = {}
+        self._rotation = Rotation()
 
     async def run_once(self) -> int:
         """Look at the queues that may send; publish what was missed and lost.
@@ -100,8 +105,9 @@ class Rescuer:
         total = 0
         try:
             await self._look_long(cursors)
-            now = await self._look(cursors)
-            for queue, cursor in cursors.items():
+            looked = self._choose(cursors)
+            now = await self._look(looked)
+            for queue, cursor in looked.items():
                 if now is None or self._is_ignored(queue):
                     continue
                 before = overdue_before(figures.get(queue, []), now=now.timestamp())
@@ -122,24 +128,39 @@ class Rescuer:
                 figures[queue].append(of_queue)
         return figures
 
+    def _choose(self, cursors: Mapping[QueueKey, QueueCursor]) -> Mapping[QueueKey, QueueCursor]:
+        """Return the queues to look at: all of a few; of many, those that are idle in turn."""
+        if len(cursors) <= MAX_LOOKED_QUEUES:
+            return cursors
+        idle = [queue for queue, cursor in cursors.items() if cursor.is_idle]
+        skipped = {*idle}.difference(self._rotation.take(idle, MAX_LOOKED_QUEUES))
+        return {queue: cursor for queue, cursor in cursors.items() if queue not in skipped}
+
     async def _look_long(self, cursors: Mapping[QueueKey, QueueCursor]) -> None:
-        """Look at one queue from its beginning, if it is time for one of them."""
+        """Look at one queue from its beginning, if it is time for one; at several of many."""
         self._long_looks = {
             cursor: self._long_looks.get(cursor, -inf) for cursor in cursors.values()
         }
-        queue = min(cursors, key=lambda queue: self._long_looks[cursors[queue]], default=None)
         now = self._clock()
-        if queue is None or now - self._long_looks[cursors[queue]] < LONG_LOOK_INTERVAL_S:
+        waiting = sorted(cursors, key=lambda queue: self._long_looks[cursors[queue]])
+        chosen = {
+            queue: cursors[queue]
+            for queue in waiting[: ceil(len(cursors) / MAX_LOOKED_QUEUES)]
+            if now - self._long_looks[cursors[queue]] >= LONG_LOOK_INTERVAL_S
+        }
+        if not chosen:
             return
-        cursor = cursors[queue]
-        self._long_looks[cursor] = now
-        cursor.begin_look(now, is_long=True)
+        for cursor in chosen.values():
+            self._long_looks[cursor] = now
+            cursor.begin_look(now, is_long=True)
         try:
             async with asyncio.timeout(LONG_LOOK_TIMEOUT_S):
-                await self._read_looks({queue: cursor})
+                await self._read_looks(chosen)
         except (StoreError, TimeoutError) as error:
-            cursor.abandon_look()
-            log.warning("long_look_failed", queue=str(queue), reason=str(error) or "timeout")
+            for queue, cursor in chosen.items():
+                cursor.abandon_look()
+                reason = str(error) or "timeout"
+                log.warning("long_look_failed", queue=str(queue), reason=reason)
 
     async def _look(self, cursors: Mapping[QueueKey, QueueCursor]) -> datetime | None:
         """Look at these queues; returns Postgres's time, None if there was nothing to look at."""

@@ -16,6 +16,7 @@ from harness.client import until
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.leases import PostgresLeases, open_leases
 from notifier.domain.due import DueClass, Position
+from notifier.domain.errors import StoreUnavailable
 from notifier.domain.liveness import LEASE_TIMEOUT_S
 from notifier.domain.notification import QueueKey
 from notifier.ports.leases import HeldLease, Lease, LeaseRead, Progress
@@ -89,6 +90,27 @@ async def test_a_renewal_moves_the_beat_and_writes_the_progress(
     )
     assert stored is not None
     assert tuple(stored) == (*POSITION, True)
+
+
+async def test_progress_is_written_once_and_again_after_a_renewal_that_failed(
+    stores: Stores, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    one, _ = stores
+    await acquire_all(one)
+    lease = a_held(EMAIL_HIGH)
+    await one.renew([lease])
+    await connection.execute("UPDATE leases SET progress = '{}'")
+    await one.renew([lease])
+    stored = "SELECT progress::text FROM leases WHERE queue = 'email.high'"
+    assert await connection.fetchval(stored) == "{}"
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'notifier'"
+    )
+    with pytest.raises(StoreUnavailable):
+        await one.renew([lease])
+    await one.renew([lease])
+    assert await connection.fetchval(stored) != "{}"
 
 
 async def test_a_lease_that_was_renewed_meanwhile_is_not_acquired(stores: Stores) -> None:

@@ -74,6 +74,7 @@ INSERT_MANY: Final = """
     SELECT id, now(), now(), now(), now() + interval '1 hour', 2, 1, 'email.low' FROM new"""
 PRIMARY_KEY: Final = ("Index Scan", "live_pkey")
 DUE: Final = ("Index Scan", "live_due")
+DUE_ONLY: Final = ("Index Only Scan", "live_due")
 EXPIRES: Final = ("Index Scan", "live_expires")
 CONNECTION_AND_SCANS: Final[Mapping[str, tuple[str, set[tuple[str, str]]]]] = {
     "claim": ("claim", {PRIMARY_KEY}),
@@ -84,6 +85,7 @@ CONNECTION_AND_SCANS: Final[Mapping[str, tuple[str, set[tuple[str, str]]]]] = {
     "fail_unclaimable": ("claim", {PRIMARY_KEY}),
     "settle_orphans": ("maintenance", {PRIMARY_KEY}),
     "read_due": ("relay", {DUE}),
+    "find_due": ("relay", {DUE_ONLY}),
     "sweep": ("maintenance", {PRIMARY_KEY, EXPIRES}),
 }
 RECOVERIES: Final = ["settle_orphans", "record_late", "give_back", "sweep", "fail_unclaimable"]
@@ -240,7 +242,7 @@ def _check_condition(name: str, node: Mapping[str, Any]) -> None:
         case "live_pkey":
             assert re.search(r"\bid = (ANY \(|[$\w.]+)", condition), name
         case "live_due":
-            assert "(ROW(due_at, id) > ROW(" in condition, name
+            assert "(ROW(due_at, id) > ROW(" in condition or "due_at >=" in condition, name
             for column in ("queue", "turn", "class", "due_at <="):
                 assert column in condition, name
             assert "Filter" not in node, name

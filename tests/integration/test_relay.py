@@ -13,10 +13,24 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.publish_window import MIN_WINDOW
-from notifier.delivery.relay import MAX_PASS_ROWS, POLL_INTERVAL_S, Relay, Relays
+from notifier.delivery.relay import (
+    MAX_PASS_ROWS,
+    MAX_READ_QUEUES,
+    POLL_INTERVAL_S,
+    READ_IN_TURN,
+    Relay,
+    Relays,
+)
 from notifier.domain.controls import SendPermission
 from notifier.domain.due import DueClass
-from notifier.domain.notification import Claimed, NewNotification, QueueKey, Status
+from notifier.domain.notification import (
+    Channel,
+    Claimed,
+    NewNotification,
+    Priority,
+    QueueKey,
+    Status,
+)
 from notifier.lifecycle import background_task
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 from notifier.ports.leases import Progress
@@ -237,7 +251,7 @@ class LosingStore:
         self._store = store
         self._leases = leases
         self._lost = lost
-        self.look = store.look
+        self.find_due = store.find_due
 
     async def read_due(self, ranges: Sequence[DueRange]) -> DueRead:
         read = await self._store.read_due(ranges)
@@ -495,3 +509,87 @@ async def test_messages_carry_several_pointers_where_a_worker_has_the_capacity(
         broker = FaultyBroker()
         await Deployment(worker_capacity_per_s=capacity_per_s).relay(store, broker).run_once()
         assert broker.max_batches[-1][SMS_HIGH] == batch_sizes
+
+
+MANY = tuple(
+    QueueKey(Channel(f"c{number:02}"), Priority.HIGH) for number in range(4 * MAX_READ_QUEUES)
+)
+
+
+class CountingStore:
+    """The store, with the queues of each read."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self.find_due = store.find_due
+        self.reads = list[set[QueueKey]]()
+
+    async def read_due(self, ranges: Sequence[DueRange]) -> DueRead:
+        self.reads.append({range_.queue for range_ in ranges})
+        return await self._store.read_due(ranges)
+
+
+@pytest.fixture
+def many(store: PostgresStore) -> tuple[Relay, FaultyBroker, CountingStore, FixedLeases]:
+    """A relay of many queues, its broker, its store and its leases."""
+    broker, leases, counting = FaultyBroker(queues=MANY), FixedLeases(), CountingStore(store)
+    for queue in MANY:
+        leases.acquire(queue, Progress(), term=1)
+    relay = Relay(
+        store=counting,
+        broker=broker,
+        observer=Metrics(MANY, {}, version="0"),
+        queues=MANY,
+        leases=leases,
+        cluster=FixedCluster(),
+        gates=FixedGates(),
+    )
+    return relay, broker, counting, leases
+
+
+async def test_the_next_pass_over_many_queues_publishes_what_is_due_in_any_of_them(
+    store: PostgresStore, many: tuple[Relay, FaultyBroker, CountingStore, FixedLeases]
+) -> None:
+    relay, broker, _, _ = many
+    await passes(relay, 3)
+    for queue in MANY:
+        await insert(store, queue, 1)
+        assert await relay.run_once() == 1
+        assert broker.published[-1].queue == queue
+    assert await passes(relay, 3) == [0, 0, 0]
+
+
+async def test_a_pass_over_many_idle_queues_reads_few_of_them_and_counts_for_all(
+    many: tuple[Relay, FaultyBroker, CountingStore, FixedLeases],
+) -> None:
+    relay, _, counting, leases = many
+    await relay.run_once()
+    for lease in leases.leases.values():
+        lease.passed_at = 0.0
+    counting.reads.clear()
+    await passes(relay, 2)
+    assert len(set().union(*counting.reads)) <= READ_IN_TURN
+    assert all(leases.leases[queue].passed_at > 0 for queue in MANY)
+
+
+async def test_each_of_many_idle_queues_is_read_in_its_turn(
+    many: tuple[Relay, FaultyBroker, CountingStore, FixedLeases],
+) -> None:
+    relay, _, counting, _ = many
+    async with background_task(relay, "relay"):
+        while set().union(*counting.reads) != {*MANY}:
+            await asyncio.sleep(0.01)
+
+
+async def test_many_queues_without_publish_permission_report_that_rows_may_wait(
+    store: PostgresStore, many: tuple[Relay, FaultyBroker, CountingStore, FixedLeases]
+) -> None:
+    relay, broker, _, leases = many
+    await relay.run_once()
+    broker.is_refusing = True
+    await insert(store, MANY[7], 1)
+    await passes(relay, 2)
+    assert all(leases.leases[queue].unpublishable_since for queue in MANY)
+    broker.is_refusing = False
+    await passes(relay, 3)
+    assert [pointer.queue for pointer in broker.published] == [MANY[7]]

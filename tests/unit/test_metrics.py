@@ -313,3 +313,43 @@ def test_a_distribution_is_scraped_like_a_histogram_of_the_library(values: list[
             own.observe(value)
             library.observe(value)
     assert generate_latest(ours) == generate_latest(theirs)
+
+
+def many_channels(count: int) -> Metrics:
+    channels = [Channel(f"c{number:03}") for number in range(count)]
+    return Metrics(
+        [QueueKey(channel, priority) for channel in channels for priority in Priority],
+        {channel: [f"p{number % 3}"] for number, channel in enumerate(channels)},
+        version="1.2.3",
+        target_wait_s=dict.fromkeys(Priority, 1.0),
+        registry=CollectorRegistry(),
+    )
+
+
+def test_the_channels_after_the_first_sixteen_share_their_series() -> None:
+    metrics = many_channels(100)
+    own, shared = (QueueKey(Channel(name), Priority.HIGH) for name in ("c015", "c016"))
+    last = QueueKey(Channel("c099"), Priority.HIGH)
+    for queue in (own, shared, last):
+        metrics.accepted(queue, 1)
+        metrics.attempted(queue, "p0", "accepted", "", 0.1)
+        metrics.queue_measured(queue, ready=2, due=3, oldest_wait_s=len(queue.channel))
+        metrics.consumers_measured(queue, consumers=4, busy=1, limited_by="need")
+    metrics.queue_measured(last, ready=5, due=0, oldest_wait_s=9.0)
+    metrics.provider_hanging(last.channel, is_hanging=True)
+
+    assert value(metrics, "accepted_total", queue="c015.high") == 1
+    assert value(metrics, "accepted_total", queue="other.high") == 2
+    labels = {"queue": "other.high", "provider": "other", "outcome": "accepted"}
+    assert value(metrics, "attempts_total", **labels) == 1
+    assert value(metrics, "ready", queue="other.high") == 2 + 5
+    assert value(metrics, "due", queue="other.high") == 3
+    assert value(metrics, "oldest_wait_seconds", queue="other.high") == 9.0
+    assert value(metrics, "consumers", queue="other.high") == 8
+    assert value(metrics, "provider_hanging", channel="other") == 1
+    assert not any("c016" in str(labels) for _, labels in series(metrics))
+
+
+def test_a_hundred_channels_have_as_many_series_as_seventeen() -> None:
+    assert series(many_channels(100)) == series(many_channels(17))
+    assert len(series(many_channels(100))) < 6_000

@@ -47,14 +47,17 @@ def test_a_statement_means_the_class_that_python_means(name: str, due_class: Due
     assert classes == {str(due_class.value)}
 
 
-@pytest.mark.parametrize("name", ["waiting", "list_waiting", "list_sending"])
+@pytest.mark.parametrize("name", ["waiting", "find_due", "list_waiting", "list_sending"])
 def test_a_statement_that_reads_all_classes_knows_them_all(name: str) -> None:
     (values,) = re.findall(r"VALUES\s(.*?)\s*\)\s*AS c \(class", code_of(name), re.DOTALL)
     assert re.findall(r"\((\d)", values) == [str(due_class.value) for due_class in DueClass]
 
 
-def test_a_row_that_its_acceptor_publishes_counts_as_due_when_the_relay_would_read_it() -> None:
-    spans = re.findall(rf"\({DueClass.DIRECT.value}, interval '(\d+) seconds'", code_of("waiting"))
+@pytest.mark.parametrize("name", ["waiting", "find_due"])
+def test_a_row_that_its_acceptor_publishes_counts_as_due_when_the_relay_would_read_it(
+    name: str,
+) -> None:
+    spans = re.findall(rf"\({DueClass.DIRECT.value}, interval '(\d+) seconds'", code_of(name))
     assert spans == [f"{DIRECT_DELAY_S:g}"]
 
 

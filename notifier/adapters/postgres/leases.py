@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -64,6 +64,13 @@ def _due_class(name: str) -> DueClass:
     return DueClass(int(name))
 
 
+class _Written(NamedTuple):
+    """What a renewal that succeeded has written."""
+
+    term: int
+    progress: Progress
+
+
 class PostgresLeases:
     """Implements ports.leases.LeaseStore."""
 
@@ -73,11 +80,20 @@ class PostgresLeases:
         self.worker = worker
         self._names = [str(queue) for queue in queues]
         self._connection = connection
+        self._written: dict[QueueKey, _Written] = {}
 
     async def renew(self, held: Sequence[HeldLease]) -> LeaseRead:
         """Write the progress of these leases unless they have another holder; read all leases."""
+        wanted = {lease.queue: _Written(lease.term, lease.progress) for lease in held}
+        changed = [self._changed(queue, written) for queue, written in wanted.items()]
+        self._written = {}  # if this fails, Postgres may have lost what was written before, too
         rows = await self._connection.fetch(
-            statement("lease_renew"), self.worker, self._names, *_columns(held)
+            statement("lease_renew"),
+            self.worker,
+            self._names,
+            [str(queue) for queue in wanted],
+            [written.term for written in wanted.values()],
+            changed,
         )
         leases = [
             Lease(
@@ -90,6 +106,7 @@ class PostgresLeases:
             for row in rows
         ]
         renewed = {QueueKey.parse(row["queue"]) for row in rows if row["is_renewed"]}
+        self._written = {queue: wanted[queue] for queue in renewed}
         return LeaseRead(leases, renewed)
 
     async def acquire(self, seen: Sequence[Lease]) -> Mapping[QueueKey, Progress]:
@@ -112,6 +129,13 @@ class PostgresLeases:
     async def release(self, held: Sequence[HeldLease]) -> None:
         """Write the progress of these leases and leave them without a holder."""
         await self._connection.fetch(statement("lease_release"), self.worker, *_columns(held))
+
+    def _changed(self, queue: QueueKey, wanted: _Written) -> str | None:
+        """Return the progress to write, None if the last renewal has written it."""
+        before = self._written.get(queue)
+        if before and before.term == wanted.term and before.progress is wanted.progress:
+            return None
+        return encode_progress(wanted.progress)
 
     async def forget_leases(self) -> None:
         """Delete all leases, so that all due rows are published again."""

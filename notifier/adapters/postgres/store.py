@@ -27,6 +27,7 @@ from notifier.domain.notification import Claimed, NotificationId, QueueKey, Stat
 from notifier.ports.broker import Pointer
 from notifier.ports.store import (
     ClaimRequest,
+    DueQueues,
     DueRead,
     ExpiredRow,
     LiveRow,
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 MAX_COUNTED_DUE: Final = 1000
 MAX_SHOWN_DUE: Final = 10_000
 """How many rows of a class are counted for people: a few milliseconds."""
+ROUNDING_S: Final = 1e-5
+"""More than a number of seconds since the epoch is rounded by."""
 MAX_SWEEP_ROWS: Final = 5000
 MAX_LOSS_CHECKED: Final = 10_000
 MAX_LATE_WRITES: Final = 3
@@ -272,6 +275,18 @@ class PostgresStore:
 
     async def read_due(self, ranges: Sequence[DueRange]) -> DueRead:
         return await self._read(self._connections.relay, ranges)
+
+    async def find_due(self, floors: Mapping[QueueKey, Mapping[DueClass, Position]]) -> DueQueues:
+        rows = await self._connections.relay.fetch(
+            statement("find_due"),
+            [str(queue) for queue in floors],
+            *(
+                [of[due_class].due_at.timestamp() - ROUNDING_S for of in floors.values()]
+                for due_class in DueClass
+            ),
+        )
+        queues = [QueueKey.parse(row["queue"]) for row in rows if row["queue"] is not None]
+        return DueQueues(queues, datetime.fromtimestamp(rows[0]["now"], UTC))
 
     async def look(self, ranges: Sequence[DueRange]) -> DueRead:
         return await self._read(self._connections.look, ranges)

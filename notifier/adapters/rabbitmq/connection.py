@@ -28,7 +28,6 @@ class RabbitConnection:
     def __init__(self, url: str, name: str, shared: SharedState) -> None:
         self.name = name
         self._url = url
-        self._queues = shared.queues
         self._declarations = shared.declarations
         self._connection_state = shared.connection_state
         self._backoff = shared.new_backoff()
@@ -73,7 +72,8 @@ class RabbitConnection:
     async def _use(self, connection: AbstractConnection) -> None:
         if self._is_stopping:
             return
-        await self._declarations.declare(connection, self._queues)
+        connected_at = asyncio.get_running_loop().time()
+        await self._declarations.declare_all(connection, since=connected_at)
         self._declarations.check_usable()
         self._backoff.reset()
         self._open = connection

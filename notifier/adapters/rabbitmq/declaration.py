@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiormq.abc import AbstractConnection
 from aiormq.channel import Channel
@@ -23,6 +23,15 @@ from notifier.ports.observer import BrokerObserver
 
 REDECLARE_INTERVAL_S: Final = 2.0
 """How often a refused queue is declared again."""
+QUEUES_PER_CHANNEL: Final = 16
+MAX_CHANNELS: Final = 8
+
+
+class _Complete(NamedTuple):
+    """A declaration of all queues: on which connection, and at which time it was done."""
+
+    connection: AbstractConnection
+    at: float
 
 
 class Declarations:
@@ -34,6 +43,7 @@ class Declarations:
         self._last_refusal: BrokerUnavailable | None = None
         self._accepted = {queue: asyncio.Event() for queue in queues}
         self._lock = asyncio.Lock()
+        self._complete: _Complete | None = None
 
     @property
     def refused(self) -> Mapping[QueueKey, str]:
@@ -50,10 +60,45 @@ class Declarations:
         A queue that is refused is only recorded. Raises BrokerUnavailable if the exchange is
         refused or the connection fails.
         """
-        left = list(queues)
         async with self._lock:
-            while await self._declare_on_one_channel(connection, left):
+            await self._declare(connection, list(queues))
+
+    async def declare_all(self, connection: AbstractConnection, *, since: float) -> None:
+        """Declare all queues, unless another open connection has done so after `since`.
+
+        `since` is the event loop's time at which this connection was open. Raises as `declare`.
+        """
+        async with self._lock:
+            done = self._complete
+            if done is not None and not done.connection.is_closed and done.at >= since:
+                return
+            self._complete = None
+            await self._declare(connection, list(self._accepted))
+            self._complete = _Complete(connection, asyncio.get_running_loop().time())
+
+    async def _declare(self, connection: AbstractConnection, left: list[QueueKey]) -> None:
+        """Declare many queues on several channels at once: each declaration waits for a reply."""
+        failures = list[BrokerUnavailable]()
+        channels = max(1, min(len(left) // QUEUES_PER_CHANNEL, MAX_CHANNELS))
+        async with asyncio.TaskGroup() as group:
+            for number in range(channels):
+                group.create_task(
+                    self._declare_until_done(connection, left, failures), name=f"declare {number}"
+                )
+        if failures:
+            raise failures[0]
+
+    async def _declare_until_done(
+        self,
+        connection: AbstractConnection,
+        left: list[QueueKey],
+        failures: list[BrokerUnavailable],
+    ) -> None:
+        try:
+            while not failures and await self._declare_on_one_channel(connection, left):
                 pass
+        except BrokerUnavailable as error:
+            failures.append(error)
 
     def check_usable(self) -> None:
         """Raise the last refusal if every queue is refused."""

@@ -81,7 +81,7 @@ class Depths(ChannelOwner):
                 self._wake.clear()
             await self._redeclare()
             request = self._request.take()
-            queues, self._requested = self._requested or self._queues, set()
+            queues, self._requested = self._requested or self._consumed(), set()
             depths = await self._poll(channel, queues)
             self._check_consumers(depths)
             if request is not None:
@@ -110,10 +110,13 @@ class Depths(ChannelOwner):
             depths[queue] = Depth(ready, declared.consumer_count or 0)
         return depths
 
-    def _known(self, depths: Mapping[QueueKey, Depth]) -> dict[QueueKey, Depth]:
-        consumed = {
+    def _consumed(self) -> set[QueueKey]:
+        return {
             subscription.queue for subscription in self._subscriptions if subscription.is_consuming
         }
+
+    def _known(self, depths: Mapping[QueueKey, Depth]) -> dict[QueueKey, Depth]:
+        consumed = self._consumed()
         no_answer = Depth(0, 0)
         return {
             queue: depth

@@ -46,7 +46,7 @@ class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ProcessMetrics
         registry: CollectorRegistry | None = None,
     ) -> None:
         self.registry = registry or CollectorRegistry()
-        factory = SeriesFactory(self.registry)
+        factory = SeriesFactory(self.registry, queues)
         names = sorted({name for names in providers.values() for name in names})
         channels = dict.fromkeys(queue.channel for queue in queues)
         NotificationMetrics.__init__(self, factory, queues, providers, target_wait_s)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Gauge
 
-from notifier.adapters.telemetry.series import SeriesFactory
+from notifier.adapters.telemetry.series import SUM, SeriesFactory
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.notification import QueueKey
 
@@ -26,12 +26,14 @@ class QueueMetrics:
             "Notifications ready in RabbitMQ. An estimate where messages carry several.",
             by_queue,
             queues,
+            SUM,
         )
         self._due = factory.gauge(
             "due",
             "Rows in Postgres that are due and not yet published. Counting stops at 1,000.",
             by_queue,
             queues,
+            SUM,
         )
         self._oldest_wait = factory.gauge(
             "oldest_wait_seconds",
@@ -87,10 +89,14 @@ class QueueMetrics:
     def _define_consumers(self, factory: SeriesFactory, queues: Sequence[QueueKey]) -> None:
         by_queue = ("queue",)
         self._consumers = factory.gauge(
-            "consumers", "Consumers of this worker assigned to the queue.", by_queue, queues
+            "consumers", "Consumers of this worker assigned to the queue.", by_queue, queues, SUM
         )
         self._busy = factory.gauge(
-            "consumers_busy", "Consumers of this worker that run an attempt.", by_queue, queues
+            "consumers_busy",
+            "Consumers of this worker that run an attempt.",
+            by_queue,
+            queues,
+            SUM,
         )
         self._moves = factory.counter(
             "consumer_moves", "Consumers that the scheduler moved to this queue.", by_queue, queues

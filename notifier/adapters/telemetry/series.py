@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from itertools import accumulate
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-OTHER: Final = "other"
+from notifier.adapters.telemetry.label_values import OTHER, LabelValues
+from notifier.domain.notification import QueueKey
+
+SUM: Final = sum
+MAX: Final = max
+"""How the values of several queues make that of the gauge that they share."""
+
+Combine = Callable[[Iterable[float]], float]
 
 K = TypeVar("K", bound=Hashable)
 M = TypeVar("M")
@@ -24,8 +31,10 @@ class Children(dict[K, M], Generic[K, M]):
     All known keys get their series at the start. Every other key shares the series `other`.
     """
 
-    def __init__(self, child: Callable[..., M], label_count: int, keys: Iterable[K]) -> None:
-        super().__init__((key, child(*_label_values(key))) for key in keys)
+    def __init__(
+        self, child: Callable[..., M], label_count: int, series: Iterable[tuple[K, M]]
+    ) -> None:
+        super().__init__(series)
         self._child, self._label_count = child, label_count
 
     def __missing__(self, _: K) -> M:
@@ -62,6 +71,44 @@ class Count:
     def inc(self, amount: float = 1) -> None:
         """Count `amount` more."""
         self.value += amount
+
+
+class Settable(Protocol):
+    """The value of one key in a gauge."""
+
+    def set(self, value: float) -> None:
+        """Replace the value."""
+        ...
+
+
+class SharedGauge:
+    """One series of a gauge for several keys, of each of which the last value is kept."""
+
+    def __init__(self, gauge: Gauge, combine: Combine) -> None:
+        self._gauge, self._combine = gauge, combine
+        self._values: list[float] = []
+
+    def part(self) -> GaugePart:
+        """Return what sets the value of one more key."""
+        self._values.append(0.0)
+        return GaugePart(self, len(self._values) - 1)
+
+    def set(self, index: int, value: float) -> None:
+        """Replace the value of one key."""
+        if self._values[index] != value:
+            self._values[index] = value
+            self._gauge.set(self._combine(self._values))
+
+
+class GaugePart:
+    """The value of one key in a shared gauge."""
+
+    def __init__(self, shared: SharedGauge, index: int) -> None:
+        self._shared, self._index = shared, index
+
+    def set(self, value: float) -> None:
+        """Replace the value."""
+        self._shared.set(self._index, value)
 
 
 class Counts(Collector):
@@ -144,15 +191,17 @@ class Distributions(Collector):
 class SeriesFactory:
     """Registers metrics named `notifier_*` and makes their series."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, queues: Collection[QueueKey] = ()) -> None:
         self.registry = registry
+        self._values = LabelValues(queues)
 
     def counter(
         self, name: str, help_text: str, labels: Sequence[str], keys: Iterable[K]
     ) -> Children[K, Count]:
         """Return a counter's series, one per key."""
         metric = self.open_counter(name, help_text, labels)
-        return Children(metric.labels, len(labels), keys)
+        series = ((key, metric.labels(*self._values.of(labels, key))) for key in keys)
+        return Children(metric.labels, len(labels), series)
 
     def open_counter(self, name: str, help_text: str, labels: Sequence[str]) -> Counts:
         """Return a counter whose series are made when they are first asked for."""
@@ -161,11 +210,25 @@ class SeriesFactory:
         return metric
 
     def gauge(
-        self, name: str, help_text: str, labels: Sequence[str], keys: Iterable[K]
-    ) -> Children[K, Gauge]:
-        """Return a gauge's series, one per key."""
+        self,
+        name: str,
+        help_text: str,
+        labels: Sequence[str],
+        keys: Iterable[K],
+        combine: Combine = MAX,
+    ) -> Children[K, Settable]:
+        """Return a gauge's series, one per key; `combine` makes the value of shared ones."""
         metric = Gauge(f"notifier_{name}", help_text, labels, registry=self.registry)
-        return Children(metric.labels, len(labels), keys)
+        shared = dict[tuple[str, ...], SharedGauge]()
+        series = list[tuple[K, Settable]]()
+        for key in keys:
+            values = self._values.of(labels, key)
+            child: Settable = metric.labels(*values)
+            if self._values.is_shared(labels, key):
+                gauge = shared.setdefault(values, SharedGauge(metric.labels(*values), combine))
+                child = gauge.part()
+            series.append((key, child))
+        return Children(metric.labels, len(labels), series)
 
     def histogram(
         self,
@@ -178,8 +241,5 @@ class SeriesFactory:
         """Return a histogram's series, one per key."""
         metric = Distributions(f"notifier_{name}", help_text, labels, buckets)
         self.registry.register(metric)
-        return Children(metric.labels, len(labels), keys)
-
-
-def _label_values(key: object) -> tuple[str, ...]:
-    return tuple(str(part) for part in key) if isinstance(key, tuple) else (str(key),)
+        series = ((key, metric.labels(*self._values.of(labels, key))) for key in keys)
+        return Children(metric.labels, len(labels), series)

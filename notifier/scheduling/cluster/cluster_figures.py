@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from notifier.delivery.publish_window import QueueThroughput, worker_capacity
@@ -10,7 +11,7 @@ from notifier.domain.notification import QueueKey
 from notifier.scheduling.cluster.peer_load import NO_PEER_LOAD, PeerLoad
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from notifier.domain.breaker import ProviderFigures
     from notifier.ports.heartbeat import FigureSource, QueueFigures
@@ -51,7 +52,8 @@ class ClusterFigures:
 
     def workers(self) -> int:
         """How many live processes have consumers."""
-        return sum(_consumers(queues) > 0 for queues in self._all_queue_figures())
+        peers = sum(_consumers(queues) > 0 for queues in self.peer_queue_figures())
+        return peers + (self._own.consumers() > 0)
 
     def api_count(self) -> int:
         """How many live processes accept notifications; this one counts as one of them."""
@@ -59,7 +61,7 @@ class ClusterFigures:
 
     def share(self) -> float:
         """This process's share of the deployment's consumers; 1 if it has all or none."""
-        own = _consumers(self._own.figures().queues)
+        own = self._own.consumers()
         total = own + sum(_consumers(queues) for queues in self.peer_queue_figures())
         return own / total if own else 1.0
 
@@ -77,22 +79,45 @@ class ClusterFigures:
         return loads
 
     def throughput(self) -> Mapping[QueueKey, QueueThroughput]:
-        """Per queue, the deployment's consumers and throughput; computed at most every 100 ms."""
+        """Per queue, the deployment's consumers and throughput.
+
+        That of a queue is computed when it is read, and at most every 100 ms.
+        """
         now = time.monotonic()
         if now - self._throughput_at >= MAX_THROUGHPUT_AGE_S:
             self._throughput_at = now
-            self._throughput = {
-                queue: QueueThroughput(
-                    consumers=sum(figures.consumers for figures in reports),
-                    drain_per_s=sum(figures.done_per_s for figures in reports),
-                    worker_capacity_per_s=worker_capacity(map(_capacity, reports)),
-                )
-                for queue, reports in self.queue_figures().items()
-            }
+            self._throughput = _Throughput(self._all_queue_figures())
         return self._throughput
 
     def _all_queue_figures(self) -> Sequence[Mapping[QueueKey, QueueFigures]]:
         return [self._own.figures().queues, *self.peer_queue_figures()]
+
+
+class _Throughput(Mapping[QueueKey, QueueThroughput]):
+    """The sums of some processes' figures. Each is computed once: of many queues few are read."""
+
+    def __init__(self, reports: Sequence[Mapping[QueueKey, QueueFigures]]) -> None:
+        self._reports = reports
+        self._computed: dict[QueueKey, QueueThroughput] = {}
+
+    def __getitem__(self, queue: QueueKey) -> QueueThroughput:
+        computed = self._computed.get(queue)
+        if computed is None:
+            reports = [report[queue] for report in self._reports if queue in report]
+            if not reports:
+                raise KeyError(queue)
+            computed = self._computed[queue] = QueueThroughput(
+                consumers=sum(figures.consumers for figures in reports),
+                drain_per_s=sum(figures.done_per_s for figures in reports),
+                worker_capacity_per_s=worker_capacity(map(_capacity, reports)),
+            )
+        return computed
+
+    def __iter__(self) -> Iterator[QueueKey]:
+        return iter(dict.fromkeys(queue for report in self._reports for queue in report))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _capacity(figures: QueueFigures) -> float:

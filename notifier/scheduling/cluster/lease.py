@@ -113,6 +113,7 @@ class LeasePolicy:
         self._now = -inf
         self._able_since = inf
         self._live_since: dict[WorkerId, float] = {}
+        self._first: dict[QueueKey, WorkerId] = {}
         self._given_up_at: dict[QueueKey, float] = {}
         self._handed_over_at = -inf
         self._offered: dict[QueueKey, tuple[WorkerId, float]] = {}
@@ -128,6 +129,8 @@ class LeasePolicy:
         is_able = is_able and self._worker in workers
         self._able_since = min(self._able_since, now) if is_able else inf
         since = self._live_since
+        if since.keys() != {*workers, self._worker}:
+            self._first.clear()
         self._live_since = {worker: since.get(worker, now) for worker in (*workers, self._worker)}
 
     def may_acquire(self, queue: QueueKey, free_s: float) -> bool:
@@ -171,12 +174,19 @@ class LeasePolicy:
         if self._now - self._handed_over_at < HAND_OVER_INTERVAL_S:
             return None
         for queue in queues:
-            first = max(self._live_since, key=lambda worker: _score(queue, worker))
+            first = self._first_in_rank(queue)
             if first != self._worker and self._may_offer(queue, first):
                 self._handed_over_at = self._now
                 self._offered[queue] = first, self._now
                 return queue
         return None
+
+    def _first_in_rank(self, queue: QueueKey) -> WorkerId:
+        first = self._first.get(queue)
+        if first is None:
+            first = max(self._live_since, key=lambda worker: _score(queue, worker))
+            self._first[queue] = first
+        return first
 
     def _may_offer(self, queue: QueueKey, worker: WorkerId) -> bool:
         offered_to, offered_at = self._offered.get(queue, (None, -inf))

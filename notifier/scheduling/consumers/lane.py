@@ -212,6 +212,11 @@ class Lane:
         """Consumers that run an attempt or are about to, for instance while awaiting a rate."""
         return len(self._calls) + self._buffer.in_use
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no work, here or at the last poll, of the whole deployment."""
+        return not self._held.pointers and self.in_use == 0 and self._measurements.is_quiet
+
     def claims_wanted(self, *, room: int) -> int:
         """Return how many rows to claim now: for the ready consumers, and what they begin soon.
 
@@ -417,11 +422,16 @@ class Lane:
             peak_use=measurements.peak_use.value,
         )
 
+    @property
+    def open_consumers(self) -> int:
+        """The consumers that work here; 0 after `stop_taking`."""
+        return 0 if self._is_closed else self.consumers
+
     def figures(self) -> QueueFigures:
         """This worker's side of the queue, for the heartbeat."""
         now = self._clock()
         return QueueFigures(
-            consumers=0 if self._is_closed else self.consumers,
+            consumers=self.open_consumers,
             busy=self.busy,
             held=self.held,
             done=self._measurements.done,

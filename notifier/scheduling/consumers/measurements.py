@@ -22,6 +22,7 @@ UNKNOWN_SERVICE_S: Final = 0.1
 SMOOTHING_S: Final = 2.0
 PEAK_WINDOW_S: Final = 3.0
 IDLE_AFTER_S: Final = 0.25
+QUIET_PER_S: Final = 1.0
 _MAX_SAMPLES: Final = 63
 _MAX_MEDIANS: Final = 5
 _SERVICE_GAIN: Final = 0.1
@@ -144,6 +145,17 @@ class QueueMeasurements:
     def done_per_s(self) -> float:
         """Attempts finished per second in this worker."""
         return self._completions.value
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waited at the last poll, and hardly anything arrives or is finished."""
+        return (
+            self.ready == 0
+            and self.waiting.due == 0
+            and not self.waiting.oldest_wait
+            and self.arrivals_per_s < QUIET_PER_S
+            and self.done_per_s < QUIET_PER_S
+        )
 
     def claim_waited(self, seconds: float) -> None:
         """Count the wait of a consumer that has a slot for a claimed row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from random import Random
@@ -48,6 +48,24 @@ class PoolPorts:
     observer: PoolObserver
 
 
+class _LaneFigures(Mapping[QueueKey, QueueFigures]):
+    """The figures of lanes, each computed when it is read: of many queues few are."""
+
+    def __init__(self, lanes: Mapping[QueueKey, Lane], foreign: Mapping[QueueKey, int]) -> None:
+        self._lanes = lanes
+        self._foreign = foreign
+
+    def __getitem__(self, queue: QueueKey) -> QueueFigures:
+        figures, foreign = self._lanes[queue].figures(), self._foreign.get(queue)
+        return msgspec.structs.replace(figures, foreign=foreign) if foreign else figures
+
+    def __iter__(self) -> Iterator[QueueKey]:
+        return iter(self._lanes)
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+
 class ConsumerPool:
     """The running lanes, consumers and scheduler. To stop: `stop_taking`, then `finish`."""
 
@@ -57,11 +75,13 @@ class ConsumerPool:
         *,
         gates: Permissions,
         hangs: HangDetector,
+        sampler: DemandSampler,
         ticker: Ticker,
         in_flight: InFlightCounter,
         claim_loops: Sequence[ClaimLoop],
         broker: Broker,
     ) -> None:
+        self._sampler = sampler
         self._lanes = lanes
         self._broker = broker
         self._claim_loops = claim_loops
@@ -81,14 +101,17 @@ class ConsumerPool:
         for queue, lane in self._lanes.items():
             if self._gates.permission(queue) in stopped:
                 lane.suspend()
+        self._sampler.poll_all()
         self.wake()
 
     def figures(self) -> Mapping[QueueKey, QueueFigures]:
-        """This worker's side of every queue, for the heartbeat."""
-        figures = {queue: lane.figures() for queue, lane in self._lanes.items()}
-        for queue, pointers in self._broker.foreign_pointers().items():
-            figures[queue] = msgspec.structs.replace(figures[queue], foreign=pointers)
-        return figures
+        """This worker's side of every queue, for the heartbeat; computed when it is read."""
+        return _LaneFigures(self._lanes, self._broker.foreign_pointers())
+
+    @property
+    def consumers(self) -> int:
+        """The number of consumers that work for some queue."""
+        return sum(lane.open_consumers for lane in self._lanes.values())
 
     def has_work(self, queue: QueueKey) -> bool:
         """Whether messages of this queue waited at the last poll."""
@@ -183,6 +206,7 @@ async def open_consumer_pool(
         lanes,
         gates=deployment.gates,
         hangs=hangs,
+        sampler=sampler,
         ticker=ticker,
         in_flight=in_flight,
         claim_loops=claim_loops,

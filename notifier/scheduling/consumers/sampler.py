@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import ceil
 from typing import Final
 
 from notifier.domain.allocation.demand import ROUNDING_TOLERANCE, QueueDemand
 from notifier.domain.errors import InfrastructureError
-from notifier.domain.notification import QueueKey
+from notifier.domain.notification import Channel, QueueKey
+from notifier.domain.rotation import Rotation
 from notifier.lifecycle import Clock
 from notifier.ports.broker import Broker, Depth
 from notifier.ports.store import Waiting, WaitingCounter
@@ -20,6 +22,9 @@ from notifier.scheduling.consumers.measurements import NOTHING_WAITS
 from notifier.scheduling.gates.hang_detector import HangDetector
 
 POLL_TIMEOUT_S: Final = 1.0
+MAX_POLLED_QUEUES: Final = 36
+"""With more queues than this, a tick polls the channels in use, and a few others in turn."""
+CHANNELS_IN_TURN: Final = 3
 
 
 class DemandSampler:
@@ -41,45 +46,81 @@ class DemandSampler:
         self._deployment = deployment
         self._hangs = hangs
         self._clock = clock
+        self._channels = _by_channel(lanes.values())
+        self._rotation = Rotation()
+        self._must_poll_all = True
+
+    @property
+    def polls_some(self) -> bool:
+        """Whether there are too many queues to poll all of them at every tick."""
+        return len(self._lanes) > MAX_POLLED_QUEUES
+
+    def poll_all(self) -> None:
+        """Let the next tick poll every queue."""
+        self._must_poll_all = True
 
     async def sample(self) -> list[QueueDemand]:
-        """Poll broker and store concurrently, for up to 1 s, and return each queue's demand."""
+        """Poll broker and store concurrently, for up to 1 s, and return each queue's demand.
+
+        Of many queues it returns the demands of some: the others neither have work nor floating
+        consumers.
+        """
+        lanes = self._lanes_to_poll()
         async with asyncio.TaskGroup() as group:
-            depths = group.create_task(self._depths(), name="depths")
-            waiting = group.create_task(self._waiting(), name="waiting")
+            depths = group.create_task(self._depths(lanes), name="depths")
+            waiting = group.create_task(self._waiting(lanes), name="waiting")
         peer_load = self._deployment.cluster.peer_load()
-        for queue, lane in self._lanes.items():
+        for queue, lane in lanes.items():
             lane.observe(
                 depths.result().get(queue),
                 waiting.result().get(queue),
                 peer_load.get(queue, NO_PEER_LOAD),
             )
-        self._hangs.check(self._lanes.values(), self._clock())
-        return self.demands()
+        self._hangs.check(lanes.values(), self._clock())
+        return self._demands(lanes.values())
 
-    async def _depths(self) -> Mapping[QueueKey, Depth]:
+    def _lanes_to_poll(self) -> Mapping[QueueKey, Lane]:
+        """Return all lanes of the channels that this tick polls: all of a few."""
+        polls_all, self._must_poll_all = self._must_poll_all, False
+        if polls_all or not self.polls_some:
+            return self._lanes
+        idle = [channel for channel, lanes in self._channels.items() if self._is_idle(lanes)]
+        skipped = {*idle}.difference(self._rotation.take(idle, CHANNELS_IN_TURN))
+        return {queue: lane for queue, lane in self._lanes.items() if queue.channel not in skipped}
+
+    def _is_idle(self, lanes: Sequence[Lane]) -> bool:
+        """Whether a channel has neither work nor floating consumers, and does not hang."""
+        channel = lanes[0].queue.channel
+        return self._hangs.channel_limit(channel) is None and all(
+            lane.is_idle and lane.consumers <= lane.rule.reserved for lane in lanes
+        )
+
+    async def _depths(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, Depth]:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
-                return await self._broker.depths()
+                return await self._broker.depths(queues)
         except (TimeoutError, InfrastructureError):
             return {}
 
-    async def _waiting(self) -> Mapping[QueueKey, Waiting]:
+    async def _waiting(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, Waiting]:
         """The due rows of every queue, also where there are none; empty if the store failed."""
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
-                waiting = await self._store.waiting(list(self._lanes))
+                waiting = await self._store.waiting(list(queues))
         except (TimeoutError, InfrastructureError):
             return {}
-        return {queue: waiting.get(queue, NOTHING_WAITS) for queue in self._lanes}
+        return {queue: waiting.get(queue, NOTHING_WAITS) for queue in queues}
 
     def demands(self) -> list[QueueDemand]:
-        """The allocator's input, from the latest measurements."""
-        return [self._demand(lane) for lane in self._lanes.values()]
+        """The allocator's input for all queues, from the latest measurements."""
+        return self._demands(self._lanes.values())
 
-    def _demand(self, lane: Lane) -> QueueDemand:
-        rule, measured = lane.rule, lane.snapshot()
+    def _demands(self, lanes: Iterable[Lane]) -> list[QueueDemand]:
         share = self._deployment.cluster.share()
+        return [self._demand(lane, share) for lane in lanes]
+
+    def _demand(self, lane: Lane, share: float) -> QueueDemand:
+        rule, measured = lane.rule, lane.snapshot()
         rate = self._deployment.rates.get(rule.queue)
         slot_s = 0.0 if rule.consumer_rate is None else 1 / rule.consumer_rate
         return QueueDemand(
@@ -108,6 +149,13 @@ class DemandSampler:
 
 def _least(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _by_channel(lanes: Iterable[Lane]) -> Mapping[Channel, Sequence[Lane]]:
+    channels = defaultdict[Channel, list[Lane]](list)
+    for lane in lanes:
+        channels[lane.queue.channel].append(lane)
+    return channels
 
 
 def _part(messages: int, share: float) -> int:

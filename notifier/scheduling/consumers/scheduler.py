@@ -61,20 +61,32 @@ class Scheduler:
         unassigned = sum(consumer.is_idle for consumer in self._assigned[UNASSIGNED])
         assignments = self._assignments(demands)
         moves = plan_moves(demands, allocation, assignments, unassigned=unassigned)
-        before = self._counts()
+        if self._sampler.polls_some:
+            moves = (*moves, *self._releases(demands, moves))
+        before = self._counts(moves)
         for move in moves:
             self._move(move)
         self._set_consumers(demands, allocation)
-        self._report(moves, before)
+        self._report(demands, moves, before)
         return sum(move.count for move in moves)
 
     def _assign_by_weight(self) -> None:
         # Before anything is measured the entitlements follow from the weights alone.
         demands = self._sampler.demands()
         allocation = allocate(demands, self._count)
-        for queue, entitlement in allocation.items():
-            self._move(Move(UNASSIGNED, queue, entitlement.consumers))
+        if not self._sampler.polls_some:
+            for queue, entitlement in allocation.items():
+                self._move(Move(UNASSIGNED, queue, entitlement.consumers))
         self._set_consumers(demands, allocation)
+
+    def _releases(self, demands: Sequence[QueueDemand], moves: Sequence[Move]) -> Sequence[Move]:
+        """Take the floating consumers of idle queues away, so that these need not be polled."""
+        moved = {place for move in moves for place in (move.source, move.target)}
+        return [
+            Move(queue, UNASSIGNED, len(self._assigned[queue]))
+            for queue in (demand.queue for demand in demands)
+            if self._assigned[queue] and queue not in moved and self._lanes[queue].is_idle
+        ]
 
     def _assignments(self, demands: Sequence[QueueDemand]) -> dict[QueueKey, Assignment]:
         now = self._clock()
@@ -112,11 +124,16 @@ class Scheduler:
                 rate_per_s=demand.rate_per_s,
             )
 
-    def _counts(self) -> dict[str, int]:
-        return {str(place): len(consumers) for place, consumers in self._assigned.items()}
+    def _counts(self, moves: Sequence[Move]) -> dict[Place, int]:
+        """Return the consumers of the places of these moves, in the order of the queues."""
+        places = {place for move in moves for place in (move.source, move.target)}
+        return {place: len(self._assigned[place]) for place in self._assigned if place in places}
 
-    def _report(self, moves: Sequence[Move], before: Mapping[str, int]) -> None:
-        for queue, lane in self._lanes.items():
+    def _report(
+        self, demands: Sequence[QueueDemand], moves: Sequence[Move], before: Mapping[Place, int]
+    ) -> None:
+        for queue in (demand.queue for demand in demands):
+            lane = self._lanes[queue]
             measured = lane.snapshot()
             self._observer.queue_measured(
                 queue,
@@ -131,9 +148,9 @@ class Scheduler:
             if move.target is not UNASSIGNED:
                 self._observer.consumers_moved(move.target, move.count)
         if moves:
-            after = self._counts()
+            after = self._counts(moves)
             changed = {
-                place: [before[place], after[place]]
+                str(place): [before[place], after[place]]
                 for place in after
                 if before[place] != after[place]
             }

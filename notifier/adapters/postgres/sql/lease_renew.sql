@@ -1,6 +1,6 @@
 -- Renews leases of this process and reads the leases of all queues.
 -- Parameters: $1 this process, $2 all queues; of each lease to renew: $3 queue, $4 term,
--- $5 progress (JSON).
+-- $5 progress (JSON, null: unchanged).
 -- Returns: one row per queue in $2, also for a queue that never had a holder (term and beat 0);
 -- `is_renewed` if this statement renewed its lease.
 -- A lease that has another holder or term is left alone. The rows are locked in the order of their
@@ -13,7 +13,7 @@ WITH mine AS (
     ORDER BY queue
     FOR NO KEY UPDATE OF lease
 ), renewed AS (
-    UPDATE leases lease SET beat = beat + 1, progress = mine.progress::jsonb
+    UPDATE leases lease SET beat = beat + 1, progress = coalesce(mine.progress::jsonb, lease.progress)
     FROM mine WHERE lease.queue = mine.queue
     RETURNING lease.queue, lease.beat
 )
