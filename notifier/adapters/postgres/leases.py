@@ -65,10 +65,11 @@ def _due_class(name: str) -> DueClass:
 
 
 class _Written(NamedTuple):
-    """What a renewal that succeeded has written."""
+    """What a renewal that succeeded has written, and the beat of the lease after it."""
 
     term: int
     progress: Progress
+    beat: int
 
 
 class PostgresLeases:
@@ -84,16 +85,16 @@ class PostgresLeases:
 
     async def renew(self, held: Sequence[HeldLease]) -> LeaseRead:
         """Write the progress of these leases unless they have another holder; read all leases."""
-        wanted = {lease.queue: _Written(lease.term, lease.progress) for lease in held}
-        changed = [self._changed(queue, written) for queue, written in wanted.items()]
-        self._written = {}  # if this fails, Postgres may have lost what was written before, too
+        wanted = {lease.queue: (lease.term, lease.progress) for lease in held}
+        changed = {queue: self._changed(queue, *of) for queue, of in wanted.items()}
+        before, self._written = self._written, {}
         rows = await self._connection.fetch(
             statement("lease_renew"),
             self.worker,
             self._names,
             [str(queue) for queue in wanted],
-            [written.term for written in wanted.values()],
-            changed,
+            [term for term, _ in wanted.values()],
+            list(changed.values()),
         )
         leases = [
             Lease(
@@ -105,9 +106,14 @@ class PostgresLeases:
             )
             for row in rows
         ]
-        renewed = {QueueKey.parse(row["queue"]) for row in rows if row["is_renewed"]}
-        self._written = {queue: wanted[queue] for queue in renewed}
-        return LeaseRead(leases, renewed)
+        renewed = {QueueKey.parse(row["queue"]): row["beat"] for row in rows if row["is_renewed"]}
+        self._written = {
+            queue: _Written(*wanted[queue], beat)
+            for queue, beat in renewed.items()
+            # Another beat: a crash of Postgres has set the lease back, and its progress too.
+            if changed[queue] is not None or beat == before[queue].beat + 1
+        }
+        return LeaseRead(leases, set(renewed))
 
     async def acquire(self, seen: Sequence[Lease]) -> Mapping[QueueKey, Progress]:
         """Become the holder of each lease whose term and beat are still as seen.
@@ -130,12 +136,12 @@ class PostgresLeases:
         """Write the progress of these leases and leave them without a holder."""
         await self._connection.fetch(statement("lease_release"), self.worker, *_columns(held))
 
-    def _changed(self, queue: QueueKey, wanted: _Written) -> str | None:
+    def _changed(self, queue: QueueKey, term: int, progress: Progress) -> str | None:
         """Return the progress to write, None if the last renewal has written it."""
         before = self._written.get(queue)
-        if before and before.term == wanted.term and before.progress is wanted.progress:
+        if before and before.term == term and before.progress is progress:
             return None
-        return encode_progress(wanted.progress)
+        return encode_progress(progress)
 
     async def forget_leases(self) -> None:
         """Delete all leases, so that all due rows are published again."""
