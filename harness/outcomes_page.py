@@ -16,6 +16,7 @@ from typing import Final
 from notifier.adapters.providers.http.answers import STATUSES
 from notifier.adapters.providers.http.failures import FAILURES, FailureRow
 from notifier.adapters.providers.smtp.replies import ANY, ROWS, Step
+from notifier.adapters.providers.smtp.session import LOST_BYTES
 from notifier.adapters.providers.verdict import VerdictName, outcome
 from notifier.domain.breaker import NEEDS_A_PERSON, Opening, closes, is_failure
 from notifier.domain.outcome import (
@@ -130,7 +131,8 @@ def page() -> str:
         "## SMTP replies",
         SMTP_LEGEND,
         _smtp(),
-        "A reply that never comes: before the final dot unavailable, after it ambiguous.",
+        "Without a reply, what was out decides. A byte is out when the kernel took it.",
+        _table(("was out", "what happened", "outcome"), LOST_BYTES),
         "## HTTP responses",
         "By status, first match wins.",
         _http(),

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
+
 from notifier.adapters.providers.connection_limit import ConnectionLimit
 
 
@@ -62,6 +64,14 @@ def test_a_connection_that_the_server_takes_raises_the_limit_to_their_number() -
     limit.on_refused(connected=3)
     limit.on_connected(20)
     assert limit.connections == 20
+
+
+def test_a_known_limit_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
+    limit, clock = limit_of(32)
+    for _ in range(5):
+        limit.on_refused(connected=20)
+        clock.now += 11
+    assert capsys.readouterr().out.count("provider_connections_limited") == 1
 
 
 def test_the_limit_is_at_least_one() -> None:

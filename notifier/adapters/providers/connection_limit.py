@@ -30,6 +30,8 @@ class ConnectionLimit:
         self._limit = maximum
         self._refused_at: float | None = None
         self._grown_at = 0.0
+        self._logged = maximum
+        """The lowest limit that was logged since it was `max_connections`."""
 
     @property
     def connections(self) -> int:
@@ -64,7 +66,8 @@ class ConnectionLimit:
         before = self.connections
         self._refused_at = self._grown_at = now
         self._limit = min(before, max(1, connected, before // 2))
-        if self._limit < before:
+        if self._limit < self._logged:
+            self._logged = self._limit
             log.warning(
                 "provider_connections_limited",
                 provider=self._name,
@@ -82,3 +85,5 @@ class ConnectionLimit:
         if steps > 0:
             self._grown_at += steps * GROW_INTERVAL_S
             self._limit = min(self._maximum, self._limit + steps)
+        if self._limit == self._maximum:
+            self._logged = self._maximum

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -125,7 +126,8 @@ class Session:
     def close(self) -> None:
         """Send QUIT and close without waiting for the reply."""
         if self.is_open:
-            self._connection.write(b"QUIT\r\n", replies=1)
+            with suppress(ConnectionLost):
+                self._connection.write(b"QUIT\r\n", replies=1)
         self._connection.close()
 
     def abort(self) -> None:
