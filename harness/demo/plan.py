@@ -29,7 +29,7 @@ FATES: Final = (
     Fate("flaky-2", 2, "sent", 3, 6, "unavailable, twice"),
     Fate("throttle-2", 3, "sent", 3, 4, "too fast, twice"),
     Fate("down", 4, "failed", TRIES, 3, "always unavailable"),
-    Fate("cut", 7, "failed", TRIES, 3, "accepted, connection cut"),
+    Fate("cut", 7, "failed", 2, 3, "accepted, connection cut"),
 )
 
 SIZES: Final[Mapping[str, int]] = {
