@@ -58,8 +58,8 @@ class TestSources:
         text = (REPOSITORY / "config" / "notifier.toml").read_text()
         uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", text)
         with_defaults = re.sub(
-            r"(?m)^(consumer_rate|max_consumers|rate|(final_)?timeout_s|replies|security|username"
-            r"|\w+_file|sender) = .*$",
+            r"(?m)^(consumer_rate|max_consumers|rate|refusals_in_a_row|(final_)?timeout_s|replies|security"
+            r"|username|\w+_file|sender) = .*$",
             "",
             uncommented,
         )
