@@ -15,6 +15,7 @@ from notifier.cli.environment import (
     require_urls,
 )
 from notifier.cli.options import AsJson
+from notifier.cli.running import run_async
 from notifier.cli.show import print_json, print_settings
 from notifier.domain.errors import ConfigError
 from notifier.settings import Settings, convert_table, masked
@@ -54,13 +55,17 @@ def with_provider_defaults(settings: Settings) -> Settings:
 
     Raises ConfigError with all problems of all providers.
     """
-    from notifier.adapters.providers.registry import PROVIDER_TYPES  # noqa: PLC0415 start-up time
+    from notifier.adapters.providers.registry import (  # noqa: PLC0415 start-up time
+        PROVIDER_TYPES,
+        check_settings,
+    )
 
     tables: dict[str, Mapping[str, object]] = {}
     problems: list[ConfigError] = []
     for name, raw in settings.providers.items():
         try:
             provider = convert_table(raw, PROVIDER_TYPES, key=f"providers.{name}")
+            run_async(check_settings(name, provider))
             tables[name] = msgspec.to_builtins(provider)
         except ConfigError as error:
             problems.append(error)

@@ -23,11 +23,20 @@ class NotifierError(Exception):
 
 
 class ConfigError(NotifierError):
-    """A setting is wrong; `key` names it."""
+    """A setting is wrong; `key` names it.
+
+    The text begins with the key, unless it names the key or its variable (`database.url`,
+    `NOTIFIER_DATABASE_URL`).
+    """
 
     def __init__(self, message: str, *, key: str | None = None) -> None:
-        super().__init__(message)
+        is_named = key is None or key in message or _variable(key) in message.replace("__", "_")
+        super().__init__(message if is_named else f"{key}: {message}")
         self.key = key
+
+
+def _variable(key: str) -> str:
+    return key.replace(".", "_").upper()
 
 
 class DomainError(NotifierError):

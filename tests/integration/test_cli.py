@@ -203,6 +203,21 @@ class TestSettings:
         assert "providers.smtp.prot: unknown key" in done.stderr
         assert 'did you mean "port"?' in done.stderr
 
+    def test_check_config_finds_what_no_provider_of_a_type_can_use(self, cli: Cli) -> None:
+        done = cli.run(
+            "check-config",
+            NOTIFIER_PROVIDERS__SMTP__SENDER="nobody",
+            NOTIFIER_PROVIDERS__TWILIO__FORM__TO="{{ recipent }}",
+            NOTIFIER_PROVIDERS__FCM__CA_FILE="/nowhere.pem",
+        )
+        assert done.returncode == 2
+        lines = sorted(line.removeprefix("notifier: ").strip() for line in done.stderr.splitlines())
+        assert [line.partition(": ")[0].lower() for line in lines] == [
+            "providers.fcm.ca_file",
+            "providers.smtp.sender",
+            "providers.twilio.form.to",
+        ]
+
     def test_check_config_shows_values_and_origins_with_secrets_masked(self, cli: Cli) -> None:
         url = "postgresql://u:hunter2@h/d"
         done = cli.run("check-config", NOTIFIER_DATABASE_URL=url)

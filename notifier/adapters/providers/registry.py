@@ -87,6 +87,15 @@ def provider_host(settings: ProviderSettings) -> str:
             return "a host of each notification"
 
 
+async def check_settings(name: str, settings: ProviderSettings) -> None:
+    """Check what the type of a setting cannot say: templates, tables, files. Connects to nothing.
+
+    Raises ConfigError for settings that cannot work.
+    """
+    async with _open(name, settings):
+        pass
+
+
 def _open(name: str, settings: ProviderSettings) -> AbstractAsyncContextManager[Provider]:
     return _type_of(settings).open(name, settings)
 
