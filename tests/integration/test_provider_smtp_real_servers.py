@@ -104,6 +104,11 @@ async def test_exim_that_ends_sessions_after_five_mails_gets_every_mail_once() -
         ((TAKE_EXAMPLE.format(""),), "ann@example.com", "accepted"),
         ((TAKE_EXAMPLE.format(""),), "ann@other.example", "misconfigured"),
         (
+            ("smtpd_recipient_restrictions = defer_unauth_destination",),
+            "a@b.example",
+            "misconfigured",
+        ),
+        (
             (
                 TAKE_EXAMPLE.format(
                     "check_recipient_access inline:{{full@example.com=452 4.2.2 mailbox full}}, "

@@ -57,8 +57,8 @@ class ReplyRow:
 
 _CONNECTIONS: Final = r"too many .{0,40}(connections|sessions)|concurrent .{0,20}connections"
 _RATE: Final = (
-    r"throttl|too (many|much) (messages|mails?|e-?mails?|requests|transactions|login"
-    r"|recipients from)|too fast|too frequent|slow down|rate.?limit|rate of"
+    r"throttl|too (many|much) (failed )?(messages|mails?|e-?mails?|requests|transactions|login"
+    r"|recipients (received )?from)|too fast|too frequent|slow down|rate.?limit|rate of"
     r"|(sending|message|mail|delivery|submission|connection|maximum) .{0,12}rate"
     r"|(hourly|daily|sending) .{0,20}(limit|quota)"
 )
@@ -70,7 +70,8 @@ _CLIENT: Final = (
 )
 _SENDER: Final = (
     r"sender (e-?mail )?(address )?(rejected|denied|verify failed)|send as this sender"
-    r"|(address|identit|domain).{0,40}not verified|from address .{0,40}(not|rejected)"
+    r"|(sender|address|identit|domain).{0,40}not verified|from address .{0,40}(not|rejected)"
+    r"|(fail|not pass).{0,20}\b(spf|dkim|dmarc)|\b(spf|dkim|dmarc)\b.{0,20}(fail|reject|required)"
     r"|not (authori[sz]ed|allowed|permitted) to send(?! .{0,20}\bto\b)"
     r"|sending .{0,30}(paused|suspended|disabled)|account .{0,20}(suspended|paused)"
 )
@@ -79,8 +80,8 @@ _RELAY: Final = (
     r"|not (permitted|allowed) to relay|do not relay|relay access"
 )
 _LOGIN: Final = (
-    r"authentication (is )?required|auth(enticate)? (first|required)|must (first )?(authenticate"
-    r"|log.?in)|not authenticated|log.?in (first|required)|requires? authentication"
+    r"authentication (is )?required|auth(enticate)? (first|(is )?required)|not authenticated"
+    r"|must (first )?(authenticate|log.?in)|log.?in (first|required)|requires? authentication"
 )
 _FULL: Final = r"(mail)?box .{0,20}full|over ?quota|quota exceeded|exceed.{0,20}quota"
 
@@ -117,10 +118,12 @@ ROWS: Final = (
     ReplyRow(ANY, r"4\d\d 4\.1\.[78]", "misconfigured", "RFC 3463: our sender address"),
     ReplyRow(ANY, r"5\d\d 5\.1\.[78]", "misconfigured", "RFC 3463: our sender address"),
     ReplyRow(ANY, r"5\d\d 5\.7\.(3|8|9|57)", "credentials", "RFC 4954 and Exchange: our login"),
-    ReplyRow(ANY, r"5\d\d( .*)?", "credentials", "authentication required, by its words", _LOGIN),
+    ReplyRow(
+        ANY, r"[45]\d\d( .*)?", "credentials", "authentication required, by its words", _LOGIN
+    ),
     ReplyRow(
         ANY,
-        r"5\d\d( .*)?",
+        r"[45]\d\d( .*)?",
         "misconfigured",
         "relaying needs a login or our address (Postfix, Exim, Exchange)",
         _RELAY,
@@ -181,7 +184,8 @@ ROWS: Final = (
         r"5\d\d( .*)?",
         "throttled",
         "a quota of our account (Gmail's 550 5.4.5)",
-        r"(hourly|daily|sending) .{0,30}(limit|quota)|rate.?limit|throttl",
+        r"(hourly|daily|sending) .{0,30}(limit|quota)|rate.?limit|throttl|too fast|slow down"
+        r"|too many (messages|mails|e-?mails)",
     ),
     ReplyRow(
         frozenset({Step.MAIL}), r"5\d\d 5\.(3\.4|6\.7)", "refused", "size or alphabet of this mail"
@@ -191,7 +195,10 @@ ROWS: Final = (
     ),
     ReplyRow(ANY, r"5\d\d 5\.(1\.1|1\.6|1\.10|2\.1)", "gone", "RFC 3463: no such mailbox any more"),
     ReplyRow(
-        frozenset({Step.DATA}), r"503( .*)?", "unavailable", "RFC 5321: out of step with the server"
+        frozenset({Step.RCPT, Step.DATA}),
+        r"503( .*)?",
+        "unavailable",
+        "RFC 5321: out of step with the server",
     ),
     ReplyRow(ANY, r"5\d\d( .*)?", "refused", "RFC 5321: a permanent refusal of this mail"),
     ReplyRow(ANY, r".*", "unavailable", "a reply that does not answer the command"),
