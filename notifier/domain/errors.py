@@ -23,20 +23,11 @@ class NotifierError(Exception):
 
 
 class ConfigError(NotifierError):
-    """A setting is wrong; `key` names it.
-
-    The text begins with the key, unless it names the key or its variable (`database.url`,
-    `NOTIFIER_DATABASE_URL`).
-    """
+    """A setting is wrong; `key` names it."""
 
     def __init__(self, message: str, *, key: str | None = None) -> None:
-        is_named = key is None or key in message or _variable(key) in message.replace("__", "_")
-        super().__init__(message if is_named else f"{key}: {message}")
+        super().__init__(message)
         self.key = key
-
-
-def _variable(key: str) -> str:
-    return key.replace(".", "_").upper()
 
 
 class DomainError(NotifierError):

@@ -5,8 +5,8 @@ The value of `type` in `[providers.<name>]` is the tag of the settings struct.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.smtp.checkup import check_smtp
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
+from notifier.domain.errors import ConfigError
 from notifier.domain.finding import Finding
 from notifier.ports.provider import Provider
 
@@ -96,8 +97,17 @@ async def check_settings(name: str, settings: ProviderSettings) -> None:
         pass
 
 
-def _open(name: str, settings: ProviderSettings) -> AbstractAsyncContextManager[Provider]:
-    return _type_of(settings).open(name, settings)
+@asynccontextmanager
+async def _open(name: str, settings: ProviderSettings) -> AsyncIterator[Provider]:
+    """Open a provider. The text of a ConfigError names the key."""
+    async with AsyncExitStack() as stack:
+        try:
+            provider = await stack.enter_async_context(_type_of(settings).open(name, settings))
+        except ConfigError as error:
+            if error.key is None or error.key in str(error):
+                raise
+            raise ConfigError(f"{error.key}: {error}", key=error.key) from error
+        yield provider
 
 
 def _type_of(settings: ProviderSettings) -> ProviderType[Any]:
