@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from random import Random
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 import structlog.testing
+from msgspec.structs import replace
 
 from notifier.adapters.inprocess.broker import InProcessBroker
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
+from notifier.adapters.rabbitmq.foreign import ForeignPointers
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.notification import Channel, Priority, QueueKey
-from notifier.ports.broker import Broker, Depth
+from notifier.ports.broker import Broker, Depth, Pointer
 from notifier.ports.heartbeat import NO_FIGURES
 from notifier.ports.store import ClaimRequest
 from notifier.recovery.configuration_check import ConfigurationCheck
@@ -188,7 +192,7 @@ async def test_messages_of_another_deployment_reach_it_and_are_counted_and_named
                 vhost_url, QUEUES, observer=others, deployment=DeploymentId("others")
             ) as other_broker,
         ):
-            sent, sent_by_others = pointers(50), pointers(50)
+            sent, sent_by_others = recent_pointers(50), recent_pointers(50)
             async with (
                 subscribed(broker, prefetch=20, acks=True) as receiver,
                 subscribed(other_broker, prefetch=20, acks=True) as other_receiver,
@@ -210,6 +214,37 @@ async def test_messages_of_another_deployment_reach_it_and_are_counted_and_named
     assert len(named) == 2
 
 
+async def test_an_old_message_of_another_deployment_is_acked_and_counted(vhost_url: str) -> None:
+    ours, others = CountingObserver(), CountingObserver()
+    async with (
+        open_rabbitmq_broker(
+            vhost_url, QUEUES, observer=ours, deployment=DeploymentId("ours")
+        ) as broker,
+        open_rabbitmq_broker(
+            vhost_url, QUEUES, observer=others, deployment=DeploymentId("moved")
+        ) as other_broker,
+    ):
+        assert all(await other_broker.publish(pointers(3)))
+        async with subscribed(broker, prefetch=20) as receiver:
+            own = recent_pointers(1)
+            assert all(await broker.publish(own))
+            await receiver.wait_for_all(own)
+            receiver.ack(receiver.messages)
+            assert ours.foreign_count == 3
+        await until_empty(broker)
+
+
+def test_a_message_that_came_back_often_is_unwanted_by_either_header() -> None:
+    foreign = ForeignPointers(CountingObserver(), Random(1))
+    now = time.time()
+    assert not foreign.is_unwanted({}, now)
+    assert not foreign.is_unwanted({"x-delivery-count": 19}, now)
+    assert foreign.is_unwanted({"x-delivery-count": 20}, now)
+    assert foreign.is_unwanted({"x-delivery-count": 0, "x-acquired-count": 20}, now)
+    assert foreign.is_unwanted({}, now - 301)
+    assert not foreign.is_unwanted({"x-delivery-count": "many", "x-acquired-count": None}, now)
+
+
 async def test_a_message_without_an_id_or_for_an_unknown_one_is_taken(vhost_url: str) -> None:
     observer = CountingObserver()
     unknown = DeploymentId()
@@ -218,13 +253,17 @@ async def test_a_message_without_an_id_or_for_an_unknown_one_is_taken(vhost_url:
     ) as broker:
         before = pointers(1)
         assert all(await broker.publish(before))
-        unknown.value = "known now"
+        unknown.value = "known"
         async with subscribed(broker, prefetch=1, acks=True) as receiver:
             await receiver.wait_for_all(before)
             own = pointers(1)
             assert all(await broker.publish(own))
             await receiver.wait_for_all(own)
     assert observer.foreign_count == 0
+
+
+def recent_pointers(count: int) -> list[Pointer]:
+    return [replace(pointer, published_at=time.time()) for pointer in pointers(count)]
 
 
 def value(metrics: Metrics, name: str) -> float | None:

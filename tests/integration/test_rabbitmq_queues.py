@@ -54,6 +54,9 @@ UNREADABLE = [
     json.dumps(GOOD | {"sizes": [2**31]}).encode(),
     json.dumps(GOOD | {"deaths": -1}).encode(),
     json.dumps(GOOD | {"deaths": 2**15}).encode(),
+    json.dumps(GOOD | {"deployment": "someone@example.org"}).encode(),
+    json.dumps(GOOD | {"deployment": "a" * 65}).encode(),
+    json.dumps(GOOD | {"deployment": 1}).encode(),
     b'{"pointers":[["' + ID.encode() + b'",1]],"published_at":1e999}',
 ]
 

@@ -1,8 +1,8 @@
 """Messages of another deployment that uses the same vhost by mistake.
 
 They are counted and put back. A consumer with room gets a returned message back at once, so it ends
-for about a second meanwhile (subscription.py). After some returns nobody seems to want a message:
-it is acked, and its deployment finds it lost and publishes it again if its row still waits.
+for about a second meanwhile (subscription.py). After some returns, or minutes, nobody seems to want
+a message: it is acked, and its deployment finds it lost and publishes it again if its row waits.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from notifier.ports.observer import BrokerObserver
 MIN_PAUSE_S: Final = 0.2
 MAX_PAUSE_S: Final = 1.2
 MAX_RETURNS: Final = 20
+MAX_AGE_S: Final = 300.0
+_COUNTS: Final = ("x-delivery-count", "x-acquired-count")
+"""RabbitMQ's headers that count deliveries. From 4.0 on the first leaves returned messages out."""
 WINDOW_S: Final = 60.0
 
 
@@ -55,6 +58,15 @@ class ForeignPointers:
                 deployment=deployment,
                 advice="another deployment uses this vhost: give each deployment its own",
             )
+
+    def is_unwanted(self, headers: Mapping[str, object], published_at: float) -> bool:
+        """Whether a message came back so often, or is so old, that nobody seems to want it.
+
+        `published_at` is in seconds since the epoch, by the clock of its deployment's database.
+        """
+        # A stranger may have written these headers.
+        counts = [value for name in _COUNTS if isinstance(value := headers.get(name), int)]
+        return max(counts, default=0) >= MAX_RETURNS or time.time() - published_at > MAX_AGE_S
 
     def pause_s(self) -> float:
         """How long to wait before a rest and at its end: random, so that nobody keeps step."""

@@ -9,6 +9,7 @@ of another deployment.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
@@ -23,14 +24,13 @@ from notifier.adapters.rabbitmq.channel_owner import ChannelOwner
 from notifier.adapters.rabbitmq.channels import CLOSE_TIMEOUT_S
 from notifier.adapters.rabbitmq.connection import RabbitConnection
 from notifier.adapters.rabbitmq.errors import translated
-from notifier.adapters.rabbitmq.foreign import MAX_RETURNS
 from notifier.adapters.rabbitmq.shared_state import SharedState
 from notifier.adapters.rabbitmq.tags import DeliveryTags
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, queue_name
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode
 from notifier.domain.errors import BrokerUnavailable
 from notifier.domain.notification import QueueKey
-from notifier.ports.broker import Message, Receiver
+from notifier.ports.broker import Message, Pointer, Receiver
 from notifier.ports.observer import BrokerObserver
 
 if TYPE_CHECKING:
@@ -245,19 +245,23 @@ class RabbitSubscription(ChannelOwner):
             self._settled.set()
             return
         if self._deployment.is_foreign(deployment):
-            self._hold_foreign(session, message, len(pointers), deployment)
+            self._hold_foreign(session, message, pointers, deployment)
             return
         self._batch_sizes.record(self.queue, len(pointers))
         self._receiver.deliver(Message(pointers, bool(message.redelivered), _Tag(session, number)))
 
     def _hold_foreign(
-        self, session: ChannelSession, message: DeliveredMessage, pointers: int, deployment: str
+        self,
+        session: ChannelSession,
+        message: DeliveredMessage,
+        pointers: Sequence[Pointer],
+        deployment: str,
     ) -> None:
         """Hold a message of another deployment until the next rest; ack it after many returns."""
-        self._foreign.record(self.queue, pointers, deployment)
+        self._foreign.record(self.queue, len(pointers), deployment)
         number = message.delivery_tag or 0
         headers = message.header.properties.headers or {}
-        if int(str(headers.get("x-delivery-count", 0))) >= MAX_RETURNS:
+        if self._foreign.is_unwanted(headers, pointers[0].published_at):
             session.tags.settle(number)
             self._settled.set()
             return

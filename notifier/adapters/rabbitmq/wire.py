@@ -17,7 +17,6 @@ from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE, Pointer
 
 _MAX_CLAIM: Final = 2**31 - 1  # Postgres's integer: a larger number would fail a batch of claims
 _MAX_SIZE: Final = 2**31 - 1  # above the largest content that Postgres can store
-_MAX_DEPLOYMENT: Final = 64
 _MAX_DEATHS: Final = 2**15 - 1  # Postgres's smallint
 _MAX_INSTANT: Final = 253402300800.0  # the year 10000
 
@@ -40,7 +39,7 @@ class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
     published_at: Annotated[float, msgspec.Meta(ge=0, le=_MAX_INSTANT)]
     sizes: Annotated[list[_Size], msgspec.Meta(max_length=MAX_POINTERS_PER_MESSAGE)] = []
     deaths: Annotated[int, msgspec.Meta(ge=0, le=_MAX_DEATHS)] = 0
-    deployment: Annotated[str, msgspec.Meta(max_length=_MAX_DEPLOYMENT)] = ""
+    deployment: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]{0,64}\Z")] = ""
 
 
 _encoder = msgspec.json.Encoder()
