@@ -80,11 +80,11 @@ def test_a_burst_gets_the_floating_consumers_and_leaves_them_unassigned() -> Non
             await broker.publish(backend.pointers(LOW, 20_000))
             await asyncio.sleep(0.5)
             assert pool.figures()[LOW].consumers >= 0.8 * FLOATING
-            await broker.publish(backend.pointers(HIGH, 1_000))
+            await broker.publish(backend.pointers(HIGH, 5_000))
             await asyncio.sleep(1.5)
             assert pool.figures()[HIGH].consumers >= FLOATING // 8
             await asyncio.sleep(30)
-            assert len(backend.recorded) == 21_000
+            assert len(backend.recorded) == 25_000
             assert pool.consumers == len(MANY)
 
     run_virtually(scene())

@@ -19,6 +19,7 @@ from notifier.adapters.rabbitmq.shared_request import SharedRequest
 from notifier.adapters.rabbitmq.shared_state import SharedState
 from notifier.adapters.rabbitmq.topology import RPC_TIMEOUT_S, queue_name
 from notifier.domain.notification import QueueKey
+from notifier.domain.rotation import Rotation
 from notifier.lifecycle import Clock, wait
 from notifier.ports.broker import Depth
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 POLL_TIMEOUT_S: Final = 2.0
 CHECK_INTERVAL_S: Final = 1.0
+MAX_POLLED_ALONE: Final = 12
+"""Queues of a poll that nobody asked for."""
 
 
 class CheckedSubscription(Protocol):
@@ -64,6 +67,7 @@ class Depths(ChannelOwner):
         self._clock = clock
         self._request: SharedRequest[Mapping[QueueKey, Depth]] = SharedRequest(self._wake)
         self._requested = set[QueueKey]()
+        self._rotation = Rotation()
         self._missing_since: dict[CheckedSubscription, float] = {}
 
     async def read(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, Depth]:
@@ -81,7 +85,7 @@ class Depths(ChannelOwner):
                 self._wake.clear()
             await self._redeclare()
             request = self._request.take()
-            queues, self._requested = self._requested or self._consumed(), set()
+            queues, self._requested = self._requested or self._in_turn(), set()
             depths = await self._poll(channel, queues)
             self._check_consumers(depths)
             if request is not None:
@@ -109,6 +113,10 @@ class Depths(ChannelOwner):
             ready = self._batch_sizes.pointers(queue, declared.message_count or 0)
             depths[queue] = Depth(ready, declared.consumer_count or 0)
         return depths
+
+    def _in_turn(self) -> Collection[QueueKey]:
+        """Return some of the queues that this process consumes from: all of a few."""
+        return self._rotation.take(list(self._consumed()), MAX_POLLED_ALONE)
 
     def _consumed(self) -> set[QueueKey]:
         return {

@@ -65,9 +65,9 @@ class DemandSampler:
         Of many queues it returns the demands of some: the others neither have work nor floating
         consumers.
         """
-        lanes = self._lanes_to_poll()
+        lanes, in_use = self._lanes_to_poll()
         async with asyncio.TaskGroup() as group:
-            depths = group.create_task(self._depths(lanes), name="depths")
+            depths = group.create_task(self._depths(in_use), name="depths")
             waiting = group.create_task(self._waiting(lanes), name="waiting")
         peer_load = self._deployment.cluster.peer_load()
         for queue, lane in lanes.items():
@@ -79,14 +79,19 @@ class DemandSampler:
         self._hangs.check(lanes.values(), self._clock())
         return self._demands(lanes.values())
 
-    def _lanes_to_poll(self) -> Mapping[QueueKey, Lane]:
-        """Return all lanes of the channels that this tick polls: all of a few."""
+    def _lanes_to_poll(self) -> tuple[Mapping[QueueKey, Lane], Collection[QueueKey]]:
+        """Return all lanes of the channels that this tick polls, and those polled in RabbitMQ too.
+
+        Of a few these are all. An idle queue is polled in Postgres only: what waits has a row.
+        """
         polls_all, self._must_poll_all = self._must_poll_all, False
         if polls_all or not self.polls_some:
-            return self._lanes
+            return self._lanes, self._lanes.keys()
         idle = [channel for channel, lanes in self._channels.items() if self._is_idle(lanes)]
-        skipped = {*idle}.difference(self._rotation.take(idle, CHANNELS_IN_TURN))
-        return {queue: lane for queue, lane in self._lanes.items() if queue.channel not in skipped}
+        idle_channels = frozenset(idle)
+        skipped = idle_channels.difference(self._rotation.take(idle, CHANNELS_IN_TURN))
+        lanes = {queue: lane for queue, lane in self._lanes.items() if queue.channel not in skipped}
+        return lanes, [queue for queue in lanes if queue.channel not in idle_channels]
 
     def _is_idle(self, lanes: Sequence[Lane]) -> bool:
         """Whether a channel has neither work nor floating consumers, and does not hang."""
@@ -96,6 +101,8 @@ class DemandSampler:
         )
 
     async def _depths(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, Depth]:
+        if not queues:
+            return {}
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 return await self._broker.depths(queues)
