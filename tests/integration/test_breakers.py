@@ -605,6 +605,23 @@ async def test_a_provider_rests_for_as_long_as_it_asked_for_at_most_15_minutes(
     assert ben.state() is BreakerState.OPEN
 
 
+async def test_a_throttled_probe_of_a_provider_that_refused_all_is_not_followed_by_the_next_one(
+    ann: Worker, ben: Worker, database_url: str
+) -> None:
+    ann.record(REFUSED, 20)
+    await ann.check()
+    await end_probe_wait(database_url)
+    await ann.check()
+    ann.now += 1
+    ann.record(Throttled(code="429", after=timedelta(minutes=10)))
+    await ann.check()
+    for worker in (ann, ben):
+        await worker.check()
+        assert worker.permissions(EMAIL_HIGH) == [SendPermission.BREAKER_OPEN]
+    [breaker] = ann.gates.snapshot().breakers
+    assert (breaker.reason, round(breaker.probe_in_s)) == ("refusals", 60)
+
+
 async def test_throttled_calls_among_accepted_ones_leave_the_provider_open(ann: Worker) -> None:
     for _ in range(20):
         ann.record(Throttled(code="429"), 13)

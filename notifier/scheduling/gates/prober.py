@@ -92,8 +92,8 @@ class Prober:
 
     def _is_due(self, breaker: Breaker) -> bool:
         # A wait beyond the maximum was left by a clock that was put back.
-        longest_s = MAX_REST_S if breaker.reason == Opening.THROTTLED else MAX_PROBE_WAIT_S
-        return breaker.probe_in_s <= 0 or breaker.probe_in_s > longest_s + self._hold_s
+        longest_s = longest_wait_s(breaker.reason) + self._hold_s
+        return breaker.probe_in_s <= 0 or breaker.probe_in_s > longest_s
 
     def _choose_queue(self, breaker: Breaker) -> QueueKey | None:
         """A queue of the provider that has work and is not paused; None if there is none.
@@ -156,7 +156,7 @@ class Prober:
             reason=reason,
             code=outcome.code,
             base_s=base_wait_s(reason),
-            min_wait_s=requested_rest_s(outcome),
+            min_wait_s=min(requested_rest_s(outcome), longest_wait_s(reason)),
         )
         if is_reopened:
             report_opening(
@@ -173,6 +173,11 @@ class Prober:
 def base_wait_s(reason: Opening) -> float:
     """The wait for the first probe, which doubles with each probe that fails, up to 60 s."""
     return THROTTLED_WAIT_S if reason is Opening.THROTTLED else PROBE_WAIT_S
+
+
+def longest_wait_s(reason: str) -> float:
+    """The longest wait for a probe; beyond it no process believes `probe_at`."""
+    return MAX_REST_S if reason == Opening.THROTTLED else MAX_PROBE_WAIT_S
 
 
 def requested_rest_s(outcome: Outcome) -> float:
