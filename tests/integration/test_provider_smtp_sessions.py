@@ -212,6 +212,15 @@ async def test_without_a_session_of_its_own_a_full_server_spends_nothing() -> No
     assert (outcome.name, getattr(outcome, "is_local", False)) == ("unavailable", True)
 
 
+async def test_a_server_that_is_full_of_others_is_asked_for_a_connection_once_a_second() -> None:
+    server = LimitedServer(max_connections=0)
+    async with open_pair(server) as provider:
+        for _ in range(3):
+            for outcome in await send_all(provider, 100):
+                assert (outcome.name, getattr(outcome, "is_local", False)) == ("unavailable", True)
+    assert server.refused_connections < 50
+
+
 async def test_a_server_that_is_down_is_not_taken_for_a_full_one() -> None:
     server = LimitedServer(max_connections=0, refusal=b"421 4.3.2 shutting down\r\n")
     async with open_pair(server) as provider:

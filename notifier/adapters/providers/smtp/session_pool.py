@@ -138,9 +138,11 @@ class SessionPool:
     def _may_open(self, *, fresh: bool) -> bool:
         """Whether another session may be opened now.
 
-        For a fresh one an idle session makes room: it is likely to have ended as well.
+        A server that has refused one for its number of connections is not asked again at once, also
+        if it serves others only. For a fresh one an idle session makes room: it is likely to have
+        ended as well.
         """
-        if self._open and (self._limit.may_connect_in_s or (self._opening and self._limit.is_near)):
+        if self._limit.may_connect_in_s or (self._opening and self._limit.is_near):
             return False
         connections = self._limit.connections
         if fresh and self._idle and len(self._open) + self._opening >= connections:
