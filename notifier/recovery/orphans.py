@@ -110,16 +110,20 @@ class OrphanRecovery:
         return settled
 
     async def _to_recover(self, held: Mapping[QueueKey, HeldLease]) -> Sequence[QueueKey]:
-        """Return the queues to read; of many, those that one read of them all cannot rule out."""
+        """Return the queues to read; of many, those that one read of them all cannot rule out.
+
+        If that fails, it may be because of one queue: then each is read by itself.
+        """
         queues = [queue for queue in self._unread if queue in held]
         if len(queues) <= MAX_READ_ALONE:
             return queues
         left = list[QueueKey]()
-        try:
-            for start in range(0, len(queues), READ_TOGETHER):
+        for start in range(0, len(queues), READ_TOGETHER):
+            try:
                 left += await self._rule_out(queues[start : start + READ_TOGETHER], held)
-        except StoreError as error:
-            log.debug("orphan_recovery_failed", reason=str(error))
+            except StoreError as error:
+                log.debug("orphan_recovery_failed", reason=str(error))
+                return [*left, *queues[start:]]
         return left
 
     async def _rule_out(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -25,9 +26,10 @@ from notifier.domain.errors import (
     StoreRejected,
     StoreUnavailable,
 )
-from notifier.domain.notification import QueueKey, WorkerId
+from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.ports.heartbeat import DeadProcess, HeartbeatReply
 from notifier.ports.leases import HeldLease, Progress
+from notifier.ports.store import DueRange, DueRead
 from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.orphans import OrphanRecovery
 from notifier.recovery.pruner import Pruner
@@ -63,6 +65,17 @@ class OneLease:
             queue=EMAIL_HIGH, term=1, progress=Progress(), renewed_at=0.0, passed_at=0.0
         )
         return {EMAIL_HIGH: lease}
+
+
+class ManyLeases(OneLease):
+    """The same for several queues."""
+
+    def __init__(self, queues: Sequence[QueueKey]) -> None:
+        self._queues = queues
+
+    def held(self) -> dict[QueueKey, HeldLease]:
+        [lease] = super().held().values()
+        return dict.fromkeys(self._queues, lease)
 
 
 class Alone:
@@ -126,6 +139,39 @@ class TestLoops:
             store=store, observer=metrics(), leases=OneLease(), processes=Alone(), rules=rules
         )
         assert await recovery.run_once() == 0
+
+
+class SlowQueue:
+    """A store that cannot read one queue; it records which others it read by themselves."""
+
+    def __init__(self, slow: QueueKey) -> None:
+        self._slow = slow
+        self.read_alone = set[QueueKey]()
+
+    async def look(self, ranges: Sequence[DueRange]) -> DueRead:
+        queues = {range_.queue for range_ in ranges}
+        if self._slow in queues:
+            raise StoreUnavailable("statement timeout")
+        if len(queues) == 1:
+            self.read_alone |= queues
+        return DueRead([], datetime.now(UTC), 0, 0)
+
+
+async def test_one_queue_that_cannot_be_read_does_not_stop_the_recovery_of_many() -> None:
+    queues = [QueueKey(Channel(f"c{number}"), Priority.HIGH) for number in range(15)]
+    slow = SlowQueue(queues[7])
+    store: Any = slow
+    no_rules: Any = None
+    recovery = OrphanRecovery(
+        store=store,
+        observer=metrics(),
+        leases=ManyLeases(queues),
+        processes=Alone(),
+        rules=no_rules,
+    )
+    for _ in range(2):
+        await recovery.run_once()
+    assert slow.read_alone == {*queues} - {queues[7]}
 
 
 class TestTranslation:
