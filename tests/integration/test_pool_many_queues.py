@@ -118,3 +118,35 @@ def test_a_permission_of_an_idle_queue_takes_effect_at_the_next_tick() -> None:
             assert {queue for _, queue, _ in backend.calls} == {*MANY}
 
     run_virtually(scene())
+
+
+def test_work_that_a_probe_could_send_is_seen_within_a_second() -> None:
+    async def scene() -> None:
+        backend, gates = FakeBackend(), FakeGates()
+        stopped = MANY[30:60:3]
+        async with open_pool(backend, MANY, environment=deployment(gates=gates)) as (pool, broker):
+            gates.permissions = dict.fromkeys(stopped, SendPermission.BREAKER_OPEN)
+            pool.apply_permissions()
+            await asyncio.sleep(20)
+            for queue in stopped:
+                await broker.publish(backend.pointers(queue, 1))
+            waiting = Waiting(due=0, is_ceiling=False, oldest_wait=timedelta(seconds=1))
+            backend.due = dict.fromkeys(stopped, waiting)
+            await asyncio.sleep(0.9)
+            assert [pool.has_work(queue) for queue in stopped] == [True] * len(stopped)
+
+    run_virtually(scene())
+
+
+def test_a_late_answer_is_noticed_though_the_channel_is_idle_then() -> None:
+    async def scene() -> None:
+        backend = FakeBackend()
+        backend.latency_s = 12.0
+        async with open_pool(backend, MANY) as (pool, broker):
+            await asyncio.sleep(20)
+            for queue in MANY[::3]:
+                await broker.publish(backend.pointers(queue, 1))
+            await asyncio.sleep(13)
+            assert {pool.unanswered_s(queue.channel) for queue in MANY} == {0.0}
+
+    run_virtually(scene())

@@ -10,7 +10,7 @@ from typing import Final
 
 from notifier.domain.allocation.demand import ROUNDING_TOLERANCE, QueueDemand
 from notifier.domain.errors import InfrastructureError
-from notifier.domain.notification import Channel, QueueKey
+from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.domain.rotation import Rotation
 from notifier.lifecycle import Clock
 from notifier.ports.broker import Broker, Depth
@@ -19,12 +19,14 @@ from notifier.scheduling.cluster.peer_load import NO_PEER_LOAD
 from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import Lane
 from notifier.scheduling.consumers.measurements import NOTHING_WAITS
-from notifier.scheduling.gates.hang_detector import HangDetector
+from notifier.scheduling.gates.hang_detector import STOPPED, HangDetector
 
 POLL_TIMEOUT_S: Final = 1.0
 MAX_POLLED_QUEUES: Final = 36
 """With more queues than this, a tick polls the channels in use, and a few others in turn."""
 CHANNELS_IN_TURN: Final = 3
+STOPPED_IN_TURN: Final = MAX_POLLED_QUEUES // len(Priority)
+"""Of the idle channels that a breaker stops: only what a poll finds can be sent as a probe."""
 
 
 class DemandSampler:
@@ -48,6 +50,7 @@ class DemandSampler:
         self._clock = clock
         self._channels = _by_channel(lanes.values())
         self._rotation = Rotation()
+        self._stopped_rotation = Rotation()
         self._must_poll_all = True
 
     @property
@@ -89,16 +92,27 @@ class DemandSampler:
             return self._lanes, self._lanes.keys()
         idle = [channel for channel, lanes in self._channels.items() if self._is_idle(lanes)]
         idle_channels = frozenset(idle)
-        skipped = idle_channels.difference(self._rotation.take(idle, CHANNELS_IN_TURN))
+        stopped = [channel for channel in idle if self._is_stopped(channel)]
+        skipped = idle_channels.difference(
+            self._rotation.take(idle, CHANNELS_IN_TURN),
+            self._stopped_rotation.take(stopped, STOPPED_IN_TURN),
+        )
         lanes = {queue: lane for queue, lane in self._lanes.items() if queue.channel not in skipped}
         return lanes, [queue for queue in lanes if queue.channel not in idle_channels]
 
     def _is_idle(self, lanes: Sequence[Lane]) -> bool:
-        """Whether a channel has neither work nor floating consumers, and does not hang."""
+        """Whether a channel has neither work nor floating consumers, and misses no answer."""
         channel = lanes[0].queue.channel
-        return self._hangs.channel_limit(channel) is None and all(
-            lane.is_idle and lane.consumers <= lane.rule.reserved for lane in lanes
+        return (
+            self._hangs.channel_limit(channel) is None
+            and not self._hangs.unanswered_s(channel)
+            and all(lane.is_idle and lane.consumers <= lane.rule.reserved for lane in lanes)
         )
+
+    def _is_stopped(self, channel: Channel) -> bool:
+        """Whether a breaker stops the channel: nothing that is delivered will show its work."""
+        queue = self._channels[channel][0].queue
+        return self._deployment.gates.permission(queue) in STOPPED
 
     async def _depths(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, Depth]:
         if not queues:
