@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Final
 
 from notifier.domain.errors import ConfigError
 from notifier.settings.secrets import shown
@@ -47,12 +48,23 @@ class Problems:
             raise ConfigError("\n".join(line for _, line in self.found), key=self.found[0][0])
 
 
+_OTHER_NAMES: Final = {
+    "statuses": "answers",
+    "errors": "answers",
+    "replies": "answers",
+    "answers": "replies",
+}
+"""Earlier names of keys, and the names that the other type of provider has."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `, did you mean "x"?` for the most similar known name, else a list of a few names.
 
     Returns "" for more than 12 known names without a similar one.
     """
     names = sorted(known)
+    if (other := _OTHER_NAMES.get(name)) in names:
+        return f', did you mean "{other}"?'
     by_lower_case = {known_name.lower(): known_name for known_name in names}
     similar = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
     if similar:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,8 @@ def test_a_wrong_value_raises_config_error(raw: dict[str, object]) -> None:
         (HttpSettings(url="https://a", key_file="/nowhere.pem"), "providers.x.cert_file"),
         (HttpSettings(url="https://a", proxy="proxy:3128"), "providers.x.proxy"),
         (HttpSettings(url="https://a", proxy="ftp://proxy"), "providers.x.proxy"),
+        (HttpSettings(url="https://a", json='{"to": }'), "providers.x.json"),
+        (HttpSettings(url="https://a", headers={"X-Key": "a\nb"}), "providers.x.headers.X-Key"),
         (HttpSettings(url="https://a", answers={"/(/": "gone"}), "providers.x.answers./(/"),
         (HttpSettings(url="https://a", answers={"499-400": "gone"}), "providers.x.answers.499-400"),
         (HttpSettings(url="https://a", answers={"21211": "gone"}), "providers.x.error_code"),
@@ -172,7 +175,15 @@ async def test_a_host_and_an_ehlo_name_are_converted_by_idna_2008() -> None:
     ("values", "key"),
     [
         ({"host": "☃.example"}, "providers.mail.host"),
+        ({"host": "mail.example.com:587"}, "providers.mail.host"),
+        ({"host": "smtp://mail.example.com"}, "providers.mail.host"),
+        ({"host": "mail.example.com "}, "providers.mail.host"),
         ({"ehlo_name": "☃.example"}, "providers.mail.ehlo_name"),
+        ({"ehlo_name": "mail example.com"}, "providers.mail.ehlo_name"),
+        ({"ehlo_name": "a.example\r\nRSET"}, "providers.mail.ehlo_name"),
+        ({"ehlo_name": "https://a.example"}, "providers.mail.ehlo_name"),
+        ({"replies": {"4xx": "throttled"}}, 'providers.mail.replies."4xx"'),
+        ({"replies": {"45*": "throttled"}}, 'providers.mail.replies."45*"'),
         ({"replies": {"(": "refused"}}, 'providers.mail.replies."("'),
         ({"replies": {"(a)\\1": "refused"}}, 'providers.mail.replies."(a)\\1"'),
         ({"replies": {"x" * 201: "refused"}}, f'providers.mail.replies."{"x" * 201}"'),
@@ -183,6 +194,29 @@ async def test_smtp_settings_that_cannot_work_are_named(values: dict[str, Any], 
         async with open_smtp("mail", SmtpSettings(**{"host": "a", **values})):
             pass
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize("host", ["relay", "mail_relay", "mail.example.com.", "192.0.2.1", "::1"])
+@pytest.mark.parametrize("ehlo_name", ["", "vm", "[192.0.2.1]", "[IPv6:2001:db8::1]"])
+async def test_names_and_addresses_of_hosts_can_be_used(host: str, ehlo_name: str) -> None:
+    async with open_smtp("mail", SmtpSettings(host=host, ehlo_name=ehlo_name)) as provider:
+        assert provider._server.host == host
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"type": "http", "url": "https://a", "statuses": {"404": "gone"}}, '"answers"?'),
+        ({"type": "http", "url": "https://a", "errors": {"21211": "gone"}}, '"answers"?'),
+        ({"type": "http", "url": "https://a", "replies": {"454": "throttled"}}, '"answers"?'),
+        ({"type": "smtp", "host": "a", "answers": {"454": "throttled"}}, '"replies"?'),
+    ],
+)
+def test_a_table_of_another_version_or_type_is_named(
+    table: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        convert_table(table, PROVIDER_TYPES, key="providers.x")
 
 
 def test_replies_of_the_settings_are_outcomes() -> None:

@@ -155,6 +155,10 @@ class Templates:
                 raise ConfigError("expected a header name (RFC 9110, 5.6.2)", key=key)
             if header.lower() in _FRAMING:
                 raise ConfigError("Notifier sets this header; remove it", key=key)
+            if _CONTROL.search(self._fixed.get(f"headers.{header}", "")):
+                raise ConfigError("expected a value without line breaks", key=key)
+        if "json" in self._fixed and not _is_json(self._fixed["json"]):
+            raise ConfigError("expected JSON: the text has no templates", key=f"{self._key}.json")
 
     def _check_names(self, template: str) -> None:
         """Raises ConfigError for a name that no notification has: all of them would be refused."""
@@ -192,6 +196,14 @@ def _basic_auth(settings: HttpSettings) -> str:
         return ""
     login = f"{settings.username}:{settings.password}".encode()
     return f"Basic {base64.b64encode(login).decode()}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeError):
+        return False
+    return True
 
 
 def _tojson(value: object) -> str:

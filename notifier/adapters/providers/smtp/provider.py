@@ -6,11 +6,14 @@ of the mail's text was sent.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Final
 
 from notifier.adapters.providers.connection_limit import ConnectionLimit
 from notifier.adapters.providers.smtp.connection import ConnectionLost
@@ -27,6 +30,9 @@ from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Outcome, Unavailable
 from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
+
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
+_EHLO_NAME: Final = re.compile(rf"{_HOST.pattern}|\[[A-Za-z0-9.:-]+\]")  # RFC 5321 4.1.3
 
 
 @asynccontextmanager
@@ -156,11 +162,11 @@ def _server(name: str, settings: SmtpSettings) -> Server:
         key = f'providers.{name}.replies."{error.pattern}"'
         raise ConfigError(str(error), key=key) from error
     return Server(
-        host=_host(name, "host", settings.host),
+        host=_host(name, settings.host),
         port=settings.port,
         security=settings.security,
         tls=_tls_context(name, settings),
-        ehlo_name=_host(name, "ehlo_name", settings.ehlo_name or _host_name()),
+        ehlo_name=_ehlo_name(name, settings.ehlo_name or _host_name()),
         login=(settings.username, settings.password) if settings.username else None,
         rules=rules,
     )
@@ -172,12 +178,38 @@ def _host_name() -> str:
     return name if name.isascii() and "." in name.strip(".") else ""
 
 
-def _host(name: str, field: str, host: str) -> str:
+def _host(name: str, host: str) -> str:
+    key = f"providers.{name}.host"
+    ascii_host = _ascii(host, key)
+    if not _HOST.fullmatch(ascii_host) and not _is_address(ascii_host):
+        raise ConfigError(
+            "expected a host name or an address, without scheme and port (the key port has it)",
+            key=key,
+        )
+    return ascii_host
+
+
+def _ehlo_name(name: str, ehlo_name: str) -> str:
+    key = f"providers.{name}.ehlo_name"
+    ascii_name = _ascii(ehlo_name, key)
+    if ascii_name and not _EHLO_NAME.fullmatch(ascii_name):
+        raise ConfigError("expected a name like mail.example.com or [192.0.2.1]", key=key)
+    return ascii_name
+
+
+def _ascii(host: str, key: str) -> str:
     try:
         return ascii_domain(host)
     except InvalidDomain as error:
-        key = f"providers.{name}.{field}"
         raise ConfigError(f"expected a host name: {error}", key=key) from error
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _sender(name: str, settings: SmtpSettings) -> Sender:

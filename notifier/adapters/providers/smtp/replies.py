@@ -278,6 +278,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     if not pattern or len(pattern) > MAX_PATTERN_LENGTH:
         problem = f"expected a reply code or pattern of 1 to {MAX_PATTERN_LENGTH} characters"
         raise ReplyPatternError(pattern, f"{problem}, got {len(pattern)}")
+    if _NEARLY_CODE.fullmatch(pattern):  # as an expression, 4xx matches nothing and 4* everything
+        problem = r"expected a reply code like 454, or a regular expression like 45\d"
+        raise ReplyPatternError(pattern, problem)
     if _BACK_REFERENCE.search(pattern):
         raise ReplyPatternError(pattern, "expected a regular expression without back-references")
     try:
@@ -304,6 +307,7 @@ _MAX_SEARCHED: Final = 1000
 _ENHANCED: Final = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})(?:\s|$)", re.MULTILINE)
 _ABOUT_CONNECTIONS: Final = re.compile(_CONNECTIONS, re.IGNORECASE)
 _CODES: Final = re.compile(r"[245]\d\d|[245]\.\d{1,3}\.\d{1,3}|[245]\d\d [245]\.\d{1,3}\.\d{1,3}")
+_NEARLY_CODE: Final = re.compile(r"[2-5]\d?[xX*]{1,2}|[2-5]\d\d\*", re.ASCII)
 _BACK_REFERENCE: Final = re.compile(r"\\[1-9]|\(\?P=|\(\?\(")
 _COMPILED: Final[Mapping[Step, tuple[_CompiledRow, ...]]] = {
     step: tuple(_compiled_row(row) for row in ROWS if step in row.steps) for step in Step
