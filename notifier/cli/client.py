@@ -113,7 +113,10 @@ def describe_connection_error(url: str, error: Exception) -> str:
             return f"{shown!r} is not a URL, expected one like http://127.0.0.1:8000"
         case aiohttp.ClientConnectorError():
             reason = error.os_error.strerror or str(error.os_error)
-            return f"no API at {shown}: {reason}; `notifier dev` or `notifier api` starts one"
+            return (
+                f"no API at {shown}: {reason}; "
+                "`notifier dev` or `notifier api` starts one, --url names another"
+            )
         case TimeoutError():
             return f"{shown} did not answer within {_TIMEOUT_S:g} s"
         case aiohttp.ClientResponseError():  # its text contains the URL

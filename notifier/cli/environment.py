@@ -49,6 +49,10 @@ def api_url(given: str | None) -> str:
     """Return the URL of the API: `given`, else the address that the settings listen on."""
     if given is not None:
         return given.rstrip("/")
-    api = read_settings().api
+    try:
+        api = read_settings().api
+    except ConfigError as error:
+        hint = "this command needs no settings with --url http://host:port"
+        raise ConfigError(f"{error}\n{hint}", key=error.key) from error
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api.host, api.host)  # noqa: S104 compared, not bound
     return f"http://[{host}]:{api.port}" if ":" in host else f"http://{host}:{api.port}"

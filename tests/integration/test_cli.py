@@ -267,6 +267,20 @@ class TestWithoutAnApi:
         assert f"no API at {url}" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
+    def test_a_secret_file_that_is_missing_leaves_the_commands_with_a_url(
+        self, cli: Cli, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "settings.toml"
+        file.write_text("[providers.sms]\ntype = 'http'\nurl = 'http://a'\npassword_file = '/no'")
+        url = f"http://127.0.0.1:{free_port()}"
+        without_url = cli.run("queues", NOTIFIER_CONFIG=str(file))
+        assert without_url.returncode == 2
+        assert "providers.sms.password_file" in without_url.stderr
+        assert "needs no settings with --url" in without_url.stderr
+        assert (
+            f"no API at {url}" in cli.run("queues", "--url", url, NOTIFIER_CONFIG=str(file)).stderr
+        )
+
     @pytest.mark.parametrize(
         "url", ["http://u:hunter2@127.0.0.1:1", "http://u:hunter2@[::1", "u:hunter2@h"]
     )

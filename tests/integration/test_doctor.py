@@ -740,11 +740,13 @@ class TestConfiguration:
             database_url,
             "INSERT INTO breakers (provider, state, reason, code, openings, probe_at)"
             " VALUES ('smtp', 'open', 'credentials', '535', 1, now()),"
-            " ('fcm', 'closed', 'errors', '503', 0, now())",
+            " ('fcm', 'closed', 'errors', '503', 0, now()),"
+            " ('removed', 'open', 'errors', '503', 1, now())",
         )
         breakers = (await examined(environ, tmp_path))["breakers"]
         assert breakers.status is CheckStatus.WARNING
-        assert breakers.finding.endswith("smtp for 0 s: credentials 535")
+        assert breakers.finding == "open, so that nothing is sent: smtp for 0 s: credentials 535"
+        assert "docs/runbook/misconfigured.md" in breakers.fix
 
     async def test_messages_of_another_deployment_are_wrong(
         self, environ: dict[str, str], database_url: str, tmp_path: Path

@@ -170,7 +170,7 @@ async def _configuration(session: _ReadOnlySession, names: ConfiguredNames) -> l
     return [
         await _or_unchecked(diagnosis.CHANNELS, _channels(session, names)),
         await _or_unchecked(diagnosis.PAUSES, _pauses(session, names)),
-        await _or_unchecked(diagnosis.BREAKERS, _breakers(session)),
+        await _or_unchecked(diagnosis.BREAKERS, _breakers(session, names)),
         await _or_unchecked(diagnosis.DEPLOYMENTS, _deployments(session)),
     ]
 
@@ -185,9 +185,9 @@ async def _pauses(session: _ReadOnlySession, names: ConfiguredNames) -> Finding:
     return diagnosis.of_pauses([pause_of(row) for row in rows if row["kind"] in KINDS], names)
 
 
-async def _breakers(session: _ReadOnlySession) -> Finding:
+async def _breakers(session: _ReadOnlySession, names: ConfiguredNames) -> Finding:
     rows = await session.fetch(statement("controls_breakers"), NOBODY)
-    return diagnosis.of_breakers([breaker_of(row) for row in rows])
+    return diagnosis.of_breakers([breaker_of(row) for row in rows], names)
 
 
 async def _deployments(session: _ReadOnlySession) -> Finding:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres import controls, heartbeat, leases, rates, reader, store
+from notifier.domain.breaker import NEEDS_A_PERSON
 from notifier.domain.controls import BreakerState, ScopeKind
 from notifier.domain.finding import Finding, not_checked, ok, warning, wrong
 from notifier.scheduling.cluster.membership import MAX_CLOCK_SKEW_S
@@ -287,16 +288,22 @@ def _pauses(pauses: Sequence[Pause]) -> str:
     )
 
 
-def of_breakers(breakers: Sequence[Breaker]) -> Finding:
-    """Judge the circuit breakers: through an open one nothing is sent."""
-    is_open = [breaker for breaker in breakers if breaker.state is not BreakerState.CLOSED]
+def of_breakers(breakers: Sequence[Breaker], names: ConfiguredNames) -> Finding:
+    """Judge the circuit breakers of the settings: through an open one nothing is sent."""
+    is_open = [
+        breaker
+        for breaker in breakers
+        if breaker.state is not BreakerState.CLOSED and breaker.provider in names.providers
+    ]
     if not is_open:
         return ok(BREAKERS, "all closed")
     named = ", ".join(
         f"{breaker.provider} for {_span(breaker.age_s)}: {breaker.reason} {breaker.code}".rstrip()
         for breaker in is_open
     )
-    fix = "`notifier providers` shows the reason; docs/runbook/breaker-open.md says what to do"
+    needs_a_person = any(breaker.reason in NEEDS_A_PERSON for breaker in is_open)
+    page = "misconfigured" if needs_a_person else "breaker-open"
+    fix = f"`notifier providers` shows the reason; docs/runbook/{page}.md says what to do"
     return warning(BREAKERS, f"open, so that nothing is sent: {named}", fix)
 
 
