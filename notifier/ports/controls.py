@@ -51,8 +51,8 @@ class BreakerStore(Protocol):
         """
         ...
 
-    async def close_answered(self, provider: str) -> bool:
-        """Open because calls were not answered, probing or not -> closed."""
+    async def close_answered(self, provider: str, reason: str) -> bool:
+        """Open for this reason, probing or not -> closed: a call was accepted after all."""
         ...
 
     async def close_breaker(self, provider: str) -> bool:

@@ -432,6 +432,25 @@ async def test_a_probe_without_a_message_is_sent_from_another_queue_when_its_hol
     ]
 
 
+@pytest.mark.parametrize("is_taken_over", [True, False])
+async def test_a_probe_that_is_accepted_after_the_end_of_its_hold_closes_the_breaker(
+    ann: Worker, ben: Worker, database_url: str, is_taken_over: bool
+) -> None:
+    await begin_probe(ann, database_url)
+    started_at = ann.now
+    await end_probe_wait(database_url)
+    ann.now += 31
+    await (ben if is_taken_over else ann).check()
+    await ann.check()
+    assert ann.state() is BreakerState.HALF_OPEN
+    ann.now += 4
+    ann.breakers.on_outcome(
+        EndedCall(queue=EMAIL_HIGH, provider="smtp", outcome=Accepted(), started_at=started_at)
+    )
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+
+
 async def test_a_hold_whose_confirmation_was_lost_is_used(ann: Worker, database_url: str) -> None:
     ann.record(DOWN, 20)
     await ann.check()

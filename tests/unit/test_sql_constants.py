@@ -70,4 +70,3 @@ def test_the_breaker_statements_agree_on_the_waits_between_probes() -> None:
     assert re.findall(r"WHEN '(\w+)' THEN (\d+) ", code_of("breaker_hold")) == [
         (Opening.THROTTLED, f"{MAX_REST_S:g}")
     ]
-    assert f"reason = '{Opening.UNANSWERED}'" in code_of("breaker_close_answered")

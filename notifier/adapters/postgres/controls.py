@@ -82,9 +82,9 @@ class PostgresControls:
             "breaker_reopen", provider, self._worker, reason, code, base_s, min_wait_s
         )
 
-    async def close_answered(self, provider: str) -> bool:
-        """Open or half-open, because calls were not answered -> closed."""
-        return await self._change("breaker_close_answered", provider)
+    async def close_answered(self, provider: str, reason: str) -> bool:
+        """Open or half-open for this reason -> closed."""
+        return await self._change("breaker_close_answered", provider, reason)
 
     async def close_breaker(self, provider: str) -> bool:
         """Half-open -> closed."""

@@ -102,7 +102,9 @@ class Breakers:
             self._is_due.set()
         elif not isinstance(call.outcome, Accepted):
             self._take_note(call, window)
-        elif self._gates.opening(call.provider) == Opening.UNANSWERED:
+        elif self._gates.opening(call.provider) == Opening.UNANSWERED or (
+            self._gates.probes.is_since_first(call)
+        ):
             self._answering.add(call.provider)
             self._is_due.set()
 
@@ -171,12 +173,13 @@ class Breakers:
             self._prober.forget(name)
         if row is None or row.state is BreakerState.CLOSED:
             self._answering.discard(name)
+            self._gates.probes.end_opening(name)
             self._forget_refusals(name, reports)
             await self._open_if_needed(name, row, reports)
             return
         self._windows[name].reset()
         self._rests.pop(name, None)
-        if name in self._answering and await self._store.close_answered(name):
+        if name in self._answering and await self._store.close_answered(name, row.reason):
             log.info("breaker_closed", provider=name)
             await self._gates.run_once()
             return

@@ -27,6 +27,7 @@ class Probes:
 
     def __init__(self) -> None:
         self._probes: dict[str, _Probe] = {}
+        self._first_began_at: dict[str, dict[QueueKey, float]] = {}
 
     def __contains__(self, provider: str) -> bool:
         return provider in self._probes
@@ -42,6 +43,7 @@ class Probes:
     def begin(self, provider: str, queue: QueueKey, now: float) -> None:
         """From now on the next call of this queue is the probe."""
         self._probes[provider] = _Probe(queue, now)
+        self._first_began_at.setdefault(provider, {}).setdefault(queue, now)
 
     def on_outcome(self, call: EndedCall) -> bool:
         """Record the outcome of a call if the call was the probe; returns whether it was.
@@ -55,6 +57,18 @@ class Probes:
             return False
         probe.outcome = call.outcome
         return True
+
+    def is_since_first(self, call: EndedCall) -> bool:
+        """Whether a call began after its queue's first probe by this process in this opening.
+
+        A call may take longer than the hold of its probe, which is then taken by the next one.
+        """
+        first = self._first_began_at.get(call.provider, {}).get(call.queue)
+        return first is not None and call.started_at >= first
+
+    def end_opening(self, provider: str) -> None:
+        """The breaker is closed: the next probe is the first one."""
+        self._first_began_at.pop(provider, None)
 
     def outcome(self, provider: str) -> Outcome | None:
         """How the probe ended, None while it runs or if there is none."""
