@@ -13,9 +13,11 @@ help: ## list the targets
 		while IFS='	' read -r name does; do printf '  make %-12s %s\n' "$$name" "$$does"; done
 
 # On a terminal the command has its own process group, so that Ctrl-C reaches only the command: make
-# waits for the drain and exits with the command's exit code.
+# waits for the drain and exits with the command's exit code. Elsewhere the command takes the place of
+# the shell, so that a SIGTERM to make reaches it.
 run: run-tools ## run everything in one process with an embedded Postgres (Ctrl-C drains)
-	@if [ -t 0 ]; then trap '' TSTP; set -m; fi; $(PY) -m notifier dev $(ARGS)
+	@if [ ! -t 0 ]; then exec $(PY) -m notifier dev $(ARGS); fi; \
+		trap '' TSTP; set -m; $(PY) -m notifier dev $(ARGS)
 
 demo: run-tools ## 2,000 notifications with mixed fates, shown live, checked at the end
 	@$(PY) -m harness.demo $(ARGS)

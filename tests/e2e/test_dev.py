@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -183,6 +184,26 @@ def test_it_stops_whatever_its_output_is(system: System, streams: str) -> None:
         os.killpg(shell.pid, signal.SIGKILL)
     assert code.read_text() == "0\n"
     assert postgres_of(system) == []
+
+
+def test_make_run_without_a_terminal_stops_with_make(system: System) -> None:
+    arguments = [f"PY={sys.executable}", f"ARGS=--data {system.folder / 'data'}"]
+    with subprocess.Popen(
+        ["make", "--old-file=run-tools", "run", *arguments],
+        cwd=Path(__file__).resolve().parents[2],
+        env=system.environment(),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as make:
+        try:
+            run_steps(pauses_until(lambda: is_ready(system.api_url), timeout_s=60))
+            make.send_signal(signal.SIGTERM)
+            make.wait(timeout=60)
+            assert not is_ready(system.api_url)
+            assert postgres_of(system) == []
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(make.pid, signal.SIGKILL)
 
 
 def is_ready(url: str) -> bool:
