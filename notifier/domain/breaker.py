@@ -81,7 +81,7 @@ class ProviderFigures(msgspec.Struct, frozen=True, kw_only=True):
     how many seconds ago the last answer came, None if there was none. `credentials`: the last
     failure was a refusal of our credentials; `configuration`: it blamed other settings of ours.
     `code` is the code of the last failure. `accepted_s` is how many seconds ago the last call was
-    accepted. Since then, `throttled` calls were throttled, and the recipients with the hashes
+    accepted. Since then, `throttled` recipients were throttled, and those with the hashes
     `refused` were refused, the first of them `refused_s` ago; `refused` is None in the figures of
     an older version. `connections` is how many connections of this worker the provider's server
     takes, None if as many as the settings allow, as far as known.
@@ -157,8 +157,8 @@ def decide_opening(
     10 s failed, or after 5 failures in a row over at least 3 s; after 3 over 1 s if they blame our
     settings and nothing was accepted in the last 10 s. One failure never opens it. What blames our
     settings while other calls are accepted is no failure of the provider. It also opens when
-    nothing is accepted any more and 5 calls were throttled, or so many recipients refused as the
-    rule says.
+    nothing is accepted any more and 5 recipients were throttled, or so many refused as the rule
+    says.
     """
     accepted_s = min((_accepted_s(report) for report in reports), default=inf)
     opening = _opening_by_failures(reports, accepted_s)

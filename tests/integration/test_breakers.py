@@ -641,6 +641,15 @@ async def test_a_throttled_probe_of_a_provider_that_refused_all_is_not_followed_
     assert (breaker.reason, round(breaker.probe_in_s)) == ("refusals", 60)
 
 
+async def test_a_provider_that_throttles_one_recipient_does_not_rest(ann: Worker) -> None:
+    ann.record(Accepted())
+    for _ in range(20):
+        ann.now += 3
+        ann.record(Throttled(code="429"), recipient="one@example.com")
+        await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+
+
 async def test_throttled_calls_among_accepted_ones_leave_the_provider_open(ann: Worker) -> None:
     for _ in range(20):
         ann.record(Throttled(code="429"), 13)

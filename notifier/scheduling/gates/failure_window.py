@@ -41,13 +41,13 @@ class FailureWindow:
         self._streak = 0
         self._streak_since = 0.0
         self._last_failure: Outcome | None = None
-        self._throttled = 0
+        self._throttled: set[int] = set()
         self._refused_at: dict[int, float] = {}
 
     @property
     def throttled(self) -> int:
-        """How many calls were throttled since the last acceptance."""
-        return self._throttled
+        """How many recipients were throttled since the last acceptance."""
+        return len(self._throttled)
 
     @property
     def refused(self) -> int:
@@ -100,7 +100,7 @@ class FailureWindow:
             configuration=is_misconfigured and not credentials,
             code=self._last_failure.code if self._last_failure else "",
             accepted_s=None if self._accepted_at is None else now - self._accepted_at,
-            throttled=self._throttled,
+            throttled=len(self._throttled),
             refused=tuple(self._refused_at),
             refused_s=now - min(self._refused_at.values(), default=now),
         )
@@ -111,12 +111,18 @@ class FailureWindow:
 
     def _add_answer(self, outcome: Outcome, now: float, recipient: str) -> None:
         if isinstance(outcome, Accepted):
-            self._accepted_at, self._throttled = now, 0
+            self._accepted_at = now
+            self._throttled.clear()
             self._refused_at.clear()
         elif isinstance(outcome, Throttled):
-            self._throttled += 1
             self._last_failure = outcome
+            if len(self._throttled) < MAX_REFUSALS:
+                self._throttled.add(_hash(recipient))
         elif isinstance(outcome, Refused):
             self._last_failure = outcome
             if len(self._refused_at) < MAX_REFUSALS:
-                self._refused_at.setdefault(crc32(recipient.encode("utf-8", "replace")), now)
+                self._refused_at.setdefault(_hash(recipient), now)
+
+
+def _hash(recipient: str) -> int:
+    return crc32(recipient.encode("utf-8", "replace"))
