@@ -27,7 +27,6 @@ from notifier.domain.outcome import (
     Refused,
     Unavailable,
 )
-from notifier.domain.retry import Spent
 from notifier.domain.timing import AttemptTiming
 from notifier.lifecycle import TimeLimit, uptime_s
 from notifier.ports.attempts import EndedCall
@@ -230,18 +229,7 @@ class Attempts:
         if isinstance(outcome, Refused):
             outcome = self._judge.judge(provider, outcome)
         self._observer.attempted(claimed.queue, provider, outcome.name, outcome.code, times.call_s)
-        decision = self._rules.decide(
-            claimed.queue,
-            outcome,
-            spent=Spent(
-                tries=claimed.tries,
-                deferrals=claimed.deferrals,
-                unspent=claimed.unspent,
-                ambiguous=claimed.ambiguous,
-            ),
-            max_tries=claimed.max_tries,
-            draw=self._random.random(),
-        )
+        decision = self._rules.decide(claimed, outcome, self._random.random())
         result = attempt_result(claimed, outcome, decision, provider, times)
         self._recorder.put(Finished(row, result))
 

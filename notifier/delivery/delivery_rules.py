@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from notifier.domain.outcome import Accepted
 from notifier.domain.retry import (
     AmbiguityRule,
     Decision,
     Fail,
     Retry,
     RetryPolicy,
+    Settle,
     Spent,
     decide,
     decide_after_death,
@@ -19,11 +21,12 @@ from notifier.domain.retry import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from notifier.domain.notification import Channel, Priority, QueueKey
+    from notifier.domain.notification import Channel, Claimed, Priority, QueueKey
     from notifier.domain.outcome import Outcome
     from notifier.ports.provider import Provider
 
 NO_AMBIGUITY_RULE: Final = AmbiguityRule()
+SETTLED: Final = Settle()
 NO_PROVIDER: Final = "none"
 """The provider name that is recorded for a channel without a provider."""
 
@@ -70,16 +73,21 @@ class DeliveryRules:
         """Return the name of the queue's provider, `none` if it has none."""
         return self._provider_names.get(queue.channel, NO_PROVIDER)
 
-    def decide(
-        self, queue: QueueKey, outcome: Outcome, *, spent: Spent, max_tries: int | None, draw: float
-    ) -> Decision:
+    def decide(self, claimed: Claimed, outcome: Outcome, draw: float) -> Decision:
         """Decide what follows from an outcome; see domain.retry.decide."""
+        if isinstance(outcome, Accepted):  # nearly all: nothing else is needed
+            return SETTLED
         return decide(
             outcome,
-            spent=spent,
-            max_tries=max_tries,
-            policy=self._policies[queue.priority],
-            ambiguity=self._ambiguity(queue),
+            spent=Spent(
+                tries=claimed.tries,
+                deferrals=claimed.deferrals,
+                unspent=claimed.unspent,
+                ambiguous=claimed.ambiguous,
+            ),
+            max_tries=claimed.max_tries,
+            policy=self._policies[claimed.queue.priority],
+            ambiguity=self._ambiguity(claimed.queue),
             draw=draw,
         )
 
