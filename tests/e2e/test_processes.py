@@ -61,7 +61,8 @@ async def test_a_message_names_its_row_and_holds_nothing_of_the_notification(
     system.start_api()
     which = await client.submit_one(submit_body("sms.medium"))
     body = await body_of_the_next(vhost_url, "notifier.sms.medium")
-    assert set(body) == {"deployment", "pointers", "published_at", "sizes"}
+    # Without `deployment` until the process has read it.
+    assert body.keys() - {"deployment"} == {"pointers", "published_at", "sizes"}
     assert body["pointers"] == [[which, 0]]
     assert all(isinstance(size, int) for size in body["sizes"])
     system.start_worker()
