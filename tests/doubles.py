@@ -31,6 +31,10 @@ class FixedFigures:
     def consumers(self) -> int:
         return sum(figures.consumers for figures in self.queue_figures().values())
 
+    @property
+    def is_draining(self) -> bool:
+        return self.value.is_draining
+
     def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
         return self.value.queues
 

@@ -26,13 +26,12 @@ class SendingSide:
 
     It exists before consumers and breakers, so that heartbeat, gates and prober can refer to it.
     Implements ports.heartbeat.FigureSource and QueueFigureSource, prober.Backlog,
-    breakers.UnansweredCalls and
-    queue_gates.PermissionListener.
+    breakers.UnansweredCalls and queue_gates.PermissionListener.
     """
 
     def __init__(self) -> None:
         self._running: _Running | None = None
-        self._is_draining = False
+        self._is_stopping = False
 
     def start(self, pool: ConsumerPool, breakers: Breakers, bulkheads: Bulkheads) -> None:
         """This process sends from now on."""
@@ -40,7 +39,12 @@ class SendingSide:
 
     def start_draining(self) -> None:
         """This process stops: the next heartbeat tells the others to leave it no lease."""
-        self._is_draining = True
+        self._is_stopping = True
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this process sends, and has begun to stop."""
+        return self._running is not None and self._is_stopping
 
     def figures(self) -> Figures:
         """What this process reports in its heartbeat."""
@@ -49,7 +53,7 @@ class SendingSide:
         return Figures(
             queues=self.queue_figures(),
             providers=self._provider_figures(self._running),
-            is_draining=self._is_draining,
+            is_draining=self.is_draining,
         )
 
     def _provider_figures(self, running: _Running) -> Mapping[str, ProviderFigures]:

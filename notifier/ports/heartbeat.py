@@ -78,6 +78,11 @@ class FigureSource(Protocol):
         """The sum of the consumers in the figures, for less than the figures cost."""
         ...
 
+    @property
+    def is_draining(self) -> bool:
+        """The same as in the figures, for less than the figures cost."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:

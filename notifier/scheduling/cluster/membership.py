@@ -168,7 +168,7 @@ class Membership(ClusterFigures):
         is_one = (
             self._identity.kind in SENDING_KINDS
             and self.is_registered()
-            and not self._own.figures().is_draining
+            and not self._own.is_draining
         )
         return [self._identity.id, *others] if is_one else others
 
