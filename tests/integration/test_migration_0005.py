@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import asyncpg
 import pytest
 
-from notifier.adapters.postgres import migrate as migrations
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
@@ -32,8 +30,8 @@ from tests.builders import (
     row_pointer,
     worker_id,
 )
+from tests.revisions import open_at_revision
 
-SCRIPTS: Final = Path(migrations.__file__).parent / "migrations/versions"
 NOW: Final = datetime.now(UTC)
 AGO, AHEAD = NOW - timedelta(minutes=5), NOW + timedelta(hours=6)
 """The suite may reach these tests many minutes after they were collected."""
@@ -44,15 +42,8 @@ CONTENT: Final = b'{"subject":"Hello","body":"World"}'
 @pytest.fixture
 async def old(empty_database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """A connection to a database at revision 0004."""
-    connection = await asyncpg.connect(empty_database_url)
-    for script in sorted(SCRIPTS.glob("000[1-4]_*.sql")):
-        await connection.execute(script.read_text())
-    await connection.execute(
-        "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY);"
-        "INSERT INTO alembic_version VALUES ('0004')"
-    )
-    yield connection
-    await connection.close()
+    async with open_at_revision(empty_database_url, "0004") as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Final
 
 import asyncpg
 import pytest
 
-from notifier.adapters.postgres import migrate as migrations
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import PostgresStore, open_store
@@ -23,8 +21,7 @@ from tests.builders import (
     row_pointer,
     worker_id,
 )
-
-SCRIPTS: Final = Path(migrations.__file__).parent / "migrations/versions"
+from tests.revisions import open_at_revision
 
 OLD_CLAIM: Final = """
     UPDATE live l SET claim = l.claim + 1, claimed_by = $1, claimed_at = now()
@@ -39,15 +36,8 @@ OLD_RETRY: Final = """
 @pytest.fixture
 async def old(empty_database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """A connection to a database at revision 0005."""
-    connection = await asyncpg.connect(empty_database_url)
-    for script in sorted(SCRIPTS.glob("000[1-5]_*.sql")):
-        await connection.execute(script.read_text())
-    await connection.execute(
-        "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY);"
-        "INSERT INTO alembic_version VALUES ('0005')"
-    )
-    yield connection
-    await connection.close()
+    async with open_at_revision(empty_database_url, "0005") as connection:
+        yield connection
 
 
 @pytest.fixture
