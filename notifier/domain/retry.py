@@ -57,7 +57,7 @@ MAX_DOUBLINGS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
+class UnspentBackoff:
     """The delays after attempts that spend no try: `base` doubled each time, up to `cap`.
 
     Jittered by up to half: no delay is shorter than the one before until `cap` is reached.
@@ -72,17 +72,17 @@ class Backoff:
         return min(self.cap, grown) * (1 + draw / 2)
 
 
-DEFERRED_BACKOFF: Final = Backoff(timedelta(minutes=1), timedelta(minutes=20))
+DEFERRED_BACKOFF: Final = UnspentBackoff(timedelta(minutes=1), timedelta(minutes=20))
 """One recipient must wait. Greylisting ends after minutes, a full mailbox after hours: with the
 jitter the delays grow from 1 to 30 minutes."""
-THROTTLED_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=2.5))
+THROTTLED_BACKOFF: Final = UnspentBackoff(timedelta(seconds=1), timedelta(seconds=2.5))
 """The provider is asked too often and names no span. If it accepts nothing, it rests as a whole.
 While it accepts some, the others must come back soon: with a limit of 14 calls per second and 600
 rows, waits of up to a minute would double the time in which all are accepted."""
-MISCONFIGURED_BACKOFF: Final = Backoff(timedelta(seconds=5), timedelta(minutes=2))
+MISCONFIGURED_BACKOFF: Final = UnspentBackoff(timedelta(seconds=5), timedelta(minutes=2))
 """The breaker opens unless only some messages are affected. Those wait longer each time, but not
 for long after the settings were corrected."""
-LOCAL_BACKOFF: Final = Backoff(timedelta(seconds=1), timedelta(seconds=10))
+LOCAL_BACKOFF: Final = UnspentBackoff(timedelta(seconds=1), timedelta(seconds=10))
 """The provider was not called: there was no free connection."""
 MAX_DEATHS: Final = 3
 """At this death of a worker during one notification the notification fails."""

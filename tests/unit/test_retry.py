@@ -26,7 +26,6 @@ from notifier.domain.retry import (
     MISCONFIGURED_BACKOFF,
     THROTTLED_BACKOFF,
     AmbiguityRule,
-    Backoff,
     Decision,
     Fail,
     OnAmbiguous,
@@ -34,6 +33,7 @@ from notifier.domain.retry import (
     RetryPolicy,
     Settle,
     Spent,
+    UnspentBackoff,
     decide,
     decide_after_death,
 )
@@ -188,7 +188,7 @@ def test_waits_that_spend_no_try_grow_with_each_repetition(
     draws=st.tuples(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True)),
 )
 def test_no_wait_without_a_try_is_shorter_than_the_one_before_until_the_longest(
-    backoff: Backoff, before: int, draws: tuple[float, float]
+    backoff: UnspentBackoff, before: int, draws: tuple[float, float]
 ) -> None:
     delay, next_delay = backoff.delay(before, draws[0]), backoff.delay(before + 1, draws[1])
     assert backoff.base <= delay <= 1.5 * backoff.cap
