@@ -641,6 +641,28 @@ async def test_a_throttled_probe_of_a_provider_that_refused_all_is_not_followed_
     assert (breaker.reason, round(breaker.probe_in_s)) == ("refusals", 60)
 
 
+@pytest.mark.parametrize("blamed", [WRONG_SENDER, DENIED])
+async def test_after_many_refusals_a_misconfigured_probe_changes_the_code_and_not_the_reason(
+    ann: Worker, database_url: str, blamed: Misconfigured
+) -> None:
+    ann.record(REFUSED, 20)
+    await ann.check()
+    for outcome in (blamed, REFUSED):
+        await end_probe_wait(database_url)
+        await ann.check()
+        ann.now += 1
+        [queue] = [
+            queue
+            for queue in (EMAIL_HIGH, EMAIL_LOW)
+            if ann.permissions(queue) == [SendPermission.PROBE]
+        ]
+        ann.record(outcome, queue=queue)
+        await ann.check()
+        [breaker] = ann.gates.snapshot().breakers
+        assert (breaker.state, breaker.reason) == (BreakerState.OPEN, "refusals")
+        assert breaker.code == outcome.code
+
+
 async def test_a_provider_that_throttles_one_recipient_does_not_rest(ann: Worker) -> None:
     ann.record(Accepted())
     for _ in range(20):

@@ -148,9 +148,13 @@ class Prober:
             log.info("breaker_closed", provider=provider)
 
     async def _reopen(self, breaker: Breaker, outcome: Outcome) -> None:
-        """Open it again. Its reason stays, unless the probe shows that our settings are wrong."""
-        blame = _blame(outcome)
-        reason = blame or known_reason(breaker.reason)
+        """Open it again. Its reason stays, unless the probe shows that our settings are wrong.
+
+        After many refusals it stays then, too: else the next refused probe would close it.
+        """
+        blame, reason = _blame(outcome), known_reason(breaker.reason)
+        if blame is not None and reason is not Opening.REFUSALS:
+            reason = blame
         is_reopened = await self._store.reopen_breaker(
             breaker.provider,
             reason=reason,
