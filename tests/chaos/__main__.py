@@ -2,8 +2,8 @@
 
 `python -m tests.chaos [fault ...] [--rounds N] [--seed N]` starts a private Postgres and RabbitMQ,
 plays the rounds of this seed that are not recorded for this code yet, and prints a table of all
-rounds. It exits with 1 if a notification was lost, was sent twice without an attempt that explains
-it, or if a recovery took too long.
+rounds. It exits with 1 if in any of them, recorded ones included, a notification was lost or sent
+twice without an attempt that explains it, or a recovery took too long.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from harness.stack import Stack, running_stack
 from tests.chaos.faults import FAULTS
-from tests.chaos.playing import Note, missing, play_all, play_trial
-from tests.chaos.results import CHANGED, Result, by_fault, keep, played_on, present_code
+from tests.chaos.playing import Note, missing, plan, play_all, play_trial
+from tests.chaos.results import Code, Result, by_fault, keep, played_on, present_code
 from tests.chaos.table import show
 from tests.chaos.trials import TRIALS
 
@@ -39,31 +39,47 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # run exit handlers
 
     def note(result: Result) -> None:
-        results.append(msgspec.structs.replace(result, commit=code, rabbitmq=version))
-        keep(results[-1])
+        played = msgspec.structs.replace(
+            result, code=code.digest, commit=code.commit, rabbitmq=version
+        )
+        results.append(played)
+        # The processes of a round run the files of the working tree, which may have been changed.
+        if code.is_committed and present_code() == code:
+            keep(played)
+        else:
+            _report("not recorded: notifier or tests/chaos has uncommitted or new changes")
 
     with tempfile.TemporaryDirectory(prefix="notifier-chaos-") as name:
         folder = Path(name)
         folder.chmod(0o711)
         with running_stack(folder, arguments.rabbitmq) as stack:
             version = stack.rabbitmq.install.version
-            for fault in names:
-                played = played_on(code, rabbitmq=version).get(fault, ())
-                asyncio.run(_play(stack, fault, arguments, played, note))
-    show(by_fault(results) if code.endswith(CHANGED) else played_on(code, rabbitmq=version))
-    return 0 if all(result.is_kept for result in results) else 1
+            _report(f"code {code.digest}, commit {code.commit}, RabbitMQ {version}")
+            asked = {name: arguments.rounds if name in FAULTS else 1 for name in names}
+            for line in plan(asked, arguments.seed, _recorded(code, version)):
+                _report(line)
+            for fault, rounds in asked.items():
+                played = _recorded(code, version).get(fault, ())
+                numbers = missing(rounds, arguments.seed, played)
+                asyncio.run(_play(stack, fault, numbers, arguments.seed, note))
+    shown = _recorded(code, version) or by_fault(results)
+    show(shown)
+    asked_for = [result for name in names for result in shown.get(name, ())]
+    return 0 if all(result.is_kept for result in (*results, *asked_for)) else 1
 
 
-async def _play(
-    stack: Stack, name: str, arguments: argparse.Namespace, played: Sequence[Result], note: Note
-) -> None:
-    numbers = missing(arguments.rounds if name in FAULTS else 1, arguments.seed, played)
+def _recorded(code: Code, version: str) -> Mapping[str, Sequence[Result]]:
+    """Return the recorded rounds that count for the files as they are."""
+    return played_on(code, rabbitmq=version) if code.is_committed else {}
+
+
+async def _play(stack: Stack, name: str, numbers: Sequence[int], seed: int, note: Note) -> None:
     if not numbers:
-        _report(f"{name}: already played with seed {arguments.seed}")
-    elif name in FAULTS:
-        await play_all(stack, FAULTS[name], numbers, arguments.seed, note, _report)
+        return
+    if name in FAULTS:
+        await play_all(stack, FAULTS[name], numbers, seed, note, _report)
     else:
-        await play_trial(stack, TRIALS[name], arguments.seed, note, _report)
+        await play_trial(stack, TRIALS[name], seed, note, _report)
 
 
 def _arguments() -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from tests.chaos.backlog import MANY
 from tests.chaos.faults import FAULTS
 from tests.chaos.load import FATES
 from tests.chaos.messages import LEAST_MS, LONG_MS
-from tests.chaos.results import Result, read, versions
+from tests.chaos.results import Result, newest, present_code, versions
 from tests.chaos.round import LATENCY_MS, PACE, RATE
 from tests.chaos.table import HEADS, line
 from tests.chaos.traced import FULL
@@ -44,7 +45,7 @@ def text(
         long=LONG_MS,
         table=_table(faults),
         others="".join(
-            f"\nRabbitMQ {version}:\n\n{_table(rounds)}" for version, rounds in others.items()
+            f"\nRabbitMQ {version}: {_table(rounds)}" for version, rounds in others.items()
         ),
         faults="".join(f"| `{name}` | {FAULTS[name].text} |\n" for name in faults),
         loads="".join(_load(found[name][-1]) for name in TRIALS if name in found),
@@ -52,10 +53,24 @@ def text(
 
 
 def _table(found: Mapping[str, Sequence[Result]]) -> str:
+    """Return from how many rounds on which code the table is, and the table."""
     heads = [*HEADS, "commit"]
-    rounds = [found[name] for name in FAULTS if name in found]
-    rows = [heads, ["---"] * len(heads), *map(_row, rounds)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    played = [found[name] for name in FAULTS if name in found]
+    rounds, faults = Counter[str](), Counter[str]()
+    for each in played:
+        code = f"`{each[-1].commit}`" + f" (files `{each[-1].code}`)" * bool(each[-1].code)
+        rounds[code] += len(each)
+        faults[code] += 1
+    counts = [
+        f"{_count(rounds[code], 'round')} of {_count(faults[code], 'fault')} on commit {code}"
+        for code in faults
+    ]
+    rows = [heads, ["---"] * len(heads), *map(_row, played)]
+    return f"{'; '.join(counts)}.\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _row(rounds: Sequence[Result]) -> Sequence[str]:
@@ -69,11 +84,12 @@ def _load(result: Result) -> str:
 
 
 def main() -> int:
-    found = read()
+    code = present_code()
+    found = newest(code)
     if not found:
         sys.stderr.write("nothing was played: make chaos\n")
         return 1
-    others = {version: read(rabbitmq=version) for version in versions()}
+    others = {version: newest(code, rabbitmq=version) for version in versions()}
     PAGE.write_text(text(found, others))
     return 0
 

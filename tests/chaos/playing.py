@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -37,6 +37,27 @@ def missing(rounds: int, seed: int, played: Sequence[Result]) -> Sequence[int]:
     """Return the numbers of the rounds of this seed that are not recorded yet."""
     done = {each.round for each in played if (each.seed - seed) % SEEDS_APART == 0}
     return [number for number in range(1, rounds + 1) if number not in done]
+
+
+def plan(
+    asked: Mapping[str, int], seed: int, played: Mapping[str, Sequence[Result]]
+) -> Sequence[str]:
+    """Return lines that say which of the rounds asked for are recorded, and how many are not.
+
+    `asked` has the number of rounds by fault.
+    """
+    to_play = {name: missing(rounds, seed, played.get(name, ())) for name, rounds in asked.items()}
+    recorded = {name: played[name] for name in asked if name in played}
+    kept, left = (sum(map(len, each.values())) for each in (recorded, to_play))
+    return [
+        f"recorded and kept: {kept} rounds; to play: {left}",
+        *(
+            f"  {name}: {len(rounds)} recorded"
+            + ("" if all(each.is_kept for each in rounds) else ", BROKEN")
+            + f", {len(to_play[name])} to play"
+            for name, rounds in recorded.items()
+        ),
+    ]
 
 
 async def play_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -21,8 +22,8 @@ from tests.chaos.faults import ALL, FAULTS
 from tests.chaos.judge import RIGHT, Row, full_rate_after_s, judge, recovery_s
 from tests.chaos.load import FATES, HOPELESS
 from tests.chaos.page import TEMPLATE, text
-from tests.chaos.playing import SEEDS_APART, missing
-from tests.chaos.results import Result, keep, played_on, read, versions
+from tests.chaos.playing import SEEDS_APART, missing, plan
+from tests.chaos.results import Code, Result, keep, newest, played_on, present_code, versions
 from tests.chaos.stops import Broken, BrokenBroker, BrokenSubscription, Trigger
 from tests.chaos.table import line
 from tests.chaos.trace import Key, Kind, Trace, TraceWriter, answer_file, keys_of
@@ -144,16 +145,18 @@ def test_a_round_with_a_flaw_is_not_kept(flaw: dict[str, object]) -> None:
     assert not result(**flaw).is_kept
 
 
-def test_parts_of_a_run_add_up_for_the_code_played_last(tmp_path: Path) -> None:
+PRESENT = Code(digest="new", commit="abc")
+
+
+def test_parts_of_a_run_add_up_for_the_present_code(tmp_path: Path) -> None:
     path = tmp_path / "rounds.jsonl"
-    assert read(path) == {}
-    for number, commit in enumerate(("old", "new", "new"), 1):
-        keep(result(commit=commit, round=number, accepted=10, recovery_s=float(number)), path)
-    keep(result(commit="old", fault="other", recovery_s=inf), path)
-    keep(result(commit="new-dirty", accepted=10), path)
-    found = read(path)
+    assert newest(PRESENT, path) == {}
+    for number, code in enumerate(("old", "new", "new", "old"), 1):
+        keep(result(code=code, round=number, accepted=10, recovery_s=float(number)), path)
+    keep(result(code="old", fault="other", recovery_s=inf), path)
+    found = newest(PRESENT, path)
     assert list(found) == ["api_killed", "other"]
-    assert list(played_on("old", path)) == ["other"]
+    assert list(played_on(PRESENT, path)) == ["api_killed"]
     cells = line(found["api_killed"])
     assert (cells[0], cells[1], cells[2], *cells[-3:]) == (
         "api_killed",
@@ -166,22 +169,107 @@ def test_parts_of_a_run_add_up_for_the_code_played_last(tmp_path: Path) -> None:
     assert line(found["other"])[-2] == "never"
 
 
+def git(root: Path, *words: str) -> None:
+    name = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+    subprocess.run(["git", "-C", root, *name, *words], check=True, capture_output=True)
+
+
+def commit(root: Path, path: str, text: str) -> Code:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+    git(root, "add", path)
+    git(root, "commit", "-m", f"change {path}")
+    return present_code(root)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A repository like this one, with two files."""
+    root = tmp_path / "clone"
+    git(tmp_path, "init", "--initial-branch=main", str(root))
+    commit(root, "notifier/cli/main.py", "1")
+    commit(root, "tests/chaos/faults.py", "1")
+    return root
+
+
+@pytest.mark.parametrize("path", ["notifier/cli/main.py", "notifier/new.sql", "tests/chaos/new.py"])
+def test_rounds_do_not_count_for_another_product_or_other_faults(clone: Path, path: str) -> None:
+    before = present_code(clone)
+    after = commit(clone, path, "2")
+    assert before.digest != after.digest
+    assert before.commit != after.commit
+    (clone / path).write_text("3")
+    assert not present_code(clone).is_committed
+
+
+@pytest.mark.parametrize(
+    "path", ["docs/design.md", "tests/unit/test_chaos.py", "tests/chaos/rounds.jsonl", "README.md"]
+)
+def test_rounds_count_while_only_other_files_change(clone: Path, path: str) -> None:
+    before = present_code(clone)
+    assert commit(clone, path, "2") == before
+    (clone / path).write_text("3")
+    assert present_code(clone) == before
+
+
+def test_rounds_count_in_every_clone_of_the_same_files(clone: Path, tmp_path: Path) -> None:
+    code = present_code(clone)
+    commit(clone, "docs/design.md", "1")
+    shallow = tmp_path / "shallow"
+    git(tmp_path, "clone", "--depth", "1", clone.as_uri(), str(shallow))
+    assert present_code(shallow).digest == code.digest
+
+
+def test_two_clones_that_each_played_a_part_are_merged(clone: Path, tmp_path: Path) -> None:
+    path, other = "tests/chaos/rounds.jsonl", tmp_path / "other"
+    commit(clone, ".gitattributes", (TESTS.parent / ".gitattributes").read_text())
+    keep(result(code="new", round=1), clone / path)
+    commit(clone, path, (clone / path).read_text())
+    git(tmp_path, "clone", str(clone), str(other))
+    for root, number in ((clone, 2), (other, 3)):
+        keep(result(code="new", round=number), root / path)
+        keep(result(code="new", fault=root.name), root / path)
+        git(root, "commit", "--all", "-m", f"round {number}")
+    git(clone, "pull", "--no-rebase", "--no-edit", str(other), "main")
+    found = played_on(PRESENT, clone / path)
+    assert sorted(each.round for each in found["api_killed"]) == [1, 2, 3]
+    assert set(found) == {"api_killed", "clone", "other"}
+
+
+def test_a_recorded_round_names_no_folder_of_its_machine(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    log = f'File "{tmp_path}/worker.py", line 3: GET http://127.0.0.1:8000/v1/health/ready'
+    keep(result(broke=f"OSError: {path}", evidence=[log]), path)
+    [kept] = newest(PRESENT, path)["api_killed"]
+    assert kept.broke == "OSError: rounds.jsonl"
+    assert kept.evidence == ['File "worker.py", line 3: GET http://127.0.0.1:8000/v1/health/ready']
+
+
 def test_rounds_on_another_rabbitmq_are_kept_apart(tmp_path: Path) -> None:
     path = tmp_path / "rounds.jsonl"
-    keep(result(commit="new"), path)
-    keep(result(commit="new", rabbitmq="4.3.6", accepted=7), path)
+    keep(result(code="new"), path)
+    keep(result(code="new", rabbitmq="4.3.6", accepted=7), path)
     assert versions(path) == ["4.3.6"]
-    assert [each.accepted for each in read(path)["api_killed"]] == [0]
-    found = read(path, rabbitmq="4.3.6")
+    assert [each.accepted for each in newest(PRESENT, path)["api_killed"]] == [0]
+    found = newest(PRESENT, path, rabbitmq="4.3.6")
     assert [each.accepted for each in found["api_killed"]] == [7]
-    assert played_on("new", path, rabbitmq="4.3.6") == found
-    assert "\nRabbitMQ 4.3.6:\n\n| fault |" in text(read(path), {"4.3.6": found})
+    assert played_on(PRESENT, path, rabbitmq="4.3.6") == found
+    page = text(newest(PRESENT, path), {"4.3.6": found})
+    assert "\nRabbitMQ 4.3.6: 1 round of 1 fault on commit" in page
 
 
 def test_a_round_is_played_once_with_a_seed() -> None:
     played = [result(round=1, seed=1), result(round=3, seed=1 + 2 * SEEDS_APART)]
     assert missing(4, 1, played) == [2, 4]
     assert missing(4, 2, played) == [1, 2, 3, 4]
+
+
+def test_what_is_recorded_and_what_is_to_be_played_is_printed_at_the_start() -> None:
+    played = {"api_killed": [result(), result(round=2, lost=1)], "worker_killed": [result()]}
+    assert plan({"api_killed": 4, "rabbitmq_killed": 2}, 1, played) == [
+        "recorded and kept: 2 rounds; to play: 4",
+        "  api_killed: 2 recorded, BROKEN, 2 to play",
+    ]
 
 
 def test_a_trigger_is_due_on_its_side_once_enough_has_passed() -> None:
@@ -307,7 +395,9 @@ def test_every_fault_has_a_name_of_its_own_and_a_sentence() -> None:
 
 
 def test_the_page_has_a_line_and_a_sentence_for_every_fault_that_was_played() -> None:
-    page = text({"api_killed": [result(accepted=70, final=70, commit="abc")]})
+    rounds = [result(accepted=70, final=70, code="new", commit="abc")]
+    page = text({"api_killed": rounds, "worker_killed": [result(commit="old")] * 2})
+    assert "1 round of 1 fault on commit `abc` (files `new`); 2 rounds of 1 fault on" in page
     assert "| api_killed | 1 | 70 | 70 | 0 | 0 | 0 | 0 | 1.0 | 1.0 | 10 | `abc` |" in page
     assert f"| `api_killed` | {FAULTS['api_killed'].text} |" in page
 
