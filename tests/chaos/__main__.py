@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.rabbitmq import choose_rabbitmq
 from harness.stack import Stack, running_stack
 from tests.chaos.faults import FAULTS
 from tests.chaos.playing import Note, missing, plan, play_all, play_trial
@@ -35,7 +36,12 @@ def main() -> int:
     if unknown := sorted(set(names) - set(ALL)):
         _report(f"unknown fault {', '.join(unknown)}; expected one of {', '.join(ALL)}")
         return 2
-    code, version, results = present_code(), "", list[Result]()
+    asked = {name: arguments.rounds if name in FAULTS else 1 for name in names}
+    code, version = present_code(), choose_rabbitmq(arguments.rabbitmq).version
+    _report(f"code {code.digest}, commit {code.commit}, RabbitMQ {version}")
+    for line in plan(asked, arguments.seed, _recorded(code, version)):
+        _report(line)
+    results = list[Result]()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # run exit handlers
 
     def note(result: Result) -> None:
@@ -53,11 +59,6 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o711)
         with running_stack(folder, arguments.rabbitmq) as stack:
-            version = stack.rabbitmq.install.version
-            _report(f"code {code.digest}, commit {code.commit}, RabbitMQ {version}")
-            asked = {name: arguments.rounds if name in FAULTS else 1 for name in names}
-            for line in plan(asked, arguments.seed, _recorded(code, version)):
-                _report(line)
             for fault, rounds in asked.items():
                 played = _recorded(code, version).get(fault, ())
                 numbers = missing(rounds, arguments.seed, played)
