@@ -678,7 +678,7 @@ async def test_an_accepted_retry_counts_its_tries(
     assert [tuple(row) for row in attempts] == [(1, 1), (2, 2)]
 
 
-@pytest.mark.parametrize("outcome", ["deferred", "throttled", "misconfigured"])
+@pytest.mark.parametrize("outcome", ["deferred", "throttled", "misconfigured", "unavailable"])
 async def test_repeats_that_spend_no_try_are_counted_on_one_attempt(
     store: PostgresStore, connection: Connection, outcome: str
 ) -> None:
@@ -693,6 +693,27 @@ async def test_repeats_that_spend_no_try_are_counted_on_one_attempt(
     assert [(a["claim"], a["outcome"], a["repeats"], a["tries"]) for a in attempts] == [
         (3, outcome, 2, 0),
         (4, "accepted", 0, 1),
+    ]
+
+
+async def test_an_unavailable_attempt_that_spent_a_try_keeps_a_row_of_its_own(
+    store: PostgresStore, connection: Connection
+) -> None:
+    [row] = await claimed(store, a_notification())
+    for code in ("no_connection", "421", "no_connection", "no_connection", "421", "421"):
+        spends = code == "421"
+        result = a_result(
+            row, Status.RETRYING, outcome="unavailable", spends=spends, after=NOW, code=code
+        )
+        await store.record([result])
+        [row] = await claim_all(store, await due(store))
+    attempts = await connection.fetch("SELECT * FROM attempts ORDER BY claim")
+    assert [(a["claim"], a["code"], a["repeats"], a["tries"]) for a in attempts] == [
+        (1, "no_connection", 0, 0),
+        (2, "421", 0, 1),
+        (4, "no_connection", 1, 1),
+        (5, "421", 0, 2),
+        (6, "421", 0, 3),
     ]
 
 

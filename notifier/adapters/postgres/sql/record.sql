@@ -49,16 +49,17 @@ WITH clock AS MATERIALIZED (
     FROM (SELECT * FROM retried UNION ALL SELECT * FROM ended) m
     JOIN result r ON r.id = m.id AND r.claim = m.claim
 ), repeated AS (
-    -- Counts on the attempt of the claim before, if that had the same outcome and spent no try.
+    -- Counts on the attempt of the claim before, if that had the same outcome and spent no try: an
+    -- unavailable attempt that spent one has another code.
     UPDATE attempts a SET
         claim = m.claim, repeats = least(a.repeats, 2147483646) + 1,
         finished_at = m.finished_at, next_at = m.due_at, recorded_by = $15, code = m.code,
         detail = m.detail
     FROM moved m
-    WHERE a.id = ANY (ARRAY(SELECT id FROM result
-                            WHERE outcome IN ('deferred', 'throttled', 'misconfigured')))
+    WHERE a.id = ANY (ARRAY(SELECT id FROM result WHERE spent = 0))
       AND a.id = m.id AND a.id BETWEEN $16 AND $17 AND a.claim = m.claim - 1
       AND a.outcome = m.outcome AND a.provider = m.provider AND NOT a.late
+      AND (a.outcome <> 'unavailable' OR a.code = m.code)
       AND NOT EXISTS (SELECT FROM attempts b
                       WHERE b.id = m.id AND b.id BETWEEN $16 AND $17 AND b.claim = m.claim)
     RETURNING a.id
