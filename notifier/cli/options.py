@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -16,12 +15,3 @@ Url = Annotated[
         show_default=lambda _: "the address of [api] in the settings",
     ),
 ]
-
-
-def _require_positive(_: object, seconds: float | None) -> None:
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise ValueError("Expected a number of seconds above 0.")
-
-
-Seconds = Annotated[float, Parameter(validator=_require_positive)]
-"""A duration in seconds: a finite number above 0."""

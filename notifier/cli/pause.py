@@ -32,7 +32,7 @@ def pause(
         Span | None,
         Parameter(
             name="--for",
-            help="Duration: 90s, 15m, 1h30m.",
+            help="Such as 90s, 15m or 1h30m.",
             show_default=lambda _: "until resumed",
         ),
     ] = None,

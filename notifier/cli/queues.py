@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 from cyclopts import Parameter
 
 from notifier.cli.environment import api_url
-from notifier.cli.options import AsJson, Seconds, Url
+from notifier.cli.options import AsJson, Url
 from notifier.cli.running import run_async
+from notifier.cli.spans import Span
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -47,7 +48,7 @@ def queues(
     watch: Annotated[
         bool, Parameter(name=["--watch", "-w"], negative="", help="Update until Ctrl-C.")
     ] = False,
-    every: Annotated[Seconds, Parameter(help="Seconds between two updates of --watch.")] = 1.0,
+    every: Annotated[Span, Parameter(help="Time between two updates of --watch.")] = 1.0,
     url: Url = None,
     json: AsJson = False,
 ) -> None:

@@ -13,8 +13,9 @@ from cyclopts import Parameter
 
 from notifier.cli.environment import api_url
 from notifier.cli.failures import FAILED, CommandFailed
-from notifier.cli.options import AsJson, Seconds, Url
+from notifier.cli.options import AsJson, Url
 from notifier.cli.running import run_async
+from notifier.cli.spans import Span
 from notifier.cli.streams import write_line
 from notifier.domain.notification import FINAL, Status
 
@@ -45,10 +46,12 @@ def send(
         dict[str, str] | None,
         Parameter(help="Your own data, stored with it: --metadata.KEY VALUE."),
     ] = None,
-    ttl: Annotated[Seconds | None, Parameter(help="Seconds after which it expires.")] = None,
+    ttl: Annotated[
+        Span | None, Parameter(help="It expires after this: 90s, 15m, 1h30m.", show_default=False)
+    ] = None,
     send_at: Annotated[str | None, Parameter(help="Not before this instant (RFC 3339).")] = None,
     wait: Annotated[bool, Parameter(negative="", help="Wait until it is final.")] = False,
-    timeout: Annotated[Seconds, Parameter(help="Time-out of --wait in seconds.")] = 300.0,
+    timeout: Annotated[Span, Parameter(help="Time-out of --wait.")] = 300.0,
     url: Url = None,
     json: AsJson = False,
 ) -> int:
@@ -68,7 +71,7 @@ def status(
     id: Annotated[UUID, Parameter(help="The id that `send` printed.")],  # noqa: A002 the field's word
     *,
     wait: Annotated[bool, Parameter(negative="", help="Wait until it is final.")] = False,
-    timeout: Annotated[Seconds, Parameter(help="Time-out of --wait in seconds.")] = 300.0,
+    timeout: Annotated[Span, Parameter(help="Time-out of --wait.")] = 300.0,
     url: Url = None,
     json: AsJson = False,
 ) -> int:

@@ -43,5 +43,5 @@ def _convert(_: object, tokens: Sequence[Token]) -> float:
     return read_span(tokens[0].value)
 
 
-Span = Annotated[float, Parameter(converter=_convert)]
+Span = Annotated[float, Parameter(converter=_convert, metavar="DURATION", show_default=span_words)]
 """An option whose text is a duration and whose value is seconds."""

@@ -99,6 +99,20 @@ class TestArguments:
         assert (done.returncode, done.stderr) == (0, "")
         assert f"notifier {command}" in done.stdout
 
+    @pytest.mark.parametrize(
+        ("command", "option"),
+        [
+            ("pause", "--for DURATION"),
+            ("send", "--ttl DURATION"),
+            ("send", "--timeout DURATION"),
+            ("status", "--timeout DURATION"),
+            ("queues", "--every DURATION"),
+            ("load", "--timeout DURATION"),
+        ],
+    )
+    def test_help_names_the_unit_of_durations(self, cli: Cli, command: str, option: str) -> None:
+        assert f" {option} " in cli.run(command, "--help").stdout
+
     def test_help_imports_nothing_heavy(self) -> None:
         script = (
             "import sys; from notifier.cli.entry import run; run(['--help']);"
@@ -127,12 +141,15 @@ class TestArguments:
             (("load", "--number", "0"), "expected an integer from 1 up"),
             (("load", "--rate", "nan"), "--rate: got nan, expected a number from 0 up"),
             (("load", "--rate=-1"), "--rate: got -1.0, expected a number from 0 up"),
-            (("load", "--timeout", "0"), "Expected a number of seconds above 0"),
-            (("queues", "--watch", "--every", "0"), "Expected a number of seconds above 0"),
-            (("queues", "--watch", "--every", "nan"), "Expected a number of seconds above 0"),
-            (("status", ID, "--timeout", "nan"), "for --timeout. Expected a number of seconds"),
-            (("status", ID, "--timeout=-1"), "Expected a number of seconds above 0"),
-            (("send", "-c", "email", "-t", "a@b.com", "--ttl", "inf"), "above 0"),
+            (("load", "--timeout", "0"), "expected a span such as 90s, 15m or 1h30m"),
+            (("queues", "--watch", "--every", "0"), "expected a span such as 90s, 15m or 1h30m"),
+            (("queues", "--watch", "--every", "nan"), "expected a span such as 90s, 15m or 1h30m"),
+            (("status", ID, "--timeout", "nan"), "for --timeout: got 'nan', expected a span"),
+            (("status", ID, "--timeout=-1"), "expected a span such as 90s, 15m or 1h30m"),
+            (
+                ("send", "-c", "email", "-t", "a@b.com", "--ttl", "inf"),
+                "expected a span such as 90s, 15m or 1h30m",
+            ),
             (("send", "-c", "email", "-t", "a\udcff@b.com"), "the argument is not UTF-8"),
             (("send", "-c", "email", "-t", "a@b.com", "-b", "\udcff"), "is not UTF-8"),
             (("status", "../queues"), "UUID"),

@@ -199,7 +199,7 @@ async def test_send_prints_the_id_and_the_queue(cli: Cli, memory: Memory) -> Non
 
 
 async def test_send_submits_all_its_options(cli: Cli, memory: Memory) -> None:
-    arguments = ("--data.code", "1", "--metadata.order", "7", "--ttl", "60", "--json")
+    arguments = ("--data.code", "1", "--metadata.order", "7", "--ttl", "1m", "--json")
     done = await cli.run(*MAIL, "-t", "ada@example.com", *arguments)
     (row,) = memory.rows.values()
     assert json.loads(done.out)["id"] == str(row.id)

@@ -11,8 +11,9 @@ from cyclopts import Parameter
 from notifier.cli.environment import api_url, read_settings
 from notifier.cli.failures import FAILED
 from notifier.cli.load.plan import Plan, read_fates, read_mix
-from notifier.cli.options import AsJson, Seconds, Url
+from notifier.cli.options import AsJson, Url
 from notifier.cli.running import run_async
+from notifier.cli.spans import Span
 from notifier.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def load(
     batch: Annotated[int, Parameter(help="Notifications per call.")] = 1,
     concurrency: Annotated[int, Parameter(help="Concurrent calls.")] = 64,
     wait: Annotated[bool, Parameter(help="Wait until all are final.")] = True,
-    timeout: Annotated[Seconds, Parameter(help="Time-out of --wait in seconds.")] = 600.0,
+    timeout: Annotated[Span, Parameter(help="Time-out of --wait.")] = 600.0,
     seed: Annotated[
         int, Parameter(help="Seed of the mix: equal seeds submit equal notifications.")
     ] = 1,
