@@ -141,7 +141,7 @@ def _end_to_end(part: float) -> Json:
 def _waiting() -> Json:
     return timeseries(
         "Waiting",
-        "Due rows in Postgres (counted up to a ceiling per queue) and notifications ready in "
+        "Due rows in Postgres (counted up to 1,000 per queue) and notifications ready in "
         "RabbitMQ, of all queues. Growing for minutes: more is accepted than sent; look at What "
         "limits each queue.",
         Query(f"sum({seen('notifier_due', by='queue')})", "due in Postgres"),
@@ -155,9 +155,10 @@ def _waiting() -> Json:
 def _oldest() -> Json:
     return timeseries(
         "Oldest wait, by queue",
-        "How long the oldest notification of each queue has waited. One queue: open its dashboard "
-        "and look at What limits it. All queues: start workers, or look at Postgres and RabbitMQ.",
-        Query(seen("notifier_oldest_wait_seconds", by="queue"), "{{queue}}"),
+        "How long the oldest notification that waits has been due; a retry counts from its own "
+        "due time. One queue: open its dashboard and look at What limits it. All queues: "
+        "start workers, or look at Postgres and RabbitMQ.",
+        Query(seen("notifier_oldest_due_seconds", by="queue"), "{{queue}}"),
         unit="s",
         links=True,
     )

@@ -100,9 +100,10 @@ def _late() -> Json:
 def _oldest() -> Json:
     return timeseries(
         "Oldest wait",
-        "How long the oldest notification has waited, and the promised wait (dashed). A steady "
-        "climb: no notification is claimed; look at What limits it.",
-        Query(seen("notifier_oldest_wait_seconds", where=MINE), "oldest"),
+        "How long the oldest notification that waits has been due, a retry from its own due time, "
+        "and the promised wait (dashed). A steady climb: no notification is claimed; "
+        "look at What limits it.",
+        Query(seen("notifier_oldest_due_seconds", where=MINE), "oldest"),
         PROMISED,
         unit="s",
         colours={"oldest": "orange"} | PROMISE,
@@ -129,7 +130,7 @@ def _in_and_out() -> Json:
 def _waiting() -> Json:
     return timeseries(
         "Waiting",
-        "Due rows in Postgres (counted up to a ceiling) and notifications ready in RabbitMQ. Many "
+        "Due rows in Postgres (counted up to 1,000) and notifications ready in RabbitMQ. Many "
         "due and few ready are normal: RabbitMQ holds about one second of work.",
         Query(seen("notifier_due", where=MINE), "due in Postgres"),
         Query(seen("notifier_ready", where=MINE), "ready in RabbitMQ"),

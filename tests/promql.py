@@ -21,7 +21,7 @@ DEPLOYMENT: Final = frozenset(
     {
         "notifier_ready",
         "notifier_due",
-        "notifier_oldest_wait_seconds",
+        "notifier_oldest_due_seconds",
         "notifier_target_wait_seconds",
         "notifier_waiting",
         "notifier_waiting_limit",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
+from notifier.adapters.postgres.store import MAX_COUNTED_DUE, MAX_SHOWN_DUE
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.adapters.telemetry.notification_metrics import OUTCOME_NAMES
 from notifier.adapters.telemetry.series import Distributions
@@ -232,9 +235,21 @@ def test_gauges_hold_the_last_measurement(metrics: Metrics) -> None:
 
     assert value(metrics, "ready", queue=NAME) == 5
     assert value(metrics, "due", queue=NAME) == 6
-    assert value(metrics, "oldest_wait_seconds", queue=NAME) == 7.5
+    assert value(metrics, "oldest_due_seconds", queue=NAME) == 7.5
     assert value(metrics, "consumers", queue=NAME) == 8
     assert value(metrics, "consumers_busy", queue=NAME) == 3
+
+
+def test_the_help_of_the_due_rows_says_where_the_metric_and_the_api_stop_counting(
+    metrics: Metrics,
+) -> None:
+    (help_text,) = (
+        family.documentation
+        for family in metrics.registry.collect()
+        if family.name == "notifier_due"
+    )
+    numbers = re.findall(r"\b[0-9,]+[0-9]", help_text)
+    assert numbers == [f"{MAX_COUNTED_DUE:,}", f"{MAX_SHOWN_DUE:,}"]
 
 
 def test_one_reason_at_a_time_limits_a_queue(metrics: Metrics) -> None:
@@ -344,7 +359,7 @@ def test_the_channels_after_the_first_sixteen_share_their_series() -> None:
     assert value(metrics, "attempts_total", **labels) == 1
     assert value(metrics, "ready", queue="other.high") == 2 + 5
     assert value(metrics, "due", queue="other.high") == 3
-    assert value(metrics, "oldest_wait_seconds", queue="other.high") == 9.0
+    assert value(metrics, "oldest_due_seconds", queue="other.high") == 9.0
     assert value(metrics, "consumers", queue="other.high") == 8
     assert value(metrics, "provider_hanging", channel="other") == 1
     assert not any("c016" in str(labels) for _, labels in series(metrics))

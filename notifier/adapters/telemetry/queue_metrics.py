@@ -30,15 +30,17 @@ class QueueMetrics:
         )
         self._due = factory.gauge(
             "due",
-            "Rows in Postgres that are due and not yet published. Counting stops at 1,000.",
+            "Rows in Postgres that are due and not yet published. Counting stops at 1,000; "
+            "GET /v1/queues counts to 10,000.",
             by_queue,
             queues,
             SUM,
         )
-        self._oldest_wait = factory.gauge(
-            "oldest_wait_seconds",
-            "For how long the oldest notification of this queue has waited since it was last due, "
-            "in seconds.",
+        self._oldest_due = factory.gauge(
+            "oldest_due_seconds",
+            "For how long the oldest notification that waits in this queue has been due, in "
+            "seconds. A retry counts from its own due time, unlike oldest_wait_s of "
+            "GET /v1/queues.",
             by_queue,
             queues,
         )
@@ -113,7 +115,7 @@ class QueueMetrics:
     ) -> None:
         self._ready[queue].set(ready)
         self._due[queue].set(due)
-        self._oldest_wait[queue].set(oldest_wait_s)
+        self._oldest_due[queue].set(oldest_wait_s)
 
     def queues_refused(self, count: int) -> None:
         self._queues_refused.set(count)
