@@ -15,9 +15,11 @@ EHLO = b"250-limited\r\n250-PIPELINING\r\n250 ENHANCEDSTATUSCODES\r\n"
 class LimitedServer:
     """Its behaviour and what it saw.
 
-    `replies` are by verb, those of `once` are sent one time. Over `max_connections` a client gets
-    `refusal` and is disconnected. A mail takes `mail_s`. With `cut_after_sent` or
-    `cut_after_received` a connection ends after so many bytes; what comes after is not read.
+    `replies` are by verb, those of `once` are sent one time. The first `failing` connections answer
+    `failure` to every RCPT, and so does each after `mails_per_session` mails. Over
+    `max_connections` a client gets `refusal` and is disconnected. A mail takes `mail_s`. With
+    `cut_after_sent` or `cut_after_received` a connection ends after so many bytes; what comes after
+    is not read.
     """
 
     max_connections: int = 1_000
@@ -25,6 +27,9 @@ class LimitedServer:
     mail_s: float = 0.0
     replies: dict[str, bytes] = field(default_factory=dict)
     once: dict[str, bytes] = field(default_factory=dict)
+    failing: int = 0
+    mails_per_session: int = 1_000
+    failure: bytes = b"450 4.3.2 Service currently unavailable\r\n"
     cut_after_sent: int | None = None
     cut_after_received: int | None = None
     port: int = 0
@@ -46,6 +51,8 @@ class _Client:
     server: LimitedServer
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    is_failing: bool = False
+    mails: int = 0
 
     async def send(self, data: bytes) -> None:
         left = self.server.cut_after_sent
@@ -70,6 +77,8 @@ class _Client:
         return data
 
     def reply(self, verb: str, usual: bytes) -> bytes:
+        if verb == "RCPT" and (self.is_failing or self.mails >= self.server.mails_per_session):
+            return self.server.failure
         return self.server.once.pop(verb, None) or self.server.replies.get(verb, usual)
 
     async def talk(self) -> None:
@@ -96,6 +105,7 @@ class _Client:
         if text != b".\r\n":
             text += await self.read_until(b"\r\n.\r\n")
         self.server.mails.append(text)
+        self.mails += 1
         await asyncio.sleep(self.server.mail_s)
         await self.send(self.reply(".", b"250 2.0.0 queued\r\n"))
 
@@ -119,7 +129,8 @@ async def open_limited(server: LimitedServer) -> AsyncIterator[LimitedServer]:
         server.accepted_connections += 1
         server.peak = max(server.peak, server.open_now)
         try:
-            await _Client(server, reader, writer).talk()
+            is_failing = server.accepted_connections <= server.failing
+            await _Client(server, reader, writer, is_failing=is_failing).talk()
         except (_Cut, ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:

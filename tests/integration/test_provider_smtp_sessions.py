@@ -157,7 +157,7 @@ async def test_mail_rcpt_and_data_travel_in_one_group() -> None:
 async def test_the_first_refusal_of_a_group_counts_and_no_text_is_sent(
     replies: dict[str, bytes], expected: tuple[str, str], empty_mails: int
 ) -> None:
-    server, is_kept = LimitedServer(replies=replies), "MAIL" not in replies or "RCPT" in replies
+    server, is_kept = LimitedServer(replies=replies), expected[0] in ("refused", "deferred")
     async with open_pair(server) as provider:
         outcome = await provider.send(mail())
         assert (outcome.name, outcome.code) == expected
@@ -166,6 +166,39 @@ async def test_the_first_refusal_of_a_group_counts_and_no_text_is_sent(
         assert (await provider.send(mail())).name == "accepted"
     assert len(server.mails) == empty_mails + 1
     assert server.accepted_connections == (1 if is_kept else 2)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"450 4.3.2 Service currently unavailable\r\n",
+        b"550 5.7.1 Client host rejected: cannot find your reverse hostname\r\n",
+    ],
+)
+async def test_a_session_whose_mails_all_fail_is_not_used_again(reply: bytes) -> None:
+    server = LimitedServer(failing=2, failure=reply)
+    async with open_pair(server) as provider:
+        outcomes = [await provider.send(mail(number=n)) for n in range(6)]
+    failed = "unavailable" if reply.startswith(b"4") else "misconfigured"
+    assert [each.name for each in outcomes] == [failed] * 2 + ["accepted"] * 4
+    assert server.accepted_connections == 3
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"421 Maximum message count per session reached.\r\n",
+        b"452 4.4.5 Maximum number of messages per session exceeded.\r\n",
+        b"451-Requested action aborted\r\n451 Mails per session limit exceeded\r\n",
+        b"450 too many mails in this connection\r\n",
+    ],
+)
+async def test_a_server_that_limits_the_mails_of_a_session_gets_every_mail(reply: bytes) -> None:
+    server = LimitedServer(mails_per_session=5, failure=reply)
+    async with open_pair(server) as provider:
+        outcomes = [await provider.send(mail(number=n)) for n in range(17)]
+    assert {each.name for each in outcomes} == {"accepted"}
+    assert server.accepted_connections == 4
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])

@@ -42,7 +42,7 @@ def decided(settings: HttpSettings, body: bytes, status: int = 200) -> tuple[Ver
         (405, "misconfigured"),
         (407, "credentials"),
         (408, "unavailable"),
-        (409, "refused"),
+        (409, "deferred"),
         (410, "gone"),
         (413, "refused"),
         (415, "misconfigured"),

@@ -59,6 +59,7 @@ STATUSES: Final[tuple[StatusRow, ...]] = (
     StatusRow(range(404, 407), "misconfigured", "wrong URL, method or Accept header"),
     StatusRow(range(407, 408), "credentials", "those for the proxy"),
     StatusRow(range(408, 409), "unavailable", "the server did not wait for the request"),
+    StatusRow(range(409, 410), "deferred", "a request with the same Idempotency-Key is under way"),
     StatusRow(range(410, 411), "gone", "the recipient no longer exists"),
     StatusRow(range(411, 412), "misconfigured", "a body is required: wrong method"),
     StatusRow(range(415, 416), "misconfigured", "wrong Content-Type"),

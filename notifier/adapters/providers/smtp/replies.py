@@ -56,28 +56,49 @@ class ReplyRow:
 
 
 _CONNECTIONS: Final = r"too many .{0,40}(connections|sessions)|concurrent .{0,20}connections"
+_QUOTA: Final = (
+    r"(hourly|daily|sending) .{0,30}(limit|quota)|(send|e-?mail|messaging) limit|submission quota"
+    r"|(mails?|messages) .{0,25}per (minute|hour|day)|frequency limit|unusual rate"
+    r"|rate.?limit|throttl|too fast|slow down|too many (messages|mails|e-?mails)"
+)
 _RATE: Final = (
-    r"throttl|too (many|much) (failed )?(messages|mails?|e-?mails?|requests|transactions|login"
-    r"|recipients (received )?from)|too fast|too frequent|slow down|rate.?limit|rate of"
+    r"too (many|much) (failed )?((e-?)?mail|requests|transactions|login"
+    r"|recipients (received )?from)|too frequent|rate of|sender thread limit"
     r"|(sending|message|mail|delivery|submission|connection|maximum) .{0,12}rate"
-    r"|(hourly|daily|sending) .{0,20}(limit|quota)"
+    rf"|{_QUOTA}"
+)
+_ONE_RECIPIENT: Final = (
+    r"the recipient .{0,20}exceeded|receiving mail (at a rate|too)|recipient thread limit"
+)
+_SESSION: Final = (
+    r"(messages?|mails?|transactions?) .{0,30}(per|(in|on) (this|one|a single))"
+    r" (session|connection)"
 )
 _GREYLIST: Final = r"gr[ae]y.?list"
 _HELO: Final = r"(helo|ehlo) command rejected|invalid (helo|ehlo)|(helo|ehlo) name"
 _CLIENT: Final = (
     r"client host rejected|client host \[?[0-9a-f.:]+\]? blocked|blocked using"
-    r"|block.?list|black.?list|reverse (dns|hostname)|\bptr\b|cannot find your (reverse )?hostname"
+    r"|not allowed to connect|block.?list|black.?list"
+    r"|\b(ip|address|host)\b.{0,40} listed (in|at|by|on) \S+\.\w"
+    r"|banned sending ip|not accepted from this ip"
+    r"|reverse (dns|hostname|lookup)|\bptr\b|cannot find your (reverse )?hostname"
 )
 _SENDER: Final = (
-    r"sender (e-?mail )?(address )?(rejected|denied|verify failed)|send as this sender"
-    r"|(sender|address|identit|domain).{0,40}not verified|from address .{0,40}(not|rejected)"
+    r"sender (e-?mail )?(address )?(is )?(rejected|denied|verify failed|not (valid|allowed(?! to)))"
+    r"|send as this sender|permissions? to submit mail|banned sender|badmailfrom"
+    r"|(sender|address|identit|domain).{0,40}not verified|from'? address .{0,40}(not|rejected)"
+    r"|(unconfigured sending|unregistered) domain"
     r"|(fail|not pass).{0,20}\b(spf|dkim|dmarc)|\b(spf|dkim|dmarc)\b.{0,20}(fail|reject|required)"
+    r"|unauthenticated e?mail|required authentication level"
     r"|not (authori[sz]ed|allowed|permitted) to send(?! .{0,20}\bto\b)"
-    r"|sending .{0,30}(paused|suspended|disabled)|account .{0,20}(suspended|paused)"
+    r"|(sending|outgoing mail) .{0,60}(paused|suspended|disabled)|unusual sending activity"
+    r"|your (\w+ )?account .{0,20}(suspended|paused|disabled|blocked|not (yet )?activ)"
+    r"|tenant has exceeded"
 )
 _RELAY: Final = (
-    r"relay(ing)? (access )?(is )?(not|denied|prohibited|forbidden)|unable to relay"
-    r"|not (permitted|allowed) to relay|do not relay|relay access"
+    r"relay(ing)? (access )?(is )?(not|denied|prohibited|forbidden|rejected|disallowed)"
+    r"|unable to relay|not (permitted|allowed) to relay|do not relay|relay access"
+    r"|credentials for relay|allowed rcpthosts"
 )
 _LOGIN: Final = (
     r"authentication (is )?required|auth(enticate)? (first|(is )?required)|not authenticated"
@@ -85,7 +106,14 @@ _LOGIN: Final = (
 )
 _FULL: Final = r"(mail)?box .{0,20}full|over ?quota|quota exceeded|exceed.{0,20}quota"
 
+_TLS: Final = r"starttls( command)? (is )?(required|first)|\btls (is )?required"
+_CREDIT: Final = r"credits? exceeded|(insufficient|not enough) (credit|balance|funds)"
+
 ROWS: Final = (
+    ReplyRow(
+        ANY, r"[45]\d\d( .*)?", "misconfigured", "TLS required: set security to starttls", _TLS
+    ),
+    ReplyRow(ANY, r"[45]\d\d( .*)?", "misconfigured", "no credit (SendGrid)", _CREDIT),
     ReplyRow(ANY, r"53[0458]( .*)?", "credentials", "RFC 4954 6: our login is missing or wrong"),
     ReplyRow(ANY, r"432 4\.7\.12", "credentials", "RFC 4954 6: a password transition is needed"),
     ReplyRow(
@@ -101,6 +129,19 @@ ROWS: Final = (
     ReplyRow(HELLO, r"4\d\d 4\.7\.\d+", "throttled", "policy of the server, before any mail"),
     ReplyRow(OPENING, r"4\d\d( .*)?", "unavailable", "the server is not ready"),
     ReplyRow(OPENING, r"5\d\d( .*)?", "misconfigured", "the server takes no session from us"),
+    ReplyRow(
+        RECIPIENT,
+        r"5\d\d 5\.(1\.1|1\.6|1\.10|2\.1)",
+        "gone",
+        "RFC 3463: no such mailbox any more",
+    ),
+    ReplyRow(
+        RECIPIENT,
+        r"5\d\d( .*)?",
+        "refused",
+        "Exchange: a mailbox or group that takes no mail from outside",
+        r"^5\.7\.1[23]\d |RESOLVER\.RST",
+    ),
     ReplyRow(
         ANY,
         r"[45]\d\d( .*)?",
@@ -156,6 +197,13 @@ ROWS: Final = (
         RECIPIENT, r"45[0-2]( 4\.[0357].*)?", "deferred", "this mailbox is full, later", _FULL
     ),
     ReplyRow(
+        RECIPIENT,
+        r"4\d\d( .*)?",
+        "deferred",
+        "this mailbox gets too much, later (Exchange, Gmail, Yandex)",
+        _ONE_RECIPIENT,
+    ),
+    ReplyRow(
         ANY, r"4\d\d( .*)?", "throttled", "the words name a rate, as Amazon SES's 454 does", _RATE
     ),
     ReplyRow(ANY, r"4\d\d( .*)?", "throttled", "too many connections", _CONNECTIONS),
@@ -184,8 +232,7 @@ ROWS: Final = (
         r"5\d\d( .*)?",
         "throttled",
         "a quota of our account (Gmail's 550 5.4.5)",
-        r"(hourly|daily|sending) .{0,30}(limit|quota)|rate.?limit|throttl|too fast|slow down"
-        r"|too many (messages|mails|e-?mails)",
+        _QUOTA,
     ),
     ReplyRow(
         frozenset({Step.MAIL}), r"5\d\d 5\.(3\.4|6\.7)", "refused", "size or alphabet of this mail"
@@ -193,7 +240,6 @@ ROWS: Final = (
     ReplyRow(
         frozenset({Step.MAIL}), r"5\d\d( .*)?", "misconfigured", "our sender address or account"
     ),
-    ReplyRow(ANY, r"5\d\d 5\.(1\.1|1\.6|1\.10|2\.1)", "gone", "RFC 3463: no such mailbox any more"),
     ReplyRow(
         frozenset({Step.RCPT, Step.DATA}),
         r"503( .*)?",
@@ -209,7 +255,12 @@ ROWS: Final = (
 def is_about_connections(step: Step, reply: Reply) -> bool:
     """Whether the server says that it has too many connections already."""
     is_transient = reply.code // 100 == 4  # noqa: PLR2004 RFC 5321 4.2.1
-    return is_transient and step in BEFORE_MAIL and bool(_ABOUT_CONNECTIONS.search(reply.text))
+    return is_transient and step in BEFORE_MAIL and bool(_ABOUT_CONNECTIONS.search(_words(reply)))
+
+
+def is_about_session(reply: Reply) -> bool:
+    """Whether the server says that it takes no more mails over this session."""
+    return bool(_ABOUT_SESSION.search(_words(reply)))
 
 
 def full_code(reply: Reply) -> str:
@@ -221,6 +272,11 @@ def full_code(reply: Reply) -> str:
         if found[1][0] == str(reply.code)[0]:
             return f"{reply.code} {found[1]}"
     return str(reply.code)
+
+
+def _words(reply: Reply) -> str:
+    """The start of the text in one line: servers break sentences at any word."""
+    return _LINE_BREAK.sub(" ", reply.text[:_MAX_SEARCHED])
 
 
 class ReplyRules:
@@ -236,7 +292,7 @@ class ReplyRules:
         return outcome(self._verdict(step, code, reply), code, reply.text)
 
     def _verdict(self, step: Step, code: str, reply: Reply) -> VerdictName:
-        text = reply.text[:_MAX_SEARCHED]
+        text = _words(reply)
         for own in self._own:
             if own.matches(code, f"{reply.code} {text}"):
                 return own.verdict
@@ -305,7 +361,9 @@ def _compiled_row(row: ReplyRow) -> _CompiledRow:
 MAX_PATTERN_LENGTH: Final = 200
 _MAX_SEARCHED: Final = 1000
 _ENHANCED: Final = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})(?:\s|$)", re.MULTILINE)
+_LINE_BREAK: Final = re.compile(r"\s*\n(?:[245]\.\d{1,3}\.\d{1,3}(?= ))?\s*")
 _ABOUT_CONNECTIONS: Final = re.compile(_CONNECTIONS, re.IGNORECASE)
+_ABOUT_SESSION: Final = re.compile(_SESSION, re.IGNORECASE)
 _CODES: Final = re.compile(r"[245]\d\d|[245]\.\d{1,3}\.\d{1,3}|[245]\d\d [245]\.\d{1,3}\.\d{1,3}")
 _NEARLY_CODE: Final = re.compile(r"[2-5]\d?[xX*]{1,2}|[2-5]\d\d\*", re.ASCII)
 _BACK_REFERENCE: Final = re.compile(r"\\[1-9]|\(\?P=|\(\?\(")

@@ -22,9 +22,15 @@ from typing import Final
 
 from notifier.adapters.providers.smtp.connection import ConnectionLost, MailConnection
 from notifier.adapters.providers.smtp.message import Mailbox
-from notifier.adapters.providers.smtp.replies import ReplyRules, Step, full_code
+from notifier.adapters.providers.smtp.replies import (
+    ReplyRules,
+    Step,
+    full_code,
+    is_about_session,
+)
 from notifier.adapters.providers.smtp.reply import ProtocolError, Reply
 from notifier.adapters.providers.verdict import outcome
+from notifier.domain.breaker import is_failure
 from notifier.domain.outcome import Outcome
 
 LOST_BYTES: Final = (
@@ -142,11 +148,23 @@ class Session:
         if refused is None:
             return await self._write_text(mail)
         step, reply = refused
-        if reply.code == _CLOSING:
-            self._connection.close()
+        if reply.code == _CLOSING or is_about_session(reply):
+            self.close()
             if not self._is_fresh:
                 raise StaleSession
-        return self._rules.outcome(step, reply)
+        return self._outcome(step, reply)
+
+    def _outcome(self, step: Step, reply: Reply) -> Outcome:
+        """The outcome of a refusal. Closes the session if it does not speak for the server.
+
+        Others may be served elsewhere, by another machine behind the same address or with what the
+        server has learned about us since, and a broken session would be lent more often than
+        working ones, because it answers sooner.
+        """
+        result = self._rules.outcome(step, reply)
+        if is_failure(result) or is_about_session(reply):
+            self.close()
+        return result
 
     def _commands(self, mail: Mail) -> list[tuple[Step, bytes]]:
         # A refused mail leaves its sender set on the server.
@@ -248,7 +266,7 @@ class Session:
         if reply.code // 100 not in _FINAL_DIGITS:
             return outcome("ambiguous", str(reply.code), reply.text)
         if not reply.is_positive:
-            return self._rules.outcome(Step.DOT, reply)
+            return self._outcome(Step.DOT, reply)
         return outcome("accepted", full_code(reply), reference=reply.text)
 
     def _mail_from(self, mail: Mail) -> bytes:
