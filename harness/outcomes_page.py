@@ -54,6 +54,12 @@ CASES: Final[Sequence[tuple[str, Outcome, str, str]]] = (
     ("accepted", Accepted(), "none", "the provider accepted the message"),
     ("refused", Refused(code=""), "none", "it will never take this message"),
     (
+        "refused, not called",
+        Refused(code="", is_local=True),
+        "none",
+        "it cannot be sent: its template, address or content; the provider was not asked",
+    ),
+    (
         "deferred",
         Deferred(code=""),
         "none",

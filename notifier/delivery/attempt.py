@@ -179,7 +179,7 @@ class Attempts:
         try:
             content = _decode(claimed.content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Refused(code="content_unreadable"), False
+            return Refused(code="content_unreadable", is_local=True), False
         envelope = Envelope(
             id=claimed.id,
             claim=claimed.claim,

@@ -111,12 +111,14 @@ DEFAULT_RULE: Final = BreakerRule()
 def is_failure(outcome: Outcome) -> bool | None:
     """Whether the outcome is a failure of the provider; None if it is no evidence either way."""
     match outcome:
-        case Accepted() | Refused() | Deferred() | Throttled():
+        case Accepted() | Deferred() | Throttled():
             return False
         case Misconfigured():
             return True
-        case Unavailable():
-            return None if outcome.is_local else True
+        case Refused(is_local=is_local):
+            return None if is_local else False
+        case Unavailable(is_local=is_local):
+            return None if is_local else True
         case Ambiguous(code=code):
             return None if code in NO_ANSWER_CODES else True
         case _:
@@ -124,8 +126,8 @@ def is_failure(outcome: Outcome) -> bool | None:
 
 
 def is_unasked(outcome: Outcome) -> bool:
-    """Whether the call ended before anything was sent to the provider."""
-    return isinstance(outcome, Unavailable) and outcome.is_local
+    """Whether the call ended before the provider was asked to send the notification."""
+    return isinstance(outcome, Refused | Unavailable) and outcome.is_local
 
 
 def is_about_credentials(outcome: Outcome) -> bool:

@@ -27,11 +27,16 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The provider rejected the message for good."""
+    """The provider rejected the message for good.
+
+    `is_local` means that the provider was not asked (template, address or content that cannot be
+    sent): the outcome says nothing about its health.
+    """
 
     name: ClassVar[str] = "refused"
     code: str
     detail: str = ""
+    is_local: bool = False
 
 
 class Deferred(msgspec.Struct, frozen=True, kw_only=True):

@@ -137,6 +137,46 @@ async def test_settings_that_a_mail_server_rejects_fail_no_message(
         assert script.accepted.total() == 200
 
 
+@pytest.mark.parametrize("is_down_before", [False, True])
+async def test_messages_that_their_template_cannot_render_hold_up_no_good_one(
+    system_folder: Path, database_url: str, vhost_url: str, *, is_down_before: bool
+) -> None:
+    replies: list[Reply] = [(503, {}) if is_down_before else SENT]
+    accepted: list[str] = []
+
+    def reply(fields: Mapping[str, str]) -> Reply:
+        if replies[-1] == SENT:
+            accepted.append(fields["To"])
+        return replies[-1]
+
+    script = HttpScript(reply)
+    async with (
+        open_http_script(script),
+        a_system(
+            system_folder,
+            database_url,
+            vhost_url,
+            providers__twilio__url=f"{script.url}/{{{{ content.subject }}}}",
+        ) as app,
+    ):
+        good = {"subject": "Code", "body": "123456"}
+        if is_down_before:
+            await app.submit(codes(30, "low", content=good))
+            await breaker_opens(app, "twilio", "errors")
+        unsendable = await app.submit(codes(80))
+        sendable = await app.submit_one(
+            codes(1)[0] | {"recipient": "+12025559999"} | {"content": good}
+        )
+        replies.append(SENT)
+        assert (await app.final(sendable))["status"] == "sent"
+        assert accepted[0] == "+12025559999"
+        assert await app.all_final(unsendable) == {"failed": 80}
+        for which in unsendable:
+            [attempt] = (await app.notification(which))["attempts"]
+            assert (attempt["outcome"], attempt["code"]) == ("refused", "template")
+        await until(lambda: provider(app, "twilio"), lambda row: row["breaker"] == "closed")
+
+
 async def test_one_full_mailbox_slows_nobody_down_and_is_asked_once_a_minute(
     system_folder: Path, database_url: str, vhost_url: str
 ) -> None:

@@ -34,7 +34,7 @@ from notifier.domain.outcome import (
 from notifier.ports.attempts import EndedCall
 from notifier.scheduling.gates.breakers import Breakers
 from notifier.scheduling.gates.prober import MAX_THROTTLED_PROBES, Prober
-from notifier.scheduling.gates.probes import Probes
+from notifier.scheduling.gates.probes import MAX_UNASKED, Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, SMS_HIGH, worker_id
 from tests.doubles import PermissionChange
@@ -46,6 +46,7 @@ WRONG_SENDER = Misconfigured(code="550 5.7.1")
 REFUSED = Refused(code="554 5.7.1", detail="Relay access denied")
 NUMBERS = count(1)
 NO_CONNECTION = Unavailable(code="no_connection", is_local=True)
+UNSENDABLE = Refused(code="template", is_local=True)
 
 
 @dataclass
@@ -402,7 +403,8 @@ async def test_after_the_probe_nothing_is_sent_until_the_breaker_changes(
 
 
 @pytest.mark.parametrize(
-    ("queue", "outcome"), [(EMAIL_HIGH, NO_CONNECTION), (EMAIL_LOW, Accepted())]
+    ("queue", "outcome"),
+    [(EMAIL_HIGH, NO_CONNECTION), (EMAIL_HIGH, UNSENDABLE), (EMAIL_LOW, Accepted())],
 )
 async def test_the_probe_is_a_call_from_its_queue_that_reached_the_provider(
     ann: Worker, database_url: str, queue: QueueKey, outcome: Outcome
@@ -571,6 +573,46 @@ async def test_refusals_of_one_recipient_or_between_acceptances_open_nothing(
     ann.record(REFUSED, 19)
     await ann.check()
     assert ann.state() is BreakerState.CLOSED
+
+
+async def test_notifications_that_cannot_be_sent_are_no_evidence_about_the_provider(
+    ann: Worker, database_url: str
+) -> None:
+    ann.record(UNSENDABLE, 80)
+    assert ann.breakers.judge("smtp", UNSENDABLE) == UNSENDABLE
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+    ann.record(REFUSED, 21)
+    await ann.check()
+    assert ann.state() is BreakerState.OPEN
+    assert ann.breakers.judge("smtp", UNSENDABLE) == UNSENDABLE
+    await end_probe_wait(database_url)
+    await ann.check()
+    ann.record(UNSENDABLE, 80)
+    await ann.check()
+    assert ann.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
+    ann.record(Accepted())
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+
+
+async def test_a_queue_whose_notifications_cannot_be_sent_leaves_the_probe_to_the_next_queue(
+    ann: Worker, database_url: str
+) -> None:
+    await begin_probe(ann, database_url)
+    ann.record(UNSENDABLE, MAX_UNASKED - 1)
+    await ann.check()
+    assert ann.permissions(EMAIL_HIGH) == [SendPermission.PROBE]
+    ann.record(UNSENDABLE)
+    await ann.check()
+    [breaker] = ann.gates.snapshot().breakers
+    assert (breaker.state, breaker.reason) == (BreakerState.OPEN, "errors")
+    await end_probe_wait(database_url)
+    await ann.check()
+    assert ann.permissions(EMAIL_HIGH, EMAIL_LOW) == [
+        SendPermission.BREAKER_OPEN,
+        SendPermission.PROBE,
+    ]
 
 
 async def test_refusals_are_counted_over_all_workers(ann: Worker, ben: Worker) -> None:

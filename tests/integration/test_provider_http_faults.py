@@ -14,7 +14,7 @@ import pytest
 from notifier.adapters.providers.http.provider import open_http
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.domain.outcome import Accepted, Misconfigured, Throttled, Unavailable
+from notifier.domain.outcome import Accepted, Misconfigured, Refused, Throttled, Unavailable
 from notifier.embedded.free_ports import free_ports
 from notifier.ports.provider import Envelope, Provider
 from tests.integration.raw_servers import (
@@ -205,7 +205,8 @@ async def test_a_notification_that_its_template_cannot_render_is_refused_without
 ):
     async with open_pair(OK, path="/{{ content.subject }}") as (provider, raw):
         outcome = await provider.send(message())
-    assert (outcome.name, outcome.code) == ("refused", "template")
+    assert isinstance(outcome, Refused)
+    assert (outcome.code, outcome.is_local) == ("template", True)
     assert raw.seen == []
 
 

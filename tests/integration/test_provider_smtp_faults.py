@@ -225,7 +225,8 @@ async def test_a_cancelled_send_releases_its_session() -> None:
 async def test_an_address_with_non_ascii_characters_is_refused_without_smtputf8() -> None:
     async with open_pair() as (provider, raw):
         outcome = await provider.send(mail("änn@example.com"))
-        assert (outcome.name, outcome.code) == ("refused", "smtputf8")
+        assert isinstance(outcome, Refused)
+        assert (outcome.code, outcome.is_local) == ("smtputf8", True)
         assert (await provider.send(mail())).name == "accepted"
     assert raw.connections == 1
 
@@ -233,7 +234,8 @@ async def test_an_address_with_non_ascii_characters_is_refused_without_smtputf8(
 async def test_an_address_that_would_add_a_command_is_not_sent() -> None:
     async with open_pair() as (provider, raw):
         outcome = await provider.send(mail("ann@example.com>\r\nRCPT TO:<eve@example.com"))
-    assert (outcome.name, outcome.code) == ("refused", "address")
+    assert isinstance(outcome, Refused)
+    assert (outcome.code, outcome.is_local) == ("address", True)
     assert raw.connections == 0
 
 

@@ -39,6 +39,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     DOWN,
     Misconfigured(code="401", is_credentials=True),
     Unavailable(code="no_connection", is_local=True),
+    Refused(code="template", is_local=True),
     Ambiguous(code="timeout"),
     Ambiguous(code="disconnected"),
 )

@@ -29,6 +29,7 @@ from notifier.domain.outcome import (
 DOWN = Unavailable(code="503")
 DENIED = Misconfigured(code="401", is_credentials=True)
 NO_CONNECTION = Unavailable(code="no_connection", is_local=True)
+UNSENDABLE = Refused(code="template", is_local=True)
 
 
 def report(
@@ -61,6 +62,7 @@ def report(
         (Deferred(code="450"), False),
         (Misconfigured(code="550 5.7.1"), True),
         (NO_CONNECTION, None),
+        (UNSENDABLE, None),
         (Ambiguous(code="disconnected"), True),
         (Ambiguous(code="timeout"), None),
         (Ambiguous(code="stopped"), None),
@@ -81,6 +83,8 @@ def test_only_misconfigured_credentials_are_about_credentials() -> None:
 
 def test_only_a_call_that_did_not_reach_the_provider_is_unasked() -> None:
     assert is_unasked(NO_CONNECTION)
+    assert is_unasked(UNSENDABLE)
+    assert not is_unasked(Refused(code="550"))
     assert not is_unasked(DENIED)
     assert not is_unasked(Ambiguous(code="timeout"))
 
@@ -230,6 +234,7 @@ def test_calls_are_unanswered_if_no_worker_had_an_answer_for_long(
     [
         (Opening.ERRORS, Refused(code="550"), True),
         (Opening.ERRORS, DOWN, False),
+        (Opening.ERRORS, UNSENDABLE, False),
         (Opening.CONFIGURATION, Refused(code="550"), True),
         (Opening.CONFIGURATION, DENIED, False),
         (Opening.REFUSALS, Accepted(), True),

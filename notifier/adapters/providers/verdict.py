@@ -68,6 +68,11 @@ def outcome(
             assert_never(verdict)
 
 
+def unsendable(code: str, detail: str) -> Refused:
+    """The outcome of a notification that cannot be sent: the provider was not asked."""
+    return Refused(code=code, detail=printable(detail, MAX_DETAIL_LENGTH), is_local=True)
+
+
 def printable(text: str, limit: int) -> str:
     """One line of up to `limit` characters that Postgres can store.
 

@@ -111,7 +111,7 @@ class Breakers:
     def judge(self, provider: str, outcome: Outcome) -> Outcome:
         """A refusal among so many that our settings must be wrong blames these."""
         window = self._windows.get(provider)
-        if window is None or not isinstance(outcome, Refused):
+        if window is None or not isinstance(outcome, Refused) or outcome.is_local:
             return outcome
         if self._gates.opening(provider) != Opening.REFUSALS:
             rule = self._rule(provider)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from notifier.domain.breaker import is_unasked
 from notifier.domain.notification import QueueKey
 from notifier.domain.outcome import Outcome
 from notifier.ports.attempts import EndedCall
 
+MAX_UNASKED: Final = 100
+"""So many notifications of a probe's queue may fail before the provider is asked, one after the
+other, before the probe counts as failed: a broken template refuses many."""
+
 
 @dataclass(slots=True)
 class _Probe:
     queue: QueueKey
     began_at: float
+    unasked: int = 0
     outcome: Outcome | None = None
 
 
@@ -48,13 +54,16 @@ class Probes:
     def on_outcome(self, call: EndedCall) -> bool:
         """Record the outcome of a call if the call was the probe; returns whether it was.
 
-        A call that began before the probe, or did not reach the provider, is not the probe.
+        A call that began before the probe is not the probe. Nor is one that did not reach the
+        provider, except for the last of MAX_UNASKED in a row: the next call is.
         """
         probe = self._probes.get(call.provider)
         if probe is None or probe.queue != call.queue or call.started_at < probe.began_at:
             return False
         if is_unasked(call.outcome):
-            return False
+            probe.unasked += 1
+            if probe.unasked < MAX_UNASKED:
+                return False
         probe.outcome = call.outcome
         return True
 

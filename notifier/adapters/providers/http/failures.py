@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import pycurl
 
 from notifier.adapters.providers.http.transport import E_SSL_CLIENTCERT, Failure, Step
-from notifier.adapters.providers.verdict import VerdictName, outcome
+from notifier.adapters.providers.verdict import VerdictName, outcome, unsendable
 from notifier.domain.outcome import Outcome, Unavailable
 
 _ANY: Final[frozenset[int]] = frozenset()
@@ -114,6 +114,8 @@ def failure_outcome(failure: Failure) -> Outcome:
     row = row_of(failure)
     if failure.step is Step.WAIT:
         return Unavailable(code=row.code, detail=failure.text, is_local=True)
+    if row.verdict == "refused":  # without an answer nobody but us can have refused it
+        return unsendable(row.code, failure.text)
     return outcome(row.verdict, row.code, failure.text)
 
 

@@ -19,7 +19,7 @@ from notifier.adapters.providers.http.request import Request, Templates, Unrende
 from notifier.adapters.providers.http.responses import body_text, retry_after, values_at
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.adapters.providers.http.transport import Answer, Failure, HttpClient, open_client
-from notifier.adapters.providers.verdict import outcome
+from notifier.adapters.providers.verdict import outcome, unsendable
 from notifier.domain.outcome import Outcome
 from notifier.ports.provider import Envelope
 
@@ -66,7 +66,7 @@ class HttpProvider:
         try:
             request = self._templates.render(envelope)
         except Unrenderable as error:
-            return outcome("refused", "template", str(error))
+            return unsendable("template", str(error))
         result = await self._result(request)
         if isinstance(result, Failure):
             return failure_outcome(result)

@@ -24,7 +24,7 @@ from notifier.adapters.providers.smtp.reply import ProtocolError
 from notifier.adapters.providers.smtp.session import Mail, Session, StaleSession
 from notifier.adapters.providers.smtp.session_pool import NoFreeSession, SessionPool
 from notifier.adapters.providers.smtp.settings import SmtpSettings
-from notifier.adapters.providers.verdict import outcome
+from notifier.adapters.providers.verdict import outcome, unsendable
 from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Outcome, Unavailable
@@ -73,7 +73,7 @@ class SmtpProvider:
         try:
             mail = self._mail(envelope)
         except Unsendable as error:
-            return outcome("refused", error.code, error.detail)
+            return unsendable(error.code, error.detail)
         try:
             begun = await self._text_limit.run(self._begin(mail))
         except TimeoutError:

@@ -29,7 +29,7 @@ from notifier.adapters.providers.smtp.replies import (
     is_about_session,
 )
 from notifier.adapters.providers.smtp.reply import ProtocolError, Reply
-from notifier.adapters.providers.verdict import outcome
+from notifier.adapters.providers.verdict import outcome, unsendable
 from notifier.domain.breaker import is_failure
 from notifier.domain.outcome import Outcome
 
@@ -113,7 +113,7 @@ class Session:
         Raises StaleSession if a reused session turns out to have ended.
         """
         if mail.is_utf8 and not self._offers_utf8:
-            return outcome("refused", "smtputf8", "the server does not accept UTF-8 addresses")
+            return unsendable("smtputf8", "the server does not accept UTF-8 addresses")
         try:
             return await self._begin(mail)
         except ConnectionLost as error:
