@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from socketserver import BaseRequestHandler, ThreadingTCPServer
-from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +22,7 @@ from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Misconfigured, Outcome, Throttled, Unavailable
 from notifier.embedded.free_ports import free_ports
 from notifier.ports.provider import Envelope
+from tests.integration.closed_door import closed_door
 from tests.integration.raw_servers import http_response, open_http_script
 
 SITE = """\
@@ -156,42 +154,6 @@ async def test_a_server_that_requires_a_client_certificate_has_sent_nothing(
     with closed_door(context) as port:
         outcome = await sent(f"https://localhost:{port}/", ca_file=certificates.ca)
     assert outcome == Misconfigured(code=code, detail=outcome.detail, is_credentials=is_credentials)
-
-
-class Handshake(BaseRequestHandler):
-    """Tries the handshake, and reads until the client closes, so that no reset beats the alert."""
-
-    server: ClosedDoor
-
-    def handle(self) -> None:
-        with self.request.dup() as connection:
-            with suppress(OSError), self.server.context.wrap_socket(self.request, server_side=True):
-                pass
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(65536):
-                    pass
-
-
-class ClosedDoor(ThreadingTCPServer):
-    daemon_threads = True
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(("127.0.0.1", 0), Handshake)
-        self.context = context
-
-
-@contextmanager
-def closed_door(context: ssl.SSLContext) -> Iterator[int]:
-    """A server whose handshake fails. Yields its port."""
-    with ClosedDoor(context) as server:
-        serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        serving.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            serving.join()
 
 
 async def test_many_requests_share_a_connection_over_http_2(certificates: Certificates) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -14,7 +17,11 @@ from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.domain.outcome import Accepted, Misconfigured, Outcome
 from notifier.ports.provider import Envelope
+from tests.integration.closed_door import closed_door
 from tests.integration.mail_server import MailServer
+from tests.integration.raw_servers import RawServer, open_raw
+
+PAUSE_S = 5.0  # sendmail's greet_pause
 
 # Self-signed for DNS:localhost, of no use but here; valid for a hundred years.
 PEM = """\
@@ -146,6 +153,38 @@ async def test_a_server_that_does_not_start_with_tls_is_named_in_the_code() -> N
     assert (outcome.name, outcome.code) == ("misconfigured", "tls_not_expected")
     assert 'set security = "starttls"' in finding.finding
     assert "security" in finding.fix
+
+
+async def test_a_server_without_a_tls_that_we_support_spends_no_try(certificate: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA")
+    with closed_door(context) as port:
+        settings = SmtpSettings(host="localhost", port=port, security="tls")
+        outcome = await outcome_of(settings)
+        finding = await check_smtp("smtp", settings)
+    assert (outcome.name, outcome.code) == ("misconfigured", "tls")
+    assert "TLS" in finding.fix
+
+
+async def test_a_server_that_pauses_before_its_greeting_hears_nothing_meanwhile() -> None:
+    raw, early = RawServer(), list[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE_S):
+                early.append(await reader.read(100))
+        writer.write(b"220 ready\r\n")
+        while line := await reader.readline():
+            writer.write(b"354 go\r\n" if line.startswith(b"DATA") else b"250 ok\r\n")
+            if line.startswith(b"DATA"):
+                await reader.readuntil(b"\r\n.\r\n")
+                writer.write(b"250 ok\r\n")
+
+    async with open_raw(serve, raw):
+        outcome = await outcome_of(SmtpSettings(host="127.0.0.1", port=raw.port, timeout_s=20.0))
+    assert (outcome.name, early, raw.connections) == ("accepted", [], 1)
 
 
 @pytest.mark.parametrize("security", ["none", "starttls"])

@@ -52,6 +52,8 @@ def _finding_of(name: str, address: Address, failure: Outcome) -> Finding:
             return untrusted(name, result)
         case Misconfigured(code="tls_expected" | "tls_not_expected"):
             return misconfigured(name, result, f"correct security or port in [providers.{name}]")
+        case Misconfigured(code="tls"):
+            return misconfigured(name, result, "enable TLS 1.2 or later at the mail server")
         case Misconfigured(is_credentials=True) | Misconfigured(code="unsupported"):
             return login_refused(name, result)
         case Misconfigured():

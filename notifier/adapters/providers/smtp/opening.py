@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -26,13 +27,22 @@ from notifier.adapters.providers.smtp.session import Session
 from notifier.adapters.providers.verdict import outcome
 from notifier.domain.outcome import Outcome
 
-GREETING_DELAY_S: Final = 3.0
-"""After this long without a greeting the server is asked whether it expects TLS."""
+GREETING_DELAY_S: Final = 8.0
+"""After this long without a greeting the server is asked whether it expects TLS.
+
+Servers that wait before they greet take whoever speaks before for a spammer: Postfix's postscreen
+waits 6 s, sendmail's greet_pause usually 5 s.
+"""
 _TLS_TIMEOUT_S: Final = 2.0
 IPV6: Final = 6
 _CLOSING: Final = 421
 _PLAIN_ANSWERED: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
 """What OpenSSL calls an answer that is no TLS."""
+_NOT_AGREED: Final = re.compile(
+    r"ALERT_(HANDSHAKE_FAILURE|PROTOCOL_VERSION|INSUFFICIENT_SECURITY)|UNRECOGNIZED_NAME"
+    r"|UNSUPPORTED_PROTOCOL|KEY_TOO_SMALL|LEGACY_RENEGOTIATION|WRONG_SIGNATURE_TYPE"
+)
+"""What OpenSSL calls a server that supports no TLS that we do."""
 
 T = TypeVar("T")
 
@@ -66,6 +76,7 @@ class Server:
     """Empty: the address of the connection as a literal (RFC 5321, 4.1.3)."""
     login: tuple[str, str] | None
     rules: ReplyRules
+    greeting_delay_s: float = GREETING_DELAY_S
 
     async def open(self) -> Session:
         """Open a session that is ready for mail. Raises OpeningFailed."""
@@ -99,7 +110,7 @@ class Server:
             return
         async with asyncio.TaskGroup() as group:
             connecting = group.create_task(self._failure_of_connect(client), name="smtp connect")
-            await asyncio.wait({connecting}, timeout=GREETING_DELAY_S)
+            await asyncio.wait({connecting}, timeout=self.greeting_delay_s)
             if not connecting.done() and await _speaks_tls(self.host, self.port):
                 connecting.cancel()
                 detail = 'the server expects TLS from the start: set security = "tls"'
@@ -164,7 +175,8 @@ def _tls_outcome(error: ssl.SSLError) -> Outcome:
     if error.reason in _PLAIN_ANSWERED:
         detail = 'the server does not speak TLS from the start: set security = "starttls" or "none"'
         return outcome("misconfigured", "tls_not_expected", detail)
-    return outcome("unavailable", "tls", str(error))
+    is_agreed = not _NOT_AGREED.search(error.reason or "")
+    return outcome("unavailable" if is_agreed else "misconfigured", "tls", str(error))
 
 
 async def _speaks_tls(host: str, port: int) -> bool:

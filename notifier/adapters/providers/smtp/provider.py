@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
@@ -18,7 +19,7 @@ from typing import Final
 from notifier.adapters.providers.connection_limit import ConnectionLimit
 from notifier.adapters.providers.smtp.connection import ConnectionLost
 from notifier.adapters.providers.smtp.message import Mailbox, Sender, Unsendable, compose
-from notifier.adapters.providers.smtp.opening import OpeningFailed, Server
+from notifier.adapters.providers.smtp.opening import GREETING_DELAY_S, OpeningFailed, Server
 from notifier.adapters.providers.smtp.replies import ReplyPatternError, ReplyRules
 from notifier.adapters.providers.smtp.reply import ProtocolError
 from notifier.adapters.providers.smtp.session import Mail, Session, StaleSession
@@ -31,6 +32,7 @@ from notifier.domain.outcome import Outcome, Unavailable
 from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
 
+CHECK_GREETING_DELAY_S: Final = 3.0
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
 _EHLO_NAME: Final = re.compile(rf"{_HOST.pattern}|\[[A-Za-z0-9.:-]+\]")  # RFC 5321 4.1.3
 
@@ -89,7 +91,7 @@ class SmtpProvider:
     async def check_session(self) -> Outcome | None:
         """Open a session and end it without a mail; returns what failed, or None."""
         try:
-            session = await self._server.open()
+            session = await replace(self._server, greeting_delay_s=CHECK_GREETING_DELAY_S).open()
         except OpeningFailed as error:
             return error.outcome
         session.close()
@@ -169,6 +171,7 @@ def _server(name: str, settings: SmtpSettings) -> Server:
         ehlo_name=_ehlo_name(name, settings.ehlo_name or _host_name()),
         login=(settings.username, settings.password) if settings.username else None,
         rules=rules,
+        greeting_delay_s=min(GREETING_DELAY_S, settings.timeout_s / 2),
     )
 
 
