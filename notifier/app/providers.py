@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from notifier.adapters.postgres.rates import open_rates
-from notifier.adapters.providers.registry import PROVIDER_TYPES, open_provider
+from notifier.adapters.providers.registry import PROVIDER_TYPES, check_recipient, open_provider
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.delivery_rules import ProviderBinding
@@ -24,6 +25,13 @@ from notifier.scheduling.rates.bulkheads import Bulkheads, ProviderConnections
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.provider_rates import ProviderRates
 from notifier.settings import Settings, convert_table
+
+SAMPLE_RECIPIENTS: Final[Mapping[str, str]] = {
+    "email": "ada@example.com",
+    "phone": "+15005550006",
+    "token": "1",  # some tokens are numbers, and so JSON without quotes
+}
+"""A recipient of each kind of address."""
 
 ReadSettings = Callable[[], Settings]
 """Reads the settings again, as at the start of the process."""
@@ -47,10 +55,28 @@ class ProviderReload:
 def provider_settings(settings: Settings) -> Mapping[str, ProviderSettings]:
     """The settings of the providers that channels use, by name. Raises ConfigError."""
     used = {channel.provider for channel in settings.channels.values()}
-    return {
-        name: convert_table(settings.providers[name], PROVIDER_TYPES, key=f"providers.{name}")
-        for name in sorted(used)
-    }
+    return {name: provider_of(settings, name) for name in sorted(used)}
+
+
+def provider_of(settings: Settings, name: str) -> ProviderSettings:
+    """The settings of one provider, checked against its channels and the worker's limits.
+
+    Raises ConfigError.
+    """
+    raw = settings.providers[name]
+    provider = convert_table(raw, PROVIDER_TYPES, key=f"providers.{name}")
+    limit_s = settings.worker.send_timeout_s
+    is_limited = provider.longest_send_s is None and provider.timeout_s >= limit_s
+    if is_limited and "timeout_s" in raw:
+        raise ConfigError(
+            f"providers.{name}.timeout_s: got {provider.timeout_s:g}, expected less than "
+            f"worker.send_timeout_s ({limit_s:g}), which cuts a call off as ambiguous",
+            key=f"providers.{name}.timeout_s",
+        )
+    for channel in settings.channels.values():
+        if channel.provider == name:
+            check_recipient(name, provider, SAMPLE_RECIPIENTS[channel.address])
+    return provider
 
 
 async def open_bindings(

@@ -18,7 +18,7 @@ from notifier.cli.options import AsJson
 from notifier.cli.running import run_async
 from notifier.cli.show import print_json, print_settings
 from notifier.domain.errors import ConfigError
-from notifier.settings import Settings, convert_table, masked
+from notifier.settings import Settings, masked
 
 
 def migrate(
@@ -55,16 +55,14 @@ def with_provider_defaults(settings: Settings) -> Settings:
 
     Raises ConfigError with all problems of all providers.
     """
-    from notifier.adapters.providers.registry import (  # noqa: PLC0415 start-up time
-        PROVIDER_TYPES,
-        check_settings,
-    )
+    from notifier.adapters.providers.registry import check_settings  # noqa: PLC0415 start-up time
+    from notifier.app.providers import provider_of  # noqa: PLC0415
 
     tables: dict[str, Mapping[str, object]] = {}
     problems: list[ConfigError] = []
-    for name, raw in settings.providers.items():
+    for name in settings.providers:
         try:
-            provider = convert_table(raw, PROVIDER_TYPES, key=f"providers.{name}")
+            provider = provider_of(settings, name)
             run_async(check_settings(name, provider))
             tables[name] = msgspec.to_builtins(provider)
         except ConfigError as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Final
+from urllib.parse import urlsplit
 
 from notifier.domain.notification import Priority
 from notifier.settings.problems import Problems, did_you_mean
-from notifier.settings.tree import BROKER_URL, DATABASE_URL, Settings
+from notifier.settings.tree import BROKER_URL, DATABASE_URL, PUBLIC_URL, Settings
 from notifier.settings.urls import broker_url_problems, database_url_problems
 
 _DAY_S: Final = 86_400
@@ -19,6 +20,7 @@ def check(settings: Settings, problems: Problems) -> None:
     database, broker = settings.database.url, settings.broker.url
     _url("database.url", database, DATABASE_URL, database_url_problems(database), problems)
     _url("broker.url", broker, BROKER_URL, broker_url_problems(broker), problems)
+    _public_url(settings, problems)
     _trusted_proxies(settings, problems)
     _channels(settings, problems)
     _priorities(settings, problems)
@@ -34,6 +36,16 @@ def check(settings: Settings, problems: Problems) -> None:
 def _url(key: str, url: str, expected: str, found: Iterable[str], problems: Problems) -> None:
     if url and (texts := list(found)):
         problems.wrong(key, url, f"{expected}: {'; '.join(texts)}")
+
+
+def _public_url(settings: Settings, problems: Problems) -> None:
+    url = settings.api.public_url
+    try:
+        is_usable = urlsplit(url).port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        problems.wrong("api.public_url", url, f"{PUBLIC_URL}, and a port from 1 to 65535")
 
 
 def _trusted_proxies(settings: Settings, problems: Problems) -> None:
@@ -55,6 +67,13 @@ def _channels(settings: Settings, problems: Problems) -> None:
                 f"channels.{name}.provider",
                 f"got {channel.provider!r}, expected a name in [providers]"
                 + did_you_mean(channel.provider, settings.providers),
+            )
+        if channel.ambiguous == "hold" and channel.ambiguous_tries > 1:
+            problems.wrong(
+                f"channels.{name}.ambiguous_tries",
+                channel.ambiguous_tries,
+                'no value with ambiguous = "hold", which sends nothing again; remove it, or write '
+                'ambiguous = "resend"',
             )
 
 

@@ -33,12 +33,13 @@ _KEYS: Final = frozenset(
     | {"application_name", "options", "search_path", "timezone", "jit"}
     | {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
 )
+_AUTHORITIES: Final = ("sslrootcert", "sslcrl")
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 # Keys that aiormq reads. It ignores other keys, and treats any no_verify_ssl except 0 as yes.
-_BROKER_KEYS: Final = frozenset(
+_BROKER_TLS_KEYS: Final = frozenset(
     {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
-    | {"auth", "heartbeat", "name", "timeout"}
 )
+_BROKER_KEYS: Final = _BROKER_TLS_KEYS | {"auth", "heartbeat", "name", "timeout"}
 _BROKER_CHOICES: Final[Mapping[str, frozenset[str]]] = {"no_verify_ssl": frozenset({"0", "1"})}
 _BROKER_FILES: Final = ("cafile", "capath", "certfile", "keyfile")
 _TLS_ONLY: Final = frozenset({"require", "verify-ca", "verify-full"})
@@ -63,6 +64,10 @@ def database_url_problems(url: str) -> Iterator[str]:
     yield from _key_problems(query, _KEYS, _CHOICES)
     if query.get("sslnegotiation") == "direct" and query.get("sslmode") not in _TLS_ONLY:
         yield "sslnegotiation=direct needs sslmode=require, verify-ca or verify-full"
+    if query.get("sslmode") not in _TLS_ONLY:
+        for key in _AUTHORITIES:
+            if key in query:
+                yield f"its {key} has no effect without sslmode=verify-full or verify-ca"
     yield from _file_problems(query, _FILES)
 
 
@@ -77,6 +82,10 @@ def broker_url_problems(url: str) -> Iterator[str]:
     yield from _character_problems(url)
     yield from _host_problems(parts.netloc.rpartition("@")[2], {})
     yield from _key_problems(query, _BROKER_KEYS, _BROKER_CHOICES)
+    if parts.scheme == "amqp":
+        for key in query:
+            if key in _BROKER_TLS_KEYS:
+                yield f"its {key} has no effect without amqps://"
     yield from _file_problems(query, _BROKER_FILES)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+import trustme
+from msgspec import structs
 
 from notifier.adapters.providers import registry
 from notifier.adapters.providers.http.settings import HttpSettings, SuccessSettings
@@ -15,9 +17,18 @@ from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
+from notifier.app.providers import provider_settings
 from notifier.domain.errors import ConfigError
 from notifier.domain.secret_names import is_secret
-from notifier.settings import convert_table
+from notifier.settings import Settings, convert_table, load_settings
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate with its key, which can be read as an authority, too."""
+    file = tmp_path_factory.mktemp("certificate") / "own.pem"
+    trustme.CA().issue_cert("a").private_key_and_cert_chain_pem.write_to_path(file)
+    return file
 
 
 def test_the_type_of_a_settings_table_selects_the_provider() -> None:
@@ -120,6 +131,17 @@ def test_a_wrong_value_raises_config_error(raw: dict[str, object]) -> None:
         (HttpSettings(url="https://a", ca_file="/nowhere.pem"), "providers.x.ca_file"),
         (HttpSettings(url="https://a", cert_file="/nowhere.pem"), "providers.x.cert_file"),
         (HttpSettings(url="https://a", key_file="/nowhere.pem"), "providers.x.cert_file"),
+        (HttpSettings(url="https://a", key_password="s3cret"), "providers.x.cert_file"),
+        (HttpSettings(url="http://a", cert_file="{certificate}"), "providers.x.cert_file"),
+        (HttpSettings(url="http://a", ca_file="{certificate}"), "providers.x.ca_file"),
+        (
+            HttpSettings(url="HTTP://a", ca_file="{certificate}", proxy="http://b"),
+            "providers.x.ca_file",
+        ),
+        (HttpSettings(url="http://a", http_version="2"), "providers.x.http_version"),
+        (HttpSettings(url="https://a", password="s3cret"), "providers.x.username"),
+        (SmtpSettings(host="a", password="s3cret"), "providers.x.username"),
+        (SmtpSettings(host="a", ca_file="{certificate}"), "providers.x.ca_file"),
         (HttpSettings(url="https://a", proxy="proxy:3128"), "providers.x.proxy"),
         (HttpSettings(url="https://a", proxy="ftp://proxy"), "providers.x.proxy"),
         (HttpSettings(url="https://a", json='{"to": }'), "providers.x.json"),
@@ -129,6 +151,11 @@ def test_a_wrong_value_raises_config_error(raw: dict[str, object]) -> None:
         (HttpSettings(url="https://a", answers={"21211": "gone"}), "providers.x.error_code"),
         (HttpSettings(url="https://a", answers={"40x": "gone"}), "providers.x.answers.40x"),
         (HttpSettings(url="https://a", answers={"6xx": "gone"}), "providers.x.answers.6xx"),
+        (HttpSettings(url="https://a", answers={"1xx": "gone"}), "providers.x.answers.1xx"),
+        (HttpSettings(url="https://a", answers={"100": "gone"}), "providers.x.answers.100"),
+        (HttpSettings(url="https://a", answers={" 404": "gone"}), "providers.x.answers. 404"),
+        (HttpSettings(url="https://a", error_code=("",)), "providers.x.error_code"),
+        (HttpSettings(url="https://a", error_code=("code ",)), "providers.x.error_code"),
         (HttpSettings(url="https://a", answers={"a[0]=1": "gone"}), "providers.x.answers.a[0]=1"),
         (HttpSettings(url="https://a", error_code=("$.code",)), "providers.x.error_code"),
         (HttpSettings(url="https://a", reference="messages[0].id"), "providers.x.reference"),
@@ -148,12 +175,84 @@ def test_a_wrong_value_raises_config_error(raw: dict[str, object]) -> None:
     ],
 )
 async def test_unusable_settings_raise_when_the_provider_opens(
-    settings: SmtpSettings | HttpSettings, key: str
+    settings: SmtpSettings | HttpSettings, key: str, certificate: Path
 ) -> None:
+    files = {
+        name: str(certificate)
+        for name in ("ca_file", "cert_file")
+        if getattr(settings, name, "") == "{certificate}"
+    }
     with pytest.raises(ConfigError) as raised:
-        async with open_provider("x", settings):
+        async with open_provider("x", structs.replace(settings, **files)):
             pass
     assert raised.value.key == key
+    assert str(raised.value).startswith(key)
+
+
+async def test_an_authority_for_an_https_proxy_is_used_although_the_url_is_http(
+    certificate: Path,
+) -> None:
+    settings = HttpSettings(url="http://a", ca_file=str(certificate), proxy="https://proxy:3128")
+    async with open_provider("x", settings):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "json", "is_usable"),
+    [
+        ("email", '{"to": {{ recipient }}}', False),
+        ("phone", "{{ recipient }}", False),
+        ("token", '{"chat_id": {{ recipient }}}', True),
+        ("email", '{"to": {{ recipient|tojson }}, "text": {{ content.body|tojson }}}', True),
+        ("email", '{"to": "{{ recipient }}"}', True),
+        ("token", '{"to": "{{ recipient }}",}', False),
+        ("token", '{"id": {{ id }}}', False),
+        ("token", "{{ content.data.message }}", True),
+        ("token", "{{ content.body }}", True),
+    ],
+)
+def test_json_that_no_notification_of_the_channel_renders_is_refused(
+    tmp_path: Path, address: str, json: str, *, is_usable: bool
+) -> None:
+    settings = settings_with(
+        tmp_path, f"type = 'http'\nurl = 'https://a'\njson = '{json}'", address=address
+    )
+    if is_usable:
+        assert list(provider_settings(settings)) == ["x"]
+        return
+    with pytest.raises(ConfigError, match=r"^providers\.x\.json: .*tojson") as raised:
+        provider_settings(settings)
+    assert raised.value.key == "providers.x.json"
+
+
+@pytest.mark.parametrize("limit_s", [20, 12.5])
+def test_a_call_of_an_http_provider_must_end_before_the_worker_cuts_it_off(
+    tmp_path: Path, limit_s: float
+) -> None:
+    http = f"type = 'http'\nurl = 'https://a'\ntimeout_s = {limit_s}"
+    settings = settings_with(tmp_path, http, worker=f"send_timeout_s = {limit_s}")
+    with pytest.raises(ConfigError, match=r"less than worker\.send_timeout_s") as raised:
+        provider_settings(settings)
+    assert raised.value.key == "providers.x.timeout_s"
+    settings = settings_with(tmp_path, http, worker=f"send_timeout_s = {limit_s + 0.5}")
+    assert provider_settings(settings)["x"].timeout_s == limit_s
+
+
+def test_the_limits_of_a_mail_may_be_longer_than_the_worker_s(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, "type = 'smtp'\nhost = 'a'\ntimeout_s = 60")
+    assert provider_settings(settings)["x"].longest_send_s == 180
+
+
+def settings_with(
+    folder: Path, provider: str, *, address: str = "email", worker: str = ""
+) -> Settings:
+    """Settings with one channel and one provider, from TOML."""
+    file = folder / "notifier.toml"
+    file.write_text(
+        f"[worker]\n{worker}\n[channels.a]\naddress = '{address}'\nprovider = 'x'\n"
+        f"[providers.x]\n{provider}\n"
+    )
+    return load_settings({"NOTIFIER_CONFIG": str(file)}, cwd=folder)
 
 
 def test_the_sandbox_has_a_provider_for_each_channel() -> None:
@@ -184,6 +283,10 @@ async def test_a_host_and_an_ehlo_name_are_converted_by_idna_2008() -> None:
         ({"ehlo_name": "https://a.example"}, "providers.mail.ehlo_name"),
         ({"replies": {"4xx": "throttled"}}, 'providers.mail.replies."4xx"'),
         ({"replies": {"45*": "throttled"}}, 'providers.mail.replies."45*"'),
+        ({"replies": {"250": "accepted"}}, 'providers.mail.replies."250"'),
+        ({"replies": {"999": "refused"}}, 'providers.mail.replies."999"'),
+        ({"replies": {"2.1.5": "accepted"}}, 'providers.mail.replies."2.1.5"'),
+        ({"replies": {"450 5.7.1": "refused"}}, 'providers.mail.replies."450 5.7.1"'),
         ({"replies": {"(": "refused"}}, 'providers.mail.replies."("'),
         ({"replies": {"(a)\\1": "refused"}}, 'providers.mail.replies."(a)\\1"'),
         ({"replies": {"x" * 201: "refused"}}, f'providers.mail.replies."{"x" * 201}"'),

@@ -197,6 +197,7 @@ def test_every_row_has_a_note_and_a_verdict(row: object) -> None:
         ("5[0-9]{2} .*RELAY", "550 5.7.1 relay", True),
         ("550 5.7.1 .*relay", "550 5.7.1 <x>: Relay access denied", True),
         ("throttling failure", "454 Throttling failure", True),
+        ("(?:999)", "554 [IPTS04] 999", True),
     ],
 )
 def test_a_row_of_the_settings_comes_before_the_table(key: str, reply: str, is_found: bool) -> None:

@@ -220,6 +220,11 @@ class TestProblems:
             ("[worker]\ngrace_s = nan", "worker.grace_s", "above 0 and at most 3600"),
             ("[worker]\ngrace_s = inf", "worker.grace_s", "above 0 and at most 3600"),
             ("[worker]\ngrace_s = 20", "worker.send_timeout_s", "less than worker.grace_s (20)"),
+            (
+                "channels.x={address='email',provider='smtp',ambiguous='hold',ambiguous_tries=2}",
+                "channels.x.ambiguous_tries",
+                'ambiguous = "resend"',
+            ),
             ("[database]\nurl = 'mysql://h'", "database.url", "postgresql://user:password@"),
             ("[broker]\nurl = 'redis://h'", "broker.url", "amqp://user:password@host/vhost"),
             ("[log]\nformat = 'jsn'", "log.format", '"auto", "console" or "json"'),

@@ -279,6 +279,8 @@ class TestAddresses:
             "https://notify.example.com//notify",
             "https://notify.example.com/$(reboot)",
             "https://notify.example.com\n",
+            "https://notify.example.com:99999",
+            "https://notify.example.com:0/notify",
         ],
     )
     def test_another_public_url_is_refused(self, tmp_path: Path, url: str) -> None:

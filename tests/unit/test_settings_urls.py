@@ -64,6 +64,14 @@ def test_a_complete_database_url_is_accepted(tmp_path: Path, url: str) -> None:
         ("postgresql://u:p@h/x?gsslib=s3cret", "its gsslib is not one of gssapi, sspi"),
         ("postgresql://u:p@h/x?sslnegotiation=direct", "needs sslmode=require"),
         ("postgresql://u:p@h/x?sslrootcert=/s3cret", "its sslrootcert names a file that cannot"),
+        (
+            "postgresql://u:s3cret@h/x?sslrootcert=/dev/null",
+            "its sslrootcert has no effect without sslmode=verify-full",
+        ),
+        (
+            "postgresql://u:s3cret@h/x?sslmode=prefer&sslcrl=/dev/null",
+            "its sslcrl has no effect without sslmode=verify-full",
+        ),
         ("postgresql://u:s3cret@h/x\0", "a character that cannot be printed"),
     ],
 )
@@ -104,6 +112,7 @@ def test_a_complete_broker_url_is_accepted(tmp_path: Path, url: str) -> None:
         ("amqp://u:s3cret@h:abc/x", "its port is not an integer"),
         ("amqps://u:s3cret@h/x?ca_file=/x", 'did you mean "cafile"?'),
         ("amqps://u:s3cret@h/x?cafile=/s3cret", "its cafile names a file that cannot be read"),
+        ("amqp://u:s3cret@h/x?cafile=/dev/null", "its cafile has no effect without amqps://"),
         ("amqps://u:s3cret@h/x?no_verify_ssl=false", "its no_verify_ssl is not one of 0, 1"),
     ],
 )

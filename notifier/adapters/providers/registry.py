@@ -5,13 +5,19 @@ The value of `type` in `[providers.<name>]` is the tag of the settings struct.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from notifier.adapters.providers.http.checkup import address_of, check_http
 from notifier.adapters.providers.http.provider import open_http
+from notifier.adapters.providers.http.request import Templates
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.adapters.providers.reloading import Opener, SettingsReader, open_reloading
 from notifier.adapters.providers.settings import ProviderSettings
@@ -97,17 +103,36 @@ async def check_settings(name: str, settings: ProviderSettings) -> None:
         pass
 
 
+def check_recipient(name: str, settings: ProviderSettings, recipient: str) -> None:
+    """Check that requests to a recipient can be rendered, as far as that is known without content.
+
+    Raises ConfigError.
+    """
+    match settings:
+        case HttpSettings():
+            with _key_in_text():
+                Templates(name, settings).check_json(recipient)
+        case _:
+            pass
+
+
 @asynccontextmanager
 async def _open(name: str, settings: ProviderSettings) -> AsyncIterator[Provider]:
     """Open a provider. The text of a ConfigError names the key."""
     async with AsyncExitStack() as stack:
-        try:
+        with _key_in_text():
             provider = await stack.enter_async_context(_type_of(settings).open(name, settings))
-        except ConfigError as error:
-            if error.key is None or error.key in str(error):
-                raise
-            raise ConfigError(f"{error.key}: {error}", key=error.key) from error
         yield provider
+
+
+@contextmanager
+def _key_in_text() -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        if error.key is None or error.key in str(error):
+            raise
+        raise ConfigError(f"{error.key}: {error}", key=error.key) from error
 
 
 def _type_of(settings: ProviderSettings) -> ProviderType[Any]:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from notifier.domain.breaker import MAX_REFUSALS
+from notifier.domain.errors import ConfigError
 from notifier.domain.secret_names import is_secret
 
 Count = Annotated[int, Meta(ge=1, le=100_000)]
@@ -16,13 +17,15 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """One table `[providers.<name>]`; its repr never shows a secret.
 
     `rate` is the calls per second that the provider allows to all workers together, None for no
-    limit. `max_connections` bounds the connections of one worker. After `refusals_in_a_row`
+    limit. `max_connections` bounds the connections of one worker. `timeout_s` bounds a send; each
+    type says which part of it. After `refusals_in_a_row`
     different recipients were refused with nothing accepted between them, the breaker opens; 0
     turns this off.
     """
 
     rate: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     max_connections: Count = 32
+    timeout_s: Seconds = 15.0
     refusals_in_a_row: Annotated[int, Meta(ge=0, le=MAX_REFUSALS)] = 20
 
     @property
@@ -35,6 +38,15 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         shown = (name for name in self.__struct_fields__ if not _holds_secret(name))
         values = (f"{name}={getattr(self, name)!r}" for name in shown)
         return f"{type(self).__name__}({', '.join(values)})"
+
+
+def check_login(name: str, username: str, password: str) -> None:
+    """Raises ConfigError for a password without a user: the provider would not log in."""
+    if password and not username:
+        raise ConfigError(
+            "is not set, so that password has no effect; set it, or remove password",
+            key=f"providers.{name}.username",
+        )
 
 
 def _holds_secret(field: str) -> bool:

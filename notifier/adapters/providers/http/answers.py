@@ -20,8 +20,9 @@ from notifier.adapters.providers.verdict import VerdictName
 from notifier.domain.errors import ConfigError
 
 ANY_CODE: Final = "*"
-_STATUSES: Final = re.compile(r"([1-5])xx|([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?", re.IGNORECASE)
-_NEARLY_STATUSES: Final = re.compile(r"[0-9]{1,2}[xX*]{1,2}|[0-9]{3} *- *[0-9]*|[xX]{3}")
+_STATUSES: Final = re.compile(r"([2-5])xx|([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?", re.IGNORECASE)
+"""An informational status (1xx) is never the last one."""
+_NEARLY_STATUSES: Final = re.compile(r"[0-9]{1,2}[xX*]{1,2}|[0-9]{3} *- *[0-9]*|[xX]{3}|1[0-9]{2}")
 _EXPRESSION: Final = re.compile(r"/(.+)/", re.DOTALL)
 
 
@@ -96,12 +97,13 @@ class AnswerTable:
     def __init__(self, name: str, settings: HttpSettings) -> None:
         """Read the settings. Raises ConfigError for those that cannot work."""
         self._key = f"providers.{name}"
-        self._check_path(settings.reference, "reference")
+        if settings.reference:
+            self._check_path(settings.reference, "reference")
         for code_path in settings.error_code:
             self._check_path(code_path, "error_code")
         self._code_paths = settings.error_code
         self._success = _Success.of(name, settings.success)
-        if settings.success is not None:
+        if settings.success is not None and settings.success.path:
             self._check_path(settings.success.path, "success.path")
         self._codes: dict[str, VerdictName] = {}
         self._values: dict[tuple[str, str], VerdictName] = {}
@@ -127,20 +129,22 @@ class AnswerTable:
         return Decision(verdict, f"{answer.status} {shown}".rstrip(), document)
 
     def _check_path(self, path: str, key: str) -> None:
-        if re.search(r"[\[\]]|^\$|^\.|\.\.|\.$", path):
+        if re.search(r"[\[\]]|^\$|^\.|\.\.|\.$|^\s|\s$|^$", path):
             raise ConfigError(
-                f"expected a path like messages.0.status or messages.*.status, received {path}",
+                f"expected a path like messages.0.status or messages.*.status, received {path!r}",
                 key=f"{self._key}.{key}",
             )
 
     def _add(self, key: str, name: str, verdict: VerdictName) -> None:
         path, is_value, value = name.rpartition("=")
+        if name != name.strip():
+            raise ConfigError("no code has blanks around it; remove them", key=key)
         if expression := _EXPRESSION.fullmatch(name):
             self._expressions.append((_compiled(expression[1], key), verdict))
         elif statuses := _STATUSES.fullmatch(name):
             self._statuses.append((_range_of(statuses, key), verdict))
         elif _NEARLY_STATUSES.fullmatch(name):
-            raise ConfigError("expected statuses like 404, 4xx or 500-599", key=key)
+            raise ConfigError("expected statuses from 200 on, like 404, 4xx or 500-599", key=key)
         elif is_value and path:
             self._check_path(path, f"answers.{name}")
             self._values[path, value] = verdict

@@ -25,8 +25,32 @@ def check_connecting(name: str, settings: HttpSettings) -> None:
             ) from error
     if settings.cert_file:
         _check_certificate(settings, key)
-    elif settings.key_file:
-        raise ConfigError("expected the certificate of the key", key=f"{key}.cert_file")
+    elif settings.key_file or settings.key_password:
+        unused = "key_file" if settings.key_file else "key_password"
+        raise ConfigError(
+            f"is not set, so that {unused} has no effect; set it to the certificate of the key, or "
+            f"remove {unused}",
+            key=f"{key}.cert_file",
+        )
+    _check_tls(settings, key)
+
+
+def _check_tls(settings: HttpSettings, key: str) -> None:
+    """Raises ConfigError for a setting of TLS where no TLS is used."""
+    if not settings.url.lower().startswith("http://"):  # a template may begin with its scheme
+        return
+    unused = {
+        "ca_file": settings.ca_file and not settings.proxy.lower().startswith("https://"),
+        "cert_file": settings.cert_file,
+        "http_version": settings.http_version == "2",
+    }
+    for setting, is_set in unused.items():
+        if is_set:
+            raise ConfigError(
+                "has no effect, because url begins with http://; write https://, or remove "
+                f"{setting}",
+                key=f"{key}.{setting}",
+            )
 
 
 def _check_proxy(proxy: str, key: str) -> None:

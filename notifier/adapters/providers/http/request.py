@@ -14,6 +14,7 @@ from minijinja import Environment, TemplateError
 from yarl import URL
 
 from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.settings import check_login
 from notifier.domain.errors import ConfigError
 from notifier.ports.provider import Envelope
 
@@ -26,6 +27,13 @@ _CONTENT: Final = frozenset({"subject", "body", "html", "data"})
 _FUNCTIONS: Final = frozenset(
     {"caller", "cycler", "debug", "dict", "joiner", "loop", "namespace", "range", "self", "super"}
 )
+_SAMPLE: Final[Mapping[str, object]] = {
+    "id": "00000000-0000-7000-8000-000000000000",
+    "claim": 1,
+    "channel": "email",
+    "priority": "high",
+    "content": {"subject": "1", "body": "1", "html": "1"},
+}
 _EXPRESSION: Final = re.compile(r"\{[{%#]")
 _FRAMING: Final = frozenset(
     {"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -91,6 +99,24 @@ class Templates:
         except (TemplateError, ValueError, TypeError) as error:  # ValueError: Unicode, URL, JSON
             raise Unrenderable(_message(error)) from error
 
+    def check_json(self, recipient: str) -> None:
+        """Raises ConfigError if `json` renders no JSON for a notification whose content is numbers.
+
+        Numbers need no quotes. What needs data of the content is not checked.
+        """
+        if not self._has_json:
+            return
+        try:
+            text = self._rendered("json", {**_SAMPLE, "recipient": recipient})
+        except (TemplateError, ValueError, TypeError):
+            return
+        if not _is_json(text):
+            raise ConfigError(
+                f"renders no JSON, for example for the recipient {recipient}; expected JSON in "
+                "which each value is passed through tojson: {{ recipient|tojson }}",
+                key=f"{self._key}.json",
+            )
+
     def _url(self, variables: Mapping[str, object]) -> str:
         return self._fixed_url or _checked_url(self._rendered("url", variables))
 
@@ -142,6 +168,7 @@ class Templates:
         return template
 
     def _check(self, settings: HttpSettings) -> None:
+        check_login(self._key.removeprefix("providers."), settings.username, settings.password)
         names = {header.lower() for header in settings.headers}
         if settings.username and "authorization" in names:
             raise ConfigError(

@@ -44,7 +44,7 @@ class HttpSettings(ProviderSettings, frozen=True, kw_only=True, tag_field="type"
     `reference` and `error_code` are dotted paths into the JSON of the response, in which `*` stands
     for every entry; of several error codes the first one found counts. `answers` overrides the
     built-in outcomes, `success` says which 2xx responses accept. `timeout_s` bounds one whole send;
-    keep it below `send_timeout_s`.
+    it must be below the worker's `send_timeout_s`.
     """
 
     url: Annotated[str, Meta(min_length=1, max_length=8192)]
@@ -61,7 +61,6 @@ class HttpSettings(ProviderSettings, frozen=True, kw_only=True, tag_field="type"
     max_connections: Count = 100
     idle_s: Seconds = 4.0
     connect_timeout_s: Seconds = 5.0
-    timeout_s: Seconds = 15.0
     retry_after_max_s: Annotated[float, Meta(gt=0, le=7 * 86_400)] = 3600.0
     http_version: Literal["1.1", "2"] = "1.1"
     proxy: str = ""

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from notifier.adapters.providers.connection_limit import ConnectionLimit
+from notifier.adapters.providers.settings import check_login
 from notifier.adapters.providers.smtp.connection import ConnectionLost
 from notifier.adapters.providers.smtp.message import Mailbox, Sender, Unsendable, compose
 from notifier.adapters.providers.smtp.opening import GREETING_DELAY_S, OpeningFailed, Server
@@ -158,6 +159,7 @@ def _lost(error: ConnectionLost | ProtocolError, mail: Mail) -> Outcome:
 
 
 def _server(name: str, settings: SmtpSettings) -> Server:
+    check_login(name, settings.username, settings.password)
     try:
         rules = ReplyRules(settings.replies)
     except ReplyPatternError as error:
@@ -238,6 +240,12 @@ def _envelope_sender(name: str, settings: SmtpSettings, sender: Sender) -> Mailb
 
 def _tls_context(name: str, settings: SmtpSettings) -> ssl.SSLContext | None:
     if settings.security == "none":
+        if settings.ca_file:
+            raise ConfigError(
+                'has no effect with security = "none"; set security to "starttls" or "tls", or '
+                "remove ca_file",
+                key=f"providers.{name}.ca_file",
+            )
         return None
     try:
         return ssl.create_default_context(cafile=settings.ca_file or None)

@@ -337,6 +337,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     if _NEARLY_CODE.fullmatch(pattern):  # as an expression, 4xx matches nothing and 4* everything
         problem = r"expected a reply code like 454, or a regular expression like 45\d"
         raise ReplyPatternError(pattern, problem)
+    if _OTHER_CODE.fullmatch(pattern):
+        problem = "expected a negative reply code (400 to 599), an enhanced code (4.x.x or 5.x.x)"
+        raise ReplyPatternError(
+            pattern,
+            f"{problem}, or both of one class; to look for it in the text write (?:{pattern})",
+        )
     if _BACK_REFERENCE.search(pattern):
         raise ReplyPatternError(pattern, "expected a regular expression without back-references")
     try:
@@ -364,7 +370,11 @@ _ENHANCED: Final = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})(?:\s|$)", re.MULTILIN
 _LINE_BREAK: Final = re.compile(r"\s*\n(?:[245]\.\d{1,3}\.\d{1,3}(?= ))?\s*")
 _ABOUT_CONNECTIONS: Final = re.compile(_CONNECTIONS, re.IGNORECASE)
 _ABOUT_SESSION: Final = re.compile(_SESSION, re.IGNORECASE)
-_CODES: Final = re.compile(r"[245]\d\d|[245]\.\d{1,3}\.\d{1,3}|[245]\d\d [245]\.\d{1,3}\.\d{1,3}")
+_CODES: Final = re.compile(
+    r"[45]\d\d|[45]\.\d{1,3}\.\d{1,3}|([45])\d\d \1\.\d{1,3}\.\d{1,3}", re.ASCII
+)
+_OTHER_CODE: Final = re.compile(r"\d{3}|\d\.\d{1,3}\.\d{1,3}|\d{3} \d\.\d{1,3}\.\d{1,3}", re.ASCII)
+"""A code that no negative reply has. Only one that _CODES does not match is compared with it."""
 _NEARLY_CODE: Final = re.compile(r"[2-5]\d?[xX*]{1,2}|[2-5]\d\d\*", re.ASCII)
 _BACK_REFERENCE: Final = re.compile(r"\\[1-9]|\(\?P=|\(\?\(")
 _COMPILED: Final[Mapping[Step, tuple[_CompiledRow, ...]]] = {

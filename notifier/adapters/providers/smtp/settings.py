@@ -34,7 +34,6 @@ class SmtpSettings(ProviderSettings, frozen=True, kw_only=True, tag_field="type"
     domain: str = ""
     ehlo_name: str = ""
     idle_s: Seconds = 30.0
-    timeout_s: Seconds = 15.0
     final_timeout_s: Seconds = 120.0
     replies: Mapping[str, VerdictName] = {}
 
