@@ -64,7 +64,14 @@ TABLES = {
 
 OTHER_WORDS_IN_SQL = {
     *("closed", "open", "half_open", "unanswered"),  # of breakers
-    *("accepted", "ambiguous", "deferred", "misconfigured", "throttled"),  # of outcomes
+    *(
+        "accepted",
+        "ambiguous",
+        "deferred",
+        "misconfigured",
+        "throttled",
+        "unavailable",
+    ),  # of outcomes
     *("poison", "worker_died", "claim_rejected"),  # of failures
     *("epoch", "infinity", "off", "true", "notifier", "notifications", "live"),
     *("floors", "marks", "is_backlogged"),  # of the progress of a lease
