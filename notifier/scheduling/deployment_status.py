@@ -142,7 +142,10 @@ def _unconfigured_state(queue: UnconfiguredQueue) -> QueueState:
         rate_per_s=0.0,
         oldest_wait_s=round(queue.age_s, 3),
         limited_by=NO_CHANNEL,
-        limited_by_detail="no channel of the settings has this queue: nobody sends its rows",
+        limited_by_detail=(
+            "no channel of the settings has this queue: nobody sends its rows"
+            + (", nor recovers those of a dead worker" if queue.sending else "")
+        ),
         paused=False,
         is_configured=False,
     )

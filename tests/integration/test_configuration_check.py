@@ -113,6 +113,8 @@ async def test_rows_of_a_channel_that_was_removed_are_named_in_log_metric_and_st
     assert all(state.is_configured for state in configured)
     assert (fax.queue, fax.is_configured, fax.limited_by) == ("fax.low", False, "no channel")
     assert (fax.due, fax.busy, fax.due_is_exact) == (2, 1, True)
+    assert fax.limited_by_detail is not None
+    assert "nor recovers those of a dead worker" in fax.limited_by_detail
 
 
 async def test_nothing_is_reported_once_the_rows_are_gone(

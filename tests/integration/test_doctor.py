@@ -695,6 +695,7 @@ class TestConfiguration:
         channels = (await examined(environ, tmp_path))["channels"]
         assert channels.status is CheckStatus.WRONG
         assert "fax.low (2 waiting, 1 sending, the oldest for" in channels.finding
+        assert "only a worker with the channel recovers them" in channels.fix
 
     async def test_a_pause_of_a_provider_that_was_renamed_is_wrong(
         self, environ: dict[str, str], database_url: str, tmp_path: Path

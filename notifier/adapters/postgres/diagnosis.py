@@ -256,10 +256,12 @@ def of_channels(queues: Sequence[UnconfiguredQueue]) -> Finding:
         for queue in queues
     )
     finding = f"no channel of these settings sends {named}"
-    fix = (
-        "configure the channel again until its notifications are sent; else they expire, and those "
-        "that a dead worker was sending stay"
-    )
+    fix = "configure the channel again until its notifications are sent; else they expire"
+    if any(queue.sending for queue in queues):
+        fix += (
+            ", except those that are sending: if their worker is dead, only a worker with the "
+            "channel recovers them, and until then they and the partitions of their days stay"
+        )
     return wrong(CHANNELS, finding, fix)
 
 
