@@ -13,8 +13,10 @@ import structlog
 from notifier.delivery.attempt import Attempts
 from notifier.domain.errors import StoreError
 from notifier.scheduling.consumers.pool import ConsumerPool
+from notifier.scheduling.gates.breakers import Breakers
 
 LAST_RELEASE_TIMEOUT_S: Final = 2.0
+LAST_SETTLE_TIMEOUT_S: Final = 2.0
 PROGRESS_INTERVAL_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
@@ -39,6 +41,15 @@ async def drain(pool: ConsumerPool, deadline: float) -> None:
             return
         log.info("drain_continued", in_flight=left, left_s=round(deadline - time.monotonic(), 1))
     log.warning("drain_timed_out", in_flight=pool.busy)
+
+
+async def settle_probes(breakers: Breakers) -> None:
+    """Close or open the breakers whose probes ended during the drain; takes 2 s at most."""
+    try:
+        async with asyncio.timeout(LAST_SETTLE_TIMEOUT_S):
+            await breakers.finish()
+    except TimeoutError:
+        log.warning("probes_not_settled")
 
 
 @asynccontextmanager

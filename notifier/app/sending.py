@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from notifier.adapters.providers.settings import ProviderSettings
-from notifier.app.draining import drain, running_attempts
+from notifier.app.draining import drain, running_attempts, settle_probes
 from notifier.app.process import Process
 from notifier.app.providers import (
     ReadSettings,
@@ -76,6 +76,7 @@ async def open_worker(
             stop.set()
             deadline = time.monotonic() + settings.worker.grace_s
             await drain(pool, deadline)
+        await settle_probes(breakers)
         await attempts.finish_recording(deadline)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.client import Client, Document, submit_body, until
+from harness.client import Client, Document, open_client, submit_body, until
 from harness.system import System, running_system, urls
+from notifier.embedded.process import run_steps_async
+from tests.e2e.scripted import HttpScript, Reply, open_http_script
 
 
 @pytest.fixture
@@ -21,6 +24,36 @@ def system(system_folder: Path, database_url: str, vhost_url: str) -> Iterator[S
 async def limit_of(client: Client, queue: str) -> str:
     rows: list[Document] = await client.read(f"{client.api}/v1/queues")
     return next(str(row["limited_by"]) for row in rows if row["queue"] == queue)
+
+
+async def test_a_worker_that_is_stopped_during_its_probe_closes_the_breaker(
+    system_folder: Path, database_url: str, vhost_url: str
+) -> None:
+    replies: list[Reply | None] = [(503, {})]
+    script = HttpScript(lambda _: replies[-1])
+    async with open_http_script(script):
+        at = urls(database_url, vhost_url) | {"providers.twilio.url": script.url}
+        with running_system(system_folder, at) as system:
+            system.start_api()
+            worker = system.start_worker()
+            async with open_client(system.api_url, system.sandbox_url) as client:
+                ids = await client.submit([submit_body("sms.high") for _ in range(60)])
+                await until(lambda: limit_of(client, "sms.high"), lambda limit: limit == "breaker")
+                replies.append(None)
+                script.calls.clear()
+                await until(lambda: calls_of(script), lambda calls: calls > 0)
+                worker.send(signal.SIGTERM)
+                replies.append((201, {"sid": "SM1"}))
+                script.answered.set()
+                await run_steps_async(worker.stopping())
+                rows: list[Document] = await client.read(f"{client.api}/v1/providers")
+                assert {row["breaker"] for row in rows} == {"closed"}
+                system.start_worker()
+                assert await client.all_final(ids) == {"sent": 60}
+
+
+async def calls_of(script: HttpScript) -> int:
+    return len(script.calls)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -261,6 +261,23 @@ async def test_a_probe_that_fails_or_hangs_reopens_the_breaker_for_longer(
     assert 9 < breaker.probe_in_s <= 10
 
 
+@pytest.mark.parametrize(
+    ("outcome", "state"), [(Accepted(), BreakerState.CLOSED), (DOWN, BreakerState.OPEN)]
+)
+async def test_a_worker_that_ends_settles_its_probe_and_begins_no_other(
+    ann: Worker, ben: Worker, database_url: str, outcome: Outcome, state: BreakerState
+) -> None:
+    await begin_probe(ann, database_url)
+    await ann.breakers.finish()
+    assert ann.state() is BreakerState.HALF_OPEN
+    ann.record(outcome)
+    await ann.breakers.finish()
+    await end_probe_wait(database_url)
+    await ann.breakers.finish()
+    await ben.gates.run_once()
+    assert ben.state() is state
+
+
 async def test_a_call_that_began_before_the_probe_does_not_close_the_breaker(
     ann: Worker, database_url: str
 ) -> None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
+from structlog.testing import capture_logs
 
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
@@ -193,6 +194,17 @@ async def test_during_an_outage_of_postgres_no_process_is_forgotten_or_dead(tabl
     for _ in range(20):
         await own.run_once()
     assert (own.share(), own.workers(), own.dead()) == (0.25, 2, [])
+
+
+async def test_the_log_tells_a_recovery_only_after_a_failure(table: Table) -> None:
+    with capture_logs() as logs:
+        await join(table, {}).run_once()
+    assert logs == []
+    own = join(table, {})
+    with capture_logs() as logs:
+        for table.is_available in (False, True):
+            await own.run_once()
+    assert [entry["event"] for entry in logs] == ["heartbeat_failed", "heartbeat_recovered"]
 
 
 async def test_a_worker_that_drains_is_no_live_worker(table: Table) -> None:

@@ -33,6 +33,8 @@ clock and would belong to another day than their rows."""
 SENDING_KINDS: Final = frozenset({"worker", "dev"})
 """The kinds of process that send and may hold leases."""
 
+NO_HEARTBEAT_YET: Final = "no heartbeat yet"
+
 log = structlog.get_logger(__name__)
 
 
@@ -68,7 +70,7 @@ class Membership(ClusterFigures):
         self._beat = 0
         self._requested_at = float("-inf")
         self._skew_s = 0.0
-        self._failure = "no heartbeat yet"
+        self._failure = NO_HEARTBEAT_YET
         self._refusal = ""
         self._succeeded = asyncio.Event()
 
@@ -98,7 +100,7 @@ class Membership(ClusterFigures):
             self._note_success(reply, requested_at)
 
     def _note_success(self, reply: HeartbeatReply, requested_at: float) -> None:
-        if self._failure:
+        if self._failure not in ("", NO_HEARTBEAT_YET):
             log.info("heartbeat_recovered", kind=self._identity.kind)
         self._requested_at, self._failure = requested_at, ""
         self._observer.dependency_answered("postgres", uptime_s() - requested_at)
@@ -135,7 +137,7 @@ class Membership(ClusterFigures):
             async with asyncio.timeout(BEAT_TIMEOUT_S):
                 await self._heartbeat.leave()
         except (StoreError, TimeoutError) as error:
-            log.warning("heartbeat_row_not_deleted", reason=str(error))
+            log.warning("heartbeat_row_not_deleted", reason=str(error) or type(error).__name__)
 
     def is_alive(self) -> bool:
         """Whether the last successful heartbeat was requested at most STALE_AFTER_S ago.

@@ -166,6 +166,17 @@ class Breakers:
             except StoreError as error:
                 log.debug("breaker_check_failed", provider=name, reason=str(error))
 
+    async def finish(self) -> None:
+        """Settle the probes whose calls ended after the last check, when all calls have ended.
+
+        Otherwise the provider would rest until the hold of this process ends.
+        """
+        for row in self._gates.snapshot().breakers:
+            try:
+                await self._prober.finish(row)
+            except StoreError as error:
+                log.debug("breaker_check_failed", provider=row.provider, reason=str(error))
+
     async def _check(
         self, name: str, row: Breaker | None, reports: Sequence[ProviderFigures]
     ) -> None:

@@ -126,6 +126,15 @@ class Prober:
             if queue is not None:
                 await self._begin(breaker.provider, queue)
                 return
+        await self._end(breaker, outcome)
+
+    async def finish(self, breaker: Breaker) -> None:
+        """Settle the probe if its call has ended, and begin no other. Raises StoreUnavailable."""
+        outcome = self._probes.outcome(breaker.provider)
+        if outcome is not None:
+            await self._end(breaker, outcome)
+
+    async def _end(self, breaker: Breaker, outcome: Outcome) -> None:
         self._throttled.pop(breaker.provider, None)
         if closes(breaker.reason, outcome):
             await self._close(breaker.provider)
