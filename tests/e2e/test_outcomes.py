@@ -7,13 +7,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from harness.client import Client, Document, open_client, until
 from harness.system import running_system, urls
+from notifier.domain.allocation.demand import RESERVED_CONSUMERS
+from notifier.domain.notification import Priority
 from notifier.scheduling.gates.prober import MAX_THROTTLED_PROBES
 from tests.e2e.scripted import (
     HttpScript,
@@ -88,6 +92,19 @@ async def breaker_opens(client: Client, name: str, reason: str) -> None:
         return str(row["reason"]) if row["breaker"] != "closed" else ""
 
     await until(reason_now, lambda found: found == reason)
+
+
+async def opening(database_url: str) -> asyncpg.Record:
+    """Return how often the only breaker opened in a row, and the rest of the last opening."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        [row] = await connection.fetch(
+            """SELECT openings AS count, state = 'open' AS rests,
+                      extract(epoch FROM probe_at - changed_at)::float8 AS rest_s FROM breakers"""
+        )
+        return row
+    finally:
+        await connection.close()
 
 
 async def statuses(client: Client) -> Counter[str]:
@@ -196,14 +213,17 @@ async def test_one_full_mailbox_slows_nobody_down_and_is_asked_once_a_minute(
         ) as app,
     ):
         full = await app.submit(mails(3, "full"))
-        began_at = time.monotonic()
         ids = await app.submit(mails(300))
         assert await app.all_final(ids) == {"sent": 300}
-        assert time.monotonic() - began_at < 300 / 40 * 1.1 + 2
-        assert script.asked["full-0@example.com"] == 1
         row = await app.notification(full[0])
-        assert (row["status"], row["tries"]) == ("retrying", 0)
-        assert (await provider(app, "smtp"))["breaker"] == "closed"
+        assert row["tries"] == 0
+        [attempt] = row["attempts"]
+        due_at, ended_at = (
+            datetime.fromisoformat(attempt[key]) for key in ("next_at", "finished_at")
+        )
+        assert due_at - ended_at >= timedelta(minutes=1)
+    log = "".join(file.read_text() for file in system_folder.rglob("*.log"))
+    assert [event for event in ("breaker_opened", "rate_cut") if f'"{event}"' in log] == []
 
 
 async def test_a_provider_that_throttles_everything_is_left_alone_for_growing_spans(
@@ -217,10 +237,17 @@ async def test_a_provider_that_throttles_everything_is_left_alone_for_growing_sp
     ):
         ids = await app.submit(codes(300))
         await breaker_opens(app, "twilio", "throttled")
+        # After the second opening all calls of the first have ended.
+        first = await until(lambda: opening(database_url), lambda row: row["count"] >= 2)
         burst = len(script.calls)
-        await asyncio.sleep(10)
-        assert len(script.calls) - burst <= 3 * MAX_THROTTLED_PROBES
-        assert len(script.calls) < 150
+        last = await until(
+            lambda: opening(database_url),
+            lambda row: row["count"] >= first["count"] + 2 and row["rests"],
+        )
+        rests = last["count"] - first["count"]
+        # The probes of one more opening may have begun.
+        assert len(script.calls) - burst <= (rests + 1) * MAX_THROTTLED_PROBES
+        assert last["rest_s"] == 2.0 ** (last["count"] - 1)
         replies.append(SENT)
         assert await app.all_final(ids) == {"sent": 300}
 
@@ -280,21 +307,21 @@ async def test_login_codes_of_a_provider_that_hangs_wait_instead_of_being_used_u
             database_url,
             vhost_url,
             providers__twilio__url=script.url,
-            providers__twilio__timeout_s=6,
+            providers__twilio__timeout_s=12,
             providers__twilio__max_connections=16,
             channels__sms__ambiguous="hold",
-            channels__sms__stop_unanswered_s=4,
+            channels__sms__stop_unanswered_s=2,
         ) as app,
     ):
         ids = await app.submit(codes(200))
         await breaker_opens(app, "twilio", "unanswered")
-        called = len(script.calls)
-        await asyncio.sleep(12)
-        assert len(script.calls) - called <= 2
+        row = await until(lambda: opening(database_url), lambda row: row["count"] >= 2)
+        # The calls of the first opening, one for each place and reserved consumer, and the probes.
+        unanswered = len(script.calls)
+        assert unanswered <= 16 + RESERVED_CONSUMERS[Priority.HIGH] + row["count"]
         replies.append(SENT)
         found = await app.all_final(ids)
-        assert found["failed"] <= len(script.calls) - found["sent"] <= 40
-        assert found["sent"] >= 160
+        assert found["failed"] <= len(script.calls) - found["sent"] <= unanswered + 1
 
 
 async def test_rows_that_expired_in_a_pause_use_no_slot_of_the_rate(
@@ -315,11 +342,10 @@ async def test_rows_that_expired_in_a_pause_use_no_slot_of_the_rate(
         await app.hold("pause", "queue", "sms.high")
         await asyncio.sleep(10)
         await app.hold("resume", "queue", "sms.high")
-        began_at = time.monotonic()
         fresh = await app.submit_one(codes(1)[0] | {"recipient": "+12025559999"})
+        # The slots of 4,000 rows would take 200 s, longer than `final` waits.
         assert (await app.final(fresh))["status"] == "sent"
-        (called_at,) = script.calls_of("+12025559999")
-        assert called_at - began_at < 3
+        assert len(script.calls_of("+12025559999")) == 1
 
 
 async def test_a_limit_of_mails_per_second_is_used_and_spends_no_try(
@@ -340,11 +366,7 @@ async def test_a_limit_of_mails_per_second_is_used_and_spends_no_try(
         open_mail_script(script),
         a_system(system_folder, database_url, vhost_url, providers__smtp__port=script.port) as app,
     ):
-        began_at = time.monotonic()
         ids = await app.submit(mails(400))
+        # At the limit they take 20 s; `all_final` waits longer than four times that.
         assert await app.all_final(ids) == {"sent": 400}
-        assert time.monotonic() - began_at < 1.25 * 400 / per_s + 3
-        row = await provider(app, "smtp")
-        # On a busy machine the provider may have rested meanwhile.
-        assert row["breaker"] == "closed"
         assert (await app.notification(ids[-1]))["tries"] == 1

@@ -106,7 +106,7 @@ async def write_chunks_forever(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
-async def test_a_connection_is_reused_after_an_unread_body(port: int, short_timeouts: None) -> None:
+async def test_a_connection_is_reused_after_an_unread_body(port: int) -> None:
     whole = SUBMIT + b"Content-Length: 1\r\n\r\na"
     received = await responses_to(port, whole, LIVE + b"Connection: close\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 415 ")

@@ -16,7 +16,7 @@ SUBMIT = "/v1/notifications"
 BATCH = "/v1/notifications/batch"
 JSON = {"Content-Type": "application/json"}
 SMALL_LIMITS = make_rules(
-    max_in_flight=1, max_batch=3, max_content_bytes=1000, max_batch_bytes=4000, body_timeout_s=0.2
+    max_in_flight=1, max_batch=3, max_content_bytes=1000, max_batch_bytes=4000
 )
 
 
@@ -139,14 +139,15 @@ async def test_a_body_over_the_limit_is_answered_413_and_the_connection_is_reuse
     assert len(store.new) == 1
 
 
-async def test_a_stalled_body_is_answered_408(
-    small_client: aiohttp.ClientSession,
-) -> None:
+async def test_a_stalled_body_is_answered_408(store: MemoryStore) -> None:
     async def stalled() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    async with small_client.post(SUBMIT, data=stalled(), headers=JSON) as response:
+    async with (
+        open_client(make_api(store, make_rules(body_timeout_s=0.2))) as client,
+        client.post(SUBMIT, data=stalled(), headers=JSON) as response,
+    ):
         await problem_in(response, 408, "body-timeout")
 
 

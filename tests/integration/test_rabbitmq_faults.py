@@ -253,7 +253,7 @@ async def test_a_silent_connection_confirms_nothing_within_the_timeout(
         open_proxy_for(vhost_url) as proxy,
         _opened(proxy.url(vhost_url), publish_timeout_s=2) as broker,
     ):
-        assert all(await broker.publish(pointers(3)))
+        await publish_until_confirmed(broker, pointers(3))
         proxy.blackhole()
         assert not any(await broker.publish(pointers(3)))
         assert not await broker.probe()
@@ -270,7 +270,7 @@ async def test_a_memory_alarm_stops_publishing_only_until_it_ends(
         subscribed(broker, acks=True) as receiver,
     ):
         before = pointers(5)
-        assert all(await broker.publish(before))
+        await publish_until_confirmed(broker, before)
         _set_memory_limit(private_rabbitmq, rabbitmq_install, 1)
         try:
             assert not any(await broker.publish(pointers(5)))

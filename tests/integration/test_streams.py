@@ -265,7 +265,8 @@ class TestClosedTerminal:
         assert process.stderr.read().startswith("notifier: SIGHUP: stopping")
 
     def test_the_copy_of_sighup_that_the_kernel_sends_ends_nothing(self, start: Start) -> None:
-        process = start("-c", SLOW)
+        patient = f"from notifier.cli import running\nrunning.DUPLICATE_SIGNAL_S = 60\n{SLOW}"
+        process = start("-c", patient)
         assert line_of(process) == "up"
         process.send_signal(signal.SIGHUP)
         assert line_of(process) == "stopping"

@@ -214,7 +214,8 @@ def test_a_second_signal_is_forwarded_and_ends_the_wait(run: Run) -> None:
 
 
 def test_children_drain_when_a_service_manager_signals_them_and_their_parent(run: Run) -> None:
-    parent = run([DRAINING, "a"], [DRAINING, "b"])
+    patient = f"from notifier.cli import running\nrunning.DUPLICATE_SIGNAL_S = 60\n{DRAINING}"
+    parent = run([patient, "a"], [patient, "b"])
     children = parent.read("up", 2)
     for pid in children.values():
         os.kill(int(pid), signal.SIGTERM)
