@@ -342,8 +342,8 @@ async def test_rows_that_expired_in_a_pause_use_no_slot_of_the_rate(
         await app.hold("pause", "queue", "sms.high")
         await asyncio.sleep(10)
         await app.hold("resume", "queue", "sms.high")
-        fresh = await app.submit_one(codes(1)[0] | {"recipient": "+12025559999"})
-        # The slots of these rows would take longer than `final` waits.
+        # Were their slots used, it would wait until the sweeper ends them, and expire.
+        fresh = await app.submit_one(codes(1, ttl=30)[0] | {"recipient": "+12025559999"})
         assert (await app.final(fresh))["status"] == "sent"
         assert len(script.calls_of("+12025559999")) == 1
 
