@@ -188,7 +188,8 @@ class AnswerTable:
             return verdict
         if self._is_success(answer, document):
             return "accepted"
-        return self._success.otherwise if answer.is_whole else "ambiguous"
+        is_readable = answer.is_whole and (document is not None or not self._success.path)
+        return self._success.otherwise if is_readable else "ambiguous"
 
 
 @dataclass(frozen=True, slots=True)
