@@ -22,6 +22,7 @@ from notifier.domain.outcome import (
     MAX_CODE_LENGTH,
     MAX_DETAIL_LENGTH,
     MAX_REFERENCE_LENGTH,
+    Accepted,
     Ambiguous,
     Outcome,
     Refused,
@@ -145,7 +146,9 @@ class Attempts:
         self._finish(row, outcome, times)
         if is_stopping:
             raise asyncio.CancelledError
-        is_answered = not (isinstance(outcome, Ambiguous) or is_unasked(outcome))
+        is_answered = isinstance(outcome, Accepted) or not (  # the first alone is cheap
+            isinstance(outcome, Ambiguous) or is_unasked(outcome)
+        )
         return AttemptTiming(seconds=times.call_s, answered=is_answered)
 
     async def give_back(

@@ -95,12 +95,13 @@ class Breakers:
         window = self._windows.get(call.provider)
         if window is None:
             return
-        if not self._is_known_misfit(call):
+        is_accepted = isinstance(call.outcome, Accepted)
+        if is_accepted or not self._is_known_misfit(call):
             window.add(call.outcome, self._clock(), call.recipient)
         if self._gates.probes.on_outcome(call):
             self._gates.review()
             self._is_due.set()
-        elif not isinstance(call.outcome, Accepted):
+        elif not is_accepted:
             self._take_note(call, window)
         elif self._gates.opening(call.provider) == Opening.UNANSWERED or (
             self._gates.probes.is_since_first(call)

@@ -56,13 +56,17 @@ class FailureWindow:
 
     def add(self, outcome: Outcome, now: float, recipient: str = "") -> None:
         """Count a call that ended."""
+        if isinstance(outcome, Accepted):  # nearly all: nothing else is needed
+            self._bucket(now).calls += 1
+            self._answered_at = self._accepted_at = now
+            self._streak = 0
+            self._throttled.clear()
+            self._refused_at.clear()
+            return
         failed = is_failure(outcome)
         if failed is None:
             return
-        if not self._buckets or now - self._buckets[-1].began_at >= BUCKET_S:
-            self._drop_old(now)
-            self._buckets.append(_Bucket(now))
-        bucket = self._buckets[-1]
+        bucket = self._bucket(now)
         bucket.calls += 1
         bucket.failures += failed
         if not failed:
@@ -105,16 +109,19 @@ class FailureWindow:
             refused_s=now - min(self._refused_at.values(), default=now),
         )
 
+    def _bucket(self, now: float) -> _Bucket:
+        """The bucket of this instant."""
+        if not self._buckets or now - self._buckets[-1].began_at >= BUCKET_S:
+            self._drop_old(now)
+            self._buckets.append(_Bucket(now))
+        return self._buckets[-1]
+
     def _drop_old(self, now: float) -> None:
         while self._buckets and self._buckets[0].began_at < now - WINDOW_S:
             self._buckets.popleft()
 
     def _add_answer(self, outcome: Outcome, now: float, recipient: str) -> None:
-        if isinstance(outcome, Accepted):
-            self._accepted_at = now
-            self._throttled.clear()
-            self._refused_at.clear()
-        elif isinstance(outcome, Throttled):
+        if isinstance(outcome, Throttled):
             self._last_failure = outcome
             if len(self._throttled) < MAX_REFUSALS:
                 self._throttled.add(_hash(recipient))

@@ -72,7 +72,10 @@ class Probes:
 
         A call may take longer than the hold of its probe, which is then taken by the next one.
         """
-        first = self._first_began_at.get(call.provider, {}).get(call.queue)
+        began_at = self._first_began_at.get(call.provider)
+        if began_at is None:  # nearly always: no probe was sent
+            return False
+        first = began_at.get(call.queue)
         return first is not None and call.started_at >= first
 
     def end_opening(self, provider: str) -> None:

@@ -27,7 +27,7 @@ class ProviderRates:
 
     def on_outcome(self, call: EndedCall) -> None:
         """Cut the provider's rate if it throttled the call."""
-        if isinstance(call.outcome, Throttled) and call.provider in self._rates:
+        if call.provider in self._rates and isinstance(call.outcome, Throttled):
             self._rates[call.provider].throttled()
 
     def _rate(self, queue: QueueKey) -> ProviderRate | None:
