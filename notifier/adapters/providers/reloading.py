@@ -132,7 +132,8 @@ class ReloadingProvider:
             return await edition.provider.send(envelope)
         finally:
             edition.sends -= 1
-            await self._close_unused()
+            if self._replaced:
+                await self._close_unused()
 
     async def _reload_after(self, refused: _Edition) -> None:
         """Reload, unless another send has done so or tried it within the last second."""

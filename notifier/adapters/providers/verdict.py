@@ -78,4 +78,7 @@ def printable(text: str, limit: int) -> str:
 
     Runs of whitespace, control characters and lone surrogates become one space.
     """
-    return _UNPRINTABLE.sub(" ", text[: 4 * limit]).strip()[:limit]
+    text = text[: 4 * limit]
+    if not text.isprintable() or "  " in text:
+        text = _UNPRINTABLE.sub(" ", text)
+    return text.strip()[:limit]

@@ -105,7 +105,7 @@ class SmtpProvider:
     def _mail(self, envelope: Envelope) -> Mail:
         to = Mailbox.parse(envelope.recipient)
         message = compose(envelope, to, self._sender, datetime.now(UTC))
-        return Mail(self._envelope_sender, to, message, f"{envelope.id}.{envelope.claim}")
+        return Mail(self._envelope_sender, to, message, envelope.id, envelope.claim)
 
     async def _begin(self, mail: Mail) -> Session | Outcome:
         """Send up to the final dot. Returns the session that waits for the reply, or the outcome.

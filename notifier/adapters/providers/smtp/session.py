@@ -31,6 +31,7 @@ from notifier.adapters.providers.smtp.replies import (
 from notifier.adapters.providers.smtp.reply import ProtocolError, Reply
 from notifier.adapters.providers.verdict import outcome, unsendable
 from notifier.domain.breaker import is_failure
+from notifier.domain.notification import NotificationId
 from notifier.domain.outcome import Outcome
 
 LOST_BYTES: Final = (
@@ -57,13 +58,15 @@ class Mail:
     """One mail to send.
 
     `may_be_sent` is set when its final dot is written: from then on a lost reply means Ambiguous.
-    `reference` is sent as ENVID (RFC 3461) where the server offers it, so that bounces name it.
+    `id` and `claim` are sent as ENVID (RFC 3461) where the server offers it, so that bounces name
+    them.
     """
 
     sender: Mailbox
     to: Mailbox
     message: bytes
-    reference: str
+    id: NotificationId
+    claim: int
     may_be_sent: bool = field(default=False, init=False)
 
     @property
@@ -196,8 +199,12 @@ class Session:
         self._connection.write(group, replies=len(commands))
         refused: dict[Step, Reply] = {}
         for step, _ in commands:
-            reply = await self._reply_in_group(refused)
-            if reply is None:
+            try:
+                reply = await self._connection.reply()
+            except (ConnectionLost, ProtocolError):
+                if not refused:
+                    raise
+                self._connection.abort()
                 break
             if not _is_expected(step, reply):
                 self._check_reset(step)
@@ -208,16 +215,6 @@ class Session:
             if refused and Step.DATA not in refused:
                 await self._end_empty_mail(refused)
         return next(iter(refused.items()), None)
-
-    async def _reply_in_group(self, refused: dict[Step, Reply]) -> Reply | None:
-        """The next reply of a group; None if the session is lost after a command was refused."""
-        try:
-            return await self._connection.reply()
-        except (ConnectionLost, ProtocolError):
-            if not refused:
-                raise
-            self._connection.abort()
-            return None
 
     def _check_reset(self, step: Step) -> None:
         if step is Step.RSET:
@@ -274,7 +271,7 @@ class Session:
         if mail.is_utf8:
             command += b" SMTPUTF8"
         if self._offers_dsn:
-            command += b" ENVID=" + mail.reference.encode("ascii")
+            command += f" ENVID={mail.id}.{mail.claim}".encode("ascii")
         return command + b"\r\n"
 
 
