@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heapreplace
 from math import ceil
 from typing import Final
 
@@ -49,18 +49,21 @@ def _fill(
 
     Changes `allocated` and returns how many were added. In a tie the first in `ranked` wins.
     """
+    urgency = [demand.urgency for demand in ranked]
+    counts = [allocated[demand.queue] for demand in ranked]
     heap = [
-        (allocated[demand.queue] / demand.urgency, rank)
-        for rank, demand in enumerate(ranked)
-        if allocated[demand.queue] < ceilings[rank]
+        (count / urgency[rank], rank) for rank, count in enumerate(counts) if count < ceilings[rank]
     ]
     heapify(heap)
     added = 0
     while heap and added < consumers:
-        _, rank = heappop(heap)
-        demand = ranked[rank]
-        allocated[demand.queue] += 1
+        _, rank = heap[0]
+        counts[rank] += 1
         added += 1
-        if allocated[demand.queue] < ceilings[rank]:
-            heappush(heap, (allocated[demand.queue] / demand.urgency, rank))
+        if counts[rank] < ceilings[rank]:
+            heapreplace(heap, (counts[rank] / urgency[rank], rank))
+        else:
+            heappop(heap)
+    for demand, count in zip(ranked, counts, strict=True):
+        allocated[demand.queue] = count
     return added
