@@ -449,10 +449,14 @@ def _recorded_late(row: Record, before: Recorded | None) -> Recorded:
 
 def _sent_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
     """Return the arrays $1 to $9 of record_sent.sql, in its order."""
+    provider, code, detail, reference, *seconds = _call_arrays(timed_results)
+    # An accepted call seldom has all three texts, and the driver needs long for each element.
     return (
         [result.id for result, _ in timed_results],
         [result.claim for result, _ in timed_results],
-        *_call_arrays(timed_results),
+        provider,
+        *(texts if any(texts) else [] for texts in (code, detail, reference)),
+        *seconds,
     )
 
 

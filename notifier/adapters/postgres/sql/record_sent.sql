@@ -2,7 +2,8 @@
 -- and the attempt is kept, which is what makes the notification sent. Each has spent a try.
 -- Parameters: $1 ids, $2 claims, $3 providers, $4 codes, $5 details, $6 references of the provider,
 -- $7 seconds waited in the queue, $8 seconds that the call took, $9 seconds since it ended, $10
--- this worker's id.
+-- this worker's id. $4, $5 and $6 may be empty, which means empty texts: unnest fills them up with
+-- nulls.
 -- Returns: one row per deleted row; `age_s` since it was accepted by the API, in seconds.
 -- Repeating it changes nothing and returns no row: record_late.sql then returns the recorded
 -- result.
@@ -19,7 +20,8 @@ WITH moved AS (
                           outcome, code, detail, reference, tries)
     SELECT id, claim, $10, clock_timestamp() - (finished_ago_s + took_s) * interval '1 second',
            clock_timestamp() - finished_ago_s * interval '1 second', queue_wait_s, provider,
-           'accepted', code, detail, reference, least(tries + 1, 32767)
+           'accepted', coalesce(code, ''), coalesce(detail, ''), coalesce(reference, ''),
+           least(tries + 1, 32767)
     FROM moved
     ON CONFLICT (id, claim) DO NOTHING
 )
