@@ -497,6 +497,19 @@ async def test_record_sent_deletes_the_row_and_keeps_the_attempt(
     assert attempt["finished_at"] > attempt["started_at"]
 
 
+@pytest.mark.parametrize("codes", [["", "", ""], ["", "250", ""]])
+async def test_each_accepted_attempt_keeps_its_texts_also_if_they_are_empty(
+    store: PostgresStore, connection: Connection, codes: list[str]
+) -> None:
+    rows = await claimed(store, *(a_notification() for _ in codes))
+    await store.record([a_result(row, code=code) for row, code in zip(rows, codes, strict=True)])
+    stored = {
+        attempt["id"]: (attempt["code"], attempt["detail"], attempt["reference"])
+        for attempt in await connection.fetch("SELECT * FROM attempts")
+    }
+    assert stored == {row.id: (code, "", "") for row, code in zip(rows, codes, strict=True)}
+
+
 async def test_a_repeated_record_sent_changes_nothing(
     store: PostgresStore, connection: Connection
 ) -> None:
