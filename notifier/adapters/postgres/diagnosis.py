@@ -227,7 +227,10 @@ def of_leases(unheld: Sequence[str], counts: Mapping[str, int]) -> Finding:
         return ok(LEASES, "no worker is alive that could hold them")
     if unheld:
         finding = f"no worker publishes what is due in {', '.join(unheld)}"
-        fix = "a worker acquires a lease within 3 s if it reaches RabbitMQ: check that it does"
+        fix = (
+            "a worker acquires a lease within 3 s if its settings have the channel and it reaches "
+            "RabbitMQ: check that both is so"
+        )
         return warning(LEASES, finding, fix)
     return ok(LEASES, "a worker holds the lease of every queue")
 
