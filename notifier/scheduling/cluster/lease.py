@@ -8,10 +8,9 @@ and leases that many workers see free are spread over them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from notifier.domain.liveness import LEASE_FREE_AFTER_S, MAX_LEASE_READ_GAP_S
 
@@ -47,8 +46,7 @@ def _score(queue: QueueKey, worker: WorkerId) -> bytes:
     return blake2b(str(queue).encode(), key=worker.bytes, digest_size=8).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """`moved_at`: when term and beat were first read. `released_at`: when no holder was read."""
 
     lease: Lease

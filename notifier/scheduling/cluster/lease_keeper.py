@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -51,6 +52,16 @@ class _Held:
         return not self.is_leaving and now - self.lease.renewed_at <= LEASE_USABLE_S
 
 
+class _Usable(NamedTuple):
+    """The usable leases, all of them until the first of them, renewed at `renewed_at`, is too old.
+
+    Infinity without leases: one that is too old becomes usable only by a renewal.
+    """
+
+    leases: Mapping[QueueKey, HeldLease]
+    renewed_at: float
+
+
 class LeaseKeeper:
     """Keeps the leases of this process. Implements ports.leases.HeldLeases and BacklogView.
 
@@ -86,6 +97,8 @@ class LeaseKeeper:
         self._watch = LeaseWatch()
         self._policy = LeasePolicy(worker)
         self._held: dict[QueueKey, _Held] = {}
+        self._usable: _Usable | None = None
+        """What `held` returns, None after a change of `_held`."""
         self._failure = ""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -118,8 +131,12 @@ class LeaseKeeper:
 
     def held(self) -> Mapping[QueueKey, HeldLease]:
         """The leases under which this process may publish now."""
-        now = self._clock()
-        return {queue: held.lease for queue, held in self._held.items() if held.is_usable(now)}
+        now, usable = self._clock(), self._usable
+        if usable is None or now - usable.renewed_at > LEASE_USABLE_S:
+            leases = {q: held.lease for q, held in self._held.items() if held.is_usable(now)}
+            renewed_at = min((lease.renewed_at for lease in leases.values()), default=inf)
+            usable = self._usable = _Usable(leases, renewed_at)
+        return usable.leases
 
     def is_backlogged(self, queue: QueueKey) -> bool:
         """Whether due rows of the queue wait, as its holder last reported."""
@@ -143,12 +160,13 @@ class LeaseKeeper:
         to_hand_over = self._policy.choose_to_hand_over(self.held()) if self._may_acquire else None
         if to_hand_over:
             self._held[to_hand_over].is_leaving = True
+            self._usable = None
 
     async def _renew(self) -> None:
         """Renew the leases of this process, and read all others."""
         requested_at = self._clock()
         read = await self._store.renew([held.lease for held in self._held.values()])
-        answered_at = self._clock()
+        answered_at, self._usable = self._clock(), None
         self._watch.read_succeeded(read.leases, requested_at=requested_at, answered_at=answered_at)
         for queue, held in list(self._held.items()):
             if queue not in read.renewed:
@@ -186,6 +204,7 @@ class LeaseKeeper:
             passed_at=now,
         )
         self._held[seen.queue] = _Held(lease, usable_since=now)
+        self._usable = None
         log.info("lease_acquired", queue=str(seen.queue), term=lease.term, taken_from=seen.holder)
 
     async def _release(self, leases: Sequence[HeldLease]) -> None:
@@ -194,6 +213,7 @@ class LeaseKeeper:
             return
         for lease in leases:
             del self._held[lease.queue]
+        self._usable = None
         await self._store.release(leases)
         for lease in leases:
             log.info("lease_released", queue=str(lease.queue), term=lease.term)
