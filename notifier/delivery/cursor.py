@@ -73,6 +73,9 @@ class QueueCursor:
             )
             for due_class in PUBLISH_ORDER
         }
+        self._in_order = [self._classes[due_class] for due_class in DueClass]
+        self._floor_times: Sequence[float] | None = None
+        """None after what may have changed a floor."""
         self._published = [cursor.published for cursor in self._classes.values()]
         self._room = 0
         self._asked_at = at
@@ -102,6 +105,7 @@ class QueueCursor:
 
         `rows` are those of this queue, in the order of the ranges.
         """
+        self._floor_times = None
         self._follow_clock(read.now, now)
         by_class = _by_class(rows)
         chosen, classes, room = list[LiveRow](), dict[DueClass, ClassRead](), self._room
@@ -121,6 +125,7 @@ class QueueCursor:
 
         Until then the persisted progress stays before the rows of the batch.
         """
+        self._floor_times = None
         self._unsettled.pop(batch, None)
         for row in unconfirmed:
             self._classes[row.due_class].forget(row)
@@ -131,9 +136,14 @@ class QueueCursor:
         """Whether nothing that was read is being published or known to be unclaimed."""
         return not self._unsettled and not any(self._published)
 
-    def floors(self) -> Mapping[DueClass, Position]:
-        """Return the positions at or above which rows may appear that no read has seen."""
-        return {due_class: cursor.floor for due_class, cursor in self._classes.items()}
+    def floor_times(self) -> Sequence[float]:
+        """Return from when on rows may appear that no read has seen, in the order of DueClass.
+
+        In seconds since the epoch.
+        """
+        if self._floor_times is None:
+            self._floor_times = [cursor.floor.due_at.timestamp() for cursor in self._in_order]
+        return self._floor_times
 
     def progress(self, *, is_backlogged: bool) -> Progress:
         """Return what the next holder continues from."""

@@ -40,7 +40,7 @@ POLL_INTERVAL_S: Final = 0.1
 MAX_READ_QUEUES: Final = 12
 """With more queues than this, a pass reads only those that may have due rows."""
 READ_IN_TURN: Final = 10
-TURN_INTERVAL_S: Final = 0.5
+TURN_INTERVAL_S: Final = 1.0
 """So many of the others are read all the same, so often: their cursors must follow the clock."""
 IDLE_INTERVAL_S: Final[Mapping[Priority, float]] = {
     Priority.HIGH: POLL_INTERVAL_S,
@@ -232,13 +232,16 @@ class Relay:
 
     def _follow_leases(self) -> Sequence[QueueKey]:
         """Return the queues held; each new term begins with a new cursor."""
-        leases = self._leases.held()
-        held = [queue for queue in self._queues if queue in leases]
-        for queue in held:
-            if not self._is_held(queue, leases):
-                lease = leases[queue]
+        leases, followed = self._leases.held(), self._held
+        held = list[QueueKey]()
+        for queue in self._queues:
+            lease = leases.get(queue)
+            if lease is None:
+                continue
+            held.append(queue)
+            if queue not in followed or followed[queue].lease is not lease:
                 cursor = QueueCursor(queue, lease.progress, uptime_s())
-                self._held[queue] = HeldQueue(lease, cursor)
+                followed[queue] = HeldQueue(lease, cursor)
         return held
 
     def _is_held(self, queue: QueueKey, leases: Mapping[QueueKey, HeldLease]) -> bool:
@@ -261,8 +264,9 @@ class Relay:
             self._interval_s = IDLE_INTERVAL_S[held[0].priority]
         read = {*await self._find_due(idle), *self._in_turn(idle, now)}
         skipped = {queue for queue in idle if queue not in read}
+        passed_at = uptime_s()
         for queue in skipped:
-            self._note_pass(self._held[queue].lease)
+            self._note_pass(self._held[queue].lease, passed_at)
         return [queue for queue in held if queue not in skipped]
 
     def _in_turn(self, queues: Sequence[QueueKey], now: float) -> Sequence[QueueKey]:
@@ -284,9 +288,8 @@ class Relay:
     async def _find_due(self, queues: Sequence[QueueKey]) -> Collection[QueueKey]:
         if not queues:
             return []
-        cursors = {queue: self._held[queue].cursor for queue in queues}
         found = await self._store.find_due(
-            {queue: cursor.floors() for queue, cursor in cursors.items()}
+            {queue: self._held[queue].cursor.floor_times() for queue in queues}
         )
         before, self._found_at = self._found_at, found.now
         # Postgres's clock has gone back: new rows are behind the floors, as the reads will notice.
@@ -349,10 +352,10 @@ class Relay:
         """Write into the lease how far the queue is published, and that a pass has ended."""
         lease, cursor = self._held[queue]
         lease.progress = cursor.progress(is_backlogged=is_backlogged)
-        self._note_pass(lease)
+        self._note_pass(lease, uptime_s())
 
-    def _note_pass(self, lease: HeldLease) -> None:
-        lease.passed_at = uptime_s()
+    def _note_pass(self, lease: HeldLease, passed_at: float) -> None:
+        lease.passed_at = passed_at
         lease.unpublishable_since = self._publisher.unpublishable_since
 
 

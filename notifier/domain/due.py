@@ -23,6 +23,9 @@ class DueClass(IntEnum):
     DIRECT = 3
     """Published by the process that stored it; published again if it is not claimed soon."""
 
+    # Enum.__hash__ is a Python function; int.__hash__ is faster, and these are keys everywhere.
+    __hash__ = int.__hash__
+
 
 class Position(NamedTuple):
     """The position of a row in its class: rows are ordered by `due_at`, then by `id`."""

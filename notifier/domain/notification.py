@@ -77,7 +77,7 @@ class QueueKey(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     priority: Priority
 
     def __str__(self) -> str:
-        return f"{self.channel}.{self.priority}"
+        return self.channel + "." + self.priority  # a third of the time of an f-string
 
     @staticmethod
     @lru_cache(MAX_PARSED)

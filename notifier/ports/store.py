@@ -289,9 +289,10 @@ class RelayStore(Protocol):
         """Read the rows of these ranges in one snapshot, claimed and expired ones included."""
         ...
 
-    async def find_due(self, floors: Mapping[QueueKey, Mapping[DueClass, Position]]) -> DueQueues:
-        """Find the queues that have a due row of some class at or after the time of its floor.
+    async def find_due(self, floor_times: Mapping[QueueKey, Sequence[float]]) -> DueQueues:
+        """Find the queues that have a due row of some class at or after a time.
 
+        A queue has a time for each class, in the order of DueClass, in seconds since the epoch.
         Claimed and expired rows count too. It costs a fraction of a read.
         """
         ...

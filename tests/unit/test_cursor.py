@@ -109,6 +109,29 @@ def test_a_direct_row_is_published_after_two_seconds_unless_it_was_claimed(
     assert published(model) == [B]
 
 
+def test_the_times_of_the_floors_follow_reads_and_publishes_that_fail(
+    model: QueueModel, holder: Holder
+) -> None:
+    def floor_times() -> list[float]:
+        floors = holder.cursor.progress(is_backlogged=False).floors
+        return [floors[due_class].due_at.timestamp() for due_class in DueClass]
+
+    assert holder.cursor.floor_times() == floor_times()
+    model.insert(A)
+    model.advance(1.0)
+    model.insert(B)
+    holder.begin_read(limit=3, room=3)
+    holder.end_read()
+    [batch] = holder.batches
+    after_read = holder.cursor.floor_times()[FIRST]
+    holder.settle(batch, unconfirmed=batch.rows)
+    assert holder.cursor.floor_times() == floor_times()
+    assert floor_times()[FIRST] < after_read
+    holder.run_pass()
+    assert holder.cursor.floor_times() == floor_times()
+    assert floor_times()[FIRST] == after_read
+
+
 def test_reads_of_direct_rows_do_not_begin_at_rows_sent_long_ago(
     model: QueueModel, holder: Holder
 ) -> None:

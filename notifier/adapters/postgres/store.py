@@ -276,14 +276,12 @@ class PostgresStore:
     async def read_due(self, ranges: Sequence[DueRange]) -> DueRead:
         return await self._read(self._connections.relay, ranges)
 
-    async def find_due(self, floors: Mapping[QueueKey, Mapping[DueClass, Position]]) -> DueQueues:
+    async def find_due(self, floor_times: Mapping[QueueKey, Sequence[float]]) -> DueQueues:
+        by_class = zip(*floor_times.values(), strict=True)
         rows = await self._connections.relay.fetch(
             statement("find_due"),
-            [str(queue) for queue in floors],
-            *(
-                [of[due_class].due_at.timestamp() - ROUNDING_S for of in floors.values()]
-                for due_class in DueClass
-            ),
+            [str(queue) for queue in floor_times],
+            *([at - ROUNDING_S for at in times] for times in by_class),
         )
         queues = [QueueKey.parse(row["queue"]) for row in rows if row["queue"] is not None]
         return DueQueues(queues, datetime.fromtimestamp(rows[0]["now"], UTC))
