@@ -9,7 +9,6 @@ remembers which rows are published and unclaimed, and a look at Postgres keeps t
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from datetime import UTC, datetime
 from math import ceil, inf
 from typing import TYPE_CHECKING, Final, Protocol
@@ -91,11 +90,10 @@ class Rescuer:
         Of each queue at most 500 rows of either kind. Returns how many lost messages were published
         again.
         """
-        figures = self._figures()
+        workers = (self._own.queue_figures(), *self._peers.peer_queue_figures())
+        queues = {queue for worker in workers for queue in worker}
         self._ignore(
-            queue
-            for queue in figures
-            if self._gates.permission(queue) is not SendPermission.ALLOWED
+            queue for queue in queues if self._gates.permission(queue) is not SendPermission.ALLOWED
         )
         cursors = {
             queue: cursor
@@ -104,29 +102,26 @@ class Rescuer:
         }
         total = 0
         try:
-            await self._look_long(cursors)
             looked = self._choose(cursors)
+            # Taken before the look, so that what is delivered after it is no evidence against it.
+            figures = {
+                queue: [of for worker in workers if (of := worker.get(queue)) is not None]
+                for queue in looked
+            }
+            await self._look_long(cursors)
             now = await self._look(looked)
             for queue, cursor in looked.items():
                 if now is None or self._is_ignored(queue):
                     continue
-                before = overdue_before(figures.get(queue, []), now=now.timestamp())
+                before = overdue_before(figures[queue], now=now.timestamp())
                 if before is not None:
                     lost = cursor.lost(datetime.fromtimestamp(before, UTC))
                     total += await self._publish_lost(queue, cursor, lost, now)
         except StoreError as error:
             log.debug("rescue_failed", reason=str(error))
             # The peers' figures will be as old as the outage is long.
-            self._ignore(figures)
+            self._ignore(queues)
         return total
-
-    def _figures(self) -> Mapping[QueueKey, Sequence[QueueFigures]]:
-        """Return the figures of each queue, of this worker and of the others."""
-        figures = defaultdict["QueueKey", list["QueueFigures"]](list)
-        for worker in (self._own.queue_figures(), *self._peers.peer_queue_figures()):
-            for queue, of_queue in worker.items():
-                figures[queue].append(of_queue)
-        return figures
 
     def _choose(self, cursors: Mapping[QueueKey, QueueCursor]) -> Mapping[QueueKey, QueueCursor]:
         """Return the queues to look at: all of a few; of many, those that are idle in turn."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry
@@ -12,10 +13,11 @@ from prometheus_client import CollectorRegistry
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.cursor import QueueCursor
 from notifier.domain.due import DueClass
-from notifier.domain.notification import QueueKey
+from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.ports.heartbeat import QueueFigures
+from notifier.ports.leases import Progress
 from notifier.ports.store import DueRange, DueRead, LiveRow
-from notifier.recovery.rescuer import Rescuer, overdue_before
+from notifier.recovery.rescuer import MAX_LOOKED_QUEUES, Rescuer, overdue_before
 from tests.builders import EMAIL_HIGH, QUEUES
 from tests.doubles import FixedFigures
 from tests.publishing import FixedGates
@@ -139,3 +141,65 @@ def test_what_a_long_look_has_no_time_to_publish_is_published_by_the_next_pass()
     holder.run_pass()
     floor = holder.cursor.progress(is_backlogged=False).floor(DueClass.FIRST)
     assert floor == model.rows[early].position
+
+
+class CountedFigures(Mapping[QueueKey, QueueFigures]):
+    """The figures of some queues; counts how often each is read."""
+
+    def __init__(self, queues: Collection[QueueKey]) -> None:
+        self._queues = queues
+        self.reads = Counter[QueueKey]()
+
+    def __getitem__(self, queue: QueueKey) -> QueueFigures:
+        self.reads[queue] += 1
+        return figures()
+
+    def __iter__(self) -> Iterator[QueueKey]:
+        return iter(self._queues)
+
+    def __len__(self) -> int:
+        return len(self._queues)
+
+
+class IdleQueues:
+    """A holder of many queues without rows. Implements what a Rescuer needs."""
+
+    def __init__(self, queues: Collection[QueueKey]) -> None:
+        self._cursors = {queue: QueueCursor(queue, Progress(), NOW) for queue in queues}
+        self.figures = CountedFigures(queues)
+
+    def cursors(self) -> Mapping[QueueKey, QueueCursor]:
+        return self._cursors
+
+    async def publish(self, rows: Sequence[LiveRow], published_at: datetime) -> Collection[LiveRow]:
+        raise AssertionError(rows, published_at)
+
+    async def look(self, ranges: Sequence[DueRange]) -> DueRead:
+        assert ranges
+        return DueRead([], datetime.fromtimestamp(NOW, UTC), 1, 1)
+
+    def queue_figures(self) -> Mapping[QueueKey, QueueFigures]:
+        return self.figures
+
+    def peer_queue_figures(self) -> Sequence[Mapping[QueueKey, QueueFigures]]:
+        return []
+
+
+def test_a_pass_reads_the_figures_only_of_the_queues_that_it_looks_at() -> None:
+    queues = [
+        QueueKey(Channel(f"c{number:03}"), Priority.HIGH) for number in range(2 * MAX_LOOKED_QUEUES)
+    ]
+    idle = IdleQueues(queues)
+    rescuer = Rescuer(
+        store=idle,
+        publisher=idle,
+        observer=Metrics(QUEUES, {}, version="0", registry=CollectorRegistry()),
+        own=idle,
+        peers=idle,
+        gates=FixedGates(),
+        clock=lambda: NOW,
+    )
+    run_virtually(rescuer.run_once())
+    assert idle.figures.reads.total() == MAX_LOOKED_QUEUES
+    run_virtually(rescuer.run_once())
+    assert idle.figures.reads == Counter(queues)

@@ -59,6 +59,9 @@ class _LaneFigures(Mapping[QueueKey, QueueFigures]):
         figures, foreign = self._lanes[queue].figures(), self._foreign.get(queue)
         return msgspec.structs.replace(figures, foreign=foreign) if foreign else figures
 
+    def __contains__(self, queue: object) -> bool:
+        return queue in self._lanes  # that of Mapping would compute the figures
+
     def __iter__(self) -> Iterator[QueueKey]:
         return iter(self._lanes)
 
