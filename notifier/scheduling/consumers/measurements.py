@@ -153,8 +153,8 @@ class QueueMeasurements:
             self.ready == 0
             and self.waiting.due == 0
             and not self.waiting.oldest_wait
-            and self.arrivals_per_s < QUIET_PER_S
-            and self.done_per_s < QUIET_PER_S
+            and self._arrivals.value < QUIET_PER_S
+            and self._completions.value < QUIET_PER_S
         )
 
     def claim_waited(self, seconds: float) -> None:

@@ -102,12 +102,11 @@ class DemandSampler:
 
     def _is_idle(self, lanes: Sequence[Lane]) -> bool:
         """Whether a channel has neither work nor floating consumers, and misses no answer."""
+        for lane in lanes:
+            if lane.consumers > lane.rule.reserved or not lane.is_idle:
+                return False
         channel = lanes[0].queue.channel
-        return (
-            self._hangs.channel_limit(channel) is None
-            and not self._hangs.unanswered_s(channel)
-            and all(lane.is_idle and lane.consumers <= lane.rule.reserved for lane in lanes)
-        )
+        return self._hangs.channel_limit(channel) is None and not self._hangs.unanswered_s(channel)
 
     def _is_stopped(self, channel: Channel) -> bool:
         """Whether a breaker stops the channel: nothing that is delivered will show its work."""
