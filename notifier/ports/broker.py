@@ -81,7 +81,8 @@ class Subscription(Protocol):
     async def set_prefetch(self, prefetch: int) -> None:
         """Hold at most `prefetch` unacked messages; 0 ends the consumer in the broker.
 
-        Messages that are held already stay held. Returns when the broker has confirmed, or at
+        Messages that are held already stay held; after a prefetch of 0 they no longer count.
+        Returns when the broker has confirmed, or at
         once while the broker is unavailable: the prefetch then applies from the reconnect on.
         Raises ValueError for a prefetch out of range.
         """

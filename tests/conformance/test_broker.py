@@ -189,6 +189,19 @@ async def test_a_smaller_prefetch_limits_later_deliveries(open_broker: OpenBroke
         assert len(receiver.messages) == 2
 
 
+async def test_what_is_held_from_before_a_stop_does_not_count_against_the_next_prefetch(
+    open_broker: OpenBroker,
+) -> None:
+    async with open_broker() as broker, subscribed(broker, prefetch=2) as receiver:
+        assert all(await broker.publish(pointers(30)))
+        await receiver.wait_for(2)
+        await receiver.subscription.set_prefetch(0)
+        await receiver.subscription.set_prefetch(2)
+        await receiver.wait_for(4)
+        await wait_until_ready(broker, 26)
+        assert len(receiver.messages) == 4
+
+
 async def test_prefetch_zero_stops_deliveries_and_held_messages_can_be_acked(
     open_broker: OpenBroker,
 ) -> None:

@@ -69,7 +69,8 @@ def _flat(document: Mapping[str, object]) -> Mapping[str, object]:
 class MailScript:
     """A mail server; `reply` gets a verb and its argument, and returns the line to send.
 
-    `accepted` counts the mails by recipient, `asked` the RCPT commands.
+    `accepted` counts the mails by recipient, `asked` the RCPT commands. While `is_hanging`, the
+    reply to a final dot waits until `answered`; `hanging` counts those that wait.
     """
 
     reply: Callable[[str, str], str | None]
@@ -77,6 +78,9 @@ class MailScript:
     accepted: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
     began: Counter[str] = field(default_factory=Counter)
+    is_hanging: bool = False
+    hanging: int = 0
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         recipient = ""
@@ -92,6 +96,10 @@ class MailScript:
             writer.write(f"{text}\r\n".encode())
             if verb == "DATA" and text.startswith("354"):
                 await reader.readuntil(b"\r\n.\r\n")
+                if self.is_hanging:
+                    self.hanging += 1
+                    await self.answered.wait()
+                    self.hanging -= 1
                 self.accepted[recipient] += 1
                 writer.write(b"250 2.0.0 queued\r\n")
             if verb == "QUIT":
@@ -114,4 +122,5 @@ async def open_mail_script(script: MailScript) -> AsyncIterator[MailScript]:
     try:
         yield script
     finally:
+        script.answered.set()
         server.close()

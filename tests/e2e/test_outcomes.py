@@ -324,6 +324,37 @@ async def test_login_codes_of_a_provider_that_hangs_wait_instead_of_being_used_u
         assert found["failed"] <= len(script.calls) - found["sent"] <= unanswered + 1
 
 
+async def test_a_breaker_closes_while_the_calls_that_opened_it_still_hang(
+    system_folder: Path, database_url: str, vhost_url: str
+) -> None:
+    script = MailScript(lambda _verb, _argument: None, is_hanging=True)
+    async with (
+        open_mail_script(script),
+        a_system(
+            system_folder,
+            database_url,
+            vhost_url,
+            worker__consumers=8,
+            providers__smtp__port=script.port,
+            providers__smtp__final_timeout_s=300,
+            channels__email__stop_unanswered_s=4,
+        ) as app,
+    ):
+        ids = await app.submit(mails(30))
+        await breaker_opens(app, "smtp", "unanswered")
+        hanging = script.hanging
+        assert hanging >= RESERVED_CONSUMERS[Priority.HIGH]
+        script.is_hanging = False
+        await until(lambda: provider(app, "smtp"), lambda row: row["breaker"] == "closed")
+        later = await app.submit_one(mails(1, "later")[0])
+        assert (await app.final(later))["status"] == "sent"
+        await until(lambda: statuses(app), lambda found: found["sending"] == hanging)
+        assert script.hanging == hanging
+        script.answered.set()
+        assert await app.all_final(ids) == {"sent": 30}
+        assert max(script.accepted.values()) == 1
+
+
 async def test_rows_that_expired_in_a_pause_use_no_slot_of_the_rate(
     system_folder: Path, database_url: str, vhost_url: str
 ) -> None:

@@ -159,9 +159,9 @@ async def ben(database_url: str) -> AsyncIterator[Worker]:
         yield worker
 
 
-async def end_probe_wait(url: str) -> None:
+async def end_probe_wait(url: str, after: str = "0") -> None:
     connection = await asyncpg.connect(url)
-    await connection.execute("UPDATE breakers SET probe_at = now()")
+    await connection.execute(f"UPDATE breakers SET probe_at = now() + interval '{after}'")
     await connection.close()
 
 
@@ -474,6 +474,34 @@ async def test_a_probe_that_is_accepted_after_the_end_of_its_hold_closes_the_bre
     ann.breakers.on_outcome(
         EndedCall(queue=EMAIL_HIGH, provider="smtp", outcome=Accepted(), started_at=started_at)
     )
+    await ann.check()
+    assert ann.state() is BreakerState.CLOSED
+
+
+async def test_a_probe_that_hangs_is_followed_by_another_of_its_queue_when_its_hold_ends(
+    ann: Worker, database_url: str
+) -> None:
+    seen: list[SendPermission] = []
+
+    class Listener:
+        def permissions_changed(self) -> None:
+            seen.extend(ann.permissions(EMAIL_HIGH))
+
+    await begin_probe(ann, database_url)
+    ann.gates.add_listener(Listener())
+    hanging_since, ann.now = ann.now, ann.now + 31
+    await end_probe_wait(database_url, "50 milliseconds")
+    await ann.gates.run_once()
+    while ann.gates.snapshot().breakers[0].probe_in_s > 0:
+        await asyncio.sleep(0.01)
+    await ann.breakers.run_once()
+    assert seen == [SendPermission.BREAKER_OPEN, SendPermission.PROBE]
+    ann.breakers.on_outcome(
+        EndedCall(queue=EMAIL_HIGH, provider="smtp", outcome=DOWN, started_at=hanging_since)
+    )
+    await ann.check()
+    assert ann.state() is BreakerState.HALF_OPEN
+    ann.record(Accepted())
     await ann.check()
     assert ann.state() is BreakerState.CLOSED
 

@@ -54,6 +54,45 @@ def test_a_queue_with_an_open_breaker_sends_nothing_and_a_probed_one_sends_one_a
     run_virtually(scene())
 
 
+def test_a_probe_and_what_follows_it_are_sent_while_all_consumers_of_the_worker_hang() -> None:
+    async def scene() -> None:
+        backend, gates = HangingBackend(), FakeGates()
+        backend.is_hanging, backend.seconds = True, 120.0
+        environment = deployment(gates=gates)
+        async with open_pool(backend, consumers=8, environment=environment) as (pool, broker):
+
+            async def permit(permission: SendPermission) -> None:
+                gates.permissions[SMS_HIGH] = permission
+                pool.apply_permissions()
+                await asyncio.sleep(1)
+
+            await broker.publish(backend.pointers(SMS_HIGH, 50))
+            await asyncio.sleep(4)
+            assert pool.figures()[SMS_HIGH].busy == 9
+            await permit(SendPermission.BREAKER_OPEN)
+            await permit(SendPermission.PROBE)
+            assert pool.figures()[SMS_HIGH].busy == 10
+            await asyncio.sleep(10)
+            assert pool.figures()[SMS_HIGH].busy == 10
+            await permit(SendPermission.BREAKER_OPEN)
+            backend.is_hanging = False
+            await permit(SendPermission.PROBE)
+            assert pool.figures()[SMS_HIGH].done > 1
+            await permit(SendPermission.ALLOWED)
+            sent = pool.figures()[SMS_HIGH].done
+            await broker.publish(backend.pointers(SMS_HIGH, 10))
+            await asyncio.sleep(1)
+            figures = pool.figures()[SMS_HIGH]
+            assert (figures.busy, figures.held) == (10, 10)
+            assert figures.done >= sent + 10
+            await asyncio.sleep(120)
+            await broker.publish(backend.pointers(SMS_HIGH, 1_000))
+            await asyncio.sleep(0.1)
+            assert pool.figures()[SMS_HIGH].busy == 1 + 8
+
+    run_virtually(scene())
+
+
 def test_a_paused_queue_sends_nothing_and_the_others_continue() -> None:
     async def scene() -> None:
         backend, gates = FakeBackend(), FakeGates()

@@ -99,7 +99,8 @@ class Driver:
         assert 0 <= self._group.budget.rows_left <= MAX_CLAIMED_ROWS
 
     def _held(self) -> int:
-        return sum(lane.held for lane in self._group.lanes.values())
+        # A consumer may still wait for a slot although another has sent the row.
+        return sum(lane.held + lane.in_use for lane in self._group.lanes.values())
 
     def _publish(self) -> None:
         deaths = self._random.choice([0, 0, 0, 0, 1, 2])

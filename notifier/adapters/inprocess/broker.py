@@ -135,13 +135,17 @@ class _Queue:
 
 
 class _Subscription:
-    """Implements notifier.ports.broker.Subscription. A message carries one pointer."""
+    """Implements notifier.ports.broker.Subscription. A message carries one pointer.
+
+    As in RabbitMQ, what is held from before a stop does not count against the next prefetch.
+    """
 
     def __init__(self, queue: _Queue, receiver: Receiver) -> None:
         self._queue = queue
         self._receiver = receiver
         self._prefetch = 0
         self._held: dict[Message, _Entry] = {}
+        self._held_before: dict[Message, _Entry] = {}
 
     @property
     def has_room(self) -> bool:
@@ -155,10 +159,13 @@ class _Subscription:
             self._queue.join(self)
         else:
             self._queue.leave(self)
+            self._held_before |= self._held
+            self._held = {}
 
     def ack(self, message: Message) -> None:
         if self._held.pop(message, None) is not None:
             self._queue.schedule()
+        self._held_before.pop(message, None)
 
     def deliver(self, entry: _Entry) -> None:
         message = Message((entry.pointer,), entry.redelivered, tag=None)
@@ -169,5 +176,6 @@ class _Subscription:
         """Put all held messages back and stop receiving."""
         self._prefetch = 0
         self._queue.leave(self)
-        unacked, self._held = list(self._held.values()), {}
+        unacked = [*self._held_before.values(), *self._held.values()]
+        self._held, self._held_before = {}, {}
         self._queue.put_back(unacked)

@@ -39,7 +39,7 @@ class QueueDemand:
     Bounds, each counting reserved consumers, which stay even if they alone exceed the bound:
     `max_consumers` and `hang_limit` bound the queue; `channel_hang_limit` and `bulkhead` (the calls
     the provider accepts at once) bound all queues of the channel together. While `permission` is
-    PROBE, the queue has one reserved consumer only. While `is_refused`, the broker refuses it.
+    PROBE, the queue has no floating consumers. While `is_refused`, the broker refuses it.
 
     `stuck` consumers are in a call that takes far longer than usual. Up to 4 are replaced; beyond
     that the provider itself hangs, and further consumers would hang too. `stuck_before_recovery`

@@ -138,8 +138,10 @@ class Lane:
         self._provider_rate_per_s = inf
         self._has_shrunk = False
         self._was_full = False
-        self._is_probe = False
+        self._probe_since: float | None = None
+        """Since when one row at a time may be sent, as the probe of a breaker."""
         self._is_closed = False
+        self._was_suspended = False
         self._peers_idle = 0
         self._ahead = 0
         """How many rows may be claimed before a consumer is ready for them."""
@@ -217,6 +219,16 @@ class Lane:
         """Whether there is no work, here or at the last poll, of the whole deployment."""
         return not self._held.pointers and self.in_use == 0 and self._measurements.is_quiet
 
+    @property
+    def lacks_probe_consumer(self) -> bool:
+        """Whether a probe has to be sent and no consumer here could begin it."""
+        return (
+            self._probe_since is not None
+            and not self._calls.begun_since(self._probe_since)
+            and not self._buffer.has_waiting_consumer
+            and not self._buffer.in_use
+        )
+
     def claims_wanted(self, *, room: int) -> int:
         """Return how many rows to claim now: for the ready consumers, and what they begin soon.
 
@@ -225,8 +237,8 @@ class Lane:
         buffer = self._buffer
         if not (buffer.unclaimed and buffer.is_open):
             return 0
-        if self._is_probe:
-            return max(0, 1 - self.busy - buffer.claimed)
+        if self._probe_since is not None:  # the calls from before it may hang for long
+            return max(0, 1 - self._calls.begun_since(self._probe_since) - buffer.claimed)
         missing = buffer.ready - buffer.claimed
         reserved = min(missing, self.rule.reserved - self.busy - buffer.claimed)
         if not room:
@@ -331,13 +343,16 @@ class Lane:
     ) -> None:
         """Prepare for `consumers`, reserved included; they get rows only if `may_take`.
 
-        With `is_probe` only one row is claimed and sent at a time. `rate_per_s` is this worker's
-        part of the provider's rate.
+        With `is_probe` only one row is claimed and sent at a time, beside the calls from before.
+        `rate_per_s` is this worker's part of the provider's rate.
         """
         self.consumers = consumers
         self.limited_by = limited_by
         self._provider_rate_per_s = inf if rate_per_s is None else rate_per_s
-        self._is_probe = is_probe
+        if not is_probe:
+            self._probe_since = None
+        elif self._probe_since is None:
+            self._probe_since = self._clock()
         self._was_full = self._was_full and self.is_full
         if not self._is_closed:
             self._set_prefetch(self._wanted_prefetch(consumers, rate_per_s) if may_take else 0)
@@ -347,7 +362,7 @@ class Lane:
             self._claims_wanted.set()
 
     def _wanted_prefetch(self, consumers: int, rate_per_s: float | None) -> int:
-        if self._is_probe:
+        if self._probe_since is not None:
             return 1
         own = self.rule.consumer_rate
         provider = None if rate_per_s is None else _power_of_two_below(rate_per_s)
@@ -362,7 +377,9 @@ class Lane:
         return wanted if is_worth_a_change(wanted, self._prefetch) else self._prefetch
 
     def suspend(self) -> None:
-        """Give no row to a consumer until the next `set_consumers`."""
+        """Give no row to a consumer until the next `set_consumers`. A probe has ended."""
+        self._probe_since = None
+        self._was_suspended = True
         self._set_prefetch(0)
 
     def stop_taking(self) -> None:
@@ -391,6 +408,11 @@ class Lane:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            if self._subscription is not None and applied and self._was_suspended:
+                # What is held by calls that hang must not count against the next prefetch.
+                applied = 0
+                await self._subscription.set_prefetch(0)
+            self._was_suspended = False
             if self._subscription is not None and applied != self._prefetch:
                 applied = self._prefetch
                 await self._subscription.set_prefetch(applied)

@@ -24,6 +24,7 @@ from notifier.scheduling.consumers.claim_loop import ClaimLoop
 from notifier.scheduling.consumers.consumer import Consumer
 from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import InFlightCounter, Lane, QueueRule
+from notifier.scheduling.consumers.probe_consumers import ProbeConsumers
 from notifier.scheduling.consumers.sampler import DemandSampler
 from notifier.scheduling.consumers.scheduler import Scheduler
 from notifier.scheduling.consumers.ticker import Ticker
@@ -202,8 +203,15 @@ async def open_consumer_pool(
         hangs=hangs,
         clock=clock,
     )
+    probe_consumers = ProbeConsumers(deployment.rates, clock=clock)
     scheduler = Scheduler(
-        lanes, floating, sampler=sampler, ticker=ticker, observer=ports.observer, clock=clock
+        lanes,
+        floating,
+        probe_consumers=probe_consumers,
+        sampler=sampler,
+        ticker=ticker,
+        observer=ports.observer,
+        clock=clock,
     )
     pool = ConsumerPool(
         lanes,
@@ -221,6 +229,7 @@ async def open_consumer_pool(
             lane.attach(await stack.enter_async_context(subscription))
         async with asyncio.TaskGroup() as group:
             tasks = _start(group, lanes, floating, reserved)
+            tasks.append(group.create_task(probe_consumers.run(), name="probe consumers"))
             tasks.append(group.create_task(scheduler.run(pool.stop), name="scheduler"))
             tasks += [group.create_task(loop.run(), name="claims") for loop in claim_loops]
             yield pool

@@ -75,6 +75,10 @@ class RunningCalls:
             (started for started in self._started.values() if started >= since), default=None
         )
 
+    def begun_since(self, instant: float) -> int:
+        """How many of the running attempts began at this instant or later."""
+        return sum(started >= instant for started in self._started.values())
+
     def mark_recovered(self, at: float) -> None:
         """The provider answers again after a hang: attempts from before `at` are no hang."""
         self._recovered_at = at

@@ -16,6 +16,7 @@ from notifier.lifecycle import Clock
 from notifier.ports.observer import SchedulerObserver
 from notifier.scheduling.consumers.consumer import Consumer
 from notifier.scheduling.consumers.lane import Lane
+from notifier.scheduling.consumers.probe_consumers import ProbeConsumers
 from notifier.scheduling.consumers.sampler import DemandSampler
 from notifier.scheduling.consumers.ticker import Ticker
 
@@ -30,6 +31,7 @@ class Scheduler:
         lanes: Mapping[QueueKey, Lane],
         floating: Sequence[Consumer],
         *,
+        probe_consumers: ProbeConsumers,
         sampler: DemandSampler,
         ticker: Ticker,
         observer: SchedulerObserver,
@@ -39,6 +41,7 @@ class Scheduler:
         self._count = len(floating)
         self._assigned: dict[Place, list[Consumer]] = {queue: [] for queue in lanes}
         self._assigned[UNASSIGNED] = list(floating)
+        self._probe_consumers = probe_consumers
         self._sampler = sampler
         self._ticker = ticker
         self._observer = observer
@@ -115,14 +118,20 @@ class Scheduler:
 
     def _set_consumers(self, demands: Sequence[QueueDemand], allocation: Allocation) -> None:
         for demand in demands:
+            lane = self._lanes[demand.queue]
             is_probe = demand.permission is SendPermission.PROBE
-            self._lanes[demand.queue].set_consumers(
+            lane.set_consumers(
                 1 if is_probe else len(self._assigned[demand.queue]) + demand.reserved,
                 limited_by=allocation[demand.queue].limited_by,
                 may_take=not demand.is_stopped,
                 is_probe=is_probe,
                 rate_per_s=demand.rate_per_s,
             )
+            if lane.lacks_probe_consumer:
+                self._probe_consumers.add(lane)
+            elif not is_probe and not demand.stuck_before_recovery:
+                # Until then it stands in for consumers in calls from before the probe.
+                self._probe_consumers.release(lane)
 
     def _counts(self, moves: Sequence[Move]) -> dict[Place, int]:
         """Return the consumers of the places of these moves, in the order of the queues."""

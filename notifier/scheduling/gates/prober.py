@@ -115,6 +115,8 @@ class Prober:
     async def _begin(self, provider: str, queue: QueueKey | None) -> None:
         if queue is None:
             return
+        self._probes.forget(provider)
+        self._gates.review()  # a probe of the same queue before it has ended, also if it hangs
         self._probes.begin(provider, queue, self._clock())
         log.info("breaker_probe_started", provider=provider, queue=str(queue))
         await self._gates.run_once()
