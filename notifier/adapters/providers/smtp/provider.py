@@ -33,7 +33,7 @@ from notifier.domain.outcome import Outcome, Unavailable
 from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
 
-CHECK_GREETING_DELAY_S: Final = 3.0
+MIN_GREETING_DELAY_S: Final = 3.0
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
 _EHLO_NAME: Final = re.compile(rf"{_HOST.pattern}|\[[A-Za-z0-9.:-]+\]")  # RFC 5321 4.1.3
 
@@ -92,7 +92,7 @@ class SmtpProvider:
     async def check_session(self) -> Outcome | None:
         """Open a session and end it without a mail; returns what failed, or None."""
         try:
-            session = await replace(self._server, greeting_delay_s=CHECK_GREETING_DELAY_S).open()
+            session = await replace(self._server, greeting_delay_s=MIN_GREETING_DELAY_S).open()
         except OpeningFailed as error:
             return error.outcome
         session.close()
@@ -173,7 +173,7 @@ def _server(name: str, settings: SmtpSettings) -> Server:
         ehlo_name=_ehlo_name(name, settings.ehlo_name or _host_name()),
         login=(settings.username, settings.password) if settings.username else None,
         rules=rules,
-        greeting_delay_s=min(GREETING_DELAY_S, settings.timeout_s / 2),
+        greeting_delay_s=max(MIN_GREETING_DELAY_S, min(GREETING_DELAY_S, settings.timeout_s / 2)),
     )
 
 
