@@ -20,6 +20,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from uuid_utils.compat import uuid7
 
+from harness.client import until
 from harness.rabbitmq import ClusterPeer, RabbitmqNode
 from harness.tcp_proxy import TcpProxy
 from notifier.adapters.postgres.checkup import _ReadOnlySession, _schema
@@ -331,7 +332,8 @@ class TestCommand:
         before = await contents_of(environ, rabbitmq_server)
         await examined(environ, tmp_path)
         await examined(environ | {"NOTIFIER_DATABASE_URL": empty_database_url}, tmp_path)
-        assert await contents_of(environ, rabbitmq_server) == before
+        # RabbitMQ 4.3 deletes the queues of a closed connection a moment later.
+        await until(lambda: contents_of(environ, rabbitmq_server), lambda found: found == before)
         assert await tables_of(empty_database_url) == []
         assert len(sandbox.log) == 0
         assert list(tmp_path.iterdir()) == []
@@ -1003,9 +1005,14 @@ class TestRabbitmq:
             for peer in peers:
                 await run_steps_async(peer.killing())
             found = await examined(environ, tmp_path)
+        names = {f"rabbitmq queue {queue}" for queue in QUEUES}
         wrong = {name for name, each in found.items() if each.status is CheckStatus.WRONG}
-        assert wrong == {f"rabbitmq queue {queue}" for queue in QUEUES}
-        assert found[f"rabbitmq queue {EMAIL_LOW}"].finding.startswith("no quorum")
+        if rabbitmq_install.version.startswith("4.3"):  # then it answers no declaration either
+            assert wrong == set()
+            assert all(found[name].finding.startswith("not checked") for name in names)
+        else:
+            assert wrong == names
+            assert found[f"rabbitmq queue {EMAIL_LOW}"].finding.startswith("no quorum")
 
     async def test_a_message_in_a_queue_stays_there(
         self, environ: dict[str, str], vhost_url: str, tmp_path: Path
