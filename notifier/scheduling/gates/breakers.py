@@ -110,11 +110,15 @@ class Breakers:
             self._is_due.set()
 
     def judge(self, provider: str, outcome: Outcome) -> Outcome:
-        """A refusal among so many that our settings must be wrong blames these."""
+        """A refusal among so many that our settings must be wrong blames these.
+
+        So does one of our own while a breaker is open: probes may come to many of them.
+        """
         window = self._windows.get(provider)
-        if window is None or not isinstance(outcome, Refused) or outcome.is_local:
+        if window is None or not isinstance(outcome, Refused):
             return outcome
-        if self._gates.opening(provider) != Opening.REFUSALS:
+        opening = self._gates.opening(provider)
+        if opening != Opening.REFUSALS and not (opening and outcome.is_local):
             rule = self._rule(provider)
             if window.refused <= rule.refusals_in_a_row or not refuses_all(
                 self._of_provider(provider, self._reports.provider_figures()), rule

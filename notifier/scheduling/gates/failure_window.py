@@ -65,6 +65,7 @@ class FailureWindow:
             return
         failed = is_failure(outcome)
         if failed is None:
+            self._add_refusal(outcome, now, recipient)
             return
         bucket = self._bucket(now)
         bucket.calls += 1
@@ -125,10 +126,16 @@ class FailureWindow:
             self._last_failure = outcome
             if len(self._throttled) < MAX_REFUSALS:
                 self._throttled.add(_hash(recipient))
-        elif isinstance(outcome, Refused):
-            self._last_failure = outcome
-            if len(self._refused_at) < MAX_REFUSALS:
-                self._refused_at.setdefault(_hash(recipient), now)
+        else:
+            self._add_refusal(outcome, now, recipient)
+
+    def _add_refusal(self, outcome: Outcome, now: float, recipient: str) -> None:
+        """Remember a refusal, of the provider or of our own: a broken template refuses all."""
+        if not isinstance(outcome, Refused):
+            return
+        self._last_failure = outcome
+        if len(self._refused_at) < MAX_REFUSALS:
+            self._refused_at.setdefault(_hash(recipient), now)
 
 
 def _hash(recipient: str) -> int:
