@@ -16,7 +16,7 @@ from notifier.scheduling.consumers.pool import ConsumerPool
 from notifier.scheduling.gates.breakers import Breakers
 
 LAST_RELEASE_TIMEOUT_S: Final = 2.0
-LAST_SETTLE_TIMEOUT_S: Final = 2.0
+LAST_SETTLE_TIMEOUT_S: Final = 1.0
 PROGRESS_INTERVAL_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ async def drain(pool: ConsumerPool, deadline: float) -> None:
 
 
 async def settle_probes(breakers: Breakers) -> None:
-    """Close or open the breakers whose probes ended during the drain; takes 2 s at most."""
+    """Close or open the breakers whose probes ended during the drain; takes 1 s at most."""
     try:
         async with asyncio.timeout(LAST_SETTLE_TIMEOUT_S):
             await breakers.finish()

@@ -284,13 +284,13 @@ class ClassCursor:
     def _look_for_late_commits(self, read: DueRead, asked_at: float) -> None:
         """Let the next look begin where rows may have appeared below the floor."""
         assumed = self._assumed
-        while assumed and asked_at - assumed[0].at > LATE_COMMIT_S:
-            assumed.popleft()
         while assumed and assumed[0].next_transaction <= read.oldest_running:
             floor = assumed.popleft().floor
             self.mark = min(self.mark, floor)
             if self._look is not None:
                 self._look.mark = min(self._look.mark, floor)
+        while assumed and asked_at - assumed[0].at > LATE_COMMIT_S:
+            assumed.popleft()
 
     def set_back(self, position: Position) -> None:
         """Read everything after this position again. What is remembered is not published again."""

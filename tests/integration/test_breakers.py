@@ -270,7 +270,12 @@ async def test_a_probe_that_fails_or_hangs_reopens_the_breaker_for_longer(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "state"), [(Accepted(), BreakerState.CLOSED), (DOWN, BreakerState.OPEN)]
+    ("outcome", "state"),
+    [
+        (Accepted(), BreakerState.CLOSED),
+        (DOWN, BreakerState.OPEN),
+        (Ambiguous(code="stopped"), BreakerState.HALF_OPEN),
+    ],
 )
 async def test_a_worker_that_ends_settles_its_probe_and_begins_no_other(
     ann: Worker, ben: Worker, database_url: str, outcome: Outcome, state: BreakerState

@@ -11,7 +11,7 @@ import pytest
 
 from notifier.domain.controls import SendPermission
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.notification import QueueKey
+from notifier.domain.notification import Priority, QueueKey
 from notifier.ports.attempts import ClaimedRow
 from notifier.ports.broker import Broker
 from notifier.ports.rates import RateStore, Slice
@@ -85,6 +85,40 @@ def test_a_probe_and_what_follows_it_are_sent_while_all_consumers_of_the_worker_
             figures = pool.figures()[SMS_HIGH]
             assert (figures.busy, figures.held) == (10, 10)
             assert figures.done >= sent + 10
+            await asyncio.sleep(120)
+            await broker.publish(backend.pointers(SMS_HIGH, 1_000))
+            await asyncio.sleep(0.1)
+            assert pool.figures()[SMS_HIGH].busy == 1 + 8
+
+    run_virtually(scene())
+
+
+def test_the_consumer_of_a_probe_serves_the_queue_until_the_calls_from_before_have_ended() -> None:
+    async def scene() -> None:
+        backend, gates = HangingBackend(), FakeGates()
+        backend.is_hanging, backend.seconds = True, 120.0
+        low = QueueKey(SMS_HIGH.channel, Priority.LOW)
+        gates.permissions[QueueKey(SMS_HIGH.channel, Priority.MEDIUM)] = SendPermission.PAUSED
+        environment = deployment(gates=gates)
+        async with open_pool(backend, consumers=8, environment=environment) as (pool, broker):
+
+            async def permit(high: SendPermission, others: SendPermission) -> None:
+                gates.permissions[SMS_HIGH], gates.permissions[low] = high, others
+                pool.apply_permissions()
+                await asyncio.sleep(1)
+
+            await broker.publish(backend.pointers(SMS_HIGH, 50))
+            await asyncio.sleep(4)
+            await permit(SendPermission.BREAKER_OPEN, SendPermission.BREAKER_OPEN)
+            backend.is_hanging = False
+            await permit(SendPermission.PROBE, SendPermission.BREAKER_OPEN)
+            await permit(SendPermission.ALLOWED, SendPermission.ALLOWED)
+            for _ in range(5):
+                sent = pool.figures()[SMS_HIGH].done
+                await broker.publish(backend.pointers(SMS_HIGH, 10))
+                await asyncio.sleep(10)
+                figures = pool.figures()[SMS_HIGH]
+                assert (figures.busy, figures.done) == (9, sent + 10)
             await asyncio.sleep(120)
             await broker.publish(backend.pointers(SMS_HIGH, 1_000))
             await asyncio.sleep(0.1)

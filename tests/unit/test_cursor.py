@@ -322,9 +322,10 @@ def test_a_look_publishes_a_row_that_no_proof_waited_for(model: QueueModel, hold
     assert published(model) == [B, A]
 
 
+@pytest.mark.parametrize("next_read_s", [0.1, 31.0])
 @pytest.mark.parametrize("due_class", [FIRST, DueClass.DIRECT])
 def test_the_next_look_finds_a_row_that_was_committed_after_six_seconds(
-    model: QueueModel, holder: Holder, due_class: DueClass
+    model: QueueModel, holder: Holder, due_class: DueClass, next_read_s: float
 ) -> None:
     slow = model.begin(due_class, ids=[A])
     model.read_clock(slow)
@@ -336,7 +337,7 @@ def test_the_next_look_finds_a_row_that_was_committed_after_six_seconds(
         run_pass_later(holder)
         holder.run_look()
     model.commit(slow)
-    run_pass_later(holder)
+    run_pass_later(holder, next_read_s)
     assert published(model) == [B]
     holder.run_look()
     assert published(model) == [B, A]

@@ -25,6 +25,8 @@ class ProbeConsumers:
         self._clock = clock
         self._released: list[Consumer] = []
         self._assigned = defaultdict[QueueKey, list[Consumer]](list)
+        self._added_at: dict[QueueKey, float] = {}
+        """When the last consumer was added to a queue."""
         self._unstarted: asyncio.Queue[Consumer] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -44,9 +46,17 @@ class ProbeConsumers:
             self._released.remove(consumer)
         consumer.assign(lane)
         self._assigned[lane.queue].append(consumer)
+        self._added_at[lane.queue] = self._clock()
 
     def release(self, lane: Lane) -> None:
-        """Take the consumers of the lane back; one in a call finishes it first."""
-        for consumer in self._assigned.pop(lane.queue, ()):
+        """Take the consumers of the lane back, once the calls from before them have ended.
+
+        Until then they stand in for the consumers in these calls. One in a call finishes it first.
+        """
+        added_at = self._added_at.get(lane.queue)
+        if added_at is None or len(lane.calls) > lane.calls.begun_since(added_at):
+            return
+        del self._added_at[lane.queue]
+        for consumer in self._assigned.pop(lane.queue):
             consumer.assign(None)
             self._released.append(consumer)

@@ -129,8 +129,7 @@ class Scheduler:
             )
             if lane.lacks_probe_consumer:
                 self._probe_consumers.add(lane)
-            elif not is_probe and not demand.stuck_before_recovery:
-                # Until then it stands in for consumers in calls from before the probe.
+            elif not is_probe:
                 self._probe_consumers.release(lane)
 
     def _counts(self, moves: Sequence[Move]) -> dict[Place, int]:

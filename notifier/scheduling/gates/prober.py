@@ -14,6 +14,7 @@ from notifier.domain.breaker import (
     Opening,
     closes,
     is_about_credentials,
+    is_failure,
 )
 from notifier.domain.controls import Breaker
 from notifier.domain.notification import QueueKey
@@ -131,9 +132,12 @@ class Prober:
         await self._end(breaker, outcome)
 
     async def finish(self, breaker: Breaker) -> None:
-        """Settle the probe if its call has ended, and begin no other. Raises StoreUnavailable."""
+        """Settle the probe if its call has ended with evidence, and begin no other.
+
+        Raises StoreUnavailable.
+        """
         outcome = self._probes.outcome(breaker.provider)
-        if outcome is not None:
+        if outcome is not None and is_failure(outcome) is not None:
             await self._end(breaker, outcome)
 
     async def _end(self, breaker: Breaker, outcome: Outcome) -> None:
