@@ -44,8 +44,10 @@ settings.register_profile(
 )
 settings.load_profile("short")
 
-# A shell makes background processes ignore SIGINT, and the children of pytest would inherit that.
+# A shell makes background processes ignore SIGINT, and nohup SIGHUP: the children of pytest would
+# inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
