@@ -43,9 +43,9 @@ READ_IN_TURN: Final = 10
 TURN_INTERVAL_S: Final = 1.0
 """So many of the others are read all the same, so often: their cursors must follow the clock."""
 IDLE_INTERVAL_S: Final[Mapping[Priority, float]] = {
-    Priority.HIGH: POLL_INTERVAL_S,
-    Priority.MEDIUM: 0.2,
-    Priority.LOW: 0.5,
+    Priority.HIGH: 0.2,
+    Priority.MEDIUM: 0.5,
+    Priority.LOW: 1.0,
 }
 """How often a pass runs while all of so many queues are idle."""
 ACTIVE_S: Final = 2.0
