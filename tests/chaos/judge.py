@@ -16,7 +16,6 @@ from notifier.domain.notification import FINAL
 RIGHT: Final[Mapping[str, str]] = {
     "ok": "sent",
     "flaky-2": "sent",
-    "throttle-2": "sent",
     "refuse": "failed",
     "down": "failed",
     "hang": "failed",

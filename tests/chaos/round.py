@@ -25,7 +25,7 @@ from tests.chaos.trace import Event, Kind, Trace
 
 RATE, LATENCY_MS = 110.0, 700
 FINAL_WITHIN_S: Final = 300.0
-"""The last rows may all be throttled ones, twice each: then the provider rests in between."""
+"""Breakers of providers may be open meanwhile."""
 EVIDENCE: Final = 20
 
 
@@ -206,16 +206,25 @@ async def _loaded(round_: Round, strike: Strike, pace: Pace) -> float:
 
 async def _all_final(round_: Round) -> Mapping[str, Row]:
     """Return the rows once all are final or the time is over."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(round_.load.keep_company(stop), name="company")
+        await _wait_until_final(round_)
+        stop.set()
+    return await _wait_until_final(round_)
+
+
+async def _wait_until_final(round_: Round) -> Mapping[str, Row]:
+    """Return the rows of what is accepted now, once all are final or the time is over."""
     deadline = time.monotonic() + FINAL_WITHIN_S
+    ids = list(round_.load.accepted)
 
     async def read() -> Mapping[str, Row]:
-        return await _rows(round_.arena, round_.load.accepted)
+        return await _rows(round_.arena, ids)
 
     def is_done(rows: Mapping[str, Row]) -> bool:
         is_late = time.monotonic() > deadline
-        return is_late or sum(row.status in FINAL for row in rows.values()) == len(
-            round_.load.accepted
-        )
+        return is_late or sum(row.status in FINAL for row in rows.values()) == len(ids)
 
     found: Mapping[str, Row] = await until(read, is_done, FINAL_WITHIN_S * 2)
     return found
