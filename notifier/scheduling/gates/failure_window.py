@@ -63,16 +63,15 @@ class FailureWindow:
             self._throttled.clear()
             self._refused_at.clear()
             return
+        self._remember(outcome, now, recipient)
         failed = is_failure(outcome)
         if failed is None:
-            self._add_refusal(outcome, now, recipient)
             return
         bucket = self._bucket(now)
         bucket.calls += 1
         bucket.failures += failed
         if not failed:
             self._answered_at, self._streak = now, 0
-            self._add_answer(outcome, now, recipient)
             return
         bucket.misconfigured += isinstance(outcome, Misconfigured)
         if self._streak == 0:
@@ -121,21 +120,16 @@ class FailureWindow:
         while self._buckets and self._buckets[0].began_at < now - WINDOW_S:
             self._buckets.popleft()
 
-    def _add_answer(self, outcome: Outcome, now: float, recipient: str) -> None:
+    def _remember(self, outcome: Outcome, now: float, recipient: str) -> None:
+        """Remember who was throttled or refused, also by us: a broken template refuses all."""
         if isinstance(outcome, Throttled):
             self._last_failure = outcome
             if len(self._throttled) < MAX_REFUSALS:
                 self._throttled.add(_hash(recipient))
-        else:
-            self._add_refusal(outcome, now, recipient)
-
-    def _add_refusal(self, outcome: Outcome, now: float, recipient: str) -> None:
-        """Remember a refusal, of the provider or of our own: a broken template refuses all."""
-        if not isinstance(outcome, Refused):
-            return
-        self._last_failure = outcome
-        if len(self._refused_at) < MAX_REFUSALS:
-            self._refused_at.setdefault(_hash(recipient), now)
+        elif isinstance(outcome, Refused):
+            self._last_failure = outcome
+            if len(self._refused_at) < MAX_REFUSALS:
+                self._refused_at.setdefault(_hash(recipient), now)
 
 
 def _hash(recipient: str) -> int:
