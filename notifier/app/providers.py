@@ -73,9 +73,9 @@ def provider_of(settings: Settings, name: str) -> ProviderSettings:
             f"worker.send_timeout_s ({limit_s:g}), which cuts a call off as ambiguous",
             key=f"providers.{name}.timeout_s",
         )
-    for channel in settings.channels.values():
-        if channel.provider == name:
-            check_recipient(name, provider, SAMPLE_RECIPIENTS[channel.address])
+    channels = [channel for channel in settings.channels.values() if channel.provider == name]
+    for address in sorted({channel.address for channel in channels}):
+        check_recipient(name, provider, SAMPLE_RECIPIENTS[address])
     return provider
 
 

@@ -18,9 +18,8 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     `rate` is the calls per second that the provider allows to all workers together, None for no
     limit. `max_connections` bounds the connections of one worker. `timeout_s` bounds a send; each
-    type says which part of it. After `refusals_in_a_row`
-    different recipients were refused with nothing accepted between them, the breaker opens; 0
-    turns this off.
+    type says which part of it. After `refusals_in_a_row` different recipients were refused with
+    nothing accepted between them, the breaker opens; 0 turns this off.
     """
 
     rate: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
@@ -40,12 +39,15 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return f"{type(self).__name__}({', '.join(values)})"
 
 
-def check_login(name: str, username: str, password: str) -> None:
-    """Raises ConfigError for a password without a user: the provider would not log in."""
+def check_login(key: str, username: str, password: str) -> None:
+    """Raises ConfigError for a password without a user: the provider would not log in.
+
+    `key` is that of the provider's table.
+    """
     if password and not username:
         raise ConfigError(
             "is not set, so that password has no effect; set it, or remove password",
-            key=f"providers.{name}.username",
+            key=f"{key}.username",
         )
 
 

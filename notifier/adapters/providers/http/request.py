@@ -168,7 +168,7 @@ class Templates:
         return template
 
     def _check(self, settings: HttpSettings) -> None:
-        check_login(self._key.removeprefix("providers."), settings.username, settings.password)
+        check_login(self._key, settings.username, settings.password)
         names = {header.lower() for header in settings.headers}
         if settings.username and "authorization" in names:
             raise ConfigError(

@@ -159,7 +159,7 @@ def _lost(error: ConnectionLost | ProtocolError, mail: Mail) -> Outcome:
 
 
 def _server(name: str, settings: SmtpSettings) -> Server:
-    check_login(name, settings.username, settings.password)
+    check_login(f"providers.{name}", settings.username, settings.password)
     try:
         rules = ReplyRules(settings.replies)
     except ReplyPatternError as error:
