@@ -82,8 +82,8 @@ class Subscription(Protocol):
         """Hold at most `prefetch` unacked messages; 0 ends the consumer in the broker.
 
         Messages that are held already stay held; after a prefetch of 0 they no longer count.
-        Returns when the broker has confirmed, or at
-        once while the broker is unavailable: the prefetch then applies from the reconnect on.
+        Returns when the broker has confirmed, or at once while the broker is unavailable: the
+        prefetch then applies from the reconnect on.
         Raises ValueError for a prefetch out of range.
         """
         ...

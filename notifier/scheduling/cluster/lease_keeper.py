@@ -133,7 +133,9 @@ class LeaseKeeper:
         """The leases under which this process may publish now."""
         now, usable = self._clock(), self._usable
         if usable is None or now - usable.renewed_at > LEASE_USABLE_S:
-            leases = {q: held.lease for q, held in self._held.items() if held.is_usable(now)}
+            leases = {
+                queue: held.lease for queue, held in self._held.items() if held.is_usable(now)
+            }
             renewed_at = min((lease.renewed_at for lease in leases.values()), default=inf)
             usable = self._usable = _Usable(leases, renewed_at)
         return usable.leases

@@ -110,9 +110,10 @@ class Breakers:
             self._is_due.set()
 
     def judge(self, provider: str, outcome: Outcome) -> Outcome:
-        """A refusal among so many that our settings must be wrong blames these.
+        """Return Misconfigured for a refusal among so many that our settings must be wrong.
 
-        So does one of our own while a breaker is open: probes may come to many of them.
+        While the breaker is open it is returned for each refusal of our own too, because probes
+        may reach many of these. Any other outcome is returned as it is.
         """
         window = self._windows.get(provider)
         if window is None or not isinstance(outcome, Refused):

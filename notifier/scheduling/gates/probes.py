@@ -12,8 +12,8 @@ from notifier.domain.outcome import Outcome
 from notifier.ports.attempts import EndedCall
 
 MAX_UNASKED: Final = 100
-"""So many notifications of a probe's queue may fail before the provider is asked, one after the
-other, before the probe counts as failed: a broken template refuses many."""
+"""A probe has failed after this many calls of its queue that ended before the provider was asked. A
+broken template ends many calls in this way."""
 
 
 @dataclass(slots=True)
@@ -54,8 +54,8 @@ class Probes:
     def on_outcome(self, call: EndedCall) -> bool:
         """Record the outcome of a call if the call was the probe; returns whether it was.
 
-        A call that began before the probe is not the probe. Nor is one that did not reach the
-        provider, except for the last of MAX_UNASKED in a row: the next call is.
+        A call that began before the probe is not the probe. Nor is a call that did not reach the
+        provider: then the next call is the probe. Only the last of MAX_UNASKED such calls is.
         """
         probe = self._probes.get(call.provider)
         if probe is None or probe.queue != call.queue or call.started_at < probe.began_at:

@@ -30,8 +30,8 @@ from notifier.domain.outcome import Outcome
 GREETING_DELAY_S: Final = 8.0
 """After this long without a greeting the server is asked whether it expects TLS.
 
-Servers that wait before they greet take whoever speaks before for a spammer: Postfix's postscreen
-waits 6 s, sendmail's greet_pause usually 5 s.
+Some servers wait before they greet, and reject a client that speaks before the greeting as a
+spammer: Postfix's postscreen waits 6 s, sendmail's greet_pause usually 5 s.
 """
 _TLS_TIMEOUT_S: Final = 2.0
 IPV6: Final = 6
