@@ -1,0 +1,42 @@
+"""Tenants: whose notifications they are. The default tenant has no name in the database."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NewType
+
+TenantId = NewType("TenantId", str)
+"""A tenant as it is stored: its name, or "" for the default tenant."""
+
+DEFAULT_TENANT: Final = TenantId("")
+DEFAULT_TENANT_NAME: Final = "default"
+TENANT_NAME_EXPECTED: Final = "a name like shop: a-z, 0-9, _ and -, a letter first, at most 64"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """One tenant. `note` says in one line what a person wants to remember of it."""
+
+    id: TenantId
+    note: str
+    created_at: datetime
+
+    @property
+    def name(self) -> str:
+        """Its name, as callers write it."""
+        return tenant_name(self.id)
+
+
+def tenant_id(name: str) -> TenantId:
+    """Return the tenant with this name. Raises ValueError if it is not a name."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"got {name[:64]!r}, expected {TENANT_NAME_EXPECTED}")
+    return DEFAULT_TENANT if name == DEFAULT_TENANT_NAME else TenantId(name)
+
+
+def tenant_name(tenant: TenantId) -> str:
+    """Return the name of a tenant, as callers write it."""
+    return tenant or DEFAULT_TENANT_NAME
