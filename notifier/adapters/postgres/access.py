@@ -27,6 +27,10 @@ TABLES: Final = (
     "provider_rates",
     "breakers",
     "pauses",
+    "keys",
+    "key_rates",
+    "tenants",
+    "audit",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

@@ -14,6 +14,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
+from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import (
     FINAL,
@@ -39,7 +40,6 @@ CONNECTIONS: Final = 4
 MAX_SEARCH_S: Final = 1.0
 """How long a page of notifications is searched for. The cursor of a shorter page continues."""
 MAX_CANDIDATES: Final = 20_000
-_MAX_ID: Final = 2**128 - 1
 
 # Search in the order of the index, whatever the statistics say: they may be from before a surge.
 _PLANNER_SETTINGS: Final = {
@@ -133,14 +133,7 @@ async def _read(connection: Connection[Record], ids: Sequence[NotificationId]) -
 def _bounds(selection: Filter) -> tuple[str, UUID, UUID]:
     """Return the LIKE pattern of the queue's name, and the least and the greatest id."""
     pattern = f"{_like_pattern(selection.channel)}.{_like_pattern(selection.priority)}"
-    least, greatest = 0, _MAX_ID
-    if selection.created_from is not None:
-        least = _first_id(selection.created_from)
-    if selection.created_to is not None:
-        greatest = _first_id(selection.created_to)
-    if selection.before is not None:
-        greatest = min(greatest, selection.before.int - 1)
-    return pattern, UUID(int=least), UUID(int=max(greatest, 0))
+    return pattern, *id_bounds(selection.created_from, selection.created_to, selection.before)
 
 
 def _like_pattern(name: str | None) -> str:
@@ -148,11 +141,6 @@ def _like_pattern(name: str | None) -> str:
     if name is None:
         return "%"
     return name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _first_id(seconds: float) -> int:
-    """Return the least UUIDv7 of an instant: 48 bits of milliseconds, then zeros."""
-    return (round(seconds * 1_000_000) // 1000) << 80
 
 
 def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> NotificationView:

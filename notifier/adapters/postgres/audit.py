@@ -1,0 +1,77 @@
+"""The audit in Postgres: a table to which entries are only added."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+from notifier.adapters.postgres.ids import id_bounds
+from notifier.adapters.postgres.statements import statement
+from notifier.domain.audit import Action, AuditEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from asyncpg import Connection, Record
+
+    from notifier.ports.keys import AuditFilter
+
+
+async def add_action(connection: Connection[Record], action: Action) -> None:
+    """Add an entry, in the transaction of the change that it tells of."""
+    await connection.execute(
+        statement("audit_add"),
+        uuid7(),
+        action.tenant,
+        action.actor,
+        action.name,
+        action.target,
+        _encoded(action.before),
+        _encoded(action.after),
+        action.note,
+        action.request_id,
+    )
+
+
+async def read_audit(
+    connection: Connection[Record], selection: AuditFilter
+) -> Sequence[AuditEntry]:
+    """Read a page, newest first."""
+    rows = await connection.fetch(
+        statement("audit_list"),
+        selection.tenant,
+        selection.is_all,
+        selection.actor,
+        selection.action,
+        selection.target,
+        *id_bounds(selection.created_from, selection.created_to, selection.before),
+        selection.limit,
+    )
+    return list(map(_entry, rows))
+
+
+def _entry(row: Record) -> AuditEntry:
+    return AuditEntry(
+        id=row["id"],
+        at=row["at"],
+        action=Action(
+            actor=row["actor"],
+            name=row["action"],
+            target=row["target"],
+            tenant=row["tenant"],
+            before=_decoded(row["before"]),
+            after=_decoded(row["after"]),
+            note=row["note"],
+            request_id=row["request_id"],
+        ),
+    )
+
+
+def _encoded(document: Mapping[str, object] | None) -> str | None:
+    return None if document is None else msgspec.json.encode(document).decode()
+
+
+def _decoded(document: str | None) -> Mapping[str, object] | None:
+    return None if document is None else msgspec.json.decode(document, type=dict[str, object])

@@ -1,0 +1,224 @@
+"""Keys, tenants and the audit in Postgres. Every change is one transaction with its audit entry.
+
+All spans and instants are by Postgres's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from notifier.adapters.postgres.audit import add_action, read_audit
+from notifier.adapters.postgres.connection import (
+    ConnectionSettings,
+    PostgresConnection,
+    open_connection,
+)
+from notifier.adapters.postgres.listening import NotifyListener
+from notifier.adapters.postgres.statements import statement
+from notifier.domain.audit import Action
+from notifier.domain.credentials import KeyId, Mode
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.keys import MAX_KEYS, Key, KeyScope
+from notifier.domain.tenants import Tenant, TenantId, tenant_name
+from notifier.ports.keys import KeyRefusal, KeysRead, TenantRefusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from asyncpg import Record
+
+    from notifier.domain.audit import AuditEntry
+    from notifier.domain.credentials import Credential
+    from notifier.domain.keys import NewKey
+    from notifier.ports.keys import AuditFilter, Author
+
+CONNECTIONS: Final = 2
+"""How many connections `open_keys` opens at most."""
+CHANNEL: Final = "notifier_keys"
+SCOPES: Final = frozenset(KeyScope)
+"""A newer version may grant what this one does not know."""
+MODES: Final = frozenset(Mode)
+
+
+class PostgresKeys:
+    """Implements ports.keys.KeyReader, KeyStore, TenantStore and AuditReader.
+
+    Without a listener, for a command, it does not hear of changes.
+    """
+
+    def __init__(
+        self, connection: PostgresConnection, listener: NotifyListener | None = None
+    ) -> None:
+        self._connection = connection
+        self._listener = listener
+
+    async def read(self) -> KeysRead:
+        async with self._connection.acquire() as connection:
+            rows = await connection.fetch(statement("keys_read"))
+            now = rows[0]["now"] if rows else await connection.fetchval("SELECT now()")
+        return KeysRead(keys=[_key(row) for row in rows if row["mode"] in MODES], now=now)
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        if self._listener is None:
+            await asyncio.sleep(timeout_s)
+        else:
+            await self._listener.wait(timeout_s)
+
+    async def note_used(self, idle_s: Mapping[KeyId, float]) -> None:
+        await self._connection.fetch(statement("keys_used"), list(idle_s), list(idle_s.values()))
+
+    async def create(self, new: NewKey, credential: Credential, author: Author) -> Key | KeyRefusal:
+        async with self._connection.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                statement("key_create"),
+                credential.id,
+                credential.digest,
+                new.tenant,
+                new.mode,
+                list(new.scopes),
+                new.rate_per_s,
+                new.note,
+                author.actor,
+                new.expires_in_s,
+                MAX_KEYS,
+            )
+            if row is None:
+                names = [row["name"] for row in await connection.fetch(statement("tenants_read"))]
+                is_known = new.tenant in {None, "", *names}
+                return KeyRefusal.TOO_MANY if is_known else KeyRefusal.UNKNOWN_TENANT
+            key = _key(row)
+            await add_action(
+                connection, _key_action(key, author, name="key.created", after=_shown(key))
+            )
+        return key
+
+    async def revoke(
+        self,
+        id: KeyId,  # noqa: A002 the port's name
+        author: Author,
+        *,
+        tenant: TenantId | None,
+    ) -> bool:
+        async with self._connection.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(statement("key_revoke"), id, tenant, tenant is None)
+            if row is not None:
+                key = _key(row)
+                await add_action(
+                    connection, _key_action(key, author, name="key.revoked", before=_shown(key))
+                )
+        return row is not None
+
+    async def tenants(self) -> Sequence[Tenant]:
+        return list(map(_tenant, await self._connection.fetch(statement("tenants_read"))))
+
+    async def put_tenant(self, tenant: TenantId, *, note: str, author: Author) -> Tenant:
+        async with self._connection.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(statement("tenant_put"), tenant, note)
+            if row is None:
+                raise StoreUnavailable("Postgres: a stored tenant was not returned")
+            before = row["note_before"]
+            action = Action(
+                actor=author.actor,
+                name="tenant.created" if before is None else "tenant.changed",
+                target=f"tenant:{tenant}",
+                before=None if before is None else {"note": before},
+                after={"note": note},
+                request_id=author.request_id,
+            )
+            await add_action(connection, action)
+        return _tenant(row)
+
+    async def delete_tenant(self, tenant: TenantId, author: Author) -> TenantRefusal | None:
+        async with self._connection.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(statement("tenant_delete"), tenant)
+            if row is None:
+                return TenantRefusal.UNKNOWN
+            if row["has_keys"] or row["busy"]:
+                return TenantRefusal.HAS_KEYS if row["has_keys"] else TenantRefusal.BUSY
+            action = Action(
+                actor=author.actor,
+                name="tenant.deleted",
+                target=f"tenant:{tenant}",
+                before={"note": row["note"]},
+                request_id=author.request_id,
+            )
+            await add_action(connection, action)
+        return None
+
+    async def audit(self, selection: AuditFilter) -> Sequence[AuditEntry]:
+        async with self._connection.acquire() as connection:
+            return await read_audit(connection, selection)
+
+
+def _key(row: Record) -> Key:
+    """A row of keys_read.sql."""
+    return Key(
+        id=KeyId(row["id"]),
+        digest=row["digest"],
+        tenant=row["tenant"],
+        mode=Mode(row["mode"]),
+        scopes=tuple(KeyScope(scope) for scope in row["scopes"] if scope in SCOPES),
+        rate_per_s=row["rate_per_s"],
+        note=row["note"],
+        created_by=row["created_by"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        last_used_at=row["last_used_at"],
+    )
+
+
+def _shown(key: Key) -> Mapping[str, object]:
+    """What the audit keeps of a key."""
+    return {
+        "tenant": None if key.tenant is None else tenant_name(key.tenant),
+        "mode": key.mode,
+        "scopes": key.scopes,
+        "rate_per_s": key.rate_per_s,
+        "expires_at": msgspec.to_builtins(key.expires_at),
+    }
+
+
+def _key_action(
+    key: Key,
+    author: Author,
+    *,
+    name: str,
+    before: Mapping[str, object] | None = None,
+    after: Mapping[str, object] | None = None,
+) -> Action:
+    return Action(
+        actor=author.actor,
+        name=name,
+        target=f"key:{key.id}",
+        tenant=key.tenant,
+        before=before,
+        after=after,
+        note=key.note,
+        request_id=author.request_id,
+    )
+
+
+def _tenant(row: Record) -> Tenant:
+    return Tenant(id=TenantId(row["name"]), note=row["note"], created_at=row["created_at"])
+
+
+@asynccontextmanager
+async def open_keys(settings: ConnectionSettings) -> AsyncIterator[PostgresKeys]:
+    """Yield the keys with two connections of their own: one reads and writes, one listens."""
+    stop = asyncio.Event()
+    async with (
+        open_connection(settings) as connection,
+        open_connection(settings) as listening_connection,
+        asyncio.TaskGroup() as group,
+    ):
+        listener = NotifyListener(listening_connection, CHANNEL)
+        task = group.create_task(listener.run(stop), name="keys listener")
+        try:
+            yield PostgresKeys(connection, listener)
+        finally:
+            stop.set()
+            task.cancel()

@@ -1,0 +1,129 @@
+"""Keys, tenants and the audit, shared by all processes.
+
+Every change is stored together with its entry of the audit. All calls raise StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from notifier.domain.audit import AuditEntry
+from notifier.domain.credentials import Credential, KeyId
+from notifier.domain.keys import Key, NewKey
+from notifier.domain.tenants import Tenant, TenantId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Who makes a change, and in which request (as in domain.audit.Action)."""
+
+    actor: str
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysRead:
+    """All keys as of one read, expired ones included. `now` is the time of Postgres's clock."""
+
+    keys: Sequence[Key]
+    now: datetime
+
+
+class KeyReader(Protocol):
+    """Reads the keys and waits for their changes."""
+
+    async def read(self) -> KeysRead:
+        """Return all keys."""
+        ...
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """Return when some process changed a key, or after `timeout_s`.
+
+        As ports.controls.ControlReader.wait_for_change: raises nothing, for one caller at a time.
+        """
+        ...
+
+    async def note_used(self, idle_s: Mapping[KeyId, float]) -> None:
+        """Note that each key was used, and how many seconds ago."""
+        ...
+
+
+class KeyRefusal(StrEnum):
+    """Why a key was not stored."""
+
+    UNKNOWN_TENANT = "unknown tenant"
+    TOO_MANY = "too many keys"
+
+
+class KeyStore(Protocol):
+    """Makes and revokes keys. All processes are notified."""
+
+    async def create(self, new: NewKey, credential: Credential, author: Author) -> Key | KeyRefusal:
+        """Store a key; a tenant, and the deployment, have at most MAX_KEYS."""
+        ...
+
+    async def revoke(
+        self,
+        id: KeyId,  # noqa: A002 the field's word
+        author: Author,
+        *,
+        tenant: TenantId | None,
+    ) -> bool:
+        """Remove a key of this tenant, with None any key; False if there is no such key."""
+        ...
+
+
+class TenantRefusal(StrEnum):
+    """Why a tenant was not deleted."""
+
+    UNKNOWN = "there is no such tenant"
+    HAS_KEYS = "it has keys"
+    BUSY = "notifications of it wait or are being sent"
+
+
+class TenantStore(Protocol):
+    """Keeps the tenants. The default tenant always exists, and is not among them."""
+
+    async def tenants(self) -> Sequence[Tenant]:
+        """Return all tenants by name."""
+        ...
+
+    async def put_tenant(self, tenant: TenantId, *, note: str, author: Author) -> Tenant:
+        """Make a tenant, or change its note."""
+        ...
+
+    async def delete_tenant(self, tenant: TenantId, author: Author) -> TenantRefusal | None:
+        """Delete a tenant; returns why it was not deleted, None if it was."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Selects entries of the audit; unset fields select all, but `tenant` None only with `is_all`.
+
+    `is_all`: entries of all tenants and of the deployment. `created_from` and `created_to` are
+    seconds since the epoch; only entries older than `before` are returned, newest first.
+    """
+
+    tenant: TenantId | None = None
+    is_all: bool = False
+    actor: str | None = None
+    action: str | None = None
+    target: str | None = None
+    created_from: float | None = None
+    created_to: float | None = None
+    before: UUID | None = None
+    limit: int = 50
+
+
+class AuditReader(Protocol):
+    """Reads the audit."""
+
+    async def audit(self, selection: AuditFilter) -> Sequence[AuditEntry]:
+        """Return at most `selection.limit` entries."""
+        ...

@@ -1,0 +1,259 @@
+"""Keys, tenants and the audit that processes share, on a real Postgres."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.keys import PostgresKeys, open_keys
+from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.store import open_store
+from notifier.domain.credentials import ENTROPY_BYTES, Credential, KeyId, Mode, new_credential
+from notifier.domain.keys import MAX_KEYS, Key, KeyScope, NewKey
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
+from notifier.ports.keys import AuditFilter, Author, KeyRefusal, TenantRefusal
+from tests.builders import a_notification, worker_id
+
+SHOP = TenantId("shop")
+ADA = Author(actor="cli:ada@desk", request_id="r1")
+LONG_S = 60.0
+ALL = AuditFilter(is_all=True)
+
+
+@pytest.fixture
+async def keys(database_url: str) -> AsyncIterator[PostgresKeys]:
+    async with process_keys(database_url) as keys:
+        yield keys
+
+
+@asynccontextmanager
+async def process_keys(url: str) -> AsyncIterator[PostgresKeys]:
+    async with open_keys(ConnectionSettings(url=url)) as keys:
+        yield keys
+
+
+def a_credential(mode: Mode = Mode.LIVE) -> Credential:
+    return new_credential(mode, os.urandom(ENTROPY_BYTES))
+
+
+def a_new_key(
+    tenant: TenantId | None = DEFAULT_TENANT, *, expires_in_s: float | None = None
+) -> NewKey:
+    return NewKey(
+        tenant=tenant,
+        mode=Mode.LIVE,
+        scopes=(KeyScope.SUBMIT, KeyScope.READ),
+        rate_per_s=50.0,
+        note="web shop",
+        expires_in_s=expires_in_s,
+    )
+
+
+async def created(
+    keys: PostgresKeys,
+    tenant: TenantId | None = DEFAULT_TENANT,
+    *,
+    expires_in_s: float | None = None,
+) -> Key:
+    new = a_new_key(tenant, expires_in_s=expires_in_s)
+    key = await keys.create(new, a_credential(), ADA)
+    assert isinstance(key, Key)
+    return key
+
+
+async def test_a_stored_key_is_read_as_it_was_made_and_its_secret_is_not_stored(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    credential = a_credential(Mode.TEST)
+    new = NewKey(tenant=None, mode=Mode.TEST, scopes=(KeyScope.ADMIN,), expires_in_s=60.0)
+    key = await keys.create(new, credential, ADA)
+    assert isinstance(key, Key)
+    read = await keys.read()
+    assert list(read.keys) == [key]
+    assert (key.id, key.digest, key.tenant) == (credential.id, credential.digest, None)
+    assert (key.mode, key.scopes, key.rate_per_s) == (Mode.TEST, (KeyScope.ADMIN,), None)
+    assert (key.created_by, key.last_used_at) == ("cli:ada@desk", None)
+    assert key.expires_at == key.created_at + timedelta(seconds=60)
+    assert key.created_at <= read.now
+    for table in ("keys", "audit"):
+        stored = await connection.fetchval(f"SELECT string_agg(t::text, ' ') FROM {table} t")
+        assert credential.secret not in stored
+
+
+async def test_a_key_needs_a_tenant_that_exists(keys: PostgresKeys) -> None:
+    refused = await keys.create(a_new_key(SHOP), a_credential(), ADA)
+    assert refused is KeyRefusal.UNKNOWN_TENANT
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    assert (await created(keys, SHOP)).tenant == SHOP
+
+
+async def test_a_tenant_has_a_maximum_of_keys_and_others_have_their_own(
+    keys: PostgresKeys,
+) -> None:
+    for _ in range(MAX_KEYS):
+        await created(keys)
+    assert await keys.create(a_new_key(), a_credential(), ADA) is KeyRefusal.TOO_MANY
+    await created(keys, None)
+
+
+async def test_a_key_is_revoked_by_its_tenant_or_for_the_deployment_and_only_once(
+    keys: PostgresKeys,
+) -> None:
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    shop, default, deployment = [
+        await created(keys, tenant) for tenant in (SHOP, DEFAULT_TENANT, None)
+    ]
+    assert not await keys.revoke(default.id, ADA, tenant=SHOP)
+    assert not await keys.revoke(deployment.id, ADA, tenant=SHOP)
+    assert await keys.revoke(shop.id, ADA, tenant=SHOP)
+    assert not await keys.revoke(shop.id, ADA, tenant=SHOP)
+    assert await keys.revoke(deployment.id, ADA, tenant=None)
+    assert [key.id for key in (await keys.read()).keys] == [default.id]
+
+
+async def test_another_process_hears_of_each_change_of_a_key(
+    keys: PostgresKeys, database_url: str
+) -> None:
+    async with process_keys(database_url) as other:
+        await other.wait_for_change(LONG_S)  # until it listens
+        key = await created(keys)
+        await other.wait_for_change(LONG_S)
+        assert await keys.revoke(key.id, ADA, tenant=None)
+        await other.wait_for_change(LONG_S)
+        assert not (await other.read()).keys
+
+
+async def test_a_later_use_counts(keys: PostgresKeys) -> None:
+    key = await created(keys)
+    await keys.note_used({key.id: 100.0, KeyId("unknown"): 0.0})
+    [first] = (await keys.read()).keys
+    await keys.note_used({key.id: 500.0})
+    [second] = (await keys.read()).keys
+    assert first.last_used_at == second.last_used_at
+    await keys.note_used({key.id: 0.0})
+    [third] = (await keys.read()).keys
+    assert first.last_used_at
+    assert third.last_used_at
+    assert third.last_used_at - first.last_used_at >= timedelta(seconds=99)
+
+
+async def test_what_a_newer_version_stores_does_not_stop_this_one(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    key = await created(keys)
+    await created(keys)
+    await connection.execute("UPDATE keys SET scopes = '{read,dance}' WHERE id = $1", key.id)
+    await connection.execute("UPDATE keys SET mode = 'dry' WHERE id <> $1", key.id)
+    [read] = (await keys.read()).keys
+    assert (read.id, read.scopes) == (key.id, (KeyScope.READ,))
+
+
+async def test_tenants_are_made_changed_and_deleted(keys: PostgresKeys) -> None:
+    made = await keys.put_tenant(SHOP, note="the shop", author=ADA)
+    changed = await keys.put_tenant(SHOP, note="the old shop", author=ADA)
+    assert (made.note, changed.note) == ("the shop", "the old shop")
+    assert [tenant.name for tenant in await keys.tenants()] == ["shop"]
+    key = await created(keys, SHOP)
+    assert await keys.delete_tenant(SHOP, ADA) is TenantRefusal.HAS_KEYS
+    await keys.revoke(key.id, ADA, tenant=None)
+    assert await keys.delete_tenant(SHOP, ADA) is None
+    assert await keys.delete_tenant(SHOP, ADA) is TenantRefusal.UNKNOWN
+    entries = await keys.audit(ALL)
+    assert [entry.action.name for entry in entries] == [
+        "tenant.deleted",
+        "key.revoked",
+        "key.created",
+        "tenant.changed",
+        "tenant.created",
+    ]
+    assert (entries[3].action.before, entries[3].action.after) == (
+        {"note": "the shop"},
+        {"note": "the old shop"},
+    )
+
+
+async def test_a_tenant_with_waiting_notifications_is_not_deleted(
+    keys: PostgresKeys, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
+        await store.insert([a_notification()])
+    await connection.execute("UPDATE notifications SET tenant = 'shop'")
+    assert await keys.delete_tenant(SHOP, ADA) is TenantRefusal.BUSY
+    await connection.execute("DELETE FROM live")
+    assert await keys.delete_tenant(SHOP, ADA) is None
+
+
+async def test_a_tenant_sees_its_own_entries_of_the_audit(keys: PostgresKeys) -> None:
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    shop, default, _ = [await created(keys, tenant) for tenant in (SHOP, DEFAULT_TENANT, None)]
+    assert await targets(keys, AuditFilter(tenant=SHOP)) == [f"key:{shop.id}"]
+    assert await targets(keys, AuditFilter(tenant=DEFAULT_TENANT)) == [f"key:{default.id}"]
+    assert await targets(keys, AuditFilter()) == []
+    assert len(await targets(keys, ALL)) == 4
+    assert await targets(keys, AuditFilter(is_all=True, action="tenant.created")) == ["tenant:shop"]
+    assert await targets(keys, AuditFilter(is_all=True, actor="key:x")) == []
+    assert await targets(keys, AuditFilter(is_all=True, target="tenant:shop")) == ["tenant:shop"]
+
+
+async def targets(keys: PostgresKeys, selection: AuditFilter) -> list[str]:
+    return [entry.action.target for entry in await keys.audit(selection)]
+
+
+async def test_pages_of_the_audit_follow_each_other(keys: PostgresKeys) -> None:
+    for _ in range(5):
+        await created(keys)
+    whole = await keys.audit(ALL)
+    first = await keys.audit(AuditFilter(is_all=True, limit=2))
+    rest = await keys.audit(AuditFilter(is_all=True, before=first[-1].id))
+    assert [*first, *rest] == list(whole)
+    now = whole[0].at.timestamp()
+    assert not await keys.audit(AuditFilter(is_all=True, created_to=now - 60))
+    assert len(await keys.audit(AuditFilter(is_all=True, created_from=now - 60))) == 5
+    action = whole[0].action
+    assert (action.actor, action.request_id, action.note) == ("cli:ada@desk", "r1", "web shop")
+    assert action.after is not None
+    assert action.after["scopes"] == ["submit", "read"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE audit SET actor = 'eve'", "DELETE FROM audit", "TRUNCATE audit"],
+)
+async def test_entries_of_the_audit_are_not_changed_and_new_ones_not_removed(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record], change: str
+) -> None:
+    await created(keys)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+        await connection.execute(change)
+    assert len(await keys.audit(ALL)) == 1
+
+
+async def test_old_entries_of_the_audit_are_removed(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await created(keys)
+    await connection.execute(
+        "INSERT INTO audit (id, at, actor, action, target) "
+        "SELECT uuid_at(now() - make_interval(days => d)), now() - make_interval(days => d), "
+        "'cli', 'key.created', 'key:' || d FROM unnest(ARRAY[364, 366, 400]) AS t (d)"
+    )
+    assert len(await connection.fetch(statement("audit_prune"), 365, 1)) == 1
+    assert len(await connection.fetch(statement("audit_prune"), 365, 100)) == 1
+    assert "key:364" in await targets(keys, ALL)
+
+
+async def test_a_change_without_its_entry_is_not_made(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute("ALTER TABLE audit RENAME TO hidden")
+    with pytest.raises(Exception, match="audit"):
+        await created(keys)
+    await connection.execute("ALTER TABLE hidden RENAME TO audit")
+    assert not (await keys.read()).keys
