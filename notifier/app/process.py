@@ -194,6 +194,7 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         store=process.store,
         observer=process.metrics,
         retention=timedelta(days=process.settings.retention.days),
+        audit_retention=timedelta(days=process.settings.retention.audit_days),
     )
     group.create_task(sweeper.run(stop), name="sweeper")
     group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")

@@ -396,6 +396,10 @@ class UpkeepStore(Protocol):
         """Remove heartbeat rows that are two hours old; a crash loop leaves many of them."""
         ...
 
+    async def prune_audit(self, retention: timedelta) -> None:
+        """Remove entries of the audit that are older than `retention`, at most 5,000."""
+        ...
+
     async def database_now(self) -> float:
         """Return the time of Postgres's clock, in seconds since the epoch."""
         ...

@@ -1,6 +1,7 @@
 """The pruner: creates the partitions of the coming days and drops those past retention.
 
-A day is dropped as a whole, and only when all its notifications are final.
+It also removes old entries of the audit. A day is dropped as a whole, and only when all its
+notifications are final.
 """
 
 from __future__ import annotations
@@ -27,11 +28,17 @@ class Pruner:
     """Every process runs one; concurrent passes do no harm."""
 
     def __init__(
-        self, *, store: UpkeepStore, observer: PrunerObserver, retention: timedelta
+        self,
+        *,
+        store: UpkeepStore,
+        observer: PrunerObserver,
+        retention: timedelta,
+        audit_retention: timedelta,
     ) -> None:
         self._store = store
         self._observer = observer
         self._retention = retention
+        self._audit_retention = audit_retention
 
     async def run_once(self) -> list[str]:
         """Run one pass; returns the days it dropped, as YYYYMMDD."""
@@ -39,6 +46,7 @@ class Pruner:
         try:
             await self._store.ensure_days()
             await self._store.forget_processes()
+            await self._store.prune_audit(self._audit_retention)
             today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
             for day in await self._store.days():
                 if _date(day) < today - self._retention:

@@ -157,9 +157,10 @@ class ChannelSettings(Section, frozen=True, kw_only=True):
 
 
 class RetentionSettings(Section, frozen=True, kw_only=True):
-    """`[retention]`: for how many days notifications are kept."""
+    """`[retention]`: for how many days notifications and entries of the audit are kept."""
 
     days: Annotated[int, Meta(ge=9, le=400)] = 30
+    audit_days: Annotated[int, Meta(ge=31, le=3650)] = 365
 
 
 class LogSettings(Section, frozen=True, kw_only=True):

@@ -73,6 +73,7 @@ async def test_days_are_made_and_dropped_and_what_a_dead_worker_had_claimed_is_d
     decision = OrphanDecision(orphan=orphan, provider="smtp", status=Status.QUEUED, reason="")
     assert len(await store.settle_orphans([decision], [])) == 1
     await store.forget_processes()
+    await store.prune_audit(timedelta(days=365))
 
 
 async def test_the_role_has_every_table_of_ours_and_may_make_or_drop_none(

@@ -104,7 +104,12 @@ class TestLoops:
         observer = metrics()
         await Sweeper(store=store, observer=observer).run_once()
         await LossCheck(store=store, observer=observer).run_once()
-        await Pruner(store=store, observer=observer, retention=timedelta(days=1)).run_once()
+        await Pruner(
+            store=store,
+            observer=observer,
+            retention=timedelta(days=1),
+            audit_retention=timedelta(days=1),
+        ).run_once()
         gates = QueueGates(store, queues=QUEUES, providers={}, probes=Probes(), observer=observer)
         await gates.run_once()
         assert gates.permission(EMAIL_HIGH) is SendPermission.PAUSED

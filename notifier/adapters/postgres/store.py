@@ -58,6 +58,7 @@ MAX_SHOWN_DUE: Final = 10_000
 ROUNDING_S: Final = 1e-5
 """More than a number of seconds since the epoch is rounded by."""
 MAX_SWEEP_ROWS: Final = 5000
+MAX_PRUNED_ENTRIES: Final = 5000
 MAX_LOSS_CHECKED: Final = 10_000
 MAX_LATE_WRITES: Final = 3
 """How often a late result is written while other processes change the row that it settles."""
@@ -389,6 +390,11 @@ class PostgresStore:
     async def forget_processes(self) -> None:
         await self._connections.maintenance.fetch(
             "DELETE FROM workers WHERE beat_at < now() - interval '2 hours'"
+        )
+
+    async def prune_audit(self, retention: timedelta) -> None:
+        await self._connections.maintenance.fetch(
+            statement("audit_prune"), retention.days, MAX_PRUNED_ENTRIES
         )
 
     async def estimate_backlog(self) -> int:

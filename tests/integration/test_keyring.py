@@ -1,0 +1,187 @@
+"""The keys that a process holds in memory: changes, expiry, and Postgres away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from harness.tcp_proxy import open_proxy_for
+from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.keys import PostgresKeys, open_keys
+from notifier.api.auth import keyring as module
+from notifier.api.auth.keyring import Keyring
+from notifier.domain.credentials import ENTROPY_BYTES, Credential, Mode, new_credential
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.keys import Key, KeyScope, NewKey
+from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.lifecycle import background_task, uptime_s
+from notifier.ports.keys import Author, KeysRead
+
+ADA = Author(actor="cli:ada@desk")
+BOUND_S = 30.0
+LONG_S = 3600.0
+
+
+class Time:
+    """The clock of a process, which a test may set forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return uptime_s() + self.ahead_s
+
+
+@asynccontextmanager
+async def process_keys(url: str) -> AsyncIterator[PostgresKeys]:
+    async with open_keys(ConnectionSettings(url=url, statement_timeout_s=1.0)) as keys:
+        yield keys
+
+
+@pytest.fixture
+async def keys(database_url: str) -> AsyncIterator[PostgresKeys]:
+    async with process_keys(database_url) as keys:
+        yield keys
+
+
+async def make(keys: PostgresKeys, *, expires_in_s: float | None = None) -> Credential:
+    credential = new_credential(Mode.LIVE, os.urandom(ENTROPY_BYTES))
+    new = NewKey(
+        tenant=DEFAULT_TENANT,
+        mode=Mode.LIVE,
+        scopes=(KeyScope.READ,),
+        expires_in_s=expires_in_s,
+    )
+    assert isinstance(await keys.create(new, credential, ADA), Key)
+    return credential
+
+
+async def until_refused(ring: Keyring, credential: Credential) -> None:
+    async with asyncio.timeout(BOUND_S):
+        while await ring.find(credential.text):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_key_that_was_just_made_elsewhere_is_known_at_its_first_use(
+    keys: PostgresKeys, database_url: str
+) -> None:
+    async with process_keys(database_url) as other:
+        ring = Keyring(other)
+        await ring.read()
+        for _ in range(3):
+            credential = await make(keys)
+            found = await ring.find(credential.text)
+            assert found is not None
+            assert found.id == credential.id
+
+
+async def test_a_revoked_key_is_refused_by_its_notification_alone(
+    keys: PostgresKeys, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_INTERVAL_S", LONG_S)
+    credential = await make(keys)
+    async with process_keys(database_url) as other:
+        ring = Keyring(other)
+        async with background_task(ring, "keys"):
+            await other.wait_for_change(BOUND_S)  # it listens
+            assert await ring.find(credential.text)
+            await keys.revoke(credential.id, ADA, tenant=None)
+            await until_refused(ring, credential)
+            assert ring.key(credential.id) is None
+
+
+async def test_a_revoked_key_whose_notification_is_lost_is_refused_by_the_next_read(
+    keys: PostgresKeys, database_url: str
+) -> None:
+    assert module.READ_INTERVAL_S < 5
+    credential = await make(keys)
+    async with open_proxy_for(database_url) as proxy, process_keys(proxy.url(database_url)) as far:
+        silent = PostgresKeys(far._connection)  # without a listener
+        ring = Keyring(silent)
+        async with background_task(ring, "keys"):
+            assert await ring.find(credential.text)
+            await keys.revoke(credential.id, ADA, tenant=None)
+            await until_refused(ring, credential)
+
+
+async def test_while_postgres_is_away_known_keys_hold_and_unknown_ones_cannot_be_judged(
+    keys: PostgresKeys, database_url: str
+) -> None:
+    known, unknown = await make(keys), new_credential(Mode.LIVE, os.urandom(ENTROPY_BYTES))
+    async with open_proxy_for(database_url) as proxy, process_keys(proxy.url(database_url)) as far:
+        ring = Keyring(far)
+        await ring.read()
+        proxy.cut()
+        await ring.run_once()
+        assert await ring.find(known.text)
+        with pytest.raises(StoreUnavailable):
+            await ring.find(unknown.text)
+        assert await ring.find("ntf_live_nonsense") is None
+        assert await ring.find(replace(known, secret=unknown.secret).text) is None
+        proxy.heal()
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                try:
+                    assert await ring.find(unknown.text) is None
+                    break
+                except StoreUnavailable:
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_process_that_has_not_read_yet_knows_no_key(database_url: str) -> None:
+    async with open_proxy_for(database_url) as proxy, process_keys(proxy.url(database_url)) as far:
+        proxy.cut()
+        ring = Keyring(far)
+        with pytest.raises(StoreUnavailable):
+            await ring.find(new_credential(Mode.LIVE, os.urandom(ENTROPY_BYTES)).text)
+
+
+async def test_a_key_expires_also_while_postgres_is_away(
+    keys: PostgresKeys, database_url: str
+) -> None:
+    credential, time = await make(keys, expires_in_s=100.0), Time()
+    async with open_proxy_for(database_url) as proxy, process_keys(proxy.url(database_url)) as far:
+        ring = Keyring(far, clock=time)
+        key = await ring.find(credential.text)
+        assert key is not None
+        proxy.cut()
+        time.ahead_s = 99.0 - BOUND_S
+        assert await ring.find(credential.text)
+        assert ring.holds(key)
+        time.ahead_s = 100.0
+        assert await ring.find(credential.text) is None
+        assert not ring.holds(key)
+
+
+async def test_many_unknown_keys_cost_few_reads(keys: PostgresKeys) -> None:
+    reads = 0
+
+    class Counted(PostgresKeys):
+        async def read(self) -> KeysRead:
+            nonlocal reads
+            reads += 1
+            return await super().read()
+
+    ring = Keyring(Counted(keys._connection))
+    await ring.read()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(200):
+            text = new_credential(Mode.LIVE, os.urandom(ENTROPY_BYTES)).text
+            group.create_task(ring.find(text))
+    assert reads <= 3
+
+
+async def test_the_use_of_a_key_is_noted_once_a_minute(keys: PostgresKeys) -> None:
+    credential, time = await make(keys), Time()
+    ring = Keyring(keys, clock=time)
+    await ring.find(credential.text)
+    await ring.run_once()
+    assert (await keys.read()).keys[0].last_used_at is None
+    time.ahead_s = module.USED_INTERVAL_S
+    await ring.run_once()
+    assert (await keys.read()).keys[0].last_used_at is not None
