@@ -10,6 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from notifier.cli.environment import client_key
 from notifier.cli.failures import CommandFailed
 from notifier.settings import masked
 
@@ -38,6 +39,15 @@ class Client:
     async def get_raw(self, path: str) -> object:
         """GET a JSON document as plain Python values, including fields this version ignores."""
         return self._decode(await self._request("GET", path), object)
+
+    async def put(self, path: str, body: object, into: type[T]) -> T:
+        """PUT a JSON document and decode the response into `into`."""
+        encoded = msgspec.json.encode(body)
+        return self._decode(await self._request("PUT", path, body=encoded), into)
+
+    async def delete(self, path: str) -> None:
+        """DELETE what has no document left."""
+        await self._request("DELETE", path)
 
     async def post(self, path: str, body: object, into: type[T]) -> T:
         """POST a JSON document and decode the response into `into`."""
@@ -83,8 +93,13 @@ async def open_client(url: str, *, connections: int = 10) -> AsyncIterator[Clien
 
 
 def open_session(connections: int) -> aiohttp.ClientSession:
-    """Return a session with at most `connections` connections and a time-out of 30 s a call."""
+    """Return a session with at most `connections` connections and a time-out of 30 s a call.
+
+    It sends the key of the settings, if they have one.
+    """
+    key = client_key()
     return aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {key}"} if key else {},
         connector=aiohttp.TCPConnector(limit=connections),
         timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
     )

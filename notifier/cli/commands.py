@@ -10,7 +10,8 @@ from notifier import __version__
 
 PROCESSES: Final = Group("Processes", sort_key=1)
 NOTIFICATIONS: Final = Group("Notifications", sort_key=2)
-TOOLS: Final = Group("Tools", sort_key=3)
+ACCESS: Final = Group("Access", sort_key=3)
+TOOLS: Final = Group("Tools", sort_key=4)
 
 app: Final = App(
     name="notifier",
@@ -43,6 +44,26 @@ _COMMANDS: Final = (
         "Check settings, Postgres, RabbitMQ and providers; say how to fix problems.",
     ),
 )
+
+_KEYS: Final = (
+    ("create", "Make a key, and print it once."),
+    ("list", "Show all keys."),
+    ("revoke", "Revoke a key: within 5 s every process refuses it."),
+)
+_TENANTS: Final = (
+    ("set", "Make a tenant, or change its note."),
+    ("list", "Show all tenants."),
+    ("delete", "Delete a tenant without keys and waiting notifications."),
+)
+
+for _name, _table, _help in (
+    ("keys", _KEYS, "Make, show and revoke API keys."),
+    ("tenants", _TENANTS, "Make, show and delete tenants."),
+):
+    _group_app = App(name=_name, help=_help, group=ACCESS)
+    app.command(_group_app)
+    for _verb, _help in _table:
+        _group_app.command(f"notifier.cli.{_name}:{_verb}_{_name}", name=_verb, help=_help)
 
 for _path, _group, _help in _COMMANDS:
     app.command(f"notifier.cli.{_path}", group=_group, help=_help)

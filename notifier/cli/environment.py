@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,14 +47,34 @@ def require_urls(settings: Settings, *sections: str) -> None:
         raise ConfigError("\n".join(lines), key=f"{missing[0]}.url")
 
 
+def client_key() -> str:
+    """Return the key to send to the API, "" for none. Settings that are wrong have none."""
+    try:
+        return read_settings().client.key
+    except ConfigError:  # a command with --url needs no settings
+        return os.environ.get("NOTIFIER_CLIENT__KEY", "")
+
+
+def person() -> str:
+    """Return who runs this command, as the audit names it: `cli:user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = str(os.getuid())
+    return f"cli:{user}@{socket.gethostname()}"
+
+
 def api_url(given: str | None) -> str:
-    """Return the URL of the API: `given`, else the address that the settings listen on."""
+    """Return the URL of the API: `given`, else `client.url`, else the address of `[api]`."""
     if given is not None:
         return given.rstrip("/")
     try:
-        api = read_settings().api
+        settings = read_settings()
     except ConfigError as error:
         hint = "this command needs no settings with --url http://host:port"
         raise ConfigError(f"{error}\n{hint}", key=error.key) from error
+    if settings.client.url:
+        return settings.client.url.rstrip("/")
+    api = settings.api
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api.host, api.host)  # noqa: S104 compared, not bound
     return f"http://[{host}]:{api.port}" if ":" in host else f"http://{host}:{api.port}"

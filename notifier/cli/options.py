@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
+
+from notifier.domain.errors import ConfigError
+from notifier.domain.tenants import TenantId, tenant_id
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")]
 Url = Annotated[
@@ -15,3 +18,20 @@ Url = Annotated[
         show_default=lambda _: "the address of [api] in the settings",
     ),
 ]
+
+MAX_NOTE_LENGTH: Final = 300
+
+
+def tenant_option(name: str) -> TenantId:
+    """Return the tenant that an option names. Raises ConfigError if it is not a name."""
+    try:
+        return tenant_id(name)
+    except ValueError as error:
+        raise ConfigError(f"tenant: {error}") from error
+
+
+def one_line(note: str) -> str:
+    """Return a note. Raises ConfigError if it is too long or has control characters."""
+    if len(note) > MAX_NOTE_LENGTH or not note.isprintable():
+        raise ConfigError(f"--note: expected one line of at most {MAX_NOTE_LENGTH} characters")
+    return note

@@ -61,14 +61,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """A key to be stored. `expires_in_s` counts from the database's present time; None: never."""
+    """A key to be stored."""
 
     tenant: TenantId | None
     mode: Mode
     scopes: tuple[KeyScope, ...]
     rate_per_s: float | None = None
     note: str = ""
-    expires_in_s: float | None = None
+    expires_at: datetime | None = None
 
 
 _NO_DIGEST: Final = bytes(32)

@@ -7,9 +7,10 @@ from ipaddress import ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
+from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
 from notifier.domain.notification import Priority
 from notifier.settings.problems import Problems, did_you_mean
-from notifier.settings.tree import BROKER_URL, DATABASE_URL, PUBLIC_URL, Settings
+from notifier.settings.tree import BROKER_URL, DATABASE_URL, KEY, PUBLIC_URL, Settings
 from notifier.settings.urls import broker_url_problems, database_url_problems
 
 _DAY_S: Final = 86_400
@@ -22,6 +23,9 @@ def check(settings: Settings, problems: Problems) -> None:
     _url("broker.url", broker, BROKER_URL, broker_url_problems(broker), problems)
     _public_url(settings, problems)
     _trusted_proxies(settings, problems)
+    key = settings.client.key
+    if key and parse_credential(key) is NO_CREDENTIAL:
+        problems.wrong("client.key", key, KEY)
     _channels(settings, problems)
     _priorities(settings, problems)
     if settings.worker.send_timeout_s >= settings.worker.grace_s:

@@ -34,6 +34,11 @@ PublicUrl = Annotated[
         description=PUBLIC_URL,
     ),
 ]
+ApiUrl = Annotated[
+    str, Meta(pattern=r"^$|^https?://", description="a URL like https://notify.example.com")
+]
+KEY: Final = "a key like ntf_live_..., whole and without a typing error"
+ApiKey = Annotated[str, Meta(pattern=r"^$|^ntf_(live|test)_", description=KEY)]
 BrokerUrl = Annotated[str, Meta(pattern=r"^$|^amqps?://", description=BROKER_URL)]
 
 
@@ -42,8 +47,10 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __repr__(self) -> str:
         """Return the fields with secrets masked."""
+        table = type(self).__name__.removesuffix("Settings").lower()
         values = (
-            f"{name}={masked(name, getattr(self, name))!r}" for name in self.__struct_fields__
+            f"{name}={masked(f'{table}.{name}', getattr(self, name))!r}"
+            for name in self.__struct_fields__
         )
         return f"{type(self).__name__}({', '.join(values)})"
 
@@ -178,6 +185,13 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     smtp_port: Port = 2525
 
 
+class ClientSettings(Section, frozen=True, kw_only=True):
+    """`[client]`: the API that the commands call, and the key they send. Empty: `[api]`, none."""
+
+    url: ApiUrl = ""
+    key: ApiKey = ""
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """All settings. `providers` are raw tables, which `convert_table` reads into structs."""
 
@@ -191,3 +205,4 @@ class Settings(Section, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    client: ClientSettings = ClientSettings()

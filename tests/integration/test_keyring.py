@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -55,7 +56,9 @@ async def make(keys: PostgresKeys, *, expires_in_s: float | None = None) -> Cred
         tenant=DEFAULT_TENANT,
         mode=Mode.LIVE,
         scopes=(KeyScope.READ,),
-        expires_in_s=expires_in_s,
+        expires_at=None
+        if expires_in_s is None
+        else datetime.now(UTC) + timedelta(seconds=expires_in_s),
     )
     assert isinstance(await keys.create(new, credential, ADA), Key)
     return credential

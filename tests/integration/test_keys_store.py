@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -42,27 +42,18 @@ def a_credential(mode: Mode = Mode.LIVE) -> Credential:
     return new_credential(mode, os.urandom(ENTROPY_BYTES))
 
 
-def a_new_key(
-    tenant: TenantId | None = DEFAULT_TENANT, *, expires_in_s: float | None = None
-) -> NewKey:
+def a_new_key(tenant: TenantId | None = DEFAULT_TENANT) -> NewKey:
     return NewKey(
         tenant=tenant,
         mode=Mode.LIVE,
         scopes=(KeyScope.SUBMIT, KeyScope.READ),
         rate_per_s=50.0,
         note="web shop",
-        expires_in_s=expires_in_s,
     )
 
 
-async def created(
-    keys: PostgresKeys,
-    tenant: TenantId | None = DEFAULT_TENANT,
-    *,
-    expires_in_s: float | None = None,
-) -> Key:
-    new = a_new_key(tenant, expires_in_s=expires_in_s)
-    key = await keys.create(new, a_credential(), ADA)
+async def created(keys: PostgresKeys, tenant: TenantId | None = DEFAULT_TENANT) -> Key:
+    key = await keys.create(a_new_key(tenant), a_credential(), ADA)
     assert isinstance(key, Key)
     return key
 
@@ -71,7 +62,8 @@ async def test_a_stored_key_is_read_as_it_was_made_and_its_secret_is_not_stored(
     keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     credential = a_credential(Mode.TEST)
-    new = NewKey(tenant=None, mode=Mode.TEST, scopes=(KeyScope.ADMIN,), expires_in_s=60.0)
+    at = datetime(2100, 1, 1, tzinfo=UTC)
+    new = NewKey(tenant=None, mode=Mode.TEST, scopes=(KeyScope.ADMIN,), expires_at=at)
     key = await keys.create(new, credential, ADA)
     assert isinstance(key, Key)
     read = await keys.read()
@@ -79,7 +71,7 @@ async def test_a_stored_key_is_read_as_it_was_made_and_its_secret_is_not_stored(
     assert (key.id, key.digest, key.tenant) == (credential.id, credential.digest, None)
     assert (key.mode, key.scopes, key.rate_per_s) == (Mode.TEST, (KeyScope.ADMIN,), None)
     assert (key.created_by, key.last_used_at) == ("cli:ada@desk", None)
-    assert key.expires_at == key.created_at + timedelta(seconds=60)
+    assert key.expires_at == at
     assert key.created_at <= read.now
     for table in ("keys", "audit"):
         stored = await connection.fetchval(f"SELECT string_agg(t::text, ' ') FROM {table} t")

@@ -83,7 +83,7 @@ class PostgresKeys:
                 new.rate_per_s,
                 new.note,
                 author.actor,
-                new.expires_in_s,
+                new.expires_at,
                 MAX_KEYS,
             )
             if row is None:

@@ -1,0 +1,157 @@
+"""Documents of keys, tenants, the session and the audit. The command line decodes them, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from notifier.domain import audit, keys, tenants
+from notifier.domain.credentials import Credential, KeyId, Mode
+from notifier.domain.keys import KeyScope
+from notifier.domain.tenants import tenant_name
+
+Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offset.")]
+TenantName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}\Z")]
+NO_CONTROL_CHARACTERS: Final = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+Note = Annotated[str, Meta(max_length=300, extra_json_schema={"pattern": NO_CONTROL_CHARACTERS})]
+Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
+
+
+class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A key to make.
+
+    Without `tenant` it belongs to the tenant of the key that makes it; a deployment key makes
+    another deployment key.
+    """
+
+    scopes: Annotated[tuple[KeyScope, ...], Meta(min_length=1, max_length=len(KeyScope))]
+    tenant: TenantName | None = None
+    mode: Mode = Mode.LIVE
+    rate_per_s: Annotated[
+        Rate | None, Meta(description="Notifications and other calls a second. Absent: no limit.")
+    ] = None
+    note: Note = ""
+    expires_at: Annotated[Instant | None, Meta(description="Absent: never.")] = None
+
+
+class Key(msgspec.Struct):
+    """A key, without its secret. `tenant` is null for a deployment key."""
+
+    id: KeyId
+    tenant: str | None
+    mode: Mode
+    scopes: Sequence[KeyScope]
+    rate_per_s: float | None
+    note: str | None
+    created_at: Instant
+    created_by: str
+    expires_at: Instant | None
+    last_used_at: Instant | None
+
+    @classmethod
+    def of(cls, key: keys.Key) -> Key:
+        """Builds the document of a key."""
+        return cls(*_key_fields(key))
+
+
+class CreatedKey(Key):
+    """A key that was just made. `secret` is the whole key, shown this once."""
+
+    secret: str
+
+    @classmethod
+    def of_new(cls, key: keys.Key, credential: Credential) -> CreatedKey:
+        """Builds the document of a new key."""
+        return cls(*_key_fields(key), credential.text)
+
+
+class KeyPage(msgspec.Struct):
+    """All keys, the oldest first."""
+
+    items: Sequence[Key]
+    next_cursor: str | None = None
+
+
+class TenantRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A tenant to make or to change."""
+
+    note: Note = ""
+
+
+class Tenant(msgspec.Struct):
+    """A tenant."""
+
+    name: str
+    note: str | None
+    created_at: Instant
+
+    @classmethod
+    def of(cls, tenant: tenants.Tenant) -> Tenant:
+        """Builds the document of a tenant."""
+        return cls(tenant.name, tenant.note or None, tenant.created_at)
+
+
+class TenantPage(msgspec.Struct):
+    """All tenants by name, without the default one."""
+
+    items: Sequence[Tenant]
+    next_cursor: str | None = None
+
+
+class AuditEntry(msgspec.Struct):
+    """What a person did. `tenant` is null if it concerns the deployment."""
+
+    id: UUID
+    at: Instant
+    tenant: str | None
+    actor: str
+    action: str
+    target: str
+    before: dict[str, object] | None
+    after: dict[str, object] | None
+    note: str | None
+    request_id: str | None
+
+    @classmethod
+    def of(cls, entry: audit.AuditEntry) -> AuditEntry:
+        """Builds the document of an entry."""
+        action = entry.action
+        return cls(
+            id=entry.id,
+            at=entry.at,
+            tenant=None if action.tenant is None else tenant_name(action.tenant),
+            actor=action.actor,
+            action=action.name,
+            target=action.target,
+            before=None if action.before is None else dict(action.before),
+            after=None if action.after is None else dict(action.after),
+            note=action.note or None,
+            request_id=action.request_id or None,
+        )
+
+
+class AuditPage(msgspec.Struct):
+    """Entries of the audit, newest first."""
+
+    items: Sequence[AuditEntry]
+    next_cursor: str | None
+
+
+def _key_fields(key: keys.Key) -> tuple[object, ...]:
+    return (
+        key.id,
+        None if key.tenant is None else tenant_name(key.tenant),
+        key.mode,
+        key.scopes,
+        key.rate_per_s,
+        key.note or None,
+        key.created_at,
+        key.created_by,
+        key.expires_at,
+        key.last_used_at,
+    )
