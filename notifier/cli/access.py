@@ -13,7 +13,7 @@ from notifier.cli.environment import api_url, person, read_settings, require_url
 from notifier.cli.failures import CommandFailed
 from notifier.domain.credentials import ENTROPY_BYTES, KeyId, new_credential
 from notifier.domain.keys import MAX_KEYS, NewKey
-from notifier.domain.tenants import TenantId, tenant_id, tenant_name
+from notifier.domain.tenants import DEFAULT_TENANT, tenant_id, tenant_name
 
 if TYPE_CHECKING:
     from notifier.adapters.postgres.keys import PostgresKeys
@@ -97,18 +97,18 @@ class DatabaseAccess:
 
         credential = new_credential(new.mode, secrets.token_bytes(ENTROPY_BYTES))
         made = await self._store.create(new, credential, self._author)
+        if not isinstance(made, KeyRefusal):
+            return CreatedKey.of_new(made, credential)
         match made:
             case KeyRefusal.UNKNOWN_TENANT:
-                name = tenant_name(new.tenant or TenantId(""))
+                name = tenant_name(new.tenant or DEFAULT_TENANT)
                 raise CommandFailed(
                     f"there is no tenant {name}; `notifier tenants set {name}` makes it"
                 )
             case KeyRefusal.TOO_MANY:
                 raise CommandFailed(f"there are {MAX_KEYS} keys already; revoke one first")
-            case KeyRefusal():
-                assert_never(made)
             case _:
-                return CreatedKey.of_new(made, credential)
+                assert_never(made)
 
     async def keys(self) -> Sequence[Key]:
         from notifier.api.auth.documents import Key  # noqa: PLC0415 start-up time

@@ -56,7 +56,18 @@ class Key(msgspec.Struct):
     @classmethod
     def of(cls, key: keys.Key) -> Key:
         """Builds the document of a key."""
-        return cls(*_key_fields(key))
+        return cls(
+            id=key.id,
+            tenant=None if key.tenant is None else tenant_name(key.tenant),
+            mode=key.mode,
+            scopes=key.scopes,
+            rate_per_s=key.rate_per_s,
+            note=key.note or None,
+            created_at=key.created_at,
+            created_by=key.created_by,
+            expires_at=key.expires_at,
+            last_used_at=key.last_used_at,
+        )
 
 
 class CreatedKey(Key):
@@ -67,7 +78,7 @@ class CreatedKey(Key):
     @classmethod
     def of_new(cls, key: keys.Key, credential: Credential) -> CreatedKey:
         """Builds the document of a new key."""
-        return cls(*_key_fields(key), credential.text)
+        return cls(**msgspec.structs.asdict(Key.of(key)), secret=credential.text)
 
 
 class KeyPage(msgspec.Struct):
@@ -140,18 +151,3 @@ class AuditPage(msgspec.Struct):
 
     items: Sequence[AuditEntry]
     next_cursor: str | None
-
-
-def _key_fields(key: keys.Key) -> tuple[object, ...]:
-    return (
-        key.id,
-        None if key.tenant is None else tenant_name(key.tenant),
-        key.mode,
-        key.scopes,
-        key.rate_per_s,
-        key.note or None,
-        key.created_at,
-        key.created_by,
-        key.expires_at,
-        key.last_used_at,
-    )
