@@ -100,7 +100,7 @@ def _limits() -> Json:
     return state_timeline(
         "What limits each queue",
         "Why a queue has no more consumers. need: it has all it can use. consumers: start workers "
-        "or find the slow provider. breaker, hang, rate: see Providers. pause: GET /v1/pauses "
+        "or find the slow provider. breaker, hang, rate: see Providers. pause: notifier pauses "
         "says why. no worker: start one.",
         Query(worst("notifier_limited_by", "reason", LIMIT_RANKS, by="queue"), "{{queue}}"),
         states=LIMIT_STATES,
@@ -111,7 +111,7 @@ def _limits() -> Json:
 def _failures() -> Json:
     return timeseries(
         "Permanent failures, by reason",
-        "Notifications that failed permanently. GET /v1/failures lists them. exhausted: the "
+        "Notifications that failed permanently; see notifier list --status failed. exhausted: the "
         "provider was unavailable for too long. poison: three workers died while they sent it, "
         "or Postgres rejected its claim; find out why.",
         Query(counted("notifier_failures_total", by="reason"), "{{reason}}"),

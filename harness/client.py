@@ -89,7 +89,8 @@ class Client:
 
     async def hold(self, verb: str, kind: str, name: str) -> Document:
         """Pause or resume (`verb`) a queue, channel or provider (`kind`)."""
-        held: Document = await self._call("POST", f"{self.api}/v1/{kind}s/{name}/{verb}", json={})
+        method = {"pause": "PUT", "resume": "DELETE"}[verb]
+        held: Document = await self._call(method, f"{self.api}/v1/pauses/{kind}/{name}")
         return held
 
     async def final(self, which: str) -> Document:
@@ -101,11 +102,18 @@ class Client:
 
     async def statuses(self) -> Mapping[str, str]:
         """Return the status of every notification by id."""
-        rows = await self._pages("notifications")
+        rows = await self._pages()
         return {row["id"]: row["status"] for row in rows}
 
     async def failures(self) -> Sequence[Document]:
-        return await self._pages("failures")
+        """Return the failed notifications, newest first."""
+        return await self._pages(status="failed")
+
+    async def items(self, path: str) -> Sequence[Document]:
+        """Return the items of a list of one page, such as `queues`."""
+        page: Document = await self.read(f"{self.api}/v1/{path}")
+        items: list[Document] = page["items"]
+        return items
 
     async def all_final(self, ids: Sequence[str]) -> Counter[str]:
         """Wait until all of these are final and count them by status."""
@@ -169,11 +177,11 @@ class Client:
             assert response.ok, f"{method} {url}: {response.status} {await response.text()}"
             return await response.json()
 
-    async def _pages(self, what: str) -> list[Document]:
-        rows, query = list[Document](), {"limit": str(PAGE)}
+    async def _pages(self, **filters: str) -> list[Document]:
+        rows, query = list[Document](), {"limit": str(PAGE), **filters}
         while True:
-            page = await self.read(f"{self.api}/v1/{what}", **query)
-            rows += page[what]
+            page = await self.read(f"{self.api}/v1/notifications", **query)
+            rows += page["items"]
             if not page["next_cursor"]:
                 return rows
             query["cursor"] = page["next_cursor"]

@@ -113,7 +113,7 @@ INTRODUCTION: Final = (
 )
 LEGEND: Final = (
     "A wait is jittered by up to half, is at least what the provider asks for (`Retry-After`), and "
-    "ends with the notification's `ttl`. *By the policy*: the delays and tries of the priority. "
+    "ends with the notification's `ttl_s`. *By the policy*: the delays and tries of the priority. "
     "Evidence: whether the call speaks for or against the provider when the breaker is decided."
 )
 SMTP_LEGEND: Final = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from uuid_utils.compat import uuid7
 
@@ -44,7 +44,15 @@ def worker_id() -> WorkerId:
 
 def a_pause(kind: ScopeKind, name: str, expires_in_s: float | None = None) -> Pause:
     """A pause that is one second old."""
-    return Pause(scope=Scope(kind, name), reason="why", age_s=1.0, expires_in_s=expires_in_s)
+    now = datetime.now(UTC)
+    return Pause(
+        scope=Scope(kind, name),
+        note="why",
+        age_s=1.0,
+        paused_at=now - timedelta(seconds=1),
+        expires_at=None if expires_in_s is None else now + timedelta(seconds=expires_in_s),
+        expires_in_s=expires_in_s,
+    )
 
 
 def a_breaker(
@@ -62,6 +70,8 @@ def a_breaker(
         age_s=1.0,
         probe_in_s=probe_in_s,
         is_mine=is_mine,
+        since_at=datetime.now(UTC) - timedelta(seconds=1),
+        probe_at=datetime.now(UTC) + timedelta(seconds=probe_in_s),
     )
 
 

@@ -96,7 +96,7 @@ async def _watch(node: Node, client: Client, total: int, console: Console) -> No
         while True:
             node.check()
             figures = read_figures(await client.text(f"{client.api}/metrics"))
-            queues = await client.read(f"{client.api}/v1/queues")
+            queues = await client.items("queues")
             live.update(table.draw(msgspec.convert(queues, list[Queue]), figures), refresh=True)
             if figures.finished >= total:
                 return

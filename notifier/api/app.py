@@ -37,7 +37,7 @@ def create_api(
     address = PublicAddress(rules.public_url, rules.trusted_proxies)
     resources = (
         NotificationRoutes(acceptor=acceptor, reader=reader, rules=rules, address=address),
-        FailureRoutes(reader=reader, rules=rules),
+        FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),
         PauseRoutes(status=status, store=pauses, rules=rules),

@@ -48,7 +48,7 @@ Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offse
 class Content(msgspec.Struct, forbid_unknown_fields=True):
     """The message that the recipient sees.
 
-    An email needs a subject, body or html; a text message a body; a push a subject, body or data.
+    An email needs a subject; a text message a body; a push a subject, body or data.
     """
 
     subject: (
@@ -83,11 +83,12 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
     ]
     content: Content
     priority: Annotated[Priority, Meta(description="If absent, medium.")] = Priority.MEDIUM
-    ttl: Annotated[
+    ttl_s: Annotated[
         Annotated[float, Meta(ge=0.001)] | None,
         Meta(
             description=(
-                "Seconds from acceptance until the notification expires. Longer than until send_at."
+                "Seconds from send_at, or from acceptance, until the notification expires. "
+                "Absent: by priority."
             )
         ),
     ] = None
@@ -106,17 +107,17 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PauseRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The reason and the duration of a pause. Every field, and the body itself, is optional."""
+    """The duration of a pause and a note. Every field, and the body itself, is optional."""
 
-    reason: Annotated[
-        str,
-        Meta(
-            max_length=300,
-            description="One line, without control characters.",
-            extra_json_schema={"pattern": NO_CONTROL_CHARACTERS},
-        ),
-    ] = ""
     for_s: Annotated[
         Annotated[float, Meta(gt=0, le=MAX_PAUSE_S)] | None,
-        Meta(description="Seconds. Absent: until resumed."),
-    ] = msgspec.field(name="for", default=None)
+        Meta(description="Seconds. Absent: until the pause is deleted."),
+    ] = None
+    note: Annotated[
+        Annotated[
+            str,
+            Meta(max_length=300, extra_json_schema={"pattern": NO_CONTROL_CHARACTERS}),
+        ]
+        | None,
+        Meta(description="Why. One line, without control characters."),
+    ] = None

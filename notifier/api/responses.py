@@ -13,16 +13,17 @@ from msgspec import Meta
 from typing_extensions import override
 
 from notifier.api.requests import Instant, JsonObject
-from notifier.domain.controls import BreakerState, Pause, ScopeKind
+from notifier.domain.allocation.entitlement import Limit
+from notifier.domain.controls import BreakerState, ScopeKind
 from notifier.domain.notification import (
     AttemptView,
-    FailureView,
     NotificationId,
     NotificationView,
     Priority,
+    ResultView,
     Status,
 )
-from notifier.ports.queries import ProviderState, QueueState
+from notifier.ports.queries import PauseState, ProviderState, QueueState
 
 
 class Accepted(msgspec.Struct):
@@ -33,15 +34,27 @@ class Accepted(msgspec.Struct):
     queue: str
 
 
+class FieldError(msgspec.Struct):
+    """One wrong field of a request.
+
+    `field` is a dotted path into the body, `$` for the whole body, `?limit` for a parameter, or the
+    name of a header. `expected` describes a valid value, or is the name that was probably meant.
+    """
+
+    field: str
+    expected: str
+    detail: str
+
+
 class Problem(msgspec.Struct, omit_defaults=True):
-    """An RFC 9457 problem. `field` is a dotted path into the request; `$` is the whole body."""
+    """An RFC 9457 problem. `/docs/problems` describes each type. `instance` names the request."""
 
     type: str
     title: str
     status: int
     detail: str
-    field: str | None = None
-    expected: str | None = None
+    instance: str | None = None
+    errors: Sequence[FieldError] | None = None
     reasons: Sequence[str] | None = None
     results: Sequence[BatchRefusal] | None = None
 
@@ -64,13 +77,18 @@ class BatchResponse(msgspec.Struct):
 
 
 class Attempt(msgspec.Struct):
-    """One claim of a notification and the provider call that followed."""
+    """One attempt to send a notification. The numbers may have gaps.
 
-    claim: int
+    `code` is the provider's most specific code, and `reference` its id of the message.
+    """
+
+    number: int
     provider: str
     outcome: str
-    code: str
-    detail: str
+    code: str | None
+    http_status: int | None
+    detail: str | None
+    reference: str | None
     queue_wait_s: float
     started_at: Instant
     finished_at: Instant
@@ -82,12 +100,14 @@ class Attempt(msgspec.Struct):
     def of(cls, view: AttemptView) -> Attempt:
         """Builds the document of an attempt."""
         return cls(
-            claim=view.claim,
+            number=view.number,
             provider=view.provider,
             outcome=view.outcome,
-            code=view.code,
-            detail=view.detail,
-            queue_wait_s=view.queue_wait_s,
+            code=view.code or None,
+            http_status=view.http_status,
+            detail=view.detail or None,
+            reference=view.reference or None,
+            queue_wait_s=round(view.queue_wait_s, 3),
             started_at=view.started_at,
             finished_at=view.finished_at,
             next_at=view.next_at,
@@ -96,8 +116,37 @@ class Attempt(msgspec.Struct):
         )
 
 
-class Summary(msgspec.Struct):
-    """A notification in a list: without content and attempts."""
+class Result(msgspec.Struct):
+    """How a notification ended, and when.
+
+    `reason` is null if it was sent, otherwise refused, exhausted, ambiguous, poison or ttl. Later
+    versions may have more. `code` and `detail` are the provider's.
+    """
+
+    reason: str | None
+    provider: str | None
+    code: str | None
+    detail: str | None
+    at: Instant
+
+    @classmethod
+    def of(cls, view: ResultView) -> Result:
+        """Builds the document of a result."""
+        return cls(
+            reason=view.reason or None,
+            provider=view.provider or None,
+            code=view.code or None,
+            detail=view.detail or None,
+            at=view.at,
+        )
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """A notification in a list: without content and attempts.
+
+    `provider` is the one that had it last, `reference` that provider's id of the message. `result`
+    is null until the status is final.
+    """
 
     id: NotificationId
     status: Status
@@ -105,10 +154,13 @@ class Summary(msgspec.Struct):
     priority: Priority
     queue: str
     recipient: str
+    metadata: JsonObject
+    provider: str | None
+    reference: str | None
     tries: int
     max_tries: int | None
     last_error: str | None
-    metadata: JsonObject
+    result: Result | None
     created_at: Instant
     updated_at: Instant
     due_at: Instant | None
@@ -124,10 +176,13 @@ class Summary(msgspec.Struct):
             priority=view.queue.priority,
             queue=str(view.queue),
             recipient=view.recipient,
+            metadata=msgspec.Raw(view.metadata),
+            provider=view.provider or None,
+            reference=view.reference or None,
             tries=view.tries,
             max_tries=view.max_tries,
             last_error=view.last_error,
-            metadata=msgspec.Raw(view.metadata),
+            result=None if view.result is None else Result.of(view.result),
             created_at=view.created_at,
             updated_at=view.updated_at,
             due_at=view.due_at,
@@ -136,10 +191,10 @@ class Summary(msgspec.Struct):
 
 
 class Notification(Summary, kw_only=True):
-    """A notification with its content and its attempts."""
+    """A notification with its attempts, and with its content if `include=content` asks for it."""
 
-    content: JsonObject
     attempts: Sequence[Attempt]
+    content: JsonObject | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     @override
@@ -147,41 +202,8 @@ class Notification(Summary, kw_only=True):
         """Builds the whole document of a notification."""
         return cls(
             **msgspec.structs.asdict(Summary.of(view)),
-            content=msgspec.Raw(view.content),
             attempts=[Attempt.of(attempt) for attempt in view.attempts],
-        )
-
-
-class Failure(msgspec.Struct):
-    """One row of the failure log."""
-
-    id: NotificationId
-    channel: str
-    priority: Priority
-    queue: str
-    provider: str
-    reason: str
-    code: str
-    detail: str
-    tries: int
-    first_at: Instant
-    last_at: Instant
-
-    @classmethod
-    def of(cls, view: FailureView) -> Failure:
-        """Builds the document of a failure."""
-        return cls(
-            id=view.id,
-            channel=view.queue.channel,
-            priority=view.queue.priority,
-            queue=str(view.queue),
-            provider=view.provider,
-            reason=view.reason,
-            code=view.code,
-            detail=view.detail,
-            tries=view.tries,
-            first_at=view.first_at,
-            last_at=view.last_at,
+            content=msgspec.UNSET if view.content is None else msgspec.Raw(view.content),
         )
 
 
@@ -191,14 +213,7 @@ class NotificationPage(msgspec.Struct):
     Other pages may be shorter than the limit, even empty, if few notifications match.
     """
 
-    notifications: Sequence[Summary]
-    next_cursor: str | None
-
-
-class FailurePage(msgspec.Struct):
-    """Failures, newest first. `next_cursor` is null on the last page."""
-
-    failures: Sequence[Failure]
+    items: Sequence[Summary]
     next_cursor: str | None
 
 
@@ -206,8 +221,10 @@ class Queue(msgspec.Struct):
     """The state of one queue.
 
     `due` is a minimum unless `due_is_exact`. `oldest_wait_s` counts from the time at which the
-    oldest notification that waits was first due, also if it is retried. `limited_by_detail` says
-    more about `limited_by`, null if there is no more to say. `configured` is false for a queue with
+    oldest notification that waits was first due, also if it is retried; null if none waits.
+    `limited_by` is null if the queue has all the consumers that it needs, otherwise rate, hang,
+    breaker, pause, connections, consumers, broker, no_worker or no_channel. `limited_by_detail`
+    says more about it, null if there is no more to say. `configured` is false for a queue with
     notifications whose channel the settings do not have. `foreign` counts the pointers of another
     deployment on the same vhost that arrived in the last minute.
     """
@@ -219,8 +236,8 @@ class Queue(msgspec.Struct):
     consumers: int
     busy: int
     rate_per_s: float
-    oldest_wait_s: float
-    limited_by: str
+    oldest_wait_s: float | None
+    limited_by: str | None
     limited_by_detail: str | None
     paused: bool
     configured: bool
@@ -238,7 +255,7 @@ class Queue(msgspec.Struct):
             busy=state.busy,
             rate_per_s=state.rate_per_s,
             oldest_wait_s=state.oldest_wait_s,
-            limited_by=state.limited_by,
+            limited_by=None if state.limited_by == Limit.NEED else state.limited_by,
             limited_by_detail=state.limited_by_detail,
             paused=state.paused,
             configured=state.is_configured,
@@ -246,66 +263,97 @@ class Queue(msgspec.Struct):
         )
 
 
-class PauseState(msgspec.Struct):
-    """An active pause. `expires_in_s` is null if the pause lasts until it is resumed.
+class QueuePage(msgspec.Struct):
+    """All queues."""
+
+    items: Sequence[Queue]
+    next_cursor: str | None = None
+
+
+class Pause(msgspec.Struct):
+    """A pause. `expires_at` is null if it lasts until it is deleted.
 
     `matches` is false if the settings have no such queue, channel or provider: it stops nothing.
     """
 
     kind: ScopeKind
     name: str
-    reason: str
-    expires_in_s: float | None
-    matches: bool = True
+    note: str | None
+    paused_at: Instant
+    expires_at: Instant | None
+    matches: bool
 
     @classmethod
-    def of(cls, pause: Pause, *, matches: bool) -> PauseState:
-        """Builds the document of a pause; its remaining time is rounded to milliseconds."""
-        expires_in_s = None if pause.expires_in_s is None else round(pause.expires_in_s, 3)
-        return cls(pause.scope.kind, pause.scope.name, pause.reason, expires_in_s, matches)
+    def of(cls, state: PauseState) -> Pause:
+        """Builds the document of a pause."""
+        pause = state.pause
+        return cls(
+            kind=pause.scope.kind,
+            name=pause.scope.name,
+            note=pause.note or None,
+            paused_at=pause.paused_at,
+            expires_at=pause.expires_at,
+            matches=state.matches,
+        )
 
 
-class Resumed(msgspec.Struct):
-    """The result of a resume. `resumed` is false if there was no pause."""
+class PausePage(msgspec.Struct):
+    """All pauses, by kind and name."""
 
-    kind: ScopeKind
-    name: str
-    resumed: bool
+    items: Sequence[Pause]
+    next_cursor: str | None = None
 
 
-class ProviderHealth(msgspec.Struct):
+class DeletedPause(msgspec.Struct):
+    """The result of the deletion of a pause. `was_paused` is false if there was none."""
+
+    was_paused: bool
+
+
+class Provider(msgspec.Struct):
     """The state of one provider.
 
-    `reason` is why its breaker opened last, `code` the provider's code of the last failure. `calls`
-    and `failures` cover the last 10 s. `hanging` are its channels whose calls are not answered.
+    `reason` is why its breaker opened last, null if it never did; `code` is the provider's code of
+    the last failure. `since_at` is when the breaker changed, `probe_at` when an open one may be
+    probed. `calls` and `failures` cover the last 10 s. `hanging` are its channels whose calls are
+    not answered.
     """
 
     provider: str
     channels: Sequence[str]
     breaker: BreakerState
-    reason: str
-    probe_in_s: float
+    reason: str | None
+    code: str | None
+    since_at: Instant | None
+    probe_at: Instant | None
     paused: bool
     calls: int
     failures: int
-    code: str = ""
-    hanging: Sequence[str] = ()
+    hanging: Sequence[str]
 
     @classmethod
-    def of(cls, state: ProviderState) -> ProviderHealth:
+    def of(cls, state: ProviderState) -> Provider:
         """Builds the document of a provider."""
         return cls(
             provider=state.provider,
             channels=state.channels,
             breaker=state.breaker,
-            reason=state.reason,
-            probe_in_s=state.probe_in_s,
+            reason=state.reason or None,
+            code=state.code or None,
+            since_at=state.since_at,
+            probe_at=state.probe_at,
             paused=state.paused,
             calls=state.calls,
             failures=state.failures,
-            code=state.code,
             hanging=state.hanging,
         )
+
+
+class ProviderPage(msgspec.Struct):
+    """All providers, by name."""
+
+    items: Sequence[Provider]
+    next_cursor: str | None = None
 
 
 class Health(msgspec.Struct):

@@ -19,11 +19,17 @@ T = TypeVar("T")
 _TIMEOUT_S: Final = 30.0
 
 
+class _FieldText(msgspec.Struct, frozen=True):
+    field: str
+    detail: str
+
+
 class _ProblemText(msgspec.Struct, frozen=True):
-    """The texts of a problem document. Both may be missing: a proxy may have sent it."""
+    """The texts of a problem document. All may be missing: a proxy may have sent it."""
 
     title: str = ""
     detail: str = ""
+    errors: tuple[_FieldText, ...] = ()
 
 
 class Client:
@@ -36,9 +42,9 @@ class Client:
         """GET a JSON document and decode it into `into`."""
         return self._decode(await self._request("GET", path, params=params), into)
 
-    async def get_raw(self, path: str) -> object:
+    async def get_raw(self, path: str, params: Mapping[str, str] | None = None) -> object:
         """GET a JSON document as plain Python values, including fields this version ignores."""
-        return self._decode(await self._request("GET", path), object)
+        return self._decode(await self._request("GET", path, params=params), object)
 
     async def put(self, path: str, body: object, into: type[T]) -> T:
         """PUT a JSON document and decode the response into `into`."""
@@ -48,6 +54,10 @@ class Client:
     async def delete(self, path: str) -> None:
         """DELETE what has no document left."""
         await self._request("DELETE", path)
+
+    async def delete_into(self, path: str, into: type[T]) -> T:
+        """DELETE and decode the response into `into`."""
+        return self._decode(await self._request("DELETE", path), into)
 
     async def post(self, path: str, body: object, into: type[T]) -> T:
         """POST a JSON document and decode the response into `into`."""
@@ -117,6 +127,8 @@ def describe_problem(status: int, body: bytes) -> str:
     except msgspec.MsgspecError:
         problem = _ProblemText()
     reason = problem.detail or problem.title or "no reason given"
+    if len(problem.errors) > 1:
+        reason = "; ".join(f"{error.field}: {error.detail}" for error in problem.errors)
     return f"the API answered {status}: {' '.join(reason.split())}"
 
 

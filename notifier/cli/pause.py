@@ -1,8 +1,8 @@
-"""`pause` and `resume` for a queue, a channel or a provider."""
+"""`pause`, `resume` and `pauses`: stops sends on a queue, a channel or a provider."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import quote
 
 from cyclopts import Parameter
@@ -11,11 +11,13 @@ from notifier.cli.environment import api_url
 from notifier.cli.options import AsJson, Url
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span, span_words
+from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from notifier.api.responses import PauseState, Resumed
+    from notifier.api.responses import DeletedPause, Pause
 
+_PATH: Final = "/v1/pauses"
 Target = Annotated[
     str | None, Parameter(help="A queue (email.low) or a channel (email).", show_default=False)
 ]
@@ -36,18 +38,15 @@ def pause(
             show_default=lambda _: "until resumed",
         ),
     ] = None,
-    reason: Annotated[
-        str,
-        Parameter(
-            name=["--reason", "-r"], help="Reason, stored with the pause.", show_default=False
-        ),
-    ] = "",
+    note: Annotated[
+        str | None, Parameter(name="--note", help="Why; stored with the pause.", show_default=False)
+    ] = None,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
-    """Pause sends. An existing pause gets the new reason and end."""
-    path = _path(target, provider)
-    run_async(_pause(api_url(url), path, {"reason": reason, "for": span}, as_json=json))
+    """Pause sends. An existing pause gets the new note and end."""
+    scope = _scope(target, provider)
+    run_async(_pause(api_url(url), scope, {"note": note, "for_s": span}, as_json=json))
 
 
 def resume(
@@ -58,46 +57,79 @@ def resume(
     json: AsJson = False,
 ) -> None:
     """Resume a queue, channel or provider. A wider pause that covers it remains."""
-    run_async(_resume(api_url(url), _path(target, provider), as_json=json))
+    run_async(_resume(api_url(url), _scope(target, provider), as_json=json))
 
 
-def _path(target: str | None, provider: str | None) -> str:
+def pauses(*, url: Url = None, json: AsJson = False) -> None:
+    """Show every pause: since when, until when, and why."""
+    run_async(_pauses(api_url(url), as_json=json))
+
+
+def _scope(target: str | None, provider: str | None) -> Scope:
     if target and provider is None:
-        kind = "queues" if "." in target else "channels"
-        return f"/v1/{kind}/{quote(target, safe='')}"
+        return Scope(ScopeKind.QUEUE if "." in target else ScopeKind.CHANNEL, target)
     if provider and target is None:
-        return f"/v1/providers/{quote(provider, safe='')}"
+        return Scope(ScopeKind.PROVIDER, provider)
     raise ConfigError(
         "expected one target: a queue (email.low), a channel (email) or --provider NAME"
     )
 
 
-async def _pause(url: str, path: str, body: dict[str, object], *, as_json: bool) -> None:
-    from notifier.api.responses import PauseState  # noqa: PLC0415 start-up time
+def _path(scope: Scope) -> str:
+    return f"{_PATH}/{scope.kind}/{quote(scope.name, safe='')}"
+
+
+async def _pause(url: str, scope: Scope, body: dict[str, object], *, as_json: bool) -> None:
+    from notifier.api.responses import Pause  # noqa: PLC0415 start-up time
     from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json  # noqa: PLC0415
 
     async with open_client(url) as client:
-        state = await client.post(f"{path}/pause", body, PauseState)
-    print_json(state) if as_json else print(_paused_line(state))
+        pause = await client.put(_path(scope), body, Pause)
+    print_json(pause) if as_json else print(_paused_line(pause))
 
 
-async def _resume(url: str, path: str, *, as_json: bool) -> None:
-    from notifier.api.responses import Resumed  # noqa: PLC0415 start-up time
+async def _resume(url: str, scope: Scope, *, as_json: bool) -> None:
+    from notifier.api.responses import DeletedPause  # noqa: PLC0415 start-up time
     from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json  # noqa: PLC0415
 
     async with open_client(url) as client:
-        response = await client.post(f"{path}/resume", {}, Resumed)
-    print_json(response) if as_json else print(_resumed_line(response))
+        deleted = await client.delete_into(_path(scope), DeletedPause)
+    print_json(deleted) if as_json else print(_resumed_line(scope, deleted))
 
 
-def _paused_line(state: PauseState) -> str:
-    expires_in_s = state.expires_in_s
-    duration = "until resumed" if expires_in_s is None else f"for {span_words(expires_in_s)}"
-    return f"{state.kind} {state.name} paused {duration}"
+async def _pauses(url: str, *, as_json: bool) -> None:
+    from notifier.api.responses import PausePage  # noqa: PLC0415 start-up time
+    from notifier.cli.client import open_client  # noqa: PLC0415
+    from notifier.cli.show import print_json, print_table  # noqa: PLC0415
+
+    async with open_client(url) as client:
+        if as_json:
+            print_json(await client.get_raw(_PATH))
+            return
+        page = await client.get(_PATH, PausePage)
+    rows = [
+        (
+            pause.kind,
+            pause.name,
+            pause.paused_at,
+            pause.expires_at,
+            pause.note,
+            "" if pause.matches else "nothing has this name",
+        )
+        for pause in page.items
+    ]
+    print_table(["kind", "name", "since", "until", "note", ""], rows)
 
 
-def _resumed_line(response: Resumed) -> str:
-    outcome = "resumed" if response.resumed else "was not paused"
-    return f"{response.kind} {response.name} {outcome}"
+def _paused_line(pause: Pause) -> str:
+    duration = "until resumed"
+    if pause.expires_at is not None:
+        duration = f"for {span_words((pause.expires_at - pause.paused_at).total_seconds())}"
+    return f"{pause.kind} {pause.name} paused {duration}"
+
+
+def _resumed_line(scope: Scope, deleted: DeletedPause) -> str:
+    outcome = "resumed" if deleted.was_paused else "was not paused"
+    return f"{scope.kind} {scope.name} {outcome}"

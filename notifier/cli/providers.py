@@ -10,16 +10,16 @@ from notifier.cli.options import AsJson, Url
 from notifier.cli.running import run_async
 
 if TYPE_CHECKING:
-    from notifier.api.responses import ProviderHealth
+    from notifier.api.responses import Provider
 
 _PATH: Final = "/v1/providers"
-_COLUMNS: Final[dict[str, Callable[[ProviderHealth], object]]] = {
+_COLUMNS: Final[dict[str, Callable[[Provider], object]]] = {
     "provider": lambda provider: provider.provider,
     "channels": lambda provider: ", ".join(provider.channels),
     "breaker": lambda provider: provider.breaker,
     "reason": lambda provider: provider.reason if _is_open(provider) else "",
     "code": lambda provider: provider.code if _is_open(provider) else "",
-    "probe in s": lambda provider: provider.probe_in_s if _is_open(provider) else None,
+    "probe at": lambda provider: provider.probe_at,
     "calls 10 s": lambda provider: provider.calls,
     "failed": lambda provider: provider.failures,
     "hangs": lambda provider: ", ".join(provider.hanging),
@@ -33,7 +33,7 @@ def providers(*, url: Url = None, json: AsJson = False) -> None:
 
 
 async def _providers(url: str, *, as_json: bool) -> None:
-    from notifier.api.responses import ProviderHealth  # noqa: PLC0415 start-up time
+    from notifier.api.responses import ProviderPage  # noqa: PLC0415 start-up time
     from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json, print_table  # noqa: PLC0415
 
@@ -41,10 +41,10 @@ async def _providers(url: str, *, as_json: bool) -> None:
         if as_json:
             print_json(await client.get_raw(_PATH))
             return
-        rows = await client.get(_PATH, list[ProviderHealth])
+        rows = (await client.get(_PATH, ProviderPage)).items
     print_table(list(_COLUMNS), [[cell(row) for cell in _COLUMNS.values()] for row in rows])
 
 
-def _is_open(provider: ProviderHealth) -> bool:
+def _is_open(provider: Provider) -> bool:
     # A closed breaker keeps the reason of its last opening.
     return provider.breaker != "closed"

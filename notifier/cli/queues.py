@@ -98,10 +98,10 @@ async def _watch(client: Client, interval_s: float, console: Console) -> None:
             live.update(_shown(await _read_queues(client), console), refresh=True)
 
 
-async def _read_queues(client: Client) -> list[Queue]:
-    from notifier.api.responses import Queue  # noqa: PLC0415 start-up time
+async def _read_queues(client: Client) -> Sequence[Queue]:
+    from notifier.api.responses import QueuePage  # noqa: PLC0415 start-up time
 
-    return await client.get(_PATH, list[Queue])
+    return (await client.get(_PATH, QueuePage)).items
 
 
 def _shown(rows: Sequence[Queue], console: Console) -> Group:

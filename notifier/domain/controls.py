@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -30,14 +31,16 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """A scope for which nothing is sent. Spans are by Postgres's clock, as of the read.
+    """A scope for which nothing is sent. Times are by Postgres's clock, spans as of the read.
 
-    `expires_in_s` None: until it is resumed.
+    `note` says why, "" if nobody said. `expires_at` and `expires_in_s` None: until it is resumed.
     """
 
     scope: Scope
-    reason: str
+    note: str
     age_s: float
+    paused_at: datetime
+    expires_at: datetime | None
     expires_in_s: float | None
 
 
@@ -53,11 +56,11 @@ class BreakerState(StrEnum):
 class Breaker:
     """One provider's breaker as stored in Postgres. A provider without a row is closed.
 
-    `age_s` is how long it has been in this state. `probe_in_s` is the time until it may be probed,
-    0 or less if it may be now; while half-open, the time until the holder's claim on the probe
-    ends. `is_mine`: this process holds the probe. `reason` is that of its first opening, unless a
-    probe showed that our settings are wrong; `code` the provider's code of the last failure.
-    `openings` counts how often it opened since it was closed.
+    It has been in this state since `since_at`, for `age_s`. It may be probed at `probe_at`, in
+    `probe_in_s`, which is 0 or less if it may be now; while half-open, the holder's claim on the
+    probe ends then. `is_mine`: this process holds the probe. `reason` is that of its first opening,
+    unless a probe showed that our settings are wrong; `code` the provider's code of the last
+    failure. `openings` counts how often it opened since it was closed.
     """
 
     provider: str
@@ -66,6 +69,8 @@ class Breaker:
     age_s: float
     probe_in_s: float
     is_mine: bool
+    since_at: datetime
+    probe_at: datetime
     openings: int = 0
     code: str = ""
 

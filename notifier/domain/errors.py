@@ -3,7 +3,7 @@
 NotifierError
 ├── ConfigError                a setting is wrong; the process exits with code 2
 ├── DomainError                the caller's request cannot be fulfilled (a 4xx response)
-│   ├── InvalidNotification    a field of a submit is invalid; nothing was stored
+│   ├── InvalidNotification    fields of a request are invalid; nothing was stored
 │   └── NotFound               no notification has this id
 └── InfrastructureError        a server is unavailable; the call may succeed later
     ├── StoreError             the two that follow: what every loop survives
@@ -16,6 +16,8 @@ NotifierError
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class NotifierError(Exception):
@@ -35,15 +37,32 @@ class DomainError(NotifierError):
 
 
 class InvalidNotification(DomainError):
-    """A field of a submit is invalid; nothing was stored.
+    """A field of a request is invalid; nothing was stored.
 
-    `field` is a dotted path into the body (`content.subject`); `expected` describes a valid value.
+    `field` is a dotted path into the body (`content.subject`), `$` for the whole body, or `?limit`
+    for a parameter. `expected` describes a valid value; of an unknown field it is the name that
+    was probably meant. `others` are the other invalid fields of the same request.
     """
 
-    def __init__(self, field: str, expected: str) -> None:
-        super().__init__(f"{field}: expected {expected}")
+    def __init__(
+        self,
+        field: str,
+        expected: str,
+        *,
+        detail: str | None = None,
+        others: Sequence[InvalidNotification] = (),
+    ) -> None:
+        super().__init__(f"{field}: {detail or f'expected {expected}'}")
         self.field = field
         self.expected = expected
+        self.detail = detail
+        self.others = tuple(others)
+
+    @classmethod
+    def of(cls, faults: Sequence[InvalidNotification]) -> InvalidNotification:
+        """Returns one exception that names all of these fields; the first leads."""
+        first, *others = faults
+        return cls(first.field, first.expected, detail=first.detail, others=others)
 
 
 class NotFound(DomainError):

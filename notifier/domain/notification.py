@@ -70,6 +70,16 @@ FINAL: Final = frozenset(
 )
 
 
+class EndReason(StrEnum):
+    """Why a notification ended other than by being sent. Later versions may have more reasons."""
+
+    REFUSED = "refused"
+    EXHAUSTED = "exhausted"
+    AMBIGUOUS = "ambiguous"
+    POISON = "poison"
+    TTL = "ttl"
+
+
 class QueueKey(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """A queue: one channel at one priority. `str()` returns its name, such as `email.high`."""
 
@@ -134,13 +144,15 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptView:
-    """One attempt, as readers see it."""
+    """One attempt, as readers see it: `number` is its claim. Texts are empty if there are none."""
 
-    claim: int
+    number: int
     provider: str
     outcome: str
     code: str
+    http_status: int | None = None
     detail: str
+    reference: str = ""
     queue_wait_s: float
     started_at: datetime
     finished_at: datetime
@@ -150,35 +162,37 @@ class AttemptView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResultView:
+    """How a notification ended. None of a text that there is not: `reason` of a sent one."""
+
+    reason: str | None
+    provider: str | None
+    code: str | None
+    detail: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationView:
-    """A notification as readers see it, with its attempts in the order of their claims."""
+    """A notification as readers see it, with its attempts in their order.
+
+    `content` is None if it was not asked for. `result` is None until the status is final.
+    """
 
     id: NotificationId
     status: Status
     queue: QueueKey
     recipient: str
-    content: bytes
+    content: bytes | None = None
     metadata: bytes
+    provider: str | None = None
+    reference: str | None = None
     tries: int
     max_tries: int | None
     last_error: str | None
+    result: ResultView | None = None
     created_at: datetime
     updated_at: datetime
     due_at: datetime | None
     expires_at: datetime
     attempts: tuple[AttemptView, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureView:
-    """One row of the failure log."""
-
-    id: NotificationId
-    queue: QueueKey
-    provider: str
-    reason: str
-    code: str
-    detail: str
-    tries: int
-    first_at: datetime
-    last_at: datetime

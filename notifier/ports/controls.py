@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from notifier.domain.controls import Controls, Scope, SendPermission
+from notifier.domain.controls import Controls, Pause, Scope, SendPermission
 from notifier.domain.notification import QueueKey
 
 
@@ -63,8 +63,8 @@ class BreakerStore(Protocol):
 class PauseStore(Protocol):
     """Begins and ends pauses. All processes are notified. Raises StoreUnavailable."""
 
-    async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
-        """Begin a pause, or give an existing one a new reason and end; None: until resumed."""
+    async def pause(self, scope: Scope, *, note: str, for_s: float | None) -> Pause:
+        """Begin a pause, or give an existing one a new note and end; None: until resumed."""
         ...
 
     async def resume(self, scope: Scope) -> bool:

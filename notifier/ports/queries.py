@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from notifier.domain.controls import BreakerState, Pause
 from notifier.domain.notification import (
-    FailureView,
     NotificationId,
     NotificationView,
-    Status,
 )
 
 
@@ -20,10 +19,10 @@ class QueueState:
     """One row of `GET /v1/queues`.
 
     `due` is a minimum unless `due_is_exact`. `oldest_wait_s` is how long the oldest notification
-    that is due and not being sent has waited since it was first due. `limited_by_detail` says more,
-    None if there is no more to say. `is_configured` is False for a queue that has rows and whose
-    channel the settings do not have. `foreign` counts the pointers of other deployments that
-    arrived in the last minute.
+    that is due and not being sent has waited since it was first due, None without one.
+    `limited_by_detail` says more, None if there is no more to say. `is_configured` is False for a
+    queue that has rows and whose channel the settings do not have. `foreign` counts the pointers of
+    other deployments that arrived in the last minute.
     """
 
     queue: str
@@ -33,7 +32,7 @@ class QueueState:
     consumers: int
     busy: int
     rate_per_s: float
-    oldest_wait_s: float
+    oldest_wait_s: float | None
     limited_by: str
     limited_by_detail: str | None = None
     paused: bool
@@ -45,10 +44,11 @@ class QueueState:
 class ProviderState:
     """One row of `GET /v1/providers`.
 
-    `channels` are the channels it sends on. `reason` is why the breaker opened,
-    "" if it never did, and `code` the provider's code of the last failure; `probe_in_s` is when it
-    may be probed, 0 unless it is open or half-open. `calls` and `failures` are those of all workers
-    in the last 10 s. `hanging` are the channels whose calls are not answered.
+    `channels` are the channels it sends on. `reason` is why the breaker opened, "" if it never did,
+    and `code` the provider's code of the last failure. `since_at` is when the breaker last changed,
+    None if it never did; `probe_at` is when it may be probed, None while it is closed. `calls` and
+    `failures` are those of all workers in the last 10 s. `hanging` are the channels whose calls are
+    not answered.
     """
 
     provider: str
@@ -56,7 +56,8 @@ class ProviderState:
     breaker: BreakerState
     reason: str
     code: str
-    probe_in_s: float
+    since_at: datetime | None
+    probe_at: datetime | None
     paused: bool
     calls: int
     failures: int
@@ -73,16 +74,19 @@ class PauseState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Selects notifications or failures; unset fields select all.
+    """Selects notifications. A field with several values selects any of them, an empty one all.
 
-    `created_from` and `created_to` are seconds since the epoch. `before` is the cursor: results are
-    listed newest first, and only those older than this id are returned.
+    `reason`, `provider` and `code` are those of the result. `created_from` and `created_to` are
+    seconds since the epoch. `before` is the cursor: results are listed newest first, and only those
+    older than this id are returned.
     """
 
-    status: Status | None = None
-    channel: str | None = None
-    priority: str | None = None
-    reason: str | None = None
+    status: tuple[str, ...] = ()
+    channel: tuple[str, ...] = ()
+    priority: tuple[str, ...] = ()
+    reason: tuple[str, ...] = ()
+    provider: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
     created_from: float | None = None
     created_to: float | None = None
     before: NotificationId | None = None
@@ -104,16 +108,17 @@ class Page:
 class Reader(Protocol):
     """Reads notifications. Raises StoreUnavailable while Postgres does not answer."""
 
-    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the field's word
+    async def get(
+        self,
+        id: NotificationId,  # noqa: A002 the field's word
+        *,
+        with_content: bool = False,
+    ) -> NotificationView | None:
         """Return a notification with its attempts; None if no notification has this id."""
         ...
 
     async def notifications(self, selection: Filter) -> Page:
-        """Return a page of at most `selection.limit` notifications without attempts."""
-        ...
-
-    async def failures(self, selection: Filter) -> Sequence[FailureView]:
-        """Return at most `selection.limit` rows of the failure log, newest first."""
+        """Return a page of at most `selection.limit` notifications without attempts and content."""
         ...
 
 

@@ -11,6 +11,7 @@ from notifier.ports.queries import PauseState, ProviderState, QueueState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from datetime import datetime
 
     from notifier.domain.breaker import ProviderFigures
     from notifier.domain.controls import Breaker
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from notifier.scheduling.cluster.cluster_figures import ClusterFigures
     from notifier.scheduling.gates.queue_gates import QueueGates
 
-NO_WORKER: Final = "no worker"
-NO_CHANNEL: Final = "no channel"
+NO_WORKER: Final = "no_worker"
+NO_CHANNEL: Final = "no_channel"
 LIMIT_OF_PERMISSION: Final = {
     SendPermission.PAUSED: Limit.PAUSE,
     SendPermission.BREAKER_OPEN: Limit.BREAKER,
@@ -123,12 +124,18 @@ def _queue_state(
         consumers=sum(figures.consumers for figures in reports),
         busy=sum(figures.busy for figures in reports),
         rate_per_s=round(sum(figures.done_per_s for figures in reports), 3),
-        oldest_wait_s=round(waiting.oldest_wait.total_seconds(), 3) if waiting else 0.0,
+        oldest_wait_s=_oldest_wait_s(waiting),
         limited_by=limitation.limited_by,
         limited_by_detail=limitation.detail,
         paused=limitation.limited_by == Limit.PAUSE,
         foreign=sum(figures.foreign for figures in reports),
     )
+
+
+def _oldest_wait_s(waiting: Waiting | None) -> float | None:
+    if waiting is None or not waiting.oldest_wait:
+        return None
+    return round(waiting.oldest_wait.total_seconds(), 3)
 
 
 def _unconfigured_state(queue: UnconfiguredQueue) -> QueueState:
@@ -169,7 +176,7 @@ def _limitation(
 
 
 def _detail_of_controls(limit: Limit, gates: QueueGates, queue: QueueKey) -> str | None:
-    """Which pauses or breakers stop a queue, with their reasons."""
+    """Which pauses or breakers stop a queue, with their notes and reasons."""
     controls, providers = gates.snapshot(), gates.providers.get(queue.channel, ())
     scopes = {
         Scope(ScopeKind.QUEUE, str(queue)),
@@ -177,7 +184,7 @@ def _detail_of_controls(limit: Limit, gates: QueueGates, queue: QueueKey) -> str
         *(Scope(ScopeKind.PROVIDER, name) for name in providers),
     }
     if limit is Limit.PAUSE:
-        named = [_named(str(p.scope), p.reason) for p in controls.pauses if p.scope in scopes]
+        named = [_named(str(p.scope), p.note) for p in controls.pauses if p.scope in scopes]
     else:
         named = [
             _named(breaker.provider, f"{breaker.reason} {breaker.code}".strip())
@@ -187,8 +194,8 @@ def _detail_of_controls(limit: Limit, gates: QueueGates, queue: QueueKey) -> str
     return "; ".join(named) or None
 
 
-def _named(name: str, reason: str) -> str:
-    return f"{name}: {reason}" if reason else name
+def _named(name: str, why: str) -> str:
+    return f"{name}: {why}" if why else name
 
 
 def _provider_state(
@@ -205,7 +212,8 @@ def _provider_state(
         breaker=breaker.state if breaker else BreakerState.CLOSED,
         reason=breaker.reason if breaker else "",
         code=breaker.code if breaker else "",
-        probe_in_s=_probe_in_s(breaker),
+        since_at=breaker.since_at if breaker else None,
+        probe_at=_probe_at(breaker),
         paused=any(pause.scope == Scope(ScopeKind.PROVIDER, name) for pause in controls.pauses),
         calls=sum(figures.calls for figures in reports),
         failures=sum(figures.failures for figures in reports),
@@ -213,7 +221,7 @@ def _provider_state(
     )
 
 
-def _probe_in_s(breaker: Breaker | None) -> float:
+def _probe_at(breaker: Breaker | None) -> datetime | None:
     if breaker is None or breaker.state is BreakerState.CLOSED:
-        return 0.0
-    return round(max(0.0, breaker.probe_in_s), 3)
+        return None
+    return breaker.probe_at

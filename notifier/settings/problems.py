@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Final
 
 from notifier.domain.errors import ConfigError
+from notifier.domain.similar_names import most_similar
 from notifier.settings.secrets import shown
 
 
@@ -65,8 +65,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if (other := _OTHER_NAMES.get(name)) in names:
         return f', did you mean "{other}"?'
-    by_lower_case = {known_name.lower(): known_name for known_name in names}
-    similar = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
-    if similar:
-        return f', did you mean "{by_lower_case[similar[0]]}"?'
+    if similar := most_similar(name, names):
+        return f', did you mean "{similar}"?'
     return f", known: {', '.join(names)}" if 0 < len(names) <= 12 else ""  # noqa: PLR2004 one line

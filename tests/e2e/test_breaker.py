@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.client import Client, Document, open_client, submit_body, until
+from harness.client import Client, open_client, submit_body, until
 from harness.system import System, running_system, urls
 from notifier.embedded.process import run_steps_async
 from tests.e2e.scripted import HttpScript, Reply, open_http_script
@@ -22,7 +22,7 @@ def system(system_folder: Path, database_url: str, vhost_url: str) -> Iterator[S
 
 
 async def limit_of(client: Client, queue: str) -> str:
-    rows: list[Document] = await client.read(f"{client.api}/v1/queues")
+    rows = await client.items("queues")
     return next(str(row["limited_by"]) for row in rows if row["queue"] == queue)
 
 
@@ -45,7 +45,7 @@ async def test_a_worker_that_is_stopped_during_its_probe_closes_the_breaker(
                 replies.append((201, {"sid": "SM1"}))
                 asyncio.get_running_loop().call_later(0.5, script.answered.set)
                 await run_steps_async(worker.stopping())  # a second signal would end it at once
-                rows: list[Document] = await client.read(f"{client.api}/v1/providers")
+                rows = await client.items("providers")
                 assert {row["breaker"] for row in rows} == {"closed"}
                 system.start_worker()
                 assert await client.all_final(ids) == {"sent": 60}

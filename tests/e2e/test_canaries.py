@@ -165,7 +165,7 @@ async def refused_requests(api: str) -> None:
         for path in (f"/{STRANGER}", f"/v1/notifications/{STRANGER}", f"/v1/failures?{STRANGER}=1"):
             await refused(session.get(path, headers={"Authorization": f"Bearer {STRANGER}"}))
         await refused(session.get(f"/v1/notifications?cursor={quote(STRANGER)}"))
-        await refused(session.post(f"/v1/queues/{STRANGER}/pause", json={"reason": STRANGER}))
+        await refused(session.put(f"/v1/pauses/queue/{STRANGER}", json={"note": STRANGER}))
 
 
 async def refused(asking: Any) -> None:

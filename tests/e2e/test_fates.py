@@ -140,7 +140,7 @@ async def test_what_waits_longer_than_its_ttl_expires_without_a_call(client: Cli
     await client.set_behaviour(channel="push", latency_ms=1500)
     ahead = await client.submit([submit_body("push.medium")] * 2)
     await until(lambda: client.calls(ahead[0]), bool)
-    which = await client.submit_one(submit_body("push.medium", ttl=1))
+    which = await client.submit_one(submit_body("push.medium", ttl_s=1))
     found = await client.final(which)
     assert (found["status"], found["attempts"]) == ("expired", [])
     assert await client.calls(which) == []

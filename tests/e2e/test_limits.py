@@ -27,7 +27,7 @@ def system(system_folder: Path, database_url: str, vhost_url: str) -> Iterator[S
 
 
 async def limit_of(client: Client, queue: str) -> str:
-    rows = await client.read(f"{client.api}/v1/queues")
+    rows = await client.items("queues")
     return next(str(row["limited_by"]) for row in rows if row["queue"] == queue)
 
 

@@ -74,7 +74,7 @@ async def test_a_server_that_takes_ten_connections_gets_every_mail_once(
         ids = await app.submit(mails(COUNT))
         await until(app.statuses, lambda found: set(found.values()) == {"sent"})
         assert Counter(mail_server.message_ids()) == Counter(map(str, ids))
-        rows = await app.read(f"{app.api}/v1/providers")
+        rows = await app.items("providers")
         assert next(row["breaker"] for row in rows if row["provider"] == "smtp") == "closed"
 
 

@@ -82,7 +82,7 @@ def pushes(count: int, platform: str, priority: str) -> list[Document]:
 
 
 async def provider(client: Client, name: str) -> Document:
-    rows: list[Document] = await client.read(f"{client.api}/v1/providers")
+    rows = await client.items("providers")
     return next(row for row in rows if row["provider"] == name)
 
 
@@ -369,12 +369,12 @@ async def test_rows_that_expired_in_a_pause_use_no_slot_of_the_rate(
             providers__twilio__rate=4,
         ) as app,
     ):
-        await app.submit(codes(4000, ttl=8))
+        await app.submit(codes(4000, ttl_s=8))
         await app.hold("pause", "queue", "sms.high")
         await asyncio.sleep(10)
         await app.hold("resume", "queue", "sms.high")
         # Were their slots used, it would wait until the sweeper ends them, and expire.
-        fresh = await app.submit_one(codes(1, ttl=30)[0] | {"recipient": "+12025559999"})
+        fresh = await app.submit_one(codes(1, ttl_s=30)[0] | {"recipient": "+12025559999"})
         assert (await app.final(fresh))["status"] == "sent"
         assert len(script.calls_of("+12025559999")) == 1
 

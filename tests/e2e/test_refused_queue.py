@@ -42,5 +42,5 @@ async def test_one_refused_queue_is_named_the_others_are_sent_and_its_deletion_n
 
 
 async def row_of(client: Client, queue: str) -> dict[str, object]:
-    rows: list[dict[str, object]] = await client.read(f"{client.api}/v1/queues")
+    rows = await client.items("queues")
     return next(row for row in rows if row["queue"] == queue)

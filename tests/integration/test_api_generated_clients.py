@@ -29,8 +29,9 @@ PROGRAMS = Path(sys.executable).parent
 SUBMIT = """
 import json, sys
 from client import Client
-from client.api.default import get_notification, submit, submit_batch
-from client.models import Batch, Content, ContentDataType0, Priority, Problem, Submit
+from client.api.notifications import get_notification, submit, submit_batch
+from client.models import Batch, Content, ContentDataType0, GetNotificationIncludeItem
+from client.models import Priority, Problem, Submit
 from client.models import SubmitChannel, SubmitMetadataType0
 
 client = Client(base_url=sys.argv[1])
@@ -47,11 +48,13 @@ refused = submit.sync(
     client=client, body=Submit(channel=SubmitChannel.SMS, recipient="1", content=content)
 )
 assert isinstance(refused, Problem)
-found = get_notification.sync(id=accepted.id, client=client)
+found = get_notification.sync(
+    id=accepted.id, client=client, include=[GetNotificationIncludeItem.CONTENT]
+)
 print(json.dumps({
     "queue": accepted.queue,
     "batch": [result.queue for result in batch.results],
-    "refused": refused.field,
+    "refused": refused.errors[0].field,
     "metadata": found.metadata.to_dict(),
     "content": found.content.to_dict(),
 }))
@@ -103,6 +106,12 @@ def without_far_future(body: object) -> None:
             without_far_future(item)
 
 
+def without_unrelated_filters(query: dict[str, Any] | None) -> None:
+    """Leaves out cursors and filters that depend on other filters: no schema can say so."""
+    for name in ("cursor", "reason", "provider", "code"):
+        (query or {}).pop(name, None)
+
+
 @pytest.mark.parametrize("label", sorted(OPERATIONS))
 def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
     label: str, api_url: str
@@ -111,6 +120,7 @@ def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
     @given(OPERATIONS[label].as_strategy())
     def check(case: Any) -> None:
         without_far_future(case.body)
+        without_unrelated_filters(case.query)
         case.call_and_validate(base_url=api_url)
 
     check()

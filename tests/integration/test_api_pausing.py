@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -44,10 +45,11 @@ RULES = make_rules(providers=("http", "smtp"), request_deadline_s=2.0)
 PROVIDERS = {Channel("email"): ["smtp"], Channel("sms"): ["http"], Channel("push"): ["http"]}
 EMAIL_LOW = Scope(ScopeKind.QUEUE, "email.low")
 PATHS = {
-    "queues/email.low": EMAIL_LOW,
-    "channels/sms": Scope(ScopeKind.CHANNEL, "sms"),
-    "providers/smtp": Scope(ScopeKind.PROVIDER, "smtp"),
+    "pauses/queue/email.low": EMAIL_LOW,
+    "pauses/channel/sms": Scope(ScopeKind.CHANNEL, "sms"),
+    "pauses/provider/smtp": Scope(ScopeKind.PROVIDER, "smtp"),
 }
+PATH = "pauses/queue/email.low"
 JSON = {"Content-Type": "application/json"}
 
 
@@ -62,15 +64,27 @@ async def client(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
         yield client
 
 
-async def post(client: aiohttp.ClientSession, path: str, **request: Any) -> tuple[int, Any]:
-    async with client.post(f"/v1/{path}", **request) as response:
+async def put(client: aiohttp.ClientSession, path: str, **request: Any) -> tuple[int, Any]:
+    return await answer(client, "PUT", path, **request)
+
+
+async def delete(client: aiohttp.ClientSession, path: str, **request: Any) -> tuple[int, Any]:
+    return await answer(client, "DELETE", path, **request)
+
+
+async def answer(
+    client: aiohttp.ClientSession, method: str, path: str, **request: Any
+) -> tuple[int, Any]:
+    async with client.request(method, f"/v1/{path}", **request) as response:
         return response.status, await response.json(content_type=None)
 
 
 async def get(client: aiohttp.ClientSession, path: str) -> Any:
     async with client.get(f"/v1/{path}") as response:
         assert response.status == 200
-        return await response.json()
+        page = await response.json()
+        assert page["next_cursor"] is None
+        return page["items"]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -78,88 +92,113 @@ async def test_each_kind_is_paused_listed_and_resumed(
     client: aiohttp.ClientSession, store: MemoryStore, path: str
 ) -> None:
     scope = PATHS[path]
-    pause = {"kind": scope.kind, "name": scope.name, "reason": "too much", "expires_in_s": 60.0}
-    pause |= {"matches": True}
-    body = {"reason": "too much", "for": 60}
-    assert await post(client, f"{path}/pause", json=body) == (200, pause)
+    pause = {
+        "kind": scope.kind,
+        "name": scope.name,
+        "note": "too much",
+        "paused_at": "2030-01-31T08:00:00Z",
+        "expires_at": "2030-01-31T08:01:00Z",
+        "matches": True,
+    }
+    body = {"note": "too much", "for_s": 60}
+    assert await put(client, path, json=body) == (200, pause)
     assert await get(client, "pauses") == [pause]
     for was_paused in (True, False):
-        resumed = {"kind": scope.kind, "name": scope.name, "resumed": was_paused}
-        assert await post(client, f"{path}/resume") == (200, resumed)
+        assert await delete(client, path) == (200, {"was_paused": was_paused})
     assert store.paused == {}
+    assert await get(client, "pauses") == []
 
 
 @pytest.mark.parametrize(
     "request_body",
-    [{}, {"data": b"", "headers": JSON}, {"json": {}}, {"json": {"for": None}}],
+    [{}, {"data": b"", "headers": JSON}, {"json": {}}, {"json": {"for_s": None, "note": None}}],
     ids=["none", "empty", "empty object", "null"],
 )
-async def test_a_pause_without_fields_has_no_reason_and_no_end(
+async def test_a_pause_without_fields_has_no_note_and_no_end(
     client: aiohttp.ClientSession, store: MemoryStore, request_body: dict[str, Any]
 ) -> None:
-    status, response = await post(client, "queues/email.low/pause", **request_body)
-    assert (status, response["expires_in_s"], response["reason"]) == (200, None, "")
+    status, response = await put(client, PATH, **request_body)
+    assert (status, response["expires_at"], response["note"]) == (200, None, None)
     assert store.paused[EMAIL_LOW].expires_in_s is None
 
 
-async def test_a_second_pause_replaces_the_reason_and_the_end(
-    client: aiohttp.ClientSession,
-) -> None:
-    for body in ({"reason": "first"}, {"reason": "second", "for": 5}):
-        await post(client, "queues/email.low/pause", json=body)
-    (pause,) = await get(client, "pauses")
-    assert (pause["reason"], pause["expires_in_s"]) == ("second", 5.0)
-
-
-async def test_a_reason_may_have_300_characters_of_any_script(
+async def test_a_second_pause_replaces_the_note_and_the_end(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    reason = "\N{GRINNING FACE}" * 300
-    assert (await post(client, "queues/email.low/pause", json={"reason": reason}))[0] == 200
-    assert store.paused[EMAIL_LOW].reason == reason
+    for body in ({"note": "first"}, {"note": "second", "for_s": 5}):
+        await put(client, PATH, json=body)
+    (pause,) = await get(client, "pauses")
+    assert pause["note"] == "second"
+    assert store.paused[EMAIL_LOW].expires_in_s == 5.0
+
+
+async def test_a_note_may_have_300_characters_of_any_script(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    note = "\N{GRINNING FACE}" * 300
+    assert (await put(client, PATH, json={"note": note}))[0] == 200
+    assert store.paused[EMAIL_LOW].note == note
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize(
+    ("path", "field", "detail"),
+    [
+        (
+            "queue/email.urgent",
+            "name",
+            f"There is no queue 'email.urgent'. There are: {', '.join(map(str, QUEUES))}.",
+        ),
+        ("channel/fax", "name", "There is no channel 'fax'. There are: email, sms, push."),
+        ("provider/unknown", "name", "There is no provider 'unknown'. There are: http, smtp."),
+        ("provider/%00", "name", "There is no provider '\\x00'. There are: http, smtp."),
+        (
+            "queues/email.low",
+            "kind",
+            "There is no kind of pause 'queues'. There are: queue, channel, provider.",
+        ),
+    ],
+)
+async def test_an_unknown_kind_or_name_is_answered_404_with_the_known_ones(
+    client: aiohttp.ClientSession,
+    store: MemoryStore,
+    path: str,
+    field: str,
+    detail: str,
+    method: str,
+) -> None:
+    status, problem = await answer(client, method, f"pauses/{path}")
+    assert (status, problem["detail"]) == (404, detail)
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert store.paused == {}
 
 
 @pytest.mark.parametrize("action", ["pause", "resume"])
-@pytest.mark.parametrize(
-    ("path", "detail"),
-    [
-        (
-            "queues/email.urgent",
-            f"There is no queue 'email.urgent'. There are: {', '.join(map(str, QUEUES))}.",
-        ),
-        ("channels/fax", "There is no channel 'fax'. There are: email, sms, push."),
-        ("providers/unknown", "There is no provider 'unknown'. There are: http, smtp."),
-        ("providers/%00", "There is no provider '\\x00'. There are: http, smtp."),
-    ],
-)
-async def test_an_unknown_name_is_answered_404_with_the_known_names(
-    client: aiohttp.ClientSession, store: MemoryStore, path: str, detail: str, action: str
+@pytest.mark.parametrize("of", ["queues/email.low", "channels/sms", "providers/smtp"])
+async def test_the_earlier_routes_are_gone(
+    client: aiohttp.ClientSession, action: str, of: str
 ) -> None:
-    status, problem = await post(client, f"{path}/{action}")
-    assert (status, problem["detail"]) == (404, detail)
-    assert problem["field"] == path.partition("s/")[0]
-    assert store.paused == {}
+    assert (await answer(client, "POST", f"{of}/{action}"))[0] == 404
 
 
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        (b'{"for":0}', "for"),
-        (b'{"for":-1}', "for"),
-        (b'{"for":"long"}', "for"),
-        (b'{"for":true}', "for"),
-        (b'{"for":2592001}', "for"),
-        (b'{"for":1e999}', "for"),
-        (b'{"reason":7}', "reason"),
-        (b'{"reason":null}', "reason"),
-        (b'{"reason":"' + b"x" * 301 + b'"}', "reason"),
-        (b'{"reason":"two\\nlines"}', "reason"),
-        (b'{"reason":"its end\\n"}', "reason"),
-        (b'{"reason":"\\u001b[31m"}', "reason"),
-        (b'{"reason":"nul\\u0000"}', "reason"),
-        (b'{"reason":"\\ud800"}', "reason"),
-        (b'{"reason":"\xff"}', "$"),
-        (b'{"why":"x"}', "why"),
+        (b'{"for_s":0}', "for_s"),
+        (b'{"for_s":-1}', "for_s"),
+        (b'{"for_s":"long"}', "for_s"),
+        (b'{"for_s":true}', "for_s"),
+        (b'{"for_s":2592001}', "for_s"),
+        (b'{"for_s":1e999}', "for_s"),
+        (b'{"note":7}', "note"),
+        (b'{"note":"' + b"x" * 301 + b'"}', "note"),
+        (b'{"note":"two\\nlines"}', "note"),
+        (b'{"note":"its end\\n"}', "note"),
+        (b'{"note":"\\u001b[31m"}', "note"),
+        (b'{"note":"nul\\u0000"}', "note"),
+        (b'{"note":"\\ud800"}', "note"),
+        (b'{"note":"\xff"}', "$"),
+        (b'{"who":"x"}', "who"),
         (b"[]", "$"),
         (b"null", "$"),
         (b"{", "$"),
@@ -169,35 +208,40 @@ async def test_an_unknown_name_is_answered_404_with_the_known_names(
 async def test_the_problem_names_a_wrong_field(
     client: aiohttp.ClientSession, store: MemoryStore, body: bytes, field: str
 ) -> None:
-    status, problem = await post(client, "queues/email.low/pause", data=body, headers=JSON)
-    assert (status, problem["field"]) == (400, field)
+    status, problem = await put(client, PATH, data=body, headers=JSON)
+    assert (status, [error["field"] for error in problem["errors"]]) == (400, [field])
     assert store.paused == {}
 
 
-async def test_the_problem_of_an_unknown_field_lists_the_known_fields(
-    client: aiohttp.ClientSession,
+async def test_the_earlier_names_are_refused_with_the_present_ones(
+    client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    _, problem = await post(client, "queues/email.low/pause", json={"for_s": 1})
-    assert problem["expected"] == "only reason, for here"
+    status, problem = await put(client, PATH, json={"reason": "flood", "for": 60, "x": 1})
+    assert (status, problem["detail"]) == (400, "3 fields are wrong.")
+    assert [(error["field"], error["expected"]) for error in problem["errors"]] == [
+        ("reason", "note"),
+        ("for", "for_s"),
+        ("x", "only for_s, note here"),
+    ]
+    assert store.paused == {}
 
 
 async def test_a_body_that_is_too_large_or_not_json_is_refused(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
     large = b" " * (MAX_BODY_BYTES + 1)
-    assert (await post(client, "queues/email.low/pause", data=large, headers=JSON))[0] == 413
-    assert (await post(client, "queues/email.low/pause", data={"for": "5"}))[0] == 415
+    assert (await put(client, PATH, data=large, headers=JSON))[0] == 413
+    assert (await put(client, PATH, data={"for_s": "5"}))[0] == 415
     assert store.paused == {}
 
 
-@pytest.mark.parametrize(
-    "path", [f"{path}/{verb}" for path in PATHS for verb in ("pause", "resume")]
-)
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize("path", PATHS)
 async def test_without_postgres_pause_and_resume_are_answered_503(
-    client: aiohttp.ClientSession, store: MemoryStore, path: str
+    client: aiohttp.ClientSession, store: MemoryStore, path: str, method: str
 ) -> None:
     store.error = StoreUnavailable("gone")
-    async with client.post(f"/v1/{path}") as response:
+    async with client.request(method, f"/v1/{path}") as response:
         assert response.status == 503
         assert int(response.headers["Retry-After"]) >= 1
 
@@ -228,20 +272,21 @@ class HangingStore(MemoryStore):
 async def test_a_request_that_outlasts_the_deadline_is_answered_503() -> None:
     rules = make_rules(request_deadline_s=0.05)
     async with open_client(make_api(HangingStore(), rules)) as client:
-        assert (await post(client, "queues/email.low/resume"))[0] == 503
+        assert (await delete(client, PATH))[0] == 503
         async with client.get("/v1/pauses") as response:
             assert response.status == 503
 
 
 async def test_the_providers_show_their_breakers(client: aiohttp.ClientSession) -> None:
-    await post(client, "providers/smtp/pause")
+    await put(client, "pauses/provider/smtp")
     assert await get(client, "providers") == [
         {
             "provider": "smtp",
             "channels": ["email"],
             "breaker": "open",
             "reason": "errors",
-            "probe_in_s": 3.5,
+            "since_at": "2030-01-31T08:00:00Z",
+            "probe_at": "2030-01-31T08:00:05Z",
             "paused": True,
             "calls": 20,
             "failures": 11,
@@ -291,28 +336,38 @@ async def paused_queues(client: aiohttp.ClientSession) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("path", "paused"),
     [
-        ("queues/email.low", ["email.low"]),
-        ("channels/sms", ["sms.high", "sms.medium", "sms.low"]),
-        ("providers/smtp", ["email.high", "email.medium", "email.low"]),
+        ("pauses/queue/email.low", ["email.low"]),
+        ("pauses/channel/sms", ["sms.high", "sms.medium", "sms.low"]),
+        ("pauses/provider/smtp", ["email.high", "email.medium", "email.low"]),
     ],
 )
 async def test_a_pause_set_by_one_process_holds_in_every_other_until_any_resumes_it(
     database_url: str, path: str, paused: list[str]
 ) -> None:
     async with real_api(database_url) as first, real_api(database_url) as second:
-        body = {"reason": "übermäßig", "for": 2_592_000}
-        status, response = await post(first, f"{path}/pause", json=body)
-        assert (status, response["expires_in_s"]) == (200, 2_592_000.0)
-        (pause,) = await get(second, "pauses")
-        assert (pause["kind"], pause["name"]) == (PATHS[path].kind, PATHS[path].name)
-        assert pause["reason"] == "übermäßig"
-        assert 2_590_000 < pause["expires_in_s"] <= 2_592_000
+        body = {"note": "übermäßig", "for_s": 2_592_000}
+        status, response = await put(first, path, json=body)
+        assert status == 200
+        paused_at, expires_at = (
+            datetime.fromisoformat(response[name]) for name in ("paused_at", "expires_at")
+        )
+        assert expires_at - paused_at == timedelta(days=30)
+        assert await get(second, "pauses") == [response]
+        assert (response["kind"], response["name"]) == (PATHS[path].kind, PATHS[path].name)
+        assert response["note"] == "übermäßig"
         assert await paused_queues(second) == dict.fromkeys(paused, "pause")
         rows = await get(first, "providers")
-        assert [row["paused"] for row in rows] == [False, path == "providers/smtp"]
-        assert (await post(second, f"{path}/resume"))[1]["resumed"] is True
-        assert (await post(first, f"{path}/resume"))[1]["resumed"] is False
+        assert [row["paused"] for row in rows] == [False, path == "pauses/provider/smtp"]
+        assert await delete(second, path) == (200, {"was_paused": True})
+        assert await delete(first, path) == (200, {"was_paused": False})
         assert await paused_queues(first) == {}
+
+
+async def test_a_second_pause_keeps_the_beginning_and_drops_the_end(database_url: str) -> None:
+    async with real_api(database_url) as client:
+        _, first = await put(client, PATH, json={"for_s": 60})
+        _, second = await put(client, PATH, json={"note": "longer"})
+        assert (second["paused_at"], second["expires_at"]) == (first["paused_at"], None)
 
 
 async def test_a_pause_of_a_removed_provider_can_be_resumed(
@@ -322,18 +377,21 @@ async def test_a_pause_of_a_removed_provider_can_be_resumed(
         real_api(database_url) as client,
         open_controls(ConnectionSettings(url=database_url), worker_id()) as controls,
     ):
-        await controls.pause(Scope(ScopeKind.PROVIDER, "gone"), reason="", for_s=None)
-        assert (await post(client, "providers/gone/pause"))[0] == 404
-        assert (await post(client, "providers/gone/resume"))[1]["resumed"] is True
-        assert (await post(client, "providers/gone/resume"))[0] == 404
+        await controls.pause(Scope(ScopeKind.PROVIDER, "gone"), note="", for_s=None)
+        path = "pauses/provider/gone"
+        (shown,) = await get(client, "pauses")
+        assert (shown["name"], shown["matches"]) == ("gone", False)
+        assert (await put(client, path))[0] == 404
+        assert (await delete(client, path))[1] == {"was_paused": True}
+        assert (await delete(client, path))[0] == 404
         assert await get(client, "pauses") == []
 
 
 async def test_an_expired_pause_is_not_listed(database_url: str) -> None:
     async with real_api(database_url) as client:
         for seconds in ("0.001", "1e-320"):
-            body = f'{{"for":{seconds}}}'.encode()
-            status, _ = await post(client, "queues/email.low/pause", data=body, headers=JSON)
+            body = f'{{"for_s":{seconds}}}'.encode()
+            status, _ = await put(client, PATH, data=body, headers=JSON)
             assert status == 200
             await asyncio.sleep(0.01)
             assert await get(client, "pauses") == []
@@ -343,12 +401,12 @@ async def test_a_pause_is_refused_while_postgres_is_down_and_accepted_afterwards
     private_postgres: PostgresServer, private_database_url: str
 ) -> None:
     async with real_api(private_database_url) as client:
-        assert (await post(client, "channels/sms/pause"))[0] == 200
+        assert (await put(client, "pauses/channel/sms"))[0] == 200
         await run_steps_async(private_postgres.killing())
-        for path in ("channels/sms/resume", "queues/email.low/pause"):
-            assert (await post(client, path))[0] == 503
+        assert (await delete(client, "pauses/channel/sms"))[0] == 503
+        assert (await put(client, PATH))[0] == 503
         await run_steps_async(private_postgres.starting())
         async with asyncio.timeout(20):
-            while (await post(client, "channels/sms/resume"))[0] != 200:
+            while (await delete(client, "pauses/channel/sms"))[0] != 200:
                 await asyncio.sleep(0.05)
         assert await get(client, "pauses") == []

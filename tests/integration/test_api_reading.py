@@ -27,6 +27,12 @@ async def client(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
         yield client
 
 
+async def fields_in(response: aiohttp.ClientResponse) -> list[str]:
+    """The fields that a problem names."""
+    problem = await response.json(content_type=None)
+    return [error["field"] for error in problem["errors"]]
+
+
 async def submit(client: aiohttp.ClientSession, **changes: object) -> str:
     async with client.post(NOTIFICATIONS, json=submit_body(**changes)) as response:
         assert response.status == 202
@@ -39,17 +45,44 @@ async def test_a_notification_is_shown_with_its_attempts(
 ) -> None:
     notification_id = await submit(client, metadata={"order": 7}, max_tries=3)
     store.fail(next(iter(store.views)))
-    async with client.get(f"{NOTIFICATIONS}/{notification_id}") as response:
+    url = f"{NOTIFICATIONS}/{notification_id}?include=content"
+    async with client.get(url) as response:
         body = await response.json()
     assert body["id"] == notification_id
     assert (body["status"], body["tries"], body["last_error"]) == (Status.FAILED, 1, "550")
     assert (body["channel"], body["priority"], body["queue"]) == ("email", "high", "email.high")
     assert body["content"] == {"subject": "Your code", "body": "123456"}
     assert body["metadata"] == {"order": 7}
-    assert [(attempt["claim"], attempt["outcome"]) for attempt in body["attempts"]] == [
+    assert [(attempt["number"], attempt["outcome"]) for attempt in body["attempts"]] == [
         (1, "refused")
     ]
+    assert (body["provider"], body["reference"]) == ("smtp", None)
+    assert body["result"] == {
+        "reason": "refused",
+        "provider": "smtp",
+        "code": "550",
+        "detail": "no such user",
+        "at": body["attempts"][0]["finished_at"],
+    }
     assert body["created_at"].endswith("Z")
+
+
+async def test_the_content_is_shown_only_to_who_asks_for_it(
+    client: aiohttp.ClientSession,
+) -> None:
+    notification_id = await submit(client)
+    async with client.get(f"{NOTIFICATIONS}/{notification_id}") as response:
+        body = await response.json()
+    assert "content" not in body
+    assert body["result"] is None
+
+
+@pytest.mark.parametrize("include", ["receipts", "content,attempts", "", "Content"])
+async def test_an_unknown_part_of_the_answer_is_refused(
+    client: aiohttp.ClientSession, include: str
+) -> None:
+    async with client.get(f"{NOTIFICATIONS}/{UNKNOWN_ID}?include={include}") as response:
+        assert (response.status, await fields_in(response)) == (400, ["?include"])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +113,7 @@ async def test_pages_list_each_notification_once_newest_first(
     while True:
         async with client.get(NOTIFICATIONS, params=params) as response:
             page = await response.json()
-        seen += [row["id"] for row in page["notifications"]]
+        seen += [row["id"] for row in page["items"]]
         if page["next_cursor"] is None:
             break
         params["cursor"] = page["next_cursor"]
@@ -89,38 +122,51 @@ async def test_pages_list_each_notification_once_newest_first(
 
 async def test_filters_reach_the_store(client: aiohttp.ClientSession, store: MemoryStore) -> None:
     params = {
-        "status": "queued",
+        "status": "queued,sent",
         "channel": "email",
-        "priority": "low",
+        "priority": "low,high",
         "created_from": "2026-01-01T00:00:00Z",
         "created_to": "2026-01-01T02:00:00+02:00",
     }
     async with client.get(NOTIFICATIONS, params=params) as response:
-        assert await response.json() == {"notifications": [], "next_cursor": None}
+        assert await response.json() == {"items": [], "next_cursor": None}
     (page,) = store.filters
-    assert (page.status, page.channel, page.priority) == (Status.QUEUED, "email", "low")
+    assert (page.status, page.channel, page.priority) == (
+        ("queued", "sent"),
+        ("email",),
+        ("high", "low"),
+    )
     assert page.created_from == page.created_to == 1_767_225_600
 
 
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        ("limit=0", "limit"),
-        ("limit=201", "limit"),
-        ("limit=x", "limit"),
-        ("limit=%D9%A1", "limit"),
-        ("limit=1&limit=2", "limit"),
-        ("cursor=x", "cursor"),
-        ("cursor=%00", "cursor"),
-        ("cursor=%C3%A9%C3%A9", "cursor"),
-        ("status=nowhere", "status"),
-        ("channel=fax", "channel"),
-        ("priority=urgent", "priority"),
-        ("created_from=yesterday", "created_from"),
-        ("created_to=2026-01-01T00:00:00", "created_to"),
-        ("created_to=2026-01-01T00:00:00+02:00", "created_to"),
-        ("reason=refused", "reason"),
-        ("colour=red", "colour"),
+        ("limit=0", "?limit"),
+        ("limit=201", "?limit"),
+        ("limit=x", "?limit"),
+        ("limit=%D9%A1", "?limit"),
+        ("limit=1&limit=2", "?limit"),
+        ("cursor=x", "?cursor"),
+        ("cursor=%00", "?cursor"),
+        ("cursor=%C3%A9%C3%A9", "?cursor"),
+        ("status=nowhere", "?status"),
+        ("channel=fax", "?channel"),
+        ("priority=urgent", "?priority"),
+        ("created_from=yesterday", "?created_from"),
+        ("created_to=2026-01-01T00:00:00", "?created_to"),
+        ("created_to=2026-01-01T00:00:00+02:00", "?created_to"),
+        ("status=failed,", "?status"),
+        ("status=failed&reason=bored", "?reason"),
+        ("reason=refused", "?status"),
+        ("status=failed,queued&provider=smtp", "?status"),
+        ("code=550", "?status"),
+        ("status=failed&code=", "?code"),
+        ("status=failed&code=%00", "?code"),
+        ("status=failed&provider=" + "x" * 101, "?provider"),
+        ("status=failed&code=" + ",".join(map(str, range(21))), "?code"),
+        ("include=content", "?include"),
+        ("colour=red", "?colour"),
     ],
 )
 async def test_the_error_names_a_wrong_parameter(
@@ -128,7 +174,56 @@ async def test_the_error_names_a_wrong_parameter(
 ) -> None:
     async with client.get(f"{NOTIFICATIONS}?{query}") as response:
         assert (response.status, response.content_type) == (400, "application/problem+json")
-        assert (await response.json(content_type=None))["field"] == field
+        assert await fields_in(response) == [field]
+
+
+async def test_all_wrong_parameters_are_named_at_once(client: aiohttp.ClientSession) -> None:
+    query = "state=failed&limit=0&chanel=sms&since=x&priority=urgent"
+    async with client.get(f"{NOTIFICATIONS}?{query}") as response:
+        problem = await response.json(content_type=None)
+    assert problem["detail"] == "5 fields are wrong."
+    assert {error["field"]: error["expected"] for error in problem["errors"]} == {
+        "?state": "status",
+        "?limit": "a whole number from 1 to 200",
+        "?chanel": "channel",
+        "?since": "created_from",
+        "?priority": "one of high, medium, low, or several with commas between them",
+    }
+
+
+async def first_cursor(client: aiohttp.ClientSession, query: str) -> str:
+    async with client.get(f"{NOTIFICATIONS}?limit=1&{query}") as response:
+        cursor: str = (await response.json())["next_cursor"]
+        return cursor
+
+
+async def test_a_cursor_is_valid_for_the_same_filter_only(client: aiohttp.ClientSession) -> None:
+    for _ in range(3):
+        await submit(client)
+    cursor = await first_cursor(client, "status=queued,sent&channel=email")
+    for query, status in [
+        ("status=queued,sent&channel=email", 200),
+        ("channel=email&status=sent,queued&limit=2", 200),
+        ("status=queued&channel=email", 400),
+        ("status=queued,sent", 400),
+        ("status=queued,sent&channel=email&created_from=2026-01-01T00:00:00Z", 400),
+        ("", 400),
+    ]:
+        async with client.get(f"{NOTIFICATIONS}?{query}&cursor={cursor}") as response:
+            assert response.status == status, query
+            if status == 400:
+                assert await fields_in(response) == ["?cursor"]
+
+
+@pytest.mark.parametrize("cut", [slice(1, None), slice(-1), slice(0, 22)], ids=str)
+async def test_a_cursor_that_was_changed_is_refused(
+    client: aiohttp.ClientSession, cut: slice
+) -> None:
+    for _ in range(2):
+        await submit(client)
+    cursor = await first_cursor(client, "")
+    async with client.get(f"{NOTIFICATIONS}?cursor={cursor[cut]}") as response:
+        assert (response.status, await fields_in(response)) == (400, ["?cursor"])
 
 
 @pytest.mark.parametrize(
@@ -157,29 +252,47 @@ async def test_every_instant_is_accepted_and_limited_to_what_postgres_can_hold(
     assert getattr(store.filters[-1], name) == pytest.approx(seconds)
 
 
-async def test_failures_are_listed_with_their_reason(
+async def test_the_deprecated_failures_are_the_failed_notifications(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    submitted = await submit(client)
-    for notification_id in list(store.views):
+    for _ in range(3):
+        await submit(client)
+    failed = list(store.views)[:2]
+    for notification_id in failed:
         store.fail(notification_id)
-    async with client.get("/v1/failures", params={"reason": "refused", "limit": "1"}) as response:
+    params = {"reason": "refused", "limit": "1"}
+    async with client.get("/v1/failures", params=params) as response:
+        assert response.headers["Deprecation"].startswith("@1")
+        assert response.headers["Link"] == (
+            f'<{NOTIFICATIONS}?status=failed>; rel="successor-version", '
+            '</docs#listFailures>; rel="deprecation"; type="text/html"'
+        )
         page = await response.json()
-    (failure,) = page["failures"]
-    assert (failure["id"], failure["reason"], failure["code"]) == (submitted, "refused", "550")
-    assert page["next_cursor"] is None
-    assert store.filters[0].reason == "refused"
+    async with client.get(NOTIFICATIONS, params=params | {"status": "failed"}) as response:
+        assert "Deprecation" not in response.headers
+        assert await response.json() == page
+    (failure,) = page["items"]
+    assert (failure["id"], failure["result"]["reason"]) == (str(max(failed)), "refused")
+    assert {selection.status for selection in store.filters} == {("failed",)}
+    assert {selection.reason for selection in store.filters} == {("refused",)}
+    next_page = params | {"cursor": page["next_cursor"]}
+    async with client.get("/v1/failures", params=next_page) as response:
+        assert [row["id"] for row in (await response.json())["items"]] == [str(min(failed))]
 
 
-@pytest.mark.parametrize("reason", ["", "%00", "%ff", "x" * 101])
-async def test_a_malformed_reason_is_refused(client: aiohttp.ClientSession, reason: str) -> None:
-    async with client.get(f"/v1/failures?reason={reason}") as response:
+@pytest.mark.parametrize("query", ["status=failed", "status=sent", "colour=red"])
+async def test_the_deprecated_failures_take_no_status(
+    client: aiohttp.ClientSession, query: str
+) -> None:
+    async with client.get(f"/v1/failures?{query}") as response:
         assert response.status == 400
 
 
-async def test_queues_are_a_bare_list(client: aiohttp.ClientSession) -> None:
+async def test_queues_are_a_list_of_one_page(client: aiohttp.ClientSession) -> None:
     async with client.get("/v1/queues") as response:
-        (queue,) = await response.json()
+        page = await response.json()
+    (queue,) = page.pop("items")
+    assert page == {"next_cursor": None}
     assert queue == {
         "queue": "email.high",
         "ready": 3,
@@ -189,7 +302,7 @@ async def test_queues_are_a_bare_list(client: aiohttp.ClientSession) -> None:
         "busy": 1,
         "rate_per_s": 12.5,
         "oldest_wait_s": 0.25,
-        "limited_by": "need",
+        "limited_by": None,
         "limited_by_detail": None,
         "paused": False,
         "configured": True,
@@ -210,8 +323,8 @@ async def test_reads_are_answered_503_without_postgres(
 
 class HangingStore(MemoryStore):
     @override
-    async def get(self, id: NotificationId) -> None:
-        assert id not in self.views
+    async def get(self, id: NotificationId, *, with_content: bool = False) -> None:
+        assert (id in self.views, with_content) == (False, False)
         await asyncio.Event().wait()
 
 

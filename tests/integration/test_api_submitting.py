@@ -50,7 +50,7 @@ async def problem_in(response: aiohttp.ClientResponse, status: int, slug: str) -
 async def test_a_submit_is_stored_and_its_location_is_returned(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    async with client.post(SUBMIT, json=submit_body(ttl=60, metadata={"order": 7})) as response:
+    async with client.post(SUBMIT, json=submit_body(ttl_s=60, metadata={"order": 7})) as response:
         body = await response.json()
         assert response.status == 202
         assert response.headers["Location"] == f"{SUBMIT}/{body['id']}"
@@ -62,15 +62,17 @@ async def test_a_submit_is_stored_and_its_location_is_returned(
 
 @pytest.mark.parametrize(
     ("changes", "field"),
-    [({"channel": "fax"}, "channel"), ({"ttl": -1}, "ttl"), ({"colour": "red"}, "colour")],
+    [({"channel": "fax"}, "channel"), ({"ttl_s": -1}, "ttl_s"), ({"colour": "red"}, "colour")],
 )
 async def test_the_problem_names_a_wrong_field_and_nothing_is_stored(
     client: aiohttp.ClientSession, store: MemoryStore, changes: dict[str, object], field: str
 ) -> None:
     async with client.post(SUBMIT, json=submit_body(**changes)) as response:
         problem = await problem_in(response, 400, "invalid-field")
-    assert problem["field"] == field
-    assert problem["expected"]
+    (error,) = problem["errors"]
+    assert error["field"] == field
+    assert error["expected"]
+    assert error["detail"]
     assert not store.new
 
 
@@ -89,7 +91,7 @@ async def test_another_content_type_is_answered_415(
     body = json.dumps(submit_body()).encode()
     async with client.post(SUBMIT, data=body, headers={"Content-Type": media_type}) as response:
         problem = await problem_in(response, 415, "unsupported-media-type")
-    assert problem["expected"] == "application/json"
+    assert problem["errors"][0]["expected"] == "application/json"
 
 
 @pytest.mark.parametrize("path", [SUBMIT, BATCH])
@@ -102,7 +104,8 @@ async def test_an_encoded_body_is_answered_415(
         path, data=body, headers={**JSON, "Content-Encoding": encoding}
     ) as response:
         problem = await problem_in(response, 415, "unsupported-media-type")
-    assert (problem["field"], problem["expected"]) == ("Content-Encoding", "identity, or none")
+    (error,) = problem["errors"]
+    assert (error["field"], error["expected"]) == ("Content-Encoding", "identity, or none")
 
 
 async def test_the_identity_encoding_is_accepted() -> None:
@@ -132,7 +135,8 @@ async def test_a_body_over_the_limit_is_answered_413_and_the_connection_is_reuse
     data = chunks() if is_chunked else b" " * 5000
     async with small_client.post(path, data=data, headers=JSON) as response:
         problem = await problem_in(response, 413, "body-too-large")
-    assert problem["expected"] == f"at most {2000 if path == SUBMIT else 4000:,} bytes"
+    (error,) = problem["errors"]
+    assert error["expected"] == f"at most {2000 if path == SUBMIT else 4000:,} bytes"
     assert problem["detail"] == SMALL_LIMITS.size_limits_text
     async with small_client.post(SUBMIT, json=submit_body()) as response:
         assert response.status == 202
@@ -235,7 +239,7 @@ async def test_an_invalid_item_affects_no_other(
     store.rejected_recipient = "eve@example.com"
     items = [
         submit_body(),
-        submit_body(ttl=0),
+        submit_body(ttl_s=0),
         submit_body(recipient="eve@example.com"),
         7,
         submit_body(priority="low"),
@@ -250,7 +254,7 @@ async def test_an_invalid_item_affects_no_other(
         None,
         "email.low",
     ]
-    assert [results[i]["problem"]["field"] for i in (1, 2, 3)] == ["ttl", "$", "$"]
+    assert [results[i]["problem"]["errors"][0]["field"] for i in (1, 2, 3)] == ["ttl_s", "$", "$"]
     assert {str(new.id) for new in store.new.values()} == {results[0]["id"], results[4]["id"]}
 
 
@@ -267,7 +271,7 @@ async def test_an_item_that_the_parser_rejects_affects_no_other(
     async with client.post(BATCH, data=body, headers=JSON) as response:
         assert response.status == 202
         results = (await response.json())["results"]
-    assert results[1]["problem"]["field"].endswith("content.data.a.0")
+    assert results[1]["problem"]["errors"][0]["field"].endswith("content.data.a.0")
     assert [json.loads(new.content)["data"]["a"] for new in store.new.values()] == [large] * 2
 
 
@@ -310,17 +314,20 @@ async def test_a_malformed_batch_is_refused_as_a_whole(
 ) -> None:
     async with small_client.post(BATCH, json=body) as response:
         problem = await problem_in(response, 400, slug)
-    assert problem["field"]
+    assert problem["errors"][0]["field"]
     assert not store.new
 
 
 async def test_a_batch_without_a_valid_item_is_a_problem_with_all_results(
     client: aiohttp.ClientSession,
 ) -> None:
-    items = {"notifications": [1, submit_body(ttl=0)]}
+    items = {"notifications": [1, submit_body(ttl_s=0)]}
     async with client.post(BATCH, json=items) as response:
         problem = await problem_in(response, 400, "nothing-accepted")
-    assert [result["problem"]["field"] for result in problem["results"]] == ["$", "ttl"]
+    assert [result["problem"]["errors"][0]["field"] for result in problem["results"]] == [
+        "$",
+        "ttl_s",
+    ]
 
 
 async def test_a_batch_of_a_thousand_is_accepted(

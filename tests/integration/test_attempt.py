@@ -20,7 +20,6 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import OnAmbiguous
-from notifier.ports.queries import Filter
 from notifier.ports.store import AttemptResult, Recorded
 from tests.builders import EMAIL_HIGH, SMS_HIGH, a_notification, claim_request
 from tests.one_worker import open_worker
@@ -60,15 +59,16 @@ async def test_an_attempt_ends_before_its_result_is_recorded_and_settled(
         assert await worker.status(item) is Status.SENT
 
 
-async def test_a_refused_notification_fails_after_one_call_and_is_in_the_failure_log(
+async def test_a_refused_notification_fails_after_one_call_and_says_why(
     database_url: str,
 ) -> None:
     async with open_worker(database_url, Refused(code="550", detail="no such user")) as worker:
         item = a_notification()
         await worker.accept(item)
         assert await worker.run_until_final(item) is Status.FAILED
-        [failure] = await worker.reader.failures(Filter())
-        assert (failure.reason, failure.code, failure.tries) == ("refused", "550", 1)
+        view = await worker.view(item)
+        assert view.result is not None
+        assert (view.result.reason, view.result.code, view.tries) == ("refused", "550", 1)
         assert len(worker.provider.calls) == 1
 
 
@@ -136,8 +136,9 @@ async def test_content_that_cannot_be_read_is_refused_without_a_call(
         assert await worker.run_until_final(item) is Status.FAILED
         assert await worker.status(other) is Status.SENT
         assert [call.id for call in worker.provider.calls] == [other.id]
-        [failure] = await worker.reader.failures(Filter())
-        assert (failure.reason, failure.code) == ("refused", "content_unreadable")
+        result = (await worker.view(item)).result
+        assert result is not None
+        assert (result.reason, result.code) == ("refused", "content_unreadable")
 
 
 @pytest.mark.parametrize(

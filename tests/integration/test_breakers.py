@@ -407,7 +407,7 @@ async def test_refused_credentials_are_the_reason_and_the_log_advises_what_to_do
 
 
 async def test_the_probe_is_not_sent_from_a_paused_queue(ann: Worker, database_url: str) -> None:
-    await ann.store.pause(Scope(ScopeKind.QUEUE, "email.high"), reason="test", for_s=None)
+    await ann.store.pause(Scope(ScopeKind.QUEUE, "email.high"), note="test", for_s=None)
     ann.record(DOWN, 20, EMAIL_LOW)
     await ann.check()
     await end_probe_wait(database_url)
@@ -418,7 +418,7 @@ async def test_the_probe_is_not_sent_from_a_paused_queue(ann: Worker, database_u
 async def test_a_paused_provider_is_not_probed(ann: Worker, database_url: str) -> None:
     ann.record(DOWN, 20)
     await ann.check()
-    await ann.store.pause(Scope(ScopeKind.PROVIDER, "smtp"), reason="test", for_s=None)
+    await ann.store.pause(Scope(ScopeKind.PROVIDER, "smtp"), note="test", for_s=None)
     await end_probe_wait(database_url)
     await ann.check()
     assert ann.state() is BreakerState.OPEN

@@ -11,7 +11,6 @@ import pytest
 from harness.tcp_proxy import open_proxy_for
 from notifier.domain.errors import StoreConflict, StoreRejected, StoreUnavailable
 from notifier.domain.notification import QueueKey, Status
-from notifier.ports.queries import Filter
 from notifier.ports.store import ClaimReply, ClaimRequest, NotClaimed
 from tests.builders import EMAIL_LOW, a_notification, claim_request
 from tests.one_worker import NIL, REJECTED, Held, Worker, open_worker, reject
@@ -327,8 +326,9 @@ async def test_a_row_that_postgres_refuses_to_claim_fails_as_poison_and_harms_no
         assert claim_request(message[5].pointer) not in worker.attempts.in_flight
         view = await worker.view(items[5])
         assert (view.status, view.tries, view.attempts) == (Status.FAILED, 0, ())
-        [failure] = await worker.reader.failures(Filter())
-        assert (failure.id, failure.reason, failure.provider) == (items[5].id, "poison", "script")
+        assert (view.provider, view.last_error) == ("script", "claim_rejected")
+        assert view.result is not None
+        assert (view.result.reason, view.result.code) == ("poison", "claim_rejected")
         assert worker.counted("finished", status="failed") == 1
         assert worker.counted("failures", reason="poison") == 1
         for row in rows:

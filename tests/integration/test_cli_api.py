@@ -23,10 +23,10 @@ from notifier.domain.controls import BreakerState
 from notifier.domain.errors import StoreRejected, StoreUnavailable
 from notifier.domain.notification import (
     AttemptView,
-    FailureView,
     NewNotification,
     NotificationId,
     NotificationView,
+    ResultView,
     Status,
 )
 from notifier.ports.queries import Filter, Page, QueueState
@@ -62,23 +62,28 @@ class Memory:
             )
         return [Status.QUEUED for _ in items]
 
-    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the port's word
+    async def get(
+        self,
+        id: NotificationId,  # noqa: A002 the port's word
+        *,
+        with_content: bool = False,
+    ) -> NotificationView | None:
         row = self.rows.get(id)
         if row is not None:
             self.rows[id] = _finished(row)
-        return row
+        return row if row is None or with_content else replace(row, content=None)
 
     async def notifications(self, selection: Filter) -> Page:
         newest_first = sorted(self.rows.values(), key=lambda row: row.id, reverse=True)
         rows = [
-            row for row in newest_first if selection.before is None or row.id < selection.before
+            row
+            for row in newest_first
+            if (selection.before is None or row.id < selection.before)
+            and row.status in (selection.status or (row.status,))
         ]
         views = rows[: selection.limit]
         self.rows |= {row.id: _finished(row) for row in views}
         return Page(views=views, next_before=views[-1].id if len(rows) > len(views) else None)
-
-    async def failures(self, _: Filter) -> Sequence[FailureView]:
-        return []
 
 
 def _finished(row: NotificationView) -> NotificationView:
@@ -86,7 +91,7 @@ def _finished(row: NotificationView) -> NotificationView:
         return row
     is_refused = row.recipient.startswith("refuse")
     attempt = AttemptView(
-        claim=1,
+        number=1,
         provider="smtp",
         outcome="refused" if is_refused else "accepted",
         code="550" if is_refused else "250",
@@ -104,6 +109,15 @@ def _finished(row: NotificationView) -> NotificationView:
         tries=1,
         last_error="550 no such user" if is_refused else None,
         updated_at=row.created_at + timedelta(seconds=1.5),
+        provider="smtp",
+        reference=None if is_refused else "queued-1",
+        result=ResultView(
+            reason="refused" if is_refused else None,
+            provider="smtp",
+            code=attempt.code,
+            detail=attempt.detail,
+            at=row.created_at,
+        ),
         attempts=(attempt,),
     )
 
@@ -203,7 +217,7 @@ async def test_send_submits_all_its_options(cli: Cli, memory: Memory) -> None:
     done = await cli.run(*MAIL, "-t", "ada@example.com", *arguments)
     (row,) = memory.rows.values()
     assert json.loads(done.out)["id"] == str(row.id)
-    assert json.loads(row.content) == {
+    assert json.loads(row.content or b"") == {
         "subject": "Hello",
         "body": "It works.",
         "data": {"code": "1"},
@@ -310,7 +324,7 @@ async def test_watching_queues_prints_until_the_reader_ends(cli: Cli, lines: int
 
 async def test_watching_queues_as_json_ends_with_its_reader(cli: Cli) -> None:
     done = await cli.run_into("head -n 1", "queues", "--watch", "--every", "0.05", "--json")
-    assert (done.out, done.err) == ("[\n", "")
+    assert (done.out, done.err) == ("{\n", "")
 
 
 @pytest.mark.parametrize("arguments", [("queues",), ("queues", "--json"), (*MAIL, "-t", "a@b.com")])
@@ -325,7 +339,7 @@ async def test_an_output_that_cannot_be_written_is_one_line(
 
 
 async def test_queues_prints_json(cli: Cli) -> None:
-    (queue,) = json.loads((await cli.run("queues", "--json")).out)
+    (queue,) = json.loads((await cli.run("queues", "--json")).out)["items"]
     assert (queue["queue"], queue["limited_by"]) == ("email.high", "rate")
 
 
@@ -363,7 +377,7 @@ async def test_load_counts_refusals_and_ends_with_1(cli: Cli, memory: Memory) ->
 
 
 async def test_a_queue_is_paused_for_a_while_and_resumed(cli: Cli) -> None:
-    done = await cli.run("pause", "email.low", "--for", "1h30m", "--reason", "flood")
+    done = await cli.run("pause", "email.low", "--for", "1h30m", "--note", "flood")
     assert (done.code, done.out, done.err) == (0, "queue email.low paused for 1h30m\n", "")
     done = await cli.run("resume", "email.low")
     assert done.out == "queue email.low resumed\n"
@@ -377,9 +391,9 @@ async def test_a_long_pause_is_printed_in_days(cli: Cli) -> None:
 
 async def test_a_channel_and_a_provider_are_paused_until_resumed(cli: Cli, board: Board) -> None:
     assert (await cli.run("pause", "sms")).out == "channel sms paused until resumed\n"
-    done = await cli.run("pause", "--provider", "smtp", "-r", "new password")
+    done = await cli.run("pause", "--provider", "smtp", "--note", "new password")
     assert done.out == "provider smtp paused until resumed\n"
-    assert {str(scope): pause.reason for scope, pause in board.paused.items()} == {
+    assert {str(scope): pause.note for scope, pause in board.paused.items()} == {
         "channel:sms": "",
         "provider:smtp": "new password",
     }
@@ -388,16 +402,84 @@ async def test_a_channel_and_a_provider_are_paused_until_resumed(cli: Cli, board
 
 
 async def test_pause_and_resume_print_json(cli: Cli) -> None:
-    done = await cli.run("pause", "sms.low", "--for", "90", "--reason", "flood", "--json")
+    done = await cli.run("pause", "sms.low", "--for", "90", "--note", "flood", "--json")
     assert json.loads(done.out) == {
         "kind": "queue",
         "name": "sms.low",
-        "reason": "flood",
-        "expires_in_s": 90.0,
+        "note": "flood",
+        "paused_at": "2030-01-31T08:00:00Z",
+        "expires_at": "2030-01-31T08:01:30Z",
         "matches": True,
     }
     done = await cli.run("resume", "sms.low", "--json")
-    assert json.loads(done.out) == {"kind": "queue", "name": "sms.low", "resumed": True}
+    assert json.loads(done.out) == {"was_paused": True}
+
+
+async def test_pauses_are_listed_with_their_note_and_end(cli: Cli) -> None:
+    assert (await cli.run("pauses")).out.split() == ["kind", "name", "since", "until", "note"]
+    await cli.run("pause", "sms.low", "--for", "90", "--note", "flood")
+    _, row = (await cli.run("pauses")).out.splitlines()
+    assert row.split() == [
+        *("queue", "sms.low", "2030-01-31T08:00:00Z", "2030-01-31T08:01:30Z", "flood", "-")
+    ]
+    (pause,) = json.loads((await cli.run("pauses", "--json")).out)["items"]
+    assert (pause["name"], pause["note"]) == ("sms.low", "flood")
+
+
+async def submitted(cli: Cli, memory: Memory, *recipients: str) -> list[str]:
+    """Submit one notification to each recipient and wait until all are final; returns the ids."""
+    for recipient in recipients:
+        await cli.run(*MAIL, "-t", f"{recipient}@example.com", "--wait")
+    return [str(id_) for id_ in memory.rows]
+
+
+async def test_list_shows_notifications_by_status_newest_first(cli: Cli, memory: Memory) -> None:
+    first, sent, last = await submitted(cli, memory, "refuse", "ada", "refuse")
+    done = await cli.run("list", "--status", "failed")
+    assert (done.code, done.err) == (0, "")
+    heading, *rows = done.out.splitlines()
+    assert heading.split() == ["id", "status", "queue", "recipient", "reason", "code", "ended"]
+    assert [row.split()[0] for row in rows] == [last, first]
+    assert rows[0].split()[1:6] == [
+        *("failed", "email.medium", "refuse@example.com", "refused", "550")
+    ]
+    page = json.loads((await cli.run("list", "--status", "sent,failed", "--json")).out)
+    assert [row["id"] for row in page["items"]] == [last, sent, first]
+    assert page["next_cursor"] is None
+
+
+async def test_list_reads_as_many_pages_as_are_wanted(cli: Cli, memory: Memory) -> None:
+    await cli.run("load", "-n", "450", "--batch", "450", "--no-wait")
+    *shown, more = (await cli.run("list")).out.splitlines()
+    assert (len(shown), more) == (1 + 50, "more: --all")
+    few = json.loads((await cli.run("list", "--limit", "3", "--json")).out)
+    assert (len(few["items"]), few["next_cursor"] is None) == (3, False)
+    every = json.loads((await cli.run("list", "--all", "--json")).out)
+    newest_first = sorted(map(str, memory.rows), reverse=True)
+    assert [row["id"] for row in every["items"]] == newest_first
+    assert every["next_cursor"] is None
+    assert len(json.loads((await cli.run("list", "--limit", "300", "--json")).out)["items"]) == 300
+
+
+async def test_list_says_which_filters_are_wrong_in_one_line(cli: Cli) -> None:
+    done = await cli.run("list", "--status", "gone", "--priority", "urgent")
+    assert (done.code, done.out) == (1, "")
+    assert "?status: expected one of" in done.err
+    assert "?priority: expected one of" in done.err
+    assert done.err.count("\n") == 1
+
+
+async def test_status_shows_the_result_and_the_content_if_it_is_wanted(
+    cli: Cli, memory: Memory
+) -> None:
+    (refused,) = await submitted(cli, memory, "refuse")
+    shown = (await cli.run("status", refused)).out
+    assert "refused 550 [no such user]" in shown
+    assert "It works." not in shown
+    assert "It works." in (await cli.run("status", refused, "--content")).out
+    document = json.loads((await cli.run("status", refused, "--content", "--json")).out)
+    assert document["content"]["subject"] == "Hello"
+    assert document["result"]["reason"] == "refused"
 
 
 async def test_providers_show_their_breakers_and_pauses(cli: Cli) -> None:
@@ -409,14 +491,25 @@ async def test_providers_show_their_breakers_and_pauses(cli: Cli) -> None:
         "breaker",
         "reason",
         "code",
-        "probe in s",
+        "probe at",
         "calls 10 s",
         "failed",
         "hangs",
         "paused",
     ]
     assert row.split() == [
-        *("smtp", "email", "open", "errors", "503", "3.500", "20", "11", "-", "paused")
+        *(
+            "smtp",
+            "email",
+            "open",
+            "errors",
+            "503",
+            "2030-01-31T08:00:05Z",
+            "20",
+            "11",
+            "-",
+            "paused",
+        )
     ]
 
 
@@ -424,7 +517,7 @@ async def test_the_table_hides_the_old_reason_of_a_closed_breaker(cli: Cli, boar
     board.breaker = BreakerState.CLOSED
     _, row = (await cli.run("providers")).out.splitlines()
     assert row.split() == ["smtp", "email", "closed", "-", "-", "-", "20", "11", "-", "-"]
-    (shown,) = json.loads((await cli.run("providers", "--json")).out)
+    (shown,) = json.loads((await cli.run("providers", "--json")).out)["items"]
     assert (shown["breaker"], shown["reason"]) == ("closed", "errors")
 
 
@@ -437,12 +530,12 @@ async def test_the_table_hides_the_old_reason_of_a_closed_breaker(cli: Cli, boar
         (("pause", "email", "--for", "soon"), 2, "--for: got 'soon', expected a span such as 90s"),
         (("pause", "email", "--for", "1h30"), 2, "expected a span such as 90s"),
         (("pause", "email", "--for", "0"), 2, "expected a span such as 90s"),
-        (("pause", "email", "--for", "31d"), 1, "400: for: expected a number <= 2592000.0"),
-        (("pause", "email", "--reason", "two\nlines"), 1, "400: reason: expected one line"),
+        (("pause", "email", "--for", "31d"), 1, "400: for_s: expected a number <= 2592000.0"),
+        (("pause", "email", "--note", "two\nlines"), 1, "400: note: expected one line"),
         (("pause", "email.urgent"), 1, "404: There is no queue 'email.urgent'. There are: email."),
         (("resume", "fax"), 1, "404: There is no channel 'fax'. There are: email, sms, push."),
         (("resume", "--provider", "a/b"), 1, "404"),
-        (("pause", ".."), 1, "404"),
+        (("pause", ".."), 1, "405"),
     ],
 )
 async def test_an_invalid_pause_is_one_line(
@@ -466,7 +559,7 @@ async def test_without_postgres_the_error_is_one_line(
     assert done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "providers"])
+@pytest.mark.parametrize("command", ["pause", "resume", "pauses", "providers", "list"])
 async def test_each_command_has_a_help_page(cli: Cli, command: str) -> None:
     done = await cli.run(command, "--help")
     assert (done.code, done.err) == (0, "")

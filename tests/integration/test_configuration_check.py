@@ -111,7 +111,7 @@ async def test_rows_of_a_channel_that_was_removed_are_named_in_log_metric_and_st
     *configured, fax = await deployment.status.queues()
     assert {state.queue for state in configured} == {str(queue) for queue in QUEUES}
     assert all(state.is_configured for state in configured)
-    assert (fax.queue, fax.is_configured, fax.limited_by) == ("fax.low", False, "no channel")
+    assert (fax.queue, fax.is_configured, fax.limited_by) == ("fax.low", False, "no_channel")
     assert (fax.due, fax.busy, fax.due_is_exact) == (2, 1, True)
     assert fax.limited_by_detail is not None
     assert "nor recovers those of a dead worker" in fax.limited_by_detail
@@ -129,8 +129,8 @@ async def test_nothing_is_reported_once_the_rows_are_gone(
 
 
 async def test_a_pause_of_a_provider_that_was_renamed_is_named(deployment: Deployment) -> None:
-    await deployment.controls.pause(SMTP, reason="", for_s=None)
-    await deployment.controls.pause(OLD_NAME, reason="moving", for_s=None)
+    await deployment.controls.pause(SMTP, note="", for_s=None)
+    await deployment.controls.pause(OLD_NAME, note="moving", for_s=None)
     (logged,) = await deployment.run_check()
     assert (logged["event"], logged["kind"], logged["name"]) == (
         "unmatched_pause_found",
@@ -279,6 +279,7 @@ async def shown(deployment: Deployment) -> tuple[int, bool]:
 
 async def oldest_wait_s(deployment: Deployment) -> float:
     (state,) = [each for each in await deployment.status.queues() if each.queue == str(EMAIL_LOW)]
+    assert state.oldest_wait_s is not None
     return state.oldest_wait_s
 
 

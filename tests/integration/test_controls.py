@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -125,9 +126,9 @@ async def other(database_url: str) -> AsyncIterator[PostgresControls]:
 async def test_every_process_reads_a_pause_until_it_is_resumed(
     one: PostgresControls, other: PostgresControls
 ) -> None:
-    await one.pause(EMAIL, reason="maintenance", for_s=None)
+    await one.pause(EMAIL, note="maintenance", for_s=None)
     (pause,) = (await other.read()).pauses
-    assert (pause.scope, pause.reason, pause.expires_in_s) == (EMAIL, "maintenance", None)
+    assert (pause.scope, pause.note, pause.expires_in_s) == (EMAIL, "maintenance", None)
     assert pause.age_s >= 0
     assert await other.resume(EMAIL)
     assert not await one.resume(EMAIL)
@@ -139,18 +140,18 @@ async def test_scopes_of_different_kinds_with_the_same_name_are_different(
 ) -> None:
     scopes = [Scope(kind, "email") for kind in ScopeKind]
     for scope in scopes:
-        await one.pause(scope, reason="", for_s=None)
+        await one.pause(scope, note="", for_s=None)
     assert [pause.scope for pause in (await one.read()).pauses] == scopes
 
 
 async def test_a_prolonged_pause_keeps_its_beginning(
     one: PostgresControls, database_url: str
 ) -> None:
-    await one.pause(EMAIL, reason="first", for_s=5)
+    await one.pause(EMAIL, note="first", for_s=5)
     await execute(database_url, "UPDATE pauses SET paused_at = paused_at - interval '1 hour'")
-    await one.pause(EMAIL, reason="second", for_s=500)
+    await one.pause(EMAIL, note="second", for_s=500)
     (pause,) = (await one.read()).pauses
-    assert pause.reason == "second"
+    assert pause.note == "second"
     assert pause.age_s >= 3600
     assert pause.expires_in_s is not None
     assert 100 < pause.expires_in_s <= 500
@@ -159,10 +160,10 @@ async def test_a_prolonged_pause_keeps_its_beginning(
 async def test_an_expired_pause_is_not_read_and_is_deleted(
     one: PostgresControls, database_url: str
 ) -> None:
-    await one.pause(EMAIL, reason="short", for_s=0.001)
+    await one.pause(EMAIL, note="short", for_s=0.001)
     await asyncio.sleep(0.01)
     assert not await one.resume(EMAIL)
-    await one.pause(EMAIL, reason="short", for_s=0.001)
+    await one.pause(EMAIL, note="short", for_s=0.001)
     await asyncio.sleep(0.01)
     assert (await one.read()).pauses == ()
     assert await execute(database_url, "DELETE FROM pauses") == "DELETE 0"
@@ -171,12 +172,12 @@ async def test_an_expired_pause_is_not_read_and_is_deleted(
 async def test_a_pause_begun_after_the_last_one_expired_has_a_new_beginning(
     one: PostgresControls, database_url: str
 ) -> None:
-    await one.pause(EMAIL, reason="old", for_s=1)
+    await one.pause(EMAIL, note="old", for_s=1)
     await execute(
         database_url,
         "UPDATE pauses SET paused_at = now() - interval '1 h', expires_at = now() - interval '1 s'",
     )
-    await one.pause(EMAIL, reason="new", for_s=None)
+    await one.pause(EMAIL, note="new", for_s=None)
     (pause,) = (await one.read()).pauses
     assert pause.age_s < 3600
 
@@ -290,7 +291,7 @@ async def test_every_change_is_notified_and_a_call_that_changes_nothing_is_not(
     one: PostgresControls, other: PostgresControls, database_url: str
 ) -> None:
     await wait_for_notification(other)  # until it listens
-    await one.pause(EMAIL, reason="", for_s=None)
+    await one.pause(EMAIL, note="", for_s=None)
     await wait_for_notification(other)
     await one.resume(EMAIL)
     await wait_for_notification(other)
@@ -325,7 +326,7 @@ async def test_a_pause_reaches_the_other_process_by_its_notification_alone(
     monkeypatch.setattr("notifier.scheduling.gates.queue_gates.READ_INTERVAL_S", LONG_S)
     async with following(other) as gates:
         await wait_for_permission(gates, EMAIL_HIGH, SendPermission.ALLOWED)
-        await one.pause(EMAIL, reason="", for_s=None)
+        await one.pause(EMAIL, note="", for_s=None)
         await wait_for_permission(gates, EMAIL_HIGH, SendPermission.PAUSED)
         assert gates.permission(SMS_HIGH) is SendPermission.ALLOWED
         await one.resume(EMAIL)
@@ -350,7 +351,7 @@ async def test_a_pause_expires_in_every_process(
     monkeypatch.setattr("notifier.scheduling.gates.queue_gates.READ_INTERVAL_S", LONG_S)
     async with following(other) as gates:
         await wait_for_permission(gates, EMAIL_HIGH, SendPermission.ALLOWED)
-        await one.pause(EMAIL, reason="", for_s=1.0)
+        await one.pause(EMAIL, note="", for_s=1.0)
         await wait_for_permission(gates, EMAIL_HIGH, SendPermission.PAUSED)
         await wait_for_permission(gates, EMAIL_HIGH, SendPermission.ALLOWED)
 
@@ -367,7 +368,7 @@ async def test_a_killed_listener_listens_again_and_wakes_its_reader(
     )
     assert killed == "SELECT 2"
     await wait_for_notification(other)  # it is back
-    await one.pause(EMAIL, reason="", for_s=None)
+    await one.pause(EMAIL, note="", for_s=None)
     await wait_for_notification(other)
 
 
@@ -383,7 +384,7 @@ async def test_a_pause_made_during_a_network_outage_is_read_after_it(
         proxy.cut()
         with pytest.raises(StoreUnavailable):
             await far.read()
-        await one.pause(EMAIL, reason="", for_s=None)
+        await one.pause(EMAIL, note="", for_s=None)
         assert gates.permission(EMAIL_HIGH) is SendPermission.ALLOWED
         proxy.heal()
         await wait_for_permission(gates, EMAIL_HIGH, SendPermission.PAUSED)
@@ -430,7 +431,7 @@ async def test_a_listening_connection_that_does_not_respond_is_replaced(
             await proxy.swallowed.wait()
             proxy.heal()
             await wait_for_notification(controls)  # a new connection
-            await near.pause(EMAIL, reason="", for_s=None)
+            await near.pause(EMAIL, note="", for_s=None)
             await wait_for_notification(controls)
 
 
@@ -442,7 +443,7 @@ async def test_a_pause_survives_a_restart_of_postgres(
         process_controls(private_database_url) as other,
         following(other) as gates,
     ):
-        await one.pause(EMAIL, reason="", for_s=None)
+        await one.pause(EMAIL, note="", for_s=None)
         await wait_for_permission(gates, SMS_HIGH, SendPermission.ALLOWED)
         await wait_for_permission(gates, EMAIL_HIGH, SendPermission.PAUSED)
         await run_steps_async(private_postgres.restarting())
@@ -479,7 +480,7 @@ async def test_the_status_shows_a_pause_or_breaker_at_once_also_without_a_worker
     one: PostgresControls, other: PostgresControls, database_url: str
 ) -> None:
     async with open_status(database_url, one) as status:
-        await other.pause(EMAIL, reason="", for_s=None)
+        await other.pause(EMAIL, note="", for_s=None)
         await other.open_breaker("http", "errors", code="503", wait_s=5.0)
         shown = {str(state.queue): state for state in await status.queues()}
         email, sms = shown["email.high"], shown["sms.high"]
@@ -488,7 +489,7 @@ async def test_the_status_shows_a_pause_or_breaker_at_once_also_without_a_worker
         await other.resume(EMAIL)
         shown = {str(state.queue): state for state in await status.queues()}
         email = shown["email.high"]
-        assert (email.paused, email.limited_by) == (False, "no worker")
+        assert (email.paused, email.limited_by) == (False, "no_worker")
 
 
 async def test_the_status_shows_providers_and_pauses(
@@ -496,14 +497,16 @@ async def test_the_status_shows_providers_and_pauses(
 ) -> None:
     smtp = Scope(ScopeKind.PROVIDER, "smtp")
     async with open_status(database_url, one) as status:
-        await other.pause(smtp, reason="new address", for_s=None)
+        await other.pause(smtp, note="new address", for_s=None)
         await other.open_breaker("http", "in_a_row", code="503", wait_s=BOUND_S)
         http_state, smtp_state = await status.providers()
         assert http_state.channels == ("sms", "push")
         assert (http_state.breaker, http_state.reason) == ("open", "in_a_row")
         assert (http_state.paused, http_state.calls) == (False, 0)
-        assert 0 < http_state.probe_in_s <= BOUND_S
-        assert (smtp_state.breaker, smtp_state.reason, smtp_state.probe_in_s) == ("closed", "", 0)
+        assert http_state.since_at is not None
+        assert http_state.probe_at == http_state.since_at + timedelta(seconds=BOUND_S)
+        assert (smtp_state.breaker, smtp_state.reason) == ("closed", "")
+        assert (smtp_state.since_at, smtp_state.probe_at) == (None, None)
         assert (smtp_state.paused, smtp_state.calls, smtp_state.failures) == (True, 7, 2)
-        assert [row.pause.reason for row in await status.pauses()] == ["new address"]
+        assert [row.pause.note for row in await status.pauses()] == ["new address"]
         assert (await one.read()) != Controls()

@@ -250,14 +250,10 @@ async def test_what_is_final_reads_as_before(
         (Status.EXPIRED, 0, 0),
         (Status.CANCELLED, 0, 0),
     ]
-    (failure,) = await reader.failures(Filter())
-    assert (failure.id, failure.reason, failure.code, failure.tries) == (
-        failed,
-        "exhausted",
-        "451",
-        2,
-    )
-    assert (failure.first_at, failure.last_at) == (AGO, NOW)
+    (view,) = (await reader.notifications(Filter(status=(Status.FAILED,)))).views
+    assert (view.id, view.tries) == (failed, 2)
+    assert view.result is not None
+    assert (view.result.reason, view.result.code, view.result.at) == ("exhausted", "451", NOW)
     assert await due(store) == {}
 
 

@@ -164,7 +164,7 @@ async def test_a_worker_without_a_heartbeat_row_is_dead_and_its_sends_are_ambigu
     view = await pair.view(claimed)
     assert (view.status, view.tries) == (Status.QUEUED, 0)
     [attempt] = view.attempts
-    assert (attempt.claim, attempt.outcome, attempt.code) == (1, "ambiguous", "worker_died")
+    assert (attempt.number, attempt.outcome, attempt.code) == (1, "ambiguous", "worker_died")
     assert (await pair.claim_one(pair.recovering)).claim == 2
 
 
@@ -287,8 +287,10 @@ async def test_the_third_death_is_poison(pair: TwoProcesses) -> None:
     assert await recovery.run_once() == 1
     view = await pair.view(claimed)
     assert (view.status, view.tries) == (Status.FAILED, 0)
-    [failure] = await pair.reader.failures(Filter())
-    assert (failure.reason, failure.code, failure.tries) == ("poison", "worker_died", 0)
+    [failed] = (await pair.reader.notifications(Filter(status=(Status.FAILED,)))).views
+    assert failed.result is not None
+    assert (failed.result.reason, failed.result.code) == ("poison", "worker_died")
+    assert failed.tries == 0
 
 
 async def test_a_death_spends_no_try_of_a_notification_with_one_try(pair: TwoProcesses) -> None:
@@ -310,8 +312,9 @@ async def test_an_orphan_of_a_channel_with_hold_fails_as_ambiguous(pair: TwoProc
     claimed = await pair.claimed_by_dying()
     await pair.recovery(OnAmbiguous.HOLD).run_once()
     assert (await pair.view(claimed)).status is Status.FAILED
-    [failure] = await pair.reader.failures(Filter())
-    assert (failure.reason, failure.tries) == ("ambiguous", 0)
+    [failed] = (await pair.reader.notifications(Filter(status=(Status.FAILED,)))).views
+    assert failed.result is not None
+    assert (failed.result.reason, failed.tries) == ("ambiguous", 0)
 
 
 async def test_an_orphan_past_its_time_to_live_expires(
@@ -346,7 +349,7 @@ async def test_a_late_acceptance_does_not_change_a_row_that_another_worker_sends
     assert (recorded.status, recorded.late) == (None, True)
     view = await pair.view(claimed)
     assert view.status is Status.SENDING
-    assert [(attempt.claim, attempt.outcome, attempt.late) for attempt in view.attempts] == [
+    assert [(attempt.number, attempt.outcome, attempt.late) for attempt in view.attempts] == [
         (1, "accepted", True)
     ]
     [settled] = await pair.recovering.record([a_result(again)])

@@ -119,4 +119,4 @@ async def test_in_session_mode_statements_settings_and_listen_work(
         await controls.wait_for_change(TIMEOUT_S)  # the listener has connected
         async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
             group.create_task(controls.wait_for_change(2 * TIMEOUT_S))
-            await controls.pause(Scope(ScopeKind.CHANNEL, "email"), reason="", for_s=None)
+            await controls.pause(Scope(ScopeKind.CHANNEL, "email"), note="", for_s=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,11 +20,13 @@ from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import open_store
 from notifier.domain.due import DueClass, Position
 from notifier.domain.notification import (
+    FINAL,
     WAITING,
     Claimed,
     NotificationId,
     NotificationView,
     QueueKey,
+    ResultView,
     Status,
 )
 from notifier.ports.leases import Progress
@@ -302,20 +305,16 @@ async def test_an_unknown_id_is_none(reader: PostgresReader) -> None:
     assert await reader.get(new_id()) is None
 
 
+def one(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
+
+
 async def listed(reader: PostgresReader, selection: Filter) -> list[NotificationView]:
     """Read all pages of a list."""
     views: list[NotificationView] = []
     before = selection.before
     while True:
-        page = await reader.notifications(
-            Filter(
-                status=selection.status,
-                channel=selection.channel,
-                priority=selection.priority,
-                before=before,
-                limit=selection.limit,
-            )
-        )
+        page = await reader.notifications(replace(selection, before=before))
         assert len(page.views) <= selection.limit
         views += page.views
         if page.next_before is None:
@@ -330,7 +329,7 @@ async def test_a_row_that_moves_is_never_seen_as_lost_or_in_a_list_of_another_st
         moving = group.create_task(_move_rows(store))
         while not moving.done():
             for status in [None, Status.QUEUED, Status.SENDING, Status.SENT, Status.FAILED]:
-                page = await reader.notifications(Filter(status=status, limit=200))
+                page = await reader.notifications(Filter(status=one(status), limit=200))
                 found = {view.status for view in page.views}
                 assert found <= ({status} if status else set(Status) - {Status.LOST})
     page = await reader.notifications(Filter(limit=200))
@@ -383,16 +382,17 @@ async def test_each_list_has_exactly_the_notifications_with_that_status_newest_f
                 and channel in {None, queue.channel}
                 and priority in {None, queue.priority}
             ]
-            views = await listed(
-                reader, Filter(status=status, channel=channel, priority=priority, limit=limit)
+            selection = Filter(
+                status=one(status), channel=one(channel), priority=one(priority), limit=limit
             )
+            views = await listed(reader, selection)
             assert [(view.id, view.status) for view in views] == expected, (status, channel)
 
 
 async def test_a_channel_is_no_pattern(rows: Rows, reader: PostgresReader) -> None:
     await rows.add(live={})
     for channel in ("e%", "emai_", "email\\"):
-        assert (await reader.notifications(Filter(channel=channel))).views == []
+        assert (await reader.notifications(Filter(channel=(channel,)))).views == []
 
 
 async def test_a_page_that_took_too_long_is_short_and_says_where_to_go_on(
@@ -401,11 +401,11 @@ async def test_a_page_that_took_too_long_is_short_and_says_where_to_go_on(
     wanted = await rows.add(SMS_HIGH, live={})
     others = [await rows.add(EMAIL_HIGH, live={}) for _ in range(5)]
     monkeypatch.setattr(reader_module, "MAX_SEARCH_S", 0.0)
-    first = await reader.notifications(Filter(channel="sms", limit=3))
+    first = await reader.notifications(Filter(channel=("sms",), limit=3))
     assert first.views == []
     assert first.next_before is not None
     assert wanted < first.next_before < others[-1]
-    second = await reader.notifications(Filter(channel="sms", limit=3, before=first.next_before))
+    second = await reader.notifications(Filter(channel=("sms",), limit=3, before=first.next_before))
     assert [view.id for view in second.views] == [wanted]
     assert second.next_before is None
 
@@ -445,7 +445,7 @@ async def test_rows_that_are_being_sent_are_found_up_to_the_floor_and_behind_it(
         for ago in (9, 1)
         for class_ in DueClass
     ]
-    page = await reader.notifications(Filter(status=Status.SENDING))
+    page = await reader.notifications(Filter(status=(Status.SENDING,)))
     assert [view.id for view in page.views] == sorted(sending, reverse=True)
 
 
@@ -460,30 +460,99 @@ async def test_more_scheduled_rows_than_the_index_search_takes_are_listed_by_the
                   'email.high' FROM generate_series(1, 5001)"""
     )
     for status, id_ in [(Status.SCHEDULED, scheduled), (Status.RETRYING, retry)]:
-        views = await listed(reader, Filter(status=status))
+        views = await listed(reader, Filter(status=(status,)))
         assert [view.id for view in views] == [id_]
 
 
-async def test_failures_are_the_ends_with_that_status_newest_first(
+@pytest.mark.parametrize("limit", [1, 3, 200])
+@pytest.mark.parametrize("max_search_s", [0.0, 10.0], ids=["short pages", "full pages"])
+async def test_a_list_of_several_statuses_is_one_list_newest_first(
+    rows: Rows,
+    reader: PostgresReader,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    max_search_s: float,
+) -> None:
+    monkeypatch.setattr(reader_module, "MAX_SEARCH_S", max_search_s)
+    monkeypatch.setattr(reader_module, "MAX_CANDIDATES", limit + 1)
+    added = [
+        (await add_state(rows, state), status)
+        for _ in range(2)
+        for state, (status, _) in STATES.items()
+    ]
+    for statuses in itertools.combinations(
+        [Status.SENT, Status.FAILED, Status.EXPIRED, Status.QUEUED, Status.SENDING], 3
+    ):
+        expected = [id_ for id_, status in reversed(added) if status in statuses]
+        views = await listed(reader, Filter(status=statuses, limit=limit))
+        assert [view.id for view in views] == expected, statuses
+
+
+async def test_several_channels_and_priorities_select_any_of_them(
     rows: Rows, reader: PostgresReader
 ) -> None:
-    await rows.add(end={"status": "expired"})
-    old = await rows.add(end={"reason": "exhausted"})
-    low = await rows.add(EMAIL_LOW, end={})
-    new = await rows.add(end={})
+    low, high, sms = [await rows.add(key, live={}) for key in (EMAIL_LOW, EMAIL_HIGH, SMS_HIGH)]
     for selection, ids in [
-        (Filter(), [new, low, old]),
-        (Filter(limit=1), [new]),
-        (Filter(before=low), [old]),
-        (Filter(reason="refused"), [new, low]),
-        (Filter(priority="high", reason="refused"), [new]),
+        (Filter(channel=("email", "sms")), [sms, high, low]),
+        (Filter(channel=("email", "sms"), priority=("high",)), [sms, high]),
+        (Filter(priority=("low", "medium")), [low]),
     ]:
-        assert [failure.id for failure in await reader.failures(selection)] == ids
-    (failure,) = await reader.failures(Filter(limit=1))
-    assert (failure.queue, failure.provider, failure.reason) == (EMAIL_HIGH, "smtp", "refused")
-    assert (failure.code, failure.detail, failure.tries) == ("550", "no such user", 2)
-    assert rows.now - failure.first_at == 2 * SECOND
-    assert rows.now - failure.last_at == SECOND
+        assert [view.id for view in await listed(reader, selection)] == ids
+
+
+async def test_a_result_is_selected_by_its_reason_provider_and_code(
+    rows: Rows, reader: PostgresReader
+) -> None:
+    overdue = await add_state(rows, "unclaimed and out of time")
+    expired = await rows.add(end={"status": "expired", "reason": "", "code": "451"})
+    exhausted = await rows.add(end={"reason": "exhausted", "provider": "relay", "code": "421"})
+    refused_ = await rows.add(end={})
+    sent = await rows.add(attempts=[refused(), {"provider": "relay"}])
+    every = (Status.FAILED, Status.EXPIRED, Status.SENT)
+    for selection, ids in [
+        (Filter(status=every), [sent, refused_, exhausted, expired, overdue]),
+        (Filter(status=every, reason=("refused", "exhausted")), [refused_, exhausted]),
+        (Filter(status=every, reason=("ttl",)), [expired, overdue]),
+        (Filter(status=every, provider=("relay",)), [sent, exhausted]),
+        (Filter(status=every, provider=("relay",), code=("421", "451")), [exhausted]),
+        (Filter(status=every, code=("250", "451")), [sent, expired]),
+        (Filter(status=(Status.FAILED,), code=("250",)), []),
+    ]:
+        assert [view.id for view in await listed(reader, selection)] == ids, selection
+
+
+async def test_the_result_is_that_of_the_end_or_of_the_accepted_attempt(
+    rows: Rows, reader: PostgresReader
+) -> None:
+    now = rows.now
+    for state, (status, _) in STATES.items():
+        view = await view_of(reader, await add_state(rows, state))
+        assert (view.result is not None) == (status in FINAL), state
+    failed = await view_of(reader, await rows.add(end={}, attempts=[refused(provider="relay")]))
+    assert failed.result == ResultView(
+        reason="refused", provider="smtp", code="550", detail="no such user", at=now - SECOND
+    )
+    accepted = {"reference": "SM1", "detail": "queued", "provider": "relay"}
+    sent = await view_of(reader, await rows.add(attempts=[refused(), accepted]))
+    assert sent.result == ResultView(
+        reason=None, provider="relay", code="250", detail="queued", at=now - 2 * SECOND
+    )
+    assert (sent.provider, sent.reference) == ("relay", "SM1")
+    assert sent.attempts[1].reference == "SM1"
+    overdue = await view_of(reader, await rows.add(live={"expires_at": now - SECOND}))
+    assert overdue.result is not None
+    assert (overdue.result.reason, overdue.result.at) == ("ttl", now - SECOND)
+
+
+async def test_the_content_is_read_only_for_who_asks_for_it(
+    rows: Rows, reader: PostgresReader
+) -> None:
+    id_ = await rows.add(live={})
+    assert (await view_of(reader, id_)).content is None
+    assert [view.content for view in (await reader.notifications(Filter())).views] == [None]
+    view = await reader.get(id_, with_content=True)
+    assert view is not None
+    assert view.content == b'{"body":"Hello"}'
 
 
 class TestWaiting:

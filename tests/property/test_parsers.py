@@ -103,7 +103,7 @@ SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "priority": st.sampled_from(list(Priority)) | JSON,
     "recipient": st.sampled_from(["ada@example.com", "+15005550006", "tok"]) | st.text() | JSON,
     "content": st.fixed_dictionaries({}, optional=CONTENT_FIELDS) | JSON,
-    "ttl": st.integers() | JSON,
+    "ttl_s": st.integers() | JSON,
     "max_tries": st.integers(0, 40) | JSON,
     "send_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
     "metadata": JSON,

@@ -20,16 +20,18 @@ from notifier.domain.controls import BreakerState, Pause, Scope, ScopeKind
 from notifier.domain.errors import StoreRejected
 from notifier.domain.notification import (
     AttemptView,
-    FailureView,
     NewNotification,
     NotificationId,
     NotificationView,
+    ResultView,
     Status,
 )
 from notifier.ports.acceptor import Acceptor
 from notifier.ports.queries import Filter, Page, PauseState, ProviderState, QueueState, Reader
 from notifier.settings.tree import ChannelSettings, Settings
 
+SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
+PROBE_AT = SINCE_AT + timedelta(seconds=5)
 DEFAULT_RULES = replace(
     api_rules(
         Settings(
@@ -60,7 +62,6 @@ class MemoryStore:
     def __init__(self) -> None:
         self.new: dict[NotificationId, NewNotification] = {}
         self.views: dict[NotificationId, NotificationView] = {}
-        self.failure_log: list[FailureView] = []
         self.error: Exception | None = None
         self.rejected_recipient: str | None = None
         self.entered = asyncio.Event()
@@ -76,9 +77,15 @@ class MemoryStore:
         await self.released.wait()
         return [self._store(item) for item in items]
 
-    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the port's word
+    async def get(
+        self,
+        id: NotificationId,  # noqa: A002 the port's word
+        *,
+        with_content: bool = False,
+    ) -> NotificationView | None:
         self._raise_error()
-        return self.views.get(id)
+        view = self.views.get(id)
+        return view if view is None or with_content else replace(view, content=None)
 
     async def notifications(self, selection: Filter) -> Page:
         self._raise_error()
@@ -87,13 +94,6 @@ class MemoryStore:
         found = [view for view in newest if _matches(view, selection)]
         views = found[: selection.limit]
         return Page(views=views, next_before=views[-1].id if len(found) > len(views) else None)
-
-    async def failures(self, selection: Filter) -> Sequence[FailureView]:
-        self._raise_error()
-        self.filters.append(selection)
-        newest = sorted(self.failure_log, key=lambda view: view.id, reverse=True)
-        before = selection.before
-        return [view for view in newest if before is None or view.id < before][: selection.limit]
 
     async def queues(self) -> Sequence[QueueState]:
         self._raise_error()
@@ -120,7 +120,8 @@ class MemoryStore:
                 breaker=self.breaker,
                 reason="errors",
                 code="503",
-                probe_in_s=3.5,
+                since_at=SINCE_AT,
+                probe_at=None if self.breaker is BreakerState.CLOSED else PROBE_AT,
                 paused=Scope(ScopeKind.PROVIDER, "smtp") in self.paused,
                 calls=20,
                 failures=11,
@@ -131,9 +132,17 @@ class MemoryStore:
         self._raise_error()
         return [PauseState(pause=self.paused[scope], matches=True) for scope in sorted(self.paused)]
 
-    async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
+    async def pause(self, scope: Scope, *, note: str, for_s: float | None) -> Pause:
         self._raise_error()
-        self.paused[scope] = Pause(scope=scope, reason=reason, age_s=0.0, expires_in_s=for_s)
+        self.paused[scope] = Pause(
+            scope=scope,
+            note=note,
+            age_s=0.0,
+            paused_at=SINCE_AT,
+            expires_at=None if for_s is None else SINCE_AT + timedelta(seconds=for_s),
+            expires_in_s=for_s,
+        )
+        return self.paused[scope]
 
     async def resume(self, scope: Scope) -> bool:
         self._raise_error()
@@ -144,7 +153,7 @@ class MemoryStore:
         now = datetime.now(UTC)
         view = self.views[id]
         attempt = AttemptView(
-            claim=1,
+            number=1,
             provider="smtp",
             outcome="refused",
             code="550",
@@ -156,21 +165,17 @@ class MemoryStore:
             repeats=0,
             late=False,
         )
-        self.views[id] = replace(
-            view, status=Status.FAILED, tries=1, last_error="550", attempts=(attempt,)
+        result = ResultView(
+            reason="refused", provider="smtp", code="550", detail="no such user", at=now
         )
-        self.failure_log.append(
-            FailureView(
-                id=id,
-                queue=view.queue,
-                provider="smtp",
-                reason="refused",
-                code="550",
-                detail="no such user",
-                tries=1,
-                first_at=now,
-                last_at=now,
-            )
+        self.views[id] = replace(
+            view,
+            status=Status.FAILED,
+            tries=1,
+            last_error="550",
+            provider="smtp",
+            result=result,
+            attempts=(attempt,),
         )
 
     def _raise_error(self) -> None:
@@ -204,9 +209,9 @@ class MemoryStore:
 def _matches(view: NotificationView, selection: Filter) -> bool:
     created = view.created_at.timestamp()
     return (
-        selection.status in {None, view.status}
-        and selection.channel in {None, view.queue.channel}
-        and selection.priority in {None, view.queue.priority}
+        view.status in (selection.status or (view.status,))
+        and view.queue.channel in (selection.channel or (view.queue.channel,))
+        and view.queue.priority in (selection.priority or (view.queue.priority,))
         and (selection.created_from is None or created >= selection.created_from)
         and (selection.created_to is None or created < selection.created_to)
         and (selection.before is None or view.id < selection.before)

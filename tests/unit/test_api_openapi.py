@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from jsonschema_rs import Draft202012Validator
 
 from notifier.api.docs.openapi import openapi_document
 from notifier.api.docs.reference import reference_page
@@ -13,7 +14,7 @@ from notifier.api.routes.table import ROUTES
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from tests.unit.fakes_api import DEFAULT_RULES, MemoryStore, make_api, make_rules
 
-UNDOCUMENTED = {"/", "/docs", "/docs/openapi.json"}
+UNDOCUMENTED = {"/", "/docs", "/docs/openapi.json", "/docs/problems"}
 
 
 def document(rules: ApiRules = DEFAULT_RULES) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def test_the_document_shows_the_rules() -> None:
     )
     submit = document(rules)["components"]["schemas"]["Submit"]["properties"]
     assert submit["channel"]["enum"] == ["chat"]
-    assert submit["ttl"]["anyOf"][0]["maximum"] == 9 * 86_400
+    assert submit["ttl_s"]["anyOf"][0]["maximum"] == 9 * 86_400
 
 
 def test_the_page_shows_every_operation_with_a_command_to_try() -> None:
@@ -80,21 +81,35 @@ def test_the_page_shows_the_size_limits() -> None:
         assert limit in page
 
 
-@pytest.mark.parametrize(
-    ("path", "names"),
-    [
-        ("/v1/queues/{queue}/pause", ["fax.high", "fax.medium", "fax.low"]),
-        ("/v1/channels/{channel}/pause", ["fax"]),
-        ("/v1/providers/{provider}/resume", ["telco"]),
-    ],
-)
-def test_the_document_lists_the_names_that_can_be_paused(path: str, names: list[str]) -> None:
-    rules = make_rules(
-        channels={"fax": ChannelRules(address=AddressKind.PHONE)}, providers=["telco"]
-    )
-    (parameter,) = document(rules)["paths"][path]["post"]["parameters"]
-    assert (parameter["in"], parameter["required"]) == ("path", True)
-    assert parameter["schema"] == {"type": "string", "enum": names}
+def test_the_document_lists_what_can_be_paused() -> None:
+    kind, name = document()["paths"]["/v1/pauses/{kind}/{name}"]["put"]["parameters"]
+    assert (kind["in"], kind["required"], name["in"]) == ("path", True, "path")
+    assert kind["schema"] == {"type": "string", "enum": ["queue", "channel", "provider"]}
+
+
+def test_a_filter_takes_several_values_with_commas_between_them() -> None:
+    parameters = document()["paths"]["/v1/notifications"]["get"]["parameters"]
+    channel = next(each for each in parameters if each["name"] == "channel")
+    assert (channel["style"], channel["explode"]) == ("form", False)
+    assert channel["schema"]["items"]["enum"] == ["email", "sms", "push"]
+
+
+def test_every_operation_has_a_tag_and_every_body_an_example() -> None:
+    described = document()
+    tags = {tag["name"] for tag in described["tags"]}
+    for methods in described["paths"].values():
+        for operation in methods.values():
+            assert tags.issuperset(operation["tags"])
+            for media in operation.get("requestBody", {}).get("content", {}).values():
+                schema = {**media["schema"], "components": described["components"]}
+                assert Draft202012Validator(schema).is_valid(media["example"])
+
+
+def test_only_the_failures_are_deprecated() -> None:
+    paths = document()["paths"].values()
+    operations = [operation for methods in paths for operation in methods.values()]
+    deprecated = [each["operationId"] for each in operations if each.get("deprecated")]
+    assert deprecated == ["listFailures"]
 
 
 def test_every_path_parameter_is_documented() -> None:
@@ -107,14 +122,15 @@ def test_every_path_parameter_is_documented() -> None:
 
 def test_the_body_of_a_pause_is_optional() -> None:
     paths = document()["paths"]
-    assert not paths["/v1/queues/{queue}/pause"]["post"]["requestBody"]["required"]
+    assert not paths["/v1/pauses/{kind}/{name}"]["put"]["requestBody"]["required"]
     assert paths["/v1/notifications"]["post"]["requestBody"]["required"]
 
 
 def test_the_page_shows_how_to_pause_and_resume() -> None:
     page = reference_page(document(), "http://h")
-    assert "curl http://h/v1/queues/{queue}/resume -X POST" in page
-    assert "-d &#x27;{&quot;reason&quot;: &quot;maintenance&quot;, &quot;for&quot;: 600}" in page
+    assert "curl http://h/v1/pauses/{kind}/{name} -X DELETE" in page
+    assert "curl http://h/v1/pauses/{kind}/{name} -X PUT -H" in page
+    assert "-d &#x27;{&quot;for_s&quot;: 600, &quot;note&quot;: &quot;maintenance&quot;}" in page
 
 
 @pytest.mark.parametrize(

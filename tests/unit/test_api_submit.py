@@ -57,8 +57,11 @@ BAD = [
     ({"colour": "red"}, "colour"),
     ({"content": {"subject": "x", "colour": "red"}}, "content.colour"),
     ({"content": None}, "content"),
-    ({"content": {}}, "content"),
-    ({"content": {"data": {"a": 1}}}, "content"),
+    ({"content": {}}, "content.subject"),
+    ({"content": {"body": "x"}}, "content.subject"),
+    ({"content": {"subject": "", "html": "x"}}, "content.subject"),
+    ({"content": {"data": {"a": 1}}}, "content.subject"),
+    ({"channel": "push", "recipient": "t", "content": {"html": "x"}}, "content"),
     ({"channel": "sms", "recipient": "+15005550006", "content": {"subject": "x"}}, "content.body"),
     ({"content": {"subject": 7}}, "content.subject"),
     ({"content": {"subject": "x" * 999}}, "content.subject"),
@@ -70,7 +73,7 @@ BAD = [
     ),
     ({"content": {"body": "a\ud800"}}, "content.body"),
     ({"content": {"body": "a\udc00b"}}, "content.body"),
-    ({"content": {"body": "x" * (256 * 1024)}}, "content"),
+    ({"content": {"subject": "x", "body": "x" * (256 * 1024)}}, "content"),
     ({"content": data([1])}, "content.data"),
     ({"content": data({"a": ["\0"]})}, "content.data.a.0"),
     ({"content": data({"a": {"k\0": 1}})}, "content.data.a"),
@@ -80,13 +83,13 @@ BAD = [
     ({"content": data({"a": 10**400})}, "content.data.a"),
     ({"content": data({"a": -(10**309)})}, "content.data.a"),
     ({"content": data(nested(33))}, "content.data" + ".a" * 32),
-    ({"ttl": 0}, "ttl"),
-    ({"ttl": -1}, "ttl"),
-    ({"ttl": True}, "ttl"),
-    ({"ttl": "60"}, "ttl"),
-    ({"ttl": 29 * 86_400 + 1}, "ttl"),
-    ({"ttl": 10**400}, "ttl"),
-    ({"ttl": 60, "send_at": after(timedelta(seconds=61))}, "ttl"),
+    ({"ttl_s": 0}, "ttl_s"),
+    ({"ttl_s": -1}, "ttl_s"),
+    ({"ttl_s": True}, "ttl_s"),
+    ({"ttl_s": "60"}, "ttl_s"),
+    ({"ttl_s": 29 * 86_400 + 1}, "ttl_s"),
+    ({"ttl_s": 10**400}, "ttl_s"),
+    ({"ttl_s": 29 * 86_400, "send_at": after(timedelta(seconds=1))}, "ttl_s"),
     ({"send_at": "tomorrow"}, "send_at"),
     ({"send_at": "2026-03-02"}, "send_at"),
     ({"send_at": "2026-03-02T08:00:00"}, "send_at"),
@@ -106,7 +109,92 @@ BAD = [
 def test_the_error_names_a_wrong_field(changes: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidNotification) as caught:
         validate(**changes)
-    assert caught.value.field == field
+    assert (caught.value.field, caught.value.others) == (field, ())
+
+
+def faults_of(**changes: object) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidNotification) as caught:
+        validate(**changes)
+    return [(fault.field, fault.expected) for fault in (caught.value, *caught.value.others)]
+
+
+def test_all_wrong_fields_are_named_at_once() -> None:
+    faults = faults_of(
+        channel="fax",
+        recipient="nobody",
+        priority=7,
+        content={"subject": 1, "body": 2, "colour": "red"},
+        ttl_s="60",
+        max_tries=1.5,
+        metadata=[],
+        shade="blue",
+    )
+    assert [field for field, _ in faults] == [
+        "priority",
+        "content.subject",
+        "content.body",
+        "content.colour",
+        "ttl_s",
+        "shade",
+        "channel",
+        "metadata",
+        "max_tries",
+    ]
+
+
+def test_a_field_whose_rule_depends_on_a_wrong_one_is_not_judged() -> None:
+    assert faults_of(channel="fax", recipient="nobody") == [("channel", "one of email, sms, push")]
+
+
+def test_wrong_values_of_the_right_type_are_named_at_once() -> None:
+    faults = faults_of(recipient="nobody", content={"body": "x"}, max_tries=2.5, ttl_s=1e9)
+    assert [field for field, _ in faults] == ["recipient", "content.subject", "ttl_s", "max_tries"]
+
+
+def test_at_most_twenty_wrong_fields_are_named() -> None:
+    assert len(faults_of(**{f"field_{number}": 1 for number in range(1000)})) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("to", "recipient"),
+        ("address", "recipient"),
+        ("text", "content.body"),
+        ("message", "content.body"),
+        ("subject", "content.subject"),
+        ("title", "content.subject"),
+        ("html", "content.html"),
+        ("payload", "content.data"),
+        ("type", "channel"),
+        ("ttl", "ttl_s"),
+        ("expires_in", "ttl_s"),
+        ("scheduled_at", "send_at"),
+        ("sendAt", "send_at"),
+        ("maxTries", "max_tries"),
+        ("max-retries", "max_tries"),
+        ("meta", "metadata"),
+        ("recipent", "recipient"),
+        ("Channel", "channel"),
+    ],
+)
+def test_the_name_of_another_api_or_version_is_refused_with_the_right_one(
+    name: str, meant: str
+) -> None:
+    assert faults_of(**{name: "x"}) == [(name, meant)]
+
+
+@pytest.mark.parametrize("name", ["colour", "", "\0", "x" * 1000])
+def test_a_name_that_is_like_none_is_refused_with_the_known_ones(name: str) -> None:
+    known = "channel, recipient, content, priority, ttl_s, send_at, max_tries, metadata"
+    assert faults_of(**{name: 1}) == [(name, f"only {known} here")]
+
+
+def test_a_wrong_name_in_the_content_is_refused_with_the_right_one() -> None:
+    assert faults_of(content={"subject": "x", "text": "y", "metadata": {}}) == [
+        ("content.text", "content.body"),
+        ("content.metadata", "metadata"),
+    ]
 
 
 def text_fields(struct: type[msgspec.Struct]) -> list[str]:
@@ -226,9 +314,11 @@ def test_the_default_ttl_starts_at_send_at() -> None:
     assert (new.delay, new.ttl) == (timedelta(hours=5), timedelta(hours=6))
 
 
-def test_a_given_ttl_starts_at_acceptance() -> None:
-    new = validate(send_at=after(timedelta(hours=5)), ttl=6 * 3600)
-    assert (new.delay, new.ttl) == (timedelta(hours=5), timedelta(hours=6))
+def test_a_given_ttl_starts_at_send_at_too() -> None:
+    new = validate(send_at=after(timedelta(hours=5)), ttl_s=60)
+    assert (new.delay, new.ttl) == (timedelta(hours=5), timedelta(hours=5, minutes=1))
+    new = validate(send_at=after(timedelta(hours=-5)), ttl_s=60)
+    assert (new.delay, new.ttl) == (None, timedelta(minutes=1))
 
 
 @pytest.mark.parametrize("send_at", ["2026-03-01T13:00:00+01:00", "0001-01-01T00:00:00+14:00"])

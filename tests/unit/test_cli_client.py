@@ -11,12 +11,12 @@ import pytest
 
 from notifier.api.responses import (
     Accepted,
+    DeletedPause,
     Notification,
     NotificationPage,
-    PauseState,
-    ProviderHealth,
-    Queue,
-    Resumed,
+    PausePage,
+    ProviderPage,
+    QueuePage,
 )
 from notifier.cli.client import Client
 
@@ -34,6 +34,16 @@ SUMMARY: dict[str, object] = {
     "priority": "high",
     "queue": "email.high",
     "recipient": "ada@example.com",
+    "provider": "smtp",
+    "reference": "2.0.0 queued",
+    "result": {
+        "reason": None,
+        "provider": "smtp",
+        "code": "250",
+        "detail": None,
+        "at": AT,
+        "new_field": 1,
+    },
     "tries": 1,
     "max_tries": None,
     "last_error": None,
@@ -44,11 +54,13 @@ SUMMARY: dict[str, object] = {
     "expires_at": AT,
 }
 ATTEMPT: dict[str, object] = {
-    "claim": 1,
+    "number": 1,
     "provider": "smtp",
     "outcome": "accepted",
     "code": "250",
-    "detail": "",
+    "http_status": None,
+    "detail": None,
+    "reference": None,
     "queue_wait_s": 0.1,
     "started_at": AT,
     "finished_at": AT,
@@ -66,7 +78,7 @@ QUEUE: dict[str, object] = {
     "busy": 1,
     "rate_per_s": 1.5,
     "oldest_wait_s": 0.1,
-    "limited_by": "need",
+    "limited_by": None,
     "limited_by_detail": None,
     "paused": False,
     "configured": True,
@@ -76,8 +88,10 @@ PROVIDER: dict[str, object] = {
     "provider": "smtp",
     "channels": ["email"],
     "breaker": "closed",
-    "reason": "",
-    "probe_in_s": 0.0,
+    "reason": None,
+    "code": None,
+    "since_at": None,
+    "probe_at": None,
     "paused": False,
     "calls": 1,
     "failures": 0,
@@ -86,18 +100,19 @@ PROVIDER: dict[str, object] = {
 PAUSE: dict[str, object] = {
     "kind": "queue",
     "name": "email.high",
-    "reason": "",
-    "expires_in_s": None,
+    "note": None,
+    "paused_at": AT,
+    "expires_at": None,
     "matches": True,
 }
 RESPONSES: Mapping[type[msgspec.Struct], dict[str, object]] = {
     Accepted: {"id": ID, "status": "queued", "queue": "email.high"},
     Notification: {**SUMMARY, "content": {}, "attempts": [ATTEMPT]},
-    NotificationPage: {"notifications": [{**SUMMARY, "new_field": 1}], "next_cursor": None},
-    Queue: QUEUE,
-    ProviderHealth: PROVIDER,
-    PauseState: PAUSE,
-    Resumed: {"kind": "queue", "name": "email.high", "resumed": True},
+    NotificationPage: {"items": [{**SUMMARY, "new_field": 1}], "next_cursor": None},
+    QueuePage: {"items": [QUEUE | {"new_field": 1}], "next_cursor": None},
+    ProviderPage: {"items": [PROVIDER | {"new_field": 1}], "next_cursor": None},
+    PausePage: {"items": [PAUSE | {"new_field": 1}], "next_cursor": None},
+    DeletedPause: {"was_paused": True},
 }
 
 

@@ -116,7 +116,7 @@ class Api:
         begin = int(params.get("cursor", "0"))
         rows = [self._row(id_) for id_ in newest_first[begin : begin + 2]]
         more = begin + 2 < len(newest_first)
-        page = {"notifications": rows, "next_cursor": str(begin + 2) if more else None}
+        page = {"items": rows, "next_cursor": str(begin + 2) if more else None}
         return msgspec.json.decode(msgspec.json.encode(page), type=into)
 
     def _send_one(self) -> None:
@@ -133,6 +133,9 @@ class Api:
             "priority": "high",
             "queue": "email.high",
             "recipient": "ada@example.com",
+            "provider": None,
+            "reference": None,
+            "result": None,
             "tries": 1,
             "max_tries": None,
             "last_error": None,

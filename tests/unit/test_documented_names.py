@@ -19,7 +19,7 @@ import yaml  # type: ignore[import-untyped]
 from cyclopts import App
 
 from notifier.adapters.providers.registry import PROVIDER_TYPES
-from notifier.api.http.problems import ProblemType
+from notifier.api.http.problem_types import ProblemType
 from notifier.api.routes.table import ROUTES
 from notifier.cli.commands import app
 from notifier.domain.allocation.entitlement import Limit

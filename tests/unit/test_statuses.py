@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from grafana.colours import FINAL_STATUSES
-from notifier.cli.send import SUCCEEDED
 from notifier.cli.show import COLOURS
+from notifier.cli.status import SUCCEEDED
 from notifier.domain.notification import FINAL, WAITING, Status
 from tests.transitions import TRANSITIONS
 
@@ -30,9 +30,8 @@ NAMED_IN_SQL = """
                     scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered lost
 fail_unclaimable        .       .       .       .      .     1       .        .         .          .          .       .
 list_expired            .       .       .       .      .     .       1        .         .          .          .       .
-list_failures           .       .       .       .      .     1       .        .         .          .          .       .
 list_waiting            1       4       .       2      .     .       .        .         .          .          .       .
-read_notifications      2       1       1       2      1     .       1        .         .          .          .       1
+read_notifications      2       1       1       2      2     .       3        .         .          .          .       1
 record                  .       .       .       5      .     .       1        .         .          .          .       .
 record_late             .       .       .       1      2     1       1        1         .          .          .       .
 record_sent             .       .       .       .      1     .       .        .         .          .          .       .
@@ -72,7 +71,7 @@ OTHER_WORDS_IN_SQL = {
         "throttled",
         "unavailable",
     ),  # of outcomes
-    *("poison", "worker_died", "claim_rejected"),  # of failures
+    *("poison", "worker_died", "claim_rejected", "ttl"),  # of failures
     *("epoch", "infinity", "off", "true", "notifier", "notifications", "live"),
     *("floors", "marks", "is_backlogged"),  # of the progress of a lease
     *("notifier_controls", "alembic_version", "max_connections", "synchronous_commit"),

@@ -69,6 +69,8 @@ def test_an_unknown_state_of_a_breaker_is_not_closed() -> None:
         "reason": "",
         "age_s": 1.0,
         "probe_in_s": 1.0,
+        "since_at": datetime.now(UTC),
+        "probe_at": datetime.now(UTC),
         "is_mine": False,
         "openings": 1,
         "code": "",

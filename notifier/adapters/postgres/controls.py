@@ -58,9 +58,12 @@ class PostgresControls:
         """Return at a change, when a lost connection is restored, or after `timeout_s`."""
         await self._listener.wait(timeout_s)
 
-    async def pause(self, scope: Scope, *, reason: str, for_s: float | None) -> None:
+    async def pause(self, scope: Scope, *, note: str, for_s: float | None) -> Pause:
         """Begin or prolong a pause."""
-        await self._change("pause", scope.kind, scope.name, reason, for_s)
+        (row,) = await self._connection.fetch(
+            statement("pause"), scope.kind, scope.name, note, for_s
+        )
+        return pause_of(row)
 
     async def resume(self, scope: Scope) -> bool:
         """End a pause."""
@@ -96,11 +99,13 @@ class PostgresControls:
 
 
 def pause_of(row: Record) -> Pause:
-    """A row of controls_pauses.sql."""
+    """A row of controls_pauses.sql or pause.sql."""
     return Pause(
         scope=Scope(ScopeKind(row["kind"]), row["name"]),
-        reason=row["reason"],
+        note=row["note"],
         age_s=row["age_s"],
+        paused_at=row["paused_at"],
+        expires_at=row["expires_at"],
         expires_in_s=row["expires_in_s"],
     )
 
@@ -113,6 +118,8 @@ def breaker_of(row: Record) -> Breaker:
         reason=row["reason"],
         age_s=row["age_s"],
         probe_in_s=row["probe_in_s"],
+        since_at=row["since_at"],
+        probe_at=row["probe_at"],
         is_mine=row["is_mine"],
         openings=row["openings"],
         code=row["code"],

@@ -288,7 +288,7 @@ def of_pauses(pauses: Sequence[Pause], names: ConfiguredNames) -> Finding:
 def _pauses(pauses: Sequence[Pause]) -> str:
     return ", ".join(
         f"{pause.scope.kind} {pause.scope.name} for {_span(pause.age_s)}"
-        + (f" ({pause.reason})" if pause.reason else "")
+        + (f" ({pause.note})" if pause.note else "")
         for pause in pauses
     )
 

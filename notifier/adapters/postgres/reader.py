@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 from notifier.adapters.postgres.connection import (
@@ -20,15 +20,15 @@ from notifier.domain.notification import (
     FINAL,
     WAITING,
     AttemptView,
-    FailureView,
     NotificationView,
     QueueKey,
+    ResultView,
     Status,
 )
 from notifier.ports.queries import Page
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from asyncpg import Connection, Record
 
@@ -47,16 +47,15 @@ _PLANNER_SETTINGS: Final = {
     "enable_sort": "off",
     "enable_bitmapscan": "off",
 }
-_LISTS: Final[Mapping[Status | None, tuple[str, ...]]] = {
-    None: ("list_notifications",),
-    Status.SENDING: ("list_sending",),
-    Status.SENT: ("list_sent",),
-    Status.EXPIRED: ("list_expired",),
-    Status.LOST: ("list_lost",),
-    **{status: ("list_waiting", status) for status in WAITING},
-    **{status: ("list_ended", status) for status in FINAL - {Status.SENT, Status.EXPIRED}},
+_LISTS: Final[Mapping[str, str]] = {
+    Status.SENDING: "list_sending",
+    Status.SENT: "list_sent",
+    Status.EXPIRED: "list_expired",
+    Status.LOST: "list_lost",
+    **dict.fromkeys(WAITING, "list_waiting"),
+    **dict.fromkeys(FINAL - {Status.SENT, Status.EXPIRED}, "list_ended"),
 }
-"""The statement that finds the notifications in a status, and its last parameter, if any."""
+"""The statement that finds the notifications in a status."""
 
 
 class PostgresReader:
@@ -68,24 +67,24 @@ class PostgresReader:
     def __init__(self, connections: Sequence[PostgresConnection]) -> None:
         self._connections = cycle(connections)
 
-    async def get(self, id: NotificationId) -> NotificationView | None:  # noqa: A002 the port's name
+    async def get(
+        self,
+        id: NotificationId,  # noqa: A002 the port's name
+        *,
+        with_content: bool = False,
+    ) -> NotificationView | None:
         async with self._snapshot() as connection:
-            rows = await _read(connection, [id])
+            rows = await _read(connection, [id], with_content=with_content)
             attempts = await connection.fetch(statement("get_attempts"), id)
         return _notification(rows[0], tuple(map(_attempt, attempts))) if rows else None
 
     async def notifications(self, selection: Filter) -> Page:
         async with self._snapshot() as connection:
-            ids, next_before = await _find(connection, selection)
+            found = await _find(connection, selection)
+            ids = found.ids[: selection.limit]
             rows = await _read(connection, ids)
+        next_before = ids[-1] if len(found.ids) > len(ids) else found.floor
         return Page(views=list(map(_notification, rows)), next_before=next_before)
-
-    async def failures(self, selection: Filter) -> Sequence[FailureView]:
-        pattern, least, greatest = _bounds(selection)
-        rows = await next(self._connections).fetch(
-            statement("list_failures"), pattern, least, greatest, selection.limit, selection.reason
-        )
-        return list(map(_failure, rows))
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Connection[Record]]:
@@ -96,44 +95,91 @@ class PostgresReader:
             yield connection
 
 
-async def _find(
-    connection: Connection[Record], selection: Filter
-) -> tuple[Sequence[NotificationId], NotificationId | None]:
-    """Return the ids of a page and the cursor of the next one.
+class _Found(NamedTuple):
+    """Ids, the newest first. All down to the `floor` were found; None: there are no others."""
 
-    Reads more and more candidates until the page is full, none is left or the time is up.
-    """
-    name, *status = _LISTS[selection.status]
-    pattern, least, greatest = _bounds(selection)
-    ids: list[NotificationId] = []
-    candidates = selection.limit + 1  # the one beyond the page shows that another page follows
+    ids: Sequence[NotificationId]
+    floor: NotificationId | None
+
+
+async def _find(connection: Connection[Record], selection: Filter) -> _Found:
+    """Return the ids of a page, and of one more notification if another page follows."""
     search_until = time.monotonic() + MAX_SEARCH_S
+    lists = [
+        await _search(connection, selection, name, parameters, search_until)
+        for name, parameters in _lists_of(selection)
+    ]
+    floor = max((found.floor for found in lists if found.floor is not None), default=None)
+    ids = {id_ for found in lists for id_ in found.ids if floor is None or id_ >= floor}
+    return _Found(sorted(ids, reverse=True), floor)
+
+
+def _lists_of(selection: Filter) -> Iterator[tuple[str, tuple[object, ...]]]:
+    """Yield the statement that finds each status, and its parameters after the fifth."""
+    if not selection.status:
+        yield "list_notifications", ()
+    reasons = list(selection.reason) or None
+    of_attempt = tuple(list(names) or None for names in (selection.provider, selection.code))
+    for status in selection.status:
+        name = _LISTS[status]
+        parameters: dict[str, tuple[object, ...]] = {
+            "list_waiting": (status,),
+            "list_ended": (status, reasons, *of_attempt),
+            "list_expired": (reasons, *of_attempt),
+            "list_sent": of_attempt,
+        }
+        if not (reasons and name == "list_sent"):  # what was sent has no reason
+            yield name, parameters.get(name, ())
+
+
+async def _search(
+    connection: Connection[Record],
+    selection: Filter,
+    name: str,
+    parameters: Sequence[object],
+    search_until: float,
+) -> _Found:
+    """Find `limit` + 1 notifications: the one beyond the page shows that another page follows.
+
+    Reads more and more candidates until these are found, none is left or the time is up.
+    """
+    patterns = _patterns(selection)
+    least, greatest = id_bounds(selection.created_from, selection.created_to, selection.before)
+    ids: list[NotificationId] = []
+    candidates = selection.limit + 1
     while True:
         wanted = selection.limit + 1 - len(ids)
         (row,) = await connection.fetch(
-            statement(name), pattern, least, greatest, wanted, candidates, *status
+            statement(name), patterns, least, greatest, wanted, candidates, *parameters
         )
         ids += row["ids"]
         if len(ids) > selection.limit:
-            return ids[:-1], ids[-2]
+            return _Found(ids, ids[-1])
         if row["count"] < candidates:
-            return ids, None
+            return _Found(ids, None)
         if time.monotonic() > search_until:
-            return ids, row["last"]
+            return _Found(ids, row["last"])
         greatest = UUID(int=row["last"].int - 1)
         candidates = min(4 * candidates, MAX_CANDIDATES)
 
 
-async def _read(connection: Connection[Record], ids: Sequence[NotificationId]) -> Sequence[Record]:
+async def _read(
+    connection: Connection[Record], ids: Sequence[NotificationId], *, with_content: bool = False
+) -> Sequence[Record]:
     if not ids:
         return []
-    return await connection.fetch(statement("read_notifications"), ids, min(ids), max(ids))
+    return await connection.fetch(
+        statement("read_notifications"), ids, min(ids), max(ids), with_content
+    )
 
 
-def _bounds(selection: Filter) -> tuple[str, UUID, UUID]:
-    """Return the LIKE pattern of the queue's name, and the least and the greatest id."""
-    pattern = f"{_like_pattern(selection.channel)}.{_like_pattern(selection.priority)}"
-    return pattern, *id_bounds(selection.created_from, selection.created_to, selection.before)
+def _patterns(selection: Filter) -> Sequence[str]:
+    """Return LIKE patterns, one of which the queue's name matches."""
+    return [
+        f"{channel}.{priority}"
+        for channel in map(_like_pattern, selection.channel or [None])
+        for priority in map(_like_pattern, selection.priority or [None])
+    ]
 
 
 def _like_pattern(name: str | None) -> str:
@@ -151,9 +197,12 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
         recipient=row["recipient"],
         content=row["content"],
         metadata=row["metadata"],
+        provider=row["provider"],
+        reference=row["reference"],
         tries=row["tries"],
         max_tries=row["max_tries"],
         last_error=row["last_error"],
+        result=_result(row),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         due_at=row["due_at"],
@@ -162,33 +211,32 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
     )
 
 
+def _result(row: Record) -> ResultView | None:
+    if row["result_at"] is None:
+        return None
+    return ResultView(
+        reason=row["result_reason"],
+        provider=row["result_provider"],
+        code=row["result_code"],
+        detail=row["result_detail"],
+        at=row["result_at"],
+    )
+
+
 def _attempt(row: Record) -> AttemptView:
     return AttemptView(
-        claim=row["claim"],
+        number=row["number"],
         provider=row["provider"],
         outcome=row["outcome"],
         code=row["code"],
         detail=row["detail"],
+        reference=row["reference"],
         queue_wait_s=row["queue_wait_s"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         next_at=row["next_at"],
         repeats=row["repeats"],
         late=row["late"],
-    )
-
-
-def _failure(row: Record) -> FailureView:
-    return FailureView(
-        id=row["id"],
-        queue=QueueKey.parse(row["queue"]),
-        provider=row["provider"],
-        reason=row["reason"],
-        code=row["code"],
-        detail=row["detail"],
-        tries=row["tries"],
-        first_at=row["first_at"],
-        last_at=row["last_at"],
     )
 
 

@@ -9,9 +9,11 @@ from typing import Any, Final
 import msgspec
 
 from notifier import __version__
+from notifier.api.http.cursors import CURSOR_LENGTH
 from notifier.api.http.json_checks import MAX_DEPTH
-from notifier.api.http.problems import PREFIX, PROBLEM_MEDIA_TYPE, ProblemType
-from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_REASON_LENGTH
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
+from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_TEXT_LENGTH, MAX_VALUES
 from notifier.api.requests import JSON_MEMBERS, NO_NUL, Batch
 from notifier.api.responses import Accepted, BatchRefusal, Problem
 from notifier.api.routes.route import Route
@@ -19,28 +21,44 @@ from notifier.api.rules import AddressKind, ApiRules
 from notifier.api.submission.address_schemas import recipient_schema
 from notifier.api.submission.content import content_schema
 from notifier.domain.controls import ScopeKind
+from notifier.domain.notification import EndReason
 
 Json = dict[str, Any]
 _REF: Final = "#/components/schemas/{name}"
 _REFERRED_STRUCTS: Final = (Accepted, BatchRefusal, Problem)
 """Structs that other schemas refer to by name only."""
+
+
+def _one_of(names: Iterable[str]) -> Json:
+    return {"type": "string", "enum": list(names)}
+
+
+def _any_of(item: Json) -> Json:
+    return {"type": "array", "items": item, "minItems": 1, "maxItems": MAX_VALUES}
+
+
 _INSTANT: Final = {"type": "string", "format": "date-time"}
-_REASON: Final = {
+_TEXT: Final = {
     "type": "string",
     "minLength": 1,
-    "maxLength": MAX_REASON_LENGTH,
-    "pattern": "^[ -~]+$",
+    "maxLength": MAX_TEXT_LENGTH,
+    "pattern": r"^[ -+\--~]+$",
 }
 _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "id": ("The id from the response to the submit.", {"type": "string", "format": "uuid"}),
-    "status": ("Only in this status.", {"$ref": _REF.format(name="Status")}),
-    "priority": ("Only of this priority.", {"$ref": _REF.format(name="Priority")}),
-    "reason": ("Only failures with this reason.", _REASON),
+    "kind": ("What is paused.", _one_of(ScopeKind)),
+    "name": ("The name of the queue, the channel or the provider.", {"type": "string"}),
+    "include": ("Parts of the answer that are left out otherwise.", _any_of(_one_of(["content"]))),
+    "status": ("Only in one of these.", _any_of({"$ref": _REF.format(name="Status")})),
+    "priority": ("Only of these priorities.", _any_of({"$ref": _REF.format(name="Priority")})),
+    "reason": ("Only with a result for one of these reasons.", _any_of(_one_of(EndReason))),
+    "provider": ("Only with a result of one of these providers.", _any_of(_TEXT)),
+    "code": ("Only with a result with one of these codes.", _any_of(_TEXT)),
     "created_from": ("Only created at or after this instant.", _INSTANT),
     "created_to": ("Only created before this instant.", _INSTANT),
     "cursor": (
-        "`next_cursor` of the previous page.",
-        {"type": "string", "pattern": "^[A-Za-z0-9_-]{22}$"},
+        "`next_cursor` of the previous page, with the same filters.",
+        {"type": "string", "pattern": f"^[A-Za-z0-9_-]{{{CURSOR_LENGTH}}}$"},
     ),
     "limit": (
         "The maximum number of rows.",
@@ -67,11 +85,13 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
         paths.setdefault(route.openapi_path, {})[route.method] = _operation(route, rules)
     return {
         "openapi": "3.1.0",
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in documented)],
         "info": {
             "title": "Notifier",
             "version": __version__,
             "description": (
-                f"Submit notifications and follow their delivery. {rules.size_limits_text}"
+                f"Submit notifications and follow their delivery. {rules.size_limits_text} Every "
+                "answer has a Request-Id: that of the request, or a new one."
             ),
         },
         "paths": paths,
@@ -88,11 +108,11 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     schemas["Submit"]["properties"]["channel"] = _one_of(rules.channels)
     schemas["Submit"]["allOf"] = [_channel_rule(kind, rules) for kind in _kinds(rules)]
     fields = schemas["Submit"]["properties"]
-    fields["ttl"]["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
+    fields["ttl_s"]["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
     fields["max_tries"]["anyOf"][0]["type"] = "integer"
     schemas["JsonValue"] = _JSON_VALUE
     schemas["Batch"] = _batch_schema(rules)
-    problem_types = [PREFIX + problem_type.value.slug for problem_type in ProblemType]
+    problem_types = [problem_type.uri for problem_type in ProblemType]
     schemas["Problem"]["properties"]["type"]["examples"] = problem_types
     return schemas
 
@@ -139,10 +159,6 @@ def _channel_rule(kind: AddressKind, rules: ApiRules) -> Json:
     }
 
 
-def _one_of(names: Iterable[str]) -> Json:
-    return {"type": "string", "enum": list(names)}
-
-
 def _batch_schema(rules: ApiRules) -> Json:
     # The struct holds raw JSON, because each item that is not a Submit gets its own problem.
     return {
@@ -167,15 +183,20 @@ def _operation(route: Route, rules: ApiRules) -> Json:
         responses[str(problem_type.status)] = _problem_response(problem_type)
     operation: Json = {
         "operationId": route.id,
+        "tags": [route.tag],
         "summary": route.summary,
         "responses": responses,
     }
+    if route.is_deprecated:
+        operation["deprecated"] = True
     if route.parameters:
         operation["parameters"] = [_parameter(name, route, rules) for name in route.parameters]
     if route.body:
         operation["requestBody"] = {
             "required": not route.is_body_optional,
-            "content": {"application/json": {"schema": _reference(route.body)}},
+            "content": {
+                "application/json": {"schema": _reference(route.body), "example": route.example}
+            },
         }
     return operation
 
@@ -187,8 +208,6 @@ def _response(route: Route) -> Json:
             "content": {"text/plain": {"schema": {"type": "string"}}},
         }
     schema = _reference(route.response)
-    if route.is_list:
-        schema = {"type": "array", "items": schema}
     response: Json = {
         "description": "Success.",
         "content": {"application/json": {"schema": schema}},
@@ -213,21 +232,18 @@ def _reference(struct: type[msgspec.Struct]) -> Json:
 
 def _parameter(name: str, route: Route, rules: ApiRules) -> Json:
     is_in_path = name not in route.query_parameters
-    description, schema = _PARAMETERS.get(name) or _scope_parameter(
-        name, rules, is_in_path=is_in_path
-    )
-    return {
+    description, schema = _PARAMETERS.get(name) or _channel_parameter(rules)
+    parameter: Json = {
         "name": name,
         "in": "path" if is_in_path else "query",
         "required": is_in_path,
         "description": description,
         "schema": schema,
     }
+    if schema.get("type") == "array":
+        parameter |= {"style": "form", "explode": False}
+    return parameter
 
 
-def _scope_parameter(name: str, rules: ApiRules, *, is_in_path: bool) -> tuple[str, Json]:
-    """Describes a parameter that names a queue, a channel or a provider."""
-    kind = ScopeKind(name)
-    names = list(rules.names_of(kind))
-    schema: Json = _one_of(names) if names else {"type": "string"}
-    return (f"The {kind}." if is_in_path else f"Only on this {kind}."), schema
+def _channel_parameter(rules: ApiRules) -> tuple[str, Json]:
+    return "Only on these channels.", _any_of(_one_of(rules.channels))

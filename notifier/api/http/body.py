@@ -14,7 +14,8 @@ from typing import Any, Final
 from litestar import Request
 from litestar.types import Receive
 
-from notifier.api.http.problems import ProblemType, RequestRefused
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import RequestRefused
 from notifier.api.requests import WHOLE_BODY
 
 CLOSE_CONNECTION: Final = {"Connection": "close"}

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from notifier.api.requests import WHOLE_BODY, Content, Submit
+from notifier.api.http.suggestions import suggested
+from notifier.api.requests import WHOLE_BODY
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import Priority
 
@@ -15,7 +16,6 @@ _MESSAGE: Final = re.compile(r"(?s)(?P<fault>.*?)(?: - at `\$(?P<path>.*)`)?")
 _MISSING: Final = re.compile(r"(?s)Object missing required field `(.*)`")
 _UNKNOWN: Final = re.compile(r"(?s)Object contains unknown field `(.*)`")
 _EXPECTED: Final = re.compile(r"(?s)Expected `(?P<type>[^`]*)`(?P<limit>.*?)(?:, got `.*`)?")
-_SUBMIT_FIELDS: Final = {"": Submit.__struct_fields__, "content": Content.__struct_fields__}
 _KEPT_LENGTH: Final = 1000
 _TYPE_NAMES: Final = {
     "str": "a string",
@@ -28,23 +28,36 @@ _TYPE_NAMES: Final = {
 
 
 def invalid_field(
-    message: str, *, prefix: str = "", known_fields: Sequence[str] | None = None
+    message: str, *, prefix: str = "", paths: Sequence[str] = ()
 ) -> InvalidNotification:
     """Makes the error of a field from the text of a `msgspec.ValidationError`.
 
-    `prefix` is the path of the decoded part within the request. `known_fields` are the fields of
-    the document, if it is not a submit.
+    `prefix` is the path of the decoded part within the request. `paths` are those of all fields of
+    the request.
     """
     match = _MESSAGE.fullmatch(_shortened(message))
     fault, inner = (match["fault"], match["path"] or "") if match else (message, "")
     path = _dotted(prefix, inner)
     if missing := _MISSING.fullmatch(fault):
-        return InvalidNotification(_dotted(path, missing[1]), "a value: this field is required")
+        return missing_field(_dotted(path, missing[1]))
     if unknown := _UNKNOWN.fullmatch(fault):
-        fields = _SUBMIT_FIELDS.get(path, ()) if known_fields is None else known_fields
-        expected = f"only {', '.join(fields)} here" if fields else "no fields here"
-        return InvalidNotification(_dotted(path, unknown[1]), expected)
+        return unknown_field(unknown[1], prefix=path, paths=paths)
     return InvalidNotification(path or WHOLE_BODY, _expectation(fault))
+
+
+def missing_field(path: str) -> InvalidNotification:
+    """Makes the error of a required field that is absent."""
+    return InvalidNotification(path, "a value: this field is required")
+
+
+def unknown_field(name: str, *, prefix: str, paths: Sequence[str]) -> InvalidNotification:
+    """Makes the error of a field that the object at `prefix` does not have."""
+    path = f"{prefix}.{name}" if prefix else name
+    if meant := suggested(name, paths):
+        return InvalidNotification(path, meant, detail=f"unknown field, did you mean {meant}?")
+    known = [of.rpartition(".")[2] for of in paths if of.rpartition(".")[0] == prefix]
+    expected = f"only {', '.join(known)} here" if known else "no fields here"
+    return InvalidNotification(path, expected, detail=f"unknown field, expected {expected}")
 
 
 def _shortened(message: str) -> str:

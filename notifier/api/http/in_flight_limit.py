@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from notifier.api.http.problems import ProblemType, RequestRefused
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import RequestRefused
 
 
 class InFlightLimit:

@@ -1,4 +1,4 @@
-"""Translates exceptions into RFC 9457 problems, in one table.
+"""Translates exceptions into RFC 9457 problems.
 
 The text of an unexpected exception never reaches a caller.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +15,8 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from notifier.api.http.problem_types import MAX_ERRORS, ProblemType, field_error
+from notifier.api.http.request_id import HEADER, request_id, request_urn
 from notifier.api.requests import WHOLE_BODY
 from notifier.api.responses import BatchRefusal, Problem
 from notifier.domain.errors import (
@@ -29,67 +29,8 @@ from notifier.domain.errors import (
 )
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
-PREFIX: Final = "urn:notifier:problem:"
-MAX_FIELD_LENGTH: Final = 200
-MAX_DETAIL_LENGTH: Final = 400
 _LOGGED_FRAMES: Final = 8
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Definition:
-    slug: str
-    title: str
-    status: int
-
-
-class ProblemType(Enum):
-    """Every problem type of the API. The slugs are a contract; titles may change."""
-
-    MALFORMED_JSON = _Definition("malformed-json", "The body is not valid JSON", 400)
-    INVALID_FIELD = _Definition("invalid-field", "A field is wrong", 400)
-    UNSTORABLE = _Definition("unstorable", "The database rejected this notification", 400)
-    NOTHING_ACCEPTED = _Definition("nothing-accepted", "No item of the batch was accepted", 400)
-    BAD_REQUEST = _Definition("bad-request", "The request is malformed", 400)
-    UNSUPPORTED_HEADER = _Definition(
-        "unsupported-header", "This version cannot do what a header asks for", 400
-    )
-    NOT_FOUND = _Definition("not-found", "Not found", 404)
-    METHOD_NOT_ALLOWED = _Definition(
-        "method-not-allowed", "This path does not support this method", 405
-    )
-    HEAD_TIMEOUT = _Definition("head-timeout", "The head of the request took too long", 408)
-    BODY_TIMEOUT = _Definition("body-timeout", "The body took too long to arrive", 408)
-    BODY_TOO_LARGE = _Definition("body-too-large", "The body is too large", 413)
-    UNSUPPORTED_MEDIA_TYPE = _Definition(
-        "unsupported-media-type", "The type or the encoding of the body is not supported", 415
-    )
-    HEAD_TOO_LARGE = _Definition("head-too-large", "The head of the request is too large", 431)
-    INTERNAL_ERROR = _Definition("internal-error", "Internal error", 500)
-    STORE_UNAVAILABLE = _Definition("store-unavailable", "The database is not available", 503)
-    OVERLOADED = _Definition("overloaded", "Too much work is waiting", 503)
-    NOT_READY = _Definition("not-ready", "This process is not ready", 503)
-
-    @property
-    def status(self) -> int:
-        """The HTTP status of the response."""
-        return self.value.status
-
-    def problem(
-        self, detail: str, *, field: str | None = None, expected: str | None = None
-    ) -> Problem:
-        """Makes a problem of this type.
-
-        `detail` and `field` are cut to their maximum length and made encodable as UTF-8.
-        """
-        return Problem(
-            type=PREFIX + self.value.slug,
-            title=self.value.title,
-            status=self.value.status,
-            detail=_printable(detail, MAX_DETAIL_LENGTH),
-            field=None if field is None else _printable(field, MAX_FIELD_LENGTH),
-            expected=expected,
-        )
 
 
 class RequestRefused(DomainError):
@@ -116,10 +57,11 @@ def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Respo
     refusal = _as_refusal(error)
     if refusal.problem.status == ProblemType.INTERNAL_ERROR.status:
         _log_unexpected(request, error)
+    urn = request_urn(request_id(request.scope))
     return Response(
-        content=msgspec.json.encode(refusal.problem),
+        content=msgspec.json.encode(msgspec.structs.replace(refusal.problem, instance=urn)),
         status_code=refusal.problem.status,
-        headers=dict(refusal.headers),
+        headers={**refusal.headers, HEADER: request_id(request.scope)},
         media_type=PROBLEM_MEDIA_TYPE,
     )
 
@@ -129,11 +71,7 @@ def _as_refusal(error: Exception) -> RequestRefused:
         case RequestRefused():
             return error
         case InvalidNotification():
-            return RequestRefused(
-                ProblemType.INVALID_FIELD.problem(
-                    str(error), field=error.field, expected=error.expected
-                )
-            )
+            return RequestRefused(_invalid_fields(error))
         case StoreRejected():
             return RequestRefused(
                 ProblemType.UNSTORABLE.problem(
@@ -152,6 +90,16 @@ def _as_refusal(error: Exception) -> RequestRefused:
             return _http_refusal(error)
         case _:
             return _internal_error()
+
+
+def _invalid_fields(error: InvalidNotification) -> Problem:
+    faults = [error, *error.others][:MAX_ERRORS]
+    count = len(faults)
+    problem = ProblemType.INVALID_FIELD.problem(
+        str(error) if count == 1 else f"{count} fields are wrong."
+    )
+    errors = [field_error(fault.field, fault.expected, fault.detail) for fault in faults]
+    return msgspec.structs.replace(problem, errors=errors)
 
 
 def _outage(error: InfrastructureError) -> RequestRefused:
@@ -197,13 +145,10 @@ def _log_unexpected(request: Request[Any, Any, Any], error: Exception) -> None:
     log.error(
         "request_failed",
         error=type(error).__qualname__,
+        request_id=request_id(request.scope),
         method=request.method,
         route=request.scope.get("path_template", ""),
         frames=[
             f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-_LOGGED_FRAMES:]
         ],
     )
-
-
-def _printable(text: str, max_length: int) -> str:
-    return text[:max_length].encode("utf-8", "backslashreplace").decode("utf-8")

@@ -20,7 +20,9 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from notifier.api.http.problems import PROBLEM_MEDIA_TYPE, ProblemType
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
+from notifier.api.http.request_id import HEADER, new_request_id, request_urn
 from notifier.api.responses import Problem
 
 _MALFORMED: Final = ProblemType.BAD_REQUEST.problem(
@@ -259,8 +261,10 @@ def _max_files() -> float:
 
 
 def _response(problem: Problem) -> bytes:
-    body = msgspec.json.encode(problem)
+    id_ = new_request_id()
+    body = msgspec.json.encode(msgspec.structs.replace(problem, instance=request_urn(id_)))
     head = (
+        f"{HEADER}: {id_}\r\n"
         f"Content-Type: {PROBLEM_MEDIA_TYPE}\r\n"
         f"Content-Length: {len(body)}\r\n"
         "Connection: close\r\n\r\n"

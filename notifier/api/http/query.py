@@ -1,28 +1,32 @@
-"""Parses the query strings of lists. Unknown and repeated parameters are errors."""
+"""Parses query strings. Unknown and repeated parameters are errors; all are reported at once."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 import msgspec
 from litestar import Request
 
+from notifier.api.http.cursors import cursor_after, position_in
 from notifier.api.http.decode_errors import INSTANT_EXPECTED
+from notifier.api.http.problem_types import MAX_ERRORS
+from notifier.api.http.suggestions import suggested
 from notifier.domain.errors import InvalidNotification
-from notifier.domain.notification import NotificationId, Priority, Status
+from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
 from notifier.ports.queries import Filter
 
 PAGING_PARAMETERS: Final = ("cursor", "limit")
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
-MAX_REASON_LENGTH: Final = 100
-_UUID_BYTES: Final = 16
+MAX_VALUES: Final = 20
+"""How many values one parameter takes, with commas between them."""
+MAX_TEXT_LENGTH: Final = 100
+_TEXT: Final = re.compile(rf"[ -+\--~]{{1,{MAX_TEXT_LENGTH}}}")
 _MAX_LIMIT_DIGITS: Final = 3
 _MIN_INSTANT: Final = datetime.fromtimestamp(0, UTC)
 _MAX_INSTANT: Final = datetime.max.replace(tzinfo=UTC)
@@ -30,82 +34,133 @@ _MAX_INSTANT: Final = datetime.max.replace(tzinfo=UTC)
 ValueParser = Callable[[str], Any]
 
 
-class ListQuery:
-    """Parses a query string with the given filters, `cursor` and `limit` into a Filter."""
+class Query:
+    """Parses a query string with these parameters, each at most once."""
 
-    def __init__(self, *filters: str, channels: Mapping[str, object]) -> None:
-        channel = partial(_one_of, "channel", tuple(channels))
+    def __init__(self, parsers: Mapping[str, ValueParser]) -> None:
+        self._parsers = parsers
+
+    def parse(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
+        """Returns the values that were given. Raises InvalidNotification with all wrong ones."""
+        values: dict[str, Any] = {}
+        faults: list[InvalidNotification] = []
+        for name, text in request.query_params.multi_items():
+            try:
+                values[name] = self._value(name, str(text), values)
+            except InvalidNotification as error:
+                faults.append(error)
+                if len(faults) == MAX_ERRORS:
+                    break
+        if faults:
+            raise InvalidNotification.of(faults)
+        return values
+
+    def _value(self, name: str, text: str, seen: Mapping[str, Any]) -> object:
+        if name not in self._parsers:
+            raise _unknown(name, self._parsers)
+        if name in seen:
+            raise InvalidNotification(f"?{name}", "the parameter once; write several values as a,b")
+        try:
+            return self._parsers[name](text)
+        except ValueError as error:
+            raise InvalidNotification(f"?{name}", str(error)) from error
+
+
+class ListQuery:
+    """Parses the filters of a list, `cursor` and `limit`. `fixed` holds what the route fixes."""
+
+    def __init__(
+        self, *filters: str, channels: Mapping[str, object], fixed: Filter | None = None
+    ) -> None:
+        channel = partial(_any_of, tuple(channels))
         parsers: dict[str, ValueParser] = {**_PARSERS, "channel": channel}
-        self._parsers = {name: parsers[name] for name in (*filters, *PAGING_PARAMETERS)}
+        self._query = Query({name: parsers[name] for name in (*filters, *PAGING_PARAMETERS)})
+        self._fixed = fixed or Filter()
 
     def parse(self, request: Request[Any, Any, Any]) -> Filter:
-        """Returns the filter. Raises InvalidNotification with the name of a wrong parameter."""
-        values: dict[str, Any] = {"limit": DEFAULT_LIMIT}
-        seen: set[str] = set()
-        for name, text in request.query_params.multi_items():
-            if name not in self._parsers:
-                raise InvalidNotification(name, f"only {', '.join(self._parsers)} here")
-            if name in seen:
-                raise InvalidNotification(name, "one value, not several")
-            seen.add(name)
-            values["before" if name == "cursor" else name] = self._parsers[name](str(text))
-        return Filter(**values)
+        """Returns the filter. Raises InvalidNotification with the names of wrong parameters."""
+        values = self._query.parse(request)
+        cursor = values.pop("cursor", None)
+        selection = replace(self._fixed, **values)
+        is_of_ends = selection.reason or selection.provider or selection.code
+        if is_of_ends and not (selection.status and FINAL.issuperset(selection.status)):
+            expected = "final statuses, such as failed, beside reason, provider and code"
+            raise InvalidNotification("?status", expected)
+        if cursor is None:
+            return selection
+        return replace(selection, before=_position(cursor, selection))
 
 
-def cursor_after(last: NotificationId) -> str:
-    """Returns the cursor of the page with the ids before `last`. Opaque to callers."""
-    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
+def next_cursor(selection: Filter, last: NotificationId | None) -> str | None:
+    """Returns the cursor of the page of the same filter after this id; None if there is none."""
+    return None if last is None else cursor_after(last, selection)
 
 
-def _cursor(text: str) -> NotificationId:
-    try:
-        raw = base64.b64decode(text + "==", altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != _UUID_BYTES:
-        raise InvalidNotification("cursor", "the next_cursor of the previous page")
-    return NotificationId(UUID(bytes=raw))
+def parse_include(*parts: str) -> Query:
+    """Returns the query of a route whose answer has optional parts."""
+    return Query({"include": partial(_any_of, parts)})
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> InvalidNotification:
+    if meant := suggested(name, list(known)):
+        detail = f"unknown parameter, did you mean {meant}?"
+        return InvalidNotification(f"?{name}", meant, detail=detail)
+    expected = f"only {', '.join(known)} here"
+    return InvalidNotification(
+        f"?{name}", expected, detail=f"unknown parameter, expected {expected}"
+    )
+
+
+def _position(cursor: str, selection: Filter) -> NotificationId:
+    position = position_in(cursor, selection)
+    if position is None:
+        expected = "the next_cursor of a page of the same list, with the same filters"
+        raise InvalidNotification("?cursor", expected)
+    return position
 
 
 def _limit(text: str) -> int:
     is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_LIMIT_DIGITS
     limit = int(text) if is_number else 0
     if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidNotification("limit", f"a whole number from 1 to {MAX_LIMIT}")
+        raise ValueError(f"a whole number from 1 to {MAX_LIMIT}")
     return limit
 
 
-def _instant(name: str, text: str) -> float:
+def _instant(text: str) -> float:
     try:
         at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
     except msgspec.ValidationError as error:
-        raise InvalidNotification(name, f"{INSTANT_EXPECTED} (write + as %2B)") from error
+        raise ValueError(f"{INSTANT_EXPECTED} (write + as %2B)") from error
     # The database cannot hold every instant, and no notification is as old or as young as these.
     return min(max(at, _MIN_INSTANT), _MAX_INSTANT).timestamp()
 
 
-def _one_of(name: str, allowed: tuple[str, ...], text: str) -> str:
-    if text not in allowed:
-        raise InvalidNotification(name, f"one of {', '.join(allowed)}")
-    return text
+def _any_of(allowed: Sequence[str], text: str) -> tuple[str, ...]:
+    values = tuple(sorted(set(text.split(","))))
+    if not set(values).issubset(allowed):
+        raise ValueError(f"one of {', '.join(allowed)}, or several with commas between them")
+    return values
 
 
-def _status(text: str) -> Status:
-    return Status(_one_of("status", tuple(Status), text))
-
-
-def _reason(text: str) -> str:
-    if not (0 < len(text) <= MAX_REASON_LENGTH and text.isascii() and text.isprintable()):
-        raise InvalidNotification("reason", f"1 to {MAX_REASON_LENGTH} printable ASCII characters")
-    return text
+def _texts(text: str) -> tuple[str, ...]:
+    values = tuple(sorted(set(text.split(","))))
+    if len(values) > MAX_VALUES or not all(map(_TEXT.fullmatch, values)):
+        raise ValueError(
+            f"1 to {MAX_TEXT_LENGTH} printable ASCII characters, or up to {MAX_VALUES} such values "
+            "with commas between them"
+        )
+    return values
 
 
 _PARSERS: Final[Mapping[str, ValueParser]] = {
-    "status": _status,
-    "priority": partial(_one_of, "priority", tuple(Priority)),
-    "reason": _reason,
-    "created_from": partial(_instant, "created_from"),
-    "created_to": partial(_instant, "created_to"),
-    "cursor": _cursor,
+    "status": partial(_any_of, tuple(Status)),
+    "priority": partial(_any_of, tuple(Priority)),
+    "reason": partial(_any_of, tuple(EndReason)),
+    "provider": _texts,
+    "code": _texts,
+    "created_from": _instant,
+    "created_to": _instant,
+    "cursor": str,
     "limit": _limit,
 }

@@ -8,12 +8,18 @@ from typing import Final
 import msgspec
 from litestar.types import Receive, Scope, Send
 
+from notifier.api.http.request_id import HEADER, request_id
+
+_REQUEST_ID: Final = HEADER.lower().encode()
 _JSON: Final = (b"content-type", b"application/json")
 _ENCODER: Final = msgspec.json.Encoder()
 
 
 class RawResponse:
-    """An ASGI app that sends one fixed response. The server omits the body for HEAD."""
+    """An ASGI app that sends one fixed response, with the id of the request.
+
+    The server omits the body for HEAD.
+    """
 
     __slots__ = ("_body", "_headers", "_status")
 
@@ -24,15 +30,14 @@ class RawResponse:
         self._body = body
         self._headers = [*headers, (b"content-length", b"%d" % len(body))]
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await send(
-            {"type": "http.response.start", "status": self._status, "headers": self._headers}
-        )
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [*self._headers, (_REQUEST_ID, request_id(scope).encode())]
+        await send({"type": "http.response.start", "status": self._status, "headers": headers})
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
 
 def json_response(
-    document: msgspec.Struct | Sequence[msgspec.Struct],
+    document: msgspec.Struct,
     *,
     status: int = 200,
     headers: Sequence[tuple[bytes, bytes]] = (),

@@ -12,7 +12,8 @@ from urllib.parse import unquote_plus
 
 from litestar.types import Scope
 
-from notifier.api.http.problems import ProblemType, RequestRefused
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import RequestRefused
 from notifier.domain.errors import InvalidNotification
 
 _NO_KEYS: Final = "Without idempotency keys, a repeated request would be carried out twice."
@@ -51,4 +52,4 @@ def refuse_query(scope: Scope) -> None:
     if query:
         first = query.decode("latin-1").partition("&")[0]
         name = unquote_plus(first.partition("=")[0])
-        raise InvalidNotification(name or "query", "no query parameters here")
+        raise InvalidNotification(f"?{name}", "no query parameters here")

@@ -75,7 +75,7 @@ def _checks(described: Route) -> Iterator[Check]:
     # Health checks, scrapers and browsers may add parameters of their own to the other routes.
     if described.path.startswith(_VERSION_PREFIX) and not described.query_parameters:
         yield refuse_query
-    if described.method == "post":
+    if described.method != "get":
         yield refuse_unsupported_headers
 
 

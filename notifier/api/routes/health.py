@@ -1,11 +1,12 @@
-"""`/health/live`, `/health/ready` and `/metrics`."""
+"""`/health`, `/health/live`, `/health/ready` and `/metrics`."""
 
 from __future__ import annotations
 
 import msgspec
 from litestar.types import ASGIApp
 
-from notifier.api.http.problems import ProblemType, RequestRefused
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.responses import Health
 from notifier.ports.health import MetricsSource, ReadinessCheck

@@ -15,9 +15,10 @@ from litestar.types import ASGIApp
 from notifier.api.http.body import BodyLimit, read_json_body
 from notifier.api.http.deadline import deadline
 from notifier.api.http.in_flight_limit import InFlightLimit
-from notifier.api.http.problems import ProblemType, RequestRefused, batch_refusal
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import RequestRefused, batch_refusal
 from notifier.api.http.public_address import PublicAddress
-from notifier.api.http.query import ListQuery, cursor_after
+from notifier.api.http.query import ListQuery, next_cursor, parse_include
 from notifier.api.http.raw_response import json_response
 from notifier.api.responses import (
     Accepted,
@@ -33,10 +34,21 @@ from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import InvalidNotification, NotFound, StoreRejected
 from notifier.domain.notification import NewNotification, NotificationId, Status
 from notifier.ports.acceptor import Acceptor
-from notifier.ports.queries import Reader
+from notifier.ports.queries import Filter, Page, Reader
 
 NOTIFICATIONS: Final = "/v1/notifications"
-NOTIFICATION_FILTERS: Final = ("status", "channel", "priority", "created_from", "created_to")
+FAILURE_FILTERS: Final = (
+    "channel",
+    "priority",
+    "reason",
+    "provider",
+    "code",
+    "created_from",
+    "created_to",
+)
+NOTIFICATION_FILTERS: Final = ("status", *FAILURE_FILTERS)
+_CONTENT: Final = "content"
+_INCLUDE: Final = parse_include(_CONTENT)
 _CANONICAL_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAX_TURN_S: Final = 0.01
 """How long items of a batch are validated before other requests get a turn on the loop."""
@@ -81,8 +93,9 @@ class NotificationRoutes:
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
         notification_id = _parse_id(request.path_params["id"])
+        parts = _INCLUDE.parse(request).get("include", ())
         async with deadline(self._deadline_s):
-            view = await self._reader.get(notification_id)
+            view = await self._reader.get(notification_id, with_content=_CONTENT in parts)
         if view is None:
             raise NotFound
         return json_response(Notification.of(view))
@@ -91,8 +104,7 @@ class NotificationRoutes:
         selection = self._query.parse(request)
         async with deadline(self._deadline_s):
             page = await self._reader.notifications(selection)
-        cursor = None if page.next_before is None else cursor_after(page.next_before)
-        return json_response(NotificationPage([Summary.of(view) for view in page.views], cursor))
+        return json_response(notification_page(page, selection))
 
     async def _validate_items(self, raws: Sequence[bytes]) -> list[_Item]:
         time = asyncio.get_running_loop().time
@@ -120,6 +132,12 @@ class NotificationRoutes:
             item if isinstance(item, BatchRefusal) else _result(item, next(statuses))
             for item in items
         ]
+
+
+def notification_page(page: Page, selection: Filter) -> NotificationPage:
+    """Builds the document of a page."""
+    cursor = next_cursor(selection, page.next_before)
+    return NotificationPage([Summary.of(view) for view in page.views], cursor)
 
 
 def _body_limit(rules: ApiRules, max_bytes: int) -> BodyLimit:

@@ -6,7 +6,7 @@ from litestar.types import ASGIApp
 
 from notifier.api.http.deadline import deadline
 from notifier.api.http.raw_response import json_response
-from notifier.api.responses import Queue
+from notifier.api.responses import Queue, QueuePage
 from notifier.api.rules import ApiRules
 from notifier.ports.queries import StatusReader
 
@@ -21,4 +21,4 @@ class QueueRoutes:
     async def read_all(self) -> ASGIApp:
         async with deadline(self._deadline_s):
             states = await self._status.queues()
-        return json_response([Queue.of(state) for state in states])
+        return json_response(QueuePage([Queue.of(state) for state in states]))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 from litestar.types import ASGIApp
 
-from notifier.api.http.problems import ProblemType
+from notifier.api.http.problem_types import ProblemType
 
 Handler = Callable[..., Awaitable[ASGIApp]]
 """A method of a class that serves one resource. It takes the request, or nothing."""
@@ -19,22 +19,25 @@ Handler = Callable[..., Awaitable[ASGIApp]]
 class Route:
     """One method on one path, with its description for the OpenAPI document.
 
-    `body` is None if the route takes no body, `response` is None if it answers plain text.
-    A route that is not `is_documented` appears in no document.
+    `id` is the operation id and `tag` the group of the document. `body` is None if the route takes
+    no body, `example` is one of its bodies; `response` is None if it answers plain text. A route
+    that is not `is_documented` appears in no document.
     """
 
     id: str
-    method: Literal["get", "post"]
+    tag: str = ""
+    method: Literal["get", "post", "put", "delete"]
     path: str
     handler: Handler
     summary: str
     status: int = 200
     body: type[msgspec.Struct] | None = None
     is_body_optional: bool = False
+    example: Mapping[str, object] | None = None
     response: type[msgspec.Struct] | None = None
-    is_list: bool = False
     parameters: tuple[str, ...] = ()
     problems: tuple[ProblemType, ...] = ()
+    is_deprecated: bool = False
     is_documented: bool = True
 
     @property

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 from typing import Final
 
+from notifier.api.docs.problem_page import PROBLEMS_PATH
 from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceRoutes
-from notifier.api.http.problems import ProblemType
+from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.query import PAGING_PARAMETERS
 from notifier.api.requests import Batch, PauseRequest, Submit
 from notifier.api.responses import (
     Accepted,
     BatchResponse,
-    FailurePage,
+    DeletedPause,
     Health,
     Notification,
     NotificationPage,
-    PauseState,
-    ProviderHealth,
-    Queue,
-    Resumed,
+    Pause,
+    PausePage,
+    ProviderPage,
+    QueuePage,
 )
-from notifier.api.routes.failures import FAILURE_FILTERS, FailureRoutes
+from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.notifications import (
+    FAILURE_FILTERS,
     NOTIFICATION_FILTERS,
     NOTIFICATIONS,
     NotificationRoutes,
@@ -35,7 +37,6 @@ from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.route import Route
-from notifier.domain.controls import ScopeKind
 
 _BODY_PROBLEMS: Final = (
     ProblemType.INVALID_FIELD,
@@ -44,51 +45,33 @@ _BODY_PROBLEMS: Final = (
     ProblemType.UNSUPPORTED_MEDIA_TYPE,
     ProblemType.STORE_UNAVAILABLE,
 )
+PAUSE: Final = "/v1/pauses/{kind:str}/{name:str}"
+_SUBMIT_EXAMPLE: Final = {
+    "channel": "email",
+    "priority": "high",
+    "recipient": "ada@example.com",
+    "content": {"subject": "Your code", "body": "Your code is 123456."},
+}
 _PLAIN_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILABLE)
-
-
-def _pause_and_resume(kind: ScopeKind) -> tuple[Route, Route]:
-    path = f"/v1/{kind}s/{{{kind}:str}}"
-    return (
-        Route(
-            id=f"pause{kind.capitalize()}",
-            method="post",
-            path=f"{path}/pause",
-            handler=PauseRoutes.pause,
-            summary=f"Pause a {kind} on every worker within a second. Its notifications wait.",
-            body=PauseRequest,
-            is_body_optional=True,
-            response=PauseState,
-            parameters=(kind,),
-            problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
-        ),
-        Route(
-            id=f"resume{kind.capitalize()}",
-            method="post",
-            path=f"{path}/resume",
-            handler=PauseRoutes.resume,
-            summary=f"Resume a {kind}. Other pauses that cover it stay.",
-            response=Resumed,
-            parameters=(kind,),
-            problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
-        ),
-    )
 
 
 ROUTES: Final = (
     Route(
         id="submit",
+        tag="notifications",
         method="post",
         path=NOTIFICATIONS,
         handler=NotificationRoutes.submit,
         summary="Submit one notification. A 202 means that it is committed to the database.",
         status=202,
         body=Submit,
+        example=_SUBMIT_EXAMPLE,
         response=Accepted,
         problems=_BODY_PROBLEMS,
     ),
     Route(
         id="submitBatch",
+        tag="notifications",
         method="post",
         path=f"{NOTIFICATIONS}/batch",
         handler=NotificationRoutes.submit_batch,
@@ -99,72 +82,108 @@ ROUTES: Final = (
         ),
         status=202,
         body=Batch,
+        example={"notifications": [_SUBMIT_EXAMPLE]},
         response=BatchResponse,
         problems=_BODY_PROBLEMS,
     ),
     Route(
         id="getNotification",
+        tag="notifications",
         method="get",
         path=f"{NOTIFICATIONS}/{{id:str}}",
         handler=NotificationRoutes.read,
         summary="One notification, with all its attempts.",
         response=Notification,
-        parameters=("id",),
+        parameters=("id", "include"),
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
         id="listNotifications",
+        tag="notifications",
         method="get",
         path=NOTIFICATIONS,
         handler=NotificationRoutes.read_page,
-        summary="Notifications, newest first.",
+        summary=(
+            "Notifications, newest first. A parameter takes several values with commas between "
+            "them; `reason`, `provider` and `code` need final values of `status`."
+        ),
         response=NotificationPage,
         parameters=(*NOTIFICATION_FILTERS, *PAGING_PARAMETERS),
         problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listFailures",
+        tag="notifications",
         method="get",
-        path="/v1/failures",
+        path=FAILURES,
         handler=FailureRoutes.read_page,
-        summary="The failure log, newest first.",
-        response=FailurePage,
+        summary="The same as `GET /v1/notifications?status=failed`.",
+        is_deprecated=True,
+        response=NotificationPage,
         parameters=(*FAILURE_FILTERS, *PAGING_PARAMETERS),
         problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listQueues",
+        tag="deployment",
         method="get",
         path="/v1/queues",
         handler=QueueRoutes.read_all,
         summary="Every queue: how much waits, how many consumers it has, and what limits it.",
-        response=Queue,
-        is_list=True,
+        response=QueuePage,
         problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listProviders",
+        tag="deployment",
         method="get",
         path="/v1/providers",
         handler=ProviderRoutes.read_all,
         summary="Every provider: its breaker, and its calls and failures of the last 10 s.",
-        response=ProviderHealth,
-        is_list=True,
+        response=ProviderPage,
         problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listPauses",
+        tag="pauses",
         method="get",
         path="/v1/pauses",
         handler=PauseRoutes.read_all,
-        summary="Every active pause, with its reason and its remaining time.",
-        response=PauseState,
-        is_list=True,
+        summary="Every active pause, with its note and its end.",
+        response=PausePage,
         problems=_PLAIN_PROBLEMS,
     ),
-    *(route for kind in ScopeKind for route in _pause_and_resume(kind)),
+    Route(
+        id="putPause",
+        tag="pauses",
+        method="put",
+        path=PAUSE,
+        handler=PauseRoutes.put,
+        summary=(
+            "Pause a queue, a channel or a provider on every worker within a second. Its "
+            "notifications wait. An existing pause gets the new note and end."
+        ),
+        body=PauseRequest,
+        is_body_optional=True,
+        example={"for_s": 600, "note": "maintenance"},
+        response=Pause,
+        parameters=("kind", "name"),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="deletePause",
+        tag="pauses",
+        method="delete",
+        path=PAUSE,
+        handler=PauseRoutes.delete,
+        summary="Resume a queue, a channel or a provider. Other pauses that cover it stay.",
+        response=DeletedPause,
+        parameters=("kind", "name"),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
     Route(
         id="live",
+        tag="health",
         method="get",
         path="/health/live",
         handler=HealthRoutes.live,
@@ -173,6 +192,7 @@ ROUTES: Final = (
     ),
     Route(
         id="ready",
+        tag="health",
         method="get",
         path="/health/ready",
         handler=HealthRoutes.ready,
@@ -181,7 +201,18 @@ ROUTES: Final = (
         problems=(ProblemType.NOT_READY,),
     ),
     Route(
+        id="health",
+        tag="health",
+        method="get",
+        path="/health",
+        handler=HealthRoutes.ready,
+        summary="The same as `/health/ready`.",
+        response=Health,
+        problems=(ProblemType.NOT_READY,),
+    ),
+    Route(
         id="metrics",
+        tag="health",
         method="get",
         path="/metrics",
         handler=HealthRoutes.metrics,
@@ -201,6 +232,14 @@ ROUTES: Final = (
         path=REFERENCE_PATH,
         handler=ReferenceRoutes.page,
         summary="This reference as HTML.",
+        is_documented=False,
+    ),
+    Route(
+        id="problems",
+        method="get",
+        path=PROBLEMS_PATH,
+        handler=ReferenceRoutes.problems,
+        summary="Every problem type as HTML.",
         is_documented=False,
     ),
     Route(

@@ -15,7 +15,9 @@ import msgspec
 from notifier.api.http.decode_errors import invalid_field
 from notifier.api.http.decoding import JSON_EXPECTED
 from notifier.api.http.json_checks import NESTING_EXPECTED
-from notifier.api.http.problems import ProblemType, RequestRefused
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import RequestRefused
+from notifier.api.http.suggestions import field_paths
 from notifier.api.requests import WHOLE_BODY, Batch
 from notifier.api.rules import ApiRules
 from notifier.domain.errors import InvalidNotification
@@ -60,9 +62,7 @@ class BatchSplitter:
             prefix = "notifications"
             row = msgspec.structs.astuple(self._items.decode(array))
         except msgspec.ValidationError as error:
-            raise invalid_field(
-                str(error), prefix=prefix, known_fields=Batch.__struct_fields__
-            ) from error
+            raise invalid_field(str(error), prefix=prefix, paths=field_paths(Batch)) from error
         except RecursionError as error:
             raise InvalidNotification("notifications", NESTING_EXPECTED) from error
         items = [item for item in map(bytes, row) if item]

@@ -24,16 +24,17 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 CONTROL_CHARACTER: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """C0, C1 and Unicode's separators: each of them ends a line for some mail software."""
 ONE_LINE_EXPECTED: Final = "one line, without control characters"
-_VISIBLE_PARTS: Final = {
-    AddressKind.EMAIL: ("subject", "body", "html"),
+_REQUIRED_PARTS: Final = {
+    AddressKind.EMAIL: ("subject",),
     AddressKind.PHONE: ("body",),
     AddressKind.TOKEN: ("subject", "body", "data"),
 }
+"""One of these must be given, and not be empty."""
 
 
 def check_content(kind: AddressKind, content: Content) -> None:
-    """Raises InvalidNotification if the channel shows no given part, or for a wrong subject."""
-    names = _VISIBLE_PARTS[kind]
+    """Raises InvalidNotification if a part is missing that the channel needs, or wrong."""
+    names = _REQUIRED_PARTS[kind]
     parts = [getattr(content, name) for name in names]
     if not any(_is_given(part) and part for part in parts):
         field = f"content.{names[0]}" if len(names) == 1 else "content"
@@ -44,7 +45,7 @@ def check_content(kind: AddressKind, content: Content) -> None:
 
 def content_schema(kind: AddressKind) -> dict[str, Any]:
     """Returns the JSON schema of what `check_content` demands beyond the fields' own rules."""
-    return {"anyOf": [_given(name) for name in _VISIBLE_PARTS[kind]]}
+    return {"anyOf": [_given(name) for name in _REQUIRED_PARTS[kind]]}
 
 
 def _given(name: str) -> dict[str, Any]:

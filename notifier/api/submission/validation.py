@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
 from uuid_utils.compat import uuid7
 
-from notifier.api.http.decoding import decode_body
-from notifier.api.requests import Submit
+from notifier.api.http.decoding import BodyDecoder
+from notifier.api.requests import Content, Submit
 from notifier.api.rules import ApiRules, ChannelRules
 from notifier.api.submission.addresses import checked_recipient
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
 
-_SUBMIT: Final = msgspec.json.Decoder(Submit)
+_SUBMIT: Final = BodyDecoder(Submit)
+_NOTHING: Final = {"channel": "", "recipient": "", "content": Content()}
+"""Stands for required fields that are wrong."""
 
 
 def _utc_now() -> datetime:
@@ -31,61 +33,102 @@ class SubmitValidator:
         self._rules = rules
         self._now = now
         self._expected_channel = f"one of {', '.join(rules.channels)}"
+        self._checks = (
+            ({"channel"}, self._channel),
+            ({"channel", "recipient"}, self._recipient),
+            ({"channel", "content"}, self._content),
+            ({"metadata"}, self._metadata),
+            ({"send_at"}, self._delay),
+            ({"send_at", "priority", "ttl_s"}, self._check_ttl),
+            ({"max_tries"}, _max_tries),
+        )
 
     def validate(self, body: bytes | msgspec.Raw) -> NewNotification:
         """Returns the notification, with a new id.
 
-        Raises InvalidNotification for a wrong field, RequestRefused for a body that is not JSON.
+        Raises InvalidNotification with all wrong fields, RequestRefused for a body that is not
+        JSON.
         """
-        return self._validated(decode_body(_SUBMIT, body))
+        try:
+            return self._validated(_SUBMIT.decode(body))
+        except InvalidNotification as error:
+            raise InvalidNotification.of(self._faults(body) or [error]) from error
 
     def _validated(self, submit: Submit) -> NewNotification:
-        channel = self._channel_rules(submit.channel)
-        recipient = checked_recipient(channel.address, submit.recipient)
-        check_content(channel.address, submit.content)
-        delay = self._delay(submit.send_at)
+        delay = self._delay(submit)
         return NewNotification(
             id=NotificationId(uuid7()),
+            recipient=self._recipient(submit),
+            content=self._content(submit),
             queue=QueueKey(Channel(submit.channel), submit.priority),
-            recipient=recipient,
-            content=encode_content(submit.content, max_bytes=self._rules.max_content_bytes),
-            metadata=encode_metadata(submit.metadata, max_bytes=self._rules.max_metadata_bytes),
+            metadata=self._metadata(submit),
             delay=delay,
             ttl=self._ttl(submit, delay or timedelta()),
-            max_tries=_whole(submit.max_tries),
+            max_tries=_max_tries(submit),
         )
 
-    def _channel_rules(self, channel: str) -> ChannelRules:
-        rules = self._rules.channels.get(channel)
+    def _faults(self, body: bytes | msgspec.Raw) -> Sequence[InvalidNotification]:
+        """Returns what is wrong with every field, also with those whose type is right.
+
+        A check is left out if a field that it needs is wrong.
+        """
+        decoded = _SUBMIT.decode_fields(body)
+        if not decoded.values and not decoded.faults:
+            return ()
+        submit = Submit(**{**_NOTHING, **decoded.values})
+        faults = list(decoded.faults)
+        wrong = {fault.field.partition(".")[0] for fault in faults}
+        for fields, check in self._checks:
+            if wrong.isdisjoint(fields):
+                try:
+                    check(submit)
+                except InvalidNotification as error:
+                    faults.append(error)
+                    wrong.add(error.field.partition(".")[0])
+        return faults
+
+    def _channel(self, submit: Submit) -> ChannelRules:
+        rules = self._rules.channels.get(submit.channel)
         if rules is None:
             raise InvalidNotification("channel", self._expected_channel)
         return rules
 
-    def _delay(self, send_at: datetime | None) -> timedelta | None:
+    def _recipient(self, submit: Submit) -> str:
+        return checked_recipient(self._channel(submit).address, submit.recipient)
+
+    def _content(self, submit: Submit) -> bytes:
+        check_content(self._channel(submit).address, submit.content)
+        return encode_content(submit.content, max_bytes=self._rules.max_content_bytes)
+
+    def _metadata(self, submit: Submit) -> bytes:
+        return encode_metadata(submit.metadata, max_bytes=self._rules.max_metadata_bytes)
+
+    def _delay(self, submit: Submit) -> timedelta | None:
         """Returns the time until `send_at`; None means now."""
-        if send_at is None:
+        if submit.send_at is None:
             return None
-        delay = send_at - self._now()
+        delay = submit.send_at - self._now()
         if delay > self._rules.max_delay:
             days = self._rules.max_delay.days
             raise InvalidNotification("send_at", f"an instant at most {days} days ahead")
         return delay if delay > timedelta() else None
 
     def _ttl(self, submit: Submit, delay: timedelta) -> timedelta:
-        """Returns the time from acceptance to expiry. Only a default ttl starts at `send_at`."""
-        max_ttl = self._rules.max_ttl
-        if submit.ttl is None:
-            return min(delay + self._rules.default_ttl[submit.priority], max_ttl)
-        if submit.ttl > max_ttl.total_seconds():
-            raise InvalidNotification("ttl", f"at most {max_ttl.total_seconds():.0f} seconds")
-        ttl = timedelta(seconds=submit.ttl)
-        if ttl <= delay:
-            raise InvalidNotification("ttl", "more seconds than there are until send_at")
-        return ttl
+        """Returns the time from acceptance to expiry. It starts at `send_at`."""
+        longest = self._rules.max_ttl - delay
+        if submit.ttl_s is None:
+            return delay + min(self._rules.default_ttl[submit.priority], longest)
+        if submit.ttl_s > longest.total_seconds():
+            raise InvalidNotification("ttl_s", f"at most {int(longest.total_seconds())} seconds")
+        return delay + timedelta(seconds=submit.ttl_s)
+
+    def _check_ttl(self, submit: Submit) -> None:
+        self._ttl(submit, self._delay(submit) or timedelta())
 
 
-def _whole(max_tries: float | None) -> int | None:
+def _max_tries(submit: Submit) -> int | None:
     """Returns the number as an integer. JSON has one type of number: 8.0 is 8."""
+    max_tries = submit.max_tries
     if max_tries is None:
         return None
     if not max_tries.is_integer():

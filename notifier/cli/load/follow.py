@@ -83,9 +83,7 @@ class Follower:
         params = {"created_from": self.created_from, "limit": str(PAGE_SIZE)}
         while len(seen) < len(open_ids):
             page = await self.client.get("/v1/notifications", NotificationPage, params)
-            seen |= {
-                str(row.id): _end(row) for row in page.notifications if str(row.id) in open_ids
-            }
+            seen |= {str(row.id): _end(row) for row in page.items if str(row.id) in open_ids}
             if not page.next_cursor:
                 break
             params["cursor"] = page.next_cursor

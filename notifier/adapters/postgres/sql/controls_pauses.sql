@@ -3,7 +3,7 @@
 -- Returns: one row per pause; `age_s` and `expires_in_s` in seconds as of now, the latter null for
 -- a pause without an end.
 WITH expired AS (DELETE FROM pauses WHERE expires_at <= now())
-SELECT kind::text AS kind, name, reason,
+SELECT kind::text AS kind, name, reason AS note, paused_at, expires_at,
        extract(epoch FROM now() - paused_at)::float8 AS age_s,
        extract(epoch FROM expires_at - now())::float8 AS expires_in_s
 FROM pauses WHERE expires_at IS NULL OR expires_at > now()

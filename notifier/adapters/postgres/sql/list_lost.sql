@@ -11,7 +11,7 @@ SELECT ARRAY(
                               LIMIT 1) e ON true
            LEFT JOIN LATERAL (SELECT id FROM attempts WHERE id = c.id AND id BETWEEN $2 AND $3
                               AND outcome = 'accepted' LIMIT 1) a ON true
-           WHERE c.queue LIKE $1 AND l.id IS NULL AND e.id IS NULL AND a.id IS NULL
+           WHERE c.queue LIKE ANY ($1::text[]) AND l.id IS NULL AND e.id IS NULL AND a.id IS NULL
            ORDER BY c.id DESC LIMIT $4
        ) AS ids,
        (SELECT count(*) FROM candidate) AS count,

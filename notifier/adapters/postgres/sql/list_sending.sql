@@ -17,7 +17,7 @@ WITH RECURSIVE queues AS (
     FROM queues q
     CROSS JOIN (VALUES (0), (1), (2), (3)) AS c (class)
     LEFT JOIN leases l ON l.queue = q.queue
-    WHERE q.queue LIKE $1
+    WHERE q.queue LIKE ANY ($1::text[])
 ), candidate AS MATERIALIZED (
     SELECT r.id
     FROM floors f

@@ -18,7 +18,7 @@ WITH RECURSIVE queues AS (
           AND due_at <= CASE WHEN $6 = 'queued' THEN now() ELSE 'infinity' END
         LIMIT 5001
     ) r
-    WHERE q.queue LIKE $1 AND ($6 = 'queued' OR ($6 = 'retrying') = (c.class = 2))
+    WHERE q.queue LIKE ANY ($1::text[]) AND ($6 = 'queued' OR ($6 = 'retrying') = (c.class = 2))
     LIMIT 5001
 ), candidate AS MATERIALIZED (
     (SELECT * FROM few
@@ -29,7 +29,7 @@ WITH RECURSIVE queues AS (
 )
 SELECT ARRAY(
            SELECT id FROM candidate
-           WHERE queue LIKE $1 AND claimed_by = '00000000-0000-0000-0000-000000000000'
+           WHERE queue LIKE ANY ($1::text[]) AND claimed_by = '00000000-0000-0000-0000-000000000000'
              AND expires_at > now()
              AND CASE WHEN due_at <= now() THEN 'queued' WHEN class = 2 THEN 'retrying'
                       ELSE 'scheduled' END = $6

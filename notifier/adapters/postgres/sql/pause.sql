@@ -1,6 +1,6 @@
--- Starts a pause, or gives an existing one a new reason and end; it then keeps its start.
--- Parameters: $1 kind, $2 name, $3 reason, $4 how long it lasts in seconds, or null for no end.
--- Returns: one row; listening processes are notified at the commit.
+-- Starts a pause, or gives an existing one a new note and end; it then keeps its start.
+-- Parameters: $1 kind, $2 name, $3 note, $4 how long it lasts in seconds, or null for no end.
+-- Returns: one row, as controls_pauses.sql does; listening processes are notified at the commit.
 -- Repeating it moves the end of the pause.
 WITH changed AS (
     INSERT INTO pauses (kind, name, reason, expires_at)
@@ -9,6 +9,9 @@ WITH changed AS (
         reason = excluded.reason,
         expires_at = excluded.expires_at,
         paused_at = CASE WHEN pauses.expires_at <= now() THEN now() ELSE pauses.paused_at END
-    RETURNING 1
+    RETURNING *
 )
-SELECT pg_notify('notifier_controls', '') FROM changed
+SELECT pg_notify('notifier_controls', ''), kind::text AS kind, name, reason AS note, paused_at,
+       expires_at, extract(epoch FROM now() - paused_at)::float8 AS age_s,
+       extract(epoch FROM expires_at - now())::float8 AS expires_in_s
+FROM changed

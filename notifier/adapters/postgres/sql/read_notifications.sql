@@ -1,23 +1,33 @@
 -- Reads notifications. The status follows from where their rows are: `live` has what waits or is
 -- being sent, `ends` what ended other than by being sent; what is in neither was sent, which its
 -- accepted attempt proves. Without one it was lost, which must not happen.
--- Parameters: $1 ids, $2 and $3 the least and the greatest of them.
--- Returns: one row per known id, the newest first.
--- (LIMIT 1 keeps each of the three as one look-up in the primary key per notification. As a join
+-- Parameters: $1 ids, $2 and $3 the least and the greatest of them, $4 whether to read the contents.
+-- Returns: one row per known id, the newest first. `result_at` and what it goes with are null until
+-- the status is final; `content` is null unless it was asked for.
+-- (LIMIT 1 keeps each of the four as one look-up in the primary key per notification. As a join
 -- Postgres might read the whole of `live`, if its statistics are from when it was empty.)
-SELECT n.id, s.status, n.queue, n.recipient, n.content, n.metadata, n.max_tries, n.created_at,
-       n.expires_at,
-       coalesce(l.tries, e.tries, a.tries, a.spent) AS tries,
+SELECT n.id, s.status, n.queue, n.recipient, CASE WHEN $4 THEN n.content END AS content,
+       n.metadata, n.max_tries, n.created_at, n.expires_at,
+       coalesce(a.provider, e.provider) AS provider, c.reference,
+       coalesce(l.tries, e.tries, c.tries, a.spent) AS tries,
        CASE WHEN e.code = 'claim_rejected' THEN e.code ELSE a.error END AS last_error,
        greatest(n.created_at, l.claimed_at, a.finished_at, e.at) AS updated_at,
-       CASE WHEN s.status IN ('scheduled', 'retrying') THEN l.due_at END AS due_at
+       CASE WHEN s.status IN ('scheduled', 'retrying') THEN l.due_at END AS due_at,
+       CASE WHEN s.status = 'expired' THEN 'ttl' ELSE e.reason END AS result_reason,
+       coalesce(e.provider, c.provider) AS result_provider,
+       coalesce(e.code, c.code) AS result_code,
+       coalesce(e.detail, c.detail) AS result_detail,
+       CASE WHEN s.status = 'expired' THEN coalesce(e.at, l.expires_at)
+            WHEN e.id IS NOT NULL THEN e.at
+            WHEN s.status = 'sent' THEN c.finished_at END AS result_at
 FROM notifications n
 LEFT JOIN LATERAL (SELECT * FROM live WHERE id = n.id LIMIT 1) l ON true
 LEFT JOIN LATERAL (SELECT * FROM ends WHERE id = n.id AND id BETWEEN $2 AND $3 LIMIT 1) e ON true
+LEFT JOIN LATERAL (SELECT * FROM attempts WHERE id = n.id AND id BETWEEN $2 AND $3
+                   AND outcome = 'accepted' ORDER BY claim DESC LIMIT 1) c ON true
 CROSS JOIN LATERAL (
     SELECT max(finished_at) AS finished_at,
-           bool_or(outcome = 'accepted') AS is_accepted,
-           max(tries) FILTER (WHERE outcome = 'accepted') AS tries,
+           (array_agg(provider ORDER BY claim DESC))[1] AS provider,
            count(*) FILTER (WHERE outcome NOT IN ('deferred', 'throttled', 'misconfigured'))::integer AS spent,
            (array_agg(left(concat_ws(' ', outcome, nullif(code, ''), nullif(detail, '')), 500)
                       ORDER BY claim DESC) FILTER (WHERE outcome <> 'accepted'))[1] AS error
@@ -30,7 +40,7 @@ CROSS JOIN LATERAL (
                 WHEN l.class = 2 THEN 'retrying'
                 WHEN l.id IS NOT NULL THEN 'scheduled'
                 WHEN e.id IS NOT NULL THEN e.status::text
-                WHEN a.is_accepted THEN 'sent'
+                WHEN c.id IS NOT NULL THEN 'sent'
                 ELSE 'lost' END AS status
 ) s
 WHERE n.id = ANY ($1::uuid[]) AND n.id BETWEEN $2 AND $3

@@ -1,0 +1,41 @@
+"""Cursors of lists: the id of the last row of a page, and a digest of the list's filter."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from notifier.domain.notification import NotificationId
+from notifier.ports.queries import Filter
+
+_UUID_BYTES: Final = 16
+_DIGEST_BYTES: Final = 8
+CURSOR_LENGTH: Final = 32
+"""Characters of a cursor."""
+
+
+def cursor_after(last: NotificationId, selection: Filter) -> str:
+    """Returns the cursor of the page after this id. Opaque to callers."""
+    return base64.urlsafe_b64encode(last.bytes + _digest(selection)).decode()
+
+
+def position_in(cursor: str, selection: Filter) -> NotificationId | None:
+    """Returns the id after which the page begins, None unless it is a cursor of this filter."""
+    try:
+        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if len(raw) != _UUID_BYTES + _DIGEST_BYTES or raw[_UUID_BYTES:] != _digest(selection):
+        return None
+    return NotificationId(UUID(bytes=raw[:_UUID_BYTES]))
+
+
+def _digest(selection: Filter) -> bytes:
+    whole_list = replace(selection, before=None, limit=0)
+    return blake2b(msgspec.json.encode(whole_list), digest_size=_DIGEST_BYTES).digest()

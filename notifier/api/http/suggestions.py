@@ -1,0 +1,65 @@
+"""The name that the caller of an unknown field or parameter probably meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Final
+
+import msgspec
+
+from notifier.domain.similar_names import most_similar
+
+_MAX_COMPARED: Final = 40
+"""Characters of an unknown name that are compared."""
+_OTHER_NAMES: Final[Mapping[str, str]] = {
+    "recipient": "to address email phone phone_number token device_token recipients destination",
+    "body": "text message msg content text_body plain plain_text",
+    "subject": "title",
+    "html": "html_body",
+    "data": "payload",
+    "content": "notification template_data",
+    "channel": "type via transport medium",
+    "priority": "urgency importance",
+    "send_at": "schedule scheduled_at schedule_at scheduled_for deliver_at send_after eta",
+    "ttl_s": "ttl time_to_live expires expires_in expiry valid_for validity_period",
+    "max_tries": "retries max_retries attempts max_attempts",
+    "metadata": "meta custom_args custom_data context attributes params",
+    "notifications": "messages items batch requests emails",
+    "for_s": "for duration seconds duration_s until",
+    "note": "reason comment message why",
+    "created_from": "from since after start created_after",
+    "created_to": "to until before end created_before",
+    "limit": "count size page_size per_page",
+    "cursor": "page offset after next next_cursor",
+    "status": "state",
+}
+"""What other APIs, and earlier versions of this one, call a field or parameter."""
+
+
+@cache
+def field_paths(struct: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Returns the dotted paths of all fields of a request, also of the structs inside it."""
+    paths: list[str] = []
+    for field in msgspec.structs.fields(struct):
+        paths.append(field.encode_name)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            paths += [f"{field.encode_name}.{inner}" for inner in field_paths(field.type)]
+    return tuple(paths)
+
+
+def suggested(name: str, paths: Sequence[str]) -> str | None:
+    """Returns the path that an unknown name stands for, None if no path is similar.
+
+    Compares the last step of the paths, whatever their case: `maxTries` means `max_tries`.
+    """
+    by_name = {path.rpartition(".")[2]: path for path in paths}
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:_MAX_COMPARED]).replace("-", "_").lower()
+    if plain in by_name:
+        return by_name[plain]
+    for known, path in by_name.items():
+        if plain in _OTHER_NAMES.get(known, "").split():
+            return path
+    similar = most_similar(plain, by_name)
+    return by_name[similar] if similar else None

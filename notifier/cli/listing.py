@@ -1,0 +1,107 @@
+"""`list`: notifications, newest first, by the filters of the API's list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from cyclopts import Parameter, validators
+
+from notifier.cli.environment import api_url
+from notifier.cli.options import AsJson, Url
+from notifier.cli.running import run_async
+
+if TYPE_CHECKING:
+    from notifier.api.responses import Summary
+
+_PATH: Final = "/v1/notifications"
+_PAGE: Final = 200
+"""The most rows of one page."""
+_COLUMNS: Final = ("id", "status", "queue", "recipient", "reason", "code", "ended")
+
+
+def list_(
+    *,
+    status: Annotated[str | None, Parameter(help="Such as failed, or failed,expired.")] = None,
+    channel: Annotated[str | None, Parameter(help="Such as email.")] = None,
+    priority: Annotated[str | None, Parameter(help="Such as high,medium.")] = None,
+    reason: Annotated[
+        str | None, Parameter(help="Why it ended, with final values of --status.")
+    ] = None,
+    provider: Annotated[
+        str | None, Parameter(help="Who had it last, with final values of --status.")
+    ] = None,
+    code: Annotated[
+        str | None, Parameter(help="The provider's code, with final values of --status.")
+    ] = None,
+    created_from: Annotated[str | None, Parameter(help="Not before this instant.")] = None,
+    created_to: Annotated[str | None, Parameter(help="Before this instant.")] = None,
+    limit: Annotated[
+        int, Parameter(help="The most rows.", validator=validators.Number(gte=1))
+    ] = 50,
+    all_: Annotated[bool, Parameter(name="--all", negative="", help="Every row.")] = False,
+    url: Url = None,
+    json: AsJson = False,
+) -> None:
+    """List notifications, newest first. A filter takes several values with commas between them."""
+    given = {
+        "status": status,
+        "channel": channel,
+        "priority": priority,
+        "reason": reason,
+        "provider": provider,
+        "code": code,
+        "created_from": created_from,
+        "created_to": created_to,
+    }
+    filters = {name: value for name, value in given.items() if value is not None}
+    run_async(_list(api_url(url), filters, None if all_ else limit, as_json=json))
+
+
+async def _list(url: str, filters: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
+    import msgspec  # noqa: PLC0415 start-up time
+
+    from notifier.api.responses import Summary  # noqa: PLC0415
+    from notifier.cli.show import print_json, print_table  # noqa: PLC0415
+
+    rows, cursor = await _read(url, filters, limit)
+    if as_json:
+        print_json({"items": rows, "next_cursor": cursor})
+        return
+    summaries = msgspec.json.decode(msgspec.json.encode(rows), type=list[Summary])
+    print_table(_COLUMNS, [_cells(row) for row in summaries])
+    if cursor is not None:
+        print("more: --all")
+
+
+async def _read(
+    url: str, filters: Mapping[str, str], limit: int | None
+) -> tuple[list[Any], str | None]:
+    """Read the rows of as many pages as needed, as the API sent them, and the next cursor."""
+    from notifier.cli.client import open_client  # noqa: PLC0415 start-up time
+
+    rows: list[Any] = []
+    params = dict(filters)
+    async with open_client(url) as client:
+        while True:
+            missing = _PAGE if limit is None else limit - len(rows)
+            params["limit"] = str(min(_PAGE, missing))
+            page = await client.get(_PATH, dict[str, Any], params)
+            rows += page["items"]
+            cursor: str | None = page["next_cursor"]
+            if cursor is None or len(rows) == limit:
+                return rows, cursor
+            params["cursor"] = cursor
+
+
+def _cells(row: Summary) -> Sequence[object]:
+    result = row.result
+    return (
+        row.id,
+        row.status,
+        row.queue,
+        row.recipient,
+        result.reason if result else None,
+        result.code if result else None,
+        result.at if result else None,
+    )
