@@ -134,7 +134,10 @@ async def test_the_links_of_the_reference_lead_through_the_proxy(front: Front) -
         page = await response.text()
         assert response.url.path == "/notify/docs"
         assert response.url.scheme == "https"
-    (link,) = re.findall(r'href="([^"#]+)"', page)
+    link, problems = re.findall(r'href="([^"#]+)"', page)
+    async with front.client.get(urljoin(str(response.url), problems)) as response:
+        assert (response.status, response.url.path) == (200, "/notify/docs/problems")
+        assert 'href="/notify/docs"' in await response.text()
     status, document = await get(front, urljoin(str(response.url), link))
     (server,) = document["servers"]
     assert status == 200

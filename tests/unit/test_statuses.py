@@ -74,7 +74,13 @@ OTHER_WORDS_IN_SQL = {
     *("poison", "worker_died", "claim_rejected", "ttl"),  # of failures
     *("epoch", "infinity", "off", "true", "notifier", "notifications", "live"),
     *("floors", "marks", "is_backlogged"),  # of the progress of a lease
-    *("notifier_controls", "alembic_version", "max_connections", "synchronous_commit"),
+    *(
+        "notifier_controls",
+        "notifier_keys",
+        "alembic_version",
+        "max_connections",
+        "synchronous_commit",
+    ),
     *("superuser_reserved_connections", "reserved_connections", "default_transaction_read_only"),
     *("server_version", "server_version_num"),
     *("queues", "providers", "foreign", "connections", "object", "number"),  # of figures
