@@ -146,7 +146,7 @@ async def every_message(vhost_url: str) -> AsyncIterator[list[str]]:
 
 async def refused_requests(api: str) -> None:
     """Send requests with every kind of error, each containing the canary."""
-    good = {"channel": "email", "recipient": "ada@example.com", "content": {"body": "x"}}
+    good = {"channel": "email", "recipient": "ada@example.com", "content": {"subject": "x"}}
     wrong: list[Any] = [
         {**good, "recipient": STRANGER},
         {**good, STRANGER: 1},

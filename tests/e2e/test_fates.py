@@ -103,7 +103,11 @@ async def test_refused_fails_after_one_attempt_and_leaves_a_failure(
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["refused"]
     assert len(await client.calls(found["id"])) == 1
     failure = await failure_of(client, found["id"])
-    assert (failure["reason"], failure["tries"], failure["queue"]) == ("refused", 1, queue)
+    assert (failure["result"]["reason"], failure["tries"], failure["queue"]) == (
+        "refused",
+        1,
+        queue,
+    )
 
 
 @EACH_CHANNEL
@@ -114,8 +118,8 @@ async def test_always_unavailable_uses_its_tries_and_leaves_one_failure_with_the
     assert (found["status"], found["tries"]) == ("failed", TRIES)
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["unavailable"] * TRIES
     failure = await failure_of(client, found["id"])
-    assert (failure["reason"], failure["tries"]) == ("exhausted", TRIES)
-    assert failure["code"] == found["attempts"][-1]["code"] != ""
+    assert (failure["result"]["reason"], failure["tries"]) == ("exhausted", TRIES)
+    assert failure["result"]["code"] == found["attempts"][-1]["code"] != ""
 
 
 async def test_cut_is_sent_again_once_where_the_channel_resends(
@@ -125,7 +129,7 @@ async def test_cut_is_sent_again_once_where_the_channel_resends(
     assert found["status"] == "failed"
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["ambiguous"] * 2
     assert len(await client.calls(found["id"])) == 2
-    assert (await failure_of(client, found["id"]))["reason"] == "ambiguous"
+    assert (await failure_of(client, found["id"]))["result"]["reason"] == "ambiguous"
 
 
 async def test_cut_is_never_sent_again_where_the_channel_holds(client: Client) -> None:
@@ -133,7 +137,7 @@ async def test_cut_is_never_sent_again_where_the_channel_holds(client: Client) -
     assert found["status"] == "failed"
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["ambiguous"]
     assert len(await client.calls(found["id"])) == 1
-    assert (await failure_of(client, found["id"]))["reason"] == "ambiguous"
+    assert (await failure_of(client, found["id"]))["result"]["reason"] == "ambiguous"
 
 
 async def test_what_waits_longer_than_its_ttl_expires_without_a_call(client: Client) -> None:
