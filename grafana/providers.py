@@ -85,8 +85,8 @@ def _failing() -> Json:
 def _openings() -> Json:
     return timeseries(
         "Breaker openings, by reason",
-        "errors, in_a_row: the provider failed. credentials: it refuses ours; put the right ones "
-        "in place. probe: it still fails.",
+        "errors, consecutive: the provider failed. credentials: it refuses ours; put the right "
+        "ones in place. probe: it still fails.",
         Query(
             counted("notifier_breaker_openings_total", by="provider, reason", where=CHOSEN),
             "{{provider}} {{reason}}",

@@ -97,7 +97,7 @@ CASES: Final[Sequence[tuple[str, Outcome, str, str]]] = (
 
 REASONS: Final[dict[Opening, str]] = {
     Opening.ERRORS: "half of at least 20 calls in 10 s failed",
-    Opening.IN_A_ROW: "5 failures in a row over at least 3 s",
+    Opening.CONSECUTIVE: "5 failures in a row over at least 3 s",
     Opening.CREDENTIALS: "3 in a row over at least 1 s reject our login, and nothing is accepted",
     Opening.CONFIGURATION: "the same with our other settings",
     Opening.REFUSALS: "`refusals_in_a_row` (20) recipients refused, nothing accepted between",

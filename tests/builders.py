@@ -133,6 +133,7 @@ def a_result(
     after: timedelta | None = None,
     reason: str = "",
     code: str = "250",
+    http_status: int | None = None,
 ) -> tuple[AttemptResult, float]:
     """Return the result of an attempt that took 10 ms and ended just now, and its age of 0 s."""
     now = time.monotonic()
@@ -148,6 +149,7 @@ def a_result(
         code=code,
         detail="",
         reference="",
+        http_status=http_status,
         waited_s=claimed.waited_s,
         started_at_monotonic=now - 0.01,
         finished_at_monotonic=now,

@@ -16,6 +16,7 @@ from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.table import ROUTES
+from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
 from notifier.ports.acceptor import Acceptor
 from notifier.ports.controls import PauseStore
@@ -40,6 +41,7 @@ def create_api(
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),
+        WorkerRoutes(reader=reader, rules=rules),
         PauseRoutes(status=status, store=pauses, rules=rules),
         HealthRoutes(readiness=readiness, metrics=metrics),
         ReferenceRoutes(openapi_document(ROUTES, rules), address),

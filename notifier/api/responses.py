@@ -22,8 +22,9 @@ from notifier.domain.notification import (
     Priority,
     ResultView,
     Status,
+    WorkerId,
 )
-from notifier.ports.queries import PauseState, ProviderState, QueueState
+from notifier.ports.queries import PauseState, ProviderState, QueueState, WorkerState
 
 
 class Accepted(msgspec.Struct):
@@ -353,6 +354,46 @@ class ProviderPage(msgspec.Struct):
     """All providers, by name."""
 
     items: Sequence[Provider]
+    next_cursor: str | None = None
+
+
+class Worker(msgspec.Struct):
+    """A process that has sent a heartbeat in the last minute.
+
+    `kind` is api, worker or dev. `version` is null for a process of an earlier version. `busy` of
+    its `consumers` send.
+    """
+
+    id: WorkerId
+    kind: str
+    host: str
+    pid: int
+    version: str | None
+    started_at: Instant
+    beat_at: Instant
+    consumers: int
+    busy: int
+
+    @classmethod
+    def of(cls, state: WorkerState) -> Worker:
+        """Builds the document of a process."""
+        return cls(
+            id=state.id,
+            kind=state.kind,
+            host=state.host,
+            pid=state.pid,
+            version=state.version,
+            started_at=state.started_at,
+            beat_at=state.beat_at,
+            consumers=state.consumers,
+            busy=state.busy,
+        )
+
+
+class WorkerPage(msgspec.Struct):
+    """All live processes, the oldest first."""
+
+    items: Sequence[Worker]
     next_cursor: str | None = None
 
 

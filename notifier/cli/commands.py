@@ -34,6 +34,7 @@ _COMMANDS: Final = (
     ("status:status", NOTIFICATIONS, "Show one notification and its attempts."),
     ("queues:queues", NOTIFICATIONS, "Show every queue and what limits it."),
     ("providers:providers", NOTIFICATIONS, "Show every provider and its breaker."),
+    ("workers:workers", NOTIFICATIONS, "Show every live process."),
     ("pause:pause", NOTIFICATIONS, "Pause a queue, a channel or a provider."),
     ("pause:resume", NOTIFICATIONS, "Resume a queue, a channel or a provider."),
     ("pause:pauses", NOTIFICATIONS, "Show every pause."),

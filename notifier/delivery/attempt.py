@@ -257,6 +257,7 @@ def attempt_result(
         code=_storable(outcome.code, MAX_CODE_LENGTH),
         detail=_storable(outcome.detail, MAX_DETAIL_LENGTH),
         reference=_storable(getattr(outcome, "reference", ""), MAX_REFERENCE_LENGTH),
+        http_status=outcome.http_status,
         waited_s=times.waited_s,
         started_at_monotonic=times.started_at,
         finished_at_monotonic=times.finished_at,

@@ -49,7 +49,7 @@ class Opening(StrEnum):
     """
 
     ERRORS = "errors"
-    IN_A_ROW = "in_a_row"
+    CONSECUTIVE = "consecutive"
     CREDENTIALS = "credentials"
     CONFIGURATION = "configuration"
     REFUSALS = "refusals"
@@ -212,7 +212,7 @@ def _opening_by_failures(reports: Sequence[ProviderFigures], accepted_s: float) 
     if _is_failing_often(reports, accepted_s):
         return blame or Opening.ERRORS
     if length >= STREAK_LENGTH and span_s >= STREAK_SPAN_S:
-        return blame or Opening.IN_A_ROW
+        return blame or Opening.CONSECUTIVE
     return None
 
 

@@ -1,7 +1,9 @@
 """The outcome of one provider call. Every provider maps its responses to one of these seven.
 
 They differ in what the response says about: this message for good (Refused) or for now (Deferred),
-our rate (Throttled), our settings (Misconfigured), the provider (Unavailable).
+our rate (Throttled), our settings (Misconfigured), the provider (Unavailable). `code` is the most
+specific code of the provider, or one of ours (`timeout`); `http_status` that of the response, None
+if there was none or the protocol is another one.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     name: ClassVar[str] = "accepted"
     code: str = ""
     detail: str = ""
+    http_status: int | None = None
     reference: str = ""
 
 
@@ -36,6 +39,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     name: ClassVar[str] = "refused"
     code: str
     detail: str = ""
+    http_status: int | None = None
     is_local: bool = False
 
 
@@ -49,6 +53,7 @@ class Deferred(msgspec.Struct, frozen=True, kw_only=True):
     name: ClassVar[str] = "deferred"
     code: str
     detail: str = ""
+    http_status: int | None = None
     after: timedelta | None = None
 
 
@@ -61,6 +66,7 @@ class Throttled(msgspec.Struct, frozen=True, kw_only=True):
     name: ClassVar[str] = "throttled"
     code: str
     detail: str = ""
+    http_status: int | None = None
     after: timedelta | None = None
 
 
@@ -75,6 +81,7 @@ class Unavailable(msgspec.Struct, frozen=True, kw_only=True):
     name: ClassVar[str] = "unavailable"
     code: str
     detail: str = ""
+    http_status: int | None = None
     is_local: bool = False
     after: timedelta | None = None
 
@@ -89,6 +96,7 @@ class Misconfigured(msgspec.Struct, frozen=True, kw_only=True):
     name: ClassVar[str] = "misconfigured"
     code: str
     detail: str = ""
+    http_status: int | None = None
     is_credentials: bool = False
 
 
@@ -98,6 +106,7 @@ class Ambiguous(msgspec.Struct, frozen=True, kw_only=True):
     name: ClassVar[str] = "ambiguous"
     code: str
     detail: str = ""
+    http_status: int | None = None
 
 
 Outcome = Accepted | Refused | Deferred | Throttled | Unavailable | Misconfigured | Ambiguous

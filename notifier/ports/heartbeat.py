@@ -8,7 +8,7 @@ keeps the name under which it was first written (`name=`), whatever it is called
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -55,12 +55,14 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
 class Figures:
     """What a process reports about itself in its heartbeat.
 
-    `is_draining`: it stops, and takes no lease any longer.
+    `is_draining`: it stops, and takes no lease any longer. `version` is that of the process that
+    wrote them, None if it did not say.
     """
 
     queues: Mapping[QueueKey, QueueFigures]
     providers: Mapping[str, ProviderFigures]
     is_draining: bool = False
+    version: str | None = field(default=None, compare=False)
 
 
 NO_FIGURES = Figures(queues={}, providers={})

@@ -1,4 +1,4 @@
-"""What the API and the command line read: views of notifications, queues and providers."""
+"""What the API and the command line read: notifications, queues, providers and processes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from notifier.domain.controls import BreakerState, Pause
 from notifier.domain.notification import (
     NotificationId,
     NotificationView,
+    WorkerId,
 )
 
 
@@ -65,6 +66,25 @@ class ProviderState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """One row of `GET /v1/workers`: a process that has sent a heartbeat in the last minute.
+
+    `kind` is api, worker or dev. `version` is None of a process of an earlier version. `consumers`
+    is the number assigned to its queues; `busy` of these send.
+    """
+
+    id: WorkerId
+    kind: str
+    host: str
+    pid: int
+    version: str | None
+    started_at: datetime
+    beat_at: datetime
+    consumers: int
+    busy: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PauseState:
     """One row of `GET /v1/pauses`. `matches`: whether the settings have what it names."""
 
@@ -106,7 +126,7 @@ class Page:
 
 
 class Reader(Protocol):
-    """Reads notifications. Raises StoreUnavailable while Postgres does not answer."""
+    """Reads notifications and processes. Raises StoreUnavailable while Postgres does not answer."""
 
     async def get(
         self,
@@ -119,6 +139,10 @@ class Reader(Protocol):
 
     async def notifications(self, selection: Filter) -> Page:
         """Return a page of at most `selection.limit` notifications without attempts and content."""
+        ...
+
+    async def workers(self) -> Sequence[WorkerState]:
+        """Return the processes with a heartbeat of the last minute, the oldest first."""
         ...
 
 

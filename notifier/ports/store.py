@@ -73,6 +73,7 @@ class AttemptResult(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     detail: str
     reference: str
+    http_status: int | None = None
     waited_s: float
     started_at_monotonic: float
     finished_at_monotonic: float

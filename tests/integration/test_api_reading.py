@@ -310,8 +310,29 @@ async def test_queues_are_a_list_of_one_page(client: aiohttp.ClientSession) -> N
     }
 
 
+async def test_workers_are_a_list_of_one_page(client: aiohttp.ClientSession) -> None:
+    async with client.get("/v1/workers") as response:
+        assert await response.json() == {
+            "items": [
+                {
+                    "id": "00000000-0000-0000-0000-000000000007",
+                    "kind": "worker",
+                    "host": "node-1",
+                    "pid": 17,
+                    "version": "0.2.0",
+                    "started_at": "2030-01-31T08:00:00Z",
+                    "beat_at": "2030-01-31T08:00:05Z",
+                    "consumers": 64,
+                    "busy": 3,
+                }
+            ],
+            "next_cursor": None,
+        }
+
+
 @pytest.mark.parametrize(
-    "path", [NOTIFICATIONS, f"{NOTIFICATIONS}/{UNKNOWN_ID}", "/v1/failures", "/v1/queues"]
+    "path",
+    [NOTIFICATIONS, f"{NOTIFICATIONS}/{UNKNOWN_ID}", "/v1/failures", "/v1/queues", "/v1/workers"],
 )
 async def test_reads_are_answered_503_without_postgres(
     client: aiohttp.ClientSession, store: MemoryStore, path: str

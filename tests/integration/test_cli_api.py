@@ -29,7 +29,7 @@ from notifier.domain.notification import (
     ResultView,
     Status,
 )
-from notifier.ports.queries import Filter, Page, QueueState
+from notifier.ports.queries import Filter, Page, QueueState, WorkerState
 from tests.unit.fakes_api import MemoryStore, make_api, make_rules
 
 
@@ -84,6 +84,9 @@ class Memory:
         views = rows[: selection.limit]
         self.rows |= {row.id: _finished(row) for row in views}
         return Page(views=views, next_before=views[-1].id if len(rows) > len(views) else None)
+
+    async def workers(self) -> Sequence[WorkerState]:
+        return await MemoryStore().workers()
 
 
 def _finished(row: NotificationView) -> NotificationView:
@@ -426,6 +429,16 @@ async def test_pauses_are_listed_with_their_note_and_end(cli: Cli) -> None:
     assert (pause["name"], pause["note"]) == ("sms.low", "flood")
 
 
+async def test_workers_are_listed(cli: Cli) -> None:
+    heading, row = (await cli.run("workers")).out.splitlines()
+    assert heading.split() == [
+        *("kind", "host", "pid", "version", "started", "heartbeat", "consumers", "busy")
+    ]
+    assert row.split()[:4] == ["worker", "node-1", "17", "0.2.0"]
+    (worker,) = json.loads((await cli.run("workers", "--json")).out)["items"]
+    assert worker["pid"] == 17
+
+
 async def submitted(cli: Cli, memory: Memory, *recipients: str) -> list[str]:
     """Submit one notification to each recipient and wait until all are final; returns the ids."""
     for recipient in recipients:
@@ -559,7 +572,7 @@ async def test_without_postgres_the_error_is_one_line(
     assert done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "pauses", "providers", "list"])
+@pytest.mark.parametrize("command", ["pause", "resume", "pauses", "providers", "list", "workers"])
 async def test_each_command_has_a_help_page(cli: Cli, command: str) -> None:
     done = await cli.run(command, "--help")
     assert (done.code, done.err) == (0, "")

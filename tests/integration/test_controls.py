@@ -186,7 +186,7 @@ async def test_a_breaker_opens_once_and_waits_for_its_probe(
     one: PostgresControls, other: PostgresControls, database_url: str
 ) -> None:
     assert await one.open_breaker("smtp", "errors", code="503", wait_s=BOUND_S)
-    assert not await other.open_breaker("smtp", "in_a_row", code="503", wait_s=BOUND_S)
+    assert not await other.open_breaker("smtp", "consecutive", code="503", wait_s=BOUND_S)
     seen = await breaker(other)
     assert (seen.provider, seen.state, seen.reason) == ("smtp", BreakerState.OPEN, "errors")
     assert (await stored_openings(database_url), seen.is_mine) == (1, False)
@@ -498,10 +498,10 @@ async def test_the_status_shows_providers_and_pauses(
     smtp = Scope(ScopeKind.PROVIDER, "smtp")
     async with open_status(database_url, one) as status:
         await other.pause(smtp, note="new address", for_s=None)
-        await other.open_breaker("http", "in_a_row", code="503", wait_s=BOUND_S)
+        await other.open_breaker("http", "consecutive", code="503", wait_s=BOUND_S)
         http_state, smtp_state = await status.providers()
         assert http_state.channels == ("sms", "push")
-        assert (http_state.breaker, http_state.reason) == ("open", "in_a_row")
+        assert (http_state.breaker, http_state.reason) == ("open", "consecutive")
         assert (http_state.paused, http_state.calls) == (False, 0)
         assert http_state.since_at is not None
         assert http_state.probe_at == http_state.since_at + timedelta(seconds=BOUND_S)

@@ -6,8 +6,10 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from notifier import __version__
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
+from notifier.adapters.postgres.reader import open_reader
 from notifier.domain.breaker import ProviderFigures
 from notifier.ports.heartbeat import NO_FIGURES, Figures, HeartbeatReply, QueueFigures
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, worker_id
@@ -66,6 +68,29 @@ async def test_other_processes_read_all_figures_that_a_process_wrote(database_ur
     assert (row.id, row.kind, row.host, row.pid, row.beat) == (one.worker, "worker", "h", 7, 2)
     assert (row.queues, row.providers) == (FIGURES.queues, FIGURES.providers)
     assert 0 <= row.age_s < 60
+
+
+async def test_the_live_processes_are_listed_with_version_and_consumers(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    settings = ConnectionSettings(url=database_url)
+    await insert_row(database_url, '{"queues": {"email.high": {"consumers": 4, "busy": 1}}}')
+    await insert_row(database_url, '{"queues": []}')
+    await insert_row(database_url, "{}")
+    await connection.execute(
+        "UPDATE workers SET beat_at = now() - interval '2 minutes' WHERE figures = '{}'"
+    )
+    async with (
+        open_heartbeat(settings, worker_id()) as own,
+        open_reader(settings) as reader,
+    ):
+        await beat(own, 1, FIGURES)
+        earlier, unreadable, listed = await reader.workers()
+    assert (earlier.version, earlier.consumers, earlier.busy) == (None, 4, 1)
+    assert (unreadable.version, unreadable.consumers, unreadable.busy) == (None, 0, 0)
+    assert (listed.id, listed.kind, listed.host, listed.pid) == (own.worker, "worker", "h", 7)
+    assert (listed.version, listed.consumers, listed.busy) == (__version__, 4, 2)
+    assert listed.started_at <= listed.beat_at
 
 
 async def test_a_process_that_leaves_has_no_row(database_url: str) -> None:

@@ -165,20 +165,27 @@ async def test_each_outcome_keeps_the_code_and_text_of_the_provider(
     assert await first("smtp", "refuse") == Refused(
         code="550 5.1.1", detail="5.1.1 no such mailbox"
     )
-    for name, code in (("twilio", "400 21211"), ("fcm", "404 UNREGISTERED")):
+    status: int | None
+    for name, status, code in (("twilio", 400, "21211"), ("fcm", 404, "UNREGISTERED")):
         refused = await first(name, "refuse")
-        assert refused == Refused(code=code, detail=refused.detail)
+        assert refused == Refused(code=code, detail=refused.detail, http_status=status)
     second = timedelta(seconds=1)
-    for name, code, after in (
-        ("smtp", "450 4.7.1", None),
-        ("twilio", "429 20429", second),
-        ("fcm", "429 QUOTA_EXCEEDED", second),
+    for name, status, code, after in (
+        ("smtp", None, "450 4.7.1", None),
+        ("twilio", 429, "20429", second),
+        ("fcm", 429, "QUOTA_EXCEEDED", second),
     ):
         throttled = await first(name, "throttle-2")
-        assert throttled == Throttled(code=code, detail=throttled.detail, after=after)
-    for name, code in (("smtp", "451 4.3.0"), ("twilio", "503 20503"), ("fcm", "503 UNAVAILABLE")):
+        assert throttled == Throttled(
+            code=code, detail=throttled.detail, after=after, http_status=status
+        )
+    for name, status, code in (
+        ("smtp", None, "451 4.3.0"),
+        ("twilio", 503, "20503"),
+        ("fcm", 503, "UNAVAILABLE"),
+    ):
         down = await first(name, "down")
-        assert down == Unavailable(code=code, detail=down.detail)
+        assert down == Unavailable(code=code, detail=down.detail, http_status=status)
 
 
 @pytest.mark.parametrize("name", list(QUEUES))

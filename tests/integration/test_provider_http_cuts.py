@@ -130,8 +130,8 @@ async def test_a_connection_cut_after_any_byte_of_the_response_is_decided_by_the
         assert {type(outcome) for outcome in outcomes[DECIDES:]} <= {Accepted, Ambiguous}
     else:
         assert [type(outcome) for outcome in outcomes[:DECIDES]] == [Ambiguous] * DECIDES
-        assert set(outcomes[DECIDES:-1]) == {Accepted(code="201")}
-        assert outcomes[-1] == Accepted(code="201", reference="m1")
+        assert set(outcomes[DECIDES:-1]) == {Accepted(code="201", http_status=201)}
+        assert outcomes[-1] == Accepted(code="201", http_status=201, reference="m1")
 
 
 async def test_a_request_of_which_a_part_is_missing_is_unavailable() -> None:

@@ -117,7 +117,9 @@ async def test_a_redirect_names_its_site_and_not_its_path() -> None:
     location = "https://login.example/?to=%2B15005550006"
     async with open_pair(http_response("302 Found", b"", Location=location)) as (provider, _):
         outcome = await provider.send(message())
-    assert outcome == Misconfigured(code="302", detail="redirects to https://login.example")
+    assert outcome == Misconfigured(
+        code="302", http_status=302, detail="redirects to https://login.example"
+    )
 
 
 async def test_no_cookie_is_kept() -> None:
@@ -142,16 +144,16 @@ async def test_no_cookie_is_kept() -> None:
 async def test_retry_after_is_bounded(value: str, after: timedelta | None) -> None:
     async with open_pair(http_response("429 Too Many", Retry_After=value)) as (provider, _):
         throttled = await provider.send(message())
-    assert throttled == Throttled(code="429", detail="{}", after=after)
+    assert throttled == Throttled(code="429", http_status=429, detail="{}", after=after)
     async with open_pair(http_response("503 Unavailable", Retry_After=value)) as (provider, _):
         unavailable = await provider.send(message())
-    assert unavailable == Unavailable(code="503", detail="{}", after=after)
+    assert unavailable == Unavailable(code="503", http_status=503, detail="{}", after=after)
 
 
 async def test_wrong_credentials_spend_no_try() -> None:
     async with open_pair(http_response("401 Unauthorized")) as (provider, _):
         assert await provider.send(message()) == Misconfigured(
-            code="401", detail="{}", is_credentials=True
+            code="401", http_status=401, detail="{}", is_credentials=True
         )
 
 
@@ -159,7 +161,7 @@ async def test_a_huge_body_is_read_up_to_its_bound_and_the_next_send_works() -> 
     huge = http_response("500 Oops", b"x" * 20_000_000)
     async with open_pair(lambda n: huge if n == 1 else OK) as (provider, raw):
         outcome = await provider.send(message())
-        assert outcome == Unavailable(code="500", detail="x" * 300)
+        assert outcome == Unavailable(code="500", http_status=500, detail="x" * 300)
         assert (await provider.send(message())).name == "accepted"
     assert raw.connections == 2
 
@@ -178,19 +180,19 @@ async def test_a_body_that_breaks_off_does_not_change_the_outcome(rest: bytes) -
     async with open_raw(serve, RawServer()) as raw:
         settings = HttpSettings(url=f"http://127.0.0.1:{raw.port}/", reference="id")
         async with open_http("sms", settings) as provider:
-            assert await provider.send(message()) == Accepted(code="200")
+            assert await provider.send(message()) == Accepted(code="200", http_status=200)
 
 
 async def test_a_body_that_never_ends_does_not_change_the_outcome() -> None:
     endless = b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{"
     async with open_pair(endless, timeout_s=2) as (provider, _):
-        assert await provider.send(message()) == Accepted(code="201")
+        assert await provider.send(message()) == Accepted(code="201", http_status=201)
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe\x00", b"[[[", b"null", b"[1]" * 5, b"<html>"])
 async def test_a_body_that_is_not_json_gives_no_reference(body: bytes) -> None:
     async with open_pair(http_response("200 OK", body)) as (provider, _):
-        assert await provider.send(message()) == Accepted(code="200")
+        assert await provider.send(message()) == Accepted(code="200", http_status=200)
 
 
 async def test_the_text_of_a_body_is_kept_in_a_storable_form() -> None:
@@ -215,7 +217,9 @@ async def test_a_hundred_concurrent_sends_share_a_few_connections() -> None:
         for _ in range(2):
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(provider.send(message())) for _ in range(100)]
-            assert {task.result() for task in tasks} == {Accepted(code="200", reference="m1")}
+            assert {task.result() for task in tasks} == {
+                Accepted(code="200", http_status=200, reference="m1")
+            }
     assert raw.connections <= 8
     assert len(raw.seen) == 200
 

@@ -303,7 +303,7 @@ async def test_http_goes_through_the_proxy(certificates: Certificates) -> None:
         open_forward_proxy() as proxy,
     ):
         outcome = await sent(f"http://127.0.0.1:{raw.port}/", proxy=proxy.url)
-    assert outcome == Accepted(code="200", reference="m1")
+    assert outcome == Accepted(code="200", http_status=200, reference="m1")
     assert proxy.heads[0].startswith(b"POST http://127.0.0.1:")
 
 

@@ -497,6 +497,26 @@ async def test_record_sent_deletes_the_row_and_keeps_the_attempt(
     assert attempt["finished_at"] > attempt["started_at"]
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(Status.SENT, "accepted"), (Status.FAILED, "refused"), (Status.RETRYING, "unavailable")],
+)
+async def test_the_http_status_is_kept_beside_the_code(
+    store: PostgresStore, connection: Connection, status: Status, outcome: str
+) -> None:
+    rows = await claimed(store, *(a_notification() for _ in range(3)))
+    statuses = dict(zip((row.id for row in rows), (201, None, 503), strict=True))
+    after = timedelta(seconds=1) if status is Status.RETRYING else None
+    await store.record(
+        [
+            a_result(row, status, outcome=outcome, after=after, http_status=statuses[row.id])
+            for row in rows
+        ]
+    )
+    found = await connection.fetch("SELECT id, http_status FROM attempts")
+    assert dict(map(tuple, found)) == statuses
+
+
 @pytest.mark.parametrize("codes", [["", "", ""], ["", "250", ""]])
 async def test_each_accepted_attempt_keeps_its_texts_also_if_they_are_empty(
     store: PostgresStore, connection: Connection, codes: list[str]

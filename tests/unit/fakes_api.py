@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 from litestar import Litestar
@@ -25,9 +26,18 @@ from notifier.domain.notification import (
     NotificationView,
     ResultView,
     Status,
+    WorkerId,
 )
 from notifier.ports.acceptor import Acceptor
-from notifier.ports.queries import Filter, Page, PauseState, ProviderState, QueueState, Reader
+from notifier.ports.queries import (
+    Filter,
+    Page,
+    PauseState,
+    ProviderState,
+    QueueState,
+    Reader,
+    WorkerState,
+)
 from notifier.settings.tree import ChannelSettings, Settings
 
 SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
@@ -94,6 +104,22 @@ class MemoryStore:
         found = [view for view in newest if _matches(view, selection)]
         views = found[: selection.limit]
         return Page(views=views, next_before=views[-1].id if len(found) > len(views) else None)
+
+    async def workers(self) -> Sequence[WorkerState]:
+        self._raise_error()
+        return [
+            WorkerState(
+                id=WorkerId(UUID(int=7)),
+                kind="worker",
+                host="node-1",
+                pid=17,
+                version="0.2.0",
+                started_at=SINCE_AT,
+                beat_at=PROBE_AT,
+                consumers=64,
+                busy=3,
+            )
+        ]
 
     async def queues(self) -> Sequence[QueueState]:
         self._raise_error()

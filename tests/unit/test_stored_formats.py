@@ -76,3 +76,5 @@ def test_an_unknown_state_of_a_breaker_is_not_closed() -> None:
         "code": "",
     }
     assert breaker_of(row).state is BreakerState.OPEN  # type: ignore[arg-type]
+    row["reason"] = "in_a_row"
+    assert breaker_of(row).reason == "consecutive"  # type: ignore[arg-type]

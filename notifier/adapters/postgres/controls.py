@@ -32,6 +32,8 @@ KINDS: Final = frozenset(ScopeKind)
 """A newer version may pause what this one does not know."""
 STATES: Final = frozenset(BreakerState)
 """Any other state, of a newer version, is a breaker that is not closed."""
+_EARLIER_REASONS: Final = {"in_a_row": "consecutive"}
+"""What the version before calls a reason."""
 
 
 class PostgresControls:
@@ -115,7 +117,7 @@ def breaker_of(row: Record) -> Breaker:
     return Breaker(
         provider=row["provider"],
         state=BreakerState(row["state"]) if row["state"] in STATES else BreakerState.OPEN,
-        reason=row["reason"],
+        reason=_EARLIER_REASONS.get(row["reason"], row["reason"]),
         age_s=row["age_s"],
         probe_in_s=row["probe_in_s"],
         since_at=row["since_at"],

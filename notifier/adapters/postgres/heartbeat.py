@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
+from notifier import __version__
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
@@ -44,6 +45,7 @@ class _StoredFigures(msgspec.Struct):
     queues: dict[str, msgspec.Raw] = {}
     providers: dict[str, msgspec.Raw] = {}
     draining: bool = False
+    version: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_StoredFigures)
@@ -55,6 +57,7 @@ def encode_figures(figures: Figures) -> str:
     stored = {
         "queues": queues,
         "providers": figures.providers,
+        "version": __version__,
         **({"draining": True} if figures.is_draining else {}),
     }
     return msgspec.json.encode(stored).decode()
@@ -73,6 +76,7 @@ def decode_figures(stored: str) -> Figures:
         queues=decode_entries(decoded.queues, QueueKey.parse, QueueFigures),
         providers=decode_entries(decoded.providers, str, ProviderFigures),
         is_draining=decoded.draining,
+        version=decoded.version,
     )
 
 

@@ -14,6 +14,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
+from notifier.adapters.postgres.heartbeat import decode_figures
 from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import (
@@ -25,7 +26,8 @@ from notifier.domain.notification import (
     ResultView,
     Status,
 )
-from notifier.ports.queries import Page
+from notifier.ports.heartbeat import NO_FIGURES
+from notifier.ports.queries import Page, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -85,6 +87,10 @@ class PostgresReader:
             rows = await _read(connection, ids)
         next_before = ids[-1] if len(found.ids) > len(ids) else found.floor
         return Page(views=list(map(_notification, rows)), next_before=next_before)
+
+    async def workers(self) -> Sequence[WorkerState]:
+        rows = await next(self._connections).fetch(statement("workers"))
+        return list(map(_worker, rows))
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Connection[Record]]:
@@ -229,6 +235,7 @@ def _attempt(row: Record) -> AttemptView:
         provider=row["provider"],
         outcome=row["outcome"],
         code=row["code"],
+        http_status=row["http_status"],
         detail=row["detail"],
         reference=row["reference"],
         queue_wait_s=row["queue_wait_s"],
@@ -237,6 +244,24 @@ def _attempt(row: Record) -> AttemptView:
         next_at=row["next_at"],
         repeats=row["repeats"],
         late=row["late"],
+    )
+
+
+def _worker(row: Record) -> WorkerState:
+    try:
+        figures = decode_figures(row["figures"])
+    except ValueError:  # of another version: the process is alive all the same
+        figures = NO_FIGURES
+    return WorkerState(
+        id=row["id"],
+        kind=row["kind"],
+        host=row["host"],
+        pid=row["pid"],
+        version=figures.version,
+        started_at=row["started_at"],
+        beat_at=row["beat_at"],
+        consumers=sum(queue.consumers for queue in figures.queues.values()),
+        busy=sum(queue.busy for queue in figures.queues.values()),
     )
 
 

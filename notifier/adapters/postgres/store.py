@@ -452,20 +452,22 @@ def _recorded_late(row: Record, before: Recorded | None) -> Recorded:
 
 
 def _sent_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
-    """Return the arrays $1 to $9 of record_sent.sql, in its order."""
-    provider, code, detail, reference, *seconds = _call_arrays(timed_results)
-    # An accepted call seldom has all three texts, and the driver needs long for each element.
+    """Return the arrays $1 to $10 of record_sent.sql, in its order."""
+    provider, *answer, waited_s, took_s, ended_ago_s = _call_arrays(timed_results)
+    # An accepted call seldom has all of these, and the driver needs long for each element.
     return (
         [result.id for result, _ in timed_results],
         [result.claim for result, _ in timed_results],
         provider,
-        *(texts if any(texts) else [] for texts in (code, detail, reference)),
-        *seconds,
+        *(values if any(values) else [] for values in answer),
+        waited_s,
+        took_s,
+        ended_ago_s,
     )
 
 
 def _record_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
-    """Return the arrays $1 to $14 of record.sql, in its order."""
+    """Return the arrays $1 to $15 of record.sql, in its order."""
     results = [result for result, _ in timed_results]
     return (
         [result.id for result in results],
@@ -480,7 +482,7 @@ def _record_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
 
 
 def _late_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
-    """Return the arrays $1 to $10 of record_late.sql, in its order."""
+    """Return the arrays $1 to $11 of record_late.sql, in its order."""
     return (
         [result.id for result, _ in timed_results],
         [result.claim for result, _ in timed_results],
@@ -490,13 +492,14 @@ def _late_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
 
 
 def _call_arrays(timed_results: TimedResults) -> Sequence[Sequence[object]]:
-    """Return the last seven arrays of the three statements that record: what a call resulted in."""
+    """Return the last eight arrays of the three statements that record: what a call resulted in."""
     results = [result for result, _ in timed_results]
     return (
         [result.provider for result in results],
         [result.code for result in results],
         [result.detail for result in results],
         [result.reference for result in results],
+        [result.http_status for result in results],
         [result.waited_s for result in results],
         [result.finished_at_monotonic - result.started_at_monotonic for result in results],
         [ended_ago_s for _, ended_ago_s in timed_results],

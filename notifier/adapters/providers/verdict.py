@@ -44,26 +44,29 @@ def outcome(
     *,
     after: timedelta | None = None,
     reference: str = "",
+    http_status: int | None = None,
 ) -> Outcome:
     """The verdict as a value. Texts are shortened and made safe to store."""
     code, detail = printable(code, MAX_CODE_LENGTH), printable(detail, MAX_DETAIL_LENGTH)
     match verdict:
         case "accepted":
             reference = printable(reference, MAX_REFERENCE_LENGTH)
-            return Accepted(code=code, detail=detail, reference=reference)
+            return Accepted(code=code, detail=detail, http_status=http_status, reference=reference)
         case "refused" | "gone":
-            return Refused(code=code, detail=detail)
+            return Refused(code=code, detail=detail, http_status=http_status)
         case "throttled":
-            return Throttled(code=code, detail=detail, after=after)
+            return Throttled(code=code, detail=detail, http_status=http_status, after=after)
         case "deferred":
-            return Deferred(code=code, detail=detail, after=after)
+            return Deferred(code=code, detail=detail, http_status=http_status, after=after)
         case "unavailable":
-            return Unavailable(code=code, detail=detail, after=after)
+            return Unavailable(code=code, detail=detail, http_status=http_status, after=after)
         case "misconfigured" | "credentials":
             is_credentials = verdict == "credentials"
-            return Misconfigured(code=code, detail=detail, is_credentials=is_credentials)
+            return Misconfigured(
+                code=code, detail=detail, http_status=http_status, is_credentials=is_credentials
+            )
         case "ambiguous":
-            return Ambiguous(code=code, detail=detail)
+            return Ambiguous(code=code, detail=detail, http_status=http_status)
         case _:
             assert_never(verdict)
 

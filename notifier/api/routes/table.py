@@ -24,6 +24,7 @@ from notifier.api.responses import (
     PausePage,
     ProviderPage,
     QueuePage,
+    WorkerPage,
 )
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
@@ -37,6 +38,7 @@ from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.route import Route
+from notifier.api.routes.workers import WorkerRoutes
 
 _BODY_PROBLEMS: Final = (
     ProblemType.INVALID_FIELD,
@@ -141,6 +143,16 @@ ROUTES: Final = (
         handler=ProviderRoutes.read_all,
         summary="Every provider: its breaker, and its calls and failures of the last 10 s.",
         response=ProviderPage,
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="listWorkers",
+        tag="deployment",
+        method="get",
+        path="/v1/workers",
+        handler=WorkerRoutes.read_all,
+        summary="Every live process: its kind, host, version and consumers.",
+        response=WorkerPage,
         problems=_PLAIN_PROBLEMS,
     ),
     Route(

@@ -125,7 +125,9 @@ class Breakers:
                 self._of_provider(provider, self._reports.provider_figures()), rule
             ):
                 return outcome
-        return Misconfigured(code=outcome.code, detail=outcome.detail)
+        return Misconfigured(
+            code=outcome.code, detail=outcome.detail, http_status=outcome.http_status
+        )
 
     def _is_known_misfit(self, call: EndedCall) -> bool:
         """Whether it blames our settings again, while they work for other notifications."""

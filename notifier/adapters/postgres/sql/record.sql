@@ -5,9 +5,9 @@
 -- the others; `ambiguous` counts the ambiguous ones.
 -- Parameters: $1 ids, $2 claims, $3 statuses (retrying, failed), $4 tries spent, $5 seconds
 -- until the next attempt, $6 reasons of failure, $7 outcomes, $8 providers, $9 codes, $10
--- details, $11 references of the provider, $12 seconds waited in the queue, $13 seconds that the
--- call took, $14 seconds since it ended, $15 this worker's id, $16 and $17 the least and the
--- greatest id.
+-- details, $11 references of the provider, $12 HTTP statuses, $13 seconds waited in the queue, $14
+-- seconds that the call took, $15 seconds since it ended, $16 this worker's id, $17 and $18 the
+-- least and the greatest id.
 -- Returns: one row per changed notification; `age_s` since it was accepted, in seconds.
 -- Repeating it changes nothing and returns no row: record_late.sql then returns the recorded
 -- result.
@@ -19,9 +19,9 @@ WITH clock AS MATERIALIZED (
            clock_timestamp() - (finished_ago_s + took_s) * interval '1 second' AS started_at
     FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::smallint[], $5::float8[],
                 $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
-                $12::real[], $13::float8[], $14::float8[])
+                $12::smallint[], $13::real[], $14::float8[], $15::float8[])
         AS t (id, claim, status, spent, after_s, reason, outcome, provider, code, detail, reference,
-              queue_wait_s, took_s, finished_ago_s)
+              http_status, queue_wait_s, took_s, finished_ago_s)
 ), retried AS (
     UPDATE live l SET
         claimed_by = '00000000-0000-0000-0000-000000000000', class = 2,
@@ -32,19 +32,20 @@ WITH clock AS MATERIALIZED (
                         + (r.spent = 0 AND r.outcome <> 'deferred')::integer, 32767),
         ambiguous = least(l.ambiguous::integer + (r.outcome = 'ambiguous')::integer, 32767)
     FROM result r
-    WHERE l.id = ANY ($1::uuid[]) AND l.id = r.id AND l.claim = r.claim AND l.claimed_by = $15
+    WHERE l.id = ANY ($1::uuid[]) AND l.id = r.id AND l.claim = r.claim AND l.claimed_by = $16
       AND r.status = 'retrying' AND l.expires_at > now() + r.after
     RETURNING l.id, l.claim, 'retrying' AS status, l.queue, l.tries, l.due_at, l.created_at
 ), ended AS (
     DELETE FROM live l USING result r
-    WHERE l.id = ANY ($1::uuid[]) AND l.id = r.id AND l.claim = r.claim AND l.claimed_by = $15
+    WHERE l.id = ANY ($1::uuid[]) AND l.id = r.id AND l.claim = r.claim AND l.claimed_by = $16
       AND NOT (r.status = 'retrying' AND l.expires_at > now() + r.after)
     RETURNING l.id, l.claim,
               CASE r.status WHEN 'retrying' THEN 'expired' ELSE r.status END AS status,
               l.queue, least(l.tries::integer + r.spent, 32767)::smallint AS tries,
               NULL::timestamptz AS due_at, l.created_at
 ), moved AS (
-    SELECT m.*, r.reason, r.outcome, r.provider, r.code, r.detail, r.reference, r.queue_wait_s,
+    SELECT m.*, r.reason, r.outcome, r.provider, r.code, r.detail, r.reference, r.http_status,
+           r.queue_wait_s,
            r.started_at, r.finished_at
     FROM (SELECT * FROM retried UNION ALL SELECT * FROM ended) m
     JOIN result r ON r.id = m.id AND r.claim = m.claim
@@ -53,21 +54,21 @@ WITH clock AS MATERIALIZED (
     -- unavailable attempt that spent one has another code.
     UPDATE attempts a SET
         claim = m.claim, repeats = least(a.repeats, 2147483646) + 1,
-        finished_at = m.finished_at, next_at = m.due_at, recorded_by = $15, code = m.code,
-        detail = m.detail
+        finished_at = m.finished_at, next_at = m.due_at, recorded_by = $16, code = m.code,
+        http_status = m.http_status, detail = m.detail
     FROM moved m
     WHERE a.id = ANY (ARRAY(SELECT id FROM result WHERE spent = 0))
-      AND a.id = m.id AND a.id BETWEEN $16 AND $17 AND a.claim = m.claim - 1
+      AND a.id = m.id AND a.id BETWEEN $17 AND $18 AND a.claim = m.claim - 1
       AND a.outcome = m.outcome AND a.provider = m.provider AND NOT a.late
       AND (a.outcome <> 'unavailable' OR a.code = m.code)
       AND NOT EXISTS (SELECT FROM attempts b
-                      WHERE b.id = m.id AND b.id BETWEEN $16 AND $17 AND b.claim = m.claim)
+                      WHERE b.id = m.id AND b.id BETWEEN $17 AND $18 AND b.claim = m.claim)
     RETURNING a.id
 ), attempted AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, next_at, queue_wait_s,
-                          provider, outcome, code, detail, reference, tries)
-    SELECT m.id, m.claim, $15, m.started_at, m.finished_at, m.due_at, m.queue_wait_s,
-           m.provider, m.outcome, m.code, m.detail, m.reference, m.tries
+                          provider, outcome, code, detail, reference, http_status, tries)
+    SELECT m.id, m.claim, $16, m.started_at, m.finished_at, m.due_at, m.queue_wait_s,
+           m.provider, m.outcome, m.code, m.detail, m.reference, m.http_status, m.tries
     FROM moved m
     WHERE m.id NOT IN (SELECT id FROM repeated)
     ON CONFLICT (id, claim) DO NOTHING
@@ -76,7 +77,7 @@ WITH clock AS MATERIALIZED (
     SELECT m.id, m.claim, m.status::notification_status, m.queue, m.reason, m.provider, m.code,
            m.detail, m.tries,
            least(m.started_at, (SELECT min(a.started_at) FROM attempts a
-                                WHERE a.id = m.id AND a.id BETWEEN $16 AND $17)),
+                                WHERE a.id = m.id AND a.id BETWEEN $17 AND $18)),
            m.finished_at
     FROM moved m
     WHERE m.status <> 'retrying'

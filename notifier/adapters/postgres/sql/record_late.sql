@@ -4,8 +4,8 @@
 -- or removes its end, unless a later claim has an attempt: the notification is then sent. A later
 -- claim without an attempt was given back, and nothing was sent for it.
 -- Parameters: $1 ids, $2 claims, $3 outcomes, $4 providers, $5 codes, $6 details, $7 references of
--- the provider, $8 seconds waited in the queue, $9 seconds that the call took, $10 seconds since it
--- ended, $11 this worker's id.
+-- the provider, $8 HTTP statuses, $9 seconds waited in the queue, $10 seconds that the call took,
+-- $11 seconds since it ended, $12 this worker's id.
 -- Returns: one row per notification that exists. `status` is 'sent' if this result settled it, its
 -- status if this worker had written the result before, otherwise null. `is_unsettled` says that
 -- another process changed a row meanwhile that this would have settled: then it must be repeated.
@@ -14,9 +14,9 @@ WITH result AS (
     SELECT *, clock_timestamp() - finished_ago_s * interval '1 second' AS finished_at,
            clock_timestamp() - (finished_ago_s + took_s) * interval '1 second' AS started_at
     FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::text[], $8::real[], $9::float8[], $10::float8[])
-        AS t (id, claim, outcome, provider, code, detail, reference, queue_wait_s, took_s,
-              finished_ago_s)
+                $7::text[], $8::smallint[], $9::real[], $10::float8[], $11::float8[])
+        AS t (id, claim, outcome, provider, code, detail, reference, http_status, queue_wait_s,
+              took_s, finished_ago_s)
 ), known AS (
     SELECT r.*, n.created_at, e.status::text AS end_status,
            coalesce(l.claim, e.claim, r.claim) AS present_claim,
@@ -32,7 +32,7 @@ WITH result AS (
     LEFT JOIN live l ON l.id = r.id AND l.id = ANY ($1::uuid[])
     LEFT JOIN ends e ON e.id = r.id AND e.id = ANY ($1::uuid[])
     LEFT JOIN attempts a ON a.id = r.id AND a.id = ANY ($1::uuid[]) AND a.claim = r.claim
-                            AND a.recorded_by = $11
+                            AND a.recorded_by = $12
     LEFT JOIN (SELECT id, max(claim) AS claim FROM attempts WHERE id = ANY ($1::uuid[]) GROUP BY id)
         later ON later.id = r.id AND later.claim > r.claim
     WHERE n.id = ANY ($1::uuid[])
@@ -40,15 +40,15 @@ WITH result AS (
     SELECT * FROM known WHERE NOT is_own AND present_claim >= claim
 ), written AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, queue_wait_s, late,
-                          provider, outcome, code, detail, reference)
-    SELECT id, claim, $11, started_at, finished_at, queue_wait_s, true, provider, outcome, code,
-           detail, reference
+                          provider, outcome, code, detail, reference, http_status)
+    SELECT id, claim, $12, started_at, finished_at, queue_wait_s, true, provider, outcome, code,
+           detail, reference, http_status
     FROM fresh
     ON CONFLICT (id, claim) DO UPDATE SET
         recorded_by = excluded.recorded_by, started_at = excluded.started_at,
         finished_at = excluded.finished_at, late = true, provider = excluded.provider,
         outcome = excluded.outcome, code = excluded.code, detail = excluded.detail,
-        reference = excluded.reference
+        reference = excluded.reference, http_status = excluded.http_status
 ), settled_row AS (
     DELETE FROM live l USING known k
     WHERE l.id = ANY ($1::uuid[]) AND l.id = k.id AND l.claim = k.present_claim AND k.is_settling

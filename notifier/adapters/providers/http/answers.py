@@ -80,7 +80,7 @@ STATUSES: Final[tuple[StatusRow, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a response means. `code` is the status and the provider's own code, if it sent one."""
+    """What a response means. `code` is the provider's own code, the status if it sent none."""
 
     verdict: VerdictName
     code: str
@@ -126,7 +126,7 @@ class AnswerTable:
         codes = [named[0], *found] if named else found
         shown = next((code for code in codes if is_code(code, recipient)), "")
         verdict = named[1] if named else self._unnamed(answer, document)
-        return Decision(verdict, f"{answer.status} {shown}".rstrip(), document)
+        return Decision(verdict, shown or str(answer.status), document)
 
     def _check_path(self, path: str, key: str) -> None:
         if re.search(r"[\[\]]|^\$|^\.|\.\.|\.$|^\s|\s$|^$", path):

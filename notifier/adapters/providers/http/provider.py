@@ -86,9 +86,16 @@ class HttpProvider:
         if decision.verdict == "accepted":
             path = self._settings.reference
             references = values_at(decision.document, path) if path else []
-            return outcome("accepted", decision.code, reference=next(iter(references), ""))
+            reference = next(iter(references), "")
+            return outcome(
+                "accepted", decision.code, reference=reference, http_status=answer.status
+            )
         return outcome(
-            decision.verdict, decision.code, self._detail(answer), after=self._after(answer)
+            decision.verdict,
+            decision.code,
+            self._detail(answer),
+            after=self._after(answer),
+            http_status=answer.status,
         )
 
     def _after(self, answer: Answer) -> timedelta | None:

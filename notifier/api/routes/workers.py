@@ -1,0 +1,24 @@
+"""`/v1/workers`: the live processes."""
+
+from __future__ import annotations
+
+from litestar.types import ASGIApp
+
+from notifier.api.http.deadline import deadline
+from notifier.api.http.raw_response import json_response
+from notifier.api.responses import Worker, WorkerPage
+from notifier.api.rules import ApiRules
+from notifier.ports.queries import Reader
+
+
+class WorkerRoutes:
+    """Handlers of `/v1/workers`."""
+
+    def __init__(self, *, reader: Reader, rules: ApiRules) -> None:
+        self._reader = reader
+        self._deadline_s = rules.request_deadline_s
+
+    async def read_all(self) -> ASGIApp:
+        async with deadline(self._deadline_s):
+            states = await self._reader.workers()
+        return json_response(WorkerPage([Worker.of(state) for state in states]))
