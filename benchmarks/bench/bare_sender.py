@@ -20,7 +20,7 @@ import uvloop
 from aiosmtplib import SMTP
 
 from benchmarks.peers.job import done
-from notifier.adapters.providers.smtp.message import Mailbox, Sender, compose
+from notifier.adapters.providers.smtp.message import Recipients, Sender, compose
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.ports.provider import Envelope
 
@@ -79,7 +79,8 @@ def _mail() -> bytes:
         recipient=RECIPIENT,
         content=content,
     )
-    return compose(envelope, Mailbox.parse(RECIPIENT), Sender.parse(SENDER, ""), datetime.now(UTC))
+    sender = Sender.parse(SENDER, "")
+    return compose(envelope, Recipients.of(envelope), sender, datetime.now(UTC))
 
 
 def main(kind: str, url: str, count: int, at_once: int) -> None:

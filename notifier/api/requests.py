@@ -12,8 +12,11 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from notifier.domain.mail_headers import MAX_HEADERS
 from notifier.domain.notification import Priority
 
+MAX_COPIES: Final = 20
+MAX_REPLY_TO: Final = 20
 MAX_SUBJECT_LENGTH: Final = 998
 """Characters: the longest line of an email (RFC 5322, section 2.1.1)."""
 MAX_PAUSE_S: Final = 30 * 86_400.0
@@ -42,10 +45,19 @@ OptionalObject = Annotated[
 NO_CONTROL_CHARACTERS: Final = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 Text = Annotated[str, Meta(extra_json_schema={"pattern": NO_NUL})]
 """The patterns are only documented: the decoder would report them as regular expressions."""
+Mailboxes = Annotated[
+    str | list[str] | None,
+    Meta(
+        description=(
+            "Email: addresses such as ada@example.com or Ada <ada@example.com>. "
+            f"cc and bcc have at most {MAX_COPIES} together."
+        )
+    ),
+]
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offset.")]
 
 
-class Content(msgspec.Struct, forbid_unknown_fields=True):
+class Content(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The message that the recipient sees.
 
     An email needs a subject; a text message a body; a push a subject, body or data.
@@ -65,6 +77,22 @@ class Content(msgspec.Struct, forbid_unknown_fields=True):
     body: Text | None = None
     html: Text | None = None
     data: OptionalObject = msgspec.field(default_factory=msgspec.Raw)
+    from_: Annotated[
+        str | None,
+        Meta(description="The sender: a mailbox on email, a number or a name on phone channels."),
+    ] = msgspec.field(name="from", default=None)
+    reply_to: Mailboxes = None
+    cc: Mailboxes = None
+    bcc: Mailboxes = None
+    headers: Annotated[
+        dict[str, str] | None,
+        Meta(
+            description=(
+                f"Email, at most {MAX_HEADERS}: X-*, In-Reply-To, References, Auto-Submitted, "
+                "List-Id, and those that the settings allow."
+            )
+        ),
+    ] = None
 
 
 class Submit(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,7 +105,8 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
             min_length=1,
             max_length=4096,
             description=(
-                "An email address, an E.164 phone number or a token, depending on the channel."
+                "An email address, also with a name as in Ada <ada@example.com>, an E.164 phone "
+                "number or a token, depending on the channel."
             ),
         ),
     ]

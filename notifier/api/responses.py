@@ -195,7 +195,10 @@ class Notification(Summary, kw_only=True):
     """A notification with its attempts, and with its content if `include=content` asks for it."""
 
     attempts: Sequence[Attempt]
-    content: JsonObject | msgspec.UnsetType = msgspec.UNSET
+    content: Annotated[
+        JsonObject | msgspec.UnsetType,
+        Meta(description="As submitted, with the name of an email's recipient as recipient_name."),
+    ] = msgspec.UNSET
 
     @classmethod
     @override

@@ -48,6 +48,7 @@ class ApiRules:
     max_content_bytes: int
     public_url: str
     trusted_proxies: Sequence[str]
+    allowed_headers: Sequence[str] = ()
     max_batches_in_flight: int = 64
     body_timeout_s: float = 30.0
     max_metadata_bytes: int = 16 * 1024

@@ -110,6 +110,7 @@ def api_rules(settings: Settings) -> ApiRules:
         request_deadline_s=settings.api.request_deadline_s,
         max_batch=settings.api.max_batch,
         max_content_bytes=settings.api.max_content_bytes,
+        allowed_headers=settings.content.allowed_headers,
         public_url=settings.api.public_url,
         trusted_proxies=settings.api.trusted_proxies,
     )

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
+from notifier.domain.mail_headers import is_allowable_name
 from notifier.domain.notification import Priority
 from notifier.settings.problems import Problems, did_you_mean
 from notifier.settings.tree import BROKER_URL, DATABASE_URL, KEY, PUBLIC_URL, Settings
@@ -26,6 +27,12 @@ def check(settings: Settings, problems: Problems) -> None:
     key = settings.client.key
     if key and parse_credential(key) is NO_CREDENTIAL:
         problems.wrong("client.key", key, KEY)
+    for header in settings.content.allowed_headers:
+        if not is_allowable_name(header):
+            expected = (
+                "names of headers that neither Notifier nor mail servers set, like Precedence"
+            )
+            problems.wrong("content.allowed_headers", header, expected)
     _channels(settings, problems)
     _priorities(settings, problems)
     if settings.worker.send_timeout_s >= settings.worker.grace_s:

@@ -163,6 +163,12 @@ class ChannelSettings(Section, frozen=True, kw_only=True):
     max_consumers: Annotated[int, Meta(ge=1, le=4096)] | None = None
 
 
+class ContentSettings(Section, frozen=True, kw_only=True):
+    """`[content]`: what a notification may contain."""
+
+    allowed_headers: tuple[str, ...] = ()
+
+
 class RetentionSettings(Section, frozen=True, kw_only=True):
     """`[retention]`: for how many days notifications and entries of the audit are kept."""
 
@@ -202,6 +208,7 @@ class Settings(Section, frozen=True, kw_only=True):
     priorities: PrioritiesSettings = PrioritiesSettings()
     channels: Mapping[Name, ChannelSettings] = {}
     providers: Mapping[Name, Mapping[str, object]] = {}
+    content: ContentSettings = ContentSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     sandbox: SandboxSettings = SandboxSettings()

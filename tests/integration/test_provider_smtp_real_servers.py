@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from notifier.adapters.providers.smtp.provider import SmtpProvider, open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.notification import NotificationId, QueueKey
-from notifier.domain.outcome import Misconfigured, Outcome
+from notifier.domain.outcome import Accepted, Misconfigured, Outcome
 from notifier.ports.provider import Envelope
 from tests.integration.real_mail_servers import MailServer, open_exim, open_postfix
 
@@ -215,3 +217,31 @@ async def test_what_exim_says_has_the_outcome_of_whom_it_concerns() -> None:
         "from@example.com": "misconfigured",
         "ann@other.example": "misconfigured",
     }
+
+
+async def test_a_mail_has_one_outcome_and_a_refused_copy_is_named_in_its_detail() -> None:
+    gone = "check_recipient_access inline:{{gone@example.com=550 5.1.1 no such user}}, "
+    content = {"subject": "s", "cc": ["Bob <bob@example.com>"], "bcc": ["gone@example.com"]}
+    async with (
+        open_postfix(TAKE_EXAMPLE.format(gone)) as server,
+        open_provider(server) as provider,
+    ):
+        sent = await provider.send(msgspec.structs.replace(mail(), content=content))
+        refused = await provider.send(
+            msgspec.structs.replace(mail("gone@example.com"), content=content)
+        )
+        after = await provider.send(mail())
+        takes = re.findall(r"nrcpt=(\d+) \(queue active\)", await logged(server, mails=2))
+    assert isinstance(sent, Accepted)
+    assert sent.detail == "copy refused: gone@example.com 550 5.1.1"
+    assert named(refused) == "refused"
+    assert named(after) == "accepted"
+    assert takes == ["2", "1"]
+
+
+async def logged(server: MailServer, *, mails: int) -> str:
+    """The log once that many mails are in it."""
+    async with asyncio.timeout(30):
+        while server.log.read_text(errors="replace").count("(queue active)") < mails:
+            await asyncio.sleep(0.05)
+    return server.log.read_text(errors="replace")

@@ -5,7 +5,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, validate_email
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from notifier.adapters.providers.smtp.message import Mailbox
+from notifier.adapters.providers.smtp.addresses import Mailbox
 from notifier.api.rules import AddressKind
 from notifier.api.submission.addresses import _PLAIN_EMAIL, checked_recipient
 from notifier.domain.errors import InvalidNotification

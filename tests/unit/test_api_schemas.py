@@ -33,6 +33,17 @@ PUSH = {"channel": "push", "recipient": "token"}
 ALLOWED: list[dict[str, object]] = [
     {},
     {"recipient": "ada@localhost"},
+    {"recipient": "Ada O'Neill <ada@example.com>"},
+    {
+        "content": {
+            "subject": "x",
+            "from": "Shop <shop@example.com>",
+            "reply_to": "help@example.com",
+            "cc": ["Bob <bob@example.com>"],
+            "bcc": None,
+            "headers": {"X-Order": "17"},
+        }
+    },
     {"recipient": "o'neill+a@mail.example.co.uk"},
     {"recipient": "ada@bücher.example"},
     {"content": {"subject": "x", "html": "<p>"}},
@@ -48,7 +59,7 @@ FORBIDDEN: list[dict[str, object]] = [
     {"recipient": ""},
     {"recipient": "ada"},
     {"recipient": "ada@nowhere"},
-    {"recipient": "Ada <ada@example.com>"},
+    {"recipient": "Ada <ada@example.com"},
     {"recipient": "+15005550006"},
     {"content": {}},
     {"content": {"subject": "", "body": "x"}},

@@ -4,14 +4,18 @@ import email
 import email.policy
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from email.header import decode_header, make_header
 from email.message import EmailMessage
+from email.utils import getaddresses
 from uuid import UUID
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from notifier.adapters.providers.smtp.message import Mailbox, Sender, Unsendable, compose
+from notifier.adapters.providers.smtp.addresses import Mailbox, Unsendable
+from notifier.adapters.providers.smtp.message import Recipients, Sender, compose
+from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.ports.provider import Envelope
 
@@ -29,7 +33,7 @@ def composed(content: Mapping[str, object], to: Mailbox = TO, sender: Sender = S
     envelope = Envelope(
         id=ID, claim=3, queue=QueueKey.parse("email.high"), recipient=to.spec, content=content
     )
-    return compose(envelope, to, sender, AT)
+    return compose(envelope, Recipients.of(envelope), sender, AT)
 
 
 def read(content: Mapping[str, object], sender: Sender = SENDER) -> EmailMessage:
@@ -205,3 +209,79 @@ def test_a_long_ascii_subject_is_folded_and_not_encoded(subject: str) -> None:
 
 def test_an_international_domain_is_sent_by_idna_2008() -> None:
     assert Mailbox.parse("u1@straße.test").spec == "u1@xn--strae-oqa.test"
+
+
+NAMES = [
+    "Ada",
+    "Lovelace, Ada",
+    'Ada "the" Countess',
+    "Ada (mathematician)",
+    "Åda Løvelace",
+    "愛" * 40,
+]
+NAMES += ["x" * 255, "a b " * 60, "O'Neill", "ada@example.com", "\\"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_mailbox_header_has_the_name_and_the_address_that_were_given(name: str) -> None:
+    box = str(NamedAddress(name.strip(), "a@example.com"))
+    raw = composed(
+        {
+            "subject": "s",
+            "recipient_name": name.strip(),
+            "cc": [box, "b@example.com"],
+            "bcc": ["hidden@example.com"],
+            "reply_to": [box],
+        },
+        sender=Sender.parse(box, ""),
+    )
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    undecoded = email.message_from_bytes(raw, policy=email.policy.compat32)
+    for header in ("From", "To", "Cc", "Reply-To"):
+        # The newer policy reads a blank between two encoded words of a name.
+        words, _ = getaddresses([undecoded[header]])[0]
+        assert str(make_header(decode_header(words))) == name.strip()
+        assert not message[header].defects
+    assert message["To"].addresses[0].addr_spec == TO.spec
+    assert [of.addr_spec for of in message["Cc"].addresses] == ["a@example.com", "b@example.com"]
+    assert b"hidden" not in raw
+    assert not message.defects
+    assert max(map(len, raw.split(b"\r\n"))) < 998
+
+
+@given(printable)
+@example("x" * 900)
+@example("=?utf-8?q?a?=")
+def test_any_value_of_a_header_arrives_unchanged(value: str) -> None:
+    value = value.strip()
+    raw = composed({"subject": "s", "headers": {"X-Shop": value}})
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    assert str(message["X-Shop"]).strip() == value
+    assert not message.defects
+
+
+def test_references_are_folded_and_never_encoded() -> None:
+    ids = " ".join(f"<{n}.=?{'x' * 40}@example.com>" for n in range(12))
+    raw = composed({"subject": "s", "headers": {"References": ids}})
+    assert max(map(len, raw.split(b"\r\n"))) <= 78
+    message = email.message_from_bytes(raw, policy=email.policy.compat32)
+    assert message["References"].replace("\r\n", "") == ids
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"headers": {"X-A": "a\r\nBcc: eve@example.com"}},
+        {"headers": {"X-A": 7}},
+        {"headers": ["x"]},
+        {"headers": {"References": "é"}},
+        {"cc": "a@example.com"},
+        {"cc": [7]},
+        {"bcc": ["eve@example.com>\r\nRCPT TO:<b@example.com"]},
+        {"reply_to": ["a b <c>"]},
+        {"recipient_name": "a\nb"},
+    ],
+)
+def test_fields_that_could_break_a_mail_are_unsendable(content: Mapping[str, object]) -> None:
+    with pytest.raises(Unsendable):
+        composed(content)

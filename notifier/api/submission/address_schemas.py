@@ -11,10 +11,12 @@ import phonenumbers
 from notifier.api.rules import AddressKind
 
 _ATOM_CHARACTER: Final = r"[^\s\"(),.:;<>@\[\\\]\u0000-\u001f\u007f]"
-_EMAIL: Final = (
-    rf"^{_ATOM_CHARACTER}+(\.{_ATOM_CHARACTER}+)*"
-    rf"@({_ATOM_CHARACTER}+(\.{_ATOM_CHARACTER}+)+|localhost)$"
+_ADDRESS: Final = (
+    rf"{_ATOM_CHARACTER}+(\.{_ATOM_CHARACTER}+)*"
+    rf"@({_ATOM_CHARACTER}+(\.{_ATOM_CHARACTER}+)+|localhost)"
 )
+_EMAIL: Final = f"^{_ADDRESS}$"
+_NAMED_EMAIL: Final = rf"^[A-Za-z0-9][A-Za-z0-9 .'-]{{0,63}} <{_ADDRESS}>$"
 _MAX_EMAIL_LENGTH: Final = 254
 _MAX_PHONE_DIGITS: Final = 15
 """Of a number in E.164 form, with its country calling code."""
@@ -24,7 +26,9 @@ def recipient_schema(kind: AddressKind) -> dict[str, Any]:
     """Returns the schema of an address. What it allows is accepted by `checked_recipient`."""
     match kind:
         case AddressKind.EMAIL:
-            return {"format": "idn-email", "maxLength": _MAX_EMAIL_LENGTH, "pattern": _EMAIL}
+            plain = {"format": "idn-email", "maxLength": _MAX_EMAIL_LENGTH, "pattern": _EMAIL}
+            named = {"maxLength": _MAX_EMAIL_LENGTH, "pattern": _NAMED_EMAIL}
+            return {"anyOf": [plain, named]}
         case AddressKind.PHONE:
             return {"pattern": _phone_pattern()}
         case AddressKind.TOKEN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 CONTROL_CHARACTER: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """C0, C1 and Unicode's separators: each of them ends a line for some mail software."""
 ONE_LINE_EXPECTED: Final = "one line, without control characters"
+_TEXTS: Final = ("subject", "body", "html", "data")
 _REQUIRED_PARTS: Final = {
     AddressKind.EMAIL: ("subject",),
     AddressKind.PHONE: ("body",),
@@ -53,13 +55,19 @@ def _given(name: str) -> dict[str, Any]:
     return {"properties": {name: given}, "required": [name]}
 
 
-def encode_content(content: Content, *, max_bytes: int) -> bytes:
-    """Returns the given parts as JSON. Raises InvalidNotification if they cannot be stored."""
+def encode_content(
+    content: Content, *, max_bytes: int, others: Mapping[str, object] | None = None
+) -> bytes:
+    """Returns the given parts and the checked `others` as JSON.
+
+    Raises InvalidNotification if they cannot be stored.
+    """
     if _is_given(content.data):
         _check_size(content.data, "content", max_bytes)
         check_object(content.data, "content.data")
-    parts = {name: getattr(content, name) for name in Content.__struct_fields__}
-    encoded = _ENCODER.encode({name: part for name, part in parts.items() if _is_given(part)})
+    texts = {name: getattr(content, name) for name in _TEXTS}
+    parts = {name: part for name, part in texts.items() if _is_given(part)}
+    encoded = _ENCODER.encode({**parts, **others} if others else parts)
     _check_size(encoded, "content", max_bytes)
     if b"\\u0000" in encoded:
         _refuse_unstorable(encoded, "content", max_depth=MAX_DEPTH + 1)

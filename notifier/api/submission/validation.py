@@ -11,10 +11,12 @@ from uuid_utils.compat import uuid7
 
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.requests import Content, Submit
-from notifier.api.rules import ApiRules, ChannelRules
+from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.api.submission.addresses import checked_recipient
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
+from notifier.api.submission.email_fields import RECIPIENT_NAME, checked_mailbox, sender_parts
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
 
 _SUBMIT: Final = BodyDecoder(Submit)
@@ -55,11 +57,11 @@ class SubmitValidator:
             raise InvalidNotification.of(self._faults(body) or [error]) from error
 
     def _validated(self, submit: Submit) -> NewNotification:
-        delay = self._delay(submit)
+        delay, mailbox = self._delay(submit), self._mailbox(submit)
         return NewNotification(
             id=NotificationId(uuid7()),
-            recipient=self._recipient(submit),
-            content=self._content(submit),
+            recipient=mailbox.address,
+            content=self._content(submit, mailbox.name),
             queue=QueueKey(Channel(submit.channel), submit.priority),
             metadata=self._metadata(submit),
             delay=delay,
@@ -94,11 +96,20 @@ class SubmitValidator:
         return rules
 
     def _recipient(self, submit: Submit) -> str:
-        return checked_recipient(self._channel(submit).address, submit.recipient)
+        return self._mailbox(submit).address
 
-    def _content(self, submit: Submit) -> bytes:
-        check_content(self._channel(submit).address, submit.content)
-        return encode_content(submit.content, max_bytes=self._rules.max_content_bytes)
+    def _mailbox(self, submit: Submit) -> NamedAddress:
+        kind = self._channel(submit).address
+        if kind is AddressKind.EMAIL and "<" in submit.recipient:
+            return checked_mailbox(submit.recipient, "recipient")
+        return NamedAddress("", checked_recipient(kind, submit.recipient))
+
+    def _content(self, submit: Submit, name: str = "") -> bytes:
+        kind, content = self._channel(submit).address, submit.content
+        check_content(kind, content)
+        parts = sender_parts(kind, content, self._rules.allowed_headers)
+        others = {**parts, RECIPIENT_NAME: name} if name else parts
+        return encode_content(content, max_bytes=self._rules.max_content_bytes, others=others)
 
     def _metadata(self, submit: Submit) -> bytes:
         return encode_metadata(submit.metadata, max_bytes=self._rules.max_metadata_bytes)

@@ -22,12 +22,17 @@ _FUEL: Final = 100_000
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_VARIABLES: Final = frozenset({"recipient", "id", "claim", "channel", "priority", "content"})
-_CONTENT: Final = frozenset({"subject", "body", "html", "data"})
+_VARIABLES: Final = frozenset(
+    {"recipient", "recipient_name", "id", "claim", "channel", "priority", "content"}
+)
+_CONTENT: Final = frozenset(
+    {"subject", "body", "html", "data", "from", "reply_to", "cc", "bcc", "headers"}
+)
 _FUNCTIONS: Final = frozenset(
     {"caller", "cycler", "debug", "dict", "joiner", "loop", "namespace", "range", "self", "super"}
 )
 _SAMPLE: Final[Mapping[str, object]] = {
+    "recipient_name": "Ada",
     "id": "00000000-0000-7000-8000-000000000000",
     "claim": 1,
     "channel": "email",
@@ -86,6 +91,7 @@ class Templates:
         """Render the request for one notification. Raises Unrenderable."""
         variables: dict[str, object] = {
             "recipient": envelope.recipient,
+            "recipient_name": envelope.content.get("recipient_name", ""),
             "id": str(envelope.id),
             "claim": envelope.claim,
             "channel": str(envelope.queue.channel),

@@ -18,8 +18,9 @@ from typing import Final
 
 from notifier.adapters.providers.connection_limit import ConnectionLimit
 from notifier.adapters.providers.settings import check_login
+from notifier.adapters.providers.smtp.addresses import Mailbox, Unsendable
 from notifier.adapters.providers.smtp.connection import ConnectionLost
-from notifier.adapters.providers.smtp.message import Mailbox, Sender, Unsendable, compose
+from notifier.adapters.providers.smtp.message import Recipients, Sender, compose, sender_of
 from notifier.adapters.providers.smtp.opening import GREETING_DELAY_S, OpeningFailed, Server
 from notifier.adapters.providers.smtp.replies import ReplyPatternError, ReplyRules
 from notifier.adapters.providers.smtp.reply import ProtocolError
@@ -29,7 +30,7 @@ from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.verdict import outcome, unsendable
 from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.errors import ConfigError
-from notifier.domain.outcome import Outcome, Unavailable
+from notifier.domain.outcome import Accepted, Outcome, Unavailable
 from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
 
@@ -54,7 +55,8 @@ class SmtpProvider:
     def __init__(self, name: str, settings: SmtpSettings) -> None:
         self._name = name
         self._sender = _sender(name, settings)
-        self._envelope_sender = _envelope_sender(name, settings, self._sender)
+        self._envelope_sender = _envelope_sender(name, settings)
+        self._domain = settings.domain
         self._server = _server(name, settings)
         self._limit = ConnectionLimit(name, settings.max_connections)
         self._pool = SessionPool(self._server, limit=self._limit, idle_s=settings.idle_s)
@@ -103,9 +105,16 @@ class SmtpProvider:
         self._pool.close()
 
     def _mail(self, envelope: Envelope) -> Mail:
-        to = Mailbox.parse(envelope.recipient)
-        message = compose(envelope, to, self._sender, datetime.now(UTC))
-        return Mail(self._envelope_sender, to, message, envelope.id, envelope.claim)
+        recipients = Recipients.of(envelope)
+        sender = sender_of(envelope.content, self._sender, self._domain)
+        return Mail(
+            sender=self._envelope_sender or sender.mailbox,
+            to=recipients.to,
+            copies=recipients.copies,
+            message=compose(envelope, recipients, sender, datetime.now(UTC)),
+            id=envelope.id,
+            claim=envelope.claim,
+        )
 
     async def _begin(self, mail: Mail) -> Session | Outcome:
         """Send up to the final dot. Returns the session that waits for the reply, or the outcome.
@@ -147,7 +156,15 @@ class SmtpProvider:
             self._pool.discard(session)
             raise
         self._pool.give_back(session)
+        return _with_refused_copies(result, mail)
+
+
+def _with_refused_copies(result: Outcome, mail: Mail) -> Outcome:
+    """Name the copies that were refused: the mail counts by its recipient."""
+    if not mail.refused_copies or not isinstance(result, Accepted):
         return result
+    detail = "; ".join(f"copy refused: {text}" for text in mail.refused_copies)
+    return outcome("accepted", result.code, detail, reference=result.reference)
 
 
 def _lost(error: ConnectionLost | ProtocolError, mail: Mail) -> Outcome:
@@ -229,9 +246,10 @@ def _sender(name: str, settings: SmtpSettings) -> Sender:
         ) from error
 
 
-def _envelope_sender(name: str, settings: SmtpSettings, sender: Sender) -> Mailbox:
+def _envelope_sender(name: str, settings: SmtpSettings) -> Mailbox | None:
+    """Return the address of the settings for MAIL FROM; None means that of the From header."""
     if not settings.envelope_sender:
-        return sender.mailbox
+        return None
     try:
         return Mailbox.parse(settings.envelope_sender)
     except Unsendable as error:

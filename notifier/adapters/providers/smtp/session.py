@@ -15,13 +15,13 @@ a longer one the kernel must have taken everything before the dot is written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from notifier.adapters.providers.smtp.addresses import Mailbox
 from notifier.adapters.providers.smtp.connection import ConnectionLost, MailConnection
-from notifier.adapters.providers.smtp.message import Mailbox
 from notifier.adapters.providers.smtp.replies import (
     ReplyRules,
     Step,
@@ -44,6 +44,7 @@ LOST_BYTES: Final = (
 _GO_AHEAD: Final = 354
 _CLOSING: Final = 421
 _FINAL_DIGITS: Final = (2, 4, 5)  # first digits of a reply that ends a mail, RFC 5321 4.2.1
+_DATA: Final = (Step.DATA, b"DATA\r\n")
 _DOT: Final = b".\r\n"
 _SHORT_TEXT: Final = 16_384
 _EMPTY_MAIL_TIMEOUT_S: Final = 5.0
@@ -53,11 +54,13 @@ class StaleSession(Exception):
     """A reused session had ended while idle; no text of this mail was sent."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Mail:
-    """One mail to send.
+    """One mail to send, to its recipient and to the `copies`.
 
-    `may_be_sent` is set when its final dot is written: from then on a lost reply means Ambiguous.
+    A server that refuses a copy gets the mail for the others; `refused_copies` then has its address
+    and the reply. `may_be_sent` is set when its final dot is written: from then on a lost reply
+    means Ambiguous.
     `id` and `claim` are sent as ENVID (RFC 3461) where the server offers it, so that bounces name
     them.
     """
@@ -67,12 +70,14 @@ class Mail:
     message: bytes
     id: NotificationId
     claim: int
+    copies: Sequence[Mailbox] = ()
+    refused_copies: list[str] = field(default_factory=list, init=False)
     may_be_sent: bool = field(default=False, init=False)
 
     @property
     def is_utf8(self) -> bool:
         """Whether one of its addresses needs SMTPUTF8 (RFC 6531)."""
-        return self.sender.is_utf8 or self.to.is_utf8
+        return self.sender.is_utf8 or self.to.is_utf8 or any(of.is_utf8 for of in self.copies)
 
 
 class Session:
@@ -148,6 +153,9 @@ class Session:
         self._needs_reset = True
         run = self._run_as_group if self._is_pipelined else self._run_in_turn
         refused = await run(commands)
+        if refused is None and mail.copies:
+            # Not in the group: a server that accepts only a copy would wait for the text.
+            refused = await self._add_copies(mail) or await run([_DATA])
         if refused is None:
             return await self._write_text(mail)
         step, reply = refused
@@ -175,9 +183,25 @@ class Session:
         return [
             *reset,
             (Step.MAIL, self._mail_from(mail)),
-            (Step.RCPT, b"RCPT TO:<" + mail.to.spec.encode() + b">\r\n"),
-            (Step.DATA, b"DATA\r\n"),
+            (Step.RCPT, _rcpt_to(mail.to)),
+            *([] if mail.copies else [_DATA]),
         ]
+
+    async def _add_copies(self, mail: Mail) -> tuple[Step, Reply] | None:
+        """Name the copies to the server. Returns a reply that closes the session."""
+        mail.refused_copies.clear()
+        if self._is_pipelined:
+            group = b"".join(map(_rcpt_to, mail.copies))
+            self._connection.write(group, replies=len(mail.copies))
+        for copy in mail.copies:
+            if not self._is_pipelined:
+                self._connection.write(_rcpt_to(copy), replies=1)
+            reply = await self._connection.reply()
+            if reply.code == _CLOSING:
+                return Step.RCPT, reply
+            if not reply.is_positive:
+                mail.refused_copies.append(f"{copy.spec} {full_code(reply)}")
+        return None
 
     async def _run_in_turn(self, commands: list[tuple[Step, bytes]]) -> tuple[Step, Reply] | None:
         """Send each command after the reply to the one before; returns the one that was refused."""
@@ -212,7 +236,7 @@ class Session:
                 if reply.code == _CLOSING:
                     break
         else:
-            if refused and Step.DATA not in refused:
+            if refused and _DATA in commands and Step.DATA not in refused:
                 await self._end_empty_mail(refused)
         return next(iter(refused.items()), None)
 
@@ -273,6 +297,10 @@ class Session:
         if self._offers_dsn:
             command += f" ENVID={mail.id}.{mail.claim}".encode("ascii")
         return command + b"\r\n"
+
+
+def _rcpt_to(mailbox: Mailbox) -> bytes:
+    return b"RCPT TO:<" + mailbox.spec.encode() + b">\r\n"
 
 
 def _is_expected(step: Step, reply: Reply) -> bool:
