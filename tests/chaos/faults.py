@@ -10,6 +10,7 @@ from tests.chaos.commits import COMMITS
 from tests.chaos.leases import LEASES
 from tests.chaos.messages import MESSAGES
 from tests.chaos.processes import PROCESSES
+from tests.chaos.refused import REFUSED
 from tests.chaos.round import Fault
 from tests.chaos.servers import SERVERS
 from tests.chaos.steps import STEPS
@@ -22,6 +23,7 @@ ALL: Final = (
     *LEASES,
     *COMMITS,
     *MESSAGES,
+    *REFUSED,
     *STEPS,
     *SERVERS,
     *WIRES,
