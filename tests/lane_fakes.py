@@ -147,7 +147,7 @@ class LaneGroup:
         rates: Mapping[QueueKey, ProviderRate],
     ) -> None:
         self.backend = backend
-        self.budget = ClaimBudget()
+        self.budget = ClaimBudget(now)
         self.in_flight = InFlightCounter()
         self.peer_load: dict[QueueKey, PeerLoad] = {}
         self.stopped: set[QueueKey] = set()

@@ -21,6 +21,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 ENTRY: Final = "tests.chaos.entry"
 SETTINGS: Final[Mapping[str, object]] = {
     **{f"providers.{name}.timeout_s": 3 for name in ("smtp", "twilio", "fcm")},
+    "providers.smtp.final_timeout_s": 3,
     **{
         f"priorities.{priority}.retry_{key}": value
         for priority in ("high", "medium", "low")

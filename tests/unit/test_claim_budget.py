@@ -7,6 +7,7 @@ import asyncio
 from notifier.domain.notification import QueueKey
 from notifier.ports.broker import Pointer
 from notifier.scheduling.consumers.claim_budget import (
+    HANGS_AFTER_S,
     KEPT_FOR_HIGH,
     MAX_CLAIMED_BYTES,
     MAX_CLAIMED_ROWS,
@@ -52,16 +53,32 @@ def test_some_rows_with_one_death_are_claimed_beside_rows_without_any() -> None:
 
 
 def test_a_row_with_two_deaths_or_more_is_claimed_beside_no_other_with_deaths() -> None:
-    budget = ClaimBudget()
-    budget.add(pointer(deaths=1))
+    budget, one = ClaimBudget(), pointer(deaths=1)
+    budget.add(one)
     assert not budget.may_claim(pointer(EMAIL_HIGH, deaths=2))
-    budget.remove(pointer(deaths=1))
+    budget.remove(one)
     for deaths in (2, 3):
         assert budget.may_claim(pointer(deaths=deaths))
         budget.add(pointer(deaths=deaths))
         assert not any(budget.may_claim(pointer(EMAIL_HIGH, deaths=more)) for more in (1, 2, 3))
         assert budget.may_claim(pointer())
         budget.remove(pointer(deaths=deaths))
+
+
+def test_a_row_with_one_death_whose_call_hangs_holds_up_none_with_more() -> None:
+    now = 0.0
+    budget = ClaimBudget(lambda: now)
+    hanging, fresh, more = pointer(deaths=1), pointer(deaths=1), pointer(deaths=2)
+    budget.add(hanging)
+    now = HANGS_AFTER_S
+    assert budget.may_claim(more)
+    budget.add(fresh)
+    assert not budget.may_claim(more)
+    budget.remove(fresh)
+    assert budget.may_claim(more)
+    budget.add(more)
+    now += 1_000
+    assert not any(budget.may_claim(pointer(EMAIL_HIGH, deaths=deaths)) for deaths in (1, 2))
 
 
 def test_a_part_of_the_rows_with_one_death_is_kept_for_high() -> None:

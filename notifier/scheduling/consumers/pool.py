@@ -171,7 +171,7 @@ async def open_consumer_pool(
     and ends the subscriptions. An error in any part leaves the block as an exception group.
     """
     ticker, in_flight = Ticker(clock, random), InFlightCounter()
-    budget = ClaimBudget()
+    budget = ClaimBudget(clock)
     lanes = {
         rule.queue: Lane(
             rule,
