@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from notifier.adapters.postgres.store import PostgresStore
     from notifier.domain.notification import NewNotification, Status, WorkerId
     from notifier.ports.broker import Pointer
+    from notifier.ports.store import ExpiredRow
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -103,6 +104,12 @@ async def attempts_of(connection: Connection, id_: UUID) -> Sequence[tuple[int, 
     return [(row["claim"], row["outcome"], row["late"]) for row in rows]
 
 
+async def sweep(store: PostgresStore) -> Sequence[ExpiredRow]:
+    """Expire the rows whose time is over, as the sweeper does."""
+    return await store.sweep(await store.find_expired())
+
+
 async def sweep_by(connection: Connection) -> int:
-    """Run the sweeper's statement on this connection; return how many rows it ended."""
-    return len(await connection.fetch(statement("sweep"), 5000))
+    """Run the sweeper's statements on this connection; return how many rows they ended."""
+    found = await connection.fetch(statement("find_expired"), 5000)
+    return len(await connection.fetch(statement("sweep"), [row["id"] for row in found]))

@@ -194,9 +194,10 @@ class SettledOrphan(NamedTuple):
 
 
 class ExpiredRow(NamedTuple):
-    """A row that the sweeper has just expired."""
+    """A row that the sweeper has just expired; `queue` is None if its name is no queue's."""
 
-    queue: QueueKey
+    id: NotificationId
+    queue: QueueKey | None
     age_s: float
 
 
@@ -370,8 +371,12 @@ class RecoveryStore(LookStore, Protocol):
 class UpkeepStore(Protocol):
     """The part of the store that the sweeper, the pruner and the loss check use."""
 
-    async def sweep(self) -> Sequence[ExpiredRow]:
-        """End the unclaimed rows whose time is over as expired, at most 5,000."""
+    async def find_expired(self) -> Sequence[NotificationId]:
+        """Return unclaimed rows whose time is over, at most 5,000, the longest expired first."""
+        ...
+
+    async def sweep(self, ids: Sequence[NotificationId]) -> Sequence[ExpiredRow]:
+        """End those of these rows as expired that are unclaimed and whose time is over."""
         ...
 
     async def find_lost(self) -> LostFound:

@@ -30,6 +30,7 @@ from tests.builders import (
     row_pointer,
     worker_id,
 )
+from tests.live_rows import sweep
 from tests.revisions import open_at_revision
 
 NOW: Final = datetime.now(UTC)
@@ -270,7 +271,7 @@ async def test_what_waited_too_long_is_expired_and_is_not_sent(
     assert view.status is Status.EXPIRED
     (row,) = (await due(store)).values()
     assert row.is_expired
-    assert len(await store.sweep()) == 1
+    assert len(await sweep(store)) == 1
     assert await old.fetchval("SELECT status::text FROM ends WHERE id = $1", which) == "expired"
 
 

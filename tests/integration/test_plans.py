@@ -29,7 +29,7 @@ from tests.builders import (
     row_pointer,
     worker_id,
 )
-from tests.live_rows import claim_all, decision
+from tests.live_rows import claim_all, decision, sweep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -86,7 +86,8 @@ CONNECTION_AND_SCANS: Final[Mapping[str, tuple[str, set[tuple[str, str]]]]] = {
     "settle_orphans": ("maintenance", {PRIMARY_KEY}),
     "read_due": ("relay", {DUE}),
     "find_due": ("relay", {DUE_ONLY}),
-    "sweep": ("maintenance", {PRIMARY_KEY, EXPIRES}),
+    "find_expired": ("maintenance", {EXPIRES}),
+    "sweep": ("maintenance", {PRIMARY_KEY}),
 }
 RECOVERIES: Final = ["settle_orphans", "record_late", "give_back", "sweep", "fail_unclaimable"]
 NEEDS_CLAIMS: Final = {"settle_orphans", "record_late"}
@@ -316,7 +317,7 @@ class Recovery:
                     reply = await store.fail_unclaimable(claim_request(pointer), provider="smtp")
                     assert reply.status is Status.FAILED
             case "sweep":
-                assert len(await store.sweep()) == BATCH
+                assert len(await sweep(store)) == BATCH
             case _:
                 raise AssertionError(self.name)
 
@@ -404,7 +405,7 @@ async def _make_generic_plans(store: PostgresStore) -> None:
         await store.record([a_result(unknown), _refused(unknown)])
         await store.give_back([request])
         await store.fail_unclaimable(request, provider="smtp")
-        await store.sweep()
+        await sweep(store)
         await store.settle_orphans([decision(unknown, worker_id(), Status.QUEUED)], [])
 
 

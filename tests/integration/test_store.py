@@ -45,6 +45,7 @@ from tests.live_rows import (
     end_of,
     live_row,
     published,
+    sweep,
     sweep_by,
 )
 
@@ -224,7 +225,7 @@ async def test_an_insert_repeated_after_the_row_ended_makes_no_second_row(
 ) -> None:
     item = a_notification(ttl=timedelta(microseconds=1))
     await store.insert([item])
-    await store.sweep()
+    await sweep(store)
     assert await store.insert([item], direct={item.id}) == []
     assert await live_row(connection, item.id) is None
 
@@ -467,7 +468,7 @@ async def test_a_row_whose_partition_is_gone_ends_at_its_claim_at_the_sweep_or_a
     [reply] = await store.claim([claim_request(claimable)])
     assert isinstance(reply, NotClaimed)
     assert reply.status is Status.FAILED
-    assert len(await store.sweep()) == 1
+    assert len(await sweep(store)) == 1
     assert await bury(store, other, row) == [Status.QUEUED]
     assert [pointer.id for pointer in await due(store)] == [row.id]
     [reply] = await store.claim([ClaimRequest(id=row.id, claim=row.claim)])
@@ -869,7 +870,7 @@ async def test_a_row_that_is_given_back_after_its_time_stays_and_is_not_claimed(
     await connection.execute(EXPIRE_ALL)
     assert await store.give_back([request_of(row)]) == [EMAIL_HIGH]
     assert await claim_all(store, await due(store)) == []
-    assert len(await store.sweep()) == 1
+    assert len(await sweep(store)) == 1
 
 
 async def test_a_late_accepted_settles_a_row_that_waits_at_its_claim(
@@ -1223,7 +1224,7 @@ async def test_sweep_ends_waiting_rows_whose_time_is_over(
     await claim_all(store, [sending])
     await connection.execute("UPDATE live SET expires_at = now() WHERE id = $1", sending.id)
     await store.insert([scheduled])
-    [row] = await store.sweep()
+    [row] = await sweep(store)
     assert row.queue == EMAIL_HIGH
     assert row.age_s > 0
     end_ = await end_of(connection, scheduled.id)
@@ -1238,7 +1239,7 @@ async def test_sweep_ends_waiting_rows_whose_time_is_over(
         sending.id,
         unexpired.id,
     }
-    assert await store.sweep() == []
+    assert await sweep(store) == []
 
 
 async def test_sweep_leaves_rows_that_are_locked_or_claimed_meanwhile(
@@ -1247,7 +1248,7 @@ async def test_sweep_leaves_rows_that_are_locked_or_claimed_meanwhile(
     locked, free = await published(store, a_notification(), a_notification())
     await connection.execute(EXPIRE_ALL)
     async with row_locked(connection, locked.id):
-        assert len(await store.sweep()) == 1
+        assert len(await sweep(store)) == 1
     assert await end_of(connection, locked.id) is None
     assert await end_of(connection, free.id) is not None
 
@@ -1294,7 +1295,7 @@ async def test_a_day_is_dropped_only_when_all_its_rows_are_final(
     assert await store.drop_day(yesterday) == "kept"
     await store.give_back([ClaimRequest(id=id_, claim=0) for id_ in ids])
     await connection.execute(EXPIRE_ALL)
-    assert len(await store.sweep()) == 1
+    assert len(await sweep(store)) == 1
     assert await store.drop_day(yesterday) == "dropped"
     assert await store.drop_day(yesterday) == "absent"
     day = f"{yesterday:%Y%m%d}"
@@ -1311,7 +1312,7 @@ async def test_a_day_is_kept_if_a_row_of_it_is_sent_again_meanwhile(
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
     id_ = NotificationId(await an_id_of(connection, yesterday))
     await store.insert([a_notification(id_=id_, ttl=timedelta(microseconds=1))])
-    await store.sweep()
+    await sweep(store)
     # Longer than the 200 ms that the function waits for a lock.
     await second_connection.execute("ALTER FUNCTION drop_day(date) SET lock_timeout = '1 min'")
     async with asyncio.TaskGroup() as group, connection.transaction():

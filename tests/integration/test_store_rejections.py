@@ -30,6 +30,7 @@ from tests.live_rows import (
     end_of,
     live_row,
     published,
+    sweep,
 )
 
 if TYPE_CHECKING:
@@ -432,6 +433,18 @@ async def test_the_sweep_ends_a_row_without_a_finite_age(
     await connection.execute(
         "UPDATE live SET created_at = '-infinity' WHERE id = (SELECT id FROM live LIMIT 1)"
     )
-    first, second = sorted(row.age_s for row in await store.sweep())
+    first, second = sorted(row.age_s for row in await sweep(store))
     assert first == 0  # Postgres 16 and older raise where later ones return infinity
     assert second < inf
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity"])
+async def test_a_row_without_a_finite_time_is_counted_with_the_others(
+    store: PostgresStore, connection: Connection, time: str
+) -> None:
+    first, _ = await published(store, a_notification(), a_notification())
+    await connection.execute(f"UPDATE live SET ready_at = '{time}' WHERE id = '{first.id}'")
+    for count in (store.waiting, store.count_waiting):
+        waiting = (await count([first.queue]))[first.queue]
+        assert waiting.due == 2
+        assert timedelta(0) <= waiting.oldest_wait < timedelta(days=1)

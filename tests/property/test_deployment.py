@@ -39,6 +39,7 @@ from tests.builders import (
     claim_request,
     worker_id,
 )
+from tests.live_rows import sweep
 from tests.property.deployment import (
     Database,
     HeldMessage,
@@ -307,7 +308,7 @@ class Deployment(DeploymentModel):
     @precondition(lambda self: self.rows)
     @rule()
     def sweep(self) -> None:
-        self.database.run(self.workers[0].store.sweep())
+        self.database.run(sweep(self.workers[0].store))
 
     def teardown(self) -> None:
         if sys.exception() is None:  # otherwise that error is the result
@@ -337,7 +338,7 @@ class Deployment(DeploymentModel):
         last.orphans.clear()
         self.settle_orphans(last)
         self.database.make_all_due()
-        self.database.run(last.store.sweep())
+        self.database.run(sweep(last.store))
         self.check()
         self.known.clear()
         self.advance_time(DIRECT_AFTER_S)

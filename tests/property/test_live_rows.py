@@ -19,7 +19,7 @@ from notifier.delivery.class_cursor import PROVED_AFTER_S
 from notifier.delivery.cursor import QueueCursor
 from notifier.domain.notification import NotificationId, Status
 from tests.builders import a_notification, claim_request, worker_id
-from tests.live_rows import CANCEL, RETRY
+from tests.live_rows import CANCEL, RETRY, sweep
 from tests.property.live_database import (
     OPEN_ACCEPTS,
     QUEUE,
@@ -392,7 +392,7 @@ class Deployment(DeploymentModel):
     @precondition(lambda self: self.waiting)
     @rule()
     def sweep(self) -> None:
-        self.database.run(self.workers[0].store.sweep())
+        self.database.run(sweep(self.workers[0].store))
 
     def teardown(self) -> None:
         if sys.exception() is None:  # otherwise that error is the result

@@ -367,9 +367,13 @@ class PostgresStore:
         )
         return float(rows[0]["now"])
 
-    async def sweep(self) -> Sequence[ExpiredRow]:
-        rows = await self._connections.maintenance.fetch(statement("sweep"), MAX_SWEEP_ROWS)
-        return [ExpiredRow(QueueKey.parse(row["queue"]), row["age_s"]) for row in rows]
+    async def find_expired(self) -> Sequence[NotificationId]:
+        rows = await self._connections.maintenance.fetch(statement("find_expired"), MAX_SWEEP_ROWS)
+        return [row["id"] for row in rows]
+
+    async def sweep(self, ids: Sequence[NotificationId]) -> Sequence[ExpiredRow]:
+        rows = await self._connections.maintenance.fetch(statement("sweep"), ids)
+        return [ExpiredRow(row["id"], _known_queue(row["queue"]), row["age_s"]) for row in rows]
 
     async def find_lost(self) -> LostFound:
         (row,) = await self._connections.maintenance.fetch(statement("find_lost"), MAX_LOSS_CHECKED)
@@ -421,6 +425,14 @@ def _claimed(row: Record) -> Claimed:
         max_tries=row["max_tries"] or None,
         waited_s=row["waited_s"],
     )
+
+
+def _known_queue(name: str) -> QueueKey | None:
+    """Return None for a name that is no queue's: another version may have written it."""
+    try:
+        return QueueKey.parse(name)
+    except ValueError:
+        return None
 
 
 def _live_row(row: Record, ranges: Sequence[DueRange]) -> LiveRow:

@@ -6,7 +6,8 @@
 -- one, since it was accepted. Of given back rows and retries the 100 that were due first are looked
 -- at.
 SELECT q.queue, coalesce(sum(due.count), 0)::bigint AS count, bool_and(due.is_exact) AS is_exact,
-       coalesce(now() - min(oldest.first_due_at), interval '0') AS oldest
+       coalesce(now() - min(oldest.first_due_at) FILTER (WHERE isfinite(oldest.first_due_at)),
+                interval '0') AS oldest
 FROM unnest($1::text[]) AS q (queue)
 LEFT JOIN leases lease ON lease.queue = q.queue
 CROSS JOIN (

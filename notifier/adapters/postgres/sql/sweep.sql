@@ -1,13 +1,13 @@
--- Ends the unclaimed rows whose expires_at has passed as expired.
--- Parameters: $1 the maximum number of rows.
+-- Ends those of these rows that are unclaimed and whose expires_at has passed as expired. A row that
+-- another process has locked is left out.
+-- Parameters: $1 ids.
 -- Returns: one row per expired notification; `age_s` since it was accepted, in seconds.
--- Repeating it expires the next rows.
--- (IS TRUE: see claim.sql. isfinite: one row that raises would keep all others from expiring.)
+-- Repeating it changes nothing.
+-- (IS TRUE: see claim.sql.)
 WITH over AS (
     SELECT id FROM live
-    WHERE expires_at <= now() AND claimed_by = '00000000-0000-0000-0000-000000000000'
-    ORDER BY expires_at
-    LIMIT $1
+    WHERE id = ANY ($1::uuid[])
+      AND claimed_by = '00000000-0000-0000-0000-000000000000' AND (expires_at <= now()) IS TRUE
     FOR UPDATE SKIP LOCKED
 ), ended AS (
     DELETE FROM live
@@ -20,6 +20,6 @@ WITH over AS (
     WHERE EXISTS (SELECT FROM notifications n WHERE n.id = e.id)
     ON CONFLICT (id) DO NOTHING
 )
-SELECT queue, CASE WHEN isfinite(created_at) THEN date_part('epoch', now() - created_at) ELSE 0 END
-           AS age_s
+SELECT id, queue,
+       CASE WHEN isfinite(created_at) THEN date_part('epoch', now() - created_at) ELSE 0 END AS age_s
 FROM ended

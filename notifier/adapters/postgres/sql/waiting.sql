@@ -7,7 +7,8 @@
 -- row of a class has waited longest, except in class 0: a row that is given back keeps its ready_at.
 -- (At most 5000 rows of a class are read: without that limit Postgres would pass all claimed ones.)
 SELECT q.queue, coalesce(sum(due.count), 0)::bigint AS count,
-       coalesce(now() - min(oldest.ready_at), interval '0') AS oldest
+       coalesce(now() - min(oldest.ready_at) FILTER (WHERE isfinite(oldest.ready_at)),
+                interval '0') AS oldest
 FROM unnest($1::text[]) AS q (queue)
 LEFT JOIN leases lease ON lease.queue = q.queue
 CROSS JOIN (
