@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from harness.tcp_proxy import open_proxy_for
 from notifier.domain.errors import StoreConflict, StoreRejected, StoreUnavailable
@@ -312,15 +313,20 @@ async def test_a_claim_that_reaches_postgres_after_its_return_claims_nothing(
         assert await worker.status(item) is Status.QUEUED
 
 
+@pytest.mark.parametrize("is_urgent", [False, True])
 @pytest.mark.parametrize("sqlstate", ["21000", "22003", "23514"])
 async def test_a_row_that_postgres_refuses_to_claim_fails_as_poison_and_harms_no_other(
-    database_url: str, connection: asyncpg.Connection[asyncpg.Record], sqlstate: str
+    database_url: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    sqlstate: str,
+    *,
+    is_urgent: bool,
 ) -> None:
     await connection.execute(reject(sqlstate, "UPDATE", "live", REJECT_CLAIMS))
     items = [a_notification(max_tries=REJECTED if n == 5 else None) for n in range(16)]
     async with open_worker(database_url) as worker:
         message = await worker.hold(*items)
-        rows = await worker.claim(*message)
+        rows = await worker.claim(*message, is_urgent=is_urgent)
         assert [row.held for row in rows] == message[:5] + message[6:]
         assert message[5].settled.is_set()
         assert claim_request(message[5].pointer) not in worker.attempts.in_flight
@@ -355,6 +361,33 @@ async def test_a_refused_row_that_cannot_be_failed_now_is_left_to_the_rescuer(
         assert await worker.claim(held) == []
         assert held.settled.is_set()
         assert await worker.status(item) is Status.QUEUED
+
+
+@pytest.mark.parametrize("sqlstate", ["21000", "22003", "23514"])
+async def test_a_row_that_postgres_refuses_to_claim_and_to_fail_stays_and_harms_no_other(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record], sqlstate: str
+) -> None:
+    refused = f"OLD.max_tries = {REJECTED}"
+    await connection.execute(reject(sqlstate, "UPDATE OR DELETE", "live", refused))
+    items = [a_notification(max_tries=REJECTED if n == 5 else None) for n in range(16)]
+    async with open_worker(database_url) as worker:
+        message = await worker.hold(*items)
+        with capture_logs() as logs:
+            rows = await worker.claim(*message)
+        assert [row.held for row in rows] == message[:5] + message[6:]
+        kept = [log["id"] for log in logs if log["event"] == "unclaimable_row_kept"]
+        assert kept == [str(items[5].id)]
+        for row in rows:
+            await worker.attempts.attempt(row)
+        for held in message:
+            await held.settled.wait()
+        statuses = [await worker.status(item) for item in items]
+        assert statuses.pop(5) is Status.QUEUED
+        assert set(statuses) == {Status.SENT}
+        assert worker.attempts.in_flight == set()
+        await connection.execute("DROP TRIGGER reject ON live")
+        await worker.run(message[5].pointer)
+        assert await worker.status(items[5]) is Status.SENT
 
 
 async def test_each_row_of_a_claim_gets_what_its_own_reply_says(

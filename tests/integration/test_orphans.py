@@ -489,10 +489,15 @@ async def test_orphans_of_every_class_are_found(
     assert await pair.recovery().run_once() == 1
 
 
+@pytest.mark.parametrize("sqlstate", ["21000", "22003", "23514"])
 async def test_an_orphan_that_postgres_refuses_to_settle_harms_no_other(
-    pair: TwoProcesses, connection: asyncpg.Connection[asyncpg.Record]
+    pair: TwoProcesses, connection: asyncpg.Connection[asyncpg.Record], sqlstate: str
 ) -> None:
     await pair.claimed_by_dying(a_notification(max_tries=REJECTED))
     await pair.claim_all(8)
-    await connection.execute(reject("22003", "UPDATE", "live", f"NEW.max_tries = {REJECTED}"))
-    assert await pair.recovery().run_once() == 8
+    await connection.execute(reject(sqlstate, "UPDATE", "live", f"NEW.max_tries = {REJECTED}"))
+    recovery = pair.recovery()
+    assert await recovery.run_once() == 8
+    assert await recovery.run_once() == 0
+    await connection.execute("DROP TRIGGER reject ON live")
+    assert await recovery.run_once() == 1
