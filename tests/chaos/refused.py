@@ -22,6 +22,8 @@ from tests.chaos.traced import FAST, FULL, Answer
 CLAIM, RECORD, GIVE_BACK = "claim", "record", "give back"
 LEAST_MS, FEW_MS = 5, 20
 """The times of a call of the backlog."""
+UNBEGUN_S: Final = 0.5
+"""A row that was claimed so long ago while all calls hang goes back before a consumer is free."""
 TRIES: Final = 77
 """The `max_tries` by which Postgres knows the row."""
 WITHIN_S: Final = 60.0
@@ -84,9 +86,13 @@ async def _give_back(round_: Round) -> float:
     round_.trace.set_answer(Answer.HANG)
     try:
         row = (await until(lambda: _unbegun(round_), bool, WITHIN_S))[0].id
-        when = f"OLD.claimed_by <> '{UNCLAIMED}' AND NEW.claimed_by = '{UNCLAIMED}'"
+        when = (
+            f"OLD.claimed_by <> '{UNCLAIMED}' AND NEW.claimed_by = '{UNCLAIMED}' AND NEW.class = 0"
+        )
         async with _refusing(round_, "UPDATE", f"{when} AND NEW.id = '{row}'"):
-            await until(lambda: _refusals(round_), bool, WITHIN_S)
+            await until(lambda: _refused_or_called(round_, row), bool, WITHIN_S)
+            if not await _refusals(round_):
+                raise TooFewInFlight("the call of the row had begun")
             round_.trace.set_answer(Answer.AS_USUAL)
             await _all_others_sent(round_, row, "sending")
     finally:
@@ -153,11 +159,21 @@ async def _refusals(round_: Round) -> float:
     return await round_.arena.run.number(sql)
 
 
+async def _refused_or_called(round_: Round, row: str) -> bool:
+    called = {key.id for key in keys_of(round_.trace.events(), Kind.CALLED)}
+    return row in called or await _refusals(round_) > 0
+
+
 async def _unbegun(round_: Round) -> list[Key]:
-    """Return the claimed rows whose call has not begun, the last claimed first."""
+    """Return rows that were claimed UNBEGUN_S ago and have not begun, the last claimed first."""
     sending = {Key(*each) for each in await round_.arena.run.sending()}
     events = round_.trace.events()
-    claimed = [key for event in of_kind(events, Kind.CLAIMED) for key in event.keys]
+    claimed = [
+        key
+        for event in of_kind(events, Kind.CLAIMED)
+        for key in event.keys
+        if event.at < time.time() - UNBEGUN_S
+    ]
     called = keys_of(events, Kind.CALLED)
     full = {
         key.id
