@@ -33,6 +33,15 @@ class Accepted(msgspec.Struct):
     id: NotificationId
     status: Status
     queue: str
+    segments: Annotated[
+        int | msgspec.UnsetType,
+        Meta(
+            description=(
+                "Of a text message: into how many its body is divided, 160 characters of the GSM "
+                "alphabet or 70 others in one, 153 or 67 in each of several."
+            )
+        ),
+    ] = msgspec.UNSET
 
 
 class FieldError(msgspec.Struct):

@@ -82,4 +82,5 @@ async def _send(
 
 
 def _accepted_line(accepted: Accepted) -> str:
-    return f"{accepted.id} {accepted.status} on {accepted.queue}"
+    segments = f", {accepted.segments} segments" if accepted.segments else ""
+    return f"{accepted.id} {accepted.status} on {accepted.queue}{segments}"

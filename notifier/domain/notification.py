@@ -103,6 +103,7 @@ class NewNotification:
 
     `content` and `metadata` are encoded JSON documents. `delay` counts from the database's present
     time; None means none. `ttl` is the time from the acceptance until the notification expires.
+    `segments` is that of a text message, and is not stored.
     """
 
     id: NotificationId
@@ -113,6 +114,7 @@ class NewNotification:
     delay: timedelta | None
     ttl: timedelta
     max_tries: int | None
+    segments: int | None = None
 
     @property
     def status(self) -> Status:

@@ -157,7 +157,8 @@ def _result(new: NewNotification, status: Status | StoreRejected) -> Accepted | 
 
 
 def _accepted(new: NewNotification, status: Status) -> Accepted:
-    return Accepted(id=new.id, status=status, queue=str(new.queue))
+    segments = msgspec.UNSET if new.segments is None else new.segments
+    return Accepted(id=new.id, status=status, queue=str(new.queue), segments=segments)
 
 
 def _batch_response(results: Sequence[Accepted | BatchRefusal]) -> ASGIApp:

@@ -18,6 +18,7 @@ from notifier.api.submission.email_fields import RECIPIENT_NAME, checked_mailbox
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
+from notifier.domain.text_segments import count_segments
 
 _SUBMIT: Final = BodyDecoder(Submit)
 _NOTHING: Final = {"channel": "", "recipient": "", "content": Content()}
@@ -67,6 +68,7 @@ class SubmitValidator:
             delay=delay,
             ttl=self._ttl(submit, delay or timedelta()),
             max_tries=_max_tries(submit),
+            segments=self._segments(submit),
         )
 
     def _faults(self, body: bytes | msgspec.Raw) -> Sequence[InvalidNotification]:
@@ -110,6 +112,11 @@ class SubmitValidator:
         parts = sender_parts(kind, content, self._rules.allowed_headers)
         others = {**parts, RECIPIENT_NAME: name} if name else parts
         return encode_content(content, max_bytes=self._rules.max_content_bytes, others=others)
+
+    def _segments(self, submit: Submit) -> int | None:
+        if self._channel(submit).address is not AddressKind.PHONE:
+            return None
+        return count_segments(submit.content.body or "")
 
     def _metadata(self, submit: Submit) -> bytes:
         return encode_metadata(submit.metadata, max_bytes=self._rules.max_metadata_bytes)
