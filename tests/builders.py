@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid7
 
 from notifier.domain.controls import Breaker, BreakerState, Pause, Scope, ScopeKind
 from notifier.domain.due import BEGINNING, DueClass
+from notifier.domain.idempotency import IdempotencyKey, digest, key_digest
 from notifier.domain.notification import (
     Channel,
     Claimed,
@@ -84,6 +85,7 @@ def a_notification(
     delay: timedelta | None = None,
     ttl: timedelta = timedelta(hours=1),
     max_tries: int | None = None,
+    key: IdempotencyKey | None = None,
 ) -> NewNotification:
     """Return a validated submit."""
     return NewNotification(
@@ -95,7 +97,13 @@ def a_notification(
         delay=delay,
         ttl=ttl,
         max_tries=max_tries,
+        key=key,
     )
+
+
+def a_key(key: str = "order-1", body: bytes = b"{}") -> IdempotencyKey:
+    """Return an idempotency key of the default tenant."""
+    return IdempotencyKey(key_digest("", "live", key), digest(body))
 
 
 def due_ranges(*queues: QueueKey, limit: int = 500) -> list[DueRange]:

@@ -19,6 +19,8 @@ MAX_COPIES: Final = 20
 MAX_REPLY_TO: Final = 20
 MAX_SUBJECT_LENGTH: Final = 998
 """Characters: the longest line of an email (RFC 5322, section 2.1.1)."""
+MAX_KEY_LENGTH: Final = 255
+PRINTABLE_ASCII: Final = "^[ -~]+$"
 MAX_PAUSE_S: Final = 30 * 86_400.0
 WHOLE_BODY: Final = "$"
 """The `field` of a problem that concerns the whole body."""
@@ -127,6 +129,18 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
     ] = None
     max_tries: Annotated[float, Meta(ge=1, le=100)] | None = None
     metadata: OptionalObject = msgspec.field(default_factory=msgspec.Raw)
+    idempotency_key: Annotated[
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=MAX_KEY_LENGTH,
+                extra_json_schema={"pattern": PRINTABLE_ASCII},
+            ),
+        ]
+        | None,
+        Meta(description="The same as the header Idempotency-Key."),
+    ] = None
 
 
 class Batch(msgspec.Struct, forbid_unknown_fields=True):

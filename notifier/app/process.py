@@ -195,6 +195,7 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         observer=process.metrics,
         retention=timedelta(days=process.settings.retention.days),
         audit_retention=timedelta(days=process.settings.retention.audit_days),
+        keep_keys=timedelta(seconds=process.settings.idempotency.keep_s),
     )
     group.create_task(sweeper.run(stop), name="sweeper")
     group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")

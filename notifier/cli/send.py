@@ -42,6 +42,9 @@ def send(
         Span | None, Parameter(help="It expires after this: 90s, 15m, 1h30m.", show_default=False)
     ] = None,
     send_at: Annotated[str | None, Parameter(help="Not before this instant (RFC 3339).")] = None,
+    idempotency_key: Annotated[
+        str | None, Parameter(help="A repeat with the same key sends nothing.")
+    ] = None,
     wait: Annotated[bool, Parameter(negative="", help="Wait until it is final.")] = False,
     timeout: Annotated[Span, Parameter(help="Time-out of --wait.")] = 300.0,
     url: Url = None,
@@ -54,7 +57,14 @@ def send(
         "priority": priority,
         "recipient": recipient,
         "content": _without_none(content),
-        **_without_none({"ttl_s": ttl, "send_at": send_at, "metadata": metadata}),
+        **_without_none(
+            {
+                "ttl_s": ttl,
+                "send_at": send_at,
+                "metadata": metadata,
+                "idempotency_key": idempotency_key,
+            }
+        ),
     }
     return run_async(_send(api_url(url), submit, timeout if wait else None, as_json=json))
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from notifier.delivery.commit_delay import CommitDelayEstimator
 from notifier.delivery.group_commit import MAX_BATCH, GroupCommit
+from notifier.delivery.keyed_batch import KeyedBatch
 from notifier.domain.errors import (
+    IdempotencyKeyInFlight,
     NotifierError,
     Overloaded,
     StoreError,
@@ -22,14 +24,17 @@ from notifier.domain.errors import (
 )
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait
+from notifier.ports.store import KeyedInsert
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+    from uuid import UUID
 
     from notifier.domain.notification import NewNotification, NotificationId, QueueKey
+    from notifier.ports.acceptor import Reply
     from notifier.ports.broker import Pointer
     from notifier.ports.observer import AcceptObserver
-    from notifier.ports.store import AcceptStore
+    from notifier.ports.store import AcceptStore, KeyOwner
 
 ESTIMATE_INTERVAL_S: Final = 1.0
 MAX_PENDING: Final = 20_000
@@ -76,6 +81,7 @@ class Accept:
         self._deadline_s = deadline_s
         self._max_backlog = max_backlog
         self._backlog = 0
+        self._writing_keys: Mapping[UUID, NewNotification] = {}
         self._commit_delay = CommitDelayEstimator(batch_size=MAX_BATCH)
         self._batches = GroupCommit("accept", self._write, size_of=_size_bytes)
 
@@ -96,14 +102,16 @@ class Accept:
             except StoreError:
                 continue  # callers of `submit` see the same error
 
-    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
+    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | StoreRejected]:
         self._refuse_if_full(len(items))
         started_at = time.monotonic()
         futures = [self._batches.put(item) for item in items]
         try:
             async with asyncio.timeout(self._deadline_s):
-                results = [await _status_or_rejection(future) for future in futures]
+                results = [await _reply_or_rejection(future) for future in futures]
         except TimeoutError as error:
+            if any(map(self._is_key_in_flight, items)):
+                raise IdempotencyKeyInFlight from error
             msg = f"not stored within {self._deadline_s:g} s; some of it may be stored later"
             raise StoreUnavailable(msg) from error
         finally:
@@ -122,14 +130,42 @@ class Accept:
             msg = f"about {self._backlog} notifications wait; the limit is {self._max_backlog}"
             raise Overloaded(msg, retry_after_s=30)
 
-    async def _write(self, items: Sequence[NewNotification]) -> Sequence[Status]:
+    def _is_key_in_flight(self, item: NewNotification) -> bool:
+        """Return whether another item with the same key is being written."""
+        return item.key is not None and self._writing_keys.get(item.key.digest, item) is not item
+
+    async def _write(self, items: Sequence[NewNotification]) -> Sequence[Reply]:
+        if all(item.key is None for item in items):
+            await self._store_new(items, keyed=False)
+            replies: Sequence[Reply] = [item.status for item in items]
+            new = items
+        else:
+            batch = KeyedBatch(items)
+            self._writing_keys = batch.firsts
+            try:
+                replies = batch.replies(await self._store_new(batch.written, keyed=True))
+            finally:
+                self._writing_keys = {}
+            new = [
+                item
+                for item, reply in zip(items, replies, strict=True)
+                if isinstance(reply, Status)
+            ]
+        for queue, count in Counter(item.queue for item in new).items():
+            self._observer.accepted(queue, count)
+        return replies
+
+    async def _store_new(
+        self, items: Sequence[NewNotification], *, keyed: bool
+    ) -> Mapping[UUID, KeyOwner]:
+        """Store the items and publish those that may be; returns the owners of keys of others."""
         started_at = time.monotonic()
         reserved = self._publisher.reserve(
             Counter(item.queue for item in items if item.status is Status.QUEUED)
         )
         direct = _first_of_each_queue(items, reserved)
         try:
-            pointers = await self._store.insert(items, direct=direct)
+            pointers, owners = await self._insert(items, direct, keyed=keyed)
         except NotifierError:
             self._publisher.release(reserved)
             raise
@@ -138,9 +174,14 @@ class Accept:
         # Rows that an earlier call stored have no pointer here.
         stored = Counter(pointer.queue for pointer in pointers)
         self._publisher.release({queue: of - stored[queue] for queue, of in reserved.items()})
-        for queue, count in Counter(item.queue for item in items).items():
-            self._observer.accepted(queue, count)
-        return [item.status for item in items]
+        return owners
+
+    async def _insert(
+        self, items: Sequence[NewNotification], direct: Collection[NotificationId], *, keyed: bool
+    ) -> KeyedInsert:
+        if keyed:
+            return await self._store.insert_keyed(items, direct=direct)
+        return KeyedInsert(await self._store.insert(items, direct=direct), {})
 
 
 def _first_of_each_queue(
@@ -160,7 +201,7 @@ def _size_bytes(item: NewNotification) -> int:
     return len(item.content) + len(item.metadata)
 
 
-async def _status_or_rejection(future: asyncio.Future[Status]) -> Status | StoreRejected:
+async def _reply_or_rejection(future: asyncio.Future[Reply]) -> Reply | StoreRejected:
     try:
         return await future
     except StoreRejected as error:

@@ -4,7 +4,9 @@ NotifierError
 ├── ConfigError                a setting is wrong; the process exits with code 2
 ├── DomainError                the caller's request cannot be fulfilled (a 4xx response)
 │   ├── InvalidNotification    fields of a request are invalid; nothing was stored
-│   └── NotFound               no notification has this id
+│   ├── NotFound               no notification has this id
+│   ├── IdempotencyKeyReused   the key belongs to a submit with another body
+│   └── IdempotencyKeyInFlight another submit with the key is still being stored
 └── InfrastructureError        a server is unavailable; the call may succeed later
     ├── StoreError             the two that follow: what every loop survives
     │   ├── StoreUnavailable   Postgres did not answer: whether it did the work is unknown
@@ -67,6 +69,14 @@ class InvalidNotification(DomainError):
 
 class NotFound(DomainError):
     """No notification has this id."""
+
+
+class IdempotencyKeyReused(DomainError):
+    """The idempotency key belongs to a submit with another body; nothing was stored."""
+
+
+class IdempotencyKeyInFlight(DomainError):
+    """Another submit with the same idempotency key is still being stored."""
 
 
 class InfrastructureError(NotifierError):

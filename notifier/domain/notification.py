@@ -11,6 +11,8 @@ from uuid import UUID
 
 import msgspec
 
+from notifier.domain.idempotency import IdempotencyKey
+
 NotificationId = NewType("NotificationId", UUID)
 WorkerId = NewType("WorkerId", UUID)
 Channel = NewType("Channel", str)
@@ -115,6 +117,7 @@ class NewNotification:
     ttl: timedelta
     max_tries: int | None
     segments: int | None = None
+    key: IdempotencyKey | None = None
 
     @property
     def status(self) -> Status:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from notifier.domain.errors import StoreRejected
-from notifier.domain.notification import NewNotification, Status
+from notifier.domain.errors import IdempotencyKeyReused, StoreRejected
+from notifier.domain.notification import NewNotification, NotificationId, Status
+
+
+class Replayed(NamedTuple):
+    """The answer to an earlier submit with the same idempotency key; nothing was stored now."""
+
+    id: NotificationId
+    status: Status
+
+
+Reply = Status | Replayed | IdempotencyKeyReused
 
 
 class Acceptor(Protocol):
     """Stores notifications; implemented by delivery/accept.py."""
 
-    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
-        """Store all; returns for each its status, or why Postgres refused that one.
+    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | StoreRejected]:
+        """Store all; returns for each its status, its earlier answer, or why it was not stored.
 
         Returns after the commit. Raises StoreUnavailable if the deadline passes first (some items
-        may be stored then), and Overloaded at once if the process or the deployment is full.
+        may be stored then), IdempotencyKeyInFlight if it passes while this process writes another
+        submit with one of the keys, and Overloaded at once if the process or the deployment is
+        full.
         """
         ...

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -212,6 +213,21 @@ class LostFound(NamedTuple):
     newest: NotificationId | None
 
 
+class KeyOwner(NamedTuple):
+    """The notification that an idempotency key belongs to: its id, its body, its first status."""
+
+    id: NotificationId
+    body: UUID
+    status: Status
+
+
+class KeyedInsert(NamedTuple):
+    """What an insert stored: the pointers, and the owners of the keys that it did not store."""
+
+    pointers: Sequence[Pointer]
+    owners: Mapping[UUID, KeyOwner]
+
+
 class AcceptStore(Protocol):
     """The part of the store that accept uses."""
 
@@ -222,6 +238,16 @@ class AcceptStore(Protocol):
 
         Returns the pointers of those in `direct` that this call stored, in the order of `items`:
         the caller must publish them. Ids that were stored before are left as they are.
+        """
+        ...
+
+    async def insert_keyed(
+        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
+    ) -> KeyedInsert:
+        """Store as `insert` does, except for items whose idempotency key was stored before.
+
+        No two of the items may have the same key. The owner of a key may be one of the items: then
+        an earlier call stored it.
         """
         ...
 
@@ -404,6 +430,13 @@ class UpkeepStore(Protocol):
 
     async def prune_audit(self, retention: timedelta) -> None:
         """Remove entries of the audit that are older than `retention`, at most 5,000."""
+        ...
+
+    async def drop_keys(self, keep_days: int) -> int:
+        """Drop the idempotency keys of all days before the last `keep_days` full days.
+
+        Returns how many days were dropped.
+        """
         ...
 
     async def database_now(self) -> float:

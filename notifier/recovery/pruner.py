@@ -1,12 +1,13 @@
 """The pruner: creates the partitions of the coming days and drops those past retention.
 
-It also removes old entries of the audit. A day is dropped as a whole, and only when all its
-notifications are final.
+It also removes old idempotency keys and old entries of the audit. A day is dropped as a whole, and
+only when all its notifications are final.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -34,11 +35,14 @@ class Pruner:
         observer: PrunerObserver,
         retention: timedelta,
         audit_retention: timedelta,
+        keep_keys: timedelta,
     ) -> None:
         self._store = store
         self._observer = observer
         self._retention = retention
         self._audit_retention = audit_retention
+        # A key of the last moment of a day is kept for whole days after it.
+        self._keep_key_days = ceil(keep_keys / timedelta(days=1))
 
     async def run_once(self) -> list[str]:
         """Run one pass; returns the days it dropped, as YYYYMMDD."""
@@ -47,6 +51,7 @@ class Pruner:
             await self._store.ensure_days()
             await self._store.forget_processes()
             await self._store.prune_audit(self._audit_retention)
+            await self._drop_keys()
             today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
             for day in await self._store.days():
                 if _date(day) < today - self._retention:
@@ -55,6 +60,12 @@ class Pruner:
         except StoreError as error:
             log.warning("prune_failed", reason=str(error))
         return [day for day, result in results.items() if result == "dropped"]
+
+    async def _drop_keys(self) -> None:
+        try:
+            await self._store.drop_keys(self._keep_key_days)
+        except StoreError as error:  # as in `_drop`
+            log.info("key_drop_postponed", reason=str(error))
 
     async def _drop(self, day: str) -> str:
         try:

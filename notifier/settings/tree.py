@@ -176,6 +176,12 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
     audit_days: Annotated[int, Meta(ge=31, le=3650)] = 365
 
 
+class IdempotencySettings(Section, frozen=True, kw_only=True):
+    """`[idempotency]`: for how long the keys of submits are kept at least."""
+
+    keep_s: Annotated[float, Meta(ge=3600, le=604_800)] = 86_400.0
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """`[log]`: `auto` is `console` on a terminal and `json` otherwise."""
 
@@ -210,6 +216,7 @@ class Settings(Section, frozen=True, kw_only=True):
     providers: Mapping[Name, Mapping[str, object]] = {}
     content: ContentSettings = ContentSettings()
     retention: RetentionSettings = RetentionSettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
     log: LogSettings = LogSettings()
     sandbox: SandboxSettings = SandboxSettings()
     client: ClientSettings = ClientSettings()

@@ -17,7 +17,7 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.notification import NotificationId, Status
 from notifier.ports.store import Orphan, OrphanDecision
-from tests.builders import a_notification, claim_request, due_ranges, row_pointer, worker_id
+from tests.builders import a_key, a_notification, claim_request, due_ranges, row_pointer, worker_id
 
 NUMBER: Final = 90
 
@@ -74,6 +74,9 @@ async def test_days_are_made_and_dropped_and_what_a_dead_worker_had_claimed_is_d
     assert len(await store.settle_orphans([decision], [])) == 1
     await store.forget_processes()
     await store.prune_audit(timedelta(days=365))
+    for _ in range(2):
+        await store.insert_keyed([a_notification(key=a_key())])
+    assert await store.drop_keys(1) == 0
 
 
 async def test_the_role_has_every_table_of_ours_and_may_make_or_drop_none(

@@ -28,6 +28,7 @@ from notifier.domain.notification import (
 )
 from notifier.ports.broker import Pointer
 from notifier.ports.queries import Filter
+from notifier.ports.store import KeyedInsert
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, due_ranges, worker_id
 
 
@@ -48,6 +49,14 @@ class GatedStore:
         self.entered.set()
         await self.gate.wait()
         return await self._store.insert(items, direct=direct)
+
+    async def insert_keyed(
+        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
+    ) -> KeyedInsert:
+        self.batches.append(len(items))
+        self.entered.set()
+        await self.gate.wait()
+        return await self._store.insert_keyed(items, direct=direct)
 
     async def estimate_backlog(self) -> int:
         return await self._store.estimate_backlog()

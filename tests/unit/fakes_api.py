@@ -28,7 +28,7 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
-from notifier.ports.acceptor import Acceptor
+from notifier.ports.acceptor import Acceptor, Reply
 from notifier.ports.queries import (
     Filter,
     Page,
@@ -81,7 +81,7 @@ class MemoryStore:
         self.paused: dict[Scope, Pause] = {}
         self.breaker = BreakerState.OPEN
 
-    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Status | StoreRejected]:
+    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | StoreRejected]:
         self._raise_error()
         self.entered.set()
         await self.released.wait()

@@ -48,6 +48,7 @@ def test_a_request_that_was_not_carried_out_may_be_repeated() -> None:
         ProblemType.BODY_TIMEOUT,
         ProblemType.OVERLOADED,
         ProblemType.NOT_READY,
+        ProblemType.KEY_IN_FLIGHT,
     }
 
 

@@ -109,6 +109,7 @@ class TestLoops:
             observer=observer,
             retention=timedelta(days=1),
             audit_retention=timedelta(days=1),
+            keep_keys=timedelta(days=1),
         ).run_once()
         gates = QueueGates(store, queues=QUEUES, providers={}, probes=Probes(), observer=observer)
         await gates.run_once()

@@ -31,8 +31,9 @@ TABLES: Final = (
     "key_rates",
     "tenants",
     "audit",
+    "idempotency_keys",
 )
-FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)")
+FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the
 functions."""
 SAMPLES: Final = 3

@@ -20,11 +20,11 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
+from notifier.adapters.postgres.inserting import insert, insert_keyed
 from notifier.adapters.postgres.statements import statement
-from notifier.domain.due import DueClass, Position
+from notifier.domain.due import Position
 from notifier.domain.errors import StoreConflict, StoreRefused, StoreRejected
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
-from notifier.ports.broker import Pointer
 from notifier.ports.store import (
     ClaimRequest,
     DueQueues,
@@ -46,8 +46,15 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification
+    from notifier.ports.broker import Pointer
     from notifier.ports.heartbeat import DeadProcess
-    from notifier.ports.store import AttemptResult, ClaimReply, DueRange, OrphanDecision
+    from notifier.ports.store import (
+        AttemptResult,
+        ClaimReply,
+        DueRange,
+        KeyedInsert,
+        OrphanDecision,
+    )
 
     TimedResults = Sequence[tuple[AttemptResult, float]]
     """Results, each with the seconds since its call ended."""
@@ -62,7 +69,6 @@ MAX_PRUNED_ENTRIES: Final = 5000
 MAX_LOSS_CHECKED: Final = 10_000
 MAX_LATE_WRITES: Final = 3
 """How often a late result is written while other processes change the row that it settles."""
-NO_DELAY: Final = timedelta(0)
 _AS_NUMBER: Final = attrgetter("int")
 """Orders ids as UUID does, without a Python call per comparison."""
 UNCLAIMED: Final = UUID(int=0)
@@ -127,32 +133,14 @@ class PostgresStore:
     async def insert(
         self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
     ) -> Sequence[Pointer]:
-        ordered = sorted(items, key=lambda item: item.id)
-        rows = await self._connections.accept.fetch(
-            statement("insert"),
-            [item.id for item in ordered],
-            [str(item.queue) for item in ordered],
-            [item.recipient for item in ordered],
-            [item.content for item in ordered],
-            [item.metadata for item in ordered],
-            [item.max_tries for item in ordered],
-            [item.delay or NO_DELAY for item in ordered],
-            [item.ttl for item in ordered],
-            [DueClass.DIRECT if item.id in direct else DueClass.FIRST for item in ordered],
-            [len(item.content) for item in ordered],
-        )
-        stored_at = {row["id"]: row["now"] for row in rows}
-        return [
-            Pointer(
-                queue=item.queue,
-                id=item.id,
-                claim=0,
-                published_at=stored_at[item.id],
-                size=len(item.content),
-            )
-            for item in items
-            if item.id in direct and item.id in stored_at
-        ]
+        async with self._connections.accept.acquire() as connection:
+            return await insert(connection, items, direct)
+
+    async def insert_keyed(
+        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
+    ) -> KeyedInsert:
+        async with self._connections.accept.acquire() as connection:
+            return await insert_keyed(connection, items, direct)
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
         return await self._claim(self._connections.claim, requests)
@@ -390,6 +378,10 @@ class PostgresStore:
     async def drop_day(self, day: date) -> str:
         rows = await self._connections.maintenance.fetch("SELECT drop_day($1) AS outcome", day)
         return str(rows[0]["outcome"])
+
+    async def drop_keys(self, keep_days: int) -> int:
+        rows = await self._connections.maintenance.fetch("SELECT drop_keys($1) AS days", keep_days)
+        return int(rows[0]["days"])
 
     async def forget_processes(self) -> None:
         await self._connections.maintenance.fetch(

@@ -14,12 +14,13 @@ from notifier.api.http.json_checks import MAX_DEPTH
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
 from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_TEXT_LENGTH, MAX_VALUES
-from notifier.api.requests import JSON_MEMBERS, NO_NUL, Batch
+from notifier.api.requests import JSON_MEMBERS, MAX_KEY_LENGTH, NO_NUL, PRINTABLE_ASCII, Batch
 from notifier.api.responses import Accepted, BatchRefusal, Problem
 from notifier.api.routes.route import Route
 from notifier.api.rules import AddressKind, ApiRules
 from notifier.api.submission.address_schemas import recipient_schema
 from notifier.api.submission.content import content_schema
+from notifier.api.submission.idempotency import HEADER
 from notifier.domain.controls import ScopeKind
 from notifier.domain.notification import EndReason
 
@@ -67,6 +68,26 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
 }
 
 
+_KEY_PARAMETER: Final[Json] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": (
+        "A request that is repeated with the same key and body stores nothing and gets the same "
+        "answer; with another body it is refused. In a batch K gives the item n, counted from 0, "
+        "the key K#n, unless it has an idempotency_key."
+    ),
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_KEY_LENGTH,
+        "pattern": PRINTABLE_ASCII,
+    },
+}
+_REPLAYED_HEADER: Final[Json] = {
+    "description": "`true` if the request stored nothing, because earlier ones had.",
+    "schema": {"type": "string", "enum": ["true"]},
+}
 _JSON_VALUE: Final[Json] = {
     "description": f"Any JSON that nests at most {MAX_DEPTH} levels, without NUL characters.",
     "pattern": NO_NUL,
@@ -189,8 +210,11 @@ def _operation(route: Route, rules: ApiRules) -> Json:
     }
     if route.is_deprecated:
         operation["deprecated"] = True
-    if route.parameters:
-        operation["parameters"] = [_parameter(name, route, rules) for name in route.parameters]
+    parameters = [_parameter(name, route, rules) for name in route.parameters]
+    if route.takes_key:
+        parameters.append(_KEY_PARAMETER)
+    if parameters:
+        operation["parameters"] = parameters
     if route.body:
         operation["requestBody"] = {
             "required": not route.is_body_optional,
@@ -216,6 +240,8 @@ def _response(route: Route) -> Json:
         response["headers"] = {
             "Location": {"description": "The notification's path.", "schema": {"type": "string"}}
         }
+    if route.takes_key:
+        response.setdefault("headers", {})["Idempotent-Replayed"] = _REPLAYED_HEADER
     return response
 
 

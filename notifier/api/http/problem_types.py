@@ -115,6 +115,20 @@ class ProblemType(Enum):
         415,
         "The body is not declared as application/json, or it is compressed.",
     )
+    KEY_IN_FLIGHT = Definition(
+        "idempotency-key-in-flight",
+        "Another request with this idempotency key is not finished",
+        409,
+        "Another submit with the same idempotency key is still being stored.",
+        Repeat.SAFE,
+    )
+    KEY_REUSED = Definition(
+        "idempotency-key-reused",
+        "The idempotency key belongs to another request",
+        422,
+        "A submit with the same idempotency key and another body was accepted before. A repeat has "
+        "the same body; a new notification has a new key.",
+    )
     HEAD_TOO_LARGE = Definition(
         "head-too-large",
         "The head of the request is too large",

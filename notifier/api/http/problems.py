@@ -21,6 +21,8 @@ from notifier.api.requests import WHOLE_BODY
 from notifier.api.responses import BatchRefusal, Problem
 from notifier.domain.errors import (
     DomainError,
+    IdempotencyKeyInFlight,
+    IdempotencyKeyReused,
     InfrastructureError,
     InvalidNotification,
     NotFound,
@@ -83,6 +85,15 @@ def _as_refusal(error: Exception) -> RequestRefused:
         case NotFound():
             return RequestRefused(
                 ProblemType.NOT_FOUND.problem("There is no notification with this id.")
+            )
+        case IdempotencyKeyReused():
+            return RequestRefused(
+                ProblemType.KEY_REUSED.problem("Another body was accepted with this key.")
+            )
+        case IdempotencyKeyInFlight():
+            return RequestRefused(
+                ProblemType.KEY_IN_FLIGHT.problem("Repeat the same request later."),
+                {"Retry-After": "1"},
             )
         case InfrastructureError():
             return _outage(error)

@@ -16,14 +16,14 @@ from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.domain.errors import InvalidNotification
 
-_NO_KEYS: Final = "Without idempotency keys, a repeated request would be carried out twice."
+_NO_KEY: Final = "A repeat of this request would be carried out again."
+_NAMED: Final = "The header is called Idempotency-Key."
 _NO_OVERRIDE: Final = "The method of the request line counts."
 _NO_CONDITION: Final = "There is no state that a condition could be checked against."
 _UNSUPPORTED: Final[Mapping[bytes, tuple[str, str]]] = {
     name.lower().encode(): (name, detail)
     for name, detail in {
-        "Idempotency-Key": _NO_KEYS,
-        "X-Idempotency-Key": _NO_KEYS,
+        "X-Idempotency-Key": _NAMED,
         "X-HTTP-Method-Override": _NO_OVERRIDE,
         "X-HTTP-Method": _NO_OVERRIDE,
         "X-Method-Override": _NO_OVERRIDE,
@@ -39,11 +39,13 @@ def refuse_unsupported_headers(scope: Scope) -> None:
     """For routes that change something. Raises RequestRefused (400)."""
     for name, _ in scope["headers"]:
         if name in _UNSUPPORTED:
-            shown, detail = _UNSUPPORTED[name]
-            problem = ProblemType.UNSUPPORTED_HEADER.problem(
-                detail, field=shown, expected=f"a request without {shown}"
-            )
-            raise RequestRefused(problem)
+            raise _refusal(*_UNSUPPORTED[name])
+
+
+def refuse_idempotency_key(scope: Scope) -> None:
+    """For routes of POST that do not read the header. Raises RequestRefused (400)."""
+    if any(name == b"idempotency-key" for name, _ in scope["headers"]):
+        raise _refusal("Idempotency-Key", _NO_KEY)
 
 
 def refuse_query(scope: Scope) -> None:
@@ -53,3 +55,11 @@ def refuse_query(scope: Scope) -> None:
         first = query.decode("latin-1").partition("&")[0]
         name = unquote_plus(first.partition("=")[0])
         raise InvalidNotification(f"?{name}", "no query parameters here")
+
+
+def _refusal(header: str, detail: str) -> RequestRefused:
+    return RequestRefused(
+        ProblemType.UNSUPPORTED_HEADER.problem(
+            detail, field=header, expected=f"a request without {header}"
+        )
+    )

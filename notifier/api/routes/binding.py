@@ -12,7 +12,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Scope
 
 from notifier.api.http.raw_response import RawResponse
-from notifier.api.http.unsupported import refuse_query, refuse_unsupported_headers
+from notifier.api.http.unsupported import (
+    refuse_idempotency_key,
+    refuse_query,
+    refuse_unsupported_headers,
+)
 from notifier.api.routes.route import Handler, Route
 
 _VERSION_PREFIX: Final = "/v1/"
@@ -77,6 +81,9 @@ def _checks(described: Route) -> Iterator[Check]:
         yield refuse_query
     if described.method != "get":
         yield refuse_unsupported_headers
+    # PUT and DELETE are idempotent without a key.
+    if described.method == "post" and not described.takes_key:
+        yield refuse_idempotency_key
 
 
 def _options_handlers(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:

@@ -30,10 +30,16 @@ from notifier.api.responses import (
 )
 from notifier.api.rules import ApiRules
 from notifier.api.submission.batch_split import BatchSplitter
+from notifier.api.submission.idempotency import RequestKeys, request_keys
 from notifier.api.submission.validation import SubmitValidator
-from notifier.domain.errors import InvalidNotification, NotFound, StoreRejected
+from notifier.domain.errors import (
+    IdempotencyKeyReused,
+    InvalidNotification,
+    NotFound,
+    StoreRejected,
+)
 from notifier.domain.notification import NewNotification, NotificationId, Status
-from notifier.ports.acceptor import Acceptor
+from notifier.ports.acceptor import Acceptor, Replayed, Reply
 from notifier.ports.queries import Filter, Page, Reader
 
 NOTIFICATIONS: Final = "/v1/notifications"
@@ -50,6 +56,8 @@ NOTIFICATION_FILTERS: Final = ("status", *FAILURE_FILTERS)
 _CONTENT: Final = "content"
 _INCLUDE: Final = parse_include(_CONTENT)
 _CANONICAL_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+REPLAYED: Final = (b"idempotent-replayed", b"true")
+"""The header of a response to a request that stored nothing because earlier ones had."""
 _MAX_TURN_S: Final = 0.01
 """How long items of a batch are validated before other requests get a turn on the loop."""
 
@@ -76,20 +84,26 @@ class NotificationRoutes:
 
     async def submit(self, request: Request[Any, Any, Any]) -> ASGIApp:
         with self._submits_in_flight:
+            keys = request_keys(request.scope)
             body = await read_json_body(request, self._submit_limit)
-            new = self._validator.validate(body)
-            (status,) = await self._acceptor.submit([new])
-        if isinstance(status, StoreRejected):
-            raise status
-        location = f"{self._address.prefix(request.scope)}{NOTIFICATIONS}/{new.id}".encode()
-        return json_response(_accepted(new, status), status=202, headers=[(b"location", location)])
+            new = self._validator.validate(body, keys)
+            (reply,) = await self._acceptor.submit([new])
+        if isinstance(reply, StoreRejected | IdempotencyKeyReused):
+            raise reply
+        accepted = _accepted(new, reply)
+        location = f"{self._address.prefix(request.scope)}{NOTIFICATIONS}/{accepted.id}".encode()
+        headers = [(b"location", location)]
+        if isinstance(reply, Replayed):
+            headers.append(REPLAYED)
+        return json_response(accepted, status=202, headers=headers)
 
     async def submit_batch(self, request: Request[Any, Any, Any]) -> ASGIApp:
         with self._batches_in_flight:
+            keys = request_keys(request.scope)
             body = await read_json_body(request, self._batch_limit)
-            items = await self._validate_items(self._splitter.split(body))
-            results = await self._submit_items(items)
-        return _batch_response(results)
+            items = await self._validate_items(self._splitter.split(body), keys)
+            replies = await self._submit_items(items)
+        return _batch_response(items, replies)
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
         notification_id = _parse_id(request.path_params["id"])
@@ -106,32 +120,28 @@ class NotificationRoutes:
             page = await self._reader.notifications(selection)
         return json_response(notification_page(page, selection))
 
-    async def _validate_items(self, raws: Sequence[bytes]) -> list[_Item]:
+    async def _validate_items(self, raws: Sequence[bytes], keys: RequestKeys) -> list[_Item]:
         time = asyncio.get_running_loop().time
         items: list[_Item] = []
         turn_ends_at = time() + _MAX_TURN_S
-        for raw in raws:
-            items.append(self._validate_item(raw))
+        for number, raw in enumerate(raws):
+            items.append(self._validate_item(raw, keys, number))
             if time() > turn_ends_at:
                 await asyncio.sleep(0)
                 turn_ends_at = time() + _MAX_TURN_S
         return items
 
-    def _validate_item(self, raw: bytes) -> _Item:
+    def _validate_item(self, raw: bytes, keys: RequestKeys, number: int) -> _Item:
         try:
             if len(raw) > self._submit_limit.max_bytes:
                 raise self._submit_limit.too_large()
-            return self._validator.validate(raw)
+            return self._validator.validate(raw, keys, number)
         except (InvalidNotification, RequestRefused) as error:
             return batch_refusal(error)
 
-    async def _submit_items(self, items: Sequence[_Item]) -> list[Accepted | BatchRefusal]:
+    async def _submit_items(self, items: Sequence[_Item]) -> Sequence[Reply | StoreRejected]:
         valid = [item for item in items if isinstance(item, NewNotification)]
-        statuses = iter(await self._acceptor.submit(valid) if valid else ())
-        return [
-            item if isinstance(item, BatchRefusal) else _result(item, next(statuses))
-            for item in items
-        ]
+        return await self._acceptor.submit(valid) if valid else ()
 
 
 def notification_page(page: Page, selection: Filter) -> NotificationPage:
@@ -152,18 +162,28 @@ def _parse_id(text: str) -> NotificationId:
     return NotificationId(UUID(text))
 
 
-def _result(new: NewNotification, status: Status | StoreRejected) -> Accepted | BatchRefusal:
-    return batch_refusal(status) if isinstance(status, StoreRejected) else _accepted(new, status)
+def _result(new: NewNotification, reply: Reply | StoreRejected) -> Accepted | BatchRefusal:
+    if isinstance(reply, StoreRejected | IdempotencyKeyReused):
+        return batch_refusal(reply)
+    return _accepted(new, reply)
 
 
-def _accepted(new: NewNotification, status: Status) -> Accepted:
+def _accepted(new: NewNotification, reply: Status | Replayed) -> Accepted:
+    id_, status = reply if isinstance(reply, Replayed) else (new.id, reply)
     segments = msgspec.UNSET if new.segments is None else new.segments
-    return Accepted(id=new.id, status=status, queue=str(new.queue), segments=segments)
+    return Accepted(id=id_, status=status, queue=str(new.queue), segments=segments)
 
 
-def _batch_response(results: Sequence[Accepted | BatchRefusal]) -> ASGIApp:
+def _batch_response(items: Sequence[_Item], replies: Sequence[Reply | StoreRejected]) -> ASGIApp:
+    """Makes the response. `replies` are those to the items that were valid."""
+    reply = iter(replies)
+    results = [
+        item if isinstance(item, BatchRefusal) else _result(item, next(reply)) for item in items
+    ]
     refused = [result for result in results if isinstance(result, BatchRefusal)]
     if len(refused) < len(results):
-        return json_response(BatchResponse(results), status=202)
+        is_replay = not any(isinstance(reply, Status) for reply in replies)
+        headers = [REPLAYED] if is_replay else []
+        return json_response(BatchResponse(results), status=202, headers=headers)
     problem = ProblemType.NOTHING_ACCEPTED.problem("`results` holds the problem of every item.")
     raise RequestRefused(msgspec.structs.replace(problem, results=refused))

@@ -20,7 +20,8 @@ class Route:
     """One method on one path, with its description for the OpenAPI document.
 
     `id` is the operation id and `tag` the group of the document. `body` is None if the route takes
-    no body, `example` is one of its bodies; `response` is None if it answers plain text. A route
+    no body, `example` is one of its bodies; `response` is None if it answers plain text. One that
+    `takes_key` reads the header Idempotency-Key. A route
     that is not `is_documented` appears in no document.
     """
 
@@ -33,6 +34,7 @@ class Route:
     status: int = 200
     body: type[msgspec.Struct] | None = None
     is_body_optional: bool = False
+    takes_key: bool = False
     example: Mapping[str, object] | None = None
     response: type[msgspec.Struct] | None = None
     parameters: tuple[str, ...] = ()

@@ -47,6 +47,7 @@ _BODY_PROBLEMS: Final = (
     ProblemType.UNSUPPORTED_MEDIA_TYPE,
     ProblemType.STORE_UNAVAILABLE,
 )
+_KEY_PROBLEMS: Final = (ProblemType.KEY_IN_FLIGHT, ProblemType.KEY_REUSED)
 PAUSE: Final = "/v1/pauses/{kind:str}/{name:str}"
 _SUBMIT_EXAMPLE: Final = {
     "channel": "email",
@@ -69,7 +70,8 @@ ROUTES: Final = (
         body=Submit,
         example=_SUBMIT_EXAMPLE,
         response=Accepted,
-        problems=_BODY_PROBLEMS,
+        takes_key=True,
+        problems=(*_BODY_PROBLEMS, *_KEY_PROBLEMS),
     ),
     Route(
         id="submitBatch",
@@ -86,7 +88,8 @@ ROUTES: Final = (
         body=Batch,
         example={"notifications": [_SUBMIT_EXAMPLE]},
         response=BatchResponse,
-        problems=_BODY_PROBLEMS,
+        takes_key=True,
+        problems=(*_BODY_PROBLEMS, ProblemType.KEY_IN_FLIGHT),
     ),
     Route(
         id="getNotification",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,6 +16,7 @@ from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.api.submission.addresses import checked_recipient
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
 from notifier.api.submission.email_fields import RECIPIENT_NAME, checked_mailbox, sender_parts
+from notifier.api.submission.idempotency import NO_KEYS, RequestKeys, checked_key
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
@@ -44,16 +46,22 @@ class SubmitValidator:
             ({"send_at"}, self._delay),
             ({"send_at", "priority", "ttl_s"}, self._check_ttl),
             ({"max_tries"}, _max_tries),
+            ({"idempotency_key"}, checked_key),
         )
 
-    def validate(self, body: bytes | msgspec.Raw) -> NewNotification:
-        """Returns the notification, with a new id.
+    def validate(
+        self, body: bytes | msgspec.Raw, keys: RequestKeys = NO_KEYS, number: int | None = None
+    ) -> NewNotification:
+        """Returns the notification, with a new id, and with its key of `keys`.
 
-        Raises InvalidNotification with all wrong fields, RequestRefused for a body that is not
-        JSON.
+        `number` is its place in a batch. Raises InvalidNotification with all wrong fields,
+        RequestRefused for a body that is not JSON.
         """
         try:
-            return self._validated(_SUBMIT.decode(body))
+            submit = _SUBMIT.decode(body)
+            new = self._validated(submit)
+            key = keys.key_of(submit, body, number)
+            return new if key is None else replace(new, key=key)
         except InvalidNotification as error:
             raise InvalidNotification.of(self._faults(body) or [error]) from error
 

@@ -1,0 +1,98 @@
+"""The idempotency keys of a request: from its header, or from each submit."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+from litestar.types import Scope
+
+from notifier.api.requests import MAX_KEY_LENGTH, Submit
+from notifier.domain.errors import InvalidNotification
+from notifier.domain.idempotency import IdempotencyKey, digest, key_digest
+
+HEADER: Final = "Idempotency-Key"
+KEY_EXPECTED: Final = f"1 to {MAX_KEY_LENGTH} printable ASCII characters"
+_FIELD: Final = "idempotency_key"
+_NAME: Final = HEADER.lower().encode()
+_ALLOWED: Final = re.compile(rf"[ -~]{{1,{MAX_KEY_LENGTH}}}")
+_MAX_EXACT: Final = 2**53
+"""Up to here every whole number is a double."""
+
+
+class RequestKeys:
+    """The keys of one request, in the scope of a tenant and of the mode of its API key.
+
+    The header's key K gives the item `number` of a batch the key `K#number`, unless it has one.
+    """
+
+    __slots__ = ("_header", "_mode", "_tenant")
+
+    def __init__(self, header: str | None, *, tenant: str = "", mode: str = "live") -> None:
+        self._header = header
+        self._tenant = tenant
+        self._mode = mode
+
+    def key_of(
+        self, submit: Submit, body: bytes | msgspec.Raw, number: int | None
+    ) -> IdempotencyKey | None:
+        """Returns the key of a submit with this valid body, None if it has none.
+
+        `number` is its place in a batch, None for a single submit. Raises InvalidNotification if
+        the field and the header of a single submit have different keys.
+        """
+        key = checked_key(submit)
+        if self._header is not None:
+            if number is not None:
+                key = key or f"{self._header}#{number}"
+            elif key not in {None, self._header}:
+                raise InvalidNotification(_FIELD, f"the same key as in the header {HEADER}")
+            else:
+                key = self._header
+        if key is None:
+            return None
+        return IdempotencyKey(
+            digest=key_digest(self._tenant, self._mode, key),
+            body=digest(canonical_json(bytes(body))),
+        )
+
+
+NO_KEYS: Final = RequestKeys(None)
+
+
+def request_keys(scope: Scope) -> RequestKeys:
+    """Returns the keys of a request. Raises InvalidNotification for a wrong header."""
+    headers = {value for name, value in scope["headers"] if name == _NAME}
+    if not headers:
+        return NO_KEYS
+    key = headers.pop().decode("latin-1")
+    if headers or not _ALLOWED.fullmatch(key):
+        raise InvalidNotification(HEADER, f"one key of {KEY_EXPECTED}")
+    return RequestKeys(key)
+
+
+def checked_key(submit: Submit) -> str | None:
+    """Returns the key in the field. Raises InvalidNotification if it is no key."""
+    key = submit.idempotency_key
+    if key is not None and not _ALLOWED.fullmatch(key):
+        raise InvalidNotification(_FIELD, KEY_EXPECTED)
+    return key
+
+
+def canonical_json(body: bytes) -> bytes:
+    """Returns the same bytes for every spelling of a submit, whose key is left out.
+
+    Members are sorted, white space and escapes that JSON does not need are left out, and 1.0 is 1.
+    """
+    document = _DECODER.decode(body)
+    document.pop(_FIELD, None)
+    return msgspec.json.encode(document, order="sorted")
+
+
+def _number(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) <= _MAX_EXACT else number
+
+
+_DECODER: Final = msgspec.json.Decoder(dict[str, Any], float_hook=_number)
