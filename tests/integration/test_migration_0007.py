@@ -41,7 +41,7 @@ async def test_the_version_before_stores_before_and_after_and_no_row_is_rewritte
     await insert.fetch(new_id())
     files = await old.fetch(FIRST_FILES)
     assert await asyncio.to_thread(migrate, empty_database_url) == ["0007", "0008", "0009"]
-    assert await old.fetch(FIRST_FILES) == files
+    assert (await old.fetch(FIRST_FILES))[: len(files)] == files
     await insert.fetch(new_id())
     await store.insert([a_notification()])
     rows = await old.fetch("SELECT tenant, test_channel FROM notifications")
