@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from notifier.domain.mail_files import MAX_FILENAME_LENGTH, MAX_FILES
 from notifier.domain.mail_headers import MAX_HEADERS
 from notifier.domain.notification import Priority
 
@@ -59,6 +60,15 @@ Mailboxes = Annotated[
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offset.")]
 
 
+class AttachmentDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A file of an email. One with a `content_id` is shown where the HTML says `cid:` and this."""
+
+    filename: Annotated[str, Meta(min_length=1, max_length=MAX_FILENAME_LENGTH)]
+    content_type: Annotated[str, Meta(examples=["application/pdf"])]
+    data: Annotated[str, Meta(description="The file in base64 (RFC 4648, section 4).")]
+    content_id: str | None = None
+
+
 class Content(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The message that the recipient sees.
 
@@ -93,6 +103,12 @@ class Content(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
                 f"Email, at most {MAX_HEADERS}: X-*, In-Reply-To, References, Auto-Submitted, "
                 "List-Id, and those that the settings allow."
             )
+        ),
+    ] = None
+    attachments: Annotated[
+        list[AttachmentDocument] | None,
+        Meta(
+            description=f"Email, at most {MAX_FILES}. They count as a part of the encoded content."
         ),
     ] = None
 

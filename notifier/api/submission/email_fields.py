@@ -1,4 +1,4 @@
-"""Checks what an email has beside its text: mailboxes and headers."""
+"""Checks what an email has beside its text: mailboxes, headers and files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from notifier.api.requests import MAX_COPIES, MAX_REPLY_TO, Content
+from notifier.api.requests import MAX_COPIES, MAX_REPLY_TO, AttachmentDocument, Content
 from notifier.api.rules import AddressKind
 from notifier.api.submission.addresses import checked_recipient
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.mail_files import (
+    CONTENT_ID_EXPECTED,
+    MAX_FILES,
+    FileDocument,
+    checked_content_id,
+    checked_content_type,
+    checked_filename,
+    decoded_data,
+)
 from notifier.domain.mail_headers import (
     MAX_HEADERS,
     is_allowed_name,
@@ -21,6 +30,14 @@ from notifier.domain.mailbox import NamedAddress
 RECIPIENT_NAME: Final = "recipient_name"
 """The key of the recipient's name in the stored content."""
 _SMS_SENDER: Final = re.compile(r"\+[1-9][0-9]{1,14}|[0-9]{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
+
+
+_FILE_CHECKS: Final = {
+    "filename": checked_filename,
+    "content_type": checked_content_type,
+    "content_id": checked_content_id,
+    "data": decoded_data,
+}
 
 
 def checked_mailbox(text: str, field: str) -> NamedAddress:
@@ -49,6 +66,7 @@ def sender_parts(
         "cc": content.cc,
         "bcc": content.bcc,
         "headers": content.headers,
+        "attachments": content.attachments,
     }
     for name, value in only_email.items():
         if value is not None:
@@ -77,7 +95,30 @@ def _email_parts(content: Content, allowed_headers: Collection[str]) -> Mapping[
     parts |= {name: given for name, given in (("cc", cc), ("bcc", bcc)) if given}
     if content.headers:
         parts["headers"] = _headers(content.headers, allowed_headers)
+    if content.attachments:
+        parts["attachments"] = _attachments(content.attachments)
     return parts
+
+
+def _attachments(given: Sequence[AttachmentDocument]) -> Sequence[FileDocument]:
+    if len(given) > MAX_FILES:
+        raise InvalidNotification("content.attachments", f"at most {MAX_FILES} files")
+    for n, each in enumerate(given):
+        for name, check in _FILE_CHECKS.items():
+            value = getattr(each, name)
+            try:
+                if value is not None:
+                    check(value)
+            except ValueError as error:
+                raise InvalidNotification(f"content.attachments.{n}.{name}", str(error)) from error
+        if each.content_id == "" or each.content_id in [
+            other.content_id for other in given[:n] if other.content_id
+        ]:
+            expected = f"{CONTENT_ID_EXPECTED}, each once"
+            raise InvalidNotification(f"content.attachments.{n}.content_id", expected)
+    return [
+        FileDocument(each.filename, each.content_type, each.data, each.content_id) for each in given
+    ]
 
 
 def _mailboxes(given: str | Sequence[str] | None, field: str, most: int) -> Sequence[str]:

@@ -26,7 +26,10 @@ _VARIABLES: Final = frozenset(
     {"recipient", "recipient_name", "id", "claim", "channel", "priority", "content"}
 )
 _CONTENT: Final = frozenset(
-    {"subject", "body", "html", "data", "from", "reply_to", "cc", "bcc", "headers"}
+    {
+        *("subject", "body", "html", "data"),
+        *("from", "reply_to", "cc", "bcc", "headers", "attachments"),
+    }
 )
 _FUNCTIONS: Final = frozenset(
     {"caller", "cycler", "debug", "dict", "joiner", "loop", "namespace", "range", "self", "super"}

@@ -12,9 +12,18 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
+import msgspec
+
 from notifier.adapters.providers.smtp.addresses import DOMAIN, Mailbox, Unsendable
 from notifier.adapters.providers.smtp.headers import address_header, text_header
-from notifier.adapters.providers.smtp.parts import text_parts
+from notifier.adapters.providers.smtp.parts import Attachment, mime_body
+from notifier.domain.mail_files import (
+    FileDocument,
+    checked_content_id,
+    checked_content_type,
+    checked_filename,
+    decoded_data,
+)
 from notifier.domain.mail_headers import is_structured
 from notifier.ports.provider import Envelope
 
@@ -71,7 +80,8 @@ def compose(envelope: Envelope, recipients: Recipients, sender: Sender, at: date
     content = envelope.content
     try:
         headers = _headers(envelope, recipients, sender, at)
-        return headers + text_parts(_text(content, "body"), _text(content, "html"))
+        files = _attachments(content) if "attachments" in content else ()
+        return headers + mime_body(_text(content, "body"), _text(content, "html"), files)
     except UnicodeError as error:
         raise Unsendable("content", f"{type(error).__name__}: {error}") from error
 
@@ -120,6 +130,21 @@ def sender_of(content: Mapping[str, object], default: Sender, domain: str) -> Se
     """Return the sender that the content names, or the default. Raises Unsendable."""
     text = _text(content, "from")
     return default if text is None else Sender.parse(text, domain)
+
+
+def _attachments(content: Mapping[str, object]) -> Sequence[Attachment]:
+    try:
+        return [
+            Attachment(
+                filename=checked_filename(each.filename),
+                content_type=checked_content_type(each.content_type),
+                data=decoded_data(each.data),
+                content_id=checked_content_id(each.content_id or ""),
+            )
+            for each in msgspec.convert(content["attachments"], list[FileDocument])
+        ]
+    except ValueError as error:  # also msgspec's
+        raise Unsendable("content", f"attachments: {error}") from error
 
 
 def _mailboxes(content: Mapping[str, object], key: str) -> Sequence[Mailbox]:
