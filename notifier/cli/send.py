@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
+from mimetypes import guess_type
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter
@@ -11,6 +14,7 @@ from notifier.cli.environment import api_url
 from notifier.cli.options import AsJson, Url
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span
+from notifier.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from notifier.api.responses import Accepted
@@ -31,6 +35,13 @@ def send(
     ] = None,
     body: Annotated[str | None, Parameter(name=["--body", "-b"], help="Text.")] = None,
     html: Annotated[str | None, Parameter(help="Text as HTML.")] = None,
+    from_: Annotated[
+        str | None, Parameter(name="--from", help="Sender: Shop <shop@example.com>, or a number.")
+    ] = None,
+    reply_to: Annotated[str | None, Parameter(help="Where replies to an email go.")] = None,
+    attach: Annotated[
+        list[Path] | None, Parameter(negative="", help="A file of an email; more than once.")
+    ] = None,
     data: Annotated[
         dict[str, str] | None, Parameter(help="Data of a push: --data.KEY VALUE.")
     ] = None,
@@ -51,7 +62,15 @@ def send(
     json: AsJson = False,
 ) -> int:
     """Submit one notification."""
-    content = {"subject": subject, "body": body, "html": html, "data": data}
+    content = {
+        "subject": subject,
+        "body": body,
+        "html": html,
+        "data": data,
+        "from": from_,
+        "reply_to": reply_to,
+        "attachments": [_attachment(path) for path in attach] if attach else None,
+    }
     submit: dict[str, object] = {
         "channel": channel,
         "priority": priority,
@@ -67,6 +86,21 @@ def send(
         ),
     }
     return run_async(_send(api_url(url), submit, timeout if wait else None, as_json=json))
+
+
+def _attachment(path: Path) -> Mapping[str, str]:
+    """Return the document of a file. Raises ConfigError if it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        msg = f"--attach: got {str(path)!r}, expected a file: {error.strerror}"
+        raise ConfigError(msg) from error
+    content_type = guess_type(path.name)[0] or "application/octet-stream"
+    return {
+        "filename": path.name,
+        "content_type": content_type,
+        "data": b64encode(data).decode(),
+    }
 
 
 def _without_none(values: Mapping[str, object]) -> dict[str, object]:

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 import termios
+from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -227,6 +228,36 @@ async def test_send_submits_all_its_options(cli: Cli, memory: Memory) -> None:
     }
     assert json.loads(row.metadata) == {"order": "7"}
     assert row.expires_at - row.created_at == timedelta(seconds=60)
+
+
+async def test_send_submits_sender_and_files(cli: Cli, memory: Memory, tmp_path: Path) -> None:
+    paths = [tmp_path / "invoice.pdf", tmp_path / "logo.png"]
+    for path in paths:
+        path.write_bytes(b"\0" + path.name.encode())
+    arguments = ("--from", "Shop <shop@example.com>", "--reply-to", "help@example.com")
+    files = ("--attach", str(paths[0]), "--attach", str(paths[1]))
+    done = await cli.run(*MAIL, "-t", "Ada <ada@example.com>", *arguments, *files)
+    assert (done.code, done.err) == (0, "")
+    (row,) = memory.rows.values()
+    content = json.loads(row.content or b"")
+    assert content["from"] == "Shop <shop@example.com>"
+    assert content["reply_to"] == ["help@example.com"]
+    assert content["recipient_name"] == "Ada"
+    assert [
+        (each["filename"], each["content_type"], b64decode(each["data"]))
+        for each in content["attachments"]
+    ] == [
+        ("invoice.pdf", "application/pdf", b"\0invoice.pdf"),
+        ("logo.png", "image/png", b"\0logo.png"),
+    ]
+
+
+async def test_send_names_a_file_that_it_cannot_read(cli: Cli, memory: Memory) -> None:
+    done = await cli.run(*MAIL, "-t", "ada@example.com", "--attach", "absent.pdf")
+    assert done.code == 2
+    assert "--attach" in done.err
+    assert "absent.pdf" in done.err
+    assert not memory.rows
 
 
 async def test_send_and_wait_shows_the_attempts_and_ends_with_0(cli: Cli) -> None:
