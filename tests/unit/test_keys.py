@@ -93,6 +93,7 @@ def test_a_key_with_one_other_character_holds_no_key(at: int, character: str) ->
         ONE.text * 1000,
         "ntf_live_" + "\u0660" * 61,  # digits, but not those of base62
     ],
+    ids=range(11),  # the key is another one in each process
 )
 def test_hostile_text_is_refused_without_an_error(text: str) -> None:
     assert find_key(text, {ONE.id: stored(ONE)}) is None
