@@ -16,7 +16,12 @@ _ADDRESS: Final = (
     rf"@({_ATOM_CHARACTER}+(\.{_ATOM_CHARACTER}+)+|localhost)"
 )
 _EMAIL: Final = f"^{_ADDRESS}$"
-_NAMED_EMAIL: Final = rf"^[A-Za-z0-9][A-Za-z0-9 .'-]{{0,63}} <{_ADDRESS}>$"
+_LABEL: Final = "[a-z0-9]{1,20}(-[a-z0-9]{1,20})?"
+_NAMED_EMAIL: Final = (
+    r"^[A-Za-z0-9][A-Za-z0-9 .'-]{0,63} "
+    rf"<[A-Za-z0-9]{{1,20}}([.+_-][A-Za-z0-9]{{1,20}})?@({_LABEL}\.){{1,3}}[a-z]{{2,20}}>$"
+)
+"""Narrower than what is accepted: `format` cannot exclude wrong domains here."""
 _MAX_EMAIL_LENGTH: Final = 254
 _MAX_PHONE_DIGITS: Final = 15
 """Of a number in E.164 form, with its country calling code."""

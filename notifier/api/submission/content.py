@@ -18,6 +18,7 @@ from notifier.api.http.json_checks import (
 )
 from notifier.api.requests import Content
 from notifier.api.rules import AddressKind
+from notifier.api.submission.email_schemas import head_schemas
 from notifier.domain.errors import InvalidNotification
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -47,7 +48,10 @@ def check_content(kind: AddressKind, content: Content) -> None:
 
 def content_schema(kind: AddressKind) -> dict[str, Any]:
     """Returns the JSON schema of what `check_content` demands beyond the fields' own rules."""
-    return {"anyOf": [_given(name) for name in _REQUIRED_PARTS[kind]]}
+    return {
+        "anyOf": [_given(name) for name in _REQUIRED_PARTS[kind]],
+        "properties": head_schemas(kind),
+    }
 
 
 def _given(name: str) -> dict[str, Any]:

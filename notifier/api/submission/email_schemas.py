@@ -1,0 +1,65 @@
+"""JSON schemas of what an email has beside its text, for the OpenAPI document.
+
+They are narrower than what email_fields.py accepts, where a pattern cannot say it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from notifier.api.requests import MAX_COPIES, MAX_REPLY_TO
+from notifier.api.rules import AddressKind
+from notifier.api.submission.address_schemas import recipient_schema
+from notifier.domain.mail_files import MAX_FILES
+from notifier.domain.mail_headers import MAX_HEADERS
+
+_NULL: Final = {"type": "null"}
+_ONLY_EMAIL: Final = ("reply_to", "cc", "bcc", "headers", "attachments")
+_SMS_SENDER: Final = r"^(\+[1-9][0-9]{1,14}|[0-9]{3,8}|[A-Za-z][A-Za-z0-9]{0,10})$"
+_MESSAGE_IDS: Final = "^<[a-z0-9.@-]{1,250}>( <[a-z0-9.@-]{1,250}>){0,2}$"
+_HEADERS: Final = {
+    "type": "object",
+    "maxProperties": MAX_HEADERS,
+    "propertyNames": {
+        "pattern": "^(X-[A-MO-Z][A-Z0-9]{0,30}|In-Reply-To|References|Auto-Submitted|List-Id)$"
+    },
+    "properties": {
+        "In-Reply-To": {"pattern": _MESSAGE_IDS},
+        "References": {"pattern": _MESSAGE_IDS},
+        "Auto-Submitted": {"enum": ["no", "auto-generated", "auto-replied", "auto-notified"]},
+        "List-Id": {"pattern": "^([A-Za-z0-9._-]{1,200} )?<[A-Za-z0-9._-]{1,253}>$"},
+    },
+    "additionalProperties": {"type": "string", "pattern": "^[!-~]{1,900}$"},
+}
+_FILE: Final = {
+    "properties": {
+        "filename": {"pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$"},
+        "content_type": {"pattern": "^(application|audio|font|image|text|video)/[a-z0-9]{1,63}$"},
+        "data": {"pattern": "^([A-Za-z0-9+/]{4})*$", "contentEncoding": "base64"},
+        "content_id": {"anyOf": [_NULL, {"pattern": "^[A-Za-z0-9._@+-]{1,200}$"}]},
+    }
+}
+
+
+def head_schemas(kind: AddressKind) -> dict[str, Any]:
+    """Returns the schemas of the sender, the other mailboxes, the headers and the files."""
+    if kind is not AddressKind.EMAIL:
+        sender = _nullable({"pattern": _SMS_SENDER}) if kind is AddressKind.PHONE else _NULL
+        return {"from": sender, **dict.fromkeys(_ONLY_EMAIL, _NULL)}
+    mailbox = {"type": "string", **recipient_schema(AddressKind.EMAIL)}
+    return {
+        "from": _nullable(mailbox),
+        "reply_to": _mailboxes(mailbox, MAX_REPLY_TO),
+        "cc": _mailboxes(mailbox, MAX_COPIES // 2),
+        "bcc": _mailboxes(mailbox, MAX_COPIES // 2),
+        "headers": _nullable(_HEADERS),
+        "attachments": _nullable({"type": "array", "maxItems": MAX_FILES, "items": _FILE}),
+    }
+
+
+def _mailboxes(mailbox: dict[str, Any], most: int) -> dict[str, Any]:
+    return {"anyOf": [_NULL, mailbox, {"type": "array", "items": mailbox, "maxItems": most}]}
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [_NULL, schema]}
