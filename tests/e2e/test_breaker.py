@@ -61,7 +61,7 @@ async def test_rows_of_a_failing_provider_wait_without_spending_tries_and_are_se
 ) -> None:
     system.start_all()
     for _ in range(workers - 1):
-        system.start_worker()
+        system.start_another_worker()
     await client.set_behaviour(channel="sms", error_share=1)
     ids = await client.submit([submit_body("sms.high") for _ in range(300)])
     await until(lambda: limit_of(client, "sms.high"), lambda limit: limit == "breaker")

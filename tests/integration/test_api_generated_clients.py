@@ -106,6 +106,12 @@ def without_far_future(body: object) -> None:
             without_far_future(item)
 
 
+def with_one_idempotency_key(case: Any) -> None:
+    """Leaves out the body's key if the header has one: no schema can say that both are equal."""
+    if isinstance(case.body, dict) and "Idempotency-Key" in (case.headers or {}):
+        case.body.pop("idempotency_key", None)
+
+
 def without_unrelated_filters(query: dict[str, Any] | None) -> None:
     """Leaves out cursors and filters that depend on other filters: no schema can say so."""
     for name in ("cursor", "reason", "provider", "code"):
@@ -120,6 +126,7 @@ def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
     @given(OPERATIONS[label].as_strategy())
     def check(case: Any) -> None:
         without_far_future(case.body)
+        with_one_idempotency_key(case)
         without_unrelated_filters(case.query)
         case.call_and_validate(base_url=api_url)
 

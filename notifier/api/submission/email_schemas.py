@@ -21,13 +21,22 @@ _HEADERS: Final = {
     "type": "object",
     "maxProperties": MAX_HEADERS,
     "propertyNames": {
-        "pattern": "^(X-[A-MO-Z][A-Z0-9]{0,30}|In-Reply-To|References|Auto-Submitted|List-Id)$"
+        "pattern": (
+            "^(X-[A-MO-Z][a-z0-9]{0,30}(-[A-Z][a-z0-9]{0,30})?|"
+            "In-Reply-To|References|Auto-Submitted|List-Id)$"
+        )
     },
     "properties": {
-        "In-Reply-To": {"pattern": _MESSAGE_IDS},
-        "References": {"pattern": _MESSAGE_IDS},
-        "Auto-Submitted": {"enum": ["no", "auto-generated", "auto-replied", "auto-notified"]},
-        "List-Id": {"pattern": "^([A-Za-z0-9._-]{1,200} )?<[A-Za-z0-9._-]{1,253}>$"},
+        "In-Reply-To": {"type": "string", "pattern": _MESSAGE_IDS},
+        "References": {"type": "string", "pattern": _MESSAGE_IDS},
+        "Auto-Submitted": {
+            "type": "string",
+            "enum": ["no", "auto-generated", "auto-replied", "auto-notified"],
+        },
+        "List-Id": {
+            "type": "string",
+            "pattern": "^([A-Za-z0-9._-]{1,200} )?<[A-Za-z0-9._-]{1,253}>$",
+        },
     },
     "additionalProperties": {"type": "string", "pattern": "^[!-~]{1,900}$"},
 }

@@ -61,7 +61,11 @@ class Mailbox:
     @classmethod
     def parse_named(cls, text: str, name: str = "") -> Mailbox:
         """Parse `Name <local@domain>`, or an address of this name. Raises Unsendable."""
-        if CONTROL.search(text) or CONTROL.search(name):
+        if CONTROL.search(text):
+            raise Unsendable(
+                "address", "an address must not contain line breaks or control characters"
+            )
+        if CONTROL.search(name):
             raise Unsendable("header", "a name must not contain line breaks or control characters")
         if "<" not in text:
             mailbox = cls.parse(text)
