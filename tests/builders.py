@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid7
 
 from notifier.domain.controls import Breaker, BreakerState, Pause, Scope, ScopeKind
 from notifier.domain.due import BEGINNING, DueClass
+from notifier.domain.features import NO_FEATURES
 from notifier.domain.idempotency import IdempotencyKey, digest, key_digest
 from notifier.domain.notification import (
     Channel,
@@ -86,6 +87,7 @@ def a_notification(
     ttl: timedelta = timedelta(hours=1),
     max_tries: int | None = None,
     key: IdempotencyKey | None = None,
+    features: frozenset[str] = NO_FEATURES,
 ) -> NewNotification:
     """Return a validated submit."""
     return NewNotification(
@@ -98,6 +100,7 @@ def a_notification(
         ttl=ttl,
         max_tries=max_tries,
         key=key,
+        features=features,
     )
 
 

@@ -26,6 +26,7 @@ DEPLOYMENT: Final = frozenset(
         "notifier_waiting",
         "notifier_waiting_limit",
         "notifier_workers",
+        "notifier_workers_behind",
         "notifier_breaker",
         "notifier_provider_rate_per_second",
         "notifier_processes_died_total",

@@ -373,7 +373,8 @@ class Worker(msgspec.Struct):
     """A process that has sent a heartbeat in the last minute.
 
     `kind` is api, worker or dev. `version` is null for a process of an earlier version. `busy` of
-    its `consumers` send.
+    its `consumers` send. `lacks` are the features that the process does not understand: a submit
+    that needs one is refused while a worker lacks it.
     """
 
     id: WorkerId
@@ -385,6 +386,7 @@ class Worker(msgspec.Struct):
     beat_at: Instant
     consumers: int
     busy: int
+    lacks: Sequence[str]
 
     @classmethod
     def of(cls, state: WorkerState) -> Worker:
@@ -399,6 +401,7 @@ class Worker(msgspec.Struct):
             beat_at=state.beat_at,
             consumers=state.consumers,
             busy=state.busy,
+            lacks=state.lacks,
         )
 
 

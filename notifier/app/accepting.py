@@ -45,6 +45,7 @@ async def open_api(
             store=process.store,
             observer=process.metrics,
             publisher=publisher,
+            features=process.membership.features,
             deadline_s=settings.api.request_deadline_s,
             max_backlog=settings.api.max_backlog,
         )

@@ -9,7 +9,17 @@ from notifier.cli.options import AsJson, Url
 from notifier.cli.running import run_async
 
 _PATH: Final = "/v1/workers"
-_COLUMNS: Final = ("kind", "host", "pid", "version", "started", "heartbeat", "consumers", "busy")
+_COLUMNS: Final = (
+    "kind",
+    "host",
+    "pid",
+    "version",
+    "started",
+    "heartbeat",
+    "consumers",
+    "busy",
+    "lacks",
+)
 
 
 def workers(*, url: Url = None, json: AsJson = False) -> None:
@@ -37,6 +47,7 @@ async def _workers(url: str, *, as_json: bool) -> None:
             worker.beat_at,
             worker.consumers,
             worker.busy,
+            ", ".join(worker.lacks),
         )
         for worker in page.items
     ]

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from notifier.domain.notification import NewNotification, NotificationId, QueueKey
-    from notifier.ports.acceptor import Reply
+    from notifier.ports.acceptor import Refusal, Reply
     from notifier.ports.broker import Pointer
+    from notifier.ports.heartbeat import FeatureCheck
     from notifier.ports.observer import AcceptObserver
     from notifier.ports.store import AcceptStore, KeyOwner
 
@@ -72,12 +73,14 @@ class Accept:
         store: AcceptStore,
         observer: AcceptObserver,
         publisher: PointerPublisher,
+        features: FeatureCheck,
         deadline_s: float,
         max_backlog: int,
     ) -> None:
         self._store = store
         self._observer = observer
         self._publisher = publisher
+        self._features = features
         self._deadline_s = deadline_s
         self._max_backlog = max_backlog
         self._backlog = 0
@@ -102,7 +105,19 @@ class Accept:
             except StoreError:
                 continue  # callers of `submit` see the same error
 
-    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | StoreRejected]:
+    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | Refusal]:
+        refused = {
+            item.id: refusal
+            for item in items
+            if item.features and (refusal := self._features.refusal(item.features))
+        }
+        if not refused:
+            return await self._submit(items)
+        allowed = [item for item in items if item.id not in refused]
+        replies = iter(await self._submit(allowed) if allowed else ())
+        return [refused.get(item.id) or next(replies) for item in items]
+
+    async def _submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | StoreRejected]:
         self._refuse_if_full(len(items))
         started_at = time.monotonic()
         futures = [self._batches.put(item) for item in items]

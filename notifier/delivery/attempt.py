@@ -17,6 +17,7 @@ from notifier.delivery.claims import Claims
 from notifier.delivery.recorder import Finished, Recorder
 from notifier.delivery.release import Releases
 from notifier.domain.breaker import is_unasked
+from notifier.domain.features import KNOWN_PARTS
 from notifier.domain.liveness import STALE_AFTER_S
 from notifier.domain.outcome import (
     MAX_CODE_LENGTH,
@@ -50,6 +51,7 @@ RECORD_TIMEOUT_S: Final = 5.0
 """The least time for writing the last results once all attempts have ended."""
 OWN_LIMIT_MARGIN_S: Final = 5.0
 """How much later than a provider's own limit the worker's ends a call."""
+UNKNOWN: Final = "the content has a part of a later version; a worker of that version can send it"
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
 
 log = structlog.get_logger(__name__)
@@ -183,6 +185,8 @@ class Attempts:
             content = _decode(claimed.content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Refused(code="content_unreadable", is_local=True), False
+        if not content.keys() <= KNOWN_PARTS:
+            return Unavailable(code="feature_unknown", detail=UNKNOWN, is_local=True), False
         envelope = Envelope(
             id=claimed.id,
             claim=claimed.claim,

@@ -14,7 +14,8 @@ NotifierError
     │   │   └── StoreRefused   Postgres refuses this role or lacks a table: an operator must act
     │   └── StoreRejected      Postgres rejected the data: repeating cannot succeed
     ├── BrokerUnavailable      RabbitMQ did not answer, or refuses publishes
-    └── Overloaded             this process or the deployment has reached a limit
+    ├── Overloaded             this process or the deployment has reached a limit
+    └── FeatureUnavailable     a worker of an earlier version cannot send this yet
 """
 
 from __future__ import annotations
@@ -117,3 +118,11 @@ class Overloaded(InfrastructureError):
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class FeatureUnavailable(InfrastructureError):
+    """A worker does not understand a feature of a notification; nothing was stored."""
+
+    def __init__(self, feature: str, why: str) -> None:
+        super().__init__(f"the feature {feature} cannot be used yet: {why}")
+        self.feature = feature

@@ -35,6 +35,9 @@ from __future__ import annotations
 
 from typing import Final
 
+SENDING_KINDS: Final = frozenset({"worker", "dev"})
+"""The kinds of process that send and may hold leases."""
+
 BEAT_INTERVAL_S: Final = 1.0
 BEAT_TIMEOUT_S: Final = 2.0
 MAX_BEAT_GAP_S: Final = 2.5

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from notifier.domain.features import NO_FEATURES
 from notifier.domain.idempotency import IdempotencyKey
 
 NotificationId = NewType("NotificationId", UUID)
@@ -105,7 +106,8 @@ class NewNotification:
 
     `content` and `metadata` are encoded JSON documents. `delay` counts from the database's present
     time; None means none. `ttl` is the time from the acceptance until the notification expires.
-    `segments` is that of a text message, and is not stored.
+    `segments` is that of a text message, `features` are those that a worker must understand to send
+    it (domain/features.py); neither is stored.
     """
 
     id: NotificationId
@@ -118,6 +120,7 @@ class NewNotification:
     max_tries: int | None
     segments: int | None = None
     key: IdempotencyKey | None = None
+    features: frozenset[str] = NO_FEATURES
 
     @property
     def status(self) -> Status:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from notifier.domain.errors import IdempotencyKeyReused, StoreRejected
+from notifier.domain.errors import FeatureUnavailable, IdempotencyKeyReused, StoreRejected
 from notifier.domain.notification import NewNotification, NotificationId, Status
 
 
@@ -17,17 +17,19 @@ class Replayed(NamedTuple):
 
 
 Reply = Status | Replayed | IdempotencyKeyReused
+Refusal = StoreRejected | IdempotencyKeyReused | FeatureUnavailable
 
 
 class Acceptor(Protocol):
     """Stores notifications; implemented by delivery/accept.py."""
 
-    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | StoreRejected]:
+    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | Refusal]:
         """Store all; returns for each its status, its earlier answer, or why it was not stored.
 
-        Returns after the commit. Raises StoreUnavailable if the deadline passes first (some items
-        may be stored then), IdempotencyKeyInFlight if it passes while this process writes another
-        submit with one of the keys, and Overloaded at once if the process or the deployment is
-        full.
+        FeatureUnavailable is decided before keys are looked up: the repeat of a stored submit may
+        get it. Returns after the commit. Raises StoreUnavailable if the deadline passes first (some
+        items may be stored then), IdempotencyKeyInFlight if it passes while this process writes
+        another submit with one of the keys, and Overloaded at once if the process or the deployment
+        is full.
         """
         ...

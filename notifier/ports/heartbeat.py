@@ -14,10 +14,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from notifier.domain.breaker import ProviderFigures
-from notifier.domain.notification import (
-    QueueKey,
-    WorkerId,
-)
+from notifier.domain.errors import FeatureUnavailable
+from notifier.domain.features import NO_FEATURES
+from notifier.domain.notification import QueueKey, WorkerId
 
 
 class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,14 +54,15 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
 class Figures:
     """What a process reports about itself in its heartbeat.
 
-    `is_draining`: it stops, and takes no lease any longer. `version` is that of the process that
-    wrote them, None if it did not say.
+    `is_draining`: it stops, and takes no lease any longer. `version` and `features` are those of
+    the process that wrote them, None and empty if it did not say.
     """
 
     queues: Mapping[QueueKey, QueueFigures]
     providers: Mapping[str, ProviderFigures]
     is_draining: bool = False
     version: str | None = field(default=None, compare=False)
+    features: frozenset[str] = field(default=NO_FEATURES, compare=False)
 
 
 NO_FIGURES = Figures(queues={}, providers={})
@@ -91,7 +91,7 @@ class WorkerFigures:
     """Another process's heartbeat row.
 
     `kind` is api, worker or dev. `beat` is its counter. `age_s` is the age of the row by Postgres's
-    clock.
+    clock. `version` and `features` are as in `Figures`.
     """
 
     id: WorkerId
@@ -103,6 +103,8 @@ class WorkerFigures:
     queues: Mapping[QueueKey, QueueFigures]
     providers: Mapping[str, ProviderFigures]
     is_draining: bool = False
+    version: str | None = None
+    features: frozenset[str] = NO_FEATURES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,14 @@ class Departures(Protocol):
         A process that has just started may have no row yet: the caller must check again. No
         process has left before the first heartbeat of this one.
         """
+        ...
+
+
+class FeatureCheck(Protocol):
+    """Whether every worker understands what a notification needs."""
+
+    def refusal(self, features: Collection[str]) -> FeatureUnavailable | None:
+        """Return why a notification with these features may not be stored now, None if it may."""
         ...
 
 

@@ -183,6 +183,10 @@ class MembershipObserver(DependencyObserver, Protocol):
         """Report how many workers are alive."""
         ...
 
+    def workers_behind(self, count: int) -> None:
+        """Report how many workers lack a feature of this version."""
+        ...
+
     def processes_died(self, count: int) -> None:
         """Report processes that died without deregistering."""
         ...

@@ -69,8 +69,9 @@ class ProviderState:
 class WorkerState:
     """One row of `GET /v1/workers`: a process that has sent a heartbeat in the last minute.
 
-    `kind` is api, worker or dev. `version` is None of a process of an earlier version. `consumers`
-    is the number assigned to its queues; `busy` of these send.
+    `kind` is api, worker or dev. `version` is None of a process of an earlier version, and `lacks`
+    are the features of this version that it does not understand. `consumers` is the number assigned
+    to its queues; `busy` of these send.
     """
 
     id: WorkerId
@@ -82,6 +83,7 @@ class WorkerState:
     beat_at: datetime
     consumers: int
     busy: int
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

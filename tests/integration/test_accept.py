@@ -19,7 +19,12 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery import accept as accept_module
 from notifier.delivery.accept import Accept
 from notifier.domain.due import DueClass
-from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
+from notifier.domain.errors import (
+    FeatureUnavailable,
+    Overloaded,
+    StoreRejected,
+    StoreUnavailable,
+)
 from notifier.domain.notification import (
     NewNotification,
     NotificationId,
@@ -27,8 +32,10 @@ from notifier.domain.notification import (
     Status,
 )
 from notifier.ports.broker import Pointer
+from notifier.ports.heartbeat import WorkerFigures
 from notifier.ports.queries import Filter
 from notifier.ports.store import KeyedInsert
+from notifier.scheduling.cluster.worker_features import WorkerFeatures
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, due_ranges, worker_id
 
 
@@ -89,10 +96,13 @@ class Accepting:
     def __init__(self, store: GatedStore, *, deadline_s: float, max_backlog: int) -> None:
         self.store = store
         self.publisher = RecordingPublisher()
+        self.features = WorkerFeatures(Metrics(QUEUES, {}, version="0"))
+        self.features.beat_succeeded([])
         self.accept = Accept(
             store=store,
             observer=Metrics(QUEUES, {}, version="0"),
             publisher=self.publisher,
+            features=self.features,
             deadline_s=deadline_s,
             max_backlog=max_backlog,
         )
@@ -190,6 +200,25 @@ async def test_the_places_of_rows_that_are_not_stored_are_released(database_url:
         assert stored is Status.QUEUED
         assert accepting.publisher.enqueued == [good.id]
         assert accepting.publisher.reserved[EMAIL_HIGH] == 0
+
+
+async def test_what_a_worker_does_not_understand_is_not_stored_and_the_others_are(
+    database_url: str,
+) -> None:
+    copied, plain = a_notification(features=frozenset({"copies"})), a_notification()
+    old = WorkerFigures(
+        id=worker_id(), kind="worker", host="h", pid=1, beat=1, age_s=0.0, queues={}, providers={}
+    )
+    async with open_accepting(database_url) as accepting:
+        accepting.features.beat_succeeded([old])
+        refused, stored = await accepting.accept.submit([copied, plain])
+        assert isinstance(refused, FeatureUnavailable)
+        assert stored is Status.QUEUED
+        (refused,) = await accepting.accept.submit([copied])
+        assert isinstance(refused, FeatureUnavailable)
+        assert await stored_ids(database_url) == {plain.id}
+        accepting.features.beat_succeeded([])
+        assert await accepting.accept.submit([copied]) == [Status.QUEUED]
 
 
 async def test_a_rejected_row_fails_alone(database_url: str) -> None:

@@ -324,6 +324,7 @@ async def test_workers_are_a_list_of_one_page(client: aiohttp.ClientSession) -> 
                     "beat_at": "2030-01-31T08:00:05Z",
                     "consumers": 64,
                     "busy": 3,
+                    "lacks": ["copies"],
                 }
             ],
             "next_cursor": None,

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from notifier.domain.errors import Overloaded, StoreUnavailable
+from notifier.domain.errors import FeatureUnavailable, Overloaded, StoreUnavailable
 from notifier.domain.notification import Status
 from tests.unit.fakes_api import MemoryStore, make_api, make_rules, open_client, submit_body
 
@@ -328,6 +328,46 @@ async def test_a_batch_without_a_valid_item_is_a_problem_with_all_results(
         "$",
         "ttl_s",
     ]
+
+
+WITH_COPY = submit_body(content={"subject": "s", "body": "b", "cc": "eve@example.com"})
+
+
+async def test_what_a_worker_does_not_understand_is_refused_until_later(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    store.lacking = FeatureUnavailable("copies", "the worker on host node-1 does not understand it")
+    async with client.post(SUBMIT, json=WITH_COPY) as response:
+        problem = await problem_in(response, 503, "feature-unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+    assert "copies" in problem["detail"]
+    assert "node-1" in problem["detail"]
+    async with client.post(SUBMIT, json=submit_body()) as response:
+        assert response.status == 202
+
+
+async def test_in_a_batch_it_concerns_its_item_only(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    store.lacking = FeatureUnavailable("copies", "why")
+    async with client.post(BATCH, json={"notifications": [WITH_COPY, submit_body()]}) as response:
+        results = (await response.json())["results"]
+        assert response.status == 202
+    assert results[0]["problem"]["type"] == "urn:notifier:problem:feature-unavailable"
+    assert results[0]["problem"]["status"] == 503
+    assert results[1]["status"] == Status.QUEUED
+
+
+async def test_a_batch_of_which_every_item_must_wait_is_to_be_repeated(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    store.lacking = FeatureUnavailable("copies", "why")
+    async with client.post(BATCH, json={"notifications": [WITH_COPY] * 2}) as response:
+        problem = await problem_in(response, 503, "feature-unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+    assert len(problem["results"]) == 2
+    async with client.post(BATCH, json={"notifications": [WITH_COPY, 1]}) as response:
+        await problem_in(response, 400, "nothing-accepted")
 
 
 async def test_a_batch_of_a_thousand_is_accepted(

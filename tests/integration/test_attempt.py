@@ -122,6 +122,19 @@ async def test_an_attempt_without_a_provider_is_a_local_outcome_and_is_retried(
         assert await worker.status(item) is Status.RETRYING
 
 
+async def test_a_content_of_a_later_version_waits_for_a_worker_of_that_version(
+    database_url: str,
+) -> None:
+    async with open_worker(database_url) as worker:
+        later = a_notification(content=b'{"subject":"s","body":"b","mime":"x"}', max_tries=1)
+        known = a_notification(content=b'{"subject":"s","cc":["eve@example.com"]}')
+        for held in await worker.hold(later, known):
+            await worker.run(held.pointer)
+        view = await worker.view(later)
+        assert (view.status, view.tries, view.last_error) == (Status.RETRYING, 0, "feature_unknown")
+        assert [call.id for call in worker.provider.calls] == [known.id]
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"[]", b"{", b'{"a":"\xff"}', b'{"a":' * 10_000 + b"1" + b"}" * 10_000],

@@ -463,9 +463,10 @@ async def test_pauses_are_listed_with_their_note_and_end(cli: Cli) -> None:
 async def test_workers_are_listed(cli: Cli) -> None:
     heading, row = (await cli.run("workers")).out.splitlines()
     assert heading.split() == [
-        *("kind", "host", "pid", "version", "started", "heartbeat", "consumers", "busy")
+        *("kind", "host", "pid", "version", "started", "heartbeat", "consumers", "busy", "lacks")
     ]
     assert row.split()[:4] == ["worker", "node-1", "17", "0.2.0"]
+    assert row.split()[-1] == "copies"
     (worker,) = json.loads((await cli.run("workers", "--json")).out)["items"]
     assert worker["pid"] == 17
 

@@ -63,6 +63,7 @@ TABLE_CHECKS = {
     "postgres partitions",
     "notifications",
     "processes",
+    "features",
     "leases",
     "postgres connections",
     "channels",
@@ -488,6 +489,7 @@ class TestPostgres:
         assert not_checked(found) == {
             "postgres migrations",
             "processes",
+            "features",
             "leases",
             "deployments",
             "postgres connections",
@@ -764,6 +766,23 @@ class TestConfiguration:
         assert deployments.status is CheckStatus.WRONG
         assert "7 in email.low" in deployments.finding
         assert "its own vhost" in deployments.fix
+
+    async def test_a_worker_of_an_earlier_version_is_named_with_what_it_lacks(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        assert (await examined(environ, tmp_path))["features"].status is CheckStatus.OK
+        await in_database(
+            database_url,
+            "INSERT INTO workers (id, kind, host, pid, beat, figures) VALUES"
+            " (gen_random_uuid(), 'worker', 'node-7', 17, 1,"
+            """ '{"version": "0.1.9", "features": ["sender", "headers"]}'),"""
+            " (gen_random_uuid(), 'api', 'node-8', 18, 1, '{}')",
+        )
+        features = (await examined(environ, tmp_path))["features"]
+        assert features.status is CheckStatus.WARNING
+        assert "node-7 with pid 17 (0.1.9) lacks attachments, copies" in features.finding
+        assert "node-8" not in features.finding
+        assert "upgrade" in features.fix
 
 
 class TestRabbitmq:

@@ -11,6 +11,7 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
 from notifier.adapters.postgres.reader import open_reader
 from notifier.domain.breaker import ProviderFigures
+from notifier.domain.features import ALL_FEATURES
 from notifier.ports.heartbeat import NO_FIGURES, Figures, HeartbeatReply, QueueFigures
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, worker_id
 
@@ -67,6 +68,7 @@ async def test_other_processes_read_all_figures_that_a_process_wrote(database_ur
         [row] = (await beat(two, 1)).others
     assert (row.id, row.kind, row.host, row.pid, row.beat) == (one.worker, "worker", "h", 7, 2)
     assert (row.queues, row.providers) == (FIGURES.queues, FIGURES.providers)
+    assert (row.version, row.features) == (__version__, ALL_FEATURES)
     assert 0 <= row.age_s < 60
 
 
@@ -90,6 +92,7 @@ async def test_the_live_processes_are_listed_with_version_and_consumers(
     assert (unreadable.version, unreadable.consumers, unreadable.busy) == (None, 0, 0)
     assert (listed.id, listed.kind, listed.host, listed.pid) == (own.worker, "worker", "h", 7)
     assert (listed.version, listed.consumers, listed.busy) == (__version__, 4, 2)
+    assert (set(earlier.lacks), listed.lacks) == (ALL_FEATURES, ())
     assert listed.started_at <= listed.beat_at
 
 

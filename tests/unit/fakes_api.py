@@ -18,7 +18,7 @@ from notifier.api.http.server import open_server
 from notifier.api.rules import ApiRules
 from notifier.app.accepting import api_rules
 from notifier.domain.controls import BreakerState, Pause, Scope, ScopeKind
-from notifier.domain.errors import StoreRejected
+from notifier.domain.errors import FeatureUnavailable, StoreRejected
 from notifier.domain.notification import (
     AttemptView,
     NewNotification,
@@ -28,7 +28,7 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
-from notifier.ports.acceptor import Acceptor, Reply
+from notifier.ports.acceptor import Acceptor, Refusal, Reply
 from notifier.ports.queries import (
     Filter,
     Page,
@@ -66,7 +66,7 @@ class MemoryStore:
     """Acceptor, Reader, StatusReader and PauseStore in one.
 
     Every method raises `error`, if it is set. Submits wait until `released` is set. A submit to
-    `rejected_recipient` becomes StoreRejected.
+    `rejected_recipient` becomes StoreRejected, and one with a feature `lacking`, if it is set.
     """
 
     def __init__(self) -> None:
@@ -74,6 +74,7 @@ class MemoryStore:
         self.views: dict[NotificationId, NotificationView] = {}
         self.error: Exception | None = None
         self.rejected_recipient: str | None = None
+        self.lacking: FeatureUnavailable | None = None
         self.entered = asyncio.Event()
         self.released = asyncio.Event()
         self.released.set()
@@ -81,7 +82,7 @@ class MemoryStore:
         self.paused: dict[Scope, Pause] = {}
         self.breaker = BreakerState.OPEN
 
-    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | StoreRejected]:
+    async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | Refusal]:
         self._raise_error()
         self.entered.set()
         await self.released.wait()
@@ -118,6 +119,7 @@ class MemoryStore:
                 beat_at=PROBE_AT,
                 consumers=64,
                 busy=3,
+                lacks=("copies",),
             )
         ]
 
@@ -208,7 +210,9 @@ class MemoryStore:
         if self.error is not None:
             raise self.error
 
-    def _store(self, item: NewNotification) -> Status | StoreRejected:
+    def _store(self, item: NewNotification) -> Status | Refusal:
+        if item.features and self.lacking:
+            return self.lacking
         if item.recipient == self.rejected_recipient:
             return StoreRejected("invalid byte sequence in secret@example.com")
         status = Status.QUEUED if item.delay is None else Status.SCHEDULED

@@ -49,6 +49,7 @@ def test_a_request_that_was_not_carried_out_may_be_repeated() -> None:
         ProblemType.OVERLOADED,
         ProblemType.NOT_READY,
         ProblemType.KEY_IN_FLIGHT,
+        ProblemType.FEATURE_UNAVAILABLE,
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from notifier.adapters.postgres.heartbeat import decode_figures, encode_figures
 from notifier.domain.breaker import ProviderFigures
+from notifier.domain.features import ALL_FEATURES
 from notifier.ports.heartbeat import Figures, QueueFigures
 from tests.builders import EMAIL_HIGH
 
@@ -128,6 +129,24 @@ def test_a_queue_or_provider_that_does_not_fit_is_left_out() -> None:
     )
     assert figures.queues == {EMAIL_HIGH: QueueFigures(held=1)}
     assert figures.providers == {"smtp": ProviderFigures(calls=2)}
+
+
+def test_a_row_names_the_features_of_its_process() -> None:
+    assert decode_figures(encode_figures(FIGURES)).features == ALL_FEATURES
+
+
+@pytest.mark.parametrize(
+    ("stored", "features"),
+    [
+        (PREVIOUS_ROW, set()),
+        ('{"features": ["copies", "telepathy"]}', {"copies", "telepathy"}),
+        ('{"features": ["copies", 7, null]}', {"copies"}),
+        ('{"features": null}', set()),
+        ('{"features": {"copies": 1}}', set()),
+    ],
+)
+def test_what_is_no_feature_is_left_out(stored: str, features: set[str]) -> None:
+    assert decode_figures(stored).features == features
 
 
 @pytest.mark.parametrize("stored", ["", "[]", '{"queues": []}'])

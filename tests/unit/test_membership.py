@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.domain.breaker import ProviderFigures
 from notifier.domain.errors import StoreUnavailable
+from notifier.domain.features import ALL_FEATURES
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.ports.heartbeat import Figures, HeartbeatReply, QueueFigures, WorkerFigures
 from notifier.scheduling.cluster.membership import Membership, ProcessIdentity
@@ -48,6 +49,7 @@ class MemoryHeartbeat:
             queues=figures.queues,
             providers=figures.providers,
             is_draining=figures.is_draining,
+            features=ALL_FEATURES,
         )
         return HeartbeatReply(now=time.time(), others=others)
 

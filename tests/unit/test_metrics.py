@@ -70,6 +70,7 @@ def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> N
     observer.consumers_measured(queue, consumers=1, busy=1, limited_by=word)
     observer.provider_hanging(queue.channel, is_hanging=True)
     observer.workers_counted(2)
+    observer.workers_behind(1)
     observer.processes_died(1)
     observer.leases_held(1)
     observer.dependency_answered(provider, 0.1)

@@ -23,11 +23,12 @@ from notifier.adapters.postgres.connection import (
 )
 from notifier.adapters.postgres.controls import KINDS, breaker_of, pause_of
 from notifier.adapters.postgres.diagnosis import ConfiguredNames, MissingRight, Server
+from notifier.adapters.postgres.reader import worker_of
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import MAX_COUNTED_DUE, MAX_LOSS_CHECKED
 from notifier.domain.errors import NotifierError, StoreError, StoreRefused, StoreUnavailable
 from notifier.domain.finding import Finding, not_checked, wrong
-from notifier.domain.liveness import DEAD_AFTER_S
+from notifier.domain.liveness import DEAD_AFTER_S, SENDING_KINDS
 from notifier.ports.store import LostFound, UnconfiguredQueue
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _TABLE_CHECKS: Final = (
     diagnosis.DAYS,
     diagnosis.NOTIFICATIONS,
     diagnosis.PROCESSES,
+    diagnosis.FEATURES,
     diagnosis.LEASES,
     diagnosis.CONNECTIONS,
     *diagnosis.CONFIGURATION_CHECKS,
@@ -154,11 +156,17 @@ async def _tables(
     try:
         counts = await _process_counts(session)
     except _QueryFailed as error:
-        remaining = (diagnosis.PROCESSES, diagnosis.LEASES, diagnosis.CONNECTIONS)
+        remaining = (
+            diagnosis.PROCESSES,
+            diagnosis.FEATURES,
+            diagnosis.LEASES,
+            diagnosis.CONNECTIONS,
+        )
         return findings + _all_unchecked(remaining, str(error))
     return [
         *findings,
         diagnosis.of_processes(counts),
+        await _or_unchecked(diagnosis.FEATURES, _features(session)),
         await _or_unchecked(diagnosis.LEASES, _leases(session, queues, counts)),
         diagnosis.of_connections(server, counts),
         *await _provider_connections(session),
@@ -229,6 +237,12 @@ async def _leases(
 ) -> Finding:
     rows = await session.fetch(statement("checkup_leases"), queues, DEAD_AFTER_S)
     return diagnosis.of_leases([row["name"] for row in rows], counts)
+
+
+async def _features(session: _ReadOnlySession) -> Finding:
+    rows = await session.fetch(statement("workers"))
+    workers = [worker_of(row) for row in rows if row["kind"] in SENDING_KINDS]
+    return diagnosis.of_features(workers)
 
 
 async def _process_counts(session: _ReadOnlySession) -> Mapping[str, int]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from notifier.domain.controls import Breaker, Pause, Scope
+    from notifier.ports.queries import WorkerState
     from notifier.ports.store import LostFound, UnconfiguredQueue
 
 REACH: Final = "postgres"
@@ -28,6 +29,7 @@ RIGHTS: Final = "postgres rights"
 DAYS: Final = "postgres partitions"
 NOTIFICATIONS: Final = "notifications"
 PROCESSES: Final = "processes"
+FEATURES: Final = "features"
 LEASES: Final = "leases"
 CONNECTIONS: Final = "postgres connections"
 CHANNELS: Final = "channels"
@@ -219,6 +221,23 @@ def of_processes(counts: Mapping[str, int]) -> Finding:
             PROCESSES, f"{finding}; without an API nothing is accepted", "start `notifier api`"
         )
     return ok(PROCESSES, finding)
+
+
+def of_features(workers: Sequence[WorkerState]) -> Finding:
+    """Judge whether every worker understands what this version's API accepts."""
+    behind = [worker for worker in workers if worker.lacks]
+    if not behind:
+        return ok(FEATURES, "every worker understands all features of this version")
+    named = "; ".join(
+        f"the worker on {worker.host} with pid {worker.pid} ({worker.version or 'an old version'}) "
+        f"lacks {', '.join(worker.lacks)}"
+        for worker in behind
+    )
+    fix = (
+        "finish the upgrade; until then submits with these features get 503, and what was accepted "
+        "before such a worker started is sent without them"
+    )
+    return warning(FEATURES, named, fix)
 
 
 def of_leases(unheld: Sequence[str], counts: Mapping[str, int]) -> Finding:

@@ -17,6 +17,7 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.tolerant import decode_entries
 from notifier.domain.breaker import ProviderFigures
+from notifier.domain.features import FEATURES
 from notifier.domain.notification import QueueKey, WorkerId
 from notifier.ports.heartbeat import (
     NO_FIGURES,
@@ -46,6 +47,7 @@ class _StoredFigures(msgspec.Struct):
     providers: dict[str, msgspec.Raw] = {}
     draining: bool = False
     version: str | None = None
+    features: object = None
 
 
 _decoder = msgspec.json.Decoder(_StoredFigures)
@@ -58,6 +60,7 @@ def encode_figures(figures: Figures) -> str:
         "queues": queues,
         "providers": figures.providers,
         "version": __version__,
+        "features": list(FEATURES),
         **({"draining": True} if figures.is_draining else {}),
     }
     return msgspec.json.encode(stored).decode()
@@ -77,7 +80,13 @@ def decode_figures(stored: str) -> Figures:
         providers=decode_entries(decoded.providers, str, ProviderFigures),
         is_draining=decoded.draining,
         version=decoded.version,
+        features=_names(decoded.features),
     )
+
+
+def _names(stored: object) -> frozenset[str]:
+    names = stored if isinstance(stored, list) else []
+    return frozenset(name for name in names if isinstance(name, str))
 
 
 class PostgresHeartbeat:
@@ -139,6 +148,8 @@ def _worker_figures(row: Record, figures: Figures) -> WorkerFigures:
         queues=figures.queues,
         providers=figures.providers,
         is_draining=figures.is_draining,
+        version=figures.version,
+        features=figures.features,
     )
 
 

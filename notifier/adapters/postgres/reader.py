@@ -17,6 +17,7 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.heartbeat import decode_figures
 from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.statements import statement
+from notifier.domain.features import ALL_FEATURES
 from notifier.domain.notification import (
     FINAL,
     WAITING,
@@ -90,7 +91,7 @@ class PostgresReader:
 
     async def workers(self) -> Sequence[WorkerState]:
         rows = await next(self._connections).fetch(statement("workers"))
-        return list(map(_worker, rows))
+        return list(map(worker_of, rows))
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Connection[Record]]:
@@ -247,7 +248,8 @@ def _attempt(row: Record) -> AttemptView:
     )
 
 
-def _worker(row: Record) -> WorkerState:
+def worker_of(row: Record) -> WorkerState:
+    """Return the process that a row of workers.sql describes."""
     try:
         figures = decode_figures(row["figures"])
     except ValueError:  # of another version: the process is alive all the same
@@ -262,6 +264,7 @@ def _worker(row: Record) -> WorkerState:
         beat_at=row["beat_at"],
         consumers=sum(queue.consumers for queue in figures.queues.values()),
         busy=sum(queue.busy for queue in figures.queues.values()),
+        lacks=tuple(sorted(ALL_FEATURES - figures.features)),
     )
 
 

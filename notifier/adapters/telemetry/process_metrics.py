@@ -42,6 +42,11 @@ class ProcessMetrics:
             "Workers that are alive, as this process sees it.",
             registry=registry,
         )
+        self._behind = Gauge(
+            "notifier_workers_behind",
+            "Workers of an earlier version that lack a feature of this process.",
+            registry=registry,
+        )
         self._leases = Gauge(
             "notifier_leases",
             "Queues whose rows this process publishes, because it holds their leases.",
@@ -58,6 +63,9 @@ class ProcessMetrics:
 
     def workers_counted(self, count: int) -> None:
         self._workers.set(count)
+
+    def workers_behind(self, count: int) -> None:
+        self._behind.set(count)
 
     def leases_held(self, count: int) -> None:
         self._leases.set(count)

@@ -156,6 +156,14 @@ class ProblemType(Enum):
         "This process handles as many requests as it may, or too many notifications wait.",
         Repeat.SAFE,
     )
+    FEATURE_UNAVAILABLE = Definition(
+        "feature-unavailable",
+        "A worker does not understand a feature of this notification yet",
+        503,
+        "A worker of an earlier version runs, as during an upgrade. It would send the notification "
+        "without a part of its content. The detail names the feature and the worker.",
+        Repeat.SAFE,
+    )
     NOT_READY = Definition(
         "not-ready",
         "This process is not ready",

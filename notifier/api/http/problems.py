@@ -21,6 +21,7 @@ from notifier.api.requests import WHOLE_BODY
 from notifier.api.responses import BatchRefusal, Problem
 from notifier.domain.errors import (
     DomainError,
+    FeatureUnavailable,
     IdempotencyKeyInFlight,
     IdempotencyKeyReused,
     InfrastructureError,
@@ -46,7 +47,7 @@ class RequestRefused(DomainError):
 
 def problem_of(error: Exception) -> Problem:
     """Returns the problem that describes an exception to the caller."""
-    return _as_refusal(error).problem
+    return as_refusal(error).problem
 
 
 def batch_refusal(error: Exception) -> BatchRefusal:
@@ -56,7 +57,7 @@ def batch_refusal(error: Exception) -> BatchRefusal:
 
 def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every exception. A 500 is logged."""
-    refusal = _as_refusal(error)
+    refusal = as_refusal(error)
     if refusal.problem.status == ProblemType.INTERNAL_ERROR.status:
         _log_unexpected(request, error)
     urn = request_urn(request_id(request.scope))
@@ -68,7 +69,8 @@ def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Respo
     )
 
 
-def _as_refusal(error: Exception) -> RequestRefused:
+def as_refusal(error: Exception) -> RequestRefused:
+    """Returns the refusal that describes an exception to the caller."""
     match error:
         case RequestRefused():
             return error
@@ -94,6 +96,10 @@ def _as_refusal(error: Exception) -> RequestRefused:
             return RequestRefused(
                 ProblemType.KEY_IN_FLIGHT.problem("Repeat the same request later."),
                 {"Retry-After": "1"},
+            )
+        case FeatureUnavailable():
+            return RequestRefused(
+                ProblemType.FEATURE_UNAVAILABLE.problem(f"{error}."), {"Retry-After": "10"}
             )
         case InfrastructureError():
             return _outage(error)

@@ -16,7 +16,7 @@ from notifier.api.http.body import BodyLimit, read_json_body
 from notifier.api.http.deadline import deadline
 from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.problem_types import ProblemType
-from notifier.api.http.problems import RequestRefused, batch_refusal
+from notifier.api.http.problems import RequestRefused, as_refusal, batch_refusal
 from notifier.api.http.public_address import PublicAddress
 from notifier.api.http.query import ListQuery, next_cursor, parse_include
 from notifier.api.http.raw_response import json_response
@@ -33,13 +33,13 @@ from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.idempotency import RequestKeys, request_keys
 from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import (
-    IdempotencyKeyReused,
+    FeatureUnavailable,
     InvalidNotification,
     NotFound,
-    StoreRejected,
+    NotifierError,
 )
 from notifier.domain.notification import NewNotification, NotificationId, Status
-from notifier.ports.acceptor import Acceptor, Replayed, Reply
+from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply
 from notifier.ports.queries import Filter, Page, Reader
 
 NOTIFICATIONS: Final = "/v1/notifications"
@@ -88,7 +88,7 @@ class NotificationRoutes:
             body = await read_json_body(request, self._submit_limit)
             new = self._validator.validate(body, keys)
             (reply,) = await self._acceptor.submit([new])
-        if isinstance(reply, StoreRejected | IdempotencyKeyReused):
+        if isinstance(reply, NotifierError):
             raise reply
         accepted = _accepted(new, reply)
         location = f"{self._address.prefix(request.scope)}{NOTIFICATIONS}/{accepted.id}".encode()
@@ -139,7 +139,7 @@ class NotificationRoutes:
         except (InvalidNotification, RequestRefused) as error:
             return batch_refusal(error)
 
-    async def _submit_items(self, items: Sequence[_Item]) -> Sequence[Reply | StoreRejected]:
+    async def _submit_items(self, items: Sequence[_Item]) -> Sequence[Reply | Refusal]:
         valid = [item for item in items if isinstance(item, NewNotification)]
         return await self._acceptor.submit(valid) if valid else ()
 
@@ -162,8 +162,8 @@ def _parse_id(text: str) -> NotificationId:
     return NotificationId(UUID(text))
 
 
-def _result(new: NewNotification, reply: Reply | StoreRejected) -> Accepted | BatchRefusal:
-    if isinstance(reply, StoreRejected | IdempotencyKeyReused):
+def _result(new: NewNotification, reply: Reply | Refusal) -> Accepted | BatchRefusal:
+    if isinstance(reply, NotifierError):
         return batch_refusal(reply)
     return _accepted(new, reply)
 
@@ -174,7 +174,7 @@ def _accepted(new: NewNotification, reply: Status | Replayed) -> Accepted:
     return Accepted(id=id_, status=status, queue=str(new.queue), segments=segments)
 
 
-def _batch_response(items: Sequence[_Item], replies: Sequence[Reply | StoreRejected]) -> ASGIApp:
+def _batch_response(items: Sequence[_Item], replies: Sequence[Reply | Refusal]) -> ASGIApp:
     """Makes the response. `replies` are those to the items that were valid."""
     reply = iter(replies)
     results = [
@@ -185,5 +185,15 @@ def _batch_response(items: Sequence[_Item], replies: Sequence[Reply | StoreRejec
         is_replay = not any(isinstance(reply, Status) for reply in replies)
         headers = [REPLAYED] if is_replay else []
         return json_response(BatchResponse(results), status=202, headers=headers)
-    problem = ProblemType.NOTHING_ACCEPTED.problem("`results` holds the problem of every item.")
-    raise RequestRefused(msgspec.structs.replace(problem, results=refused))
+    refusal = _refusal(replies, are_all=len(replies) == len(items))
+    refusal.problem = msgspec.structs.replace(refusal.problem, results=refused)
+    raise refusal
+
+
+def _refusal(replies: Sequence[Reply | Refusal], *, are_all: bool) -> RequestRefused:
+    """Returns the refusal of a batch of which nothing was stored: one to be repeated if all are."""
+    unavailable = [reply for reply in replies if isinstance(reply, FeatureUnavailable)]
+    if are_all and len(unavailable) == len(replies):
+        return as_refusal(unavailable[0])
+    detail = "`results` holds the problem of every item."
+    return RequestRefused(ProblemType.NOTHING_ACCEPTED.problem(detail))

@@ -71,7 +71,7 @@ ROUTES: Final = (
         example=_SUBMIT_EXAMPLE,
         response=Accepted,
         takes_key=True,
-        problems=(*_BODY_PROBLEMS, *_KEY_PROBLEMS),
+        problems=(*_BODY_PROBLEMS, ProblemType.FEATURE_UNAVAILABLE, *_KEY_PROBLEMS),
     ),
     Route(
         id="submitBatch",
@@ -89,7 +89,7 @@ ROUTES: Final = (
         example={"notifications": [_SUBMIT_EXAMPLE]},
         response=BatchResponse,
         takes_key=True,
-        problems=(*_BODY_PROBLEMS, ProblemType.KEY_IN_FLIGHT),
+        problems=(*_BODY_PROBLEMS, ProblemType.FEATURE_UNAVAILABLE, ProblemType.KEY_IN_FLIGHT),
     ),
     Route(
         id="getNotification",

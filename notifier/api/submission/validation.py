@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,6 +18,7 @@ from notifier.api.submission.content import check_content, encode_content, encod
 from notifier.api.submission.email_fields import RECIPIENT_NAME, checked_mailbox, sender_parts
 from notifier.api.submission.idempotency import NO_KEYS, RequestKeys, checked_key
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.features import NO_FEATURES, features_of
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
 from notifier.domain.text_segments import count_segments
@@ -67,16 +68,18 @@ class SubmitValidator:
 
     def _validated(self, submit: Submit) -> NewNotification:
         delay, mailbox = self._delay(submit), self._mailbox(submit)
+        parts = self._parts(submit, mailbox.name)
         return NewNotification(
             id=NotificationId(uuid7()),
             recipient=mailbox.address,
-            content=self._content(submit, mailbox.name),
+            content=self._encoded(submit, parts),
             queue=QueueKey(Channel(submit.channel), submit.priority),
             metadata=self._metadata(submit),
             delay=delay,
             ttl=self._ttl(submit, delay or timedelta()),
             max_tries=_max_tries(submit),
             segments=self._segments(submit),
+            features=features_of(parts) if parts else NO_FEATURES,
         )
 
     def _faults(self, body: bytes | msgspec.Raw) -> Sequence[InvalidNotification]:
@@ -114,12 +117,18 @@ class SubmitValidator:
             return checked_mailbox(submit.recipient, "recipient")
         return NamedAddress("", checked_recipient(kind, submit.recipient))
 
-    def _content(self, submit: Submit, name: str = "") -> bytes:
+    def _content(self, submit: Submit) -> bytes:
+        return self._encoded(submit, self._parts(submit))
+
+    def _parts(self, submit: Submit, name: str = "") -> Mapping[str, object]:
+        """Returns the parts of the content beside its text; `name` is that of the recipient."""
         kind, content = self._channel(submit).address, submit.content
         check_content(kind, content)
         parts = sender_parts(kind, content, self._rules.allowed_headers)
-        others = {**parts, RECIPIENT_NAME: name} if name else parts
-        return encode_content(content, max_bytes=self._rules.max_content_bytes, others=others)
+        return {**parts, RECIPIENT_NAME: name} if name else parts
+
+    def _encoded(self, submit: Submit, parts: Mapping[str, object]) -> bytes:
+        return encode_content(submit.content, max_bytes=self._rules.max_content_bytes, others=parts)
 
     def _segments(self, submit: Submit) -> int | None:
         if self._channel(submit).address is not AddressKind.PHONE:

@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from notifier.domain.errors import StoreError
-from notifier.domain.liveness import BEAT_INTERVAL_S, BEAT_TIMEOUT_S, STALE_AFTER_S
+from notifier.domain.liveness import (
+    BEAT_INTERVAL_S,
+    BEAT_TIMEOUT_S,
+    SENDING_KINDS,
+    STALE_AFTER_S,
+)
 from notifier.lifecycle import uptime_s, wait
 from notifier.scheduling.cluster.cluster_figures import ClusterFigures
 from notifier.scheduling.cluster.failure_detector import FailureDetector
+from notifier.scheduling.cluster.worker_features import WorkerFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -29,9 +35,6 @@ if TYPE_CHECKING:
 MAX_CLOCK_SKEW_S: Final = 5.0
 """With a larger difference to Postgres's clock a process is not ready: its ids are made from its
 clock and would belong to another day than their rows."""
-
-SENDING_KINDS: Final = frozenset({"worker", "dev"})
-"""The kinds of process that send and may hold leases."""
 
 NO_HEARTBEAT_YET: Final = "no heartbeat yet"
 
@@ -66,6 +69,7 @@ class Membership(ClusterFigures):
         self._heartbeat = heartbeat
         self._identity = identity
         self._observer = observer
+        self.features = WorkerFeatures(observer)
         self._observed_deaths: set[WorkerId] = set()
         self._beat = 0
         self._requested_at = float("-inf")
@@ -105,6 +109,7 @@ class Membership(ClusterFigures):
         self._requested_at, self._failure = requested_at, ""
         self._observer.dependency_answered("postgres", uptime_s() - requested_at)
         self._detector.beat_succeeded(reply.others, time.monotonic())
+        self.features.beat_succeeded(reply.others)
         self._report_processes()
         self._note_refusal(reply.refusal)
         self._skew_s = time.time() - reply.now

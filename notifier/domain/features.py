@@ -1,0 +1,37 @@
+"""The features that a worker must understand to send a notification as it was submitted.
+
+A worker of an earlier version leaves out the parts of a content that it does not know. Each
+heartbeat therefore names the features of its process, and a submit with a feature that a worker
+lacks is refused. From this version on, a worker also leaves a content of a later version to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+PLAIN_PARTS: Final = frozenset({"subject", "body", "html", "data"})
+"""The parts of a stored content that every version understands."""
+
+FEATURES: Final[Mapping[str, Collection[str]]] = {
+    "recipient_name": ("recipient_name",),
+    "sender": ("from", "reply_to"),
+    "copies": ("cc", "bcc"),
+    "headers": ("headers",),
+    "attachments": ("attachments",),
+}
+"""Every feature of this version, and the parts of a stored content that need it.
+
+A new feature is a new line. Other versions read the names: a name keeps its meaning for ever.
+"""
+
+NO_FEATURES: Final = frozenset[str]()
+ALL_FEATURES: Final = frozenset(FEATURES)
+KNOWN_PARTS: Final = PLAIN_PARTS.union(*FEATURES.values())
+"""A content with any other part is of a later version."""
+_FEATURE_OF: Final = {part: name for name, parts in FEATURES.items() for part in parts}
+
+
+def features_of(parts: Iterable[str]) -> frozenset[str]:
+    """Return the features that a content with these parts needs beyond the plain ones."""
+    return frozenset(_FEATURE_OF[part] for part in parts if part not in PLAIN_PARTS)
