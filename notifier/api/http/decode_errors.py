@@ -50,10 +50,15 @@ def missing_field(path: str) -> InvalidNotification:
     return InvalidNotification(path, "a value: this field is required")
 
 
-def unknown_field(name: str, *, prefix: str, paths: Sequence[str]) -> InvalidNotification:
-    """Makes the error of a field that the object at `prefix` does not have."""
+def unknown_field(
+    name: str, *, prefix: str, paths: Sequence[str], is_searched: bool = True
+) -> InvalidNotification:
+    """Makes the error of a field that the object at `prefix` does not have.
+
+    `is_searched` is as in `suggested`.
+    """
     path = f"{prefix}.{name}" if prefix else name
-    if meant := suggested(name, paths):
+    if meant := suggested(name, paths, is_searched=is_searched):
         return InvalidNotification(path, meant, detail=f"unknown field, did you mean {meant}?")
     known = [of.rpartition(".")[2] for of in paths if of.rpartition(".")[0] == prefix]
     expected = f"only {', '.join(known)} here" if known else "no fields here"

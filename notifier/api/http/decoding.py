@@ -37,20 +37,29 @@ class BodyDecoder(Generic[T]):
 
         Raises InvalidNotification for wrong fields, and RequestRefused for a body that is not JSON.
         """
+        decoded = self.decode_or_find_faults(body)
+        if isinstance(decoded, DecodedFields):
+            raise InvalidNotification.of(decoded.faults)
+        return decoded
+
+    def decode_or_find_faults(self, body: bytes | msgspec.Raw) -> T | DecodedFields:
+        """Decodes a body; one with wrong fields field by field, with at least one fault.
+
+        Raises InvalidNotification for a body that is no object, or is nested too deeply, and
+        RequestRefused for a body that is not JSON.
+        """
         try:
             return self._decoder.decode(body)
         except msgspec.ValidationError as error:
-            first = invalid_field(str(error), paths=self._paths)
-            raise InvalidNotification.of(self.decode_fields(body).faults or [first]) from error
+            decoded = decode_fields(self._struct, body)
+            if decoded.faults:
+                return decoded
+            raise invalid_field(str(error), paths=self._paths) from error
         except RecursionError as error:
             field = path_of_deep_nesting(bytes(body))
             raise InvalidNotification(field, NESTING_EXPECTED) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _unstorable_in(bytes(body)) or _malformed() from error
-
-    def decode_fields(self, body: bytes | msgspec.Raw) -> DecodedFields:
-        """Decodes each field by itself. Costs far more than `decode`: for wrong bodies only."""
-        return decode_fields(self._struct, body)
 
 
 def _unstorable_in(body: bytes) -> InvalidNotification | None:

@@ -14,6 +14,8 @@ from notifier.api.http.problem_types import MAX_ERRORS
 from notifier.api.http.suggestions import field_paths
 from notifier.domain.errors import InvalidNotification
 
+MAX_SEARCHES: Final = 3
+"""For how many unknown names of a body similar ones are searched: a search is most of the cost."""
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -46,6 +48,7 @@ class _Search:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = paths
+        self._searches = 0
         self.faults: list[InvalidNotification] = []
 
     def decode(
@@ -58,7 +61,7 @@ class _Search:
             if len(self.faults) >= MAX_ERRORS:
                 return values
             if name not in fields:
-                self.faults.append(unknown_field(name, prefix=prefix, paths=self._paths))
+                self.faults.append(self._unknown(name, prefix))
                 continue
             try:
                 values[name] = fields[name].decoder.decode(raw)
@@ -67,6 +70,11 @@ class _Search:
         absent = [name for name in fields if fields[name].is_required and name not in raws]
         self.faults += [missing_field(_joined(prefix, name)) for name in absent]
         return values
+
+    def _unknown(self, name: str, prefix: str) -> InvalidNotification:
+        self._searches += 1
+        is_searched = self._searches <= MAX_SEARCHES
+        return unknown_field(name, prefix=prefix, paths=self._paths, is_searched=is_searched)
 
     def _search(
         self, field: _Field, raw: msgspec.Raw, path: str, error: msgspec.ValidationError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import msgspec
@@ -13,6 +13,8 @@ from notifier.domain.similar_names import most_similar
 
 _MAX_COMPARED: Final = 40
 """Characters of an unknown name that are compared."""
+_MAX_CACHED: Final = 64
+_WORD_END: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "recipient": "to address email phone phone_number token device_token recipients destination",
     "body": "text message msg content text_body plain plain_text",
@@ -49,17 +51,30 @@ def field_paths(struct: type[msgspec.Struct]) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def suggested(name: str, paths: Sequence[str]) -> str | None:
+def suggested(name: str, paths: Sequence[str], *, is_searched: bool = True) -> str | None:
     """Returns the path that an unknown name stands for, None if no path is similar.
 
-    Compares the last step of the paths, whatever their case: `maxTries` means `max_tries`.
+    Compares the last step of the paths, whatever their case: `maxTries` means `max_tries`. Similar
+    names cost far more than known ones: they are only searched for if `is_searched`.
     """
-    by_name = {path.rpartition(".")[2]: path for path in paths}
-    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:_MAX_COMPARED]).replace("-", "_").lower()
-    if plain in by_name:
-        return by_name[plain]
-    for known, path in by_name.items():
-        if plain in _OTHER_NAMES.get(known, "").split():
-            return path
-    similar = most_similar(plain, by_name)
+    plain = _WORD_END.sub("_", name[:_MAX_COMPARED]).replace("-", "_").lower()
+    by_name = _paths_by_name(tuple(paths))
+    other_names = _paths_by_other_name(tuple(paths))
+    if meant := by_name.get(plain) or other_names.get(plain):
+        return meant
+    similar = most_similar(plain, by_name) if is_searched else None
     return by_name[similar] if similar else None
+
+
+@lru_cache(_MAX_CACHED)
+def _paths_by_name(paths: tuple[str, ...]) -> Mapping[str, str]:
+    return {path.rpartition(".")[2]: path for path in paths}
+
+
+@lru_cache(_MAX_CACHED)
+def _paths_by_other_name(paths: tuple[str, ...]) -> Mapping[str, str]:
+    others: dict[str, str] = {}
+    for name, path in _paths_by_name(paths).items():
+        for other in _OTHER_NAMES.get(name, "").split():
+            others.setdefault(other, path)
+    return others

@@ -11,6 +11,7 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from notifier.api.http.decoding import BodyDecoder
+from notifier.api.http.field_by_field import DecodedFields
 from notifier.api.requests import Content, Submit
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.api.submission.addresses import checked_recipient
@@ -58,13 +59,16 @@ class SubmitValidator:
         `number` is its place in a batch. Raises InvalidNotification with all wrong fields,
         RequestRefused for a body that is not JSON.
         """
+        submit = _SUBMIT.decode_or_find_faults(body)
+        if isinstance(submit, DecodedFields):
+            right = Submit(**{**_NOTHING, **submit.values})
+            raise InvalidNotification.of(self._faults(right, submit.faults))
         try:
-            submit = _SUBMIT.decode(body)
             new = self._validated(submit)
             key = keys.key_of(submit, body, number)
             return new if key is None else replace(new, key=key)
         except InvalidNotification as error:
-            raise InvalidNotification.of(self._faults(body) or [error]) from error
+            raise InvalidNotification.of(self._faults(submit) or [error]) from error
 
     def _validated(self, submit: Submit) -> NewNotification:
         delay, mailbox = self._delay(submit), self._mailbox(submit)
@@ -82,16 +86,14 @@ class SubmitValidator:
             features=features_of(parts) if parts else NO_FEATURES,
         )
 
-    def _faults(self, body: bytes | msgspec.Raw) -> Sequence[InvalidNotification]:
-        """Returns what is wrong with every field, also with those whose type is right.
+    def _faults(
+        self, submit: Submit, found: Sequence[InvalidNotification] = ()
+    ) -> Sequence[InvalidNotification]:
+        """Returns what is wrong with every field: what was `found`, and what the checks find.
 
         A check is left out if a field that it needs is wrong.
         """
-        decoded = _SUBMIT.decode_fields(body)
-        if not decoded.values and not decoded.faults:
-            return ()
-        submit = Submit(**{**_NOTHING, **decoded.values})
-        faults = list(decoded.faults)
+        faults = list(found)
         wrong = {fault.field.partition(".")[0] for fault in faults}
         for fields, check in self._checks:
             if wrong.isdisjoint(fields):
