@@ -11,6 +11,7 @@ import pytest
 from notifier.api.http import decoding, field_by_field, suggestions
 from notifier.api.http.field_by_field import MAX_SEARCHES
 from notifier.api.submission.validation import SubmitValidator
+from notifier.domain import similar_names
 from notifier.domain.errors import InvalidNotification
 from tests.unit.fakes_api import DEFAULT_RULES, submit_body
 
@@ -33,7 +34,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         searched.append(name)
         return search(name, known)
 
-    search = suggestions.most_similar
+    search = similar_names.most_similar
     monkeypatch.setattr(suggestions, "most_similar", most_similar)
     return searched
 

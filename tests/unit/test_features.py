@@ -80,7 +80,7 @@ def test_a_submit_needs_the_features_of_its_parts(part: dict[str, object], featu
 def test_a_plain_submit_needs_none() -> None:
     content = {"subject": "s", "body": "b", "html": "h", "data": {}}
     assert validate(content=content).features == NO_FEATURES
-    given_but_empty = {"cc": [], "bcc": None, "headers": {}, "attachments": []}
+    given_but_empty: dict[str, object] = {"cc": [], "bcc": None, "headers": {}, "attachments": []}
     assert validate(content={**content, **given_but_empty}).features == NO_FEATURES
 
 
