@@ -148,6 +148,12 @@ class System:
         ready = f"{self.api_url}/health/ready"
         return self._spawn("api", ready_url=ready, module=module, **environ)
 
+    def spawn_api_at(self, port: int, **environ: str) -> Child:
+        """Start a further API at this port without waiting; `environ` as in `spawn_worker`."""
+        ready = f"http://{LOOPBACK}:{port}/health/ready"
+        environ = {"NOTIFIER_API__PORT": str(port), **environ}
+        return self._spawn("api", ready_url=ready, **environ)
+
     def spawn_sandbox(self) -> Child:
         """Start the sandbox without waiting."""
         return self._spawn("sandbox", ready_url=f"{self.sandbox_url}/calls/summary")

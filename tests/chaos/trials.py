@@ -15,6 +15,7 @@ from tests.chaos.hostile import (
     slow_bodies,
     slow_heads,
 )
+from tests.chaos.idempotency import idempotency_kills
 from tests.chaos.overload import overload
 from tests.chaos.restart import RATES, everything_restarted
 from tests.chaos.results import Result
@@ -73,6 +74,15 @@ TRIALS: Final[Mapping[str, Trial]] = {
         ),
         Trial(run=endless_bodies, text="20 callers send bodies without an end."),
         Trial(run=many_headers, text="50 callers send 10,000 headers each."),
+        Trial(
+            run=idempotency_kills,
+            workers=(),
+            text="Four API processes behind proxies; 20,000 submits (100,000 with `CHAOS_LONG=1`) "
+            "with idempotency keys, each key in one to five of them, some with another body, some "
+            "beside a twin that Postgres refuses. Every 5 s a process of the commit that brought "
+            "the keys is killed (-9) and one of this code started; answers to callers and of "
+            "Postgres are lost; the day changes.",
+        ),
         Trial(
             run=everything_restarted,
             workers=((), ()),

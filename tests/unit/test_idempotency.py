@@ -157,7 +157,7 @@ async def test_another_body_with_the_key_is_refused(
 ) -> None:
     await post(client, SUBMIT, submit_body(), "order-1")
     other = await post(client, SUBMIT, submit_body(priority="low"), "order-1")
-    assert (other.status, other.problem) == (422, "idempotency-key-reused")
+    assert (other.status, other.problem) == (422, "idempotency-mismatch")
     assert len(store.new) == 1
 
 
@@ -176,7 +176,7 @@ async def test_a_key_in_flight_is_409_with_a_time_to_repeat(
     store.error = IdempotencyKeyInFlight()
     for path, body in ((SUBMIT, submit_body()), (BATCH, {"notifications": [submit_body()]})):
         answer = await post(client, path, body, "order-1")
-        assert (answer.status, answer.problem) == (409, "idempotency-key-in-flight")
+        assert (answer.status, answer.problem) == (409, "idempotency-pending")
         assert answer.headers["Retry-After"] == "1"
 
 

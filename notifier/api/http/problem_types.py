@@ -21,8 +21,8 @@ class Repeat(StrEnum):
     USELESS = "No. The same request would get the same answer: change it first."
     SAFE = "Yes. Nothing was stored: repeat it, after the time in Retry-After if there is one."
     UNCERTAIN = (
-        "With care. The change may have been stored: a repeated submit may send the message twice. "
-        "Requests that only read may be repeated."
+        "With care. The change may have been stored: a repeated submit without an idempotency key "
+        "may send the message twice. Requests that only read may be repeated."
     )
 
 
@@ -116,14 +116,15 @@ class ProblemType(Enum):
         "The body is not declared as application/json, or it is compressed.",
     )
     KEY_IN_FLIGHT = Definition(
-        "idempotency-key-in-flight",
+        "idempotency-pending",
         "Another request with this idempotency key is not finished",
         409,
-        "Another submit with the same idempotency key is still being stored.",
+        "This process is still storing another submit with the same idempotency key. If another "
+        "process stores it, the answer is 503 `store-unavailable`: repeat both with the same key.",
         Repeat.SAFE,
     )
     KEY_REUSED = Definition(
-        "idempotency-key-reused",
+        "idempotency-mismatch",
         "The idempotency key belongs to another request",
         422,
         "A submit with the same idempotency key and another body was accepted before. A repeat has "
