@@ -50,6 +50,10 @@ class _OpenTransaction:
     async def fetch(self, sql: str, *values: Any) -> Sequence[asyncpg.Record]:
         return await self._connection.fetch(sql, *values)
 
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        yield self._connection
+
 
 @asynccontextmanager
 async def _transaction(
