@@ -32,6 +32,9 @@ SAMPLE_RECIPIENTS: Final[Mapping[str, str]] = {
     "token": "1",  # some tokens are numbers, and so JSON without quotes
 }
 """A recipient of each kind of address."""
+UNANSWERED_SHARE: Final = 2 / 3
+"""Of a provider's timeout_s: an unanswered provider's breaker opens no later, so before its calls
+time out and are sent again."""
 
 ReadSettings = Callable[[], Settings]
 """Reads the settings again, as at the start of the process."""
@@ -138,7 +141,9 @@ def breaker_rules(
         name: BreakerRule(
             refusals_in_a_row=one_provider.refusals_in_a_row,
             stop_unanswered_s={
-                channel: channel_settings.stop_unanswered_s
+                channel: min(
+                    channel_settings.stop_unanswered_s, UNANSWERED_SHARE * one_provider.timeout_s
+                )
                 for channel, channel_settings in settings.channels.items()
                 if channel_settings.provider == name
             },

@@ -17,7 +17,7 @@ from notifier.adapters.providers.sandboxed import sandbox_providers
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
-from notifier.app.providers import provider_settings
+from notifier.app.providers import breaker_rules, provider_settings
 from notifier.domain.errors import ConfigError
 from notifier.domain.secret_names import is_secret
 from notifier.settings import Settings, convert_table, load_settings
@@ -241,6 +241,19 @@ def test_a_call_of_an_http_provider_must_end_before_the_worker_cuts_it_off(
 def test_the_limits_of_a_mail_may_be_longer_than_the_worker_s(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, "type = 'smtp'\nhost = 'a'\ntimeout_s = 60")
     assert provider_settings(settings)["x"].longest_send_s == 180
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "stop_s", "opens_after_s"), [(15, 10, 10), (3, 10, 2), (3, 1, 1), (3, 0, 0)]
+)
+def test_a_breaker_opens_before_unanswered_calls_time_out(
+    tmp_path: Path, timeout_s: float, stop_s: float, opens_after_s: float
+) -> None:
+    settings = settings_with(tmp_path, f"type = 'http'\nurl = 'https://a'\ntimeout_s = {timeout_s}")
+    channel = structs.replace(settings.channels["a"], stop_unanswered_s=stop_s)
+    settings = structs.replace(settings, channels={"a": channel})
+    rule = breaker_rules(settings, provider_settings(settings))["x"]
+    assert rule.stop_unanswered_s == {"a": pytest.approx(opens_after_s)}
 
 
 def settings_with(
