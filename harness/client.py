@@ -59,14 +59,19 @@ def orders(count: int) -> Sequence[Document]:
 
 
 class Client:
-    """Calls one system. An unexpected error response raises AssertionError with its text."""
+    """Calls one system. An unexpected error response raises AssertionError with its text.
+
+    The API gets the `key`, if there is one.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, api: str, sandbox: str) -> None:
         self._session, self.api, self.sandbox = session, api, sandbox
+        self.key = ""
 
     async def post(self, body: Document) -> tuple[int, Mapping[str, str], Document]:
         """Submit one notification. Returns status, headers and document of any response."""
-        async with self._session.post(f"{self.api}/v1/notifications", json=body) as response:
+        url = f"{self.api}/v1/notifications"
+        async with self._session.post(url, json=body, headers=self._headers(url)) as response:
             return response.status, response.headers, await response.json(content_type=None)
 
     async def submit_one(self, body: Document) -> str:
@@ -163,7 +168,7 @@ class Client:
         return await self._call("GET", url, params=query)
 
     async def text(self, url: str) -> str:
-        async with self._session.get(url) as response:
+        async with self._session.get(url, headers=self._headers(url)) as response:
             return await response.text()
 
     async def readiness(self, url: str) -> tuple[int, Document]:
@@ -173,9 +178,14 @@ class Client:
             return response.status, await response.json(content_type=None)
 
     async def _call(self, method: str, url: str, **more: Any) -> Any:
-        async with self._session.request(method, url, **more) as response:
+        headers = self._headers(url)
+        async with self._session.request(method, url, headers=headers, **more) as response:
             assert response.ok, f"{method} {url}: {response.status} {await response.text()}"
             return await response.json()
+
+    def _headers(self, url: str) -> Mapping[str, str]:
+        is_for_api = self.key and url.startswith(self.api)
+        return {"Authorization": f"Bearer {self.key}"} if is_for_api else {}
 
     async def _pages(self, **filters: str) -> list[Document]:
         rows, query = list[Document](), {"limit": str(PAGE), **filters}

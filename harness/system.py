@@ -111,6 +111,7 @@ class System:
         self.children: list[Child] = []
         self._settings: dict[str, object] = {
             "api.port": api,
+            "api.auth": "off",
             "worker.metrics_port": metrics,
             "sandbox.http_port": http,
             "sandbox.smtp_port": smtp,

@@ -21,6 +21,7 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.broker import Pointer
 from notifier.ports.store import AttemptResult, ClaimRequest, DueRange, LiveRow
 
@@ -88,6 +89,8 @@ def a_notification(
     max_tries: int | None = None,
     key: IdempotencyKey | None = None,
     features: frozenset[str] = NO_FEATURES,
+    tenant: TenantId = DEFAULT_TENANT,
+    test_channel: str = "",
 ) -> NewNotification:
     """Return a validated submit."""
     return NewNotification(
@@ -101,6 +104,8 @@ def a_notification(
         max_tries=max_tries,
         key=key,
         features=features,
+        tenant=tenant,
+        test_channel=test_channel,
     )
 
 

@@ -122,6 +122,7 @@ class Notifier:
         return {
             "NOTIFIER_DATABASE__URL": place.database_url,
             "NOTIFIER_BROKER__URL": place.broker_url,
+            "NOTIFIER_API__AUTH": "off",
             "NOTIFIER_LOG__LEVEL": "warning",
             "NOTIFIER_PROVIDERS__SMTP__MAX_CONNECTIONS": str(max(CONNECTIONS, manning.consumers)),
             "PYTHONPATH": str(ROOT),

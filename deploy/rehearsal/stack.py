@@ -41,6 +41,11 @@ class Stack:
         await self.compose("up", "--detach", "--wait", "--no-build", *arguments, *self.services)
         await self.healthy()
 
+    async def first_key(self) -> str:
+        """Return the key that the stack made at its first start, "" if its log has none."""
+        written = await self.compose("logs", "--no-log-prefix", "--no-color", "first-key")
+        return next((line for line in written.splitlines() if line.startswith("ntf_live_")), "")
+
     async def healthy(self) -> None:
         await until(lambda: asyncio.to_thread(_health, PROJECT), _all_healthy, READY_TIMEOUT_S)
 

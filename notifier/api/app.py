@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from litestar import Litestar
 
+from notifier.api.auth.gate import Gate, KeyAuth
 from notifier.api.docs.openapi import openapi_document
 from notifier.api.docs.reference import ReferenceRoutes
 from notifier.api.http.problems import handle_exception
 from notifier.api.http.public_address import PublicAddress
+from notifier.api.routes.audit import AuditRoutes
 from notifier.api.routes.binding import bind_routes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
+from notifier.api.routes.keys import KeyRoutes
 from notifier.api.routes.notifications import NotificationRoutes
 from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
+from notifier.api.routes.session import SessionRoutes
 from notifier.api.routes.table import ROUTES
+from notifier.api.routes.tenants import TenantRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
 from notifier.ports.acceptor import Acceptor
 from notifier.ports.controls import PauseStore
 from notifier.ports.health import MetricsSource, ReadinessCheck
+from notifier.ports.keys import AccessStore
 from notifier.ports.queries import Reader, StatusReader
 
 
@@ -33,21 +39,39 @@ def create_api(
     rules: ApiRules,
     readiness: ReadinessCheck,
     metrics: MetricsSource,
+    access: AccessStore,
+    auth: KeyAuth | None,
 ) -> Litestar:
-    """Makes the ASGI app. Raises LookupError if the route table does not match the handlers."""
+    """Makes the ASGI app; without `auth` it asks for no key.
+
+    Raises LookupError if the route table does not match the handlers.
+    """
     address = PublicAddress(rules.public_url, rules.trusted_proxies)
+    gate = Gate(
+        auth,
+        address,
+        public_url=rules.public_url,
+        host=rules.host,
+        guards_metrics=rules.guards_metrics,
+    )
     resources = (
-        NotificationRoutes(acceptor=acceptor, reader=reader, rules=rules, address=address),
+        NotificationRoutes(
+            acceptor=acceptor, reader=reader, rules=rules, address=address, gate=gate
+        ),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),
         WorkerRoutes(reader=reader, rules=rules),
         PauseRoutes(status=status, store=pauses, rules=rules),
         HealthRoutes(readiness=readiness, metrics=metrics),
+        KeyRoutes(store=access, rules=rules, auth=auth),
+        TenantRoutes(store=access, rules=rules),
+        AuditRoutes(store=access, rules=rules),
+        SessionRoutes(gate=gate, rules=rules, address=address),
         ReferenceRoutes(openapi_document(ROUTES, rules), address),
     )
     return Litestar(
-        route_handlers=bind_routes(ROUTES, resources),
+        route_handlers=bind_routes(ROUTES, resources, gate),
         exception_handlers={Exception: handle_exception},
         openapi_config=None,
         logging_config=None,

@@ -48,6 +48,8 @@ OptionalObject = Annotated[
 NO_CONTROL_CHARACTERS: Final = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 Text = Annotated[str, Meta(extra_json_schema={"pattern": NO_NUL})]
 """The patterns are only documented: the decoder would report them as regular expressions."""
+TENANT_NAME: Final = r"^[a-z][a-z0-9_-]{0,63}$"
+TenantName = Annotated[str, Meta(extra_json_schema={"pattern": TENANT_NAME})]
 Mailboxes = Annotated[
     str | list[str] | None,
     Meta(
@@ -156,6 +158,10 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
         ]
         | None,
         Meta(description="The same as the header Idempotency-Key."),
+    ] = None
+    tenant: Annotated[
+        TenantName | None,
+        Meta(description="Whose it is. Only a deployment key names it. Absent: default."),
     ] = None
 
 

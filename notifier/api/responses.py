@@ -15,6 +15,7 @@ from typing_extensions import override
 from notifier.api.requests import Instant, JsonObject
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.controls import BreakerState, ScopeKind
+from notifier.domain.credentials import Mode
 from notifier.domain.notification import (
     AttemptView,
     NotificationId,
@@ -24,6 +25,7 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
+from notifier.domain.tenants import tenant_name
 from notifier.ports.queries import PauseState, ProviderState, QueueState, WorkerState
 
 
@@ -159,6 +161,8 @@ class Summary(msgspec.Struct, kw_only=True):
     """
 
     id: NotificationId
+    tenant: str
+    mode: Mode
     status: Status
     channel: str
     priority: Priority
@@ -181,8 +185,10 @@ class Summary(msgspec.Struct, kw_only=True):
         """Builds the list entry of a notification."""
         return cls(
             id=view.id,
+            tenant=tenant_name(view.tenant),
+            mode=Mode.TEST if view.test_channel else Mode.LIVE,
             status=view.status,
-            channel=view.queue.channel,
+            channel=view.test_channel or view.queue.channel,
             priority=view.queue.priority,
             queue=str(view.queue),
             recipient=view.recipient,

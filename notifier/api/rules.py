@@ -35,7 +35,9 @@ class ApiRules:
 
     The limits in bytes and `max_batch` together keep one request from holding the event loop for
     long. `max_batches_in_flight` limits memory: a batch may be 16 times as large as a single
-    submit. `public_url` and `trusted_proxies` are as in `PublicAddress`.
+    submit. `public_url` and `trusted_proxies` are as in `PublicAddress`;
+    `host` is where the API listens. `guards_metrics`: metrics need a key, if the API asks for any.
+    `test_channel` takes what test keys submit, and nothing else; "": test keys submit nothing.
     """
 
     channels: Mapping[str, ChannelRules]
@@ -49,10 +51,18 @@ class ApiRules:
     public_url: str
     trusted_proxies: Sequence[str]
     allowed_headers: Sequence[str] = ()
+    host: str = ""
+    guards_metrics: bool = False
+    test_channel: str = ""
     max_batches_in_flight: int = 64
     body_timeout_s: float = 30.0
     max_metadata_bytes: int = 16 * 1024
     max_batch_bytes: int = 8 * 1024 * 1024
+
+    @property
+    def submit_channels(self) -> Mapping[str, ChannelRules]:
+        """The channels that a submit may name."""
+        return {name: rules for name, rules in self.channels.items() if name != self.test_channel}
 
     def names_of(self, kind: ScopeKind) -> Sequence[str]:
         """Returns the names of all queues, channels or providers."""

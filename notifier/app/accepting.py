@@ -7,15 +7,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from notifier.adapters.postgres.key_rates import open_key_rates
+from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.reader import open_reader
+from notifier.adapters.providers.sandbox_in_worker import SANDBOX
 from notifier.api.app import create_api
+from notifier.api.auth.gate import KeyAuth
+from notifier.api.auth.keyring import Keyring
+from notifier.api.auth.rates import KeyRates
+from notifier.api.auth.sessions import Sessions
 from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
-from notifier.domain.notification import Priority
+from notifier.domain.liveness import BEAT_TIMEOUT_S
+from notifier.domain.notification import TEST_CHANNEL, Priority
+from notifier.lifecycle import background_task
 from notifier.scheduling.deployment_status import DeploymentStatus
 from notifier.settings import Settings
 
@@ -38,6 +47,8 @@ async def open_api(
     )
     async with (
         open_reader(connection_settings(settings)) as reader,
+        open_keys(connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)) as keys,
+        _key_auth(settings, keys) as auth,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -59,6 +70,8 @@ async def open_api(
             rules=api_rules(settings),
             readiness=process,
             metrics=process.metrics,
+            access=keys,
+            auth=auth,
         )
         try:
             async with open_server(
@@ -73,6 +86,21 @@ async def open_api(
         finally:
             stop.set()
             accept.close()
+
+
+@asynccontextmanager
+async def _key_auth(settings: Settings, keys: PostgresKeys) -> AsyncIterator[KeyAuth | None]:
+    """What the API needs to ask for keys; None if it asks for none."""
+    if settings.api.auth == "off":
+        yield None
+        return
+    secrets = tuple(secret.encode() for secret in settings.security.secrets)
+    async with open_key_rates(connection_settings(settings)) as store:
+        keyring = Keyring(keys)
+        rates = KeyRates(store, deadline_s=settings.api.request_deadline_s)
+        sessions = Sessions(keys, secrets=secrets, session_s=settings.security.session_s)
+        async with background_task(keyring, "keys"), background_task(rates, "key rates"):
+            yield KeyAuth(keyring=keyring, rates=rates, sessions=sessions)
 
 
 @asynccontextmanager
@@ -114,4 +142,14 @@ def api_rules(settings: Settings) -> ApiRules:
         allowed_headers=settings.content.allowed_headers,
         public_url=settings.api.public_url,
         trusted_proxies=settings.api.trusted_proxies,
+        host=settings.api.host,
+        guards_metrics=settings.api.metrics_auth == "key",
+        test_channel=_test_channel(settings),
     )
+
+
+def _test_channel(settings: Settings) -> str:
+    """Where the notifications of test keys go; "" if the settings have no place for them."""
+    channel = settings.channels.get(TEST_CHANNEL)
+    provider = settings.providers.get(channel.provider, {}) if channel else {}
+    return TEST_CHANNEL if provider.get("type") == SANDBOX else ""

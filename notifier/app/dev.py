@@ -141,6 +141,8 @@ def settings_of_dev(
 ) -> tuple[Settings, Mapping[str, ProviderSettings]]:
     """The settings with which a running `dev` process works, and those of its providers."""
     settings = _with_urls(settings, database=dev.database_url, broker=dev.broker_url)
+    open_api_settings = msgspec.structs.replace(settings.api, auth="off")
+    settings = msgspec.structs.replace(settings, api=open_api_settings)
     if not dev.sandbox_url:
         return settings, provider_settings(settings)
     return _to_sandbox(settings), sandbox_providers(

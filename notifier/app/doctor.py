@@ -43,6 +43,7 @@ async def examine(
                     queues=[str(queue) for queue in queues_of(settings)],
                     channels=list(settings.channels),
                     providers=[channel.provider for channel in settings.channels.values()],
+                    asks_for_keys=settings.api.auth == "keys",
                 ),
                 revisions=revisions(),
                 clock=clock,

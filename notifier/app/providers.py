@@ -12,10 +12,11 @@ from typing import Final
 
 from notifier.adapters.postgres.rates import open_rates
 from notifier.adapters.providers.registry import PROVIDER_TYPES, check_recipient, open_provider
+from notifier.adapters.providers.sandbox_in_worker import SandboxInWorkerSettings
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.delivery_rules import ProviderBinding
-from notifier.domain.breaker import BreakerRule
+from notifier.domain.breaker import NEVER, BreakerRule
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import Channel
 from notifier.domain.retry import AmbiguityRule, OnAmbiguous
@@ -138,7 +139,9 @@ def breaker_rules(
 ) -> Mapping[str, BreakerRule]:
     """When the breaker of each provider opens, as far as the settings say it."""
     return {
-        name: BreakerRule(
+        name: NEVER
+        if isinstance(one_provider, SandboxInWorkerSettings)
+        else BreakerRule(
             refusals_in_a_row=one_provider.refusals_in_a_row,
             stop_unanswered_s={
                 channel: min(

@@ -17,6 +17,11 @@ from notifier.settings import masked
 T = TypeVar("T")
 
 _TIMEOUT_S: Final = 30.0
+_SET_A_KEY: Final = (
+    " Set NOTIFIER_CLIENT__KEY or client.key_file to a key that holds: `notifier keys create "
+    "--database` makes one where the database is reached."
+)
+_HINTS: Final = {"key-missing": _SET_A_KEY, "key-invalid": _SET_A_KEY}
 
 
 class _FieldText(msgspec.Struct, frozen=True):
@@ -27,6 +32,7 @@ class _FieldText(msgspec.Struct, frozen=True):
 class _ProblemText(msgspec.Struct, frozen=True):
     """The texts of a problem document. All may be missing: a proxy may have sent it."""
 
+    type: str = ""
     title: str = ""
     detail: str = ""
     errors: tuple[_FieldText, ...] = ()
@@ -129,7 +135,8 @@ def describe_problem(status: int, body: bytes) -> str:
     reason = problem.detail or problem.title or "no reason given"
     if len(problem.errors) > 1:
         reason = "; ".join(f"{error.field}: {error.detail}" for error in problem.errors)
-    return f"the API answered {status}: {' '.join(reason.split())}"
+    hint = _HINTS.get(problem.type.rpartition(":")[2], "")
+    return f"the API answered {status}: {' '.join(reason.split())}{hint}"
 
 
 def describe_connection_error(url: str, error: Exception) -> str:

@@ -38,6 +38,7 @@ _COMMANDS: Final = (
     ("pause:pause", NOTIFICATIONS, "Pause a queue, a channel or a provider."),
     ("pause:resume", NOTIFICATIONS, "Resume a queue, a channel or a provider."),
     ("pause:pauses", NOTIFICATIONS, "Show every pause."),
+    ("audit:audit", ACCESS, "Show what people did."),
     ("load.command:load", TOOLS, "Submit many notifications and measure their delivery."),
     ("setup:migrate", TOOLS, "Create the database's tables, or update them."),
     ("setup:check_config", TOOLS, "Show every setting and where it comes from."),

@@ -42,6 +42,9 @@ def create_keys(
         Span | None, Parameter(help="Such as 90d.", show_default=lambda _: "never")
     ] = None,
     note: Annotated[str, Parameter(help="What it is for.", show_default=False)] = "",
+    if_none: Annotated[
+        bool, Parameter(negative="", help="Make none if there is a key already, and succeed.")
+    ] = False,
     database: OnDatabase = False,
     url: Url = None,
     json: AsJson = False,
@@ -57,7 +60,7 @@ def create_keys(
         note=one_line(note),
         expires_at=None if expires is None else datetime.now(UTC) + timedelta(seconds=expires),
     )
-    run_async(_create(new, url, on_database=database, as_json=json))
+    run_async(_create(new, url, if_none=if_none, on_database=database, as_json=json))
 
 
 def list_keys(*, database: OnDatabase = False, url: Url = None, json: AsJson = False) -> None:
@@ -72,10 +75,15 @@ def revoke_keys(key: str, *, database: OnDatabase = False, url: Url = None) -> N
     run_async(_revoke(KeyId(key), url, on_database=database))
 
 
-async def _create(new: NewKey, url: str | None, *, on_database: bool, as_json: bool) -> None:
+async def _create(
+    new: NewKey, url: str | None, *, if_none: bool, on_database: bool, as_json: bool
+) -> None:
     from notifier.cli.show import print_json  # noqa: PLC0415 start-up time
 
     async with open_access(url, on_database=on_database) as access:
+        if if_none and (known := await access.keys()):
+            print_message(f"there is a key already: {known[0].id}; no other was made")
+            return
         made = await access.create_key(new)
     print_json(made) if as_json else _print_made(made)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -17,6 +18,7 @@ from notifier.settings import WorkerSettings
 
 STOP_MARGIN_S: Final = 9.0
 """The time from the end of `worker.grace_s` to the end of the process. Deployments allow 10 s."""
+NO_KEYS: Final = "no keys: whoever reaches it may do anything"
 
 if TYPE_CHECKING:
     from notifier.app.dev import DevInfo
@@ -48,6 +50,7 @@ def api(
     """Run an API process: accepts notifications."""
     settings = read_settings({"api.host": host, "api.port": port})
     require_urls(settings, "database", "broker")
+    _check_open(settings.api, host)
     _configure_logging(settings.log, process_number)
     from notifier.app.roles import API_METRICS_PORT, run_api  # noqa: PLC0415 start-up time
 
@@ -135,6 +138,7 @@ def dev(
     overrides = {
         "api.host": host,
         "api.port": port,
+        "api.auth": "off",
         "worker.consumers": consumers,
         "database.url": database,
         "broker.url": broker if "://" in broker else None,
@@ -187,6 +191,23 @@ def sandbox(
     run_until_signal(serve)
 
 
+def _check_open(api: ApiSettings, host: str | None) -> None:
+    """Raise ConfigError if others could reach an API that asks for no key, and nobody said so."""
+    if api.auth == "off" and host is None and not _is_loopback(api.host):
+        raise ConfigError(
+            f'api.auth is "off" and api.host is {api.host}: whoever reaches the port may do '
+            f'anything; set api.auth = "keys", or give --host {api.host} to say that it is meant',
+            key="api.auth",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _check_broker(broker: str) -> None:
     if "://" not in broker and broker not in {"inprocess", "rabbitmq"}:
         # Masked: a mistyped URL without // may contain a password.
@@ -229,7 +250,9 @@ class _Announcer:
 
     def api_started(self, port: int, metrics_port: int | None) -> None:
         freeze_startup_objects()
-        print_notice(f"API on http://{self._settings.api.host}:{port} (docs at /docs)")
+        api = self._settings.api
+        access = f"; {NO_KEYS}" if api.auth == "off" else ""
+        print_notice(f"API on http://{api.host}:{port} (docs at /docs){access}")
         if metrics_port:
             self._print_metrics_url(metrics_port)
 
@@ -250,7 +273,7 @@ def _print_dev(info: DevInfo) -> None:
     lines = [
         "",
         "Notifier is ready.",
-        f"  API       {info.api_url} (docs at /docs)",
+        f"  API       {info.api_url} (docs at /docs); {NO_KEYS}",
         *(_real_lines(info) if info.real_providers else _sandbox_lines(info)),
         f"  database  {info.database}",
         f"  broker    {info.broker}",

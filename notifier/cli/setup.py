@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
@@ -14,11 +14,15 @@ from notifier.cli.environment import (
     read_settings_with_origins,
     require_urls,
 )
+from notifier.cli.messages import print_message
 from notifier.cli.options import AsJson
 from notifier.cli.running import run_async
 from notifier.cli.show import print_json, print_settings
 from notifier.domain.errors import ConfigError
 from notifier.settings import Settings, masked
+
+_KEYS_REVISION: Final = "0007"
+"""With it the API begins to ask for keys."""
 
 
 def migrate(
@@ -35,6 +39,11 @@ def migrate(
         print(f"applied {revision}")
     if not revisions:
         print("already up to date")
+    if _KEYS_REVISION in revisions:
+        print_message(
+            "the API asks for keys: `notifier keys create --database` makes the first one, "
+            'or set api.auth = "off"'
+        )
 
 
 def check_config(*, json: AsJson = False) -> None:

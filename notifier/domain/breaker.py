@@ -66,8 +66,10 @@ class BreakerRule(msgspec.Struct, frozen=True, kw_only=True):
 
     `refusals_in_a_row`: so many different recipients, refused with nothing accepted between them,
     open it. `stop_unanswered_s`: so do calls that get no answer for this long, by channel.
+    `never_opens`: nothing does, since the provider fails when it is asked to.
     """
 
+    never_opens: bool = False
     refusals_in_a_row: int = 20
     stop_unanswered_s: Mapping[str, float] = {}
 
@@ -106,6 +108,7 @@ class ProviderFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_RULE: Final = BreakerRule()
+NEVER: Final = BreakerRule(never_opens=True, refusals_in_a_row=0)
 
 
 def is_failure(outcome: Outcome) -> bool | None:
@@ -162,6 +165,8 @@ def decide_opening(
     nothing is accepted any more and 5 recipients were throttled, or so many refused as the rule
     says.
     """
+    if rule.never_opens:
+        return None
     accepted_s = min((_accepted_s(report) for report in reports), default=inf)
     opening = _opening_by_failures(reports, accepted_s)
     if opening is not None:

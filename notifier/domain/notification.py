@@ -13,6 +13,10 @@ import msgspec
 
 from notifier.domain.features import NO_FEATURES
 from notifier.domain.idempotency import IdempotencyKey
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
+
+TEST_CHANNEL: Final = "test"
+"""The channel of what test keys submit, whatever channel they ask for."""
 
 NotificationId = NewType("NotificationId", UUID)
 WorkerId = NewType("WorkerId", UUID)
@@ -105,9 +109,10 @@ class NewNotification:
     """A validated submit, ready to be stored.
 
     `content` and `metadata` are encoded JSON documents. `delay` counts from the database's present
-    time; None means none. `ttl` is the time from the acceptance until the notification expires.
-    `segments` is that of a text message, `features` are those that a worker must understand to send
-    it (domain/features.py); neither is stored.
+    time; None means none. `test_channel` is the channel that a test key asked for. `ttl` is the
+    time from the acceptance until the notification expires. `segments` is that of a text message,
+    `features` are those that a worker must understand to send it (domain/features.py); neither is
+    stored.
     """
 
     id: NotificationId
@@ -121,6 +126,8 @@ class NewNotification:
     segments: int | None = None
     key: IdempotencyKey | None = None
     features: frozenset[str] = NO_FEATURES
+    tenant: TenantId = DEFAULT_TENANT
+    test_channel: str = ""
 
     @property
     def status(self) -> Status:
@@ -204,3 +211,5 @@ class NotificationView:
     due_at: datetime | None
     expires_at: datetime
     attempts: tuple[AttemptView, ...] = ()
+    tenant: TenantId = DEFAULT_TENANT
+    test_channel: str = ""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from notifier.domain.controls import Controls, Pause, Scope, SendPermission
 from notifier.domain.notification import QueueKey
+from notifier.ports.keys import Author
 
 
 class ControlReader(Protocol):
@@ -63,11 +64,16 @@ class BreakerStore(Protocol):
 class PauseStore(Protocol):
     """Begins and ends pauses. All processes are notified. Raises StoreUnavailable."""
 
-    async def pause(self, scope: Scope, *, note: str, for_s: float | None) -> Pause:
-        """Begin a pause, or give an existing one a new note and end; None: until resumed."""
+    async def pause(
+        self, scope: Scope, *, note: str, for_s: float | None, author: Author | None = None
+    ) -> Pause:
+        """Begin a pause, or give an existing one a new note and end; None: until resumed.
+
+        What an `author` does is noted in the audit.
+        """
         ...
 
-    async def resume(self, scope: Scope) -> bool:
+    async def resume(self, scope: Scope, author: Author | None = None) -> bool:
         """End a pause; False if there was none."""
         ...
 

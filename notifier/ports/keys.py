@@ -5,7 +5,7 @@ Every change is stored together with its entry of the audit. All calls raise Sto
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -28,17 +28,21 @@ class Author:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysRead:
-    """All keys as of one read, expired ones included. `now` is the time of Postgres's clock."""
+    """All keys as of one read, expired ones included. `now` is the time of Postgres's clock.
+
+    `tenants` are all but the default one.
+    """
 
     keys: Sequence[Key]
     now: datetime
+    tenants: Collection[TenantId] = ()
 
 
 class KeyReader(Protocol):
     """Reads the keys and waits for their changes."""
 
     async def read(self) -> KeysRead:
-        """Return all keys."""
+        """Return all keys, and the names of all tenants."""
         ...
 
     async def wait_for_change(self, timeout_s: float) -> None:
@@ -126,4 +130,42 @@ class AuditReader(Protocol):
 
     async def audit(self, selection: AuditFilter) -> Sequence[AuditEntry]:
         """Return at most `selection.limit` entries."""
+        ...
+
+
+class AccessStore(KeyReader, KeyStore, TenantStore, AuditReader, Protocol):
+    """All that people manage of keys and tenants."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """Asks for tokens of a key: at least `first`, at most `wanted` if there are so many."""
+
+    key: KeyId
+    rate_per_s: float
+    first: float
+    wanted: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenReply:
+    """`granted` tokens, 0 for none, and what is `left`: below 0 it is a debt."""
+
+    granted: float
+    left: float
+
+
+class KeyRateStore(Protocol):
+    """Keeps how far the rates of keys are used up."""
+
+    async def take(self, requests: Sequence[TokenRequest]) -> Mapping[KeyId, TokenReply]:
+        """Take tokens of several keys, each at most once in `requests`, in one statement."""
+        ...
+
+
+class SecretReader(Protocol):
+    """Reads the secret with which this deployment signs."""
+
+    async def signing_secret(self) -> bytes:
+        """Return the secret that the migration made."""
         ...

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from notifier.domain.controls import BreakerState, Pause
+from notifier.domain.credentials import Mode
 from notifier.domain.notification import (
     NotificationId,
     NotificationView,
     WorkerId,
 )
+from notifier.domain.tenants import TenantId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,17 @@ class PauseState:
     matches: bool
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which notifications a reader may see. `tenant` None: those of all tenants."""
+
+    tenant: TenantId | None = None
+    mode: Mode = Mode.LIVE
+
+
+ALL_LIVE: Final = View()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Selects notifications. A field with several values selects any of them, an empty one all.
@@ -113,6 +126,7 @@ class Filter:
     created_to: float | None = None
     before: NotificationId | None = None
     limit: int = 50
+    view: View = ALL_LIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +148,10 @@ class Reader(Protocol):
         self,
         id: NotificationId,  # noqa: A002 the field's word
         *,
+        view: View = ALL_LIVE,
         with_content: bool = False,
     ) -> NotificationView | None:
-        """Return a notification with its attempts; None if no notification has this id."""
+        """Return a notification with its attempts; None if the view has none with this id."""
         ...
 
     async def notifications(self, selection: Filter) -> Page:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from notifier.sandbox.behaviour import Behaviour, Behaviours
-from notifier.sandbox.calls import Call, CallLog
-from notifier.sandbox.fates import (
+from notifier.domain.fates import (
     Fate,
     ResponseKind,
     fate_of_address,
@@ -18,6 +16,8 @@ from notifier.sandbox.fates import (
     fate_of_token,
     response_kind,
 )
+from notifier.sandbox.behaviour import Behaviour, Behaviours
+from notifier.sandbox.calls import Call, CallLog
 
 _FATES: Final = {"email": fate_of_address, "sms": fate_of_phone, "push": fate_of_token}
 _STATUSES: Final[Mapping[str, Mapping[ResponseKind, int]]] = {

@@ -11,8 +11,8 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
+from notifier.domain.fates import ResponseKind
 from notifier.sandbox.fake_provider import FakeProvider, Response
-from notifier.sandbox.fates import ResponseKind
 
 _TWILIO_ERRORS: Final = {
     400: (21211, "Invalid 'To' Phone Number"),

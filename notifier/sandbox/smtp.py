@@ -14,8 +14,8 @@ from typing import Final, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from notifier.domain.fates import ResponseKind
 from notifier.sandbox.fake_provider import FakeProvider, Response
-from notifier.sandbox.fates import ResponseKind
 
 _ENVID: Final = re.compile(r"\s+ENVID=(?P<id>[^\s.]+)(?:\.(?P<claim>\d+))?", re.IGNORECASE)
 _RETURN: Final = re.compile(r"\s+RET=(?:FULL|HDRS)", re.IGNORECASE)

@@ -14,6 +14,7 @@ from notifier.settings.problems import Problems, did_you_mean
 from notifier.settings.tree import BROKER_URL, DATABASE_URL, KEY, PUBLIC_URL, Settings
 from notifier.settings.urls import broker_url_problems, database_url_problems
 
+MIN_SECRET_LENGTH: Final = 32
 _DAY_S: Final = 86_400
 
 
@@ -24,6 +25,12 @@ def check(settings: Settings, problems: Problems) -> None:
     _url("broker.url", broker, BROKER_URL, broker_url_problems(broker), problems)
     _public_url(settings, problems)
     _trusted_proxies(settings, problems)
+    if any(len(secret) < MIN_SECRET_LENGTH for secret in settings.security.secrets):
+        problems.wrong(
+            "security.secret_key",
+            settings.security.secret_key,
+            f"secrets of at least {MIN_SECRET_LENGTH} characters, one a line",
+        )
     key = settings.client.key
     if key and parse_credential(key) is NO_CREDENTIAL:
         problems.wrong("client.key", key, KEY)

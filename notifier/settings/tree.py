@@ -81,7 +81,8 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     max_backlog: Annotated[int, Meta(ge=1)] = 5_000_000
     public_url: PublicUrl = ""
     trusted_proxies: tuple[str, ...] = ()
-    auth: Literal["off"] = "off"
+    auth: Literal["keys", "off"] = "keys"
+    metrics_auth: Literal["off", "key"] = "off"
 
 
 class WorkerSettings(Section, frozen=True, kw_only=True):
@@ -197,6 +198,22 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     smtp_port: Port = 2525
 
 
+class SecuritySettings(Section, frozen=True, kw_only=True):
+    """`[security]`: the secrets that sign tokens, and how long a session lasts.
+
+    Each line of `secret_key` is one secret: the first signs, all verify. Empty: one that `migrate`
+    made is read from Postgres.
+    """
+
+    secret_key: str = ""
+    session_s: Annotated[float, Meta(ge=300, le=604_800)] = 43_200.0
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secrets, without blanks around them."""
+        return tuple(line.strip() for line in self.secret_key.splitlines() if line.strip())
+
+
 class ClientSettings(Section, frozen=True, kw_only=True):
     """`[client]`: the API that the commands call, and the key they send. Empty: `[api]`, none."""
 
@@ -219,4 +236,5 @@ class Settings(Section, frozen=True, kw_only=True):
     idempotency: IdempotencySettings = IdempotencySettings()
     log: LogSettings = LogSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    security: SecuritySettings = SecuritySettings()
     client: ClientSettings = ClientSettings()

@@ -15,15 +15,17 @@ from typing_extensions import override
 from notifier.adapters.inprocess.broker import InProcessBroker
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import open_controls
+from notifier.adapters.postgres.keys import open_keys
 from notifier.adapters.postgres.store import open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.app import create_api
-from notifier.api.routes.pauses import MAX_BODY_BYTES
+from notifier.api.http.body import MAX_SMALL_BODY_BYTES
 from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import Channel
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
+from notifier.ports.keys import AuditFilter, Author
 from notifier.ports.queries import PauseState
 from notifier.scheduling.cluster.cluster_figures import ClusterFigures
 from notifier.scheduling.cluster.failure_detector import FailureDetector
@@ -32,6 +34,7 @@ from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import QUEUES, worker_id
 from tests.doubles import FixedFigures
+from tests.memory_access import MemoryAccess
 from tests.unit.fakes_api import (
     FakeMetrics,
     FakeReadiness,
@@ -229,7 +232,7 @@ async def test_the_earlier_names_are_refused_with_the_present_ones(
 async def test_a_body_that_is_too_large_or_not_json_is_refused(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:
-    large = b" " * (MAX_BODY_BYTES + 1)
+    large = b" " * (MAX_SMALL_BODY_BYTES + 1)
     assert (await put(client, PATH, data=large, headers=JSON))[0] == 413
     assert (await put(client, PATH, data={"for_s": "5"}))[0] == 415
     assert store.paused == {}
@@ -259,7 +262,7 @@ class HangingStore(MemoryStore):
     """A store whose resumes and lists never end."""
 
     @override
-    async def resume(self, scope: Scope) -> bool:
+    async def resume(self, scope: Scope, author: Author | None = None) -> bool:
         await asyncio.Event().wait()
         return True
 
@@ -305,6 +308,8 @@ async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
         open_controls(settings, worker) as controls,
     ):
         app = create_api(
+            access=MemoryAccess(),
+            auth=None,
             acceptor=memory,
             reader=memory,
             status=DeploymentStatus(
@@ -410,3 +415,22 @@ async def test_a_pause_is_refused_while_postgres_is_down_and_accepted_afterwards
             while (await delete(client, "pauses/channel/sms"))[0] != 200:
                 await asyncio.sleep(0.05)
         assert await get(client, "pauses") == []
+
+
+async def test_who_paused_and_resumed_is_in_the_audit(database_url: str) -> None:
+    async with (
+        real_api(database_url) as client,
+        open_keys(ConnectionSettings(url=database_url)) as keys,
+    ):
+        path = "/v1/pauses/queue/email.low"
+        async with client.put(path, json={"for_s": 60, "note": "wrong price"}) as response:
+            assert response.status == 200
+            asked = response.headers["Request-Id"]
+        for _ in range(2):
+            async with client.delete(path) as response:
+                assert response.status == 200
+        ended, begun = await keys.audit(AuditFilter(is_all=True))
+    assert (ended.action.name, begun.action.name) == ("pause.deleted", "pause.created")
+    assert (begun.action.actor, begun.action.target) == ("anonymous", "pause:queue:email.low")
+    assert (begun.action.note, begun.action.request_id) == ("wrong price", asked)
+    assert begun.action.after == {"for_s": 60.0, "note": "wrong price"}

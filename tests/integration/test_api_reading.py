@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import NotificationId, Status
+from notifier.ports.queries import ALL_LIVE, View
 from tests.unit.fakes_api import MemoryStore, make_api, make_rules, open_client, submit_body
 
 NOTIFICATIONS = "/v1/notifications"
@@ -345,8 +346,10 @@ async def test_reads_are_answered_503_without_postgres(
 
 class HangingStore(MemoryStore):
     @override
-    async def get(self, id: NotificationId, *, with_content: bool = False) -> None:
-        assert (id in self.views, with_content) == (False, False)
+    async def get(
+        self, id: NotificationId, *, view: View = ALL_LIVE, with_content: bool = False
+    ) -> None:
+        assert (id in self.views, view, with_content) == (False, ALL_LIVE, False)
         await asyncio.Event().wait()
 
 

@@ -30,7 +30,7 @@ from notifier.domain.notification import (
     ResultView,
     Status,
 )
-from notifier.ports.queries import Filter, Page, QueueState, WorkerState
+from notifier.ports.queries import ALL_LIVE, Filter, Page, QueueState, View, WorkerState
 from tests.unit.fakes_api import MemoryStore, make_api, make_rules
 
 
@@ -67,6 +67,7 @@ class Memory:
         self,
         id: NotificationId,  # noqa: A002 the port's word
         *,
+        view: View = ALL_LIVE,  # noqa: ARG002 all rows are seen
         with_content: bool = False,
     ) -> NotificationView | None:
         row = self.rows.get(id)

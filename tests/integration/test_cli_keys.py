@@ -64,6 +64,16 @@ async def test_the_first_key_is_the_only_line_on_stdout_and_may_do_everything(cl
     assert credential.secret not in json.dumps(listed)
 
 
+def test_a_first_key_is_made_once(cli: Cli) -> None:
+    words = ("keys", "create", "--database", "--if-none")
+    first = parse_credential(cli.run(*words).stdout.strip())
+    again = cli.run(*words)
+    assert (again.stdout, first.id in again.stderr) == ("", True)
+    listed = cli.json("keys", "list", "--database")["items"]
+    assert isinstance(listed, list)
+    assert [key["id"] for key in listed] == [first.id]
+
+
 async def test_a_key_of_a_tenant_is_made_listed_and_revoked_and_each_is_audited(
     cli: Cli, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

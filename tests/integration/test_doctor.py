@@ -70,6 +70,7 @@ TABLE_CHECKS = {
     "pauses",
     "breakers",
     "deployments",
+    "keys",
 }
 POSTGRES_CHECKS = TABLE_CHECKS | {
     "postgres version",
@@ -127,6 +128,7 @@ def environ(sandbox: Sandbox, database_url: str, vhost_url: str) -> dict[str, st
     return {
         "NOTIFIER_DATABASE_URL": database_url,
         "NOTIFIER_BROKER_URL": vhost_url,
+        "NOTIFIER_API__AUTH": "off",
         "NOTIFIER_PROVIDERS__SMTP__PORT": str(sandbox.smtp_port),
         "NOTIFIER_PROVIDERS__TWILIO__URL": f"{sandbox.http_url}/twilio",
         "NOTIFIER_PROVIDERS__FCM__URL": f"{sandbox.http_url}/fcm",

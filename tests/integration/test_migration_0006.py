@@ -18,11 +18,20 @@ from tests.builders import (
     a_result,
     claim_request,
     due_ranges,
+    new_id,
     row_pointer,
     worker_id,
 )
 from tests.revisions import open_at_revision
 
+OLD_INSERT: Final = """
+    WITH stored AS (
+        INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata)
+        VALUES ($1, now(), now() + interval '1 day', 'email.high', 'a@example.com', '{}', '{}')
+        RETURNING *
+    )
+    INSERT INTO live (id, created_at, due_at, ready_at, expires_at, size, class, queue)
+    SELECT id, created_at, created_at, created_at, expires_at, 2, 1, queue FROM stored"""
 OLD_CLAIM: Final = """
     UPDATE live l SET claim = l.claim + 1, claimed_by = $1, claimed_at = now()
     WHERE claimed_by = '00000000-0000-0000-0000-000000000000'
@@ -49,7 +58,7 @@ async def store(empty_database_url: str) -> AsyncIterator[PostgresStore]:
 async def test_the_statements_of_the_version_before_work_before_and_after(
     old: asyncpg.Connection[asyncpg.Record], store: PostgresStore, empty_database_url: str
 ) -> None:
-    await store.insert([a_notification()])
+    await old.execute(OLD_INSERT, new_id())
     claim, retry = await old.prepare(OLD_CLAIM), await old.prepare(OLD_RETRY)
     await claim.fetch(worker_id())
     await retry.fetch()
@@ -63,7 +72,7 @@ async def test_the_statements_of_the_version_before_work_before_and_after(
 
 
 async def test_it_waits_for_a_long_statement_without_stopping_the_others(
-    old: asyncpg.Connection[asyncpg.Record], store: PostgresStore, empty_database_url: str
+    old: asyncpg.Connection[asyncpg.Record], empty_database_url: str
 ) -> None:
     other = await asyncpg.connect(empty_database_url)
     transaction = other.transaction()
@@ -76,7 +85,7 @@ async def test_it_waits_for_a_long_statement_without_stopping_the_others(
         await is_waited_for(old)
         await old.execute("SET statement_timeout = '2s'")
         for _ in range(3):
-            await store.insert([a_notification()])
+            await old.execute(OLD_INSERT, new_id())
             await old.fetch(OLD_CLAIM, worker_id())
         assert not migrating.done()
         await transaction.commit()

@@ -18,6 +18,7 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.leases import encode_progress
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import open_store
+from notifier.domain.credentials import Mode
 from notifier.domain.due import DueClass, Position
 from notifier.domain.notification import (
     FINAL,
@@ -29,8 +30,9 @@ from notifier.domain.notification import (
     ResultView,
     Status,
 )
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.leases import Progress
-from notifier.ports.queries import Filter
+from notifier.ports.queries import Filter, View
 from notifier.ports.store import ClaimRequest
 from tests.builders import (
     EMAIL_HIGH,
@@ -615,3 +617,49 @@ async def test_the_backlog_is_estimated_from_the_statistics(
         await rows.add(live={})
     await connection.execute("ANALYZE live")
     assert await store.estimate_backlog() == 3
+
+
+async def test_a_view_has_the_notifications_of_its_tenant_and_mode_alone(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    shop, test_queue = TenantId("shop"), QueueKey.parse("test.low")
+    rows = {
+        "live": a_notification(),
+        "live of the shop": a_notification(tenant=shop),
+        "test": a_notification(test_queue, test_channel="email"),
+        "test of the shop": a_notification(test_queue, test_channel="email", tenant=shop),
+        "text of the shop": a_notification(test_queue, test_channel="sms", tenant=shop),
+    }
+    await store.insert(list(rows.values()))
+    seen = {
+        View(): {"live", "live of the shop"},
+        View(DEFAULT_TENANT): {"live"},
+        View(shop): {"live of the shop"},
+        View(None, Mode.TEST): {"test", "test of the shop", "text of the shop"},
+        View(shop, Mode.TEST): {"test of the shop", "text of the shop"},
+        View(TenantId("bank")): set(),
+    }
+    names = {row.id: name for name, row in rows.items()}
+    for view, expected in seen.items():
+        for selection in (Filter(view=view), Filter(view=view, status=(Status.QUEUED,))):
+            page = await reader.notifications(selection)
+            assert {names[row.id] for row in page.views} == expected, view
+        found = {name for name, row in rows.items() if await reader.get(row.id, view=view)}
+        assert found == expected, view
+    of_channel = Filter(view=View(shop, Mode.TEST), channel=("email",))
+    page = await reader.notifications(of_channel)
+    assert [names[row.id] for row in page.views] == ["test of the shop"]
+    live = await reader.notifications(Filter(view=View(shop), channel=("test",)))
+    assert live.views == []
+
+
+async def test_a_page_of_one_tenant_among_many_rows_of_others_is_found(
+    store: PostgresStore, reader: PostgresReader
+) -> None:
+    shop = TenantId("shop")
+    mine = [a_notification(tenant=shop) for _ in range(5)]
+    await store.insert(mine)
+    for _ in range(4):
+        await store.insert([a_notification() for _ in range(500)])
+    found = await listed(reader, Filter(view=View(shop), limit=2))
+    assert {row.id for row in found} == {row.id for row in mine}

@@ -16,10 +16,7 @@ import pytest
 from aiosmtplib import SMTP, SMTPRecipientRefused
 
 from notifier.domain.errors import ConfigError
-from notifier.sandbox import Sandbox, open_sandbox
-from notifier.sandbox.alerts import MAX_ALERTS, AlertLog
-from notifier.sandbox.calls import Call, CallFilter, CallLog
-from notifier.sandbox.fates import (
+from notifier.domain.fates import (
     Fate,
     ResponseKind,
     fate_of_address,
@@ -27,6 +24,9 @@ from notifier.sandbox.fates import (
     fate_of_token,
     response_kind,
 )
+from notifier.sandbox import Sandbox, open_sandbox
+from notifier.sandbox.alerts import MAX_ALERTS, AlertLog
+from notifier.sandbox.calls import Call, CallFilter, CallLog
 
 SMS = "/2010-04-01/Accounts/AC1/Messages.json"
 PUSH = "/v1/projects/p/messages:send"

@@ -125,6 +125,7 @@ SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "send_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
     "metadata": JSON,
     "idempotency_key": st.text() | JSON,
+    "tenant": st.sampled_from(["default", "shop", "Shop", ""]) | JSON,
 }
 SUBMIT_BODIES = corrupted(documents(**SUBMIT_FIELDS) | st.just(json.dumps(submit_body()).encode()))
 BATCH_BODIES = corrupted(

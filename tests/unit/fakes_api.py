@@ -14,10 +14,12 @@ import aiohttp
 from litestar import Litestar
 
 from notifier.api.app import create_api
+from notifier.api.auth.gate import KeyAuth
 from notifier.api.http.server import open_server
 from notifier.api.rules import ApiRules
 from notifier.app.accepting import api_rules
 from notifier.domain.controls import BreakerState, Pause, Scope, ScopeKind
+from notifier.domain.credentials import Mode
 from notifier.domain.errors import FeatureUnavailable, StoreRejected
 from notifier.domain.notification import (
     AttemptView,
@@ -29,16 +31,20 @@ from notifier.domain.notification import (
     WorkerId,
 )
 from notifier.ports.acceptor import Acceptor, Refusal, Reply
+from notifier.ports.keys import AccessStore, Author
 from notifier.ports.queries import (
+    ALL_LIVE,
     Filter,
     Page,
     PauseState,
     ProviderState,
     QueueState,
     Reader,
+    View,
     WorkerState,
 )
 from notifier.settings.tree import ChannelSettings, Settings
+from tests.memory_access import MemoryAccess
 
 SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
 PROBE_AT = SINCE_AT + timedelta(seconds=5)
@@ -92,11 +98,14 @@ class MemoryStore:
         self,
         id: NotificationId,  # noqa: A002 the port's word
         *,
+        view: View = ALL_LIVE,
         with_content: bool = False,
     ) -> NotificationView | None:
         self._raise_error()
-        view = self.views.get(id)
-        return view if view is None or with_content else replace(view, content=None)
+        row = self.views.get(id)
+        if row is None or not _is_seen(row, view):
+            return None
+        return row if with_content else replace(row, content=None)
 
     async def notifications(self, selection: Filter) -> Page:
         self._raise_error()
@@ -160,7 +169,14 @@ class MemoryStore:
         self._raise_error()
         return [PauseState(pause=self.paused[scope], matches=True) for scope in sorted(self.paused)]
 
-    async def pause(self, scope: Scope, *, note: str, for_s: float | None) -> Pause:
+    async def pause(
+        self,
+        scope: Scope,
+        *,
+        note: str,
+        for_s: float | None,
+        author: Author | None = None,  # noqa: ARG002 there is no audit
+    ) -> Pause:
         self._raise_error()
         self.paused[scope] = Pause(
             scope=scope,
@@ -172,7 +188,11 @@ class MemoryStore:
         )
         return self.paused[scope]
 
-    async def resume(self, scope: Scope) -> bool:
+    async def resume(
+        self,
+        scope: Scope,
+        author: Author | None = None,  # noqa: ARG002 there is no audit
+    ) -> bool:
         self._raise_error()
         return self.paused.pop(scope, None) is not None
 
@@ -232,15 +252,27 @@ class MemoryStore:
             updated_at=now,
             due_at=now + (item.delay or timedelta()),
             expires_at=now + item.ttl,
+            tenant=item.tenant,
+            test_channel=item.test_channel,
         )
         return status
+
+
+def _is_seen(row: NotificationView, view: View) -> bool:
+    is_of_mode = (view.mode is Mode.TEST) == bool(row.test_channel)
+    return is_of_mode and view.tenant in {None, row.tenant}
+
+
+def _channel(view: NotificationView) -> str:
+    return view.test_channel or view.queue.channel
 
 
 def _matches(view: NotificationView, selection: Filter) -> bool:
     created = view.created_at.timestamp()
     return (
-        view.status in (selection.status or (view.status,))
-        and view.queue.channel in (selection.channel or (view.queue.channel,))
+        _is_seen(view, selection.view)
+        and view.status in (selection.status or (view.status,))
+        and _channel(view) in (selection.channel or (_channel(view),))
         and view.queue.priority in (selection.priority or (view.queue.priority,))
         and (selection.created_from is None or created >= selection.created_from)
         and (selection.created_to is None or created < selection.created_to)
@@ -272,6 +304,8 @@ def make_api(
     *,
     acceptor: Acceptor | None = None,
     reader: Reader | None = None,
+    access: AccessStore | None = None,
+    auth: KeyAuth | None = None,
 ) -> Litestar:
     """The API over a store, with other ports for submits and reads if they are given."""
     return create_api(
@@ -282,6 +316,8 @@ def make_api(
         rules=rules,
         readiness=FakeReadiness(reasons),
         metrics=FakeMetrics(),
+        access=access or MemoryAccess(),
+        auth=auth,
     )
 
 

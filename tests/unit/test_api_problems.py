@@ -46,6 +46,7 @@ def test_a_request_that_was_not_carried_out_may_be_repeated() -> None:
     assert safe == {
         ProblemType.HEAD_TIMEOUT,
         ProblemType.BODY_TIMEOUT,
+        ProblemType.RATE_LIMITED,
         ProblemType.OVERLOADED,
         ProblemType.NOT_READY,
         ProblemType.KEY_IN_FLIGHT,

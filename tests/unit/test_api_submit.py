@@ -188,7 +188,7 @@ def test_the_name_of_another_api_or_version_is_refused_with_the_right_one(
 def test_a_name_that_is_like_none_is_refused_with_the_known_ones(name: str) -> None:
     known = (
         "channel, recipient, content, priority, ttl_s, send_at, max_tries, metadata, "
-        "idempotency_key"
+        "idempotency_key, tenant"
     )
     assert faults_of(**{name: 1}) == [(name, f"only {known} here")]
 

@@ -30,6 +30,8 @@ AT = "2030-01-31T08:00:00Z"
 SUMMARY: dict[str, object] = {
     "id": ID,
     "status": "sent",
+    "tenant": "default",
+    "mode": "live",
     "channel": "email",
     "priority": "high",
     "queue": "email.high",

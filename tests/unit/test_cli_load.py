@@ -20,8 +20,8 @@ from notifier.cli.load.pace import due_times
 from notifier.cli.load.plan import DIGITS, Plan, read_fates, read_mix, recipient
 from notifier.cli.load.report import make_report, quantiles
 from notifier.cli.load.submit import Submitted
+from notifier.domain import fates
 from notifier.domain.errors import ConfigError
-from notifier.sandbox import fates
 
 T = TypeVar("T")
 
@@ -129,6 +129,8 @@ class Api:
         return {
             "id": id_,
             "status": self.status_of[id_],
+            "tenant": "default",
+            "mode": "live",
             "channel": "email",
             "priority": "high",
             "queue": "email.high",

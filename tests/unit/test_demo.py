@@ -8,8 +8,8 @@ from harness.demo.comparison import compare, unknown_calls
 from harness.demo.figures import read_figures
 from harness.demo.plan import FATES, SIZES, PlannedNotification, plan_notifications
 from notifier.adapters.telemetry.metrics import Metrics
+from notifier.domain.fates import fate_of_address, fate_of_phone, fate_of_token
 from notifier.domain.notification import Channel, QueueKey, Status
-from notifier.sandbox.fates import fate_of_address, fate_of_phone, fate_of_token
 
 FATE_OF = {"email": fate_of_address, "sms": fate_of_phone, "push": fate_of_token}
 

@@ -113,6 +113,24 @@ def test_a_url_names_its_host_unless_the_notification_does(url: str, place: str 
     assert (str(found) if found else None) == place
 
 
+@pytest.mark.parametrize(
+    ("left_s", "are_asked", "status", "says"),
+    [
+        ({}, True, CheckStatus.WARNING, "no key holds"),
+        ({"8Rk2vQ0ZpLx1": None}, True, CheckStatus.OK, "1 hold"),
+        ({"a": None, "b": 3 * 86_400.0}, True, CheckStatus.WARNING, "about to expire: b in 3 d"),
+        ({"a": 8 * 86_400.0}, True, CheckStatus.OK, "1 hold"),
+        ({}, False, CheckStatus.OK, "whoever reaches the API"),
+    ],
+)
+def test_without_a_key_that_holds_the_fix_is_the_command_that_makes_one(
+    left_s: dict[str, float | None], are_asked: bool, status: CheckStatus, says: str
+) -> None:
+    found = postgres.of_keys(left_s, are_asked=are_asked)
+    assert (found.status, says in found.finding) == (status, True)
+    assert ("notifier keys create" in found.fix) is (status is CheckStatus.WARNING)
+
+
 def test_a_finding_is_one_line() -> None:
     assert ok("x", "two\n  lines").finding == "two lines"
     assert not_checked("x", "that\nis away").finding == "not checked: that is away"

@@ -327,18 +327,29 @@ def is_command(line: str) -> bool:
     _, *tokens = line.split()
     if tokens[0].startswith("-"):
         return tokens[0] in {"--help", "--version"}
-    if tokens[0] not in set(app):
+    path: tuple[str, ...] = ()
+    while len(path) < len(tokens) and tokens[len(path)] in _subcommands(*path):
+        path = (*path, tokens[len(path)])
+    if not path or _subcommands(*path):
         return False
-    known = _options(tokens[0])
-    named = [token.partition("=")[0] for token in tokens[1:] if token.startswith("-")]
-    return all(option in known or option.startswith("--data.") for option in named)
+    named = [token.partition("=")[0] for token in tokens[len(path) :] if token.startswith("-")]
+    return all(option in _options(*path) or option.startswith("--data.") for option in named)
+
+
+def _command(*path: str) -> App:
+    command = app
+    for word in path:
+        command = command[word]
+    return command
+
+
+def _subcommands(*path: str) -> frozenset[str]:
+    return frozenset(name for name in _command(*path) if not name.startswith("-"))
 
 
 @cache
-def _options(command: str) -> frozenset[str]:
-    (resolved,) = app[command] if isinstance(app[command], tuple) else (app[command],)
-    assert isinstance(resolved, App)
-    arguments = resolved.assemble_argument_collection()
+def _options(*path: str) -> frozenset[str]:
+    arguments = _command(*path).assemble_argument_collection()
     return frozenset({"--help", "-h", *(name for each in arguments for name in each.names)})
 
 

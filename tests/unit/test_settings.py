@@ -214,7 +214,7 @@ class TestProblems:
             ("[api]\nport = 80.5", "api.port", "an integer from 1 to 65535"),
             ("[api]\nport = true", "api.port", "an integer from 1 to 65535"),
             ("[api]\nhost = ''", "api.host", "a host name or address"),
-            ("[api]\nauth = 'on'", "api.auth", 'expected "off"'),
+            ("[api]\nauth = 'on'", "api.auth", 'expected "keys" or "off"'),
             ("api = 1", "api", "expected a table"),
             ("[worker]\ngrace_s = 0", "worker.grace_s", "above 0 and at most 3600"),
             ("[worker]\ngrace_s = nan", "worker.grace_s", "above 0 and at most 3600"),

@@ -32,6 +32,7 @@ TABLES: Final = (
     "tenants",
     "audit",
     "idempotency_keys",
+    "secrets",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

@@ -180,6 +180,7 @@ async def _configuration(session: _ReadOnlySession, names: ConfiguredNames) -> l
         await _or_unchecked(diagnosis.PAUSES, _pauses(session, names)),
         await _or_unchecked(diagnosis.BREAKERS, _breakers(session, names)),
         await _or_unchecked(diagnosis.DEPLOYMENTS, _deployments(session)),
+        await _or_unchecked(diagnosis.KEYS, _keys(session, names)),
     ]
 
 
@@ -201,6 +202,12 @@ async def _breakers(session: _ReadOnlySession, names: ConfiguredNames) -> Findin
 async def _deployments(session: _ReadOnlySession) -> Finding:
     rows = await session.fetch(statement("checkup_foreign"), DEAD_AFTER_S)
     return diagnosis.of_deployments({row["name"]: row["pointers"] for row in rows})
+
+
+async def _keys(session: _ReadOnlySession, names: ConfiguredNames) -> Finding:
+    rows = await session.fetch(statement("checkup_keys"))
+    left_s = {row["id"]: row["left_s"] for row in rows}
+    return diagnosis.of_keys(left_s, are_asked=names.asks_for_keys)
 
 
 async def _clock(session: _ReadOnlySession, clock: Clock) -> Finding:

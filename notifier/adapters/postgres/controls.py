@@ -9,6 +9,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from notifier.adapters.postgres.audit import add_action
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
@@ -16,14 +17,16 @@ from notifier.adapters.postgres.connection import (
 )
 from notifier.adapters.postgres.listening import NotifyListener
 from notifier.adapters.postgres.statements import statement
+from notifier.domain.audit import Action
 from notifier.domain.controls import Breaker, BreakerState, Controls, Pause, Scope, ScopeKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from asyncpg import Record
 
     from notifier.domain.notification import WorkerId
+    from notifier.ports.keys import Author
 
 CONNECTIONS: Final = 2
 """How many connections `open_controls` opens at most."""
@@ -60,16 +63,24 @@ class PostgresControls:
         """Return at a change, when a lost connection is restored, or after `timeout_s`."""
         await self._listener.wait(timeout_s)
 
-    async def pause(self, scope: Scope, *, note: str, for_s: float | None) -> Pause:
+    async def pause(
+        self, scope: Scope, *, note: str, for_s: float | None, author: Author | None = None
+    ) -> Pause:
         """Begin or prolong a pause."""
-        (row,) = await self._connection.fetch(
-            statement("pause"), scope.kind, scope.name, note, for_s
-        )
+        async with self._connection.acquire() as connection, connection.transaction():
+            (row,) = await connection.fetch(statement("pause"), scope.kind, scope.name, note, for_s)
+            if author is not None:
+                after = {"for_s": for_s, "note": note}
+                await add_action(connection, _pause_action(scope, author, after=after, note=note))
         return pause_of(row)
 
-    async def resume(self, scope: Scope) -> bool:
+    async def resume(self, scope: Scope, author: Author | None = None) -> bool:
         """End a pause."""
-        return await self._change("resume", scope.kind, scope.name)
+        async with self._connection.acquire() as connection, connection.transaction():
+            was_paused = bool(await connection.fetch(statement("resume"), scope.kind, scope.name))
+            if was_paused and author is not None:
+                await add_action(connection, _pause_action(scope, author))
+        return was_paused
 
     async def open_breaker(self, provider: str, reason: str, *, code: str, wait_s: float) -> bool:
         """Closed -> open."""
@@ -98,6 +109,19 @@ class PostgresControls:
     async def _change(self, name: str, *args: object) -> bool:
         # Each statement returns one row, that of its pg_notify, if it changed something.
         return bool(await self._connection.fetch(statement(name), *args))
+
+
+def _pause_action(
+    scope: Scope, author: Author, *, after: Mapping[str, object] | None = None, note: str = ""
+) -> Action:
+    return Action(
+        actor=author.actor,
+        name="pause.deleted" if after is None else "pause.created",
+        target=f"pause:{scope}",
+        after=after,
+        note=note,
+        request_id=author.request_id,
+    )
 
 
 def pause_of(row: Record) -> Pause:

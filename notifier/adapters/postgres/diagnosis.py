@@ -7,7 +7,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from notifier.adapters.postgres import controls, heartbeat, leases, rates, reader, store
+from notifier.adapters.postgres import (
+    controls,
+    heartbeat,
+    key_rates,
+    keys,
+    leases,
+    rates,
+    reader,
+    store,
+)
 from notifier.domain.breaker import NEEDS_A_PERSON
 from notifier.domain.controls import BreakerState, ScopeKind
 from notifier.domain.finding import Finding, not_checked, ok, warning, wrong
@@ -36,10 +45,13 @@ CHANNELS: Final = "channels"
 PAUSES: Final = "pauses"
 BREAKERS: Final = "breakers"
 DEPLOYMENTS: Final = "deployments"
-CONFIGURATION_CHECKS: Final = (CHANNELS, PAUSES, BREAKERS, DEPLOYMENTS)
+KEYS: Final = "keys"
+CONFIGURATION_CHECKS: Final = (CHANNELS, PAUSES, BREAKERS, DEPLOYMENTS, KEYS)
 
 FORGOTTEN_AFTER_S: Final = 3600.0
 """A pause without an end is called forgotten after an hour."""
+ENDING_WITHIN_S: Final = 7 * 86_400.0
+"""A key is reported this long before it expires."""
 
 MIN_MAJOR_VERSION: Final = 15
 MAX_DAYS_AHEAD: Final = 7
@@ -49,10 +61,11 @@ exists."""
 _CONNECTIONS_OF_EVERY_PROCESS: Final = (
     store.CONNECTIONS + heartbeat.CONNECTIONS + leases.CONNECTIONS + controls.CONNECTIONS
 )
+_CONNECTIONS_OF_AN_API: Final = reader.CONNECTIONS + keys.CONNECTIONS + key_rates.CONNECTIONS
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
-    "api": _CONNECTIONS_OF_EVERY_PROCESS + reader.CONNECTIONS,
+    "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,
     "worker": _CONNECTIONS_OF_EVERY_PROCESS + rates.CONNECTIONS,
-    "dev": _CONNECTIONS_OF_EVERY_PROCESS + reader.CONNECTIONS + rates.CONNECTIONS,
+    "dev": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API + rates.CONNECTIONS,
 }
 """How many connections a process of each kind opens at most."""
 
@@ -87,11 +100,15 @@ class MissingRight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfiguredNames:
-    """The names in the settings: what rows and pauses of the database are compared with."""
+    """The names in the settings: what rows and pauses of the database are compared with.
+
+    `asks_for_keys`: whether the API does.
+    """
 
     queues: Sequence[str]
     channels: Sequence[str]
     providers: Sequence[str]
+    asks_for_keys: bool = True
 
     def have(self, scope: Scope) -> bool:
         """Whether the settings have the queue, channel or provider of a pause."""
@@ -338,6 +355,21 @@ def of_deployments(foreign: Mapping[str, int]) -> Finding:
     named = ", ".join(f"{count} in {queue}" for queue, count in foreign.items())
     finding = f"another deployment uses this RabbitMQ vhost: in the last minute {named}"
     return wrong(DEPLOYMENTS, finding, "give each deployment its own vhost in NOTIFIER_BROKER_URL")
+
+
+def of_keys(left_s: Mapping[str, float | None], *, are_asked: bool) -> Finding:
+    """Judge the keys that hold, by id with the seconds until each expires; None: never."""
+    if not are_asked:
+        return ok(KEYS, 'api.auth is "off": whoever reaches the API may do anything')
+    if not left_s:
+        fix = "make the first one: `notifier keys create --database`"
+        return warning(KEYS, "no key holds: the API refuses every request", fix)
+    ending = {id_: left for id_, left in left_s.items() if left and left < ENDING_WITHIN_S}
+    if ending:
+        named = ", ".join(f"{id_} in {_span(left)}" for id_, left in ending.items())
+        fix = "make another key for its owner before: `notifier keys create`"
+        return warning(KEYS, f"about to expire: {named}", fix)
+    return ok(KEYS, f"{len(left_s)} hold")
 
 
 def _span(seconds: float) -> str:

@@ -65,7 +65,9 @@ async def _owners(connection: Connection[Record], keys: Sequence[UUID]) -> Mappi
 def _arrays(
     ordered: Sequence[NewNotification], direct: Collection[NotificationId]
 ) -> Sequence[Sequence[object]]:
-    """Return the arrays $1 to $10 of both statements, in their order."""
+    """Return the arrays $1 to $12 of both statements, in their order."""
+    tenants = [item.tenant for item in ordered]
+    test_channels = [item.test_channel for item in ordered]
     return (
         [item.id for item in ordered],
         [str(item.queue) for item in ordered],
@@ -77,6 +79,8 @@ def _arrays(
         [item.ttl for item in ordered],
         [DueClass.DIRECT if item.id in direct else DueClass.FIRST for item in ordered],
         [len(item.content) for item in ordered],
+        # The driver needs long for each element, and most batches have neither.
+        *(names if any(names) else [] for names in (tenants, test_channels)),
     )
 
 

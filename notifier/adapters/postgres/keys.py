@@ -45,7 +45,7 @@ MODES: Final = frozenset(Mode)
 
 
 class PostgresKeys:
-    """Implements ports.keys.KeyReader, KeyStore, TenantStore and AuditReader.
+    """Implements ports.keys.KeyReader, KeyStore, TenantStore, AuditReader, SecretReader.
 
     Without a listener, for a command, it does not hear of changes.
     """
@@ -60,7 +60,12 @@ class PostgresKeys:
         async with self._connection.acquire() as connection:
             rows = await connection.fetch(statement("keys_read"))
             now = rows[0]["now"] if rows else await connection.fetchval("SELECT now()")
-        return KeysRead(keys=[_key(row) for row in rows if row["mode"] in MODES], now=now)
+            tenants = await connection.fetch(statement("tenants_read"))
+        return KeysRead(
+            keys=[_key(row) for row in rows if row["mode"] in MODES],
+            now=now,
+            tenants=[TenantId(row["name"]) for row in tenants],
+        )
 
     async def wait_for_change(self, timeout_s: float) -> None:
         if self._listener is None:
@@ -148,6 +153,12 @@ class PostgresKeys:
             )
             await add_action(connection, action)
         return None
+
+    async def signing_secret(self) -> bytes:
+        rows = await self._connection.fetch("SELECT value FROM secrets WHERE name = 'signing'")
+        if not rows:
+            raise StoreUnavailable("Postgres: the table `secrets` has no secret for signing")
+        return bytes(rows[0]["value"])
 
     async def audit(self, selection: AuditFilter) -> Sequence[AuditEntry]:
         async with self._connection.acquire() as connection:

@@ -17,9 +17,11 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.heartbeat import decode_figures
 from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.statements import statement
+from notifier.domain.credentials import Mode
 from notifier.domain.features import ALL_FEATURES
 from notifier.domain.notification import (
     FINAL,
+    TEST_CHANNEL,
     WAITING,
     AttemptView,
     NotificationView,
@@ -28,7 +30,7 @@ from notifier.domain.notification import (
     Status,
 )
 from notifier.ports.heartbeat import NO_FIGURES
-from notifier.ports.queries import Page, WorkerState
+from notifier.ports.queries import ALL_LIVE, Page, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NotificationId
-    from notifier.ports.queries import Filter
+    from notifier.ports.queries import Filter, View
 
 CONNECTIONS: Final = 4
 """How many connections `open_reader` opens at most."""
@@ -74,10 +76,12 @@ class PostgresReader:
         self,
         id: NotificationId,  # noqa: A002 the port's name
         *,
+        view: View = ALL_LIVE,
         with_content: bool = False,
     ) -> NotificationView | None:
         async with self._snapshot() as connection:
-            rows = await _read(connection, [id], with_content=with_content)
+            ids = await _seen(connection, [id], view)
+            rows = await _read(connection, ids, with_content=with_content)
             attempts = await connection.fetch(statement("get_attempts"), id)
         return _notification(rows[0], tuple(map(_attempt, attempts))) if rows else None
 
@@ -155,12 +159,12 @@ async def _search(
     ids: list[NotificationId] = []
     candidates = selection.limit + 1
     while True:
-        wanted = selection.limit + 1 - len(ids)
         (row,) = await connection.fetch(
-            statement(name), patterns, least, greatest, wanted, candidates, *parameters
+            statement(name), patterns, least, greatest, candidates, candidates, *parameters
         )
-        ids += row["ids"]
+        ids += await _seen(connection, row["ids"], selection.view, selection.channel)
         if len(ids) > selection.limit:
+            ids = ids[: selection.limit + 1]
             return _Found(ids, ids[-1])
         if row["count"] < candidates:
             return _Found(ids, None)
@@ -168,6 +172,27 @@ async def _search(
             return _Found(ids, row["last"])
         greatest = UUID(int=row["last"].int - 1)
         candidates = min(4 * candidates, MAX_CANDIDATES)
+
+
+async def _seen(
+    connection: Connection[Record],
+    ids: Sequence[NotificationId],
+    view: View,
+    channels: Sequence[str] = (),
+) -> Sequence[NotificationId]:
+    """Return the ids of the notifications that a view has, in their order.
+
+    `channels` are those of which a test has asked for one, none for any.
+    """
+    if not ids:
+        return []
+    is_test = view.mode is Mode.TEST
+    asked = list(channels) if is_test and channels else None
+    rows = await connection.fetch(
+        statement("seen"), ids, min(ids), max(ids), view.tenant, is_test, asked
+    )
+    seen = {row["id"] for row in rows}
+    return [id_ for id_ in ids if id_ in seen]
 
 
 async def _read(
@@ -182,9 +207,11 @@ async def _read(
 
 def _patterns(selection: Filter) -> Sequence[str]:
     """Return LIKE patterns, one of which the queue's name matches."""
+    is_test = selection.view.mode is Mode.TEST
+    channels = [TEST_CHANNEL] if is_test else selection.channel or [None]
     return [
         f"{channel}.{priority}"
-        for channel in map(_like_pattern, selection.channel or [None])
+        for channel in map(_like_pattern, channels)
         for priority in map(_like_pattern, selection.priority or [None])
     ]
 
@@ -200,6 +227,8 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
     return NotificationView(
         id=row["id"],
         status=Status(row["status"]),
+        tenant=row["tenant"],
+        test_channel=row["test_channel"],
         queue=QueueKey.parse(row["queue"]),
         recipient=row["recipient"],
         content=row["content"],

@@ -20,6 +20,11 @@ from notifier.adapters.providers.http.provider import open_http
 from notifier.adapters.providers.http.request import Templates
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.adapters.providers.reloading import Opener, SettingsReader, open_reloading
+from notifier.adapters.providers.sandbox_in_worker import (
+    SandboxInWorkerSettings,
+    check_sandbox_in_worker,
+    open_sandbox_in_worker,
+)
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.smtp.checkup import check_smtp
 from notifier.adapters.providers.smtp.provider import open_smtp
@@ -54,8 +59,11 @@ def _tag(settings: ProviderSettings | type[ProviderSettings]) -> str:
 # Each row has its own annotation: with it mypy checks that both functions accept these settings.
 _SMTP: Final[ProviderType[SmtpSettings]] = ProviderType(SmtpSettings, open_smtp, check_smtp)
 _HTTP: Final[ProviderType[HttpSettings]] = ProviderType(HttpSettings, open_http, check_http)
+_SANDBOX: Final[ProviderType[SandboxInWorkerSettings]] = ProviderType(
+    SandboxInWorkerSettings, open_sandbox_in_worker, check_sandbox_in_worker
+)
 
-_ROWS: Final[tuple[ProviderType[Any], ...]] = (_SMTP, _HTTP)
+_ROWS: Final[tuple[ProviderType[Any], ...]] = (_SMTP, _HTTP, _SANDBOX)
 _BY_TAG: Final[Mapping[str, ProviderType[Any]]] = {_tag(row.settings): row for row in _ROWS}
 PROVIDER_TYPES: Final[Mapping[str, type[ProviderSettings]]] = {
     tag: row.settings for tag, row in _BY_TAG.items()
@@ -90,6 +98,8 @@ def provider_host(settings: ProviderSettings) -> str:
             return f"{settings.host}:{settings.port}"
         case HttpSettings() if address := address_of(settings.url):
             return f"{address.host}:{address.port}"
+        case SandboxInWorkerSettings():
+            return "the worker itself, which delivers nothing"
         case _:
             return "a host of each notification"
 

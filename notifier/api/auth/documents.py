@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+from notifier.api.requests import NO_CONTROL_CHARACTERS, Instant, TenantName
 from notifier.domain import audit, keys, tenants
 from notifier.domain.credentials import Credential, KeyId, Mode
 from notifier.domain.keys import KeyScope
 from notifier.domain.tenants import tenant_name
 
-Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offset.")]
-TenantName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}\Z")]
-NO_CONTROL_CHARACTERS: Final = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 Note = Annotated[str, Meta(max_length=300, extra_json_schema={"pattern": NO_CONTROL_CHARACTERS})]
+OptionalDocument = Annotated[
+    object, Meta(extra_json_schema={"type": ["object", "null"], "additionalProperties": True})
+]
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 
 
@@ -123,8 +123,8 @@ class AuditEntry(msgspec.Struct):
     actor: str
     action: str
     target: str
-    before: dict[str, object] | None
-    after: dict[str, object] | None
+    before: OptionalDocument
+    after: OptionalDocument
     note: str | None
     request_id: str | None
 
@@ -151,3 +151,18 @@ class AuditPage(msgspec.Struct):
 
     items: Sequence[AuditEntry]
     next_cursor: str | None
+
+
+class SessionRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The key with which a session begins."""
+
+    key: Annotated[str, Meta(max_length=200)]
+
+
+class Session(msgspec.Struct):
+    """Who makes a request. `key` is the id of the key, null if the API asks for none."""
+
+    key: KeyId | None
+    tenant: str | None
+    scopes: Sequence[KeyScope]
+    mode: Mode

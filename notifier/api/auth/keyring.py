@@ -1,4 +1,4 @@
-"""All keys, in the memory of this process: read after each change, and at least every 4 s.
+"""All keys and tenants, in the memory of this process: read at each change, at least every 4 s.
 
 While Postgres is unreachable the last read stays in force: known keys hold, and a key that is not
 known cannot be judged. So a revoked key is refused within 5 s wherever Postgres answers.
@@ -15,19 +15,22 @@ import structlog
 from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
 from notifier.domain.errors import StoreError
 from notifier.domain.keys import find_key
+from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.lifecycle import Clock, uptime_s
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from notifier.domain.credentials import KeyId
     from notifier.domain.keys import Key
+    from notifier.domain.tenants import TenantId
     from notifier.ports.keys import KeyReader
 
 READ_INTERVAL_S: Final = 4.0
 MIN_READ_INTERVAL_S: Final = 0.25
 """Between two reads for unknown keys: whoever guesses keys does not load Postgres."""
 USED_INTERVAL_S: Final = 60.0
+_MAKE_ONE: Final = "every request gets 401: `notifier keys create --database` makes the first key"
 
 log = structlog.get_logger(__name__)
 
@@ -39,12 +42,14 @@ class Keyring:
         self._store = store
         self._clock = clock
         self._keys: Mapping[KeyId, Key] = {}
+        self._tenants: Collection[TenantId] = frozenset()
         self._expires_at: Mapping[KeyId, float] = {}
         self._read_at = -inf
         self._reading = asyncio.Lock()
         self._used_at: dict[KeyId, float] = {}
         self._noted_at = clock()
         self._failure = ""
+        self._is_missing = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the changes in Postgres until `stop`."""
@@ -72,6 +77,7 @@ class Keyring:
         asked_at = self._clock()
         stored = await self._store.read()
         self._keys = {key.id: key for key in stored.keys}
+        self._tenants = frozenset(stored.tenants)
         # From before the read: a key never holds for longer than it is meant to.
         self._expires_at = {
             key.id: asked_at + (key.expires_at - stored.now).total_seconds()
@@ -82,6 +88,9 @@ class Keyring:
         if self._failure:
             log.info("keys_read_recovered")
         self._failure = ""
+        if not self._keys and not self._is_missing:
+            log.warning("keys_missing", advice=_MAKE_ONE)
+        self._is_missing = not self._keys
 
     async def find(self, text: str) -> Key | None:
         """Return the key that a text holds; None if it holds none, or an expired one.
@@ -99,6 +108,16 @@ class Keyring:
             return None
         self._used_at[key.id] = now
         return key
+
+    async def unknown_tenants(self, tenants: Collection[TenantId]) -> Collection[TenantId]:
+        """Return those that do not exist; the default tenant always does.
+
+        Raises StoreUnavailable if Postgres cannot be asked for one that is not known.
+        """
+        unknown = frozenset(tenants) - {DEFAULT_TENANT, *self._tenants}
+        if unknown:
+            await self._read_again(self._clock())
+        return unknown.difference(self._tenants)
 
     def holds(self, key: Key) -> bool:
         """Whether a key that was found before is still neither revoked nor expired."""

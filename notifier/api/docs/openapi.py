@@ -9,12 +9,21 @@ from typing import Any, Final
 import msgspec
 
 from notifier import __version__
+from notifier.api.auth.access import Access, AccessKind
+from notifier.api.auth.sessions import COOKIE
 from notifier.api.http.cursors import CURSOR_LENGTH
 from notifier.api.http.json_checks import MAX_DEPTH
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
 from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_TEXT_LENGTH, MAX_VALUES
-from notifier.api.requests import JSON_MEMBERS, MAX_KEY_LENGTH, NO_NUL, PRINTABLE_ASCII, Batch
+from notifier.api.requests import (
+    JSON_MEMBERS,
+    MAX_KEY_LENGTH,
+    NO_NUL,
+    PRINTABLE_ASCII,
+    TENANT_NAME,
+    Batch,
+)
 from notifier.api.responses import Accepted, BatchRefusal, Problem
 from notifier.api.routes.route import Route
 from notifier.api.rules import AddressKind, ApiRules
@@ -22,9 +31,11 @@ from notifier.api.submission.address_schemas import recipient_schema
 from notifier.api.submission.content import content_schema
 from notifier.api.submission.idempotency import HEADER
 from notifier.domain.controls import ScopeKind
+from notifier.domain.credentials import KEY_ID
 from notifier.domain.notification import EndReason
 
 Json = dict[str, Any]
+NO_CONTENT: Final = 204
 _REF: Final = "#/components/schemas/{name}"
 _REFERRED_STRUCTS: Final = (Accepted, BatchRefusal, Problem)
 """Structs that other schemas refer to by name only."""
@@ -47,6 +58,14 @@ _TEXT: Final = {
 }
 _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "id": ("The id from the response to the submit.", {"type": "string", "format": "uuid"}),
+    "key": (
+        "The id of a key, which is no secret.",
+        {"type": "string", "pattern": f"^{KEY_ID.pattern}$"},
+    ),
+    "tenant": ("The name of a tenant.", {"type": "string", "pattern": TENANT_NAME}),
+    "actor": ("Only of this actor, such as key:8Rk2vQ0ZpLx1.", _TEXT),
+    "action": ("Only this action, such as key.created.", _TEXT),
+    "target": ("Only on this target, such as key:8Rk2vQ0ZpLx1.", _TEXT),
     "kind": ("What is paused.", _one_of(ScopeKind)),
     "name": ("The name of the queue, the channel or the provider.", {"type": "string"}),
     "include": ("Parts of the answer that are left out otherwise.", _any_of(_one_of(["content"]))),
@@ -88,6 +107,29 @@ _REPLAYED_HEADER: Final[Json] = {
     "description": "`true` if the request stored nothing, because earlier ones had.",
     "schema": {"type": "string", "enum": ["true"]},
 }
+_BEARER: Final = "key"
+_SESSION: Final = "session"
+_SECURITY_SCHEMES: Final[Json] = {
+    _BEARER: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "ntf_live_... or ntf_test_...",
+        "description": "A key that `notifier keys create` or `POST /v1/keys` has made.",
+    },
+    _SESSION: {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "The session of a browser, from `POST /v1/session`.",
+    },
+}
+_ACCESS_PROBLEMS: Final = (
+    ProblemType.KEY_MISSING,
+    ProblemType.SCOPE_MISSING,
+    ProblemType.RATE_LIMITED,
+    ProblemType.STORE_UNAVAILABLE,
+)
+"""What every route that asks for a key may answer, by their statuses."""
 _JSON_VALUE: Final[Json] = {
     "description": f"Any JSON that nests at most {MAX_DEPTH} levels, without NUL characters.",
     "pattern": NO_NUL,
@@ -116,7 +158,10 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
             ),
         },
         "paths": paths,
-        "components": {"schemas": _schemas(documented, rules)},
+        "components": {
+            "schemas": _schemas(documented, rules),
+            "securitySchemes": _SECURITY_SCHEMES,
+        },
     }
 
 
@@ -126,7 +171,7 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
         dict.fromkeys([*structs, *_REFERRED_STRUCTS]), ref_template=_REF
     )
     schemas: Json = {name: _for_generators(schema) for name, schema in components.items()}
-    schemas["Submit"]["properties"]["channel"] = _one_of(rules.channels)
+    schemas["Submit"]["properties"]["channel"] = _one_of(rules.submit_channels)
     schemas["Submit"]["allOf"] = [_channel_rule(kind, rules) for kind in _kinds(rules)]
     fields = schemas["Submit"]["properties"]
     fields["ttl_s"]["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
@@ -165,13 +210,14 @@ def _for_generators(schema: Json) -> Json:
 
 
 def _kinds(rules: ApiRules) -> Sequence[AddressKind]:
-    used = {channel.address for channel in rules.channels.values()}
+    used = {channel.address for channel in rules.submit_channels.values()}
     return [kind for kind in AddressKind if kind in used]
 
 
 def _channel_rule(kind: AddressKind, rules: ApiRules) -> Json:
     """Describes the recipients and the contents of the channels with this kind of address."""
-    names = [name for name, channel in rules.channels.items() if channel.address is kind]
+    channels = rules.submit_channels.items()
+    names = [name for name, channel in channels if channel.address is kind]
     return {
         "if": {"properties": {"channel": _one_of(names)}, "required": ["channel"]},
         "then": {
@@ -200,7 +246,8 @@ def _batch_schema(rules: ApiRules) -> Json:
 
 def _operation(route: Route, rules: ApiRules) -> Json:
     responses: Json = {str(route.status): _response(route)}
-    for problem_type in route.problems:
+    is_guarded = _is_guarded(route.access, rules)
+    for problem_type in (*route.problems, *(_ACCESS_PROBLEMS if is_guarded else ())):
         responses[str(problem_type.status)] = _problem_response(problem_type)
     operation: Json = {
         "operationId": route.id,
@@ -208,6 +255,9 @@ def _operation(route: Route, rules: ApiRules) -> Json:
         "summary": route.summary,
         "responses": responses,
     }
+    if is_guarded:
+        operation["description"] = _access_text(route.access)
+        operation["security"] = [{_BEARER: []}, {_SESSION: []}]
     if route.is_deprecated:
         operation["deprecated"] = True
     parameters = [_parameter(name, route, rules) for name in route.parameters]
@@ -225,7 +275,28 @@ def _operation(route: Route, rules: ApiRules) -> Json:
     return operation
 
 
+def _is_guarded(access: Access, rules: ApiRules) -> bool:
+    match access.kind:
+        case AccessKind.PUBLIC:
+            return False
+        case AccessKind.METRICS:
+            return rules.guards_metrics
+        case AccessKind.KEY:
+            return True
+
+
+def _access_text(access: Access) -> str:
+    """Returns which keys a route takes, in one sentence."""
+    kind = f"{'live ' if access.is_live else ''}{'deployment ' if access.for_deployment else ''}key"
+    if not access.scopes:
+        return f"Needs any {kind}."
+    scopes = " or ".join(f"`{scope}`" for scope in access.scopes)
+    return f"Needs a {kind} with the scope {scopes}."
+
+
 def _response(route: Route) -> Json:
+    if route.status == NO_CONTENT:
+        return {"description": "Done."}
     if route.response is None:
         return {
             "description": "Plain text.",
@@ -272,4 +343,4 @@ def _parameter(name: str, route: Route, rules: ApiRules) -> Json:
 
 
 def _channel_parameter(rules: ApiRules) -> tuple[str, Json]:
-    return "Only on these channels.", _any_of(_one_of(rules.channels))
+    return "Only on these channels.", _any_of(_one_of(rules.submit_channels))

@@ -19,6 +19,8 @@ from notifier.api.http.raw_response import RawResponse
 
 REFERENCE_PATH: Final = "/docs"
 OPENAPI_PATH: Final = "/docs/openapi.json"
+KEY_VARIABLE: Final = "NOTIFIER_CLIENT__KEY"
+"""The variable from which the commands take their key, too."""
 
 
 class ReferenceRoutes:
@@ -81,10 +83,10 @@ def _operation(base: str, path: str, method: str, operation: Json) -> str:
     return (
         f'<h2 id="{operation_id}"><code>{method.upper()} {escape(path)}</code></h2>'
         f"<p>{'Deprecated. ' if operation.get('deprecated') else ''}"
-        f"{escape(operation['summary'])}</p>"
+        f"{escape(operation['summary'])} {escape(operation.get('description', ''))}</p>"
         f"{_parameters(operation)}"
         f"{f'<p>Body: {_content_types(body)}</p>' if body else ''}"
-        f"<table>{responses}</table><pre>{escape(_curl(base + path, method, body))}</pre>"
+        f"<table>{responses}</table><pre>{escape(_curl(base + path, method, operation))}</pre>"
     )
 
 
@@ -98,13 +100,16 @@ def _parameters(operation: Json) -> str:
     return f"<table>{rows}</table>" if rows else ""
 
 
-def _curl(url: str, method: str, body: Json | None) -> str:
-    option = "" if method == "get" else f" -X {method.upper()}"
+def _curl(url: str, method: str, operation: Json) -> str:
+    body = operation.get("requestBody")
+    # With data curl sends a POST.
+    is_told = method == "get" or (method == "post" and body is not None)
+    option = "" if is_told else f" -X {method.upper()}"
+    key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if "security" in operation else ""
     if body is None:
-        return f"curl {url}{option}"
+        return f"curl {url}{option}{key}"
     example = json.dumps(body["content"]["application/json"]["example"])
-    option = "" if method == "post" else option
-    return f"curl {url}{option} -H 'Content-Type: application/json' \\\n  -d '{example}'"
+    return f"curl {url}{option}{key} \\\n  -H 'Content-Type: application/json' -d '{example}'"
 
 
 def _content_types(part: Json) -> str:

@@ -17,7 +17,10 @@ from litestar.types import Receive
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.requests import WHOLE_BODY
+from notifier.api.rules import ApiRules
 
+MAX_SMALL_BODY_BYTES: Final = 8192
+_EMPTY_REQUEST: Final = b"{}"
 CLOSE_CONNECTION: Final = {"Connection": "close"}
 """A connection whose body was cut off cannot carry another request."""
 
@@ -54,6 +57,23 @@ async def read_json_body(request: Request[Any, Any, Any], limit: BodyLimit) -> b
             "Send the request again.", field=WHOLE_BODY, expected=expected
         )
         raise RequestRefused(problem, CLOSE_CONNECTION) from error
+
+
+async def read_optional_body(request: Request[Any, Any, Any], limit: BodyLimit) -> bytes:
+    """Returns the body of a request as `read_json_body`, or an empty object if it has none."""
+    headers = request.headers
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return _EMPTY_REQUEST
+    return await read_json_body(request, limit) or _EMPTY_REQUEST
+
+
+def small_body_limit(rules: ApiRules) -> BodyLimit:
+    """Returns the limit of bodies of a few fields."""
+    return BodyLimit(
+        max_bytes=MAX_SMALL_BODY_BYTES,
+        timeout_s=rules.body_timeout_s,
+        detail="A few short fields need no more.",
+    )
 
 
 def _check_headers(request: Request[Any, Any, Any], limit: BodyLimit) -> None:

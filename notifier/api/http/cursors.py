@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 
 from notifier.domain.notification import NotificationId
-from notifier.ports.queries import Filter
+from notifier.ports.keys import AuditFilter
+from notifier.ports.queries import ALL_LIVE, Filter
 
 _UUID_BYTES: Final = 16
 _DIGEST_BYTES: Final = 8
@@ -20,12 +21,12 @@ CURSOR_LENGTH: Final = 32
 """Characters of a cursor."""
 
 
-def cursor_after(last: NotificationId, selection: Filter) -> str:
+def cursor_after(last: UUID, selection: Filter | AuditFilter) -> str:
     """Returns the cursor of the page after this id. Opaque to callers."""
     return base64.urlsafe_b64encode(last.bytes + _digest(selection)).decode()
 
 
-def position_in(cursor: str, selection: Filter) -> NotificationId | None:
+def position_in(cursor: str, selection: Filter | AuditFilter) -> NotificationId | None:
     """Returns the id after which the page begins, None unless it is a cursor of this filter."""
     try:
         raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
@@ -36,6 +37,8 @@ def position_in(cursor: str, selection: Filter) -> NotificationId | None:
     return NotificationId(UUID(bytes=raw[:_UUID_BYTES]))
 
 
-def _digest(selection: Filter) -> bytes:
+def _digest(selection: Filter | AuditFilter) -> bytes:
     whole_list = replace(selection, before=None, limit=0)
+    if isinstance(whole_list, Filter):
+        whole_list = replace(whole_list, view=ALL_LIVE)  # not a part of what was asked
     return blake2b(msgspec.json.encode(whole_list), digest_size=_DIGEST_BYTES).digest()

@@ -83,6 +83,46 @@ class ProblemType(Enum):
         404,
         "There is no such path, no notification with this id, or nothing with this name.",
     )
+    KEY_MISSING = Definition(
+        "key-missing",
+        "A key is missing",
+        401,
+        "The request has neither the header Authorization with a key nor a session. "
+        "`notifier keys create --database` makes the first key.",
+    )
+    KEY_INVALID = Definition(
+        "key-invalid",
+        "The key is not valid",
+        401,
+        "The key is unknown, revoked or expired, or is no key: the answer does not tell which.",
+    )
+    SCOPE_MISSING = Definition(
+        "scope-missing",
+        "The key may not do this",
+        403,
+        "The key lacks a scope, which the problem names, or the route needs a deployment key, or a "
+        "live one.",
+    )
+    ORIGIN_REFUSED = Definition(
+        "origin-refused",
+        "A page of another site may not call the API",
+        403,
+        "The header Origin names another site, or Host a name that is not known. See "
+        "`api.public_url` in the settings.",
+    )
+    IN_USE = Definition(
+        "in-use",
+        "It is in use",
+        409,
+        "A tenant has keys or waiting notifications, or has as many keys as it may have.",
+    )
+    RATE_LIMITED = Definition(
+        "rate-limited",
+        "The key has used up its rate",
+        429,
+        "The key makes more calls, or submits more notifications, than its rate allows.",
+        Repeat.SAFE,
+    )
     METHOD_NOT_ALLOWED = Definition(
         "method-not-allowed",
         "This path does not support this method",

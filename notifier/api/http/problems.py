@@ -16,6 +16,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from notifier.api.http.problem_types import MAX_ERRORS, ProblemType, field_error
+from notifier.api.http.raw_response import added_headers
 from notifier.api.http.request_id import HEADER, request_id, request_urn
 from notifier.api.requests import WHOLE_BODY
 from notifier.api.responses import BatchRefusal, Problem
@@ -64,7 +65,11 @@ def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Respo
     return Response(
         content=msgspec.json.encode(msgspec.structs.replace(refusal.problem, instance=urn)),
         status_code=refusal.problem.status,
-        headers={**refusal.headers, HEADER: request_id(request.scope)},
+        headers={
+            **{name.decode(): value.decode() for name, value in added_headers(request.scope)},
+            **refusal.headers,
+            HEADER: request_id(request.scope),
+        },
         media_type=PROBLEM_MEDIA_TYPE,
     )
 

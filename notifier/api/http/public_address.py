@@ -53,6 +53,10 @@ class PublicAddress:
         """Returns the public URL without a slash at the end. It is safe in HTML and in a shell."""
         return (self._fixed or self._requested(scope)).url
 
+    def host(self, scope: Scope) -> str:
+        """Returns the host and port that the caller asked for."""
+        return self._requested(scope).host
+
     def _requested(self, scope: Scope) -> _Address:
         headers = dict(scope["headers"])
         forwarded = headers if self._is_from_trusted_proxy(scope) else {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from litestar import Request
@@ -18,6 +18,8 @@ from notifier.api.http.problem_types import MAX_ERRORS
 from notifier.api.http.suggestions import suggested
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
+from notifier.domain.tenants import TenantId
+from notifier.ports.keys import AuditFilter
 from notifier.ports.queries import Filter
 
 PAGING_PARAMETERS: Final = ("cursor", "limit")
@@ -91,6 +93,22 @@ class ListQuery:
         return replace(selection, before=_position(cursor, selection))
 
 
+class AuditQuery:
+    """Parses the filters of the audit, `cursor` and `limit`."""
+
+    _query: ClassVar[Query]
+
+    @classmethod
+    def parse(cls, request: Request[Any, Any, Any], tenant: TenantId | None) -> AuditFilter:
+        """Returns the filter of a tenant's entries, or of all. Raises InvalidNotification."""
+        values = cls._query.parse(request)
+        cursor = values.pop("cursor", None)
+        selection = AuditFilter(tenant=tenant, is_all=tenant is None, **values)
+        if cursor is None:
+            return selection
+        return replace(selection, before=_position(cursor, selection))
+
+
 def next_cursor(selection: Filter, last: NotificationId | None) -> str | None:
     """Returns the cursor of the page of the same filter after this id; None if there is none."""
     return None if last is None else cursor_after(last, selection)
@@ -111,7 +129,7 @@ def _unknown(name: str, known: Mapping[str, object]) -> InvalidNotification:
     )
 
 
-def _position(cursor: str, selection: Filter) -> NotificationId:
+def _position(cursor: str, selection: Filter | AuditFilter) -> NotificationId:
     position = position_in(cursor, selection)
     if position is None:
         expected = "the next_cursor of a page of the same list, with the same filters"
@@ -153,6 +171,12 @@ def _texts(text: str) -> tuple[str, ...]:
     return values
 
 
+def _text(text: str) -> str:
+    if not _TEXT.fullmatch(text):
+        raise ValueError(f"1 to {MAX_TEXT_LENGTH} printable ASCII characters")
+    return text
+
+
 _PARSERS: Final[Mapping[str, ValueParser]] = {
     "status": partial(_any_of, tuple(Status)),
     "priority": partial(_any_of, tuple(Priority)),
@@ -164,3 +188,7 @@ _PARSERS: Final[Mapping[str, ValueParser]] = {
     "cursor": str,
     "limit": _limit,
 }
+AUDIT_FILTERS: Final = ("actor", "action", "target", "created_from", "created_to")
+AuditQuery._query = Query(  # noqa: SLF001 the parsers are defined below the class
+    {name: _PARSERS.get(name, _text) for name in (*AUDIT_FILTERS, *PAGING_PARAMETERS)}
+)

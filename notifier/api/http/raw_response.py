@@ -12,7 +12,19 @@ from notifier.api.http.request_id import HEADER, request_id
 
 _REQUEST_ID: Final = HEADER.lower().encode()
 _JSON: Final = (b"content-type", b"application/json")
+_ADDED: Final = "added headers"
 _ENCODER: Final = msgspec.json.Encoder()
+
+
+def add_headers(scope: Scope, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Sets headers of the answer to a request, whatever it will be; a second call replaces them."""
+    scope["state"][_ADDED] = headers
+
+
+def added_headers(scope: Scope) -> Sequence[tuple[bytes, bytes]]:
+    """Returns the headers that `add_headers` has set."""
+    headers: Sequence[tuple[bytes, bytes]] = scope["state"].get(_ADDED, ())
+    return headers
 
 
 class RawResponse:
@@ -31,7 +43,11 @@ class RawResponse:
         self._headers = [*headers, (b"content-length", b"%d" % len(body))]
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        headers = [*self._headers, (_REQUEST_ID, request_id(scope).encode())]
+        headers = [
+            *self._headers,
+            *added_headers(scope),
+            (_REQUEST_ID, request_id(scope).encode()),
+        ]
         await send({"type": "http.response.start", "status": self._status, "headers": headers})
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from litestar import Request
 from litestar.types import ASGIApp
 
+from notifier.api.auth.access import principal_of, seen_by
 from notifier.api.http.deadline import deadline
 from notifier.api.http.public_address import PublicAddress
 from notifier.api.http.query import ListQuery
@@ -31,10 +32,10 @@ class FailureRoutes:
         self._address = address
         self._deadline_s = rules.request_deadline_s
         failed = Filter(status=(Status.FAILED,))
-        self._query = ListQuery(*FAILURE_FILTERS, channels=rules.channels, fixed=failed)
+        self._query = ListQuery(*FAILURE_FILTERS, channels=rules.submit_channels, fixed=failed)
 
     async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        selection = self._query.parse(request)
+        selection = seen_by(principal_of(request.scope), self._query.parse(request))
         async with deadline(self._deadline_s):
             page = await self._reader.notifications(selection)
         prefix = self._address.prefix(request.scope)

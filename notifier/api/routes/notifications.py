@@ -12,6 +12,8 @@ import msgspec
 from litestar import Request
 from litestar.types import ASGIApp
 
+from notifier.api.auth.access import Principal, principal_of, scope_missing, seen_by, view_of
+from notifier.api.auth.gate import Gate
 from notifier.api.http.body import BodyLimit, read_json_body
 from notifier.api.http.deadline import deadline
 from notifier.api.http.in_flight_limit import InFlightLimit
@@ -31,14 +33,21 @@ from notifier.api.responses import (
 from notifier.api.rules import ApiRules
 from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.idempotency import RequestKeys, request_keys
-from notifier.api.submission.validation import SubmitValidator
+from notifier.api.submission.validation import Sender, SubmitValidator
+from notifier.domain.credentials import Mode
 from notifier.domain.errors import (
     FeatureUnavailable,
     InvalidNotification,
     NotFound,
     NotifierError,
 )
-from notifier.domain.notification import NewNotification, NotificationId, Status
+from notifier.domain.keys import KeyScope
+from notifier.domain.notification import (
+    TEST_CHANNEL,
+    NewNotification,
+    NotificationId,
+    Status,
+)
 from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply
 from notifier.ports.queries import Filter, Page, Reader
 
@@ -68,25 +77,36 @@ class NotificationRoutes:
     """Handlers of `/v1/notifications`."""
 
     def __init__(
-        self, *, acceptor: Acceptor, reader: Reader, rules: ApiRules, address: PublicAddress
+        self,
+        *,
+        acceptor: Acceptor,
+        reader: Reader,
+        rules: ApiRules,
+        address: PublicAddress,
+        gate: Gate,
     ) -> None:
         self._acceptor = acceptor
+        self._gate = gate
         self._reader = reader
         self._address = address
         self._deadline_s = rules.request_deadline_s
         self._validator = SubmitValidator(rules)
+        self._takes_tests = rules.test_channel != ""
         self._splitter = BatchSplitter(rules)
-        self._query = ListQuery(*NOTIFICATION_FILTERS, channels=rules.channels)
+        self._query = ListQuery(*NOTIFICATION_FILTERS, channels=rules.submit_channels)
         self._submits_in_flight = InFlightLimit(rules.max_in_flight)
         self._batches_in_flight = InFlightLimit(rules.max_batches_in_flight)
         self._submit_limit = _body_limit(rules, rules.max_body_bytes)
         self._batch_limit = _body_limit(rules, rules.max_batch_bytes)
 
     async def submit(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        sender = self._sender(request)
         with self._submits_in_flight:
-            keys = request_keys(request.scope)
+            keys = request_keys(request.scope, sender.mode)
             body = await read_json_body(request, self._submit_limit)
-            new = self._validator.validate(body, keys)
+            new = self._validator.validate(body, Sender(sender.tenant, sender.mode), keys)
+            if await self._gate.unknown_tenants(sender, {new.tenant}):
+                raise _unknown_tenant()
             (reply,) = await self._acceptor.submit([new])
         if isinstance(reply, NotifierError):
             raise reply
@@ -98,46 +118,82 @@ class NotificationRoutes:
         return json_response(accepted, status=202, headers=headers)
 
     async def submit_batch(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        sender = self._sender(request)
         with self._batches_in_flight:
-            keys = request_keys(request.scope)
+            keys = request_keys(request.scope, sender.mode)
             body = await read_json_body(request, self._batch_limit)
-            items = await self._validate_items(self._splitter.split(body), keys)
+            raws = self._splitter.split(body)
+            await self._gate.charge(request.scope, sender, len(raws))
+            items = await self._validate_items(raws, Sender(sender.tenant, sender.mode), keys)
+            items = await self._without_unknown_tenants(items, sender)
             replies = await self._submit_items(items)
         return _batch_response(items, replies)
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
         notification_id = _parse_id(request.path_params["id"])
         parts = _INCLUDE.parse(request).get("include", ())
+        principal = principal_of(request.scope)
+        if _CONTENT in parts and KeyScope.OPERATE not in principal.scopes:
+            raise scope_missing(KeyScope.OPERATE)
         async with deadline(self._deadline_s):
-            view = await self._reader.get(notification_id, with_content=_CONTENT in parts)
+            view = await self._reader.get(
+                notification_id, view=view_of(principal), with_content=_CONTENT in parts
+            )
         if view is None:
             raise NotFound
         return json_response(Notification.of(view))
 
     async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        selection = self._query.parse(request)
+        selection = seen_by(principal_of(request.scope), self._query.parse(request))
         async with deadline(self._deadline_s):
             page = await self._reader.notifications(selection)
         return json_response(notification_page(page, selection))
 
-    async def _validate_items(self, raws: Sequence[bytes], keys: RequestKeys) -> list[_Item]:
+    async def _validate_items(
+        self, raws: Sequence[bytes], sender: Sender, keys: RequestKeys
+    ) -> list[_Item]:
         time = asyncio.get_running_loop().time
         items: list[_Item] = []
         turn_ends_at = time() + _MAX_TURN_S
         for number, raw in enumerate(raws):
-            items.append(self._validate_item(raw, keys, number))
+            items.append(self._validate_item(raw, sender, keys, number))
             if time() > turn_ends_at:
                 await asyncio.sleep(0)
                 turn_ends_at = time() + _MAX_TURN_S
         return items
 
-    def _validate_item(self, raw: bytes, keys: RequestKeys, number: int) -> _Item:
+    async def _without_unknown_tenants(
+        self, items: Sequence[_Item], sender: Principal
+    ) -> list[_Item]:
+        """Return the items, with a refusal in the place of each whose tenant does not exist."""
+        named = {item.tenant for item in items if isinstance(item, NewNotification)}
+        unknown = await self._gate.unknown_tenants(sender, named)
+        return [
+            batch_refusal(_unknown_tenant())
+            if isinstance(item, NewNotification) and item.tenant in unknown
+            else item
+            for item in items
+        ]
+
+    def _validate_item(self, raw: bytes, sender: Sender, keys: RequestKeys, number: int) -> _Item:
         try:
             if len(raw) > self._submit_limit.max_bytes:
                 raise self._submit_limit.too_large()
-            return self._validator.validate(raw, keys, number)
+            return self._validator.validate(raw, sender, keys, number)
         except (InvalidNotification, RequestRefused) as error:
             return batch_refusal(error)
+
+    def _sender(self, request: Request[Any, Any, Any]) -> Principal:
+        """Returns who submits. Raises RequestRefused for a test key without a place for tests."""
+        principal = principal_of(request.scope)
+        if principal.mode is Mode.TEST and not self._takes_tests:
+            raise RequestRefused(
+                ProblemType.SCOPE_MISSING.problem(
+                    f"Test keys submit nothing here: the settings have no channel {TEST_CHANNEL} "
+                    "with a provider of the type sandbox."
+                )
+            )
+        return principal
 
     async def _submit_items(self, items: Sequence[_Item]) -> Sequence[Reply | Refusal]:
         valid = [item for item in items if isinstance(item, NewNotification)]
@@ -148,6 +204,10 @@ def notification_page(page: Page, selection: Filter) -> NotificationPage:
     """Builds the document of a page."""
     cursor = next_cursor(selection, page.next_before)
     return NotificationPage([Summary.of(view) for view in page.views], cursor)
+
+
+def _unknown_tenant() -> InvalidNotification:
+    return InvalidNotification("tenant", "a tenant that exists: PUT /v1/tenants/NAME")
 
 
 def _body_limit(rules: ApiRules, max_bytes: int) -> BodyLimit:

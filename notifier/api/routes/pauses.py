@@ -8,7 +8,8 @@ import msgspec
 from litestar import Request
 from litestar.types import ASGIApp
 
-from notifier.api.http.body import BodyLimit, read_json_body
+from notifier.api.auth.access import author_of
+from notifier.api.http.body import read_optional_body, small_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.problem_types import ProblemType
@@ -23,10 +24,8 @@ from notifier.domain.errors import InvalidNotification
 from notifier.ports.controls import PauseStore
 from notifier.ports.queries import PauseState, StatusReader
 
-MAX_BODY_BYTES: Final = 8192
 _MAX_NAME_LENGTH: Final = 60
 """Characters of an unknown name that the 404 repeats."""
-_EMPTY_REQUEST: Final = b"{}"
 
 
 class _NoFields(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,11 +44,7 @@ class PauseRoutes:
         self._store = store
         self._deadline_s = rules.request_deadline_s
         self._known = {kind: tuple(rules.names_of(kind)) for kind in ScopeKind}
-        self._limit = BodyLimit(
-            max_bytes=MAX_BODY_BYTES,
-            timeout_s=rules.body_timeout_s,
-            detail="A duration and a note need no more.",
-        )
+        self._limit = small_body_limit(rules)
 
     async def read_all(self) -> ASGIApp:
         async with deadline(self._deadline_s):
@@ -59,16 +54,21 @@ class PauseRoutes:
     async def put(self, request: Request[Any, Any, Any]) -> ASGIApp:
         scope = _scope_of(request)
         self._check_exists(scope)
-        requested = _decode(await _read_optional_body(request, self._limit))
+        requested = _decode(await read_optional_body(request, self._limit))
         async with deadline(self._deadline_s):
-            pause = await self._store.pause(scope, note=requested.note or "", for_s=requested.for_s)
+            pause = await self._store.pause(
+                scope,
+                note=requested.note or "",
+                for_s=requested.for_s,
+                author=author_of(request.scope),
+            )
         return json_response(Pause.of(PauseState(pause=pause, matches=True)))
 
     async def delete(self, request: Request[Any, Any, Any]) -> ASGIApp:
         scope = _scope_of(request)
-        _NO_FIELDS.decode(await _read_optional_body(request, self._limit))
+        _NO_FIELDS.decode(await read_optional_body(request, self._limit))
         async with deadline(self._deadline_s):
-            was_paused = await self._store.resume(scope)
+            was_paused = await self._store.resume(scope, author_of(request.scope))
         if not was_paused:  # a name that the settings no longer have may still be paused
             self._check_exists(scope)
         return json_response(DeletedPause(was_paused))
@@ -92,13 +92,6 @@ def _not_found(field: str, what: str, name: str, known: tuple[str, ...]) -> Requ
     return RequestRefused(
         ProblemType.NOT_FOUND.problem(detail, field=field, expected=f"one of {names}")
     )
-
-
-async def _read_optional_body(request: Request[Any, Any, Any], limit: BodyLimit) -> bytes:
-    headers = request.headers
-    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
-        return _EMPTY_REQUEST
-    return await read_json_body(request, limit) or _EMPTY_REQUEST
 
 
 def _decode(body: bytes) -> PauseRequest:

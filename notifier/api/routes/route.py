@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 from litestar.types import ASGIApp
 
+from notifier.api.auth.access import Access
 from notifier.api.http.problem_types import ProblemType
 
 Handler = Callable[..., Awaitable[ASGIApp]]
@@ -19,13 +20,14 @@ Handler = Callable[..., Awaitable[ASGIApp]]
 class Route:
     """One method on one path, with its description for the OpenAPI document.
 
-    `id` is the operation id and `tag` the group of the document. `body` is None if the route takes
-    no body, `example` is one of its bodies; `response` is None if it answers plain text. One that
-    `takes_key` reads the header Idempotency-Key. A route
-    that is not `is_documented` appears in no document.
+    `id` is the operation id, `access` what it asks of a request, and `tag` the group of the
+    document. `body` is None if the route takes no body, `example` is one of its bodies; `response`
+    is None if it answers plain text, or nothing. One that `takes_key` reads the
+    header Idempotency-Key. A route that is not `is_documented` appears in no document.
     """
 
     id: str
+    access: Access
     tag: str = ""
     method: Literal["get", "post", "put", "delete"]
     path: str

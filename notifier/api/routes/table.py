@@ -6,12 +6,25 @@ generated from it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from notifier.api.auth.access import ANY_KEY, METRICS, PUBLIC, deployment, live, tenant
+from notifier.api.auth.documents import (
+    AuditPage,
+    CreatedKey,
+    KeyPage,
+    KeyRequest,
+    Session,
+    SessionRequest,
+    Tenant,
+    TenantPage,
+    TenantRequest,
+)
 from notifier.api.docs.problem_page import PROBLEMS_PATH
 from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceRoutes
 from notifier.api.http.problem_types import ProblemType
-from notifier.api.http.query import PAGING_PARAMETERS
+from notifier.api.http.query import AUDIT_FILTERS, PAGING_PARAMETERS
 from notifier.api.requests import Batch, PauseRequest, Submit
 from notifier.api.responses import (
     Accepted,
@@ -26,8 +39,10 @@ from notifier.api.responses import (
     QueuePage,
     WorkerPage,
 )
+from notifier.api.routes.audit import AUDIT, AuditRoutes
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
+from notifier.api.routes.keys import KEYS, KeyRoutes
 from notifier.api.routes.notifications import (
     FAILURE_FILTERS,
     NOTIFICATION_FILTERS,
@@ -38,8 +53,12 @@ from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.route import Route
+from notifier.api.routes.session import SESSION, SessionRoutes
+from notifier.api.routes.tenants import TENANTS, TenantRoutes
 from notifier.api.routes.workers import WorkerRoutes
+from notifier.domain.keys import KeyScope
 
+SUBMIT, READ, OPERATE, ADMIN = KeyScope
 _BODY_PROBLEMS: Final = (
     ProblemType.INVALID_FIELD,
     ProblemType.BODY_TIMEOUT,
@@ -48,6 +67,7 @@ _BODY_PROBLEMS: Final = (
     ProblemType.STORE_UNAVAILABLE,
 )
 _KEY_PROBLEMS: Final = (ProblemType.KEY_IN_FLIGHT, ProblemType.KEY_REUSED)
+TENANT: Final = f"{TENANTS}/{{tenant:str}}"
 PAUSE: Final = "/v1/pauses/{kind:str}/{name:str}"
 _SUBMIT_EXAMPLE: Final = {
     "channel": "email",
@@ -61,6 +81,7 @@ _PLAIN_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILAB
 ROUTES: Final = (
     Route(
         id="submit",
+        access=tenant(SUBMIT),
         tag="notifications",
         method="post",
         path=NOTIFICATIONS,
@@ -75,6 +96,7 @@ ROUTES: Final = (
     ),
     Route(
         id="submitBatch",
+        access=replace(tenant(SUBMIT), charges=True),
         tag="notifications",
         method="post",
         path=f"{NOTIFICATIONS}/batch",
@@ -93,6 +115,7 @@ ROUTES: Final = (
     ),
     Route(
         id="getNotification",
+        access=tenant(READ),
         tag="notifications",
         method="get",
         path=f"{NOTIFICATIONS}/{{id:str}}",
@@ -104,6 +127,7 @@ ROUTES: Final = (
     ),
     Route(
         id="listNotifications",
+        access=tenant(READ),
         tag="notifications",
         method="get",
         path=NOTIFICATIONS,
@@ -118,6 +142,7 @@ ROUTES: Final = (
     ),
     Route(
         id="listFailures",
+        access=tenant(READ),
         tag="notifications",
         method="get",
         path=FAILURES,
@@ -130,6 +155,7 @@ ROUTES: Final = (
     ),
     Route(
         id="listQueues",
+        access=deployment(READ),
         tag="deployment",
         method="get",
         path="/v1/queues",
@@ -140,6 +166,7 @@ ROUTES: Final = (
     ),
     Route(
         id="listProviders",
+        access=deployment(READ),
         tag="deployment",
         method="get",
         path="/v1/providers",
@@ -150,6 +177,7 @@ ROUTES: Final = (
     ),
     Route(
         id="listWorkers",
+        access=deployment(READ),
         tag="deployment",
         method="get",
         path="/v1/workers",
@@ -160,6 +188,7 @@ ROUTES: Final = (
     ),
     Route(
         id="listPauses",
+        access=deployment(READ),
         tag="pauses",
         method="get",
         path="/v1/pauses",
@@ -170,6 +199,7 @@ ROUTES: Final = (
     ),
     Route(
         id="putPause",
+        access=live(deployment(OPERATE)),
         tag="pauses",
         method="put",
         path=PAUSE,
@@ -187,6 +217,7 @@ ROUTES: Final = (
     ),
     Route(
         id="deletePause",
+        access=live(deployment(OPERATE)),
         tag="pauses",
         method="delete",
         path=PAUSE,
@@ -197,7 +228,143 @@ ROUTES: Final = (
         problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
+        id="listKeys",
+        access=tenant(ADMIN),
+        tag="access",
+        method="get",
+        path=KEYS,
+        handler=KeyRoutes.read_all,
+        summary="All keys of the tenant, or of the deployment, without their secrets.",
+        response=KeyPage,
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="createKey",
+        access=tenant(ADMIN),
+        tag="access",
+        method="post",
+        path=KEYS,
+        handler=KeyRoutes.create,
+        summary="Make a key. The answer has its secret, this once.",
+        status=201,
+        body=KeyRequest,
+        example={"scopes": ["submit", "read"], "note": "web shop"},
+        response=CreatedKey,
+        problems=(*_BODY_PROBLEMS, ProblemType.IN_USE),
+    ),
+    Route(
+        id="revokeKey",
+        access=tenant(ADMIN),
+        tag="access",
+        method="delete",
+        path=f"{KEYS}/{{key:str}}",
+        handler=KeyRoutes.revoke,
+        summary="Revoke a key. Within 5 s every process refuses it.",
+        status=204,
+        parameters=("key",),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="listTenants",
+        access=deployment(ADMIN),
+        tag="access",
+        method="get",
+        path=TENANTS,
+        handler=TenantRoutes.read_all,
+        summary="All tenants but the default one.",
+        response=TenantPage,
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="getTenant",
+        access=deployment(ADMIN),
+        tag="access",
+        method="get",
+        path=TENANT,
+        handler=TenantRoutes.read,
+        summary="One tenant.",
+        response=Tenant,
+        parameters=("tenant",),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="putTenant",
+        access=live(deployment(ADMIN)),
+        tag="access",
+        method="put",
+        path=TENANT,
+        handler=TenantRoutes.put,
+        summary="Make a tenant, or change its note.",
+        body=TenantRequest,
+        is_body_optional=True,
+        example={"note": "the web shop"},
+        response=Tenant,
+        parameters=("tenant",),
+        problems=_BODY_PROBLEMS,
+    ),
+    Route(
+        id="deleteTenant",
+        access=live(deployment(ADMIN)),
+        tag="access",
+        method="delete",
+        path=TENANT,
+        handler=TenantRoutes.delete,
+        summary="Delete a tenant that has no keys and no notifications that wait.",
+        status=204,
+        parameters=("tenant",),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.IN_USE),
+    ),
+    Route(
+        id="listAudit",
+        access=live(tenant(ADMIN)),
+        tag="access",
+        method="get",
+        path=AUDIT,
+        handler=AuditRoutes.read_page,
+        summary="What people did, newest first.",
+        response=AuditPage,
+        parameters=(*AUDIT_FILTERS, *PAGING_PARAMETERS),
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="getSession",
+        access=ANY_KEY,
+        tag="access",
+        method="get",
+        path=SESSION,
+        handler=SessionRoutes.read,
+        summary="Who makes this request, and what they may do.",
+        response=Session,
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="createSession",
+        access=PUBLIC,
+        tag="access",
+        method="post",
+        path=SESSION,
+        handler=SessionRoutes.create,
+        summary="Begin a session of a browser with a key: the answer sets a cookie.",
+        status=201,
+        body=SessionRequest,
+        example={"key": "ntf_live_..."},
+        response=Session,
+        problems=(*_BODY_PROBLEMS, ProblemType.KEY_INVALID, ProblemType.ORIGIN_REFUSED),
+    ),
+    Route(
+        id="deleteSession",
+        access=PUBLIC,
+        tag="access",
+        method="delete",
+        path=SESSION,
+        handler=SessionRoutes.delete,
+        summary="End a session: the answer removes the cookie.",
+        status=204,
+        problems=(ProblemType.INVALID_FIELD, ProblemType.ORIGIN_REFUSED),
+    ),
+    Route(
         id="live",
+        access=PUBLIC,
         tag="health",
         method="get",
         path="/health/live",
@@ -207,6 +374,7 @@ ROUTES: Final = (
     ),
     Route(
         id="ready",
+        access=PUBLIC,
         tag="health",
         method="get",
         path="/health/ready",
@@ -217,6 +385,7 @@ ROUTES: Final = (
     ),
     Route(
         id="health",
+        access=PUBLIC,
         tag="health",
         method="get",
         path="/health",
@@ -227,6 +396,7 @@ ROUTES: Final = (
     ),
     Route(
         id="metrics",
+        access=METRICS,
         tag="health",
         method="get",
         path="/metrics",
@@ -235,6 +405,7 @@ ROUTES: Final = (
     ),
     Route(
         id="root",
+        access=PUBLIC,
         method="get",
         path="/",
         handler=ReferenceRoutes.redirect,
@@ -243,6 +414,7 @@ ROUTES: Final = (
     ),
     Route(
         id="reference",
+        access=PUBLIC,
         method="get",
         path=REFERENCE_PATH,
         handler=ReferenceRoutes.page,
@@ -251,6 +423,7 @@ ROUTES: Final = (
     ),
     Route(
         id="problems",
+        access=PUBLIC,
         method="get",
         path=PROBLEMS_PATH,
         handler=ReferenceRoutes.problems,
@@ -259,6 +432,7 @@ ROUTES: Final = (
     ),
     Route(
         id="openapi",
+        access=PUBLIC,
         method="get",
         path=OPENAPI_PATH,
         handler=ReferenceRoutes.document,

@@ -9,8 +9,10 @@ import msgspec
 from litestar.types import Scope
 
 from notifier.api.requests import MAX_KEY_LENGTH, Submit
+from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.idempotency import IdempotencyKey, digest, key_digest
+from notifier.domain.tenants import TenantId
 
 HEADER: Final = "Idempotency-Key"
 KEY_EXPECTED: Final = f"1 to {MAX_KEY_LENGTH} printable ASCII characters"
@@ -22,20 +24,19 @@ _MAX_EXACT: Final = 2**53
 
 
 class RequestKeys:
-    """The keys of one request, in the scope of a tenant and of the mode of its API key.
+    """The keys of one request, in the scope of the notification's tenant and of the mode.
 
     The header's key K gives the item `number` of a batch the key `K#number`, unless it has one.
     """
 
-    __slots__ = ("_header", "_mode", "_tenant")
+    __slots__ = ("_header", "_mode")
 
-    def __init__(self, header: str | None, *, tenant: str = "", mode: str = "live") -> None:
+    def __init__(self, header: str | None, mode: Mode = Mode.LIVE) -> None:
         self._header = header
-        self._tenant = tenant
         self._mode = mode
 
     def key_of(
-        self, submit: Submit, body: bytes | msgspec.Raw, number: int | None
+        self, submit: Submit, body: bytes | msgspec.Raw, number: int | None, *, tenant: TenantId
     ) -> IdempotencyKey | None:
         """Returns the key of a submit with this valid body, None if it has none.
 
@@ -53,7 +54,7 @@ class RequestKeys:
         if key is None:
             return None
         return IdempotencyKey(
-            digest=key_digest(self._tenant, self._mode, key),
+            digest=key_digest(tenant, self._mode, key),
             body=digest(canonical_json(bytes(body))),
         )
 
@@ -61,15 +62,15 @@ class RequestKeys:
 NO_KEYS: Final = RequestKeys(None)
 
 
-def request_keys(scope: Scope) -> RequestKeys:
-    """Returns the keys of a request. Raises InvalidNotification for a wrong header."""
+def request_keys(scope: Scope, mode: Mode = Mode.LIVE) -> RequestKeys:
+    """Returns the keys of a request in this mode. Raises InvalidNotification for a wrong header."""
     headers = {value for name, value in scope["headers"] if name == _NAME}
     if not headers:
-        return NO_KEYS
+        return NO_KEYS if mode is Mode.LIVE else RequestKeys(None, mode)
     key = headers.pop().decode("latin-1")
     if headers or not _ALLOWED.fullmatch(key):
         raise InvalidNotification(HEADER, f"one key of {KEY_EXPECTED}")
-    return RequestKeys(key)
+    return RequestKeys(key, mode)
 
 
 def checked_key(submit: Submit) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 import msgspec
 from uuid_utils.compat import uuid7
@@ -18,10 +19,12 @@ from notifier.api.submission.addresses import checked_recipient
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
 from notifier.api.submission.email_fields import RECIPIENT_NAME, checked_mailbox, sender_parts
 from notifier.api.submission.idempotency import NO_KEYS, RequestKeys, checked_key
+from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NO_FEATURES, features_of
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
+from notifier.domain.tenants import DEFAULT_TENANT, TENANT_NAME_EXPECTED, TenantId, tenant_id
 from notifier.domain.text_segments import count_segments
 
 _SUBMIT: Final = BodyDecoder(Submit)
@@ -33,13 +36,24 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class Sender(NamedTuple):
+    """Who submits. `tenant` None: the deployment, for the tenant that each submit names."""
+
+    tenant: TenantId | None = None
+    mode: Mode = Mode.LIVE
+
+
+DEPLOYMENT: Final = Sender()
+
+
 class SubmitValidator:
     """Validates submits against one set of rules."""
 
     def __init__(self, rules: ApiRules, *, now: Callable[[], datetime] = _utc_now) -> None:
         self._rules = rules
         self._now = now
-        self._expected_channel = f"one of {', '.join(rules.channels)}"
+        self._channels = rules.submit_channels
+        self._expected_channel = f"one of {', '.join(self._channels)}"
         self._checks = (
             ({"channel"}, self._channel),
             ({"channel", "recipient"}, self._recipient),
@@ -52,42 +66,50 @@ class SubmitValidator:
         )
 
     def validate(
-        self, body: bytes | msgspec.Raw, keys: RequestKeys = NO_KEYS, number: int | None = None
+        self,
+        body: bytes | msgspec.Raw,
+        sender: Sender = DEPLOYMENT,
+        keys: RequestKeys = NO_KEYS,
+        number: int | None = None,
     ) -> NewNotification:
         """Returns the notification, with a new id, and with its key of `keys`.
 
-        `number` is its place in a batch. Raises InvalidNotification with all wrong fields,
-        RequestRefused for a body that is not JSON.
+        That of a test key goes to the channel for tests. `number` is its place in a batch. Raises
+        InvalidNotification with all wrong fields, RequestRefused for a body that is not JSON.
         """
         submit = _SUBMIT.decode_or_find_faults(body)
         if isinstance(submit, DecodedFields):
             right = Submit(**{**_NOTHING, **submit.values})
-            raise InvalidNotification.of(self._faults(right, submit.faults))
+            raise InvalidNotification.of(self._faults(right, sender, submit.faults))
         try:
-            new = self._validated(submit)
-            key = keys.key_of(submit, body, number)
+            new = self._validated(submit, sender)
+            key = keys.key_of(submit, body, number, tenant=new.tenant)
             return new if key is None else replace(new, key=key)
         except InvalidNotification as error:
-            raise InvalidNotification.of(self._faults(submit) or [error]) from error
+            raise InvalidNotification.of(self._faults(submit, sender) or [error]) from error
 
-    def _validated(self, submit: Submit) -> NewNotification:
+    def _validated(self, submit: Submit, sender: Sender) -> NewNotification:
         delay, mailbox = self._delay(submit), self._mailbox(submit)
         parts = self._parts(submit, mailbox.name)
+        is_test = sender.mode is Mode.TEST
+        channel = self._rules.test_channel if is_test else submit.channel
         return NewNotification(
             id=NotificationId(uuid7()),
             recipient=mailbox.address,
             content=self._encoded(submit, parts),
-            queue=QueueKey(Channel(submit.channel), submit.priority),
+            queue=QueueKey(Channel(channel), submit.priority),
             metadata=self._metadata(submit),
             delay=delay,
             ttl=self._ttl(submit, delay or timedelta()),
             max_tries=_max_tries(submit),
             segments=self._segments(submit),
-            features=features_of(parts) if parts else NO_FEATURES,
+            features=features_of(parts) if parts and not is_test else NO_FEATURES,
+            tenant=_tenant(submit, sender),
+            test_channel=submit.channel if is_test else "",
         )
 
     def _faults(
-        self, submit: Submit, found: Sequence[InvalidNotification] = ()
+        self, submit: Submit, sender: Sender, found: Sequence[InvalidNotification] = ()
     ) -> Sequence[InvalidNotification]:
         """Returns what is wrong with every field: what was `found`, and what the checks find.
 
@@ -95,7 +117,7 @@ class SubmitValidator:
         """
         faults = list(found)
         wrong = {fault.field.partition(".")[0] for fault in faults}
-        for fields, check in self._checks:
+        for fields, check in (*self._checks, ({"tenant"}, partial(_tenant, sender=sender))):
             if wrong.isdisjoint(fields):
                 try:
                     check(submit)
@@ -105,7 +127,7 @@ class SubmitValidator:
         return faults
 
     def _channel(self, submit: Submit) -> ChannelRules:
-        rules = self._rules.channels.get(submit.channel)
+        rules = self._channels.get(submit.channel)
         if rules is None:
             raise InvalidNotification("channel", self._expected_channel)
         return rules
@@ -161,6 +183,17 @@ class SubmitValidator:
 
     def _check_ttl(self, submit: Submit) -> None:
         self._ttl(submit, self._delay(submit) or timedelta())
+
+
+def _tenant(submit: Submit, sender: Sender) -> TenantId:
+    if submit.tenant is None:
+        return DEFAULT_TENANT if sender.tenant is None else sender.tenant
+    if sender.tenant is not None:
+        raise InvalidNotification("tenant", "no tenant: the key belongs to one")
+    try:
+        return tenant_id(submit.tenant)
+    except ValueError as error:
+        raise InvalidNotification("tenant", TENANT_NAME_EXPECTED) from error
 
 
 def _max_tries(submit: Submit) -> int | None:

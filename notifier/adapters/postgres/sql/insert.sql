@@ -2,18 +2,20 @@
 -- after the transaction has its number: a reader of rows by due_at can tell by the numbers of
 -- running transactions up to which time no row can still appear.
 -- Parameters: $1 ids without duplicates, $2 queues, $3 recipients, $4 contents, $5 metadata, $6
--- maximum numbers of tries, $7 delays, $8 times to live, $9 classes, $10 lengths of the contents.
+-- maximum numbers of tries, $7 delays, $8 times to live, $9 classes, $10 lengths of the contents,
+-- $11 tenants and $12 channels that test keys asked for (empty: each is '').
 -- Returns: one row per notification that this call stored; `now` in seconds since the epoch.
 -- Repeating it stores no id twice and returns no row.
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now WHERE pg_current_xact_id() IS NOT NULL
 ), stored AS (
-    INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata, max_tries)
+    INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata,
+                               max_tries, tenant, test_channel)
     SELECT id, (SELECT now FROM clock), (SELECT now FROM clock) + ttl, queue, recipient, content,
-           metadata, max_tries
+           metadata, max_tries, coalesce(tenant, ''), coalesce(test_channel, '')
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::smallint[],
-                $8::interval[])
-        AS t (id, queue, recipient, content, metadata, max_tries, ttl)
+                $8::interval[], $11::text[], $12::text[])
+        AS t (id, queue, recipient, content, metadata, max_tries, ttl, tenant, test_channel)
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 )

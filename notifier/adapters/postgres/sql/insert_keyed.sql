@@ -4,14 +4,14 @@
 -- the day before any more, and it is only read.
 -- The keys are written in their order, so that two statements cannot wait for each other. Each part
 -- reads what the part before it returns: that alone makes Postgres run them in this order.
--- Parameters: $1 to $10 as in insert.sql; $11 digests of keys, each at most once, null for a
--- notification without one; $12 digests of bodies; $13 statuses of the answers.
+-- Parameters: $1 to $12 as in insert.sql; $13 digests of keys, each at most once, null for a
+-- notification without one; $14 digests of bodies; $15 statuses of the answers.
 -- Returns: as insert.sql. It stores either both the key and the notification or neither.
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now WHERE pg_current_xact_id() IS NOT NULL
 ), asked AS (
     SELECT key, id, body, status::notification_status AS status
-    FROM unnest($1::uuid[], $11::uuid[], $12::uuid[], $13::text[]) AS t (id, key, body, status)
+    FROM unnest($1::uuid[], $13::uuid[], $14::uuid[], $15::text[]) AS t (id, key, body, status)
     WHERE key IS NOT NULL
 ), day_before AS (
     INSERT INTO idempotency_keys (key, day, id, body, status)
@@ -38,12 +38,13 @@ WITH clock AS MATERIALIZED (
     ON CONFLICT (key, day) DO NOTHING
     RETURNING id
 ), stored AS (
-    INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata, max_tries)
+    INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata,
+                               max_tries, tenant, test_channel)
     SELECT id, (SELECT now FROM clock), (SELECT now FROM clock) + ttl, queue, recipient, content,
-           metadata, max_tries
+           metadata, max_tries, coalesce(tenant, ''), coalesce(test_channel, '')
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::smallint[],
-                $8::interval[], $11::uuid[])
-        AS t (id, queue, recipient, content, metadata, max_tries, ttl, key)
+                $8::interval[], $13::uuid[], $11::text[], $12::text[])
+        AS t (id, queue, recipient, content, metadata, max_tries, ttl, key, tenant, test_channel)
     WHERE key IS NULL OR id IN (SELECT id FROM new_keys)
     ON CONFLICT (id) DO NOTHING
     RETURNING id

@@ -6,7 +6,7 @@
 -- the status is final; `content` is null unless it was asked for.
 -- (LIMIT 1 keeps each of the four as one look-up in the primary key per notification. As a join
 -- Postgres might read the whole of `live`, if its statistics are from when it was empty.)
-SELECT n.id, s.status, n.queue, n.recipient, CASE WHEN $4 THEN n.content END AS content,
+SELECT n.id, n.tenant, n.test_channel, s.status, n.queue, n.recipient, CASE WHEN $4 THEN n.content END AS content,
        n.metadata, n.max_tries, n.created_at, n.expires_at,
        coalesce(a.provider, e.provider) AS provider, c.reference,
        coalesce(l.tries, e.tries, c.tries, a.spent) AS tries,

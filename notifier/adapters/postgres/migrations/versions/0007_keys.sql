@@ -29,6 +29,15 @@ CREATE TABLE key_rates (
     tat timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- What this deployment signs with, if the settings have no secret of their own: 244 random bits.
+CREATE TABLE secrets (
+    name text NOT NULL PRIMARY KEY,
+    value bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO secrets (name, value)
+VALUES ('signing', sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')));
+
 -- What people did, in the order of the ids. `tenant` null: it concerns the deployment.
 CREATE TABLE audit (
     id uuid NOT NULL PRIMARY KEY,

@@ -65,6 +65,13 @@ def fate_of_token(token: str) -> Fate:
     return next(named, Fate.OK)
 
 
+def fate_of(recipient: str) -> Fate:
+    """The fate of a recipient of any kind, told by its form."""
+    if "@" in recipient:
+        return fate_of_address(recipient)
+    return fate_of_phone(recipient) if recipient.startswith("+") else fate_of_token(recipient)
+
+
 def response_kind(fate: Fate, earlier_calls: int) -> ResponseKind:
     """How a call with this fate ends after `earlier_calls` of the same notification."""
     match fate:

@@ -1,0 +1,205 @@
+"""Admits a request to a route: by its key or session, its scopes, its origin and its rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from notifier.api.auth.access import (
+    ANYONE,
+    Access,
+    AccessKind,
+    Principal,
+    principal_of_key,
+    scope_missing,
+    set_principal,
+)
+from notifier.api.auth.browser import host_names, is_own_origin, is_private_host
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import RequestRefused
+from notifier.api.http.raw_response import add_headers
+from notifier.domain.credentials import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from litestar.types import Scope
+
+    from notifier.api.auth.keyring import Keyring
+    from notifier.api.auth.rates import KeyRates
+    from notifier.api.auth.sessions import Sessions
+    from notifier.api.http.public_address import PublicAddress
+    from notifier.domain.key_rate import Balance
+    from notifier.domain.keys import Key
+    from notifier.domain.tenants import TenantId
+
+_BEARER: Final = "bearer "
+_READ_HEADERS: Final = frozenset({b"authorization", b"cookie", b"origin", b"host"})
+_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="notifier"'}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyAuth:
+    """What an API that asks for keys needs."""
+
+    keyring: Keyring
+    rates: KeyRates
+    sessions: Sessions
+
+
+class Gate:
+    """Decides on every request to a route that is not public.
+
+    Without `auth` anyone may do anything, who reaches the port and is no page of another site.
+    """
+
+    def __init__(
+        self,
+        auth: KeyAuth | None,
+        address: PublicAddress,
+        *,
+        public_url: str = "",
+        host: str = "",
+        guards_metrics: bool = False,
+    ) -> None:
+        self.auth = auth
+        self._address = address
+        self._known_hosts = host_names(public_url, host)
+        self._public_host = host_names(public_url)
+        self._guards_metrics = guards_metrics and auth is not None
+
+    def guards(self, access: Access) -> bool:
+        """Whether a route asks anything of its requests."""
+        match access.kind:
+            case AccessKind.PUBLIC:
+                return False
+            case AccessKind.METRICS:
+                return self._guards_metrics
+            case AccessKind.KEY:
+                return True
+
+    async def admit(self, scope: Scope, access: Access, *, is_safe: bool = False) -> None:
+        """Note who makes a request, and charge the call to the key. `is_safe`: it changes nothing.
+
+        Raises RequestRefused (401, 403, 429), and StoreUnavailable for a key that cannot be judged.
+        """
+        headers = self.check_browser(scope)
+        if self.auth is None:
+            set_principal(scope, ANYONE)
+            return
+        principal = await self._principal(self.auth, headers, is_safe=is_safe)
+        _check_access(principal, access)
+        set_principal(scope, principal)
+        if not access.charges:
+            await self.charge(scope, principal, 1)
+
+    def check_browser(self, scope: Scope) -> Mapping[bytes, bytes]:
+        """Check where a browser has the request from; return the headers that the gate reads.
+
+        Raises RequestRefused (403).
+        """
+        headers = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
+        if origin := headers.get(b"origin"):
+            self._check_origin(scope, origin.decode("latin-1"))
+        if self.auth is None:
+            self._check_host(headers)
+        return headers
+
+    async def charge(self, scope: Scope, principal: Principal, cost: float) -> None:
+        """Charge a call to the key, if it has a rate.
+
+        Raises RequestRefused (429), StoreUnavailable.
+        """
+        key = principal.key
+        if self.auth is not None and key is not None and key.rate_per_s is not None:
+            await self._charge(self.auth, scope, key, cost)
+
+    async def unknown_tenants(
+        self, principal: Principal, tenants: Collection[TenantId]
+    ) -> Collection[TenantId]:
+        """Return the tenants that a principal named and that do not exist.
+
+        A key of a tenant names none; without keys nobody knows. Raises StoreUnavailable.
+        """
+        if self.auth is None or principal.tenant is not None:
+            return ()
+        return await self.auth.keyring.unknown_tenants(tenants)
+
+    async def _principal(
+        self, auth: KeyAuth, headers: Mapping[bytes, bytes], *, is_safe: bool
+    ) -> Principal:
+        given = headers.get(b"authorization")
+        if given is not None:
+            return principal_of_key(await _key_of(auth, given.decode("latin-1")))
+        if cookies := headers.get(b"cookie"):
+            key_id = await auth.sessions.key_of(cookies.decode("latin-1"))
+            key = None if key_id is None else auth.keyring.key(key_id)
+            if key is not None:
+                if not is_safe and b"origin" not in headers:
+                    raise _origin_refused("The header Origin is missing.")
+                return principal_of_key(key)
+        raise RequestRefused(
+            ProblemType.KEY_MISSING.problem("Send a key: Authorization: Bearer ntf_live_..."),
+            _CHALLENGE,
+        )
+
+    async def _charge(self, auth: KeyAuth, scope: Scope, key: Key, cost: float) -> None:
+        balance = await auth.rates.charge(key, cost)
+        add_headers(scope, _rate_headers(balance))
+        if balance.retry_after_s > 0:
+            raise RequestRefused(
+                ProblemType.RATE_LIMITED.problem(
+                    f"The key may make {balance.rate_per_s:g} calls a second."
+                ),
+                {"Retry-After": str(math.ceil(balance.retry_after_s))},
+            )
+
+    def _check_origin(self, scope: Scope, origin: str) -> None:
+        own = (*self._public_host, *host_names(self._address.url(scope)))
+        if not is_own_origin(origin, (*own, self._address.host(scope))):
+            raise _origin_refused("Pages of other sites may not call this API.")
+
+    def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if host and not is_private_host(host, self._known_hosts):
+            raise _origin_refused(
+                "The host of this URL is not known. Set api.public_url, or turn api.auth on."
+            )
+
+
+def _check_access(principal: Principal, access: Access) -> None:
+    if access.for_deployment and principal.tenant is not None:
+        raise RequestRefused(
+            ProblemType.SCOPE_MISSING.problem("This needs a key of the deployment, of no tenant.")
+        )
+    if access.is_live and principal.mode is not Mode.LIVE:
+        raise RequestRefused(ProblemType.SCOPE_MISSING.problem("This needs a live key."))
+    if access.scopes and principal.scopes.isdisjoint(access.scopes):
+        raise scope_missing(*access.scopes)
+
+
+async def _key_of(auth: KeyAuth, authorization: str) -> Key:
+    is_bearer = authorization[: len(_BEARER)].lower() == _BEARER
+    key = await auth.keyring.find(authorization[len(_BEARER) :].strip()) if is_bearer else None
+    if key is None:
+        raise key_invalid()
+    return key
+
+
+def key_invalid() -> RequestRefused:
+    """Return the refusal of a key that does not hold."""
+    return RequestRefused(
+        ProblemType.KEY_INVALID.problem("The key is unknown, revoked or expired."), _CHALLENGE
+    )
+
+
+def _origin_refused(detail: str) -> RequestRefused:
+    return RequestRefused(ProblemType.ORIGIN_REFUSED.problem(detail))
+
+
+def _rate_headers(balance: Balance) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"ratelimit-policy", balance.policy.encode()),
+        (b"ratelimit", balance.state.encode()),
+    ]

@@ -1,0 +1,35 @@
+"""`/v1/audit`: what people did."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from litestar import Request
+from litestar.types import ASGIApp
+
+from notifier.api.auth.access import principal_of
+from notifier.api.auth.documents import AuditEntry, AuditPage
+from notifier.api.http.cursors import cursor_after
+from notifier.api.http.deadline import deadline
+from notifier.api.http.query import AuditQuery
+from notifier.api.http.raw_response import json_response
+from notifier.api.rules import ApiRules
+from notifier.ports.keys import AuditReader
+
+AUDIT: Final = "/v1/audit"
+
+
+class AuditRoutes:
+    """Handlers of `/v1/audit`. A deployment key sees the entries of all tenants."""
+
+    def __init__(self, *, store: AuditReader, rules: ApiRules) -> None:
+        self._store = store
+        self._deadline_s = rules.request_deadline_s
+
+    async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        selection = AuditQuery.parse(request, principal_of(request.scope).tenant)
+        async with deadline(self._deadline_s):
+            entries = await self._store.audit(selection)
+        is_full = len(entries) == selection.limit
+        cursor = cursor_after(entries[-1].id, selection) if is_full else None
+        return json_response(AuditPage([AuditEntry.of(entry) for entry in entries], cursor))

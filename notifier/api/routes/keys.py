@@ -1,0 +1,123 @@
+"""`/v1/keys`: makes, lists and revokes keys."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from litestar import Request
+from litestar.types import ASGIApp
+
+from notifier.api.auth.access import Principal, author_of, principal_of
+from notifier.api.auth.documents import CreatedKey, Key, KeyPage, KeyRequest
+from notifier.api.auth.gate import KeyAuth
+from notifier.api.http.body import read_json_body, small_body_limit
+from notifier.api.http.deadline import deadline
+from notifier.api.http.decoding import BodyDecoder
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import RequestRefused
+from notifier.api.http.raw_response import RawResponse, json_response
+from notifier.api.rules import ApiRules
+from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
+from notifier.domain import keys
+from notifier.domain.credentials import ENTROPY_BYTES, KeyId, Mode, new_credential
+from notifier.domain.errors import InvalidNotification
+from notifier.domain.keys import MAX_KEYS, NewKey
+from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
+from notifier.ports.keys import AccessStore, KeyRefusal
+
+KEYS: Final = "/v1/keys"
+_REQUEST: Final = BodyDecoder(KeyRequest)
+
+
+class KeyRoutes:
+    """Handlers of `/v1/keys`. A key makes, sees and revokes keys of its own tenant and mode."""
+
+    def __init__(self, *, store: AccessStore, rules: ApiRules, auth: KeyAuth | None) -> None:
+        self._store = store
+        self._auth = auth
+        self._deadline_s = rules.request_deadline_s
+        self._limit = small_body_limit(rules)
+
+    async def read_all(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        principal = principal_of(request.scope)
+        async with deadline(self._deadline_s):
+            read = await self._store.read()
+        return json_response(KeyPage([Key.of(key) for key in read.keys if _sees(principal, key)]))
+
+    async def create(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        principal = principal_of(request.scope)
+        requested = _REQUEST.decode(await read_json_body(request, self._limit))
+        new = _new_key(requested, principal)
+        credential = new_credential(new.mode, secrets.token_bytes(ENTROPY_BYTES))
+        async with deadline(self._deadline_s):
+            made = await self._store.create(new, credential, author_of(request.scope))
+        await self._read_keys()
+        match made:
+            case KeyRefusal.UNKNOWN_TENANT:
+                raise InvalidNotification("tenant", "a tenant that exists: PUT /v1/tenants/NAME")
+            case KeyRefusal.TOO_MANY:
+                raise RequestRefused(
+                    ProblemType.IN_USE.problem(f"There are {MAX_KEYS} keys. Revoke one first.")
+                )
+            case key:
+                return json_response(CreatedKey.of_new(key, credential), status=201)
+
+    async def revoke(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        principal = principal_of(request.scope)
+        id_ = str(request.path_params["key"])
+        async with deadline(self._deadline_s):
+            read = await self._store.read()
+            is_seen = any(key.id == id_ and _sees(principal, key) for key in read.keys)
+            is_gone = is_seen and await self._store.revoke(
+                KeyId(id_), author_of(request.scope), tenant=principal.tenant
+            )
+        await self._read_keys()
+        if not is_gone:
+            raise RequestRefused(ProblemType.NOT_FOUND.problem("There is no key with this id."))
+        return RawResponse(204, b"", ())
+
+    async def _read_keys(self) -> None:
+        """Let this process know of a change before the answer.
+
+        The change is made: without an answer of Postgres they are read within 4 s, as elsewhere.
+        """
+        if self._auth is not None:
+            await self._auth.keyring.run_once()
+
+
+def _sees(principal: Principal, key: keys.Key) -> bool:
+    is_of_mode = principal.mode is Mode.LIVE or key.mode is Mode.TEST
+    return is_of_mode and principal.tenant in {None, key.tenant}
+
+
+def _new_key(requested: KeyRequest, principal: Principal) -> NewKey:
+    scopes = tuple(dict.fromkeys(requested.scopes))
+    if principal.mode is Mode.TEST and requested.mode is not Mode.TEST:
+        raise InvalidNotification("mode", "test, as your own key")
+    if CONTROL_CHARACTER.search(requested.note):
+        raise InvalidNotification("note", ONE_LINE_EXPECTED)
+    if requested.expires_at is not None and requested.expires_at <= datetime.now(UTC):
+        raise InvalidNotification("expires_at", "an instant in the future")
+    return NewKey(
+        tenant=_tenant(requested, principal),
+        mode=requested.mode,
+        scopes=scopes,
+        rate_per_s=requested.rate_per_s,
+        note=requested.note,
+        expires_at=requested.expires_at,
+    )
+
+
+def _tenant(requested: KeyRequest, principal: Principal) -> TenantId | None:
+    """A deployment key makes keys for any tenant, another one for its own."""
+    try:
+        named = None if requested.tenant is None else tenant_id(requested.tenant)
+    except ValueError as error:
+        raise InvalidNotification("tenant", TENANT_NAME_EXPECTED) from error
+    if principal.tenant is None:
+        return named
+    if named not in {None, principal.tenant}:
+        raise InvalidNotification("tenant", "your own tenant, or none")
+    return principal.tenant

@@ -1,0 +1,53 @@
+"""The rate of a key: a bucket of tokens, one for each notification and each other call.
+
+It holds what comes in a second, but at least one token. A call passes if the bucket has as many
+tokens as it costs, or is full: a batch may cost more than the bucket holds, and leaves a debt.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+SLICE_S: Final = 0.1
+"""A process takes the tokens of so long a time at once, for its next calls."""
+MIN_SLICED_RATE: Final = 10.0
+"""Below this rate a slice is less than one token: each call asks Postgres."""
+UNUSED_S: Final = 1.0
+"""How long a process keeps the tokens of a slice."""
+
+
+def burst(rate_per_s: float) -> float:
+    """Return how many tokens the bucket holds."""
+    return max(1.0, rate_per_s)
+
+
+def slice_tokens(rate_per_s: float) -> float:
+    """Return how many tokens a process takes in advance."""
+    return rate_per_s * SLICE_S if rate_per_s >= MIN_SLICED_RATE else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What is left of a key's rate after a call, as this process knows it.
+
+    `retry_after_s` is 0 if the call has passed.
+    """
+
+    rate_per_s: float
+    left: float
+    retry_after_s: float = 0.0
+
+    @property
+    def policy(self) -> str:
+        """The value of `RateLimit-Policy`."""
+        quota = math.floor(burst(self.rate_per_s))
+        return f'"key";q={quota};w={math.ceil(quota / self.rate_per_s)}'
+
+    @property
+    def state(self) -> str:
+        """The value of `RateLimit`: what is left, and the seconds until all is back."""
+        missing = burst(self.rate_per_s) - self.left
+        left, full_in_s = max(0, math.floor(self.left)), math.ceil(missing / self.rate_per_s)
+        return f'"key";r={left};t={max(0, full_in_s)}'
