@@ -38,6 +38,7 @@ class ApiRules:
     submit. `public_url` and `trusted_proxies` are as in `PublicAddress`;
     `host` is where the API listens. `guards_metrics`: metrics need a key, if the API asks for any.
     `test_channel` takes what test keys submit, and nothing else; "": test keys submit nothing.
+    `sms_prefixes` are those of the phone numbers that are accepted, all if there are none.
     """
 
     channels: Mapping[str, ChannelRules]
@@ -54,6 +55,7 @@ class ApiRules:
     host: str = ""
     guards_metrics: bool = False
     test_channel: str = ""
+    sms_prefixes: Sequence[str] = ()
     max_batches_in_flight: int = 64
     body_timeout_s: float = 30.0
     max_metadata_bytes: int = 16 * 1024

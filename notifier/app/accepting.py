@@ -140,6 +140,7 @@ def api_rules(settings: Settings) -> ApiRules:
         max_batch=settings.api.max_batch,
         max_content_bytes=settings.api.max_content_bytes,
         allowed_headers=settings.content.allowed_headers,
+        sms_prefixes=settings.limits.sms_prefixes,
         public_url=settings.api.public_url,
         trusted_proxies=settings.api.trusted_proxies,
         host=settings.api.host,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Final
@@ -16,6 +17,7 @@ from notifier.settings.urls import broker_url_problems, database_url_problems
 
 MIN_SECRET_LENGTH: Final = 32
 _DAY_S: Final = 86_400
+_PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}")
 
 
 def check(settings: Settings, problems: Problems) -> None:
@@ -40,6 +42,10 @@ def check(settings: Settings, problems: Problems) -> None:
                 "names of headers that neither Notifier nor mail servers set, like Precedence"
             )
             problems.wrong("content.allowed_headers", header, expected)
+    for prefix in settings.limits.sms_prefixes:
+        if not _PREFIX.fullmatch(prefix):
+            expected = "the beginning of a number in E.164 form, like +49"
+            problems.wrong("limits.sms_prefixes", prefix, expected)
     _channels(settings, problems)
     _priorities(settings, problems)
     if settings.worker.send_timeout_s >= settings.worker.grace_s:

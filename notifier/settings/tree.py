@@ -170,6 +170,12 @@ class ContentSettings(Section, frozen=True, kw_only=True):
     allowed_headers: tuple[str, ...] = ()
 
 
+class LimitsSettings(Section, frozen=True, kw_only=True):
+    """`[limits]`: what is refused at submit, against abuse. Empty: no limit."""
+
+    sms_prefixes: tuple[str, ...] = ()
+
+
 class RetentionSettings(Section, frozen=True, kw_only=True):
     """`[retention]`: for how many days notifications and entries of the audit are kept."""
 
@@ -232,6 +238,7 @@ class Settings(Section, frozen=True, kw_only=True):
     channels: Mapping[Name, ChannelSettings] = {}
     providers: Mapping[Name, Mapping[str, object]] = {}
     content: ContentSettings = ContentSettings()
+    limits: LimitsSettings = LimitsSettings()
     retention: RetentionSettings = RetentionSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     log: LogSettings = LogSettings()

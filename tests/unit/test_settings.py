@@ -464,3 +464,18 @@ class TestTaggedTables:
         raw: dict[str, object] = {"type": "smtp", "host": "h", "headers": {"Key": 123456}}
         with pytest.raises(ConfigError, match=r"headers\.Key: got \*\*\*, expected a text"):
             convert_table(raw, {"smtp": Small}, key="providers.x")
+
+
+class TestLimits:
+    @pytest.mark.parametrize("prefix", ["49", "+", "+0", "+49 15", "0049", "+1234567890123456", ""])
+    def test_what_is_no_beginning_of_a_number_is_named(
+        self, write_toml: WriteToml, prefix: str
+    ) -> None:
+        path = write_toml(f'[limits]\nsms_prefixes = ["+43", "{prefix}"]\n')
+        line = problems(path.parents[1])["limits.sms_prefixes"]
+        assert repr(prefix) in line
+        assert "+49" in line
+
+    def test_prefixes_are_read(self, write_toml: WriteToml) -> None:
+        path = write_toml('[limits]\nsms_prefixes = ["+43", "+4915"]\n')
+        assert load_settings({}, cwd=path.parents[1]).limits.sms_prefixes == ("+43", "+4915")

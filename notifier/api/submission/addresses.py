@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import phonenumbers
@@ -38,6 +38,16 @@ def checked_recipient(kind: AddressKind, recipient: str) -> str:
     if checked is None:
         raise InvalidNotification("recipient", expected)
     return checked
+
+
+def check_prefix(number: str, prefixes: Sequence[str]) -> None:
+    """Raises InvalidNotification unless a phone number begins with one of the prefixes.
+
+    Without prefixes all numbers are allowed.
+    """
+    if prefixes and not number.startswith(tuple(prefixes)):
+        expected = f"a number that begins with {' or '.join(prefixes)} (limits.sms_prefixes)"
+        raise InvalidNotification("recipient", expected)
 
 
 def _checked_email(text: str) -> str | None:

@@ -15,7 +15,7 @@ from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.field_by_field import DecodedFields
 from notifier.api.requests import Content, Submit
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
-from notifier.api.submission.addresses import checked_recipient
+from notifier.api.submission.addresses import check_prefix, checked_recipient
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
 from notifier.api.submission.email_fields import RECIPIENT_NAME, checked_mailbox, sender_parts
 from notifier.api.submission.idempotency import NO_KEYS, RequestKeys, checked_key
@@ -139,7 +139,10 @@ class SubmitValidator:
         kind = self._channel(submit).address
         if kind is AddressKind.EMAIL and "<" in submit.recipient:
             return checked_mailbox(submit.recipient, "recipient")
-        return NamedAddress("", checked_recipient(kind, submit.recipient))
+        recipient = checked_recipient(kind, submit.recipient)
+        if kind is AddressKind.PHONE:
+            check_prefix(recipient, self._rules.sms_prefixes)
+        return NamedAddress("", recipient)
 
     def _content(self, submit: Submit) -> bytes:
         return self._encoded(submit, self._parts(submit))
