@@ -19,6 +19,7 @@ from notifier.app.draining import running_attempts
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
 from notifier.domain.errors import StoreUnavailable
+from notifier.domain.holds import Holds
 from notifier.domain.notification import (
     WAITING,
     Channel,
@@ -121,6 +122,16 @@ class Outcomes(list[tuple[QueueKey, str, Outcome]]):
         return outcome
 
 
+class ScriptedHolds:
+    """Holds that a test sets. Implements ports.controls.HoldSource."""
+
+    def __init__(self) -> None:
+        self.present = Holds()
+
+    def holds(self) -> Holds:
+        return self.present
+
+
 class Worker(NamedTuple):
     """The delivery side of one worker, with what it uses."""
 
@@ -131,6 +142,7 @@ class Worker(NamedTuple):
     outcomes: Outcomes
     registry: CollectorRegistry
     published: set[ClaimRequest]
+    holds: ScriptedHolds
 
     async def accept(self, *items: NewNotification) -> None:
         await self.store.insert(items)
@@ -213,6 +225,7 @@ async def open_worker(
         reader = await stack.enter_async_context(
             open_reader(ConnectionSettings(url=reader_url or url))
         )
+        holds = ScriptedHolds()
         provider, outcomes, registry = ScriptedProvider(*responses), Outcomes(), CollectorRegistry()
         attempts = Attempts(
             store=store,
@@ -229,13 +242,14 @@ async def open_worker(
                 policies=dict.fromkeys(Priority, QUICK),
             ),
             liveness=ScriptedLiveness(*alive),
+            holds=holds,
             random=Draws(0.5),
             send_timeout_s=send_timeout_s,
             outcome_listeners=[outcomes],
             judge=outcomes,
         )
         await stack.enter_async_context(running_attempts(attempts))
-        yield Worker(store, reader, attempts, provider, outcomes, registry, set())
+        yield Worker(store, reader, attempts, provider, outcomes, registry, set(), holds)
 
 
 def when_it_fails(worker: Worker, method: str, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:

@@ -8,7 +8,14 @@ from notifier.domain.notification import Status
 
 TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     Status.SCHEDULED: frozenset(
-        {Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}
+        {
+            Status.QUEUED,
+            Status.EXPIRED,
+            Status.CANCELLED,
+            Status.SUPPRESSED,
+            Status.SENT,  # a late Accepted for the present claim of a parked row
+            Status.DELIVERED,
+        }
     ),
     Status.QUEUED: frozenset(
         {
@@ -22,7 +29,14 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
         }
     ),
     Status.SENDING: frozenset(
-        {Status.SENT, Status.RETRYING, Status.QUEUED, Status.FAILED, Status.EXPIRED}
+        {
+            Status.SENT,
+            Status.RETRYING,
+            Status.QUEUED,
+            Status.SCHEDULED,  # parked: a hold
+            Status.FAILED,
+            Status.EXPIRED,
+        }
     ),
     Status.RETRYING: frozenset(
         {

@@ -18,14 +18,16 @@ from notifier.api.routes.notifications import NotificationRoutes
 from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
+from notifier.api.routes.quiet_hours import QuietHoursRoutes
 from notifier.api.routes.session import SessionRoutes
 from notifier.api.routes.table import ROUTES
 from notifier.api.routes.tenants import TenantRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
 from notifier.ports.acceptor import Acceptor
-from notifier.ports.controls import PauseStore
+from notifier.ports.controls import PauseStore, QuietHoursStore
 from notifier.ports.health import MetricsSource, ReadinessCheck
+from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
 from notifier.ports.queries import Reader, StatusReader
 
@@ -36,6 +38,8 @@ def create_api(
     reader: Reader,
     status: StatusReader,
     pauses: PauseStore,
+    quiet_hours: QuietHoursStore,
+    features: FeatureCheck,
     rules: ApiRules,
     readiness: ReadinessCheck,
     metrics: MetricsSource,
@@ -62,7 +66,8 @@ def create_api(
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),
         WorkerRoutes(reader=reader, rules=rules),
-        PauseRoutes(status=status, store=pauses, rules=rules),
+        PauseRoutes(status=status, store=pauses, features=features, rules=rules),
+        QuietHoursRoutes(store=quiet_hours, features=features, rules=rules),
         HealthRoutes(readiness=readiness, metrics=metrics),
         KeyRoutes(store=access, rules=rules, auth=auth),
         TenantRoutes(store=access, rules=rules),

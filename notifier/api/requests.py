@@ -59,6 +59,9 @@ Mailboxes = Annotated[
         )
     ),
 ]
+TimeOfDay = Annotated[
+    str, Meta(examples=["21:00"], extra_json_schema={"pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$"})
+]
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offset.")]
 
 
@@ -145,6 +148,15 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
         Instant | None,
         Meta(description="Not before this instant. In the past: now."),
     ] = None
+    time_zone: Annotated[
+        Annotated[str, Meta(max_length=64, examples=["Europe/Berlin"])] | None,
+        Meta(
+            description=(
+                "The recipient's IANA time zone, by which quiet hours count. Absent: that of the "
+                "tenant's quiet hours."
+            )
+        ),
+    ] = None
     max_tries: Annotated[float, Meta(ge=1, le=100)] | None = None
     metadata: OptionalObject = msgspec.field(default_factory=msgspec.Raw)
     idempotency_key: Annotated[
@@ -186,3 +198,18 @@ class PauseRequest(msgspec.Struct, forbid_unknown_fields=True):
         | None,
         Meta(description="Why. One line, without control characters."),
     ] = None
+
+
+class QuietHoursRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """It is quiet while the clock on the wall shows `start` or later and is before `end`."""
+
+    start: TimeOfDay
+    end: Annotated[TimeOfDay, Meta(description="If it is before `start`, on the next day.")]
+    time_zone: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            examples=["Europe/Berlin"],
+            description="An IANA time zone: of notifications that name none.",
+        ),
+    ]

@@ -13,6 +13,7 @@ from msgspec import Meta
 from typing_extensions import override
 
 from notifier.api.requests import Instant, JsonObject
+from notifier.domain import quiet_hours
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.controls import BreakerState, ScopeKind
 from notifier.domain.credentials import Mode
@@ -25,7 +26,7 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
-from notifier.domain.tenants import tenant_name
+from notifier.domain.tenants import TenantId, tenant_name
 from notifier.ports.queries import PauseState, ProviderState, QueueState, WorkerState
 
 
@@ -212,7 +213,7 @@ class Notification(Summary, kw_only=True):
     attempts: Sequence[Attempt]
     content: Annotated[
         JsonObject | msgspec.UnsetType,
-        Meta(description="As submitted, with the name of an email's recipient as recipient_name."),
+        Meta(description="As submitted, with recipient_name (of an email) and time_zone."),
     ] = msgspec.UNSET
 
     @classmethod
@@ -321,6 +322,31 @@ class PausePage(msgspec.Struct):
 
     items: Sequence[Pause]
     next_cursor: str | None = None
+
+
+class QuietHours(msgspec.Struct):
+    """The hours of the day in which what is not urgent waits, of one tenant."""
+
+    tenant: str
+    start: str
+    end: str
+    time_zone: str
+
+    @classmethod
+    def of(cls, tenant: TenantId, hours: quiet_hours.QuietHours) -> QuietHours:
+        """Builds the document of a tenant's quiet hours."""
+        return cls(
+            tenant=tenant_name(tenant),
+            start=hours.start.isoformat("minutes"),
+            end=hours.end.isoformat("minutes"),
+            time_zone=hours.time_zone,
+        )
+
+
+class DeletedQuietHours(msgspec.Struct):
+    """Whether the tenant had quiet hours."""
+
+    was_set: bool
 
 
 class DeletedPause(msgspec.Struct):

@@ -67,7 +67,7 @@ class ApiRules:
         return {name: rules for name, rules in self.channels.items() if name != self.test_channel}
 
     def names_of(self, kind: ScopeKind) -> Sequence[str]:
-        """Returns the names of all queues, channels or providers."""
+        """Returns the names of all queues, channels or providers; none of tags and tenants."""
         match kind:
             case ScopeKind.QUEUE:
                 return [
@@ -77,6 +77,8 @@ class ApiRules:
                 return list(self.channels)
             case ScopeKind.PROVIDER:
                 return list(self.providers)
+            case ScopeKind.TENANT:
+                return ()
 
     @property
     def max_body_bytes(self) -> int:

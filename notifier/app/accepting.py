@@ -67,6 +67,8 @@ async def open_api(
             reader=reader,
             status=status,
             pauses=process.control_store,
+            quiet_hours=process.control_store,
+            features=process.membership.features,
             rules=api_rules(settings),
             readiness=process,
             metrics=process.metrics,

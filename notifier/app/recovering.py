@@ -1,4 +1,4 @@
-"""The tasks of a worker that recover lost messages and the rows that dead processes left behind."""
+"""The tasks of a worker that recover lost messages, rows of dead processes, and parked rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from notifier.delivery.delivery_rules import DeliveryRules
 from notifier.delivery.relay import Relays
 from notifier.domain.errors import StoreError
 from notifier.lifecycle import RepeatedTask, repeat
-from notifier.recovery import orphans, rescuer
+from notifier.recovery import orphans, rescuer, waker
 from notifier.recovery.orphans import OrphanRecovery
 from notifier.recovery.rescuer import Rescuer
+from notifier.recovery.waker import Waker
 
 RELEASE_INTERVAL_S: Final = 1.0
 RELEASE_TIMEOUT_S: Final = 5.0
@@ -52,6 +53,7 @@ def start_recovery(
         ("rescuer", _rescuer(process, relays), rescuer.CHECK_INTERVAL_S),
         ("orphan recovery", _orphan_recovery(process, rules), orphans.CHECK_INTERVAL_S),
         ("orphan release", OrphanRelease(attempts), RELEASE_INTERVAL_S),
+        ("waker", Waker(store=process.store, holds=process.gates), waker.CHECK_INTERVAL_S),
     ]
     for name, task, interval_s in tasks:
         group.create_task(repeat(task, stop, interval_s), name=name)

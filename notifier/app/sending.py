@@ -118,6 +118,7 @@ def _attempts(
         observer=process.metrics,
         rules=rules,
         liveness=process.membership,
+        holds=process.gates,
         outcome_listeners=(breakers, rates),
         judge=breakers,
         random=random.Random(),  # noqa: S311 jitter, no secret

@@ -35,8 +35,8 @@ _COMMANDS: Final = (
     ("queues:queues", NOTIFICATIONS, "Show every queue and what limits it."),
     ("providers:providers", NOTIFICATIONS, "Show every provider and its breaker."),
     ("workers:workers", NOTIFICATIONS, "Show every live process."),
-    ("pause:pause", NOTIFICATIONS, "Pause a queue, a channel or a provider."),
-    ("pause:resume", NOTIFICATIONS, "Resume a queue, a channel or a provider."),
+    ("pause:pause", NOTIFICATIONS, "Pause a queue, a channel, a provider or a tenant."),
+    ("pause:resume", NOTIFICATIONS, "Resume a queue, a channel, a provider or a tenant."),
     ("pause:pauses", NOTIFICATIONS, "Show every pause."),
     ("audit:audit", ACCESS, "Show what people did."),
     ("load.command:load", TOOLS, "Submit many notifications and measure their delivery."),
@@ -57,6 +57,7 @@ _KEYS: Final = (
 _TENANTS: Final = (
     ("set", "Make a tenant, or change its note."),
     ("list", "Show all tenants."),
+    ("quiet", "Set, show or remove the quiet hours of a tenant."),
     ("delete", "Delete a tenant without keys and waiting notifications."),
 )
 

@@ -1,4 +1,4 @@
-"""`pause`, `resume` and `pauses`: stops sends on a queue, a channel or a provider."""
+"""`pause`, `resume` and `pauses`: stops sends on a queue, channel or provider, or of a tenant."""
 
 from __future__ import annotations
 
@@ -24,12 +24,17 @@ Target = Annotated[
 ProviderName = Annotated[
     str | None, Parameter(name="--provider", help="A provider instead of a queue or channel.")
 ]
+TenantName = Annotated[
+    str | None,
+    Parameter(name="--tenant", help="A tenant instead: its notifications wait on every queue."),
+]
 
 
 def pause(
     target: Target = None,
     *,
     provider: ProviderName = None,
+    tenant: TenantName = None,
     span: Annotated[
         Span | None,
         Parameter(
@@ -45,7 +50,7 @@ def pause(
     json: AsJson = False,
 ) -> None:
     """Pause sends. An existing pause gets the new note and end."""
-    scope = _scope(target, provider)
+    scope = _scope(target, provider, tenant)
     run_async(_pause(api_url(url), scope, {"note": note, "for_s": span}, as_json=json))
 
 
@@ -53,11 +58,12 @@ def resume(
     target: Target = None,
     *,
     provider: ProviderName = None,
+    tenant: TenantName = None,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
-    """Resume a queue, channel or provider. A wider pause that covers it remains."""
-    run_async(_resume(api_url(url), _scope(target, provider), as_json=json))
+    """Resume a queue, channel, provider or tenant. A wider pause that covers it remains."""
+    run_async(_resume(api_url(url), _scope(target, provider, tenant), as_json=json))
 
 
 def pauses(*, url: Url = None, json: AsJson = False) -> None:
@@ -65,13 +71,15 @@ def pauses(*, url: Url = None, json: AsJson = False) -> None:
     run_async(_pauses(api_url(url), as_json=json))
 
 
-def _scope(target: str | None, provider: str | None) -> Scope:
-    if target and provider is None:
-        return Scope(ScopeKind.QUEUE if "." in target else ScopeKind.CHANNEL, target)
-    if provider and target is None:
-        return Scope(ScopeKind.PROVIDER, provider)
+def _scope(target: str | None, provider: str | None, tenant: str | None) -> Scope:
+    kind = ScopeKind.QUEUE if target and "." in target else ScopeKind.CHANNEL
+    named = {kind: target, ScopeKind.PROVIDER: provider, ScopeKind.TENANT: tenant}
+    scopes = [Scope(kind, name) for kind, name in named.items() if name]
+    if len(scopes) == 1:
+        return scopes[0]
     raise ConfigError(
-        "expected one target: a queue (email.low), a channel (email) or --provider NAME"
+        "expected one target: a queue (email.low), a channel (email), --provider NAME or "
+        "--tenant NAME"
     )
 
 

@@ -53,6 +53,9 @@ def send(
         Span | None, Parameter(help="It expires after this: 90s, 15m, 1h30m.", show_default=False)
     ] = None,
     send_at: Annotated[str | None, Parameter(help="Not before this instant (RFC 3339).")] = None,
+    time_zone: Annotated[
+        str | None, Parameter(help="The recipient's, for quiet hours: Europe/Berlin.")
+    ] = None,
     idempotency_key: Annotated[
         str | None, Parameter(help="A repeat with the same key sends nothing.")
     ] = None,
@@ -80,6 +83,7 @@ def send(
             {
                 "ttl_s": ttl,
                 "send_at": send_at,
+                "time_zone": time_zone,
                 "metadata": metadata,
                 "idempotency_key": idempotency_key,
             }

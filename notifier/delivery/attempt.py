@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from notifier.delivery.claims import Claims
+from notifier.delivery.parking import ParkingLot
 from notifier.delivery.recorder import Finished, Recorder
 from notifier.delivery.release import Releases
 from notifier.domain.breaker import is_unasked
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from notifier.domain.notification import Channel, Claimed, QueueKey
     from notifier.domain.retry import Decision
     from notifier.ports.attempts import ClaimedRow, HeldPointer, OutcomeJudge, OutcomeListener
+    from notifier.ports.controls import HoldSource
     from notifier.ports.heartbeat import Liveness
     from notifier.ports.observer import AttemptObserver
     from notifier.ports.store import AttemptStore
@@ -84,6 +86,7 @@ class Attempts:
         observer: AttemptObserver,
         rules: DeliveryRules,
         liveness: Liveness,
+        holds: HoldSource,
         outcome_listeners: Sequence[OutcomeListener],
         judge: OutcomeJudge,
         random: Random,
@@ -105,11 +108,20 @@ class Attempts:
         self._time_limits: dict[Channel, TimeLimit] = {}
         self._recorder = Recorder(store=store, observer=observer, in_flight=self.in_flight)
         self._releases = Releases(store=store, observer=observer, in_flight=self.in_flight)
+        self._parking = ParkingLot(
+            store=store,
+            observer=observer,
+            in_flight=self.in_flight,
+            releases=self._releases,
+            random=random,
+        )
         self._claims = Claims(
             store=store,
             observer=observer,
             in_flight=self.in_flight,
             releases=self._releases,
+            parking=self._parking,
+            holds=holds,
             rules=rules,
         )
 
@@ -118,11 +130,13 @@ class Attempts:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._recorder.run(), name="record")
             group.create_task(self._releases.run(), name="give back")
+            group.create_task(self._parking.run(), name="park")
 
     def close(self) -> None:
         """Let `run` end once everything is written; no attempt may start after."""
         self._recorder.close()
         self._releases.close()
+        self._parking.close()
 
     async def wait_until_ready(self) -> None:
         # A claim made before would only have to be given back.

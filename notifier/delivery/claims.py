@@ -1,7 +1,8 @@
-"""Claims rows in batches, and settles the pointers whose rows are not claimed."""
+"""Claims rows in batches, settles the pointers whose rows are not claimed, parks what is held."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from notifier.delivery.delivery_rules import DeliveryRules
+    from notifier.delivery.parking import ParkingLot
     from notifier.delivery.release import Releases
     from notifier.ports.attempts import HeldPointer
+    from notifier.ports.controls import HoldSource
     from notifier.ports.observer import AttemptObserver
     from notifier.ports.store import AttemptStore, ClaimReply
 
@@ -37,12 +40,16 @@ class Claims:
         observer: AttemptObserver,
         in_flight: set[ClaimRequest],
         releases: Releases,
+        parking: ParkingLot,
+        holds: HoldSource,
         rules: DeliveryRules,
     ) -> None:
         self._store = store
         self._observer = observer
         self._in_flight = in_flight
         self._releases = releases
+        self._parking = parking
+        self._holds = holds
         self._rules = rules
 
     async def claim(
@@ -54,9 +61,15 @@ class Claims:
         if not wanted:
             return []
         store_claim = self._store.claim_urgent if is_urgent else self._store.claim
+        holds = self._holds.holds()
         try:
-            replies = await write_batch("claim", list(wanted), store_claim)
-            return await self._sort(wanted, replies, requested_at)
+            if not holds:
+                replies = await write_batch("claim", list(wanted), store_claim)
+                return await self._sort(wanted, replies, requested_at)
+            claim_with_owner = partial(store_claim, with_owner=True)
+            replies = await write_batch("claim", list(wanted), claim_with_owner)
+            rows = await self._sort(wanted, replies, requested_at)
+            return await self._parking.park_held(rows, holds)
         except BaseException:
             # The rows may be claimed, and no caller has them.
             self._releases.add_orphans(self._in_flight.intersection(wanted))

@@ -1,10 +1,15 @@
-"""Pauses and circuit breakers: the reasons for which a queue with work may not send."""
+"""Pauses, circuit breakers and quiet hours: the reasons for which what waits may not be sent."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+from notifier.domain.quiet_hours import QuietHours
+from notifier.domain.tenants import TenantId
 
 
 class ScopeKind(StrEnum):
@@ -13,11 +18,16 @@ class ScopeKind(StrEnum):
     QUEUE = "queue"
     CHANNEL = "channel"
     PROVIDER = "provider"
+    TENANT = "tenant"
+
+
+HOLD_KINDS: Final = frozenset({ScopeKind.TENANT})
+"""They stop no queue, but single notifications of each: see domain/holds.py."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scope:
-    """One queue (`email.low`), channel (`email`) or provider (`smtp`).
+    """One queue (`email.low`), channel (`email`), provider (`smtp`) or tenant.
 
     `str()` gives `queue:email.low`.
     """
@@ -77,10 +87,11 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controls:
-    """All pauses and breakers of the deployment, as of one read."""
+    """All pauses, breakers and quiet hours of the deployment, as of one read."""
 
     pauses: tuple[Pause, ...] = ()
     breakers: tuple[Breaker, ...] = ()
+    quiet_hours: Mapping[TenantId, QuietHours] = field(default_factory=dict)
 
 
 class SendPermission(StrEnum):

@@ -13,18 +13,24 @@ from typing import Final
 PLAIN_PARTS: Final = frozenset({"subject", "body", "html", "data"})
 """The parts of a stored content that every version understands."""
 
+HOLDS: Final = "holds"
+"""To park what a pause of its tenant or quiet hours hold. It needs no part of a content."""
+
 FEATURES: Final[Mapping[str, Collection[str]]] = {
     "recipient_name": ("recipient_name",),
     "sender": ("from", "reply_to"),
     "copies": ("cc", "bcc"),
     "headers": ("headers",),
     "attachments": ("attachments",),
+    "time_zone": ("time_zone",),
+    HOLDS: (),
 }
 """Every feature of this version, and the parts of a stored content that need it.
 
 A new feature is a new line. Other versions read the names: a name keeps its meaning for ever.
 """
 
+NEEDED_TO_HOLD: Final = frozenset({HOLDS})
 NO_FEATURES: Final = frozenset[str]()
 ALL_FEATURES: Final = frozenset(FEATURES)
 KNOWN_PARTS: Final = PLAIN_PARTS.union(*FEATURES.values())

@@ -142,6 +142,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     `deferrals` and `ambiguous` count the attempts with these outcomes, `unspent` all others that
     spent no try.
     `waited_s` is how long the row had been due. `content` is the JSON document of the submit.
+    `tenant` is only known if the claim asked for it.
     """
 
     id: NotificationId
@@ -155,6 +156,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     ambiguous: int = 0
     max_tries: int | None
     waited_s: float
+    tenant: TenantId = DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from notifier.domain.controls import Controls, Pause, Scope, SendPermission
+from notifier.domain.holds import Holds
 from notifier.domain.notification import QueueKey
+from notifier.domain.quiet_hours import QuietHours
+from notifier.domain.tenants import TenantId
 from notifier.ports.keys import Author
 
 
@@ -75,6 +79,30 @@ class PauseStore(Protocol):
 
     async def resume(self, scope: Scope, author: Author | None = None) -> bool:
         """End a pause; False if there was none."""
+        ...
+
+
+class QuietHoursStore(Protocol):
+    """Keeps the quiet hours of tenants. All processes are notified. Raises StoreUnavailable."""
+
+    async def quiet_hours(self) -> Mapping[TenantId, QuietHours]:
+        """Return the quiet hours of all tenants that have some."""
+        ...
+
+    async def put_quiet_hours(self, tenant: TenantId, hours: QuietHours, author: Author) -> bool:
+        """Store the quiet hours of a tenant; False if there is no such tenant."""
+        ...
+
+    async def delete_quiet_hours(self, tenant: TenantId, author: Author) -> bool:
+        """Remove the quiet hours of a tenant; False if it had none."""
+        ...
+
+
+class HoldSource(Protocol):
+    """Knows what single notifications may not be sent now."""
+
+    def holds(self) -> Holds:
+        """Return the holds as of the last read."""
         ...
 
 

@@ -75,6 +75,10 @@ class AttemptObserver(FinishObserver, Protocol):
         """Report notifications that a worker gave back without an attempt."""
         ...
 
+    def parked(self, queue: QueueKey, count: int) -> None:
+        """Report notifications that a worker parked because they may not be sent now."""
+        ...
+
 
 class RecoveryObserver(FinishObserver, Protocol):
     """What the recovery of lost messages and of dead processes reports."""

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from notifier.domain.controls import Scope
 from notifier.domain.due import DueClass, Position
 from notifier.domain.notification import (
     Claimed,
@@ -53,6 +54,25 @@ class NotClaimed(msgspec.Struct, frozen=True):
 
 
 ClaimReply = Claimed | NotClaimed
+
+
+class ParkRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Parks the row `id`, which this worker has claimed as `claim`, for `after_s` seconds.
+
+    `scope` is the pause that holds it, None if none does.
+    """
+
+    id: NotificationId
+    claim: int
+    after_s: float
+    scope: Scope | None
+
+
+class Woken(NamedTuple):
+    """How many rows `found` were parked by a pause that has ended, and how many are now due."""
+
+    found: int
+    woken: int
 
 
 class AttemptResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,16 +282,20 @@ class AcceptStore(Protocol):
 class AttemptStore(Protocol):
     """The part of the store that attempts use."""
 
-    async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, with_owner: bool = False
+    ) -> Sequence[ClaimReply]:
         """Claim for this worker each row that is still unclaimed at the requested claim.
 
         An expired row is not claimed. Returns one reply for each request, in their order. Of
         several requests for one id one with the highest claim wins; the others get
-        NotClaimed.
+        NotClaimed. `with_owner` reads the tenant of each.
         """
         ...
 
-    async def claim_urgent(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
+    async def claim_urgent(
+        self, requests: Sequence[ClaimRequest], *, with_owner: bool = False
+    ) -> Sequence[ClaimReply]:
         """Claim as `claim` does, on a connection of its own, beside a large claim."""
         ...
 
@@ -292,6 +316,13 @@ class AttemptStore(Protocol):
         """
         ...
 
+    async def park(self, requests: Sequence[ParkRequest]) -> Sequence[QueueKey]:
+        """Park rows that this worker has claimed; returns the queue of each row that changed.
+
+        Each then waits unclaimed in the class FIRST, due after its span. No try is spent.
+        """
+        ...
+
     async def fail_unclaimable(self, request: ClaimRequest, *, provider: str) -> NotClaimed:
         """Fail a row as `poison` whose claim alone raises StoreRejected.
 
@@ -299,6 +330,14 @@ class AttemptStore(Protocol):
         the row returns: NotClaimed with the status `failed` and the age, or without a status if the
         row had moved on. `provider` is the name recorded with the failure.
         """
+        ...
+
+
+class ParkedStore(Protocol):
+    """The part of the store that makes parked rows due."""
+
+    async def wake(self) -> Woken:
+        """Make rows due that are parked by a pause that has ended, at most 1,000 at once."""
         ...
 
 

@@ -21,7 +21,7 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.app import create_api
 from notifier.api.http.body import MAX_SMALL_BODY_BYTES
 from notifier.domain.controls import Scope, ScopeKind
-from notifier.domain.errors import StoreUnavailable
+from notifier.domain.errors import FeatureUnavailable, StoreUnavailable
 from notifier.domain.notification import Channel
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
@@ -51,6 +51,7 @@ PATHS = {
     "pauses/queue/email.low": EMAIL_LOW,
     "pauses/channel/sms": Scope(ScopeKind.CHANNEL, "sms"),
     "pauses/provider/smtp": Scope(ScopeKind.PROVIDER, "smtp"),
+    "pauses/tenant/shop": Scope(ScopeKind.TENANT, "shop"),
 }
 PATH = "pauses/queue/email.low"
 JSON = {"Content-Type": "application/json"}
@@ -158,7 +159,7 @@ async def test_a_note_may_have_300_characters_of_any_script(
         (
             "queues/email.low",
             "kind",
-            "There is no kind of pause 'queues'. There are: queue, channel, provider.",
+            "There is no kind of pause 'queues'. There are: queue, channel, provider, tenant.",
         ),
     ],
 )
@@ -299,6 +300,25 @@ async def test_the_providers_show_their_breakers(client: aiohttp.ClientSession) 
     ]
 
 
+@pytest.mark.parametrize("name", ["Shop", "-", "x" * 65, "a b", "7"])
+async def test_what_is_no_name_of_a_tenant_is_refused(
+    client: aiohttp.ClientSession, name: str
+) -> None:
+    status, problem = await put(client, f"pauses/tenant/{name}", json={})
+    assert (status, problem["errors"][0]["field"]) == (400, "name")
+
+
+async def test_a_tenant_is_not_paused_while_a_worker_would_go_on_sending(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    store.lacking = FeatureUnavailable("holds", "the worker on host node-1 does not understand it")
+    status, problem = await put(client, "pauses/tenant/shop", json={})
+    assert (status, problem["type"]) == (503, "urn:notifier:problem:feature-unavailable")
+    assert "node-1" in problem["detail"]
+    assert store.paused == {}
+    assert (await put(client, "pauses/channel/sms", json={}))[0] == 200
+
+
 @asynccontextmanager
 async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
     """The API of one process, with pauses and status read from Postgres."""
@@ -325,6 +345,8 @@ async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
                 ),
             ),
             pauses=controls,
+            quiet_hours=controls,
+            features=memory,
             rules=RULES,
             readiness=FakeReadiness(),
             metrics=FakeMetrics(),

@@ -461,6 +461,24 @@ async def test_pauses_are_listed_with_their_note_and_end(cli: Cli) -> None:
     assert (pause["name"], pause["note"]) == ("sms.low", "flood")
 
 
+async def test_a_tenant_is_paused_and_resumed(cli: Cli, board: Board) -> None:
+    assert (await cli.run("pause", "--tenant", "shop")).out == "tenant shop paused until resumed\n"
+    assert [str(scope) for scope in board.paused] == ["tenant:shop"]
+    assert (await cli.run("resume", "--tenant", "shop")).out == "tenant shop resumed\n"
+
+
+async def test_quiet_hours_are_set_shown_and_removed(cli: Cli) -> None:
+    quiet = ("tenants", "quiet", "shop")
+    line = "tenant shop is quiet from 21:00 to 08:00, Europe/Berlin\n"
+    given = ("--start", "21:00", "--end", "08:00", "--time-zone", "Europe/Berlin")
+    assert (await cli.run(*quiet, *given)).out == line
+    assert (await cli.run(*quiet)).out == line
+    shown = json.loads((await cli.run(*quiet, "--json")).out)
+    assert (shown["tenant"], shown["start"], shown["end"]) == ("shop", "21:00", "08:00")
+    assert (await cli.run(*quiet, "--off")).out == "removed\n"
+    assert (await cli.run(*quiet, "--off")).out == "there were none\n"
+
+
 async def test_workers_are_listed(cli: Cli) -> None:
     heading, row = (await cli.run("workers")).out.splitlines()
     assert heading.split() == [
@@ -573,6 +591,10 @@ async def test_the_table_hides_the_old_reason_of_a_closed_breaker(cli: Cli, boar
         (("pause",), 2, "expected one target"),
         (("pause", ""), 2, "expected one target"),
         (("resume", "email", "--provider", "smtp"), 2, "expected one target"),
+        (("pause", "email", "--tenant", "shop"), 2, "expected one target"),
+        (("pause", "--tenant", "No Name"), 1, "400: name: expected a name like shop"),
+        (("tenants", "quiet", "shop", "--start", "21:00"), 2, "expected --start, --end and"),
+        (("tenants", "quiet", "shop"), 1, "404: The tenant has no quiet hours."),
         (("pause", "email", "--for", "soon"), 2, "--for: got 'soon', expected a span such as 90s"),
         (("pause", "email", "--for", "1h30"), 2, "expected a span such as 90s"),
         (("pause", "email", "--for", "0"), 2, "expected a span such as 90s"),

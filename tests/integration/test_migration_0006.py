@@ -62,7 +62,13 @@ async def test_the_statements_of_the_version_before_work_before_and_after(
     claim, retry = await old.prepare(OLD_CLAIM), await old.prepare(OLD_RETRY)
     await claim.fetch(worker_id())
     await retry.fetch()
-    assert await asyncio.to_thread(migrate, empty_database_url) == ["0006", "0007", "0008", "0009"]
+    assert await asyncio.to_thread(migrate, empty_database_url) == [
+        "0006",
+        "0007",
+        "0008",
+        "0009",
+        "0010",
+    ]
     assert len(await claim.fetch(worker_id())) == 1
     [row] = await retry.fetch()
     assert row["tries"] == 2
@@ -89,7 +95,7 @@ async def test_it_waits_for_a_long_statement_without_stopping_the_others(
             await old.fetch(OLD_CLAIM, worker_id())
         assert not migrating.done()
         await transaction.commit()
-    assert migrating.result() == ["0006", "0007", "0008", "0009"]
+    assert migrating.result() == ["0006", "0007", "0008", "0009", "0010"]
     await other.close()
 
 

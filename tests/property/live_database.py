@@ -184,7 +184,7 @@ class Database:
     def clear(self) -> None:
         for session in self._sessions:
             self.run(session.fetch("ROLLBACK"))
-        for table in ("notifications", "live", "attempts", "ends", "workers"):
+        for table in ("notifications", "live", "attempts", "ends", "workers", "parked"):
             self.execute(f"DELETE FROM {table}")
 
     def store(self, worker: WorkerId) -> PostgresStore:

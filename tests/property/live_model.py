@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
+from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.due import DueClass
 from notifier.domain.notification import (
     Claimed,
@@ -31,6 +32,7 @@ from notifier.ports.store import (
     LiveRow,
     Orphan,
     OrphanDecision,
+    ParkRequest,
     Recorded,
 )
 from tests.builders import claim_request, due_ranges, row_pointer
@@ -80,6 +82,8 @@ class CallState(Enum):
     ACCEPTED = auto()
 
 
+PAUSED: Final = Scope(ScopeKind.TENANT, "shop")
+"""A pause that has ended by the time that a row is looked at again."""
 REPEATABLE: Final = frozenset(
     {CallState.MAY_REPEAT, CallState.WORKER_DIED, CallState.SENT_AGAIN_BY_A_PERSON}
 )
@@ -149,7 +153,8 @@ class DeploymentModel(RuleBasedStateMachine):
             assert not row.end_status
         if before.is_live and not row.is_live and not row.end_status:
             assert CallState.ACCEPTED in self.states(id_), "the row went without being sent"
-        if row.is_waiting and (not before.is_waiting or row.claim != before.claim):
+        is_new = (row.claim, row.due_at) != (before.claim, before.due_at)
+        if row.is_waiting and (not before.is_waiting or is_new):
             assert row.due_at is not None
             assert row.due_at >= since, "a row is due again where a cursor may have passed"
 
@@ -374,6 +379,20 @@ class DeploymentModel(RuleBasedStateMachine):
                 assert (new.tries, new.deaths) == (old.tries, old.deaths)
             else:
                 assert not (old.is_waiting and old.claim == request.claim)
+
+    def park(self, worker: Worker, claimed: Claimed, after_s: float, scope: Scope | None) -> None:
+        """Park a row that this worker has claimed; one that it lost does not change."""
+        before = self.database.rows()
+        request = ParkRequest(id=claimed.id, claim=claimed.claim, after_s=after_s, scope=scope)
+        queues = self.database.run(worker.store.park([request]))
+        old, new = before[claimed.id], self.database.rows()[claimed.id]
+        is_ours = (old.claim, old.claimed_by) == (claimed.claim, worker.id)
+        assert bool(queues) is is_ours
+        if is_ours:
+            assert (new.claim, new.is_claimed, new.is_due) == (claimed.claim, False, False)
+            assert (new.tries, new.deaths) == (old.tries, old.deaths)
+        else:
+            assert new == old
 
     def bury(self, worker: Worker, status: Status) -> None:
         """Settle the rows that are claimed by a process that is dead for this worker."""

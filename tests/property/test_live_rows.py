@@ -30,6 +30,7 @@ from tests.property.live_database import (
     open_database,
 )
 from tests.property.live_model import (
+    PAUSED,
     AfterClaim,
     CallState,
     DeploymentModel,
@@ -273,6 +274,21 @@ class Deployment(DeploymentModel):
         worker, held = pick(self.unsent, index)
         self.give_back(worker, [claim_request(held.pointer)])
         worker.rows.remove(held)
+
+    @precondition(lambda self: self.unsent)
+    @rule(index=INDEX, after_s=st.sampled_from((1.0, 30.0)), by_a_pause=st.booleans())
+    def park_a_held_row(self, index: int, after_s: float, *, by_a_pause: bool) -> None:
+        """Park a row, also one that others have taken over: that stays as it is."""
+        worker, held = pick(self.unsent, index)
+        if held.claimed is not None:
+            self.park(worker, held.claimed, after_s, PAUSED if by_a_pause else None)
+            worker.rows.remove(held)
+
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def wake(self) -> None:
+        """Let all pauses end: what they parked is due."""
+        self.database.run(self.workers[0].store.wake())
 
     @precondition(lambda self: self.broker and self.running)
     @rule(worker_index=INDEX, index=INDEX)

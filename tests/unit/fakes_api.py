@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,8 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
+from notifier.domain.quiet_hours import QuietHours
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.acceptor import Acceptor, Refusal, Reply
 from notifier.ports.keys import AccessStore, Author
 from notifier.ports.queries import (
@@ -87,6 +89,28 @@ class MemoryStore:
         self.filters: list[Filter] = []
         self.paused: dict[Scope, Pause] = {}
         self.breaker = BreakerState.OPEN
+        self.quiet: dict[TenantId, QuietHours] = {}
+        self.tenants = {DEFAULT_TENANT, TenantId("shop")}
+
+    async def quiet_hours(self) -> Mapping[TenantId, QuietHours]:
+        self._raise_error()
+        return self.quiet
+
+    async def put_quiet_hours(self, tenant: TenantId, hours: QuietHours, author: Author) -> bool:
+        del author
+        self._raise_error()
+        if tenant in self.tenants:
+            self.quiet[tenant] = hours
+        return tenant in self.tenants
+
+    async def delete_quiet_hours(self, tenant: TenantId, author: Author) -> bool:
+        del author
+        self._raise_error()
+        return self.quiet.pop(tenant, None) is not None
+
+    def refusal(self, features: Collection[str]) -> FeatureUnavailable | None:
+        del features
+        return self.lacking
 
     async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | Refusal]:
         self._raise_error()
@@ -313,6 +337,8 @@ def make_api(
         reader=reader or store,
         status=store,
         pauses=store,
+        quiet_hours=store,
+        features=store,
         rules=rules,
         readiness=FakeReadiness(reasons),
         metrics=FakeMetrics(),

@@ -187,8 +187,8 @@ def test_the_name_of_another_api_or_version_is_refused_with_the_right_one(
 @pytest.mark.parametrize("name", ["colour", "", "\0", "x" * 1000])
 def test_a_name_that_is_like_none_is_refused_with_the_known_ones(name: str) -> None:
     known = (
-        "channel, recipient, content, priority, ttl_s, send_at, max_tries, metadata, "
-        "idempotency_key, tenant"
+        "channel, recipient, content, priority, ttl_s, send_at, time_zone, max_tries, "
+        "metadata, idempotency_key, tenant"
     )
     assert faults_of(**{name: 1}) == [(name, f"only {known} here")]
 
@@ -322,6 +322,20 @@ def test_a_given_ttl_starts_at_send_at_too() -> None:
     assert (new.delay, new.ttl) == (timedelta(hours=5), timedelta(hours=5, minutes=1))
     new = validate(send_at=after(timedelta(hours=-5)), ttl_s=60)
     assert (new.delay, new.ttl) == (None, timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Argentina/Ushuaia", "UTC", "Etc/GMT+5"])
+def test_a_time_zone_is_stored_with_the_content(zone: str) -> None:
+    assert json.loads(validate(time_zone=zone).content)["time_zone"] == zone
+    assert "time_zone" not in json.loads(validate().content)
+
+
+@pytest.mark.parametrize(
+    "zone", ["Berlin", "europe/berlin", "+02:00", "CEST5", "", "../UTC", "x" * 65]
+)
+def test_what_is_no_iana_time_zone_is_refused(zone: str) -> None:
+    ((field, _),) = faults_of(time_zone=zone)
+    assert field == "time_zone"
 
 
 @pytest.mark.parametrize("send_at", ["2026-03-01T13:00:00+01:00", "0001-01-01T00:00:00+14:00"])

@@ -12,7 +12,15 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.requests import Content
 from notifier.api.submission.email_fields import RECIPIENT_NAME
 from notifier.api.submission.validation import SubmitValidator
-from notifier.domain.features import ALL_FEATURES, FEATURES, NO_FEATURES, PLAIN_PARTS, features_of
+from notifier.domain.features import (
+    ALL_FEATURES,
+    FEATURES,
+    HOLDS,
+    NO_FEATURES,
+    PLAIN_PARTS,
+    features_of,
+)
+from notifier.domain.holds import TIME_ZONE
 from notifier.domain.notification import NewNotification
 from notifier.ports.heartbeat import WorkerFigures
 from notifier.scheduling.cluster.worker_features import WorkerFeatures
@@ -57,8 +65,9 @@ def workers(metrics: Metrics) -> WorkerFeatures:
 def test_every_part_that_is_stored_is_plain_or_needs_a_feature() -> None:
     """Who adds a part adds it to FEATURES: workers of the version before would leave it out."""
     parts = {field.encode_name for field in msgspec.structs.fields(Content)} | {RECIPIENT_NAME}
+    parts.add(TIME_ZONE)
     assert parts == PLAIN_PARTS.union(*FEATURES.values())
-    assert features_of(parts) == ALL_FEATURES
+    assert features_of(parts) == ALL_FEATURES - {HOLDS}
 
 
 @pytest.mark.parametrize(
@@ -75,6 +84,10 @@ def test_every_part_that_is_stored_is_plain_or_needs_a_feature() -> None:
 def test_a_submit_needs_the_features_of_its_parts(part: dict[str, object], feature: str) -> None:
     content = {"subject": "s", "html": "h", "data": {}, **part}
     assert validate(content=content).features == {feature}
+
+
+def test_a_submit_with_a_time_zone_needs_a_feature() -> None:
+    assert validate(time_zone="Europe/Berlin").features == {"time_zone"}
 
 
 def test_a_plain_submit_needs_none() -> None:

@@ -70,3 +70,13 @@ def test_the_breaker_statements_agree_on_the_waits_between_probes() -> None:
     assert re.findall(r"WHEN '(\w+)' THEN (\d+) ", code_of("breaker_hold")) == [
         (Opening.THROTTLED, f"{MAX_REST_S:g}")
     ]
+
+
+def test_the_claim_beside_holds_differs_only_in_what_it_reads_of_the_owner() -> None:
+    plain, with_owner = code_of("claim"), code_of("claim_held")
+    assert with_owner.replace(" n.tenant,", "").split() == plain.split()
+
+
+def test_a_parked_row_waits_as_one_that_is_due_for_the_first_time() -> None:
+    for name in ("park", "wake"):
+        assert re.findall(r"class = (\d)", code_of(name)) == [str(DueClass.FIRST.value)]

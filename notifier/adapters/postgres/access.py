@@ -33,6 +33,9 @@ TABLES: Final = (
     "audit",
     "idempotency_keys",
     "secrets",
+    "holds",
+    "quiet_hours",
+    "parked",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

@@ -1,6 +1,7 @@
-"""Pauses and breakers in Postgres. Every change is compare-and-set and notifies at its commit.
+"""Pauses, breakers and quiet hours in Postgres.
 
-All spans and instants are by Postgres's clock.
+Every change is compare-and-set and notifies at its commit. All spans and instants are by
+Postgres's clock.
 """
 
 from __future__ import annotations
@@ -18,10 +19,20 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.listening import NotifyListener
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
-from notifier.domain.controls import Breaker, BreakerState, Controls, Pause, Scope, ScopeKind
+from notifier.domain.controls import (
+    HOLD_KINDS,
+    Breaker,
+    BreakerState,
+    Controls,
+    Pause,
+    Scope,
+    ScopeKind,
+)
+from notifier.domain.quiet_hours import QuietHours, quiet_hours
+from notifier.domain.tenants import TenantId, tenant_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from asyncpg import Record
 
@@ -40,7 +51,7 @@ _EARLIER_REASONS: Final = {"in_a_row": "consecutive"}
 
 
 class PostgresControls:
-    """Implements ports.controls.ControlReader, BreakerStore and PauseStore for one process."""
+    """Implements ports.controls.ControlReader, BreakerStore, PauseStore and QuietHoursStore."""
 
     def __init__(
         self, worker: WorkerId, connection: PostgresConnection, listener: NotifyListener
@@ -50,13 +61,16 @@ class PostgresControls:
         self._listener = listener
 
     async def read(self) -> Controls:
-        """All pauses that have not expired, and all breakers."""
+        """All pauses that have not expired, all breakers and quiet hours."""
         async with self._connection.acquire() as connection:
             pauses = await connection.fetch(statement("controls_pauses"))
+            holds = await connection.fetch(statement("controls_holds"))
             breakers = await connection.fetch(statement("controls_breakers"), self._worker)
+            quiet_hours = await connection.fetch(statement("controls_quiet_hours"))
         return Controls(
-            pauses=tuple(pause_of(row) for row in pauses if row["kind"] in KINDS),
+            pauses=tuple(pause_of(row) for row in (*pauses, *holds) if row["kind"] in KINDS),
             breakers=tuple(breaker_of(row) for row in breakers),
+            quiet_hours=dict(_tenants_quiet_hours(quiet_hours)),
         )
 
     async def wait_for_change(self, timeout_s: float) -> None:
@@ -67,8 +81,9 @@ class PostgresControls:
         self, scope: Scope, *, note: str, for_s: float | None, author: Author | None = None
     ) -> Pause:
         """Begin or prolong a pause."""
+        name = "hold" if scope.kind in HOLD_KINDS else "pause"
         async with self._connection.acquire() as connection, connection.transaction():
-            (row,) = await connection.fetch(statement("pause"), scope.kind, scope.name, note, for_s)
+            (row,) = await connection.fetch(statement(name), scope.kind, scope.name, note, for_s)
             if author is not None:
                 after = {"for_s": for_s, "note": note}
                 await add_action(connection, _pause_action(scope, author, after=after, note=note))
@@ -76,11 +91,41 @@ class PostgresControls:
 
     async def resume(self, scope: Scope, author: Author | None = None) -> bool:
         """End a pause."""
+        name = "hold_end" if scope.kind in HOLD_KINDS else "resume"
         async with self._connection.acquire() as connection, connection.transaction():
-            was_paused = bool(await connection.fetch(statement("resume"), scope.kind, scope.name))
+            was_paused = bool(await connection.fetch(statement(name), scope.kind, scope.name))
             if was_paused and author is not None:
                 await add_action(connection, _pause_action(scope, author))
         return was_paused
+
+    async def quiet_hours(self) -> Mapping[TenantId, QuietHours]:
+        """The quiet hours of all tenants that have some."""
+        rows = await self._connection.fetch(statement("controls_quiet_hours"))
+        return dict(_tenants_quiet_hours(rows))
+
+    async def put_quiet_hours(self, tenant: TenantId, hours: QuietHours, author: Author) -> bool:
+        """Store the quiet hours of a tenant that exists."""
+        times = hours.start.isoformat("minutes"), hours.end.isoformat("minutes")
+        async with self._connection.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(
+                statement("quiet_hours_put"), tenant, *times, hours.time_zone
+            )
+            if rows:
+                after = {"start": times[0], "end": times[1], "time_zone": hours.time_zone}
+                before = rows[0]["before"]
+                await add_action(
+                    connection, _quiet_hours_action(tenant, author, before=before, after=after)
+                )
+        return bool(rows)
+
+    async def delete_quiet_hours(self, tenant: TenantId, author: Author) -> bool:
+        """Remove the quiet hours of a tenant."""
+        async with self._connection.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(statement("quiet_hours_delete"), tenant)
+            if rows:
+                before = rows[0]["before"]
+                await add_action(connection, _quiet_hours_action(tenant, author, before=before))
+        return bool(rows)
 
     async def open_breaker(self, provider: str, reason: str, *, code: str, wait_s: float) -> bool:
         """Closed -> open."""
@@ -124,8 +169,25 @@ def _pause_action(
     )
 
 
+def _quiet_hours_action(
+    tenant: TenantId,
+    author: Author,
+    *,
+    before: str | None,
+    after: Mapping[str, object] | None = None,
+) -> Action:
+    return Action(
+        actor=author.actor,
+        name="quiet_hours.deleted" if after is None else "quiet_hours.set",
+        target=f"tenant:{tenant_name(tenant)}",
+        before=None if before is None else {"quiet_hours": before},
+        after=after,
+        request_id=author.request_id,
+    )
+
+
 def pause_of(row: Record) -> Pause:
-    """A row of controls_pauses.sql or pause.sql."""
+    """A row of controls_pauses.sql, controls_holds.sql, pause.sql or hold.sql."""
     return Pause(
         scope=Scope(ScopeKind(row["kind"]), row["name"]),
         note=row["note"],
@@ -134,6 +196,18 @@ def pause_of(row: Record) -> Pause:
         expires_at=row["expires_at"],
         expires_in_s=row["expires_in_s"],
     )
+
+
+def _tenants_quiet_hours(rows: Sequence[Record]) -> Iterator[tuple[TenantId, QuietHours]]:
+    """The rows of controls_quiet_hours.sql, without those that this version does not understand."""
+    for row in rows:
+        try:
+            yield (
+                TenantId(row["tenant"]),
+                quiet_hours(row["starts_at"], row["ends_at"], row["time_zone"]),
+            )
+        except ValueError:
+            continue
 
 
 def breaker_of(row: Record) -> Breaker:

@@ -18,7 +18,7 @@ from notifier.adapters.postgres import (
     store,
 )
 from notifier.domain.breaker import NEEDS_A_PERSON
-from notifier.domain.controls import BreakerState, ScopeKind
+from notifier.domain.controls import HOLD_KINDS, BreakerState, ScopeKind
 from notifier.domain.finding import Finding, not_checked, ok, warning, wrong
 from notifier.scheduling.cluster.membership import MAX_CLOCK_SKEW_S
 
@@ -111,7 +111,12 @@ class ConfiguredNames:
     asks_for_keys: bool = True
 
     def have(self, scope: Scope) -> bool:
-        """Whether the settings have the queue, channel or provider of a pause."""
+        """Whether the settings have the queue, channel or provider of a pause.
+
+        Tags and tenants are not in the settings.
+        """
+        if scope.kind in HOLD_KINDS:
+            return True
         names = {
             ScopeKind.QUEUE: self.queues,
             ScopeKind.CHANNEL: self.channels,

@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from notifier.adapters.postgres.connection import (
     NO_SESSION_SETTINGS,
     ConnectionSettings,
@@ -25,6 +27,7 @@ from notifier.adapters.postgres.statements import statement
 from notifier.domain.due import Position
 from notifier.domain.errors import StoreConflict, StoreRefused, StoreRejected
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
+from notifier.domain.tenants import TenantId
 from notifier.ports.store import (
     ClaimRequest,
     DueQueues,
@@ -37,6 +40,7 @@ from notifier.ports.store import (
     SettledOrphan,
     UnconfiguredQueue,
     Waiting,
+    Woken,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
         DueRange,
         KeyedInsert,
         OrphanDecision,
+        ParkRequest,
     )
 
     TimedResults = Sequence[tuple[AttemptResult, float]]
@@ -66,6 +71,7 @@ ROUNDING_S: Final = 1e-5
 """More than a number of seconds since the epoch is rounded by."""
 MAX_SWEEP_ROWS: Final = 5000
 MAX_PRUNED_ENTRIES: Final = 5000
+MAX_WOKEN: Final = 1000
 MAX_LOSS_CHECKED: Final = 10_000
 MAX_LATE_WRITES: Final = 3
 """How often a late result is written while other processes change the row that it settles."""
@@ -142,20 +148,24 @@ class PostgresStore:
         async with self._connections.accept.acquire() as connection:
             return await insert_keyed(connection, items, direct)
 
-    async def claim(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
-        return await self._claim(self._connections.claim, requests)
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, with_owner: bool = False
+    ) -> Sequence[ClaimReply]:
+        return await self._claim(self._connections.claim, requests, with_owner=with_owner)
 
-    async def claim_urgent(self, requests: Sequence[ClaimRequest]) -> Sequence[ClaimReply]:
-        return await self._claim(self._connections.claim_urgent, requests)
+    async def claim_urgent(
+        self, requests: Sequence[ClaimRequest], *, with_owner: bool = False
+    ) -> Sequence[ClaimReply]:
+        return await self._claim(self._connections.claim_urgent, requests, with_owner=with_owner)
 
     async def _claim(
-        self, connection: PostgresConnection, requests: Sequence[ClaimRequest]
+        self, connection: PostgresConnection, requests: Sequence[ClaimRequest], *, with_owner: bool
     ) -> Sequence[ClaimReply]:
         by_claim = sorted(enumerate(requests), key=lambda item: item[1].claim)
         winners = {request.id: index for index, request in by_claim}
         ids = list(winners)
         rows = await connection.fetch(
-            statement("claim"),
+            statement("claim_held" if with_owner else "claim"),
             ids,
             [requests[index].claim for index in winners.values()],
             self.worker,
@@ -168,7 +178,7 @@ class PostgresStore:
             if row["content"] is None:
                 replies[index] = await self._end_without_content(connection, row)
             else:
-                replies[index] = _claimed(row)
+                replies[index] = _claimed_with_owner(row) if with_owner else _claimed(row)
         return replies
 
     async def _end_without_content(
@@ -238,6 +248,23 @@ class PostgresStore:
             [request.is_buffered for request in ordered],
         )
         return [QueueKey.parse(row["queue"]) for row in rows]
+
+    async def park(self, requests: Sequence[ParkRequest]) -> Sequence[QueueKey]:
+        ordered = sorted(requests, key=lambda request: request.id)
+        rows = await self._connections.give_back.fetch(
+            statement("park"),
+            [request.id for request in ordered],
+            [request.claim for request in ordered],
+            self.worker,
+            [request.after_s for request in ordered],
+            [request.scope and request.scope.kind for request in ordered],
+            [request.scope and request.scope.name for request in ordered],
+        )
+        return [QueueKey.parse(row["queue"]) for row in rows]
+
+    async def wake(self) -> Woken:
+        (row,) = await self._connections.maintenance.fetch(statement("wake"), MAX_WOKEN)
+        return Woken(**row)
 
     async def fail_unclaimable(self, request: ClaimRequest, *, provider: str) -> NotClaimed:
         return await self._fail_as_poison(
@@ -417,6 +444,10 @@ def _claimed(row: Record) -> Claimed:
         max_tries=row["max_tries"] or None,
         waited_s=row["waited_s"],
     )
+
+
+def _claimed_with_owner(row: Record) -> Claimed:
+    return replace(_claimed(row), tenant=TenantId(row["tenant"]))
 
 
 def _known_queue(name: str) -> QueueKey | None:

@@ -156,6 +156,12 @@ class NotificationMetrics:
             ("queue",),
             queues,
         )
+        self._parked = factory.counter(
+            "parked",
+            "Notifications put off by a pause of their tag or tenant or by quiet hours.",
+            ("queue",),
+            queues,
+        )
 
     def accepted(self, queue: QueueKey, count: int) -> None:
         self._accepted[queue].inc(count)
@@ -193,6 +199,9 @@ class NotificationMetrics:
 
     def released(self, queue: QueueKey, count: int) -> None:
         self._released[queue].inc(count)
+
+    def parked(self, queue: QueueKey, count: int) -> None:
+        self._parked[queue].inc(count)
 
     def message_unreadable(self) -> None:
         self._unreadable.inc()

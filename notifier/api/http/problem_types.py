@@ -202,7 +202,8 @@ class ProblemType(Enum):
         "A worker does not understand a feature of this notification yet",
         503,
         "A worker of an earlier version runs, as during an upgrade. It would send the notification "
-        "without a part of its content. The detail names the feature and the worker.",
+        "without a part of its content, or not know the pause. The detail names the feature and "
+        "the worker.",
         Repeat.SAFE,
     )
     NOT_READY = Definition(

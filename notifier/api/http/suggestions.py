@@ -25,6 +25,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "channel": "type via transport medium",
     "priority": "urgency importance",
     "send_at": "schedule scheduled_at schedule_at scheduled_for deliver_at send_after eta",
+    "time_zone": "timezone tz zone",
     "ttl_s": "ttl time_to_live expires expires_in expiry valid_for validity_period",
     "max_tries": "retries max_retries attempts max_attempts",
     "metadata": "meta custom_args custom_data context attributes params",

@@ -1,4 +1,4 @@
-"""`/v1/pauses`: pauses and resumes a queue, a channel or a provider in every process."""
+"""`/v1/pauses`: pauses and resumes a queue, a channel, a provider or a tenant."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from notifier.api.requests import PauseRequest
 from notifier.api.responses import DeletedPause, Pause, PausePage
 from notifier.api.rules import ApiRules
 from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
-from notifier.domain.controls import Scope, ScopeKind
+from notifier.domain.controls import HOLD_KINDS, Scope, ScopeKind
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.features import NEEDED_TO_HOLD
+from notifier.domain.tenants import TENANT_NAME_EXPECTED, tenant_id
 from notifier.ports.controls import PauseStore
+from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.queries import PauseState, StatusReader
 
 _MAX_NAME_LENGTH: Final = 60
@@ -39,7 +42,10 @@ _NO_FIELDS: Final = BodyDecoder(_NoFields)
 class PauseRoutes:
     """Handlers of `/v1/pauses` and `/v1/pauses/{kind}/{name}`."""
 
-    def __init__(self, *, status: StatusReader, store: PauseStore, rules: ApiRules) -> None:
+    def __init__(
+        self, *, status: StatusReader, store: PauseStore, features: FeatureCheck, rules: ApiRules
+    ) -> None:
+        self._features = features
         self._status = status
         self._store = store
         self._deadline_s = rules.request_deadline_s
@@ -55,6 +61,8 @@ class PauseRoutes:
         scope = _scope_of(request)
         self._check_exists(scope)
         requested = _decode(await read_optional_body(request, self._limit))
+        if scope.kind in HOLD_KINDS and (refusal := self._features.refusal(NEEDED_TO_HOLD)):
+            raise refusal
         async with deadline(self._deadline_s):
             pause = await self._store.pause(
                 scope,
@@ -74,6 +82,9 @@ class PauseRoutes:
         return json_response(DeletedPause(was_paused))
 
     def _check_exists(self, scope: Scope) -> None:
+        if scope.kind in HOLD_KINDS:
+            _check_form(scope)
+            return
         known = self._known[scope.kind]
         if scope.name not in known:
             raise _not_found("name", str(scope.kind), scope.name, known)
@@ -84,6 +95,14 @@ def _scope_of(request: Request[Any, Any, Any]) -> Scope:
     if kind not in tuple(ScopeKind):
         raise _not_found("kind", "kind of pause", kind, tuple(ScopeKind))
     return Scope(ScopeKind(kind), request.path_params["name"])
+
+
+def _check_form(scope: Scope) -> None:
+    """Raises InvalidNotification for what is no name of a tenant. Any tenant may be paused."""
+    try:
+        tenant_id(scope.name)
+    except ValueError as error:
+        raise InvalidNotification("name", TENANT_NAME_EXPECTED) from error
 
 
 def _not_found(field: str, what: str, name: str, known: tuple[str, ...]) -> RequestRefused:

@@ -25,11 +25,12 @@ from notifier.api.docs.problem_page import PROBLEMS_PATH
 from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceRoutes
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.query import AUDIT_FILTERS, PAGING_PARAMETERS
-from notifier.api.requests import Batch, PauseRequest, Submit
+from notifier.api.requests import Batch, PauseRequest, QuietHoursRequest, Submit
 from notifier.api.responses import (
     Accepted,
     BatchResponse,
     DeletedPause,
+    DeletedQuietHours,
     Health,
     Notification,
     NotificationPage,
@@ -37,6 +38,7 @@ from notifier.api.responses import (
     PausePage,
     ProviderPage,
     QueuePage,
+    QuietHours,
     WorkerPage,
 )
 from notifier.api.routes.audit import AUDIT, AuditRoutes
@@ -52,6 +54,7 @@ from notifier.api.routes.notifications import (
 from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
+from notifier.api.routes.quiet_hours import QUIET_HOURS, QuietHoursRoutes
 from notifier.api.routes.route import Route
 from notifier.api.routes.session import SESSION, SessionRoutes
 from notifier.api.routes.tenants import TENANTS, TenantRoutes
@@ -205,15 +208,15 @@ ROUTES: Final = (
         path=PAUSE,
         handler=PauseRoutes.put,
         summary=(
-            "Pause a queue, a channel or a provider on every worker within a second. Its "
-            "notifications wait. An existing pause gets the new note and end."
+            "Pause a queue, a channel or a provider on every worker within a second, or a tenant "
+            "within three. Its notifications wait. An existing pause gets the new note and end."
         ),
         body=PauseRequest,
         is_body_optional=True,
         example={"for_s": 600, "note": "maintenance"},
         response=Pause,
         parameters=("kind", "name"),
-        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.FEATURE_UNAVAILABLE),
     ),
     Route(
         id="deletePause",
@@ -222,7 +225,7 @@ ROUTES: Final = (
         method="delete",
         path=PAUSE,
         handler=PauseRoutes.delete,
-        summary="Resume a queue, a channel or a provider. Other pauses that cover it stay.",
+        summary="Resume a queue, a channel, a provider or a tenant. Other pauses stay.",
         response=DeletedPause,
         parameters=("kind", "name"),
         problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
@@ -313,6 +316,47 @@ ROUTES: Final = (
         status=204,
         parameters=("tenant",),
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.IN_USE),
+    ),
+    Route(
+        id="getQuietHours",
+        access=deployment(READ),
+        tag="access",
+        method="get",
+        path=QUIET_HOURS,
+        handler=QuietHoursRoutes.read,
+        summary="The quiet hours of a tenant.",
+        response=QuietHours,
+        parameters=("tenant",),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="putQuietHours",
+        access=live(deployment(OPERATE)),
+        tag="access",
+        method="put",
+        path=QUIET_HOURS,
+        handler=QuietHoursRoutes.put,
+        summary=(
+            "Set the quiet hours of a tenant: until they end, its notifications of the priorities "
+            "medium and low wait. `default` is the tenant of notifications that name none."
+        ),
+        body=QuietHoursRequest,
+        example={"start": "21:00", "end": "08:00", "time_zone": "Europe/Berlin"},
+        response=QuietHours,
+        parameters=("tenant",),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.FEATURE_UNAVAILABLE),
+    ),
+    Route(
+        id="deleteQuietHours",
+        access=live(deployment(OPERATE)),
+        tag="access",
+        method="delete",
+        path=QUIET_HOURS,
+        handler=QuietHoursRoutes.delete,
+        summary="Remove the quiet hours of a tenant. What they put off waits for their end.",
+        response=DeletedQuietHours,
+        parameters=("tenant",),
+        problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listAudit",

@@ -22,8 +22,10 @@ from notifier.api.submission.idempotency import NO_KEYS, RequestKeys, checked_ke
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NO_FEATURES, features_of
+from notifier.domain.holds import TIME_ZONE
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
+from notifier.domain.quiet_hours import TIME_ZONE_EXPECTED, is_time_zone
 from notifier.domain.tenants import DEFAULT_TENANT, TENANT_NAME_EXPECTED, TenantId, tenant_id
 from notifier.domain.text_segments import count_segments
 
@@ -61,6 +63,7 @@ class SubmitValidator:
             ({"metadata"}, self._metadata),
             ({"send_at"}, self._delay),
             ({"send_at", "priority", "ttl_s"}, self._check_ttl),
+            ({"time_zone"}, _time_zone),
             ({"max_tries"}, _max_tries),
             ({"idempotency_key"}, checked_key),
         )
@@ -152,7 +155,11 @@ class SubmitValidator:
         kind, content = self._channel(submit).address, submit.content
         check_content(kind, content)
         parts = sender_parts(kind, content, self._rules.allowed_headers)
-        return {**parts, RECIPIENT_NAME: name} if name else parts
+        if name:
+            parts = {**parts, RECIPIENT_NAME: name}
+        if zone := _time_zone(submit):
+            parts = {**parts, TIME_ZONE: zone}
+        return parts
 
     def _encoded(self, submit: Submit, parts: Mapping[str, object]) -> bytes:
         return encode_content(submit.content, max_bytes=self._rules.max_content_bytes, others=parts)
@@ -197,6 +204,12 @@ def _tenant(submit: Submit, sender: Sender) -> TenantId:
         return tenant_id(submit.tenant)
     except ValueError as error:
         raise InvalidNotification("tenant", TENANT_NAME_EXPECTED) from error
+
+
+def _time_zone(submit: Submit) -> str | None:
+    if submit.time_zone is not None and not is_time_zone(submit.time_zone):
+        raise InvalidNotification("time_zone", TIME_ZONE_EXPECTED)
+    return submit.time_zone
 
 
 def _max_tries(submit: Submit) -> int | None:

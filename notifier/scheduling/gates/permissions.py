@@ -20,7 +20,8 @@ from notifier.domain.notification import QueueKey
 
 def aged(controls: Controls, by_s: float) -> Controls:
     """The same controls `by_s` seconds later, without the pauses that have expired by then."""
-    return Controls(
+    return replace(
+        controls,
         pauses=tuple(
             replace(
                 pause,

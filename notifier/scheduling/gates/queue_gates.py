@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from notifier.domain.controls import BreakerState, Controls, ScopeKind, SendPermission
+from notifier.domain.controls import (
+    HOLD_KINDS,
+    BreakerState,
+    Controls,
+    ScopeKind,
+    SendPermission,
+)
 from notifier.domain.errors import StoreError
+from notifier.domain.holds import Holds
 from notifier.scheduling.gates.permissions import aged, next_expiry_s, permission_of
 
 if TYPE_CHECKING:
@@ -42,7 +49,7 @@ class PermissionListener(Protocol):
 
 
 class QueueGates:
-    """Implements ports.controls.Permissions: asked before anything is sent.
+    """Implements ports.controls.Permissions and HoldSource: asked before anything is sent.
 
     `providers` are the names of each channel's providers. `probes` are this process's own; the
     prober, which changes them, calls `review`.
@@ -69,6 +76,9 @@ class QueueGates:
         self._read_at = 0.0
         self._failure = ""
         self._permissions = dict.fromkeys(queues, SendPermission.PAUSED)
+        self._holds = Holds()
+        self.has_ended_hold = False
+        """Whether a pause of a tag or tenant has ended; recovery.waker resets it."""
         self._listeners: list[PermissionListener] = []
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -96,12 +106,20 @@ class QueueGates:
         """Read the pauses and breakers and return them. Raises StoreUnavailable."""
         self._last = await self._store.read()
         self._read_at = self._clock()
+        self._change_holds(Holds.of(self._last))
         if self._failure:
             log.info("controls_read_recovered")
         self._failure = ""
         self._report_breakers(self._last)
         self.review()
         return self._last
+
+    def _change_holds(self, holds: Holds) -> None:
+        before, now = self._holds.scopes, holds.scopes
+        if before != now:
+            log.info("holds_changed", holds=sorted(map(str, now)))
+        self.has_ended_hold = self.has_ended_hold or not before <= now
+        self._holds = holds
 
     def _note_failure(self, reason: str) -> None:
         if not self._failure:
@@ -134,6 +152,10 @@ class QueueGates:
         providers = self.providers.get(queue.channel, ())
         return permission_of(self.snapshot(), queue, providers, self.probes.queues())
 
+    def holds(self) -> Holds:
+        """What single notifications may not be sent now, as of the last read."""
+        return self._holds
+
     def opening(self, provider: str) -> str:
         """Why the provider's breaker is not closed, as of the last read; empty if it is closed."""
         for breaker in self._last.breakers if self._last else ():
@@ -155,11 +177,16 @@ class QueueGates:
         self._listeners.append(listener)
 
     def unmatched_pauses(self) -> Sequence[Pause]:
-        """The pauses whose queue, channel or provider the settings do not have."""
+        """The pauses whose queue, channel or provider the settings do not have.
+
+        Tags and tenants are not in the settings.
+        """
         return [pause for pause in self.snapshot().pauses if not self.is_configured(pause.scope)]
 
     def is_configured(self, scope: Scope) -> bool:
         """Whether the settings have the queue, channel or provider of a pause."""
+        if scope.kind in HOLD_KINDS:
+            return True
         names: Mapping[ScopeKind, Collection[str]] = {
             ScopeKind.QUEUE: {str(queue) for queue in self.queues},
             ScopeKind.CHANNEL: self.providers.keys(),

@@ -6,4 +6,8 @@ SELECT kind::text AS kind, name, reason AS note, paused_at, expires_at,
        extract(epoch FROM now() - paused_at)::float8 AS age_s,
        extract(epoch FROM expires_at - now())::float8 AS expires_in_s
 FROM pauses WHERE expires_at IS NULL OR expires_at > now()
-ORDER BY pauses.kind, name
+UNION ALL
+SELECT kind, name, note, since, until, extract(epoch FROM now() - since)::float8,
+       extract(epoch FROM until - now())::float8
+FROM holds WHERE until IS NULL OR until > now()
+ORDER BY kind, name
