@@ -11,6 +11,8 @@ import pytest
 
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import open_controls
+from notifier.adapters.postgres.keys import open_keys
+from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.errors import FeatureUnavailable
 from notifier.domain.quiet_hours import QuietHours
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
@@ -119,3 +121,19 @@ async def test_postgres_keeps_them_for_tenants_that_exist(
             ("quiet_hours.set", "tenant:default", "key:ada"),
             ("quiet_hours.deleted", "tenant:shop", "key:ada"),
         ]
+
+
+async def test_a_tenant_that_is_deleted_leaves_no_quiet_hours_and_no_pause(
+    database_url: str, connection: Connection
+) -> None:
+    settings, shop = ConnectionSettings(url=database_url), TenantId("shop")
+    async with open_controls(settings, worker_id()) as controls, open_keys(settings) as keys:
+        await keys.put_tenant(shop, note="", author=ADA)
+        for tenant in (shop, DEFAULT_TENANT):
+            assert await controls.put_quiet_hours(tenant, HOURS, ADA)
+        for name in ("shop", "default"):
+            await controls.pause(Scope(ScopeKind.TENANT, name), note="", for_s=None)
+        assert await keys.delete_tenant(shop, ADA) is None
+        left = await controls.read()
+        assert list(left.quiet_hours) == [DEFAULT_TENANT]
+        assert [pause.scope.name for pause in left.pauses] == ["default"]

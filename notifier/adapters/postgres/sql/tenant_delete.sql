@@ -1,4 +1,5 @@
--- Removes a tenant that has no keys and no notifications that wait or are being sent.
+-- Removes a tenant that has no keys and no notifications that wait or are being sent, with its quiet
+-- hours and its pause.
 -- Parameters: $1 name.
 -- Returns: one row if there is such a tenant: its `note`, and whether it `has_keys` or is `busy`. It
 -- was removed if neither is true.
@@ -10,5 +11,10 @@ WITH found AS (
     FROM tenants WHERE name = $1
 ), gone AS (
     DELETE FROM tenants WHERE name IN (SELECT name FROM found WHERE NOT has_keys AND NOT busy)
+    RETURNING name
+), quiet AS (
+    DELETE FROM quiet_hours WHERE tenant IN (SELECT name FROM gone)
+), resumed AS (
+    DELETE FROM holds WHERE kind = 'tenant' AND name IN (SELECT name FROM gone)
 )
 SELECT * FROM found
