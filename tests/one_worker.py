@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from prometheus_client import CollectorRegistry
 
+from notifier.adapters.postgres.blobs import PostgresBlobs, open_blobs
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
@@ -18,6 +19,7 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.app.draining import running_attempts
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
+from notifier.delivery.files import FileLoader
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.holds import Holds
 from notifier.domain.notification import (
@@ -137,6 +139,7 @@ class Worker(NamedTuple):
 
     store: PostgresStore
     reader: PostgresReader
+    blobs: PostgresBlobs
     attempts: Attempts
     provider: ScriptedProvider
     outcomes: Outcomes
@@ -214,6 +217,7 @@ async def open_worker(
     alive: Sequence[bool] = (),
     send_timeout_s: float = 5.0,
     reader_url: str | None = None,
+    max_held_bytes: int = 1_000_000,
 ) -> AsyncIterator[Worker]:
     """Open a worker whose provider responds as given.
 
@@ -226,9 +230,11 @@ async def open_worker(
             open_reader(ConnectionSettings(url=reader_url or url))
         )
         holds = ScriptedHolds()
+        blobs = await stack.enter_async_context(open_blobs(link))
         provider, outcomes, registry = ScriptedProvider(*responses), Outcomes(), CollectorRegistry()
         attempts = Attempts(
             store=store,
+            files=FileLoader(blobs, max_held_bytes),
             observer=Metrics(
                 QUEUES, {Channel("email"): ["script"]}, version="0", registry=registry
             ),
@@ -249,7 +255,7 @@ async def open_worker(
             judge=outcomes,
         )
         await stack.enter_async_context(running_attempts(attempts))
-        yield Worker(store, reader, attempts, provider, outcomes, registry, set(), holds)
+        yield Worker(store, reader, blobs, attempts, provider, outcomes, registry, set(), holds)
 
 
 def when_it_fails(worker: Worker, method: str, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:

@@ -80,7 +80,7 @@ def _mail() -> bytes:
         content=content,
     )
     sender = Sender.parse(SENDER, "")
-    return compose(envelope, Recipients.of(envelope), sender, datetime.now(UTC))
+    return bytes(compose(envelope, Recipients.of(envelope), sender, datetime.now(UTC)))
 
 
 def main(kind: str, url: str, count: int, at_once: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from benchmarks.prove.alerting import alerts
 from benchmarks.prove.api_faults import api_killed, direct_publish_lost
+from benchmarks.prove.attachments import attachments
 from benchmarks.prove.breakers import (
     one_failure,
     provider_fails,
@@ -63,7 +64,7 @@ MANY_WORKERS: Sequence[Measurement] = (
 )
 WATCHED: Sequence[Measurement] = (alerts,)
 SPEED: Sequence[Measurement] = (idle_latency, flood, skewed_load)
-SIZE: Sequence[Measurement] = (growth, million, history, channels)
+SIZE: Sequence[Measurement] = (growth, million, history, channels, attachments)
 LINES: Mapping[str, Measurement] = {
     line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED, *SIZE)
 }

@@ -7,10 +7,12 @@ from litestar import Litestar
 from notifier.api.auth.gate import Gate, KeyAuth
 from notifier.api.docs.openapi import openapi_document
 from notifier.api.docs.reference import ReferenceRoutes
+from notifier.api.http.held_bytes import HeldBytes
 from notifier.api.http.problems import handle_exception
 from notifier.api.http.public_address import PublicAddress
 from notifier.api.routes.audit import AuditRoutes
 from notifier.api.routes.binding import bind_routes
+from notifier.api.routes.blobs import BlobRoutes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KeyRoutes
@@ -24,7 +26,9 @@ from notifier.api.routes.table import ROUTES
 from notifier.api.routes.tenants import TenantRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
+from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.ports.acceptor import Acceptor
+from notifier.ports.blobs import BlobStore
 from notifier.ports.controls import PauseStore, QuietHoursStore
 from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
@@ -40,6 +44,7 @@ def create_api(
     pauses: PauseStore,
     quiet_hours: QuietHoursStore,
     features: FeatureCheck,
+    blobs: BlobStore,
     rules: ApiRules,
     readiness: ReadinessCheck,
     metrics: MetricsSource,
@@ -58,10 +63,18 @@ def create_api(
         host=rules.host,
         guards_metrics=rules.guards_metrics,
     )
+    held, submit_blobs = HeldBytes(rules.max_held_bytes), SubmitBlobs(blobs, rules)
     resources = (
         NotificationRoutes(
-            acceptor=acceptor, reader=reader, rules=rules, address=address, gate=gate
+            acceptor=acceptor,
+            reader=reader,
+            rules=rules,
+            address=address,
+            gate=gate,
+            blobs=submit_blobs,
+            held=held,
         ),
+        BlobRoutes(blobs=submit_blobs, rules=rules, held=held, gate=gate),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),

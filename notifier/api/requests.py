@@ -66,11 +66,19 @@ Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offse
 
 
 class AttachmentDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A file of an email. One with a `content_id` is shown where the HTML says `cid:` and this."""
+    """A file of an email, as `data` or as a `blob`; in a batch as a `blob`.
+
+    One with a `content_id` is shown where the HTML says `cid:` and this.
+    """
 
     filename: Annotated[str, Meta(min_length=1, max_length=MAX_FILENAME_LENGTH)]
     content_type: Annotated[str, Meta(examples=["application/pdf"])]
-    data: Annotated[str, Meta(description="The file in base64 (RFC 4648, section 4).")]
+    data: Annotated[str | None, Meta(description="The file in base64 (RFC 4648, section 4).")] = (
+        None
+    )
+    blob: Annotated[
+        str | None, Meta(description="The id of the file, as `POST /v1/blobs` returned it.")
+    ] = None
     content_id: str | None = None
 
 
@@ -112,8 +120,15 @@ class Content(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
     attachments: Annotated[
         list[AttachmentDocument] | None,
+        Meta(description=f"Email, at most {MAX_FILES}."),
+    ] = None
+    mime: Annotated[
+        str | None,
         Meta(
-            description=f"Email, at most {MAX_FILES}. They count as a part of the encoded content."
+            description=(
+                "Email: the id of a blob that was uploaded as message/rfc822. It is sent as it is, "
+                "and only `from`, the sender of the envelope, may stand beside it."
+            )
         ),
     ] = None
 

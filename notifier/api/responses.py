@@ -15,6 +15,7 @@ from typing_extensions import override
 from notifier.api.requests import Instant, JsonObject
 from notifier.domain import quiet_hours
 from notifier.domain.allocation.entitlement import Limit
+from notifier.domain.blobs import BLOB_ID_PATTERN, BlobId
 from notifier.domain.controls import BreakerState, ScopeKind
 from notifier.domain.credentials import Mode
 from notifier.domain.notification import (
@@ -45,6 +46,14 @@ class Accepted(msgspec.Struct):
             )
         ),
     ] = msgspec.UNSET
+
+
+class Blob(msgspec.Struct):
+    """A file that is stored once, for any number of notifications. `content_type` is as sent."""
+
+    id: Annotated[BlobId, Meta(pattern=BLOB_ID_PATTERN)]
+    size_bytes: int
+    content_type: str
 
 
 class FieldError(msgspec.Struct):

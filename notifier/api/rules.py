@@ -35,7 +35,8 @@ class ApiRules:
 
     The limits in bytes and `max_batch` together keep one request from holding the event loop for
     long. `max_batches_in_flight` limits memory: a batch may be 16 times as large as a single
-    submit. `public_url` and `trusted_proxies` are as in `PublicAddress`;
+    submit. So does `max_held_bytes`, of the bodies larger than `max_body_bytes` that are held at
+    once; such a body has files. `public_url` and `trusted_proxies` are as in `PublicAddress`;
     `host` is where the API listens. `guards_metrics`: metrics need a key, if the API asks for any.
     `test_channel` takes what test keys submit, and nothing else; "": test keys submit nothing.
     `sms_prefixes` are those of the phone numbers that are accepted, all if there are none.
@@ -51,6 +52,9 @@ class ApiRules:
     max_content_bytes: int
     public_url: str
     trusted_proxies: Sequence[str]
+    max_request_bytes: int
+    max_held_bytes: int
+    max_attachment_bytes: int
     allowed_headers: Sequence[str] = ()
     host: str = ""
     guards_metrics: bool = False
@@ -82,11 +86,17 @@ class ApiRules:
 
     @property
     def max_body_bytes(self) -> int:
-        """The maximum size of a single submit, or of one item of a batch.
+        """The maximum size of a submit without its files, or of one item of a batch.
 
         It has room for the content with JSON escapes, and for the other fields.
         """
         return 2 * self.max_content_bytes
+
+    @property
+    def max_single_bytes(self) -> int:
+        """The maximum size of a single submit with its files."""
+        with_files = self.max_request_bytes if self.max_attachment_bytes else 0
+        return max(self.max_body_bytes, with_files)
 
     @property
     def size_limits_text(self) -> str:
@@ -94,8 +104,9 @@ class ApiRules:
         return (
             f"A notification takes at most {self.max_body_bytes:,} bytes, with "
             f"{self.max_content_bytes:,} of content and {self.max_metadata_bytes:,} of metadata; "
-            f"a batch at most {self.max_batch:,} notifications and {self.max_batch_bytes:,} bytes. "
-            "Split a larger batch into several."
+            f"with files {self.max_single_bytes:,} bytes, with {self.max_attachment_bytes:,} of "
+            f"files; a batch at most {self.max_batch:,} notifications and "
+            f"{self.max_batch_bytes:,} bytes. Split a larger batch into several."
         )
 
     @property

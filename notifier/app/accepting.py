@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from notifier.adapters.postgres.blobs import open_blobs
 from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.reader import open_reader
@@ -49,6 +50,7 @@ async def open_api(
         open_reader(connection_settings(settings)) as reader,
         open_keys(connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)) as keys,
         _key_auth(settings, keys) as auth,
+        open_blobs(connection_settings(settings)) as blobs,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -69,6 +71,7 @@ async def open_api(
             pauses=process.control_store,
             quiet_hours=process.control_store,
             features=process.membership.features,
+            blobs=blobs,
             rules=api_rules(settings),
             readiness=process,
             metrics=process.metrics,
@@ -141,6 +144,9 @@ def api_rules(settings: Settings) -> ApiRules:
         request_deadline_s=settings.api.request_deadline_s,
         max_batch=settings.api.max_batch,
         max_content_bytes=settings.api.max_content_bytes,
+        max_request_bytes=settings.api.max_request_bytes,
+        max_held_bytes=settings.api.max_held_bytes,
+        max_attachment_bytes=settings.content.max_attachment_bytes,
         allowed_headers=settings.content.allowed_headers,
         sms_prefixes=settings.limits.sms_prefixes,
         public_url=settings.api.public_url,

@@ -8,9 +8,10 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
+from notifier.adapters.postgres.blobs import open_blobs
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.draining import drain, running_attempts, settle_probes
-from notifier.app.process import Process
+from notifier.app.process import Process, connection_settings
 from notifier.app.providers import (
     ReadSettings,
     breaker_rules,
@@ -23,6 +24,7 @@ from notifier.app.queue_rules import queue_rules, retry_policies
 from notifier.app.recovering import start_recovery
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules
+from notifier.delivery.files import FileLoader
 from notifier.delivery.relay import Relays
 from notifier.domain.breaker import BreakerRule
 from notifier.lifecycle import background_task, uptime_s
@@ -59,7 +61,9 @@ async def open_worker(
         call_limits = connection_bulkheads(process, providers, bindings)
         breakers = _breakers(process, breaker_rules(settings, providers))
         rates = await open_provider_rates(stack, process, providers)
-        attempts = _attempts(process, rules, breakers, rates)
+        blobs = await stack.enter_async_context(open_blobs(connection_settings(settings)))
+        files = FileLoader(blobs, settings.worker.max_held_bytes)
+        attempts = _attempts(process, files, rules, breakers, rates)
         await stack.enter_async_context(running_attempts(attempts))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         bulkheads = bulkheads_of(settings, providers)
@@ -111,10 +115,15 @@ def _relays(process: Process) -> Relays:
 
 
 def _attempts(
-    process: Process, rules: DeliveryRules, breakers: Breakers, rates: ProviderRates
+    process: Process,
+    files: FileLoader,
+    rules: DeliveryRules,
+    breakers: Breakers,
+    rates: ProviderRates,
 ) -> Attempts:
     return Attempts(
         store=process.store,
+        files=files,
         observer=process.metrics,
         rules=rules,
         liveness=process.membership,

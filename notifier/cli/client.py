@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -70,6 +71,12 @@ class Client:
         encoded = msgspec.json.encode(body)
         return self._decode(await self._request("POST", path, body=encoded), into)
 
+    async def upload(self, path: str, data: bytes, content_type: str, into: type[T]) -> T:
+        """POST bytes of any type and decode the response into `into`."""
+        return self._decode(
+            await self._request("POST", path, body=data, content_type=content_type), into
+        )
+
     async def _request(
         self,
         method: str,
@@ -77,11 +84,16 @@ class Client:
         *,
         params: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        content_type: str = "application/json",
     ) -> bytes:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers = {"Content-Type": content_type} if body is not None else {}
         try:
             async with self._session.request(
-                method, self._url + path, params=params, data=body, headers=headers
+                method,
+                self._url + path,
+                params=params,
+                data=body if body is None else BytesIO(body),  # aiohttp warns of large bytes
+                headers=headers,
             ) as response:
                 content = await response.read()
                 if not response.ok:

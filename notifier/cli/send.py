@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from mimetypes import guess_type
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 from cyclopts import Parameter
 
@@ -18,8 +18,12 @@ from notifier.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from notifier.api.responses import Accepted
+    from notifier.cli.client import Client
 
 _PATH: Final = "/v1/notifications"
+_BLOBS: Final = "/v1/blobs"
+_MAX_INLINE_BYTES: Final = 64 * 1024
+"""A larger file is uploaded: then the same file is stored and transferred once."""
 
 
 def send(
@@ -72,7 +76,6 @@ def send(
         "data": data,
         "from": from_,
         "reply_to": reply_to,
-        "attachments": [_attachment(path) for path in attach] if attach else None,
     }
     submit: dict[str, object] = {
         "channel": channel,
@@ -89,22 +92,36 @@ def send(
             }
         ),
     }
-    return run_async(_send(api_url(url), submit, timeout if wait else None, as_json=json))
+    files = [_read(path) for path in attach or ()]
+    wait_s = timeout if wait else None
+    return run_async(_send(api_url(url), submit, files, wait_s, as_json=json))
 
 
-def _attachment(path: Path) -> Mapping[str, str]:
-    """Return the document of a file. Raises ConfigError if it cannot be read."""
+class _File(NamedTuple):
+    name: str
+    content_type: str
+    data: bytes
+
+
+def _read(path: Path) -> _File:
+    """Read a file. Raises ConfigError if it cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
         msg = f"--attach: got {str(path)!r}, expected a file: {error.strerror}"
         raise ConfigError(msg) from error
-    content_type = guess_type(path.name)[0] or "application/octet-stream"
-    return {
-        "filename": path.name,
-        "content_type": content_type,
-        "data": b64encode(data).decode(),
-    }
+    return _File(path.name, guess_type(path.name)[0] or "application/octet-stream", data)
+
+
+async def _attachment(client: Client, file: _File) -> Mapping[str, str]:
+    """Return the document of a file. A large one is uploaded first."""
+    document = {"filename": file.name, "content_type": file.content_type}
+    if len(file.data) <= _MAX_INLINE_BYTES:
+        return {**document, "data": b64encode(file.data).decode()}
+    from notifier.api.responses import Blob  # noqa: PLC0415 start-up time
+
+    blob = await client.upload(_BLOBS, file.data, file.content_type, Blob)
+    return {**document, "blob": blob.id}
 
 
 def _without_none(values: Mapping[str, object]) -> dict[str, object]:
@@ -112,7 +129,12 @@ def _without_none(values: Mapping[str, object]) -> dict[str, object]:
 
 
 async def _send(
-    url: str, submit: Mapping[str, object], timeout_s: float | None, *, as_json: bool
+    url: str,
+    submit: Mapping[str, Any],
+    files: Sequence[_File],
+    timeout_s: float | None,
+    *,
+    as_json: bool,
 ) -> int:
     from notifier.api.responses import Accepted  # noqa: PLC0415 start-up time
     from notifier.cli.client import open_client  # noqa: PLC0415
@@ -120,6 +142,8 @@ async def _send(
     from notifier.cli.status import wait_until_final  # noqa: PLC0415
 
     async with open_client(url) as client:
+        if files:
+            submit["content"]["attachments"] = [await _attachment(client, file) for file in files]
         accepted = await client.post(_PATH, submit, Accepted)
         if timeout_s is None:
             print_json(accepted) if as_json else print(_accepted_line(accepted))

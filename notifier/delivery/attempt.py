@@ -14,9 +14,11 @@ import msgspec
 import structlog
 
 from notifier.delivery.claims import Claims
+from notifier.delivery.files import HeldFiles
 from notifier.delivery.parking import ParkingLot
 from notifier.delivery.recorder import Finished, Recorder
 from notifier.delivery.release import Releases
+from notifier.domain.blobs import REFERENCE_MARK
 from notifier.domain.breaker import is_unasked
 from notifier.domain.features import KNOWN_PARTS
 from notifier.domain.liveness import STALE_AFTER_S
@@ -33,7 +35,7 @@ from notifier.domain.outcome import (
 from notifier.domain.timing import AttemptTiming
 from notifier.lifecycle import TimeLimit, uptime_s
 from notifier.ports.attempts import EndedCall
-from notifier.ports.provider import Envelope
+from notifier.ports.provider import NO_FILES, Envelope
 from notifier.ports.store import AttemptResult, ClaimRequest
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from notifier.delivery.delivery_rules import DeliveryRules
+    from notifier.delivery.files import FileLoader
     from notifier.domain.notification import Channel, Claimed, QueueKey
     from notifier.domain.retry import Decision
     from notifier.ports.attempts import ClaimedRow, HeldPointer, OutcomeJudge, OutcomeListener
@@ -83,6 +86,7 @@ class Attempts:
         self,
         *,
         store: AttemptStore,
+        files: FileLoader,
         observer: AttemptObserver,
         rules: DeliveryRules,
         liveness: Liveness,
@@ -98,6 +102,7 @@ class Attempts:
         No claim is in flight twice. One that was sent and cannot be recorded is in flight for good:
         the process that finds this worker dead treats it as Ambiguous.
         """
+        self._files = files
         self._observer = observer
         self._rules = rules
         self._liveness = liveness
@@ -148,6 +153,26 @@ class Attempts:
         return await self._claims.claim(pointers, is_urgent=is_urgent)
 
     async def attempt(self, row: ClaimedRow) -> AttemptTiming:
+        if REFERENCE_MARK in row.claimed.content:
+            return await self._attempt_with_files(row)
+        return await self._attempt(row, None)
+
+    async def _attempt_with_files(self, row: ClaimedRow) -> AttemptTiming:
+        """Load the files of the notification, as long as its claim is young enough, and send it."""
+        copies = self._rules.file_copies(row.claimed.queue)
+        timeout_s = STALE_AFTER_S - (uptime_s() - row.requested_at)
+        try:
+            files = await self._files.load(row.claimed, copies=copies, timeout_s=timeout_s)
+        except asyncio.CancelledError:
+            self._releases.add_orphans([row.request])
+            raise
+        try:
+            return await self._attempt(row, files)
+        finally:
+            if isinstance(files, HeldFiles):
+                files.release()
+
+    async def _attempt(self, row: ClaimedRow, files: HeldFiles | Outcome | None) -> AttemptTiming:
         # No await between this check and the call: others may take the row over after it.
         claim_age_s = uptime_s() - row.requested_at
         if not self._liveness.is_alive() or claim_age_s > STALE_AFTER_S:
@@ -157,7 +182,7 @@ class Attempts:
         claimed = row.claimed
         waited_s = claimed.waited_s + claim_age_s
         self._observer.claimed(claimed.queue, waited_s)
-        outcome, is_stopping = await self._send(claimed)
+        outcome, is_stopping = await self._send(claimed, files)
         times = CallTimes(waited_s, started_at, time.monotonic())
         self._finish(row, outcome, times)
         if is_stopping:
@@ -190,8 +215,13 @@ class Attempts:
         """
         return await self._releases.release_orphans()
 
-    async def _send(self, claimed: Claimed) -> tuple[Outcome, bool]:
-        """Call the provider; returns its outcome and whether the grace period ended before it."""
+    async def _send(
+        self, claimed: Claimed, files: HeldFiles | Outcome | None
+    ) -> tuple[Outcome, bool]:
+        """Call the provider; returns its outcome and whether the grace period ended before it.
+
+        `files` may be the outcome of a notification whose files cannot be loaded.
+        """
         provider = self._rules.provider(claimed.queue)
         if provider is None:
             return Unavailable(code="no_provider", is_local=True), False
@@ -201,12 +231,15 @@ class Attempts:
             return Refused(code="content_unreadable", is_local=True), False
         if not content.keys() <= KNOWN_PARTS:
             return Unavailable(code="feature_unknown", detail=UNKNOWN, is_local=True), False
+        if files is not None and not isinstance(files, HeldFiles):
+            return files, False
         envelope = Envelope(
             id=claimed.id,
             claim=claimed.claim,
             queue=claimed.queue,
             recipient=claimed.recipient,
             content=content,
+            files=NO_FILES if files is None else files.data,
         )
         time_limit = self._time_limit(claimed.queue)
         try:

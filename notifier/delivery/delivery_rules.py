@@ -17,6 +17,7 @@ from notifier.domain.retry import (
     decide,
     decide_after_death,
 )
+from notifier.ports.provider import CopiesFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +69,14 @@ class DeliveryRules:
         """How long the queue's provider may take for a send by its own limits, 0 without one."""
         binding = self._bindings.get(queue.channel)
         return binding.longest_send_s if binding else 0.0
+
+    def file_copies(self, queue: QueueKey) -> int:
+        """Return how many copies of its files a call of the queue's provider holds."""
+        binding = self._bindings.get(queue.channel)
+        if binding is None:
+            return 0
+        provider = binding.provider
+        return provider.file_copies if isinstance(provider, CopiesFiles) else 0
 
     def provider_name(self, queue: QueueKey) -> str:
         """Return the name of the queue's provider, `none` if it has none."""

@@ -22,6 +22,7 @@ FEATURES: Final[Mapping[str, Collection[str]]] = {
     "copies": ("cc", "bcc"),
     "headers": ("headers",),
     "attachments": ("attachments",),
+    "mime": ("mime",),
     "time_zone": ("time_zone",),
     HOLDS: (),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from notifier.domain.blobs import BlobUse
 from notifier.domain.features import NO_FEATURES
 from notifier.domain.idempotency import IdempotencyKey
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
@@ -112,7 +114,7 @@ class NewNotification:
     time; None means none. `test_channel` is the channel that a test key asked for. `ttl` is the
     time from the acceptance until the notification expires. `segments` is that of a text message,
     `features` are those that a worker must understand to send it (domain/features.py); neither is
-    stored.
+    stored. `blobs` are those that the content refers to; they are stored before the notification.
     """
 
     id: NotificationId
@@ -128,6 +130,7 @@ class NewNotification:
     features: frozenset[str] = NO_FEATURES
     tenant: TenantId = DEFAULT_TENANT
     test_channel: str = ""
+    blobs: Sequence[BlobUse] = ()
 
     @property
     def status(self) -> Status:

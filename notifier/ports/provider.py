@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -13,13 +14,16 @@ from notifier.domain.notification import (
 )
 from notifier.domain.outcome import Outcome
 
+NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
+
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """One notification to be sent.
 
     `content` is the decoded document of the submit: `subject`, `body`, `html` and `data`, of which
     it holds those that were submitted. `id` is the same for all attempts: providers derive
-    `Message-ID` and idempotency keys from it. `claim` differs between attempts.
+    `Message-ID` and idempotency keys from it. `claim` differs between attempts. `files` are the
+    bytes of the blobs that the content refers to.
     """
 
     id: NotificationId
@@ -27,6 +31,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueKey
     recipient: str
     content: Mapping[str, object]
+    files: Mapping[str, bytes] = NO_FILES
 
 
 class Provider(Protocol):
@@ -53,4 +58,14 @@ class LimitsConnections(Protocol):
     @property
     def connection_limit(self) -> int:
         """How many connections this process may have open now, at most `max_connections`."""
+        ...
+
+
+@runtime_checkable
+class CopiesFiles(Protocol):
+    """A provider whose calls hold copies of a notification's files."""
+
+    @property
+    def file_copies(self) -> int:
+        """How many copies a call holds, beside the files themselves."""
         ...

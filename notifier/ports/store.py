@@ -471,6 +471,13 @@ class UpkeepStore(Protocol):
         """Remove entries of the audit that are older than `retention`, at most 5,000."""
         ...
 
+    async def prune_blobs(self, oldest: date) -> int:
+        """Remove blobs that no notification of the day `oldest` or of a later one refers to.
+
+        At most 500, and about 64 MiB. Returns how many.
+        """
+        ...
+
     async def drop_keys(self, keep_days: int) -> int:
         """Drop the idempotency keys of all days before the last `keep_days` full days.
 

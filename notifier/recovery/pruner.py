@@ -1,7 +1,7 @@
 """The pruner: creates the partitions of the coming days and drops those past retention.
 
-It also removes old idempotency keys and old entries of the audit. A day is dropped as a whole, and
-only when all its notifications are final.
+It also removes old idempotency keys, blobs and entries of the audit. A day is dropped as a whole,
+and only when all its notifications are final.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from notifier.ports.store import UpkeepStore
 
 PRUNE_INTERVAL_S: Final = 600.0
+MAX_BLOB_STEPS: Final = 100
+"""How often a pass removes some blobs."""
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +55,14 @@ class Pruner:
             await self._store.prune_audit(self._audit_retention)
             await self._drop_keys()
             today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
-            for day in await self._store.days():
+            days = await self._store.days()
+            for day in days:
                 if _date(day) < today - self._retention:
                     results[day] = await self._drop(day)
             self._observer.partitions_kept(sum(result == "kept" for result in results.values()))
+            kept = [day for day in days if results.get(day) != "dropped"]
+            if kept:
+                await self._remove_blobs(_date(kept[0]))
         except StoreError as error:
             log.warning("prune_failed", reason=str(error))
         return [day for day, result in results.items() if result == "dropped"]
@@ -66,6 +72,11 @@ class Pruner:
             await self._store.drop_keys(self._keep_key_days)
         except StoreError as error:  # as in `_drop`
             log.info("key_drop_postponed", reason=str(error))
+
+    async def _remove_blobs(self, oldest: date) -> None:
+        for _ in range(MAX_BLOB_STEPS):
+            if not await self._store.prune_blobs(oldest):
+                break
 
     async def _drop(self, day: str) -> str:
         try:

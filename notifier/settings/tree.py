@@ -12,6 +12,7 @@ from msgspec import Meta
 from notifier.domain.notification import Priority
 from notifier.settings.secrets import masked
 
+MIB: Final = 1024 * 1024
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
@@ -78,6 +79,8 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     request_deadline_s: Seconds = 5.0
     max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     max_content_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 262_144
+    max_request_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = 14 * MIB
+    max_held_bytes: Annotated[int, Meta(ge=MIB, le=64 * 1024 * MIB)] = 128 * MIB
     max_backlog: Annotated[int, Meta(ge=1)] = 5_000_000
     public_url: PublicUrl = ""
     trusted_proxies: tuple[str, ...] = ()
@@ -89,6 +92,7 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     """`[worker]`."""
 
     consumers: Annotated[int, Meta(ge=1, le=4096)] = 64
+    max_held_bytes: Annotated[int, Meta(ge=MIB, le=64 * 1024 * MIB)] = 64 * MIB
     grace_s: Seconds = 25.0
     send_timeout_s: Seconds = 20.0
     metrics_host: Host = "127.0.0.1"
@@ -168,6 +172,7 @@ class ContentSettings(Section, frozen=True, kw_only=True):
     """`[content]`: what a notification may contain."""
 
     allowed_headers: tuple[str, ...] = ()
+    max_attachment_bytes: Annotated[int, Meta(ge=0, le=48 * MIB)] = 10 * MIB
 
 
 class LimitsSettings(Section, frozen=True, kw_only=True):

@@ -115,7 +115,7 @@ async def open_postfix(*settings: str) -> AsyncIterator[MailServer]:
     """Postfix with more lines of main.cf, without a rule for recipients."""
     with _server_folder() as folder:
         (port,) = free_ports(1)
-        environment = _environment(folder, "postfix", "postdrop", acts_as_root=True)
+        environment = postfix_environment(folder)
         for name in ("conf", "data", *(f"queue/{each}" for each in QUEUE_FOLDERS)):
             (folder / name).mkdir(parents=True)
         main = POSTFIX_MAIN.format(root=ROOT, folder=folder, environment=" ".join(environment))
@@ -145,6 +145,11 @@ async def open_exim(*options: str, rules: Sequence[str] = ()) -> AsyncIterator[M
         command = [f"{ROOT}/usr/sbin/exim4", "-bdf", "-C", str(settings)]
         async with _running(command, environment, port):
             yield MailServer(port, folder / "mainlog")
+
+
+def postfix_environment(folder: Path) -> dict[str, str]:
+    """The variables for Postfix's programs."""
+    return _environment(folder, "postfix", "postdrop", acts_as_root=True)
 
 
 @contextmanager

@@ -132,6 +132,18 @@ def with_a_known_time_zone(body: object) -> None:
             with_a_known_time_zone(item)
 
 
+def without_blobs(body: object) -> None:
+    """Leaves out files and whole mails: a schema cannot say which blobs exist."""
+    if isinstance(body, dict):
+        content = body.get("content")
+        if isinstance(content, dict):
+            content.pop("attachments", None)
+            if content.pop("mime", None):
+                content["subject"] = "x"
+        for item in body.get("notifications", ()):
+            without_blobs(item)
+
+
 def with_one_idempotency_key(case: Any) -> None:
     """Leaves out the body's key if the header has one: no schema can say that both are equal."""
     if isinstance(case.body, dict) and "Idempotency-Key" in (case.headers or {}):
@@ -153,6 +165,8 @@ def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
     def check(case: Any) -> None:
         without_far_future(case.body)
         with_a_known_time_zone(case.body)
+        without_blobs(case.body)
+        without_tenant(case.query)
         with_one_idempotency_key(case)
         without_unrelated_filters(case.query)
         without_expiry(case.body)

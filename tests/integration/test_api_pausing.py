@@ -347,6 +347,7 @@ async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
             pauses=controls,
             quiet_hours=controls,
             features=memory,
+            blobs=memory,
             rules=RULES,
             readiness=FakeReadiness(),
             metrics=FakeMetrics(),

@@ -16,7 +16,11 @@ SUBMIT = "/v1/notifications"
 BATCH = "/v1/notifications/batch"
 JSON = {"Content-Type": "application/json"}
 SMALL_LIMITS = make_rules(
-    max_in_flight=1, max_batch=3, max_content_bytes=1000, max_batch_bytes=4000
+    max_in_flight=1,
+    max_batch=3,
+    max_content_bytes=1000,
+    max_batch_bytes=4000,
+    max_attachment_bytes=0,
 )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
 import pytest
 
+from notifier.domain.blobs import blob_id
 from notifier.domain.liveness import STALE_AFTER_S
 from notifier.domain.notification import Status
 from notifier.domain.outcome import (
@@ -20,6 +22,7 @@ from notifier.domain.outcome import (
     Unavailable,
 )
 from notifier.domain.retry import OnAmbiguous
+from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.ports.store import AttemptResult, Recorded
 from tests.builders import EMAIL_HIGH, SMS_HIGH, a_notification, claim_request
 from tests.one_worker import open_worker
@@ -126,7 +129,7 @@ async def test_a_content_of_a_later_version_waits_for_a_worker_of_that_version(
     database_url: str,
 ) -> None:
     async with open_worker(database_url) as worker:
-        later = a_notification(content=b'{"subject":"s","body":"b","mime":"x"}', max_tries=1)
+        later = a_notification(content=b'{"subject":"s","body":"b","smell":"x"}', max_tries=1)
         known = a_notification(content=b'{"subject":"s","cc":["eve@example.com"]}')
         for held in await worker.hold(later, known):
             await worker.run(held.pointer)
@@ -275,3 +278,85 @@ async def test_one_attempt_that_hangs_holds_up_no_other_of_its_claim(database_ur
             assert worker.attempts.in_flight == {claim_request(slow.pointer)}
             hang.set()
         await slow.settled.wait()
+
+
+PDF = bytes(range(256)) * 40
+
+
+def with_file(data: bytes = PDF) -> bytes:
+    file = {"filename": "a", "content_type": "a/b", "blob": blob_id(data)}
+    return json.dumps({"subject": "s", "attachments": [file]}).encode()
+
+
+async def test_a_notification_is_sent_with_its_files(database_url: str) -> None:
+    async with open_worker(database_url) as worker:
+        item = a_notification(content=with_file())
+        await worker.blobs.put(DEFAULT_TENANT, blob_id(PDF), PDF, is_mail=False)
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is Status.SENT
+        assert worker.provider.calls[0].files == {blob_id(PDF): PDF}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_file(),
+        b'{"mime": "sha256:0"}',
+        b'{"attachments": [{"blob": "sha256:\\u0000"}]}',
+    ],
+)
+async def test_a_notification_without_its_file_fails_and_others_do_not(
+    database_url: str, content: bytes
+) -> None:
+    async with open_worker(database_url) as worker:
+        item, other = a_notification(content=content), a_notification()
+        await worker.accept(item, other)
+        assert await worker.run_until_final(item) is Status.FAILED
+        assert await worker.status(other) is Status.SENT
+        result = (await worker.view(item)).result
+        assert result is not None
+        assert (result.reason, result.code) == ("refused", "blob_missing")
+        assert [call.id for call in worker.provider.calls] == [other.id]
+
+
+async def test_a_send_that_finds_no_room_for_its_files_is_retried_and_spends_no_try(
+    database_url: str,
+) -> None:
+    hang = asyncio.Event()
+    async with open_worker(database_url, hang, max_held_bytes=len(PDF)) as worker:
+        other = PDF + b"x"
+        for data in (PDF, other):
+            await worker.blobs.put(DEFAULT_TENANT, blob_id(data), data, is_mail=False)
+        first, second = (a_notification(content=with_file(data)) for data in (PDF, other))
+        _, row = await worker.claim_one(first)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.attempts.attempt(row))
+            await worker.provider.called.wait()
+            held, row = await worker.claim_one(second)
+            young_s = 0.1
+            requested_at = row.requested_at - STALE_AFTER_S + young_s
+            await worker.attempts.attempt(msgspec.structs.replace(row, requested_at=requested_at))
+            await held.settled.wait()
+            hang.set()
+        view = await worker.view(second)
+        codes = [(attempt.code, view.tries) for attempt in view.attempts]
+        assert (view.status, codes) in [
+            (Status.RETRYING, [("no_memory", 0)]),
+            (Status.QUEUED, []),  # the claim was too old by then
+        ]
+
+
+async def test_a_stop_while_files_are_loaded_gives_the_row_back(database_url: str) -> None:
+    async with open_worker(database_url) as worker:
+        await worker.blobs.put(DEFAULT_TENANT, blob_id(PDF), PDF, is_mail=False)
+        held, row = await worker.claim_one(item := a_notification(content=with_file()))
+        task = asyncio.get_running_loop().create_task(worker.attempts.attempt(row))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await worker.attempts.release_orphans() == 1
+        view = await worker.view(item)
+        assert (view.status, view.tries, view.attempts) == (Status.QUEUED, 0, ())
+        assert not held.settled.is_set()
+        assert worker.provider.calls == []

@@ -10,7 +10,6 @@ import re
 import shlex
 import sys
 import termios
-from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from typing import IO
 import pytest
 
 from notifier.api.http.server import open_server
+from notifier.domain.blobs import blob_id
 from notifier.domain.controls import BreakerState
 from notifier.domain.errors import StoreRejected, StoreUnavailable
 from notifier.domain.notification import (
@@ -233,8 +233,9 @@ async def test_send_submits_all_its_options(cli: Cli, memory: Memory) -> None:
 
 async def test_send_submits_sender_and_files(cli: Cli, memory: Memory, tmp_path: Path) -> None:
     paths = [tmp_path / "invoice.pdf", tmp_path / "logo.png"]
-    for path in paths:
-        path.write_bytes(b"\0" + path.name.encode())
+    datas = [b"\0" * 1_000_000, b"small"]
+    for path, data in zip(paths, datas, strict=True):
+        path.write_bytes(data)
     arguments = ("--from", "Shop <shop@example.com>", "--reply-to", "help@example.com")
     files = ("--attach", str(paths[0]), "--attach", str(paths[1]))
     done = await cli.run(*MAIL, "-t", "Ada <ada@example.com>", *arguments, *files)
@@ -245,11 +246,10 @@ async def test_send_submits_sender_and_files(cli: Cli, memory: Memory, tmp_path:
     assert content["reply_to"] == ["help@example.com"]
     assert content["recipient_name"] == "Ada"
     assert [
-        (each["filename"], each["content_type"], b64decode(each["data"]))
-        for each in content["attachments"]
+        (each["filename"], each["content_type"], each["blob"]) for each in content["attachments"]
     ] == [
-        ("invoice.pdf", "application/pdf", b"\0invoice.pdf"),
-        ("logo.png", "image/png", b"\0logo.png"),
+        ("invoice.pdf", "application/pdf", blob_id(datas[0])),
+        ("logo.png", "image/png", blob_id(datas[1])),
     ]
 
 

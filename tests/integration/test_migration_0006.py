@@ -68,6 +68,7 @@ async def test_the_statements_of_the_version_before_work_before_and_after(
         "0008",
         "0009",
         "0010",
+        "0011",
     ]
     assert len(await claim.fetch(worker_id())) == 1
     [row] = await retry.fetch()
@@ -95,7 +96,7 @@ async def test_it_waits_for_a_long_statement_without_stopping_the_others(
             await old.fetch(OLD_CLAIM, worker_id())
         assert not migrating.done()
         await transaction.commit()
-    assert migrating.result() == ["0006", "0007", "0008", "0009", "0010"]
+    assert migrating.result() == ["0006", "0007", "0008", "0009", "0010", "0011"]
     await other.close()
 
 

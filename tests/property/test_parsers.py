@@ -24,6 +24,7 @@ from notifier.adapters.providers.http.provider import open_http
 from notifier.adapters.providers.http.responses import retry_after, values_at
 from notifier.adapters.providers.http.settings import HttpSettings, SuccessSettings
 from notifier.adapters.providers.http.transport import Answer
+from notifier.adapters.providers.smtp.mail_text import Lines, MailText
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.replies import ReplyRules, Step
 from notifier.adapters.providers.smtp.reply import ProtocolError, Reply, ReplyReader
@@ -34,6 +35,7 @@ from notifier.api.http.problems import RequestRefused
 from notifier.api.requests import Content, Submit
 from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.validation import SubmitValidator
+from notifier.domain.blobs import blob_id
 from notifier.domain.errors import ConfigError, InvalidNotification
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.domain.outcome import (
@@ -42,6 +44,7 @@ from notifier.domain.outcome import (
     MAX_REFERENCE_LENGTH,
     Outcome,
 )
+from notifier.domain.whole_mail import check_mail, parse_mail
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 from notifier.ports.provider import Envelope
 from notifier.settings.load import load_settings
@@ -105,6 +108,7 @@ FILE_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "content_type": st.sampled_from(["text/plain", "image/png; name=a", "message/rfc822"]) | JSON,
     "data": st.binary().map(lambda data: b64encode(data).decode()) | st.text() | JSON,
     "content_id": st.text() | JSON,
+    "blob": st.sampled_from([blob_id(b""), "sha256:"]) | JSON,
 }
 CONTENT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "subject": st.text(),
@@ -114,6 +118,7 @@ CONTENT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     **dict.fromkeys(["from", "reply_to", "cc", "bcc"], MAILBOXES | st.lists(MAILBOXES) | JSON),
     "headers": st.dictionaries(HEADER_NAMES, st.text() | JSON) | JSON,
     "attachments": st.lists(st.fixed_dictionaries({}, optional=FILE_FIELDS)) | JSON,
+    "mime": st.sampled_from([blob_id(b""), "sha256:"]) | JSON,
 }
 SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "channel": st.sampled_from(["email", "sms", "push"]) | JSON,
@@ -350,6 +355,38 @@ def test_a_send_has_an_outcome_for_any_response_of_a_web_server(response: bytes)
     result = asyncio.run(send())
     assert_storable(result)
     assert CANARY not in result.detail
+
+
+MAIL_LINES = st.sampled_from(
+    [
+        b"From: a@example.com",
+        b"From: x",
+        b"Subject: \xe9",
+        b" folded",
+        b"",
+        b"\r",
+        b".",
+        b"Bcc: b@c.d",
+    ]
+) | st.binary(max_size=20)
+MAILS = st.lists(MAIL_LINES, max_size=8).flatmap(
+    lambda lines: st.sampled_from([b"\n", b"\r\n"]).map(lambda end: end.join([*lines, b""]))
+)
+
+
+@given(MAILS)
+@example(b"From: a@example.com\n\n.\n")
+def test_any_upload_is_a_mail_of_whole_lines_or_refused(data: bytes) -> None:
+    try:
+        check_mail(data)
+    except ValueError:
+        return
+    mail = parse_mail(data)
+    sent = bytes(MailText([mail.head, Lines(mail.body)]))
+    assert b"bcc" not in mail.head.lower().split(b":")
+    assert sent.replace(b"\r\n", b"").find(b"\n") == -1
+    assert b"\r" not in sent.replace(b"\r\n", b"")
+    assert sent.endswith(b"\r\n")
 
 
 POINTERS = documents(

@@ -18,6 +18,7 @@ from notifier.api.auth.gate import KeyAuth
 from notifier.api.http.server import open_server
 from notifier.api.rules import ApiRules
 from notifier.app.accepting import api_rules
+from notifier.domain.blobs import BlobId, StoredBlob
 from notifier.domain.controls import BreakerState, Pause, Scope, ScopeKind
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import FeatureUnavailable, StoreRejected
@@ -71,7 +72,7 @@ def make_rules(**changes: Any) -> ApiRules:
 
 
 class MemoryStore:
-    """Acceptor, Reader, StatusReader and PauseStore in one.
+    """Acceptor, Reader, StatusReader, PauseStore and BlobStore in one.
 
     Every method raises `error`, if it is set. Submits wait until `released` is set. A submit to
     `rejected_recipient` becomes StoreRejected, and one with a feature `lacking`, if it is set.
@@ -88,6 +89,8 @@ class MemoryStore:
         self.released.set()
         self.filters: list[Filter] = []
         self.paused: dict[Scope, Pause] = {}
+        self.blobs: dict[tuple[TenantId, BlobId], tuple[bytes, bool]] = {}
+        self.blob_questions = 0
         self.breaker = BreakerState.OPEN
         self.quiet: dict[TenantId, QuietHours] = {}
         self.tenants = {DEFAULT_TENANT, TenantId("shop")}
@@ -220,6 +223,25 @@ class MemoryStore:
         self._raise_error()
         return self.paused.pop(scope, None) is not None
 
+    async def keep(self, tenant: TenantId, ids: Collection[BlobId]) -> Mapping[BlobId, StoredBlob]:
+        self._raise_error()
+        self.blob_questions += 1
+        found = {id_: self.blobs.get((tenant, id_)) for id_ in ids}
+        return {id_: StoredBlob(len(blob[0]), blob[1]) for id_, blob in found.items() if blob}
+
+    async def put(
+        self,
+        tenant: TenantId,
+        id: BlobId,  # noqa: A002 the port's word
+        data: bytes,
+        *,
+        is_mail: bool,
+    ) -> bool:
+        self._raise_error()
+        before = self.blobs.get((tenant, id))
+        self.blobs[tenant, id] = (data, is_mail or bool(before and before[1]))
+        return before is None
+
     def fail(self, id: NotificationId) -> None:  # noqa: A002 the port's word
         """Marks a stored notification as failed after one attempt."""
         now = datetime.now(UTC)
@@ -339,6 +361,7 @@ def make_api(
         pauses=store,
         quiet_hours=store,
         features=store,
+        blobs=store,
         rules=rules,
         readiness=FakeReadiness(reasons),
         metrics=FakeMetrics(),

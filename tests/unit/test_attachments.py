@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from notifier.adapters.providers.smtp.addresses import Unsendable
 from notifier.adapters.providers.smtp.message import Recipients, Sender, compose
 from notifier.api.submission.validation import SubmitValidator
+from notifier.domain.blobs import blob_id
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NewNotification, NotificationId, QueueKey
 from notifier.ports.provider import Envelope
@@ -43,9 +44,11 @@ def mail_of(new: NewNotification) -> bytes:
         queue=QueueKey.parse("email.high"),
         recipient=new.recipient,
         content=json.loads(new.content),
+        files={use.id: use.data for use in new.blobs if use.data is not None},
     )
     sender = Sender.parse("Shop <shop@example.com>", "")
-    return compose(envelope, Recipients.of(envelope), sender, datetime(2030, 1, 31, tzinfo=UTC))
+    at = datetime(2030, 1, 31, tzinfo=UTC)
+    return bytes(compose(envelope, Recipients.of(envelope), sender, at))
 
 
 def read(raw: bytes) -> EmailMessage:
@@ -141,14 +144,21 @@ def test_a_wrong_field_of_a_file_is_named(wrong: dict[str, object]) -> None:
 def test_files_are_limited_in_number_and_size_and_have_different_ids() -> None:
     with pytest.raises(InvalidNotification, match="at most 20"):
         submitted(*[file(b"")] * 21)
-    with pytest.raises(InvalidNotification, match="bytes of JSON"):
-        submitted(file(b"x" * 200_000))
+    with pytest.raises(InvalidNotification, match="at most 10,485,760 bytes of files"):
+        submitted(file(b"x" * 5_242_880), file(b"y" * 5_242_881))
+    assert len(submitted(file(b"x" * 5_242_880), file(b"y" * 5_242_880)).content) < 500
     with pytest.raises(InvalidNotification) as caught:
         submitted(file(content_id="a"), file(content_id="a"))
     assert caught.value.field == "content.attachments.1.content_id"
 
 
-@pytest.mark.parametrize("files", ["x", [{}], [{**file(), "data": "*"}], [file(filename="a\r\nb")]])
+STORED = {"filename": "a", "content_type": "a/b", "blob": blob_id(b"")}
+
+
+@pytest.mark.parametrize(
+    "files",
+    ["x", [{}], [{**STORED, "blob": "sha256:0"}], [{**STORED, "filename": "a\r\nb"}], [file()]],
+)
 def test_a_stored_file_that_could_break_a_mail_is_unsendable(files: object) -> None:
     content = json.dumps({"subject": "s", "attachments": files}).encode()
     new = submitted(body="text")

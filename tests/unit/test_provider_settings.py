@@ -240,7 +240,7 @@ def test_a_call_of_an_http_provider_must_end_before_the_worker_cuts_it_off(
 
 def test_the_limits_of_a_mail_may_be_longer_than_the_worker_s(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, "type = 'smtp'\nhost = 'a'\ntimeout_s = 60")
-    assert provider_settings(settings)["x"].longest_send_s == 180
+    assert provider_settings(settings)["x"].longest_send_s == 300
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def composed(content: Mapping[str, object], to: Mailbox = TO, sender: Sender = S
     envelope = Envelope(
         id=ID, claim=3, queue=QueueKey.parse("email.high"), recipient=to.spec, content=content
     )
-    return compose(envelope, Recipients.of(envelope), sender, AT)
+    return bytes(compose(envelope, Recipients.of(envelope), sender, AT))
 
 
 def read(content: Mapping[str, object], sender: Sender = SENDER) -> EmailMessage:

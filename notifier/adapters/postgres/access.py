@@ -36,6 +36,7 @@ TABLES: Final = (
     "holds",
     "quiet_hours",
     "parked",
+    "blobs",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

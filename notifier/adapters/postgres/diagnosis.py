@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres import (
+    blobs,
     controls,
     heartbeat,
     key_rates,
@@ -61,11 +62,16 @@ exists."""
 _CONNECTIONS_OF_EVERY_PROCESS: Final = (
     store.CONNECTIONS + heartbeat.CONNECTIONS + leases.CONNECTIONS + controls.CONNECTIONS
 )
-_CONNECTIONS_OF_AN_API: Final = reader.CONNECTIONS + keys.CONNECTIONS + key_rates.CONNECTIONS
+_CONNECTIONS_OF_AN_API: Final = (
+    reader.CONNECTIONS + keys.CONNECTIONS + key_rates.CONNECTIONS + blobs.CONNECTIONS
+)
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,
-    "worker": _CONNECTIONS_OF_EVERY_PROCESS + rates.CONNECTIONS,
-    "dev": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API + rates.CONNECTIONS,
+    "worker": _CONNECTIONS_OF_EVERY_PROCESS + rates.CONNECTIONS + blobs.CONNECTIONS,
+    "dev": _CONNECTIONS_OF_EVERY_PROCESS
+    + _CONNECTIONS_OF_AN_API
+    + rates.CONNECTIONS
+    + blobs.CONNECTIONS,
 }
 """How many connections a process of each kind opens at most."""
 

@@ -72,6 +72,8 @@ ROUNDING_S: Final = 1e-5
 MAX_SWEEP_ROWS: Final = 5000
 MAX_PRUNED_ENTRIES: Final = 5000
 MAX_WOKEN: Final = 1000
+MAX_PRUNED_BLOBS: Final = 500
+MAX_PRUNED_BYTES: Final = 64 * 1024 * 1024
 MAX_LOSS_CHECKED: Final = 10_000
 MAX_LATE_WRITES: Final = 3
 """How often a late result is written while other processes change the row that it settles."""
@@ -405,6 +407,12 @@ class PostgresStore:
     async def drop_day(self, day: date) -> str:
         rows = await self._connections.maintenance.fetch("SELECT drop_day($1) AS outcome", day)
         return str(rows[0]["outcome"])
+
+    async def prune_blobs(self, oldest: date) -> int:
+        rows = await self._connections.maintenance.fetch(
+            statement("blobs_prune"), oldest, MAX_PRUNED_BLOBS, MAX_PRUNED_BYTES
+        )
+        return len(rows)
 
     async def drop_keys(self, keep_days: int) -> int:
         rows = await self._connections.maintenance.fetch("SELECT drop_keys($1) AS days", keep_days)

@@ -18,7 +18,7 @@ from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.threaded_read import ThreadedRead
 from notifier.domain.errors import ConfigError
 from notifier.domain.outcome import Misconfigured, Outcome
-from notifier.ports.provider import Envelope, LimitsConnections, Provider
+from notifier.ports.provider import CopiesFiles, Envelope, LimitsConnections, Provider
 
 RELOAD_INTERVAL_S: Final = 1.0
 READ_TIMEOUT_S: Final = 2.0
@@ -108,6 +108,12 @@ class ReloadingProvider:
         if isinstance(current.provider, LimitsConnections):
             return current.provider.connection_limit
         return current.settings.max_connections
+
+    @property
+    def file_copies(self) -> int:
+        """Implements ports.provider.CopiesFiles."""
+        provider = self._current.provider
+        return provider.file_copies if isinstance(provider, CopiesFiles) else 0
 
     async def send(self, envelope: Envelope) -> Outcome:
         """Send, and send once more if newer settings were found: the first call sent nothing."""

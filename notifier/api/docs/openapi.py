@@ -103,6 +103,11 @@ _KEY_PARAMETER: Final[Json] = {
         "pattern": PRINTABLE_ASCII,
     },
 }
+BINARY: Final = "application/octet-stream"
+_FILE_BODY: Final[Json] = {
+    "schema": {"type": "string", "format": "binary", "contentMediaType": BINARY},
+    "example": "the bytes of the file",
+}
 _REPLAYED_HEADER: Final[Json] = {
     "description": "`true` if the request stored nothing, because earlier ones had.",
     "schema": {"type": "string", "enum": ["true"]},
@@ -246,6 +251,8 @@ def _batch_schema(rules: ApiRules) -> Json:
 
 def _operation(route: Route, rules: ApiRules) -> Json:
     responses: Json = {str(route.status): _response(route)}
+    if route.other_status:
+        responses[str(route.other_status)] = _response(route)
     is_guarded = _is_guarded(route.access, rules)
     for problem_type in (*route.problems, *(_ACCESS_PROBLEMS if is_guarded else ())):
         responses[str(problem_type.status)] = _problem_response(problem_type)
@@ -265,6 +272,8 @@ def _operation(route: Route, rules: ApiRules) -> Json:
         parameters.append(_KEY_PARAMETER)
     if parameters:
         operation["parameters"] = parameters
+    if route.is_file:
+        operation["requestBody"] = {"required": True, "content": {BINARY: _FILE_BODY}}
     if route.body:
         operation["requestBody"] = {
             "required": not route.is_body_optional,

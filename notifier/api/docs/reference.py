@@ -108,6 +108,9 @@ def _curl(url: str, method: str, operation: Json) -> str:
     key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if "security" in operation else ""
     if body is None:
         return f"curl {url}{option}{key}"
+    if "application/json" not in body["content"]:
+        kind = "-H 'Content-Type: application/pdf'"
+        return f"curl {url}{key} {kind} --data-binary @invoice.pdf"
     example = json.dumps(body["content"]["application/json"]["example"])
     return f"curl {url}{option}{key} \\\n  -H 'Content-Type: application/json' -d '{example}'"
 

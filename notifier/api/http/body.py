@@ -14,11 +14,13 @@ from typing import Any, Final
 from litestar import Request
 from litestar.types import Receive
 
+from notifier.api.http.held_bytes import HeldBody
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.requests import WHOLE_BODY
 from notifier.api.rules import ApiRules
 
+_JSON: Final = "application/json"
 MAX_SMALL_BODY_BYTES: Final = 8192
 _EMPTY_REQUEST: Final = b"{}"
 CLOSE_CONNECTION: Final = {"Connection": "close"}
@@ -27,11 +29,15 @@ CLOSE_CONNECTION: Final = {"Connection": "close"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyLimit:
-    """The maximum size and duration of a body, and the `detail` of the 413 for a larger one."""
+    """The maximum size and duration of a body, and the `detail` of the 413 for a larger one.
+
+    A body of more than `free_bytes` counts for what this process may hold.
+    """
 
     max_bytes: int
     timeout_s: float
     detail: str
+    free_bytes: int = 64 * 1024 * 1024
 
     def too_large(self) -> RequestRefused:
         """Makes the 413."""
@@ -41,16 +47,28 @@ class BodyLimit:
         )
 
 
-async def read_json_body(request: Request[Any, Any, Any], limit: BodyLimit) -> bytes:
+async def read_json_body(
+    request: Request[Any, Any, Any], limit: BodyLimit, held: HeldBody | None = None
+) -> bytes:
     """Returns the whole body of a request that declares JSON. The JSON itself is not checked.
 
     A byte order mark, which some clients on Windows write before the JSON, is removed. Raises
-    RequestRefused: 400 for a body that is cut off, 408, 413 or 415.
+    RequestRefused: 400 for a body that is cut off, 408, 413 or 415; 503 before a large body is
+    read, if `held` refuses it.
     """
-    _check_headers(request, limit)
+    if _media_type(request) != _JSON:
+        raise _unsupported("Send JSON and declare it.", "Content-Type", _JSON)
+    return (await read_body(request, limit, held)).removeprefix(BOM_UTF8)
+
+
+async def read_body(
+    request: Request[Any, Any, Any], limit: BodyLimit, held: HeldBody | None = None
+) -> bytes:
+    """Returns the whole body of a request, of whatever type. Raises as `read_json_body`."""
+    _check_headers(request, limit, held)
     try:
         async with asyncio.timeout(limit.timeout_s):
-            return (await _read(request.receive, limit)).removeprefix(BOM_UTF8)
+            return await _read(request.receive, limit, held)
     except TimeoutError as error:
         expected = f"the whole body within {limit.timeout_s:g} seconds"
         problem = ProblemType.BODY_TIMEOUT.problem(
@@ -76,23 +94,31 @@ def small_body_limit(rules: ApiRules) -> BodyLimit:
     )
 
 
-def _check_headers(request: Request[Any, Any, Any], limit: BodyLimit) -> None:
-    is_json = False
+def _media_type(request: Request[Any, Any, Any]) -> str:
     for name, value in request.scope["headers"]:
         if name == b"content-type":
-            is_json = value.partition(b";")[0].strip().lower() == b"application/json"
-        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            return str(value.partition(b";")[0].strip().lower(), "latin-1")
+    return ""
+
+
+def _check_headers(
+    request: Request[Any, Any, Any], limit: BodyLimit, held: HeldBody | None
+) -> None:
+    for name, value in request.scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             raise _unsupported(
                 "Send the body uncompressed.", "Content-Encoding", "identity, or none"
             )
-        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+        if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
             raise _unsupported(
                 "Send the body uncompressed.", "Transfer-Encoding", "chunked, or none"
             )
-        elif name == b"content-length" and int(value) > limit.max_bytes:
-            raise limit.too_large()
-    if not is_json:
-        raise _unsupported("Send JSON and declare it.", "Content-Type", "application/json")
+        if name == b"content-length":
+            size = int(value)
+            if size > limit.max_bytes:
+                raise limit.too_large()
+            if held is not None and size > limit.free_bytes:
+                held.take(size)
 
 
 def _unsupported(detail: str, header: str, expected: str) -> RequestRefused:
@@ -101,7 +127,7 @@ def _unsupported(detail: str, header: str, expected: str) -> RequestRefused:
     )
 
 
-async def _read(receive: Receive, limit: BodyLimit) -> bytes:
+async def _read(receive: Receive, limit: BodyLimit, held: HeldBody | None) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -117,6 +143,8 @@ async def _read(receive: Receive, limit: BodyLimit) -> bytes:
         size += len(part)
         if size > limit.max_bytes:
             raise limit.too_large()
+        if size > limit.free_bytes and held is not None and held.is_empty:
+            held.take(limit.max_bytes)  # its length was not declared
         if not message["more_body"]:
             return part if not parts else b"".join([*parts, part])
         parts.append(part)

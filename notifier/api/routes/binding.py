@@ -98,8 +98,8 @@ def _checks(described: Route) -> Iterator[Check]:
         yield refuse_query
     if described.method != "get":
         yield refuse_unsupported_headers
-    # PUT and DELETE are idempotent without a key.
-    if described.method == "post" and not described.takes_key:
+    # PUT, DELETE and uploads are idempotent without a key.
+    if described.method == "post" and not (described.takes_key or described.is_file):
         yield refuse_idempotency_key
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from notifier.api.auth.access import Principal, principal_of, scope_missing, see
 from notifier.api.auth.gate import Gate
 from notifier.api.http.body import BodyLimit, read_json_body
 from notifier.api.http.deadline import deadline
+from notifier.api.http.held_bytes import HeldBytes
 from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused, as_refusal, batch_refusal
@@ -33,6 +35,7 @@ from notifier.api.responses import (
 from notifier.api.rules import ApiRules
 from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.idempotency import RequestKeys, request_keys
+from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.submission.validation import Sender, SubmitValidator
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import (
@@ -84,9 +87,13 @@ class NotificationRoutes:
         rules: ApiRules,
         address: PublicAddress,
         gate: Gate,
+        blobs: SubmitBlobs,
+        held: HeldBytes,
     ) -> None:
         self._acceptor = acceptor
         self._gate = gate
+        self._blobs = blobs
+        self._held = held
         self._reader = reader
         self._address = address
         self._deadline_s = rules.request_deadline_s
@@ -96,17 +103,24 @@ class NotificationRoutes:
         self._query = ListQuery(*NOTIFICATION_FILTERS, channels=rules.submit_channels)
         self._submits_in_flight = InFlightLimit(rules.max_in_flight)
         self._batches_in_flight = InFlightLimit(rules.max_batches_in_flight)
+        self._large_bodies = asyncio.Semaphore(1)
         self._submit_limit = _body_limit(rules, rules.max_body_bytes)
+        self._request_limit = replace(
+            _body_limit(rules, rules.max_single_bytes), free_bytes=rules.max_body_bytes
+        )
         self._batch_limit = _body_limit(rules, rules.max_batch_bytes)
 
     async def submit(self, request: Request[Any, Any, Any]) -> ASGIApp:
         sender = self._sender(request)
-        with self._submits_in_flight:
+        with self._submits_in_flight, self._held.request() as held:
             keys = request_keys(request.scope, sender.mode)
-            body = await read_json_body(request, self._submit_limit)
-            new = self._validator.validate(body, Sender(sender.tenant, sender.mode), keys)
+            body = await read_json_body(request, self._request_limit, held)
+            new = await self._validate(body, Sender(sender.tenant, sender.mode), keys)
+            del body  # not held while its files are stored
             if await self._gate.unknown_tenants(sender, {new.tenant}):
                 raise _unknown_tenant()
+            if new.blobs:
+                new = await self._with_kept_blobs(new)
             (reply,) = await self._acceptor.submit([new])
         if isinstance(reply, NotifierError):
             raise reply
@@ -126,6 +140,7 @@ class NotificationRoutes:
             await self._gate.charge(request.scope, sender, len(raws))
             items = await self._validate_items(raws, Sender(sender.tenant, sender.mode), keys)
             items = await self._without_unknown_tenants(items, sender)
+            items = await self._without_wrong_blobs(items)
             replies = await self._submit_items(items)
         return _batch_response(items, replies)
 
@@ -148,6 +163,35 @@ class NotificationRoutes:
         async with deadline(self._deadline_s):
             page = await self._reader.notifications(selection)
         return json_response(notification_page(page, selection))
+
+    async def _validate(self, body: bytes, sender: Sender, keys: RequestKeys) -> NewNotification:
+        """Validates a single submit. A large one does not hold up the event loop."""
+        if len(body) <= self._submit_limit.max_bytes:
+            return self._validator.validate(body, sender, keys)
+        async with self._large_bodies:  # one at a time takes several times its size
+            new = await asyncio.to_thread(self._validator.validate, body, sender, keys)
+        inline = sum(len(use.data) for use in new.blobs if use.data is not None)
+        if len(body) > self._submit_limit.max_bytes + 2 * inline:
+            raise self._submit_limit.too_large()
+        return new
+
+    async def _with_kept_blobs(self, new: NewNotification) -> NewNotification:
+        """Stores the files of a submit; returns it without their data."""
+        faults = await self._blobs.keep([new])
+        if faults:
+            raise faults[new.id]
+        return replace(new, blobs=())
+
+    async def _without_wrong_blobs(self, items: list[_Item]) -> list[_Item]:
+        faults = await self._blobs.keep(_valid(items))
+        if not faults:
+            return items
+        return [
+            batch_refusal(faults[item.id])
+            if isinstance(item, NewNotification) and item.id in faults
+            else item
+            for item in items
+        ]
 
     async def _validate_items(
         self, raws: Sequence[bytes], sender: Sender, keys: RequestKeys
@@ -196,7 +240,7 @@ class NotificationRoutes:
         return principal
 
     async def _submit_items(self, items: Sequence[_Item]) -> Sequence[Reply | Refusal]:
-        valid = [item for item in items if isinstance(item, NewNotification)]
+        valid = _valid(items)
         return await self._acceptor.submit(valid) if valid else ()
 
 
@@ -204,6 +248,10 @@ def notification_page(page: Page, selection: Filter) -> NotificationPage:
     """Builds the document of a page."""
     cursor = next_cursor(selection, page.next_before)
     return NotificationPage([Summary.of(view) for view in page.views], cursor)
+
+
+def _valid(items: Sequence[_Item]) -> list[NewNotification]:
+    return [item for item in items if isinstance(item, NewNotification)]
 
 
 def _unknown_tenant() -> InvalidNotification:

@@ -23,7 +23,9 @@ class Route:
     `id` is the operation id, `access` what it asks of a request, and `tag` the group of the
     document. `body` is None if the route takes no body, `example` is one of its bodies; `response`
     is None if it answers plain text, or nothing. One that `takes_key` reads the
-    header Idempotency-Key. A route that is not `is_documented` appears in no document.
+    header Idempotency-Key. One with `is_file` takes a body of any type as it is, and may be
+    repeated. `other_status` is a second one of success. A route that is not `is_documented` appears
+    in no document.
     """
 
     id: str
@@ -37,6 +39,8 @@ class Route:
     body: type[msgspec.Struct] | None = None
     is_body_optional: bool = False
     takes_key: bool = False
+    is_file: bool = False
+    other_status: int | None = None
     example: Mapping[str, object] | None = None
     response: type[msgspec.Struct] | None = None
     parameters: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ from notifier.api.requests import Batch, PauseRequest, QuietHoursRequest, Submit
 from notifier.api.responses import (
     Accepted,
     BatchResponse,
+    Blob,
     DeletedPause,
     DeletedQuietHours,
     Health,
@@ -42,6 +43,7 @@ from notifier.api.responses import (
     WorkerPage,
 )
 from notifier.api.routes.audit import AUDIT, AuditRoutes
+from notifier.api.routes.blobs import BLOBS, BlobRoutes
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KEYS, KeyRoutes
@@ -155,6 +157,30 @@ ROUTES: Final = (
         response=NotificationPage,
         parameters=(*FAILURE_FILTERS, *PAGING_PARAMETERS),
         problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="uploadBlob",
+        access=tenant(SUBMIT),
+        tag="notifications",
+        method="post",
+        path=BLOBS,
+        handler=BlobRoutes.upload,
+        summary=(
+            "Upload a file for attachments, or, with Content-Type message/rfc822, a whole mail for "
+            "content.mime. It is stored once; a repeat answers 200 with the same id."
+        ),
+        status=201,
+        other_status=200,
+        is_file=True,
+        response=Blob,
+        parameters=("tenant",),
+        problems=(
+            ProblemType.INVALID_FIELD,
+            ProblemType.BODY_TIMEOUT,
+            ProblemType.BODY_TOO_LARGE,
+            ProblemType.UNSUPPORTED_MEDIA_TYPE,
+            ProblemType.OVERLOADED,
+        ),
     ),
     Route(
         id="listQueues",

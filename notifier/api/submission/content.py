@@ -18,7 +18,8 @@ from notifier.api.http.json_checks import (
 )
 from notifier.api.requests import Content
 from notifier.api.rules import AddressKind
-from notifier.api.submission.email_schemas import head_schemas
+from notifier.api.submission.email_schemas import ONLY_MIME, head_schemas
+from notifier.domain.blobs import BLOB_ID_EXPECTED, MIME, is_blob_id
 from notifier.domain.errors import InvalidNotification
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -37,6 +38,9 @@ _REQUIRED_PARTS: Final = {
 
 def check_content(kind: AddressKind, content: Content) -> None:
     """Raises InvalidNotification if a part is missing that the channel needs, or wrong."""
+    if kind is AddressKind.EMAIL and content.mime is not None:
+        _check_only_mime(content, content.mime)
+        return
     names = _REQUIRED_PARTS[kind]
     parts = [getattr(content, name) for name in names]
     if not any(_is_given(part) and part for part in parts):
@@ -46,17 +50,31 @@ def check_content(kind: AddressKind, content: Content) -> None:
         raise InvalidNotification("content.subject", ONE_LINE_EXPECTED)
 
 
+def _check_only_mime(content: Content, mime: str) -> None:
+    if not is_blob_id(mime):
+        raise InvalidNotification(f"content.{MIME}", BLOB_ID_EXPECTED)
+    for name in content.__struct_fields__:
+        is_allowed = name in {MIME, "from_"}
+        if not is_allowed and _is_given(getattr(content, name)):
+            raise InvalidNotification(
+                f"content.{name}", f"null: content.{MIME} is the whole message"
+            )
+
+
 def content_schema(kind: AddressKind) -> dict[str, Any]:
     """Returns the JSON schema of what `check_content` demands beyond the fields' own rules."""
     return {
-        "anyOf": [_given(name) for name in _REQUIRED_PARTS[kind]],
+        "anyOf": [
+            *(_given(name) for name in _REQUIRED_PARTS[kind]),
+            *([ONLY_MIME] if kind is AddressKind.EMAIL else []),
+        ],
         "properties": head_schemas(kind),
     }
 
 
 def _given(name: str) -> dict[str, Any]:
     given = {"type": "object"} if name == "data" else {"type": "string", "minLength": 1}
-    return {"properties": {name: given}, "required": [name]}
+    return {"properties": {name: given, MIME: {"type": "null"}}, "required": [name]}
 
 
 def encode_content(
@@ -112,7 +130,7 @@ def _check_size(part: bytes | msgspec.Raw, path: str, max_bytes: int) -> None:
         raise InvalidNotification(path, f"at most {max_bytes:,} bytes of JSON")
 
 
-def _is_given(part: str | msgspec.Raw | None) -> bool:
+def _is_given(part: object) -> bool:
     """Whether a part is present and not null. Empty text counts as given."""
     if isinstance(part, msgspec.Raw):
         return bytes(part) not in {b"", b"null"}

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from notifier.api.requests import MAX_COPIES, MAX_REPLY_TO, AttachmentDocument, Content
 from notifier.api.rules import AddressKind
 from notifier.api.submission.addresses import checked_recipient
+from notifier.domain.blobs import (
+    ATTACHMENTS,
+    MIME,
+    BlobId,
+    BlobUse,
+    blob_id,
+    checked_blob_id,
+)
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.mail_files import (
     CONTENT_ID_EXPECTED,
+    DATA_EXPECTED,
     MAX_FILES,
     FileDocument,
     checked_content_id,
@@ -36,8 +45,8 @@ _FILE_CHECKS: Final = {
     "filename": checked_filename,
     "content_type": checked_content_type,
     "content_id": checked_content_id,
-    "data": decoded_data,
 }
+_ONLY_EMAIL: Final = ("reply_to", "cc", "bcc", "headers", "attachments", "mime")
 
 
 def checked_mailbox(text: str, field: str) -> NamedAddress:
@@ -52,39 +61,45 @@ def checked_mailbox(text: str, field: str) -> NamedAddress:
         raise InvalidNotification(field, error.expected) from error
 
 
-def sender_parts(
-    kind: AddressKind, content: Content, allowed_headers: Collection[str]
-) -> Mapping[str, object]:
-    """Returns the sender, the other mailboxes and the headers as they are stored.
+class EmailParts(NamedTuple):
+    """What a content has beside its text, as it is stored, and the blobs that it refers to."""
 
-    Raises InvalidNotification, also for those that this kind of channel does not have.
+    parts: Mapping[str, object]
+    blobs: Sequence[BlobUse] = ()
+
+
+def sender_parts(
+    kind: AddressKind, content: Content, allowed_headers: Collection[str], *, may_inline: bool
+) -> EmailParts:
+    """Returns the sender, the other mailboxes, the headers and the files.
+
+    Raises InvalidNotification, also for those that this kind of channel does not have. Files must
+    be blobs unless they `may_inline`.
     """
     if kind is AddressKind.EMAIL:
-        return _email_parts(content, allowed_headers)
-    only_email = {
-        "reply_to": content.reply_to,
-        "cc": content.cc,
-        "bcc": content.bcc,
-        "headers": content.headers,
-        "attachments": content.attachments,
-    }
-    for name, value in only_email.items():
-        if value is not None:
+        return _email_parts(content, allowed_headers, may_inline=may_inline)
+    for name in _ONLY_EMAIL:
+        if getattr(content, name) is not None:
             raise InvalidNotification(f"content.{name}", "null: only emails have it")
     if content.from_ is None:
-        return {}
+        return EmailParts({})
     if kind is not AddressKind.PHONE:
         raise InvalidNotification("content.from", "null: only emails and text messages have it")
     if not _SMS_SENDER.fullmatch(content.from_):
         expected = "a number such as +15005550006 or 12345, or a name of 1 to 11 letters and digits"
         raise InvalidNotification("content.from", expected)
-    return {"from": content.from_}
+    return EmailParts({"from": content.from_})
 
 
-def _email_parts(content: Content, allowed_headers: Collection[str]) -> Mapping[str, object]:
+def _email_parts(
+    content: Content, allowed_headers: Collection[str], *, may_inline: bool
+) -> EmailParts:
     parts: dict[str, object] = {}
     if content.from_ is not None:
         parts["from"] = str(checked_mailbox(content.from_, "content.from"))
+    if content.mime is not None:
+        use = _blob_use(content.mime, f"content.{MIME}", is_mail=True)
+        return EmailParts({**parts, MIME: use.id}, [use])
     if reply_to := _mailboxes(content.reply_to, "content.reply_to", MAX_REPLY_TO):
         parts["reply_to"] = reply_to
     cc = _mailboxes(content.cc, "content.cc", MAX_COPIES)
@@ -95,12 +110,18 @@ def _email_parts(content: Content, allowed_headers: Collection[str]) -> Mapping[
     parts |= {name: given for name, given in (("cc", cc), ("bcc", bcc)) if given}
     if content.headers:
         parts["headers"] = _headers(content.headers, allowed_headers)
-    if content.attachments:
-        parts["attachments"] = _attachments(content.attachments)
-    return parts
+    if not content.attachments:
+        return EmailParts(parts)
+    uses = _file_uses(content.attachments, may_inline=may_inline)
+    parts[ATTACHMENTS] = [
+        FileDocument(each.filename, each.content_type, use.id, each.content_id)
+        for each, use in zip(content.attachments, uses, strict=True)
+    ]
+    return EmailParts(parts, uses)
 
 
-def _attachments(given: Sequence[AttachmentDocument]) -> Sequence[FileDocument]:
+def _file_uses(given: Sequence[AttachmentDocument], *, may_inline: bool) -> Sequence[BlobUse]:
+    """Checks the files; returns the blob of each."""
     if len(given) > MAX_FILES:
         raise InvalidNotification("content.attachments", f"at most {MAX_FILES} files")
     for n, each in enumerate(given):
@@ -117,8 +138,34 @@ def _attachments(given: Sequence[AttachmentDocument]) -> Sequence[FileDocument]:
             expected = f"{CONTENT_ID_EXPECTED}, each once"
             raise InvalidNotification(f"content.attachments.{n}.content_id", expected)
     return [
-        FileDocument(each.filename, each.content_type, each.data, each.content_id) for each in given
+        _file_use(each, f"content.attachments.{n}", may_inline=may_inline)
+        for n, each in enumerate(given)
     ]
+
+
+def _file_use(each: AttachmentDocument, field: str, *, may_inline: bool) -> BlobUse:
+    if each.blob is not None:
+        if each.data is not None:
+            raise InvalidNotification(f"{field}.blob", "null beside data: a file is one of both")
+        return _blob_use(each.blob, f"{field}.blob")
+    if each.data is None:
+        expected = f"{DATA_EXPECTED}; or blob, the id of an uploaded file"
+        raise InvalidNotification(f"{field}.data", expected)
+    if not may_inline:
+        expected = "null in a batch: upload the file to /v1/blobs and refer to it by blob"
+        raise InvalidNotification(f"{field}.data", expected)
+    try:
+        data = decoded_data(each.data)
+    except ValueError as error:
+        raise InvalidNotification(f"{field}.data", str(error)) from error
+    return BlobUse(blob_id(data), f"{field}.data", data)
+
+
+def _blob_use(text: str, field: str, *, is_mail: bool = False) -> BlobUse:
+    try:
+        return BlobUse(BlobId(checked_blob_id(text)), field, is_mail=is_mail)
+    except ValueError as error:
+        raise InvalidNotification(field, str(error)) from error
 
 
 def _mailboxes(given: str | Sequence[str] | None, field: str, most: int) -> Sequence[str]:

@@ -10,11 +10,13 @@ from typing import Any, Final
 from notifier.api.requests import MAX_COPIES, MAX_REPLY_TO
 from notifier.api.rules import AddressKind
 from notifier.api.submission.address_schemas import recipient_schema
+from notifier.domain.blobs import BLOB_ID_PATTERN
 from notifier.domain.mail_files import MAX_FILES
 from notifier.domain.mail_headers import MAX_HEADERS
 
 _NULL: Final = {"type": "null"}
-_ONLY_EMAIL: Final = ("reply_to", "cc", "bcc", "headers", "attachments")
+_ONLY_EMAIL: Final = ("reply_to", "cc", "bcc", "headers", "attachments", "mime")
+_BLOB: Final = {"type": "string", "pattern": BLOB_ID_PATTERN}
 _SMS_SENDER: Final = r"^(\+[1-9][0-9]{1,14}|[0-9]{3,8}|[A-Za-z][A-Za-z0-9]{0,10})$"
 _MESSAGE_IDS: Final = "^<[a-z0-9.@-]{1,250}>( <[a-z0-9.@-]{1,250}>){0,2}$"
 _HEADERS: Final = {
@@ -40,14 +42,31 @@ _HEADERS: Final = {
     },
     "additionalProperties": {"type": "string", "pattern": "^[!-~]{1,900}$"},
 }
+_DATA: Final = {
+    "type": "string",
+    "pattern": "^([A-Za-z0-9+/]{4})*$",
+    "contentEncoding": "base64",
+}
 _FILE: Final = {
     "properties": {
         "filename": {"pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$"},
         "content_type": {"pattern": "^(application|audio|font|image|text|video)/[a-z0-9]{1,63}$"},
-        "data": {"pattern": "^([A-Za-z0-9+/]{4})*$", "contentEncoding": "base64"},
         "content_id": {"anyOf": [_NULL, {"pattern": "^[A-Za-z0-9._@+-]{1,200}$"}]},
-    }
+    },
+    "anyOf": [
+        {"properties": {"data": _DATA, "blob": _NULL}, "required": ["data"]},
+        {"properties": {"blob": _BLOB, "data": _NULL}, "required": ["blob"]},
+    ],
 }
+ONLY_MIME: Final = {
+    "properties": {
+        "mime": _BLOB,
+        **dict.fromkeys(("subject", "body", "html", "data"), _NULL),
+        **dict.fromkeys(("reply_to", "cc", "bcc", "headers", "attachments"), _NULL),
+    },
+    "required": ["mime"],
+}
+"""A content that is a whole mail."""
 
 
 def head_schemas(kind: AddressKind) -> dict[str, Any]:
@@ -63,6 +82,7 @@ def head_schemas(kind: AddressKind) -> dict[str, Any]:
         "bcc": _mailboxes(mailbox, MAX_COPIES // 2),
         "headers": _nullable(_HEADERS),
         "attachments": _nullable({"type": "array", "maxItems": MAX_FILES, "items": _FILE}),
+        "mime": _nullable(_BLOB),
     }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from litestar.types import Scope
 
 from notifier.api.requests import MAX_KEY_LENGTH, Submit
+from notifier.domain.blobs import ATTACHMENTS, BlobUse
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.idempotency import IdempotencyKey, digest, key_digest
@@ -36,9 +38,15 @@ class RequestKeys:
         self._mode = mode
 
     def key_of(
-        self, submit: Submit, body: bytes | msgspec.Raw, number: int | None, *, tenant: TenantId
+        self,
+        submit: Submit,
+        body: bytes | msgspec.Raw,
+        number: int | None,
+        blobs: Sequence[BlobUse] = (),
+        *,
+        tenant: TenantId,
     ) -> IdempotencyKey | None:
-        """Returns the key of a submit with this valid body, None if it has none.
+        """Returns the key of a submit with this valid body and these blobs, None if it has none.
 
         `number` is its place in a batch, None for a single submit. Raises InvalidNotification if
         the field and the header of a single submit have different keys.
@@ -55,7 +63,7 @@ class RequestKeys:
             return None
         return IdempotencyKey(
             digest=key_digest(tenant, self._mode, key),
-            body=digest(canonical_json(bytes(body))),
+            body=digest(canonical_json(bytes(body), blobs)),
         )
 
 
@@ -81,14 +89,26 @@ def checked_key(submit: Submit) -> str | None:
     return key
 
 
-def canonical_json(body: bytes) -> bytes:
+def canonical_json(body: bytes, blobs: Sequence[BlobUse] = ()) -> bytes:
     """Returns the same bytes for every spelling of a submit, whose key is left out.
 
     Members are sorted, white space and escapes that JSON does not need are left out, and 1.0 is 1.
+    A file counts by its blob, also if its data is in the body: `blobs` are those of the files.
     """
     document = _DECODER.decode(body)
     document.pop(_FIELD, None)
+    for use in blobs:
+        if use.data is not None:
+            _refer(document, use)
     return msgspec.json.encode(document, order="sorted")
+
+
+def _refer(document: dict[str, Any], use: BlobUse) -> None:
+    """Write a blob in place of the data of the file that it was made of."""
+    _, _, number, _ = use.field.split(".")
+    file = document["content"][ATTACHMENTS][int(number)]
+    del file["data"]
+    file["blob"] = use.id
 
 
 def _number(text: str) -> float | int:

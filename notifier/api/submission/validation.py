@@ -17,8 +17,14 @@ from notifier.api.requests import Content, Submit
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.api.submission.addresses import check_prefix, checked_recipient
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
-from notifier.api.submission.email_fields import RECIPIENT_NAME, checked_mailbox, sender_parts
+from notifier.api.submission.email_fields import (
+    RECIPIENT_NAME,
+    EmailParts,
+    checked_mailbox,
+    sender_parts,
+)
 from notifier.api.submission.idempotency import NO_KEYS, RequestKeys, checked_key
+from notifier.api.submission.submit_blobs import files_fault
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NO_FEATURES, features_of
@@ -77,23 +83,24 @@ class SubmitValidator:
     ) -> NewNotification:
         """Returns the notification, with a new id, and with its key of `keys`.
 
-        That of a test key goes to the channel for tests. `number` is its place in a batch. Raises
-        InvalidNotification with all wrong fields, RequestRefused for a body that is not JSON.
+        That of a test key goes to the channel for tests. `number` is its place in a batch, where
+        files must be blobs. Raises InvalidNotification with all wrong fields, RequestRefused for a
+        body that is not JSON.
         """
         submit = _SUBMIT.decode_or_find_faults(body)
         if isinstance(submit, DecodedFields):
             right = Submit(**{**_NOTHING, **submit.values})
             raise InvalidNotification.of(self._faults(right, sender, submit.faults))
         try:
-            new = self._validated(submit, sender)
-            key = keys.key_of(submit, body, number, tenant=new.tenant)
+            new = self._validated(submit, sender, is_single=number is None)
+            key = keys.key_of(submit, body, number, new.blobs, tenant=new.tenant)
             return new if key is None else replace(new, key=key)
         except InvalidNotification as error:
             raise InvalidNotification.of(self._faults(submit, sender) or [error]) from error
 
-    def _validated(self, submit: Submit, sender: Sender) -> NewNotification:
+    def _validated(self, submit: Submit, sender: Sender, *, is_single: bool) -> NewNotification:
         delay, mailbox = self._delay(submit), self._mailbox(submit)
-        parts = self._parts(submit, mailbox.name)
+        parts, blobs = self._parts(submit, mailbox.name, may_inline=is_single)
         is_test = sender.mode is Mode.TEST
         channel = self._rules.test_channel if is_test else submit.channel
         return NewNotification(
@@ -109,6 +116,7 @@ class SubmitValidator:
             features=features_of(parts) if parts and not is_test else NO_FEATURES,
             tenant=_tenant(submit, sender),
             test_channel=submit.channel if is_test else "",
+            blobs=blobs,
         )
 
     def _faults(
@@ -148,18 +156,21 @@ class SubmitValidator:
         return NamedAddress("", recipient)
 
     def _content(self, submit: Submit) -> bytes:
-        return self._encoded(submit, self._parts(submit))
+        return self._encoded(submit, self._parts(submit, may_inline=True).parts)
 
-    def _parts(self, submit: Submit, name: str = "") -> Mapping[str, object]:
+    def _parts(self, submit: Submit, name: str = "", *, may_inline: bool) -> EmailParts:
         """Returns the parts of the content beside its text; `name` is that of the recipient."""
-        kind, content = self._channel(submit).address, submit.content
+        kind, content, rules = self._channel(submit).address, submit.content, self._rules
         check_content(kind, content)
-        parts = sender_parts(kind, content, self._rules.allowed_headers)
+        parts, blobs = sender_parts(kind, content, rules.allowed_headers, may_inline=may_inline)
+        inline = [use.data for use in blobs if use.data is not None]
+        if fault := files_fault(sum(map(len, inline)), rules.max_attachment_bytes):
+            raise fault
         if name:
             parts = {**parts, RECIPIENT_NAME: name}
         if zone := _time_zone(submit):
             parts = {**parts, TIME_ZONE: zone}
-        return parts
+        return EmailParts(parts, blobs)
 
     def _encoded(self, submit: Submit, parts: Mapping[str, object]) -> bytes:
         return encode_content(submit.content, max_bytes=self._rules.max_content_bytes, others=parts)

@@ -26,6 +26,7 @@ from notifier.ports.provider import Envelope
 MASK: Final = "***"
 MIN_SECRET_LENGTH: Final = 6
 """Characters. A shorter secret is easily guessed, and masking it would hide much innocent text."""
+FILE_COPIES: Final = 6
 _REDIRECTS: Final = range(300, 400)
 
 
@@ -60,6 +61,11 @@ class HttpProvider:
     def name(self) -> str:
         """Implements ports.provider.Provider."""
         return self._name
+
+    @property
+    def file_copies(self) -> int:
+        """Implements ports.provider.CopiesFiles: in base64, as a text, as a body, and as sent."""
+        return FILE_COPIES
 
     async def send(self, envelope: Envelope) -> Outcome:
         """Implements ports.provider.Provider."""

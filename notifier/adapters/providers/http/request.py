@@ -13,12 +13,15 @@ import msgspec
 from minijinja import Environment, TemplateError
 from yarl import URL
 
+from notifier.adapters.providers.http.files import content_with_files
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.adapters.providers.settings import check_login
 from notifier.domain.errors import ConfigError
 from notifier.ports.provider import Envelope
 
 _FUEL: Final = 100_000
+_BYTES_PER_FUEL: Final = 3
+"""Of files: a template may write each of them several times. One unit writes about 16 bytes."""
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -28,7 +31,7 @@ _VARIABLES: Final = frozenset(
 _CONTENT: Final = frozenset(
     {
         *("subject", "body", "html", "data"),
-        *("from", "reply_to", "cc", "bcc", "headers", "attachments"),
+        *("from", "reply_to", "cc", "bcc", "headers", "attachments", "mime"),
     }
 )
 _FUNCTIONS: Final = frozenset(
@@ -99,14 +102,19 @@ class Templates:
             "claim": envelope.claim,
             "channel": str(envelope.queue.channel),
             "priority": str(envelope.queue.priority),
-            "content": envelope.content,
+            "content": content_with_files(envelope),
         }
+        if envelope.files:
+            self._engine.fuel = _FUEL + sum(map(len, envelope.files.values())) // _BYTES_PER_FUEL
         try:
             return Request(
                 self._url(variables), self._all_headers(variables, envelope), self._body(variables)
             )
         except (TemplateError, ValueError, TypeError) as error:  # ValueError: Unicode, URL, JSON
             raise Unrenderable(_message(error)) from error
+        finally:
+            if envelope.files:
+                self._engine.fuel = _FUEL
 
     def check_json(self, recipient: str) -> None:
         """Raises ConfigError if `json` renders no JSON for a notification whose content is numbers.

@@ -16,13 +16,14 @@ import msgspec
 
 from notifier.adapters.providers.smtp.addresses import DOMAIN, Mailbox, Unsendable
 from notifier.adapters.providers.smtp.headers import address_header, text_header
+from notifier.adapters.providers.smtp.mail_text import MailText
 from notifier.adapters.providers.smtp.parts import Attachment, mime_body
+from notifier.domain.blobs import ATTACHMENTS
 from notifier.domain.mail_files import (
     FileDocument,
     checked_content_id,
     checked_content_type,
     checked_filename,
-    decoded_data,
 )
 from notifier.domain.mail_headers import is_structured
 from notifier.ports.provider import Envelope
@@ -72,16 +73,17 @@ class Recipients:
         return list(by_spec.values())
 
 
-def compose(envelope: Envelope, recipients: Recipients, sender: Sender, at: datetime) -> bytes:
-    """The mail for DATA, without dot-stuffing. Raises Unsendable.
+def compose(envelope: Envelope, recipients: Recipients, sender: Sender, at: datetime) -> MailText:
+    """The mail for DATA. Raises Unsendable.
 
     The Message-ID is the same for every attempt, so that a receiver may discard a duplicate.
     """
     content = envelope.content
     try:
         headers = _headers(envelope, recipients, sender, at)
-        files = _attachments(content) if "attachments" in content else ()
-        return headers + mime_body(_text(content, "body"), _text(content, "html"), files)
+        body, html = _text(content, "body"), _text(content, "html")
+        files = _attachments(envelope) if ATTACHMENTS in content else ()
+        return MailText([headers, *mime_body(body, html, files)])
     except UnicodeError as error:
         raise Unsendable("content", f"{type(error).__name__}: {error}") from error
 
@@ -132,19 +134,27 @@ def sender_of(content: Mapping[str, object], default: Sender, domain: str) -> Se
     return default if text is None else Sender.parse(text, domain)
 
 
-def _attachments(content: Mapping[str, object]) -> Sequence[Attachment]:
+def _attachments(envelope: Envelope) -> Sequence[Attachment]:
     try:
         return [
             Attachment(
                 filename=checked_filename(each.filename),
                 content_type=checked_content_type(each.content_type),
-                data=decoded_data(each.data),
+                data=file_of(envelope, each.blob),
                 content_id=checked_content_id(each.content_id or ""),
             )
-            for each in msgspec.convert(content["attachments"], list[FileDocument])
+            for each in msgspec.convert(envelope.content[ATTACHMENTS], list[FileDocument])
         ]
     except ValueError as error:  # also msgspec's
         raise Unsendable("content", f"attachments: {error}") from error
+
+
+def file_of(envelope: Envelope, blob: str) -> bytes:
+    """Return the bytes of a blob. Raises Unsendable."""
+    data = envelope.files.get(blob)
+    if data is None:
+        raise Unsendable("blob_missing", "a file of the mail was not loaded")
+    return data
 
 
 def _mailboxes(content: Mapping[str, object], key: str) -> Sequence[Mailbox]:

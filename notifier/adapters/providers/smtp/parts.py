@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from base64 import encodebytes
 from binascii import b2a_qp
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from typing import Final
 from urllib.parse import quote
 
 from notifier.adapters.providers.smtp.headers import MAX_LINE_LENGTH
+from notifier.adapters.providers.smtp.mail_text import Base64File, Piece
 
+_Pieces = list[bytes | Piece]
 _PLAIN_FILENAME: Final = re.compile(r"[A-Za-z0-9 ._()-]{1,60}")
 _MAX_SECTION_LENGTH: Final = 50
 _NEXT: Final = "\r\n "
@@ -31,7 +32,9 @@ class Attachment:
     content_id: str = ""
 
 
-def mime_body(body: str | None, html: str | None, attachments: Sequence[Attachment] = ()) -> bytes:
+def mime_body(
+    body: str | None, html: str | None, attachments: Sequence[Attachment] = ()
+) -> list[bytes | Piece]:
     """Return the headers that describe the content, and the content.
 
     Body and HTML are alternatives, the richer one last (RFC 2046, section 5.1.4). Files of the HTML
@@ -42,19 +45,22 @@ def mime_body(body: str | None, html: str | None, attachments: Sequence[Attachme
     part = _text_parts(body, html, [_file(each, "inline") for each in inside])
     if others:
         part = _multipart("mixed", [part, *(_file(each, "attachment") for each in others)])
-    return _MIME + part
+    return [_MIME, *part]
 
 
-def _text_parts(body: str | None, html: str | None, inside: Sequence[bytes]) -> bytes:
+def _text_parts(body: str | None, html: str | None, inside: Sequence[_Pieces]) -> _Pieces:
     if html is None:
-        return _part("plain", body or "")
-    rich = _part("html", html)
+        return [_part("plain", body or "")]
+    rich: _Pieces = [_part("html", html)]
     if inside:
         rich = _multipart("related", [rich, *inside], b';\r\n type="text/html"')
-    return rich if body is None else _multipart("alternative", [_part("plain", body), rich])
+    if body is None:
+        return rich
+    plain: _Pieces = [_part("plain", body)]
+    return _multipart("alternative", [plain, rich])
 
 
-def _multipart(subtype: str, parts: Sequence[bytes], parameters: bytes = b"") -> bytes:
+def _multipart(subtype: str, parts: Sequence[_Pieces], parameters: bytes = b"") -> _Pieces:
     # Random: with a predictable boundary a text could end its part.
     boundary = b"=_" + secrets.token_hex(16).encode()
     head = b'Content-Type: multipart/%b%b;\r\n boundary="%b"\r\n' % (
@@ -62,13 +68,13 @@ def _multipart(subtype: str, parts: Sequence[bytes], parameters: bytes = b"") ->
         parameters,
         boundary,
     )
-    lines = [head]
+    pieces: _Pieces = [head, b"\r\n"]
     for part in parts:
-        lines += [b"--%b" % boundary, part]
-    return b"\r\n".join([*lines, b"--%b--\r\n" % boundary])
+        pieces += [b"--%b\r\n" % boundary, *part, b"\r\n"]
+    return [*pieces, b"--%b--\r\n" % boundary]
 
 
-def _file(attachment: Attachment, disposition: str) -> bytes:
+def _file(attachment: Attachment, disposition: str) -> _Pieces:
     head = [
         f"Content-Type: {attachment.content_type}",
         "Content-Transfer-Encoding: base64",
@@ -76,8 +82,7 @@ def _file(attachment: Attachment, disposition: str) -> bytes:
     ]
     if attachment.content_id:
         head.append(f"Content-ID: <{attachment.content_id}>")
-    lines = encodebytes(attachment.data).replace(b"\n", b"\r\n") or b"\r\n"
-    return "\r\n".join([*head, "", ""]).encode() + lines
+    return ["\r\n".join([*head, "", ""]).encode(), Base64File(attachment.data)]
 
 
 def _filename(name: str) -> str:

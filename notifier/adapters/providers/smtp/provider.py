@@ -27,6 +27,7 @@ from notifier.adapters.providers.smtp.reply import ProtocolError
 from notifier.adapters.providers.smtp.session import Mail, Session, StaleSession
 from notifier.adapters.providers.smtp.session_pool import NoFreeSession, SessionPool
 from notifier.adapters.providers.smtp.settings import SmtpSettings
+from notifier.adapters.providers.smtp.whole_mail import compose_whole, is_whole
 from notifier.adapters.providers.verdict import outcome, unsendable
 from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.errors import ConfigError
@@ -34,6 +35,9 @@ from notifier.domain.outcome import Accepted, Outcome, Unavailable
 from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
 
+FREE_TEXT_BYTES: Final = 256 * 1024
+LEAST_BYTES_PER_S: Final = 128 * 1024
+"""A server that takes a large mail slower than this gets none."""
 MIN_GREETING_DELAY_S: Final = 3.0
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
 _EHLO_NAME: Final = re.compile(rf"{_HOST.pattern}|\[[A-Za-z0-9.:-]+\]")  # RFC 5321 4.1.3
@@ -80,7 +84,7 @@ class SmtpProvider:
         except Unsendable as error:
             return unsendable(error.code, error.detail)
         try:
-            begun = await self._text_limit.run(self._begin(mail))
+            begun = await self._limit_of(mail).run(self._begin(mail))
         except TimeoutError:
             return outcome("ambiguous" if mail.may_be_sent else "unavailable", "timeout")
         except NoFreeSession as error:
@@ -90,6 +94,12 @@ class SmtpProvider:
         except (ConnectionLost, ProtocolError) as error:
             return _lost(error, mail)
         return await self._finish(mail, begun) if isinstance(begun, Session) else begun
+
+    def _limit_of(self, mail: Mail) -> TimeLimit:
+        """The limit of the mail up to its final dot: longer for large files."""
+        if mail.message.size <= FREE_TEXT_BYTES:
+            return self._text_limit
+        return TimeLimit(self._text_limit.seconds + mail.message.size / LEAST_BYTES_PER_S)
 
     async def check_session(self) -> Outcome | None:
         """Open a session and end it without a mail; returns what failed, or None."""
@@ -105,6 +115,8 @@ class SmtpProvider:
         self._pool.close()
 
     def _mail(self, envelope: Envelope) -> Mail:
+        if is_whole(envelope.content):
+            return self._whole_mail(envelope)
         recipients = Recipients.of(envelope)
         sender = sender_of(envelope.content, self._sender, self._domain)
         return Mail(
@@ -114,6 +126,19 @@ class SmtpProvider:
             message=compose(envelope, recipients, sender, datetime.now(UTC)),
             id=envelope.id,
             claim=envelope.claim,
+        )
+
+    def _whole_mail(self, envelope: Envelope) -> Mail:
+        whole = compose_whole(envelope, self._domain, datetime.now(UTC))
+        has_sender = "from" in envelope.content
+        own = sender_of(envelope.content, self._sender, self._domain).mailbox
+        return Mail(
+            sender=self._envelope_sender or (own if has_sender else whole.sender),
+            to=Recipients.of(envelope).to,
+            message=whole.text,
+            id=envelope.id,
+            claim=envelope.claim,
+            is_8bit=whole.is_8bit,
         )
 
     async def _begin(self, mail: Mail) -> Session | Outcome:

@@ -22,6 +22,7 @@ from typing import Final
 
 from notifier.adapters.providers.smtp.addresses import Mailbox
 from notifier.adapters.providers.smtp.connection import ConnectionLost, MailConnection
+from notifier.adapters.providers.smtp.mail_text import MailText
 from notifier.adapters.providers.smtp.replies import (
     ReplyRules,
     Step,
@@ -61,16 +62,18 @@ class Mail:
     A server that refuses a copy gets the mail for the others; `refused_copies` then has its address
     and the reply. `may_be_sent` is set when its final dot is written: from then on a lost reply
     means Ambiguous.
+    `is_8bit`: its text is not all ASCII (RFC 6152).
     `id` and `claim` are sent as ENVID (RFC 3461) where the server offers it, so that bounces name
     them.
     """
 
     sender: Mailbox
     to: Mailbox
-    message: bytes
+    message: MailText
     id: NotificationId
     claim: int
     copies: Sequence[Mailbox] = ()
+    is_8bit: bool = False
     refused_copies: list[str] = field(default_factory=list, init=False)
     may_be_sent: bool = field(default=False, init=False)
 
@@ -101,6 +104,7 @@ class Session:
         self._rules = rules
         self._is_pipelined = "pipelining" in extensions
         self._offers_utf8 = "smtputf8" in extensions
+        self._offers_8bit = "8bitmime" in extensions
         self._offers_dsn = "dsn" in extensions
         self._is_fresh = True
         self._needs_reset = False
@@ -122,6 +126,8 @@ class Session:
         """
         if mail.is_utf8 and not self._offers_utf8:
             return unsendable("smtputf8", "the server does not accept UTF-8 addresses")
+        if mail.is_8bit and not self._offers_8bit:
+            return unsendable("8bitmime", "the server takes no text beside ASCII")
         try:
             return await self._begin(mail)
         except ConnectionLost as error:
@@ -262,17 +268,20 @@ class Session:
 
     async def _write_text(self, mail: Mail) -> Outcome | None:
         """Write the text and its final dot; returns the outcome if the server replied before."""
-        text = _stuffed(mail.message)
-        if len(text) > _SHORT_TEXT:
-            self._connection.write(text, replies=1)
+        if mail.message.size <= _SHORT_TEXT:
+            self._write_dot(mail, _stuffed(bytes(mail.message)) + _DOT, replies=1)
+            return None
+        replies = 1
+        for chunk in mail.message.chunks():
+            self._connection.write(_stuffed(chunk), replies=replies)
+            replies = 0
             await self._connection.drain()
             if self._connection.has_reply:
                 reply = await self._connection.reply()
                 self._connection.abort()
                 return self._rules.outcome(Step.DOT, reply)
-            self._write_dot(mail, _DOT, replies=0)
-        else:
-            self._write_dot(mail, text + _DOT, replies=1)
+            await asyncio.sleep(0)  # a local server takes a whole file without a wait
+        self._write_dot(mail, _DOT, replies=0)
         return None
 
     def _write_dot(self, mail: Mail, data: bytes, *, replies: int) -> None:
@@ -294,6 +303,8 @@ class Session:
         command = b"MAIL FROM:<" + mail.sender.spec.encode() + b">"
         if mail.is_utf8:
             command += b" SMTPUTF8"
+        if mail.is_8bit:
+            command += b" BODY=8BITMIME"
         if self._offers_dsn:
             command += f" ENVID={mail.id}.{mail.claim}".encode("ascii")
         return command + b"\r\n"
@@ -307,9 +318,10 @@ def _is_expected(step: Step, reply: Reply) -> bool:
     return reply.code == _GO_AHEAD if step is Step.DATA else reply.is_positive
 
 
-def _stuffed(message: bytes) -> bytes:
-    """The text as DATA needs it, without the final dot: leading dots doubled (RFC 5321 4.5.2).
+def _stuffed(lines: bytes) -> bytes:
+    """Whole lines as DATA needs them: leading dots doubled (RFC 5321 4.5.2).
 
     All lines must end in CRLF.
     """
-    return message.replace(b"\r\n.", b"\r\n..")
+    stuffed = lines.replace(b"\r\n.", b"\r\n..")
+    return b"." + stuffed if stuffed.startswith(b".") else stuffed

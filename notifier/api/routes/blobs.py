@@ -1,0 +1,86 @@
+"""`/v1/blobs`: uploads a file, or a whole mail, that many notifications may refer to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from litestar import Request
+from litestar.types import ASGIApp
+
+from notifier.api.auth.access import principal_of
+from notifier.api.auth.gate import Gate
+from notifier.api.http.body import BodyLimit, read_body
+from notifier.api.http.held_bytes import HeldBytes
+from notifier.api.http.in_flight_limit import InFlightLimit
+from notifier.api.http.query import Query
+from notifier.api.http.raw_response import json_response
+from notifier.api.requests import WHOLE_BODY
+from notifier.api.responses import Blob
+from notifier.api.rules import AddressKind, ApiRules
+from notifier.api.submission.addresses import checked_recipient
+from notifier.api.submission.submit_blobs import SubmitBlobs
+from notifier.domain.errors import InvalidNotification
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId, tenant_id
+from notifier.domain.whole_mail import check_mail
+
+BLOBS: Final = "/v1/blobs"
+MAIL_TYPE: Final = "message/rfc822"
+_UNKNOWN_TYPE: Final = "application/octet-stream"
+_QUERY: Final = Query({"tenant": tenant_id})
+_FREE_BYTES: Final = 64 * 1024
+_MAX_TYPE_LENGTH: Final = 200
+_CREATED: Final = 201
+_OK: Final = 200
+
+
+class BlobRoutes:
+    """Handlers of `/v1/blobs`."""
+
+    def __init__(self, *, blobs: SubmitBlobs, rules: ApiRules, held: HeldBytes, gate: Gate) -> None:
+        self._gate = gate
+        self._blobs = blobs
+        self._held = held
+        self._in_flight = InFlightLimit(rules.max_in_flight)
+        self._limit = BodyLimit(
+            max_bytes=rules.max_attachment_bytes,
+            timeout_s=rules.body_timeout_s,
+            detail=rules.size_limits_text,
+            free_bytes=_FREE_BYTES,
+        )
+
+    async def upload(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        tenant = await self._tenant(request)
+        content_type = request.headers.get("content-type", _UNKNOWN_TYPE)[:_MAX_TYPE_LENGTH]
+        is_mail = content_type.partition(";")[0].strip().lower() == MAIL_TYPE
+        with self._in_flight, self._held.request() as held:
+            data = await read_body(request, self._limit, held)
+            if is_mail:
+                await _check_mail(data)
+            blob, is_new = await self._blobs.put(tenant, data, is_mail=is_mail)
+        document = Blob(id=blob, size_bytes=len(data), content_type=content_type)
+        return json_response(document, status=_CREATED if is_new else _OK)
+
+    async def _tenant(self, request: Request[Any, Any, Any]) -> TenantId:
+        """Returns whose file it is: the key's tenant, or that which a deployment key names."""
+        principal = principal_of(request.scope)
+        named: TenantId | None = _QUERY.parse(request).get("tenant")
+        if principal.tenant is not None:
+            if named not in {None, principal.tenant}:
+                raise InvalidNotification("?tenant", "your own tenant, or none")
+            return principal.tenant
+        tenant = DEFAULT_TENANT if named is None else named
+        if await self._gate.unknown_tenants(principal, {tenant}):
+            raise InvalidNotification("?tenant", "a tenant that exists: PUT /v1/tenants/NAME")
+        return tenant
+
+
+async def _check_mail(data: bytes) -> None:
+    try:
+        sender = await asyncio.to_thread(check_mail, data)
+    except ValueError as error:
+        raise InvalidNotification(WHOLE_BODY, str(error)) from error
+    try:
+        checked_recipient(AddressKind.EMAIL, sender)
+    except InvalidNotification as error:
+        raise InvalidNotification(WHOLE_BODY, f"in From {error.expected}") from error
