@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_NAME_LENGTH: Final = 255
+MAX_TEXT_LENGTH: Final = 1000
+"""Characters of name and address as they are written: it bounds the time of `parse`."""
 NAME_EXPECTED: Final = (
     f"a name of at most {MAX_NAME_LENGTH} characters, without control characters, marks of text "
     'direction and "=?"'
@@ -45,6 +47,8 @@ class NamedAddress:
 
         Raises ValueError, which says what was expected.
         """
+        if len(text) > MAX_TEXT_LENGTH:
+            raise ValueError(f"an address with its name in at most {MAX_TEXT_LENGTH:,} characters")
         if "<" not in text:
             return cls("", text)
         match = _SYNTAX.fullmatch(text)
