@@ -369,8 +369,12 @@ async def test_a_key_is_made_used_and_revoked_over_the_api(api: Api) -> None:
         ({"scopes": ["read"], "tenant": "bank"}, "tenant"),
         ({"scopes": ["read"], "tenant": "shop\n"}, "tenant"),
         ({"scopes": ["read"], "rate_per_s": 0}, "rate_per_s"),
+        ({"scopes": ["read"], "rate_per_s": 1e-300}, "rate_per_s"),
+        ({"scopes": ["read"], "rate_per_s": 5e-324}, "rate_per_s"),
         ({"scopes": ["read"], "note": "a\nb"}, "note"),
         ({"scopes": ["read"], "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+        ({"scopes": ["read"], "expires_at": "9999-12-31T23:59:59-23:59"}, "expires_at"),
+        ({"scopes": ["read"], "expires_at": "9999-12-31T23:59:59.999999Z"}, "expires_at"),
     ],
 )
 async def test_a_wrong_field_of_a_key_is_named(
@@ -432,6 +436,27 @@ async def test_the_rate_of_a_key_is_told_and_a_call_beyond_it_is_refused(api: Ap
         assert response.status == 429
 
 
+@pytest.mark.parametrize("wrong", ["{", '{"notifications": []}', '{"notifications": 1}'])
+async def test_a_batch_that_is_none_costs_a_call(api: Api, wrong: str) -> None:
+    key = await api.key(rate_per_s=0.001)
+    headers = bearer(key) | {"Content-Type": "application/json"}
+    for status in (400, 429):
+        async with api.client.post(f"{NOTIFICATIONS}/batch", data=wrong, headers=headers) as answer:
+            assert answer.status == status
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Origin", "Cookie"])
+async def test_a_header_that_says_who_calls_stands_there_once(api: Api, name: str) -> None:
+    key = await api.key()
+    values = [f"Bearer {key.text}", f"Bearer {(await api.key()).text}"]
+    headers = [("Authorization", values[0]), *((name, value) for value in values)]
+    async with api.client.get("/v1/session", headers=headers) as response:
+        assert response.status == 400
+    twice = [("Authorization", values[0])] * 2
+    async with api.client.get("/v1/session", headers=twice) as response:
+        assert response.status == 200
+
+
 async def test_a_session_stands_for_its_key_until_that_is_revoked(api: Api) -> None:
     key = await api.key(SHOP, (READ,))
     origin = {"Origin": str(api.client._base_url).rstrip("/")}
@@ -465,7 +490,8 @@ async def test_a_session_changes_something_only_from_a_page_of_the_api(api: Api)
     async with api.client.post("/v1/session", json={"key": key.text}) as response:
         session = {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
     own = str(api.client._base_url).rstrip("/")
-    answers = {None: 403, "https://evil.example": 403, "null": 403, own: 200}
+    other_port = own.rpartition(":")[0]
+    answers = {None: 403, "https://evil.example": 403, "null": 403, other_port: 403, own: 200}
     for origin, status in answers.items():
         headers = session | ({} if origin is None else {"Origin": origin})
         async with api.client.put("/v1/tenants/cafe", json={}, headers=headers) as response:

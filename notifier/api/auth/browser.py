@@ -27,9 +27,12 @@ _DEFAULT_PORTS: Final = (":80", ":443")
 
 
 def is_own_origin(origin: str, own_hosts: Sequence[str]) -> bool:
-    """Return whether a page of this origin was served by us, at one of these hosts with port."""
+    """Return whether a page of this origin was served by us, at one of these hosts with port.
+
+    Another port of the same host is another server, which gets the same cookies.
+    """
     _, separator, host = origin.partition("://")
-    return separator != "" and _without_port(host) in map(_without_port, own_hosts)
+    return "" not in {separator, host} and _without_port(host) in map(_without_port, own_hosts)
 
 
 def is_private_host(host: str, known: Sequence[str]) -> bool:
@@ -45,6 +48,11 @@ def is_private_host(host: str, known: Sequence[str]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL with its port, as an origin has it; empty without one."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def host_names(*urls: str) -> tuple[str, ...]:

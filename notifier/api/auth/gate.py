@@ -15,7 +15,7 @@ from notifier.api.auth.access import (
     scope_missing,
     set_principal,
 )
-from notifier.api.auth.browser import host_names, is_own_origin, is_private_host
+from notifier.api.auth.browser import host_names, host_of, is_own_origin, is_private_host
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import add_headers
@@ -66,7 +66,7 @@ class Gate:
         self.auth = auth
         self._address = address
         self._known_hosts = host_names(public_url, host)
-        self._public_host = host_names(public_url)
+        self._public_host = host_of(public_url)
         self._guards_metrics = guards_metrics and auth is not None
 
     def guards(self, access: Access) -> bool:
@@ -82,7 +82,8 @@ class Gate:
     async def admit(self, scope: Scope, access: Access, *, is_safe: bool = False) -> None:
         """Note who makes a request, and charge the call to the key. `is_safe`: it changes nothing.
 
-        Raises RequestRefused (401, 403, 429), and StoreUnavailable for a key that cannot be judged.
+        Raises RequestRefused (400, 401, 403, 429), and StoreUnavailable for a key that cannot be
+        judged.
         """
         headers = self.check_browser(scope)
         if self.auth is None:
@@ -97,9 +98,9 @@ class Gate:
     def check_browser(self, scope: Scope) -> Mapping[bytes, bytes]:
         """Check where a browser has the request from; return the headers that the gate reads.
 
-        Raises RequestRefused (403).
+        Raises RequestRefused (400, 403).
         """
-        headers = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
+        headers = _read_headers(scope)
         if origin := headers.get(b"origin"):
             self._check_origin(scope, origin.decode("latin-1"))
         if self.auth is None:
@@ -156,8 +157,8 @@ class Gate:
             )
 
     def _check_origin(self, scope: Scope, origin: str) -> None:
-        own = (*self._public_host, *host_names(self._address.url(scope)))
-        if not is_own_origin(origin, (*own, self._address.host(scope))):
+        own = (self._public_host, host_of(self._address.url(scope)), self._address.host(scope))
+        if not is_own_origin(origin, own):
             raise _origin_refused("Pages of other sites may not call this API.")
 
     def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
@@ -166,6 +167,20 @@ class Gate:
             raise _origin_refused(
                 "The host of this URL is not known. Set api.public_url, or turn api.auth on."
             )
+
+
+def _read_headers(scope: Scope) -> Mapping[bytes, bytes]:
+    """Return the headers that the gate reads.
+
+    Raises RequestRefused (400) for two different ones of a name: a proxy may have read the other.
+    """
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in _READ_HEADERS and headers.setdefault(name, value) != value:
+            raise RequestRefused(
+                ProblemType.BAD_REQUEST.problem(f"There are two headers {name.decode().title()}.")
+            )
+    return headers
 
 
 def _check_access(principal: Principal, access: Access) -> None:

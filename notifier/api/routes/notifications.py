@@ -39,6 +39,7 @@ from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.submission.validation import Sender, SubmitValidator
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import (
+    DomainError,
     FeatureUnavailable,
     InvalidNotification,
     NotFound,
@@ -136,8 +137,7 @@ class NotificationRoutes:
         with self._batches_in_flight:
             keys = request_keys(request.scope, sender.mode)
             body = await read_json_body(request, self._batch_limit)
-            raws = self._splitter.split(body)
-            await self._gate.charge(request.scope, sender, len(raws))
+            raws = await self._paid_items(body, request, sender)
             items = await self._validate_items(raws, Sender(sender.tenant, sender.mode), keys)
             items = await self._without_unknown_tenants(items, sender)
             items = await self._without_wrong_blobs(items)
@@ -192,6 +192,18 @@ class NotificationRoutes:
             else item
             for item in items
         ]
+
+    async def _paid_items(
+        self, body: bytes, request: Request[Any, Any, Any], sender: Principal
+    ) -> Sequence[bytes]:
+        """Return the items of a batch. Each costs a call, and so does a body that is no batch."""
+        try:
+            raws = self._splitter.split(body)
+        except DomainError:
+            await self._gate.charge(request.scope, sender, 1)
+            raise
+        await self._gate.charge(request.scope, sender, len(raws))
+        return raws
 
     async def _validate_items(
         self, raws: Sequence[bytes], sender: Sender, keys: RequestKeys
