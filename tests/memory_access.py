@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from notifier.api.auth.gate import KeyAuth
@@ -15,7 +15,14 @@ from notifier.domain.audit import AuditEntry
 from notifier.domain.credentials import ENTROPY_BYTES, Credential, KeyId, Mode, new_credential
 from notifier.domain.keys import Key, KeyScope
 from notifier.domain.tenants import Tenant, TenantId
-from notifier.ports.keys import KeyRefusal, KeysRead, TenantRefusal, TokenReply, TokenRequest
+from notifier.ports.keys import (
+    KeyRefusal,
+    KeysRead,
+    KeysState,
+    TenantRefusal,
+    TokenReply,
+    TokenRequest,
+)
 
 
 class MemoryAccess:
@@ -25,7 +32,16 @@ class MemoryAccess:
         self._keys = keys
 
     async def read(self) -> KeysRead:
-        return KeysRead(keys=self._keys, now=datetime.now(UTC))
+        return KeysRead(keys=self._keys)
+
+    async def state(self) -> KeysState:
+        return KeysState(text="", now=datetime.now(UTC))
+
+    async def find(self, ids: Collection[KeyId]) -> Sequence[Key]:
+        return [key for key in self._keys if key.id in ids]
+
+    async def keys(self, tenant: TenantId | None) -> Sequence[Key]:
+        return [key for key in self._keys if tenant in {None, key.tenant}]
 
     async def signing_secret(self) -> bytes:
         return bytes(32)

@@ -113,7 +113,7 @@ class DatabaseAccess:
     async def keys(self) -> Sequence[Key]:
         from notifier.api.auth.documents import Key  # noqa: PLC0415 start-up time
 
-        return list(map(Key.of, (await self._store.read()).keys))
+        return list(map(Key.of, await self._store.keys(None)))
 
     async def revoke_key(self, id_: KeyId) -> None:
         if not await self._store.revoke(id_, self._author, tenant=None):

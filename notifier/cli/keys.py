@@ -14,12 +14,11 @@ from notifier.cli.running import run_async
 from notifier.cli.spans import Span
 from notifier.domain.credentials import KEY_ID, KeyId, Mode
 from notifier.domain.errors import ConfigError
+from notifier.domain.key_rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from notifier.domain.keys import KeyScope, NewKey
 
 if TYPE_CHECKING:
     from notifier.api.auth.documents import CreatedKey, Key
-
-MAX_RATE = 1_000_000
 
 
 def create_keys(
@@ -50,8 +49,9 @@ def create_keys(
     json: AsJson = False,
 ) -> None:
     """Make a key. Only the key itself goes to stdout, once: its hash is what is stored."""
-    if rate is not None and not 0 < rate <= MAX_RATE:
-        raise ConfigError(f"--rate: got {rate:g}, expected a number above 0, up to {MAX_RATE:,}")
+    if rate is not None and not MIN_RATE_PER_S <= rate <= MAX_RATE_PER_S:
+        expected = f"a number from {MIN_RATE_PER_S:f} to {MAX_RATE_PER_S:,.0f}"
+        raise ConfigError(f"--rate: got {rate:g}, expected {expected}")
     new = NewKey(
         tenant=None if tenant is None else tenant_option(tenant),
         mode=Mode.TEST if test else Mode.LIVE,

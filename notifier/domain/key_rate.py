@@ -10,12 +10,20 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+MIN_RATE_PER_S: Final = 0.00001
+"""About one call a day. The debt of a batch is then a span that Postgres can add to an instant."""
+MAX_RATE_PER_S: Final = 1_000_000.0
 SLICE_S: Final = 0.1
 """A process takes the tokens of so long a time at once, for its next calls."""
 MIN_SLICED_RATE: Final = 10.0
 """Below this rate a slice is less than one token: each call asks Postgres."""
 UNUSED_S: Final = 1.0
 """How long a process keeps the tokens of a slice."""
+
+
+def usable_rate(stored: float) -> float:
+    """Return a stored rate, or the nearest one that a key can be held to; the least for NaN."""
+    return min(max(MIN_RATE_PER_S, stored), MAX_RATE_PER_S)
 
 
 def burst(rate_per_s: float) -> float:

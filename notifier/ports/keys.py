@@ -28,21 +28,36 @@ class Author:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysRead:
-    """All keys as of one read, expired ones included. `now` is the time of Postgres's clock.
-
-    `tenants` are all but the default one.
-    """
+    """All keys as of one read, expired ones included; `tenants` are all but the default one."""
 
     keys: Sequence[Key]
-    now: datetime
     tenants: Collection[TenantId] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysState:
+    """`text` is another one after each change of keys and tenants.
+
+    `now` is the time of Postgres's clock.
+    """
+
+    text: str
+    now: datetime
 
 
 class KeyReader(Protocol):
     """Reads the keys and waits for their changes."""
 
+    async def state(self) -> KeysState:
+        """Return what tells whether `read` would return anything else than before."""
+        ...
+
     async def read(self) -> KeysRead:
         """Return all keys, and the names of all tenants."""
+        ...
+
+    async def find(self, ids: Collection[KeyId]) -> Sequence[Key]:
+        """Return those that there are of a few keys."""
         ...
 
     async def wait_for_change(self, timeout_s: float) -> None:
@@ -65,7 +80,11 @@ class KeyRefusal(StrEnum):
 
 
 class KeyStore(Protocol):
-    """Makes and revokes keys. All processes are notified."""
+    """Makes, lists and revokes keys. All processes are notified."""
+
+    async def keys(self, tenant: TenantId | None) -> Sequence[Key]:
+        """Return the keys of a tenant, with None all keys, the oldest first."""
+        ...
 
     async def create(self, new: NewKey, credential: Credential, author: Author) -> Key | KeyRefusal:
         """Store a key; a tenant, and the deployment, have at most MAX_KEYS."""

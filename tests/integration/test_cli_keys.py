@@ -106,6 +106,7 @@ async def test_a_key_of_a_tenant_is_made_listed_and_revoked_and_each_is_audited(
         ("create", "--tenant", "Shop"),
         ("create", "--rate", "0"),
         ("create", "--rate", "nan"),
+        ("create", "--rate", "1e-300"),
         ("create", "--note", "two\nlines"),
         ("create", "--scope", "dance"),
         ("create", "--expires", "soon"),

@@ -16,13 +16,14 @@ from notifier.adapters.postgres.key_rates import PostgresKeyRates, open_key_rate
 from notifier.api.auth.rates import KeyRates
 from notifier.domain.credentials import KeyId, Mode
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.key_rate import Balance, burst
+from notifier.domain.key_rate import MIN_RATE_PER_S, Balance, burst
 from notifier.domain.keys import Key
 from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.lifecycle import background_task, uptime_s
 from notifier.ports.keys import TokenReply, TokenRequest
 
 BOUND_S = 30.0
+MAX_BATCH = 10_000
 
 
 def a_key(name: str, rate_per_s: float | None) -> Key:
@@ -106,6 +107,19 @@ async def test_a_slow_key_gets_each_call_it_may_make(rates: KeyRates) -> None:
     assert 990 < balance.retry_after_s <= 1000
     assert balance.policy == '"key";q=1;w=1000'
     assert balance.state == '"key";r=0;t=1000'
+
+
+async def test_the_debt_of_the_slowest_key_harms_no_other(rates: KeyRates) -> None:
+    slowest = a_key("slowest", MIN_RATE_PER_S)
+    assert await passed(rates, slowest, MAX_BATCH)
+    async with asyncio.TaskGroup() as group:
+        calls = [
+            group.create_task(rates.charge(key, MAX_BATCH))
+            for key in (slowest, a_key("other", 50.0))
+        ]
+    refused, other = (call.result().retry_after_s for call in calls)
+    assert refused > 0
+    assert other == 0
 
 
 async def test_a_batch_above_the_bucket_passes_when_it_is_full_and_leaves_a_debt(

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
+from typing_extensions import override
 
 from harness.tcp_proxy import open_proxy_for
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.api.auth import keyring as module
 from notifier.api.auth.keyring import Keyring
-from notifier.domain.credentials import ENTROPY_BYTES, Credential, Mode, new_credential
+from notifier.domain.credentials import ENTROPY_BYTES, Credential, KeyId, Mode, new_credential
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.keys import Key, KeyScope, NewKey
-from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.lifecycle import background_task, uptime_s
 from notifier.ports.keys import Author, KeysRead
 
@@ -161,28 +163,113 @@ async def test_a_key_expires_also_while_postgres_is_away(
         assert not ring.holds(key)
 
 
-async def test_many_unknown_keys_cost_few_reads(keys: PostgresKeys) -> None:
-    reads = 0
+class CountedKeys(PostgresKeys):
+    """Counts how often all keys are read, and single ones looked up."""
 
-    class Counted(PostgresKeys):
-        async def read(self) -> KeysRead:
-            nonlocal reads
-            reads += 1
-            return await super().read()
+    reads = finds = 0
 
-    ring = Keyring(Counted(keys._connection))
+    @override
+    async def read(self) -> KeysRead:
+        self.reads += 1
+        return await super().read()
+
+    @override
+    async def find(self, ids: Collection[KeyId]) -> Sequence[Key]:
+        self.finds += 1
+        return await super().find(ids)
+
+
+async def test_many_unknown_keys_cost_few_statements_and_none_that_reads_all(
+    keys: PostgresKeys,
+) -> None:
+    counted = CountedKeys(keys._connection)
+    ring = Keyring(counted)
     await ring.read()
     async with asyncio.TaskGroup() as group:
         for _ in range(200):
             text = new_credential(Mode.LIVE, os.urandom(ENTROPY_BYTES)).text
             group.create_task(ring.find(text))
-    assert reads <= 3
+    assert (counted.reads, counted.finds) == (1, 1)
 
 
-async def test_the_use_of_a_key_is_noted_once_a_minute(keys: PostgresKeys) -> None:
+async def test_all_keys_are_read_only_if_something_has_changed(keys: PostgresKeys) -> None:
+    credential = await make(keys)
+    counted = CountedKeys(keys._connection)
+    ring = Keyring(counted)
+    for _ in range(3):
+        await ring.read()
+    assert counted.reads == 1
+    key = await ring.find(credential.text)
+    assert key is not None
+    await keys.note_used({key.id: 0.0})
+    await ring.read()
+    assert counted.reads == 1
+    await keys.put_tenant(TenantId("shop"), note="", author=ADA)
+    await ring.read()
+    assert not await ring.unknown_tenants({TenantId("shop")})
+    await keys.revoke(key.id, ADA, tenant=None)
+    await ring.read()
+    assert await ring.find(credential.text) is None
+    assert counted.reads == 3
+
+
+async def test_a_key_that_was_looked_up_ends_when_it_is_revoked(keys: PostgresKeys) -> None:
+    ring = Keyring(PostgresKeys(keys._connection))
+    await ring.read()
+    credential = await make(keys)
+    assert await ring.find(credential.text)
+    await keys.revoke(credential.id, ADA, tenant=None)
+    await ring.read()
+    assert await ring.find(credential.text) is None
+
+
+async def test_a_server_that_does_not_answer_fails_all_who_wait_at_once(
+    keys: PostgresKeys,
+) -> None:
+    class Silent(CountedKeys):
+        @override
+        async def find(self, ids: Collection[KeyId]) -> Sequence[Key]:
+            self.finds += 1
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    silent = Silent(keys._connection)
+    ring = Keyring(silent, deadline_s=0.2)
+    await ring.read()
+
+    async def judged() -> None:
+        with pytest.raises(StoreUnavailable):
+            await ring.find(new_credential(Mode.LIVE, os.urandom(ENTROPY_BYTES)).text)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(50):
+            group.create_task(judged())
+    assert silent.finds == 1
+
+
+@pytest.mark.parametrize(("stored", "is_held"), [("infinity", True), ("-infinity", False)])
+async def test_a_key_without_a_finite_expiry_is_judged(
+    keys: PostgresKeys,
+    connection: asyncpg.Connection[asyncpg.Record],
+    stored: str,
+    is_held: bool,
+) -> None:
+    credential = await make(keys)
+    await connection.execute(f"UPDATE keys SET expires_at = '{stored}'")
+    ring = Keyring(keys)
+    await ring.read()
+    assert (await ring.find(credential.text) is not None) is is_held
+
+
+@pytest.mark.parametrize("by_session", [False, True])
+async def test_the_use_of_a_key_is_noted_once_a_minute(
+    keys: PostgresKeys,
+    by_session: bool,
+) -> None:
     credential, time = await make(keys), Time()
     ring = Keyring(keys, clock=time)
-    await ring.find(credential.text)
+    await ring.read()
+    assert ring.key(credential.id) if by_session else await ring.find(credential.text)
     await ring.run_once()
     assert (await keys.read()).keys[0].last_used_at is None
     time.ahead_s = module.USED_INTERVAL_S

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from math import inf, nan
 
 import asyncpg
 import pytest
@@ -15,6 +16,7 @@ from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import open_store
 from notifier.domain.credentials import ENTROPY_BYTES, Credential, KeyId, Mode, new_credential
+from notifier.domain.key_rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from notifier.domain.keys import MAX_KEYS, Key, KeyScope, NewKey
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.keys import AuditFilter, Author, KeyRefusal, TenantRefusal
@@ -58,6 +60,16 @@ async def created(keys: PostgresKeys, tenant: TenantId | None = DEFAULT_TENANT) 
     return key
 
 
+@pytest.mark.parametrize("stored", [1e-300, 0.0, -1.0, 1e300, inf, nan])
+async def test_a_stored_rate_that_no_key_can_be_held_to_is_read_as_the_nearest(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record], stored: float
+) -> None:
+    await created(keys)
+    await connection.execute("UPDATE keys SET rate_per_s = $1", stored)
+    (key,) = (await keys.read()).keys
+    assert key.rate_per_s in {MIN_RATE_PER_S, MAX_RATE_PER_S}
+
+
 async def test_a_stored_key_is_read_as_it_was_made_and_its_secret_is_not_stored(
     keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
@@ -72,7 +84,7 @@ async def test_a_stored_key_is_read_as_it_was_made_and_its_secret_is_not_stored(
     assert (key.mode, key.scopes, key.rate_per_s) == (Mode.TEST, (KeyScope.ADMIN,), None)
     assert (key.created_by, key.last_used_at) == ("cli:ada@desk", None)
     assert key.expires_at == at
-    assert key.created_at <= read.now
+    assert key.created_at <= (await keys.state()).now
     for table in ("keys", "audit"):
         stored = await connection.fetchval(f"SELECT string_agg(t::text, ' ') FROM {table} t")
         assert credential.secret not in stored

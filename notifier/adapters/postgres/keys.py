@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -22,12 +23,13 @@ from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
 from notifier.domain.credentials import KeyId, Mode
 from notifier.domain.errors import StoreUnavailable
+from notifier.domain.key_rate import usable_rate
 from notifier.domain.keys import MAX_KEYS, Key, KeyScope
 from notifier.domain.tenants import Tenant, TenantId, tenant_name
-from notifier.ports.keys import KeyRefusal, KeysRead, TenantRefusal
+from notifier.ports.keys import KeyRefusal, KeysRead, KeysState, TenantRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from asyncpg import Record
 
@@ -42,6 +44,8 @@ CHANNEL: Final = "notifier_keys"
 SCOPES: Final = frozenset(KeyScope)
 """A newer version may grant what this one does not know."""
 MODES: Final = frozenset(Mode)
+ROWS_AT_ONCE: Final = 1000
+"""How many keys are made of rows before requests get a turn on the loop."""
 
 
 class PostgresKeys:
@@ -56,16 +60,21 @@ class PostgresKeys:
         self._connection = connection
         self._listener = listener
 
+    async def state(self) -> KeysState:
+        (row,) = await self._connection.fetch(statement("keys_state"))
+        return KeysState(text=row["state"], now=row["now"])
+
     async def read(self) -> KeysRead:
-        async with self._connection.acquire() as connection:
-            rows = await connection.fetch(statement("keys_read"))
-            now = rows[0]["now"] if rows else await connection.fetchval("SELECT now()")
-            tenants = await connection.fetch(statement("tenants_read"))
-        return KeysRead(
-            keys=[_key(row) for row in rows if row["mode"] in MODES],
-            now=now,
-            tenants=[TenantId(row["name"]) for row in tenants],
-        )
+        keys = await self.keys(None)
+        tenants = await self._connection.fetch(statement("tenants_read"))
+        return KeysRead(keys=keys, tenants=[TenantId(row["name"]) for row in tenants])
+
+    async def find(self, ids: Collection[KeyId]) -> Sequence[Key]:
+        return await _keys(await self._connection.fetch(statement("keys_find"), list(ids)))
+
+    async def keys(self, tenant: TenantId | None) -> Sequence[Key]:
+        rows = await self._connection.fetch(statement("keys_read"), tenant, tenant is None)
+        return await _keys(rows)
 
     async def wait_for_change(self, timeout_s: float) -> None:
         if self._listener is None:
@@ -165,6 +174,22 @@ class PostgresKeys:
             return await read_audit(connection, selection)
 
 
+def _instant(stored: datetime | None) -> datetime | None:
+    """Return an instant of Postgres; the driver gives `infinity` without a time zone."""
+    return stored.replace(tzinfo=UTC) if stored and stored.tzinfo is None else stored
+
+
+async def _keys(rows: Sequence[Record]) -> Sequence[Key]:
+    """Return the keys of this version's modes."""
+    keys: list[Key] = []
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        part = rows[start : start + ROWS_AT_ONCE]
+        keys += [_key(row) for row in part if row["mode"] in MODES]
+    return keys
+
+
 def _key(row: Record) -> Key:
     """A row of keys_read.sql."""
     return Key(
@@ -173,11 +198,11 @@ def _key(row: Record) -> Key:
         tenant=row["tenant"],
         mode=Mode(row["mode"]),
         scopes=tuple(KeyScope(scope) for scope in row["scopes"] if scope in SCOPES),
-        rate_per_s=row["rate_per_s"],
+        rate_per_s=None if row["rate_per_s"] is None else usable_rate(row["rate_per_s"]),
         note=row["note"],
         created_by=row["created_by"],
         created_at=row["created_at"],
-        expires_at=row["expires_at"],
+        expires_at=_instant(row["expires_at"]),
         last_used_at=row["last_used_at"],
     )
 

@@ -12,6 +12,7 @@ from msgspec import Meta
 from notifier.api.requests import NO_CONTROL_CHARACTERS, Instant, TenantName
 from notifier.domain import audit, keys, tenants
 from notifier.domain.credentials import Credential, KeyId, Mode
+from notifier.domain.key_rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from notifier.domain.keys import KeyScope
 from notifier.domain.tenants import tenant_name
 
@@ -19,7 +20,7 @@ Note = Annotated[str, Meta(max_length=300, extra_json_schema={"pattern": NO_CONT
 OptionalDocument = Annotated[
     object, Meta(extra_json_schema={"type": ["object", "null"], "additionalProperties": True})
 ]
-Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
+Rate = Annotated[float, Meta(ge=MIN_RATE_PER_S, le=MAX_RATE_PER_S)]
 
 
 class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):

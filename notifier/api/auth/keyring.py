@@ -1,25 +1,30 @@
-"""All keys and tenants, in the memory of this process: read at each change, at least every 4 s.
+"""All keys and tenants, in the memory of this process, which asks for changes at least every 4 s.
 
-While Postgres is unreachable the last read stays in force: known keys hold, and a key that is not
-known cannot be judged. So a revoked key is refused within 5 s wherever Postgres answers.
+It reads all of them only if any has changed, and a key that it does not know by its id: so neither
+many keys nor many requests with keys that do not exist cost much. While Postgres is unreachable the
+last read stays in force: known keys hold, and a key that is not known cannot be judged. So a
+revoked key is refused within 5 s wherever Postgres answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
-from notifier.domain.errors import StoreError
+from notifier.domain.errors import StoreError, StoreUnavailable
 from notifier.domain.keys import find_key
 from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.lifecycle import Clock, uptime_s
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from notifier.domain.credentials import KeyId
     from notifier.domain.keys import Key
@@ -28,7 +33,9 @@ if TYPE_CHECKING:
 
 READ_INTERVAL_S: Final = 4.0
 MIN_READ_INTERVAL_S: Final = 0.25
-"""Between two reads for unknown keys: whoever guesses keys does not load Postgres."""
+"""Between two reads for unknown keys or tenants: whoever guesses keys does not load Postgres."""
+DEADLINE_S: Final = 5.0
+"""How long a request waits at most for a read."""
 USED_INTERVAL_S: Final = 60.0
 _MAKE_ONE: Final = "every request gets 401: `notifier keys create --database` makes the first key"
 
@@ -38,14 +45,25 @@ log = structlog.get_logger(__name__)
 class Keyring:
     """Finds the key of a request. `clock` counts seconds, also while the machine is suspended."""
 
-    def __init__(self, store: KeyReader, *, clock: Clock = uptime_s) -> None:
+    def __init__(
+        self, store: KeyReader, *, deadline_s: float = DEADLINE_S, clock: Clock = uptime_s
+    ) -> None:
         self._store = store
+        self._deadline_s = deadline_s
         self._clock = clock
-        self._keys: Mapping[KeyId, Key] = {}
+        self._keys: dict[KeyId, Key] = {}
         self._tenants: Collection[TenantId] = frozenset()
-        self._expires_at: Mapping[KeyId, float] = {}
+        self._state: str | None = None
+        self._now = datetime.min.replace(tzinfo=UTC)
+        """Postgres's time at `_asked_at`, or later."""
+        self._asked_at = clock()
         self._read_at = -inf
+        """When everything was last asked for; `_looked_at`: any key or tenant that was unknown."""
+        self._looked_at = -inf
         self._reading = asyncio.Lock()
+        """Held by each read, so that what was read first is also replaced first."""
+        self._wanted: set[KeyId] = set()
+        self._failed_at = -inf
         self._used_at: dict[KeyId, float] = {}
         self._noted_at = clock()
         self._failure = ""
@@ -73,17 +91,21 @@ class Keyring:
             self._note_failure(str(error))
 
     async def read(self) -> None:
-        """Read all keys. Raises StoreUnavailable."""
+        """Read all keys and tenants, if any has changed. Raises StoreUnavailable."""
+        async with self._reading:
+            await self._read()
+
+    async def _read(self) -> None:
         asked_at = self._clock()
-        stored = await self._store.read()
-        self._keys = {key.id: key for key in stored.keys}
-        self._tenants = frozenset(stored.tenants)
+        state = await self._store.state()
+        if state.text != self._state:
+            # What changes meanwhile is in both texts, or read again the next time.
+            stored = await self._store.read()
+            self._keys = {key.id: key for key in stored.keys}
+            self._tenants = frozenset(stored.tenants)
+            self._state = state.text
         # From before the read: a key never holds for longer than it is meant to.
-        self._expires_at = {
-            key.id: asked_at + (key.expires_at - stored.now).total_seconds()
-            for key in stored.keys
-            if key.expires_at is not None
-        }
+        self._now, self._asked_at = state.now, asked_at
         self._read_at = asked_at
         if self._failure:
             log.info("keys_read_recovered")
@@ -98,16 +120,10 @@ class Keyring:
         Raises StoreUnavailable for a key that is not known, if Postgres cannot be asked for it.
         """
         key = find_key(text, self._keys)
-        if key is None and self._may_be_new(text):
-            await self._read_again(self._clock())
+        if key is None and (id_ := self._unknown_id(text)):
+            await self._look_up(id_)
             key = find_key(text, self._keys)
-        if key is None:
-            return None
-        now = self._clock()
-        if now >= self._expires_at.get(key.id, inf):
-            return None
-        self._used_at[key.id] = now
-        return key
+        return self._used(key)
 
     async def unknown_tenants(self, tenants: Collection[TenantId]) -> Collection[TenantId]:
         """Return those that do not exist; the default tenant always does.
@@ -116,29 +132,75 @@ class Keyring:
         """
         unknown = frozenset(tenants) - {DEFAULT_TENANT, *self._tenants}
         if unknown:
-            await self._read_again(self._clock())
+            asked_at = self._clock()
+            async with self._turn(asked_at):
+                if self._read_at < asked_at:
+                    await self._space_reads()
+                    await self._read()
         return unknown.difference(self._tenants)
 
     def holds(self, key: Key) -> bool:
         """Whether a key that was found before is still neither revoked nor expired."""
-        return key.id in self._keys and self._clock() < self._expires_at.get(key.id, inf)
+        return key.id in self._keys and (
+            key.expires_at is None or self._postgres_time() < key.expires_at
+        )
 
     def key(self, id_: KeyId) -> Key | None:
-        """Return the key with this id, unless it has expired."""
-        key = self._keys.get(id_)
-        return key if key is not None and self.holds(key) else None
+        """Return the key with this id, unless it has expired. It counts as used."""
+        return self._used(self._keys.get(id_))
 
-    def _may_be_new(self, text: str) -> bool:
+    def _used(self, key: Key | None) -> Key | None:
+        if key is None or not self.holds(key):
+            return None
+        self._used_at[key.id] = self._clock()
+        return key
+
+    def _postgres_time(self) -> datetime:
+        return self._now + timedelta(seconds=self._clock() - self._asked_at)
+
+    def _unknown_id(self, text: str) -> KeyId | None:
         credential = parse_credential(text)
-        return credential is not NO_CREDENTIAL and credential.id not in self._keys
+        is_new = credential is not NO_CREDENTIAL and credential.id not in self._keys
+        return credential.id if is_new else None
 
-    async def _read_again(self, asked_at: float) -> None:
-        """Read all keys, unless that was done since `asked_at`."""
-        async with self._reading:
-            if self._read_at >= asked_at:
+    async def _look_up(self, id_: KeyId) -> None:
+        """Read this key, together with those that other requests wait for."""
+        self._wanted.add(id_)
+        async with self._turn(self._clock()):
+            if id_ not in self._wanted:
                 return
-            await asyncio.sleep(self._read_at + MIN_READ_INTERVAL_S - self._clock())
-            await self.read()
+            await self._space_reads()
+            wanted, self._wanted = self._wanted, set()
+            found = await self._store.find(wanted)
+            if self._read_at == -inf:  # expiry cannot be judged yet
+                await self._read()
+            if found:
+                self._keys.update((key.id, key) for key in found)
+                # Without them the state may be that of the last read: it has not seen them.
+                self._state = None
+
+    async def _space_reads(self) -> None:
+        await asyncio.sleep(self._looked_at + MIN_READ_INTERVAL_S - self._clock())
+        self._looked_at = self._clock()
+
+    @asynccontextmanager
+    async def _turn(self, asked_at: float) -> AsyncIterator[None]:
+        """Hold the lock for a read, for the request's deadline at most.
+
+        A failure since `asked_at` is the answer to all who waited meanwhile: each of them would
+        otherwise wait for a failure of its own, one after the other. Raises StoreUnavailable.
+        """
+        try:
+            async with asyncio.timeout(self._deadline_s), self._reading:
+                if self._failed_at >= asked_at:
+                    raise StoreUnavailable("the keys could not be read")
+                try:
+                    yield
+                except BaseException:
+                    self._failed_at = self._clock()
+                    raise
+        except TimeoutError as error:
+            raise StoreUnavailable("no answer for a key") from error
 
     async def _note_used(self) -> None:
         now, used_at = self._clock(), self._used_at

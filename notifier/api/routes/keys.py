@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from litestar import Request
@@ -21,13 +21,14 @@ from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.rules import ApiRules
 from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.domain import keys
-from notifier.domain.credentials import ENTROPY_BYTES, KeyId, Mode, new_credential
+from notifier.domain.credentials import ENTROPY_BYTES, KEY_ID, KeyId, Mode, new_credential
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.keys import MAX_KEYS, NewKey
 from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
 from notifier.ports.keys import AccessStore, KeyRefusal
 
 KEYS: Final = "/v1/keys"
+MAX_LIFE: Final = timedelta(days=36_525)
 _REQUEST: Final = BodyDecoder(KeyRequest)
 
 
@@ -43,8 +44,8 @@ class KeyRoutes:
     async def read_all(self, request: Request[Any, Any, Any]) -> ASGIApp:
         principal = principal_of(request.scope)
         async with deadline(self._deadline_s):
-            read = await self._store.read()
-        return json_response(KeyPage([Key.of(key) for key in read.keys if _sees(principal, key)]))
+            known = await self._store.keys(principal.tenant)
+        return json_response(KeyPage([Key.of(key) for key in known if _sees(principal, key)]))
 
     async def create(self, request: Request[Any, Any, Any]) -> ASGIApp:
         principal = principal_of(request.scope)
@@ -68,9 +69,8 @@ class KeyRoutes:
         principal = principal_of(request.scope)
         id_ = str(request.path_params["key"])
         async with deadline(self._deadline_s):
-            read = await self._store.read()
-            is_seen = any(key.id == id_ and _sees(principal, key) for key in read.keys)
-            is_gone = is_seen and await self._store.revoke(
+            known = await self._store.find([KeyId(id_)]) if KEY_ID.fullmatch(id_) else ()
+            is_gone = any(_sees(principal, key) for key in known) and await self._store.revoke(
                 KeyId(id_), author_of(request.scope), tenant=principal.tenant
             )
         await self._read_keys()
@@ -98,8 +98,7 @@ def _new_key(requested: KeyRequest, principal: Principal) -> NewKey:
         raise InvalidNotification("mode", "test, as your own key")
     if CONTROL_CHARACTER.search(requested.note):
         raise InvalidNotification("note", ONE_LINE_EXPECTED)
-    if requested.expires_at is not None and requested.expires_at <= datetime.now(UTC):
-        raise InvalidNotification("expires_at", "an instant in the future")
+    _check_expiry(requested.expires_at)
     return NewKey(
         tenant=_tenant(requested, principal),
         mode=requested.mode,
@@ -108,6 +107,13 @@ def _new_key(requested: KeyRequest, principal: Principal) -> NewKey:
         note=requested.note,
         expires_at=requested.expires_at,
     )
+
+
+def _check_expiry(expires_at: datetime | None) -> None:
+    # The difference is also defined for instants that have no year in UTC.
+    if expires_at is None or timedelta() < expires_at - datetime.now(UTC) <= MAX_LIFE:
+        return
+    raise InvalidNotification("expires_at", "an instant in the future, at most 100 years ahead")
 
 
 def _tenant(requested: KeyRequest, principal: Principal) -> TenantId | None:
