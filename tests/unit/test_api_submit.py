@@ -289,6 +289,18 @@ def test_the_size_is_checked_before_the_values() -> None:
     assert caught.value.field == "content"
 
 
+@pytest.mark.parametrize("part", ["metadata", "data"])
+def test_every_depth_at_which_some_parser_gives_up_is_refused(part: str) -> None:
+    head = json.dumps(submit_body())[:-1]
+    for levels in range(850, 1050):
+        value = '{"m":' + "[" * levels + "1" + "]" * levels + "}"
+        document = value if part == "metadata" else f'{{"subject": "x", "data": {value}}}'
+        field = "metadata" if part == "metadata" else "content"
+        with pytest.raises(InvalidNotification) as refused:
+            VALIDATOR.validate(f'{head},"{field}":{document}}}'.encode())
+        assert refused.value.field.partition(".")[0] == field
+
+
 @pytest.mark.parametrize("levels", [1, 31, 32])
 def test_data_may_nest_thirty_two_levels(levels: int) -> None:
     assert validate(content=data(nested(levels))).content

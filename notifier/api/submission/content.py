@@ -138,6 +138,9 @@ def _is_given(part: object) -> bool:
 
 
 def _refuse_unstorable(document: bytes, path: str, *, max_depth: int = MAX_DEPTH) -> None:
-    error = find_unstorable(parse_leniently(document), path, max_depth)
+    try:
+        error = find_unstorable(parse_leniently(document), path, max_depth)
+    except RecursionError as too_deep:
+        raise InvalidNotification(path, NESTING_EXPECTED) from too_deep
     if error:
         raise error
