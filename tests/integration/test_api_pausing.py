@@ -305,7 +305,7 @@ async def test_what_is_no_name_of_a_tenant_is_refused(
     client: aiohttp.ClientSession, name: str
 ) -> None:
     status, problem = await put(client, f"pauses/tenant/{name}", json={})
-    assert (status, problem["errors"][0]["field"]) == (400, "name")
+    assert (status, problem["errors"][0]["field"]) == (404, "name")
 
 
 async def test_a_tenant_is_not_paused_while_a_worker_would_go_on_sending(

@@ -592,7 +592,7 @@ async def test_the_table_hides_the_old_reason_of_a_closed_breaker(cli: Cli, boar
         (("pause", ""), 2, "expected one target"),
         (("resume", "email", "--provider", "smtp"), 2, "expected one target"),
         (("pause", "email", "--tenant", "shop"), 2, "expected one target"),
-        (("pause", "--tenant", "No Name"), 1, "400: name: expected a name like shop"),
+        (("pause", "--tenant", "No Name"), 1, "404: There is no tenant 'No Name'."),
         (("tenants", "quiet", "shop", "--start", "21:00"), 2, "expected --start, --end and"),
         (("tenants", "quiet", "shop"), 1, "404: The tenant has no quiet hours."),
         (("pause", "email", "--for", "soon"), 2, "--for: got 'soon', expected a span such as 90s"),

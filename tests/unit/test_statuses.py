@@ -63,6 +63,7 @@ TABLES = {
 
 OTHER_WORDS_IN_SQL = {
     *("closed", "open", "half_open", "unanswered"),  # of breakers
+    "tenant",  # a kind of hold
     *(
         "accepted",
         "ambiguous",

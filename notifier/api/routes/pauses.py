@@ -98,11 +98,16 @@ def _scope_of(request: Request[Any, Any, Any]) -> Scope:
 
 
 def _check_form(scope: Scope) -> None:
-    """Raises InvalidNotification for what is no name of a tenant. Any tenant may be paused."""
+    """Raises RequestRefused for what is no name of a tenant. Any tenant may be paused."""
     try:
         tenant_id(scope.name)
     except ValueError as error:
-        raise InvalidNotification("name", TENANT_NAME_EXPECTED) from error
+        raise _no_name(scope, TENANT_NAME_EXPECTED) from error
+
+
+def _no_name(scope: Scope, expected: str) -> RequestRefused:
+    detail = f"There is no {scope.kind} {scope.name[:_MAX_NAME_LENGTH]!r}. It is {expected}."
+    return RequestRefused(ProblemType.NOT_FOUND.problem(detail, field="name", expected=expected))
 
 
 def _not_found(field: str, what: str, name: str, known: tuple[str, ...]) -> RequestRefused:
