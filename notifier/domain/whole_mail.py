@@ -97,7 +97,10 @@ def _with_crlf(field: bytes) -> bytes:
 def _sender(field: bytes) -> str:
     """Return the first address. The newer parser of the standard library fails on odd ones."""
     value = field.decode("ascii").partition(":")[2].replace("\r", "").replace("\n", "")
-    addresses = [address for _, address in getaddresses([value])]
+    try:
+        addresses = [address for _, address in getaddresses([value])]
+    except RecursionError:  # comments within comments
+        addresses = []
     if not addresses or not all("@" in address.strip("@") for address in addresses):
         raise ValueError("the field From with an address such as Shop <shop@example.com>")
     return addresses[0]

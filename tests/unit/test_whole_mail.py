@@ -48,6 +48,7 @@ GOOD = [
 ]
 BAD = [
     b"",
+    b"From: " + b"(" * 900 + b"\r\n" + BODY,
     b"no head",
     b"\r\nHello",
     b"Subject: x\r\n\r\n",
