@@ -27,6 +27,7 @@ from notifier.adapters.telemetry.looplag import measure_loop_lag
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.app import broker_check
 from notifier.app.broker_check import BrokerCheck
+from notifier.app.large_blocks import return_large_blocks
 from notifier.app.sending_side import SendingSide
 from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.errors import StoreError
@@ -104,6 +105,7 @@ async def open_process(
     Opens also while Postgres or RabbitMQ is unreachable: then the process is not ready. Raises
     ConfigError if Postgres refuses to let it work.
     """
+    return_large_blocks()
     async with AsyncExitStack() as stack:
         process = await _open_parts(stack, settings, kind)
         process.gates.add_listener(process.sending)

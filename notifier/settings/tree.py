@@ -80,7 +80,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     max_content_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 262_144
     max_request_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = 14 * MIB
-    max_held_bytes: Annotated[int, Meta(ge=MIB, le=64 * 1024 * MIB)] = 128 * MIB
+    max_held_bytes: Annotated[int, Meta(ge=MIB, le=64 * 1024 * MIB)] = 96 * MIB
     max_backlog: Annotated[int, Meta(ge=1)] = 5_000_000
     public_url: PublicUrl = ""
     trusted_proxies: tuple[str, ...] = ()
