@@ -290,3 +290,25 @@ async def test_a_file_is_a_whole_mail_only_once_it_was_uploaded_as_one() -> None
         assert (await post(client, body))[0] == 202
         status, problem = await upload(client, b"no mail", "message/rfc822")
         assert (status, problem["errors"][0]["field"]) == (400, "$")
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "tenant"),
+    [
+        ("", 201, DEFAULT_TENANT),
+        ("?tenant=default", 201, DEFAULT_TENANT),
+        ("?tenant=shop", 201, TenantId("shop")),
+        ("?tenant=Shop", 400, None),
+        ("?owner=shop", 400, None),
+    ],
+)
+async def test_without_a_key_of_a_tenant_an_upload_may_name_one(
+    query: str, status: int, tenant: TenantId | None
+) -> None:
+    store = MemoryStore()
+    async with (
+        open_client(make_api(store)) as client,
+        client.post(f"/v1/blobs{query}", data=io.BytesIO(PDF)) as response,
+    ):
+        assert response.status == status
+        assert [owner for owner, _ in store.blobs] == ([] if tenant is None else [tenant])

@@ -194,7 +194,8 @@ class ProblemType(Enum):
         "overloaded",
         "Too much work is waiting",
         503,
-        "This process handles as many requests as it may, or too many notifications wait.",
+        "This process handles as many requests, or holds as many bytes of files, as it may, or too "
+        "many notifications wait.",
         Repeat.SAFE,
     )
     FEATURE_UNAVAILABLE = Definition(
