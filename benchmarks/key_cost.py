@@ -1,7 +1,8 @@
 """Measures submits per second with a key against without: `python -m benchmarks.key_cost`.
 
 Two API processes work on one database; wrk calls them in turn, so that a change of the machine's
-speed concerns both. What is stored waits: no worker runs.
+speed concerns both. The processor time of the API a submit is the steadier figure where other
+programs run. What is stored waits: no worker runs.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks.bench.children import run_to_end
 from benchmarks.bench.submitting import CONNECTIONS, SCRIPT
@@ -34,31 +36,43 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o711)
         found = asyncio.run(_measure(folder, rounds))
-    base = median(found[WITHOUT])
-    for kind, rates in found.items():
-        ratios = [one / other for one, other in zip(rates, found[WITHOUT], strict=True)]
-        middle = median(ratios)
-        sys.stdout.write(f"{kind:>20}: {median(rates):7,.0f}/s  {middle:.3f} x of {base:,.0f}/s\n")
+    for kind, spans in found.items():
+        pairs = list(zip(spans, found[WITHOUT], strict=True))
+        per_s = median(one.per_s / other.per_s for one, other in pairs)
+        cpu_s = median(one.cpu_s / other.cpu_s for one, other in pairs)
+        rate = median(span.per_s for span in spans)
+        cpu_us = median(span.cpu_s for span in spans) * 1e6
+        sys.stdout.write(
+            f"{kind:>20}: {rate:7,.0f}/s ({per_s:.3f} x), {cpu_us:.0f} us of the API each "
+            f"({1 / cpu_s:.3f} x as many)\n"
+        )
     return 0
 
 
-async def _measure(folder: Path, rounds: int) -> Mapping[str, list[float]]:
+class Span(NamedTuple):
+    """Submits per second, and seconds of the API's processor time for each."""
+
+    per_s: float
+    cpu_s: float
+
+
+async def _measure(folder: Path, rounds: int) -> Mapping[str, list[Span]]:
     with running_stack(folder) as stack:
         async with stack.place() as place:
-            return await asyncio.to_thread(_measure_place, place, folder, rounds)
+            return _measure_place(place, folder, rounds)
 
 
-def _measure_place(place: Place, folder: Path, rounds: int) -> Mapping[str, list[float]]:
+def _measure_place(place: Place, folder: Path, rounds: int) -> Mapping[str, list[Span]]:
     with _api(place, folder / "open", "off") as open_api, _api(place, folder / "k", "keys") as api:
         targets = {
-            WITHOUT: (open_api.api_url, ""),
-            "a key": (api.api_url, _key(api)),
-            "a key with a rate": (api.api_url, _key(api, "--rate", "100000")),
+            WITHOUT: (open_api, ""),
+            "a key": (api, _key(api)),
+            "a key with a rate": (api, _key(api, "--rate", "100000")),
         }
-        found: dict[str, list[float]] = {kind: [] for kind in targets}
+        found: dict[str, list[Span]] = {kind: [] for kind in targets}
         for _ in range(rounds):
-            for kind, (url, key) in targets.items():
-                found[kind].append(_wrk(folder, url, key))
+            for kind, (system, key) in targets.items():
+                found[kind].append(_wrk(folder, system, key))
     return found
 
 
@@ -75,16 +89,25 @@ def _key(system: System, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _wrk(folder: Path, url: str, key: str) -> float:
+def _cpu_s(pid: int) -> float:
+    """The processor time that a process has used."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _wrk(folder: Path, system: System, key: str) -> Span:
+    url, pid = system.api_url, system.children[0].pid
     script = folder / "submit.lua"
     line = f'wrk.headers["Authorization"] = "Bearer {key}"\n' if key else ""
     script.write_text(SCRIPT.read_text() + line)
     how = ["-t1", f"-c{CONNECTIONS}", f"-d{SPAN_S}s", "--timeout", "10s", "-s", str(script)]
+    before_s = _cpu_s(pid)
     said = run_to_end(["wrk", *how, f"{url}/v1/notifications"], {}, SPAN_S + 30)
     seen = json.loads(said.splitlines()[-1])
     if seen["errors"]:
         raise RuntimeError(f"{seen['errors']} of {seen['requests']} were not answered with 202")
-    return float(seen["requests"] / seen["duration_us"] * 1e6)
+    count = seen["requests"]
+    return Span(count / seen["duration_us"] * 1e6, (_cpu_s(pid) - before_s) / count)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ _COLUMNS: Final = ("id", "status", "queue", "recipient", "reason", "code", "ende
 def list_(
     *,
     status: Annotated[str | None, Parameter(help="Such as failed, or failed,expired.")] = None,
+    tenant: Annotated[str | None, Parameter(help="With a deployment key.")] = None,
     channel: Annotated[str | None, Parameter(help="Such as email.")] = None,
     priority: Annotated[str | None, Parameter(help="Such as high,medium.")] = None,
     reason: Annotated[
@@ -46,6 +47,7 @@ def list_(
     """List notifications, newest first. A filter takes several values with commas between them."""
     given = {
         "status": status,
+        "tenant": tenant,
         "channel": channel,
         "priority": priority,
         "reason": reason,

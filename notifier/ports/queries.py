@@ -111,12 +111,14 @@ ALL_LIVE: Final = View()
 class Filter:
     """Selects notifications. A field with several values selects any of them, an empty one all.
 
+    `tenant` is what a caller asked for: the `view` follows it, and alone decides what is looked at.
     `reason`, `provider` and `code` are those of the result. `created_from` and `created_to` are
     seconds since the epoch. `before` is the cursor: results are listed newest first, and only those
     older than this id are returned.
     """
 
     status: tuple[str, ...] = ()
+    tenant: TenantId | None = None
     channel: tuple[str, ...] = ()
     priority: tuple[str, ...] = ()
     reason: tuple[str, ...] = ()

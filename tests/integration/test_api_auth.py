@@ -13,6 +13,7 @@ import aiohttp
 import asyncpg
 import pytest
 from litestar import Litestar
+from yarl import URL
 
 from harness.tcp_proxy import open_proxy_for
 from notifier.adapters.postgres.connection import ConnectionSettings
@@ -253,6 +254,44 @@ async def test_a_notification_is_seen_by_its_tenant_and_the_deployment_alone(api
     for owner in (shop, deployment):
         assert (await api.get(path, owner))[0] == 200
         assert len((await api.get(NOTIFICATIONS, owner))[1]["items"]) == 1
+
+
+async def test_a_deployment_key_lists_one_tenant_and_a_tenant_none_but_itself(api: Api) -> None:
+    shop, deployment = await api.key(SHOP), await api.key()
+    for key in (shop, deployment):
+        await api.submit(key)
+    for name in ("shop", "default", "bank"):
+        path = f"{NOTIFICATIONS}?tenant={name}"
+        _, page = await api.get(path, deployment)
+        expected = [] if name == "bank" else [name]
+        assert [item["tenant"] for item in page["items"]] == expected
+        assert (await api.get(path, shop))[0] == (200 if name == "shop" else 400)
+    status, problem = await api.get(f"{NOTIFICATIONS}?tenant=No", deployment)
+    assert (status, problem["errors"][0]["field"]) == (400, "?tenant")
+
+
+@pytest.mark.parametrize("path", ["//v1/queues", "/v1/queues/", "/v1/%71ueues"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_no_spelling_of_a_path_and_no_head_request_gets_around_the_key(
+    api: Api, path: str, method: str
+) -> None:
+    url = URL(str(api.client._base_url).rstrip("/") + path, encoded=True)
+    async with api.client.request(method, url) as response:
+        assert response.status == 401
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Basic {}", "{}", "Bearer {} {}", "Bearer {},{}", "Bearer", "Token {}", "Bearer	{}"],
+)
+async def test_a_key_in_another_form_is_no_key(api: Api, header: str) -> None:
+    key = await api.key()
+    headers = {"Authorization": header.format(key.text, key.text)}
+    async with api.client.get("/v1/session", headers=headers) as response:
+        assert response.status == 401
+    for good in (f"bearer {key.text}", f"Bearer  {key.text} "):
+        async with api.client.get("/v1/session", headers={"Authorization": good}) as response:
+            assert response.status == 200
 
 
 async def test_only_a_deployment_key_names_the_tenant_of_a_submit(api: Api) -> None:

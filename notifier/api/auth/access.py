@@ -11,6 +11,7 @@ from notifier.api.http.problems import RequestRefused
 from notifier.api.http.request_id import request_id
 from notifier.domain.audit import ANONYMOUS
 from notifier.domain.credentials import Mode
+from notifier.domain.errors import InvalidNotification
 from notifier.domain.keys import Key, KeyScope, granted
 from notifier.ports.keys import Author
 from notifier.ports.queries import Filter, View
@@ -109,7 +110,14 @@ def view_of(principal: Principal) -> View:
 
 
 def seen_by(principal: Principal, selection: Filter) -> Filter:
-    """Return a filter that selects only what a principal sees."""
+    """Return a filter that selects only what a principal sees.
+
+    Raises InvalidNotification if a key of a tenant asks for those of another one.
+    """
+    if principal.tenant is None:
+        return replace(selection, view=View(selection.tenant, principal.mode))
+    if selection.tenant not in {None, principal.tenant}:
+        raise InvalidNotification("?tenant", "none, or the tenant of the key")
     return replace(selection, view=view_of(principal))
 
 

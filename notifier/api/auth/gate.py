@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from notifier.api.auth.rates import KeyRates
     from notifier.api.auth.sessions import Sessions
     from notifier.api.http.public_address import PublicAddress
+    from notifier.domain.credentials import KeyId
     from notifier.domain.key_rate import Balance
     from notifier.domain.keys import Key
     from notifier.domain.tenants import TenantId
 
+MAX_HOLDERS: Final = 10_000
 _BEARER: Final = "bearer "
 _READ_HEADERS: Final = frozenset({b"authorization", b"cookie", b"origin", b"host"})
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="notifier"'}
@@ -68,6 +70,7 @@ class Gate:
         self._known_hosts = host_names(public_url, host)
         self._public_host = host_of(public_url)
         self._guards_metrics = guards_metrics and auth is not None
+        self._holders: dict[KeyId, Principal] = {}
 
     def guards(self, access: Access) -> bool:
         """Whether a route asks anything of its requests."""
@@ -132,18 +135,27 @@ class Gate:
     ) -> Principal:
         given = headers.get(b"authorization")
         if given is not None:
-            return principal_of_key(await _key_of(auth, given.decode("latin-1")))
+            return self._holder(await _key_of(auth, given.decode("latin-1")))
         if cookies := headers.get(b"cookie"):
             key_id = await auth.sessions.key_of(cookies.decode("latin-1"))
             key = None if key_id is None else auth.keyring.key(key_id)
             if key is not None:
                 if not is_safe and b"origin" not in headers:
                     raise _origin_refused("The header Origin is missing.")
-                return principal_of_key(key)
+                return self._holder(key)
         raise RequestRefused(
             ProblemType.KEY_MISSING.problem("Send a key: Authorization: Bearer ntf_live_..."),
             _CHALLENGE,
         )
+
+    def _holder(self, key: Key) -> Principal:
+        """Return the holder of a key, the same object until the keys are read again."""
+        holder = self._holders.get(key.id)
+        if holder is None or holder.key is not key:
+            if len(self._holders) > MAX_HOLDERS:
+                self._holders.clear()
+            holder = self._holders[key.id] = principal_of_key(key)
+        return holder
 
     async def _charge(self, auth: KeyAuth, scope: Scope, key: Key, cost: float) -> None:
         balance = await auth.rates.charge(key, cost)

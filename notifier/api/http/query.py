@@ -18,7 +18,7 @@ from notifier.api.http.problem_types import MAX_ERRORS
 from notifier.api.http.suggestions import suggested
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
-from notifier.domain.tenants import TenantId
+from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
 from notifier.ports.keys import AuditFilter
 from notifier.ports.queries import Filter
 
@@ -171,6 +171,13 @@ def _texts(text: str) -> tuple[str, ...]:
     return values
 
 
+def _tenant(text: str) -> TenantId:
+    try:
+        return tenant_id(text)
+    except ValueError as error:
+        raise ValueError(TENANT_NAME_EXPECTED) from error
+
+
 def _text(text: str) -> str:
     if not _TEXT.fullmatch(text):
         raise ValueError(f"1 to {MAX_TEXT_LENGTH} printable ASCII characters")
@@ -179,6 +186,7 @@ def _text(text: str) -> str:
 
 _PARSERS: Final[Mapping[str, ValueParser]] = {
     "status": partial(_any_of, tuple(Status)),
+    "tenant": _tenant,
     "priority": partial(_any_of, tuple(Priority)),
     "reason": partial(_any_of, tuple(EndReason)),
     "provider": _texts,

@@ -65,7 +65,7 @@ FAILURE_FILTERS: Final = (
     "created_from",
     "created_to",
 )
-NOTIFICATION_FILTERS: Final = ("status", *FAILURE_FILTERS)
+NOTIFICATION_FILTERS: Final = ("status", "tenant", *FAILURE_FILTERS)
 _CONTENT: Final = "content"
 _INCLUDE: Final = parse_include(_CONTENT)
 _CANONICAL_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
