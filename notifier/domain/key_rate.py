@@ -13,6 +13,8 @@ from typing import Final
 MIN_RATE_PER_S: Final = 0.00001
 """About one call a day. The debt of a batch is then a span that Postgres can add to an instant."""
 MAX_RATE_PER_S: Final = 1_000_000.0
+MAX_BATCH: Final = 10_000
+"""Notifications of the largest batch that the settings allow: no call costs more."""
 SLICE_S: Final = 0.1
 """A process takes the tokens of so long a time at once, for its next calls."""
 MIN_SLICED_RATE: Final = 10.0

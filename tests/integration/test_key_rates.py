@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 from typing_extensions import override
 
@@ -16,14 +17,13 @@ from notifier.adapters.postgres.key_rates import PostgresKeyRates, open_key_rate
 from notifier.api.auth.rates import KeyRates
 from notifier.domain.credentials import KeyId, Mode
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.key_rate import MIN_RATE_PER_S, Balance, burst
+from notifier.domain.key_rate import MAX_BATCH, MIN_RATE_PER_S, Balance, burst
 from notifier.domain.keys import Key
 from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.lifecycle import background_task, uptime_s
 from notifier.ports.keys import TokenReply, TokenRequest
 
 BOUND_S = 30.0
-MAX_BATCH = 10_000
 
 
 def a_key(name: str, rate_per_s: float | None) -> Key:
@@ -120,6 +120,17 @@ async def test_the_debt_of_the_slowest_key_harms_no_other(rates: KeyRates) -> No
     refused, other = (call.result().retry_after_s for call in calls)
     assert refused > 0
     assert other == 0
+
+
+async def test_a_clock_that_was_set_back_leaves_no_debt_that_no_call_has_made(
+    rates: KeyRates, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    key = a_key("early", 5.0)
+    assert await passed(rates, key)
+    await connection.execute("UPDATE key_rates SET tat = now() + interval '1 day'")
+    assert await passed(rates, key, MAX_BATCH)
+    debt = await rates.charge(key, 5)
+    assert 0 < debt.retry_after_s <= MAX_BATCH / 5
 
 
 async def test_a_batch_above_the_bucket_passes_when_it_is_full_and_leaves_a_debt(

@@ -12,6 +12,7 @@ from notifier.adapters.postgres.connection import (
 )
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import KeyId
+from notifier.domain.key_rate import MAX_BATCH
 from notifier.ports.keys import TokenReply
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class PostgresKeyRates:
             [request.rate_per_s for request in requests],
             [request.first for request in requests],
             [request.wanted for request in requests],
+            float(MAX_BATCH),
         )
         return {
             KeyId(row["key"]): TokenReply(granted=row["granted"], left=row["left"]) for row in rows
