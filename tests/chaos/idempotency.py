@@ -41,6 +41,8 @@ MIN_KILLS: Final = 3
 TO_REPEAT: Final = frozenset({409, 429, 503})
 MIDNIGHT_AT, FIRST_MINUTE_ENDS_AT = 0.35, 0.7
 """The parts of the submits after which the day changes, and after which its first minute ends."""
+MIDNIGHT_KEYS, HELD_S = 40, 1.2
+"""Keys whose statements are held up over midnight, and for how long before and after it."""
 STATEMENT_S: Final = 6.0
 """A statement that began before midnight has ended after so long, and so before that minute has."""
 POISON: Final = f"ALTER TABLE notifications ADD CHECK (recipient <> '{POISONED_RECIPIENT}')"
@@ -181,7 +183,9 @@ class _Run:
         self._total = len(self._requests)
         self._numbers = count()
         self._answers = list[Answer]()
-        self._may_answer = FIRST_MINUTE_ENDS_AT
+        self._may_answer = MIDNIGHT_AT
+        self._calls = 0
+        self._killed: Process | None = None
         self.counts = Counts()
 
     async def play(self) -> Sequence[Answer]:
@@ -194,8 +198,8 @@ class _Run:
             asyncio.TaskGroup() as group,
         ):
             faults = [
-                group.create_task(fault())
-                for fault in (self._kill, self._lose, self._change_the_day)
+                group.create_task(fault)
+                for fault in (self._kill(), self._lose(), self._change_the_day(session))
             ]
             async with asyncio.TaskGroup() as callers:
                 for _ in range(CALLERS):
@@ -210,22 +214,23 @@ class _Run:
             if self._answered_part() > min(after_kills, self._may_answer):
                 await asyncio.sleep(AGAIN_S)  # a fast machine would be done before the faults
                 continue
-            asks = self._requests.pop()
-            self._answers += await self._answer(session, asks)
+            await self._call_with(session, self._requests.pop())
 
     async def _answer(
-        self, session: aiohttp.ClientSession, asks: Sequence[Ask]
+        self, session: aiohttp.ClientSession, asks: Sequence[Ask], at: Process | None = None
     ) -> Sequence[Answer]:
-        """Repeat a request at any process until it is answered."""
+        """Repeat a request until it is answered, first at this process and then at any."""
         header = f"batch-{next(self._numbers)}"
         while True:
             try:
-                status, document, is_replay = await self._post(session, asks, header)
+                process = at or self._random.choice(self._processes)
+                status, document, is_replay = await self._post(session, process, asks, header)
             except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError):
                 status, document, is_replay = 503, {}, False
             if status not in TO_REPEAT:
                 break
             self.counts.repeats += 1
+            at = None
             await asyncio.sleep(AGAIN_S)
         if len(asks) == 1:
             return [_answered(asks[0], status, document, is_replay=is_replay)]
@@ -234,9 +239,8 @@ class _Run:
         ]
 
     async def _post(
-        self, session: aiohttp.ClientSession, asks: Sequence[Ask], header: str
+        self, session: aiohttp.ClientSession, process: Process, asks: Sequence[Ask], header: str
     ) -> tuple[int, Any, bool]:
-        process = self._random.choice(self._processes)
         url = f"http://{LOOPBACK}:{process.callers.port}/v1/notifications"
         if len(asks) == 1:
             body, headers = asks[0].document(), {HEADER: asks[0].key}
@@ -253,11 +257,13 @@ class _Run:
             for process in self._processes:
                 await asyncio.sleep(self._plan.kill_every_s)
                 process.child.kill()
+                self._killed = process
                 self.counts.kills += 1
                 process.child = self._system.spawn_api_at(
                     process.port, NOTIFIER_DATABASE__URL=process.database
                 )
                 await run_steps_async(process.child.starting())
+                self._killed = None
 
     async def _lose(self) -> None:
         """Drop the answers of one process to its callers, or of Postgres to one process."""
@@ -271,14 +277,36 @@ class _Run:
                     else:
                         self.counts.lost_to_processes += is_lost
 
-    async def _change_the_day(self) -> None:
+    async def _change_the_day(self, session: aiohttp.ClientSession) -> None:
         await self._until_answered(MIDNIGHT_AT)
-        await set_date(self._connection, _at(1, "23:59:59"))
+        while self._calls:  # a process that waits for the lock already begins no other statement
+            await asyncio.sleep(AGAIN_S)
+        await self._pass_midnight(session)
+        self._may_answer = FIRST_MINUTE_ENDS_AT
         await asyncio.sleep(STATEMENT_S)
         await self._until_answered(FIRST_MINUTE_ENDS_AT)
         if await self._connection.fetchval("SELECT test_clock.now() < $1", _at(2, "00:00:59")):
             await set_date(self._connection, _at(2, "00:00:59"))
         self._may_answer = 1.0
+
+    async def _pass_midnight(self, session: aiohttp.ClientSession) -> None:
+        """Submit some keys before and after midnight at once: a lock holds their statements up."""
+        early, late, *_ = [each for each in self._processes if each is not self._killed]
+        asks = [Ask(f"midnight-{number}") for number in range(MIDNIGHT_KEYS)]
+        await set_date(self._connection, _at(1, "23:59:59"))
+        async with asyncio.TaskGroup() as group, self._connection.transaction():
+            await self._connection.execute("LOCK TABLE live IN SHARE MODE")
+            for process in (early, late):
+                group.create_task(self._call_with(session, asks, process))
+                await asyncio.sleep(HELD_S)
+
+    async def _call_with(
+        self, session: aiohttp.ClientSession, asks: Sequence[Ask], at: Process | None = None
+    ) -> None:
+        self._calls += 1
+        answers = await self._answer(session, asks, at)
+        self._calls -= 1
+        self._answers += answers
 
     async def _until_answered(self, part: float) -> None:
         while self._answered_part() < part:

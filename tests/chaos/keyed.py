@@ -14,6 +14,7 @@ from harness.client import Document, submit_body
 MAX_TIMES: Final = 5
 SHARE_WITH_ANOTHER_BODY: Final = 0.04
 SHARE_OF_BATCHES: Final = 0.1
+SHARE_AT_ONCE: Final = 0.5
 BATCH: Final = 12
 POISONED_RECIPIENT: Final = "poison@example.com"
 STORED, REJECTED, REUSED = 202, 400, 422
@@ -60,17 +61,19 @@ class Answer(NamedTuple):
 def requests(submits: int, random: Random) -> Sequence[Sequence[Ask]]:
     """Return requests of one or several submits, each key in 1 to 5 of them, in a random order.
 
-    In each batch the last two are a poisoned submit of a new key and its good twin; and one key of
+    Half of the keys come at once, so that processes store the same key at the same time. In each
+    batch the last two are a poisoned submit of a new key and its good twin; and one key of
     it comes twice.
     """
-    asks = list[Ask]()
-    while len(asks) < submits:
-        key = f"k{len(asks)}"
-        asks += [Ask(key)] * random.randint(1, MAX_TIMES)
+    runs, count = list[Sequence[Ask]](), 0
+    while count < submits:
+        of_key = [Ask(f"k{count}")] * random.randint(1, MAX_TIMES)
         if random.random() < SHARE_WITH_ANOTHER_BODY:
-            asks.append(Ask(key, Body.OTHER))
-    random.shuffle(asks)
-    return list(_grouped(asks[:submits], random))
+            of_key.append(Ask(f"k{count}", Body.OTHER))
+        count += len(of_key)
+        runs += [of_key] if random.random() < SHARE_AT_ONCE else [[ask] for ask in of_key]
+    random.shuffle(runs)
+    return list(_grouped([ask for run in runs for ask in run], random))
 
 
 def _grouped(asks: Sequence[Ask], random: Random) -> Iterable[Sequence[Ask]]:
