@@ -16,7 +16,12 @@ class State(NamedTuple):
 
 PRIORITIES: Final[dict[str, str]] = {"high": "purple", "medium": "blue", "low": "light-blue"}
 
-FINAL_STATUSES: Final[dict[str, str]] = {"sent": "green", "failed": "red", "expired": "orange"}
+FINAL_STATUSES: Final[dict[str, str]] = {
+    "sent": "green",
+    "failed": "red",
+    "expired": "orange",
+    "suppressed": "purple",
+}
 """The final statuses that the dashboards show."""
 FLOW: Final[Mapping[str, str]] = {"accepted": "blue"} | FINAL_STATUSES
 

@@ -11,6 +11,7 @@ from notifier.domain.controls import Breaker, BreakerState, Pause, Scope, ScopeK
 from notifier.domain.due import BEGINNING, DueClass
 from notifier.domain.features import NO_FEATURES
 from notifier.domain.idempotency import IdempotencyKey, digest, key_digest
+from notifier.domain.lookups import Lookup
 from notifier.domain.notification import (
     Channel,
     Claimed,
@@ -91,6 +92,7 @@ def a_notification(
     features: frozenset[str] = NO_FEATURES,
     tenant: TenantId = DEFAULT_TENANT,
     test_channel: str = "",
+    lookups: tuple[Lookup, ...] = (),
 ) -> NewNotification:
     """Return a validated submit."""
     return NewNotification(
@@ -106,6 +108,7 @@ def a_notification(
         features=features,
         tenant=tenant,
         test_channel=test_channel,
+        lookups=lookups,
     )
 
 

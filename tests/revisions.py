@@ -14,6 +14,11 @@ from notifier.adapters.postgres import migrate as migrations
 SCRIPTS: Final = Path(migrations.__file__).parent / "migrations/versions"
 
 
+def all_from(revision: str) -> list[str]:
+    """Return this revision and all later ones, oldest first."""
+    return [each for each in migrations.revisions() if each >= revision]
+
+
 @asynccontextmanager
 async def open_at_revision(
     url: str, revision: str

@@ -52,7 +52,7 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     Status.FAILED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
     Status.EXPIRED: frozenset({Status.SENT, Status.DELIVERED}),
     Status.CANCELLED: frozenset({Status.SENT, Status.DELIVERED}),
-    Status.SUPPRESSED: frozenset(),
+    Status.SUPPRESSED: frozenset({Status.SENT, Status.DELIVERED}),
     Status.DELIVERED: frozenset(),
     Status.UNDELIVERED: frozenset({Status.DELIVERED}),
     Status.LOST: frozenset({Status.SENT}),  # a late Accepted

@@ -22,8 +22,10 @@ from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QuietHoursRoutes
 from notifier.api.routes.session import SessionRoutes
+from notifier.api.routes.suppressions import SuppressionRoutes
 from notifier.api.routes.table import ROUTES
 from notifier.api.routes.tenants import TenantRoutes
+from notifier.api.routes.unsubscribe import UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
 from notifier.api.submission.submit_blobs import SubmitBlobs
@@ -34,6 +36,7 @@ from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
 from notifier.ports.queries import Reader, StatusReader
+from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 
 
 def create_api(
@@ -45,6 +48,9 @@ def create_api(
     quiet_hours: QuietHoursStore,
     features: FeatureCheck,
     blobs: BlobStore,
+    suppressions: SuppressionPort,
+    suppressor: WaitingSuppressor,
+    links: UnsubscribeReader,
     rules: ApiRules,
     readiness: ReadinessCheck,
     metrics: MetricsSource,
@@ -81,6 +87,8 @@ def create_api(
         WorkerRoutes(reader=reader, rules=rules),
         PauseRoutes(status=status, store=pauses, features=features, rules=rules),
         QuietHoursRoutes(store=quiet_hours, features=features, rules=rules),
+        SuppressionRoutes(store=suppressions, suppressor=suppressor, rules=rules),
+        UnsubscribeRoutes(links=links, store=suppressions, suppressor=suppressor, rules=rules),
         HealthRoutes(readiness=readiness, metrics=metrics),
         KeyRoutes(store=access, rules=rules, auth=auth),
         TenantRoutes(store=access, rules=rules),

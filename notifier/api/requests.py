@@ -21,6 +21,9 @@ MAX_REPLY_TO: Final = 20
 MAX_SUBJECT_LENGTH: Final = 998
 """Characters: the longest line of an email (RFC 5322, section 2.1.1)."""
 MAX_KEY_LENGTH: Final = 255
+MAX_TAG_LENGTH: Final = 64
+TOPIC: Final = "^[a-z][a-z0-9_-]{0,63}$"
+TAG: Final = "^[A-Za-z0-9._:/-]+$"
 PRINTABLE_ASCII: Final = "^[ -~]+$"
 MAX_PAUSE_S: Final = 30 * 86_400.0
 WHOLE_BODY: Final = "$"
@@ -173,6 +176,23 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
         ),
     ] = None
     max_tries: Annotated[float, Meta(ge=1, le=100)] | None = None
+    tag: Annotated[
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=MAX_TAG_LENGTH, extra_json_schema={"pattern": TAG}),
+        ]
+        | None,
+        Meta(description="Your label of a campaign or a batch, to find its notifications by."),
+    ] = None
+    topic: Annotated[
+        Annotated[str, Meta(extra_json_schema={"pattern": TOPIC})] | None,
+        Meta(
+            description=(
+                "What the recipient can unsubscribe from, such as newsletter. Absent: "
+                "transactional. Emails with a topic need api.public_url in the settings."
+            )
+        ),
+    ] = None
     metadata: OptionalObject = msgspec.field(default_factory=msgspec.Raw)
     idempotency_key: Annotated[
         Annotated[

@@ -46,6 +46,10 @@ class Accepted(msgspec.Struct):
             )
         ),
     ] = msgspec.UNSET
+    reason: Annotated[
+        str | msgspec.UnsetType,
+        Meta(description="Why it is suppressed; absent with any other status."),
+    ] = msgspec.UNSET
 
 
 class Blob(msgspec.Struct):
@@ -141,8 +145,9 @@ class Attempt(msgspec.Struct):
 class Result(msgspec.Struct):
     """How a notification ended, and when.
 
-    `reason` is null if it was sent, otherwise refused, exhausted, ambiguous, poison or ttl. Later
-    versions may have more. `code` and `detail` are the provider's.
+    `reason` is null if it was sent, otherwise refused, exhausted, ambiguous, poison or ttl; of a
+    suppressed one manual, bounce, complaint, unsubscribe, gone or erased. Later versions may have
+    more. `code` and `detail` are the provider's.
     """
 
     reason: str | None
@@ -178,6 +183,8 @@ class Summary(msgspec.Struct, kw_only=True):
     priority: Priority
     queue: str
     recipient: str
+    tag: str | None
+    topic: str | None
     metadata: JsonObject
     provider: str | None
     reference: str | None
@@ -202,6 +209,8 @@ class Summary(msgspec.Struct, kw_only=True):
             priority=view.queue.priority,
             queue=str(view.queue),
             recipient=view.recipient,
+            tag=view.tag,
+            topic=view.topic,
             metadata=msgspec.Raw(view.metadata),
             provider=view.provider or None,
             reference=view.reference or None,

@@ -11,6 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from notifier.domain.controls import ScopeKind
+from notifier.domain.lookups import NO_LOOKUPS, LookupRules
 from notifier.domain.notification import Priority
 
 
@@ -40,6 +41,7 @@ class ApiRules:
     `host` is where the API listens. `guards_metrics`: metrics need a key, if the API asks for any.
     `test_channel` takes what test keys submit, and nothing else; "": test keys submit nothing.
     `sms_prefixes` are those of the phone numbers that are accepted, all if there are none.
+    `lookups`: by what notifications can be found.
     """
 
     channels: Mapping[str, ChannelRules]
@@ -60,6 +62,7 @@ class ApiRules:
     guards_metrics: bool = False
     test_channel: str = ""
     sms_prefixes: Sequence[str] = ()
+    lookups: LookupRules = NO_LOOKUPS
     max_batches_in_flight: int = 64
     body_timeout_s: float = 30.0
     max_metadata_bytes: int = 16 * 1024

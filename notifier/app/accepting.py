@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Final
+
+import structlog
 
 from notifier.adapters.postgres.blobs import open_blobs
 from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.reader import open_reader
+from notifier.adapters.postgres.suppressions import open_suppressions
 from notifier.adapters.providers.sandbox_in_worker import SANDBOX
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
@@ -20,14 +24,43 @@ from notifier.api.auth.sessions import Sessions
 from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
-from notifier.app.process import Process, connection_settings
+from notifier.app.process import Process, connection_settings, lookup_rules
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
+from notifier.delivery.suppression_check import SuppressionCheck
+from notifier.delivery.unsubscribe_links import UnsubscribeLinks
+from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S
 from notifier.domain.notification import TEST_CHANNEL, Priority
-from notifier.lifecycle import background_task
+from notifier.lifecycle import background_task, repeat
+from notifier.ports.keys import SecretReader
+from notifier.ports.suppressions import SuppressionPasses
+from notifier.recovery.suppressor import Suppressor
 from notifier.scheduling.deployment_status import DeploymentStatus
 from notifier.settings import Settings
+
+LOOKUP_START_INTERVAL_S: Final = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class LookupStart:
+    """Notes whether this process stores lookups of recipients.
+
+    It is repeated, so that two processes with different settings leave no note: see
+    sql/suppressions_scan.sql.
+    """
+
+    def __init__(self, passes: SuppressionPasses, *, is_on: bool) -> None:
+        self._passes = passes
+        self._is_on = is_on
+
+    async def run_once(self) -> None:
+        """Note it. A failure is logged: the next one repeats it."""
+        try:
+            await self._passes.note_lookups(are_kept=self._is_on)
+        except StoreError as error:
+            log.debug("lookup_start_failed", reason=str(error))
 
 
 @asynccontextmanager
@@ -51,17 +84,24 @@ async def open_api(
         open_keys(connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)) as keys,
         _key_auth(settings, keys) as auth,
         open_blobs(connection_settings(settings)) as blobs,
+        open_suppressions(connection_settings(settings)) as suppressions,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
+        check = SuppressionCheck(process.store)
+        links = _unsubscribe_links(process, keys)
         accept = Accept(
             store=process.store,
             observer=process.metrics,
             publisher=publisher,
             features=process.membership.features,
+            steps=(check, links),
             deadline_s=settings.api.request_deadline_s,
             max_backlog=settings.api.max_backlog,
         )
+        group.create_task(check.watch(stop), name="suppression check")
+        start = LookupStart(process.store.suppression_passes, is_on=settings.lookups.recipient)
+        group.create_task(repeat(start, stop, LOOKUP_START_INTERVAL_S), name="lookup start")
         group.create_task(accept.run(), name="accept")
         group.create_task(accept.watch_backlog(stop), name="backlog watch")
         app = create_api(
@@ -72,6 +112,9 @@ async def open_api(
             quiet_hours=process.control_store,
             features=process.membership.features,
             blobs=blobs,
+            suppressions=suppressions,
+            links=links,
+            suppressor=Suppressor(store=process.store.suppression_passes, observer=process.metrics),
             rules=api_rules(settings),
             readiness=process,
             metrics=process.metrics,
@@ -93,17 +136,36 @@ async def open_api(
             accept.close()
 
 
+def _secrets(settings: Settings) -> tuple[bytes, ...]:
+    """The secrets of the settings: the first signs, all verify."""
+    return tuple(secret.encode() for secret in settings.security.secrets)
+
+
+def _unsubscribe_links(process: Process, secret: SecretReader) -> UnsubscribeLinks:
+    settings = process.settings
+    return UnsubscribeLinks(
+        hashes=process.store,
+        secret=secret,
+        secrets=_secrets(settings),
+        public_url=settings.api.public_url,
+        channels=[
+            name
+            for name, channel in settings.channels.items()
+            if AddressKind(channel.address) is AddressKind.EMAIL
+        ],
+    )
+
+
 @asynccontextmanager
 async def _key_auth(settings: Settings, keys: PostgresKeys) -> AsyncIterator[KeyAuth | None]:
     """What the API needs to ask for keys; None if it asks for none."""
     if settings.api.auth == "off":
         yield None
         return
-    secrets = tuple(secret.encode() for secret in settings.security.secrets)
     async with open_key_rates(connection_settings(settings)) as store:
         keyring = Keyring(keys)
         rates = KeyRates(store, deadline_s=settings.api.request_deadline_s)
-        sessions = Sessions(keys, secrets=secrets, session_s=settings.security.session_s)
+        sessions = Sessions(keys, secrets=_secrets(settings), session_s=settings.security.session_s)
         async with background_task(keyring, "keys"), background_task(rates, "key rates"):
             yield KeyAuth(keyring=keyring, rates=rates, sessions=sessions)
 
@@ -149,6 +211,7 @@ def api_rules(settings: Settings) -> ApiRules:
         max_attachment_bytes=settings.content.max_attachment_bytes,
         allowed_headers=settings.content.allowed_headers,
         sms_prefixes=settings.limits.sms_prefixes,
+        lookups=lookup_rules(settings),
         public_url=settings.api.public_url,
         trusted_proxies=settings.api.trusted_proxies,
         host=settings.api.host,

@@ -32,13 +32,15 @@ from notifier.app.sending_side import SendingSide
 from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
+from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, repeat
 from notifier.ports.broker import Broker
-from notifier.recovery import configuration_check, loss_check, pruner
+from notifier.recovery import configuration_check, loss_check, pruner, suppressor
 from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.pruner import Pruner
+from notifier.recovery.suppressor import Suppressor
 from notifier.recovery.sweeper import Sweeper
 from notifier.scheduling.cluster.lease_keeper import LeaseKeeper
 from notifier.scheduling.cluster.membership import Membership, ProcessIdentity
@@ -123,7 +125,11 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     short_timeout = connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)
     access = AccessCheck(short_timeout)
     await _check_access(access)
-    store = await stack.enter_async_context(open_store(connection_settings(settings), worker))
+    store = await stack.enter_async_context(
+        open_store(
+            connection_settings(settings), worker, keeps_references=settings.lookups.reference
+        )
+    )
     heartbeat = await stack.enter_async_context(open_heartbeat(short_timeout, worker, access))
     control_store = await stack.enter_async_context(open_controls(short_timeout, worker))
     gates = QueueGates(
@@ -191,6 +197,7 @@ def _membership(
 
 def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:
     sweeper = Sweeper(store=process.store, observer=process.metrics)
+    suppressing = Suppressor(store=process.store.suppression_passes, observer=process.metrics)
     losses = LossCheck(store=process.store, observer=process.metrics)
     pruning = Pruner(
         store=process.store,
@@ -200,6 +207,7 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         keep_keys=timedelta(seconds=process.settings.idempotency.keep_s),
     )
     group.create_task(sweeper.run(stop), name="sweeper")
+    group.create_task(repeat(suppressing, stop, suppressor.SUPPRESS_INTERVAL_S), name="suppressor")
     group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")
     checking = ConfigurationCheck(
         store=process.store,
@@ -244,6 +252,17 @@ def queues_of(settings: Settings) -> list[QueueKey]:
         for channel in settings.channels
         for priority in Priority
     ]
+
+
+def lookup_rules(settings: Settings) -> LookupRules:
+    """By what notifications can be found."""
+    lookups = settings.lookups
+    return LookupRules(
+        recipient=lookups.recipient,
+        tag=lookups.tag,
+        reference=lookups.reference,
+        metadata_keys=lookups.metadata_keys,
+    )
 
 
 def providers_of(settings: Settings) -> Mapping[Channel, Sequence[str]]:

@@ -61,11 +61,19 @@ _TENANTS: Final = (
     ("delete", "Delete a tenant without keys and waiting notifications."),
 )
 
-for _name, _table, _help in (
-    ("keys", _KEYS, "Make, show and revoke API keys."),
-    ("tenants", _TENANTS, "Make, show and delete tenants."),
+_SUPPRESSIONS: Final = (
+    ("list", "Show suppressions, newest first."),
+    ("add", "Suppress a recipient on a channel."),
+    ("remove", "End a suppression by its id."),
+    ("import", "Add suppressions from a CSV file."),
+)
+
+for _name, _in, _table, _help in (
+    ("suppressions", NOTIFICATIONS, _SUPPRESSIONS, "Recipients to whom nothing may be sent."),
+    ("keys", ACCESS, _KEYS, "Make, show and revoke API keys."),
+    ("tenants", ACCESS, _TENANTS, "Make, show and delete tenants."),
 ):
-    _group_app = App(name=_name, help=_help, group=ACCESS)
+    _group_app = App(name=_name, help=_help, group=_in)
     app.command(_group_app)
     for _verb, _help in _table:
         _group_app.command(f"notifier.cli.{_name}:{_verb}_{_name}", name=_verb, help=_help)

@@ -35,6 +35,18 @@ def list_(
     code: Annotated[
         str | None, Parameter(help="The provider's code, with final values of --status.")
     ] = None,
+    tag: Annotated[str | None, Parameter(help="The caller's label.")] = None,
+    recipient: Annotated[
+        str | None, Parameter(name=["--recipient", "--to"], help="To whom (lookups.recipient).")
+    ] = None,
+    reference: Annotated[
+        str | None, Parameter(help="The provider's id of the message (lookups.reference).")
+    ] = None,
+    metadata: Annotated[
+        dict[str, str] | None,
+        Parameter(help="A key of lookups.metadata_keys: --metadata.KEY VALUE."),
+    ] = None,
+    q: Annotated[str | None, Parameter(help="An id, a recipient or a reference.")] = None,
     created_from: Annotated[str | None, Parameter(help="Not before this instant.")] = None,
     created_to: Annotated[str | None, Parameter(help="Before this instant.")] = None,
     limit: Annotated[
@@ -53,6 +65,11 @@ def list_(
         "reason": reason,
         "provider": provider,
         "code": code,
+        "tag": tag,
+        "recipient": recipient,
+        "reference": reference,
+        "q": q,
+        **{f"metadata.{key}": value for key, value in (metadata or {}).items()},
         "created_from": created_from,
         "created_to": created_to,
     }

@@ -60,6 +60,10 @@ def send(
     time_zone: Annotated[
         str | None, Parameter(help="The recipient's, for quiet hours: Europe/Berlin.")
     ] = None,
+    tag: Annotated[
+        str | None, Parameter(help="Your label of a campaign or a batch, to find it by.")
+    ] = None,
+    topic: Annotated[str | None, Parameter(help="What the recipient can unsubscribe from.")] = None,
     idempotency_key: Annotated[
         str | None, Parameter(help="A repeat with the same key sends nothing.")
     ] = None,
@@ -88,6 +92,8 @@ def send(
                 "send_at": send_at,
                 "time_zone": time_zone,
                 "metadata": metadata,
+                "tag": tag,
+                "topic": topic,
                 "idempotency_key": idempotency_key,
             }
         ),
@@ -155,4 +161,5 @@ async def _send(
 
 def _accepted_line(accepted: Accepted) -> str:
     segments = f", {accepted.segments} segments" if accepted.segments else ""
-    return f"{accepted.id} {accepted.status} on {accepted.queue}{segments}"
+    reason = f", {accepted.reason}" if accepted.reason else ""
+    return f"{accepted.id} {accepted.status} on {accepted.queue}{segments}{reason}"

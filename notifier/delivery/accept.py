@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from notifier.delivery.commit_delay import CommitDelayEstimator
 from notifier.delivery.group_commit import MAX_BATCH, GroupCommit
-from notifier.delivery.keyed_batch import KeyedBatch
+from notifier.delivery.keyed_batch import KeyedBatch, reply_of
 from notifier.domain.errors import (
     IdempotencyKeyInFlight,
     NotifierError,
@@ -24,6 +24,7 @@ from notifier.domain.errors import (
 )
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait
+from notifier.ports.acceptor import Suppressed
 from notifier.ports.store import KeyedInsert
 
 if TYPE_CHECKING:
@@ -64,6 +65,14 @@ class PointerPublisher(Protocol):
         ...
 
 
+class SubmitStep(Protocol):
+    """Changes submits right before they are stored, each time that this is tried."""
+
+    async def apply(self, items: Sequence[NewNotification]) -> Sequence[NewNotification]:
+        """Return the items in their order and with their ids. Raises StoreError."""
+        ...
+
+
 class Accept:
     """Implements ports.acceptor.Acceptor."""
 
@@ -74,10 +83,12 @@ class Accept:
         observer: AcceptObserver,
         publisher: PointerPublisher,
         features: FeatureCheck,
+        steps: Sequence[SubmitStep] = (),
         deadline_s: float,
         max_backlog: int,
     ) -> None:
         self._store = store
+        self._steps = steps
         self._observer = observer
         self._publisher = publisher
         self._features = features
@@ -147,12 +158,14 @@ class Accept:
 
     def _is_key_in_flight(self, item: NewNotification) -> bool:
         """Return whether another item with the same key is being written."""
-        return item.key is not None and self._writing_keys.get(item.key.digest, item) is not item
+        return item.key is not None and self._writing_keys.get(item.key.digest, item).id != item.id
 
     async def _write(self, items: Sequence[NewNotification]) -> Sequence[Reply]:
+        for step in self._steps:
+            items = await step.apply(items)
         if all(item.key is None for item in items):
             await self._store_new(items, keyed=False)
-            replies: Sequence[Reply] = [item.status for item in items]
+            replies: Sequence[Reply] = [reply_of(item) for item in items]
             new = items
         else:
             batch = KeyedBatch(items)
@@ -164,11 +177,17 @@ class Accept:
             new = [
                 item
                 for item, reply in zip(items, replies, strict=True)
-                if isinstance(reply, Status)
+                if isinstance(reply, Status | Suppressed)
             ]
+        self._report(new)
+        return replies
+
+    def _report(self, new: Sequence[NewNotification]) -> None:
         for queue, count in Counter(item.queue for item in new).items():
             self._observer.accepted(queue, count)
-        return replies
+        for item in new:
+            if item.suppressed is not None:
+                self._observer.finished(item.queue, Status.SUPPRESSED, 0.0, item.suppressed)
 
     async def _store_new(
         self, items: Sequence[NewNotification], *, keyed: bool

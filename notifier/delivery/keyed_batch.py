@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from notifier.domain.errors import IdempotencyKeyReused
-from notifier.ports.acceptor import Replayed
+from notifier.ports.acceptor import Replayed, Suppressed
 from notifier.ports.store import KeyOwner
 
 if TYPE_CHECKING:
@@ -44,22 +44,27 @@ class KeyedBatch:
         return [_reply(item, owners, self.firsts) for item in self._items]
 
 
+def reply_of(item: NewNotification) -> Reply:
+    """Return the reply to an item that is stored."""
+    return item.status if item.suppressed is None else Suppressed(item.suppressed)
+
+
 def _reply(
     item: NewNotification,
     owners: Mapping[UUID, KeyOwner],
     firsts: Mapping[UUID, NewNotification],
 ) -> Reply:
     if item.key is None:
-        return item.status
+        return reply_of(item)
     owner = owners.get(item.key.digest) or _owner(firsts[item.key.digest])
     # A key that is this item's own was stored by an earlier write whose answer was lost.
     if owner.id == item.id:
-        return item.status
+        return reply_of(item)
     if owner.body != item.key.body:
         return IdempotencyKeyReused()
-    return Replayed(owner.id, owner.status)
+    return Replayed(owner.id, owner.status, owner.reason)
 
 
 def _owner(item: NewNotification) -> KeyOwner:
     assert item.key is not None  # noqa: S101 a first of its key has one
-    return KeyOwner(item.id, item.key.body, item.status)
+    return KeyOwner(item.id, item.key.body, item.status, item.suppressed)

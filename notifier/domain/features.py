@@ -19,7 +19,7 @@ HOLDS: Final = "holds"
 FEATURES: Final[Mapping[str, Collection[str]]] = {
     "recipient_name": ("recipient_name",),
     "sender": ("from", "reply_to"),
-    "copies": ("cc", "bcc"),
+    "copies": ("cc", "bcc", "suppressed_copies"),
     "headers": ("headers",),
     "attachments": ("attachments",),
     "mime": ("mime",),

@@ -13,8 +13,10 @@ from uuid import UUID
 import msgspec
 
 from notifier.domain.blobs import BlobUse
+from notifier.domain.credentials import Mode
 from notifier.domain.features import NO_FEATURES
 from notifier.domain.idempotency import IdempotencyKey
+from notifier.domain.lookups import Lookup
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 
 TEST_CHANNEL: Final = "test"
@@ -87,6 +89,12 @@ class EndReason(StrEnum):
     AMBIGUOUS = "ambiguous"
     POISON = "poison"
     TTL = "ttl"
+    MANUAL = "manual"
+    BOUNCE = "bounce"
+    COMPLAINT = "complaint"
+    UNSUBSCRIBE = "unsubscribe"
+    GONE = "gone"
+    ERASED = "erased"
 
 
 class QueueKey(msgspec.Struct, frozen=True, order=True, cache_hash=True):
@@ -115,6 +123,8 @@ class NewNotification:
     time from the acceptance until the notification expires. `segments` is that of a text message,
     `features` are those that a worker must understand to send it (domain/features.py); neither is
     stored. `blobs` are those that the content refers to; they are stored before the notification.
+    By `lookups` it can be found. `has_copies`: its content names recipients of copies.
+    `suppressed` says why it may not be sent.
     """
 
     id: NotificationId
@@ -131,10 +141,27 @@ class NewNotification:
     tenant: TenantId = DEFAULT_TENANT
     test_channel: str = ""
     blobs: Sequence[BlobUse] = ()
+    tag: str | None = None
+    topic: str | None = None
+    lookups: tuple[Lookup, ...] = ()
+    has_copies: bool = False
+    suppressed: str | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """Whether it is really delivered."""
+        return Mode.TEST if self.test_channel else Mode.LIVE
+
+    @property
+    def channel(self) -> str:
+        """The channel that the caller asked for."""
+        return self.test_channel or self.queue.channel
 
     @property
     def status(self) -> Status:
         """Its first status."""
+        if self.suppressed is not None:
+            return Status.SUPPRESSED
         return Status.SCHEDULED if self.delay and self.delay > timedelta(0) else Status.QUEUED
 
 
@@ -215,6 +242,8 @@ class NotificationView:
     updated_at: datetime
     due_at: datetime | None
     expires_at: datetime
+    tag: str | None = None
+    topic: str | None = None
     attempts: tuple[AttemptView, ...] = ()
     tenant: TenantId = DEFAULT_TENANT
     test_channel: str = ""

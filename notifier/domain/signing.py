@@ -14,6 +14,7 @@ class Purpose(StrEnum):
     """What a token is for. A token of one purpose is none of another."""
 
     SESSION = "session"
+    UNSUBSCRIBE = "unsubscribe"
 
 
 class Signer:

@@ -9,14 +9,24 @@ from notifier.domain.errors import FeatureUnavailable, IdempotencyKeyReused, Sto
 from notifier.domain.notification import NewNotification, NotificationId, Status
 
 
+class Suppressed(NamedTuple):
+    """The recipient is suppressed for this reason: the notification is stored and never sent."""
+
+    reason: str
+
+
 class Replayed(NamedTuple):
-    """The answer to an earlier submit with the same idempotency key; nothing was stored now."""
+    """The answer to an earlier submit with the same idempotency key; nothing was stored now.
+
+    `reason` is that of a suppressed one.
+    """
 
     id: NotificationId
     status: Status
+    reason: str | None = None
 
 
-Reply = Status | Replayed | IdempotencyKeyReused
+Reply = Status | Suppressed | Replayed | IdempotencyKeyReused
 Refusal = StoreRejected | IdempotencyKeyReused | FeatureUnavailable
 
 

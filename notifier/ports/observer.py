@@ -22,7 +22,15 @@ class RescueReason(StrEnum):
     PROCESS_DIED = "process_died"
 
 
-class AcceptObserver(Protocol):
+class FinishObserver(Protocol):
+    """What each part reports that ends notifications."""
+
+    def finished(self, queue: QueueKey, status: Status, age_s: float, reason: str = "") -> None:
+        """Report a final status, the age since the submit, and the reason of a failure."""
+        ...
+
+
+class AcceptObserver(FinishObserver, Protocol):
     """What accept reports."""
 
     def accepted(self, queue: QueueKey, count: int) -> None:
@@ -43,14 +51,6 @@ class RelayObserver(Protocol):
 
     def published(self, queue: QueueKey, count: int) -> None:
         """Report pointers whose publish the broker confirmed."""
-        ...
-
-
-class FinishObserver(Protocol):
-    """What each part reports that ends notifications."""
-
-    def finished(self, queue: QueueKey, status: Status, age_s: float, reason: str = "") -> None:
-        """Report a final status, the age since the submit, and the reason of a failure."""
         ...
 
 

@@ -112,9 +112,10 @@ class Filter:
     """Selects notifications. A field with several values selects any of them, an empty one all.
 
     `tenant` is what a caller asked for: the `view` follows it, and alone decides what is looked at.
-    `reason`, `provider` and `code` are those of the result. `created_from` and `created_to` are
-    seconds since the epoch. `before` is the cursor: results are listed newest first, and only those
-    older than this id are returned.
+    `recipient` has recipients in their normal form, `metadata` a key and its values. `q` is a
+    recipient or a reference. `reason`, `provider` and `code` are those of the result.
+    `created_from` and `created_to` are seconds since the epoch. `before` is the cursor: results are
+    listed newest first, and only those older than this id are returned.
     """
 
     status: tuple[str, ...] = ()
@@ -124,6 +125,12 @@ class Filter:
     reason: tuple[str, ...] = ()
     provider: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    tag: tuple[str, ...] = ()
+    recipient: tuple[str, ...] = ()
+    reference: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    q: str | None = None
+    id: NotificationId | None = None
     created_from: float | None = None
     created_to: float | None = None
     before: NotificationId | None = None

@@ -234,11 +234,15 @@ class LostFound(NamedTuple):
 
 
 class KeyOwner(NamedTuple):
-    """The notification that an idempotency key belongs to: its id, its body, its first status."""
+    """The notification that an idempotency key belongs to: its id, its body, its first status.
+
+    `reason` is that of a suppressed one.
+    """
 
     id: NotificationId
     body: UUID
     status: Status
+    reason: str | None = None
 
 
 class KeyedInsert(NamedTuple):

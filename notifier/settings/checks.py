@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
+from notifier.domain.lookups import MAX_METADATA_KEYS, METADATA_KEY, METADATA_KEY_EXPECTED
 from notifier.domain.mail_headers import is_allowable_name
 from notifier.domain.notification import Priority
 from notifier.settings.problems import Problems, did_you_mean
@@ -46,6 +47,7 @@ def check(settings: Settings, problems: Problems) -> None:
         if not _PREFIX.fullmatch(prefix):
             expected = "the beginning of a number in E.164 form, like +49"
             problems.wrong("limits.sms_prefixes", prefix, expected)
+    _lookups(settings, problems)
     _channels(settings, problems)
     _priorities(settings, problems)
     if settings.worker.send_timeout_s >= settings.worker.grace_s:
@@ -80,6 +82,17 @@ def _trusted_proxies(settings: Settings, problems: Problems) -> None:
             problems.wrong(
                 "api.trusted_proxies", network, "addresses or networks like 10.0.0.0/8 or ::1"
             )
+
+
+def _lookups(settings: Settings, problems: Problems) -> None:
+    keys = settings.lookups.metadata_keys
+    for key in keys:
+        if not METADATA_KEY.fullmatch(key):
+            problems.wrong("lookups.metadata_keys", key, METADATA_KEY_EXPECTED)
+    if len(set(keys)) < len(keys) or len(keys) > MAX_METADATA_KEYS:
+        problems.wrong(
+            "lookups.metadata_keys", list(keys), f"at most {MAX_METADATA_KEYS} names, each once"
+        )
 
 
 def _channels(settings: Settings, problems: Problems) -> None:

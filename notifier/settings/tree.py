@@ -194,6 +194,15 @@ class IdempotencySettings(Section, frozen=True, kw_only=True):
     keep_s: Annotated[float, Meta(ge=3600, le=604_800)] = 86_400.0
 
 
+class LookupSettings(Section, frozen=True, kw_only=True):
+    """`[lookups]`: by what notifications can be found. Each stores a row per notification."""
+
+    recipient: bool = False
+    tag: bool = True
+    reference: bool = False
+    metadata_keys: tuple[str, ...] = ()
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """`[log]`: `auto` is `console` on a terminal and `json` otherwise."""
 
@@ -246,6 +255,7 @@ class Settings(Section, frozen=True, kw_only=True):
     limits: LimitsSettings = LimitsSettings()
     retention: RetentionSettings = RetentionSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
+    lookups: LookupSettings = LookupSettings()
     log: LogSettings = LogSettings()
     sandbox: SandboxSettings = SandboxSettings()
     security: SecuritySettings = SecuritySettings()

@@ -45,10 +45,13 @@ SHOP, BANK = TenantId("shop"), TenantId("bank")
 ADA: Final = Author(actor="cli:ada@desk")
 SUBMIT, READ, OPERATE, ADMIN = KeyScope
 KEYED: Final = [route for route in ROUTES if route.access.kind is AccessKind.KEY]
-OF_ONE: Final = [route for route in KEYED if route.id in {"getNotification", "revokeKey"}]
+OF_ONE: Final = [
+    route for route in KEYED if route.id in {"getNotification", "revokeKey", "deleteSuppression"}
+]
 SUBMITS: Final = {"submit", "submitBatch"}
 ALL: Final = tuple(KeyScope)
 NOTIFICATIONS: Final = "/v1/notifications"
+SUPPRESSIONS: Final = "/v1/suppressions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +112,18 @@ class Api:
         async with self.client.post(NOTIFICATIONS, json=body, headers=bearer(key)) as response:
             return response.status, await response.json()
 
+    async def suppress(self, key: Credential) -> str:
+        body = {"channel": "email", "recipient": "ada@example.com"}
+        async with self.client.post(SUPPRESSIONS, json=body, headers=bearer(key)) as response:
+            id_: str = (await response.json())["id"]
+            return id_
+
 
 UNKNOWN: Final = {
     "id": "0192f0c1-0000-7000-8000-000000000000",
     "key": "000000000000",
+    "suppression": "0192f0c1-0000-7000-8000-000000000000",
+    "token": "unknown",
     "kind": "channel",
     "name": "email",
     "tenant": "nobody",
@@ -159,6 +170,8 @@ async def test_every_served_route_is_in_the_table_and_says_what_it_asks(api: Api
     assert not {route.id for route in ROUTES if "/v1/" in route.path} & public - {
         "createSession",
         "deleteSession",
+        "readUnsubscribe",
+        "unsubscribe",
     }
 
 
@@ -218,7 +231,7 @@ async def test_an_id_of_another_tenant_or_mode_is_answered_as_an_unknown_one(
 ) -> None:
     owner = await api.key(SHOP)
     _, accepted = await api.submit(owner)
-    place = {"id": accepted["id"], "key": owner.id}
+    place = {"id": accepted["id"], "key": owner.id, "suppression": await api.suppress(owner)}
     tested, deployment = await api.key(SHOP, mode=Mode.TEST), await api.key(mode=Mode.TEST)
     for stranger in (await api.key(BANK), tested, deployment):
         assert await api.answer(route, stranger, **place) == await api.answer(route, stranger)

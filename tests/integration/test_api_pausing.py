@@ -35,6 +35,7 @@ from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import QUEUES, worker_id
 from tests.doubles import FixedFigures
 from tests.memory_access import MemoryAccess
+from tests.memory_suppressions import MemorySuppressions
 from tests.unit.fakes_api import (
     FakeMetrics,
     FakeReadiness,
@@ -348,6 +349,9 @@ async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
             quiet_hours=controls,
             features=memory,
             blobs=memory,
+            suppressions=MemorySuppressions(),
+            suppressor=MemorySuppressions(),
+            links=MemorySuppressions(),
             rules=RULES,
             readiness=FakeReadiness(),
             metrics=FakeMetrics(),

@@ -22,7 +22,7 @@ from tests.builders import (
     row_pointer,
     worker_id,
 )
-from tests.revisions import open_at_revision
+from tests.revisions import all_from, open_at_revision
 
 OLD_INSERT: Final = """
     WITH stored AS (
@@ -62,14 +62,7 @@ async def test_the_statements_of_the_version_before_work_before_and_after(
     claim, retry = await old.prepare(OLD_CLAIM), await old.prepare(OLD_RETRY)
     await claim.fetch(worker_id())
     await retry.fetch()
-    assert await asyncio.to_thread(migrate, empty_database_url) == [
-        "0006",
-        "0007",
-        "0008",
-        "0009",
-        "0010",
-        "0011",
-    ]
+    assert await asyncio.to_thread(migrate, empty_database_url) == all_from("0006")
     assert len(await claim.fetch(worker_id())) == 1
     [row] = await retry.fetch()
     assert row["tries"] == 2
@@ -96,7 +89,7 @@ async def test_it_waits_for_a_long_statement_without_stopping_the_others(
             await old.fetch(OLD_CLAIM, worker_id())
         assert not migrating.done()
         await transaction.commit()
-    assert migrating.result() == ["0006", "0007", "0008", "0009", "0010", "0011"]
+    assert migrating.result() == all_from("0006")
     await other.close()
 
 

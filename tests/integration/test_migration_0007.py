@@ -13,7 +13,7 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from tests.builders import a_notification, new_id, worker_id
-from tests.revisions import open_at_revision
+from tests.revisions import all_from, open_at_revision
 
 OLD_INSERT: Final = """
     INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata)
@@ -40,13 +40,7 @@ async def test_the_version_before_stores_before_and_after_and_no_row_is_rewritte
     insert = await old.prepare(OLD_INSERT)
     await insert.fetch(new_id())
     files = await old.fetch(FIRST_FILES)
-    assert await asyncio.to_thread(migrate, empty_database_url) == [
-        "0007",
-        "0008",
-        "0009",
-        "0010",
-        "0011",
-    ]
+    assert await asyncio.to_thread(migrate, empty_database_url) == all_from("0007")
     assert (await old.fetch(FIRST_FILES))[: len(files)] == files
     await insert.fetch(new_id())
     await store.insert([a_notification()])
@@ -71,7 +65,7 @@ async def test_it_waits_for_a_long_statement_without_stopping_the_others(
             await old.fetch(OLD_INSERT, new_id())
         assert not migrating.done()
         await transaction.commit()
-    assert migrating.result() == ["0007", "0008", "0009", "0010", "0011"]
+    assert migrating.result() == all_from("0007")
     await other.close()
 
 

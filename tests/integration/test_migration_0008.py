@@ -13,7 +13,7 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.reader import open_reader
 from tests.builders import new_id, worker_id
-from tests.revisions import open_at_revision
+from tests.revisions import all_from, open_at_revision
 
 OLD_NOTIFICATION: Final = """
     INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata)
@@ -41,7 +41,7 @@ async def test_the_version_before_records_before_and_after_and_no_row_is_rewritt
     await notification.fetch(ids[0])
     await attempt.fetch(ids[0], worker_id())
     files = await old.fetch(FILES)
-    assert await asyncio.to_thread(migrate, empty_database_url) == ["0008", "0009", "0010", "0011"]
+    assert await asyncio.to_thread(migrate, empty_database_url) == all_from("0008")
     assert (await old.fetch(FILES))[: len(files)] == files
     await notification.fetch(ids[1])
     await attempt.fetch(ids[1], worker_id())
@@ -71,7 +71,7 @@ async def test_it_waits_for_a_long_statement_without_stopping_the_others(
             await old.fetch(OLD_ATTEMPT, new_id(), worker_id())
         assert not migrating.done()
         await transaction.commit()
-    assert migrating.result() == ["0008", "0009", "0010", "0011"]
+    assert migrating.result() == all_from("0008")
     await other.close()
 
 

@@ -907,7 +907,7 @@ async def test_a_late_accepted_removes_an_end_at_its_claim(
     assert await attempts_of(connection, row.id) == [(1, "accepted", True)]
 
 
-@pytest.mark.parametrize("status", ["suppressed", "delivered", "undelivered"])
+@pytest.mark.parametrize("status", ["delivered", "undelivered"])
 async def test_a_late_accepted_leaves_an_end_of_another_kind(
     store: PostgresStore, other: PostgresStore, connection: Connection, status: str
 ) -> None:

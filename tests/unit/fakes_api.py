@@ -48,6 +48,7 @@ from notifier.ports.queries import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_suppressions import MemorySuppressions
 
 SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
 PROBE_AT = SINCE_AT + timedelta(seconds=5)
@@ -291,6 +292,8 @@ class MemoryStore:
             recipient=item.recipient,
             content=item.content,
             metadata=item.metadata,
+            tag=item.tag,
+            topic=item.topic,
             tries=0,
             max_tries=item.max_tries,
             last_error=None,
@@ -352,8 +355,10 @@ def make_api(
     reader: Reader | None = None,
     access: AccessStore | None = None,
     auth: KeyAuth | None = None,
+    suppressions: MemorySuppressions | None = None,
 ) -> Litestar:
-    """The API over a store, with other ports for submits and reads if they are given."""
+    """The API over a store, with other ports if they are given."""
+    suppressions = suppressions or MemorySuppressions()
     return create_api(
         acceptor=acceptor or store,
         reader=reader or store,
@@ -362,6 +367,9 @@ def make_api(
         quiet_hours=store,
         features=store,
         blobs=store,
+        suppressions=suppressions,
+        suppressor=suppressions,
+        links=suppressions,
         rules=rules,
         readiness=FakeReadiness(reasons),
         metrics=FakeMetrics(),

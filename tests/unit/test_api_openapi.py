@@ -14,7 +14,7 @@ from notifier.api.routes.table import ROUTES
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from tests.unit.fakes_api import DEFAULT_RULES, MemoryStore, make_api, make_rules
 
-UNDOCUMENTED = {"/", "/docs", "/docs/openapi.json", "/docs/problems"}
+UNDOCUMENTED = {"/", "/docs", "/docs/openapi.json", "/docs/problems", "/v1/unsubscribe/{token}"}
 
 
 def document(rules: ApiRules = DEFAULT_RULES) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def test_the_name_of_another_api_or_version_is_refused_with_the_right_one(
 @pytest.mark.parametrize("name", ["colour", "", "\0", "x" * 1000])
 def test_a_name_that_is_like_none_is_refused_with_the_known_ones(name: str) -> None:
     known = (
-        "channel, recipient, content, priority, ttl_s, send_at, time_zone, max_tries, "
+        "channel, recipient, content, priority, ttl_s, send_at, time_zone, max_tries, tag, topic, "
         "metadata, idempotency_key, tenant"
     )
     assert faults_of(**{name: 1}) == [(name, f"only {known} here")]

@@ -36,6 +36,8 @@ SUMMARY: dict[str, object] = {
     "priority": "high",
     "queue": "email.high",
     "recipient": "ada@example.com",
+    "tag": None,
+    "topic": None,
     "provider": "smtp",
     "reference": "2.0.0 queued",
     "result": {

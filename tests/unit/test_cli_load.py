@@ -135,6 +135,8 @@ class Api:
             "priority": "high",
             "queue": "email.high",
             "recipient": "ada@example.com",
+            "tag": None,
+            "topic": None,
             "provider": None,
             "reference": None,
             "result": None,

@@ -12,6 +12,7 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.requests import Content
 from notifier.api.submission.email_fields import RECIPIENT_NAME
 from notifier.api.submission.validation import SubmitValidator
+from notifier.delivery.suppression_check import LEFT_OUT
 from notifier.domain.features import (
     ALL_FEATURES,
     FEATURES,
@@ -64,8 +65,8 @@ def workers(metrics: Metrics) -> WorkerFeatures:
 
 def test_every_part_that_is_stored_is_plain_or_needs_a_feature() -> None:
     """Who adds a part adds it to FEATURES: workers of the version before would leave it out."""
-    parts = {field.encode_name for field in msgspec.structs.fields(Content)} | {RECIPIENT_NAME}
-    parts.add(TIME_ZONE)
+    parts = {field.encode_name for field in msgspec.structs.fields(Content)}
+    parts |= {RECIPIENT_NAME, TIME_ZONE, LEFT_OUT}
     assert parts == PLAIN_PARTS.union(*FEATURES.values())
     assert features_of(parts) == ALL_FEATURES - {HOLDS}
 

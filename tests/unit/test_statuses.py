@@ -29,13 +29,17 @@ SCRIPTS = re.sub(r"--.*", "", "\n".join(path.read_text() for path in MIGRATIONS)
 NAMED_IN_SQL = """
                     scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered lost
 fail_unclaimable        .       .       .       .      .     1       .        .         .          .          .       .
+insert_suppressed       .       .       .       .      .     .       .        .         1          .          .       .
+key_owners              .       .       .       .      .     .       .        .         1          .          .       .
 list_expired            .       .       .       .      .     .       1        .         .          .          .       .
+list_lookup             1       1       1       1      1     .       2        .         .          .          .       1
 list_waiting            1       4       .       2      .     .       .        .         .          .          .       .
 read_notifications      2       1       1       2      2     .       3        .         .          .          .       1
 record                  .       .       .       5      .     .       1        .         .          .          .       .
-record_late             .       .       .       1      2     1       1        1         .          .          .       .
+record_late             .       .       .       1      2     1       1        1         1          .          .       .
 record_sent             .       .       .       .      1     .       .        .         .          .          .       .
 settle_orphans          .       4       .       .      .     1       1        .         .          .          .       .
+suppressions_end        .       .       .       .      .     .       .        .         1          .          .       .
 sweep                   .       .       .       .      .     .       1        .         .          .          .       .
 """  # noqa: E501 one column for each status
 
@@ -51,7 +55,7 @@ SETS = {
     "final": (FINAL, "the statuses in which a notification ends, unless a late result corrects it"),
     "succeeded": (SUCCEEDED, "the final statuses with which `send --wait` exits with 0"),
 }
-PLANNED = {Status.CANCELLED, Status.SUPPRESSED, Status.DELIVERED, Status.UNDELIVERED}
+PLANNED = {Status.CANCELLED, Status.DELIVERED, Status.UNDELIVERED}
 """The statuses that no statement sets yet: neither README.md nor the dashboards show them."""
 REACHED = set(Status) - PLANNED - {Status.LOST}
 """The statuses that a notification reaches if no row is lost."""
@@ -85,6 +89,7 @@ OTHER_WORDS_IN_SQL = {
     *("superuser_reserved_connections", "reserved_connections", "default_transaction_read_only"),
     *("server_version", "server_version_num"),
     *("queues", "providers", "foreign", "connections", "object", "number"),  # of figures
+    *("signing", "lookups", "recipient"),  # of secrets and lookups
 }
 
 

@@ -37,6 +37,9 @@ TABLES: Final = (
     "quiet_hours",
     "parked",
     "blobs",
+    "lookups",
+    "suppressions",
+    "lookup_starts",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

@@ -17,6 +17,7 @@ from notifier.adapters.postgres import (
     rates,
     reader,
     store,
+    suppressions,
 )
 from notifier.domain.breaker import NEEDS_A_PERSON
 from notifier.domain.controls import HOLD_KINDS, BreakerState, ScopeKind
@@ -63,7 +64,11 @@ _CONNECTIONS_OF_EVERY_PROCESS: Final = (
     store.CONNECTIONS + heartbeat.CONNECTIONS + leases.CONNECTIONS + controls.CONNECTIONS
 )
 _CONNECTIONS_OF_AN_API: Final = (
-    reader.CONNECTIONS + keys.CONNECTIONS + key_rates.CONNECTIONS + blobs.CONNECTIONS
+    reader.CONNECTIONS
+    + keys.CONNECTIONS
+    + key_rates.CONNECTIONS
+    + blobs.CONNECTIONS
+    + suppressions.CONNECTIONS
 )
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.lookups import lookup_parts
+from notifier.adapters.postgres.statements import Part, statement, statement_with
 from notifier.domain.due import DueClass
 from notifier.domain.errors import StoreConflict
 from notifier.domain.notification import Status
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
+    from notifier.adapters.postgres.lookups import LookupKey
     from notifier.domain.notification import NewNotification, NotificationId
 
 NO_DELAY: Final = timedelta(0)
@@ -27,10 +29,12 @@ async def insert(
     connection: Connection[Record],
     items: Sequence[NewNotification],
     direct: Collection[NotificationId],
+    key: LookupKey,
 ) -> Sequence[Pointer]:
     """Implements ports.store.AcceptStore.insert."""
     ordered = sorted(items, key=lambda item: item.id)
-    rows = await connection.fetch(statement("insert"), *_arrays(ordered, direct))
+    parts = await _parts(connection, ordered, key)
+    rows = await _fetch(connection, "insert", _arrays(ordered, direct), parts)
     return _pointers(items, direct, rows)
 
 
@@ -38,20 +42,47 @@ async def insert_keyed(
     connection: Connection[Record],
     items: Sequence[NewNotification],
     direct: Collection[NotificationId],
+    key: LookupKey,
 ) -> KeyedInsert:
     """Implements ports.store.AcceptStore.insert_keyed."""
     ordered = sorted(items, key=lambda item: item.id)
-    rows = await connection.fetch(
-        statement("insert_keyed"),
+    parts = await _parts(connection, ordered, key)
+    arrays = (
         *_arrays(ordered, direct),
         [item.key and item.key.digest for item in ordered],
         [item.key and item.key.body for item in ordered],
         [item.status for item in ordered],
     )
+    rows = await _fetch(connection, "insert_keyed", arrays, parts)
     stored = {row["id"] for row in rows}
     known = [item.key.digest for item in ordered if item.key and item.id not in stored]
     owners = await _owners(connection, known) if known else {}
     return KeyedInsert(_pointers(items, direct, rows), owners)
+
+
+async def _parts(
+    connection: Connection[Record], items: Sequence[NewNotification], key: LookupKey
+) -> Sequence[Part]:
+    """Return the parts of the statement that these items need; mostly none."""
+    parts = [*await lookup_parts(connection, key, items)]
+    if suppressed := [item for item in items if item.suppressed is not None]:
+        arrays = (
+            [item.id for item in suppressed],
+            [str(item.queue) for item in suppressed],
+            [item.suppressed for item in suppressed],
+        )
+        parts.append(Part("insert_suppressed", arrays))
+    return parts
+
+
+async def _fetch(
+    connection: Connection[Record],
+    name: str,
+    arrays: Sequence[Sequence[object]],
+    parts: Sequence[Part],
+) -> Sequence[Record]:
+    values = [value for part in parts for value in part.values]
+    return await connection.fetch(statement_with(name, len(arrays), parts), *arrays, *values)
 
 
 async def _owners(connection: Connection[Record], keys: Sequence[UUID]) -> Mapping[UUID, KeyOwner]:
@@ -59,15 +90,19 @@ async def _owners(connection: Connection[Record], keys: Sequence[UUID]) -> Mappi
     if len(rows) < len(keys):
         msg = "the day of an idempotency key was dropped after its key was found"
         raise StoreConflict(msg)
-    return {row["key"]: KeyOwner(row["id"], row["body"], Status(row["status"])) for row in rows}
+    return {
+        row["key"]: KeyOwner(row["id"], row["body"], Status(row["status"]), row["reason"])
+        for row in rows
+    }
 
 
 def _arrays(
     ordered: Sequence[NewNotification], direct: Collection[NotificationId]
 ) -> Sequence[Sequence[object]]:
-    """Return the arrays $1 to $12 of both statements, in their order."""
+    """Return the arrays $1 to $14 of both statements, in their order."""
     tenants = [item.tenant for item in ordered]
     test_channels = [item.test_channel for item in ordered]
+    tags, topics = [item.tag for item in ordered], [item.topic for item in ordered]
     return (
         [item.id for item in ordered],
         [str(item.queue) for item in ordered],
@@ -77,11 +112,18 @@ def _arrays(
         [item.max_tries for item in ordered],
         [item.delay or NO_DELAY for item in ordered],
         [item.ttl for item in ordered],
-        [DueClass.DIRECT if item.id in direct else DueClass.FIRST for item in ordered],
+        [_class_of(item, direct) for item in ordered],
         [len(item.content) for item in ordered],
-        # The driver needs long for each element, and most batches have neither.
-        *(names if any(names) else [] for names in (tenants, test_channels)),
+        # The driver needs long for each element, and most batches have none of these.
+        *(names if any(names) else [] for names in (tenants, test_channels, tags, topics)),
     )
+
+
+def _class_of(item: NewNotification, direct: Collection[NotificationId]) -> DueClass | None:
+    """Return the class in which a notification waits; None if it may not be sent."""
+    if item.suppressed is not None:
+        return None
+    return DueClass.DIRECT if item.id in direct else DueClass.FIRST
 
 
 def _pointers(

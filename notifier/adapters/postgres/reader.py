@@ -16,6 +16,8 @@ from notifier.adapters.postgres.connection import (
 )
 from notifier.adapters.postgres.heartbeat import decode_figures
 from notifier.adapters.postgres.ids import id_bounds
+from notifier.adapters.postgres.lookups import LookupKey
+from notifier.adapters.postgres.searching import LookupSearch, search_of
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import Mode
 from notifier.domain.features import ALL_FEATURES
@@ -44,7 +46,8 @@ CONNECTIONS: Final = 4
 """How many connections `open_reader` opens at most."""
 MAX_SEARCH_S: Final = 1.0
 """How long a page of notifications is searched for. The cursor of a shorter page continues."""
-MAX_CANDIDATES: Final = 20_000
+MAX_CANDIDATES: Final = 2000
+"""How many rows are read for a page by each list that it needs, whatever of them matches."""
 
 # Search in the order of the index, whatever the statistics say: they may be from before a surge.
 _PLANNER_SETTINGS: Final = {
@@ -71,6 +74,7 @@ class PostgresReader:
 
     def __init__(self, connections: Sequence[PostgresConnection]) -> None:
         self._connections = cycle(connections)
+        self._lookup_key = LookupKey()
 
     async def get(
         self,
@@ -87,11 +91,14 @@ class PostgresReader:
 
     async def notifications(self, selection: Filter) -> Page:
         async with self._snapshot() as connection:
-            found = await _find(connection, selection)
+            search = await search_of(connection, self._lookup_key, selection)
+            found = await _find(connection, selection, search)
             ids = found.ids[: selection.limit]
             rows = await _read(connection, ids)
         next_before = ids[-1] if len(found.ids) > len(ids) else found.floor
-        return Page(views=list(map(_notification, rows)), next_before=next_before)
+        views = map(_notification, rows)
+        # A hash may be that of another value, and a row may have been erased since.
+        return Page(views=[view for view in views if search.matches(view)], next_before=next_before)
 
     async def workers(self) -> Sequence[WorkerState]:
         rows = await next(self._connections).fetch(statement("workers"))
@@ -113,24 +120,28 @@ class _Found(NamedTuple):
     floor: NotificationId | None
 
 
-async def _find(connection: Connection[Record], selection: Filter) -> _Found:
+async def _find(connection: Connection[Record], selection: Filter, search: LookupSearch) -> _Found:
     """Return the ids of a page, and of one more notification if another page follows."""
     search_until = time.monotonic() + MAX_SEARCH_S
     lists = [
         await _search(connection, selection, name, parameters, search_until)
-        for name, parameters in _lists_of(selection)
+        for name, parameters in _lists_of(selection, search)
     ]
     floor = max((found.floor for found in lists if found.floor is not None), default=None)
     ids = {id_ for found in lists for id_ in found.ids if floor is None or id_ >= floor}
     return _Found(sorted(ids, reverse=True), floor)
 
 
-def _lists_of(selection: Filter) -> Iterator[tuple[str, tuple[object, ...]]]:
+def _lists_of(selection: Filter, search: LookupSearch) -> Iterator[tuple[str, tuple[object, ...]]]:
     """Yield the statement that finds each status, and its parameters after the fifth."""
-    if not selection.status:
-        yield "list_notifications", ()
     reasons = list(selection.reason) or None
     of_attempt = tuple(list(names) or None for names in (selection.provider, selection.code))
+    if search.is_used:
+        statuses = list(selection.status) or None
+        yield "list_lookup", (*search.parameters, statuses, reasons, *of_attempt)
+        return
+    if not selection.status:
+        yield "list_notifications", ()
     for status in selection.status:
         name = _LISTS[status]
         parameters: dict[str, tuple[object, ...]] = {
@@ -152,12 +163,15 @@ async def _search(
 ) -> _Found:
     """Find `limit` + 1 notifications: the one beyond the page shows that another page follows.
 
-    Reads more and more candidates until these are found, none is left or the time is up.
+    Reads more and more candidates until these are found, none is left, or enough was read.
     """
     patterns = _patterns(selection)
     least, greatest = id_bounds(selection.created_from, selection.created_to, selection.before)
+    if selection.id is not None:
+        least, greatest = max(least, selection.id), min(greatest, selection.id)
     ids: list[NotificationId] = []
     candidates = selection.limit + 1
+    left = MAX_CANDIDATES
     while True:
         (row,) = await connection.fetch(
             statement(name), patterns, least, greatest, candidates, candidates, *parameters
@@ -168,10 +182,11 @@ async def _search(
             return _Found(ids, ids[-1])
         if row["count"] < candidates:
             return _Found(ids, None)
-        if time.monotonic() > search_until:
+        left -= row["count"]
+        if left <= 0 or time.monotonic() > search_until:
             return _Found(ids, row["last"])
         greatest = UUID(int=row["last"].int - 1)
-        candidates = min(4 * candidates, MAX_CANDIDATES)
+        candidates = min(4 * candidates, left)
 
 
 async def _seen(
@@ -243,6 +258,8 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
         updated_at=row["updated_at"],
         due_at=row["due_at"],
         expires_at=row["expires_at"],
+        tag=row["tag"],
+        topic=row["topic"],
         attempts=attempts,
     )
 

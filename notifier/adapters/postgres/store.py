@@ -23,7 +23,10 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.inserting import insert, insert_keyed
-from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.lookups import LookupKey, reference_parts
+from notifier.adapters.postgres.statements import statement, statement_with
+from notifier.adapters.postgres.suppression_passes import PostgresSuppressionPasses
+from notifier.adapters.postgres.suppressions import hashes_of, read_suppressed
 from notifier.domain.due import Position
 from notifier.domain.errors import StoreConflict, StoreRefused, StoreRejected
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification
+    from notifier.domain.suppressions import SuppressedOn
     from notifier.ports.broker import Pointer
     from notifier.ports.heartbeat import DeadProcess
     from notifier.ports.store import (
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
         OrphanDecision,
         ParkRequest,
     )
+    from notifier.ports.suppressions import Recipient
 
     TimedResults = Sequence[tuple[AttemptResult, float]]
     """Results, each with the seconds since its call ended."""
@@ -131,24 +136,51 @@ CONNECTIONS: Final = len(StoreConnections._fields)
 class PostgresStore:
     """Implements all Protocols of ports.store, which hold the contracts.
 
-    `worker` is the id of this process's run: it claims in this name.
+    Of ports.suppressions it implements SuppressionReader and RecipientHashes. `worker` is the id of
+    this process's run: it claims in this name. `keeps_references`: the provider's ids of messages
+    get lookups.
     """
 
-    def __init__(self, worker: WorkerId, connections: StoreConnections) -> None:
+    def __init__(
+        self, worker: WorkerId, connections: StoreConnections, *, keeps_references: bool = False
+    ) -> None:
         self.worker = worker
         self._connections = connections
+        self._keeps_references = keeps_references
+        self._lookup_key = LookupKey()
+        self.suppression_passes = PostgresSuppressionPasses(
+            connections.maintenance, self._lookup_key
+        )
+        """Finds and ends what waits for suppressed recipients."""
 
     async def insert(
         self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
     ) -> Sequence[Pointer]:
         async with self._connections.accept.acquire() as connection:
-            return await insert(connection, items, direct)
+            return await insert(connection, items, direct, self._lookup_key)
 
     async def insert_keyed(
         self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
     ) -> KeyedInsert:
         async with self._connections.accept.acquire() as connection:
-            return await insert_keyed(connection, items, direct)
+            return await insert_keyed(connection, items, direct, self._lookup_key)
+
+    async def has_suppressions(self) -> bool:
+        rows = await self._connections.maintenance.fetch(
+            "SELECT EXISTS (SELECT FROM suppressions) AS has_any"
+        )
+        return bool(rows[0]["has_any"])
+
+    async def suppressed(
+        self, recipients: Collection[Recipient]
+    ) -> Mapping[Recipient, Sequence[SuppressedOn]]:
+        async with self._connections.accept.acquire() as connection:
+            return await read_suppressed(connection, self._lookup_key, recipients)
+
+    async def recipient_hashes(self, recipients: Collection[Recipient]) -> Mapping[Recipient, UUID]:
+        async with self._connections.accept.acquire() as connection:
+            hasher = await self._lookup_key.hasher(connection)
+        return hashes_of(hasher, recipients)
 
     async def claim(
         self, requests: Sequence[ClaimRequest], *, with_owner: bool = False
@@ -201,9 +233,7 @@ class PostgresStore:
         async with self._connections.record.acquire() as connection:
             rows: list[Record] = []
             if sent:
-                rows += await connection.fetch(
-                    statement("record_sent"), *_sent_arrays(sent), self.worker
-                )
+                rows += await self._record_sent(connection, sent)
             if others:
                 ids = [result.id for result, _ in others]
                 rows += await connection.fetch(
@@ -217,6 +247,18 @@ class PostgresStore:
             reply or late.get(result.id, Recorded(None, late=True, age_s=0.0))
             for (result, _), reply in zip(results, replies, strict=True)
         ]
+
+    async def _record_sent(
+        self, connection: Connection[Record], sent: TimedResults
+    ) -> Sequence[Record]:
+        values = (*_sent_arrays(sent), self.worker)
+        if not self._keeps_references:
+            return await connection.fetch(statement("record_sent"), *values)
+        parts = await reference_parts(connection, self._lookup_key, [result for result, _ in sent])
+        added = [value for part in parts for value in part.values]
+        return await connection.fetch(
+            statement_with("record_sent", len(values), parts), *values, *added
+        )
 
     async def _record_late(
         self, connection: Connection[Record], results: Sequence[tuple[AttemptResult, float]]
@@ -578,8 +620,8 @@ async def open_store_connections(
 
 @asynccontextmanager
 async def open_store(
-    settings: ConnectionSettings, worker: WorkerId
+    settings: ConnectionSettings, worker: WorkerId, *, keeps_references: bool = False
 ) -> AsyncIterator[PostgresStore]:
     """A store whose connections connect at first use; closed at the end."""
     async with open_store_connections(settings) as connections:
-        yield PostgresStore(worker, connections)
+        yield PostgresStore(worker, connections, keeps_references=keeps_references)

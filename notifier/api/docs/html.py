@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from html import escape
 from typing import Final
 
@@ -19,16 +20,24 @@ vertical-align:top}
 a{color:#8ab4f8}h2{border-color:#444}}
 """
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HTML_HEADERS: Final = (
-    (b"content-type", b"text/html; charset=utf-8"),
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
+
+
+def _headers(form_action: str) -> Sequence[tuple[bytes, bytes]]:
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+        f"base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
+    )
+    return (
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+    )
+
+
+HTML_HEADERS: Final = _headers("'none'")
+FORM_HEADERS: Final = _headers("'self'")
+"""Of a page with a form that is sent to the API."""
 
 
 def html_page(title: str, body: str) -> str:

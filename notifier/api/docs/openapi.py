@@ -15,7 +15,15 @@ from notifier.api.http.cursors import CURSOR_LENGTH
 from notifier.api.http.json_checks import MAX_DEPTH
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
-from notifier.api.http.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_TEXT_LENGTH, MAX_VALUES
+from notifier.api.http.query import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    MAX_SEARCHED_LENGTH,
+    MAX_TEXT_LENGTH,
+    MAX_VALUES,
+    METADATA,
+    offered_filters,
+)
 from notifier.api.requests import (
     JSON_MEMBERS,
     MAX_KEY_LENGTH,
@@ -33,6 +41,7 @@ from notifier.api.submission.idempotency import HEADER
 from notifier.domain.controls import ScopeKind
 from notifier.domain.credentials import KEY_ID
 from notifier.domain.notification import EndReason
+from notifier.domain.suppressions import SuppressionReason
 
 Json = dict[str, Any]
 NO_CONTENT: Final = 204
@@ -56,6 +65,12 @@ _TEXT: Final = {
     "maxLength": MAX_TEXT_LENGTH,
     "pattern": r"^[ -+\--~]+$",
 }
+_SEARCHED: Final = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_SEARCHED_LENGTH,
+    "pattern": r"^[ -+\--~]+$",
+}
 _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "id": ("The id from the response to the submit.", {"type": "string", "format": "uuid"}),
     "key": (
@@ -74,6 +89,13 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "reason": ("Only with a result for one of these reasons.", _any_of(_one_of(EndReason))),
     "provider": ("Only with a result of one of these providers.", _any_of(_TEXT)),
     "code": ("Only with a result with one of these codes.", _any_of(_TEXT)),
+    "tag": ("Only with one of these tags.", _any_of(_SEARCHED)),
+    "recipient": ("Only to one of these recipients.", _any_of(_SEARCHED)),
+    "reference": ("Only with one of these ids of a provider.", _any_of(_SEARCHED)),
+    "q": (
+        "An id; a recipient or a provider's id, if the settings have lookups of them.",
+        {"type": "string", "format": "uuid"},
+    ),
     "created_from": ("Only created at or after this instant.", _INSTANT),
     "created_to": ("Only created before this instant.", _INSTANT),
     "cursor": (
@@ -87,6 +109,11 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
 }
 
 
+_SUPPRESSION_PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
+    "suppression": ("The id of the suppression.", {"type": "string", "format": "uuid"}),
+    "topic": ("Only of one of these topics.", _any_of(_TEXT)),
+    "reason": ("Only for one of these reasons.", _any_of(_one_of(SuppressionReason))),
+}
 _KEY_PARAMETER: Final[Json] = {
     "name": HEADER,
     "in": "header",
@@ -171,13 +198,22 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
 
 
 def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
-    structs = [struct for route in routes for struct in (route.body, route.response) if struct]
+    structs = [
+        struct
+        for route in routes
+        for struct in (route.body, route.response, route.csv_response)
+        if struct
+    ]
     _, components = msgspec.json.schema_components(
         dict.fromkeys([*structs, *_REFERRED_STRUCTS]), ref_template=_REF
     )
     schemas: Json = {name: _for_generators(schema) for name, schema in components.items()}
     schemas["Submit"]["properties"]["channel"] = _one_of(rules.submit_channels)
     schemas["Submit"]["allOf"] = [_channel_rule(kind, rules) for kind in _kinds(rules)]
+    schemas["SuppressionRequest"]["properties"]["channel"] = _one_of(rules.submit_channels)
+    schemas["SuppressionRequest"]["allOf"] = [
+        _recipient_rule(kind, rules) for kind in _kinds(rules)
+    ]
     fields = schemas["Submit"]["properties"]
     fields["ttl_s"]["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
     fields["max_tries"]["anyOf"][0]["type"] = "integer"
@@ -221,13 +257,23 @@ def _kinds(rules: ApiRules) -> Sequence[AddressKind]:
 
 def _channel_rule(kind: AddressKind, rules: ApiRules) -> Json:
     """Describes the recipients and the contents of the channels with this kind of address."""
+    properties: Json = {"recipient": recipient_schema(kind), "content": content_schema(kind)}
+    if kind is AddressKind.EMAIL and not rules.public_url:
+        properties["topic"] = {"type": "null"}
+    return _rule(kind, rules, properties)
+
+
+def _recipient_rule(kind: AddressKind, rules: ApiRules) -> Json:
+    """Describes the recipients of the channels with this kind of address."""
+    return _rule(kind, rules, {"recipient": recipient_schema(kind)})
+
+
+def _rule(kind: AddressKind, rules: ApiRules, properties: Json) -> Json:
     channels = rules.submit_channels.items()
     names = [name for name, channel in channels if channel.address is kind]
     return {
         "if": {"properties": {"channel": _one_of(names)}, "required": ["channel"]},
-        "then": {
-            "properties": {"recipient": recipient_schema(kind), "content": content_schema(kind)}
-        },
+        "then": {"properties": properties},
     }
 
 
@@ -253,6 +299,9 @@ def _operation(route: Route, rules: ApiRules) -> Json:
     responses: Json = {str(route.status): _response(route)}
     if route.other_status:
         responses[str(route.other_status)] = _response(route)
+    if route.csv_response is not None:
+        created = [route.response] if route.response else []
+        responses["200"] = _json_or(*created, route.csv_response)
     is_guarded = _is_guarded(route.access, rules)
     for problem_type in (*route.problems, *(_ACCESS_PROBLEMS if is_guarded else ())):
         responses[str(problem_type.status)] = _problem_response(problem_type)
@@ -267,7 +316,8 @@ def _operation(route: Route, rules: ApiRules) -> Json:
         operation["security"] = [{_BEARER: []}, {_SESSION: []}]
     if route.is_deprecated:
         operation["deprecated"] = True
-    parameters = [_parameter(name, route, rules) for name in route.parameters]
+    names = offered_filters(route.parameters, rules.lookups)
+    parameters = [_parameter(name, route, rules) for name in names]
     if route.takes_key:
         parameters.append(_KEY_PARAMETER)
     if parameters:
@@ -278,10 +328,19 @@ def _operation(route: Route, rules: ApiRules) -> Json:
         operation["requestBody"] = {
             "required": not route.is_body_optional,
             "content": {
-                "application/json": {"schema": _reference(route.body), "example": route.example}
+                "application/json": {"schema": _reference(route.body), "example": route.example},
+                **({} if route.csv_response is None else {"text/csv": _CSV_BODY}),
             },
         }
     return operation
+
+
+def _json_or(*structs: type[msgspec.Struct]) -> Json:
+    schemas = [_reference(struct) for struct in structs]
+    return {
+        "description": "Success; of a CSV file how many rows were added.",
+        "content": {"application/json": {"schema": {"anyOf": schemas}}},
+    }
 
 
 def _is_guarded(access: Access, rules: ApiRules) -> bool:
@@ -332,13 +391,20 @@ def _problem_response(problem_type: ProblemType) -> Json:
     }
 
 
+_CSV_BODY: Final[Json] = {
+    "schema": {"type": "string"},
+    "example": "channel,recipient,reason\nemail,ada@example.com,bounce\n",
+}
+
+
 def _reference(struct: type[msgspec.Struct]) -> Json:
     return {"$ref": _REF.format(name=struct.__name__)}
 
 
 def _parameter(name: str, route: Route, rules: ApiRules) -> Json:
     is_in_path = name not in route.query_parameters
-    description, schema = _PARAMETERS.get(name) or _channel_parameter(rules)
+    own = _SUPPRESSION_PARAMETERS if route.tag == "suppressions" else {}
+    description, schema = own.get(name) or _described(name, rules)
     parameter: Json = {
         "name": name,
         "in": "path" if is_in_path else "query",
@@ -349,6 +415,12 @@ def _parameter(name: str, route: Route, rules: ApiRules) -> Json:
     if schema.get("type") == "array":
         parameter |= {"style": "form", "explode": False}
     return parameter
+
+
+def _described(name: str, rules: ApiRules) -> tuple[str, Json]:
+    if name.startswith(f"{METADATA}."):
+        return "Only with one of these values of this key of `metadata`.", _any_of(_SEARCHED)
+    return _PARAMETERS.get(name) or _channel_parameter(rules)
 
 
 def _channel_parameter(rules: ApiRules) -> tuple[str, Json]:

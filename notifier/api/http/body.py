@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,9 +21,12 @@ from notifier.api.http.problems import RequestRefused
 from notifier.api.requests import WHOLE_BODY
 from notifier.api.rules import ApiRules
 
-_JSON: Final = "application/json"
 MAX_SMALL_BODY_BYTES: Final = 8192
 _EMPTY_REQUEST: Final = b"{}"
+JSON: Final = "application/json"
+CSV: Final = "text/csv"
+FORM: Final = "application/x-www-form-urlencoded"
+MULTIPART: Final = "multipart/form-data"
 CLOSE_CONNECTION: Final = {"Connection": "close"}
 """A connection whose body was cut off cannot carry another request."""
 
@@ -56,8 +60,8 @@ async def read_json_body(
     RequestRefused: 400 for a body that is cut off, 408, 413 or 415; 503 before a large body is
     read, if `held` refuses it.
     """
-    if _media_type(request) != _JSON:
-        raise _unsupported("Send JSON and declare it.", "Content-Type", _JSON)
+    if media_type_of(request) != JSON:
+        raise _unsupported("Send JSON and declare it.", "Content-Type", JSON)
     return (await read_body(request, limit, held)).removeprefix(BOM_UTF8)
 
 
@@ -85,6 +89,13 @@ async def read_optional_body(request: Request[Any, Any, Any], limit: BodyLimit) 
     return await read_json_body(request, limit) or _EMPTY_REQUEST
 
 
+def check_media_type(request: Request[Any, Any, Any], media_types: Sequence[str]) -> None:
+    """Raises RequestRefused (415) unless a request declares one of these types."""
+    if media_type_of(request) not in media_types:
+        expected = " or ".join(media_types)
+        raise _unsupported("Send one of these types and declare it.", "Content-Type", expected)
+
+
 def small_body_limit(rules: ApiRules) -> BodyLimit:
     """Returns the limit of bodies of a few fields."""
     return BodyLimit(
@@ -94,7 +105,8 @@ def small_body_limit(rules: ApiRules) -> BodyLimit:
     )
 
 
-def _media_type(request: Request[Any, Any, Any]) -> str:
+def media_type_of(request: Request[Any, Any, Any]) -> str:
+    """Returns the media type that a request declares, in lower case and without parameters."""
     for name, value in request.scope["headers"]:
         if name == b"content-type":
             return str(value.partition(b";")[0].strip().lower(), "latin-1")

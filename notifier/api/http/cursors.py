@@ -14,19 +14,21 @@ import msgspec
 from notifier.domain.notification import NotificationId
 from notifier.ports.keys import AuditFilter
 from notifier.ports.queries import ALL_LIVE, Filter
+from notifier.ports.suppressions import SuppressionFilter
 
+AnyFilter = Filter | AuditFilter | SuppressionFilter
 _UUID_BYTES: Final = 16
 _DIGEST_BYTES: Final = 8
 CURSOR_LENGTH: Final = 32
 """Characters of a cursor."""
 
 
-def cursor_after(last: UUID, selection: Filter | AuditFilter) -> str:
+def cursor_after(last: UUID, selection: AnyFilter) -> str:
     """Returns the cursor of the page after this id. Opaque to callers."""
     return base64.urlsafe_b64encode(last.bytes + _digest(selection)).decode()
 
 
-def position_in(cursor: str, selection: Filter | AuditFilter) -> NotificationId | None:
+def position_in(cursor: str, selection: AnyFilter) -> NotificationId | None:
     """Returns the id after which the page begins, None unless it is a cursor of this filter."""
     try:
         raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
@@ -37,7 +39,7 @@ def position_in(cursor: str, selection: Filter | AuditFilter) -> NotificationId 
     return NotificationId(UUID(bytes=raw[:_UUID_BYTES]))
 
 
-def _digest(selection: Filter | AuditFilter) -> bytes:
+def _digest(selection: AnyFilter) -> bytes:
     whole_list = replace(selection, before=None, limit=0)
     if isinstance(whole_list, Filter):
         whole_list = replace(whole_list, view=ALL_LIVE)  # not a part of what was asked

@@ -8,19 +8,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, ClassVar, Final
+from uuid import UUID
 
 import msgspec
 from litestar import Request
 
-from notifier.api.http.cursors import cursor_after, position_in
+from notifier.api.http.cursors import AnyFilter, cursor_after, position_in
 from notifier.api.http.decode_errors import INSTANT_EXPECTED
 from notifier.api.http.problem_types import MAX_ERRORS
 from notifier.api.http.suggestions import suggested
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.lookups import LookupKind, LookupRules
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
+from notifier.domain.recipients import recipient_identity
+from notifier.domain.suppressions import SuppressionReason, SuppressionScope
 from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
 from notifier.ports.keys import AuditFilter
 from notifier.ports.queries import Filter
+from notifier.ports.suppressions import SuppressionFilter
 
 PAGING_PARAMETERS: Final = ("cursor", "limit")
 DEFAULT_LIMIT: Final = 50
@@ -30,6 +35,10 @@ MAX_VALUES: Final = 20
 MAX_TEXT_LENGTH: Final = 100
 _TEXT: Final = re.compile(rf"[ -+\--~]{{1,{MAX_TEXT_LENGTH}}}")
 _MAX_LIMIT_DIGITS: Final = 3
+METADATA: Final = "metadata"
+MAX_SEARCHED_LENGTH: Final = 4096
+_SEARCHABLE_EXPECTED: Final = f"1 to {MAX_SEARCHED_LENGTH:,} printable characters"
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MIN_INSTANT: Final = datetime.fromtimestamp(0, UTC)
 _MAX_INSTANT: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -69,21 +78,30 @@ class Query:
 
 
 class ListQuery:
-    """Parses the filters of a list, `cursor` and `limit`. `fixed` holds what the route fixes."""
+    """Parses the filters of a list, `cursor` and `limit`. `fixed` holds what the route fixes.
+
+    With `lookups` it has the filters of these, too.
+    """
 
     def __init__(
-        self, *filters: str, channels: Mapping[str, object], fixed: Filter | None = None
+        self,
+        *filters: str,
+        channels: Mapping[str, object],
+        fixed: Filter | None = None,
+        lookups: LookupRules | None = None,
     ) -> None:
         channel = partial(_any_of, tuple(channels))
         parsers: dict[str, ValueParser] = {**_PARSERS, "channel": channel}
-        self._query = Query({name: parsers[name] for name in (*filters, *PAGING_PARAMETERS)})
+        searched = {} if lookups is None else _lookup_parsers(lookups)
+        named = {name: parsers[name] for name in (*filters, *PAGING_PARAMETERS)}
+        self._query = Query(named | searched)
         self._fixed = fixed or Filter()
 
     def parse(self, request: Request[Any, Any, Any]) -> Filter:
         """Returns the filter. Raises InvalidNotification with the names of wrong parameters."""
         values = self._query.parse(request)
         cursor = values.pop("cursor", None)
-        selection = replace(self._fixed, **values)
+        selection = replace(self._fixed, **_with_metadata(values))
         is_of_ends = selection.reason or selection.provider or selection.code
         if is_of_ends and not (selection.status and FINAL.issuperset(selection.status)):
             expected = "final statuses, such as failed, beside reason, provider and code"
@@ -109,7 +127,44 @@ class AuditQuery:
         return replace(selection, before=_position(cursor, selection))
 
 
-def next_cursor(selection: Filter, last: NotificationId | None) -> str | None:
+class SuppressionQuery:
+    """Parses the filters of the list of suppressions, `cursor` and `limit`."""
+
+    def __init__(self, channels: Mapping[str, object]) -> None:
+        self._query = Query(
+            {
+                "channel": partial(_any_of, tuple(channels)),
+                "recipient": _recipients,
+                "topic": _texts,
+                "reason": partial(_any_of, tuple(SuppressionReason)),
+                "cursor": str,
+                "limit": _limit,
+            }
+        )
+
+    def parse(self, request: Request[Any, Any, Any], scope: SuppressionScope) -> SuppressionFilter:
+        """Returns the filter. Raises InvalidNotification with the names of wrong parameters."""
+        values = self._query.parse(request)
+        cursor = values.pop("cursor", None)
+        selection = SuppressionFilter(scope=scope, **values)
+        if cursor is None:
+            return selection
+        return replace(selection, before=_position(cursor, selection))
+
+
+def offered_filters(names: Sequence[str], lookups: LookupRules) -> list[str]:
+    """Returns the parameters of a list that the settings allow, each key of metadata by itself."""
+    if METADATA not in names:
+        return list(names)
+    keys = [f"{METADATA}.{key}" for key in lookups.metadata_keys]
+    needed = {LookupKind.RECIPIENT, LookupKind.TAG, LookupKind.REFERENCE}
+    return [
+        *(name for name in names if name != METADATA and (name not in needed or lookups.has(name))),
+        *keys,
+    ]
+
+
+def next_cursor(selection: AnyFilter, last: UUID | None) -> str | None:
     """Returns the cursor of the page of the same filter after this id; None if there is none."""
     return None if last is None else cursor_after(last, selection)
 
@@ -119,7 +174,66 @@ def parse_include(*parts: str) -> Query:
     return Query({"include": partial(_any_of, parts)})
 
 
+def _with_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a filter: all keys of metadata in one, and an id in `q` as the id."""
+    metadata = {name: value for name, value in values.items() if name.startswith(f"{METADATA}.")}
+    fields = {name: value for name, value in values.items() if name not in metadata}
+    if metadata:
+        fields[METADATA] = tuple(
+            (name.partition(".")[2], value) for name, value in sorted(metadata.items())
+        )
+    if isinstance(fields.get("q"), UUID):
+        fields["id"] = NotificationId(fields.pop("q"))
+    return fields
+
+
+def _lookup_parsers(lookups: LookupRules) -> dict[str, ValueParser]:
+    named: dict[str, ValueParser] = {
+        LookupKind.TAG: _searchable_texts,
+        LookupKind.RECIPIENT: _recipients,
+        LookupKind.REFERENCE: _searchable_texts,
+    }
+    allowed = {
+        name: parser if lookups.has(name) else partial(_not_searchable, name)
+        for name, parser in named.items()
+    }
+    keys = {f"{METADATA}.{key}": _searchable_texts for key in lookups.metadata_keys}
+    return {**allowed, **keys, "q": partial(_id_or_text, lookups)}
+
+
+def _not_searchable(name: str, _text: str) -> object:
+    raise ValueError(f"no such filter: nothing is found by it while lookups.{name} is false")
+
+
+def _id_or_text(lookups: LookupRules, text: str) -> UUID | str:
+    if _UUID.fullmatch(text):
+        return UUID(text)
+    if not (lookups.recipient or lookups.reference):
+        raise ValueError(
+            "the id of a notification; for a recipient or a reference set lookups.recipient or "
+            "lookups.reference in the settings"
+        )
+    if not 0 < len(text) <= MAX_SEARCHED_LENGTH or not text.isprintable():
+        raise ValueError(_SEARCHABLE_EXPECTED)
+    return text
+
+
+def _searchable_texts(text: str) -> tuple[str, ...]:
+    values = tuple(sorted(set(text.split(","))))
+    if len(values) > MAX_VALUES or not all(
+        0 < len(value) <= MAX_SEARCHED_LENGTH and value.isprintable() for value in values
+    ):
+        raise ValueError(f"{_SEARCHABLE_EXPECTED}, or up to {MAX_VALUES} with commas between them")
+    return values
+
+
+def _recipients(text: str) -> tuple[str, ...]:
+    return tuple(sorted({recipient_identity(value) for value in _searchable_texts(text)}))
+
+
 def _unknown(name: str, known: Mapping[str, object]) -> InvalidNotification:
+    if name.startswith(f"{METADATA}."):
+        return InvalidNotification(f"?{name}", "a key of the setting lookups.metadata_keys")
     if meant := suggested(name, list(known)):
         detail = f"unknown parameter, did you mean {meant}?"
         return InvalidNotification(f"?{name}", meant, detail=detail)
@@ -129,7 +243,7 @@ def _unknown(name: str, known: Mapping[str, object]) -> InvalidNotification:
     )
 
 
-def _position(cursor: str, selection: Filter | AuditFilter) -> NotificationId:
+def _position(cursor: str, selection: AnyFilter) -> NotificationId:
     position = position_in(cursor, selection)
     if position is None:
         expected = "the next_cursor of a page of the same list, with the same filters"

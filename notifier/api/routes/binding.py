@@ -94,7 +94,8 @@ def _checked(handler: Handler, checks: Sequence[Check]) -> Handler:
 
 def _checks(described: Route) -> Iterator[Check]:
     # Health checks, scrapers and browsers may add parameters of their own to the other routes.
-    if described.path.startswith(_VERSION_PREFIX) and not described.query_parameters:
+    is_versioned = described.path.startswith(_VERSION_PREFIX)
+    if is_versioned and not (described.query_parameters or described.takes_any_query):
         yield refuse_query
     if described.method != "get":
         yield refuse_unsupported_headers

@@ -52,7 +52,7 @@ from notifier.domain.notification import (
     NotificationId,
     Status,
 )
-from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply
+from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply, Suppressed
 from notifier.ports.queries import Filter, Page, Reader
 
 NOTIFICATIONS: Final = "/v1/notifications"
@@ -66,6 +66,7 @@ FAILURE_FILTERS: Final = (
     "created_to",
 )
 NOTIFICATION_FILTERS: Final = ("status", "tenant", *FAILURE_FILTERS)
+LOOKUP_FILTERS: Final = ("tag", "recipient", "reference", "metadata", "q")
 _CONTENT: Final = "content"
 _INCLUDE: Final = parse_include(_CONTENT)
 _CANONICAL_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -101,7 +102,9 @@ class NotificationRoutes:
         self._validator = SubmitValidator(rules)
         self._takes_tests = rules.test_channel != ""
         self._splitter = BatchSplitter(rules)
-        self._query = ListQuery(*NOTIFICATION_FILTERS, channels=rules.submit_channels)
+        self._query = ListQuery(
+            *NOTIFICATION_FILTERS, channels=rules.submit_channels, lookups=rules.lookups
+        )
         self._submits_in_flight = InFlightLimit(rules.max_in_flight)
         self._batches_in_flight = InFlightLimit(rules.max_batches_in_flight)
         self._large_bodies = asyncio.Semaphore(1)
@@ -288,10 +291,18 @@ def _result(new: NewNotification, reply: Reply | Refusal) -> Accepted | BatchRef
     return _accepted(new, reply)
 
 
-def _accepted(new: NewNotification, reply: Status | Replayed) -> Accepted:
-    id_, status = reply if isinstance(reply, Replayed) else (new.id, reply)
+def _accepted(new: NewNotification, reply: Status | Suppressed | Replayed) -> Accepted:
     segments = msgspec.UNSET if new.segments is None else new.segments
-    return Accepted(id=id_, status=status, queue=str(new.queue), segments=segments)
+    queue = str(new.queue)
+    match reply:
+        case Replayed(id=id_, status=status, reason=reason):
+            shown = msgspec.UNSET if reason is None else reason
+            return Accepted(id=id_, status=status, queue=queue, segments=segments, reason=shown)
+        case Suppressed(reason=reason):
+            status = Status.SUPPRESSED
+            return Accepted(id=new.id, status=status, queue=queue, segments=segments, reason=reason)
+        case status:
+            return Accepted(id=new.id, status=status, queue=queue, segments=segments)
 
 
 def _batch_response(items: Sequence[_Item], replies: Sequence[Reply | Refusal]) -> ASGIApp:
@@ -302,7 +313,7 @@ def _batch_response(items: Sequence[_Item], replies: Sequence[Reply | Refusal]) 
     ]
     refused = [result for result in results if isinstance(result, BatchRefusal)]
     if len(refused) < len(results):
-        is_replay = not any(isinstance(reply, Status) for reply in replies)
+        is_replay = not any(isinstance(reply, Status | Suppressed) for reply in replies)
         headers = [REPLAYED] if is_replay else []
         return json_response(BatchResponse(results), status=202, headers=headers)
     refusal = _refusal(replies, are_all=len(replies) == len(items))

@@ -22,8 +22,9 @@ class Route:
 
     `id` is the operation id, `access` what it asks of a request, and `tag` the group of the
     document. `body` is None if the route takes no body, `example` is one of its bodies; `response`
-    is None if it answers plain text, or nothing. One that `takes_key` reads the
-    header Idempotency-Key. One with `is_file` takes a body of any type as it is, and may be
+    is None if it answers plain text, or nothing. One with a `csv_response` takes CSV, too. One that
+    `takes_key` reads the header Idempotency-Key. One that `takes_any_query` ignores parameters,
+    which programs add to links. One with `is_file` takes a body of any type as it is, and may be
     repeated. `other_status` is a second one of success. A route that is not `is_documented` appears
     in no document.
     """
@@ -45,6 +46,8 @@ class Route:
     response: type[msgspec.Struct] | None = None
     parameters: tuple[str, ...] = ()
     problems: tuple[ProblemType, ...] = ()
+    csv_response: type[msgspec.Struct] | None = None
+    takes_any_query: bool = False
     is_deprecated: bool = False
     is_documented: bool = True
 

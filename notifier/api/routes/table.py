@@ -49,6 +49,7 @@ from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KEYS, KeyRoutes
 from notifier.api.routes.notifications import (
     FAILURE_FILTERS,
+    LOOKUP_FILTERS,
     NOTIFICATION_FILTERS,
     NOTIFICATIONS,
     NotificationRoutes,
@@ -59,8 +60,20 @@ from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QUIET_HOURS, QuietHoursRoutes
 from notifier.api.routes.route import Route
 from notifier.api.routes.session import SESSION, SessionRoutes
+from notifier.api.routes.suppressions import (
+    SUPPRESSION_PARAMETERS,
+    SUPPRESSIONS,
+    SuppressionRoutes,
+)
 from notifier.api.routes.tenants import TENANTS, TenantRoutes
+from notifier.api.routes.unsubscribe import UNSUBSCRIBE, UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
+from notifier.api.suppressions.documents import (
+    ImportedSuppressions,
+    Suppression,
+    SuppressionPage,
+    SuppressionRequest,
+)
 from notifier.domain.keys import KeyScope
 
 SUBMIT, READ, OPERATE, ADMIN = KeyScope
@@ -139,10 +152,11 @@ ROUTES: Final = (
         handler=NotificationRoutes.read_page,
         summary=(
             "Notifications, newest first. A parameter takes several values with commas between "
-            "them; `reason`, `provider` and `code` need final values of `status`."
+            "them; `reason`, `provider` and `code` need final values of `status`. A page may be "
+            "empty and have a cursor: the server reads a bounded number of notifications for it."
         ),
         response=NotificationPage,
-        parameters=(*NOTIFICATION_FILTERS, *PAGING_PARAMETERS),
+        parameters=(*NOTIFICATION_FILTERS, *LOOKUP_FILTERS, *PAGING_PARAMETERS),
         problems=_PLAIN_PROBLEMS,
     ),
     Route(
@@ -431,6 +445,73 @@ ROUTES: Final = (
         summary="End a session: the answer removes the cookie.",
         status=204,
         problems=(ProblemType.INVALID_FIELD, ProblemType.ORIGIN_REFUSED),
+    ),
+    Route(
+        id="listSuppressions",
+        access=tenant(READ),
+        tag="suppressions",
+        method="get",
+        path=SUPPRESSIONS,
+        handler=SuppressionRoutes.read_page,
+        summary="Recipients to whom nothing may be sent, newest first.",
+        response=SuppressionPage,
+        parameters=SUPPRESSION_PARAMETERS,
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="createSuppression",
+        access=tenant(OPERATE),
+        tag="suppressions",
+        method="post",
+        path=SUPPRESSIONS,
+        handler=SuppressionRoutes.create,
+        summary=(
+            "Suppress a recipient on a channel: submits are stored as suppressed, and waiting "
+            "notifications end so. 200 if it was suppressed already. As CSV, with the fields as "
+            "columns and at most 10,000 rows, many at once."
+        ),
+        status=201,
+        body=SuppressionRequest,
+        example={"channel": "email", "recipient": "ada@example.com", "reason": "complaint"},
+        response=Suppression,
+        csv_response=ImportedSuppressions,
+        problems=_BODY_PROBLEMS,
+    ),
+    Route(
+        id="deleteSuppression",
+        access=tenant(OPERATE),
+        tag="suppressions",
+        method="delete",
+        path=f"{SUPPRESSIONS}/{{suppression:str}}",
+        handler=SuppressionRoutes.delete,
+        summary="End a suppression. What it has ended stays ended.",
+        status=204,
+        parameters=("suppression",),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="readUnsubscribe",
+        access=PUBLIC,
+        tag="suppressions",
+        method="get",
+        path=UNSUBSCRIBE,
+        handler=UnsubscribeRoutes.read,
+        summary="The page of the link in an email, with one button. It changes nothing.",
+        parameters=("token",),
+        takes_any_query=True,
+        is_documented=False,
+    ),
+    Route(
+        id="unsubscribe",
+        access=PUBLIC,
+        tag="suppressions",
+        method="post",
+        path=UNSUBSCRIBE,
+        handler=UnsubscribeRoutes.create,
+        summary="Unsubscribe with one click (RFC 8058).",
+        parameters=("token",),
+        takes_any_query=True,
+        is_documented=False,
     ),
     Route(
         id="live",

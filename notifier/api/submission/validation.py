@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.field_by_field import DecodedFields
-from notifier.api.requests import Content, Submit
+from notifier.api.requests import MAX_TAG_LENGTH, TAG, Content, Submit
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.api.submission.addresses import check_prefix, checked_recipient
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
@@ -29,13 +30,21 @@ from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NO_FEATURES, features_of
 from notifier.domain.holds import TIME_ZONE
+from notifier.domain.lookups import Lookup, LookupKind, metadata_lookups
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
 from notifier.domain.quiet_hours import TIME_ZONE_EXPECTED, is_time_zone
+from notifier.domain.recipients import recipient_identity
+from notifier.domain.suppressions import TOPIC_EXPECTED, is_topic
 from notifier.domain.tenants import DEFAULT_TENANT, TENANT_NAME_EXPECTED, TenantId, tenant_id
 from notifier.domain.text_segments import count_segments
 
 _SUBMIT: Final = BodyDecoder(Submit)
+_TAG: Final = re.compile(TAG)
+_NO_PUBLIC_URL: Final = (
+    "no topic while the setting api.public_url is empty: the link to unsubscribe needs it"
+)
+TAG_EXPECTED: Final = f"1 to {MAX_TAG_LENGTH} of A-Z, a-z, 0-9 and ._:/-"
 _NOTHING: Final = {"channel": "", "recipient": "", "content": Content()}
 """Stands for required fields that are wrong."""
 
@@ -71,6 +80,8 @@ class SubmitValidator:
             ({"send_at", "priority", "ttl_s"}, self._check_ttl),
             ({"time_zone"}, _time_zone),
             ({"max_tries"}, _max_tries),
+            ({"tag"}, _tag),
+            ({"channel", "topic"}, self._topic),
             ({"idempotency_key"}, checked_key),
         )
 
@@ -103,20 +114,25 @@ class SubmitValidator:
         parts, blobs = self._parts(submit, mailbox.name, may_inline=is_single)
         is_test = sender.mode is Mode.TEST
         channel = self._rules.test_channel if is_test else submit.channel
+        metadata, tag, topic = self._metadata(submit), _tag(submit), self._topic(submit)
         return NewNotification(
             id=NotificationId(uuid7()),
             recipient=mailbox.address,
             content=self._encoded(submit, parts),
             queue=QueueKey(Channel(channel), submit.priority),
-            metadata=self._metadata(submit),
+            metadata=metadata,
             delay=delay,
             ttl=self._ttl(submit, delay or timedelta()),
             max_tries=_max_tries(submit),
             segments=self._segments(submit),
-            features=features_of(parts) if parts and not is_test else NO_FEATURES,
+            features=NO_FEATURES if is_test else self._features(submit, parts),
             tenant=_tenant(submit, sender),
             test_channel=submit.channel if is_test else "",
             blobs=blobs,
+            tag=tag,
+            topic=topic,
+            has_copies=bool(submit.content.cc or submit.content.bcc),
+            lookups=self._lookups(mailbox.address, tag, metadata),
         )
 
     def _faults(
@@ -180,6 +196,32 @@ class SubmitValidator:
             return None
         return count_segments(submit.content.body or "")
 
+    def _features(self, submit: Submit, parts: Mapping[str, object]) -> frozenset[str]:
+        has_link = submit.topic is not None and (
+            self._channel(submit).address is AddressKind.EMAIL  # see delivery/unsubscribe_links.py
+        )
+        needed = (*parts, "headers") if has_link else tuple(parts)
+        return features_of(needed) if needed else NO_FEATURES
+
+    def _topic(self, submit: Submit) -> str | None:
+        if submit.topic is None:
+            return None
+        if not is_topic(submit.topic):
+            raise InvalidNotification("topic", TOPIC_EXPECTED)
+        is_email = self._channel(submit).address is AddressKind.EMAIL
+        if is_email and not self._rules.public_url:
+            raise InvalidNotification("topic", _NO_PUBLIC_URL)
+        return submit.topic
+
+    def _lookups(self, recipient: str, tag: str | None, metadata: bytes) -> tuple[Lookup, ...]:
+        rules = self._rules.lookups
+        lookups = tuple(metadata_lookups(metadata, rules.metadata_keys))
+        if tag is not None and rules.tag:
+            lookups = (Lookup(LookupKind.TAG, tag), *lookups)
+        if rules.recipient:
+            lookups = (Lookup(LookupKind.RECIPIENT, recipient_identity(recipient)), *lookups)
+        return lookups
+
     def _metadata(self, submit: Submit) -> bytes:
         return encode_metadata(submit.metadata, max_bytes=self._rules.max_metadata_bytes)
 
@@ -221,6 +263,12 @@ def _time_zone(submit: Submit) -> str | None:
     if submit.time_zone is not None and not is_time_zone(submit.time_zone):
         raise InvalidNotification("time_zone", TIME_ZONE_EXPECTED)
     return submit.time_zone
+
+
+def _tag(submit: Submit) -> str | None:
+    if submit.tag is not None and not _TAG.fullmatch(submit.tag):
+        raise InvalidNotification("tag", TAG_EXPECTED)
+    return submit.tag
 
 
 def _max_tries(submit: Submit) -> int | None:

@@ -4,14 +4,14 @@
 -- the day before any more, and it is only read.
 -- The keys are written in their order, so that two statements cannot wait for each other. Each part
 -- reads what the part before it returns: that alone makes Postgres run them in this order.
--- Parameters: $1 to $12 as in insert.sql; $13 digests of keys, each at most once, null for a
--- notification without one; $14 digests of bodies; $15 statuses of the answers.
+-- Parameters: $1 to $14 as in insert.sql; $15 digests of keys, each at most once, null for a
+-- notification without one; $16 digests of bodies; $17 statuses of the answers.
 -- Returns: as insert.sql. It stores either both the key and the notification or neither.
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now WHERE pg_current_xact_id() IS NOT NULL
 ), asked AS (
     SELECT key, id, body, status::notification_status AS status
-    FROM unnest($1::uuid[], $13::uuid[], $14::uuid[], $15::text[]) AS t (id, key, body, status)
+    FROM unnest($1::uuid[], $15::uuid[], $16::uuid[], $17::text[]) AS t (id, key, body, status)
     WHERE key IS NOT NULL
 ), day_before AS (
     INSERT INTO idempotency_keys (key, day, id, body, status)
@@ -39,20 +39,24 @@ WITH clock AS MATERIALIZED (
     RETURNING id
 ), stored AS (
     INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata,
-                               max_tries, tenant, test_channel)
+                               max_tries, tenant, test_channel, tag, topic)
     SELECT id, (SELECT now FROM clock), (SELECT now FROM clock) + ttl, queue, recipient, content,
-           metadata, max_tries, coalesce(tenant, ''), coalesce(test_channel, '')
+           metadata, max_tries, coalesce(tenant, ''), coalesce(test_channel, ''), tag,
+           topic
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::smallint[],
-                $8::interval[], $13::uuid[], $11::text[], $12::text[])
-        AS t (id, queue, recipient, content, metadata, max_tries, ttl, key, tenant, test_channel)
+                $8::interval[], $15::uuid[], $11::text[], $12::text[], $13::text[], $14::text[])
+        AS t (id, queue, recipient, content, metadata, max_tries, ttl, key, tenant, test_channel,
+              tag, topic)
     WHERE key IS NULL OR id IN (SELECT id FROM new_keys)
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 )
+-- :parts
 INSERT INTO live (id, created_at, due_at, ready_at, expires_at, size, class, max_tries, queue)
 SELECT id, (SELECT now FROM clock), (SELECT now FROM clock) + delay, (SELECT now FROM clock) + delay,
        (SELECT now FROM clock) + ttl, size, class, coalesce(max_tries, 0), queue
 FROM stored JOIN unnest($1::uuid[], $2::text[], $6::smallint[], $7::interval[], $8::interval[],
                         $9::smallint[], $10::integer[])
     AS t (id, queue, max_tries, delay, ttl, class, size) USING (id)
+WHERE class IS NOT NULL  -- see insert_suppressed.sql
 RETURNING id, date_part('epoch', created_at) AS now

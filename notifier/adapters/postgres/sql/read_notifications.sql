@@ -7,7 +7,7 @@
 -- (LIMIT 1 keeps each of the four as one look-up in the primary key per notification. As a join
 -- Postgres might read the whole of `live`, if its statistics are from when it was empty.)
 SELECT n.id, n.tenant, n.test_channel, s.status, n.queue, n.recipient, CASE WHEN $4 THEN n.content END AS content,
-       n.metadata, n.max_tries, n.created_at, n.expires_at,
+       n.metadata, n.max_tries, n.created_at, n.expires_at, n.tag, n.topic,
        coalesce(a.provider, e.provider) AS provider, c.reference,
        coalesce(l.tries, e.tries, c.tries, a.spent) AS tries,
        CASE WHEN e.code = 'claim_rejected' THEN e.code ELSE a.error END AS last_error,

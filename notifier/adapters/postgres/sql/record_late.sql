@@ -25,7 +25,7 @@ WITH result AS (
            a.id IS NOT NULL AS is_own,
            r.outcome = 'accepted' AND later.id IS NULL
                AND (l.claimed_by = '00000000-0000-0000-0000-000000000000'
-                    OR (l.id IS NULL AND e.status IN ('failed', 'expired', 'cancelled')))
+                    OR (l.id IS NULL AND e.status IN ('failed', 'expired', 'cancelled', 'suppressed')))
                AS is_settling
     FROM result r
     JOIN notifications n ON n.id = r.id

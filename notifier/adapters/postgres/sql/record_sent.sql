@@ -26,4 +26,5 @@ WITH moved AS (
     FROM moved
     ON CONFLICT (id, claim) DO NOTHING
 )
+-- :parts
 SELECT id, claim, 'sent' AS status, date_part('epoch', now() - created_at) AS age_s FROM moved

@@ -128,6 +128,16 @@ def _date(seconds: int) -> str:
     return format_datetime(datetime.fromtimestamp(seconds, UTC))
 
 
+def suppressed_copies(content: Mapping[str, object]) -> Sequence[str]:
+    """Return the copies that accept left out. Raises Unsendable."""
+    texts = content.get("suppressed_copies") or ()
+    if not texts:
+        return ()
+    if not isinstance(texts, list):
+        raise Unsendable("content", "suppressed_copies: expected an array of strings")
+    return [str(text) for text in texts]
+
+
 def sender_of(content: Mapping[str, object], default: Sender, domain: str) -> Sender:
     """Return the sender that the content names, or the default. Raises Unsendable."""
     text = _text(content, "from")

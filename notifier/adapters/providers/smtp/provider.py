@@ -20,7 +20,13 @@ from notifier.adapters.providers.connection_limit import ConnectionLimit
 from notifier.adapters.providers.settings import check_login
 from notifier.adapters.providers.smtp.addresses import Mailbox, Unsendable
 from notifier.adapters.providers.smtp.connection import ConnectionLost
-from notifier.adapters.providers.smtp.message import Recipients, Sender, compose, sender_of
+from notifier.adapters.providers.smtp.message import (
+    Recipients,
+    Sender,
+    compose,
+    sender_of,
+    suppressed_copies,
+)
 from notifier.adapters.providers.smtp.opening import GREETING_DELAY_S, OpeningFailed, Server
 from notifier.adapters.providers.smtp.replies import ReplyPatternError, ReplyRules
 from notifier.adapters.providers.smtp.reply import ProtocolError
@@ -123,6 +129,7 @@ class SmtpProvider:
             sender=self._envelope_sender or sender.mailbox,
             to=recipients.to,
             copies=recipients.copies,
+            left_out=suppressed_copies(envelope.content),
             message=compose(envelope, recipients, sender, datetime.now(UTC)),
             id=envelope.id,
             claim=envelope.claim,
@@ -181,14 +188,19 @@ class SmtpProvider:
             self._pool.discard(session)
             raise
         self._pool.give_back(session)
-        return _with_refused_copies(result, mail)
+        return _with_missing_copies(result, mail)
 
 
-def _with_refused_copies(result: Outcome, mail: Mail) -> Outcome:
-    """Name the copies that were refused: the mail counts by its recipient."""
-    if not mail.refused_copies or not isinstance(result, Accepted):
+def _with_missing_copies(result: Outcome, mail: Mail) -> Outcome:
+    """Name the copies that were refused or left out: the mail counts by its recipient."""
+    if not (mail.refused_copies or mail.left_out) or not isinstance(result, Accepted):
         return result
-    detail = "; ".join(f"copy refused: {text}" for text in mail.refused_copies)
+    detail = "; ".join(
+        (
+            *(f"copy refused: {text}" for text in mail.refused_copies),
+            *(f"copy suppressed: {address}" for address in mail.left_out),
+        )
+    )
     return outcome("accepted", result.code, detail, reference=result.reference)
 
 

@@ -63,6 +63,7 @@ class Mail:
     and the reply. `may_be_sent` is set when its final dot is written: from then on a lost reply
     means Ambiguous.
     `is_8bit`: its text is not all ASCII (RFC 6152).
+    `left_out` are copies to which it is not sent because they are suppressed.
     `id` and `claim` are sent as ENVID (RFC 3461) where the server offers it, so that bounces name
     them.
     """
@@ -74,6 +75,7 @@ class Mail:
     claim: int
     copies: Sequence[Mailbox] = ()
     is_8bit: bool = False
+    left_out: Sequence[str] = ()
     refused_copies: list[str] = field(default_factory=list, init=False)
     may_be_sent: bool = field(default=False, init=False)
 

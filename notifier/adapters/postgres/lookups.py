@@ -1,0 +1,80 @@
+"""The key of lookups in Postgres, and the hashes of what is stored and searched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from notifier.adapters.postgres.statements import Part
+from notifier.domain.errors import StoreUnavailable
+from notifier.domain.lookups import ANY_SCOPE, Lookup, LookupHasher, LookupKind, LookupScope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from asyncpg import Connection, Record
+
+    from notifier.domain.notification import NewNotification
+    from notifier.ports.store import AttemptResult
+
+_READ_KEY = "SELECT value FROM secrets WHERE name = 'lookups'"
+
+
+class LookupKey:
+    """The deployment's key, read from the table `secrets` at the first use."""
+
+    def __init__(self) -> None:
+        self._hasher: LookupHasher | None = None
+
+    async def hasher(self, connection: Connection[Record]) -> LookupHasher:
+        """Return the hasher. Raises StoreUnavailable if the table has no key."""
+        if self._hasher is None:
+            key = await connection.fetchval(_READ_KEY)
+            if not key:
+                raise StoreUnavailable("Postgres: the table `secrets` has no key for lookups")
+            self._hasher = LookupHasher(bytes(key))
+        return self._hasher
+
+
+async def lookup_parts(
+    connection: Connection[Record], key: LookupKey, items: Sequence[NewNotification]
+) -> Sequence[Part]:
+    """Return the part of an insert that stores the lookups; none if there are none."""
+    if not any(item.lookups for item in items):
+        return ()
+    hasher = await key.hasher(connection)
+    ids: list[UUID] = []
+    hashes: list[UUID] = []
+    for item in items:
+        scope = scope_of(item)
+        for lookup in item.lookups:
+            ids.append(item.id)
+            hashes.append(hasher.digest(scope, lookup))
+    return (Part("insert_lookups", (ids, hashes)),)
+
+
+async def reference_parts(
+    connection: Connection[Record], key: LookupKey, results: Sequence[AttemptResult]
+) -> Sequence[Part]:
+    """Return the part of a record that stores the lookups of the provider's references."""
+    found = [result for result in results if result.reference]
+    if not found:
+        return ()
+    hasher = await key.hasher(connection)
+    hashes = [hasher.digest(ANY_SCOPE, reference_lookup(result.reference)) for result in found]
+    return (Part("record_lookups", ([result.id for result in found], hashes)),)
+
+
+def reference_lookup(reference: str) -> Lookup:
+    """Return the lookup of a provider's id of a message."""
+    return Lookup(LookupKind.REFERENCE, reference)
+
+
+def recipient_lookup(recipient: str) -> Lookup:
+    """Return the lookup of a recipient in its normal form."""
+    return Lookup(LookupKind.RECIPIENT, recipient)
+
+
+def scope_of(item: NewNotification) -> LookupScope:
+    """Return whose notification it is."""
+    return LookupScope(item.tenant, item.mode)

@@ -1,0 +1,167 @@
+"""`/v1/suppressions`: recipients to whom nothing may be sent, one by one or as CSV."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from codecs import BOM_UTF8
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from litestar import Request
+from litestar.types import ASGIApp, Scope
+
+from notifier.api.auth.access import author_of, principal_of
+from notifier.api.http.body import CSV, JSON, BodyLimit, check_media_type, media_type_of, read_body
+from notifier.api.http.deadline import deadline
+from notifier.api.http.decoding import BodyDecoder
+from notifier.api.http.problem_types import ProblemType
+from notifier.api.http.problems import RequestRefused, problem_of
+from notifier.api.http.query import PAGING_PARAMETERS, SuppressionQuery, next_cursor
+from notifier.api.http.raw_response import RawResponse, json_response
+from notifier.api.rules import AddressKind, ApiRules
+from notifier.api.submission.addresses import checked_recipient
+from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
+from notifier.api.submission.email_fields import checked_mailbox
+from notifier.api.suppressions.csv_rows import CsvRow, read_rows
+from notifier.api.suppressions.documents import (
+    ImportedSuppressions,
+    RowProblem,
+    Suppression,
+    SuppressionPage,
+    SuppressionRequest,
+)
+from notifier.domain.errors import InvalidNotification
+from notifier.domain.recipients import recipient_identity
+from notifier.domain.suppressions import (
+    TOPIC_EXPECTED,
+    NewSuppression,
+    SuppressionReason,
+    SuppressionScope,
+    is_topic,
+)
+from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.ports.keys import Author
+from notifier.ports.suppressions import UNKNOWN_FOR_S, SuppressionStore, WaitingSuppressor
+
+SUPPRESSIONS: Final = "/v1/suppressions"
+SUPPRESSION_FILTERS: Final = ("channel", "recipient", "topic", "reason")
+SUPPRESSION_PARAMETERS: Final = (*SUPPRESSION_FILTERS, *PAGING_PARAMETERS)
+MAX_CSV_BYTES: Final = 4 * 1024 * 1024
+_REQUEST: Final = BodyDecoder(SuppressionRequest)
+_ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_MAX_TURN_S: Final = 0.01
+"""How long rows are checked before other requests get a turn on the loop."""
+
+
+class SuppressionRoutes:
+    """Handlers of `/v1/suppressions`."""
+
+    def __init__(
+        self, *, store: SuppressionStore, suppressor: WaitingSuppressor, rules: ApiRules
+    ) -> None:
+        self._store = store
+        self._suppressor = suppressor
+        self._rules = rules
+        # Whoever adds the first one waits: see SuppressionStore.add.
+        self._deadline_s = rules.request_deadline_s + UNKNOWN_FOR_S
+        self._query = SuppressionQuery(rules.submit_channels)
+        self._limit = BodyLimit(
+            max_bytes=MAX_CSV_BYTES,
+            timeout_s=rules.body_timeout_s,
+            detail="Split a larger file into several.",
+        )
+
+    async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        selection = self._query.parse(request, _scope_of(request.scope))
+        async with deadline(self._deadline_s):
+            page = await self._store.suppressions(selection)
+        documents = [Suppression.of(each) for each in page.suppressions]
+        return json_response(SuppressionPage(documents, next_cursor(selection, page.next_before)))
+
+    async def create(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        check_media_type(request, (JSON, CSV))
+        body = await read_body(request, self._limit)
+        scope, author = _scope_of(request.scope), author_of(request.scope)
+        if media_type_of(request) == CSV:
+            return json_response(await self._import(scope, body, author))
+        new = self._checked(_REQUEST.decode(body.removeprefix(BOM_UTF8)))
+        async with deadline(self._deadline_s):
+            ((stored, is_new),) = await self._store.add(scope, [new], author)
+            await self._suppressor.suppress([stored.id])
+        return json_response(Suppression.of(stored), status=201 if is_new else 200)
+
+    async def delete(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        text = str(request.path_params["suppression"])
+        scope, author = _scope_of(request.scope), author_of(request.scope)
+        async with deadline(self._deadline_s):
+            is_gone = _ID.fullmatch(text) and await self._store.remove(scope, UUID(text), author)
+        if not is_gone:
+            problem = ProblemType.NOT_FOUND.problem("There is no suppression with this id.")
+            raise RequestRefused(problem)
+        return RawResponse(204, b"", ())
+
+    async def _import(
+        self, scope: SuppressionScope, body: bytes, author: Author
+    ) -> ImportedSuppressions:
+        new: list[NewSuppression] = []
+        problems: list[RowProblem] = []
+        async for row in _in_turns(read_rows(body)):
+            try:
+                if isinstance(row.request, InvalidNotification):
+                    raise row.request
+                new.append(self._checked(row.request))
+            except InvalidNotification as error:
+                problems.append(RowProblem(row.line, problem_of(error)))
+        added = 0
+        if new:
+            async with deadline(self._deadline_s):
+                stored = await self._store.add(scope, new, author)
+            added = sum(is_new for _, is_new in stored)
+        return ImportedSuppressions(added, len(new) - added, problems)
+
+    def _checked(self, request: SuppressionRequest) -> NewSuppression:
+        """Returns the suppression. Raises InvalidNotification."""
+        rules = self._rules.submit_channels.get(request.channel)
+        if rules is None:
+            raise InvalidNotification("channel", f"one of {', '.join(self._rules.submit_channels)}")
+        if request.topic is not None and not is_topic(request.topic):
+            raise InvalidNotification("topic", TOPIC_EXPECTED)
+        if CONTROL_CHARACTER.search(request.note):
+            raise InvalidNotification("note", ONE_LINE_EXPECTED)
+        if request.expires_at is not None and request.expires_at <= datetime.now(UTC):
+            raise InvalidNotification("expires_at", "an instant in the future")
+        return NewSuppression(
+            channel=request.channel,
+            recipient=_recipient(rules.address, request.recipient),
+            topic=request.topic,
+            reason=SuppressionReason(request.reason),
+            note=request.note,
+            expires_at=request.expires_at,
+        )
+
+
+def _recipient(kind: AddressKind, text: str) -> str:
+    """Returns the recipient in the form in which submits are compared with it."""
+    if kind is AddressKind.EMAIL and "<" in text:
+        return recipient_identity(checked_mailbox(text, "recipient").address)
+    return recipient_identity(checked_recipient(kind, text))
+
+
+def _scope_of(scope: Scope) -> SuppressionScope:
+    """Returns whose suppressions they are. A deployment key works on the default tenant."""
+    principal = principal_of(scope)
+    return SuppressionScope(principal.tenant or DEFAULT_TENANT, principal.mode)
+
+
+async def _in_turns(rows: Iterator[CsvRow]) -> AsyncIterator[CsvRow]:
+    """Yields rows, and lets other requests have a turn in between."""
+    time = asyncio.get_running_loop().time
+    turn_ends_at = time() + _MAX_TURN_S
+    for row in rows:
+        yield row
+        if time() > turn_ends_at:
+            await asyncio.sleep(0)
+            turn_ends_at = time() + _MAX_TURN_S

@@ -1,0 +1,1 @@
+"""Suppressions in the API: their documents, and CSV files of them."""

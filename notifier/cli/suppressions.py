@@ -1,0 +1,238 @@
+"""`suppressions`: shows, adds, removes and imports recipients to whom nothing may be sent."""
+
+from __future__ import annotations
+
+import csv
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
+from uuid import UUID
+
+from cyclopts import Parameter, validators
+
+from notifier.cli.environment import api_url
+from notifier.cli.failures import CommandFailed
+from notifier.cli.options import AsJson, Url, one_line
+from notifier.cli.running import run_async
+from notifier.cli.spans import Span
+from notifier.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from notifier.api.responses import Problem
+    from notifier.api.suppressions.documents import ImportedSuppressions, Suppression
+    from notifier.cli.client import Client
+
+_PATH: Final = "/v1/suppressions"
+_PAGE: Final = 200
+_MAX_ROWS: Final = 10_000
+"""The most rows that the API takes in one call."""
+_SHOWN_PROBLEMS: Final = 20
+_COLUMNS: Final = ("id", "channel", "recipient", "topic", "reason", "created", "expires", "note")
+Channel = Annotated[str, Parameter(name=["--channel", "-c"], help="email, sms, push, ...")]
+Recipient = Annotated[
+    str, Parameter(name=["--recipient", "--to", "-t"], help="Address, phone number or token.")
+]
+Topic = Annotated[
+    str | None, Parameter(help="Only of this topic.", show_default=lambda _: "all notifications")
+]
+
+
+def list_suppressions(
+    *,
+    channel: Annotated[
+        str | None, Parameter(name=["--channel", "-c"], help="Such as email.")
+    ] = None,
+    recipient: Annotated[
+        str | None, Parameter(name=["--recipient", "--to", "-t"], help="Of whom.")
+    ] = None,
+    topic: Annotated[str | None, Parameter(help="Of which topic.")] = None,
+    reason: Annotated[str | None, Parameter(help="Such as bounce,complaint.")] = None,
+    limit: Annotated[
+        int, Parameter(help="The most rows.", validator=validators.Number(gte=1))
+    ] = 50,
+    all_: Annotated[bool, Parameter(name="--all", negative="", help="Every row.")] = False,
+    url: Url = None,
+    json: AsJson = False,
+) -> None:
+    """Show suppressions, newest first. A filter takes several values with commas between them."""
+    given = {"channel": channel, "recipient": recipient, "topic": topic, "reason": reason}
+    filters = {name: value for name, value in given.items() if value is not None}
+    run_async(_list(api_url(url), filters, None if all_ else limit, as_json=json))
+
+
+def add_suppressions(
+    *,
+    channel: Channel,
+    recipient: Recipient,
+    topic: Topic = None,
+    reason: Literal["manual", "bounce", "complaint", "unsubscribe", "gone"] = "manual",
+    for_: Annotated[
+        Span | None, Parameter(name="--for", help="Such as 90d.", show_default=lambda _: "for good")
+    ] = None,
+    note: Annotated[str, Parameter(help="Why, in one line.", show_default=False)] = "",
+    url: Url = None,
+    json: AsJson = False,
+) -> None:
+    """Suppress a recipient. What waits for it ends as suppressed."""
+    request: dict[str, object] = {
+        "channel": channel,
+        "recipient": recipient,
+        "topic": topic,
+        "reason": reason,
+        "note": one_line(note),
+    }
+    if for_ is not None:
+        request["expires_at"] = datetime.now(UTC) + timedelta(seconds=for_)
+    run_async(_add(api_url(url), request, as_json=json))
+
+
+def remove_suppressions(suppression: UUID, *, url: Url = None) -> None:
+    """End a suppression by its id. What it has ended stays ended."""
+    run_async(_remove(api_url(url), suppression))
+
+
+def import_suppressions(file: Path, *, url: Url = None) -> int:
+    """Add suppressions from a CSV file with the columns channel, recipient, topic, reason, note."""
+    return run_async(_import(api_url(url), _records_of(file)))
+
+
+async def _list(url: str, filters: dict[str, str], limit: int | None, *, as_json: bool) -> None:
+    from notifier.api.suppressions.documents import (  # noqa: PLC0415 start-up time
+        SuppressionPage,
+    )
+    from notifier.cli.client import open_client  # noqa: PLC0415
+    from notifier.cli.show import print_json, print_table  # noqa: PLC0415
+
+    rows: list[Suppression] = []
+    cursor: str | None = None
+    async with open_client(url) as client:
+        while True:
+            missing = _PAGE if limit is None else limit - len(rows)
+            params = {**filters, "limit": str(min(_PAGE, missing))}
+            if cursor is not None:
+                params["cursor"] = cursor
+            page = await client.get(_PATH, SuppressionPage, params)
+            rows += page.items
+            cursor = page.next_cursor
+            if cursor is None or len(rows) == limit:
+                break
+    if as_json:
+        print_json(SuppressionPage(rows, cursor))
+        return
+    print_table(_COLUMNS, map(_cells, rows))
+    if cursor is not None:
+        print("more: --all")
+
+
+def _cells(row: Suppression) -> Sequence[object]:
+    return (
+        row.id,
+        row.channel,
+        row.recipient,
+        row.topic,
+        row.reason,
+        row.created_at,
+        row.expires_at,
+        row.note,
+    )
+
+
+async def _add(url: str, request: dict[str, object], *, as_json: bool) -> None:
+    from notifier.api.suppressions.documents import Suppression  # noqa: PLC0415 start-up time
+    from notifier.cli.client import open_client  # noqa: PLC0415
+    from notifier.cli.show import print_json  # noqa: PLC0415
+
+    async with open_client(url) as client:
+        stored = await client.post(_PATH, request, Suppression)
+    if as_json:
+        print_json(stored)
+        return
+    of = "all notifications" if stored.topic is None else f"the topic {stored.topic}"
+    print(f"{stored.id} {stored.recipient} gets no {stored.channel}: {of}, {stored.reason}")
+
+
+async def _remove(url: str, suppression: UUID) -> None:
+    from notifier.cli.client import open_client  # noqa: PLC0415 start-up time
+
+    async with open_client(url) as client:
+        await client.delete(f"{_PATH}/{suppression}")
+    print(f"{suppression} removed")
+
+
+class _Record(NamedTuple):
+    """A row of a file, and the number of the line on which it ends."""
+
+    line: int
+    values: list[str]
+
+
+def _records_of(file: Path) -> Sequence[_Record]:
+    """Return the rows, the names of the columns first. Raises ConfigError if it is no CSV."""
+    try:
+        text = file.read_bytes().removeprefix(BOM_UTF8).decode()
+        reader = csv.reader(StringIO(text, newline=""), strict=True)
+        return [_Record(reader.line_num, values) for values in reader if any(values)]
+    except OSError as error:
+        msg = f"got {str(file)!r}, expected a file: {error.strerror}"
+        raise ConfigError(msg) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        msg = f"got {str(file)!r}, expected CSV in UTF-8 with commas: {error}"
+        raise ConfigError(msg) from error
+
+
+async def _import(url: str, records: Sequence[_Record]) -> int:
+    from notifier.cli.client import open_client  # noqa: PLC0415 start-up time
+
+    if not records:
+        raise CommandFailed("the file is empty; expected a first line such as channel,recipient")
+    added = existing = 0
+    problems: list[str] = []
+    async with open_client(url) as client:
+        for part in _parts(records):
+            result = await _send(client, part)
+            added, existing = added + result.added, existing + result.existing
+            problems += _described(result, part)
+    print(f"{added:,} added, {existing:,} there already, {len(problems):,} wrong", end="")
+    print(":" if problems else "")
+    for text in problems[:_SHOWN_PROBLEMS]:
+        print(f"  {text}")
+    if len(problems) > _SHOWN_PROBLEMS:
+        print(f"  and {len(problems) - _SHOWN_PROBLEMS:,} more")
+    return 1 if problems else 0
+
+
+def _parts(records: Sequence[_Record]) -> Iterator[Sequence[_Record]]:
+    """Yield the names of the columns and at most _MAX_ROWS rows, each time."""
+    head, *rows = records
+    for start in range(0, max(1, len(rows)), _MAX_ROWS):
+        yield [head, *rows[start : start + _MAX_ROWS]]
+
+
+async def _send(client: Client, part: Sequence[_Record]) -> ImportedSuppressions:
+    from notifier.api.suppressions.documents import (  # noqa: PLC0415 start-up time
+        ImportedSuppressions,
+    )
+
+    written = StringIO(newline="")
+    csv.writer(written).writerows(record.values for record in part)
+    return await client.post_csv(_PATH, written.getvalue().encode(), ImportedSuppressions)
+
+
+def _described(result: ImportedSuppressions, part: Sequence[_Record]) -> list[str]:
+    """Return a line for each wrong row, with the number of its line in the file."""
+    lines: dict[int, int] = {}
+    sent = 0
+    for record in part:
+        sent += 1 + sum(value.count("\n") for value in record.values)
+        lines[sent] = record.line
+    return [
+        f"line {lines.get(row.line, row.line)}: {_reason(row.problem)}" for row in result.problems
+    ]
+
+
+def _reason(problem: Problem) -> str:
+    errors = problem.errors or ()
+    return "; ".join(f"{error.field}: {error.detail}" for error in errors) or problem.detail
