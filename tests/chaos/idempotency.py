@@ -37,7 +37,7 @@ SUBMITS: Final = 100_000 if os.environ.get("CHAOS_LONG") else 20_000
 KILL_EVERY_S, LOSE_EVERY_S, LOST_WITHIN_S = 5.0, 0.7, 1.0
 PROCESSES, CALLERS = 4, 24
 AGAIN_S, TIMEOUT_S = 0.05, 15.0
-MIN_KILLS: Final = 3
+MIN_KILLS, RENEWED = 3, 2
 TO_REPEAT: Final = frozenset({409, 429, 503})
 MIDNIGHT_AT, FIRST_MINUTE_ENDS_AT = 0.35, 0.7
 """The parts of the submits after which the day changes, and after which its first minute ends."""
@@ -279,7 +279,9 @@ class _Run:
 
     async def _change_the_day(self, session: aiohttp.ClientSession) -> None:
         await self._until_answered(MIDNIGHT_AT)
-        while self._calls:  # a process that waits for the lock already begins no other statement
+        # A process that waits for the lock already begins no other statement; two that were
+        # started again are of this version.
+        while self._calls or self._killed or self.counts.kills < RENEWED:
             await asyncio.sleep(AGAIN_S)
         await self._pass_midnight(session)
         self._may_answer = FIRST_MINUTE_ENDS_AT
@@ -291,7 +293,7 @@ class _Run:
 
     async def _pass_midnight(self, session: aiohttp.ClientSession) -> None:
         """Submit some keys before and after midnight at once: a lock holds their statements up."""
-        early, late, *_ = [each for each in self._processes if each is not self._killed]
+        early, late = self._processes[:RENEWED]
         asks = [Ask(f"midnight-{number}") for number in range(MIDNIGHT_KEYS)]
         await set_date(self._connection, _at(1, "23:59:59"))
         async with asyncio.TaskGroup() as group, self._connection.transaction():
