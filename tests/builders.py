@@ -93,6 +93,8 @@ def a_notification(
     tenant: TenantId = DEFAULT_TENANT,
     test_channel: str = "",
     lookups: tuple[Lookup, ...] = (),
+    collapse_key: str | None = None,
+    tag: str | None = None,
 ) -> NewNotification:
     """Return a validated submit."""
     return NewNotification(
@@ -109,6 +111,8 @@ def a_notification(
         tenant=tenant,
         test_channel=test_channel,
         lookups=lookups,
+        collapse_key=collapse_key,
+        tag=tag,
     )
 
 

@@ -20,6 +20,7 @@ MAX_COPIES: Final = 20
 MAX_REPLY_TO: Final = 20
 MAX_SUBJECT_LENGTH: Final = 998
 """Characters: the longest line of an email (RFC 5322, section 2.1.1)."""
+MAX_COLLAPSE_KEY_LENGTH: Final = 64
 MAX_KEY_LENGTH: Final = 255
 MAX_TAG_LENGTH: Final = 64
 TOPIC: Final = "^[a-z][a-z0-9_-]{0,63}$"
@@ -172,6 +173,23 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
             description=(
                 "The recipient's IANA time zone, by which quiet hours count. Absent: that of the "
                 "tenant's quiet hours."
+            )
+        ),
+    ] = None
+    collapse_key: Annotated[
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=MAX_COLLAPSE_KEY_LENGTH,
+                extra_json_schema={"pattern": PRINTABLE_ASCII},
+            ),
+        ]
+        | None,
+        Meta(
+            description=(
+                "It replaces an earlier notification to the same recipient on the same channel "
+                "with the same key, if that still waits."
             )
         ),
     ] = None

@@ -183,6 +183,10 @@ class Summary(msgspec.Struct, kw_only=True):
     priority: Priority
     queue: str
     recipient: str
+    replaced_by: Annotated[
+        NotificationId | None,
+        Meta(description="The newer notification with the same collapse key."),
+    ]
     tag: str | None
     topic: str | None
     metadata: JsonObject
@@ -209,6 +213,7 @@ class Summary(msgspec.Struct, kw_only=True):
             priority=view.queue.priority,
             queue=str(view.queue),
             recipient=view.recipient,
+            replaced_by=view.replaced_by,
             tag=view.tag,
             topic=view.topic,
             metadata=msgspec.Raw(view.metadata),

@@ -84,7 +84,7 @@ class ApiRules:
                 return list(self.channels)
             case ScopeKind.PROVIDER:
                 return list(self.providers)
-            case ScopeKind.TENANT:
+            case ScopeKind.TAG | ScopeKind.TENANT:
                 return ()
 
     @property

@@ -27,11 +27,13 @@ from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.app.process import Process, connection_settings, lookup_rules
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
+from notifier.delivery.recipient_cap_check import RecipientCapCheck
 from notifier.delivery.suppression_check import SuppressionCheck
 from notifier.delivery.unsubscribe_links import UnsubscribeLinks
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S
-from notifier.domain.notification import TEST_CHANNEL, Priority
+from notifier.domain.notification import TEST_CHANNEL, Channel, Priority
+from notifier.domain.recipient_caps import RecipientCaps
 from notifier.lifecycle import background_task, repeat
 from notifier.ports.keys import SecretReader
 from notifier.ports.suppressions import SuppressionPasses
@@ -95,7 +97,7 @@ async def open_api(
             observer=process.metrics,
             publisher=publisher,
             features=process.membership.features,
-            steps=(check, links),
+            steps=(check, RecipientCapCheck(process.store, recipient_caps(settings)), links),
             deadline_s=settings.api.request_deadline_s,
             max_backlog=settings.api.max_backlog,
         )
@@ -187,6 +189,13 @@ async def _direct_publishing(process: Process) -> AsyncIterator[DirectPublishing
             yield publisher
         finally:
             publisher.close()
+
+
+def recipient_caps(settings: Settings) -> RecipientCaps:
+    """Returns the caps of the channels that have one."""
+    return {
+        Channel(name): cap for name, cap in settings.limits.recipient_per_day.items() if cap > 0
+    }
 
 
 def api_rules(settings: Settings) -> ApiRules:

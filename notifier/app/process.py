@@ -36,7 +36,8 @@ from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, repeat
 from notifier.ports.broker import Broker
-from notifier.recovery import configuration_check, loss_check, pruner, suppressor
+from notifier.recovery import collapser, configuration_check, loss_check, pruner, suppressor
+from notifier.recovery.collapser import Collapser
 from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.pruner import Pruner
@@ -207,6 +208,8 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         keep_keys=timedelta(seconds=process.settings.idempotency.keep_s),
     )
     group.create_task(sweeper.run(stop), name="sweeper")
+    collapsing = Collapser(store=process.store, observer=process.metrics)
+    group.create_task(repeat(collapsing, stop, collapser.COLLAPSE_INTERVAL_S), name="collapser")
     group.create_task(repeat(suppressing, stop, suppressor.SUPPRESS_INTERVAL_S), name="suppressor")
     group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")
     checking = ConfigurationCheck(

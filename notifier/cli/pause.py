@@ -1,4 +1,4 @@
-"""`pause`, `resume` and `pauses`: stops sends on a queue, channel or provider, or of a tenant."""
+"""`pause`, `resume` and `pauses`: stops a queue, channel, provider, tenant or tag."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ Target = Annotated[
 ProviderName = Annotated[
     str | None, Parameter(name="--provider", help="A provider instead of a queue or channel.")
 ]
+TagName = Annotated[
+    str | None,
+    Parameter(name="--tag", help="A tag instead: what has it waits on every queue."),
+]
 TenantName = Annotated[
     str | None,
     Parameter(name="--tenant", help="A tenant instead: its notifications wait on every queue."),
@@ -35,6 +39,7 @@ def pause(
     *,
     provider: ProviderName = None,
     tenant: TenantName = None,
+    tag: TagName = None,
     span: Annotated[
         Span | None,
         Parameter(
@@ -50,7 +55,7 @@ def pause(
     json: AsJson = False,
 ) -> None:
     """Pause sends. An existing pause gets the new note and end."""
-    scope = _scope(target, provider, tenant)
+    scope = _scope(target, provider, tenant, tag)
     run_async(_pause(api_url(url), scope, {"note": note, "for_s": span}, as_json=json))
 
 
@@ -59,11 +64,12 @@ def resume(
     *,
     provider: ProviderName = None,
     tenant: TenantName = None,
+    tag: TagName = None,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
     """Resume a queue, channel, provider or tenant. A wider pause that covers it remains."""
-    run_async(_resume(api_url(url), _scope(target, provider, tenant), as_json=json))
+    run_async(_resume(api_url(url), _scope(target, provider, tenant, tag), as_json=json))
 
 
 def pauses(*, url: Url = None, json: AsJson = False) -> None:
@@ -71,15 +77,20 @@ def pauses(*, url: Url = None, json: AsJson = False) -> None:
     run_async(_pauses(api_url(url), as_json=json))
 
 
-def _scope(target: str | None, provider: str | None, tenant: str | None) -> Scope:
+def _scope(target: str | None, provider: str | None, tenant: str | None, tag: str | None) -> Scope:
     kind = ScopeKind.QUEUE if target and "." in target else ScopeKind.CHANNEL
-    named = {kind: target, ScopeKind.PROVIDER: provider, ScopeKind.TENANT: tenant}
+    named = {
+        kind: target,
+        ScopeKind.PROVIDER: provider,
+        ScopeKind.TENANT: tenant,
+        ScopeKind.TAG: tag,
+    }
     scopes = [Scope(kind, name) for kind, name in named.items() if name]
     if len(scopes) == 1:
         return scopes[0]
     raise ConfigError(
-        "expected one target: a queue (email.low), a channel (email), --provider NAME or "
-        "--tenant NAME"
+        "expected one target: a queue (email.low), a channel (email), --provider NAME, "
+        "--tenant NAME or --tag NAME"
     )
 
 

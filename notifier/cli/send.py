@@ -64,6 +64,9 @@ def send(
         str | None, Parameter(help="Your label of a campaign or a batch, to find it by.")
     ] = None,
     topic: Annotated[str | None, Parameter(help="What the recipient can unsubscribe from.")] = None,
+    collapse_key: Annotated[
+        str | None, Parameter(help="It replaces an earlier one with this key that still waits.")
+    ] = None,
     idempotency_key: Annotated[
         str | None, Parameter(help="A repeat with the same key sends nothing.")
     ] = None,
@@ -94,6 +97,7 @@ def send(
                 "metadata": metadata,
                 "tag": tag,
                 "topic": topic,
+                "collapse_key": collapse_key,
                 "idempotency_key": idempotency_key,
             }
         ),

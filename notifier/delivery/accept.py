@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol
 
+import structlog
+
 from notifier.delivery.commit_delay import CommitDelayEstimator
 from notifier.delivery.group_commit import MAX_BATCH, GroupCommit
 from notifier.delivery.keyed_batch import KeyedBatch, reply_of
@@ -22,7 +24,7 @@ from notifier.domain.errors import (
     StoreRejected,
     StoreUnavailable,
 )
-from notifier.domain.notification import Status
+from notifier.domain.notification import EndReason, Status
 from notifier.lifecycle import wait
 from notifier.ports.acceptor import Suppressed
 from notifier.ports.store import KeyedInsert
@@ -44,6 +46,9 @@ MAX_PENDING: Final = 20_000
 MAX_COMMIT_DELAY_S: Final = 0.8
 """A submit whose commit would take longer is refused at once, to be retried by the caller:
 otherwise every caller would wait until its deadline."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class PointerPublisher(Protocol):
@@ -203,12 +208,27 @@ class Accept:
         except NotifierError:
             self._publisher.release(reserved)
             raise
+        await self._end_replaced(items)
         self._commit_delay.record_write(time.monotonic() - started_at)
         self._publisher.enqueue(pointers)
         # Rows that an earlier call stored have no pointer here.
         stored = Counter(pointer.queue for pointer in pointers)
         self._publisher.release({queue: of - stored[queue] for queue, of in reserved.items()})
         return owners
+
+    async def _end_replaced(self, items: Sequence[NewNotification]) -> None:
+        """End what these items replace. Without an answer of Postgres recovery.collapser does."""
+        newer = [item.id for item in items if item.collapse_key]
+        if not newer:
+            return
+        try:
+            ended = await self._store.collapse(newer)
+        except StoreError as error:
+            log.warning("collapse_failed", reason=str(error))
+            return
+        for row in ended:
+            if row.queue is not None:
+                self._observer.finished(row.queue, Status.CANCELLED, row.age_s, EndReason.COLLAPSED)
 
     async def _insert(
         self, items: Sequence[NewNotification], direct: Collection[NotificationId], *, keyed: bool

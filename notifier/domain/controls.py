@@ -18,16 +18,17 @@ class ScopeKind(StrEnum):
     QUEUE = "queue"
     CHANNEL = "channel"
     PROVIDER = "provider"
+    TAG = "tag"
     TENANT = "tenant"
 
 
-HOLD_KINDS: Final = frozenset({ScopeKind.TENANT})
+HOLD_KINDS: Final = frozenset({ScopeKind.TAG, ScopeKind.TENANT})
 """They stop no queue, but single notifications of each: see domain/holds.py."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scope:
-    """One queue (`email.low`), channel (`email`), provider (`smtp`) or tenant.
+    """One queue (`email.low`), channel (`email`), provider (`smtp`), tag or tenant.
 
     `str()` gives `queue:email.low`.
     """

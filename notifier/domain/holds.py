@@ -42,6 +42,7 @@ class Holds:
     """All holds of the deployment, as of one read. False if there are none."""
 
     tenants: Mapping[TenantId, Pause] = field(default_factory=dict)
+    tags: Mapping[str, Pause] = field(default_factory=dict)
     quiet_hours: Mapping[TenantId, QuietHours] = field(default_factory=dict)
 
     @classmethod
@@ -53,17 +54,19 @@ class Holds:
                 for pause in _of_kind(controls.pauses, ScopeKind.TENANT)
                 if (tenant := _tenant_of(pause)) is not None
             },
+            tags={pause.scope.name: pause for pause in _of_kind(controls.pauses, ScopeKind.TAG)},
             quiet_hours=controls.quiet_hours,
         )
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return bool(self.tenants or self.quiet_hours)
+        return bool(self.tenants or self.tags or self.quiet_hours)
 
     @property
     def scopes(self) -> frozenset[Scope]:
         """The pauses among them."""
-        return frozenset(pause.scope for pause in self.tenants.values())
+        pauses = (*self.tenants.values(), *self.tags.values())
+        return frozenset(pause.scope for pause in pauses)
 
     def parking(self, claimed: Claimed, now: datetime, draw: float) -> Parking | None:
         """Return for how long a row must be parked; None if it may be sent. Raises nothing.
@@ -72,6 +75,7 @@ class Holds:
         """
         found = [
             *_paused(self.tenants.get(claimed.tenant), now),
+            *_paused(self.tags.get(claimed.tag) if claimed.tag else None, now),
             *self._quiet(claimed, now),
         ]
         if not found:

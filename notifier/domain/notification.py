@@ -89,6 +89,8 @@ class EndReason(StrEnum):
     AMBIGUOUS = "ambiguous"
     POISON = "poison"
     TTL = "ttl"
+    COLLAPSED = "collapsed"
+    RECIPIENT_CAP = "recipient_cap"
     MANUAL = "manual"
     BOUNCE = "bounce"
     COMPLAINT = "complaint"
@@ -124,7 +126,8 @@ class NewNotification:
     `features` are those that a worker must understand to send it (domain/features.py); neither is
     stored. `blobs` are those that the content refers to; they are stored before the notification.
     By `lookups` it can be found. `has_copies`: its content names recipients of copies.
-    `suppressed` says why it may not be sent.
+    `suppressed` says why it may not be sent. `collapse_key`: it replaces what waits with the same
+    key. `is_counted`: for its recipient, see domain/recipient_caps.py.
     """
 
     id: NotificationId
@@ -146,6 +149,8 @@ class NewNotification:
     lookups: tuple[Lookup, ...] = ()
     has_copies: bool = False
     suppressed: str | None = None
+    collapse_key: str | None = None
+    is_counted: bool = False
 
     @property
     def mode(self) -> Mode:
@@ -172,7 +177,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     `deferrals` and `ambiguous` count the attempts with these outcomes, `unspent` all others that
     spent no try.
     `waited_s` is how long the row had been due. `content` is the JSON document of the submit.
-    `tenant` is only known if the claim asked for it.
+    `tenant` and `tag` are only known if the claim asked for them.
     """
 
     id: NotificationId
@@ -187,6 +192,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     max_tries: int | None
     waited_s: float
     tenant: TenantId = DEFAULT_TENANT
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +250,7 @@ class NotificationView:
     expires_at: datetime
     tag: str | None = None
     topic: str | None = None
+    replaced_by: NotificationId | None = None
     attempts: tuple[AttemptView, ...] = ()
     tenant: TenantId = DEFAULT_TENANT
     test_channel: str = ""

@@ -26,6 +26,7 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
+from notifier.domain.recipient_caps import CappedRecipient
 from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import DeadProcess
 
@@ -215,7 +216,7 @@ class SettledOrphan(NamedTuple):
 
 
 class ExpiredRow(NamedTuple):
-    """A row that the sweeper has just expired; `queue` is None if its name is no queue's."""
+    """A row that was ended while it waited; `queue` is None if its name is no queue's."""
 
     id: NotificationId
     queue: QueueKey | None
@@ -275,6 +276,10 @@ class AcceptStore(Protocol):
         """
         ...
 
+    async def collapse(self, newer: Collection[NotificationId]) -> Sequence[ExpiredRow]:
+        """End what waits and was replaced by these newer notifications; returns it."""
+        ...
+
     async def estimate_backlog(self) -> int:
         """Return about how many rows wait or are being sent.
 
@@ -293,7 +298,7 @@ class AttemptStore(Protocol):
 
         An expired row is not claimed. Returns one reply for each request, in their order. Of
         several requests for one id one with the highest claim wins; the others get
-        NotClaimed. `with_owner` reads the tenant of each.
+        NotClaimed. `with_owner` reads the tenant and the tag of each.
         """
         ...
 
@@ -342,6 +347,24 @@ class ParkedStore(Protocol):
 
     async def wake(self) -> Woken:
         """Make rows due that are parked by a pause that has ended, at most 1,000 at once."""
+        ...
+
+
+class RecipientCounts(Protocol):
+    """The part of the store that counts what recipients get."""
+
+    async def recipient_counts(
+        self, recipients: Collection[CappedRecipient]
+    ) -> Mapping[CappedRecipient, int]:
+        """Return how many notifications each has had on this day, without those that had none."""
+        ...
+
+
+class CollapseStore(Protocol):
+    """The part of the store that ends replaced notifications later."""
+
+    async def collapse(self) -> Sequence[ExpiredRow]:
+        """End what waits and was replaced by a newer notification, at most 1,000; returns it."""
         ...
 
 
@@ -480,6 +503,14 @@ class UpkeepStore(Protocol):
 
         At most 500, and about 64 MiB. Returns how many.
         """
+        ...
+
+    async def prune_recipient_counts(self) -> None:
+        """Remove counts of past days, at most 100,000."""
+        ...
+
+    async def prune_collapse_keys(self, retention: timedelta) -> None:
+        """Remove the collapse keys of notifications that are older, at most 100,000."""
         ...
 
     async def drop_keys(self, keep_days: int) -> int:

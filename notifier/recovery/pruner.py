@@ -53,6 +53,8 @@ class Pruner:
             await self._store.ensure_days()
             await self._store.forget_processes()
             await self._store.prune_audit(self._audit_retention)
+            await self._store.prune_collapse_keys(self._retention)
+            await self._store.prune_recipient_counts()
             await self._drop_keys()
             today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
             days = await self._store.days()

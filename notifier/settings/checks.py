@@ -43,6 +43,10 @@ def check(settings: Settings, problems: Problems) -> None:
                 "names of headers that neither Notifier nor mail servers set, like Precedence"
             )
             problems.wrong("content.allowed_headers", header, expected)
+    for name in settings.limits.recipient_per_day:
+        if name not in settings.channels:
+            expected = "names in [channels]" + did_you_mean(name, settings.channels)
+            problems.wrong("limits.recipient_per_day", name, expected)
     for prefix in settings.limits.sms_prefixes:
         if not _PREFIX.fullmatch(prefix):
             expected = "the beginning of a number in E.164 form, like +49"

@@ -179,6 +179,7 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
     """`[limits]`: what is refused at submit, against abuse. Empty: no limit."""
 
     sms_prefixes: tuple[str, ...] = ()
+    recipient_per_day: Mapping[Name, Annotated[int, Meta(ge=0, le=1_000_000)]] = {}
 
 
 class RetentionSettings(Section, frozen=True, kw_only=True):

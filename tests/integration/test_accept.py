@@ -34,7 +34,7 @@ from notifier.domain.notification import (
 from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import WorkerFigures
 from notifier.ports.queries import Filter
-from notifier.ports.store import KeyedInsert
+from notifier.ports.store import ExpiredRow, KeyedInsert
 from notifier.scheduling.cluster.worker_features import WorkerFeatures
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, due_ranges, worker_id
 
@@ -64,6 +64,9 @@ class GatedStore:
         self.entered.set()
         await self.gate.wait()
         return await self._store.insert_keyed(items, direct=direct)
+
+    async def collapse(self, newer: Collection[NotificationId]) -> Sequence[ExpiredRow]:
+        return await self._store.collapse(newer)
 
     async def estimate_backlog(self) -> int:
         return await self._store.estimate_backlog()

@@ -53,6 +53,8 @@ PATHS = {
     "pauses/channel/sms": Scope(ScopeKind.CHANNEL, "sms"),
     "pauses/provider/smtp": Scope(ScopeKind.PROVIDER, "smtp"),
     "pauses/tenant/shop": Scope(ScopeKind.TENANT, "shop"),
+    "pauses/tag/summer-sale": Scope(ScopeKind.TAG, "summer-sale"),
+    "pauses/tag/shop%2F2026/a:b.c_d": Scope(ScopeKind.TAG, "shop/2026/a:b.c_d"),
 }
 PATH = "pauses/queue/email.low"
 JSON = {"Content-Type": "application/json"}
@@ -160,7 +162,7 @@ async def test_a_note_may_have_300_characters_of_any_script(
         (
             "queues/email.low",
             "kind",
-            "There is no kind of pause 'queues'. There are: queue, channel, provider, tenant.",
+            "There is no kind of pause 'queues'. There are: queue, channel, provider, tag, tenant.",
         ),
     ],
 )
@@ -306,6 +308,12 @@ async def test_what_is_no_name_of_a_tenant_is_refused(
     client: aiohttp.ClientSession, name: str
 ) -> None:
     status, problem = await put(client, f"pauses/tenant/{name}", json={})
+    assert (status, problem["errors"][0]["field"]) == (404, "name")
+
+
+@pytest.mark.parametrize("name", ["a b", "x" * 65, "caf%C3%A9", "a%0A"])
+async def test_what_is_no_tag_is_refused(client: aiohttp.ClientSession, name: str) -> None:
+    status, problem = await put(client, f"pauses/tag/{name}", json={})
     assert (status, problem["errors"][0]["field"]) == (404, "name")
 
 

@@ -465,6 +465,8 @@ async def test_a_tenant_is_paused_and_resumed(cli: Cli, board: Board) -> None:
     assert (await cli.run("pause", "--tenant", "shop")).out == "tenant shop paused until resumed\n"
     assert [str(scope) for scope in board.paused] == ["tenant:shop"]
     assert (await cli.run("resume", "--tenant", "shop")).out == "tenant shop resumed\n"
+    assert (await cli.run("pause", "--tag", "a/b")).out == "tag a/b paused until resumed\n"
+    assert (await cli.run("resume", "--tag", "a/b")).out == "tag a/b resumed\n"
 
 
 async def test_quiet_hours_are_set_shown_and_removed(cli: Cli) -> None:

@@ -439,3 +439,24 @@ async def test_pauses_of_tenants_and_quiet_hours_are_read_with_the_controls(
         await connection.execute("SELECT pg_sleep(0.01)")
         assert not await controls.resume(SHOP)
         assert (await controls.read()).pauses == ()
+
+
+async def test_what_has_a_paused_tag_is_parked_and_due_when_the_pause_ends(
+    database_url: str,
+) -> None:
+    sale = Scope(ScopeKind.TAG, "sale/2026")
+    async with (
+        open_worker(database_url) as worker,
+        open_store_of_controls(database_url) as controls,
+    ):
+        tagged, plain = a_notification(tag="sale/2026"), a_notification(tag="sale")
+        await controls.pause(sale, note="wrong price", for_s=None)
+        worker.holds.present = Holds.of(await controls.read())
+        for held in await worker.hold(tagged, plain):
+            await worker.run(held.pointer)
+        assert await worker.status(tagged) is Status.SCHEDULED
+        assert await worker.status(plain) is Status.SENT
+        assert await controls.resume(sale)
+        worker.holds.present = Holds.of(await controls.read())
+        assert await worker.store.wake() == (1, 1)
+        assert await worker.run_until_final(tagged) is Status.SENT

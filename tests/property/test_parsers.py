@@ -128,6 +128,7 @@ SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "ttl_s": st.integers() | JSON,
     "max_tries": st.integers(0, 40) | JSON,
     "send_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
+    "collapse_key": st.text() | JSON,
     "time_zone": st.sampled_from(["Europe/Berlin", "UTC"]) | st.text() | JSON,
     "metadata": JSON,
     "idempotency_key": st.text() | JSON,

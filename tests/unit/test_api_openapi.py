@@ -84,7 +84,10 @@ def test_the_page_shows_the_size_limits() -> None:
 def test_the_document_lists_what_can_be_paused() -> None:
     kind, name = document()["paths"]["/v1/pauses/{kind}/{name}"]["put"]["parameters"]
     assert (kind["in"], kind["required"], name["in"]) == ("path", True, "path")
-    assert kind["schema"] == {"type": "string", "enum": ["queue", "channel", "provider", "tenant"]}
+    assert kind["schema"] == {
+        "type": "string",
+        "enum": ["queue", "channel", "provider", "tag", "tenant"],
+    }
 
 
 def test_a_filter_takes_several_values_with_commas_between_them() -> None:

@@ -187,8 +187,8 @@ def test_the_name_of_another_api_or_version_is_refused_with_the_right_one(
 @pytest.mark.parametrize("name", ["colour", "", "\0", "x" * 1000])
 def test_a_name_that_is_like_none_is_refused_with_the_known_ones(name: str) -> None:
     known = (
-        "channel, recipient, content, priority, ttl_s, send_at, time_zone, max_tries, tag, topic, "
-        "metadata, idempotency_key, tenant"
+        "channel, recipient, content, priority, ttl_s, send_at, time_zone, "
+        "collapse_key, max_tries, tag, topic, metadata, idempotency_key, tenant"
     )
     assert faults_of(**{name: 1}) == [(name, f"only {known} here")]
 
@@ -198,6 +198,17 @@ def test_a_wrong_name_in_the_content_is_refused_with_the_right_one() -> None:
         ("content.text", "content.body"),
         ("content.metadata", "metadata"),
     ]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 65, "line\nbreak", "caf\u00e9", "\0"])
+def test_what_is_no_collapse_key_is_refused(key: str) -> None:
+    ((field, _),) = faults_of(collapse_key=key)
+    assert field == "collapse_key"
+
+
+def test_a_collapse_key_is_taken_as_it_is() -> None:
+    assert validate(collapse_key="order 17 / state").collapse_key == "order 17 / state"
+    assert validate().collapse_key is None
 
 
 def text_fields(struct: type[msgspec.Struct]) -> list[str]:

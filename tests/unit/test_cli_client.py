@@ -36,6 +36,7 @@ SUMMARY: dict[str, object] = {
     "priority": "high",
     "queue": "email.high",
     "recipient": "ada@example.com",
+    "replaced_by": None,
     "tag": None,
     "topic": None,
     "provider": "smtp",

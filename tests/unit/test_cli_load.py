@@ -135,6 +135,7 @@ class Api:
             "priority": "high",
             "queue": "email.high",
             "recipient": "ada@example.com",
+            "replaced_by": None,
             "tag": None,
             "topic": None,
             "provider": None,

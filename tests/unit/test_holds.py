@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 
@@ -19,7 +20,13 @@ SHOP = TenantId("shop")
 NIGHT = QuietHours(start=time(21), end=time(8), time_zone="UTC")
 
 
-def row(tenant: TenantId = SHOP, *, queue: QueueKey = EMAIL_LOW, content: bytes = b"{}") -> Claimed:
+def row(
+    tenant: TenantId = SHOP,
+    *,
+    queue: QueueKey = EMAIL_LOW,
+    content: bytes = b"{}",
+    tag: str | None = None,
+) -> Claimed:
     return Claimed(
         id=new_id(),
         claim=1,
@@ -30,6 +37,7 @@ def row(tenant: TenantId = SHOP, *, queue: QueueKey = EMAIL_LOW, content: bytes 
         max_tries=None,
         waited_s=0.0,
         tenant=tenant,
+        tag=tag,
     )
 
 
@@ -139,3 +147,14 @@ def test_a_time_zone_in_the_text_of_a_message_is_none() -> None:
 
 def test_a_name_that_is_no_tenants_holds_nothing_and_raises_nothing() -> None:
     assert not holds(pause("Not a name"))
+
+
+def test_a_pause_of_a_tag_holds_what_has_it_of_every_tenant() -> None:
+    scope = Scope(ScopeKind.TAG, "sale")
+    present = holds(replace(pause(), scope=scope))
+    assert present
+    assert present.scopes == {scope}
+    for tenant in (SHOP, DEFAULT_TENANT):
+        assert present.parking(row(tenant, tag="sale"), NOON, 0.0) == Parking(60.0, scope)
+    assert present.parking(row(tag="sales"), NOON, 0.0) is None
+    assert present.parking(row(), NOON, 0.0) is None

@@ -479,3 +479,9 @@ class TestLimits:
     def test_prefixes_are_read(self, write_toml: WriteToml) -> None:
         path = write_toml('[limits]\nsms_prefixes = ["+43", "+4915"]\n')
         assert load_settings({}, cwd=path.parents[1]).limits.sms_prefixes == ("+43", "+4915")
+
+    def test_caps_name_channels(self, write_toml: WriteToml) -> None:
+        path = write_toml("[limits]\nrecipient_per_day = { sms = 3, emial = 5 }\n")
+        line = problems(path.parents[1])["limits.recipient_per_day"]
+        assert "emial" in line
+        assert "email" in line

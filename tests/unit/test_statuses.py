@@ -28,6 +28,7 @@ SCRIPTS = re.sub(r"--.*", "", "\n".join(path.read_text() for path in MIGRATIONS)
 # the file, or takes the ELSE of a CASE.
 NAMED_IN_SQL = """
                     scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered lost
+collapse                .       .       .       .      .     .       .        1         .          .          .       .
 fail_unclaimable        .       .       .       .      .     1       .        .         .          .          .       .
 insert_suppressed       .       .       .       .      .     .       .        .         1          .          .       .
 key_owners              .       .       .       .      .     .       .        .         1          .          .       .
@@ -67,6 +68,7 @@ TABLES = {
 
 OTHER_WORDS_IN_SQL = {
     *("closed", "open", "half_open", "unanswered"),  # of breakers
+    "collapsed",
     "tenant",  # a kind of hold
     *(
         "accepted",

@@ -39,6 +39,9 @@ TABLES: Final = (
     "blobs",
     "lookups",
     "suppressions",
+    "collapse_keys",
+    "collapsed",
+    "recipient_counts",
     "lookup_starts",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")

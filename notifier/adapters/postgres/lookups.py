@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification
+    from notifier.domain.recipient_caps import CappedRecipient
     from notifier.ports.store import AttemptResult
 
 _READ_KEY = "SELECT value FROM secrets WHERE name = 'lookups'"
@@ -78,3 +79,9 @@ def recipient_lookup(recipient: str) -> Lookup:
 def scope_of(item: NewNotification) -> LookupScope:
     """Return whose notification it is."""
     return LookupScope(item.tenant, item.mode)
+
+
+def count_hash(hasher: LookupHasher, recipient: CappedRecipient) -> UUID:
+    """Return the hash of a recipient on a channel. No name of a channel contains NUL."""
+    value = f"{recipient.channel}\0{recipient.recipient}"
+    return hasher.digest(recipient.scope, Lookup(LookupKind.RECIPIENT, value))

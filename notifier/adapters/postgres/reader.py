@@ -258,6 +258,7 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
         updated_at=row["updated_at"],
         due_at=row["due_at"],
         expires_at=row["expires_at"],
+        replaced_by=row["replaced_by"],
         tag=row["tag"],
         topic=row["topic"],
         attempts=attempts,

@@ -23,7 +23,7 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.inserting import insert, insert_keyed
-from notifier.adapters.postgres.lookups import LookupKey, reference_parts
+from notifier.adapters.postgres.lookups import LookupKey, count_hash, reference_parts
 from notifier.adapters.postgres.statements import statement, statement_with
 from notifier.adapters.postgres.suppression_passes import PostgresSuppressionPasses
 from notifier.adapters.postgres.suppressions import hashes_of, read_suppressed
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification
+    from notifier.domain.recipient_caps import CappedRecipient
     from notifier.domain.suppressions import SuppressedOn
     from notifier.ports.broker import Pointer
     from notifier.ports.heartbeat import DeadProcess
@@ -79,6 +80,8 @@ MAX_PRUNED_ENTRIES: Final = 5000
 MAX_WOKEN: Final = 1000
 MAX_PRUNED_BLOBS: Final = 500
 MAX_PRUNED_BYTES: Final = 64 * 1024 * 1024
+MAX_COLLAPSED: Final = 1000
+MAX_PRUNED_KEYS: Final = 100_000
 MAX_LOSS_CHECKED: Final = 10_000
 MAX_LATE_WRITES: Final = 3
 """How often a late result is written while other processes change the row that it settles."""
@@ -470,6 +473,33 @@ class PostgresStore:
             statement("audit_prune"), retention.days, MAX_PRUNED_ENTRIES
         )
 
+    async def collapse(
+        self, newer: Collection[NotificationId] | None = None
+    ) -> Sequence[ExpiredRow]:
+        connection = self._connections.maintenance if newer is None else self._connections.accept
+        ids = None if newer is None else list(newer)
+        rows = await connection.fetch(statement("collapse"), ids, MAX_COLLAPSED)
+        return [ExpiredRow(row["id"], _known_queue(row["queue"]), row["age_s"]) for row in rows]
+
+    async def recipient_counts(
+        self, recipients: Collection[CappedRecipient]
+    ) -> Mapping[CappedRecipient, int]:
+        async with self._connections.accept.acquire() as connection:
+            hasher = await self._lookup_key.hasher(connection)
+            by_hash = {count_hash(hasher, each): each for each in recipients}
+            rows = await connection.fetch(statement("recipient_counts"), list(by_hash))
+        return {by_hash[row["hash"]]: row["count"] for row in rows}
+
+    async def prune_recipient_counts(self) -> None:
+        await self._connections.maintenance.fetch(
+            statement("prune_recipient_counts"), MAX_PRUNED_KEYS
+        )
+
+    async def prune_collapse_keys(self, retention: timedelta) -> None:
+        await self._connections.maintenance.fetch(
+            statement("prune_collapse_keys"), retention.days, MAX_PRUNED_KEYS
+        )
+
     async def estimate_backlog(self) -> int:
         rows = await self._connections.maintenance.fetch(statement("estimate_backlog"))
         return int(rows[0]["waiting"])
@@ -497,7 +527,7 @@ def _claimed(row: Record) -> Claimed:
 
 
 def _claimed_with_owner(row: Record) -> Claimed:
-    return replace(_claimed(row), tenant=TenantId(row["tenant"]))
+    return replace(_claimed(row), tenant=TenantId(row["tenant"]), tag=row["tag"])
 
 
 def _known_queue(name: str) -> QueueKey | None:

@@ -82,7 +82,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "action": ("Only this action, such as key.created.", _TEXT),
     "target": ("Only on this target, such as key:8Rk2vQ0ZpLx1.", _TEXT),
     "kind": ("What is paused.", _one_of(ScopeKind)),
-    "name": ("The name of the queue, channel, provider or tenant.", {"type": "string"}),
+    "name": ("The name of the queue, channel, provider, tag or tenant.", {"type": "string"}),
     "include": ("Parts of the answer that are left out otherwise.", _any_of(_one_of(["content"]))),
     "status": ("Only in one of these.", _any_of({"$ref": _REF.format(name="Status")})),
     "priority": ("Only of these priorities.", _any_of({"$ref": _REF.format(name="Priority")})),

@@ -19,6 +19,7 @@ from notifier.api.requests import PauseRequest
 from notifier.api.responses import DeletedPause, Pause, PausePage
 from notifier.api.rules import ApiRules
 from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
+from notifier.api.submission.validation import TAG_EXPECTED, is_tag
 from notifier.domain.controls import HOLD_KINDS, Scope, ScopeKind
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NEEDED_TO_HOLD
@@ -27,6 +28,7 @@ from notifier.ports.controls import PauseStore
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.queries import PauseState, StatusReader
 
+PAUSES: Final = "/v1/pauses"
 _MAX_NAME_LENGTH: Final = 60
 """Characters of an unknown name that the 404 repeats."""
 
@@ -91,14 +93,19 @@ class PauseRoutes:
 
 
 def _scope_of(request: Request[Any, Any, Any]) -> Scope:
-    kind = request.path_params["kind"]
+    # Not from the parameters: a tag may have slashes, which a Path would change.
+    kind, _, name = request.scope["path"].partition(f"{PAUSES}/")[2].partition("/")
     if kind not in tuple(ScopeKind):
         raise _not_found("kind", "kind of pause", kind, tuple(ScopeKind))
-    return Scope(ScopeKind(kind), request.path_params["name"])
+    return Scope(ScopeKind(kind), name)
 
 
 def _check_form(scope: Scope) -> None:
-    """Raises RequestRefused for what is no name of a tenant. Any tenant may be paused."""
+    """Raises RequestRefused for what is no name of a tenant or tag. Any may be paused."""
+    if scope.kind is ScopeKind.TAG:
+        if not is_tag(scope.name):
+            raise _no_name(scope, TAG_EXPECTED)
+        return
     try:
         tenant_id(scope.name)
     except ValueError as error:

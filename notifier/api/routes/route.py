@@ -54,9 +54,9 @@ class Route:
     @property
     def openapi_path(self) -> str:
         """The path as OpenAPI writes it, without Litestar's parameter types."""
-        return self.path.replace(":str}", "}")
+        return self.path.replace(":str}", "}").replace(":path}", "}")
 
     @property
     def query_parameters(self) -> tuple[str, ...]:
         """The parameters that stand in the query string. The others are part of the path."""
-        return tuple(name for name in self.parameters if f"{{{name}:str}}" not in self.path)
+        return tuple(name for name in self.parameters if f"{{{name}:" not in self.path)

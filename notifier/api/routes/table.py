@@ -54,7 +54,7 @@ from notifier.api.routes.notifications import (
     NOTIFICATIONS,
     NotificationRoutes,
 )
-from notifier.api.routes.pauses import PauseRoutes
+from notifier.api.routes.pauses import PAUSES, PauseRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QUIET_HOURS, QuietHoursRoutes
@@ -86,7 +86,7 @@ _BODY_PROBLEMS: Final = (
 )
 _KEY_PROBLEMS: Final = (ProblemType.KEY_IN_FLIGHT, ProblemType.KEY_REUSED)
 TENANT: Final = f"{TENANTS}/{{tenant:str}}"
-PAUSE: Final = "/v1/pauses/{kind:str}/{name:str}"
+PAUSE: Final = f"{PAUSES}/{{kind:str}}/{{name:path}}"
 _SUBMIT_EXAMPLE: Final = {
     "channel": "email",
     "priority": "high",
@@ -234,7 +234,7 @@ ROUTES: Final = (
         access=deployment(READ),
         tag="pauses",
         method="get",
-        path="/v1/pauses",
+        path=PAUSES,
         handler=PauseRoutes.read_all,
         summary="Every active pause, with its note and its end.",
         response=PausePage,
@@ -249,7 +249,8 @@ ROUTES: Final = (
         handler=PauseRoutes.put,
         summary=(
             "Pause a queue, a channel or a provider on every worker within a second, or a tenant "
-            "within three. Its notifications wait. An existing pause gets the new note and end."
+            "or tag within three. Its notifications wait. An existing pause gets the new note and "
+            "end."
         ),
         body=PauseRequest,
         is_body_optional=True,

@@ -14,7 +14,14 @@ from uuid_utils.compat import uuid7
 
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.field_by_field import DecodedFields
-from notifier.api.requests import MAX_TAG_LENGTH, TAG, Content, Submit
+from notifier.api.requests import (
+    MAX_COLLAPSE_KEY_LENGTH,
+    MAX_TAG_LENGTH,
+    PRINTABLE_ASCII,
+    TAG,
+    Content,
+    Submit,
+)
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.api.submission.addresses import check_prefix, checked_recipient
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
@@ -47,6 +54,10 @@ _NO_PUBLIC_URL: Final = (
 TAG_EXPECTED: Final = f"1 to {MAX_TAG_LENGTH} of A-Z, a-z, 0-9 and ._:/-"
 _NOTHING: Final = {"channel": "", "recipient": "", "content": Content()}
 """Stands for required fields that are wrong."""
+
+
+_COLLAPSE_KEY: Final = re.compile(PRINTABLE_ASCII)
+"""The decoder has checked the length."""
 
 
 def _utc_now() -> datetime:
@@ -82,6 +93,7 @@ class SubmitValidator:
             ({"max_tries"}, _max_tries),
             ({"tag"}, _tag),
             ({"channel", "topic"}, self._topic),
+            ({"collapse_key"}, _collapse_key),
             ({"idempotency_key"}, checked_key),
         )
 
@@ -133,6 +145,7 @@ class SubmitValidator:
             topic=topic,
             has_copies=bool(submit.content.cc or submit.content.bcc),
             lookups=self._lookups(mailbox.address, tag, metadata),
+            collapse_key=_collapse_key(submit),
         )
 
     def _faults(
@@ -265,10 +278,23 @@ def _time_zone(submit: Submit) -> str | None:
     return submit.time_zone
 
 
+def is_tag(text: str) -> bool:
+    """Whether this may be the tag of a notification."""
+    return len(text) <= MAX_TAG_LENGTH and _TAG.fullmatch(text) is not None
+
+
 def _tag(submit: Submit) -> str | None:
-    if submit.tag is not None and not _TAG.fullmatch(submit.tag):
+    if submit.tag is not None and not is_tag(submit.tag):
         raise InvalidNotification("tag", TAG_EXPECTED)
     return submit.tag
+
+
+def _collapse_key(submit: Submit) -> str | None:
+    key = submit.collapse_key
+    if key is not None and not _COLLAPSE_KEY.fullmatch(key):
+        expected = f"1 to {MAX_COLLAPSE_KEY_LENGTH} printable ASCII characters"
+        raise InvalidNotification("collapse_key", expected)
+    return key
 
 
 def _max_tries(submit: Submit) -> int | None:

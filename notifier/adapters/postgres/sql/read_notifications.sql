@@ -16,7 +16,7 @@ SELECT n.id, n.tenant, n.test_channel, s.status, n.queue, n.recipient, CASE WHEN
        CASE WHEN s.status = 'expired' THEN 'ttl' ELSE e.reason END AS result_reason,
        coalesce(e.provider, c.provider) AS result_provider,
        coalesce(e.code, c.code) AS result_code,
-       coalesce(e.detail, c.detail) AS result_detail,
+       coalesce(e.detail, c.detail) AS result_detail, e.replaced_by,
        CASE WHEN s.status = 'expired' THEN coalesce(e.at, l.expires_at)
             WHEN e.id IS NOT NULL THEN e.at
             WHEN s.status = 'sent' THEN c.finished_at END AS result_at
