@@ -7,6 +7,7 @@ every mail needs are added if they are missing.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from email.utils import getaddresses
 from typing import Final, NamedTuple
 
@@ -53,8 +54,11 @@ def check_mail(data: bytes) -> str:
     return parse_mail(data).sender
 
 
-def parse_mail(data: bytes) -> WholeMail:
-    """Separate head and body. Raises ValueError, which says what was expected."""
+def parse_mail(data: bytes, replaced: Collection[bytes] = ()) -> WholeMail:
+    """Separate head and body, without the fields `replaced`, whose names are in lower case.
+
+    Raises ValueError, which says what was expected.
+    """
     end = _END_OF_HEAD.search(data, 0, MAX_HEAD_BYTES + 4)
     size = len(data) if end is None else end.start() + len(end[0].splitlines(keepends=True)[0])
     if size > MAX_HEAD_BYTES:
@@ -65,7 +69,7 @@ def parse_mail(data: bytes) -> WholeMail:
         raise ValueError(f"the field {twice[0].decode()} once")
     if b"from" not in names:
         raise ValueError("the field From")
-    sent = [(name, field) for name, field in fields if name not in _NOT_SENT]
+    sent = [(name, field) for name, field in fields if name not in {*_NOT_SENT, *replaced}]
     return WholeMail(
         head=b"".join([_with_crlf(field) for _, field in sent]),
         names=frozenset(name for name, _ in sent),

@@ -114,6 +114,14 @@ def test_own_fields_stay_and_those_that_must_not_be_sent_go() -> None:
     assert message.get_all("X-Notifier-Claim") == ["3"]
 
 
+def test_headers_of_the_content_replace_those_of_the_mail() -> None:
+    links = {"List-Unsubscribe": "<https://a.example/u>", "X-A": "1"}
+    data = FROM + b"list-unsubscribe: <https://b.example>,\r\n <mailto:b@c.d>\r\n" + BODY
+    message = email.message_from_bytes(bytes(composed(data, headers=links).text))
+    assert message.get_all("List-Unsubscribe") == ["<https://a.example/u>"]
+    assert message["X-A"] == "1"
+
+
 def test_the_sender_is_that_of_the_mail() -> None:
     assert composed(FROM + BODY).sender.spec == "shop@example.com"
 

@@ -113,13 +113,20 @@ def _added_headers(content: Mapping[str, object], recipients: Recipients) -> Seq
         lines.append(address_header("Cc", recipients.cc))
     if reply_to := _mailboxes(content, "reply_to"):
         lines.append(address_header("Reply-To", reply_to))
+    return [*lines, *given_headers(content).values()]
+
+
+def given_headers(content: Mapping[str, object]) -> Mapping[str, bytes]:
+    """The headers in a content, by their names in lower case. Raises Unsendable."""
     headers = content.get("headers") or {}
     if not isinstance(headers, dict):
         raise Unsendable("content", "headers: expected an object")
-    return lines + [
-        text_header(name, _text(headers, name) or "", is_structured=is_structured(name))
+    return {
+        name.lower(): text_header(
+            name, _text(headers, name) or "", is_structured=is_structured(name)
+        )
         for name in headers
-    ]
+    }
 
 
 @lru_cache(maxsize=2)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from notifier.adapters.providers.smtp.addresses import Mailbox, Unsendable
 from notifier.adapters.providers.smtp.mail_text import Lines, MailText
+from notifier.adapters.providers.smtp.message import given_headers
 from notifier.domain.blobs import MIME
 from notifier.domain.whole_mail import parse_mail
 from notifier.ports.provider import Envelope
@@ -32,8 +33,10 @@ def compose_whole(envelope: Envelope, domain: str, at: datetime) -> Whole:
     data = envelope.files.get(str(envelope.content[MIME]))
     if data is None:
         raise Unsendable("blob_missing", "the mail was not loaded")
+    # Those of an email with a topic: its links to unsubscribe.
+    headers = given_headers(envelope.content)
     try:
-        mail = parse_mail(data)
+        mail = parse_mail(data, [name.encode() for name in headers])
     except ValueError as error:
         raise Unsendable("content", f"mime: expected {error}") from error
     sender = Mailbox.parse(mail.sender)
@@ -42,5 +45,5 @@ def compose_whole(envelope: Envelope, domain: str, at: datetime) -> Whole:
         added.append(f"Message-ID: <{envelope.id}@{domain or sender.domain}>\r\n")
     if b"date" not in mail.names:
         added.append(f"Date: {format_datetime(at.astimezone(UTC))}\r\n")
-    head = "".join(added).encode() + mail.head
+    head = b"".join(["".join(added).encode(), *headers.values(), mail.head])
     return Whole(MailText([head, Lines(mail.body)]), sender, is_8bit=not data.isascii())
