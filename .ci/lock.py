@@ -21,7 +21,7 @@ CHECK = ROOT / "requirements-dev.lock"
 PEERS = ROOT / "benchmarks/peers/requirements.lock"
 OBAN = ROOT / "benchmarks/peers/requirements-oban.lock"
 CONTENTS = {
-    RUN: "to run Notifier: the dependencies, the `dev` extra and the `build` group",
+    RUN: "to run Notifier: the dependencies, the extras and the `build` group",
     CHECK: "for `make check`: requirements.lock and the `dev` group",
     PEERS: "for `make bench`: the systems that Notifier is compared with",
     OBAN: "for `make bench`: Oban, which needs a newer Python than the others",
@@ -39,7 +39,7 @@ COMPILE = (
 )
 PYTHON = "--python-version=3.11"
 PYTHON_OF_OBAN = "--python-version=3.13"
-OURS = ("--extra=dev", "--group=build")
+OURS = ("--extra=dev", "--extra=mjml", "--group=build")
 
 
 def digest(pyproject: Path) -> str:

@@ -40,6 +40,7 @@ FAILURES: Final[Mapping[str, str]] = {
     "exhausted": "red",
     "ambiguous": "purple",
     "poison": "dark-red",
+    "render": "yellow",
 }
 
 WAITING: Final[Mapping[str, str]] = {"due in Postgres": "blue", "ready in RabbitMQ": "orange"}

@@ -113,7 +113,7 @@ def _failures() -> Json:
         "Permanent failures, by reason",
         "Notifications that failed permanently; see notifier list --status failed. exhausted: the "
         "provider was unavailable for too long. poison: three workers died while they sent it, "
-        "or Postgres rejected its claim; find out why.",
+        "or Postgres rejected its claim; find out why. render: its template cannot be rendered.",
         Query(counted("notifier_failures_total", by="reason"), "{{reason}}"),
         unit="short",
         colours=FAILURES,

@@ -15,11 +15,14 @@ from notifier.adapters.postgres.blobs import PostgresBlobs, open_blobs
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
+from notifier.adapters.postgres.templates import open_templates
 from notifier.adapters.telemetry.metrics import Metrics
+from notifier.adapters.templating.renderer import open_renderer
 from notifier.app.draining import running_attempts
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules, ProviderBinding
 from notifier.delivery.files import FileLoader
+from notifier.delivery.templates import TemplateCache, TemplateContents
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.holds import Holds
 from notifier.domain.notification import (
@@ -253,6 +256,11 @@ async def open_worker(
             send_timeout_s=send_timeout_s,
             outcome_listeners=[outcomes],
             judge=outcomes,
+            contents=TemplateContents(
+                versions=TemplateCache(await stack.enter_async_context(open_templates(link))),
+                renderer=await stack.enter_async_context(open_renderer()),
+                max_bytes=262_144,
+            ),
         )
         await stack.enter_async_context(running_attempts(attempts))
         yield Worker(store, reader, blobs, attempts, provider, outcomes, registry, set(), holds)

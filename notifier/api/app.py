@@ -18,17 +18,20 @@ from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KeyRoutes
 from notifier.api.routes.notifications import NotificationRoutes
 from notifier.api.routes.pauses import PauseRoutes
+from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QuietHoursRoutes
 from notifier.api.routes.session import SessionRoutes
 from notifier.api.routes.suppressions import SuppressionRoutes
 from notifier.api.routes.table import ROUTES
+from notifier.api.routes.templates import TemplateRoutes
 from notifier.api.routes.tenants import TenantRoutes
 from notifier.api.routes.unsubscribe import UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
 from notifier.api.submission.submit_blobs import SubmitBlobs
+from notifier.api.templating.filling import TemplateFilling
 from notifier.ports.acceptor import Acceptor
 from notifier.ports.blobs import BlobStore
 from notifier.ports.controls import PauseStore, QuietHoursStore
@@ -37,6 +40,7 @@ from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
 from notifier.ports.queries import Reader, StatusReader
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
+from notifier.ports.templates import TemplateRenderer, TemplateStore
 
 
 def create_api(
@@ -56,6 +60,8 @@ def create_api(
     metrics: MetricsSource,
     access: AccessStore,
     auth: KeyAuth | None,
+    templates: TemplateStore,
+    renderer: TemplateRenderer,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key.
 
@@ -70,6 +76,9 @@ def create_api(
         guards_metrics=rules.guards_metrics,
     )
     held, submit_blobs = HeldBytes(rules.max_held_bytes), SubmitBlobs(blobs, rules)
+    filling = TemplateFilling(
+        reader=templates, renderer=renderer, max_bytes=rules.max_content_bytes
+    )
     resources = (
         NotificationRoutes(
             acceptor=acceptor,
@@ -79,8 +88,11 @@ def create_api(
             gate=gate,
             blobs=submit_blobs,
             held=held,
+            filling=filling,
         ),
         BlobRoutes(blobs=submit_blobs, rules=rules, held=held, gate=gate),
+        PreviewRoutes(filling=filling, rules=rules),
+        TemplateRoutes(store=templates, renderer=renderer, rules=rules),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),

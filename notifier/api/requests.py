@@ -15,11 +15,16 @@ from msgspec import Meta
 from notifier.domain.mail_files import MAX_FILENAME_LENGTH, MAX_FILES
 from notifier.domain.mail_headers import MAX_HEADERS
 from notifier.domain.notification import Priority
+from notifier.domain.templates import (
+    LOCALE,
+    LOCALE_EXPECTED,
+    MAX_SUBJECT_LENGTH,
+    MAX_VARIABLES_BYTES,
+    TEMPLATE_NAME,
+)
 
 MAX_COPIES: Final = 20
 MAX_REPLY_TO: Final = 20
-MAX_SUBJECT_LENGTH: Final = 998
-"""Characters: the longest line of an email (RFC 5322, section 2.1.1)."""
 MAX_COLLAPSE_KEY_LENGTH: Final = 64
 MAX_KEY_LENGTH: Final = 255
 MAX_TAG_LENGTH: Final = 64
@@ -152,7 +157,15 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
             ),
         ),
     ]
-    content: Content
+    content: Annotated[
+        Content | None,
+        Meta(
+            description=(
+                "What the recipient sees. With a template only from, reply_to, cc, bcc, headers "
+                "and attachments."
+            )
+        ),
+    ] = None
     priority: Annotated[Priority, Meta(description="If absent, medium.")] = Priority.MEDIUM
     ttl_s: Annotated[
         Annotated[float, Meta(ge=0.001)] | None,
@@ -227,6 +240,35 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
     tenant: Annotated[
         TenantName | None,
         Meta(description="Whose it is. Only a deployment key names it. Absent: default."),
+    ] = None
+    template: Annotated[
+        Annotated[
+            str, Meta(extra_json_schema={"pattern": f"^{TEMPLATE_NAME}(@[1-9][0-9]{{0,8}})?$"})
+        ]
+        | None,
+        Meta(
+            description=(
+                "In place of subject, body, html and data: the name of a template, whose newest "
+                "version is taken at the submit, or name@version."
+            )
+        ),
+    ] = None
+    variables: Annotated[
+        OptionalObject,
+        Meta(
+            description=(
+                f"What the template is rendered with, at most {MAX_VARIABLES_BYTES:,} bytes."
+            )
+        ),
+    ] = msgspec.field(default_factory=msgspec.Raw)
+    locale: Annotated[
+        Annotated[str, Meta(extra_json_schema={"pattern": f"^{LOCALE}$"})] | None,
+        Meta(
+            description=(
+                f"Of the recipient: {LOCALE_EXPECTED}. If the template has no text for it, that of "
+                "the language, or else of the template's default."
+            )
+        ),
     ] = None
 
 

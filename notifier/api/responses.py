@@ -50,6 +50,10 @@ class Accepted(msgspec.Struct):
         str | msgspec.UnsetType,
         Meta(description="Why it is suppressed; absent with any other status."),
     ] = msgspec.UNSET
+    template: Annotated[
+        str | msgspec.UnsetType,
+        Meta(description="The version of the template that was taken, such as order-shipped@3."),
+    ] = msgspec.UNSET
 
 
 class Blob(msgspec.Struct):
@@ -145,9 +149,9 @@ class Attempt(msgspec.Struct):
 class Result(msgspec.Struct):
     """How a notification ended, and when.
 
-    `reason` is null if it was sent, otherwise refused, exhausted, ambiguous, poison or ttl; of a
-    suppressed one manual, bounce, complaint, unsubscribe, gone or erased. Later versions may have
-    more. `code` and `detail` are the provider's.
+    `reason` is null if it was sent, otherwise refused, exhausted, ambiguous, poison, render or ttl;
+    of a suppressed one manual, bounce, complaint, unsubscribe, gone or erased. Later versions may
+    have more. `code` and `detail` are the provider's.
     """
 
     reason: str | None
@@ -172,7 +176,8 @@ class Summary(msgspec.Struct, kw_only=True):
     """A notification in a list: without content and attempts.
 
     `provider` is the one that had it last, `reference` that provider's id of the message. `result`
-    is null until the status is final.
+    is null until the status is final. `template` is the version that it is rendered from, `locale`
+    the one whose texts were taken.
     """
 
     id: NotificationId
@@ -189,6 +194,8 @@ class Summary(msgspec.Struct, kw_only=True):
     ]
     tag: str | None
     topic: str | None
+    template: str | None = None
+    locale: str | None = None
     metadata: JsonObject
     provider: str | None
     reference: str | None
@@ -216,6 +223,8 @@ class Summary(msgspec.Struct, kw_only=True):
             replaced_by=view.replaced_by,
             tag=view.tag,
             topic=view.topic,
+            template=view.template,
+            locale=view.locale,
             metadata=msgspec.Raw(view.metadata),
             provider=view.provider or None,
             reference=view.reference or None,
@@ -236,7 +245,12 @@ class Notification(Summary, kw_only=True):
     attempts: Sequence[Attempt]
     content: Annotated[
         JsonObject | msgspec.UnsetType,
-        Meta(description="As submitted, with recipient_name (of an email) and time_zone."),
+        Meta(
+            description=(
+                "As submitted, with recipient_name (of an email) and time_zone. With a template: "
+                "its version and the variables."
+            )
+        ),
     ] = msgspec.UNSET
 
     @classmethod

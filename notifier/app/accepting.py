@@ -122,6 +122,8 @@ async def open_api(
             metrics=process.metrics,
             access=keys,
             auth=auth,
+            templates=process.templates,
+            renderer=process.renderer,
         )
         try:
             async with open_server(

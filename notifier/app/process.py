@@ -22,9 +22,11 @@ from notifier.adapters.postgres.errors import at_start
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
 from notifier.adapters.postgres.leases import open_leases
 from notifier.adapters.postgres.store import PostgresStore, open_store
+from notifier.adapters.postgres.templates import PostgresTemplates, open_templates
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
 from notifier.adapters.telemetry.looplag import measure_loop_lag
 from notifier.adapters.telemetry.metrics import Metrics
+from notifier.adapters.templating.renderer import ChildRenderer, open_renderer
 from notifier.app import broker_check
 from notifier.app.broker_check import BrokerCheck
 from notifier.app.large_blocks import return_large_blocks
@@ -72,6 +74,8 @@ class Process:
     leases: LeaseKeeper
     sending: SendingSide
     deployment: DeploymentId
+    templates: PostgresTemplates
+    renderer: ChildRenderer
 
     @property
     def queues(self) -> Sequence[QueueKey]:
@@ -145,6 +149,9 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     deployment = DeploymentId()
     broker = await stack.enter_async_context(open_broker(settings, queues, metrics, deployment))
     check = BrokerCheck(broker, metrics)
+    # Neither connects nor starts anything before the first template.
+    templates = await stack.enter_async_context(open_templates(connection_settings(settings)))
+    renderer = await stack.enter_async_context(open_renderer())
     return Process(
         settings=settings,
         metrics=metrics,
@@ -164,6 +171,8 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         ),
         sending=sending,
         deployment=deployment,
+        templates=templates,
+        renderer=renderer,
     )
 
 

@@ -26,6 +26,7 @@ from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules
 from notifier.delivery.files import FileLoader
 from notifier.delivery.relay import Relays
+from notifier.delivery.templates import TemplateCache, TemplateContents
 from notifier.domain.breaker import BreakerRule
 from notifier.lifecycle import background_task, uptime_s
 from notifier.scheduling.consumers.deployment import Deployment
@@ -132,6 +133,11 @@ def _attempts(
         judge=breakers,
         random=random.Random(),  # noqa: S311 jitter, no secret
         send_timeout_s=process.settings.worker.send_timeout_s,
+        contents=TemplateContents(
+            versions=TemplateCache(process.templates),
+            renderer=process.renderer,
+            max_bytes=process.settings.api.max_content_bytes,
+        ),
     )
 
 

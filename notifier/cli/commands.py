@@ -61,6 +61,12 @@ _TENANTS: Final = (
     ("delete", "Delete a tenant without keys and waiting notifications."),
 )
 
+_TEMPLATES: Final = (
+    ("push", "Save the templates of a folder that have changed."),
+    ("list", "Show all templates."),
+    ("show", "Show the texts of a template."),
+    ("preview", "Show what a recipient would get."),
+)
 _SUPPRESSIONS: Final = (
     ("list", "Show suppressions, newest first."),
     ("add", "Suppress a recipient on a channel."),
@@ -69,6 +75,7 @@ _SUPPRESSIONS: Final = (
 )
 
 for _name, _in, _table, _help in (
+    ("templates", NOTIFICATIONS, _TEMPLATES, "Save, show and preview templates."),
     ("suppressions", NOTIFICATIONS, _SUPPRESSIONS, "Recipients to whom nothing may be sent."),
     ("keys", ACCESS, _KEYS, "Make, show and revoke API keys."),
     ("tenants", ACCESS, _TENANTS, "Make, show and delete tenants."),

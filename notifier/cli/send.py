@@ -14,6 +14,8 @@ from notifier.cli.environment import api_url
 from notifier.cli.options import AsJson, Url
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span
+from notifier.cli.templates import preview as show_preview
+from notifier.cli.templates import template_variables
 from notifier.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +41,14 @@ def send(
     ] = None,
     body: Annotated[str | None, Parameter(name=["--body", "-b"], help="Text.")] = None,
     html: Annotated[str | None, Parameter(help="Text as HTML.")] = None,
+    template: Annotated[
+        str | None, Parameter(help="In place of the texts: NAME or NAME@VERSION.")
+    ] = None,
+    var: Annotated[
+        dict[str, str] | None, Parameter(help="A variable of the template: --var.KEY VALUE.")
+    ] = None,
+    variables: Annotated[Path | None, Parameter(help="A file with all variables as JSON.")] = None,
+    locale: Annotated[str | None, Parameter(help="The recipient's locale: en, de-AT.")] = None,
     from_: Annotated[
         str | None, Parameter(name="--from", help="Sender: Shop <shop@example.com>, or a number.")
     ] = None,
@@ -70,6 +80,9 @@ def send(
     idempotency_key: Annotated[
         str | None, Parameter(help="A repeat with the same key sends nothing.")
     ] = None,
+    preview: Annotated[
+        bool, Parameter(negative="", help="Only show what the recipient would get.")
+    ] = False,
     wait: Annotated[bool, Parameter(negative="", help="Wait until it is final.")] = False,
     timeout: Annotated[Span, Parameter(help="Time-out of --wait.")] = 300.0,
     url: Url = None,
@@ -91,6 +104,9 @@ def send(
         "content": _without_none(content),
         **_without_none(
             {
+                "template": template,
+                "variables": template_variables(var, variables) if var or variables else None,
+                "locale": locale,
                 "ttl_s": ttl,
                 "send_at": send_at,
                 "time_zone": time_zone,
@@ -103,6 +119,11 @@ def send(
         ),
     }
     files = [_read(path) for path in attach or ()]
+    if template is not None and not submit["content"] and not files:
+        del submit["content"]
+    if preview:
+        run_async(show_preview(api_url(url), submit, as_json=json))
+        return 0
     wait_s = timeout if wait else None
     return run_async(_send(api_url(url), submit, files, wait_s, as_json=json))
 

@@ -15,7 +15,7 @@ import structlog
 
 from notifier.delivery.commit_delay import CommitDelayEstimator
 from notifier.delivery.group_commit import MAX_BATCH, GroupCommit
-from notifier.delivery.keyed_batch import KeyedBatch, reply_of
+from notifier.delivery.keyed_batch import KeyedBatch, answer_of, reply_of
 from notifier.domain.errors import (
     IdempotencyKeyInFlight,
     NotifierError,
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
+    from notifier.domain.errors import IdempotencyKeyReused
+    from notifier.domain.idempotency import IdempotencyKey
     from notifier.domain.notification import NewNotification, NotificationId, QueueKey
-    from notifier.ports.acceptor import Refusal, Reply
+    from notifier.ports.acceptor import Refusal, Replayed, Reply
     from notifier.ports.broker import Pointer
     from notifier.ports.heartbeat import FeatureCheck
     from notifier.ports.observer import AcceptObserver
@@ -150,6 +152,15 @@ class Accept:
                 future.cancel()
         self._observer.submit_committed(time.monotonic() - started_at)
         return results
+
+    async def earlier(self, key: IdempotencyKey) -> Replayed | IdempotencyKeyReused | None:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                owner = await self._store.key_owner(key.digest)
+        except TimeoutError as error:
+            msg = f"no answer within {self._deadline_s:g} s"
+            raise StoreUnavailable(msg) from error
+        return None if owner is None else answer_of(owner, key)
 
     def _refuse_if_full(self, new: int) -> None:
         pending = len(self._batches)

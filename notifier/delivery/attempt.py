@@ -18,10 +18,12 @@ from notifier.delivery.files import HeldFiles
 from notifier.delivery.parking import ParkingLot
 from notifier.delivery.recorder import Finished, Recorder
 from notifier.delivery.release import Releases
+from notifier.delivery.templates import TEMPLATED
 from notifier.domain.blobs import REFERENCE_MARK
 from notifier.domain.breaker import is_unasked
 from notifier.domain.features import KNOWN_PARTS
 from notifier.domain.liveness import STALE_AFTER_S
+from notifier.domain.notification import EndReason
 from notifier.domain.outcome import (
     MAX_CODE_LENGTH,
     MAX_DETAIL_LENGTH,
@@ -32,6 +34,8 @@ from notifier.domain.outcome import (
     Refused,
     Unavailable,
 )
+from notifier.domain.retry import Fail
+from notifier.domain.templates import TemplateFault
 from notifier.domain.timing import AttemptTiming
 from notifier.lifecycle import TimeLimit, uptime_s
 from notifier.ports.attempts import EndedCall
@@ -46,11 +50,13 @@ if TYPE_CHECKING:
     from notifier.delivery.files import FileLoader
     from notifier.domain.notification import Channel, Claimed, QueueKey
     from notifier.domain.retry import Decision
+    from notifier.domain.templates import Parts
     from notifier.ports.attempts import ClaimedRow, HeldPointer, OutcomeJudge, OutcomeListener
     from notifier.ports.controls import HoldSource
     from notifier.ports.heartbeat import Liveness
     from notifier.ports.observer import AttemptObserver
     from notifier.ports.store import AttemptStore
+    from notifier.ports.templates import ContentRenderer
 
 RECORD_TIMEOUT_S: Final = 5.0
 """The least time for writing the last results once all attempts have ended."""
@@ -58,6 +64,9 @@ OWN_LIMIT_MARGIN_S: Final = 5.0
 """How much later than a provider's own limit the worker's ends a call."""
 UNKNOWN: Final = "the content has a part of a later version; a worker of that version can send it"
 NOT_SENT: Final = AttemptTiming(seconds=0.0, answered=False)
+
+if TYPE_CHECKING:
+    _Rendered = Parts | TemplateFault | Unavailable | None
 
 log = structlog.get_logger(__name__)
 _decode = msgspec.json.Decoder(dict[str, object]).decode
@@ -95,6 +104,7 @@ class Attempts:
         judge: OutcomeJudge,
         random: Random,
         send_timeout_s: float,
+        contents: ContentRenderer,
     ) -> None:
         self.in_flight: set[ClaimRequest] = set()
         """The claims from before their request until their result or their return is confirmed.
@@ -110,6 +120,7 @@ class Attempts:
         self._judge = judge
         self._random = random
         self._send_timeout_s = send_timeout_s
+        self._contents = contents
         self._time_limits: dict[Channel, TimeLimit] = {}
         self._recorder = Recorder(store=store, observer=observer, in_flight=self.in_flight)
         self._releases = Releases(store=store, observer=observer, in_flight=self.in_flight)
@@ -153,11 +164,14 @@ class Attempts:
         return await self._claims.claim(pointers, is_urgent=is_urgent)
 
     async def attempt(self, row: ClaimedRow) -> AttemptTiming:
+        rendered = None
+        if row.claimed.content.startswith(TEMPLATED):
+            rendered = await self._rendered(row)
         if REFERENCE_MARK in row.claimed.content:
-            return await self._attempt_with_files(row)
-        return await self._attempt(row, None)
+            return await self._attempt_with_files(row, rendered)
+        return await self._attempt(row, None, rendered)
 
-    async def _attempt_with_files(self, row: ClaimedRow) -> AttemptTiming:
+    async def _attempt_with_files(self, row: ClaimedRow, rendered: _Rendered) -> AttemptTiming:
         """Load the files of the notification, as long as its claim is young enough, and send it."""
         copies = self._rules.file_copies(row.claimed.queue)
         timeout_s = STALE_AFTER_S - (uptime_s() - row.requested_at)
@@ -167,12 +181,14 @@ class Attempts:
             self._releases.add_orphans([row.request])
             raise
         try:
-            return await self._attempt(row, files)
+            return await self._attempt(row, files, rendered)
         finally:
             if isinstance(files, HeldFiles):
                 files.release()
 
-    async def _attempt(self, row: ClaimedRow, files: HeldFiles | Outcome | None) -> AttemptTiming:
+    async def _attempt(
+        self, row: ClaimedRow, files: HeldFiles | Outcome | None, rendered: _Rendered
+    ) -> AttemptTiming:
         # No await between this check and the call: others may take the row over after it.
         claim_age_s = uptime_s() - row.requested_at
         if not self._liveness.is_alive() or claim_age_s > STALE_AFTER_S:
@@ -182,7 +198,10 @@ class Attempts:
         claimed = row.claimed
         waited_s = claimed.waited_s + claim_age_s
         self._observer.claimed(claimed.queue, waited_s)
-        outcome, is_stopping = await self._send(claimed, files)
+        if isinstance(rendered, TemplateFault):
+            self._fail_unrendered(row, rendered, CallTimes(waited_s, started_at, started_at))
+            return NOT_SENT
+        outcome, is_stopping = await self._send(claimed, files, rendered)
         times = CallTimes(waited_s, started_at, time.monotonic())
         self._finish(row, outcome, times)
         if is_stopping:
@@ -215,18 +234,32 @@ class Attempts:
         """
         return await self._releases.release_orphans()
 
+    async def _rendered(self, row: ClaimedRow) -> _Rendered:
+        """Render the content of a row. If that is cancelled, the row is given back."""
+        try:
+            return await self._contents.render(row.claimed)
+        except asyncio.CancelledError:
+            self.abandon([row])
+            raise
+
     async def _send(
-        self, claimed: Claimed, files: HeldFiles | Outcome | None
+        self,
+        claimed: Claimed,
+        files: HeldFiles | Outcome | None,
+        rendered: Parts | Unavailable | None,
     ) -> tuple[Outcome, bool]:
         """Call the provider; returns its outcome and whether the grace period ended before it.
 
-        `files` may be the outcome of a notification whose files cannot be loaded.
+        `files` may be the outcome of a notification whose files cannot be loaded. `rendered` is the
+        content of a row with a template, None for one without.
         """
         provider = self._rules.provider(claimed.queue)
         if provider is None:
             return Unavailable(code="no_provider", is_local=True), False
+        if isinstance(rendered, Unavailable):
+            return rendered, False
         try:
-            content = _decode(claimed.content)
+            content = _decode(claimed.content) if rendered is None else rendered
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Refused(code="content_unreadable", is_local=True), False
         if not content.keys() <= KNOWN_PARTS:
@@ -265,6 +298,14 @@ class Attempts:
             own_s = longest_s + OWN_LIMIT_MARGIN_S if longest_s else 0.0
             limit = self._time_limits[queue.channel] = TimeLimit(max(self._send_timeout_s, own_s))
         return limit
+
+    def _fail_unrendered(self, row: ClaimedRow, fault: TemplateFault, times: CallTimes) -> None:
+        """Hand over that a row fails. Its provider was not asked: no breaker hears of it."""
+        outcome = Refused(code=f"render_{fault.kind}", detail=str(fault), is_local=True)
+        decision = Fail(EndReason.RENDER, spends=False)
+        provider = self._rules.provider_name(row.claimed.queue)
+        result = attempt_result(row.claimed, outcome, decision, provider, times)
+        self._recorder.put(Finished(row, result))
 
     def _finish(self, row: ClaimedRow, outcome: Outcome, times: CallTimes) -> None:
         """Report a call that ended, and hand its result over to be recorded."""

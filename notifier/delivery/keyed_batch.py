@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    from notifier.domain.idempotency import IdempotencyKey
     from notifier.domain.notification import NewNotification
     from notifier.ports.acceptor import Reply
 
@@ -60,7 +61,12 @@ def _reply(
     # A key that is this item's own was stored by an earlier write whose answer was lost.
     if owner.id == item.id:
         return reply_of(item)
-    if owner.body != item.key.body:
+    return answer_of(owner, item.key)
+
+
+def answer_of(owner: KeyOwner, key: IdempotencyKey) -> Replayed | IdempotencyKeyReused:
+    """Return the answer to a submit with a key that belongs to another submit."""
+    if owner.body != key.body:
         return IdempotencyKeyReused()
     return Replayed(owner.id, owner.status, owner.reason)
 

@@ -25,6 +25,7 @@ FEATURES: Final[Mapping[str, Collection[str]]] = {
     "mime": ("mime",),
     "time_zone": ("time_zone",),
     HOLDS: (),
+    "templates": ("template", "locale", "template_id", "template_channel", "variables"),
 }
 """Every feature of this version, and the parts of a stored content that need it.
 

@@ -88,6 +88,7 @@ class EndReason(StrEnum):
     EXHAUSTED = "exhausted"
     AMBIGUOUS = "ambiguous"
     POISON = "poison"
+    RENDER = "render"
     TTL = "ttl"
     COLLAPSED = "collapsed"
     RECIPIENT_CAP = "recipient_cap"
@@ -123,7 +124,8 @@ class NewNotification:
     `content` and `metadata` are encoded JSON documents. `delay` counts from the database's present
     time; None means none. `test_channel` is the channel that a test key asked for. `ttl` is the
     time from the acceptance until the notification expires. `segments` is that of a text message,
-    `features` are those that a worker must understand to send it (domain/features.py); neither is
+    `features` are those that a worker must understand to send it (domain/features.py), and
+    `template` is the version that the content names, such as `order-shipped@3`; none of them is
     stored. `blobs` are those that the content refers to; they are stored before the notification.
     By `lookups` it can be found. `has_copies`: its content names recipients of copies.
     `suppressed` says why it may not be sent. `collapse_key`: it replaces what waits with the same
@@ -139,6 +141,7 @@ class NewNotification:
     ttl: timedelta
     max_tries: int | None
     segments: int | None = None
+    template: str | None = None
     key: IdempotencyKey | None = None
     features: frozenset[str] = NO_FEATURES
     tenant: TenantId = DEFAULT_TENANT
@@ -230,6 +233,7 @@ class NotificationView:
     """A notification as readers see it, with its attempts in their order.
 
     `content` is None if it was not asked for. `result` is None until the status is final.
+    `template` is the version that it is rendered from, and `locale` that of the texts.
     """
 
     id: NotificationId
@@ -237,6 +241,8 @@ class NotificationView:
     queue: QueueKey
     recipient: str
     content: bytes | None = None
+    template: str | None = None
+    locale: str | None = None
     metadata: bytes
     provider: str | None = None
     reference: str | None = None

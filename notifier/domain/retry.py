@@ -109,7 +109,7 @@ class Retry(msgspec.Struct, frozen=True):
 class Fail(msgspec.Struct, frozen=True):
     """The notification failed. `spends` as in Retry.
 
-    `reason` is refused, exhausted or ambiguous; poison too if its workers died.
+    `reason` is refused, exhausted, ambiguous or render; poison too if its workers died.
     """
 
     status: ClassVar[Status] = Status.FAILED

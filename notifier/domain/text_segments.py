@@ -39,6 +39,11 @@ def count_segments(text: str) -> int:
     return _count(units, _HIGH, MAX_UNITS, MAX_UNITS_OF_PART)
 
 
+def encoding_of(text: str) -> str:
+    """Return the alphabet that a text needs: `gsm7`, or `ucs2` if a character is not in that."""
+    return "gsm7" if _GSM7.fullmatch(text) else "ucs2"
+
+
 def _units(text: str) -> list[str]:
     """One character for each UTF-16 code unit: what matters is where pairs begin."""
     return [_HIGH + "l" if character > "\uffff" else "." for character in text]

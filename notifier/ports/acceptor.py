@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from notifier.domain.errors import FeatureUnavailable, IdempotencyKeyReused, StoreRejected
+from notifier.domain.idempotency import IdempotencyKey
 from notifier.domain.notification import NewNotification, NotificationId, Status
 
 
@@ -41,5 +42,12 @@ class Acceptor(Protocol):
         items may be stored then), IdempotencyKeyInFlight if it passes while this process writes
         another submit with one of the keys, and Overloaded at once if the process or the deployment
         is full.
+        """
+        ...
+
+    async def earlier(self, key: IdempotencyKey) -> Replayed | IdempotencyKeyReused | None:
+        """Return the answer of an earlier submit with this key, None if there was none.
+
+        Raises StoreUnavailable.
         """
         ...

@@ -280,6 +280,10 @@ class AcceptStore(Protocol):
         """End what waits and was replaced by these newer notifications; returns it."""
         ...
 
+    async def key_owner(self, digest: UUID) -> KeyOwner | None:
+        """Return the owner of an idempotency key, None if the key was not stored."""
+        ...
+
     async def estimate_backlog(self) -> int:
         """Return about how many rows wait or are being sent.
 

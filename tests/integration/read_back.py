@@ -35,7 +35,7 @@ from tests.integration.real_mail_servers import (
     open_postfix,
     postfix_environment,
 )
-from tests.unit.fakes_api import DEFAULT_RULES, submit_body
+from tests.unit.fakes_api import DEFAULT_RULES, submit_body, validated
 
 AT_ONCE: Final = 8
 NAMES: Final = (
@@ -191,7 +191,7 @@ def submit(number: int) -> dict[str, object]:
 
 def envelope(number: int) -> Envelope:
     """The envelope of a submit, as a worker makes it."""
-    new = SubmitValidator(DEFAULT_RULES).validate(json.dumps(submit(number)).encode())
+    new = validated(SubmitValidator(DEFAULT_RULES), json.dumps(submit(number)).encode())
     return Envelope(
         id=new.id,
         claim=1,

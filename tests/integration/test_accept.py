@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -34,7 +35,7 @@ from notifier.domain.notification import (
 from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import WorkerFigures
 from notifier.ports.queries import Filter
-from notifier.ports.store import ExpiredRow, KeyedInsert
+from notifier.ports.store import ExpiredRow, KeyedInsert, KeyOwner
 from notifier.scheduling.cluster.worker_features import WorkerFeatures
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, due_ranges, worker_id
 
@@ -67,6 +68,9 @@ class GatedStore:
 
     async def collapse(self, newer: Collection[NotificationId]) -> Sequence[ExpiredRow]:
         return await self._store.collapse(newer)
+
+    async def key_owner(self, digest: UUID) -> KeyOwner | None:
+        return await self._store.key_owner(digest)
 
     async def estimate_backlog(self) -> int:
         return await self._store.estimate_backlog()

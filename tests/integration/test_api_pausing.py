@@ -39,6 +39,7 @@ from tests.memory_suppressions import MemorySuppressions
 from tests.unit.fakes_api import (
     FakeMetrics,
     FakeReadiness,
+    InlineRenderer,
     MemoryStore,
     make_api,
     make_rules,
@@ -363,6 +364,8 @@ async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
             rules=RULES,
             readiness=FakeReadiness(),
             metrics=FakeMetrics(),
+            templates=memory.templates,
+            renderer=InlineRenderer(),
         )
         async with open_client(app) as client:
             yield client

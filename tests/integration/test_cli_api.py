@@ -22,6 +22,7 @@ from notifier.api.http.server import open_server
 from notifier.domain.blobs import blob_id
 from notifier.domain.controls import BreakerState
 from notifier.domain.errors import StoreRejected, StoreUnavailable
+from notifier.domain.idempotency import IdempotencyKey
 from notifier.domain.notification import (
     AttemptView,
     NewNotification,
@@ -62,6 +63,9 @@ class Memory:
                 expires_at=now + item.ttl,
             )
         return [Status.QUEUED for _ in items]
+
+    async def earlier(self, _: IdempotencyKey) -> None:
+        """No key was used before."""
 
     async def get(
         self,

@@ -35,6 +35,7 @@ from notifier.api.http.problems import RequestRefused
 from notifier.api.requests import Content, Submit
 from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.validation import SubmitValidator
+from notifier.api.templating.filling import Unfilled
 from notifier.domain.blobs import blob_id
 from notifier.domain.errors import ConfigError, InvalidNotification
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
@@ -44,6 +45,7 @@ from notifier.domain.outcome import (
     MAX_REFERENCE_LENGTH,
     Outcome,
 )
+from notifier.domain.templates import MAX_VARIABLES_BYTES
 from notifier.domain.whole_mail import check_mail, parse_mail
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 from notifier.ports.provider import Envelope
@@ -126,6 +128,9 @@ SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "recipient": st.sampled_from(["ada@example.com", "+15005550006", "tok"]) | st.text() | JSON,
     "content": st.fixed_dictionaries({}, optional=CONTENT_FIELDS) | JSON,
     "ttl_s": st.integers() | JSON,
+    "template": st.sampled_from(["order", "order@3", "order@"]) | st.text() | JSON,
+    "variables": st.dictionaries(st.text(), JSON) | JSON,
+    "locale": st.sampled_from(["en", "de-AT", "e"]) | JSON,
     "max_tries": st.integers(0, 40) | JSON,
     "send_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
     "collapse_key": st.text() | JSON,
@@ -182,6 +187,10 @@ def test_a_submit_can_be_stored_or_is_refused(body: bytes) -> None:
     try:
         new = VALIDATOR.validate(body)
     except (InvalidNotification, RequestRefused):
+        return
+    if isinstance(new, Unfilled):
+        msgspec.json.decode(new.variables, type=dict[str, object])
+        assert len(new.variables) <= MAX_VARIABLES_BYTES
         return
     stored = [new.recipient, new.content.decode(), new.metadata.decode()]
     assert "\0" not in "".join(stored)

@@ -7,21 +7,27 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aiohttp
+import msgspec
 from litestar import Litestar
 
+from notifier.adapters.templating import documents, engine, schemas
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.http.server import open_server
 from notifier.api.rules import ApiRules
+from notifier.api.submission.validation import SubmitValidator
 from notifier.app.accepting import api_rules
+from notifier.delivery.keyed_batch import answer_of
 from notifier.domain.blobs import BlobId, StoredBlob
 from notifier.domain.controls import BreakerState, Pause, Scope, ScopeKind
 from notifier.domain.credentials import Mode
-from notifier.domain.errors import FeatureUnavailable, StoreRejected
+from notifier.domain.errors import FeatureUnavailable, IdempotencyKeyReused, StoreRejected
+from notifier.domain.idempotency import IdempotencyKey
 from notifier.domain.notification import (
     AttemptView,
     NewNotification,
@@ -32,8 +38,9 @@ from notifier.domain.notification import (
     WorkerId,
 )
 from notifier.domain.quiet_hours import QuietHours
+from notifier.domain.templates import Parts, TemplateFault, TemplateVersion
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
-from notifier.ports.acceptor import Acceptor, Refusal, Reply
+from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply
 from notifier.ports.keys import AccessStore, Author
 from notifier.ports.queries import (
     ALL_LIVE,
@@ -45,6 +52,13 @@ from notifier.ports.queries import (
     Reader,
     View,
     WorkerState,
+)
+from notifier.ports.store import KeyOwner
+from notifier.ports.templates import (
+    NewTemplate,
+    RenderJob,
+    SavedTemplate,
+    TemplateSummary,
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
@@ -72,6 +86,112 @@ def make_rules(**changes: Any) -> ApiRules:
     return replace(DEFAULT_RULES, **changes)
 
 
+class InlineRenderer:
+    """Renders in this process: tests know what they render."""
+
+    async def render(self, job: RenderJob) -> Parts | Sequence[TemplateFault]:
+        try:
+            if job.schema:
+                schemas.check(job.schema, job.variables)
+            parts: Parts = msgspec.json.decode(
+                engine.render(job.parts, job.variables, job.max_bytes)
+            )
+        except engine.Faulty as error:
+            return error.faults
+        return parts
+
+    async def compile(self, document: bytes) -> bytes | Sequence[TemplateFault]:
+        try:
+            return documents.compiled(document)
+        except engine.Faulty as error:
+            return error.faults
+
+
+class MemoryTemplates:
+    """A TemplateStore in memory."""
+
+    def __init__(self) -> None:
+        self.saved: dict[tuple[TenantId, str], list[_Saved]] = {}
+
+    async def newest(self, tenant: TenantId, names: Collection[str]) -> Mapping[str, UUID]:
+        return {
+            name: self.saved[tenant, name][-1].id for name in names if (tenant, name) in self.saved
+        }
+
+    async def find(self, tenant: TenantId, name: str, version: int) -> UUID | None:
+        saved = self._find(tenant, name, version)
+        return None if saved is None else saved.id
+
+    async def load(self, id: UUID) -> TemplateVersion | None:  # noqa: A002 the port's word
+        for saved in chain.from_iterable(self.saved.values()):
+            if saved.id == id:
+                return saved.version
+        return None
+
+    async def save(
+        self, tenant: TenantId, new: NewTemplate, author: Author
+    ) -> SavedTemplate | None:
+        versions = self.saved.setdefault((tenant, new.name), [])
+        is_new = not versions or versions[-1].new.document != new.document
+        if is_new:
+            versions.append(_Saved(uuid4(), len(versions) + 1, new, author.actor))
+        return SavedTemplate(versions[-1].summary, is_new)
+
+    async def templates(self, tenant: TenantId) -> Sequence[TemplateSummary]:
+        return [
+            versions[-1].summary
+            for (owner, _), versions in sorted(self.saved.items())
+            if owner == tenant
+        ]
+
+    async def template(self, tenant: TenantId, name: str) -> TemplateSummary | None:
+        versions = self.saved.get((tenant, name))
+        if versions is None:
+            return None
+        numbers = range(len(versions), 0, -1)
+        return replace(versions[-1].summary, versions=list(numbers))
+
+    async def document(self, tenant: TenantId, name: str, version: int) -> bytes | None:
+        saved = self._find(tenant, name, version)
+        return None if saved is None else saved.new.document
+
+    def _find(self, tenant: TenantId, name: str, version: int) -> _Saved | None:
+        versions = self.saved.get((tenant, name), [])
+        return versions[version - 1] if 0 < version <= len(versions) else None
+
+
+@dataclass(frozen=True)
+class _Saved:
+    id: UUID
+    number: int
+    new: NewTemplate
+    actor: str
+
+    @property
+    def version(self) -> TemplateVersion:
+        decoded = msgspec.json.decode(self.new.compiled)
+        schema = decoded.get("schema")
+        return TemplateVersion(
+            id=self.id,
+            name=self.new.name,
+            version=self.number,
+            default_locale=decoded["default_locale"],
+            locales=decoded["locales"],
+            schema=b"" if schema is None else msgspec.json.encode(schema),
+            size=len(self.new.compiled),
+        )
+
+    @property
+    def summary(self) -> TemplateSummary:
+        return TemplateSummary(
+            name=self.new.name,
+            version=self.number,
+            channels=self.new.channels,
+            created_at=SINCE_AT,
+            actor=self.actor,
+        )
+
+
 class MemoryStore:
     """Acceptor, Reader, StatusReader, PauseStore and BlobStore in one.
 
@@ -93,6 +213,8 @@ class MemoryStore:
         self.blobs: dict[tuple[TenantId, BlobId], tuple[bytes, bool]] = {}
         self.blob_questions = 0
         self.breaker = BreakerState.OPEN
+        self.templates = MemoryTemplates()
+        self.owners: dict[UUID, KeyOwner] = {}
         self.quiet: dict[TenantId, QuietHours] = {}
         self.tenants = {DEFAULT_TENANT, TenantId("shop")}
 
@@ -121,6 +243,11 @@ class MemoryStore:
         self.entered.set()
         await self.released.wait()
         return [self._store(item) for item in items]
+
+    async def earlier(self, key: IdempotencyKey) -> Replayed | IdempotencyKeyReused | None:
+        self._raise_error()
+        owner = self.owners.get(key.digest)
+        return None if owner is None else answer_of(owner, key)
 
     async def get(
         self,
@@ -291,6 +418,7 @@ class MemoryStore:
             queue=item.queue,
             recipient=item.recipient,
             content=item.content,
+            template=item.template,
             metadata=item.metadata,
             tag=item.tag,
             topic=item.topic,
@@ -375,6 +503,8 @@ def make_api(
         metrics=FakeMetrics(),
         access=access or MemoryAccess(),
         auth=auth,
+        templates=store.templates,
+        renderer=InlineRenderer(),
     )
 
 
@@ -386,6 +516,13 @@ async def open_client(app: Litestar) -> AsyncIterator[aiohttp.ClientSession]:
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
     ):
         yield client
+
+
+def validated(validator: SubmitValidator, body: bytes) -> NewNotification:
+    """The notification of a submit that has no template."""
+    new = validator.validate(body)
+    assert isinstance(new, NewNotification)
+    return new
 
 
 def submit_body(**changes: object) -> dict[str, object]:

@@ -10,7 +10,7 @@ from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import NewNotification
-from tests.unit.fakes_api import make_rules, submit_body
+from tests.unit.fakes_api import make_rules, submit_body, validated
 
 VALIDATOR = SubmitValidator(make_rules(allowed_headers=["Precedence"]))
 SMS = {"channel": "sms", "recipient": "+15005550006"}
@@ -47,7 +47,7 @@ WRONG_MAILBOXES = [*(f"{name} <ada@example.com>" for name in WRONG_NAMES), *WRON
 
 
 def validate(**changes: object) -> NewNotification:
-    return VALIDATOR.validate(json.dumps(submit_body(**changes)).encode())
+    return validated(VALIDATOR, json.dumps(submit_body(**changes)).encode())
 
 
 def email(**parts: object) -> dict[str, object]:

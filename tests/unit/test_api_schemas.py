@@ -186,7 +186,7 @@ def test_an_object_of_any_form_is_declared_as_one(name: str, field: str) -> None
 @pytest.mark.parametrize(
     ("name", "required"),
     [
-        ("Submit", ["channel", "recipient", "content"]),
+        ("Submit", ["channel", "recipient"]),
         ("Content", []),
         ("PauseRequest", []),
         ("Batch", ["notifications"]),

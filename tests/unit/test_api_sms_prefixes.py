@@ -8,7 +8,7 @@ import pytest
 
 from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import InvalidNotification
-from tests.unit.fakes_api import make_rules, submit_body
+from tests.unit.fakes_api import make_rules, submit_body, validated
 
 AUSTRIA_AND_ONE_NETWORK = ["+43", "+4915"]
 
@@ -18,7 +18,7 @@ def validate(recipient: str, prefixes: list[str], **changes: object) -> str:
         **{"channel": "sms", "recipient": recipient, "content": {"body": "b"}} | changes
     )
     validator = SubmitValidator(make_rules(sms_prefixes=prefixes))
-    return validator.validate(json.dumps(body).encode()).recipient
+    return validated(validator, json.dumps(body).encode()).recipient
 
 
 @pytest.mark.parametrize("number", ["+4366012345678", "+4915112345678"])

@@ -15,14 +15,14 @@ from notifier.api.rules import AddressKind, ChannelRules
 from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NewNotification, Priority
-from tests.unit.fakes_api import DEFAULT_RULES, make_rules, submit_body
+from tests.unit.fakes_api import DEFAULT_RULES, make_rules, submit_body, validated
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALIDATOR = SubmitValidator(DEFAULT_RULES, now=lambda: NOW)
 
 
 def validate(**changes: object) -> NewNotification:
-    return VALIDATOR.validate(json.dumps(submit_body(**changes)).encode())
+    return validated(VALIDATOR, json.dumps(submit_body(**changes)).encode())
 
 
 def nested(levels: int) -> object:
@@ -188,7 +188,8 @@ def test_the_name_of_another_api_or_version_is_refused_with_the_right_one(
 def test_a_name_that_is_like_none_is_refused_with_the_known_ones(name: str) -> None:
     known = (
         "channel, recipient, content, priority, ttl_s, send_at, time_zone, "
-        "collapse_key, max_tries, tag, topic, metadata, idempotency_key, tenant"
+        "collapse_key, max_tries, tag, topic, metadata, idempotency_key, tenant, "
+        "template, variables, locale"
     )
     assert faults_of(**{name: 1}) == [(name, f"only {known} here")]
 
@@ -332,7 +333,7 @@ def test_each_priority_has_its_default_ttl(priority: Priority, hours: int) -> No
 def test_medium_is_the_default_priority() -> None:
     body = submit_body()
     del body["priority"]
-    assert VALIDATOR.validate(json.dumps(body).encode()).queue.priority is Priority.MEDIUM
+    assert validated(VALIDATOR, json.dumps(body).encode()).queue.priority is Priority.MEDIUM
 
 
 def test_the_default_ttl_starts_at_send_at() -> None:
@@ -369,7 +370,7 @@ def test_a_send_at_in_the_past_means_now(send_at: str) -> None:
 @pytest.mark.parametrize("max_tries", [8, 8.0, "8e0"])
 def test_a_whole_number_may_be_written_with_a_fraction(max_tries: object) -> None:
     body = json.dumps(submit_body(max_tries=max_tries)).replace('"8e0"', "8e0")
-    new = VALIDATOR.validate(body.encode())
+    new = validated(VALIDATOR, body.encode())
     assert (new.max_tries, type(new.max_tries)) == (8, int)
 
 
@@ -377,7 +378,7 @@ def test_a_configured_channel_checks_its_address_kind() -> None:
     channels = {"chat": ChannelRules(address=AddressKind.TOKEN)}
     validator = SubmitValidator(make_rules(channels=channels), now=lambda: NOW)
     body = submit_body(channel="chat", recipient="room-7")
-    assert str(validator.validate(json.dumps(body).encode()).queue) == "chat.high"
+    assert str(validated(validator, json.dumps(body).encode()).queue) == "chat.high"
 
 
 @given(st.binary(max_size=200))

@@ -21,7 +21,7 @@ from notifier.domain.blobs import blob_id
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NewNotification, NotificationId, QueueKey
 from notifier.ports.provider import Envelope
-from tests.unit.fakes_api import DEFAULT_RULES, submit_body
+from tests.unit.fakes_api import DEFAULT_RULES, submit_body, validated
 
 VALIDATOR = SubmitValidator(DEFAULT_RULES)
 LINES = b"a\r\n.\r\n--=_\r\n\0\xff" * 40
@@ -34,7 +34,7 @@ def file(data: bytes = LINES, **changes: object) -> dict[str, object]:
 
 def submitted(*files: dict[str, object], **content: object) -> NewNotification:
     content = {"subject": "s", **content, "attachments": list(files)}
-    return VALIDATOR.validate(json.dumps(submit_body(content=content)).encode())
+    return validated(VALIDATOR, json.dumps(submit_body(content=content)).encode())
 
 
 def mail_of(new: NewNotification) -> bytes:

@@ -44,7 +44,7 @@ FOLDERS: Final = (
     *(ROOT, ROOT / "notifier", ROOT / "tests", ROOT / "docs", ROOT / "deploy"),
     ROOT / "notifier/adapters/postgres",
 )
-MADE_LATER: Final = frozenset({".env", "notifier.toml"})
+MADE_LATER: Final = frozenset({".env", "notifier.toml", "template.toml", "schema.json"})
 """Files of a user, which the repository does not have."""
 
 SPAN: Final = re.compile(r"`([^`\n]+)`")

@@ -13,6 +13,7 @@ from notifier.api.requests import Content
 from notifier.api.submission.email_fields import RECIPIENT_NAME
 from notifier.api.submission.validation import SubmitValidator
 from notifier.delivery.suppression_check import LEFT_OUT
+from notifier.delivery.templates import TemplatedContent
 from notifier.domain.features import (
     ALL_FEATURES,
     FEATURES,
@@ -26,14 +27,14 @@ from notifier.domain.notification import NewNotification
 from notifier.ports.heartbeat import WorkerFigures
 from notifier.scheduling.cluster.worker_features import WorkerFeatures
 from tests.builders import worker_id
-from tests.unit.fakes_api import DEFAULT_RULES, submit_body
+from tests.unit.fakes_api import DEFAULT_RULES, submit_body, validated
 
 VALIDATOR = SubmitValidator(DEFAULT_RULES)
 FILE = {"filename": "a.txt", "content_type": "text/plain", "data": "YQ=="}
 
 
 def validate(**changes: object) -> NewNotification:
-    return VALIDATOR.validate(json.dumps(submit_body(**changes)).encode())
+    return validated(VALIDATOR, json.dumps(submit_body(**changes)).encode())
 
 
 def a_row(
@@ -66,7 +67,7 @@ def workers(metrics: Metrics) -> WorkerFeatures:
 def test_every_part_that_is_stored_is_plain_or_needs_a_feature() -> None:
     """Who adds a part adds it to FEATURES: workers of the version before would leave it out."""
     parts = {field.encode_name for field in msgspec.structs.fields(Content)}
-    parts |= {RECIPIENT_NAME, TIME_ZONE, LEFT_OUT}
+    parts |= {RECIPIENT_NAME, TIME_ZONE, LEFT_OUT, *TemplatedContent.__struct_fields__}
     assert parts == PLAIN_PARTS.union(*FEATURES.values())
     assert features_of(parts) == ALL_FEATURES - {HOLDS}
 

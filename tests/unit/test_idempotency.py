@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from uuid import UUID
 
 import aiohttp
 import pytest
@@ -28,10 +27,6 @@ LONGEST = "k" * 255
 
 class KeyedStore(MemoryStore):
     """Remembers keys as the real store does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.owners: dict[UUID, KeyOwner] = {}
 
     async def submit(self, items: Sequence[NewNotification]) -> Sequence[Reply | StoreRejected]:
         batch = KeyedBatch(items)

@@ -15,6 +15,7 @@ from notifier.domain.lookups import (
     LookupScope,
     metadata_lookups,
 )
+from notifier.domain.notification import NewNotification
 from notifier.domain.recipients import recipient_identity
 from tests.unit.fakes_api import make_rules
 
@@ -30,7 +31,9 @@ SUBMIT = {
 
 def validated(rules: LookupRules, **changes: Any) -> tuple[Lookup, ...]:
     body = msgspec.json.encode({**SUBMIT, **changes})
-    return SubmitValidator(make_rules(lookups=rules)).validate(body).lookups
+    new = SubmitValidator(make_rules(lookups=rules)).validate(body)
+    assert isinstance(new, NewNotification)
+    return new.lookups
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import UNCLAIMED
 from notifier.delivery.class_cursor import DIRECT_DELAY_S
+from notifier.delivery.templates import TEMPLATED
 from notifier.domain.breaker import MAX_REST_S, Opening
 from notifier.domain.due import DueClass
 from notifier.scheduling.gates.prober import MAX_PROBE_WAIT_S
@@ -80,3 +81,8 @@ def test_the_claim_beside_holds_differs_only_in_what_it_reads_of_the_owner() -> 
 def test_a_parked_row_waits_as_one_that_is_due_for_the_first_time() -> None:
     for name in ("park", "wake"):
         assert re.findall(r"class = (\d)", code_of(name)) == [str(DueClass.FIRST.value)]
+
+
+def test_a_reader_looks_for_the_begin_of_the_content_of_a_template() -> None:
+    begin = TEMPLATED.decode()
+    assert f"substr(n.content, 1, {len(begin)}) = '{begin}'" in code_of("read_notifications")

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.text_segments import BASIC, EXTENSION, count_segments
-from tests.unit.fakes_api import DEFAULT_RULES, MemoryStore, make_api, open_client, submit_body
+from tests.unit.fakes_api import (
+    DEFAULT_RULES,
+    MemoryStore,
+    make_api,
+    open_client,
+    submit_body,
+    validated,
+)
 
 SMS = {"channel": "sms", "recipient": "+15005550006"}
 
@@ -73,7 +80,7 @@ def test_other_texts_are_counted_in_units_of_utf_16(text: str) -> None:
 def test_only_a_text_message_has_segments() -> None:
     def validate(**changes: object) -> int | None:
         body = json.dumps(submit_body(**changes)).encode()
-        return SubmitValidator(DEFAULT_RULES).validate(body).segments
+        return validated(SubmitValidator(DEFAULT_RULES), body).segments
 
     assert validate() is None
     assert validate(**SMS, content={"body": "x" * 161}) == 2

@@ -18,6 +18,7 @@ from notifier.adapters.postgres import (
     reader,
     store,
     suppressions,
+    templates,
 )
 from notifier.domain.breaker import NEEDS_A_PERSON
 from notifier.domain.controls import HOLD_KINDS, BreakerState, ScopeKind
@@ -61,7 +62,11 @@ MAX_DAYS_AHEAD: Final = 7
 exists."""
 
 _CONNECTIONS_OF_EVERY_PROCESS: Final = (
-    store.CONNECTIONS + heartbeat.CONNECTIONS + leases.CONNECTIONS + controls.CONNECTIONS
+    store.CONNECTIONS
+    + heartbeat.CONNECTIONS
+    + leases.CONNECTIONS
+    + controls.CONNECTIONS
+    + templates.CONNECTIONS
 )
 _CONNECTIONS_OF_AN_API: Final = (
     reader.CONNECTIONS

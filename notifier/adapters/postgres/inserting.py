@@ -101,11 +101,23 @@ async def _fetch(
     return await connection.fetch(statement_with(name, len(arrays), parts), *arrays, *values)
 
 
+async def key_owner(connection: Connection[Record], digest: UUID) -> KeyOwner | None:
+    """Implements ports.store.AcceptStore.key_owner."""
+    return (await _read_owners(connection, [digest])).get(digest)
+
+
 async def _owners(connection: Connection[Record], keys: Sequence[UUID]) -> Mapping[UUID, KeyOwner]:
-    rows = await connection.fetch(statement("key_owners"), keys)
-    if len(rows) < len(keys):
+    owners = await _read_owners(connection, keys)
+    if len(owners) < len(keys):
         msg = "the day of an idempotency key was dropped after its key was found"
         raise StoreConflict(msg)
+    return owners
+
+
+async def _read_owners(
+    connection: Connection[Record], keys: Sequence[UUID]
+) -> Mapping[UUID, KeyOwner]:
+    rows = await connection.fetch(statement("key_owners"), keys)
     return {
         row["key"]: KeyOwner(row["id"], row["body"], Status(row["status"]), row["reason"])
         for row in rows

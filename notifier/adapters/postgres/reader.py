@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -48,6 +49,8 @@ MAX_SEARCH_S: Final = 1.0
 """How long a page of notifications is searched for. The cursor of a shorter page continues."""
 MAX_CANDIDATES: Final = 2000
 """How many rows are read for a page by each list that it needs, whatever of them matches."""
+_TEMPLATE: Final = re.compile(rb'\{"template":"([a-z0-9@_-]+)"')
+_LOCALE: Final = re.compile(rb'\{"template":"[a-z0-9@_-]+","locale":"([A-Za-z0-9-]+)"')
 
 # Search in the order of the index, whatever the statistics say: they may be from before a surge.
 _PLANNER_SETTINGS: Final = {
@@ -247,6 +250,8 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
         queue=QueueKey.parse(row["queue"]),
         recipient=row["recipient"],
         content=row["content"],
+        template=_named(_TEMPLATE, row["head"]),
+        locale=_named(_LOCALE, row["head"]),
         metadata=row["metadata"],
         provider=row["provider"],
         reference=row["reference"],
@@ -263,6 +268,12 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
         topic=row["topic"],
         attempts=attempts,
     )
+
+
+def _named(pattern: re.Pattern[bytes], head: bytes | None) -> str | None:
+    """Return what the begin of a content names."""
+    match = None if head is None else pattern.match(head)
+    return match[1].decode() if match else None
 
 
 def _result(row: Record) -> ResultView | None:

@@ -22,7 +22,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
-from notifier.adapters.postgres.inserting import insert, insert_keyed
+from notifier.adapters.postgres.inserting import insert, insert_keyed, key_owner
 from notifier.adapters.postgres.lookups import LookupKey, count_hash, reference_parts
 from notifier.adapters.postgres.statements import statement, statement_with
 from notifier.adapters.postgres.suppression_passes import PostgresSuppressionPasses
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         ClaimReply,
         DueRange,
         KeyedInsert,
+        KeyOwner,
         OrphanDecision,
         ParkRequest,
     )
@@ -184,6 +185,10 @@ class PostgresStore:
         async with self._connections.accept.acquire() as connection:
             hasher = await self._lookup_key.hasher(connection)
         return hashes_of(hasher, recipients)
+
+    async def key_owner(self, digest: UUID) -> KeyOwner | None:
+        async with self._connections.maintenance.acquire() as connection:
+            return await key_owner(connection, digest)
 
     async def claim(
         self, requests: Sequence[ClaimRequest], *, with_owner: bool = False

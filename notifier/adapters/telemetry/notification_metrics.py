@@ -17,7 +17,7 @@ OUTCOME_NAMES: Final = tuple(outcome.name for outcome in OUTCOMES)
 RETRY_REASONS: Final = tuple(
     name for name in OUTCOME_NAMES if name not in {Accepted.name, Refused.name}
 )
-FAILURE_REASONS: Final = ("refused", "exhausted", "ambiguous", "poison")
+FAILURE_REASONS: Final = ("refused", "exhausted", "ambiguous", "poison", "render")
 MAX_CODES: Final = 10
 """Response codes with a series per provider: the first ones seen. Later codes count as `other`."""
 

@@ -37,11 +37,14 @@ from notifier.api.routes.route import Route
 from notifier.api.rules import AddressKind, ApiRules
 from notifier.api.submission.address_schemas import recipient_schema
 from notifier.api.submission.content import content_schema
+from notifier.api.submission.email_schemas import head_schemas
 from notifier.api.submission.idempotency import HEADER
+from notifier.api.templating.documents import LOCALES_SCHEMA
 from notifier.domain.controls import ScopeKind
 from notifier.domain.credentials import KEY_ID
 from notifier.domain.notification import EndReason
 from notifier.domain.suppressions import SuppressionReason
+from notifier.domain.templates import TEMPLATE_NAME
 
 Json = dict[str, Any]
 NO_CONTENT: Final = 204
@@ -58,6 +61,7 @@ def _any_of(item: Json) -> Json:
     return {"type": "array", "items": item, "minItems": 1, "maxItems": MAX_VALUES}
 
 
+_NULL: Final = {"type": "null"}
 _INSTANT: Final = {"type": "string", "format": "date-time"}
 _TEXT: Final = {
     "type": "string",
@@ -82,6 +86,11 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "action": ("Only this action, such as key.created.", _TEXT),
     "target": ("Only on this target, such as key:8Rk2vQ0ZpLx1.", _TEXT),
     "kind": ("What is paused.", _one_of(ScopeKind)),
+    "template": (
+        "The name of a template.",
+        {"type": "string", "pattern": f"^{TEMPLATE_NAME}$"},
+    ),
+    "version": ("The number of a version.", {"type": "integer", "minimum": 1}),
     "name": ("The name of the queue, channel, provider, tag or tenant.", {"type": "string"}),
     "include": ("Parts of the answer that are left out otherwise.", _any_of(_one_of(["content"]))),
     "status": ("Only in one of these.", _any_of({"$ref": _REF.format(name="Status")})),
@@ -209,6 +218,7 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     )
     schemas: Json = {name: _for_generators(schema) for name, schema in components.items()}
     schemas["Submit"]["properties"]["channel"] = _one_of(rules.submit_channels)
+    schemas["TemplateParts"]["properties"]["locales"] |= LOCALES_SCHEMA
     schemas["Submit"]["allOf"] = [_channel_rule(kind, rules) for kind in _kinds(rules)]
     schemas["SuppressionRequest"]["properties"]["channel"] = _one_of(rules.submit_channels)
     schemas["SuppressionRequest"]["allOf"] = [
@@ -257,10 +267,12 @@ def _kinds(rules: ApiRules) -> Sequence[AddressKind]:
 
 def _channel_rule(kind: AddressKind, rules: ApiRules) -> Json:
     """Describes the recipients and the contents of the channels with this kind of address."""
-    properties: Json = {"recipient": recipient_schema(kind), "content": content_schema(kind)}
+    properties: Json = {"recipient": recipient_schema(kind)}
     if kind is AddressKind.EMAIL and not rules.public_url:
         properties["topic"] = {"type": "null"}
-    return _rule(kind, rules, properties)
+    rule = _rule(kind, rules, properties)
+    rule["then"]["anyOf"] = [_with_content(kind), _with_template(kind)]
+    return rule
 
 
 def _recipient_rule(kind: AddressKind, rules: ApiRules) -> Json:
@@ -274,6 +286,24 @@ def _rule(kind: AddressKind, rules: ApiRules, properties: Json) -> Json:
     return {
         "if": {"properties": {"channel": _one_of(names)}, "required": ["channel"]},
         "then": {"properties": properties},
+    }
+
+
+def _with_content(kind: AddressKind) -> Json:
+    no_template = dict.fromkeys(("template", "variables", "locale"), _NULL)
+    content = {"type": "object", **content_schema(kind)}
+    return {"properties": {"content": content, **no_template}, "required": ["content"]}
+
+
+def _with_template(kind: AddressKind) -> Json:
+    no_texts = dict.fromkeys(("subject", "body", "html", "data"), _NULL)
+    beside = {"type": "object", "properties": {**head_schemas(kind), **no_texts}}
+    return {
+        "properties": {
+            "template": {"type": "string"},
+            "content": {"anyOf": [_NULL, beside]},
+        },
+        "required": ["template"],
     }
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from notifier.api.http.decode_errors import invalid_field, missing_field, unknown_field
 from notifier.api.http.problem_types import MAX_ERRORS
-from notifier.api.http.suggestions import field_paths
+from notifier.api.http.suggestions import field_paths, struct_in
 from notifier.domain.errors import InvalidNotification
 
 MAX_SEARCHES: Final = 3
@@ -91,15 +91,11 @@ def _fields_of(struct: type[msgspec.Struct]) -> dict[str, _Field]:
     return {
         field.encode_name: _Field(
             msgspec.json.Decoder(field.type),
-            field.type if isinstance(field.type, type) and _is_struct(field.type) else None,
+            struct_in(field.type),
             field.required,
         )
         for field in msgspec.structs.fields(struct)
     }
-
-
-def _is_struct(type_: type) -> bool:
-    return issubclass(type_, msgspec.Struct)
 
 
 def _joined(prefix: str, name: str) -> str:

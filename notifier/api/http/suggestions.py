@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Final
+from typing import Annotated, Final, get_args, get_origin
 
 import msgspec
 
@@ -47,9 +47,20 @@ def field_paths(struct: type[msgspec.Struct]) -> tuple[str, ...]:
     paths: list[str] = []
     for field in msgspec.structs.fields(struct):
         paths.append(field.encode_name)
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            paths += [f"{field.encode_name}.{inner}" for inner in field_paths(field.type)]
+        inner_struct = struct_in(field.type)
+        if inner_struct is not None:
+            paths += [f"{field.encode_name}.{inner}" for inner in field_paths(inner_struct)]
     return tuple(paths)
+
+
+def struct_in(type_: object) -> type[msgspec.Struct] | None:
+    """Returns the struct that a field's type is, also one that may be null; None for others."""
+    while get_origin(type_) is Annotated:
+        type_ = get_args(type_)[0]
+    for option in get_args(type_) or (type_,):
+        if isinstance(option, type) and issubclass(option, msgspec.Struct):
+            return option
+    return None
 
 
 def suggested(name: str, paths: Sequence[str], *, is_searched: bool = True) -> str | None:

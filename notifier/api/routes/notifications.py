@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -37,10 +37,12 @@ from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.idempotency import RequestKeys, request_keys
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.submission.validation import Sender, SubmitValidator
+from notifier.api.templating.filling import Newest, TemplateFilling, Unfilled
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import (
     DomainError,
     FeatureUnavailable,
+    IdempotencyKeyReused,
     InvalidNotification,
     NotFound,
     NotifierError,
@@ -52,8 +54,9 @@ from notifier.domain.notification import (
     NotificationId,
     Status,
 )
+from notifier.domain.tenants import TenantId
 from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply, Suppressed
-from notifier.ports.queries import Filter, Page, Reader
+from notifier.ports.queries import Filter, Page, Reader, View
 
 NOTIFICATIONS: Final = "/v1/notifications"
 FAILURE_FILTERS: Final = (
@@ -75,7 +78,17 @@ REPLAYED: Final = (b"idempotent-replayed", b"true")
 _MAX_TURN_S: Final = 0.01
 """How long items of a batch are validated before other requests get a turn on the loop."""
 
-_Item = NewNotification | BatchRefusal
+
+class _Repeated(NamedTuple):
+    """A submit that cannot be filled any more, and the answer to an earlier one with its key."""
+
+    new: NewNotification
+    reply: Replayed | IdempotencyKeyReused
+
+
+_Valid = NewNotification | BatchRefusal | Unfilled
+"""An item whose own fields are checked."""
+_Item = NewNotification | BatchRefusal | _Repeated
 
 
 class NotificationRoutes:
@@ -91,11 +104,13 @@ class NotificationRoutes:
         gate: Gate,
         blobs: SubmitBlobs,
         held: HeldBytes,
+        filling: TemplateFilling,
     ) -> None:
         self._acceptor = acceptor
         self._gate = gate
         self._blobs = blobs
         self._held = held
+        self._filling = filling
         self._reader = reader
         self._address = address
         self._deadline_s = rules.request_deadline_s
@@ -119,16 +134,14 @@ class NotificationRoutes:
         with self._submits_in_flight, self._held.request() as held:
             keys = request_keys(request.scope, sender.mode)
             body = await read_json_body(request, self._request_limit, held)
-            new = await self._validate(body, Sender(sender.tenant, sender.mode), keys)
+            valid = await self._validate(body, Sender(sender.tenant, sender.mode), keys)
             del body  # not held while its files are stored
-            if await self._gate.unknown_tenants(sender, {new.tenant}):
+            if await self._gate.unknown_tenants(sender, {_new_of(valid).tenant}):
                 raise _unknown_tenant()
-            if new.blobs:
-                new = await self._with_kept_blobs(new)
-            (reply,) = await self._acceptor.submit([new])
+            new, reply = await self._submit_one(valid)
         if isinstance(reply, NotifierError):
             raise reply
-        accepted = _accepted(new, reply)
+        accepted = await self._accepted(new, reply)
         location = f"{self._address.prefix(request.scope)}{NOTIFICATIONS}/{accepted.id}".encode()
         headers = [(b"location", location)]
         if isinstance(reply, Replayed):
@@ -141,11 +154,11 @@ class NotificationRoutes:
             keys = request_keys(request.scope, sender.mode)
             body = await read_json_body(request, self._batch_limit)
             raws = await self._paid_items(body, request, sender)
-            items = await self._validate_items(raws, Sender(sender.tenant, sender.mode), keys)
-            items = await self._without_unknown_tenants(items, sender)
+            valid = await self._validate_items(raws, Sender(sender.tenant, sender.mode), keys)
+            items = await self._fill_items(await self._without_unknown_tenants(valid, sender))
             items = await self._without_wrong_blobs(items)
             replies = await self._submit_items(items)
-        return _batch_response(items, replies)
+            return await self._batch_response(items, replies)
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
         notification_id = _parse_id(request.path_params["id"])
@@ -167,13 +180,15 @@ class NotificationRoutes:
             page = await self._reader.notifications(selection)
         return json_response(notification_page(page, selection))
 
-    async def _validate(self, body: bytes, sender: Sender, keys: RequestKeys) -> NewNotification:
+    async def _validate(
+        self, body: bytes, sender: Sender, keys: RequestKeys
+    ) -> NewNotification | Unfilled:
         """Validates a single submit. A large one does not hold up the event loop."""
         if len(body) <= self._submit_limit.max_bytes:
             return self._validator.validate(body, sender, keys)
         async with self._large_bodies:  # one at a time takes several times its size
             new = await asyncio.to_thread(self._validator.validate, body, sender, keys)
-        inline = sum(len(use.data) for use in new.blobs if use.data is not None)
+        inline = sum(len(use.data) for use in _new_of(new).blobs if use.data is not None)
         if len(body) > self._submit_limit.max_bytes + 2 * inline:
             raise self._submit_limit.too_large()
         return new
@@ -208,11 +223,59 @@ class NotificationRoutes:
         await self._gate.charge(request.scope, sender, len(raws))
         return raws
 
+    async def _submit_one(
+        self, valid: NewNotification | Unfilled
+    ) -> tuple[NewNotification, Reply | Refusal]:
+        if isinstance(valid, Unfilled):
+            async with deadline(self._deadline_s):
+                filled = await self._filled(valid)
+            if isinstance(filled, _Repeated):
+                return filled
+            valid = filled
+        if valid.blobs:
+            valid = await self._with_kept_blobs(valid)
+        (reply,) = await self._acceptor.submit([valid])
+        return valid, reply
+
+    async def _filled(
+        self, unfilled: Unfilled, newest: Newest | None = None
+    ) -> NewNotification | _Repeated:
+        """Returns the notification with its content, or the answer to an earlier submit.
+
+        With its key it is answered as before, also if the newest version of its template needs
+        other variables now.
+        """
+        try:
+            return (await self._filling.filled(unfilled, newest)).new
+        except InvalidNotification:
+            key = unfilled.new.key
+            earlier = None if key is None else await self._acceptor.earlier(key)
+            if earlier is None:
+                raise
+            return _Repeated(replace(unfilled.new, template=str(unfilled.ref)), earlier)
+
+    async def _fill_items(self, valid: Sequence[_Valid]) -> list[_Item]:
+        templated = [item for item in valid if isinstance(item, Unfilled)]
+        if not templated:
+            return [item for item in valid if not isinstance(item, Unfilled)]
+        async with deadline(self._deadline_s):
+            newest = await self._filling.newest(templated)
+            return [
+                await self._fill_item(item, newest) if isinstance(item, Unfilled) else item
+                for item in valid
+            ]
+
+    async def _fill_item(self, unfilled: Unfilled, newest: Newest) -> _Item:
+        try:
+            return await self._filled(unfilled, newest)
+        except InvalidNotification as error:
+            return batch_refusal(error)
+
     async def _validate_items(
         self, raws: Sequence[bytes], sender: Sender, keys: RequestKeys
-    ) -> list[_Item]:
+    ) -> list[_Valid]:
         time = asyncio.get_running_loop().time
-        items: list[_Item] = []
+        items: list[_Valid] = []
         turn_ends_at = time() + _MAX_TURN_S
         for number, raw in enumerate(raws):
             items.append(self._validate_item(raw, sender, keys, number))
@@ -222,19 +285,19 @@ class NotificationRoutes:
         return items
 
     async def _without_unknown_tenants(
-        self, items: Sequence[_Item], sender: Principal
-    ) -> list[_Item]:
+        self, items: Sequence[_Valid], sender: Principal
+    ) -> list[_Valid]:
         """Return the items, with a refusal in the place of each whose tenant does not exist."""
-        named = {item.tenant for item in items if isinstance(item, NewNotification)}
-        unknown = await self._gate.unknown_tenants(sender, named)
+        tenants = [_tenant_of(item) for item in items]
+        unknown = await self._gate.unknown_tenants(
+            sender, {tenant for tenant in tenants if tenant is not None}
+        )
         return [
-            batch_refusal(_unknown_tenant())
-            if isinstance(item, NewNotification) and item.tenant in unknown
-            else item
-            for item in items
+            batch_refusal(_unknown_tenant()) if tenant in unknown else item
+            for item, tenant in zip(items, tenants, strict=True)
         ]
 
-    def _validate_item(self, raw: bytes, sender: Sender, keys: RequestKeys, number: int) -> _Item:
+    def _validate_item(self, raw: bytes, sender: Sender, keys: RequestKeys, number: int) -> _Valid:
         try:
             if len(raw) > self._submit_limit.max_bytes:
                 raise self._submit_limit.too_large()
@@ -258,6 +321,42 @@ class NotificationRoutes:
         valid = _valid(items)
         return await self._acceptor.submit(valid) if valid else ()
 
+    async def _accepted(
+        self, new: NewNotification, reply: Status | Suppressed | Replayed
+    ) -> Accepted:
+        template = new.template
+        if isinstance(reply, Replayed) and template is not None:
+            # The earlier one may have another version.
+            view = await self._reader.get(reply.id, view=View(new.tenant, _mode_of(new)))
+            template = template if view is None else view.template
+        return _accepted(new, reply, template)
+
+    async def _batch_response(
+        self, items: Sequence[_Item], stored: Sequence[Reply | Refusal]
+    ) -> ASGIApp:
+        """Makes the response. `stored` has the replies to the items that were submitted."""
+        reply = iter(stored)
+        results: list[Accepted | BatchRefusal] = []
+        replies: list[Reply | Refusal] = []
+        for item in items:
+            if isinstance(item, BatchRefusal):
+                results.append(item)
+                continue
+            new, answer = item if isinstance(item, _Repeated) else (item, next(reply))
+            replies.append(answer)
+            if isinstance(answer, NotifierError):
+                results.append(batch_refusal(answer))
+            else:
+                results.append(await self._accepted(new, answer))
+        refused = [result for result in results if isinstance(result, BatchRefusal)]
+        if len(refused) < len(results):
+            is_replay = not any(isinstance(answer, Status | Suppressed) for answer in replies)
+            headers = [REPLAYED] if is_replay else []
+            return json_response(BatchResponse(results), status=202, headers=headers)
+        refusal = _refusal(replies, are_all=len(replies) == len(items))
+        refusal.problem = msgspec.structs.replace(refusal.problem, results=refused)
+        raise refusal
+
 
 def notification_page(page: Page, selection: Filter) -> NotificationPage:
     """Builds the document of a page."""
@@ -267,6 +366,19 @@ def notification_page(page: Page, selection: Filter) -> NotificationPage:
 
 def _valid(items: Sequence[_Item]) -> list[NewNotification]:
     return [item for item in items if isinstance(item, NewNotification)]
+
+
+def _new_of(valid: NewNotification | Unfilled) -> NewNotification:
+    return valid.new if isinstance(valid, Unfilled) else valid
+
+
+def _tenant_of(item: _Valid) -> TenantId | None:
+    """Returns whose an item is, None for one that was refused."""
+    return None if isinstance(item, BatchRefusal) else _new_of(item).tenant
+
+
+def _mode_of(new: NewNotification) -> Mode:
+    return Mode.TEST if new.test_channel else Mode.LIVE
 
 
 def _unknown_tenant() -> InvalidNotification:
@@ -285,40 +397,26 @@ def _parse_id(text: str) -> NotificationId:
     return NotificationId(UUID(text))
 
 
-def _result(new: NewNotification, reply: Reply | Refusal) -> Accepted | BatchRefusal:
-    if isinstance(reply, NotifierError):
-        return batch_refusal(reply)
-    return _accepted(new, reply)
-
-
-def _accepted(new: NewNotification, reply: Status | Suppressed | Replayed) -> Accepted:
-    segments = msgspec.UNSET if new.segments is None else new.segments
-    queue = str(new.queue)
+def _accepted(
+    new: NewNotification, reply: Status | Suppressed | Replayed, template: str | None
+) -> Accepted:
+    accepted = Accepted(
+        id=new.id,
+        status=Status.SUPPRESSED,
+        queue=str(new.queue),
+        segments=msgspec.UNSET if new.segments is None else new.segments,
+        template=msgspec.UNSET if template is None else template,
+    )
     match reply:
         case Replayed(id=id_, status=status, reason=reason):
-            shown = msgspec.UNSET if reason is None else reason
-            return Accepted(id=id_, status=status, queue=queue, segments=segments, reason=shown)
+            accepted.id, accepted.status = id_, status
+            if reason is not None:
+                accepted.reason = reason
         case Suppressed(reason=reason):
-            status = Status.SUPPRESSED
-            return Accepted(id=new.id, status=status, queue=queue, segments=segments, reason=reason)
+            accepted.reason = reason
         case status:
-            return Accepted(id=new.id, status=status, queue=queue, segments=segments)
-
-
-def _batch_response(items: Sequence[_Item], replies: Sequence[Reply | Refusal]) -> ASGIApp:
-    """Makes the response. `replies` are those to the items that were valid."""
-    reply = iter(replies)
-    results = [
-        item if isinstance(item, BatchRefusal) else _result(item, next(reply)) for item in items
-    ]
-    refused = [result for result in results if isinstance(result, BatchRefusal)]
-    if len(refused) < len(results):
-        is_replay = not any(isinstance(reply, Status | Suppressed) for reply in replies)
-        headers = [REPLAYED] if is_replay else []
-        return json_response(BatchResponse(results), status=202, headers=headers)
-    refusal = _refusal(replies, are_all=len(replies) == len(items))
-    refusal.problem = msgspec.structs.replace(refusal.problem, results=refused)
-    raise refusal
+            accepted.status = status
+    return accepted
 
 
 def _refusal(replies: Sequence[Reply | Refusal], *, are_all: bool) -> RequestRefused:

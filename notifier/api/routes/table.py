@@ -55,6 +55,7 @@ from notifier.api.routes.notifications import (
     NotificationRoutes,
 )
 from notifier.api.routes.pauses import PAUSES, PauseRoutes
+from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QUIET_HOURS, QuietHoursRoutes
@@ -65,6 +66,7 @@ from notifier.api.routes.suppressions import (
     SUPPRESSIONS,
     SuppressionRoutes,
 )
+from notifier.api.routes.templates import TEMPLATES, TemplateRoutes
 from notifier.api.routes.tenants import TENANTS, TenantRoutes
 from notifier.api.routes.unsubscribe import UNSUBSCRIBE, UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
@@ -73,6 +75,13 @@ from notifier.api.suppressions.documents import (
     Suppression,
     SuppressionPage,
     SuppressionRequest,
+)
+from notifier.api.templating.documents import (
+    Preview,
+    StoredParts,
+    Template,
+    TemplatePage,
+    TemplateParts,
 )
 from notifier.domain.keys import KeyScope
 
@@ -93,6 +102,19 @@ _SUBMIT_EXAMPLE: Final = {
     "recipient": "ada@example.com",
     "content": {"subject": "Your code", "body": "Your code is 123456."},
 }
+_TEMPLATE_EXAMPLE: Final = {
+    "default_locale": "en",
+    "locales": {
+        "en": {
+            "email": {
+                "subject": "Order {{ order.id }} is on its way",
+                "body": "Hello {{ name }}, your order left us today.",
+                "html": "<p>Hello {{ name }}, your order left us today.</p>",
+            }
+        }
+    },
+}
+TEMPLATE: Final = f"{TEMPLATES}/{{template:str}}"
 _PLAIN_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILABLE)
 
 
@@ -130,6 +152,19 @@ ROUTES: Final = (
         response=BatchResponse,
         takes_key=True,
         problems=(*_BODY_PROBLEMS, ProblemType.FEATURE_UNAVAILABLE, ProblemType.KEY_IN_FLIGHT),
+    ),
+    Route(
+        id="previewNotification",
+        access=tenant(SUBMIT),
+        tag="notifications",
+        method="post",
+        path=f"{NOTIFICATIONS}/preview",
+        handler=PreviewRoutes.preview,
+        summary="What a submit would send, with its template rendered. Nothing is stored.",
+        body=Submit,
+        example=_SUBMIT_EXAMPLE,
+        response=Preview,
+        problems=_BODY_PROBLEMS,
     ),
     Route(
         id="getNotification",
@@ -195,6 +230,61 @@ ROUTES: Final = (
             ProblemType.UNSUPPORTED_MEDIA_TYPE,
             ProblemType.OVERLOADED,
         ),
+    ),
+    Route(
+        id="listTemplates",
+        access=tenant(READ),
+        tag="templates",
+        method="get",
+        path=TEMPLATES,
+        handler=TemplateRoutes.read_all,
+        summary="The newest version of every template, by name.",
+        response=TemplatePage,
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="getTemplate",
+        access=tenant(READ),
+        tag="templates",
+        method="get",
+        path=TEMPLATE,
+        handler=TemplateRoutes.read,
+        summary="The newest version of a template, and the numbers of all.",
+        response=Template,
+        parameters=("template",),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="saveTemplate",
+        access=live(tenant(OPERATE)),
+        tag="templates",
+        method="post",
+        path=f"{TEMPLATE}/versions",
+        handler=TemplateRoutes.save,
+        summary=(
+            "Save the next version of a template. Versions never change: notifications that name "
+            "an earlier one are rendered as before. What the newest version already has is "
+            "answered with 200 and no new version."
+        ),
+        status=201,
+        other_status=200,
+        body=TemplateParts,
+        example=_TEMPLATE_EXAMPLE,
+        response=Template,
+        parameters=("template",),
+        problems=_BODY_PROBLEMS,
+    ),
+    Route(
+        id="getTemplateVersion",
+        access=tenant(READ),
+        tag="templates",
+        method="get",
+        path=f"{TEMPLATE}/versions/{{version:str}}",
+        handler=TemplateRoutes.read_version,
+        summary="One version of a template, as it was saved.",
+        response=StoredParts,
+        parameters=("template", "version"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
         id="listQueues",

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 from uuid_utils.compat import uuid7
 
+from notifier.api.http.decode_errors import missing_field
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.field_by_field import DecodedFields
 from notifier.api.requests import (
@@ -33,6 +34,13 @@ from notifier.api.submission.email_fields import (
 )
 from notifier.api.submission.idempotency import NO_KEYS, RequestKeys, checked_key
 from notifier.api.submission.submit_blobs import files_fault
+from notifier.api.submission.template_use import (
+    checked_locale,
+    checked_ref,
+    checked_variables,
+    content_beside_template,
+)
+from notifier.api.templating.filling import Unfilled
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NO_FEATURES, features_of
@@ -52,7 +60,7 @@ _NO_PUBLIC_URL: Final = (
     "no topic while the setting api.public_url is empty: the link to unsubscribe needs it"
 )
 TAG_EXPECTED: Final = f"1 to {MAX_TAG_LENGTH} of A-Z, a-z, 0-9 and ._:/-"
-_NOTHING: Final = {"channel": "", "recipient": "", "content": Content()}
+_NOTHING: Final = {"channel": "", "recipient": ""}
 """Stands for required fields that are wrong."""
 
 
@@ -85,7 +93,8 @@ class SubmitValidator:
         self._checks = (
             ({"channel"}, self._channel),
             ({"channel", "recipient"}, self._recipient),
-            ({"channel", "content"}, self._content),
+            ({"template"}, checked_ref),
+            ({"channel", "content", "template"}, self._content),
             ({"metadata"}, self._metadata),
             ({"send_at"}, self._delay),
             ({"send_at", "priority", "ttl_s"}, self._check_ttl),
@@ -95,6 +104,8 @@ class SubmitValidator:
             ({"channel", "topic"}, self._topic),
             ({"collapse_key"}, _collapse_key),
             ({"idempotency_key"}, checked_key),
+            ({"template", "variables"}, checked_variables),
+            ({"template", "locale"}, checked_locale),
         )
 
     def validate(
@@ -103,31 +114,54 @@ class SubmitValidator:
         sender: Sender = DEPLOYMENT,
         keys: RequestKeys = NO_KEYS,
         number: int | None = None,
-    ) -> NewNotification:
+    ) -> NewNotification | Unfilled:
         """Returns the notification, with a new id, and with its key of `keys`.
 
-        That of a test key goes to the channel for tests. `number` is its place in a batch, where
-        files must be blobs. Raises InvalidNotification with all wrong fields, RequestRefused for a
-        body that is not JSON.
+        That of a test key goes to the channel for tests. One with a template has no content yet.
+        `number` is its place in a batch, where files must be blobs. Raises InvalidNotification with
+        all wrong fields, RequestRefused for a body that is not JSON.
         """
         submit = _SUBMIT.decode_or_find_faults(body)
         if isinstance(submit, DecodedFields):
             right = Submit(**{**_NOTHING, **submit.values})
             raise InvalidNotification.of(self._faults(right, sender, submit.faults))
         try:
-            new = self._validated(submit, sender, is_single=number is None)
+            new, parts = self._validated(submit, sender, is_single=number is None)
             key = keys.key_of(submit, body, number, new.blobs, tenant=new.tenant)
-            return new if key is None else replace(new, key=key)
+            if key is not None:
+                new = replace(new, key=key)
+            ref = checked_ref(submit)
+            variables, locale = checked_variables(submit), checked_locale(submit)
+            if ref is None:
+                return new
+            return Unfilled(
+                new=new,
+                channel=submit.channel,
+                kind=self._channel(submit).address,
+                ref=ref,
+                locale=locale,
+                variables=variables,
+                content=submit.content or Content(),
+                others=parts,
+            )
         except InvalidNotification as error:
             raise InvalidNotification.of(self._faults(submit, sender) or [error]) from error
 
-    def _validated(self, submit: Submit, sender: Sender, *, is_single: bool) -> NewNotification:
+    @staticmethod
+    def content_of(body: bytes) -> Content:
+        """Returns the content of a valid submit without a template."""
+        return _SUBMIT.decode(body).content or Content()
+
+    def _validated(
+        self, submit: Submit, sender: Sender, *, is_single: bool
+    ) -> tuple[NewNotification, Mapping[str, object]]:
+        """Returns the notification, and the parts of its content beside its text."""
         delay, mailbox = self._delay(submit), self._mailbox(submit)
         parts, blobs = self._parts(submit, mailbox.name, may_inline=is_single)
         is_test = sender.mode is Mode.TEST
         channel = self._rules.test_channel if is_test else submit.channel
         metadata, tag, topic = self._metadata(submit), _tag(submit), self._topic(submit)
-        return NewNotification(
+        new = NewNotification(
             id=NotificationId(uuid7()),
             recipient=mailbox.address,
             content=self._encoded(submit, parts),
@@ -143,10 +177,11 @@ class SubmitValidator:
             blobs=blobs,
             tag=tag,
             topic=topic,
-            has_copies=bool(submit.content.cc or submit.content.bcc),
+            has_copies="cc" in parts or "bcc" in parts,
             lookups=self._lookups(mailbox.address, tag, metadata),
             collapse_key=_collapse_key(submit),
         )
+        return new, parts
 
     def _faults(
         self, submit: Submit, sender: Sender, found: Sequence[InvalidNotification] = ()
@@ -190,8 +225,15 @@ class SubmitValidator:
     def _parts(self, submit: Submit, name: str = "", *, may_inline: bool) -> EmailParts:
         """Returns the parts of the content beside its text; `name` is that of the recipient."""
         kind, content, rules = self._channel(submit).address, submit.content, self._rules
-        check_content(kind, content)
-        parts, blobs = sender_parts(kind, content, rules.allowed_headers, may_inline=may_inline)
+        if submit.template is not None:
+            content_beside_template(content)
+        elif content is None:
+            raise missing_field("content")
+        else:
+            check_content(kind, content)
+        parts, blobs = EmailParts({}, ())
+        if content is not None:
+            parts, blobs = sender_parts(kind, content, rules.allowed_headers, may_inline=may_inline)
         inline = [use.data for use in blobs if use.data is not None]
         if fault := files_fault(sum(map(len, inline)), rules.max_attachment_bytes):
             raise fault
@@ -202,12 +244,16 @@ class SubmitValidator:
         return EmailParts(parts, blobs)
 
     def _encoded(self, submit: Submit, parts: Mapping[str, object]) -> bytes:
+        """Returns the content as it is stored; empty for a template, which fills it later."""
+        if submit.content is None or submit.template is not None:
+            return b""
         return encode_content(submit.content, max_bytes=self._rules.max_content_bytes, others=parts)
 
     def _segments(self, submit: Submit) -> int | None:
-        if self._channel(submit).address is not AddressKind.PHONE:
+        content = submit.content
+        if content is None or self._channel(submit).address is not AddressKind.PHONE:
             return None
-        return count_segments(submit.content.body or "")
+        return count_segments(content.body or "")
 
     def _features(self, submit: Submit, parts: Mapping[str, object]) -> frozenset[str]:
         has_link = submit.topic is not None and (

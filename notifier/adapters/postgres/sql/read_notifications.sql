@@ -2,11 +2,13 @@
 -- being sent, `ends` what ended other than by being sent; what is in neither was sent, which its
 -- accepted attempt proves. Without one it was lost, which must not happen.
 -- Parameters: $1 ids, $2 and $3 the least and the greatest of them, $4 whether to read the contents.
--- Returns: one row per known id, the newest first. `result_at` and what it goes with are null until
+-- Returns: one row per known id, the newest first. `head` is the begin of the content of one with a
+-- template: its version and its locale. `result_at` and what it goes with are null until
 -- the status is final; `content` is null unless it was asked for.
 -- (LIMIT 1 keeps each of the four as one look-up in the primary key per notification. As a join
 -- Postgres might read the whole of `live`, if its statistics are from when it was empty.)
 SELECT n.id, n.tenant, n.test_channel, s.status, n.queue, n.recipient, CASE WHEN $4 THEN n.content END AS content,
+       CASE WHEN substr(n.content, 1, 13) = '{"template":"' THEN substr(n.content, 1, 160) END AS head,
        n.metadata, n.max_tries, n.created_at, n.expires_at, n.tag, n.topic,
        coalesce(a.provider, e.provider) AS provider, c.reference,
        coalesce(l.tries, e.tries, c.tries, a.spent) AS tries,

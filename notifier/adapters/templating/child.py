@@ -1,0 +1,102 @@
+"""The renderer's process: reads requests from its input, and answers them on its output.
+
+A template may ask for endless work or memory, or hit an error of a library that ends the process.
+Time and memory are limited by the operating system, and only this process ends. It has no secret:
+no environment, no connection, no file of the process that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from notifier.adapters.templating import documents, engine, schemas
+from notifier.adapters.templating.messages import (
+    BYTE_ORDER,
+    HEADER_BYTES,
+    Compile,
+    Render,
+    Reply,
+    Request,
+    decode_request,
+    framed,
+)
+from notifier.domain.templates import FaultKind, TemplateFault
+
+RENDER_CPU_S: Final = 0.15
+COMPILE_CPU_S: Final = 2.0
+MAX_MEMORY_BYTES: Final = 192 * 1024 * 1024
+"""What it may use beside what it has when it starts."""
+_UNRENDERABLE: Final = TemplateFault(
+    kind=FaultKind.ERROR, part="template", detail="it cannot be rendered with these variables"
+)
+_UNKNOWN_SIZE: Final = 256 * 1024 * 1024
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    _limit_memory()
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    while (body := _read(requests)) is not None:
+        request = decode_request(body)
+        with _limited(RENDER_CPU_S if isinstance(request, Render) else COMPILE_CPU_S):
+            reply = framed(_answer(request))
+        replies.write(reply)
+        replies.flush()
+
+
+def _answer(request: Request) -> Reply:
+    try:
+        match request:
+            case Render():
+                if request.schema:
+                    schemas.check(request.schema, request.variables)
+                return Reply(engine.render(request.parts, request.variables, request.max_bytes))
+            case Compile():
+                return Reply(documents.compiled(request.document))
+    except engine.Faulty as error:
+        return Reply(faults=error.faults)
+    except Exception:  # noqa: BLE001 whatever a template or its variables are, even out of memory
+        return Reply(faults=[_UNRENDERABLE])
+
+
+def _read(stream: BinaryIO) -> bytes | None:
+    header = stream.read(HEADER_BYTES)
+    if len(header) < HEADER_BYTES:
+        return None
+    return stream.read(int.from_bytes(header, BYTE_ORDER))
+
+
+@contextlib.contextmanager
+def _limited(cpu_s: float) -> Iterator[None]:
+    """End this process if the block takes more time of the processor than `cpu_s`."""
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _limit_memory() -> None:
+    limit = _size_bytes() + MAX_MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses it
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _size_bytes() -> int:
+    """The address space that this process has."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return _UNKNOWN_SIZE
+    return pages * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Starts the renderer's process, asks it, and starts it again if a template ended it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+import notifier
+from notifier.adapters.templating.messages import (
+    BYTE_ORDER,
+    HEADER_BYTES,
+    Compile,
+    Render,
+    Reply,
+    Request,
+    decode_reply,
+    framed,
+)
+from notifier.domain.errors import Overloaded
+from notifier.domain.templates import FaultKind, Parts, TemplateFault
+from notifier.ports.templates import RenderJob
+
+ANSWER_TIMEOUT_S: Final = 10.0
+"""The process ends itself by its own limits long before, unless the machine stands still."""
+CLOSE_TIMEOUT_S: Final = 2.0
+TRIES: Final = 2
+"""How often a request is made whose process was ended by somebody else."""
+FAULTS_OF_REQUESTS: Final = frozenset(
+    {
+        -signal.SIGPROF,  # its limit of time
+        -signal.SIGABRT,  # its limit of memory, in a library that cannot go on without
+        -signal.SIGSEGV,  # its stack
+        -signal.SIGBUS,
+        -signal.SIGILL,
+    }
+)
+"""The exit codes of a process that its request has ended."""
+_MODULE: Final = "notifier.adapters.templating.child"
+_ENDED: Final = TemplateFault(
+    kind=FaultKind.LIMIT, part="template", detail="it needs more time or memory than a template may"
+)
+
+log = structlog.get_logger(__name__)
+
+
+class ChildRenderer:
+    """Implements ports.templates.TemplateRenderer. The process is started by the first request."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._process: Process | None = None
+
+    async def render(self, job: RenderJob) -> Parts | Sequence[TemplateFault]:
+        reply = await self._ask(Render(job.parts, job.variables, job.max_bytes, job.schema))
+        if reply.faults:
+            return reply.faults
+        parts: Parts = msgspec.json.decode(reply.result)
+        return parts
+
+    async def compile(self, document: bytes) -> bytes | Sequence[TemplateFault]:
+        reply = await self._ask(Compile(document))
+        return reply.faults or reply.result
+
+    async def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            await self._end(self._process)
+
+    async def _end(self, process: Process) -> None:
+        """Let a process end by itself, and kill it otherwise.
+
+        A kill at once could take the exit code of a process that has just ended.
+        """
+        self._process = None
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            await self._kill(process)
+
+    async def _ask(self, request: Request) -> Reply:
+        """Send a request; whoever asks meanwhile waits. Cancelled, it ends the process."""
+        message = framed(request)
+        async with self._lock:
+            for _ in range(TRIES):
+                process = await self._running()
+                try:
+                    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                        return await _exchange(process, message)
+                except TimeoutError as error:
+                    await self._discard(process)
+                    raise Overloaded("the renderer of templates does not answer") from error
+                except (EOFError, OSError):  # EOFError: IncompleteReadError
+                    await self._end(process)
+                    log.warning("template_renderer_ended", returncode=process.returncode)
+                    if process.returncode in FAULTS_OF_REQUESTS:
+                        return Reply(faults=[_ENDED])
+                except BaseException:
+                    # Its answer would be taken for that of the next request.
+                    await self._discard(process)
+                    raise
+        raise Overloaded("the renderer of templates was ended twice")
+
+    async def _running(self) -> Process:
+        if self._process is None or self._process.returncode is not None:
+            try:
+                self._process = await _start()
+            except OSError as error:
+                raise Overloaded(f"the renderer of templates does not start: {error}") from error
+        return self._process
+
+    async def _discard(self, process: Process) -> None:
+        """Kill a process."""
+        self._process = None
+        await self._kill(process)
+
+    @staticmethod
+    async def _kill(process: Process) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _start() -> Process:
+    # Its own session: Ctrl-C on a terminal must not end it while this process drains. It ends when
+    # its input does.
+    paths = [str(Path(notifier.__file__).parents[1]), *filter(None, sys.path)]
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-P", "-m", _MODULE),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        start_new_session=True,
+        env={"PYTHONPATH": os.pathsep.join(paths)},
+    )
+
+
+async def _exchange(process: Process, message: bytes) -> Reply:
+    assert process.stdin is not None  # noqa: S101 both are pipes
+    assert process.stdout is not None  # noqa: S101
+    process.stdin.write(message)
+    await process.stdin.drain()
+    header = await process.stdout.readexactly(HEADER_BYTES)
+    return decode_reply(await process.stdout.readexactly(int.from_bytes(header, BYTE_ORDER)))
+
+
+@asynccontextmanager
+async def open_renderer() -> AsyncIterator[ChildRenderer]:
+    """A renderer whose process ends with the block."""
+    renderer = ChildRenderer()
+    try:
+        yield renderer
+    finally:
+        await renderer.close()

@@ -1,0 +1,176 @@
+"""Fills a submit that has a template: finds the version, and checks it by rendering it once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from notifier.api.requests import Content
+from notifier.api.rules import AddressKind
+from notifier.api.submission.content import check_content, encode_content
+from notifier.delivery.templates import (
+    TemplateCache,
+    TemplatedContent,
+    encode_templated,
+    encoded_parts,
+    rendered_or_fault,
+)
+from notifier.domain.errors import InvalidNotification
+from notifier.domain.features import features_of
+from notifier.domain.notification import NewNotification
+from notifier.domain.templates import (
+    REF_EXPECTED,
+    FaultKind,
+    Parts,
+    TemplateFault,
+    TemplateRef,
+    TemplateVersion,
+)
+from notifier.domain.tenants import TenantId
+from notifier.domain.text_segments import count_segments
+from notifier.ports.templates import RenderJob, TemplateReader, TemplateRenderer
+
+_TEMPLATE: Final = "template"
+_VARIABLES: Final = "variables"
+TEMPLATE_FEATURES: Final = features_of([_TEMPLATE])
+
+
+Newest = Mapping[tuple[TenantId, str], UUID]
+"""The newest version of each template that was looked up, by its tenant and name."""
+
+
+class Unfilled(NamedTuple):
+    """A valid submit with a template, whose content is not known yet.
+
+    `channel` is the one that was asked for, also by a test key. `content` has what is not in the
+    template: sender, copies, headers, files; `others` the same as it is stored.
+    """
+
+    new: NewNotification
+    channel: str
+    kind: AddressKind
+    ref: TemplateRef
+    locale: str | None
+    variables: bytes
+    content: Content
+    others: Mapping[str, object]
+
+
+class Filled(NamedTuple):
+    """A notification that can be stored, and the content that its recipient would get now."""
+
+    new: NewNotification
+    content: Content
+    locale: str | None
+
+
+class TemplateFilling:
+    """Fills submits with one deployment's templates."""
+
+    def __init__(
+        self, *, reader: TemplateReader, renderer: TemplateRenderer, max_bytes: int
+    ) -> None:
+        self._reader = reader
+        self._renderer = renderer
+        self._versions = TemplateCache(reader)
+        self._max_bytes = max_bytes
+
+    async def newest(self, submits: Sequence[Unfilled]) -> Newest:
+        """Returns the newest versions that these submits ask for."""
+        names: defaultdict[TenantId, set[str]] = defaultdict(set)
+        for unfilled in submits:
+            if unfilled.ref.version is None:
+                names[unfilled.new.tenant].add(unfilled.ref.name)
+        return {
+            (tenant, name): id_
+            for tenant, of_tenant in names.items()
+            for name, id_ in (await self._reader.newest(tenant, of_tenant)).items()
+        }
+
+    async def filled(self, unfilled: Unfilled, newest: Newest | None = None) -> Filled:
+        """Returns the notification with its content.
+
+        `newest` has the newest version of its template, if that was read before. Raises
+        InvalidNotification, StoreUnavailable, and Overloaded.
+        """
+        if newest is None:
+            newest = await self.newest([unfilled])
+        version = await self._version(unfilled.ref, unfilled.new.tenant, newest)
+        channel = unfilled.channel
+        locale = version.locale_for(channel, unfilled.locale)
+        if locale is None:
+            expected = f"one that the template has: {', '.join(version.channels)}"
+            raise InvalidNotification("channel", expected)
+        parts = await self._rendered(version, version.locales[locale][channel], unfilled.variables)
+        content = self._content(unfilled, parts)
+        own = TemplatedContent(
+            template=version.ref,
+            locale=locale,
+            template_id=version.id,
+            template_channel=channel,
+            variables=msgspec.Raw(unfilled.variables),
+        )
+        is_text = unfilled.kind is AddressKind.PHONE
+        new = replace(
+            unfilled.new,
+            content=encode_templated(own, unfilled.others),
+            segments=count_segments(content.body or "") if is_text else None,
+            template=version.ref,
+            features=unfilled.new.features | TEMPLATE_FEATURES,
+        )
+        return Filled(new, content, locale)
+
+    async def _version(self, ref: TemplateRef, tenant: TenantId, newest: Newest) -> TemplateVersion:
+        if ref.version is None:
+            id_ = newest.get((tenant, ref.name))
+        else:
+            id_ = await self._reader.find(tenant, ref.name, ref.version)
+        version = None if id_ is None else await self._versions.get(id_)
+        if version is None:
+            raise InvalidNotification(_TEMPLATE, REF_EXPECTED, detail=f"there is no template {ref}")
+        return version
+
+    async def _rendered(self, version: TemplateVersion, texts: Parts, variables: bytes) -> Parts:
+        job = RenderJob(encoded_parts(texts), variables, self._max_bytes, version.schema)
+        rendered = await self._renderer.render(job)
+        if not isinstance(rendered, Mapping):
+            raise InvalidNotification.of([_field_of(fault, version.ref) for fault in rendered])
+        parts = rendered_or_fault(rendered, self._max_bytes)
+        if isinstance(parts, TemplateFault):
+            raise _field_of(parts, version.ref)
+        return parts
+
+    def _content(self, unfilled: Unfilled, parts: Parts) -> Content:
+        """Returns the whole content. It must be what a submit without template may have."""
+        given = dict(parts)
+        if "data" in given:
+            given["data"] = msgspec.Raw(msgspec.json.encode(given["data"]))
+        content = msgspec.structs.replace(unfilled.content, **given)
+        try:
+            check_content(unfilled.kind, content)
+            encode_content(content, max_bytes=self._max_bytes, others=unfilled.others)
+        except InvalidNotification as error:
+            detail = f"rendered as {error.field}, which is wrong: expected {error.expected}"
+            raise InvalidNotification(_TEMPLATE, error.expected, detail=detail) from error
+        return content
+
+
+def _field_of(fault: TemplateFault, ref: str) -> InvalidNotification:
+    """Returns the field error of a submit whose template cannot be rendered."""
+    match fault.kind:
+        case FaultKind.SCHEMA:
+            return InvalidNotification(
+                fault.part, "a value that fits the template's schema", detail=fault.detail
+            )
+        case FaultKind.UNDEFINED:
+            expected = "every variable that the template uses"
+            return InvalidNotification(_VARIABLES, expected, detail=f"{ref}, {fault}")
+        case _:
+            return InvalidNotification(
+                _TEMPLATE, "one that can be rendered with these variables", detail=f"{ref}, {fault}"
+            )
