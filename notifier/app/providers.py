@@ -36,6 +36,8 @@ SAMPLE_RECIPIENTS: Final[Mapping[str, str]] = {
 UNANSWERED_SHARE: Final = 2 / 3
 """Of a provider's timeout_s: an unanswered provider's breaker opens no later, so before its calls
 time out and are sent again."""
+MIN_UNANSWERED_S: Final = 2.0
+"""But not earlier than this: a provider with a shorter `timeout_s` may just be slow."""
 
 ReadSettings = Callable[[], Settings]
 """Reads the settings again, as at the start of the process."""
@@ -145,7 +147,8 @@ def breaker_rules(
             refusals_in_a_row=one_provider.refusals_in_a_row,
             stop_unanswered_s={
                 channel: min(
-                    channel_settings.stop_unanswered_s, UNANSWERED_SHARE * one_provider.timeout_s
+                    channel_settings.stop_unanswered_s,
+                    max(UNANSWERED_SHARE * one_provider.timeout_s, MIN_UNANSWERED_S),
                 )
                 for channel, channel_settings in settings.channels.items()
                 if channel_settings.provider == name

@@ -244,7 +244,8 @@ def test_the_limits_of_a_mail_may_be_longer_than_the_worker_s(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("timeout_s", "stop_s", "opens_after_s"), [(15, 10, 10), (3, 10, 2), (3, 1, 1), (3, 0, 0)]
+    ("timeout_s", "stop_s", "opens_after_s"),
+    [(15, 10, 10), (3, 10, 2), (3, 1, 1), (3, 0, 0), (0.8, 10, 2)],
 )
 def test_a_breaker_opens_before_unanswered_calls_time_out(
     tmp_path: Path, timeout_s: float, stop_s: float, opens_after_s: float
