@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
 from math import inf
@@ -20,6 +20,8 @@ uptime_s: Final[Clock] = partial(time.clock_gettime, UPTIME_CLOCK)
 
 Ages of claims and heartbeats: after a suspension others may have taken over."""
 EXPIRED: Final = -inf
+STOP_GRACE_S: Final = 2.0
+"""How long maintenance that is under way at a stop may go on."""
 MIN_TIMER_S: Final = 0.001
 """uvloop's timers have a resolution of 1 ms: a shorter one fires at once, in a busy loop."""
 
@@ -42,10 +44,29 @@ class RepeatedTask(Protocol):
 
 
 async def repeat(task: RepeatedTask, stop: asyncio.Event, interval_s: float) -> None:
-    """Run the task, wait `interval_s`, and so on until `stop` is set."""
+    """Run the task, wait `interval_s`, and so on until `stop` is set.
+
+    A run that lasts STOP_GRACE_S longer is cancelled.
+    """
+    await cancelled_after_stop(_repeat(task, stop, interval_s), stop)
+
+
+async def _repeat(task: RepeatedTask, stop: asyncio.Event, interval_s: float) -> None:
     while not stop.is_set():
         await task.run_once()
         await wait(stop, interval_s)
+
+
+async def cancelled_after_stop(run: Coroutine[Any, Any, object], stop: asyncio.Event) -> None:
+    """Run a coroutine that ends after `stop`, and cancel it if it lasts STOP_GRACE_S longer.
+
+    For what may be cut off: several of them may wait for one connection, each for its time limit.
+    """
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run)
+        await stop.wait()
+        await asyncio.wait([task], timeout=STOP_GRACE_S)
+        task.cancel()
 
 
 class StoppableTask(Protocol):

@@ -34,7 +34,7 @@ from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S
 from notifier.domain.notification import TEST_CHANNEL, Channel, Priority
 from notifier.domain.recipient_caps import RecipientCaps
-from notifier.lifecycle import background_task, repeat
+from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.keys import SecretReader
 from notifier.ports.suppressions import SuppressionPasses
 from notifier.recovery.suppressor import Suppressor
@@ -101,11 +101,13 @@ async def open_api(
             deadline_s=settings.api.request_deadline_s,
             max_backlog=settings.api.max_backlog,
         )
-        group.create_task(check.watch(stop), name="suppression check")
+        group.create_task(cancelled_after_stop(check.watch(stop), stop), name="suppression check")
         start = LookupStart(process.store.suppression_passes, is_on=settings.lookups.recipient)
         group.create_task(repeat(start, stop, LOOKUP_START_INTERVAL_S), name="lookup start")
         group.create_task(accept.run(), name="accept")
-        group.create_task(accept.watch_backlog(stop), name="backlog watch")
+        group.create_task(
+            cancelled_after_stop(accept.watch_backlog(stop), stop), name="backlog watch"
+        )
         app = create_api(
             acceptor=accept,
             reader=reader,

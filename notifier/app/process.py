@@ -36,7 +36,7 @@ from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
 from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
-from notifier.lifecycle import background_task, repeat
+from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.broker import Broker
 from notifier.recovery import collapser, configuration_check, loss_check, pruner, suppressor
 from notifier.recovery.collapser import Collapser
@@ -216,7 +216,7 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         audit_retention=timedelta(days=process.settings.retention.audit_days),
         keep_keys=timedelta(seconds=process.settings.idempotency.keep_s),
     )
-    group.create_task(sweeper.run(stop), name="sweeper")
+    group.create_task(cancelled_after_stop(sweeper.run(stop), stop), name="sweeper")
     collapsing = Collapser(store=process.store, observer=process.metrics)
     group.create_task(repeat(collapsing, stop, collapser.COLLAPSE_INTERVAL_S), name="collapser")
     group.create_task(repeat(suppressing, stop, suppressor.SUPPRESS_INTERVAL_S), name="suppressor")

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from notifier import lifecycle
 from notifier.lifecycle import Backoff, TimeLimit, wait
 from tests.doubles import Draws
 
@@ -163,3 +164,21 @@ async def test_the_limit_holds_again_after_a_time_without_calls() -> None:
         await limit.run(_never())
     with pytest.raises(TimeoutError):
         await limit.run(_never())
+
+
+async def test_a_run_that_lasts_longer_than_its_grace_after_the_stop_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifecycle, "STOP_GRACE_S", 0.01)
+    stop, was_cancelled = asyncio.Event(), asyncio.Event()
+
+    class Hanging:
+        async def run_once(self) -> None:
+            stop.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                was_cancelled.set()
+
+    await lifecycle.repeat(Hanging(), stop, 1.0)
+    assert was_cancelled.is_set()

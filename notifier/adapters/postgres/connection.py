@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 APPLICATION_NAME: Final = "notifier"
 CONNECT_TIMEOUT_S: Final = 5.0
-CLOSE_TIMEOUT_S: Final = 2.0
+CLOSE_TIMEOUT_S: Final = 0.5
 CLIENT_TIMEOUT_MARGIN_S: Final = 2.0
 """Added to the server's statement time-out to get the client's."""
 NO_SESSION_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -110,7 +110,7 @@ class PostgresConnection:
             connection.terminate()
 
     async def close(self) -> None:
-        """Close the session in order; terminate it after 2 s."""
+        """Close the session in order; terminate it after 0.5 s."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
