@@ -181,6 +181,12 @@ def with_compilable_template(body: object) -> None:
         body |= {"default_locale": "en", "locales": {"en": texts}, "schema": None}
 
 
+def with_columns(case: Any) -> None:
+    """Makes a CSV file one of suppressions: no schema can say what its lines are."""
+    if case.media_type == "text/csv":
+        case.body = "channel,recipient\nemail,ada@example.com\n"
+
+
 @pytest.mark.parametrize("label", sorted(OPERATIONS))
 def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
     label: str, api_url: str
@@ -199,6 +205,7 @@ def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
         without_tenant(case.body)
         without_template(case.body)
         with_compilable_template(case.body)
+        with_columns(case)
         case.call_and_validate(base_url=api_url, headers=HEADERS)
 
     check()
@@ -207,11 +214,14 @@ def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
 def test_a_generated_python_client_submits(api_url: str, tmp_path: Path) -> None:
     with urlopen(f"{api_url}/docs/openapi.json") as response:  # noqa: S310 our own port
         (tmp_path / "openapi.json").write_bytes(response.read())
-    run(
+    said = run(
         tmp_path,
         *(PROGRAMS / "openapi-python-client", "generate", "--path", "openapi.json"),
-        *("--output-path", "client", "--meta", "none", "--fail-on-warning"),
+        *("--output-path", "client", "--meta", "none"),
+        warnings=True,
     )
+    # The client has no CSV files of suppressions; everything else of the document it has.
+    assert said.count("WARNING") == said.count("Unsupported content type text/csv") == 1
     assert json.loads(run(tmp_path, sys.executable, "-c", SUBMIT, api_url, KEY.text)) == {
         "queue": "email.medium",
         "batch": ["email.medium", "email.medium"],
@@ -221,7 +231,8 @@ def test_a_generated_python_client_submits(api_url: str, tmp_path: Path) -> None
     }
 
 
-def run(folder: Path, *command: str | Path) -> str:
+def run(folder: Path, *command: str | Path, warnings: bool = False) -> str:
+    """Returns what the command printed, with `warnings` also its standard error."""
     completed = subprocess.run(
         command,
         cwd=folder,
@@ -231,4 +242,4 @@ def run(folder: Path, *command: str | Path) -> str:
         check=False,
     )
     assert completed.returncode == 0, completed.stdout + completed.stderr
-    return completed.stdout
+    return completed.stdout + (completed.stderr if warnings else "")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from uuid import uuid4
 
 import pytest
@@ -29,8 +30,14 @@ RESPONSE = (
     + b'{"id": "m1"}'
 )
 DECIDES = RESPONSE.index(STATUS_LINE) + len(STATUS_LINE)
-BIG = 8_000_000
-"""Bytes of a request that does not fit into the buffers of the sockets."""
+SMALL_FORM: Mapping[str, str] = MappingProxyType({"Body": "{{ content.body }}"})
+FORM = {f"B{number}": "{{ content.body }}" for number in range(8)}
+BIG = 1_000_000
+"""Characters of a body. FORM sends it eight times, more than the buffers of a connection hold."""
+
+
+def form_length(body: int) -> int:
+    return sum(len(f"{name}=") + body for name in FORM) + len(FORM) - 1
 
 
 def message(body: str = "hi") -> Envelope:
@@ -85,12 +92,14 @@ class Cutting:
 
 
 @asynccontextmanager
-async def open_cutting(*, timeout_s: float = 5.0) -> AsyncIterator[tuple[Provider, Cutting]]:
+async def open_cutting(
+    *, timeout_s: float = 5.0, form: Mapping[str, str] = SMALL_FORM
+) -> AsyncIterator[tuple[Provider, Cutting]]:
     cutting = Cutting(RawServer())
     async with open_raw(cutting.serve, cutting.raw) as raw:
         settings = HttpSettings(
             url=f"http://127.0.0.1:{raw.port}/",
-            form={"Body": "{{ content.body }}"},
+            form=form,
             reference="id",
             timeout_s=timeout_s,
         )
@@ -135,7 +144,7 @@ async def test_a_connection_cut_after_any_byte_of_the_response_is_decided_by_the
 
 
 async def test_a_request_of_which_a_part_is_missing_is_unavailable() -> None:
-    async with open_cutting() as (provider, cutting):
+    async with open_cutting(form=FORM) as (provider, cutting):
         cutting.is_reset, cutting.received = True, 1000
         outcome = await provider.send(message("x" * BIG))
     assert (outcome.name, outcome.code) == ("unavailable", "disconnected")
@@ -148,9 +157,7 @@ async def test_a_time_out_while_a_part_is_unwritten_is_unavailable() -> None:
         await asyncio.Event().wait()
 
     async with open_raw(serve, RawServer()) as raw:
-        settings = HttpSettings(
-            url=f"http://127.0.0.1:{raw.port}/", form={"B": "{{ content.body }}"}, timeout_s=0.3
-        )
+        settings = HttpSettings(url=f"http://127.0.0.1:{raw.port}/", form=FORM, timeout_s=0.3)
         async with open_http("sms", settings) as provider:
             outcome = await provider.send(message("x" * BIG))
     assert (outcome.name, outcome.code) == ("unavailable", "timeout")
@@ -173,13 +180,11 @@ async def test_a_kept_connection_that_breaks_before_all_was_written_is_replaced_
             writer.write(http_response("200 OK"))
 
     async with open_raw(serve, RawServer()) as raw:
-        settings = HttpSettings(
-            url=f"http://127.0.0.1:{raw.port}/", form={"B": "{{ content.body }}"}
-        )
+        settings = HttpSettings(url=f"http://127.0.0.1:{raw.port}/", form=FORM)
         async with open_http("sms", settings) as provider:
             assert (await provider.send(message())).name == "accepted"
             assert (await provider.send(message("x" * BIG))).name == "accepted"
-    assert requests == [len("B=hi"), -1, len("B=") + BIG]
+    assert requests == [form_length(len("hi")), -1, form_length(BIG)]
 
 
 async def test_a_kept_connection_that_the_server_has_closed_is_not_used() -> None:

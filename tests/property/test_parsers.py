@@ -137,6 +137,8 @@ SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "time_zone": st.sampled_from(["Europe/Berlin", "UTC"]) | st.text() | JSON,
     "metadata": JSON,
     "idempotency_key": st.text() | JSON,
+    "tag": st.sampled_from(["a", "a/b", "A:1"]) | st.text() | JSON,
+    "topic": st.sampled_from(["news", "1"]) | st.text() | JSON,
     "tenant": st.sampled_from(["default", "shop", "Shop", ""]) | JSON,
 }
 SUBMIT_BODIES = corrupted(documents(**SUBMIT_FIELDS) | st.just(json.dumps(submit_body()).encode()))
