@@ -63,7 +63,7 @@ async def cancelled_after_stop(run: Coroutine[Any, Any, object], stop: asyncio.E
     For what may be cut off: several of them may wait for one connection, each for its time limit.
     """
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(run)
+        task = group.create_task(run, name="until the stop")
         await stop.wait()
         await asyncio.wait([task], timeout=STOP_GRACE_S)
         task.cancel()
