@@ -15,6 +15,7 @@ from msgspec import Meta
 from notifier.domain.mail_files import MAX_FILENAME_LENGTH, MAX_FILES
 from notifier.domain.mail_headers import MAX_HEADERS
 from notifier.domain.notification import Priority
+from notifier.domain.suppressions import TOPIC
 from notifier.domain.templates import (
     LOCALE,
     LOCALE_EXPECTED,
@@ -22,13 +23,13 @@ from notifier.domain.templates import (
     MAX_VARIABLES_BYTES,
     TEMPLATE_NAME,
 )
+from notifier.domain.tenants import TENANT_NAME
 
 MAX_COPIES: Final = 20
 MAX_REPLY_TO: Final = 20
 MAX_COLLAPSE_KEY_LENGTH: Final = 64
 MAX_KEY_LENGTH: Final = 255
 MAX_TAG_LENGTH: Final = 64
-TOPIC: Final = "^[a-z][a-z0-9_-]{0,63}$"
 TAG: Final = "^[A-Za-z0-9._:/-]+$"
 PRINTABLE_ASCII: Final = "^[ -~]+$"
 MAX_PAUSE_S: Final = 30 * 86_400.0
@@ -57,8 +58,13 @@ OptionalObject = Annotated[
 NO_CONTROL_CHARACTERS: Final = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 Text = Annotated[str, Meta(extra_json_schema={"pattern": NO_NUL})]
 """The patterns are only documented: the decoder would report them as regular expressions."""
-TENANT_NAME: Final = r"^[a-z][a-z0-9_-]{0,63}$"
-TenantName = Annotated[str, Meta(extra_json_schema={"pattern": TENANT_NAME})]
+TenantName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{TENANT_NAME}$"})]
+TopicName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{TOPIC}$"})]
+Note = Annotated[str, Meta(max_length=300, extra_json_schema={"pattern": NO_CONTROL_CHARACTERS})]
+NullableObject = Annotated[
+    object, Meta(extra_json_schema={"type": ["object", "null"], "additionalProperties": True})
+]
+"""A JSON object of an answer, or null."""
 Mailboxes = Annotated[
     str | list[str] | None,
     Meta(
@@ -216,7 +222,7 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
         Meta(description="Your label of a campaign or a batch, to find its notifications by."),
     ] = None
     topic: Annotated[
-        Annotated[str, Meta(extra_json_schema={"pattern": TOPIC})] | None,
+        TopicName | None,
         Meta(
             description=(
                 "What the recipient can unsubscribe from, such as newsletter. Absent: "
@@ -286,11 +292,7 @@ class PauseRequest(msgspec.Struct, forbid_unknown_fields=True):
         Meta(description="Seconds. Absent: until the pause is deleted."),
     ] = None
     note: Annotated[
-        Annotated[
-            str,
-            Meta(max_length=300, extra_json_schema={"pattern": NO_CONTROL_CHARACTERS}),
-        ]
-        | None,
+        Note | None,
         Meta(description="Why. One line, without control characters."),
     ] = None
 

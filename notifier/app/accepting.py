@@ -10,7 +10,6 @@ from typing import Final
 
 import structlog
 
-from notifier.adapters.postgres.blobs import open_blobs
 from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.reader import open_reader
@@ -28,7 +27,7 @@ from notifier.app.process import Process, connection_settings, lookup_rules
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
 from notifier.delivery.recipient_cap_check import RecipientCapCheck
-from notifier.delivery.suppression_check import SuppressionCheck
+from notifier.delivery.suppression_check import CHECK_INTERVAL_S, SuppressionCheck
 from notifier.delivery.unsubscribe_links import UnsubscribeLinks
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S
@@ -85,7 +84,6 @@ async def open_api(
         open_reader(connection_settings(settings)) as reader,
         open_keys(connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)) as keys,
         _key_auth(settings, keys) as auth,
-        open_blobs(connection_settings(settings)) as blobs,
         open_suppressions(connection_settings(settings)) as suppressions,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
@@ -101,7 +99,7 @@ async def open_api(
             deadline_s=settings.api.request_deadline_s,
             max_backlog=settings.api.max_backlog,
         )
-        group.create_task(cancelled_after_stop(check.watch(stop), stop), name="suppression check")
+        group.create_task(repeat(check, stop, CHECK_INTERVAL_S), name="suppression check")
         start = LookupStart(process.store.suppression_passes, is_on=settings.lookups.recipient)
         group.create_task(repeat(start, stop, LOOKUP_START_INTERVAL_S), name="lookup start")
         group.create_task(accept.run(), name="accept")
@@ -115,7 +113,7 @@ async def open_api(
             pauses=process.control_store,
             quiet_hours=process.control_store,
             features=process.membership.features,
-            blobs=blobs,
+            blobs=process.blobs,
             suppressions=suppressions,
             links=links,
             suppressor=Suppressor(store=process.store.suppression_passes, observer=process.metrics),

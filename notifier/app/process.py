@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from notifier import __version__
 from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.adapters.postgres.access import AccessCheck
+from notifier.adapters.postgres.blobs import PostgresBlobs, open_blobs
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.errors import at_start
@@ -74,6 +75,7 @@ class Process:
     leases: LeaseKeeper
     sending: SendingSide
     deployment: DeploymentId
+    blobs: PostgresBlobs
     templates: PostgresTemplates
     renderer: ChildRenderer
 
@@ -149,7 +151,8 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     deployment = DeploymentId()
     broker = await stack.enter_async_context(open_broker(settings, queues, metrics, deployment))
     check = BrokerCheck(broker, metrics)
-    # Neither connects nor starts anything before the first template.
+    # None connects or starts anything before the first file or template.
+    blobs = await stack.enter_async_context(open_blobs(connection_settings(settings)))
     templates = await stack.enter_async_context(open_templates(connection_settings(settings)))
     renderer = await stack.enter_async_context(open_renderer())
     return Process(
@@ -171,6 +174,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         ),
         sending=sending,
         deployment=deployment,
+        blobs=blobs,
         templates=templates,
         renderer=renderer,
     )

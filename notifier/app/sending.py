@@ -8,10 +8,9 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
-from notifier.adapters.postgres.blobs import open_blobs
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.draining import drain, running_attempts, settle_probes
-from notifier.app.process import Process, connection_settings
+from notifier.app.process import Process
 from notifier.app.providers import (
     ReadSettings,
     breaker_rules,
@@ -62,8 +61,7 @@ async def open_worker(
         call_limits = connection_bulkheads(process, providers, bindings)
         breakers = _breakers(process, breaker_rules(settings, providers))
         rates = await open_provider_rates(stack, process, providers)
-        blobs = await stack.enter_async_context(open_blobs(connection_settings(settings)))
-        files = FileLoader(blobs, settings.worker.max_held_bytes)
+        files = FileLoader(process.blobs, settings.worker.max_held_bytes)
         attempts = _attempts(process, files, rules, breakers, rates)
         await stack.enter_async_context(running_attempts(attempts))
         group = await stack.enter_async_context(asyncio.TaskGroup())

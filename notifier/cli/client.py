@@ -77,11 +77,6 @@ class Client:
             await self._request("POST", path, body=data, content_type=content_type), into
         )
 
-    async def post_csv(self, path: str, body: bytes, into: type[T]) -> T:
-        """POST a CSV file and decode the response into `into`."""
-        answer = await self._request("POST", path, body=body, content_type="text/csv")
-        return self._decode(answer, into)
-
     async def _request(
         self,
         method: str,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter, validators
 
 from notifier.cli.environment import api_url
 from notifier.cli.options import AsJson, Url
+from notifier.cli.paging import read_pages
 from notifier.cli.running import run_async
 
 if TYPE_CHECKING:
     from notifier.api.responses import Summary
 
 _PATH: Final = "/v1/notifications"
-_PAGE: Final = 200
-"""The most rows of one page."""
 _COLUMNS: Final = ("id", "status", "queue", "recipient", "reason", "code", "ended")
 
 
@@ -83,7 +82,7 @@ async def _list(url: str, filters: Mapping[str, str], limit: int | None, *, as_j
     from notifier.api.responses import Summary  # noqa: PLC0415
     from notifier.cli.show import print_json, print_table  # noqa: PLC0415
 
-    rows, cursor = await _read(url, filters, limit)
+    rows, cursor = await read_pages(url, _PATH, filters, limit)
     if as_json:
         print_json({"items": rows, "next_cursor": cursor})
         return
@@ -91,26 +90,6 @@ async def _list(url: str, filters: Mapping[str, str], limit: int | None, *, as_j
     print_table(_COLUMNS, [_cells(row) for row in summaries])
     if cursor is not None:
         print("more: --all")
-
-
-async def _read(
-    url: str, filters: Mapping[str, str], limit: int | None
-) -> tuple[list[Any], str | None]:
-    """Read the rows of as many pages as needed, as the API sent them, and the next cursor."""
-    from notifier.cli.client import open_client  # noqa: PLC0415 start-up time
-
-    rows: list[Any] = []
-    params = dict(filters)
-    async with open_client(url) as client:
-        while True:
-            missing = _PAGE if limit is None else limit - len(rows)
-            params["limit"] = str(min(_PAGE, missing))
-            page = await client.get(_PATH, dict[str, Any], params)
-            rows += page["items"]
-            cursor: str | None = page["next_cursor"]
-            if cursor is None or len(rows) == limit:
-                return rows, cursor
-            params["cursor"] = cursor
 
 
 def _cells(row: Summary) -> Sequence[object]:

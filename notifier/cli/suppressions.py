@@ -16,6 +16,7 @@ from cyclopts import Parameter, validators
 from notifier.cli.environment import api_url
 from notifier.cli.failures import CommandFailed
 from notifier.cli.options import AsJson, Url, one_line
+from notifier.cli.paging import read_pages
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span
 from notifier.domain.errors import ConfigError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from notifier.cli.client import Client
 
 _PATH: Final = "/v1/suppressions"
-_PAGE: Final = 200
 _MAX_ROWS: Final = 10_000
 """The most rows that the API takes in one call."""
 _SHOWN_PROBLEMS: Final = 20
@@ -100,29 +100,16 @@ def import_suppressions(file: Path, *, url: Url = None) -> int:
 
 
 async def _list(url: str, filters: dict[str, str], limit: int | None, *, as_json: bool) -> None:
-    from notifier.api.suppressions.documents import (  # noqa: PLC0415 start-up time
-        SuppressionPage,
-    )
-    from notifier.cli.client import open_client  # noqa: PLC0415
+    import msgspec  # noqa: PLC0415 start-up time
+
+    from notifier.api.suppressions.documents import Suppression  # noqa: PLC0415
     from notifier.cli.show import print_json, print_table  # noqa: PLC0415
 
-    rows: list[Suppression] = []
-    cursor: str | None = None
-    async with open_client(url) as client:
-        while True:
-            missing = _PAGE if limit is None else limit - len(rows)
-            params = {**filters, "limit": str(min(_PAGE, missing))}
-            if cursor is not None:
-                params["cursor"] = cursor
-            page = await client.get(_PATH, SuppressionPage, params)
-            rows += page.items
-            cursor = page.next_cursor
-            if cursor is None or len(rows) == limit:
-                break
+    rows, cursor = await read_pages(url, _PATH, filters, limit)
     if as_json:
-        print_json(SuppressionPage(rows, cursor))
+        print_json({"items": rows, "next_cursor": cursor})
         return
-    print_table(_COLUMNS, map(_cells, rows))
+    print_table(_COLUMNS, map(_cells, msgspec.convert(rows, list[Suppression])))
     if cursor is not None:
         print("more: --all")
 
@@ -218,7 +205,7 @@ async def _send(client: Client, part: Sequence[_Record]) -> ImportedSuppressions
 
     written = StringIO(newline="")
     csv.writer(written).writerows(record.values for record in part)
-    return await client.post_csv(_PATH, written.getvalue().encode(), ImportedSuppressions)
+    return await client.upload(_PATH, written.getvalue().encode(), "text/csv", ImportedSuppressions)
 
 
 def _described(result: ImportedSuppressions, part: Sequence[_Record]) -> list[str]:

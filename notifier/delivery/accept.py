@@ -16,6 +16,7 @@ import structlog
 from notifier.delivery.commit_delay import CommitDelayEstimator
 from notifier.delivery.group_commit import MAX_BATCH, GroupCommit
 from notifier.delivery.keyed_batch import KeyedBatch, answer_of, reply_of
+from notifier.delivery.replaced import report_replaced
 from notifier.domain.errors import (
     IdempotencyKeyInFlight,
     NotifierError,
@@ -24,7 +25,7 @@ from notifier.domain.errors import (
     StoreRejected,
     StoreUnavailable,
 )
-from notifier.domain.notification import EndReason, Status
+from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 from notifier.ports.acceptor import Suppressed
 from notifier.ports.store import KeyedInsert
@@ -237,9 +238,7 @@ class Accept:
         except StoreError as error:
             log.warning("collapse_failed", reason=str(error))
             return
-        for row in ended:
-            if row.queue is not None:
-                self._observer.finished(row.queue, Status.CANCELLED, row.age_s, EndReason.COLLAPSED)
+        report_replaced(self._observer, ended)
 
     async def _insert(
         self, items: Sequence[NewNotification], direct: Collection[NotificationId], *, keyed: bool

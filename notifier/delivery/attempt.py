@@ -167,7 +167,8 @@ class Attempts:
         rendered = None
         if row.claimed.content.startswith(TEMPLATED):
             rendered = await self._rendered(row)
-        if REFERENCE_MARK in row.claimed.content:
+        is_sent = not isinstance(rendered, TemplateFault | Unavailable)
+        if is_sent and REFERENCE_MARK in row.claimed.content:
             return await self._attempt_with_files(row, rendered)
         return await self._attempt(row, None, rendered)
 
@@ -178,7 +179,7 @@ class Attempts:
         try:
             files = await self._files.load(row.claimed, copies=copies, timeout_s=timeout_s)
         except asyncio.CancelledError:
-            self._releases.add_orphans([row.request])
+            self.abandon([row])
             raise
         try:
             return await self._attempt(row, files, rendered)

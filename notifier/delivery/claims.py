@@ -63,13 +63,10 @@ class Claims:
         store_claim = self._store.claim_urgent if is_urgent else self._store.claim
         holds = self._holds.holds()
         try:
-            if not holds:
-                replies = await write_batch("claim", list(wanted), store_claim)
-                return await self._sort(wanted, replies, requested_at)
-            claim_with_owner = partial(store_claim, with_owner=True)
-            replies = await write_batch("claim", list(wanted), claim_with_owner)
+            write = partial(store_claim, with_owner=True) if holds else store_claim
+            replies = await write_batch("claim", list(wanted), write)
             rows = await self._sort(wanted, replies, requested_at)
-            return await self._parking.park_held(rows, holds)
+            return await self._parking.park_held(rows, holds) if holds else rows
         except BaseException:
             # The rows may be claimed, and no caller has them.
             self._releases.add_orphans(self._in_flight.intersection(wanted))

@@ -86,11 +86,9 @@ class FileLoader:
             names = _names(claimed)
             async with asyncio.timeout(timeout_s):
                 return await self._held(claimed.id, names, copies)
-        except FileMissing as error:
-            return Refused(code="blob_missing", detail=str(error), is_local=True)
         except TimeoutError:
             return NO_ROOM
-        except StoreRejected as error:
+        except (FileMissing, StoreRejected) as error:
             return Refused(code="blob_missing", detail=str(error), is_local=True)
         except StoreError as error:
             log.warning("files_not_loaded", id=str(claimed.id), reason=str(error))

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from notifier.domain.errors import StoreError
-from notifier.domain.lookups import LookupScope
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import suppression_of
-from notifier.lifecycle import wait
 from notifier.ports.suppressions import UNKNOWN_FOR_S, Recipient
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping, Sequence
 
     from notifier.domain.notification import NewNotification
@@ -41,13 +38,6 @@ class SuppressionCheck:
     def __init__(self, store: SuppressionReader) -> None:
         self._store = store
         self._none_until = 0.0
-
-    async def watch(self, stop: asyncio.Event) -> None:
-        """Look once a second whether there is any suppression, until `stop`."""
-        while True:
-            await self.run_once()
-            if await wait(stop, CHECK_INTERVAL_S):
-                return
 
     async def run_once(self) -> None:
         """Look whether there is any suppression."""
@@ -69,25 +59,24 @@ class SuppressionCheck:
 
 def _recipients(item: NewNotification) -> Sequence[Recipient]:
     """Return the recipient, and those of an email's copies."""
-    scope = LookupScope(item.tenant, item.mode)
-    own = Recipient(scope, recipient_identity(item.recipient))
+    own = Recipient.of(item)
     if not item.has_copies:
         return (own,)
     content = _decode(item.content)
     copies = [text for name in _COPIES for text in content.get(name, ())]
-    return (own, *(Recipient(scope, _address(text)) for text in copies))
+    return (own, *(own._replace(recipient=_address(text)) for text in copies))
 
 
 def _checked(
     item: NewNotification, found: Mapping[Recipient, Sequence[SuppressedOn]]
 ) -> NewNotification:
-    scope = LookupScope(item.tenant, item.mode)
+    own = Recipient.of(item)
 
     def entry_of(recipient: str) -> SuppressedOn | None:
-        entries = found.get(Recipient(scope, recipient), ())
+        entries = found.get(own._replace(recipient=recipient), ())
         return suppression_of(entries, item.channel, item.topic)
 
-    entry = entry_of(recipient_identity(item.recipient))
+    entry = entry_of(own.recipient)
     if entry is not None:
         return replace(item, suppressed=entry.reason)
     if not item.has_copies:

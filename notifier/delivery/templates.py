@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import msgspec
@@ -15,8 +16,6 @@ from notifier.domain.templates import FaultKind, TemplateFault, text_fault
 from notifier.ports.templates import RenderJob
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from notifier.domain.notification import Claimed
     from notifier.domain.templates import Parts, TemplateVersion
     from notifier.ports.templates import TemplateReader, TemplateRenderer
@@ -26,7 +25,6 @@ MAX_CACHED_BYTES: Final = 32 * 1024 * 1024
 TEMPLATED: Final = b'{"template":"'
 """How the stored content of a notification with a template begins."""
 UNAVAILABLE_CODE: Final = "template_unavailable"
-_OWN_FIELDS: Final = ("template", "locale", "template_id", "template_channel", "variables")
 
 
 class TemplatedContent(msgspec.Struct, frozen=True):
@@ -102,7 +100,7 @@ class TemplateContents:
             return Unavailable(code=UNAVAILABLE_CODE, detail=str(error), is_local=True)
         if isinstance(parts, TemplateFault):
             return parts
-        for name in _OWN_FIELDS:
+        for name in TemplatedContent.__struct_fields__:
             others.pop(name, None)
         return {**others, **parts}
 
@@ -117,16 +115,9 @@ class TemplateContents:
         rendered = await self._renderer.render(
             RenderJob(encoded_parts(parts), bytes(own.variables), self._max_bytes)
         )
-        return rendered_or_fault(rendered, self._max_bytes)
-
-
-def rendered_or_fault(rendered: object, max_bytes: int) -> Parts | TemplateFault:
-    """Return what a renderer returned, or what keeps it from being sent."""
-    if isinstance(rendered, dict):
-        return text_fault(rendered, max_bytes) or rendered
-    faults: Any = rendered
-    first: TemplateFault = faults[0]
-    return first
+        if not isinstance(rendered, Mapping):
+            return rendered[0]
+        return text_fault(rendered, self._max_bytes) or rendered
 
 
 def encoded_parts(parts: Parts) -> bytes:

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from notifier.domain.lookups import LookupScope
-from notifier.domain.recipients import recipient_identity
 from notifier.domain.signing import Purpose, Signer
 from notifier.domain.suppressions import SuppressionScope
 from notifier.domain.unsubscribing import MAX_TOKEN_LENGTH, Unsubscribe
@@ -62,7 +60,7 @@ class UnsubscribeLinks:
         if not concerned:
             return items
         signer = await self._signing()
-        hashes = await self._hashes.recipient_hashes({_recipient(item) for item in concerned})
+        hashes = await self._hashes.recipient_hashes({Recipient.of(item) for item in concerned})
         return [
             self._with_link(item, hashes, signer) if self._is_concerned(item) else item
             for item in items
@@ -91,7 +89,7 @@ class UnsubscribeLinks:
             scope=SuppressionScope(item.tenant, item.mode),
             channel=item.channel,
             topic=item.topic or "",
-            recipient=hashes[_recipient(item)],
+            recipient=hashes[Recipient.of(item)],
             notification=item.id,
         )
         token = signer.sign(Purpose.UNSUBSCRIBE, wish.payload())
@@ -110,7 +108,3 @@ class UnsubscribeLinks:
         if self._signer is None:
             self._signer = Signer((*self._secrets, await self._secret.signing_secret()))
         return self._signer
-
-
-def _recipient(item: NewNotification) -> Recipient:
-    return Recipient(LookupScope(item.tenant, item.mode), recipient_identity(item.recipient))

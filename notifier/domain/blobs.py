@@ -45,7 +45,7 @@ def blob_id(data: bytes) -> BlobId:
 
 def checked_blob_id(text: str) -> str:
     """Return the id. Raises ValueError if it is none."""
-    if not _ID.fullmatch(text):
+    if not is_blob_id(text):
         raise ValueError(BLOB_ID_EXPECTED)
     return text
 

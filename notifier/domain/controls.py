@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -38,6 +38,14 @@ class Scope:
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
+
+
+def is_configured(scope: Scope, names: Mapping[ScopeKind, Collection[str]]) -> bool:
+    """Whether the settings, which have these names, have what a pause is of.
+
+    Tags and tenants are not in the settings.
+    """
+    return scope.kind in HOLD_KINDS or scope.name in names[scope.kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

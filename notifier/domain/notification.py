@@ -16,7 +16,7 @@ from notifier.domain.blobs import BlobUse
 from notifier.domain.credentials import Mode
 from notifier.domain.features import NO_FEATURES
 from notifier.domain.idempotency import IdempotencyKey
-from notifier.domain.lookups import Lookup
+from notifier.domain.lookups import Lookup, LookupScope
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 
 TEST_CHANNEL: Final = "test"
@@ -159,6 +159,11 @@ class NewNotification:
     def mode(self) -> Mode:
         """Whether it is really delivered."""
         return Mode.TEST if self.test_channel else Mode.LIVE
+
+    @property
+    def scope(self) -> LookupScope:
+        """Whose notification it is, for hashes."""
+        return LookupScope(self.tenant, self.mode)
 
     @property
     def channel(self) -> str:

@@ -23,5 +23,4 @@ class CappedRecipient(NamedTuple):
 
 def capped_recipient(item: NewNotification) -> CappedRecipient:
     """Return as whose notification one counts."""
-    scope = LookupScope(item.tenant, item.mode)
-    return CappedRecipient(scope, item.queue.channel, recipient_identity(item.recipient))
+    return CappedRecipient(item.scope, item.queue.channel, recipient_identity(item.recipient))

@@ -15,7 +15,8 @@ from notifier.domain.notification import NotificationId
 from notifier.domain.tenants import TenantId
 
 TOPIC_EXPECTED: Final = "a name like newsletter: a-z, 0-9, _ and -, a letter first, at most 64"
-_TOPIC: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+TOPIC: Final = r"[a-z][a-z0-9_-]{0,63}"
+_TOPIC: Final = re.compile(TOPIC)
 
 
 class SuppressionReason(StrEnum):

@@ -13,7 +13,8 @@ TenantId = NewType("TenantId", str)
 DEFAULT_TENANT: Final = TenantId("")
 DEFAULT_TENANT_NAME: Final = "default"
 TENANT_NAME_EXPECTED: Final = "a name like shop: a-z, 0-9, _ and -, a letter first, at most 64"
-_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+TENANT_NAME: Final = r"[a-z][a-z0-9_-]{0,63}"
+_NAME: Final = re.compile(TENANT_NAME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from notifier.domain.lookups import LookupScope
+from notifier.domain.notification import NewNotification, NotificationId
+from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import (
     NewSuppression,
     SuppressedOn,
@@ -16,6 +18,7 @@ from notifier.domain.suppressions import (
 )
 from notifier.domain.unsubscribing import Unsubscribe
 from notifier.ports.keys import Author
+from notifier.ports.store import ExpiredRow
 
 UNKNOWN_FOR_S: Final = 2.0
 """For how long at most a process may believe that there are no suppressions at all."""
@@ -30,6 +33,11 @@ class Recipient(NamedTuple):
 
     scope: LookupScope
     recipient: str
+
+    @classmethod
+    def of(cls, item: NewNotification) -> Recipient:
+        """Return the recipient of a notification."""
+        return cls(item.scope, recipient_identity(item.recipient))
 
 
 class SuppressionReader(Protocol):
@@ -162,17 +170,9 @@ class SuppressionPass(NamedTuple):
 class MatchingRow(NamedTuple):
     """A notification that waits or is being sent, and the suppression that forbids it."""
 
-    id: UUID
+    id: NotificationId
     suppression: UUID
     reason: str
-
-
-class EndedRow(NamedTuple):
-    """A notification that ended as suppressed; `age_s` since it was accepted."""
-
-    id: UUID
-    queue: str
-    age_s: float
 
 
 class SuppressionPasses(Protocol):
@@ -195,7 +195,7 @@ class SuppressionPasses(Protocol):
         """
         ...
 
-    async def end(self, rows: Sequence[MatchingRow]) -> Sequence[EndedRow]:
+    async def end(self, rows: Sequence[MatchingRow]) -> Sequence[ExpiredRow]:
         """End those that wait; returns them. A row that is being sent or is locked stays."""
         ...
 

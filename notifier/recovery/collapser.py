@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from notifier.delivery.replaced import report_replaced
 from notifier.domain.errors import StoreError
-from notifier.domain.notification import EndReason, Status
 
 if TYPE_CHECKING:
     from notifier.ports.observer import FinishObserver
@@ -32,9 +32,7 @@ class Collapser:
         except StoreError as error:
             log.warning("collapse_failed", reason=str(error))
             return 0
-        for row in ended:
-            if row.queue is not None:
-                self._observer.finished(row.queue, Status.CANCELLED, row.age_s, EndReason.COLLAPSED)
+        report_replaced(self._observer, ended)
         if ended:
             log.info("notifications_collapsed", count=len(ended))
         return len(ended)

@@ -14,8 +14,8 @@ import structlog
 
 from notifier.delivery.batch_write import write_batch
 from notifier.domain.errors import StoreError, StoreRejected
-from notifier.domain.notification import QueueKey, Status
-from notifier.ports.suppressions import EndedRow
+from notifier.domain.notification import Status
+from notifier.ports.store import ExpiredRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -77,9 +77,10 @@ class Suppressor:
         replies = await write_batch("suppress", rows, self._write)
         ended = 0
         for row, reply in zip(rows, replies, strict=True):
-            if isinstance(reply, EndedRow):
+            if isinstance(reply, ExpiredRow):
                 ended += 1
-                self._report(row, reply)
+                if reply.queue is not None:
+                    self._observer.finished(reply.queue, Status.SUPPRESSED, reply.age_s, row.reason)
             elif reply is None:
                 left.add(row.suppression)
             elif isinstance(reply, StoreRejected):
@@ -88,13 +89,6 @@ class Suppressor:
                 raise reply
         return ended
 
-    async def _write(self, rows: Sequence[MatchingRow]) -> Sequence[EndedRow | None]:
+    async def _write(self, rows: Sequence[MatchingRow]) -> Sequence[ExpiredRow | None]:
         ended = {row.id: row for row in await self._store.end(rows)}
         return [ended.get(row.id) for row in rows]
-
-    def _report(self, row: MatchingRow, ended: EndedRow) -> None:
-        try:
-            queue = QueueKey.parse(ended.queue)
-        except ValueError:  # another version may have written it
-            return
-        self._observer.finished(queue, Status.SUPPRESSED, ended.age_s, row.reason)

@@ -35,7 +35,6 @@ class Waker:
         self._store = store
         self._holds = holds
         self._clock = clock
-        self._passes_left = 0
         self._next_at = clock()
 
     async def run_once(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from notifier.api.suppressions.csv_rows import MAX_ROWS, read_rows
 from notifier.api.suppressions.documents import SuppressionRequest
-from notifier.delivery.suppression_check import LEFT_OUT, SuppressionCheck
+from notifier.delivery.suppression_check import CHECK_INTERVAL_S, LEFT_OUT, SuppressionCheck
 from notifier.delivery.unsubscribe_links import UnsubscribeLinks
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification, StoreUnavailable
@@ -25,6 +25,7 @@ from notifier.domain.suppressions import (
 )
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.domain.unsubscribing import Unsubscribe
+from notifier.lifecycle import repeat
 from notifier.ports.suppressions import UNKNOWN_FOR_S, Recipient
 from tests.builders import SMS_HIGH, a_notification
 
@@ -100,7 +101,7 @@ async def test_what_was_known_is_forgotten_while_the_store_is_away() -> None:
 async def test_the_watch_ends_with_the_process() -> None:
     stop = asyncio.Event()
     stop.set()
-    await SuppressionCheck(FixedSuppressions()).watch(stop)
+    await repeat(SuppressionCheck(FixedSuppressions()), stop, CHECK_INTERVAL_S)
 
 
 async def test_only_recipients_of_the_channel_are_marked() -> None:

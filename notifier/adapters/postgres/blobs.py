@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres.connection import (
+    NO_SESSION_SETTINGS,
     ConnectionSettings,
     PostgresConnection,
-    open_connection,
+    open_connections,
 )
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.blobs import BlobId, StoredBlob, digest_of, id_of_digest
@@ -77,5 +78,5 @@ def _digests(ids: Collection[BlobId]) -> list[bytes]:
 @asynccontextmanager
 async def open_blobs(settings: ConnectionSettings) -> AsyncIterator[PostgresBlobs]:
     """The store of blobs, with two connections of its own."""
-    async with open_connection(settings) as questions, open_connection(settings) as data:
-        yield PostgresBlobs(questions, data)
+    async with open_connections(settings, [NO_SESSION_SETTINGS] * CONNECTIONS) as connections:
+        yield PostgresBlobs(*connections)

@@ -17,7 +17,7 @@ from notifier.adapters.postgres.errors import translated
 from notifier.domain.errors import NotifierError, StoreConflict, StoreRejected
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 APPLICATION_NAME: Final = "notifier"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -132,3 +132,20 @@ async def open_connection(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(connection.close)
         yield connection
+
+
+@asynccontextmanager
+async def open_connections(
+    settings: ConnectionSettings, session_settings: Sequence[Mapping[str, str]]
+) -> AsyncIterator[Sequence[PostgresConnection]]:
+    """Connections as that of `open_connection`, one for each of `session_settings`.
+
+    They are closed at the same time: Postgres may answer none of them.
+    """
+    connections = [PostgresConnection(settings, each) for each in session_settings]
+    try:
+        yield connections
+    finally:
+        async with asyncio.TaskGroup() as group:
+            for connection in connections:
+                group.create_task(connection.close(), name="close a connection")

@@ -6,7 +6,6 @@ Postgres's clock.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +15,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
-from notifier.adapters.postgres.listening import NotifyListener
+from notifier.adapters.postgres.listening import NotifyListener, open_listener
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
 from notifier.domain.controls import (
@@ -234,16 +233,8 @@ async def open_controls(
 
     One reads and writes and opens at the first use; the other listens for changes.
     """
-    stop = asyncio.Event()
     async with (
         open_connection(settings) as connection,
-        open_connection(settings) as listening_connection,
+        open_listener(settings, CHANNEL, name="controls listener") as listener,
     ):
-        listener = NotifyListener(listening_connection, CHANNEL)
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(listener.run(stop), name="controls listener")
-            try:
-                yield PostgresControls(worker, connection, listener)
-            finally:
-                stop.set()
-                task.cancel()
+        yield PostgresControls(worker, connection, listener)

@@ -21,7 +21,7 @@ from notifier.adapters.postgres import (
     templates,
 )
 from notifier.domain.breaker import NEEDS_A_PERSON
-from notifier.domain.controls import HOLD_KINDS, BreakerState, ScopeKind
+from notifier.domain.controls import BreakerState, ScopeKind, is_configured
 from notifier.domain.finding import Finding, not_checked, ok, warning, wrong
 from notifier.scheduling.cluster.membership import MAX_CLOCK_SKEW_S
 
@@ -66,22 +66,16 @@ _CONNECTIONS_OF_EVERY_PROCESS: Final = (
     + heartbeat.CONNECTIONS
     + leases.CONNECTIONS
     + controls.CONNECTIONS
+    + blobs.CONNECTIONS
     + templates.CONNECTIONS
 )
 _CONNECTIONS_OF_AN_API: Final = (
-    reader.CONNECTIONS
-    + keys.CONNECTIONS
-    + key_rates.CONNECTIONS
-    + blobs.CONNECTIONS
-    + suppressions.CONNECTIONS
+    reader.CONNECTIONS + keys.CONNECTIONS + key_rates.CONNECTIONS + suppressions.CONNECTIONS
 )
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,
-    "worker": _CONNECTIONS_OF_EVERY_PROCESS + rates.CONNECTIONS + blobs.CONNECTIONS,
-    "dev": _CONNECTIONS_OF_EVERY_PROCESS
-    + _CONNECTIONS_OF_AN_API
-    + rates.CONNECTIONS
-    + blobs.CONNECTIONS,
+    "worker": _CONNECTIONS_OF_EVERY_PROCESS + rates.CONNECTIONS,
+    "dev": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API + rates.CONNECTIONS,
 }
 """How many connections a process of each kind opens at most."""
 
@@ -131,14 +125,12 @@ class ConfiguredNames:
 
         Tags and tenants are not in the settings.
         """
-        if scope.kind in HOLD_KINDS:
-            return True
         names = {
             ScopeKind.QUEUE: self.queues,
             ScopeKind.CHANNEL: self.channels,
             ScopeKind.PROVIDER: self.providers,
         }
-        return scope.name in names[scope.kind]
+        return is_configured(scope, names)
 
 
 def of_reach(server: Server, shown_url: str) -> Finding:

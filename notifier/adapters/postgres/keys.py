@@ -18,7 +18,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
-from notifier.adapters.postgres.listening import NotifyListener
+from notifier.adapters.postgres.listening import NotifyListener, open_listener
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
 from notifier.domain.credentials import KeyId, Mode
@@ -245,16 +245,8 @@ def _tenant(row: Record) -> Tenant:
 @asynccontextmanager
 async def open_keys(settings: ConnectionSettings) -> AsyncIterator[PostgresKeys]:
     """Yield the keys with two connections of their own: one reads and writes, one listens."""
-    stop = asyncio.Event()
     async with (
         open_connection(settings) as connection,
-        open_connection(settings) as listening_connection,
-        asyncio.TaskGroup() as group,
+        open_listener(settings, CHANNEL, name="keys listener") as listener,
     ):
-        listener = NotifyListener(listening_connection, CHANNEL)
-        task = group.create_task(listener.run(stop), name="keys listener")
-        try:
-            yield PostgresKeys(connection, listener)
-        finally:
-            stop.set()
-            task.cancel()
+        yield PostgresKeys(connection, listener)

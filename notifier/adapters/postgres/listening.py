@@ -7,17 +7,21 @@ time.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from notifier.adapters.postgres.connection import open_connection
 from notifier.domain.errors import StoreError, StoreUnavailable
 from notifier.lifecycle import wait
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import asyncpg
 
-    from notifier.adapters.postgres.connection import PostgresConnection
+    from notifier.adapters.postgres.connection import ConnectionSettings, PostgresConnection
 
 RECONNECT_DELAY_S: Final = 0.5
 CHECK_INTERVAL_S: Final = 10.0
@@ -73,6 +77,22 @@ class NotifyListener:
         if not self._failure:
             log.warning("listener_disconnected", channel=self._channel, reason=reason)
         self._failure = reason
+
+
+@asynccontextmanager
+async def open_listener(
+    settings: ConnectionSettings, channel: str, *, name: str
+) -> AsyncIterator[NotifyListener]:
+    """Yield a listener with a connection of its own, whose task has this name."""
+    stop = asyncio.Event()
+    async with open_connection(settings) as connection, asyncio.TaskGroup() as group:
+        listener = NotifyListener(connection, channel)
+        task = group.create_task(listener.run(stop), name=name)
+        try:
+            yield listener
+        finally:
+            stop.set()
+            task.cancel()
 
 
 async def _check(connection: asyncpg.Connection[asyncpg.Record]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from notifier.adapters.postgres.statements import Part
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.lookups import ANY_SCOPE, Lookup, LookupHasher, LookupKind, LookupScope
+from notifier.domain.lookups import ANY_SCOPE, Lookup, LookupHasher, LookupKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +47,9 @@ async def lookup_parts(
     ids: list[UUID] = []
     hashes: list[UUID] = []
     for item in items:
-        scope = scope_of(item)
         for lookup in item.lookups:
             ids.append(item.id)
-            hashes.append(hasher.digest(scope, lookup))
+            hashes.append(hasher.digest(item.scope, lookup))
     return (Part("insert_lookups", (ids, hashes)),)
 
 
@@ -74,11 +73,6 @@ def reference_lookup(reference: str) -> Lookup:
 def recipient_lookup(recipient: str) -> Lookup:
     """Return the lookup of a recipient in its normal form."""
     return Lookup(LookupKind.RECIPIENT, recipient)
-
-
-def scope_of(item: NewNotification) -> LookupScope:
-    """Return whose notification it is."""
-    return LookupScope(item.tenant, item.mode)
 
 
 def count_hash(hasher: LookupHasher, recipient: CappedRecipient) -> UUID:

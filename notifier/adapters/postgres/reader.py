@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import cycle
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
@@ -13,7 +13,7 @@ from uuid import UUID
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
-    open_connection,
+    open_connections,
 )
 from notifier.adapters.postgres.heartbeat import decode_figures
 from notifier.adapters.postgres.ids import id_bounds
@@ -87,10 +87,11 @@ class PostgresReader:
         with_content: bool = False,
     ) -> NotificationView | None:
         async with self._snapshot() as connection:
-            ids = await _seen(connection, [id], view)
-            rows = await _read(connection, ids, with_content=with_content)
+            rows = await _read(connection, [id], with_content=with_content)
+            if not rows or not _is_seen(rows[0], view):
+                return None
             attempts = await connection.fetch(statement("get_attempts"), id)
-        return _notification(rows[0], tuple(map(_attempt, attempts))) if rows else None
+        return _notification(rows[0], tuple(map(_attempt, attempts)))
 
     async def notifications(self, selection: Filter) -> Page:
         async with self._snapshot() as connection:
@@ -190,6 +191,12 @@ async def _search(
             return _Found(ids, row["last"])
         greatest = UUID(int=row["last"].int - 1)
         candidates = min(4 * candidates, left)
+
+
+def _is_seen(row: Record, view: View) -> bool:
+    """Whether a view has the notification of a row of read_notifications.sql."""
+    is_of_mode = (view.mode is Mode.TEST) == bool(row["test_channel"])
+    return is_of_mode and view.tenant in {None, row["tenant"]}
 
 
 async def _seen(
@@ -329,9 +336,5 @@ def worker_of(row: Record) -> WorkerState:
 @asynccontextmanager
 async def open_reader(settings: ConnectionSettings) -> AsyncIterator[PostgresReader]:
     """A reader whose statements are planned for their parameters at each execution."""
-    async with AsyncExitStack() as stack:
-        connections = [
-            await stack.enter_async_context(open_connection(settings, _PLANNER_SETTINGS))
-            for _ in range(CONNECTIONS)
-        ]
+    async with open_connections(settings, [_PLANNER_SETTINGS] * CONNECTIONS) as connections:
         yield PostgresReader(connections)

@@ -6,7 +6,7 @@ Every statement is compare-and-set on its claim and claimer, so every call may b
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from operator import attrgetter
@@ -20,10 +20,11 @@ from notifier.adapters.postgres.connection import (
     NO_SESSION_SETTINGS,
     ConnectionSettings,
     PostgresConnection,
-    open_connection,
+    open_connections,
 )
 from notifier.adapters.postgres.inserting import insert, insert_keyed, key_owner
 from notifier.adapters.postgres.lookups import LookupKey, count_hash, reference_parts
+from notifier.adapters.postgres.queue_names import known_queue
 from notifier.adapters.postgres.statements import statement, statement_with
 from notifier.adapters.postgres.suppression_passes import PostgresSuppressionPasses
 from notifier.adapters.postgres.suppressions import hashes_of, read_suppressed
@@ -440,7 +441,7 @@ class PostgresStore:
 
     async def sweep(self, ids: Sequence[NotificationId]) -> Sequence[ExpiredRow]:
         rows = await self._connections.maintenance.fetch(statement("sweep"), ids)
-        return [ExpiredRow(row["id"], _known_queue(row["queue"]), row["age_s"]) for row in rows]
+        return [ExpiredRow(row["id"], known_queue(row["queue"]), row["age_s"]) for row in rows]
 
     async def find_lost(self) -> LostFound:
         (row,) = await self._connections.maintenance.fetch(statement("find_lost"), MAX_LOSS_CHECKED)
@@ -484,7 +485,7 @@ class PostgresStore:
         connection = self._connections.maintenance if newer is None else self._connections.accept
         ids = None if newer is None else list(newer)
         rows = await connection.fetch(statement("collapse"), ids, MAX_COLLAPSED)
-        return [ExpiredRow(row["id"], _known_queue(row["queue"]), row["age_s"]) for row in rows]
+        return [ExpiredRow(row["id"], known_queue(row["queue"]), row["age_s"]) for row in rows]
 
     async def recipient_counts(
         self, recipients: Collection[CappedRecipient]
@@ -533,14 +534,6 @@ def _claimed(row: Record) -> Claimed:
 
 def _claimed_with_owner(row: Record) -> Claimed:
     return replace(_claimed(row), tenant=TenantId(row["tenant"]), tag=row["tag"])
-
-
-def _known_queue(name: str) -> QueueKey | None:
-    """Return None for a name that is no queue's: another version may have written it."""
-    try:
-        return QueueKey.parse(name)
-    except ValueError:
-        return None
 
 
 def _live_row(row: Record, ranges: Sequence[DueRange]) -> LiveRow:
@@ -643,14 +636,11 @@ async def open_store_connections(
     settings: ConnectionSettings,
 ) -> AsyncIterator[StoreConnections]:
     """The connections of a store, each with its planner settings; closed at the end."""
-    async with AsyncExitStack() as stack:
-        connections = {
-            name: await stack.enter_async_context(
-                open_connection(settings, _PLANNER_SETTINGS.get(name, NO_SESSION_SETTINGS))
-            )
-            for name in StoreConnections._fields
-        }
-        yield StoreConnections(**connections)
+    planned = [
+        _PLANNER_SETTINGS.get(name, NO_SESSION_SETTINGS) for name in StoreConnections._fields
+    ]
+    async with open_connections(settings, planned) as connections:
+        yield StoreConnections(*connections)
 
 
 @asynccontextmanager

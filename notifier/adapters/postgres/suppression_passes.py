@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from notifier.adapters.postgres.lookups import LookupKey, recipient_lookup
+from notifier.adapters.postgres.queue_names import known_queue
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import Mode
 from notifier.domain.lookups import LookupScope
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressedOn
-from notifier.ports.suppressions import EndedRow, MatchingRow, SuppressionPass
+from notifier.ports.store import ExpiredRow
+from notifier.ports.suppressions import MatchingRow, SuppressionPass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -29,9 +31,6 @@ MAX_SCANNED: Final = 2000
 """How many waiting rows one statement reads."""
 _BEFORE_ALL: Final = UUID(int=0)
 _AFTER_ALL: Final = UUID(int=2**128 - 1)
-_LOOKUP_START: Final = """SELECT uuid_at(since + interval '1 hour') AS id FROM lookup_starts
-                          WHERE kind = 'recipient'"""
-"""From this id on all notifications have lookups. The hour is for processes with older settings."""
 
 
 class PostgresSuppressionPasses:
@@ -61,21 +60,17 @@ class PostgresSuppressionPasses:
     async def scan(
         self, passes: Sequence[SuppressionPass], after: UUID | None
     ) -> tuple[Sequence[MatchingRow], UUID | None]:
-        starts = await self._connection.fetch(_LOOKUP_START)
         rows = await self._connection.fetch(
-            statement("suppressions_scan"),
-            after or _BEFORE_ALL,
-            MAX_SCANNED,
-            starts[0]["id"] if starts else _AFTER_ALL,
+            statement("suppressions_scan"), after or _BEFORE_ALL, MAX_SCANNED, _AFTER_ALL
         )
         last = rows[-1]["id"] if len(rows) == MAX_SCANNED else None
         return await self._matching(rows, _by_hash(passes)), last
 
-    async def end(self, rows: Sequence[MatchingRow]) -> Sequence[EndedRow]:
+    async def end(self, rows: Sequence[MatchingRow]) -> Sequence[ExpiredRow]:
         ended = await self._connection.fetch(
             statement("suppressions_end"), [row.id for row in rows], [row.reason for row in rows]
         )
-        return [EndedRow(row["id"], row["queue"], row["age_s"]) for row in ended]
+        return [ExpiredRow(row["id"], known_queue(row["queue"]), row["age_s"]) for row in ended]
 
     async def passed(self, passes: Sequence[SuppressionPass], left: Collection[UUID]) -> None:
         await self._connection.fetch(

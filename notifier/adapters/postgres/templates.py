@@ -84,7 +84,7 @@ class PostgresTemplates:
         return _summary(rows[0], [row["version"] for row in rows]) if rows else None
 
     async def document(self, tenant: TenantId, name: str, version: int) -> bytes | None:
-        rows = await self._connection.fetch(statement("template_find"), tenant, name, version)
+        rows = await self._connection.fetch(statement("template_document"), tenant, name, version)
         return rows[0]["document"] if rows else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -11,8 +11,6 @@ from notifier.adapters.templating import schemas
 from notifier.adapters.templating.engine import Compiled, Faulty
 from notifier.adapters.templating.mjml import html_of
 from notifier.domain.templates import TemplateFault
-
-MAX_FAULTS: Final = 20
 
 
 def compiled(document: bytes) -> bytes:
@@ -32,7 +30,7 @@ def compiled(document: bytes) -> bytes:
                     for fault in error.faults
                 ]
     if faults:
-        raise Faulty(*faults[:MAX_FAULTS])
+        raise Faulty(*faults[: schemas.MAX_FAULTS])
     return msgspec.json.encode(decoded)
 
 

@@ -163,8 +163,12 @@ def _column(place: tuple[int, int] | None, source: str) -> int:
     """Return the column of a place, from 1; 0 if there is none. Places are counted in bytes."""
     if place is None or not source:
         return 0
-    before = source.encode()[: place[0]].decode(errors="replace")
-    return len(before) - (before.rfind("\n") + 1) + 1
+    return column_after(source.encode()[: place[0]].decode(errors="replace"))
+
+
+def column_after(text: str) -> int:
+    """Return the column in which the next character stands, from 1."""
+    return len(text) - text.rfind("\n")
 
 
 def _defined(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from notifier.adapters.templating.engine import Faulty
+from notifier.adapters.templating.engine import Faulty, column_after
 from notifier.domain.templates import FaultKind, TemplateFault
 
 _PART: Final = "mjml"
@@ -33,5 +33,5 @@ def _fault(message: str, mjml: str) -> TemplateFault:
         part=_PART,
         detail=_PLACE.sub("", message.partition(":")[0])[:200],
         line=before.count("\n") + 1 if match else 0,
-        column=len(before) - before.rfind("\n") if match else 0,
+        column=column_after(before) if match else 0,
     )

@@ -61,18 +61,15 @@ def _validator(schema: bytes) -> Draft202012Validator:
             decoded, validate_formats=True, offline=True, pattern_options=options, mask=_HIDDEN
         )
     except ValidationError as error:
-        raise Faulty(_fault("schema", error, path=error.instance_path)) from error
+        raise Faulty(_fault("schema", error)) from error
     except (ReferencingError, ValueError) as error:
         detail = str(error).partition("\n")[0][:200]
         raise Faulty(TemplateFault(kind=FaultKind.SCHEMA, part="schema", detail=detail)) from error
 
 
-def _fault(
-    root: str, error: ValidationError, path: Sequence[str | int] | None = None
-) -> TemplateFault:
-    steps = error.instance_path if path is None else path
+def _fault(root: str, error: ValidationError) -> TemplateFault:
     return TemplateFault(
         kind=FaultKind.SCHEMA,
-        part=".".join([root, *map(str, steps)]),
+        part=".".join([root, *map(str, error.instance_path)]),
         detail=error.message[:200],
     )

@@ -51,6 +51,16 @@ class Access:
     is_live: bool = False
     charges: bool = False
 
+    def is_guarded(self, *, guards_metrics: bool) -> bool:
+        """Whether the route asks anything of its requests. `guards_metrics`: metrics ask, too."""
+        match self.kind:
+            case AccessKind.PUBLIC:
+                return False
+            case AccessKind.METRICS:
+                return guards_metrics
+            case AccessKind.KEY:
+                return True
+
 
 PUBLIC: Final = Access(AccessKind.PUBLIC)
 METRICS: Final = Access(AccessKind.METRICS, (KeyScope.READ,), for_deployment=True)

@@ -9,17 +9,13 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from notifier.api.requests import NO_CONTROL_CHARACTERS, Instant, TenantName
+from notifier.api.requests import Instant, Note, NullableObject, TenantName
 from notifier.domain import audit, keys, tenants
 from notifier.domain.credentials import Credential, KeyId, Mode
 from notifier.domain.key_rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from notifier.domain.keys import KeyScope
 from notifier.domain.tenants import tenant_name
 
-Note = Annotated[str, Meta(max_length=300, extra_json_schema={"pattern": NO_CONTROL_CHARACTERS})]
-OptionalDocument = Annotated[
-    object, Meta(extra_json_schema={"type": ["object", "null"], "additionalProperties": True})
-]
 Rate = Annotated[float, Meta(ge=MIN_RATE_PER_S, le=MAX_RATE_PER_S)]
 
 
@@ -124,8 +120,8 @@ class AuditEntry(msgspec.Struct):
     actor: str
     action: str
     target: str
-    before: OptionalDocument
-    after: OptionalDocument
+    before: NullableObject
+    after: NullableObject
     note: str | None
     request_id: str | None
 

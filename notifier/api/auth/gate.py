@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from notifier.api.auth.access import (
     ANYONE,
     Access,
-    AccessKind,
     Principal,
     principal_of_key,
     scope_missing,
@@ -74,13 +73,7 @@ class Gate:
 
     def guards(self, access: Access) -> bool:
         """Whether a route asks anything of its requests."""
-        match access.kind:
-            case AccessKind.PUBLIC:
-                return False
-            case AccessKind.METRICS:
-                return self._guards_metrics
-            case AccessKind.KEY:
-                return True
+        return access.is_guarded(guards_metrics=self._guards_metrics)
 
     async def admit(self, scope: Scope, access: Access, *, is_safe: bool = False) -> None:
         """Note who makes a request, and charge the call to the key. `is_safe`: it changes nothing.

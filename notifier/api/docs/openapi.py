@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from notifier import __version__
-from notifier.api.auth.access import Access, AccessKind
+from notifier.api.auth.access import Access
 from notifier.api.auth.sessions import COOKIE
 from notifier.api.http.cursors import CURSOR_LENGTH
 from notifier.api.http.json_checks import MAX_DEPTH
@@ -29,7 +29,6 @@ from notifier.api.requests import (
     MAX_KEY_LENGTH,
     NO_NUL,
     PRINTABLE_ASCII,
-    TENANT_NAME,
     Batch,
 )
 from notifier.api.responses import Accepted, BatchRefusal, Problem
@@ -45,6 +44,7 @@ from notifier.domain.credentials import KEY_ID
 from notifier.domain.notification import EndReason
 from notifier.domain.suppressions import SuppressionReason
 from notifier.domain.templates import TEMPLATE_NAME
+from notifier.domain.tenants import TENANT_NAME
 
 Json = dict[str, Any]
 NO_CONTENT: Final = 204
@@ -81,7 +81,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
         "The id of a key, which is no secret.",
         {"type": "string", "pattern": f"^{KEY_ID.pattern}$"},
     ),
-    "tenant": ("The name of a tenant.", {"type": "string", "pattern": TENANT_NAME}),
+    "tenant": ("The name of a tenant.", {"type": "string", "pattern": f"^{TENANT_NAME}$"}),
     "actor": ("Only of this actor, such as key:8Rk2vQ0ZpLx1.", _TEXT),
     "action": ("Only this action, such as key.created.", _TEXT),
     "target": ("Only on this target, such as key:8Rk2vQ0ZpLx1.", _TEXT),
@@ -332,7 +332,7 @@ def _operation(route: Route, rules: ApiRules) -> Json:
     if route.csv_response is not None:
         created = [route.response] if route.response else []
         responses["200"] = _json_or(*created, route.csv_response)
-    is_guarded = _is_guarded(route.access, rules)
+    is_guarded = route.access.is_guarded(guards_metrics=rules.guards_metrics)
     for problem_type in (*route.problems, *(_ACCESS_PROBLEMS if is_guarded else ())):
         responses[str(problem_type.status)] = _problem_response(problem_type)
     operation: Json = {
@@ -371,16 +371,6 @@ def _json_or(*structs: type[msgspec.Struct]) -> Json:
         "description": "Success; of a CSV file how many rows were added.",
         "content": {"application/json": {"schema": {"anyOf": schemas}}},
     }
-
-
-def _is_guarded(access: Access, rules: ApiRules) -> bool:
-    match access.kind:
-        case AccessKind.PUBLIC:
-            return False
-        case AccessKind.METRICS:
-            return rules.guards_metrics
-        case AccessKind.KEY:
-            return True
 
 
 def _access_text(access: Access) -> str:

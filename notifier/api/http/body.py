@@ -105,6 +105,13 @@ def small_body_limit(rules: ApiRules) -> BodyLimit:
     )
 
 
+def submit_body_limit(rules: ApiRules, max_bytes: int) -> BodyLimit:
+    """Returns the limit of bodies with notifications or their files."""
+    return BodyLimit(
+        max_bytes=max_bytes, timeout_s=rules.body_timeout_s, detail=rules.size_limits_text
+    )
+
+
 def media_type_of(request: Request[Any, Any, Any]) -> str:
     """Returns the media type that a request declares, in lower case and without parameters."""
     for name, value in request.scope["headers"]:

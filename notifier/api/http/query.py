@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,7 @@ from notifier.api.http.cursors import AnyFilter, cursor_after, position_in
 from notifier.api.http.decode_errors import INSTANT_EXPECTED
 from notifier.api.http.problem_types import MAX_ERRORS
 from notifier.api.http.suggestions import suggested
+from notifier.api.http.uuids import canonical_uuid
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.lookups import LookupKind, LookupRules
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
@@ -27,7 +28,9 @@ from notifier.ports.keys import AuditFilter
 from notifier.ports.queries import Filter
 from notifier.ports.suppressions import SuppressionFilter
 
+F = TypeVar("F", Filter, AuditFilter, SuppressionFilter)
 PAGING_PARAMETERS: Final = ("cursor", "limit")
+AUDIT_FILTERS: Final = ("actor", "action", "target", "created_from", "created_to")
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_VALUES: Final = 20
@@ -38,7 +41,6 @@ _MAX_LIMIT_DIGITS: Final = 3
 METADATA: Final = "metadata"
 MAX_SEARCHED_LENGTH: Final = 4096
 _SEARCHABLE_EXPECTED: Final = f"1 to {MAX_SEARCHED_LENGTH:,} printable characters"
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MIN_INSTANT: Final = datetime.fromtimestamp(0, UTC)
 _MAX_INSTANT: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -106,25 +108,21 @@ class ListQuery:
         if is_of_ends and not (selection.status and FINAL.issuperset(selection.status)):
             expected = "final statuses, such as failed, beside reason, provider and code"
             raise InvalidNotification("?status", expected)
-        if cursor is None:
-            return selection
-        return replace(selection, before=_position(cursor, selection))
+        return _after(cursor, selection)
 
 
 class AuditQuery:
     """Parses the filters of the audit, `cursor` and `limit`."""
 
-    _query: ClassVar[Query]
+    def __init__(self) -> None:
+        names = (*AUDIT_FILTERS, *PAGING_PARAMETERS)
+        self._query = Query({name: _PARSERS.get(name, _text) for name in names})
 
-    @classmethod
-    def parse(cls, request: Request[Any, Any, Any], tenant: TenantId | None) -> AuditFilter:
+    def parse(self, request: Request[Any, Any, Any], tenant: TenantId | None) -> AuditFilter:
         """Returns the filter of a tenant's entries, or of all. Raises InvalidNotification."""
-        values = cls._query.parse(request)
+        values = self._query.parse(request)
         cursor = values.pop("cursor", None)
-        selection = AuditFilter(tenant=tenant, is_all=tenant is None, **values)
-        if cursor is None:
-            return selection
-        return replace(selection, before=_position(cursor, selection))
+        return _after(cursor, AuditFilter(tenant=tenant, is_all=tenant is None, **values))
 
 
 class SuppressionQuery:
@@ -146,10 +144,7 @@ class SuppressionQuery:
         """Returns the filter. Raises InvalidNotification with the names of wrong parameters."""
         values = self._query.parse(request)
         cursor = values.pop("cursor", None)
-        selection = SuppressionFilter(scope=scope, **values)
-        if cursor is None:
-            return selection
-        return replace(selection, before=_position(cursor, selection))
+        return _after(cursor, SuppressionFilter(scope=scope, **values))
 
 
 def offered_filters(names: Sequence[str], lookups: LookupRules) -> list[str]:
@@ -206,8 +201,8 @@ def _not_searchable(name: str, _text: str) -> object:
 
 
 def _id_or_text(lookups: LookupRules, text: str) -> UUID | str:
-    if _UUID.fullmatch(text):
-        return UUID(text)
+    if (id_ := canonical_uuid(text)) is not None:
+        return id_
     if not (lookups.recipient or lookups.reference):
         raise ValueError(
             "the id of a notification; for a recipient or a reference set lookups.recipient or "
@@ -243,12 +238,15 @@ def _unknown(name: str, known: Mapping[str, object]) -> InvalidNotification:
     )
 
 
-def _position(cursor: str, selection: AnyFilter) -> NotificationId:
+def _after(cursor: str | None, selection: F) -> F:
+    """Returns the filter of the page at a cursor; None is the first page."""
+    if cursor is None:
+        return selection
     position = position_in(cursor, selection)
     if position is None:
         expected = "the next_cursor of a page of the same list, with the same filters"
         raise InvalidNotification("?cursor", expected)
-    return position
+    return replace(selection, before=position)
 
 
 def _limit(text: str) -> int:
@@ -310,7 +308,3 @@ _PARSERS: Final[Mapping[str, ValueParser]] = {
     "cursor": str,
     "limit": _limit,
 }
-AUDIT_FILTERS: Final = ("actor", "action", "target", "created_from", "created_to")
-AuditQuery._query = Query(  # noqa: SLF001 the parsers are defined below the class
-    {name: _PARSERS.get(name, _text) for name in (*AUDIT_FILTERS, *PAGING_PARAMETERS)}
-)

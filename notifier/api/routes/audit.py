@@ -24,10 +24,11 @@ class AuditRoutes:
 
     def __init__(self, *, store: AuditReader, rules: ApiRules) -> None:
         self._store = store
+        self._query = AuditQuery()
         self._deadline_s = rules.request_deadline_s
 
     async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        selection = AuditQuery.parse(request, principal_of(request.scope).tenant)
+        selection = self._query.parse(request, principal_of(request.scope).tenant)
         async with deadline(self._deadline_s):
             entries = await self._store.audit(selection)
         is_full = len(entries) == selection.limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 
 from litestar import Request
@@ -10,11 +11,12 @@ from litestar.types import ASGIApp
 
 from notifier.api.auth.access import principal_of
 from notifier.api.auth.gate import Gate
-from notifier.api.http.body import BodyLimit, read_body
+from notifier.api.http.body import media_type_of, read_body, submit_body_limit
 from notifier.api.http.held_bytes import HeldBytes
 from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.query import Query
 from notifier.api.http.raw_response import json_response
+from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED
 from notifier.api.requests import WHOLE_BODY
 from notifier.api.responses import Blob
 from notifier.api.rules import AddressKind, ApiRules
@@ -42,17 +44,14 @@ class BlobRoutes:
         self._blobs = blobs
         self._held = held
         self._in_flight = InFlightLimit(rules.max_in_flight)
-        self._limit = BodyLimit(
-            max_bytes=rules.max_attachment_bytes,
-            timeout_s=rules.body_timeout_s,
-            detail=rules.size_limits_text,
-            free_bytes=_FREE_BYTES,
+        self._limit = replace(
+            submit_body_limit(rules, rules.max_attachment_bytes), free_bytes=_FREE_BYTES
         )
 
     async def upload(self, request: Request[Any, Any, Any]) -> ASGIApp:
         tenant = await self._tenant(request)
         content_type = request.headers.get("content-type", _UNKNOWN_TYPE)[:_MAX_TYPE_LENGTH]
-        is_mail = content_type.partition(";")[0].strip().lower() == MAIL_TYPE
+        is_mail = media_type_of(request) == MAIL_TYPE
         with self._in_flight, self._held.request() as held:
             data = await read_body(request, self._limit, held)
             if is_mail:
@@ -71,7 +70,7 @@ class BlobRoutes:
             return principal.tenant
         tenant = DEFAULT_TENANT if named is None else named
         if await self._gate.unknown_tenants(principal, {tenant}):
-            raise InvalidNotification("?tenant", "a tenant that exists: PUT /v1/tenants/NAME")
+            raise InvalidNotification("?tenant", KNOWN_TENANT_EXPECTED)
         return tenant
 
 

@@ -18,13 +18,14 @@ from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import RawResponse, json_response
+from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED, checked_tenant
 from notifier.api.rules import ApiRules
 from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.domain import keys
 from notifier.domain.credentials import ENTROPY_BYTES, KEY_ID, KeyId, Mode, new_credential
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.keys import MAX_KEYS, NewKey
-from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
+from notifier.domain.tenants import TenantId
 from notifier.ports.keys import AccessStore, KeyRefusal
 
 KEYS: Final = "/v1/keys"
@@ -57,7 +58,7 @@ class KeyRoutes:
         await self._read_keys()
         match made:
             case KeyRefusal.UNKNOWN_TENANT:
-                raise InvalidNotification("tenant", "a tenant that exists: PUT /v1/tenants/NAME")
+                raise InvalidNotification("tenant", KNOWN_TENANT_EXPECTED)
             case KeyRefusal.TOO_MANY:
                 raise RequestRefused(
                     ProblemType.IN_USE.problem(f"There are {MAX_KEYS} keys. Revoke one first.")
@@ -118,10 +119,7 @@ def _check_expiry(expires_at: datetime | None) -> None:
 
 def _tenant(requested: KeyRequest, principal: Principal) -> TenantId | None:
     """A deployment key makes keys for any tenant, another one for its own."""
-    try:
-        named = None if requested.tenant is None else tenant_id(requested.tenant)
-    except ValueError as error:
-        raise InvalidNotification("tenant", TENANT_NAME_EXPECTED) from error
+    named = None if requested.tenant is None else checked_tenant(requested.tenant)
     if principal.tenant is None:
         return named
     if named not in {None, principal.tenant}:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 import msgspec
 from litestar import Request
@@ -15,7 +13,7 @@ from litestar.types import ASGIApp
 
 from notifier.api.auth.access import Principal, principal_of, scope_missing, seen_by, view_of
 from notifier.api.auth.gate import Gate
-from notifier.api.http.body import BodyLimit, read_json_body
+from notifier.api.http.body import read_json_body, submit_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.held_bytes import HeldBytes
 from notifier.api.http.in_flight_limit import InFlightLimit
@@ -24,6 +22,9 @@ from notifier.api.http.problems import RequestRefused, as_refusal, batch_refusal
 from notifier.api.http.public_address import PublicAddress
 from notifier.api.http.query import ListQuery, next_cursor, parse_include
 from notifier.api.http.raw_response import json_response
+from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED
+from notifier.api.http.turns import in_turns
+from notifier.api.http.uuids import canonical_uuid
 from notifier.api.responses import (
     Accepted,
     BatchRefusal,
@@ -72,11 +73,8 @@ NOTIFICATION_FILTERS: Final = ("status", "tenant", *FAILURE_FILTERS)
 LOOKUP_FILTERS: Final = ("tag", "recipient", "reference", "metadata", "q")
 _CONTENT: Final = "content"
 _INCLUDE: Final = parse_include(_CONTENT)
-_CANONICAL_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 REPLAYED: Final = (b"idempotent-replayed", b"true")
 """The header of a response to a request that stored nothing because earlier ones had."""
-_MAX_TURN_S: Final = 0.01
-"""How long items of a batch are validated before other requests get a turn on the loop."""
 
 
 class _Repeated(NamedTuple):
@@ -123,11 +121,11 @@ class NotificationRoutes:
         self._submits_in_flight = InFlightLimit(rules.max_in_flight)
         self._batches_in_flight = InFlightLimit(rules.max_batches_in_flight)
         self._large_bodies = asyncio.Semaphore(1)
-        self._submit_limit = _body_limit(rules, rules.max_body_bytes)
+        self._submit_limit = submit_body_limit(rules, rules.max_body_bytes)
         self._request_limit = replace(
-            _body_limit(rules, rules.max_single_bytes), free_bytes=rules.max_body_bytes
+            submit_body_limit(rules, rules.max_single_bytes), free_bytes=rules.max_body_bytes
         )
-        self._batch_limit = _body_limit(rules, rules.max_batch_bytes)
+        self._batch_limit = submit_body_limit(rules, rules.max_batch_bytes)
 
     async def submit(self, request: Request[Any, Any, Any]) -> ASGIApp:
         sender = self._sender(request)
@@ -274,15 +272,10 @@ class NotificationRoutes:
     async def _validate_items(
         self, raws: Sequence[bytes], sender: Sender, keys: RequestKeys
     ) -> list[_Valid]:
-        time = asyncio.get_running_loop().time
-        items: list[_Valid] = []
-        turn_ends_at = time() + _MAX_TURN_S
-        for number, raw in enumerate(raws):
-            items.append(self._validate_item(raw, sender, keys, number))
-            if time() > turn_ends_at:
-                await asyncio.sleep(0)
-                turn_ends_at = time() + _MAX_TURN_S
-        return items
+        return [
+            self._validate_item(raw, sender, keys, number)
+            async for number, raw in in_turns(enumerate(raws))
+        ]
 
     async def _without_unknown_tenants(
         self, items: Sequence[_Valid], sender: Principal
@@ -327,7 +320,7 @@ class NotificationRoutes:
         template = new.template
         if isinstance(reply, Replayed) and template is not None:
             # The earlier one may have another version.
-            view = await self._reader.get(reply.id, view=View(new.tenant, _mode_of(new)))
+            view = await self._reader.get(reply.id, view=View(new.tenant, new.mode))
             template = template if view is None else view.template
         return _accepted(new, reply, template)
 
@@ -377,46 +370,36 @@ def _tenant_of(item: _Valid) -> TenantId | None:
     return None if isinstance(item, BatchRefusal) else _new_of(item).tenant
 
 
-def _mode_of(new: NewNotification) -> Mode:
-    return Mode.TEST if new.test_channel else Mode.LIVE
-
-
 def _unknown_tenant() -> InvalidNotification:
-    return InvalidNotification("tenant", "a tenant that exists: PUT /v1/tenants/NAME")
-
-
-def _body_limit(rules: ApiRules, max_bytes: int) -> BodyLimit:
-    return BodyLimit(
-        max_bytes=max_bytes, timeout_s=rules.body_timeout_s, detail=rules.size_limits_text
-    )
+    return InvalidNotification("tenant", KNOWN_TENANT_EXPECTED)
 
 
 def _parse_id(text: str) -> NotificationId:
-    if not _CANONICAL_UUID.fullmatch(text):
+    id_ = canonical_uuid(text)
+    if id_ is None:
         raise NotFound
-    return NotificationId(UUID(text))
+    return NotificationId(id_)
 
 
 def _accepted(
     new: NewNotification, reply: Status | Suppressed | Replayed, template: str | None
 ) -> Accepted:
-    accepted = Accepted(
-        id=new.id,
-        status=Status.SUPPRESSED,
-        queue=str(new.queue),
-        segments=msgspec.UNSET if new.segments is None else new.segments,
-        template=msgspec.UNSET if template is None else template,
-    )
+    reason: str | None = None
     match reply:
         case Replayed(id=id_, status=status, reason=reason):
-            accepted.id, accepted.status = id_, status
-            if reason is not None:
-                accepted.reason = reason
+            pass
         case Suppressed(reason=reason):
-            accepted.reason = reason
+            id_, status = new.id, Status.SUPPRESSED
         case status:
-            accepted.status = status
-    return accepted
+            id_ = new.id
+    return Accepted(
+        id=id_,
+        status=status,
+        queue=str(new.queue),
+        segments=msgspec.UNSET if new.segments is None else new.segments,
+        reason=msgspec.UNSET if reason is None else reason,
+        template=msgspec.UNSET if template is None else template,
+    )
 
 
 def _refusal(replies: Sequence[Reply | Refusal], *, are_all: bool) -> RequestRefused:

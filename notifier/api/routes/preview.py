@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from litestar import Request
 from litestar.types import ASGIApp
 
 from notifier.api.auth.access import principal_of
-from notifier.api.http.body import BodyLimit, read_json_body
+from notifier.api.http.body import read_json_body, submit_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.raw_response import json_response
 from notifier.api.requests import Content
 from notifier.api.rules import ApiRules
+from notifier.api.submission.content import is_given
 from notifier.api.submission.validation import Sender, SubmitValidator
 from notifier.api.templating.documents import Preview
 from notifier.api.templating.filling import TemplateFilling, Unfilled
 from notifier.domain.notification import NewNotification
 from notifier.domain.templates import TEXT_PARTS
 from notifier.domain.text_segments import encoding_of
-
-_NOTHING: Final = frozenset({b"", b"null"})
 
 
 class PreviewRoutes:
@@ -33,11 +32,7 @@ class PreviewRoutes:
         self._validator = SubmitValidator(rules)
         self._deadline_s = rules.request_deadline_s
         self._in_flight = InFlightLimit(rules.max_in_flight)
-        self._limit = BodyLimit(
-            max_bytes=rules.max_body_bytes,
-            timeout_s=rules.body_timeout_s,
-            detail=rules.size_limits_text,
-        )
+        self._limit = submit_body_limit(rules, rules.max_body_bytes)
 
     async def preview(self, request: Request[Any, Any, Any]) -> ASGIApp:
         with self._in_flight:
@@ -53,10 +48,10 @@ class PreviewRoutes:
 
 def _preview(new: NewNotification, content: Content, locale: str | None) -> Preview:
     texts = [text for name in TEXT_PARTS if (text := getattr(content, name)) is not None]
-    data = content.data if bytes(content.data) not in _NOTHING else None
+    data = content.data if is_given(content.data) else None
     is_text = new.segments is not None
     return Preview(
-        channel=new.test_channel or new.queue.channel,
+        channel=new.channel,
         recipient=new.recipient,
         template=new.template,
         locale=locale,

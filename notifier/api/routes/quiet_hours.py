@@ -14,6 +14,7 @@ from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import json_response
+from notifier.api.http.tenant_names import checked_tenant
 from notifier.api.requests import QuietHoursRequest
 from notifier.api.responses import DeletedQuietHours, QuietHours
 from notifier.api.rules import ApiRules
@@ -26,7 +27,7 @@ from notifier.domain.quiet_hours import (
     is_time_zone,
     quiet_hours,
 )
-from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
+from notifier.domain.tenants import TenantId
 from notifier.ports.controls import QuietHoursStore
 from notifier.ports.heartbeat import FeatureCheck
 
@@ -87,10 +88,7 @@ def _check(requested: QuietHoursRequest) -> None:
 
 
 def _tenant(request: Request[Any, Any, Any]) -> TenantId:
-    try:
-        return tenant_id(str(request.path_params["tenant"]))
-    except ValueError as error:
-        raise InvalidNotification("tenant", TENANT_NAME_EXPECTED) from error
+    return checked_tenant(str(request.path_params["tenant"]))
 
 
 def _not_found(detail: str) -> RequestRefused:

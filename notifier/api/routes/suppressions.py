@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 from codecs import BOM_UTF8
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID
 
 from litestar import Request
 from litestar.types import ASGIApp, Scope
@@ -21,11 +17,12 @@ from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused, problem_of
 from notifier.api.http.query import PAGING_PARAMETERS, SuppressionQuery, next_cursor
 from notifier.api.http.raw_response import RawResponse, json_response
-from notifier.api.rules import AddressKind, ApiRules
-from notifier.api.submission.addresses import checked_recipient
+from notifier.api.http.turns import in_turns
+from notifier.api.http.uuids import canonical_uuid
+from notifier.api.rules import ApiRules
 from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
-from notifier.api.submission.email_fields import checked_mailbox
-from notifier.api.suppressions.csv_rows import CsvRow, read_rows
+from notifier.api.submission.email_fields import checked_address
+from notifier.api.suppressions.csv_rows import read_rows
 from notifier.api.suppressions.documents import (
     ImportedSuppressions,
     RowProblem,
@@ -51,9 +48,6 @@ SUPPRESSION_FILTERS: Final = ("channel", "recipient", "topic", "reason")
 SUPPRESSION_PARAMETERS: Final = (*SUPPRESSION_FILTERS, *PAGING_PARAMETERS)
 MAX_CSV_BYTES: Final = 4 * 1024 * 1024
 _REQUEST: Final = BodyDecoder(SuppressionRequest)
-_ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_MAX_TURN_S: Final = 0.01
-"""How long rows are checked before other requests get a turn on the loop."""
 
 
 class SuppressionRoutes:
@@ -64,10 +58,10 @@ class SuppressionRoutes:
     ) -> None:
         self._store = store
         self._suppressor = suppressor
-        self._rules = rules
+        self._channels = rules.submit_channels
         # Whoever adds the first one waits: see SuppressionStore.add.
         self._deadline_s = rules.request_deadline_s + UNKNOWN_FOR_S
-        self._query = SuppressionQuery(rules.submit_channels)
+        self._query = SuppressionQuery(self._channels)
         self._limit = BodyLimit(
             max_bytes=MAX_CSV_BYTES,
             timeout_s=rules.body_timeout_s,
@@ -94,10 +88,10 @@ class SuppressionRoutes:
         return json_response(Suppression.of(stored), status=201 if is_new else 200)
 
     async def delete(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        text = str(request.path_params["suppression"])
+        id_ = canonical_uuid(str(request.path_params["suppression"]))
         scope, author = _scope_of(request.scope), author_of(request.scope)
         async with deadline(self._deadline_s):
-            is_gone = _ID.fullmatch(text) and await self._store.remove(scope, UUID(text), author)
+            is_gone = id_ is not None and await self._store.remove(scope, id_, author)
         if not is_gone:
             problem = ProblemType.NOT_FOUND.problem("There is no suppression with this id.")
             raise RequestRefused(problem)
@@ -108,7 +102,7 @@ class SuppressionRoutes:
     ) -> ImportedSuppressions:
         new: list[NewSuppression] = []
         problems: list[RowProblem] = []
-        async for row in _in_turns(read_rows(body)):
+        async for row in in_turns(read_rows(body)):
             try:
                 if isinstance(row.request, InvalidNotification):
                     raise row.request
@@ -124,9 +118,9 @@ class SuppressionRoutes:
 
     def _checked(self, request: SuppressionRequest) -> NewSuppression:
         """Returns the suppression. Raises InvalidNotification."""
-        rules = self._rules.submit_channels.get(request.channel)
+        rules = self._channels.get(request.channel)
         if rules is None:
-            raise InvalidNotification("channel", f"one of {', '.join(self._rules.submit_channels)}")
+            raise InvalidNotification("channel", f"one of {', '.join(self._channels)}")
         if request.topic is not None and not is_topic(request.topic):
             raise InvalidNotification("topic", TOPIC_EXPECTED)
         if CONTROL_CHARACTER.search(request.note):
@@ -135,7 +129,8 @@ class SuppressionRoutes:
             raise InvalidNotification("expires_at", "an instant in the future")
         return NewSuppression(
             channel=request.channel,
-            recipient=_recipient(rules.address, request.recipient),
+            # In the form in which submits are compared with it.
+            recipient=recipient_identity(checked_address(rules.address, request.recipient).address),
             topic=request.topic,
             reason=SuppressionReason(request.reason),
             note=request.note,
@@ -143,25 +138,7 @@ class SuppressionRoutes:
         )
 
 
-def _recipient(kind: AddressKind, text: str) -> str:
-    """Returns the recipient in the form in which submits are compared with it."""
-    if kind is AddressKind.EMAIL and "<" in text:
-        return recipient_identity(checked_mailbox(text, "recipient").address)
-    return recipient_identity(checked_recipient(kind, text))
-
-
 def _scope_of(scope: Scope) -> SuppressionScope:
     """Returns whose suppressions they are. A deployment key works on the default tenant."""
     principal = principal_of(scope)
     return SuppressionScope(principal.tenant or DEFAULT_TENANT, principal.mode)
-
-
-async def _in_turns(rows: Iterator[CsvRow]) -> AsyncIterator[CsvRow]:
-    """Yields rows, and lets other requests have a turn in between."""
-    time = asyncio.get_running_loop().time
-    turn_ends_at = time() + _MAX_TURN_S
-    for row in rows:
-        yield row
-        if time() > turn_ends_at:
-            await asyncio.sleep(0)
-            turn_ends_at = time() + _MAX_TURN_S

@@ -15,10 +15,11 @@ from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import RawResponse, json_response
+from notifier.api.http.tenant_names import checked_tenant
 from notifier.api.rules import ApiRules
 from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.domain.errors import InvalidNotification
-from notifier.domain.tenants import DEFAULT_TENANT, TENANT_NAME_EXPECTED, TenantId, tenant_id
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.keys import TenantRefusal, TenantStore
 
 TENANTS: Final = "/v1/tenants"
@@ -70,10 +71,7 @@ class TenantRoutes:
 
 
 def _named(request: Request[Any, Any, Any]) -> TenantId:
-    try:
-        tenant = tenant_id(str(request.path_params["tenant"]))
-    except ValueError as error:
-        raise InvalidNotification("tenant", TENANT_NAME_EXPECTED) from error
+    tenant = checked_tenant(str(request.path_params["tenant"]))
     if tenant == DEFAULT_TENANT:
         raise InvalidNotification("tenant", "another name: the default tenant always exists")
     return tenant

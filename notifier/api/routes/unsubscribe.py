@@ -26,6 +26,7 @@ from notifier.api.http.body import (
 from notifier.api.http.deadline import deadline
 from notifier.api.http.raw_response import RawResponse
 from notifier.api.rules import ApiRules
+from notifier.delivery.unsubscribe_links import UNSUBSCRIBE_PATH
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.unsubscribing import Unsubscribe
 from notifier.ports.suppressions import (
@@ -36,7 +37,7 @@ from notifier.ports.suppressions import (
     WaitingSuppressor,
 )
 
-UNSUBSCRIBE: Final = "/v1/unsubscribe/{token:str}"
+UNSUBSCRIBE: Final = f"{UNSUBSCRIBE_PATH}/{{token:str}}"
 _MAX_BODY_BYTES: Final = 8192
 _HEADERS: Final = (
     *FORM_HEADERS,

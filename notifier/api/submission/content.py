@@ -43,7 +43,7 @@ def check_content(kind: AddressKind, content: Content) -> None:
         return
     names = _REQUIRED_PARTS[kind]
     parts = [getattr(content, name) for name in names]
-    if not any(_is_given(part) and part for part in parts):
+    if not any(is_given(part) and part for part in parts):
         field = f"content.{names[0]}" if len(names) == 1 else "content"
         raise InvalidNotification(field, f"a non-empty {' or '.join(names)}")
     if content.subject and CONTROL_CHARACTER.search(content.subject):
@@ -55,7 +55,7 @@ def _check_only_mime(content: Content, mime: str) -> None:
         raise InvalidNotification(f"content.{MIME}", BLOB_ID_EXPECTED)
     for name in content.__struct_fields__:
         is_allowed = name in {MIME, "from_"}
-        if not is_allowed and _is_given(getattr(content, name)):
+        if not is_allowed and is_given(getattr(content, name)):
             raise InvalidNotification(
                 f"content.{name}", f"null: content.{MIME} is the whole message"
             )
@@ -84,11 +84,11 @@ def encode_content(
 
     Raises InvalidNotification if they cannot be stored.
     """
-    if _is_given(content.data):
+    if is_given(content.data):
         _check_size(content.data, "content", max_bytes)
         check_object(content.data, "content.data")
     texts = {name: getattr(content, name) for name in _TEXTS}
-    parts = {name: part for name, part in texts.items() if _is_given(part)}
+    parts = {name: part for name, part in texts.items() if is_given(part)}
     encoded = _ENCODER.encode({**parts, **others} if others else parts)
     _check_size(encoded, "content", max_bytes)
     if b"\\u0000" in encoded:
@@ -101,7 +101,7 @@ def encode_metadata(metadata: msgspec.Raw, *, max_bytes: int) -> bytes:
 
     Raises InvalidNotification if they cannot be stored.
     """
-    if not _is_given(metadata):
+    if not is_given(metadata):
         return b"{}"
     _check_size(metadata, "metadata", max_bytes)
     check_object(metadata, "metadata")
@@ -130,7 +130,7 @@ def _check_size(part: bytes | msgspec.Raw, path: str, max_bytes: int) -> None:
         raise InvalidNotification(path, f"at most {max_bytes:,} bytes of JSON")
 
 
-def _is_given(part: object) -> bool:
+def is_given(part: object) -> bool:
     """Whether a part is present and not null. Empty text counts as given."""
     if isinstance(part, msgspec.Raw):
         return bytes(part) not in {b"", b"null"}

@@ -61,6 +61,13 @@ def checked_mailbox(text: str, field: str) -> NamedAddress:
         raise InvalidNotification(field, error.expected) from error
 
 
+def checked_address(kind: AddressKind, recipient: str) -> NamedAddress:
+    """Returns the recipient, of an email also with a name. Raises InvalidNotification."""
+    if kind is AddressKind.EMAIL and "<" in recipient:
+        return checked_mailbox(recipient, "recipient")
+    return NamedAddress("", checked_recipient(kind, recipient))
+
+
 class EmailParts(NamedTuple):
     """What a content has beside its text, as it is stored, and the blobs that it refers to."""
 

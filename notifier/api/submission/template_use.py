@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from notifier.api.requests import Content, Submit
-from notifier.api.submission.content import check_object
+from notifier.api.submission.content import check_object, is_given
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.templates import (
     LOCALE_EXPECTED,
@@ -18,7 +18,6 @@ from notifier.domain.templates import (
 )
 
 _OF_TEMPLATE: Final = ("subject", "body", "html", "data", "mime")
-_NOTHING: Final = frozenset({b"", b"null"})
 _NO_VARIABLES: Final = b"{}"
 
 
@@ -34,9 +33,9 @@ def checked_ref(submit: Submit) -> TemplateRef | None:
 
 def checked_variables(submit: Submit) -> bytes:
     """Returns the variables as JSON. They need a template."""
-    variables = bytes(submit.variables)
-    if variables in _NOTHING:
+    if not is_given(submit.variables):
         return _NO_VARIABLES
+    variables = bytes(submit.variables)
     if submit.template is None:
         raise InvalidNotification("variables", "null: there is no template")
     if len(variables) > MAX_VARIABLES_BYTES:
@@ -61,6 +60,5 @@ def content_beside_template(content: Content | None) -> None:
     """Raises InvalidNotification if the content has a part that the template has."""
     for name in _OF_TEMPLATE:
         part = getattr(content, name, None)
-        is_given = bytes(part) not in _NOTHING if isinstance(part, msgspec.Raw) else bool(part)
-        if is_given:
+        if is_given(part) if isinstance(part, msgspec.Raw) else part:
             raise InvalidNotification(f"content.{name}", "null: the template has it")

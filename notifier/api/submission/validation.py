@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 from notifier.api.http.decode_errors import missing_field
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.field_by_field import DecodedFields
+from notifier.api.http.tenant_names import checked_tenant
 from notifier.api.requests import (
     MAX_COLLAPSE_KEY_LENGTH,
     MAX_TAG_LENGTH,
@@ -24,12 +25,12 @@ from notifier.api.requests import (
     Submit,
 )
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
-from notifier.api.submission.addresses import check_prefix, checked_recipient
+from notifier.api.submission.addresses import check_prefix
 from notifier.api.submission.content import check_content, encode_content, encode_metadata
 from notifier.api.submission.email_fields import (
     RECIPIENT_NAME,
     EmailParts,
-    checked_mailbox,
+    checked_address,
     sender_parts,
 )
 from notifier.api.submission.idempotency import NO_KEYS, RequestKeys, checked_key
@@ -51,7 +52,7 @@ from notifier.domain.notification import Channel, NewNotification, NotificationI
 from notifier.domain.quiet_hours import TIME_ZONE_EXPECTED, is_time_zone
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import TOPIC_EXPECTED, is_topic
-from notifier.domain.tenants import DEFAULT_TENANT, TENANT_NAME_EXPECTED, TenantId, tenant_id
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.domain.text_segments import count_segments
 
 _SUBMIT: Final = BodyDecoder(Submit)
@@ -212,12 +213,10 @@ class SubmitValidator:
 
     def _mailbox(self, submit: Submit) -> NamedAddress:
         kind = self._channel(submit).address
-        if kind is AddressKind.EMAIL and "<" in submit.recipient:
-            return checked_mailbox(submit.recipient, "recipient")
-        recipient = checked_recipient(kind, submit.recipient)
+        mailbox = checked_address(kind, submit.recipient)
         if kind is AddressKind.PHONE:
-            check_prefix(recipient, self._rules.sms_prefixes)
-        return NamedAddress("", recipient)
+            check_prefix(mailbox.address, self._rules.sms_prefixes)
+        return mailbox
 
     def _content(self, submit: Submit) -> bytes:
         return self._encoded(submit, self._parts(submit, may_inline=True).parts)
@@ -312,10 +311,7 @@ def _tenant(submit: Submit, sender: Sender) -> TenantId:
         return DEFAULT_TENANT if sender.tenant is None else sender.tenant
     if sender.tenant is not None:
         raise InvalidNotification("tenant", "no tenant: the key belongs to one")
-    try:
-        return tenant_id(submit.tenant)
-    except ValueError as error:
-        raise InvalidNotification("tenant", TENANT_NAME_EXPECTED) from error
+    return checked_tenant(submit.tenant)
 
 
 def _time_zone(submit: Submit) -> str | None:

@@ -9,13 +9,11 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from notifier.api.requests import NO_CONTROL_CHARACTERS, Instant
+from notifier.api.requests import Instant, Note, TopicName
 from notifier.api.responses import Problem
 from notifier.domain import suppressions
 
-TopicName = Annotated[str, Meta(extra_json_schema={"pattern": r"^[a-z][a-z0-9_-]{0,63}$"})]
 GivenReason = Literal["manual", "bounce", "complaint", "unsubscribe", "gone"]
-Note = Annotated[str, Meta(max_length=300, extra_json_schema={"pattern": NO_CONTROL_CHARACTERS})]
 
 
 class SuppressionRequest(msgspec.Struct, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ import msgspec
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.json_checks import find_unstorable
 from notifier.api.rules import AddressKind, ChannelRules
-from notifier.api.submission.content import check_object
+from notifier.api.submission.content import check_object, is_given
 from notifier.api.templating.documents import ChannelParts
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.templates import (
@@ -66,7 +66,7 @@ def checked_template(body: bytes, channels: Mapping[str, ChannelRules]) -> Check
                 locales.setdefault(locale, {})[channel] = texts
             except InvalidNotification as error:
                 faults += [error, *error.others]
-    if _is_given(document.schema):
+    if is_given(document.schema):
         check_object(document.schema, "schema")
     if faults:
         raise InvalidNotification.of(faults)
@@ -113,7 +113,7 @@ def _texts(
             ]
         ) from error
     names = ChannelParts.__struct_fields__
-    given = {name: part for name in names if _has(part := getattr(parts, name))}
+    given = {name: part for name in names if is_given(part := getattr(parts, name))}
     if faults := _part_faults(rules.address, given, path):
         raise InvalidNotification.of(faults)
     return given
@@ -142,17 +142,9 @@ def _part_faults(
     return faults
 
 
-def _has(part: object) -> bool:
-    return _is_given(part) if isinstance(part, msgspec.Raw) else part is not None
-
-
-def _is_given(raw: msgspec.Raw) -> bool:
-    return bytes(raw) not in {b"", b"null"}
-
-
 def _encoded(document: _Document, locales: Mapping[str, object]) -> bytes:
     parts: dict[str, object] = {"default_locale": document.default_locale, "locales": locales}
-    if _is_given(document.schema):
+    if is_given(document.schema):
         parts["schema"] = document.schema
     # Decoded once more, so that white space inside data and schema makes no new version.
     return msgspec.json.encode(msgspec.json.decode(msgspec.json.encode(parts)), order="sorted")

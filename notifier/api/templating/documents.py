@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from notifier.api.requests import Instant, JsonObject, OptionalObject, Text
+from notifier.api.requests import Instant, JsonObject, NullableObject, OptionalObject, Text
 from notifier.domain.templates import LOCALE, MAX_LOCALES, TEMPLATE_NAME
 from notifier.ports.templates import TemplateSummary
 
@@ -102,9 +102,7 @@ class Preview(msgspec.Struct):
     subject: str | None
     body: str | None
     html: str | None
-    data: Annotated[
-        object, Meta(extra_json_schema={"type": ["object", "null"], "additionalProperties": True})
-    ]
+    data: NullableObject
     headers: dict[str, str] | None
     size_bytes: int
     segments: int | None

@@ -18,7 +18,6 @@ from notifier.delivery.templates import (
     TemplatedContent,
     encode_templated,
     encoded_parts,
-    rendered_or_fault,
 )
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import features_of
@@ -30,6 +29,7 @@ from notifier.domain.templates import (
     TemplateFault,
     TemplateRef,
     TemplateVersion,
+    text_fault,
 )
 from notifier.domain.tenants import TenantId
 from notifier.domain.text_segments import count_segments
@@ -140,10 +140,9 @@ class TemplateFilling:
         rendered = await self._renderer.render(job)
         if not isinstance(rendered, Mapping):
             raise InvalidNotification.of([_field_of(fault, version.ref) for fault in rendered])
-        parts = rendered_or_fault(rendered, self._max_bytes)
-        if isinstance(parts, TemplateFault):
-            raise _field_of(parts, version.ref)
-        return parts
+        if fault := text_fault(rendered, self._max_bytes):
+            raise _field_of(fault, version.ref)
+        return rendered
 
     def _content(self, unfilled: Unfilled, parts: Parts) -> Content:
         """Returns the whole content. It must be what a submit without template may have."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from notifier.domain.controls import (
-    HOLD_KINDS,
     BreakerState,
     Controls,
     ScopeKind,
     SendPermission,
+    is_configured,
 )
 from notifier.domain.errors import StoreError
 from notifier.domain.holds import Holds
@@ -185,14 +185,12 @@ class QueueGates:
 
     def is_configured(self, scope: Scope) -> bool:
         """Whether the settings have the queue, channel or provider of a pause."""
-        if scope.kind in HOLD_KINDS:
-            return True
         names: Mapping[ScopeKind, Collection[str]] = {
             ScopeKind.QUEUE: {str(queue) for queue in self.queues},
             ScopeKind.CHANNEL: self.providers.keys(),
             ScopeKind.PROVIDER: self.provider_names,
         }
-        return scope.name in names[scope.kind]
+        return is_configured(scope, names)
 
     def review(self) -> None:
         """Compute all permissions and call the listeners if one has changed."""

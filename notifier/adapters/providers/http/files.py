@@ -27,8 +27,10 @@ def content_with_files(envelope: Envelope) -> Mapping[str, object]:
 
 
 def _with_data(file: object, files: Mapping[str, bytes]) -> object:
-    data = files.get(str(file.get("blob"))) if isinstance(file, dict) else None
-    return {**file, "data": _base64(data)} if isinstance(file, dict) and data is not None else file
+    if not isinstance(file, dict):
+        return file
+    data = files.get(str(file.get("blob")))
+    return file if data is None else {**file, "data": _base64(data)}
 
 
 def _base64(data: bytes) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from notifier.adapters.providers.smtp.addresses import Mailbox, Unsendable
 from notifier.adapters.providers.smtp.mail_text import Lines, MailText
-from notifier.adapters.providers.smtp.message import given_headers
+from notifier.adapters.providers.smtp.message import file_of, given_headers
 from notifier.domain.blobs import MIME
 from notifier.domain.whole_mail import parse_mail
 from notifier.ports.provider import Envelope
@@ -30,9 +30,7 @@ def is_whole(content: Mapping[str, object]) -> bool:
 
 def compose_whole(envelope: Envelope, domain: str, at: datetime) -> Whole:
     """Return the mail. Adds a Date and a Message-ID where it has none. Raises Unsendable."""
-    data = envelope.files.get(str(envelope.content[MIME]))
-    if data is None:
-        raise Unsendable("blob_missing", "the mail was not loaded")
+    data = file_of(envelope, str(envelope.content[MIME]))
     # Those of an email with a topic: its links to unsubscribe.
     headers = given_headers(envelope.content)
     try:
