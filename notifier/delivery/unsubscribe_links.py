@@ -94,8 +94,6 @@ class UnsubscribeLinks:
         )
         token = signer.sign(Purpose.UNSUBSCRIBE, wish.payload())
         content = _decode(item.content)
-        if "mime" in content:  # a whole mail has its own headers
-            return item
         given = content.get("headers") or {}
         content["headers"] = {
             **{name: value for name, value in given.items() if name.lower() not in _OWN},

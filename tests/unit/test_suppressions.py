@@ -162,6 +162,17 @@ async def test_an_email_with_a_topic_gets_both_headers_in_place_of_the_callers()
     assert len(f"List-Unsubscribe: {headers['List-Unsubscribe']}") < 998
 
 
+async def test_a_whole_mail_with_a_topic_gets_both_headers_too() -> None:
+    content = json.dumps({"mime": "sha256:" + "0" * 64}).encode()
+    (mail,) = await links(FixedSuppressions()).apply(
+        [replace(a_notification(content=content), topic="news")]
+    )
+    assert list(json.loads(mail.content)["headers"]) == [
+        "List-Unsubscribe",
+        "List-Unsubscribe-Post",
+    ]
+
+
 async def test_other_notifications_stay_as_they_are() -> None:
     items = [
         a_notification(),
