@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
-from benchmarks.bench.children import run_to_end
-from benchmarks.bench.submitting import CONNECTIONS, SCRIPT
+from benchmarks.bench.submitting import SCRIPT, wrk
+from benchmarks.prove.processors import cpu_s
 from harness.stack import Place, running_stack
 from harness.system import System, running_system, urls
 
@@ -72,7 +70,7 @@ def _measure_place(place: Place, folder: Path, rounds: int) -> Mapping[str, list
         found: dict[str, list[Span]] = {kind: [] for kind in targets}
         for _ in range(rounds):
             for kind, (system, key) in targets.items():
-                found[kind].append(_wrk(folder, system, key))
+                found[kind].append(_span(folder, system, key))
     return found
 
 
@@ -89,25 +87,13 @@ def _key(system: System, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _cpu_s(pid: int) -> float:
-    """The processor time that a process has used."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _wrk(folder: Path, system: System, key: str) -> Span:
-    url, pid = system.api_url, system.children[0].pid
-    script = folder / "submit.lua"
+def _span(folder: Path, system: System, key: str) -> Span:
+    script, pid = folder / "submit.lua", system.children[0].pid
     line = f'wrk.headers["Authorization"] = "Bearer {key}"\n' if key else ""
     script.write_text(SCRIPT.read_text() + line)
-    how = ["-t1", f"-c{CONNECTIONS}", f"-d{SPAN_S}s", "--timeout", "10s", "-s", str(script)]
-    before_s = _cpu_s(pid)
-    said = run_to_end(["wrk", *how, f"{url}/v1/notifications"], {}, SPAN_S + 30)
-    seen = json.loads(said.splitlines()[-1])
-    if seen["errors"]:
-        raise RuntimeError(f"{seen['errors']} of {seen['requests']} were not answered with 202")
-    count = seen["requests"]
-    return Span(count / seen["duration_us"] * 1e6, (_cpu_s(pid) - before_s) / count)
+    before_s = cpu_s(pid)
+    seen = wrk(system.api_url, SPAN_S, script)
+    return Span(seen["per_s"], (cpu_s(pid) - before_s) / seen["requests"])
 
 
 if __name__ == "__main__":

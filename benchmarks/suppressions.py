@@ -8,8 +8,6 @@ suppressions and reads lists beside 1,000,000 notifications.
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +20,7 @@ from typing import Final
 import aiohttp
 import asyncpg
 
+from benchmarks.bench.submitting import SCRIPT, wrk
 from harness.system import System, running_system, urls
 from notifier.adapters.postgres.migrate import migrate
 from notifier.domain.credentials import Mode
@@ -30,13 +29,19 @@ from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.embedded.postgres import PostgresServer, running_postgres
 
 ROUNDS: Final = 5
+WARM_S: Final = 2
 SPAN_S: Final = 3
 SUPPRESSIONS: Final = 1_000_000
 IMPORTED: Final = 100_000
 STORED: Final = 1_000_000
 READS: Final = 200
-SCRIPT: Final = Path(__file__).with_name("suppressed.lua")
 NO_BROKER: Final = "amqp://guest:guest@127.0.0.1:1/"
+REQUEST: Final = """
+local before = '{"channel":"email","priority":"medium","recipient":"reader-'
+local after = '@example.com","content":{"subject":"Hello","body":"It works."}}'
+function request() return wrk.format(nil, nil, nil, before .. math.random(1000000) .. after) end
+"""
+"""Makes submit.lua write to a million recipients, of whom none is suppressed."""
 VARIANTS: Final[Mapping[str, Mapping[str, object]]] = {
     "nothing": {},
     "suppressions": {},
@@ -47,7 +52,7 @@ SUPPRESS: Final = """
                               created_at, pass_at)
     SELECT gen_random_uuid(), gen_random_uuid(), '', 'live', 'email', '', 'gone-' || n, 'bounce',
            '', now() - interval '1 hour', NULL
-    FROM generate_series(1, 1000000) AS n"""
+    FROM generate_series(1, $1::integer) AS n"""
 FILL: Final = """
     INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata, tag)
     SELECT id, now(), now() + interval '1 hour', 'email.low', recipient, '{}', '{}', 'sale'
@@ -77,7 +82,9 @@ def main() -> None:
         asyncio.run(_suppress_many(server.url("variant_1")))
         for system in systems.values():
             system.start_api()
-        _compare_submits(systems)
+        script = Path(folder, "submit.lua")
+        script.write_text(SCRIPT.read_text() + REQUEST)
+        _compare_submits(systems, script)
         _import(systems["nothing"], Path(folder, "suppressed.csv"))
         asyncio.run(_read_lists(server.url("variant_2"), systems["lookups of recipients"]))
 
@@ -93,28 +100,28 @@ def _system(
         yield system
 
 
-async def _execute(url: str, statement: str) -> None:
+async def _execute(url: str, statement: str, *values: object) -> None:
     connection = await asyncpg.connect(url)
-    await connection.execute(statement)
+    await connection.execute(statement, *values)
     await connection.close()
 
 
 async def _suppress_many(url: str) -> None:
     """Store suppressions of other recipients. Random hashes cost as much as real ones."""
     began = time.monotonic()
-    await _execute(url, SUPPRESS)
+    await _execute(url, SUPPRESS, SUPPRESSIONS)
     await _execute(url, "VACUUM (ANALYZE) suppressions")
     print(f"{SUPPRESSIONS:,} suppressions stored in {time.monotonic() - began:.0f} s", flush=True)
 
 
-def _compare_submits(systems: Mapping[str, System]) -> None:
+def _compare_submits(systems: Mapping[str, System], script: Path) -> None:
     for system in systems.values():
-        _wrk(system, 2)
+        wrk(system.api_url, WARM_S, script)
     rates: dict[str, list[float]] = {name: [] for name in systems}
     for number in range(ROUNDS):
         names = list(systems) if number % 2 else list(systems)[::-1]
         for name in names:
-            rates[name].append(_wrk(systems[name], SPAN_S))
+            rates[name].append(wrk(systems[name].api_url, SPAN_S, script)["per_s"])
     first = rates[next(iter(systems))]
     for name, found in rates.items():
         ratios = sorted(rate / of for rate, of in zip(found, first, strict=True))
@@ -122,20 +129,6 @@ def _compare_submits(systems: Mapping[str, System]) -> None:
             f"{name:>22}: {median(found):6,.0f} submits/s, ratio {median(ratios):.3f} "
             f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
         )
-
-
-def _wrk(system: System, span_s: int) -> float:
-    command = ["wrk", "-t1", "-c64", f"-d{span_s}s", "-s", str(SCRIPT)]
-    done = subprocess.run(
-        [*command, f"{system.api_url}/v1/notifications"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    seen = json.loads(done.stdout.splitlines()[-1])
-    if seen["others"]:
-        sys.exit(f"{seen['others']} of {seen['requests']} submits were not answered with 202")
-    return float(seen["requests"]) / float(seen["duration_us"]) * 1e6
 
 
 def _import(system: System, file: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.notification import Claimed
-from notifier.ports.store import Orphan, OrphanDecision
+from notifier.ports.store import ClaimRequest, Orphan, OrphanDecision
 from tests.builders import claim_request, due_ranges, row_pointer
 
 if TYPE_CHECKING:
@@ -51,6 +51,12 @@ RETRY: Final = """
     RETURNING id
 """
 """Sends the notifications of $1 again that have ended; returns the ids of those."""
+DAYS: Final = """
+    SELECT array_agg(right(c.relname, 8) ORDER BY c.relname)
+    FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
+    WHERE inhparent = $1::text::regclass
+"""
+"""The days that the table $1 has a partition for, the oldest first."""
 SESSIONS_THAT_WAIT_FOR_A_LOCK: Final = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -78,6 +84,13 @@ async def claim_all(store: PostgresStore, pointers: Sequence[Pointer]) -> Sequen
     """Claim rows; return those that were claimed."""
     replies = await store.claim([claim_request(pointer) for pointer in pointers])
     return [reply for reply in replies if isinstance(reply, Claimed)]
+
+
+async def claim_new(store: PostgresStore, item: NewNotification) -> Claimed:
+    """Claim a notification for the first time."""
+    (claimed,) = await store.claim([ClaimRequest(id=item.id, claim=0)])
+    assert isinstance(claimed, Claimed)
+    return claimed
 
 
 def decision(

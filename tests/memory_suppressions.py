@@ -28,7 +28,6 @@ class MemorySuppressions:
     def __init__(self) -> None:
         self.stored: dict[UUID, Suppression] = {}
         self.scopes: dict[UUID, SuppressionScope] = {}
-        self.authors: list[Author] = []
         self.suppressed: list[UUID] = []
         self.wishes: dict[str, Unsubscribe] = {}
         self.error: Exception | None = None
@@ -36,8 +35,8 @@ class MemorySuppressions:
     async def add(
         self, scope: SuppressionScope, new: Sequence[NewSuppression], author: Author
     ) -> Sequence[AddedSuppression]:
+        del author
         self._raise_error()
-        self.authors.append(author)
         return [self._added(scope, each) for each in new]
 
     async def suppressions(self, selection: SuppressionFilter) -> SuppressionPage:
@@ -59,8 +58,8 @@ class MemorySuppressions:
         id: UUID,  # noqa: A002 the port's word
         author: Author,
     ) -> bool:
+        del author
         self._raise_error()
-        self.authors.append(author)
         return self.scopes.get(id) == scope and self.stored.pop(id, None) is not None
 
     async def unsubscribe(self, wish: Unsubscribe) -> UUID:

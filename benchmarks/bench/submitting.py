@@ -28,9 +28,9 @@ class Void(Exception):
 def single(servers: Servers, system: Contender, processes: int) -> Figures:
     with servers.place(system.default_queue_type) as place:
         url = system.serve(place, Manning(), processes)
-        _wrk(url, WARM_S)
+        wrk(url, WARM_S)
         before = _settled(place, system)
-        figures = _wrk(url, SPAN_S)
+        figures = wrk(url, SPAN_S)
         place.children.check()
         stored = _settled(place, system) - before
     if not all_kept(figures["requests"], stored):
@@ -54,8 +54,9 @@ def _settled(place: Place, system: Contender) -> int:
     return seen
 
 
-def _wrk(url: str, span_s: int) -> Figures:
-    how = ["-t1", f"-c{CONNECTIONS}", f"-d{span_s}s", "--timeout", "10s", "-s", str(SCRIPT)]
+def wrk(url: str, span_s: int, script: Path = SCRIPT) -> Figures:
+    """Submit to the API at this URL. Raises Void if a response is not a 202."""
+    how = ["-t1", f"-c{CONNECTIONS}", f"-d{span_s}s", "--timeout", "10s", "-s", str(script)]
     said = run_to_end(["wrk", *how, f"{url}/v1/notifications"], {}, span_s + 30)
     seen = json.loads(said.splitlines()[-1])
     if seen["errors"] or not seen["requests"]:

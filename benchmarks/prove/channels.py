@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from math import inf
-from pathlib import Path
 from random import Random
 from typing import Final
 from uuid import UUID
 
 from benchmarks.prove.metrics import series
+from benchmarks.prove.processors import cpu_s
 from harness.client import open_client, submit_body
 from harness.figure import Figure
 from harness.judge import first_calls, percentile, waits
@@ -159,16 +158,10 @@ async def _start(*children: Child) -> float:
 
 async def _cores(*children: Child) -> Sequence[float]:
     """Return the processor time that each uses per second while it is idle."""
-    before, began = [_cpu_s(child) for child in children], time.monotonic()
+    before, began = [cpu_s(child.pid) for child in children], time.monotonic()
     await asyncio.sleep(IDLE_S)
     span_s = time.monotonic() - began
-    return [(_cpu_s(child) - was) / span_s for child, was in zip(children, before, strict=True)]
-
-
-def _cpu_s(child: Child) -> float:
-    """Return the processor time that a process has used, from /proc (see proc(5))."""
-    fields = Path(f"/proc/{child.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return [(cpu_s(child.pid) - was) / span_s for child, was in zip(children, before, strict=True)]
 
 
 async def _lone(run: Run, queues: Mapping[str, str]) -> Sequence[float]:

@@ -1,7 +1,8 @@
-"""The share of processor time that the whole machine uses."""
+"""Processor time: the share that the whole machine uses, and what one process has used."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -24,3 +25,9 @@ class Ticks:
     def busy_since(self, before: Ticks) -> float:
         """Return the busy share since an earlier reading, 0 to 1."""
         return 1 - (self.idle - before.idle) / (self.total - before.total)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has used, from /proc (see proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

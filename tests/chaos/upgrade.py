@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from benchmarks.prove.bulk import insert_waiting
-from harness.client import QUEUES, Client, open_client, submit_body, until
+from harness.client import QUEUES, Client, open_client, submit_body
 from harness.judge import doubled, times_accepted
 from harness.statuses import on_statuses
 from notifier.domain.notification import WAITING, Status
@@ -88,10 +88,9 @@ async def _replace_api(round_: Round) -> None:
     """Run a new API beside the old one, then stop the old one and start a new one at its port."""
     arena = round_.arena
     (port,) = free_ports(1)
-    child = arena.system.spawn_api(NOTIFIER_API__PORT=str(port), **arena.newer)
-    url = f"http://127.0.0.1:{port}"
-    async with open_client(url, arena.system.sandbox_url) as client:
-        await until(lambda: _status(client), lambda status: status == 200)
+    child = arena.system.spawn_api_at(port, **arena.newer)
+    await run_steps_async(child.starting())
+    async with open_client(child.url, arena.system.sandbox_url) as client:
         beside = Load(client, round_.random, RATE / 2, queues=OTHER_QUEUES)
         with suppress(TimeoutError):
             async with asyncio.timeout(BESIDE_S):
@@ -103,13 +102,6 @@ async def _replace_api(round_: Round) -> None:
     round_.require("the API beside accepted", holds=len(beside.accepted) > 0)
     await arena.start_api()
     await run_steps_async(child.stopping())
-
-
-async def _status(client: Client) -> int:
-    try:
-        return (await client.readiness(client.api))[0]
-    except OSError:
-        return 0
 
 
 async def _read(client: Client, ids: Iterable[str]) -> None:

@@ -32,7 +32,10 @@ def mail(number: int, **content: object) -> Document:
 
 
 async def test_files_and_whole_mails_arrive_as_they_were_and_are_stored_once(
-    system_folder: Path, database_url: str, vhost_url: str
+    system_folder: Path,
+    database_url: str,
+    vhost_url: str,
+    connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     async with exim() as server:
         settings = urls(database_url, vhost_url) | {"providers.smtp.port": server.port}
@@ -73,9 +76,7 @@ async def test_files_and_whole_mails_arrive_as_they_were_and_are_stored_once(
         by_subject[message["Subject"]] += files or [payload]
     assert by_subject == {"large": [LARGE], "one": [PDF] * RECIPIENTS, "whole": [b".\nHello\n"]}
     assert not any(message["Bcc"] for message in messages)
-    database = await asyncpg.connect(database_url)
-    assert await database.fetchval("SELECT count(*) FROM blobs") == 3
-    await database.close()
+    assert await connection.fetchval("SELECT count(*) FROM blobs") == 3
 
 
 def _base64(data: bytes) -> str:

@@ -4,44 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import asyncpg
-import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.prove.metrics import total
 from harness.client import Client, orders, submit_body, until
-from harness.system import Child, System, running_system, urls
+from harness.system import Child, System
 
 ROWS: Final = 3000
 KILLS: Final = 2
+PARKED: Final = "notifier_parked"
 TWELVE_HOURS_AWAY: Final = "Etc/GMT+12"
 QUIET_S: Final = 3.0
 """For this long nothing may happen to parked rows."""
 
 
-@pytest.fixture
-def system(system_folder: Path, database_url: str, vhost_url: str) -> Iterator[System]:
-    with running_system(system_folder, urls(database_url, vhost_url)) as system:
-        yield system
-
-
-async def parked(client: Client, worker: Child) -> float:
-    """How often this worker has parked a notification."""
-    families = text_string_to_metric_families(await client.text(f"{worker.url}/metrics"))
-    return sum(
-        sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == "notifier_parked_total"
-    )
-
-
-async def kill_while_it_parks(client: Client, worker: Child) -> None:
-    await until(lambda: parked(client, worker), bool)
+async def kill_while_it_parks(worker: Child) -> None:
+    await until(lambda: total([worker], PARKED), bool)
     worker.kill()
     worker.has_started = False
 
@@ -54,7 +35,7 @@ async def test_rows_parked_by_workers_that_are_killed_are_sent_when_the_tenant_i
     ids, doomed = list[str](), system.start_another_worker()
     for _ in range(KILLS):
         ids += await client.submit(orders(ROWS // KILLS))
-        await kill_while_it_parks(client, doomed)
+        await kill_while_it_parks(doomed)
         doomed = system.start_another_worker()
 
     async def statuses() -> Counter[str]:
@@ -62,9 +43,9 @@ async def test_rows_parked_by_workers_that_are_killed_are_sent_when_the_tenant_i
 
     assert await until(statuses, lambda found: found["scheduled"] == ROWS)
     assert (await client.summary())["calls"] == 0
-    before = await parked(client, doomed)
+    before = await total([doomed], PARKED)
     await asyncio.sleep(QUIET_S)
-    assert await parked(client, doomed) == before, "parked rows are claimed again and again"
+    assert await total([doomed], PARKED) == before, "parked rows are claimed again and again"
 
     await client.hold("resume", "tenant", "default")
     assert await client.all_final(ids) == {"sent": ROWS}
@@ -73,13 +54,11 @@ async def test_rows_parked_by_workers_that_are_killed_are_sent_when_the_tenant_i
 
 
 async def test_in_quiet_hours_a_login_code_is_sent_and_a_newsletter_waits_for_their_end(
-    system: System, client: Client, database_url: str
+    system: System, client: Client, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     now = datetime.now(UTC)
     start, end = ((now + timedelta(hours=hours)).strftime("%H:%M") for hours in (-3, 3))
-    connection = await asyncpg.connect(database_url)
     await connection.execute("INSERT INTO quiet_hours VALUES ('', $1, $2, 'UTC')", start, end)
-    await connection.close()
     system.start_all()
     code = await client.submit_one(submit_body("email.high"))
     news = await client.submit_one(submit_body("email.low"))

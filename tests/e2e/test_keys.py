@@ -15,6 +15,7 @@ from harness.client import QUEUES, open_client, submit_body
 from harness.system import System, running_system, urls
 from notifier.domain.credentials import ENTROPY_BYTES, Mode, new_credential, parse_credential
 from notifier.embedded.free_ports import free_ports
+from notifier.embedded.process import run_steps_async
 
 BOUND_S = 30.0
 
@@ -44,12 +45,11 @@ async def test_a_key_works_at_once_in_two_apis_is_refused_by_both_and_is_in_no_l
     system: System, http: aiohttp.ClientSession
 ) -> None:
     (port,) = free_ports(1)
-    one, other = system.api_url, f"http://127.0.0.1:{port}"
     system.start_api()
-    second = system.spawn_api(NOTIFIER_API__PORT=str(port))
+    second = system.spawn_api_at(port)
     async with asyncio.timeout(BOUND_S):
-        while not await is_ready(http, other):
-            await asyncio.sleep(0.05)
+        await run_steps_async(second.starting())
+    one, other = system.api_url, second.url
     first_key = system.run("keys", "create", "--database").stdout.strip()
     status, made = await answer(http, f"{one}/v1/keys", first_key, {"scopes": ["submit", "read"]})
     assert status == 201
@@ -87,14 +87,6 @@ async def session_cookie(http: aiohttp.ClientSession, url: str, key: str) -> str
     async with http.post(f"{url}/v1/session", json={"key": key}) as response:
         assert response.status == 201
         return response.headers["Set-Cookie"].partition(";")[0]
-
-
-async def is_ready(http: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with http.get(f"{url}/health/ready") as response:
-            return response.status == 200
-    except aiohttp.ClientError:
-        return False
 
 
 async def text(http: aiohttp.ClientSession, url: str) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 from functools import partial
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from harness.client import Client, submit_body, until
 from harness.system import System
-from notifier.delivery.templates import TemplatedContent, encode_templated
+from notifier.delivery.templates import encode_templated
+from tests.chaos.memory import resident_mb
 from tests.hostile_templates import BEYOND_FUEL, OUT_OF_FUEL, RAISING, VARIABLES
+from tests.stored_templates import email_template, store_template
 
 
 async def test_a_pushed_template_reaches_the_mailbox_and_the_newest_version_is_taken(
@@ -41,20 +40,20 @@ async def test_a_pushed_template_reaches_the_mailbox_and_the_newest_version_is_t
 
 
 async def test_no_worker_ends_by_hostile_templates_in_the_database(
-    system: System, client: Client, database_url: str
+    system: System, client: Client, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     """Notifications with texts are submitted, and turned into hostile ones before any worker."""
     system.start_sandbox()
     system.start_api()
     sources = [*OUT_OF_FUEL.values(), *BEYOND_FUEL.values(), *RAISING.values()]
     hostile = await client.submit([submit_body() for _ in sources])
-    connection = await asyncpg.connect(database_url)
     for source, which in zip(sources, hostile, strict=True):
-        content = await _hostile_content(connection, source)
+        own = await store_template(connection, email_template(body=source))
         await connection.execute(
-            "UPDATE notifications SET content = $2 WHERE id = $1", UUID(which), content
+            "UPDATE notifications SET content = $2 WHERE id = $1",
+            UUID(which),
+            encode_templated(own, {}),
         )
-    await connection.close()
     good = await client.submit([submit_body() for _ in range(200)])
     worker = system.start_worker()
     assert await client.all_final(hostile) == {"failed": len(hostile)}
@@ -63,7 +62,7 @@ async def test_no_worker_ends_by_hostile_templates_in_the_database(
     assert {failures[which]["reason"] for which in hostile} == {"render"}
     assert all(failures[which]["code"].startswith("render_") for which in hostile)
     assert worker.is_running
-    assert _rss_mib(worker.pid) < 400
+    assert resident_mb(worker.pid) < 400
     providers = {row["provider"]: row["breaker"] for row in await client.items("providers")}
     assert providers["smtp"] == "closed"
 
@@ -73,11 +72,8 @@ async def test_the_renderer_ends_with_its_process_also_when_that_is_killed(
 ) -> None:
     system.start_sandbox()
     api, worker = system.start_api(), system.start_worker()
-    document = {
-        "default_locale": "en",
-        "locales": {"en": {"email": {"subject": "S", "body": "{{ name }}"}}},
-    }
-    await client._call("POST", f"{client.api}/v1/templates/order/versions", json=document)
+    versions = f"{client.api}/v1/templates/order/versions"
+    await client._call("POST", versions, json=email_template(body="{{ name }}"))
     submit = submit_body(template="order", variables=VARIABLES)
     del submit["content"]
     assert (await client.final(await client.submit_one(submit)))["status"] == "sent"
@@ -104,30 +100,3 @@ async def _is_gone(pid: int) -> bool:
     except OSError:
         return True
     return stat.rpartition(")")[2].split()[0] == "Z"
-
-
-async def _hostile_content(connection: asyncpg.Connection[asyncpg.Record], source: str) -> bytes:
-    id_ = uuid4()
-    document = {
-        "default_locale": "en",
-        "locales": {"en": {"email": {"subject": "S", "body": source}}},
-    }
-    await connection.execute(
-        """INSERT INTO templates (id, tenant, name, version, channels, document, actor)
-           SELECT $1, '', 'hostile', count(*) + 1, '{email}', $2, 'test' FROM templates""",
-        id_,
-        msgspec.json.encode(document),
-    )
-    own = TemplatedContent(
-        template="hostile@1",
-        locale="en",
-        template_id=id_,
-        template_channel="email",
-        variables=msgspec.Raw(json.dumps(VARIABLES).encode()),
-    )
-    return encode_templated(own, {})
-
-
-def _rss_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -34,6 +34,7 @@ from tests.integration.real_mail_servers import (
     open_exim,
     open_postfix,
     postfix_environment,
+    running_server,
 )
 from tests.unit.fakes_api import DEFAULT_RULES, submit_body, validated
 
@@ -125,24 +126,8 @@ async def smtp_server(modules: Path) -> AsyncIterator[ReadableServer]:
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as name:
         command = ["node", "-e", SMTP_SERVER, "smtp-server", str(port), name]
-        process = await asyncio.create_subprocess_exec(*command, cwd=modules)
-        try:
-            while not await _listens(port):
-                assert process.returncode is None
-                await asyncio.sleep(0.05)
+        async with running_server(command, {}, port, folder=modules):
             yield ReadableServer("smtp-server", port, Path(name))
-        finally:
-            process.kill()
-            await process.wait()
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.transport.abort()
-    return True
 
 
 def mailbox(name: str, address: str) -> str:

@@ -125,7 +125,7 @@ async def open_postfix(*settings: str) -> AsyncIterator[MailServer]:
         _own(folder / "queue/private", folder / "queue/public")
         (folder / "queue/private").chmod(0o700)
         command = [f"{ROOT}/usr/lib/postfix/sbin/master", "-d", "-c", f"{folder}/conf"]
-        async with _running(command, environment, port):
+        async with running_server(command, environment, port):
             yield MailServer(port, folder / "log")
 
 
@@ -143,7 +143,7 @@ async def open_exim(*options: str, rules: Sequence[str] = ()) -> AsyncIterator[M
         settings.write_text(text)
         _own(folder, folder / "spool")
         command = [f"{ROOT}/usr/sbin/exim4", "-bdf", "-C", str(settings)]
-        async with _running(command, environment, port):
+        async with running_server(command, environment, port):
             yield MailServer(port, folder / "mainlog")
 
 
@@ -195,11 +195,13 @@ def _environment(folder: Path, *names: str, acts_as_root: bool = False) -> dict[
 
 
 @asynccontextmanager
-async def _running(
-    command: Sequence[str], environment: dict[str, str], port: int
+async def running_server(
+    command: Sequence[str], environment: dict[str, str], port: int, *, folder: Path | None = None
 ) -> AsyncIterator[None]:
+    """A server that runs in this folder, as soon as it listens on its port."""
     process = await asyncio.create_subprocess_exec(
         *command,
+        cwd=folder,
         env=environment | {"PATH": os.environ["PATH"]},
         start_new_session=True,
         stderr=asyncio.subprocess.PIPE,

@@ -101,20 +101,25 @@ SCHEMA: Any = schemathesis.openapi.from_dict(openapi_document(ROUTES, RULES))
 OPERATIONS = {result.ok().label: result.ok() for result in SCHEMA.get_all_operations()}
 
 
+def submits(body: object) -> Iterator[dict[str, Any]]:
+    """The body, if it is an object, and the notifications of a batch."""
+    if isinstance(body, dict):
+        yield body
+        for item in body.get("notifications", ()):
+            yield from submits(item)
+
+
 def without_far_future(body: object) -> None:
     """Sends at once what should wait: a schema cannot say how many days ahead an instant may be."""
-    if isinstance(body, dict):
-        if body.get("send_at"):
-            body["send_at"] = "2020-01-31T08:00:00Z"
-        for item in body.get("notifications", ()):
-            without_far_future(item)
+    for submit in submits(body):
+        if submit.get("send_at"):
+            submit["send_at"] = "2020-01-31T08:00:00Z"
 
 
 def without_tenant(body: object) -> None:
     """Leaves out tenants: no schema can say which exist."""
-    if isinstance(body, dict):
-        for item in (body, *body.get("notifications", ())):
-            item.pop("tenant", None)
+    for submit in submits(body):
+        submit.pop("tenant", None)
 
 
 def without_expiry(body: object) -> None:
@@ -125,23 +130,19 @@ def without_expiry(body: object) -> None:
 
 def with_a_known_time_zone(body: object) -> None:
     """A schema that names all time zones would be as long as the rest of the document."""
-    if isinstance(body, dict):
-        if body.get("time_zone") is not None:
-            body["time_zone"] = "Europe/Berlin"
-        for item in body.get("notifications", ()):
-            with_a_known_time_zone(item)
+    for submit in submits(body):
+        if submit.get("time_zone") is not None:
+            submit["time_zone"] = "Europe/Berlin"
 
 
 def without_blobs(body: object) -> None:
     """Leaves out files and whole mails: a schema cannot say which blobs exist."""
-    if isinstance(body, dict):
-        content = body.get("content")
+    for submit in submits(body):
+        content = submit.get("content")
         if isinstance(content, dict):
             content.pop("attachments", None)
             if content.pop("mime", None):
                 content["subject"] = "x"
-        for item in body.get("notifications", ()):
-            without_blobs(item)
 
 
 def with_quiet_hours(body: object) -> None:
@@ -164,14 +165,12 @@ def without_unrelated_filters(query: dict[str, Any] | None) -> None:
 
 def without_template(body: object) -> None:
     """Takes texts in place of a template: no schema can say which templates there are."""
-    if isinstance(body, dict):
-        for item in body.get("notifications", ()):
-            without_template(item)
-        if body.get("template") is not None:
+    for submit in submits(body):
+        if submit.get("template") is not None:
             for name in ("template", "variables", "locale"):
-                body.pop(name, None)
+                submit.pop(name, None)
             texts = {"subject": "Hello", "body": "World"}
-            body["content"] = {**(body.get("content") or {}), **texts}
+            submit["content"] = {**(submit.get("content") or {}), **texts}
 
 
 def with_compilable_template(body: object) -> None:

@@ -18,7 +18,6 @@ from notifier.adapters.postgres.controls import open_controls
 from notifier.adapters.postgres.keys import open_keys
 from notifier.adapters.postgres.store import open_store
 from notifier.adapters.telemetry.metrics import Metrics
-from notifier.api.app import create_api
 from notifier.api.http.body import MAX_SMALL_BODY_BYTES
 from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.errors import FeatureUnavailable, StoreUnavailable
@@ -34,17 +33,7 @@ from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
 from tests.builders import QUEUES, worker_id
 from tests.doubles import FixedFigures
-from tests.memory_access import MemoryAccess
-from tests.memory_suppressions import MemorySuppressions
-from tests.unit.fakes_api import (
-    FakeMetrics,
-    FakeReadiness,
-    InlineRenderer,
-    MemoryStore,
-    make_api,
-    make_rules,
-    open_client,
-)
+from tests.unit.fakes_api import MemoryStore, make_api, make_rules, open_client
 
 RULES = make_rules(providers=("http", "smtp"), request_deadline_s=2.0)
 PROVIDERS = {Channel("email"): ["smtp"], Channel("sms"): ["http"], Channel("push"): ["http"]}
@@ -332,41 +321,24 @@ async def test_a_tenant_is_not_paused_while_a_worker_would_go_on_sending(
 @asynccontextmanager
 async def real_api(url: str) -> AsyncIterator[aiohttp.ClientSession]:
     """The API of one process, with pauses and status read from Postgres."""
-    settings, worker, memory = ConnectionSettings(url=url), worker_id(), MemoryStore()
+    settings, worker = ConnectionSettings(url=url), worker_id()
     async with (
         open_store(settings, worker) as store,
         open_controls(settings, worker) as controls,
     ):
-        app = create_api(
-            access=MemoryAccess(),
-            auth=None,
-            acceptor=memory,
-            reader=memory,
-            status=DeploymentStatus(
-                store=store,
-                broker=InProcessBroker(QUEUES),
-                cluster=ClusterFigures(own=FixedFigures(), detector=FailureDetector()),
-                gates=QueueGates(
-                    controls,
-                    queues=QUEUES,
-                    providers=PROVIDERS,
-                    probes=Probes(),
-                    observer=Metrics(QUEUES, PROVIDERS, version="0"),
-                ),
+        status = DeploymentStatus(
+            store=store,
+            broker=InProcessBroker(QUEUES),
+            cluster=ClusterFigures(own=FixedFigures(), detector=FailureDetector()),
+            gates=QueueGates(
+                controls,
+                queues=QUEUES,
+                providers=PROVIDERS,
+                probes=Probes(),
+                observer=Metrics(QUEUES, PROVIDERS, version="0"),
             ),
-            pauses=controls,
-            quiet_hours=controls,
-            features=memory,
-            blobs=memory,
-            suppressions=MemorySuppressions(),
-            suppressor=MemorySuppressions(),
-            links=MemorySuppressions(),
-            rules=RULES,
-            readiness=FakeReadiness(),
-            metrics=FakeMetrics(),
-            templates=memory.templates,
-            renderer=InlineRenderer(),
         )
+        app = make_api(MemoryStore(), RULES, status=status, pauses=controls, quiet_hours=controls)
         async with open_client(app) as client:
             yield client
 

@@ -47,17 +47,15 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-async def place(database_url: str) -> AsyncIterator[Place]:
+async def place(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> AsyncIterator[Place]:
     settings = ConnectionSettings(url=database_url)
     async with (
         open_blobs(settings) as blobs,
         open_store(settings, worker_id()) as store,
     ):
-        database = await asyncpg.connect(database_url)
-        try:
-            yield Place(blobs, store, database)
-        finally:
-            await database.close()
+        yield Place(blobs, store, connection)
 
 
 async def test_a_blob_is_stored_once_outside_of_its_row_and_not_compressed(place: Place) -> None:

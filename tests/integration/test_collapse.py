@@ -19,33 +19,17 @@ from notifier.domain.notification import NewNotification, NotificationId, Status
 from notifier.recovery.collapser import Collapser
 from notifier.scheduling.cluster.worker_features import WorkerFeatures
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, QUEUES, a_key, a_notification, worker_id
+from tests.integration.test_accept import RecordingPublisher
 from tests.live_rows import claim_all, due
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
-    from notifier.domain.notification import NotificationView, QueueKey
-    from notifier.ports.broker import Pointer
+    from notifier.domain.notification import NotificationView
     from notifier.ports.store import ExpiredRow
     from tests.live_rows import Connection
 
 KEY = "order-17"
-
-
-class AllRoom:
-    """Publishes everything directly, and remembers it. Implements accept.PointerPublisher."""
-
-    def __init__(self) -> None:
-        self.enqueued: list[NotificationId] = []
-
-    def reserve(self, wanted: Mapping[QueueKey, int]) -> Mapping[QueueKey, int]:
-        return wanted
-
-    def release(self, reserved: Mapping[QueueKey, int]) -> None:
-        del reserved
-
-    def enqueue(self, pointers: Sequence[Pointer]) -> None:
-        self.enqueued += [pointer.id for pointer in pointers]
 
 
 class Submitting:
@@ -57,7 +41,8 @@ class Submitting:
         self.metrics = Metrics(QUEUES, {}, version="0")
         features = WorkerFeatures(self.metrics)
         features.beat_succeeded([])
-        self.publisher = AllRoom()
+        self.publisher = RecordingPublisher()
+        self.publisher.room = 1000
         self.accept = Accept(
             store=store,
             observer=self.metrics,

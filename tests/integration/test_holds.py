@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import asyncpg
 import pytest
 
 from notifier.adapters.postgres.connection import ConnectionSettings, PostgresConnection
-from notifier.adapters.postgres.controls import PostgresControls, open_controls
+from notifier.adapters.postgres.controls import open_controls
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.controls import Controls, Pause, Scope, ScopeKind
 from notifier.domain.errors import StoreUnavailable
@@ -34,15 +33,14 @@ SHOP = Scope(ScopeKind.TENANT, "shop")
 DEFAULT = Scope(ScopeKind.TENANT, "default")
 
 
-def paused(scope: Scope = SHOP, *, since_s: float = 0.0, for_s: float | None = None) -> Holds:
-    now = datetime.now(UTC)
+def paused(scope: Scope = SHOP, *, since_s: float = 0.0) -> Holds:
     pause = Pause(
         scope=scope,
         note="",
         age_s=since_s,
-        paused_at=now - timedelta(seconds=since_s),
-        expires_at=None if for_s is None else now + timedelta(seconds=for_s),
-        expires_in_s=for_s,
+        paused_at=datetime.now(UTC) - timedelta(seconds=since_s),
+        expires_at=None,
+        expires_in_s=None,
     )
     return Holds.of(Controls(pauses=(pause,)))
 
@@ -67,12 +65,6 @@ async def due_in_s(connection: Connection, item: NewNotification) -> float:
         "SELECT extract(epoch FROM due_at - now())::float8 FROM live WHERE id = $1", item.id
     )
     return float(value)
-
-
-@asynccontextmanager
-async def open_store_of_controls(url: str) -> AsyncIterator[PostgresControls]:
-    async with open_controls(ConnectionSettings(url=url), worker_id()) as controls:
-        yield controls
 
 
 async def test_a_row_of_a_paused_tenant_is_parked_and_the_others_are_sent(
@@ -156,21 +148,23 @@ async def test_a_parked_row_whose_time_is_over_expires(
         assert [row.id for row in expired] == [item.id]
 
 
-class CountingStatements:
-    """Counts the statements of all connections by the first words of their text."""
+class NotedStatements:
+    """The texts of the statements of all connections, and their counts by their first words."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts = list[str]()
         self.counts = Counter[str]()
         fetch = PostgresConnection.fetch
 
-        async def counted(
+        async def noted(
             connection: PostgresConnection, sql: str, *args: object
         ) -> list[asyncpg.Record]:
+            self.texts.append(sql)
             comment = sql.split("\n", 1)[0].removeprefix("-- ")
             self.counts[" ".join(comment.split()[:2])] += 1
             return await fetch(connection, sql, *args)
 
-        monkeypatch.setattr(PostgresConnection, "fetch", counted)
+        monkeypatch.setattr(PostgresConnection, "fetch", noted)
 
 
 async def test_parked_rows_cause_one_claim_and_one_write_and_then_none(
@@ -179,7 +173,7 @@ async def test_parked_rows_cause_one_claim_and_one_write_and_then_none(
     async with open_worker(database_url) as worker:
         message = await worker.hold(*[a_notification() for _ in range(50)])
         worker.holds.present = paused(DEFAULT)
-        statements = CountingStatements(monkeypatch)
+        statements = NotedStatements(monkeypatch)
         assert await worker.claim(*message) == []
         assert all(held.settled.is_set() for held in message)
         assert statements.counts == {"Claims rows": 1, "Parks rows": 1}
@@ -194,18 +188,9 @@ async def test_without_holds_the_claim_is_the_plain_statement(
 ) -> None:
     async with open_worker(database_url) as worker:
         message = await worker.hold(a_notification())
-        texts: list[str] = []
-        fetch = PostgresConnection.fetch
-
-        async def noted(
-            connection: PostgresConnection, sql: str, *args: object
-        ) -> list[asyncpg.Record]:
-            texts.append(sql)
-            return await fetch(connection, sql, *args)
-
-        monkeypatch.setattr(PostgresConnection, "fetch", noted)
+        statements = NotedStatements(monkeypatch)
         [row] = await worker.claim(*message)
-        assert texts == [statement("claim")]
+        assert statements.texts == [statement("claim")]
         await worker.attempts.attempt(row)
 
 
@@ -333,7 +318,7 @@ async def test_what_a_pause_parked_is_due_when_it_ends_and_nothing_else_is(
 ) -> None:
     async with (
         open_worker(database_url) as worker,
-        open_store_of_controls(database_url) as controls,
+        open_controls(ConnectionSettings(url=database_url), worker_id()) as controls,
     ):
         await controls.pause(SHOP, note="", for_s=None)
         await controls.pause(DEFAULT, note="", for_s=None)
@@ -383,7 +368,7 @@ async def test_the_waker_runs_when_a_pause_has_ended_and_once_a_minute(
 ) -> None:
     now, holds = [0.0], EndedHold()
     async with open_worker(database_url) as worker:
-        statements = CountingStatements(monkeypatch)
+        statements = NotedStatements(monkeypatch)
         waker = Waker(store=worker.store, holds=holds, clock=lambda: now[0])
         await waker.run_once()
         for _ in range(59):
@@ -419,7 +404,7 @@ async def test_a_pass_that_fails_is_repeated(
 async def test_pauses_of_tenants_and_quiet_hours_are_read_with_the_controls(
     database_url: str, connection: Connection
 ) -> None:
-    async with open_store_of_controls(database_url) as controls:
+    async with open_controls(ConnectionSettings(url=database_url), worker_id()) as controls:
         stored = await controls.pause(SHOP, note="wrong price", for_s=600)
         assert (stored.scope, stored.note) == (SHOP, "wrong price")
         await connection.execute(
@@ -447,7 +432,7 @@ async def test_what_has_a_paused_tag_is_parked_and_due_when_the_pause_ends(
     sale = Scope(ScopeKind.TAG, "sale/2026")
     async with (
         open_worker(database_url) as worker,
-        open_store_of_controls(database_url) as controls,
+        open_controls(ConnectionSettings(url=database_url), worker_id()) as controls,
     ):
         tagged, plain = a_notification(tag="sale/2026"), a_notification(tag="sale")
         await controls.pause(sale, note="wrong price", for_s=None)

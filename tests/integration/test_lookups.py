@@ -13,10 +13,9 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import MAX_CANDIDATES, open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.lookups import Lookup, metadata_lookups
-from notifier.domain.notification import Claimed, EndReason, Status
+from notifier.domain.notification import EndReason, Status
 from notifier.domain.recipients import recipient_identity
 from notifier.ports.queries import Filter
-from notifier.ports.store import ClaimRequest
 from tests.builders import (
     EMAIL_HIGH,
     EMAIL_LOW,
@@ -26,6 +25,7 @@ from tests.builders import (
     a_result,
     worker_id,
 )
+from tests.live_rows import DAYS, claim_new
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -45,21 +45,16 @@ class Opened(NamedTuple):
         return [view.id for view in page.views]
 
     async def send(self, item: NewNotification, *, reference: str = "") -> None:
-        claimed = await self.claim(item)
+        claimed = await claim_new(self.store, item)
         result, age_s = a_result(claimed)
         await self.store.record([(msgspec.structs.replace(result, reference=reference), age_s)])
 
     async def refuse(self, item: NewNotification) -> None:
-        claimed = await self.claim(item)
+        claimed = await claim_new(self.store, item)
         result = a_result(
             claimed, Status.FAILED, outcome="refused", reason=EndReason.REFUSED, code="550"
         )
         await self.store.record([result])
-
-    async def claim(self, item: NewNotification) -> Claimed:
-        (claimed,) = await self.store.claim([ClaimRequest(id=item.id, claim=0)])
-        assert isinstance(claimed, Claimed)
-        return claimed
 
 
 @asynccontextmanager
@@ -132,7 +127,7 @@ async def test_a_status_and_the_fields_of_a_result_select_among_what_was_found(
         await db.store.insert(items)
         await db.send(sent, reference="ref-1")
         await db.refuse(failed)
-        await db.claim(sending)
+        await claim_new(db.store, sending)
         for status, item in [
             ("sent", sent),
             ("failed", failed),
@@ -220,17 +215,14 @@ async def insert_all(store: PostgresStore, items: Sequence[NewNotification]) -> 
 async def test_days_have_a_partition_of_lookups_that_is_dropped_with_them(
     database_url: str, connection: Connection
 ) -> None:
-    days = """SELECT array_agg(right(c.relname, 8) ORDER BY c.relname)
-              FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
-              WHERE inhparent = $1::text::regclass"""
     async with opened(database_url) as db:
         await connection.execute("SELECT ensure_days(9)")
-        assert await connection.fetchval(days, "lookups") == await connection.fetchval(
-            days, "notifications"
+        assert await connection.fetchval(DAYS, "lookups") == await connection.fetchval(
+            DAYS, "notifications"
         )
         yesterday = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date - 1")
         assert await db.store.drop_day(yesterday) == "dropped"
-        assert await connection.fetchval(days, "lookups") == await connection.fetchval(days, "ends")
+        assert await connection.fetchval(DAYS, "lookups") == await connection.fetchval(DAYS, "ends")
 
 
 async def test_the_key_of_the_hashes_is_made_once(connection: Connection) -> None:

@@ -10,15 +10,12 @@ from notifier.adapters.postgres.migrate import migrate
 from notifier.adapters.postgres.store import open_store
 from notifier.domain.lookups import Lookup
 from tests.builders import a_notification, new_id, worker_id
+from tests.live_rows import DAYS
 from tests.revisions import all_from, open_at_revision
 
 OLD_INSERT: Final = """
     INSERT INTO notifications (id, created_at, expires_at, queue, recipient, content, metadata)
     VALUES ($1, now(), now() + interval '1 day', 'email.high', 'ada@example.com', '{}', '{}')"""
-DAYS: Final = """
-    SELECT array_agg(right(c.relname, 8) ORDER BY c.relname)
-    FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
-    WHERE inhparent = $1::text::regclass"""
 
 
 async def test_the_version_before_stores_before_and_after_and_each_day_has_lookups(

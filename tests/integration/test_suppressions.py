@@ -23,7 +23,7 @@ from notifier.delivery.suppression_check import SuppressionCheck
 from notifier.delivery.unsubscribe_links import UnsubscribeLinks
 from notifier.domain.credentials import Mode
 from notifier.domain.lookups import Lookup
-from notifier.domain.notification import Claimed, Status
+from notifier.domain.notification import Status
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import NewSuppression, SuppressionReason, SuppressionScope
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
@@ -43,6 +43,7 @@ from tests.builders import (
     worker_id,
 )
 from tests.integration.test_accept import RecordingPublisher
+from tests.live_rows import claim_new
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -130,12 +131,6 @@ def to(recipient: str = ADA, **fields: Any) -> NewNotification:
 
 async def make_due(connection: Connection) -> None:
     await connection.execute("UPDATE suppressions SET pass_at = now() WHERE pass_at IS NOT NULL")
-
-
-async def claim(db: Opened, item: NewNotification) -> Claimed:
-    (claimed,) = await db.store.claim([ClaimRequest(id=item.id, claim=0)])
-    assert isinstance(claimed, Claimed)
-    return claimed
 
 
 async def test_a_submit_to_a_suppressed_recipient_is_stored_as_suppressed_and_not_published(
@@ -319,7 +314,7 @@ async def test_a_row_that_is_being_sent_is_looked_for_until_it_waits_or_has_ende
     sent, retried = to(), to()
     async with opened(database_url) as db:
         await db.accept.submit([sent, retried])
-        first, second = await claim(db, sent), await claim(db, retried)
+        first, second = await claim_new(db.store, sent), await claim_new(db.store, retried)
         await db.suppress()
         for _ in range(4):
             assert await db.suppressor.run_once() == 0
@@ -348,7 +343,7 @@ async def test_a_late_accepted_shows_that_a_suppressed_notification_was_sent(
     item = to()
     async with opened(database_url) as db:
         await db.accept.submit([item])
-        claimed = await claim(db, item)
+        claimed = await claim_new(db.store, item)
         await db.store.give_back([ClaimRequest(id=item.id, claim=0)])
         await db.suppress()
         assert await db.suppressor.run_once() == 1

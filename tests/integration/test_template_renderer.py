@@ -17,6 +17,7 @@ from notifier.domain.errors import Overloaded
 from notifier.domain.templates import FaultKind, TemplateFault
 from notifier.ports.templates import RenderJob
 from tests.hostile_templates import BEYOND_FUEL, OUT_OF_FUEL, RAISING, VARIABLES
+from tests.stored_templates import email_template
 
 LIMIT = 262_144
 
@@ -202,11 +203,7 @@ async def test_mjml_becomes_html_that_is_rendered_as_a_template(renderer: ChildR
         "<mjml><mj-body><mj-section><mj-column><mj-text>Hello {{ name }}</mj-text>"
         "</mj-column></mj-section></mj-body></mjml>"
     )
-    document = {
-        "default_locale": "en",
-        "locales": {"en": {"email": {"subject": "Hi", "mjml": mjml}}},
-    }
-    compiled = await renderer.compile(msgspec.json.encode(document))
+    compiled = await renderer.compile(msgspec.json.encode(email_template(mjml=mjml)))
     assert isinstance(compiled, bytes), compiled
     parts = msgspec.json.decode(compiled)["locales"]["en"]["email"]
     assert parts.keys() == {"subject", "html"}
@@ -226,11 +223,7 @@ async def test_mjml_becomes_html_that_is_rendered_as_a_template(renderer: ChildR
     ids=["no mjml", "cut off", "include", "deep", "deep inside"],
 )
 async def test_mjml_that_cannot_be_compiled_is_a_fault(renderer: ChildRenderer, mjml: str) -> None:
-    document = {
-        "default_locale": "en",
-        "locales": {"en": {"email": {"subject": "Hi", "mjml": mjml}}},
-    }
-    faults = await renderer.compile(msgspec.json.encode(document))
+    faults = await renderer.compile(msgspec.json.encode(email_template(mjml=mjml)))
     assert not isinstance(faults, bytes)
     assert await rendered(renderer, job(body="x")) == {"body": "x"}
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import aiohttp
 import asyncpg
@@ -19,27 +19,20 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.templates import open_templates
 from notifier.adapters.templating.renderer import open_renderer
-from notifier.api.app import create_api
-from notifier.delivery.templates import (
-    TemplateCache,
-    TemplateContents,
-    TemplatedContent,
-    encode_templated,
-)
+from notifier.delivery.templates import TemplateCache, TemplateContents, encode_templated
 from notifier.domain.credentials import Credential, Mode
 from notifier.domain.keys import KeyScope
 from notifier.domain.notification import Status
 from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.ports.templates import NewTemplate
 from tests.builders import a_notification
-from tests.hostile_templates import BEYOND_FUEL, OUT_OF_FUEL, RAISING
+from tests.hostile_templates import BEYOND_FUEL, OUT_OF_FUEL, RAISING, VARIABLES
 from tests.integration.test_accept import open_accepting
 from tests.integration.test_api_auth import ADA, BANK, SHOP
 from tests.integration.test_api_auth import open_api as open_keyed_api
-from tests.memory_access import MemoryAccess
-from tests.memory_suppressions import MemorySuppressions
 from tests.one_worker import Worker, open_worker
-from tests.unit.fakes_api import FakeMetrics, FakeReadiness, MemoryStore, make_rules, open_client
+from tests.stored_templates import email_template, store_template
+from tests.unit.fakes_api import MemoryStore, make_api, open_client
 
 NOTIFICATIONS = "/v1/notifications"
 ORDER = {
@@ -57,7 +50,6 @@ ORDER = {
         "de-AT": {"email": {"subject": "Bstöllung {{ order.id }}", "body": "Servus {{ name }}"}},
     },
 }
-VARIABLES = {"order": {"id": 17}, "name": "Ada <ada>"}
 SUBMIT = {
     "channel": "email",
     "priority": "high",
@@ -107,32 +99,19 @@ class Api:
 
 @asynccontextmanager
 async def open_api(url: str) -> AsyncIterator[Api]:
-    settings, memory = ConnectionSettings(url=url), MemoryStore()
-    suppressions = MemorySuppressions()
+    settings = ConnectionSettings(url=url)
     async with (
         open_accepting(url) as accepting,
         open_reader(settings) as reader,
         open_templates(settings) as templates,
         open_renderer() as renderer,
     ):
-        app = create_api(
+        app = make_api(
+            MemoryStore(),
             acceptor=accepting.accept,
             reader=reader,
-            status=memory,
-            pauses=memory,
-            rules=make_rules(),
-            readiness=FakeReadiness(),
-            metrics=FakeMetrics(),
             templates=templates,
             renderer=renderer,
-            access=MemoryAccess(),
-            auth=None,
-            quiet_hours=memory,
-            features=memory,
-            blobs=memory,
-            suppressions=suppressions,
-            suppressor=suppressions,
-            links=suppressions,
         )
         async with open_client(app) as client:
             yield Api(client)
@@ -156,10 +135,6 @@ async def sent_content(worker: Worker) -> Json:
         await worker.run(pointer)
     content: Json = worker.provider.calls[-1].content
     return content
-
-
-def email(**parts: object) -> Json:
-    return {"default_locale": "en", "locales": {"en": {"email": {"subject": "S", **parts}}}}
 
 
 async def test_a_template_is_rendered_into_the_mail(api: Api, worker: Worker) -> None:
@@ -215,7 +190,7 @@ async def test_old_versions_are_rendered_as_before_after_a_push(
 ) -> None:
     await api.save("order", ORDER)
     await api.submit()
-    await api.save("order", email(body="new {{ something }}"))
+    await api.save("order", email_template(body="new {{ something }}"))
     assert (await sent_content(worker))["subject"] == "Order 17"
     named = await api.submit(template="order@1")
     assert named.body["template"] == "order@1"
@@ -236,7 +211,7 @@ async def test_the_same_content_makes_no_new_version(api: Api) -> None:
     assert (again.status, again.body["version"]) == (200, 1)
     other_order = dict(reversed(ORDER.items()))
     assert (await api.save("order", other_order, 200))["version"] == 1
-    changed = await api.ask("POST", "/v1/templates/order/versions", email(body="x"))
+    changed = await api.ask("POST", "/v1/templates/order/versions", email_template(body="x"))
     assert (changed.status, changed.headers["Location"]) == (201, "/v1/templates/order/versions/2")
     assert (await api.save("order", ORDER))["version"] == 3
     assert (await api.ask("GET", "/v1/templates/order")).body["versions"] == [3, 2, 1]
@@ -251,7 +226,7 @@ async def test_pushes_at_once_get_different_versions(database_url: str) -> None:
         for n in range(10):
             async with asyncio.TaskGroup() as group:
                 saves = [
-                    group.create_task(api.save("order", email(body=f"{n} {api is one}")))
+                    group.create_task(api.save("order", email_template(body=f"{n} {api is one}")))
                     for api in (one, other)
                 ]
             assert {save.result()["version"] for save in saves} == {2 * n + 1, 2 * n + 2}
@@ -262,7 +237,7 @@ HOSTILE = OUT_OF_FUEL | BEYOND_FUEL | RAISING
 
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
 async def test_what_cannot_be_rendered_is_refused_at_submit(api: Api, source: str) -> None:
-    saved = await api.ask("POST", "/v1/templates/order/versions", email(body=source))
+    saved = await api.ask("POST", "/v1/templates/order/versions", email_template(body=source))
     if saved.status == 201:
         error = await api.refusal()
         assert error["field"] in {"template", "variables"}
@@ -285,7 +260,7 @@ async def test_what_cannot_be_rendered_is_refused_at_submit(api: Api, source: st
 async def test_a_document_that_is_wrong_is_refused_with_part_line_and_column(
     api: Api, parts: Json, field: str, line: str
 ) -> None:
-    answer = await api.ask("POST", "/v1/templates/order/versions", email(**parts))
+    answer = await api.ask("POST", "/v1/templates/order/versions", email_template(**parts))
     assert answer.status == 400
     assert field in [error["field"] for error in answer.body["errors"]]
     assert line in json.dumps(answer.body)
@@ -318,7 +293,7 @@ async def test_a_submit_whose_template_cannot_be_sent_names_the_field(
 
 
 async def test_an_empty_subject_is_refused(api: Api) -> None:
-    await api.save("order", email(subject="{{ s }}", body="x"))
+    await api.save("order", email_template(subject="{{ s }}", body="x"))
     assert (await api.refusal(variables={"s": ""}))["field"] == "template"
 
 
@@ -364,7 +339,7 @@ async def test_a_repeat_after_a_push_is_answered_as_before(api: Api) -> None:
     again = await api.submit(key="k")
     assert again.headers["Idempotent-Replayed"] == "true"
     assert again.body == first.body
-    await api.save("order", email(body="{{ something_new }}"))
+    await api.save("order", email_template(body="{{ something_new }}"))
     unrenderable = await api.submit(key="k")
     assert unrenderable.body == first.body
     await api.submit(422, key="k", variables={"order": {"id": 18}})
@@ -434,7 +409,7 @@ async def test_a_template_is_seen_and_used_by_its_tenant_alone(database_url: str
         assert (await bank.refusal())["field"] == "template"
         assert (await bank.ask("POST", f"{NOTIFICATIONS}/preview", SUBMIT)).status == 400
         await shop.submit()
-        assert (await bank.save("order", email(body="bank")))["version"] == 1
+        assert (await bank.save("order", email_template(body="bank")))["version"] == 1
         assert (await shop.ask("GET", "/v1/templates/order")).body["versions"] == [1]
         for refused in (tested, reader):
             saved = await refused.ask("POST", "/v1/templates/order/versions", ORDER)
@@ -452,32 +427,6 @@ async def test_versions_are_counted_for_each_tenant(database_url: str) -> None:
         assert ids == [await templates.find(tenant, "order", 1) for tenant in (SHOP, BANK)]
         assert ids[0] != ids[1]
         assert [each.name for each in await templates.templates(SHOP)] == ["order"]
-
-
-async def add_version(
-    connection: asyncpg.Connection[asyncpg.Record], document: Json
-) -> TemplatedContent:
-    """Put a version into the database itself; returns the content that names it."""
-    id_ = uuid4()
-    await connection.execute(
-        """INSERT INTO templates (id, tenant, name, version, channels, document, actor)
-           VALUES ($1, '', 'bad', (SELECT count(*) + 1 FROM templates), '{email}', $2, 'test')""",
-        id_,
-        msgspec.json.encode(document),
-    )
-    return templated(id_)
-
-
-def templated(id_: UUID, variables: object = None) -> TemplatedContent:
-    given = VARIABLES if variables is None else variables
-    encoded = msgspec.Raw(msgspec.json.encode(given))
-    return TemplatedContent(
-        template="bad@1",
-        locale="en",
-        template_id=id_,
-        template_channel="email",
-        variables=encoded,
-    )
 
 
 BAD_TEXTS = {
@@ -501,9 +450,7 @@ BAD_TEXTS = {
 async def test_a_hostile_row_fails_as_render_and_the_worker_goes_on(
     worker: Worker, connection: asyncpg.Connection[asyncpg.Record], parts: Json
 ) -> None:
-    own = await add_version(
-        connection, {"default_locale": "en", "locales": {"en": {"email": parts}}}
-    )
+    own = await store_template(connection, email_template(**parts))
     hostile, other = a_notification(content=encode_templated(own, {})), a_notification()
     await worker.accept(hostile, other)
     assert await worker.run_until_final(hostile) is Status.FAILED
@@ -547,7 +494,7 @@ async def test_a_row_whose_content_names_no_template_fails_as_render(
 async def test_variables_that_are_no_object_fail_as_render(
     worker: Worker, connection: asyncpg.Connection[asyncpg.Record], variables: object
 ) -> None:
-    own = await add_version(connection, email(body="{{ name }}"))
+    own = await store_template(connection, email_template(body="{{ name }}"))
     encoded = msgspec.Raw(msgspec.json.encode(variables))
     content = encode_templated(msgspec.structs.replace(own, variables=encoded), {})
     item = a_notification(content=content)
@@ -558,7 +505,7 @@ async def test_variables_that_are_no_object_fail_as_render(
 async def test_a_document_of_a_later_version_fails_as_render(
     worker: Worker, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    own = await add_version(connection, {"something": "else"})
+    own = await store_template(connection, {"something": "else"})
     item = a_notification(content=encode_templated(own, {}))
     await worker.accept(item)
     assert await worker.run_until_final(item) is Status.FAILED
@@ -567,7 +514,7 @@ async def test_a_document_of_a_later_version_fails_as_render(
 async def test_postgres_away_while_a_template_is_loaded_fails_nothing(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    own = await add_version(connection, email(body="Hello {{ name }}"))
+    own = await store_template(connection, email_template(body="Hello {{ name }}"))
     item = a_notification(content=encode_templated(own, {}), max_tries=1)
     async with (
         open_proxy_for(database_url) as proxy,
@@ -596,7 +543,7 @@ async def test_a_worker_that_stops_while_it_renders_gives_the_row_back(
         async def render(self, _: object) -> Any:
             await asyncio.Event().wait()
 
-    own = await add_version(connection, email(body="x"))
+    own = await store_template(connection, email_template(body="x"))
     worker.attempts._contents = Endless()
     held, row = await worker.claim_one(a_notification(content=encode_templated(own, {})))
     async with asyncio.TaskGroup() as group:
@@ -625,7 +572,7 @@ async def test_a_version_is_read_once(database_url: str) -> None:
         assert first is not None
         assert await cache.get(first.id) is first
         assert reads == [first.id]
-        await api.save("order", email(body="x"))
+        await api.save("order", email_template(body="x"))
         (second,) = (await templates.newest(DEFAULT_TENANT, ["order"])).values()
         await cache.get(second)
         await cache.get(first.id)

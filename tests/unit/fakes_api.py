@@ -41,6 +41,7 @@ from notifier.domain.quiet_hours import QuietHours
 from notifier.domain.templates import Parts, TemplateFault, TemplateVersion
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply
+from notifier.ports.controls import PauseStore, QuietHoursStore
 from notifier.ports.keys import AccessStore, Author
 from notifier.ports.queries import (
     ALL_LIVE,
@@ -50,6 +51,7 @@ from notifier.ports.queries import (
     ProviderState,
     QueueState,
     Reader,
+    StatusReader,
     View,
     WorkerState,
 )
@@ -58,6 +60,8 @@ from notifier.ports.templates import (
     NewTemplate,
     RenderJob,
     SavedTemplate,
+    TemplateRenderer,
+    TemplateStore,
     TemplateSummary,
 )
 from notifier.settings.tree import ChannelSettings, Settings
@@ -481,6 +485,11 @@ def make_api(
     *,
     acceptor: Acceptor | None = None,
     reader: Reader | None = None,
+    status: StatusReader | None = None,
+    pauses: PauseStore | None = None,
+    quiet_hours: QuietHoursStore | None = None,
+    templates: TemplateStore | None = None,
+    renderer: TemplateRenderer | None = None,
     access: AccessStore | None = None,
     auth: KeyAuth | None = None,
     suppressions: MemorySuppressions | None = None,
@@ -490,9 +499,9 @@ def make_api(
     return create_api(
         acceptor=acceptor or store,
         reader=reader or store,
-        status=store,
-        pauses=store,
-        quiet_hours=store,
+        status=status or store,
+        pauses=pauses or store,
+        quiet_hours=quiet_hours or store,
         features=store,
         blobs=store,
         suppressions=suppressions,
@@ -503,8 +512,8 @@ def make_api(
         metrics=FakeMetrics(),
         access=access or MemoryAccess(),
         auth=auth,
-        templates=store.templates,
-        renderer=InlineRenderer(),
+        templates=templates or store.templates,
+        renderer=renderer or InlineRenderer(),
     )
 
 

@@ -44,8 +44,8 @@ class Blobs:
         return self.datas.get(id)
 
 
-def datas(count: int, size: int = SIZE) -> list[bytes]:
-    return [bytes([n]) * size for n in range(count)]
+def datas(count: int) -> list[bytes]:
+    return [bytes([n]) * SIZE for n in range(count)]
 
 
 def claimed(*files: bytes, **content: object) -> Claimed:

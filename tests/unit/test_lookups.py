@@ -15,9 +15,8 @@ from notifier.domain.lookups import (
     LookupScope,
     metadata_lookups,
 )
-from notifier.domain.notification import NewNotification
 from notifier.domain.recipients import recipient_identity
-from tests.unit.fakes_api import make_rules
+from tests.unit.fakes_api import make_rules, validated
 
 ALL = LookupRules(recipient=True, tag=True, reference=True, metadata_keys=("order_id", "n"))
 SUBMIT = {
@@ -29,11 +28,9 @@ SUBMIT = {
 }
 
 
-def validated(rules: LookupRules, **changes: Any) -> tuple[Lookup, ...]:
+def lookups_of(rules: LookupRules, **changes: Any) -> tuple[Lookup, ...]:
     body = msgspec.json.encode({**SUBMIT, **changes})
-    new = SubmitValidator(make_rules(lookups=rules)).validate(body)
-    assert isinstance(new, NewNotification)
-    return new.lookups
+    return validated(SubmitValidator(make_rules(lookups=rules)), body).lookups
 
 
 @pytest.mark.parametrize(
@@ -53,20 +50,20 @@ def test_spellings_of_one_recipient_have_one_form(given: str, normal: str) -> No
 
 
 def test_a_submit_has_the_lookups_that_the_settings_ask_for() -> None:
-    assert validated(ALL) == (
+    assert lookups_of(ALL) == (
         Lookup("recipient", "ada@example.com"),
         Lookup("tag", "summer/1"),
         Lookup("metadata.order_id", "17"),
         Lookup("metadata.n", "4"),
     )
-    assert validated(LookupRules(tag=False)) == ()
-    assert validated(LookupRules(), tag=None) == ()
+    assert lookups_of(LookupRules(tag=False)) == ()
+    assert lookups_of(LookupRules(), tag=None) == ()
 
 
 @pytest.mark.parametrize("tag", ["", "a b", "é", "x" * 65, "a\n"])
 def test_a_tag_that_is_none_is_refused(tag: str) -> None:
     with pytest.raises(InvalidNotification) as caught:
-        validated(ALL, tag=tag)
+        lookups_of(ALL, tag=tag)
     assert caught.value.field == "tag"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.client import DIGITS
 from notifier.adapters.providers.registry import PROVIDER_TYPES, check_provider, open_provider
 from notifier.app.providers import breaker_rules, provider_settings
 from notifier.domain.breaker import ProviderFigures, decide_opening, refuses_all
@@ -25,7 +26,6 @@ FATES = {
     "hang": ["ambiguous"],
     "cut": ["ambiguous", "ambiguous"],
 }
-PHONES = {"refuse": 1, "flaky-2": 2, "throttle-2": 3, "down": 4, "hang": 5, "ok": 6, "cut": 7}
 
 
 async def sent(provider: Provider, recipient: str, times: int) -> list[str]:
@@ -48,7 +48,7 @@ async def sent(provider: Provider, recipient: str, times: int) -> list[str]:
 
 @pytest.mark.parametrize("fate", FATES)
 async def test_the_recipient_of_any_kind_chooses_the_outcomes(fate: str) -> None:
-    recipients = (f"{fate}+x@example.com", f"+1500555000{PHONES[fate]}", f"fate-{fate}-x")
+    recipients = (f"{fate}+x@example.com", f"+1500555000{DIGITS[fate]}", f"fate-{fate}-x")
     async with open_provider("t", SETTINGS) as provider:
         for recipient in recipients:
             expected = FATES[fate]

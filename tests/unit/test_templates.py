@@ -15,6 +15,7 @@ from notifier.cli.template_files import changed_files, read_folders, texts_of
 from notifier.delivery.templates import TEMPLATED, TemplatedContent, encode_templated
 from notifier.domain.errors import ConfigError, InvalidNotification
 from notifier.domain.templates import TemplateRef, TemplateVersion, text_fault
+from tests.stored_templates import email_template
 
 CHANNELS = {
     "email": ChannelRules(address=AddressKind.EMAIL),
@@ -132,12 +133,8 @@ def test_the_stored_content_begins_with_what_workers_and_readers_look_for() -> N
     assert content.startswith(b'{"template":"order@3","locale":"en",')
 
 
-def document(**parts: object) -> dict[str, object]:
-    return {"default_locale": "en", "locales": {"en": {"email": {"subject": "S", **parts}}}}
-
-
 def test_a_document_is_stored_the_same_whatever_the_order_and_the_nulls() -> None:
-    texts = document(body="b", html=None)
+    texts = email_template(body="b", html=None)
     reordered = {
         "locales": {"en": {"email": {"body": "b", "subject": "S"}}},
         "schema": None,
@@ -154,7 +151,7 @@ def test_a_document_is_stored_the_same_whatever_the_order_and_the_nulls() -> Non
     ("body", "fields"),
     [
         ({}, {"default_locale", "locales"}),
-        ({**document(body="b"), "default_locale": "de"}, {"default_locale"}),
+        ({**email_template(body="b"), "default_locale": "de"}, {"default_locale"}),
         ({"default_locale": "e", "locales": {"e": {"sms": {"body": "b"}}}}, {"locales"}),
         ({"default_locale": "en", "locales": {"en": {}}}, {"locales.en"}),
         ({"default_locale": "en", "locales": {"en": {"fax": {"body": "b"}}}}, {"locales.en.fax"}),
@@ -172,14 +169,14 @@ def test_a_document_is_stored_the_same_whatever_the_order_and_the_nulls() -> Non
             },
             {"locales"},
         ),
-        (document(), {"locales.en.email"}),
-        (document(body="b", nothing=1), {"locales.en.email.nothing"}),
-        (document(body=7), {"locales.en.email.body"}),
-        (document(body="b", data={"a": 1}), {"locales.en.email.data"}),
-        (document(body="b", html="h", mjml="m"), {"locales.en.email.mjml"}),
-        (document(text="b"), {"locales.en.email.text"}),
-        ({**document(body="b"), "schema": 7}, {"schema"}),
-        ({**document(body="b"), "default_locale": 7}, {"default_locale"}),
+        (email_template(), {"locales.en.email"}),
+        (email_template(body="b", nothing=1), {"locales.en.email.nothing"}),
+        (email_template(body=7), {"locales.en.email.body"}),
+        (email_template(body="b", data={"a": 1}), {"locales.en.email.data"}),
+        (email_template(body="b", html="h", mjml="m"), {"locales.en.email.mjml"}),
+        (email_template(text="b"), {"locales.en.email.text"}),
+        ({**email_template(body="b"), "schema": 7}, {"schema"}),
+        ({**email_template(body="b"), "default_locale": 7}, {"default_locale"}),
         ({"default_locale": "en", "locales": {"en": 7}}, {"locales"}),
     ],
 )
