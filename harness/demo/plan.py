@@ -24,10 +24,9 @@ class Fate:
 
 
 FATES: Final = (
-    Fate("ok", 6, "sent", 1, 80, "accepted at once"),
+    Fate("ok", 6, "sent", 1, 84, "accepted at once"),
     Fate("refuse", 1, "failed", 1, 4, "refused"),
     Fate("flaky-2", 2, "sent", 3, 6, "unavailable, twice"),
-    Fate("throttle-2", 3, "sent", 3, 4, "too fast, twice"),
     Fate("down", 4, "failed", TRIES, 3, "always unavailable"),
     Fate("cut", 7, "failed", 2, 3, "accepted, connection cut"),
 )
