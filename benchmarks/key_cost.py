@@ -1,4 +1,4 @@
-"""Measures submits per second with a key against without: `python -m benchmarks.key_cost`.
+"""Measures submits per second with keys against without: `python -m benchmarks.key_cost`.
 
 Two API processes work on one database; wrk calls them in turn, so that a change of the machine's
 speed concerns both. The processor time of the API a submit is the steadier figure where other
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
+from uuid import uuid4
 
 from benchmarks.bench.submitting import SCRIPT, wrk
 from benchmarks.prove.processors import cpu_s
@@ -24,6 +25,16 @@ from harness.system import System, running_system, urls
 
 SPAN_S: Final = 5
 WITHOUT: Final = "no keys"
+IDEMPOTENT: Final = "a key, and keys of idempotency"
+REQUEST: Final = """
+local sent = 0
+function request()
+  sent = sent + 1
+  wrk.headers["Idempotency-Key"] = "%s-" .. sent
+  return wrk.format()
+end
+"""
+"""Gives each submit another idempotency key."""
 
 
 def main() -> int:
@@ -41,7 +52,7 @@ def main() -> int:
         rate = median(span.per_s for span in spans)
         cpu_us = median(span.cpu_s for span in spans) * 1e6
         sys.stdout.write(
-            f"{kind:>20}: {rate:7,.0f}/s ({per_s:.3f} x), {cpu_us:.0f} us of the API each "
+            f"{kind:>30}: {rate:7,.0f}/s ({per_s:.3f} x), {cpu_us:.0f} us of the API each "
             f"({1 / cpu_s:.3f} x as many)\n"
         )
     return 0
@@ -66,11 +77,12 @@ def _measure_place(place: Place, folder: Path, rounds: int) -> Mapping[str, list
             WITHOUT: (open_api, ""),
             "a key": (api, _key(api)),
             "a key with a rate": (api, _key(api, "--rate", "100000")),
+            IDEMPOTENT: (api, _key(api)),
         }
         found: dict[str, list[Span]] = {kind: [] for kind in targets}
         for _ in range(rounds):
             for kind, (system, key) in targets.items():
-                found[kind].append(_span(folder, system, key))
+                found[kind].append(_span(folder, system, key, is_keyed=kind == IDEMPOTENT))
     return found
 
 
@@ -87,10 +99,14 @@ def _key(system: System, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _span(folder: Path, system: System, key: str) -> Span:
+def _span(folder: Path, system: System, key: str, *, is_keyed: bool) -> Span:
     script, pid = folder / "submit.lua", system.children[0].pid
-    line = f'wrk.headers["Authorization"] = "Bearer {key}"\n' if key else ""
-    script.write_text(SCRIPT.read_text() + line)
+    text = SCRIPT.read_text()
+    if key:
+        text += f'wrk.headers["Authorization"] = "Bearer {key}"\n'
+    if is_keyed:
+        text += REQUEST % uuid4()
+    script.write_text(text)
     before_s = cpu_s(pid)
     seen = wrk(system.api_url, SPAN_S, script)
     return Span(seen["per_s"], (cpu_s(pid) - before_s) / seen["requests"])

@@ -95,6 +95,7 @@ def a_notification(
     lookups: tuple[Lookup, ...] = (),
     collapse_key: str | None = None,
     tag: str | None = None,
+    topic: str | None = None,
 ) -> NewNotification:
     """Return a validated submit."""
     return NewNotification(
@@ -113,6 +114,7 @@ def a_notification(
         lookups=lookups,
         collapse_key=collapse_key,
         tag=tag,
+        topic=topic,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from notifier.domain.notification import EndReason
 from notifier.domain.recipient_caps import capped_recipient

@@ -7,10 +7,10 @@ after it began to look; whoever adds the first suppression waits that long befor
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from notifier.domain.errors import StoreError
 from notifier.domain.mailbox import NamedAddress

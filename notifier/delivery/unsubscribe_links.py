@@ -6,10 +6,10 @@ the caller's headers. The token in the link names no recipient, and nothing is s
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from notifier.domain.signing import Purpose, Signer
 from notifier.domain.suppressions import SuppressionScope

@@ -117,8 +117,7 @@ class QueueKey(msgspec.Struct, frozen=True, order=True, cache_hash=True):
         return QueueKey(Channel(channel), Priority(priority))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewNotification:
+class NewNotification(msgspec.Struct, frozen=True, kw_only=True):
     """A validated submit, ready to be stored.
 
     `content` and `metadata` are encoded JSON documents. `delay` counts from the database's present

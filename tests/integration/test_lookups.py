@@ -76,7 +76,7 @@ def found_by(
     if tag is not None:
         lookups.append(Lookup("tag", tag))
     lookups += metadata_lookups(encoded, list(metadata or {}))
-    return replace(item, tag=tag, metadata=encoded, lookups=tuple(lookups))
+    return msgspec.structs.replace(item, tag=tag, metadata=encoded, lookups=tuple(lookups))
 
 
 async def count(connection: Connection) -> int:
@@ -150,8 +150,8 @@ async def test_a_write_that_is_repeated_stores_its_lookups_once(
     database_url: str, connection: Connection
 ) -> None:
     item = found_by(a_notification(), tag="t")
-    keyed = replace(found_by(a_notification(), tag="t"), key=a_key())
-    replay = replace(found_by(a_notification(), tag="t"), key=a_key())
+    keyed = msgspec.structs.replace(found_by(a_notification(), tag="t"), key=a_key())
+    replay = msgspec.structs.replace(found_by(a_notification(), tag="t"), key=a_key())
     async with opened(database_url) as db:
         for _ in range(2):
             await db.store.insert([item])

@@ -125,8 +125,8 @@ async def opened(url: str) -> AsyncIterator[Opened]:
 
 def to(recipient: str = ADA, **fields: Any) -> NewNotification:
     """A notification, with the lookup of its recipient."""
-    item = a_notification(**{"recipient": recipient} | fields)
-    return replace(item, lookups=(Lookup("recipient", recipient_identity(recipient)),))
+    lookup = Lookup("recipient", recipient_identity(recipient))
+    return a_notification(**{"recipient": recipient, "lookups": (lookup,)} | fields)
 
 
 async def make_due(connection: Connection) -> None:
@@ -172,7 +172,7 @@ async def test_a_repeat_with_a_key_gets_the_reason_of_the_first_answer(database_
 
 
 async def test_a_topic_suppresses_its_notifications_only(database_url: str) -> None:
-    news, offers = replace(to(), topic="news"), replace(to(), topic="offers")
+    news, offers = to(topic="news"), to(topic="offers")
     async with opened(database_url) as db:
         await db.suppress(topic="news", reason=SuppressionReason.UNSUBSCRIBE)
         assert await db.accept.submit([news, offers, to()]) == [
@@ -224,7 +224,7 @@ async def test_adding_one_ends_what_waits_for_the_recipient(
     waiting = [
         to(),
         to("ADA@example.com", delay=timedelta(hours=1)),
-        replace(to(), topic="news"),
+        to(topic="news"),
     ]
     others = [to("eve@example.com"), to("+15005550006", queue=SMS_HIGH)]
     async with opened(database_url) as db:
@@ -432,8 +432,8 @@ async def test_equal_rows_of_one_call_are_one_suppression(database_url: str) -> 
 async def test_the_link_of_a_mail_suppresses_its_topic_also_after_the_mail_is_gone(
     database_url: str, connection: Connection
 ) -> None:
-    mail = replace(to("Ada@Example.com"), topic="news")
-    erased = replace(to("eve@example.com"), topic="news")
+    mail = to("Ada@Example.com", topic="news")
+    erased = to("eve@example.com", topic="news")
     async with opened(database_url) as db:
         links = UnsubscribeLinks(
             hashes=db.store, secret=db.keys, public_url="https://x", channels=["email"]
@@ -459,7 +459,7 @@ async def test_the_link_of_a_mail_suppresses_its_topic_also_after_the_mail_is_go
             ]
             assert (found.recipient, found.topic) == (recipient, "news")
             assert (found.reason, found.notification) == ("unsubscribe", item.id)
-            again = replace(to(item.recipient), topic="news")
+            again = to(item.recipient, topic="news")
             transactional = to(item.recipient)
             assert await db.accept.submit([again, transactional]) == [
                 Suppressed("unsubscribe"),

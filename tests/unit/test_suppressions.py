@@ -4,10 +4,10 @@ import asyncio
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from notifier.api.suppressions.csv_rows import MAX_ROWS, read_rows
 from notifier.api.suppressions.documents import SuppressionRequest
@@ -146,7 +146,7 @@ def links(store: FixedSuppressions, secrets: Sequence[bytes] = ()) -> Unsubscrib
 
 
 async def token_of(made_by: UnsubscribeLinks, **changes: object) -> str:
-    item = replace(a_notification(), topic="news", **changes)  # type: ignore[arg-type]
+    item = replace(a_notification(), topic="news", **changes)
     (mail,) = await made_by.apply([item])
     link: str = json.loads(mail.content)["headers"]["List-Unsubscribe"]
     return link.removeprefix("<https://notify.example.com/n/v1/unsubscribe/").removesuffix(">")

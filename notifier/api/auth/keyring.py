@@ -52,6 +52,9 @@ class Keyring:
         self._deadline_s = deadline_s
         self._clock = clock
         self._keys: dict[KeyId, Key] = {}
+        self._verified: dict[str, Key] = {}
+        """Keys by their whole text, as requests have them. Only right texts are here, and a lookup
+        compares hashes first: its time does not show how much of another text is right."""
         self._tenants: Collection[TenantId] = frozenset()
         self._state: str | None = None
         self._now = datetime.min.replace(tzinfo=UTC)
@@ -102,6 +105,7 @@ class Keyring:
             # What changes meanwhile is in both texts, or read again the next time.
             stored = await self._store.read()
             self._keys = {key.id: key for key in stored.keys}
+            self._verified = {}
             self._tenants = frozenset(stored.tenants)
             self._state = state.text
         # From before the read: a key never holds for longer than it is meant to.
@@ -119,25 +123,35 @@ class Keyring:
 
         Raises StoreUnavailable for a key that is not known, if Postgres cannot be asked for it.
         """
-        key = find_key(text, self._keys)
+        key = self._verified.get(text) or self._verify(text)
         if key is None and (id_ := self._unknown_id(text)):
             await self._look_up(id_)
-            key = find_key(text, self._keys)
+            key = self._verify(text)
         return self._used(key)
+
+    def _verify(self, text: str) -> Key | None:
+        key = find_key(text, self._keys)
+        if key is not None:
+            self._verified[text] = key
+        return key
 
     async def unknown_tenants(self, tenants: Collection[TenantId]) -> Collection[TenantId]:
         """Return those that do not exist; the default tenant always does.
 
         Raises StoreUnavailable if Postgres cannot be asked for one that is not known.
         """
-        unknown = frozenset(tenants) - {DEFAULT_TENANT, *self._tenants}
+        unknown = self._unknown(tenants)
         if unknown:
             asked_at = self._clock()
             async with self._turn(asked_at):
                 if self._read_at < asked_at:
                     await self._space_reads()
                     await self._read()
-        return unknown.difference(self._tenants)
+            unknown = self._unknown(unknown)
+        return unknown
+
+    def _unknown(self, tenants: Collection[TenantId]) -> Collection[TenantId]:
+        return [each for each in tenants if each != DEFAULT_TENANT and each not in self._tenants]
 
     def holds(self, key: Key) -> bool:
         """Whether a key that was found before is still neither revoked nor expired."""

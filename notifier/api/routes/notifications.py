@@ -196,7 +196,7 @@ class NotificationRoutes:
         faults = await self._blobs.keep([new])
         if faults:
             raise faults[new.id]
-        return replace(new, blobs=())
+        return msgspec.structs.replace(new, blobs=())
 
     async def _without_wrong_blobs(self, items: list[_Item]) -> list[_Item]:
         faults = await self._blobs.keep(_valid(items))
@@ -250,7 +250,9 @@ class NotificationRoutes:
             earlier = None if key is None else await self._acceptor.earlier(key)
             if earlier is None:
                 raise
-            return _Repeated(replace(unfilled.new, template=str(unfilled.ref)), earlier)
+            return _Repeated(
+                msgspec.structs.replace(unfilled.new, template=str(unfilled.ref)), earlier
+            )
 
     async def _fill_items(self, valid: Sequence[_Valid]) -> list[_Item]:
         templated = [item for item in valid if isinstance(item, Unfilled)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, NamedTuple
@@ -127,10 +126,7 @@ class SubmitValidator:
             right = Submit(**{**_NOTHING, **submit.values})
             raise InvalidNotification.of(self._faults(right, sender, submit.faults))
         try:
-            new, parts = self._validated(submit, sender, is_single=number is None)
-            key = keys.key_of(submit, body, number, new.blobs, tenant=new.tenant)
-            if key is not None:
-                new = replace(new, key=key)
+            new, parts = self._validated(submit, body, sender, keys, number)
             ref = checked_ref(submit)
             variables, locale = checked_variables(submit), checked_locale(submit)
             if ref is None:
@@ -154,14 +150,20 @@ class SubmitValidator:
         return _SUBMIT.decode(body).content or Content()
 
     def _validated(
-        self, submit: Submit, sender: Sender, *, is_single: bool
+        self,
+        submit: Submit,
+        body: bytes | msgspec.Raw,
+        sender: Sender,
+        keys: RequestKeys,
+        number: int | None,
     ) -> tuple[NewNotification, Mapping[str, object]]:
         """Returns the notification, and the parts of its content beside its text."""
         delay, mailbox = self._delay(submit), self._mailbox(submit)
-        parts, blobs = self._parts(submit, mailbox.name, may_inline=is_single)
+        parts, blobs = self._parts(submit, mailbox.name, may_inline=number is None)
         is_test = sender.mode is Mode.TEST
         channel = self._rules.test_channel if is_test else submit.channel
         metadata, tag, topic = self._metadata(submit), _tag(submit), self._topic(submit)
+        tenant = _tenant(submit, sender)
         new = NewNotification(
             id=NotificationId(uuid7()),
             recipient=mailbox.address,
@@ -173,7 +175,7 @@ class SubmitValidator:
             max_tries=_max_tries(submit),
             segments=self._segments(submit),
             features=NO_FEATURES if is_test else self._features(submit, parts),
-            tenant=_tenant(submit, sender),
+            tenant=tenant,
             test_channel=submit.channel if is_test else "",
             blobs=blobs,
             tag=tag,
@@ -181,6 +183,7 @@ class SubmitValidator:
             has_copies="cc" in parts or "bcc" in parts,
             lookups=self._lookups(mailbox.address, tag, metadata),
             collapse_key=_collapse_key(submit),
+            key=keys.key_of(submit, body, number, blobs, tenant=tenant),
         )
         return new, parts
 

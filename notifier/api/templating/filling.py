@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -116,7 +115,7 @@ class TemplateFilling:
             variables=msgspec.Raw(unfilled.variables),
         )
         is_text = unfilled.kind is AddressKind.PHONE
-        new = replace(
+        new = msgspec.structs.replace(
             unfilled.new,
             content=encode_templated(own, unfilled.others),
             segments=count_segments(content.body or "") if is_text else None,
