@@ -49,12 +49,16 @@ MAX_SEARCH_S: Final = 1.0
 """How long a page of notifications is searched for. The cursor of a shorter page continues."""
 MAX_CANDIDATES: Final = 2000
 """How many rows are read for a page by each list that it needs, whatever of them matches."""
+GROWTH: Final = 8
+"""How many times as many candidates are read when too few of those before match."""
+_ANY_QUEUE: Final = "%.%"
 _TEMPLATE: Final = re.compile(rb'\{"template":"([a-z0-9@_-]+)"')
 _LOCALE: Final = re.compile(rb'\{"template":"[a-z0-9@_-]+","locale":"([A-Za-z0-9-]+)"')
 
-# Search in the order of the index, whatever the statistics say: they may be from before a surge.
+# Search in the order of the index, whatever the statistics say: they may be from before a surge. To
+# plan a statement for each day that is kept takes longer than to execute it, so that is done once.
 _PLANNER_SETTINGS: Final = {
-    "plan_cache_mode": "force_custom_plan",
+    "plan_cache_mode": "force_generic_plan",
     "enable_sort": "off",
     "enable_bitmapscan": "off",
 }
@@ -128,7 +132,7 @@ async def _find(connection: Connection[Record], selection: Filter, search: Looku
     """Return the ids of a page, and of one more notification if another page follows."""
     search_until = time.monotonic() + MAX_SEARCH_S
     lists = [
-        await _search(connection, selection, name, parameters, search_until)
+        await _search(connection, selection, search, name, parameters, search_until)
         for name, parameters in _lists_of(selection, search)
     ]
     floor = max((found.floor for found in lists if found.floor is not None), default=None)
@@ -137,30 +141,31 @@ async def _find(connection: Connection[Record], selection: Filter, search: Looku
 
 
 def _lists_of(selection: Filter, search: LookupSearch) -> Iterator[tuple[str, tuple[object, ...]]]:
-    """Yield the statement that finds each status, and its parameters after the fifth."""
-    reasons = list(selection.reason) or None
-    of_attempt = tuple(list(names) or None for names in (selection.provider, selection.code))
+    """Yield the statement that finds each status, and its parameters after the third."""
     if search.is_used:
-        statuses = list(selection.status) or None
-        yield "list_lookup", (*search.parameters, statuses, reasons, *of_attempt)
+        yield "list_lookup", (search.hashes[0],)
         return
-    if not selection.status:
-        yield "list_notifications", ()
+    patterns = _patterns(selection)
+    reasons, *of_attempt = _of_result(selection)
+    if set(selection.status) in (set(), set(Status)):
+        yield "list_notifications", (patterns,)
+        return
     for status in selection.status:
         name = _LISTS[status]
         parameters: dict[str, tuple[object, ...]] = {
             "list_waiting": (status,),
             "list_ended": (status, reasons, *of_attempt),
             "list_expired": (reasons, *of_attempt),
-            "list_sent": of_attempt,
+            "list_sent": tuple(of_attempt),
         }
         if not (reasons and name == "list_sent"):  # what was sent has no reason
-            yield name, parameters.get(name, ())
+            yield name, (patterns, *parameters.get(name, ()))
 
 
 async def _search(
     connection: Connection[Record],
     selection: Filter,
+    search: LookupSearch,
     name: str,
     parameters: Sequence[object],
     search_until: float,
@@ -169,7 +174,6 @@ async def _search(
 
     Reads more and more candidates until these are found, none is left, or enough was read.
     """
-    patterns = _patterns(selection)
     least, greatest = id_bounds(selection.created_from, selection.created_to, selection.before)
     if selection.id is not None:
         least, greatest = max(least, selection.id), min(greatest, selection.id)
@@ -177,20 +181,57 @@ async def _search(
     candidates = selection.limit + 1
     left = MAX_CANDIDATES
     while True:
-        (row,) = await connection.fetch(
-            statement(name), patterns, least, greatest, candidates, candidates, *parameters
-        )
-        ids += await _seen(connection, row["ids"], selection.view, selection.channel)
+        (row,) = await connection.fetch(statement(name), least, greatest, candidates, *parameters)
+        found, last = row["ids"], row["last"]
+        if search.is_used:
+            wanted = selection.limit + 1 - len(ids)
+            found = await _matching(connection, found, selection, search, wanted)
+            if len(found) == wanted:  # the other candidates were not looked at
+                last = found[-1]
+        ids += await _seen(connection, found, selection.view, selection.channel)
         if len(ids) > selection.limit:
             ids = ids[: selection.limit + 1]
             return _Found(ids, ids[-1])
-        if row["count"] < candidates:
+        if row["count"] < candidates and last == row["last"]:
             return _Found(ids, None)
         left -= row["count"]
         if left <= 0 or time.monotonic() > search_until:
-            return _Found(ids, row["last"])
-        greatest = UUID(int=row["last"].int - 1)
-        candidates = min(4 * candidates, left)
+            return _Found(ids, last)
+        greatest = UUID(int=last.int - 1)
+        candidates = min(GROWTH * candidates, left)
+
+
+async def _matching(
+    connection: Connection[Record],
+    ids: Sequence[NotificationId],
+    selection: Filter,
+    search: LookupSearch,
+    limit: int,
+) -> Sequence[NotificationId]:
+    """Return the first `limit` of the notifications that match what a list_lookup did not check."""
+    patterns = _patterns(selection)
+    others = search.other_groups
+    statuses = list(selection.status) or None
+    if not ids or (patterns == [_ANY_QUEUE] and not others and statuses is None):
+        return ids[:limit]
+    rows = await connection.fetch(
+        statement("match_lookup"),
+        ids,
+        min(ids),
+        max(ids),
+        None if patterns == [_ANY_QUEUE] else patterns,
+        others,
+        len(others),
+        statuses,
+        *_of_result(selection),
+        limit,
+    )
+    return [row["id"] for row in rows]
+
+
+def _of_result(selection: Filter) -> Sequence[Sequence[str] | None]:
+    """Return reasons, providers and codes, None for any."""
+    return [list(each) or None for each in (selection.reason, selection.provider, selection.code)]
 
 
 def _is_seen(row: Record, view: View) -> bool:
@@ -335,6 +376,6 @@ def worker_of(row: Record) -> WorkerState:
 
 @asynccontextmanager
 async def open_reader(settings: ConnectionSettings) -> AsyncIterator[PostgresReader]:
-    """A reader whose statements are planned for their parameters at each execution."""
+    """A reader whose statements are planned once and read in the order of an index."""
     async with open_connections(settings, [_PLANNER_SETTINGS] * CONNECTIONS) as connections:
         yield PostgresReader(connections)

@@ -44,16 +44,14 @@ class LookupSearch:
         return bool(self.groups)
 
     @property
-    def parameters(self) -> tuple[object, ...]:
-        """The parameters $6 to $9 of list_lookup.sql."""
-        first, *others = self.hashes
-        numbered = [(hash_, n) for n, hashes in enumerate(others) for hash_ in hashes]
-        return (
-            list(first),
-            [hash_ for hash_, _ in numbered],
-            [number for _, number in numbered],
-            len(others),
-        )
+    def other_groups(self) -> Sequence[Sequence[UUID]]:
+        """The hashes of all groups but the first, in arrays of one length, as Postgres needs them.
+
+        The last hash of a shorter one is repeated.
+        """
+        others = self.hashes[1:]
+        width = max(map(len, others), default=0)
+        return [[*hashes, *[hashes[-1]] * (width - len(hashes))] for hashes in others]
 
     def matches(self, view: NotificationView) -> bool:
         """Return whether a notification has a lookup of each group."""

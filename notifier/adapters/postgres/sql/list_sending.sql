@@ -17,7 +17,7 @@ WITH RECURSIVE queues AS (
     FROM queues q
     CROSS JOIN (VALUES (0), (1), (2), (3)) AS c (class)
     LEFT JOIN leases l ON l.queue = q.queue
-    WHERE q.queue LIKE ANY ($1::text[])
+    WHERE q.queue LIKE ANY ($4::text[])
 ), candidate AS MATERIALIZED (
     SELECT r.id
     FROM floors f
@@ -31,9 +31,9 @@ WITH RECURSIVE queues AS (
            AND (due_at, id) > (f.due_at, f.id) AND due_at <= now()
          ORDER BY due_at, id LIMIT 20000)
     ) r
-    WHERE r.id BETWEEN $2 AND $3 AND r.claimed_by <> '00000000-0000-0000-0000-000000000000'
-    ORDER BY r.id DESC LIMIT $5
+    WHERE (r.id BETWEEN $1 AND $2) IS TRUE AND r.claimed_by <> '00000000-0000-0000-0000-000000000000'
+    ORDER BY r.id DESC LIMIT $3
 )
-SELECT ARRAY(SELECT id FROM candidate ORDER BY id DESC LIMIT $4) AS ids,
+SELECT ARRAY(SELECT id FROM candidate ORDER BY id DESC) AS ids,
        (SELECT count(*) FROM candidate) AS count,
        (SELECT id FROM candidate ORDER BY id LIMIT 1) AS last
