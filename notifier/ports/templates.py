@@ -10,7 +10,7 @@ from uuid import UUID
 
 from notifier.domain.notification import Claimed
 from notifier.domain.outcome import Unavailable
-from notifier.domain.templates import Parts, TemplateFault, TemplateVersion
+from notifier.domain.templates import Parts, TemplateFault, TemplateRef, TemplateVersion
 from notifier.domain.tenants import TenantId
 from notifier.ports.keys import Author
 
@@ -18,12 +18,10 @@ from notifier.ports.keys import Author
 class TemplateReader(Protocol):
     """Reads versions of templates. All methods raise StoreUnavailable."""
 
-    async def newest(self, tenant: TenantId, names: Collection[str]) -> Mapping[str, UUID]:
-        """Return the newest version of each of a tenant's templates with these names."""
-        ...
-
-    async def find(self, tenant: TenantId, name: str, version: int) -> UUID | None:
-        """Return one version of a tenant's template, None if there is none."""
+    async def find(
+        self, tenant: TenantId, refs: Collection[TemplateRef]
+    ) -> Mapping[TemplateRef, UUID]:
+        """Return the versions of a tenant's templates; those that do not exist are left out."""
         ...
 
     async def load(self, id: UUID) -> TemplateVersion | None:  # noqa: A002 the field's word

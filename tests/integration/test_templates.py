@@ -23,6 +23,7 @@ from notifier.delivery.templates import TemplateCache, TemplateContents, encode_
 from notifier.domain.credentials import Credential, Mode
 from notifier.domain.keys import KeyScope
 from notifier.domain.notification import Status
+from notifier.domain.templates import TemplateRef
 from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.ports.templates import NewTemplate
 from tests.builders import a_notification
@@ -423,8 +424,10 @@ async def test_versions_are_counted_for_each_tenant(database_url: str) -> None:
             saved = await templates.save(tenant, new, ADA)
             assert saved is not None
             assert (saved.summary.version, saved.is_new) == (1, True)
-        ids = [(await templates.newest(tenant, ["order"]))["order"] for tenant in (SHOP, BANK)]
-        assert ids == [await templates.find(tenant, "order", 1) for tenant in (SHOP, BANK)]
+        refs = [TemplateRef("order", None), TemplateRef("order", 1)]
+        found = [await templates.find(tenant, refs) for tenant in (SHOP, BANK)]
+        ids = [of_tenant[refs[0]] for of_tenant in found]
+        assert ids == [of_tenant[refs[1]] for of_tenant in found]
         assert ids[0] != ids[1]
         assert [each.name for each in await templates.templates(SHOP)] == ["order"]
 
@@ -559,7 +562,8 @@ async def test_a_version_is_read_once(database_url: str) -> None:
     settings = ConnectionSettings(url=database_url)
     async with open_api(database_url) as api, open_templates(settings) as templates:
         await api.save("order", ORDER)
-        newest = await templates.newest(DEFAULT_TENANT, ["order"])
+        order = TemplateRef("order", None)
+        newest = (await templates.find(DEFAULT_TENANT, [order]))[order]
         reads: list[UUID] = []
 
         class Counting:
@@ -568,12 +572,12 @@ async def test_a_version_is_read_once(database_url: str) -> None:
                 return await templates.load(id)
 
         cache = TemplateCache(Counting(), max_bytes=1)  # type: ignore[arg-type] # reads only
-        first = await cache.get(newest["order"])
+        first = await cache.get(newest)
         assert first is not None
         assert await cache.get(first.id) is first
         assert reads == [first.id]
         await api.save("order", email_template(body="x"))
-        (second,) = (await templates.newest(DEFAULT_TENANT, ["order"])).values()
+        second = (await templates.find(DEFAULT_TENANT, [order]))[order]
         await cache.get(second)
         await cache.get(first.id)
         assert reads == [first.id, second, first.id], "the bound holds one version"

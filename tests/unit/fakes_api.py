@@ -38,7 +38,7 @@ from notifier.domain.notification import (
     WorkerId,
 )
 from notifier.domain.quiet_hours import QuietHours
-from notifier.domain.templates import Parts, TemplateFault, TemplateVersion
+from notifier.domain.templates import Parts, TemplateFault, TemplateRef, TemplateVersion
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply
 from notifier.ports.controls import PauseStore, QuietHoursStore
@@ -112,19 +112,19 @@ class InlineRenderer:
 
 
 class MemoryTemplates:
-    """A TemplateStore in memory."""
+    """A TemplateStore in memory. `asked` has the references of each look-up."""
 
     def __init__(self) -> None:
+        self.asked: list[set[TemplateRef]] = []
         self.saved: dict[tuple[TenantId, str], list[_Saved]] = {}
 
-    async def newest(self, tenant: TenantId, names: Collection[str]) -> Mapping[str, UUID]:
-        return {
-            name: self.saved[tenant, name][-1].id for name in names if (tenant, name) in self.saved
-        }
-
-    async def find(self, tenant: TenantId, name: str, version: int) -> UUID | None:
-        saved = self._find(tenant, name, version)
-        return None if saved is None else saved.id
+    async def find(
+        self, tenant: TenantId, refs: Collection[TemplateRef]
+    ) -> Mapping[TemplateRef, UUID]:
+        self.asked.append(set(refs))
+        newest = {ref: len(self.saved.get((tenant, ref.name), ())) for ref in refs}
+        found = {ref: self._find(tenant, ref.name, ref.version or newest[ref]) for ref in refs}
+        return {ref: saved.id for ref, saved in found.items() if saved is not None}
 
     async def load(self, id: UUID) -> TemplateVersion | None:  # noqa: A002 the port's word
         for saved in chain.from_iterable(self.saved.values()):

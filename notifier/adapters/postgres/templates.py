@@ -19,7 +19,7 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.templates import MAX_TEMPLATES, TemplateVersion
+from notifier.domain.templates import MAX_TEMPLATES, TemplateRef, TemplateVersion
 from notifier.ports.templates import SavedTemplate, TemplateSummary
 
 if TYPE_CHECKING:
@@ -39,13 +39,16 @@ class PostgresTemplates:
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
 
-    async def newest(self, tenant: TenantId, names: Collection[str]) -> Mapping[str, UUID]:
-        rows = await self._connection.fetch(statement("templates_newest"), tenant, list(names))
-        return {row["name"]: row["id"] for row in rows}
-
-    async def find(self, tenant: TenantId, name: str, version: int) -> UUID | None:
-        rows = await self._connection.fetch(statement("template_find"), tenant, name, version)
-        return rows[0]["id"] if rows else None
+    async def find(
+        self, tenant: TenantId, refs: Collection[TemplateRef]
+    ) -> Mapping[TemplateRef, UUID]:
+        rows = await self._connection.fetch(
+            statement("templates_find"),
+            tenant,
+            [ref.name for ref in refs],
+            [ref.version for ref in refs],
+        )
+        return {TemplateRef(row["name"], row["version"]): row["id"] for row in rows}
 
     async def load(self, id: UUID) -> TemplateVersion | None:  # noqa: A002 the port's name
         rows = await self._connection.fetch(statement("template_load"), id)

@@ -38,7 +38,7 @@ from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.idempotency import RequestKeys, request_keys
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.submission.validation import Sender, SubmitValidator
-from notifier.api.templating.filling import Newest, TemplateFilling, Unfilled
+from notifier.api.templating.filling import Found, TemplateFilling, Unfilled
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import (
     DomainError,
@@ -236,7 +236,7 @@ class NotificationRoutes:
         return valid, reply
 
     async def _filled(
-        self, unfilled: Unfilled, newest: Newest | None = None
+        self, unfilled: Unfilled, found: Found | None = None
     ) -> NewNotification | _Repeated:
         """Returns the notification with its content, or the answer to an earlier submit.
 
@@ -244,7 +244,7 @@ class NotificationRoutes:
         other variables now.
         """
         try:
-            return (await self._filling.filled(unfilled, newest)).new
+            return (await self._filling.filled(unfilled, found)).new
         except InvalidNotification:
             key = unfilled.new.key
             earlier = None if key is None else await self._acceptor.earlier(key)
@@ -259,15 +259,15 @@ class NotificationRoutes:
         if not templated:
             return [item for item in valid if not isinstance(item, Unfilled)]
         async with deadline(self._deadline_s):
-            newest = await self._filling.newest(templated)
+            found = await self._filling.find(templated)
             return [
-                await self._fill_item(item, newest) if isinstance(item, Unfilled) else item
+                await self._fill_item(item, found) if isinstance(item, Unfilled) else item
                 for item in valid
             ]
 
-    async def _fill_item(self, unfilled: Unfilled, newest: Newest) -> _Item:
+    async def _fill_item(self, unfilled: Unfilled, found: Found) -> _Item:
         try:
-            return await self._filled(unfilled, newest)
+            return await self._filled(unfilled, found)
         except InvalidNotification as error:
             return batch_refusal(error)
 

@@ -39,8 +39,11 @@ _VARIABLES: Final = "variables"
 TEMPLATE_FEATURES: Final = features_of([_TEMPLATE])
 
 
-Newest = Mapping[tuple[TenantId, str], UUID]
-"""The newest version of each template that was looked up, by its tenant and name."""
+MAX_PINNED: Final = 10_000
+"""How many references that name a version are remembered: the version has the same id forever."""
+
+Found = Mapping[tuple[TenantId, TemplateRef], UUID]
+"""The version of each reference that was looked up, by its tenant."""
 
 
 class Unfilled(NamedTuple):
@@ -72,34 +75,45 @@ class TemplateFilling:
     """Fills submits with one deployment's templates."""
 
     def __init__(
-        self, *, reader: TemplateReader, renderer: TemplateRenderer, max_bytes: int
+        self,
+        *,
+        reader: TemplateReader,
+        renderer: TemplateRenderer,
+        max_bytes: int,
+        max_pinned: int = MAX_PINNED,
     ) -> None:
         self._reader = reader
         self._renderer = renderer
         self._versions = TemplateCache(reader)
         self._max_bytes = max_bytes
+        self._max_pinned = max_pinned
+        self._pinned: dict[tuple[TenantId, TemplateRef], UUID] = {}
 
-    async def newest(self, submits: Sequence[Unfilled]) -> Newest:
-        """Returns the newest versions that these submits ask for."""
-        names: defaultdict[TenantId, set[str]] = defaultdict(set)
-        for unfilled in submits:
-            if unfilled.ref.version is None:
-                names[unfilled.new.tenant].add(unfilled.ref.name)
-        return {
-            (tenant, name): id_
-            for tenant, of_tenant in names.items()
-            for name, id_ in (await self._reader.newest(tenant, of_tenant)).items()
-        }
+    async def find(self, submits: Sequence[Unfilled]) -> Found:
+        """Returns the versions that these submits ask for, with one statement for each tenant."""
+        asked = {(unfilled.new.tenant, unfilled.ref) for unfilled in submits}
+        found = {each: self._pinned[each] for each in asked if each in self._pinned}
+        unknown: defaultdict[TenantId, list[TemplateRef]] = defaultdict(list)
+        for tenant, ref in asked - found.keys():
+            unknown[tenant].append(ref)
+        for tenant, refs in unknown.items():
+            for ref, id_ in (await self._reader.find(tenant, refs)).items():
+                found[tenant, ref] = id_
+                if ref.version is not None:
+                    self._pinned[tenant, ref] = id_
+        while len(self._pinned) > self._max_pinned:
+            del self._pinned[next(iter(self._pinned))]
+        return found
 
-    async def filled(self, unfilled: Unfilled, newest: Newest | None = None) -> Filled:
+    async def filled(self, unfilled: Unfilled, found: Found | None = None) -> Filled:
         """Returns the notification with its content.
 
-        `newest` has the newest version of its template, if that was read before. Raises
+        `found` has the version of its template, if that was looked up before. Raises
         InvalidNotification, StoreUnavailable, and Overloaded.
         """
-        if newest is None:
-            newest = await self.newest([unfilled])
-        version = await self._version(unfilled.ref, unfilled.new.tenant, newest)
+        if found is None:
+            found = await self.find([unfilled])
+        version = await self._version(unfilled.ref, unfilled.new.tenant, found)
         channel = unfilled.channel
         locale = version.locale_for(channel, unfilled.locale)
         if locale is None:
@@ -124,11 +138,8 @@ class TemplateFilling:
         )
         return Filled(new, content, locale)
 
-    async def _version(self, ref: TemplateRef, tenant: TenantId, newest: Newest) -> TemplateVersion:
-        if ref.version is None:
-            id_ = newest.get((tenant, ref.name))
-        else:
-            id_ = await self._reader.find(tenant, ref.name, ref.version)
+    async def _version(self, ref: TemplateRef, tenant: TenantId, found: Found) -> TemplateVersion:
+        id_ = found.get((tenant, ref))
         version = None if id_ is None else await self._versions.get(id_)
         if version is None:
             raise InvalidNotification(_TEMPLATE, REF_EXPECTED, detail=f"there is no template {ref}")
