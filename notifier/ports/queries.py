@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -161,6 +161,12 @@ class Reader(Protocol):
         with_content: bool = False,
     ) -> NotificationView | None:
         """Return a notification with its attempts; None if the view has none with this id."""
+        ...
+
+    async def templates_of(
+        self, ids: Collection[NotificationId]
+    ) -> Mapping[NotificationId, str | None]:
+        """Return the template of each of these notifications that exists, as `name@3`."""
         ...
 
     async def notifications(self, selection: Filter) -> Page:

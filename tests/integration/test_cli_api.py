@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import termios
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,6 +78,9 @@ class Memory:
         if row is not None:
             self.rows[id] = _finished(row)
         return row if row is None or with_content else replace(row, content=None)
+
+    async def templates_of(self, ids: Collection[NotificationId]) -> Mapping[NotificationId, None]:
+        return dict.fromkeys(ids)
 
     async def notifications(self, selection: Filter) -> Page:
         newest_first = sorted(self.rows.values(), key=lambda row: row.id, reverse=True)

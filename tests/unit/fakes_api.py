@@ -216,6 +216,7 @@ class MemoryStore:
         self.paused: dict[Scope, Pause] = {}
         self.blobs: dict[tuple[TenantId, BlobId], tuple[bytes, bool]] = {}
         self.blob_questions = 0
+        self.template_questions = 0
         self.breaker = BreakerState.OPEN
         self.templates = MemoryTemplates()
         self.owners: dict[UUID, KeyOwner] = {}
@@ -265,6 +266,13 @@ class MemoryStore:
         if row is None or not _is_seen(row, view):
             return None
         return row if with_content else replace(row, content=None)
+
+    async def templates_of(
+        self, ids: Collection[NotificationId]
+    ) -> Mapping[NotificationId, str | None]:
+        self._raise_error()
+        self.template_questions += 1
+        return {id_: self.views[id_].template for id_ in ids}
 
     async def notifications(self, selection: Filter) -> Page:
         self._raise_error()

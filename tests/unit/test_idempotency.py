@@ -233,3 +233,23 @@ async def test_an_item_with_another_body_is_refused_alone(client: aiohttp.Client
     twins = [submit_body(idempotency_key="t"), submit_body(idempotency_key="t")]
     answer = await post(client, BATCH, {"notifications": twins})
     assert answer.body["results"][0] == answer.body["results"][1]
+
+
+async def test_the_templates_of_a_replayed_batch_are_read_at_once(
+    client: aiohttp.ClientSession, store: KeyedStore
+) -> None:
+    submit = submit_body(template="order")
+    del submit["content"]
+    items = {"notifications": [submit, submit, submit_body()]}
+    answers = []
+    for text in ("first", "second"):
+        parts = {"email": {"subject": "S", "body": text}}
+        document = {"default_locale": "en", "locales": {"en": parts}}
+        saved = await post(client, "/v1/templates/order/versions", document)
+        assert saved.status == 201
+        answers.append(await post(client, BATCH, items, "K"))
+    assert answers[1].is_replay
+    for answer in answers:
+        templates = [result.get("template") for result in answer.body["results"]]
+        assert templates == ["order@1", "order@1", None]
+    assert store.template_questions == 1

@@ -36,7 +36,7 @@ from notifier.ports.heartbeat import NO_FIGURES
 from notifier.ports.queries import ALL_LIVE, Page, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 
     from asyncpg import Connection, Record
 
@@ -96,6 +96,13 @@ class PostgresReader:
                 return None
             attempts = await connection.fetch(statement("get_attempts"), id)
         return _notification(rows[0], tuple(map(_attempt, attempts)))
+
+    async def templates_of(
+        self, ids: Collection[NotificationId]
+    ) -> Mapping[NotificationId, str | None]:
+        async with self._snapshot() as connection:
+            rows = await _read(connection, list(ids))
+        return {row["id"]: _named(_TEMPLATE, row["head"]) for row in rows}
 
     async def notifications(self, selection: Filter) -> Page:
         async with self._snapshot() as connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -57,7 +57,7 @@ from notifier.domain.notification import (
 )
 from notifier.domain.tenants import TenantId
 from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply, Suppressed
-from notifier.ports.queries import Filter, Page, Reader, View
+from notifier.ports.queries import Filter, Page, Reader
 
 NOTIFICATIONS: Final = "/v1/notifications"
 FAILURE_FILTERS: Final = (
@@ -139,7 +139,7 @@ class NotificationRoutes:
             new, reply = await self._submit_one(valid)
         if isinstance(reply, NotifierError):
             raise reply
-        accepted = await self._accepted(new, reply)
+        accepted = _accepted(new, reply, await self._earlier_templates([(new, reply)]))
         location = f"{self._address.prefix(request.scope)}{NOTIFICATIONS}/{accepted.id}".encode()
         headers = [(b"location", location)]
         if isinstance(reply, Replayed):
@@ -316,33 +316,36 @@ class NotificationRoutes:
         valid = _valid(items)
         return await self._acceptor.submit(valid) if valid else ()
 
-    async def _accepted(
-        self, new: NewNotification, reply: Status | Suppressed | Replayed
-    ) -> Accepted:
-        template = new.template
-        if isinstance(reply, Replayed) and template is not None:
-            # The earlier one may have another version.
-            view = await self._reader.get(reply.id, view=View(new.tenant, new.mode))
-            template = template if view is None else view.template
-        return _accepted(new, reply, template)
+    async def _earlier_templates(
+        self, answered: Sequence[tuple[NewNotification, Reply | Refusal]]
+    ) -> Mapping[NotificationId, str | None]:
+        """Returns the templates of the earlier notifications: they may have other versions."""
+        ids = {
+            reply.id
+            for new, reply in answered
+            if isinstance(reply, Replayed) and new.template is not None
+        }
+        if not ids:
+            return {}
+        async with deadline(self._deadline_s):
+            return await self._reader.templates_of(ids)
 
     async def _batch_response(
         self, items: Sequence[_Item], stored: Sequence[Reply | Refusal]
     ) -> ASGIApp:
         """Makes the response. `stored` has the replies to the items that were submitted."""
         reply = iter(stored)
-        results: list[Accepted | BatchRefusal] = []
-        replies: list[Reply | Refusal] = []
-        for item in items:
-            if isinstance(item, BatchRefusal):
-                results.append(item)
-                continue
-            new, answer = item if isinstance(item, _Repeated) else (item, next(reply))
-            replies.append(answer)
-            if isinstance(answer, NotifierError):
-                results.append(batch_refusal(answer))
-            else:
-                results.append(await self._accepted(new, answer))
+        answers = [
+            item if isinstance(item, BatchRefusal | _Repeated) else (item, next(reply))
+            for item in items
+        ]
+        answered = [answer for answer in answers if not isinstance(answer, BatchRefusal)]
+        templates = await self._earlier_templates(answered)
+        results = [
+            answer if isinstance(answer, BatchRefusal) else _result(*answer, templates)
+            for answer in answers
+        ]
+        replies = [reply for _, reply in answered]
         refused = [result for result in results if isinstance(result, BatchRefusal)]
         if len(refused) < len(results):
             is_replay = not any(isinstance(answer, Status | Suppressed) for answer in replies)
@@ -383,13 +386,25 @@ def _parse_id(text: str) -> NotificationId:
     return NotificationId(id_)
 
 
+def _result(
+    new: NewNotification, reply: Reply | Refusal, templates: Mapping[NotificationId, str | None]
+) -> Accepted | BatchRefusal:
+    if isinstance(reply, NotifierError):
+        return batch_refusal(reply)
+    return _accepted(new, reply, templates)
+
+
 def _accepted(
-    new: NewNotification, reply: Status | Suppressed | Replayed, template: str | None
+    new: NewNotification,
+    reply: Status | Suppressed | Replayed,
+    templates: Mapping[NotificationId, str | None],
 ) -> Accepted:
+    """Returns the answer. `templates` are those of the notifications that were stored earlier."""
     reason: str | None = None
+    template = new.template
     match reply:
         case Replayed(id=id_, status=status, reason=reason):
-            pass
+            template = templates.get(id_, template)
         case Suppressed(reason=reason):
             id_, status = new.id, Status.SUPPRESSED
         case status:
