@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from notifier.domain.errors import StoreError
+from notifier.domain.features import SUPPRESSED_COPIES
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import suppression_of
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from notifier.ports.suppressions import SuppressionReader
 
 CHECK_INTERVAL_S: Final = 1.0
-LEFT_OUT: Final = "suppressed_copies"
-"""The key in the stored content of the copies that were left out."""
 _COPIES: Final = ("cc", "bcc")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -91,7 +90,7 @@ def _checked(
             content[name] = kept
     if not left_out:
         return item
-    return replace(item, content=msgspec.json.encode(content | {LEFT_OUT: left_out}))
+    return replace(item, content=msgspec.json.encode(content | {SUPPRESSED_COPIES: left_out}))
 
 
 def _address(text: str) -> str:

@@ -13,13 +13,16 @@ from typing import Final
 PLAIN_PARTS: Final = frozenset({"subject", "body", "html", "data"})
 """The parts of a stored content that every version understands."""
 
+SUPPRESSED_COPIES: Final = "suppressed_copies"
+"""The part of a stored content that names the copies of an email that were left out."""
+
 HOLDS: Final = "holds"
 """To park what a pause of its tenant or quiet hours hold. It needs no part of a content."""
 
 FEATURES: Final[Mapping[str, Collection[str]]] = {
     "recipient_name": ("recipient_name",),
     "sender": ("from", "reply_to"),
-    "copies": ("cc", "bcc", "suppressed_copies"),
+    "copies": ("cc", "bcc", SUPPRESSED_COPIES),
     "headers": ("headers",),
     "attachments": ("attachments",),
     "mime": ("mime",),

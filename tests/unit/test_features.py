@@ -12,7 +12,6 @@ from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.requests import Content
 from notifier.api.submission.email_fields import RECIPIENT_NAME
 from notifier.api.submission.validation import SubmitValidator
-from notifier.delivery.suppression_check import LEFT_OUT
 from notifier.delivery.templates import TemplatedContent
 from notifier.domain.features import (
     ALL_FEATURES,
@@ -20,6 +19,7 @@ from notifier.domain.features import (
     HOLDS,
     NO_FEATURES,
     PLAIN_PARTS,
+    SUPPRESSED_COPIES,
     features_of,
 )
 from notifier.domain.holds import TIME_ZONE
@@ -67,7 +67,7 @@ def workers(metrics: Metrics) -> WorkerFeatures:
 def test_every_part_that_is_stored_is_plain_or_needs_a_feature() -> None:
     """Who adds a part adds it to FEATURES: workers of the version before would leave it out."""
     parts = {field.encode_name for field in msgspec.structs.fields(Content)}
-    parts |= {RECIPIENT_NAME, TIME_ZONE, LEFT_OUT, *TemplatedContent.__struct_fields__}
+    parts |= {RECIPIENT_NAME, TIME_ZONE, SUPPRESSED_COPIES, *TemplatedContent.__struct_fields__}
     assert parts == PLAIN_PARTS.union(*FEATURES.values())
     assert features_of(parts) == ALL_FEATURES - {HOLDS}
 

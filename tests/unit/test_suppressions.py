@@ -11,10 +11,11 @@ from msgspec.structs import replace
 
 from notifier.api.suppressions.csv_rows import MAX_ROWS, read_rows
 from notifier.api.suppressions.documents import SuppressionRequest
-from notifier.delivery.suppression_check import CHECK_INTERVAL_S, LEFT_OUT, SuppressionCheck
+from notifier.delivery.suppression_check import CHECK_INTERVAL_S, SuppressionCheck
 from notifier.delivery.unsubscribe_links import UnsubscribeLinks
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification, StoreUnavailable
+from notifier.domain.features import SUPPRESSED_COPIES
 from notifier.domain.lookups import LookupScope
 from notifier.domain.notification import EndReason, NotificationId, Status
 from notifier.domain.suppressions import (
@@ -130,7 +131,7 @@ async def test_suppressed_copies_are_left_out_and_named() -> None:
         "subject": "Hello",
         "cc": ["Bob <bob@example.com>"],
         "bcc": [],
-        LEFT_OUT: ["ada@example.com", "ada@example.com"],
+        SUPPRESSED_COPIES: ["ada@example.com", "ada@example.com"],
     }
     assert (checked.status, other) == (Status.QUEUED, unchanged)
 

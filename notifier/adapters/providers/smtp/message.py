@@ -19,6 +19,7 @@ from notifier.adapters.providers.smtp.headers import address_header, text_header
 from notifier.adapters.providers.smtp.mail_text import MailText
 from notifier.adapters.providers.smtp.parts import Attachment, mime_body
 from notifier.domain.blobs import ATTACHMENTS
+from notifier.domain.features import SUPPRESSED_COPIES
 from notifier.domain.mail_files import (
     FileDocument,
     checked_content_id,
@@ -137,11 +138,11 @@ def _date(seconds: int) -> str:
 
 def suppressed_copies(content: Mapping[str, object]) -> Sequence[str]:
     """Return the copies that accept left out. Raises Unsendable."""
-    texts = content.get("suppressed_copies") or ()
+    texts = content.get(SUPPRESSED_COPIES) or ()
     if not texts:
         return ()
     if not isinstance(texts, list):
-        raise Unsendable("content", "suppressed_copies: expected an array of strings")
+        raise Unsendable("content", f"{SUPPRESSED_COPIES}: expected an array of strings")
     return [str(text) for text in texts]
 
 
