@@ -71,11 +71,6 @@ class FileLoader:
         self._loading = asyncio.Lock()
         self._released = asyncio.Event()
 
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes are held now, with the copies of running calls."""
-        return self._bytes
-
     async def load(self, claimed: Claimed, *, copies: int, timeout_s: float) -> HeldFiles | Outcome:
         """Return the files of a notification, or the outcome of a send without them.
 

@@ -81,18 +81,18 @@ async def refused(loader: FileLoader, item: Claimed, copies: int = 0) -> bool:
 
 
 async def test_a_file_that_many_sends_use_is_read_and_held_once() -> None:
-    (data,) = datas(1)
-    store = Blobs(data)
+    data, *others = datas(3)
+    store = Blobs(data, *others)
     loader = FileLoader(store, ROOM)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(held(loader, claimed(data, data))) for _ in range(50)]
     assert all(task.result().data == {blob_id(data): data} for task in tasks)
     assert len(store.reads) == 1
-    assert loader.held_bytes == SIZE + ENTRY_BYTES
+    assert not await refused(loader, claimed(*others)), "they find the rest of the room"
     for task in tasks:
         task.result().release()
     assert (await held(loader, claimed(data))).data[blob_id(data)] is data
-    assert len(store.reads) == 1
+    assert store.reads.count(blob_id(data)) == 1
 
 
 async def test_sends_wait_while_others_fill_the_room_and_old_files_make_room() -> None:
@@ -106,7 +106,6 @@ async def test_sends_wait_while_others_fill_the_room_and_old_files_make_room() -
         await asyncio.sleep(0)
         holding[1].release()
     assert waiting.result().data[blob_id(files[3])] == files[3]
-    assert loader.held_bytes <= ROOM
     assert await refused(loader, claimed(files[1]))
 
 
@@ -119,15 +118,15 @@ async def test_what_needs_more_than_the_whole_room_is_loaded_alone() -> None:
     everything = await held(loader, claimed(*files))
     assert len(everything.data) == 5
     everything.release()
-    assert not await refused(loader, claimed(files[4]))
-    assert loader.held_bytes <= ROOM
+    for data in files[:3]:
+        await held(loader, claimed(data))
+    assert await refused(loader, claimed(files[3])), "the others were forgotten"
 
 
 async def test_the_copies_of_a_call_count_too() -> None:
     files = datas(2)
     loader = FileLoader(Blobs(*files), ROOM)
     first = await held(loader, claimed(files[0]), copies=1)
-    assert loader.held_bytes == 2 * SIZE + ENTRY_BYTES
     assert await refused(loader, claimed(files[1]), copies=1)
     assert await refused(loader, claimed(files[0]), copies=2)
     first.release()
@@ -191,4 +190,6 @@ async def test_a_cancelled_load_leaves_room_for_others() -> None:
         await task
     store.may_read.set()
     assert (await held(loader, claimed(second))).data[blob_id(second)] == second
-    assert loader.held_bytes == SIZE + ENTRY_BYTES
+    others = claimed(*datas(4)[2:])
+    store.datas |= {blob_id(data): data for data in datas(4)}
+    assert not await refused(loader, others), "they find the rest of the room"
