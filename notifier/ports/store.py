@@ -517,6 +517,10 @@ class UpkeepStore(Protocol):
         """Remove the collapse keys of notifications that are older, at most 100,000."""
         ...
 
+    async def prune_suppressions(self, retention: timedelta) -> None:
+        """Remove suppressions that expired longer than `retention` ago, at most 100,000."""
+        ...
+
     async def drop_keys(self, keep_days: int) -> int:
         """Drop the idempotency keys of all days before the last `keep_days` full days.
 

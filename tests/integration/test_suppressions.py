@@ -32,6 +32,7 @@ from notifier.ports.keys import Author
 from notifier.ports.queries import Filter
 from notifier.ports.store import ClaimRequest
 from notifier.ports.suppressions import SuppressionFilter
+from notifier.recovery.pruner import Pruner
 from notifier.recovery.suppressor import Suppressor
 from notifier.scheduling.cluster.worker_features import WorkerFeatures
 from tests.builders import (
@@ -216,6 +217,32 @@ async def test_an_expired_suppression_does_not_count_and_begins_anew(
         assert again.suppression.id == added.suppression.id
         assert (again.suppression.note, again.suppression.expires_at) == ("third", soon)
         assert await db.accept.submit([to()]) == [Suppressed("manual")]
+
+
+async def test_an_expired_suppression_is_listed_as_long_as_notifications_are_kept(
+    database_url: str, connection: Connection
+) -> None:
+    ages = {"old@example.com": "31 days", "recent@example.com": "29 days", ADA: "-1 days"}
+    async with opened(database_url) as db:
+        for recipient, age in ages.items():
+            added = await db.suppress(recipient)
+            await connection.execute(
+                "UPDATE suppressions SET expires_at = now() - $2::text::interval WHERE id = $1",
+                added.suppression.id,
+                age,
+            )
+        await db.suppress("endless@example.com")
+        pruner = Pruner(
+            store=db.store,
+            observer=Metrics(QUEUES, {}, version="0"),
+            retention=timedelta(days=30),
+            audit_retention=timedelta(days=365),
+            keep_keys=timedelta(hours=24),
+        )
+        await pruner.run_once()
+        page = await db.suppressions.suppressions(SuppressionFilter(scope=SCOPE))
+        left = [each.recipient for each in page.suppressions]
+        assert left == ["endless@example.com", ADA, "recent@example.com"]
 
 
 async def test_adding_one_ends_what_waits_for_the_recipient(

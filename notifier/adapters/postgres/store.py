@@ -506,6 +506,11 @@ class PostgresStore:
             statement("prune_collapse_keys"), retention.days, MAX_PRUNED_KEYS
         )
 
+    async def prune_suppressions(self, retention: timedelta) -> None:
+        await self._connections.maintenance.fetch(
+            statement("prune_suppressions"), retention.days, MAX_PRUNED_KEYS
+        )
+
     async def estimate_backlog(self) -> int:
         rows = await self._connections.maintenance.fetch(statement("estimate_backlog"))
         return int(rows[0]["waiting"])
