@@ -442,6 +442,25 @@ async def test_a_wrong_field_of_a_key_is_named(
     assert (response.status, problem["errors"][0]["field"].replace("[0]", ".0")) == (400, field)
 
 
+async def test_a_key_with_a_rate_makes_no_key_with_a_higher_one(api: Api) -> None:
+    limited, free = await api.key(SHOP, rate_per_s=50.0), await api.key(SHOP)
+    for maker, asked, got in (
+        (limited, None, 50.0),
+        (limited, 50.0, 50.0),
+        (limited, 0.5, 0.5),
+        (limited, 50.1, None),
+        (free, None, None),
+        (free, 1000.0, 1000.0),
+    ):
+        body = {"scopes": ["submit"], "rate_per_s": asked}
+        async with api.client.post("/v1/keys", json=body, headers=bearer(maker)) as response:
+            made = await response.json()
+        if response.status == 400:
+            assert (asked, made["errors"][0]["field"]) == (50.1, "rate_per_s")
+        else:
+            assert (response.status, made["rate_per_s"]) == (201, got)
+
+
 async def test_a_test_key_makes_and_sees_only_test_keys(api: Api) -> None:
     live, tested = await api.key(SHOP), await api.key(SHOP, mode=Mode.TEST)
     body = {"scopes": ["read"]}

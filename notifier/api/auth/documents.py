@@ -30,7 +30,11 @@ class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
     tenant: TenantName | None = None
     mode: Mode = Mode.LIVE
     rate_per_s: Annotated[
-        Rate | None, Meta(description="Notifications and other calls a second. Absent: no limit.")
+        Rate | None,
+        Meta(
+            description="Notifications and other calls a second, at most the rate of the key that "
+            "makes it. Absent: that rate, or no limit if it has none."
+        ),
     ] = None
     note: Note = ""
     expires_at: Annotated[Instant | None, Meta(description="Absent: never.")] = None

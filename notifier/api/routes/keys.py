@@ -104,10 +104,19 @@ def _new_key(requested: KeyRequest, principal: Principal) -> NewKey:
         tenant=_tenant(requested, principal),
         mode=requested.mode,
         scopes=scopes,
-        rate_per_s=requested.rate_per_s,
+        rate_per_s=_rate(requested, principal),
         note=requested.note,
         expires_at=requested.expires_at,
     )
+
+
+def _rate(requested: KeyRequest, principal: Principal) -> float | None:
+    """A key with a rate makes no key with a higher one, or with none."""
+    limit = None if principal.key is None else principal.key.rate_per_s
+    rate = limit if requested.rate_per_s is None else requested.rate_per_s
+    if limit is not None and rate is not None and rate > limit:
+        raise InvalidNotification("rate_per_s", f"at most {limit:g}, the rate of your own key")
+    return rate
 
 
 def _check_expiry(expires_at: datetime | None) -> None:
