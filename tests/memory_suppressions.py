@@ -115,7 +115,7 @@ def _matches(each: Suppression, selection: SuppressionFilter) -> bool:
         for value, wanted in (
             (each.channel, selection.channel),
             (each.recipient, selection.recipient),
-            (each.topic, selection.topic),
+            (each.topic or "", selection.topic),
             (each.reason, selection.reason),
         )
     ) and (selection.before is None or each.id < selection.before)

@@ -91,7 +91,9 @@ def create_api(
             filling=filling,
         ),
         BlobRoutes(blobs=submit_blobs, rules=rules, held=held, gate=gate),
-        PreviewRoutes(filling=filling, rules=rules),
+        PreviewRoutes(
+            filling=filling, suppressions=suppressions, quiet_hours=quiet_hours, rules=rules
+        ),
         TemplateRoutes(store=templates, renderer=renderer, rules=rules),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),

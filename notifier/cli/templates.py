@@ -117,7 +117,9 @@ def template_variables(var: Mapping[str, str] | None, path: Path | None) -> Mapp
 
 async def preview(url: str, submit: Mapping[str, object], *, as_json: bool) -> None:
     """Print what a submit would send."""
-    from notifier.api.templating.documents import Preview  # noqa: PLC0415 start-up time
+    import msgspec  # noqa: PLC0415 start-up time
+
+    from notifier.api.templating.documents import Preview  # noqa: PLC0415
     from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json  # noqa: PLC0415
 
@@ -129,6 +131,10 @@ async def preview(url: str, submit: Mapping[str, object], *, as_json: bool) -> N
     of = f", {shown.template} in {shown.locale}" if shown.template else ""
     segments = f", {shown.segments} segments of {shown.encoding}" if shown.segments else ""
     print(f"{shown.channel} to {shown.recipient}{of}, {shown.size_bytes:,} bytes{segments}")
+    if shown.suppressed_by:
+        print(f"would not be sent: suppression {shown.suppressed_by}")
+    if shown.quiet_until_at:
+        print(f"would wait for the end of quiet hours: {msgspec.to_builtins(shown.quiet_until_at)}")
     for name in ("subject", "body", "html", "data"):
         part = getattr(shown, name)
         if part is not None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from notifier.domain.controls import Controls, Pause, Scope, ScopeKind
-from notifier.domain.notification import Claimed
+from notifier.domain.notification import Claimed, Priority
 from notifier.domain.quiet_hours import EXEMPT, QuietHours
 from notifier.domain.tenants import TenantId, tenant_id
 
@@ -86,10 +86,17 @@ class Holds:
 
     def _quiet(self, claimed: Claimed, now: datetime) -> Sequence[Parking]:
         hours = self.quiet_hours.get(claimed.tenant)
-        if hours is None or claimed.queue.priority in EXEMPT:
-            return ()
-        end = hours.ends_at(now, time_zone_of(claimed.content))
+        end = quiet_until(hours, claimed.queue.priority, claimed.content, now)
         return () if end is None else (Parking((end - now).total_seconds(), None),)
+
+
+def quiet_until(
+    hours: QuietHours | None, priority: Priority, content: bytes, due_at: datetime
+) -> datetime | None:
+    """Return until when quiet hours put off a notification, None if they do not. Raises nothing."""
+    if hours is None or priority in EXEMPT:
+        return None
+    return hours.ends_at(due_at, time_zone_of(content))
 
 
 def time_zone_of(content: bytes) -> str | None:

@@ -73,8 +73,8 @@ class AddedSuppression(NamedTuple):
 class SuppressionFilter:
     """Selects suppressions of a scope. A field with several values selects any of them.
 
-    An empty field selects all; `recipient` has normal forms. Only suppressions older than the id
-    `before` are returned, newest first.
+    An empty field selects all; `recipient` has normal forms; the topic "" is that of suppressions
+    of all topics. Only suppressions older than the id `before` are returned, newest first.
     """
 
     scope: SuppressionScope

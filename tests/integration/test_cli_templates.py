@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from notifier.api.http.server import open_server
+from notifier.domain.quiet_hours import QuietHours
+from notifier.domain.tenants import DEFAULT_TENANT
 from tests.integration.test_cli_api import Cli
 from tests.unit.fakes_api import MemoryStore, make_api
 
@@ -103,6 +106,12 @@ async def test_preview_and_send_take_variables_from_options_and_a_file(
         "email to ada@example.com, order@1 in en, 17 bytes\n"
         "--- subject\nHello Ada\n--- body\nOrder 17\n"
     )
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    start, end = (now - timedelta(hours=1)).time(), (now + timedelta(hours=1)).time()
+    store.quiet[DEFAULT_TENANT] = QuietHours(start=start, end=end, time_zone="UTC")
+    quiet = await cli.run("templates", "preview", "order", *options)
+    until = (now + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    assert quiet.out.splitlines()[1] == f"would wait for the end of quiet hours: {until}"
     missing = await cli.run("templates", "preview", "order")
     assert (missing.code, "variables" in missing.err) == (1, True)
     to = ("-c", "email", "-t", "eve@example.com", "--template", "order@1", *options)

@@ -371,6 +371,8 @@ async def test_a_preview_shows_what_would_be_sent_and_stores_nothing(
         "size_bytes": len("Bestellung 17") + len("Hallo Ada <ada>"),
         "segments": None,
         "encoding": None,
+        "suppressed_by": None,
+        "quiet_until_at": None,
     }
     sms = {"channel": "sms", "recipient": "+15005550006", "content": {"body": "grüße 🎉"}}
     plain = (await api.ask("POST", f"{NOTIFICATIONS}/preview", sms)).body

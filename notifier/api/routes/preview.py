@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 from litestar import Request
@@ -13,22 +15,42 @@ from notifier.api.http.body import read_json_body, submit_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.raw_response import json_response
-from notifier.api.requests import Content
 from notifier.api.rules import ApiRules
 from notifier.api.submission.content import is_given
 from notifier.api.submission.validation import Sender, SubmitValidator
 from notifier.api.templating.documents import Preview
-from notifier.api.templating.filling import TemplateFilling, Unfilled
+from notifier.api.templating.filling import Filled, TemplateFilling, Unfilled
+from notifier.domain.holds import quiet_until
 from notifier.domain.notification import NewNotification
+from notifier.domain.recipients import recipient_identity
+from notifier.domain.suppressions import SuppressionScope
 from notifier.domain.templates import TEXT_PARTS
 from notifier.domain.text_segments import encoding_of
+from notifier.ports.controls import QuietHoursStore
+from notifier.ports.suppressions import SuppressionFilter, SuppressionStore
+
+
+class _Obstacles(NamedTuple):
+    """The suppression that would end a notification, and the end of quiet hours."""
+
+    suppressed_by: UUID | None
+    quiet_until_at: datetime | None
 
 
 class PreviewRoutes:
     """The handler of `/v1/notifications/preview`."""
 
-    def __init__(self, *, filling: TemplateFilling, rules: ApiRules) -> None:
+    def __init__(
+        self,
+        *,
+        filling: TemplateFilling,
+        suppressions: SuppressionStore,
+        quiet_hours: QuietHoursStore,
+        rules: ApiRules,
+    ) -> None:
         self._filling = filling
+        self._suppressions = suppressions
+        self._quiet_hours = quiet_hours
         self._validator = SubmitValidator(rules)
         self._deadline_s = rules.request_deadline_s
         self._in_flight = InFlightLimit(rules.max_in_flight)
@@ -39,14 +61,37 @@ class PreviewRoutes:
             body = await read_json_body(request, self._limit)
             principal = principal_of(request.scope)
             new = self._validator.validate(body, Sender(principal.tenant, principal.mode))
-            if not isinstance(new, Unfilled):
-                return json_response(_preview(new, self._validator.content_of(body), None))
             async with deadline(self._deadline_s):
-                filled = await self._filling.filled(new)
-        return json_response(_preview(filled.new, filled.content, filled.locale))
+                if isinstance(new, Unfilled):
+                    filled = await self._filling.filled(new)
+                else:
+                    filled = Filled(new, self._validator.content_of(body), None)
+                obstacles = await self._obstacles(filled.new)
+        return json_response(_preview(filled, obstacles))
+
+    async def _obstacles(self, new: NewNotification) -> _Obstacles:
+        now = datetime.now(UTC)
+        selection = SuppressionFilter(
+            scope=SuppressionScope(new.tenant, new.mode),
+            channel=(new.channel,),
+            recipient=(recipient_identity(new.recipient),),
+            topic=("", new.topic or ""),
+        )
+        page = await self._suppressions.suppressions(selection)
+        valid = [
+            each for each in page.suppressions if each.expires_at is None or each.expires_at > now
+        ]
+        suppression = min(valid, key=lambda each: each.topic or "", default=None)
+        hours = (await self._quiet_hours.quiet_hours()).get(new.tenant)
+        due_at = now + (new.delay or timedelta())
+        return _Obstacles(
+            suppressed_by=None if suppression is None else suppression.id,
+            quiet_until_at=quiet_until(hours, new.queue.priority, new.content, due_at),
+        )
 
 
-def _preview(new: NewNotification, content: Content, locale: str | None) -> Preview:
+def _preview(filled: Filled, obstacles: _Obstacles) -> Preview:
+    new, content, locale = filled
     texts = [text for name in TEXT_PARTS if (text := getattr(content, name)) is not None]
     data = content.data if is_given(content.data) else None
     is_text = new.segments is not None
@@ -64,4 +109,6 @@ def _preview(new: NewNotification, content: Content, locale: str | None) -> Prev
         size_bytes=sum(len(text.encode()) for text in texts) + len(bytes(data or msgspec.Raw())),
         segments=new.segments,
         encoding=encoding_of(content.body or "") if is_text else None,
+        suppressed_by=obstacles.suppressed_by,
+        quiet_until_at=obstacles.quiet_until_at,
     )

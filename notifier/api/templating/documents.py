@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -91,7 +92,8 @@ class Preview(msgspec.Struct):
     """What a submit would send. Nothing was stored.
 
     `size_bytes` is the length of the texts. `segments` and `encoding` (gsm7 or ucs2) are of a text
-    message.
+    message. `suppressed_by` is the suppression because of which nothing would be sent, and
+    `quiet_until_at` the end of the quiet hours that would put it off.
     """
 
     channel: str
@@ -107,6 +109,8 @@ class Preview(msgspec.Struct):
     size_bytes: int
     segments: int | None
     encoding: str | None
+    suppressed_by: UUID | None
+    quiet_until_at: Instant | None
 
 
 LOCALES_SCHEMA: Final[dict[str, Any]] = {
