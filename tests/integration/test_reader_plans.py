@@ -9,15 +9,18 @@ import pytest
 
 from harness.client import until
 from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.keys import open_keys
 from notifier.adapters.postgres.leases import encode_progress
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import MAX_COUNTED_DUE, open_store
 from notifier.domain.due import DueClass, Position
 from notifier.domain.notification import Status
+from notifier.domain.tenants import TenantId
 from notifier.ports.leases import Progress
 from notifier.ports.queries import Filter
 from tests.builders import EMAIL_LOW, QUEUES, worker_id
+from tests.integration.test_api_auth import ADA
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -203,3 +206,18 @@ async def test_the_check_for_lost_notifications_reads_the_newest_only(
         assert tuple(row) == (PAGE, 0, None)
 
     assert 0 < await rows_read(database_url, connection, check) < 10 * PAGE
+
+
+async def test_a_tenant_is_deleted_without_a_look_up_for_each_row_that_waits(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await add(connection, "email.low", WAITING, live("email.low"))
+    await connection.execute("INSERT INTO tenants (name, note) VALUES ('shop', '')")
+    await connection.execute("VACUUM ANALYZE")
+
+    async def delete(_: PostgresReader) -> None:
+        async with open_keys(ConnectionSettings(url=database_url)) as keys:
+            assert await keys.delete_tenant(TenantId("shop"), ADA) is None
+
+    # A look-up reads an entry of the index and the row, and so does a scan by the index.
+    assert 0 < await rows_read(database_url, connection, delete) < 2.5 * WAITING
