@@ -33,6 +33,7 @@ test: check-tools ## all tests; installs the servers that they need if they are 
 	@deploy/install-prometheus
 	@deploy/install-nginx
 	@deploy/install-mail-servers
+	@deploy/install-typescript
 	@$(PY) -m pytest $(if $(filter-out --rabbitmq=%,$(ARGS)),,$(PARALLEL)) $(ARGS)
 
 check: check-tools ## exactly what CI runs: format, lint, types, imports, locks, deployment, tests

@@ -20,7 +20,10 @@ PEERS = (
     "benchmarks/peers/requirements.lock",
     "benchmarks/peers/requirements-oban.lock",
 )
-NODE_PEERS = "benchmarks/peers/node/package-lock.json"
+NODE_LOCKS = (
+    "benchmarks/peers/node/package-lock.json",
+    "tests/e2e/typescript/package-lock.json",
+)
 VAGUE = {"base", "common", "helpers", "manager", "managers", "misc", "util", "utils"}
 ADRS = sorted((ROOT / "docs/adr").glob("*.md"))
 
@@ -141,8 +144,9 @@ def test_a_lock_contains_no_url_and_no_path(lock: str) -> None:
     assert re.findall(r"\w+://\S+|^-.*|(?<!\w)/\w+/.*", text, re.MULTILINE) == []
 
 
-def test_the_lock_of_the_peers_on_node_has_hashes_and_no_registry() -> None:
-    locked = json.loads((ROOT / NODE_PEERS).read_text())["packages"]
+@pytest.mark.parametrize("lock", NODE_LOCKS)
+def test_a_lock_of_npm_has_hashes_and_no_registry(lock: str) -> None:
+    locked = json.loads((ROOT / lock).read_text())["packages"]
     packages = [package for path, package in locked.items() if path]
     assert [package for package in packages if "integrity" not in package] == []
     assert [package for package in packages if "resolved" in package] == []

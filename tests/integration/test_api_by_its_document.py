@@ -1,18 +1,12 @@
-"""Tools that read the OpenAPI document: one tests the API by it, one writes a client."""
+"""A tool reads the OpenAPI document and tests the API by it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 import schemathesis
@@ -29,40 +23,6 @@ RULES = make_rules(providers=["smtp"])
 STORE = MemoryStore()
 AUTH, KEY = memory_auth(*KeyScope)
 HEADERS = {"Authorization": f"Bearer {KEY.text}"}
-PROGRAMS = Path(sys.executable).parent
-SUBMIT = """
-import json, sys
-from client import AuthenticatedClient
-from client.api.notifications import get_notification, submit, submit_batch
-from client.models import Batch, Content, ContentDataType0, GetNotificationIncludeItem
-from client.models import Priority, Problem, Submit
-from client.models import SubmitChannel, SubmitMetadataType0
-
-client = AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2])
-content = Content(subject="Hello", data=ContentDataType0.from_dict({"a": [1, {"b": None}]}))
-order = Submit(
-    channel=SubmitChannel.EMAIL,
-    recipient="ada@example.com",
-    content=content,
-    metadata=SubmitMetadataType0.from_dict({"order": 7}),
-)
-accepted = submit.sync(client=client, body=order)
-batch = submit_batch.sync(client=client, body=Batch(notifications=[order, order]))
-refused = submit.sync(
-    client=client, body=Submit(channel=SubmitChannel.SMS, recipient="1", content=content)
-)
-assert isinstance(refused, Problem)
-found = get_notification.sync(
-    id=accepted.id, client=client, include=[GetNotificationIncludeItem.CONTENT]
-)
-print(json.dumps({
-    "queue": accepted.queue,
-    "batch": [result.queue for result in batch.results],
-    "refused": refused.errors[0].field,
-    "metadata": found.metadata.to_dict(),
-    "content": found.content.to_dict(),
-}))
-"""
 
 
 @contextmanager
@@ -208,37 +168,3 @@ def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
         case.call_and_validate(base_url=api_url, headers=HEADERS)
 
     check()
-
-
-def test_a_generated_python_client_submits(api_url: str, tmp_path: Path) -> None:
-    with urlopen(f"{api_url}/docs/openapi.json") as response:  # noqa: S310 our own port
-        (tmp_path / "openapi.json").write_bytes(response.read())
-    said = run(
-        tmp_path,
-        *(PROGRAMS / "openapi-python-client", "generate", "--path", "openapi.json"),
-        *("--output-path", "client", "--meta", "none"),
-        warnings=True,
-    )
-    # The client has no CSV files of suppressions; everything else of the document it has.
-    assert said.count("WARNING") == said.count("Unsupported content type text/csv") == 1
-    assert json.loads(run(tmp_path, sys.executable, "-c", SUBMIT, api_url, KEY.text)) == {
-        "queue": "email.medium",
-        "batch": ["email.medium", "email.medium"],
-        "refused": "recipient",
-        "metadata": {"order": 7},
-        "content": {"subject": "Hello", "data": {"a": [1, {"b": None}]}},
-    }
-
-
-def run(folder: Path, *command: str | Path, warnings: bool = False) -> str:
-    """Returns what the command printed, with `warnings` also its standard error."""
-    completed = subprocess.run(
-        command,
-        cwd=folder,
-        env={"PATH": f"{PROGRAMS}:{os.environ['PATH']}", "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert completed.returncode == 0, completed.stdout + completed.stderr
-    return completed.stdout + (completed.stderr if warnings else "")
