@@ -212,6 +212,13 @@ class TestTranslation:
             raise asyncpg.RaiseError("ada@example.com is not allowed")
         assert str(raised.value) == "Postgres: RaiseError (SQLSTATE P0001)"
 
+    def test_an_error_about_a_value_does_not_show_it(self) -> None:
+        with pytest.raises(StoreRejected) as raised, translated():
+            raise asyncpg.InvalidTextRepresentationError(
+                'invalid input syntax for type uuid: "ada@example.com"'
+            )
+        assert str(raised.value) == "Postgres: InvalidTextRepresentationError (SQLSTATE 22P02)"
+
     def test_at_the_start_it_is_a_wrong_setting(self) -> None:
         with pytest.raises(ConfigError, match="permission denied"), at_start(), translated():
             raise asyncpg.InsufficientPrivilegeError("permission denied")

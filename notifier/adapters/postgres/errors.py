@@ -44,6 +44,8 @@ BY_SQLSTATE: Final[dict[str, type[StoreError]]] = {
     "57014": StoreUnavailable,  # statement timeout
     "57P": StoreUnavailable,  # shutdown, crash, cannot connect now
 }
+DATA_EXCEPTION: Final = "22"
+"""The texts of these errors contain the value."""
 UNLISTED: Final = StoreUnavailable
 """A process repeats what failed for a reason that nobody has foreseen, and says so."""
 
@@ -69,7 +71,7 @@ def translated() -> Iterator[None]:
     """Raise the errors of domain/errors.py in place of the driver's.
 
     No message contains values of rows: asyncpg puts those into `detail`, which is dropped, and of
-    an SQLSTATE that the table does not list only the code is named.
+    data exceptions and an SQLSTATE that the table does not list only the code is named.
     """
     try:
         yield
@@ -92,8 +94,9 @@ def translated() -> Iterator[None]:
 def _translation(error: asyncpg.PostgresError) -> StoreError:
     sqlstate = error.sqlstate or ""
     error_type = _error_type(sqlstate)
-    if error_type is None:
-        return UNLISTED(f"Postgres: {type(error).__name__} (SQLSTATE {sqlstate or 'unknown'})")
+    if error_type is None or sqlstate.startswith(DATA_EXCEPTION):
+        name = f"{type(error).__name__} (SQLSTATE {sqlstate or 'unknown'})"
+        return (error_type or UNLISTED)(f"Postgres: {name}")
     hint = HINTS.get(sqlstate)
     text = error.args[0] if error.args else type(error).__name__
     return error_type(f"Postgres: {text}" + (f" ({hint})" if hint else ""))
