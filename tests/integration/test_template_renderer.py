@@ -219,8 +219,9 @@ async def test_mjml_becomes_html_that_is_rendered_as_a_template(renderer: ChildR
         '<mjml><mj-body><mj-include path="/etc/passwd"/></mj-body></mjml>',
         "<mjml><mj-body>" + "<mj-wrapper>" * 20_000,
         f"<mjml><mj-body><mj-raw>{'<b>' * 30_000}{'</b>' * 30_000}</mj-raw></mj-body></mjml>",
+        "<mjml><mj-body><mj-column>🎉>",
     ],
-    ids=["no mjml", "cut off", "include", "deep", "deep inside"],
+    ids=["no mjml", "cut off", "include", "deep", "deep inside", "panic of the library"],
 )
 async def test_mjml_that_cannot_be_compiled_is_a_fault(renderer: ChildRenderer, mjml: str) -> None:
     faults = await renderer.compile(msgspec.json.encode(email_template(mjml=mjml)))

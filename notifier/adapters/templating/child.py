@@ -35,6 +35,9 @@ MAX_MEMORY_BYTES: Final = 192 * 1024 * 1024
 _UNRENDERABLE: Final = TemplateFault(
     kind=FaultKind.ERROR, part="template", detail="it cannot be rendered with these variables"
 )
+_UNCOMPILABLE: Final = TemplateFault(
+    kind=FaultKind.SYNTAX, part="locales", detail="one of the texts ends the compiler by an error"
+)
 _UNKNOWN_SIZE: Final = 256 * 1024 * 1024
 
 
@@ -61,8 +64,12 @@ def _answer(request: Request) -> Reply:
                 return Reply(documents.compiled(request.document))
     except engine.Faulty as error:
         return Reply(faults=error.faults)
-    except Exception:  # noqa: BLE001 whatever a template or its variables are, even out of memory
-        return Reply(faults=[_UNRENDERABLE])
+    except BaseException as error:
+        # Whatever a template or its variables are: also out of memory, and a panic of a library in
+        # Rust, which is no Exception.
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        return Reply(faults=[_UNRENDERABLE if isinstance(request, Render) else _UNCOMPILABLE])
 
 
 def _read(stream: BinaryIO) -> bytes | None:
