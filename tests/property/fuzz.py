@@ -34,11 +34,13 @@ def main(seconds: float, *words: str) -> int:
 
 
 def _targets() -> dict[str, Target]:
-    from tests.property import test_parsers  # noqa: PLC0415 reads the profile loaded above
+    from tests.property import test_api_parsers, test_parsers  # noqa: PLC0415 read the profile
 
-    members = vars(test_parsers).items()
+    members = {**vars(test_parsers), **vars(test_api_parsers)}
     return {
-        name.removeprefix("test_"): member for name, member in members if name.startswith("test_")
+        name.removeprefix("test_"): member
+        for name, member in members.items()
+        if hasattr(member, "hypothesis")
     }
 
 

@@ -8,22 +8,27 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from base64 import b64encode
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from unicodedata import category
+from uuid import UUID
 
 import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from notifier.adapters.postgres.heartbeat import decode_figures, encode_figures
 from notifier.adapters.providers.http.answers import AnswerTable
 from notifier.adapters.providers.http.provider import open_http
+from notifier.adapters.providers.http.request import Templates, Unrenderable
 from notifier.adapters.providers.http.responses import retry_after, values_at
 from notifier.adapters.providers.http.settings import HttpSettings, SuccessSettings
 from notifier.adapters.providers.http.transport import Answer
+from notifier.adapters.providers.smtp.addresses import Unsendable
 from notifier.adapters.providers.smtp.mail_text import Lines, MailText
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.replies import ReplyRules, Step
@@ -31,122 +36,43 @@ from notifier.adapters.providers.smtp.reply import ProtocolError, Reply, ReplyRe
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.verdict import outcome
 from notifier.adapters.rabbitmq.wire import UnreadableMessage, decode, encode
-from notifier.api.http.problems import RequestRefused
-from notifier.api.requests import Content, Submit
-from notifier.api.submission.batch_split import BatchSplitter
-from notifier.api.submission.validation import SubmitValidator
-from notifier.api.templating.filling import Unfilled
-from notifier.domain.blobs import blob_id
-from notifier.domain.errors import ConfigError, InvalidNotification
-from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
+from notifier.cli.spans import read_span
+from notifier.delivery.files import FileLoader, HeldFiles
+from notifier.delivery.templates import TEMPLATED, TemplateCache, TemplateContents
+from notifier.domain.blobs import BlobId, blob_id
+from notifier.domain.breaker import ProviderFigures
+from notifier.domain.errors import ConfigError
+from notifier.domain.features import ALL_FEATURES, KNOWN_PARTS
+from notifier.domain.holds import time_zone_of
+from notifier.domain.notification import Channel, Claimed, NotificationId, Priority, QueueKey
 from notifier.domain.outcome import (
     MAX_CODE_LENGTH,
     MAX_DETAIL_LENGTH,
     MAX_REFERENCE_LENGTH,
     Outcome,
+    Refused,
 )
-from notifier.domain.templates import MAX_VARIABLES_BYTES
+from notifier.domain.quiet_hours import zone_named
+from notifier.domain.templates import TemplateFault, TemplateVersion
 from notifier.domain.whole_mail import check_mail, parse_mail
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
+from notifier.ports.heartbeat import QueueFigures
 from notifier.ports.provider import Envelope
 from notifier.settings.load import load_settings
 from tests.builders import EMAIL_HIGH, new_id
 from tests.integration.raw_servers import CLOSE, open_http_script, open_raw_smtp
-from tests.property.asgi import response_to
-from tests.unit.fakes_api import DEFAULT_RULES, MemoryStore, make_api, submit_body
+from tests.property.inputs import CONTENT_FIELDS, JSON, MAILS, corrupted, documents
+from tests.unit.fakes_api import InlineRenderer, MemoryTemplates
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:BasicAuth is deprecated:DeprecationWarning",
     "ignore:The 'auth' parameter is deprecated:DeprecationWarning",
 )
 
-VALIDATOR: Final = SubmitValidator(DEFAULT_RULES)
-SPLITTER: Final = BatchSplitter(DEFAULT_RULES)
-APP: Final = make_api(MemoryStore())
 CANARY: Final = "c4n4ry-s3cret"
 MAX_INT4: Final = 2**31 - 1
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=8,
-)
-FRAGMENTS = st.sampled_from([b"[" * 40, b"9" * 5000, b"\xff", b"\0", b"\r\n"]) | st.sampled_from(
-    rb'{ " \u0000 \ud800 NaN 1e999 null -0 true , : \ %00 & ='.split()
-)
-
-
-@st.composite
-def corrupted(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
-    """Valid input with parts of it overwritten, repeated or removed."""
-    data = draw(valid)
-    for _ in range(draw(st.integers(0, 4))):
-        start, end = sorted(draw(st.tuples(*[st.integers(0, len(data))] * 2)))
-        data = (
-            data[:start]
-            + draw(FRAGMENTS | st.binary(max_size=9) | st.just(data[start:end] * 2))
-            + (data[end:] if draw(st.booleans()) else data[start:])
-        )
-    return data
-
-
-def documents(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
-    """JSON objects with a subset of these fields, encoded by json.dumps."""
-    return st.fixed_dictionaries({}, optional=fields).map(
-        lambda document: json.dumps(document).encode()
-    )
-
-
-MAILBOXES = (
-    st.sampled_from(["ada@example.com", "Ada <ada@example.com>", "@", '"a\\"b" <a@b.example>'])
-    | st.text()
-)
-HEADER_NAMES = st.sampled_from(["X-Order", "In-Reply-To", "List-Id", "Auto-Submitted", "To"]) | (
-    st.text()
-)
-FILE_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
-    "filename": st.text() | JSON,
-    "content_type": st.sampled_from(["text/plain", "image/png; name=a", "message/rfc822"]) | JSON,
-    "data": st.binary().map(lambda data: b64encode(data).decode()) | st.text() | JSON,
-    "content_id": st.text() | JSON,
-    "blob": st.sampled_from([blob_id(b""), "sha256:"]) | JSON,
-}
-CONTENT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
-    "subject": st.text(),
-    "body": st.text(),
-    "html": st.text(),
-    "data": JSON,
-    **dict.fromkeys(["from", "reply_to", "cc", "bcc"], MAILBOXES | st.lists(MAILBOXES) | JSON),
-    "headers": st.dictionaries(HEADER_NAMES, st.text() | JSON) | JSON,
-    "attachments": st.lists(st.fixed_dictionaries({}, optional=FILE_FIELDS)) | JSON,
-    "mime": st.sampled_from([blob_id(b""), "sha256:"]) | JSON,
-}
-SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
-    "channel": st.sampled_from(["email", "sms", "push"]) | JSON,
-    "priority": st.sampled_from(list(Priority)) | JSON,
-    "recipient": st.sampled_from(["ada@example.com", "+15005550006", "tok"]) | st.text() | JSON,
-    "content": st.fixed_dictionaries({}, optional=CONTENT_FIELDS) | JSON,
-    "ttl_s": st.integers() | JSON,
-    "template": st.sampled_from(["order", "order@3", "order@"]) | st.text() | JSON,
-    "variables": st.dictionaries(st.text(), JSON) | JSON,
-    "locale": st.sampled_from(["en", "de-AT", "e"]) | JSON,
-    "max_tries": st.integers(0, 40) | JSON,
-    "send_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
-    "collapse_key": st.text() | JSON,
-    "time_zone": st.sampled_from(["Europe/Berlin", "UTC"]) | st.text() | JSON,
-    "metadata": JSON,
-    "idempotency_key": st.text() | JSON,
-    "tag": st.sampled_from(["a", "a/b", "A:1"]) | st.text() | JSON,
-    "topic": st.sampled_from(["news", "1"]) | st.text() | JSON,
-    "tenant": st.sampled_from(["default", "shop", "Shop", ""]) | JSON,
-}
-SUBMIT_BODIES = corrupted(documents(**SUBMIT_FIELDS) | st.just(json.dumps(submit_body()).encode()))
-BATCH_BODIES = corrupted(
-    st.lists(SUBMIT_BODIES, max_size=4).map(
-        lambda items: b'{"notifications": [' + b",".join(items) + b"]}"
-    )
-)
 TEXTS = st.text(st.characters())
 SMTP_REPLIES = st.lists(
     st.tuples(st.integers(0, 999), st.sampled_from(["", "5.1.1 no", "4.7.1 slow"]) | TEXTS)
@@ -177,86 +103,6 @@ HTTP_RESPONSES = corrupted(
         JSON.map(lambda document: json.dumps(document).encode()) | st.binary(max_size=60),
     )
 )
-
-
-def test_the_generated_submits_have_every_field() -> None:
-    assert set(SUBMIT_FIELDS) == set(Submit.__struct_encode_fields__)
-    assert set(CONTENT_FIELDS) == set(Content.__struct_encode_fields__)
-
-
-@given(SUBMIT_BODIES | st.binary(max_size=200))
-def test_a_submit_can_be_stored_or_is_refused(body: bytes) -> None:
-    try:
-        new = VALIDATOR.validate(body)
-    except (InvalidNotification, RequestRefused):
-        return
-    if isinstance(new, Unfilled):
-        msgspec.json.decode(new.variables, type=dict[str, object])
-        assert len(new.variables) <= MAX_VARIABLES_BYTES
-        return
-    stored = [new.recipient, new.content.decode(), new.metadata.decode()]
-    assert "\0" not in "".join(stored)
-    assert timedelta() < new.ttl <= DEFAULT_RULES.max_ttl
-    assert new.max_tries is None or 0 < new.max_tries < 2**15
-    msgspec.json.decode(new.content)
-
-
-@given(BATCH_BODIES | st.binary(max_size=200))
-def test_a_batch_is_split_or_refused(body: bytes) -> None:
-    try:
-        items = SPLITTER.split(body)
-    except (InvalidNotification, RequestRefused):
-        return
-    for item in items:
-        try:
-            VALIDATOR.validate(item)
-        except (InvalidNotification, RequestRefused):
-            continue
-
-
-PATHS = b"""
-/v1/notifications /v1/notifications/batch /v1/failures /v1/queues /v1/providers /v1/pauses
-/v1/queues/email.high/pause /v1/channels/email/pause /v1/providers/smtp/resume /health/ready
-/metrics /docs /docs/openapi.json / /v1/notifications/01a20443-2a37-7668-832f-a1c7af4765d6
-""".split()
-PARAMETERS = b"status channel priority reason limit cursor created_from created_to else".split()
-VALUES = (
-    b"failed email high 50 -1 1e3 2030-01-31T12:00:00Z 9999-12-31T23:59:59-14:00 %00 %ff % "
-    b"AaIEQyo3dmiDL6HHr0dl1g %C2%B2"
-).split()
-QUERIES = st.lists(
-    st.tuples(st.sampled_from(PARAMETERS), st.sampled_from(VALUES) | st.binary(max_size=9)).map(
-        b"=".join
-    ),
-    max_size=3,
-).map(b"&".join)
-CONTENT_TYPES = (b"application/json", b"application/json; charset=\xff", b"text/plain")
-REQUEST_HEADERS = st.lists(
-    st.tuples(st.just(b"content-type"), st.sampled_from(CONTENT_TYPES))
-    | st.just((b"content-encoding", b"gzip"))
-    | st.just((b"content-length", b"5")),
-    max_size=3,
-)
-
-
-@given(
-    method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "X"]),
-    path=corrupted(st.sampled_from(PATHS)),
-    query=corrupted(QUERIES),
-    headers=REQUEST_HEADERS,
-    body=SUBMIT_BODIES
-    | BATCH_BODIES
-    | st.just(b'{"reason": "why", "for": 60}')
-    | st.binary(max_size=60),
-)
-def test_every_request_is_answered_below_500(
-    method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], body: bytes
-) -> None:
-    response = asyncio.run(response_to(APP, method, path, query, headers, body))
-    assert response.status < 500, response
-    if response.status >= 400:
-        assert response.headers[b"content-type"] == b"application/problem+json"
-        assert json.loads(response.body)["status"] == response.status
 
 
 def assert_storable(result: Outcome) -> None:
@@ -369,23 +215,6 @@ def test_a_send_has_an_outcome_for_any_response_of_a_web_server(response: bytes)
     assert CANARY not in result.detail
 
 
-MAIL_LINES = st.sampled_from(
-    [
-        b"From: a@example.com",
-        b"From: x",
-        b"Subject: \xe9",
-        b" folded",
-        b"",
-        b"\r",
-        b".",
-        b"Bcc: b@c.d",
-    ]
-) | st.binary(max_size=20)
-MAILS = st.lists(MAIL_LINES, max_size=8).flatmap(
-    lambda lines: st.sampled_from([b"\n", b"\r\n"]).map(lambda end: end.join([*lines, b""]))
-)
-
-
 @given(MAILS)
 @example(b"From: a@example.com\n\n.\n")
 def test_any_upload_is_a_mail_of_whole_lines_or_refused(data: bytes) -> None:
@@ -477,3 +306,148 @@ def test_settings_are_read_or_refused_without_showing_a_secret(
         else:
             message = ""
     assert CANARY not in message
+
+
+COUNTS = st.integers() | st.floats() | JSON
+FIGURES = documents(
+    queues=st.dictionaries(
+        st.sampled_from(["email.high", "email", "x.high", ""]),
+        st.fixed_dictionaries(
+            {}, optional=dict.fromkeys(QueueFigures.__struct_encode_fields__, COUNTS)
+        )
+        | JSON,
+    )
+    | JSON,
+    providers=st.dictionaries(
+        st.text(),
+        st.fixed_dictionaries(
+            {}, optional=dict.fromkeys(ProviderFigures.__struct_encode_fields__, COUNTS)
+        )
+        | JSON,
+    )
+    | JSON,
+    draining=st.booleans() | JSON,
+    version=st.text() | JSON,
+    features=st.lists(st.sampled_from(sorted(ALL_FEATURES)) | JSON) | JSON,
+)
+
+
+@given(corrupted(FIGURES))
+def test_a_heartbeat_of_another_version_has_figures_or_none(stored: bytes) -> None:
+    try:
+        figures = decode_figures(stored.decode("utf-8", "replace"))
+    except ValueError:
+        return
+    assert decode_figures(encode_figures(figures)).queues == figures.queues
+
+
+VERSION: Final = TemplateVersion(
+    id=UUID(int=7),
+    name="order",
+    version=1,
+    default_locale="en",
+    locales={"en": {"email": {"subject": "Order {{ id }}", "body": "Hello {{ name }}"}}},
+)
+FILE: Final = b"data"
+
+
+class OneOfEach(MemoryTemplates):
+    """A TemplateReader and a BlobReader with one version of a template and one blob."""
+
+    async def load(self, id: UUID) -> TemplateVersion | None:  # noqa: A002 the port's word
+        return VERSION if id == VERSION.id else None
+
+    async def sizes(self, _: NotificationId, ids: Collection[BlobId]) -> Mapping[BlobId, int]:
+        return {id_: len(FILE) for id_ in ids if id_ == blob_id(FILE)}
+
+    async def read(self, _: NotificationId, id: BlobId) -> bytes | None:  # noqa: A002 the port's word
+        return FILE if id == blob_id(FILE) else None
+
+
+STORED: Final[dict[str, st.SearchStrategy[Any]]] = {
+    **CONTENT_FIELDS,
+    "recipient_name": st.text() | JSON,
+    "suppressed_copies": st.lists(st.text()) | JSON,
+    "time_zone": st.sampled_from(["Europe/Berlin", "x"]) | JSON,
+    "mime": st.just(blob_id(FILE)) | JSON,
+    "attachments": st.lists(
+        st.fixed_dictionaries(
+            {"filename": st.just("a.txt"), "content_type": st.just("text/plain")},
+            optional={"blob": st.just(blob_id(FILE)) | JSON, "content_id": st.text() | JSON},
+        )
+    )
+    | JSON,
+}
+OWN: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "template": st.just("order@1") | JSON,
+    "locale": st.sampled_from(["en", "de"]) | JSON,
+    "template_id": st.just(str(VERSION.id)) | JSON,
+    "template_channel": st.just("email") | JSON,
+    "variables": st.just({"id": 1, "name": "Ada"}) | JSON,
+}
+CONTENTS = documents(**STORED) | st.tuples(
+    st.fixed_dictionaries(OWN), st.fixed_dictionaries({}, optional=STORED)
+).map(lambda both: msgspec.json.encode(both[0])[:-1] + b"," + msgspec.json.encode(both[1])[1:])
+REQUESTS: Final = Templates(
+    "http",
+    HttpSettings(
+        url="http://127.0.0.1/{{ recipient|urlencode }}",
+        json='{"to": {{ recipient|tojson }}, "content": {{ content|tojson }}}',
+        headers={"X-Subject": "{{ content.subject|default('') }}"},
+    ),
+)
+
+
+def test_the_stored_contents_have_every_part() -> None:
+    assert set(STORED) | set(OWN) == KNOWN_PARTS
+
+
+@given(corrupted(CONTENTS) | CONTENTS)
+def test_a_stored_content_can_be_sent_or_has_its_fault(content: bytes) -> None:
+    claimed = Claimed(
+        id=new_id(),
+        claim=1,
+        queue=EMAIL_HIGH,
+        recipient="ada@example.com",
+        content=content,
+        tries=0,
+        max_tries=None,
+        waited_s=0.0,
+    )
+    zone_named(time_zone_of(content) or "", "")
+    parts, files = asyncio.run(loaded(claimed))
+    assert isinstance(parts, Mapping | TemplateFault)
+    assert isinstance(files, HeldFiles | Refused)
+    if isinstance(parts, Mapping) and isinstance(files, HeldFiles):
+        own = {"content": parts, "files": files.data}
+        asyncio.run(compose(msgspec.structs.replace(envelope("email"), **own)))
+
+
+async def loaded(claimed: Claimed) -> tuple[object, object]:
+    """What a worker makes of a row before it calls the provider: its content and its files."""
+    files = await FileLoader(OneOfEach(), 1000).load(claimed, copies=0, timeout_s=1.0)
+    if not claimed.content.startswith(TEMPLATED):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return msgspec.json.decode(claimed.content, type=dict[str, object]), files
+    contents = TemplateContents(
+        versions=TemplateCache(OneOfEach()), renderer=InlineRenderer(), max_bytes=1000
+    )
+    return await contents.render(claimed), files
+
+
+async def compose(of: Envelope) -> None:
+    """Make what the providers send."""
+    async with open_smtp("smtp", SmtpSettings(host="127.0.0.1", port=25)) as smtp:
+        with suppress(Unsendable):
+            smtp._mail(of)
+    with suppress(Unrenderable):
+        REQUESTS.render(of)
+
+
+@given(corrupted(st.sampled_from([b"90s", b"1h30m", b"1.5", b"2d"])) | st.binary(max_size=9))
+def test_a_span_is_a_number_of_seconds_or_refused(text: bytes) -> None:
+    try:
+        seconds = read_span(text.decode("latin-1"))
+    except ValueError:
+        return
+    assert 0 < seconds < float("inf")

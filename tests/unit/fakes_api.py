@@ -15,7 +15,8 @@ import aiohttp
 import msgspec
 from litestar import Litestar
 
-from notifier.adapters.templating import documents, engine, schemas
+from notifier.adapters.templating import child
+from notifier.adapters.templating.messages import Compile, Render
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.http.server import open_server
@@ -91,24 +92,18 @@ def make_rules(**changes: Any) -> ApiRules:
 
 
 class InlineRenderer:
-    """Renders in this process: tests know what they render."""
+    """Renders in this process what would be rendered in one of its own: tests know what it is."""
 
     async def render(self, job: RenderJob) -> Parts | Sequence[TemplateFault]:
-        try:
-            if job.schema:
-                schemas.check(job.schema, job.variables)
-            parts: Parts = msgspec.json.decode(
-                engine.render(job.parts, job.variables, job.max_bytes)
-            )
-        except engine.Faulty as error:
-            return error.faults
+        reply = child._answer(Render(job.parts, job.variables, job.max_bytes, job.schema))
+        if reply.faults:
+            return reply.faults
+        parts: Parts = msgspec.json.decode(reply.result)
         return parts
 
     async def compile(self, document: bytes) -> bytes | Sequence[TemplateFault]:
-        try:
-            return documents.compiled(document)
-        except engine.Faulty as error:
-            return error.faults
+        reply = child._answer(Compile(document))
+        return reply.faults or reply.result
 
 
 class MemoryTemplates:
