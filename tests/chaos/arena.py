@@ -125,6 +125,13 @@ def _migrate(system: System, environ: Mapping[str, str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def _first_key(system: System) -> str:
+    """Make a key of the deployment."""
+    done = system.run("keys", "create", "--database")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @asynccontextmanager
 async def open_arena(
     stack: Stack,
@@ -132,16 +139,20 @@ async def open_arena(
     workers: Sequence[Sequence[str]],
     linked: bool,
     traced: bool = False,
+    keyed: bool = False,
     upgrades_from: str = "",
     **settings: object,
 ) -> AsyncIterator[Arena]:
     """Run sandbox, API and one worker per entry of `workers`, its arguments.
 
+    `keyed`: the API asks for keys, and the client has one of the deployment.
     With `upgrades_from` API and workers are those of that commit, on its schema.
     """
     async with AsyncExitStack() as exits:
         place = await exits.enter_async_context(stack.place(is_migrated=not upgrades_from))
         merged = {**urls(place.database, place.broker), **SETTINGS, **settings}
+        if keyed:
+            merged["api.auth"] = "keys"
         system = exits.enter_context(running_system(place.folder, merged))
         client = await exits.enter_async_context(open_client(system.api_url, system.sandbox_url))
         links = await exits.enter_async_context(open_links(system, place)) if linked else None
@@ -153,6 +164,8 @@ async def open_arena(
             code = export(upgrades_from, stack.folder / f"code-{upgrades_from[:12]}")
             environ["PYTHONPATH"] = str(code)
             _migrate(system, environ)
+        if keyed:
+            client.key = _first_key(system)
         api = _spawn_api(system, place, links, _traced(trace), environ)
         run = Run(system, client, place.database, place.broker)
         arena = Arena(

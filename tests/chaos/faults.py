@@ -11,6 +11,7 @@ from tests.chaos.leases import LEASES
 from tests.chaos.messages import MESSAGES
 from tests.chaos.processes import PROCESSES
 from tests.chaos.refused import REFUSED
+from tests.chaos.revoked import REVOKED
 from tests.chaos.round import Fault
 from tests.chaos.servers import SERVERS
 from tests.chaos.steps import STEPS
@@ -24,6 +25,7 @@ ALL: Final = (
     *COMMITS,
     *MESSAGES,
     *REFUSED,
+    *REVOKED,
     *STEPS,
     *SERVERS,
     *WIRES,

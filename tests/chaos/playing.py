@@ -130,6 +130,7 @@ async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
                 workers=fault.workers,
                 linked=fault.linked,
                 traced=fault.traced,
+                keyed=fault.keyed,
                 upgrades_from=fault.upgrades_from,
                 **fault.settings,
             )
@@ -142,6 +143,7 @@ def _trial_arena(stack: Stack, trial: Trial) -> AbstractAsyncContextManager[Aren
         workers=trial.workers,
         linked=trial.linked,
         traced=False,
+        keyed=False,
         upgrades_from="",
         **trial.settings,
     )

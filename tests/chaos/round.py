@@ -96,6 +96,7 @@ async def nothing_more(_: Round) -> None:
 class Fault:
     """A fault. Its `variants` alternate from round to round. The load goes to `queues`.
 
+    `keyed`: the API asks for keys, and the load has one of the deployment.
     With `upgrades_from` each round begins with a system of that commit.
     """
 
@@ -108,6 +109,7 @@ class Fault:
     on_small_disk: bool = False
     on_cluster: bool = False
     traced: bool = False
+    keyed: bool = False
     upgrades_from: str = ""
     queues: Sequence[str] = QUEUES
     check: Check = nothing_more
