@@ -74,6 +74,10 @@ class Client:
         async with self._session.post(url, json=body, headers=self._headers(url)) as response:
             return response.status, response.headers, await response.json(content_type=None)
 
+    async def call(self, method: str, path: str, **more: Any) -> Any:
+        """Call the API at this path below /v1 and return the document."""
+        return await self._call(method, f"{self.api}/v1/{path}", **more)
+
     async def submit_one(self, body: Document) -> str:
         """Submit one notification and return its id."""
         (accepted,) = await self.submit([body])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 from math import inf, nextafter
@@ -41,6 +41,7 @@ class End(asyncio.Protocol):
         self.is_broken = False  # lost bytes, or closed while its peer could not see it
         self._is_shut = False
         self._arrives_at = 0.0
+        self.recording: bytearray | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -54,6 +55,8 @@ class End(asyncio.Protocol):
             self.is_broken = True
             self._proxy.swallowed.set()
             return
+        if self.recording is not None:
+            self.recording += data
         self._held += data
         self.forward()
 
@@ -132,6 +135,7 @@ class TcpProxy:
         self.flow = Forwarding.PASS
         self.delay_s = 0.0
         self.swallowed = asyncio.Event()
+        self._recordings: list[bytearray] | None = None
 
     @property
     def connections(self) -> int:
@@ -144,6 +148,11 @@ class TcpProxy:
         user = parts.netloc.rpartition("@")[0]
         netloc = f"{user}@{LOOPBACK}:{self.port}" if user else f"{LOOPBACK}:{self.port}"
         return parts._replace(netloc=netloc, query="").geturl()
+
+    def record(self) -> Sequence[bytearray]:
+        """Return what clients send from now on over new connections, each in one item."""
+        self._recordings = []
+        return self._recordings
 
     def cut(self) -> None:
         """Reset every connection and refuse new ones, until `heal`."""
@@ -200,6 +209,9 @@ class TcpProxy:
     def joined(self, end: End) -> None:
         """Register a connected end."""
         self._ends.add(end)
+        if self._recordings is not None and end._is_client:
+            end.recording = bytearray()
+            self._recordings.append(end.recording)
 
     def left(self, end: End) -> None:
         """Forget a closed end."""

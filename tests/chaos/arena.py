@@ -12,6 +12,7 @@ from harness.client import open_client
 from harness.run import Run
 from harness.stack import Place, Stack
 from harness.system import Child, System, running_system, urls
+from harness.tcp_proxy import LOOPBACK, open_proxies
 from notifier.embedded.process import run_steps_async
 from tests.chaos.earlier import export
 from tests.chaos.links import ProxiedLinks, ServerLinks, open_links
@@ -32,6 +33,7 @@ SETTINGS: Final[Mapping[str, object]] = {
 """Retries that are short enough for a round and numerous enough to outlast a fault."""
 NEW: Final = frozenset({"providers.smtp.final_timeout_s"})
 """Settings that the earlier commit of an upgrade does not know."""
+SMTP_PORT: Final = "NOTIFIER_PROVIDERS__SMTP__PORT"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,7 +41,8 @@ class Arena:
     """A running system that restarts its dead processes; `ended` lists the unexpected exits.
 
     `links_of` has the proxies of each worker by its pid. `environ` has further variables of the
-    processes that it starts, `newer` those for this version after an upgrade.
+    processes that it starts, `newer` those for this version after an upgrade. During an upgrade
+    `mail_sessions` has what each connection sent to the mail server.
     """
 
     stack: Stack
@@ -50,6 +53,7 @@ class Arena:
     trace: Trace | None = None
     environ: dict[str, str] = field(default_factory=dict)
     newer: dict[str, str] = field(default_factory=dict)
+    mail_sessions: Sequence[bytearray] = ()
     ended: list[str] = field(default_factory=list)
     links_of: dict[int, ServerLinks] = field(default_factory=dict)
 
@@ -159,8 +163,14 @@ async def open_arena(
         await run_steps_async(system.spawn_sandbox().starting())
         trace = Trace(place.folder / "trace.jsonl") if traced else None
         environ, newer = dict[str, str](), dict[str, str]()
+        mail_sessions: Sequence[bytearray] = ()
         if upgrades_from:
             newer = system.take_out(NEW)
+            mail_server = (await exits.enter_async_context(open_proxies())).open(
+                LOOPBACK, system.smtp_port
+            )
+            mail_sessions = mail_server.record()
+            newer[SMTP_PORT] = environ[SMTP_PORT] = str(mail_server.port)
             code = export(upgrades_from, stack.folder / f"code-{upgrades_from[:12]}")
             environ["PYTHONPATH"] = str(code)
             _migrate(system, environ)
@@ -177,6 +187,7 @@ async def open_arena(
             trace=trace,
             environ=environ,
             newer=newer,
+            mail_sessions=mail_sessions,
         )
         for words in workers:
             await arena.join(*words)

@@ -45,7 +45,7 @@ class Round:
 
     A check adds to `broken` the promises that were broken, a sentence each, to `excused` the ids
     that may end otherwise than their fate says, and to `found` what a reader of the result wants to
-    know.
+    know. `shown` has what the mail of an id must contain, if it is not that of the load.
     """
 
     arena: Arena
@@ -56,6 +56,7 @@ class Round:
     broken: list[str] = field(default_factory=list)
     excused: set[str] = field(default_factory=set)
     found: list[str] = field(default_factory=list)
+    shown: dict[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def trace(self) -> Trace:

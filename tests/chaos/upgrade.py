@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from math import inf
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from notifier.domain.notification import WAITING, Status
 from notifier.embedded.free_ports import free_ports
 from notifier.embedded.process import run_steps_async
 from tests.chaos.load import Load
+from tests.chaos.mails import mails
+from tests.chaos.newer import PUBLIC_URL, NewerLoad, newer_load, require_as_submitted
 from tests.chaos.round import RATE, Fault, Round
 
 BASE: Final = "4f534ed62a19be967c794c24e41a5bb60f891c7e"
@@ -52,10 +55,17 @@ async def rolling_upgrade(round_: Round) -> float:
     await round_.aim("queued", "sending")
     await _migrate(round_)
     await asyncio.sleep(BESIDE_S)
-    round_.arena.environ = round_.arena.newer  # what starts from now on is of this version
-    steps = [_replace_workers, _replace_api]
-    for step in steps if round_.variant == WORKERS_FIRST else reversed(steps):
-        await step(round_)
+    # What starts from now on is of this version.
+    round_.arena.environ = {**round_.arena.newer, "NOTIFIER_API__PUBLIC_URL": PUBLIC_URL}
+    async with AsyncExitStack() as exits:
+        if round_.variant == WORKERS_FIRST:
+            left_at = await _replace_workers(round_)
+            newer = await _replace_api(round_, exits)
+        else:
+            newer = await _replace_api(round_, exits)
+            left_at = await _replace_workers(round_)
+        await asyncio.sleep(BESIDE_S)
+    newer.require_by_features(left_at, is_refused=round_.variant == API_FIRST)
     return time.time()
 
 
@@ -75,32 +85,46 @@ async def _migrate(round_: Round) -> None:
     round_.found.append(f"migrated in {time.monotonic() - began:.1f} s: {applied}")
 
 
-async def _replace_workers(round_: Round) -> None:
-    """Let a new worker join, then stop an old one, and so on."""
-    arena = round_.arena
+async def _replace_workers(round_: Round) -> float:
+    """Let a new worker join, then stop an old one, and so on; return when the last one was told."""
+    arena, told_at = round_.arena, inf
     for child in list(arena.run.workers):
         await arena.join()
         await asyncio.sleep(BESIDE_S)
+        told_at = time.time()
         await arena.run.stop(child)
+    return told_at
 
 
-async def _replace_api(round_: Round) -> None:
-    """Run a new API beside the old one, then stop the old one and start a new one at its port."""
+async def _replace_api(round_: Round, exits: AsyncExitStack) -> NewerLoad:
+    """Run a new API beside the old one, then stop the old one and start a new one at its port.
+
+    The one beside goes on until the exits, and gets what only new workers understand.
+    """
     arena = round_.arena
-    (port,) = free_ports(1)
-    child = arena.system.spawn_api_at(port, **arena.newer)
-    await run_steps_async(child.starting())
-    async with open_client(child.url, arena.system.sandbox_url) as client:
-        beside = Load(client, round_.random, RATE / 2, queues=OTHER_QUEUES)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(BESIDE_S):
-                await beside.run()
-        await _read(arena.run.client, list(beside.accepted)[:READ])
-        await _read(client, list(round_.load.accepted)[:READ])
+    client = await exits.enter_async_context(_api_beside(round_))
+    newer = await exits.enter_async_context(newer_load(client, round_))
+    beside = Load(client, round_.random, RATE / 2, queues=OTHER_QUEUES)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(BESIDE_S):
+            await beside.run()
+    await _read(arena.run.client, list(beside.accepted)[:READ])
+    await _read(client, list(round_.load.accepted)[:READ])
     round_.load.accepted |= beside.accepted
     round_.load.asked_at |= beside.asked_at
     round_.require("the API beside accepted", holds=len(beside.accepted) > 0)
     await arena.start_api()
+    return newer
+
+
+@asynccontextmanager
+async def _api_beside(round_: Round) -> AsyncIterator[Client]:
+    system = round_.arena.system
+    (port,) = free_ports(1)
+    child = system.spawn_api_at(port, **round_.arena.environ)
+    await run_steps_async(child.starting())
+    async with open_client(child.url, system.sandbox_url) as client:
+        yield client
     await run_steps_async(child.stopping())
 
 
@@ -109,8 +133,8 @@ async def _read(client: Client, ids: Iterable[str]) -> None:
         await client.notification(which)
 
 
-async def nothing_of_the_backlog_is_missing(round_: Round) -> None:
-    """Check the backlog once no worker runs, and that no process was confused by the other."""
+async def nothing_is_missing(round_: Round) -> None:
+    """Check backlog and mails once no worker runs, and that no process was confused."""
     arena = round_.arena
     for child in list(arena.run.workers):
         await arena.run.stop(child)
@@ -121,6 +145,7 @@ async def nothing_of_the_backlog_is_missing(round_: Round) -> None:
     }
     times = times_accepted(await arena.run.client.log(channel="push"))
     _require_whole(round_, rows, {which: times[which] for which in rows if times[which]})
+    require_as_submitted(round_, mails(arena.mail_sessions))
     round_.require("no process ended by itself", holds=not arena.ended)
     for event in UNREADABLE:
         round_.require(f"no process logged {event}", holds=arena.run.logged(event) == 0)
@@ -149,9 +174,10 @@ UPGRADE: Final = (
         variants=(WORKERS_FIRST, API_FIRST),
         upgrades_from=BASE,
         queues=OTHER_QUEUES,
-        check=nothing_of_the_backlog_is_missing,
+        check=nothing_is_missing,
         text="API and two workers of an earlier commit run while 100,000 notifications wait. "
         "`notifier migrate` of this version runs beside them, then they are replaced one after the "
-        "other: in turn the workers or the API first.",
+        "other: in turn the workers or the API first. A new API refuses what an old worker would "
+        "leave out of a mail until the last of them has left. Every mail arrives as submitted.",
     ),
 )

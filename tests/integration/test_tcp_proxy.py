@@ -21,6 +21,19 @@ async def test_a_healthy_proxy_is_not_noticed(empty_database_url: str) -> None:
         await connection.close()
 
 
+async def test_what_clients_send_is_recorded_by_connection(empty_database_url: str) -> None:
+    async with open_proxy_for(empty_database_url) as proxy:
+        assert await _answer(proxy, empty_database_url) == 1
+        sessions = proxy.record()
+        for number in (2, 3):
+            connection = await asyncpg.connect(proxy.url(empty_database_url))
+            assert await connection.fetchval(f"SELECT {number}") == number
+            await connection.close()
+        first, second = sessions
+        assert (b"SELECT 2" in first, b"SELECT 2" in second) == (True, False)
+        assert b"SELECT 3" in second
+
+
 async def test_a_cut_connection_fails_and_new_ones_are_refused_until_healed(
     empty_database_url: str,
 ) -> None:
