@@ -351,6 +351,22 @@ async def test_a_repeat_after_a_push_is_answered_as_before(api: Api) -> None:
     assert (await api.refusal())["field"] == "variables"
 
 
+async def test_a_repeat_of_a_text_message_has_the_segments_of_the_first(api: Api) -> None:
+    def text(body: str) -> Json:
+        return {"default_locale": "en", "locales": {"en": {"sms": {"body": body}}}}
+
+    sms: Json = {"channel": "sms", "recipient": "+15005550006"}
+    await api.save("order", text("{{ name }}"))
+    first = await api.submit(key="k", **sms)
+    assert first.body["segments"] == 1
+    for body in ("x" * 400, "{{ something_new }}"):
+        await api.save("order", text(body))
+        assert (await api.submit(key="k", **sms)).body == first.body
+    items = {"notifications": [{**SUBMIT, **sms, "idempotency_key": "k"}]}
+    batch = await api.ask("POST", f"{NOTIFICATIONS}/batch", items)
+    assert batch.body["results"] == [first.body]
+
+
 async def test_a_preview_shows_what_would_be_sent_and_stores_nothing(
     api: Api, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -139,7 +139,8 @@ class NotificationRoutes:
             new, reply = await self._submit_one(valid)
         if isinstance(reply, NotifierError):
             raise reply
-        accepted = _accepted(new, reply, await self._earlier_templates([(new, reply)]))
+        (new,) = await self._as_answered_first([(new, reply)], [valid])
+        accepted = _accepted(new, reply)
         location = f"{self._address.prefix(request.scope)}{NOTIFICATIONS}/{accepted.id}".encode()
         headers = [(b"location", location)]
         if isinstance(reply, Replayed):
@@ -156,7 +157,7 @@ class NotificationRoutes:
             items = await self._fill_items(await self._without_unknown_tenants(valid, sender))
             items = await self._without_wrong_blobs(items)
             replies = await self._submit_items(items)
-            return await self._batch_response(items, replies)
+            return await self._batch_response(items, replies, valid)
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
         notification_id = _parse_id(request.path_params["id"])
@@ -316,22 +317,43 @@ class NotificationRoutes:
         valid = _valid(items)
         return await self._acceptor.submit(valid) if valid else ()
 
-    async def _earlier_templates(
-        self, answered: Sequence[tuple[NewNotification, Reply | Refusal]]
-    ) -> Mapping[NotificationId, str | None]:
-        """Returns the templates of the earlier notifications: they may have other versions."""
-        ids = {
-            reply.id
+    async def _as_answered_first(
+        self, answered: Sequence[tuple[NewNotification, Reply | Refusal]], valid: Sequence[_Valid]
+    ) -> Sequence[NewNotification]:
+        """Returns the notifications, replayed ones with the template and segments of the first.
+
+        That may have another version of its template. `valid` are the submits.
+        """
+        replays = {
+            new.id: reply.id
             for new, reply in answered
             if isinstance(reply, Replayed) and new.template is not None
         }
-        if not ids:
-            return {}
+        if not replays:
+            return [new for new, _ in answered]
+        unfilled = {item.new.id: item for item in valid if isinstance(item, Unfilled)}
         async with deadline(self._deadline_s):
-            return await self._reader.templates_of(ids)
+            templates = await self._reader.templates_of(set(replays.values()))
+            return [
+                await self._of_version(new, unfilled[new.id], templates.get(replays[new.id]))
+                if new.id in replays
+                else new
+                for new, _ in answered
+            ]
+
+    async def _of_version(
+        self, new: NewNotification, unfilled: Unfilled, template: str | None
+    ) -> NewNotification:
+        """Returns a notification as this version of its template fills it; None: as it is."""
+        if template in {None, new.template}:
+            return new
+        try:
+            return await self._filling.filled_with(unfilled, template)
+        except InvalidNotification:  # a version that was saved by hand, or other limits since
+            return msgspec.structs.replace(new, template=template, segments=None)
 
     async def _batch_response(
-        self, items: Sequence[_Item], stored: Sequence[Reply | Refusal]
+        self, items: Sequence[_Item], stored: Sequence[Reply | Refusal], valid: Sequence[_Valid]
     ) -> ASGIApp:
         """Makes the response. `stored` has the replies to the items that were submitted."""
         reply = iter(stored)
@@ -340,9 +362,9 @@ class NotificationRoutes:
             for item in items
         ]
         answered = [answer for answer in answers if not isinstance(answer, BatchRefusal)]
-        templates = await self._earlier_templates(answered)
+        first = iter(await self._as_answered_first(answered, valid))
         results = [
-            answer if isinstance(answer, BatchRefusal) else _result(*answer, templates)
+            answer if isinstance(answer, BatchRefusal) else _result(next(first), answer[1])
             for answer in answers
         ]
         replies = [reply for _, reply in answered]
@@ -386,25 +408,15 @@ def _parse_id(text: str) -> NotificationId:
     return NotificationId(id_)
 
 
-def _result(
-    new: NewNotification, reply: Reply | Refusal, templates: Mapping[NotificationId, str | None]
-) -> Accepted | BatchRefusal:
-    if isinstance(reply, NotifierError):
-        return batch_refusal(reply)
-    return _accepted(new, reply, templates)
+def _result(new: NewNotification, reply: Reply | Refusal) -> Accepted | BatchRefusal:
+    return batch_refusal(reply) if isinstance(reply, NotifierError) else _accepted(new, reply)
 
 
-def _accepted(
-    new: NewNotification,
-    reply: Status | Suppressed | Replayed,
-    templates: Mapping[NotificationId, str | None],
-) -> Accepted:
-    """Returns the answer. `templates` are those of the notifications that were stored earlier."""
+def _accepted(new: NewNotification, reply: Status | Suppressed | Replayed) -> Accepted:
     reason: str | None = None
-    template = new.template
     match reply:
         case Replayed(id=id_, status=status, reason=reason):
-            template = templates.get(id_, template)
+            pass
         case Suppressed(reason=reason):
             id_, status = new.id, Status.SUPPRESSED
         case status:
@@ -415,7 +427,7 @@ def _accepted(
         queue=str(new.queue),
         segments=msgspec.UNSET if new.segments is None else new.segments,
         reason=msgspec.UNSET if reason is None else reason,
-        template=msgspec.UNSET if template is None else template,
+        template=msgspec.UNSET if new.template is None else new.template,
     )
 
 

@@ -138,6 +138,13 @@ class TemplateFilling:
         )
         return Filled(new, content, locale)
 
+    async def filled_with(self, unfilled: Unfilled, template: str) -> NewNotification:
+        """Returns the notification with the content of this version, such as `order@3`.
+
+        Raises as `filled`.
+        """
+        return (await self.filled(unfilled._replace(ref=TemplateRef.parse(template)))).new
+
     async def _version(self, ref: TemplateRef, tenant: TenantId, found: Found) -> TemplateVersion:
         id_ = found.get((tenant, ref))
         version = None if id_ is None else await self._versions.get(id_)
