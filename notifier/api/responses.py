@@ -149,9 +149,10 @@ class Attempt(msgspec.Struct):
 class Result(msgspec.Struct):
     """How a notification ended, and when.
 
-    `reason` is null if it was sent, otherwise refused, exhausted, ambiguous, poison, render or ttl;
-    of a suppressed one manual, bounce, complaint, unsubscribe, gone or erased. Later versions may
-    have more. `code` and `detail` are the provider's.
+    `reason` is null if it was sent. Failed: refused, exhausted, ambiguous, poison or render;
+    expired: ttl; cancelled: collapsed; suppressed: recipient_cap, manual, bounce, complaint,
+    unsubscribe, gone or erased. Later versions may have more. `code` and `detail` are the
+    provider's.
     """
 
     reason: str | None

@@ -20,6 +20,7 @@ from notifier.api.submission.addresses import checked_recipient
 from notifier.api.submission.content import CONTROL_CHARACTER
 from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.notification import EndReason
 from tests.unit.fakes_api import DEFAULT_RULES, submit_body
 
 SCHEMAS = openapi_document(ROUTES, DEFAULT_RULES)["components"]["schemas"]
@@ -194,3 +195,8 @@ def test_an_object_of_any_form_is_declared_as_one(name: str, field: str) -> None
 )
 def test_optional_fields_are_not_required(name: str, required: list[str]) -> None:
     assert SCHEMAS[name]["required"] == required
+
+
+def test_the_document_of_a_result_names_every_reason() -> None:
+    named = set(re.findall(r"\w+", SCHEMAS["Result"]["description"]))
+    assert set(EndReason) <= named

@@ -356,7 +356,7 @@ ROUTES: Final = (
         method="delete",
         path=PAUSE,
         handler=PauseRoutes.delete,
-        summary="Resume a queue, a channel, a provider or a tenant. Other pauses stay.",
+        summary="Resume a queue, a channel, a provider, a tenant or a tag. Other pauses stay.",
         response=DeletedPause,
         parameters=("kind", "name"),
         problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
@@ -533,7 +533,10 @@ ROUTES: Final = (
         method="delete",
         path=SESSION,
         handler=SessionRoutes.delete,
-        summary="End a session: the answer removes the cookie.",
+        summary=(
+            "Remove the cookie from this browser. A copy of it stays valid until it expires or its "
+            "key is revoked."
+        ),
         status=204,
         problems=(ProblemType.INVALID_FIELD, ProblemType.ORIGIN_REFUSED),
     ),
