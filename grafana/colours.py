@@ -21,6 +21,7 @@ FINAL_STATUSES: Final[dict[str, str]] = {
     "failed": "red",
     "expired": "orange",
     "suppressed": "purple",
+    "cancelled": "yellow",
 }
 """The final statuses that the dashboards show."""
 FLOW: Final[Mapping[str, str]] = {"accepted": "blue"} | FINAL_STATUSES

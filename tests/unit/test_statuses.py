@@ -56,7 +56,7 @@ SETS = {
     "final": (FINAL, "the statuses in which a notification ends, unless a late result corrects it"),
     "succeeded": (SUCCEEDED, "the final statuses with which `send --wait` exits with 0"),
 }
-PLANNED = {Status.CANCELLED, Status.DELIVERED, Status.UNDELIVERED}
+PLANNED = {Status.DELIVERED, Status.UNDELIVERED}
 """The statuses that no statement sets yet: neither README.md nor the dashboards show them."""
 REACHED = set(Status) - PLANNED - {Status.LOST}
 """The statuses that a notification reaches if no row is lost."""
