@@ -14,7 +14,6 @@ from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.suppressions import open_suppressions
-from notifier.adapters.providers.sandbox_in_worker import SANDBOX
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.auth.keyring import Keyring
@@ -31,7 +30,7 @@ from notifier.delivery.suppression_check import CHECK_INTERVAL_S, SuppressionChe
 from notifier.delivery.unsubscribe_links import UnsubscribeLinks
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S
-from notifier.domain.notification import TEST_CHANNEL, Channel, Priority
+from notifier.domain.notification import SANDBOX, TEST_CHANNEL, Channel, Priority
 from notifier.domain.recipient_caps import RecipientCaps
 from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.keys import SecretReader

@@ -21,6 +21,8 @@ from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 
 TEST_CHANNEL: Final = "test"
 """The channel of what test keys submit, whatever channel they ask for."""
+SANDBOX: Final = "sandbox"
+"""The type that the provider of this channel has: it delivers nothing."""
 
 NotificationId = NewType("NotificationId", UUID)
 WorkerId = NewType("WorkerId", UUID)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
 from notifier.domain.lookups import MAX_METADATA_KEYS, METADATA_KEY, METADATA_KEY_EXPECTED
 from notifier.domain.mail_headers import is_allowable_name
-from notifier.domain.notification import Priority
+from notifier.domain.notification import SANDBOX, TEST_CHANNEL, Priority
 from notifier.settings.problems import Problems, did_you_mean
 from notifier.settings.tree import BROKER_URL, DATABASE_URL, KEY, PUBLIC_URL, Settings
 from notifier.settings.urls import broker_url_problems, database_url_problems
@@ -108,6 +108,13 @@ def _channels(settings: Settings, problems: Problems) -> None:
                 f"channels.{name}.provider",
                 f"got {channel.provider!r}, expected a name in [providers]"
                 + did_you_mean(channel.provider, settings.providers),
+            )
+        elif name == TEST_CHANNEL and settings.providers[channel.provider].get("type") != SANDBOX:
+            problems.wrong(
+                f"channels.{name}.provider",
+                channel.provider,
+                f'a provider with type = "{SANDBOX}": notifications of test keys are on this '
+                "channel, and no one may get them; give a real channel another name",
             )
         if channel.ambiguous == "hold" and channel.ambiguous_tries > 1:
             problems.wrong(

@@ -257,6 +257,11 @@ class TestProblems:
                 'did you mean "smtp"?',
             ),
             (
+                "[channels.test]\naddress = 'email'\nprovider = 'smtp'",
+                "channels.test.provider",
+                'a provider with type = "sandbox"',
+            ),
+            (
                 "[channels.x]\naddress = 'email'\nprovider = 'smtp'\nconsumer_rate = 0",
                 "channels.x.consumer_rate",
                 "a number above 0",

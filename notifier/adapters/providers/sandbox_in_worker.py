@@ -10,6 +10,7 @@ from typing import Final, assert_never
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.domain.fates import Fate, ResponseKind, fate_of, response_kind
 from notifier.domain.finding import Finding, ok
+from notifier.domain.notification import SANDBOX
 from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
@@ -20,7 +21,6 @@ from notifier.domain.outcome import (
 )
 from notifier.ports.provider import Envelope
 
-SANDBOX: Final = "sandbox"
 DETAIL: Final = "the fate of the recipient"
 
 
