@@ -109,11 +109,11 @@ class TemplateContents:
         channel = own.template_channel
         version = await self._versions.get(own.template_id)
         parts = None if version is None else version.locales.get(own.locale, {}).get(channel)
-        if parts is None:
+        if version is None or parts is None:
             detail = f"there is no template {own.template} in {own.locale} for {channel}"
             return TemplateFault(kind=FaultKind.MISSING, part="template", detail=detail)
         rendered = await self._renderer.render(
-            RenderJob(encoded_parts(parts), bytes(own.variables), self._max_bytes)
+            RenderJob(version.tenant, encoded_parts(parts), bytes(own.variables), self._max_bytes)
         )
         if not isinstance(rendered, Mapping):
             return rendered[0]

@@ -10,6 +10,8 @@ from uuid import UUID
 
 import msgspec
 
+from notifier.domain.tenants import TenantId
+
 TEMPLATE_NAME: Final = r"[a-z][a-z0-9_-]{0,63}"
 TEMPLATE_NAME_EXPECTED: Final = (
     "a name like order-shipped: a-z, 0-9, _ and -, a letter first, at most 64"
@@ -95,6 +97,7 @@ class TemplateVersion(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: UUID
+    tenant: TenantId
     name: str
     version: int
     default_locale: str

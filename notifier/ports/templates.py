@@ -86,6 +86,7 @@ class TemplateStore(TemplateReader, Protocol):
 class RenderJob(NamedTuple):
     """What is to be rendered: encoded parts, variables and schema (empty: none)."""
 
+    tenant: TenantId
     parts: bytes
     variables: bytes
     max_bytes: int
@@ -93,13 +94,17 @@ class RenderJob(NamedTuple):
 
 
 class TemplateRenderer(Protocol):
-    """Compiles and renders templates, whatever they contain. Raises Overloaded if it cannot run."""
+    """Compiles and renders templates, whatever they contain.
+
+    Tenants wait in turn. Raises Overloaded if it cannot run, or if too many requests of the tenant
+    wait.
+    """
 
     async def render(self, job: RenderJob) -> Parts | Sequence[TemplateFault]:
         """Return the texts, or what is wrong: with the schema all faults, otherwise one."""
         ...
 
-    async def compile(self, document: bytes) -> bytes | Sequence[TemplateFault]:
+    async def compile(self, tenant: TenantId, document: bytes) -> bytes | Sequence[TemplateFault]:
         """Return a document as it is rendered, with HTML in place of MJML, or what is wrong."""
         ...
 

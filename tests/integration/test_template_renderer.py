@@ -15,6 +15,7 @@ from notifier.adapters.templating import renderer as renderer_module
 from notifier.adapters.templating.renderer import ChildRenderer, open_renderer
 from notifier.domain.errors import Overloaded
 from notifier.domain.templates import FaultKind, TemplateFault
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.templates import RenderJob
 from tests.hostile_templates import BEYOND_FUEL, OUT_OF_FUEL, RAISING, VARIABLES
 from tests.stored_templates import email_template
@@ -29,10 +30,15 @@ async def renderer() -> AsyncIterator[ChildRenderer]:
 
 
 def job(
-    variables: Mapping[str, object] | None = None, *, schema: object = None, **parts: object
+    variables: Mapping[str, object] | None = None,
+    *,
+    schema: object = None,
+    tenant: TenantId = DEFAULT_TENANT,
+    **parts: object,
 ) -> RenderJob:
     given = VARIABLES if variables is None else variables
     return RenderJob(
+        tenant,
         msgspec.json.encode(parts),
         msgspec.json.encode(given),
         LIMIT,
@@ -191,7 +197,7 @@ async def test_a_schema_has_no_remote_reference_and_no_pattern_that_backtracks(
     renderer: ChildRenderer, schema: Mapping[str, object], *, is_usable: bool
 ) -> None:
     document = {"default_locale": "en", "locales": {"en": {"sms": {"body": "x"}}}, "schema": schema}
-    compiled = await renderer.compile(msgspec.json.encode(document))
+    compiled = await renderer.compile(DEFAULT_TENANT, msgspec.json.encode(document))
     assert isinstance(compiled, bytes) is is_usable, compiled
     if is_usable:
         slow = {"a": "a" * 60_000 + "b"}
@@ -203,7 +209,9 @@ async def test_mjml_becomes_html_that_is_rendered_as_a_template(renderer: ChildR
         "<mjml><mj-body><mj-section><mj-column><mj-text>Hello {{ name }}</mj-text>"
         "</mj-column></mj-section></mj-body></mjml>"
     )
-    compiled = await renderer.compile(msgspec.json.encode(email_template(mjml=mjml)))
+    compiled = await renderer.compile(
+        DEFAULT_TENANT, msgspec.json.encode(email_template(mjml=mjml))
+    )
     assert isinstance(compiled, bytes), compiled
     parts = msgspec.json.decode(compiled)["locales"]["en"]["email"]
     assert parts.keys() == {"subject", "html"}
@@ -224,7 +232,7 @@ async def test_mjml_becomes_html_that_is_rendered_as_a_template(renderer: ChildR
     ids=["no mjml", "cut off", "include", "deep", "deep inside", "panic of the library"],
 )
 async def test_mjml_that_cannot_be_compiled_is_a_fault(renderer: ChildRenderer, mjml: str) -> None:
-    faults = await renderer.compile(msgspec.json.encode(email_template(mjml=mjml)))
+    faults = await renderer.compile(DEFAULT_TENANT, msgspec.json.encode(email_template(mjml=mjml)))
     assert not isinstance(faults, bytes)
     assert await rendered(renderer, job(body="x")) == {"body": "x"}
 
@@ -244,6 +252,24 @@ async def test_requests_at_once_get_their_own_answers(renderer: ChildRenderer) -
             group.create_task(rendered(renderer, job({"n": n}, body="{{ n }}"))) for n in range(50)
         ]
     assert [task.result()["body"] for task in tasks] == [str(n) for n in range(50)]
+
+
+async def test_a_tenant_waits_for_one_request_of_another_however_many_it_makes(
+    renderer: ChildRenderer,
+) -> None:
+    await renderer.render(job(body="warm"))
+    answered: list[str] = []
+
+    async def ask(tenant: str, body: str, times: int = 1) -> None:
+        for _ in range(times):
+            await renderer.render(job(tenant=TenantId(tenant), body=body))
+            answered.append(tenant)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(ask("slow", BEYOND_FUEL["a list of 100 million"]))
+        group.create_task(ask("shop", "{{ name }}", times=50))
+    assert answered == ["slow", *["shop"] * 50, *["slow"] * 7]
 
 
 async def test_the_process_has_no_environment_of_ours_and_ends_with_the_block(

@@ -101,7 +101,8 @@ class InlineRenderer:
         parts: Parts = msgspec.json.decode(reply.result)
         return parts
 
-    async def compile(self, document: bytes) -> bytes | Sequence[TemplateFault]:
+    async def compile(self, tenant: TenantId, document: bytes) -> bytes | Sequence[TemplateFault]:
+        del tenant
         reply = child._answer(Compile(document))
         return reply.faults or reply.result
 
@@ -133,7 +134,7 @@ class MemoryTemplates:
         versions = self.saved.setdefault((tenant, new.name), [])
         is_new = not versions or versions[-1].new.document != new.document
         if is_new:
-            versions.append(_Saved(uuid4(), len(versions) + 1, new, author.actor))
+            versions.append(_Saved(uuid4(), tenant, len(versions) + 1, new, author.actor))
         return SavedTemplate(versions[-1].summary, is_new)
 
     async def templates(self, tenant: TenantId) -> Sequence[TemplateSummary]:
@@ -162,6 +163,7 @@ class MemoryTemplates:
 @dataclass(frozen=True)
 class _Saved:
     id: UUID
+    tenant: TenantId
     number: int
     new: NewTemplate
     actor: str
@@ -172,6 +174,7 @@ class _Saved:
         schema = decoded.get("schema")
         return TemplateVersion(
             id=self.id,
+            tenant=self.tenant,
             name=self.new.name,
             version=self.number,
             default_locale=decoded["default_locale"],

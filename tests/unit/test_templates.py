@@ -15,6 +15,7 @@ from notifier.cli.template_files import changed_files, read_folders, texts_of
 from notifier.delivery.templates import TEMPLATED, TemplatedContent, encode_templated
 from notifier.domain.errors import ConfigError, InvalidNotification
 from notifier.domain.templates import TemplateRef, TemplateVersion, text_fault
+from notifier.domain.tenants import DEFAULT_TENANT
 from tests.stored_templates import email_template
 
 CHANNELS = {
@@ -67,6 +68,7 @@ def test_other_names_are_refused(text: str) -> None:
 def version(*locales: str, default: str = "en") -> TemplateVersion:
     return TemplateVersion(
         id=UUID(int=1),
+        tenant=DEFAULT_TENANT,
         name="order",
         version=1,
         default_locale=default,

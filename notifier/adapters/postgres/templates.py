@@ -104,6 +104,7 @@ def _version(row: Record) -> TemplateVersion | None:
         return msgspec.convert(
             {
                 "id": row["id"],
+                "tenant": row["tenant"],
                 "name": row["name"],
                 "version": row["version"],
                 "default_locale": decoded["default_locale"],

@@ -1,5 +1,7 @@
 """The renderer's process: reads requests from its input, and answers them on its output.
 
+An empty answer before the first request says that it is ready.
+
 A template may ask for endless work or memory, or hit an error of a library that ends the process.
 Time and memory are limited by the operating system, and only this process ends. It has no secret:
 no environment, no connection, no file of the process that started it.
@@ -45,12 +47,12 @@ def main() -> None:
     """Answer requests until the input ends."""
     _limit_memory()
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    _write(replies, Reply())
     while (body := _read(requests)) is not None:
         request = decode_request(body)
         with _limited(RENDER_CPU_S if isinstance(request, Render) else COMPILE_CPU_S):
-            reply = framed(_answer(request))
-        replies.write(reply)
-        replies.flush()
+            reply = _answer(request)
+        _write(replies, reply)
 
 
 def _answer(request: Request) -> Reply:
@@ -77,6 +79,11 @@ def _read(stream: BinaryIO) -> bytes | None:
     if len(header) < HEADER_BYTES:
         return None
     return stream.read(int.from_bytes(header, BYTE_ORDER))
+
+
+def _write(stream: BinaryIO, reply: Reply) -> None:
+    stream.write(framed(reply))
+    stream.flush()
 
 
 @contextlib.contextmanager

@@ -27,8 +27,10 @@ from notifier.adapters.templating.messages import (
     decode_reply,
     framed,
 )
+from notifier.adapters.templating.tenant_turns import TenantTurns
 from notifier.domain.errors import Overloaded
 from notifier.domain.templates import FaultKind, Parts, TemplateFault
+from notifier.domain.tenants import TenantId
 from notifier.ports.templates import RenderJob
 
 ANSWER_TIMEOUT_S: Final = 10.0
@@ -58,18 +60,19 @@ class ChildRenderer:
     """Implements ports.templates.TemplateRenderer. The process is started by the first request."""
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
+        self._turns = TenantTurns()
         self._process: Process | None = None
 
     async def render(self, job: RenderJob) -> Parts | Sequence[TemplateFault]:
-        reply = await self._ask(Render(job.parts, job.variables, job.max_bytes, job.schema))
+        request = Render(job.parts, job.variables, job.max_bytes, job.schema)
+        reply = await self._ask(job.tenant, request)
         if reply.faults:
             return reply.faults
         parts: Parts = msgspec.json.decode(reply.result)
         return parts
 
-    async def compile(self, document: bytes) -> bytes | Sequence[TemplateFault]:
-        reply = await self._ask(Compile(document))
+    async def compile(self, tenant: TenantId, document: bytes) -> bytes | Sequence[TemplateFault]:
+        reply = await self._ask(tenant, Compile(document))
         return reply.faults or reply.result
 
     async def close(self) -> None:
@@ -91,15 +94,16 @@ class ChildRenderer:
         except TimeoutError:
             await self._kill(process)
 
-    async def _ask(self, request: Request) -> Reply:
-        """Send a request; whoever asks meanwhile waits. Cancelled, it ends the process."""
+    async def _ask(self, tenant: TenantId, request: Request) -> Reply:
+        """Send a request at the tenant's turn. Cancelled, it ends the process."""
         message = framed(request)
-        async with self._lock:
+        async with self._turns.turn(tenant):
             for _ in range(TRIES):
                 process = await self._running()
                 try:
-                    async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                        return await _exchange(process, message)
+                    with self._turns.charged(tenant):
+                        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                            return await _exchange(process, message)
                 except TimeoutError as error:
                     await self._discard(process)
                     raise Overloaded("the renderer of templates does not answer") from error
@@ -118,8 +122,16 @@ class ChildRenderer:
         if self._process is None or self._process.returncode is not None:
             try:
                 self._process = await _start()
-            except OSError as error:
+                # Its start is not charged: another tenant's template may have ended the one before.
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    await _answer(self._process)
+            except (EOFError, OSError) as error:  # OSError: TimeoutError
+                await self.close()
                 raise Overloaded(f"the renderer of templates does not start: {error}") from error
+            except BaseException:
+                if self._process is not None:
+                    await self._discard(self._process)
+                raise
         return self._process
 
     async def _discard(self, process: Process) -> None:
@@ -150,10 +162,14 @@ async def _start() -> Process:
 
 
 async def _exchange(process: Process, message: bytes) -> Reply:
-    assert process.stdin is not None  # noqa: S101 both are pipes
-    assert process.stdout is not None  # noqa: S101
+    assert process.stdin is not None  # noqa: S101 a pipe
     process.stdin.write(message)
     await process.stdin.drain()
+    return await _answer(process)
+
+
+async def _answer(process: Process) -> Reply:
+    assert process.stdout is not None  # noqa: S101 a pipe
     header = await process.stdout.readexactly(HEADER_BYTES)
     return decode_reply(await process.stdout.readexactly(int.from_bytes(header, BYTE_ORDER)))
 

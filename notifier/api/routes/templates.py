@@ -71,9 +71,10 @@ class TemplateRoutes:
         name = str(request.path_params["template"])
         if not is_template_name(name):
             raise InvalidNotification("template", TEMPLATE_NAME_EXPECTED)
+        tenant = _tenant_of(request)
         checked = checked_template(await read_json_body(request, self._limit), self._channels)
         async with deadline(self._deadline_s):
-            compiled = await self._renderer.compile(checked.document)
+            compiled = await self._renderer.compile(tenant, checked.document)
             if not isinstance(compiled, bytes):
                 raise InvalidNotification.of([fault_as_field(fault) for fault in compiled])
             new = NewTemplate(
@@ -82,7 +83,7 @@ class TemplateRoutes:
                 document=checked.document,
                 compiled=compiled,
             )
-            saved = await self._store.save(_tenant_of(request), new, author_of(request.scope))
+            saved = await self._store.save(tenant, new, author_of(request.scope))
         if saved is None:
             raise InvalidNotification("template", f"at most {MAX_TEMPLATES:,} templates")
         location = f"{TEMPLATES}/{name}/versions/{saved.summary.version}".encode()

@@ -153,7 +153,9 @@ class TemplateFilling:
         return version
 
     async def _rendered(self, version: TemplateVersion, texts: Parts, variables: bytes) -> Parts:
-        job = RenderJob(encoded_parts(texts), variables, self._max_bytes, version.schema)
+        job = RenderJob(
+            version.tenant, encoded_parts(texts), variables, self._max_bytes, version.schema
+        )
         rendered = await self._renderer.render(job)
         if not isinstance(rendered, Mapping):
             raise InvalidNotification.of([_field_of(fault, version.ref) for fault in rendered])
