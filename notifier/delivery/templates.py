@@ -105,7 +105,7 @@ class TemplateContents:
         return {**others, **parts}
 
     async def _rendered(self, own: TemplatedContent) -> Parts | TemplateFault:
-        """Raises StoreUnavailable and Overloaded."""
+        """Raises StoreUnavailable and RendererUnavailable."""
         channel = own.template_channel
         version = await self._versions.get(own.template_id)
         parts = None if version is None else version.locales.get(own.locale, {}).get(channel)

@@ -15,6 +15,7 @@ NotifierError
     │   └── StoreRejected      Postgres rejected the data: repeating cannot succeed
     ├── BrokerUnavailable      RabbitMQ did not answer, or refuses publishes
     ├── Overloaded             this process or the deployment has reached a limit
+    │   └── RendererUnavailable the renderer of templates is busy or does not run
     └── FeatureUnavailable     a worker of an earlier version cannot send this yet
 """
 
@@ -118,6 +119,10 @@ class Overloaded(InfrastructureError):
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RendererUnavailable(Overloaded):
+    """The renderer of templates is busy with other requests, or does not run."""
 
 
 class FeatureUnavailable(InfrastructureError):

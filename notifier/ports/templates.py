@@ -96,8 +96,8 @@ class RenderJob(NamedTuple):
 class TemplateRenderer(Protocol):
     """Compiles and renders templates, whatever they contain.
 
-    Tenants wait in turn. Raises Overloaded if it cannot run, or if too many requests of the tenant
-    wait.
+    Tenants wait in turn. Raises RendererUnavailable if it cannot run, or if too many requests of
+    the tenant wait.
     """
 
     async def render(self, job: RenderJob) -> Parts | Sequence[TemplateFault]:

@@ -13,7 +13,7 @@ import pytest
 
 from notifier.adapters.templating import renderer as renderer_module
 from notifier.adapters.templating.renderer import ChildRenderer, open_renderer
-from notifier.domain.errors import Overloaded
+from notifier.domain.errors import RendererUnavailable
 from notifier.domain.templates import FaultKind, TemplateFault
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.templates import RenderJob
@@ -303,7 +303,7 @@ async def test_a_renderer_that_does_not_run_is_no_fault_of_the_template(
     renderer: ChildRenderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renderer_module, "_MODULE", "notifier.nothing")
-    with pytest.raises(Overloaded):
+    with pytest.raises(RendererUnavailable):
         await renderer.render(job(body="x"))
     monkeypatch.undo()
     assert await rendered(renderer, job(body="x")) == {"body": "x"}

@@ -33,7 +33,7 @@ from tests.integration.test_api_auth import ADA, BANK, SHOP
 from tests.integration.test_api_auth import open_api as open_keyed_api
 from tests.one_worker import Worker, open_worker
 from tests.stored_templates import email_template, store_template
-from tests.unit.fakes_api import MemoryStore, make_api, open_client
+from tests.unit.fakes_api import MemoryStore, make_api, make_rules, open_client
 
 NOTIFICATIONS = "/v1/notifications"
 ORDER = {
@@ -574,6 +574,43 @@ async def test_a_worker_that_stops_while_it_renders_gives_the_row_back(
     assert await worker.attempts.release_orphans() == 1
     assert await worker.status(held.pointer) is Status.QUEUED
     assert worker.provider.calls == []
+
+
+class Hanging:
+    """A store and a renderer of templates that answer nothing."""
+
+    async def newest(self, *_: object, **__: object) -> Any:
+        await asyncio.Event().wait()
+
+    save = render = compile = newest
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (NOTIFICATIONS, SUBMIT),
+        (f"{NOTIFICATIONS}/batch", {"notifications": [SUBMIT]}),
+        (f"{NOTIFICATIONS}/preview", SUBMIT),
+        ("/v1/templates/order/versions", {**ORDER, "default_locale": "de"}),
+    ],
+)
+async def test_a_missed_deadline_names_its_cause(
+    path: str, body: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    async with open_client(make_api(store)) as client:
+        await Api(client).save("order", ORDER)
+    rules = make_rules(request_deadline_s=0.05)
+    async with open_client(make_api(store, rules, renderer=Hanging())) as client:
+        late = await Api(client).ask("POST", path, body)
+    assert (late.status, late.body["type"].rpartition(":")[2]) == (503, "overloaded")
+    assert late.headers["Retry-After"] == "1"
+    assert "renderer" in late.body["detail"]
+    for name in ("newest", "save"):
+        monkeypatch.setattr(store.templates, name, getattr(Hanging(), name))
+    async with open_client(make_api(store, rules)) as client:
+        late = await Api(client).ask("POST", path, body)
+    assert (late.status, late.body["type"].rpartition(":")[2]) == (503, "store-unavailable")
 
 
 async def test_a_version_is_read_once(database_url: str) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from notifier.adapters.templating.tenant_turns import MAX_WAITING, TenantTurns
-from notifier.domain.errors import Overloaded
+from notifier.domain.errors import RendererUnavailable
 from notifier.domain.tenants import TenantId
 
 BANK, SHOP = TenantId("bank"), TenantId("shop")
@@ -70,7 +70,7 @@ async def test_too_many_requests_of_a_tenant_are_refused_and_those_of_others_are
         for _ in range(MAX_WAITING):
             group.create_task(requests.make(BANK, seconds=0))
         await asyncio.sleep(0)
-        with pytest.raises(Overloaded):
+        with pytest.raises(RendererUnavailable):
             await requests.make(BANK, seconds=0)
         group.create_task(requests.make(SHOP, seconds=0))
     assert len(requests.order) == MAX_WAITING + 1

@@ -28,7 +28,7 @@ from notifier.adapters.templating.messages import (
     framed,
 )
 from notifier.adapters.templating.tenant_turns import TenantTurns
-from notifier.domain.errors import Overloaded
+from notifier.domain.errors import RendererUnavailable
 from notifier.domain.templates import FaultKind, Parts, TemplateFault
 from notifier.domain.tenants import TenantId
 from notifier.ports.templates import RenderJob
@@ -106,7 +106,9 @@ class ChildRenderer:
                             return await _exchange(process, message)
                 except TimeoutError as error:
                     await self._discard(process)
-                    raise Overloaded("the renderer of templates does not answer") from error
+                    raise RendererUnavailable(
+                        "the renderer of templates does not answer"
+                    ) from error
                 except (EOFError, OSError):  # EOFError: IncompleteReadError
                     await self._end(process)
                     log.warning("template_renderer_ended", returncode=process.returncode)
@@ -116,7 +118,7 @@ class ChildRenderer:
                     # Its answer would be taken for that of the next request.
                     await self._discard(process)
                     raise
-        raise Overloaded("the renderer of templates was ended twice")
+        raise RendererUnavailable("the renderer of templates was ended twice")
 
     async def _running(self) -> Process:
         if self._process is None or self._process.returncode is not None:
@@ -127,7 +129,9 @@ class ChildRenderer:
                     await _answer(self._process)
             except (EOFError, OSError) as error:  # OSError: TimeoutError
                 await self.close()
-                raise Overloaded(f"the renderer of templates does not start: {error}") from error
+                raise RendererUnavailable(
+                    f"the renderer of templates does not start: {error}"
+                ) from error
             except BaseException:
                 if self._process is not None:
                     await self._discard(self._process)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-from notifier.domain.errors import Overloaded
+from notifier.domain.errors import RendererUnavailable
 from notifier.domain.tenants import TenantId
 
 MAX_WAITING: Final = 500
@@ -34,7 +34,7 @@ class TenantTurns:
 
     @asynccontextmanager
     async def turn(self, tenant: TenantId) -> AsyncIterator[None]:
-        """Waits for a turn. Raises Overloaded if too many requests of the tenant wait."""
+        """Waits for a turn. Raises RendererUnavailable if too many requests of the tenant wait."""
         await self._wait(tenant)
         try:
             yield
@@ -57,7 +57,9 @@ class TenantTurns:
             waiting = self._waiting[tenant] = deque()
             self._tags[tenant] = max(self._tags.get(tenant, 0.0), self._virtual_time)
         elif len(waiting) >= MAX_WAITING:
-            raise Overloaded(f"{MAX_WAITING} requests of the tenant wait for the template renderer")
+            raise RendererUnavailable(
+                f"{MAX_WAITING} requests of the tenant wait for the template renderer"
+            )
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append(granted)
         if not self._is_taken:

@@ -195,7 +195,7 @@ class ProblemType(Enum):
         "Too much work is waiting",
         503,
         "This process handles as many requests, or holds as many bytes of files, as it may, or too "
-        "many notifications wait.",
+        "many notifications wait, or the renderer of templates is busy.",
         Repeat.SAFE,
     )
     FEATURE_UNAVAILABLE = Definition(

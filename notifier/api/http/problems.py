@@ -29,6 +29,7 @@ from notifier.domain.errors import (
     InvalidNotification,
     NotFound,
     Overloaded,
+    RendererUnavailable,
     StoreRejected,
 )
 
@@ -127,8 +128,12 @@ def _invalid_fields(error: InvalidNotification) -> Problem:
 def _outage(error: InfrastructureError) -> RequestRefused:
     if isinstance(error, Overloaded):
         retry_after_s = max(1, math.ceil(error.retry_after_s))
+        is_renderer = isinstance(error, RendererUnavailable)
+        cause = "The renderer of templates is busy or does not run. " if is_renderer else ""
         return RequestRefused(
-            ProblemType.OVERLOADED.problem("Repeat the request after the time in Retry-After."),
+            ProblemType.OVERLOADED.problem(
+                f"{cause}Repeat the request after the time in Retry-After."
+            ),
             {"Retry-After": str(retry_after_s)},
         )
     detail = "The database did not respond in time. A change may or may not have been stored."

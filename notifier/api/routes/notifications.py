@@ -14,7 +14,7 @@ from litestar.types import ASGIApp
 from notifier.api.auth.access import Principal, principal_of, scope_missing, seen_by, view_of
 from notifier.api.auth.gate import Gate
 from notifier.api.http.body import read_json_body, submit_body_limit
-from notifier.api.http.deadline import deadline
+from notifier.api.http.deadline import Deadline, deadline
 from notifier.api.http.held_bytes import HeldBytes
 from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.problem_types import ProblemType
@@ -226,8 +226,7 @@ class NotificationRoutes:
         self, valid: NewNotification | Unfilled
     ) -> tuple[NewNotification, Reply | Refusal]:
         if isinstance(valid, Unfilled):
-            async with deadline(self._deadline_s):
-                filled = await self._filled(valid)
+            filled = await self._filled(valid, Deadline(self._deadline_s))
             if isinstance(filled, _Repeated):
                 return filled
             valid = filled
@@ -237,7 +236,7 @@ class NotificationRoutes:
         return valid, reply
 
     async def _filled(
-        self, unfilled: Unfilled, found: Found | None = None
+        self, unfilled: Unfilled, until: Deadline, found: Found | None = None
     ) -> NewNotification | _Repeated:
         """Returns the notification with its content, or the answer to an earlier submit.
 
@@ -245,10 +244,11 @@ class NotificationRoutes:
         other variables now.
         """
         try:
-            return (await self._filling.filled(unfilled, found)).new
+            return (await self._filling.filled(unfilled, until, found)).new
         except InvalidNotification:
             key = unfilled.new.key
-            earlier = None if key is None else await self._acceptor.earlier(key)
+            async with until.of_store():
+                earlier = None if key is None else await self._acceptor.earlier(key)
             if earlier is None:
                 raise
             return _Repeated(
@@ -259,16 +259,17 @@ class NotificationRoutes:
         templated = [item for item in valid if isinstance(item, Unfilled)]
         if not templated:
             return [item for item in valid if not isinstance(item, Unfilled)]
-        async with deadline(self._deadline_s):
+        until = Deadline(self._deadline_s)
+        async with until.of_store():
             found = await self._filling.find(templated)
-            return [
-                await self._fill_item(item, found) if isinstance(item, Unfilled) else item
-                for item in valid
-            ]
+        return [
+            await self._fill_item(item, until, found) if isinstance(item, Unfilled) else item
+            for item in valid
+        ]
 
-    async def _fill_item(self, unfilled: Unfilled, found: Found) -> _Item:
+    async def _fill_item(self, unfilled: Unfilled, until: Deadline, found: Found) -> _Item:
         try:
-            return await self._filled(unfilled, found)
+            return await self._filled(unfilled, until, found)
         except InvalidNotification as error:
             return batch_refusal(error)
 
@@ -332,23 +333,24 @@ class NotificationRoutes:
         if not replays:
             return [new for new, _ in answered]
         unfilled = {item.new.id: item for item in valid if isinstance(item, Unfilled)}
-        async with deadline(self._deadline_s):
+        until = Deadline(self._deadline_s)
+        async with until.of_store():
             templates = await self._reader.templates_of(set(replays.values()))
-            return [
-                await self._of_version(new, unfilled[new.id], templates.get(replays[new.id]))
-                if new.id in replays
-                else new
-                for new, _ in answered
-            ]
+        return [
+            await self._of_version(new, unfilled[new.id], until, templates.get(replays[new.id]))
+            if new.id in replays
+            else new
+            for new, _ in answered
+        ]
 
     async def _of_version(
-        self, new: NewNotification, unfilled: Unfilled, template: str | None
+        self, new: NewNotification, unfilled: Unfilled, until: Deadline, template: str | None
     ) -> NewNotification:
         """Returns a notification as this version of its template fills it; None: as it is."""
         if template in {None, new.template}:
             return new
         try:
-            return await self._filling.filled_with(unfilled, template)
+            return await self._filling.filled_with(unfilled, until, template)
         except InvalidNotification:  # a version that was saved by hand, or other limits since
             return msgspec.structs.replace(new, template=template, segments=None)
 

@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 
 from notifier.api.auth.access import principal_of
 from notifier.api.http.body import read_json_body, submit_body_limit
-from notifier.api.http.deadline import deadline
+from notifier.api.http.deadline import Deadline
 from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.raw_response import json_response
 from notifier.api.rules import ApiRules
@@ -61,11 +61,12 @@ class PreviewRoutes:
             body = await read_json_body(request, self._limit)
             principal = principal_of(request.scope)
             new = self._validator.validate(body, Sender(principal.tenant, principal.mode))
-            async with deadline(self._deadline_s):
-                if isinstance(new, Unfilled):
-                    filled = await self._filling.filled(new)
-                else:
-                    filled = Filled(new, self._validator.content_of(body), None)
+            until = Deadline(self._deadline_s)
+            if isinstance(new, Unfilled):
+                filled = await self._filling.filled(new, until)
+            else:
+                filled = Filled(new, self._validator.content_of(body), None)
+            async with until.of_store():
                 obstacles = await self._obstacles(filled.new)
         return json_response(_preview(filled, obstacles))
 

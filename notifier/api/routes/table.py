@@ -93,6 +93,8 @@ _BODY_PROBLEMS: Final = (
     ProblemType.UNSUPPORTED_MEDIA_TYPE,
     ProblemType.STORE_UNAVAILABLE,
 )
+_RENDERING_PROBLEMS: Final = (*_BODY_PROBLEMS, ProblemType.OVERLOADED)
+_SUBMIT_PROBLEMS: Final = (*_RENDERING_PROBLEMS, ProblemType.FEATURE_UNAVAILABLE)
 _KEY_PROBLEMS: Final = (ProblemType.KEY_IN_FLIGHT, ProblemType.KEY_REUSED)
 TENANT: Final = f"{TENANTS}/{{tenant:str}}"
 PAUSE: Final = f"{PAUSES}/{{kind:str}}/{{name:path}}"
@@ -132,7 +134,7 @@ ROUTES: Final = (
         example=_SUBMIT_EXAMPLE,
         response=Accepted,
         takes_key=True,
-        problems=(*_BODY_PROBLEMS, ProblemType.FEATURE_UNAVAILABLE, *_KEY_PROBLEMS),
+        problems=(*_SUBMIT_PROBLEMS, *_KEY_PROBLEMS),
     ),
     Route(
         id="submitBatch",
@@ -151,7 +153,7 @@ ROUTES: Final = (
         example={"notifications": [_SUBMIT_EXAMPLE]},
         response=BatchResponse,
         takes_key=True,
-        problems=(*_BODY_PROBLEMS, ProblemType.FEATURE_UNAVAILABLE, ProblemType.KEY_IN_FLIGHT),
+        problems=(*_SUBMIT_PROBLEMS, ProblemType.KEY_IN_FLIGHT),
     ),
     Route(
         id="previewNotification",
@@ -164,7 +166,7 @@ ROUTES: Final = (
         body=Submit,
         example=_SUBMIT_EXAMPLE,
         response=Preview,
-        problems=_BODY_PROBLEMS,
+        problems=_RENDERING_PROBLEMS,
     ),
     Route(
         id="getNotification",
@@ -272,7 +274,7 @@ ROUTES: Final = (
         example=_TEMPLATE_EXAMPLE,
         response=Template,
         parameters=("template",),
-        problems=_BODY_PROBLEMS,
+        problems=_RENDERING_PROBLEMS,
     ),
     Route(
         id="getTemplateVersion",

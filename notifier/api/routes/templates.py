@@ -9,7 +9,7 @@ from litestar.types import ASGIApp
 
 from notifier.api.auth.access import author_of, principal_of
 from notifier.api.http.body import BodyLimit, read_json_body
-from notifier.api.http.deadline import deadline
+from notifier.api.http.deadline import Deadline, deadline
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import RawResponse, json_response
@@ -73,16 +73,18 @@ class TemplateRoutes:
             raise InvalidNotification("template", TEMPLATE_NAME_EXPECTED)
         tenant = _tenant_of(request)
         checked = checked_template(await read_json_body(request, self._limit), self._channels)
-        async with deadline(self._deadline_s):
+        until = Deadline(self._deadline_s)
+        async with until.of_renderer():
             compiled = await self._renderer.compile(tenant, checked.document)
-            if not isinstance(compiled, bytes):
-                raise InvalidNotification.of([fault_as_field(fault) for fault in compiled])
-            new = NewTemplate(
-                name=name,
-                channels=checked.channels,
-                document=checked.document,
-                compiled=compiled,
-            )
+        if not isinstance(compiled, bytes):
+            raise InvalidNotification.of([fault_as_field(fault) for fault in compiled])
+        new = NewTemplate(
+            name=name,
+            channels=checked.channels,
+            document=checked.document,
+            compiled=compiled,
+        )
+        async with until.of_store():
             saved = await self._store.save(tenant, new, author_of(request.scope))
         if saved is None:
             raise InvalidNotification("template", f"at most {MAX_TEMPLATES:,} templates")

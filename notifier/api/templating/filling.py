@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from notifier.api.http.deadline import Deadline
 from notifier.api.requests import Content
 from notifier.api.rules import AddressKind
 from notifier.api.submission.content import check_content, encode_content
@@ -105,21 +106,26 @@ class TemplateFilling:
             del self._pinned[next(iter(self._pinned))]
         return found
 
-    async def filled(self, unfilled: Unfilled, found: Found | None = None) -> Filled:
+    async def filled(
+        self, unfilled: Unfilled, until: Deadline, found: Found | None = None
+    ) -> Filled:
         """Returns the notification with its content.
 
         `found` has the version of its template, if that was looked up before. Raises
-        InvalidNotification, StoreUnavailable, and Overloaded.
+        InvalidNotification, StoreUnavailable, and RendererUnavailable.
         """
-        if found is None:
-            found = await self.find([unfilled])
-        version = await self._version(unfilled.ref, unfilled.new.tenant, found)
+        async with until.of_store():
+            if found is None:
+                found = await self.find([unfilled])
+            version = await self._version(unfilled.ref, unfilled.new.tenant, found)
         channel = unfilled.channel
         locale = version.locale_for(channel, unfilled.locale)
         if locale is None:
             expected = f"one that the template has: {', '.join(version.channels)}"
             raise InvalidNotification("channel", expected)
-        parts = await self._rendered(version, version.locales[locale][channel], unfilled.variables)
+        texts = version.locales[locale][channel]
+        async with until.of_renderer():
+            parts = await self._rendered(version, texts, unfilled.variables)
         content = self._content(unfilled, parts)
         own = TemplatedContent(
             template=version.ref,
@@ -138,12 +144,14 @@ class TemplateFilling:
         )
         return Filled(new, content, locale)
 
-    async def filled_with(self, unfilled: Unfilled, template: str) -> NewNotification:
+    async def filled_with(
+        self, unfilled: Unfilled, until: Deadline, template: str
+    ) -> NewNotification:
         """Returns the notification with the content of this version, such as `order@3`.
 
         Raises as `filled`.
         """
-        return (await self.filled(unfilled._replace(ref=TemplateRef.parse(template)))).new
+        return (await self.filled(unfilled._replace(ref=TemplateRef.parse(template)), until)).new
 
     async def _version(self, ref: TemplateRef, tenant: TenantId, found: Found) -> TemplateVersion:
         id_ = found.get((tenant, ref))
