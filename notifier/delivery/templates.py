@@ -112,9 +112,14 @@ class TemplateContents:
         if version is None or parts is None:
             detail = f"there is no template {own.template} in {own.locale} for {channel}"
             return TemplateFault(kind=FaultKind.MISSING, part="template", detail=detail)
-        rendered = await self._renderer.render(
-            RenderJob(version.tenant, encoded_parts(parts), bytes(own.variables), self._max_bytes)
+        job = RenderJob(
+            version.tenant,
+            encoded_parts(parts),
+            bytes(own.variables),
+            self._max_bytes,
+            is_accepted=True,
         )
+        rendered = await self._renderer.render(job)
         if not isinstance(rendered, Mapping):
             return rendered[0]
         return text_fault(rendered, self._max_bytes) or rendered

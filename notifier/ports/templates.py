@@ -84,13 +84,18 @@ class TemplateStore(TemplateReader, Protocol):
 
 
 class RenderJob(NamedTuple):
-    """What is to be rendered: encoded parts, variables and schema (empty: none)."""
+    """What is to be rendered: encoded parts, variables and schema (empty: none).
+
+    `is_accepted`: a submit with it passed the check. It may take more time and memory than the
+    check allows, since neither is the same twice.
+    """
 
     tenant: TenantId
     parts: bytes
     variables: bytes
     max_bytes: int
     schema: bytes = b""
+    is_accepted: bool = False
 
 
 class TemplateRenderer(Protocol):

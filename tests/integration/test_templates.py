@@ -25,7 +25,7 @@ from notifier.domain.keys import KeyScope
 from notifier.domain.notification import Status
 from notifier.domain.templates import TemplateRef
 from notifier.domain.tenants import DEFAULT_TENANT
-from notifier.ports.templates import NewTemplate
+from notifier.ports.templates import NewTemplate, RenderJob, TemplateRenderer
 from tests.builders import a_notification
 from tests.hostile_templates import BEYOND_FUEL, OUT_OF_FUEL, RAISING, VARIABLES
 from tests.integration.test_accept import open_accepting
@@ -509,6 +509,30 @@ async def test_a_row_whose_content_names_no_template_fails_as_render(
     view = await worker.view(item)
     assert view.result is not None
     assert (view.result.reason, view.result.code) == ("render", "render_missing")
+
+
+async def test_what_needs_a_little_more_time_than_at_its_check_is_sent(
+    worker: Worker, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with open_renderer() as renderer:
+        source = await first_refused(renderer)
+    own = await store_template(connection, email_template(body=source))
+    item = a_notification(content=encode_templated(own, {}))
+    await worker.accept(item)
+    assert await worker.run_until_final(item) is Status.SENT
+
+
+async def first_refused(renderer: TemplateRenderer) -> str:
+    """A template that takes up to 1.3 times as long as the check of a submit allows."""
+    length = 100_000
+    while True:
+        source = f"{{{{ ([1] * {length})|length }}}}"
+        parts = msgspec.json.encode({"body": source})
+        if not isinstance(
+            await renderer.render(RenderJob(DEFAULT_TENANT, parts, b"{}", 1000)), Mapping
+        ):
+            return source
+        length = length * 13 // 10
 
 
 @pytest.mark.parametrize("variables", [7, [], "x", None])

@@ -343,6 +343,7 @@ def test_a_heartbeat_of_another_version_has_figures_or_none(stored: bytes) -> No
 
 VERSION: Final = TemplateVersion(
     id=UUID(int=7),
+    tenant=DEFAULT_TENANT,
     name="order",
     version=1,
     default_locale="en",

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from notifier.adapters.templating import documents, engine, schemas
 from notifier.adapters.templating.messages import (
@@ -30,10 +30,18 @@ from notifier.adapters.templating.messages import (
 )
 from notifier.domain.templates import FaultKind, TemplateFault
 
-RENDER_CPU_S: Final = 0.15
-COMPILE_CPU_S: Final = 2.0
-MAX_MEMORY_BYTES: Final = 192 * 1024 * 1024
-"""What it may use beside what it has when it starts."""
+
+class Limits(NamedTuple):
+    """What a request may use: time of the processor, and memory beside that at the start."""
+
+    cpu_s: float
+    memory_bytes: int
+
+
+CHECK_LIMITS: Final = Limits(0.15, 192 * 1024 * 1024)
+SEND_LIMITS: Final = Limits(0.6, 320 * 1024 * 1024)
+"""Higher: what has passed the check is rendered, on a machine that is slower or busier, too."""
+COMPILE_LIMITS: Final = Limits(2.0, 192 * 1024 * 1024)
 _UNRENDERABLE: Final = TemplateFault(
     kind=FaultKind.ERROR, part="template", detail="it cannot be rendered with these variables"
 )
@@ -45,14 +53,21 @@ _UNKNOWN_SIZE: Final = 256 * 1024 * 1024
 
 def main() -> None:
     """Answer requests until the input ends."""
-    _limit_memory()
+    size_at_start = _size_bytes()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     _write(replies, Reply())
     while (body := _read(requests)) is not None:
         request = decode_request(body)
-        with _limited(RENDER_CPU_S if isinstance(request, Render) else COMPILE_CPU_S):
+        with _limited(_limits_of(request), size_at_start):
             reply = _answer(request)
         _write(replies, reply)
+
+
+def _limits_of(request: Request) -> Limits:
+    if isinstance(request, Render):
+        return SEND_LIMITS if request.is_accepted else CHECK_LIMITS
+    return COMPILE_LIMITS
 
 
 def _answer(request: Request) -> Reply:
@@ -87,20 +102,19 @@ def _write(stream: BinaryIO, reply: Reply) -> None:
 
 
 @contextlib.contextmanager
-def _limited(cpu_s: float) -> Iterator[None]:
-    """End this process if the block takes more time of the processor than `cpu_s`."""
-    signal.setitimer(signal.ITIMER_PROF, cpu_s)
+def _limited(limits: Limits, size_at_start: int) -> Iterator[None]:
+    """End this process if the block takes more time than it may, and refuse it more memory."""
+    _limit_memory(size_at_start + limits.memory_bytes)
+    signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _limit_memory() -> None:
-    limit = _size_bytes() + MAX_MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _limit_memory(size_bytes: int) -> None:
     with contextlib.suppress(ValueError, OSError):  # macOS refuses it
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_AS, (size_bytes, resource.RLIM_INFINITY))
 
 
 def _size_bytes() -> int:

@@ -20,6 +20,7 @@ class Render(msgspec.Struct, tag="render", frozen=True):
     variables: bytes
     max_bytes: int
     schema: bytes
+    is_accepted: bool
 
 
 class Compile(msgspec.Struct, tag="compile", frozen=True):

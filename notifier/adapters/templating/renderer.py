@@ -64,7 +64,7 @@ class ChildRenderer:
         self._process: Process | None = None
 
     async def render(self, job: RenderJob) -> Parts | Sequence[TemplateFault]:
-        request = Render(job.parts, job.variables, job.max_bytes, job.schema)
+        request = Render(job.parts, job.variables, job.max_bytes, job.schema, job.is_accepted)
         reply = await self._ask(job.tenant, request)
         if reply.faults:
             return reply.faults
