@@ -1,8 +1,9 @@
 """The SMTP server of the sandbox.
 
 A recipient whose fate is `refuse` is refused at RCPT; every other message is answered after its
-final dot. The id and the claim of the notification come with MAIL as ENVID (RFC 3461), which is
-known at RCPT, and in the headers `Message-ID` and `X-Notifier-Claim`.
+final dot, by the fate of its first recipient, which alone is in the call log. The id and the claim
+of the notification come with MAIL as ENVID (RFC 3461), which is known at RCPT, and in the headers
+`Message-ID` and `X-Notifier-Claim`.
 """
 
 from __future__ import annotations
@@ -123,10 +124,10 @@ class SmtpHooks:
         address: str,
         _options: list[str],
     ) -> str:
-        """Accepts one recipient per message. Recipients whose fate is `refuse` end here."""
-        if envelope.rcpt_tos:
-            return "452 4.5.3 one recipient at a time"
+        """Accepts recipients unless their fate is `refuse`. The first decides about the message."""
         if self._provider.refuses_recipient("email", address):
+            if envelope.rcpt_tos:
+                return f"550 {_REPLY_TEXTS[550]}"
             response = self._provider.receive("email", address, *(server.envid or (None, None)))
             return await _reply(server, response)
         envelope.rcpt_tos.append(address)
