@@ -325,6 +325,8 @@ class Attempts:
         if isinstance(outcome, Refused):
             outcome = self._judge.judge(provider, outcome)
         self._observer.attempted(claimed.queue, provider, outcome.name, outcome.code, times.call_s)
+        if isinstance(outcome, Accepted) and outcome.refused_copies:
+            self._observer.copies_refused(claimed.queue, outcome.refused_copies)
         decision = self._rules.decide(claimed, outcome, self._random.random())
         result = attempt_result(claimed, outcome, decision, provider, times)
         self._recorder.put(Finished(row, result))

@@ -20,13 +20,17 @@ MAX_REFERENCE_LENGTH: Final = 300
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
-    """The provider accepted the message. `reference` is the provider's id of it, if it sent one."""
+    """The provider accepted the message. `reference` is the provider's id of it, if it sent one.
+
+    `refused_copies` is how many copies of an email it refused.
+    """
 
     name: ClassVar[str] = "accepted"
     code: str = ""
     detail: str = ""
     http_status: int | None = None
     reference: str = ""
+    refused_copies: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):

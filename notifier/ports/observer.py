@@ -75,6 +75,10 @@ class AttemptObserver(FinishObserver, Protocol):
         """Report notifications that a worker gave back without an attempt."""
         ...
 
+    def copies_refused(self, queue: QueueKey, count: int) -> None:
+        """Report copies of an accepted email that the provider refused."""
+        ...
+
     def parked(self, queue: QueueKey, count: int) -> None:
         """Report notifications that a worker parked because they may not be sent now."""
         ...

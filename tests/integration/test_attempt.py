@@ -75,6 +75,14 @@ async def test_a_refused_notification_fails_after_one_call_and_says_why(
         assert len(worker.provider.calls) == 1
 
 
+async def test_copies_that_a_sent_mail_did_not_reach_are_counted(database_url: str) -> None:
+    async with open_worker(database_url, Accepted(code="250", refused_copies=2)) as worker:
+        item = a_notification()
+        await worker.accept(item)
+        assert await worker.run_until_final(item) is Status.SENT
+        assert worker.counted("copies_refused") == 2
+
+
 async def test_a_provider_that_stays_unavailable_uses_up_the_tries(database_url: str) -> None:
     async with open_worker(database_url, *[Unavailable(code="503")] * 9) as worker:
         item = a_notification()

@@ -233,10 +233,43 @@ async def test_a_mail_has_one_outcome_and_a_refused_copy_is_named_in_its_detail(
         after = await provider.send(mail())
         takes = re.findall(r"nrcpt=(\d+) \(queue active\)", await logged(server, mails=2))
     assert isinstance(sent, Accepted)
-    assert sent.detail == "copy refused: gone@example.com 550 5.1.1"
+    assert (sent.detail, sent.refused_copies) == ("copy refused: gone@example.com 550 5.1.1", 1)
     assert named(refused) == "refused"
     assert named(after) == "accepted"
     assert takes == ["2", "1"]
+
+
+async def test_copies_beyond_the_limit_of_recipients_get_the_mail_over_further_ones() -> None:
+    copies = [f"copy{n}@example.com" for n in range(5)]
+    limit = "smtpd_recipient_limit = 2"
+    async with (
+        open_postfix(TAKE_EXAMPLE.format(""), limit) as server,
+        open_provider(server) as provider,
+    ):
+        sent = await provider.send(
+            msgspec.structs.replace(mail(), content={"subject": "s", "bcc": copies})
+        )
+        takes = re.findall(r"nrcpt=(\d+) \(queue active\)", await logged(server, mails=3))
+    assert isinstance(sent, Accepted)
+    assert (sent.detail, sent.refused_copies) == ("", 0)
+    assert takes == ["2", "2", "2"]
+
+
+async def test_a_copy_that_stays_refused_for_now_is_asked_once_more_and_named() -> None:
+    full = "check_recipient_access inline:{{full@example.com=452 4.2.2 mailbox full}}, "
+    content = {"subject": "s", "cc": ["bob@example.com", "full@example.com"]}
+    async with (
+        open_postfix(TAKE_EXAMPLE.format(full)) as server,
+        open_provider(server) as provider,
+    ):
+        sent = await provider.send(msgspec.structs.replace(mail(), content=content))
+        after = await provider.send(mail())
+        log = await logged(server, mails=2)
+    assert isinstance(sent, Accepted)
+    assert (sent.detail, sent.refused_copies) == ("copy refused: full@example.com 452 4.2.2", 1)
+    assert named(after) == "accepted"
+    assert re.findall(r"nrcpt=(\d+) \(queue active\)", log) == ["2", "1"]
+    assert log.count("452 4.2.2 <full@example.com>") == 2
 
 
 async def logged(server: MailServer, *, mails: int) -> str:

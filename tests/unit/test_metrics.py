@@ -60,6 +60,7 @@ def exercise(observer: Observer, queue: QueueKey, provider: str, word: str) -> N
     observer.published(queue, 1)
     observer.claimed(queue, 0.1)
     observer.attempted(queue, provider, word, word, 0.1)
+    observer.copies_refused(queue, 1)
     observer.retried(queue, word)
     observer.finished(queue, Status.SENT, 1.0)
     observer.rescued(queue, 1, RescueReason.MESSAGE_LOST)

@@ -109,6 +109,12 @@ class NotificationMetrics:
             routes,
             CALL_BUCKETS,
         )
+        self._copies_refused = factory.counter(
+            "copies_refused",
+            "Copies of sent emails that the mail server refused.",
+            ("queue",),
+            dict.fromkeys(queue for queue, _ in routes),
+        )
         responses = factory.open_counter(
             "provider_responses",
             "Responses of a provider, by its own code. "
@@ -199,6 +205,9 @@ class NotificationMetrics:
 
     def released(self, queue: QueueKey, count: int) -> None:
         self._released[queue].inc(count)
+
+    def copies_refused(self, queue: QueueKey, count: int) -> None:
+        self._copies_refused[queue].inc(count)
 
     def parked(self, queue: QueueKey, count: int) -> None:
         self._parked[queue].inc(count)

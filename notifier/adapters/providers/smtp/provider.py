@@ -1,11 +1,13 @@
 """A provider that sends email over SMTP (RFC 5321), with sessions that are reused.
 
-One `send` never sends a mail twice: a second session is used only if the first was lost before any
-of the mail's text was sent.
+One `send` never sends a mail twice to anyone: a second session is used only if the first was lost
+before any of the mail's text was sent, and an accepted mail is sent again only to copies that were
+refused for now.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
@@ -15,6 +17,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
+
+import msgspec
 
 from notifier.adapters.providers.connection_limit import ConnectionLimit
 from notifier.adapters.providers.settings import check_login
@@ -34,10 +38,10 @@ from notifier.adapters.providers.smtp.session import Mail, Session, StaleSession
 from notifier.adapters.providers.smtp.session_pool import NoFreeSession, SessionPool
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.adapters.providers.smtp.whole_mail import compose_whole, is_whole
-from notifier.adapters.providers.verdict import outcome, unsendable
+from notifier.adapters.providers.verdict import outcome, printable, unsendable
 from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.errors import ConfigError
-from notifier.domain.outcome import Accepted, Outcome, Unavailable
+from notifier.domain.outcome import MAX_DETAIL_LENGTH, Accepted, Outcome, Unavailable
 from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
 
@@ -70,6 +74,7 @@ class SmtpProvider:
         self._server = _server(name, settings)
         self._limit = ConnectionLimit(name, settings.max_connections)
         self._pool = SessionPool(self._server, limit=self._limit, idle_s=settings.idle_s)
+        self._longest_send_s = settings.longest_send_s
         self._text_limit = TimeLimit(settings.timeout_s)
         self._dot_limit = TimeLimit(settings.final_timeout_s)
 
@@ -89,6 +94,13 @@ class SmtpProvider:
             mail = self._mail(envelope)
         except Unsendable as error:
             return unsendable(error.code, error.detail)
+        ends_at = asyncio.get_running_loop().time() + self._longest_send_s
+        result = await self._send(mail)
+        if mail.deferred_copies and isinstance(result, Accepted):
+            await self._send_deferred_copies(mail, ends_at)
+        return _with_missing_copies(result, mail)
+
+    async def _send(self, mail: Mail) -> Outcome:
         try:
             begun = await self._limit_of(mail).run(self._begin(mail))
         except TimeoutError:
@@ -100,6 +112,23 @@ class SmtpProvider:
         except (ConnectionLost, ProtocolError) as error:
             return _lost(error, mail)
         return await self._finish(mail, begun) if isinstance(begun, Session) else begun
+
+    async def _send_deferred_copies(self, mail: Mail, ends_at: float) -> None:
+        """Send an accepted mail again for copies that were refused for now, until none is taken.
+
+        A server may take fewer recipients of one mail (RFC 5321, 4.5.3.1.10). Ends at `ends_at` by
+        the event loop's clock, before the worker takes the whole send for lost.
+        """
+        try:
+            async with asyncio.timeout_at(ends_at):
+                while mail.deferred_copies:
+                    again = mail.for_deferred_copies()
+                    if not isinstance(await self._send(again), Accepted):
+                        return
+                    mail.deferred_copies = again.deferred_copies
+                    mail.refused_copies |= again.refused_copies
+        except TimeoutError:
+            return
 
     def _limit_of(self, mail: Mail) -> TimeLimit:
         """The limit of the mail up to its final dot: longer for large files."""
@@ -188,20 +217,23 @@ class SmtpProvider:
             self._pool.discard(session)
             raise
         self._pool.give_back(session)
-        return _with_missing_copies(result, mail)
+        return result
 
 
 def _with_missing_copies(result: Outcome, mail: Mail) -> Outcome:
     """Name the copies that were refused or left out: the mail counts by its recipient."""
-    if not (mail.refused_copies or mail.left_out) or not isinstance(result, Accepted):
+    refused = mail.refused_copies | mail.deferred_copies
+    if not (refused or mail.left_out) or not isinstance(result, Accepted):
         return result
     detail = "; ".join(
         (
-            *(f"copy refused: {text}" for text in mail.refused_copies),
+            *(f"copy refused: {copy.spec} {code}" for copy, code in refused.items()),
             *(f"copy suppressed: {address}" for address in mail.left_out),
         )
     )
-    return outcome("accepted", result.code, detail, reference=result.reference)
+    return msgspec.structs.replace(
+        result, detail=printable(detail, MAX_DETAIL_LENGTH), refused_copies=len(refused)
+    )
 
 
 def _lost(error: ConnectionLost | ProtocolError, mail: Mail) -> Outcome:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from notifier.adapters.providers.smtp.addresses import Mailbox
@@ -44,6 +44,8 @@ LOST_BYTES: Final = (
 
 _GO_AHEAD: Final = 354
 _CLOSING: Final = 421
+_FOR_NOW: Final = 4
+"""The first digit of a reply that may be another one later (RFC 5321, 4.2.1)."""
 _FINAL_DIGITS: Final = (2, 4, 5)  # first digits of a reply that ends a mail, RFC 5321 4.2.1
 _DATA: Final = (Step.DATA, b"DATA\r\n")
 _DOT: Final = b".\r\n"
@@ -59,10 +61,11 @@ class StaleSession(Exception):
 class Mail:
     """One mail to send, to its recipient and to the `copies`.
 
-    A server that refuses a copy gets the mail for the others; `refused_copies` then has its address
-    and the reply. `may_be_sent` is set when its final dot is written: from then on a lost reply
-    means Ambiguous.
-    `is_8bit`: its text is not all ASCII (RFC 6152).
+    A server that refuses a copy gets the mail for the others. Its address and the reply are then in
+    `deferred_copies` if it was refused for now (4xx), otherwise in `refused_copies`.
+    `may_be_sent` is set when its final dot is written: from then on a lost reply means Ambiguous.
+    `is_8bit`: its text is not all ASCII (RFC 6152). `has_utf8_header`: an address in its headers
+    needs SMTPUTF8.
     `left_out` are copies to which it is not sent because they are suppressed.
     `id` and `claim` are sent as ENVID (RFC 3461) where the server offers it, so that bounces name
     them.
@@ -75,14 +78,23 @@ class Mail:
     claim: int
     copies: Sequence[Mailbox] = ()
     is_8bit: bool = False
+    has_utf8_header: bool = False
     left_out: Sequence[str] = ()
-    refused_copies: list[str] = field(default_factory=list, init=False)
+    deferred_copies: dict[Mailbox, str] = field(default_factory=dict, init=False)
+    refused_copies: dict[Mailbox, str] = field(default_factory=dict, init=False)
     may_be_sent: bool = field(default=False, init=False)
 
     @property
     def is_utf8(self) -> bool:
         """Whether one of its addresses needs SMTPUTF8 (RFC 6531)."""
-        return self.sender.is_utf8 or self.to.is_utf8 or any(of.is_utf8 for of in self.copies)
+        return self.has_utf8_header or any(
+            mailbox.is_utf8 for mailbox in (self.sender, self.to, *self.copies)
+        )
+
+    def for_deferred_copies(self) -> Mail:
+        """Return the same mail for the copies that were refused for now, and for them alone."""
+        to, *copies = self.deferred_copies
+        return replace(self, to=to, copies=copies, has_utf8_header=self.is_utf8)
 
 
 class Session:
@@ -197,6 +209,7 @@ class Session:
 
     async def _add_copies(self, mail: Mail) -> tuple[Step, Reply] | None:
         """Name the copies to the server. Returns a reply that closes the session."""
+        mail.deferred_copies.clear()
         mail.refused_copies.clear()
         if self._is_pipelined:
             group = b"".join(map(_rcpt_to, mail.copies))
@@ -208,7 +221,9 @@ class Session:
             if reply.code == _CLOSING:
                 return Step.RCPT, reply
             if not reply.is_positive:
-                mail.refused_copies.append(f"{copy.spec} {full_code(reply)}")
+                is_for_now = reply.code // 100 == _FOR_NOW
+                refused = mail.deferred_copies if is_for_now else mail.refused_copies
+                refused[copy] = full_code(reply)
         return None
 
     async def _run_in_turn(self, commands: list[tuple[Step, bytes]]) -> tuple[Step, Reply] | None:
