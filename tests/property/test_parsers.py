@@ -54,6 +54,7 @@ from notifier.domain.outcome import (
 )
 from notifier.domain.quiet_hours import zone_named
 from notifier.domain.templates import TemplateFault, TemplateVersion
+from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.domain.whole_mail import check_mail, parse_mail
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 from notifier.ports.heartbeat import QueueFigures

@@ -95,7 +95,9 @@ class InlineRenderer:
     """Renders in this process what would be rendered in one of its own: tests know what it is."""
 
     async def render(self, job: RenderJob) -> Parts | Sequence[TemplateFault]:
-        reply = child._answer(Render(job.parts, job.variables, job.max_bytes, job.schema))
+        reply = child._answer(
+            Render(job.parts, job.variables, job.max_bytes, job.schema, job.is_accepted)
+        )
         if reply.faults:
             return reply.faults
         parts: Parts = msgspec.json.decode(reply.result)
