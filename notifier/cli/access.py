@@ -122,9 +122,13 @@ class DatabaseAccess:
     async def put_tenant(self, name: str, note: str) -> Tenant:
         from notifier.api.auth.documents import Tenant  # noqa: PLC0415 start-up time
 
-        return Tenant.of(
-            await self._store.put_tenant(tenant_id(name), note=note, author=self._author)
-        )
+        stored = await self._store.put_tenant(tenant_id(name), note=note, author=self._author)
+        if stored is None:
+            raise CommandFailed(
+                f"a tenant {name} was deleted, and its notifications are still stored; "
+                "take another name"
+            )
+        return Tenant.of(stored)
 
     async def tenants(self) -> Sequence[Tenant]:
         from notifier.api.auth.documents import Tenant  # noqa: PLC0415 start-up time

@@ -116,8 +116,12 @@ class TenantStore(Protocol):
         """Return all tenants by name."""
         ...
 
-    async def put_tenant(self, tenant: TenantId, *, note: str, author: Author) -> Tenant:
-        """Make a tenant, or change its note."""
+    async def put_tenant(self, tenant: TenantId, *, note: str, author: Author) -> Tenant | None:
+        """Make a tenant, or change its note.
+
+        Returns None for the name of a deleted tenant of which something is still stored: a new
+        tenant would see it.
+        """
         ...
 
     async def delete_tenant(self, tenant: TenantId, author: Author) -> TenantRefusal | None:

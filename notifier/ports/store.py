@@ -509,6 +509,13 @@ class UpkeepStore(Protocol):
         """
         ...
 
+    async def prune_tenants(self, oldest: date) -> None:
+        """Remove what is left of tenants that were deleted before the day `oldest`, in steps.
+
+        At most 10,000 templates and suppressions. Where nothing is left the name is free again.
+        """
+        ...
+
     async def prune_recipient_counts(self) -> None:
         """Remove counts of past days, at most 100,000."""
         ...

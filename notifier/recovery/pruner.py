@@ -1,7 +1,7 @@
 """The pruner: creates the partitions of the coming days and drops those past retention.
 
-It also removes old idempotency keys, blobs, expired suppressions and entries of the audit. A day is
-dropped as a whole, and only when all its notifications are final.
+It also removes old idempotency keys, blobs, expired suppressions and entries of the audit, and what
+deleted tenants left. A day is dropped as a whole, and only when all its notifications are final.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Pruner:
             kept = [day for day in days if results.get(day) != "dropped"]
             if kept:
                 await self._remove_blobs(_date(kept[0]))
+                await self._store.prune_tenants(_date(kept[0]))
         except StoreError as error:
             log.warning("prune_failed", reason=str(error))
         return [day for day, result in results.items() if result == "dropped"]

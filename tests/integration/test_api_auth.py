@@ -484,6 +484,9 @@ async def test_tenants_are_managed_with_a_deployment_key(api: Api) -> None:
     for name, status in statuses.items():
         async with api.client.delete(f"/v1/tenants/{name}", headers=headers) as response:
             assert response.status == status, name
+    async with api.client.put("/v1/tenants/cafe", json={}, headers=headers) as response:
+        problem = await response.json()
+    assert (response.status, problem["type"]) == (409, "urn:notifier:problem:name-taken")
 
 
 async def test_the_rate_of_a_key_is_told_and_a_call_beyond_it_is_refused(api: Api) -> None:

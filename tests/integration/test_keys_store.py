@@ -161,6 +161,8 @@ async def test_what_a_newer_version_stores_does_not_stop_this_one(
 async def test_tenants_are_made_changed_and_deleted(keys: PostgresKeys) -> None:
     made = await keys.put_tenant(SHOP, note="the shop", author=ADA)
     changed = await keys.put_tenant(SHOP, note="the old shop", author=ADA)
+    assert made
+    assert changed
     assert (made.note, changed.note) == ("the shop", "the old shop")
     assert [tenant.name for tenant in await keys.tenants()] == ["shop"]
     key = await created(keys, SHOP)
@@ -180,6 +182,47 @@ async def test_tenants_are_made_changed_and_deleted(keys: PostgresKeys) -> None:
         {"note": "the shop"},
         {"note": "the old shop"},
     )
+
+
+async def test_the_name_of_a_deleted_tenant_is_free_when_nothing_of_it_is_stored(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    await connection.execute("""
+        INSERT INTO templates (id, tenant, name, version, channels, document, actor)
+        SELECT gen_random_uuid(), tenant, 'a', 1, '{}', '', ''
+        FROM unnest(ARRAY['shop', 'bank']) tenant;
+        INSERT INTO suppressions (id, hash, tenant, mode, channel, topic, reason, note)
+        SELECT gen_random_uuid(), gen_random_uuid(), tenant, 'live', 'email', '', 'manual', ''
+        FROM unnest(ARRAY['shop', 'shop', 'bank']) tenant;
+    """)
+    assert await keys.delete_tenant(SHOP, ADA) is None
+    today = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
+    for days, left in ((1, [3, 2]), (2, [2, 1]), (2, [1, 1])):
+        assert await keys.put_tenant(SHOP, note="another", author=ADA) is None
+        await connection.fetch(statement("tenants_prune"), today + timedelta(days=days), 1)
+        stored = [
+            await connection.fetchval(f"SELECT count(*) FROM {table}")
+            for table in ("suppressions", "templates")
+        ]
+        assert stored == left
+    freed = await connection.fetch(statement("tenants_prune"), today + timedelta(days=2), 1)
+    assert [row["name"] for row in freed] == ["shop"]
+    assert await keys.put_tenant(SHOP, note="another", author=ADA)
+
+
+async def test_a_tenant_does_not_see_the_audit_of_an_earlier_one_of_its_name(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    key = await created(keys, SHOP)
+    await keys.revoke(key.id, ADA, tenant=None)
+    assert len(await targets(keys, AuditFilter(tenant=SHOP))) == 2
+    assert await keys.delete_tenant(SHOP, ADA) is None
+    await connection.execute("DELETE FROM deleted_tenants")
+    await keys.put_tenant(SHOP, note="another", author=ADA)
+    assert await targets(keys, AuditFilter(tenant=SHOP)) == []
+    assert len(await targets(keys, ALL)) == 5
 
 
 async def test_a_tenant_with_waiting_notifications_is_not_deleted(

@@ -30,6 +30,7 @@ TABLES: Final = (
     "keys",
     "key_rates",
     "tenants",
+    "deleted_tenants",
     "audit",
     "idempotency_keys",
     "secrets",

@@ -129,11 +129,11 @@ class PostgresKeys:
     async def tenants(self) -> Sequence[Tenant]:
         return list(map(_tenant, await self._connection.fetch(statement("tenants_read"))))
 
-    async def put_tenant(self, tenant: TenantId, *, note: str, author: Author) -> Tenant:
+    async def put_tenant(self, tenant: TenantId, *, note: str, author: Author) -> Tenant | None:
         async with self._connection.acquire() as connection, connection.transaction():
             row = await connection.fetchrow(statement("tenant_put"), tenant, note)
             if row is None:
-                raise StoreUnavailable("Postgres: a stored tenant was not returned")
+                return None
             before = row["note_before"]
             action = Action(
                 actor=author.actor,

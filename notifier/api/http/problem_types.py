@@ -116,6 +116,13 @@ class ProblemType(Enum):
         409,
         "A tenant has keys or waiting notifications, or has as many keys as it may have.",
     )
+    NAME_TAKEN = Definition(
+        "name-taken",
+        "The name is taken",
+        409,
+        "A tenant was deleted whose notifications or suppressions are still stored: a new one "
+        "of its name would have them. The name is free after the days of `retention.days`.",
+    )
     RATE_LIMITED = Definition(
         "rate-limited",
         "The key has used up its rate",

@@ -436,7 +436,7 @@ ROUTES: Final = (
         example={"note": "the web shop"},
         response=Tenant,
         parameters=("tenant",),
-        problems=_BODY_PROBLEMS,
+        problems=(*_BODY_PROBLEMS, ProblemType.NAME_TAKEN),
     ),
     Route(
         id="deleteTenant",

@@ -23,6 +23,9 @@ from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.keys import TenantRefusal, TenantStore
 
 TENANTS: Final = "/v1/tenants"
+NAME_TAKEN: Final = (
+    "A tenant with this name was deleted, and its notifications are still stored. Take another one."
+)
 _REQUEST: Final = BodyDecoder(TenantRequest)
 
 
@@ -57,6 +60,8 @@ class TenantRoutes:
             stored = await self._store.put_tenant(
                 tenant, note=requested.note, author=author_of(request.scope)
             )
+        if stored is None:
+            raise RequestRefused(ProblemType.NAME_TAKEN.problem(NAME_TAKEN))
         return json_response(Tenant.of(stored))
 
     async def delete(self, request: Request[Any, Any, Any]) -> ASGIApp:

@@ -1,0 +1,11 @@
+"""Keeps the names of deleted tenants until nothing of theirs is stored."""
+
+from notifier.adapters.postgres.migrations.sql_script import run_sql_script
+
+revision = "0017"
+down_revision = "0015"
+
+
+def upgrade() -> None:
+    """Run 0017_tenants.sql. Processes of the version before may run meanwhile."""
+    run_sql_script(__file__)

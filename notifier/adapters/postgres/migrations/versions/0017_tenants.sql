@@ -1,0 +1,23 @@
+-- Names of deleted tenants of which something may still be stored: no new tenant may have them.
+CREATE TABLE deleted_tenants (
+    name text NOT NULL PRIMARY KEY,
+    deleted_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- A trigger, because the version before deletes tenants, too, and does not know the table.
+CREATE FUNCTION keep_tenant_name() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO deleted_tenants (name) VALUES (OLD.name)
+    ON CONFLICT (name) DO UPDATE SET deleted_at = excluded.deleted_at;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER keep_tenant_name AFTER DELETE ON tenants
+    FOR EACH ROW EXECUTE FUNCTION keep_tenant_name();
+
+INSERT INTO deleted_tenants (name, deleted_at)
+SELECT substr(target, length('tenant:') + 1), max(at) FROM audit
+WHERE action = 'tenant.deleted'
+  AND substr(target, length('tenant:') + 1) NOT IN (SELECT name FROM tenants)
+GROUP BY target;

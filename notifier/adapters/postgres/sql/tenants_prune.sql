@@ -1,0 +1,24 @@
+-- Removes what is left of deleted tenants of which no notification is stored any more: templates and
+-- suppressions. A tenant of which nothing is left is forgotten, so that its name is free.
+-- Parameters: $1 the oldest day that is kept, $2 how many templates, and suppressions, are removed at
+-- most.
+-- Returns: one row per forgotten tenant.
+-- Repeating it continues with the next ones.
+WITH old AS MATERIALIZED (
+    SELECT name FROM deleted_tenants
+    -- A day later: a process may accept notifications of a tenant for some seconds after its end.
+    WHERE (deleted_at AT TIME ZONE 'UTC')::date + 1 < $1::date
+      AND name NOT IN (SELECT name FROM tenants)
+), gone_templates AS (
+    DELETE FROM templates WHERE id IN (
+        SELECT t.id FROM old JOIN templates t ON t.tenant = old.name LIMIT $2)
+), gone_suppressions AS (
+    DELETE FROM suppressions WHERE id IN (
+        SELECT s.id FROM old JOIN suppressions s ON s.tenant = old.name LIMIT $2)
+)
+DELETE FROM deleted_tenants d USING old
+WHERE d.name = old.name
+  AND NOT EXISTS (SELECT FROM templates WHERE tenant = d.name)
+  AND NOT EXISTS (SELECT FROM suppressions WHERE tenant = d.name)
+  AND NOT EXISTS (SELECT FROM blobs WHERE tenant = d.name)
+RETURNING d.name
