@@ -92,7 +92,11 @@ def create_api(
         ),
         BlobRoutes(blobs=submit_blobs, rules=rules, held=held, gate=gate),
         PreviewRoutes(
-            filling=filling, suppressions=suppressions, quiet_hours=quiet_hours, rules=rules
+            filling=filling,
+            suppressions=suppressions,
+            quiet_hours=quiet_hours,
+            rules=rules,
+            gate=gate,
         ),
         TemplateRoutes(store=templates, renderer=renderer, rules=rules),
         FailureRoutes(reader=reader, rules=rules, address=address),

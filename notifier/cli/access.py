@@ -12,12 +12,13 @@ from cyclopts import Parameter
 from notifier.cli.environment import api_url, person, read_settings, require_urls
 from notifier.cli.failures import CommandFailed
 from notifier.domain.credentials import ENTROPY_BYTES, KeyId, new_credential
+from notifier.domain.errors import InvalidNotification
 from notifier.domain.keys import MAX_KEYS, NewKey
 from notifier.domain.tenants import DEFAULT_TENANT, tenant_id, tenant_name
 
 if TYPE_CHECKING:
     from notifier.adapters.postgres.keys import PostgresKeys
-    from notifier.api.auth.documents import CreatedKey, Key, Tenant
+    from notifier.api.auth.documents import CreatedKey, Key, Tenant, TenantRequest
     from notifier.cli.client import Client
 
 OnDatabase = Annotated[
@@ -45,12 +46,12 @@ class Access(Protocol):
         """Revoke a key."""
         ...
 
-    async def put_tenant(self, name: str, note: str) -> Tenant:
+    async def put_tenant(self, name: str, settings: TenantRequest) -> Tenant:
         """Make or change a tenant."""
         ...
 
     async def tenants(self) -> Sequence[Tenant]:
-        """Return all tenants but the default one."""
+        """Return all tenants."""
         ...
 
     async def delete_tenant(self, name: str) -> None:
@@ -119,10 +120,17 @@ class DatabaseAccess:
         if not await self._store.revoke(id_, self._author, tenant=None):
             raise CommandFailed(f"there is no key {id_}; `notifier keys list` shows all")
 
-    async def put_tenant(self, name: str, note: str) -> Tenant:
+    async def put_tenant(self, name: str, settings: TenantRequest) -> Tenant:
         from notifier.api.auth.documents import Tenant  # noqa: PLC0415 start-up time
+        from notifier.api.submission.senders import checked_senders  # noqa: PLC0415
 
-        stored = await self._store.put_tenant(tenant_id(name), note=note, author=self._author)
+        try:
+            senders = checked_senders(settings.senders)
+        except InvalidNotification as error:
+            raise CommandFailed(str(error)) from error
+        stored = await self._store.put_tenant(
+            tenant_id(name), note=settings.note, senders=senders, author=self._author
+        )
         if stored is None:
             raise CommandFailed(
                 f"a tenant {name} was deleted, and its notifications are still stored; "
@@ -167,10 +175,10 @@ class ApiAccess:
     async def revoke_key(self, id_: KeyId) -> None:
         await self._client.delete(f"/v1/keys/{id_}")
 
-    async def put_tenant(self, name: str, note: str) -> Tenant:
-        from notifier.api.auth.documents import Tenant, TenantRequest  # noqa: PLC0415 start-up
+    async def put_tenant(self, name: str, settings: TenantRequest) -> Tenant:
+        from notifier.api.auth.documents import Tenant  # noqa: PLC0415 start-up time
 
-        return await self._client.put(f"/v1/tenants/{name}", TenantRequest(note), Tenant)
+        return await self._client.put(f"/v1/tenants/{name}", settings, Tenant)
 
     async def tenants(self) -> Sequence[Tenant]:
         from notifier.api.auth.documents import TenantPage  # noqa: PLC0415 start-up time

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 from cyclopts import Parameter
@@ -22,16 +22,25 @@ def set_tenants(
     name: str,
     *,
     note: Annotated[str, Parameter(help="What it is, in one line.", show_default=False)] = "",
+    sender: Annotated[
+        list[str] | None,
+        Parameter(
+            help="What `from` may be: an address, a domain, a sender of text messages. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     database: OnDatabase = False,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
-    """Make a tenant, or change its note."""
-    run_async(_set(_named(name), one_line(note), url, on_database=database, as_json=json))
+    """Make a tenant, or set all of its settings: what is not given is reset."""
+    tenant_option(name)
+    settings = {"note": one_line(note), "senders": tuple(sender or ())}
+    run_async(_set(name, settings, url, on_database=database, as_json=json))
 
 
 def list_tenants(*, database: OnDatabase = False, url: Url = None, json: AsJson = False) -> None:
-    """Show all tenants; the default one, which always exists, is not among them."""
+    """Show all tenants; the first is the default one, which always exists."""
     run_async(_list(url, on_database=database, as_json=json))
 
 
@@ -68,15 +77,18 @@ def quiet_tenants(
 
 def _named(name: str) -> str:
     if tenant_option(name) == DEFAULT_TENANT:
-        raise ConfigError(f"the tenant {name} always exists and cannot be changed")
+        raise ConfigError(f"the tenant {name} always exists and cannot be deleted")
     return name
 
 
-async def _set(name: str, note: str, url: str | None, *, on_database: bool, as_json: bool) -> None:
-    from notifier.cli.show import print_json  # noqa: PLC0415 start-up time
+async def _set(
+    name: str, settings: Mapping[str, Any], url: str | None, *, on_database: bool, as_json: bool
+) -> None:
+    from notifier.api.auth.documents import TenantRequest  # noqa: PLC0415 start-up time
+    from notifier.cli.show import print_json  # noqa: PLC0415
 
     async with open_access(url, on_database=on_database) as access:
-        tenant = await access.put_tenant(name, note)
+        tenant = await access.put_tenant(name, TenantRequest(**settings))
     print_json(tenant) if as_json else print(f"tenant {tenant.name}  {tenant.note or ''}".rstrip())
 
 
@@ -89,8 +101,11 @@ async def _list(url: str | None, *, on_database: bool, as_json: bool) -> None:
     if as_json:
         print_json(TenantPage(tenants))
         return
-    rows = [(tenant.name, tenant.created_at, tenant.note) for tenant in tenants]
-    print_table(("name", "created", "note"), rows)
+    rows = [
+        (tenant.name, tenant.created_at, ", ".join(tenant.senders), tenant.note)
+        for tenant in tenants
+    ]
+    print_table(("name", "created", "senders", "note"), rows)
 
 
 async def _delete(name: str, url: str | None, *, on_database: bool) -> None:

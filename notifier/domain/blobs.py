@@ -20,10 +20,14 @@ _ID: Final = re.compile(BLOB_ID_PATTERN.strip("^$"))
 
 
 class StoredBlob(NamedTuple):
-    """A blob in the store: its size in bytes, and whether it was checked to be a whole mail."""
+    """A blob in the store: its size in bytes, and whether it was checked to be a whole mail.
+
+    `senders` are the addresses in From of a mail; none if they are not known.
+    """
 
     size: int
     is_mail: bool = False
+    senders: tuple[str, ...] = ()
 
 
 class BlobUse(NamedTuple):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NewType
+
+from notifier.domain.senders import Senders
 
 TenantId = NewType("TenantId", str)
 """A tenant as it is stored: its name, or "" for the default tenant."""
@@ -24,6 +26,7 @@ class Tenant:
     id: TenantId
     note: str
     created_at: datetime
+    senders: Senders = field(default_factory=Senders)
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ every mail needs are added if they are missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from email.utils import getaddresses
 from typing import Final, NamedTuple
 
@@ -37,11 +37,12 @@ class WholeMail(NamedTuple):
     head: bytes
     names: frozenset[bytes]
     body: memoryview
-    sender: str
+    senders: Sequence[str]
+    """The addresses in From."""
 
 
-def check_mail(data: bytes) -> str:
-    """Return the address of the sender of a mail.
+def check_mail(data: bytes) -> Sequence[str]:
+    """Return the addresses in From of a mail, at least one.
 
     Raises ValueError, which says what was expected, if this is no mail that can be sent.
     """
@@ -51,7 +52,7 @@ def check_mail(data: bytes) -> str:
         raise ValueError("lines that end with CRLF or LF, and no CR elsewhere (RFC 5322, 2.3)")
     if _LONG_LINE.search(data):
         raise ValueError(f"lines of at most {MAX_LINE_BYTES} bytes (RFC 5322, 2.1.1)")
-    return parse_mail(data).sender
+    return parse_mail(data).senders
 
 
 def parse_mail(data: bytes, replaced: Collection[bytes] = ()) -> WholeMail:
@@ -74,7 +75,7 @@ def parse_mail(data: bytes, replaced: Collection[bytes] = ()) -> WholeMail:
         head=b"".join([_with_crlf(field) for _, field in sent]),
         names=frozenset(name for name, _ in sent),
         body=memoryview(data)[size:],
-        sender=_sender(b"".join([field for name, field in fields if name == b"from"])),
+        senders=_senders(b"".join([field for name, field in fields if name == b"from"])),
     )
 
 
@@ -98,8 +99,8 @@ def _with_crlf(field: bytes) -> bytes:
     return b"".join([line.rstrip(b"\r\n") + b"\r\n" for line in field.splitlines(keepends=True)])
 
 
-def _sender(field: bytes) -> str:
-    """Return the first address. The newer parser of the standard library fails on odd ones."""
+def _senders(field: bytes) -> Sequence[str]:
+    """Return the addresses. The newer parser of the standard library fails on odd ones."""
     value = field.decode("ascii").partition(":")[2].replace("\r", "").replace("\n", "")
     try:
         addresses = [address for _, address in getaddresses([value])]
@@ -107,4 +108,4 @@ def _sender(field: bytes) -> str:
         addresses = []
     if not addresses or not all("@" in address.strip("@") for address in addresses):
         raise ValueError("the field From with an address such as Shop <shop@example.com>")
-    return addresses[0]
+    return addresses

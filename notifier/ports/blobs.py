@@ -5,7 +5,7 @@ All methods raise StoreUnavailable and StoreRejected, as those of ports/store.py
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from notifier.domain.blobs import BlobId, StoredBlob
@@ -24,10 +24,19 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def put(self, tenant: TenantId, id: BlobId, data: bytes, *, is_mail: bool) -> bool:  # noqa: A002 the word for it
+    async def put(
+        self,
+        tenant: TenantId,
+        id: BlobId,  # noqa: A002 the word for it
+        data: bytes,
+        *,
+        is_mail: bool,
+        senders: Sequence[str] = (),
+    ) -> bool:
         """Store a blob, to be kept as `keep` does; returns whether it is new.
 
-        One that exists becomes a mail if `is_mail`, and never ceases to be one.
+        One that exists becomes a mail if `is_mail`, and never ceases to be one. `senders` are the
+        addresses in From of a mail.
         """
         ...
 

@@ -28,10 +28,10 @@ class Author:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysRead:
-    """All keys as of one read, expired ones included; `tenants` are all but the default one."""
+    """All keys and tenants as of one read, expired keys included."""
 
     keys: Sequence[Key]
-    tenants: Collection[TenantId] = ()
+    tenants: Collection[Tenant] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class KeyReader(Protocol):
         ...
 
     async def read(self) -> KeysRead:
-        """Return all keys, and the names of all tenants."""
+        """Return all keys and all tenants."""
         ...
 
     async def find(self, ids: Collection[KeyId]) -> Sequence[Key]:
@@ -110,14 +110,16 @@ class TenantRefusal(StrEnum):
 
 
 class TenantStore(Protocol):
-    """Keeps the tenants. The default tenant always exists, and is not among them."""
+    """Keeps the tenants. The default tenant always exists."""
 
     async def tenants(self) -> Sequence[Tenant]:
         """Return all tenants by name."""
         ...
 
-    async def put_tenant(self, tenant: TenantId, *, note: str, author: Author) -> Tenant | None:
-        """Make a tenant, or change its note.
+    async def put_tenant(
+        self, tenant: TenantId, *, note: str, author: Author, senders: Sequence[str] = ()
+    ) -> Tenant | None:
+        """Make a tenant, or change all of its settings.
 
         Returns None for the name of a deleted tenant of which something is still stored: a new
         tenant would see it.

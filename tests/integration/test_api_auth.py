@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 import asyncpg
+import msgspec
 import pytest
 from litestar import Litestar
 from yarl import URL
@@ -477,7 +478,7 @@ async def test_tenants_are_managed_with_a_deployment_key(api: Api) -> None:
     async with api.client.put("/v1/tenants/cafe", json={"note": "x"}, headers=headers) as response:
         assert (response.status, (await response.json())["note"]) == (200, "x")
     names = [tenant["name"] for tenant in (await api.get("/v1/tenants", admin))[1]["items"]]
-    assert names == ["bank", "cafe", "shop"]
+    assert names == ["default", "bank", "cafe", "shop"]
     assert (await api.get("/v1/tenants/cafe", admin))[0] == 200
     await api.key(SHOP)
     statuses = {"cafe": 204, "none": 404, "shop": 409, "default": 400, "No": 400}
@@ -487,6 +488,71 @@ async def test_tenants_are_managed_with_a_deployment_key(api: Api) -> None:
     async with api.client.put("/v1/tenants/cafe", json={}, headers=headers) as response:
         problem = await response.json()
     assert (response.status, problem["type"]) == (409, "urn:notifier:problem:name-taken")
+
+
+async def test_a_from_is_one_of_the_senders_of_the_tenant_and_without_one_their_first(
+    api: Api,
+) -> None:
+    deployment = await api.key()
+    for name, senders, default in (
+        ("cafe", ["Cafe <hi@cafe.example>", "cafe.test"], "Cafe <hi@cafe.example>"),
+        ("bar", [], None),
+    ):
+        async with api.client.put(
+            f"/v1/tenants/{name}", json={"senders": senders}, headers=bearer(deployment)
+        ) as response:
+            assert (response.status, (await response.json())["senders"]) == (200, senders)
+        key = await api.key(TenantId(name))
+        for sender, is_allowed in (
+            ("CEO <ceo@bank.example>", False),
+            ("Other <HI@Cafe.Example>", bool(senders)),
+            ("any@cafe.test", bool(senders)),
+            ("any@sub.cafe.test", False),
+            (None, True),
+        ):
+            given = {"content": {"subject": "s", "body": "b", "from": sender}}
+            for one, tenant in ((key, {}), (deployment, {"tenant": name})):
+                status, problem = await api.submit(one, **given, **tenant)
+                assert status == (202 if is_allowed else 400), sender
+                if not is_allowed:
+                    assert problem["errors"][0]["field"] == "content.from"
+            body = {"notifications": [submit_body(**given)]}
+            path = f"{NOTIFICATIONS}/batch"
+            async with api.client.post(path, json=body, headers=bearer(key)) as response:
+                assert response.status == (202 if is_allowed else 400), sender
+        stored = list(api.store.new.values())[-1]
+        assert msgspec.json.decode(stored.content).get("from") == default
+    given = {"content": {"subject": "s", "body": "b", "from": "ceo@bank.example"}}
+    assert (await api.submit(deployment, **given))[0] == 202
+
+
+async def test_a_whole_mail_is_from_a_sender_of_its_tenant_all_of_them(api: Api) -> None:
+    await api.keys.put_tenant(SHOP, note="", author=ADA, senders=["shop.example"])
+    key = await api.key(SHOP)
+    headers = bearer(key) | {"Content-Type": "message/rfc822"}
+    for sender, expected in (
+        ("a@shop.example", 202),
+        ("a@shop.example, CEO <ceo@bank.example>", 400),
+        ("ceo@bank.example", 400),
+    ):
+        data = f"From: {sender}\r\nSubject: s\r\n\r\nHi\r\n".encode()
+        async with api.client.post("/v1/blobs", data=data, headers=headers) as response:
+            blob = (await response.json())["id"]
+        status, problem = await api.submit(key, content={"mime": blob})
+        assert status == expected, sender
+        if status == 400:
+            assert problem["errors"][0]["field"] == "content.mime"
+
+
+@pytest.mark.parametrize(
+    "sender", ["a b@c.example", "-.example", "shop.", "far too long a name", ""]
+)
+async def test_a_tenant_is_refused_what_is_no_sender(api: Api, sender: str) -> None:
+    body = {"senders": ["ok.example", sender]}
+    headers = bearer(await api.key())
+    async with api.client.put("/v1/tenants/cafe", json=body, headers=headers) as response:
+        problem = await response.json()
+    assert (response.status, problem["errors"][0]["field"]) == (400, "senders.1")
 
 
 async def test_the_rate_of_a_key_is_told_and_a_call_beyond_it_is_refused(api: Api) -> None:

@@ -164,7 +164,7 @@ async def test_tenants_are_made_changed_and_deleted(keys: PostgresKeys) -> None:
     assert made
     assert changed
     assert (made.note, changed.note) == ("the shop", "the old shop")
-    assert [tenant.name for tenant in await keys.tenants()] == ["shop"]
+    assert [tenant.name for tenant in await keys.tenants()] == ["default", "shop"]
     key = await created(keys, SHOP)
     assert await keys.delete_tenant(SHOP, ADA) is TenantRefusal.HAS_KEYS
     await keys.revoke(key.id, ADA, tenant=None)
@@ -179,8 +179,8 @@ async def test_tenants_are_made_changed_and_deleted(keys: PostgresKeys) -> None:
         "tenant.created",
     ]
     assert (entries[3].action.before, entries[3].action.after) == (
-        {"note": "the shop"},
-        {"note": "the old shop"},
+        {"note": "the shop", "senders": []},
+        {"note": "the old shop", "senders": []},
     )
 
 

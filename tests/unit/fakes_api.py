@@ -215,6 +215,7 @@ class MemoryStore:
         self.filters: list[Filter] = []
         self.paused: dict[Scope, Pause] = {}
         self.blobs: dict[tuple[TenantId, BlobId], tuple[bytes, bool]] = {}
+        self.mail_senders: dict[tuple[TenantId, BlobId], tuple[str, ...]] = {}
         self.blob_questions = 0
         self.template_questions = 0
         self.breaker = BreakerState.OPEN
@@ -367,7 +368,11 @@ class MemoryStore:
         self._raise_error()
         self.blob_questions += 1
         found = {id_: self.blobs.get((tenant, id_)) for id_ in ids}
-        return {id_: StoredBlob(len(blob[0]), blob[1]) for id_, blob in found.items() if blob}
+        return {
+            id_: StoredBlob(len(blob[0]), blob[1], self.mail_senders.get((tenant, id_), ()))
+            for id_, blob in found.items()
+            if blob
+        }
 
     async def put(
         self,
@@ -376,10 +381,12 @@ class MemoryStore:
         data: bytes,
         *,
         is_mail: bool,
+        senders: Sequence[str] = (),
     ) -> bool:
         self._raise_error()
         before = self.blobs.get((tenant, id))
         self.blobs[tenant, id] = (data, is_mail or bool(before and before[1]))
+        self.mail_senders[tenant, id] = tuple(senders)
         return before is None
 
     def fail(self, id: NotificationId) -> None:  # noqa: A002 the port's word

@@ -15,7 +15,7 @@ from notifier.adapters.postgres.statements import statement
 from notifier.domain.blobs import BlobId, StoredBlob, digest_of, id_of_digest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from notifier.domain.notification import NotificationId
     from notifier.domain.tenants import TenantId
@@ -38,7 +38,9 @@ class PostgresBlobs:
     async def keep(self, tenant: TenantId, ids: Collection[BlobId]) -> Mapping[BlobId, StoredBlob]:
         rows = await self._questions.fetch(statement("blobs_keep"), tenant, _digests(ids))
         return {
-            id_of_digest(row["hash"]): StoredBlob(row["size"], is_mail=row["is_mail"])
+            id_of_digest(row["hash"]): StoredBlob(
+                row["size"], row["is_mail"], tuple(row["senders"] or ())
+            )
             for row in rows
         }
 
@@ -49,9 +51,10 @@ class PostgresBlobs:
         data: bytes,
         *,
         is_mail: bool,
+        senders: Sequence[str] = (),
     ) -> bool:
         (row,) = await self._data.fetch(
-            statement("blobs_put"), tenant, digest_of(id), data, is_mail
+            statement("blobs_put"), tenant, digest_of(id), data, is_mail, list(senders) or None
         )
         return bool(row["is_new"])
 

@@ -25,7 +25,8 @@ from notifier.domain.credentials import KeyId, Mode
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.key_rate import usable_rate
 from notifier.domain.keys import MAX_KEYS, Key, KeyScope
-from notifier.domain.tenants import Tenant, TenantId, tenant_name
+from notifier.domain.senders import Senders
+from notifier.domain.tenants import DEFAULT_TENANT, Tenant, TenantId, tenant_name
 from notifier.ports.keys import KeyRefusal, KeysRead, KeysState, TenantRefusal
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class PostgresKeys:
     async def read(self) -> KeysRead:
         keys = await self.keys(None)
         tenants = await self._connection.fetch(statement("tenants_read"))
-        return KeysRead(keys=keys, tenants=[TenantId(row["name"]) for row in tenants])
+        return KeysRead(keys=keys, tenants=list(map(_tenant, tenants)))
 
     async def find(self, ids: Collection[KeyId]) -> Sequence[Key]:
         return await _keys(await self._connection.fetch(statement("keys_find"), list(ids)))
@@ -129,18 +130,20 @@ class PostgresKeys:
     async def tenants(self) -> Sequence[Tenant]:
         return list(map(_tenant, await self._connection.fetch(statement("tenants_read"))))
 
-    async def put_tenant(self, tenant: TenantId, *, note: str, author: Author) -> Tenant | None:
+    async def put_tenant(
+        self, tenant: TenantId, *, note: str, author: Author, senders: Sequence[str] = ()
+    ) -> Tenant | None:
         async with self._connection.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(statement("tenant_put"), tenant, note)
+            row = await connection.fetchrow(statement("tenant_put"), tenant, note, list(senders))
             if row is None:
                 return None
-            before = row["note_before"]
+            before = row["before"]
             action = Action(
                 actor=author.actor,
                 name="tenant.created" if before is None else "tenant.changed",
-                target=f"tenant:{tenant}",
-                before=None if before is None else {"note": before},
-                after={"note": note},
+                target=f"tenant:{tenant_name(tenant)}",
+                before=None if before is None else msgspec.json.decode(before),
+                after={"note": note, "senders": list(senders)},
                 request_id=author.request_id,
             )
             await add_action(connection, action)
@@ -239,7 +242,13 @@ def _key_action(
 
 
 def _tenant(row: Record) -> Tenant:
-    return Tenant(id=TenantId(row["name"]), note=row["note"], created_at=row["created_at"])
+    id_ = TenantId(row["name"])
+    return Tenant(
+        id=id_,
+        note=row["note"],
+        created_at=row["created_at"],
+        senders=Senders(tuple(row["senders"]), is_open=id_ == DEFAULT_TENANT),
+    )
 
 
 @asynccontextmanager

@@ -14,8 +14,14 @@ from notifier.domain import audit, keys, tenants
 from notifier.domain.credentials import Credential, KeyId, Mode
 from notifier.domain.key_rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from notifier.domain.keys import KeyScope
+from notifier.domain.mailbox import MAX_TEXT_LENGTH
+from notifier.domain.senders import MAX_SENDERS
 from notifier.domain.tenants import tenant_name
 
+Sender = Annotated[
+    str,
+    Meta(max_length=MAX_TEXT_LENGTH, examples=["Shop <no-reply@shop.example>", "shop.example"]),
+]
 Rate = Annotated[float, Meta(ge=MIN_RATE_PER_S, le=MAX_RATE_PER_S)]
 
 
@@ -90,9 +96,18 @@ class KeyPage(msgspec.Struct):
 
 
 class TenantRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A tenant to make or to change."""
+    """A tenant to make, or all settings of one to change: what is absent is reset."""
 
     note: Note = ""
+    senders: Annotated[
+        tuple[Sender, ...],
+        Meta(
+            max_length=MAX_SENDERS,
+            description="What `from` may be: addresses, domains, and senders of text messages. The "
+            "first of each kind is the default. Without any, a tenant but the default one gives no "
+            "`from`.",
+        ),
+    ] = ()
 
 
 class Tenant(msgspec.Struct):
@@ -101,15 +116,16 @@ class Tenant(msgspec.Struct):
     name: str
     note: str | None
     created_at: Instant
+    senders: Sequence[str] = ()
 
     @classmethod
     def of(cls, tenant: tenants.Tenant) -> Tenant:
         """Builds the document of a tenant."""
-        return cls(tenant.name, tenant.note or None, tenant.created_at)
+        return cls(tenant.name, tenant.note or None, tenant.created_at, tenant.senders.texts)
 
 
 class TenantPage(msgspec.Struct):
-    """All tenants by name, without the default one."""
+    """All tenants by name; the default one, which always exists, is the first."""
 
     items: Sequence[Tenant]
     next_cursor: str | None = None

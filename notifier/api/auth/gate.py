@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from notifier.domain.credentials import KeyId
     from notifier.domain.key_rate import Balance
     from notifier.domain.keys import Key
-    from notifier.domain.tenants import TenantId
+    from notifier.domain.tenants import Tenant, TenantId
 
 MAX_HOLDERS: Final = 10_000
 _BEARER: Final = "bearer "
@@ -112,16 +112,17 @@ class Gate:
         if self.auth is not None and key is not None and key.rate_per_s is not None:
             await self._charge(self.auth, scope, key, cost)
 
-    async def unknown_tenants(
-        self, principal: Principal, tenants: Collection[TenantId]
-    ) -> Collection[TenantId]:
-        """Return the tenants that a principal named and that do not exist.
+    async def tenants(
+        self, principal: Principal, named: Collection[TenantId] = ()
+    ) -> Mapping[TenantId, Tenant] | None:
+        """Return the tenants, with that of a principal or those that a deployment key named.
 
-        A key of a tenant names none; without keys nobody knows. Raises StoreUnavailable.
+        None without keys: nobody knows then. Raises StoreUnavailable.
         """
-        if self.auth is None or principal.tenant is not None:
-            return ()
-        return await self.auth.keyring.unknown_tenants(tenants)
+        if self.auth is None:
+            return None
+        wanted = named if principal.tenant is None else (principal.tenant,)
+        return await self.auth.keyring.tenants(wanted)
 
     async def _principal(
         self, auth: KeyAuth, headers: Mapping[bytes, bytes], *, is_safe: bool

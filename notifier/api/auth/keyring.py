@@ -9,7 +9,7 @@ revoked key is refused within 5 s wherever Postgres answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from notifier.domain.credentials import KeyId
     from notifier.domain.keys import Key
-    from notifier.domain.tenants import TenantId
+    from notifier.domain.tenants import Tenant, TenantId
     from notifier.ports.keys import KeyReader
 
 READ_INTERVAL_S: Final = 4.0
@@ -55,7 +55,7 @@ class Keyring:
         self._verified: dict[str, Key] = {}
         """Keys by their whole text, as requests have them. Only right texts are here, and a lookup
         compares hashes first: its time does not show how much of another text is right."""
-        self._tenants: Collection[TenantId] = frozenset()
+        self._tenants: Mapping[TenantId, Tenant] = {}
         self._state: str | None = None
         self._now = datetime.min.replace(tzinfo=UTC)
         """Postgres's time at `_asked_at`, or later."""
@@ -106,7 +106,7 @@ class Keyring:
             stored = await self._store.read()
             self._keys = {key.id: key for key in stored.keys}
             self._verified = {}
-            self._tenants = frozenset(stored.tenants)
+            self._tenants = {tenant.id: tenant for tenant in stored.tenants}
             self._state = state.text
         # From before the read: a key never holds for longer than it is meant to.
         self._now, self._asked_at = state.now, asked_at
@@ -135,23 +135,18 @@ class Keyring:
             self._verified[text] = key
         return key
 
-    async def unknown_tenants(self, tenants: Collection[TenantId]) -> Collection[TenantId]:
-        """Return those that do not exist; the default tenant always does.
+    async def tenants(self, wanted: Collection[TenantId]) -> Mapping[TenantId, Tenant]:
+        """Return all tenants, among them those of the wanted ones that exist.
 
         Raises StoreUnavailable if Postgres cannot be asked for one that is not known.
         """
-        unknown = self._unknown(tenants)
-        if unknown:
+        if any(tenant not in self._tenants for tenant in wanted if tenant != DEFAULT_TENANT):
             asked_at = self._clock()
             async with self._turn(asked_at):
                 if self._read_at < asked_at:
                     await self._space_reads()
                     await self._read()
-            unknown = self._unknown(unknown)
-        return unknown
-
-    def _unknown(self, tenants: Collection[TenantId]) -> Collection[TenantId]:
-        return [each for each in tenants if each != DEFAULT_TENANT and each not in self._tenants]
+        return self._tenants
 
     def holds(self, key: Key) -> bool:
         """Whether a key that was found before is still neither revoked nor expired."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -54,9 +55,8 @@ class BlobRoutes:
         is_mail = media_type_of(request) == MAIL_TYPE
         with self._in_flight, self._held.request() as held:
             data = await read_body(request, self._limit, held)
-            if is_mail:
-                await _check_mail(data)
-            blob, is_new = await self._blobs.put(tenant, data, is_mail=is_mail)
+            senders = await _senders_of_mail(data) if is_mail else ()
+            blob, is_new = await self._blobs.put(tenant, data, is_mail=is_mail, senders=senders)
         document = Blob(id=blob, size_bytes=len(data), content_type=content_type)
         return json_response(document, status=_CREATED if is_new else _OK)
 
@@ -69,17 +69,18 @@ class BlobRoutes:
                 raise InvalidNotification("?tenant", "your own tenant, or none")
             return principal.tenant
         tenant = DEFAULT_TENANT if named is None else named
-        if await self._gate.unknown_tenants(principal, {tenant}):
+        known = await self._gate.tenants(principal, {tenant})
+        if known is not None and tenant != DEFAULT_TENANT and tenant not in known:
             raise InvalidNotification("?tenant", KNOWN_TENANT_EXPECTED)
         return tenant
 
 
-async def _check_mail(data: bytes) -> None:
+async def _senders_of_mail(data: bytes) -> Sequence[str]:
     try:
-        sender = await asyncio.to_thread(check_mail, data)
+        senders = await asyncio.to_thread(check_mail, data)
     except ValueError as error:
         raise InvalidNotification(WHOLE_BODY, str(error)) from error
     try:
-        checked_recipient(AddressKind.EMAIL, sender)
+        return [checked_recipient(AddressKind.EMAIL, sender) for sender in senders]
     except InvalidNotification as error:
         raise InvalidNotification(WHOLE_BODY, f"in From {error.expected}") from error

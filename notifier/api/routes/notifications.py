@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -55,7 +55,7 @@ from notifier.domain.notification import (
     NotificationId,
     Status,
 )
-from notifier.domain.tenants import TenantId
+from notifier.domain.tenants import DEFAULT_TENANT, Tenant, TenantId
 from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply, Suppressed
 from notifier.ports.queries import Filter, Page, Reader
 
@@ -86,6 +86,8 @@ class _Repeated(NamedTuple):
 
 _Valid = NewNotification | BatchRefusal | Unfilled
 """An item whose own fields are checked."""
+Tenants = Mapping[TenantId, Tenant] | None
+"""The tenants by their ids; None if the API asks for no keys."""
 _Item = NewNotification | BatchRefusal | _Repeated
 
 
@@ -132,11 +134,9 @@ class NotificationRoutes:
         with self._submits_in_flight, self._held.request() as held:
             keys = request_keys(request.scope, sender.mode)
             body = await read_json_body(request, self._request_limit, held)
-            valid = await self._validate(body, Sender(sender.tenant, sender.mode), keys)
+            valid, tenants = await self._validate_for_tenant(body, sender, keys)
             del body  # not held while its files are stored
-            if await self._gate.unknown_tenants(sender, {_new_of(valid).tenant}):
-                raise _unknown_tenant()
-            new, reply = await self._submit_one(valid)
+            new, reply = await self._submit_one(valid, tenants)
         if isinstance(reply, NotifierError):
             raise reply
         (new,) = await self._as_answered_first([(new, reply)], [valid])
@@ -153,9 +153,9 @@ class NotificationRoutes:
             keys = request_keys(request.scope, sender.mode)
             body = await read_json_body(request, self._batch_limit)
             raws = await self._paid_items(body, request, sender)
-            valid = await self._validate_items(raws, Sender(sender.tenant, sender.mode), keys)
-            items = await self._fill_items(await self._without_unknown_tenants(valid, sender))
-            items = await self._without_wrong_blobs(items)
+            valid, tenants = await self._validate_items(raws, sender, keys)
+            items = await self._fill_items(valid)
+            items = await self._without_wrong_blobs(items, tenants)
             replies = await self._submit_items(items)
             return await self._batch_response(items, replies, valid)
 
@@ -192,15 +192,30 @@ class NotificationRoutes:
             raise self._submit_limit.too_large()
         return new
 
-    async def _with_kept_blobs(self, new: NewNotification) -> NewNotification:
+    async def _validate_for_tenant(
+        self, body: bytes, sender: Principal, keys: RequestKeys
+    ) -> tuple[NewNotification | Unfilled, Tenants]:
+        """Validates a single submit by the settings of its tenant; returns the tenants, too."""
+        tenants = await self._gate.tenants(sender)
+        valid = await self._validate(body, Sender(sender.tenant, sender.mode, tenants), keys)
+        tenant = _new_of(valid).tenant
+        if tenants is None or tenant == DEFAULT_TENANT or tenant in tenants:
+            return valid, tenants
+        tenants = await self._gate.tenants(sender, {tenant})
+        if tenants is None or tenant not in tenants:
+            raise _unknown_tenant()
+        valid = await self._validate(body, Sender(sender.tenant, sender.mode, tenants), keys)
+        return valid, tenants
+
+    async def _with_kept_blobs(self, new: NewNotification, tenants: Tenants) -> NewNotification:
         """Stores the files of a submit; returns it without their data."""
-        faults = await self._blobs.keep([new])
+        faults = await self._blobs.keep([new], tenants)
         if faults:
             raise faults[new.id]
         return msgspec.structs.replace(new, blobs=())
 
-    async def _without_wrong_blobs(self, items: list[_Item]) -> list[_Item]:
-        faults = await self._blobs.keep(_valid(items))
+    async def _without_wrong_blobs(self, items: list[_Item], tenants: Tenants) -> list[_Item]:
+        faults = await self._blobs.keep(_valid(items), tenants)
         if not faults:
             return items
         return [
@@ -223,7 +238,7 @@ class NotificationRoutes:
         return raws
 
     async def _submit_one(
-        self, valid: NewNotification | Unfilled
+        self, valid: NewNotification | Unfilled, tenants: Tenants
     ) -> tuple[NewNotification, Reply | Refusal]:
         if isinstance(valid, Unfilled):
             filled = await self._filled(valid, Deadline(self._deadline_s))
@@ -231,7 +246,7 @@ class NotificationRoutes:
                 return filled
             valid = filled
         if valid.blobs:
-            valid = await self._with_kept_blobs(valid)
+            valid = await self._with_kept_blobs(valid, tenants)
         (reply,) = await self._acceptor.submit([valid])
         return valid, reply
 
@@ -274,24 +289,31 @@ class NotificationRoutes:
             return batch_refusal(error)
 
     async def _validate_items(
-        self, raws: Sequence[bytes], sender: Sender, keys: RequestKeys
-    ) -> list[_Valid]:
-        return [
-            self._validate_item(raw, sender, keys, number)
-            async for number, raw in in_turns(enumerate(raws))
+        self, raws: Sequence[bytes], sender: Principal, keys: RequestKeys
+    ) -> tuple[list[_Valid], Tenants]:
+        """Validates each item by the settings of its tenant; returns the tenants, too."""
+        tenants = await self._gate.tenants(sender)
+        items = await self._validated_items(raws, sender, keys, tenants)
+        unknown = _unknown(items, tenants)
+        if tenants is None or not unknown:
+            return items, tenants
+        tenants = await self._gate.tenants(sender, unknown)
+        if _unknown(items, tenants) != unknown:
+            items = await self._validated_items(raws, sender, keys, tenants)
+        unknown = _unknown(items, tenants)
+        known = [
+            batch_refusal(_unknown_tenant()) if _tenant_of(item) in unknown else item
+            for item in items
         ]
+        return known, tenants
 
-    async def _without_unknown_tenants(
-        self, items: Sequence[_Valid], sender: Principal
+    async def _validated_items(
+        self, raws: Sequence[bytes], sender: Principal, keys: RequestKeys, tenants: Tenants
     ) -> list[_Valid]:
-        """Return the items, with a refusal in the place of each whose tenant does not exist."""
-        tenants = [_tenant_of(item) for item in items]
-        unknown = await self._gate.unknown_tenants(
-            sender, {tenant for tenant in tenants if tenant is not None}
-        )
+        by = Sender(sender.tenant, sender.mode, tenants)
         return [
-            batch_refusal(_unknown_tenant()) if tenant in unknown else item
-            for item, tenant in zip(items, tenants, strict=True)
+            self._validate_item(raw, by, keys, number)
+            async for number, raw in in_turns(enumerate(raws))
         ]
 
     def _validate_item(self, raw: bytes, sender: Sender, keys: RequestKeys, number: int) -> _Valid:
@@ -397,6 +419,14 @@ def _new_of(valid: NewNotification | Unfilled) -> NewNotification:
 def _tenant_of(item: _Valid) -> TenantId | None:
     """Returns whose an item is, None for one that was refused."""
     return None if isinstance(item, BatchRefusal) else _new_of(item).tenant
+
+
+def _unknown(items: Sequence[_Valid], tenants: Tenants) -> set[TenantId]:
+    """Returns the tenants of items that are not among the known ones."""
+    named = {tenant for item in items if (tenant := _tenant_of(item)) is not None}
+    if tenants is None:
+        return set()
+    return {tenant for tenant in named if tenant != DEFAULT_TENANT and tenant not in tenants}
 
 
 def _unknown_tenant() -> InvalidNotification:

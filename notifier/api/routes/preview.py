@@ -11,6 +11,7 @@ from litestar import Request
 from litestar.types import ASGIApp
 
 from notifier.api.auth.access import principal_of
+from notifier.api.auth.gate import Gate
 from notifier.api.http.body import read_json_body, submit_body_limit
 from notifier.api.http.deadline import Deadline
 from notifier.api.http.in_flight_limit import InFlightLimit
@@ -47,7 +48,9 @@ class PreviewRoutes:
         suppressions: SuppressionStore,
         quiet_hours: QuietHoursStore,
         rules: ApiRules,
+        gate: Gate,
     ) -> None:
+        self._gate = gate
         self._filling = filling
         self._suppressions = suppressions
         self._quiet_hours = quiet_hours
@@ -60,7 +63,9 @@ class PreviewRoutes:
         with self._in_flight:
             body = await read_json_body(request, self._limit)
             principal = principal_of(request.scope)
-            new = self._validator.validate(body, Sender(principal.tenant, principal.mode))
+            tenants = await self._gate.tenants(principal)
+            sender = Sender(principal.tenant, principal.mode, tenants)
+            new = self._validator.validate(body, sender)
             until = Deadline(self._deadline_s)
             if isinstance(new, Unfilled):
                 filled = await self._filling.filled(new, until)

@@ -18,6 +18,7 @@ from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.http.tenant_names import checked_tenant
 from notifier.api.rules import ApiRules
 from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
+from notifier.api.submission.senders import checked_senders
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.keys import TenantRefusal, TenantStore
@@ -30,7 +31,7 @@ _REQUEST: Final = BodyDecoder(TenantRequest)
 
 
 class TenantRoutes:
-    """Handlers of `/v1/tenants`. The default tenant is none of them: it always exists."""
+    """Handlers of `/v1/tenants`. The default tenant always exists, and is not deleted."""
 
     def __init__(self, *, store: TenantStore, rules: ApiRules) -> None:
         self._store = store
@@ -52,13 +53,14 @@ class TenantRoutes:
         raise _not_found()
 
     async def put(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        tenant = _named(request)
+        tenant = checked_tenant(str(request.path_params["tenant"]))
         requested = _REQUEST.decode(await read_optional_body(request, self._limit))
         if CONTROL_CHARACTER.search(requested.note):
             raise InvalidNotification("note", ONE_LINE_EXPECTED)
+        senders = checked_senders(requested.senders)
         async with deadline(self._deadline_s):
             stored = await self._store.put_tenant(
-                tenant, note=requested.note, author=author_of(request.scope)
+                tenant, note=requested.note, senders=senders, author=author_of(request.scope)
             )
         if stored is None:
             raise RequestRefused(ProblemType.NAME_TAKEN.problem(NAME_TAKEN))

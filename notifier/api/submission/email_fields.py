@@ -35,6 +35,7 @@ from notifier.domain.mail_headers import (
     wrong_value,
 )
 from notifier.domain.mailbox import NamedAddress
+from notifier.domain.senders import Senders
 
 RECIPIENT_NAME: Final = "recipient_name"
 """The key of the recipient's name in the stored content."""
@@ -75,35 +76,55 @@ class EmailParts(NamedTuple):
     blobs: Sequence[BlobUse] = ()
 
 
+def is_text_sender(text: str) -> bool:
+    """Whether a text message may come from this number or name."""
+    return _SMS_SENDER.fullmatch(text) is not None
+
+
 def sender_parts(
-    kind: AddressKind, content: Content, allowed_headers: Collection[str], *, may_inline: bool
+    kind: AddressKind,
+    content: Content,
+    allowed_headers: Collection[str],
+    senders: Senders,
+    *,
+    may_inline: bool,
 ) -> EmailParts:
     """Returns the sender, the other mailboxes, the headers and the files.
+
+    Without a sender it is the first of `senders` of this kind, if there is one.
 
     Raises InvalidNotification, also for those that this kind of channel does not have. Files must
     be blobs unless they `may_inline`.
     """
     if kind is AddressKind.EMAIL:
-        return _email_parts(content, allowed_headers, may_inline=may_inline)
+        return _email_parts(content, allowed_headers, senders, may_inline=may_inline)
     for name in _ONLY_EMAIL:
         if getattr(content, name) is not None:
             raise InvalidNotification(f"content.{name}", "null: only emails have it")
     if content.from_ is None:
-        return EmailParts({})
+        default = senders.text_sender if kind is AddressKind.PHONE else None
+        return EmailParts({} if default is None else {"from": default})
     if kind is not AddressKind.PHONE:
         raise InvalidNotification("content.from", "null: only emails and text messages have it")
-    if not _SMS_SENDER.fullmatch(content.from_):
+    if not is_text_sender(content.from_):
         expected = "a number such as +15005550006 or 12345, or a name of 1 to 11 letters and digits"
         raise InvalidNotification("content.from", expected)
+    if not senders.allows_text_sender(content.from_):
+        raise InvalidNotification("content.from", senders.expected)
     return EmailParts({"from": content.from_})
 
 
 def _email_parts(
-    content: Content, allowed_headers: Collection[str], *, may_inline: bool
+    content: Content, allowed_headers: Collection[str], senders: Senders, *, may_inline: bool
 ) -> EmailParts:
     parts: dict[str, object] = {}
     if content.from_ is not None:
-        parts["from"] = str(checked_mailbox(content.from_, "content.from"))
+        mailbox = checked_mailbox(content.from_, "content.from")
+        if not senders.allows_address(mailbox.address):
+            raise InvalidNotification("content.from", senders.expected)
+        parts["from"] = str(mailbox)
+    elif senders.mailbox is not None and content.mime is None:
+        parts["from"] = senders.mailbox
     if content.mime is not None:
         use = _blob_use(content.mime, f"content.{MIME}", is_mail=True)
         return EmailParts({**parts, MIME: use.id}, [use])

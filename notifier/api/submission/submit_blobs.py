@@ -17,7 +17,8 @@ from notifier.api.rules import ApiRules
 from notifier.domain.blobs import BLOB_ID_EXPECTED, BlobId, BlobUse, StoredBlob, blob_id
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NewNotification, NotificationId
-from notifier.domain.tenants import TenantId
+from notifier.domain.senders import Senders
+from notifier.domain.tenants import Tenant, TenantId
 from notifier.ports.blobs import BlobStore
 
 REMEMBER_S: Final = 60.0
@@ -42,11 +43,14 @@ class SubmitBlobs:
         self._known: dict[tuple[TenantId, BlobId], _Known] = {}
 
     async def keep(
-        self, items: Sequence[NewNotification]
+        self,
+        items: Sequence[NewNotification],
+        tenants: Mapping[TenantId, Tenant] | None = None,
     ) -> Mapping[NotificationId, InvalidNotification]:
         """Store the inline files of the items; returns the items with wrong blobs, and why.
 
-        All other items may be stored. Raises the errors of the store.
+        A whole mail must be from a sender of its tenant, if `tenants` are known. All other items
+        may be stored. Raises the errors of the store.
         """
         wanted = defaultdict[TenantId, dict[BlobId, BlobUse]](dict)
         for item in items:
@@ -59,17 +63,23 @@ class SubmitBlobs:
             return {}
         async with deadline(self._deadline_s):
             stored = {tenant: await self._stored(tenant, uses) for tenant, uses in wanted.items()}
-        wrong = {item.id: self._fault(item, stored[item.tenant]) for item in items if item.blobs}
+        wrong = {
+            item.id: self._fault(item, stored[item.tenant], (tenants or {}).get(item.tenant))
+            for item in items
+            if item.blobs
+        }
         return {id_: fault for id_, fault in wrong.items() if fault is not None}
 
-    async def put(self, tenant: TenantId, data: bytes, *, is_mail: bool) -> tuple[BlobId, bool]:
-        """Store a blob; returns its id, and whether it is new."""
+    async def put(
+        self, tenant: TenantId, data: bytes, *, is_mail: bool, senders: Sequence[str] = ()
+    ) -> tuple[BlobId, bool]:
+        """Store a blob; returns its id, and whether it is new. `senders` are those of a mail."""
         id_ = await asyncio.to_thread(blob_id, data)
         async with deadline(self._deadline_s):
             blob = (await self._stored(tenant, {id_: BlobUse(id_, "")})).get(id_)
-            if blob is not None and blob.is_mail >= is_mail:
+            if blob is not None and (not is_mail or (blob.is_mail and blob.senders)):
                 return id_, False
-            is_new = await self._put(tenant, id_, data, is_mail=is_mail)
+            is_new = await self._put(tenant, id_, data, is_mail=is_mail, senders=senders)
         return id_, is_new
 
     async def _stored(
@@ -95,9 +105,17 @@ class SubmitBlobs:
                 found[id_] = StoredBlob(len(use.data))
         return found
 
-    async def _put(self, tenant: TenantId, id_: BlobId, data: bytes, *, is_mail: bool) -> bool:
-        is_new = await self._store.put(tenant, id_, data, is_mail=is_mail)
-        self._remember(tenant, id_, StoredBlob(len(data), is_mail=is_mail))
+    async def _put(
+        self,
+        tenant: TenantId,
+        id_: BlobId,
+        data: bytes,
+        *,
+        is_mail: bool,
+        senders: Sequence[str] = (),
+    ) -> bool:
+        is_new = await self._store.put(tenant, id_, data, is_mail=is_mail, senders=senders)
+        self._remember(tenant, id_, StoredBlob(len(data), is_mail, tuple(senders)))
         return is_new
 
     def _remember(self, tenant: TenantId, id_: BlobId, blob: StoredBlob) -> None:
@@ -107,7 +125,10 @@ class SubmitBlobs:
         self._known[tenant, id_] = _Known(blob, time.monotonic() + REMEMBER_S)
 
     def _fault(
-        self, item: NewNotification, stored: Mapping[BlobId, StoredBlob]
+        self,
+        item: NewNotification,
+        stored: Mapping[BlobId, StoredBlob],
+        tenant: Tenant | None,
     ) -> InvalidNotification | None:
         for use in item.blobs:
             blob = stored.get(use.id)
@@ -115,7 +136,17 @@ class SubmitBlobs:
                 return InvalidNotification(use.field, BLOB_ID_EXPECTED)
             if use.is_mail and not blob.is_mail:
                 return InvalidNotification(use.field, MIME_EXPECTED)
+            if use.is_mail and tenant is not None and not _is_from(tenant.senders, blob):
+                expected = f"a mail whose From is {tenant.senders.expected}"
+                return InvalidNotification(use.field, expected)
         return files_fault(sum(stored[use.id].size for use in item.blobs), self._max_bytes)
+
+
+def _is_from(senders: Senders, mail: StoredBlob) -> bool:
+    """Whether these may be the senders of a mail. They are not known of one of an older version."""
+    return senders.allows_all or (
+        bool(mail.senders) and all(map(senders.allows_address, mail.senders))
+    )
 
 
 def files_fault(size: int, max_bytes: int) -> InvalidNotification | None:

@@ -50,8 +50,9 @@ from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
 from notifier.domain.quiet_hours import TIME_ZONE_EXPECTED, is_time_zone
 from notifier.domain.recipients import recipient_identity
+from notifier.domain.senders import ANY_SENDER, Senders
 from notifier.domain.suppressions import TOPIC_EXPECTED, is_topic
-from notifier.domain.tenants import DEFAULT_TENANT, TenantId
+from notifier.domain.tenants import DEFAULT_TENANT, Tenant, TenantId
 from notifier.domain.text_segments import count_segments
 
 _SUBMIT: Final = BodyDecoder(Submit)
@@ -73,10 +74,14 @@ def _utc_now() -> datetime:
 
 
 class Sender(NamedTuple):
-    """Who submits. `tenant` None: the deployment, for the tenant that each submit names."""
+    """Who submits. `tenant` None: the deployment, for the tenant that each submit names.
+
+    `tenants` None: nobody knows them, and every `from` is allowed.
+    """
 
     tenant: TenantId | None = None
     mode: Mode = Mode.LIVE
+    tenants: Mapping[TenantId, Tenant] | None = None
 
 
 DEPLOYMENT: Final = Sender()
@@ -159,7 +164,7 @@ class SubmitValidator:
     ) -> tuple[NewNotification, Mapping[str, object]]:
         """Returns the notification, and the parts of its content beside its text."""
         delay, mailbox = self._delay(submit), self._mailbox(submit)
-        parts, blobs = self._parts(submit, mailbox.name, may_inline=number is None)
+        parts, blobs = self._parts(submit, sender, mailbox.name, may_inline=number is None)
         is_test = sender.mode is Mode.TEST
         channel = self._rules.test_channel if is_test else submit.channel
         metadata, tag, topic = self._metadata(submit), _tag(submit), self._topic(submit)
@@ -196,7 +201,14 @@ class SubmitValidator:
         """
         faults = list(found)
         wrong = {fault.field.partition(".")[0] for fault in faults}
-        for fields, check in (*self._checks, ({"tenant"}, partial(_tenant, sender=sender))):
+        of_sender = (
+            ({"tenant"}, partial(_tenant, sender=sender)),
+            (
+                {"channel", "content", "template", "tenant", "time_zone"},
+                partial(self._content, sender=sender),
+            ),
+        )
+        for fields, check in (*self._checks, *of_sender):
             if wrong.isdisjoint(fields):
                 try:
                     check(submit)
@@ -221,10 +233,12 @@ class SubmitValidator:
             check_prefix(mailbox.address, self._rules.sms_prefixes)
         return mailbox
 
-    def _content(self, submit: Submit) -> bytes:
-        return self._encoded(submit, self._parts(submit, may_inline=True).parts)
+    def _content(self, submit: Submit, sender: Sender = DEPLOYMENT) -> bytes:
+        return self._encoded(submit, self._parts(submit, sender, may_inline=True).parts)
 
-    def _parts(self, submit: Submit, name: str = "", *, may_inline: bool) -> EmailParts:
+    def _parts(
+        self, submit: Submit, sender: Sender, name: str = "", *, may_inline: bool
+    ) -> EmailParts:
         """Returns the parts of the content beside its text; `name` is that of the recipient."""
         kind, content, rules = self._channel(submit).address, submit.content, self._rules
         if submit.template is not None:
@@ -233,9 +247,13 @@ class SubmitValidator:
             raise missing_field("content")
         else:
             check_content(kind, content)
-        parts, blobs = EmailParts({}, ())
-        if content is not None:
-            parts, blobs = sender_parts(kind, content, rules.allowed_headers, may_inline=may_inline)
+        parts, blobs = sender_parts(
+            kind,
+            Content() if content is None else content,
+            rules.allowed_headers,
+            _senders(submit, sender),
+            may_inline=may_inline,
+        )
         inline = [use.data for use in blobs if use.data is not None]
         if fault := files_fault(sum(map(len, inline)), rules.max_attachment_bytes):
             raise fault
@@ -315,6 +333,14 @@ def _tenant(submit: Submit, sender: Sender) -> TenantId:
     if sender.tenant is not None:
         raise InvalidNotification("tenant", "no tenant: the key belongs to one")
     return checked_tenant(submit.tenant)
+
+
+def _senders(submit: Submit, sender: Sender) -> Senders:
+    """Returns what `from` may be. That of an unknown tenant does not matter: it is refused."""
+    if sender.tenants is None:
+        return ANY_SENDER
+    tenant = sender.tenants.get(_tenant(submit, sender))
+    return ANY_SENDER if tenant is None else tenant.senders
 
 
 def _time_zone(submit: Submit) -> str | None:

@@ -5,7 +5,7 @@
 SELECT id, at, tenant, actor, action, target, before::text, after::text, note, request_id
 FROM audit
 WHERE ($2 OR (tenant = $1::text
-           AND at >= coalesce((SELECT created_at FROM tenants WHERE name = $1), '-infinity')))
+           AND at >= coalesce((SELECT created_at FROM tenants WHERE name = $1 AND name <> ''), '-infinity')))
   AND ($3::text IS NULL OR actor = $3)
   AND ($4::text IS NULL OR action = $4) AND ($5::text IS NULL OR target = $5)
   AND id BETWEEN $6 AND $7

@@ -6,5 +6,5 @@ SELECT concat_ws(' ',
            (SELECT concat(count(*), ' ', sum(hash_record_extended(
                        (id, digest, tenant, mode, scopes, rate_per_s, note, created_by, created_at,
                         expires_at), 0)::numeric)) FROM keys),
-           (SELECT concat(count(*), ' ', sum(hashtextextended(name, 0)::numeric)) FROM tenants)
+           (SELECT concat(count(*), ' ', sum(hash_record_extended(t, 0)::numeric)) FROM tenants t)
        ) AS state, now() AS now

@@ -37,7 +37,7 @@ def compose_whole(envelope: Envelope, domain: str, at: datetime) -> Whole:
         mail = parse_mail(data, [name.encode() for name in headers])
     except ValueError as error:
         raise Unsendable("content", f"mime: expected {error}") from error
-    sender = Mailbox.parse(mail.sender)
+    sender = Mailbox.parse(mail.senders[0])
     added = [f"X-Notifier-Claim: {envelope.claim}\r\n"]
     if b"message-id" not in mail.names:
         added.append(f"Message-ID: <{envelope.id}@{domain or sender.domain}>\r\n")

@@ -1,4 +1,4 @@
-"""Keeps the names of deleted tenants until nothing of theirs is stored."""
+"""Adds settings of tenants, and keeps the names of deleted ones until nothing of them is stored."""
 
 from notifier.adapters.postgres.migrations.sql_script import run_sql_script
 
