@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from notifier.api.http.suggestions import suggested
 from notifier.api.requests import WHOLE_BODY
 from notifier.domain.errors import InvalidNotification
-from notifier.domain.notification import Priority
 
 INSTANT_EXPECTED: Final = "an instant as RFC 3339 with an offset, such as 2030-01-31T08:00:00Z"
 _MESSAGE: Final = re.compile(r"(?s)(?P<fault>.*?)(?: - at `\$(?P<path>.*)`)?")
 _MISSING: Final = re.compile(r"(?s)Object missing required field `(.*)`")
 _UNKNOWN: Final = re.compile(r"(?s)Object contains unknown field `(.*)`")
 _EXPECTED: Final = re.compile(r"(?s)Expected `(?P<type>[^`]*)`(?P<limit>.*?)(?:, got `.*`)?")
+NO_VALUES: Final[Mapping[str, Sequence[str]]] = {}
 _KEPT_LENGTH: Final = 1000
 _TYPE_NAMES: Final = {
     "str": "a string",
@@ -28,12 +28,16 @@ _TYPE_NAMES: Final = {
 
 
 def invalid_field(
-    message: str, *, prefix: str = "", paths: Sequence[str] = ()
+    message: str,
+    *,
+    prefix: str = "",
+    paths: Sequence[str] = (),
+    values: Mapping[str, Sequence[str]] = NO_VALUES,
 ) -> InvalidNotification:
     """Makes the error of a field from the text of a `msgspec.ValidationError`.
 
     `prefix` is the path of the decoded part within the request. `paths` are those of all fields of
-    the request.
+    the request, `values` those of its enumerations.
     """
     match = _MESSAGE.fullmatch(_shortened(message))
     fault, inner = (match["fault"], match["path"] or "") if match else (message, "")
@@ -42,6 +46,9 @@ def invalid_field(
         return missing_field(_dotted(path, missing[1]))
     if unknown := _UNKNOWN.fullmatch(fault):
         return unknown_field(unknown[1], prefix=path, paths=paths)
+    if fault.startswith("Invalid enum value"):
+        place = ".".join(step for step in path.split(".") if not step.isdigit())
+        return InvalidNotification(path, f"one of {', '.join(values.get(place, ()))}")
     return InvalidNotification(path or WHOLE_BODY, _expectation(fault))
 
 
@@ -73,8 +80,6 @@ def _shortened(message: str) -> str:
 
 
 def _expectation(fault: str) -> str:
-    if fault.startswith("Invalid enum value"):
-        return f"one of {', '.join(Priority)}"
     if "RFC3339" in fault or "timezone" in fault:
         return INSTANT_EXPECTED
     if "out of range" in fault:

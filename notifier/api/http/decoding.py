@@ -16,7 +16,7 @@ from notifier.api.http.json_checks import (
 )
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
-from notifier.api.http.suggestions import field_paths
+from notifier.api.http.suggestions import enum_values, field_paths
 from notifier.api.requests import WHOLE_BODY
 from notifier.domain.errors import InvalidNotification
 
@@ -30,6 +30,7 @@ class BodyDecoder(Generic[T]):
     def __init__(self, struct: type[T]) -> None:
         self._struct = struct
         self._paths = field_paths(struct)
+        self._values = enum_values(struct)
         self._decoder = msgspec.json.Decoder(struct)
 
     def decode(self, body: bytes | msgspec.Raw) -> T:
@@ -54,7 +55,8 @@ class BodyDecoder(Generic[T]):
             decoded = decode_fields(self._struct, body)
             if decoded.faults:
                 return decoded
-            raise invalid_field(str(error), paths=self._paths) from error
+            fault = invalid_field(str(error), paths=self._paths, values=self._values)
+            raise fault from error
         except RecursionError as error:
             field = path_of_deep_nesting(bytes(body))
             raise InvalidNotification(field, NESTING_EXPECTED) from error

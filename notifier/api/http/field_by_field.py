@@ -11,7 +11,7 @@ import msgspec
 
 from notifier.api.http.decode_errors import invalid_field, missing_field, unknown_field
 from notifier.api.http.problem_types import MAX_ERRORS
-from notifier.api.http.suggestions import field_paths, struct_in
+from notifier.api.http.suggestions import enum_values, field_paths, struct_in
 from notifier.domain.errors import InvalidNotification
 
 MAX_SEARCHES: Final = 3
@@ -37,17 +37,18 @@ def decode_fields(struct: type[msgspec.Struct], body: bytes | msgspec.Raw) -> De
 
     Finds nothing in a body that is not an object, or that the parser rejects.
     """
-    search = _Search(field_paths(struct))
+    search = _Search(field_paths(struct), enum_values(struct))
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return DecodedFields(search.decode(struct, body, ""), search.faults)
     return DecodedFields({}, search.faults)
 
 
 class _Search:
-    """The faults found so far in one body, whose fields have these paths."""
+    """The faults found so far in one body, whose fields have these paths and enumerations."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], values: Mapping[str, Sequence[str]]) -> None:
         self._paths = paths
+        self._values = values
         self._searches = 0
         self.faults: list[InvalidNotification] = []
 
@@ -83,7 +84,9 @@ class _Search:
         if field.struct is not None and bytes(raw).startswith(b"{"):
             self.decode(field.struct, raw, path)
         if len(self.faults) == before:
-            self.faults.append(invalid_field(str(error), prefix=path, paths=self._paths))
+            self.faults.append(
+                invalid_field(str(error), prefix=path, paths=self._paths, values=self._values)
+            )
 
 
 @cache

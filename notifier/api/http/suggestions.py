@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from functools import cache, lru_cache
-from typing import Annotated, Final, get_args, get_origin
+from typing import Annotated, Final, Literal, get_args, get_origin
 
 import msgspec
 
@@ -51,6 +52,28 @@ def field_paths(struct: type[msgspec.Struct]) -> tuple[str, ...]:
         if inner_struct is not None:
             paths += [f"{field.encode_name}.{inner}" for inner in field_paths(inner_struct)]
     return tuple(paths)
+
+
+@cache
+def enum_values(struct: type[msgspec.Struct]) -> Mapping[str, Sequence[str]]:
+    """Returns the values of each field of a request that has an enumeration, by its path."""
+    values: dict[str, Sequence[str]] = {}
+    for field in msgspec.structs.fields(struct):
+        if own := _enum_values_in(field.type):
+            values[field.encode_name] = own
+        inner_struct = struct_in(field.type)
+        if inner_struct is not None:
+            inner = enum_values(inner_struct)
+            values |= {f"{field.encode_name}.{path}": each for path, each in inner.items()}
+    return values
+
+
+def _enum_values_in(type_: object) -> Sequence[str]:
+    if isinstance(type_, type) and issubclass(type_, Enum):
+        return [str(member.value) for member in type_]
+    if get_origin(type_) is Literal:
+        return [str(value) for value in get_args(type_)]
+    return [value for argument in get_args(type_) for value in _enum_values_in(argument)]
 
 
 def struct_in(type_: object) -> type[msgspec.Struct] | None:

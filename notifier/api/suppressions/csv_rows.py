@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from notifier.api.http.decode_errors import invalid_field
-from notifier.api.http.suggestions import field_paths, suggested
+from notifier.api.http.suggestions import enum_values, field_paths, suggested
 from notifier.api.requests import WHOLE_BODY
 from notifier.api.suppressions.documents import SuppressionRequest
 from notifier.domain.errors import InvalidNotification
@@ -20,6 +20,7 @@ MAX_ROWS: Final = 10_000
 COLUMNS: Final = tuple(SuppressionRequest.__struct_fields__)
 REQUIRED: Final = ("channel", "recipient")
 _PATHS: Final = field_paths(SuppressionRequest)
+_VALUES: Final = enum_values(SuppressionRequest)
 _CSV_EXPECTED: Final = "CSV in UTF-8 with commas, and with a first line of column names"
 
 
@@ -85,4 +86,4 @@ def _request(
     try:
         return msgspec.convert(given, SuppressionRequest)
     except msgspec.ValidationError as error:
-        return invalid_field(str(error), paths=_PATHS)
+        return invalid_field(str(error), paths=_PATHS, values=_VALUES)
