@@ -107,7 +107,9 @@ class DatabaseAccess:
                     f"there is no tenant {name}; `notifier tenants set {name}` makes it"
                 )
             case KeyRefusal.TOO_MANY:
-                raise CommandFailed(f"there are {MAX_KEYS} keys already; revoke one first")
+                raise CommandFailed(
+                    f"there are {MAX_KEYS} {new.mode} keys already; revoke one first"
+                )
             case _:
                 assert_never(made)
 

@@ -13,7 +13,7 @@ from notifier.domain.credentials import KeyId, Mode, parse_credential
 from notifier.domain.tenants import TenantId
 
 MAX_KEYS: Final = 100
-"""Keys of one tenant, and deployment keys."""
+"""Keys of one tenant and mode that hold, and deployment keys of one mode."""
 
 
 class KeyScope(StrEnum):

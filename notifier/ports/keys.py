@@ -87,7 +87,7 @@ class KeyStore(Protocol):
         ...
 
     async def create(self, new: NewKey, credential: Credential, author: Author) -> Key | KeyRefusal:
-        """Store a key; a tenant, and the deployment, have at most MAX_KEYS."""
+        """Store a key. A tenant, and the deployment, have at most MAX_KEYS of a mode that hold."""
         ...
 
     async def revoke(

@@ -516,6 +516,10 @@ class UpkeepStore(Protocol):
         """
         ...
 
+    async def prune_keys(self) -> None:
+        """Remove keys that expired more than 30 days ago."""
+        ...
+
     async def prune_recipient_counts(self) -> None:
         """Remove counts of past days, at most 100,000."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import inf, nan
 
@@ -38,6 +39,9 @@ async def keys(database_url: str) -> AsyncIterator[PostgresKeys]:
 async def process_keys(url: str) -> AsyncIterator[PostgresKeys]:
     async with open_keys(ConnectionSettings(url=url)) as keys:
         yield keys
+
+
+PAST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def a_credential(mode: Mode = Mode.LIVE) -> Credential:
@@ -104,6 +108,30 @@ async def test_a_tenant_has_a_maximum_of_keys_and_others_have_their_own(
         await created(keys)
     assert await keys.create(a_new_key(), a_credential(), ADA) is KeyRefusal.TOO_MANY
     await created(keys, None)
+
+
+async def test_test_keys_and_expired_ones_leave_room_for_live_keys(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    for number in range(MAX_KEYS):
+        mode, expires_at = (Mode.TEST, None) if number % 2 else (Mode.LIVE, PAST)
+        new = replace(a_new_key(), mode=mode, expires_at=expires_at)
+        assert isinstance(await keys.create(new, a_credential(mode), ADA), Key)
+    for _ in range(MAX_KEYS):
+        await created(keys)
+    assert await keys.create(a_new_key(), a_credential(), ADA) is KeyRefusal.TOO_MANY
+    new = replace(a_new_key(), mode=Mode.TEST)
+    assert isinstance(await keys.create(new, a_credential(Mode.TEST), ADA), Key)
+    removed = await connection.fetch(statement("keys_prune"), 30)
+    assert len(removed) == MAX_KEYS / 2
+    assert len((await keys.read()).keys) == 3 * MAX_KEYS / 2 + 1
+
+
+async def test_a_tenant_is_deleted_with_its_expired_keys(keys: PostgresKeys) -> None:
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    await keys.create(replace(a_new_key(SHOP), expires_at=PAST), a_credential(), ADA)
+    assert await keys.delete_tenant(SHOP, ADA) is None
+    assert not (await keys.read()).keys
 
 
 async def test_a_key_is_revoked_by_its_tenant_or_for_the_deployment_and_only_once(

@@ -83,6 +83,8 @@ MAX_WOKEN: Final = 1000
 MAX_PRUNED_BLOBS: Final = 500
 MAX_PRUNED_BYTES: Final = 64 * 1024 * 1024
 MAX_COLLAPSED: Final = 1000
+EXPIRED_KEY_DAYS: Final = 30
+"""For how long people see which keys have expired."""
 MAX_PRUNED_OF_TENANTS: Final = 10_000
 MAX_PRUNED_KEYS: Final = 100_000
 MAX_LOSS_CHECKED: Final = 10_000
@@ -469,6 +471,9 @@ class PostgresStore:
     async def drop_keys(self, keep_days: int) -> int:
         rows = await self._connections.maintenance.fetch("SELECT drop_keys($1) AS days", keep_days)
         return int(rows[0]["days"])
+
+    async def prune_keys(self) -> None:
+        await self._connections.maintenance.fetch(statement("keys_prune"), EXPIRED_KEY_DAYS)
 
     async def prune_tenants(self, oldest: date) -> None:
         await self._connections.maintenance.fetch(

@@ -61,7 +61,9 @@ class KeyRoutes:
                 raise InvalidNotification("tenant", KNOWN_TENANT_EXPECTED)
             case KeyRefusal.TOO_MANY:
                 raise RequestRefused(
-                    ProblemType.IN_USE.problem(f"There are {MAX_KEYS} keys. Revoke one first.")
+                    ProblemType.IN_USE.problem(
+                        f"There are {MAX_KEYS} {new.mode} keys. Revoke one first."
+                    )
                 )
             case key:
                 return json_response(CreatedKey.of_new(key, credential), status=201)
