@@ -103,7 +103,7 @@ def create_api(
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),
         WorkerRoutes(reader=reader, rules=rules),
-        PauseRoutes(status=status, store=pauses, features=features, rules=rules),
+        PauseRoutes(status=status, store=pauses, features=features, gate=gate, rules=rules),
         QuietHoursRoutes(store=quiet_hours, features=features, rules=rules),
         SuppressionRoutes(store=suppressions, suppressor=suppressor, rules=rules),
         UnsubscribeRoutes(links=links, store=suppressions, suppressor=suppressor, rules=rules),

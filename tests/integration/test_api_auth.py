@@ -555,6 +555,23 @@ async def test_a_tenant_is_refused_what_is_no_sender(api: Api, sender: str) -> N
     assert (response.status, problem["errors"][0]["field"]) == (400, "senders.1")
 
 
+async def test_a_tenant_is_paused_only_while_it_exists(api: Api) -> None:
+    deployment = await api.key()
+    headers = bearer(deployment)
+    for name, status in (("shop", 200), ("default", 200), ("shpo", 404)):
+        async with api.client.put(f"/v1/pauses/tenant/{name}", headers=headers) as response:
+            assert response.status == status, name
+    async with api.client.delete("/v1/pauses/tenant/shpo", headers=headers) as response:
+        assert response.status == 404
+    await api.keys.delete_tenant(SHOP, ADA)
+    await api.keyring.read()
+    _, page = await api.get("/v1/pauses", deployment)
+    assert {item["name"]: item["matches"] for item in page["items"]} == {
+        "shop": False,
+        "default": True,
+    }
+
+
 async def test_the_rate_of_a_key_is_told_and_a_call_beyond_it_is_refused(api: Api) -> None:
     key = await api.key(rate_per_s=0.001)
     body = {"notifications": [submit_body()] * 3}

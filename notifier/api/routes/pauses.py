@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 from litestar import Request
 from litestar.types import ASGIApp
 
-from notifier.api.auth.access import author_of
+from notifier.api.auth.access import author_of, principal_of
+from notifier.api.auth.gate import Gate
 from notifier.api.http.body import read_optional_body, small_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import json_response
+from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED
 from notifier.api.requests import PauseRequest
 from notifier.api.responses import DeletedPause, Pause, PausePage
 from notifier.api.rules import ApiRules
@@ -23,7 +27,7 @@ from notifier.api.submission.validation import TAG_EXPECTED, is_tag
 from notifier.domain.controls import HOLD_KINDS, Scope, ScopeKind
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NEEDED_TO_HOLD
-from notifier.domain.tenants import TENANT_NAME_EXPECTED, tenant_id
+from notifier.domain.tenants import DEFAULT_TENANT, TENANT_NAME_EXPECTED, tenant_id
 from notifier.ports.controls import PauseStore
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.queries import PauseState, StatusReader
@@ -45,23 +49,35 @@ class PauseRoutes:
     """Handlers of `/v1/pauses` and `/v1/pauses/{kind}/{name}`."""
 
     def __init__(
-        self, *, status: StatusReader, store: PauseStore, features: FeatureCheck, rules: ApiRules
+        self,
+        *,
+        status: StatusReader,
+        store: PauseStore,
+        features: FeatureCheck,
+        gate: Gate,
+        rules: ApiRules,
     ) -> None:
         self._features = features
+        self._gate = gate
         self._status = status
         self._store = store
         self._deadline_s = rules.request_deadline_s
         self._known = {kind: tuple(rules.names_of(kind)) for kind in ScopeKind}
         self._limit = small_body_limit(rules)
 
-    async def read_all(self) -> ASGIApp:
+    async def read_all(self, request: Request[Any, Any, Any]) -> ASGIApp:
         async with deadline(self._deadline_s):
             states = await self._status.pauses()
-        return json_response(PausePage([Pause.of(state) for state in states]))
+            unknown = await self._unknown_tenants(request, [state.pause.scope for state in states])
+        shown = [
+            replace(state, matches=False) if state.pause.scope in unknown else state
+            for state in states
+        ]
+        return json_response(PausePage([Pause.of(state) for state in shown]))
 
     async def put(self, request: Request[Any, Any, Any]) -> ASGIApp:
         scope = _scope_of(request)
-        self._check_exists(scope)
+        await self._check_exists(request, scope)
         requested = _decode(await read_optional_body(request, self._limit))
         if scope.kind in HOLD_KINDS and (refusal := self._features.refusal(NEEDED_TO_HOLD)):
             raise refusal
@@ -80,16 +96,33 @@ class PauseRoutes:
         async with deadline(self._deadline_s):
             was_paused = await self._store.resume(scope, author_of(request.scope))
         if not was_paused:  # a name that the settings no longer have may still be paused
-            self._check_exists(scope)
+            await self._check_exists(request, scope)
         return json_response(DeletedPause(was_paused))
 
-    def _check_exists(self, scope: Scope) -> None:
+    async def _check_exists(self, request: Request[Any, Any, Any], scope: Scope) -> None:
         if scope.kind in HOLD_KINDS:
             _check_form(scope)
+            async with deadline(self._deadline_s):
+                if await self._unknown_tenants(request, [scope]):
+                    raise _no_name(scope, KNOWN_TENANT_EXPECTED)
             return
         known = self._known[scope.kind]
         if scope.name not in known:
             raise _not_found("name", str(scope.kind), scope.name, known)
+
+    async def _unknown_tenants(
+        self, request: Request[Any, Any, Any], scopes: Sequence[Scope]
+    ) -> frozenset[Scope]:
+        """Returns the scopes of tenants that do not exist; none if the API asks for no keys."""
+        by_tenant = {
+            tenant_id(scope.name): scope for scope in scopes if scope.kind is ScopeKind.TENANT
+        }
+        tenants = await self._gate.tenants(principal_of(request.scope), by_tenant)
+        if tenants is None:
+            return frozenset()
+        return frozenset(
+            scope for tenant, scope in by_tenant.items() if tenant not in {DEFAULT_TENANT, *tenants}
+        )
 
 
 def _scope_of(request: Request[Any, Any, Any]) -> Scope:
@@ -101,7 +134,7 @@ def _scope_of(request: Request[Any, Any, Any]) -> Scope:
 
 
 def _check_form(scope: Scope) -> None:
-    """Raises RequestRefused for what is no name of a tenant or tag. Any may be paused."""
+    """Raises RequestRefused for what is no name of a tenant or tag. Any tag may be paused."""
     if scope.kind is ScopeKind.TAG:
         if not is_tag(scope.name):
             raise _no_name(scope, TAG_EXPECTED)
