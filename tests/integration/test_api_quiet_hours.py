@@ -114,12 +114,14 @@ async def test_postgres_keeps_them_for_tenants_that_exist(
         assert await controls.delete_quiet_hours(shop, ADA)
         assert not await controls.delete_quiet_hours(shop, ADA)
         assert await controls.quiet_hours() == {DEFAULT_TENANT: later}
-        actions = await connection.fetch("SELECT action, target, actor FROM audit ORDER BY id")
+        actions = await connection.fetch(
+            "SELECT action, target, tenant, actor FROM audit ORDER BY id"
+        )
         assert [tuple(row) for row in actions] == [
-            ("quiet_hours.set", "tenant:shop", "key:ada"),
-            ("quiet_hours.set", "tenant:default", "key:ada"),
-            ("quiet_hours.set", "tenant:default", "key:ada"),
-            ("quiet_hours.deleted", "tenant:shop", "key:ada"),
+            ("quiet_hours.set", "tenant:shop", "shop", "key:ada"),
+            ("quiet_hours.set", "tenant:default", "", "key:ada"),
+            ("quiet_hours.set", "tenant:default", "", "key:ada"),
+            ("quiet_hours.deleted", "tenant:shop", "shop", "key:ada"),
         ]
 
 

@@ -245,11 +245,11 @@ async def test_a_tenant_does_not_see_the_audit_of_an_earlier_one_of_its_name(
     await keys.put_tenant(SHOP, note="", author=ADA)
     key = await created(keys, SHOP)
     await keys.revoke(key.id, ADA, tenant=None)
-    assert len(await targets(keys, AuditFilter(tenant=SHOP))) == 2
+    assert len(await targets(keys, AuditFilter(tenant=SHOP))) == 3
     assert await keys.delete_tenant(SHOP, ADA) is None
     await connection.execute("DELETE FROM deleted_tenants")
     await keys.put_tenant(SHOP, note="another", author=ADA)
-    assert await targets(keys, AuditFilter(tenant=SHOP)) == []
+    assert await targets(keys, AuditFilter(tenant=SHOP)) == ["tenant:shop"]
     assert len(await targets(keys, ALL)) == 5
 
 
@@ -268,7 +268,7 @@ async def test_a_tenant_with_waiting_notifications_is_not_deleted(
 async def test_a_tenant_sees_its_own_entries_of_the_audit(keys: PostgresKeys) -> None:
     await keys.put_tenant(SHOP, note="", author=ADA)
     shop, default, _ = [await created(keys, tenant) for tenant in (SHOP, DEFAULT_TENANT, None)]
-    assert await targets(keys, AuditFilter(tenant=SHOP)) == [f"key:{shop.id}"]
+    assert await targets(keys, AuditFilter(tenant=SHOP)) == [f"key:{shop.id}", "tenant:shop"]
     assert await targets(keys, AuditFilter(tenant=DEFAULT_TENANT)) == [f"key:{default.id}"]
     assert await targets(keys, AuditFilter()) == []
     assert len(await targets(keys, ALL)) == 4

@@ -28,7 +28,7 @@ from notifier.domain.controls import (
     ScopeKind,
 )
 from notifier.domain.quiet_hours import QuietHours, quiet_hours
-from notifier.domain.tenants import TenantId, tenant_name
+from notifier.domain.tenants import TenantId, tenant_id, tenant_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -162,6 +162,7 @@ def _pause_action(
         actor=author.actor,
         name="pause.deleted" if after is None else "pause.created",
         target=f"pause:{scope}",
+        tenant=tenant_id(scope.name) if scope.kind is ScopeKind.TENANT else None,
         after=after,
         note=note,
         request_id=author.request_id,
@@ -179,6 +180,7 @@ def _quiet_hours_action(
         actor=author.actor,
         name="quiet_hours.deleted" if after is None else "quiet_hours.set",
         target=f"tenant:{tenant_name(tenant)}",
+        tenant=tenant,
         before=None if before is None else {"quiet_hours": before},
         after=after,
         request_id=author.request_id,

@@ -142,6 +142,7 @@ class PostgresKeys:
                 actor=author.actor,
                 name="tenant.created" if before is None else "tenant.changed",
                 target=f"tenant:{tenant_name(tenant)}",
+                tenant=tenant,
                 before=None if before is None else msgspec.json.decode(before),
                 after={"note": note, "senders": list(senders)},
                 request_id=author.request_id,
@@ -160,6 +161,7 @@ class PostgresKeys:
                 actor=author.actor,
                 name="tenant.deleted",
                 target=f"tenant:{tenant}",
+                tenant=tenant,
                 before={"note": row["note"]},
                 request_id=author.request_id,
             )
