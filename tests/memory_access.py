@@ -26,13 +26,14 @@ from notifier.ports.keys import (
 
 
 class MemoryAccess:
-    """Implements ports.keys.AccessStore and SecretReader: fixed keys, and none can be made."""
+    """Implements ports.keys.AccessStore and SecretReader: fixed keys and tenants."""
 
-    def __init__(self, *keys: Key) -> None:
+    def __init__(self, *keys: Key, tenants: Sequence[Tenant] = ()) -> None:
         self._keys = keys
+        self._tenants = tenants
 
     async def read(self) -> KeysRead:
-        return KeysRead(keys=self._keys)
+        return KeysRead(keys=self._keys, tenants=self._tenants)
 
     async def state(self) -> KeysState:
         return KeysState(text="", now=datetime.now(UTC))
@@ -59,7 +60,7 @@ class MemoryAccess:
         return False
 
     async def tenants(self) -> Sequence[Tenant]:
-        return []
+        return self._tenants
 
     async def put_tenant(self, tenant: TenantId, *, note: str, **_: object) -> Tenant:
         return Tenant(id=tenant, note=note, created_at=datetime.now(UTC))
@@ -78,7 +79,7 @@ class NoRates:
         raise AssertionError(f"no key has a rate, got {requests}")
 
 
-def memory_auth(*scopes: KeyScope) -> tuple[KeyAuth, Credential]:
+def memory_auth(*scopes: KeyScope, tenants: Sequence[Tenant] = ()) -> tuple[KeyAuth, Credential]:
     """What an API needs to ask for keys, and its only key: a deployment key with these scopes."""
     credential = new_credential(Mode.LIVE, os.urandom(ENTROPY_BYTES))
     key = Key(
@@ -89,7 +90,7 @@ def memory_auth(*scopes: KeyScope) -> tuple[KeyAuth, Credential]:
         scopes=scopes,
         created_at=datetime.now(UTC),
     )
-    access = MemoryAccess(key)
+    access = MemoryAccess(key, tenants=tenants)
     auth = KeyAuth(
         keyring=Keyring(access),
         rates=KeyRates(NoRates(), deadline_s=1.0),

@@ -106,7 +106,9 @@ def create_api(
         PauseRoutes(status=status, store=pauses, features=features, gate=gate, rules=rules),
         QuietHoursRoutes(store=quiet_hours, features=features, rules=rules),
         SuppressionRoutes(store=suppressions, suppressor=suppressor, rules=rules),
-        UnsubscribeRoutes(links=links, store=suppressions, suppressor=suppressor, rules=rules),
+        UnsubscribeRoutes(
+            links=links, store=suppressions, suppressor=suppressor, gate=gate, rules=rules
+        ),
         HealthRoutes(readiness=readiness, metrics=metrics),
         KeyRoutes(store=access, rules=rules, auth=auth),
         TenantRoutes(store=access, rules=rules),

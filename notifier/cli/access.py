@@ -124,14 +124,21 @@ class DatabaseAccess:
 
     async def put_tenant(self, name: str, settings: TenantRequest) -> Tenant:
         from notifier.api.auth.documents import Tenant  # noqa: PLC0415 start-up time
-        from notifier.api.submission.senders import checked_senders  # noqa: PLC0415
+        from notifier.api.submission.tenant_settings import (  # noqa: PLC0415
+            checked_settings,
+        )
 
         try:
-            senders = checked_senders(settings.senders)
+            settings = checked_settings(settings)
         except InvalidNotification as error:
             raise CommandFailed(str(error)) from error
         stored = await self._store.put_tenant(
-            tenant_id(name), note=settings.note, senders=senders, author=self._author
+            tenant_id(name),
+            note=settings.note,
+            senders=settings.senders,
+            locale=settings.locale,
+            topics=settings.topics,
+            author=self._author,
         )
         if stored is None:
             raise CommandFailed(

@@ -29,13 +29,29 @@ def set_tenants(
             show_default=False,
         ),
     ] = None,
+    locale: Annotated[
+        str | None,
+        Parameter(help="Of submits with a template that name none.", show_default=False),
+    ] = None,
+    topic: Annotated[
+        dict[str, str] | None,
+        Parameter(
+            help="The title of a topic, for the page to unsubscribe: --topic.news 'Our news'.",
+            show_default=False,
+        ),
+    ] = None,
     database: OnDatabase = False,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
     """Make a tenant, or set all of its settings: what is not given is reset."""
     tenant_option(name)
-    settings = {"note": one_line(note), "senders": tuple(sender or ())}
+    settings = {
+        "note": one_line(note),
+        "senders": tuple(sender or ()),
+        "locale": locale,
+        "topics": topic or {},
+    }
     run_async(_set(name, settings, url, on_database=database, as_json=json))
 
 

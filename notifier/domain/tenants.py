@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NewType
@@ -15,18 +16,26 @@ TenantId = NewType("TenantId", str)
 DEFAULT_TENANT: Final = TenantId("")
 DEFAULT_TENANT_NAME: Final = "default"
 TENANT_NAME_EXPECTED: Final = "a name like shop: a-z, 0-9, _ and -, a letter first, at most 64"
+NO_TOPICS: Final[Mapping[str, str]] = {}
+MAX_TOPICS: Final = 100
+MAX_TITLE_LENGTH: Final = 100
 TENANT_NAME: Final = r"[a-z][a-z0-9_-]{0,63}"
 _NAME: Final = re.compile(TENANT_NAME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """One tenant. `note` says in one line what a person wants to remember of it."""
+    """One tenant. `note` says in one line what a person wants to remember of it.
+
+    `locale` is that of submits with a template that name none. `topics` has titles by names.
+    """
 
     id: TenantId
     note: str
     created_at: datetime
     senders: Senders = field(default_factory=Senders)
+    locale: str | None = None
+    topics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

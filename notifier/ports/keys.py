@@ -15,7 +15,7 @@ from uuid import UUID
 from notifier.domain.audit import AuditEntry
 from notifier.domain.credentials import Credential, KeyId
 from notifier.domain.keys import Key, NewKey
-from notifier.domain.tenants import Tenant, TenantId
+from notifier.domain.tenants import NO_TOPICS, Tenant, TenantId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,14 @@ class TenantStore(Protocol):
         ...
 
     async def put_tenant(
-        self, tenant: TenantId, *, note: str, author: Author, senders: Sequence[str] = ()
+        self,
+        tenant: TenantId,
+        *,
+        note: str,
+        author: Author,
+        senders: Sequence[str] = (),
+        locale: str | None = None,
+        topics: Mapping[str, str] = NO_TOPICS,
     ) -> Tenant | None:
         """Make a tenant, or change all of its settings.
 

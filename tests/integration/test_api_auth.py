@@ -555,6 +555,44 @@ async def test_a_tenant_is_refused_what_is_no_sender(api: Api, sender: str) -> N
     assert (response.status, problem["errors"][0]["field"]) == (400, "senders.1")
 
 
+async def test_the_settings_of_a_tenant_are_stored_and_those_left_out_are_reset(api: Api) -> None:
+    headers = bearer(await api.key())
+    settings: dict[str, object] = {
+        "note": "the shop",
+        "senders": ["shop.example"],
+        "locale": "de-AT",
+        "topics": {"news": "Our news"},
+    }
+    reset: dict[str, object] = {"note": None, "senders": [], "locale": None, "topics": {}}
+    for body, expected in ((settings, settings), ({}, reset)):
+        for name in ("shop", "default"):
+            path = f"/v1/tenants/{name}"
+            async with api.client.put(path, json=body, headers=headers) as response:
+                stored = await response.json()
+            assert {key: stored[key] for key in settings} == expected
+            async with api.client.get(path, headers=headers) as response:
+                assert await response.json() == stored
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"locale": "german!"}, "locale"),
+        ({"topics": {"News": "x"}}, "topics"),
+        ({"topics": {"news": ""}}, "topics.news"),
+        ({"topics": {"news": "a\nb"}}, "topics.news"),
+    ],
+    ids=str,
+)
+async def test_a_wrong_setting_of_a_tenant_is_named(
+    api: Api, body: dict[str, object], field: str
+) -> None:
+    headers = bearer(await api.key())
+    async with api.client.put("/v1/tenants/shop", json=body, headers=headers) as response:
+        problem = await response.json()
+    assert (response.status, problem["errors"][0]["field"]) == (400, field)
+
+
 async def test_a_tenant_is_paused_only_while_it_exists(api: Api) -> None:
     deployment = await api.key()
     headers = bearer(deployment)

@@ -17,8 +17,9 @@ from notifier.domain.credentials import Mode
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.notification import NotificationId
 from notifier.domain.suppressions import SuppressionScope
-from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.tenants import DEFAULT_TENANT, Tenant
 from notifier.domain.unsubscribing import Unsubscribe
+from tests.memory_access import memory_auth
 from tests.memory_suppressions import MemorySuppressions
 from tests.unit.fakes_api import MemoryStore, make_api, open_client
 
@@ -278,6 +279,25 @@ async def test_another_post_does_nothing(
     async with client.post(link, data=body, headers={"Content-Type": media_type}) as response:
         assert response.status == status
     assert suppressions.stored == {}
+
+
+async def test_the_page_shows_the_title_that_the_tenant_gave_the_topic(
+    suppressions: MemorySuppressions, link: str
+) -> None:
+    tenant = Tenant(
+        id=WISH.scope.tenant,
+        note="",
+        created_at=datetime.now(UTC),
+        topics={WISH.topic: "News & <more>"},
+    )
+    auth, _ = memory_auth(tenants=[tenant])
+    app = make_api(MemoryStore(), suppressions=suppressions, auth=auth)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    async with open_client(app) as client:
+        async with client.get(link) as response:
+            assert "from News &amp; &lt;more&gt;?" in await response.text()
+        async with client.post(link, data=FORM, headers=headers) as response:
+            assert "from News &amp; &lt;more&gt;<" in await response.text()
 
 
 @pytest.mark.parametrize("token", ["other", "token%20", "%00", "x" * 2000])

@@ -26,7 +26,7 @@ from notifier.domain.errors import StoreUnavailable
 from notifier.domain.key_rate import usable_rate
 from notifier.domain.keys import MAX_KEYS, Key, KeyScope
 from notifier.domain.senders import Senders
-from notifier.domain.tenants import DEFAULT_TENANT, Tenant, TenantId, tenant_name
+from notifier.domain.tenants import DEFAULT_TENANT, NO_TOPICS, Tenant, TenantId, tenant_name
 from notifier.ports.keys import KeyRefusal, KeysRead, KeysState, TenantRefusal
 
 if TYPE_CHECKING:
@@ -131,10 +131,25 @@ class PostgresKeys:
         return list(map(_tenant, await self._connection.fetch(statement("tenants_read"))))
 
     async def put_tenant(
-        self, tenant: TenantId, *, note: str, author: Author, senders: Sequence[str] = ()
+        self,
+        tenant: TenantId,
+        *,
+        note: str,
+        author: Author,
+        senders: Sequence[str] = (),
+        locale: str | None = None,
+        topics: Mapping[str, str] = NO_TOPICS,
     ) -> Tenant | None:
+        after = {"note": note, "senders": list(senders), "locale": locale, "topics": dict(topics)}
         async with self._connection.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(statement("tenant_put"), tenant, note, list(senders))
+            row = await connection.fetchrow(
+                statement("tenant_put"),
+                tenant,
+                note,
+                list(senders),
+                locale,
+                msgspec.json.encode(topics).decode(),
+            )
             if row is None:
                 return None
             before = row["before"]
@@ -144,7 +159,7 @@ class PostgresKeys:
                 target=f"tenant:{tenant_name(tenant)}",
                 tenant=tenant,
                 before=None if before is None else msgspec.json.decode(before),
-                after={"note": note, "senders": list(senders)},
+                after=after,
                 request_id=author.request_id,
             )
             await add_action(connection, action)
@@ -250,6 +265,8 @@ def _tenant(row: Record) -> Tenant:
         note=row["note"],
         created_at=row["created_at"],
         senders=Senders(tuple(row["senders"]), is_open=id_ == DEFAULT_TENANT),
+        locale=row["locale"],
+        topics=msgspec.json.decode(row["topics"], type=dict[str, str]),
     )
 
 

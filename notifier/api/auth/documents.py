@@ -9,18 +9,36 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from notifier.api.requests import Instant, Note, NullableObject, TenantName
+from notifier.api.requests import (
+    NO_CONTROL_CHARACTERS,
+    Instant,
+    Note,
+    NullableObject,
+    TenantName,
+)
 from notifier.domain import audit, keys, tenants
 from notifier.domain.credentials import Credential, KeyId, Mode
 from notifier.domain.key_rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from notifier.domain.keys import KeyScope
 from notifier.domain.mailbox import MAX_TEXT_LENGTH
 from notifier.domain.senders import MAX_SENDERS
-from notifier.domain.tenants import tenant_name
+from notifier.domain.suppressions import TOPIC
+from notifier.domain.templates import LOCALE
+from notifier.domain.tenants import MAX_TITLE_LENGTH, MAX_TOPICS, tenant_name
 
 Sender = Annotated[
     str,
     Meta(max_length=MAX_TEXT_LENGTH, examples=["Shop <no-reply@shop.example>", "shop.example"]),
+]
+LocaleTag = Annotated[str, Meta(extra_json_schema={"pattern": f"^{LOCALE}$"})]
+TopicName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{TOPIC}$"})]
+Title = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_TITLE_LENGTH,
+        extra_json_schema={"pattern": NO_CONTROL_CHARACTERS},
+    ),
 ]
 Rate = Annotated[float, Meta(ge=MIN_RATE_PER_S, le=MAX_RATE_PER_S)]
 
@@ -108,6 +126,16 @@ class TenantRequest(msgspec.Struct, forbid_unknown_fields=True):
             "`from`.",
         ),
     ] = ()
+    locale: Annotated[
+        LocaleTag | None,
+        Meta(description="Of submits with a template that name none. Absent: the template's."),
+    ] = None
+    topics: Annotated[
+        dict[TopicName, Title],
+        Meta(
+            max_length=MAX_TOPICS, description="The titles of topics, for the page to unsubscribe."
+        ),
+    ] = {}
 
 
 class Tenant(msgspec.Struct):
@@ -117,11 +145,20 @@ class Tenant(msgspec.Struct):
     note: str | None
     created_at: Instant
     senders: Sequence[str] = ()
+    locale: str | None = None
+    topics: dict[str, str] = {}
 
     @classmethod
     def of(cls, tenant: tenants.Tenant) -> Tenant:
         """Builds the document of a tenant."""
-        return cls(tenant.name, tenant.note or None, tenant.created_at, tenant.senders.texts)
+        return cls(
+            name=tenant.name,
+            note=tenant.note or None,
+            created_at=tenant.created_at,
+            senders=tenant.senders.texts,
+            locale=tenant.locale,
+            topics=dict(tenant.topics),
+        )
 
 
 class TenantPage(msgspec.Struct):

@@ -124,6 +124,13 @@ class Gate:
         wanted = named if principal.tenant is None else (principal.tenant,)
         return await self.auth.keyring.tenants(wanted)
 
+    async def title_of(self, tenant: TenantId, topic: str) -> str:
+        """Return the title of a topic: its name without a better one. Raises StoreUnavailable."""
+        if self.auth is None:
+            return topic
+        known = (await self.auth.keyring.tenants([tenant])).get(tenant)
+        return topic if known is None else known.topics.get(topic, topic)
+
     async def _principal(
         self, auth: KeyAuth, headers: Mapping[bytes, bytes], *, is_safe: bool
     ) -> Principal:

@@ -433,7 +433,12 @@ ROUTES: Final = (
         summary="Make a tenant, or change its settings.",
         body=TenantRequest,
         is_body_optional=True,
-        example={"note": "the web shop", "senders": ["Shop <no-reply@shop.example>"]},
+        example={
+            "note": "the web shop",
+            "senders": ["Shop <no-reply@shop.example>"],
+            "locale": "de",
+            "topics": {"news": "Our newsletter"},
+        },
         response=Tenant,
         parameters=("tenant",),
         problems=(*_BODY_PROBLEMS, ProblemType.NAME_TAKEN),

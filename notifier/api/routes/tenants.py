@@ -17,8 +17,7 @@ from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.http.tenant_names import checked_tenant
 from notifier.api.rules import ApiRules
-from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
-from notifier.api.submission.senders import checked_senders
+from notifier.api.submission.tenant_settings import checked_settings
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.keys import TenantRefusal, TenantStore
@@ -55,12 +54,15 @@ class TenantRoutes:
     async def put(self, request: Request[Any, Any, Any]) -> ASGIApp:
         tenant = checked_tenant(str(request.path_params["tenant"]))
         requested = _REQUEST.decode(await read_optional_body(request, self._limit))
-        if CONTROL_CHARACTER.search(requested.note):
-            raise InvalidNotification("note", ONE_LINE_EXPECTED)
-        senders = checked_senders(requested.senders)
+        settings = checked_settings(requested)
         async with deadline(self._deadline_s):
             stored = await self._store.put_tenant(
-                tenant, note=requested.note, senders=senders, author=author_of(request.scope)
+                tenant,
+                note=settings.note,
+                senders=settings.senders,
+                locale=settings.locale,
+                topics=settings.topics,
+                author=author_of(request.scope),
             )
         if stored is None:
             raise RequestRefused(ProblemType.NAME_TAKEN.problem(NAME_TAKEN))

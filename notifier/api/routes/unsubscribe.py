@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from litestar import Request
 from litestar.types import ASGIApp
 
+from notifier.api.auth.gate import Gate
 from notifier.api.docs.html import FORM_HEADERS, html_page
 from notifier.api.http.body import (
     FORM,
@@ -62,8 +63,10 @@ class UnsubscribeRoutes:
         links: UnsubscribeReader,
         store: UnsubscribeStore,
         suppressor: WaitingSuppressor,
+        gate: Gate,
         rules: ApiRules,
     ) -> None:
+        self._gate = gate
         self._links = links
         self._store = store
         self._suppressor = suppressor
@@ -80,11 +83,12 @@ class UnsubscribeRoutes:
         if wish is None:
             return _page(404, _UNKNOWN)
         name, value = ONE_CLICK
+        title = await self._title(wish)
         return _page(
             200,
             html_page(
                 "Unsubscribe",
-                f"<h1>Unsubscribe from {escape(wish.topic)}?</h1>"
+                f"<h1>Unsubscribe from {escape(title)}?</h1>"
                 f'<form method="post"><input type="hidden" name="{name}" value="{value}">'
                 "<button>Unsubscribe</button></form>",
             ),
@@ -98,10 +102,15 @@ class UnsubscribeRoutes:
         wish = await self._wish(request)
         if wish is None:
             return _page(404, _UNKNOWN)
+        title = await self._title(wish)
         async with deadline(self._deadline_s):
             await self._suppressor.suppress([await self._store.unsubscribe(wish)])
-        text = f"<h1>You are unsubscribed from {escape(wish.topic)}</h1>"
+        text = f"<h1>You are unsubscribed from {escape(title)}</h1>"
         return _page(200, html_page("Unsubscribed", text))
+
+    async def _title(self, wish: Unsubscribe) -> str:
+        async with deadline(self._deadline_s):
+            return await self._gate.title_of(wish.scope.tenant, wish.topic)
 
     async def _wish(self, request: Request[Any, Any, Any]) -> Unsubscribe | None:
         async with deadline(self._deadline_s):

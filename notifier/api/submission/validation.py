@@ -136,6 +136,9 @@ class SubmitValidator:
             variables, locale = checked_variables(submit), checked_locale(submit)
             if ref is None:
                 return new
+            tenant = None if sender.tenants is None else sender.tenants.get(new.tenant)
+            if locale is None and tenant is not None:
+                locale = tenant.locale
             return Unfilled(
                 new=new,
                 channel=submit.channel,

@@ -27,6 +27,8 @@ INSERT INTO tenants (name) VALUES ('') ON CONFLICT (name) DO NOTHING;
 
 -- tenants:
 --   senders  what the `from` of its emails and text messages may be
+--   locale   that of its submits with a template that name none; null: that of the template
+--   topics   the titles of topics by their names
 -- blobs:
 --   senders  the addresses in From of a whole mail; null: not known
 -- The version before works with these columns, which it does not know. As in 0008, each try waits
@@ -36,7 +38,9 @@ BEGIN
     FOR attempt IN 1..300 LOOP
         BEGIN
             SET LOCAL lock_timeout = '200ms';
-            ALTER TABLE tenants ADD COLUMN senders text[] NOT NULL DEFAULT '{}';
+            ALTER TABLE tenants ADD COLUMN senders text[] NOT NULL DEFAULT '{}',
+                                ADD COLUMN locale text,
+                                ADD COLUMN topics jsonb NOT NULL DEFAULT '{}';
             ALTER TABLE blobs ADD COLUMN senders text[];
             EXIT;
         EXCEPTION WHEN lock_not_available THEN
