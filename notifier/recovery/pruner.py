@@ -1,7 +1,7 @@
 """The pruner: creates the partitions of the coming days and drops those past retention.
 
-It also removes old idempotency keys, expired keys and suppressions, blobs, entries of the audit, and
-what deleted tenants left. A day is dropped as a whole, and only when all its notifications are
+It also removes old idempotency keys, expired keys and suppressions, blobs, entries of the audit,
+and what deleted tenants left. A day is dropped as a whole, and only when all its notifications are
 final.
 """
 

@@ -1,4 +1,4 @@
-"""Migration 0017 runs beside the version before."""
+"""Migration 0016 runs beside the version before."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_names_that_the_version_before_frees_earlier_and_later_are_kept(
         delete = await old.prepare("DELETE FROM tenants WHERE name = $1")
         for number, name in enumerate(("bank", "bank", "cafe")):
             await old.execute(DELETED, f"{number:032x}", f"tenant:{name}")
-        assert await asyncio.to_thread(migrate, empty_database_url) == all_from("0017")
+        assert await asyncio.to_thread(migrate, empty_database_url) == all_from("0016")
         await delete.fetch("shop")
         await put_blob.fetch("cafe")
         assert await old.fetchval("SELECT senders FROM blobs") is None

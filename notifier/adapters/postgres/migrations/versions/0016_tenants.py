@@ -2,10 +2,10 @@
 
 from notifier.adapters.postgres.migrations.sql_script import run_sql_script
 
-revision = "0017"
+revision = "0016"
 down_revision = "0015"
 
 
 def upgrade() -> None:
-    """Run 0017_tenants.sql. Processes of the version before may run meanwhile."""
+    """Run 0016_tenants.sql. Processes of the version before may run meanwhile."""
     run_sql_script(__file__)
