@@ -109,12 +109,6 @@ class NotificationMetrics:
             routes,
             CALL_BUCKETS,
         )
-        self._copies_refused = factory.counter(
-            "copies_refused",
-            "Copies of sent emails that the mail server refused.",
-            ("queue",),
-            dict.fromkeys(queue for queue, _ in routes),
-        )
         responses = factory.open_counter(
             "provider_responses",
             "Responses of a provider, by its own code. "
@@ -136,6 +130,12 @@ class NotificationMetrics:
             "Notifications that failed permanently, by reason.",
             ("channel", "reason"),
             [(channel, reason) for channel in channels for reason in FAILURE_REASONS],
+        )
+        self._copies_refused = factory.counter(
+            "copies_refused",
+            "Copies of sent emails that the mail server refused.",
+            ("channel",),
+            channels,
         )
         self._end_to_end = factory.histogram(
             "end_to_end_seconds",
@@ -207,7 +207,7 @@ class NotificationMetrics:
         self._released[queue].inc(count)
 
     def copies_refused(self, queue: QueueKey, count: int) -> None:
-        self._copies_refused[queue].inc(count)
+        self._copies_refused[queue.channel].inc(count)
 
     def parked(self, queue: QueueKey, count: int) -> None:
         self._parked[queue].inc(count)
