@@ -579,7 +579,7 @@ async def test_the_settings_of_a_tenant_are_stored_and_those_left_out_are_reset(
     [
         ({"locale": "german!"}, "locale"),
         ({"topics": {"News": "x"}}, "topics"),
-        ({"topics": {"news": ""}}, "topics.news"),
+        ({"topics": {"news": ""}}, "topics"),
         ({"topics": {"news": "a\nb"}}, "topics.news"),
     ],
     ids=str,
