@@ -11,11 +11,11 @@ from notifier.api.auth.gate import KeyAuth
 from notifier.api.auth.keyring import Keyring
 from notifier.api.auth.rates import KeyRates
 from notifier.api.auth.sessions import Sessions
-from notifier.domain.audit import AuditEntry
 from notifier.domain.credentials import ENTROPY_BYTES, Credential, KeyId, Mode, new_credential
 from notifier.domain.keys import Key, KeyScope
 from notifier.domain.tenants import Tenant, TenantId
 from notifier.ports.keys import (
+    AuditPage,
     KeyRefusal,
     KeysRead,
     KeysState,
@@ -68,8 +68,8 @@ class MemoryAccess:
     async def delete_tenant(self, *_: object) -> TenantRefusal | None:
         return TenantRefusal.UNKNOWN
 
-    async def audit(self, *_: object) -> Sequence[AuditEntry]:
-        return []
+    async def audit(self, *_: object) -> AuditPage:
+        return AuditPage(entries=[], next_before=None)
 
 
 class NoRates:

@@ -8,6 +8,7 @@ from cyclopts import Parameter, validators
 
 from notifier.cli.environment import api_url
 from notifier.cli.options import AsJson, Url
+from notifier.cli.paging import read_pages
 from notifier.cli.running import run_async
 
 
@@ -31,21 +32,23 @@ def audit(
         "target": target,
         "created_from": created_from,
         "created_to": created_to,
-        "limit": str(limit),
     }
     filters = {name: value for name, value in given.items() if value is not None}
-    run_async(_audit(api_url(url), filters, as_json=json))
+    run_async(_audit(api_url(url), filters, limit, as_json=json))
 
 
-async def _audit(url: str, filters: dict[str, str], *, as_json: bool) -> None:
-    from notifier.api.auth.documents import AuditPage  # noqa: PLC0415 start-up time
-    from notifier.cli.client import open_client  # noqa: PLC0415
+async def _audit(url: str, filters: dict[str, str], limit: int, *, as_json: bool) -> None:
+    import msgspec  # noqa: PLC0415 start-up time
+
+    from notifier.api.auth.documents import AuditEntry  # noqa: PLC0415
     from notifier.cli.show import print_json, print_table  # noqa: PLC0415
 
-    async with open_client(url) as client:
-        page = await client.get("/v1/audit", AuditPage, filters)
+    rows, cursor = await read_pages(url, "/v1/audit", filters, limit)
     if as_json:
-        print_json(page)
+        print_json({"items": rows, "next_cursor": cursor})
         return
-    rows = [(entry.at, entry.actor, entry.action, entry.target, entry.note) for entry in page.items]
-    print_table(("at", "actor", "action", "target", "note"), rows)
+    entries = msgspec.convert(rows, list[AuditEntry])
+    print_table(
+        ("at", "actor", "action", "target", "note"),
+        [(entry.at, entry.actor, entry.action, entry.target, entry.note) for entry in entries],
+    )

@@ -157,11 +157,19 @@ class AuditFilter:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage:
+    """Entries, newest first; `next_before` is the cursor of the next page, None on the last."""
+
+    entries: Sequence[AuditEntry]
+    next_before: UUID | None
+
+
 class AuditReader(Protocol):
     """Reads the audit."""
 
-    async def audit(self, selection: AuditFilter) -> Sequence[AuditEntry]:
-        """Return at most `selection.limit` entries."""
+    async def audit(self, selection: AuditFilter) -> AuditPage:
+        """Return a page of at most `selection.limit`; it may be empty and not the last."""
         ...
 
 

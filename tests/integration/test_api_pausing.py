@@ -439,7 +439,7 @@ async def test_who_paused_and_resumed_is_in_the_audit(database_url: str) -> None
         for _ in range(2):
             async with client.delete(path) as response:
                 assert response.status == 200
-        ended, begun = await keys.audit(AuditFilter(is_all=True))
+        ended, begun = (await keys.audit(AuditFilter(is_all=True))).entries
     assert (ended.action.name, begun.action.name) == ("pause.deleted", "pause.created")
     assert (begun.action.actor, begun.action.target) == ("anonymous", "pause:queue:email.low")
     assert (begun.action.note, begun.action.request_id) == ("wrong price", asked)

@@ -12,10 +12,12 @@ from math import inf, nan
 import asyncpg
 import pytest
 
+from notifier.adapters.postgres.audit import MAX_CANDIDATES
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import open_store
+from notifier.domain.audit import AuditEntry
 from notifier.domain.credentials import ENTROPY_BYTES, Credential, KeyId, Mode, new_credential
 from notifier.domain.key_rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from notifier.domain.keys import MAX_KEYS, Key, KeyScope, NewKey
@@ -27,6 +29,11 @@ SHOP = TenantId("shop")
 ADA = Author(actor="cli:ada@desk", request_id="r1")
 LONG_S = 60.0
 ALL = AuditFilter(is_all=True)
+MANY_ENTRIES = """
+    INSERT INTO audit (id, actor, action, target)
+    SELECT (left(uuid_at(now() + interval '1 s')::text, 14) || '7000-8000-'
+            || lpad(to_hex(n), 12, '0'))::uuid, 'key:x', 'pause.created', 'queue:email.low'
+    FROM generate_series(1, $1::integer) AS n"""
 
 
 @pytest.fixture
@@ -198,7 +205,7 @@ async def test_tenants_are_made_changed_and_deleted(keys: PostgresKeys) -> None:
     await keys.revoke(key.id, ADA, tenant=None)
     assert await keys.delete_tenant(SHOP, ADA) is None
     assert await keys.delete_tenant(SHOP, ADA) is TenantRefusal.UNKNOWN
-    entries = await keys.audit(ALL)
+    entries = await entries_of(keys, ALL)
     assert [entry.action.name for entry in entries] == [
         "tenant.deleted",
         "key.revoked",
@@ -277,24 +284,43 @@ async def test_a_tenant_sees_its_own_entries_of_the_audit(keys: PostgresKeys) ->
     assert await targets(keys, AuditFilter(is_all=True, target="tenant:shop")) == ["tenant:shop"]
 
 
+async def entries_of(keys: PostgresKeys, selection: AuditFilter) -> list[AuditEntry]:
+    return list((await keys.audit(selection)).entries)
+
+
 async def targets(keys: PostgresKeys, selection: AuditFilter) -> list[str]:
-    return [entry.action.target for entry in await keys.audit(selection)]
+    return [entry.action.target for entry in await entries_of(keys, selection)]
 
 
 async def test_pages_of_the_audit_follow_each_other(keys: PostgresKeys) -> None:
     for _ in range(5):
         await created(keys)
-    whole = await keys.audit(ALL)
+    whole = await entries_of(keys, ALL)
     first = await keys.audit(AuditFilter(is_all=True, limit=2))
-    rest = await keys.audit(AuditFilter(is_all=True, before=first[-1].id))
-    assert [*first, *rest] == list(whole)
+    rest = await keys.audit(AuditFilter(is_all=True, before=first.next_before))
+    assert [*first.entries, *rest.entries] == whole
+    assert rest.next_before is None
     now = whole[0].at.timestamp()
-    assert not await keys.audit(AuditFilter(is_all=True, created_to=now - 60))
-    assert len(await keys.audit(AuditFilter(is_all=True, created_from=now - 60))) == 5
+    assert not await entries_of(keys, AuditFilter(is_all=True, created_to=now - 60))
+    assert len(await entries_of(keys, AuditFilter(is_all=True, created_from=now - 60))) == 5
     action = whole[0].action
     assert (action.actor, action.request_id, action.note) == ("cli:ada@desk", "r1", "web shop")
     assert action.after is not None
     assert action.after["scopes"] == ["submit", "read"]
+
+
+async def test_a_page_of_the_audit_reads_a_limited_number_of_entries(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    await connection.execute(MANY_ENTRIES, MAX_CANDIDATES)
+    rare = AuditFilter(is_all=True, action="tenant.created")
+    first = await keys.audit(rare)
+    assert not first.entries
+    assert first.next_before is not None
+    last = await keys.audit(replace(rare, before=first.next_before))
+    assert [entry.action.target for entry in last.entries] == ["tenant:shop"]
+    assert last.next_before is None
 
 
 @pytest.mark.parametrize(
@@ -307,7 +333,7 @@ async def test_entries_of_the_audit_are_not_changed_and_new_ones_not_removed(
     await created(keys)
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
         await connection.execute(change)
-    assert len(await keys.audit(ALL)) == 1
+    assert len(await entries_of(keys, ALL)) == 1
 
 
 async def test_old_entries_of_the_audit_are_removed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from uuid_utils.compat import uuid7
@@ -10,13 +10,17 @@ from uuid_utils.compat import uuid7
 from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action, AuditEntry
+from notifier.ports.keys import AuditPage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from asyncpg import Connection, Record
 
     from notifier.ports.keys import AuditFilter
+
+MAX_CANDIDATES: Final = 10_000
+"""How many entries are read for a page, whatever of them matches."""
 
 
 async def add_action(connection: Connection[Record], action: Action) -> None:
@@ -35,9 +39,7 @@ async def add_action(connection: Connection[Record], action: Action) -> None:
     )
 
 
-async def read_audit(
-    connection: Connection[Record], selection: AuditFilter
-) -> Sequence[AuditEntry]:
+async def read_audit(connection: Connection[Record], selection: AuditFilter) -> AuditPage:
     """Read a page, newest first."""
     rows = await connection.fetch(
         statement("audit_list"),
@@ -48,8 +50,11 @@ async def read_audit(
         selection.target,
         *id_bounds(selection.created_from, selection.created_to, selection.before),
         selection.limit,
+        MAX_CANDIDATES,
     )
-    return list(map(_entry, rows))
+    entries = [_entry(row) for row in rows if row["id"] is not None]
+    is_full = len(entries) == selection.limit
+    return AuditPage(entries=entries, next_before=entries[-1].id if is_full else rows[0]["floor"])
 
 
 def _entry(row: Record) -> AuditEntry:

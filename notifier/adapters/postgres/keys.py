@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-    from notifier.domain.audit import AuditEntry
     from notifier.domain.credentials import Credential
     from notifier.domain.keys import NewKey
-    from notifier.ports.keys import AuditFilter, Author
+    from notifier.ports.keys import AuditFilter, AuditPage, Author
 
 CONNECTIONS: Final = 2
 """How many connections `open_keys` opens at most."""
@@ -189,7 +188,7 @@ class PostgresKeys:
             raise StoreUnavailable("Postgres: the table `secrets` has no secret for signing")
         return bytes(rows[0]["value"])
 
-    async def audit(self, selection: AuditFilter) -> Sequence[AuditEntry]:
+    async def audit(self, selection: AuditFilter) -> AuditPage:
         async with self._connection.acquire() as connection:
             return await read_audit(connection, selection)
 

@@ -9,9 +9,8 @@ from litestar.types import ASGIApp
 
 from notifier.api.auth.access import principal_of
 from notifier.api.auth.documents import AuditEntry, AuditPage
-from notifier.api.http.cursors import cursor_after
 from notifier.api.http.deadline import deadline
-from notifier.api.http.query import AuditQuery
+from notifier.api.http.query import AuditQuery, next_cursor
 from notifier.api.http.raw_response import json_response
 from notifier.api.rules import ApiRules
 from notifier.ports.keys import AuditReader
@@ -30,7 +29,6 @@ class AuditRoutes:
     async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
         selection = self._query.parse(request, principal_of(request.scope).tenant)
         async with deadline(self._deadline_s):
-            entries = await self._store.audit(selection)
-        is_full = len(entries) == selection.limit
-        cursor = cursor_after(entries[-1].id, selection) if is_full else None
-        return json_response(AuditPage([AuditEntry.of(entry) for entry in entries], cursor))
+            page = await self._store.audit(selection)
+        entries = [AuditEntry.of(entry) for entry in page.entries]
+        return json_response(AuditPage(entries, next_cursor(selection, page.next_before)))
