@@ -98,14 +98,14 @@ def create_api(
             rules=rules,
             gate=gate,
         ),
-        TemplateRoutes(store=templates, renderer=renderer, rules=rules),
+        TemplateRoutes(store=templates, renderer=renderer, rules=rules, gate=gate),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),
         WorkerRoutes(reader=reader, rules=rules),
         PauseRoutes(status=status, store=pauses, features=features, gate=gate, rules=rules),
         QuietHoursRoutes(store=quiet_hours, features=features, rules=rules),
-        SuppressionRoutes(store=suppressions, suppressor=suppressor, rules=rules),
+        SuppressionRoutes(store=suppressions, suppressor=suppressor, rules=rules, gate=gate),
         UnsubscribeRoutes(
             links=links, store=suppressions, suppressor=suppressor, gate=gate, rules=rules
         ),

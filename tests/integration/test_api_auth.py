@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -33,6 +33,7 @@ from notifier.domain.keys import Key, KeyScope, NewKey, granted
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.lifecycle import background_task
 from notifier.ports.keys import Author
+from tests.stored_templates import email_template
 from tests.unit.fakes_api import (
     DEFAULT_RULES,
     MemoryStore,
@@ -53,6 +54,7 @@ SUBMITS: Final = {"submit", "submitBatch"}
 ALL: Final = tuple(KeyScope)
 NOTIFICATIONS: Final = "/v1/notifications"
 SUPPRESSIONS: Final = "/v1/suppressions"
+TEMPLATES: Final = "/v1/templates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +93,14 @@ class Api:
         """Status and slug of the answer to a request without a body."""
         text = key.text if isinstance(key, Credential) else key
         headers = {} if text is None else {"Authorization": f"Bearer {text}"}
-        address = route.openapi_path.format(**{**UNKNOWN, **path})
+        address = address_of(route, path)
         async with self.client.request(route.method, address, headers=headers) as response:
             document = await response.json() if response.content_length else {}
             return response.status, str(document.get("type", "")).rpartition(":")[2]
 
     async def answer(self, route: Route, key: Credential, /, **path: str) -> object:
         """Status and document of the answer, without the id of the request."""
-        address = route.openapi_path.format(**{**UNKNOWN, **path})
+        address = address_of(route, path)
         async with self.client.request(
             route.method, address, headers=bearer(key) | {"Request-Id": "same"}
         ) as response:
@@ -131,6 +133,12 @@ UNKNOWN: Final = {
     "template": "nothing",
     "version": "1",
 }
+
+
+def address_of(route: Route, path: Mapping[str, str]) -> str:
+    """The address of a route; `of` is the tenant that the query names."""
+    address = route.openapi_path.format(**{**UNKNOWN, **path})
+    return f"{address}?tenant={path['of']}" if "of" in path else address
 
 
 def bearer(key: Credential) -> dict[str, str]:
@@ -236,9 +244,11 @@ async def test_an_id_of_another_tenant_or_mode_is_answered_as_an_unknown_one(
     _, accepted = await api.submit(owner)
     place = {"id": accepted["id"], "key": owner.id, "suppression": await api.suppress(owner)}
     tested, deployment = await api.key(SHOP, mode=Mode.TEST), await api.key(mode=Mode.TEST)
-    for stranger in (await api.key(BANK), tested, deployment):
-        assert await api.answer(route, stranger, **place) == await api.answer(route, stranger)
-        assert (await api.status(route, stranger, **place)) == (404, "not-found")
+    named = {"of": "shop"} if "tenant" in route.query_parameters else {}
+    for stranger, of in ((await api.key(BANK), {}), (tested, {}), (deployment, named)):
+        unknown = await api.answer(route, stranger, **of)
+        assert await api.answer(route, stranger, **place, **of) == unknown
+        assert (await api.status(route, stranger, **place, **of)) == (404, "not-found")
     status, _ = await api.status(route, owner, **place)
     assert status in {200, 204}
 
@@ -329,6 +339,74 @@ async def test_only_a_deployment_key_names_the_tenant_of_a_submit(api: Api) -> N
             results = (await response.json())["results"]
         assert ["problem" in result for result in results] == [False, True]
     assert [item.tenant for item in api.store.new.values()][2:] == [SHOP, DEFAULT_TENANT]
+
+
+NAMING: Final = [
+    ("GET", SUPPRESSIONS, None),
+    ("POST", SUPPRESSIONS, {"channel": "email", "recipient": "ada@example.com"}),
+    ("DELETE", f"{SUPPRESSIONS}/{UNKNOWN['suppression']}", None),
+    ("GET", TEMPLATES, None),
+    ("GET", f"{TEMPLATES}/order", None),
+    ("GET", f"{TEMPLATES}/order/versions/1", None),
+    ("POST", f"{TEMPLATES}/order/versions", email_template(body="Hello")),
+]
+"""Requests about what a tenant keeps."""
+
+
+@pytest.mark.parametrize(("method", "path", "body"), NAMING, ids=str)
+async def test_a_deployment_key_names_the_tenant_whose_things_it_reads_or_changes(
+    api: Api, method: str, path: str, body: dict[str, object] | None
+) -> None:
+    async def ask(key: Credential, tenant: str | None) -> tuple[int, str | None]:
+        in_query = {"tenant": tenant} if tenant and body is None else {}
+        sent = body if body is None or tenant is None else {**body, "tenant": tenant}
+        async with api.client.request(
+            method, path, json=sent, headers=bearer(key), params=in_query
+        ) as response:
+            document = await response.json() if response.content_length else {}
+            return response.status, document.get("errors", [{"field": None}])[0]["field"]
+
+    shop, deployment = await api.key(SHOP), await api.key()
+    field = "tenant" if body else "?tenant"
+    for key, tenant in (
+        (deployment, None),
+        (deployment, "nobody"),
+        (deployment, "No"),
+        (shop, "bank"),
+        (shop, "default"),
+    ):
+        assert await ask(key, tenant) == (400, field), tenant
+    first = await ask(deployment, "shop")
+    assert first[0] in {200, 201, 404}
+    again = (200, None) if body else first
+    for key, tenant in ((deployment, "shop"), (shop, "shop"), (shop, None)):
+        assert await ask(key, tenant) == again
+    other = await ask(deployment, "default")
+    assert other == first
+
+
+async def test_what_a_deployment_key_stores_for_a_tenant_is_of_that_tenant_alone(api: Api) -> None:
+    shop, bank, deployment = await api.key(SHOP), await api.key(BANK), await api.key()
+    rows = b"channel,recipient\nemail,ada@example.com\n"
+    headers = bearer(deployment) | {"Content-Type": "text/csv"}
+    async with api.client.post(f"{SUPPRESSIONS}?tenant=shop", data=rows, headers=headers) as done:
+        assert (await done.json())["added"] == 1
+    async with api.client.post(SUPPRESSIONS, data=rows, headers=headers) as refused:
+        assert refused.status == 400
+    body = {"channel": "email", "recipient": "eve@example.com", "tenant": "bank"}
+    path = f"{SUPPRESSIONS}?tenant=shop"
+    async with api.client.post(path, json=body, headers=bearer(deployment)) as refused:
+        assert (await refused.json())["errors"][0]["field"] == "tenant"
+    document = {**email_template(body="Hello"), "tenant": "shop"}
+    path = f"{TEMPLATES}/order/versions"
+    async with api.client.post(path, json=document, headers=bearer(deployment)) as saved:
+        location = saved.headers["Location"]
+    assert (await api.get(location, deployment))[1] == email_template(body="Hello")
+    for listed in (SUPPRESSIONS, TEMPLATES):
+        assert len((await api.get(listed, shop))[1]["items"]) == 1
+        assert (await api.get(listed, bank))[1]["items"] == []
+        assert len((await api.get(f"{listed}?tenant=shop", deployment))[1]["items"]) == 1
+        assert (await api.get(f"{listed}?tenant=default", deployment))[1]["items"] == []
 
 
 async def test_a_tenant_that_was_just_made_elsewhere_is_known_at_its_first_use(api: Api) -> None:

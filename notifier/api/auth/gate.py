@@ -18,7 +18,10 @@ from notifier.api.auth.browser import host_names, host_of, is_own_origin, is_pri
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import add_headers
+from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED
 from notifier.domain.credentials import Mode
+from notifier.domain.errors import InvalidNotification
+from notifier.domain.tenants import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from notifier.domain.tenants import Tenant, TenantId
 
 MAX_HOLDERS: Final = 10_000
+NAMED_TENANT_EXPECTED: Final = (
+    "a tenant: a deployment key names one; default is that of notifications that name none"
+)
 _BEARER: Final = "bearer "
 _READ_HEADERS: Final = frozenset({b"authorization", b"cookie", b"origin", b"host"})
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="notifier"'}
@@ -130,6 +136,25 @@ class Gate:
             return topic
         known = (await self.auth.keyring.tenants([tenant])).get(tenant)
         return topic if known is None else known.topics.get(topic, topic)
+
+    async def tenant_of(self, principal: Principal, named: TenantId | None, field: str) -> TenantId:
+        """Return whose things a request is about: its key's tenant, or the one that it names.
+
+        A deployment key must name one; without keys it is the default one unless another is named.
+        Raises InvalidNotification for the field, and StoreUnavailable.
+        """
+        if principal.tenant is not None:
+            if named not in {None, principal.tenant}:
+                raise InvalidNotification(field, "your own tenant, or none")
+            return principal.tenant
+        if named is None:
+            if principal.key is not None:
+                raise InvalidNotification(field, NAMED_TENANT_EXPECTED)
+            return DEFAULT_TENANT
+        known = await self.tenants(principal, {named})
+        if known is not None and named != DEFAULT_TENANT and named not in known:
+            raise InvalidNotification(field, KNOWN_TENANT_EXPECTED)
+        return named
 
     async def _principal(
         self, auth: KeyAuth, headers: Mapping[bytes, bytes], *, is_safe: bool

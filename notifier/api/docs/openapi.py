@@ -81,7 +81,10 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
         "The id of a key, which is no secret.",
         {"type": "string", "pattern": f"^{KEY_ID.pattern}$"},
     ),
-    "tenant": ("The name of a tenant.", {"type": "string", "pattern": f"^{TENANT_NAME}$"}),
+    "tenant": (
+        "The name of a tenant. A key of a tenant needs to name none.",
+        {"type": "string", "pattern": f"^{TENANT_NAME}$"},
+    ),
     "actor": ("Only of this actor, such as key:8Rk2vQ0ZpLx1.", _TEXT),
     "action": ("Only this action, such as key.created.", _TEXT),
     "target": ("Only on this target, such as key:8Rk2vQ0ZpLx1.", _TEXT),

@@ -126,11 +126,12 @@ class AuditQuery:
 
 
 class SuppressionQuery:
-    """Parses the filters of the list of suppressions, `cursor` and `limit`."""
+    """Parses `tenant`, the filters of the list of suppressions, `cursor` and `limit`."""
 
     def __init__(self, channels: Mapping[str, object]) -> None:
         self._query = Query(
             {
+                "tenant": _tenant,
                 "channel": partial(_any_of, tuple(channels)),
                 "recipient": _recipients,
                 "topic": _texts,
@@ -140,11 +141,15 @@ class SuppressionQuery:
             }
         )
 
-    def parse(self, request: Request[Any, Any, Any], scope: SuppressionScope) -> SuppressionFilter:
-        """Returns the filter. Raises InvalidNotification with the names of wrong parameters."""
-        values = self._query.parse(request)
-        cursor = values.pop("cursor", None)
-        return _after(cursor, SuppressionFilter(scope=scope, **values))
+    def parse(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
+        """Returns the values that were given. Raises InvalidNotification with all wrong ones."""
+        return self._query.parse(request)
+
+    @staticmethod
+    def selection(values: Mapping[str, Any], scope: SuppressionScope) -> SuppressionFilter:
+        """Returns the filter of these values. Raises InvalidNotification for a wrong cursor."""
+        fields = {name: values[name] for name in values if name not in {"tenant", "cursor"}}
+        return _after(values.get("cursor"), SuppressionFilter(scope=scope, **fields))
 
 
 def offered_filters(names: Sequence[str], lookups: LookupRules) -> list[str]:
@@ -290,6 +295,12 @@ def _tenant(text: str) -> TenantId:
         raise ValueError(TENANT_NAME_EXPECTED) from error
 
 
+def named_tenant(request: Request[Any, Any, Any]) -> TenantId | None:
+    """Returns the tenant that the query names. Raises InvalidNotification for another parameter."""
+    named: TenantId | None = _TENANT_QUERY.parse(request).get("tenant")
+    return named
+
+
 def _text(text: str) -> str:
     if not _TEXT.fullmatch(text):
         raise ValueError(f"1 to {MAX_TEXT_LENGTH} printable ASCII characters")
@@ -308,3 +319,4 @@ _PARSERS: Final[Mapping[str, ValueParser]] = {
     "cursor": str,
     "limit": _limit,
 }
+_TENANT_QUERY: Final = Query({"tenant": _tenant})

@@ -15,22 +15,20 @@ from notifier.api.auth.gate import Gate
 from notifier.api.http.body import media_type_of, read_body, submit_body_limit
 from notifier.api.http.held_bytes import HeldBytes
 from notifier.api.http.in_flight_limit import InFlightLimit
-from notifier.api.http.query import Query
+from notifier.api.http.query import named_tenant
 from notifier.api.http.raw_response import json_response
-from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED
 from notifier.api.requests import WHOLE_BODY
 from notifier.api.responses import Blob
 from notifier.api.rules import AddressKind, ApiRules
 from notifier.api.submission.addresses import checked_recipient
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.domain.errors import InvalidNotification
-from notifier.domain.tenants import DEFAULT_TENANT, TenantId, tenant_id
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.domain.whole_mail import check_mail
 
 BLOBS: Final = "/v1/blobs"
 MAIL_TYPE: Final = "message/rfc822"
 _UNKNOWN_TYPE: Final = "application/octet-stream"
-_QUERY: Final = Query({"tenant": tenant_id})
 _FREE_BYTES: Final = 64 * 1024
 _MAX_TYPE_LENGTH: Final = 200
 _CREATED: Final = 201
@@ -63,16 +61,10 @@ class BlobRoutes:
     async def _tenant(self, request: Request[Any, Any, Any]) -> TenantId:
         """Returns whose file it is: the key's tenant, or that which a deployment key names."""
         principal = principal_of(request.scope)
-        named: TenantId | None = _QUERY.parse(request).get("tenant")
-        if principal.tenant is not None:
-            if named not in {None, principal.tenant}:
-                raise InvalidNotification("?tenant", "your own tenant, or none")
-            return principal.tenant
-        tenant = DEFAULT_TENANT if named is None else named
-        known = await self._gate.tenants(principal, {tenant})
-        if known is not None and tenant != DEFAULT_TENANT and tenant not in known:
-            raise InvalidNotification("?tenant", KNOWN_TENANT_EXPECTED)
-        return tenant
+        named = named_tenant(request)
+        if named is None and principal.tenant is None:
+            named = DEFAULT_TENANT  # as of a submit that names none
+        return await self._gate.tenant_of(principal, named, "?tenant")
 
 
 async def _senders_of_mail(data: bytes) -> Sequence[str]:

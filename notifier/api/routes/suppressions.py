@@ -7,16 +7,23 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from litestar import Request
-from litestar.types import ASGIApp, Scope
+from litestar.types import ASGIApp
 
 from notifier.api.auth.access import author_of, principal_of
+from notifier.api.auth.gate import Gate
 from notifier.api.http.body import CSV, JSON, BodyLimit, check_media_type, media_type_of, read_body
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused, problem_of
-from notifier.api.http.query import PAGING_PARAMETERS, SuppressionQuery, next_cursor
+from notifier.api.http.query import (
+    PAGING_PARAMETERS,
+    SuppressionQuery,
+    named_tenant,
+    next_cursor,
+)
 from notifier.api.http.raw_response import RawResponse, json_response
+from notifier.api.http.tenant_names import checked_tenant
 from notifier.api.http.turns import in_turns
 from notifier.api.http.uuids import canonical_uuid
 from notifier.api.rules import ApiRules
@@ -39,13 +46,13 @@ from notifier.domain.suppressions import (
     SuppressionScope,
     is_topic,
 )
-from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.tenants import TenantId
 from notifier.ports.keys import Author
 from notifier.ports.suppressions import UNKNOWN_FOR_S, SuppressionStore, WaitingSuppressor
 
 SUPPRESSIONS: Final = "/v1/suppressions"
 SUPPRESSION_FILTERS: Final = ("channel", "recipient", "topic", "reason")
-SUPPRESSION_PARAMETERS: Final = (*SUPPRESSION_FILTERS, *PAGING_PARAMETERS)
+SUPPRESSION_PARAMETERS: Final = ("tenant", *SUPPRESSION_FILTERS, *PAGING_PARAMETERS)
 MAX_CSV_BYTES: Final = 4 * 1024 * 1024
 _REQUEST: Final = BodyDecoder(SuppressionRequest)
 
@@ -54,8 +61,14 @@ class SuppressionRoutes:
     """Handlers of `/v1/suppressions`."""
 
     def __init__(
-        self, *, store: SuppressionStore, suppressor: WaitingSuppressor, rules: ApiRules
+        self,
+        *,
+        store: SuppressionStore,
+        suppressor: WaitingSuppressor,
+        rules: ApiRules,
+        gate: Gate,
     ) -> None:
+        self._gate = gate
         self._store = store
         self._suppressor = suppressor
         self._channels = rules.submit_channels
@@ -69,7 +82,9 @@ class SuppressionRoutes:
         )
 
     async def read_page(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        selection = self._query.parse(request, _scope_of(request.scope))
+        values = self._query.parse(request)
+        scope = await self._scope(request, values.get("tenant"))
+        selection = self._query.selection(values, scope)
         async with deadline(self._deadline_s):
             page = await self._store.suppressions(selection)
         documents = [Suppression.of(each) for each in page.suppressions]
@@ -77,11 +92,14 @@ class SuppressionRoutes:
 
     async def create(self, request: Request[Any, Any, Any]) -> ASGIApp:
         check_media_type(request, (JSON, CSV))
+        named, author = named_tenant(request), author_of(request.scope)
         body = await read_body(request, self._limit)
-        scope, author = _scope_of(request.scope), author_of(request.scope)
         if media_type_of(request) == CSV:
+            scope = await self._scope(request, named)
             return json_response(await self._import(scope, body, author))
-        new = self._checked(_REQUEST.decode(body.removeprefix(BOM_UTF8)))
+        requested = _REQUEST.decode(body.removeprefix(BOM_UTF8))
+        new = self._checked(requested)
+        scope = await self._scope(request, _named(requested, named), "tenant")
         async with deadline(self._deadline_s):
             ((stored, is_new),) = await self._store.add(scope, [new], author)
             await self._suppressor.suppress([stored.id])
@@ -89,13 +107,21 @@ class SuppressionRoutes:
 
     async def delete(self, request: Request[Any, Any, Any]) -> ASGIApp:
         id_ = canonical_uuid(str(request.path_params["suppression"]))
-        scope, author = _scope_of(request.scope), author_of(request.scope)
+        scope = await self._scope(request, named_tenant(request))
+        author = author_of(request.scope)
         async with deadline(self._deadline_s):
             is_gone = id_ is not None and await self._store.remove(scope, id_, author)
         if not is_gone:
             problem = ProblemType.NOT_FOUND.problem("There is no suppression with this id.")
             raise RequestRefused(problem)
         return RawResponse(204, b"", ())
+
+    async def _scope(
+        self, request: Request[Any, Any, Any], named: TenantId | None, field: str = "?tenant"
+    ) -> SuppressionScope:
+        """Returns whose suppressions they are. Raises InvalidNotification for the field."""
+        principal = principal_of(request.scope)
+        return SuppressionScope(await self._gate.tenant_of(principal, named, field), principal.mode)
 
     async def _import(
         self, scope: SuppressionScope, body: bytes, author: Author
@@ -138,7 +164,11 @@ class SuppressionRoutes:
         )
 
 
-def _scope_of(scope: Scope) -> SuppressionScope:
-    """Returns whose suppressions they are. A deployment key works on the default tenant."""
-    principal = principal_of(scope)
-    return SuppressionScope(principal.tenant or DEFAULT_TENANT, principal.mode)
+def _named(request: SuppressionRequest, in_query: TenantId | None) -> TenantId | None:
+    """Returns the tenant that a body names, or else the query. Raises InvalidNotification."""
+    if request.tenant is None:
+        return in_query
+    tenant = checked_tenant(request.tenant)
+    if in_query not in {None, tenant}:
+        raise InvalidNotification("tenant", "the same tenant as ?tenant, or none")
+    return tenant

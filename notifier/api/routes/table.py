@@ -242,6 +242,7 @@ ROUTES: Final = (
         handler=TemplateRoutes.read_all,
         summary="The newest version of every template, by name.",
         response=TemplatePage,
+        parameters=("tenant",),
         problems=_PLAIN_PROBLEMS,
     ),
     Route(
@@ -253,7 +254,7 @@ ROUTES: Final = (
         handler=TemplateRoutes.read,
         summary="The newest version of a template, and the numbers of all.",
         response=Template,
-        parameters=("template",),
+        parameters=("template", "tenant"),
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
@@ -285,7 +286,7 @@ ROUTES: Final = (
         handler=TemplateRoutes.read_version,
         summary="One version of a template, as it was saved.",
         response=StoredParts,
-        parameters=("template", "version"),
+        parameters=("template", "version", "tenant"),
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
@@ -569,13 +570,14 @@ ROUTES: Final = (
         summary=(
             "Suppress a recipient on a channel: submits are stored as suppressed, and waiting "
             "notifications end so. 200 if it was suppressed already. As CSV, with the fields as "
-            "columns and at most 10,000 rows, many at once."
+            "columns and at most 10,000 rows, many at once; then `?tenant` names the tenant."
         ),
         status=201,
         body=SuppressionRequest,
         example={"channel": "email", "recipient": "ada@example.com", "reason": "complaint"},
         response=Suppression,
         csv_response=ImportedSuppressions,
+        parameters=("tenant",),
         problems=_BODY_PROBLEMS,
     ),
     Route(
@@ -587,7 +589,7 @@ ROUTES: Final = (
         handler=SuppressionRoutes.delete,
         summary="End a suppression. What it has ended stays ended.",
         status=204,
-        parameters=("suppression",),
+        parameters=("suppression", "tenant"),
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(

@@ -8,10 +8,12 @@ from litestar import Request
 from litestar.types import ASGIApp
 
 from notifier.api.auth.access import author_of, principal_of
+from notifier.api.auth.gate import Gate
 from notifier.api.http.body import BodyLimit, read_json_body
 from notifier.api.http.deadline import Deadline, deadline
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
+from notifier.api.http.query import named_tenant
 from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.rules import ApiRules
 from notifier.api.templating.checking import checked_template, fault_as_field
@@ -23,7 +25,7 @@ from notifier.domain.templates import (
     TEMPLATE_NAME_EXPECTED,
     is_template_name,
 )
-from notifier.domain.tenants import DEFAULT_TENANT, TenantId
+from notifier.domain.tenants import TenantId, tenant_name
 from notifier.ports.templates import NewTemplate, TemplateRenderer, TemplateStore
 
 TEMPLATES: Final = "/v1/templates"
@@ -34,8 +36,9 @@ class TemplateRoutes:
     """Handlers of `/v1/templates`."""
 
     def __init__(
-        self, *, store: TemplateStore, renderer: TemplateRenderer, rules: ApiRules
+        self, *, store: TemplateStore, renderer: TemplateRenderer, rules: ApiRules, gate: Gate
     ) -> None:
+        self._gate = gate
         self._store = store
         self._renderer = renderer
         self._channels = rules.channels
@@ -47,22 +50,24 @@ class TemplateRoutes:
         )
 
     async def read_all(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        tenant = await self._tenant(request)
         async with deadline(self._deadline_s):
-            found = await self._store.templates(_tenant_of(request))
+            found = await self._store.templates(tenant)
         return json_response(TemplatePage([Template.of(summary) for summary in found]))
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        name = str(request.path_params["template"])
+        name, tenant = str(request.path_params["template"]), await self._tenant(request)
         async with deadline(self._deadline_s):
-            found = await self._store.template(_tenant_of(request), name)
+            found = await self._store.template(tenant, name)
         if found is None:
             raise _not_found()
         return json_response(Template.of(found))
 
     async def read_version(self, request: Request[Any, Any, Any]) -> ASGIApp:
         name, version = str(request.path_params["template"]), _version(request)
+        tenant = await self._tenant(request)
         async with deadline(self._deadline_s):
-            document = await self._store.document(_tenant_of(request), name, version)
+            document = await self._store.document(tenant, name, version)
         if document is None:
             raise _not_found()
         return RawResponse(200, document)
@@ -71,8 +76,8 @@ class TemplateRoutes:
         name = str(request.path_params["template"])
         if not is_template_name(name):
             raise InvalidNotification("template", TEMPLATE_NAME_EXPECTED)
-        tenant = _tenant_of(request)
         checked = checked_template(await read_json_body(request, self._limit), self._channels)
+        tenant = await self._gate.tenant_of(principal_of(request.scope), checked.tenant, "tenant")
         until = Deadline(self._deadline_s)
         async with until.of_renderer():
             compiled = await self._renderer.compile(tenant, checked.document)
@@ -88,17 +93,19 @@ class TemplateRoutes:
             saved = await self._store.save(tenant, new, author_of(request.scope))
         if saved is None:
             raise InvalidNotification("template", f"at most {MAX_TEMPLATES:,} templates")
-        location = f"{TEMPLATES}/{name}/versions/{saved.summary.version}".encode()
+        location = f"{TEMPLATES}/{name}/versions/{saved.summary.version}"
+        if checked.tenant is not None:
+            location += f"?tenant={tenant_name(tenant)}"
         return json_response(
             Template.of(saved.summary),
             status=201 if saved.is_new else 200,
-            headers=[(b"location", location)],
+            headers=[(b"location", location.encode())],
         )
 
-
-def _tenant_of(request: Request[Any, Any, Any]) -> TenantId:
-    """Returns whose templates a request is about. Those of a deployment key: the default tenant."""
-    return principal_of(request.scope).tenant or DEFAULT_TENANT
+    async def _tenant(self, request: Request[Any, Any, Any]) -> TenantId:
+        """Returns whose templates are read. Raises InvalidNotification for `?tenant`."""
+        named = named_tenant(request)
+        return await self._gate.tenant_of(principal_of(request.scope), named, "?tenant")
 
 
 def _version(request: Request[Any, Any, Any]) -> int:

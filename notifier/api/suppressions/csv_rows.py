@@ -17,7 +17,7 @@ from notifier.api.suppressions.documents import SuppressionRequest
 from notifier.domain.errors import InvalidNotification
 
 MAX_ROWS: Final = 10_000
-COLUMNS: Final = tuple(SuppressionRequest.__struct_fields__)
+COLUMNS: Final = tuple(name for name in SuppressionRequest.__struct_fields__ if name != "tenant")
 REQUIRED: Final = ("channel", "recipient")
 _PATHS: Final = field_paths(SuppressionRequest)
 _VALUES: Final = enum_values(SuppressionRequest)

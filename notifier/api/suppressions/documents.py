@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from notifier.api.requests import Instant, Note, TopicName
+from notifier.api.requests import Instant, Note, TenantName, TopicName
 from notifier.api.responses import Problem
 from notifier.domain import suppressions
 
@@ -28,6 +28,9 @@ class SuppressionRequest(msgspec.Struct, forbid_unknown_fields=True):
     reason: Annotated[GivenReason, Meta(description="Why. If absent, manual.")] = "manual"
     note: Annotated[Note, Meta(description="One line, without control characters.")] = ""
     expires_at: Annotated[Instant | None, Meta(description="Absent: never.")] = None
+    tenant: Annotated[
+        TenantName | None, Meta(description="Whose suppression it is, with a deployment key.")
+    ] = None
 
 
 class Suppression(msgspec.Struct):

@@ -9,6 +9,7 @@ import msgspec
 
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.json_checks import find_unstorable
+from notifier.api.http.tenant_names import checked_tenant
 from notifier.api.rules import AddressKind, ChannelRules
 from notifier.api.submission.content import check_object, is_given
 from notifier.api.templating.documents import ChannelParts
@@ -19,6 +20,7 @@ from notifier.domain.templates import (
     TemplateFault,
     is_locale,
 )
+from notifier.domain.tenants import TenantId
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,6 +29,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     default_locale: str
     locales: dict[str, dict[str, msgspec.Raw]]
     schema: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    tenant: str | None = None
 
 
 _DOCUMENT: Final = BodyDecoder(_Document)
@@ -45,15 +48,20 @@ _NEEDED: Final[Mapping[AddressKind, tuple[tuple[str, ...], ...]]] = {
 
 
 class CheckedTemplate(msgspec.Struct, frozen=True):
-    """A document without what was null, encoded the same way each time, and its channels."""
+    """A document without what was null, encoded the same way each time, and its channels.
+
+    `tenant` is the one that it names.
+    """
 
     document: bytes
     channels: list[str]
+    tenant: TenantId | None
 
 
 def checked_template(body: bytes, channels: Mapping[str, ChannelRules]) -> CheckedTemplate:
     """Returns the document. Raises InvalidNotification with all fields that are wrong."""
     document = _DOCUMENT.decode(body)
+    tenant = None if document.tenant is None else checked_tenant(document.tenant)
     faults = [*_locale_faults(document)]
     locales: dict[str, dict[str, object]] = {}
     for locale, by_channel in document.locales.items():
@@ -71,7 +79,7 @@ def checked_template(body: bytes, channels: Mapping[str, ChannelRules]) -> Check
     if faults:
         raise InvalidNotification.of(faults)
     used = sorted({channel for by_channel in locales.values() for channel in by_channel})
-    return CheckedTemplate(_encoded(document, locales), used)
+    return CheckedTemplate(_encoded(document, locales), used, tenant)
 
 
 def fault_as_field(fault: TemplateFault) -> InvalidNotification:

@@ -9,7 +9,14 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from notifier.api.requests import Instant, JsonObject, NullableObject, OptionalObject, Text
+from notifier.api.requests import (
+    Instant,
+    JsonObject,
+    NullableObject,
+    OptionalObject,
+    TenantName,
+    Text,
+)
 from notifier.domain.templates import LOCALE, MAX_LOCALES, TEMPLATE_NAME
 from notifier.ports.templates import TemplateSummary
 
@@ -45,6 +52,9 @@ class TemplateParts(msgspec.Struct, forbid_unknown_fields=True):
         OptionalObject,
         Meta(description="A JSON Schema (2020-12) that the variables of a submit must fit."),
     ] = msgspec.field(default_factory=msgspec.Raw)
+    tenant: Annotated[
+        TenantName | None, Meta(description="Whose template it is, with a deployment key.")
+    ] = None
 
 
 class Template(msgspec.Struct):
