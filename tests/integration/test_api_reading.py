@@ -7,8 +7,10 @@ from uuid import UUID
 import aiohttp
 import pytest
 from typing_extensions import override
+from yarl import URL
 
 from notifier.domain.errors import StoreUnavailable
+from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import NotificationId, Status
 from notifier.ports.queries import ALL_LIVE, View
 from tests.unit.fakes_api import MemoryStore, make_api, make_rules, open_client, submit_body
@@ -176,6 +178,42 @@ async def test_the_error_names_a_wrong_parameter(
     async with client.get(f"{NOTIFICATIONS}?{query}") as response:
         assert (response.status, response.content_type) == (400, "application/problem+json")
         assert await fields_in(response) == [field]
+
+
+@pytest.fixture
+async def searching(store: MemoryStore) -> AsyncIterator[aiohttp.ClientSession]:
+    lookups = LookupRules(recipient=True, reference=True, metadata_keys=("order",))
+    async with open_client(make_api(store, make_rules(lookups=lookups))) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("query", "recipients"),
+    [
+        ("%2B15005550006", ("+15005550006",)),
+        ("Ada%20%3CAda@Example.com%3E", ("ada@example.com",)),
+        ("Ada+<ada@straße.test>,bob@example.com", ("ada@xn--strae-oqa.test", "bob@example.com")),
+        ("token<1>", ("token<1>",)),
+    ],
+)
+async def test_a_recipient_is_found_as_it_was_submitted(
+    searching: aiohttp.ClientSession, store: MemoryStore, query: str, recipients: tuple[str, ...]
+) -> None:
+    async with searching.get(URL(f"{NOTIFICATIONS}?recipient={query}")) as response:
+        assert response.status == 200
+    assert store.filters[-1].recipient == recipients
+
+
+@pytest.mark.parametrize(
+    "query", ["recipient=+15005550006", "recipient=ada@example.com,%20bob@x.org", "q=+1500"]
+)
+async def test_a_recipient_with_a_blank_that_none_has_is_refused(
+    searching: aiohttp.ClientSession, query: str
+) -> None:
+    async with searching.get(URL(f"{NOTIFICATIONS}?{query}", encoded=True)) as response:
+        assert response.status == 400
+        (error,) = (await response.json(content_type=None))["errors"]
+    assert (error["field"], "%2B" in error["expected"]) == (f"?{query.partition('=')[0]}", True)
 
 
 async def test_all_wrong_parameters_are_named_at_once(client: aiohttp.ClientSession) -> None:

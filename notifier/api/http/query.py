@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +21,7 @@ from notifier.api.http.suggestions import suggested
 from notifier.api.http.uuids import canonical_uuid
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.lookups import LookupKind, LookupRules
+from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressionReason, SuppressionScope
@@ -215,6 +217,8 @@ def _id_or_text(lookups: LookupRules, text: str) -> UUID | str:
         )
     if not 0 < len(text) <= MAX_SEARCHED_LENGTH or not text.isprintable():
         raise ValueError(_SEARCHABLE_EXPECTED)
+    if text != text.strip():
+        raise ValueError("a recipient or a reference without blanks around it (write + as %2B)")
     return text
 
 
@@ -228,7 +232,17 @@ def _searchable_texts(text: str) -> tuple[str, ...]:
 
 
 def _recipients(text: str) -> tuple[str, ...]:
-    return tuple(sorted({recipient_identity(value) for value in _searchable_texts(text)}))
+    return tuple(sorted({_recipient(value) for value in _searchable_texts(text)}))
+
+
+def _recipient(text: str) -> str:
+    """Returns the form in which a recipient is stored. A mailbox may have a name, as at submit."""
+    if text.endswith(">") and "@" in text:
+        with suppress(ValueError):
+            text = NamedAddress.parse(text).address
+    if " " in text:  # no recipient has one, but + in a query means it
+        raise ValueError("recipients without blanks, as they were submitted (write + as %2B)")
+    return recipient_identity(text)
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> InvalidNotification:
