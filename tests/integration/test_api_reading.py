@@ -205,6 +205,26 @@ async def test_a_recipient_is_found_as_it_was_submitted(
 
 
 @pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        (r"a,b", ("a", "b")),
+        (r"a\,b", ("a,b",)),
+        (r"a%5C%2Cb,c", ("a,b", "c")),
+        (r"a\\,b", ("a\\", "b")),
+        (r"a\b", (r"a\b",)),
+        (r"\,", (",",)),
+    ],
+)
+async def test_a_comma_of_a_value_is_written_after_a_backslash(
+    searching: aiohttp.ClientSession, store: MemoryStore, query: str, values: tuple[str, ...]
+) -> None:
+    url = URL(f"{NOTIFICATIONS}?metadata.order={query}", encoded="%" in query)
+    async with searching.get(url) as response:
+        assert response.status == 200
+    assert store.filters[-1].metadata == (("order", values),)
+
+
+@pytest.mark.parametrize(
     "query", ["recipient=+15005550006", "recipient=ada@example.com,%20bob@x.org", "q=+1500"]
 )
 async def test_a_recipient_with_a_blank_that_none_has_is_refused(

@@ -41,6 +41,8 @@ MAX_TEXT_LENGTH: Final = 100
 _TEXT: Final = re.compile(rf"[ -+\--~]{{1,{MAX_TEXT_LENGTH}}}")
 _MAX_LIMIT_DIGITS: Final = 3
 METADATA: Final = "metadata"
+_SEPARATORS: Final = re.compile(r"(\\[\\,]|,)")
+_ESCAPED: Final = {r"\,": ",", r"\\": "\\"}
 MAX_SEARCHED_LENGTH: Final = 4096
 _SEARCHABLE_EXPECTED: Final = f"1 to {MAX_SEARCHED_LENGTH:,} printable characters"
 _MIN_INSTANT: Final = datetime.fromtimestamp(0, UTC)
@@ -222,8 +224,19 @@ def _id_or_text(lookups: LookupRules, text: str) -> UUID | str:
     return text
 
 
+def _separated(text: str) -> Sequence[str]:
+    r"""Returns the values between commas. `\,` is a comma of a value, and `\\` a backslash."""
+    values = [""]
+    for piece in _SEPARATORS.split(text):
+        if piece == ",":
+            values.append("")
+        else:
+            values[-1] += _ESCAPED.get(piece, piece)
+    return values
+
+
 def _searchable_texts(text: str) -> tuple[str, ...]:
-    values = tuple(sorted(set(text.split(","))))
+    values = tuple(sorted(set(_separated(text))))
     if len(values) > MAX_VALUES or not all(
         0 < len(value) <= MAX_SEARCHED_LENGTH and value.isprintable() for value in values
     ):

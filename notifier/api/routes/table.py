@@ -189,8 +189,10 @@ ROUTES: Final = (
         handler=NotificationRoutes.read_page,
         summary=(
             "Notifications, newest first. A parameter takes several values with commas between "
-            "them; `reason`, `provider` and `code` need final values of `status`. A page may be "
-            "empty and have a cursor: the server reads a bounded number of notifications for it."
+            "them; in `tag`, `recipient`, `reference` and `metadata` a comma of a value is written "
+            "`\\,` and a backslash `\\\\`. `reason`, `provider` and `code` need final values of "
+            "`status`. A page may be empty and have a cursor: the server reads a bounded number of "
+            "notifications for it."
         ),
         response=NotificationPage,
         parameters=(*NOTIFICATION_FILTERS, *LOOKUP_FILTERS, *PAGING_PARAMETERS),
