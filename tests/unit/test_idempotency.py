@@ -198,6 +198,24 @@ async def test_two_different_keys_are_refused(
     assert not store.new
 
 
+async def test_a_key_is_ignored_where_a_repeat_does_no_more_and_refused_where_it_would(
+    client: aiohttp.ClientSession,
+) -> None:
+    suppression = {"channel": "email", "recipient": "ada@example.com"}
+    statuses = [
+        (await post(client, path, body, "order-1")).status
+        for path, body in (
+            ("/v1/suppressions", suppression),
+            ("/v1/suppressions", suppression),
+            (f"{SUBMIT}/preview", submit_body()),
+        )
+    ]
+    assert statuses == [201, 200, 200]
+    for path in ("/v1/keys", "/v1/templates/order/versions"):
+        refused = await post(client, path, {}, "order-1")
+        assert (refused.status, refused.problem) == (400, "unsupported-header")
+
+
 async def test_a_wrong_key_is_one_of_all_wrong_fields(client: aiohttp.ClientSession) -> None:
     answer = await post(client, SUBMIT, submit_body(idempotency_key="é", max_tries=0))
     assert [error["field"] for error in answer.body["errors"]] == ["max_tries", "idempotency_key"]

@@ -43,7 +43,7 @@ def refuse_unsupported_headers(scope: Scope) -> None:
 
 
 def refuse_idempotency_key(scope: Scope) -> None:
-    """For routes of POST that do not read the header. Raises RequestRefused (400)."""
+    """For routes of POST that would do more the second time. Raises RequestRefused (400)."""
     if any(name == b"idempotency-key" for name, _ in scope["headers"]):
         raise _refusal("Idempotency-Key", _NO_KEY)
 

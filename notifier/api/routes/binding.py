@@ -99,8 +99,8 @@ def _checks(described: Route) -> Iterator[Check]:
         yield refuse_query
     if described.method != "get":
         yield refuse_unsupported_headers
-    # PUT, DELETE and uploads are idempotent without a key.
-    if described.method == "post" and not (described.takes_key or described.is_file):
+    # PUT and DELETE are idempotent without a key.
+    if described.method == "post" and not (described.takes_key or described.is_repeatable):
         yield refuse_idempotency_key
 
 

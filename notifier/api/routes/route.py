@@ -24,9 +24,10 @@ class Route:
     document. `body` is None if the route takes no body, `example` is one of its bodies; `response`
     is None if it answers plain text, or nothing. One with a `csv_response` takes CSV, too. One that
     `takes_key` reads the header Idempotency-Key. One that `takes_any_query` ignores parameters,
-    which programs add to links. One with `is_file` takes a body of any type as it is, and may be
-    repeated. `other_status` is a second one of success. A route that is not `is_documented` appears
-    in no document.
+    which programs add to links. One with `is_file` takes a body of any type as it is. A POST that
+    is `is_repeatable` does no more the second time, and ignores the header Idempotency-Key.
+    `other_status` is a second one of success. A route that is not `is_documented` appears in no
+    document.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Route:
     is_body_optional: bool = False
     takes_key: bool = False
     is_file: bool = False
+    is_repeatable: bool = False
     other_status: int | None = None
     example: Mapping[str, object] | None = None
     response: type[msgspec.Struct] | None = None

@@ -162,6 +162,7 @@ ROUTES: Final = (
         method="post",
         path=f"{NOTIFICATIONS}/preview",
         handler=PreviewRoutes.preview,
+        is_repeatable=True,
         summary="What a submit would send, with its template rendered. Nothing is stored.",
         body=Submit,
         example=_SUBMIT_EXAMPLE,
@@ -218,6 +219,7 @@ ROUTES: Final = (
         method="post",
         path=BLOBS,
         handler=BlobRoutes.upload,
+        is_repeatable=True,
         summary=(
             "Upload a file for attachments, or, with Content-Type message/rfc822, a whole mail for "
             "content.mime. It is stored once; a repeat answers 200 with the same id."
@@ -529,6 +531,7 @@ ROUTES: Final = (
         method="post",
         path=SESSION,
         handler=SessionRoutes.create,
+        is_repeatable=True,
         summary="Begin a session of a browser with a key: the answer sets a cookie.",
         status=201,
         body=SessionRequest,
@@ -569,6 +572,7 @@ ROUTES: Final = (
         method="post",
         path=SUPPRESSIONS,
         handler=SuppressionRoutes.create,
+        is_repeatable=True,
         summary=(
             "Suppress a recipient on a channel: submits are stored as suppressed, and waiting "
             "notifications end so. 200 if it was suppressed already. As CSV, with the fields as "
@@ -613,6 +617,7 @@ ROUTES: Final = (
         method="post",
         path=UNSUBSCRIBE,
         handler=UnsubscribeRoutes.create,
+        is_repeatable=True,
         summary="Unsubscribe with one click (RFC 8058).",
         parameters=("token",),
         takes_any_query=True,
