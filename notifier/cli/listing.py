@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter, validators
 
@@ -23,6 +23,9 @@ def list_(
     *,
     status: Annotated[str | None, Parameter(help="Such as failed, or failed,expired.")] = None,
     tenant: Annotated[str | None, Parameter(help="With a deployment key.")] = None,
+    mode: Annotated[
+        Literal["live", "test"] | None, Parameter(help="Live ones, or those of tests.")
+    ] = None,
     channel: Annotated[str | None, Parameter(help="Such as email.")] = None,
     priority: Annotated[str | None, Parameter(help="Such as high,medium.")] = None,
     reason: Annotated[
@@ -59,6 +62,7 @@ def list_(
     given = {
         "status": status,
         "tenant": tenant,
+        "mode": mode,
         "channel": channel,
         "priority": priority,
         "reason": reason,

@@ -111,7 +111,8 @@ ALL_LIVE: Final = View()
 class Filter:
     """Selects notifications. A field with several values selects any of them, an empty one all.
 
-    `tenant` is what a caller asked for: the `view` follows it, and alone decides what is looked at.
+    `tenant` and `mode` are what a caller asked for: the `view` follows them, and alone decides what
+    is looked at.
     `recipient` has recipients in their normal form, `metadata` a key and its values. `q` is a
     recipient or a reference. `reason`, `provider` and `code` are those of the result.
     `created_from` and `created_to` are seconds since the epoch. `before` is the cursor: results are
@@ -120,6 +121,7 @@ class Filter:
 
     status: tuple[str, ...] = ()
     tenant: TenantId | None = None
+    mode: Mode | None = None
     channel: tuple[str, ...] = ()
     priority: tuple[str, ...] = ()
     reason: tuple[str, ...] = ()

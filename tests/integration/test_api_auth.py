@@ -298,6 +298,18 @@ async def test_a_deployment_key_lists_one_tenant_and_a_tenant_none_but_itself(ap
     assert (status, problem["errors"][0]["field"]) == (400, "?tenant")
 
 
+async def test_a_key_lists_the_notifications_of_its_own_mode_alone(api: Api) -> None:
+    live = await api.key()
+    await api.submit(live)
+    for key in (live, await api.key(SHOP), await api.key(mode=Mode.TEST)):
+        for mode in Mode:
+            status, answer = await api.get(f"{NOTIFICATIONS}?mode={mode}", key)
+            if mode is key.mode:
+                assert (status, len(answer["items"])) == (200, int(key is live))
+            else:
+                assert (status, answer["errors"][0]["field"]) == (400, "?mode")
+
+
 @pytest.mark.parametrize("path", ["//v1/queues", "/v1/queues/", "/v1/%71ueues"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_no_spelling_of_a_path_and_no_head_request_gets_around_the_key(

@@ -236,6 +236,17 @@ async def test_a_recipient_with_a_blank_that_none_has_is_refused(
     assert (error["field"], "%2B" in error["expected"]) == (f"?{query.partition('=')[0]}", True)
 
 
+async def test_without_keys_live_notifications_and_those_of_tests_are_listed_each_by_its_mode(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    for query, mode in (("", "live"), ("mode=live", "live"), ("mode=test", "test")):
+        async with client.get(f"{NOTIFICATIONS}?{query}") as response:
+            assert response.status == 200
+        assert store.filters[-1].view.mode == mode
+    async with client.get(f"{NOTIFICATIONS}?mode=dry") as response:
+        assert await fields_in(response) == ["?mode"]
+
+
 async def test_all_wrong_parameters_are_named_at_once(client: aiohttp.ClientSession) -> None:
     query = "state=failed&limit=0&chanel=sms&since=x&priority=urgent"
     async with client.get(f"{NOTIFICATIONS}?{query}") as response:

@@ -122,10 +122,14 @@ def view_of(principal: Principal) -> View:
 def seen_by(principal: Principal, selection: Filter) -> Filter:
     """Return a filter that selects only what a principal sees.
 
-    Raises InvalidNotification if a key of a tenant asks for those of another one.
+    Raises InvalidNotification if a key asks for those of another mode than its own, and if a key of
+    a tenant asks for those of another one.
     """
+    mode = principal.mode if selection.mode is None else selection.mode
+    if principal.key is not None and mode is not principal.mode:
+        raise InvalidNotification("?mode", "none, or the mode of the key")
     if principal.tenant is None:
-        return replace(selection, view=View(selection.tenant, principal.mode))
+        return replace(selection, view=View(selection.tenant, mode))
     if selection.tenant not in {None, principal.tenant}:
         raise InvalidNotification("?tenant", "none, or the tenant of the key")
     return replace(selection, view=view_of(principal))

@@ -40,7 +40,7 @@ from notifier.api.submission.email_schemas import head_schemas
 from notifier.api.submission.idempotency import HEADER
 from notifier.api.templating.documents import LOCALES_SCHEMA
 from notifier.domain.controls import ScopeKind
-from notifier.domain.credentials import KEY_ID
+from notifier.domain.credentials import KEY_ID, Mode
 from notifier.domain.notification import EndReason
 from notifier.domain.suppressions import SuppressionReason
 from notifier.domain.templates import TEMPLATE_NAME
@@ -84,6 +84,10 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "tenant": (
         "The name of a tenant. A key of a tenant needs to name none.",
         {"type": "string", "pattern": f"^{TENANT_NAME}$"},
+    ),
+    "mode": (
+        "Only live notifications, or only those of tests. A key sees those of its own mode.",
+        _one_of(Mode),
     ),
     "actor": ("Only of this actor, such as key:8Rk2vQ0ZpLx1.", _TEXT),
     "action": ("Only this action, such as key.created.", _TEXT),

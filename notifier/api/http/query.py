@@ -19,6 +19,7 @@ from notifier.api.http.decode_errors import INSTANT_EXPECTED
 from notifier.api.http.problem_types import MAX_ERRORS
 from notifier.api.http.suggestions import suggested
 from notifier.api.http.uuids import canonical_uuid
+from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.lookups import LookupKind, LookupRules
 from notifier.domain.mailbox import NamedAddress
@@ -322,6 +323,12 @@ def _tenant(text: str) -> TenantId:
         raise ValueError(TENANT_NAME_EXPECTED) from error
 
 
+def _mode(text: str) -> Mode:
+    if text not in tuple(Mode):
+        raise ValueError(f"one of {', '.join(Mode)}")
+    return Mode(text)
+
+
 def named_tenant(request: Request[Any, Any, Any]) -> TenantId | None:
     """Returns the tenant that the query names. Raises InvalidNotification for another parameter."""
     named: TenantId | None = _TENANT_QUERY.parse(request).get("tenant")
@@ -337,6 +344,7 @@ def _text(text: str) -> str:
 _PARSERS: Final[Mapping[str, ValueParser]] = {
     "status": partial(_any_of, tuple(Status)),
     "tenant": _tenant,
+    "mode": _mode,
     "priority": partial(_any_of, tuple(Priority)),
     "reason": partial(_any_of, tuple(EndReason)),
     "provider": _texts,

@@ -69,7 +69,7 @@ FAILURE_FILTERS: Final = (
     "created_from",
     "created_to",
 )
-NOTIFICATION_FILTERS: Final = ("status", "tenant", *FAILURE_FILTERS)
+NOTIFICATION_FILTERS: Final = ("status", "tenant", "mode", *FAILURE_FILTERS)
 LOOKUP_FILTERS: Final = ("tag", "recipient", "reference", "metadata", "q")
 _CONTENT: Final = "content"
 _INCLUDE: Final = parse_include(_CONTENT)
