@@ -182,6 +182,10 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
             )
         ),
     ] = None
+    expires_at: Annotated[
+        Instant | None,
+        Meta(description="In place of ttl_s: when it expires, after send_at. In the past: now."),
+    ] = None
     send_at: Annotated[
         Instant | None,
         Meta(description="Not before this instant. In the past: now."),

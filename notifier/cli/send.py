@@ -66,6 +66,9 @@ def send(
     ttl: Annotated[
         Span | None, Parameter(help="It expires after this: 90s, 15m, 1h30m.", show_default=False)
     ] = None,
+    expires_at: Annotated[
+        str | None, Parameter(help="In place of --ttl: when it expires (RFC 3339).")
+    ] = None,
     send_at: Annotated[str | None, Parameter(help="Not before this instant (RFC 3339).")] = None,
     time_zone: Annotated[
         str | None, Parameter(help="The recipient's, for quiet hours: Europe/Berlin.")
@@ -108,6 +111,7 @@ def send(
                 "variables": template_variables(var, variables) if var or variables else None,
                 "locale": locale,
                 "ttl_s": ttl,
+                "expires_at": expires_at,
                 "send_at": send_at,
                 "time_zone": time_zone,
                 "metadata": metadata,

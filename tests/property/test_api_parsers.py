@@ -65,6 +65,7 @@ SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "locale": st.sampled_from(["en", "de-AT", "e"]) | JSON,
     "max_tries": st.integers(0, 40) | JSON,
     "send_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
+    "expires_at": st.datetimes().map(lambda instant: instant.isoformat() + "Z") | JSON,
     "collapse_key": st.text() | JSON,
     "time_zone": st.sampled_from(["Europe/Berlin", "UTC"]) | st.text() | JSON,
     "metadata": JSON,

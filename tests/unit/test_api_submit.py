@@ -90,6 +90,14 @@ BAD = [
     ({"ttl_s": 29 * 86_400 + 1}, "ttl_s"),
     ({"ttl_s": 10**400}, "ttl_s"),
     ({"ttl_s": 29 * 86_400, "send_at": after(timedelta(seconds=1))}, "ttl_s"),
+    ({"ttl_s": 60, "expires_at": after(timedelta(hours=1))}, "expires_at"),
+    ({"expires_at": after(timedelta(days=29, seconds=1))}, "expires_at"),
+    ({"expires_at": "2030-01-31T08:00:00"}, "expires_at"),
+    ({"expires_at": 60}, "expires_at"),
+    (
+        {"send_at": after(timedelta(hours=-2)), "expires_at": after(timedelta(hours=-2))},
+        "expires_at",
+    ),
     ({"send_at": "tomorrow"}, "send_at"),
     ({"send_at": "2026-03-02"}, "send_at"),
     ({"send_at": "2026-03-02T08:00:00"}, "send_at"),
@@ -187,7 +195,7 @@ def test_the_name_of_another_api_or_version_is_refused_with_the_right_one(
 @pytest.mark.parametrize("name", ["colour", "", "\0", "x" * 1000])
 def test_a_name_that_is_like_none_is_refused_with_the_known_ones(name: str) -> None:
     known = (
-        "channel, recipient, content, priority, ttl_s, send_at, time_zone, "
+        "channel, recipient, content, priority, ttl_s, expires_at, send_at, time_zone, "
         "collapse_key, max_tries, tag, topic, metadata, idempotency_key, tenant, "
         "template, variables, locale"
     )
@@ -346,6 +354,17 @@ def test_a_given_ttl_starts_at_send_at_too() -> None:
     assert (new.delay, new.ttl) == (timedelta(hours=5), timedelta(hours=5, minutes=1))
     new = validate(send_at=after(timedelta(hours=-5)), ttl_s=60)
     assert (new.delay, new.ttl) == (None, timedelta(minutes=1))
+
+
+def test_an_expiry_may_be_an_instant() -> None:
+    new = validate(send_at=after(timedelta(hours=5)), expires_at=after(timedelta(hours=7)))
+    assert (new.delay, new.ttl) == (timedelta(hours=5), timedelta(hours=7))
+    assert validate(expires_at=after(timedelta(days=29))).ttl == timedelta(days=29)
+
+
+@pytest.mark.parametrize("instant", [after(timedelta(hours=-1)), "0001-01-01T00:00:00+14:00"])
+def test_an_expiry_in_the_past_is_accepted_and_expires_at_once(instant: str) -> None:
+    assert validate(expires_at=instant).ttl == timedelta(milliseconds=1)
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Argentina/Ushuaia", "UTC", "Etc/GMT+5"])

@@ -61,6 +61,7 @@ _NO_PUBLIC_URL: Final = (
     "no topic while the setting api.public_url is empty: the link to unsubscribe needs it"
 )
 TAG_EXPECTED: Final = f"1 to {MAX_TAG_LENGTH} of A-Z, a-z, 0-9 and ._:/-"
+_SHORTEST_TTL: Final = timedelta(milliseconds=1)
 _NOTHING: Final = {"channel": "", "recipient": ""}
 """Stands for required fields that are wrong."""
 
@@ -102,7 +103,7 @@ class SubmitValidator:
             ({"channel", "content", "template"}, self._content),
             ({"metadata"}, self._metadata),
             ({"send_at"}, self._delay),
-            ({"send_at", "priority", "ttl_s"}, self._check_ttl),
+            ({"send_at", "priority", "ttl_s", "expires_at"}, self._check_ttl),
             ({"time_zone"}, _time_zone),
             ({"max_tries"}, _max_tries),
             ({"tag"}, _tag),
@@ -320,11 +321,26 @@ class SubmitValidator:
     def _ttl(self, submit: Submit, delay: timedelta) -> timedelta:
         """Returns the time from acceptance to expiry. It starts at `send_at`."""
         longest = self._rules.max_ttl - delay
+        if submit.expires_at is not None:
+            return self._time_to(submit.expires_at, submit)
         if submit.ttl_s is None:
             return delay + min(self._rules.default_ttl[submit.priority], longest)
         if submit.ttl_s > longest.total_seconds():
             raise InvalidNotification("ttl_s", f"at most {int(longest.total_seconds())} seconds")
         return delay + timedelta(seconds=submit.ttl_s)
+
+    def _time_to(self, expires_at: datetime, submit: Submit) -> timedelta:
+        """Returns the time from acceptance to an expiry that is given as an instant."""
+        if submit.ttl_s is not None:
+            raise InvalidNotification("expires_at", "either ttl_s or expires_at")
+        if submit.send_at is not None and expires_at <= submit.send_at:
+            raise InvalidNotification("expires_at", "an instant after send_at")
+        ttl = expires_at - self._now()
+        if ttl > self._rules.max_ttl:
+            days = self._rules.max_ttl.days
+            raise InvalidNotification("expires_at", f"an instant at most {days} days ahead")
+        # One in the past is accepted, so that a repeat with a key gets the first answer.
+        return max(ttl, _SHORTEST_TTL)
 
     def _check_ttl(self, submit: Submit) -> None:
         self._ttl(submit, self._delay(submit) or timedelta())
