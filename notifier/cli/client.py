@@ -58,9 +58,9 @@ class Client:
         encoded = msgspec.json.encode(body)
         return self._decode(await self._request("PUT", path, body=encoded), into)
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: str, params: Mapping[str, str] | None = None) -> None:
         """DELETE what has no document left."""
-        await self._request("DELETE", path)
+        await self._request("DELETE", path, params=params)
 
     async def delete_into(self, path: str, into: type[T]) -> T:
         """DELETE and decode the response into `into`."""
@@ -71,10 +71,18 @@ class Client:
         encoded = msgspec.json.encode(body)
         return self._decode(await self._request("POST", path, body=encoded), into)
 
-    async def upload(self, path: str, data: bytes, content_type: str, into: type[T]) -> T:
+    async def upload(
+        self,
+        path: str,
+        data: bytes,
+        content_type: str,
+        into: type[T],
+        params: Mapping[str, str] | None = None,
+    ) -> T:
         """POST bytes of any type and decode the response into `into`."""
         return self._decode(
-            await self._request("POST", path, body=data, content_type=content_type), into
+            await self._request("POST", path, params=params, body=data, content_type=content_type),
+            into,
         )
 
     async def _request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -18,6 +19,10 @@ Url = Annotated[
         show_default=lambda _: "the address of [api] in the settings",
     ),
 ]
+Tenant = Annotated[
+    str | None,
+    Parameter(name="--tenant", help="Whose it is, with a deployment key.", show_default=False),
+]
 
 MAX_NOTE_LENGTH: Final = 300
 
@@ -28,6 +33,14 @@ def tenant_option(name: str) -> TenantId:
         return tenant_id(name)
     except ValueError as error:
         raise ConfigError(f"tenant: {error}") from error
+
+
+def of_tenant(name: str | None) -> Mapping[str, str]:
+    """Return what names a tenant to the API. Raises ConfigError if it is not a name."""
+    if name is None:
+        return {}
+    tenant_option(name)
+    return {"tenant": name}
 
 
 def one_line(note: str) -> str:

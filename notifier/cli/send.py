@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 from cyclopts import Parameter
 
 from notifier.cli.environment import api_url
-from notifier.cli.options import AsJson, Url
+from notifier.cli.options import AsJson, Tenant, Url, of_tenant
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span
 from notifier.cli.templates import preview as show_preview
@@ -83,6 +83,7 @@ def send(
     idempotency_key: Annotated[
         str | None, Parameter(help="A repeat with the same key sends nothing.")
     ] = None,
+    tenant: Tenant = None,
     preview: Annotated[
         bool, Parameter(negative="", help="Only show what the recipient would get.")
     ] = False,
@@ -121,6 +122,7 @@ def send(
                 "idempotency_key": idempotency_key,
             }
         ),
+        **of_tenant(tenant),
     }
     files = [_read(path) for path in attach or ()]
     if template is not None and not submit["content"] and not files:
@@ -148,14 +150,14 @@ def _read(path: Path) -> _File:
     return _File(path.name, guess_type(path.name)[0] or "application/octet-stream", data)
 
 
-async def _attachment(client: Client, file: _File) -> Mapping[str, str]:
+async def _attachment(client: Client, file: _File, tenant: str | None) -> Mapping[str, str]:
     """Return the document of a file. A large one is uploaded first."""
     document = {"filename": file.name, "content_type": file.content_type}
     if len(file.data) <= _MAX_INLINE_BYTES:
         return {**document, "data": b64encode(file.data).decode()}
     from notifier.api.responses import Blob  # noqa: PLC0415 start-up time
 
-    blob = await client.upload(_BLOBS, file.data, file.content_type, Blob)
+    blob = await client.upload(_BLOBS, file.data, file.content_type, Blob, of_tenant(tenant))
     return {**document, "blob": blob.id}
 
 
@@ -178,7 +180,10 @@ async def _send(
 
     async with open_client(url) as client:
         if files:
-            submit["content"]["attachments"] = [await _attachment(client, file) for file in files]
+            tenant = submit.get("tenant")
+            submit["content"]["attachments"] = [
+                await _attachment(client, file, tenant) for file in files
+            ]
         accepted = await client.post(_PATH, submit, Accepted)
         if timeout_s is None:
             print_json(accepted) if as_json else print(_accepted_line(accepted))

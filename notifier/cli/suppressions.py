@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -15,7 +15,7 @@ from cyclopts import Parameter, validators
 
 from notifier.cli.environment import api_url
 from notifier.cli.failures import CommandFailed
-from notifier.cli.options import AsJson, Url, one_line
+from notifier.cli.options import AsJson, Tenant, Url, of_tenant, one_line
 from notifier.cli.paging import read_pages
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span
@@ -54,12 +54,14 @@ def list_suppressions(
         int, Parameter(help="The most rows.", validator=validators.Number(gte=1))
     ] = 50,
     all_: Annotated[bool, Parameter(name="--all", negative="", help="Every row.")] = False,
+    tenant: Tenant = None,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
     """Show suppressions, newest first. A filter takes several values with commas between them."""
     given = {"channel": channel, "recipient": recipient, "topic": topic, "reason": reason}
     filters = {name: value for name, value in given.items() if value is not None}
+    filters |= of_tenant(tenant)
     run_async(_list(api_url(url), filters, None if all_ else limit, as_json=json))
 
 
@@ -73,6 +75,7 @@ def add_suppressions(
         Span | None, Parameter(name="--for", help="Such as 90d.", show_default=lambda _: "for good")
     ] = None,
     note: Annotated[str, Parameter(help="Why, in one line.", show_default=False)] = "",
+    tenant: Tenant = None,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
@@ -83,20 +86,21 @@ def add_suppressions(
         "topic": topic,
         "reason": reason,
         "note": one_line(note),
+        **of_tenant(tenant),
     }
     if for_ is not None:
         request["expires_at"] = datetime.now(UTC) + timedelta(seconds=for_)
     run_async(_add(api_url(url), request, as_json=json))
 
 
-def remove_suppressions(suppression: UUID, *, url: Url = None) -> None:
+def remove_suppressions(suppression: UUID, *, tenant: Tenant = None, url: Url = None) -> None:
     """End a suppression by its id. What it has ended stays ended."""
-    run_async(_remove(api_url(url), suppression))
+    run_async(_remove(api_url(url), suppression, of_tenant(tenant)))
 
 
-def import_suppressions(file: Path, *, url: Url = None) -> int:
+def import_suppressions(file: Path, *, tenant: Tenant = None, url: Url = None) -> int:
     """Add suppressions from a CSV file with the columns channel, recipient, topic, reason, note."""
-    return run_async(_import(api_url(url), _records_of(file)))
+    return run_async(_import(api_url(url), _records_of(file), of_tenant(tenant)))
 
 
 async def _list(url: str, filters: dict[str, str], limit: int | None, *, as_json: bool) -> None:
@@ -141,11 +145,11 @@ async def _add(url: str, request: dict[str, object], *, as_json: bool) -> None:
     print(f"{stored.id} {stored.recipient} gets no {stored.channel}: {of}, {stored.reason}")
 
 
-async def _remove(url: str, suppression: UUID) -> None:
+async def _remove(url: str, suppression: UUID, of: Mapping[str, str]) -> None:
     from notifier.cli.client import open_client  # noqa: PLC0415 start-up time
 
     async with open_client(url) as client:
-        await client.delete(f"{_PATH}/{suppression}")
+        await client.delete(f"{_PATH}/{suppression}", of)
     print(f"{suppression} removed")
 
 
@@ -170,7 +174,7 @@ def _records_of(file: Path) -> Sequence[_Record]:
         raise ConfigError(msg) from error
 
 
-async def _import(url: str, records: Sequence[_Record]) -> int:
+async def _import(url: str, records: Sequence[_Record], of: Mapping[str, str]) -> int:
     from notifier.cli.client import open_client  # noqa: PLC0415 start-up time
 
     if not records:
@@ -179,7 +183,7 @@ async def _import(url: str, records: Sequence[_Record]) -> int:
     problems: list[str] = []
     async with open_client(url) as client:
         for part in _parts(records):
-            result = await _send(client, part)
+            result = await _send(client, part, of)
             added, existing = added + result.added, existing + result.existing
             problems += _described(result, part)
     print(f"{added:,} added, {existing:,} there already, {len(problems):,} wrong", end="")
@@ -198,14 +202,18 @@ def _parts(records: Sequence[_Record]) -> Iterator[Sequence[_Record]]:
         yield [head, *rows[start : start + _MAX_ROWS]]
 
 
-async def _send(client: Client, part: Sequence[_Record]) -> ImportedSuppressions:
+async def _send(
+    client: Client, part: Sequence[_Record], of: Mapping[str, str]
+) -> ImportedSuppressions:
     from notifier.api.suppressions.documents import (  # noqa: PLC0415 start-up time
         ImportedSuppressions,
     )
 
     written = StringIO(newline="")
     csv.writer(written).writerows(record.values for record in part)
-    return await client.upload(_PATH, written.getvalue().encode(), "text/csv", ImportedSuppressions)
+    return await client.upload(
+        _PATH, written.getvalue().encode(), "text/csv", ImportedSuppressions, of
+    )
 
 
 def _described(result: ImportedSuppressions, part: Sequence[_Record]) -> list[str]:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from notifier.cli.environment import api_url
 from notifier.cli.failures import CommandFailed
 from notifier.cli.messages import print_message
-from notifier.cli.options import AsJson, Url
+from notifier.cli.options import AsJson, Tenant, Url, of_tenant
 from notifier.cli.running import run_async
 from notifier.domain.errors import ConfigError
 from notifier.domain.templates import TemplateRef
@@ -46,6 +46,7 @@ def push_templates(
     *,
     dry_run: Annotated[bool, Parameter(negative="", help="Only show what would change.")] = False,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")] = False,
+    tenant: Tenant = None,
     url: Url = None,
 ) -> int:
     """Save the templates of a folder that differ from their newest version.
@@ -54,17 +55,20 @@ def push_templates(
     """
     from notifier.cli.template_files import read_folders  # noqa: PLC0415 start-up time
 
-    return run_async(_push(read_folders(folder), api_url(url), dry_run=dry_run, yes=yes))
+    documents, of = read_folders(folder), of_tenant(tenant)
+    return run_async(_push(documents, api_url(url), of, dry_run=dry_run, yes=yes))
 
 
-def list_templates(*, url: Url = None, json: AsJson = False) -> None:
+def list_templates(*, tenant: Tenant = None, url: Url = None, json: AsJson = False) -> None:
     """Show the newest version of every template."""
-    run_async(_list(api_url(url), as_json=json))
+    run_async(_list(api_url(url), of_tenant(tenant), as_json=json))
 
 
-def show_templates(template: str, *, url: Url = None, json: AsJson = False) -> None:
+def show_templates(
+    template: str, *, tenant: Tenant = None, url: Url = None, json: AsJson = False
+) -> None:
     """Show the texts of a template: the newest version, or NAME@VERSION."""
-    run_async(_show(_ref(template), api_url(url), as_json=json))
+    run_async(_show(_ref(template), api_url(url), of_tenant(tenant), as_json=json))
 
 
 def preview_templates(
@@ -81,6 +85,7 @@ def preview_templates(
         Path | None, Parameter(help="A file with all variables as JSON.", show_default=False)
     ] = None,
     locale: Annotated[str | None, Parameter(show_default=False)] = None,
+    tenant: Tenant = None,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
@@ -94,6 +99,7 @@ def preview_templates(
         "template": str(_ref(template)),
         "variables": template_variables(var, variables),
         **({} if locale is None else {"locale": locale}),
+        **of_tenant(tenant),
     }
     run_async(preview(api_url(url), submit, as_json=json))
 
@@ -148,14 +154,21 @@ def _ref(text: str) -> TemplateRef:
         raise ConfigError(f"template: {error}") from error
 
 
-async def _push(documents: Mapping[str, Document], url: str, *, dry_run: bool, yes: bool) -> int:
+async def _push(
+    documents: Mapping[str, Document],
+    url: str,
+    of: Mapping[str, str],
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> int:
     from notifier.api.templating.documents import Template  # noqa: PLC0415 start-up time
     from notifier.cli.client import open_client  # noqa: PLC0415
 
     async with open_client(url) as client:
-        newest = await _newest(client)
+        newest = await _newest(client, of)
         changes = [
-            await _change(client, name, newest.get(name, 0), document)
+            await _change(client, TemplateRef(name, newest.get(name, 0)), document, of)
             for name, document in documents.items()
         ]
         for change in changes:
@@ -167,7 +180,7 @@ async def _push(documents: Mapping[str, Document], url: str, *, dry_run: bool, y
         for change in changed:
             try:
                 path = f"{_PATH}/{change.name}/versions"
-                saved = await client.post(path, change.document, Template)
+                saved = await client.post(path, {**change.document, **of}, Template)
                 print(f"{saved.name}@{saved.version} saved")
             except CommandFailed as error:
                 print_message(f"{change.name}: {error}")
@@ -184,34 +197,36 @@ def _is_wanted(count: int, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-async def _newest(client: Client) -> Mapping[str, int]:
+async def _newest(client: Client, of: Mapping[str, str]) -> Mapping[str, int]:
     from notifier.api.templating.documents import TemplatePage  # noqa: PLC0415 start-up time
 
-    page = await client.get(_PATH, TemplatePage)
+    page = await client.get(_PATH, TemplatePage, of)
     return {template.name: template.version for template in page.items}
 
 
-async def _change(client: Client, name: str, newest: int, document: Document) -> _Change:
+async def _change(
+    client: Client, newest: TemplateRef, document: Document, of: Mapping[str, str]
+) -> _Change:
     from notifier.cli.template_files import changed_files  # noqa: PLC0415 start-up time
 
-    before = await _stored(client, TemplateRef(name, newest)) if newest else None
-    return _Change(name, newest, changed_files(before, document), document)
+    before = await _stored(client, newest, of) if newest.version else None
+    return _Change(newest.name, newest.version or 0, changed_files(before, document), document)
 
 
-async def _stored(client: Client, ref: TemplateRef) -> Document:
-    document = await client.get_raw(f"{_PATH}/{ref.name}/versions/{ref.version}")
+async def _stored(client: Client, ref: TemplateRef, of: Mapping[str, str]) -> Document:
+    document = await client.get_raw(f"{_PATH}/{ref.name}/versions/{ref.version}", of)
     if not isinstance(document, dict) or "locales" not in document:
         raise CommandFailed("the API returned an unexpected response")
     return document
 
 
-async def _list(url: str, *, as_json: bool) -> None:
+async def _list(url: str, of: Mapping[str, str], *, as_json: bool) -> None:
     from notifier.api.templating.documents import TemplatePage  # noqa: PLC0415 start-up time
     from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json, print_table  # noqa: PLC0415
 
     async with open_client(url) as client:
-        page = await client.get(_PATH, TemplatePage)
+        page = await client.get(_PATH, TemplatePage, of)
     if as_json:
         print_json(page)
         return
@@ -228,7 +243,7 @@ def _row(template: Template) -> tuple[object, ...]:
     )
 
 
-async def _show(ref: TemplateRef, url: str, *, as_json: bool) -> None:
+async def _show(ref: TemplateRef, url: str, of: Mapping[str, str], *, as_json: bool) -> None:
     from notifier.api.templating.documents import Template  # noqa: PLC0415 start-up time
     from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json  # noqa: PLC0415
@@ -236,9 +251,9 @@ async def _show(ref: TemplateRef, url: str, *, as_json: bool) -> None:
 
     async with open_client(url) as client:
         if ref.version is None:
-            newest = await client.get(f"{_PATH}/{ref.name}", Template)
+            newest = await client.get(f"{_PATH}/{ref.name}", Template, of)
             ref = TemplateRef(ref.name, newest.version)
-        document = await _stored(client, ref)
+        document = await _stored(client, ref, of)
     if as_json:
         print_json(document)
         return
