@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final
 
-from cyclopts import App, Group
+from cyclopts import App, Group, Parameter
 
 from notifier import __version__
 
@@ -87,3 +88,18 @@ for _name, _in, _table, _help in (
 
 for _path, _group, _help in _COMMANDS:
     app.command(f"notifier.cli.{_path}", group=_group, help=_help)
+
+
+@app.meta.default
+def run_command(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    key_file: Annotated[
+        Path | None, Parameter(help="Of every command: a file with the key that the API gets.")
+    ] = None,
+) -> object:
+    """Run the command that the tokens name. Raises CycloptsError for wrong ones."""
+    if key_file is not None:
+        from notifier.cli.environment import use_key_file  # noqa: PLC0415 start-up time
+
+        use_key_file(key_file)
+    return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")

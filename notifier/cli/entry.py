@@ -30,7 +30,7 @@ def run(tokens: Sequence[str]) -> int:
 
 def _run_command(tokens: Sequence[str]) -> int:
     try:
-        code = app(
+        code = app.meta(
             tokens,
             exit_on_error=False,
             print_error=False,

@@ -8,9 +8,11 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
 from notifier.domain.errors import ConfigError
 from notifier.settings import Loaded, Settings, load_settings, load_with_origins
 
+_KEY_VARIABLE = "NOTIFIER_CLIENT__KEY"
 _EXAMPLES = {
     "database": ("NOTIFIER_DATABASE_URL", "postgresql://user:password@host/database"),
     "broker": ("NOTIFIER_BROKER_URL", "amqp://user:password@host/vhost"),
@@ -52,7 +54,23 @@ def client_key() -> str:
     try:
         return read_settings().client.key
     except ConfigError:  # a command with --url needs no settings
-        return os.environ.get("NOTIFIER_CLIENT__KEY", "")
+        return os.environ.get(_KEY_VARIABLE, "")
+
+
+def use_key_file(path: Path) -> None:
+    """Let this process send the key in a file to the API, whatever the settings say.
+
+    Raises ConfigError if there is none in it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"--key-file: {path} cannot be read: {reason}") from error
+    if parse_credential(text) is NO_CREDENTIAL:
+        raise ConfigError(f"--key-file: {path}: expected a key such as ntf_live_...")
+    os.environ.pop(f"{_KEY_VARIABLE}_FILE", None)
+    os.environ[_KEY_VARIABLE] = text
 
 
 def person() -> str:
