@@ -135,7 +135,7 @@ def _import(system: System, file: Path) -> None:
     rows = (f"email,old-{number}@example.com,bounce" for number in range(IMPORTED))
     file.write_text("\n".join(["channel,recipient,reason", *rows, ""]))
     began = time.monotonic()
-    done = system.run("suppressions", "import", str(file))
+    done = system.run("suppressions", "import", str(file), "--yes")
     took_s = time.monotonic() - began
     print(f"import of {IMPORTED:,}: {took_s:.1f} s: {(done.stdout or done.stderr).strip()}")
 

@@ -23,6 +23,10 @@ Tenant = Annotated[
     str | None,
     Parameter(name="--tenant", help="Whose it is, with a deployment key.", show_default=False),
 ]
+DryRun = Annotated[
+    bool, Parameter(name="--dry-run", negative="", help="Only show what would change.")
+]
+Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")]
 
 MAX_NOTE_LENGTH: Final = 300
 

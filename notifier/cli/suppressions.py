@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -13,9 +14,9 @@ from uuid import UUID
 
 from cyclopts import Parameter, validators
 
+from notifier.cli.asking import is_wanted
 from notifier.cli.environment import api_url
-from notifier.cli.failures import CommandFailed
-from notifier.cli.options import AsJson, Tenant, Url, of_tenant, one_line
+from notifier.cli.options import AsJson, DryRun, Tenant, Url, Yes, of_tenant, one_line
 from notifier.cli.paging import read_pages
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span
@@ -30,6 +31,7 @@ _PATH: Final = "/v1/suppressions"
 _MAX_ROWS: Final = 10_000
 """The most rows that the API takes in one call."""
 _SHOWN_PROBLEMS: Final = 20
+_SHOWN_CHANNELS: Final = 5
 _COLUMNS: Final = ("id", "channel", "recipient", "topic", "reason", "created", "expires", "note")
 Channel = Annotated[str, Parameter(name=["--channel", "-c"], help="email, sms, push, ...")]
 Recipient = Annotated[
@@ -98,9 +100,21 @@ def remove_suppressions(suppression: UUID, *, tenant: Tenant = None, url: Url = 
     run_async(_remove(api_url(url), suppression, of_tenant(tenant)))
 
 
-def import_suppressions(file: Path, *, tenant: Tenant = None, url: Url = None) -> int:
+def import_suppressions(
+    file: Path,
+    *,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    tenant: Tenant = None,
+    url: Url = None,
+) -> int:
     """Add suppressions from a CSV file with the columns channel, recipient, topic, reason, note."""
-    return run_async(_import(api_url(url), _records_of(file), of_tenant(tenant)))
+    records, of = _records_of(file), of_tenant(tenant)
+    print(_summary(records))
+    count = len(records) - 1
+    if dry_run or count == 0 or not is_wanted(count, "suppressions", "Add", yes=yes):
+        return 0
+    return run_async(_import(api_url(url), records, of))
 
 
 async def _list(url: str, filters: dict[str, str], limit: int | None, *, as_json: bool) -> None:
@@ -165,20 +179,34 @@ def _records_of(file: Path) -> Sequence[_Record]:
     try:
         text = file.read_bytes().removeprefix(BOM_UTF8).decode()
         reader = csv.reader(StringIO(text, newline=""), strict=True)
-        return [_Record(reader.line_num, values) for values in reader if any(values)]
+        records = [_Record(reader.line_num, values) for values in reader if any(values)]
     except OSError as error:
         msg = f"got {str(file)!r}, expected a file: {error.strerror}"
         raise ConfigError(msg) from error
     except (UnicodeDecodeError, csv.Error) as error:
         msg = f"got {str(file)!r}, expected CSV in UTF-8 with commas: {error}"
         raise ConfigError(msg) from error
+    if not records:
+        msg = f"{file} is empty; expected a first line such as channel,recipient"
+        raise ConfigError(msg)
+    return records
+
+
+def _summary(records: Sequence[_Record]) -> str:
+    """Return how many rows there are, and on which channels."""
+    head, *rows = records
+    names = [name.strip().lower() for name in head.values]
+    if "channel" not in names:
+        return f"{len(rows):,} rows"
+    column = names.index("channel")
+    counts = Counter(row.values[column].strip() for row in rows if len(row.values) > column)
+    of = ", ".join(f"{channel} {count:,}" for channel, count in counts.most_common(_SHOWN_CHANNELS))
+    return f"{len(rows):,} rows" + (f" ({of})" if of else "")
 
 
 async def _import(url: str, records: Sequence[_Record], of: Mapping[str, str]) -> int:
     from notifier.cli.client import open_client  # noqa: PLC0415 start-up time
 
-    if not records:
-        raise CommandFailed("the file is empty; expected a first line such as channel,recipient")
     added = existing = 0
     problems: list[str] = []
     async with open_client(url) as client:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from cyclopts import Parameter
 
+from notifier.cli.asking import is_wanted
 from notifier.cli.environment import api_url
 from notifier.cli.failures import CommandFailed
 from notifier.cli.messages import print_message
-from notifier.cli.options import AsJson, Tenant, Url, of_tenant
+from notifier.cli.options import AsJson, DryRun, Tenant, Url, Yes, of_tenant
 from notifier.cli.running import run_async
 from notifier.domain.errors import ConfigError
 from notifier.domain.templates import TemplateRef
@@ -44,8 +44,8 @@ class _Change(NamedTuple):
 def push_templates(
     folder: Path,
     *,
-    dry_run: Annotated[bool, Parameter(negative="", help="Only show what would change.")] = False,
-    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     tenant: Tenant = None,
     url: Url = None,
 ) -> int:
@@ -174,7 +174,9 @@ async def _push(
         for change in changes:
             print(change)
         changed = [change for change in changes if change.files]
-        if dry_run or not changed or not _is_wanted(len(changed), yes=yes):
+        if dry_run or not changed:
+            return 0
+        if not is_wanted(len(changed), "templates", "Save", yes=yes):
             return 0
         failed = 0
         for change in changed:
@@ -186,15 +188,6 @@ async def _push(
                 print_message(f"{change.name}: {error}")
                 failed += 1
     return 1 if failed else 0
-
-
-def _is_wanted(count: int, *, yes: bool) -> bool:
-    if yes or count == 1:
-        return True
-    if not sys.stdin.isatty():
-        raise ConfigError(f"{count} templates change: without a terminal --yes is needed")
-    print(f"Save {count} templates? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 async def _newest(client: Client, of: Mapping[str, str]) -> Mapping[str, int]:

@@ -61,6 +61,22 @@ async def test_templates_are_those_of_the_tenant_that_is_named(
     assert (await cli.run("templates", "show", "order")).code == 1
 
 
+async def test_an_import_of_several_rows_shows_them_and_needs_a_yes(
+    cli: Cli, suppressions: MemorySuppressions, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("channel,recipient\nemail,a@example.com\nemail,b@example.com\nfax,c\n")
+    shown = await cli.run("suppressions", "import", str(path), "--dry-run")
+    assert (shown.code, shown.out) == (0, "3 rows (email 2, fax 1)\n")
+    unasked = await cli.run("suppressions", "import", str(path))
+    assert (unasked.code, "--yes" in unasked.err, suppressions.stored) == (2, True, {})
+    done = await cli.run("suppressions", "import", str(path), "--yes")
+    assert (done.code, len(suppressions.stored)) == (1, 2)
+    assert "2 added, 0 there already, 1 wrong" in done.out
+    path.write_text("")
+    assert (await cli.run("suppressions", "import", str(path), "--yes")).code == 2
+
+
 async def test_suppressions_are_those_of_the_tenant_that_is_named(
     cli: Cli, suppressions: MemorySuppressions, tmp_path: Path
 ) -> None:
