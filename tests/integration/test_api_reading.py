@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 from collections.abc import AsyncIterator
+from io import StringIO
+from typing import Final
 from uuid import UUID
 
 import aiohttp
+import msgspec
 import pytest
 from typing_extensions import override
 from yarl import URL
 
+from notifier.api.http.pages import is_page, item_type
+from notifier.api.routes.route import Route
+from notifier.api.routes.table import ROUTES
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import NotificationId, Status
@@ -17,6 +24,8 @@ from tests.unit.fakes_api import MemoryStore, make_api, make_rules, open_client,
 
 NOTIFICATIONS = "/v1/notifications"
 UNKNOWN_ID = UUID("01a22375-b455-7605-a5d8-2a5c96469f96")
+
+AS_CSV: Final = {"Accept": "text/csv"}
 
 
 @pytest.fixture
@@ -245,6 +254,61 @@ async def test_without_keys_live_notifications_and_those_of_tests_are_listed_eac
         assert store.filters[-1].view.mode == mode
     async with client.get(f"{NOTIFICATIONS}?mode=dry") as response:
         assert await fields_in(response) == ["?mode"]
+
+
+PAGES: Final = [route for route in ROUTES if is_page(route.response)]
+
+
+@pytest.mark.parametrize("route", PAGES, ids=lambda route: route.id)
+async def test_every_list_is_answered_as_csv_to_who_asks_for_it(
+    client: aiohttp.ClientSession, route: Route
+) -> None:
+    async with client.get(route.path) as response:
+        items = (await response.json())["items"]
+    async with client.get(route.path, headers={"Accept": "text/csv"}) as response:
+        assert (response.status, response.content_type) == (200, "text/csv")
+        head, *rows = csv.reader(StringIO(await response.text(), newline=""), strict=True)
+    assert len(rows) == len(items)
+    assert route.response is not None
+    fields = [field.encode_name for field in msgspec.structs.fields(item_type(route.response))]
+    assert list(dict.fromkeys(name.partition(".")[0] for name in head)) == fields
+
+
+async def test_a_page_as_csv_has_the_same_rows_and_its_cursor_in_a_header(
+    client: aiohttp.ClientSession,
+) -> None:
+    submitted = [await submit(client) for _ in range(3)]
+    params, seen = {"limit": "2"}, []
+    while True:
+        async with client.get(NOTIFICATIONS, params=params, headers=AS_CSV) as response:
+            rows = list(csv.DictReader(StringIO(await response.text(), newline="")))
+        seen += [row["id"] for row in rows]
+        assert all((row["metadata"], row["result.reason"]) == ("{}", "") for row in rows)
+        if "Next-Cursor" not in response.headers:
+            break
+        params["cursor"] = response.headers["Next-Cursor"]
+    assert seen == submitted[::-1]
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", "application/json"),
+        ("text/csv", "text/csv"),
+        ("TEXT/CSV; q=0.5", "text/csv"),
+        ("text/csv, application/json;q=0.9", "text/csv"),
+        ("text/csv;q=0.5, application/json", "application/json"),
+        ("text/csv, application/json", "application/json"),
+        ("text/csv;q=0", "application/json"),
+        ("text/csv;q=x", "application/json"),
+        ("text/html, */*;q=0.8", "application/json"),
+    ],
+)
+async def test_the_weights_of_accept_decide(
+    client: aiohttp.ClientSession, accept: str, media_type: str
+) -> None:
+    async with client.get(NOTIFICATIONS, headers={"Accept": accept}) as response:
+        assert (response.status, response.content_type) == (200, media_type)
 
 
 async def test_all_wrong_parameters_are_named_at_once(client: aiohttp.ClientSession) -> None:

@@ -11,8 +11,10 @@ import msgspec
 from notifier import __version__
 from notifier.api.auth.access import Access
 from notifier.api.auth.sessions import COOKIE
+from notifier.api.http.body import CSV
 from notifier.api.http.cursors import CURSOR_LENGTH
 from notifier.api.http.json_checks import MAX_DEPTH
+from notifier.api.http.pages import NEXT_CURSOR, is_page
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
 from notifier.api.http.query import (
@@ -155,6 +157,10 @@ _REPLAYED_HEADER: Final[Json] = {
     "description": "`true` if the request stored nothing, because earlier ones had.",
     "schema": {"type": "string", "enum": ["true"]},
 }
+_NEXT_CURSOR_HEADER: Final[Json] = {
+    "description": "In CSV, `next_cursor`, if it is not null.",
+    "schema": {"type": "string"},
+}
 _BEARER: Final = "key"
 _SESSION: Final = "session"
 _SECURITY_SCHEMES: Final[Json] = {
@@ -201,8 +207,9 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
             "title": "Notifier",
             "version": __version__,
             "description": (
-                f"Submit notifications and follow their delivery. {rules.size_limits_text} Every "
-                "answer has a Request-Id: that of the request, or a new one."
+                f"Submit notifications and follow their delivery. {rules.size_limits_text} Lists "
+                "are answered as CSV to `Accept: text/csv`. Every answer has a Request-Id: that of "
+                "the request, or a new one."
             ),
         },
         "paths": paths,
@@ -402,6 +409,9 @@ def _response(route: Route) -> Json:
         "description": "Success.",
         "content": {"application/json": {"schema": schema}},
     }
+    if is_page(route.response):
+        response["content"][CSV] = {"schema": {"type": "string"}}
+        response["headers"] = {NEXT_CURSOR: _NEXT_CURSOR_HEADER}
     if route.response is Accepted:
         response["headers"] = {
             "Location": {"description": "The notification's path.", "schema": {"type": "string"}}

@@ -10,8 +10,8 @@ from litestar.types import ASGIApp
 from notifier.api.auth.access import principal_of
 from notifier.api.auth.documents import AuditEntry, AuditPage
 from notifier.api.http.deadline import deadline
+from notifier.api.http.pages import page_response
 from notifier.api.http.query import AuditQuery, next_cursor
-from notifier.api.http.raw_response import json_response
 from notifier.api.rules import ApiRules
 from notifier.ports.keys import AuditReader
 
@@ -31,4 +31,5 @@ class AuditRoutes:
         async with deadline(self._deadline_s):
             page = await self._store.audit(selection)
         entries = [AuditEntry.of(entry) for entry in page.entries]
-        return json_response(AuditPage(entries, next_cursor(selection, page.next_before)))
+        cursor = next_cursor(selection, page.next_before)
+        return page_response(request, AuditPage(entries, cursor))

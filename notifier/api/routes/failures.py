@@ -10,9 +10,9 @@ from litestar.types import ASGIApp
 
 from notifier.api.auth.access import principal_of, seen_by
 from notifier.api.http.deadline import deadline
+from notifier.api.http.pages import page_response
 from notifier.api.http.public_address import PublicAddress
 from notifier.api.http.query import ListQuery
-from notifier.api.http.raw_response import json_response
 from notifier.api.routes.notifications import FAILURE_FILTERS, NOTIFICATIONS, notification_page
 from notifier.api.rules import ApiRules
 from notifier.domain.notification import Status
@@ -44,4 +44,4 @@ class FailureRoutes:
             f'<{prefix}/docs#listFailures>; rel="deprecation"; type="text/html"'
         )
         headers = [(b"deprecation", _DEPRECATION), (b"link", links.encode())]
-        return json_response(notification_page(page, selection), headers=headers)
+        return page_response(request, notification_page(page, selection), headers=headers)

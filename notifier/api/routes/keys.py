@@ -15,6 +15,7 @@ from notifier.api.auth.gate import KeyAuth
 from notifier.api.http.body import read_json_body, small_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
+from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import RawResponse, json_response
@@ -46,7 +47,9 @@ class KeyRoutes:
         principal = principal_of(request.scope)
         async with deadline(self._deadline_s):
             known = await self._store.keys(principal.tenant)
-        return json_response(KeyPage([Key.of(key) for key in known if _sees(principal, key)]))
+        return page_response(
+            request, KeyPage([Key.of(key) for key in known if _sees(principal, key)])
+        )
 
     async def create(self, request: Request[Any, Any, Any]) -> ASGIApp:
         principal = principal_of(request.scope)

@@ -17,6 +17,7 @@ from notifier.api.http.body import read_json_body, submit_body_limit
 from notifier.api.http.deadline import Deadline, deadline
 from notifier.api.http.held_bytes import HeldBytes
 from notifier.api.http.in_flight_limit import InFlightLimit
+from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused, as_refusal, batch_refusal
 from notifier.api.http.public_address import PublicAddress
@@ -177,7 +178,7 @@ class NotificationRoutes:
         selection = seen_by(principal_of(request.scope), self._query.parse(request))
         async with deadline(self._deadline_s):
             page = await self._reader.notifications(selection)
-        return json_response(notification_page(page, selection))
+        return page_response(request, notification_page(page, selection))
 
     async def _validate(
         self, body: bytes, sender: Sender, keys: RequestKeys

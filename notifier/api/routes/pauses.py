@@ -15,6 +15,7 @@ from notifier.api.auth.gate import Gate
 from notifier.api.http.body import read_optional_body, small_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
+from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import json_response
@@ -73,7 +74,7 @@ class PauseRoutes:
             replace(state, matches=False) if state.pause.scope in unknown else state
             for state in states
         ]
-        return json_response(PausePage([Pause.of(state) for state in shown]))
+        return page_response(request, PausePage([Pause.of(state) for state in shown]))
 
     async def put(self, request: Request[Any, Any, Any]) -> ASGIApp:
         scope = _scope_of(request)

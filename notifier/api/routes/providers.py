@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from litestar import Request
 from litestar.types import ASGIApp
 
 from notifier.api.http.deadline import deadline
-from notifier.api.http.raw_response import json_response
+from notifier.api.http.pages import page_response
 from notifier.api.responses import Provider, ProviderPage
 from notifier.api.rules import ApiRules
 from notifier.ports.queries import StatusReader
@@ -18,7 +21,7 @@ class ProviderRoutes:
         self._status = status
         self._deadline_s = rules.request_deadline_s
 
-    async def read_all(self) -> ASGIApp:
+    async def read_all(self, request: Request[Any, Any, Any]) -> ASGIApp:
         async with deadline(self._deadline_s):
             states = await self._status.providers()
-        return json_response(ProviderPage([Provider.of(state) for state in states]))
+        return page_response(request, ProviderPage([Provider.of(state) for state in states]))

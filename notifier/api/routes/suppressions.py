@@ -14,6 +14,7 @@ from notifier.api.auth.gate import Gate
 from notifier.api.http.body import CSV, JSON, BodyLimit, check_media_type, media_type_of, read_body
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
+from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused, problem_of
 from notifier.api.http.query import (
@@ -88,7 +89,9 @@ class SuppressionRoutes:
         async with deadline(self._deadline_s):
             page = await self._store.suppressions(selection)
         documents = [Suppression.of(each) for each in page.suppressions]
-        return json_response(SuppressionPage(documents, next_cursor(selection, page.next_before)))
+        return page_response(
+            request, SuppressionPage(documents, next_cursor(selection, page.next_before))
+        )
 
     async def create(self, request: Request[Any, Any, Any]) -> ASGIApp:
         check_media_type(request, (JSON, CSV))

@@ -11,6 +11,7 @@ from notifier.api.auth.access import author_of, principal_of
 from notifier.api.auth.gate import Gate
 from notifier.api.http.body import BodyLimit, read_json_body
 from notifier.api.http.deadline import Deadline, deadline
+from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.query import named_tenant
@@ -53,7 +54,7 @@ class TemplateRoutes:
         tenant = await self._tenant(request)
         async with deadline(self._deadline_s):
             found = await self._store.templates(tenant)
-        return json_response(TemplatePage([Template.of(summary) for summary in found]))
+        return page_response(request, TemplatePage([Template.of(summary) for summary in found]))
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
         name, tenant = str(request.path_params["template"]), await self._tenant(request)

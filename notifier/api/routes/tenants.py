@@ -12,6 +12,7 @@ from notifier.api.auth.documents import Tenant, TenantPage, TenantRequest
 from notifier.api.http.body import read_optional_body, small_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
+from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import RawResponse, json_response
@@ -37,10 +38,10 @@ class TenantRoutes:
         self._deadline_s = rules.request_deadline_s
         self._limit = small_body_limit(rules)
 
-    async def read_all(self) -> ASGIApp:
+    async def read_all(self, request: Request[Any, Any, Any]) -> ASGIApp:
         async with deadline(self._deadline_s):
             tenants = await self._store.tenants()
-        return json_response(TenantPage([Tenant.of(tenant) for tenant in tenants]))
+        return page_response(request, TenantPage([Tenant.of(tenant) for tenant in tenants]))
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
         name = str(request.path_params["tenant"])

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from notifier.api.http.csv_text import without_guard
 from notifier.api.http.decode_errors import invalid_field
 from notifier.api.http.suggestions import enum_values, field_paths, suggested
 from notifier.api.requests import WHOLE_BODY
@@ -79,7 +80,7 @@ def _request(
             WHOLE_BODY, f"{len(columns)} values, as in the first line; this line has {len(values)}"
         )
     given = {
-        name: value.strip()
+        name: without_guard(value.strip())
         for name, value in zip(columns, values, strict=True)
         if value.strip() or name in REQUIRED
     }
