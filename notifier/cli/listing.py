@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import Parameter, validators
 
 from notifier.cli.environment import api_url
-from notifier.cli.options import AsJson, Url
+from notifier.cli.messages import print_message
+from notifier.cli.options import AsCsv, AsJson, Url
 from notifier.cli.paging import read_pages
 from notifier.cli.running import run_async
 
@@ -57,6 +58,7 @@ def list_(
     all_: Annotated[bool, Parameter(name="--all", negative="", help="Every row.")] = False,
     url: Url = None,
     json: AsJson = False,
+    csv: AsCsv = False,
 ) -> None:
     """List notifications, newest first. A filter takes several values with commas between them."""
     given = {
@@ -77,18 +79,25 @@ def list_(
         "created_to": created_to,
     }
     filters = {name: value for name, value in given.items() if value is not None}
-    run_async(_list(api_url(url), filters, None if all_ else limit, as_json=json))
+    run_async(_list(api_url(url), filters, None if all_ else limit, as_json=json, as_csv=csv))
 
 
-async def _list(url: str, filters: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
+async def _list(
+    url: str, filters: Mapping[str, str], limit: int | None, *, as_json: bool, as_csv: bool
+) -> None:
     import msgspec  # noqa: PLC0415 start-up time
 
     from notifier.api.responses import Summary  # noqa: PLC0415
-    from notifier.cli.show import print_json, print_table  # noqa: PLC0415
+    from notifier.cli.show import print_csv, print_json, print_table  # noqa: PLC0415
 
     rows, cursor = await read_pages(url, _PATH, filters, limit)
     if as_json:
         print_json({"items": rows, "next_cursor": cursor})
+        return
+    if as_csv:
+        print_csv(rows, Summary)
+        if cursor is not None:
+            print_message("more: --all")
         return
     summaries = msgspec.json.decode(msgspec.json.encode(rows), type=list[Summary])
     print_table(_COLUMNS, [_cells(row) for row in summaries])

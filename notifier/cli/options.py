@@ -11,6 +11,9 @@ from notifier.domain.errors import ConfigError
 from notifier.domain.tenants import TenantId, tenant_id
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")]
+AsCsv = Annotated[
+    bool, Parameter(name="--csv", negative="", help="Print CSV, with the fields of --json.")
+]
 Url = Annotated[
     str | None,
     Parameter(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -41,6 +42,14 @@ COLOURS = {
 def print_json(value: object) -> None:
     """Print one JSON document to stdout."""
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]], document: type[msgspec.Struct]) -> None:
+    """Print the rows of a list, which are documents of this type, as the API writes CSV."""
+    from notifier.api.http.csv_text import csv_text  # noqa: PLC0415 start-up time
+
+    sys.stdout.buffer.write(csv_text(rows, document).encode())
     sys.stdout.buffer.flush()
 
 

@@ -16,7 +16,8 @@ from cyclopts import Parameter, validators
 
 from notifier.cli.asking import is_wanted
 from notifier.cli.environment import api_url
-from notifier.cli.options import AsJson, DryRun, Tenant, Url, Yes, of_tenant, one_line
+from notifier.cli.messages import print_message
+from notifier.cli.options import AsCsv, AsJson, DryRun, Tenant, Url, Yes, of_tenant, one_line
 from notifier.cli.paging import read_pages
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span
@@ -59,12 +60,13 @@ def list_suppressions(
     tenant: Tenant = None,
     url: Url = None,
     json: AsJson = False,
+    csv_: AsCsv = False,
 ) -> None:
     """Show suppressions, newest first. A filter takes several values with commas between them."""
     given = {"channel": channel, "recipient": recipient, "topic": topic, "reason": reason}
     filters = {name: value for name, value in given.items() if value is not None}
     filters |= of_tenant(tenant)
-    run_async(_list(api_url(url), filters, None if all_ else limit, as_json=json))
+    run_async(_list(api_url(url), filters, None if all_ else limit, as_json=json, as_csv=csv_))
 
 
 def add_suppressions(
@@ -117,15 +119,22 @@ def import_suppressions(
     return run_async(_import(api_url(url), records, of))
 
 
-async def _list(url: str, filters: dict[str, str], limit: int | None, *, as_json: bool) -> None:
+async def _list(
+    url: str, filters: Mapping[str, str], limit: int | None, *, as_json: bool, as_csv: bool
+) -> None:
     import msgspec  # noqa: PLC0415 start-up time
 
     from notifier.api.suppressions.documents import Suppression  # noqa: PLC0415
-    from notifier.cli.show import print_json, print_table  # noqa: PLC0415
+    from notifier.cli.show import print_csv, print_json, print_table  # noqa: PLC0415
 
     rows, cursor = await read_pages(url, _PATH, filters, limit)
     if as_json:
         print_json({"items": rows, "next_cursor": cursor})
+        return
+    if as_csv:
+        print_csv(rows, Suppression)
+        if cursor is not None:
+            print_message("more: --all")
         return
     print_table(_COLUMNS, map(_cells, msgspec.convert(rows, list[Suppression])))
     if cursor is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ import termios
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import IO
 
@@ -236,6 +238,16 @@ async def test_send_submits_all_its_options(cli: Cli, memory: Memory) -> None:
     }
     assert json.loads(row.metadata) == {"order": "7"}
     assert row.expires_at - row.created_at == timedelta(seconds=60)
+
+
+async def test_list_prints_csv_with_every_field(cli: Cli) -> None:
+    for _ in range(2):
+        await cli.run(*MAIL, "-t", "ada@example.com", "--metadata.order", "=7")
+    done = await cli.run("list", "--csv", "--limit", "1")
+    (row,) = csv.DictReader(StringIO(done.out, newline=""))
+    assert (row["recipient"], row["metadata"]) == ("ada@example.com", '{"order":"=7"}')
+    assert row["result.reason"] == ""
+    assert "more: --all" in done.err
 
 
 async def test_send_submits_sender_and_files(cli: Cli, memory: Memory, tmp_path: Path) -> None:

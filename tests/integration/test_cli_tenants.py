@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import AsyncIterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,9 @@ async def test_suppressions_are_those_of_the_tenant_that_is_named(
     assert len(suppressions.stored) == 2
     listed = await cli.run("suppressions", "list", *of_shop)
     assert ("ada@example.com" in listed.out, "eve@example.com" in listed.out) == (True, True)
+    as_csv = await cli.run("suppressions", "list", *of_shop, "--csv")
+    read = list(csv.DictReader(StringIO(as_csv.out, newline="")))
+    assert {row["recipient"] for row in read} == {"ada@example.com", "eve@example.com"}
     assert "ada@example.com" not in (await cli.run("suppressions", "list")).out
     assert (await cli.run("suppressions", "remove", id_)).code == 1
     assert (await cli.run("suppressions", "remove", id_, *of_shop)).code == 0
