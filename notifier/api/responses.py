@@ -322,7 +322,7 @@ class Queue(msgspec.Struct):
 
 
 class QueuePage(msgspec.Struct):
-    """All queues."""
+    """All queues, always in one page."""
 
     items: Sequence[Queue]
     next_cursor: str | None = None
@@ -356,7 +356,7 @@ class Pause(msgspec.Struct):
 
 
 class PausePage(msgspec.Struct):
-    """All pauses, by kind and name."""
+    """All pauses, by kind and name, always in one page."""
 
     items: Sequence[Pause]
     next_cursor: str | None = None
@@ -433,7 +433,7 @@ class Provider(msgspec.Struct):
 
 
 class ProviderPage(msgspec.Struct):
-    """All providers, by name."""
+    """All providers, by name, always in one page."""
 
     items: Sequence[Provider]
     next_cursor: str | None = None
@@ -476,7 +476,7 @@ class Worker(msgspec.Struct):
 
 
 class WorkerPage(msgspec.Struct):
-    """All live processes, the oldest first."""
+    """All live processes, the oldest first, always in one page."""
 
     items: Sequence[Worker]
     next_cursor: str | None = None

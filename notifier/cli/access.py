@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from notifier.cli.environment import api_url, person, read_settings, require_urls
 from notifier.cli.failures import CommandFailed
+from notifier.cli.paging import read_all
 from notifier.domain.credentials import ENTROPY_BYTES, KeyId, new_credential
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.keys import MAX_KEYS, NewKey
@@ -177,9 +178,9 @@ class ApiAccess:
         return await self._client.post("/v1/keys", request, CreatedKey)
 
     async def keys(self) -> Sequence[Key]:
-        from notifier.api.auth.documents import KeyPage  # noqa: PLC0415 start-up time
+        from notifier.api.auth.documents import Key  # noqa: PLC0415 start-up time
 
-        return (await self._client.get("/v1/keys", KeyPage)).items
+        return await read_all(self._client, "/v1/keys", Key)
 
     async def revoke_key(self, id_: KeyId) -> None:
         await self._client.delete(f"/v1/keys/{id_}")
@@ -190,9 +191,9 @@ class ApiAccess:
         return await self._client.put(f"/v1/tenants/{name}", settings, Tenant)
 
     async def tenants(self) -> Sequence[Tenant]:
-        from notifier.api.auth.documents import TenantPage  # noqa: PLC0415 start-up time
+        from notifier.api.auth.documents import Tenant  # noqa: PLC0415 start-up time
 
-        return (await self._client.get("/v1/tenants", TenantPage)).items
+        return await read_all(self._client, "/v1/tenants", Tenant)
 
     async def delete_tenant(self, name: str) -> None:
         await self._client.delete(f"/v1/tenants/{name}")

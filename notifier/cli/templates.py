@@ -13,6 +13,7 @@ from notifier.cli.environment import api_url
 from notifier.cli.failures import CommandFailed
 from notifier.cli.messages import print_message
 from notifier.cli.options import AsJson, DryRun, Tenant, Url, Yes, of_tenant
+from notifier.cli.paging import read_all
 from notifier.cli.running import run_async
 from notifier.domain.errors import ConfigError
 from notifier.domain.templates import TemplateRef
@@ -191,10 +192,10 @@ async def _push(
 
 
 async def _newest(client: Client, of: Mapping[str, str]) -> Mapping[str, int]:
-    from notifier.api.templating.documents import TemplatePage  # noqa: PLC0415 start-up time
+    from notifier.api.templating.documents import Template  # noqa: PLC0415 start-up time
 
-    page = await client.get(_PATH, TemplatePage, of)
-    return {template.name: template.version for template in page.items}
+    templates = await read_all(client, _PATH, Template, of)
+    return {template.name: template.version for template in templates}
 
 
 async def _change(
@@ -214,12 +215,15 @@ async def _stored(client: Client, ref: TemplateRef, of: Mapping[str, str]) -> Do
 
 
 async def _list(url: str, of: Mapping[str, str], *, as_json: bool) -> None:
-    from notifier.api.templating.documents import TemplatePage  # noqa: PLC0415 start-up time
+    from notifier.api.templating.documents import (  # noqa: PLC0415 start-up time
+        Template,
+        TemplatePage,
+    )
     from notifier.cli.client import open_client  # noqa: PLC0415
     from notifier.cli.show import print_json, print_table  # noqa: PLC0415
 
     async with open_client(url) as client:
-        page = await client.get(_PATH, TemplatePage, of)
+        page = TemplatePage(await read_all(client, _PATH, Template, of))
     if as_json:
         print_json(page)
         return

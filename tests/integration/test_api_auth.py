@@ -421,6 +421,44 @@ async def test_what_a_deployment_key_stores_for_a_tenant_is_of_that_tenant_alone
         assert (await api.get(f"{listed}?tenant=default", deployment))[1]["items"] == []
 
 
+@pytest.mark.parametrize("path", ["/v1/keys", "/v1/tenants", f"{TEMPLATES}?tenant=shop"])
+async def test_long_lists_have_pages_each_row_on_one(api: Api, path: str) -> None:
+    deployment = await api.key()
+    for name in ("a", "b", "c"):
+        await api.key(SHOP)
+        await api.keys.put_tenant(TenantId(f"tenant-{name}"), note="", author=ADA)
+        document = {**email_template(body="Hello"), "tenant": "shop"}
+        saving = f"{TEMPLATES}/{name}/versions"
+        async with api.client.post(saving, json=document, headers=bearer(deployment)) as saved:
+            assert saved.status == 201
+    _, whole = await api.get(path, deployment)
+    assert (len(whole["items"]) > 2, whole["next_cursor"]) == (True, None)
+    paged = f"{path}{'&' if '?' in path else '?'}limit=2"
+    _, page = await api.get(paged, deployment)
+    rows, cursor = page["items"], page["next_cursor"]
+    assert len(rows) == 2
+    while cursor:
+        _, page = await api.get(f"{paged}&cursor={cursor}", deployment)
+        rows, cursor = rows + page["items"], page["next_cursor"]
+    assert rows == whole["items"]
+    for wrong in ("x", "", "%C3%A9", "AAAAAAAAAAAAAAAA"):
+        status, problem = await api.get(f"{paged}&cursor={wrong}", deployment)
+        assert (status, problem["errors"][0]["field"]) == (400, "?cursor")
+
+
+async def test_a_cursor_is_of_the_list_of_one_tenant(api: Api) -> None:
+    deployment = await api.key()
+    for name in ("a", "b"):
+        document = {**email_template(body="Hello"), "tenant": "shop"}
+        path = f"{TEMPLATES}/{name}/versions"
+        async with api.client.post(path, json=document, headers=bearer(deployment)) as saved:
+            assert saved.status == 201
+    _, page = await api.get(f"{TEMPLATES}?tenant=shop&limit=1", deployment)
+    for other in (f"{TEMPLATES}?tenant=bank", "/v1/tenants?limit=1", f"{NOTIFICATIONS}?limit=1"):
+        status, _ = await api.get(f"{other}&cursor={page['next_cursor']}", deployment)
+        assert status == 400
+
+
 async def test_a_tenant_that_was_just_made_elsewhere_is_known_at_its_first_use(api: Api) -> None:
     deployment = await api.key()
     for number in range(3):

@@ -107,7 +107,7 @@ class CreatedKey(Key):
 
 
 class KeyPage(msgspec.Struct):
-    """All keys, the oldest first."""
+    """Keys, the oldest first. `next_cursor` is null on the last page."""
 
     items: Sequence[Key]
     next_cursor: str | None = None
@@ -162,7 +162,7 @@ class Tenant(msgspec.Struct):
 
 
 class TenantPage(msgspec.Struct):
-    """All tenants by name; the default one, which always exists, is the first."""
+    """Tenants by name; the default one is the first. `next_cursor` is null on the last page."""
 
     items: Sequence[Tenant]
     next_cursor: str | None = None

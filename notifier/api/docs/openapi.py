@@ -12,7 +12,6 @@ from notifier import __version__
 from notifier.api.auth.access import Access
 from notifier.api.auth.sessions import COOKIE
 from notifier.api.http.body import CSV
-from notifier.api.http.cursors import CURSOR_LENGTH
 from notifier.api.http.json_checks import MAX_DEPTH
 from notifier.api.http.pages import NEXT_CURSOR, is_page
 from notifier.api.http.problem_types import ProblemType
@@ -118,7 +117,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "created_to": ("Only created before this instant.", _INSTANT),
     "cursor": (
         "`next_cursor` of the previous page, with the same filters.",
-        {"type": "string", "pattern": f"^[A-Za-z0-9_-]{{{CURSOR_LENGTH}}}$"},
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
     ),
     "limit": (
         "The maximum number of rows.",
@@ -208,8 +207,9 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
             "version": __version__,
             "description": (
                 f"Submit notifications and follow their delivery. {rules.size_limits_text} Lists "
-                "are answered as CSV to `Accept: text/csv`. Every answer has a Request-Id: that of "
-                "the request, or a new one."
+                "are answered as CSV to `Accept: text/csv`. Those of queues, providers, workers "
+                "and pauses always have one page. Every answer has a Request-Id: that of the "
+                "request, or a new one."
             ),
         },
         "paths": paths,

@@ -1,4 +1,4 @@
-"""Cursors of lists: the id of the last row of a page, and a digest of the list's filter."""
+"""Cursors of lists: the id or key of the last row of a page, and a digest of what is listed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from notifier.ports.suppressions import SuppressionFilter
 AnyFilter = Filter | AuditFilter | SuppressionFilter
 _UUID_BYTES: Final = 16
 _DIGEST_BYTES: Final = 8
-CURSOR_LENGTH: Final = 32
-"""Characters of a cursor."""
 
 
 def cursor_after(last: UUID, selection: AnyFilter) -> str:
@@ -37,6 +35,22 @@ def position_in(cursor: str, selection: AnyFilter) -> NotificationId | None:
     if len(raw) != _UUID_BYTES + _DIGEST_BYTES or raw[_UUID_BYTES:] != _digest(selection):
         return None
     return NotificationId(UUID(bytes=raw[:_UUID_BYTES]))
+
+
+def cursor_after_key(last: str, listed: str) -> str:
+    """Returns the cursor of the page after the row with this key. `listed` names the list."""
+    raw = blake2b(listed.encode(), digest_size=_DIGEST_BYTES).digest() + last.encode()
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def key_in(cursor: str, listed: str) -> str | None:
+    """Returns the key after which the page begins, None unless it is a cursor of this list."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        key = base64.b64decode(padded, altchars=b"-_", validate=True)[_DIGEST_BYTES:].decode()
+    except (binascii.Error, ValueError):
+        return None
+    return key if cursor_after_key(key, listed) == cursor else None
 
 
 def _digest(selection: AnyFilter) -> bytes:

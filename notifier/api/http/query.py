@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,13 @@ from uuid import UUID
 import msgspec
 from litestar import Request
 
-from notifier.api.http.cursors import AnyFilter, cursor_after, position_in
+from notifier.api.http.cursors import (
+    AnyFilter,
+    cursor_after,
+    cursor_after_key,
+    key_in,
+    position_in,
+)
 from notifier.api.http.decode_errors import INSTANT_EXPECTED
 from notifier.api.http.problem_types import MAX_ERRORS
 from notifier.api.http.suggestions import suggested
@@ -31,6 +37,7 @@ from notifier.ports.keys import AuditFilter
 from notifier.ports.queries import Filter
 from notifier.ports.suppressions import SuppressionFilter
 
+T = TypeVar("T")
 F = TypeVar("F", Filter, AuditFilter, SuppressionFilter)
 PAGING_PARAMETERS: Final = ("cursor", "limit")
 AUDIT_FILTERS: Final = ("actor", "action", "target", "created_from", "created_to")
@@ -277,9 +284,37 @@ def _after(cursor: str | None, selection: F) -> F:
         return selection
     position = position_in(cursor, selection)
     if position is None:
-        expected = "the next_cursor of a page of the same list, with the same filters"
-        raise InvalidNotification("?cursor", expected)
+        raise _wrong_cursor()
     return replace(selection, before=position)
+
+
+def _wrong_cursor() -> InvalidNotification:
+    expected = "the next_cursor of a page of the same list, with the same filters"
+    return InvalidNotification("?cursor", expected)
+
+
+def parse_paging(request: Request[Any, Any, Any], *, names_tenant: bool = False) -> dict[str, Any]:
+    """Returns `cursor` and `limit`, and `tenant` where it is allowed, as far as they are given.
+
+    Raises InvalidNotification with all wrong parameters.
+    """
+    return (_TENANT_PAGING if names_tenant else _PAGING).parse(request)
+
+
+def page_of(
+    rows: Iterable[T], key: Callable[[T], str], paging: Mapping[str, Any], listed: str
+) -> tuple[Sequence[T], str | None]:
+    """Returns one page of all rows in the order of their keys, and the next cursor.
+
+    `listed` names the list to which the cursor belongs. Raises InvalidNotification for another.
+    """
+    cursor, limit = paging.get("cursor"), paging.get("limit", DEFAULT_LIMIT)
+    after = "" if cursor is None else key_in(cursor, listed)
+    if after is None:
+        raise _wrong_cursor()
+    left = sorted((row for row in rows if key(row) > after), key=key)
+    page = left[:limit]
+    return page, cursor_after_key(key(page[-1]), listed) if len(left) > limit else None
 
 
 def _limit(text: str) -> int:
@@ -355,3 +390,5 @@ _PARSERS: Final[Mapping[str, ValueParser]] = {
     "limit": _limit,
 }
 _TENANT_QUERY: Final = Query({"tenant": _tenant})
+_PAGING: Final = Query({"cursor": str, "limit": _limit})
+_TENANT_PAGING: Final = Query({"tenant": _tenant, "cursor": str, "limit": _limit})

@@ -18,6 +18,7 @@ from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
+from notifier.api.http.query import page_of, parse_paging
 from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED, checked_tenant
 from notifier.api.rules import ApiRules
@@ -44,12 +45,13 @@ class KeyRoutes:
         self._limit = small_body_limit(rules)
 
     async def read_all(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        principal = principal_of(request.scope)
+        principal, paging = principal_of(request.scope), parse_paging(request)
         async with deadline(self._deadline_s):
             known = await self._store.keys(principal.tenant)
-        return page_response(
-            request, KeyPage([Key.of(key) for key in known if _sees(principal, key)])
-        )
+        seen = [key for key in known if _sees(principal, key)]
+        listed = f"keys {principal.tenant} {principal.mode}"
+        page, cursor = page_of(seen, _order, paging, listed)
+        return page_response(request, KeyPage([Key.of(key) for key in page], cursor))
 
     async def create(self, request: Request[Any, Any, Any]) -> ASGIApp:
         principal = principal_of(request.scope)
@@ -91,6 +93,10 @@ class KeyRoutes:
         """
         if self._auth is not None:
             await self._auth.keyring.run_once()
+
+
+def _order(key: keys.Key) -> str:
+    return f"{key.created_at.timestamp():020.6f} {key.id}"
 
 
 def _sees(principal: Principal, key: keys.Key) -> bool:

@@ -246,7 +246,7 @@ ROUTES: Final = (
         handler=TemplateRoutes.read_all,
         summary="The newest version of every template, by name.",
         response=TemplatePage,
-        parameters=("tenant",),
+        parameters=("tenant", *PAGING_PARAMETERS),
         problems=_PLAIN_PROBLEMS,
     ),
     Route(
@@ -377,6 +377,7 @@ ROUTES: Final = (
         handler=KeyRoutes.read_all,
         summary="All keys of the tenant, or of the deployment, without their secrets.",
         response=KeyPage,
+        parameters=PAGING_PARAMETERS,
         problems=_PLAIN_PROBLEMS,
     ),
     Route(
@@ -414,6 +415,7 @@ ROUTES: Final = (
         handler=TenantRoutes.read_all,
         summary="All tenants.",
         response=TenantPage,
+        parameters=PAGING_PARAMETERS,
         problems=_PLAIN_PROBLEMS,
     ),
     Route(

@@ -14,7 +14,7 @@ from notifier.api.http.deadline import Deadline, deadline
 from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
-from notifier.api.http.query import named_tenant
+from notifier.api.http.query import named_tenant, page_of, parse_paging
 from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.rules import ApiRules
 from notifier.api.templating.checking import checked_template, fault_as_field
@@ -51,10 +51,13 @@ class TemplateRoutes:
         )
 
     async def read_all(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        tenant = await self._tenant(request)
+        paging = parse_paging(request, names_tenant=True)
+        principal = principal_of(request.scope)
+        tenant = await self._gate.tenant_of(principal, paging.get("tenant"), "?tenant")
         async with deadline(self._deadline_s):
             found = await self._store.templates(tenant)
-        return page_response(request, TemplatePage([Template.of(summary) for summary in found]))
+        page, cursor = page_of(found, lambda each: each.name, paging, f"templates {tenant}")
+        return page_response(request, TemplatePage([Template.of(each) for each in page], cursor))
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
         name, tenant = str(request.path_params["template"]), await self._tenant(request)

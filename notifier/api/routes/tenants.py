@@ -15,6 +15,7 @@ from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
+from notifier.api.http.query import page_of, parse_paging
 from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.http.tenant_names import checked_tenant
 from notifier.api.rules import ApiRules
@@ -39,9 +40,11 @@ class TenantRoutes:
         self._limit = small_body_limit(rules)
 
     async def read_all(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        paging = parse_paging(request)
         async with deadline(self._deadline_s):
             tenants = await self._store.tenants()
-        return page_response(request, TenantPage([Tenant.of(tenant) for tenant in tenants]))
+        page, cursor = page_of(tenants, lambda tenant: tenant.name, paging, "tenants")
+        return page_response(request, TenantPage([Tenant.of(tenant) for tenant in page], cursor))
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
         name = str(request.path_params["tenant"])

@@ -84,7 +84,7 @@ class Template(msgspec.Struct):
 
 
 class TemplatePage(msgspec.Struct):
-    """The newest version of each template, by name."""
+    """The newest version of each template, by name. `next_cursor` is null on the last page."""
 
     items: Sequence[Template]
     next_cursor: str | None = None
