@@ -206,6 +206,7 @@ class Summary(msgspec.Struct, kw_only=True):
     result: Result | None
     created_at: Instant
     updated_at: Instant
+    sent_at: Annotated[Instant | None, Meta(description="When the provider accepted it.")] = None
     due_at: Instant | None
     expires_at: Instant
 
@@ -235,6 +236,7 @@ class Summary(msgspec.Struct, kw_only=True):
             result=None if view.result is None else Result.of(view.result),
             created_at=view.created_at,
             updated_at=view.updated_at,
+            sent_at=view.result.at if view.result and view.status is Status.SENT else None,
             due_at=view.due_at,
             expires_at=view.expires_at,
         )

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import csv
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Final
 from uuid import UUID
@@ -18,7 +20,7 @@ from notifier.api.routes.route import Route
 from notifier.api.routes.table import ROUTES
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.lookups import LookupRules
-from notifier.domain.notification import NotificationId, Status
+from notifier.domain.notification import NotificationId, ResultView, Status
 from notifier.ports.queries import ALL_LIVE, View
 from tests.unit.fakes_api import MemoryStore, make_api, make_rules, open_client, submit_body
 
@@ -68,7 +70,7 @@ async def test_a_notification_is_shown_with_its_attempts(
     assert [(attempt["number"], attempt["outcome"]) for attempt in body["attempts"]] == [
         (1, "refused")
     ]
-    assert (body["provider"], body["reference"]) == ("smtp", None)
+    assert (body["provider"], body["reference"], body["sent_at"]) == ("smtp", None, None)
     assert body["result"] == {
         "reason": "refused",
         "provider": "smtp",
@@ -77,6 +79,18 @@ async def test_a_notification_is_shown_with_its_attempts(
         "at": body["attempts"][0]["finished_at"],
     }
     assert body["created_at"].endswith("Z")
+
+
+async def test_a_sent_notification_says_when_it_was_sent(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    notification_id = await submit(client)
+    (id_,) = store.views
+    at = datetime(2026, 1, 1, 8, tzinfo=UTC)
+    result = ResultView(reason=None, provider="smtp", code="250", detail=None, at=at)
+    store.views[id_] = replace(store.views[id_], status=Status.SENT, result=result)
+    async with client.get(f"{NOTIFICATIONS}/{notification_id}") as response:
+        assert (await response.json())["sent_at"] == "2026-01-01T08:00:00Z"
 
 
 async def test_the_content_is_shown_only_to_who_asks_for_it(
