@@ -95,6 +95,7 @@ def create_api(
             filling=filling,
             suppressions=suppressions,
             quiet_hours=quiet_hours,
+            blobs=submit_blobs,
             rules=rules,
             gate=gate,
         ),

@@ -648,10 +648,24 @@ async def test_a_from_is_one_of_the_senders_of_the_tenant_and_without_one_their_
             path = f"{NOTIFICATIONS}/batch"
             async with api.client.post(path, json=body, headers=bearer(key)) as response:
                 assert response.status == (202 if is_allowed else 400), sender
+            path, one_body = f"{NOTIFICATIONS}/preview", submit_body(**given)
+            async with api.client.post(path, json=one_body, headers=bearer(key)) as response:
+                assert response.status == (200 if is_allowed else 400), sender
+                shown = await response.json()
+            if sender is None:
+                assert shown["from"] == default
         stored = list(api.store.new.values())[-1]
         assert msgspec.json.decode(stored.content).get("from") == default
     given = {"content": {"subject": "s", "body": "b", "from": "ceo@bank.example"}}
     assert (await api.submit(deployment, **given))[0] == 202
+
+
+async def test_a_preview_names_a_tenant_that_does_not_exist(api: Api) -> None:
+    body, headers = submit_body(tenant="nowhere"), bearer(await api.key())
+    path = f"{NOTIFICATIONS}/preview"
+    async with api.client.post(path, json=body, headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json())["errors"][0]["field"] == "tenant"
 
 
 async def test_a_whole_mail_is_from_a_sender_of_its_tenant_all_of_them(api: Api) -> None:

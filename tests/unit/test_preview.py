@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from notifier.domain.blobs import blob_id
 from notifier.domain.credentials import Mode
 from notifier.domain.quiet_hours import QuietHours
 from notifier.domain.suppressions import NewSuppression, SuppressionScope
@@ -107,3 +108,20 @@ async def test_a_preview_names_the_end_of_the_quiet_hours_in_which_it_would_be_d
         assert (await preview(client, **changes))["quiet_until_at"] == expected, changes
     store.quiet = {TenantId("shop"): store.quiet[DEFAULT_TENANT]}
     assert (await preview(client, priority="low"))["quiet_until_at"] is None
+
+
+async def test_a_preview_refuses_a_file_that_a_submit_would_refuse(
+    client: aiohttp.ClientSession,
+) -> None:
+    file = {"filename": "a.pdf", "content_type": "application/pdf", "blob": blob_id(b"")}
+    body = submit_body(content={"subject": "x", "attachments": [file]})
+    async with client.post("/v1/notifications/preview", json=body) as response:
+        assert response.status == 400
+        (error,) = (await response.json())["errors"]
+    assert error["field"] == "content.attachments.0.blob"
+
+
+async def test_a_preview_shows_the_sender(client: aiohttp.ClientSession) -> None:
+    content = {"subject": "x", "from": "Ada <ada@example.com>"}
+    assert (await preview(client, content=content))["from"] == "Ada <ada@example.com>"
+    assert (await preview(client))["from"] is None

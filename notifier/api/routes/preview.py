@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -10,7 +11,7 @@ import msgspec
 from litestar import Request
 from litestar.types import ASGIApp
 
-from notifier.api.auth.access import principal_of
+from notifier.api.auth.access import Principal, principal_of
 from notifier.api.auth.gate import Gate
 from notifier.api.http.body import read_json_body, submit_body_limit
 from notifier.api.http.deadline import Deadline
@@ -18,6 +19,7 @@ from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.raw_response import json_response
 from notifier.api.rules import ApiRules
 from notifier.api.submission.content import is_given
+from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.submission.validation import Sender, SubmitValidator
 from notifier.api.templating.documents import Preview
 from notifier.api.templating.filling import Filled, TemplateFilling, Unfilled
@@ -26,6 +28,7 @@ from notifier.domain.notification import NewNotification
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressionScope
 from notifier.domain.templates import TEXT_PARTS
+from notifier.domain.tenants import Tenant, TenantId
 from notifier.domain.text_segments import encoding_of
 from notifier.ports.controls import QuietHoursStore
 from notifier.ports.suppressions import SuppressionFilter, SuppressionStore
@@ -38,6 +41,12 @@ class _Obstacles(NamedTuple):
     quiet_until_at: datetime | None
 
 
+class _Stored(msgspec.Struct):
+    """What is shown of a content as it would be stored: also of one with a template."""
+
+    from_: str | None = msgspec.field(name="from", default=None)
+
+
 class PreviewRoutes:
     """The handler of `/v1/notifications/preview`."""
 
@@ -47,10 +56,12 @@ class PreviewRoutes:
         filling: TemplateFilling,
         suppressions: SuppressionStore,
         quiet_hours: QuietHoursStore,
+        blobs: SubmitBlobs,
         rules: ApiRules,
         gate: Gate,
     ) -> None:
         self._gate = gate
+        self._blobs = blobs
         self._filling = filling
         self._suppressions = suppressions
         self._quiet_hours = quiet_hours
@@ -71,9 +82,24 @@ class PreviewRoutes:
                 filled = await self._filling.filled(new, until)
             else:
                 filled = Filled(new, self._validator.content_of(body), None)
+            await self._check_stored(filled.new, principal, tenants)
             async with until.of_store():
                 obstacles = await self._obstacles(filled.new)
         return json_response(_preview(filled, obstacles))
+
+    async def _check_stored(
+        self,
+        new: NewNotification,
+        principal: Principal,
+        tenants: Mapping[TenantId, Tenant] | None,
+    ) -> None:
+        """Check what a submit needs to exist: its tenant, and the blobs of its content."""
+        if principal.tenant is None:
+            await self._gate.tenant_of(principal, new.tenant, "tenant")
+        blobs = [use for use in new.blobs if use.data is None]
+        faults = await self._blobs.keep([msgspec.structs.replace(new, blobs=blobs)], tenants)
+        if faults:
+            raise faults[new.id]
 
     async def _obstacles(self, new: NewNotification) -> _Obstacles:
         now = datetime.now(UTC)
@@ -98,6 +124,7 @@ class PreviewRoutes:
 
 def _preview(filled: Filled, obstacles: _Obstacles) -> Preview:
     new, content, locale = filled
+    stored = msgspec.json.decode(new.content, type=_Stored)
     texts = [text for name in TEXT_PARTS if (text := getattr(content, name)) is not None]
     data = content.data if is_given(content.data) else None
     is_text = new.segments is not None
@@ -106,7 +133,7 @@ def _preview(filled: Filled, obstacles: _Obstacles) -> Preview:
         recipient=new.recipient,
         template=new.template,
         locale=locale,
-        from_=content.from_,
+        from_=stored.from_,
         subject=content.subject,
         body=content.body,
         html=content.html,
