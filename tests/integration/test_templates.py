@@ -603,10 +603,10 @@ async def test_a_worker_that_stops_while_it_renders_gives_the_row_back(
 class Hanging:
     """A store and a renderer of templates that answer nothing."""
 
-    async def newest(self, *_: object, **__: object) -> Any:
+    async def find(self, *_: object, **__: object) -> Any:
         await asyncio.Event().wait()
 
-    save = render = compile = newest
+    save = render = compile = find
 
 
 @pytest.mark.parametrize(
@@ -630,7 +630,7 @@ async def test_a_missed_deadline_names_its_cause(
     assert (late.status, late.body["type"].rpartition(":")[2]) == (503, "overloaded")
     assert late.headers["Retry-After"] == "1"
     assert "renderer" in late.body["detail"]
-    for name in ("newest", "save"):
+    for name in ("find", "save"):
         monkeypatch.setattr(store.templates, name, getattr(Hanging(), name))
     async with open_client(make_api(store, rules)) as client:
         late = await Api(client).ask("POST", path, body)
