@@ -225,5 +225,7 @@ async def until(
 @asynccontextmanager
 async def open_client(api: str, sandbox: str) -> AsyncIterator[Client]:
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    # The API closes a connection that is idle for 5 s: a POST must not meet that.
+    connector = aiohttp.TCPConnector(keepalive_timeout=4)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         yield Client(session, api, sandbox)

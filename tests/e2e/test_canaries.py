@@ -194,7 +194,8 @@ async def test_what_is_secret_or_personal_is_in_no_log_metric_message_or_other_a
 
 COMMANDS = (
     *(("check-config",), ("doctor",), ("doctor", "--json"), ("providers",), ("queues",)),
-    *(("workers",), ("keys", "list"), ("templates", "list"), ("tenants", "list")),
+    *(("workers",), ("keys", "list"), ("tenants", "list")),
+    ("templates", "list", "--tenant", "default"),
 )
 
 
@@ -220,12 +221,14 @@ async def prepare(session: aiohttp.ClientSession) -> None:
     texts = {"email": {"subject": "{{ name }}", "body": "{{ name }}"}}
     schema = {"properties": {"name": {"maxLength": 40}}}
     document = {"default_locale": "en", "locales": {"en": texts}, "schema": schema}
+    document["tenant"] = "default"
     for name in TEMPLATES:
         await taken(session.post(f"/v1/templates/{name}/versions", json=document))
-    suppression = {"channel": "email", "recipient": f"{SUPPRESSED}@example.com"}
+    recipient = f"{SUPPRESSED}@example.com"
+    suppression = {"tenant": "default", "channel": "email", "recipient": recipient}
     await taken(session.post("/v1/suppressions", json=suppression))
     headers = {"Content-Type": "text/csv"}
-    await taken(session.post("/v1/suppressions", data=CSV, headers=headers))
+    await taken(session.post("/v1/suppressions?tenant=default", data=CSV, headers=headers))
     preview = wanted("email", "ok@example.com", content=None, template="order")
     for path in ("preview", ""):
         url = f"/v1/notifications/{path}".rstrip("/")
@@ -239,12 +242,15 @@ async def prepare(session: aiohttp.ClientSession) -> None:
 CSV = f"channel,recipient,note\nemail,{SUPPRESSED}2@example.com,\nemail,{SUPPRESSED},x\nsms\n"
 
 
+IMPORT = ("suppressions", "import", "--tenant", "default", "--yes")
+
+
 def import_suppressions(system: System, path: Path, key: str) -> str:
     """Import a file with a wrong row, and one that is no CSV; returns what the command wrote."""
     said_of = []
     for text in (CSV, f'{CSV}"{SUPPRESSED}'):
         path.write_text(text)
-        said_of.append(said(system, key, "suppressions", "import", str(path)))
+        said_of.append(said(system, key, *IMPORT, str(path)))
     return "".join(said_of)
 
 
@@ -347,7 +353,7 @@ async def refused_requests(session: aiohttp.ClientSession) -> None:
     await refused(session.get(f"/v1/notifications?cursor={quote(STRANGER)}"))
     await refused(session.get(f"/v1/unsubscribe/{STRANGER}"))
     await refused(session.put(f"/v1/pauses/queue/{STRANGER}", json={"note": STRANGER}))
-    for found_by in (f"q=+{PHONE}", f"recipient={PERSON}@example.com", f"metadata.kept={KEPT}"):
+    for found_by in (f"q=%2B{PHONE}", f"recipient={PERSON}@example.com", f"metadata.kept={KEPT}"):
         await taken(session.get(f"/v1/notifications?{found_by}"))
 
 

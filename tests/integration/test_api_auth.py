@@ -606,7 +606,7 @@ async def test_tenants_are_managed_with_a_deployment_key(api: Api) -> None:
     async with api.client.put("/v1/tenants/cafe", json={"note": "x"}, headers=headers) as response:
         assert (response.status, (await response.json())["note"]) == (200, "x")
     names = [tenant["name"] for tenant in (await api.get("/v1/tenants", admin))[1]["items"]]
-    assert names == ["default", "bank", "cafe", "shop"]
+    assert names == ["bank", "cafe", "default", "shop"]
     assert (await api.get("/v1/tenants/cafe", admin))[0] == 200
     await api.key(SHOP)
     statuses = {"cafe": 204, "none": 404, "shop": 409, "default": 400, "No": 400}

@@ -291,6 +291,7 @@ async def test_the_page_shows_the_title_that_the_tenant_gave_the_topic(
         topics={WISH.topic: "News & <more>"},
     )
     auth, _ = memory_auth(tenants=[tenant])
+    await auth.keyring.read()
     app = make_api(MemoryStore(), suppressions=suppressions, auth=auth)
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     async with open_client(app) as client:

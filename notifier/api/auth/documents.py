@@ -162,7 +162,7 @@ class Tenant(msgspec.Struct):
 
 
 class TenantPage(msgspec.Struct):
-    """Tenants by name; the default one is the first. `next_cursor` is null on the last page."""
+    """Tenants by name, with the default one. `next_cursor` is null on the last page."""
 
     items: Sequence[Tenant]
     next_cursor: str | None = None

@@ -11,9 +11,7 @@ import msgspec
 from notifier import __version__
 from notifier.api.auth.access import Access
 from notifier.api.auth.sessions import COOKIE
-from notifier.api.http.body import CSV
 from notifier.api.http.json_checks import MAX_DEPTH
-from notifier.api.http.pages import NEXT_CURSOR, is_page
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
 from notifier.api.http.query import (
@@ -156,10 +154,6 @@ _REPLAYED_HEADER: Final[Json] = {
     "description": "`true` if the request stored nothing, because earlier ones had.",
     "schema": {"type": "string", "enum": ["true"]},
 }
-_NEXT_CURSOR_HEADER: Final[Json] = {
-    "description": "In CSV, `next_cursor`, if it is not null.",
-    "schema": {"type": "string"},
-}
 _BEARER: Final = "key"
 _SESSION: Final = "session"
 _SECURITY_SCHEMES: Final[Json] = {
@@ -207,7 +201,8 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
             "version": __version__,
             "description": (
                 f"Submit notifications and follow their delivery. {rules.size_limits_text} Lists "
-                "are answered as CSV to `Accept: text/csv`. Those of queues, providers, workers "
+                "are answered as CSV to `Accept: text/csv`, with the cursor in the header "
+                "Next-Cursor. Those of queues, providers, workers "
                 "and pauses always have one page. Every answer has a Request-Id: that of the "
                 "request, or a new one."
             ),
@@ -404,14 +399,11 @@ def _response(route: Route) -> Json:
             "description": "Plain text.",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         }
-    schema = _reference(route.response)
+    # The CSV of a list is not named: clients that are generated would get a page or a text.
     response: Json = {
         "description": "Success.",
-        "content": {"application/json": {"schema": schema}},
+        "content": {"application/json": {"schema": _reference(route.response)}},
     }
-    if is_page(route.response):
-        response["content"][CSV] = {"schema": {"type": "string"}}
-        response["headers"] = {NEXT_CURSOR: _NEXT_CURSOR_HEADER}
     if route.response is Accepted:
         response["headers"] = {
             "Location": {"description": "The notification's path.", "schema": {"type": "string"}}

@@ -36,11 +36,6 @@ def page_response(
     return RawResponse(200, body, (_CSV_TYPE, _VARY, *headers))
 
 
-def is_page(document: type[msgspec.Struct] | None) -> bool:
-    """Returns whether a document is a page of a list."""
-    return document is not None and "next_cursor" in document.__struct_fields__
-
-
 @cache
 def item_type(page: type[msgspec.Struct]) -> type[msgspec.Struct]:
     """Returns the type of the rows of a page."""
