@@ -277,7 +277,10 @@ class Attempts:
         )
         time_limit = self._time_limit(claimed.queue)
         try:
-            return await time_limit.run(provider.send(envelope)), False
+            outcome = await time_limit.run(provider.send(envelope))
+            # A provider that was cancelled may still know that the message was accepted.
+            task = asyncio.current_task()
+            return outcome, task is not None and task.cancelling() > 0
         except TimeoutError:
             return Ambiguous(code="timeout", detail=f"no answer in {time_limit.seconds:g} s"), False
         except asyncio.CancelledError:

@@ -25,6 +25,8 @@ _ONCE: Final = frozenset(
     }
 )
 """RFC 5322, 3.6, and RFC 2045."""
+_SENDERS: Final = (b"from", b"sender", b"resent-from", b"resent-sender")
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _NOT_SENT: Final = frozenset({b"bcc", b"return-path", b"resent-bcc", b"x-notifier-claim"})
 
 
@@ -38,11 +40,11 @@ class WholeMail(NamedTuple):
     names: frozenset[bytes]
     body: memoryview
     senders: Sequence[str]
-    """The addresses in From."""
+    """The addresses in the fields that name who sends the mail, those in From first."""
 
 
 def check_mail(data: bytes) -> Sequence[str]:
-    """Return the addresses in From of a mail, at least one.
+    """Return the addresses of those who send a mail, at least one.
 
     Raises ValueError, which says what was expected, if this is no mail that can be sent.
     """
@@ -75,7 +77,7 @@ def parse_mail(data: bytes, replaced: Collection[bytes] = ()) -> WholeMail:
         head=b"".join([_with_crlf(field) for _, field in sent]),
         names=frozenset(name for name, _ in sent),
         body=memoryview(data)[size:],
-        senders=_senders(b"".join([field for name, field in fields if name == b"from"])),
+        senders=_senders(fields),
     )
 
 
@@ -99,13 +101,27 @@ def _with_crlf(field: bytes) -> bytes:
     return b"".join([line.rstrip(b"\r\n") + b"\r\n" for line in field.splitlines(keepends=True)])
 
 
-def _senders(field: bytes) -> Sequence[str]:
+def _senders(fields: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:
+    """Return the addresses in From, and in the other fields that readers show as the sender."""
+    return [
+        address
+        for wanted in _SENDERS
+        for name, field in fields
+        if name == wanted
+        for address in _addresses(field)
+    ]
+
+
+def _addresses(field: bytes) -> Sequence[str]:
     """Return the addresses. The newer parser of the standard library fails on odd ones."""
-    value = field.decode("ascii").partition(":")[2].replace("\r", "").replace("\n", "")
+    name, _, value = field.decode("ascii").replace("\r", "").replace("\n", "").partition(":")
     try:
         addresses = [address for _, address in getaddresses([value])]
     except RecursionError:  # comments within comments
         addresses = []
-    if not addresses or not all("@" in address.strip("@") for address in addresses):
-        raise ValueError("the field From with an address such as Shop <shop@example.com>")
+    bare = _QUOTED.sub("", value)
+    # A route or an open comment: other software may read another address there.
+    is_odd = "<@" in bare.replace(" ", "") or bare.count("(") != bare.count(")")
+    if is_odd or not addresses or not all("@" in address.strip("@") for address in addresses):
+        raise ValueError(f"the field {name} with an address such as Shop <shop@example.com>")
     return addresses

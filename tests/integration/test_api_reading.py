@@ -320,6 +320,10 @@ async def test_a_page_as_csv_has_the_same_rows_and_its_cursor_in_a_header(
         ("text/csv;q=0", "application/json"),
         ("text/csv;q=x", "application/json"),
         ("text/html, */*;q=0.8", "application/json"),
+        ("text/csv;q=0.1, */*", "application/json"),
+        ("text/csv;q=0.2, application/*", "application/json"),
+        ("text/csv, */*;q=0.1", "text/csv"),
+        ("application/json;q=0.1, text/csv;q=0.2, */*", "text/csv"),
     ],
 )
 async def test_the_weights_of_accept_decide(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import msgspec
@@ -17,6 +18,7 @@ from notifier.domain.outcome import (
     Accepted,
     Ambiguous,
     Misconfigured,
+    Outcome,
     Refused,
     Throttled,
     Unavailable,
@@ -81,6 +83,30 @@ async def test_copies_that_a_sent_mail_did_not_reach_are_counted(database_url: s
         await worker.accept(item)
         assert await worker.run_until_final(item) is Status.SENT
         assert worker.counted("copies_refused") == 2
+
+
+async def test_what_a_provider_knows_when_it_is_cancelled_is_recorded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_called = asyncio.Event()
+
+    async def send(_: object) -> Outcome:
+        with suppress(asyncio.CancelledError):
+            is_called.set()
+            await asyncio.Event().wait()
+        return Accepted(code="250")
+
+    async with open_worker(database_url) as worker:
+        monkeypatch.setattr(worker.provider, "send", send)
+        item = a_notification()
+        held, row = await worker.claim_one(item)
+        async with asyncio.TaskGroup() as group:
+            attempt = group.create_task(worker.attempts.attempt(row))
+            await is_called.wait()
+            attempt.cancel()
+        assert attempt.cancelled()
+        await held.settled.wait()
+        assert (await worker.view(item)).status is Status.SENT
 
 
 async def test_a_provider_that_stays_unavailable_uses_up_the_tries(database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from notifier.domain.keys import MAX_KEYS, Key, KeyScope, NewKey
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.keys import AuditFilter, Author, KeyRefusal, TenantRefusal
 from tests.builders import a_notification, worker_id
+from tests.live_rows import SESSIONS_THAT_WAIT_FOR_A_LOCK
 
 SHOP = TenantId("shop")
 ADA = Author(actor="cli:ada@desk", request_id="r1")
@@ -258,6 +260,40 @@ async def test_a_tenant_does_not_see_the_audit_of_an_earlier_one_of_its_name(
     await keys.put_tenant(SHOP, note="another", author=ADA)
     assert await targets(keys, AuditFilter(tenant=SHOP)) == ["tenant:shop"]
     assert len(await targets(keys, ALL)) == 5
+
+
+async def test_a_tenant_that_is_being_deleted_is_not_changed_and_gets_no_key(
+    keys: PostgresKeys, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    async with (
+        process_keys(database_url) as others,
+        asyncio.TaskGroup() as group,
+        connection.transaction(),
+    ):
+        await connection.execute(statement("tenant_delete"), SHOP)
+        putting = group.create_task(keys.put_tenant(SHOP, note="", author=ADA))
+        making = group.create_task(others.create(a_new_key(SHOP), a_credential(), ADA))
+        while await connection.fetchval(SESSIONS_THAT_WAIT_FOR_A_LOCK) < 2:
+            await asyncio.sleep(0.01)
+    assert putting.result() is None
+    assert making.result() is KeyRefusal.UNKNOWN_TENANT
+
+
+async def test_a_tenant_is_not_deleted_while_a_key_of_it_is_being_made(
+    keys: PostgresKeys, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await keys.put_tenant(SHOP, note="", author=ADA)
+    async with asyncio.TaskGroup() as group, connection.transaction():
+        await connection.execute("SELECT FROM tenants WHERE name = 'shop' FOR KEY SHARE")
+        await connection.execute(
+            """INSERT INTO keys (id, digest, tenant, mode, scopes, note, created_by)
+                   VALUES ('abcdefghijkl', '\\x00', 'shop', 'live', '{read}', '', 'test')"""
+        )
+        deleting = group.create_task(keys.delete_tenant(SHOP, ADA))
+        while await connection.fetchval(SESSIONS_THAT_WAIT_FOR_A_LOCK) < 1:
+            await asyncio.sleep(0.01)
+    assert deleting.result() is TenantRefusal.HAS_KEYS
 
 
 async def test_a_tenant_with_waiting_notifications_is_not_deleted(

@@ -272,6 +272,41 @@ async def test_a_copy_that_stays_refused_for_now_is_asked_once_more_and_named() 
     assert log.count("452 4.2.2 <full@example.com>") == 2
 
 
+async def test_copies_behind_one_that_stays_refused_get_the_mail() -> None:
+    full = "check_recipient_access inline:{{full@example.com=452 4.2.2 mailbox full}}, "
+    copies = ["bob@example.com", "full@example.com", "eve@example.com", "dan@example.com"]
+    async with (
+        open_postfix(TAKE_EXAMPLE.format(full), "smtpd_recipient_limit = 2") as server,
+        open_provider(server) as provider,
+    ):
+        content = {"subject": "s", "bcc": copies}
+        sent = await provider.send(msgspec.structs.replace(mail(), content=content))
+        takes = re.findall(r"nrcpt=(\d+) \(queue active\)", await logged(server, mails=2))
+    assert isinstance(sent, Accepted)
+    assert (sent.detail, sent.refused_copies) == ("copy refused: full@example.com 452 4.2.2", 1)
+    assert takes == ["2", "2"]
+
+
+async def test_a_send_that_is_cancelled_while_copies_are_left_says_that_the_mail_was_accepted() -> (
+    None
+):
+    content = {"subject": "s", "bcc": ["bob@example.com", "eve@example.com"]}
+    limit, slow = "smtpd_recipient_limit = 2", "smtpd_end_of_data_restrictions = sleep 3"
+    async with (
+        open_postfix(TAKE_EXAMPLE.format(""), limit, slow) as server,
+        open_provider(server) as provider,
+    ):
+        whole = msgspec.structs.replace(mail(), content=content)
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(provider.send(whole))
+            await logged(server, mails=1)
+            await asyncio.sleep(0.5)
+            sending.cancel()
+        sent = sending.result()
+    assert isinstance(sent, Accepted)
+    assert sent.refused_copies == 1
+
+
 async def logged(server: MailServer, *, mails: int) -> str:
     """The log once that many mails are in it."""
     async with asyncio.timeout(30):

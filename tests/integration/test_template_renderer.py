@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -307,3 +309,17 @@ async def test_a_renderer_that_does_not_run_is_no_fault_of_the_template(
         await renderer.render(job(body="x"))
     monkeypatch.undo()
     assert await rendered(renderer, job(body="x")) == {"body": "x"}
+
+
+def test_the_limit_of_memory_holds_below_a_hard_limit_of_the_process() -> None:
+    lines = (
+        "import resource",
+        "from notifier.adapters.templating import child",
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))",
+        "child._limit_memory(1 << 30)",
+        "print(*resource.getrlimit(resource.RLIMIT_AS))",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(1 << 30), str(4 << 30)]

@@ -21,8 +21,9 @@ from notifier.adapters.postgres.templates import open_templates
 from notifier.adapters.templating.renderer import open_renderer
 from notifier.delivery.templates import TemplateCache, TemplateContents, encode_templated
 from notifier.domain.credentials import Credential, Mode
+from notifier.domain.errors import StoreUnavailable
 from notifier.domain.keys import KeyScope
-from notifier.domain.notification import Status
+from notifier.domain.notification import NotificationId, Status
 from notifier.domain.templates import TemplateRef
 from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.ports.templates import NewTemplate, RenderJob, TemplateRenderer
@@ -98,19 +99,26 @@ class Api:
         return error
 
 
+class AwayForTemplates:
+    """A reader for which Postgres is away when the templates of replays are read."""
+
+    async def templates_of(self, _: object) -> Mapping[NotificationId, str | None]:
+        raise StoreUnavailable("away")
+
+
 @asynccontextmanager
-async def open_api(url: str) -> AsyncIterator[Api]:
+async def open_api(url: str, *, reader: Any = None) -> AsyncIterator[Api]:
     settings = ConnectionSettings(url=url)
     async with (
         open_accepting(url) as accepting,
-        open_reader(settings) as reader,
+        open_reader(settings) as postgres_reader,
         open_templates(settings) as templates,
         open_renderer() as renderer,
     ):
         app = make_api(
             MemoryStore(),
             acceptor=accepting.accept,
-            reader=reader,
+            reader=reader or postgres_reader,
             templates=templates,
             renderer=renderer,
         )
@@ -365,6 +373,18 @@ async def test_a_repeat_of_a_text_message_has_the_segments_of_the_first(api: Api
     items = {"notifications": [{**SUBMIT, **sms, "idempotency_key": "k"}]}
     batch = await api.ask("POST", f"{NOTIFICATIONS}/batch", items)
     assert batch.body["results"] == [first.body]
+
+
+async def test_a_batch_that_was_stored_is_answered_while_replays_cannot_be_looked_up(
+    database_url: str,
+) -> None:
+    async with open_api(database_url, reader=AwayForTemplates()) as api:
+        await api.save("order", ORDER)
+        first = await api.submit(key="k")
+        items = {"notifications": [{**SUBMIT, "idempotency_key": "k"}, SUBMIT]}
+        batch = await api.ask("POST", f"{NOTIFICATIONS}/batch", items)
+        assert batch.status == 202
+        assert batch.body["results"][0] == first.body
 
 
 async def test_a_preview_shows_what_would_be_sent_and_stores_nothing(

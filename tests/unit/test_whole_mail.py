@@ -67,6 +67,9 @@ BAD = [
     b"From: nobody\r\n" + BODY,
     b"From: \r\n" + BODY,
     b"From: Group:;\r\n" + BODY,
+    b"From: <@evil@bank.example:shop@example.com>\r\n" + BODY,
+    b"From: shop@example.com(,evil@bank.example\r\n" + BODY,
+    FROM + b"Sender: nobody\r\n" + BODY,
     FROM + b"\r\na\0b",
     FROM + b"\r\na\rb",
     FROM + b"\r\na\r.\r\n",
@@ -93,6 +96,18 @@ def test_a_mail_is_accepted_and_its_text_arrives(data: bytes) -> None:
         assert str(value) in map(str, message.get_all(name, []))
     given = data.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
     assert sent.replace(b"\r\n", b"\n").partition(b"\n\n")[2] == given
+
+
+def test_the_senders_of_a_mail_are_those_that_readers_show() -> None:
+    head = b"Resent-Sender: r@c.example\r\nSender: CEO <ceo@bank.example>\r\n"
+    head += b'Resent-From: a@c.example, b@c.example\r\nFrom: ":(" <shop@example.com>\r\n'
+    assert check_mail(head + BODY) == [
+        "shop@example.com",
+        "ceo@bank.example",
+        "a@c.example",
+        "b@c.example",
+        "r@c.example",
+    ]
 
 
 @pytest.mark.parametrize("data", BAD, ids=lambda data: repr(data[:60]))

@@ -141,6 +141,7 @@ class PostgresKeys:
     ) -> Tenant | None:
         after = {"note": note, "senders": list(senders), "locale": locale, "topics": dict(topics)}
         async with self._connection.acquire() as connection, connection.transaction():
+            await connection.execute(statement("tenant_lock"), tenant)
             row = await connection.fetchrow(
                 statement("tenant_put"),
                 tenant,
@@ -166,6 +167,7 @@ class PostgresKeys:
 
     async def delete_tenant(self, tenant: TenantId, author: Author) -> TenantRefusal | None:
         async with self._connection.acquire() as connection, connection.transaction():
+            await connection.execute(statement("tenant_lock"), tenant)
             row = await connection.fetchrow(statement("tenant_delete"), tenant)
             if row is None:
                 return TenantRefusal.UNKNOWN

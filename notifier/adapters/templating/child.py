@@ -113,8 +113,10 @@ def _limited(limits: Limits, size_at_start: int) -> Iterator[None]:
 
 
 def _limit_memory(size_bytes: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)  # it cannot be raised
+    soft = size_bytes if hard == resource.RLIM_INFINITY else min(size_bytes, hard)
     with contextlib.suppress(ValueError, OSError):  # macOS refuses it
-        resource.setrlimit(resource.RLIMIT_AS, (size_bytes, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _size_bytes() -> int:

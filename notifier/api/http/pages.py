@@ -54,4 +54,6 @@ def _wants_csv(accept: str) -> bool:
             weights[name] = float(given[0]) if given else 1.0
         except ValueError:
             weights[name] = 0.0
-    return weights.get(CSV, 0.0) > weights.get(JSON, 0.0)
+    json_names = (JSON, "application/*", "*/*")
+    json_weight = next((weights[name] for name in json_names if name in weights), 0.0)
+    return weights.get(CSV, 0.0) > json_weight

@@ -48,6 +48,8 @@ from notifier.domain.errors import (
     InvalidNotification,
     NotFound,
     NotifierError,
+    RendererUnavailable,
+    StoreUnavailable,
 )
 from notifier.domain.keys import KeyScope
 from notifier.domain.notification import (
@@ -357,8 +359,11 @@ class NotificationRoutes:
             return [new for new, _ in answered]
         unfilled = {item.new.id: item for item in valid if isinstance(item, Unfilled)}
         until = Deadline(self._deadline_s)
-        async with until.of_store():
-            templates = await self._reader.templates_of(set(replays.values()))
+        try:
+            async with until.of_store():
+                templates = await self._reader.templates_of(set(replays.values()))
+        except StoreUnavailable:  # others of a batch are stored already: it is no failure
+            return [new for new, _ in answered]
         return [
             await self._of_version(new, unfilled[new.id], until, templates.get(replays[new.id]))
             if new.id in replays
@@ -374,7 +379,8 @@ class NotificationRoutes:
             return new
         try:
             return await self._filling.filled_with(unfilled, until, template)
-        except InvalidNotification:  # a version that was saved by hand, or other limits since
+        except (InvalidNotification, RendererUnavailable, StoreUnavailable):
+            # It is stored already: nothing may be answered that makes the caller repeat it.
             return msgspec.structs.replace(new, template=template, segments=None)
 
     async def _batch_response(

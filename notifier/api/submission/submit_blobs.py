@@ -92,7 +92,8 @@ class SubmitBlobs:
             for id_, use in uses.items()
             if (known := self._known.get((tenant, id_))) is not None
             and known.until > now
-            and known.blob.is_mail >= use.is_mail  # another process may have stored it as a mail
+            # Another process may have stored it as a mail since, or with its senders.
+            and (not use.is_mail or (known.blob.is_mail and known.blob.senders))
         }
         if unknown := [id_ for id_ in uses if id_ not in found]:
             kept = await self._store.keep(tenant, unknown)

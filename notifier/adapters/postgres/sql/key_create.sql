@@ -6,7 +6,7 @@
 WITH made AS (
     INSERT INTO keys (id, digest, tenant, mode, scopes, rate_per_s, note, created_by, expires_at)
     SELECT $1, $2::bytea, $3::text, $4, $5::text[], $6::double precision, $7, $8, $9::timestamptz
-    WHERE ($3 IS NULL OR $3 = '' OR EXISTS (SELECT FROM tenants WHERE name = $3))
+    WHERE ($3 IS NULL OR $3 = '' OR EXISTS (SELECT FROM tenants WHERE name = $3 FOR KEY SHARE))
       AND (SELECT count(*) FROM keys WHERE tenant IS NOT DISTINCT FROM $3 AND mode = $4
                                         AND (expires_at IS NULL OR expires_at > now())) < $10
     RETURNING *

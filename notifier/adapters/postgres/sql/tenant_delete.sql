@@ -17,7 +17,9 @@ WITH found AS (
     DELETE FROM tenants WHERE name IN (SELECT name FROM found WHERE NOT has_keys AND NOT busy)
     RETURNING name
 ), expired AS (
-    DELETE FROM keys WHERE tenant IN (SELECT name FROM gone)
+    DELETE FROM keys WHERE tenant IN (SELECT name FROM gone) RETURNING id
+), unused AS (
+    DELETE FROM key_rates WHERE key IN (SELECT id FROM expired)
 ), quiet AS (
     DELETE FROM quiet_hours WHERE tenant IN (SELECT name FROM gone)
 ), resumed AS (

@@ -8,7 +8,7 @@ WITH old AS MATERIALIZED (
     SELECT name FROM deleted_tenants
     -- A day later: a process may accept notifications of a tenant for some seconds after its end.
     WHERE (deleted_at AT TIME ZONE 'UTC')::date + 1 < $1::date
-      AND name NOT IN (SELECT name FROM tenants)
+      AND name NOT IN (SELECT name FROM tenants) AND name <> ''
 ), gone_templates AS (
     DELETE FROM templates WHERE id IN (
         SELECT t.id FROM old JOIN templates t ON t.tenant = old.name LIMIT $2)
@@ -18,6 +18,7 @@ WITH old AS MATERIALIZED (
 )
 DELETE FROM deleted_tenants d USING old
 WHERE d.name = old.name
+  AND NOT EXISTS (SELECT FROM keys WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM templates WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM suppressions WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM blobs WHERE tenant = d.name)

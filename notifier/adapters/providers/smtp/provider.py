@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -41,7 +41,14 @@ from notifier.adapters.providers.smtp.whole_mail import compose_whole, is_whole
 from notifier.adapters.providers.verdict import outcome, printable, unsendable
 from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.errors import ConfigError
-from notifier.domain.outcome import MAX_DETAIL_LENGTH, Accepted, Outcome, Unavailable
+from notifier.domain.outcome import (
+    MAX_DETAIL_LENGTH,
+    Accepted,
+    Deferred,
+    Outcome,
+    Refused,
+    Unavailable,
+)
 from notifier.lifecycle import TimeLimit
 from notifier.ports.provider import Envelope
 
@@ -97,7 +104,10 @@ class SmtpProvider:
         ends_at = asyncio.get_running_loop().time() + self._longest_send_s
         result = await self._send(mail)
         if mail.deferred_copies and isinstance(result, Accepted):
-            await self._send_deferred_copies(mail, ends_at)
+            # Whatever ends this, the mail was accepted: a caller that did not learn it would send
+            # it again. A caller that was cancelled sees that by its task.
+            with suppress(asyncio.CancelledError, Exception):
+                await self._send_deferred_copies(mail, ends_at)
         return _with_missing_copies(result, mail)
 
     async def _send(self, mail: Mail) -> Outcome:
@@ -114,19 +124,25 @@ class SmtpProvider:
         return await self._finish(mail, begun) if isinstance(begun, Session) else begun
 
     async def _send_deferred_copies(self, mail: Mail, ends_at: float) -> None:
-        """Send an accepted mail again for copies that were refused for now, until none is taken.
+        """Send an accepted mail again for copies that were refused for now, until none is left.
 
-        A server may take fewer recipients of one mail (RFC 5321, 4.5.3.1.10). Ends at `ends_at` by
+        The first of them is the recipient of a transaction: if it is refused, the next one is. A
+        server may take fewer recipients of one mail (RFC 5321, 4.5.3.1.10). Ends at `ends_at` by
         the event loop's clock, before the worker takes the whole send for lost.
         """
         try:
             async with asyncio.timeout_at(ends_at):
                 while mail.deferred_copies:
                     again = mail.for_deferred_copies()
-                    if not isinstance(await self._send(again), Accepted):
+                    result = await self._send(again)
+                    if isinstance(result, Accepted):
+                        mail.deferred_copies = again.deferred_copies
+                        mail.refused_copies |= again.refused_copies
+                    elif isinstance(result, Deferred | Refused) and not again.may_be_sent:
+                        del mail.deferred_copies[again.to]
+                        mail.refused_copies[again.to] = result.code
+                    else:
                         return
-                    mail.deferred_copies = again.deferred_copies
-                    mail.refused_copies |= again.refused_copies
         except TimeoutError:
             return
 

@@ -14,7 +14,7 @@ BEGIN
 END
 $$;
 CREATE TRIGGER keep_tenant_name AFTER DELETE ON tenants
-    FOR EACH ROW EXECUTE FUNCTION keep_tenant_name();
+    FOR EACH ROW WHEN (OLD.name <> '') EXECUTE FUNCTION keep_tenant_name();
 
 INSERT INTO deleted_tenants (name, deleted_at)
 SELECT substr(target, length('tenant:') + 1), max(at) FROM audit
