@@ -47,7 +47,9 @@ class End(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._proxy.joined(self)
-        if self._is_client:
+        if self._is_client and not self._proxy.listens:  # it was accepted just before a cut
+            self.reset()
+        elif self._is_client:
             self._proxy.connect(self)
 
     def data_received(self, data: bytes) -> None:
@@ -136,6 +138,11 @@ class TcpProxy:
         self.delay_s = 0.0
         self.swallowed = asyncio.Event()
         self._recordings: list[bytearray] | None = None
+
+    @property
+    def listens(self) -> bool:
+        """Whether it accepts connections."""
+        return self._socket is not None
 
     @property
     def connections(self) -> int:
