@@ -262,6 +262,13 @@ async def test_a_tenant_does_not_see_the_audit_of_an_earlier_one_of_its_name(
     assert len(await targets(keys, ALL)) == 5
 
 
+async def until_waiting(connection: asyncpg.Connection[asyncpg.Record], *, sessions: int) -> None:
+    """Return when so many sessions wait for a lock. A transaction sees them once unless cleared."""
+    while await connection.fetchval(SESSIONS_THAT_WAIT_FOR_A_LOCK) < sessions:
+        await connection.execute("SELECT pg_stat_clear_snapshot()")
+        await asyncio.sleep(0.01)
+
+
 async def test_a_tenant_that_is_being_deleted_is_not_changed_and_gets_no_key(
     keys: PostgresKeys, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
@@ -274,8 +281,7 @@ async def test_a_tenant_that_is_being_deleted_is_not_changed_and_gets_no_key(
         await connection.execute(statement("tenant_delete"), SHOP)
         putting = group.create_task(keys.put_tenant(SHOP, note="", author=ADA))
         making = group.create_task(others.create(a_new_key(SHOP), a_credential(), ADA))
-        while await connection.fetchval(SESSIONS_THAT_WAIT_FOR_A_LOCK) < 2:
-            await asyncio.sleep(0.01)
+        await until_waiting(connection, sessions=2)
     assert putting.result() is None
     assert making.result() is KeyRefusal.UNKNOWN_TENANT
 
@@ -291,8 +297,7 @@ async def test_a_tenant_is_not_deleted_while_a_key_of_it_is_being_made(
                    VALUES ('abcdefghijkl', '\\x00', 'shop', 'live', '{read}', '', 'test')"""
         )
         deleting = group.create_task(keys.delete_tenant(SHOP, ADA))
-        while await connection.fetchval(SESSIONS_THAT_WAIT_FOR_A_LOCK) < 1:
-            await asyncio.sleep(0.01)
+        await until_waiting(connection, sessions=1)
     assert deleting.result() is TenantRefusal.HAS_KEYS
 
 
