@@ -127,24 +127,21 @@ class SmtpProvider:
         """Send an accepted mail again for copies that were refused for now, until none is left.
 
         The first of them is the recipient of a transaction: if it is refused, the next one is. A
-        server may take fewer recipients of one mail (RFC 5321, 4.5.3.1.10). Ends at `ends_at` by
-        the event loop's clock, before the worker takes the whole send for lost.
+        server may take fewer recipients of one mail (RFC 5321, 4.5.3.1.10). Raises TimeoutError at
+        `ends_at` by the event loop's clock, before the worker takes the whole send for lost.
         """
-        try:
-            async with asyncio.timeout_at(ends_at):
-                while mail.deferred_copies:
-                    again = mail.for_deferred_copies()
-                    result = await self._send(again)
-                    if isinstance(result, Accepted):
-                        mail.deferred_copies = again.deferred_copies
-                        mail.refused_copies |= again.refused_copies
-                    elif isinstance(result, Deferred | Refused) and not again.may_be_sent:
-                        del mail.deferred_copies[again.to]
-                        mail.refused_copies[again.to] = result.code
-                    else:
-                        return
-        except TimeoutError:
-            return
+        async with asyncio.timeout_at(ends_at):
+            while mail.deferred_copies:
+                again = mail.for_deferred_copies()
+                result = await self._send(again)
+                if isinstance(result, Accepted):
+                    mail.deferred_copies = again.deferred_copies
+                    mail.refused_copies |= again.refused_copies
+                elif isinstance(result, Deferred | Refused) and not again.may_be_sent:
+                    del mail.deferred_copies[again.to]
+                    mail.refused_copies[again.to] = result.code
+                else:
+                    return
 
     def _limit_of(self, mail: Mail) -> TimeLimit:
         """The limit of the mail up to its final dot: longer for large files."""
