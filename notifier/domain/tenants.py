@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NewType
@@ -41,6 +41,17 @@ class Tenant:
     def name(self) -> str:
         """Its name, as callers write it."""
         return tenant_name(self.id)
+
+
+KnownTenants = Mapping[TenantId, Tenant] | None
+"""The tenants that exist, by their ids; None if the API asks for no keys: nobody knows then."""
+
+
+def unknown_tenants(named: Collection[TenantId], known: KnownTenants) -> Collection[TenantId]:
+    """Return those of the named tenants that do not exist. The default one always does."""
+    if known is None:
+        return ()
+    return {tenant for tenant in named if tenant != DEFAULT_TENANT and tenant not in known}
 
 
 def tenant_id(name: str) -> TenantId:

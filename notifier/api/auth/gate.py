@@ -21,7 +21,7 @@ from notifier.api.http.raw_response import add_headers
 from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
-from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.tenants import DEFAULT_TENANT, unknown_tenants
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from notifier.domain.credentials import KeyId
     from notifier.domain.key_rate import Balance
     from notifier.domain.keys import Key
-    from notifier.domain.tenants import Tenant, TenantId
+    from notifier.domain.tenants import KnownTenants, TenantId
 
 MAX_HOLDERS: Final = 10_000
 NAMED_TENANT_EXPECTED: Final = (
@@ -118,9 +118,7 @@ class Gate:
         if self.auth is not None and key is not None and key.rate_per_s is not None:
             await self._charge(self.auth, scope, key, cost)
 
-    async def tenants(
-        self, principal: Principal, named: Collection[TenantId] = ()
-    ) -> Mapping[TenantId, Tenant] | None:
+    async def tenants(self, principal: Principal, named: Collection[TenantId] = ()) -> KnownTenants:
         """Return the tenants, with that of a principal or those that a deployment key named.
 
         None without keys: nobody knows then. Raises StoreUnavailable.
@@ -151,8 +149,7 @@ class Gate:
             if principal.key is not None:
                 raise InvalidNotification(field, NAMED_TENANT_EXPECTED)
             return DEFAULT_TENANT
-        known = await self.tenants(principal, {named})
-        if known is not None and named != DEFAULT_TENANT and named not in known:
+        if unknown_tenants({named}, await self.tenants(principal, {named})):
             raise InvalidNotification(field, KNOWN_TENANT_EXPECTED)
         return named
 

@@ -20,7 +20,7 @@ import structlog
 from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
 from notifier.domain.errors import StoreError, StoreUnavailable
 from notifier.domain.keys import find_key
-from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.tenants import unknown_tenants
 from notifier.lifecycle import Clock, uptime_s
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Keyring:
 
         Raises StoreUnavailable if Postgres cannot be asked for one that is not known.
         """
-        if any(tenant not in self._tenants for tenant in wanted if tenant != DEFAULT_TENANT):
+        if unknown_tenants(wanted, self._tenants):
             asked_at = self._clock()
             async with self._turn(asked_at):
                 if self._read_at < asked_at:

@@ -85,7 +85,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
         {"type": "string", "pattern": f"^{TENANT_NAME}$"},
     ),
     "mode": (
-        "Only live notifications, or only those of tests. A key sees those of its own mode.",
+        "Only live notifications, or only those of tests. A key sees only those of its mode.",
         _one_of(Mode),
     ),
     "actor": ("Only of this actor, such as key:8Rk2vQ0ZpLx1.", _TEXT),

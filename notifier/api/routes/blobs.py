@@ -75,4 +75,4 @@ async def _senders_of_mail(data: bytes) -> Sequence[str]:
     try:
         return [checked_recipient(AddressKind.EMAIL, sender) for sender in senders]
     except InvalidNotification as error:
-        raise InvalidNotification(WHOLE_BODY, f"in From {error.expected}") from error
+        raise InvalidNotification(WHOLE_BODY, f"in From or Sender {error.expected}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -58,7 +58,7 @@ from notifier.domain.notification import (
     NotificationId,
     Status,
 )
-from notifier.domain.tenants import DEFAULT_TENANT, Tenant, TenantId
+from notifier.domain.tenants import KnownTenants, TenantId, unknown_tenants
 from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply, Suppressed
 from notifier.ports.queries import Filter, Page, Reader
 
@@ -89,8 +89,6 @@ class _Repeated(NamedTuple):
 
 _Valid = NewNotification | BatchRefusal | Unfilled
 """An item whose own fields are checked."""
-Tenants = Mapping[TenantId, Tenant] | None
-"""The tenants by their ids; None if the API asks for no keys."""
 _Item = NewNotification | BatchRefusal | _Repeated
 
 
@@ -142,11 +140,13 @@ class NotificationRoutes:
             new, reply = await self._submit_one(valid, tenants)
         if isinstance(reply, NotifierError):
             raise reply
-        (new,) = await self._as_answered_first([(new, reply)], [valid])
+        is_replay = isinstance(reply, Replayed)
+        if is_replay:
+            (new,) = await self._as_answered_first([(new, reply)], [valid])
         accepted = _accepted(new, reply)
         location = f"{self._address.prefix(request.scope)}{NOTIFICATIONS}/{accepted.id}".encode()
         headers = [(b"location", location)]
-        if isinstance(reply, Replayed):
+        if is_replay:
             headers.append(REPLAYED)
         return json_response(accepted, status=202, headers=headers)
 
@@ -197,27 +197,29 @@ class NotificationRoutes:
 
     async def _validate_for_tenant(
         self, body: bytes, sender: Principal, keys: RequestKeys
-    ) -> tuple[NewNotification | Unfilled, Tenants]:
+    ) -> tuple[NewNotification | Unfilled, KnownTenants]:
         """Validates a single submit by the settings of its tenant; returns the tenants, too."""
         tenants = await self._gate.tenants(sender)
         valid = await self._validate(body, Sender(sender.tenant, sender.mode, tenants), keys)
-        tenant = _new_of(valid).tenant
-        if tenants is None or tenant == DEFAULT_TENANT or tenant in tenants:
+        named = {_new_of(valid).tenant}
+        if not unknown_tenants(named, tenants):
             return valid, tenants
-        tenants = await self._gate.tenants(sender, {tenant})
-        if tenants is None or tenant not in tenants:
+        tenants = await self._gate.tenants(sender, named)
+        if unknown_tenants(named, tenants):
             raise _unknown_tenant()
         valid = await self._validate(body, Sender(sender.tenant, sender.mode, tenants), keys)
         return valid, tenants
 
-    async def _with_kept_blobs(self, new: NewNotification, tenants: Tenants) -> NewNotification:
+    async def _with_kept_blobs(
+        self, new: NewNotification, tenants: KnownTenants
+    ) -> NewNotification:
         """Stores the files of a submit; returns it without their data."""
         faults = await self._blobs.keep([new], tenants)
         if faults:
             raise faults[new.id]
         return msgspec.structs.replace(new, blobs=())
 
-    async def _without_wrong_blobs(self, items: list[_Item], tenants: Tenants) -> list[_Item]:
+    async def _without_wrong_blobs(self, items: list[_Item], tenants: KnownTenants) -> list[_Item]:
         faults = await self._blobs.keep(_valid(items), tenants)
         if not faults:
             return items
@@ -241,7 +243,7 @@ class NotificationRoutes:
         return raws
 
     async def _submit_one(
-        self, valid: NewNotification | Unfilled, tenants: Tenants
+        self, valid: NewNotification | Unfilled, tenants: KnownTenants
     ) -> tuple[NewNotification, Reply | Refusal]:
         if isinstance(valid, Unfilled):
             filled = await self._filled(valid, Deadline(self._deadline_s))
@@ -293,12 +295,12 @@ class NotificationRoutes:
 
     async def _validate_items(
         self, raws: Sequence[bytes], sender: Principal, keys: RequestKeys
-    ) -> tuple[list[_Valid], Tenants]:
+    ) -> tuple[list[_Valid], KnownTenants]:
         """Validates each item by the settings of its tenant; returns the tenants, too."""
         tenants = await self._gate.tenants(sender)
         items = await self._validated_items(raws, sender, keys, tenants)
         unknown = _unknown(items, tenants)
-        if tenants is None or not unknown:
+        if not unknown:
             return items, tenants
         tenants = await self._gate.tenants(sender, unknown)
         if _unknown(items, tenants) != unknown:
@@ -311,7 +313,7 @@ class NotificationRoutes:
         return known, tenants
 
     async def _validated_items(
-        self, raws: Sequence[bytes], sender: Principal, keys: RequestKeys, tenants: Tenants
+        self, raws: Sequence[bytes], sender: Principal, keys: RequestKeys, tenants: KnownTenants
     ) -> list[_Valid]:
         by = Sender(sender.tenant, sender.mode, tenants)
         return [
@@ -428,12 +430,10 @@ def _tenant_of(item: _Valid) -> TenantId | None:
     return None if isinstance(item, BatchRefusal) else _new_of(item).tenant
 
 
-def _unknown(items: Sequence[_Valid], tenants: Tenants) -> set[TenantId]:
+def _unknown(items: Sequence[_Valid], tenants: KnownTenants) -> Collection[TenantId]:
     """Returns the tenants of items that are not among the known ones."""
     named = {tenant for item in items if (tenant := _tenant_of(item)) is not None}
-    if tenants is None:
-        return set()
-    return {tenant for tenant in named if tenant != DEFAULT_TENANT and tenant not in tenants}
+    return unknown_tenants(named, tenants)
 
 
 def _unknown_tenant() -> InvalidNotification:

@@ -28,7 +28,7 @@ from notifier.api.submission.validation import TAG_EXPECTED, is_tag
 from notifier.domain.controls import HOLD_KINDS, Scope, ScopeKind
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NEEDED_TO_HOLD
-from notifier.domain.tenants import DEFAULT_TENANT, TENANT_NAME_EXPECTED, tenant_id
+from notifier.domain.tenants import TENANT_NAME_EXPECTED, tenant_id, unknown_tenants
 from notifier.ports.controls import PauseStore
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.queries import PauseState, StatusReader
@@ -119,11 +119,7 @@ class PauseRoutes:
             tenant_id(scope.name): scope for scope in scopes if scope.kind is ScopeKind.TENANT
         }
         tenants = await self._gate.tenants(principal_of(request.scope), by_tenant)
-        if tenants is None:
-            return frozenset()
-        return frozenset(
-            scope for tenant, scope in by_tenant.items() if tenant not in {DEFAULT_TENANT, *tenants}
-        )
+        return frozenset(by_tenant[tenant] for tenant in unknown_tenants(by_tenant, tenants))
 
 
 def _scope_of(request: Request[Any, Any, Any]) -> Scope:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -28,7 +27,7 @@ from notifier.domain.notification import NewNotification
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressionScope
 from notifier.domain.templates import TEXT_PARTS
-from notifier.domain.tenants import Tenant, TenantId
+from notifier.domain.tenants import KnownTenants
 from notifier.domain.text_segments import encoding_of
 from notifier.ports.controls import QuietHoursStore
 from notifier.ports.suppressions import SuppressionFilter, SuppressionStore
@@ -91,7 +90,7 @@ class PreviewRoutes:
         self,
         new: NewNotification,
         principal: Principal,
-        tenants: Mapping[TenantId, Tenant] | None,
+        tenants: KnownTenants,
     ) -> None:
         """Check what a submit needs to exist: its tenant, and the blobs of its content."""
         if principal.tenant is None:

@@ -18,7 +18,7 @@ from notifier.domain.blobs import BLOB_ID_EXPECTED, BlobId, BlobUse, StoredBlob,
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import NewNotification, NotificationId
 from notifier.domain.senders import Senders
-from notifier.domain.tenants import Tenant, TenantId
+from notifier.domain.tenants import KnownTenants, Tenant, TenantId
 from notifier.ports.blobs import BlobStore
 
 REMEMBER_S: Final = 60.0
@@ -45,7 +45,7 @@ class SubmitBlobs:
     async def keep(
         self,
         items: Sequence[NewNotification],
-        tenants: Mapping[TenantId, Tenant] | None = None,
+        tenants: KnownTenants = None,
     ) -> Mapping[NotificationId, InvalidNotification]:
         """Store the inline files of the items; returns the items with wrong blobs, and why.
 

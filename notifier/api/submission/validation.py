@@ -52,7 +52,7 @@ from notifier.domain.quiet_hours import TIME_ZONE_EXPECTED, is_time_zone
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.senders import ANY_SENDER, Senders
 from notifier.domain.suppressions import TOPIC_EXPECTED, is_topic
-from notifier.domain.tenants import DEFAULT_TENANT, Tenant, TenantId
+from notifier.domain.tenants import DEFAULT_TENANT, KnownTenants, TenantId
 from notifier.domain.text_segments import count_segments
 
 _SUBMIT: Final = BodyDecoder(Submit)
@@ -82,7 +82,7 @@ class Sender(NamedTuple):
 
     tenant: TenantId | None = None
     mode: Mode = Mode.LIVE
-    tenants: Mapping[TenantId, Tenant] | None = None
+    tenants: KnownTenants = None
 
 
 DEPLOYMENT: Final = Sender()
