@@ -56,7 +56,7 @@ def set_tenants(
 
 
 def list_tenants(*, database: OnDatabase = False, url: Url = None, json: AsJson = False) -> None:
-    """Show all tenants; the first is the default one, which always exists."""
+    """Show all tenants, with the default one, which always exists."""
     run_async(_list(url, on_database=database, as_json=json))
 
 

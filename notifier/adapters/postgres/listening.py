@@ -83,7 +83,7 @@ class NotifyListener:
 async def open_listener(
     settings: ConnectionSettings, channel: str, *, name: str
 ) -> AsyncIterator[NotifyListener]:
-    """Yield a listener with a connection of its own, whose task has this name."""
+    """Yield a listener on a separate connection. `name` is that of its task."""
     stop = asyncio.Event()
     async with open_connection(settings) as connection, asyncio.TaskGroup() as group:
         listener = NotifyListener(connection, channel)
