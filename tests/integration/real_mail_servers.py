@@ -99,15 +99,18 @@ begin retry
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """A running server: its port, and its log."""
+    """A running server: its port, and its log, which it creates with the first line."""
 
     port: int
     log: Path
 
+    def read_log(self) -> str:
+        """What it has logged until now."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
     def message_ids(self) -> list[str]:
         """The Message-IDs of the mails that it took, one per mail."""
-        text = self.log.read_text(errors="replace")
-        return re.findall(r"(?:message-id=<| id=)([0-9a-f-]{36})@", text)
+        return re.findall(r"(?:message-id=<| id=)([0-9a-f-]{36})@", self.read_log())
 
 
 @asynccontextmanager

@@ -310,6 +310,6 @@ async def test_a_send_that_is_cancelled_while_copies_are_left_says_that_the_mail
 async def logged(server: MailServer, *, mails: int) -> str:
     """The log once that many mails are in it."""
     async with asyncio.timeout(30):
-        while server.log.read_text(errors="replace").count("(queue active)") < mails:
+        while server.read_log().count("(queue active)") < mails:
             await asyncio.sleep(0.05)
-    return server.log.read_text(errors="replace")
+    return server.read_log()
