@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from notifier.ports.observer import RecoveryObserver
     from notifier.ports.store import LiveRow, RecoveryStore
 
-CHECK_INTERVAL_S: Final = 1.0
+CHECK_INTERVAL_S: Final = 0.25
 ALL_INTERVAL_S: Final = 60.0
 """How often all queues are read although nothing is known to have happened."""
 FLOOR_LAG_S: Final = 10.0
