@@ -13,10 +13,12 @@ from notifier.api.http.public_address import PublicAddress
 from notifier.api.routes.audit import AuditRoutes
 from notifier.api.routes.binding import bind_routes
 from notifier.api.routes.blobs import BlobRoutes
+from notifier.api.routes.control import ControlRoutes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KeyRoutes
 from notifier.api.routes.notifications import NotificationRoutes
+from notifier.api.routes.operations import OperationRoutes
 from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import ProviderRoutes
@@ -38,6 +40,7 @@ from notifier.ports.controls import PauseStore, QuietHoursStore
 from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
+from notifier.ports.operations import NotificationControl, OperationStore
 from notifier.ports.queries import Reader, StatusReader
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
@@ -62,6 +65,8 @@ def create_api(
     auth: KeyAuth | None,
     templates: TemplateStore,
     renderer: TemplateRenderer,
+    control: NotificationControl,
+    operations: OperationStore,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key.
 
@@ -90,6 +95,8 @@ def create_api(
             held=held,
             filling=filling,
         ),
+        ControlRoutes(reader=reader, control=control, rules=rules),
+        OperationRoutes(store=operations, rules=rules, address=address),
         BlobRoutes(blobs=submit_blobs, rules=rules, held=held, gate=gate),
         PreviewRoutes(
             filling=filling,

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Final
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 from typing_extensions import override
 
 from notifier.api.requests import Instant, JsonObject
-from notifier.domain import quiet_hours
+from notifier.domain import operations, quiet_hours
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.blobs import BLOB_ID_PATTERN, BlobId
 from notifier.domain.controls import BreakerState, ScopeKind
@@ -27,6 +28,7 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
+from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.tenants import TenantId, tenant_name
 from notifier.ports.queries import PauseState, ProviderState, QueueState, WorkerState
 
@@ -85,6 +87,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
     detail: str
     instance: str | None = None
     errors: Sequence[FieldError] | None = None
+    current_status: Status | None = None
     reasons: Sequence[str] | None = None
     results: Sequence[BatchRefusal] | None = None
 
@@ -150,9 +153,9 @@ class Result(msgspec.Struct):
     """How a notification ended, and when.
 
     `reason` is null if it was sent. Failed: refused, exhausted, ambiguous, poison or render;
-    expired: ttl; cancelled: collapsed; suppressed: recipient_cap, manual, bounce, complaint,
-    unsubscribe, gone or erased. Later versions may have more. `code` and `detail` are the
-    provider's.
+    expired: ttl; cancelled: request or collapsed; suppressed: recipient_cap, manual, bounce,
+    complaint, unsubscribe, gone or erased. Later versions may have more. `code` and `detail` are
+    the provider's.
     """
 
     reason: str | None
@@ -193,6 +196,9 @@ class Summary(msgspec.Struct, kw_only=True):
         NotificationId | None,
         Meta(description="The newer notification with the same collapse key."),
     ]
+    retried_by: Annotated[
+        UUID | None, Meta(description="The operation that had it sent again after it had ended.")
+    ] = None
     tag: str | None
     topic: str | None
     template: str | None = None
@@ -223,6 +229,7 @@ class Summary(msgspec.Struct, kw_only=True):
             queue=str(view.queue),
             recipient=view.recipient,
             replaced_by=view.replaced_by,
+            retried_by=view.retried_by,
             tag=view.tag,
             topic=view.topic,
             template=view.template,
@@ -274,6 +281,68 @@ class NotificationPage(msgspec.Struct):
     """
 
     items: Sequence[Summary]
+    next_cursor: str | None
+
+
+class Operation(msgspec.Struct, kw_only=True):
+    """What a person does with many notifications, and how far it is.
+
+    `id` is null for a dry run, which is not stored; its `matched` is a minimum unless
+    `matched_is_exact`. `done` were changed; `skipped` had another status when it came to them, or
+    may not be sent again because the recipient is suppressed; `failed` could not be changed.
+    `sample` has a few of the ids.
+    """
+
+    id: UUID | None
+    tenant: str | None
+    mode: Mode
+    kind: OperationKind
+    filter: JsonObject
+    dry_run: bool
+    rate_per_s: float | None
+    note: str
+    actor: str
+    status: OperationStatus
+    matched: int
+    matched_is_exact: bool
+    done: int
+    skipped: int
+    failed: int
+    sample: Sequence[NotificationId]
+    created_at: Instant
+    updated_at: Instant
+    finished_at: Instant | None
+
+    @classmethod
+    def of(cls, operation: operations.Operation) -> Operation:
+        """Builds the document of a stored operation."""
+        return cls(
+            id=operation.id,
+            tenant=None if operation.tenant is None else tenant_name(operation.tenant),
+            mode=operation.mode,
+            kind=operation.kind,
+            filter=msgspec.Raw(msgspec.json.encode(operation.filter)),
+            dry_run=False,
+            rate_per_s=operation.rate_per_s,
+            note=operation.note,
+            actor=operation.actor,
+            status=operation.status,
+            matched=operation.matched,
+            matched_is_exact=True,
+            done=operation.done,
+            skipped=operation.skipped,
+            failed=operation.failed,
+            sample=operation.sample,
+            created_at=operation.created_at,
+            updated_at=operation.updated_at,
+            finished_at=operation.finished_at,
+        )
+
+
+class OperationPage(msgspec.Struct):
+    """Operations, newest first. `next_cursor` is null on the last page."""
+
+    items: Sequence[Operation]
     next_cursor: str | None
 
 

@@ -12,6 +12,7 @@ import structlog
 
 from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
+from notifier.adapters.postgres.operations import open_operations
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.suppressions import open_suppressions
 from notifier.api.app import create_api
@@ -23,6 +24,7 @@ from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.app.process import Process, connection_settings, lookup_rules
+from notifier.control.notification_changes import NotificationChanges
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
 from notifier.delivery.recipient_cap_check import RecipientCapCheck
@@ -84,6 +86,9 @@ async def open_api(
         open_keys(connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)) as keys,
         _key_auth(settings, keys) as auth,
         open_suppressions(connection_settings(settings)) as suppressions,
+        open_operations(
+            connection_settings(settings), keep_keys_s=settings.idempotency.keep_s
+        ) as operations,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -123,6 +128,8 @@ async def open_api(
             auth=auth,
             templates=process.templates,
             renderer=process.renderer,
+            control=NotificationChanges(store=operations, observer=process.metrics),
+            operations=operations,
         )
         try:
             async with open_server(

@@ -68,6 +68,7 @@ from notifier.ports.templates import (
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
 from tests.memory_suppressions import MemorySuppressions
+from tests.unit.fakes_operations import MemoryOperations
 
 SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
 PROBE_AT = SINCE_AT + timedelta(seconds=5)
@@ -508,9 +509,11 @@ def make_api(
     access: AccessStore | None = None,
     auth: KeyAuth | None = None,
     suppressions: MemorySuppressions | None = None,
+    operations: MemoryOperations | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
+    operations = operations or MemoryOperations(store)
     return create_api(
         acceptor=acceptor or store,
         reader=reader or store,
@@ -529,6 +532,8 @@ def make_api(
         auth=auth,
         templates=templates or store.templates,
         renderer=renderer or InlineRenderer(),
+        control=operations,
+        operations=operations,
     )
 
 

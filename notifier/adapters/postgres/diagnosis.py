@@ -14,6 +14,8 @@ from notifier.adapters.postgres import (
     key_rates,
     keys,
     leases,
+    operation_steps,
+    operations,
     rates,
     reader,
     store,
@@ -68,9 +70,14 @@ _CONNECTIONS_OF_EVERY_PROCESS: Final = (
     + controls.CONNECTIONS
     + blobs.CONNECTIONS
     + templates.CONNECTIONS
+    + operation_steps.CONNECTIONS
 )
 _CONNECTIONS_OF_AN_API: Final = (
-    reader.CONNECTIONS + keys.CONNECTIONS + key_rates.CONNECTIONS + suppressions.CONNECTIONS
+    reader.CONNECTIONS
+    + keys.CONNECTIONS
+    + key_rates.CONNECTIONS
+    + suppressions.CONNECTIONS
+    + operations.CONNECTIONS
 )
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,

@@ -111,10 +111,10 @@ async def _search(
         found, last = row["ids"], row["last"]
         if search.is_used:
             wanted = selection.limit + 1 - len(ids)
-            found = await _matching(connection, found, selection, search, wanted)
+            found = await matching(connection, found, selection, search, wanted)
             if len(found) == wanted:  # the other candidates were not looked at
                 last = found[-1]
-        ids += await _seen(connection, found, selection.view, selection.channel)
+        ids += await seen(connection, found, selection.view, selection.channel)
         if len(ids) > selection.limit:
             ids = ids[: selection.limit + 1]
             return Found(ids, ids[-1])
@@ -127,7 +127,7 @@ async def _search(
         candidates = min(GROWTH * candidates, left)
 
 
-async def _matching(
+async def matching(
     connection: Connection[Record],
     ids: Sequence[NotificationId],
     selection: Filter,
@@ -160,7 +160,7 @@ def _of_result(selection: Filter) -> Sequence[Sequence[str] | None]:
     return [list(each) or None for each in (selection.reason, selection.provider, selection.code)]
 
 
-async def _seen(
+async def seen(
     connection: Connection[Record],
     ids: Sequence[NotificationId],
     view: View,

@@ -138,6 +138,7 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
         due_at=row["due_at"],
         expires_at=row["expires_at"],
         replaced_by=row["replaced_by"],
+        retried_by=row["retried_by"],
         tag=row["tag"],
         topic=row["topic"],
         attempts=attempts,

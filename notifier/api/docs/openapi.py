@@ -41,6 +41,7 @@ from notifier.api.templating.documents import LOCALES_SCHEMA
 from notifier.domain.controls import ScopeKind
 from notifier.domain.credentials import KEY_ID, Mode
 from notifier.domain.notification import EndReason
+from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.suppressions import SuppressionReason
 from notifier.domain.templates import TEMPLATE_NAME
 from notifier.domain.tenants import TENANT_NAME
@@ -124,11 +125,19 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
 }
 
 
-_SUPPRESSION_PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
-    "suppression": ("The id of the suppression.", {"type": "string", "format": "uuid"}),
-    "topic": ("Only of one of these topics.", _any_of(_TEXT)),
-    "reason": ("Only for one of these reasons.", _any_of(_one_of(SuppressionReason))),
+_PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
+    "suppressions": {
+        "suppression": ("The id of the suppression.", {"type": "string", "format": "uuid"}),
+        "topic": ("Only of one of these topics.", _any_of(_TEXT)),
+        "reason": ("Only for one of these reasons.", _any_of(_one_of(SuppressionReason))),
+    },
+    "operations": {
+        "operation": ("The id of the operation.", {"type": "string", "format": "uuid"}),
+        "kind": ("Only of one of these kinds.", _any_of(_one_of(OperationKind))),
+        "status": ("Only in one of these.", _any_of(_one_of(OperationStatus))),
+    },
 }
+"""Parameters that mean something else than those of the same name of other groups."""
 _KEY_PARAMETER: Final[Json] = {
     "name": HEADER,
     "in": "header",
@@ -432,7 +441,7 @@ def _reference(struct: type[msgspec.Struct]) -> Json:
 
 def _parameter(name: str, route: Route, rules: ApiRules) -> Json:
     is_in_path = name not in route.query_parameters
-    own = _SUPPRESSION_PARAMETERS if route.tag == "suppressions" else {}
+    own = _PARAMETERS_BY_TAG.get(route.tag, {})
     description, schema = own.get(name) or _described(name, rules)
     parameter: Json = {
         "name": name,

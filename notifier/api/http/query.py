@@ -30,15 +30,17 @@ from notifier.domain.errors import InvalidNotification
 from notifier.domain.lookups import LookupKind, LookupRules
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
+from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressionReason, SuppressionScope
 from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
 from notifier.ports.keys import AuditFilter
-from notifier.ports.queries import Filter
+from notifier.ports.operations import OperationFilter
+from notifier.ports.queries import Filter, View
 from notifier.ports.suppressions import SuppressionFilter
 
 T = TypeVar("T")
-F = TypeVar("F", Filter, AuditFilter, SuppressionFilter)
+F = TypeVar("F", Filter, AuditFilter, SuppressionFilter, OperationFilter)
 PAGING_PARAMETERS: Final = ("cursor", "limit")
 AUDIT_FILTERS: Final = ("actor", "action", "target", "created_from", "created_to")
 DEFAULT_LIMIT: Final = 50
@@ -49,6 +51,9 @@ MAX_TEXT_LENGTH: Final = 100
 _TEXT: Final = re.compile(rf"[ -+\--~]{{1,{MAX_TEXT_LENGTH}}}")
 _MAX_LIMIT_DIGITS: Final = 3
 METADATA: Final = "metadata"
+PARAMETER: Final = "?"
+"""Stands before the name of a parameter where a fault is named."""
+OF_FILTER: Final = "filter."
 _SEPARATORS: Final = re.compile(r"(\\[\\,]|,)")
 _ESCAPED: Final = {r"\,": ",", r"\\": "\\"}
 MAX_SEARCHED_LENGTH: Final = 4096
@@ -60,16 +65,24 @@ ValueParser = Callable[[str], Any]
 
 
 class Query:
-    """Parses a query string with these parameters, each at most once."""
+    """Parses a query string with these parameters, each at most once.
 
-    def __init__(self, parsers: Mapping[str, ValueParser]) -> None:
+    `mark` stands before the name of a parameter where a fault is named.
+    """
+
+    def __init__(self, parsers: Mapping[str, ValueParser], mark: str = PARAMETER) -> None:
         self._parsers = parsers
+        self._mark = mark
 
     def parse(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Returns the values that were given. Raises InvalidNotification with all wrong ones."""
+        return self.values(request.query_params.multi_items())
+
+    def values(self, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        """Returns the values of these texts. Raises InvalidNotification with all wrong ones."""
         values: dict[str, Any] = {}
         faults: list[InvalidNotification] = []
-        for name, text in request.query_params.multi_items():
+        for name, text in given:
             try:
                 values[name] = self._value(name, str(text), values)
             except InvalidNotification as error:
@@ -81,14 +94,15 @@ class Query:
         return values
 
     def _value(self, name: str, text: str, seen: Mapping[str, Any]) -> object:
+        field = f"{self._mark}{name}"
         if name not in self._parsers:
-            raise _unknown(name, self._parsers)
+            raise _unknown(name, field, self._parsers)
         if name in seen:
-            raise InvalidNotification(f"?{name}", "the parameter once; write several values as a,b")
+            raise InvalidNotification(field, "the parameter once; write several values as a,b")
         try:
             return self._parsers[name](text)
         except ValueError as error:
-            raise InvalidNotification(f"?{name}", str(error)) from error
+            raise InvalidNotification(field, str(error)) from error
 
 
 class ListQuery:
@@ -121,6 +135,51 @@ class ListQuery:
             expected = "final statuses, such as failed, beside reason, provider and code"
             raise InvalidNotification("?status", expected)
         return _after(cursor, selection)
+
+
+class OperationFilters:
+    """Reads the filter of an operation, whose names are those of the list's parameters."""
+
+    def __init__(
+        self, filters: Sequence[str], channels: Mapping[str, object], lookups: LookupRules
+    ) -> None:
+        parsers: dict[str, ValueParser] = {**_PARSERS, "channel": partial(_any_of, tuple(channels))}
+        searched = _lookup_parsers(lookups)
+        del searched["q"]
+        self._query = Query({name: parsers[name] for name in filters} | searched, OF_FILTER)
+
+    def read(self, document: Mapping[str, Sequence[str]]) -> Filter:
+        """Returns the filter. Raises InvalidNotification with all fields that are wrong."""
+        values = self._query.values(
+            (name, ",".join(map(self._text_of(name), texts))) for name, texts in document.items()
+        )
+        return Filter(**_with_metadata(values))
+
+    @staticmethod
+    def _text_of(name: str) -> Callable[[str], str]:
+        """Returns how a value of an array is written between commas."""
+        is_searched = name in set(LookupKind) or name.startswith(f"{METADATA}.")
+        return _escaped if is_searched else str
+
+
+class OperationQuery:
+    """Parses the filters of the list of operations, `cursor` and `limit`."""
+
+    def __init__(self) -> None:
+        self._query = Query(
+            {
+                "kind": partial(_any_of, tuple(OperationKind)),
+                "status": partial(_any_of, tuple(OperationStatus)),
+                "cursor": str,
+                "limit": _limit,
+            }
+        )
+
+    def parse(self, request: Request[Any, Any, Any], view: View) -> OperationFilter:
+        """Returns the filter of what a view has. Raises InvalidNotification."""
+        values = self._query.parse(request)
+        cursor = values.pop("cursor", None)
+        return _after(cursor, OperationFilter(view=view, **values))
 
 
 class AuditQuery:
@@ -243,6 +302,10 @@ def _separated(text: str) -> Sequence[str]:
     return values
 
 
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace(",", r"\,")
+
+
 def _searchable_texts(text: str) -> tuple[str, ...]:
     values = tuple(sorted(set(_separated(text))))
     if len(values) > MAX_VALUES or not all(
@@ -266,16 +329,14 @@ def _recipient(text: str) -> str:
     return recipient_identity(text)
 
 
-def _unknown(name: str, known: Mapping[str, object]) -> InvalidNotification:
+def _unknown(name: str, field: str, known: Mapping[str, object]) -> InvalidNotification:
     if name.startswith(f"{METADATA}."):
-        return InvalidNotification(f"?{name}", "a key of the setting lookups.metadata_keys")
+        return InvalidNotification(field, "a key of the setting lookups.metadata_keys")
     if meant := suggested(name, list(known)):
         detail = f"unknown parameter, did you mean {meant}?"
-        return InvalidNotification(f"?{name}", meant, detail=detail)
+        return InvalidNotification(field, meant, detail=detail)
     expected = f"only {', '.join(known)} here"
-    return InvalidNotification(
-        f"?{name}", expected, detail=f"unknown parameter, expected {expected}"
-    )
+    return InvalidNotification(field, expected, detail=f"unknown parameter, expected {expected}")
 
 
 def _after(cursor: str | None, selection: F) -> F:

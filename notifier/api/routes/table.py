@@ -25,7 +25,14 @@ from notifier.api.docs.problem_page import PROBLEMS_PATH
 from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceRoutes
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.query import AUDIT_FILTERS, PAGING_PARAMETERS
-from notifier.api.requests import Batch, PauseRequest, QuietHoursRequest, Submit
+from notifier.api.requests import (
+    Batch,
+    NoteRequest,
+    OperationRequest,
+    PauseRequest,
+    QuietHoursRequest,
+    Submit,
+)
 from notifier.api.responses import (
     Accepted,
     BatchResponse,
@@ -35,6 +42,8 @@ from notifier.api.responses import (
     Health,
     Notification,
     NotificationPage,
+    Operation,
+    OperationPage,
     Pause,
     PausePage,
     ProviderPage,
@@ -44,6 +53,7 @@ from notifier.api.responses import (
 )
 from notifier.api.routes.audit import AUDIT, AuditRoutes
 from notifier.api.routes.blobs import BLOBS, BlobRoutes
+from notifier.api.routes.control import ControlRoutes
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KEYS, KeyRoutes
@@ -54,6 +64,7 @@ from notifier.api.routes.notifications import (
     NOTIFICATIONS,
     NotificationRoutes,
 )
+from notifier.api.routes.operations import OPERATION_FILTERS, OPERATIONS, OperationRoutes
 from notifier.api.routes.pauses import PAUSES, PauseRoutes
 from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import ProviderRoutes
@@ -198,6 +209,112 @@ ROUTES: Final = (
         response=NotificationPage,
         parameters=(*NOTIFICATION_FILTERS, *LOOKUP_FILTERS, *PAGING_PARAMETERS),
         problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="cancelNotification",
+        access=tenant(OPERATE, SUBMIT),
+        tag="notifications",
+        method="post",
+        path=f"{NOTIFICATIONS}/{{id:str}}/cancel",
+        handler=ControlRoutes.cancel,
+        is_repeatable=True,
+        summary=(
+            "Cancel a notification that waits. Once this is answered it is not sent. One that is "
+            "cancelled already is answered alike; what is being sent or has ended: 409."
+        ),
+        body=NoteRequest,
+        is_body_optional=True,
+        example={"note": "wrong price"},
+        response=Notification,
+        parameters=("id",),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.WRONG_STATUS),
+    ),
+    Route(
+        id="retryNotification",
+        access=tenant(OPERATE),
+        tag="notifications",
+        method="post",
+        path=f"{NOTIFICATIONS}/{{id:str}}/retry",
+        handler=ControlRoutes.retry,
+        is_repeatable=True,
+        summary=(
+            "Send a notification again that failed, expired, was cancelled or suppressed: it waits "
+            "again, with all its tries. What was sent is submitted anew."
+        ),
+        body=NoteRequest,
+        is_body_optional=True,
+        example={"note": "the relay was down"},
+        response=Notification,
+        parameters=("id",),
+        problems=(
+            *_BODY_PROBLEMS,
+            ProblemType.NOT_FOUND,
+            ProblemType.WRONG_STATUS,
+            ProblemType.RECIPIENT_SUPPRESSED,
+        ),
+    ),
+    Route(
+        id="createOperation",
+        access=tenant(OPERATE),
+        tag="operations",
+        method="post",
+        path=OPERATIONS,
+        handler=OperationRoutes.create,
+        summary=(
+            "Cancel many notifications, or have them sent again: an operation that any process "
+            "carries out step by step. With `dry_run` it is answered with 200 and what it would "
+            "find, and nothing is stored."
+        ),
+        status=202,
+        other_status=200,
+        body=OperationRequest,
+        example={"kind": "cancel", "filter": {"tag": "summer-sale"}, "note": "wrong price"},
+        response=Operation,
+        takes_key=True,
+        problems=(*_BODY_PROBLEMS, ProblemType.IN_USE, ProblemType.KEY_REUSED),
+    ),
+    Route(
+        id="listOperations",
+        access=tenant(READ),
+        tag="operations",
+        method="get",
+        path=OPERATIONS,
+        handler=OperationRoutes.read_page,
+        summary="Operations, newest first.",
+        response=OperationPage,
+        parameters=(*OPERATION_FILTERS, *PAGING_PARAMETERS),
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="getOperation",
+        access=tenant(READ),
+        tag="operations",
+        method="get",
+        path=f"{OPERATIONS}/{{operation:str}}",
+        handler=OperationRoutes.read,
+        summary="One operation, and how far it is.",
+        response=Operation,
+        parameters=("operation",),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="stopOperation",
+        access=tenant(OPERATE),
+        tag="operations",
+        method="post",
+        path=f"{OPERATIONS}/{{operation:str}}/stop",
+        handler=OperationRoutes.stop,
+        is_repeatable=True,
+        summary=(
+            "Stop an operation that runs: once this is answered it changes nothing more. One that "
+            "has ended stays as it is."
+        ),
+        body=NoteRequest,
+        is_body_optional=True,
+        example={"note": "wrong tag"},
+        response=Operation,
+        parameters=("operation",),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
         id="listFailures",
