@@ -48,12 +48,25 @@ ADA: Final = Author(actor="cli:ada@desk")
 SUBMIT, READ, OPERATE, ADMIN = KeyScope
 KEYED: Final = [route for route in ROUTES if route.access.kind is AccessKind.KEY]
 OF_ONE: Final = [
-    route for route in KEYED if route.id in {"getNotification", "revokeKey", "deleteSuppression"}
+    route
+    for route in KEYED
+    if route.id
+    in {
+        "getNotification",
+        "cancelNotification",
+        "retryNotification",
+        "getOperation",
+        "stopOperation",
+        "revokeKey",
+        "deleteSuppression",
+    }
 ]
+(CANCEL,) = (route for route in ROUTES if route.id == "cancelNotification")
 SUBMITS: Final = {"submit", "submitBatch"}
 ALL: Final = tuple(KeyScope)
 NOTIFICATIONS: Final = "/v1/notifications"
 SUPPRESSIONS: Final = "/v1/suppressions"
+OPERATIONS: Final = "/v1/operations"
 TEMPLATES: Final = "/v1/templates"
 
 
@@ -115,6 +128,12 @@ class Api:
         async with self.client.post(NOTIFICATIONS, json=body, headers=bearer(key)) as response:
             return response.status, await response.json()
 
+    async def operate(self, key: Credential) -> str:
+        body = {"kind": "cancel", "filter": {"status": "queued"}, "note": "wrong price"}
+        async with self.client.post(OPERATIONS, json=body, headers=bearer(key)) as response:
+            id_: str = (await response.json())["id"]
+            return id_
+
     async def suppress(self, key: Credential) -> str:
         body = {"channel": "email", "recipient": "ada@example.com"}
         async with self.client.post(SUPPRESSIONS, json=body, headers=bearer(key)) as response:
@@ -126,6 +145,7 @@ UNKNOWN: Final = {
     "id": "0192f0c1-0000-7000-8000-000000000000",
     "key": "000000000000",
     "suppression": "0192f0c1-0000-7000-8000-000000000000",
+    "operation": "0192f0c1-0000-7000-8000-000000000000",
     "token": "unknown",
     "kind": "channel",
     "name": "email",
@@ -242,7 +262,14 @@ async def test_an_id_of_another_tenant_or_mode_is_answered_as_an_unknown_one(
 ) -> None:
     owner = await api.key(SHOP)
     _, accepted = await api.submit(owner)
-    place = {"id": accepted["id"], "key": owner.id, "suppression": await api.suppress(owner)}
+    place = {
+        "id": accepted["id"],
+        "key": owner.id,
+        "suppression": await api.suppress(owner),
+        "operation": await api.operate(owner),
+    }
+    if route.id == "retryNotification":
+        assert await api.status(CANCEL, owner, id=accepted["id"]) == (200, "")
     tested, deployment = await api.key(SHOP, mode=Mode.TEST), await api.key(mode=Mode.TEST)
     named = {"of": "shop"} if "tenant" in route.query_parameters else {}
     for stranger, of in ((await api.key(BANK), {}), (tested, {}), (deployment, named)):

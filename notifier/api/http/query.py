@@ -34,6 +34,7 @@ from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressionReason, SuppressionScope
 from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
+from notifier.domain.value_lists import escaped, separated
 from notifier.ports.keys import AuditFilter
 from notifier.ports.operations import OperationFilter
 from notifier.ports.queries import Filter, View
@@ -54,8 +55,6 @@ METADATA: Final = "metadata"
 PARAMETER: Final = "?"
 """Stands before the name of a parameter where a fault is named."""
 OF_FILTER: Final = "filter."
-_SEPARATORS: Final = re.compile(r"(\\[\\,]|,)")
-_ESCAPED: Final = {r"\,": ",", r"\\": "\\"}
 MAX_SEARCHED_LENGTH: Final = 4096
 _SEARCHABLE_EXPECTED: Final = f"1 to {MAX_SEARCHED_LENGTH:,} printable characters"
 _MIN_INSTANT: Final = datetime.fromtimestamp(0, UTC)
@@ -159,7 +158,7 @@ class OperationFilters:
     def _text_of(name: str) -> Callable[[str], str]:
         """Returns how a value of an array is written between commas."""
         is_searched = name in set(LookupKind) or name.startswith(f"{METADATA}.")
-        return _escaped if is_searched else str
+        return escaped if is_searched else str
 
 
 class OperationQuery:
@@ -291,23 +290,8 @@ def _id_or_text(lookups: LookupRules, text: str) -> UUID | str:
     return text
 
 
-def _separated(text: str) -> Sequence[str]:
-    r"""Returns the values between commas. `\,` is a comma of a value, and `\\` a backslash."""
-    values = [""]
-    for piece in _SEPARATORS.split(text):
-        if piece == ",":
-            values.append("")
-        else:
-            values[-1] += _ESCAPED.get(piece, piece)
-    return values
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace(",", r"\,")
-
-
 def _searchable_texts(text: str) -> tuple[str, ...]:
-    values = tuple(sorted(set(_separated(text))))
+    values = tuple(sorted(set(separated(text))))
     if len(values) > MAX_VALUES or not all(
         0 < len(value) <= MAX_SEARCHED_LENGTH and value.isprintable() for value in values
     ):
