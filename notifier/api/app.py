@@ -36,7 +36,7 @@ from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.templating.filling import TemplateFilling
 from notifier.ports.acceptor import Acceptor
 from notifier.ports.blobs import BlobStore
-from notifier.ports.controls import PauseStore, QuietHoursStore
+from notifier.ports.controls import PauseStore, ProbeStore, QuietHoursStore
 from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
@@ -53,6 +53,7 @@ def create_api(
     status: StatusReader,
     pauses: PauseStore,
     quiet_hours: QuietHoursStore,
+    probes: ProbeStore,
     features: FeatureCheck,
     blobs: BlobStore,
     suppressions: SuppressionPort,
@@ -109,7 +110,7 @@ def create_api(
         TemplateRoutes(store=templates, renderer=renderer, rules=rules, gate=gate),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
-        ProviderRoutes(status=status, rules=rules),
+        ProviderRoutes(status=status, probes=probes, rules=rules),
         WorkerRoutes(reader=reader, rules=rules),
         PauseRoutes(status=status, store=pauses, features=features, gate=gate, rules=rules),
         QuietHoursRoutes(store=quiet_hours, features=features, rules=rules),

@@ -116,6 +116,7 @@ async def open_api(
             status=status,
             pauses=process.control_store,
             quiet_hours=process.control_store,
+            probes=process.control_store,
             features=process.membership.features,
             blobs=process.blobs,
             suppressions=suppressions,

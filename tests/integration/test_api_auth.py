@@ -145,6 +145,7 @@ UNKNOWN: Final = {
     "id": "0192f0c1-0000-7000-8000-000000000000",
     "key": "000000000000",
     "suppression": "0192f0c1-0000-7000-8000-000000000000",
+    "provider": "nobody",
     "operation": "0192f0c1-0000-7000-8000-000000000000",
     "token": "unknown",
     "kind": "channel",

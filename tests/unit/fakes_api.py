@@ -220,6 +220,7 @@ class MemoryStore:
         self.blob_questions = 0
         self.template_questions = 0
         self.breaker = BreakerState.OPEN
+        self.probed: list[str] = []
         self.templates = MemoryTemplates()
         self.owners: dict[UUID, KeyOwner] = {}
         self.quiet: dict[TenantId, QuietHours] = {}
@@ -228,6 +229,12 @@ class MemoryStore:
     async def quiet_hours(self) -> Mapping[TenantId, QuietHours]:
         self._raise_error()
         return self.quiet
+
+    async def probe_now(self, provider: str, note: str, author: Author) -> bool:
+        del note, author
+        self._raise_error()
+        self.probed.append(provider)
+        return True
 
     async def put_quiet_hours(self, tenant: TenantId, hours: QuietHours, author: Author) -> bool:
         del author
@@ -520,6 +527,7 @@ def make_api(
         status=status or store,
         pauses=pauses or store,
         quiet_hours=quiet_hours or store,
+        probes=store,
         features=store,
         blobs=store,
         suppressions=suppressions,

@@ -131,6 +131,9 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
         "topic": ("Only of one of these topics.", _any_of(_TEXT)),
         "reason": ("Only for one of these reasons.", _any_of(_one_of(SuppressionReason))),
     },
+    "deployment": {
+        "provider": ("The name of a provider.", {"type": "string"}),
+    },
     "operations": {
         "operation": ("The id of the operation.", {"type": "string", "format": "uuid"}),
         "kind": ("Only of one of these kinds.", _any_of(_one_of(OperationKind))),

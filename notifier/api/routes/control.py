@@ -9,23 +9,19 @@ from litestar import Request
 from litestar.types import ASGIApp
 
 from notifier.api.auth.access import author_of, principal_of, view_of
-from notifier.api.http.body import read_optional_body, small_body_limit
+from notifier.api.http.body import small_body_limit
 from notifier.api.http.deadline import deadline
-from notifier.api.http.decoding import BodyDecoder
+from notifier.api.http.notes import read_note
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import json_response
 from notifier.api.http.uuids import canonical_uuid
-from notifier.api.requests import NoteRequest
 from notifier.api.responses import Notification
 from notifier.api.rules import ApiRules
-from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
-from notifier.domain.errors import InvalidNotification, NotFound
+from notifier.domain.errors import NotFound
 from notifier.domain.notification import NotificationId, NotificationView, Status
 from notifier.ports.operations import NotificationControl, Retried
 from notifier.ports.queries import Reader
-
-_NOTE: Final = BodyDecoder(NoteRequest)
 
 
 class ControlRoutes:
@@ -38,7 +34,7 @@ class ControlRoutes:
         self._limit = small_body_limit(rules)
 
     async def cancel(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        note = await self._note(request)
+        note = await read_note(request, self._limit)
         async with deadline(self._deadline_s):
             before = await self._read(request)
             ended = await self._control.cancel(before, note, author_of(request.scope))
@@ -48,7 +44,7 @@ class ControlRoutes:
         return json_response(Notification.of(after))
 
     async def retry(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        note = await self._note(request)
+        note = await read_note(request, self._limit)
         async with deadline(self._deadline_s):
             before = await self._read(request)
             retried = await self._control.retry(before, note, author_of(request.scope))
@@ -70,12 +66,6 @@ class ControlRoutes:
         if found is None:
             raise NotFound
         return found
-
-    async def _note(self, request: Request[Any, Any, Any]) -> str:
-        note = _NOTE.decode(await read_optional_body(request, self._limit)).note or ""
-        if CONTROL_CHARACTER.search(note):
-            raise InvalidNotification("note", ONE_LINE_EXPECTED)
-        return note
 
 
 _NOT_ENDED: Final = "It has not ended: it waits, or it is being sent."

@@ -12,9 +12,10 @@ from litestar import Request
 from litestar.types import ASGIApp
 
 from notifier.api.auth.access import Principal, author_of, principal_of, seen_by, view_of
-from notifier.api.http.body import BodyLimit, read_json_body, read_optional_body, small_body_limit
+from notifier.api.http.body import BodyLimit, read_json_body, small_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
+from notifier.api.http.notes import checked_note, read_note
 from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
@@ -25,13 +26,11 @@ from notifier.api.http.uuids import canonical_uuid
 from notifier.api.requests import (
     DEFAULT_RETRY_RATE,
     MAX_OPERATION_IDS,
-    NoteRequest,
     OperationRequest,
 )
 from notifier.api.responses import Operation, OperationPage
 from notifier.api.routes.notifications import NOTIFICATION_FILTERS, REPLAYED
 from notifier.api.rules import ApiRules
-from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.api.submission.idempotency import operation_key
 from notifier.domain.errors import IdempotencyKeyReused, InvalidNotification
 from notifier.domain.notification import FINAL, NotificationId, Status
@@ -51,7 +50,6 @@ OPERATION_FILTERS: Final = ("kind", "status")
 MAX_BYTES: Final = 256 * 1024
 _IDS: Final = "ids"
 _REQUEST: Final = BodyDecoder(OperationRequest)
-_NOTE: Final = BodyDecoder(NoteRequest)
 _VALUES_EXPECTED: Final = "a text or an array of texts"
 
 
@@ -117,8 +115,7 @@ class OperationRoutes:
 
     async def stop(self, request: Request[Any, Any, Any]) -> ASGIApp:
         id_ = canonical_uuid(str(request.path_params["operation"]))
-        requested = _NOTE.decode(await read_optional_body(request, self._small_limit))
-        note = _checked(requested.note or "")
+        note = await read_note(request, self._small_limit)
         view, author = view_of(principal_of(request.scope)), author_of(request.scope)
         async with deadline(self._deadline_s):
             found = None if id_ is None else await self._store.stop(id_, view, note, author)
@@ -128,7 +125,7 @@ class OperationRoutes:
 
     def _new(self, requested: OperationRequest, principal: Principal) -> NewOperation:
         """Returns the operation. Raises InvalidNotification for its filter."""
-        note = _checked(requested.note)
+        note = checked_note(requested.note)
         document = _filter_document(requested.filter)
         ids = _ids(document.pop(_IDS, ()))
         if not document and not ids:
@@ -187,12 +184,6 @@ def _with_statuses(kind: OperationKind, selection: Filter) -> Filter:
             f"{OF_FILTER}status", "final statuses beside reason, provider and code"
         )
     return replace(selection, status=statuses)
-
-
-def _checked(note: str) -> str:
-    if CONTROL_CHARACTER.search(note):
-        raise InvalidNotification("note", ONE_LINE_EXPECTED)
-    return note
 
 
 def _dry_run(new: NewOperation, principal: Principal, counted: Counted) -> Operation:

@@ -46,6 +46,7 @@ from notifier.api.responses import (
     OperationPage,
     Pause,
     PausePage,
+    Provider,
     ProviderPage,
     QueuePage,
     QuietHours,
@@ -67,7 +68,7 @@ from notifier.api.routes.notifications import (
 from notifier.api.routes.operations import OPERATION_FILTERS, OPERATIONS, OperationRoutes
 from notifier.api.routes.pauses import PAUSES, PauseRoutes
 from notifier.api.routes.preview import PreviewRoutes
-from notifier.api.routes.providers import ProviderRoutes
+from notifier.api.routes.providers import PROVIDERS, ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QUIET_HOURS, QuietHoursRoutes
 from notifier.api.routes.route import Route
@@ -426,11 +427,30 @@ ROUTES: Final = (
         access=deployment(READ),
         tag="deployment",
         method="get",
-        path="/v1/providers",
+        path=PROVIDERS,
         handler=ProviderRoutes.read_all,
         summary="Every provider: its breaker, and its calls and failures of the last 10 s.",
         response=ProviderPage,
         problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="probeProvider",
+        access=live(deployment(OPERATE)),
+        tag="deployment",
+        method="post",
+        path=f"{PROVIDERS}/{{provider:str}}/probe",
+        handler=ProviderRoutes.probe,
+        is_repeatable=True,
+        summary=(
+            "Probe a provider whose breaker is open at once: the next notification that waits for "
+            "it is sent. Without an open breaker it changes nothing."
+        ),
+        body=NoteRequest,
+        is_body_optional=True,
+        example={"note": "the password is right now"},
+        response=Provider,
+        parameters=("provider",),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
         id="listWorkers",
