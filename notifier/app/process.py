@@ -125,6 +125,7 @@ async def open_process(
     async with AsyncExitStack() as stack:
         process = await _open_parts(stack, settings, kind)
         process.gates.add_listener(process.sending)
+        process.gates.add_hold_listener(process.sending)
         async with asyncio.TaskGroup() as group:
             _start_background(group, process, stop)
             if kind == API:

@@ -482,9 +482,8 @@ ROUTES: Final = (
         path=PAUSE,
         handler=PauseRoutes.put,
         summary=(
-            "Pause a queue, a channel or a provider on every worker within a second, or a tenant "
-            "or tag within three. Its notifications wait. An existing pause gets the new note and "
-            "end."
+            "Pause a queue, a channel, a provider, a tenant or a tag on every worker within a "
+            "second. Its notifications wait. An existing pause gets the new note and end."
         ),
         body=PauseRequest,
         is_body_optional=True,
