@@ -55,6 +55,8 @@ METADATA: Final = "metadata"
 PARAMETER: Final = "?"
 """Stands before the name of a parameter where a fault is named."""
 OF_FILTER: Final = "filter."
+OF_RESULTS: Final = ("reason", "provider", "code")
+"""Filters of how notifications ended: they need final values of `status`."""
 MAX_SEARCHED_LENGTH: Final = 4096
 _SEARCHABLE_EXPECTED: Final = f"1 to {MAX_SEARCHED_LENGTH:,} printable characters"
 _MIN_INSTANT: Final = datetime.fromtimestamp(0, UTC)

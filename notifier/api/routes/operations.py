@@ -49,6 +49,8 @@ OPERATIONS: Final = "/v1/operations"
 OPERATION_FILTERS: Final = ("kind", "status")
 MAX_BYTES: Final = 256 * 1024
 _IDS: Final = "ids"
+BESIDE_IDS: Final = ("status", "tenant", "mode")
+"""The fields of a filter that may stand beside ids."""
 _REQUEST: Final = BodyDecoder(OperationRequest)
 _VALUES_EXPECTED: Final = "a text or an array of texts"
 
@@ -130,8 +132,9 @@ class OperationRoutes:
         ids = _ids(document.pop(_IDS, ()))
         if not document and not ids:
             raise InvalidNotification("filter", "at least one field")
-        if ids and set(document) - {"status", "tenant", "mode"}:
-            raise InvalidNotification(OF_FILTER + _IDS, "no other fields beside it than status")
+        if ids and not set(document).issubset(BESIDE_IDS):
+            expected = f"no other fields beside it than {', '.join(BESIDE_IDS)}"
+            raise InvalidNotification(OF_FILTER + _IDS, expected)
         selection = _with_statuses(requested.kind, self._filters.read(document))
         rate = requested.rate_per_s
         if rate is None and requested.kind is OperationKind.RETRY:
