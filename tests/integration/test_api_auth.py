@@ -48,7 +48,9 @@ ADA: Final = Author(actor="cli:ada@desk")
 SUBMIT, READ, OPERATE, ADMIN = KeyScope
 KEYED: Final = [route for route in ROUTES if route.access.kind is AccessKind.KEY]
 OF_ONE: Final = [
-    route for route in KEYED if route.id in {"getNotification", "revokeKey", "deleteSuppression"}
+    route
+    for route in KEYED
+    if route.id in {"getNotification", "explainNotification", "revokeKey", "deleteSuppression"}
 ]
 SUBMITS: Final = {"submit", "submitBatch"}
 ALL: Final = tuple(KeyScope)
