@@ -33,6 +33,7 @@ _COMMANDS: Final = (
     ("send:send", NOTIFICATIONS, "Submit one notification."),
     ("listing:list_", NOTIFICATIONS, "List notifications by status, channel, reason, ..."),
     ("status:status", NOTIFICATIONS, "Show one notification and its attempts."),
+    ("explain:explain", NOTIFICATIONS, "Show why a notification waits, and for how long."),
     ("queues:queues", NOTIFICATIONS, "Show every queue and what limits it."),
     ("providers:providers", NOTIFICATIONS, "Show every provider and its breaker."),
     ("workers:workers", NOTIFICATIONS, "Show every live process."),
