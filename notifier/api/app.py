@@ -14,6 +14,7 @@ from notifier.api.routes.audit import AuditRoutes
 from notifier.api.routes.binding import bind_routes
 from notifier.api.routes.blobs import BlobRoutes
 from notifier.api.routes.control import ControlRoutes
+from notifier.api.routes.explanation import ExplanationRoutes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KeyRoutes
@@ -41,7 +42,7 @@ from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
 from notifier.ports.operations import NotificationControl, OperationStore
-from notifier.ports.queries import Reader, StatusReader
+from notifier.ports.queries import Explainer, Reader, StatusReader
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
 
@@ -51,6 +52,7 @@ def create_api(
     acceptor: Acceptor,
     reader: Reader,
     status: StatusReader,
+    explainer: Explainer,
     pauses: PauseStore,
     quiet_hours: QuietHoursStore,
     probes: ProbeStore,
@@ -108,6 +110,7 @@ def create_api(
             gate=gate,
         ),
         TemplateRoutes(store=templates, renderer=renderer, rules=rules, gate=gate),
+        ExplanationRoutes(explainer=explainer, rules=rules),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, probes=probes, rules=rules),

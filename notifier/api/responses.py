@@ -19,6 +19,7 @@ from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.blobs import BLOB_ID_PATTERN, BlobId
 from notifier.domain.controls import BreakerState, ScopeKind
 from notifier.domain.credentials import Mode
+from notifier.domain.explanation import facts
 from notifier.domain.notification import (
     AttemptView,
     NotificationId,
@@ -344,6 +345,85 @@ class OperationPage(msgspec.Struct):
 
     items: Sequence[Operation]
     next_cursor: str | None
+
+
+class Blocker(msgspec.Struct):
+    """One thing that holds a notification.
+
+    `kind` is scheduled, retry, quiet_hours, pause, breaker, hang, broker, no_worker, no_channel,
+    connections, rate, consumers or behind; later versions may have more. `name` is what it is of:
+    a pause's kind and name, a provider, a channel, a queue or a tenant. `until_at` is when it ends;
+    of a breaker when the provider is probed next, which may fail; null if that is not known.
+    """
+
+    kind: str
+    name: str | None
+    until_at: Instant | None
+    detail: str | None
+
+    @classmethod
+    def of(cls, blocker: facts.Blocker) -> Blocker:
+        """Builds the document of a blocker."""
+        return cls(
+            kind=blocker.kind,
+            name=blocker.name,
+            until_at=blocker.until_at,
+            detail=blocker.detail,
+        )
+
+
+class Ahead(msgspec.Struct):
+    """How many notifications of its queue stand before it; a minimum unless `is_exact`.
+
+    Counting stops at 10,000. A key of a tenant sees two digits of a number above 100.
+    """
+
+    count: int
+    is_exact: bool
+
+
+class Expected(msgspec.Struct):
+    """When it is expected to be sent, if all goes on as at present.
+
+    `latest_at` is null if nobody can say how late.
+    """
+
+    earliest_at: Instant
+    latest_at: Instant | None
+
+
+class Explanation(msgspec.Struct):
+    """Why a notification waits, as of `as_of_at`.
+
+    The most decisive of the `blockers` comes first; there are none if it is being sent or has ended
+    (GET /v1/notifications/{id} has the result). `expected` is null if that depends on somebody: on
+    a pause without an end, an open breaker, a worker to be started. It is null, too, if it would
+    expire before: at `expires_at`, if it has not been sent by then.
+    """
+
+    id: NotificationId
+    status: Status
+    queue: str
+    as_of_at: Instant
+    expires_at: Instant
+    blockers: Sequence[Blocker]
+    ahead: Ahead
+    expected: Expected | None
+
+    @classmethod
+    def of(cls, explanation: facts.Explanation) -> Explanation:
+        """Builds the document of an explanation."""
+        subject, ahead, expected = explanation.subject, explanation.ahead, explanation.expected
+        return cls(
+            id=subject.id,
+            status=subject.status,
+            queue=str(subject.queue),
+            as_of_at=subject.as_of_at,
+            expires_at=subject.expires_at,
+            blockers=[Blocker.of(blocker) for blocker in explanation.blockers],
+            ahead=Ahead(ahead.count, ahead.is_exact),
+            expected=expected and Expected(expected.earliest_at, expected.latest_at),
+        )
 
 
 class Queue(msgspec.Struct):

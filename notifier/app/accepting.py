@@ -24,6 +24,7 @@ from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.app.process import Process, connection_settings, lookup_rules
+from notifier.app.queue_rules import explained_rules
 from notifier.control.notification_changes import NotificationChanges
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
@@ -39,6 +40,7 @@ from notifier.ports.keys import SecretReader
 from notifier.ports.suppressions import SuppressionPasses
 from notifier.recovery.suppressor import Suppressor
 from notifier.scheduling.deployment_status import DeploymentStatus
+from notifier.scheduling.explainer import DeploymentExplainer
 from notifier.settings import Settings
 
 LOOKUP_START_INTERVAL_S: Final = 60.0
@@ -114,6 +116,13 @@ async def open_api(
             acceptor=accept,
             reader=reader,
             status=status,
+            explainer=DeploymentExplainer(
+                reader=reader,
+                gates=process.gates,
+                cluster=process.membership,
+                broker=process.broker,
+                rules=explained_rules(settings, process.queues),
+            ),
             pauses=process.control_store,
             quiet_hours=process.control_store,
             probes=process.control_store,

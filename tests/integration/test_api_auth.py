@@ -53,6 +53,7 @@ OF_ONE: Final = [
     if route.id
     in {
         "getNotification",
+        "explainNotification",
         "cancelNotification",
         "retryNotification",
         "getOperation",

@@ -13,6 +13,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connections,
 )
+from notifier.adapters.postgres.explaining import count_before, pause_authors, read_subject
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS, find
 from notifier.adapters.postgres.heartbeat import decode_figures
 from notifier.adapters.postgres.lookups import LookupKey
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
+    from notifier.domain.controls import Pause, Scope
+    from notifier.domain.due import DueClass, Position
+    from notifier.domain.explanation.facts import ClassCount, Subject, WaitingRow
     from notifier.domain.notification import NotificationId
     from notifier.ports.queries import Filter, View
 
@@ -45,7 +49,7 @@ _LOCALE: Final = re.compile(rb'\{"template":"[a-z0-9@_-]+","locale":"([A-Za-z0-9
 
 
 class PostgresReader:
-    """Implements ports.queries.Reader over a few connections, used in turn.
+    """Implements ports.queries.Reader and WaitingReader over a few connections, used in turn.
 
     Each method reads one snapshot: status, attempts and pages belong together.
     """
@@ -85,6 +89,29 @@ class PostgresReader:
         views = map(_notification, rows)
         # A hash may be that of another value, and a row may have been erased since.
         return Page(views=[view for view in views if search.matches(view)], next_before=next_before)
+
+    async def subject(
+        self,
+        id: NotificationId,  # noqa: A002 the port's name
+        view: View,
+    ) -> Subject | None:
+        async with self._snapshot() as connection:
+            rows = await _read(connection, [id])
+            if not rows or not _is_seen(rows[0], view):
+                return None
+            return await read_subject(connection, rows[0])
+
+    async def count_before(
+        self, row: WaitingRow, until: Mapping[DueClass, Position]
+    ) -> Mapping[DueClass, ClassCount]:
+        async with next(self._connections).acquire() as connection:
+            return await count_before(connection, row, until)
+
+    async def pause_authors(self, pauses: Collection[Pause]) -> Mapping[Scope, str]:
+        if not pauses:
+            return {}
+        async with next(self._connections).acquire() as connection:
+            return await pause_authors(connection, pauses)
 
     async def workers(self) -> Sequence[WorkerState]:
         rows = await next(self._connections).fetch(statement("workers"))

@@ -163,7 +163,7 @@ class NotificationRoutes:
             return await self._batch_response(items, replies, valid)
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        notification_id = _parse_id(request.path_params["id"])
+        notification_id = parse_id(request.path_params["id"])
         parts = _INCLUDE.parse(request).get("include", ())
         principal = principal_of(request.scope)
         if _CONTENT in parts and KeyScope.OPERATE not in principal.scopes:
@@ -440,7 +440,8 @@ def _unknown_tenant() -> InvalidNotification:
     return InvalidNotification("tenant", KNOWN_TENANT_EXPECTED)
 
 
-def _parse_id(text: str) -> NotificationId:
+def parse_id(text: str) -> NotificationId:
+    """Returns the id in a path. Raises NotFound for what is none."""
     id_ = canonical_uuid(text)
     if id_ is None:
         raise NotFound

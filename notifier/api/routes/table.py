@@ -39,6 +39,7 @@ from notifier.api.responses import (
     Blob,
     DeletedPause,
     DeletedQuietHours,
+    Explanation,
     Health,
     Notification,
     NotificationPage,
@@ -55,6 +56,7 @@ from notifier.api.responses import (
 from notifier.api.routes.audit import AUDIT, AuditRoutes
 from notifier.api.routes.blobs import BLOBS, BlobRoutes
 from notifier.api.routes.control import ControlRoutes
+from notifier.api.routes.explanation import EXPLANATION, ExplanationRoutes
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KEYS, KeyRoutes
@@ -191,6 +193,22 @@ ROUTES: Final = (
         summary="One notification, with all its attempts.",
         response=Notification,
         parameters=("id", "include"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="explainNotification",
+        access=tenant(READ),
+        tag="notifications",
+        method="get",
+        path=EXPLANATION,
+        handler=ExplanationRoutes.read,
+        summary=(
+            "Why a notification waits: everything that holds it, how many stand before it, and "
+            "when it is expected to be sent. Notes, authors and figures of the deployment are for "
+            "deployment keys."
+        ),
+        response=Explanation,
+        parameters=("id",),
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
