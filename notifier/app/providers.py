@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from notifier.adapters.postgres.rates import open_rates
@@ -26,6 +27,7 @@ from notifier.scheduling.rates.bulkheads import Bulkheads, ProviderConnections
 from notifier.scheduling.rates.provider_rate import ProviderRate
 from notifier.scheduling.rates.provider_rates import ProviderRates
 from notifier.settings import Settings, convert_table
+from notifier.settings.tree import ChannelSettings
 
 SAMPLE_RECIPIENTS: Final[Mapping[str, str]] = {
     "email": "ada@example.com",
@@ -38,6 +40,10 @@ UNANSWERED_SHARE: Final = 2 / 3
 time out and are sent again."""
 MIN_UNANSWERED_S: Final = 2.0
 """But not earlier than this: a provider with a shorter `timeout_s` may just be slow."""
+
+KNOWN_AFTER_S: Final = 3.0
+"""After its limit an unanswered provider's breaker opens within this time: the last answers that
+other workers had are known from their heartbeats."""
 
 ReadSettings = Callable[[], Settings]
 """Reads the settings again, as at the start of the process."""
@@ -102,7 +108,9 @@ async def open_bindings(
         Channel(name): ProviderBinding(
             provider=opened[channel.provider],
             ambiguity=AmbiguityRule(
-                on_ambiguous=OnAmbiguous(channel.ambiguous), tries=channel.ambiguous_tries
+                on_ambiguous=OnAmbiguous(channel.ambiguous),
+                tries=channel.ambiguous_tries,
+                after_timeout=_after_timeout(channel, providers[channel.provider]),
             ),
             longest_send_s=providers[channel.provider].longest_send_s or 0.0,
         )
@@ -146,16 +154,30 @@ def breaker_rules(
         else BreakerRule(
             refusals_in_a_row=one_provider.refusals_in_a_row,
             stop_unanswered_s={
-                channel: min(
-                    channel_settings.stop_unanswered_s,
-                    max(UNANSWERED_SHARE * one_provider.timeout_s, MIN_UNANSWERED_S),
-                )
+                channel: _unanswered_limit_s(channel_settings, one_provider)
                 for channel, channel_settings in settings.channels.items()
                 if channel_settings.provider == name
             },
         )
         for name, one_provider in providers.items()
     }
+
+
+def _unanswered_limit_s(channel: ChannelSettings, provider: ProviderSettings) -> float:
+    """After how long without an answer the breaker opens; 0: never."""
+    most_s = max(UNANSWERED_SHARE * provider.timeout_s, MIN_UNANSWERED_S)
+    return min(channel.stop_unanswered_s, most_s)
+
+
+def _after_timeout(channel: ChannelSettings, provider: ProviderSettings) -> timedelta:
+    """How long a notification waits whose call has timed out.
+
+    The calls of a moment time out together. Sent again before the breaker opens, all would time out
+    once more, and fail as ambiguous.
+    """
+    limit_s = _unanswered_limit_s(channel, provider)
+    wait_s = limit_s + KNOWN_AFTER_S - provider.timeout_s if limit_s else 0.0
+    return timedelta(seconds=max(0.0, wait_s))
 
 
 def connection_bulkheads(

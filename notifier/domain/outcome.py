@@ -13,6 +13,8 @@ from typing import ClassVar, Final
 
 import msgspec
 
+TIMEOUT: Final = "timeout"
+"""The code of a call that was not answered within its time."""
 MAX_CODE_LENGTH: Final = 64
 MAX_DETAIL_LENGTH: Final = 300
 MAX_REFERENCE_LENGTH: Final = 300

@@ -11,6 +11,7 @@ import msgspec
 
 from notifier.domain.notification import Status
 from notifier.domain.outcome import (
+    TIMEOUT,
     Accepted,
     Ambiguous,
     Deferred,
@@ -139,10 +140,13 @@ class AmbiguityRule:
     """A channel's rule for notifications that may have been sent.
 
     Under RESEND one is sent again up to `tries` times, and no more often than the policy allows.
+    After a time-out it waits for `after_timeout` at least: by then a provider that has fallen
+    silent is known to be silent, and gets no calls but probes.
     """
 
     on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND
     tries: int = 1
+    after_timeout: timedelta = timedelta(0)
 
 
 def decide(
@@ -167,10 +171,11 @@ def decide(
             return Retry(_unspent_delay(outcome, spent, draw), spends=False)
         case Unavailable(after=after):
             return _retry_or_fail(spent.tries + 1, max_tries, policy, draw, after or timedelta(0))
-        case Ambiguous():
+        case Ambiguous(code=code):
             if ambiguity.on_ambiguous is OnAmbiguous.HOLD or spent.ambiguous >= ambiguity.tries:
                 return Fail("ambiguous")
-            return _retry_or_fail(spent.tries + 1, max_tries, policy, draw, timedelta(0))
+            min_delay = ambiguity.after_timeout if code == TIMEOUT else timedelta(0)
+            return _retry_or_fail(spent.tries + 1, max_tries, policy, draw, min_delay)
         case _:
             assert_never(outcome)
 

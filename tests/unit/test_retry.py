@@ -52,6 +52,7 @@ def decided(
     max_tries: int | None = None,
     on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND,
     ambiguous_tries: int = 1,
+    after_timeout: timedelta = timedelta(0),
     draw: float = 0.5,
 ) -> Decision:
     return decide(
@@ -59,7 +60,9 @@ def decided(
         spent=Spent(tries=tries, deferrals=deferrals, unspent=unspent, ambiguous=ambiguous),
         max_tries=max_tries,
         policy=POLICY,
-        ambiguity=AmbiguityRule(on_ambiguous=on_ambiguous, tries=ambiguous_tries),
+        ambiguity=AmbiguityRule(
+            on_ambiguous=on_ambiguous, tries=ambiguous_tries, after_timeout=after_timeout
+        ),
         draw=draw,
     )
 
@@ -95,6 +98,13 @@ def test_rejected_credentials_spend_no_try() -> None:
     decision = decided(Misconfigured(code="535", is_credentials=True), tries=99)
     assert isinstance(decision, Retry)
     assert not decision.spends
+
+
+def test_after_a_time_out_it_is_sent_again_when_a_silent_provider_is_known_to_be_silent() -> None:
+    span = timedelta(seconds=9)
+    for code, expected in (("timeout", span), ("disconnected", timedelta(seconds=0.75))):
+        decision = decided(Ambiguous(code=code), after_timeout=span)
+        assert decision == Retry(expected, spends=True)
 
 
 def test_unavailable_is_retried_until_no_try_is_left() -> None:
