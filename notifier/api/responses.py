@@ -288,7 +288,7 @@ class NotificationPage(msgspec.Struct):
 class Operation(msgspec.Struct, kw_only=True):
     """What a person does with many notifications, and how far it is.
 
-    `id` is null for a dry run, which is not stored; its `matched` is a minimum unless
+    `id` is null for a dry run, which is not stored. `matched` is a minimum unless
     `matched_is_exact`. `done` were changed; `skipped` had another status when it came to them, or
     may not be sent again because the recipient is suppressed; `failed` could not be changed.
     `sample` has a few of the ids.
@@ -329,7 +329,7 @@ class Operation(msgspec.Struct, kw_only=True):
             actor=operation.actor,
             status=operation.status,
             matched=operation.matched,
-            matched_is_exact=True,
+            matched_is_exact=operation.status is not OperationStatus.RUNNING,
             done=operation.done,
             skipped=operation.skipped,
             failed=operation.failed,

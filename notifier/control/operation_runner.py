@@ -38,6 +38,8 @@ class OperationRunner:
                 count += 1
         except StoreError as error:
             log.warning("operation_step_failed", reason=str(error))
+        except Exception as error:  # noqa: BLE001 no operation may end a process
+            log.warning("operation_step_failed", reason=type(error).__name__)
         return count
 
     def _report(self, step: Step) -> None:
@@ -45,7 +47,8 @@ class OperationRunner:
         operation = step.operation
         if operation.status is not OperationStatus.RUNNING:
             log.info(
-                "operation_finished",
+                "operation_ended",
+                status=operation.status,
                 id=str(operation.id),
                 kind=operation.kind,
                 matched=operation.matched,

@@ -101,9 +101,12 @@ class OperationStore(Protocol):
     """Keeps operations."""
 
     async def create(
-        self, new: NewOperation, view: View, author: Author
+        self, new: NewOperation, author: Author
     ) -> Operation | Replay | OperationRefusal:
-        """Store an operation; it begins within a second."""
+        """Store an operation of the tenant and mode that its selection views.
+
+        It begins within a second.
+        """
         ...
 
     async def count(self, new: NewOperation) -> Counted:

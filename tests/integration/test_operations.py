@@ -13,6 +13,7 @@ import pytest
 
 from notifier.adapters.postgres import operation_steps
 from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.keys import open_keys
 from notifier.adapters.postgres.operation_steps import PostgresOperationSteps, open_operation_steps
 from notifier.adapters.postgres.operations import MAX_RUNNING, PostgresOperations, open_operations
 from notifier.adapters.postgres.reader import PostgresReader, open_reader
@@ -20,6 +21,7 @@ from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.postgres.suppressions import open_suppressions
 from notifier.domain.credentials import Mode
 from notifier.domain.due import DueClass
+from notifier.domain.errors import StoreRejected
 from notifier.domain.lookups import Lookup, LookupKind
 from notifier.domain.notification import EndReason, Status
 from notifier.domain.operations import Operation, OperationKind, OperationStatus
@@ -35,7 +37,8 @@ from notifier.ports.operations import (
 )
 from notifier.ports.queries import ALL_LIVE, Filter, View
 from notifier.ports.store import ClaimRequest, NotClaimed
-from tests.builders import EMAIL_LOW, a_key, a_notification, a_result, worker_id
+from tests.builders import EMAIL_LOW, SMS_HIGH, a_key, a_notification, a_result, worker_id
+from tests.integration.test_store import in_transaction
 from tests.live_rows import claim_all, claim_new, due, end_of, live_row
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
 ADA = Author(actor="key:ada", request_id="r1")
 SALE = "summer-sale"
+BY_SALE = (Lookup(LookupKind.TAG, SALE),)
 WAITING = (Status.QUEUED, Status.RETRYING, Status.SCHEDULED)
 CANCEL, RETRY = OperationKind
 
@@ -87,7 +91,7 @@ class Opened:
             )
 
     async def create(self, kind: OperationKind = CANCEL, **changes: Any) -> Operation:
-        made = await self.operations.create(an_operation(kind, **changes), ALL_LIVE, ADA)
+        made = await self.operations.create(an_operation(kind, **changes), ADA)
         assert isinstance(made, Operation)
         return made
 
@@ -396,11 +400,11 @@ async def test_a_repeat_with_the_key_is_the_same_operation(database_url: str) ->
     async with opened(database_url) as db:
         key = a_key("k1", b"one")
         first = await db.create(key=key)
-        again = await db.operations.create(an_operation(CANCEL, key=key), ALL_LIVE, ADA)
+        again = await db.operations.create(an_operation(CANCEL, key=key), ADA)
         assert isinstance(again, Replay)
         assert again.operation.id == first.id
         other = an_operation(CANCEL, key=a_key("k1", b"two"))
-        assert await db.operations.create(other, ALL_LIVE, ADA) is OperationRefusal.KEY_REUSED
+        assert await db.operations.create(other, ADA) is OperationRefusal.KEY_REUSED
 
 
 async def test_a_key_is_forgotten_after_its_time(database_url: str, connection: Connection) -> None:
@@ -411,11 +415,12 @@ async def test_a_key_is_forgotten_after_its_time(database_url: str, connection: 
 
 
 async def test_a_tenant_has_so_many_operations_at_once(database_url: str) -> None:
+    of_shop = Filter(tag=(SALE,), status=WAITING, view=View(TenantId("shop")))
     async with opened(database_url) as db:
         async with asyncio.TaskGroup() as group:
             making = [
                 group.create_task(
-                    db.operations.create(an_operation(CANCEL), View(TenantId("shop")), ADA)
+                    db.operations.create(an_operation(CANCEL, selection=of_shop), ADA)
                 )
                 for _ in range(MAX_RUNNING + 3)
             ]
@@ -429,8 +434,7 @@ async def test_operations_are_listed_for_those_who_may_see_them(database_url: st
     async with opened(database_url) as db:
         shop = View(TenantId("shop"))
         made = [await db.create() for _ in range(3)]
-        own = await db.operations.create(an_operation(RETRY), shop, ADA)
-        assert isinstance(own, Operation)
+        own = await db.create(RETRY, selection=Filter(status=(Status.FAILED,), view=shop))
         page = await db.operations.operations(OperationFilter(view=shop))
         assert [each.id for each in page.operations] == [own.id]
         first = await db.operations.operations(OperationFilter(limit=2))
@@ -473,13 +477,157 @@ async def test_a_row_that_postgres_rejects_fails_alone(
         assert await db.status(items[4]) is Status.QUEUED
 
 
+@pytest.mark.parametrize("change", ["kind = 'erase'", "version = 2"])
 async def test_an_operation_of_a_later_version_is_left_to_it(
+    database_url: str, connection: Connection, change: str
+) -> None:
+    async with opened(database_url) as db:
+        operation = await db.create()
+        await connection.execute(f"UPDATE operations SET {change}")
+        assert await db.steps.step() is None
+        own = await db.create()
+        page = await db.operations.operations(OperationFilter())
+        is_known = change.startswith("version")
+        expected = [own.id, operation.id] if is_known else [own.id]
+        assert [each.id for each in page.operations] == expected
+
+
+async def test_an_operation_whose_steps_fail_holds_up_no_other_and_fails(
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_steps, "PASS_PAUSE_S", 0.0)
+    monkeypatch.setattr(operation_steps, "MAX_STEPS", 3)
+    async with opened(database_url) as db:
+        items = [tagged("other") for _ in range(3)]
+        await db.store.insert([tagged(), *items])
+        broken = await db.create()
+        await connection.execute("UPDATE operations SET rate_per_s = 1e-300")  # it overflows
+        with pytest.raises(StoreRejected):
+            await db.steps.step()
+        selection = Filter(tag=("other",), status=WAITING)
+        assert (await db.run(await db.create(selection=selection))).done == 3
+        for _ in range(2):
+            await connection.execute("UPDATE operations SET next_at = now()")
+            with pytest.raises(StoreRejected):
+                await db.steps.step()
+        await connection.execute("UPDATE operations SET next_at = now()")
+        step = await db.steps.step()
+        assert step is not None
+        assert (step.operation.id, step.operation.status) == (broken.id, OperationStatus.FAILED)
+        assert await db.steps.step() is None
+
+
+async def test_a_batch_that_was_being_stored_when_it_was_made_is_cancelled(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_steps, "PASS_PAUSE_S", 0.0)
+    async with opened(database_url) as db:
+        late = tagged()
+        async with in_transaction(db.store._connections.accept):
+            await db.store.insert([late])
+            operation = await db.create()
+            for _ in range(3):
+                step = await db.steps.step()
+                assert step is not None
+                assert step.operation.status is OperationStatus.RUNNING
+        assert (await db.run(operation)).done == 1
+        assert await db.status(late) is Status.CANCELLED
+
+
+async def test_what_moves_between_waiting_and_sending_is_cancelled(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_steps, "PASS_PAUSE_S", 0.0)
+    async with (
+        opened(database_url) as db,
+        open_store(ConnectionSettings(url=database_url), worker_id()) as worker,
+    ):
+        items = [a_notification() for _ in range(6)]
+        await worker.insert(items)
+        stop = asyncio.Event()
+
+        async def send() -> None:
+            while not stop.is_set():
+                for row in await claim_all(worker, await due(worker)):
+                    await worker.record(
+                        [
+                            a_result(
+                                row,
+                                Status.RETRYING,
+                                outcome="unavailable",
+                                after=timedelta(0),
+                                spends=False,
+                            )
+                        ]
+                    )
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            for _ in range(5):
+                selection = Filter(channel=("email",), status=WAITING)
+                await db.run(await db.create(selection=selection, shown={"channel": "email"}))
+                assert {await db.status(item) for item in items} == {Status.CANCELLED}
+                items = [a_notification() for _ in range(6)]
+                await worker.insert(items)
+            stop.set()
+
+
+async def test_a_full_queue_holds_up_no_retries_of_others(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_steps, "MAX_DUE_RETRIES", 5)
+    async with opened(database_url) as db:
+        sms = [a_notification(SMS_HIGH, tag=SALE, lookups=BY_SALE) for _ in range(3)]
+        await db.store.insert(sms)
+        mails = [tagged() for _ in range(40)]
+        await db.store.insert(mails)
+        await db.fail(*mails, *sms)
+        await db.create(RETRY, rate_per_s=1000.0)
+        step = await db.steps.step()
+        assert step is not None
+        assert step.retried == 5 + 3
+        assert {await db.status(item) for item in sms} == {Status.QUEUED}
+        assert step.operation.status is OperationStatus.RUNNING
+
+
+async def test_what_is_over_and_not_yet_swept_is_retried(
     database_url: str, connection: Connection
 ) -> None:
     async with opened(database_url) as db:
+        one, many = tagged(), tagged()
+        await db.store.insert([one, many])
+        past = "expires_at = now() - interval '1 second'"
+        await connection.execute(f"UPDATE live SET {past}")
+        await connection.execute(
+            f"UPDATE notifications SET {past}, created_at = created_at - interval '1 hour'"
+        )
+        assert await db.retry(one) is Retried.DONE
+        selection = Filter(tag=(SALE,), status=(Status.EXPIRED,))
+        await db.create(RETRY, selection=selection)
+        step = await db.steps.step()
+        assert step is not None
+        assert step.retried == 1
+
+
+async def test_a_tenant_with_an_operation_that_runs_is_not_deleted(database_url: str) -> None:
+    shop = TenantId("shop")
+    async with opened(database_url) as db, open_keys(ConnectionSettings(url=database_url)) as keys:
+        await keys.put_tenant(shop, note="", author=ADA)
+        selection = Filter(tag=(SALE,), status=WAITING, view=View(shop))
+        operation = await db.create(selection=selection)
+        deletion = await keys.delete_tenant(shop, ADA)
+        await db.operations.stop(operation.id, View(shop), "", ADA)
+        assert deletion != await keys.delete_tenant(shop, ADA)
+
+
+async def test_operations_of_test_keys_do_not_count_for_live_ones(database_url: str) -> None:
+    tests = Filter(tag=(SALE,), status=WAITING, view=View(mode=Mode.TEST))
+    async with opened(database_url) as db:
+        for _ in range(MAX_RUNNING):
+            await db.create(selection=tests)
+        refused = await db.operations.create(an_operation(CANCEL, selection=tests), ADA)
+        assert refused is OperationRefusal.TOO_MANY
         await db.create()
-        await connection.execute("UPDATE operations SET kind = 'erase'")
-        assert await db.steps.step() is None
 
 
 async def test_two_processes_share_operations_and_never_one(

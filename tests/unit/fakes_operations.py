@@ -70,8 +70,9 @@ class MemoryOperations:
         self._store.views[notification.id] = replace(notification, status=status)
 
     async def create(
-        self, new: NewOperation, view: View, author: Author
+        self, new: NewOperation, author: Author
     ) -> Operation | Replay | OperationRefusal:
+        view = new.selection.view
         self.asked.append(new)
         if new.key is not None and new.key.digest in self._keys:
             key, operation = self._keys[new.key.digest]

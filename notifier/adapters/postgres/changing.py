@@ -102,15 +102,23 @@ async def retry(
     return [row["id"] for row in rows]
 
 
+async def expire(connection: Connection[Record], ids: Sequence[NotificationId]) -> None:
+    """End those of these notifications as expired whose time is over, before the sweeper does."""
+    await connection.fetch(statement("sweep"), ids)
+
+
 async def read_ended(
     connection: Connection[Record],
     ids: Sequence[NotificationId],
     *,
     ended_by: datetime | None = None,
 ) -> Sequence[Ended]:
-    """Return those of these notifications that had ended by then, other than by being sent."""
+    """Return those of these notifications that had ended by then, other than by being sent.
+
+    The newest come first.
+    """
     rows = await connection.fetch(statement("retry_candidates"), ids, min(ids), max(ids), ended_by)
-    return [_ended(row) for row in rows]
+    return sorted(map(_ended, rows), key=_by_id, reverse=True)
 
 
 async def without_suppressed(
@@ -125,6 +133,10 @@ async def without_suppressed(
         for each in ended
         if suppression_of(found.get(each.recipient, ()), each.channel, each.topic) is None
     ]
+
+
+def _by_id(ended: Ended) -> NotificationId:
+    return ended.id
 
 
 def _ended(row: Record) -> Ended:

@@ -15,7 +15,7 @@ from notifier.adapters.postgres.audit import add_action
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
-    open_connection,
+    open_connections,
 )
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
 from notifier.adapters.postgres.lookups import LookupKey
@@ -42,20 +42,30 @@ if TYPE_CHECKING:
     from notifier.ports.queries import View
     from notifier.ports.store import ExpiredRow
 
-CONNECTIONS: Final = 1
-"""How many connections `open_operations` opens."""
+CONNECTIONS: Final = 2
+"""How many connections `open_operations` opens at most: one changes, one only reads."""
+SELECTION_VERSION: Final = 1
+"""To be raised with what a selection may have: processes of before would select more without it."""
+MAX_CANDIDATES: Final = 2000
+"""Operations that are read for a page, whatever of them matches."""
 MAX_RUNNING: Final = 5
 """Operations of one tenant, and of the deployment."""
 MAX_COUNTED: Final = 2000
 MAX_SAMPLE: Final = 10
 _NEWEST: Final = UUID(int=2**128 - 1)
+# A later version may have others.
+_KINDS: Final = list(OperationKind)
+_STATUSES: Final = list(OperationStatus)
 
 
 class PostgresOperations:
     """Implements ports.operations.NotificationControl and OperationStore."""
 
-    def __init__(self, connection: PostgresConnection, *, keep_keys_s: float) -> None:
+    def __init__(
+        self, connection: PostgresConnection, reading: PostgresConnection, *, keep_keys_s: float
+    ) -> None:
         self._connection = connection
+        self._reading = reading
         self._keep_keys_s = keep_keys_s
         self._key = LookupKey()
 
@@ -71,9 +81,11 @@ class PostgresOperations:
 
     async def retry(self, notification: NotificationView, note: str, author: Author) -> Retried:
         async with self._connection.acquire() as connection, connection.transaction():
+            await changing.expire(connection, [notification.id])
             ended = await changing.read_ended(connection, [notification.id])
-            allowed = await changing.without_suppressed(connection, self._key, ended)
-            if ended and not allowed:
+            if not ended:
+                return Retried.WRONG_STATUS
+            if not await changing.without_suppressed(connection, self._key, ended):
                 return Retried.SUPPRESSED
             if not await changing.retry(connection, [notification.id]):
                 return Retried.WRONG_STATUS
@@ -81,8 +93,9 @@ class PostgresOperations:
         return Retried.DONE
 
     async def create(
-        self, new: NewOperation, view: View, author: Author
+        self, new: NewOperation, author: Author
     ) -> Operation | Replay | OperationRefusal:
+        view = new.selection.view
         async with self._connection.acquire() as connection, connection.transaction():
             # One at a time of a tenant: the next one then sees its key, and that it runs.
             await connection.execute(statement("operation_lock"), view.tenant, view.mode)
@@ -96,6 +109,7 @@ class PostgresOperations:
                 new.kind,
                 msgspec.json.encode(new.shown).decode(),
                 msgspec.json.encode(new.selection).decode(),
+                SELECTION_VERSION,
                 sorted(new.ids, reverse=True),
                 new.rate_per_s,
                 new.note,
@@ -125,7 +139,7 @@ class PostgresOperations:
     async def count(self, new: NewOperation) -> Counted:
         selection = replace(new.selection, limit=MAX_COUNTED)
         async with (
-            self._connection.acquire() as connection,
+            self._reading.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             page = await changing.find_page(
@@ -138,25 +152,29 @@ class PostgresOperations:
         id: UUID,  # noqa: A002 the port's name
         view: View,
     ) -> Operation | None:
-        rows = await self._connection.fetch(
-            statement("operations_list"), view.tenant, view.mode, id, None, None, _NEWEST, 1
+        rows = await self._reading.fetch(
+            statement("operation_read"), id, view.tenant, view.mode, _KINDS, _STATUSES
         )
         return operation_of(rows[0]) if rows else None
 
     async def operations(self, selection: OperationFilter) -> OperationPage:
         before, limit = selection.before, selection.limit
-        rows = await self._connection.fetch(
+        rows = await self._reading.fetch(
             statement("operations_list"),
             selection.view.tenant,
             selection.view.mode,
-            None,
-            list(selection.kind) or None,
-            list(selection.status) or None,
-            _NEWEST if before is None else UUID(int=before.int - 1),
+            list(selection.kind) or _KINDS,
+            list(selection.status) or _STATUSES,
+            _NEWEST if before is None else UUID(int=max(0, before.int - 1)),
             limit + 1,
+            MAX_CANDIDATES,
         )
-        page = list(map(operation_of, rows[:limit]))
-        return OperationPage(operations=page, next_before=page[-1].id if rows[limit:] else None)
+        found = [operation_of(row) for row in rows if row["id"] is not None]
+        page = found[:limit]
+        if len(found) > limit:
+            return OperationPage(operations=page, next_before=page[-1].id)
+        is_last = rows[0]["candidates"] < MAX_CANDIDATES
+        return OperationPage(operations=page, next_before=None if is_last else rows[0]["last"])
 
     async def stop(
         self,
@@ -226,6 +244,6 @@ def _of_operation(verb: str, operation: Operation, note: str, author: Author) ->
 async def open_operations(
     settings: ConnectionSettings, *, keep_keys_s: float
 ) -> AsyncIterator[PostgresOperations]:
-    """Operations on a connection of their own."""
-    async with open_connection(settings, SEARCH_SETTINGS) as connection:
-        yield PostgresOperations(connection, keep_keys_s=keep_keys_s)
+    """Operations on connections of their own."""
+    async with open_connections(settings, [SEARCH_SETTINGS] * CONNECTIONS) as connections:
+        yield PostgresOperations(*connections, keep_keys_s=keep_keys_s)

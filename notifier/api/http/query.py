@@ -55,6 +55,7 @@ METADATA: Final = "metadata"
 PARAMETER: Final = "?"
 """Stands before the name of a parameter where a fault is named."""
 OF_FILTER: Final = "filter."
+_IN_URL: Final = " (write + as %2B)"
 OF_RESULTS: Final = ("reason", "provider", "code")
 """Filters of how notifications ended: they need final values of `status`."""
 MAX_SEARCHED_LENGTH: Final = 4096
@@ -103,7 +104,10 @@ class Query:
         try:
             return self._parsers[name](text)
         except ValueError as error:
-            raise InvalidNotification(field, str(error)) from error
+            expected = str(error)
+            if self._mark != PARAMETER:
+                expected = expected.removesuffix(_IN_URL)
+            raise InvalidNotification(field, expected) from error
 
 
 class ListQuery:
@@ -147,7 +151,8 @@ class OperationFilters:
         parsers: dict[str, ValueParser] = {**_PARSERS, "channel": partial(_any_of, tuple(channels))}
         searched = _lookup_parsers(lookups)
         del searched["q"]
-        self._query = Query({name: parsers[name] for name in filters} | searched, OF_FILTER)
+        named = {name: parsers[name] for name in filters}
+        self._query = Query(named | searched | {"ids": str}, OF_FILTER)
 
     def read(self, document: Mapping[str, Sequence[str]]) -> Filter:
         """Returns the filter. Raises InvalidNotification with all fields that are wrong."""
@@ -311,7 +316,7 @@ def _recipient(text: str) -> str:
         with suppress(ValueError):
             text = NamedAddress.parse(text).address
     if " " in text:  # no recipient has one, but + in a query means it
-        raise ValueError("recipients without blanks, as they were submitted (write + as %2B)")
+        raise ValueError(f"recipients without blanks, as they were submitted{_IN_URL}")
     return recipient_identity(text)
 
 
@@ -376,7 +381,7 @@ def _instant(text: str) -> float:
     try:
         at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
     except msgspec.ValidationError as error:
-        raise ValueError(f"{INSTANT_EXPECTED} (write + as %2B)") from error
+        raise ValueError(f"{INSTANT_EXPECTED}{_IN_URL}") from error
     # The database cannot hold every instant, and no notification is as old or as young as these.
     return min(max(at, _MIN_INSTANT), _MAX_INSTANT).timestamp()
 

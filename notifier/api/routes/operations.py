@@ -33,7 +33,7 @@ from notifier.api.routes.notifications import NOTIFICATION_FILTERS, REPLAYED
 from notifier.api.rules import ApiRules
 from notifier.api.submission.idempotency import operation_key
 from notifier.domain.errors import IdempotencyKeyReused, InvalidNotification
-from notifier.domain.notification import FINAL, NotificationId, Status
+from notifier.domain.notification import FINAL, EndReason, NotificationId, Status
 from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.tenants import tenant_name
 from notifier.ports.operations import (
@@ -52,6 +52,12 @@ _IDS: Final = "ids"
 BESIDE_IDS: Final = ("status", "tenant", "mode")
 """The fields of a filter that may stand beside ids."""
 _REQUEST: Final = BodyDecoder(OperationRequest)
+_WHOSE: Final = frozenset({"tenant", "mode"})
+_RETRIED_REASONS: Final = tuple(
+    sorted({"", *EndReason} - {EndReason.AMBIGUOUS, EndReason.COLLAPSED})
+)
+"""Of what is retried although no reason was named: not what was perhaps sent, nor what a newer one
+has replaced. Rows of before 0.2 may have none."""
 _VALUES_EXPECTED: Final = "a text or an array of texts"
 
 
@@ -82,7 +88,7 @@ class OperationRoutes:
             return json_response(_dry_run(new, principal, counted))
         new = replace(new, key=operation_key(request.scope, principal.tenant, principal.mode, body))
         async with deadline(self._deadline_s):
-            stored = await self._store.create(new, view_of(principal), author_of(request.scope))
+            stored = await self._store.create(new, author_of(request.scope))
         match stored:
             case OperationRefusal.TOO_MANY:
                 detail = "As many operations are running as may: wait for one, or stop it."
@@ -130,12 +136,13 @@ class OperationRoutes:
         note = checked_note(requested.note)
         document = _filter_document(requested.filter)
         ids = _ids(document.pop(_IDS, ()))
-        if not document and not ids:
-            raise InvalidNotification("filter", "at least one field")
+        if not ids and not set(document) - _WHOSE:
+            raise InvalidNotification("filter", "at least one field besides tenant and mode")
         if ids and not set(document).issubset(BESIDE_IDS):
             expected = f"no other fields beside it than {', '.join(BESIDE_IDS)}"
             raise InvalidNotification(OF_FILTER + _IDS, expected)
-        selection = _with_statuses(requested.kind, self._filters.read(document))
+        selection = self._filters.read(document)
+        selection = _with_statuses(requested.kind, selection, are_named=bool(ids))
         rate = requested.rate_per_s
         if rate is None and requested.kind is OperationKind.RETRY:
             rate = DEFAULT_RETRY_RATE
@@ -153,7 +160,7 @@ def _filter_document(raw: msgspec.Raw) -> dict[str, Sequence[str]]:
     """Returns the values of each field. Raises InvalidNotification."""
     try:
         document = msgspec.json.decode(raw, type=dict[str, str | list[str]])
-    except msgspec.ValidationError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidNotification("filter", f"an object, each field {_VALUES_EXPECTED}") from error
     for name, values in document.items():
         if not values:
@@ -172,21 +179,27 @@ def _ids(texts: Sequence[str]) -> Sequence[NotificationId]:
     return [NotificationId(id_) for id_ in ids if id_ is not None]
 
 
-def _with_statuses(kind: OperationKind, selection: Filter) -> Filter:
-    """Returns a filter whose statuses the operation can change. Raises InvalidNotification."""
+def _with_statuses(kind: OperationKind, selection: Filter, *, are_named: bool) -> Filter:
+    """Returns a filter of what the operation is to change. Raises InvalidNotification.
+
+    `are_named`: by their ids, so that none is taken by mistake.
+    """
     accepted = kind.accepts
     if not accepted.issuperset(selection.status):
         names = ", ".join(status for status in Status if status in accepted)
         raise InvalidNotification(f"{OF_FILTER}status", f"some of {names} for a {kind}")
-    default = accepted if kind is OperationKind.CANCEL else {Status.FAILED}
-    statuses = tuple(sorted(selection.status or default))
+    takes_all = kind is OperationKind.CANCEL or are_named
+    statuses = tuple(sorted(selection.status or (accepted if takes_all else {Status.FAILED})))
     if (selection.reason or selection.provider or selection.code) and not FINAL.issuperset(
         statuses
     ):
         raise InvalidNotification(
             f"{OF_FILTER}status", "final statuses beside reason, provider and code"
         )
-    return replace(selection, status=statuses)
+    is_broad = kind is OperationKind.RETRY and not are_named and not selection.reason
+    return replace(
+        selection, status=statuses, reason=_RETRIED_REASONS if is_broad else selection.reason
+    )
 
 
 def _dry_run(new: NewOperation, principal: Principal, counted: Counted) -> Operation:

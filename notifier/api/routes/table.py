@@ -255,7 +255,6 @@ ROUTES: Final = (
         method="post",
         path=f"{NOTIFICATIONS}/{{id:str}}/retry",
         handler=ControlRoutes.retry,
-        is_repeatable=True,
         summary=(
             "Send a notification again that failed, expired, was cancelled or suppressed: it waits "
             "again, with all its tries. What was sent is submitted anew."

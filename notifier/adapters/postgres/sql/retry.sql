@@ -16,7 +16,10 @@ WITH clock AS MATERIALIZED (
     DELETE FROM ends
     WHERE id = ANY (ARRAY(SELECT id FROM locked)) AND id BETWEEN $2 AND $3
       AND status IN ('failed', 'expired', 'cancelled', 'suppressed', 'undelivered')
-      AND ($4::timestamptz IS NULL OR at <= $4)
+      AND ($4::timestamptz IS NULL OR at <= $4
+           OR (status = 'expired' AND EXISTS (SELECT FROM notifications n
+                                              WHERE n.id = ends.id AND n.id BETWEEN $2 AND $3
+                                                AND n.expires_at <= $4)))
     RETURNING id, claim + 1 AS claim, queue
 ), noted AS (
     INSERT INTO retries (id, claim, operation, at)
