@@ -35,6 +35,7 @@ TAG: Final = "^[A-Za-z0-9._:/-]+$"
 PRINTABLE_ASCII: Final = "^[ -~]+$"
 MAX_PAUSE_S: Final = 30 * 86_400.0
 MAX_OPERATION_IDS: Final = 1_000
+MIN_OPERATION_RATE: Final = 0.01
 MAX_OPERATION_RATE: Final = 10_000.0
 DEFAULT_RETRY_RATE: Final = 10.0
 WHOLE_BODY: Final = "$"
@@ -336,7 +337,7 @@ class OperationRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     ]
     note: Annotated[Note, Meta(min_length=1, description="Why; it is kept in the audit. One line.")]
     rate_per_s: Annotated[
-        Annotated[float, Meta(gt=0, le=MAX_OPERATION_RATE)] | None,
+        Annotated[float, Meta(ge=MIN_OPERATION_RATE, le=MAX_OPERATION_RATE)] | None,
         Meta(
             description=(
                 "The most notifications that are changed per second. Absent: "

@@ -16,8 +16,8 @@ METADATA: Final = "metadata"
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Filters:
-    """The filters of a list. One takes several values with commas between them."""
+class WaitingFilters:
+    """Filters of what waits. One takes several values with commas between them."""
 
     status: Annotated[str | None, Parameter(help="Such as failed, or failed,expired.")] = None
     tenant: Annotated[str | None, Parameter(help="With a deployment key.")] = None
@@ -26,15 +26,6 @@ class Filters:
     ] = None
     channel: Annotated[str | None, Parameter(help="Such as email.")] = None
     priority: Annotated[str | None, Parameter(help="Such as high,medium.")] = None
-    reason: Annotated[
-        str | None, Parameter(help="Why it ended, with final values of --status.")
-    ] = None
-    provider: Annotated[
-        str | None, Parameter(help="Who had it last, with final values of --status.")
-    ] = None
-    code: Annotated[
-        str | None, Parameter(help="The provider's code, with final values of --status.")
-    ] = None
     tag: Annotated[str | None, Parameter(help="The caller's label.")] = None
     recipient: Annotated[
         str | None, Parameter(name=["--recipient", "--to"], help="To whom (lookups.recipient).")
@@ -61,7 +52,24 @@ class Filters:
         return {name: _values(name, text) for name, text in self.parameters().items()}
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Filters(WaitingFilters):
+    """The filters of a list: those of what waits, and of how notifications ended."""
+
+    reason: Annotated[
+        str | None, Parameter(help="Why it ended, with final values of --status.")
+    ] = None
+    provider: Annotated[
+        str | None, Parameter(help="Who had it last, with final values of --status.")
+    ] = None
+    code: Annotated[
+        str | None, Parameter(help="The provider's code, with final values of --status.")
+    ] = None
+
+
 NO_FILTERS: Final = Filters()
+ALL_WAITING: Final = WaitingFilters()
 
 
 def _values(name: str, text: str) -> Sequence[str]:

@@ -11,7 +11,8 @@ from cyclopts import Parameter, validators
 
 from notifier.cli.asking import is_wanted
 from notifier.cli.environment import api_url
-from notifier.cli.filters import NO_FILTERS, Filters
+from notifier.cli.filters import ALL_WAITING, NO_FILTERS, Filters, WaitingFilters
+from notifier.cli.messages import print_message
 from notifier.cli.options import AsJson, DryRun, Url, Yes, one_line
 from notifier.cli.running import run_async
 from notifier.domain.errors import ConfigError
@@ -33,7 +34,7 @@ Note = Annotated[
 
 def cancel(
     *ids: Ids,
-    filters: Filters = NO_FILTERS,
+    filters: WaitingFilters = ALL_WAITING,
     note: Note = "",
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -41,7 +42,7 @@ def cancel(
     json: AsJson = False,
 ) -> int:
     """Cancel notifications that wait: one, several, or all that filters select."""
-    body = _body(OperationKind.CANCEL, ids, filters, note)
+    body = _body(OperationKind.CANCEL, ids, filters, note, dry_run=dry_run)
     return run_async(_change(api_url(url), body, ids, dry_run=dry_run, yes=yes, as_json=json))
 
 
@@ -58,7 +59,8 @@ def retry(
     json: AsJson = False,
 ) -> int:
     """Send notifications again that failed, expired, or were cancelled or suppressed."""
-    body = _body(OperationKind.RETRY, ids, filters, note) | {"rate_per_s": rate}
+    body = _body(OperationKind.RETRY, ids, filters, note, dry_run=dry_run)
+    body |= {"rate_per_s": rate}
     return run_async(_change(api_url(url), body, ids, dry_run=dry_run, yes=yes, as_json=json))
 
 
@@ -79,16 +81,20 @@ def operations(
 
 
 def _body(
-    kind: OperationKind, ids: Sequence[UUID], filters: Filters, note: str
+    kind: OperationKind, ids: Sequence[UUID], filters: WaitingFilters, note: str, *, dry_run: bool
 ) -> dict[str, object]:
     """Return the request of an operation. Raises ConfigError."""
-    selected: Mapping[str, Sequence[str]] = filters.of_operation()
-    if bool(ids) == bool(selected):
+    selected = dict(filters.of_operation())
+    if not ids and not selected:
         raise ConfigError(f"expected ids or filters, such as --tag summer-sale, to {kind}")
-    if len(ids) != 1 and not note:
+    if ids and not selected.keys() <= {"status"}:
+        raise ConfigError("expected either ids or filters; only --status may stand beside ids")
+    is_one = len(ids) == 1 and not selected
+    if not (note.strip() or is_one or dry_run):
         raise ConfigError("--note: expected why, for more than one notification")
-    chosen = {"ids": [str(id_) for id_ in ids]} if ids else selected
-    return {"kind": kind, "filter": chosen, "note": one_line(note)}
+    if ids:
+        selected["ids"] = [str(id_) for id_ in ids]
+    return {"kind": kind, "filter": selected, "note": one_line(note).strip()}
 
 
 async def _change(
@@ -105,21 +111,37 @@ async def _change(
     from notifier.cli.show import print_json  # noqa: PLC0415
 
     async with open_client(url) as client:
-        if len(ids) == 1 and not dry_run:
+        if len(ids) == 1 and not dry_run and body["filter"] == {"ids": [str(ids[0])]}:
             return await _change_one(client, ids[0], body, as_json=as_json)
-        body["note"] = body["note"] or "dry run"
-        found = await client.post(_PATH, body | {"dry_run": True}, Operation)
-        if dry_run and as_json:
-            print_json(found)
-            return 0
+        count = {**body, "note": body["note"] or "dry run", "dry_run": True}
+        found = await client.post(_PATH, count, Operation)
         if not as_json:
             print(_found_line(found))
-        verb = found.kind.value.capitalize()
-        is_over = dry_run or not found.matched
-        if is_over or not is_wanted(found.matched, "notifications", verb, yes=yes):
+        # A count that is no exact one ended at a limit: others may match, though none did so far.
+        if dry_run or (found.matched_is_exact and not found.matched):
+            if as_json:
+                print_json(found)
+            return 0
+        if not _is_wanted(found, yes=yes):
             return 0
         operation = await client.post(_PATH, body, Operation)
-        return await _follow(client, operation, as_json=as_json)
+        try:
+            return await _follow(client, operation, as_json=as_json)
+        except asyncio.CancelledError:
+            print_message(
+                f"operation {operation.id} goes on; "
+                f"`notifier operations {operation.id} --stop` stops it"
+            )
+            raise
+
+
+def _is_wanted(found: Operation, *, yes: bool) -> bool:
+    verb = found.kind.value.capitalize()
+    if found.matched_is_exact:
+        return is_wanted(found.matched, "notifications", verb, yes=yes)
+    return is_wanted(
+        None, f"all notifications that match, at least {found.matched:,}", verb, yes=yes
+    )
 
 
 async def _change_one(
@@ -164,7 +186,8 @@ async def _follow(client: Client, operation: Operation, *, as_json: bool) -> int
 
 def _progress_line(operation: Operation) -> str:
     done = {OperationKind.CANCEL: "cancelled", OperationKind.RETRY: "wait again"}[operation.kind]
-    parts = [f"operation {operation.id} {operation.status}", f"{operation.matched:,} matched"]
+    matched = f"{operation.matched:,} matched" + ("" if operation.matched_is_exact else " so far")
+    parts = [f"operation {operation.id} {operation.status}", matched]
     parts.append(f"{operation.done:,} {done}")
     if operation.skipped:
         parts.append(f"{operation.skipped:,} skipped")
@@ -200,6 +223,8 @@ async def _list(url: str, *, as_json: bool) -> int:
             return 0
         page = await client.get(_PATH, OperationPage)
     print_table(_COLUMNS, [_cells(each) for each in page.items])
+    if page.next_cursor is not None:
+        print("there are more: `--json` has the cursor")
     return 0
 
 

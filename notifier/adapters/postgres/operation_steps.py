@@ -246,7 +246,9 @@ async def _written(
 
 
 async def _fail(connection: Connection[Record], row: Record) -> Step | None:
-    failed = await connection.fetchrow(statement("operation_failed"), row["id"])
+    failed = await connection.fetchrow(
+        statement("operation_failed"), row["id"], OperationStatus.FAILED
+    )
     return None if failed is None else Step(operation_of(failed), (), 0)
 
 

@@ -133,7 +133,9 @@ class OperationRoutes:
 
     def _new(self, requested: OperationRequest, principal: Principal) -> NewOperation:
         """Returns the operation. Raises InvalidNotification for its filter."""
-        note = checked_note(requested.note)
+        note = checked_note(requested.note).strip()
+        if not note:
+            raise InvalidNotification("note", "why, in one line")
         document = _filter_document(requested.filter)
         ids = _ids(document.pop(_IDS, ()))
         if not ids and not set(document) - _WHOSE:
