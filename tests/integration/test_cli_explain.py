@@ -142,7 +142,8 @@ async def test_watching_on_a_terminal_updates_the_text_in_its_place(
 
 
 @pytest.mark.parametrize(
-    ("which", "code", "error"), [(str(new_id()), 1, "the API answered 404"), ("x", 2, "x")]
+    ("which", "code", "error"),
+    [("0192f0c1-0000-7000-8000-000000000000", 1, "the API answered 404"), ("x", 2, "x")],
 )
 async def test_an_unknown_id_ends_with_1_and_what_is_none_with_2(
     cli: Cli, which: str, code: int, error: str
