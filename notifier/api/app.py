@@ -22,6 +22,7 @@ from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QuietHoursRoutes
+from notifier.api.routes.schedules import ScheduleRoutes
 from notifier.api.routes.session import SessionRoutes
 from notifier.api.routes.suppressions import SuppressionRoutes
 from notifier.api.routes.table import ROUTES
@@ -30,6 +31,7 @@ from notifier.api.routes.tenants import TenantRoutes
 from notifier.api.routes.unsubscribe import UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
+from notifier.api.submission.preparing import SubmitPreparation
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.templating.filling import TemplateFilling
 from notifier.ports.acceptor import Acceptor
@@ -39,6 +41,7 @@ from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
 from notifier.ports.queries import Reader, StatusReader
+from notifier.ports.schedules import ScheduleStore
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
 
@@ -62,6 +65,7 @@ def create_api(
     auth: KeyAuth | None,
     templates: TemplateStore,
     renderer: TemplateRenderer,
+    schedules: ScheduleStore,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key.
 
@@ -100,6 +104,12 @@ def create_api(
             gate=gate,
         ),
         TemplateRoutes(store=templates, renderer=renderer, rules=rules, gate=gate),
+        ScheduleRoutes(
+            store=schedules,
+            preparation=SubmitPreparation(rules=rules, filling=filling, blobs=submit_blobs),
+            rules=rules,
+            gate=gate,
+        ),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, rules=rules),

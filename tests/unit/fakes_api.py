@@ -67,6 +67,7 @@ from notifier.ports.templates import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_schedules import MemorySchedules
 from tests.memory_suppressions import MemorySuppressions
 
 SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
@@ -508,6 +509,7 @@ def make_api(
     access: AccessStore | None = None,
     auth: KeyAuth | None = None,
     suppressions: MemorySuppressions | None = None,
+    schedules: MemorySchedules | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
@@ -529,6 +531,7 @@ def make_api(
         auth=auth,
         templates=templates or store.templates,
         renderer=renderer or InlineRenderer(),
+        schedules=schedules or MemorySchedules(),
     )
 
 

@@ -45,6 +45,7 @@ TABLES: Final = (
     "recipient_counts",
     "lookup_starts",
     "templates",
+    "schedules",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

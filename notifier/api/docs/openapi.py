@@ -129,6 +129,15 @@ _SUPPRESSION_PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "topic": ("Only of one of these topics.", _any_of(_TEXT)),
     "reason": ("Only for one of these reasons.", _any_of(_one_of(SuppressionReason))),
 }
+_SCHEDULE_PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
+    "schedule": ("The id of the schedule.", {"type": "string", "format": "uuid"}),
+    "include": (
+        "Parts of the answer that are left out otherwise. They need the scope `operate`.",
+        _any_of(_one_of(["notification"])),
+    ),
+}
+_OF_TAG: Final = {"suppressions": _SUPPRESSION_PARAMETERS, "schedules": _SCHEDULE_PARAMETERS}
+"""Parameters that mean something else, or are only there, in the routes of a tag."""
 _KEY_PARAMETER: Final[Json] = {
     "name": HEADER,
     "in": "header",
@@ -432,7 +441,7 @@ def _reference(struct: type[msgspec.Struct]) -> Json:
 
 def _parameter(name: str, route: Route, rules: ApiRules) -> Json:
     is_in_path = name not in route.query_parameters
-    own = _SUPPRESSION_PARAMETERS if route.tag == "suppressions" else {}
+    own = _OF_TAG.get(route.tag, {})
     description, schema = own.get(name) or _described(name, rules)
     parameter: Json = {
         "name": name,

@@ -114,7 +114,8 @@ class ProblemType(Enum):
         "in-use",
         "It is in use",
         409,
-        "A tenant has keys or waiting notifications, or has as many keys as it may have.",
+        "A tenant with keys, schedules or waiting notifications is not deleted; one that has as "
+        "many keys or schedules as it may have gets no more; and no two schedules are the same.",
     )
     NAME_TAKEN = Definition(
         "name-taken",
