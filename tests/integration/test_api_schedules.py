@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -200,11 +201,18 @@ async def test_a_body_that_is_no_json_is_refused(client: aiohttp.ClientSession) 
         (b"{", "malformed-json"),
         (b"[]", "invalid-field"),
         (b'{"cron": "\\ud800"}', "invalid-field"),
+        (json.dumps(body()).replace("Your code", "\\ud800").encode(), "invalid-field"),
+        (json.dumps(body()).encode().replace(b"recipient", b"recipi\xff"), "malformed-json"),
+        (json.dumps(of(metadata=0)).replace(": 0", ": " + "[" * 5000).encode(), "invalid-field"),
+        (
+            json.dumps(of(metadata=0)).replace(": 0", ": " + "[" * 99 + "]" * 99).encode(),
+            "invalid-field",
+        ),
     ):
         headers = {"Content-Type": "application/json"}
         async with client.post(PATH, data=text, headers=headers) as response:
             problem = await response.json(content_type=None)
-            assert (response.status, problem["type"].rpartition(":")[2]) == (400, slug)
+            assert (response.status, problem["type"].rpartition(":")[2]) == (400, slug), text
 
 
 async def test_a_template_is_checked_as_at_a_submit(

@@ -31,6 +31,7 @@ _NOT_HERE: Final = {
     "idempotency_key": "no idempotency_key: each instant has one of its own",
 }
 _NULL: Final = b"null"
+_NOTHING_GIVEN: Final = msgspec.Raw(_NULL)
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -50,7 +51,7 @@ class CheckedRequest(NamedTuple):
         """Whether the notification is the stored one, however it is written."""
         try:
             return canonical_json(self.notification) == stored
-        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        except (ValueError, OverflowError, RecursionError):
             return False
 
     def schedule(self) -> NewSchedule:
@@ -81,7 +82,7 @@ def checked_request(body: bytes) -> CheckedRequest:
     faults += _own_faults(request)
     try:
         members = _MEMBERS.decode(request.notification) if request.notification else {}
-    except msgspec.ValidationError:  # no object: the check of the notification says so
+    except (ValueError, RecursionError):  # no object: the check of the notification says so
         return CheckedRequest(request, bytes(request.notification), None, faults)
     named = None
     try:
@@ -121,6 +122,6 @@ def _tenant(members: dict[str, msgspec.Raw]) -> TenantId | None:
 
 def _not_here(members: dict[str, msgspec.Raw]) -> Iterator[InvalidNotification]:
     """Remove what a schedule does not take, and yield the faults."""
-    for name in _NOT_HERE.keys() & members.keys():
-        if bytes(members.pop(name)) != _NULL:
-            yield InvalidNotification(f"{NOTIFICATION}.{name}", _NOT_HERE[name])
+    for name, expected in _NOT_HERE.items():
+        if bytes(members.pop(name, _NOTHING_GIVEN)) != _NULL:
+            yield InvalidNotification(f"{NOTIFICATION}.{name}", expected)
