@@ -25,6 +25,7 @@ from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QuietHoursRoutes
+from notifier.api.routes.schedules import ScheduleRoutes
 from notifier.api.routes.session import SessionRoutes
 from notifier.api.routes.suppressions import SuppressionRoutes
 from notifier.api.routes.table import ROUTES
@@ -33,6 +34,7 @@ from notifier.api.routes.tenants import TenantRoutes
 from notifier.api.routes.unsubscribe import UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
+from notifier.api.submission.preparing import SubmitPreparation
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.templating.filling import TemplateFilling
 from notifier.ports.acceptor import Acceptor
@@ -43,6 +45,7 @@ from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
 from notifier.ports.operations import NotificationControl, OperationStore
 from notifier.ports.queries import Explainer, Reader, StatusReader
+from notifier.ports.schedules import ScheduleStore
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
 
@@ -70,6 +73,7 @@ def create_api(
     renderer: TemplateRenderer,
     control: NotificationControl,
     operations: OperationStore,
+    schedules: ScheduleStore,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key.
 
@@ -111,6 +115,12 @@ def create_api(
         ),
         TemplateRoutes(store=templates, renderer=renderer, rules=rules, gate=gate),
         ExplanationRoutes(explainer=explainer, rules=rules),
+        ScheduleRoutes(
+            store=schedules,
+            preparation=SubmitPreparation(rules=rules, filling=filling, blobs=submit_blobs),
+            rules=rules,
+            gate=gate,
+        ),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, probes=probes, rules=rules),

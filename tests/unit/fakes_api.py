@@ -77,6 +77,7 @@ from notifier.ports.templates import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_schedules import MemorySchedules
 from tests.memory_suppressions import MemorySuppressions
 from tests.unit.fakes_operations import MemoryOperations
 
@@ -559,6 +560,7 @@ def make_api(
     auth: KeyAuth | None = None,
     suppressions: MemorySuppressions | None = None,
     operations: MemoryOperations | None = None,
+    schedules: MemorySchedules | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
@@ -585,6 +587,7 @@ def make_api(
         renderer=renderer or InlineRenderer(),
         control=operations,
         operations=operations,
+        schedules=schedules or MemorySchedules(),
     )
 
 

@@ -47,6 +47,7 @@ TABLES: Final = (
     "templates",
     "operations",
     "retries",
+    "schedules",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

@@ -136,6 +136,13 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
         "topic": ("Only of one of these topics.", _any_of(_TEXT)),
         "reason": ("Only for one of these reasons.", _any_of(_one_of(SuppressionReason))),
     },
+    "schedules": {
+        "schedule": ("The id of the schedule.", {"type": "string", "format": "uuid"}),
+        "include": (
+            "Parts of the answer that are left out otherwise. They need the scope `operate`.",
+            _any_of(_one_of(["notification"])),
+        ),
+    },
     "deployment": {
         "provider": ("The name of a provider.", {"type": "string"}),
     },

@@ -114,8 +114,9 @@ class ProblemType(Enum):
         "in-use",
         "It is in use",
         409,
-        "A tenant has keys or waiting notifications, or has as many keys or running operations as "
-        "it may have.",
+        "A tenant with keys, schedules, running operations or waiting notifications is not "
+        "deleted; one that has as many keys, schedules or running operations as it may have gets "
+        "no more; and no two schedules are the same.",
     )
     WRONG_STATUS = Definition(
         "wrong-status",

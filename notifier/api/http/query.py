@@ -246,9 +246,10 @@ def next_cursor(selection: AnyFilter, last: UUID | None) -> str | None:
     return None if last is None else cursor_after(last, selection)
 
 
-def parse_include(*parts: str) -> Query:
-    """Returns the query of a route whose answer has optional parts."""
-    return Query({"include": partial(_any_of, parts)})
+def parse_include(*parts: str, names_tenant: bool = False) -> Query:
+    """Returns the query of a route whose answer has optional parts, and which may name a tenant."""
+    parsers: dict[str, ValueParser] = {"include": partial(_any_of, parts)}
+    return Query(parsers | {"tenant": _tenant} if names_tenant else parsers)
 
 
 def _with_metadata(values: Mapping[str, Any]) -> dict[str, Any]:

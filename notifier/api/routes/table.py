@@ -74,6 +74,7 @@ from notifier.api.routes.providers import PROVIDERS, ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QUIET_HOURS, QuietHoursRoutes
 from notifier.api.routes.route import Route
+from notifier.api.routes.schedules import SCHEDULES, ScheduleRoutes
 from notifier.api.routes.session import SESSION, SessionRoutes
 from notifier.api.routes.suppressions import (
     SUPPRESSION_PARAMETERS,
@@ -84,6 +85,7 @@ from notifier.api.routes.templates import TEMPLATES, TemplateRoutes
 from notifier.api.routes.tenants import TENANTS, TenantRoutes
 from notifier.api.routes.unsubscribe import UNSUBSCRIBE, UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
+from notifier.api.schedules.documents import Schedule, SchedulePage, ScheduleRequest
 from notifier.api.suppressions.documents import (
     ImportedSuppressions,
     Suppression,
@@ -131,6 +133,17 @@ _TEMPLATE_EXAMPLE: Final = {
     },
 }
 TEMPLATE: Final = f"{TEMPLATES}/{{template:str}}"
+SCHEDULE: Final = f"{SCHEDULES}/{{schedule:str}}"
+_SCHEDULE_EXAMPLE: Final = {
+    "cron": "30 9 * * MON-FRI",
+    "time_zone": "Europe/Berlin",
+    "notification": {
+        "channel": "email",
+        "recipient": "sales@example.com",
+        "content": {"subject": "Stand-up", "body": "It begins in a quarter of an hour."},
+    },
+    "note": "the stand-up of sales",
+}
 _PLAIN_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILABLE)
 
 
@@ -429,6 +442,80 @@ ROUTES: Final = (
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
+        id="listSchedules",
+        access=tenant(READ),
+        tag="schedules",
+        method="get",
+        path=SCHEDULES,
+        handler=ScheduleRoutes.read_all,
+        summary="All schedules, the oldest first, without their notifications.",
+        response=SchedulePage,
+        parameters=("tenant", *PAGING_PARAMETERS),
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="getSchedule",
+        access=tenant(READ),
+        tag="schedules",
+        method="get",
+        path=SCHEDULE,
+        handler=ScheduleRoutes.read,
+        summary="One schedule.",
+        response=Schedule,
+        parameters=("schedule", "tenant", "include"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="createSchedule",
+        access=tenant(OPERATE),
+        tag="schedules",
+        method="post",
+        path=SCHEDULES,
+        handler=ScheduleRoutes.create,
+        is_repeatable=True,
+        summary=(
+            "Submit a notification at each instant of a cron expression, each exactly once. 200 if "
+            "there is a schedule already that submits the same at the same instants."
+        ),
+        status=201,
+        other_status=200,
+        body=ScheduleRequest,
+        example=_SCHEDULE_EXAMPLE,
+        response=Schedule,
+        parameters=("tenant",),
+        problems=(*_RENDERING_PROBLEMS, ProblemType.IN_USE),
+    ),
+    Route(
+        id="replaceSchedule",
+        access=tenant(OPERATE),
+        tag="schedules",
+        method="put",
+        path=SCHEDULE,
+        handler=ScheduleRoutes.replace,
+        summary=(
+            "Replace a schedule, pause it or resume it. An instant that has come stays, unless "
+            "cron, time_zone or paused change: then the next one counts from now. A notification "
+            "that does not change is not checked again."
+        ),
+        body=ScheduleRequest,
+        example={**_SCHEDULE_EXAMPLE, "paused": True},
+        response=Schedule,
+        parameters=("schedule", "tenant"),
+        problems=(*_RENDERING_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.IN_USE),
+    ),
+    Route(
+        id="deleteSchedule",
+        access=tenant(OPERATE),
+        tag="schedules",
+        method="delete",
+        path=SCHEDULE,
+        handler=ScheduleRoutes.delete,
+        summary="Delete a schedule. What it has submitted stays.",
+        status=204,
+        parameters=("schedule", "tenant"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
         id="listQueues",
         access=deployment(READ),
         tag="deployment",
@@ -610,7 +697,7 @@ ROUTES: Final = (
         method="delete",
         path=TENANT,
         handler=TenantRoutes.delete,
-        summary="Delete a tenant that has no keys and no notifications that wait.",
+        summary="Delete a tenant that has no keys, no schedules, and no notifications that wait.",
         status=204,
         parameters=("tenant",),
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.IN_USE),
