@@ -22,35 +22,6 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-CANCEL: Final = """
-    WITH found AS MATERIALIZED (
-        SELECT id FROM live WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE
-    ), ended AS (
-        DELETE FROM live
-        WHERE id = ANY (ARRAY(SELECT id FROM found))
-          AND claimed_by = '00000000-0000-0000-0000-000000000000'
-        RETURNING id, claim, queue, tries, created_at
-    )
-    INSERT INTO ends (id, claim, status, queue, tries, first_at, at)
-    SELECT id, claim, 'cancelled', queue, tries, created_at, now() FROM ended
-    RETURNING id
-"""
-"""Cancels the notifications of $1 that wait; returns the ids of those."""
-RETRY: Final = """
-    WITH clock AS MATERIALIZED (
-        SELECT clock_timestamp() AS now WHERE pg_current_xact_id() IS NOT NULL
-    ), ended AS (
-        DELETE FROM ends WHERE id = ANY ($1::uuid[]) RETURNING id, claim
-    )
-    INSERT INTO live (id, created_at, due_at, ready_at, expires_at, claim, size, class, max_tries,
-                      queue)
-    SELECT e.id, n.created_at, (SELECT now FROM clock), (SELECT now FROM clock),
-           now() + interval '1 hour', e.claim + 1, octet_length(n.content), 2,
-           coalesce(n.max_tries, 0), n.queue
-    FROM ended e JOIN notifications n ON n.id = e.id
-    RETURNING id
-"""
-"""Sends the notifications of $1 again that have ended; returns the ids of those."""
 DAYS: Final = """
     SELECT array_agg(right(c.relname, 8) ORDER BY c.relname)
     FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
@@ -61,6 +32,17 @@ SESSIONS_THAT_WAIT_FOR_A_LOCK: Final = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
+
+
+async def cancel_by(connection: Connection, *ids: UUID) -> Sequence[UUID]:
+    """Cancel what waits; return the ids of what was cancelled."""
+    return [row["id"] for row in await connection.fetch(statement("cancel"), ids, None)]
+
+
+async def retry_by(connection: Connection, *ids: UUID) -> Sequence[UUID]:
+    """Have notifications that ended sent again; return the ids of those."""
+    rows = await connection.fetch(statement("retry"), ids, min(ids), max(ids), None, None)
+    return [row["id"] for row in rows]
 
 
 async def published(store: PostgresStore, *items: NewNotification) -> Sequence[Pointer]:
@@ -82,6 +64,8 @@ async def claimed(store: PostgresStore, *items: NewNotification) -> Sequence[Cla
 
 async def claim_all(store: PostgresStore, pointers: Sequence[Pointer]) -> Sequence[Claimed]:
     """Claim rows; return those that were claimed."""
+    if not pointers:
+        return []
     replies = await store.claim([claim_request(pointer) for pointer in pointers])
     return [reply for reply in replies if isinstance(reply, Claimed)]
 

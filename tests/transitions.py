@@ -50,11 +50,11 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     ),
     Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED}),
     Status.FAILED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
-    Status.EXPIRED: frozenset({Status.SENT, Status.DELIVERED}),
-    Status.CANCELLED: frozenset({Status.SENT, Status.DELIVERED}),
-    Status.SUPPRESSED: frozenset({Status.SENT, Status.DELIVERED}),
+    Status.EXPIRED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
+    Status.CANCELLED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
+    Status.SUPPRESSED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
     Status.DELIVERED: frozenset(),
-    Status.UNDELIVERED: frozenset({Status.DELIVERED}),
+    Status.UNDELIVERED: frozenset({Status.QUEUED, Status.DELIVERED}),
     Status.LOST: frozenset({Status.SENT}),  # a late Accepted
 }
 

@@ -13,6 +13,7 @@ from benchmarks.prove.breakers import (
     provider_fails_slowly,
     wrong_credentials,
 )
+from benchmarks.prove.campaign import campaign
 from benchmarks.prove.channels import channels
 from benchmarks.prove.freezing import worker_frozen
 from benchmarks.prove.growth import growth
@@ -61,6 +62,7 @@ MANY_WORKERS: Sequence[Measurement] = (
     one_failure,
     wrong_credentials,
     pause,
+    campaign,
 )
 WATCHED: Sequence[Measurement] = (alerts,)
 SPEED: Sequence[Measurement] = (idle_latency, flood, skewed_load)

@@ -13,15 +13,19 @@ from notifier.api.http.public_address import PublicAddress
 from notifier.api.routes.audit import AuditRoutes
 from notifier.api.routes.binding import bind_routes
 from notifier.api.routes.blobs import BlobRoutes
+from notifier.api.routes.control import ControlRoutes
+from notifier.api.routes.explanation import ExplanationRoutes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KeyRoutes
 from notifier.api.routes.notifications import NotificationRoutes
+from notifier.api.routes.operations import OperationRoutes
 from notifier.api.routes.pauses import PauseRoutes
 from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QuietHoursRoutes
+from notifier.api.routes.schedules import ScheduleRoutes
 from notifier.api.routes.session import SessionRoutes
 from notifier.api.routes.suppressions import SuppressionRoutes
 from notifier.api.routes.table import ROUTES
@@ -30,15 +34,18 @@ from notifier.api.routes.tenants import TenantRoutes
 from notifier.api.routes.unsubscribe import UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
+from notifier.api.submission.preparing import SubmitPreparation
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.templating.filling import TemplateFilling
 from notifier.ports.acceptor import Acceptor
 from notifier.ports.blobs import BlobStore
-from notifier.ports.controls import PauseStore, QuietHoursStore
+from notifier.ports.controls import PauseStore, ProbeStore, QuietHoursStore
 from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
-from notifier.ports.queries import Reader, StatusReader
+from notifier.ports.operations import NotificationControl, OperationStore
+from notifier.ports.queries import Explainer, Reader, StatusReader
+from notifier.ports.schedules import ScheduleStore
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
 
@@ -48,8 +55,10 @@ def create_api(
     acceptor: Acceptor,
     reader: Reader,
     status: StatusReader,
+    explainer: Explainer,
     pauses: PauseStore,
     quiet_hours: QuietHoursStore,
+    probes: ProbeStore,
     features: FeatureCheck,
     blobs: BlobStore,
     suppressions: SuppressionPort,
@@ -62,6 +71,9 @@ def create_api(
     auth: KeyAuth | None,
     templates: TemplateStore,
     renderer: TemplateRenderer,
+    control: NotificationControl,
+    operations: OperationStore,
+    schedules: ScheduleStore,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key.
 
@@ -90,6 +102,8 @@ def create_api(
             held=held,
             filling=filling,
         ),
+        ControlRoutes(reader=reader, control=control, rules=rules),
+        OperationRoutes(store=operations, rules=rules, address=address),
         BlobRoutes(blobs=submit_blobs, rules=rules, held=held, gate=gate),
         PreviewRoutes(
             filling=filling,
@@ -100,9 +114,16 @@ def create_api(
             gate=gate,
         ),
         TemplateRoutes(store=templates, renderer=renderer, rules=rules, gate=gate),
+        ExplanationRoutes(explainer=explainer, rules=rules),
+        ScheduleRoutes(
+            store=schedules,
+            preparation=SubmitPreparation(rules=rules, filling=filling, blobs=submit_blobs),
+            rules=rules,
+            gate=gate,
+        ),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
-        ProviderRoutes(status=status, rules=rules),
+        ProviderRoutes(status=status, probes=probes, rules=rules),
         WorkerRoutes(reader=reader, rules=rules),
         PauseRoutes(status=status, store=pauses, features=features, gate=gate, rules=rules),
         QuietHoursRoutes(store=quiet_hours, features=features, rules=rules),

@@ -15,6 +15,7 @@ from msgspec import Meta
 from notifier.domain.mail_files import MAX_FILENAME_LENGTH, MAX_FILES
 from notifier.domain.mail_headers import MAX_HEADERS
 from notifier.domain.notification import Priority
+from notifier.domain.operations import OperationKind
 from notifier.domain.suppressions import TOPIC
 from notifier.domain.templates import (
     LOCALE,
@@ -33,6 +34,10 @@ MAX_TAG_LENGTH: Final = 64
 TAG: Final = "^[A-Za-z0-9._:/-]+$"
 PRINTABLE_ASCII: Final = "^[ -~]+$"
 MAX_PAUSE_S: Final = 30 * 86_400.0
+MAX_OPERATION_IDS: Final = 1_000
+MIN_OPERATION_RATE: Final = 0.01
+MAX_OPERATION_RATE: Final = 10_000.0
+DEFAULT_RETRY_RATE: Final = 10.0
 WHOLE_BODY: Final = "$"
 """The `field` of a problem that concerns the whole body."""
 NO_NUL: Final = r"^[^\u0000]*$"
@@ -299,6 +304,50 @@ class PauseRequest(msgspec.Struct, forbid_unknown_fields=True):
         Note | None,
         Meta(description="Why. One line, without control characters."),
     ] = None
+
+
+class NoteRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A note on what a person does. The body itself is optional."""
+
+    note: Annotated[
+        Note | None,
+        Meta(description="Why; it is kept in the audit. One line, without control characters."),
+    ] = None
+
+
+class OperationRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What to do with many notifications.
+
+    `filter` has the names of the parameters of `GET /v1/notifications`, each with a text or an
+    array of texts, or `ids` alone.
+    """
+
+    kind: OperationKind
+    filter: Annotated[
+        JsonObject,
+        Meta(
+            examples=[{"tag": "summer-sale", "status": ["queued", "retrying"]}],
+            description=(
+                "At least one of status, channel, priority, tag, recipient, reference, "
+                "metadata.KEY, reason, provider, code, created_from, created_to, tenant and mode, "
+                f"or ids: at most {MAX_OPERATION_IDS:,} ids. Without status a cancel concerns all "
+                "that wait, and a retry those that failed."
+            ),
+        ),
+    ]
+    note: Annotated[Note, Meta(min_length=1, description="Why; it is kept in the audit. One line.")]
+    rate_per_s: Annotated[
+        Annotated[float, Meta(ge=MIN_OPERATION_RATE, le=MAX_OPERATION_RATE)] | None,
+        Meta(
+            description=(
+                "The most notifications that are changed per second. Absent: "
+                f"{DEFAULT_RETRY_RATE:g} for a retry, as many as possible for a cancel."
+            )
+        ),
+    ] = None
+    dry_run: Annotated[
+        bool, Meta(description="Only count what would be found; nothing is stored.")
+    ] = False
 
 
 class QuietHoursRequest(msgspec.Struct, forbid_unknown_fields=True):

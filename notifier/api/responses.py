@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Final
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 from typing_extensions import override
 
 from notifier.api.requests import Instant, JsonObject
-from notifier.domain import quiet_hours
+from notifier.domain import operations, quiet_hours
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.blobs import BLOB_ID_PATTERN, BlobId
 from notifier.domain.controls import BreakerState, ScopeKind
 from notifier.domain.credentials import Mode
+from notifier.domain.explanation import facts
 from notifier.domain.notification import (
     AttemptView,
     NotificationId,
@@ -27,6 +29,7 @@ from notifier.domain.notification import (
     Status,
     WorkerId,
 )
+from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.tenants import TenantId, tenant_name
 from notifier.ports.queries import PauseState, ProviderState, QueueState, WorkerState
 
@@ -85,6 +88,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
     detail: str
     instance: str | None = None
     errors: Sequence[FieldError] | None = None
+    current_status: Status | None = None
     reasons: Sequence[str] | None = None
     results: Sequence[BatchRefusal] | None = None
 
@@ -150,9 +154,9 @@ class Result(msgspec.Struct):
     """How a notification ended, and when.
 
     `reason` is null if it was sent. Failed: refused, exhausted, ambiguous, poison or render;
-    expired: ttl; cancelled: collapsed; suppressed: recipient_cap, manual, bounce, complaint,
-    unsubscribe, gone or erased. Later versions may have more. `code` and `detail` are the
-    provider's.
+    expired: ttl; cancelled: request or collapsed; suppressed: recipient_cap, manual, bounce,
+    complaint, unsubscribe, gone or erased. Later versions may have more. `code` and `detail` are
+    the provider's.
     """
 
     reason: str | None
@@ -193,6 +197,9 @@ class Summary(msgspec.Struct, kw_only=True):
         NotificationId | None,
         Meta(description="The newer notification with the same collapse key."),
     ]
+    retried_by: Annotated[
+        UUID | None, Meta(description="The operation that had it sent again after it had ended.")
+    ] = None
     tag: str | None
     topic: str | None
     template: str | None = None
@@ -223,6 +230,7 @@ class Summary(msgspec.Struct, kw_only=True):
             queue=str(view.queue),
             recipient=view.recipient,
             replaced_by=view.replaced_by,
+            retried_by=view.retried_by,
             tag=view.tag,
             topic=view.topic,
             template=view.template,
@@ -275,6 +283,147 @@ class NotificationPage(msgspec.Struct):
 
     items: Sequence[Summary]
     next_cursor: str | None
+
+
+class Operation(msgspec.Struct, kw_only=True):
+    """What a person does with many notifications, and how far it is.
+
+    `id` is null for a dry run, which is not stored. `matched` is a minimum unless
+    `matched_is_exact`. `done` were changed; `skipped` had another status when it came to them, or
+    may not be sent again because the recipient is suppressed; `failed` could not be changed.
+    `sample` has a few of the ids.
+    """
+
+    id: UUID | None
+    tenant: str | None
+    mode: Mode
+    kind: OperationKind
+    filter: JsonObject
+    dry_run: bool
+    rate_per_s: float | None
+    note: str
+    actor: str
+    status: OperationStatus
+    matched: int
+    matched_is_exact: bool
+    done: int
+    skipped: int
+    failed: int
+    sample: Sequence[NotificationId]
+    created_at: Instant
+    updated_at: Instant
+    finished_at: Instant | None
+
+    @classmethod
+    def of(cls, operation: operations.Operation) -> Operation:
+        """Builds the document of a stored operation."""
+        return cls(
+            id=operation.id,
+            tenant=None if operation.tenant is None else tenant_name(operation.tenant),
+            mode=operation.mode,
+            kind=operation.kind,
+            filter=msgspec.Raw(msgspec.json.encode(operation.filter)),
+            dry_run=False,
+            rate_per_s=operation.rate_per_s,
+            note=operation.note,
+            actor=operation.actor,
+            status=operation.status,
+            matched=operation.matched,
+            matched_is_exact=operation.status is not OperationStatus.RUNNING,
+            done=operation.done,
+            skipped=operation.skipped,
+            failed=operation.failed,
+            sample=operation.sample,
+            created_at=operation.created_at,
+            updated_at=operation.updated_at,
+            finished_at=operation.finished_at,
+        )
+
+
+class OperationPage(msgspec.Struct):
+    """Operations, newest first. `next_cursor` is null on the last page."""
+
+    items: Sequence[Operation]
+    next_cursor: str | None
+
+
+class Blocker(msgspec.Struct):
+    """One thing that holds a notification.
+
+    `kind` is scheduled, retry, quiet_hours, pause, breaker, hang, broker, no_worker, no_channel,
+    connections, rate, consumers or behind; later versions may have more. `name` is what it is of:
+    a pause's kind and name, a provider, a channel, a queue or a tenant. `until_at` is when it ends;
+    of a breaker when the provider is probed next, which may fail; null if that is not known.
+    """
+
+    kind: str
+    name: str | None
+    until_at: Instant | None
+    detail: str | None
+
+    @classmethod
+    def of(cls, blocker: facts.Blocker) -> Blocker:
+        """Builds the document of a blocker."""
+        return cls(
+            kind=blocker.kind,
+            name=blocker.name,
+            until_at=blocker.until_at,
+            detail=blocker.detail,
+        )
+
+
+class Ahead(msgspec.Struct):
+    """How many notifications of its queue stand before it; a minimum unless `is_exact`.
+
+    Counting stops at 10,000. A key of a tenant sees two digits of a number above 100.
+    """
+
+    count: int
+    is_exact: bool
+
+
+class Expected(msgspec.Struct):
+    """When it is expected to be sent, if all goes on as at present.
+
+    `latest_at` is null if nobody can say how late.
+    """
+
+    earliest_at: Instant
+    latest_at: Instant | None
+
+
+class Explanation(msgspec.Struct):
+    """Why a notification waits, as of `as_of_at`.
+
+    The most decisive of the `blockers` comes first; there are none if it is being sent or has ended
+    (GET /v1/notifications/{id} has the result). `expected` is null if that depends on somebody: on
+    a pause without an end, an open breaker, a worker to be started. It is null, too, if it would
+    expire before: at `expires_at`, if it has not been sent by then.
+    """
+
+    id: NotificationId
+    status: Status
+    queue: str
+    as_of_at: Instant
+    expires_at: Instant
+    blockers: Sequence[Blocker]
+    ahead: Ahead
+    expected: Expected | None
+
+    @classmethod
+    def of(cls, explanation: facts.Explanation) -> Explanation:
+        """Builds the document of an explanation."""
+        subject, ahead, expected = explanation.subject, explanation.ahead, explanation.expected
+        return cls(
+            id=subject.id,
+            status=subject.status,
+            queue=str(subject.queue),
+            as_of_at=subject.as_of_at,
+            expires_at=subject.expires_at,
+            blockers=[Blocker.of(blocker) for blocker in explanation.blockers],
+            ahead=Ahead(ahead.count, ahead.is_exact),
+            expected=expected and Expected(expected.earliest_at, expected.latest_at),
+        )
 
 
 class Queue(msgspec.Struct):

@@ -12,7 +12,9 @@ import structlog
 
 from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
+from notifier.adapters.postgres.operations import open_operations
 from notifier.adapters.postgres.reader import open_reader
+from notifier.adapters.postgres.schedules import PostgresScheduleRuns, open_schedules
 from notifier.adapters.postgres.suppressions import open_suppressions
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
@@ -22,10 +24,18 @@ from notifier.api.auth.sessions import Sessions
 from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
+from notifier.api.schedules.fields import KNOWN_FIELDS
+from notifier.api.schedules.submitting import ScheduledSubmits
+from notifier.api.submission.preparing import SubmitPreparation
+from notifier.api.submission.submit_blobs import SubmitBlobs
+from notifier.api.templating.filling import TemplateFilling
 from notifier.app.process import Process, connection_settings, lookup_rules
+from notifier.app.queue_rules import explained_rules
+from notifier.control.notification_changes import NotificationChanges
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
 from notifier.delivery.recipient_cap_check import RecipientCapCheck
+from notifier.delivery.schedule_runner import RUN_INTERVAL_S, ScheduleRunner
 from notifier.delivery.suppression_check import CHECK_INTERVAL_S, SuppressionCheck
 from notifier.delivery.unsubscribe_links import UnsubscribeLinks
 from notifier.domain.errors import StoreError
@@ -37,6 +47,7 @@ from notifier.ports.keys import SecretReader
 from notifier.ports.suppressions import SuppressionPasses
 from notifier.recovery.suppressor import Suppressor
 from notifier.scheduling.deployment_status import DeploymentStatus
+from notifier.scheduling.explainer import DeploymentExplainer
 from notifier.settings import Settings
 
 LOOKUP_START_INTERVAL_S: Final = 60.0
@@ -84,6 +95,10 @@ async def open_api(
         open_keys(connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)) as keys,
         _key_auth(settings, keys) as auth,
         open_suppressions(connection_settings(settings)) as suppressions,
+        open_operations(
+            connection_settings(settings), keep_keys_s=settings.idempotency.keep_s
+        ) as operations,
+        open_schedules(connection_settings(settings), KNOWN_FIELDS) as (schedules, runs),
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -109,8 +124,16 @@ async def open_api(
             acceptor=accept,
             reader=reader,
             status=status,
+            explainer=DeploymentExplainer(
+                reader=reader,
+                gates=process.gates,
+                cluster=process.membership,
+                broker=process.broker,
+                rules=explained_rules(settings, process.queues),
+            ),
             pauses=process.control_store,
             quiet_hours=process.control_store,
+            probes=process.control_store,
             features=process.membership.features,
             blobs=process.blobs,
             suppressions=suppressions,
@@ -123,7 +146,13 @@ async def open_api(
             auth=auth,
             templates=process.templates,
             renderer=process.renderer,
+            control=NotificationChanges(store=operations, observer=process.metrics),
+            operations=operations,
+            schedules=schedules,
         )
+        # A run that the stop cuts off is repeated by another process.
+        runner = _schedule_runner(process, runs, accept, auth)
+        group.create_task(repeat(runner, stop, RUN_INTERVAL_S), name="schedules")
         try:
             async with open_server(
                 app,
@@ -137,6 +166,23 @@ async def open_api(
         finally:
             stop.set()
             accept.close()
+
+
+def _schedule_runner(
+    process: Process, runs: PostgresScheduleRuns, accept: Accept, auth: KeyAuth | None
+) -> ScheduleRunner:
+    rules = api_rules(process.settings)
+    filling = TemplateFilling(
+        reader=process.templates, renderer=process.renderer, max_bytes=rules.max_content_bytes
+    )
+    blobs = SubmitBlobs(process.blobs, rules)
+    submitter = ScheduledSubmits(
+        acceptor=accept,
+        preparation=SubmitPreparation(rules=rules, filling=filling, blobs=blobs),
+        keyring=None if auth is None else auth.keyring,
+        rules=rules,
+    )
+    return ScheduleRunner(store=runs, submitter=submitter, observer=process.metrics)
 
 
 def _secrets(settings: Settings) -> tuple[bytes, ...]:

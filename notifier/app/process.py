@@ -22,6 +22,10 @@ from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.errors import at_start
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
 from notifier.adapters.postgres.leases import open_leases
+from notifier.adapters.postgres.operation_steps import (
+    PostgresOperationSteps,
+    open_operation_steps,
+)
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.postgres.templates import PostgresTemplates, open_templates
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
@@ -32,6 +36,8 @@ from notifier.app import broker_check
 from notifier.app.broker_check import BrokerCheck
 from notifier.app.large_blocks import return_large_blocks
 from notifier.app.sending_side import SendingSide
+from notifier.control import operation_runner
+from notifier.control.operation_runner import OperationRunner
 from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
@@ -78,6 +84,7 @@ class Process:
     blobs: PostgresBlobs
     templates: PostgresTemplates
     renderer: ChildRenderer
+    operation_steps: PostgresOperationSteps
 
     @property
     def queues(self) -> Sequence[QueueKey]:
@@ -118,6 +125,7 @@ async def open_process(
     async with AsyncExitStack() as stack:
         process = await _open_parts(stack, settings, kind)
         process.gates.add_listener(process.sending)
+        process.gates.add_hold_listener(process.sending)
         async with asyncio.TaskGroup() as group:
             _start_background(group, process, stop)
             if kind == API:
@@ -155,6 +163,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     blobs = await stack.enter_async_context(open_blobs(connection_settings(settings)))
     templates = await stack.enter_async_context(open_templates(connection_settings(settings)))
     renderer = await stack.enter_async_context(open_renderer())
+    steps = await stack.enter_async_context(open_operation_steps(connection_settings(settings)))
     return Process(
         settings=settings,
         metrics=metrics,
@@ -177,6 +186,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         blobs=blobs,
         templates=templates,
         renderer=renderer,
+        operation_steps=steps,
     )
 
 
@@ -212,6 +222,7 @@ def _membership(
 def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:
     sweeper = Sweeper(store=process.store, observer=process.metrics)
     suppressing = Suppressor(store=process.store.suppression_passes, observer=process.metrics)
+    operations = OperationRunner(steps=process.operation_steps, observer=process.metrics)
     losses = LossCheck(store=process.store, observer=process.metrics)
     pruning = Pruner(
         store=process.store,
@@ -224,6 +235,9 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
     collapsing = Collapser(store=process.store, observer=process.metrics)
     group.create_task(repeat(collapsing, stop, collapser.COLLAPSE_INTERVAL_S), name="collapser")
     group.create_task(repeat(suppressing, stop, suppressor.SUPPRESS_INTERVAL_S), name="suppressor")
+    group.create_task(
+        repeat(operations, stop, operation_runner.CHECK_INTERVAL_S), name="operations"
+    )
     group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")
     checking = ConfigurationCheck(
         store=process.store,

@@ -1,11 +1,14 @@
-"""The rules for each queue and priority, from the settings, for scheduler and attempts."""
+"""The rules for each queue and priority, from the settings: for scheduler, attempts and readers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+import msgspec
+
 from notifier.domain.allocation.demand import RESERVED_CONSUMERS
+from notifier.domain.explanation.facts import QueueRules
 from notifier.domain.notification import Channel, Priority, QueueKey
 from notifier.domain.retry import OnAmbiguous, RetryPolicy
 from notifier.scheduling.consumers.lane import QueueRule
@@ -25,6 +28,38 @@ def _retry_policy(settings: Settings, priority: Priority) -> RetryPolicy:
         cap=timedelta(seconds=priority_settings.retry_cap_s),
         tries=priority_settings.tries,
     )
+
+
+def explained_rules(
+    settings: Settings, queues: Sequence[QueueKey]
+) -> Mapping[QueueKey, QueueRules]:
+    """What an explanation says of the settings of each queue.
+
+    An API process may lack secrets of the providers: only their rates are read.
+    """
+    return {queue: _explained_rule(settings, queue) for queue in queues}
+
+
+def _explained_rule(settings: Settings, queue: QueueKey) -> QueueRules:
+    channel = settings.channels[queue.channel]
+    return QueueRules(
+        provider=channel.provider,
+        provider_rate_per_s=_provider_rate(settings, channel.provider),
+        consumer_rate_per_s=channel.consumer_rate,
+        target_wait_s=settings.priorities.of(queue.priority).target_wait_s,
+    )
+
+
+def _provider_rate(settings: Settings, provider: str) -> float | None:
+    """The rate of a provider, None without one, and for one that a worker refuses."""
+    raw = settings.providers.get(provider, {}).get("rate")
+    try:
+        rate = msgspec.convert(
+            str(raw) if isinstance(raw, str) else raw, float | None, strict=False
+        )
+    except msgspec.ValidationError:
+        return None
+    return rate if rate is None or rate > 0 else None
 
 
 def queue_rules(

@@ -26,7 +26,7 @@ class SendingSide:
 
     It exists before consumers and breakers, so that heartbeat, gates and prober can refer to it.
     Implements ports.heartbeat.FigureSource and QueueFigureSource, prober.Backlog,
-    breakers.UnansweredCalls and queue_gates.PermissionListener.
+    breakers.UnansweredCalls, queue_gates.PermissionListener and queue_gates.HoldListener.
     """
 
     def __init__(self) -> None:
@@ -78,6 +78,11 @@ class SendingSide:
     def unanswered_s(self, channel: Channel) -> float:
         """For how long the calls of a channel have had no answer; 0 if none runs."""
         return self._running.pool.unanswered_s(channel) if self._running else 0.0
+
+    def holds_added(self) -> None:
+        """Give back what was claimed and not begun: it may be of a tenant or tag that is paused."""
+        if self._running:
+            self._running.pool.return_claims()
 
     def permissions_changed(self) -> None:
         """Stop the queues that may not send at once, and start the others soon."""

@@ -53,10 +53,12 @@ class Client:
         """GET a JSON document as plain Python values, including fields this version ignores."""
         return self._decode(await self._request("GET", path, params=params), object)
 
-    async def put(self, path: str, body: object, into: type[T]) -> T:
+    async def put(
+        self, path: str, body: object, into: type[T], params: Mapping[str, str] | None = None
+    ) -> T:
         """PUT a JSON document and decode the response into `into`."""
         encoded = msgspec.json.encode(body)
-        return self._decode(await self._request("PUT", path, body=encoded), into)
+        return self._decode(await self._request("PUT", path, params=params, body=encoded), into)
 
     async def delete(self, path: str, params: Mapping[str, str] | None = None) -> None:
         """DELETE what has no document left."""
@@ -66,10 +68,12 @@ class Client:
         """DELETE and decode the response into `into`."""
         return self._decode(await self._request("DELETE", path), into)
 
-    async def post(self, path: str, body: object, into: type[T]) -> T:
+    async def post(
+        self, path: str, body: object, into: type[T], params: Mapping[str, str] | None = None
+    ) -> T:
         """POST a JSON document and decode the response into `into`."""
         encoded = msgspec.json.encode(body)
-        return self._decode(await self._request("POST", path, body=encoded), into)
+        return self._decode(await self._request("POST", path, params=params, body=encoded), into)
 
     async def upload(
         self,

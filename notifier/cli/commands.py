@@ -33,6 +33,10 @@ _COMMANDS: Final = (
     ("send:send", NOTIFICATIONS, "Submit one notification."),
     ("listing:list_", NOTIFICATIONS, "List notifications by status, channel, reason, ..."),
     ("status:status", NOTIFICATIONS, "Show one notification and its attempts."),
+    ("operations:cancel", NOTIFICATIONS, "Cancel notifications that wait: one, or many."),
+    ("operations:retry", NOTIFICATIONS, "Send notifications again that have ended: one, or many."),
+    ("operations:operations", NOTIFICATIONS, "Show, watch or stop what was asked of many."),
+    ("explain:explain", NOTIFICATIONS, "Show why a notification waits, and for how long."),
     ("queues:queues", NOTIFICATIONS, "Show every queue and what limits it."),
     ("providers:providers", NOTIFICATIONS, "Show every provider and its breaker."),
     ("workers:workers", NOTIFICATIONS, "Show every live process."),
@@ -59,7 +63,7 @@ _TENANTS: Final = (
     ("set", "Make a tenant, or change its note."),
     ("list", "Show all tenants."),
     ("quiet", "Set, show or remove the quiet hours of a tenant."),
-    ("delete", "Delete a tenant without keys and waiting notifications."),
+    ("delete", "Delete a tenant without keys, schedules and waiting notifications."),
 )
 
 _TEMPLATES: Final = (
@@ -74,10 +78,18 @@ _SUPPRESSIONS: Final = (
     ("remove", "End a suppression by its id."),
     ("import", "Add suppressions from a CSV file."),
 )
+_SCHEDULES: Final = (
+    ("list", "Show all schedules."),
+    ("create", "Submit a notification at each instant of a cron expression."),
+    ("delete", "Delete a schedule by its id."),
+    ("pause", "Pause a schedule by its id."),
+    ("resume", "Resume a schedule by its id."),
+)
 
 for _name, _in, _table, _help in (
     ("templates", NOTIFICATIONS, _TEMPLATES, "Save, show and preview templates."),
     ("suppressions", NOTIFICATIONS, _SUPPRESSIONS, "Recipients to whom nothing may be sent."),
+    ("schedules", NOTIFICATIONS, _SCHEDULES, "Notifications that are submitted again and again."),
     ("keys", ACCESS, _KEYS, "Make, show and revoke API keys."),
     ("tenants", ACCESS, _TENANTS, "Make, show and delete tenants."),
 ):

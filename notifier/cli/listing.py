@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter, validators
 
 from notifier.cli.environment import api_url
+from notifier.cli.filters import NO_FILTERS, Filters
 from notifier.cli.messages import print_message
 from notifier.cli.options import AsCsv, AsJson, Url
 from notifier.cli.paging import read_pages
@@ -21,37 +22,9 @@ _COLUMNS: Final = ("id", "status", "queue", "recipient", "reason", "code", "ende
 
 
 def list_(
+    filters: Filters = NO_FILTERS,
     *,
-    status: Annotated[str | None, Parameter(help="Such as failed, or failed,expired.")] = None,
-    tenant: Annotated[str | None, Parameter(help="With a deployment key.")] = None,
-    mode: Annotated[
-        Literal["live", "test"] | None, Parameter(help="Live ones, or those of tests.")
-    ] = None,
-    channel: Annotated[str | None, Parameter(help="Such as email.")] = None,
-    priority: Annotated[str | None, Parameter(help="Such as high,medium.")] = None,
-    reason: Annotated[
-        str | None, Parameter(help="Why it ended, with final values of --status.")
-    ] = None,
-    provider: Annotated[
-        str | None, Parameter(help="Who had it last, with final values of --status.")
-    ] = None,
-    code: Annotated[
-        str | None, Parameter(help="The provider's code, with final values of --status.")
-    ] = None,
-    tag: Annotated[str | None, Parameter(help="The caller's label.")] = None,
-    recipient: Annotated[
-        str | None, Parameter(name=["--recipient", "--to"], help="To whom (lookups.recipient).")
-    ] = None,
-    reference: Annotated[
-        str | None, Parameter(help="The provider's id of the message (lookups.reference).")
-    ] = None,
-    metadata: Annotated[
-        dict[str, str] | None,
-        Parameter(help="A key of lookups.metadata_keys: --metadata.KEY VALUE."),
-    ] = None,
     q: Annotated[str | None, Parameter(help="An id, a recipient or a reference.")] = None,
-    created_from: Annotated[str | None, Parameter(help="Not before this instant.")] = None,
-    created_to: Annotated[str | None, Parameter(help="Before this instant.")] = None,
     limit: Annotated[
         int, Parameter(help="The most rows.", validator=validators.Number(gte=1))
     ] = 50,
@@ -61,25 +34,8 @@ def list_(
     csv: AsCsv = False,
 ) -> None:
     """List notifications, newest first. A filter takes several values with commas between them."""
-    given = {
-        "status": status,
-        "tenant": tenant,
-        "mode": mode,
-        "channel": channel,
-        "priority": priority,
-        "reason": reason,
-        "provider": provider,
-        "code": code,
-        "tag": tag,
-        "recipient": recipient,
-        "reference": reference,
-        "q": q,
-        **{f"metadata.{key}": value for key, value in (metadata or {}).items()},
-        "created_from": created_from,
-        "created_to": created_to,
-    }
-    filters = {name: value for name, value in given.items() if value is not None}
-    run_async(_list(api_url(url), filters, None if all_ else limit, as_json=json, as_csv=csv))
+    parameters = filters.parameters() | ({} if q is None else {"q": q})
+    run_async(_list(api_url(url), parameters, None if all_ else limit, as_json=json, as_csv=csv))
 
 
 async def _list(

@@ -61,7 +61,7 @@ def list_tenants(*, database: OnDatabase = False, url: Url = None, json: AsJson 
 
 
 def delete_tenants(name: str, *, database: OnDatabase = False, url: Url = None) -> None:
-    """Delete a tenant that has no keys and no notifications that wait or are being sent."""
+    """Delete a tenant without keys, schedules and notifications that wait or are being sent."""
     run_async(_delete(_named(name), url, on_database=database))
 
 

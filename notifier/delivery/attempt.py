@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
 from notifier.delivery.claims import Claims
+from notifier.delivery.crash_place import type_and_place
 from notifier.delivery.files import HeldFiles
 from notifier.delivery.parking import ParkingLot
 from notifier.delivery.recorder import Finished, Recorder
@@ -290,7 +290,7 @@ class Attempts:
             return Ambiguous(code="stopped", detail="the worker stopped before the answer"), True
         except Exception as error:  # noqa: BLE001 a bug in one provider must not stop the others
             # The message may contain the recipient, so only the error's type and place are logged.
-            crash = _type_and_place(error)
+            crash = type_and_place(error)
             log.error("provider_call_raised", id=str(claimed.id), error=crash)  # noqa: TRY400 as above
             return Ambiguous(code="error", detail=type(error).__name__), False
 
@@ -360,11 +360,6 @@ def attempt_result(
         started_at_monotonic=times.started_at,
         finished_at_monotonic=times.finished_at,
     )
-
-
-def _type_and_place(error: Exception) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {last.filename}:{last.lineno}"
 
 
 def _storable(text: str, max_length: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from notifier.domain.due import DueClass
+from notifier.domain.due import RETRY_SHARE, DueClass
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ MAX_WINDOW: Final = 20_000
 UNKNOWN_AFTER_S: Final = 5.0
 MESSAGE_SPAN_S: Final = 0.03
 """How long the consumers of one worker take to begin the calls of one message."""
-RETRY_SHARE: Final = 4
-"""While first attempts wait, one row in four is a retry."""
 
 
 class QueueThroughput(NamedTuple):

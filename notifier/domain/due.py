@@ -36,3 +36,5 @@ class Position(NamedTuple):
 
 BEGINNING: Final = Position(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 """The position before all rows."""
+RETRY_SHARE: Final = 4
+"""While first attempts wait, one row in four that is published is a retry."""

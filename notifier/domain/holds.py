@@ -68,16 +68,22 @@ class Holds:
         pauses = (*self.tenants.values(), *self.tags.values())
         return frozenset(pause.scope for pause in pauses)
 
+    def pauses_of(self, tenant: TenantId, tag: str | None) -> Sequence[Pause]:
+        """Return the pauses that hold the notifications of a tenant with a tag."""
+        found = (self.tenants.get(tenant), None if tag is None else self.tags.get(tag))
+        return [pause for pause in found if pause is not None]
+
     def parking(self, claimed: Claimed, now: datetime, draw: float) -> Parking | None:
         """Return for how long a row must be parked; None if it may be sent. Raises nothing.
 
         Of several holds the longest counts. `draw` is a random number from 0 to 1.
         """
         found = [
-            *_paused(self.tenants.get(claimed.tenant), now),
-            *_paused(self.tags.get(claimed.tag) if claimed.tag else None, now),
-            *self._quiet(claimed, now),
+            parking
+            for pause in self.pauses_of(claimed.tenant, claimed.tag)
+            for parking in _paused(pause, now)
         ]
+        found += self._quiet(claimed, now)
         if not found:
             return None
         span_s, scope = max(found, key=_span_s)
@@ -110,10 +116,8 @@ def time_zone_of(content: bytes) -> str | None:
     return zone if isinstance(zone, str) else None
 
 
-def _paused(pause: Pause | None, now: datetime) -> Sequence[Parking]:
+def _paused(pause: Pause, now: datetime) -> Sequence[Parking]:
     """Return for how long a row is parked by a pause: about as long as it has lasted by now."""
-    if pause is None:
-        return ()
     span_s = (now - pause.paused_at).total_seconds()
     if pause.expires_at is not None:
         left_s = (pause.expires_at - now).total_seconds()

@@ -92,6 +92,7 @@ class EndReason(StrEnum):
     POISON = "poison"
     RENDER = "render"
     TTL = "ttl"
+    REQUEST = "request"
     COLLAPSED = "collapsed"
     RECIPIENT_CAP = "recipient_cap"
     MANUAL = "manual"
@@ -239,7 +240,8 @@ class NotificationView:
     """A notification as readers see it, with its attempts in their order.
 
     `content` is None if it was not asked for. `result` is None until the status is final.
-    `template` is the version that it is rendered from, and `locale` that of the texts.
+    `template` is the version that it is rendered from, and `locale` that of the texts. `retried_by`
+    is the operation that let it wait again after it had ended.
     """
 
     id: NotificationId
@@ -263,6 +265,7 @@ class NotificationView:
     tag: str | None = None
     topic: str | None = None
     replaced_by: NotificationId | None = None
+    retried_by: UUID | None = None
     attempts: tuple[AttemptView, ...] = ()
     tenant: TenantId = DEFAULT_TENANT
     test_channel: str = ""

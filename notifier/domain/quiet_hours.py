@@ -8,47 +8,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from functools import cache, lru_cache
 from typing import Final
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from notifier.domain.notification import Priority
+from notifier.domain.time_zones import change_between, zone_named
 
 EXEMPT: Final = frozenset({Priority.HIGH})
 """A login code does not wait for the morning: urgent notifications are sent at any hour."""
 _DAY: Final = timedelta(days=1)
-_SECOND: Final = timedelta(seconds=1)
 _MAX_CHANGES: Final = 4
 """More than any zone changes its clock during one night."""
 TIME_EXPECTED: Final = "a time of day from 00:00 to 23:59"
 _TIME: Final = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
-TIME_ZONE_EXPECTED: Final = "an IANA time zone such as Europe/Berlin"
-
-
-@cache
-def _zone_names() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def is_time_zone(name: str) -> bool:
-    """Whether this is the name of a time zone that this machine knows."""
-    return name in _zone_names()
-
-
-@lru_cache(1024)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
-
-
-def zone_named(name: str, otherwise: str) -> ZoneInfo:
-    """Return the zone with this name, else the other one, else UTC. Raises nothing.
-
-    A machine with other zones than this one may have accepted the name.
-    """
-    for each in (name, otherwise):
-        if is_time_zone(each):
-            return _zone(each)
-    return _zone("UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +53,7 @@ class QuietHours:
             return None
         for _ in range(_MAX_CHANGES):
             end = instant + self._until_end(_wall_time(instant, zone))
-            change = _change_between(instant, end, zone)
+            change = change_between(instant, end, zone)
             if change is None:
                 return end
             if not self._is_quiet(change, zone):
@@ -128,21 +100,3 @@ def _since_midnight(wall_time: time) -> timedelta:
         seconds=wall_time.second,
         microseconds=wall_time.microsecond,
     )
-
-
-def _change_between(first: datetime, last: datetime, zone: ZoneInfo) -> datetime | None:
-    """Return when the clock is changed after `first` and until `last`, None if it is not.
-
-    Offsets from UTC change at whole seconds. No zone changes its clock and back within a day.
-    """
-    offset = first.astimezone(zone).utcoffset()
-    if last.astimezone(zone).utcoffset() == offset:
-        return None
-    before, after = first, last
-    while after - before > _SECOND:
-        middle = before + (after - before) / 2
-        if middle.astimezone(zone).utcoffset() == offset:
-            before = middle
-        else:
-            after = middle
-    return after.replace(microsecond=0)

@@ -82,6 +82,14 @@ class PauseStore(Protocol):
         ...
 
 
+class ProbeStore(Protocol):
+    """Lets people ask for probes. All processes are notified. Raises StoreUnavailable."""
+
+    async def probe_now(self, provider: str, note: str, author: Author) -> bool:
+        """Make the probe of an open breaker due at once; False if no breaker waits for one."""
+        ...
+
+
 class QuietHoursStore(Protocol):
     """Keeps the quiet hours of tenants. All processes are notified. Raises StoreUnavailable."""
 

@@ -106,6 +106,7 @@ class TenantRefusal(StrEnum):
 
     UNKNOWN = "there is no such tenant"
     HAS_KEYS = "it has keys"
+    HAS_SCHEDULES = "it has schedules"
     BUSY = "notifications of it wait or are being sent"
 
 

@@ -13,6 +13,7 @@ from notifier.domain.notification import (
     QueueKey,
     Status,
 )
+from notifier.domain.schedules import RunOutcome
 
 
 class RescueReason(StrEnum):
@@ -232,6 +233,18 @@ class ConfigurationObserver(Protocol):
         ...
 
 
+class ScheduleObserver(Protocol):
+    """What the runner of schedules reports."""
+
+    def schedule_run_ended(self, outcome: RunOutcome) -> None:
+        """Report what became of a run."""
+        ...
+
+    def schedule_instants_skipped(self, count: int) -> None:
+        """Report instants of a schedule that were missed and are not submitted any more."""
+        ...
+
+
 class LoopObserver(Protocol):
     """What the watch of the event loop reports."""
 
@@ -255,6 +268,7 @@ class Observer(
     LeaseObserver,
     BrokerObserver,
     ConfigurationObserver,
+    ScheduleObserver,
     LoopObserver,
     Protocol,
 ):

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-from notifier.domain.controls import BreakerState, Pause
+from notifier.domain.controls import BreakerState, Pause, Scope
 from notifier.domain.credentials import Mode
+from notifier.domain.due import DueClass, Position
+from notifier.domain.explanation.facts import ClassCount, Explanation, Subject, WaitingRow
 from notifier.domain.notification import (
     NotificationId,
     NotificationView,
@@ -193,4 +195,44 @@ class StatusReader(Protocol):
 
     async def pauses(self) -> Sequence[PauseState]:
         """Returns the pauses that have not expired, by scope."""
+        ...
+
+
+class WaitingReader(Protocol):
+    """Reads what an explanation needs of one notification. Raises StoreUnavailable."""
+
+    async def subject(
+        self,
+        id: NotificationId,  # noqa: A002 the field's word
+        view: View,
+    ) -> Subject | None:
+        """Return a notification, a WaitingRow if it waits; None if the view has none with this id.
+
+        All of it is of one snapshot.
+        """
+        ...
+
+    async def count_before(
+        self, row: WaitingRow, until: Mapping[DueClass, Position]
+    ) -> Mapping[DueClass, ClassCount]:
+        """Count the rows of its queue that wait, of each class before a position, without the row.
+
+        It stops at 10,000 rows of all classes together. A class without rows may be missing.
+        """
+        ...
+
+    async def pause_authors(self, pauses: Collection[Pause]) -> Mapping[Scope, str]:
+        """Return who began these pauses last, as far as the newest entries of the audit have it."""
+        ...
+
+
+class Explainer(Protocol):
+    """Explains why a notification waits. Raises StoreUnavailable."""
+
+    async def explain(
+        self,
+        id: NotificationId,  # noqa: A002 the field's word
+        view: View,
+    ) -> Explanation | None:
+        """Return the explanation as the reader may see it; None if the view has no such id."""
         ...

@@ -516,6 +516,13 @@ class UpkeepStore(Protocol):
         """
         ...
 
+    async def prune_operations(self, oldest: date) -> None:
+        """Remove operations that ended and are older than the day `oldest`, at most 100,000.
+
+        And which notifications of earlier days were sent again.
+        """
+        ...
+
     async def prune_keys(self) -> None:
         """Remove keys that expired more than 30 days ago."""
         ...

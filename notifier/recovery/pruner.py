@@ -69,6 +69,7 @@ class Pruner:
             if kept:
                 await self._remove_blobs(_date(kept[0]))
                 await self._store.prune_tenants(_date(kept[0]))
+                await self._store.prune_operations(_date(kept[0]))
         except StoreError as error:
             log.warning("prune_failed", reason=str(error))
         return [day for day, result in results.items() if result == "dropped"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.controls import BreakerState, Controls, Scope, ScopeKind, SendPermission
 from notifier.ports.queries import PauseState, ProviderState, QueueState
+from notifier.scheduling.gates.permissions import stops_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -104,7 +105,9 @@ class DeploymentStatus:
         ]
 
 
-class _Limitation(NamedTuple):
+class Limitation(NamedTuple):
+    """What limits a queue, with more about it, None if there is no more to say."""
+
     limited_by: str
     detail: str | None
 
@@ -114,7 +117,7 @@ def _queue_state(
     waiting: Waiting | None,
     depth: Depth | None,
     reports: Sequence[QueueFigures],
-    limitation: _Limitation,
+    limitation: Limitation,
 ) -> QueueState:
     return QueueState(
         queue=str(queue),
@@ -160,36 +163,35 @@ def _unconfigured_state(queue: UnconfiguredQueue) -> QueueState:
 
 def _limitation(
     reports: Sequence[QueueFigures], gates: QueueGates, queue: QueueKey, refusal: str | None
-) -> _Limitation:
-    """A pause, breaker or refusal if there is one, then a hang, else what most workers report."""
+) -> Limitation:
+    """A pause, breaker or refusal if there is one, then what the workers report."""
     permission = gates.permission(queue)
     if permission is not SendPermission.ALLOWED:
         limit = LIMIT_OF_PERMISSION[permission]
-        return _Limitation(limit, _detail_of_controls(limit, gates, queue))
+        return Limitation(limit, _detail_of_controls(limit, gates, queue))
     if refusal is not None:
-        return _Limitation(Limit.BROKER, refusal)
+        return Limitation(Limit.BROKER, refusal)
+    return reported_limitation(reports)
+
+
+def reported_limitation(reports: Sequence[QueueFigures]) -> Limitation:
+    """Return what the workers report as the limit of a queue: a hang if one does, else the most."""
     limits = Counter(figures.limited_by for figures in reports)
     if hanging := limits[Limit.HANG]:
         detail = f"calls are not answered in {hanging} of {len(reports)} workers"
-        return _Limitation(Limit.HANG, detail)
-    return _Limitation(limits.most_common(1)[0][0] if limits else NO_WORKER, None)
+        return Limitation(Limit.HANG, detail)
+    return Limitation(limits.most_common(1)[0][0] if limits else NO_WORKER, None)
 
 
 def _detail_of_controls(limit: Limit, gates: QueueGates, queue: QueueKey) -> str | None:
     """Which pauses or breakers stop a queue, with their notes and reasons."""
-    controls, providers = gates.snapshot(), gates.providers.get(queue.channel, ())
-    scopes = {
-        Scope(ScopeKind.QUEUE, str(queue)),
-        Scope(ScopeKind.CHANNEL, queue.channel),
-        *(Scope(ScopeKind.PROVIDER, name) for name in providers),
-    }
+    stops = stops_of(gates.snapshot(), queue, gates.providers.get(queue.channel, ()))
     if limit is Limit.PAUSE:
-        named = [_named(str(p.scope), p.note) for p in controls.pauses if p.scope in scopes]
+        named = [_named(str(pause.scope), pause.note) for pause in stops.pauses]
     else:
         named = [
             _named(breaker.provider, f"{breaker.reason} {breaker.code}".strip())
-            for breaker in controls.breakers
-            if breaker.provider in providers and breaker.state is not BreakerState.CLOSED
+            for breaker in stops.breakers
         ]
     return "; ".join(named) or None
 

@@ -51,6 +51,31 @@ async def test_a_worker_that_is_stopped_during_its_probe_closes_the_breaker(
                 assert await client.all_final(ids) == {"sent": 60}
 
 
+async def test_a_person_has_a_provider_probed_that_asked_for_a_long_rest(
+    system_folder: Path, database_url: str, vhost_url: str
+) -> None:
+    replies: list[Reply | None] = [(429, {})]
+    script = HttpScript(lambda _: replies[-1], headers={"Retry-After": "600"})
+    async with open_http_script(script):
+        at = urls(database_url, vhost_url) | {"providers.twilio.url": script.url}
+        with running_system(system_folder, at) as system:
+            system.start_api()
+            system.start_worker()
+            async with open_client(system.api_url, system.sandbox_url) as client:
+                await client.submit([submit_body("sms.high") for _ in range(20)])
+                await until(lambda: limit_of(client, "sms.high"), lambda limit: limit == "breaker")
+                later = await client.submit([submit_body("sms.high") for _ in range(20)])
+                replies.append((201, {"sid": "SM1"}))
+                done = await asyncio.to_thread(system.run, "providers", "probe", "twilio")
+                assert (done.returncode, done.stderr) == (0, "")
+                assert "is the probe" in done.stdout
+                assert await client.all_final(later) == {"sent": 20}
+                again = await asyncio.to_thread(system.run, "providers", "probe", "twilio")
+                assert "its breaker is closed" in again.stdout
+                other = await asyncio.to_thread(system.run, "providers", "probe", "nobody")
+                assert (other.returncode, "There are: " in other.stderr) == (1, True)
+
+
 async def calls_of(script: HttpScript) -> int:
     return len(script.calls)
 

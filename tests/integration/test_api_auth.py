@@ -48,13 +48,34 @@ ADA: Final = Author(actor="cli:ada@desk")
 SUBMIT, READ, OPERATE, ADMIN = KeyScope
 KEYED: Final = [route for route in ROUTES if route.access.kind is AccessKind.KEY]
 OF_ONE: Final = [
-    route for route in KEYED if route.id in {"getNotification", "revokeKey", "deleteSuppression"}
+    route
+    for route in KEYED
+    if route.id
+    in {
+        "getNotification",
+        "explainNotification",
+        "cancelNotification",
+        "retryNotification",
+        "getOperation",
+        "stopOperation",
+        "revokeKey",
+        "deleteSuppression",
+        "getSchedule",
+        "replaceSchedule",
+        "deleteSchedule",
+    }
 ]
+(CANCEL,) = (route for route in ROUTES if route.id == "cancelNotification")
 SUBMITS: Final = {"submit", "submitBatch"}
 ALL: Final = tuple(KeyScope)
 NOTIFICATIONS: Final = "/v1/notifications"
 SUPPRESSIONS: Final = "/v1/suppressions"
+OPERATIONS: Final = "/v1/operations"
 TEMPLATES: Final = "/v1/templates"
+SCHEDULES: Final = "/v1/schedules"
+SCHEDULE: Final = {"cron": "0 9 * * *", "time_zone": "UTC", "notification": submit_body()}
+BODIES: Final = {"replaceSchedule": SCHEDULE}
+"""The bodies of requests to routes of one thing, which need one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +111,14 @@ class Api:
     async def status(
         self, route: Route, key: str | Credential | None, /, **path: str
     ) -> tuple[int, str]:
-        """Status and slug of the answer to a request without a body."""
+        """Status and slug of the answer to a request, which has a body only where one is needed."""
         text = key.text if isinstance(key, Credential) else key
         headers = {} if text is None else {"Authorization": f"Bearer {text}"}
         address = address_of(route, path)
-        async with self.client.request(route.method, address, headers=headers) as response:
+        body = BODIES.get(route.id)
+        async with self.client.request(
+            route.method, address, headers=headers, json=body
+        ) as response:
             document = await response.json() if response.content_length else {}
             return response.status, str(document.get("type", "")).rpartition(":")[2]
 
@@ -102,7 +126,10 @@ class Api:
         """Status and document of the answer, without the id of the request."""
         address = address_of(route, path)
         async with self.client.request(
-            route.method, address, headers=bearer(key) | {"Request-Id": "same"}
+            route.method,
+            address,
+            headers=bearer(key) | {"Request-Id": "same"},
+            json=BODIES.get(route.id),
         ) as response:
             return response.status, await response.json()
 
@@ -115,6 +142,17 @@ class Api:
         async with self.client.post(NOTIFICATIONS, json=body, headers=bearer(key)) as response:
             return response.status, await response.json()
 
+    async def operate(self, key: Credential) -> str:
+        body = {"kind": "cancel", "filter": {"status": "queued"}, "note": "wrong price"}
+        async with self.client.post(OPERATIONS, json=body, headers=bearer(key)) as response:
+            id_: str = (await response.json())["id"]
+            return id_
+
+    async def schedule(self, key: Credential) -> str:
+        async with self.client.post(SCHEDULES, json=SCHEDULE, headers=bearer(key)) as response:
+            id_: str = (await response.json())["id"]
+            return id_
+
     async def suppress(self, key: Credential) -> str:
         body = {"channel": "email", "recipient": "ada@example.com"}
         async with self.client.post(SUPPRESSIONS, json=body, headers=bearer(key)) as response:
@@ -126,6 +164,9 @@ UNKNOWN: Final = {
     "id": "0192f0c1-0000-7000-8000-000000000000",
     "key": "000000000000",
     "suppression": "0192f0c1-0000-7000-8000-000000000000",
+    "provider": "nobody",
+    "operation": "0192f0c1-0000-7000-8000-000000000000",
+    "schedule": "0192f0c1-0000-7000-8000-000000000000",
     "token": "unknown",
     "kind": "channel",
     "name": "email",
@@ -242,7 +283,15 @@ async def test_an_id_of_another_tenant_or_mode_is_answered_as_an_unknown_one(
 ) -> None:
     owner = await api.key(SHOP)
     _, accepted = await api.submit(owner)
-    place = {"id": accepted["id"], "key": owner.id, "suppression": await api.suppress(owner)}
+    place = {
+        "id": accepted["id"],
+        "key": owner.id,
+        "suppression": await api.suppress(owner),
+        "operation": await api.operate(owner),
+        "schedule": await api.schedule(owner),
+    }
+    if route.id == "retryNotification":
+        assert await api.status(CANCEL, owner, id=accepted["id"]) == (200, "")
     tested, deployment = await api.key(SHOP, mode=Mode.TEST), await api.key(mode=Mode.TEST)
     named = {"of": "shop"} if "tenant" in route.query_parameters else {}
     for stranger, of in ((await api.key(BANK), {}), (tested, {}), (deployment, named)):
@@ -357,6 +406,9 @@ NAMING: Final = [
     ("GET", SUPPRESSIONS, None),
     ("POST", SUPPRESSIONS, {"channel": "email", "recipient": "ada@example.com"}),
     ("DELETE", f"{SUPPRESSIONS}/{UNKNOWN['suppression']}", None),
+    ("GET", SCHEDULES, None),
+    ("GET", f"{SCHEDULES}/{UNKNOWN['schedule']}", None),
+    ("DELETE", f"{SCHEDULES}/{UNKNOWN['schedule']}", None),
     ("GET", TEMPLATES, None),
     ("GET", f"{TEMPLATES}/order", None),
     ("GET", f"{TEMPLATES}/order/versions/1", None),

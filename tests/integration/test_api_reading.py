@@ -54,6 +54,55 @@ async def submit(client: aiohttp.ClientSession, **changes: object) -> str:
         return notification_id
 
 
+async def test_an_explanation_is_shown_with_its_blockers(
+    client: aiohttp.ClientSession, store: MemoryStore
+) -> None:
+    notification_id = await submit(client)
+    url = f"{NOTIFICATIONS}/{notification_id}/explain"
+    async with client.get(url) as response:
+        body = await response.json()
+    [view] = store.views.values()
+    assert body == {
+        "id": notification_id,
+        "status": "queued",
+        "queue": "email.high",
+        "as_of_at": "2030-01-31T08:00:00Z",
+        "expires_at": msgspec.to_builtins(view.expires_at),
+        "blockers": [
+            {
+                "kind": "pause",
+                "name": "queue:email.high",
+                "until_at": "2030-01-31T08:00:05Z",
+                "detail": "by key:8Rk2vQ0ZpLx1: wrong newsletter",
+            }
+        ],
+        "ahead": {"count": 4210, "is_exact": True},
+        "expected": {
+            "earliest_at": "2030-01-31T08:00:05Z",
+            "latest_at": "2030-02-01T08:00:05Z",
+        },
+    }
+    store.fail(view.id)
+    async with client.get(url) as response:
+        body = await response.json()
+    assert (body["status"], body["blockers"], body["expected"]) == ("failed", [], None)
+    assert body["ahead"] == {"count": 0, "is_exact": True}
+
+
+@pytest.mark.parametrize("which", [str(UNKNOWN_ID), "x", f"{{{UNKNOWN_ID}}}"])
+async def test_what_is_no_id_of_a_notification_has_no_explanation(
+    client: aiohttp.ClientSession, which: str
+) -> None:
+    async with client.get(f"{NOTIFICATIONS}/{which}/explain") as response:
+        assert response.status == 404
+
+
+async def test_an_explanation_takes_no_parameter(client: aiohttp.ClientSession) -> None:
+    async with client.get(f"{NOTIFICATIONS}/{UNKNOWN_ID}/explain?tenant=shop") as response:
+        assert response.status == 400
+        assert await fields_in(response) == ["?tenant"]
+
+
 async def test_a_notification_is_shown_with_its_attempts(
     client: aiohttp.ClientSession, store: MemoryStore
 ) -> None:

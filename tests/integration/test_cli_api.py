@@ -648,7 +648,9 @@ async def test_without_postgres_the_error_is_one_line(
     assert done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "pauses", "providers", "list", "workers"])
+@pytest.mark.parametrize(
+    "command", ["pause", "resume", "pauses", "providers", "list", "workers", "explain"]
+)
 async def test_each_command_has_a_help_page(cli: Cli, command: str) -> None:
     done = await cli.run(command, "--help")
     assert (done.code, done.err) == (0, "")

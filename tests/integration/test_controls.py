@@ -33,6 +33,7 @@ from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
 from notifier.lifecycle import background_task
 from notifier.ports.heartbeat import Figures
+from notifier.ports.keys import Author
 from notifier.scheduling.cluster.cluster_figures import ClusterFigures
 from notifier.scheduling.cluster.failure_detector import FailureDetector
 from notifier.scheduling.deployment_status import DeploymentStatus
@@ -192,6 +193,22 @@ async def test_a_breaker_opens_once_and_waits_for_its_probe(
     assert (await stored_openings(database_url), seen.is_mine) == (1, False)
     assert 0 < seen.probe_in_s <= BOUND_S
     assert not await one.hold_probe("smtp", 10)
+
+
+async def test_a_person_makes_the_probe_of_an_open_breaker_due_at_once(
+    one: PostgresControls, other: PostgresControls, database_url: str
+) -> None:
+    author = Author(actor="key:ada")
+    assert not await one.probe_now("smtp", "", author)
+    await one.open_breaker("smtp", "errors", code="421", wait_s=900)
+    assert await other.probe_now("smtp", "it is up", author)
+    assert not await other.probe_now("smtp", "", author)
+    assert await one.hold_probe("smtp", 30)
+    assert not await other.probe_now("smtp", "", author)
+    connection = await asyncpg.connect(database_url)
+    rows = await connection.fetch("SELECT action, target, note FROM audit")
+    await connection.close()
+    assert list(map(tuple, rows)) == [("provider.probed", "provider:smtp", "it is up")]
 
 
 async def test_only_the_holder_of_a_probe_closes_or_reopens_the_breaker(

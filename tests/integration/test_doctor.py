@@ -71,6 +71,7 @@ TABLE_CHECKS = {
     "breakers",
     "deployments",
     "keys",
+    "schedules",
 }
 POSTGRES_CHECKS = TABLE_CHECKS | {
     "postgres version",
@@ -756,6 +757,31 @@ class TestConfiguration:
             r"open, so that nothing is sent: smtp for \d+ s: credentials 535", breakers.finding
         )
         assert "docs/runbook/misconfigured.md" in breakers.fix
+
+    async def test_a_schedule_whose_last_run_was_refused_or_that_nothing_runs_is_a_warning(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        refused, late = uuid7(), uuid7()
+        await in_database(
+            database_url,
+            "INSERT INTO schedules (id, tenant, mode, digest, cron, time_zone, notification, needs,"
+            " blobs, note, paused, next_at, last_problem) SELECT id, '', 'live', id, '* * * * *',"
+            " 'UTC', '{}', '{}', '{}', '', false, next_at, problem FROM (VALUES"
+            f" ('{refused}'::uuid, now() + interval '1 min', '{{}}'),"
+            f" ('{late}', now() - interval '2 min', NULL), (gen_random_uuid(), NULL, NULL))"
+            " AS t (id, next_at, problem)",
+        )
+        schedules = (await examined(environ, tmp_path))["schedules"]
+        assert (schedules.status, schedules.finding) == (
+            CheckStatus.WARNING,
+            f"the last run was refused of {refused}",
+        )
+        await in_database(database_url, "UPDATE schedules SET last_problem = NULL")
+        schedules = (await examined(environ, tmp_path))["schedules"]
+        assert (schedules.status, str(late) in schedules.finding) == (CheckStatus.WARNING, True)
+        await in_database(database_url, "UPDATE schedules SET next_at = NULL")
+        schedules = (await examined(environ, tmp_path))["schedules"]
+        assert (schedules.status, schedules.finding) == (CheckStatus.OK, "3 schedules")
 
     async def test_messages_of_another_deployment_are_wrong(
         self, environ: dict[str, str], database_url: str, tmp_path: Path

@@ -152,6 +152,25 @@ def test_the_room_that_one_queue_leaves_is_used_by_another_at_once() -> None:
     run_virtually(scene())
 
 
+def test_what_is_claimed_and_not_begun_goes_back_when_a_tenant_or_tag_is_paused() -> None:
+    async def scene() -> None:
+        backend = FakeBackend()
+        async with open_lanes(backend, consumers=10) as group:
+            group.put(64, messages=300)
+            await asyncio.sleep(5)
+            lane = group.lanes[EMAIL_LOW]
+            claimed, begun = backend.rows_claimed, len(backend.calls_of(EMAIL_LOW))
+            assert claimed > begun
+            lane.return_claims()
+            await asyncio.sleep(0.01)
+            assert len(backend.returned_rows) == claimed - begun
+            done = len(backend.recorded)
+            await asyncio.sleep(1)
+            assert len(backend.recorded) > done + 400
+
+    run_virtually(scene())
+
+
 def test_a_channel_that_holds_ambiguous_notifications_claims_only_for_ready_consumers() -> None:
     async def scene() -> None:
         backend = FakeBackend()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from notifier.adapters.postgres.connection import ConnectionSettings
-from notifier.adapters.postgres.reader import MAX_CANDIDATES, open_reader
+from notifier.adapters.postgres.finding import MAX_CANDIDATES
+from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.lookups import Lookup, metadata_lookups
 from notifier.domain.notification import EndReason, Status

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 import pytest
 
-from notifier.adapters.postgres import reader as reader_module
+from notifier.adapters.postgres import finding
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.leases import encode_progress
 from notifier.adapters.postgres.reader import open_reader
@@ -366,8 +366,8 @@ async def test_each_list_has_exactly_the_notifications_with_that_status_newest_f
     limit: int,
     max_search_s: float,
 ) -> None:
-    monkeypatch.setattr(reader_module, "MAX_SEARCH_S", max_search_s)
-    monkeypatch.setattr(reader_module, "MAX_CANDIDATES", limit + 1)
+    monkeypatch.setattr(finding, "MAX_SEARCH_S", max_search_s)
+    monkeypatch.setattr(finding, "MAX_CANDIDATES", limit + 1)
     queues = [EMAIL_HIGH, EMAIL_LOW, SMS_HIGH]
     added = [
         (await add_state(rows, state, queue), queue, STATES[state][0])
@@ -402,7 +402,7 @@ async def test_a_page_that_took_too_long_is_short_and_says_where_to_go_on(
 ) -> None:
     wanted = await rows.add(SMS_HIGH, live={})
     others = [await rows.add(EMAIL_HIGH, live={}) for _ in range(5)]
-    monkeypatch.setattr(reader_module, "MAX_SEARCH_S", 0.0)
+    monkeypatch.setattr(finding, "MAX_SEARCH_S", 0.0)
     first = await reader.notifications(Filter(channel=("sms",), limit=3))
     assert first.views == []
     assert first.next_before is not None
@@ -475,8 +475,8 @@ async def test_a_list_of_several_statuses_is_one_list_newest_first(
     limit: int,
     max_search_s: float,
 ) -> None:
-    monkeypatch.setattr(reader_module, "MAX_SEARCH_S", max_search_s)
-    monkeypatch.setattr(reader_module, "MAX_CANDIDATES", limit + 1)
+    monkeypatch.setattr(finding, "MAX_SEARCH_S", max_search_s)
+    monkeypatch.setattr(finding, "MAX_CANDIDATES", limit + 1)
     added = [
         (await add_state(rows, state), status)
         for _ in range(2)

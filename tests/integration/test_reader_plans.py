@@ -9,16 +9,19 @@ import pytest
 
 from harness.client import until
 from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.explaining import MAX_COUNTED_AHEAD
 from notifier.adapters.postgres.keys import open_keys
 from notifier.adapters.postgres.leases import encode_progress
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import MAX_COUNTED_DUE, open_store
 from notifier.domain.due import DueClass, Position
+from notifier.domain.explanation.ahead import rows_before
+from notifier.domain.explanation.facts import ClassCount, WaitingRow
 from notifier.domain.notification import Status
 from notifier.domain.tenants import TenantId
 from notifier.ports.leases import Progress
-from notifier.ports.queries import Filter
+from notifier.ports.queries import Filter, View
 from tests.builders import EMAIL_LOW, QUEUES, worker_id
 from tests.integration.test_api_auth import ADA
 
@@ -192,6 +195,31 @@ async def test_a_count_of_what_waits_reads_few_of_the_rows_that_wait(
         assert waiting[EMAIL_LOW].is_ceiling
 
     assert 0 < await rows_read(database_url, connection, count) < 3 * MAX_COUNTED_DUE
+
+
+@pytest.mark.parametrize("statistics", [OUTDATED, "present statistics"])
+async def test_an_explanation_reads_few_of_the_rows_that_wait(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record], statistics: str
+) -> None:
+    await connection.execute("VACUUM ANALYZE")
+    await fill(connection, Status.QUEUED)
+    if statistics != OUTDATED:
+        await connection.execute("VACUUM ANALYZE")
+    last = await connection.fetchval(
+        "SELECT id FROM live WHERE queue = 'email.low' AND class = 1 AND turn >= 0"
+        " ORDER BY due_at DESC, id DESC LIMIT 1"
+    )
+
+    async def explain(reader: PostgresReader) -> None:
+        row = await reader.subject(last, View())
+        assert isinstance(row, WaitingRow)
+        counts = await reader.count_before(row, rows_before(row))
+        waiting = MAX_COUNTED_AHEAD - FEW  # the others are being sent
+        assert counts == {DueClass.FIRST: ClassCount(waiting, is_exact=False)}
+
+    # A row is read through its entry in the index.
+    most = 2 * MAX_COUNTED_AHEAD + 2 * PAGE
+    assert 0 < await rows_read(database_url, connection, explain) < most
 
 
 async def test_the_check_for_lost_notifications_reads_the_newest_only(

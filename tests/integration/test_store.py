@@ -34,10 +34,9 @@ from tests.builders import (
     worker_id,
 )
 from tests.live_rows import (
-    CANCEL,
-    RETRY,
     SESSIONS_THAT_WAIT_FOR_A_LOCK,
     attempts_of,
+    cancel_by,
     claim_all,
     claimed,
     decision,
@@ -45,6 +44,7 @@ from tests.live_rows import (
     end_of,
     live_row,
     published,
+    retry_by,
     sweep,
     sweep_by,
 )
@@ -927,7 +927,7 @@ async def end(connection: Connection, row: Claimed, status: str) -> None:
         await connection.execute(EXPIRE_ALL)
         assert await sweep_by(connection) == 1
     else:
-        assert len(await connection.fetch(CANCEL, [row.id])) == 1
+        assert await cancel_by(connection, row.id) == [row.id]
 
 
 async def test_a_late_accepted_leaves_an_end_of_a_later_claim(
@@ -977,7 +977,7 @@ async def test_a_late_accepted_settles_a_row_that_was_sent_again_and_is_not_clai
 ) -> None:
     [row] = await claimed(store, a_notification())
     await bury(other, store, row, status=Status.FAILED)
-    assert len(await connection.fetch(RETRY, [row.id])) == 1
+    assert await retry_by(connection, row.id) == [row.id]
     assert [pointer.claim for pointer in await due(other)] == [2]
     [recorded] = await store.record([a_result(row)])
     assert (recorded.status, recorded.late) == (Status.SENT, True)
@@ -1009,7 +1009,7 @@ async def test_a_late_accepted_leaves_a_row_that_was_sent_again_and_claimed(
 ) -> None:
     [first] = await claimed(store, a_notification())
     await bury(other, store, first, status=Status.FAILED)
-    await connection.execute(RETRY, [first.id])
+    await retry_by(connection, first.id)
     [second] = await claim_all(other, await due(other))
     assert second.claim == 3
     [recorded] = await store.record([a_result(first)])
@@ -1050,7 +1050,7 @@ async def test_a_late_accepted_settles_a_row_that_is_sent_again_meanwhile(
     [row] = await claimed(store, a_notification())
     await bury(other, store, row, status=Status.FAILED)
     async with asyncio.TaskGroup() as group, connection.transaction():
-        assert len(await connection.fetch(RETRY, [row.id])) == 1
+        assert await retry_by(connection, row.id) == [row.id]
         recording = group.create_task(store.record([a_result(row)]))
         await until_a_session_waits(second_connection)
     [recorded] = recording.result()
@@ -1112,7 +1112,7 @@ async def test_a_notification_sent_again_gets_a_claim_above_every_claim_before(
             case _:
                 await store.give_back([request_of(row)])
                 await end(connection, row, "expired" if end_by == "expired" else "cancelled")
-        assert len(await connection.fetch(RETRY, [row.id])) == 1
+        assert await retry_by(connection, row.id) == [row.id]
         [row] = await claim_all(store, await due(store))
         assert row.claim > max(given)
 
@@ -1259,11 +1259,9 @@ async def test_cancel_waits_for_a_claim_under_way_and_leaves_its_row(
     pointers = await published(store, a_notification(), a_notification())
     async with asyncio.TaskGroup() as group, in_transaction(store._connections.claim):
         await claim_all(store, pointers[:1])
-        cancelling = group.create_task(
-            connection.fetch(CANCEL, [pointer.id for pointer in pointers])
-        )
+        cancelling = group.create_task(cancel_by(connection, *(pointer.id for pointer in pointers)))
         await until_a_session_waits(second_connection)
-    assert [row["id"] for row in cancelling.result()] == [pointers[1].id]
+    assert cancelling.result() == [pointers[1].id]
     assert await live_row(connection, pointers[0].id) is not None
     end_ = await end_of(connection, pointers[1].id)
     assert end_ is not None
@@ -1275,7 +1273,7 @@ async def test_a_claim_waits_for_a_cancel_under_way_and_claims_nothing_of_it(
 ) -> None:
     pointers = await published(store, a_notification(), a_notification())
     async with asyncio.TaskGroup() as group, connection.transaction():
-        assert len(await connection.fetch(CANCEL, [pointers[0].id])) == 1
+        assert await cancel_by(connection, pointers[0].id) == [pointers[0].id]
         claiming = group.create_task(claim_all(store, pointers))
         await until_a_session_waits(second_connection)
     assert [row.id for row in claiming.result()] == [pointers[1].id]
@@ -1316,7 +1314,7 @@ async def test_a_day_is_kept_if_a_row_of_it_is_sent_again_meanwhile(
     # Longer than the 200 ms that the function waits for a lock.
     await second_connection.execute("ALTER FUNCTION drop_day(date) SET lock_timeout = '1 min'")
     async with asyncio.TaskGroup() as group, connection.transaction():
-        assert len(await connection.fetch(RETRY, [id_])) == 1
+        assert await retry_by(connection, id_) == [id_]
         dropping = group.create_task(store.drop_day(yesterday))
         await until_a_session_waits(second_connection)
     assert dropping.result() == "kept"

@@ -20,6 +20,7 @@ from notifier.api.http.cursors import cursor_after, position_in
 from notifier.api.http.problems import RequestRefused
 from notifier.api.requests import Content, Submit
 from notifier.api.routes.table import ROUTES
+from notifier.api.schedules.documents import ScheduleRequest
 from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.idempotency import canonical_json
 from notifier.api.submission.validation import SubmitValidator
@@ -29,6 +30,7 @@ from notifier.api.templating.checking import checked_template, fault_as_field
 from notifier.api.templating.filling import Unfilled
 from notifier.delivery.unsubscribe_links import UnsubscribeLinks
 from notifier.domain.credentials import NO_CREDENTIAL, Mode, parse_credential
+from notifier.domain.cron import Cron
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.keys import KeyScope
 from notifier.domain.lookups import LookupRules, metadata_lookups
@@ -41,6 +43,7 @@ from notifier.domain.unsubscribing import Unsubscribe
 from notifier.ports.queries import Filter
 from notifier.ports.suppressions import Recipient
 from tests.memory_access import MemoryAccess, memory_auth
+from tests.memory_schedules import MemorySchedules
 from tests.memory_suppressions import MemorySuppressions
 from tests.property.asgi import Response, response_to
 from tests.property.inputs import CONTENT_FIELDS, JSON, MAILS, corrupted, documents
@@ -86,10 +89,40 @@ BATCH_BODIES = corrupted(
     )
 )
 
+ZONES = st.sampled_from(["Europe/Berlin", "America/St_Johns", "posixrules", "../x"]) | st.text()
+CRON_FIELDS = st.text("0123456789*,/-#LW", min_size=1, max_size=8) | st.sampled_from(
+    ["*", "*/5", "0", "1-5", "MON-FRI", "jan,DEC", "L", "5L", "MON#2", "59", "9" * 5000]
+)
+CRONS = st.lists(CRON_FIELDS, min_size=5, max_size=5).map(" ".join) | st.text()
+SCHEDULE_FIELDS = {
+    "cron": CRONS | JSON,
+    "time_zone": ZONES | JSON,
+    "notification": st.fixed_dictionaries({}, optional=SUBMIT_FIELDS)
+    | ONE_FIELD
+    | st.just(submit_body())
+    | JSON,
+    "note": st.text() | JSON,
+    "paused": st.booleans() | JSON,
+}
+ONE_OF_SCHEDULE = st.sampled_from(sorted(SCHEDULE_FIELDS)).flatmap(
+    lambda name: SCHEDULE_FIELDS[name].map(
+        lambda value: json.dumps(
+            {
+                "cron": "0 9 * * *",
+                "time_zone": "UTC",
+                "notification": submit_body(),
+                name: value,
+            }
+        ).encode()
+    )
+)
+SCHEDULE_BODIES = corrupted(documents(**SCHEDULE_FIELDS) | ONE_OF_SCHEDULE)
+
 
 def test_the_generated_submits_have_every_field() -> None:
     assert set(SUBMIT_FIELDS) == set(Submit.__struct_encode_fields__)
     assert set(CONTENT_FIELDS) == set(Content.__struct_encode_fields__)
+    assert set(SCHEDULE_FIELDS) == set(ScheduleRequest.__struct_encode_fields__)
 
 
 @given(SUBMIT_BODIES | st.binary(max_size=200))
@@ -279,8 +312,9 @@ PATHS = st.sampled_from(sorted({route.path for route in ROUTES})).flatmap(segmen
 AUTH, KEY = memory_auth(*KeyScope)
 STORE: Final = MemoryStore()
 SUPPRESSIONS: Final = MemorySuppressions()
-OPEN: Final = make_api(STORE, RULES, suppressions=SUPPRESSIONS)
-KEYED: Final = make_api(STORE, RULES, auth=AUTH, suppressions=SUPPRESSIONS)
+SCHEDULES: Final = MemorySchedules()
+OPEN: Final = make_api(STORE, RULES, suppressions=SUPPRESSIONS, schedules=SCHEDULES)
+KEYED: Final = make_api(STORE, RULES, auth=AUTH, suppressions=SUPPRESSIONS, schedules=SCHEDULES)
 BEARER: Final = (b"authorization", f"Bearer {KEY.text}".encode())
 SESSION: Final = asyncio.run(AUTH.sessions.cookie(KEY.id, CookiePlace(path="/", is_secure=True)))
 TOKEN: Final = SESSION.partition(";")[0].partition("=")[2]
@@ -296,10 +330,11 @@ def answer(
     app: Any = KEYED,
 ) -> Response:
     """The answer of an API that has what the last requests left, but not of all before."""
-    if len(STORE.new) + len(SUPPRESSIONS.stored) > 100:
+    if len(STORE.new) + len(SUPPRESSIONS.stored) + len(SCHEDULES.stored) > 100:
         for stored in (STORE.new, STORE.views, STORE.blobs, STORE.templates.saved):
             stored.clear()
         SUPPRESSIONS.stored.clear()
+        SCHEDULES.stored.clear()
     return asyncio.run(response_to(app, method, path, query, headers or [], body))
 
 
@@ -312,6 +347,7 @@ def answer(
     has_key=st.booleans(),
     body=SUBMIT_BODIES
     | BATCH_BODIES
+    | SCHEDULE_BODIES
     | CSV_FILES
     | TEMPLATES
     | OTHER_BODIES
@@ -347,9 +383,10 @@ def test_every_request_is_answered_below_500(
             (b"PUT", b"/v1/tenants/default/quiet-hours"),
             (b"PUT", b"/v1/pauses/tag/a"),
             (b"POST", b"/v1/keys"),
+            (b"POST", b"/v1/schedules"),
         ]
     ),
-    body=SUBMIT_BODIES | BATCH_BODIES | TEMPLATES | OTHER_BODIES,
+    body=SUBMIT_BODIES | BATCH_BODIES | SCHEDULE_BODIES | TEMPLATES | OTHER_BODIES,
     key=corrupted(st.just(b"K1")),
 )
 def test_every_document_is_taken_or_refused(
@@ -469,8 +506,40 @@ def test_a_cursor_is_of_its_list_or_none(last: UUID, data: st.DataObject) -> Non
     position_in(changed, Filter(tag=("a",)))
 
 
+@given(SCHEDULE_BODIES | st.binary(max_size=60))
+def test_a_schedule_is_made_as_it_was_asked_for_or_refused(body: bytes) -> None:
+    response = answer(
+        "POST",
+        b"/v1/schedules",
+        b"tenant=default",
+        [BEARER, (b"content-type", b"application/json")],
+        body,
+    )
+    assert response.status in {200, 201, 400}, response
+    if response.status != 400:
+        id_ = json.loads(response.body)["id"].encode()
+        query = b"tenant=default&include=notification"
+        shown = answer("GET", b"/v1/schedules/" + id_, query, [BEARER])
+        assert json.loads(shown.body)["notification"].keys() <= json.loads(
+            body.decode("utf-8-sig")
+        )["notification"].keys() - {"tenant"}
+
+
+@given(CRONS, ZONES, st.datetimes(timezones=st.just(UTC)))
+def test_a_cron_expression_has_a_next_instant_or_is_refused(
+    text: str, time_zone: str, now: datetime
+) -> None:
+    try:
+        cron = Cron.parse(text, time_zone)
+    except ValueError:
+        return
+    now = now.replace(year=1950 + now.year % 150)
+    following = cron.next_after(now)
+    assert following is None or now < following < now.replace(year=now.year + 51, day=1)
+    assert Cron.parse(cron.text, time_zone) == cron
+
+
 CLOCK_TIMES = st.sampled_from(["00:00", "08:00", "21:00", "24:00", "9:00", "²1:00"]) | st.text()
-ZONES = st.sampled_from(["Europe/Berlin", "America/St_Johns", "posixrules", "../x"]) | st.text()
 
 
 @given(CLOCK_TIMES, CLOCK_TIMES, ZONES, ZONES, st.datetimes(timezones=st.just(UTC)))

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
+from notifier.adapters.postgres.statements import statement
 from notifier.delivery.class_cursor import PROVED_AFTER_S
 from notifier.delivery.cursor import QueueCursor
 from notifier.domain.notification import NotificationId, Status
 from tests.builders import a_notification, claim_request, worker_id
-from tests.live_rows import CANCEL, RETRY, sweep
+from tests.live_rows import sweep
 from tests.property.live_database import (
     OPEN_ACCEPTS,
     QUEUE,
@@ -374,7 +375,7 @@ class Deployment(DeploymentModel):
     @rule(index=INDEX)
     def cancel(self, index: int) -> None:
         id_ = pick(self.waiting, index)
-        assert self.database.ids(CANCEL, [id_]) == [id_]
+        assert self.database.ids(statement("cancel"), [id_], None) == [id_]
 
     @precondition(lambda self: self.ended)
     @rule(index=INDEX)
@@ -384,7 +385,7 @@ class Deployment(DeploymentModel):
         for called, claim in list(self.calls):
             if called == id_:
                 self.calls[called, claim] = CallState.SENT_AGAIN_BY_A_PERSON
-        assert self.database.ids(RETRY, [id_]) == [id_]
+        assert self.database.ids(statement("retry"), [id_], id_, id_, None, None) == [id_]
 
     @rule(seconds=st.sampled_from((0.05, 0.2, 2.5, 2.5, 12, 60)))
     def advance_time(self, seconds: float) -> None:

@@ -52,9 +52,9 @@ from notifier.domain.outcome import (
     Outcome,
     Refused,
 )
-from notifier.domain.quiet_hours import zone_named
 from notifier.domain.templates import TemplateFault, TemplateVersion
 from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.time_zones import zone_named
 from notifier.domain.whole_mail import check_mail, parse_mail
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 from notifier.ports.heartbeat import QueueFigures

@@ -28,8 +28,17 @@ from notifier.domain.blobs import BlobId, StoredBlob
 from notifier.domain.controls import BreakerState, Pause, Scope, ScopeKind
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import FeatureUnavailable, IdempotencyKeyReused, StoreRejected
+from notifier.domain.explanation.facts import (
+    Ahead,
+    Blocker,
+    BlockerKind,
+    Expected,
+    Explanation,
+    Subject,
+)
 from notifier.domain.idempotency import IdempotencyKey
 from notifier.domain.notification import (
+    WAITING,
     AttemptView,
     NewNotification,
     NotificationId,
@@ -46,6 +55,7 @@ from notifier.ports.controls import PauseStore, QuietHoursStore
 from notifier.ports.keys import AccessStore, Author
 from notifier.ports.queries import (
     ALL_LIVE,
+    Explainer,
     Filter,
     Page,
     PauseState,
@@ -67,7 +77,9 @@ from notifier.ports.templates import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_schedules import MemorySchedules
 from tests.memory_suppressions import MemorySuppressions
+from tests.unit.fakes_operations import MemoryOperations
 
 SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
 PROBE_AT = SINCE_AT + timedelta(seconds=5)
@@ -197,7 +209,7 @@ class _Saved:
 
 
 class MemoryStore:
-    """Acceptor, Reader, StatusReader, PauseStore and BlobStore in one.
+    """Acceptor, Reader, StatusReader, Explainer, PauseStore and BlobStore in one.
 
     Every method raises `error`, if it is set. Submits wait until `released` is set. A submit to
     `rejected_recipient` becomes StoreRejected, and one with a feature `lacking`, if it is set.
@@ -219,6 +231,7 @@ class MemoryStore:
         self.blob_questions = 0
         self.template_questions = 0
         self.breaker = BreakerState.OPEN
+        self.probed: list[str] = []
         self.templates = MemoryTemplates()
         self.owners: dict[UUID, KeyOwner] = {}
         self.quiet: dict[TenantId, QuietHours] = {}
@@ -227,6 +240,12 @@ class MemoryStore:
     async def quiet_hours(self) -> Mapping[TenantId, QuietHours]:
         self._raise_error()
         return self.quiet
+
+    async def probe_now(self, provider: str, note: str, author: Author) -> bool:
+        del note, author
+        self._raise_error()
+        self.probed.append(provider)
+        return True
 
     async def put_quiet_hours(self, tenant: TenantId, hours: QuietHours, author: Author) -> bool:
         del author
@@ -267,6 +286,37 @@ class MemoryStore:
         if row is None or not _is_seen(row, view):
             return None
         return row if with_content else replace(row, content=None)
+
+    async def explain(
+        self,
+        id: NotificationId,  # noqa: A002 the port's word
+        view: View,
+    ) -> Explanation | None:
+        """A pause of its queue holds what waits."""
+        row = await self.get(id, view=view)
+        if row is None:
+            return None
+        pause = Blocker(
+            kind=BlockerKind.PAUSE,
+            name=f"queue:{row.queue}",
+            until_at=PROBE_AT,
+            detail="by key:8Rk2vQ0ZpLx1: wrong newsletter",
+        )
+        subject = Subject(
+            id=row.id,
+            status=row.status,
+            queue=row.queue,
+            as_of_at=SINCE_AT,
+            expires_at=row.expires_at,
+        )
+        if row.status not in WAITING:
+            return Explanation(subject=subject)
+        return Explanation(
+            subject=subject,
+            blockers=[pause],
+            ahead=Ahead(4210, is_exact=True, at_most=4210),
+            expected=Expected(PROBE_AT, PROBE_AT + timedelta(days=1)),
+        )
 
     async def templates_of(
         self, ids: Collection[NotificationId]
@@ -501,6 +551,7 @@ def make_api(
     acceptor: Acceptor | None = None,
     reader: Reader | None = None,
     status: StatusReader | None = None,
+    explainer: Explainer | None = None,
     pauses: PauseStore | None = None,
     quiet_hours: QuietHoursStore | None = None,
     templates: TemplateStore | None = None,
@@ -508,15 +559,20 @@ def make_api(
     access: AccessStore | None = None,
     auth: KeyAuth | None = None,
     suppressions: MemorySuppressions | None = None,
+    operations: MemoryOperations | None = None,
+    schedules: MemorySchedules | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
+    operations = operations or MemoryOperations(store)
     return create_api(
         acceptor=acceptor or store,
         reader=reader or store,
         status=status or store,
+        explainer=explainer or store,
         pauses=pauses or store,
         quiet_hours=quiet_hours or store,
+        probes=store,
         features=store,
         blobs=store,
         suppressions=suppressions,
@@ -529,6 +585,9 @@ def make_api(
         auth=auth,
         templates=templates or store.templates,
         renderer=renderer or InlineRenderer(),
+        control=operations,
+        operations=operations,
+        schedules=schedules or MemorySchedules(),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from notifier.api.responses import (
     Accepted,
     DeletedPause,
+    Explanation,
     Notification,
     NotificationPage,
     PausePage,
@@ -110,6 +111,23 @@ PAUSE: dict[str, object] = {
     "expires_at": None,
     "matches": True,
 }
+BLOCKER: dict[str, object] = {
+    "kind": "tenant_turn",
+    "name": None,
+    "until_at": None,
+    "detail": None,
+    "new_field": 1,
+}
+EXPLANATION: dict[str, object] = {
+    "id": ID,
+    "status": "queued",
+    "queue": "email.high",
+    "as_of_at": AT,
+    "expires_at": AT,
+    "blockers": [BLOCKER],
+    "ahead": {"count": 7, "is_exact": True, "new_field": 1},
+    "expected": {"earliest_at": AT, "latest_at": None, "new_field": 1},
+}
 RESPONSES: Mapping[type[msgspec.Struct], dict[str, object]] = {
     Accepted: {"id": ID, "status": "queued", "queue": "email.high"},
     Notification: {**SUMMARY, "content": {}, "attempts": [ATTEMPT]},
@@ -118,6 +136,7 @@ RESPONSES: Mapping[type[msgspec.Struct], dict[str, object]] = {
     ProviderPage: {"items": [PROVIDER | {"new_field": 1}], "next_cursor": None},
     PausePage: {"items": [PAUSE | {"new_field": 1}], "next_cursor": None},
     DeletedPause: {"was_paused": True},
+    Explanation: EXPLANATION,
 }
 
 

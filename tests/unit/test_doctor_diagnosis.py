@@ -131,6 +131,24 @@ def test_without_a_key_that_holds_the_fix_is_the_command_that_makes_one(
     assert ("notifier keys create" in found.fix) is (status is CheckStatus.WARNING)
 
 
+@pytest.mark.parametrize(
+    ("count", "refused", "late", "status", "says"),
+    [
+        (0, [], [], CheckStatus.OK, "none"),
+        (3, [], [], CheckStatus.OK, "3 schedules"),
+        (3, ["a", "b"], ["c"], CheckStatus.WARNING, "refused of a, b"),
+        (3, [], ["c"], CheckStatus.WARNING, "nothing runs c"),
+        (20, list("abcdefghijklm"), [], CheckStatus.WARNING, "i, j and 3 more"),
+    ],
+)
+def test_schedules_that_were_refused_or_that_nothing_runs_are_named(
+    count: int, refused: list[str], late: list[str], status: CheckStatus, says: str
+) -> None:
+    found = postgres.of_schedules(count, refused, late)
+    assert (found.status, says in found.finding) == (status, True)
+    assert ("notifier" in found.fix) is (status is CheckStatus.WARNING)
+
+
 def test_a_finding_is_one_line() -> None:
     assert ok("x", "two\n  lines").finding == "two lines"
     assert not_checked("x", "that\nis away").finding == "not checked: that is away"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, combinations
 from math import inf
 
 import pytest
@@ -16,7 +17,12 @@ from notifier.domain.controls import (
     SendPermission,
 )
 from notifier.domain.notification import QueueKey
-from notifier.scheduling.gates.permissions import aged, next_expiry_s, permission_of
+from notifier.scheduling.gates.permissions import (
+    aged,
+    next_expiry_s,
+    permission_of,
+    stops_of,
+)
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, SMS_HIGH, a_breaker, a_pause
 
 OPEN, HALF_OPEN, CLOSED = BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED
@@ -122,3 +128,43 @@ def test_the_next_expiry_is_that_of_a_pause_or_of_our_hold_on_a_probe() -> None:
     assert next_expiry_s(Controls()) == inf
     assert next_expiry_s(Controls(pauses=(pause,), breakers=(a_breaker(),))) == 9.0
     assert next_expiry_s(Controls(pauses=(pause,), breakers=(held,))) == 3.0
+
+
+STOPPING: tuple[Pause | Breaker, ...] = (
+    a_pause(ScopeKind.QUEUE, "email.high"),
+    a_pause(ScopeKind.QUEUE, "email.low"),
+    a_pause(ScopeKind.CHANNEL, "email"),
+    a_pause(ScopeKind.PROVIDER, "smtp"),
+    a_pause(ScopeKind.PROVIDER, "ses"),
+    a_pause(ScopeKind.TENANT, "email"),
+    a_breaker("smtp"),
+    a_breaker("ses", HALF_OPEN),
+    a_breaker("twilio"),
+)
+
+
+@pytest.mark.parametrize("providers", [("smtp",), ("smtp", "ses"), ()])
+def test_a_queue_is_stopped_exactly_while_something_is_named_that_stops_it(
+    providers: Sequence[str],
+) -> None:
+    subsets = chain.from_iterable(combinations(STOPPING, size) for size in range(len(STOPPING) + 1))
+    for some in subsets:
+        controls = Controls(
+            pauses=tuple(each for each in some if isinstance(each, Pause)),
+            breakers=tuple(each for each in some if isinstance(each, Breaker)),
+        )
+        allowed = permission_of(controls, EMAIL_HIGH, providers, {})
+        stops = stops_of(controls, EMAIL_HIGH, providers)
+        is_stopped = bool(stops.pauses or stops.breakers)
+        assert (allowed is SendPermission.ALLOWED) is not is_stopped, some
+        if allowed is SendPermission.PAUSED:
+            assert stops.pauses
+        if allowed is SendPermission.BREAKER_OPEN:
+            assert stops.breakers
+
+
+def test_what_stops_one_of_two_providers_is_not_named() -> None:
+    pause = a_pause(ScopeKind.PROVIDER, "smtp")
+    controls = Controls(pauses=(pause,), breakers=(a_breaker("smtp", CLOSED),))
+    assert stops_of(controls, EMAIL_HIGH, ("smtp", "ses")) == ([], ())
+    assert stops_of(controls, EMAIL_HIGH, ("smtp",)) == ([pause], [])

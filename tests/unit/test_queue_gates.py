@@ -102,6 +102,33 @@ async def test_a_pause_is_not_forgotten_while_postgres_is_unavailable() -> None:
     assert gates.permission(SMS_HIGH) is SendPermission.ALLOWED
 
 
+async def test_a_new_pause_of_a_tenant_or_tag_is_told_once() -> None:
+    class HoldLog:
+        count = 0
+
+        def holds_added(self) -> None:
+            self.count += 1
+
+    store, told = MemoryControls(), HoldLog()
+    gates = make_gates(store)
+    gates.add_hold_listener(told)
+    tag, tenant = a_pause(ScopeKind.TAG, "sale"), a_pause(ScopeKind.TENANT, "shop")
+    expected = 0
+    for pauses, is_new in (
+        ((a_pause(ScopeKind.CHANNEL, "email"),), False),
+        ((tag,), True),
+        ((tag,), False),
+        ((tag, tenant), True),
+        ((tenant,), False),
+        ((), False),
+        ((tag,), True),
+    ):
+        store.controls = Controls(pauses=pauses)
+        await gates.run_once()
+        expected += is_new
+        assert told.count == expected
+
+
 async def test_a_pause_ends_on_time_without_a_read() -> None:
     store, clock = MemoryControls(), ManualClock()
     store.controls = Controls(pauses=(a_pause(ScopeKind.CHANNEL, "email", 10.0),))

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from notifier.domain.quiet_hours import QuietHours, is_time_zone
+from notifier.domain.quiet_hours import QuietHours
+from notifier.domain.time_zones import is_time_zone
 
 BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
 

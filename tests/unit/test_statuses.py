@@ -28,6 +28,7 @@ SCRIPTS = re.sub(r"--.*", "", "\n".join(path.read_text() for path in MIGRATIONS)
 # the file, or takes the ELSE of a CASE.
 NAMED_IN_SQL = """
                     scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered lost
+cancel                  .       .       .       .      .     .       .        1         .          .          .       .
 collapse                .       .       .       .      .     .       .        1         .          .          .       .
 fail_unclaimable        .       .       .       .      .     1       .        .         .          .          .       .
 insert_suppressed       .       .       .       .      .     .       .        .         1          .          .       .
@@ -39,6 +40,8 @@ read_notifications      2       1       1       2      2     .       3        . 
 record                  .       .       .       5      .     .       1        .         .          .          .       .
 record_late             .       .       .       1      2     1       1        1         1          .          .       .
 record_sent             .       .       .       .      1     .       .        .         .          .          .       .
+retry                   .       .       .       .      .     1       2        1         1          .          1       .
+retry_candidates        .       .       .       .      .     .       1        .         .          .          .       .
 settle_orphans          .       4       .       .      .     1       1        .         .          .          .       .
 suppressions_end        .       .       .       .      .     .       .        .         1          .          .       .
 sweep                   .       .       .       .      .     .       1        .         .          .          .       .
@@ -91,6 +94,7 @@ OTHER_WORDS_IN_SQL = {
     *("superuser_reserved_connections", "reserved_connections", "default_transaction_read_only"),
     *("server_version", "server_version_num"),
     *("queues", "providers", "foreign", "connections", "object", "number"),  # of figures
+    *("cancel", "retry", "running", "stopped", "request"),  # of operations
     *("signing", "lookups", "recipient"),  # of secrets and lookups
 }
 

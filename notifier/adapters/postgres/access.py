@@ -45,6 +45,9 @@ TABLES: Final = (
     "recipient_counts",
     "lookup_starts",
     "templates",
+    "operations",
+    "retries",
+    "schedules",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

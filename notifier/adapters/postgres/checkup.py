@@ -181,6 +181,7 @@ async def _configuration(session: _ReadOnlySession, names: ConfiguredNames) -> l
         await _or_unchecked(diagnosis.BREAKERS, _breakers(session, names)),
         await _or_unchecked(diagnosis.DEPLOYMENTS, _deployments(session)),
         await _or_unchecked(diagnosis.KEYS, _keys(session, names)),
+        await _or_unchecked(diagnosis.SCHEDULES, _schedules(session)),
     ]
 
 
@@ -208,6 +209,11 @@ async def _keys(session: _ReadOnlySession, names: ConfiguredNames) -> Finding:
     rows = await session.fetch(statement("checkup_keys"))
     left_s = {row["id"]: row["left_s"] for row in rows}
     return diagnosis.of_keys(left_s, are_asked=names.asks_for_keys)
+
+
+async def _schedules(session: _ReadOnlySession) -> Finding:
+    (row,) = await session.fetch(statement("checkup_schedules"), diagnosis.LATE_AFTER_S)
+    return diagnosis.of_schedules(**row)
 
 
 async def _clock(session: _ReadOnlySession, clock: Clock) -> Finding:

@@ -97,6 +97,21 @@ class PostgresControls:
                 await add_action(connection, _pause_action(scope, author))
         return was_paused
 
+    async def probe_now(self, provider: str, note: str, author: Author) -> bool:
+        """Make the probe of an open breaker due at once."""
+        async with self._connection.acquire() as connection, connection.transaction():
+            is_changed = bool(await connection.fetch(statement("breaker_probe"), provider))
+            if is_changed:
+                action = Action(
+                    actor=author.actor,
+                    name="provider.probed",
+                    target=f"provider:{provider}",
+                    note=note,
+                    request_id=author.request_id,
+                )
+                await add_action(connection, action)
+        return is_changed
+
     async def quiet_hours(self) -> Mapping[TenantId, QuietHours]:
         """The quiet hours of all tenants that have some."""
         rows = await self._connection.fetch(statement("controls_quiet_hours"))

@@ -14,8 +14,11 @@ from notifier.adapters.postgres import (
     key_rates,
     keys,
     leases,
+    operation_steps,
+    operations,
     rates,
     reader,
+    schedules,
     store,
     suppressions,
     templates,
@@ -49,12 +52,17 @@ PAUSES: Final = "pauses"
 BREAKERS: Final = "breakers"
 DEPLOYMENTS: Final = "deployments"
 KEYS: Final = "keys"
-CONFIGURATION_CHECKS: Final = (CHANNELS, PAUSES, BREAKERS, DEPLOYMENTS, KEYS)
+SCHEDULES: Final = "schedules"
+CONFIGURATION_CHECKS: Final = (CHANNELS, PAUSES, BREAKERS, DEPLOYMENTS, KEYS, SCHEDULES)
 
 FORGOTTEN_AFTER_S: Final = 3600.0
 """A pause without an end is called forgotten after an hour."""
 ENDING_WITHIN_S: Final = 7 * 86_400.0
 """A key is reported this long before it expires."""
+LATE_AFTER_S: Final = 60.0
+"""A schedule whose instant came so long ago is not run by anything."""
+MAX_NAMED: Final = 10
+"""How many schedules are named."""
 
 MIN_MAJOR_VERSION: Final = 15
 MAX_DAYS_AHEAD: Final = 7
@@ -68,9 +76,15 @@ _CONNECTIONS_OF_EVERY_PROCESS: Final = (
     + controls.CONNECTIONS
     + blobs.CONNECTIONS
     + templates.CONNECTIONS
+    + operation_steps.CONNECTIONS
 )
 _CONNECTIONS_OF_AN_API: Final = (
-    reader.CONNECTIONS + keys.CONNECTIONS + key_rates.CONNECTIONS + suppressions.CONNECTIONS
+    reader.CONNECTIONS
+    + keys.CONNECTIONS
+    + key_rates.CONNECTIONS
+    + suppressions.CONNECTIONS
+    + operations.CONNECTIONS
+    + schedules.CONNECTIONS
 )
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,
@@ -383,6 +397,23 @@ def of_keys(left_s: Mapping[str, float | None], *, are_asked: bool) -> Finding:
         fix = "make another key for its owner before: `notifier keys create`"
         return warning(KEYS, f"about to expire: {named}", fix)
     return ok(KEYS, f"{len(left_s)} hold")
+
+
+def of_schedules(count: int, refused: Sequence[str], late: Sequence[str]) -> Finding:
+    """Judge the schedules: `count` of them, the ids of those refused last, and of those late."""
+    if refused:
+        fix = "`notifier schedules list --json` says why: correct its notification, or pause it"
+        return warning(SCHEDULES, f"the last run was refused of {_some(refused)}", fix)
+    if late:
+        finding = f"the instant has come and nothing runs {_some(late)}"
+        fix = "start `notifier api`: every API process of this version runs schedules"
+        return warning(SCHEDULES, finding, fix)
+    return ok(SCHEDULES, f"{count} schedules" if count else "none")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _span(seconds: float) -> str:

@@ -171,8 +171,8 @@ class PostgresKeys:
             row = await connection.fetchrow(statement("tenant_delete"), tenant)
             if row is None:
                 return TenantRefusal.UNKNOWN
-            if row["has_keys"] or row["busy"]:
-                return TenantRefusal.HAS_KEYS if row["has_keys"] else TenantRefusal.BUSY
+            if refusal := _refusal(row):
+                return refusal
             action = Action(
                 actor=author.actor,
                 name="tenant.deleted",
@@ -257,6 +257,15 @@ def _key_action(
         note=key.note,
         request_id=author.request_id,
     )
+
+
+def _refusal(row: Record) -> TenantRefusal | None:
+    """Return why tenant_delete.sql has not deleted a tenant, None if it has."""
+    if row["has_keys"]:
+        return TenantRefusal.HAS_KEYS
+    if row["has_schedules"]:
+        return TenantRefusal.HAS_SCHEDULES
+    return TenantRefusal.BUSY if row["busy"] else None
 
 
 def _tenant(row: Record) -> Tenant:

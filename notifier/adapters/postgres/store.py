@@ -87,6 +87,7 @@ EXPIRED_KEY_DAYS: Final = 30
 """For how long people see which keys have expired."""
 MAX_PRUNED_OF_TENANTS: Final = 10_000
 MAX_PRUNED_KEYS: Final = 100_000
+MAX_PRUNED_OPERATIONS: Final = 100_000
 MAX_LOSS_CHECKED: Final = 10_000
 MAX_LATE_WRITES: Final = 3
 """How often a late result is written while other processes change the row that it settles."""
@@ -478,6 +479,11 @@ class PostgresStore:
     async def prune_tenants(self, oldest: date) -> None:
         await self._connections.maintenance.fetch(
             statement("tenants_prune"), oldest, MAX_PRUNED_OF_TENANTS
+        )
+
+    async def prune_operations(self, oldest: date) -> None:
+        await self._connections.maintenance.fetch(
+            statement("operations_prune"), oldest, MAX_PRUNED_OPERATIONS
         )
 
     async def forget_processes(self) -> None:

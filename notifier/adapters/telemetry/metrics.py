@@ -22,6 +22,7 @@ from notifier.adapters.telemetry.notification_metrics import NotificationMetrics
 from notifier.adapters.telemetry.process_metrics import ProcessMetrics
 from notifier.adapters.telemetry.provider_metrics import ProviderMetrics
 from notifier.adapters.telemetry.queue_metrics import QueueMetrics
+from notifier.adapters.telemetry.schedule_metrics import ScheduleMetrics
 from notifier.adapters.telemetry.series import SeriesFactory
 from notifier.domain.notification import Channel, Priority, QueueKey
 
@@ -29,7 +30,7 @@ from notifier.domain.notification import Channel, Priority, QueueKey
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ProcessMetrics):
+class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ScheduleMetrics, ProcessMetrics):
     """Implements notifier.ports.observer.Observer.
 
     `providers` names the providers of each channel. `target_wait_s` is the wait that each priority
@@ -52,6 +53,7 @@ class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ProcessMetrics
         NotificationMetrics.__init__(self, factory, queues, providers, target_wait_s)
         QueueMetrics.__init__(self, factory, queues)
         ProviderMetrics.__init__(self, factory, names, channels)
+        ScheduleMetrics.__init__(self, factory)
         ProcessMetrics.__init__(self, factory, version)
 
     def render(self) -> tuple[bytes, str]:

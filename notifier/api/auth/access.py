@@ -119,19 +119,20 @@ def view_of(principal: Principal) -> View:
     return View(principal.tenant, principal.mode)
 
 
-def seen_by(principal: Principal, selection: Filter) -> Filter:
+def seen_by(principal: Principal, selection: Filter, mark: str = "?") -> Filter:
     """Return a filter that selects only what a principal sees.
 
-    Raises InvalidNotification if a key asks for those of another mode than its own, and if a key of
-    a tenant asks for those of another one.
+    `mark` stands before the names of its fields where a fault is named. Raises InvalidNotification
+    if a key asks for those of another mode than its own, and if a key of a tenant asks for those of
+    another one.
     """
     mode = principal.mode if selection.mode is None else selection.mode
     if principal.key is not None and mode is not principal.mode:
-        raise InvalidNotification("?mode", "none, or the mode of the key")
+        raise InvalidNotification(f"{mark}mode", "none, or the mode of the key")
     if principal.tenant is None:
         return replace(selection, view=View(selection.tenant, mode))
     if selection.tenant not in {None, principal.tenant}:
-        raise InvalidNotification("?tenant", "none, or the tenant of the key")
+        raise InvalidNotification(f"{mark}tenant", "none, or the tenant of the key")
     return replace(selection, view=view_of(principal))
 
 

@@ -21,16 +21,20 @@ from notifier.api.http.query import (
     MAX_TEXT_LENGTH,
     MAX_VALUES,
     METADATA,
+    OF_RESULTS,
     offered_filters,
 )
 from notifier.api.requests import (
     JSON_MEMBERS,
     MAX_KEY_LENGTH,
+    MAX_OPERATION_IDS,
     NO_NUL,
     PRINTABLE_ASCII,
     Batch,
 )
 from notifier.api.responses import Accepted, BatchRefusal, Problem
+from notifier.api.routes.notifications import LOOKUP_FILTERS, NOTIFICATION_FILTERS
+from notifier.api.routes.operations import BESIDE_IDS
 from notifier.api.routes.route import Route
 from notifier.api.rules import AddressKind, ApiRules
 from notifier.api.submission.address_schemas import recipient_schema
@@ -40,7 +44,8 @@ from notifier.api.submission.idempotency import HEADER
 from notifier.api.templating.documents import LOCALES_SCHEMA
 from notifier.domain.controls import ScopeKind
 from notifier.domain.credentials import KEY_ID, Mode
-from notifier.domain.notification import EndReason
+from notifier.domain.notification import FINAL, EndReason, Status
+from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.suppressions import SuppressionReason
 from notifier.domain.templates import TEMPLATE_NAME
 from notifier.domain.tenants import TENANT_NAME
@@ -62,6 +67,7 @@ def _any_of(item: Json) -> Json:
 
 _NULL: Final = {"type": "null"}
 _INSTANT: Final = {"type": "string", "format": "date-time"}
+_ID: Final = {"type": "string", "format": "uuid"}
 _TEXT: Final = {
     "type": "string",
     "minLength": 1,
@@ -75,7 +81,7 @@ _SEARCHED: Final = {
     "pattern": r"^[ -+\--~]+$",
 }
 _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
-    "id": ("The id from the response to the submit.", {"type": "string", "format": "uuid"}),
+    "id": ("The id from the response to the submit.", _ID),
     "key": (
         "The id of a key, which is no secret.",
         {"type": "string", "pattern": f"^{KEY_ID.pattern}$"},
@@ -124,11 +130,29 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
 }
 
 
-_SUPPRESSION_PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
-    "suppression": ("The id of the suppression.", {"type": "string", "format": "uuid"}),
-    "topic": ("Only of one of these topics.", _any_of(_TEXT)),
-    "reason": ("Only for one of these reasons.", _any_of(_one_of(SuppressionReason))),
+_PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
+    "suppressions": {
+        "suppression": ("The id of the suppression.", {"type": "string", "format": "uuid"}),
+        "topic": ("Only of one of these topics.", _any_of(_TEXT)),
+        "reason": ("Only for one of these reasons.", _any_of(_one_of(SuppressionReason))),
+    },
+    "schedules": {
+        "schedule": ("The id of the schedule.", {"type": "string", "format": "uuid"}),
+        "include": (
+            "Parts of the answer that are left out otherwise. They need the scope `operate`.",
+            _any_of(_one_of(["notification"])),
+        ),
+    },
+    "deployment": {
+        "provider": ("The name of a provider.", {"type": "string"}),
+    },
+    "operations": {
+        "operation": ("The id of the operation.", {"type": "string", "format": "uuid"}),
+        "kind": ("Only of one of these kinds.", _any_of(_one_of(OperationKind))),
+        "status": ("Only in one of these.", _any_of(_one_of(OperationStatus))),
+    },
 }
+"""Parameters that mean something else than those of the same name of other groups."""
 _KEY_PARAMETER: Final[Json] = {
     "name": HEADER,
     "in": "header",
@@ -233,6 +257,8 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     schemas["SuppressionRequest"]["allOf"] = [
         _recipient_rule(kind, rules) for kind in _kinds(rules)
     ]
+    schemas["OperationRequest"]["properties"]["filter"] |= _operation_filter(rules)
+    schemas["OperationRequest"]["allOf"] = [_filter_rule(kind) for kind in OperationKind]
     fields = schemas["Submit"]["properties"]
     fields["ttl_s"]["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
     fields["max_tries"]["anyOf"][0]["type"] = "integer"
@@ -241,6 +267,42 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     problem_types = [problem_type.uri for problem_type in ProblemType]
     schemas["Problem"]["properties"]["type"]["examples"] = problem_types
     return schemas
+
+
+def _operation_filter(rules: ApiRules) -> Json:
+    """Describes the filter of an operation: the parameters of the list, or ids."""
+    names = offered_filters((*NOTIFICATION_FILTERS, *LOOKUP_FILTERS), rules.lookups)
+    properties = {name: _one_or_more(_described(name, rules)[1]) for name in names if name != "q"}
+    ids = {"type": "array", "items": _ID, "minItems": 1, "maxItems": MAX_OPERATION_IDS}
+    beside = {name: properties[name] for name in BESIDE_IDS}
+    return {
+        "type": "object",
+        "anyOf": [
+            {"properties": properties, "minProperties": 1, "additionalProperties": False},
+            {
+                "properties": {"ids": ids, **beside},
+                "required": ["ids"],
+                "additionalProperties": False,
+            },
+        ],
+    }
+
+
+def _one_or_more(schema: Json) -> Json:
+    """Describes a value, or an array of them where the schema is that of an array."""
+    return {"anyOf": [schema["items"], schema]} if schema.get("type") == "array" else schema
+
+
+def _filter_rule(kind: OperationKind) -> Json:
+    """Describes which statuses the filter of a kind may name, and that results need such."""
+    statuses = _one_or_more(_any_of(_one_of(status for status in Status if status in kind.accepts)))
+    fields: Json = {"status": statuses}
+    if not kind.accepts <= FINAL:
+        fields |= dict.fromkeys(OF_RESULTS, False)
+    return {
+        "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+        "then": {"properties": {"filter": {"properties": fields}}},
+    }
 
 
 def _for_generators(schema: Json) -> Json:
@@ -432,7 +494,7 @@ def _reference(struct: type[msgspec.Struct]) -> Json:
 
 def _parameter(name: str, route: Route, rules: ApiRules) -> Json:
     is_in_path = name not in route.query_parameters
-    own = _SUPPRESSION_PARAMETERS if route.tag == "suppressions" else {}
+    own = _PARAMETERS_BY_TAG.get(route.tag, {})
     description, schema = own.get(name) or _described(name, rules)
     parameter: Json = {
         "name": name,

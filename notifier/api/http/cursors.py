@@ -13,10 +13,11 @@ import msgspec
 
 from notifier.domain.notification import NotificationId
 from notifier.ports.keys import AuditFilter
+from notifier.ports.operations import OperationFilter
 from notifier.ports.queries import ALL_LIVE, Filter
 from notifier.ports.suppressions import SuppressionFilter
 
-AnyFilter = Filter | AuditFilter | SuppressionFilter
+AnyFilter = Filter | AuditFilter | SuppressionFilter | OperationFilter
 _UUID_BYTES: Final = 16
 _DIGEST_BYTES: Final = 8
 

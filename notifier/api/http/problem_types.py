@@ -114,7 +114,22 @@ class ProblemType(Enum):
         "in-use",
         "It is in use",
         409,
-        "A tenant has keys or waiting notifications, or has as many keys as it may have.",
+        "A tenant with keys, schedules, running operations or waiting notifications is not "
+        "deleted; one that has as many keys, schedules or running operations as it may have gets "
+        "no more; and no two schedules are the same.",
+    )
+    WRONG_STATUS = Definition(
+        "wrong-status",
+        "The notification has another status",
+        409,
+        "What waits can be cancelled; what has ended and is not sent can be sent again. "
+        "`current_status` is the status that it has.",
+    )
+    RECIPIENT_SUPPRESSED = Definition(
+        "recipient-suppressed",
+        "The recipient is suppressed",
+        409,
+        "Nothing may be sent to the recipient: the suppression must be deleted before.",
     )
     NAME_TAKEN = Definition(
         "name-taken",

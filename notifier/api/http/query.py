@@ -30,15 +30,18 @@ from notifier.domain.errors import InvalidNotification
 from notifier.domain.lookups import LookupKind, LookupRules
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
+from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressionReason, SuppressionScope
 from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
+from notifier.domain.value_lists import escaped, separated
 from notifier.ports.keys import AuditFilter
-from notifier.ports.queries import Filter
+from notifier.ports.operations import OperationFilter
+from notifier.ports.queries import Filter, View
 from notifier.ports.suppressions import SuppressionFilter
 
 T = TypeVar("T")
-F = TypeVar("F", Filter, AuditFilter, SuppressionFilter)
+F = TypeVar("F", Filter, AuditFilter, SuppressionFilter, OperationFilter)
 PAGING_PARAMETERS: Final = ("cursor", "limit")
 AUDIT_FILTERS: Final = ("actor", "action", "target", "created_from", "created_to")
 DEFAULT_LIMIT: Final = 50
@@ -49,8 +52,12 @@ MAX_TEXT_LENGTH: Final = 100
 _TEXT: Final = re.compile(rf"[ -+\--~]{{1,{MAX_TEXT_LENGTH}}}")
 _MAX_LIMIT_DIGITS: Final = 3
 METADATA: Final = "metadata"
-_SEPARATORS: Final = re.compile(r"(\\[\\,]|,)")
-_ESCAPED: Final = {r"\,": ",", r"\\": "\\"}
+PARAMETER: Final = "?"
+"""Stands before the name of a parameter where a fault is named."""
+OF_FILTER: Final = "filter."
+_IN_URL: Final = " (write + as %2B)"
+OF_RESULTS: Final = ("reason", "provider", "code")
+"""Filters of how notifications ended: they need final values of `status`."""
 MAX_SEARCHED_LENGTH: Final = 4096
 _SEARCHABLE_EXPECTED: Final = f"1 to {MAX_SEARCHED_LENGTH:,} printable characters"
 _MIN_INSTANT: Final = datetime.fromtimestamp(0, UTC)
@@ -60,16 +67,24 @@ ValueParser = Callable[[str], Any]
 
 
 class Query:
-    """Parses a query string with these parameters, each at most once."""
+    """Parses a query string with these parameters, each at most once.
 
-    def __init__(self, parsers: Mapping[str, ValueParser]) -> None:
+    `mark` stands before the name of a parameter where a fault is named.
+    """
+
+    def __init__(self, parsers: Mapping[str, ValueParser], mark: str = PARAMETER) -> None:
         self._parsers = parsers
+        self._mark = mark
 
     def parse(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Returns the values that were given. Raises InvalidNotification with all wrong ones."""
+        return self.values(request.query_params.multi_items())
+
+    def values(self, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        """Returns the values of these texts. Raises InvalidNotification with all wrong ones."""
         values: dict[str, Any] = {}
         faults: list[InvalidNotification] = []
-        for name, text in request.query_params.multi_items():
+        for name, text in given:
             try:
                 values[name] = self._value(name, str(text), values)
             except InvalidNotification as error:
@@ -81,14 +96,18 @@ class Query:
         return values
 
     def _value(self, name: str, text: str, seen: Mapping[str, Any]) -> object:
+        field = f"{self._mark}{name}"
         if name not in self._parsers:
-            raise _unknown(name, self._parsers)
+            raise _unknown(name, field, self._parsers)
         if name in seen:
-            raise InvalidNotification(f"?{name}", "the parameter once; write several values as a,b")
+            raise InvalidNotification(field, "the parameter once; write several values as a,b")
         try:
             return self._parsers[name](text)
         except ValueError as error:
-            raise InvalidNotification(f"?{name}", str(error)) from error
+            expected = str(error)
+            if self._mark != PARAMETER:
+                expected = expected.removesuffix(_IN_URL)
+            raise InvalidNotification(field, expected) from error
 
 
 class ListQuery:
@@ -121,6 +140,52 @@ class ListQuery:
             expected = "final statuses, such as failed, beside reason, provider and code"
             raise InvalidNotification("?status", expected)
         return _after(cursor, selection)
+
+
+class OperationFilters:
+    """Reads the filter of an operation, whose names are those of the list's parameters."""
+
+    def __init__(
+        self, filters: Sequence[str], channels: Mapping[str, object], lookups: LookupRules
+    ) -> None:
+        parsers: dict[str, ValueParser] = {**_PARSERS, "channel": partial(_any_of, tuple(channels))}
+        searched = _lookup_parsers(lookups)
+        del searched["q"]
+        named = {name: parsers[name] for name in filters}
+        self._query = Query(named | searched | {"ids": str}, OF_FILTER)
+
+    def read(self, document: Mapping[str, Sequence[str]]) -> Filter:
+        """Returns the filter. Raises InvalidNotification with all fields that are wrong."""
+        values = self._query.values(
+            (name, ",".join(map(self._text_of(name), texts))) for name, texts in document.items()
+        )
+        return Filter(**_with_metadata(values))
+
+    @staticmethod
+    def _text_of(name: str) -> Callable[[str], str]:
+        """Returns how a value of an array is written between commas."""
+        is_searched = name in set(LookupKind) or name.startswith(f"{METADATA}.")
+        return escaped if is_searched else str
+
+
+class OperationQuery:
+    """Parses the filters of the list of operations, `cursor` and `limit`."""
+
+    def __init__(self) -> None:
+        self._query = Query(
+            {
+                "kind": partial(_any_of, tuple(OperationKind)),
+                "status": partial(_any_of, tuple(OperationStatus)),
+                "cursor": str,
+                "limit": _limit,
+            }
+        )
+
+    def parse(self, request: Request[Any, Any, Any], view: View) -> OperationFilter:
+        """Returns the filter of what a view has. Raises InvalidNotification."""
+        values = self._query.parse(request)
+        cursor = values.pop("cursor", None)
+        return _after(cursor, OperationFilter(view=view, **values))
 
 
 class AuditQuery:
@@ -181,9 +246,10 @@ def next_cursor(selection: AnyFilter, last: UUID | None) -> str | None:
     return None if last is None else cursor_after(last, selection)
 
 
-def parse_include(*parts: str) -> Query:
-    """Returns the query of a route whose answer has optional parts."""
-    return Query({"include": partial(_any_of, parts)})
+def parse_include(*parts: str, names_tenant: bool = False) -> Query:
+    """Returns the query of a route whose answer has optional parts, and which may name a tenant."""
+    parsers: dict[str, ValueParser] = {"include": partial(_any_of, parts)}
+    return Query(parsers | {"tenant": _tenant} if names_tenant else parsers)
 
 
 def _with_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,19 +298,8 @@ def _id_or_text(lookups: LookupRules, text: str) -> UUID | str:
     return text
 
 
-def _separated(text: str) -> Sequence[str]:
-    r"""Returns the values between commas. `\,` is a comma of a value, and `\\` a backslash."""
-    values = [""]
-    for piece in _SEPARATORS.split(text):
-        if piece == ",":
-            values.append("")
-        else:
-            values[-1] += _ESCAPED.get(piece, piece)
-    return values
-
-
 def _searchable_texts(text: str) -> tuple[str, ...]:
-    values = tuple(sorted(set(_separated(text))))
+    values = tuple(sorted(set(separated(text))))
     if len(values) > MAX_VALUES or not all(
         0 < len(value) <= MAX_SEARCHED_LENGTH and value.isprintable() for value in values
     ):
@@ -262,20 +317,18 @@ def _recipient(text: str) -> str:
         with suppress(ValueError):
             text = NamedAddress.parse(text).address
     if " " in text:  # no recipient has one, but + in a query means it
-        raise ValueError("recipients without blanks, as they were submitted (write + as %2B)")
+        raise ValueError(f"recipients without blanks, as they were submitted{_IN_URL}")
     return recipient_identity(text)
 
 
-def _unknown(name: str, known: Mapping[str, object]) -> InvalidNotification:
+def _unknown(name: str, field: str, known: Mapping[str, object]) -> InvalidNotification:
     if name.startswith(f"{METADATA}."):
-        return InvalidNotification(f"?{name}", "a key of the setting lookups.metadata_keys")
+        return InvalidNotification(field, "a key of the setting lookups.metadata_keys")
     if meant := suggested(name, list(known)):
         detail = f"unknown parameter, did you mean {meant}?"
-        return InvalidNotification(f"?{name}", meant, detail=detail)
+        return InvalidNotification(field, meant, detail=detail)
     expected = f"only {', '.join(known)} here"
-    return InvalidNotification(
-        f"?{name}", expected, detail=f"unknown parameter, expected {expected}"
-    )
+    return InvalidNotification(field, expected, detail=f"unknown parameter, expected {expected}")
 
 
 def _after(cursor: str | None, selection: F) -> F:
@@ -329,7 +382,7 @@ def _instant(text: str) -> float:
     try:
         at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
     except msgspec.ValidationError as error:
-        raise ValueError(f"{INSTANT_EXPECTED} (write + as %2B)") from error
+        raise ValueError(f"{INSTANT_EXPECTED}{_IN_URL}") from error
     # The database cannot hold every instant, and no notification is as old or as young as these.
     return min(max(at, _MIN_INSTANT), _MAX_INSTANT).timestamp()
 

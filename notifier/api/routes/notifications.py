@@ -37,10 +37,10 @@ from notifier.api.responses import (
 from notifier.api.rules import ApiRules
 from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.idempotency import RequestKeys, request_keys
+from notifier.api.submission.preparing import check_mode
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.submission.validation import Sender, SubmitValidator
 from notifier.api.templating.filling import Found, TemplateFilling, Unfilled
-from notifier.domain.credentials import Mode
 from notifier.domain.errors import (
     DomainError,
     FeatureUnavailable,
@@ -53,7 +53,6 @@ from notifier.domain.errors import (
 )
 from notifier.domain.keys import KeyScope
 from notifier.domain.notification import (
-    TEST_CHANNEL,
     NewNotification,
     NotificationId,
     Status,
@@ -116,7 +115,7 @@ class NotificationRoutes:
         self._address = address
         self._deadline_s = rules.request_deadline_s
         self._validator = SubmitValidator(rules)
-        self._takes_tests = rules.test_channel != ""
+        self._rules = rules
         self._splitter = BatchSplitter(rules)
         self._query = ListQuery(
             *NOTIFICATION_FILTERS, channels=rules.submit_channels, lookups=rules.lookups
@@ -163,7 +162,7 @@ class NotificationRoutes:
             return await self._batch_response(items, replies, valid)
 
     async def read(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        notification_id = _parse_id(request.path_params["id"])
+        notification_id = parse_id(request.path_params["id"])
         parts = _INCLUDE.parse(request).get("include", ())
         principal = principal_of(request.scope)
         if _CONTENT in parts and KeyScope.OPERATE not in principal.scopes:
@@ -332,13 +331,7 @@ class NotificationRoutes:
     def _sender(self, request: Request[Any, Any, Any]) -> Principal:
         """Returns who submits. Raises RequestRefused for a test key without a place for tests."""
         principal = principal_of(request.scope)
-        if principal.mode is Mode.TEST and not self._takes_tests:
-            raise RequestRefused(
-                ProblemType.SCOPE_MISSING.problem(
-                    f"Test keys submit nothing here: the settings have no channel {TEST_CHANNEL} "
-                    "with a provider of the type sandbox."
-                )
-            )
+        check_mode(principal.mode, self._rules)
         return principal
 
     async def _submit_items(self, items: Sequence[_Item]) -> Sequence[Reply | Refusal]:
@@ -440,7 +433,8 @@ def _unknown_tenant() -> InvalidNotification:
     return InvalidNotification("tenant", KNOWN_TENANT_EXPECTED)
 
 
-def _parse_id(text: str) -> NotificationId:
+def parse_id(text: str) -> NotificationId:
+    """Returns the id in a path. Raises NotFound for what is none."""
     id_ = canonical_uuid(text)
     if id_ is None:
         raise NotFound

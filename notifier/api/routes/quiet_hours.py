@@ -22,12 +22,11 @@ from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NEEDED_TO_HOLD
 from notifier.domain.quiet_hours import (
     TIME_EXPECTED,
-    TIME_ZONE_EXPECTED,
     is_time_of_day,
-    is_time_zone,
     quiet_hours,
 )
 from notifier.domain.tenants import TenantId
+from notifier.domain.time_zones import TIME_ZONE_EXPECTED, is_time_zone
 from notifier.ports.controls import QuietHoursStore
 from notifier.ports.heartbeat import FeatureCheck
 

@@ -25,18 +25,29 @@ from notifier.api.docs.problem_page import PROBLEMS_PATH
 from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceRoutes
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.query import AUDIT_FILTERS, PAGING_PARAMETERS
-from notifier.api.requests import Batch, PauseRequest, QuietHoursRequest, Submit
+from notifier.api.requests import (
+    Batch,
+    NoteRequest,
+    OperationRequest,
+    PauseRequest,
+    QuietHoursRequest,
+    Submit,
+)
 from notifier.api.responses import (
     Accepted,
     BatchResponse,
     Blob,
     DeletedPause,
     DeletedQuietHours,
+    Explanation,
     Health,
     Notification,
     NotificationPage,
+    Operation,
+    OperationPage,
     Pause,
     PausePage,
+    Provider,
     ProviderPage,
     QueuePage,
     QuietHours,
@@ -44,6 +55,8 @@ from notifier.api.responses import (
 )
 from notifier.api.routes.audit import AUDIT, AuditRoutes
 from notifier.api.routes.blobs import BLOBS, BlobRoutes
+from notifier.api.routes.control import ControlRoutes
+from notifier.api.routes.explanation import EXPLANATION, ExplanationRoutes
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.keys import KEYS, KeyRoutes
@@ -54,12 +67,14 @@ from notifier.api.routes.notifications import (
     NOTIFICATIONS,
     NotificationRoutes,
 )
+from notifier.api.routes.operations import OPERATION_FILTERS, OPERATIONS, OperationRoutes
 from notifier.api.routes.pauses import PAUSES, PauseRoutes
 from notifier.api.routes.preview import PreviewRoutes
-from notifier.api.routes.providers import ProviderRoutes
+from notifier.api.routes.providers import PROVIDERS, ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QUIET_HOURS, QuietHoursRoutes
 from notifier.api.routes.route import Route
+from notifier.api.routes.schedules import SCHEDULES, ScheduleRoutes
 from notifier.api.routes.session import SESSION, SessionRoutes
 from notifier.api.routes.suppressions import (
     SUPPRESSION_PARAMETERS,
@@ -70,6 +85,7 @@ from notifier.api.routes.templates import TEMPLATES, TemplateRoutes
 from notifier.api.routes.tenants import TENANTS, TenantRoutes
 from notifier.api.routes.unsubscribe import UNSUBSCRIBE, UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
+from notifier.api.schedules.documents import Schedule, SchedulePage, ScheduleRequest
 from notifier.api.suppressions.documents import (
     ImportedSuppressions,
     Suppression,
@@ -117,6 +133,17 @@ _TEMPLATE_EXAMPLE: Final = {
     },
 }
 TEMPLATE: Final = f"{TEMPLATES}/{{template:str}}"
+SCHEDULE: Final = f"{SCHEDULES}/{{schedule:str}}"
+_SCHEDULE_EXAMPLE: Final = {
+    "cron": "30 9 * * MON-FRI",
+    "time_zone": "Europe/Berlin",
+    "notification": {
+        "channel": "email",
+        "recipient": "sales@example.com",
+        "content": {"subject": "Stand-up", "body": "It begins in a quarter of an hour."},
+    },
+    "note": "the stand-up of sales",
+}
 _PLAIN_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILABLE)
 
 
@@ -182,6 +209,22 @@ ROUTES: Final = (
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
+        id="explainNotification",
+        access=tenant(READ),
+        tag="notifications",
+        method="get",
+        path=EXPLANATION,
+        handler=ExplanationRoutes.read,
+        summary=(
+            "Why a notification waits: everything that holds it, how many stand before it, and "
+            "when it is expected to be sent. Notes, authors and figures of the deployment are for "
+            "deployment keys."
+        ),
+        response=Explanation,
+        parameters=("id",),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
         id="listNotifications",
         access=tenant(READ),
         tag="notifications",
@@ -198,6 +241,111 @@ ROUTES: Final = (
         response=NotificationPage,
         parameters=(*NOTIFICATION_FILTERS, *LOOKUP_FILTERS, *PAGING_PARAMETERS),
         problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="cancelNotification",
+        access=tenant(OPERATE, SUBMIT),
+        tag="notifications",
+        method="post",
+        path=f"{NOTIFICATIONS}/{{id:str}}/cancel",
+        handler=ControlRoutes.cancel,
+        is_repeatable=True,
+        summary=(
+            "Cancel a notification that waits. Once this is answered it is not sent. One that is "
+            "cancelled already is answered alike; what is being sent or has ended: 409."
+        ),
+        body=NoteRequest,
+        is_body_optional=True,
+        example={"note": "wrong price"},
+        response=Notification,
+        parameters=("id",),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.WRONG_STATUS),
+    ),
+    Route(
+        id="retryNotification",
+        access=tenant(OPERATE),
+        tag="notifications",
+        method="post",
+        path=f"{NOTIFICATIONS}/{{id:str}}/retry",
+        handler=ControlRoutes.retry,
+        summary=(
+            "Send a notification again that failed, expired, was cancelled or suppressed: it waits "
+            "again, with all its tries. What was sent is submitted anew."
+        ),
+        body=NoteRequest,
+        is_body_optional=True,
+        example={"note": "the relay was down"},
+        response=Notification,
+        parameters=("id",),
+        problems=(
+            *_BODY_PROBLEMS,
+            ProblemType.NOT_FOUND,
+            ProblemType.WRONG_STATUS,
+            ProblemType.RECIPIENT_SUPPRESSED,
+        ),
+    ),
+    Route(
+        id="createOperation",
+        access=tenant(OPERATE),
+        tag="operations",
+        method="post",
+        path=OPERATIONS,
+        handler=OperationRoutes.create,
+        summary=(
+            "Cancel many notifications, or have them sent again: an operation that any process "
+            "carries out step by step. With `dry_run` it is answered with 200 and what it would "
+            "find, and nothing is stored."
+        ),
+        status=202,
+        other_status=200,
+        body=OperationRequest,
+        example={"kind": "cancel", "filter": {"tag": "summer-sale"}, "note": "wrong price"},
+        response=Operation,
+        takes_key=True,
+        problems=(*_BODY_PROBLEMS, ProblemType.IN_USE, ProblemType.KEY_REUSED),
+    ),
+    Route(
+        id="listOperations",
+        access=tenant(READ),
+        tag="operations",
+        method="get",
+        path=OPERATIONS,
+        handler=OperationRoutes.read_page,
+        summary="Operations, newest first.",
+        response=OperationPage,
+        parameters=(*OPERATION_FILTERS, *PAGING_PARAMETERS),
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="getOperation",
+        access=tenant(READ),
+        tag="operations",
+        method="get",
+        path=f"{OPERATIONS}/{{operation:str}}",
+        handler=OperationRoutes.read,
+        summary="One operation, and how far it is.",
+        response=Operation,
+        parameters=("operation",),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="stopOperation",
+        access=tenant(OPERATE),
+        tag="operations",
+        method="post",
+        path=f"{OPERATIONS}/{{operation:str}}/stop",
+        handler=OperationRoutes.stop,
+        is_repeatable=True,
+        summary=(
+            "Stop an operation that runs: once this is answered it changes nothing more. One that "
+            "has ended stays as it is."
+        ),
+        body=NoteRequest,
+        is_body_optional=True,
+        example={"note": "wrong tag"},
+        response=Operation,
+        parameters=("operation",),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
         id="listFailures",
@@ -294,6 +442,80 @@ ROUTES: Final = (
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
+        id="listSchedules",
+        access=tenant(READ),
+        tag="schedules",
+        method="get",
+        path=SCHEDULES,
+        handler=ScheduleRoutes.read_all,
+        summary="All schedules, the oldest first, without their notifications.",
+        response=SchedulePage,
+        parameters=("tenant", *PAGING_PARAMETERS),
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="getSchedule",
+        access=tenant(READ),
+        tag="schedules",
+        method="get",
+        path=SCHEDULE,
+        handler=ScheduleRoutes.read,
+        summary="One schedule.",
+        response=Schedule,
+        parameters=("schedule", "tenant", "include"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="createSchedule",
+        access=tenant(OPERATE),
+        tag="schedules",
+        method="post",
+        path=SCHEDULES,
+        handler=ScheduleRoutes.create,
+        is_repeatable=True,
+        summary=(
+            "Submit a notification at each instant of a cron expression, each exactly once. 200 if "
+            "there is a schedule already that submits the same at the same instants."
+        ),
+        status=201,
+        other_status=200,
+        body=ScheduleRequest,
+        example=_SCHEDULE_EXAMPLE,
+        response=Schedule,
+        parameters=("tenant",),
+        problems=(*_RENDERING_PROBLEMS, ProblemType.IN_USE),
+    ),
+    Route(
+        id="replaceSchedule",
+        access=tenant(OPERATE),
+        tag="schedules",
+        method="put",
+        path=SCHEDULE,
+        handler=ScheduleRoutes.replace,
+        summary=(
+            "Replace a schedule, pause it or resume it. An instant that has come stays, unless "
+            "cron, time_zone or paused change: then the next one counts from now. A notification "
+            "that does not change is not checked again."
+        ),
+        body=ScheduleRequest,
+        example={**_SCHEDULE_EXAMPLE, "paused": True},
+        response=Schedule,
+        parameters=("schedule", "tenant"),
+        problems=(*_RENDERING_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.IN_USE),
+    ),
+    Route(
+        id="deleteSchedule",
+        access=tenant(OPERATE),
+        tag="schedules",
+        method="delete",
+        path=SCHEDULE,
+        handler=ScheduleRoutes.delete,
+        summary="Delete a schedule. What it has submitted stays.",
+        status=204,
+        parameters=("schedule", "tenant"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
         id="listQueues",
         access=deployment(READ),
         tag="deployment",
@@ -309,11 +531,30 @@ ROUTES: Final = (
         access=deployment(READ),
         tag="deployment",
         method="get",
-        path="/v1/providers",
+        path=PROVIDERS,
         handler=ProviderRoutes.read_all,
         summary="Every provider: its breaker, and its calls and failures of the last 10 s.",
         response=ProviderPage,
         problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="probeProvider",
+        access=live(deployment(OPERATE)),
+        tag="deployment",
+        method="post",
+        path=f"{PROVIDERS}/{{provider:str}}/probe",
+        handler=ProviderRoutes.probe,
+        is_repeatable=True,
+        summary=(
+            "Probe a provider whose breaker is open at once: the next notification that waits for "
+            "it is sent. Without an open breaker it changes nothing."
+        ),
+        body=NoteRequest,
+        is_body_optional=True,
+        example={"note": "the password is right now"},
+        response=Provider,
+        parameters=("provider",),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
         id="listWorkers",
@@ -345,9 +586,8 @@ ROUTES: Final = (
         path=PAUSE,
         handler=PauseRoutes.put,
         summary=(
-            "Pause a queue, a channel or a provider on every worker within a second, or a tenant "
-            "or tag within three. Its notifications wait. An existing pause gets the new note and "
-            "end."
+            "Pause a queue, a channel, a provider, a tenant or a tag on every worker within a "
+            "second. Its notifications wait. An existing pause gets the new note and end."
         ),
         body=PauseRequest,
         is_body_optional=True,
@@ -457,7 +697,7 @@ ROUTES: Final = (
         method="delete",
         path=TENANT,
         handler=TenantRoutes.delete,
-        summary="Delete a tenant that has no keys and no notifications that wait.",
+        summary="Delete a tenant that has no keys, no schedules, and no notifications that wait.",
         status=204,
         parameters=("tenant",),
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND, ProblemType.IN_USE),

@@ -19,6 +19,7 @@ from notifier.domain.tenants import TenantId
 HEADER: Final = "Idempotency-Key"
 KEY_EXPECTED: Final = f"1 to {MAX_KEY_LENGTH} printable ASCII characters"
 _FIELD: Final = "idempotency_key"
+_DEPLOYMENT: Final = "*"  # no tenant has this name
 _NAME: Final = HEADER.lower().encode()
 _ALLOWED: Final = re.compile(rf"[ -~]{{1,{MAX_KEY_LENGTH}}}")
 _MAX_EXACT: Final = 2**53
@@ -72,13 +73,33 @@ NO_KEYS: Final = RequestKeys(None)
 
 def request_keys(scope: Scope, mode: Mode = Mode.LIVE) -> RequestKeys:
     """Returns the keys of a request in this mode. Raises InvalidNotification for a wrong header."""
+    key = _header_key(scope)
+    return NO_KEYS if key is None and mode is Mode.LIVE else RequestKeys(key, mode)
+
+
+def operation_key(
+    scope: Scope, tenant: TenantId | None, mode: Mode, body: bytes
+) -> IdempotencyKey | None:
+    """Returns the key of an operation with this body, None if the request has none.
+
+    `tenant` None is the deployment, which shares its keys with no tenant. Raises
+    InvalidNotification for a wrong header.
+    """
+    key = _header_key(scope)
+    if key is None:
+        return None
+    owner = _DEPLOYMENT if tenant is None else tenant
+    return IdempotencyKey(key_digest(owner, mode, key), digest(canonical_json(body)))
+
+
+def _header_key(scope: Scope) -> str | None:
     headers = {value for name, value in scope["headers"] if name == _NAME}
     if not headers:
-        return NO_KEYS if mode is Mode.LIVE else RequestKeys(None, mode)
+        return None
     key = headers.pop().decode("latin-1")
     if headers or not _ALLOWED.fullmatch(key):
         raise InvalidNotification(HEADER, f"one key of {KEY_EXPECTED}")
-    return RequestKeys(key, mode)
+    return key
 
 
 def checked_key(submit: Submit) -> str | None:

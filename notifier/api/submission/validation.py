@@ -48,12 +48,12 @@ from notifier.domain.holds import TIME_ZONE
 from notifier.domain.lookups import Lookup, LookupKind, metadata_lookups
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
-from notifier.domain.quiet_hours import TIME_ZONE_EXPECTED, is_time_zone
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.senders import ANY_SENDER, Senders
 from notifier.domain.suppressions import TOPIC_EXPECTED, is_topic
 from notifier.domain.tenants import DEFAULT_TENANT, KnownTenants, TenantId
 from notifier.domain.text_segments import count_segments
+from notifier.domain.time_zones import TIME_ZONE_EXPECTED, is_time_zone
 
 _SUBMIT: Final = BodyDecoder(Submit)
 _TAG: Final = re.compile(TAG)

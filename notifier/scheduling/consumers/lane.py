@@ -140,6 +140,8 @@ class Lane:
         self._was_full = False
         self._probe_since: float | None = None
         """Since when one row at a time may be sent, as the probe of a breaker."""
+        self._returned_at = -inf
+        """Rows that were claimed before go back."""
         self._is_closed = False
         self._was_suspended = False
         self._peers_idle = 0
@@ -267,7 +269,8 @@ class Lane:
     def end_claim(self, count: int, rows: Sequence[ClaimedRow]) -> None:
         """Take in the rows that were claimed of `count` pointers."""
         self._buffer.end_claim(count, rows)
-        if not self._buffer.is_open:
+        is_outdated = any(row.requested_at < self._returned_at for row in rows)
+        if is_outdated or not self._buffer.is_open:
             self._changed.set()
 
     def wait(self, consumer: object) -> Awaitable[bool]:
@@ -381,6 +384,11 @@ class Lane:
         self._probe_since = None
         self._was_suspended = True
         self._set_prefetch(0)
+
+    def return_claims(self) -> None:
+        """Give back all rows that were claimed until now and that no consumer has taken."""
+        self._returned_at = self._clock()
+        self._changed.set()
 
     def stop_taking(self) -> None:
         """Give no row to a consumer from now on, and claim none."""
@@ -514,7 +522,8 @@ class Lane:
     async def _give_surplus_back(self) -> None:
         buffer, now = self._buffer, self._clock()
         is_open = buffer.is_open
-        rows = buffer.remove_rows(claimed_before=now - MAX_CLAIMED_S if is_open else inf)
+        oldest = max(now - MAX_CLAIMED_S, self._returned_at)
+        rows = buffer.remove_rows(claimed_before=oldest if is_open else inf)
         pointers = buffer.remove_pointers(
             received_before=now - self._max_buffered_s if is_open else inf
         )

@@ -108,6 +108,11 @@ class ConsumerPool:
         self._sampler.poll_all()
         self.wake()
 
+    def return_claims(self) -> None:
+        """Give back all rows that were claimed until now and that no consumer has taken."""
+        for lane in self._lanes.values():
+            lane.return_claims()
+
     def figures(self) -> Mapping[QueueKey, QueueFigures]:
         """This worker's side of every queue, for the heartbeat; computed when it is read."""
         return _LaneFigures(self._lanes, self._broker.foreign_pointers())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
+from typing import NamedTuple
 
 from notifier.domain.controls import (
     Breaker,
@@ -75,6 +76,36 @@ def permission_of(
             SendPermission.BREAKER_OPEN,
         )
         if permission in permissions
+    )
+
+
+class Stops(NamedTuple):
+    """The pauses and breakers that stop a queue."""
+
+    pauses: Sequence[Pause]
+    breakers: Sequence[Breaker]
+
+
+def stops_of(controls: Controls, queue: QueueKey, providers: Sequence[str]) -> Stops:
+    """Return what stops a queue, whose channel sends through `providers`.
+
+    What stops a provider counts if each of them is stopped.
+    """
+    scopes = {Scope(ScopeKind.QUEUE, str(queue)), Scope(ScopeKind.CHANNEL, queue.channel)}
+    of_providers = {name: Scope(ScopeKind.PROVIDER, name) for name in providers}
+    paused = {pause.scope for pause in controls.pauses}
+    opened = [
+        breaker
+        for breaker in controls.breakers
+        if breaker.provider in providers and breaker.state is not BreakerState.CLOSED
+    ]
+    open_names = {breaker.provider for breaker in opened}
+    is_stopped = all(name in open_names or of_providers[name] in paused for name in providers)
+    if is_stopped:
+        scopes |= set(of_providers.values())
+    return Stops(
+        pauses=[pause for pause in controls.pauses if pause.scope in scopes],
+        breakers=opened if is_stopped else (),
     )
 
 

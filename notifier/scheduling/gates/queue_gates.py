@@ -48,6 +48,14 @@ class PermissionListener(Protocol):
         ...
 
 
+class HoldListener(Protocol):
+    """Is called when a tenant or tag has been paused."""
+
+    def holds_added(self) -> None:
+        """Send nothing that was claimed before without knowing whose it is. Must not block."""
+        ...
+
+
 class QueueGates:
     """Implements ports.controls.Permissions and HoldSource: asked before anything is sent.
 
@@ -80,6 +88,7 @@ class QueueGates:
         self.has_ended_hold = False
         """Whether a pause of a tag or tenant has ended; recovery.waker resets it."""
         self._listeners: list[PermissionListener] = []
+        self._hold_listeners: list[HoldListener] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the changes in Postgres until `stop`."""
@@ -120,6 +129,9 @@ class QueueGates:
             log.info("holds_changed", holds=sorted(map(str, now)))
         self.has_ended_hold = self.has_ended_hold or not before <= now
         self._holds = holds
+        if not now <= before:
+            for listener in self._hold_listeners:
+                listener.holds_added()
 
     def _note_failure(self, reason: str) -> None:
         if not self._failure:
@@ -175,6 +187,10 @@ class QueueGates:
     def add_listener(self, listener: PermissionListener) -> None:
         """Call the listener whenever the permission of some queue has changed."""
         self._listeners.append(listener)
+
+    def add_hold_listener(self, listener: HoldListener) -> None:
+        """Call the listener whenever a tenant or tag has been paused."""
+        self._hold_listeners.append(listener)
 
     def unmatched_pauses(self) -> Sequence[Pause]:
         """The pauses whose queue, channel or provider the settings do not have.

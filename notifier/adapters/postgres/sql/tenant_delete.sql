@@ -1,20 +1,23 @@
--- Removes a tenant that has no keys that hold and no notifications that wait or are being sent, with
--- its expired keys, its quiet hours and its pause.
+-- Removes a tenant that has no keys that hold, no schedules, no notifications that wait or are being
+-- sent, and no operations that run, with its expired keys, its quiet hours and its pause.
 -- Parameters: $1 name.
--- Returns: one row if there is such a tenant: its `note`, and whether it `has_keys` or is `busy`. It
--- was removed if neither is true.
+-- Returns: one row if there is such a tenant: its `note`, and whether it `has_keys`, `has_schedules` or
+-- is `busy`. It was removed if none is true.
 -- (No index has the tenant. Where many rows wait, the notifications since the oldest of them are read
 -- once, not each by its id; where few wait, the planner reads only theirs.)
 WITH found AS (
     SELECT name, note, created_at,
            EXISTS (SELECT FROM keys
                    WHERE tenant = $1 AND (expires_at IS NULL OR expires_at > now())) AS has_keys,
+           EXISTS (SELECT FROM schedules WHERE tenant = $1) AS has_schedules,
            EXISTS (SELECT FROM live l JOIN notifications n USING (id)
                    WHERE n.tenant = $1
-                     AND n.id >= (SELECT id FROM live ORDER BY id LIMIT 1)) AS busy
+                     AND n.id >= (SELECT id FROM live ORDER BY id LIMIT 1))
+               OR EXISTS (SELECT FROM operations WHERE tenant = $1 AND status = 'running') AS busy
     FROM tenants WHERE name = $1
 ), gone AS (
-    DELETE FROM tenants WHERE name IN (SELECT name FROM found WHERE NOT has_keys AND NOT busy)
+    DELETE FROM tenants WHERE name IN (
+        SELECT name FROM found WHERE NOT (has_keys OR has_schedules OR busy))
     RETURNING name
 ), expired AS (
     DELETE FROM keys WHERE tenant IN (SELECT name FROM gone) RETURNING id

@@ -1,0 +1,249 @@
+"""Operations in Postgres, as people make, read and stop them, and changes of one notification."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+from notifier.adapters.postgres import changing
+from notifier.adapters.postgres.audit import add_action
+from notifier.adapters.postgres.connection import (
+    ConnectionSettings,
+    PostgresConnection,
+    open_connections,
+)
+from notifier.adapters.postgres.finding import SEARCH_SETTINGS
+from notifier.adapters.postgres.lookups import LookupKey
+from notifier.adapters.postgres.statements import statement
+from notifier.domain.audit import Action
+from notifier.domain.credentials import Mode
+from notifier.domain.operations import Operation, OperationKind, OperationStatus
+from notifier.ports.operations import (
+    Counted,
+    OperationPage,
+    OperationRefusal,
+    Replay,
+    Retried,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from asyncpg import Connection, Record
+
+    from notifier.domain.notification import NotificationView
+    from notifier.ports.keys import Author
+    from notifier.ports.operations import NewOperation, OperationFilter
+    from notifier.ports.queries import View
+    from notifier.ports.store import ExpiredRow
+
+CONNECTIONS: Final = 2
+"""How many connections `open_operations` opens at most: one changes, one only reads."""
+SELECTION_VERSION: Final = 1
+"""To be raised with what a selection may have: processes of before would select more without it."""
+MAX_CANDIDATES: Final = 2000
+"""Operations that are read for a page, whatever of them matches."""
+MAX_RUNNING: Final = 5
+"""Operations of one tenant, and of the deployment."""
+MAX_COUNTED: Final = 2000
+MAX_SAMPLE: Final = 10
+_NEWEST: Final = UUID(int=2**128 - 1)
+# A later version may have others.
+_KINDS: Final = list(OperationKind)
+_STATUSES: Final = list(OperationStatus)
+
+
+class PostgresOperations:
+    """Implements ports.operations.NotificationControl and OperationStore."""
+
+    def __init__(
+        self, connection: PostgresConnection, reading: PostgresConnection, *, keep_keys_s: float
+    ) -> None:
+        self._connection = connection
+        self._reading = reading
+        self._keep_keys_s = keep_keys_s
+        self._key = LookupKey()
+
+    async def cancel(
+        self, notification: NotificationView, note: str, author: Author
+    ) -> ExpiredRow | None:
+        async with self._connection.acquire() as connection, connection.transaction():
+            ended = await changing.cancel(connection, [notification.id])
+            if not ended:
+                return None
+            await add_action(connection, _of_one("cancelled", notification, note, author))
+        return ended[0]
+
+    async def retry(self, notification: NotificationView, note: str, author: Author) -> Retried:
+        async with self._connection.acquire() as connection, connection.transaction():
+            await changing.expire(connection, [notification.id])
+            ended = await changing.read_ended(connection, [notification.id])
+            if not ended:
+                return Retried.WRONG_STATUS
+            if not await changing.without_suppressed(connection, self._key, ended):
+                return Retried.SUPPRESSED
+            if not await changing.retry(connection, [notification.id]):
+                return Retried.WRONG_STATUS
+            await add_action(connection, _of_one("retried", notification, note, author))
+        return Retried.DONE
+
+    async def create(
+        self, new: NewOperation, author: Author
+    ) -> Operation | Replay | OperationRefusal:
+        view = new.selection.view
+        async with self._connection.acquire() as connection, connection.transaction():
+            # One at a time of a tenant: the next one then sees its key, and that it runs.
+            await connection.execute(statement("operation_lock"), view.tenant, view.mode)
+            if new.key is not None and (earlier := await self._earlier(connection, new)):
+                return earlier
+            row = await connection.fetchrow(
+                statement("operation_create"),
+                uuid7(),
+                view.tenant,
+                view.mode,
+                new.kind,
+                msgspec.json.encode(new.shown).decode(),
+                msgspec.json.encode(new.selection).decode(),
+                SELECTION_VERSION,
+                sorted(new.ids, reverse=True),
+                new.rate_per_s,
+                new.note,
+                author.actor,
+                new.key and new.key.digest,
+                new.key and new.key.body,
+                MAX_RUNNING,
+            )
+            if row is None:
+                return OperationRefusal.TOO_MANY
+            operation = operation_of(row)
+            await add_action(connection, _of_operation("created", operation, new.note, author))
+        return operation
+
+    async def _earlier(
+        self, connection: Connection[Record], new: NewOperation
+    ) -> Replay | OperationRefusal | None:
+        row = await connection.fetchrow(
+            statement("operation_earlier"), new.key and new.key.digest, self._keep_keys_s
+        )
+        if row is None:
+            return None
+        if new.key and row["body"] != new.key.body:
+            return OperationRefusal.KEY_REUSED
+        return Replay(operation_of(row))
+
+    async def count(self, new: NewOperation) -> Counted:
+        selection = replace(new.selection, limit=MAX_COUNTED)
+        async with (
+            self._reading.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            page = await changing.find_page(
+                connection, self._key, selection, sorted(new.ids, reverse=True)
+            )
+        return Counted(len(page.ids), page.before is None, page.ids[:MAX_SAMPLE])
+
+    async def operation(
+        self,
+        id: UUID,  # noqa: A002 the port's name
+        view: View,
+    ) -> Operation | None:
+        rows = await self._reading.fetch(
+            statement("operation_read"), id, view.tenant, view.mode, _KINDS, _STATUSES
+        )
+        return operation_of(rows[0]) if rows else None
+
+    async def operations(self, selection: OperationFilter) -> OperationPage:
+        before, limit = selection.before, selection.limit
+        rows = await self._reading.fetch(
+            statement("operations_list"),
+            selection.view.tenant,
+            selection.view.mode,
+            list(selection.kind) or _KINDS,
+            list(selection.status) or _STATUSES,
+            _NEWEST if before is None else UUID(int=max(0, before.int - 1)),
+            limit + 1,
+            MAX_CANDIDATES,
+        )
+        found = [operation_of(row) for row in rows if row["id"] is not None]
+        page = found[:limit]
+        if len(found) > limit:
+            return OperationPage(operations=page, next_before=page[-1].id)
+        is_last = rows[0]["candidates"] < MAX_CANDIDATES
+        return OperationPage(operations=page, next_before=None if is_last else rows[0]["last"])
+
+    async def stop(
+        self,
+        id: UUID,  # noqa: A002 the port's name
+        view: View,
+        note: str,
+        author: Author,
+    ) -> Operation | None:
+        async with self._connection.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(statement("operation_stop"), id, view.tenant, view.mode)
+            if row is not None:
+                stopped = operation_of(row)
+                await add_action(connection, _of_operation("stopped", stopped, note, author))
+                return stopped
+        return await self.operation(id, view)
+
+
+def operation_of(row: Record) -> Operation:
+    """Return the operation of a row of the table. Raises ValueError for one of a later version."""
+    return Operation(
+        id=row["id"],
+        tenant=row["tenant"],
+        mode=Mode(row["mode"]),
+        kind=OperationKind(row["kind"]),
+        filter=msgspec.json.decode(row["filter"], type=dict[str, object]),
+        rate_per_s=row["rate_per_s"],
+        note=row["note"],
+        actor=row["actor"],
+        status=OperationStatus(row["status"]),
+        matched=row["matched"],
+        done=row["done"],
+        skipped=row["skipped"],
+        failed=row["failed"],
+        sample=row["sample"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def _of_one(verb: str, notification: NotificationView, note: str, author: Author) -> Action:
+    return Action(
+        actor=author.actor,
+        name=f"notification.{verb}",
+        target=f"notification:{notification.id}",
+        tenant=notification.tenant,
+        before={"status": notification.status},
+        note=note,
+        request_id=author.request_id,
+    )
+
+
+def _of_operation(verb: str, operation: Operation, note: str, author: Author) -> Action:
+    """What the audit keeps of an operation. Its filter may name a recipient: it is not kept."""
+    return Action(
+        actor=author.actor,
+        name=f"operation.{verb}",
+        target=f"operation:{operation.id}",
+        tenant=operation.tenant,
+        after={"kind": operation.kind, "filter": sorted(operation.filter), "done": operation.done},
+        note=note,
+        request_id=author.request_id,
+    )
+
+
+@asynccontextmanager
+async def open_operations(
+    settings: ConnectionSettings, *, keep_keys_s: float
+) -> AsyncIterator[PostgresOperations]:
+    """Operations on connections of their own."""
+    async with open_connections(settings, [SEARCH_SETTINGS] * CONNECTIONS) as connections:
+        yield PostgresOperations(*connections, keep_keys_s=keep_keys_s)

@@ -1,0 +1,4 @@
+-- Reads a schedule, and keeps it as it is until the end of the transaction: no run moves it on.
+-- Parameters: $1 id, $2 tenant, $3 mode.
+-- Returns: one row if this tenant has it in this mode.
+SELECT * FROM schedules WHERE id = $1 AND tenant = $2 AND mode = $3 FOR UPDATE

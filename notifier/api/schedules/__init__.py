@@ -1,0 +1,1 @@
+"""Schedules: their documents, what is checked of them, and what their runs submit."""

@@ -1,0 +1,1 @@
+"""What people ask of many notifications: operations are carried out step by step."""

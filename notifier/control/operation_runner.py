@@ -1,0 +1,63 @@
+"""Carries operations out: cancels and retries many notifications, a few hundred at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from notifier.domain.errors import StoreError
+from notifier.domain.notification import EndReason, Status
+from notifier.domain.operations import OperationStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from notifier.ports.observer import FinishObserver
+    from notifier.ports.operations import OperationSteps, Step
+    from notifier.ports.store import ExpiredRow
+
+CHECK_INTERVAL_S: Final = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class OperationRunner:
+    """Every process runs one; two of them never work on one operation at the same time."""
+
+    def __init__(self, *, steps: OperationSteps, observer: FinishObserver) -> None:
+        self._steps = steps
+        self._observer = observer
+
+    async def run_once(self) -> int:
+        """Take steps while any operation is due; returns how many."""
+        count = 0
+        try:
+            while step := await self._steps.step():
+                self._report(step)
+                count += 1
+        except StoreError as error:
+            log.warning("operation_step_failed", reason=str(error))
+        except Exception as error:  # noqa: BLE001 no operation may end a process
+            log.warning("operation_step_failed", reason=type(error).__name__)
+        return count
+
+    def _report(self, step: Step) -> None:
+        report_cancelled(self._observer, step.ended)
+        operation = step.operation
+        if operation.status is not OperationStatus.RUNNING:
+            log.info(
+                "operation_ended",
+                status=operation.status,
+                id=str(operation.id),
+                kind=operation.kind,
+                matched=operation.matched,
+                done=operation.done,
+            )
+
+
+def report_cancelled(observer: FinishObserver, rows: Iterable[ExpiredRow]) -> None:
+    """Report notifications that a person cancelled."""
+    for row in rows:
+        if row.queue is not None:
+            observer.finished(row.queue, Status.CANCELLED, row.age_s, EndReason.REQUEST)
