@@ -70,6 +70,7 @@ SCANS: Final = {
         (LIVE, BY_ID),
         ("ends_pkey", BY_ID),
         ("attempts_pkey", BY_ID),
+        ("retries_pkey", BY_ID),
     },
     "get_attempts": {("attempts_pkey", BY_ID)},
     "explain_waiting": {
