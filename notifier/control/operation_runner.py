@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from notifier.ports.store import ExpiredRow
 
 CHECK_INTERVAL_S: Final = 0.5
+REST: Final = 2.0
+MAX_REST_S: Final = 0.5
+"""How long a process rests after a step, compared with the step, and at most."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,10 +37,14 @@ class OperationRunner:
     async def run_once(self) -> int:
         """Take steps while any operation is due; returns how many."""
         count = 0
+        began_at = time.monotonic()
         try:
             while step := await self._steps.step():
                 self._report(step)
                 count += 1
+                # Claims, results and submits get Postgres for twice as long.
+                await asyncio.sleep(min(MAX_REST_S, REST * (time.monotonic() - began_at)))
+                began_at = time.monotonic()
         except StoreError as error:
             log.warning("operation_step_failed", reason=str(error))
         except Exception as error:  # noqa: BLE001 no operation may end a process
