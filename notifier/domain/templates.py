@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from notifier.domain.one_line import CONTROL_CHARACTER
 from notifier.domain.tenants import TenantId
 
 TEMPLATE_NAME: Final = r"[a-z][a-z0-9_-]{0,63}"
@@ -29,7 +30,6 @@ TEXT_PARTS: Final = ("subject", "body", "html")
 REF_EXPECTED: Final = "the name of a template, or of one of its versions: order-shipped@3"
 _REF: Final = re.compile(rf"({TEMPLATE_NAME})(?:@([1-9][0-9]{{0,8}}))?")
 _LOCALE: Final = re.compile(LOCALE)
-_CONTROL_CHARACTER: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 Parts = Mapping[str, object]
 """The texts of a notification: `subject`, `body`, `html`, and `data` with any JSON."""
@@ -158,7 +158,7 @@ def text_fault(parts: Parts, max_bytes: int) -> TemplateFault | None:
     if subject is not None:
         if not subject:
             return _wrong("subject", "it is empty")
-        if _CONTROL_CHARACTER.search(subject):
+        if CONTROL_CHARACTER.search(subject):
             return _wrong("subject", "it has a line break or another control character")
         if len(subject) > MAX_SUBJECT_LENGTH:
             return _wrong("subject", f"it is longer than {MAX_SUBJECT_LENGTH} characters")

@@ -17,10 +17,10 @@ from notifier.api.routes.table import ROUTES
 from notifier.api.rules import AddressKind
 from notifier.api.submission.address_schemas import recipient_schema
 from notifier.api.submission.addresses import checked_recipient
-from notifier.api.submission.content import CONTROL_CHARACTER
 from notifier.api.submission.validation import SubmitValidator
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.notification import EndReason
+from notifier.domain.one_line import CONTROL_CHARACTER
 from tests.unit.fakes_api import DEFAULT_RULES, submit_body
 
 SCHEMAS = openapi_document(ROUTES, DEFAULT_RULES)["components"]["schemas"]

@@ -9,8 +9,7 @@ from litestar import Request
 from notifier.api.http.body import BodyLimit, read_optional_body
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.requests import NoteRequest
-from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
-from notifier.domain.errors import InvalidNotification
+from notifier.domain.one_line import checked_note
 
 _REQUEST: Final = BodyDecoder(NoteRequest)
 
@@ -21,10 +20,3 @@ async def read_note(request: Request[Any, Any, Any], limit: BodyLimit) -> str:
     Raises InvalidNotification for a wrong body, and as `read_json_body`.
     """
     return checked_note(_REQUEST.decode(await read_optional_body(request, limit)).note or "")
-
-
-def checked_note(note: str) -> str:
-    """Returns a note. Raises InvalidNotification if it has control characters."""
-    if CONTROL_CHARACTER.search(note):
-        raise InvalidNotification("note", ONE_LINE_EXPECTED)
-    return note

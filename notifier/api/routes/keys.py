@@ -22,11 +22,11 @@ from notifier.api.http.query import page_of, parse_paging
 from notifier.api.http.raw_response import RawResponse, json_response
 from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED, checked_tenant
 from notifier.api.rules import ApiRules
-from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.domain import keys
 from notifier.domain.credentials import ENTROPY_BYTES, KEY_ID, KeyId, Mode, new_credential
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.keys import MAX_KEYS, NewKey
+from notifier.domain.one_line import checked_note
 from notifier.domain.tenants import TenantId
 from notifier.ports.keys import AccessStore, KeyRefusal
 
@@ -108,8 +108,7 @@ def _new_key(requested: KeyRequest, principal: Principal) -> NewKey:
     scopes = tuple(dict.fromkeys(requested.scopes))
     if principal.mode is Mode.TEST and requested.mode is not Mode.TEST:
         raise InvalidNotification("mode", "test, as your own key")
-    if CONTROL_CHARACTER.search(requested.note):
-        raise InvalidNotification("note", ONE_LINE_EXPECTED)
+    checked_note(requested.note)
     _check_expiry(requested.expires_at)
     return NewKey(
         tenant=_tenant(requested, principal),

@@ -15,7 +15,7 @@ from notifier.api.auth.access import Principal, author_of, principal_of, seen_by
 from notifier.api.http.body import BodyLimit, read_json_body, small_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
-from notifier.api.http.notes import checked_note, read_note
+from notifier.api.http.notes import read_note
 from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
@@ -34,6 +34,7 @@ from notifier.api.rules import ApiRules
 from notifier.api.submission.idempotency import operation_key
 from notifier.domain.errors import IdempotencyKeyReused, InvalidNotification
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Status
+from notifier.domain.one_line import checked_note
 from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.tenants import tenant_name
 from notifier.ports.operations import (

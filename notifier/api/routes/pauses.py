@@ -23,11 +23,10 @@ from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED
 from notifier.api.requests import PauseRequest
 from notifier.api.responses import DeletedPause, Pause, PausePage
 from notifier.api.rules import ApiRules
-from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.api.submission.validation import TAG_EXPECTED, is_tag
 from notifier.domain.controls import HOLD_KINDS, Scope, ScopeKind
-from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NEEDED_TO_HOLD
+from notifier.domain.one_line import checked_note
 from notifier.domain.tenants import TENANT_NAME_EXPECTED, tenant_id, unknown_tenants
 from notifier.ports.controls import PauseStore
 from notifier.ports.heartbeat import FeatureCheck
@@ -157,6 +156,5 @@ def _not_found(field: str, what: str, name: str, known: tuple[str, ...]) -> Requ
 
 def _decode(body: bytes) -> PauseRequest:
     request = _PAUSE_REQUEST.decode(body)
-    if request.note and CONTROL_CHARACTER.search(request.note):
-        raise InvalidNotification("note", ONE_LINE_EXPECTED)
+    checked_note(request.note or "")
     return request

@@ -28,7 +28,6 @@ from notifier.api.http.tenant_names import checked_tenant
 from notifier.api.http.turns import in_turns
 from notifier.api.http.uuids import canonical_uuid
 from notifier.api.rules import ApiRules
-from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.api.submission.email_fields import checked_address
 from notifier.api.suppressions.csv_rows import read_rows
 from notifier.api.suppressions.documents import (
@@ -39,6 +38,7 @@ from notifier.api.suppressions.documents import (
     SuppressionRequest,
 )
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.one_line import checked_note
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import (
     TOPIC_EXPECTED,
@@ -152,8 +152,7 @@ class SuppressionRoutes:
             raise InvalidNotification("channel", f"one of {', '.join(self._channels)}")
         if request.topic is not None and not is_topic(request.topic):
             raise InvalidNotification("topic", TOPIC_EXPECTED)
-        if CONTROL_CHARACTER.search(request.note):
-            raise InvalidNotification("note", ONE_LINE_EXPECTED)
+        checked_note(request.note)
         if request.expires_at is not None and request.expires_at <= datetime.now(UTC):
             raise InvalidNotification("expires_at", "an instant in the future")
         return NewSuppression(

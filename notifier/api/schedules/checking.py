@@ -11,11 +11,11 @@ from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.field_by_field import DecodedFields
 from notifier.api.schedules.documents import ScheduleRequest
 from notifier.api.schedules.fields import fields_of
-from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.api.submission.idempotency import canonical_json
 from notifier.domain.blobs import BlobId, blobs_of
 from notifier.domain.cron import Cron
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.one_line import checked_note
 from notifier.domain.schedules import NewSchedule
 from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
 from notifier.domain.time_zones import TIME_ZONE_EXPECTED, is_time_zone
@@ -108,8 +108,10 @@ def _own_faults(request: ScheduleRequest) -> Iterator[InvalidNotification]:
         yield InvalidNotification("cron", str(error))
     if not is_time_zone(request.time_zone):
         yield InvalidNotification("time_zone", TIME_ZONE_EXPECTED)
-    if CONTROL_CHARACTER.search(request.note):
-        yield InvalidNotification("note", ONE_LINE_EXPECTED)
+    try:
+        checked_note(request.note)
+    except InvalidNotification as fault:
+        yield fault
 
 
 def _tenant(members: dict[str, msgspec.Raw]) -> TenantId | None:

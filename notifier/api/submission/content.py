@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,12 +20,10 @@ from notifier.api.rules import AddressKind
 from notifier.api.submission.email_schemas import ONLY_MIME, head_schemas
 from notifier.domain.blobs import BLOB_ID_EXPECTED, MIME, is_blob_id
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.one_line import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 
 _ENCODER: Final = msgspec.json.Encoder()
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
-CONTROL_CHARACTER: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""C0, C1 and Unicode's separators: each of them ends a line for some mail software."""
-ONE_LINE_EXPECTED: Final = "one line, without control characters"
 _TEXTS: Final = ("subject", "body", "html", "data")
 _REQUIRED_PARTS: Final = {
     AddressKind.EMAIL: ("subject",),

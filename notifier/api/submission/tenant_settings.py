@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 
 from notifier.api.auth.documents import TenantRequest
-from notifier.api.submission.content import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 from notifier.api.submission.email_fields import checked_mailbox, is_text_sender
 from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.one_line import CONTROL_CHARACTER, checked_note
 from notifier.domain.senders import MAX_SENDERS
 from notifier.domain.suppressions import TOPIC_EXPECTED, is_topic
 from notifier.domain.templates import LOCALE_EXPECTED, is_locale
@@ -28,8 +28,7 @@ _EXPECTED: Final = (
 
 def checked_settings(given: TenantRequest) -> TenantRequest:
     """Returns the settings as they are stored. Raises InvalidNotification."""
-    if CONTROL_CHARACTER.search(given.note):
-        raise InvalidNotification("note", ONE_LINE_EXPECTED)
+    checked_note(given.note)
     if given.locale is not None and not is_locale(given.locale):
         raise InvalidNotification("locale", LOCALE_EXPECTED)
     if len(given.topics) > MAX_TOPICS:
