@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 from cyclopts import Parameter
 
 from notifier.cli.environment import api_url
-from notifier.cli.failures import FAILED
 from notifier.cli.options import AsJson, Url
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span
-from notifier.cli.status import SUCCEEDED
+from notifier.cli.status import ENDED, exit_code
 from notifier.domain.explanation.facts import BlockerKind
-from notifier.domain.notification import FINAL, WAITING, Status
+from notifier.domain.notification import WAITING
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from notifier.api.responses import Blocker, Explanation
     from notifier.cli.client import Client
-
-ENDED: Final = FINAL | {Status.LOST}
 
 
 def explain(
@@ -62,11 +59,6 @@ async def _explain(
             if status in ENDED:
                 return exit_code(status)
             await asyncio.sleep(interval_s)
-
-
-def exit_code(status: str) -> int:
-    """Return the exit code after a notification has ended with this status."""
-    return 0 if status in SUCCEEDED else FAILED
 
 
 async def _print(client: Client, path: str, *, as_json: bool) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from notifier.cli.client import Client
 
 SUCCEEDED: Final = frozenset({Status.SENT, Status.DELIVERED})
+ENDED: Final = FINAL | {Status.LOST}
+"""With these nothing is left to wait for."""
 _FIRST_POLL_S: Final = 0.05
 _MAX_POLL_S: Final = 1.0
 _WITHOUT_CONTENT: Final[Mapping[str, str]] = {}
@@ -83,9 +85,9 @@ async def wait_until_final(
     started_at, last_status, interval_s = time.monotonic(), "", _FIRST_POLL_S
     while True:
         notification = await client.get(notification_path(notification_id), Notification)
-        if notification.status in FINAL or notification.status is Status.LOST:
+        if notification.status in ENDED:
             await _show(client, notification_id, include, as_json=as_json)
-            return 0 if notification.status in SUCCEEDED else FAILED
+            return exit_code(notification.status)
         if time.monotonic() - started_at > timeout_s:
             if as_json:
                 await _show(client, notification_id, include, as_json=True)
@@ -96,6 +98,11 @@ async def wait_until_final(
             write_line(sys.stderr, _progress_line(notification))
         last_status, interval_s = notification.status, min(interval_s * 1.5, _MAX_POLL_S)
         await asyncio.sleep(interval_s)
+
+
+def exit_code(status: str) -> int:
+    """Return the exit code after a notification has ended with this status."""
+    return 0 if status in SUCCEEDED else FAILED
 
 
 def _progress_line(notification: Notification) -> str:

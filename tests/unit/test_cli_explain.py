@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 
 from notifier.api.responses import Ahead, Blocker, Expected, Explanation
-from notifier.cli.explain import exit_code, lines
+from notifier.cli.explain import lines
+from notifier.cli.status import exit_code
 from notifier.domain.notification import FINAL, NotificationId, Status
 
 NOW: Final = datetime(2026, 11, 28, 18, 42, 7, 123456, tzinfo=UTC)

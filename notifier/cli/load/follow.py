@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 from notifier.api.responses import NotificationPage, Summary
 from notifier.cli.failures import CommandFailed
 from notifier.cli.load.progress import Progress
-from notifier.domain.notification import FINAL, Status
+from notifier.cli.status import ENDED
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class End:
     @property
     def is_final(self) -> bool:
         """Whether nothing is left to wait for."""
-        return self.status in FINAL or self.status == Status.LOST
+        return self.status in ENDED
 
 
 class ApiReader(Protocol):
