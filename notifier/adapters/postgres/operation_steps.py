@@ -67,7 +67,7 @@ _SESSION: Final = {**SEARCH_SETTINGS, "idle_in_transaction_session_timeout": "10
 
 
 class _Page(NamedTuple):
-    """What a search found, and whether it saw all that the operation may concern."""
+    """What a search found, the newest first, and whether it saw all the operation may concern."""
 
     ids: Sequence[NotificationId]
     before: UUID | None
@@ -158,16 +158,16 @@ class PostgresOperationSteps:
             return [by_id.get(id_) for id_ in some]
 
         size = _step_size(operation.rate_per_s)
-        ids, rest = page.ids[:size], page.ids[size:]
-        replies = await _written(connection, "cancel", sorted(ids), write)
+        ids, has_more = sorted(page.ids[:size]), len(page.ids) > size
+        replies = await _written(connection, "cancel", ids, write)
         ended = [reply for reply in replies if isinstance(reply, ExpiredRow)]
         failed = sum(isinstance(reply, StoreRejected) for reply in replies)
-        remaining = [id_ for id_, reply in zip(sorted(ids), replies, strict=True) if reply is None]
+        remaining = [id_ for id_, reply in zip(ids, replies, strict=True) if reply is None]
         left = 0
         if remaining:
             left = await changing.count_left(connection, remaining, operation.created_at)
         return _Changed(
-            ids[-1] if rest else page.before,
+            ids[0] if has_more else page.before,
             found=len(ended) + left + failed,
             ended=ended,
             failed=failed,

@@ -18,6 +18,7 @@ from notifier.adapters.postgres.connection import (
     open_connections,
 )
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
+from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.lookups import LookupKey
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
+    from notifier.domain.idempotency import IdempotencyKey
     from notifier.domain.notification import NotificationView
     from notifier.ports.keys import Author
     from notifier.ports.operations import NewOperation, OperationFilter
@@ -52,7 +54,6 @@ MAX_RUNNING: Final = 5
 """Operations of one tenant, and of the deployment."""
 MAX_COUNTED: Final = 2000
 MAX_SAMPLE: Final = 10
-_NEWEST: Final = UUID(int=2**128 - 1)
 # A later version may have others.
 _KINDS: Final = list(OperationKind)
 _STATUSES: Final = list(OperationStatus)
@@ -99,7 +100,7 @@ class PostgresOperations:
         async with self._connection.acquire() as connection, connection.transaction():
             # One at a time of a tenant: the next one then sees its key, and that it runs.
             await connection.execute(statement("operation_lock"), view.tenant, view.mode)
-            if new.key is not None and (earlier := await self._earlier(connection, new)):
+            if new.key is not None and (earlier := await self._earlier(connection, new.key)):
                 return earlier
             row = await connection.fetchrow(
                 statement("operation_create"),
@@ -125,14 +126,14 @@ class PostgresOperations:
         return operation
 
     async def _earlier(
-        self, connection: Connection[Record], new: NewOperation
+        self, connection: Connection[Record], key: IdempotencyKey
     ) -> Replay | OperationRefusal | None:
         row = await connection.fetchrow(
-            statement("operation_earlier"), new.key and new.key.digest, self._keep_keys_s
+            statement("operation_earlier"), key.digest, self._keep_keys_s
         )
         if row is None:
             return None
-        if new.key and row["body"] != new.key.body:
+        if row["body"] != key.body:
             return OperationRefusal.KEY_REUSED
         return Replay(operation_of(row))
 
@@ -158,14 +159,15 @@ class PostgresOperations:
         return operation_of(rows[0]) if rows else None
 
     async def operations(self, selection: OperationFilter) -> OperationPage:
-        before, limit = selection.before, selection.limit
+        limit = selection.limit
+        _, greatest = id_bounds(None, None, selection.before)
         rows = await self._reading.fetch(
             statement("operations_list"),
             selection.view.tenant,
             selection.view.mode,
             list(selection.kind) or _KINDS,
             list(selection.status) or _STATUSES,
-            _NEWEST if before is None else UUID(int=max(0, before.int - 1)),
+            greatest,
             limit + 1,
             MAX_CANDIDATES,
         )

@@ -115,7 +115,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "reference": ("Only with one of these ids of a provider.", _any_of(_SEARCHED)),
     "q": (
         "An id; a recipient or a provider's id, if the settings have lookups of them.",
-        {"type": "string", "format": "uuid"},
+        _ID,
     ),
     "created_from": ("Only created at or after this instant.", _INSTANT),
     "created_to": ("Only created before this instant.", _INSTANT),
@@ -132,12 +132,12 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
 
 _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
     "suppressions": {
-        "suppression": ("The id of the suppression.", {"type": "string", "format": "uuid"}),
+        "suppression": ("The id of the suppression.", _ID),
         "topic": ("Only of one of these topics.", _any_of(_TEXT)),
         "reason": ("Only for one of these reasons.", _any_of(_one_of(SuppressionReason))),
     },
     "schedules": {
-        "schedule": ("The id of the schedule.", {"type": "string", "format": "uuid"}),
+        "schedule": ("The id of the schedule.", _ID),
         "include": (
             "Parts of the answer that are left out otherwise. They need the scope `operate`.",
             _any_of(_one_of(["notification"])),
@@ -147,7 +147,7 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
         "provider": ("The name of a provider.", {"type": "string"}),
     },
     "operations": {
-        "operation": ("The id of the operation.", {"type": "string", "format": "uuid"}),
+        "operation": ("The id of the operation.", _ID),
         "kind": ("Only of one of these kinds.", _any_of(_one_of(OperationKind))),
         "status": ("Only in one of these.", _any_of(_one_of(OperationStatus))),
     },

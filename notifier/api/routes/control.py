@@ -15,11 +15,11 @@ from notifier.api.http.notes import read_note
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import json_response
-from notifier.api.http.uuids import canonical_uuid
 from notifier.api.responses import Notification
+from notifier.api.routes.notifications import parse_id
 from notifier.api.rules import ApiRules
 from notifier.domain.errors import NotFound
-from notifier.domain.notification import NotificationId, NotificationView, Status
+from notifier.domain.notification import NotificationView, Status
 from notifier.ports.operations import NotificationControl, Retried
 from notifier.ports.queries import Reader
 
@@ -60,9 +60,8 @@ class ControlRoutes:
 
     async def _read(self, request: Request[Any, Any, Any]) -> NotificationView:
         """Returns the notification. Raises NotFound."""
-        id_ = canonical_uuid(str(request.path_params["id"]))
-        view = view_of(principal_of(request.scope))
-        found = None if id_ is None else await self._reader.get(NotificationId(id_), view=view)
+        id_ = parse_id(request.path_params["id"])
+        found = await self._reader.get(id_, view=view_of(principal_of(request.scope)))
         if found is None:
             raise NotFound
         return found
