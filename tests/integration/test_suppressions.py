@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 import pytest
 
@@ -423,6 +424,7 @@ async def test_a_list_has_filters_and_pages_and_is_bounded(
         assert await pages(reason=("gone",)) == [[], ["u1"], []]
         assert list(chain(*await pages(topic=("news",)))) == ["u0"]
         assert await pages(recipient=("u3", "u4"), channel=("sms",)) == [["u4"]]
+        assert await pages(before=UUID(int=0)) == [[]]  # a cursor can be made up
 
 
 async def test_every_change_of_a_person_is_in_the_audit_without_the_recipient(

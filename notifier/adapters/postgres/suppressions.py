@@ -17,6 +17,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
+from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.lookups import LookupKey, recipient_lookup
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
@@ -46,7 +47,6 @@ CONNECTIONS: Final = 1
 SPREAD_AFTER_S: Final = 15.0
 """Every process knows that there are suppressions if one is so old: longer than any transaction."""
 MAX_CANDIDATES: Final = 2000
-_NEWEST: Final = UUID(int=2**128 - 1)
 
 
 def hashes_of(hasher: LookupHasher, recipients: Collection[Recipient]) -> Mapping[Recipient, UUID]:
@@ -119,7 +119,7 @@ class PostgresSuppressions:
         scope = selection.scope
         async with self._connection.acquire() as connection:
             hashes = await self._hashes(connection, scope, selection.recipient)
-            greatest = _NEWEST if selection.before is None else UUID(int=selection.before.int - 1)
+            _, greatest = id_bounds(None, None, selection.before)
             rows = await connection.fetch(
                 statement("suppressions_list"),
                 scope.tenant,
