@@ -141,6 +141,11 @@ class Filter:
     limit: int = 50
     view: View = ALL_LIVE
 
+    @property
+    def is_of_results(self) -> bool:
+        """Whether it selects by how notifications ended: it then needs final values of `status`."""
+        return bool(self.reason or self.provider or self.code)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:

@@ -135,8 +135,8 @@ class ListQuery:
         values = self._query.parse(request)
         cursor = values.pop("cursor", None)
         selection = replace(self._fixed, **_with_metadata(values))
-        is_of_ends = selection.reason or selection.provider or selection.code
-        if is_of_ends and not (selection.status and FINAL.issuperset(selection.status)):
+        is_of_ended = selection.status and FINAL.issuperset(selection.status)
+        if selection.is_of_results and not is_of_ended:
             expected = "final statuses, such as failed, beside reason, provider and code"
             raise InvalidNotification("?status", expected)
         return _after(cursor, selection)

@@ -193,9 +193,7 @@ def _with_statuses(kind: OperationKind, selection: Filter, *, are_named: bool) -
         raise InvalidNotification(f"{OF_FILTER}status", f"some of {names} for a {kind}")
     takes_all = kind is OperationKind.CANCEL or are_named
     statuses = tuple(sorted(selection.status or (accepted if takes_all else {Status.FAILED})))
-    if (selection.reason or selection.provider or selection.code) and not FINAL.issuperset(
-        statuses
-    ):
+    if selection.is_of_results and not FINAL.issuperset(statuses):
         raise InvalidNotification(
             f"{OF_FILTER}status", "final statuses beside reason, provider and code"
         )
