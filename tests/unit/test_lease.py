@@ -8,7 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from notifier.domain.liveness import LEASE_FREE_AFTER_S, LEASE_INTERVAL_S, MAX_LEASE_READ_GAP_S
+from notifier.domain.liveness import (
+    DEAD_AFTER_S,
+    LEASE_FREE_AFTER_S,
+    LEASE_INTERVAL_S,
+    MAX_LEASE_READ_GAP_S,
+)
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.ports.leases import HeldLease, Lease, Progress
 from notifier.scheduling.cluster.lease import (
@@ -34,6 +39,9 @@ MANY_QUEUES = [
 
 def a_lease(beat: int, holder: WorkerId | None = ANN, term: int = 1) -> Lease:
     return Lease(EMAIL_HIGH, holder, term, beat, is_backlogged=False)
+
+
+RELEASED = a_lease(1, holder=None)
 
 
 def read(watch: LeaseWatch, lease: Lease, at: float, answered_at: float | None = None) -> float:
@@ -125,43 +133,57 @@ def test_a_free_lease_is_acquired_later_with_each_rank() -> None:
     for expected, worker in enumerate(in_rank_order(EMAIL_HIGH)):
         policy = a_policy(worker)
         policy.observe(WORKERS, 200.0, is_able=True)
-        assert policy.may_acquire(EMAIL_HIGH, expected * RANK_DELAY_S)
-        assert not policy.may_acquire(EMAIL_HIGH, expected * RANK_DELAY_S - 0.01)
+        assert policy.may_acquire(RELEASED, expected * RANK_DELAY_S)
+        assert not policy.may_acquire(RELEASED, expected * RANK_DELAY_S - 0.01)
 
 
 def test_a_worker_without_a_heartbeat_row_acquires_nothing() -> None:
     policy = LeasePolicy(ANN)
     policy.observe((BEN, COY), 100.0, is_able=True)
-    assert not policy.may_acquire(EMAIL_HIGH, 100.0)
+    assert not policy.may_acquire(RELEASED, 100.0)
     policy.observe(WORKERS, 101.0, is_able=True)
     policy.observe(WORKERS, 102.0, is_able=True)
-    assert policy.may_acquire(EMAIL_HIGH, 100.0)
+    assert policy.may_acquire(RELEASED, 100.0)
 
 
 def test_a_process_without_broker_acquires_nothing() -> None:
     policy = a_policy(in_rank_order(EMAIL_HIGH)[0], is_able=False)
-    assert not policy.may_acquire(EMAIL_HIGH, 100.0)
+    assert not policy.may_acquire(RELEASED, 100.0)
     policy.observe(WORKERS, 101.0, is_able=True)
-    assert policy.may_acquire(EMAIL_HIGH, 100.0)
+    assert policy.may_acquire(RELEASED, 100.0)
 
 
 def test_the_delay_begins_again_when_the_broker_answers_again() -> None:
     policy = a_policy(in_rank_order(EMAIL_HIGH)[1])
     policy.observe(WORKERS, 101.0, is_able=False)
     policy.observe(WORKERS, 102.0, is_able=True)
-    assert not policy.may_acquire(EMAIL_HIGH, 100.0)
+    assert not policy.may_acquire(RELEASED, 100.0)
     policy.observe(WORKERS, 102.01 + RANK_DELAY_S, is_able=True)
-    assert policy.may_acquire(EMAIL_HIGH, 100.0)
+    assert policy.may_acquire(RELEASED, 100.0)
 
 
 def test_who_gave_a_lease_up_is_the_last_in_rank_for_a_while() -> None:
     policy = a_policy(in_rank_order(EMAIL_HIGH)[0])
     policy.note_given_up(EMAIL_HIGH)
     policy.observe(WORKERS, 100.0 + GIVEN_UP_S - 1, is_able=True)
-    assert not policy.may_acquire(EMAIL_HIGH, 2 * RANK_DELAY_S)
-    assert policy.may_acquire(EMAIL_HIGH, 3 * RANK_DELAY_S)
+    assert not policy.may_acquire(RELEASED, 2 * RANK_DELAY_S)
+    assert policy.may_acquire(RELEASED, 3 * RANK_DELAY_S)
     policy.observe(WORKERS, 100.0 + GIVEN_UP_S, is_able=True)
-    assert policy.may_acquire(EMAIL_HIGH, 0.0)
+    assert policy.may_acquire(RELEASED, 0.0)
+
+
+def test_a_worker_that_has_just_started_is_the_last_in_rank_for_the_lease_of_a_silent_holder() -> (
+    None
+):
+    first = in_rank_order(EMAIL_HIGH)[0]
+    policy = LeasePolicy(first)
+    policy.observe(WORKERS, 100.0, is_able=True)
+    policy.observe(WORKERS, 100.0 + DEAD_AFTER_S - 0.5, is_able=True)
+    assert policy.may_acquire(RELEASED, 0.0)
+    assert not policy.may_acquire(a_lease(1), 2 * RANK_DELAY_S)
+    assert policy.may_acquire(a_lease(1), 3 * RANK_DELAY_S)
+    policy.observe(WORKERS, 100.0 + DEAD_AFTER_S, is_able=True)
+    assert policy.may_acquire(a_lease(1), 0.0)
 
 
 def a_held(*, passed_at: float = 100.0, unpublishable_since: float | None = None) -> HeldLease:

@@ -3,7 +3,9 @@
 A lease that its holder does not renew is free after LEASE_FREE_AFTER_S, judged by this process's
 own reads (see domain/liveness.py); a released one is free at once. The first worker in rank
 acquires a free lease at once, each further one RANK_DELAY_S later: every free lease finds a holder,
-and leases that many workers see free are spread over them.
+and leases that many workers see free are spread over them. A worker that has just started is the
+last in rank for a lease that its holder does not renew: the new holder settles what a dead one was
+sending, and a worker that has not seen the dead one alive counts it as dead later than others do.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from hashlib import blake2b
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from notifier.domain.liveness import LEASE_FREE_AFTER_S, MAX_LEASE_READ_GAP_S
+from notifier.domain.liveness import DEAD_AFTER_S, LEASE_FREE_AFTER_S, MAX_LEASE_READ_GAP_S
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -131,18 +133,20 @@ class LeasePolicy:
             self._first.clear()
         self._live_since = {worker: since.get(worker, now) for worker in (*workers, self._worker)}
 
-    def may_acquire(self, queue: QueueKey, free_s: float) -> bool:
+    def may_acquire(self, lease: Lease, free_s: float) -> bool:
         """Whether this process may acquire a lease that has been free for `free_s`.
 
         The delay of its rank counts from when the lease is free and this process can publish.
         """
         free_s = min(free_s, self._now - self._able_since)
-        return free_s >= 0 and free_s >= RANK_DELAY_S * self._rank(queue)
+        return free_s >= 0 and free_s >= RANK_DELAY_S * self._rank(lease)
 
-    def _rank(self, queue: QueueKey) -> int:
-        if self._now - self._given_up_at.get(queue, -inf) < GIVEN_UP_S:
+    def _rank(self, lease: Lease) -> int:
+        has_given_up = self._now - self._given_up_at.get(lease.queue, -inf) < GIVEN_UP_S
+        is_new = self._now - self._live_since[self._worker] < DEAD_AFTER_S
+        if has_given_up or (is_new and lease.holder is not None):
             return len(self._live_since)
-        return rank(queue, self._worker, self._live_since)
+        return rank(lease.queue, self._worker, self._live_since)
 
     def why_to_give_up(self, lease: HeldLease, usable_since: float) -> str:
         """Return why another worker should hold this lease: `relay`, `broker`, or "" if none.

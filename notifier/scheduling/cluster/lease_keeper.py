@@ -186,7 +186,7 @@ class LeaseKeeper:
             lease
             for lease in self._watch.leases()
             if lease.queue not in self._held
-            and self._policy.may_acquire(lease.queue, self._watch.free_s(lease.queue))
+            and self._policy.may_acquire(lease, self._watch.free_s(lease.queue))
         ]
         if not wanted:
             return
