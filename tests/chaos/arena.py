@@ -29,8 +29,10 @@ SETTINGS: Final[Mapping[str, object]] = {
         for key, value in {"base_s": 0.5, "factor": 2, "cap_s": 4}.items()
     },
     **{f"priorities.{priority}.tries": 12 for priority in ("high", "medium", "low")},
+    "worker.consumers": 128,
 }
-"""Retries that are short enough for a round and numerous enough to outlast a fault."""
+"""Retries that are short enough for a round and numerous enough to outlast a fault, and workers of
+which one alone can send the load and a backlog: a recovery is not to wait for capacity."""
 NEW: Final = frozenset({"providers.smtp.final_timeout_s"})
 """Settings that the earlier commit of an upgrade does not know."""
 SMTP_PORT: Final = "NOTIFIER_PROVIDERS__SMTP__PORT"

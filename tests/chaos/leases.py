@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -35,8 +35,6 @@ TAKEN_OVER_S: Final = 12.0
 must have published a row that became due."""
 CUT_S: Final = 20.0
 SNAPSHOT_S: Final = 60.0
-SETTINGS: Final[Mapping[str, object]] = {"worker.consumers": 128}
-"""One worker alone can then send the load and the backlog."""
 LOW_WATER: Final = 1000
 
 
@@ -188,7 +186,6 @@ LEASES: Final = (
         strike=holder_frozen,
         timeout_s=PROCESS_S,
         traced=True,
-        settings=SETTINGS,
         text=f"The worker that holds the lease of a loaded queue is stopped (SIGSTOP) for "
         f"{FROZEN_S:g} s. The other one takes the lease over and publishes. Counted from the end.",
     ),
@@ -196,7 +193,6 @@ LEASES: Final = (
         strike=holder_cut_off_from_rabbitmq,
         timeout_s=PROCESS_S,
         traced=True,
-        settings=SETTINGS,
         linked=True,
         text=f"The holder's connections to RabbitMQ alone are cut for {CUT_S:g} s. The other "
         "worker takes the lease over and publishes. Counted from the end.",
@@ -205,7 +201,6 @@ LEASES: Final = (
         strike=holder_cut_off_from_postgres,
         timeout_s=PROCESS_S,
         traced=True,
-        settings=SETTINGS,
         linked=True,
         text=f"The holder's connections to Postgres alone are cut for {CUT_S:g} s. The other "
         "worker takes the lease over and publishes. Counted from the end.",
@@ -214,7 +209,6 @@ LEASES: Final = (
         strike=holder_killed_under_a_snapshot,
         timeout_s=PROCESS_S,
         traced=True,
-        settings=SETTINGS,
         text=f"A transaction holds its snapshot for {SNAPSHOT_S:g} s at the full rate, so that no "
         "dead row is removed; then the holder is killed (-9), and another joins.",
     ),

@@ -43,10 +43,7 @@ UNDER_WAY_S: Final = 0.5
 UNBEGUN_S: Final = 3.5
 """No claimed row waits longer for its call: it goes back after 2 s, and that takes a moment."""
 HANG_S, CUT_S, STOPPED_S = 12.0, 12.0, 6.0
-HANG_SETTINGS: Final[Mapping[str, object]] = {
-    "worker.consumers": 128,
-    f"channels.{FULL.channel}.max_consumers": 24,
-}
+HANG_SETTINGS: Final[Mapping[str, object]] = {f"channels.{FULL.channel}.max_consumers": 24}
 """A backlog takes all consumers that it may have before its hang is noticed (see ADR 17). The other
 channels need about 50 of those that are left."""
 DOWN_WITHIN_S: Final = 20.0
