@@ -78,6 +78,8 @@ DUE_ONLY: Final = ("Index Only Scan", "live_due")
 EXPIRES: Final = ("Index Scan", "live_expires")
 CONNECTION_AND_SCANS: Final[Mapping[str, tuple[str, set[tuple[str, str]]]]] = {
     "claim": ("claim", {PRIMARY_KEY}),
+    "claim_held": ("claim", {PRIMARY_KEY}),
+    "park": ("give_back", {PRIMARY_KEY}),
     "record_sent": ("record", {PRIMARY_KEY}),
     "record": ("record", {PRIMARY_KEY}),
     "record_late": ("record", {PRIMARY_KEY}),
