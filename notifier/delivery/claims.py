@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from notifier.ports.store import AttemptStore, ClaimReply
 
 MOVED_ON: Final = NotClaimed()
-REST: Final = 1.0
+REST: Final = 2.0
 MAX_REST_S: Final = 0.05
 """How long claims that only park rest after each, compared with the claim, and at most."""
 
