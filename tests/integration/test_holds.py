@@ -401,18 +401,18 @@ async def test_of_two_pauses_that_hold_a_row_the_longer_span_counts(
 ) -> None:
     async with open_worker(database_url) as worker:
         by_tag, by_tenant, expired = (a_notification(tag="sale") for _ in range(3))
-        other, tagged = a_notification(), a_notification(tag="sale ")
-        pointers = [
-            held.pointer for held in await worker.hold(by_tag, by_tenant, expired, other, tagged)
-        ]
-        requests = [claim_request(pointer) for pointer in pointers]
+        by_default, other, tagged = (a_notification(tag=tag) for tag in (None, None, "sale "))
+        message = await worker.hold(by_tag, by_tenant, by_default, expired, other, tagged)
+        requests = [claim_request(held.pointer) for held in message]
         await of_tenant(connection, "shop", by_tenant)
+        await of_tenant(connection, "free", other, tagged)
         await connection.execute(
             "UPDATE live SET expires_at = now() - interval '1 s' WHERE id = $1", expired.id
         )
-        pauses = [PauseParking(SHOP, 900.0), PauseParking(SALE, 300.0), PauseParking(OTHER, 9.0)]
+        spans = {SHOP: 900.0, DEFAULT: 120.0, SALE: 300.0, OTHER: 9.0}
+        pauses = [PauseParking(scope, after_s) for scope, after_s in spans.items()]
         replies = await worker.store.claim(requests, pauses=pauses)
-        assert replies[:3] == [Parked(), Parked(), NotClaimed()]
+        assert replies[:4] == [Parked(), Parked(), Parked(), NotClaimed()]
         assert [reply.id for reply in replies if isinstance(reply, Claimed)] == [
             other.id,
             tagged.id,
@@ -421,11 +421,12 @@ async def test_of_two_pauses_that_hold_a_row_the_longer_span_counts(
         assert {(row["id"], row["kind"], row["name"]) for row in noted} == {
             (by_tag.id, "tag", "sale"),
             (by_tenant.id, "tenant", "shop"),
+            (by_default.id, "tenant", "default"),
         }
-        assert 295 < await due_in_s(connection, by_tag) <= 300
-        assert 895 < await due_in_s(connection, by_tenant) <= 900
+        for item, scope in ((by_tag, SALE), (by_tenant, SHOP), (by_default, DEFAULT)):
+            assert spans[scope] - 60 < await due_in_s(connection, item) <= spans[scope]
         again = await worker.store.claim(requests, pauses=pauses)
-        assert again == [NotClaimed()] * 5
+        assert again == [NotClaimed()] * len(requests)
 
 
 async def test_a_claim_beside_holds_returns_what_the_plain_claim_returns(
@@ -462,8 +463,9 @@ async def test_claims_that_only_park_rest_and_others_do_not(
         message = await worker.hold(*[a_notification(tag="sale") for _ in range(4)])
         [free] = await worker.hold(a_notification())
         worker.holds.present = paused(SALE)
-        assert await worker.claim(message[0], is_urgent=True) == []
-        [row] = await worker.claim(message[1], free)
+        async with asyncio.timeout(30):
+            assert await worker.claim(message[0], is_urgent=True) == []
+            [row] = await worker.claim(message[1], free)
         async with asyncio.TaskGroup() as group:
             resting = group.create_task(worker.claim(*message[2:]))
             for held in message:
