@@ -20,6 +20,7 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     Status.QUEUED: frozenset(
         {
             Status.SENDING,
+            Status.SCHEDULED,  # parked: a pause
             Status.FAILED,  # Postgres rejects the claim
             Status.EXPIRED,
             Status.CANCELLED,
@@ -33,7 +34,7 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
             Status.SENT,
             Status.RETRYING,
             Status.QUEUED,
-            Status.SCHEDULED,  # parked: a hold
+            Status.SCHEDULED,  # parked: quiet hours
             Status.FAILED,
             Status.EXPIRED,
         }

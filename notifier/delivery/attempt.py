@@ -139,6 +139,7 @@ class Attempts:
             parking=self._parking,
             holds=holds,
             rules=rules,
+            random=random,
         )
 
     async def run(self) -> None:

@@ -1,7 +1,10 @@
-"""Claims rows in batches, settles the pointers whose rows are not claimed, parks what is held."""
+"""Claims rows in batches, settles the pointers whose rows are not claimed or are parked."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -9,13 +12,14 @@ import structlog
 
 from notifier.delivery.batch_write import write_batch
 from notifier.domain.errors import StoreRejected, StoreUnavailable
-from notifier.domain.notification import Claimed
+from notifier.domain.notification import Claimed, QueueKey
 from notifier.lifecycle import uptime_s
 from notifier.ports.attempts import ClaimedRow
-from notifier.ports.store import ClaimRequest, NotClaimed
+from notifier.ports.store import ClaimRequest, NotClaimed, Parked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from random import Random
 
     from notifier.delivery.delivery_rules import DeliveryRules
     from notifier.delivery.parking import ParkingLot
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
     from notifier.ports.store import AttemptStore, ClaimReply
 
 MOVED_ON: Final = NotClaimed()
+REST: Final = 2.0
+MAX_REST_S: Final = 0.05
+"""How long claims that only park rest after each, compared with the claim, and at most."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,12 +50,14 @@ class Claims:
         parking: ParkingLot,
         holds: HoldSource,
         rules: DeliveryRules,
+        random: Random,
     ) -> None:
         self._store = store
         self._observer = observer
         self._in_flight = in_flight
         self._releases = releases
         self._parking = parking
+        self._random = random
         self._holds = holds
         self._rules = rules
 
@@ -63,10 +72,17 @@ class Claims:
         store_claim = self._store.claim_urgent if is_urgent else self._store.claim
         holds = self._holds.holds()
         try:
-            write = partial(store_claim, with_owner=True) if holds else store_claim
-            replies = await write_batch("claim", list(wanted), write)
+            if not holds:
+                replies = await write_batch("claim", list(wanted), store_claim)
+                return await self._sort(wanted, replies, requested_at)
+            pauses = holds.pause_parkings(datetime.now(UTC), self._random.random())
+            replies = await write_batch("claim", list(wanted), partial(store_claim, pauses=pauses))
+            is_backlog_of_pause = self._settle_parked(wanted, replies) == len(wanted)
             rows = await self._sort(wanted, replies, requested_at)
-            return await self._parking.park_held(rows, holds) if holds else rows
+            if is_backlog_of_pause and not is_urgent:
+                # No provider slows these claims down: urgent ones get Postgres in between.
+                await asyncio.sleep(min(MAX_REST_S, REST * (uptime_s() - requested_at)))
+            return await self._parking.park_quiet(rows, holds)
         except BaseException:
             # The rows may be claimed, and no caller has them.
             self._releases.add_orphans(self._in_flight.intersection(wanted))
@@ -78,7 +94,7 @@ class Claims:
         replies: Sequence[ClaimReply | StoreRejected | StoreUnavailable],
         requested_at: float,
     ) -> Sequence[ClaimedRow]:
-        """Return the rows that were claimed. All other pointers are settled."""
+        """Return the rows that were claimed. All other pointers are settled, parked ones before."""
         rows: list[ClaimedRow] = []
         unknown: list[ClaimRequest] = []
         for (request, held), reply in zip(wanted.items(), replies, strict=True):
@@ -88,7 +104,7 @@ class Claims:
                 self._drop(request, held, reply)
             elif isinstance(reply, StoreRejected):
                 self._drop(request, held, await self._fail(request, held, reply))
-            else:
+            elif isinstance(reply, StoreUnavailable):
                 unknown.append(request)
         if unknown:
             # The claim is never repeated: it would not claim again what it has claimed already,
@@ -97,6 +113,22 @@ class Claims:
             for request in unknown:
                 wanted[request].settle()
         return rows
+
+    def _settle_parked(
+        self,
+        wanted: Mapping[ClaimRequest, HeldPointer],
+        replies: Sequence[ClaimReply | StoreRejected | StoreUnavailable],
+    ) -> int:
+        """Settle the pointers of the rows that a pause holds; returns how many these are."""
+        parked = Counter[QueueKey]()
+        for (request, held), reply in zip(wanted.items(), replies, strict=True):
+            if isinstance(reply, Parked):
+                parked[held.pointer.queue] += 1
+                self._in_flight.discard(request)
+                held.settle()
+        for queue, count in parked.items():
+            self._observer.parked(queue, count)
+        return parked.total()
 
     def _without_copies(self, pointers: Sequence[HeldPointer]) -> dict[ClaimRequest, HeldPointer]:
         """The requests to make. A copy of a claim in flight is settled: the other one is sent."""

@@ -1,4 +1,4 @@
-"""Parks claimed rows that may not be sent now: see domain/holds.py."""
+"""Parks claimed rows that quiet hours put off: see domain/holds.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from notifier.delivery.release import Releases
-    from notifier.domain.holds import Holds, Parking
+    from notifier.domain.holds import Holds
     from notifier.ports.attempts import ClaimedRow
     from notifier.ports.observer import AttemptObserver
     from notifier.ports.store import AttemptStore, ClaimRequest
@@ -52,26 +52,26 @@ class ParkingLot:
         """Let `run` end once everything is written; nothing may be parked after."""
         self._batches.close()
 
-    async def park_held(self, rows: Sequence[ClaimedRow], holds: Holds) -> Sequence[ClaimedRow]:
-        """Park the rows that are held; returns the others once that is confirmed.
+    async def park_quiet(self, rows: Sequence[ClaimedRow], holds: Holds) -> Sequence[ClaimedRow]:
+        """Park the rows that quiet hours put off; returns the others once that is confirmed.
 
         The parked ones are settled. Cancelled, it leaves what is not confirmed in flight.
         """
         now = datetime.now(UTC)
         free: list[ClaimedRow] = []
-        held: list[tuple[ClaimedRow, Parking]] = []
+        quiet: list[tuple[ClaimedRow, float]] = []
         for row in rows:
-            parking = holds.parking(row.claimed, now, self._random.random())
-            if parking is None:
+            after_s = holds.quiet_s(row.claimed, now, self._random.random())
+            if after_s is None:
                 free.append(row)
             else:
-                held.append((row, parking))
-        if held:
-            await self._park(held)
+                quiet.append((row, after_s))
+        if quiet:
+            await self._park(quiet)
         return free
 
-    async def _park(self, held: Sequence[tuple[ClaimedRow, Parking]]) -> None:
-        writes = [(row, self._batches.put(_request(row, parking))) for row, parking in held]
+    async def _park(self, quiet: Sequence[tuple[ClaimedRow, float]]) -> None:
+        writes = [(row, self._batches.put(_request(row, after_s))) for row, after_s in quiet]
         try:
             for row, future in writes:
                 await self._settle(row, future)
@@ -95,8 +95,5 @@ class ParkingLot:
         return [None] * len(requests)
 
 
-def _request(row: ClaimedRow, parking: Parking) -> ParkRequest:
-    claimed = row.claimed
-    return ParkRequest(
-        id=claimed.id, claim=claimed.claim, after_s=parking.after_s, scope=parking.scope
-    )
+def _request(row: ClaimedRow, after_s: float) -> ParkRequest:
+    return ParkRequest(id=row.claimed.id, claim=row.claimed.claim, after_s=after_s)

@@ -2,7 +2,8 @@
 
 A queue, channel or provider that is paused stops its queues. A hold concerns notifications that
 share their queues with others: those of a tenant or tag that is paused, and those of a tenant with
-quiet hours. A worker that claims such a row parks it: the row is due again later.
+quiet hours. Such a row is parked: it is due again later. What a pause holds is parked by the
+statement that would claim it, what quiet hours put off by the worker that has claimed it.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ TIME_ZONE: Final = "time_zone"
 _TIME_ZONE_BYTES: Final = f'"{TIME_ZONE}"'.encode()
 
 
-class Parking(NamedTuple):
-    """For how many seconds a row is parked, and by which pause; None: by quiet hours."""
+class PauseParking(NamedTuple):
+    """For how many seconds the rows that a pause holds are parked."""
 
+    scope: Scope
     after_s: float
-    scope: Scope | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,27 +74,23 @@ class Holds:
         found = (self.tenants.get(tenant), None if tag is None else self.tags.get(tag))
         return [pause for pause in found if pause is not None]
 
-    def parking(self, claimed: Claimed, now: datetime, draw: float) -> Parking | None:
-        """Return for how long a row must be parked; None if it may be sent. Raises nothing.
-
-        Of several holds the longest counts. `draw` is a random number from 0 to 1.
-        """
-        found = [
-            parking
-            for pause in self.pauses_of(claimed.tenant, claimed.tag)
-            for parking in _paused(pause, now)
+    def pause_parkings(self, now: datetime, draw: float) -> Sequence[PauseParking]:
+        """Return for how long each pause parks what it holds. `draw` is random, from 0 to 1."""
+        pauses = (*self.tenants.values(), *self.tags.values())
+        return [
+            PauseParking(pause.scope, _with_jitter(span_s, draw))
+            for pause in pauses
+            if (span_s := _span_s(pause, now)) is not None
         ]
-        found += self._quiet(claimed, now)
-        if not found:
-            return None
-        span_s, scope = max(found, key=_span_s)
-        span_s = max(MIN_PARKED_S, span_s)
-        return Parking(span_s + draw * min(MAX_JITTER_S, JITTER * span_s), scope)
 
-    def _quiet(self, claimed: Claimed, now: datetime) -> Sequence[Parking]:
+    def quiet_s(self, claimed: Claimed, now: datetime, draw: float) -> float | None:
+        """Return for how many seconds quiet hours park a row; None if it may be sent.
+
+        Raises nothing. `draw` is a random number from 0 to 1.
+        """
         hours = self.quiet_hours.get(claimed.tenant)
         end = quiet_until(hours, claimed.queue.priority, claimed.content, now)
-        return () if end is None else (Parking((end - now).total_seconds(), None),)
+        return None if end is None else _with_jitter((end - now).total_seconds(), draw)
 
 
 def quiet_until(
@@ -116,19 +113,20 @@ def time_zone_of(content: bytes) -> str | None:
     return zone if isinstance(zone, str) else None
 
 
-def _paused(pause: Pause, now: datetime) -> Sequence[Parking]:
-    """Return for how long a row is parked by a pause: about as long as it has lasted by now."""
+def _span_s(pause: Pause, now: datetime) -> float | None:
+    """Return for how long a pause parks: about as long as it has lasted; None if it has ended."""
     span_s = (now - pause.paused_at).total_seconds()
     if pause.expires_at is not None:
         left_s = (pause.expires_at - now).total_seconds()
         if left_s <= 0:
-            return ()
+            return None
         span_s = min(span_s, left_s)
-    return (Parking(min(span_s, MAX_PARKED_S), pause.scope),)
+    return min(span_s, MAX_PARKED_S)
 
 
-def _span_s(parking: Parking) -> float:
-    return parking.after_s
+def _with_jitter(span_s: float, draw: float) -> float:
+    span_s = max(MIN_PARKED_S, span_s)
+    return span_s + draw * min(MAX_JITTER_S, JITTER * span_s)
 
 
 def _of_kind(pauses: Sequence[Pause], kind: ScopeKind) -> Sequence[Pause]:

@@ -187,7 +187,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     `deferrals` and `ambiguous` count the attempts with these outcomes, `unspent` all others that
     spent no try.
     `waited_s` is how long the row had been due. `content` is the JSON document of the submit.
-    `tenant` and `tag` are only known if the claim asked for them.
+    `tenant` is only known if there were holds when it was claimed.
     """
 
     id: NotificationId
@@ -202,7 +202,6 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     max_tries: int | None
     waited_s: float
     tenant: TenantId = DEFAULT_TENANT
-    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

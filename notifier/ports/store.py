@@ -16,8 +16,8 @@ from uuid import UUID
 
 import msgspec
 
-from notifier.domain.controls import Scope
 from notifier.domain.due import DueClass, Position
+from notifier.domain.holds import PauseParking
 from notifier.domain.notification import (
     Claimed,
     NewNotification,
@@ -54,19 +54,19 @@ class NotClaimed(msgspec.Struct, frozen=True):
     age_s: float = 0.0
 
 
-ClaimReply = Claimed | NotClaimed
+class Parked(msgspec.Struct, frozen=True):
+    """A pause holds the row: the claim has parked it, and the pointer is of no use any more."""
+
+
+ClaimReply = Claimed | NotClaimed | Parked
 
 
 class ParkRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Parks the row `id`, which this worker has claimed as `claim`, for `after_s` seconds.
-
-    `scope` is the pause that holds it, None if none does.
-    """
+    """Parks the row `id`, which this worker has claimed as `claim`, for `after_s` seconds."""
 
     id: NotificationId
     claim: int
     after_s: float
-    scope: Scope | None
 
 
 class Woken(NamedTuple):
@@ -296,18 +296,19 @@ class AttemptStore(Protocol):
     """The part of the store that attempts use."""
 
     async def claim(
-        self, requests: Sequence[ClaimRequest], *, with_owner: bool = False
+        self, requests: Sequence[ClaimRequest], *, pauses: Sequence[PauseParking] | None = None
     ) -> Sequence[ClaimReply]:
         """Claim for this worker each row that is still unclaimed at the requested claim.
 
         An expired row is not claimed. Returns one reply for each request, in their order. Of
         several requests for one id one with the highest claim wins; the others get
-        NotClaimed. `with_owner` reads the tenant and the tag of each.
+        NotClaimed. `pauses` are given while there are holds: rows that one of these holds are
+        parked, unclaimed at the next claim, for the longest span; of the others the tenant is read.
         """
         ...
 
     async def claim_urgent(
-        self, requests: Sequence[ClaimRequest], *, with_owner: bool = False
+        self, requests: Sequence[ClaimRequest], *, pauses: Sequence[PauseParking] | None = None
     ) -> Sequence[ClaimReply]:
         """Claim as `claim` does, on a connection of its own, beside a large claim."""
         ...

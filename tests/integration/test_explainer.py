@@ -25,6 +25,7 @@ from notifier.domain.credentials import Mode
 from notifier.domain.due import DueClass, Position
 from notifier.domain.explanation.ahead import ahead_of, rows_before
 from notifier.domain.explanation.facts import Explanation, QueueRules, WaitingRow
+from notifier.domain.holds import PauseParking
 from notifier.domain.notification import Channel, NewNotification, NotificationId, Status
 from notifier.domain.quiet_hours import QuietHours
 from notifier.domain.tenants import TenantId
@@ -32,15 +33,23 @@ from notifier.ports.heartbeat import Figures, QueueFigures
 from notifier.ports.keys import Author
 from notifier.ports.leases import Progress
 from notifier.ports.queries import View
-from notifier.ports.store import ParkRequest
+from notifier.ports.store import Parked, ParkRequest
 from notifier.scheduling.cluster.cluster_figures import ClusterFigures
 from notifier.scheduling.cluster.failure_detector import FailureDetector
 from notifier.scheduling.explainer import DeploymentExplainer
 from notifier.scheduling.gates.probes import Probes
 from notifier.scheduling.gates.queue_gates import QueueGates
-from tests.builders import EMAIL_LOW, QUEUES, a_notification, a_result, new_id, worker_id
+from tests.builders import (
+    EMAIL_LOW,
+    QUEUES,
+    a_notification,
+    a_result,
+    claim_request,
+    new_id,
+    worker_id,
+)
 from tests.doubles import FixedFigures
-from tests.live_rows import claimed
+from tests.live_rows import claimed, published
 
 if TYPE_CHECKING:
     from tests.live_rows import Connection
@@ -96,9 +105,15 @@ class World:
     async def parked(
         self, item: NewNotification, by: Scope | None, after_s: float = 3600.0
     ) -> None:
-        """Store a notification, claim it and park it, as a worker does."""
-        [row] = await claimed(self.store, item)
-        await self.store.park([ParkRequest(id=item.id, claim=row.claim, after_s=after_s, scope=by)])
+        """Store a notification and park it, as a worker does: by a pause or by quiet hours."""
+        if by is None:
+            [row] = await claimed(self.store, item)
+            await self.store.park([ParkRequest(id=item.id, claim=row.claim, after_s=after_s)])
+        else:
+            [pointer] = await published(self.store, item)
+            pauses = [PauseParking(by, after_s)]
+            [reply] = await self.store.claim([claim_request(pointer)], pauses=pauses)
+            assert isinstance(reply, Parked)
 
 
 @pytest.fixture

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from notifier.adapters.postgres.connection import ConnectionSettings, PostgresConnection
 from notifier.adapters.postgres.controls import open_controls
 from notifier.adapters.postgres.statements import statement
+from notifier.delivery import claims
 from notifier.domain.controls import Controls, Pause, Scope, ScopeKind
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.holds import MIN_PARKED_S, Holds
-from notifier.domain.notification import NewNotification, Status
+from notifier.domain.holds import MIN_PARKED_S, Holds, PauseParking
+from notifier.domain.notification import Claimed, NewNotification, Status
 from notifier.domain.quiet_hours import QuietHours
 from notifier.domain.tenants import DEFAULT_TENANT
-from notifier.ports.store import ParkRequest
+from notifier.ports.store import ClaimRequest, NotClaimed, Parked, ParkRequest
 from notifier.recovery.waker import Waker
-from tests.builders import EMAIL_HIGH, EMAIL_LOW, a_notification, worker_id
+from tests.builders import EMAIL_HIGH, EMAIL_LOW, a_notification, claim_request, worker_id
 from tests.live_rows import live_row
 from tests.one_worker import NIL, REJECTED, open_worker, reject
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 SHOP = Scope(ScopeKind.TENANT, "shop")
 DEFAULT = Scope(ScopeKind.TENANT, "default")
+SALE = Scope(ScopeKind.TAG, "sale")
+OTHER = Scope(ScopeKind.TAG, "shop")
 
 
 def paused(scope: Scope = SHOP, *, since_s: float = 0.0) -> Holds:
@@ -50,6 +54,10 @@ def quiet_until(end: datetime) -> Holds:
     until = end.astimezone(UTC).time().replace(second=0, microsecond=0)
     start = (end - timedelta(hours=23)).astimezone(UTC).time().replace(second=0, microsecond=0)
     return Holds(quiet_hours={DEFAULT_TENANT: QuietHours(start=start, end=until, time_zone="UTC")})
+
+
+def quiet_for_hours() -> Holds:
+    return quiet_until(datetime.now(UTC) + timedelta(hours=3))
 
 
 async def of_tenant(connection: Connection, tenant: str, *items: NewNotification) -> None:
@@ -167,7 +175,7 @@ class NotedStatements:
         monkeypatch.setattr(PostgresConnection, "fetch", noted)
 
 
-async def test_parked_rows_cause_one_claim_and_one_write_and_then_none(
+async def test_what_a_pause_holds_causes_one_statement_and_then_none(
     database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_worker(database_url) as worker:
@@ -176,10 +184,22 @@ async def test_parked_rows_cause_one_claim_and_one_write_and_then_none(
         statements = NotedStatements(monkeypatch)
         assert await worker.claim(*message) == []
         assert all(held.settled.is_set() for held in message)
-        assert statements.counts == {"Claims rows": 1, "Parks rows": 1}
+        assert statements.counts == {"Claims rows": 1}
+        assert worker.counted("parked") == 50
         for _ in range(20):  # what the relay of two seconds reads
             assert await worker.due() == []
-        assert statements.counts.pop("Reads rows") == 20
+        assert statements.counts == {"Claims rows": 1, "Reads rows": 20}
+
+
+async def test_what_quiet_hours_put_off_causes_one_claim_and_one_write(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_worker(database_url) as worker:
+        message = await worker.hold(*[a_notification(EMAIL_LOW) for _ in range(50)])
+        worker.holds.present = quiet_for_hours()
+        statements = NotedStatements(monkeypatch)
+        assert await worker.claim(*message) == []
+        assert all(held.settled.is_set() for held in message)
         assert statements.counts == {"Claims rows": 1, "Parks rows": 1}
 
 
@@ -225,8 +245,8 @@ async def test_a_park_whose_answer_is_lost_is_written_once(
     database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_worker(database_url) as worker:
-        [held] = await worker.hold(item := a_notification())
-        worker.holds.present = paused(DEFAULT)
+        [held] = await worker.hold(item := a_notification(EMAIL_LOW))
+        worker.holds.present = quiet_for_hours()
         park, calls = worker.store.park, list[int]()
 
         async def park_and_lose_the_answer(requests: Sequence[ParkRequest]) -> object:
@@ -247,8 +267,8 @@ async def test_a_worker_that_ends_while_it_parks_loses_no_row(
     database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_worker(database_url) as worker:
-        message = await worker.hold(*(items := [a_notification() for _ in range(3)]))
-        worker.holds.present = paused(DEFAULT)
+        message = await worker.hold(*(items := [a_notification(EMAIL_LOW) for _ in range(3)]))
+        worker.holds.present = quiet_for_hours()
         began, may_end, park = asyncio.Event(), asyncio.Event(), worker.store.park
 
         async def park_later(requests: Sequence[ParkRequest]) -> object:
@@ -271,7 +291,7 @@ async def test_a_worker_that_ends_while_it_parks_loses_no_row(
 async def test_rows_that_a_killed_worker_was_parking_are_recovered_as_orphans(
     database_url: str, connection: Connection
 ) -> None:
-    """The row is claimed between its claim and its park: see "When a worker dies"."""
+    """In quiet hours a row is claimed before it is parked: see "When a worker dies"."""
     async with open_worker(database_url) as dead, open_worker(database_url) as other:
         [held] = await dead.hold(item := a_notification())
         [row] = await dead.claim(held)  # and then it is killed
@@ -283,7 +303,7 @@ async def test_rows_that_a_killed_worker_was_parking_are_recovered_as_orphans(
         [pointer] = await other.due()
         await other.run(pointer)
         assert await other.status(item) is Status.SCHEDULED
-        request = ParkRequest(id=row.claimed.id, claim=row.claimed.claim, after_s=9.0, scope=None)
+        request = ParkRequest(id=row.claimed.id, claim=row.claimed.claim, after_s=9.0)
         assert await dead.store.park([request]) == []
         assert await due_in_s(connection, item) > MIN_PARKED_S - 5
         await dead.attempts.give_back([row])
@@ -296,9 +316,9 @@ async def test_a_row_that_postgres_refuses_to_park_holds_up_no_other(
     database_url: str, connection: Connection
 ) -> None:
     async with open_worker(database_url) as worker:
-        good, bad = a_notification(), a_notification(max_tries=REJECTED)
+        good, bad = a_notification(EMAIL_LOW), a_notification(EMAIL_LOW, max_tries=REJECTED)
         message = await worker.hold(good, bad)
-        worker.holds.present = paused(DEFAULT)
+        worker.holds.present = quiet_for_hours()
         await connection.execute(
             reject(
                 "22003", "UPDATE", "live", f"NEW.class = 1 AND NEW.max_tries = {REJECTED}"
@@ -311,6 +331,150 @@ async def test_a_row_that_postgres_refuses_to_park_holds_up_no_other(
         assert await worker.status(bad) is Status.SENDING
         assert await worker.attempts.release_orphans() == 1
         assert await worker.status(bad) is Status.QUEUED
+
+
+async def test_a_row_that_postgres_refuses_to_claim_beside_a_pause_fails_alone(
+    database_url: str, connection: Connection
+) -> None:
+    async with open_worker(database_url) as worker:
+        good, bad = a_notification(), a_notification(max_tries=REJECTED)
+        message = await worker.hold(good, bad)
+        worker.holds.present = paused(DEFAULT)
+        await connection.execute(
+            reject("22003", "UPDATE", "live", f"NEW.max_tries = {REJECTED}")
+        )  # fmt: skip
+        assert await worker.claim(*message) == []
+        assert all(held.settled.is_set() for held in message)
+        assert await worker.status(good) is Status.SCHEDULED
+        assert await worker.status(bad) is Status.FAILED
+        assert worker.attempts.in_flight == set()
+
+
+async def test_a_claim_that_parks_and_whose_answer_is_lost_has_parked_and_claims_nothing(
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_worker(database_url) as worker:
+        held, free = a_notification(tag="sale"), a_notification()
+        message = await worker.hold(held, free)
+        worker.holds.present = paused(SALE)
+        claim = worker.store.claim
+
+        async def claim_and_lose_the_answer(
+            requests: Sequence[ClaimRequest], *, pauses: Sequence[PauseParking] | None = None
+        ) -> object:
+            await claim(requests, pauses=pauses)
+            raise StoreUnavailable("the answer is lost")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(worker.store, "claim", claim_and_lose_the_answer)
+            assert await worker.claim(*message) == []
+        assert all(each.settled.is_set() for each in message)
+        assert worker.attempts.in_flight == set()
+        assert await worker.status(held) is Status.SCHEDULED
+        assert await worker.status(free) is Status.QUEUED
+        assert await connection.fetchval("SELECT array_agg(id) FROM parked") == [held.id]
+        assert await worker.run_until_final(free) is Status.SENT
+        worker.holds.present = Holds()
+        assert await worker.store.wake() == (1, 1)
+        assert await worker.run_until_final(held) is Status.SENT
+        assert [call.id for call in worker.provider.calls] == [free.id, held.id]
+
+
+async def test_a_copy_of_the_pointer_of_a_parked_row_claims_nothing(
+    database_url: str, connection: Connection
+) -> None:
+    async with open_worker(database_url) as worker:
+        [held] = await worker.hold(item := a_notification())
+        worker.holds.present = paused(DEFAULT)
+        await worker.run(held.pointer)
+        row = await live_row(connection, item.id)
+        for present in (paused(DEFAULT), Holds()):
+            worker.holds.present = present
+            await worker.run(held.pointer)
+            assert await live_row(connection, item.id) == row
+        assert worker.counted("parked") == 1
+        assert worker.provider.calls == []
+
+
+async def test_of_two_pauses_that_hold_a_row_the_longer_span_counts(
+    database_url: str, connection: Connection
+) -> None:
+    async with open_worker(database_url) as worker:
+        by_tag, by_tenant, expired = (a_notification(tag="sale") for _ in range(3))
+        by_default, other, tagged = (a_notification(tag=tag) for tag in (None, None, "sale "))
+        message = await worker.hold(by_tag, by_tenant, by_default, expired, other, tagged)
+        requests = [claim_request(held.pointer) for held in message]
+        await of_tenant(connection, "shop", by_tenant)
+        await of_tenant(connection, "free", other, tagged)
+        await connection.execute(
+            "UPDATE live SET expires_at = now() - interval '1 s' WHERE id = $1", expired.id
+        )
+        spans = {SHOP: 900.0, DEFAULT: 120.0, SALE: 300.0, OTHER: 9.0}
+        pauses = [PauseParking(scope, after_s) for scope, after_s in spans.items()]
+        replies = await worker.store.claim(requests, pauses=pauses)
+        assert replies[:4] == [Parked(), Parked(), Parked(), NotClaimed()]
+        assert [reply.id for reply in replies if isinstance(reply, Claimed)] == [
+            other.id,
+            tagged.id,
+        ]
+        noted = await connection.fetch("SELECT id, kind, name FROM parked")
+        assert {(row["id"], row["kind"], row["name"]) for row in noted} == {
+            (by_tag.id, "tag", "sale"),
+            (by_tenant.id, "tenant", "shop"),
+            (by_default.id, "tenant", "default"),
+        }
+        for item, scope in ((by_tag, SALE), (by_tenant, SHOP), (by_default, DEFAULT)):
+            assert spans[scope] - 60 < await due_in_s(connection, item) <= spans[scope]
+        again = await worker.store.claim(requests, pauses=pauses)
+        assert again == [NotClaimed()] * len(requests)
+
+
+async def test_a_claim_beside_holds_returns_what_the_plain_claim_returns(
+    database_url: str, connection: Connection
+) -> None:
+    async with open_worker(database_url) as worker:
+        [held] = await worker.hold(item := a_notification(tag="sale", max_tries=5))
+        await of_tenant(connection, "shop", item)
+        await connection.execute(
+            "UPDATE live SET tries = 1, deferrals = 2, unspent = 3, ambiguous = 4"
+        )
+        request = claim_request(held.pointer)
+        [plain] = await worker.store.claim([request])
+        await worker.store.give_back([request])
+        later = replace(request, claim=request.claim + 1)
+        for claim in (worker.store.claim, worker.store.claim_urgent):
+            [beside] = await claim([later], pauses=[PauseParking(OTHER, 60.0)])
+            assert isinstance(plain, Claimed)
+            assert isinstance(beside, Claimed)
+            assert beside.tenant == "shop"
+            assert beside == replace(
+                plain, claim=later.claim + 1, waited_s=beside.waited_s, tenant=beside.tenant
+            )
+            await worker.store.give_back([later])
+            later = replace(later, claim=later.claim + 1)
+
+
+async def test_claims_that_only_park_rest_and_others_do_not(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "REST", 1e9)
+    monkeypatch.setattr(claims, "MAX_REST_S", 3600.0)
+    async with open_worker(database_url) as worker:
+        message = await worker.hold(*[a_notification(tag="sale") for _ in range(4)])
+        [free] = await worker.hold(a_notification())
+        worker.holds.present = paused(SALE)
+        async with asyncio.timeout(30):
+            assert await worker.claim(message[0], is_urgent=True) == []
+            [row] = await worker.claim(message[1], free)
+        async with asyncio.TaskGroup() as group:
+            resting = group.create_task(worker.claim(*message[2:]))
+            for held in message:
+                await held.settled.wait()
+            assert not resting.done()
+            resting.cancel()
+        assert {request.id for request in worker.attempts.in_flight} == {row.claimed.id}
+        assert worker.counted("parked") == 4
+        await worker.attempts.give_back([row])
 
 
 async def test_what_a_pause_parked_is_due_when_it_ends_and_nothing_else_is(

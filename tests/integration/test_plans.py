@@ -16,7 +16,9 @@ from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import open_store
 from notifier.delivery.group_commit import MAX_BATCH
+from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.due import BEGINNING, DueClass
+from notifier.domain.holds import PauseParking
 from notifier.domain.notification import Claimed, QueueKey, Status
 from notifier.ports.store import ClaimRequest, DueRange
 from tests.builders import (
@@ -78,6 +80,8 @@ DUE_ONLY: Final = ("Index Only Scan", "live_due")
 EXPIRES: Final = ("Index Scan", "live_expires")
 CONNECTION_AND_SCANS: Final[Mapping[str, tuple[str, set[tuple[str, str]]]]] = {
     "claim": ("claim", {PRIMARY_KEY}),
+    "claim_held": ("claim", {PRIMARY_KEY}),
+    "park": ("give_back", {PRIMARY_KEY}),
     "record_sent": ("record", {PRIMARY_KEY}),
     "record": ("record", {PRIMARY_KEY}),
     "record_late": ("record", {PRIMARY_KEY}),
@@ -270,6 +274,21 @@ async def test_claims_and_records_of_a_drain_write_no_index_of_live(
     assert row is not None
     assert row["n_tup_upd"] == SURGE
     assert row["n_tup_hot_upd"] > 0.95 * SURGE
+
+
+async def test_a_claim_beside_a_pause_writes_no_index_of_live_for_what_it_claims(
+    database_url: str, connection: Connection
+) -> None:
+    pauses = [PauseParking(Scope(ScopeKind.TAG, "sale"), 60.0)]
+    async with open_store(ConnectionSettings(url=database_url), worker_id()) as store:
+        await _accept(store, EMAIL_HIGH, BATCH)
+        requests = [claim_request(pointer) for pointer in await _due(store, EMAIL_HIGH, BATCH)]
+        replies = await store.claim(requests, pauses=pauses)
+        assert all(isinstance(reply, Claimed) for reply in replies)
+    await _read(connection)
+    row = await connection.fetchrow(UPDATES_OF_LIVE)
+    assert row is not None
+    assert (row["n_tup_upd"], row["n_tup_hot_upd"]) == (BATCH, BATCH)
 
 
 async def _generic_plan(session: PostgresConnection, name: str) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ from notifier.adapters.postgres.store import (
     open_store_connections,
 )
 from notifier.delivery.cursor import QueueCursor
+from notifier.domain.holds import PauseParking
 from notifier.domain.notification import Claimed, NewNotification, NotificationId, WorkerId
 from notifier.ports.broker import Pointer
 from notifier.ports.leases import Progress
@@ -54,7 +55,7 @@ VIRTUAL_CLOCK: Final = """
 SELECT_ROWS: Final = """
     SELECT coalesce(n.id, l.id) AS id, n.id IS NOT NULL AS is_stored,
            l.id IS NOT NULL AS is_live, l.claim, l.claimed_by, l.class, l.tries, l.deaths, l.due_at,
-           (l.due_at <= now()) IS TRUE AS is_due,
+           (l.due_at <= now()) IS TRUE AS is_due, (l.expires_at <= now()) IS TRUE AS is_expired,
            e.status::text AS end_status, e.claim AS end_claim,
            EXISTS (SELECT FROM attempts a WHERE a.id = n.id AND a.outcome = 'accepted')
                AS is_accepted
@@ -74,6 +75,7 @@ class Row:
     deaths: int | None
     due_at: datetime | None
     is_due: bool
+    is_expired: bool
     end_status: str | None
     end_claim: int | None
     is_accepted: bool
@@ -156,10 +158,14 @@ class RecordedResult:
 
 @dataclass(frozen=True, slots=True)
 class LateClaim:
-    """A claim that is still under way while its worker has given it up."""
+    """A claim that is still under way while its worker has given it up.
+
+    `pauses` are those that the worker knew of; None: that there was no hold.
+    """
 
     worker: Worker
     request: ClaimRequest
+    pauses: Sequence[PauseParking] | None
 
 
 class Database:

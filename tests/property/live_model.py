@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from notifier.domain.controls import Scope, ScopeKind
 from notifier.domain.due import DueClass
+from notifier.domain.holds import PauseParking
 from notifier.domain.notification import (
     Claimed,
     NewNotification,
@@ -32,6 +33,7 @@ from notifier.ports.store import (
     LiveRow,
     Orphan,
     OrphanDecision,
+    Parked,
     ParkRequest,
     Recorded,
 )
@@ -82,7 +84,9 @@ class CallState(Enum):
     ACCEPTED = auto()
 
 
-PAUSED: Final = Scope(ScopeKind.TENANT, "shop")
+TAG: Final = "sale"
+"""Some notifications have it."""
+PAUSED: Final = Scope(ScopeKind.TAG, TAG)
 """A pause that has ended by the time that a row is looked at again."""
 REPEATABLE: Final = frozenset(
     {CallState.MAY_REPEAT, CallState.WORKER_DIED, CallState.SENT_AGAIN_BY_A_PERSON}
@@ -259,17 +263,25 @@ class DeploymentModel(RuleBasedStateMachine):
     def read_nothing(self) -> DueRead:
         return self.database.run(self.workers[0].store.look([]))
 
-    def take(self, worker: Worker, pointers: Sequence[Pointer], then: AfterClaim) -> None:
+    def take(
+        self,
+        worker: Worker,
+        pointers: Sequence[Pointer],
+        then: AfterClaim,
+        *,
+        pauses: Sequence[PauseParking] | None = None,
+    ) -> None:
         pointers = not_held(worker, pointers)
         if not pointers:
             return
         requests = [claim_request(pointer) for pointer in pointers]
         if then is AfterClaim.CLAIM_IS_LATE:
             worker.rows += [HeldRow(pointer, None) for pointer in pointers]
-            self.late_claims += [LateClaim(worker, request) for request in requests]
+            self.late_claims += [LateClaim(worker, request, pauses) for request in requests]
             return
         before = self.database.rows()
-        replies = self.database.run(worker.store.claim(requests))
+        replies = self.database.run(worker.store.claim(requests, pauses=pauses))
+        self.check_parked(requests, before, pauses)
         if then is AfterClaim.LOSES_REPLY:
             self.note_claims(worker, before)
             worker.rows += [HeldRow(pointer, None) for pointer in pointers]
@@ -282,6 +294,30 @@ class DeploymentModel(RuleBasedStateMachine):
                 worker.rows.append(held)
                 if then is AfterClaim.SENDS:
                     self.send(held)
+            is_parked = bool(pauses) and self.is_claimable(pointer, before[pointer.id])
+            assert isinstance(reply, Parked) is (is_parked and self.has_tag(pointer.id))
+
+    def has_tag(self, id_: NotificationId) -> bool:
+        return self.accepted[id_].tag == TAG
+
+    @staticmethod
+    def is_claimable(wanted: Pointer | ClaimRequest, row: Row) -> bool:
+        return row.is_waiting and row.claim == wanted.claim and not row.is_expired
+
+    def check_parked(
+        self,
+        requests: Sequence[ClaimRequest],
+        before: dict[NotificationId, Row],
+        pauses: Sequence[PauseParking] | None,
+    ) -> None:
+        """Check that a claim beside a pause parks what that holds and claims nothing of it."""
+        after = self.database.rows()
+        for request in requests if pauses else ():
+            old, new = before[request.id], after[request.id]
+            if self.has_tag(request.id) and self.is_claimable(request, old):
+                assert (new.claim, new.is_claimed, new.is_due) == (request.claim + 1, False, False)
+                assert (new.tries, new.deaths) == (old.tries, old.deaths)
+                assert request.id in self.database.ids("SELECT id FROM parked")
 
     def note_claims(self, worker: Worker, before: dict[NotificationId, Row]) -> None:
         """Note the claims of a worker that got no answer."""
@@ -300,7 +336,8 @@ class DeploymentModel(RuleBasedStateMachine):
         Once the worker has given the row back, the claim must fail.
         """
         before = self.database.rows()
-        self.database.run(late.worker.store.claim([late.request]))
+        self.database.run(late.worker.store.claim([late.request], pauses=late.pauses))
+        self.check_parked([late.request], before, late.pauses)
         self.note_claims(late.worker, before)
         is_awaited = any(
             claim_request(held.pointer) == late.request and held.claimed is None
@@ -380,10 +417,10 @@ class DeploymentModel(RuleBasedStateMachine):
             else:
                 assert not (old.is_waiting and old.claim == request.claim)
 
-    def park(self, worker: Worker, claimed: Claimed, after_s: float, scope: Scope | None) -> None:
+    def park(self, worker: Worker, claimed: Claimed, after_s: float) -> None:
         """Park a row that this worker has claimed; one that it lost does not change."""
         before = self.database.rows()
-        request = ParkRequest(id=claimed.id, claim=claimed.claim, after_s=after_s, scope=scope)
+        request = ParkRequest(id=claimed.id, claim=claimed.claim, after_s=after_s)
         queues = self.database.run(worker.store.park([request]))
         old, new = before[claimed.id], self.database.rows()[claimed.id]
         is_ours = (old.claim, old.claimed_by) == (claimed.claim, worker.id)

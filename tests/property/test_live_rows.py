@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from notifier.adapters.postgres.statements import statement
 from notifier.delivery.class_cursor import PROVED_AFTER_S
 from notifier.delivery.cursor import QueueCursor
+from notifier.domain.holds import PauseParking
 from notifier.domain.notification import NotificationId, Status
 from tests.builders import a_notification, claim_request, worker_id
 from tests.live_rows import sweep
@@ -32,6 +33,7 @@ from tests.property.live_database import (
 )
 from tests.property.live_model import (
     PAUSED,
+    TAG,
     AfterClaim,
     CallState,
     DeploymentModel,
@@ -65,7 +67,7 @@ class Deployment(DeploymentModel):
         self.start()
         self.take_over(0)
         for is_direct in (False, True):
-            self.begin_accept(is_direct=is_direct, delay_s=0, ttl_s=3600)
+            self.begin_accept(is_direct=is_direct, delay_s=0, ttl_s=3600, tag=TAG)
             self.commit_accept(0, PublishResult.CONFIRMED)
         self.check()
 
@@ -79,10 +81,11 @@ class Deployment(DeploymentModel):
         is_direct=st.booleans(),
         delay_s=st.sampled_from((0, 0, 1, 30)),
         ttl_s=st.sampled_from((3600, 3600, 40)),
+        tag=st.sampled_from((None, TAG)),
     )
-    def begin_accept(self, *, is_direct: bool, delay_s: int, ttl_s: int) -> None:
+    def begin_accept(self, *, is_direct: bool, delay_s: int, ttl_s: int, tag: str | None) -> None:
         delay = timedelta(seconds=delay_s) if delay_s else None
-        item = a_notification(QUEUE, delay=delay, ttl=timedelta(seconds=ttl_s))
+        item = a_notification(QUEUE, delay=delay, ttl=timedelta(seconds=ttl_s), tag=tag)
         is_direct = is_direct and not delay
         sessions = {accept.session for accept in self.open_accepts}
         session = min(set(range(OPEN_ACCEPTS)) - sessions)
@@ -203,6 +206,21 @@ class Deployment(DeploymentModel):
         ]
         self.take(pick(self.running, worker_index), taken, then)
 
+    @precondition(lambda self: self.broker and self.running)
+    @rule(
+        worker_index=INDEX,
+        count=st.integers(1, 3),
+        then=st.sampled_from(AfterClaim),
+        after_s=st.sampled_from((1.0, 30.0)),
+    )
+    def claim_beside_a_pause(
+        self, worker_index: int, count: int, then: AfterClaim, after_s: float
+    ) -> None:
+        """Claim while a tag is paused: what has the tag is parked, the rest is claimed."""
+        taken, self.broker = self.broker[:count], self.broker[count:]
+        pauses = [PauseParking(PAUSED, after_s)]
+        self.take(pick(self.running, worker_index), taken, then, pauses=pauses)
+
     @precondition(lambda self: self.broker and len(self.running) > 1)
     @rule(worker_index=INDEX, index=INDEX)
     def give_back_while_another_worker_sends(self, worker_index: int, index: int) -> None:
@@ -277,19 +295,21 @@ class Deployment(DeploymentModel):
         worker.rows.remove(held)
 
     @precondition(lambda self: self.unsent)
-    @rule(index=INDEX, after_s=st.sampled_from((1.0, 30.0)), by_a_pause=st.booleans())
-    def park_a_held_row(self, index: int, after_s: float, *, by_a_pause: bool) -> None:
+    @rule(index=INDEX, after_s=st.sampled_from((1.0, 30.0)))
+    def park_a_held_row(self, index: int, after_s: float) -> None:
         """Park a row, also one that others have taken over: that stays as it is."""
         worker, held = pick(self.unsent, index)
         if held.claimed is not None:
-            self.park(worker, held.claimed, after_s, PAUSED if by_a_pause else None)
+            self.park(worker, held.claimed, after_s)
             worker.rows.remove(held)
 
     @precondition(lambda self: self.waiting)
     @rule()
     def wake(self) -> None:
         """Let all pauses end: what they parked is due."""
-        self.database.run(self.workers[0].store.wake())
+        found = self.database.ids("SELECT id FROM parked")
+        assert self.database.run(self.workers[0].store.wake()).found == len(found)
+        assert not self.database.ids("SELECT id FROM parked")
 
     @precondition(lambda self: self.broker and self.running)
     @rule(worker_index=INDEX, index=INDEX)

@@ -9,7 +9,13 @@ from itertools import pairwise
 import pytest
 
 from notifier.domain.controls import Controls, Pause, Scope, ScopeKind
-from notifier.domain.holds import MAX_PARKED_S, MIN_PARKED_S, Holds, Parking, time_zone_of
+from notifier.domain.holds import (
+    MAX_PARKED_S,
+    MIN_PARKED_S,
+    Holds,
+    PauseParking,
+    time_zone_of,
+)
 from notifier.domain.notification import Claimed, QueueKey
 from notifier.domain.quiet_hours import QuietHours
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
@@ -25,7 +31,6 @@ def row(
     *,
     queue: QueueKey = EMAIL_LOW,
     content: bytes = b"{}",
-    tag: str | None = None,
 ) -> Claimed:
     return Claimed(
         id=new_id(),
@@ -37,7 +42,6 @@ def row(
         max_tries=None,
         waited_s=0.0,
         tenant=tenant,
-        tag=tag,
     )
 
 
@@ -60,8 +64,8 @@ def holds(*pauses: Pause, quiet_hours: QuietHours | None = None) -> Holds:
 def looks(present: Holds, start: datetime, *, until: datetime, draw: float = 0.0) -> list[float]:
     """When a parked row becomes due, in seconds after `start`, until it may be sent."""
     now, at = start, list[float]()
-    while now < until and (parking := present.parking(row(), now, draw)) is not None:
-        now += timedelta(seconds=parking.after_s)
+    while now < until and (parkings := present.pause_parkings(now, draw)):
+        now += timedelta(seconds=parkings[0].after_s)
         at.append((now - start).total_seconds())
     return at
 
@@ -89,45 +93,38 @@ def test_the_spans_of_a_pause_double_up_to_an_hour() -> None:
 def test_a_pause_with_an_end_parks_to_the_end_at_the_latest() -> None:
     at = looks(holds(pause(for_s=600)), NOON, until=NOON + timedelta(hours=24))
     assert at == [60, 120, 240, 480, 600]
-    assert holds(pause(for_s=600)).parking(row(), NOON + timedelta(seconds=600), 0.5) is None
+    assert holds(pause(for_s=600)).pause_parkings(NOON + timedelta(seconds=600), 0.5) == []
 
 
 def test_no_row_is_parked_for_less_than_a_minute() -> None:
-    short = holds(pause(for_s=2)).parking(row(), NOON + timedelta(seconds=1), 0.0)
-    assert short == Parking(MIN_PARKED_S, Scope(ScopeKind.TENANT, "shop"))
+    short = holds(pause(for_s=2)).pause_parkings(NOON + timedelta(seconds=1), 0.0)
+    assert short == [PauseParking(Scope(ScopeKind.TENANT, "shop"), MIN_PARKED_S)]
     almost_morning = datetime(2026, 6, 10, 7, 59, 59, tzinfo=UTC)
-    quiet = holds(quiet_hours=NIGHT).parking(row(), almost_morning, 0.0)
-    assert quiet == Parking(MIN_PARKED_S, None)
+    assert holds(quiet_hours=NIGHT).quiet_s(row(), almost_morning, 0.0) == MIN_PARKED_S
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.5, 1.0])
 def test_rows_parked_for_long_become_due_over_a_minute(draw: float) -> None:
     evening = datetime(2026, 6, 10, 22, tzinfo=UTC)
-    parking = holds(quiet_hours=NIGHT).parking(row(), evening, draw)
-    assert parking == Parking(10 * 3600 + 60 * draw, None)
-
-
-def test_of_a_pause_and_quiet_hours_the_longer_counts() -> None:
-    evening = datetime(2026, 6, 10, 22, tzinfo=UTC)
-    both = holds(pause(since=evening), quiet_hours=NIGHT)
-    assert both.parking(row(), evening, 0.0) == Parking(10 * 3600, None)
-    before_eight = datetime(2026, 6, 11, 7, 58, tzinfo=UTC)
-    parking = both.parking(row(), before_eight, 0.0)
-    assert parking == Parking(MAX_PARKED_S, Scope(ScopeKind.TENANT, "shop"))
+    present = holds(pause(since=evening - timedelta(hours=1)), quiet_hours=NIGHT)
+    assert present.quiet_s(row(), evening, draw) == 10 * 3600 + 60 * draw
+    [parking] = present.pause_parkings(evening, draw)
+    assert parking.after_s == 3600 + 60 * draw
 
 
 def test_other_tenants_are_not_concerned() -> None:
     night = datetime(2026, 6, 10, 23, tzinfo=UTC)
     present = holds(pause(since=night), quiet_hours=NIGHT)
-    assert present.parking(row(DEFAULT_TENANT), night, 0.0) is None
-    assert holds(pause("default")).parking(row(), NOON, 0.0) is None
-    assert holds(pause("default")).parking(row(DEFAULT_TENANT), NOON, 0.0) is not None
+    assert present.quiet_s(row(), night, 0.0) == 9 * 3600
+    assert present.quiet_s(row(DEFAULT_TENANT), night, 0.0) is None
+    assert present.pauses_of(DEFAULT_TENANT, None) == []
+    assert present.pauses_of(SHOP, None) == [pause(since=night)]
 
 
-def test_quiet_hours_do_not_put_off_what_is_urgent_but_a_pause_does() -> None:
+def test_quiet_hours_do_not_put_off_what_is_urgent() -> None:
     night = datetime(2026, 6, 10, 23, tzinfo=UTC)
-    assert holds(quiet_hours=NIGHT).parking(row(queue=EMAIL_HIGH), night, 0.0) is None
-    assert holds(pause(since=night)).parking(row(queue=EMAIL_HIGH), night, 0.0) is not None
+    assert holds(quiet_hours=NIGHT).quiet_s(row(), night, 0.0) is not None
+    assert holds(quiet_hours=NIGHT).quiet_s(row(queue=EMAIL_HIGH), night, 0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -154,7 +151,8 @@ def test_a_pause_of_a_tag_holds_what_has_it_of_every_tenant() -> None:
     present = holds(replace(pause(), scope=scope))
     assert present
     assert present.scopes == {scope}
+    assert present.pause_parkings(NOON, 0.0) == [PauseParking(scope, 60.0)]
     for tenant in (SHOP, DEFAULT_TENANT):
-        assert present.parking(row(tenant, tag="sale"), NOON, 0.0) == Parking(60.0, scope)
-    assert present.parking(row(tag="sales"), NOON, 0.0) is None
-    assert present.parking(row(), NOON, 0.0) is None
+        assert [each.scope for each in present.pauses_of(tenant, "sale")] == [scope]
+    assert present.pauses_of(SHOP, "sales") == []
+    assert present.pauses_of(SHOP, None) == []

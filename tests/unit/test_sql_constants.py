@@ -16,6 +16,7 @@ from notifier.adapters.postgres.store import UNCLAIMED
 from notifier.delivery.class_cursor import DIRECT_DELAY_S
 from notifier.delivery.templates import TEMPLATED
 from notifier.domain.breaker import MAX_REST_S, Opening
+from notifier.domain.controls import ScopeKind
 from notifier.domain.due import DueClass
 from notifier.scheduling.gates.prober import MAX_PROBE_WAIT_S
 
@@ -73,14 +74,25 @@ def test_the_breaker_statements_agree_on_the_waits_between_probes() -> None:
     ]
 
 
-def test_the_claim_beside_holds_differs_only_in_what_it_reads_of_the_owner() -> None:
-    plain, with_owner = code_of("claim"), code_of("claim_held")
-    assert with_owner.replace(" n.tenant, n.tag,", "").split() == plain.split()
+def test_the_claim_beside_holds_claims_under_the_same_conditions_as_the_plain_one() -> None:
+    plain, beside_holds = (
+        re.findall(r"WHERE l\.id = ANY .*?IS TRUE", " ".join(code_of(name).split()))
+        for name in ("claim", "claim_held")
+    )
+    assert len(plain) == 1
+    assert plain == [condition.replace("w.", "t.") for condition in beside_holds]
 
 
 def test_a_parked_row_waits_as_one_that_is_due_for_the_first_time() -> None:
     for name in ("park", "wake"):
         assert re.findall(r"class = (\d)", code_of(name)) == [str(DueClass.FIRST.value)]
+    [due_class] = re.findall(r"class = CASE .* THEN l\.class ELSE (\d) END", code_of("claim_held"))
+    assert due_class == str(DueClass.FIRST.value)
+
+
+def test_a_claim_names_the_kinds_of_pauses_as_the_domain_does() -> None:
+    kinds = re.findall(r"THEN '(\w+)' ELSE '(\w+)' END", code_of("claim_held"))
+    assert kinds == [(ScopeKind.TAG, ScopeKind.TENANT)]
 
 
 def test_a_reader_looks_for_the_begin_of_the_content_of_a_template() -> None:

@@ -28,10 +28,11 @@ from notifier.adapters.postgres.queue_names import known_queue
 from notifier.adapters.postgres.statements import statement, statement_with
 from notifier.adapters.postgres.suppression_passes import PostgresSuppressionPasses
 from notifier.adapters.postgres.suppressions import hashes_of, read_suppressed
+from notifier.domain.controls import ScopeKind
 from notifier.domain.due import Position
 from notifier.domain.errors import StoreConflict, StoreRefused, StoreRejected
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
-from notifier.domain.tenants import TenantId
+from notifier.domain.tenants import TenantId, tenant_id
 from notifier.ports.store import (
     ClaimRequest,
     DueQueues,
@@ -40,6 +41,7 @@ from notifier.ports.store import (
     LiveRow,
     LostFound,
     NotClaimed,
+    Parked,
     Recorded,
     SettledOrphan,
     UnconfiguredQueue,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
+    from notifier.domain.holds import PauseParking
     from notifier.domain.notification import NewNotification
     from notifier.domain.recipient_caps import CappedRecipient
     from notifier.domain.suppressions import SuppressedOn
@@ -196,36 +199,42 @@ class PostgresStore:
             return await key_owner(connection, digest)
 
     async def claim(
-        self, requests: Sequence[ClaimRequest], *, with_owner: bool = False
+        self, requests: Sequence[ClaimRequest], *, pauses: Sequence[PauseParking] | None = None
     ) -> Sequence[ClaimReply]:
-        return await self._claim(self._connections.claim, requests, with_owner=with_owner)
+        return await self._claim(self._connections.claim, requests, pauses)
 
     async def claim_urgent(
-        self, requests: Sequence[ClaimRequest], *, with_owner: bool = False
+        self, requests: Sequence[ClaimRequest], *, pauses: Sequence[PauseParking] | None = None
     ) -> Sequence[ClaimReply]:
-        return await self._claim(self._connections.claim_urgent, requests, with_owner=with_owner)
+        return await self._claim(self._connections.claim_urgent, requests, pauses)
 
     async def _claim(
-        self, connection: PostgresConnection, requests: Sequence[ClaimRequest], *, with_owner: bool
+        self,
+        connection: PostgresConnection,
+        requests: Sequence[ClaimRequest],
+        pauses: Sequence[PauseParking] | None,
     ) -> Sequence[ClaimReply]:
         by_claim = sorted(enumerate(requests), key=lambda item: item[1].claim)
         winners = {request.id: index for index, request in by_claim}
         ids = list(winners)
         rows = await connection.fetch(
-            statement("claim_held" if with_owner else "claim"),
+            statement("claim" if pauses is None else "claim_held"),
             ids,
             [requests[index].claim for index in winners.values()],
             self.worker,
             min(ids, key=_AS_NUMBER),
             max(ids, key=_AS_NUMBER),
+            *(() if pauses is None else _pause_arrays(pauses)),
         )
         replies: list[ClaimReply] = [NotClaimed()] * len(requests)
         for row in rows:
             index = winners[row["id"]]
-            if row["content"] is None:
+            if pauses is not None and row["is_parked"]:
+                replies[index] = Parked()
+            elif row["content"] is None:
                 replies[index] = await self._end_without_content(connection, row)
             else:
-                replies[index] = _claimed_with_owner(row) if with_owner else _claimed(row)
+                replies[index] = _claimed(row) if pauses is None else _claimed_of(row)
         return replies
 
     async def _end_without_content(
@@ -314,8 +323,6 @@ class PostgresStore:
             [request.claim for request in ordered],
             self.worker,
             [request.after_s for request in ordered],
-            [request.scope and request.scope.kind for request in ordered],
-            [request.scope and request.scope.name for request in ordered],
         )
         return [QueueKey.parse(row["queue"]) for row in rows]
 
@@ -554,8 +561,21 @@ def _claimed(row: Record) -> Claimed:
     )
 
 
-def _claimed_with_owner(row: Record) -> Claimed:
-    return replace(_claimed(row), tenant=TenantId(row["tenant"]), tag=row["tag"])
+def _claimed_of(row: Record) -> Claimed:
+    return replace(_claimed(row), tenant=TenantId(row["tenant"]))
+
+
+def _pause_arrays(pauses: Sequence[PauseParking]) -> Sequence[Sequence[object]]:
+    """Return the arrays $6 to $10 of claim_held.sql."""
+    tenants = [pause for pause in pauses if pause.scope.kind is ScopeKind.TENANT]
+    tags = [pause for pause in pauses if pause.scope.kind is ScopeKind.TAG]
+    return [
+        [tenant_id(pause.scope.name) for pause in tenants],
+        [pause.scope.name for pause in tenants],
+        [pause.after_s for pause in tenants],
+        [pause.scope.name for pause in tags],
+        [pause.after_s for pause in tags],
+    ]
 
 
 def _live_row(row: Record, ranges: Sequence[DueRange]) -> LiveRow:
