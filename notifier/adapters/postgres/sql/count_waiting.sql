@@ -10,6 +10,9 @@ SELECT q.queue, coalesce(sum(due.count), 0)::bigint AS count, bool_and(due.is_ex
                 interval '0') AS oldest
 FROM unnest($1::text[]) AS q (queue)
 LEFT JOIN leases lease ON lease.queue = q.queue
+CROSS JOIN LATERAL (
+    SELECT 0 AS turn UNION ALL SELECT turn FROM turns WHERE queue = q.queue
+) t
 CROSS JOIN (
     VALUES (0, interval '0', 100), (1, interval '0', 1), (2, interval '0', 100),
            (3, interval '2 seconds', 1)
@@ -23,14 +26,15 @@ CROSS JOIN LATERAL (
                     '1970-01-01 00:00:00+00') AS mark_at,
            coalesce((progress #>> ARRAY['marks', c.class::text, '1'])::uuid,
                     '00000000-0000-0000-0000-000000000000') AS mark_id
-    FROM (SELECT lease.progress) AS l (progress)
+    FROM (SELECT CASE WHEN t.turn = 0 THEN lease.progress
+                      ELSE lease.progress #> ARRAY['turns', t.turn::text] END) AS l (progress)
 ) p
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE claimed_by = '00000000-0000-0000-0000-000000000000') AS count,
            count(*) < $2 AS is_exact
     FROM (
         SELECT claimed_by FROM live
-        WHERE queue = q.queue AND turn = 0 AND class = c.class
+        WHERE queue = q.queue AND turn = t.turn AND class = c.class
           AND (due_at, id) > (p.floor_at, p.floor_id) AND due_at <= now() - c.due_for
         ORDER BY due_at, id LIMIT $2
     ) AS row
@@ -41,7 +45,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT id, ready_at, created_at FROM (
             SELECT id, claimed_by, ready_at, created_at, expires_at FROM live
-            WHERE queue = q.queue AND turn = 0 AND class = c.class
+            WHERE queue = q.queue AND turn = t.turn AND class = c.class
               AND (due_at, id) > (p.mark_at, p.mark_id) AND due_at <= now()
             ORDER BY due_at, id LIMIT 5000
         ) AS row

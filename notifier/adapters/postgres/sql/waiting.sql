@@ -11,6 +11,9 @@ SELECT q.queue, coalesce(sum(due.count), 0)::bigint AS count,
                 interval '0') AS oldest
 FROM unnest($1::text[]) AS q (queue)
 LEFT JOIN leases lease ON lease.queue = q.queue
+CROSS JOIN LATERAL (
+    SELECT 0 AS turn UNION ALL SELECT turn FROM turns WHERE queue = q.queue
+) t
 CROSS JOIN (
     VALUES (0, interval '0', 100), (1, interval '0', 1), (2, interval '0', 1),
            (3, interval '2 seconds', 1)
@@ -24,13 +27,14 @@ CROSS JOIN LATERAL (
                     '1970-01-01 00:00:00+00') AS mark_at,
            coalesce((progress #>> ARRAY['marks', c.class::text, '1'])::uuid,
                     '00000000-0000-0000-0000-000000000000') AS mark_id
-    FROM (SELECT lease.progress) AS l (progress)
+    FROM (SELECT CASE WHEN t.turn = 0 THEN lease.progress
+                      ELSE lease.progress #> ARRAY['turns', t.turn::text] END) AS l (progress)
 ) p
 CROSS JOIN LATERAL (
     SELECT count(*) AS count FROM (
         SELECT FROM (
             SELECT claimed_by FROM live
-            WHERE queue = q.queue AND turn = 0 AND class = c.class
+            WHERE queue = q.queue AND turn = t.turn AND class = c.class
               AND (due_at, id) > (p.floor_at, p.floor_id) AND due_at <= now() - c.due_for
             ORDER BY due_at, id LIMIT 5000
         ) AS row WHERE claimed_by = '00000000-0000-0000-0000-000000000000' LIMIT $2
@@ -40,7 +44,7 @@ CROSS JOIN LATERAL (
     SELECT min(ready_at) AS ready_at FROM (
         SELECT ready_at FROM (
             SELECT claimed_by, ready_at, expires_at FROM live
-            WHERE queue = q.queue AND turn = 0 AND class = c.class
+            WHERE queue = q.queue AND turn = t.turn AND class = c.class
               AND (due_at, id) > (p.mark_at, p.mark_id) AND due_at <= now()
             ORDER BY due_at, id LIMIT 5000
         ) AS row
