@@ -252,6 +252,7 @@ class QueueCursor:
                 marks={of.due_class: min(of.mark, floors[turn, of.due_class]) for of in cursors},
             )
             for turn, cursors in self._turns.items()
+            if turn == FIRST_TURN or any(of.floor > BEGINNING for of in cursors)
         }
         own = of_turns.pop(FIRST_TURN)
         return Progress(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol, assert_never
 import structlog
 
 from notifier.delivery.batch_write import write_batch
+from notifier.delivery.turn_shares import TURN_CLASSES
 from notifier.domain.due import BEGINNING, DueClass
 from notifier.domain.errors import StoreError, StoreRejected
 from notifier.domain.notification import NotificationId, QueueKey, Status, WorkerId
@@ -113,12 +114,14 @@ class OrphanRecovery:
     async def _to_recover(self, held: Mapping[QueueKey, HeldLease]) -> Sequence[QueueKey]:
         """Return the queues to read; of many, those that one read of them all cannot rule out.
 
-        If that fails, it may be because of one queue: then each is read by itself.
+        One with several turns is always read by itself. If the read of many fails, it may be
+        because of one queue: then each is read by itself.
         """
         queues = [queue for queue in self._unread if queue in held]
         if len(queues) <= MAX_READ_ALONE:
             return queues
-        left = list[QueueKey]()
+        left = [queue for queue in queues if held[queue].turns]
+        queues = [queue for queue in queues if not held[queue].turns]
         for start in range(0, len(queues), READ_TOGETHER):
             try:
                 left += await self._rule_out(queues[start : start + READ_TOGETHER], held)
@@ -242,7 +245,7 @@ class OrphanRecovery:
 def _ranges(lease: HeldLease, *, limit: int) -> Iterator[DueRange]:
     """Yield the rows of each class of a queue that may be orphans, from the beginning."""
     for turn in (FIRST_TURN, *lease.turns):
-        for due_class in DueClass:
+        for due_class in DueClass if turn == FIRST_TURN else TURN_CLASSES:
             is_short = due_class in SHORT_CLASSES
             until = None if is_short else lease.progress.floor(due_class, turn).due_at
             yield DueRange(lease.queue, due_class, BEGINNING, limit, until, turn=turn)
