@@ -170,12 +170,14 @@ async def open_api(
             accept.close()
 
 
-def _turns(process: Process, auth: KeyAuth | None) -> TurnChoice | None:
-    """What divides the queues among the tenants; None if the API asks for no keys."""
-    if auth is None:
-        return None
+def _turns(process: Process, auth: KeyAuth | None) -> TurnChoice:
+    """What divides the queues among the tenants."""
     membership = process.membership
-    return TurnChoice(tenants=auth.keyring, features=membership.features, cluster=membership)
+    return TurnChoice(
+        tenants=None if auth is None else auth.keyring,
+        features=membership.features,
+        cluster=membership,
+    )
 
 
 def _schedule_runner(

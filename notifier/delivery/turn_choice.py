@@ -37,6 +37,7 @@ QUEUE_ROWS: Final = 500
 MIN_QUEUE_ROWS_PER_S: Final = 50.0
 QUEUE_SHARE: Final = 0.5
 """What turn 0 takes: rows at once, and each second, at least and as a share of the throughput."""
+SEVERAL: Final = 2
 MAX_CREDITS: Final = 50_000
 
 
@@ -61,12 +62,16 @@ class _Credit:
 
 
 class TurnChoice:
-    """Implements accept.TurnChooser for the submits of one process. `clock` counts seconds."""
+    """Implements accept.TurnChooser for the submits of one process. `clock` counts seconds.
+
+    `tenants` is None if nobody knows which tenants there are: then those count that have submitted
+    here.
+    """
 
     def __init__(
         self,
         *,
-        tenants: Tenants,
+        tenants: Tenants | None,
         features: FeatureCheck,
         cluster: ApiCluster,
         clock: Clock = time.monotonic,
@@ -75,8 +80,8 @@ class TurnChoice:
         self._features = features
         self._cluster = cluster
         self._clock = clock
-        self._is_default_used = False
-        """Whether the default tenant has submitted here."""
+        self._seen: set[TenantId] = set()
+        """Tenants that have submitted here; two are enough."""
         self._credits: dict[tuple[QueueKey, TenantId], _Credit] = {}
         self._queues: dict[QueueKey, _Credit] = {}
 
@@ -98,11 +103,14 @@ class TurnChoice:
 
     def _is_shared(self, items: Sequence[NewNotification]) -> bool:
         """Whether more than one tenant uses the deployment."""
-        if not self._is_default_used:
-            self._is_default_used = any(item.tenant == DEFAULT_TENANT for item in items)
-        known = self._tenants.known_tenants()
+        if len(self._seen) < SEVERAL:
+            self._seen.update(item.tenant for item in items)
+        if len(self._seen) >= SEVERAL:
+            return True
+        known = self._tenants.known_tenants() if self._tenants else ()
+        # The default tenant may exist without being used.
         named = len(known) - (DEFAULT_TENANT in known)
-        return named + self._is_default_used > 1
+        return named + (DEFAULT_TENANT in self._seen) >= SEVERAL
 
     def _is_first(self, item: NewNotification, now: float) -> bool:
         """Take the credit for a row of turn 0; returns whether there was enough."""

@@ -300,7 +300,7 @@ async def test_people_and_the_allocator_see_the_rows_of_all_turns(
             (Status.SENDING, {claimed.id}),
         ):
             page = await reader.notifications(Filter(status=(status,)))
-            assert {view.id for view in page.items} == expected
+            assert {view.id for view in page.views} == expected
 
 
 async def test_turn_0_is_read_alone_where_no_other_turn_is_used(store: PostgresStore) -> None:

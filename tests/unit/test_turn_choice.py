@@ -93,6 +93,16 @@ def test_the_default_tenant_counts_once_it_has_submitted() -> None:
     assert Deployment([]).first(rows(100, DEFAULT_TENANT)) == 100
 
 
+def test_without_keys_the_tenants_count_that_have_submitted() -> None:
+    deployment = Deployment()
+    choice = TurnChoice(
+        tenants=None, features=deployment, cluster=deployment.cluster, clock=lambda: 0.0
+    )
+    assert choice.choose(rows(100)) == {}
+    choice.choose(rows(1, B))
+    assert len(choice.choose(rows(100))) == 100 - TENANT_ROWS
+
+
 def test_no_other_turn_is_used_while_a_worker_is_behind() -> None:
     deployment = Deployment(is_behind=True)
     assert deployment.first(rows(1000)) == 1000
