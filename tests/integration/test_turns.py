@@ -18,7 +18,7 @@ from notifier.delivery.cursor import QueueCursor
 from notifier.delivery.publish_window import MIN_WINDOW
 from notifier.delivery.relay import Relay
 from notifier.domain.due import BEGINNING, DueClass
-from notifier.domain.errors import StoreRejected
+from notifier.domain.errors import StoreRefused
 from notifier.domain.features import TURNS
 from notifier.domain.notification import NewNotification, Status
 from notifier.domain.tenants import TenantId
@@ -114,7 +114,7 @@ async def test_a_turn_is_noted_before_the_first_row_is_stored_in_it(
 ) -> None:
     """So a process that dies in between leaves no row where nobody reads."""
     await connection.execute("ALTER TABLE turns RENAME TO gone")
-    with pytest.raises(StoreRejected):
+    with pytest.raises(StoreRefused):
         await stored_in_turn(store, 1)
     assert await connection.fetchval("SELECT count(*) FROM live") == 0
 

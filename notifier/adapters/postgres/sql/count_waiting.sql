@@ -34,7 +34,7 @@ CROSS JOIN LATERAL (
            count(*) < $2 AS is_exact
     FROM (
         SELECT claimed_by FROM live
-        WHERE queue = q.queue AND turn = t.turn AND class = c.class
+        WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
           AND (due_at, id) > (p.floor_at, p.floor_id) AND due_at <= now() - c.due_for
         ORDER BY due_at, id LIMIT $2
     ) AS row
@@ -45,7 +45,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT id, ready_at, created_at FROM (
             SELECT id, claimed_by, ready_at, created_at, expires_at FROM live
-            WHERE queue = q.queue AND turn = t.turn AND class = c.class
+            WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
               AND (due_at, id) > (p.mark_at, p.mark_id) AND due_at <= now()
             ORDER BY due_at, id LIMIT 5000
         ) AS row

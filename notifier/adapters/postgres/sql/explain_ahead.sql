@@ -23,7 +23,7 @@ FROM (
         SELECT claimed_by = '00000000-0000-0000-0000-000000000000' AND expires_at > now()
                    AND id <> $5 AS is_waiting
         FROM live
-        WHERE queue = $1 AND turn = $7::smallint AND class = before.class
+        WHERE queue = $1 AND turn = $7::smallint AND turn >= 0 AND class = before.class
           AND (due_at, id) > (mark.at, mark.id) AND (due_at, id) < (before.due_at, before.id)
         ORDER BY due_at, id LIMIT $6
     ) l

@@ -18,7 +18,7 @@ LEFT JOIN (
         ) AS c (class, due_for, at)
         CROSS JOIN LATERAL (
             SELECT FROM live
-            WHERE queue = asked.queue AND turn = asked.turn AND class = c.class
+            WHERE queue = asked.queue AND turn = asked.turn AND turn >= 0 AND class = c.class
               AND due_at >= to_timestamp(c.at) AND due_at <= now() - c.due_for
             ORDER BY due_at, id
             LIMIT 1

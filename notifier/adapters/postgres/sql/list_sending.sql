@@ -30,11 +30,11 @@ WITH RECURSIVE queues AS (
     FROM floors f
     CROSS JOIN LATERAL (
         (SELECT id, claimed_by FROM live
-         WHERE queue = f.queue AND turn = f.turn AND class = f.class
+         WHERE queue = f.queue AND turn = f.turn AND turn >= 0 AND class = f.class
            AND (due_at, id) <= (f.due_at, f.id))
         UNION ALL
         (SELECT id, claimed_by FROM live
-         WHERE queue = f.queue AND turn = f.turn AND class = f.class
+         WHERE queue = f.queue AND turn = f.turn AND turn >= 0 AND class = f.class
            AND (due_at, id) > (f.due_at, f.id) AND due_at <= now()
          ORDER BY due_at, id LIMIT 20000)
     ) r

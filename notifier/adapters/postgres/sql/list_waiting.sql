@@ -16,7 +16,7 @@ WITH RECURSIVE queues AS (
     CROSS JOIN (VALUES (0), (1), (2), (3)) AS c (class)
     CROSS JOIN LATERAL (
         SELECT id, queue, claimed_by, expires_at, due_at, class FROM live
-        WHERE queue = q.queue AND turn = t.turn AND class = c.class
+        WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
           AND due_at > CASE WHEN $5 = 'queued' THEN '-infinity' ELSE now() END
           AND due_at <= CASE WHEN $5 = 'queued' THEN now() ELSE 'infinity' END
         LIMIT 5001

@@ -6,7 +6,7 @@ SELECT q.queue, (
         SELECT FROM (SELECT 0 AS turn UNION ALL SELECT turn FROM turns WHERE queue = q.queue) t
         CROSS JOIN LATERAL (
             SELECT FROM live
-            WHERE queue = q.queue AND turn = t.turn AND class = 2 AND due_at <= now()
+            WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = 2 AND due_at <= now()
             LIMIT $2
         ) row
         LIMIT $2

@@ -34,7 +34,7 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS count FROM (
         SELECT FROM (
             SELECT claimed_by FROM live
-            WHERE queue = q.queue AND turn = t.turn AND class = c.class
+            WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
               AND (due_at, id) > (p.floor_at, p.floor_id) AND due_at <= now() - c.due_for
             ORDER BY due_at, id LIMIT 5000
         ) AS row WHERE claimed_by = '00000000-0000-0000-0000-000000000000' LIMIT $2
@@ -44,7 +44,7 @@ CROSS JOIN LATERAL (
     SELECT min(ready_at) AS ready_at FROM (
         SELECT ready_at FROM (
             SELECT claimed_by, ready_at, expires_at FROM live
-            WHERE queue = q.queue AND turn = t.turn AND class = c.class
+            WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
               AND (due_at, id) > (p.mark_at, p.mark_id) AND due_at <= now()
             ORDER BY due_at, id LIMIT 5000
         ) AS row
