@@ -135,6 +135,10 @@ class Keyring:
             self._verified[text] = key
         return key
 
+    def tenant(self, tenant: TenantId) -> Tenant | None:
+        """Return a tenant as read last, None if there is none."""
+        return self._tenants.get(tenant)
+
     def known_tenants(self) -> Collection[TenantId]:
         """Return the tenants that exist, as read last."""
         return self._tenants.keys()

@@ -1,4 +1,4 @@
-"""Adds the turns that queues use."""
+"""Adds the turns that queues use, and rates of tenants."""
 
 from notifier.adapters.postgres.migrations.sql_script import run_sql_script
 
