@@ -76,17 +76,24 @@ class PointerPublisher(Protocol):
 class TurnChooser(Protocol):
     """Chooses the turns of new rows; implemented by delivery.turn_choice.TurnChoice."""
 
-    def choose(self, items: Sequence[NewNotification]) -> Mapping[NotificationId, int]:
-        """Return the turns of those of these items that are not to be stored in turn 0."""
+    def choose(
+        self, items: Sequence[NewNotification], direct: Collection[NotificationId]
+    ) -> Mapping[NotificationId, int]:
+        """Return the turns of those of these items that are not to be stored in turn 0.
+
+        Those in `direct` are.
+        """
         ...
 
 
 class OneTurn:
     """Implements TurnChooser for a deployment with one tenant: all rows are in turn 0."""
 
-    def choose(self, items: Sequence[NewNotification]) -> Mapping[NotificationId, int]:
+    def choose(
+        self, items: Sequence[NewNotification], direct: Collection[NotificationId]
+    ) -> Mapping[NotificationId, int]:
         """Return no turn."""
-        del items
+        del items, direct
         return NO_TURNS
 
 
@@ -234,7 +241,7 @@ class Accept:
             Counter(item.queue for item in items if item.status is Status.QUEUED)
         )
         direct = _first_of_each_queue(items, reserved)
-        turns = self._turns.choose([item for item in items if item.id not in direct])
+        turns = self._turns.choose(items, direct)
         try:
             pointers, owners = await self._insert(items, direct, turns, keyed=keyed)
         except NotifierError:

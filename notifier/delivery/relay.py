@@ -235,7 +235,7 @@ class Relay:
         return [row for row in rows if row.position.id not in confirmed]
 
     def _follow_leases(self) -> Sequence[QueueKey]:
-        """Return the queues held; each new term begins with a new cursor."""
+        """Return the queues held, with their turns; each new term begins with a new cursor."""
         leases, followed = self._leases.held(), self._held
         held = list[QueueKey]()
         for queue in self._queues:
@@ -246,6 +246,8 @@ class Relay:
             if queue not in followed or followed[queue].lease is not lease:
                 cursor = QueueCursor(queue, lease.progress, uptime_s())
                 followed[queue] = HeldQueue(lease, cursor)
+            if lease.turns:
+                followed[queue].cursor.add_turns(lease.turns, uptime_s())
         return held
 
     def _is_held(self, queue: QueueKey, leases: Mapping[QueueKey, HeldLease]) -> bool:
@@ -302,10 +304,7 @@ class Relay:
         cursors = {queue: self._held[queue].cursor for queue in queues}
         others = list[QueueTurn]()
         for queue, cursor in cursors.items():
-            lease = self._held[queue].lease
-            if lease.turns:
-                cursor.add_turns(lease.turns, uptime_s())
-                others += [QueueTurn(queue, turn) for turn in lease.turns]
+            others += [QueueTurn(queue, turn) for turn in cursor.turns if turn != FIRST_TURN]
         times = {
             QueueTurn(queue, FIRST_TURN): cursor.floor_times() for queue, cursor in cursors.items()
         }
@@ -357,8 +356,7 @@ class Relay:
         return len(due)
 
     def _ranges(self, queue: QueueKey, room: int, now: float) -> Sequence[DueRange]:
-        lease, cursor = self._held[queue]
-        cursor.add_turns(lease.turns, now)
+        cursor = self._held[queue].cursor
         first, others = cursor.divide(room, now)
         return cursor.ranges(self._limits(queue, first), room, now, others)
 

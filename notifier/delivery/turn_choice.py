@@ -85,21 +85,24 @@ class TurnChoice:
         self._credits: dict[tuple[QueueKey, TenantId], _Credit] = {}
         self._queues: dict[QueueKey, _Credit] = {}
 
-    def choose(self, items: Sequence[NewNotification]) -> Mapping[NotificationId, int]:
+    def choose(
+        self, items: Sequence[NewNotification], direct: Collection[NotificationId] = ()
+    ) -> Mapping[NotificationId, int]:
         """Return the turns of those of these items that are not to be stored in turn 0.
 
-        All are stored there while one tenant uses the deployment, and while a worker lives that
+        Those in `direct` are. All are stored there while one tenant uses the deployment, and while a worker lives that
         reads no other turn.
         """
-        if not items or not self._is_shared(items) or self._features.refusal(NEEDED_FOR_TURNS):
+        if not self._is_shared(items):
+            return NO_TURNS
+        items = [
+            item for item in items if item.id not in direct and item.status is not Status.SUPPRESSED
+        ]
+        if not items or self._features.refusal(NEEDED_FOR_TURNS):
             return NO_TURNS
         now = self._clock()
         self._refill_queues({item.queue for item in items}, now)
-        return {
-            item.id: turn_of(item.tenant)
-            for item in items
-            if item.status is not Status.SUPPRESSED and not self._is_first(item, now)
-        }
+        return {item.id: turn_of(item.tenant) for item in items if not self._is_first(item, now)}
 
     def _is_shared(self, items: Sequence[NewNotification]) -> bool:
         """Whether more than one tenant uses the deployment."""

@@ -103,6 +103,16 @@ def test_without_keys_the_tenants_count_that_have_submitted() -> None:
     assert len(choice.choose(rows(100))) == 100 - TENANT_ROWS
 
 
+def test_what_is_published_directly_is_in_turn_0_and_costs_no_credit() -> None:
+    """Its tenant counts among those that use the deployment."""
+    deployment = Deployment([])
+    items = rows(TENANT_ROWS)
+    assert deployment.choice.choose(items, {item.id for item in items}) == {}
+    other = rows(1, B)
+    assert deployment.choice.choose(other, {other[0].id}) == {}
+    assert deployment.first(rows(100)) == TENANT_ROWS
+
+
 def test_no_other_turn_is_used_while_a_worker_is_behind() -> None:
     deployment = Deployment(is_behind=True)
     assert deployment.first(rows(1000)) == 1000
