@@ -90,8 +90,8 @@ class TurnChoice:
     ) -> Mapping[NotificationId, int]:
         """Return the turns of those of these items that are not to be stored in turn 0.
 
-        Those in `direct` are. All are stored there while one tenant uses the deployment, and while a worker lives that
-        reads no other turn.
+        Those in `direct` are. All are stored there while one tenant uses the deployment, and while
+        a worker lives that reads no other turn.
         """
         if not self._is_shared(items):
             return NO_TURNS
