@@ -843,7 +843,6 @@ async def test_submits_of_all_keys_of_a_tenant_share_its_rate(api: Api) -> None:
     await api.keyring.read()
     one, other = await api.key(SHOP), await api.key(SHOP)
     bank, deployment = await api.key(BANK), await api.key()
-    test = await api.key(SHOP, mode=Mode.TEST)
     path = f"{NOTIFICATIONS}/batch"
     async with api.client.post(NOTIFICATIONS, json=submit_body(), headers=bearer(one)) as response:
         assert response.status == 202
@@ -856,7 +855,6 @@ async def test_submits_of_all_keys_of_a_tenant_share_its_rate(api: Api) -> None:
         assert 0 < int(response.headers["Retry-After"]) <= 1000
     assert (await api.submit(one))[0] == 429
     assert (await api.get(NOTIFICATIONS, one))[0] == 200
-    assert (await api.submit(test))[0] == 202
     assert (await api.submit(bank))[0] == 202
     assert (await api.submit(deployment, tenant="shop"))[0] == 202
     await api.keys.put_tenant(SHOP, note="", author=ADA)
