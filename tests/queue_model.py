@@ -11,6 +11,7 @@ from uuid import UUID
 from notifier.delivery.cursor import Batch, QueueCursor
 from notifier.domain.due import DueClass, Position
 from notifier.domain.notification import WorkerId
+from notifier.domain.turns import FIRST_TURN
 from notifier.ports.leases import Progress
 from notifier.ports.store import DueRange, DueRead, LiveRow
 from tests.builders import EMAIL_HIGH
@@ -28,6 +29,7 @@ class Row:
     id: UUID
     due_class: DueClass
     due_at: datetime
+    turn: int = FIRST_TURN
     claim: int = 0
     claimed_by: WorkerId | None = None
     is_expired: bool = False
@@ -52,6 +54,7 @@ class Transaction:
     delay: timedelta = timedelta()
     ids: Sequence[UUID] = ()
     moved: Row | None = None
+    turn: int = FIRST_TURN
     due_at: datetime | None = None
 
 
@@ -66,6 +69,8 @@ class QueueModel:
     rows: dict[UUID, Row] = field(default_factory=dict)
     open: list[Transaction] = field(default_factory=list)
     published: Counter[tuple[UUID, int]] = field(default_factory=Counter)
+    turns: set[int] = field(default_factory=set)
+    """The turns other than 0 that were noted before rows were stored in them."""
     is_bound_of_snapshot: bool = False
     """Whether `next_transaction` is the end of the snapshot: the last number that ended, plus 1."""
 
@@ -80,13 +85,16 @@ class QueueModel:
         ids: Sequence[UUID] = (),
         moved: Row | None = None,
         delay_s: float = 0.0,
+        turn: int = FIRST_TURN,
     ) -> Transaction:
+        self.turns |= {turn} - {FIRST_TURN}
         transaction = Transaction(
             number=self.next_number,
             began_at=self.now,
             due_class=due_class,
             ids=ids,
             moved=moved,
+            turn=turn,
             delay=timedelta(seconds=delay_s),
         )
         if moved:
@@ -106,7 +114,11 @@ class QueueModel:
         is_late = self.now - transaction.began_at > LATE_AFTER_S
         for id_ in transaction.ids:
             self.rows[id_] = Row(
-                id=id_, due_class=transaction.due_class, due_at=transaction.due_at, is_late=is_late
+                id=id_,
+                due_class=transaction.due_class,
+                due_at=transaction.due_at,
+                turn=transaction.turn,
+                is_late=is_late,
             )
         if row := transaction.moved:
             row.claim += row.claimed_by is None
@@ -149,7 +161,7 @@ class QueueModel:
         positions = sorted(
             (row.position, row)
             for row in self.rows.values()
-            if row.due_class is range_.due_class
+            if (row.turn, row.due_class) == (range_.turn, range_.due_class)
             and row.due_at <= newest
             and row.position > range_.after
         )
@@ -163,6 +175,7 @@ class QueueModel:
                 is_expired=row.is_expired,
                 size=10,
                 deaths=0,
+                turn=row.turn,
             )
             for position, row in positions[: range_.limit]
         ]
@@ -197,7 +210,14 @@ class Holder:
         return self._read is not None
 
     def begin_read(self, limit: int, room: int) -> None:
-        ranges = self.cursor.ranges(dict.fromkeys(DueClass, limit), room, self.model.now)
+        self.cursor.add_turns(sorted(self.model.turns), self.model.now)
+        first, others = self.cursor.divide(room, self.model.now)
+        ranges = self.cursor.ranges(
+            dict.fromkeys(DueClass, min(limit, first) if self.model.turns else limit),
+            room,
+            self.model.now,
+            {turn: dict.fromkeys(of_turn, limit) for turn, of_turn in others.items()},
+        )
         self._read = self.model.read(ranges)
 
     def end_read(self) -> int:

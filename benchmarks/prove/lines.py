@@ -32,6 +32,7 @@ from benchmarks.prove.outages import postgres_restarted, rabbitmq_wiped, slow_ba
 from benchmarks.prove.pauses import pause
 from benchmarks.prove.rates import rate_50, rate_500
 from benchmarks.prove.skew import skewed_load
+from benchmarks.prove.tenants import many_tenants, tenants
 from benchmarks.prove.worker_faults import rolling_restart, worker_killed
 from harness.figure import Figure
 from harness.stack import Stack
@@ -65,7 +66,7 @@ MANY_WORKERS: Sequence[Measurement] = (
     campaign,
 )
 WATCHED: Sequence[Measurement] = (alerts,)
-SPEED: Sequence[Measurement] = (idle_latency, flood, skewed_load)
+SPEED: Sequence[Measurement] = (idle_latency, flood, skewed_load, tenants, many_tenants)
 SIZE: Sequence[Measurement] = (growth, million, history, channels, attachments)
 LINES: Mapping[str, Measurement] = {
     line.__name__: line for line in (*ONE_WORKER, *MANY_WORKERS, *WATCHED, *SPEED, *SIZE)

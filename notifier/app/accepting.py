@@ -37,6 +37,7 @@ from notifier.delivery.direct_publish import DirectPublishing
 from notifier.delivery.recipient_cap_check import RecipientCapCheck
 from notifier.delivery.schedule_runner import RUN_INTERVAL_S, ScheduleRunner
 from notifier.delivery.suppression_check import CHECK_INTERVAL_S, SuppressionCheck
+from notifier.delivery.turn_choice import TurnChoice
 from notifier.delivery.unsubscribe_links import UnsubscribeLinks
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S
@@ -110,6 +111,7 @@ async def open_api(
             publisher=publisher,
             features=process.membership.features,
             steps=(check, RecipientCapCheck(process.store, recipient_caps(settings)), links),
+            turns=_turns(process, auth),
             deadline_s=settings.api.request_deadline_s,
             max_backlog=settings.api.max_backlog,
         )
@@ -166,6 +168,16 @@ async def open_api(
         finally:
             stop.set()
             accept.close()
+
+
+def _turns(process: Process, auth: KeyAuth | None) -> TurnChoice:
+    """What divides the queues among the tenants."""
+    membership = process.membership
+    return TurnChoice(
+        tenants=None if auth is None else auth.keyring,
+        features=membership.features,
+        cluster=membership,
+    )
 
 
 def _schedule_runner(

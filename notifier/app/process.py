@@ -45,13 +45,21 @@ from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.broker import Broker
-from notifier.recovery import collapser, configuration_check, loss_check, pruner, suppressor
+from notifier.recovery import (
+    collapser,
+    configuration_check,
+    loss_check,
+    pruner,
+    suppressor,
+    turn_return,
+)
 from notifier.recovery.collapser import Collapser
 from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.pruner import Pruner
 from notifier.recovery.suppressor import Suppressor
 from notifier.recovery.sweeper import Sweeper
+from notifier.recovery.turn_return import TurnReturn
 from notifier.scheduling.cluster.lease_keeper import LeaseKeeper
 from notifier.scheduling.cluster.membership import Membership, ProcessIdentity
 from notifier.scheduling.gates.probes import Probes
@@ -222,6 +230,8 @@ def _membership(
 def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.Event) -> None:
     sweeper = Sweeper(store=process.store, observer=process.metrics)
     suppressing = Suppressor(store=process.store.suppression_passes, observer=process.metrics)
+    returning = TurnReturn(store=process.store, features=process.membership.features)
+    group.create_task(repeat(returning, stop, turn_return.RETURN_INTERVAL_S), name="turn return")
     operations = OperationRunner(steps=process.operation_steps, observer=process.metrics)
     losses = LossCheck(store=process.store, observer=process.metrics)
     pruning = Pruner(

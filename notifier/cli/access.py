@@ -139,6 +139,7 @@ class DatabaseAccess:
             senders=settings.senders,
             locale=settings.locale,
             topics=settings.topics,
+            rate_per_s=settings.rate_per_s,
             author=self._author,
         )
         if stored is None:

@@ -9,12 +9,18 @@ from cyclopts import Parameter
 
 from notifier.cli.access import OnDatabase, open_access
 from notifier.cli.messages import print_message
-from notifier.cli.options import AsJson, Url, one_line, tenant_option
+from notifier.cli.options import (
+    AsJson,
+    Url,
+    checked_rate,
+    one_line,
+    shown_rate,
+    tenant_option,
+)
 from notifier.cli.running import run_async
 from notifier.cli.spans import Span
 from notifier.domain.credentials import KEY_ID, KeyId, Mode
 from notifier.domain.errors import ConfigError
-from notifier.domain.key_rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from notifier.domain.keys import KeyScope, NewKey
 
 if TYPE_CHECKING:
@@ -49,14 +55,11 @@ def create_keys(
     json: AsJson = False,
 ) -> None:
     """Make a key. Only the key itself goes to stdout, once: its hash is what is stored."""
-    if rate is not None and not MIN_RATE_PER_S <= rate <= MAX_RATE_PER_S:
-        expected = f"a number from {MIN_RATE_PER_S:f} to {MAX_RATE_PER_S:,.0f}"
-        raise ConfigError(f"--rate: got {rate:g}, expected {expected}")
     new = NewKey(
         tenant=None if tenant is None else tenant_option(tenant),
         mode=Mode.TEST if test else Mode.LIVE,
         scopes=tuple(dict.fromkeys(scope)),
-        rate_per_s=rate,
+        rate_per_s=checked_rate(rate),
         note=one_line(note),
         expires_at=None if expires is None else datetime.now(UTC) + timedelta(seconds=expires),
     )
@@ -93,7 +96,8 @@ def _print_made(key: CreatedKey) -> None:
     expiry = f"expires {key.expires_at:%Y-%m-%d}" if key.expires_at else "never expires"
     print_message("shown once: keep it now")
     print_message(
-        f"id {key.id}  {_owner(key)}  scopes {' '.join(key.scopes)}  {_rate(key)}  {expiry}"
+        f"id {key.id}  {_owner(key)}  scopes {' '.join(key.scopes)}  "
+        f"{shown_rate(key.rate_per_s)}  {expiry}"
     )
 
 
@@ -113,7 +117,7 @@ async def _list(url: str | None, *, on_database: bool, as_json: bool) -> None:
             _owner(key),
             key.mode.value,
             " ".join(key.scopes),
-            _rate(key),
+            shown_rate(key.rate_per_s),
             key.expires_at,
             key.last_used_at,
             key.note,
@@ -131,7 +135,3 @@ async def _revoke(id_: KeyId, url: str | None, *, on_database: bool) -> None:
 
 def _owner(key: Key) -> str:
     return "deployment" if key.tenant is None else f"tenant {key.tenant}"
-
-
-def _rate(key: Key) -> str:
-    return "no rate" if key.rate_per_s is None else f"rate {key.rate_per_s:g}/s"

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from notifier.domain.errors import ConfigError
+from notifier.domain.key_rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from notifier.domain.tenants import TenantId, tenant_id
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")]
@@ -48,6 +49,19 @@ def of_tenant(name: str | None) -> Mapping[str, str]:
         return {}
     tenant_option(name)
     return {"tenant": name}
+
+
+def checked_rate(rate: float | None) -> float | None:
+    """Return a rate. Raises ConfigError if nothing can be held to it."""
+    if rate is not None and not MIN_RATE_PER_S <= rate <= MAX_RATE_PER_S:
+        expected = f"a number from {MIN_RATE_PER_S:f} to {MAX_RATE_PER_S:,.0f}"
+        raise ConfigError(f"--rate: got {rate:g}, expected {expected}")
+    return rate
+
+
+def shown_rate(rate: float | None) -> str:
+    """Return how a rate is shown."""
+    return "no rate" if rate is None else f"rate {rate:g}/s"
 
 
 def one_line(note: str) -> str:

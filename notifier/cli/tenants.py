@@ -9,7 +9,14 @@ from cyclopts import Parameter
 
 from notifier.cli.access import OnDatabase, open_access
 from notifier.cli.environment import api_url
-from notifier.cli.options import AsJson, Url, one_line, tenant_option
+from notifier.cli.options import (
+    AsJson,
+    Url,
+    checked_rate,
+    one_line,
+    shown_rate,
+    tenant_option,
+)
 from notifier.cli.running import run_async
 from notifier.domain.errors import ConfigError
 from notifier.domain.tenants import DEFAULT_TENANT
@@ -40,6 +47,13 @@ def set_tenants(
             show_default=False,
         ),
     ] = None,
+    rate: Annotated[
+        float | None,
+        Parameter(
+            help="Notifications a second that its keys may submit together. No limit by default.",
+            show_default=False,
+        ),
+    ] = None,
     database: OnDatabase = False,
     url: Url = None,
     json: AsJson = False,
@@ -51,6 +65,7 @@ def set_tenants(
         "senders": tuple(sender or ()),
         "locale": locale,
         "topics": topic or {},
+        "rate_per_s": checked_rate(rate),
     }
     run_async(_set(name, settings, url, on_database=database, as_json=json))
 
@@ -118,10 +133,16 @@ async def _list(url: str | None, *, on_database: bool, as_json: bool) -> None:
         print_json(TenantPage(tenants))
         return
     rows = [
-        (tenant.name, tenant.created_at, ", ".join(tenant.senders), tenant.note)
+        (
+            tenant.name,
+            tenant.created_at,
+            ", ".join(tenant.senders),
+            shown_rate(tenant.rate_per_s),
+            tenant.note,
+        )
         for tenant in tenants
     ]
-    print_table(("name", "created", "senders", "note"), rows)
+    print_table(("name", "created", "senders", "rate", "note"), rows)
 
 
 async def _delete(name: str, url: str | None, *, on_database: bool) -> None:

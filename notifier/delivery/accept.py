@@ -28,7 +28,7 @@ from notifier.domain.errors import (
 from notifier.domain.notification import Status
 from notifier.lifecycle import wait
 from notifier.ports.acceptor import Suppressed
-from notifier.ports.store import KeyedInsert
+from notifier.ports.store import NO_TURNS, KeyedInsert
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -73,6 +73,30 @@ class PointerPublisher(Protocol):
         ...
 
 
+class TurnChooser(Protocol):
+    """Chooses the turns of new rows; implemented by delivery.turn_choice.TurnChoice."""
+
+    def choose(
+        self, items: Sequence[NewNotification], direct: Collection[NotificationId]
+    ) -> Mapping[NotificationId, int]:
+        """Return the turns of those of these items that are not to be stored in turn 0.
+
+        Those in `direct` are.
+        """
+        ...
+
+
+class OneTurn:
+    """Implements TurnChooser for a deployment with one tenant: all rows are in turn 0."""
+
+    def choose(
+        self, items: Sequence[NewNotification], direct: Collection[NotificationId]
+    ) -> Mapping[NotificationId, int]:
+        """Return no turn."""
+        del items, direct
+        return NO_TURNS
+
+
 class SubmitStep(Protocol):
     """Changes submits right before they are stored, each time that this is tried."""
 
@@ -92,6 +116,7 @@ class Accept:
         publisher: PointerPublisher,
         features: FeatureCheck,
         steps: Sequence[SubmitStep] = (),
+        turns: TurnChooser | None = None,
         deadline_s: float,
         max_backlog: int,
     ) -> None:
@@ -100,6 +125,7 @@ class Accept:
         self._observer = observer
         self._publisher = publisher
         self._features = features
+        self._turns = turns or OneTurn()
         self._deadline_s = deadline_s
         self._max_backlog = max_backlog
         self._backlog = 0
@@ -215,8 +241,9 @@ class Accept:
             Counter(item.queue for item in items if item.status is Status.QUEUED)
         )
         direct = _first_of_each_queue(items, reserved)
+        turns = self._turns.choose(items, direct)
         try:
-            pointers, owners = await self._insert(items, direct, keyed=keyed)
+            pointers, owners = await self._insert(items, direct, turns, keyed=keyed)
         except NotifierError:
             self._publisher.release(reserved)
             raise
@@ -241,11 +268,16 @@ class Accept:
         report_replaced(self._observer, ended)
 
     async def _insert(
-        self, items: Sequence[NewNotification], direct: Collection[NotificationId], *, keyed: bool
+        self,
+        items: Sequence[NewNotification],
+        direct: Collection[NotificationId],
+        turns: Mapping[NotificationId, int],
+        *,
+        keyed: bool,
     ) -> KeyedInsert:
         if keyed:
-            return await self._store.insert_keyed(items, direct=direct)
-        return KeyedInsert(await self._store.insert(items, direct=direct), {})
+            return await self._store.insert_keyed(items, direct=direct, turns=turns)
+        return KeyedInsert(await self._store.insert(items, direct=direct, turns=turns), {})
 
 
 def _first_of_each_queue(

@@ -1,4 +1,4 @@
-"""The cursor of one class of a queue: what was read, what of it was seen for certain. Pure.
+"""The cursor of one class of a turn: what was read, what of it was seen for certain. Pure.
 
 Transactions commit in another order than that of their rows' positions. A row that commits late
 appears behind the cursor. The floor is the position up to which no row can still appear: while it
@@ -29,6 +29,7 @@ import msgspec
 
 from notifier.domain.due import BEGINNING, DueClass, Position
 from notifier.domain.notification import QueueKey
+from notifier.domain.turns import FIRST_TURN
 from notifier.ports.store import DueRange, DueRead, LiveRow
 
 DIRECT_DELAY_S: Final = 2.0
@@ -127,17 +128,25 @@ class _Look:
 
 
 class ClassCursor:
-    """The cursor, the floor and the mark of one class, and its published rows.
+    """The cursor, the floor and the mark of one class of a turn, and its published rows.
 
     mark <= floor <= cursor, and the mark is before every published row that is remembered.
     `floor` and `mark` are those of the holder before; `at` is the instant of the take-over.
     """
 
     def __init__(
-        self, queue: QueueKey, due_class: DueClass, *, floor: Position, mark: Position, at: float
+        self,
+        queue: QueueKey,
+        due_class: DueClass,
+        *,
+        floor: Position,
+        mark: Position,
+        at: float,
+        turn: int = FIRST_TURN,
     ) -> None:
         self._queue = queue
-        self._due_class = due_class
+        self.due_class = due_class
+        self._turn = turn
         self._due_for_s = DIRECT_DELAY_S if due_class is DueClass.DIRECT else 0.0
         self.cursor = self.floor = floor
         self.mark = min(mark, floor)
@@ -167,18 +176,26 @@ class ClassCursor:
             at=now,
         )
         ranges = [
-            DueRange(self._queue, self._due_class, self.cursor, ask.rows, due_for_s=self._due_for_s)
+            DueRange(
+                self._queue,
+                self.due_class,
+                self.cursor,
+                ask.rows,
+                due_for_s=self._due_for_s,
+                turn=self._turn,
+            )
         ]
         if is_second_look:
             ranges.insert(
                 0,
                 DueRange(
                     self._queue,
-                    self._due_class,
+                    self.due_class,
                     self.floor,
                     MAX_SECOND_LOOK_ROWS,
                     until=self.cursor.due_at,
                     due_for_s=self._due_for_s,
+                    turn=self._turn,
                 ),
             )
         return ranges
@@ -342,11 +359,17 @@ class ClassCursor:
         look.limit = limit
         return DueRange(
             self._queue,
-            self._due_class,
+            self.due_class,
             look.position,
             limit,
             until=look.end.due_at,
+            turn=self._turn,
         )
+
+    def leave_look(self) -> None:
+        """Leave the look of this class out of the next read."""
+        if self._look is not None:
+            self._look.limit = 0
 
     def looked(
         self, rows: Sequence[LiveRow], room: int, read: DueRead, now: float

@@ -8,13 +8,14 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from notifier.domain.due import RETRY_SHARE, DueClass
+from notifier.delivery.retry_share import RetryShare
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from notifier.delivery.class_cursor import ClassRead
+    from notifier.domain.due import DueClass
 
 DRAIN_S: Final = 1.0
 MIN_WINDOW: Final = 32
@@ -74,9 +75,7 @@ class PublishWindow:
         self.polled_at = 0.0
         self.is_backlogged = False
         self._multiplier = 1
-        self._retry_credit = 0.0
-        self._first_attempts_wait = False
-        self._retries_wait = False
+        self._retries = RetryShare()
 
     def limit(self, throughput: QueueThroughput) -> int:
         """Return how many pointers may be ready in the broker."""
@@ -122,25 +121,13 @@ class PublishWindow:
 
     def split(self, limit: int) -> tuple[int, int]:
         """Divide a pass of `limit` rows; returns the limits of first attempts and of retries."""
-        if not self._first_attempts_wait:
-            return limit, limit
-        retries = min(limit, int(self._retry_credit + limit / RETRY_SHARE))
-        if not self._retries_wait:
-            retries = min(retries, 1)  # enough to notice that some wait again
-        return limit - retries, retries
+        return self._retries.split(limit)
 
-    def record_pass(self, classes: Mapping[DueClass, ClassRead]) -> None:
-        """Record one pass over this queue, with the classes that it asked for."""
-        first, retry = classes.get(DueClass.FIRST), classes.get(DueClass.RETRY)
-        if first:
-            self._first_attempts_wait = first.has_more
-            self._retry_credit += first.got / (RETRY_SHARE - 1)
-        if retry:
-            self._retries_wait = retry.has_more
-            self._retry_credit = self._retry_credit - retry.got if retry.has_more else 0.0
-        self._retry_credit = min(max(0.0, self._retry_credit), 1.0)
-        self.is_backlogged = (
-            self._first_attempts_wait
-            or self._retries_wait
-            or any(of_class.has_more for of_class in classes.values())
-        )
+    def record_pass(
+        self, classes: Mapping[DueClass, ClassRead], *, do_others_wait: bool = False
+    ) -> None:
+        """Record one pass over this queue, with the classes that it asked for of turn 0.
+
+        `do_others_wait`: rows of other turns wait.
+        """
+        self.is_backlogged = self._retries.record(classes) or do_others_wait

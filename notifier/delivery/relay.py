@@ -21,9 +21,10 @@ from notifier.domain.due import BEGINNING, DueClass
 from notifier.domain.errors import StoreError
 from notifier.domain.notification import NotificationId, Priority, QueueKey
 from notifier.domain.rotation import Rotation
+from notifier.domain.turns import FIRST_TURN
 from notifier.lifecycle import uptime_s, wait
 from notifier.ports.broker import Pointer
-from notifier.ports.store import LiveRow
+from notifier.ports.store import LiveRow, QueueTurn
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from notifier.ports.controls import Permissions
     from notifier.ports.leases import HeldLease, HeldLeases
     from notifier.ports.observer import RelayObserver
-    from notifier.ports.store import RelayStore
+    from notifier.ports.store import DueRange, RelayStore
 
 POLL_INTERVAL_S: Final = 0.1
 MAX_READ_QUEUES: Final = 12
@@ -42,6 +43,8 @@ MAX_READ_QUEUES: Final = 12
 READ_IN_TURN: Final = 10
 TURN_INTERVAL_S: Final = 1.0
 """So many of the others are read all the same, so often: their cursors must follow the clock."""
+MAX_FOUND_TURNS: Final = 256
+"""In how many turns other than 0 a pass over many queues looks for a due row."""
 IDLE_INTERVAL_S: Final[Mapping[Priority, float]] = {
     Priority.HIGH: 0.2,
     Priority.MEDIUM: 0.5,
@@ -151,6 +154,7 @@ class Relay:
         self._gates = gates
         self._held: dict[QueueKey, HeldQueue] = {}
         self._rotation = Rotation()
+        self._turn_rotation = Rotation()
         self._turn_at = 0.0
         self._interval_s = POLL_INTERVAL_S
         self._active_until: dict[QueueKey, float] = {}
@@ -231,7 +235,7 @@ class Relay:
         return [row for row in rows if row.position.id not in confirmed]
 
     def _follow_leases(self) -> Sequence[QueueKey]:
-        """Return the queues held; each new term begins with a new cursor."""
+        """Return the queues held, with their turns; each new term begins with a new cursor."""
         leases, followed = self._leases.held(), self._held
         held = list[QueueKey]()
         for queue in self._queues:
@@ -242,6 +246,8 @@ class Relay:
             if queue not in followed or followed[queue].lease is not lease:
                 cursor = QueueCursor(queue, lease.progress, uptime_s())
                 followed[queue] = HeldQueue(lease, cursor)
+            if lease.turns:
+                followed[queue].cursor.add_turns(lease.turns, uptime_s())
         return held
 
     def _is_held(self, queue: QueueKey, leases: Mapping[QueueKey, HeldLease]) -> bool:
@@ -288,12 +294,23 @@ class Relay:
     async def _find_due(self, queues: Sequence[QueueKey]) -> Collection[QueueKey]:
         if not queues:
             return []
-        found = await self._store.find_due(
-            {queue: self._held[queue].cursor.floor_times() for queue in queues}
-        )
+        found = await self._store.find_due(self._floor_times(queues))
         before, self._found_at = self._found_at, found.now
         # Postgres's clock has gone back: new rows are behind the floors, as the reads will notice.
         return queues if found.now < before else found.queues
+
+    def _floor_times(self, queues: Sequence[QueueKey]) -> Mapping[QueueTurn, Sequence[float]]:
+        """Return from when on the turns of these queues are to be looked at: of many, some."""
+        cursors = {queue: self._held[queue].cursor for queue in queues}
+        others = list[QueueTurn]()
+        for queue, cursor in cursors.items():
+            others += [QueueTurn(queue, turn) for turn in cursor.turns if turn != FIRST_TURN]
+        times = {
+            QueueTurn(queue, FIRST_TURN): cursor.floor_times() for queue, cursor in cursors.items()
+        }
+        for queue, turn in self._turn_rotation.take(others, MAX_FOUND_TURNS):
+            times[QueueTurn(queue, turn)] = cursors[queue].floor_times(turn)
+        return times
 
     async def _rooms(self, queues: Collection[QueueKey]) -> Mapping[QueueKey, int]:
         """Return how many rows the pass may publish of each queue; without those of 0."""
@@ -318,9 +335,7 @@ class Relay:
         """Read the due rows of these queues, and publish them; returns how many it published."""
         now = uptime_s()
         ranges = [
-            range_
-            for queue, room in rooms.items()
-            for range_ in self._held[queue].cursor.ranges(self._limits(queue, room), room, now)
+            range_ for queue, room in rooms.items() for range_ in self._ranges(queue, room, now)
         ]
         read = await self._store.read_due(ranges)
         rows, now = read.by_queue(), uptime_s()
@@ -333,10 +348,17 @@ class Relay:
         for queue, batch in batches.items():
             self._held[queue].cursor.settle(batch, unconfirmed[queue])
             window = self._publisher.flows[queue].window
-            window.record_pass(batch.classes)
+            window.record_pass(
+                batch.classes, do_others_wait=self._held[queue].cursor.do_others_wait
+            )
             self._has_more |= window.is_backlogged and self._room(queue) > 0
             self._finish_pass(queue, is_backlogged=window.is_backlogged)
         return len(due)
+
+    def _ranges(self, queue: QueueKey, room: int, now: float) -> Sequence[DueRange]:
+        cursor = self._held[queue].cursor
+        first, others = cursor.divide(room, now)
+        return cursor.ranges(self._limits(queue, first), room, now, others)
 
     def _limits(self, queue: QueueKey, room: int) -> Mapping[DueClass, int]:
         first_attempts, retries = self._publisher.flows[queue].window.split(room)

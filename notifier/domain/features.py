@@ -19,6 +19,9 @@ SUPPRESSED_COPIES: Final = "suppressed_copies"
 HOLDS: Final = "holds"
 """To park what a pause of its tenant or quiet hours hold. It needs no part of a content."""
 
+TURNS: Final = "turns"
+"""To publish and to recover the rows of all turns. It needs no part of a content."""
+
 FEATURES: Final[Mapping[str, Collection[str]]] = {
     "recipient_name": ("recipient_name",),
     "sender": ("from", "reply_to"),
@@ -28,6 +31,7 @@ FEATURES: Final[Mapping[str, Collection[str]]] = {
     "mime": ("mime",),
     "time_zone": ("time_zone",),
     HOLDS: (),
+    TURNS: (),
     "templates": ("template", "locale", "template_id", "template_channel", "variables"),
 }
 """Every feature of this version, and the parts of a stored content that need it.
@@ -36,6 +40,7 @@ A new feature is a new line. Other versions read the names: a name keeps its mea
 """
 
 NEEDED_TO_HOLD: Final = frozenset({HOLDS})
+NEEDED_FOR_TURNS: Final = frozenset({TURNS})
 NO_FEATURES: Final = frozenset[str]()
 ALL_FEATURES: Final = frozenset(FEATURES)
 KNOWN_PARTS: Final = PLAIN_PARTS.union(*FEATURES.values())

@@ -28,6 +28,7 @@ class Tenant:
     """One tenant. `note` says in one line what a person wants to remember of it.
 
     `locale` is that of submits with a template that name none. `topics` has titles by names.
+    `rate_per_s` is how many notifications its keys may submit in a second, None: no limit.
     """
 
     id: TenantId
@@ -36,6 +37,7 @@ class Tenant:
     senders: Senders = field(default_factory=Senders)
     locale: str | None = None
     topics: Mapping[str, str] = field(default_factory=dict)
+    rate_per_s: float | None = None
 
     @property
     def name(self) -> str:

@@ -201,6 +201,14 @@ class FeatureCheck(Protocol):
         ...
 
 
+class LackedFeatures(Protocol):
+    """Which features a live worker lacks."""
+
+    def is_lacked(self, feature: str) -> bool:
+        """Whether a live worker is known to lack this feature."""
+        ...
+
+
 class PeerFigures(Protocol):
     """What the other live processes reported in their last heartbeat."""
 

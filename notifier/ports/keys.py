@@ -126,6 +126,7 @@ class TenantStore(Protocol):
         senders: Sequence[str] = (),
         locale: str | None = None,
         topics: Mapping[str, str] = NO_TOPICS,
+        rate_per_s: float | None = None,
     ) -> Tenant | None:
         """Make a tenant, or change all of its settings.
 

@@ -8,34 +8,49 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from notifier.domain.due import BEGINNING, DueClass, Position
 from notifier.domain.notification import QueueKey, WorkerId
+from notifier.domain.turns import FIRST_TURN
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class TurnProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What Progress says of the rows of a turn other than 0."""
+
+    floors: Mapping[DueClass, Position] = {}
+    marks: Mapping[DueClass, Position] = {}
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far the rows of a queue are published: what the next holder continues from.
 
     In each class of `floors`, every row up to the position was read, also rows that were committed
     late. `marks` has the position before the oldest row that was unclaimed at the last look.
-    `is_backlogged` says that due rows wait to be published. A class that is left out starts at the
-    beginning.
+    `is_backlogged` says that due rows wait to be published. `floors` and `marks` are those of turn
+    0, `turns` has those of others. What is left out starts at the beginning.
     """
 
     floors: Mapping[DueClass, Position] = {}
     marks: Mapping[DueClass, Position] = {}
     is_backlogged: bool = False
+    turns: Mapping[int, TurnProgress] = {}
 
-    def floor(self, due_class: DueClass) -> Position:
-        """The floor of a class."""
-        return self.floors.get(due_class, BEGINNING)
+    def floor(self, due_class: DueClass, turn: int = FIRST_TURN) -> Position:
+        """The floor of a class of a turn."""
+        return self._of(turn).floors.get(due_class, BEGINNING)
 
-    def mark(self, due_class: DueClass) -> Position:
-        """The mark of a class."""
-        return self.marks.get(due_class, BEGINNING)
+    def mark(self, due_class: DueClass, turn: int = FIRST_TURN) -> Position:
+        """The mark of a class of a turn."""
+        return self._of(turn).marks.get(due_class, BEGINNING)
+
+    def _of(self, turn: int) -> Progress | TurnProgress:
+        return self if turn == FIRST_TURN else self.turns.get(turn, _AT_BEGINNING)
+
+
+_AT_BEGINNING: Final = TurnProgress()
 
 
 class Lease(NamedTuple):
@@ -43,6 +58,7 @@ class Lease(NamedTuple):
 
     `term` grows with each holder, `beat` with each renewal; `holder` is None after a release. A
     queue that never had a holder has term and beat 0. `is_backlogged` is the holder's last report.
+    `turns` are the turns other than 0 in which rows of the queue were ever stored.
     """
 
     queue: QueueKey
@@ -50,6 +66,7 @@ class Lease(NamedTuple):
     term: int
     beat: int
     is_backlogged: bool
+    turns: Sequence[int] = ()
 
 
 class LeaseRead(NamedTuple):
@@ -63,7 +80,8 @@ class LeaseRead(NamedTuple):
 class HeldLease:
     """A lease that this process holds, shared by its keeper and its relay.
 
-    The keeper writes `renewed_at`, when the last renewal that succeeded was requested. The relay
+    The keeper writes `renewed_at`, when the last renewal that succeeded was requested, and `turns`,
+    the turns other than 0 that the queue uses. The relay
     writes `progress`, `passed_at`, when its last pass ended, and `unpublishable_since`: since when
     the broker takes nothing, None while it does. Instants are of lifecycle.uptime_s.
     """
@@ -74,6 +92,7 @@ class HeldLease:
     renewed_at: float
     passed_at: float
     unpublishable_since: float | None = None
+    turns: Sequence[int] = ()
 
 
 class LeaseStore(Protocol):

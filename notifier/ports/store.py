@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -27,8 +28,11 @@ from notifier.domain.notification import (
     WorkerId,
 )
 from notifier.domain.recipient_caps import CappedRecipient
+from notifier.domain.turns import FIRST_TURN
 from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import DeadProcess
+
+NO_TURNS: Final[Mapping[NotificationId, int]] = MappingProxyType({})
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
@@ -114,7 +118,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class DueRange(NamedTuple):
-    """Which rows of one queue and class to read, in their order.
+    """Which rows of one queue, turn and class to read, in their order.
 
     Those after the position `after` that have been due for `due_for_s` and whose `due_at` is at
     most `until` (None: any), at most `limit`.
@@ -126,6 +130,14 @@ class DueRange(NamedTuple):
     limit: int
     until: datetime | None = None
     due_for_s: float = 0.0
+    turn: int = FIRST_TURN
+
+
+class QueueTurn(NamedTuple):
+    """A turn of a queue."""
+
+    queue: QueueKey
+    turn: int
 
 
 class DueQueues(NamedTuple):
@@ -149,6 +161,7 @@ class LiveRow(msgspec.Struct, frozen=True):
     is_expired: bool
     size: int
     deaths: int
+    turn: int = FIRST_TURN
 
 
 class DueRead(NamedTuple):
@@ -257,17 +270,26 @@ class AcceptStore(Protocol):
     """The part of the store that accept uses."""
 
     async def insert(
-        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
+        self,
+        items: Sequence[NewNotification],
+        *,
+        direct: Collection[NotificationId] = (),
+        turns: Mapping[NotificationId, int] = NO_TURNS,
     ) -> Sequence[Pointer]:
         """Store all notifications, due at once or when their delay is over.
 
+        `turns` has the turns of those that are not stored in turn 0.
         Returns the pointers of those in `direct` that this call stored, in the order of `items`:
         the caller must publish them. Ids that were stored before are left as they are.
         """
         ...
 
     async def insert_keyed(
-        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
+        self,
+        items: Sequence[NewNotification],
+        *,
+        direct: Collection[NotificationId] = (),
+        turns: Mapping[NotificationId, int] = NO_TURNS,
     ) -> KeyedInsert:
         """Store as `insert` does, except for items whose idempotency key was stored before.
 
@@ -388,10 +410,10 @@ class RelayStore(Protocol):
         """Read the rows of these ranges in one snapshot, claimed and expired ones included."""
         ...
 
-    async def find_due(self, floor_times: Mapping[QueueKey, Sequence[float]]) -> DueQueues:
-        """Find the queues that have a due row of some class at or after a time.
+    async def find_due(self, floor_times: Mapping[QueueTurn, Sequence[float]]) -> DueQueues:
+        """Find the queues that have a due row of some class of a turn at or after a time.
 
-        A queue has a time for each class, in the order of DueClass, in seconds since the epoch.
+        A turn has a time for each class, in the order of DueClass, in seconds since the epoch.
         Claimed and expired rows count too. It costs a fraction of a read.
         """
         ...
@@ -462,6 +484,14 @@ class RecoveryStore(LookStore, Protocol):
         alive, and its rows are left alone. A row decided as queued becomes expired instead if its
         time is over.
         """
+        ...
+
+
+class TurnStore(Protocol):
+    """The part of the store that moves rows back to turn 0."""
+
+    async def return_turns(self) -> Mapping[str, int]:
+        """Move rows of other turns to turn 0, at most 5,000; returns how many of each queue."""
         ...
 
 

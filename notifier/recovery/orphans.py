@@ -19,20 +19,22 @@ from typing import TYPE_CHECKING, Final, Protocol, assert_never
 import structlog
 
 from notifier.delivery.batch_write import write_batch
+from notifier.delivery.turn_shares import TURN_CLASSES
 from notifier.domain.due import BEGINNING, DueClass
 from notifier.domain.errors import StoreError, StoreRejected
 from notifier.domain.notification import NotificationId, QueueKey, Status, WorkerId
 from notifier.domain.retry import Fail, Retry
+from notifier.domain.turns import FIRST_TURN
 from notifier.ports.heartbeat import AliveCheck, DeadProcesses, Departures
 from notifier.ports.observer import RescueReason
 from notifier.ports.store import DueRange, Orphan, OrphanDecision, SettledOrphan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from notifier.delivery.delivery_rules import DeliveryRules
     from notifier.lifecycle import Clock
-    from notifier.ports.leases import HeldLease, HeldLeases, Progress
+    from notifier.ports.leases import HeldLease, HeldLeases
     from notifier.ports.observer import RecoveryObserver
     from notifier.ports.store import LiveRow, RecoveryStore
 
@@ -101,7 +103,7 @@ class OrphanRecovery:
         settled = 0
         for queue in await self._to_recover(held):
             try:
-                settled += await self._recover(queue, held[queue].progress)
+                settled += await self._recover(held[queue])
             except StoreError as error:
                 log.debug("orphan_recovery_failed", queue=str(queue), reason=str(error))
                 # It may be this queue alone that takes too long: the others are read before it.
@@ -112,12 +114,14 @@ class OrphanRecovery:
     async def _to_recover(self, held: Mapping[QueueKey, HeldLease]) -> Sequence[QueueKey]:
         """Return the queues to read; of many, those that one read of them all cannot rule out.
 
-        If that fails, it may be because of one queue: then each is read by itself.
+        One with several turns is always read by itself. If the read of many fails, it may be
+        because of one queue: then each is read by itself.
         """
         queues = [queue for queue in self._unread if queue in held]
         if len(queues) <= MAX_READ_ALONE:
             return queues
-        left = list[QueueKey]()
+        left = [queue for queue in queues if held[queue].turns]
+        queues = [queue for queue in queues if not held[queue].turns]
         for start in range(0, len(queues), READ_TOGETHER):
             try:
                 left += await self._rule_out(queues[start : start + READ_TOGETHER], held)
@@ -130,14 +134,10 @@ class OrphanRecovery:
         self, queues: Sequence[QueueKey], held: Mapping[QueueKey, HeldLease]
     ) -> Sequence[QueueKey]:
         """Return those of these queues that have orphans or too many rows; note the others."""
-        ranges = [
-            _range(queue, due_class, held[queue].progress, limit=FEW_ROWS)
-            for queue in queues
-            for due_class in DueClass
-        ]
+        ranges = [range_ for queue in queues for range_ in _ranges(held[queue], limit=FEW_ROWS)]
         read = (await self._store.look(ranges)).rows
-        rows = Counter((row.queue, row.due_class) for row in read)
-        left = {queue for (queue, _), count in rows.items() if count == FEW_ROWS}
+        rows = Counter((row.queue, row.turn, row.due_class) for row in read)
+        left = {queue for (queue, _, _), count in rows.items() if count == FEW_ROWS}
         left |= {row.queue for row in read if self._orphan(row)}
         for queue in queues:
             if queue not in left:
@@ -161,11 +161,11 @@ class OrphanRecovery:
             self._all_due_at = min(self._all_due_at, now + FLOOR_LAG_S)
             self._unread |= dict.fromkeys(touched)
 
-    async def _recover(self, queue: QueueKey, progress: Progress) -> int:
+    async def _recover(self, lease: HeldLease) -> int:
         """Settle the orphans of one queue; without any, it need not be read again."""
         found, settled = 0, 0
-        for due_class in DueClass:
-            range_ = _range(queue, due_class, progress, limit=READ_ROWS)
+        for first in _ranges(lease, limit=READ_ROWS):
+            range_ = first
             while True:
                 rows = (await self._store.look([range_])).rows
                 orphans = [orphan for row in rows if (orphan := self._orphan(row))]
@@ -175,7 +175,7 @@ class OrphanRecovery:
                     break
                 range_ = range_._replace(after=rows[-1].position)
         if not found:
-            self._unread.pop(queue, None)
+            self._unread.pop(lease.queue, None)
         return settled
 
     def _orphan(self, row: LiveRow) -> Orphan | None:
@@ -242,7 +242,10 @@ class OrphanRecovery:
                 self._observer.finished(queue, status, age_s, decision.reason)
 
 
-def _range(queue: QueueKey, due_class: DueClass, progress: Progress, *, limit: int) -> DueRange:
-    """Return the rows of a class that may be orphans, from the beginning."""
-    until = None if due_class in SHORT_CLASSES else progress.floor(due_class).due_at
-    return DueRange(queue, due_class, BEGINNING, limit, until)
+def _ranges(lease: HeldLease, *, limit: int) -> Iterator[DueRange]:
+    """Yield the rows of each class of a queue that may be orphans, from the beginning."""
+    for turn in (FIRST_TURN, *lease.turns):
+        for due_class in DueClass if turn == FIRST_TURN else TURN_CLASSES:
+            is_short = due_class in SHORT_CLASSES
+            until = None if is_short else lease.progress.floor(due_class, turn).due_at
+            yield DueRange(lease.queue, due_class, BEGINNING, limit, until, turn=turn)

@@ -35,7 +35,7 @@ from notifier.domain.notification import (
 from notifier.ports.broker import Pointer
 from notifier.ports.heartbeat import WorkerFigures
 from notifier.ports.queries import Filter
-from notifier.ports.store import ExpiredRow, KeyedInsert, KeyOwner
+from notifier.ports.store import NO_TURNS, ExpiredRow, KeyedInsert, KeyOwner
 from notifier.scheduling.cluster.worker_features import WorkerFeatures
 from tests.builders import EMAIL_HIGH, QUEUES, SMS_HIGH, a_notification, due_ranges, worker_id
 
@@ -51,20 +51,28 @@ class GatedStore:
         self.batches: list[int] = []
 
     async def insert(
-        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
+        self,
+        items: Sequence[NewNotification],
+        *,
+        direct: Collection[NotificationId] = (),
+        turns: Mapping[NotificationId, int] = NO_TURNS,
     ) -> Sequence[Pointer]:
         self.batches.append(len(items))
         self.entered.set()
         await self.gate.wait()
-        return await self._store.insert(items, direct=direct)
+        return await self._store.insert(items, direct=direct, turns=turns)
 
     async def insert_keyed(
-        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
+        self,
+        items: Sequence[NewNotification],
+        *,
+        direct: Collection[NotificationId] = (),
+        turns: Mapping[NotificationId, int] = NO_TURNS,
     ) -> KeyedInsert:
         self.batches.append(len(items))
         self.entered.set()
         await self.gate.wait()
-        return await self._store.insert_keyed(items, direct=direct)
+        return await self._store.insert_keyed(items, direct=direct, turns=turns)
 
     async def collapse(self, newer: Collection[NotificationId]) -> Sequence[ExpiredRow]:
         return await self._store.collapse(newer)

@@ -756,8 +756,15 @@ async def test_the_settings_of_a_tenant_are_stored_and_those_left_out_are_reset(
         "senders": ["shop.example"],
         "locale": "de-AT",
         "topics": {"news": "Our news"},
+        "rate_per_s": 50.0,
     }
-    reset: dict[str, object] = {"note": None, "senders": [], "locale": None, "topics": {}}
+    reset: dict[str, object] = {
+        "note": None,
+        "senders": [],
+        "locale": None,
+        "topics": {},
+        "rate_per_s": None,
+    }
     for body, expected in ((settings, settings), ({}, reset)):
         for name in ("shop", "default"):
             path = f"/v1/tenants/{name}"
@@ -775,6 +782,8 @@ async def test_the_settings_of_a_tenant_are_stored_and_those_left_out_are_reset(
         ({"topics": {"News": "x"}}, "topics"),
         ({"topics": {"news": ""}}, "topics"),
         ({"topics": {"news": "a\nb"}}, "topics.news"),
+        ({"rate_per_s": 0}, "rate_per_s"),
+        ({"rate_per_s": 1e9}, "rate_per_s"),
     ],
     ids=str,
 )
@@ -827,6 +836,38 @@ async def test_the_rate_of_a_key_is_told_and_a_call_beyond_it_is_refused(api: Ap
         path, json={"notifications": [submit_body()] * 5}, headers=bearer(batch_key)
     ) as response:
         assert response.status == 429
+
+
+async def test_submits_of_all_keys_of_a_tenant_share_its_rate(api: Api) -> None:
+    await api.keys.put_tenant(SHOP, note="", author=ADA, rate_per_s=0.001)
+    await api.keyring.read()
+    one, other = await api.key(SHOP), await api.key(SHOP)
+    bank, deployment = await api.key(BANK), await api.key()
+    path = f"{NOTIFICATIONS}/batch"
+    async with api.client.post(NOTIFICATIONS, json=submit_body(), headers=bearer(one)) as response:
+        assert response.status == 202
+        assert response.headers["RateLimit"] == '"tenant";r=0;t=1000'
+    async with api.client.post(
+        path, json={"notifications": [submit_body()]}, headers=bearer(other)
+    ) as response:
+        assert response.status == 429
+        assert (await response.json())["type"].endswith(":rate-limited")
+        assert 0 < int(response.headers["Retry-After"]) <= 1000
+    assert (await api.submit(one))[0] == 429
+    assert (await api.get(NOTIFICATIONS, one))[0] == 200
+    assert (await api.submit(bank))[0] == 202
+    assert (await api.submit(deployment, tenant="shop"))[0] == 202
+    await api.keys.put_tenant(SHOP, note="", author=ADA)
+    await api.keyring.read()
+    assert (await api.submit(one))[0] == 202
+
+
+async def test_a_key_above_its_own_rate_spends_nothing_of_its_tenant(api: Api) -> None:
+    await api.keys.put_tenant(SHOP, note="", author=ADA, rate_per_s=3.0)
+    await api.keyring.read()
+    limited, other = await api.key(SHOP, rate_per_s=0.001), await api.key(SHOP)
+    assert [(await api.submit(limited))[0] for _ in range(5)] == [202, 429, 429, 429, 429]
+    assert (await api.submit(other))[0] == 202
 
 
 @pytest.mark.parametrize("wrong", ["{", '{"notifications": []}', '{"notifications": 1}'])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
@@ -19,7 +20,7 @@ from notifier.domain.credentials import KeyId, Mode
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.key_rate import MAX_BATCH, MIN_RATE_PER_S, Balance, burst
 from notifier.domain.keys import Key
-from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.tenants import DEFAULT_TENANT, Tenant, TenantId
 from notifier.lifecycle import background_task, uptime_s
 from notifier.ports.keys import TokenReply, TokenRequest
 
@@ -98,6 +99,20 @@ async def count_passed(rates: KeyRates, key: Key, until: float) -> int:
         count += await passed(rates, key)
         await asyncio.sleep(0.001)
     return count
+
+
+async def test_live_and_test_keys_of_a_tenant_have_rates_of_their_own(rates: KeyRates) -> None:
+    shop = Tenant(
+        id=TenantId("shop"), note="", created_at=datetime(2026, 1, 1, tzinfo=UTC), rate_per_s=0.001
+    )
+    passed = [
+        (await rates.charge_tenant(shop, mode, 1)).retry_after_s == 0
+        for mode in (Mode.LIVE, Mode.LIVE, Mode.TEST, Mode.TEST)
+    ]
+    assert passed == [True, False, True, False]
+    balance = await rates.charge_tenant(shop, Mode.LIVE, 1)
+    assert balance.policy == '"tenant";q=1;w=1000'
+    assert (await rates.charge_tenant(replace(shop, rate_per_s=None), Mode.LIVE, 1)).left > 1
 
 
 async def test_a_slow_key_gets_each_call_it_may_make(rates: KeyRates) -> None:

@@ -216,8 +216,8 @@ async def test_tenants_are_made_changed_and_deleted(keys: PostgresKeys) -> None:
         "tenant.created",
     ]
     assert (entries[3].action.before, entries[3].action.after) == (
-        {"note": "the shop", "senders": [], "locale": None, "topics": {}},
-        {"note": "the old shop", "senders": [], "locale": None, "topics": {}},
+        {"note": "the shop", "senders": [], "locale": None, "topics": {}, "rate_per_s": None},
+        {"note": "the old shop", "senders": [], "locale": None, "topics": {}, "rate_per_s": None},
     )
 
 

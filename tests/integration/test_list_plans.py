@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MANY: Final = 20_000
 BY_ID: Final = r"\bid ="
 SPAN: Final = r"\bid >=.*\bid <="
-OF_QUEUE: Final = r"queue = .*turn = 0.*class = "
+OF_QUEUE: Final = r"queue = .*turn = .*class = "
+OF_TURNS: Final = ("turns_pkey", "queue = ")
 EACH_QUEUE: Final = r"^$|queue >"
 OF_STATUS: Final = r"ROW\(status, id\) >= .*ROW\(status, id\) <= "
 LIVE: Final = "live_pkey"
@@ -37,8 +38,8 @@ DUE: Final = "live_due"
 # Statement: its indexes, each with what its condition is like.
 SCANS: Final = {
     "list_notifications": {("notifications_pkey", SPAN)},
-    "list_waiting": {(DUE, EACH_QUEUE), (DUE, OF_QUEUE), (LIVE, SPAN)},
-    "list_sending": {(DUE, EACH_QUEUE), (DUE, OF_QUEUE), ("leases_pkey", "")},
+    "list_waiting": {(DUE, EACH_QUEUE), (DUE, OF_QUEUE), (LIVE, SPAN), OF_TURNS},
+    "list_sending": {(DUE, EACH_QUEUE), (DUE, OF_QUEUE), ("leases_pkey", ""), OF_TURNS},
     "list_sent": {
         ("attempts_pkey", SPAN),
         ("ends_pkey", BY_ID),

@@ -31,6 +31,7 @@ from tests.queue_model import Holder, QueueModel, Row, Transaction
 CLOCK_STEP_S = 30.0
 INDEX = st.integers(0, 5)
 DELAYS_S = st.sampled_from([0.0, 0.0, 0.05, 3.0])
+TURNS_USED = st.sampled_from([1, 2, 63])
 CLASSES = st.sampled_from([DueClass.FIRST, DueClass.FIRST, DueClass.DIRECT])
 
 
@@ -224,6 +225,21 @@ class Queue(CommitOrder):
         self.model.clock -= timedelta(seconds=CLOCK_STEP_S)
 
 
+class QueueOfTenants(Queue):
+    """The rows of one queue in several turns."""
+
+    @rule(turn=TURNS_USED, count=st.integers(1, 4), delay_s=DELAYS_S)
+    def begin_insert_of_turn(self, turn: int, count: int, delay_s: float) -> None:
+        ids = [UUID(int=self.next_id + offset) for offset in range(count)]
+        self.next_id += count
+        self.model.begin(DueClass.FIRST, ids=ids, delay_s=delay_s, turn=turn)
+
+    @rule(turn=TURNS_USED, count=st.integers(1, 4), delay_s=DELAYS_S)
+    def insert_of_turn(self, turn: int, count: int, delay_s: float) -> None:
+        self.begin_insert_of_turn(turn, count, delay_s)
+        self.model.commit(self.model.open[-1])
+
+
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few rows reach the limits of reads."""
@@ -245,7 +261,7 @@ def run_settings(examples: int = 300, phases: Collection[Phase] = tuple(Phase)) 
     )
 
 
-@pytest.mark.parametrize("machine", [CommitOrder, Queue])
+@pytest.mark.parametrize("machine", [CommitOrder, Queue, QueueOfTenants])
 def test_every_row_is_published_once_at_its_claim(machine: type[CommitOrder]) -> None:
     run_state_machine_as_test(machine, settings=run_settings())
 

@@ -13,7 +13,7 @@ from notifier.adapters.postgres.heartbeat import decode_figures
 from notifier.adapters.postgres.leases import decode_progress, encode_progress
 from notifier.domain.controls import BreakerState
 from notifier.domain.due import DueClass, Position
-from notifier.ports.leases import Progress
+from notifier.ports.leases import Progress, TurnProgress
 from tests.builders import EMAIL_HIGH
 
 ID = "0192f0c1-0000-7000-8000-000000000000"
@@ -37,6 +37,15 @@ PROGRESS = Progress(
 def test_the_progress_of_the_previous_version_is_read_and_written() -> None:
     assert decode_progress(PREVIOUS_PROGRESS) == PROGRESS
     assert encode_progress(PROGRESS) == PREVIOUS_PROGRESS
+
+
+def test_the_progress_of_turns_is_read_and_written_beside_that_of_turn_0() -> None:
+    turns = {5: TurnProgress(floors=PROGRESS.floors, marks=PROGRESS.marks)}
+    progress = Progress(floors=PROGRESS.floors, turns=turns)
+    assert decode_progress(encode_progress(progress)) == progress
+    assert decode_progress('{"turns":{"5":{"floors":{"9":[]},"new":1},"x":{},"6":7}}') == Progress(
+        turns={5: TurnProgress()}
+    )
 
 
 def test_the_progress_of_a_newer_version_is_read_without_what_is_unknown() -> None:

@@ -46,6 +46,7 @@ async def read_subject(connection: Connection[Record], row: Record) -> Subject:
         tenant=TenantId(row["tenant"]),
         tag=row["tag"],
         due_class=DueClass(found["class"]),
+        turn=found["turn"],
         claim=found["claim"],
         due_at=found["due_at"],
         content=found["content"] or b"",
@@ -66,6 +67,7 @@ async def count_before(
         [position.id for position in until.values()],
         row.id,
         MAX_COUNTED_AHEAD,
+        row.turn,
     )
     return {
         DueClass(each["class"]): ClassCount(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from notifier.adapters.postgres.lookups import count_hash, lookup_parts
 from notifier.adapters.postgres.statements import Part, statement, statement_with
@@ -13,6 +13,7 @@ from notifier.domain.errors import StoreConflict
 from notifier.domain.notification import Status
 from notifier.domain.recipient_caps import capped_recipient
 from notifier.domain.recipients import recipient_identity
+from notifier.domain.turns import FIRST_TURN
 from notifier.ports.broker import Pointer
 from notifier.ports.store import KeyedInsert, KeyOwner
 
@@ -23,44 +24,80 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.adapters.postgres.lookups import LookupKey
-    from notifier.domain.notification import NewNotification, NotificationId
+    from notifier.domain.notification import NewNotification, NotificationId, QueueKey
 
 NO_DELAY: Final = timedelta(0)
+
+
+class Places(NamedTuple):
+    """Which notifications are stored in the class DIRECT, and the turns of those not in turn 0."""
+
+    direct: Collection[NotificationId]
+    turns: Mapping[NotificationId, int]
+
+
+class NotedTurns:
+    """The turns that this process has noted in the table `turns`. It never deletes any."""
+
+    def __init__(self) -> None:
+        self._noted: set[tuple[QueueKey, int]] = set()
+
+    async def note(
+        self,
+        connection: Connection[Record],
+        items: Sequence[NewNotification],
+        turns: Mapping[NotificationId, int],
+    ) -> None:
+        """Note the turns in which items will be stored, before they are."""
+        if not turns:
+            return
+        used = {(item.queue, turns[item.id]) for item in items if item.id in turns}
+        new = used - self._noted
+        if not new:
+            return
+        await connection.fetch(
+            statement("turns_note"),
+            [str(queue) for queue, _ in new],
+            [turn for _, turn in new],
+        )
+        self._noted |= new
 
 
 async def insert(
     connection: Connection[Record],
     items: Sequence[NewNotification],
-    direct: Collection[NotificationId],
+    places: Places,
     key: LookupKey,
 ) -> Sequence[Pointer]:
     """Implements ports.store.AcceptStore.insert."""
     ordered = sorted(items, key=lambda item: item.id)
     parts = await _parts(connection, ordered, key)
-    rows = await _fetch(connection, "insert", _arrays(ordered, direct), parts)
-    return _pointers(items, direct, rows)
+    arrays = (*_arrays(ordered, places.direct), _turns(ordered, places))
+    rows = await _fetch(connection, "insert", arrays, parts)
+    return _pointers(items, places.direct, rows)
 
 
 async def insert_keyed(
     connection: Connection[Record],
     items: Sequence[NewNotification],
-    direct: Collection[NotificationId],
+    places: Places,
     key: LookupKey,
 ) -> KeyedInsert:
     """Implements ports.store.AcceptStore.insert_keyed."""
     ordered = sorted(items, key=lambda item: item.id)
     parts = await _parts(connection, ordered, key)
     arrays = (
-        *_arrays(ordered, direct),
+        *_arrays(ordered, places.direct),
         [item.key and item.key.digest for item in ordered],
         [item.key and item.key.body for item in ordered],
         [item.status for item in ordered],
+        _turns(ordered, places),
     )
     rows = await _fetch(connection, "insert_keyed", arrays, parts)
     stored = {row["id"] for row in rows}
     known = [item.key.digest for item in ordered if item.key and item.id not in stored]
     owners = await _owners(connection, known) if known else {}
-    return KeyedInsert(_pointers(items, direct, rows), owners)
+    return KeyedInsert(_pointers(items, places.direct, rows), owners)
 
 
 async def _parts(
@@ -145,6 +182,11 @@ def _arrays(
         # The driver needs long for each element, and most batches have none of these.
         *(names if any(names) else [] for names in (tenants, test_channels, tags, topics)),
     )
+
+
+def _turns(ordered: Sequence[NewNotification], places: Places) -> Sequence[int]:
+    """Return the last array of both statements."""
+    return [places.turns.get(item.id, FIRST_TURN) for item in ordered] if places.turns else []
 
 
 def _class_of(item: NewNotification, direct: Collection[NotificationId]) -> DueClass | None:

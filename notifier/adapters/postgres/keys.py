@@ -138,8 +138,15 @@ class PostgresKeys:
         senders: Sequence[str] = (),
         locale: str | None = None,
         topics: Mapping[str, str] = NO_TOPICS,
+        rate_per_s: float | None = None,
     ) -> Tenant | None:
-        after = {"note": note, "senders": list(senders), "locale": locale, "topics": dict(topics)}
+        after = {
+            "note": note,
+            "senders": list(senders),
+            "locale": locale,
+            "topics": dict(topics),
+            "rate_per_s": rate_per_s,
+        }
         async with self._connection.acquire() as connection, connection.transaction():
             await connection.execute(statement("tenant_lock"), tenant)
             row = await connection.fetchrow(
@@ -149,6 +156,7 @@ class PostgresKeys:
                 list(senders),
                 locale,
                 msgspec.json.encode(topics).decode(),
+                rate_per_s,
             )
             if row is None:
                 return None
@@ -277,6 +285,7 @@ def _tenant(row: Record) -> Tenant:
         senders=Senders(tuple(row["senders"]), is_open=id_ == DEFAULT_TENANT),
         locale=row["locale"],
         topics=msgspec.json.decode(row["topics"], type=dict[str, str]),
+        rate_per_s=None if row["rate_per_s"] is None else usable_rate(row["rate_per_s"]),
     )
 
 

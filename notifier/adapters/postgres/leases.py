@@ -17,7 +17,7 @@ from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.tolerant import decode_entries
 from notifier.domain.due import DueClass, Position
 from notifier.domain.notification import QueueKey, WorkerId
-from notifier.ports.leases import HeldLease, Lease, LeaseRead, Progress
+from notifier.ports.leases import HeldLease, Lease, LeaseRead, Progress, TurnProgress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -35,6 +35,14 @@ class _StoredProgress(msgspec.Struct):
     floors: dict[str, msgspec.Raw] = {}
     marks: dict[str, msgspec.Raw] = {}
     is_backlogged: bool = False
+    turns: dict[str, msgspec.Raw] = {}
+
+
+class _StoredTurn(msgspec.Struct):
+    """One of the turns of the column `progress`."""
+
+    floors: dict[str, msgspec.Raw] = {}
+    marks: dict[str, msgspec.Raw] = {}
 
 
 _decoder = msgspec.json.Decoder(_StoredProgress)
@@ -57,6 +65,13 @@ def decode_progress(stored: str) -> Progress:
         floors=decode_entries(decoded.floors, _due_class, Position),
         marks=decode_entries(decoded.marks, _due_class, Position),
         is_backlogged=decoded.is_backlogged,
+        turns={
+            turn: TurnProgress(
+                floors=decode_entries(of_turn.floors, _due_class, Position),
+                marks=decode_entries(of_turn.marks, _due_class, Position),
+            )
+            for turn, of_turn in decode_entries(decoded.turns, int, _StoredTurn).items()
+        },
     )
 
 
@@ -103,6 +118,7 @@ class PostgresLeases:
                 term=row["term"],
                 beat=row["beat"],
                 is_backlogged=row["is_backlogged"],
+                turns=tuple(row["turns"] or ()),
             )
             for row in rows
         ]

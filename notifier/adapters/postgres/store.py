@@ -22,7 +22,13 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connections,
 )
-from notifier.adapters.postgres.inserting import insert, insert_keyed, key_owner
+from notifier.adapters.postgres.inserting import (
+    NotedTurns,
+    Places,
+    insert,
+    insert_keyed,
+    key_owner,
+)
 from notifier.adapters.postgres.lookups import LookupKey, count_hash, reference_parts
 from notifier.adapters.postgres.queue_names import known_queue
 from notifier.adapters.postgres.statements import statement, statement_with
@@ -34,6 +40,7 @@ from notifier.domain.errors import StoreConflict, StoreRefused, StoreRejected
 from notifier.domain.notification import Claimed, NotificationId, QueueKey, Status, WorkerId
 from notifier.domain.tenants import TenantId, tenant_id
 from notifier.ports.store import (
+    NO_TURNS,
     ClaimRequest,
     DueQueues,
     DueRead,
@@ -69,6 +76,7 @@ if TYPE_CHECKING:
         KeyOwner,
         OrphanDecision,
         ParkRequest,
+        QueueTurn,
     )
     from notifier.ports.suppressions import Recipient
 
@@ -83,6 +91,7 @@ ROUNDING_S: Final = 1e-5
 MAX_SWEEP_ROWS: Final = 5000
 MAX_PRUNED_ENTRIES: Final = 5000
 MAX_WOKEN: Final = 1000
+MAX_RETURNED_TURNS: Final = 5000
 MAX_PRUNED_BLOBS: Final = 500
 MAX_PRUNED_BYTES: Final = 64 * 1024 * 1024
 MAX_COLLAPSED: Final = 1000
@@ -160,22 +169,33 @@ class PostgresStore:
         self._connections = connections
         self._keeps_references = keeps_references
         self._lookup_key = LookupKey()
+        self._noted_turns = NotedTurns()
         self.suppression_passes = PostgresSuppressionPasses(
             connections.maintenance, self._lookup_key
         )
         """Finds and ends what waits for suppressed recipients."""
 
     async def insert(
-        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
+        self,
+        items: Sequence[NewNotification],
+        *,
+        direct: Collection[NotificationId] = (),
+        turns: Mapping[NotificationId, int] = NO_TURNS,
     ) -> Sequence[Pointer]:
         async with self._connections.accept.acquire() as connection:
-            return await insert(connection, items, direct, self._lookup_key)
+            await self._noted_turns.note(connection, items, turns)
+            return await insert(connection, items, Places(direct, turns), self._lookup_key)
 
     async def insert_keyed(
-        self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
+        self,
+        items: Sequence[NewNotification],
+        *,
+        direct: Collection[NotificationId] = (),
+        turns: Mapping[NotificationId, int] = NO_TURNS,
     ) -> KeyedInsert:
         async with self._connections.accept.acquire() as connection:
-            return await insert_keyed(connection, items, direct, self._lookup_key)
+            await self._noted_turns.note(connection, items, turns)
+            return await insert_keyed(connection, items, Places(direct, turns), self._lookup_key)
 
     async def has_suppressions(self) -> bool:
         rows = await self._connections.maintenance.fetch(
@@ -356,14 +376,15 @@ class PostgresStore:
     async def read_due(self, ranges: Sequence[DueRange]) -> DueRead:
         return await self._read(self._connections.relay, ranges)
 
-    async def find_due(self, floor_times: Mapping[QueueKey, Sequence[float]]) -> DueQueues:
+    async def find_due(self, floor_times: Mapping[QueueTurn, Sequence[float]]) -> DueQueues:
         by_class = zip(*floor_times.values(), strict=True)
         rows = await self._connections.relay.fetch(
             statement("find_due"),
-            [str(queue) for queue in floor_times],
+            [str(queue) for queue, _ in floor_times],
             *([at - ROUNDING_S for at in times] for times in by_class),
+            [turn for _, turn in floor_times],
         )
-        queues = [QueueKey.parse(row["queue"]) for row in rows if row["queue"] is not None]
+        queues = {QueueKey.parse(row["queue"]) for row in rows if row["queue"] is not None}
         return DueQueues(queues, datetime.fromtimestamp(rows[0]["now"], UTC))
 
     async def look(self, ranges: Sequence[DueRange]) -> DueRead:
@@ -379,6 +400,7 @@ class PostgresStore:
             [range_.limit for range_ in ranges],
             [range_.until for range_ in ranges],
             [range_.due_for_s for range_ in ranges],
+            [range_.turn for range_ in ranges],
         )
         now, oldest_running, next_transaction = rows[0][:3]
         return DueRead(
@@ -387,6 +409,12 @@ class PostgresStore:
             oldest_running=oldest_running,
             next_transaction=next_transaction,
         )
+
+    async def return_turns(self) -> Mapping[str, int]:
+        rows = await self._connections.maintenance.fetch(
+            statement("turns_return"), MAX_RETURNED_TURNS
+        )
+        return {row["queue"]: row["moved"] for row in rows}
 
     async def waiting(self, queues: Sequence[QueueKey]) -> Mapping[QueueKey, Waiting]:
         rows = await self._connections.maintenance.fetch(
@@ -579,9 +607,10 @@ def _pause_arrays(pauses: Sequence[PauseParking]) -> Sequence[Sequence[object]]:
 
 
 def _live_row(row: Record, ranges: Sequence[DueRange]) -> LiveRow:
-    _, _, _, number, id_, due_at, *rest = row
-    range_ = ranges[number - 1]
-    return LiveRow(range_.queue, range_.due_class, Position(due_at, id_), *rest)
+    _, _, _, number, id_, due_at, claim, claimed_by, is_expired, size, deaths = row
+    queue, due_class, _, _, _, _, turn = ranges[number - 1]
+    position = Position(due_at, id_)
+    return LiveRow(queue, due_class, position, claim, claimed_by, is_expired, size, deaths, turn)
 
 
 def _split(results: TimedResults) -> tuple[TimedResults, TimedResults]:

@@ -42,7 +42,7 @@ class Access:
 
     `for_deployment`: only deployment keys; otherwise the route shows one tenant. `is_live`: no test
     keys, since what the route shows or changes is not of a test. A call costs one, unless the
-    handler of the route `charges` it.
+    handler of the route `charges` it. `is_submit`: it costs the tenant, too.
     """
 
     kind: AccessKind
@@ -50,6 +50,7 @@ class Access:
     for_deployment: bool = False
     is_live: bool = False
     charges: bool = False
+    is_submit: bool = False
 
     def is_guarded(self, *, guards_metrics: bool) -> bool:
         """Whether the route asks anything of its requests. `guards_metrics`: metrics ask, too."""

@@ -136,6 +136,13 @@ class TenantRequest(msgspec.Struct, forbid_unknown_fields=True):
             max_length=MAX_TOPICS, description="The titles of topics, for the page to unsubscribe."
         ),
     ] = {}
+    rate_per_s: Annotated[
+        Rate | None,
+        Meta(
+            description="Notifications that all keys of the tenant may submit in a second. Live "
+            "and test keys are counted apart, keys of the deployment are not. Absent: no limit."
+        ),
+    ] = None
 
 
 class Tenant(msgspec.Struct):
@@ -147,6 +154,7 @@ class Tenant(msgspec.Struct):
     senders: Sequence[str] = ()
     locale: str | None = None
     topics: dict[str, str] = {}
+    rate_per_s: float | None = None
 
     @classmethod
     def of(cls, tenant: tenants.Tenant) -> Tenant:
@@ -158,6 +166,7 @@ class Tenant(msgspec.Struct):
             senders=tenant.senders.texts,
             locale=tenant.locale,
             topics=dict(tenant.topics),
+            rate_per_s=tenant.rate_per_s,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from notifier.api.auth.access import (
     ANYONE,
@@ -21,6 +21,7 @@ from notifier.api.http.raw_response import add_headers
 from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.key_rate import RateHolder
 from notifier.domain.tenants import DEFAULT_TENANT, unknown_tenants
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ class Gate:
         principal = await self._principal(self.auth, headers, is_safe=is_safe)
         _check_access(principal, access)
         set_principal(scope, principal)
-        if not access.charges:
+        if access.is_submit:
+            await self.charge_submit(scope, principal, 1)
+        elif not access.charges:
             await self.charge(scope, principal, 1)
 
     def check_browser(self, scope: Scope) -> Mapping[bytes, bytes]:
@@ -116,7 +119,19 @@ class Gate:
         """
         key = principal.key
         if self.auth is not None and key is not None and key.rate_per_s is not None:
-            await self._charge(self.auth, scope, key, cost)
+            _settle(scope, await self.auth.rates.charge(key, cost))
+
+    async def charge_submit(self, scope: Scope, principal: Principal, cost: float) -> None:
+        """Charge a submit to the key, then to its tenant, as `charge` does.
+
+        In this order, so that a key that submits too much spends nothing of the others'.
+        """
+        await self.charge(scope, principal, cost)
+        if self.auth is None or principal.key is None or principal.tenant is None:
+            return
+        tenant = self.auth.keyring.tenant(principal.tenant)
+        if tenant is not None and tenant.rate_per_s is not None:
+            _settle(scope, await self.auth.rates.charge_tenant(tenant, principal.mode, cost))
 
     async def tenants(self, principal: Principal, named: Collection[TenantId] = ()) -> KnownTenants:
         """Return the tenants, with that of a principal or those that a deployment key named.
@@ -180,17 +195,6 @@ class Gate:
             holder = self._holders[key.id] = principal_of_key(key)
         return holder
 
-    async def _charge(self, auth: KeyAuth, scope: Scope, key: Key, cost: float) -> None:
-        balance = await auth.rates.charge(key, cost)
-        add_headers(scope, _rate_headers(balance))
-        if balance.retry_after_s > 0:
-            raise RequestRefused(
-                ProblemType.RATE_LIMITED.problem(
-                    f"The key may make {balance.rate_per_s:g} calls a second."
-                ),
-                {"Retry-After": str(math.ceil(balance.retry_after_s))},
-            )
-
     def _check_origin(self, scope: Scope, origin: str) -> None:
         own = (self._public_host, host_of(self._address.url(scope)), self._address.host(scope))
         if not is_own_origin(origin, own):
@@ -246,6 +250,23 @@ def key_invalid() -> RequestRefused:
 
 def _origin_refused(detail: str) -> RequestRefused:
     return RequestRefused(ProblemType.ORIGIN_REFUSED.problem(detail))
+
+
+def _settle(scope: Scope, balance: Balance) -> None:
+    """Note the balance for the response. Raises RequestRefused (429) if the call has not passed."""
+    add_headers(scope, _rate_headers(balance))
+    if balance.retry_after_s > 0:
+        match balance.holder:
+            case RateHolder.KEY:
+                detail = f"The key may make {balance.rate_per_s:g} calls a second."
+            case RateHolder.TENANT:
+                detail = f"The tenant may submit {balance.rate_per_s:g} notifications a second."
+            case _:
+                assert_never(balance.holder)
+        raise RequestRefused(
+            ProblemType.RATE_LIMITED.problem(detail),
+            {"Retry-After": str(math.ceil(balance.retry_after_s))},
+        )
 
 
 def _rate_headers(balance: Balance) -> list[tuple[bytes, bytes]]:

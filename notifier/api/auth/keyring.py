@@ -135,6 +135,14 @@ class Keyring:
             self._verified[text] = key
         return key
 
+    def tenant(self, tenant: TenantId) -> Tenant | None:
+        """Return a tenant as read last, None if there is none."""
+        return self._tenants.get(tenant)
+
+    def known_tenants(self) -> Collection[TenantId]:
+        """Return the tenants that exist, as read last."""
+        return self._tenants.keys()
+
     async def tenants(self, wanted: Collection[TenantId]) -> Mapping[TenantId, Tenant]:
         """Return all tenants, among them those of the wanted ones that exist.
 

@@ -1,27 +1,30 @@
-"""Holds each key to its rate, which all API processes share.
+"""Holds each key and each tenant to its rate, which all API processes share.
 
 A call is paid from the tokens that this process has already, else together with the calls that
-arrive meanwhile, in one statement for all keys. Keys without a rate cost nothing.
+arrive meanwhile, in one statement for all. Keys and tenants without a rate cost nothing. In the
+table of rates a tenant has a name that is no id of a key.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from notifier.delivery.group_commit import GroupCommit
+from notifier.domain.credentials import KeyId
 from notifier.domain.errors import StoreUnavailable
-from notifier.domain.key_rate import UNUSED_S, Balance, burst, slice_tokens
+from notifier.domain.key_rate import UNUSED_S, Balance, RateHolder, burst, slice_tokens
 from notifier.lifecycle import Clock, uptime_s
 from notifier.ports.keys import TokenReply, TokenRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from notifier.domain.credentials import KeyId
+    from notifier.domain.credentials import Mode
     from notifier.domain.keys import Key
+    from notifier.domain.tenants import Tenant
     from notifier.ports.keys import KeyRateStore
 
 MAX_BUCKETS: Final = 10_000
@@ -70,11 +73,19 @@ class KeyRates:
 
         Raises StoreUnavailable if Postgres does not answer in time.
         """
-        rate = key.rate_per_s
+        return await self._charge(key.id, key.rate_per_s, cost)
+
+    async def charge_tenant(self, tenant: Tenant, mode: Mode, cost: float) -> Balance:
+        """Charge the submit of a key of this mode to its tenant, as `charge` does."""
+        bucket = KeyId(f"tenant/{mode}/{tenant.id}")
+        balance = await self._charge(bucket, tenant.rate_per_s, cost)
+        return replace(balance, holder=RateHolder.TENANT)
+
+    async def _charge(self, bucket: KeyId, rate: float | None, cost: float) -> Balance:
         if rate is None:
             return NO_BALANCE
-        charge = _Charge(key.id, rate, cost)
-        if balance := self._pay(charge, self._bucket(key.id)) or self._empty(charge):
+        charge = _Charge(bucket, rate, cost)
+        if balance := self._pay(charge, self._bucket(bucket)) or self._empty(charge):
             return balance
         try:
             async with asyncio.timeout(self._deadline_s):

@@ -238,7 +238,7 @@ class NotificationRoutes:
         except DomainError:
             await self._gate.charge(request.scope, sender, 1)
             raise
-        await self._gate.charge(request.scope, sender, len(raws))
+        await self._gate.charge_submit(request.scope, sender, len(raws))
         return raws
 
     async def _submit_one(

@@ -150,7 +150,7 @@ _PLAIN_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILAB
 ROUTES: Final = (
     Route(
         id="submit",
-        access=tenant(SUBMIT),
+        access=replace(tenant(SUBMIT), is_submit=True),
         tag="notifications",
         method="post",
         path=NOTIFICATIONS,

@@ -66,6 +66,7 @@ class TenantRoutes:
                 senders=settings.senders,
                 locale=settings.locale,
                 topics=settings.topics,
+                rate_per_s=settings.rate_per_s,
                 author=author_of(request.scope),
             )
         if stored is None:

@@ -14,6 +14,7 @@ from notifier.domain.due import DueClass
 from notifier.domain.holds import Holds
 from notifier.domain.notification import NotificationId, QueueKey, Status
 from notifier.domain.tenants import TenantId
+from notifier.domain.turns import FIRST_TURN
 
 
 class BlockerKind(StrEnum):
@@ -115,7 +116,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingRow(Subject):
-    """A notification that waits: `due_at` and `due_class` are its place in the queue.
+    """A notification that waits: `turn`, `due_class` and `due_at` are its place in the queue.
 
     `claim` is 0 if it was never claimed. `content` is empty unless it may name a time zone.
     `parked_by` is the pause that parked it, None if none did.
@@ -129,6 +130,7 @@ class WaitingRow(Subject):
     content: bytes = b""
     parked_by: Scope | None = None
     last_attempt: LastAttempt | None = None
+    turn: int = FIRST_TURN
 
     @property
     def is_due(self) -> bool:

@@ -170,6 +170,7 @@ class LeaseKeeper:
         read = await self._store.renew([held.lease for held in self._held.values()])
         answered_at, self._usable = self._clock(), None
         self._watch.read_succeeded(read.leases, requested_at=requested_at, answered_at=answered_at)
+        turns = {lease.queue: lease.turns for lease in read.leases}
         for queue, held in list(self._held.items()):
             if queue not in read.renewed:
                 log.warning("lease_lost", queue=str(queue), term=held.lease.term)
@@ -178,6 +179,7 @@ class LeaseKeeper:
             if requested_at - held.lease.renewed_at > LEASE_USABLE_S:
                 held.usable_since = answered_at
             held.lease.renewed_at = requested_at
+            held.lease.turns = turns[queue]
 
     async def _acquire(self) -> None:
         if not self._may_acquire:
@@ -204,6 +206,7 @@ class LeaseKeeper:
             progress=progress,
             renewed_at=requested_at,
             passed_at=now,
+            turns=seen.turns,
         )
         self._held[seen.queue] = _Held(lease, usable_since=now)
         self._usable = None

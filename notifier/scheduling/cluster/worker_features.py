@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerFeatures:
-    """Implements ports.heartbeat.FeatureCheck with the rows that each heartbeat reads."""
+    """Implements ports.heartbeat.FeatureCheck and LackedFeatures by the rows of each heartbeat."""
 
     def __init__(self, observer: MembershipObserver) -> None:
         self._observer = observer
@@ -61,6 +61,10 @@ class WorkerFeatures:
             if lacking := _lacks(row).intersection(features):
                 return FeatureUnavailable(min(lacking), f"{_described(row)} does not understand it")
         return None
+
+    def is_lacked(self, feature: str) -> bool:
+        """Whether a live worker is known to lack this feature."""
+        return any(feature in _lacks(row) for row in (self._behind or {}).values())
 
 
 def _counts(row: WorkerFigures) -> bool:

@@ -15,33 +15,48 @@ CROSS JOIN (
            (3, interval '2 seconds', 1)
 ) AS c (class, due_for, candidates)
 CROSS JOIN LATERAL (
-    SELECT coalesce((progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
-                    '1970-01-01 00:00:00+00') AS floor_at,
-           coalesce((progress #>> ARRAY['floors', c.class::text, '1'])::uuid,
-                    '00000000-0000-0000-0000-000000000000') AS floor_id,
-           coalesce((progress #>> ARRAY['marks', c.class::text, '0'])::timestamptz,
-                    '1970-01-01 00:00:00+00') AS mark_at,
-           coalesce((progress #>> ARRAY['marks', c.class::text, '1'])::uuid,
-                    '00000000-0000-0000-0000-000000000000') AS mark_id
-    FROM (SELECT lease.progress) AS l (progress)
-) p
-CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE claimed_by = '00000000-0000-0000-0000-000000000000') AS count,
            count(*) < $2 AS is_exact
     FROM (
-        SELECT claimed_by FROM live
-        WHERE queue = q.queue AND turn = 0 AND class = c.class
-          AND (due_at, id) > (p.floor_at, p.floor_id) AND due_at <= now() - c.due_for
-        ORDER BY due_at, id LIMIT $2
-    ) AS row
+        SELECT row.claimed_by FROM (
+            SELECT 0 AS turn, lease.progress
+            UNION ALL
+            SELECT turn, lease.progress #> ARRAY['turns', turn::text]
+            FROM turns WHERE queue = q.queue
+        ) t
+        CROSS JOIN LATERAL (
+            SELECT coalesce((t.progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
+                            '1970-01-01 00:00:00+00') AS floor_at,
+                   coalesce((t.progress #>> ARRAY['floors', c.class::text, '1'])::uuid,
+                            '00000000-0000-0000-0000-000000000000') AS floor_id
+        ) p
+        CROSS JOIN LATERAL (
+            SELECT claimed_by FROM live
+            WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
+              AND (due_at, id) > (p.floor_at, p.floor_id) AND due_at <= now() - c.due_for
+            ORDER BY due_at, id LIMIT $2
+        ) AS row
+        LIMIT $2
+    ) AS counted
 ) due
 CROSS JOIN LATERAL (
     SELECT min(CASE WHEN c.class = 2 THEN coalesce(first_due_at, created_at) ELSE ready_at END)
                AS first_due_at
     FROM (
+        SELECT 0 AS turn, lease.progress
+        UNION ALL
+        SELECT turn, lease.progress #> ARRAY['turns', turn::text] FROM turns WHERE queue = q.queue
+    ) t
+    CROSS JOIN LATERAL (
+        SELECT coalesce((t.progress #>> ARRAY['marks', c.class::text, '0'])::timestamptz,
+                        '1970-01-01 00:00:00+00') AS mark_at,
+               coalesce((t.progress #>> ARRAY['marks', c.class::text, '1'])::uuid,
+                        '00000000-0000-0000-0000-000000000000') AS mark_id
+    ) p
+    CROSS JOIN LATERAL (
         SELECT id, ready_at, created_at FROM (
             SELECT id, claimed_by, ready_at, created_at, expires_at FROM live
-            WHERE queue = q.queue AND turn = 0 AND class = c.class
+            WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
               AND (due_at, id) > (p.mark_at, p.mark_id) AND due_at <= now()
             ORDER BY due_at, id LIMIT 5000
         ) AS row

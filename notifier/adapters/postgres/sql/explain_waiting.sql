@@ -3,10 +3,10 @@
 -- Returns: one row; `class` and what follows is null if it does not wait. `content` is null unless it
 -- may name a time zone; `parked_kind` and `parked_name` are the pause that parked it, and `number` to
 -- `code` are of its newest attempt.
-SELECT now() AS now, l.class, l.claim, l.due_at, n.content, p.kind AS parked_kind,
+SELECT now() AS now, l.class, l.turn, l.claim, l.due_at, n.content, p.kind AS parked_kind,
        p.name AS parked_name, a.claim AS number, a.provider, a.outcome, a.code
 FROM (SELECT) AS one
-LEFT JOIN LATERAL (SELECT class, claim, due_at FROM live WHERE id = $1 LIMIT 1) l ON true
+LEFT JOIN LATERAL (SELECT class, turn, claim, due_at FROM live WHERE id = $1 LIMIT 1) l ON true
 LEFT JOIN LATERAL (SELECT content FROM notifications
                    WHERE id = $1 AND position('"time_zone"'::bytea IN content) > 0
                    LIMIT 1) n ON l.class IS NOT NULL

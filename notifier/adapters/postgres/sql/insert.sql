@@ -4,7 +4,7 @@
 -- Parameters: $1 ids without duplicates, $2 queues, $3 recipients, $4 contents, $5 metadata, $6
 -- maximum numbers of tries, $7 delays, $8 times to live, $9 classes, $10 lengths of the contents,
 -- $11 tenants and $12 channels that test keys asked for (empty: each is ''), $13 tags and $14 topics
--- (empty: none has one).
+-- (empty: none has one), $15 turns (empty: each is 0).
 -- Returns: one row per notification that this call stored; `now` in seconds since the epoch.
 -- Repeating it stores no id twice and returns no row.
 WITH clock AS MATERIALIZED (
@@ -23,11 +23,11 @@ WITH clock AS MATERIALIZED (
     RETURNING id
 )
 -- :parts
-INSERT INTO live (id, created_at, due_at, ready_at, expires_at, size, class, max_tries, queue)
+INSERT INTO live (id, created_at, due_at, ready_at, expires_at, size, turn, class, max_tries, queue)
 SELECT id, (SELECT now FROM clock), (SELECT now FROM clock) + delay, (SELECT now FROM clock) + delay,
-       (SELECT now FROM clock) + ttl, size, class, coalesce(max_tries, 0), queue
+       (SELECT now FROM clock) + ttl, size, coalesce(turn, 0), class, coalesce(max_tries, 0), queue
 FROM stored JOIN unnest($1::uuid[], $2::text[], $6::smallint[], $7::interval[], $8::interval[],
-                        $9::smallint[], $10::integer[])
-    AS t (id, queue, max_tries, delay, ttl, class, size) USING (id)
+                        $9::smallint[], $10::integer[], $15::smallint[])
+    AS t (id, queue, max_tries, delay, ttl, class, size, turn) USING (id)
 WHERE class IS NOT NULL  -- see insert_suppressed.sql
 RETURNING id, date_part('epoch', created_at) AS now

@@ -5,7 +5,8 @@
 -- The keys are written in their order, so that two statements cannot wait for each other. Each part
 -- reads what the part before it returns: that alone makes Postgres run them in this order.
 -- Parameters: $1 to $14 as in insert.sql; $15 digests of keys, each at most once, null for a
--- notification without one; $16 digests of bodies; $17 statuses of the answers.
+-- notification without one; $16 digests of bodies; $17 statuses of the answers;
+-- $18 turns (empty: each is 0).
 -- Returns: as insert.sql. It stores either both the key and the notification or neither.
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now WHERE pg_current_xact_id() IS NOT NULL
@@ -52,11 +53,11 @@ WITH clock AS MATERIALIZED (
     RETURNING id
 )
 -- :parts
-INSERT INTO live (id, created_at, due_at, ready_at, expires_at, size, class, max_tries, queue)
+INSERT INTO live (id, created_at, due_at, ready_at, expires_at, size, turn, class, max_tries, queue)
 SELECT id, (SELECT now FROM clock), (SELECT now FROM clock) + delay, (SELECT now FROM clock) + delay,
-       (SELECT now FROM clock) + ttl, size, class, coalesce(max_tries, 0), queue
+       (SELECT now FROM clock) + ttl, size, coalesce(turn, 0), class, coalesce(max_tries, 0), queue
 FROM stored JOIN unnest($1::uuid[], $2::text[], $6::smallint[], $7::interval[], $8::interval[],
-                        $9::smallint[], $10::integer[])
-    AS t (id, queue, max_tries, delay, ttl, class, size) USING (id)
+                        $9::smallint[], $10::integer[], $18::smallint[])
+    AS t (id, queue, max_tries, delay, ttl, class, size, turn) USING (id)
 WHERE class IS NOT NULL  -- see insert_suppressed.sql
 RETURNING id, date_part('epoch', created_at) AS now

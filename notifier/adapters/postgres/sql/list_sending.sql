@@ -9,25 +9,32 @@ WITH RECURSIVE queues AS (
     SELECT (SELECT min(l.queue) FROM live l WHERE l.turn >= 0 AND l.queue > q.queue)
     FROM queues q WHERE q.queue IS NOT NULL
 ), floors AS (
-    SELECT q.queue, c.class,
-           coalesce((l.progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
+    SELECT q.queue, t.turn, c.class,
+           coalesce((p.progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
                     '1970-01-01 00:00:00+00') AS due_at,
-           coalesce((l.progress #>> ARRAY['floors', c.class::text, '1'])::uuid,
+           coalesce((p.progress #>> ARRAY['floors', c.class::text, '1'])::uuid,
                     '00000000-0000-0000-0000-000000000000') AS id
     FROM queues q
+    CROSS JOIN LATERAL (
+        SELECT 0 AS turn UNION ALL SELECT turn FROM turns WHERE queue = q.queue
+    ) t
     CROSS JOIN (VALUES (0), (1), (2), (3)) AS c (class)
     LEFT JOIN leases l ON l.queue = q.queue
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN t.turn = 0 THEN l.progress
+                    ELSE l.progress #> ARRAY['turns', t.turn::text] END AS progress
+    ) p
     WHERE q.queue LIKE ANY ($4::text[])
 ), candidate AS MATERIALIZED (
     SELECT r.id
     FROM floors f
     CROSS JOIN LATERAL (
         (SELECT id, claimed_by FROM live
-         WHERE queue = f.queue AND turn = 0 AND class = f.class
+         WHERE queue = f.queue AND turn = f.turn AND turn >= 0 AND class = f.class
            AND (due_at, id) <= (f.due_at, f.id))
         UNION ALL
         (SELECT id, claimed_by FROM live
-         WHERE queue = f.queue AND turn = 0 AND class = f.class
+         WHERE queue = f.queue AND turn = f.turn AND turn >= 0 AND class = f.class
            AND (due_at, id) > (f.due_at, f.id) AND due_at <= now()
          ORDER BY due_at, id LIMIT 20000)
     ) r

@@ -10,10 +10,13 @@ WITH RECURSIVE queues AS (
 ), few AS MATERIALIZED (
     SELECT r.*
     FROM queues q
+    CROSS JOIN LATERAL (
+        SELECT 0 AS turn UNION ALL SELECT turn FROM turns WHERE queue = q.queue
+    ) t
     CROSS JOIN (VALUES (0), (1), (2), (3)) AS c (class)
     CROSS JOIN LATERAL (
         SELECT id, queue, claimed_by, expires_at, due_at, class FROM live
-        WHERE queue = q.queue AND turn = 0 AND class = c.class
+        WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
           AND due_at > CASE WHEN $5 = 'queued' THEN '-infinity' ELSE now() END
           AND due_at <= CASE WHEN $5 = 'queued' THEN now() ELSE 'infinity' END
         LIMIT 5001

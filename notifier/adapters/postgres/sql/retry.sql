@@ -1,6 +1,7 @@
 -- Lets those of these notifications wait again that have ended and are not sent: due at once, in the
 -- class of retries, with no try spent. Their claims are above all earlier ones, so that no pointer
--- and no result from before changes them. They expire after the time that they had at first.
+-- and no result from before changes them. They expire after the time that they had at first. Their
+-- turn is that of their tenant if the queue uses it, see domain/turns.py.
 -- Parameters: $1 ids, $2 and $3 the least and the greatest of them, $4 the instant after which they
 -- may not have ended (null: none), $5 the operation (null: none).
 -- Returns: one row per notification that waits again.
@@ -27,9 +28,14 @@ WITH clock AS MATERIALIZED (
     ON CONFLICT (id) DO UPDATE SET
         claim = excluded.claim, operation = excluded.operation, at = excluded.at
 )
-INSERT INTO live (id, created_at, due_at, ready_at, expires_at, claim, size, class, max_tries, queue)
+INSERT INTO live (id, created_at, due_at, ready_at, expires_at, claim, size, turn, class, max_tries,
+                  queue)
 SELECT r.id, n.created_at, (SELECT now FROM clock), (SELECT now FROM clock),
        greatest(n.expires_at, (SELECT now FROM clock) + (n.expires_at - n.created_at)),
-       r.claim, octet_length(n.content), 2, coalesce(n.max_tries, 0), r.queue
+       r.claim, octet_length(n.content),
+       coalesce((SELECT turn FROM turns t
+                 WHERE t.queue = r.queue
+                   AND t.turn = 1 + get_byte(sha256(convert_to(n.tenant, 'UTF8')), 0) % 63), 0),
+       2, coalesce(n.max_tries, 0), r.queue
 FROM returned r JOIN notifications n ON n.id = r.id AND n.id BETWEEN $2 AND $3
 RETURNING id, queue

@@ -23,6 +23,8 @@ WITH found AS (
     DELETE FROM keys WHERE tenant IN (SELECT name FROM gone) RETURNING id
 ), unused AS (
     DELETE FROM key_rates WHERE key IN (SELECT id FROM expired)
+       OR key IN (SELECT 'tenant/' || mode || '/' || name
+                  FROM gone CROSS JOIN (VALUES ('live'), ('test')) AS m (mode))
 ), quiet AS (
     DELETE FROM quiet_hours WHERE tenant IN (SELECT name FROM gone)
 ), resumed AS (

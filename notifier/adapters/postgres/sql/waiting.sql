@@ -5,7 +5,8 @@
 -- Returns: one row per queue; `oldest` is how long its oldest unclaimed row has waited, published or
 -- not. It is looked for from the marks on, up to which every row was claimed. The first unclaimed
 -- row of a class has waited longest, except in class 0: a row that is given back keeps its ready_at.
--- (At most 5000 rows of a class are read: without that limit Postgres would pass all claimed ones.)
+-- (At most 5000 rows of a class of a turn are read: without that limit Postgres would pass all
+-- claimed ones.)
 SELECT q.queue, coalesce(sum(due.count), 0)::bigint AS count,
        coalesce(now() - min(oldest.ready_at) FILTER (WHERE isfinite(oldest.ready_at)),
                 interval '0') AS oldest
@@ -16,31 +17,45 @@ CROSS JOIN (
            (3, interval '2 seconds', 1)
 ) AS c (class, due_for, candidates)
 CROSS JOIN LATERAL (
-    SELECT coalesce((progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
-                    '1970-01-01 00:00:00+00') AS floor_at,
-           coalesce((progress #>> ARRAY['floors', c.class::text, '1'])::uuid,
-                    '00000000-0000-0000-0000-000000000000') AS floor_id,
-           coalesce((progress #>> ARRAY['marks', c.class::text, '0'])::timestamptz,
-                    '1970-01-01 00:00:00+00') AS mark_at,
-           coalesce((progress #>> ARRAY['marks', c.class::text, '1'])::uuid,
-                    '00000000-0000-0000-0000-000000000000') AS mark_id
-    FROM (SELECT lease.progress) AS l (progress)
-) p
-CROSS JOIN LATERAL (
     SELECT count(*) AS count FROM (
         SELECT FROM (
+            SELECT 0 AS turn, lease.progress
+            UNION ALL
+            SELECT turn, lease.progress #> ARRAY['turns', turn::text]
+            FROM turns WHERE queue = q.queue
+        ) t
+        CROSS JOIN LATERAL (
+            SELECT coalesce((t.progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
+                            '1970-01-01 00:00:00+00') AS floor_at,
+                   coalesce((t.progress #>> ARRAY['floors', c.class::text, '1'])::uuid,
+                            '00000000-0000-0000-0000-000000000000') AS floor_id
+        ) p
+        CROSS JOIN LATERAL (
             SELECT claimed_by FROM live
-            WHERE queue = q.queue AND turn = 0 AND class = c.class
+            WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
               AND (due_at, id) > (p.floor_at, p.floor_id) AND due_at <= now() - c.due_for
             ORDER BY due_at, id LIMIT 5000
-        ) AS row WHERE claimed_by = '00000000-0000-0000-0000-000000000000' LIMIT $2
+        ) AS row
+        WHERE claimed_by = '00000000-0000-0000-0000-000000000000' LIMIT $2
     ) AS unclaimed
 ) due
 CROSS JOIN LATERAL (
-    SELECT min(ready_at) AS ready_at FROM (
+    SELECT min(unclaimed.ready_at) AS ready_at
+    FROM (
+        SELECT 0 AS turn, lease.progress
+        UNION ALL
+        SELECT turn, lease.progress #> ARRAY['turns', turn::text] FROM turns WHERE queue = q.queue
+    ) t
+    CROSS JOIN LATERAL (
+        SELECT coalesce((t.progress #>> ARRAY['marks', c.class::text, '0'])::timestamptz,
+                        '1970-01-01 00:00:00+00') AS mark_at,
+               coalesce((t.progress #>> ARRAY['marks', c.class::text, '1'])::uuid,
+                        '00000000-0000-0000-0000-000000000000') AS mark_id
+    ) p
+    CROSS JOIN LATERAL (
         SELECT ready_at FROM (
             SELECT claimed_by, ready_at, expires_at FROM live
-            WHERE queue = q.queue AND turn = 0 AND class = c.class
+            WHERE queue = q.queue AND turn = t.turn AND turn >= 0 AND class = c.class
               AND (due_at, id) > (p.mark_at, p.mark_id) AND due_at <= now()
             ORDER BY due_at, id LIMIT 5000
         ) AS row
