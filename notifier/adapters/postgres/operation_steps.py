@@ -24,6 +24,7 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.errors import translated
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
 from notifier.adapters.postgres.lookups import LookupKey
 from notifier.adapters.postgres.operations import MAX_SAMPLE, SELECTION_VERSION, operation_of
@@ -95,8 +96,11 @@ class _Changed(NamedTuple):
 class PostgresOperationSteps:
     """Implements ports.operations.OperationSteps."""
 
-    def __init__(self, connection: PostgresConnection) -> None:
+    def __init__(
+        self, connection: PostgresConnection, events: EventWriting = WRITE_EVENTS
+    ) -> None:
         self._connection = connection
+        self._events = events
         self._key = LookupKey()
 
     async def step(self) -> Step | None:
@@ -153,7 +157,9 @@ class PostgresOperationSteps:
         self, connection: Connection[Record], operation: Operation, page: _Page
     ) -> _Changed:
         async def write(some: Sequence[NotificationId]) -> Sequence[ExpiredRow | None]:
-            rows = await changing.cancel(connection, some, accepted_by=operation.created_at)
+            rows = await changing.cancel(
+                connection, some, accepted_by=operation.created_at, events=self._events
+            )
             by_id = {row.id: row for row in rows}
             return [by_id.get(id_) for id_ in some]
 
@@ -177,7 +183,7 @@ class PostgresOperationSteps:
     async def _retry(
         self, connection: Connection[Record], operation: Operation, page: _Page
     ) -> _Changed:
-        await changing.expire(connection, page.ids)
+        await changing.expire(connection, page.ids, self._events)
         ended = await changing.read_ended(connection, page.ids, ended_by=operation.created_at)
         allowed = await changing.without_suppressed(connection, self._key, ended)
         size = _step_size(operation.rate_per_s)
@@ -309,8 +315,8 @@ def _moved(
 
 @asynccontextmanager
 async def open_operation_steps(
-    settings: ConnectionSettings,
+    settings: ConnectionSettings, *, events: EventWriting = WRITE_EVENTS
 ) -> AsyncIterator[PostgresOperationSteps]:
     """Steps of operations on a connection of their own."""
     async with open_connection(settings, _SESSION) as connection:
-        yield PostgresOperationSteps(connection)
+        yield PostgresOperationSteps(connection, events)

@@ -17,6 +17,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connections,
 )
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
 from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.lookups import LookupKey
@@ -63,9 +64,15 @@ class PostgresOperations:
     """Implements ports.operations.NotificationControl and OperationStore."""
 
     def __init__(
-        self, connection: PostgresConnection, reading: PostgresConnection, *, keep_keys_s: float
+        self,
+        connection: PostgresConnection,
+        reading: PostgresConnection,
+        *,
+        keep_keys_s: float,
+        events: EventWriting = WRITE_EVENTS,
     ) -> None:
         self._connection = connection
+        self._events = events
         self._reading = reading
         self._keep_keys_s = keep_keys_s
         self._key = LookupKey()
@@ -74,7 +81,9 @@ class PostgresOperations:
         self, notification: NotificationView, note: str, author: Author
     ) -> ExpiredRow | None:
         async with self._connection.acquire() as connection, connection.transaction():
-            ended = await changing.cancel(connection, [notification.id])
+            ended = await changing.cancel(
+                connection, [notification.id], events=self._events
+            )
             if not ended:
                 return None
             await add_action(connection, _of_one("cancelled", notification, note, author))
@@ -82,7 +91,7 @@ class PostgresOperations:
 
     async def retry(self, notification: NotificationView, note: str, author: Author) -> Retried:
         async with self._connection.acquire() as connection, connection.transaction():
-            await changing.expire(connection, [notification.id])
+            await changing.expire(connection, [notification.id], self._events)
             ended = await changing.read_ended(connection, [notification.id])
             if not ended:
                 return Retried.WRONG_STATUS
@@ -244,8 +253,8 @@ def _of_operation(verb: str, operation: Operation, note: str, author: Author) ->
 
 @asynccontextmanager
 async def open_operations(
-    settings: ConnectionSettings, *, keep_keys_s: float
+    settings: ConnectionSettings, *, keep_keys_s: float, events: EventWriting = WRITE_EVENTS
 ) -> AsyncIterator[PostgresOperations]:
     """Operations on connections of their own."""
     async with open_connections(settings, [SEARCH_SETTINGS] * CONNECTIONS) as connections:
-        yield PostgresOperations(*connections, keep_keys_s=keep_keys_s)
+        yield PostgresOperations(*connections, keep_keys_s=keep_keys_s, events=events)
