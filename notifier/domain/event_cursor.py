@@ -28,12 +28,12 @@ _LAST_MS: Final = 253_402_300_799_000
 
 
 class EventCursor(msgspec.Struct, frozen=True):
-    """What a reader has seen: the events of all transactions below `beyond` but the `running` ones.
+    """What a reader has seen: the transactions below `beyond` but the `running` ones.
 
     `running` is ascending. `at` is the time up to which it has read, by Postgres's clock. Of the
-    transaction `partial`, which is not among the seen ones, it has the first `partial_count` events;
-    0: of none. `epoch` names the line of history that the numbers belong to: after a restore they
-    stand for other transactions.
+    transaction `partial`, which is not among the seen ones, it has the first `partial_count`
+    events; 0: of none. `epoch` names the line of history that the numbers belong to: after a
+    restore they stand for other transactions.
     """
 
     epoch: int
@@ -46,6 +46,16 @@ class EventCursor(msgspec.Struct, frozen=True):
     def sees(self, transaction: int) -> bool:
         """Whether all events of a transaction were read."""
         return transaction < self.beyond and transaction not in self.running
+
+    def covers(self, other: EventCursor) -> bool:
+        """Whether a reader has seen all that the reader with the other cursor has."""
+        return (
+            self.beyond >= other.beyond
+            and other.partial == 0
+            and not any(
+                number < other.beyond and number not in other.running for number in self.running
+            )
+        )
 
 
 def bounded(cursor: EventCursor, before: EventCursor) -> EventCursor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -104,11 +103,11 @@ class EventFilter:
 
     mode: Mode
     tenant: TenantId | None = None
-    types: Collection[str] = frozenset()
-    channels: Collection[str] = frozenset()
-    priorities: Collection[str] = frozenset()
-    tags: Collection[str] = frozenset()
-    notifications: Collection[NotificationId] = frozenset()
+    types: frozenset[str] = frozenset()
+    channels: frozenset[str] = frozenset()
+    priorities: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    notifications: frozenset[NotificationId] = frozenset()
 
     @property
     def selects_notifications(self) -> bool:

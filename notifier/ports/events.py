@@ -11,17 +11,18 @@ from notifier.domain.events import Event, EventFilter
 
 
 class ReadEvent(NamedTuple):
-    """An event, and the cursor of a reader that has read it and what came before it."""
+    """An event, its transaction, and the cursor of a reader that has read up to it."""
 
     event: Event
+    transaction: int
     cursor: EventCursor
 
 
 class EventPage(NamedTuple):
     """What follows a cursor.
 
-    `cursor` is where the next read continues. `is_complete`: it has seen all that was committed when
-    this page was read; otherwise there may be more at once, also if `events` is empty.
+    `cursor` is where the next read continues. `is_complete`: it has seen all that was committed
+    when this page was read; otherwise there may be more, also if `events` is empty.
     """
 
     events: Sequence[ReadEvent]

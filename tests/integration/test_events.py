@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
@@ -16,12 +16,11 @@ from msgspec.structs import replace
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.event_writing import EventWriting
 from notifier.adapters.postgres.events import PostgresEvents, open_events
-from notifier.adapters.postgres.statements import statement
-from notifier.adapters.postgres.store import UNCLAIMED, PostgresStore, open_store
+from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.credentials import Mode
 from notifier.domain.event_cursor import EventCursor, decode_cursor, encode_cursor
 from notifier.domain.events import EventFilter, EventType
-from notifier.domain.notification import Channel, Priority, QueueKey, Status
+from notifier.domain.notification import Channel, Claimed, Priority, QueueKey, Status
 from notifier.domain.suppressions import SuppressionReason
 from notifier.ports.events import CursorGone, EventPage
 from notifier.ports.store import ClaimRequest
@@ -75,7 +74,7 @@ async def read_on(
         page = await events.read(decode_cursor(encode_cursor(cursor)), limit)
         assert isinstance(page, EventPage)
         assert len(page.events) <= limit
-        found += [event for event, _ in page.events]
+        found += [read.event for read in page.events]
         cursor = page.cursor
         if page.is_complete:
             return found, cursor
@@ -84,23 +83,30 @@ async def read_on(
 async def types_of(events: PostgresEvents, cursor: EventCursor) -> list[tuple[str, str | None]]:
     """Return type and reason of each event after a cursor."""
     found, _ = await read_on(events, cursor)
-    return [
-        (event.type, event.notification and event.notification.result and
-         event.notification.result.reason)
-        for event in found
-    ]
+    return [(event.type, _reason(event)) for event in found]
+
+
+def _reason(event: Event) -> str | None:
+    state = event.notification
+    return None if state is None or state.result is None else state.result.reason
 
 
 async def test_each_way_to_end_or_to_be_retried_writes_one_event(
     store: PostgresStore, events: PostgresEvents, connection: Connection
 ) -> None:
     start = await events.now()
-    results = [
+    results: list[tuple[Status, dict[str, Any], tuple[str, str | None]]] = [
         (Status.SENT, {}, ("notification.sent", None)),
-        (Status.FAILED, {"outcome": "refused", "reason": "refused"},
-         ("notification.failed", "refused")),
-        (Status.RETRYING, {"outcome": "unavailable", "after": timedelta(seconds=5)},
-         ("notification.retrying", None)),
+        (
+            Status.FAILED,
+            {"outcome": "refused", "reason": "refused"},
+            ("notification.failed", "refused"),
+        ),
+        (
+            Status.RETRYING,
+            {"outcome": "unavailable", "after": timedelta(seconds=5)},
+            ("notification.retrying", None),
+        ),
     ]
     expected = []
     for status, answer, event in results:
@@ -145,14 +151,14 @@ async def test_each_way_to_end_or_to_be_retried_writes_one_event(
     assert await types_of(events, start) == [("notification.sent", None)]
 
 
-async def claim_new_of(store: PostgresStore, item: NewNotification):
+async def claim_new_of(store: PostgresStore, item: NewNotification) -> Claimed:
     await store.insert([item])
     return await claim_new(store, item)
 
 
 async def write_late(url: str, seed: int, written: list[UUID]) -> None:
     """Write events in transactions that end out of order; some are rolled back."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     connection = await asyncpg.connect(url)
     for _ in range(TRANSACTIONS):
         ids = [new_id() for _ in range(chance.choice((1, 3, 20)))]
@@ -172,7 +178,7 @@ async def write_late(url: str, seed: int, written: list[UUID]) -> None:
 
 async def read_and_be_killed(url: str, seed: int, stop: asyncio.Event) -> Sequence[UUID]:
     """Read events in pages; now and then lose the answer and what is in memory, and resume."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     found: list[UUID] = []
     stored = ""
     while True:
@@ -184,7 +190,9 @@ async def read_and_be_killed(url: str, seed: int, stop: asyncio.Event) -> Sequen
                 assert isinstance(page, EventPage)
                 if chance.random() < 0.05:
                     break  # killed before it has stored the answer
-                ids = [read.event.notification.id for read in page.events if read.event.notification]
+                ids = [
+                    read.event.notification.id for read in page.events if read.event.notification
+                ]
                 cursor = page.cursor
                 if page.events and chance.random() < 0.2:  # killed in the middle of the page
                     count = chance.randrange(1, len(page.events) + 1)
@@ -241,12 +249,17 @@ async def test_an_event_shows_the_answer_of_the_provider_and_the_notification(
     start = await events.now()
     item = replace(a_notification(tag="login"), metadata=b'{"order":"17"}')
     row = await claim_new_of(store, item)
-    await store.record([a_result(row, Status.FAILED, outcome="refused", reason="refused", code="550")])
+    await store.record(
+        [a_result(row, Status.FAILED, outcome="refused", reason="refused", code="550")]
+    )
     [event], _ = await read_on(events, start)
     state = event.notification
     assert state is not None
     assert (state.id, state.status, state.tag, state.metadata) == (
-        item.id, "failed", "login", b'{"order":"17"}',
+        item.id,
+        "failed",
+        "login",
+        b'{"order":"17"}',
     )
     assert (state.channel, state.priority, state.tries) == (*_parts(item.queue), 1)
     assert state.result is not None
@@ -284,7 +297,9 @@ async def test_a_record_is_stored_while_the_day_has_no_partition(
 ) -> None:
     row = await claim_new_of(store, a_notification())
     name = f"event_batches_{datetime.now(UTC):%Y%m%d}"
-    await connection.execute(f"ALTER TABLE event_batches DETACH PARTITION {name}; DROP TABLE {name}")
+    await connection.execute(
+        f"ALTER TABLE event_batches DETACH PARTITION {name}; DROP TABLE {name}"
+    )
     [recorded] = await store.record([a_result(row)])
     assert recorded.status is Status.SENT
 
@@ -335,7 +350,7 @@ async def test_the_last_events_come_oldest_first_and_since_a_time_the_later_ones
         await store.record([a_result(await claim_new_of(store, item))])
     last = await events.last(4, LIVE)
     assert ids_of(last) == [item.id for item in items[2:]]
-    tagged = EventFilter(mode=Mode.LIVE, tags={"a"})
+    tagged = EventFilter(mode=Mode.LIVE, tags=frozenset({"a"}))
     assert ids_of(await events.last(2, tagged)) == [items[3].id, items[5].id]
     since = await events.since(datetime.fromtimestamp(middle, UTC))
     assert ids_of((await read_on(events, since))[0]) == [item.id for item in items[3:]]
@@ -355,7 +370,9 @@ async def test_a_filter_is_applied_to_a_page_and_the_cursor_moves_on(
     items = [a_notification(tag="a" if number == 4 else "b") for number in range(6)]
     rows = await claimed(store, *items)
     await store.record([a_result(row) for row in rows])
-    selection = EventFilter(mode=Mode.LIVE, tags={"a"}, types={EventType.SENT})
+    selection = EventFilter(
+        mode=Mode.LIVE, tags=frozenset({"a"}), types=frozenset({EventType.SENT})
+    )
     page = await events.read(start, 1, selection)
     assert isinstance(page, EventPage)
     assert ids_of([read.event for read in page.events]) == [items[4].id]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from itertools import cycle, groupby, islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
-    open_connections,
+    open_connection,
 )
 from notifier.adapters.postgres.event_rows import EventRow, ShownRows, event_rows
 from notifier.adapters.postgres.statements import statement
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from notifier.domain.events import Event, EventFilter
 
-CONNECTIONS: Final = 2
-"""How many connections `open_events` opens at most."""
+CONNECTIONS: Final = 1
+"""How many connections `open_events` opens."""
 MAX_BATCHES: Final = 200
 """Rows that one read asks for; each has the events of one statement."""
 MAX_EXAMINED: Final = 2000
@@ -62,20 +62,20 @@ class _State(NamedTuple):
 
 
 class PostgresEvents:
-    """Implements ports.events.EventReader over a few connections, used in turn."""
+    """Implements ports.events.EventReader."""
 
-    def __init__(self, connections: Sequence[PostgresConnection]) -> None:
-        self._connections = cycle(connections)
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
 
     async def now(self) -> EventCursor:
-        async with next(self._connections).acquire() as connection:
+        async with self._connection.acquire() as connection:
             state = await _state(connection)
             start = EventCursor(state.epoch, state.now, 0)
             read = await _read(connection, replace(start, beyond=state.beyond))
         return bounded(read.present, start)
 
     async def since(self, at: datetime | None) -> EventCursor:
-        async with next(self._connections).acquire() as connection:
+        async with self._connection.acquire() as connection:
             state = await _state(connection)
             start = state.kept_from if at is None else max(at, state.kept_from)
             first = await _first_since(connection, start, state.beyond)
@@ -85,7 +85,7 @@ class PostgresEvents:
         self, cursor: EventCursor, limit: int, selection: EventFilter | None = None
     ) -> EventPage | CursorGone:
         bound = limit if selection is None else max(limit, MAX_EXAMINED)
-        async with next(self._connections).acquire() as connection:
+        async with self._connection.acquire() as connection:
             state = await _state(connection)
             if cursor.epoch != state.epoch or cursor.at < state.kept_from:
                 return CursorGone()
@@ -105,14 +105,14 @@ class PostgresEvents:
             cursor = reached
             event = shown.event(row)
             if event is not None and (selection is None or selection.matches(event)):
-                events.append(ReadEvent(event, cursor))
+                events.append(ReadEvent(event, row.xid, cursor))
         if read.is_cut or len(rows) > bound:
             return EventPage(events, cursor, is_complete=False)
         return EventPage(events, read.seen, is_complete=True)
 
     async def last(self, limit: int, selection: EventFilter) -> Sequence[Event]:
         found: list[Event] = []
-        async with next(self._connections).acquire() as connection:
+        async with self._connection.acquire() as connection:
             state = await _state(connection)
             before = state.beyond
             for _ in range(MAX_LAST_READS):
@@ -239,6 +239,6 @@ async def _first_since(connection: Connection[Record], at: datetime, beyond: int
 
 @asynccontextmanager
 async def open_events(settings: ConnectionSettings) -> AsyncIterator[PostgresEvents]:
-    """A reader of events on connections of its own."""
-    async with open_connections(settings, [_SESSION] * CONNECTIONS) as connections:
-        yield PostgresEvents(connections)
+    """A reader of events on a connection of its own."""
+    async with open_connection(settings, _SESSION) as connection:
+        yield PostgresEvents(connection)

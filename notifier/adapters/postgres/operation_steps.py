@@ -96,9 +96,7 @@ class _Changed(NamedTuple):
 class PostgresOperationSteps:
     """Implements ports.operations.OperationSteps."""
 
-    def __init__(
-        self, connection: PostgresConnection, events: EventWriting = WRITE_EVENTS
-    ) -> None:
+    def __init__(self, connection: PostgresConnection, events: EventWriting = WRITE_EVENTS) -> None:
         self._connection = connection
         self._events = events
         self._key = LookupKey()

@@ -81,9 +81,7 @@ class PostgresOperations:
         self, notification: NotificationView, note: str, author: Author
     ) -> ExpiredRow | None:
         async with self._connection.acquire() as connection, connection.transaction():
-            ended = await changing.cancel(
-                connection, [notification.id], events=self._events
-            )
+            ended = await changing.cancel(connection, [notification.id], events=self._events)
             if not ended:
                 return None
             await add_action(connection, _of_one("cancelled", notification, note, author))

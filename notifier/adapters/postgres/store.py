@@ -456,9 +456,7 @@ class PostgresStore:
         return [row["id"] for row in rows]
 
     async def sweep(self, ids: Sequence[NotificationId]) -> Sequence[ExpiredRow]:
-        rows = await self._connections.maintenance.fetch(
-            self._events.statement("sweep", 1), ids
-        )
+        rows = await self._connections.maintenance.fetch(self._events.statement("sweep", 1), ids)
         return [ExpiredRow(row["id"], known_queue(row["queue"]), row["age_s"]) for row in rows]
 
     async def find_lost(self) -> LostFound:
@@ -488,7 +486,9 @@ class PostgresStore:
         return int(rows[0]["days"])
 
     async def drop_events(self, keep_days: int) -> int:
-        rows = await self._connections.maintenance.fetch("SELECT drop_events($1) AS days", keep_days)
+        rows = await self._connections.maintenance.fetch(
+            "SELECT drop_events($1) AS days", keep_days
+        )
         return int(rows[0]["days"])
 
     async def prune_keys(self) -> None:
@@ -519,9 +519,7 @@ class PostgresStore:
     ) -> Sequence[ExpiredRow]:
         connection = self._connections.maintenance if newer is None else self._connections.accept
         ids = None if newer is None else list(newer)
-        rows = await connection.fetch(
-            self._events.statement("collapse", 2), ids, MAX_COLLAPSED
-        )
+        rows = await connection.fetch(self._events.statement("collapse", 2), ids, MAX_COLLAPSED)
         return [ExpiredRow(row["id"], known_queue(row["queue"]), row["age_s"]) for row in rows]
 
     async def recipient_counts(
@@ -695,6 +693,4 @@ async def open_store(
 ) -> AsyncIterator[PostgresStore]:
     """A store whose connections connect at first use; closed at the end."""
     async with open_store_connections(settings) as connections:
-        yield PostgresStore(
-            worker, connections, keeps_references=keeps_references, events=events
-        )
+        yield PostgresStore(worker, connections, keeps_references=keeps_references, events=events)
