@@ -97,7 +97,9 @@ async def open_api(
         open_reader(connection_settings(settings)) as reader,
         open_keys(connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)) as keys,
         _key_auth(settings, keys) as auth,
-        open_suppressions(connection_settings(settings)) as suppressions,
+        open_suppressions(
+            connection_settings(settings), events=event_writing(settings)
+        ) as suppressions,
         open_operations(
             connection_settings(settings),
             keep_keys_s=settings.idempotency.keep_s,

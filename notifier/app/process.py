@@ -46,10 +46,18 @@ from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.broker import Broker
-from notifier.recovery import collapser, configuration_check, loss_check, pruner, suppressor
+from notifier.recovery import (
+    collapser,
+    configuration_check,
+    loss_check,
+    lost_workers,
+    pruner,
+    suppressor,
+)
 from notifier.recovery.collapser import Collapser
 from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
+from notifier.recovery.lost_workers import LostWorkers
 from notifier.recovery.pruner import Pruner
 from notifier.recovery.suppressor import Suppressor
 from notifier.recovery.sweeper import Sweeper
@@ -150,7 +158,9 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         )
     )
     heartbeat = await stack.enter_async_context(open_heartbeat(short_timeout, worker, access))
-    control_store = await stack.enter_async_context(open_controls(short_timeout, worker))
+    control_store = await stack.enter_async_context(
+        open_controls(short_timeout, worker, events=event_writing(settings))
+    )
     gates = QueueGates(
         control_store, queues=queues, providers=providers, probes=Probes(), observer=metrics
     )
@@ -229,6 +239,9 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
     sweeper = Sweeper(store=process.store, observer=process.metrics)
     suppressing = Suppressor(store=process.store.suppression_passes, observer=process.metrics)
     operations = OperationRunner(steps=process.operation_steps, observer=process.metrics)
+    if process.settings.events.enabled:
+        lost = LostWorkers(store=process.store, processes=process.membership)
+        group.create_task(repeat(lost, stop, lost_workers.CHECK_INTERVAL_S), name="lost workers")
     losses = LossCheck(store=process.store, observer=process.metrics)
     pruning = Pruner(
         store=process.store,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import Mode
 from notifier.domain.events import (
@@ -75,15 +77,21 @@ def event_rows(batch: Record) -> Sequence[EventRow]:
 class ShownRows:
     """Makes events of rows whose notifications were read together."""
 
-    def __init__(self, found: Mapping[EventRow, Record]) -> None:
+    def __init__(self, found: Mapping[EventRow, Record], recipients: Mapping[UUID, str]) -> None:
         self._found = found
+        self._recipients = recipients
 
     @classmethod
     async def read(cls, connection: Connection[Record], rows: Sequence[EventRow]) -> ShownRows:
         """Read what the events of these rows show."""
+        created = [row.id for row in rows if row.type == EventType.SUPPRESSION_CREATED]
+        recipients: dict[UUID, str] = {}
+        if created:
+            stored = await connection.fetch(statement("event_recipients"), created)
+            recipients = {record["id"]: record["recipient"] for record in stored}
         of_notifications = [row for row in rows if row.claim is not None]
         if not of_notifications:
-            return cls({})
+            return cls({}, recipients)
         found = await connection.fetch(
             statement("events_notifications"),
             [row.id for row in of_notifications],
@@ -91,7 +99,7 @@ class ShownRows:
             [row.type in _OF_ATTEMPTS for row in of_notifications],
             [row.type in _OF_ENDS for row in of_notifications],
         )
-        return cls({of_notifications[record["number"] - 1]: record for record in found})
+        return cls({of_notifications[record["number"] - 1]: record for record in found}, recipients)
 
     def event(self, row: EventRow) -> Event | None:
         """Return the event of a row; None if its notification was not read, or is dropped."""
@@ -102,7 +110,7 @@ class ShownRows:
                 at=row.at,
                 tenant=None if row.tenant is None else TenantId(row.tenant),
                 mode=None if row.mode is None else Mode(row.mode),
-                document=(row.document or "{}").encode(),
+                document=self._document(row),
             )
         record = self._found.get(row)
         if record is None:
@@ -116,6 +124,15 @@ class ShownRows:
             mode=state.mode,
             notification=state,
         )
+
+    def _document(self, row: EventRow) -> bytes:
+        document = (row.document or "{}").encode()
+        if row.type != EventType.SUPPRESSION_CREATED:
+            return document
+        shown = msgspec.json.decode(document, type=dict[str, dict[str, object]])
+        for fields in shown.values():
+            fields["recipient"] = self._recipients.get(row.id)
+        return msgspec.json.encode(shown)
 
 
 def _state(row: EventRow, record: Record) -> NotificationState:

@@ -1,13 +1,22 @@
-"""Which parts a statement that ends or changes notifications needs to write their events."""
+"""Writes events: in the statements that end or change notifications, and beside other changes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from notifier.adapters.postgres.statements import Part, statement_with
+import msgspec
+
+from notifier.adapters.postgres.statements import Part, statement, statement_with
+from notifier.domain.credentials import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from asyncpg import Connection, Record
+
+    from notifier.domain.events import EventType
+    from notifier.domain.tenants import TenantId
 
 _BATCH: Final = Part("event_batch", ())
 
@@ -25,6 +34,28 @@ class EventWriting:
     def statement(self, name: str, taken: int) -> str:
         """Return sql/<name>.sql, which has `taken` parameters, with its events."""
         return statement_with(name, taken, self.parts(name))
+
+    async def add(
+        self,
+        connection: Connection[Record],
+        type_: EventType,
+        documents: Mapping[UUID, Mapping[str, object]],
+        *,
+        tenant: TenantId | None = None,
+        mode: Mode = Mode.LIVE,
+    ) -> None:
+        """Write events that are not of notifications, in the transaction of the change.
+
+        `documents` has what they show, by the ids of what they concern. `tenant` None: they are of
+        the deployment.
+        """
+        if not self._is_on or not documents:
+            return
+        name = type_.partition(".")[0]
+        encoded = [msgspec.json.encode({name: each}).decode() for each in documents.values()]
+        await connection.execute(
+            statement("event_add"), type_, tenant, mode, list(documents), encoded
+        )
 
 
 WRITE_EVENTS: Final = EventWriting(is_on=True)

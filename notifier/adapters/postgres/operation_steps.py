@@ -27,7 +27,12 @@ from notifier.adapters.postgres.errors import translated
 from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
 from notifier.adapters.postgres.lookups import LookupKey
-from notifier.adapters.postgres.operations import MAX_SAMPLE, SELECTION_VERSION, operation_of
+from notifier.adapters.postgres.operations import (
+    MAX_SAMPLE,
+    SELECTION_VERSION,
+    add_finished,
+    operation_of,
+)
 from notifier.adapters.postgres.statements import statement
 from notifier.delivery.batch_write import write_batch
 from notifier.domain.errors import StoreRejected, StoreUnavailable
@@ -109,10 +114,21 @@ class PostgresOperationSteps:
             if row is None:
                 return None
             if row["steps"] > MAX_STEPS:
-                return await _fail(connection, row)
+                return await self._fail(connection, row)
             operation = operation_of(row)
             page = await self._search(connection, row, operation)
             return await self._store(connection, row, operation, page)
+
+    async def _fail(self, connection: Connection[Record], row: Record) -> Step | None:
+        async with connection.transaction():
+            failed = await connection.fetchrow(
+                statement("operation_failed"), row["id"], OperationStatus.FAILED
+            )
+            if failed is None:
+                return None
+            step = Step(operation_of(failed), (), 0)
+            await add_finished(self._events, connection, step.operation)
+        return step
 
     async def _search(
         self, connection: Connection[Record], row: Record, operation: Operation
@@ -140,7 +156,10 @@ class PostgresOperationSteps:
                 statement("operation_moved"),
                 *_moved(row, operation, changed, is_settled=page.is_settled),
             )
-        return Step(operation_of(moved), changed.ended, len(changed.retried))
+            step = Step(operation_of(moved), changed.ended, len(changed.retried))
+            if step.operation.status is not OperationStatus.RUNNING:
+                await add_finished(self._events, connection, step.operation)
+        return step
 
     async def _change(
         self, connection: Connection[Record], operation: Operation, page: _Page
@@ -247,13 +266,6 @@ async def _written(
         if isinstance(reply, StoreUnavailable):
             raise reply
     return replies
-
-
-async def _fail(connection: Connection[Record], row: Record) -> Step | None:
-    failed = await connection.fetchrow(
-        statement("operation_failed"), row["id"], OperationStatus.FAILED
-    )
-    return None if failed is None else Step(operation_of(failed), (), 0)
 
 
 def _selection_of(row: Record, operation: Operation) -> Filter:

@@ -24,6 +24,7 @@ from notifier.adapters.postgres.lookups import LookupKey
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
 from notifier.domain.credentials import Mode
+from notifier.domain.events import EventType
 from notifier.domain.operations import Operation, OperationKind, OperationStatus
 from notifier.ports.operations import (
     Counted,
@@ -197,6 +198,7 @@ class PostgresOperations:
             if row is not None:
                 stopped = operation_of(row)
                 await add_action(connection, _of_operation("stopped", stopped, note, author))
+                await add_finished(self._events, connection, stopped)
                 return stopped
         return await self.operation(id, view)
 
@@ -246,6 +248,20 @@ def _of_operation(verb: str, operation: Operation, note: str, author: Author) ->
         after={"kind": operation.kind, "filter": sorted(operation.filter), "done": operation.done},
         note=note,
         request_id=author.request_id,
+    )
+
+
+async def add_finished(
+    events: EventWriting, connection: Connection[Record], operation: Operation
+) -> None:
+    """Write the event of an operation that has ended, in the transaction that ends it."""
+    names = ("id", "kind", "status", "matched", "done", "skipped", "failed", "note", "finished_at")
+    await events.add(
+        connection,
+        EventType.OPERATION_FINISHED,
+        {operation.id: {name: getattr(operation, name) for name in names}},
+        tenant=operation.tenant,
+        mode=operation.mode,
     )
 
 

@@ -485,6 +485,14 @@ class PostgresStore:
         rows = await self._connections.maintenance.fetch("SELECT drop_keys($1) AS days", keep_days)
         return int(rows[0]["days"])
 
+    async def note_lost(self, dead: Sequence[DeadProcess]) -> Sequence[WorkerId]:
+        rows = await self._connections.maintenance.fetch(
+            statement("workers_lost"),
+            [process.id for process in dead],
+            [process.beat for process in dead],
+        )
+        return [row["id"] for row in rows]
+
     async def drop_events(self, keep_days: int) -> int:
         rows = await self._connections.maintenance.fetch(
             "SELECT drop_events($1) AS days", keep_days
