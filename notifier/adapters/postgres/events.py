@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from notifier.domain.events import Event, EventFilter
 
-CONNECTIONS: Final = 1
-"""How many connections `open_events` opens."""
+CONNECTIONS: Final = 2
+"""How many connections an API process opens for events: one for its streams, one for the rest."""
 MAX_BATCHES: Final = 200
 """Rows that one read asks for; each has the events of one statement."""
 MAX_EXAMINED: Final = 2000

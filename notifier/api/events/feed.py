@@ -91,6 +91,8 @@ class Subscription:
         self.selection = selection
         self.holder = holder
         self.start: EventCursor | None = None
+        self.reached: EventCursor | None = None
+        """Where a stream is that has taken all that was queued."""
         self.started = asyncio.Event()
         self.closed = asyncio.Event()
         self._queued: deque[FedEvent] = deque()
@@ -98,14 +100,15 @@ class Subscription:
 
     def begin(self, cursor: EventCursor) -> None:
         """Give it all events after this cursor."""
-        self.start = cursor
+        self.start = self.reached = cursor
         self.started.set()
 
-    def put(self, events: Sequence[FedEvent]) -> bool:
-        """Queue events; False, and closed, if too many are queued."""
+    def put(self, events: Sequence[FedEvent], reached: EventCursor) -> bool:
+        """Queue events up to a cursor; False, and closed, if too many are queued."""
         if len(self._queued) + len(events) > MAX_QUEUED:
             self.close()
             return False
+        self.reached = reached
         if events:
             self._queued.extend(events)
             self._has_more.set()
@@ -223,14 +226,14 @@ class EventFeed:
             first = min(read.event.at for read in page.events)
             lag_s = max(0.0, (page.cursor.at - first).total_seconds())
             self._observer.events_read(len(page.events), lag_s)
-            self._give(_Chunk(page.events))
+        self._give(_Chunk(page.events), page.cursor)
         return page.is_complete
 
-    def _give(self, chunk: _Chunk) -> None:
+    def _give(self, chunk: _Chunk, reached: EventCursor) -> None:
         for subscription in self._subscriptions:
             if subscription.closed.is_set() or not subscription.started.is_set():
                 continue
-            if not subscription.put(chunk.selected(subscription.selection)):
+            if not subscription.put(chunk.selected(subscription.selection), reached):
                 self._observer.event_stream_cut()
                 log.info("event_stream_cut", holder=subscription.holder, queued=MAX_QUEUED)
 
