@@ -111,7 +111,7 @@ class EventStream:
 
     async def _frames(self, subscription: Subscription) -> AsyncIterator[Iterable[bytes]]:
         """Yield what was missed, then what happens. The first frame says where the reader is."""
-        seen = subscription.start
+        seen: EventCursor | None = subscription.start
         if self._page is None:
             yield [comment_of(seen)]
         else:
@@ -130,9 +130,9 @@ class EventStream:
             elif subscription.closed.is_set():
                 return
             elif self._clock() - self._sent_at >= COMMENT_INTERVAL_S:
-                reached = subscription.reached
-                is_ahead = reached is not None and (seen is None or reached.covers(seen))
-                yield [comment_of(reached if is_ahead else None)]
+                present = subscription.reached
+                is_ahead = present is not None and (seen is None or present.covers(seen))
+                yield [comment_of(present if is_ahead else None)]
 
     async def _missed(
         self, page: EventPage, subscription: Subscription
