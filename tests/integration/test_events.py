@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from msgspec.structs import replace
 
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.event_writing import EventWriting
-from notifier.adapters.postgres.events import PostgresEvents, open_events
+from notifier.adapters.postgres.events import SESSION, PostgresEvents, open_events
+from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.credentials import Mode
 from notifier.domain.event_cursor import EventCursor, decode_cursor, encode_cursor
@@ -397,3 +399,25 @@ async def test_a_filter_is_applied_to_a_page_and_the_cursor_moves_on(
     rest = await events.read(page.cursor, 1, selection)
     assert isinstance(rest, EventPage)
     assert (rest.events, rest.is_complete) == ([], True)
+
+
+async def test_a_read_looks_up_what_ran_and_reads_on_from_there(connection: Connection) -> None:
+    """Also while a transaction has been open since before thousands of rows, and in old plans."""
+    await connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+    for name, value in SESSION.items():
+        await connection.execute(f"SET {name} = {value}")
+    await connection.execute(
+        """
+        INSERT INTO event_batches (day, xid, type, ids, claims, tries)
+        SELECT (now() AT TIME ZONE 'UTC')::date, n, 'notification.sent', ARRAY[gen_random_uuid()],
+               '{1}', '{1}'
+        FROM generate_series(1, 20000) AS n
+        """
+    )
+    rows = await connection.fetch(
+        "EXPLAIN (ANALYZE, TIMING OFF, BUFFERS) " + statement("events_read"), [5, 9], 19_990, 0, 200
+    )
+    plan = "\n".join(row[0] for row in rows)
+    assert "Seq Scan" not in plan, plan
+    filtered = [int(number) for number in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
+    assert sum(filtered) < 100, plan

@@ -43,7 +43,7 @@ _LATER: Final = 2
 """The parts of events_read.sql."""
 _EPOCH_BYTES: Final = 8
 # Each event looks up its notification by the primary key of one partition.
-_SESSION: Final = {
+SESSION: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_sort": "off",
     "enable_bitmapscan": "off",
@@ -249,5 +249,5 @@ async def _first_since(connection: Connection[Record], at: datetime, beyond: int
 @asynccontextmanager
 async def open_events(settings: ConnectionSettings) -> AsyncIterator[PostgresEvents]:
     """A reader of events on a connection of its own."""
-    async with open_connection(settings, _SESSION) as connection:
+    async with open_connection(settings, SESSION) as connection:
         yield PostgresEvents(connection)
