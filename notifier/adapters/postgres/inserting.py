@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
+    from notifier.adapters.postgres.event_writing import EventWriting
     from notifier.adapters.postgres.lookups import LookupKey
     from notifier.domain.notification import NewNotification, NotificationId, QueueKey
 
@@ -68,10 +69,11 @@ async def insert(
     items: Sequence[NewNotification],
     places: Places,
     key: LookupKey,
+    events: EventWriting,
 ) -> Sequence[Pointer]:
     """Implements ports.store.AcceptStore.insert."""
     ordered = sorted(items, key=lambda item: item.id)
-    parts = await _parts(connection, ordered, key)
+    parts = await _parts(connection, ordered, key, events)
     arrays = (*_arrays(ordered, places.direct), _turns(ordered, places))
     rows = await _fetch(connection, "insert", arrays, parts)
     return _pointers(items, places.direct, rows)
@@ -82,10 +84,11 @@ async def insert_keyed(
     items: Sequence[NewNotification],
     places: Places,
     key: LookupKey,
+    events: EventWriting,
 ) -> KeyedInsert:
     """Implements ports.store.AcceptStore.insert_keyed."""
     ordered = sorted(items, key=lambda item: item.id)
-    parts = await _parts(connection, ordered, key)
+    parts = await _parts(connection, ordered, key, events)
     arrays = (
         *_arrays(ordered, places.direct),
         [item.key and item.key.digest for item in ordered],
@@ -101,7 +104,10 @@ async def insert_keyed(
 
 
 async def _parts(
-    connection: Connection[Record], items: Sequence[NewNotification], key: LookupKey
+    connection: Connection[Record],
+    items: Sequence[NewNotification],
+    key: LookupKey,
+    events: EventWriting,
 ) -> Sequence[Part]:
     """Return the parts of the statement that these items need; mostly none."""
     parts = [*await lookup_parts(connection, key, items)]
@@ -111,7 +117,7 @@ async def _parts(
             [str(item.queue) for item in suppressed],
             [item.suppressed for item in suppressed],
         )
-        parts.append(Part("insert_suppressed", arrays))
+        parts += [Part("insert_suppressed", arrays), *events.parts("insert_suppressed")]
     if collapsing := [item for item in items if item.collapse_key and item.suppressed is None]:
         digests = [_collapse_digest(item) for item in collapsing]
         parts.append(Part("insert_collapsing", ([item.id for item in collapsing], digests)))
