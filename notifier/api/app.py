@@ -27,6 +27,7 @@ from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QuietHoursRoutes
 from notifier.api.routes.schedules import ScheduleRoutes
 from notifier.api.routes.session import SessionRoutes
+from notifier.api.routes.stats import StatsRoutes
 from notifier.api.routes.suppressions import SuppressionRoutes
 from notifier.api.routes.table import ROUTES
 from notifier.api.routes.templates import TemplateRoutes
@@ -46,6 +47,7 @@ from notifier.ports.keys import AccessStore
 from notifier.ports.operations import NotificationControl, OperationStore
 from notifier.ports.queries import Explainer, Reader, StatusReader
 from notifier.ports.schedules import ScheduleStore
+from notifier.ports.stats import StatsReader
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
 
@@ -74,6 +76,7 @@ def create_api(
     control: NotificationControl,
     operations: OperationStore,
     schedules: ScheduleStore,
+    stats: StatsReader,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key.
 
@@ -136,6 +139,7 @@ def create_api(
         TenantRoutes(store=access, rules=rules),
         AuditRoutes(store=access, rules=rules),
         SessionRoutes(gate=gate, rules=rules, address=address),
+        StatsRoutes(store=stats, rules=rules),
         ReferenceRoutes(openapi_document(ROUTES, rules), address),
     )
     return Litestar(

@@ -149,6 +149,7 @@ async def open_api(
             control=NotificationChanges(store=operations, observer=process.metrics),
             operations=operations,
             schedules=schedules,
+            stats=process.stats,
         )
         # A run that the stop cuts off is repeated by another process.
         runner = _schedule_runner(process, runs, accept, auth)

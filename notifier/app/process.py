@@ -26,6 +26,7 @@ from notifier.adapters.postgres.operation_steps import (
     PostgresOperationSteps,
     open_operation_steps,
 )
+from notifier.adapters.postgres.stats import PostgresStats, open_stats
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.postgres.templates import PostgresTemplates, open_templates
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
@@ -43,13 +44,22 @@ from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
 from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
+from notifier.domain.stats import Step
 from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.broker import Broker
-from notifier.recovery import collapser, configuration_check, loss_check, pruner, suppressor
+from notifier.recovery import (
+    collapser,
+    configuration_check,
+    loss_check,
+    pruner,
+    stats_roll_up,
+    suppressor,
+)
 from notifier.recovery.collapser import Collapser
 from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.pruner import Pruner
+from notifier.recovery.stats_roll_up import StatsRollUp
 from notifier.recovery.suppressor import Suppressor
 from notifier.recovery.sweeper import Sweeper
 from notifier.scheduling.cluster.lease_keeper import LeaseKeeper
@@ -85,6 +95,7 @@ class Process:
     templates: PostgresTemplates
     renderer: ChildRenderer
     operation_steps: PostgresOperationSteps
+    stats: PostgresStats
 
     @property
     def queues(self) -> Sequence[QueueKey]:
@@ -164,6 +175,9 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     templates = await stack.enter_async_context(open_templates(connection_settings(settings)))
     renderer = await stack.enter_async_context(open_renderer())
     steps = await stack.enter_async_context(open_operation_steps(connection_settings(settings)))
+    stats = await stack.enter_async_context(
+        open_stats(connection_settings(settings), _kept_stats(settings))
+    )
     return Process(
         settings=settings,
         metrics=metrics,
@@ -187,7 +201,17 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         templates=templates,
         renderer=renderer,
         operation_steps=steps,
+        stats=stats,
     )
+
+
+def _kept_stats(settings: Settings) -> Mapping[Step, int]:
+    """For how many days the statistics of each step are kept."""
+    return {
+        Step.MINUTE: settings.retention.stats_minutes_days,
+        Step.HOUR: settings.retention.stats_hours_days,
+        Step.DAY: settings.retention.stats_days_days,
+    }
 
 
 async def _check_access(access: AccessCheck) -> None:
@@ -239,6 +263,8 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         repeat(operations, stop, operation_runner.CHECK_INTERVAL_S), name="operations"
     )
     group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")
+    counting = StatsRollUp(store=process.stats, observer=process.metrics)
+    group.create_task(repeat(counting, stop, stats_roll_up.ROLL_UP_INTERVAL_S), name="stats")
     checking = ConfigurationCheck(
         store=process.store,
         names=process.gates,

@@ -245,6 +245,14 @@ class ScheduleObserver(Protocol):
         ...
 
 
+class StatsObserver(Protocol):
+    """What the roll-up of statistics reports."""
+
+    def stats_rolled_up(self, changes: int, behind_s: float) -> None:
+        """Report changes that were counted, and how old the oldest one was before."""
+        ...
+
+
 class LoopObserver(Protocol):
     """What the watch of the event loop reports."""
 
@@ -269,6 +277,7 @@ class Observer(
     BrokerObserver,
     ConfigurationObserver,
     ScheduleObserver,
+    StatsObserver,
     LoopObserver,
     Protocol,
 ):

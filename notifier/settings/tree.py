@@ -183,10 +183,16 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
 
 
 class RetentionSettings(Section, frozen=True, kw_only=True):
-    """`[retention]`: for how many days notifications and entries of the audit are kept."""
+    """`[retention]`: for how many days notifications and entries of the audit are kept.
+
+    `stats_minutes_days` and so on: the statistics of minutes, hours and days.
+    """
 
     days: Annotated[int, Meta(ge=9, le=400)] = 30
     audit_days: Annotated[int, Meta(ge=31, le=3650)] = 365
+    stats_minutes_days: Annotated[int, Meta(ge=1, le=31)] = 3
+    stats_hours_days: Annotated[int, Meta(ge=2, le=400)] = 62
+    stats_days_days: Annotated[int, Meta(ge=31, le=3650)] = 1095
 
 
 class IdempotencySettings(Section, frozen=True, kw_only=True):

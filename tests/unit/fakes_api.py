@@ -66,6 +66,7 @@ from notifier.ports.queries import (
     View,
     WorkerState,
 )
+from notifier.ports.stats import StatsPage, StatsReader, StatsSelection
 from notifier.ports.store import KeyOwner
 from notifier.ports.templates import (
     NewTemplate,
@@ -543,6 +544,17 @@ class FakeMetrics:
         return b"notifier_up 1\n", "text/plain; version=1.0.0"
 
 
+class MemoryStats:
+    """A StatsReader of an empty deployment, which notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[StatsSelection] = []
+
+    async def stats(self, selection: StatsSelection) -> StatsPage:
+        self.asked.append(selection)
+        return StatsPage(rows=[], next_begin=None)
+
+
 def make_api(
     store: MemoryStore,
     rules: ApiRules = DEFAULT_RULES,
@@ -561,6 +573,7 @@ def make_api(
     suppressions: MemorySuppressions | None = None,
     operations: MemoryOperations | None = None,
     schedules: MemorySchedules | None = None,
+    stats: StatsReader | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
@@ -588,6 +601,7 @@ def make_api(
         control=operations,
         operations=operations,
         schedules=schedules or MemorySchedules(),
+        stats=stats or MemoryStats(),
     )
 
 

@@ -19,6 +19,7 @@ from notifier.adapters.postgres import (
     rates,
     reader,
     schedules,
+    stats,
     store,
     suppressions,
     templates,
@@ -77,6 +78,7 @@ _CONNECTIONS_OF_EVERY_PROCESS: Final = (
     + blobs.CONNECTIONS
     + templates.CONNECTIONS
     + operation_steps.CONNECTIONS
+    + stats.CONNECTIONS
 )
 _CONNECTIONS_OF_AN_API: Final = (
     reader.CONNECTIONS

@@ -24,13 +24,21 @@ from notifier.adapters.telemetry.provider_metrics import ProviderMetrics
 from notifier.adapters.telemetry.queue_metrics import QueueMetrics
 from notifier.adapters.telemetry.schedule_metrics import ScheduleMetrics
 from notifier.adapters.telemetry.series import SeriesFactory
+from notifier.adapters.telemetry.stats_metrics import StatsMetrics
 from notifier.domain.notification import Channel, Priority, QueueKey
 
 # A `_created` series beside every counter would double the size of a scrape; no panel reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ScheduleMetrics, ProcessMetrics):
+class Metrics(
+    NotificationMetrics,
+    QueueMetrics,
+    ProviderMetrics,
+    ScheduleMetrics,
+    StatsMetrics,
+    ProcessMetrics,
+):
     """Implements notifier.ports.observer.Observer.
 
     `providers` names the providers of each channel. `target_wait_s` is the wait that each priority
@@ -54,6 +62,7 @@ class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ScheduleMetric
         QueueMetrics.__init__(self, factory, queues)
         ProviderMetrics.__init__(self, factory, names, channels)
         ScheduleMetrics.__init__(self, factory)
+        StatsMetrics.__init__(self, factory)
         ProcessMetrics.__init__(self, factory, version)
 
     def render(self) -> tuple[bytes, str]:
