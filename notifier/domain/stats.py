@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 BUCKETS_PER_DOUBLING: Final = 4
 BOUNDS_S: Final = tuple(round(0.001 * 2 ** (n / BUCKETS_PER_DOUBLING), 9) for n in range(106))
-"""The bounds between buckets, from 1 ms to 22 hours. A bucket is 19 % wide, so a quantile is at most
-as far from the exact one; below the first bound 1 ms."""
+"""The bounds between buckets, from 1 ms to 22 hours. A bucket is 19 % wide; so a quantile is at
+most as far from the exact one, and 1 ms below the first bound."""
 MAX_TAGS: Final = 200
 """How many tags of a tenant are counted by themselves in an hour."""
 OTHER: Final = "other"

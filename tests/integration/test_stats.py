@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from harness.client import until
 from notifier.adapters.postgres import stats as stats_module
 from notifier.adapters.postgres.connection import ConnectionSettings
-from notifier.adapters.postgres.stats import PostgresStats, open_stats
 from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.stats import PostgresStats, open_stats
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import StoreUnavailable
@@ -25,7 +25,6 @@ from notifier.domain.stats import MAX_TAGS, OTHER, Dimension, Step, quantile
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.queries import View
 from notifier.ports.stats import StatsPage, StatsRow, StatsSelection
-from notifier.recovery.stats_roll_up import StatsRollUp
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, SMS_HIGH, a_notification, a_result, worker_id
 from tests.live_rows import (
     cancel_by,

@@ -66,7 +66,7 @@ from notifier.ports.queries import (
     View,
     WorkerState,
 )
-from notifier.ports.stats import StatsPage, StatsReader, StatsSelection
+from notifier.ports.stats import StatsReader
 from notifier.ports.store import KeyOwner
 from notifier.ports.templates import (
     NewTemplate,
@@ -79,6 +79,7 @@ from notifier.ports.templates import (
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
 from tests.memory_schedules import MemorySchedules
+from tests.memory_stats import MemoryStats
 from tests.memory_suppressions import MemorySuppressions
 from tests.unit.fakes_operations import MemoryOperations
 
@@ -542,17 +543,6 @@ class FakeMetrics:
 
     def render(self) -> tuple[bytes, str]:
         return b"notifier_up 1\n", "text/plain; version=1.0.0"
-
-
-class MemoryStats:
-    """A StatsReader of an empty deployment, which notes what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[StatsSelection] = []
-
-    async def stats(self, selection: StatsSelection) -> StatsPage:
-        self.asked.append(selection)
-        return StatsPage(rows=[], next_begin=None)
 
 
 def make_api(
