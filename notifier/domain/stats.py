@@ -22,7 +22,7 @@ MAX_TAGS: Final = 200
 OTHER: Final = "other"
 """Counts for the tags beyond these."""
 CALL: Final = "call"
-"""A recorded call that the provider did not accept."""
+"""A call of a provider that was recorded. If it was accepted, the notification is sent."""
 REFUSED: Final = "refused"
 COUNTED: Final = (
     "accepted",
@@ -74,8 +74,8 @@ class Dimension(StrEnum):
 class Change(NamedTuple):
     """What happened `number` times in a minute. A negative one takes back what was counted before.
 
-    `what` is accepted, sent, CALL or a final status. `tag` and `provider` are "" without one. The
-    buckets are those of a call, None of what is no call.
+    `what` is accepted, CALL or the status of an end; `reason` is the outcome of a call, and the
+    reason of an end. `tag` and `provider` are "" without one. The buckets are those of a call.
     """
 
     minute: datetime
@@ -85,7 +85,7 @@ class Change(NamedTuple):
     tag: str
     provider: str
     what: str
-    is_refused: bool
+    reason: str
     wait_bucket: int | None
     call_bucket: int | None
     number: int
@@ -121,9 +121,12 @@ class Counts:
 
     def add(self, change: Change) -> None:
         """Count a change."""
-        if change.what in COUNTED:
-            self.counts[change.what] += change.number
-        if change.is_refused and change.what == "failed":
+        what = change.what
+        if what == CALL and change.reason == "accepted":
+            what = "sent"
+        if what in COUNTED:
+            self.counts[what] += change.number
+        if (what, change.reason) == ("failed", REFUSED):
             self.counts[REFUSED] += change.number
         _add(self.waits, change.wait_bucket, change.number)
         _add(self.calls, change.call_bucket, change.number)

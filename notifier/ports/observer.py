@@ -249,7 +249,7 @@ class StatsObserver(Protocol):
     """What the roll-up of statistics reports."""
 
     def stats_rolled_up(self, changes: int, behind_s: float) -> None:
-        """Report changes that were counted, and how old the oldest one was before."""
+        """Report changes that this process counted, and how old the oldest one was before."""
         ...
 
 

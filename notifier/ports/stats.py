@@ -63,17 +63,21 @@ class StatsReader(Protocol):
 
 
 class RolledUp(NamedTuple):
-    """What a step did: how many changes it counted, and how old the oldest one was before."""
+    """What a step did.
 
-    changes: int
+    How many changes it counted, None if another process counts now, and how old the oldest one was
+    before, 0 if there was none.
+    """
+
+    changes: int | None
     behind_s: float
 
 
 class StatsRollUps(Protocol):
     """Counts what was recorded into the roll-ups, each change once."""
 
-    async def step(self, count: int) -> RolledUp | None:
-        """Count up to `count` changes, the oldest; None if another process counts. May be repeated.
+    async def step(self, count: int) -> RolledUp:
+        """Count up to `count` changes, the oldest first. May be repeated.
 
         Nothing is counted twice and nothing is left out, wherever a process ends.
         """

@@ -45,8 +45,9 @@ class StatsRollUp:
         counted = 0
         began_at = time.monotonic()
         try:
-            while step := await self._store.step(self._max_changes):
-                self._observer.stats_rolled_up(step.changes, step.behind_s)
+            while True:
+                step = await self._store.step(self._max_changes)
+                self._observer.stats_rolled_up(step.changes or 0, step.behind_s)
                 if not step.changes:
                     break
                 counted += step.changes

@@ -32,12 +32,12 @@ HOUR = TagHour(MINUTE.replace(minute=0), "shop", is_test=False)
 
 
 def a_change(
-    what: str = "sent",
+    what: str = "accepted",
     number: int = 1,
     *,
     minute: datetime = MINUTE,
     tag: str = "",
-    is_refused: bool = False,
+    reason: str = "",
     buckets: tuple[int | None, int | None] = (None, None),
 ) -> Change:
     return Change(
@@ -48,7 +48,7 @@ def a_change(
         tag=tag,
         provider="relay",
         what=what,
-        is_refused=is_refused,
+        reason=reason,
         wait_bucket=buckets[0],
         call_bucket=buckets[1],
         number=number,
@@ -112,10 +112,10 @@ def test_values_above_the_last_bound_count_as_it() -> None:
 
 def test_a_change_counts_in_its_minute_hour_and_day() -> None:
     added = roll_up([a_change(), a_change(number=2), a_change(minute=MINUTE.replace(minute=8))], {})
-    sent = {
-        (key.step, key.at.hour, key.at.minute): row.counts["sent"] for key, row in added.items()
+    accepted = {
+        (key.step, key.at.hour, key.at.minute): row.counts["accepted"] for key, row in added.items()
     }
-    assert sent == {
+    assert accepted == {
         (Step.MINUTE, 3, 7): 3,
         (Step.MINUTE, 3, 8): 1,
         (Step.HOUR, 3, 0): 4,
@@ -125,16 +125,19 @@ def test_a_change_counts_in_its_minute_hour_and_day() -> None:
 
 def test_what_is_sent_again_is_taken_back() -> None:
     changes = [
-        a_change("failed", 5, is_refused=True),
-        a_change("failed", -5, is_refused=True),
+        a_change("failed", 5, reason=REFUSED),
+        a_change("failed", -5, reason=REFUSED),
         a_change("failed"),
     ]
     counts = {key.step: row.counts for key, row in roll_up(changes, {}).items()}
     assert counts[Step.DAY] == Counter({"failed": 1, REFUSED: 0})
 
 
-def test_a_call_counts_in_the_histograms_alone() -> None:
-    changes = [a_change(CALL, 2, buckets=(3, 1)), a_change("sent", 1, buckets=(0, None))]
+def test_of_calls_those_that_were_accepted_are_sent() -> None:
+    changes = [
+        a_change(CALL, 2, reason="refused", buckets=(3, 1)),
+        a_change(CALL, 1, reason="accepted", buckets=(0, None)),
+    ]
     row = next(iter(roll_up(changes, {}).values()))
     assert (row.counts, row.waits, row.calls) == (Counter(sent=1), [1, 0, 0, 2], [0, 2])
 

@@ -17,12 +17,12 @@ class ScriptedRollUps:
         self.asked: list[int] = []
         self.prunes = 0
 
-    async def step(self, count: int) -> RolledUp | None:
+    async def step(self, count: int) -> RolledUp:
         self.asked.append(count)
         answer = self.answers.pop(0) if self.answers else 0
         if isinstance(answer, Exception):
             raise answer
-        return None if answer is None else RolledUp(answer, answer / 10)
+        return RolledUp(answer, 3.0 if answer is None else answer / 10)
 
     async def prune(self) -> int:
         self.prunes += 1
@@ -54,7 +54,7 @@ async def test_a_pass_counts_until_nothing_is_left() -> None:
 async def test_while_another_process_counts_a_pass_does_nothing() -> None:
     store = ScriptedRollUps(None, 5)
     counted, observed = await passes(store)
-    assert (counted, observed.reports, store.answers) == ([0], [], [5])
+    assert (counted, observed.reports, store.answers) == ([0], [(0, 3.0)], [5])
 
 
 async def test_after_a_failure_steps_are_smaller_until_one_succeeds() -> None:

@@ -96,6 +96,7 @@ OTHER_WORDS_IN_SQL = {
     *("queues", "providers", "foreign", "connections", "object", "number"),  # of figures
     *("cancel", "retry", "running", "stopped", "request"),  # of operations
     *("signing", "lookups", "recipient"),  # of secrets and lookups
+    *("minute", "call"),  # of statistics
 }
 
 

@@ -26,6 +26,7 @@ from notifier.domain.stats import (
     Counts,
     Dimension,
     RollUpKey,
+    Step,
     TagHour,
     roll_up,
     tag_hours,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
-    from notifier.domain.stats import Step
 
 CONNECTIONS: Final = 1
 """How many connections `open_stats` opens."""
@@ -63,16 +63,17 @@ class PostgresStats:
         self._connection = connection
         self._kept_days = kept_days
 
-    async def step(self, count: int) -> RolledUp | None:
+    async def step(self, count: int) -> RolledUp:
         async with self._connection.acquire() as connection, connection.transaction():
             (lock,) = await connection.fetch(statement("stats_lock"))
+            behind_s = lock["behind_s"]
             if not lock["is_held"]:
-                return None
-            if lock["behind_s"] is None:
+                return RolledUp(None, behind_s or 0.0)
+            if behind_s is None:
                 return RolledUp(0, 0.0)
             rows = await connection.fetch(statement("stats_take"), count, BOUNDS_S)
             await _add(connection, [_change(row) for row in rows if row["minute"] is not None])
-            return RolledUp(rows[0]["changes"] if rows else 0, lock["behind_s"])
+            return RolledUp(rows[0]["changes"] if rows else 0, behind_s)
 
     async def prune(self) -> int:
         (row,) = await self._connection.fetch(
@@ -112,7 +113,7 @@ async def _tags(
 ) -> Mapping[TagHour, Sequence[str]]:
     found: dict[TagHour, list[str]] = defaultdict(list)
     if columns := list(zip(*hours, strict=True)):
-        for row in await connection.fetch(statement("stats_tags"), *columns):
+        for row in await connection.fetch(statement("stats_tags"), *columns, Step.HOUR):
             found[TagHour(row["at"], row["tenant"], row["is_test"])].append(row["tag"])
     return found
 
@@ -132,7 +133,7 @@ def _change(row: Record) -> Change:
         tag=row["tag"],
         provider=row["provider"],
         what=row["what"],
-        is_refused=row["is_refused"],
+        reason=row["reason"],
         wait_bucket=row["wait_bucket"],
         call_bucket=row["call_bucket"],
         number=row["count"],

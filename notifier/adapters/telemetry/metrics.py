@@ -2,8 +2,8 @@
 
 Every series exists from the start, so that no panel is empty before the first event. Figures of the
 deployment are measured alike by every process: ready, due, oldest wait, target wait, waiting,
-workers, workers behind, breaker, rate, processes that died, partitions kept. Take their `max` over
-processes. All other figures are of one process: take their `sum`.
+workers, workers behind, breaker, rate, processes that died, partitions kept, statistics behind.
+Take their `max` over processes. All other figures are of one process: take their `sum`.
 """
 
 from __future__ import annotations

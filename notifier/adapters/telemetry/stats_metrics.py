@@ -18,7 +18,7 @@ class StatsMetrics:
         )
         self._behind = Gauge(
             "notifier_stats_behind_seconds",
-            "Age of the oldest change that the statistics lacked when this process counted last.",
+            "Age of the oldest change that the statistics lack, in seconds.",
             registry=factory.registry,
         )
 

@@ -61,10 +61,10 @@ WITH result AS (
 ), settled AS (
     SELECT * FROM settled_row UNION ALL SELECT * FROM settled_end
 ), noted AS (  -- see the trigger note_calls
-    INSERT INTO stats_changes (minute, what, provider, ids)
-    SELECT date_trunc('minute', k.finished_at), 'sent', k.provider, array_agg(k.id)
+    INSERT INTO stats_changes (minute, what, provider, reason, ids)
+    SELECT date_trunc('minute', k.finished_at), 'call', k.provider, k.outcome, array_agg(k.id)
     FROM settled s JOIN known k ON k.id = s.id AND k.claim = s.claim
-    GROUP BY 1, 3
+    GROUP BY 1, 3, 4
 )
 SELECT k.id, k.claim, NOT k.is_own AND k.present_claim >= k.claim AS late,
        date_part('epoch', now() - k.created_at) AS age_s,

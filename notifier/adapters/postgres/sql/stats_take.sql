@@ -1,9 +1,9 @@
 -- Deletes the oldest changes and returns what they count to. It is one transaction with what adds
 -- that to the roll-ups: a change is counted once, whenever its statement committed.
 -- Parameters: $1 the maximum number of changes, $2 the bounds of the histograms.
--- Returns: `count` of each minute, tenant, mode, queue, tag, provider, kind of change and pair of buckets
--- (null: no call); `changes`, how many were deleted, in each row. One row whose `minute` is null if
--- they concern no notification that is stored.
+-- Returns: `count` of each minute, tenant, mode, queue, tag, provider, kind of change, reason and pair
+-- of buckets (null: no call); `changes`, how many were deleted, in each row. One row whose `minute` is
+-- null if they concern no notification that is stored.
 -- (OFFSET 0 keeps the search for each notification by itself: only its day is looked at.)
 WITH taken AS (
     DELETE FROM stats_changes
@@ -11,7 +11,7 @@ WITH taken AS (
     RETURNING *
 ), counted AS (
     SELECT t.minute, n.tenant, n.is_test, n.queue, n.tag, t.provider, t.what,
-           t.reason = 'refused' AS is_refused,
+           t.reason,
            width_bucket(i.wait_s::float8, $2::float8[]) AS wait_bucket,
            width_bucket(i.call_s::float8, $2::float8[]) AS call_bucket,
            sum(t.sign)::bigint AS count

@@ -1,7 +1,8 @@
 -- What was accepted, what ended, and which calls of providers were recorded, until a process has
 -- counted it into `stats` and deletes it (sql/stats_take.sql). The triggers below write one row for
 -- each statement, minute and provider, whichever version of the program runs the statement.
---   what      accepted, sent, call (one that was not accepted), or the status in which it ended
+--   what      accepted (by the API), call (of a provider), or the status in which it ended
+--   reason    of a call its outcome, of an end its reason
 --   sign      -1: an end that was removed, because it is sent again or was sent after all
 --   minute    the minute in which it happened
 --   wait_s, call_s   of calls alone: one value per id
@@ -26,7 +27,7 @@ ALTER TABLE stats_changes ALTER COLUMN ids SET STORAGE EXTERNAL;
 --   step      minute, hour or day; `at` is when it begins
 --   tag       '': without one; 'other': those beyond the first 200 of the tenant in the hour
 --   provider  '': of what no provider had
---   refused   of those that failed, those with the reason refused
+--   refused   of those that failed, those with that reason
 --   waits, calls   how many calls waited, and took, how long: see BOUNDS_S in domain/stats.py
 CREATE TABLE stats (
     step text COLLATE "C" NOT NULL,
@@ -71,14 +72,13 @@ CREATE FUNCTION note_calls() RETURNS trigger
 BEGIN
     -- Nobody knows how long the call of a worker that died took. A late result makes a notification
     -- sent only if it settles it: record_late.sql notes that.
-    INSERT INTO stats_changes (minute, what, provider, ids, wait_s, call_s)
-    SELECT date_trunc('minute', finished_at),
-           CASE outcome WHEN 'accepted' THEN 'sent' ELSE 'call' END, provider, array_agg(id),
+    INSERT INTO stats_changes (minute, what, provider, reason, ids, wait_s, call_s)
+    SELECT date_trunc('minute', finished_at), 'call', provider, outcome, array_agg(id),
            array_agg(queue_wait_s),
            array_agg(CASE WHEN isfinite(started_at) AND isfinite(finished_at)
                           THEN date_part('epoch', finished_at - started_at)::real END)
     FROM added WHERE NOT late AND code <> 'worker_died'
-    GROUP BY 1, 2, 3;
+    GROUP BY 1, 3, 4;
     RETURN NULL;
 END
 $$;
@@ -86,10 +86,11 @@ $$;
 CREATE FUNCTION note_ends() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    -- What may not be sent at all ends in the statement that accepts it, and never waits.
+    -- What may not be sent at all ends in the statement that accepts it, at the same instant. (So may
+    -- what Postgres refuses to claim, which has a code.)
     INSERT INTO stats_changes (minute, what, ids)
     SELECT date_trunc('minute', at), 'accepted', array_agg(id)
-    FROM added WHERE claim = 0 AND status = 'suppressed' AND first_at = at
+    FROM added WHERE claim = 0 AND first_at = at AND code = ''
     GROUP BY 1;
     INSERT INTO stats_changes (minute, what, provider, reason, code, ids)
     SELECT date_trunc('minute', at), status::text, provider, reason, code, array_agg(id)
