@@ -17,6 +17,7 @@ from notifier import __version__
 from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.adapters.postgres.access import AccessCheck
 from notifier.adapters.postgres.blobs import PostgresBlobs, open_blobs
+from notifier.adapters.postgres.campaign_guard import PostgresTagGuard
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.errors import at_start
@@ -37,8 +38,10 @@ from notifier.app import broker_check
 from notifier.app.broker_check import BrokerCheck
 from notifier.app.large_blocks import return_large_blocks
 from notifier.app.sending_side import SendingSide
-from notifier.control import operation_runner
+from notifier.control import campaign_guard, operation_runner
+from notifier.control.campaign_guard import CampaignGuard
 from notifier.control.operation_runner import OperationRunner
+from notifier.domain.campaign_guard import GuardRule
 from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
@@ -96,6 +99,7 @@ class Process:
     renderer: ChildRenderer
     operation_steps: PostgresOperationSteps
     stats: PostgresStats
+    tag_guard: PostgresTagGuard
 
     @property
     def queues(self) -> Sequence[QueueKey]:
@@ -175,7 +179,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     templates = await stack.enter_async_context(open_templates(connection_settings(settings)))
     renderer = await stack.enter_async_context(open_renderer())
     steps = await stack.enter_async_context(open_operation_steps(connection_settings(settings)))
-    stats = await stack.enter_async_context(
+    stats, tag_guard = await stack.enter_async_context(
         open_stats(connection_settings(settings), _kept_stats(settings))
     )
     return Process(
@@ -202,7 +206,14 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         renderer=renderer,
         operation_steps=steps,
         stats=stats,
+        tag_guard=tag_guard,
     )
+
+
+def _guard_rule(settings: Settings) -> GuardRule:
+    """When a tag is paused because providers refuse too much of it."""
+    guard = settings.guard
+    return GuardRule(guard.refused_share, guard.least_results, timedelta(seconds=guard.window_s))
 
 
 def _kept_stats(settings: Settings) -> Mapping[Step, int]:
@@ -265,6 +276,13 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
     group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")
     counting = StatsRollUp(store=process.stats, observer=process.metrics)
     group.create_task(repeat(counting, stop, stats_roll_up.ROLL_UP_INTERVAL_S), name="stats")
+    if process.settings.guard.refused_share:
+        guard = CampaignGuard(
+            guard=process.tag_guard, rule=_guard_rule(process.settings), observer=process.metrics
+        )
+        group.create_task(
+            repeat(guard, stop, campaign_guard.JUDGE_INTERVAL_S), name="campaign guard"
+        )
     checking = ConfigurationCheck(
         store=process.store,
         names=process.gates,

@@ -253,6 +253,14 @@ class StatsObserver(Protocol):
         ...
 
 
+class GuardObserver(Protocol):
+    """What the campaign guard reports."""
+
+    def tag_paused(self) -> None:
+        """Report a tag that the guard has paused."""
+        ...
+
+
 class LoopObserver(Protocol):
     """What the watch of the event loop reports."""
 
@@ -278,6 +286,7 @@ class Observer(
     ConfigurationObserver,
     ScheduleObserver,
     StatsObserver,
+    GuardObserver,
     LoopObserver,
     Protocol,
 ):

@@ -195,6 +195,14 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
     stats_days_days: Annotated[int, Meta(ge=31, le=3650)] = 1095
 
 
+class GuardSettings(Section, frozen=True, kw_only=True):
+    """`[guard]`: when a tag is paused because providers refuse too much of it. 0: never."""
+
+    refused_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    least_results: Count = 200
+    window_s: Annotated[float, Meta(ge=60, le=3600)] = 600.0
+
+
 class IdempotencySettings(Section, frozen=True, kw_only=True):
     """`[idempotency]`: for how long the keys of submits are kept at least."""
 
@@ -260,6 +268,7 @@ class Settings(Section, frozen=True, kw_only=True):
     providers: Mapping[Name, Mapping[str, object]] = {}
     content: ContentSettings = ContentSettings()
     limits: LimitsSettings = LimitsSettings()
+    guard: GuardSettings = GuardSettings()
     retention: RetentionSettings = RetentionSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     lookups: LookupSettings = LookupSettings()

@@ -151,7 +151,9 @@ async def world(database_url: str, connection: Connection) -> AsyncIterator[Worl
             url=database_url,
             stores=[await stack.enter_async_context(open_store(settings, w)) for w in workers],
             workers=workers,
-            stats=[await stack.enter_async_context(open_stats(settings, KEPT)) for _ in range(2)],
+            stats=[
+                (await stack.enter_async_context(open_stats(settings, KEPT)))[0] for _ in range(2)
+            ],
         )
 
 

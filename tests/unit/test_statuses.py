@@ -72,7 +72,7 @@ TABLES = {
 OTHER_WORDS_IN_SQL = {
     *("closed", "open", "half_open", "unanswered"),  # of breakers
     "collapsed",
-    "tenant",  # a kind of hold
+    *("tenant", "tag"),  # kinds of holds
     *(
         "accepted",
         "ambiguous",

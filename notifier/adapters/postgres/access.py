@@ -50,6 +50,7 @@ TABLES: Final = (
     "schedules",
     "stats",
     "stats_changes",
+    "judged_tags",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

@@ -12,6 +12,7 @@ from collections import defaultdict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from notifier.adapters.postgres.campaign_guard import PostgresTagGuard
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
@@ -163,7 +164,7 @@ def _row(row: Record) -> StatsRow:
 @asynccontextmanager
 async def open_stats(
     settings: ConnectionSettings, kept_days: Mapping[Step, int]
-) -> AsyncIterator[PostgresStats]:
-    """Yield the statistics on a connection of their own."""
+) -> AsyncIterator[tuple[PostgresStats, PostgresTagGuard]]:
+    """Yield the statistics, and the guard that reads them, on a connection of their own."""
     async with open_connection(settings, _SESSION) as connection:
-        yield PostgresStats(connection, kept_days)
+        yield PostgresStats(connection, kept_days), PostgresTagGuard(connection)

@@ -1,4 +1,4 @@
-"""The metrics of statistics: what was counted into the roll-ups."""
+"""The metrics of statistics, and of the campaign guard, which judges by them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ class StatsMetrics:
             "Age of the oldest change that the statistics lack, in seconds.",
             registry=factory.registry,
         )
+
+        self._tags_paused = Counter(
+            "notifier_tags_paused",
+            "Tags that the campaign guard has paused, because providers refused too much.",
+            registry=factory.registry,
+        )
+
+    def tag_paused(self) -> None:
+        self._tags_paused.inc()
 
     def stats_rolled_up(self, changes: int, behind_s: float) -> None:
         self._changes.inc(changes)

@@ -52,6 +52,14 @@ CREATE TABLE stats (
 ) WITH (fillfactor = 70, vacuum_truncate = off);
 CREATE INDEX stats_tenant ON stats (tenant, is_test, step, at);
 
+-- The tags that the campaign guard has paused, or would have, if no other tenant used them.
+--   share  of their results, that was bad
+CREATE TABLE judged_tags (
+    tag text COLLATE "C" NOT NULL PRIMARY KEY,
+    share double precision NOT NULL,
+    at timestamptz NOT NULL DEFAULT now()
+);
+
 -- The functions may raise nothing that depends on the data of a row: what raises here fails the
 -- statement that accepts or records. They run with the rights of their owner, so that a process of the
 -- version before needs none.
