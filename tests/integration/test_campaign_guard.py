@@ -111,7 +111,10 @@ async def test_of_many_processes_one_pauses_a_tag(world: World) -> None:
     for number in range(20):
         await world.add(f"t{number}")
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(guard.judge(RULE), name="judge") for guard in world.guards * 3]
+        tasks = [
+            group.create_task(guard.judge(RULE), name="judge")
+            for guard in (*world.guards, *world.guards)
+        ]
     judged = [each.results.tag for task in tasks for each in task.result()]
     assert sorted(judged) == sorted(f"t{number}" for number in range(20))
     assert len(await world.audit()) == len(await world.notes()) == 20

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from notifier.domain.notification import Claimed, NewNotification, WorkerId
     from notifier.domain.stats import Change
+    from notifier.ports.store import AttemptResult
     from tests.live_rows import Connection
 
 SHOP: Final = TenantId("shop")
@@ -137,7 +138,7 @@ class World:
         )
 
 
-def refused(row: Claimed) -> tuple[object, float]:
+def refused(row: Claimed) -> tuple[AttemptResult, float]:
     return a_result(row, Status.FAILED, outcome="refused", reason="refused", code="550")
 
 
