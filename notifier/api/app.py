@@ -28,6 +28,7 @@ from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QuietHoursRoutes
 from notifier.api.routes.schedules import ScheduleRoutes
 from notifier.api.routes.session import SessionRoutes
+from notifier.api.routes.stats import StatsRoutes
 from notifier.api.routes.suppressions import SuppressionRoutes
 from notifier.api.routes.table import ROUTES
 from notifier.api.routes.templates import TemplateRoutes
@@ -47,6 +48,7 @@ from notifier.ports.keys import AccessStore
 from notifier.ports.operations import NotificationControl, OperationStore
 from notifier.ports.queries import Explainer, Reader, StatusReader
 from notifier.ports.schedules import ScheduleStore
+from notifier.ports.stats import StatsReader
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
 
@@ -76,6 +78,7 @@ def create_api(
     operations: OperationStore,
     schedules: ScheduleStore,
     events: EventSources | None,
+    stats: StatsReader,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key, and without `events` has none.
 
@@ -139,6 +142,7 @@ def create_api(
         TenantRoutes(store=access, rules=rules),
         AuditRoutes(store=access, rules=rules),
         SessionRoutes(gate=gate, rules=rules, address=address),
+        StatsRoutes(store=stats, rules=rules),
         ReferenceRoutes(openapi_document(ROUTES, rules), address),
     )
     return Litestar(

@@ -160,6 +160,7 @@ async def open_api(
             operations=operations,
             schedules=schedules,
             events=events,
+            stats=process.stats,
         )
         # A run that the stop cuts off is repeated by another process.
         runner = _schedule_runner(process, runs, accept, auth)

@@ -17,6 +17,7 @@ from notifier import __version__
 from notifier.adapters.inprocess.broker import open_inprocess_broker
 from notifier.adapters.postgres.access import AccessCheck
 from notifier.adapters.postgres.blobs import PostgresBlobs, open_blobs
+from notifier.adapters.postgres.campaign_guard import PostgresTagGuard
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.errors import at_start
@@ -27,6 +28,7 @@ from notifier.adapters.postgres.operation_steps import (
     PostgresOperationSteps,
     open_operation_steps,
 )
+from notifier.adapters.postgres.stats import PostgresStats, open_stats
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.postgres.templates import PostgresTemplates, open_templates
 from notifier.adapters.rabbitmq.broker import open_rabbitmq_broker
@@ -37,13 +39,16 @@ from notifier.app import broker_check
 from notifier.app.broker_check import BrokerCheck
 from notifier.app.large_blocks import return_large_blocks
 from notifier.app.sending_side import SendingSide
-from notifier.control import operation_runner
+from notifier.control import campaign_guard, operation_runner
+from notifier.control.campaign_guard import CampaignGuard
 from notifier.control.operation_runner import OperationRunner
+from notifier.domain.campaign_guard import GuardRule
 from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
 from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
+from notifier.domain.stats import Step
 from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.broker import Broker
 from notifier.recovery import (
@@ -52,6 +57,7 @@ from notifier.recovery import (
     loss_check,
     lost_workers,
     pruner,
+    stats_roll_up,
     suppressor,
     turn_return,
 )
@@ -60,6 +66,7 @@ from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.lost_workers import LostWorkers
 from notifier.recovery.pruner import Pruner
+from notifier.recovery.stats_roll_up import StatsRollUp
 from notifier.recovery.suppressor import Suppressor
 from notifier.recovery.sweeper import Sweeper
 from notifier.recovery.turn_return import TurnReturn
@@ -96,6 +103,8 @@ class Process:
     templates: PostgresTemplates
     renderer: ChildRenderer
     operation_steps: PostgresOperationSteps
+    stats: PostgresStats
+    tag_guard: PostgresTagGuard
 
     @property
     def queues(self) -> Sequence[QueueKey]:
@@ -182,6 +191,9 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     steps = await stack.enter_async_context(
         open_operation_steps(connection_settings(settings), events=event_writing(settings))
     )
+    stats, tag_guard = await stack.enter_async_context(
+        open_stats(connection_settings(settings), _kept_stats(settings))
+    )
     return Process(
         settings=settings,
         metrics=metrics,
@@ -205,7 +217,24 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         templates=templates,
         renderer=renderer,
         operation_steps=steps,
+        stats=stats,
+        tag_guard=tag_guard,
     )
+
+
+def _guard_rule(settings: Settings) -> GuardRule:
+    """When a tag is paused because providers refuse too much of it."""
+    guard = settings.guard
+    return GuardRule(guard.refused_share, guard.least_results, timedelta(seconds=guard.window_s))
+
+
+def _kept_stats(settings: Settings) -> Mapping[Step, int]:
+    """For how many days the statistics of each step are kept."""
+    return {
+        Step.MINUTE: settings.retention.stats_minutes_days,
+        Step.HOUR: settings.retention.stats_hours_days,
+        Step.DAY: settings.retention.stats_days_days,
+    }
 
 
 async def _check_access(access: AccessCheck) -> None:
@@ -263,6 +292,15 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         repeat(operations, stop, operation_runner.CHECK_INTERVAL_S), name="operations"
     )
     group.create_task(repeat(losses, stop, loss_check.LOSS_CHECK_INTERVAL_S), name="loss check")
+    counting = StatsRollUp(store=process.stats, observer=process.metrics)
+    group.create_task(repeat(counting, stop, stats_roll_up.ROLL_UP_INTERVAL_S), name="stats")
+    if process.settings.guard.refused_share:
+        guard = CampaignGuard(
+            guard=process.tag_guard, rule=_guard_rule(process.settings), observer=process.metrics
+        )
+        group.create_task(
+            repeat(guard, stop, campaign_guard.JUDGE_INTERVAL_S), name="campaign guard"
+        )
     checking = ConfigurationCheck(
         store=process.store,
         names=process.gates,

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from notifier.domain.tenants import TenantId
 
+SYSTEM: Final = "system"
+"""The actor of what Notifier did by itself, because the settings say so."""
 ANONYMOUS: Final = "anonymous"
 """The actor of a request without a key, where the API asks for none."""
 
@@ -18,8 +20,8 @@ ANONYMOUS: Final = "anonymous"
 class Action:
     """What a person did. `tenant` None: it concerns the deployment.
 
-    `actor` is `key:ID`, `cli:user@host` or ANONYMOUS; `name` is like `key.created`, `target` like
-    `key:ID`. `before` and `after` are the documents of the target, without secrets.
+    `actor` is `key:ID`, `cli:user@host`, ANONYMOUS or SYSTEM; `name` is like `key.created`,
+    `target` like `key:ID`. `before` and `after` are the documents of the target, without secrets.
     """
 
     actor: str

@@ -258,6 +258,21 @@ class EventObserver(Protocol):
 
     def event_stream_cut(self) -> None:
         """Report a stream whose reader was too slow."""
+
+
+class StatsObserver(Protocol):
+    """What the roll-up of statistics reports."""
+
+    def stats_rolled_up(self, changes: int, behind_s: float) -> None:
+        """Report changes that this process counted, and how old the oldest one was before."""
+        ...
+
+
+class GuardObserver(Protocol):
+    """What the campaign guard reports."""
+
+    def tag_paused(self) -> None:
+        """Report a tag that the guard has paused."""
         ...
 
 
@@ -286,6 +301,8 @@ class Observer(
     ConfigurationObserver,
     ScheduleObserver,
     EventObserver,
+    StatsObserver,
+    GuardObserver,
     LoopObserver,
     Protocol,
 ):

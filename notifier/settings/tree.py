@@ -183,17 +183,31 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
 
 
 class RetentionSettings(Section, frozen=True, kw_only=True):
-    """`[retention]`: for how many days notifications and entries of the audit are kept."""
+    """`[retention]`: for how many days notifications and entries of the audit are kept.
+
+    `stats_minutes_days` and so on: the statistics of minutes, hours and days.
+    """
 
     days: Annotated[int, Meta(ge=9, le=400)] = 30
     audit_days: Annotated[int, Meta(ge=31, le=3650)] = 365
     events_days: Annotated[int, Meta(ge=1, le=400)] = 7
+    stats_minutes_days: Annotated[int, Meta(ge=1, le=31)] = 3
+    stats_hours_days: Annotated[int, Meta(ge=2, le=400)] = 62
+    stats_days_days: Annotated[int, Meta(ge=31, le=3650)] = 1095
 
 
 class EventSettings(Section, frozen=True, kw_only=True):
     """`[events]`: whether what becomes of notifications can be read as events."""
 
     enabled: bool = True
+
+
+class GuardSettings(Section, frozen=True, kw_only=True):
+    """`[guard]`: when a tag is paused because providers refuse too much of it. 0: never."""
+
+    refused_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    least_results: Count = 200
+    window_s: Annotated[float, Meta(ge=60, le=3600)] = 600.0
 
 
 class IdempotencySettings(Section, frozen=True, kw_only=True):
@@ -261,6 +275,7 @@ class Settings(Section, frozen=True, kw_only=True):
     providers: Mapping[Name, Mapping[str, object]] = {}
     content: ContentSettings = ContentSettings()
     limits: LimitsSettings = LimitsSettings()
+    guard: GuardSettings = GuardSettings()
     retention: RetentionSettings = RetentionSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     events: EventSettings = EventSettings()

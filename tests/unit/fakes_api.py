@@ -67,6 +67,7 @@ from notifier.ports.queries import (
     View,
     WorkerState,
 )
+from notifier.ports.stats import StatsReader
 from notifier.ports.store import KeyOwner
 from notifier.ports.templates import (
     NewTemplate,
@@ -79,6 +80,7 @@ from notifier.ports.templates import (
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
 from tests.memory_schedules import MemorySchedules
+from tests.memory_stats import MemoryStats
 from tests.memory_suppressions import MemorySuppressions
 from tests.unit.fakes_operations import MemoryOperations
 
@@ -563,6 +565,7 @@ def make_api(
     operations: MemoryOperations | None = None,
     schedules: MemorySchedules | None = None,
     events: EventSources | None = None,
+    stats: StatsReader | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
@@ -591,6 +594,7 @@ def make_api(
         operations=operations,
         schedules=schedules or MemorySchedules(),
         events=events,
+        stats=stats or MemoryStats(),
     )
 
 

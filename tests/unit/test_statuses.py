@@ -107,6 +107,7 @@ OTHER_WORDS_IN_SQL = {
     *("signing", "lookups", "recipient"),  # of secrets and lookups
     *("event_batches", "event_batches_"),
     *("worker", "dev", "id", "kind", "host", "pid", "started_at"),  # of processes
+    *("minute", "call"),  # of statistics
 }
 
 

@@ -50,6 +50,9 @@ TABLES: Final = (
     "schedules",
     "turns",
     "event_batches",
+    "stats",
+    "stats_changes",
+    "judged_tags",
 )
 FUNCTIONS: Final = (
     "ensure_days(integer)",

@@ -20,6 +20,7 @@ from notifier.adapters.postgres import (
     rates,
     reader,
     schedules,
+    stats,
     store,
     suppressions,
     templates,
@@ -78,6 +79,7 @@ _CONNECTIONS_OF_EVERY_PROCESS: Final = (
     + blobs.CONNECTIONS
     + templates.CONNECTIONS
     + operation_steps.CONNECTIONS
+    + stats.CONNECTIONS
 )
 _CONNECTIONS_OF_AN_API: Final = (
     reader.CONNECTIONS

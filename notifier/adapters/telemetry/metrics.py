@@ -2,8 +2,8 @@
 
 Every series exists from the start, so that no panel is empty before the first event. Figures of the
 deployment are measured alike by every process: ready, due, oldest wait, target wait, waiting,
-workers, workers behind, breaker, rate, processes that died, partitions kept. Take their `max` over
-processes. All other figures are of one process: take their `sum`.
+workers, workers behind, breaker, rate, processes that died, partitions kept, statistics behind.
+Take their `max` over processes. All other figures are of one process: take their `sum`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from notifier.adapters.telemetry.provider_metrics import ProviderMetrics
 from notifier.adapters.telemetry.queue_metrics import QueueMetrics
 from notifier.adapters.telemetry.schedule_metrics import ScheduleMetrics
 from notifier.adapters.telemetry.series import SeriesFactory
+from notifier.adapters.telemetry.stats_metrics import StatsMetrics
 from notifier.domain.notification import Channel, Priority, QueueKey
 
 # A `_created` series beside every counter would double the size of a scrape; no panel reads it.
@@ -37,6 +38,7 @@ class Metrics(
     ProviderMetrics,
     ScheduleMetrics,
     EventMetrics,
+    StatsMetrics,
     ProcessMetrics,
 ):
     """Implements notifier.ports.observer.Observer.
@@ -63,6 +65,7 @@ class Metrics(
         ProviderMetrics.__init__(self, factory, names, channels)
         ScheduleMetrics.__init__(self, factory)
         EventMetrics.__init__(self, factory)
+        StatsMetrics.__init__(self, factory)
         ProcessMetrics.__init__(self, factory, version)
 
     def render(self) -> tuple[bytes, str]:

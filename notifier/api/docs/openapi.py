@@ -36,6 +36,7 @@ from notifier.api.responses import Accepted, BatchRefusal, Problem
 from notifier.api.routes.notifications import LOOKUP_FILTERS, NOTIFICATION_FILTERS
 from notifier.api.routes.operations import BESIDE_IDS
 from notifier.api.routes.route import Route
+from notifier.api.routes.stats import DEFAULT_STEP
 from notifier.api.rules import AddressKind, ApiRules
 from notifier.api.submission.address_schemas import recipient_schema
 from notifier.api.submission.content import content_schema
@@ -47,6 +48,7 @@ from notifier.domain.credentials import KEY_ID, Mode
 from notifier.domain.event_cursor import MAX_CURSOR_BYTES
 from notifier.domain.notification import FINAL, EndReason, Status
 from notifier.domain.operations import OperationKind, OperationStatus
+from notifier.domain.stats import Dimension, Step
 from notifier.domain.suppressions import SuppressionReason
 from notifier.domain.templates import TEMPLATE_NAME
 from notifier.domain.tenants import TENANT_NAME
@@ -154,6 +156,19 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
         "cursor": (
             "`next_cursor` of the previous page, or the id of an event of a stream.",
             {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": MAX_CURSOR_BYTES},
+        ),
+    },
+    "stats": {
+        "from": (
+            "From this instant on. Default: the last 60 minutes, 24 hours or 30 days.",
+            _INSTANT,
+        ),
+        "to": ("Before this instant. Default: now.", _INSTANT),
+        "step": ("The length of the steps.", {**_one_of(Step), "default": DEFAULT_STEP}),
+        "by": ("Tell rows apart by these.", _any_of(_one_of(Dimension))),
+        "tenant": (
+            "Of one tenant, with a deployment key. Default: of all tenants together.",
+            {"type": "string", "pattern": f"^{TENANT_NAME}$"},
         ),
     },
     "deployment": {

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
 from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.recipients import recipient_identity
+from notifier.domain.stats import Dimension, Step
 from notifier.domain.suppressions import SuppressionReason, SuppressionScope
 from notifier.domain.tenants import TENANT_NAME_EXPECTED, TenantId, tenant_id
 from notifier.domain.value_lists import escaped, separated
@@ -253,6 +255,29 @@ class EventQuery:
         return self._query.parse(request)
 
 
+class StatsQuery:
+    """Parses the parameters of statistics."""
+
+    def __init__(self) -> None:
+        self._query = Query(
+            {
+                "from": _instant,
+                "to": _instant,
+                "step": _step,
+                "by": partial(_any_of, tuple(Dimension)),
+                "tenant": _tenant,
+                "cursor": str,
+            }
+        )
+
+    def parse(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
+        """Returns the values that were given. Raises InvalidNotification with all wrong ones."""
+        values = self._query.parse(request)
+        if "from" in values and values["from"] >= values.get("to", inf):
+            raise InvalidNotification("?from", "an instant before ?to")
+        return values
+
+
 def offered_filters(names: Sequence[str], lookups: LookupRules) -> list[str]:
     """Returns the parameters of a list that the settings allow, each key of metadata by itself."""
     if METADATA not in names:
@@ -361,11 +386,12 @@ def _after(cursor: str | None, selection: F) -> F:
         return selection
     position = position_in(cursor, selection)
     if position is None:
-        raise _wrong_cursor()
+        raise wrong_cursor()
     return replace(selection, before=position)
 
 
-def _wrong_cursor() -> InvalidNotification:
+def wrong_cursor() -> InvalidNotification:
+    """Returns the refusal of a cursor."""
     expected = "the next_cursor of a page of the same list, with the same filters"
     return InvalidNotification("?cursor", expected)
 
@@ -388,7 +414,7 @@ def page_of(
     cursor, limit = paging.get("cursor"), paging.get("limit", DEFAULT_LIMIT)
     after = "" if cursor is None else key_in(cursor, listed)
     if after is None:
-        raise _wrong_cursor()
+        raise wrong_cursor()
     left = sorted((row for row in rows if key(row) > after), key=key)
     page = left[:limit]
     return page, cursor_after_key(key(page[-1]), listed) if len(left) > limit else None
@@ -465,6 +491,12 @@ def _tenant(text: str) -> TenantId:
         return tenant_id(text)
     except ValueError as error:
         raise ValueError(TENANT_NAME_EXPECTED) from error
+
+
+def _step(text: str) -> Step:
+    if text not in tuple(Step):
+        raise ValueError(f"one of {', '.join(Step)}")
+    return Step(text)
 
 
 def _mode(text: str) -> Mode:

@@ -84,6 +84,7 @@ from notifier.api.routes.quiet_hours import QUIET_HOURS, QuietHoursRoutes
 from notifier.api.routes.route import Route
 from notifier.api.routes.schedules import SCHEDULES, ScheduleRoutes
 from notifier.api.routes.session import SESSION, SessionRoutes
+from notifier.api.routes.stats import STATS, STATS_PARAMETERS, StatsRoutes
 from notifier.api.routes.suppressions import (
     SUPPRESSION_PARAMETERS,
     SUPPRESSIONS,
@@ -94,6 +95,7 @@ from notifier.api.routes.tenants import TENANTS, TenantRoutes
 from notifier.api.routes.unsubscribe import UNSUBSCRIBE, UnsubscribeRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.schedules.documents import Schedule, SchedulePage, ScheduleRequest
+from notifier.api.stats.documents import StatsPage
 from notifier.api.suppressions.documents import (
     ImportedSuppressions,
     Suppression,
@@ -480,6 +482,21 @@ ROUTES: Final = (
         summary="The last events as lines, oldest first.",
         parameters=LOG_PARAMETERS,
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="getStats",
+        access=tenant(READ),
+        tag="stats",
+        method="get",
+        path=STATS,
+        handler=StatsRoutes.read_page,
+        summary=(
+            "What was accepted, sent and ended in each minute, hour or day (of UTC), the oldest "
+            "first, and how long calls of providers waited and took. It is some seconds behind."
+        ),
+        response=StatsPage,
+        parameters=STATS_PARAMETERS,
+        problems=_PLAIN_PROBLEMS,
     ),
     Route(
         id="listSchedules",

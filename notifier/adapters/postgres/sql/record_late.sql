@@ -61,6 +61,11 @@ WITH result AS (
     RETURNING e.id, k.claim
 ), settled AS (
     SELECT * FROM settled_row UNION ALL SELECT * FROM settled_end
+), noted AS (  -- see the trigger note_calls
+    INSERT INTO stats_changes (minute, what, provider, reason, ids)
+    SELECT date_trunc('minute', k.finished_at), 'call', k.provider, k.outcome, array_agg(k.id)
+    FROM settled s JOIN known k ON k.id = s.id AND k.claim = s.claim
+    GROUP BY 1, 3, 4
 )
 -- :parts
 SELECT k.id, k.claim, NOT k.is_own AND k.present_claim >= k.claim AS late,

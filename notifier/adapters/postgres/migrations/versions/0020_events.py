@@ -3,7 +3,7 @@
 from notifier.adapters.postgres.migrations.sql_script import run_sql_script
 
 revision = "0020"
-down_revision = "0018"
+down_revision = "0019"
 
 
 def upgrade() -> None:

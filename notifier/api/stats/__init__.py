@@ -1,0 +1,1 @@
+"""Statistics: their documents."""
